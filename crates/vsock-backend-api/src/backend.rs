@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::any::Any;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use crate::{VsockBackendType, VsockStream};
+
+/// Where a vsock device gets the host ends of its connections from.
+///
+/// `as_raw_fd` is for polling only: it is readable while a connection waits to be
+/// [accepted](Self::accept). A device registers it once and accepts until `WouldBlock`.
+///
+/// The crate's documentation has a complete implementation.
+pub trait VsockBackend: AsRawFd + Send {
+    /// Takes the next connection that a host component has opened towards the guest.
+    ///
+    /// The stream is in non-blocking mode. Which guest port it wants, its first bytes tell
+    /// (`CONNECT <port>\n`), unless device and backend know a shorter way.
+    ///
+    /// # Errors
+    ///
+    /// - `WouldBlock`: nobody waits.
+    /// - Anything else concerns this one connection, or says that the backend lacks a resource such
+    ///   as descriptors; a later call may succeed.
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>>;
+
+    /// Opens a connection to the host component that serves `dst_port`, for a guest that asked.
+    ///
+    /// The stream is in non-blocking mode. The call must not wait for the component.
+    ///
+    /// # Errors
+    ///
+    /// - `ConnectionRefused`: nobody serves the port, or its queue of waiting connections is full.
+    /// - Anything else: the connection could not be made, for example for want of descriptors.
+    ///
+    /// Whatever the error is, the device answers the guest with `VIRTIO_VSOCK_OP_RST` (virtio 1.3,
+    /// section 5.10.6.6).
+    fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>>;
+
+    /// What carries the bytes of this backend's streams.
+    fn r#type(&self) -> VsockBackendType;
+
+    /// The backend as `Any`, for whoever knows its concrete type.
+    fn as_any(&self) -> &dyn Any;
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::any::Any;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use crate::VsockBackendType;
+
+/// One end of a connection between the device and a host component.
+///
+/// `as_raw_fd` is for polling only: it is readable when a read would not return `WouldBlock`.
+/// Where a stream is not a socket, [`write_ready_fd`](Self::write_ready_fd) is a descriptor of its
+/// own; waiting for `EPOLLOUT` on `as_raw_fd` then means nothing.
+///
+/// Every method but [`backend_type`](Self::backend_type) and [`as_any`](Self::as_any) has a default,
+/// so that an implementation grows with its needs. The crate's documentation has a complete one.
+pub trait VsockStream: Read + Write + AsRawFd + Send {
+    /// What carries the bytes of this stream.
+    fn backend_type(&self) -> VsockBackendType;
+
+    /// Makes reads and writes of this end return `WouldBlock` (`true`) or wait (`false`) where they
+    /// cannot make progress.
+    ///
+    /// # Errors
+    ///
+    /// - `Unsupported`: the stream has one mode only (the default).
+    /// - Anything else comes from the operating system; the mode is then unchanged.
+    fn set_nonblocking(&mut self, _nonblocking: bool) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Bounds how long a blocking read waits for its first byte; `None` waits for ever.
+    ///
+    /// Non-blocking mode ignores the timeout, and keeps it.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput`: the timeout is zero.
+    /// - `Unsupported`: reads of this stream cannot time out (the default).
+    fn set_read_timeout(&mut self, _timeout: Option<Duration>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Bounds how long a blocking write waits for space; `None` waits for ever.
+    ///
+    /// Non-blocking mode ignores the timeout, and keeps it.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput`: the timeout is zero.
+    /// - `Unsupported`: writes of this stream cannot time out (the default).
+    fn set_write_timeout(&mut self, _timeout: Option<Duration>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Receives bytes together with descriptors that the peer passed (`SCM_RIGHTS`); returns how
+    /// many of each came. The descriptors then belong to the caller.
+    ///
+    /// # Errors
+    ///
+    /// - `Unsupported`: the stream carries no descriptors (the default).
+    /// - `WouldBlock`: nothing is there, in non-blocking mode.
+    /// - Anything else comes from the operating system.
+    fn recv_data_fd(&self, _bytes: &mut [u8], _fds: &mut [RawFd]) -> io::Result<(usize, usize)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Ends one direction, or both, as `shutdown(2)` does.
+    ///
+    /// By this a half-close passes between guest and host (`VIRTIO_VSOCK_OP_SHUTDOWN` with one flag,
+    /// virtio 1.3, section 5.10.6.6.1).
+    ///
+    /// # Errors
+    ///
+    /// - `Unsupported`: the stream knows no half-close (the default); dropping it is the only end.
+    /// - Anything else comes from the operating system.
+    fn shutdown(&mut self, _how: Shutdown) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The descriptor to poll for `EPOLLOUT`: ready when a write would not return `WouldBlock`.
+    ///
+    /// The default is `as_raw_fd`, which is right for sockets. The descriptor belongs to the stream.
+    ///
+    /// # Errors
+    ///
+    /// Making the descriptor can fail, for example with `EMFILE`. The stream is then as it was.
+    fn write_ready_fd(&self) -> io::Result<RawFd> {
+        Ok(self.as_raw_fd())
+    }
+
+    /// Whether the peer's end is known to have been dropped.
+    ///
+    /// A stream that is paused, or whose reading has ended, can stay registered edge-triggered and
+    /// ask this on an event. The default knows nothing and says `false`.
+    fn peer_gone(&self) -> bool {
+        false
+    }
+
+    /// The stream as `Any`, for whoever knows its concrete type.
+    fn as_any(&self) -> &dyn Any;
+
+    /// As [`as_any`](Self::as_any), to do something with it. `None` is the default.
+    fn as_any_mut(&mut self) -> Option<&mut dyn Any> {
+        None
+    }
+
+    /// As [`as_any`](Self::as_any), to own it: so a device finds a stream that can copy to guest
+    /// memory directly. Ask `as_any` first, because `None` (the default) drops the stream.
+    fn into_any(self: Box<Self>) -> Option<Box<dyn Any>> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::any::Any;
+    use std::io::{self, ErrorKind, Read, Write};
+    use std::net::Shutdown;
+    use std::os::fd::{AsRawFd, RawFd};
+
+    use super::VsockStream;
+    use crate::VsockBackendType;
+
+    /// What an implementor of the older trait has: the required methods only.
+    #[derive(Debug)]
+    struct Foreign;
+
+    impl Read for Foreign {
+        fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
+            Ok(0)
+        }
+    }
+
+    impl Write for Foreign {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            Ok(buf.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl AsRawFd for Foreign {
+        fn as_raw_fd(&self) -> RawFd {
+            7
+        }
+    }
+
+    impl VsockStream for Foreign {
+        fn backend_type(&self) -> VsockBackendType {
+            VsockBackendType::Tcp
+        }
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+
+    #[test]
+    fn what_a_foreign_stream_leaves_out_is_unsupported() {
+        let mut stream = Foreign;
+        let refusals = [
+            stream.set_nonblocking(true),
+            stream.set_read_timeout(None),
+            stream.set_write_timeout(None),
+            stream.recv_data_fd(&mut [0], &mut [0]).map(drop),
+            stream.shutdown(Shutdown::Both),
+        ];
+        for refusal in refusals {
+            assert_eq!(refusal.unwrap_err().kind(), ErrorKind::Unsupported);
+        }
+    }
+
+    #[test]
+    fn a_foreign_stream_polls_one_fd_and_knows_nothing_of_its_peer() {
+        let mut stream = Foreign;
+        assert_eq!(stream.write_ready_fd().unwrap(), stream.as_raw_fd());
+        assert!(!stream.peer_gone());
+        assert!(stream.as_any().is::<Foreign>());
+        assert!(stream.as_any_mut().is_none());
+        assert!(Box::new(stream).into_any().is_none());
+    }
+
+    #[test]
+    fn a_stream_is_usable_as_a_trait_object() {
+        let mut stream: Box<dyn VsockStream> = Box::new(Foreign);
+        assert_eq!(stream.write(b"abc").unwrap(), 3);
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        stream.flush().unwrap();
+        assert_eq!(stream.backend_type(), VsockBackendType::Tcp);
+    }
+}
