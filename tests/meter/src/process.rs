@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::{fs, io};
+
+use thiserror::Error;
+
+const STATUS: &str = "/proc/self/status";
+const DESCRIPTORS: &str = "/proc/self/fd";
+
+/// Why the memory or the descriptors of this process cannot be told.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// A file of `/proc/self` cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: &'static str,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The kernel's text has no resident size.
+    #[error("{STATUS} has no line VmRSS in kB")]
+    Missing,
+}
+
+/// Bytes of this process that are in memory now (`VmRSS`).
+///
+/// Memory that the kernel keeps on behalf of the process, such as its sockets, is not in it.
+///
+/// # Errors
+///
+/// `/proc` cannot be read or does not say it.
+pub fn resident_bytes() -> Result<u64, MemoryError> {
+    let text = fs::read_to_string(STATUS).map_err(|source| MemoryError::Read {
+        path: STATUS,
+        source,
+    })?;
+    resident_in(&text).ok_or(MemoryError::Missing)
+}
+
+/// Descriptors that this process has open now.
+///
+/// # Errors
+///
+/// `/proc` cannot be read.
+pub fn open_descriptors() -> Result<u64, MemoryError> {
+    let entries = fs::read_dir(DESCRIPTORS).map_err(|source| MemoryError::Read {
+        path: DESCRIPTORS,
+        source,
+    })?;
+    let listed = entries.count() as u64;
+    Ok(listed.saturating_sub(1)) // one of them reads the directory
+}
+
+fn resident_in(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::hint::black_box;
+
+    use super::{open_descriptors, resident_bytes, resident_in};
+
+    #[test]
+    fn the_resident_size_is_read_in_kib() {
+        let status = "Name:\tx\nVmRSS:\t    2048 kB\nThreads:\t1\n";
+        assert_eq!(resident_in(status), Some(2 << 20));
+        assert_eq!(resident_in("VmRSS:\t2048 MB\n"), None);
+        assert_eq!(resident_in("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn touched_memory_shows() {
+        let before = resident_bytes().unwrap();
+        let block = black_box(vec![1_u8; 64 << 20]);
+        let after = resident_bytes().unwrap();
+        assert!(after - before > 60 << 20, "{before} -> {after}");
+        drop(block);
+    }
+
+    #[test]
+    fn an_open_file_is_one_more_descriptor() {
+        let files: Vec<File> = (0..50).map(|_| File::open("/dev/null").unwrap()).collect();
+        let with = open_descriptors().unwrap();
+        drop(files);
+        let without = open_descriptors().unwrap();
+        // Other tests of this process open and close a few of their own meanwhile.
+        assert!((40..=60).contains(&(with - without)), "{without} -> {with}");
+    }
+}
