@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The reading side of a ring.
+
+use std::ptr::NonNull;
+
+use super::block::Block;
+use super::{Progress, Ring};
+use crate::sync::Arc;
+use crate::word::{ENDED, Position};
+
+/// The reading side: where it is, and what it knows of the writer.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    ring: Arc<Ring>,
+    head: Position,
+    /// The writer's position when it was last looked at; it can only have gone on since.
+    tail: Position,
+    /// The first block of the chain, once there was something to read.
+    block: Option<NonNull<Block>>,
+    /// Where in the block the next byte is.
+    at: usize,
+}
+
+// SAFETY: what the pointer leads to is reached by this side under the rules of the ring, whatever
+// thread it is on.
+unsafe impl Send for Consumer {}
+
+impl Consumer {
+    pub(crate) fn new(ring: Arc<Ring>) -> Self {
+        Self {
+            ring,
+            head: Position::START,
+            tail: Position::START,
+            block: None,
+            at: Block::BYTES,
+        }
+    }
+
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// Takes what is there into `parts`, which are `len` bytes in all, and not none.
+    #[inline]
+    pub(crate) fn read<'a>(
+        &mut self,
+        parts: impl Iterator<Item = &'a mut [u8]>,
+        len: usize,
+    ) -> Progress {
+        let there = match self.available(len) {
+            Progress::Done(there) => there,
+            nothing => return nothing,
+        };
+        let mut left = there;
+        for part in parts {
+            let len = part.len().min(left);
+            left -= len;
+            self.take(&mut part[..len]);
+        }
+        self.release(there - left);
+        Progress::Done(there - left)
+    }
+
+    /// Shows what is there in `part`, which is not empty, and takes nothing.
+    pub(crate) fn peek(&mut self, part: &mut [u8]) -> Progress {
+        let there = match self.available(part.len()) {
+            Progress::Done(there) => there,
+            nothing => return nothing,
+        };
+        let (mut block, mut at, mut part) = (self.block, self.at, &mut part[..there]);
+        while !part.is_empty() {
+            if at == Block::BYTES {
+                block = self.after(block);
+                at = 0;
+            }
+            let (now, later) = part.split_at_mut(part.len().min(Block::BYTES - at));
+            self.copy(block, at, now);
+            at += now.len();
+            part = later;
+        }
+        Progress::Done(there)
+    }
+
+    /// Throws away what is there, so that its memory is free before the writer ends.
+    pub(crate) fn discard(&mut self) {
+        while let Progress::Done(mut left) = self.available(usize::MAX) {
+            let there = left;
+            while left > 0 {
+                if self.at == Block::BYTES {
+                    self.advance();
+                }
+                let step = left.min(Block::BYTES - self.at);
+                self.at += step;
+                left -= step;
+            }
+            self.release(there);
+        }
+    }
+
+    /// How much of `len` bytes is there.
+    #[inline]
+    fn available(&mut self, len: usize) -> Progress {
+        let mut there = self.tail.since(self.head);
+        if there < len as u64 {
+            let word = self.ring.data.load();
+            self.tail = word.position();
+            there = self.tail.since(self.head);
+            if there == 0 {
+                return if word.has(ENDED) {
+                    Progress::Ended
+                } else {
+                    Progress::Blocked
+                };
+            }
+        }
+        Progress::Done(usize::try_from(there).map_or(len, |there| there.min(len)))
+    }
+
+    /// Moves the next bytes, which are there, to `part`.
+    #[inline]
+    fn take(&mut self, mut part: &mut [u8]) {
+        while !part.is_empty() {
+            if self.at == Block::BYTES {
+                self.advance();
+            }
+            let (now, later) = part.split_at_mut(part.len().min(Block::BYTES - self.at));
+            self.copy(self.block, self.at, now);
+            self.at += now.len();
+            part = later;
+        }
+    }
+
+    #[inline]
+    fn copy(&self, block: Option<NonNull<Block>>, at: usize, part: &mut [u8]) {
+        debug_assert!(block.is_some());
+        let Some(block) = block else { return };
+        // SAFETY: a block of the chain lives until this side leaves it.
+        let bytes = unsafe { Block::bytes(block) };
+        // SAFETY: the range lies in the block; it was filled before the position that `available`
+        // has seen was published, and is this side's until it is released.
+        unsafe { bytes.view(at, part.len(), |bytes| part.copy_from_slice(bytes)) };
+    }
+
+    /// Goes on to the next block, and hands the last one back.
+    #[cold]
+    fn advance(&mut self) {
+        let left = self.block;
+        self.block = self.after(left);
+        self.at = 0;
+        if let Some(left) = left {
+            // SAFETY: the writer has gone on to the next block, and so has this side.
+            unsafe { self.ring.pool.give(left) };
+        }
+    }
+
+    /// The block behind `block`, in which there are published bytes.
+    fn after(&self, block: Option<NonNull<Block>>) -> Option<NonNull<Block>> {
+        let link = match block {
+            // SAFETY: a block of the chain lives until this side leaves it.
+            Some(block) => unsafe { Block::link(block) },
+            None => &self.ring.first,
+        };
+        // SAFETY: the writer set the link before it published bytes behind it, and bytes behind it
+        // are there.
+        unsafe { link.get() }
+    }
+
+    /// Gives the space of `bytes` that were taken back to the writer.
+    #[inline]
+    fn release(&mut self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.head = self.head.advanced_by(bytes);
+        self.ring.space.publish(bytes);
+        if self.head == self.tail {
+            self.settle();
+        }
+    }
+
+    /// The writer's position from which on a read gets somewhere.
+    pub(crate) fn want(&self) -> Position {
+        self.head.advanced_by(1)
+    }
+
+    /// Brings the descriptor in line with what a read would do.
+    fn settle(&self) {
+        self.ring.data.settle(self.want());
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        if self.block.is_some() {
+            // SAFETY: the writer set this link when it made the first block, and looks at it no more;
+            // the ring reads it when both sides are gone.
+            unsafe { self.ring.first.set(self.block) };
+        }
+    }
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The writing side of a ring.
+
+use std::ptr::NonNull;
+
+use super::block::Block;
+use super::{Progress, Ring};
+use crate::sync::Arc;
+use crate::word::{Position, WRITE_ENDED};
+
+/// The writing side: where it is, and what it knows of the reader.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    ring: Arc<Ring>,
+    tail: Position,
+    /// The reader's position when it was last looked at; it can only have gone on since.
+    head: Position,
+    /// The last block of the chain; it belongs to this side, up to the bytes that are published.
+    block: Option<NonNull<Block>>,
+    /// Where in the block the next byte goes.
+    at: usize,
+    /// A write was refused: space counts only once there is enough of it to be worth waking for.
+    refused: bool,
+    /// So many bytes from here on, and the stream is taken for a busy one.
+    until_busy: u64,
+}
+
+// SAFETY: what the pointer leads to is reached by this side under the rules of the ring, whatever
+// thread it is on.
+unsafe impl Send for Producer {}
+
+impl Producer {
+    pub(crate) fn new(ring: Arc<Ring>) -> Self {
+        Self {
+            tail: Position::START,
+            head: Position::START,
+            block: None,
+            at: Block::BYTES,
+            refused: false,
+            until_busy: ring.capacity.unwrap_or(u64::MAX),
+            ring,
+        }
+    }
+
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// Queues as much of `parts` as there is space for; they are `len` bytes in all, and not none.
+    #[inline]
+    pub(crate) fn write<'a>(
+        &mut self,
+        parts: impl Iterator<Item = &'a [u8]>,
+        len: usize,
+    ) -> Progress {
+        if self.ring.data.peek().has(WRITE_ENDED) {
+            return Progress::Ended;
+        }
+        let room = self.room(len);
+        if room == 0 {
+            self.refused = true;
+            self.settle();
+            return Progress::Blocked;
+        }
+        let mut left = room;
+        for part in parts {
+            let part = &part[..part.len().min(left)];
+            left -= part.len();
+            self.append(part);
+        }
+        self.publish(room - left);
+        Progress::Done(room - left)
+    }
+
+    /// How much of `len` bytes can be queued now.
+    #[inline]
+    fn room(&mut self, len: usize) -> usize {
+        let Some(capacity) = self.ring.capacity else {
+            return len;
+        };
+        let mut free = capacity - self.tail.since(self.head);
+        if self.refused || free < len as u64 {
+            self.head = self.ring.space.load().position();
+            free = capacity - self.tail.since(self.head);
+            if self.refused {
+                if free < self.ring.resume() {
+                    return 0;
+                }
+                self.refused = false;
+            }
+        }
+        usize::try_from(free).map_or(len, |free| free.min(len))
+    }
+
+    #[inline]
+    fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let block = match self.block {
+                Some(block) if self.at < Block::BYTES => block,
+                _ => self.extend(),
+            };
+            let fits = bytes.len().min(Block::BYTES - self.at);
+            let (now, later) = bytes.split_at(fits);
+            // SAFETY: the last block lives until the reader has left it, and it leaves it only for a
+            // next one, which this side has not made yet.
+            let space = unsafe { Block::bytes(block) };
+            // SAFETY: the range lies in the block, and is not published: it is this side's.
+            unsafe { space.fill(self.at, now) };
+            self.at += fits;
+            bytes = later;
+        }
+    }
+
+    /// Adds a block to the chain.
+    #[cold]
+    fn extend(&mut self) -> NonNull<Block> {
+        let block = self.ring.pool.take();
+        let link = match self.block {
+            // SAFETY: the reader leaves a block only through its link, which is still empty.
+            Some(last) => unsafe { Block::link(last) },
+            None => &self.ring.first,
+        };
+        // SAFETY: the reader looks at the link only after bytes behind it were published.
+        unsafe { link.set(Some(block)) };
+        self.block = Some(block);
+        self.at = 0;
+        block
+    }
+
+    /// Makes `bytes` more of what was appended the reader's.
+    #[inline]
+    fn publish(&mut self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.tail = self.tail.advanced_by(bytes);
+        self.ring.data.publish(bytes);
+        if self.until_busy > bytes {
+            self.until_busy -= bytes;
+        } else {
+            self.became_busy();
+        }
+        if Some(self.tail.since(self.head)) == self.ring.capacity {
+            self.settle();
+        }
+    }
+
+    /// A stream that has carried its capacity goes on without the allocator from here.
+    #[cold]
+    fn became_busy(&mut self) {
+        self.until_busy = u64::MAX;
+        if let Some(capacity) = self.ring.capacity {
+            self.ring.pool.stock_up(capacity);
+        }
+    }
+
+    /// The reader's position from which on a write gets somewhere.
+    pub(crate) fn want(&self) -> Position {
+        let Some(capacity) = self.ring.capacity else {
+            return self.tail.back_by(1 << 54);
+        };
+        let need = if self.refused { self.ring.resume() } else { 1 };
+        self.tail.advanced_by(need).back_by(capacity)
+    }
+
+    /// Brings the descriptor for writing in line with what a write would do.
+    fn settle(&self) {
+        self.ring.space.settle(self.want());
+    }
+}
