@@ -25,11 +25,7 @@ const BARE: &str = "vsock-backend-api";
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for package in tree
-        .packages
-        .iter()
-        .filter(|package| !APART.contains(&package.name.as_str()))
-    {
+    for package in tree.packages.iter().filter(|package| package.library) {
         if !ARROWS.iter().any(|(name, _)| *name == package.name) {
             findings.push(Finding::new(
                 &package.name,
@@ -81,6 +77,7 @@ mod tests {
         }];
         let packages = vec![Package {
             name: from.to_owned(),
+            library: from != "xtask",
             dependencies,
         }];
         check(&Tree {

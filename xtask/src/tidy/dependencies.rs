@@ -55,6 +55,7 @@ mod tests {
         };
         let packages = vec![Package {
             name: "a".to_owned(),
+            library: true,
             dependencies: vec![log, own],
         }];
         let tree = Tree {

@@ -131,11 +131,12 @@ impl Tree {
 fn packages(metadata: &Value) -> Vec<Package> {
     let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let crates = format!("{}/crates/", text(&metadata["workspace_root"]));
     list(&metadata["packages"])
         .iter()
         .map(|package| Package {
             name: text(&package["name"]),
-            library: text(&package["manifest_path"]).contains("/crates/"),
+            library: text(&package["manifest_path"]).starts_with(&crates),
             dependencies: list(&package["dependencies"])
                 .iter()
                 .map(|dependency| Dependency {
@@ -154,7 +155,7 @@ mod tests {
 
     #[test]
     fn packages_are_read_with_the_kind_of_each_dependency() {
-        let metadata = serde_json::json!({"packages": [{"name": "a", "manifest_path": "/r/crates/a/Cargo.toml", "dependencies": [
+        let metadata = serde_json::json!({"workspace_root": "/r", "packages": [{"name": "a", "manifest_path": "/r/crates/a/Cargo.toml", "dependencies": [
             {"name": "b", "kind": null, "path": "/r/b"},
             {"name": "c", "kind": "dev"},
         ]}]});
