@@ -148,11 +148,8 @@ impl VsockInnerReader {
         } else {
             PAUSES_IN_FLOW
         };
-        let gate = &self.consumer.ring().data;
-        match self
-            .patience
-            .wait(gate, self.consumer.want(), pauses, deadline)
-        {
+        let (gate, want) = (&self.consumer.ring().data, self.consumer.want());
+        match self.patience.wait(gate, want, pauses, deadline, || self.consumer.rest()) {
             Ok(()) => Ok(()),
             Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(GaveUp::TimedOut) => Err(StreamError::TimedOut { call, fd: self.fd }.into()),

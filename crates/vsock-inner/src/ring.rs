@@ -13,6 +13,7 @@
 )]
 
 mod block;
+mod chain;
 mod consumer;
 mod pool;
 mod producer;
@@ -20,8 +21,8 @@ mod producer;
 pub(crate) use consumer::Consumer;
 pub(crate) use producer::Producer;
 
-use block::{Block, Link};
-use pool::Pool;
+use block::Link;
+use chain::Chain;
 
 use crate::bell::Polled;
 use crate::config::Capacity;
@@ -50,11 +51,11 @@ pub(crate) struct Ring {
     pub(crate) data: Gate,
     /// The reader's position; here the writer waits.
     pub(crate) space: Gate,
-    /// The first block, for a reader that has not begun, and for the drop.
+    /// The first block, for a reader that has not begun.
     first: Link,
+    chain: Chain,
     /// `None`: unbounded.
     capacity: Option<u64>,
-    pool: &'static Pool,
 }
 
 impl Ring {
@@ -63,11 +64,11 @@ impl Ring {
             data: Gate::new(Polled::In),
             space: Gate::new(Polled::Out),
             first: Link::empty(),
+            chain: Chain::new(),
             capacity: match capacity {
                 Capacity::Bytes(bytes) => Some(bytes as u64),
                 Capacity::Unbounded => None,
             },
-            pool: Pool::next(),
         }
     }
 
@@ -87,19 +88,5 @@ impl Ring {
     fn resume(&self) -> u64 {
         self.capacity
             .map_or(1, |capacity| (capacity / RESUME_SHARE).clamp(1, RESUME_MAX))
-    }
-}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        // SAFETY: both sides are gone, so the chain is ours alone, and the drop of the consumer has
-        // left its block, the first one, in the link.
-        let mut next = unsafe { self.first.get() };
-        while let Some(block) = next {
-            // SAFETY: the chain links every block once, and each is taken out of it here.
-            next = unsafe { Block::next(block) };
-            // SAFETY: as above: nobody else knows this block.
-            unsafe { self.pool.give(block) };
-        }
     }
 }

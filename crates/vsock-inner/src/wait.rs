@@ -49,15 +49,17 @@ impl Patience {
     }
 
     /// Waits until the other side's position is `want`, as mode and timeout allow; polls at first,
-    /// with so many pauses between two looks.
+    /// with so many pauses between two looks. Before it gives up or sleeps it calls `rest`.
     pub(crate) fn wait(
         &mut self,
         gate: &Gate,
         want: Position,
         pauses: u32,
         deadline: &mut Deadline,
+        rest: impl FnOnce(),
     ) -> Result<(), GaveUp> {
         if self.nonblocking {
+            rest();
             return Err(GaveUp::WouldBlock);
         }
         // A moment too far for the clock never comes.
@@ -65,10 +67,10 @@ impl Patience {
         let deadline = *deadline
             .0
             .get_or_insert_with(|| self.timeout.and_then(after));
-        let ready = || gate.load().is_ready(want);
-        if self.spinner.spin(pauses, ready) || gate.wait(want, deadline) {
+        if self.spinner.spin(pauses, || gate.load().is_ready(want)) {
             return Ok(());
         }
-        Err(GaveUp::TimedOut)
+        rest();
+        if gate.wait(want, deadline) { Ok(()) } else { Err(GaveUp::TimedOut) }
     }
 }

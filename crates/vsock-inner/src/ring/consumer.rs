@@ -9,6 +9,12 @@ use super::{Progress, Ring};
 use crate::sync::Arc;
 use crate::word::{ENDED, Position};
 
+/// So many blocks a direction keeps that has just been drained: 64 KiB, with which a reader that keeps
+/// up goes round and round.
+const KEPT_AT_WORK: usize = 4;
+/// So many it keeps when its reader has found nothing more: 16 KiB.
+const KEPT_AT_REST: usize = 1;
+
 /// The reading side: where it is, and what it knows of the writer.
 #[derive(Debug)]
 pub(crate) struct Consumer {
@@ -96,6 +102,7 @@ impl Consumer {
             }
             self.release(there);
         }
+        self.rest();
     }
 
     /// How much of `len` bytes is there.
@@ -135,29 +142,24 @@ impl Consumer {
     fn copy(&self, block: Option<NonNull<Block>>, at: usize, part: &mut [u8]) {
         debug_assert!(block.is_some());
         let Some(block) = block else { return };
-        // SAFETY: a block of the chain lives until this side leaves it.
+        // SAFETY: a block stays in the chain until this side's position is behind it.
         let bytes = unsafe { Block::bytes(block) };
         // SAFETY: the range lies in the block; it was filled before the position that `available`
         // has seen was published, and is this side's until it is released.
         unsafe { bytes.view(at, part.len(), |bytes| part.copy_from_slice(bytes)) };
     }
 
-    /// Goes on to the next block, and hands the last one back.
+    /// Goes on to the next block.
     #[cold]
     fn advance(&mut self) {
-        let left = self.block;
-        self.block = self.after(left);
+        self.block = self.after(self.block);
         self.at = 0;
-        if let Some(left) = left {
-            // SAFETY: the writer has gone on to the next block, and so has this side.
-            unsafe { self.ring.pool.give(left) };
-        }
     }
 
     /// The block behind `block`, in which there are published bytes.
     fn after(&self, block: Option<NonNull<Block>>) -> Option<NonNull<Block>> {
         let link = match block {
-            // SAFETY: a block of the chain lives until this side leaves it.
+            // SAFETY: a block stays in the chain until this side's position is behind it.
             Some(block) => unsafe { Block::link(block) },
             None => &self.ring.first,
         };
@@ -173,8 +175,14 @@ impl Consumer {
         self.head = self.head.advanced_by(bytes);
         self.ring.space.publish(bytes);
         if self.head == self.tail {
+            self.ring.chain.release(KEPT_AT_WORK, self.head);
             self.settle();
         }
+    }
+
+    /// Gives back what a reader at work keeps, because there is nothing more to read for now.
+    pub(crate) fn rest(&self) {
+        self.ring.chain.release(KEPT_AT_REST, self.head);
     }
 
     /// The writer's position from which on a read gets somewhere.
@@ -185,15 +193,5 @@ impl Consumer {
     /// Brings the descriptor in line with what a read would do.
     fn settle(&self) {
         self.ring.data.settle(self.want());
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        if self.block.is_some() {
-            // SAFETY: the writer set this link when it made the first block, and looks at it no more;
-            // the ring reads it when both sides are gone.
-            unsafe { self.ring.first.set(self.block) };
-        }
     }
 }

@@ -4,112 +4,84 @@
 //!
 //! A drained direction gives its blocks back, and a busy one needs blocks all the time; between the
 //! two stands a stock, shared by the whole process, so that neither the first keeps memory nor the
-//! second calls the allocator. The stock is bounded: [`SHARDS`] times [`SHARD_BLOCKS`] blocks, 8 MiB.
+//! second calls the allocator. It is bounded: [`SHARDS`] times [`Pool::BLOCKS`] blocks, 8 MiB in all.
 //! What is beyond goes back to the allocator.
 
 use std::ptr::NonNull;
-// Not the switch's: statics outlive an execution of the model checker, which keeps nothing here.
+// Not the switch's: statics outlive an execution of the model checker, and keep nothing there.
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::block::Block;
 
-/// Directions are spread over so many stocks, each with a lock of its own.
+/// The directions are spread over so many stocks, each with a lock of its own.
 const SHARDS: usize = 8;
-/// So many blocks a stock keeps: 1 MiB.
-const SHARD_BLOCKS: usize = 64;
 
-/// See the documentation of the module.
+/// One stock.
 #[derive(Debug)]
 pub(crate) struct Pool(Mutex<Stock>);
 
-/// A stack of blocks, linked through themselves.
+/// The blocks of a stock, the warmest last.
 #[derive(Debug)]
-struct Stock {
-    top: Option<NonNull<Block>>,
-    blocks: usize,
-}
+struct Stock(Vec<NonNull<Block>>);
 
-// SAFETY: the blocks of a stock belong to it alone: whoever gave one knows it no more.
+// SAFETY: a block in a stock belongs to it alone: whoever gave it knows it no more.
 unsafe impl Send for Stock {}
 
-static POOLS: [Pool; SHARDS] = [const {
-    Pool(Mutex::new(Stock {
-        top: None,
-        blocks: 0,
-    }))
-}; SHARDS];
+static POOLS: [Pool; SHARDS] = [const { Pool(Mutex::new(Stock(Vec::new()))) }; SHARDS];
 
-/// The shard of the next direction.
+/// Counts the directions.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 impl Pool {
+    /// So many blocks a stock keeps: 1 MiB.
+    pub(super) const BLOCKS: usize = if cfg!(loom) { 0 } else { 64 };
+
     /// The stock for a new direction.
     pub(super) fn next() -> &'static Self {
         // ORDER: Relaxed; partner: none, the number only spreads the load.
         &POOLS[NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS]
     }
 
-    /// A block whose link is empty.
     pub(super) fn take(&self) -> NonNull<Block> {
-        let taken = self.stock().pop(); // and the lock is free again
-        taken.unwrap_or_else(Block::allocate)
+        let warm = self.lock().0.pop();
+        warm.unwrap_or_else(Block::allocate)
     }
 
-    /// Takes a block back.
+    /// Takes blocks back.
     ///
     /// # Safety
     ///
-    /// The block must come from a pool, and nobody may use it any more.
-    pub(super) unsafe fn give(&self, block: NonNull<Block>) {
-        if self.stock().push(block) {
-            return;
-        }
-        // SAFETY: by the caller's promise the block is unused, and the stock did not keep it.
-        unsafe { Block::free(block) }
-    }
-
-    /// Makes sure that `bytes` can be queued without a call of the allocator, as far as the bound of
-    /// the stock allows.
-    pub(super) fn stock_up(&self, bytes: u64) {
-        let blocks = usize::try_from(bytes / Block::BYTES as u64).unwrap_or(usize::MAX);
-        let goal = blocks.saturating_add(2).min(SHARD_BLOCKS);
-        let mut stock = self.stock();
-        while stock.blocks < goal && !cfg!(loom) {
-            stock.push(Block::allocate());
+    /// The blocks must come from a pool, and nobody may use them any more.
+    pub(super) unsafe fn give(&self, mut blocks: impl Iterator<Item = NonNull<Block>>) {
+        let mut stock = self.lock();
+        let room = Self::BLOCKS.saturating_sub(stock.0.len());
+        stock.reserve();
+        stock.0.extend(blocks.by_ref().take(room));
+        drop(stock);
+        for block in blocks {
+            // SAFETY: by the caller's promise the block is unused, and the stock did not keep it.
+            unsafe { Block::free(block) };
         }
     }
 
-    fn stock(&self) -> MutexGuard<'_, Stock> {
+    /// Makes sure that there are so many blocks, or as many as the stock may keep.
+    pub(super) fn stock_up(&self, blocks: usize) {
+        let mut stock = self.lock();
+        stock.reserve();
+        while stock.0.len() < blocks.min(Self::BLOCKS) {
+            stock.0.push(Block::allocate());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stock> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Stock {
-    fn pop(&mut self) -> Option<NonNull<Block>> {
-        let block = self.top?;
-        // SAFETY: the block is in the stock, so it is live and the stock's alone.
-        let link = unsafe { Block::link(block) };
-        // SAFETY: as above, and the lock orders all accesses.
-        self.top = unsafe { link.get() };
-        // SAFETY: as above.
-        unsafe { link.set(None) };
-        self.blocks -= 1;
-        Some(block)
-    }
-
-    /// Whether there was room for the block.
-    fn push(&mut self, block: NonNull<Block>) -> bool {
-        // The model checker starts every execution afresh; nothing may stay behind.
-        if self.blocks == SHARD_BLOCKS || cfg!(loom) {
-            return false;
-        }
-        // SAFETY: whoever gives a block uses it no more: it is live and the stock's alone.
-        let link = unsafe { Block::link(block) };
-        // SAFETY: as above, and the lock orders all accesses.
-        unsafe { link.set(self.top) };
-        self.top = Some(block);
-        self.blocks += 1;
-        true
+    /// Grows to its full size at once, and so once only.
+    fn reserve(&mut self) {
+        self.0.reserve_exact(Pool::BLOCKS.saturating_sub(self.0.len()));
     }
 }

@@ -13,6 +13,7 @@ use crate::word::{Position, WRITE_ENDED};
 #[derive(Debug)]
 pub(crate) struct Producer {
     ring: Arc<Ring>,
+    /// Behind the last byte that was put into a block.
     tail: Position,
     /// The reader's position when it was last looked at; it can only have gone on since.
     head: Position,
@@ -102,12 +103,12 @@ impl Producer {
             };
             let fits = bytes.len().min(Block::BYTES - self.at);
             let (now, later) = bytes.split_at(fits);
-            // SAFETY: the last block lives until the reader has left it, and it leaves it only for a
-            // next one, which this side has not made yet.
+            // SAFETY: the last block stays in the chain: the reader's position cannot be behind it.
             let space = unsafe { Block::bytes(block) };
             // SAFETY: the range lies in the block, and is not published: it is this side's.
             unsafe { space.fill(self.at, now) };
             self.at += fits;
+            self.tail = self.tail.advanced_by(fits as u64);
             bytes = later;
         }
     }
@@ -115,24 +116,25 @@ impl Producer {
     /// Adds a block to the chain.
     #[cold]
     fn extend(&mut self) -> NonNull<Block> {
-        let block = self.ring.pool.take();
+        let ring = &self.ring;
+        let look = || ring.space.load().position();
+        let block = ring.chain.extend(self.tail, &mut self.head, look);
         let link = match self.block {
-            // SAFETY: the reader leaves a block only through its link, which is still empty.
+            // SAFETY: the last block stays in the chain: the reader's position cannot be behind it.
             Some(last) => unsafe { Block::link(last) },
             None => &self.ring.first,
         };
-        // SAFETY: the reader looks at the link only after bytes behind it were published.
+        // SAFETY: the reader looks at the link only once bytes behind it are published.
         unsafe { link.set(Some(block)) };
         self.block = Some(block);
         self.at = 0;
         block
     }
 
-    /// Makes `bytes` more of what was appended the reader's.
+    /// Makes the `bytes` that were appended the reader's.
     #[inline]
     fn publish(&mut self, bytes: usize) {
         let bytes = bytes as u64;
-        self.tail = self.tail.advanced_by(bytes);
         self.ring.data.publish(bytes);
         if self.until_busy > bytes {
             self.until_busy -= bytes;
@@ -149,7 +151,7 @@ impl Producer {
     fn became_busy(&mut self) {
         self.until_busy = u64::MAX;
         if let Some(capacity) = self.ring.capacity {
-            self.ring.pool.stock_up(capacity);
+            self.ring.chain.stock_up(capacity);
         }
     }
 
