@@ -47,11 +47,13 @@ mod tests {
             name: "log".to_owned(),
             dev: false,
             local: false,
+            versioned: true,
         };
         let own = Dependency {
             name: "vsock-inner".to_owned(),
             dev: false,
             local: true,
+            versioned: true,
         };
         let packages = vec![Package {
             name: "a".to_owned(),

@@ -47,6 +47,8 @@ pub(crate) struct Dependency {
     pub(crate) dev: bool,
     /// Whether it lies in this repository.
     pub(crate) local: bool,
+    /// Whether the manifest asks for a version: then it must be published before.
+    pub(crate) versioned: bool,
 }
 
 /// A package of the workspace.
@@ -143,6 +145,7 @@ fn packages(metadata: &Value) -> Vec<Package> {
                     name: text(&dependency["name"]),
                     dev: dependency["kind"] == "dev",
                     local: dependency["path"].is_string(),
+                    versioned: dependency["req"] != "*",
                 })
                 .collect(),
         })
@@ -155,10 +158,14 @@ mod tests {
 
     #[test]
     fn packages_are_read_with_the_kind_of_each_dependency() {
-        let metadata = serde_json::json!({"workspace_root": "/r", "packages": [{"name": "a", "manifest_path": "/r/crates/a/Cargo.toml", "dependencies": [
-            {"name": "b", "kind": null, "path": "/r/b"},
-            {"name": "c", "kind": "dev"},
-        ]}]});
+        let metadata = serde_json::json!({"workspace_root": "/r", "packages": [{
+            "name": "a",
+            "manifest_path": "/r/crates/a/Cargo.toml",
+            "dependencies": [
+                {"name": "b", "kind": null, "req": "*", "path": "/r/b"},
+                {"name": "c", "kind": "dev", "req": "^1.0"},
+            ],
+        }]});
         let packages = packages(&metadata);
         assert_eq!(packages[0].name, "a");
         assert!(packages[0].library);
@@ -167,11 +174,13 @@ mod tests {
                 name: "b".to_owned(),
                 dev: false,
                 local: true,
+                versioned: false,
             },
             Dependency {
                 name: "c".to_owned(),
                 dev: true,
                 local: false,
+                versioned: true,
             },
         ];
         assert_eq!(packages[0].dependencies, expected);
