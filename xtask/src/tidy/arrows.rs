@@ -69,17 +69,28 @@ mod tests {
     use super::*;
     use crate::tidy::tree::Package;
 
-    const OUTSIDE: Dependency = Dependency {
-        name: String::new(),
-        dev: false,
-        local: false,
-        versioned: true,
-    };
-    const LOCAL: Dependency = Dependency {
-        local: true,
-        ..OUTSIDE
-    };
-    const FOR_TESTS: Dependency = Dependency { dev: true, ..LOCAL };
+    fn outside() -> Dependency {
+        Dependency {
+            name: String::new(),
+            dev: false,
+            local: false,
+            versioned: true,
+        }
+    }
+
+    fn local() -> Dependency {
+        Dependency {
+            local: true,
+            ..outside()
+        }
+    }
+
+    fn for_tests() -> Dependency {
+        Dependency {
+            dev: true,
+            ..local()
+        }
+    }
 
     fn findings(from: &str, to: &str, kind: Dependency) -> usize {
         let dependencies = vec![Dependency {
@@ -100,40 +111,46 @@ mod tests {
 
     #[test]
     fn arrows_point_down_and_may_skip_a_step() {
-        assert_eq!(findings("vsock-inner", "vsock-backend-api", LOCAL), 0);
-        assert_eq!(findings("vsock-vhost-user", "vsock-proto", LOCAL), 0);
-        assert_eq!(findings("xtask", "vsock-inner", LOCAL), 0);
+        assert_eq!(findings("vsock-inner", "vsock-backend-api", local()), 0);
+        assert_eq!(findings("vsock-vhost-user", "vsock-proto", local()), 0);
+        assert_eq!(findings("xtask", "vsock-inner", local()), 0);
     }
 
     #[test]
     fn an_arrow_that_points_up_is_found() {
-        assert_eq!(findings("vsock-backend-api", "vsock-inner", LOCAL), 1);
-        assert_eq!(findings("vsock-inner", "vsock-tests", LOCAL), 1);
+        assert_eq!(findings("vsock-backend-api", "vsock-inner", local()), 1);
+        assert_eq!(findings("vsock-inner", "vsock-tests", local()), 1);
     }
 
     #[test]
     fn tests_may_look_around() {
-        assert_eq!(findings("vsock-inner", "vsock-muxer-harness", FOR_TESTS), 0);
+        assert_eq!(
+            findings("vsock-inner", "vsock-muxer-harness", for_tests()),
+            0
+        );
     }
 
     #[test]
     fn crates_that_wait_for_each_other_are_found() {
         let by_path = Dependency {
             versioned: false,
-            ..FOR_TESTS
+            ..for_tests()
         };
-        assert_eq!(findings("vsock-muxer", "vsock-muxer-harness", FOR_TESTS), 1);
+        assert_eq!(
+            findings("vsock-muxer", "vsock-muxer-harness", for_tests()),
+            1
+        );
         assert_eq!(findings("vsock-muxer", "vsock-muxer-harness", by_path), 0);
     }
 
     #[test]
     fn the_seam_takes_nothing_from_outside() {
-        assert_eq!(findings("vsock-backend-api", "log", OUTSIDE), 1);
-        assert_eq!(findings("vsock-inner", "log", OUTSIDE), 0);
+        assert_eq!(findings("vsock-backend-api", "log", outside()), 1);
+        assert_eq!(findings("vsock-inner", "log", outside()), 0);
     }
 
     #[test]
     fn an_unknown_crate_is_found() {
-        assert_eq!(findings("vsock-new", "log", OUTSIDE), 1);
+        assert_eq!(findings("vsock-new", "log", outside()), 1);
     }
 }
