@@ -92,15 +92,12 @@ mod tests {
         }
     }
 
-    fn findings(from: &str, to: &str, kind: Dependency) -> usize {
-        let dependencies = vec![Dependency {
-            name: to.to_owned(),
-            ..kind
-        }];
+    fn findings(from: &str, to: &str, mut dependency: Dependency) -> usize {
+        dependency.name = to.to_owned();
         let package = Package {
             name: from.to_owned(),
             library: from != "xtask",
-            dependencies,
+            dependencies: vec![dependency],
         };
         check(&Tree {
             packages: vec![package],
