@@ -46,6 +46,12 @@ const NEEDS: &[Need] = &[
         install: install_actionlint,
         hint: |_| workflows::HINT.to_owned(),
     },
+    Need {
+        name: "strace",
+        present: |_| Env::which("strace").is_some(),
+        install: |env| apt(env, "strace"),
+        hint: |_| "apt-get install strace".to_owned(),
+    },
 ];
 
 /// Installs what is missing.
@@ -101,7 +107,7 @@ fn component(env: &Env, name: &str) -> anyhow::Result<()> {
 
 fn install_llvm(env: &Env) -> anyhow::Result<()> {
     // The package of the same major version, or the toolchain's own tools.
-    if may_use_apt(env) && apt(env, &format!("llvm-{}", Llvm::major(env)?)).is_ok() {
+    if apt(env, &format!("llvm-{}", Llvm::major(env)?)).is_ok() {
         return Ok(());
     }
     component(env, "llvm-tools")
@@ -111,7 +117,6 @@ fn install_actionlint(env: &Env) -> anyhow::Result<()> {
     let venv = workflows::venv(env);
     let create = || cmd!(env.sh, "python3 -m venv {venv}").run();
     if create().is_err() {
-        ensure!(may_use_apt(env), "there is no python3 with venv");
         apt(env, "python3-venv")?;
         create()?;
     }
@@ -121,24 +126,17 @@ fn install_actionlint(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether packages may be installed without asking: root, on a Debian.
-fn may_use_apt(env: &Env) -> bool {
-    let root = cmd!(env.sh, "id -u")
-        .quiet()
-        .read()
-        .is_ok_and(|id| id == "0");
-    root && Env::which("apt-get").is_some()
-}
-
+/// Installs a package of Debian's, if that may be done without asking.
 fn apt(env: &Env, package: &str) -> anyhow::Result<()> {
+    ensure!(Env::which("apt-get").is_some(), "there is no apt-get");
+    ensure!(cmd!(env.sh, "id -u").quiet().read()? == "0", "not root");
     let _quiet = env.sh.push_env("DEBIAN_FRONTEND", "noninteractive");
     let install = || {
-        cmd!(
+        let line = cmd!(
             env.sh,
             "apt-get install -y -qq --no-install-recommends {package}"
-        )
-        .ignore_stdout()
-        .run()
+        );
+        line.ignore_stdout().run()
     };
     // The lists of a fresh machine are empty or old.
     if install().is_err() {
