@@ -92,11 +92,18 @@ impl Bell {
         });
     }
 
+    /// What a poll would say.
     #[cfg(loom)]
     pub(crate) fn polls_ready(&self) -> bool {
         self.fd.as_ref().is_some_and(|fd| match self.polled {
             Polled::In => fd.is_readable(),
             Polled::Out => fd.is_writable(),
         })
+    }
+
+    /// How often an edge-triggered poll for `EPOLLIN` was woken.
+    #[cfg(loom)]
+    pub(crate) fn edges(&self) -> usize {
+        self.fd.as_ref().map_or(0, EventFd::edges)
     }
 }

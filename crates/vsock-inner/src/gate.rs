@@ -236,8 +236,15 @@ impl Gate {
         self.bell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What a poll of the descriptor would say.
     #[cfg(loom)]
     pub(crate) fn polls_ready(&self) -> bool {
         self.lock().polls_ready()
+    }
+
+    /// How often an edge-triggered poll for `EPOLLIN` was woken.
+    #[cfg(loom)]
+    pub(crate) fn edges(&self) -> usize {
+        self.lock().edges()
     }
 }

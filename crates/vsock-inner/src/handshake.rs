@@ -104,25 +104,22 @@ impl Exchange<'_> {
 
     fn read_answer(&mut self) -> Result<(), HandshakeError> {
         let bad = HandshakeError::BadAnswer { port: self.port };
+        for expected in OK {
+            if self.read_byte()? != *expected {
+                return Err(bad);
+            }
+        }
         let mut number: Option<u32> = None;
-        for at in 0..MAX_LINE {
-            let byte = self.read_byte()?;
-            match byte {
-                _ if at < OK.len() => {
-                    if byte != OK[at] {
-                        return Err(bad);
-                    }
-                }
+        for _ in OK.len()..MAX_LINE {
+            let digit = match self.read_byte()? {
+                digit @ b'0'..=b'9' => u32::from(digit - b'0'),
                 b'\n' if number.is_some() => return Ok(()),
-                b'0'..=b'9' => {
-                    let digit = u32::from(byte - b'0');
-                    let longer = number.unwrap_or(0).checked_mul(10);
-                    number = longer.and_then(|number| number.checked_add(digit));
-                    if number.is_none() {
-                        return Err(bad);
-                    }
-                }
                 _ => return Err(bad),
+            };
+            let longer = number.unwrap_or(0).checked_mul(10);
+            number = longer.and_then(|number| number.checked_add(digit));
+            if number.is_none() {
+                return Err(bad);
             }
         }
         Err(bad)

@@ -14,6 +14,8 @@ mod gate;
 mod handshake;
 mod hub;
 mod listener;
+#[cfg(all(test, loom))]
+mod loom_model;
 mod reader;
 mod ring;
 mod spin;

@@ -216,3 +216,10 @@ impl Drop for VsockInnerReader {
         self.connection.leave(self.side);
     }
 }
+
+#[cfg(loom)]
+impl VsockInnerReader {
+    pub(crate) fn gate(&self) -> &crate::gate::Gate {
+        &self.consumer.ring().data
+    }
+}

@@ -206,3 +206,10 @@ impl Drop for VsockInnerWriter {
         self.connection.leave(self.side);
     }
 }
+
+#[cfg(loom)]
+impl VsockInnerWriter {
+    pub(crate) fn gate(&self) -> &crate::gate::Gate {
+        &self.producer.ring().space
+    }
+}

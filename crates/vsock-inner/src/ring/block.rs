@@ -109,16 +109,4 @@ impl Block {
         // SAFETY: the block is live, by the caller's promise, and `Link` is a shared cell.
         unsafe { &(*block.as_ptr()).next }
     }
-
-    /// The next block.
-    ///
-    /// # Safety
-    ///
-    /// The block must be live, and what wrote the link must have happened before.
-    pub(super) unsafe fn next(block: NonNull<Self>) -> Option<NonNull<Self>> {
-        // SAFETY: the block is live, by the caller's promise.
-        let link = unsafe { Self::link(block) };
-        // SAFETY: by the caller's promise.
-        unsafe { link.get() }
-    }
 }

@@ -66,24 +66,31 @@ impl Bytes {
 
 /// The counter of an eventfd, without the descriptor.
 #[derive(Debug)]
-pub(crate) struct EventFd(Mutex<u64>);
+pub(crate) struct EventFd(Mutex<Counter>);
+
+#[derive(Debug, Default)]
+struct Counter {
+    count: u64,
+    edges: usize,
+}
 
 impl EventFd {
     pub(crate) fn new(_flags: i32) -> io::Result<Self> {
-        Ok(Self(Mutex::new(0)))
+        Ok(Self(Mutex::new(Counter::default())))
     }
 
     pub(crate) fn write(&self, value: u64) -> io::Result<()> {
-        let mut count = self.0.lock().unwrap();
-        match count.checked_add(value) {
-            Some(sum) if sum < u64::MAX => *count = sum,
+        let mut counter = self.0.lock().unwrap();
+        match counter.count.checked_add(value) {
+            Some(sum) if sum < u64::MAX => counter.count = sum,
             _ => return Err(io::ErrorKind::WouldBlock.into()),
         }
+        counter.edges += 1;
         Ok(())
     }
 
     pub(crate) fn read(&self) -> io::Result<u64> {
-        match std::mem::take(&mut *self.0.lock().unwrap()) {
+        match std::mem::take(&mut self.0.lock().unwrap().count) {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             count => Ok(count),
         }
@@ -91,12 +98,17 @@ impl EventFd {
 
     /// What polling for `EPOLLIN` would say.
     pub(crate) fn is_readable(&self) -> bool {
-        *self.0.lock().unwrap() > 0
+        self.0.lock().unwrap().count > 0
     }
 
     /// What polling for `EPOLLOUT` would say.
     pub(crate) fn is_writable(&self) -> bool {
-        *self.0.lock().unwrap() < u64::MAX - 1
+        self.0.lock().unwrap().count < u64::MAX - 1
+    }
+
+    /// How often an edge-triggered poll for `EPOLLIN` was woken.
+    pub(crate) fn edges(&self) -> usize {
+        self.0.lock().unwrap().edges
     }
 }
 
