@@ -19,6 +19,14 @@ use crate::reader::VsockInnerReader;
 use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
 
+/// Explores the interleavings with up to four preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
+/// Most of these are complete within a minute without any bound.
+fn explore(execution: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(4);
+    builder.check(execution);
+}
+
 /// Two ends that never spin: the checker would only explore that one sees nothing new.
 fn pair(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
     let config = VsockInnerConfig::default()
@@ -53,21 +61,31 @@ fn read_all(reader: &mut impl Read) -> (Vec<u8>, Option<ErrorKind>) {
 fn assert_readability(reader: &mut VsockInnerReader) {
     let polls_ready = reader.gate().polls_ready();
     reader.set_nonblocking(true).unwrap();
-    let blocks = reader.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-    assert_eq!(polls_ready, !blocks, "readable: {polls_ready}, a read blocks: {blocks}");
+    let blocks = reader
+        .peek(&mut [0])
+        .is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    assert_eq!(
+        polls_ready, !blocks,
+        "readable: {polls_ready}, a read blocks: {blocks}"
+    );
 }
 
 /// At rest, the descriptor says what a write would do.
 fn assert_writability(writer: &mut VsockInnerWriter) {
     let polls_ready = writer.gate().polls_ready();
     writer.set_nonblocking(true).unwrap();
-    let blocks = writer.write(&[9]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-    assert_eq!(polls_ready, !blocks, "writable: {polls_ready}, a write blocks: {blocks}");
+    let blocks = writer
+        .write(&[9])
+        .is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    assert_eq!(
+        polls_ready, !blocks,
+        "writable: {polls_ready}, a write blocks: {blocks}"
+    );
 }
 
 #[test]
 fn a_blocked_reader_misses_no_byte_and_no_end() {
-    loom::model(|| {
+    explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         let reading = thread::spawn(move || read_all(&mut reader));
         writer.write_all(&[1, 2, 3]).unwrap();
@@ -78,7 +96,7 @@ fn a_blocked_reader_misses_no_byte_and_no_end() {
 
 #[test]
 fn a_blocked_reader_wakes_for_each_of_two_writes() {
-    loom::model(|| {
+    explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         let reading = thread::spawn(move || {
             let mut two = [0; 2];
@@ -93,7 +111,7 @@ fn a_blocked_reader_wakes_for_each_of_two_writes() {
 
 #[test]
 fn a_blocked_writer_misses_no_space() {
-    loom::model(|| {
+    explore(|| {
         let (mut writer, mut reader, _rest) = direction(1);
         let writing = thread::spawn(move || writer.write(&[1, 2]).unwrap());
         let mut two = [0; 2];
@@ -105,7 +123,7 @@ fn a_blocked_writer_misses_no_space() {
 #[test]
 fn a_blocked_writer_waits_for_its_share_of_the_capacity() {
     // A refused write at a capacity of eight counts on space again from two bytes on.
-    loom::model(|| {
+    explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         writer.write_all(&[0; 8]).unwrap();
         let writing = thread::spawn(move || writer.write(&[1]).unwrap());
@@ -117,7 +135,7 @@ fn a_blocked_writer_waits_for_its_share_of_the_capacity() {
 
 #[test]
 fn the_queue_goes_round_in_its_blocks_without_a_race() {
-    loom::model(|| {
+    explore(|| {
         let (mut writer, mut reader, _rest) = direction(4);
         writer.write_all(&[1, 2]).unwrap();
         let reading = thread::spawn(move || {
@@ -136,7 +154,7 @@ fn the_queue_goes_round_in_its_blocks_without_a_race() {
 
 #[test]
 fn a_polled_reader_is_readable_exactly_when_there_is_something() {
-    loom::model(|| {
+    explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         reader.set_nonblocking(true).unwrap();
         reader.as_raw_fd();
@@ -145,8 +163,8 @@ fn a_polled_reader_is_readable_exactly_when_there_is_something() {
             writer.write_all(&[2]).unwrap();
             writer
         });
-        let _ = reader.read(&mut [0; 4]);
-        let _ = reader.read(&mut [0; 4]);
+        drop(reader.read(&mut [0; 4]));
+        drop(reader.read(&mut [0; 4]));
         let _writer = writing.join().unwrap();
         assert_readability(&mut reader);
     });
@@ -154,7 +172,7 @@ fn a_polled_reader_is_readable_exactly_when_there_is_something() {
 
 #[test]
 fn an_edge_comes_for_whatever_comes_after_a_refused_read() {
-    loom::model(|| {
+    explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         reader.set_nonblocking(true).unwrap();
         reader.as_raw_fd();
@@ -165,7 +183,10 @@ fn an_edge_comes_for_whatever_comes_after_a_refused_read() {
         let mut edges = reader.gate().edges();
         if reader.read(&mut [0; 4]).is_ok() {
             edges = reader.gate().edges();
-            assert_eq!(reader.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+            assert_eq!(
+                reader.read(&mut [0]).unwrap_err().kind(),
+                ErrorKind::WouldBlock
+            );
         }
         let _writer = writing.join().unwrap();
         if reader.peek(&mut [0]).is_ok() {
@@ -176,7 +197,7 @@ fn an_edge_comes_for_whatever_comes_after_a_refused_read() {
 
 #[test]
 fn a_descriptor_taken_late_agrees_with_what_happens_meanwhile() {
-    loom::model(|| {
+    explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         let writing = thread::spawn(move || {
             writer.write_all(&[1]).unwrap();
@@ -184,7 +205,7 @@ fn a_descriptor_taken_late_agrees_with_what_happens_meanwhile() {
         });
         reader.as_raw_fd();
         reader.set_nonblocking(true).unwrap();
-        let _ = reader.read(&mut [0; 4]);
+        drop(reader.read(&mut [0; 4]));
         let _writer = writing.join().unwrap();
         assert_readability(&mut reader);
     });
@@ -192,7 +213,7 @@ fn a_descriptor_taken_late_agrees_with_what_happens_meanwhile() {
 
 #[test]
 fn a_descriptor_taken_late_agrees_with_the_peers_drop() {
-    loom::model(|| {
+    explore(|| {
         let (writer, mut reader, _rest) = direction(8);
         let dropping = thread::spawn(move || drop(writer));
         reader.as_raw_fd();
@@ -204,7 +225,7 @@ fn a_descriptor_taken_late_agrees_with_the_peers_drop() {
 
 #[test]
 fn a_polled_writer_is_writable_exactly_when_there_is_space() {
-    loom::model(|| {
+    explore(|| {
         let (mut writer, mut reader, _rest) = direction(2);
         writer.set_nonblocking(true).unwrap();
         writer.write_ready_fd().unwrap();
@@ -214,8 +235,8 @@ fn a_polled_writer_is_writable_exactly_when_there_is_space() {
             reader.read_exact(&mut [0]).unwrap();
             reader
         });
-        let _ = writer.write(&[3]);
-        let _ = writer.write(&[4, 5]);
+        drop(writer.write(&[3]));
+        drop(writer.write(&[4, 5]));
         let _reader = reading.join().unwrap();
         assert_writability(&mut writer);
     });
@@ -223,7 +244,7 @@ fn a_polled_writer_is_writable_exactly_when_there_is_space() {
 
 #[test]
 fn a_writer_refused_meanwhile_is_woken_at_its_share() {
-    loom::model(|| {
+    explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         writer.set_nonblocking(true).unwrap();
         writer.write_all(&[0; 8]).unwrap();
@@ -233,7 +254,7 @@ fn a_writer_refused_meanwhile_is_woken_at_its_share() {
             reader
         });
         writer.write_ready_fd().unwrap();
-        let _ = writer.write(&[1]);
+        drop(writer.write(&[1]));
         let _reader = reading.join().unwrap();
         assert_writability(&mut writer);
     });
@@ -241,18 +262,21 @@ fn a_writer_refused_meanwhile_is_woken_at_its_share() {
 
 #[test]
 fn a_reset_comes_after_the_bytes() {
-    loom::model(|| {
+    explore(|| {
         let (mut near, mut far) = pair(8);
         let reading = thread::spawn(move || read_all(&mut far));
         near.write_all(&[1, 2]).unwrap();
         drop(near);
-        assert_eq!(reading.join().unwrap(), (vec![1, 2], Some(ErrorKind::ConnectionReset)));
+        assert_eq!(
+            reading.join().unwrap(),
+            (vec![1, 2], Some(ErrorKind::ConnectionReset))
+        );
     });
 }
 
 #[test]
 fn a_blocked_writer_learns_of_the_readers_drop() {
-    loom::model(|| {
+    explore(|| {
         let (mut writer, mut reader, _rest) = direction(1);
         writer.write_all(&[1]).unwrap();
         let writing = thread::spawn(move || writer.write(&[2]));
@@ -266,7 +290,7 @@ fn a_blocked_writer_learns_of_the_readers_drop() {
 
 #[test]
 fn a_blocked_writer_learns_of_the_readers_shutdown() {
-    loom::model(|| {
+    explore(|| {
         let (mut writer, mut reader, _rest) = direction(1);
         writer.write_all(&[1]).unwrap();
         let writing = thread::spawn(move || writer.write(&[2]).unwrap_err().kind());
@@ -278,13 +302,13 @@ fn a_blocked_writer_learns_of_the_readers_shutdown() {
 
 #[test]
 fn both_ends_may_be_dropped_at_the_same_time() {
-    loom::model(|| {
+    explore(|| {
         let (mut near, mut far) = pair(8);
         near.as_raw_fd();
         far.as_raw_fd();
         near.write_all(&[1, 2, 3]).unwrap();
         let dropping = thread::spawn(move || drop(near));
-        let _ = far.write(&[4]);
+        drop(far.write(&[4]));
         drop(far);
         dropping.join().unwrap();
     });
@@ -293,11 +317,11 @@ fn both_ends_may_be_dropped_at_the_same_time() {
 #[test]
 fn a_ring_in_flight_finds_no_closed_descriptor() {
     // The model's eventfd is freed with its bell: a use after that is a use after free.
-    loom::model(|| {
+    explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         reader.set_nonblocking(true).unwrap();
         reader.as_raw_fd();
-        let _ = reader.read(&mut [0]);
+        drop(reader.read(&mut [0]));
         let writing = thread::spawn(move || writer.write(&[1]).is_ok());
         drop(reader);
         writing.join().unwrap();
@@ -306,7 +330,7 @@ fn a_ring_in_flight_finds_no_closed_descriptor() {
 
 #[test]
 fn the_last_half_of_an_end_makes_an_edge_and_the_end_is_gone() {
-    loom::model(|| {
+    explore(|| {
         let (near, far) = pair(8);
         let (reader, writer) = near.into_split();
         let (mut far_reader, _far_writer) = far.into_split();
@@ -317,13 +341,16 @@ fn the_last_half_of_an_end_makes_an_edge_and_the_end_is_gone() {
         drop(writer);
         dropping.join().unwrap();
         assert!(far_reader.peer_gone());
-        assert!(far_reader.gate().edges() > edges, "the peer's drop made no edge");
+        assert!(
+            far_reader.gate().edges() > edges,
+            "the peer's drop made no edge"
+        );
     });
 }
 
 #[test]
 fn a_change_of_mode_is_nothing_to_the_peer() {
-    loom::model(|| {
+    explore(|| {
         let (mut near, mut far) = pair(8);
         far.as_raw_fd();
         let writing = thread::spawn(move || {

@@ -149,7 +149,10 @@ impl VsockInnerReader {
             PAUSES_IN_FLOW
         };
         let (gate, want) = (&self.consumer.ring().data, self.consumer.want());
-        match self.patience.wait(gate, want, pauses, deadline, || self.consumer.rest()) {
+        match self
+            .patience
+            .wait(gate, want, pauses, deadline, || self.consumer.rest())
+        {
             Ok(()) => Ok(()),
             Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(GaveUp::TimedOut) => Err(StreamError::TimedOut { call, fd: self.fd }.into()),
@@ -172,7 +175,9 @@ impl Read for VsockInnerReader {
             return Ok(0);
         }
         let len = buf.len();
-        self.transfer("reading from", |consumer| consumer.read(once(&mut *buf), len))
+        self.transfer("reading from", |consumer| {
+            consumer.read(once(&mut *buf), len)
+        })
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {

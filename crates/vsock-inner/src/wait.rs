@@ -71,6 +71,10 @@ impl Patience {
             return Ok(());
         }
         rest();
-        if gate.wait(want, deadline) { Ok(()) } else { Err(GaveUp::TimedOut) }
+        if gate.wait(want, deadline) {
+            Ok(())
+        } else {
+            Err(GaveUp::TimedOut)
+        }
     }
 }

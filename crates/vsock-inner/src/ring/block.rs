@@ -53,10 +53,11 @@ impl Block {
     pub(super) fn allocate() -> NonNull<Self> {
         let layout = Layout::new::<Self>();
         // SAFETY: the layout has a size above zero.
-        let memory = unsafe { alloc(layout) }.cast::<Self>();
-        let Some(block) = NonNull::new(memory) else {
+        let memory = unsafe { alloc(layout) };
+        let Some(memory) = NonNull::new(memory) else {
             handle_alloc_error(layout)
         };
+        let block = memory.cast::<Self>();
         Self::initialise(block);
         block
     }

@@ -48,7 +48,11 @@ impl Owned {
 
 impl Chain {
     pub(super) fn new() -> Self {
-        Self { blocks: Mutex::default(), count: AtomicUsize::new(0), pool: Pool::next() }
+        Self {
+            blocks: Mutex::default(),
+            count: AtomicUsize::new(0),
+            pool: Pool::next(),
+        }
     }
 
     /// A block in which a writer at `tail` goes on. It knows that the reader has come to `head`, or
@@ -80,7 +84,10 @@ impl Chain {
                 self.pool.take()
             }
         };
-        blocks.push_back(Owned { block, end: tail.advanced_by(Block::BYTES as u64) });
+        blocks.push_back(Owned {
+            block,
+            end: tail.advanced_by(Block::BYTES as u64),
+        });
         block
     }
 
@@ -96,12 +103,20 @@ impl Chain {
 
     #[cold]
     fn shrink(&self, keep: usize, head: Position) {
-        let Ok(mut blocks) = self.blocks.try_lock() else { return };
-        let behind = blocks.iter().take_while(|owned| owned.is_behind(head)).count();
+        let Ok(mut blocks) = self.blocks.try_lock() else {
+            return;
+        };
+        let behind = blocks
+            .iter()
+            .take_while(|owned| owned.is_behind(head))
+            .count();
         let spare = blocks.len().saturating_sub(keep).min(behind);
         // SAFETY: the reader is through with these blocks, and as they leave the chain here the
         // writer will not come to them again.
-        unsafe { self.pool.give(blocks.drain(..spare).map(|owned| owned.block)) };
+        unsafe {
+            self.pool
+                .give(blocks.drain(..spare).map(|owned| owned.block));
+        }
         // ORDER: Relaxed; partner: `release`, on this side.
         self.count.store(blocks.len(), Ordering::Relaxed);
     }

@@ -82,6 +82,7 @@ impl Pool {
 impl Stock {
     /// Grows to its full size at once, and so once only.
     fn reserve(&mut self) {
-        self.0.reserve_exact(Pool::BLOCKS.saturating_sub(self.0.len()));
+        self.0
+            .reserve_exact(Pool::BLOCKS.saturating_sub(self.0.len()));
     }
 }
