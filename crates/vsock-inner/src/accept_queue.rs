@@ -112,6 +112,11 @@ impl AcceptQueue {
         drop(waiting); // not under the lock: this wakes the other ends
     }
 
+    /// Closes the descriptor: whoever polled it has been dropped.
+    pub(crate) fn close_fd(&self) {
+        self.lock().bell.close();
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.lock().waiting.len()
     }

@@ -135,5 +135,6 @@ impl AsRawFd for VsockInnerBackend {
 impl Drop for VsockInnerBackend {
     fn drop(&mut self) {
         self.hub.close();
+        self.hub.queue.close_fd();
     }
 }

@@ -184,20 +184,15 @@ impl Gate {
         }
     }
 
-    /// Under the lock no ring is in flight: the descriptor shows what the last one left.
+    /// Under the lock no ring is in flight: the descriptor shows what the last one left, and whoever
+    /// answers a new request has to wait until it shows what it should.
     fn settle_locked(&self, bell: &mut Bell, want: Position) {
         self.set_wanted(want);
-        if self.load().is_ready(want) {
+        let waits = self.arm(FD, want);
+        if !waits {
             self.disarm(FD);
-            bell.show(true);
-            return;
         }
-        // Not ready first, then the request: a ring answers the request, and must find the
-        // descriptor cleared.
-        bell.show(false);
-        if !self.arm(FD, want) {
-            bell.show(true);
-        }
+        bell.show(!waits);
     }
 
     /// Closes the descriptor; a ring in flight either was before or finds none.

@@ -128,5 +128,6 @@ impl fmt::Debug for VsockInnerListener {
 impl Drop for VsockInnerListener {
     fn drop(&mut self) {
         self.hub.stop_listening(self.port);
+        self.queue.close_fd();
     }
 }

@@ -117,6 +117,8 @@ impl Chain {
             self.pool
                 .give(blocks.drain(..spare).map(|owned| owned.block));
         }
+        // A long queue has made the list long.
+        blocks.shrink_to(Pool::BLOCKS);
         // ORDER: Relaxed; partner: `release`, on this side.
         self.count.store(blocks.len(), Ordering::Relaxed);
     }

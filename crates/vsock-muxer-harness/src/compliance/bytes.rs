@@ -168,7 +168,7 @@ fn every_mix(scene: &Scene<'_>) -> Verdict {
 
 fn gathers(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.nonblocking()?;
-    let size = scene.some(300);
+    let size = scene.some(100);
     let bytes = Pattern::default().take(size);
     for byte in &bytes {
         write(&mut near, std::slice::from_ref(byte))?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -95,8 +95,11 @@ fn in_flight(scene: &Scene<'_>) -> Verdict {
         write(&mut near, b"x")?;
         let ringing = Call::start(move || {
             let mut buf = [0; 64];
-            while !far.peer_gone() {
-                let _refused = far.write(b"x");
+            let refused = |written: io::Result<usize>| match written {
+                Err(error) => error.kind() != ErrorKind::WouldBlock,
+                Ok(_) => false,
+            };
+            while !refused(far.write(b"x")) {
                 let _nothing = far.read(&mut buf);
             }
         })?;

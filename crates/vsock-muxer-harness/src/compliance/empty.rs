@@ -39,21 +39,9 @@ pub(super) fn rules() -> Vec<StreamRule> {
     ]
 }
 
-/// Every call that transfers nothing.
-fn empty_calls(scene: &Scene<'_>, stream: &mut Stream, when: &str) -> Verdict {
-    count(format!("an empty read {when}"), stream.read(&mut []), 0)?;
+/// Every write that transfers nothing.
+fn empty_writes(stream: &mut Stream, when: &str) -> Verdict {
     count(format!("an empty write {when}"), stream.write(&[]), 0)?;
-    let mut buffers = [IoSliceMut::new(&mut []), IoSliceMut::new(&mut [])];
-    count(
-        format!("a read into empty buffers {when}"),
-        stream.read_vectored(&mut buffers),
-        0,
-    )?;
-    count(
-        format!("a read into no buffers {when}"),
-        stream.read_vectored(&mut []),
-        0,
-    )?;
     let buffers = [IoSlice::new(&[]), IoSlice::new(&[])];
     count(
         format!("a write of empty buffers {when}"),
@@ -63,6 +51,23 @@ fn empty_calls(scene: &Scene<'_>, stream: &mut Stream, when: &str) -> Verdict {
     count(
         format!("a write of no buffers {when}"),
         stream.write_vectored(&[]),
+        0,
+    )
+}
+
+/// Every call that transfers nothing.
+fn empty_calls(scene: &Scene<'_>, stream: &mut Stream, when: &str) -> Verdict {
+    empty_writes(stream, when)?;
+    count(format!("an empty read {when}"), stream.read(&mut []), 0)?;
+    let mut buffers = [IoSliceMut::new(&mut []), IoSliceMut::new(&mut [])];
+    count(
+        format!("a read into empty buffers {when}"),
+        stream.read_vectored(&mut buffers),
+        0,
+    )?;
+    count(
+        format!("a read into no buffers {when}"),
+        stream.read_vectored(&mut []),
         0,
     )?;
     match scene.peek(stream, &mut []) {
@@ -102,16 +107,16 @@ fn takes_nothing(scene: &Scene<'_>) -> Verdict {
 fn wakes_nobody(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.nonblocking()?;
     let mut edges = read_edges(&*far)?;
-    empty_calls(scene, &mut near, "on an idle connection")?;
-    no_edge(&mut edges, "after the peer's empty calls")?;
-    readable(&far, false, "after the peer's empty calls")?;
+    empty_writes(&mut near, "on an idle connection")?;
+    no_edge(&mut edges, "after the peer's empty writes")?;
+    readable(&far, false, "after the peer's empty writes")?;
 
     far.set_nonblocking(false)?;
     let reading = scene.blocked(far, |far| far.read(&mut [0; 8]))?;
-    empty_calls(scene, &mut near, "with the peer waiting")?;
+    empty_writes(&mut near, "with the peer waiting")?;
     reading
         .asleep(scene.deadline())
-        .map_err(|why| Failure::Violated(format!("an empty call woke the peer: {why}")))?;
+        .map_err(|why| Failure::Violated(format!("an empty write woke the peer: {why}")))?;
     write(&mut near, b"x")?;
     count("the read", scene.returned(reading)?.1, 1)
 }

@@ -216,7 +216,7 @@ fn not_prolonged_write(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.nonblocking()?;
     let full = scene.fill(&mut near)?;
     near.set_nonblocking(false)?;
-    near.set_write_timeout(Some(Duration::from_millis(40)))?;
+    near.set_write_timeout(Some(Duration::from_millis(100)))?;
     let bytes = vec![0; full * 64];
     let writing = Call::start(move || {
         let written = near.write(&bytes);
@@ -235,7 +235,7 @@ fn not_prolonged_write(scene: &Scene<'_>) -> Verdict {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
-        pace(Duration::from_millis(5))?;
+        pace(Duration::from_millis(2))?;
     }
     let (_near, written) = scene.returned(writing)?;
     match written {
