@@ -87,7 +87,7 @@ Besides
 
 Examples
   cargo xtask demo some.iso
-  cargo xtask model --preemptions 4 drop
+  cargo xtask model --preemptions 6 drop
   cargo xtask cover --html && xdg-open target/cover/html/index.html
   cargo xtask bench --help
   cargo test -p vsock-inner NAME        one test, without any xtask";

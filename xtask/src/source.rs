@@ -99,7 +99,7 @@ fn is_test_path(path: &str) -> bool {
         .file_stem()
         .and_then(|stem| stem.to_str())
         .unwrap_or_default();
-    in_dir("tests") || in_dir("benches") || stem == "tests" || stem == "loom"
+    in_dir("tests") || in_dir("benches") || stem == "tests" || stem == "loom_model"
 }
 
 /// The number of lines before a module that is only there for tests; all, if there is none.
