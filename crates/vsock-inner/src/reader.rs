@@ -123,7 +123,7 @@ impl VsockInnerReader {
 
     /// Attempts until it got somewhere, or the patience is at its end.
     #[inline]
-    fn transfer(
+    pub(crate) fn transfer(
         &mut self,
         call: &'static str,
         mut attempt: impl FnMut(&mut Consumer) -> Progress,

@@ -17,6 +17,8 @@ mod chain;
 mod consumer;
 mod pool;
 mod producer;
+#[cfg(all(feature = "vm-memory", not(loom)))]
+mod volatile;
 
 pub(crate) use consumer::Consumer;
 pub(crate) use producer::Producer;

@@ -43,8 +43,8 @@ use crate::writer::VsockInnerWriter;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct VsockInnerStream {
-    reader: VsockInnerReader,
-    writer: VsockInnerWriter,
+    pub(crate) reader: VsockInnerReader,
+    pub(crate) writer: VsockInnerWriter,
 }
 
 impl VsockInnerStream {

@@ -97,7 +97,7 @@ impl VsockInnerWriter {
     /// Attempts until all `len` bytes are queued, or the patience is at its end. An attempt is told
     /// how many bytes are queued already.
     #[inline]
-    fn transfer(
+    pub(crate) fn transfer(
         &mut self,
         len: usize,
         mut attempt: impl FnMut(&mut Producer, usize) -> Progress,

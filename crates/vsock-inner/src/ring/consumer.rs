@@ -2,6 +2,7 @@
 
 //! The reading side of a ring.
 
+use std::mem;
 use std::ptr::NonNull;
 
 use super::block::Block;
@@ -54,18 +55,18 @@ impl Consumer {
         parts: impl Iterator<Item = &'a mut [u8]>,
         len: usize,
     ) -> Progress {
-        let there = match self.available(len) {
-            Progress::Done(there) => there,
-            nothing => return nothing,
-        };
-        let mut left = there;
-        for part in parts {
-            let len = part.len().min(left);
-            left -= len;
-            self.take(&mut part[..len]);
-        }
-        self.release(there - left);
-        Progress::Done(there - left)
+        self.transfer(len, |this, mut left| {
+            for part in parts {
+                let fits = part.len().min(left);
+                let mut part = &mut part[..fits];
+                left -= fits;
+                this.take(fits, |bytes| {
+                    let (now, later) = mem::take(&mut part).split_at_mut(bytes.len());
+                    now.copy_from_slice(bytes);
+                    part = later;
+                });
+            }
+        })
     }
 
     /// Shows what is there in `part`, which is not empty, and takes nothing.
@@ -81,7 +82,7 @@ impl Consumer {
                 at = 0;
             }
             let (now, later) = part.split_at_mut(part.len().min(Block::BYTES - at));
-            self.copy(block, at, now);
+            self.show(block, at, now.len(), |bytes| now.copy_from_slice(bytes));
             at += now.len();
             part = later;
         }
@@ -90,19 +91,23 @@ impl Consumer {
 
     /// Throws away what is there, so that its memory is free before the writer ends.
     pub(crate) fn discard(&mut self) {
-        while let Progress::Done(mut left) = self.available(usize::MAX) {
-            let there = left;
-            while left > 0 {
-                if self.at == Block::BYTES {
-                    self.advance();
-                }
-                let step = left.min(Block::BYTES - self.at);
-                self.at += step;
-                left -= step;
-            }
-            self.release(there);
-        }
+        let take = |this: &mut Self, there| this.take(there, |_| {});
+        while let Progress::Done(_) = self.transfer(usize::MAX, take) {}
         self.rest();
+    }
+
+    /// Takes of `len` bytes what is there.
+    #[inline]
+    pub(super) fn transfer(&mut self, len: usize, take: impl FnOnce(&mut Self, usize)) -> Progress {
+        let there = match self.available(len) {
+            Progress::Done(there) => there,
+            nothing => return nothing,
+        };
+        let before = self.head;
+        take(self, there);
+        let taken = self.head.since(before);
+        self.release(taken);
+        Progress::Done(usize::try_from(taken).unwrap_or(there))
     }
 
     /// How much of `len` bytes is there.
@@ -124,29 +129,30 @@ impl Consumer {
         Progress::Done(usize::try_from(there).map_or(len, |there| there.min(len)))
     }
 
-    /// Moves the next bytes, which are there, to `part`.
+    /// Takes the next `len` bytes, which are there, and shows them piece by piece.
     #[inline]
-    fn take(&mut self, mut part: &mut [u8]) {
-        while !part.is_empty() {
+    pub(super) fn take(&mut self, mut len: usize, mut show: impl FnMut(&[u8])) {
+        while len > 0 {
             if self.at == Block::BYTES {
                 self.advance();
             }
-            let (now, later) = part.split_at_mut(part.len().min(Block::BYTES - self.at));
-            self.copy(self.block, self.at, now);
-            self.at += now.len();
-            part = later;
+            let piece = len.min(Block::BYTES - self.at);
+            self.show(self.block, self.at, piece, &mut show);
+            self.at += piece;
+            self.head = self.head.advanced_by(piece as u64);
+            len -= piece;
         }
     }
 
     #[inline]
-    fn copy(&self, block: Option<NonNull<Block>>, at: usize, part: &mut [u8]) {
+    fn show(&self, block: Option<NonNull<Block>>, at: usize, len: usize, show: impl FnOnce(&[u8])) {
         debug_assert!(block.is_some());
         let Some(block) = block else { return };
         // SAFETY: a block stays in the chain until this side's position is behind it.
         let bytes = unsafe { Block::bytes(block) };
         // SAFETY: the range lies in the block; it was filled before the position that `available`
         // has seen was published, and is this side's until it is released.
-        unsafe { bytes.view(at, part.len(), |bytes| part.copy_from_slice(bytes)) };
+        unsafe { bytes.view(at, len, show) };
     }
 
     /// Goes on to the next block.
@@ -170,9 +176,7 @@ impl Consumer {
 
     /// Gives the space of `bytes` that were taken back to the writer.
     #[inline]
-    fn release(&mut self, bytes: usize) {
-        let bytes = bytes as u64;
-        self.head = self.head.advanced_by(bytes);
+    fn release(&mut self, bytes: u64) {
         self.ring.space.publish(bytes);
         if self.head == self.tail {
             self.ring.chain.release(KEPT_AT_WORK, self.head);

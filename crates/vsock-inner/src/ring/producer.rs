@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use super::block::Block;
 use super::{Progress, Ring};
-use crate::sync::Arc;
+use crate::sync::{Arc, Bytes};
 use crate::word::{Position, WRITE_ENDED};
 
 /// The writing side: where it is, and what it knows of the reader.
@@ -55,6 +55,18 @@ impl Producer {
         parts: impl Iterator<Item = &'a [u8]>,
         len: usize,
     ) -> Progress {
+        self.transfer(len, |this, mut left| {
+            for part in parts {
+                let part = &part[..part.len().min(left)];
+                left -= part.len();
+                this.append(part);
+            }
+        })
+    }
+
+    /// Queues of `len` bytes what there is space for.
+    #[inline]
+    pub(super) fn transfer(&mut self, len: usize, put: impl FnOnce(&mut Self, usize)) -> Progress {
         if self.ring.data.peek().has(WRITE_ENDED) {
             return Progress::Ended;
         }
@@ -64,14 +76,11 @@ impl Producer {
             self.settle();
             return Progress::Blocked;
         }
-        let mut left = room;
-        for part in parts {
-            let part = &part[..part.len().min(left)];
-            left -= part.len();
-            self.append(part);
-        }
-        self.publish(room - left);
-        Progress::Done(room - left)
+        let before = self.tail;
+        put(self, room);
+        let bytes = self.tail.since(before);
+        self.publish(bytes);
+        Progress::Done(usize::try_from(bytes).unwrap_or(room))
     }
 
     /// How much of `len` bytes can be queued now.
@@ -97,20 +106,28 @@ impl Producer {
     #[inline]
     fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let block = match self.block {
-                Some(block) if self.at < Block::BYTES => block,
-                _ => self.extend(),
-            };
-            let fits = bytes.len().min(Block::BYTES - self.at);
+            let (space, at, fits) = self.reserve(bytes.len());
             let (now, later) = bytes.split_at(fits);
-            // SAFETY: the last block stays in the chain: the reader's position cannot be behind it.
-            let space = unsafe { Block::bytes(block) };
-            // SAFETY: the range lies in the block, and is not published: it is this side's.
-            unsafe { space.fill(self.at, now) };
-            self.at += fits;
-            self.tail = self.tail.advanced_by(fits as u64);
+            // SAFETY: the range was reserved just now.
+            unsafe { space.fill(at, now) };
             bytes = later;
         }
+    }
+
+    /// Goes on by up to `len` bytes in one block. Returns where and how many they are; until they are
+    /// published, the range is the caller's, to fill it.
+    #[inline]
+    pub(super) fn reserve(&mut self, len: usize) -> (&Bytes, usize, usize) {
+        let block = match self.block {
+            Some(block) if self.at < Block::BYTES => block,
+            _ => self.extend(),
+        };
+        let at = self.at;
+        let fits = len.min(Block::BYTES - at);
+        self.at += fits;
+        self.tail = self.tail.advanced_by(fits as u64);
+        // SAFETY: the last block stays in the chain: the reader's position cannot be behind it.
+        (unsafe { Block::bytes(block) }, at, fits)
     }
 
     /// Adds a block to the chain.
@@ -133,8 +150,7 @@ impl Producer {
 
     /// Makes the `bytes` that were appended the reader's.
     #[inline]
-    fn publish(&mut self, bytes: usize) {
-        let bytes = bytes as u64;
+    fn publish(&mut self, bytes: u64) {
         self.ring.data.publish(bytes);
         if self.until_busy > bytes {
             self.until_busy -= bytes;

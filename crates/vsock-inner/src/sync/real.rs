@@ -66,6 +66,18 @@ impl Bytes {
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
     }
 
+    /// Where the byte `at` lies.
+    ///
+    /// # Safety
+    ///
+    /// `at` must lie in the block.
+    #[cfg(feature = "vm-memory")]
+    pub(crate) unsafe fn at(&self, at: usize) -> *mut u8 {
+        debug_assert!(at < BLOCK_BYTES);
+        // SAFETY: by the caller's promise.
+        unsafe { self.0.get().cast::<u8>().add(at) }
+    }
+
     /// Shows the `len` bytes from `at` on.
     ///
     /// # Safety
