@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::shell::{Env, Missing};
-use crate::{cover, demo, doc, lint, model, setup, test, tidy, workflows};
+use crate::tools::{ACTIONLINT, TYPOS};
+use crate::{cover, demo, doc, lint, model, setup, test, tidy};
 
 /// One step: its name and what it runs.
 type Step = (&'static str, fn(&Env) -> anyhow::Result<()>);
@@ -15,7 +16,8 @@ type Step = (&'static str, fn(&Env) -> anyhow::Result<()>);
 const STEPS: &[Step] = &[
     ("setup", setup::run),
     ("tidy", tidy::run),
-    ("workflows", workflows::run),
+    ("spell", |env| TYPOS.run(env)),
+    ("workflows", |env| ACTIONLINT.run(env)),
     ("lint", |env| lint::run(env, false)),
     ("test", test::run),
     ("doc", doc::run),

@@ -50,6 +50,8 @@ xflags::xflags! {
             /// What the bench understands: `cargo xtask bench --help`.
             repeated args: OsString
         }
+        /// Finds misspelled words, with typos.
+        cmd spell {}
         /// Checks the workflows of the forge with actionlint.
         cmd workflows {}
         /// Installs what the other commands need, or says the line to run.
@@ -64,8 +66,8 @@ pub(crate) const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
 Before a change is sent
-  ci [--strict]     All of setup, tidy, workflows, lint, test, doc, model, cover and a short demo.
-                    Goes on after a failure and ends with a table. A step whose tool cannot be had
+  ci [--strict]     All of setup, tidy, spell, workflows, lint, test, doc, model, cover and a short
+                    demo. Goes on after a failure and ends with a table. A step whose tool cannot be had
                     is left out; with --strict it fails.
   lint [--fix]      Formatting and clippy. --fix formats, and mends what clippy can.
   test              All tests of the workspace, and the examples in the documentation.
@@ -75,6 +77,7 @@ Before a change is sent
                     --seconds N for each.
   cover [--html]    The share of lines that the tests reach, per crate; fails under a crate's floor.
   doc               The documentation of every crate, without a warning.
+  spell             Misspelled words, found by typos.
   workflows         Checks the workflows of the forge with actionlint.
 
 To see it at work

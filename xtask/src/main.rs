@@ -22,12 +22,13 @@ mod shell;
 mod source;
 mod test;
 mod tidy;
-mod workflows;
+mod tools;
 
 use std::process::ExitCode;
 
 use flags::{Xtask, XtaskCmd};
 use shell::Env;
+use tools::{ACTIONLINT, TYPOS};
 
 fn main() -> ExitCode {
     match run() {
@@ -60,7 +61,8 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Model(options) => model::run(&env, &options)?,
         XtaskCmd::Cover(options) => cover::run(&env, options.html)?,
         XtaskCmd::Doc(_) => doc::run(&env)?,
-        XtaskCmd::Workflows(_) => workflows::run(&env)?,
+        XtaskCmd::Workflows(_) => ACTIONLINT.run(&env)?,
+        XtaskCmd::Spell(_) => TYPOS.run(&env)?,
         XtaskCmd::Setup(_) => setup::run(&env)?,
         XtaskCmd::Help(_) | XtaskCmd::Demo(_) | XtaskCmd::Bench(_) => println!("{}", flags::HELP),
     }

@@ -9,7 +9,7 @@ use xshell::cmd;
 
 use crate::cover::tools::Llvm;
 use crate::shell::{Env, Missing};
-use crate::workflows;
+use crate::tools::{self, ACTIONLINT, TYPOS};
 
 /// Something that a command needs.
 struct Need {
@@ -41,10 +41,16 @@ const NEEDS: &[Need] = &[
         hint: Llvm::hint,
     },
     Need {
-        name: workflows::NAME,
-        present: |env| workflows::find(env).is_ok(),
-        install: install_actionlint,
-        hint: |_| workflows::HINT.to_owned(),
+        name: ACTIONLINT.name,
+        present: |env| ACTIONLINT.find(env).is_ok(),
+        install: install_tools,
+        hint: |_| ACTIONLINT.hint.to_owned(),
+    },
+    Need {
+        name: TYPOS.name,
+        present: |env| TYPOS.find(env).is_ok(),
+        install: install_tools,
+        hint: |_| TYPOS.hint.to_owned(),
     },
     Need {
         name: "strace",
@@ -113,17 +119,13 @@ fn install_llvm(env: &Env) -> anyhow::Result<()> {
     component(env, "llvm-tools")
 }
 
-fn install_actionlint(env: &Env) -> anyhow::Result<()> {
-    let venv = workflows::venv(env);
-    let create = || cmd!(env.sh, "python3 -m venv {venv}").run();
-    if create().is_err() {
-        apt(env, "python3-venv")?;
-        create()?;
+fn install_tools(env: &Env) -> anyhow::Result<()> {
+    if tools::install(env).is_ok() {
+        return Ok(());
     }
-    let pip = venv.join("bin/pip");
-    cmd!(env.sh, "{pip} install --quiet --no-deps --only-binary :all: --require-hashes -r xtask/requirements.txt")
-        .run()?;
-    Ok(())
+    // Debian has the module that makes environments in a package of its own.
+    apt(env, "python3-venv")?;
+    tools::install(env)
 }
 
 /// Installs a package of Debian's, if that may be done without asking.
