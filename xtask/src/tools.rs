@@ -61,12 +61,16 @@ pub(crate) fn install(env: &Env) -> anyhow::Result<()> {
     cmd!(env.sh, "python3 -m venv {venv}").run()?;
     let pip = venv.join("bin/pip");
     let what = ["--no-deps", "--only-binary", ":all:", "--require-hashes"];
-    cmd!(
-        env.sh,
-        "{pip} install --quiet {what...} -r xtask/requirements.txt"
-    )
-    .run()?;
+    cmd!(env.sh, "{pip} install --quiet {what...} -r {LIST}").run()?;
+    env.sh.copy_file(LIST, venv.join("installed.txt"))?;
     Ok(())
+}
+
+/// Whether what is installed is what the list asks for today.
+fn is_current(env: &Env) -> bool {
+    let installed = env.sh.read_file(venv(env).join("installed.txt"));
+    let list = env.sh.read_file(LIST);
+    installed.is_ok_and(|installed| list.is_ok_and(|list| list == installed))
 }
 
 fn venv(env: &Env) -> PathBuf {
