@@ -16,7 +16,7 @@ use vsock_muxer_harness::call::Call;
 use vsock_muxer_harness::fd;
 use vsock_muxer_harness::pattern::Pattern;
 use vsock_muxer_harness::poll::{Interest, Stopwatch, Watch, is_readable, is_writable};
-use vsock_muxer_harness::pump::{Drive, Plan, receive, send};
+use vsock_muxer_harness::pump::{Drive, Plan, Progress, receive, send};
 
 use crate::soon;
 
@@ -174,9 +174,13 @@ fn s7_mode_flips_of_the_reader_never_reach_the_writer() {
         seed,
     };
     let (blocking, flipping) = (plan(Drive::Blocking, 1), plan(Drive::Flipping, 2));
-    let writing =
-        Call::start(move || send(&mut application, blocking).map(|()| application)).unwrap();
-    let reading = Call::start(move || receive(&mut *device, flipping).map(|()| device)).unwrap();
+    let writing = Call::start(move || {
+        send(&mut application, blocking, &Progress::default()).map(|()| application)
+    })
+    .unwrap();
+    let reading =
+        Call::start(move || receive(&mut *device, flipping, &Progress::default()).map(|()| device))
+            .unwrap();
     let _device = reading.finish(soon()).unwrap().unwrap();
     let _application = writing.finish(soon()).unwrap().unwrap();
 }

@@ -4,6 +4,8 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use vsock_backend_api::VsockStream;
 
@@ -41,6 +43,24 @@ pub struct Plan {
     pub deadline: Deadline,
     /// Where its lengths begin, so that two sides do not move in step.
     pub seed: u64,
+}
+
+/// How far a side is, for a watchdog to tell from another thread.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// How many bytes it has moved.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        // ORDER: Relaxed; partner: none, a figure to look at.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, bytes: u64) {
+        // ORDER: Relaxed; partner: none, a figure to look at.
+        self.0.store(bytes, Ordering::Relaxed);
+    }
 }
 
 /// Calls between two changes of the mode.
@@ -115,11 +135,16 @@ impl Side {
 /// # Errors
 ///
 /// Those of the stream; `TimedOut` at the deadline of the plan.
-pub fn send(stream: &mut (impl VsockStream + ?Sized), plan: Plan) -> io::Result<()> {
+pub fn send(
+    stream: &mut (impl VsockStream + ?Sized),
+    plan: Plan,
+    progress: &Progress,
+) -> io::Result<()> {
     let mut side = Side::new(stream, plan, Interest::Write)?;
     let mut pattern = Pattern::default();
     let mut buf = vec![0; plan.longest];
     while pattern.position() < plan.bytes {
+        progress.set(pattern.position());
         let len = side.length(plan.bytes - pattern.position());
         pattern.fill(&mut buf[..len]);
         side.before_call(stream)?;
@@ -130,6 +155,7 @@ pub fn send(stream: &mut (impl VsockStream + ?Sized), plan: Plan) -> io::Result<
             Err(error) => return Err(error),
         }
     }
+    progress.set(plan.bytes);
     Ok(())
 }
 
@@ -139,11 +165,16 @@ pub fn send(stream: &mut (impl VsockStream + ?Sized), plan: Plan) -> io::Result<
 ///
 /// Those of the stream; `InvalidData` for a byte that is not the next one; `UnexpectedEof`;
 /// `TimedOut` at the deadline of the plan.
-pub fn receive(stream: &mut (impl VsockStream + ?Sized), plan: Plan) -> io::Result<()> {
+pub fn receive(
+    stream: &mut (impl VsockStream + ?Sized),
+    plan: Plan,
+    progress: &Progress,
+) -> io::Result<()> {
     let mut side = Side::new(stream, plan, Interest::Read)?;
     let mut pattern = Pattern::default();
     let mut buf = vec![0; plan.longest];
     while pattern.position() < plan.bytes {
+        progress.set(pattern.position());
         let len = side.length(plan.bytes - pattern.position());
         side.before_call(stream)?;
         match stream.read(&mut buf[..len]) {
@@ -155,5 +186,6 @@ pub fn receive(stream: &mut (impl VsockStream + ?Sized), plan: Plan) -> io::Resu
             Err(error) => return Err(error),
         }
     }
+    progress.set(plan.bytes);
     Ok(())
 }

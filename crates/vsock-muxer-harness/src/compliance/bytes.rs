@@ -7,7 +7,7 @@ use super::scene::{Pair, Scene, read_expecting, write};
 use super::verdict::{Failure, Verdict, count, hold, succeeds};
 use crate::call::Call;
 use crate::pattern::Pattern;
-use crate::pump::{Drive, Plan, receive, send};
+use crate::pump::{Drive, Plan, Progress, receive, send};
 
 const IN_ORDER: &str = "Bytes arrive once, in order, unchanged, whatever mix of modes, sizes, threads \
                         and mode changes is going on.";
@@ -151,8 +151,10 @@ fn every_mix(scene: &Scene<'_>) -> Verdict {
             seed,
         };
         let (out, back) = (plan(writer, 0x1234_5678), plan(reader, 0x8765_4321));
-        let sending = Call::start(move || send(&mut *near, out).map(|()| near))?;
-        let receiving = Call::start(move || receive(&mut *far, back).map(|()| far))?;
+        let sending =
+            Call::start(move || send(&mut *near, out, &Progress::default()).map(|()| near))?;
+        let receiving =
+            Call::start(move || receive(&mut *far, back, &Progress::default()).map(|()| far))?;
         let explain = |side, result: std::io::Result<_>| {
             result.map_err(|why| {
                 Failure::Violated(format!("{side} of {writer:?} to {reader:?}: {why}"))
