@@ -22,7 +22,7 @@ const STEPS: &[Step] = &[
     ("test", test::run),
     ("doc", doc::run),
     ("model", model::with_defaults),
-    ("cover", |env| cover::run(env, false)),
+    ("cover", cover::with_defaults),
     ("demo", demo::short),
 ];
 

@@ -5,14 +5,16 @@
 //! The tests are built with the compiler's own instrumentation and the counters are read by LLVM's
 //! tools. Code that is itself a test does not count: a test module is always covered.
 
+mod figures;
 mod report;
 pub(crate) mod tools;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use xshell::cmd;
 
+use crate::flags::Cover;
 use crate::shell::Env;
 use report::Report;
 use tools::Llvm;
@@ -20,65 +22,60 @@ use tools::Llvm;
 /// The least share of lines, in percent, that each crate's tests reach. Only ever raised.
 const FLOORS: &[(&str, f64)] = &[("vsock-backend-api", 95.0), ("vsock-inner", 95.0)];
 
-pub(crate) fn run(env: &Env, html: bool) -> anyhow::Result<()> {
+pub(crate) fn run(env: &Env, options: &Cover) -> anyhow::Result<()> {
     let llvm = Llvm::find(env)?;
     let dir = env.target.join("cover");
-    let objects = run_tests(env, &dir)?;
+    let (objects, passed) = run_tests(env, &dir)?;
     let profile = merge(env, &llvm, &dir)?;
     let report = Report::new(env, &llvm, &profile, &objects)?;
-    if html {
-        let index = report.html(&dir.join("html"))?;
-        println!("{}", index.display());
+    if options.html {
+        println!("{}", report.html(&dir.join("html"))?.display());
     }
     let rows = report.rows(&env.crates()?)?;
-    println!("{}", report::table(&rows, FLOORS));
     let low = report::under_floor(&rows, FLOORS);
-    if !low.is_empty() {
-        bail!("{}", low.join("; "));
+    if options.missed || !low.is_empty() {
+        rows.iter()
+            .flat_map(|row| &row.missed)
+            .for_each(|place| println!("not reached: {place}"));
     }
+    println!("{}", report::table(&rows, FLOORS));
+    ensure!(passed, "a test failed");
+    ensure!(low.is_empty(), "{}", low.join("; "));
     Ok(())
 }
 
-/// Builds and runs the tests; gives back their programs.
-fn run_tests(env: &Env, dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// Builds and runs the tests; gives back their programs, and whether they passed.
+fn run_tests(env: &Env, dir: &Path) -> anyhow::Result<(Vec<PathBuf>, bool)> {
     let profiles = dir.join("profiles");
     env.sh.remove_path(&profiles)?;
-    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-    let _flags = env
-        .sh
-        .push_env("RUSTFLAGS", format!("{flags} -C instrument-coverage"));
-    let _target = env.sh.push_env("CARGO_TARGET_DIR", dir);
+    let flags = env.sh.var("RUSTFLAGS").unwrap_or_default();
+    let flags = format!("{flags} -C instrument-coverage");
     // One file per program and process: a test may start others, or fork.
-    let _profiles = env
-        .sh
-        .push_env("LLVM_PROFILE_FILE", profiles.join("%m-%p.profraw"));
-    let what = [
-        "--workspace",
-        "--exclude",
-        "xtask",
-        "--exclude",
-        "vsock-bench",
-        "--all-features",
-        "--locked",
+    let files = profiles.join("%m-%p.profraw");
+    let _flags = env.sh.push_env("RUSTFLAGS", flags.trim());
+    let _target = env.sh.push_env("CARGO_TARGET_DIR", dir);
+    let _profiles = env.sh.push_env("LLVM_PROFILE_FILE", files);
+    let mut what = vec![
+        "--tests".to_owned(),
+        "--all-features".to_owned(),
+        "--locked".to_owned(),
     ];
-    cmd!(env.sh, "cargo test {what...} --no-run").run()?;
+    for name in env.crates()?.into_iter().chain(["vsock-tests".to_owned()]) {
+        what.extend(["--package".to_owned(), name]);
+    }
+    let what = &what;
+    let messages = "json-render-diagnostics";
     let built = cmd!(
         env.sh,
-        "cargo test {what...} --no-run --message-format json"
+        "cargo test {what...} --no-run --message-format {messages}"
     )
-    .quiet()
-    .ignore_stderr()
     .read()?;
-    cmd!(
-        env.sh,
-        "cargo test {what...} --lib --bins --tests --no-fail-fast"
-    )
-    .run()?;
     let objects = programs(&built);
-    if objects.is_empty() {
-        bail!("cargo built no test");
-    }
-    Ok(objects)
+    ensure!(!objects.is_empty(), "cargo built no test");
+    let passed = cmd!(env.sh, "cargo test {what...} --no-fail-fast")
+        .run()
+        .is_ok();
+    Ok((objects, passed))
 }
 
 /// The programs that cargo reports, in its JSON lines.
@@ -88,6 +85,17 @@ fn programs(messages: &str) -> Vec<PathBuf> {
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
         .collect()
+}
+
+/// With no page and no list, as `ci` runs it.
+pub(crate) fn with_defaults(env: &Env) -> anyhow::Result<()> {
+    run(
+        env,
+        &Cover {
+            html: false,
+            missed: false,
+        },
+    )
 }
 
 /// Makes one profile of those that the programs left.

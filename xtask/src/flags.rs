@@ -37,6 +37,8 @@ xflags::xflags! {
         cmd cover {
             /// Writes a report to target/cover/html, line by line.
             optional --html
+            /// Lists the lines that no test reaches.
+            optional --missed
         }
         /// The documentation of every crate, without a warning.
         cmd doc {}
@@ -75,7 +77,8 @@ Before a change is sent
   model [NAME]      Every interleaving of the lock-free parts, explored by loom; only the models
                     with NAME in their names. Deeper: --preemptions N, --branches N; shorter:
                     --seconds N for each.
-  cover [--html]    The share of lines that the tests reach, per crate; fails under a crate's floor.
+  cover             The share of lines that the tests reach, per crate; fails under a crate's floor.
+                    --missed lists the lines that they do not reach, --html makes pages.
   doc               The documentation of every crate, without a warning.
   spell             Misspelled words, found by typos.
   workflows         Checks the workflows of the forge with actionlint.

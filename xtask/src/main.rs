@@ -59,7 +59,7 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Test(_) => test::run(&env)?,
         XtaskCmd::Tidy(_) => tidy::run(&env)?,
         XtaskCmd::Model(options) => model::run(&env, &options)?,
-        XtaskCmd::Cover(options) => cover::run(&env, options.html)?,
+        XtaskCmd::Cover(options) => cover::run(&env, &options)?,
         XtaskCmd::Doc(_) => doc::run(&env)?,
         XtaskCmd::Workflows(_) => ACTIONLINT.run(&env)?,
         XtaskCmd::Spell(_) => TYPOS.run(&env)?,
