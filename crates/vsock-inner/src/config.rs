@@ -36,10 +36,12 @@ impl Default for Capacity {
 /// Set the fields, or chain the setters of the same names. The values are checked where the
 /// configuration is used.
 ///
-/// A connection holds at most both capacities plus two blocks of 16 KiB in each direction; one that
-/// has carried nothing holds no block, and a drained one at most one block in each direction. In all,
-/// a backend holds at most that times the connections that its users keep open, [`pending`] of which
-/// nobody has accepted yet.
+/// Bytes lie in blocks of 16 KiB. A direction that has carried nothing holds no block; one in use what
+/// is queued and at most 512 KiB more; a drained one at most two blocks, and one once its reader has
+/// found nothing more to read. For all streams together the process keeps up to 8 MiB of blocks that
+/// nobody uses; what is beyond goes back to the system. So a backend holds at most the connections
+/// that its users keep open, [`pending`] of which nobody has accepted yet, times both capacities and
+/// 1 MiB.
 ///
 /// [`pending`]: Self::pending
 ///

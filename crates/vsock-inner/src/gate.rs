@@ -90,13 +90,14 @@ impl Gate {
         }
     }
 
-    /// Marks an end of the direction, and wakes whoever waits.
-    pub(crate) fn end(&self, flags: u64) {
+    /// Marks an end of the direction, and wakes whoever waits. Returns the word from before.
+    pub(crate) fn end(&self, flags: u64) -> Word {
         // ORDER: AcqRel; partners: as in `publish`.
         let before = Word(self.word.0.fetch_or(flags, Ordering::AcqRel));
         if before.has(ARMED) {
             self.ring();
         }
+        before
     }
 
     /// Answers the requests in the word, if what they wait for is there.

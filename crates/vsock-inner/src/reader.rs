@@ -105,7 +105,7 @@ impl VsockInnerReader {
     ///
     /// None; the result is for the sake of sockets' users.
     pub fn shutdown(&mut self) -> io::Result<()> {
-        self.consumer.ring().end(READ_SHUT);
+        self.consumer.shut_down();
         Ok(())
     }
 
@@ -118,7 +118,7 @@ impl VsockInnerReader {
     /// How many bytes wait to be read.
     #[must_use]
     pub fn queued(&self) -> u64 {
-        self.consumer.ring().queued()
+        self.consumer.queued()
     }
 
     /// Attempts until it got somewhere, or the patience is at its end.

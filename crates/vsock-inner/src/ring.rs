@@ -29,6 +29,7 @@ use chain::Chain;
 use crate::bell::Polled;
 use crate::config::Capacity;
 use crate::gate::Gate;
+use crate::word::Word;
 
 /// A refused write asks for this share of the capacity before it counts as refused no more.
 const RESUME_SHARE: u64 = 4;
@@ -74,10 +75,12 @@ impl Ring {
         }
     }
 
-    /// Ends the direction for both sides, for the reason that `flags` gives.
-    pub(crate) fn end(&self, flags: u64) {
-        self.data.end(flags);
+    /// Ends the direction for both sides, for the reason that `flags` gives. Returns the writer's
+    /// position and the flags from before.
+    pub(crate) fn end(&self, flags: u64) -> Word {
+        let before = self.data.end(flags);
         self.space.end(flags);
+        before
     }
 
     /// How many bytes are queued. A moment later it may be wrong.

@@ -40,16 +40,23 @@ impl Spinner {
         }
     }
 
-    /// Polls `ready`, with so many pauses in between, until it holds or the budget is spent.
-    pub(crate) fn spin(&mut self, pauses: u32, ready: impl Fn() -> bool) -> bool {
+    /// Polls `ready`, with so many pauses in between, until it holds or the budget is spent, or what
+    /// is left of the caller's time.
+    pub(crate) fn spin(
+        &mut self,
+        left: Option<Duration>,
+        pauses: u32,
+        ready: impl Fn() -> bool,
+    ) -> bool {
+        let budget = left.map_or(self.budget, |left| left.min(self.budget));
         if self.pass > 0 {
             self.pass -= 1;
             return false;
         }
-        if self.budget.is_zero() || !others_can_run() {
+        if budget.is_zero() || !others_can_run() {
             return false;
         }
-        if poll(self.budget, pauses, ready) {
+        if poll(budget, pauses, ready) {
             self.vain = 0;
             return true;
         }
@@ -101,7 +108,7 @@ mod tests {
         let polled = Cell::new(false);
         let spins = |_: &u32| {
             polled.set(false);
-            spinner.spin(1, || {
+            spinner.spin(None, 1, || {
                 polled.set(true);
                 false
             });
@@ -131,7 +138,7 @@ mod tests {
             "no rarer than the last step"
         );
         let mut woken = spinner.clone();
-        while !woken.spin(1, || true) {}
+        while !woken.spin(None, 1, || true) {}
         assert_eq!(
             spins_in(&mut woken, 2),
             2,

@@ -67,7 +67,11 @@ impl Patience {
         let deadline = *deadline
             .0
             .get_or_insert_with(|| self.timeout.and_then(after));
-        if self.spinner.spin(pauses, || gate.load().is_ready(want)) {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if self
+            .spinner
+            .spin(left, pauses, || gate.load().is_ready(want))
+        {
             return Ok(());
         }
         rest();
@@ -76,5 +80,41 @@ impl Patience {
         } else {
             Err(GaveUp::TimedOut)
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::time::{Duration, Instant};
+
+    use vsock_backend_api::VsockStream;
+
+    use crate::{Capacity, VsockInnerConfig, VsockInnerStream};
+
+    #[test]
+    fn a_long_spin_does_not_outlast_the_timeout() {
+        let config = VsockInnerConfig::default().spin_budget(Duration::from_secs(3600));
+        let (mut near, _far) = VsockInnerStream::pair_with(&config).unwrap();
+        near.set_read_timeout(Some(Duration::from_millis(5)))
+            .unwrap();
+        assert_eq!(near.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_write_that_finds_space_again_and_again_still_times_out() {
+        let config = VsockInnerConfig::default()
+            .to_device(Capacity::Bytes(4))
+            .spin_budget(Duration::from_secs(3600));
+        let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
+        near.set_write_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
+        let reading = std::thread::spawn(move || while far.read_exact(&mut [0]).is_ok() {});
+        // At a byte or so a spin this would take hours.
+        let start = Instant::now();
+        let written = near.write(&vec![0; 1 << 32]).unwrap();
+        assert!(written < 1 << 32 && start.elapsed() >= Duration::from_millis(20));
+        drop(near);
+        reading.join().unwrap();
     }
 }

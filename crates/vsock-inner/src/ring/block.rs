@@ -2,7 +2,7 @@
 
 //! A block of bytes, and the link to the next one.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 use crate::sync::{BLOCK_BYTES, Bytes, Shared};
@@ -38,9 +38,9 @@ impl Link {
     }
 }
 
-/// Header and bytes; aligned so that a message of a cache line's size fills one line.
+/// Header and bytes: four pages, so that the kernel can have them back one by one.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C, align(4096))]
 pub(crate) struct Block {
     next: Link,
     bytes: Bytes,
@@ -49,46 +49,77 @@ pub(crate) struct Block {
 impl Block {
     pub(super) const BYTES: usize = BLOCK_BYTES;
 
-    /// Makes a block, whose bytes are not touched: the kernel gives pages as they are written.
-    pub(super) fn allocate() -> NonNull<Self> {
-        let layout = Layout::new::<Self>();
+    /// So many blocks are allocated at once. Pages that are not touched cost nothing.
+    #[cfg(not(loom))]
+    const SLAB: usize = 64;
+    #[cfg(loom)]
+    const SLAB: usize = 1;
+
+    /// Makes some blocks, whose bytes are not touched. They are never freed, but can be
+    /// [cooled](Self::cool).
+    pub(super) fn allocate() -> impl Iterator<Item = NonNull<Self>> {
+        let layout = Layout::new::<[Self; Self::SLAB]>();
         // SAFETY: the layout has a size above zero.
         let memory = unsafe { alloc(layout) };
         let Some(memory) = NonNull::new(memory) else {
             handle_alloc_error(layout)
         };
-        let block = memory.cast::<Self>();
-        Self::initialise(block);
-        block
+        let first = memory.cast::<Self>();
+        // SAFETY: so many blocks were allocated, one behind the other.
+        (0..Self::SLAB).map(move |at| unsafe { first.add(at) })
     }
 
+    /// Makes memory from [`allocate`](Self::allocate), cooled or not, a block with an empty link.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else may use the block.
     #[cfg(not(loom))]
-    fn initialise(block: NonNull<Self>) {
-        // SAFETY: the memory is ours, and large enough.
+    pub(super) unsafe fn initialise(block: NonNull<Self>) {
+        // SAFETY: the memory is large enough, and the caller's alone.
         let link = unsafe { &raw mut (*block.as_ptr()).next };
         // SAFETY: as above. The bytes may stay as they are: they are `MaybeUninit`.
         unsafe { link.write(Link::empty()) }
     }
 
     #[cfg(loom)]
-    fn initialise(block: NonNull<Self>) {
-        // SAFETY: the memory is ours, and large enough.
-        unsafe {
-            block.as_ptr().write(Self {
-                next: Link::empty(),
-                bytes: Bytes::new(),
-            })
+    pub(super) unsafe fn initialise(block: NonNull<Self>) {
+        let fresh = Self {
+            next: Link::empty(),
+            bytes: Bytes::new(),
+        };
+        // SAFETY: the memory is large enough, and the caller's alone.
+        unsafe { block.as_ptr().write(fresh) }
+    }
+
+    /// Gives the pages of unused blocks back to the kernel; the addresses stay ours.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may use the blocks any more, until they are initialised again.
+    #[cfg(not(loom))]
+    pub(super) unsafe fn cool(blocks: &mut [NonNull<Self>]) {
+        blocks.sort_unstable();
+        let neighbours =
+            |a: &NonNull<Self>, b: &NonNull<Self>| a.as_ptr().wrapping_add(1) == b.as_ptr();
+        for run in blocks.chunk_by(neighbours) {
+            let Some(first) = run.first() else { continue };
+            // A failure leaves the pages where they are, and does no harm.
+            let len = run.len() * size_of::<Self>();
+            // SAFETY: the pages hold blocks of ours that nobody uses.
+            unsafe { libc::madvise(first.as_ptr().cast(), len, libc::MADV_DONTNEED) };
         }
     }
 
-    /// # Safety
-    ///
-    /// `block` must come from [`allocate`](Self::allocate), and nobody may use it any more.
-    pub(super) unsafe fn free(block: NonNull<Self>) {
-        // SAFETY: by the caller's promise it is initialised, and dropped once.
-        unsafe { block.drop_in_place() };
-        // SAFETY: it was allocated with this layout, and is not used again.
-        unsafe { dealloc(block.as_ptr().cast(), Layout::new::<Self>()) }
+    /// The model checker starts afresh each time, and wants nothing left behind.
+    #[cfg(loom)]
+    pub(super) unsafe fn cool(blocks: &mut [NonNull<Self>]) {
+        for block in blocks {
+            // SAFETY: by the caller's promise the block is unused, and dropped once.
+            unsafe { block.drop_in_place() };
+            // SAFETY: it was allocated with this layout.
+            unsafe { std::alloc::dealloc(block.as_ptr().cast(), Layout::new::<Self>()) };
+        }
     }
 
     /// The bytes of a block.

@@ -118,7 +118,7 @@ impl Chain {
                 .give(blocks.drain(..spare).map(|owned| owned.block));
         }
         // A long queue has made the list long.
-        blocks.shrink_to(Pool::BLOCKS);
+        blocks.shrink_to(Pool::WARM);
         // ORDER: Relaxed; partner: `release`, on this side.
         self.count.store(blocks.len(), Ordering::Relaxed);
     }
@@ -131,7 +131,7 @@ impl Chain {
         let most = blocks.saturating_add(2);
         self.pool.stock_up(most);
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        let more = most.min(Pool::BLOCKS).saturating_sub(blocks.len());
+        let more = most.min(Pool::WARM).saturating_sub(blocks.len());
         blocks.reserve(more);
     }
 }

@@ -8,12 +8,15 @@ use std::ptr::NonNull;
 use super::block::Block;
 use super::{Progress, Ring};
 use crate::sync::Arc;
-use crate::word::{ENDED, Position};
+use crate::word::{ENDED, Position, READ_SHUT};
 
-/// So many blocks a direction keeps that has just been drained: 64 KiB, with which a reader that keeps
-/// up goes round and round.
-const KEPT_AT_WORK: usize = 4;
-/// So many it keeps when its reader has found nothing more: 16 KiB.
+/// So many blocks beyond what is queued a direction keeps while bytes flow: 512 KiB, so that bursts
+/// go round in the blocks that they had.
+const SPARE_IN_FLOW: usize = 32;
+/// So many blocks a direction keeps that has been drained: 32 KiB, with which a reader that keeps up
+/// goes round and round.
+const KEPT_WHEN_DRAINED: usize = 2;
+/// So many it keeps when its reader has then found nothing more: 16 KiB.
 const KEPT_AT_REST: usize = 1;
 
 /// The reading side: where it is, and what it knows of the writer.
@@ -23,6 +26,8 @@ pub(crate) struct Consumer {
     head: Position,
     /// The writer's position when it was last looked at; it can only have gone on since.
     tail: Position,
+    /// Where this side has ended its reading: what comes behind is not for it any more.
+    limit: Option<Position>,
     /// The first block of the chain, once there was something to read.
     block: Option<NonNull<Block>>,
     /// Where in the block the next byte is.
@@ -39,6 +44,7 @@ impl Consumer {
             ring,
             head: Position::START,
             tail: Position::START,
+            limit: None,
             block: None,
             at: Block::BYTES,
         }
@@ -110,13 +116,31 @@ impl Consumer {
         Progress::Done(usize::try_from(taken).unwrap_or(there))
     }
 
+    /// Ends the direction: what is queued now can still be taken, and nothing that a writer queues
+    /// that was at it already.
+    pub(crate) fn shut_down(&mut self) {
+        let before = self.ring.end(READ_SHUT);
+        if !before.has(READ_SHUT) {
+            self.limit = Some(before.position());
+            self.tail = before.position();
+        }
+    }
+
+    /// How many bytes are there to be taken.
+    pub(crate) fn queued(&self) -> u64 {
+        let tail = self
+            .limit
+            .unwrap_or_else(|| self.ring.data.load().position());
+        tail.since(self.head)
+    }
+
     /// How much of `len` bytes is there.
     #[inline]
     fn available(&mut self, len: usize) -> Progress {
         let mut there = self.tail.since(self.head);
         if there < len as u64 {
             let word = self.ring.data.load();
-            self.tail = word.position();
+            self.tail = self.limit.unwrap_or_else(|| word.position());
             there = self.tail.since(self.head);
             if there == 0 {
                 return if word.has(ENDED) {
@@ -155,11 +179,16 @@ impl Consumer {
         unsafe { bytes.view(at, len, show) };
     }
 
-    /// Goes on to the next block.
+    /// Goes on to the next block, and gives back what a shorter queue needs no more.
     #[cold]
     fn advance(&mut self) {
         self.block = self.after(self.block);
         self.at = 0;
+        let ahead = self.tail.since(self.head) / Block::BYTES as u64;
+        let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
+        self.ring
+            .chain
+            .release(ahead.saturating_add(SPARE_IN_FLOW), self.head);
     }
 
     /// The block behind `block`, in which there are published bytes.
@@ -179,7 +208,7 @@ impl Consumer {
     fn release(&mut self, bytes: u64) {
         self.ring.space.publish(bytes);
         if self.head == self.tail {
-            self.ring.chain.release(KEPT_AT_WORK, self.head);
+            self.ring.chain.release(KEPT_WHEN_DRAINED, self.head);
             self.settle();
         }
     }

@@ -4,8 +4,8 @@
 //!
 //! A drained direction gives its blocks back, and a busy one needs blocks all the time; between the
 //! two stands a stock, shared by the whole process, so that neither the first keeps memory nor the
-//! second calls the allocator. It is bounded: [`SHARDS`] times [`Pool::BLOCKS`] blocks, 8 MiB in all.
-//! What is beyond goes back to the allocator.
+//! second calls the allocator. Its warm part is bounded: [`SHARDS`] times [`Pool::WARM`] blocks, 8 MiB
+//! in all. What is beyond is cold: the kernel has its pages back, and only the addresses are kept.
 
 use std::ptr::NonNull;
 // Not the switch's: statics outlive an execution of the model checker, and keep nothing there.
@@ -21,21 +21,25 @@ const SHARDS: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Pool(Mutex<Stock>);
 
-/// The blocks of a stock, the warmest last.
 #[derive(Debug)]
-struct Stock(Vec<NonNull<Block>>);
+struct Stock {
+    /// Blocks with their pages, the warmest last.
+    warm: Vec<NonNull<Block>>,
+    /// Blocks without.
+    cold: Vec<NonNull<Block>>,
+}
 
 // SAFETY: a block in a stock belongs to it alone: whoever gave it knows it no more.
 unsafe impl Send for Stock {}
 
-static POOLS: [Pool; SHARDS] = [const { Pool(Mutex::new(Stock(Vec::new()))) }; SHARDS];
+static POOLS: [Pool; SHARDS] = [const { Pool(Mutex::new(Stock::EMPTY)) }; SHARDS];
 
 /// Counts the directions.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 impl Pool {
-    /// So many blocks a stock keeps: 1 MiB.
-    pub(super) const BLOCKS: usize = if cfg!(loom) { 0 } else { 64 };
+    /// So many blocks a stock keeps warm: 1 MiB.
+    pub(super) const WARM: usize = if cfg!(loom) { 0 } else { 64 };
 
     /// The stock for a new direction.
     pub(super) fn next() -> &'static Self {
@@ -43,9 +47,12 @@ impl Pool {
         &POOLS[NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS]
     }
 
+    /// A block for the caller alone.
     pub(super) fn take(&self) -> NonNull<Block> {
-        let warm = self.lock().0.pop();
-        warm.unwrap_or_else(Block::allocate)
+        let block = self.lock().take();
+        // SAFETY: the block has left the stock, so nobody else knows it.
+        unsafe { Block::initialise(block) };
+        block
     }
 
     /// Takes blocks back.
@@ -55,22 +62,26 @@ impl Pool {
     /// The blocks must come from a pool, and nobody may use them any more.
     pub(super) unsafe fn give(&self, mut blocks: impl Iterator<Item = NonNull<Block>>) {
         let mut stock = self.lock();
-        let room = Self::BLOCKS.saturating_sub(stock.0.len());
+        let room = Self::WARM.saturating_sub(stock.warm.len());
         stock.reserve();
-        stock.0.extend(blocks.by_ref().take(room));
+        stock.warm.extend(blocks.by_ref().take(room));
         drop(stock);
-        for block in blocks {
-            // SAFETY: by the caller's promise the block is unused, and the stock did not keep it.
-            unsafe { Block::free(block) };
+        let mut cold: Vec<_> = blocks.collect();
+        if !cold.is_empty() {
+            // SAFETY: by the caller's promise nobody uses these, and the stock has not got them yet.
+            unsafe { Block::cool(&mut cold) };
+            if !cfg!(loom) {
+                self.lock().cold.append(&mut cold);
+            }
         }
     }
 
-    /// Makes sure that there are so many blocks, or as many as the stock may keep.
+    /// Makes sure that there are so many blocks, or as many as the stock keeps warm.
     pub(super) fn stock_up(&self, blocks: usize) {
         let mut stock = self.lock();
         stock.reserve();
-        while stock.0.len() < blocks.min(Self::BLOCKS) {
-            stock.0.push(Block::allocate());
+        while stock.warm.len() + stock.cold.len() < blocks.min(Self::WARM) {
+            stock.cold.extend(Block::allocate());
         }
     }
 
@@ -80,9 +91,23 @@ impl Pool {
 }
 
 impl Stock {
-    /// Grows to its full size at once, and so once only.
+    const EMPTY: Self = Self {
+        warm: Vec::new(),
+        cold: Vec::new(),
+    };
+
+    fn take(&mut self) -> NonNull<Block> {
+        loop {
+            if let Some(block) = self.warm.pop().or_else(|| self.cold.pop()) {
+                return block;
+            }
+            self.cold.extend(Block::allocate());
+        }
+    }
+
+    /// Grows to the full size at once, and so once only.
     fn reserve(&mut self) {
-        self.0
-            .reserve_exact(Pool::BLOCKS.saturating_sub(self.0.len()));
+        self.warm
+            .reserve_exact(Pool::WARM.saturating_sub(self.warm.len()));
     }
 }
