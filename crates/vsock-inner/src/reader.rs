@@ -59,7 +59,7 @@ impl VsockInnerReader {
         let ring = connection.incoming(side);
         Self {
             fd: ring.data.raw_fd().unwrap_or(-1),
-            consumer: Consumer::new(Arc::clone(ring)),
+            consumer: Consumer::new(Arc::clone(ring), spin_budget),
             patience: Patience::new(spin_budget),
             expects_answer: false,
             side,

@@ -2,7 +2,6 @@
 
 //! Polling for a short while before sleeping.
 
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use crate::sync::spin_loop;
@@ -21,7 +20,9 @@ const PAUSES_PER_GLANCE: u32 = 64;
 /// Polling spares two system calls and the time of a wake-up if the other side is at work on another
 /// processor. If it is not, polling only keeps it from its work; so after two vain attempts polling is
 /// tried once in sixteen waits, then once in thirty-two, and so on. The budget itself never shrinks:
-/// an attempt that is too short would tell nothing.
+/// an attempt that is too short would tell nothing. On a machine with one processor every attempt is
+/// vain, which costs little soon; how many there are is not asked, because a thread may be tied to one
+/// of many.
 #[derive(Clone, Debug)]
 pub(crate) struct Spinner {
     budget: Duration,
@@ -53,7 +54,7 @@ impl Spinner {
             self.pass -= 1;
             return false;
         }
-        if budget.is_zero() || !others_can_run() {
+        if budget.is_zero() {
             return false;
         }
         if poll(budget, pauses, ready) {
@@ -90,12 +91,6 @@ fn poll(budget: Duration, pauses: u32, ready: impl Fn() -> bool) -> bool {
     }
 }
 
-/// Whether this process has more than one processor.
-fn others_can_run() -> bool {
-    static MANY: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    *MANY.get_or_init(|| available_parallelism().is_ok_and(|processors| processors.get() > 1))
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::cell::Cell;
@@ -124,9 +119,6 @@ mod tests {
 
     #[test]
     fn vain_spins_become_rare() {
-        if !super::others_can_run() {
-            return;
-        }
         let mut spinner = Spinner::new(Duration::from_nanos(1));
         assert_eq!(spins_in(&mut spinner, 2), 2);
         assert_eq!(spins_in(&mut spinner, RARE_FIRST - 1), 0);

@@ -4,9 +4,11 @@
 
 use std::mem;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use super::block::Block;
 use super::{Progress, Ring};
+use crate::spin::Spinner;
 use crate::sync::Arc;
 use crate::word::{ENDED, Position, READ_SHUT};
 
@@ -18,6 +20,11 @@ const SPARE_IN_FLOW: usize = 32;
 const KEPT_WHEN_DRAINED: usize = 2;
 /// So many it keeps when its reader has then found nothing more: 16 KiB.
 const KEPT_AT_REST: usize = 1;
+
+/// How long a reader that has drained the queue looks for more before its descriptor is cleared.
+const LOOK: Duration = Duration::from_micros(2);
+/// Pauses between two such looks.
+const PAUSES: u32 = 16;
 
 /// The reading side: where it is, and what it knows of the writer.
 #[derive(Debug)]
@@ -32,6 +39,8 @@ pub(crate) struct Consumer {
     block: Option<NonNull<Block>>,
     /// Where in the block the next byte is.
     at: usize,
+    /// For another look before a descriptor is cleared.
+    look: Spinner,
 }
 
 // SAFETY: what the pointer leads to is reached by this side under the rules of the ring, whatever
@@ -39,7 +48,7 @@ pub(crate) struct Consumer {
 unsafe impl Send for Consumer {}
 
 impl Consumer {
-    pub(crate) fn new(ring: Arc<Ring>) -> Self {
+    pub(crate) fn new(ring: Arc<Ring>, spin_budget: Duration) -> Self {
         Self {
             ring,
             head: Position::START,
@@ -47,6 +56,7 @@ impl Consumer {
             limit: None,
             block: None,
             at: Block::BYTES,
+            look: Spinner::new(spin_budget.min(LOOK)),
         }
     }
 
@@ -223,8 +233,13 @@ impl Consumer {
         self.head.advanced_by(1)
     }
 
-    /// Brings the descriptor in line with what a read would do.
-    fn settle(&self) {
-        self.ring.data.settle(self.want());
+    /// Brings the descriptor in line with what a read would do. A writer at work is about to publish
+    /// more, so another look is worth the two system calls that clearing and ringing cost.
+    fn settle(&mut self) {
+        let (gate, want) = (&self.ring.data, self.want());
+        let more = || gate.load().is_ready(want);
+        if gate.is_taken() && !self.look.spin(None, PAUSES, more) {
+            gate.settle(want);
+        }
     }
 }
