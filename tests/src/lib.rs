@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod alone;
 pub mod halves;
 pub mod inner;
 pub mod unix;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! GiBs between two threads, every byte compared.
+//! Gibibytes between two threads, every byte compared.
 
 use std::io;
 
@@ -96,7 +96,7 @@ fn mixes() -> impl Iterator<Item = (Drive, Drive)> {
 #[test]
 fn every_mix_of_modes_moves_lengths_up_to_a_mebibyte() {
     for drives in mixes() {
-        transfer(&Inner::by(Way::BackendAccepts), 128 * MIB, 1 << 20, drives);
+        transfer(&Inner::by(Way::BackendAccepts), 256 * MIB, 1 << 20, drives);
     }
 }
 

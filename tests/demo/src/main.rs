@@ -1,2 +1,89 @@
-//! To be written.
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The main job: a file goes from a host component through the transport to an echo service behind an
+//! event loop, and comes back; beside it the same over a Unix socket pair.
+//!
+//! The file is held in memory and digested before and after, so that the times are the transport's.
+
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for people"
+)]
+
+mod digest;
+mod echo;
+mod file;
+mod host;
+mod job;
+mod progress;
+mod table;
+mod transport;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::ensure;
+use clap::Parser;
+
+use crate::digest::Digest;
+use crate::job::Outcome;
+use crate::progress::Progress;
+use crate::transport::{InProcess, Transport, UnixPair};
+
+/// Sends a file through the in-process transport and back, beside a Unix socket pair.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask demo")]
+struct Args {
+    /// The file to send; the largest file beside this program if none is named.
+    file: Option<PathBuf>,
+    /// How often each transport does the job; the table has the medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let path = match &args.file {
+        Some(path) => path.clone(),
+        None => file::largest_beside_this_program()?,
+    };
+    let bytes = file::read(&path)?;
+    let sent = Digest::of(&bytes);
+    println!("file      {}", path.display());
+    println!("bytes     {}, there and back", bytes.len());
+    println!(
+        "way       host component -> stream -> echo service on an event loop -> stream -> host"
+    );
+
+    let transports: [&dyn Transport; 2] = [&InProcess, &UnixPair];
+    let progress = Progress::new(bytes.len() as u64 * 2 * u64::from(args.rounds));
+    let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); transports.len()];
+    for _ in 0..args.rounds {
+        for (transport, outcomes) in transports.iter().zip(&mut outcomes) {
+            let (outcome, back) = job::run(*transport, &bytes, &progress)?;
+            let received = Digest::of(&back);
+            ensure!(
+                received == sent,
+                "{}: what came back is not what was sent: SHA-256 {received} instead of {sent}",
+                transport.name()
+            );
+            outcomes.push(outcome);
+        }
+    }
+    progress.finish();
+    println!("SHA-256   {sent}, the same on both sides in every round\n");
+    let names = transports.iter().map(|transport| transport.name());
+    print!("{}", table::render(bytes.len(), names.zip(&outcomes)));
+    Ok(())
+}

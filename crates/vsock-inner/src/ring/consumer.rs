@@ -17,7 +17,7 @@ use crate::word::{ENDED, Position, READ_SHUT};
 const SPARE_IN_FLOW: usize = 32;
 /// So many blocks a direction keeps that has been drained: 32 KiB, with which a reader that keeps up
 /// goes round and round.
-const KEPT_WHEN_DRAINED: usize = 2;
+const KEPT_WHEN_DRAINED: usize = 1;
 /// So many it keeps when its reader has then found nothing more: 16 KiB.
 const KEPT_AT_REST: usize = 1;
 

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Nothing is allocated per write or read, once a stream has carried its first capacity.
+
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use stats_alloc::{Region, Stats};
+use vsock_backend_api::VsockStream;
+use vsock_inner::{Capacity, VsockInnerConfig, VsockInnerStream};
+use vsock_muxer_harness::call::Call;
+use vsock_muxer_harness::poll::Deadline;
+use vsock_tests::alone::alone;
+
+use crate::ALLOCATOR;
+
+const SIZES: [usize; 6] = [64, 1, 1000, 4096, 65_536, 200_000];
+
+fn pair(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
+    let capacity = Capacity::Bytes(capacity);
+    let config = VsockInnerConfig::default()
+        .to_device(capacity)
+        .to_application(capacity);
+    VsockInnerStream::pair_with(&config).unwrap()
+}
+
+fn assert_none(what: &str, stats: &Stats) {
+    let taken = (stats.allocations, stats.reallocations);
+    assert_eq!(taken, (0, 0), "allocations and reallocations: {what}");
+}
+
+fn nonblocking(near: &mut VsockInnerStream, far: &mut VsockInnerStream) {
+    near.set_nonblocking(true).unwrap();
+    far.set_nonblocking(true).unwrap();
+}
+
+/// Does the work three times, of which one must go without an allocation. What a call allocates shows
+/// in all three; what the test runner's own thread allocates when it first waits, in one.
+fn assert_none_in(what: &str, mut work: impl FnMut()) {
+    let rounds = [(); 3].map(|()| {
+        let region = Region::new(ALLOCATOR);
+        work();
+        region.change()
+    });
+    let quietest = rounds
+        .iter()
+        .min_by_key(|round| round.allocations + round.reallocations);
+    assert_none(what, quietest.unwrap());
+}
+
+/// Writes and reads the length of `buf` until `total` have passed.
+fn alternate(
+    near: &mut VsockInnerStream,
+    far: &mut VsockInnerStream,
+    buf: &mut [u8],
+    total: usize,
+) {
+    for _ in 0..total.div_ceil(buf.len()) {
+        near.write_all(buf).unwrap();
+        far.read_exact(buf).unwrap();
+    }
+}
+
+/// Writes and reads until there is no more space, and nothing more there.
+fn fill_and_drain(near: &mut VsockInnerStream, far: &mut VsockInnerStream, buf: &mut [u8]) {
+    while near.write(buf).is_ok() {}
+    while far.read(buf).is_ok() {}
+}
+
+#[test]
+fn alternating_writes_and_reads_allocate_nothing() {
+    alone(
+        "allocations::alternating_writes_and_reads_allocate_nothing",
+        || {
+            for size in SIZES {
+                let (mut near, mut far) = pair(256 * 1024);
+                let mut buf = vec![0; size];
+                alternate(&mut near, &mut far, &mut buf, 256 * 1024);
+                assert_none_in(&format!("{size} bytes to and fro"), || {
+                    alternate(&mut near, &mut far, &mut buf, (1 << 20).max(1000 * size));
+                });
+            }
+        },
+    );
+}
+
+#[test]
+fn filling_and_draining_allocates_nothing() {
+    alone(
+        "allocations::filling_and_draining_allocates_nothing",
+        || {
+            for size in SIZES {
+                let (mut near, mut far) = pair(256 * 1024);
+                nonblocking(&mut near, &mut far);
+                let mut buf = vec![0; size];
+                alternate(&mut near, &mut far, &mut buf, 256 * 1024);
+                assert_none_in(&format!("filling by {size} bytes"), || {
+                    (0..20).for_each(|_| fill_and_drain(&mut near, &mut far, &mut buf));
+                });
+            }
+        },
+    );
+}
+
+#[test]
+fn refusals_and_vectored_calls_allocate_nothing() {
+    alone(
+        "allocations::refusals_and_vectored_calls_allocate_nothing",
+        || {
+            let (mut near, mut far) = pair(10_000);
+            nonblocking(&mut near, &mut far);
+            let mut buf = vec![0; 100];
+            alternate(&mut near, &mut far, &mut buf, 20_000);
+            let head = [1; 30];
+            let region = Region::new(ALLOCATOR);
+            for _ in 0..1000 {
+                assert_eq!(
+                    near.write_vectored(&[IoSlice::new(&head), IoSlice::new(&head)])
+                        .unwrap(),
+                    60
+                );
+                assert_eq!(far.read(&mut buf).unwrap(), 60);
+                assert_eq!(
+                    far.read(&mut buf).unwrap_err().kind(),
+                    ErrorKind::WouldBlock
+                );
+            }
+            assert_none("refusals and vectored writes", &region.change());
+        },
+    );
+}
+
+#[test]
+fn two_threads_allocate_nothing() {
+    alone("allocations::two_threads_allocate_nothing", || {
+        for size in SIZES {
+            let (mut near, mut far) = pair(256 * 1024);
+            let rounds = (4_usize << 20).div_ceil(size).min(20_000);
+            let warm_up = (256 * 1024_usize).div_ceil(size);
+            let meet = Arc::new(Barrier::new(3));
+            let (at_writer, at_reader) = (Arc::clone(&meet), Arc::clone(&meet));
+            let writing = Call::start(move || {
+                let buf = vec![0; size];
+                (0..warm_up).for_each(|_| near.write_all(&buf).unwrap());
+                at_writer.wait();
+                at_writer.wait();
+                (0..rounds).for_each(|_| near.write_all(&buf).unwrap());
+                at_writer.wait();
+                at_writer.wait();
+            })
+            .unwrap();
+            let reading = Call::start(move || {
+                let mut buf = vec![0; size];
+                (0..warm_up).for_each(|_| far.read_exact(&mut buf).unwrap());
+                at_reader.wait();
+                at_reader.wait();
+                (0..rounds).for_each(|_| far.read_exact(&mut buf).unwrap());
+                at_reader.wait();
+                at_reader.wait();
+            })
+            .unwrap();
+            meet.wait();
+            let region = Region::new(ALLOCATOR);
+            meet.wait();
+            meet.wait();
+            let change = region.change();
+            meet.wait();
+            let done = Deadline::after(Duration::from_secs(20));
+            writing.finish(done).unwrap();
+            reading.finish(done).unwrap();
+            assert_none(&format!("two threads, {size} bytes a call"), &change);
+        }
+    });
+}

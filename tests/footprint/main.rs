@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What connections cost their process: allocations, descriptors, memory. Each test has a process of
+//! its own.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod allocations;
+mod descriptors;
+mod exhaustion;
+mod memory;
+
+use std::alloc::System;
+use std::fs;
+use std::os::fd::AsRawFd;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// The highest number of a descriptor that is open.
+fn highest_fd() -> u64 {
+    let listed = fs::read_dir("/proc/self/fd").unwrap();
+    let names: Vec<_> = listed.map(|entry| entry.unwrap().path()).collect();
+    // The list has a descriptor of its own, which is closed by now.
+    let open = names
+        .iter()
+        .filter(|name| fs::symlink_metadata(name).is_ok());
+    let numbers = open.filter_map(|name| name.file_name()?.to_str()?.parse().ok());
+    numbers.max().unwrap()
+}
+
+/// Takes every number up to the highest that is open: some may be left free by whoever started this.
+/// The numbers are free again when the files are dropped.
+fn fill_gaps() -> Vec<fs::File> {
+    let highest = highest_fd();
+    let mut files = Vec::new();
+    loop {
+        let file = fs::File::open("/dev/null").unwrap();
+        let above = u64::try_from(file.as_raw_fd()).unwrap() > highest;
+        if above {
+            return files;
+        }
+        files.push(file);
+    }
+}
+
+/// Lets descriptors have numbers below `limit`, as far as this is allowed.
+fn allow_fds(limit: u64) -> u64 {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    // More than the hard limit takes a privilege, which a machine of CI may or may not give.
+    if setrlimit(Resource::RLIMIT_NOFILE, limit, hard.max(limit)).is_ok() {
+        return limit;
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    hard
+}
