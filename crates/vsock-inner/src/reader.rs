@@ -149,10 +149,7 @@ impl VsockInnerReader {
             PAUSES_IN_FLOW
         };
         let (gate, want) = (&self.consumer.ring().data, self.consumer.want());
-        match self
-            .patience
-            .wait(gate, want, pauses, deadline, || self.consumer.rest())
-        {
+        match self.patience.wait(gate, want, pauses, deadline) {
             Ok(()) => Ok(()),
             Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(GaveUp::TimedOut) => Err(StreamError::TimedOut { call, fd: self.fd }.into()),

@@ -49,17 +49,15 @@ impl Patience {
     }
 
     /// Waits until the other side's position is `want`, as mode and timeout allow; polls at first,
-    /// with so many pauses between two looks. Before it gives up or sleeps it calls `rest`.
+    /// with so many pauses between two looks.
     pub(crate) fn wait(
         &mut self,
         gate: &Gate,
         want: Position,
         pauses: u32,
         deadline: &mut Deadline,
-        rest: impl FnOnce(),
     ) -> Result<(), GaveUp> {
         if self.nonblocking {
-            rest();
             return Err(GaveUp::WouldBlock);
         }
         // A moment too far for the clock never comes.
@@ -74,7 +72,6 @@ impl Patience {
         {
             return Ok(());
         }
-        rest();
         if gate.wait(want, deadline) {
             Ok(())
         } else {

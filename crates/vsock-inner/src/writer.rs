@@ -126,7 +126,7 @@ impl VsockInnerWriter {
     #[cold]
     fn wait(&mut self, deadline: &mut Deadline) -> io::Result<()> {
         let (gate, want) = (&self.producer.ring().space, self.producer.want());
-        match self.patience.wait(gate, want, PAUSES, deadline, || {}) {
+        match self.patience.wait(gate, want, PAUSES, deadline) {
             Ok(()) => Ok(()),
             Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(GaveUp::TimedOut) => Err(StreamError::TimedOut {

@@ -15,11 +15,8 @@ use crate::word::{ENDED, Position, READ_SHUT};
 /// So many blocks beyond what is queued a direction keeps while bytes flow: 512 KiB, so that bursts
 /// go round in the blocks that they had.
 const SPARE_IN_FLOW: usize = 32;
-/// So many blocks a direction keeps that has been drained: 32 KiB, with which a reader that keeps up
-/// goes round and round.
+/// So many blocks a drained direction keeps: the one in which the writer goes on.
 const KEPT_WHEN_DRAINED: usize = 1;
-/// So many it keeps when its reader has then found nothing more: 16 KiB.
-const KEPT_AT_REST: usize = 1;
 
 /// How long a reader that has drained the queue looks for more before its descriptor is cleared.
 const LOOK: Duration = Duration::from_micros(2);
@@ -109,7 +106,6 @@ impl Consumer {
     pub(crate) fn discard(&mut self) {
         let take = |this: &mut Self, there| this.take(there, |_| {});
         while let Progress::Done(_) = self.transfer(usize::MAX, take) {}
-        self.rest();
     }
 
     /// Takes of `len` bytes what is there.
@@ -221,11 +217,6 @@ impl Consumer {
             self.ring.chain.release(KEPT_WHEN_DRAINED, self.head);
             self.settle();
         }
-    }
-
-    /// Gives back what a reader at work keeps, because there is nothing more to read for now.
-    pub(crate) fn rest(&self) {
-        self.ring.chain.release(KEPT_AT_REST, self.head);
     }
 
     /// The writer's position from which on a read gets somewhere.
