@@ -461,9 +461,9 @@ fn s22_one_read_drains_a_thousand_writes() {
     for _ in 0..1000 {
         application.write_all(b"x").unwrap();
     }
+    assert!(edges.now().unwrap().is_some());
     assert_eq!(device.read(&mut [0; 4096]).unwrap(), 1000);
     assert!(!readable(&*device));
-    assert!(edges.now().unwrap().is_some());
     application.write_all(b"x").unwrap();
     assert!(edges.now().unwrap().is_some());
 }

@@ -82,6 +82,9 @@ impl Block {
         unsafe { link.write(Link::empty()) }
     }
 
+    /// # Safety
+    ///
+    /// Nobody else may use the block.
     #[cfg(loom)]
     pub(super) unsafe fn initialise(block: NonNull<Self>) {
         let fresh = Self {
@@ -112,6 +115,10 @@ impl Block {
     }
 
     /// The model checker starts afresh each time, and wants nothing left behind.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may use the blocks any more.
     #[cfg(loom)]
     pub(super) unsafe fn cool(blocks: &mut [NonNull<Self>]) {
         for block in blocks {

@@ -27,11 +27,17 @@ impl<T: Copy> Shared<T> {
         Self(UnsafeCell::new(value))
     }
 
+    /// # Safety
+    ///
+    /// As in the shipping primitive.
     pub(crate) unsafe fn get(&self) -> T {
         // SAFETY: as in the shipping primitive; loom reports a race.
         self.0.with(|value| unsafe { *value })
     }
 
+    /// # Safety
+    ///
+    /// As in the shipping primitive.
     pub(crate) unsafe fn set(&self, value: T) {
         // SAFETY: as in the shipping primitive; loom reports a race.
         self.0.with_mut(|place| unsafe { *place = value });
@@ -47,6 +53,9 @@ impl Bytes {
         Self(std::array::from_fn(|_| UnsafeCell::new(0)))
     }
 
+    /// # Safety
+    ///
+    /// As in the shipping primitive.
     pub(crate) unsafe fn fill(&self, at: usize, bytes: &[u8]) {
         for (cell, byte) in self.0[at..].iter().zip(bytes) {
             // SAFETY: as in the shipping primitive; loom reports a race.
@@ -54,6 +63,9 @@ impl Bytes {
         }
     }
 
+    /// # Safety
+    ///
+    /// As in the shipping primitive.
     pub(crate) unsafe fn view<R>(&self, at: usize, len: usize, f: impl FnOnce(&[u8]) -> R) -> R {
         let bytes: Vec<u8> = self.0[at..at + len]
             .iter()
