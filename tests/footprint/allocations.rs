@@ -131,45 +131,58 @@ fn refusals_and_vectored_calls_allocate_nothing() {
     );
 }
 
+/// What is allocated while two threads carry `size` bytes a call, after the first capacity.
+fn two_threads(size: usize) -> Stats {
+    let (mut near, mut far) = pair(256 * 1024);
+    let rounds = (4_usize << 20).div_ceil(size).min(20_000);
+    let warm_up = (256 * 1024_usize).div_ceil(size);
+    let meet = Arc::new(Barrier::new(3));
+    let (at_writer, at_reader) = (Arc::clone(&meet), Arc::clone(&meet));
+    let writing = Call::start(move || {
+        let buf = vec![0; size];
+        (0..warm_up).for_each(|_| near.write_all(&buf).unwrap());
+        at_writer.wait();
+        at_writer.wait();
+        (0..rounds).for_each(|_| near.write_all(&buf).unwrap());
+        at_writer.wait();
+        at_writer.wait();
+    })
+    .unwrap();
+    let reading = Call::start(move || {
+        let mut buf = vec![0; size];
+        (0..warm_up).for_each(|_| far.read_exact(&mut buf).unwrap());
+        at_reader.wait();
+        at_reader.wait();
+        (0..rounds).for_each(|_| far.read_exact(&mut buf).unwrap());
+        at_reader.wait();
+        at_reader.wait();
+    })
+    .unwrap();
+    meet.wait();
+    let region = Region::new(ALLOCATOR);
+    meet.wait();
+    meet.wait();
+    let change = region.change();
+    meet.wait();
+    let done = Deadline::after(Duration::from_secs(20));
+    writing.finish(done).unwrap();
+    reading.finish(done).unwrap();
+    change
+}
+
 #[test]
 fn two_threads_allocate_nothing() {
     alone("allocations::two_threads_allocate_nothing", || {
         for size in SIZES {
-            let (mut near, mut far) = pair(256 * 1024);
-            let rounds = (4_usize << 20).div_ceil(size).min(20_000);
-            let warm_up = (256 * 1024_usize).div_ceil(size);
-            let meet = Arc::new(Barrier::new(3));
-            let (at_writer, at_reader) = (Arc::clone(&meet), Arc::clone(&meet));
-            let writing = Call::start(move || {
-                let buf = vec![0; size];
-                (0..warm_up).for_each(|_| near.write_all(&buf).unwrap());
-                at_writer.wait();
-                at_writer.wait();
-                (0..rounds).for_each(|_| near.write_all(&buf).unwrap());
-                at_writer.wait();
-                at_writer.wait();
-            })
-            .unwrap();
-            let reading = Call::start(move || {
-                let mut buf = vec![0; size];
-                (0..warm_up).for_each(|_| far.read_exact(&mut buf).unwrap());
-                at_reader.wait();
-                at_reader.wait();
-                (0..rounds).for_each(|_| far.read_exact(&mut buf).unwrap());
-                at_reader.wait();
-                at_reader.wait();
-            })
-            .unwrap();
-            meet.wait();
-            let region = Region::new(ALLOCATOR);
-            meet.wait();
-            meet.wait();
-            let change = region.change();
-            meet.wait();
-            let done = Deadline::after(Duration::from_secs(20));
-            writing.finish(done).unwrap();
-            reading.finish(done).unwrap();
-            assert_none(&format!("two threads, {size} bytes a call"), &change);
+            // Three times, for the sake of the test runner's own thread; see `assert_none_in`.
+            let rounds = [(); 3].map(|()| two_threads(size));
+            let quietest = rounds
+                .iter()
+                .min_by_key(|round| round.allocations + round.reallocations);
+            assert_none(
+                &format!("two threads, {size} bytes a call"),
+                quietest.unwrap(),
+            );
         }
     });
 }
