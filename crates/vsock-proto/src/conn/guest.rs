@@ -114,8 +114,7 @@ impl Connection {
     /// promised to arrive, so that much still goes to the host.
     fn on_forgotten(&mut self, now: Tick, event: Event, ending: Ending) {
         if self.phase == Phase::Connected && self.to_host == ToHost::Flushing {
-            self.outbound.end();
-            self.actions.insert(HostAction::ShutdownRead);
+            self.guest_stops_reading();
             self.advance(now, Event::GuestLeft);
         } else {
             self.end(now, event, ending);
@@ -148,12 +147,8 @@ impl Connection {
 
     /// Brings the two directions in line with the flags that the guest has set so far.
     fn apply_shutdown(&mut self, now: Tick) {
-        if self.theirs.contains(ShutdownFlags::RECEIVE)
-            && let Some(next) = self.to_guest.next(ToGuestEvent::GuestStopsReading)
-        {
-            self.to_guest = next;
-            self.outbound.end();
-            self.actions.insert(HostAction::ShutdownRead);
+        if self.theirs.contains(ShutdownFlags::RECEIVE) {
+            self.guest_stops_reading();
         }
         if self.theirs.contains(ShutdownFlags::SEND)
             && let Some(next) = self.to_host.next(ToHostEvent::GuestEndsSending)
@@ -164,6 +159,15 @@ impl Connection {
         }
         if !self.theirs.is_empty() {
             self.settle(now);
+        }
+    }
+
+    /// Nothing goes to the guest any more, so the host need not write.
+    fn guest_stops_reading(&mut self) {
+        if let Some(next) = self.to_guest.next(ToGuestEvent::GuestStopsReading) {
+            self.to_guest = next;
+            self.outbound.end();
+            self.actions.insert(HostAction::ShutdownRead);
         }
     }
 }
