@@ -1,2 +1,70 @@
-//! To be written.
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The tasks of this repository. `cargo xtask help` lists them.
+//!
+//! One file per command; a command is a function from a [`shell::Env`] to a result. What `ci` runs
+//! is a table in [`ci`], what `tidy` checks is a table in [`tidy`], what `setup` installs is a table
+//! in [`setup`].
+
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
+
+mod bench;
+mod ci;
+mod cover;
+mod demo;
+mod doc;
+mod flags;
+mod lint;
+mod model;
+mod setup;
+mod shell;
+mod source;
+mod test;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+use flags::{Xtask, XtaskCmd};
+use shell::Env;
+use tools::{ACTIONLINT, TYPOS};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    let env = Env::new()?;
+    let mut words = std::env::args_os().skip(1);
+    match words.next().unwrap_or_default().to_str() {
+        // These two take arguments of their own, which are not ours to parse.
+        Some("demo") => return demo::run(&env, words),
+        Some("bench") => return bench::run(&env, words),
+        Some("" | "-h" | "--help") => {
+            println!("{}", flags::HELP);
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    match Xtask::from_env_or_exit().subcommand {
+        XtaskCmd::Ci(options) => return ci::run(&env, options.strict),
+        XtaskCmd::Lint(options) => lint::run(&env, options.fix)?,
+        XtaskCmd::Test(_) => test::run(&env)?,
+        XtaskCmd::Tidy(_) => tidy::run(&env)?,
+        XtaskCmd::Model(options) => model::run(&env, &options)?,
+        XtaskCmd::Cover(options) => cover::run(&env, &options)?,
+        XtaskCmd::Doc(_) => doc::run(&env)?,
+        XtaskCmd::Workflows(_) => ACTIONLINT.run(&env)?,
+        XtaskCmd::Spell(_) => TYPOS.run(&env)?,
+        XtaskCmd::Setup(_) => setup::run(&env)?,
+        XtaskCmd::Help(_) | XtaskCmd::Demo(_) | XtaskCmd::Bench(_) => println!("{}", flags::HELP),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -109,6 +109,7 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
 
     /// As [`as_any`](Self::as_any), to own it: so a device finds a stream that can copy to guest
     /// memory directly. Ask `as_any` first, because `None` (the default) drops the stream.
+    #[must_use]
     fn into_any(self: Box<Self>) -> Option<Box<dyn Any>> {
         None
     }

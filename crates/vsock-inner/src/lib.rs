@@ -1,1 +1,101 @@
-//! To be written.
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! An in-process vsock backend: a VMM talks to its own guest without a socket to itself.
+//!
+//! A [`VsockInnerBackend`] goes into the vsock device. Host components in the same process open
+//! connections to the guest through a [`VsockInnerConnector`], and accept the guest's through a
+//! [`VsockInnerListener`]. Both get a [`VsockInnerStream`]: a byte stream with the semantics of a
+//! socket, which costs no system call while both sides are at work, and which can be polled when one
+//! is not.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use vsock_backend_api::VsockBackend;
+//! use vsock_inner::VsockInnerBackend;
+//!
+//! let mut backend = VsockInnerBackend::new()?;
+//! let mut host = backend.get_connector().connect_stream()?;
+//! let mut device = backend.accept()?;
+//!
+//! host.write_all(b"ping")?;
+//! let mut bytes = [0; 16];
+//! assert_eq!(device.read(&mut bytes)?, 4);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # Bytes
+//!
+//! They arrive once, in order, unchanged. A read gathers as many writes as fit. Each direction holds
+//! at most its capacity, 256 KiB unless [configured](VsockInnerConfig) otherwise; then the writer
+//! waits, times out, or gets `WouldBlock`. After a refused write, space counts again once a quarter of
+//! the capacity is free, and no more than 64 KiB of it.
+//!
+//! # Readiness
+//!
+//! `as_raw_fd` is readable exactly when a read would not return `WouldBlock`: there is data, or the
+//! end, or a reset. [`write_ready_fd`] is writable (`EPOLLOUT`) exactly when a write would not. Both
+//! hold for level-triggered and edge-triggered polls, whenever the descriptor is first taken, as soon
+//! as no call is in progress on either end. Nobody pays for a descriptor that was not taken.
+//!
+//! [`write_ready_fd`]: vsock_backend_api::VsockStream::write_ready_fd
+//!
+//! # Ends
+//!
+//! | event | the peer's read, after the queued bytes | the peer's write |
+//! |---|---|---|
+//! | `shutdown(Write)` | `Ok(0)` | unaffected |
+//! | `shutdown(Read)` | unaffected | `BrokenPipe` |
+//! | drop | `Ok(0)` if that direction was shut down by either end, else `ConnectionReset` | `BrokenPipe` if that direction was shut down by either end, else `ConnectionReset` |
+//!
+//! # Features
+//!
+//! - `vm-memory` (off): streams and halves implement `ReadVolatile` and `WriteVolatile` of the
+//!   `vm-memory` crate, copying between ring and guest memory directly.
+//!
+//! # Invariants
+//!
+//! - A mode, a timeout or a descriptor of one end never changes what the other end sees.
+//! - A byte that was written with `Ok` is never dropped while the reader goes on reading.
+//! - No call panics for anything that a peer, a guest or the operating system does.
+
+mod accept_queue;
+mod backend;
+mod bell;
+mod config;
+mod connection;
+mod connector;
+mod counters;
+mod error;
+mod gate;
+mod handshake;
+mod hub;
+mod listener;
+#[cfg(all(test, loom))]
+mod loom_model;
+mod reader;
+mod ring;
+mod spin;
+mod stream;
+mod sync;
+#[cfg(all(feature = "vm-memory", not(loom)))]
+mod volatile;
+mod wait;
+mod word;
+mod writer;
+
+pub use backend::VsockInnerBackend;
+pub use config::{Capacity, ConfigError, DEFAULT_CAPACITY, MAX_CAPACITY, VsockInnerConfig};
+pub use connector::VsockInnerConnector;
+pub use counters::BackendCounters;
+pub use error::StreamError;
+pub use handshake::HandshakeError;
+pub use hub::{ConnectError, ListenError, Target};
+pub use listener::{AcceptError, VsockInnerListener};
+pub use reader::VsockInnerReader;
+pub use stream::VsockInnerStream;
+pub use writer::VsockInnerWriter;
+
+/// The examples of the front page, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct ReadMe;

@@ -1,1 +1,95 @@
-//! To be written.
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Tests for whoever implements a vsock backend.
+//!
+//! - [`compliance`]: a suite that checks every stream and backend against the contract of this
+//!   workspace, sentence by sentence.
+//! - [`model`]: what a connection does, as two byte queues with ends; [`lockstep`] drives a real
+//!   connection and the model with the same operations, which [`strategy`] makes for `proptest`.
+//! - [`pump`]: many bytes through a connection, each side waiting in its own way.
+//! - [`poll`], [`call`], [`fd`], [`pattern`]: what such tests are made of: deadlines, readiness of
+//!   real descriptors, calls that may wait, bytes that tell where they belong.
+//!
+//! # Testing a transport
+//!
+//! Say how to get a connected pair, and have it judged. Here it is a pair of Unix sockets, which does
+//! not share every sentence: those are excepted by name, and the suite checks that they need to be.
+//!
+//! ```no_run
+//! # use std::any::Any;
+//! # use std::io::{self, Read, Write};
+//! # use std::net::Shutdown;
+//! # use std::os::fd::{AsRawFd, RawFd};
+//! # use std::os::unix::net::UnixStream;
+//! # use std::time::Duration;
+//! # use vsock_backend_api::{VsockBackendType, VsockStream};
+//! use vsock_muxer_harness::compliance::{Exception, judge_streams};
+//! use vsock_muxer_harness::source::{Mode, PairSource, Room, Stream};
+//!
+//! # struct SocketStream(UnixStream);
+//! # impl Read for SocketStream {
+//! #     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+//! #         self.0.read(buf)
+//! #     }
+//! # }
+//! # impl Write for SocketStream {
+//! #     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+//! #         self.0.write(buf)
+//! #     }
+//! #     fn flush(&mut self) -> io::Result<()> {
+//! #         Ok(())
+//! #     }
+//! # }
+//! # impl AsRawFd for SocketStream {
+//! #     fn as_raw_fd(&self) -> RawFd {
+//! #         self.0.as_raw_fd()
+//! #     }
+//! # }
+//! # impl VsockStream for SocketStream {
+//! #     fn backend_type(&self) -> VsockBackendType {
+//! #         VsockBackendType::UnixStream
+//! #     }
+//! #     fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+//! #         self.0.set_nonblocking(nonblocking)
+//! #     }
+//! #     fn as_any(&self) -> &dyn Any {
+//! #         self
+//! #     }
+//! # }
+//! struct Sockets;
+//!
+//! impl PairSource for Sockets {
+//!     fn pair(&self) -> io::Result<(Stream, Stream)> {
+//!         let (application, device) = UnixStream::pair()?;
+//!         Ok((Box::new(SocketStream(application)), Box::new(SocketStream(device))))
+//!     }
+//!     fn room(&self) -> (Room, Room) {
+//!         (Room::Unknown, Room::Unknown)
+//!     }
+//!     fn modes(&self) -> (Mode, Mode) {
+//!         (Mode::Blocking, Mode::Blocking)
+//!     }
+//! }
+//!
+//! let hup = Exception { name: "hup_is_never_reported", reason: "a socket reports HUP" };
+//! let report = judge_streams(&Sockets, &[hup /* and what else it does otherwise */]);
+//! assert!(report.is_good(), "{report}");
+//! ```
+//!
+//! # Invariants
+//!
+//! - No test of this crate sleeps to make something happen: it waits for the thing, with a deadline.
+//! - This crate knows the traits of `vsock-backend-api` and no transport.
+
+#![forbid(unsafe_code)]
+
+pub mod call;
+pub mod compliance;
+pub mod fd;
+pub mod lockstep;
+pub mod model;
+pub mod pattern;
+pub mod poll;
+pub mod pump;
+pub mod source;
+pub mod strategy;

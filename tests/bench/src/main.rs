@@ -1,74 +1,156 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Baseline.
-mod transport;
-use std::hint::black_box;
-use std::io::{self, Read, Write};
-use std::sync::Barrier;
-use std::time::{Duration, Instant};
-use transport::{BareRing, Pipe, Transport, UnixPair};
 
-fn stream<T: Transport>(t: &T, size: usize, total: u64) -> io::Result<Duration> {
-    let (mut w, mut r) = t.pair()?;
-    let gate = Barrier::new(2);
-    std::thread::scope(|s| {
-        let gate = &gate;
-        let h = s.spawn(move || -> io::Result<Instant> {
-            let msg = vec![0x5a; size];
-            gate.wait();
-            let start = Instant::now();
-            for _ in 0..total / size as u64 {
-                w.write_all(black_box(&msg))?;
-            }
-            Ok(start)
-        });
-        let mut buf = vec![0u8; 65536];
-        let mut left = total / size as u64 * size as u64;
-        gate.wait();
-        while left > 0 {
-            let n = r.read(&mut buf)?;
-            black_box(&mut buf[..n]);
-            left -= n as u64;
+//! The transport beside its peers: the same jobs, in the same run, on the same machine.
+//!
+//! A *workload* (a stream, a ping-pong, connections) has *cases* (the size of a write), and in each
+//! case every *row* (a transport, or a limit) does the same job. A cell runs once per round; all
+//! cells of a case run right after each other, and only ratios within a round are compared, because
+//! a machine's mood changes from one second to the next.
+
+mod args;
+mod machine;
+mod place;
+mod progress;
+mod report;
+mod results;
+mod runner;
+mod sample;
+mod stats;
+mod suite;
+mod targets;
+mod transport;
+mod watchdog;
+mod workload;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::{env, fs};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+
+use crate::args::Args;
+use crate::report::{chart, table};
+use crate::results::{IdleCell, Results, SCHEMA};
+use crate::suite::{Group, IDLE_ROWS, Workload};
+
+/// The file with everything that was measured.
+const RESULTS_FILE: &str = "results.json";
+
+#[expect(clippy::print_stderr, reason = "an error of the command line tool")]
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vsock-bench: {error:#}");
+            ExitCode::FAILURE
         }
-        let end = Instant::now();
-        Ok(end - h.join().unwrap()?)
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    if let Some(row) = &args.idle {
+        let idle = suite::hold_idle(row, args.connections)?;
+        serde_json::to_writer(io::stdout(), &idle)?;
+        return Ok(());
+    }
+    let mut groups = suite::all_groups(args.place());
+    keep_matching(&mut groups, &args.filter);
+    let idle_rows = IDLE_ROWS
+        .iter()
+        .filter(|row| format!("idle/{row}").contains(&args.filter));
+    let idle_rows: Vec<&str> = idle_rows.copied().collect();
+    if args.list {
+        return list(&groups, &idle_rows);
+    }
+    ensure!(
+        !(groups.is_empty() && idle_rows.is_empty()),
+        "no cell's name contains {:?}; --list shows them all",
+        args.filter
+    );
+    let results = measure(args, &groups, &idle_rows)?;
+    let mut out = io::stdout().lock();
+    table::write_results(&mut out, &results)?;
+    table::write_verdicts(&mut out, &targets::verdicts(&results))?;
+    save(&args.out, &results)?;
+    writeln!(
+        out,
+        "\nKept in {}: {RESULTS_FILE} and a chart per workload",
+        args.out.display()
+    )?;
+    Ok(())
+}
+
+/// Keeps the cells whose names contain `filter`, and the reference of each group that keeps any.
+fn keep_matching(groups: &mut Vec<Group>, filter: &str) {
+    for group in &mut *groups {
+        let (workload, case) = (group.workload, group.case);
+        let matches = |row: &str| suite::cell_name(workload, case, row).contains(filter);
+        if group.rows.iter().any(|(row, _)| matches(row)) {
+            group
+                .rows
+                .retain(|(row, _)| *row == suite::UNIX || matches(row));
+        } else {
+            group.rows.clear();
+        }
+    }
+    groups.retain(|group| !group.rows.is_empty());
+}
+
+fn list(groups: &[Group], idle_rows: &[&str]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    for group in groups {
+        for (row, _) in &group.rows {
+            writeln!(out, "{}", group.cell_name(row))?;
+        }
+    }
+    for row in idle_rows {
+        writeln!(out, "idle/{row}")?;
+    }
+    Ok(())
+}
+
+fn measure(args: &Args, groups: &[Group], idle_rows: &[&str]) -> Result<Results> {
+    let mut idle = Vec::new();
+    for row in idle_rows {
+        idle.push(idle_in_a_child(row, args.connections)?);
+    }
+    Ok(Results {
+        schema: SCHEMA,
+        processor: machine::processor(),
+        cores: place::allowed_cores()?.len(),
+        kernel: machine::kernel(),
+        counted: machine::counting(),
+        cells: runner::run(groups, args.effort())?,
+        idle,
     })
 }
-struct Slow(transport::BareRing);
-struct SlowEnd(<BareRing as Transport>::End);
-impl Transport for Slow { type End = SlowEnd; fn pair(&self) -> io::Result<(SlowEnd, SlowEnd)> { let (a,b)=self.0.pair()?; Ok((SlowEnd(a),SlowEnd(b))) } }
-impl Read for SlowEnd { fn read(&mut self, b: &mut [u8]) -> io::Result<usize> { loop { match self.0.incoming.read(b) { Err(_) => for _ in 0..48 { std::hint::spin_loop() }, x => return x } } } }
-impl Write for SlowEnd { fn write(&mut self, b: &[u8]) -> io::Result<usize> { self.0.write(b) } fn flush(&mut self) -> io::Result<()> { Ok(()) } }
-fn slow(capacity: usize, s: usize, n: u64) -> io::Result<Duration> { stream(&Slow(BareRing { capacity }), s, n) }
-type Run = Box<dyn Fn(usize, u64) -> io::Result<Duration>>;
-fn main() -> io::Result<()> {
-    let rows: Vec<(&str, Run)> = vec![
-        ("unix", Box::new(|s, n| stream(&UnixPair, s, n))),
-        ("pipe", Box::new(|s, n| stream(&Pipe, s, n))),
-        ("rtrb 256K", Box::new(|s, n| stream(&BareRing { capacity: 256 << 10 }, s, n))),
-        ("rtrb 256K p48", Box::new(|s, n| slow(256 << 10, s, n))),
-        ("rtrb 1M p48", Box::new(|s, n| slow(1 << 20, s, n))),
-        ("rtrb 1M", Box::new(|s, n| stream(&BareRing { capacity: 1 << 20 }, s, n))),
-    ];
-    for size in [64usize, 1024, 4096, 65536] {
-        let vol: Vec<u64> = rows.iter().map(|r| {
-            let mut v = 4u64 << 20;
-            loop {
-                let d = (r.1)(size, v).unwrap();
-                if d > Duration::from_millis(40) { break (v as f64 * 0.15 / d.as_secs_f64()) as u64 }
-                v *= 2;
-            }
-        }).collect();
-        let mut got = vec![vec![]; rows.len()];
-        for _ in 0..15 {
-            for (i, r) in rows.iter().enumerate() {
-                got[i].push(vol[i] as f64 / (r.1)(size, vol[i])?.as_secs_f64() / 1e6);
-            }
-        }
-        for (i, r) in rows.iter().enumerate() {
-            let mut ratio: Vec<f64> = got[i].iter().zip(&got[0]).map(|(a, b)| a / b).collect();
-            ratio.sort_by(f64::total_cmp);
-            let mut v = got[i].clone(); v.sort_by(f64::total_cmp);
-            println!("{:>6} {:10} {:9.0} MB/s (min {:.0} max {:.0})  {:6.2} x unix (min {:.2} max {:.2})", size, r.0, v[7], v[0], v[14], ratio[7], ratio[0], ratio[14]);
+
+/// Holds idle connections in a process that has done nothing else.
+fn idle_in_a_child(row: &str, connections: u64) -> Result<IdleCell> {
+    let bench = env::current_exe().context("the bench cannot find itself")?;
+    let output = Command::new(bench)
+        .args(["--idle", row, "--connections", &connections.to_string()])
+        .output()
+        .context("the bench cannot call itself")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "idle/{row} failed: {said}");
+    Ok(IdleCell {
+        row: row.to_owned(),
+        idle: serde_json::from_slice(&output.stdout)?,
+    })
+}
+
+fn save(directory: &Path, results: &Results) -> Result<()> {
+    let cannot = || format!("cannot write to {}", directory.display());
+    fs::create_dir_all(directory).with_context(cannot)?;
+    let json = serde_json::to_string_pretty(results)?;
+    fs::write(directory.join(RESULTS_FILE), json).with_context(cannot)?;
+    for workload in Workload::ALL {
+        if let Some(svg) = chart::svg(results, workload) {
+            let file = directory.join(workload.name()).with_extension("svg");
+            fs::write(file, svg).with_context(cannot)?;
         }
     }
     Ok(())

@@ -2,21 +2,59 @@
 
 //! The rows of every table: ways to carry bytes between two threads of one process.
 
+mod channel;
+mod duplex;
+mod inner;
 mod pipe;
 mod ring;
 mod unix;
 
 use std::io::{self, Read, Write};
+use std::os::fd::RawFd;
 
+pub(crate) use channel::{Channel, ChannelDoor};
+pub(crate) use duplex::Duplex;
+pub(crate) use inner::{Inner, InnerDoor};
 pub(crate) use pipe::Pipe;
 pub(crate) use ring::BareRing;
-pub(crate) use unix::UnixPair;
+pub(crate) use unix::{UnixDoor, UnixPair};
 
 /// A way to make two connected ends.
+///
+/// The workloads are generic over it, so every row is called as directly as its users call it.
 pub(crate) trait Transport {
-    /// One end: a byte stream in both directions, blocking.
-    type End: Read + Write + Send + 'static;
+    /// One end: a byte stream in both directions.
+    type End: Read + Write + Send;
 
-    /// Makes a connected pair of ends.
+    /// Makes a connected pair of blocking ends: the application's, and the device's.
     fn pair(&self) -> io::Result<(Self::End, Self::End)>;
+}
+
+/// An end that an event loop can serve.
+pub(crate) trait Pollable {
+    /// Makes this end return `WouldBlock` instead of waiting.
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()>;
+
+    /// The descriptor to poll for `EPOLLIN`.
+    fn readable_fd(&self) -> RawFd;
+
+    /// The descriptor to poll for `EPOLLOUT`.
+    fn writable_fd(&self) -> io::Result<RawFd>;
+}
+
+/// Where connections are made and accepted.
+pub(crate) trait Door {
+    /// The end that connected.
+    type Near;
+    /// The end that was accepted.
+    type Far: Pollable;
+
+    /// Opens a connection.
+    fn connect(&mut self) -> io::Result<Self::Near>;
+
+    /// Accepts the connection that waits.
+    fn accept(&mut self) -> io::Result<Self::Far>;
+
+    /// The descriptor that is readable while a connection waits.
+    fn waiting_fd(&self) -> RawFd;
 }

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
-use crate::transport::Transport;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use crate::transport::{Pollable, Transport};
 
 /// Two pipes, one per direction, with the 64 KiB that the kernel gives by default.
 pub(crate) struct Pipe;
@@ -45,4 +48,26 @@ impl Write for PipeEnd {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+impl Pollable for PipeEnd {
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        set_nonblocking(&self.reader, nonblocking)?;
+        set_nonblocking(&self.writer, nonblocking)
+    }
+
+    fn readable_fd(&self) -> RawFd {
+        self.reader.as_raw_fd()
+    }
+
+    fn writable_fd(&self) -> io::Result<RawFd> {
+        Ok(self.writer.as_raw_fd())
+    }
+}
+
+fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> io::Result<()> {
+    let mut flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+    flags.set(OFlag::O_NONBLOCK, nonblocking);
+    fcntl(&fd, FcntlArg::F_SETFL(flags))?;
+    Ok(())
 }

@@ -39,25 +39,41 @@ impl Transport for BareRing {
     }
 }
 
+/// Polls in vain before the spinning side looks whether its peer is still there.
+const PATIENCE: u32 = 1 << 16;
+
 /// Repeats `attempt` until it does something. A limit may burn a core: it is not a product.
-fn spin(mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+fn spin(
+    gone: impl Fn() -> bool,
+    mut attempt: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut in_vain = 0;
     loop {
         match attempt() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => hint::spin_loop(),
             done => return done,
+        }
+        in_vain += 1;
+        if in_vain >= PATIENCE {
+            if gone() {
+                return Err(ErrorKind::BrokenPipe.into());
+            }
+            in_vain = 0;
         }
     }
 }
 
 impl Read for RingEnd {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        spin(|| self.incoming.read(buf))
+        let (incoming, outgoing) = (&mut self.incoming, &self.outgoing);
+        spin(|| outgoing.is_abandoned(), || incoming.read(buf))
     }
 }
 
 impl Write for RingEnd {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        spin(|| self.outgoing.write(buf))
+        let (incoming, outgoing) = (&self.incoming, &mut self.outgoing);
+        spin(|| incoming.is_abandoned(), || outgoing.write(buf))
     }
 
     fn flush(&mut self) -> io::Result<()> {

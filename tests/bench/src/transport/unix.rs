@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::io;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::transport::Transport;
+use crate::transport::{Door, Pollable, Transport};
 
 /// A Unix socket pair with the socket buffers that the kernel gives by default.
 pub(crate) struct UnixPair;
@@ -13,5 +17,55 @@ impl Transport for UnixPair {
 
     fn pair(&self) -> io::Result<(UnixStream, UnixStream)> {
         UnixStream::pair()
+    }
+}
+
+impl Pollable for UnixStream {
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        Self::set_nonblocking(self, nonblocking)
+    }
+
+    fn readable_fd(&self) -> RawFd {
+        self.as_raw_fd()
+    }
+
+    fn writable_fd(&self) -> io::Result<RawFd> {
+        Ok(self.as_raw_fd())
+    }
+}
+
+/// A Unix listener on an abstract address: no file system is in the way.
+pub(crate) struct UnixDoor {
+    listener: UnixListener,
+    address: SocketAddr,
+}
+
+impl UnixDoor {
+    /// Listens on an address that nobody else uses.
+    pub(crate) fn open() -> io::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        // ORDER: a number that is not used twice is all that is wanted.
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("vsock-bench-{}-{count}", process::id());
+        let address = SocketAddr::from_abstract_name(name)?;
+        let listener = UnixListener::bind_addr(&address)?;
+        Ok(Self { listener, address })
+    }
+}
+
+impl Door for UnixDoor {
+    type Near = UnixStream;
+    type Far = UnixStream;
+
+    fn connect(&mut self) -> io::Result<UnixStream> {
+        UnixStream::connect_addr(&self.address)
+    }
+
+    fn accept(&mut self) -> io::Result<UnixStream> {
+        self.listener.accept().map(|(stream, _)| stream)
+    }
+
+    fn waiting_fd(&self) -> RawFd {
+        self.listener.as_raw_fd()
     }
 }

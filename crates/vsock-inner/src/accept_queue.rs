@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Connections that wait to be accepted, at a backend or at a listener.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::PoisonError;
+
+use crate::bell::{Bell, Polled};
+use crate::stream::VsockInnerStream;
+use crate::sync::{Condvar, Mutex, MutexGuard};
+
+/// A bounded queue with a descriptor that is readable exactly while there is something to accept.
+#[derive(Debug)]
+pub(crate) struct AcceptQueue {
+    limit: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+    fd: RawFd,
+}
+
+#[derive(Debug)]
+struct State {
+    waiting: VecDeque<VsockInnerStream>,
+    bell: Bell,
+    /// Whether somebody polls the descriptor. Until then nothing is spent on it.
+    taken: bool,
+    closed: bool,
+}
+
+/// Why a connection was not queued. It is dropped, and with it its other end is reset.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Refused {
+    /// So many connections wait already.
+    Full(usize),
+    /// Nobody will accept any more.
+    Closed,
+}
+
+/// The queue is closed: nothing will come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Closed;
+
+impl AcceptQueue {
+    pub(crate) fn new(limit: usize) -> io::Result<Self> {
+        let mut bell = Bell::new(Polled::In);
+        let fd = bell.install()?;
+        let state = State {
+            waiting: VecDeque::new(),
+            bell,
+            taken: false,
+            closed: false,
+        };
+        Ok(Self {
+            limit,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            fd,
+        })
+    }
+
+    /// Whether a connection would be refused now; spares to make one in vain.
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        self.lock().check(self.limit)
+    }
+
+    pub(crate) fn push(&self, stream: VsockInnerStream) -> Result<(), Refused> {
+        let mut state = self.lock();
+        state.check(self.limit)?;
+        state.waiting.push_back(stream);
+        state.settle();
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// The next connection, if one waits.
+    pub(crate) fn try_pop(&self) -> Result<Option<VsockInnerStream>, Closed> {
+        let mut state = self.lock();
+        match state.pop() {
+            None if state.closed => Err(Closed),
+            next => Ok(next),
+        }
+    }
+
+    /// The next connection; waits for it.
+    pub(crate) fn pop(&self) -> Result<VsockInnerStream, Closed> {
+        let mut state = self.lock();
+        loop {
+            if let Some(stream) = state.pop() {
+                return Ok(stream);
+            }
+            if state.closed {
+                return Err(Closed);
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Resets what waits, refuses what comes, and wakes everybody.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        state.settle();
+        drop(state);
+        self.changed.notify_all();
+        drop(waiting); // not under the lock: this wakes the other ends
+    }
+
+    /// Closes the descriptor: whoever polled it has been dropped.
+    pub(crate) fn close_fd(&self) {
+        self.lock().bell.close();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// The descriptor, from now on kept readable exactly while there is something to accept.
+    pub(crate) fn take_fd(&self) -> RawFd {
+        let mut state = self.lock();
+        state.taken = true;
+        state.settle();
+        self.fd
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn check(&self, limit: usize) -> Result<(), Refused> {
+        match self.closed {
+            true => Err(Refused::Closed),
+            false if self.waiting.len() >= limit => Err(Refused::Full(limit)),
+            false => Ok(()),
+        }
+    }
+
+    fn pop(&mut self) -> Option<VsockInnerStream> {
+        let next = self.waiting.pop_front()?;
+        self.settle();
+        Some(next)
+    }
+
+    fn settle(&mut self) {
+        if self.taken {
+            self.bell.show(self.closed || !self.waiting.is_empty());
+        }
+    }
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The device's side: where a muxer gets its streams from.
+
+use std::any::Any;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, RawFd};
+
+use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+
+use crate::config::VsockInnerConfig;
+use crate::connector::VsockInnerConnector;
+use crate::counters::BackendCounters;
+use crate::hub::Hub;
+use crate::listener::VsockInnerListener;
+use crate::sync::Arc;
+
+/// An in-process vsock backend.
+///
+/// A device holds the backend: it accepts what [connectors](Self::get_connector) open and connects
+/// to what [listeners](Self::listen) serve. Dropping the backend refuses further connections and
+/// resets those that wait; what was accepted lives on.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use vsock_backend_api::VsockBackend;
+/// use vsock_inner::VsockInnerBackend;
+///
+/// let mut backend = VsockInnerBackend::new()?;
+/// let connector = backend.get_connector();
+/// let host = std::thread::spawn(move || -> std::io::Result<u32> {
+///     let mut stream = connector.connect_to(52)?;
+///     let mut answer = [0; 4];
+///     stream.read_exact(&mut answer)?;
+///     Ok(u32::from_le_bytes(answer))
+/// });
+///
+/// // What a muxer does, with a guest behind it:
+/// let mut device = loop {
+///     match backend.accept() {
+///         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),
+///         accepted => break accepted?,
+///     }
+/// };
+/// device.set_nonblocking(false)?;
+/// let mut request = [0; 11];
+/// device.read_exact(&mut request)?;
+/// assert_eq!(&request, b"CONNECT 52\n");
+/// device.write_all(b"OK 1073741824\n")?;
+/// device.write_all(&42u32.to_le_bytes())?;
+/// assert_eq!(host.join().unwrap()?, 42);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct VsockInnerBackend {
+    hub: Arc<Hub>,
+}
+
+impl VsockInnerBackend {
+    /// Makes a backend with the default limits.
+    ///
+    /// # Errors
+    ///
+    /// Those of `eventfd(2)`: a backend needs a descriptor.
+    pub fn new() -> io::Result<Self> {
+        Self::with_config(VsockInnerConfig::default())
+    }
+
+    /// Makes a backend.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput`: the configuration is not valid; the source is a
+    ///   [`ConfigError`](crate::ConfigError).
+    /// - Those of `eventfd(2)`.
+    pub fn with_config(config: VsockInnerConfig) -> io::Result<Self> {
+        Ok(Self {
+            hub: Arc::new(Hub::new(config)?),
+        })
+    }
+
+    /// A handle that opens connections, for host components.
+    #[must_use]
+    pub fn get_connector(&self) -> VsockInnerConnector {
+        VsockInnerConnector::new(&self.hub)
+    }
+
+    /// Accepts the connections that the guest opens to `port`.
+    ///
+    /// # Errors
+    ///
+    /// - `AddrInUse`: the port has a listener.
+    /// - `InvalidInput`: the port is 0 or `u32::MAX`.
+    /// - Those of `eventfd(2)`: a listener needs a descriptor.
+    pub fn listen(&self, port: u32) -> io::Result<VsockInnerListener> {
+        VsockInnerListener::new(&self.hub, port)
+    }
+
+    /// What the backend counts.
+    #[must_use]
+    pub fn counters(&self) -> BackendCounters {
+        self.hub.counters()
+    }
+}
+
+impl VsockBackend for VsockInnerBackend {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        match self.hub.queue.try_pop() {
+            Ok(Some(stream)) => Ok(Box::new(stream)),
+            // The queue closes only with the backend itself.
+            Ok(None) | Err(_) => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Ok(Box::new(self.hub.connect_to_listener(dst_port)?))
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Inner
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl AsRawFd for VsockInnerBackend {
+    /// For polling only: readable while a connection waits to be accepted.
+    fn as_raw_fd(&self) -> RawFd {
+        self.hub.queue.take_fd()
+    }
+}
+
+impl Drop for VsockInnerBackend {
+    fn drop(&mut self) {
+        self.hub.close();
+        self.hub.queue.close_fd();
+    }
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Limits of a backend and its streams.
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// The capacity of a direction unless configured otherwise: 256 KiB.
+pub const DEFAULT_CAPACITY: usize = 256 * 1024;
+
+/// The largest capacity of a direction that can be configured: 1 GiB.
+pub const MAX_CAPACITY: usize = 1 << 30;
+
+/// How many bytes a direction holds before its writer has to wait.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Capacity {
+    /// Exactly so many, from 1 to [`MAX_CAPACITY`].
+    Bytes(usize),
+    /// As many as there is memory for: a write never waits.
+    ///
+    /// Towards the application this lets a guest fill the memory of the host. It is for users who
+    /// rely on writes that never wait, and never the default.
+    Unbounded,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self::Bytes(DEFAULT_CAPACITY)
+    }
+}
+
+/// What a [backend](crate::VsockInnerBackend) and its streams are allowed to use.
+///
+/// Set the fields, or chain the setters of the same names. The values are checked where the
+/// configuration is used.
+///
+/// A connection holds at most both capacities plus two blocks of 16 KiB in each direction; one that
+/// has carried nothing holds no block, and a drained one at most one block in each direction. In all,
+/// a backend holds at most that times the connections that its users keep open, [`pending`] of which
+/// nobody has accepted yet.
+///
+/// [`pending`]: Self::pending
+///
+/// ```
+/// use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig};
+///
+/// let config = VsockInnerConfig::default().to_device(Capacity::Bytes(1 << 20)).pending(16);
+/// let backend = VsockInnerBackend::with_config(config)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct VsockInnerConfig {
+    /// The capacity from the application to the device. Default: [`DEFAULT_CAPACITY`].
+    pub to_device: Capacity,
+    /// The capacity from the device to the application. Default: [`DEFAULT_CAPACITY`].
+    pub to_application: Capacity,
+    /// How many connections may wait to be accepted, at the backend and at each listener; one more
+    /// is refused. Default: 1,024.
+    pub pending: usize,
+    /// How long [`connect_to`](crate::VsockInnerConnector::connect_to) takes at most, until the
+    /// guest has confirmed. Default: 5 s.
+    pub connect_timeout: Duration,
+    /// How long a blocking call polls before its thread sleeps. A side that polls is reached without
+    /// a system call, at the price of its processor's time; polling that proves vain is tried less
+    /// and less often. Zero: never polls. Default: 20 us.
+    pub spin_budget: Duration,
+}
+
+impl Default for VsockInnerConfig {
+    fn default() -> Self {
+        Self {
+            to_device: Capacity::default(),
+            to_application: Capacity::default(),
+            pending: 1024,
+            connect_timeout: Duration::from_secs(5),
+            spin_budget: Duration::from_micros(20),
+        }
+    }
+}
+
+impl VsockInnerConfig {
+    /// Sets [`to_device`](Self#structfield.to_device).
+    #[must_use]
+    pub const fn to_device(mut self, capacity: Capacity) -> Self {
+        self.to_device = capacity;
+        self
+    }
+
+    /// Sets [`to_application`](Self#structfield.to_application).
+    #[must_use]
+    pub const fn to_application(mut self, capacity: Capacity) -> Self {
+        self.to_application = capacity;
+        self
+    }
+
+    /// Sets [`pending`](Self#structfield.pending).
+    #[must_use]
+    pub const fn pending(mut self, connections: usize) -> Self {
+        self.pending = connections;
+        self
+    }
+
+    /// Sets [`connect_timeout`](Self#structfield.connect_timeout).
+    #[must_use]
+    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets [`spin_budget`](Self#structfield.spin_budget).
+    #[must_use]
+    pub const fn spin_budget(mut self, budget: Duration) -> Self {
+        self.spin_budget = budget;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        for capacity in [self.to_device, self.to_application] {
+            match capacity {
+                Capacity::Bytes(bytes) if bytes == 0 || bytes > MAX_CAPACITY => {
+                    return Err(ConfigError::Capacity { bytes });
+                }
+                Capacity::Bytes(_) | Capacity::Unbounded => {}
+            }
+        }
+        if self.connect_timeout.is_zero() {
+            return Err(ConfigError::ConnectTimeout);
+        }
+        Ok(())
+    }
+}
+
+/// Why a configuration was refused. As an [`io::Error`] it is `InvalidInput`.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The capacity of a direction is out of range.
+    #[error("a capacity of {bytes} bytes: it must be from 1 to {MAX_CAPACITY}, or unbounded")]
+    Capacity {
+        /// What was asked for.
+        bytes: usize,
+    },
+    /// The time to connect is zero.
+    #[error("a connect timeout of zero: nothing can connect")]
+    ConnectTimeout,
+}
+
+impl From<ConfigError> for io::Error {
+    fn from(error: ConfigError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What the two ends of a connection share: a ring each way, and who is still there.
+
+use std::io;
+
+use crate::config::VsockInnerConfig;
+use crate::counters::Open;
+use crate::ring::Ring;
+use crate::sync::{Arc, AtomicU8, Ordering};
+
+/// The two ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    /// From a connector or a listener.
+    Application,
+    /// From the backend.
+    Device,
+}
+
+impl Side {
+    pub(crate) const fn peer(self) -> Self {
+        match self {
+            Self::Application => Self::Device,
+            Self::Device => Self::Application,
+        }
+    }
+}
+
+/// See the documentation of the module.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    to_device: Arc<Ring>,
+    to_application: Arc<Ring>,
+    /// How many halves of each end are not dropped.
+    application_halves: AtomicU8,
+    device_halves: AtomicU8,
+    _open: Option<Open>,
+}
+
+impl Connection {
+    /// Makes the shared part, with a descriptor for each end.
+    pub(crate) fn new(config: &VsockInnerConfig, open: Option<Open>) -> io::Result<Arc<Self>> {
+        let connection = Self {
+            to_device: Arc::new(Ring::new(config.to_device)),
+            to_application: Arc::new(Ring::new(config.to_application)),
+            application_halves: AtomicU8::new(2),
+            device_halves: AtomicU8::new(2),
+            _open: open,
+        };
+        // Now, because `as_raw_fd` cannot fail later.
+        connection.to_device.data.install_fd()?;
+        connection.to_application.data.install_fd()?;
+        Ok(Arc::new(connection))
+    }
+
+    /// The ring that `side` writes to.
+    pub(crate) fn outgoing(&self, side: Side) -> &Arc<Ring> {
+        match side {
+            Side::Application => &self.to_device,
+            Side::Device => &self.to_application,
+        }
+    }
+
+    /// The ring that `side` reads from.
+    pub(crate) fn incoming(&self, side: Side) -> &Arc<Ring> {
+        self.outgoing(side.peer())
+    }
+
+    /// Whether both halves of `side` have been dropped.
+    pub(crate) fn is_gone(&self, side: Side) -> bool {
+        // ORDER: Acquire; partner: the release in `leave`: whoever sees an end gone sees its
+        // directions ended.
+        self.halves(side).load(Ordering::Acquire) == 0
+    }
+
+    /// One half of `side` is being dropped, and has ended its direction. With the last one the peer
+    /// gets a new edge, whatever its descriptor showed before.
+    pub(crate) fn leave(&self, side: Side) {
+        // ORDER: AcqRel; partners: `is_gone`, and the other half's `leave`.
+        if self.halves(side).fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.outgoing(side).data.strike();
+        }
+    }
+
+    fn halves(&self, side: Side) -> &AtomicU8 {
+        match side {
+            Side::Application => &self.application_halves,
+            Side::Device => &self.device_halves,
+        }
+    }
+}

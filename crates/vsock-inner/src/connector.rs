@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Host-initiated connections, from any thread.
+
+use std::fmt;
+use std::io;
+
+use vsock_backend_api::VsockStream;
+
+use crate::counters::BackendCounters;
+use crate::handshake;
+use crate::hub::Hub;
+use crate::listener::VsockInnerListener;
+use crate::stream::VsockInnerStream;
+use crate::sync::Arc;
+
+/// Opens connections to the device of a backend.
+///
+/// It can be cloned and sent about, and outlives the backend; after the backend's drop it refuses.
+///
+/// ```
+/// use vsock_backend_api::VsockBackend;
+/// use vsock_inner::VsockInnerBackend;
+///
+/// let mut backend = VsockInnerBackend::new()?;
+/// let connector = backend.get_connector();
+/// let stream = connector.connect()?;
+/// let device = backend.accept()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct VsockInnerConnector {
+    hub: Arc<Hub>,
+}
+
+impl VsockInnerConnector {
+    pub(crate) fn new(hub: &Arc<Hub>) -> Self {
+        Self {
+            hub: Arc::clone(hub),
+        }
+    }
+
+    /// Connects to the device, without waiting for it. The stream is in blocking mode.
+    ///
+    /// What the device makes of the bytes is its affair; a muxer expects `CONNECT <port>\n` first.
+    /// [`connect_to`](Self::connect_to) does that.
+    ///
+    /// # Errors
+    ///
+    /// - `ConnectionRefused`: the backlog is full, or the backend has been dropped; the source is a
+    ///   [`ConnectError`](crate::ConnectError).
+    /// - Those of `eventfd(2)`: a connection needs two descriptors.
+    pub fn connect(&self) -> io::Result<Box<dyn VsockStream>> {
+        Ok(Box::new(self.connect_stream()?))
+    }
+
+    /// As [`connect`](Self::connect), with the concrete type.
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`](Self::connect).
+    pub fn connect_stream(&self) -> io::Result<VsockInnerStream> {
+        self.hub.connect_to_device()
+    }
+
+    /// Connects to a port of the guest, and waits until the muxer has confirmed. The stream is in
+    /// blocking mode, without timeouts, and carries the bytes of the guest alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`](Self::connect), and, with a [`HandshakeError`](crate::HandshakeError) as
+    /// source:
+    ///
+    /// - `ConnectionRefused`: the muxer ended the connection, because the guest refused it.
+    /// - `TimedOut`: there was no answer within
+    ///   [`connect_timeout`](crate::VsockInnerConfig#structfield.connect_timeout).
+    /// - `InvalidData`: the answer was not `OK <number>\n`.
+    pub fn connect_to(&self, port: u32) -> io::Result<VsockInnerStream> {
+        let mut stream = self.connect_stream()?;
+        handshake::request(&mut stream, port, self.hub.config.connect_timeout)?;
+        Ok(stream)
+    }
+
+    /// Accepts the connections that the guest opens to `port`, as
+    /// [`VsockInnerBackend::listen`](crate::VsockInnerBackend::listen) does; for when the backend is
+    /// in the hands of a muxer.
+    ///
+    /// # Errors
+    ///
+    /// - `AddrInUse`: the port has a listener.
+    /// - `InvalidInput`: the port is 0 or `u32::MAX`.
+    /// - `ConnectionRefused`: the backend has been dropped.
+    /// - Those of `eventfd(2)`: a listener needs a descriptor.
+    pub fn listen(&self, port: u32) -> io::Result<VsockInnerListener> {
+        VsockInnerListener::new(&self.hub, port)
+    }
+
+    /// What the backend counts.
+    #[must_use]
+    pub fn counters(&self) -> BackendCounters {
+        self.hub.counters()
+    }
+}
+
+impl fmt::Debug for VsockInnerConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VsockInnerConnector")
+            .field("counters", &self.counters())
+            .finish()
+    }
+}

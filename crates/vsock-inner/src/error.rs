@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What can go wrong on a stream.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::RawFd;
+
+use thiserror::Error;
+
+/// What a call on a stream has failed with; the source of the [`io::Error`] that it returns.
+///
+/// `WouldBlock` has no such source: it is no failure, and costs no allocation.
+///
+/// ```
+/// use std::io::{ErrorKind, Read};
+/// use vsock_inner::{StreamError, VsockInnerStream};
+///
+/// let (mut stream, peer) = VsockInnerStream::pair()?;
+/// drop(peer);
+/// let error = stream.read(&mut [0]).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+/// let source = error.get_ref().and_then(|source| source.downcast_ref());
+/// assert!(matches!(source, Some(StreamError::Reset { .. })));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The peer was dropped without having ended this direction: `ConnectionReset`.
+    #[error("{call} the stream of fd {fd}: the peer was dropped without a shutdown")]
+    Reset {
+        /// What was attempted.
+        call: &'static str,
+        /// The descriptor of this end.
+        fd: RawFd,
+    },
+    /// This end has shut down writing, or the peer reading: `BrokenPipe`.
+    #[error("{call} the stream of fd {fd}: the direction was shut down")]
+    ShutDown {
+        /// What was attempted.
+        call: &'static str,
+        /// The descriptor of this end.
+        fd: RawFd,
+    },
+    /// The timeout has expired before anything could be done: `TimedOut`.
+    #[error("{call} the stream of fd {fd}: the timeout has expired")]
+    TimedOut {
+        /// What was attempted.
+        call: &'static str,
+        /// The descriptor of this end.
+        fd: RawFd,
+    },
+    /// A timeout of zero was set: `InvalidInput`.
+    #[error("a timeout of zero: use the non-blocking mode to not wait at all")]
+    ZeroTimeout,
+}
+
+impl From<StreamError> for io::Error {
+    fn from(error: StreamError) -> Self {
+        let kind = match error {
+            StreamError::Reset { .. } => ErrorKind::ConnectionReset,
+            StreamError::ShutDown { .. } => ErrorKind::BrokenPipe,
+            StreamError::TimedOut { .. } => ErrorKind::TimedOut,
+            StreamError::ZeroTimeout => ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What a backend shares with its connectors and listeners.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io::{self, ErrorKind};
+use std::sync::PoisonError;
+
+use thiserror::Error;
+use vsock_backend_api::VsockStream;
+
+use crate::accept_queue::{AcceptQueue, Refused};
+use crate::config::VsockInnerConfig;
+use crate::counters::{BackendCounters, Counters, Open};
+use crate::stream::VsockInnerStream;
+use crate::sync::{Arc, Mutex, MutexGuard};
+
+/// The port that stands for any, in virtio and in Linux.
+const ANY_PORT: u32 = u32::MAX;
+
+/// Why a connection was refused. As an [`io::Error`] it is `ConnectionRefused`.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// As many connections wait to be accepted as the configuration allows.
+    #[error("connecting to {to}: backlog full ({limit} connections wait)")]
+    BacklogFull {
+        /// What was to be reached.
+        to: Target,
+        /// How many may wait.
+        limit: usize,
+    },
+    /// Nobody listens on the port.
+    #[error("connecting to port {port}: nobody listens")]
+    NoListener {
+        /// The port of the host.
+        port: u32,
+    },
+    /// The backend, or the listener, has been dropped.
+    #[error("connecting to {to}: it has been dropped")]
+    Dropped {
+        /// What was to be reached.
+        to: Target,
+    },
+}
+
+/// What a connection was to reach.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum Target {
+    /// The device, which accepts at the backend.
+    #[error("the device")]
+    Device,
+    /// The listener of a port.
+    #[error("port {0}")]
+    Port(u32),
+}
+
+/// Why a port cannot be listened on.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// The port has a listener: `AddrInUse`.
+    #[error("listening on port {port}: it has a listener")]
+    InUse {
+        /// The port.
+        port: u32,
+    },
+    /// The port is 0 or `u32::MAX`, which name no port: `InvalidInput`.
+    #[error("listening on port {port}: it is reserved, take one from 1 to {}", ANY_PORT - 1)]
+    Reserved {
+        /// The port.
+        port: u32,
+    },
+    /// The backend has been dropped: `ConnectionRefused`.
+    #[error("listening on port {port}: the backend has been dropped")]
+    Dropped {
+        /// The port.
+        port: u32,
+    },
+}
+
+/// See the documentation of the module.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) config: VsockInnerConfig,
+    /// Connections for the device.
+    pub(crate) queue: AcceptQueue,
+    /// Queues of the listeners; `None` after the backend's drop.
+    listeners: Mutex<Option<HashMap<u32, Arc<AcceptQueue>>>>,
+    counters: Arc<Counters>,
+}
+
+impl Hub {
+    pub(crate) fn new(config: VsockInnerConfig) -> io::Result<Self> {
+        config.check()?;
+        Ok(Self {
+            config,
+            queue: AcceptQueue::new(config.pending)?,
+            listeners: Mutex::new(Some(HashMap::new())),
+            counters: Counters::new(),
+        })
+    }
+
+    /// A connection from the application to the device.
+    pub(crate) fn connect_to_device(&self) -> io::Result<VsockInnerStream> {
+        self.queue
+            .check()
+            .map_err(|refused| self.refuse(refused, Target::Device))?;
+        let (application, mut device) = self.connection()?;
+        device.set_nonblocking(true)?;
+        self.queue
+            .push(device)
+            .map_err(|refused| self.refuse(refused, Target::Device))?;
+        Ok(application)
+    }
+
+    /// A connection from the device to the listener of `port`.
+    pub(crate) fn connect_to_listener(&self, port: u32) -> io::Result<VsockInnerStream> {
+        let to = Target::Port(port);
+        let queue = match &*self.listeners() {
+            Some(listeners) => listeners
+                .get(&port)
+                .map(Arc::clone)
+                .ok_or(ConnectError::NoListener { port }),
+            None => Err(ConnectError::Dropped { to }),
+        };
+        let queue = queue.map_err(|error| self.count(error))?;
+        queue.check().map_err(|refused| self.refuse(refused, to))?;
+        let (application, mut device) = self.connection()?;
+        device.set_nonblocking(true)?;
+        queue
+            .push(application)
+            .map_err(|refused| self.refuse(refused, to))?;
+        Ok(device)
+    }
+
+    /// Gives the port a queue.
+    pub(crate) fn listen(&self, port: u32) -> io::Result<Arc<AcceptQueue>> {
+        if port == 0 || port == ANY_PORT {
+            return Err(ListenError::Reserved { port }.into());
+        }
+        let queue = Arc::new(AcceptQueue::new(self.config.pending)?);
+        match self
+            .listeners()
+            .as_mut()
+            .map(|listeners| listeners.entry(port))
+        {
+            None => Err(ListenError::Dropped { port }.into()),
+            Some(Entry::Occupied(_)) => Err(ListenError::InUse { port }.into()),
+            Some(Entry::Vacant(free)) => Ok(Arc::clone(free.insert(queue))),
+        }
+    }
+
+    /// Frees the port, unless the backend's drop has done so.
+    pub(crate) fn stop_listening(&self, port: u32) {
+        let queue = self
+            .listeners()
+            .as_mut()
+            .and_then(|listeners| listeners.remove(&port));
+        if let Some(queue) = queue {
+            queue.close();
+        }
+    }
+
+    /// The backend is being dropped.
+    pub(crate) fn close(&self) {
+        self.queue.close();
+        let listeners = self.listeners().take();
+        for queue in listeners.into_iter().flat_map(HashMap::into_values) {
+            queue.close();
+        }
+    }
+
+    pub(crate) fn counters(&self) -> BackendCounters {
+        let at_listeners = self.listeners().as_ref().map_or(0, |listeners| {
+            listeners.values().map(|queue| queue.len()).sum()
+        });
+        BackendCounters {
+            open: self.counters.open(),
+            refused: self.counters.refused(),
+            pending: self.queue.len() + at_listeners,
+        }
+    }
+
+    fn connection(&self) -> io::Result<(VsockInnerStream, VsockInnerStream)> {
+        VsockInnerStream::connection(&self.config, Some(Open::new(&self.counters)))
+    }
+
+    fn refuse(&self, refused: Refused, to: Target) -> ConnectError {
+        self.count(match refused {
+            Refused::Full(limit) => ConnectError::BacklogFull { to, limit },
+            Refused::Closed => ConnectError::Dropped { to },
+        })
+    }
+
+    fn count(&self, error: ConnectError) -> ConnectError {
+        self.counters.count_refused();
+        error
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Option<HashMap<u32, Arc<AcceptQueue>>>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        Self::new(ErrorKind::ConnectionRefused, error)
+    }
+}
+
+impl From<ListenError> for io::Error {
+    fn from(error: ListenError) -> Self {
+        let kind = match error {
+            ListenError::InUse { .. } => ErrorKind::AddrInUse,
+            ListenError::Reserved { .. } => ErrorKind::InvalidInput,
+            ListenError::Dropped { .. } => ErrorKind::ConnectionRefused,
+        };
+        Self::new(kind, error)
+    }
+}

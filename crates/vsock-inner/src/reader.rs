@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The reading half of a stream.
+
+use std::fmt;
+use std::io::{self, ErrorKind, IoSliceMut, Read};
+use std::iter::once;
+use std::ops::DerefMut;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use crate::connection::{Connection, Side};
+use crate::error::StreamError;
+use crate::ring::{Consumer, Progress};
+use crate::sync::Arc;
+use crate::wait::{Deadline, GaveUp, Patience};
+use crate::word::{FIN, READ_SHUT, READER_GONE};
+
+/// Pauses between two looks for an answer to something written: it will come at once.
+const PAUSES_FOR_ANSWER: u32 = 4;
+/// Pauses between two looks at a stream that flows: a reader that looks all the time takes the
+/// writer's cache line away from it, and gets its bytes in smaller pieces.
+const PAUSES_IN_FLOW: u32 = 48;
+
+/// The reading half of a [`VsockInnerStream`](crate::VsockInnerStream).
+///
+/// It has its own mode and timeout. Dropping it without [`shutdown`](Self::shutdown) resets its
+/// direction alone: the peer's writes then fail with `ConnectionReset`.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use vsock_inner::VsockInnerStream;
+///
+/// let (near, mut far) = VsockInnerStream::pair()?;
+/// let (mut reader, mut writer) = near.into_split();
+/// let echo = std::thread::spawn(move || std::io::copy(&mut reader, &mut writer));
+///
+/// far.write_all(b"ping")?;
+/// let mut answer = [0; 4];
+/// far.read_exact(&mut answer)?;
+/// assert_eq!(&answer, b"ping");
+///
+/// far.shutdown(std::net::Shutdown::Write)?;
+/// assert_eq!(echo.join().unwrap()?, 4);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct VsockInnerReader {
+    consumer: Consumer,
+    patience: Patience,
+    /// Something was written at this end since the last read: the next wait is for an answer.
+    pub(crate) expects_answer: bool,
+    fd: RawFd,
+    side: Side,
+    connection: Arc<Connection>,
+}
+
+impl VsockInnerReader {
+    pub(crate) fn new(connection: &Arc<Connection>, side: Side, spin_budget: Duration) -> Self {
+        let ring = connection.incoming(side);
+        Self {
+            fd: ring.data.raw_fd().unwrap_or(-1),
+            consumer: Consumer::new(Arc::clone(ring)),
+            patience: Patience::new(spin_budget),
+            expects_answer: false,
+            side,
+            connection: Arc::clone(connection),
+        }
+    }
+
+    /// Reads without taking: the next read returns the same bytes. Waits as a read does.
+    ///
+    /// # Errors
+    ///
+    /// As a read.
+    pub fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.transfer("peeking at", |consumer| consumer.peek(buf))
+    }
+
+    /// Makes reads return `WouldBlock` (`true`) or wait (`false`) where nothing is there.
+    ///
+    /// # Errors
+    ///
+    /// None; the result is for the sake of sockets' users.
+    pub fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        self.patience.nonblocking = nonblocking;
+        Ok(())
+    }
+
+    /// Bounds how long a blocking read waits; `None` waits for ever.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`: the timeout is zero.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.patience.set_timeout(timeout)
+    }
+
+    /// Ends the direction: what is queued can still be read, and the peer's writes fail with
+    /// `BrokenPipe`.
+    ///
+    /// # Errors
+    ///
+    /// None; the result is for the sake of sockets' users.
+    pub fn shutdown(&mut self) -> io::Result<()> {
+        self.consumer.ring().end(READ_SHUT);
+        Ok(())
+    }
+
+    /// Whether the peer's end has been dropped, or both halves of it.
+    #[must_use]
+    pub fn peer_gone(&self) -> bool {
+        self.connection.is_gone(self.side.peer())
+    }
+
+    /// How many bytes wait to be read.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        self.consumer.ring().queued()
+    }
+
+    /// Attempts until it got somewhere, or the patience is at its end.
+    #[inline]
+    pub(crate) fn transfer(
+        &mut self,
+        call: &'static str,
+        mut attempt: impl FnMut(&mut Consumer) -> Progress,
+    ) -> io::Result<usize> {
+        let mut deadline = Deadline::default();
+        loop {
+            match attempt(&mut self.consumer) {
+                Progress::Done(bytes) => {
+                    self.expects_answer = false;
+                    return Ok(bytes);
+                }
+                Progress::Ended => return self.end(call),
+                Progress::Blocked => self.wait(call, &mut deadline)?,
+            }
+        }
+    }
+
+    #[cold]
+    fn wait(&mut self, call: &'static str, deadline: &mut Deadline) -> io::Result<()> {
+        let pauses = if self.expects_answer {
+            PAUSES_FOR_ANSWER
+        } else {
+            PAUSES_IN_FLOW
+        };
+        let (gate, want) = (&self.consumer.ring().data, self.consumer.want());
+        match self
+            .patience
+            .wait(gate, want, pauses, deadline, || self.consumer.rest())
+        {
+            Ok(()) => Ok(()),
+            Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
+            Err(GaveUp::TimedOut) => Err(StreamError::TimedOut { call, fd: self.fd }.into()),
+        }
+    }
+
+    /// What a read at the end returns: the end, if one of the two asked for it, else a reset.
+    #[cold]
+    fn end(&self, call: &'static str) -> io::Result<usize> {
+        if self.consumer.ring().data.load().has(FIN | READ_SHUT) {
+            return Ok(0);
+        }
+        Err(StreamError::Reset { call, fd: self.fd }.into())
+    }
+}
+
+impl Read for VsockInnerReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let len = buf.len();
+        self.transfer("reading from", |consumer| {
+            consumer.read(once(&mut *buf), len)
+        })
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let len = bufs
+            .iter()
+            .fold(0, |len: usize, buf| len.saturating_add(buf.len()));
+        if len == 0 {
+            return Ok(0);
+        }
+        self.transfer("reading from", |consumer| {
+            consumer.read(bufs.iter_mut().map(DerefMut::deref_mut), len)
+        })
+    }
+}
+
+impl AsRawFd for VsockInnerReader {
+    /// For polling only: readable when a read would not return `WouldBlock`.
+    fn as_raw_fd(&self) -> RawFd {
+        let taken = self.consumer.ring().data.take_fd(self.consumer.want());
+        taken.unwrap_or(self.fd) // it was made with the connection: taking it does not fail
+    }
+}
+
+impl fmt::Debug for VsockInnerReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VsockInnerReader")
+            .field("side", &self.side)
+            .field("fd", &self.fd)
+            .field("nonblocking", &self.patience.nonblocking)
+            .field("queued", &self.queued())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for VsockInnerReader {
+    fn drop(&mut self) {
+        let ring = Arc::clone(self.connection.incoming(self.side));
+        ring.end(READER_GONE);
+        self.consumer.discard();
+        ring.data.close_fd();
+        self.connection.leave(self.side);
+    }
+}
+
+#[cfg(loom)]
+impl VsockInnerReader {
+    pub(crate) fn gate(&self) -> &crate::gate::Gate {
+        &self.consumer.ring().data
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Which blocks a direction owns.
+//!
+//! The writer goes round: when it needs a block, it takes the oldest one again if the reader is
+//! through with it, and a further one from the [pool](super::pool) if not. The positions tell, so
+//! nothing passes between the two for it, and a reader that keeps up makes the round small. The
+//! reader, when it has drained the queue, gives back what a drained direction may not keep.
+//!
+//! The writer takes the lock once a block; the reader only tries it: if the writer has it, the queue
+//! is about to be no longer drained.
+
+use std::collections::VecDeque;
+use std::ptr::NonNull;
+use std::sync::PoisonError;
+
+use super::block::Block;
+use super::pool::Pool;
+use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::word::Position;
+
+/// See the documentation of the module.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    blocks: Mutex<VecDeque<Owned>>,
+    /// How many they are, for a glance without the lock.
+    count: AtomicUsize,
+    pool: &'static Pool,
+}
+
+/// A block of the chain, and the position behind its last byte.
+#[derive(Clone, Copy, Debug)]
+struct Owned {
+    block: NonNull<Block>,
+    end: Position,
+}
+
+// SAFETY: a block may be used and freed by any thread; whose turn it is, the positions say.
+unsafe impl Send for Owned {}
+
+impl Owned {
+    /// Whether a reader at `head` is through with the block. At its very end it is not: there it has
+    /// still to look up the next one.
+    fn is_behind(&self, head: Position) -> bool {
+        head != self.end && head.reached(self.end)
+    }
+}
+
+impl Chain {
+    pub(super) fn new() -> Self {
+        Self {
+            blocks: Mutex::default(),
+            count: AtomicUsize::new(0),
+            pool: Pool::next(),
+        }
+    }
+
+    /// A block in which a writer at `tail` goes on. It knows that the reader has come to `head`, or
+    /// further, as `look` tells.
+    ///
+    /// The block is the writer's alone until it publishes what it has put there.
+    pub(super) fn extend(
+        &self,
+        tail: Position,
+        head: &mut Position,
+        look: impl FnOnce() -> Position,
+    ) -> NonNull<Block> {
+        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = blocks.front().copied().filter(|oldest| {
+            if !oldest.is_behind(*head) {
+                *head = look();
+            }
+            oldest.is_behind(*head)
+        });
+        let block = match oldest {
+            Some(oldest) => {
+                blocks.pop_front();
+                oldest.block
+            }
+            None => {
+                // ORDER: Relaxed; partner: `release`, which sees the count by the position that is
+                // published after it.
+                self.count.store(blocks.len() + 1, Ordering::Relaxed);
+                self.pool.take()
+            }
+        };
+        blocks.push_back(Owned {
+            block,
+            end: tail.advanced_by(Block::BYTES as u64),
+        });
+        block
+    }
+
+    /// Gives blocks back, down to `keep`, which is not zero; for a reader that has come to `head`.
+    #[inline]
+    pub(super) fn release(&self, keep: usize, head: Position) {
+        // ORDER: Relaxed; partner: `extend`. A count that is out of date is put right by the next
+        // call, and at rest none is.
+        if self.count.load(Ordering::Relaxed) > keep {
+            self.shrink(keep, head);
+        }
+    }
+
+    #[cold]
+    fn shrink(&self, keep: usize, head: Position) {
+        let Ok(mut blocks) = self.blocks.try_lock() else {
+            return;
+        };
+        let behind = blocks
+            .iter()
+            .take_while(|owned| owned.is_behind(head))
+            .count();
+        let spare = blocks.len().saturating_sub(keep).min(behind);
+        // SAFETY: the reader is through with these blocks, and as they leave the chain here the
+        // writer will not come to them again.
+        unsafe {
+            self.pool
+                .give(blocks.drain(..spare).map(|owned| owned.block));
+        }
+        // A long queue has made the list long.
+        blocks.shrink_to(Pool::BLOCKS);
+        // ORDER: Relaxed; partner: `release`, on this side.
+        self.count.store(blocks.len(), Ordering::Relaxed);
+    }
+
+    /// Makes sure that `bytes` can be queued without a call of the allocator, as far as the bound of
+    /// the pool allows.
+    pub(super) fn stock_up(&self, bytes: u64) {
+        let blocks = usize::try_from(bytes / Block::BYTES as u64).unwrap_or(usize::MAX);
+        // One for what is left, and one because the first may be part read, the last part written.
+        let most = blocks.saturating_add(2);
+        self.pool.stock_up(most);
+        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = most.min(Pool::BLOCKS).saturating_sub(blocks.len());
+        blocks.reserve(more);
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: reader and writer are gone.
+        unsafe { self.pool.give(blocks.drain(..).map(|owned| owned.block)) };
+    }
+}

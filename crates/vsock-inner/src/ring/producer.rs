@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The writing side of a ring.
+
+use std::ptr::NonNull;
+
+use super::block::Block;
+use super::{Progress, Ring};
+use crate::sync::{Arc, Bytes};
+use crate::word::{Position, WRITE_ENDED};
+
+/// The writing side: where it is, and what it knows of the reader.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    ring: Arc<Ring>,
+    /// Behind the last byte that was put into a block.
+    tail: Position,
+    /// The reader's position when it was last looked at; it can only have gone on since.
+    head: Position,
+    /// The last block of the chain; it belongs to this side, up to the bytes that are published.
+    block: Option<NonNull<Block>>,
+    /// Where in the block the next byte goes.
+    at: usize,
+    /// A write was refused: space counts only once there is enough of it to be worth waking for.
+    refused: bool,
+    /// So many bytes from here on, and the stream is taken for a busy one.
+    until_busy: u64,
+}
+
+// SAFETY: what the pointer leads to is reached by this side under the rules of the ring, whatever
+// thread it is on.
+unsafe impl Send for Producer {}
+
+impl Producer {
+    pub(crate) fn new(ring: Arc<Ring>) -> Self {
+        Self {
+            tail: Position::START,
+            head: Position::START,
+            block: None,
+            at: Block::BYTES,
+            refused: false,
+            until_busy: ring.capacity.unwrap_or(u64::MAX),
+            ring,
+        }
+    }
+
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// Queues as much of `parts` as there is space for; they are `len` bytes in all, and not none.
+    #[inline]
+    pub(crate) fn write<'a>(
+        &mut self,
+        parts: impl Iterator<Item = &'a [u8]>,
+        len: usize,
+    ) -> Progress {
+        self.transfer(len, |this, mut left| {
+            for part in parts {
+                let part = &part[..part.len().min(left)];
+                left -= part.len();
+                this.append(part);
+            }
+        })
+    }
+
+    /// Queues of `len` bytes what there is space for.
+    #[inline]
+    pub(super) fn transfer(&mut self, len: usize, put: impl FnOnce(&mut Self, usize)) -> Progress {
+        if self.ring.data.peek().has(WRITE_ENDED) {
+            return Progress::Ended;
+        }
+        let room = self.room(len);
+        if room == 0 {
+            self.refused = true;
+            self.settle();
+            return Progress::Blocked;
+        }
+        let before = self.tail;
+        put(self, room);
+        let bytes = self.tail.since(before);
+        self.publish(bytes);
+        Progress::Done(usize::try_from(bytes).unwrap_or(room))
+    }
+
+    /// How much of `len` bytes can be queued now.
+    #[inline]
+    fn room(&mut self, len: usize) -> usize {
+        let Some(capacity) = self.ring.capacity else {
+            return len;
+        };
+        let mut free = capacity - self.tail.since(self.head);
+        if self.refused || free < len as u64 {
+            self.head = self.ring.space.load().position();
+            free = capacity - self.tail.since(self.head);
+            if self.refused {
+                if free < self.ring.resume() {
+                    return 0;
+                }
+                self.refused = false;
+            }
+        }
+        usize::try_from(free).map_or(len, |free| free.min(len))
+    }
+
+    #[inline]
+    fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (space, at, fits) = self.reserve(bytes.len());
+            let (now, later) = bytes.split_at(fits);
+            // SAFETY: the range was reserved just now.
+            unsafe { space.fill(at, now) };
+            bytes = later;
+        }
+    }
+
+    /// Goes on by up to `len` bytes in one block. Returns where and how many they are; until they are
+    /// published, the range is the caller's, to fill it.
+    #[inline]
+    pub(super) fn reserve(&mut self, len: usize) -> (&Bytes, usize, usize) {
+        let block = match self.block {
+            Some(block) if self.at < Block::BYTES => block,
+            _ => self.extend(),
+        };
+        let at = self.at;
+        let fits = len.min(Block::BYTES - at);
+        self.at += fits;
+        self.tail = self.tail.advanced_by(fits as u64);
+        // SAFETY: the last block stays in the chain: the reader's position cannot be behind it.
+        (unsafe { Block::bytes(block) }, at, fits)
+    }
+
+    /// Adds a block to the chain.
+    #[cold]
+    fn extend(&mut self) -> NonNull<Block> {
+        let ring = &self.ring;
+        let look = || ring.space.load().position();
+        let block = ring.chain.extend(self.tail, &mut self.head, look);
+        let link = match self.block {
+            // SAFETY: the last block stays in the chain: the reader's position cannot be behind it.
+            Some(last) => unsafe { Block::link(last) },
+            None => &self.ring.first,
+        };
+        // SAFETY: the reader looks at the link only once bytes behind it are published.
+        unsafe { link.set(Some(block)) };
+        self.block = Some(block);
+        self.at = 0;
+        block
+    }
+
+    /// Makes the `bytes` that were appended the reader's.
+    #[inline]
+    fn publish(&mut self, bytes: u64) {
+        self.ring.data.publish(bytes);
+        if self.until_busy > bytes {
+            self.until_busy -= bytes;
+        } else {
+            self.became_busy();
+        }
+        if Some(self.tail.since(self.head)) == self.ring.capacity {
+            self.settle();
+        }
+    }
+
+    /// A stream that has carried its capacity goes on without the allocator from here.
+    #[cold]
+    fn became_busy(&mut self) {
+        self.until_busy = u64::MAX;
+        if let Some(capacity) = self.ring.capacity {
+            self.ring.chain.stock_up(capacity);
+        }
+    }
+
+    /// The reader's position from which on a write gets somewhere.
+    pub(crate) fn want(&self) -> Position {
+        let Some(capacity) = self.ring.capacity else {
+            return self.tail.back_by(1 << 54);
+        };
+        let need = if self.refused { self.ring.resume() } else { 1 };
+        self.tail.advanced_by(need).back_by(capacity)
+    }
+
+    /// Brings the descriptor for writing in line with what a write would do.
+    fn settle(&self) {
+        self.ring.space.settle(self.want());
+    }
+}

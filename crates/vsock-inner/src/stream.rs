@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Both halves together: one end of a connection.
+
+use std::any::Any;
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use vsock_backend_api::{VsockBackendType, VsockStream};
+
+use crate::config::VsockInnerConfig;
+use crate::connection::{Connection, Side};
+use crate::counters::Open;
+use crate::reader::VsockInnerReader;
+use crate::writer::VsockInnerWriter;
+
+/// One end of an in-process connection.
+///
+/// It behaves as a connected [`UnixStream`](std::os::unix::net::UnixStream) does, with these
+/// differences: dropping it without a shutdown is a *reset* for the peer, which it learns of after it
+/// has read everything; expired timeouts are `TimedOut`; a blocking write returns when all is
+/// written; and `as_raw_fd` is for polling only, for `EPOLLIN` only. For `EPOLLOUT` there is
+/// [`write_ready_fd`](VsockStream::write_ready_fd).
+///
+/// Mode and timeouts belong to this end. An end can be used by two threads after
+/// [`into_split`](Self::into_split).
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::Shutdown;
+/// use vsock_inner::VsockInnerStream;
+///
+/// let (mut near, mut far) = VsockInnerStream::pair()?;
+/// near.write_all(b"hello")?;
+/// near.shutdown(Shutdown::Write)?;
+///
+/// let mut text = String::new();
+/// far.read_to_string(&mut text)?;
+/// assert_eq!(text, "hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct VsockInnerStream {
+    pub(crate) reader: VsockInnerReader,
+    pub(crate) writer: VsockInnerWriter,
+}
+
+impl VsockInnerStream {
+    /// Makes a connection of its own, without a backend; both ends start blocking.
+    ///
+    /// # Errors
+    ///
+    /// Those of `eventfd(2)`: a connection needs two descriptors.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        Self::pair_with(&VsockInnerConfig::default())
+    }
+
+    /// As [`pair`](Self::pair), with other limits. The first end is the application's, the second
+    /// the device's.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput`: the configuration is not valid.
+    /// - Those of `eventfd(2)`.
+    pub fn pair_with(config: &VsockInnerConfig) -> io::Result<(Self, Self)> {
+        config.check()?;
+        Self::connection(config, None)
+    }
+
+    /// Makes a connection with a configuration that was checked.
+    pub(crate) fn connection(
+        config: &VsockInnerConfig,
+        open: Option<Open>,
+    ) -> io::Result<(Self, Self)> {
+        let connection = Connection::new(config, open)?;
+        let end = |side| Self {
+            reader: VsockInnerReader::new(&connection, side, config.spin_budget),
+            writer: VsockInnerWriter::new(&connection, side, config.spin_budget),
+        };
+        Ok((end(Side::Application), end(Side::Device)))
+    }
+
+    /// Reads without taking: the next read returns the same bytes. Waits as a read does.
+    ///
+    /// # Errors
+    ///
+    /// As a read.
+    pub fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.reader.peek(buf)
+    }
+
+    /// Ends one direction, or both.
+    ///
+    /// After `Write` the peer reads what is queued, then the end, and writes here are `BrokenPipe`.
+    /// After `Read` what is queued can still be read here, then the end, and the peer's writes are
+    /// `BrokenPipe`. To shut down twice, or after the peer's drop, is no error.
+    ///
+    /// # Errors
+    ///
+    /// None; the result is for the sake of sockets' users.
+    pub fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        if matches!(how, Shutdown::Write | Shutdown::Both) {
+            self.writer.shutdown()?;
+        }
+        if matches!(how, Shutdown::Read | Shutdown::Both) {
+            self.reader.shutdown()?;
+        }
+        Ok(())
+    }
+
+    /// Gives the two directions to two owners. Each half begins with the mode and the timeout that
+    /// the stream had, and has its own from then on. The halves cannot be put together again.
+    #[must_use]
+    pub fn into_split(self) -> (VsockInnerReader, VsockInnerWriter) {
+        (self.reader, self.writer)
+    }
+
+    /// How many bytes wait to be read here.
+    #[must_use]
+    pub fn queued_in(&self) -> u64 {
+        self.reader.queued()
+    }
+
+    /// How many bytes wait for the peer to read them.
+    #[must_use]
+    pub fn queued_out(&self) -> u64 {
+        self.writer.queued()
+    }
+}
+
+impl Read for VsockInnerStream {
+    #[inline]
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buf)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.reader.read_vectored(bufs)
+    }
+}
+
+impl Write for VsockInnerStream {
+    #[inline]
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.reader.expects_answer = true;
+        self.writer.write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.reader.expects_answer = true;
+        self.writer.write_vectored(bufs)
+    }
+
+    /// Does nothing: what is written is on its way.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for VsockInnerStream {
+    /// For polling only, for `EPOLLIN`: readable when a read would not return `WouldBlock`.
+    fn as_raw_fd(&self) -> RawFd {
+        self.reader.as_raw_fd()
+    }
+}
+
+impl VsockStream for VsockInnerStream {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::Inner
+    }
+
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        self.reader.set_nonblocking(nonblocking)?;
+        self.writer.set_nonblocking(nonblocking)
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.reader.set_timeout(timeout)
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.writer.set_timeout(timeout)
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        Self::shutdown(self, how)
+    }
+
+    fn write_ready_fd(&self) -> io::Result<RawFd> {
+        self.writer.write_ready_fd()
+    }
+
+    fn peer_gone(&self) -> bool {
+        self.reader.peer_gone()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> Option<&mut dyn Any> {
+        Some(self)
+    }
+
+    fn into_any(self: Box<Self>) -> Option<Box<dyn Any>> {
+        Some(self)
+    }
+}
+
+impl fmt::Debug for VsockInnerStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VsockInnerStream")
+            .field("reader", &self.reader)
+            .field("writer", &self.writer)
+            .finish()
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Their models: loom's atomics, locks and cells, an eventfd made of them, and tiny blocks.
+
+#![expect(
+    unsafe_code,
+    reason = "the same cells as in the shipping primitives, checked by loom"
+)]
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use loom::cell::UnsafeCell;
+
+pub(crate) use loom::hint::spin_loop;
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+/// Small, so that a few bytes reach the seam between two blocks.
+pub(crate) const BLOCK_BYTES: usize = 2;
+
+#[derive(Debug)]
+pub(crate) struct Shared<T>(UnsafeCell<T>);
+
+impl<T: Copy> Shared<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    pub(crate) unsafe fn get(&self) -> T {
+        // SAFETY: as in the shipping primitive; loom reports a race.
+        self.0.with(|value| unsafe { *value })
+    }
+
+    pub(crate) unsafe fn set(&self, value: T) {
+        // SAFETY: as in the shipping primitive; loom reports a race.
+        self.0.with_mut(|place| unsafe { *place = value });
+    }
+}
+
+/// One cell a byte, so that loom sees who owns which.
+#[derive(Debug)]
+pub(crate) struct Bytes([UnsafeCell<u8>; BLOCK_BYTES]);
+
+impl Bytes {
+    pub(crate) fn new() -> Self {
+        Self(std::array::from_fn(|_| UnsafeCell::new(0)))
+    }
+
+    pub(crate) unsafe fn fill(&self, at: usize, bytes: &[u8]) {
+        for (cell, byte) in self.0[at..].iter().zip(bytes) {
+            // SAFETY: as in the shipping primitive; loom reports a race.
+            cell.with_mut(|place| unsafe { *place = *byte });
+        }
+    }
+
+    pub(crate) unsafe fn view<R>(&self, at: usize, len: usize, f: impl FnOnce(&[u8]) -> R) -> R {
+        let bytes: Vec<u8> = self.0[at..at + len]
+            .iter()
+            // SAFETY: as in the shipping primitive; loom reports a race.
+            .map(|cell| cell.with(|byte| unsafe { *byte }))
+            .collect();
+        f(&bytes)
+    }
+}
+
+/// The counter of an eventfd, without the descriptor.
+#[derive(Debug)]
+pub(crate) struct EventFd(Mutex<Counter>);
+
+#[derive(Debug, Default)]
+struct Counter {
+    count: u64,
+    edges: usize,
+}
+
+impl EventFd {
+    pub(crate) fn new(_flags: i32) -> io::Result<Self> {
+        Ok(Self(Mutex::new(Counter::default())))
+    }
+
+    pub(crate) fn write(&self, value: u64) -> io::Result<()> {
+        let mut counter = self.0.lock().unwrap();
+        match counter.count.checked_add(value) {
+            Some(sum) if sum < u64::MAX => counter.count = sum,
+            _ => return Err(io::ErrorKind::WouldBlock.into()),
+        }
+        counter.edges += 1;
+        Ok(())
+    }
+
+    pub(crate) fn read(&self) -> io::Result<u64> {
+        match std::mem::take(&mut self.0.lock().unwrap().count) {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
+    }
+
+    /// What polling for `EPOLLIN` would say.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.0.lock().unwrap().count > 0
+    }
+
+    /// What polling for `EPOLLOUT` would say.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.0.lock().unwrap().count < u64::MAX - 1
+    }
+
+    /// How often an edge-triggered poll for `EPOLLIN` was woken.
+    pub(crate) fn edges(&self) -> usize {
+        self.0.lock().unwrap().edges
+    }
+}
+
+impl AsRawFd for EventFd {
+    fn as_raw_fd(&self) -> RawFd {
+        -1
+    }
+}

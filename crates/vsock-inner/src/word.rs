@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A position and its flags in one word.
+//!
+//! Each side of a channel publishes its position in a word, and the other side leaves its requests
+//! to be woken in the same word. One location has one order of changes, which every thread agrees
+//! on: whoever publishes sees the request that came before, and whoever requests sees the position
+//! that came before. No fence is needed to make two locations agree.
+
+/// How many low bits are flags.
+const FLAG_BITS: u32 = 8;
+
+/// The side that waits for this word sleeps in a blocking call.
+pub(crate) const PARKED: u64 = 1 << 0;
+/// The side that waits for this word has its descriptor in the state "not ready".
+pub(crate) const FD: u64 = 1 << 1;
+/// The writer has shut down.
+pub(crate) const FIN: u64 = 1 << 2;
+/// The writer has been dropped.
+pub(crate) const WRITER_GONE: u64 = 1 << 3;
+/// The reader has shut down.
+pub(crate) const READ_SHUT: u64 = 1 << 4;
+/// The reader has been dropped.
+pub(crate) const READER_GONE: u64 = 1 << 5;
+
+/// Requests to be woken.
+pub(crate) const ARMED: u64 = PARKED | FD;
+/// What ends a direction for its writer.
+pub(crate) const WRITE_ENDED: u64 = FIN | READ_SHUT | READER_GONE;
+/// All ends: nobody waits for a position any more.
+pub(crate) const ENDED: u64 = FIN | WRITER_GONE | READ_SHUT | READER_GONE;
+
+/// A position in the stream of bytes, modulo 2^56.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Position(u64);
+
+impl Position {
+    pub(crate) const START: Self = Self(0);
+
+    /// Bits that a position has.
+    const BITS: u32 = u64::BITS - FLAG_BITS;
+
+    #[inline]
+    pub(crate) const fn advanced_by(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes) & (u64::MAX >> FLAG_BITS))
+    }
+
+    #[inline]
+    pub(crate) const fn back_by(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_sub(bytes) & (u64::MAX >> FLAG_BITS))
+    }
+
+    /// How far this position is ahead of `behind`.
+    #[inline]
+    pub(crate) const fn since(self, behind: Self) -> u64 {
+        self.0.wrapping_sub(behind.0) & (u64::MAX >> FLAG_BITS)
+    }
+
+    /// Whether this position is at `other` or ahead of it, by less than half of all positions.
+    #[inline]
+    pub(crate) const fn reached(self, other: Self) -> bool {
+        self.since(other) >> (Self::BITS - 1) == 0
+    }
+
+    pub(crate) const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
+/// A position with flags.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Word(pub(crate) u64);
+
+impl Word {
+    /// What is added to a word to advance its position; flags stay as they are.
+    #[inline]
+    pub(crate) const fn step(bytes: u64) -> u64 {
+        bytes << FLAG_BITS
+    }
+
+    #[inline]
+    pub(crate) const fn position(self) -> Position {
+        Position(self.0 >> FLAG_BITS)
+    }
+
+    #[inline]
+    pub(crate) const fn has(self, flags: u64) -> bool {
+        self.0 & flags != 0
+    }
+
+    /// Whether whoever waits for `want` can go on.
+    #[inline]
+    pub(crate) const fn is_ready(self, want: Position) -> bool {
+        self.has(ENDED) || self.position().reached(want)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::{any, proptest};
+
+    use super::{ENDED, Position, Word};
+
+    proptest! {
+        #[test]
+        fn a_step_moves_the_position_and_keeps_the_flags(start in any::<u64>(), bytes in 0..1u64 << 40) {
+            let word = Word(start);
+            let next = Word(start.wrapping_add(Word::step(bytes)));
+            assert_eq!(next.position(), word.position().advanced_by(bytes));
+            assert_eq!(next.position().since(word.position()), bytes);
+            assert_eq!(next.0 & 0xff, word.0 & 0xff);
+        }
+
+        #[test]
+        fn positions_compare_across_the_wrap(start in 0..1u64 << 56, bytes in 1..1u64 << 54) {
+            let here = Position::from_bits(start);
+            let ahead = here.advanced_by(bytes);
+            assert!(ahead.reached(here) && here.reached(here) && !here.reached(ahead));
+            assert_eq!(ahead.back_by(bytes), here);
+        }
+    }
+
+    #[test]
+    fn an_end_makes_any_wait_ready() {
+        let far = Position::START.advanced_by(1 << 30);
+        assert!(!Word(0).is_ready(far));
+        for flag in (0..8).map(|bit| 1 << bit).filter(|flag| flag & ENDED != 0) {
+            assert!(Word(flag).is_ready(far));
+        }
+    }
+}

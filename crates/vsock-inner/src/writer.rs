@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The writing half of a stream.
+
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::iter::once;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use crate::connection::{Connection, Side};
+use crate::error::StreamError;
+use crate::ring::{Producer, Progress};
+use crate::sync::Arc;
+use crate::wait::{Deadline, GaveUp, Patience};
+use crate::word::{FIN, READ_SHUT, WRITER_GONE};
+
+/// Pauses between two looks for space.
+const PAUSES: u32 = 16;
+
+/// The writing half of a [`VsockInnerStream`](crate::VsockInnerStream).
+///
+/// It has its own mode and timeout. Dropping it without [`shutdown`](Self::shutdown) resets its
+/// direction alone: the peer reads what is queued, then `ConnectionReset`.
+///
+/// See [`VsockInnerReader`](crate::VsockInnerReader) for an example.
+pub struct VsockInnerWriter {
+    producer: Producer,
+    patience: Patience,
+    fd: RawFd,
+    side: Side,
+    connection: Arc<Connection>,
+}
+
+impl VsockInnerWriter {
+    pub(crate) fn new(connection: &Arc<Connection>, side: Side, spin_budget: Duration) -> Self {
+        Self {
+            fd: connection.incoming(side).data.raw_fd().unwrap_or(-1),
+            producer: Producer::new(Arc::clone(connection.outgoing(side))),
+            patience: Patience::new(spin_budget),
+            side,
+            connection: Arc::clone(connection),
+        }
+    }
+
+    /// The descriptor to poll for `EPOLLOUT`, and for nothing else: ready when a write would not
+    /// return `WouldBlock`. It is made when first asked for, and closed when the half is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of `eventfd(2)`, `EMFILE` among them. The half is then as it was.
+    pub fn write_ready_fd(&self) -> io::Result<RawFd> {
+        self.producer.ring().space.take_fd(self.producer.want())
+    }
+
+    /// Makes writes return `WouldBlock` (`true`) or wait (`false`) where there is no space.
+    ///
+    /// # Errors
+    ///
+    /// None; the result is for the sake of sockets' users.
+    pub fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        self.patience.nonblocking = nonblocking;
+        Ok(())
+    }
+
+    /// Bounds how long a blocking write waits in all; `None` waits for ever.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`: the timeout is zero.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.patience.set_timeout(timeout)
+    }
+
+    /// Ends the direction: the peer reads what is queued, then the end.
+    ///
+    /// # Errors
+    ///
+    /// None; the result is for the sake of sockets' users.
+    pub fn shutdown(&mut self) -> io::Result<()> {
+        self.producer.ring().end(FIN);
+        Ok(())
+    }
+
+    /// Whether the peer's end has been dropped, or both halves of it.
+    #[must_use]
+    pub fn peer_gone(&self) -> bool {
+        self.connection.is_gone(self.side.peer())
+    }
+
+    /// How many bytes wait for the peer to read them.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        self.producer.ring().queued()
+    }
+
+    /// Attempts until all `len` bytes are queued, or the patience is at its end. An attempt is told
+    /// how many bytes are queued already.
+    #[inline]
+    pub(crate) fn transfer(
+        &mut self,
+        len: usize,
+        mut attempt: impl FnMut(&mut Producer, usize) -> Progress,
+    ) -> io::Result<usize> {
+        let mut deadline = Deadline::default();
+        let mut done = 0;
+        loop {
+            let refusal = match attempt(&mut self.producer, done) {
+                Progress::Done(bytes) => {
+                    done += bytes;
+                    if done == len || self.patience.nonblocking {
+                        return Ok(done);
+                    }
+                    continue;
+                }
+                Progress::Ended => self.end().into(),
+                Progress::Blocked => match self.wait(&mut deadline) {
+                    Ok(()) => continue,
+                    Err(refusal) => refusal,
+                },
+            };
+            return if done > 0 { Ok(done) } else { Err(refusal) };
+        }
+    }
+
+    #[cold]
+    fn wait(&mut self, deadline: &mut Deadline) -> io::Result<()> {
+        let (gate, want) = (&self.producer.ring().space, self.producer.want());
+        match self.patience.wait(gate, want, PAUSES, deadline, || {}) {
+            Ok(()) => Ok(()),
+            Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
+            Err(GaveUp::TimedOut) => Err(StreamError::TimedOut {
+                call: "writing to",
+                fd: self.fd,
+            }
+            .into()),
+        }
+    }
+
+    /// What a write after the end fails with.
+    #[cold]
+    fn end(&self) -> StreamError {
+        let (call, fd) = ("writing to", self.fd);
+        if self.producer.ring().data.load().has(FIN | READ_SHUT) {
+            StreamError::ShutDown { call, fd }
+        } else {
+            StreamError::Reset { call, fd }
+        }
+    }
+}
+
+impl Write for VsockInnerWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.transfer(buf.len(), |producer, done| {
+            producer.write(once(&buf[done..]), buf.len() - done)
+        })
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let len = bufs
+            .iter()
+            .fold(0, |len: usize, buf| len.saturating_add(buf.len()));
+        if len == 0 {
+            return Ok(0);
+        }
+        self.transfer(len, |producer, done| {
+            producer.write(rest(bufs, done), len - done)
+        })
+    }
+
+    /// Does nothing: what is written is on its way.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is left of `bufs` after the first `done` bytes.
+fn rest<'a>(bufs: &'a [IoSlice<'_>], done: usize) -> impl Iterator<Item = &'a [u8]> {
+    let mut skip = done;
+    bufs.iter().map(move |buf| {
+        let skipped = skip.min(buf.len());
+        skip -= skipped;
+        &buf[skipped..]
+    })
+}
+
+impl fmt::Debug for VsockInnerWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VsockInnerWriter")
+            .field("side", &self.side)
+            .field("fd", &self.fd)
+            .field("nonblocking", &self.patience.nonblocking)
+            .field("queued", &self.queued())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for VsockInnerWriter {
+    fn drop(&mut self) {
+        let ring = self.producer.ring();
+        ring.end(WRITER_GONE);
+        ring.space.close_fd();
+        self.connection.leave(self.side);
+    }
+}
+
+#[cfg(loom)]
+impl VsockInnerWriter {
+    pub(crate) fn gate(&self) -> &crate::gate::Gate {
+        &self.producer.ring().space
+    }
+}

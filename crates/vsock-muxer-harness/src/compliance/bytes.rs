@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+
+use super::StreamRule;
+use super::scene::{Pair, Scene, read_expecting, write};
+use super::verdict::{Failure, Verdict, count, hold, succeeds};
+use crate::call::Call;
+use crate::pattern::Pattern;
+use crate::pump::{Drive, Plan, Progress, receive, send};
+
+const IN_ORDER: &str = "Bytes arrive once, in order, unchanged, whatever mix of modes, sizes, threads \
+                        and mode changes is going on.";
+const GATHERS: &str =
+    "`read` returns what is there, up to the buffer's length, gathering as many writes as fit.";
+
+/// The rules of this section.
+pub(super) fn rules() -> Vec<StreamRule> {
+    vec![
+        StreamRule::new(
+            "2.1",
+            IN_ORDER,
+            "bytes_of_every_size_arrive_in_order",
+            every_size,
+        ),
+        StreamRule::new(
+            "2.1",
+            IN_ORDER,
+            "directions_carry_their_own_bytes",
+            own_bytes,
+        ),
+        StreamRule::new("2.1", IN_ORDER, "vectored_calls_are_one_stream", vectored),
+        StreamRule::new(
+            "2.1",
+            IN_ORDER,
+            "bytes_survive_threads_in_every_mix_of_modes",
+            every_mix,
+        ),
+        StreamRule::new("2.3", GATHERS, "a_read_gathers_writes", gathers),
+        StreamRule::new(
+            "2.3",
+            GATHERS,
+            "a_read_does_not_wait_for_a_full_buffer",
+            short,
+        ),
+        StreamRule::new("2.3", GATHERS, "a_read_stops_at_its_buffer", stops),
+        StreamRule::new(
+            "2.3",
+            "A peek is a read that takes nothing.",
+            "a_peek_takes_nothing",
+            peek,
+        ),
+    ]
+}
+
+fn every_size(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let most = scene.some(64 * 1024);
+    let sizes = [
+        1,
+        2,
+        3,
+        7,
+        64,
+        255,
+        1000,
+        4095,
+        4096,
+        4097,
+        65_535,
+        most / 2 + 1,
+        most - 1,
+        most,
+    ];
+    let mut sent = Pattern::default();
+    for size in sizes.into_iter().filter(|size| (1..=most).contains(size)) {
+        for piece in sizes
+            .into_iter()
+            .filter(|piece| (1..=size).contains(piece))
+            .take(6)
+        {
+            let bytes = sent.take(size);
+            write(&mut near, &bytes)?;
+            for piece in bytes.chunks(piece) {
+                read_expecting(&mut far, piece)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn own_bytes(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let size = scene.some(1000).min(scene.turned().some(1000));
+    let mut out = Pattern::default();
+    let mut back = Pattern::starting_at(12_345);
+    for _ in 0..100 {
+        let (there, here) = (out.take(size), back.take(size));
+        write(&mut near, &there)?;
+        write(&mut far, &here)?;
+        read_expecting(&mut far, &there)?;
+        read_expecting(&mut near, &here)?;
+    }
+    Ok(())
+}
+
+fn vectored(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let size = scene.some(1000);
+    let bytes = Pattern::default().take(size);
+    let (head, tail) = bytes.split_at(size / 3);
+    let slices = [IoSlice::new(head), IoSlice::new(&[]), IoSlice::new(tail)];
+    let len = succeeds("a vectored write", near.write_vectored(&slices))?;
+    hold(
+        len > 0 && len <= size,
+        format!("a vectored write of {size} returned {len}"),
+    )?;
+    write(&mut near, &bytes[len..])?;
+
+    let mut got = vec![0; size];
+    let (first, second) = got.split_at_mut(size / 2);
+    let mut slices = [
+        IoSliceMut::new(first),
+        IoSliceMut::new(&mut []),
+        IoSliceMut::new(second),
+    ];
+    let len = succeeds("a vectored read", far.read_vectored(&mut slices))?;
+    hold(
+        len > 0 && len <= size,
+        format!("a vectored read of {size} returned {len}"),
+    )?;
+    hold(
+        got[..len] == bytes[..len],
+        "a vectored read placed other bytes than were written",
+    )?;
+    read_expecting(&mut far, &bytes[len..])
+}
+
+fn every_mix(scene: &Scene<'_>) -> Verdict {
+    for (writer, reader) in Drive::ALL
+        .into_iter()
+        .flat_map(|writer| Drive::ALL.map(|reader| (writer, reader)))
+    {
+        let Pair { mut near, mut far } = scene.fresh()?;
+        let bytes = (scene.some(256 * 1024) as u64 * 8).clamp(20_000, 2 << 20);
+        let plan = |drive, seed| Plan {
+            bytes,
+            longest: 2 * scene.some(256 * 1024),
+            drive,
+            deadline: scene.deadline(),
+            seed,
+        };
+        let (out, back) = (plan(writer, 0x1234_5678), plan(reader, 0x8765_4321));
+        let sending =
+            Call::start(move || send(&mut *near, out, &Progress::default()).map(|()| near))?;
+        let receiving =
+            Call::start(move || receive(&mut *far, back, &Progress::default()).map(|()| far))?;
+        let explain = |side, result: std::io::Result<_>| {
+            result.map_err(|why| {
+                Failure::Violated(format!("{side} of {writer:?} to {reader:?}: {why}"))
+            })
+        };
+        // Both ends live until both are done, so that no end cuts the other short.
+        let far = explain("the reader", scene.returned(receiving)?)?;
+        let near = explain("the writer", scene.returned(sending)?)?;
+        drop((near, far));
+    }
+    Ok(())
+}
+
+fn gathers(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let size = scene.some(100);
+    let bytes = Pattern::default().take(size);
+    for byte in &bytes {
+        write(&mut near, std::slice::from_ref(byte))?;
+    }
+    let mut got = vec![0; size + 10];
+    count("a read after many small writes", far.read(&mut got), size)?;
+    hold(
+        got[..size] == bytes,
+        "other bytes arrived than were written",
+    )
+}
+
+fn short(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, far } = scene.blocking()?;
+    write(&mut near, b"x")?;
+    let reading = Call::start(move || {
+        let mut far = far;
+        far.read(&mut [0; 100])
+    })?;
+    count(
+        "a blocking read of one byte that is there",
+        scene.returned(reading)?,
+        1,
+    )
+}
+
+fn stops(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let size = scene.some(100);
+    let bytes = Pattern::default().take(size);
+    write(&mut near, &bytes)?;
+    let mut got = vec![0; size / 2 + 1];
+    let want = got.len().min(size);
+    count("a read into a smaller buffer", far.read(&mut got), want)?;
+    read_expecting(&mut far, &bytes[want..])
+}
+
+fn peek(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let size = scene.some(100);
+    let bytes = Pattern::default().take(size);
+    let mut got = vec![0; size + 1];
+    let Some(nothing) = scene.peek(&mut far, &mut got) else {
+        return Err(Failure::Inapplicable("the transport has no peek"));
+    };
+    super::verdict::fails("a peek at nothing", nothing, std::io::ErrorKind::WouldBlock)?;
+    write(&mut near, &bytes)?;
+    for _ in 0..3 {
+        if let Some(seen) = scene.peek(&mut far, &mut got) {
+            count("a peek", seen, size)?;
+        }
+        hold(
+            got[..size] == bytes,
+            "a peek saw other bytes than were written",
+        )?;
+    }
+    read_expecting(&mut far, &bytes)
+}

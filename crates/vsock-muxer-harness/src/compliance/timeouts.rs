@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use super::StreamRule;
+use super::scene::{Pair, Scene, drain, write};
+use super::verdict::{Failure, Verdict, count, fails, hold, succeeds};
+use crate::call::Call;
+use crate::poll::{Stopwatch, pace};
+use crate::source::Mode;
+
+const FOR_EVER: &str = "`None` waits for ever, and so does a duration too long for the clock.";
+const ZERO: &str = "A timeout of zero is `InvalidInput`.";
+const EXPIRY: &str = "Expiry is `TimedOut`, never early.";
+const FROM_CALL: &str = "A timeout is counted from the call, not from the last message.";
+const IGNORED: &str = "Non-blocking mode ignores the timeouts.";
+
+/// The rules of this section.
+pub(super) fn rules() -> Vec<StreamRule> {
+    vec![
+        StreamRule::new(
+            "2.6",
+            FOR_EVER,
+            "a_read_without_a_usable_timeout_waits",
+            read_for_ever,
+        ),
+        StreamRule::new(
+            "2.6",
+            FOR_EVER,
+            "a_write_without_a_usable_timeout_waits",
+            write_for_ever,
+        ),
+        StreamRule::new(
+            "2.6",
+            ZERO,
+            "a_zero_timeout_is_refused_and_changes_nothing",
+            zero,
+        ),
+        StreamRule::new(
+            "2.6",
+            EXPIRY,
+            "a_read_times_out_and_never_early",
+            read_expires,
+        ),
+        StreamRule::new(
+            "2.6",
+            EXPIRY,
+            "a_write_times_out_and_never_early",
+            write_expires,
+        ),
+        StreamRule::new(
+            "2.6",
+            FROM_CALL,
+            "empty_writes_do_not_prolong_a_read",
+            not_prolonged_read,
+        ),
+        StreamRule::new(
+            "2.6",
+            FROM_CALL,
+            "a_slow_reader_does_not_prolong_a_write",
+            not_prolonged_write,
+        ),
+        StreamRule::new("2.6", IGNORED, "nonblocking_mode_ignores_timeouts", ignored),
+    ]
+}
+
+/// From shorter than a system call to longer than a tick of the scheduler.
+const TIMEOUTS: [Duration; 5] = [
+    Duration::from_nanos(1),
+    Duration::from_micros(30),
+    Duration::from_millis(1),
+    Duration::from_micros(7_300),
+    Duration::from_millis(30),
+];
+
+/// Longer than any case takes.
+const AGES: Duration = Duration::from_secs(3600);
+
+fn read_for_ever(scene: &Scene<'_>) -> Verdict {
+    for timeout in [None, Some(Duration::MAX), Some(AGES)] {
+        let Pair { mut near, mut far } = scene.blocking()?;
+        near.set_read_timeout(Some(Duration::from_millis(1)))?;
+        succeeds(
+            format!("a read timeout of {timeout:?}"),
+            near.set_read_timeout(timeout),
+        )?;
+        let reading = scene.blocked(near, |near| near.read(&mut [0; 8]))?;
+        pace(Duration::from_millis(5))?; // longer than the timeout that was taken back
+        write(&mut far, b"x")?;
+        count(
+            format!("a read with {timeout:?}"),
+            scene.returned(reading)?.1,
+            1,
+        )?;
+    }
+    Ok(())
+}
+
+fn write_for_ever(scene: &Scene<'_>) -> Verdict {
+    for timeout in [None, Some(Duration::MAX), Some(AGES)] {
+        let Pair { mut near, mut far } = scene.nonblocking()?;
+        scene.fill(&mut near)?;
+        near.set_nonblocking(false)?;
+        near.set_write_timeout(Some(Duration::from_millis(1)))?;
+        succeeds(
+            format!("a write timeout of {timeout:?}"),
+            near.set_write_timeout(timeout),
+        )?;
+        let writing = scene.blocked(near, |near| near.write(b"x"))?;
+        pace(Duration::from_millis(5))?; // longer than the timeout that was taken back
+        drain(&mut far)?;
+        count(
+            format!("a write with {timeout:?}"),
+            scene.returned(writing)?.1,
+            1,
+        )?;
+    }
+    Ok(())
+}
+
+fn zero(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, far } = scene.blocking()?;
+    near.set_read_timeout(Some(Duration::from_millis(1)))?;
+    let none = Some(Duration::ZERO);
+    fails(
+        "a read timeout of zero",
+        near.set_read_timeout(none),
+        ErrorKind::InvalidInput,
+    )?;
+    fails(
+        "a write timeout of zero",
+        near.set_write_timeout(none),
+        ErrorKind::InvalidInput,
+    )?;
+    let reading = Call::start(move || near.read(&mut [0]))?;
+    fails(
+        "a read with the timeout before",
+        scene.returned(reading)?,
+        ErrorKind::TimedOut,
+    )?;
+    drop(far);
+    Ok(())
+}
+
+fn not_early(what: &str, timeout: Duration, took: Duration) -> Verdict {
+    hold(
+        took >= timeout,
+        format!("a {what} with a timeout of {timeout:?} gave up after {took:?}"),
+    )
+}
+
+fn read_expires(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, far } = scene.blocking()?;
+    for timeout in TIMEOUTS {
+        near.set_read_timeout(Some(timeout))?;
+        let reading = Call::start(move || {
+            let watch = Stopwatch::start();
+            let read = near.read(&mut [0]);
+            (watch.elapsed(), read, near)
+        })?;
+        let (took, read, back) = scene.returned(reading)?;
+        near = back;
+        fails(
+            format!("a read with a timeout of {timeout:?}"),
+            read,
+            ErrorKind::TimedOut,
+        )?;
+        not_early("read", timeout, took)?;
+    }
+    drop(far);
+    Ok(())
+}
+
+fn write_expires(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, far } = scene.nonblocking()?;
+    scene.fill(&mut near)?;
+    near.set_nonblocking(false)?;
+    for timeout in TIMEOUTS {
+        near.set_write_timeout(Some(timeout))?;
+        let writing = Call::start(move || {
+            let watch = Stopwatch::start();
+            let written = near.write(b"x");
+            (watch.elapsed(), written, near)
+        })?;
+        let (took, written, back) = scene.returned(writing)?;
+        near = back;
+        fails(
+            format!("a write with a timeout of {timeout:?}"),
+            written,
+            ErrorKind::TimedOut,
+        )?;
+        not_early("write", timeout, took)?;
+    }
+    drop(far);
+    Ok(())
+}
+
+fn not_prolonged_read(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.blocking()?;
+    near.set_read_timeout(Some(Duration::from_millis(30)))?;
+    let reading = Call::start(move || near.read(&mut [0]))?;
+    let deadline = scene.deadline();
+    while !reading.has_returned() {
+        hold(
+            !deadline.passed(),
+            "empty writes kept a read waiting past its timeout",
+        )?;
+        count("an empty write", far.write(&[]), 0)?;
+        pace(Duration::from_millis(1))?;
+    }
+    fails("the read", scene.returned(reading)?, ErrorKind::TimedOut)
+}
+
+fn not_prolonged_write(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let full = scene.fill(&mut near)?;
+    near.set_nonblocking(false)?;
+    near.set_write_timeout(Some(Duration::from_millis(100)))?;
+    let bytes = vec![0; full * 64];
+    let writing = Call::start(move || {
+        let written = near.write(&bytes);
+        (near, written)
+    })?;
+    let deadline = scene.deadline();
+    let mut sip = vec![0; full.div_ceil(4).min(64 * 1024)];
+    let mut drunk = 0;
+    while !writing.has_returned() {
+        hold(
+            !deadline.passed(),
+            "a slow reader kept a write waiting past its timeout",
+        )?;
+        match far.read(&mut sip) {
+            Ok(len) => drunk += len,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        pace(Duration::from_millis(2))?;
+    }
+    let (_near, written) = scene.returned(writing)?;
+    match written {
+        Ok(len) if len < full * 64 => hold(len > 0, "a write returned Ok(0)"),
+        Err(error) if error.kind() == ErrorKind::TimedOut => hold(drunk == 0, "bytes were taken"),
+        other => Err(Failure::Violated(format!(
+            "a write past its timeout returned {other:?}"
+        ))),
+    }
+}
+
+fn ignored(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, far } = scene.pair(Mode::Nonblocking, Mode::Nonblocking)?;
+    near.set_read_timeout(Some(AGES))?;
+    near.set_write_timeout(Some(AGES))?;
+    let reading = Call::start(move || (near.read(&mut [0]), near))?;
+    let (read, mut near) = scene.returned(reading)?;
+    fails(
+        "a non-blocking read with a timeout",
+        read,
+        ErrorKind::WouldBlock,
+    )?;
+    scene.fill(&mut near)?;
+    let writing = Call::start(move || near.write(b"x"))?;
+    let written = scene.returned(writing)?;
+    fails(
+        "a non-blocking write with a timeout",
+        written,
+        ErrorKind::WouldBlock,
+    )?;
+    drop(far);
+    Ok(())
+}

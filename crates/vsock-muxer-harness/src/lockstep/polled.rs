@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::io;
+use std::os::fd::RawFd;
+
+use super::{Mismatch, agree};
+use crate::model::{End, Model};
+use crate::poll::{Interest, Watch};
+
+/// A descriptor in two epolls.
+#[derive(Debug)]
+struct Entry {
+    end: End,
+    interest: Interest,
+    level: Watch,
+    edges: Watch,
+}
+
+impl Entry {
+    fn is_ready(&self, model: &Model) -> bool {
+        match self.interest {
+            Interest::Read => model.is_readable(self.end),
+            Interest::Write => model.is_writable(self.end),
+        }
+    }
+}
+
+/// The descriptors that were taken.
+#[derive(Debug, Default)]
+pub(super) struct Polled(Vec<Entry>);
+
+impl Polled {
+    pub(super) fn take(&mut self, end: End, interest: Interest, fd: RawFd) -> io::Result<()> {
+        if !self
+            .0
+            .iter()
+            .any(|entry| (entry.end, entry.interest) == (end, interest))
+        {
+            let (level, edges) = (Watch::level(fd, interest)?, Watch::edges(fd, interest)?);
+            self.0.push(Entry {
+                end,
+                interest,
+                level,
+                edges,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn forget(&mut self, end: End) {
+        self.0.retain(|entry| entry.end != end);
+    }
+
+    /// Which descriptors are ready by the model, with their end.
+    pub(super) fn expected(&self, model: &Model) -> Vec<(End, Interest, bool)> {
+        let state = |entry: &Entry| (entry.end, entry.interest, entry.is_ready(model));
+        self.0.iter().map(state).collect()
+    }
+
+    /// Compares every descriptor with the model, and every edge that is due: where one was not ready
+    /// `before`, and where the peer was `dropped`.
+    pub(super) fn check(
+        &mut self,
+        model: &Model,
+        before: &[(End, Interest, bool)],
+        dropped: Option<End>,
+    ) -> Result<(), Mismatch> {
+        for entry in &mut self.0 {
+            let (end, interest) = (entry.end, entry.interest);
+            let ready = entry.is_ready(model);
+            let what = format!("readiness of {end:?}'s descriptor to {interest:?}");
+            agree(&what, &entry.level.now()?.is_some(), &ready)?;
+            let edge = entry.edges.now()?;
+            let hung_up = edge.is_some_and(crate::poll::Report::hung_up);
+            agree(format!("HUP in the {what}"), &hung_up, &false)?;
+            let changed = ready && before.contains(&(end, interest, false));
+            let struck = interest == Interest::Read && dropped == Some(end.peer());
+            if (changed || struck) && edge.is_none() {
+                return Err(Mismatch(format!("an edge is missing in the {what}")));
+            }
+        }
+        Ok(())
+    }
+}

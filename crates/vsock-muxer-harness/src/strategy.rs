@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Operations on a connected pair, and `proptest` strategies for them.
+
+use std::net::Shutdown;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
+
+use crate::model::{End, refusal_threshold};
+use crate::poll::Interest;
+
+/// Something done at one end.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// A read into a buffer of this length.
+    Read(usize),
+    /// A read into buffers of these lengths.
+    ReadVectored(Vec<usize>),
+    /// A read that takes nothing.
+    Peek(usize),
+    /// A write of so many bytes.
+    Write(usize),
+    /// A write of buffers of these lengths.
+    WriteVectored(Vec<usize>),
+    /// A change of the mode.
+    SetNonblocking(bool),
+    /// A change of the read timeout.
+    SetReadTimeout(Option<Duration>),
+    /// A change of the write timeout.
+    SetWriteTimeout(Option<Duration>),
+    /// A shutdown.
+    Shutdown(Shutdown),
+    /// From here on, the descriptor is polled.
+    TakeFd(Interest),
+    /// The end is dropped.
+    Drop,
+}
+
+/// An [`Action`] and where it is done.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Op {
+    /// The end.
+    pub end: End,
+    /// What it does.
+    pub action: Action,
+}
+
+/// Lengths of calls for a direction of this capacity: those around which something changes, and any
+/// other up to beyond it.
+pub fn length(capacity: usize) -> impl Strategy<Value = usize> + Clone {
+    let beyond = capacity + capacity / 2 + 2;
+    let threshold = refusal_threshold(capacity);
+    let edges: Vec<usize> = [0, 1, threshold, capacity / 2, capacity]
+        .into_iter()
+        .flat_map(|edge| [edge.saturating_sub(1), edge, edge + 1])
+        .collect();
+    prop_oneof![
+        3 => proptest::sample::select(edges),
+        2 => 0..=beyond,
+        2 => 0..=beyond.min(64),
+        1 => Just(0_usize),
+    ]
+}
+
+/// Lengths of the buffers of a vectored call.
+pub fn lengths(capacity: usize) -> impl Strategy<Value = Vec<usize>> + Clone {
+    vec(length(capacity), 0..5)
+}
+
+/// The ways to shut down.
+pub fn shutdown() -> impl Strategy<Value = Shutdown> + Clone {
+    proptest::sample::select(vec![Shutdown::Read, Shutdown::Write, Shutdown::Both])
+}
+
+/// None, a short one, one that is refused, and one too long for any clock.
+pub fn timeout() -> impl Strategy<Value = Option<Duration>> + Clone {
+    proptest::sample::select(vec![
+        None,
+        Some(Duration::from_millis(1)),
+        Some(Duration::from_micros(50)),
+        Some(Duration::ZERO),
+        Some(Duration::MAX),
+    ])
+}
+
+/// Actions that move bytes or look at them.
+fn transfer(capacity: usize) -> impl Strategy<Value = Action> + Clone {
+    prop_oneof![
+        5 => length(capacity).prop_map(Action::Read),
+        2 => lengths(capacity).prop_map(Action::ReadVectored),
+        1 => length(capacity).prop_map(Action::Peek),
+        6 => length(capacity).prop_map(Action::Write),
+        2 => lengths(capacity).prop_map(Action::WriteVectored),
+    ]
+}
+
+/// Actions at one end of a pair whose directions have about this capacity.
+pub fn action(capacity: usize) -> impl Strategy<Value = Action> + Clone {
+    prop_oneof![
+        48 => transfer(capacity),
+        3 => any::<bool>().prop_map(Action::SetNonblocking),
+        1 => timeout().prop_map(Action::SetReadTimeout),
+        1 => timeout().prop_map(Action::SetWriteTimeout),
+        2 => shutdown().prop_map(Action::Shutdown),
+        3 => proptest::sample::select(vec![Interest::Read, Interest::Write]).prop_map(Action::TakeFd),
+        1 => Just(Action::Drop),
+    ]
+}
+
+/// Operations at both ends, at most `longest`.
+pub fn ops(capacity: usize, longest: usize) -> impl Strategy<Value = Vec<Op>> {
+    let end = proptest::sample::select(End::BOTH.to_vec());
+    let op = (end, action(capacity)).prop_map(|(end, action)| Op { end, action });
+    vec(op, 1..=longest)
+}
+
+/// Actions at one end, at most `longest`.
+pub fn actions(capacity: usize, longest: usize) -> impl Strategy<Value = Vec<Action>> {
+    vec(action(capacity), 1..=longest)
+}

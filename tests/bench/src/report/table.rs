@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::io::{self, Write};
+
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, Table};
+
+use crate::report::format::{digits, rate, ratio};
+use crate::results::{Cell, Results};
+use crate::stats::Spread;
+use crate::suite::{INNER_1M, INNER_256K, RING_1M, RING_256K, UNIX, Unit, Workload};
+use crate::targets::Verdict;
+
+/// Where a number was not measured.
+const NONE: &str = "-";
+/// Bytes of the unit in which costs of a stream are told.
+const MIB: f64 = 1_048_576.0;
+
+/// Writes a table per workload.
+pub(crate) fn write_results(out: &mut impl Write, results: &Results) -> io::Result<()> {
+    writeln!(
+        out,
+        "{}, {} cores, {}",
+        results.processor, results.cores, results.kernel
+    )?;
+    writeln!(out, "System calls: {}.", results.counted)?;
+    writeln!(
+        out,
+        "Ratios are medians of the rounds' ratios, with the least and the greatest."
+    )?;
+    for workload in Workload::ALL {
+        if results.of(workload).next().is_some() {
+            writeln!(
+                out,
+                "\n{}\n\n{}",
+                workload.title(),
+                table(results, workload)
+            )?;
+        }
+    }
+    if !results.idle.is_empty() {
+        writeln!(
+            out,
+            "\nIdle connections, both ends in one process\n\n{}",
+            idle(results)
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes which figures were reached.
+pub(crate) fn write_verdicts(out: &mut impl Write, verdicts: &[Verdict]) -> io::Result<()> {
+    let missed = verdicts.iter().filter(|verdict| !verdict.reached).count();
+    let mut table = empty(&["figure", "goal", "measured", ""]);
+    for verdict in verdicts {
+        let word = if verdict.reached { "reached" } else { "MISSED" };
+        table.add_row([&verdict.what, &verdict.goal, &verdict.measured, word]);
+    }
+    let count = verdicts.len();
+    writeln!(
+        out,
+        "\nFigures to reach: {} of {count}\n\n{table}",
+        count - missed
+    )
+}
+
+/// A table in the form that a Markdown file takes, its numbers at the right.
+pub(crate) fn empty(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN).set_header(header);
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn table(results: &Results, workload: Workload) -> Table {
+    let unit = workload.unit();
+    let (measure, calls, switches) = match unit {
+        Unit::Bytes => ("speed", "calls/MiB", "switches/MiB"),
+        Unit::Operations => ("each", "calls each", "switches each"),
+    };
+    let mut table = empty(&["case", "row", measure, "x unix", "x ring", calls, switches]);
+    let per = match unit {
+        Unit::Bytes => MIB,
+        Unit::Operations => 1.0,
+    };
+    for cell in results.of(workload) {
+        let speed = Spread::of(cell.rates()).map(|spread| rate(unit, spread.median));
+        let system_calls = cell.system_calls.map(|calls| digits(calls * per));
+        table.add_row([
+            cell.case.clone(),
+            cell.row.clone(),
+            speed.unwrap_or_else(|| NONE.to_owned()),
+            against(results, cell, Some(UNIX)),
+            against(results, cell, own_ring(&cell.row)),
+            system_calls.unwrap_or_else(|| NONE.to_owned()),
+            digits(cell.context_switches() * per),
+        ]);
+    }
+    table
+}
+
+/// The bare ring of the same capacity.
+fn own_ring(row: &str) -> Option<&'static str> {
+    match row {
+        INNER_256K => Some(RING_256K),
+        INNER_1M => Some(RING_1M),
+        _ => None,
+    }
+}
+
+fn against(results: &Results, cell: &Cell, reference: Option<&str>) -> String {
+    let spread = reference
+        .filter(|reference| *reference != cell.row)
+        .and_then(|reference| results.cell(cell.workload, &cell.case, reference))
+        .and_then(|reference| Spread::of_ratios(&cell.rates(), &reference.rates()));
+    spread.map_or_else(|| NONE.to_owned(), ratio)
+}
+
+fn idle(results: &Results) -> Table {
+    let mut table = empty(&[
+        "row",
+        "connections",
+        "resident bytes each",
+        "descriptors each",
+    ]);
+    for cell in &results.idle {
+        table.add_row([
+            cell.row.clone(),
+            cell.idle.connections.to_string(),
+            digits(cell.idle.bytes_each()),
+            digits(cell.idle.descriptors_each()),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Everything that was measured, as it is kept in the JSON file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sample::Sample;
+use crate::suite::Workload;
+use crate::workload::idle::Idle;
+
+/// The shape of this file; a comparison of two needs the same.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// What one call of the bench measured.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Results {
+    pub(crate) schema: u32,
+    /// The processor, by the name it gives itself.
+    pub(crate) processor: String,
+    /// The cores that the bench could use.
+    pub(crate) cores: usize,
+    pub(crate) kernel: String,
+    /// How system calls were counted, or why they were not.
+    pub(crate) counted: String,
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) idle: Vec<IdleCell>,
+}
+
+/// One row of one case of one workload, with a run per round.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Cell {
+    pub(crate) workload: Workload,
+    pub(crate) case: String,
+    pub(crate) row: String,
+    pub(crate) runs: Vec<Run>,
+    /// System calls per unit; `None` where they were not counted.
+    pub(crate) system_calls: Option<f64>,
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(crate) struct Run {
+    /// Bytes, or operations.
+    pub(crate) units: u64,
+    pub(crate) seconds: f64,
+    /// Of both threads, voluntary and not.
+    pub(crate) context_switches: u64,
+    pub(crate) system_calls: Option<u64>,
+}
+
+/// Idle connections of one row.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct IdleCell {
+    pub(crate) row: String,
+    pub(crate) idle: Idle,
+}
+
+impl From<Sample> for Run {
+    fn from(sample: Sample) -> Self {
+        Self {
+            units: sample.units,
+            seconds: sample.elapsed.as_secs_f64(),
+            context_switches: sample.switches,
+            system_calls: sample.system_calls,
+        }
+    }
+}
+
+impl Run {
+    fn rate(&self) -> f64 {
+        self.units as f64 / self.seconds
+    }
+}
+
+impl Cell {
+    /// A cell without runs.
+    pub(crate) fn new(workload: Workload, case: &str, row: &str) -> Self {
+        Self {
+            workload,
+            case: case.to_owned(),
+            row: row.to_owned(),
+            runs: Vec::new(),
+            system_calls: None,
+        }
+    }
+
+    /// Adds the run of a round.
+    pub(crate) fn add(&mut self, sample: Sample) {
+        self.runs.push(sample.into());
+        let counted: Option<u64> = self.runs.iter().map(|run| run.system_calls).sum();
+        self.system_calls = counted.map(|calls| calls as f64 / self.units());
+    }
+
+    /// Units per second, round by round.
+    pub(crate) fn rates(&self) -> Vec<f64> {
+        self.runs.iter().map(Run::rate).collect()
+    }
+
+    /// Context switches per unit, over all rounds.
+    pub(crate) fn context_switches(&self) -> f64 {
+        let switches: u64 = self.runs.iter().map(|run| run.context_switches).sum();
+        switches as f64 / self.units()
+    }
+
+    fn units(&self) -> f64 {
+        let units: u64 = self.runs.iter().map(|run| run.units).sum();
+        units.max(1) as f64
+    }
+}
+
+impl Results {
+    /// The cells of one workload, in the order of its table.
+    pub(crate) fn of(&self, workload: Workload) -> impl Iterator<Item = &Cell> {
+        self.cells
+            .iter()
+            .filter(move |cell| cell.workload == workload)
+    }
+
+    /// One cell, if it was measured.
+    pub(crate) fn cell(&self, workload: Workload, case: &str, row: &str) -> Option<&Cell> {
+        self.of(workload)
+            .find(|cell| cell.case == case && cell.row == row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Cell;
+    use crate::sample::Sample;
+    use crate::suite::Workload;
+
+    fn sample(units: u64, system_calls: Option<u64>) -> Sample {
+        Sample {
+            units,
+            elapsed: Duration::from_millis(500),
+            system_calls,
+            switches: 3,
+        }
+    }
+
+    #[test]
+    fn costs_are_per_unit_over_all_rounds() {
+        let mut cell = Cell::new(Workload::Stream, "64 B", "x");
+        cell.add(sample(100, Some(10)));
+        cell.add(sample(300, Some(30)));
+        assert_eq!(cell.rates(), [200.0, 600.0]);
+        assert_eq!(cell.system_calls, Some(0.1));
+        assert_eq!(cell.context_switches(), 6.0 / 400.0);
+    }
+
+    #[test]
+    fn a_round_that_was_not_counted_leaves_the_cell_uncounted() {
+        let mut cell = Cell::new(Workload::Stream, "64 B", "x");
+        cell.add(sample(100, Some(10)));
+        cell.add(sample(100, None));
+        assert_eq!(cell.system_calls, None);
+    }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Rounds: in each of them every row runs once, so that all see the same machine.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::progress::Progress;
+use crate::results::Cell;
+use crate::suite::{Group, Job};
+use crate::watchdog::Watchdog;
+
+/// How much to measure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Runs of each row.
+    pub(crate) rounds: usize,
+    /// How long one of them takes, about.
+    pub(crate) run: Duration,
+}
+
+/// Units that a row does in the first, shortest try.
+const FIRST_TRY: u64 = 256;
+/// The most units of a run, whatever a row's first tries promise.
+const MOST_UNITS: u64 = 1 << 40;
+
+/// Runs all groups, round after round.
+///
+/// The rows of a group run one after the other; each round begins with another of them, so none
+/// always profits from what the one before it left behind.
+pub(crate) fn run(groups: &[Group], effort: Effort) -> Result<Vec<Cell>> {
+    let watchdog = Watchdog::start();
+    let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
+    let progress = Progress::new(rows * (effort.rounds + 1));
+    let mut tables = Vec::new();
+    progress.phase("calibration");
+    for group in groups {
+        tables.push(calibrate(group, effort.run, &watchdog, &progress)?);
+    }
+    for round in 0..effort.rounds {
+        progress.phase(&format!("round {} of {}", round + 1, effort.rounds));
+        for (group, table) in groups.iter().zip(&mut tables) {
+            one_round(group, table, round, &watchdog, &progress)?;
+        }
+    }
+    progress.finish();
+    Ok(tables.into_iter().flatten().map(|row| row.cell).collect())
+}
+
+/// A row, and how many units fill the time of a run.
+struct Calibrated {
+    cell: Cell,
+    units: u64,
+}
+
+fn calibrate(
+    group: &Group,
+    run: Duration,
+    watchdog: &Watchdog,
+    progress: &Progress,
+) -> Result<Vec<Calibrated>> {
+    let mut rows = Vec::new();
+    for (row, job) in &group.rows {
+        let name = group.cell_name(row);
+        progress.doing(&name);
+        watchdog.doing(name.clone());
+        let units = fitting(job, run).with_context(|| format!("{name} failed"))?;
+        let cell = Cell::new(group.workload, group.case, row);
+        rows.push(Calibrated { cell, units });
+        progress.step();
+    }
+    Ok(rows)
+}
+
+/// The units that `job` does in about the time `run`.
+fn fitting(job: &Job, run: Duration) -> Result<u64> {
+    let mut units = FIRST_TRY;
+    loop {
+        let sample = job(units)?;
+        let share = sample.elapsed.as_secs_f64() / run.as_secs_f64();
+        if share > 0.25 || units >= MOST_UNITS {
+            return Ok(scaled(sample.units, 1.0 / share));
+        }
+        units = scaled(units, (0.5 / share).clamp(2.0, 16.0));
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and the result is clamped"
+)]
+fn scaled(units: u64, factor: f64) -> u64 {
+    ((units as f64 * factor) as u64).clamp(1, MOST_UNITS)
+}
+
+fn one_round(
+    group: &Group,
+    table: &mut [Calibrated],
+    round: usize,
+    watchdog: &Watchdog,
+    progress: &Progress,
+) -> Result<()> {
+    let rows = group.rows.len();
+    for turn in 0..rows {
+        let index = (turn + round) % rows;
+        let (row, job) = &group.rows[index];
+        let Calibrated { cell, units } = &mut table[index];
+        let name = group.cell_name(row);
+        progress.doing(&name);
+        watchdog.doing(name.clone());
+        cell.add(job(*units).with_context(|| format!("{name} failed"))?);
+        progress.step();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell as Counter;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use super::{Effort, fitting, run};
+    use crate::sample::Sample;
+    use crate::suite::{Group, Job, Workload};
+
+    /// A job that takes a microsecond per unit.
+    fn steady() -> Job {
+        Box::new(|units| {
+            Ok(Sample {
+                units,
+                elapsed: Duration::from_micros(units),
+                system_calls: None,
+                switches: 0,
+            })
+        })
+    }
+
+    #[test]
+    fn the_units_fill_the_time_of_a_run() {
+        assert_eq!(
+            fitting(&steady(), Duration::from_millis(100)).unwrap(),
+            100_000
+        );
+        assert_eq!(fitting(&steady(), Duration::from_micros(50)).unwrap(), 50);
+    }
+
+    #[test]
+    fn every_row_runs_once_a_round_and_each_round_begins_with_another() {
+        let order = Rc::new(Counter::new(Vec::new()));
+        let row = |name: &'static str| {
+            let (order, inner) = (Rc::clone(&order), steady());
+            let job: Job = Box::new(move |units| {
+                let mut names = order.take();
+                names.push(name);
+                order.set(names);
+                inner(units)
+            });
+            (name, job)
+        };
+        let group = Group {
+            workload: Workload::Stream,
+            case: "64 B",
+            rows: vec![row("a"), row("b"), row("c")],
+        };
+        let effort = Effort {
+            rounds: 3,
+            run: Duration::from_micros(100), // the first try is long enough
+        };
+        let cells = run(&[group], effort).unwrap();
+        assert_eq!(order.take().join(""), "abcabcbcacab");
+        assert!(cells.iter().all(|cell| cell.runs.len() == 3));
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! One run of one row: two threads, what they did, and what it cost them.
+
+use std::io;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vsock_meter::{Switches, SystemCallCounter, thread_switches};
+
+use crate::place::{Place, Side};
+
+/// What one run cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// Bytes carried, or operations done.
+    pub(crate) units: u64,
+    /// From the start of the first thread to the end of the last one.
+    pub(crate) elapsed: Duration,
+    /// Of both threads; `None` where they cannot be counted.
+    pub(crate) system_calls: Option<u64>,
+    /// Of both threads.
+    pub(crate) switches: u64,
+}
+
+/// What one thread of a run cost.
+struct Spent {
+    begin: Instant,
+    end: Instant,
+    system_calls: Option<u64>,
+    switches: Switches,
+}
+
+/// Runs `left` and `right` at the same time, each on a thread of its own, where `place` says.
+///
+/// What the sides return is dropped when both are done, so closing is no part of the measurement.
+/// A side that fails drops its end, which ends the other one.
+pub(crate) fn together<L: Send, R: Send>(
+    units: u64,
+    place: Place,
+    left: impl FnOnce() -> io::Result<L> + Send,
+    right: impl FnOnce() -> io::Result<R> + Send,
+) -> io::Result<Sample> {
+    let gate = Barrier::new(2);
+    let (left, right) = thread::scope(|scope| {
+        let left = scope.spawn(|| measured(place, Side::Left, &gate, left));
+        let right = scope.spawn(|| measured(place, Side::Right, &gate, right));
+        (left.join(), right.join())
+    });
+    let died = |_| io::Error::other("a thread of the bench panicked");
+    let (left, _left_end) = left.map_err(died)??;
+    let (right, _right_end) = right.map_err(died)??;
+    let begin = left.begin.min(right.begin);
+    let end = left.end.max(right.end);
+    Ok(Sample {
+        units,
+        elapsed: end - begin,
+        system_calls: left
+            .system_calls
+            .zip(right.system_calls)
+            .map(|(l, r)| l + r),
+        switches: (left.switches.total()) + right.switches.total(),
+    })
+}
+
+/// Runs `work` on the calling thread alone.
+pub(crate) fn alone(units: u64, work: impl FnOnce() -> io::Result<()>) -> io::Result<Sample> {
+    let (spent, ()) = spend(SystemCallCounter::open().ok(), work)?;
+    Ok(Sample {
+        units,
+        elapsed: spent.end - spent.begin,
+        system_calls: spent.system_calls,
+        switches: spent.switches.total(),
+    })
+}
+
+fn measured<T>(
+    place: Place,
+    side: Side,
+    gate: &Barrier,
+    work: impl FnOnce() -> io::Result<T>,
+) -> io::Result<(Spent, T)> {
+    let placed = place.take(side);
+    let counter = SystemCallCounter::open().ok();
+    gate.wait(); // before any return, or the other side waits for ever
+    placed?;
+    spend(counter, work)
+}
+
+fn spend<T>(
+    mut counter: Option<SystemCallCounter>,
+    work: impl FnOnce() -> io::Result<T>,
+) -> io::Result<(Spent, T)> {
+    let before = thread_switches()?;
+    if let Some(counter) = &mut counter {
+        counter.start().map_err(io::Error::other)?;
+    }
+    let begin = Instant::now();
+    let result = work()?;
+    let end = Instant::now();
+    let system_calls = counter
+        .map(|mut counter| counter.stop().map_err(io::Error::other))
+        .transpose()?;
+    let spent = Spent {
+        begin,
+        end,
+        system_calls,
+        switches: thread_switches()? - before,
+    };
+    Ok((spent, result))
+}

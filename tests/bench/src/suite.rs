@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Every workload with every row that can do it.
+
+mod idle;
+mod rows;
+
+use std::io;
+
+pub(crate) use idle::{IDLE_ROWS, hold_idle};
+pub(crate) use rows::{
+    INNER, INNER_1M, INNER_256K, INNER_NO_SPIN, RING_1M, RING_256K, UNIX, all_groups,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::sample::Sample;
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Workload {
+    /// A stream, both ends blocking.
+    Stream,
+    /// A stream to a reader on a level-triggered epoll.
+    ToEpoll,
+    /// A stream from a non-blocking writer that waits for `EPOLLOUT`.
+    FromEpoll,
+    /// Requests and answers, both ends blocking.
+    PingPong,
+    /// Requests and answers, one end on a level-triggered epoll.
+    PingPongEpoll,
+    /// Connect, accept, drop.
+    Connect,
+    /// [`Self::Stream`] with both threads on one core.
+    OneCoreStream,
+    /// [`Self::PingPong`] with both threads on one core.
+    OneCorePingPong,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Unit {
+    /// Bytes carried.
+    Bytes,
+    /// Operations done.
+    Operations,
+}
+
+impl Workload {
+    /// Every workload, in the order of the tables.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Stream,
+        Self::ToEpoll,
+        Self::FromEpoll,
+        Self::PingPong,
+        Self::PingPongEpoll,
+        Self::Connect,
+        Self::OneCoreStream,
+        Self::OneCorePingPong,
+    ];
+
+    /// The name in filters and file names.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::ToEpoll => "to-epoll",
+            Self::FromEpoll => "from-epoll",
+            Self::PingPong => "ping-pong",
+            Self::PingPongEpoll => "ping-pong-epoll",
+            Self::Connect => "connect",
+            Self::OneCoreStream => "one-core-stream",
+            Self::OneCorePingPong => "one-core-ping-pong",
+        }
+    }
+
+    /// The headline of its table and chart.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Stream => "Stream, both ends blocking, by size of a write",
+            Self::ToEpoll => "Stream to a reader on epoll, one read of 64 KiB per event",
+            Self::FromEpoll => "Stream from a non-blocking writer that waits for EPOLLOUT",
+            Self::PingPong => "Ping-pong of 64 bytes, both ends blocking",
+            Self::PingPongEpoll => "Ping-pong of 64 bytes, one end on epoll",
+            Self::Connect => "Connect, accept, drop",
+            Self::OneCoreStream => "Stream, both threads on one core",
+            Self::OneCorePingPong => "Ping-pong of 64 bytes, both threads on one core",
+        }
+    }
+
+    /// What its runs count.
+    pub(crate) fn unit(self) -> Unit {
+        match self {
+            Self::Stream | Self::ToEpoll | Self::FromEpoll | Self::OneCoreStream => Unit::Bytes,
+            Self::PingPong | Self::PingPongEpoll | Self::Connect | Self::OneCorePingPong => {
+                Unit::Operations
+            }
+        }
+    }
+}
+
+/// Does so many units, and tells what that cost.
+pub(crate) type Job = Box<dyn Fn(u64) -> io::Result<Sample>>;
+
+/// One case of a workload, for every row that can do it.
+pub(crate) struct Group {
+    /// What is to be done.
+    pub(crate) workload: Workload,
+    /// The case: the size of a write, or how connections are noticed.
+    pub(crate) case: &'static str,
+    /// By name, the reference first.
+    pub(crate) rows: Vec<(&'static str, Job)>,
+}
+
+impl Group {
+    /// The name of a cell, as filters and messages have it.
+    pub(crate) fn cell_name(&self, row: &str) -> String {
+        cell_name(self.workload, self.case, row)
+    }
+}
+
+/// The name of a cell, as filters and messages have it.
+pub(crate) fn cell_name(workload: Workload, case: &str, row: &str) -> String {
+    format!("{}/{case}/{row}", workload.name())
+}

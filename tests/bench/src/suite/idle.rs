@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use anyhow::{Result, bail};
+use vsock_inner::{Capacity, VsockInnerConfig};
+
+use crate::suite::rows::UNIX;
+use crate::transport::{ChannelDoor, Door, Duplex, InnerDoor, Pipe, Transport, UnixDoor};
+use crate::workload::idle::{Idle, hold};
+
+/// The rows of the table of idle connections.
+pub(crate) const IDLE_ROWS: [&str; 8] = [
+    UNIX,
+    "pipe",
+    "tokio duplex",
+    "channel of vectors",
+    "vsock-inner",
+    "vsock-inner 1 MiB",
+    "vsock-inner, device polls",
+    "vsock-inner, both poll",
+];
+
+/// Holds so many idle connections of a row, in this process, and tells what they cost.
+pub(crate) fn hold_idle(row: &str, connections: u64) -> Result<Idle> {
+    let config = VsockInnerConfig::default();
+    match row {
+        UNIX => held_at(UnixDoor::open()?, connections, |_, _| ()),
+        "pipe" => hold(connections, || Pipe.pair()),
+        "tokio duplex" => {
+            let duplex = Duplex {
+                capacity: 256 << 10,
+            };
+            hold(connections, || Ok(duplex.pair()))
+        }
+        "channel of vectors" => held_at(ChannelDoor::open()?, connections, |_, _| ()),
+        "vsock-inner" => held_at(InnerDoor::open(config)?, connections, |_, _| ()),
+        "vsock-inner 1 MiB" => {
+            let config = config
+                .to_device(Capacity::Bytes(1 << 20))
+                .to_application(Capacity::Bytes(1 << 20));
+            held_at(InnerDoor::open(config)?, connections, |_, _| ())
+        }
+        "vsock-inner, device polls" => held_at(InnerDoor::open(config)?, connections, |_, far| {
+            far.as_raw_fd();
+        }),
+        "vsock-inner, both poll" => held_at(InnerDoor::open(config)?, connections, |near, far| {
+            near.as_raw_fd();
+            far.as_raw_fd();
+        }),
+        unknown => bail!("there is no row {unknown:?}; there are {IDLE_ROWS:?}"),
+    }
+}
+
+fn held_at<D: Door>(
+    mut door: D,
+    connections: u64,
+    touch: impl Fn(&D::Near, &D::Far),
+) -> Result<Idle> {
+    hold(connections, || -> io::Result<_> {
+        let near = door.connect()?;
+        let far = door.accept()?;
+        touch(&near, &far);
+        Ok((near, far))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{IDLE_ROWS, hold_idle};
+
+    #[test]
+    fn every_row_holds_what_it_is_asked_for() {
+        for row in IDLE_ROWS {
+            let idle = hold_idle(row, 20).unwrap_or_else(|e| panic!("{row}: {e:#}"));
+            assert_eq!(idle.connections, 19, "{row}");
+        }
+    }
+}

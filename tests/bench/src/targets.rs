@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The figures that the transport is meant to reach, and whether it did.
+//!
+//! They hold on two cores that have nothing else to do.
+
+use crate::results::Results;
+use crate::stats::Spread;
+use crate::suite::{
+    INNER, INNER_1M, INNER_256K, INNER_NO_SPIN, RING_1M, RING_256K, UNIX, Workload,
+};
+
+/// The sizes of a write, as the cases are named.
+const SIZES: [&str; 4] = ["64 B", "1 KiB", "4 KiB", "64 KiB"];
+/// Of the bare ring, at every size.
+const OF_THE_RING: f64 = 0.9;
+/// Times the Unix pair on one core.
+const ON_ONE_CORE: f64 = 1.2;
+/// System calls per MiB of a stream, at every size.
+const SYSTEM_CALLS: f64 = 20.0;
+/// Resident bytes of an idle connection.
+const IDLE_BYTES: f64 = 4096.0;
+/// Descriptors of an idle connection both ends of which are polled.
+const IDLE_DESCRIPTORS: f64 = 2.0;
+
+/// What is measured, and what it should be.
+#[derive(Clone, Copy, Debug)]
+enum Goal {
+    /// At least so many times the rate of another row.
+    Times(f64, &'static str),
+    /// At most so many system calls per MiB.
+    SystemCallsPerMib(f64),
+}
+
+/// A figure to reach.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    workload: Workload,
+    case: &'static str,
+    row: &'static str,
+    goal: Goal,
+}
+
+/// A figure that was to be reached, and what was measured.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// Which figure.
+    pub(crate) what: String,
+    /// What it should be.
+    pub(crate) goal: String,
+    /// What was measured.
+    pub(crate) measured: String,
+    pub(crate) reached: bool,
+}
+
+/// Holds `results` against every figure that they have measured.
+pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
+    let mut verdicts: Vec<Verdict> = targets()
+        .iter()
+        .filter_map(|target| target.judge(results))
+        .collect();
+    for cell in &results.idle {
+        match cell.row.as_str() {
+            INNER => verdicts.push(at_most(
+                "idle: resident bytes per connection",
+                cell.idle.bytes_each(),
+                IDLE_BYTES,
+            )),
+            "vsock-inner, both poll" => verdicts.push(at_most(
+                "idle: descriptors per connection, both ends polled",
+                cell.idle.descriptors_each(),
+                IDLE_DESCRIPTORS,
+            )),
+            _ => {}
+        }
+    }
+    verdicts
+}
+
+fn at_most(what: &str, measured: f64, limit: f64) -> Verdict {
+    Verdict {
+        what: what.to_owned(),
+        goal: format!("<= {limit}"),
+        measured: format!("{measured:.1}"),
+        reached: measured <= limit,
+    }
+}
+
+fn targets() -> Vec<Target> {
+    let mut targets = Vec::new();
+    let mut per_size = |workload, row, against, factors: [f64; 4]| {
+        for (case, factor) in SIZES.into_iter().zip(factors) {
+            targets.push(Target {
+                workload,
+                case,
+                row,
+                goal: Goal::Times(factor, against),
+            });
+        }
+    };
+    per_size(Workload::Stream, INNER_256K, RING_256K, [OF_THE_RING; 4]);
+    per_size(Workload::Stream, INNER_1M, RING_1M, [OF_THE_RING; 4]);
+    per_size(Workload::Stream, INNER_256K, UNIX, [25.0, 7.0, 3.5, 1.6]);
+    per_size(Workload::Stream, INNER_1M, UNIX, [30.0, 12.0, 6.0, 2.5]);
+    for workload in [Workload::ToEpoll, Workload::FromEpoll] {
+        per_size(workload, INNER_256K, UNIX, [25.0, 7.0, 3.5, 1.6]);
+        per_size(workload, INNER_1M, UNIX, [30.0, 11.0, 6.0, 2.5]);
+    }
+    for row in [INNER_256K, INNER_1M] {
+        per_size(Workload::OneCoreStream, row, UNIX, [ON_ONE_CORE; 4]);
+    }
+    let times = |workload, case, row, factor| Target {
+        workload,
+        case,
+        row,
+        goal: Goal::Times(factor, UNIX),
+    };
+    targets.extend([
+        times(Workload::PingPong, "64 B", INNER_256K, 50.0),
+        times(Workload::PingPong, "64 B", INNER_NO_SPIN, 1.0),
+        times(Workload::PingPongEpoll, "64 B", INNER_256K, 5.0),
+        times(Workload::PingPongEpoll, "64 B", INNER_NO_SPIN, 1.0),
+        times(Workload::Connect, "bare", INNER, 1.7),
+        times(Workload::OneCorePingPong, "64 B", INNER_256K, 1.0),
+        times(Workload::OneCorePingPong, "64 B", INNER_NO_SPIN, 1.0),
+    ]);
+    for row in [INNER_256K, INNER_1M] {
+        targets.extend(SIZES.map(|case| Target {
+            workload: Workload::Stream,
+            case,
+            row,
+            goal: Goal::SystemCallsPerMib(SYSTEM_CALLS),
+        }));
+    }
+    targets
+}
+
+impl Target {
+    /// `None` if what it needs was not measured.
+    fn judge(&self, results: &Results) -> Option<Verdict> {
+        let cell = results.cell(self.workload, self.case, self.row)?;
+        let what = format!("{}, {}: {}", self.workload.name(), self.case, self.row);
+        match self.goal {
+            Goal::Times(factor, against) => {
+                let reference = results.cell(self.workload, self.case, against)?;
+                let ratio = Spread::of_ratios(&cell.rates(), &reference.rates())?.median;
+                Some(Verdict {
+                    what,
+                    goal: format!(">= {factor} x {against}"),
+                    measured: format!("{ratio:.2} x"),
+                    reached: ratio >= factor,
+                })
+            }
+            Goal::SystemCallsPerMib(limit) => {
+                let per_mib = cell.system_calls? * f64::from(1 << 20);
+                Some(Verdict {
+                    what,
+                    goal: format!("<= {limit} system calls per MiB"),
+                    measured: format!("{per_mib:.1}"),
+                    reached: per_mib <= limit,
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{targets, verdicts};
+    use crate::place::Place;
+    use crate::results::{Cell, Results, SCHEMA};
+    use crate::sample::Sample;
+    use crate::suite::{INNER_1M, UNIX, Workload, all_groups};
+    use std::time::Duration;
+
+    fn cell(row: &str, millis: u64) -> Cell {
+        let mut cell = Cell::new(Workload::Stream, "64 B", row);
+        cell.add(Sample {
+            units: 1 << 20,
+            elapsed: Duration::from_millis(millis),
+            system_calls: Some(21),
+            switches: 0,
+        });
+        cell
+    }
+
+    #[test]
+    fn a_figure_is_reached_or_missed_by_its_median_ratio() {
+        let results = Results {
+            schema: SCHEMA,
+            processor: String::new(),
+            cores: 2,
+            kernel: String::new(),
+            counted: String::new(),
+            cells: vec![cell(UNIX, 310), cell(INNER_1M, 10)],
+            idle: Vec::new(),
+        };
+        let verdicts = verdicts(&results);
+        let said: Vec<_> = verdicts
+            .iter()
+            .map(|v| (v.goal.as_str(), v.measured.as_str(), v.reached))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                (">= 30 x unix pair", "31.00 x", true),
+                ("<= 20 system calls per MiB", "21.0", false),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_figure_is_about_a_row_of_the_suite() {
+        let groups = all_groups(Place::Free);
+        for target in targets() {
+            let group = groups
+                .iter()
+                .find(|group| group.workload == target.workload && group.case == target.case)
+                .unwrap_or_else(|| panic!("{target:?}"));
+            assert!(
+                group.rows.iter().any(|(row, _)| *row == target.row),
+                "{target:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What the rows have to do.
+
+pub(crate) mod connect;
+pub(crate) mod copies;
+pub(crate) mod duplex;
+pub(crate) mod idle;
+pub(crate) mod ping_pong;
+pub(crate) mod stream;
+mod wait;

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! GiBs between two threads, every byte compared.
+
+use std::io;
+
+use vsock_inner::{Capacity, VsockInnerConfig};
+use vsock_muxer_harness::call::Call;
+use vsock_muxer_harness::pump::{Drive, Plan, Progress, receive, send};
+use vsock_muxer_harness::source::{PairSource, Stream};
+use vsock_tests::inner::{Inner, Way};
+
+use crate::{deadline, factor};
+
+const MIB: u64 = 1 << 20;
+
+/// One side of a transfer, on its thread.
+struct Side {
+    name: &'static str,
+    plan: Plan,
+    progress: Progress,
+    call: Call<io::Result<Stream>>,
+}
+
+impl Side {
+    fn start(name: &'static str, mut stream: Stream, plan: Plan, run: Run) -> Self {
+        let progress = Progress::default();
+        let told = progress.clone();
+        let call = Call::start(move || run(&mut stream, plan, &told).map(|()| stream)).unwrap();
+        Self {
+            name,
+            plan,
+            progress,
+            call,
+        }
+    }
+}
+
+type Run = fn(&mut Stream, Plan, &Progress) -> io::Result<()>;
+
+/// Waits for every side; if one hangs or fails, says where each of them is.
+fn join(sides: Vec<Side>) -> Vec<Stream> {
+    let states: Vec<_> = sides
+        .iter()
+        .map(|side| (side.name, side.plan, side.progress.clone()))
+        .collect();
+    let state = || {
+        let lines = states.iter().map(|(name, plan, progress)| {
+            format!(
+                "{name} by {:?}: {} of {} bytes\n",
+                plan.drive,
+                progress.bytes(),
+                plan.bytes
+            )
+        });
+        lines.collect::<String>()
+    };
+    // The streams live until all are done: a drop would reset the other side.
+    let done = sides
+        .into_iter()
+        .map(|side| match side.call.finish(side.plan.deadline) {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => panic!("{} failed: {error}\n{}", side.name, state()),
+            Err(error) => panic!("{} hangs: {error}\n{}", side.name, state()),
+        });
+    done.collect()
+}
+
+/// `bytes` each way at the same time, if both ways are wanted.
+fn transfer(source: &Inner, bytes: u64, longest: usize, drives: (Drive, Drive)) {
+    let bytes = bytes * u64::from(factor());
+    let deadline = deadline();
+    let plan = |drive, seed| Plan {
+        bytes,
+        longest,
+        drive,
+        deadline,
+        seed,
+    };
+    let (application, device) = source.pair().unwrap();
+    let writer: Run = |stream, plan, progress| send(&mut **stream, plan, progress);
+    let reader: Run = |stream, plan, progress| receive(&mut **stream, plan, progress);
+    join(vec![
+        Side::start("writer", application, plan(drives.0, 0x5eed), writer),
+        Side::start("reader", device, plan(drives.1, 0xfeed), reader),
+    ]);
+}
+
+/// Every mix of the ways to wait.
+fn mixes() -> impl Iterator<Item = (Drive, Drive)> {
+    Drive::ALL
+        .into_iter()
+        .flat_map(|writer| Drive::ALL.map(|reader| (writer, reader)))
+}
+
+#[test]
+fn every_mix_of_modes_moves_lengths_up_to_a_mebibyte() {
+    for drives in mixes() {
+        transfer(&Inner::by(Way::BackendAccepts), 128 * MIB, 1 << 20, drives);
+    }
+}
+
+#[test]
+fn every_mix_of_modes_moves_short_lengths() {
+    for drives in mixes() {
+        transfer(&Inner::by(Way::ListenerAccepts), 8 * MIB, 300, drives);
+    }
+}
+
+#[test]
+fn every_mix_of_modes_moves_through_a_narrow_connection() {
+    for drives in mixes() {
+        transfer(&Inner::holding(4096), 8 * MIB, 20_000, drives);
+    }
+}
+
+#[test]
+fn every_mix_of_modes_moves_through_one_byte() {
+    for drives in mixes() {
+        transfer(&Inner::holding(1), MIB / 64, 64, drives);
+    }
+}
+
+#[test]
+fn an_unbounded_connection_moves_as_much_as_any() {
+    let config = VsockInnerConfig::default()
+        .to_device(Capacity::Unbounded)
+        .to_application(Capacity::Unbounded);
+    for drives in mixes().step_by(3) {
+        transfer(
+            &Inner {
+                way: Way::Pair,
+                config,
+            },
+            32 * MIB,
+            1 << 20,
+            drives,
+        );
+    }
+}
+
+#[test]
+fn many_connections_at_once_move_their_own_bytes() {
+    const CONNECTIONS: usize = 8;
+    let deadline = deadline();
+    let drives: Vec<_> = mixes().collect();
+    let mut sides = Vec::new();
+    for at in 0..CONNECTIONS {
+        let (application, device) = Inner::by(Way::Split).pair().unwrap();
+        let bytes = 32 * MIB * u64::from(factor());
+        let (write, read) = drives[at * 5 % drives.len()];
+        let plan = |drive, seed| Plan {
+            bytes,
+            longest: 100_000,
+            drive,
+            deadline,
+            seed,
+        };
+        let writer: Run = |stream, plan, progress| send(&mut **stream, plan, progress);
+        let reader: Run = |stream, plan, progress| receive(&mut **stream, plan, progress);
+        sides.push(Side::start(
+            "writer",
+            device,
+            plan(write, at as u64 + 1),
+            writer,
+        ));
+        sides.push(Side::start(
+            "reader",
+            application,
+            plan(read, at as u64 + 77),
+            reader,
+        ));
+    }
+    join(sides);
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Connections that the application opens, and what becomes of them.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+
+use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
+use vsock_muxer_harness::call::Call;
+use vsock_muxer_harness::poll::{Interest, Watch, is_readable};
+
+use crate::soon;
+
+fn with_pending(pending: usize) -> VsockInnerBackend {
+    VsockInnerBackend::with_config(VsockInnerConfig::default().pending(pending)).unwrap()
+}
+
+#[test]
+fn one_connection_too_many_is_refused_and_says_backlog_full() {
+    let mut backend = with_pending(2);
+    let connector = backend.get_connector();
+    let _waiting = [connector.connect().unwrap(), connector.connect().unwrap()];
+    let refused = connector.connect().err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert!(refused.to_string().contains("backlog full"), "{refused}");
+
+    backend.accept().unwrap();
+    connector.connect().unwrap();
+    assert!(connector.connect().is_err(), "full again");
+}
+
+#[test]
+fn a_backlog_of_none_refuses_everybody() {
+    let backend = with_pending(0);
+    let refused = backend.get_connector().connect().err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn the_default_backlog_is_1024_connections() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let connector = backend.get_connector();
+    let waiting: Vec<_> = (0..1024).map(|_| connector.connect().unwrap()).collect();
+    assert_eq!(
+        connector.connect().err().unwrap().kind(),
+        ErrorKind::ConnectionRefused
+    );
+    drop(waiting);
+}
+
+#[test]
+fn a_client_that_gave_up_is_still_accepted_with_what_it_wrote() {
+    let mut backend = VsockInnerBackend::new().unwrap();
+    let mut client = backend.get_connector().connect().unwrap();
+    client.write_all(b"bye").unwrap();
+    drop(client);
+    let mut stream = backend.accept().unwrap();
+    let mut got = [0; 8];
+    assert_eq!(stream.read(&mut got).unwrap(), 3);
+    assert_eq!(
+        stream.read(&mut got).unwrap_err().kind(),
+        ErrorKind::ConnectionReset
+    );
+}
+
+#[test]
+fn what_was_accepted_outlives_its_backend() {
+    let mut backend = VsockInnerBackend::new().unwrap();
+    let mut client = backend.get_connector().connect_stream().unwrap();
+    let mut stream = backend.accept().unwrap();
+    drop(backend);
+    client.write_all(b"x").unwrap();
+    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 1);
+}
+
+#[test]
+fn a_client_that_waits_is_reset_by_the_drop_of_the_backend() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let mut client = backend.get_connector().connect_stream().unwrap();
+    let reading = Call::start(move || client.read(&mut [0; 8])).unwrap();
+    reading.asleep(soon()).unwrap();
+    drop(backend);
+    let ended = reading.finish(soon()).unwrap().unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_connector_outlives_its_backend_and_is_refused() {
+    let connector = VsockInnerBackend::new().unwrap().get_connector();
+    let another = connector.clone();
+    assert_eq!(
+        connector.connect().err().unwrap().kind(),
+        ErrorKind::ConnectionRefused
+    );
+    assert_eq!(
+        another.connect_stream().unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
+    assert_eq!(
+        another.connect_to(1).unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
+    assert_eq!(
+        another.listen(1).unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
+}
+
+#[test]
+fn the_backends_fd_has_an_edge_for_the_first_that_waits() {
+    let mut backend = VsockInnerBackend::new().unwrap();
+    let mut edges = Watch::edges(backend.as_raw_fd(), Interest::Read).unwrap();
+    assert!(edges.now().unwrap().is_none());
+    for _ in 0..3 {
+        let _client = backend.get_connector().connect().unwrap();
+        assert!(edges.now().unwrap().is_some());
+        backend.accept().unwrap();
+    }
+}
+
+#[test]
+fn the_backends_fd_tells_the_truth_when_first_taken_late() {
+    let mut backend = VsockInnerBackend::new().unwrap();
+    let _client = backend.get_connector().connect().unwrap();
+    assert!(is_readable(backend.as_raw_fd()).unwrap());
+    backend.accept().unwrap();
+    assert!(!is_readable(backend.as_raw_fd()).unwrap());
+}
+
+#[test]
+fn counters_tell_open_pending_and_refused_connections() {
+    let mut backend = with_pending(1);
+    let connector = backend.get_connector();
+    let read = |backend: &VsockInnerBackend| {
+        let counters = backend.counters();
+        (counters.open, counters.pending, counters.refused)
+    };
+    assert_eq!(read(&backend), (0, 0, 0));
+    let client = connector.connect().unwrap();
+    assert_eq!(read(&backend), (1, 1, 0));
+    assert!(connector.connect().is_err());
+    assert_eq!(
+        read(&backend),
+        (1, 1, 1),
+        "what was refused is neither open nor pending"
+    );
+    let stream = backend.accept().unwrap();
+    assert_eq!(read(&backend), (1, 0, 1));
+    assert!(backend.connect(7).is_err());
+    assert_eq!(
+        read(&backend),
+        (1, 0, 2),
+        "a port without a listener refuses"
+    );
+    drop(client);
+    assert_eq!(read(&backend), (1, 0, 2), "one end lives");
+    drop(stream);
+    assert_eq!(read(&backend), (0, 0, 2));
+    assert_eq!(connector.counters(), backend.counters());
+}
+
+#[test]
+fn counters_include_what_waits_at_listeners() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(5).unwrap();
+    let _device = backend.connect(5).unwrap();
+    assert_eq!(
+        (backend.counters().open, backend.counters().pending),
+        (1, 1)
+    );
+    let _application = listener.accept().unwrap();
+    assert_eq!(
+        (backend.counters().open, backend.counters().pending),
+        (1, 0)
+    );
+}
+
+#[test]
+fn a_capacity_out_of_range_is_invalid_input() {
+    for bytes in [0, (1 << 30) + 1, usize::MAX] {
+        let wrong = Capacity::Bytes(bytes);
+        for config in [
+            VsockInnerConfig::default().to_device(wrong),
+            VsockInnerConfig::default().to_application(wrong),
+        ] {
+            let backend = VsockInnerBackend::with_config(config).unwrap_err();
+            assert_eq!(backend.kind(), ErrorKind::InvalidInput);
+            let pair = VsockInnerStream::pair_with(&config).unwrap_err();
+            assert_eq!(pair.kind(), ErrorKind::InvalidInput);
+        }
+    }
+    for bytes in [1, 1 << 30] {
+        let config = VsockInnerConfig::default().to_device(Capacity::Bytes(bytes));
+        VsockInnerStream::pair_with(&config).unwrap();
+    }
+}
+
+#[test]
+fn connecting_from_many_threads_loses_no_connection() {
+    const THREADS: usize = 8;
+    const EACH: usize = 100;
+    let mut backend = VsockInnerBackend::new().unwrap();
+    let calls: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let connector = backend.get_connector();
+            Call::start(move || {
+                (0..EACH)
+                    .map(|_| connector.connect().unwrap())
+                    .collect::<Vec<Box<dyn VsockStream>>>()
+            })
+            .unwrap()
+        })
+        .collect();
+    let clients: Vec<_> = calls
+        .into_iter()
+        .flat_map(|call| call.finish(soon()).unwrap())
+        .collect();
+    for _ in &clients {
+        backend.accept().unwrap();
+    }
+    assert_eq!(
+        backend.accept().err().unwrap().kind(),
+        ErrorKind::WouldBlock
+    );
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What the two halves of a stream have of their own.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use vsock_backend_api::VsockStream;
+use vsock_inner::VsockInnerStream;
+use vsock_muxer_harness::call::Call;
+use vsock_muxer_harness::poll::{Interest, Watch, is_readable, is_writable};
+
+use crate::soon;
+
+fn pair() -> (VsockInnerStream, VsockInnerStream) {
+    let (near, mut far) = VsockInnerStream::pair().unwrap();
+    far.set_nonblocking(true).unwrap();
+    (near, far)
+}
+
+fn kind<T: std::fmt::Debug>(result: std::io::Result<T>) -> ErrorKind {
+    result.unwrap_err().kind()
+}
+
+#[test]
+fn halves_inherit_mode_and_timeouts() {
+    let (mut near, _far) = pair();
+    near.set_read_timeout(Some(Duration::from_millis(1)))
+        .unwrap();
+    let (mut reader, _writer) = near.into_split();
+    assert_eq!(kind(reader.read(&mut [0])), ErrorKind::TimedOut);
+
+    let (mut near, _far) = pair();
+    near.set_nonblocking(true).unwrap();
+    while near.write(&[0; 4096]).is_ok() {}
+    let (mut reader, mut writer) = near.into_split();
+    assert_eq!(kind(reader.read(&mut [0])), ErrorKind::WouldBlock);
+    assert_eq!(kind(writer.write(&[0])), ErrorKind::WouldBlock);
+    writer.set_nonblocking(false).unwrap();
+    writer.set_timeout(Some(Duration::from_millis(1))).unwrap();
+    assert_eq!(kind(writer.write(&[0])), ErrorKind::TimedOut);
+}
+
+#[test]
+fn each_half_has_its_own_mode_after_the_split() {
+    let (near, _far) = pair();
+    let (mut reader, mut writer) = near.into_split();
+    reader.set_nonblocking(true).unwrap();
+    assert_eq!(kind(reader.read(&mut [0])), ErrorKind::WouldBlock);
+    let writing = Call::start(move || writer.write(&[0; 1 << 20])).unwrap();
+    writing.asleep(soon()).unwrap();
+    assert_eq!(kind(reader.read(&mut [0])), ErrorKind::WouldBlock);
+    drop(_far);
+    assert!(writing.finish(soon()).unwrap().unwrap() >= 256 * 1024);
+}
+
+#[test]
+fn a_zero_timeout_of_a_half_is_invalid() {
+    let (mut reader, mut writer) = pair().0.into_split();
+    assert_eq!(
+        kind(reader.set_timeout(Some(Duration::ZERO))),
+        ErrorKind::InvalidInput
+    );
+    assert_eq!(
+        kind(writer.set_timeout(Some(Duration::ZERO))),
+        ErrorKind::InvalidInput
+    );
+}
+
+#[test]
+fn dropping_the_reader_resets_the_peers_writing_alone() {
+    let (near, mut far) = pair();
+    let (reader, mut writer) = near.into_split();
+    drop(reader);
+    assert_eq!(kind(far.write(b"x")), ErrorKind::ConnectionReset);
+    writer.write_all(b"still").unwrap();
+    assert_eq!(far.read(&mut [0; 8]).unwrap(), 5);
+    assert_eq!(kind(far.read(&mut [0; 8])), ErrorKind::WouldBlock);
+    assert!(!far.peer_gone());
+}
+
+#[test]
+fn dropping_the_writer_resets_the_peers_reading_alone() {
+    let (near, mut far) = pair();
+    let (mut reader, mut writer) = near.into_split();
+    writer.write_all(b"last").unwrap();
+    drop(writer);
+    assert_eq!(far.read(&mut [0; 8]).unwrap(), 4, "queued bytes come first");
+    assert_eq!(kind(far.read(&mut [0; 8])), ErrorKind::ConnectionReset);
+    far.write_all(b"still").unwrap();
+    assert_eq!(reader.read(&mut [0; 8]).unwrap(), 5);
+    assert!(!far.peer_gone());
+}
+
+#[test]
+fn a_half_that_was_shut_down_ends_cleanly() {
+    let (near, mut far) = pair();
+    let (mut reader, mut writer) = near.into_split();
+    reader.shutdown().unwrap();
+    writer.shutdown().unwrap();
+    drop((reader, writer));
+    assert_eq!(kind(far.write(b"x")), ErrorKind::BrokenPipe);
+    assert_eq!(far.read(&mut [0]).unwrap(), 0);
+    assert!(far.peer_gone());
+}
+
+#[test]
+fn a_shutdown_before_the_split_counts_after_it() {
+    let (mut near, mut far) = pair();
+    near.shutdown(Shutdown::Write).unwrap();
+    let (_reader, writer) = near.into_split();
+    drop(writer);
+    assert_eq!(far.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn the_drop_of_the_last_half_is_an_edge_and_makes_the_peer_gone() {
+    for reader_first in [true, false] {
+        let (near, far) = pair();
+        let (mut reader, mut writer) = near.into_split();
+        reader.shutdown().unwrap();
+        writer.shutdown().unwrap();
+        let mut edges = Watch::edges(far.as_raw_fd(), Interest::Read).unwrap();
+        edges.now().unwrap();
+        let last: Box<dyn Send> = if reader_first {
+            drop(reader);
+            Box::new(writer)
+        } else {
+            drop(writer);
+            Box::new(reader)
+        };
+        assert!(!far.peer_gone());
+        edges.now().unwrap();
+        drop(last);
+        assert!(far.peer_gone());
+        assert!(edges.now().unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_half_knows_of_the_peers_drop() {
+    let (near, far) = pair();
+    let (reader, writer) = near.into_split();
+    assert!(!reader.peer_gone() && !writer.peer_gone());
+    drop(far);
+    assert!(reader.peer_gone() && writer.peer_gone());
+    assert!(is_readable(reader.as_raw_fd()).unwrap());
+    assert!(is_writable(writer.write_ready_fd().unwrap()).unwrap());
+}
+
+#[test]
+fn a_blocked_half_leaves_the_other_one_free() {
+    let (near, mut far) = pair();
+    let (mut reader, mut writer) = near.into_split();
+    let reading = Call::start(move || reader.read(&mut [0; 8])).unwrap();
+    reading.asleep(soon()).unwrap();
+    writer.write_all(b"ping").unwrap();
+    assert_eq!(far.read(&mut [0; 8]).unwrap(), 4);
+    far.write_all(b"pong").unwrap();
+    assert_eq!(reading.finish(soon()).unwrap().unwrap(), 4);
+}
+
+#[test]
+fn the_descriptors_of_a_stream_stay_those_of_its_halves() {
+    let (near, _far) = pair();
+    let (read_fd, write_fd) = (near.as_raw_fd(), near.write_ready_fd().unwrap());
+    let (reader, writer) = near.into_split();
+    assert_eq!(reader.as_raw_fd(), read_fd);
+    assert_eq!(writer.write_ready_fd().unwrap(), write_fd);
+}
+
+#[test]
+fn each_half_closes_its_own_descriptor() {
+    let (near, _far) = pair();
+    let (reader, writer) = near.into_split();
+    let read = Watch::level(reader.as_raw_fd(), Interest::Read).unwrap();
+    let write = Watch::level(writer.write_ready_fd().unwrap(), Interest::Write).unwrap();
+    drop(writer);
+    assert!(read.is_open() && !write.is_open());
+    drop(reader);
+    assert!(!read.is_open());
+}
+
+#[test]
+fn queued_bytes_are_counted_at_both_halves() {
+    let (near, far) = pair();
+    let (reader, mut writer) = near.into_split();
+    writer.write_all(&[0; 100]).unwrap();
+    assert_eq!((writer.queued(), far.queued_in()), (100, 100));
+    assert_eq!((reader.queued(), far.queued_out()), (0, 0));
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! `connect_to`: a port of the guest, asked for over text.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
+use vsock_muxer_harness::call::Call;
+use vsock_muxer_harness::poll::{Interest, Stopwatch, pace, wait_ready};
+
+use crate::soon;
+
+const PORT: u32 = 52;
+
+type Connecting = Call<io::Result<VsockInnerStream>>;
+
+/// A client that asks for the port, and the muxer's end once the whole request is there.
+fn asked(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, VsockInnerBackend) {
+    let mut backend = VsockInnerBackend::with_config(config).unwrap();
+    let connector = backend.get_connector();
+    let connecting = Call::start(move || connector.connect_to(PORT)).unwrap();
+    wait_ready(
+        std::os::fd::AsRawFd::as_raw_fd(&backend),
+        Interest::Read,
+        soon(),
+    )
+    .unwrap();
+    let mut muxer = backend.accept().unwrap();
+    muxer.set_nonblocking(false).unwrap();
+    muxer
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut request = [0; 11];
+    muxer.read_exact(&mut request).unwrap();
+    assert_eq!(&request, b"CONNECT 52\n");
+    (connecting, muxer, backend)
+}
+
+/// What comes of an answer.
+fn answered(answer: &[u8]) -> io::Result<VsockInnerStream> {
+    let (connecting, mut muxer, _backend) = asked(VsockInnerConfig::default());
+    muxer.write_all(answer).unwrap();
+    let connected = connecting.finish(soon()).unwrap();
+    drop(muxer);
+    connected
+}
+
+fn refused_with(answer: &[u8]) -> ErrorKind {
+    match answered(answer) {
+        Ok(_) => panic!(
+            "{:?} was taken for a confirmation",
+            String::from_utf8_lossy(answer)
+        ),
+        Err(error) => error.kind(),
+    }
+}
+
+#[test]
+fn any_number_confirms() {
+    for number in ["0", "1", "52", "1073741824", "4294967295", "00052"] {
+        answered(format!("OK {number}\n").as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn the_confirmed_stream_is_blocking_and_has_no_timeout() {
+    let (connecting, mut muxer, _backend) = asked(VsockInnerConfig::default());
+    muxer.write_all(b"OK 1\n").unwrap();
+    let mut stream = connecting.finish(soon()).unwrap().unwrap();
+    let reading = Call::start(move || stream.read(&mut [0; 8])).unwrap();
+    reading.asleep(soon()).unwrap();
+    muxer.write_all(b"x").unwrap();
+    assert_eq!(reading.finish(soon()).unwrap().unwrap(), 1);
+}
+
+#[test]
+fn a_timeout_of_the_exchange_does_not_stay_on_the_stream() {
+    let config = VsockInnerConfig::default().connect_timeout(Duration::from_millis(300));
+    let (connecting, mut muxer, _backend) = asked(config);
+    muxer.write_all(b"OK 1\n").unwrap();
+    let mut stream = connecting.finish(soon()).unwrap().unwrap();
+    let reading = Call::start(move || stream.read(&mut [0; 8])).unwrap();
+    pace(Duration::from_millis(400)).unwrap(); // longer than the exchange was allowed
+    reading.asleep(soon()).unwrap();
+    muxer.write_all(b"x").unwrap();
+    assert_eq!(reading.finish(soon()).unwrap().unwrap(), 1);
+}
+
+#[test]
+fn an_answer_may_come_byte_by_byte() {
+    let (connecting, mut muxer, _backend) = asked(VsockInnerConfig::default());
+    for byte in b"OK 1073741824" {
+        muxer.write_all(&[*byte]).unwrap();
+        connecting.asleep(soon()).unwrap();
+    }
+    muxer.write_all(b"\n").unwrap();
+    connecting.finish(soon()).unwrap().unwrap();
+}
+
+#[test]
+fn the_request_passes_a_connection_of_one_byte() {
+    let config = VsockInnerConfig::default()
+        .to_device(Capacity::Bytes(1))
+        .to_application(Capacity::Bytes(1));
+    let (connecting, mut muxer, _backend) = asked(config);
+    muxer.write_all(b"OK 7\n").unwrap();
+    connecting.finish(soon()).unwrap().unwrap();
+}
+
+#[test]
+fn bytes_behind_the_confirmation_are_the_guests() {
+    for (answer, rest) in [
+        (&b"OK 1\nhello"[..], &b"hello"[..]),
+        (b"OK 1\n\n", b"\n"),
+        (b"OK 1\nOK 2\n", b"OK 2\n"),
+    ] {
+        let mut stream = answered(answer).unwrap();
+        let mut got = vec![0; rest.len()];
+        stream.read_exact(&mut got).unwrap();
+        assert_eq!(got, rest);
+        assert_eq!(
+            stream.read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::ConnectionReset
+        );
+    }
+}
+
+#[test]
+fn an_end_before_the_confirmation_is_a_refusal() {
+    for answer in ["", "O", "OK", "OK 1", "OK 1073741824"] {
+        for how in [None, Some(Shutdown::Write), Some(Shutdown::Both)] {
+            let (connecting, mut muxer, _backend) = asked(VsockInnerConfig::default());
+            muxer.write_all(answer.as_bytes()).unwrap();
+            if let Some(how) = how {
+                muxer.shutdown(how).unwrap();
+            }
+            let _kept = how.is_some().then_some(muxer);
+            let refused = connecting.finish(soon()).unwrap().unwrap_err();
+            assert_eq!(
+                refused.kind(),
+                ErrorKind::ConnectionRefused,
+                "{answer:?} then {how:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_drop_of_the_backend_refuses_who_waits_for_a_confirmation() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let connector = backend.get_connector();
+    let connecting = Call::start(move || connector.connect_to(PORT)).unwrap();
+    connecting.asleep(soon()).unwrap();
+    drop(backend);
+    let refused = connecting.finish(soon()).unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn anything_else_is_invalid_data() {
+    for answer in [
+        "NO\n",
+        "ok 1\n",
+        "OK\n",
+        "OK \n",
+        "OK  1\n",
+        "OK -1\n",
+        "OK +1\n",
+        "OK 1 \n",
+        "OK 1\r\n",
+        "OK 4294967296\n",
+        "OK 99999999999999999999\n",
+        "OK one\n",
+        "\n",
+        "CONNECT 52\n",
+        "OK 0000000000000000000000000000001\n",
+    ] {
+        assert_eq!(
+            refused_with(answer.as_bytes()),
+            ErrorKind::InvalidData,
+            "{answer:?}"
+        );
+    }
+    assert_eq!(refused_with(&[0xff; 40]), ErrorKind::InvalidData);
+}
+
+#[test]
+fn a_line_of_32_bytes_confirms_and_a_longer_one_does_not() {
+    let line = |len: usize| format!("OK {:0>width$}\n", 7, width = len - 4);
+    assert_eq!(line(32).len(), 32);
+    answered(line(32).as_bytes()).unwrap();
+    assert_eq!(refused_with(line(33).as_bytes()), ErrorKind::InvalidData);
+}
+
+#[test]
+fn no_answer_in_time_is_timed_out_and_never_early() {
+    let timeout = Duration::from_millis(50);
+    let backend =
+        VsockInnerBackend::with_config(VsockInnerConfig::default().connect_timeout(timeout))
+            .unwrap();
+    let watch = Stopwatch::start();
+    let late = backend.get_connector().connect_to(PORT).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::TimedOut);
+    assert!(watch.elapsed() >= timeout);
+    assert!(late.to_string().contains("52"), "{late}");
+}
+
+#[test]
+fn one_deadline_holds_for_the_whole_exchange() {
+    let timeout = Duration::from_millis(100);
+    let (connecting, mut muxer, _backend) =
+        asked(VsockInnerConfig::default().connect_timeout(timeout));
+    // Digits without end, each well before the timeout: it must not begin anew with each.
+    muxer.write_all(b"OK ").unwrap();
+    let mut digits = 0;
+    while !connecting.has_returned() && digits < 26 {
+        muxer.write_all(b"0").unwrap();
+        digits += 1;
+        pace(Duration::from_millis(20)).unwrap();
+    }
+    let late = connecting.finish(soon()).unwrap().unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::TimedOut, "after {digits} digits");
+}
+
+#[test]
+fn a_full_backlog_refuses_connect_to_at_once() {
+    let backend = VsockInnerBackend::with_config(VsockInnerConfig::default().pending(0)).unwrap();
+    let refused = backend.get_connector().connect_to(PORT).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}

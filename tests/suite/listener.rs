@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Connections that the guest opens, towards listeners of the host.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+
+use vsock_backend_api::VsockBackend;
+use vsock_inner::{VsockInnerBackend, VsockInnerConfig};
+use vsock_muxer_harness::call::Call;
+use vsock_muxer_harness::fd;
+use vsock_muxer_harness::poll::{Interest, Watch, is_readable};
+
+use crate::soon;
+
+const PORT: u32 = 1024;
+
+#[test]
+fn a_port_without_a_listener_is_refused() {
+    let backend = VsockInnerBackend::new().unwrap();
+    for port in [0, 1, PORT, u32::MAX] {
+        let refused = backend.connect(port).err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    }
+}
+
+#[test]
+fn the_port_that_was_refused_is_named_in_the_message() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let refused = backend.connect(4711).err().unwrap();
+    assert!(refused.to_string().contains("4711"), "{refused}");
+}
+
+#[test]
+fn a_port_in_use_cannot_be_listened_on_again() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let _listener = backend.listen(PORT).unwrap();
+    assert_eq!(
+        backend.listen(PORT).unwrap_err().kind(),
+        ErrorKind::AddrInUse
+    );
+    let by_connector = backend.get_connector().listen(PORT).unwrap_err();
+    assert_eq!(by_connector.kind(), ErrorKind::AddrInUse);
+    backend.listen(PORT + 1).unwrap();
+}
+
+#[test]
+fn reserved_ports_are_invalid() {
+    let backend = VsockInnerBackend::new().unwrap();
+    for port in [0, u32::MAX] {
+        assert_eq!(
+            backend.listen(port).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+    }
+    for port in [1, u32::MAX - 1] {
+        assert_eq!(backend.listen(port).unwrap().port(), port);
+    }
+}
+
+#[test]
+fn the_drop_of_a_listener_frees_its_port() {
+    let backend = VsockInnerBackend::new().unwrap();
+    for _ in 0..3 {
+        let listener = backend.listen(PORT).unwrap();
+        backend.connect(PORT).unwrap();
+        drop(listener);
+        let refused = backend.connect(PORT).err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    }
+}
+
+#[test]
+fn the_drop_of_a_listener_resets_what_waits_in_it() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    let mut waiting = backend.connect(PORT).unwrap();
+    let mut accepted = backend.connect(PORT).unwrap();
+    let mut application = listener.accept().unwrap(); // the first of the two
+    std::mem::swap(&mut waiting, &mut accepted);
+    drop(listener);
+    assert_eq!(
+        waiting.read(&mut [0]).unwrap_err().kind(),
+        ErrorKind::ConnectionReset
+    );
+    assert_eq!(
+        waiting.write(b"x").unwrap_err().kind(),
+        ErrorKind::ConnectionReset
+    );
+    accepted.write_all(b"x").unwrap();
+    assert_eq!(
+        application.read(&mut [0; 8]).unwrap(),
+        1,
+        "what was accepted lives on"
+    );
+}
+
+#[test]
+fn a_listener_has_a_backlog_of_its_own() {
+    let backend = VsockInnerBackend::with_config(VsockInnerConfig::default().pending(1)).unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    let _other = backend.listen(PORT + 1).unwrap();
+    let _waiting = backend.connect(PORT).unwrap();
+    let refused = backend.connect(PORT).err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert!(refused.to_string().contains("backlog full"), "{refused}");
+    backend.connect(PORT + 1).unwrap();
+    backend.get_connector().connect().unwrap();
+    listener.accept().unwrap();
+    backend.connect(PORT).unwrap();
+}
+
+#[test]
+fn a_listener_starts_blocking_and_waits() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    let accepting =
+        Call::start(move || listener.accept().map(|stream| (stream, listener))).unwrap();
+    accepting.asleep(soon()).unwrap();
+    let mut device = backend.connect(PORT).unwrap();
+    let (mut application, _listener) = accepting.finish(soon()).unwrap().unwrap();
+    device.write_all(b"x").unwrap();
+    assert_eq!(application.read(&mut [0; 8]).unwrap(), 1);
+}
+
+#[test]
+fn an_accept_of_nothing_would_block_in_nonblocking_mode() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    backend.connect(PORT).unwrap();
+    listener.accept().unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn the_listeners_fd_is_readable_exactly_while_a_connection_waits() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    assert!(fd::is_close_on_exec(listener.as_raw_fd()).unwrap());
+    let mut edges = Watch::edges(listener.as_raw_fd(), Interest::Read).unwrap();
+    for _ in 0..3 {
+        assert!(!is_readable(listener.as_raw_fd()).unwrap());
+        let _first = backend.connect(PORT).unwrap();
+        assert!(edges.now().unwrap().is_some());
+        let _second = backend.connect(PORT).unwrap();
+        for _ in 0..2 {
+            assert!(is_readable(listener.as_raw_fd()).unwrap());
+            listener.accept().unwrap();
+        }
+        edges.now().unwrap();
+    }
+    assert!(!is_readable(listener.as_raw_fd()).unwrap());
+}
+
+#[test]
+fn the_drop_of_the_backend_ends_a_listener() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    let idle = backend.listen(PORT + 1).unwrap();
+    let mut edges = Watch::edges(idle.as_raw_fd(), Interest::Read).unwrap();
+    assert!(edges.now().unwrap().is_none());
+    let mut waiting = backend.connect(PORT).unwrap();
+    drop(backend);
+
+    assert_eq!(
+        waiting.read(&mut [0]).unwrap_err().kind(),
+        ErrorKind::ConnectionReset
+    );
+    for listener in [&listener, &idle] {
+        for nonblocking in [false, true, false] {
+            listener.set_nonblocking(nonblocking).unwrap();
+            assert_eq!(
+                listener.accept().unwrap_err().kind(),
+                ErrorKind::NotConnected
+            );
+            assert!(is_readable(listener.as_raw_fd()).unwrap());
+        }
+    }
+    assert!(edges.now().unwrap().is_some());
+}
+
+#[test]
+fn the_drop_of_the_backend_ends_a_blocked_accept() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    let accepting = Call::start(move || listener.accept()).unwrap();
+    accepting.asleep(soon()).unwrap();
+    drop(backend);
+    let ended = accepting.finish(soon()).unwrap().unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::NotConnected);
+}
+
+#[test]
+fn every_blocked_accept_of_a_shared_listener_ends_with_the_backend() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = std::sync::Arc::new(backend.listen(PORT).unwrap());
+    let accepting = [(); 3].map(|()| {
+        let listener = std::sync::Arc::clone(&listener);
+        let call = Call::start(move || listener.accept()).unwrap();
+        call.asleep(soon()).unwrap();
+        call
+    });
+    drop(backend);
+    for call in accepting {
+        let ended = call.finish(soon()).unwrap().unwrap_err();
+        assert_eq!(ended.kind(), ErrorKind::NotConnected);
+    }
+}
+
+#[test]
+fn a_connector_listens_while_the_backend_is_elsewhere() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let connector = backend.get_connector();
+    let muxer: Box<dyn VsockBackend> = Box::new(backend);
+    let listener = connector.listen(PORT).unwrap();
+    let mut device = muxer.connect(PORT).unwrap();
+    let mut application = listener.accept().unwrap();
+    application.write_all(b"hello").unwrap();
+    let mut got = [0; 5];
+    device.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"hello");
+}
+
+#[test]
+fn a_listener_outlives_its_backend_and_its_drop_is_harmless() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    drop(backend);
+    drop(listener);
+}

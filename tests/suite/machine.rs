@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Random operations on a real connection and on the model.
+
+use proptest::prelude::{ProptestConfig, proptest};
+use proptest::test_runner::TestCaseError;
+use vsock_inner::{Capacity, VsockInnerConfig};
+use vsock_muxer_harness::lockstep::Lockstep;
+use vsock_muxer_harness::source::PairSource;
+use vsock_muxer_harness::strategy::{Op, ops};
+use vsock_tests::inner::{Inner, Way};
+
+fn drive(source: &dyn PairSource, ops: &[Op]) -> Result<(), TestCaseError> {
+    let mut pair = Lockstep::new(source)?;
+    for (at, op) in ops.iter().enumerate() {
+        pair.step(op)
+            .map_err(|why| TestCaseError::fail(format!("at step {at}: {why}")))?;
+    }
+    Ok(())
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_pair_of_three_bytes_does_what_the_model_does(ops in ops(3, 120)) {
+        drive(&Inner::holding(3), &ops)?;
+    }
+
+    #[test]
+    fn a_pair_of_one_byte_does_what_the_model_does(ops in ops(1, 80)) {
+        drive(&Inner::holding(1), &ops)?;
+    }
+
+    #[test]
+    fn an_accepted_pair_does_what_the_model_does(ops in ops(100, 120)) {
+        drive(&Inner::holding(100).made_by(Way::BackendAccepts), &ops)?;
+    }
+
+    #[test]
+    fn a_served_pair_does_what_the_model_does(ops in ops(100, 120)) {
+        drive(&Inner::holding(100).made_by(Way::ListenerAccepts), &ops)?;
+    }
+
+    #[test]
+    fn halves_do_what_the_model_does(ops in ops(4096, 120)) {
+        drive(&Inner::holding(4096).made_by(Way::Split), &ops)?;
+    }
+
+    #[test]
+    fn a_pair_of_the_default_capacity_does_what_the_model_does(ops in ops(256 * 1024, 60)) {
+        drive(&Inner::by(Way::Pair), &ops)?;
+    }
+
+    #[test]
+    fn an_unbounded_pair_does_what_the_model_does(ops in ops(50_000, 100)) {
+        let config = VsockInnerConfig::default()
+            .to_device(Capacity::Unbounded)
+            .to_application(Capacity::Bytes(20_000));
+        drive(&Inner { way: Way::Pair, config }, &ops)?;
+    }
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What the crates of this workspace do together.
+
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod backend;
+mod compliance;
+mod errors;
+mod halves;
+mod handshake;
+mod listener;
+mod machine;
+mod names;
+mod regressions;
+mod two_threads;
+
+use std::time::Duration;
+
+use vsock_muxer_harness::poll::Deadline;
+
+/// Plenty for a machine under load.
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}

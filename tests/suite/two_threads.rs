@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Random operations on both ends at once, each end on a thread of its own.
+//!
+//! What one call returns depends on the other thread, so there is no model of each step. But all
+//! bytes must arrive in order, ends must be those that the other side made, and once both threads are
+//! done, the descriptors must tell the truth.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use proptest::prelude::{ProptestConfig, proptest};
+use vsock_muxer_harness::call::Call;
+use vsock_muxer_harness::model::refusal_threshold;
+use vsock_muxer_harness::pattern::Pattern;
+use vsock_muxer_harness::poll::{Interest, Watch, is_readable, is_writable};
+use vsock_muxer_harness::source::{Mode, PairSource, Stream};
+use vsock_muxer_harness::strategy::{Action, actions};
+use vsock_tests::inner::{Inner, Way};
+
+use crate::soon;
+
+/// So long a blocking call waits for the other thread.
+const TIMEOUT: Duration = Duration::from_millis(2);
+
+/// One end and what was done with it.
+struct Worker {
+    /// `None` after its drop.
+    stream: Option<Stream>,
+    mode: Mode,
+    sent: Pattern,
+    received: Pattern,
+    shut_read: bool,
+    shut_write: bool,
+    /// The end that reads have reported: `None` in it is a clean one.
+    read_end: Option<Option<ErrorKind>>,
+    write_end: Option<ErrorKind>,
+    last_write_refused: bool,
+}
+
+impl Worker {
+    fn new(stream: Stream, mode: Mode) -> Self {
+        Self {
+            stream: Some(stream),
+            mode,
+            sent: Pattern::default(),
+            received: Pattern::default(),
+            shut_read: false,
+            shut_write: false,
+            read_end: None,
+            write_end: None,
+            last_write_refused: false,
+        }
+    }
+
+    fn run(mut self, actions: &[Action]) -> Self {
+        if let Some(stream) = &mut self.stream {
+            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+            stream.set_write_timeout(Some(TIMEOUT)).unwrap();
+        }
+        for action in actions {
+            self.act(action);
+        }
+        self
+    }
+
+    fn act(&mut self, action: &Action) {
+        let Some(stream) = &mut self.stream else {
+            return;
+        };
+        match action {
+            Action::Read(len) | Action::Peek(len) => {
+                let mut buf = vec![0; *len];
+                let got = stream.read(&mut buf);
+                self.was_read(got, buf);
+            }
+            Action::ReadVectored(lens) => {
+                let mut bufs: Vec<_> = lens.iter().map(|len| vec![0; *len]).collect();
+                let mut slices: Vec<_> = bufs.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+                let got = stream.read_vectored(&mut slices);
+                self.was_read(got, bufs.concat());
+            }
+            Action::Write(len) => {
+                let written = stream.write(&self.sent.peek(*len));
+                self.was_written(written, *len);
+            }
+            Action::WriteVectored(lens) => {
+                let mut from = self.sent.clone();
+                let bufs: Vec<_> = lens.iter().map(|len| from.take(*len)).collect();
+                let slices: Vec<_> = bufs.iter().map(|buf| IoSlice::new(buf)).collect();
+                let written = stream.write_vectored(&slices);
+                self.was_written(written, lens.iter().sum());
+            }
+            Action::SetNonblocking(nonblocking) => {
+                stream.set_nonblocking(*nonblocking).unwrap();
+                self.mode = if *nonblocking {
+                    Mode::Nonblocking
+                } else {
+                    Mode::Blocking
+                };
+            }
+            Action::Shutdown(how) => {
+                stream.shutdown(*how).unwrap();
+                self.shut_read |= *how != Shutdown::Write;
+                self.shut_write |= *how != Shutdown::Read;
+            }
+            Action::TakeFd(Interest::Read) => {
+                let _fd = stream.as_raw_fd();
+            }
+            Action::TakeFd(Interest::Write) => {
+                stream.write_ready_fd().unwrap();
+            }
+            Action::SetReadTimeout(_) | Action::SetWriteTimeout(_) => {} // none may wait for ever
+            Action::Drop => self.stream = None,
+        }
+    }
+
+    fn refusal(&self) -> ErrorKind {
+        match self.mode {
+            Mode::Blocking => ErrorKind::TimedOut,
+            Mode::Nonblocking => ErrorKind::WouldBlock,
+        }
+    }
+
+    fn was_read(&mut self, got: io::Result<usize>, mut buf: Vec<u8>) {
+        match got.map_err(|error| error.kind()) {
+            Ok(0) if buf.is_empty() => {}
+            Ok(0) => self.read_ended(None),
+            Ok(len) => {
+                assert_eq!(
+                    self.read_end, None,
+                    "bytes came after the end, own: {}",
+                    self.shut_read
+                );
+                buf.truncate(len);
+                self.received
+                    .verify(&buf)
+                    .expect("a byte is lost, doubled or out of order");
+            }
+            Err(kind) if kind == self.refusal() => {
+                assert_eq!(
+                    self.read_end, None,
+                    "nothing to wait for came after the end"
+                );
+            }
+            Err(kind) => {
+                assert_eq!(kind, ErrorKind::ConnectionReset);
+                self.read_ended(Some(kind));
+            }
+        }
+    }
+
+    fn read_ended(&mut self, end: Option<ErrorKind>) {
+        // One's own shutdown makes a clean end of a reset, and nothing else changes an end.
+        let before = self.read_end.replace(end);
+        assert!(
+            before.is_none() || before == Some(end) || self.shut_read,
+            "{before:?} then {end:?}"
+        );
+    }
+
+    fn was_written(&mut self, written: io::Result<usize>, wanted: usize) {
+        if wanted == 0 {
+            assert_eq!(written.unwrap(), 0);
+            return;
+        }
+        self.last_write_refused = false;
+        match written.map_err(|error| error.kind()) {
+            Ok(len) => {
+                assert!(len > 0, "a write returned Ok(0)");
+                assert_eq!(self.write_end, None, "a write was taken after the end");
+                self.last_write_refused = len < wanted && self.mode == Mode::Blocking;
+                self.sent.advance(len);
+            }
+            Err(kind) if kind == self.refusal() => {
+                assert_eq!(self.write_end, None, "a write found no space after the end");
+                self.last_write_refused = true;
+            }
+            Err(kind) => {
+                assert!(
+                    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
+                    "{kind:?}"
+                );
+                self.write_end = Some(kind);
+            }
+        }
+    }
+}
+
+/// Both directions at rest: from `writer` to `reader`.
+fn check_direction(writer: &mut Worker, reader: &mut Worker, capacity: usize) {
+    let queued = writer.sent.position() - reader.received.position();
+    assert!(
+        queued <= capacity as u64,
+        "{queued} bytes queued of {capacity}"
+    );
+    check_write_end(
+        writer,
+        reader,
+        capacity,
+        capacity - usize::try_from(queued).unwrap(),
+    );
+    check_read_end(writer, reader, queued);
+}
+
+fn check_write_end(writer: &mut Worker, reader: &Worker, capacity: usize, free: usize) {
+    let Some(stream) = &mut writer.stream else {
+        return;
+    };
+    let capacity_counts = !writer.last_write_refused;
+    let ready = is_writable(stream.write_ready_fd().unwrap()).unwrap();
+    let mut edges = Watch::edges(stream.write_ready_fd().unwrap(), Interest::Write).unwrap();
+    assert_eq!(edges.now().unwrap().is_some(), ready);
+    stream.set_nonblocking(true).unwrap();
+    let written = stream
+        .write(&writer.sent.peek(1))
+        .map_err(|error| error.kind());
+    assert_eq!(
+        ready,
+        written != Err(ErrorKind::WouldBlock),
+        "the write fd against {written:?}"
+    );
+    let clean = reader.shut_read || writer.shut_write;
+    match written {
+        Ok(len) => {
+            writer.sent.advance(len);
+            assert!(free > 0 && !clean && reader.stream.is_some());
+        }
+        Err(ErrorKind::WouldBlock) => {
+            assert!(!clean && reader.stream.is_some());
+            assert!(
+                free < refusal_threshold(capacity),
+                "refused with {free} bytes free"
+            );
+            assert!(
+                free == 0 || !capacity_counts,
+                "a write was refused with {free} bytes free"
+            );
+        }
+        Err(ErrorKind::BrokenPipe) => assert!(clean),
+        Err(kind) => {
+            assert_eq!(kind, ErrorKind::ConnectionReset);
+            assert!(!clean && reader.stream.is_none());
+        }
+    }
+}
+
+fn check_read_end(writer: &Worker, reader: &mut Worker, queued: u64) {
+    // The byte of `check_write_end` may have come.
+    let queued = queued.max(writer.sent.position() - reader.received.position());
+    let Some(stream) = &mut reader.stream else {
+        return;
+    };
+    let clean = writer.shut_write || reader.shut_read;
+    let ended = clean || writer.stream.is_none();
+    let fd = stream.as_raw_fd();
+    assert_eq!(
+        is_readable(fd).unwrap(),
+        queued > 0 || ended,
+        "{queued} queued, ended: {ended}"
+    );
+    stream.set_nonblocking(true).unwrap();
+    let mut rest = vec![0; usize::try_from(queued).unwrap() + 1];
+    if reader.shut_read {
+        // What was written while it shut down may be past the end. What is not, comes in order.
+        let len = stream.read(&mut rest).unwrap();
+        assert!(len as u64 <= queued && (reader.read_end.is_none() || len == 0));
+        reader.received.verify(&rest[..len]).unwrap();
+    } else if queued > 0 {
+        let len = stream
+            .read(&mut rest)
+            .expect("nothing written with Ok is lost");
+        assert_eq!(len as u64, queued);
+        reader.received.verify(&rest[..len]).unwrap();
+    }
+    assert_eq!(is_readable(fd).unwrap(), ended, "drained, ended: {ended}");
+    let end = stream.read(&mut rest).map_err(|error| error.kind());
+    let want = match (clean, ended) {
+        (true, _) => Ok(0),
+        (false, true) => Err(ErrorKind::ConnectionReset),
+        (false, false) => Err(ErrorKind::WouldBlock),
+    };
+    assert_eq!(end, want);
+}
+
+fn drive(source: &Inner, capacity: usize, there: &[Action], here: Vec<Action>) {
+    let (application, device) = source.pair().unwrap();
+    let (application_mode, device_mode) = source.modes();
+    let mut application = Worker::new(application, application_mode);
+    let device = Worker::new(device, device_mode);
+    let other = Call::start(move || device.run(&here)).unwrap();
+    application = application.run(there);
+    let mut device = other.finish(soon()).expect("a call never returned");
+    for (worker, peer) in [(&application, &device), (&device, &application)] {
+        if let Some(stream) = &worker.stream {
+            assert_eq!(stream.peer_gone(), peer.stream.is_none());
+        }
+    }
+    check_direction(&mut application, &mut device, capacity);
+    check_direction(&mut device, &mut application, capacity);
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        // Another run is another interleaving: a failure does not shrink far.
+        max_shrink_iters: 100,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_pair_of_a_byte(there in actions(1, 80), here in actions(1, 80)) {
+        drive(&Inner::holding(1), 1, &there, here);
+    }
+
+    #[test]
+    fn a_small_accepted_pair(there in actions(7, 150), here in actions(7, 150)) {
+        drive(&Inner::holding(7).made_by(Way::BackendAccepts), 7, &there, here);
+    }
+
+    #[test]
+    fn halves_of_a_page(there in actions(4096, 150), here in actions(4096, 150)) {
+        drive(&Inner::holding(4096).made_by(Way::Split), 4096, &there, here);
+    }
+
+    #[test]
+    fn a_pair_over_many_blocks(there in actions(100_000, 80), here in actions(100_000, 80)) {
+        drive(&Inner::holding(100_000).made_by(Way::ListenerAccepts), 100_000, &there, here);
+    }
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The grammar of the command line.
+
+use std::ffi::OsString;
+
+xflags::xflags! {
+    /// The tasks of this repository.
+    cmd xtask {
+        /// All that a change must pass. Runs every step, also after one has failed, and ends with
+        /// a table.
+        cmd ci {
+            /// A step that was left out, for want of a tool, counts as failed.
+            optional --strict
+        }
+        /// Formatting and clippy, for every crate with all of its features and with none.
+        cmd lint {
+            /// Formats, and applies what clippy can mend.
+            optional --fix
+        }
+        /// All tests of the workspace, and the examples in the documentation.
+        cmd test {}
+        /// The rules of this repository that no common tool knows.
+        cmd tidy {}
+        /// Every interleaving of the lock-free parts, explored by loom.
+        cmd model {
+            /// Only the models whose name contains this.
+            optional filter: String
+            /// Preemptions of a thread that are explored (LOOM_MAX_PREEMPTIONS).
+            optional --preemptions n: usize
+            /// Branches per execution (LOOM_MAX_BRANCHES).
+            optional --branches n: usize
+            /// Seconds after which a model stops, unfinished (LOOM_MAX_DURATION).
+            optional --seconds n: u64
+        }
+        /// The lines that the tests reach, per crate; fails under a crate's floor.
+        cmd cover {
+            /// Writes a report to target/cover/html, line by line.
+            optional --html
+            /// Lists the lines that no test reaches.
+            optional --missed
+        }
+        /// The documentation of every crate, without a warning.
+        cmd doc {}
+        /// The main job: a file through the transport and back, with a table of figures.
+        cmd demo {
+            /// The file, and what else the demo understands.
+            repeated args: OsString
+        }
+        /// The transport beside its peers, in one run.
+        cmd bench {
+            /// What the bench understands: `cargo xtask bench --help`.
+            repeated args: OsString
+        }
+        /// Finds misspelled words, with typos.
+        cmd spell {}
+        /// Checks the workflows of the forge with actionlint.
+        cmd workflows {}
+        /// Installs what the other commands need, or says the line to run.
+        cmd setup {}
+        /// This text.
+        cmd help {}
+    }
+}
+
+/// What `cargo xtask help` prints.
+pub(crate) const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+Before a change is sent
+  ci [--strict]     All of setup, tidy, spell, workflows, lint, test, doc, model, cover and a short
+                    demo. Goes on after a failure and ends with a table. A step whose tool cannot be had
+                    is left out; with --strict it fails.
+  lint [--fix]      Formatting and clippy. --fix formats, and mends what clippy can.
+  test              All tests of the workspace, and the examples in the documentation.
+  tidy              The rules of this repository that no common tool knows.
+  model [NAME]      Every interleaving of the lock-free parts, explored by loom; only the models
+                    with NAME in their names. Deeper: --preemptions N, --branches N; shorter:
+                    --seconds N for each.
+  cover             The share of lines that the tests reach, per crate; fails under a crate's floor.
+                    --missed lists the lines that they do not reach, --html makes pages.
+  doc               The documentation of every crate, without a warning.
+  spell             Misspelled words, found by typos.
+  workflows         Checks the workflows of the forge with actionlint.
+
+To see it at work
+  demo [FILE]       The main job: a file through the transport and back, with a table of figures.
+  bench [ARGS]      The transport beside its peers, in one run.
+
+Besides
+  setup             Installs what the others need, where it may; else says the line to run.
+  help              This text.
+
+Examples
+  cargo xtask demo some.iso
+  cargo xtask model --preemptions 6 drop
+  cargo xtask cover --html && xdg-open target/cover/html/index.html
+  cargo xtask bench --help
+  cargo test -p vsock-inner NAME        one test, without any xtask";
+
+#[cfg(test)]
+mod tests {
+    use super::{HELP, Xtask};
+
+    #[test]
+    fn the_help_text_has_every_command() {
+        let commands = Xtask::HELP_
+            .lines()
+            .filter_map(|line| line.strip_prefix("xtask "));
+        let missing: Vec<_> = commands
+            .filter(|name| !HELP.contains(&format!("\n  {name} ")))
+            .collect();
+        assert_eq!(missing, [""; 0]);
+    }
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Where a command runs: the repository, the tools and the directories that builds go to.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Context;
+use xshell::{Shell, cmd};
+
+/// What every command is given.
+#[derive(Debug)]
+pub(crate) struct Env {
+    /// A shell whose directory is the root of the repository. It never reads standard input.
+    pub(crate) sh: Shell,
+    /// The root of the repository.
+    pub(crate) root: PathBuf,
+    /// The directory of build products.
+    pub(crate) target: PathBuf,
+}
+
+impl Env {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = manifest
+            .parent()
+            .context("xtask has no parent directory")?
+            .to_owned();
+        let sh = Shell::new()?;
+        sh.change_dir(&root);
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        Ok(Self {
+            sh,
+            target: std::path::absolute(target)?,
+            root,
+        })
+    }
+
+    /// `cargo metadata` of the workspace's own packages.
+    pub(crate) fn metadata(&self) -> anyhow::Result<serde_json::Value> {
+        let text = cmd!(
+            self.sh,
+            "cargo metadata --no-deps --format-version 1 --locked"
+        )
+        .quiet()
+        .read()?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// The library crates of the workspace: the directories in `crates`, sorted.
+    pub(crate) fn crates(&self) -> anyhow::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in self.sh.read_dir(self.root.join("crates"))? {
+            if entry.join("Cargo.toml").exists()
+                && let Some(name) = entry.file_name().and_then(|name| name.to_str())
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Runs a package's program with the user's own words, in the user's own directory.
+    pub(crate) fn program(
+        &self,
+        package: &str,
+        profile: &str,
+        words: impl Iterator<Item = OsString>,
+    ) -> anyhow::Result<ExitCode> {
+        let status = Command::new("cargo")
+            .args([
+                "run",
+                "--quiet",
+                "--locked",
+                "--profile",
+                profile,
+                "--package",
+                package,
+            ])
+            .arg("--manifest-path")
+            .arg(self.root.join("Cargo.toml"))
+            .arg("--")
+            .args(words)
+            .stdin(Stdio::null())
+            .status()
+            .context("cargo could not be started")?;
+        Ok(if status.success() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    /// The program's path, if it is in a directory of `PATH`.
+    pub(crate) fn which(program: &str) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path)
+            .map(|dir| dir.join(program))
+            .find(|file| is_program(file))
+    }
+}
+
+/// Whether the file can be executed.
+pub(crate) fn is_program(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.metadata()
+        .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+/// Says that a tool is missing, and what to run to get it. `ci` leaves the step out.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    /// The tool's name.
+    pub(crate) tool: String,
+    /// The line to run.
+    pub(crate) hint: String,
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is missing; run: {}", self.tool, self.hint)
+    }
+}
+
+impl std::error::Error for Missing {}

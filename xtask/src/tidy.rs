@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! `tidy`: the rules of this repository that no common tool knows.
+//!
+//! A rule is a function from the [`Tree`] to findings, in a file of its own, with a test that shows
+//! it green and red.
+
+mod arrows;
+mod banned;
+mod dependencies;
+mod head;
+mod layout;
+mod orders;
+mod size;
+mod tree;
+mod unsafe_code;
+mod words;
+
+use anyhow::ensure;
+
+use crate::shell::Env;
+use tree::{Finding, Tree};
+
+/// A rule: its name, and what finds where it is broken.
+type Rule = (&'static str, fn(&Tree) -> Vec<Finding>);
+
+/// The table of rules.
+const RULES: &[Rule] = &[
+    ("size", size::check),
+    ("head", head::check),
+    ("unsafe", unsafe_code::check),
+    ("orders", orders::check),
+    ("banned", banned::check),
+    ("arrows", arrows::check),
+    ("dependencies", dependencies::check),
+    ("layout", layout::check),
+    ("words", words::check),
+];
+
+pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
+    let tree = Tree::read(env)?;
+    let mut count = 0;
+    for (rule, check) in RULES {
+        for finding in check(&tree) {
+            println!("{}: {} [{rule}]", finding.place, finding.text);
+            count += 1;
+        }
+    }
+    ensure!(count == 0, "{count} findings");
+    println!(
+        "{} files, {} rules: nothing found",
+        tree.files.len(),
+        RULES.len()
+    );
+    Ok(())
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Which crate may depend on which. Nothing points the other way.
+
+use super::tree::{Dependency, Finding, Tree};
+
+/// Each library crate with the crates of this repository that it may point to; it may also point to
+/// whatever those point to.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("vsock-backend-api", &[]),
+    ("vsock-proto", &[]),
+    ("vsock-inner", &["vsock-backend-api"]),
+    ("vsock-muxer", &["vsock-proto", "vsock-backend-api"]),
+    ("vsock-epoll", &["vsock-backend-api", "vsock-muxer"]),
+    ("vsock-muxer-harness", &["vsock-muxer", "vsock-backend-api"]),
+    ("vsock-virtio", &["vsock-muxer"]),
+    (
+        "vsock-vhost-user",
+        &["vsock-virtio", "vsock-epoll", "vsock-inner"],
+    ),
+];
+
+/// The crate that nothing from outside may be added to.
+const BARE: &str = "vsock-backend-api";
+
+pub(super) fn check(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for package in tree.packages.iter().filter(|package| package.library) {
+        let name = &package.name;
+        if !ARROWS.iter().any(|(known, _)| known == name) {
+            let text = "a crate without a line in the table of arrows";
+            findings.push(Finding::new(name, text));
+        }
+        let complaints = package
+            .dependencies
+            .iter()
+            .filter_map(|to| complaint(name, to));
+        findings.extend(complaints.map(|text| Finding::new(name, text)));
+    }
+    findings
+}
+
+/// What is wrong with a dependency, if anything is.
+fn complaint(from: &str, to: &Dependency) -> Option<String> {
+    let name = &to.name;
+    match (to.local, to.dev) {
+        (true, false) if !may_point(from, name) => Some(format!("must not depend on {name}")),
+        // Tests may look at any crate. But cargo asks for a version to be published before, and two
+        // crates that wait for each other never are.
+        (true, true) if to.versioned && may_point(name, from) => Some(format!(
+            "must not ask for a version of {name}, which depends on it"
+        )),
+        (false, false) if from == BARE => Some(format!("has no dependencies, but {name}")),
+        _ => None,
+    }
+}
+
+/// Whether a chain of arrows leads from one crate to the other.
+fn may_point(from: &str, to: &str) -> bool {
+    let next = ARROWS
+        .iter()
+        .find(|(name, _)| *name == from)
+        .map_or(&[][..], |(_, next)| *next);
+    next.iter().any(|name| *name == to || may_point(name, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tidy::tree::Package;
+
+    fn outside() -> Dependency {
+        Dependency {
+            name: String::new(),
+            dev: false,
+            local: false,
+            versioned: true,
+        }
+    }
+
+    fn local() -> Dependency {
+        Dependency {
+            local: true,
+            ..outside()
+        }
+    }
+
+    fn for_tests() -> Dependency {
+        Dependency {
+            dev: true,
+            ..local()
+        }
+    }
+
+    fn findings(from: &str, to: &str, mut dependency: Dependency) -> usize {
+        dependency.name = to.to_owned();
+        let package = Package {
+            name: from.to_owned(),
+            library: from != "xtask",
+            dependencies: vec![dependency],
+        };
+        check(&Tree {
+            packages: vec![package],
+            ..Tree::default()
+        })
+        .len()
+    }
+
+    #[test]
+    fn arrows_point_down_and_may_skip_a_step() {
+        assert_eq!(findings("vsock-inner", "vsock-backend-api", local()), 0);
+        assert_eq!(findings("vsock-vhost-user", "vsock-proto", local()), 0);
+        assert_eq!(findings("xtask", "vsock-inner", local()), 0);
+    }
+
+    #[test]
+    fn an_arrow_that_points_up_is_found() {
+        assert_eq!(findings("vsock-backend-api", "vsock-inner", local()), 1);
+        assert_eq!(findings("vsock-inner", "vsock-tests", local()), 1);
+    }
+
+    #[test]
+    fn tests_may_look_around() {
+        assert_eq!(
+            findings("vsock-inner", "vsock-muxer-harness", for_tests()),
+            0
+        );
+    }
+
+    #[test]
+    fn crates_that_wait_for_each_other_are_found() {
+        let by_path = Dependency {
+            versioned: false,
+            ..for_tests()
+        };
+        assert_eq!(
+            findings("vsock-muxer", "vsock-muxer-harness", for_tests()),
+            1
+        );
+        assert_eq!(findings("vsock-muxer", "vsock-muxer-harness", by_path), 0);
+    }
+
+    #[test]
+    fn the_seam_takes_nothing_from_outside() {
+        assert_eq!(findings("vsock-backend-api", "log", outside()), 1);
+        assert_eq!(findings("vsock-inner", "log", outside()), 0);
+    }
+
+    #[test]
+    fn an_unknown_crate_is_found() {
+        assert_eq!(findings("vsock-new", "log", outside()), 1);
+    }
+}

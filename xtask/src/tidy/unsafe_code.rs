@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Where `unsafe` may stand, and that each one is argued.
+
+use super::tree::{Finding, Tree};
+
+/// The files and directories that may hold it. A new line needs an ADR.
+const ALLOWED: &[&str] = &[
+    "crates/vsock-inner/src/ring.rs",
+    "crates/vsock-inner/src/ring/",
+    "crates/vsock-inner/src/sync/",
+];
+
+/// How many lines of code the argument may be away.
+const REACH: usize = 3;
+
+pub(super) fn check(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for source in &tree.sources {
+        let allowed = ALLOWED.iter().any(|place| source.path.starts_with(place));
+        for (number, _) in source.numbered().filter(|(_, line)| line.names("unsafe")) {
+            let argued =
+                |comment: &str| comment.contains("SAFETY:") || comment.contains("# Safety");
+            if !allowed && source.path.starts_with("crates/") {
+                findings.push(Finding::at(
+                    &source.path,
+                    number,
+                    "`unsafe` has no place in this file",
+                ));
+            } else if !source.comments_near(number, REACH).any(argued) {
+                findings.push(Finding::at(
+                    &source.path,
+                    number,
+                    "`unsafe` without a SAFETY comment",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(path: &str, text: &str) -> usize {
+        check(&Tree::new([(path, text)])).len()
+    }
+
+    #[test]
+    fn argued_and_in_its_place_it_is_fine() {
+        let text = "// SAFETY: the pointer is ours.\nunsafe { *p };\n/// # Safety\n///\n/// Ours.\nunsafe fn f() {}\n";
+        assert_eq!(findings("crates/vsock-inner/src/ring.rs", text), 0);
+        assert_eq!(
+            findings(
+                "crates/a/src/a.rs",
+                "// unsafe\n#![forbid(unsafe_code)]\nf(\"unsafe\");\n"
+            ),
+            0
+        );
+    }
+
+    #[test]
+    fn without_an_argument_it_is_found() {
+        assert_eq!(
+            findings("crates/vsock-inner/src/ring/block.rs", "unsafe { *p };\n"),
+            1
+        );
+        assert_eq!(findings("tests/suite/limits.rs", "unsafe { f() };\n"), 1);
+    }
+
+    #[test]
+    fn out_of_its_place_it_is_found() {
+        assert_eq!(
+            findings(
+                "crates/vsock-inner/src/stream.rs",
+                "// SAFETY: no.\nunsafe { *p };\n"
+            ),
+            1
+        );
+    }
+}
