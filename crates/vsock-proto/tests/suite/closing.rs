@@ -55,7 +55,7 @@ fn t82_a_guests_half_close_reaches_the_host_once_and_the_reply_comes_back() {
     assert_eq!(rig.host.actions, [HostAction::ShutdownWrite]);
     rig.host_sends(b"reply");
     assert_eq!(rig.drain_bytes(), b"reply");
-    rig.sleep(Duration::from_secs(3600));
+    rig.pass(Duration::from_secs(3600));
     rig.host_sends(b"and more");
     assert_eq!(rig.drain_bytes(), b"and more");
 }
@@ -89,7 +89,7 @@ fn t83_a_hosts_half_close_leaves_the_way_to_the_host_open() {
     rig.host_ends(End::Ended);
     assert_eq!(rig.drain(), [RW, SEND]);
     rig.data(b"reply ");
-    rig.sleep(Duration::from_secs(3600));
+    rig.pass(Duration::from_secs(3600));
     rig.data(b"to the end");
     assert_eq!(rig.host.got, b"reply to the end");
     assert_eq!(rig.host.actions, []);
@@ -172,7 +172,7 @@ fn t84_late_events_reopen_nothing() {
     rig.guest(Body::CreditRequest);
     rig.data(b"late");
     rig.guest(BOTH);
-    rig.sleep(Duration::from_secs(100));
+    rig.pass(Duration::from_secs(100));
     assert_eq!(rig.drain(), []);
     assert_eq!(rig.host.got, b"");
     assert_eq!(rig.conn.interest(), Interest::default());
@@ -246,7 +246,7 @@ fn t86_a_stuck_host_does_not_keep_a_closed_connection() {
     rig.guest(SEND);
     assert_eq!(rig.conn.deadline(), None);
     rig.guest(RECEIVE);
-    rig.sleep_until_deadline();
+    rig.pass_until_deadline();
     assert_eq!(rig.now.as_nanos(), 30_000_000_000);
     assert_eq!(
         rig.host.actions,
@@ -263,7 +263,7 @@ fn t87_progress_puts_the_deadline_off() {
     let mut rig = with_backlog();
     rig.guest(BOTH);
     for _ in 0..10 {
-        rig.sleep(Duration::from_secs(29));
+        rig.pass(Duration::from_secs(29));
         rig.host_takes(1);
     }
     assert_eq!(rig.host.got, b"0123456789");
@@ -275,9 +275,9 @@ fn t87_progress_puts_the_deadline_off() {
 fn t87_a_flush_without_progress_does_not() {
     let mut rig = with_backlog();
     rig.guest(BOTH);
-    rig.sleep(Duration::from_secs(29));
+    rig.pass(Duration::from_secs(29));
     rig.flush();
-    rig.sleep(Duration::from_secs(1));
+    rig.pass(Duration::from_secs(1));
     assert_eq!(rig.conn.ending(), Some(Ending::Forfeited));
 }
 
@@ -307,9 +307,9 @@ fn t88_a_guest_that_never_answers_gets_an_rst_in_the_end() {
     let mut rig = Rig::connected();
     rig.host_closes();
     rig.drain();
-    rig.sleep(Config::default().close_timeout() - Duration::from_millis(1));
+    rig.pass(Config::default().close_timeout() - Duration::from_millis(1));
     assert_eq!(rig.drain(), []);
-    rig.sleep(Duration::from_millis(1));
+    rig.pass(Duration::from_millis(1));
     assert_eq!(rig.drain(), [Body::Reset]);
     assert!(rig.conn.is_closed());
 }
@@ -372,15 +372,15 @@ fn t87_a_guest_that_gave_up_waiting_does_not_stop_its_bytes() {
     let mut rig = with_backlog();
     rig.guest(BOTH);
     // A Linux guest waits 8 s for the RST and then sends its own.
-    rig.sleep(Duration::from_secs(8));
+    rig.pass(Duration::from_secs(8));
     rig.guest(Body::Reset);
     assert_eq!(rig.conn.phase(), Phase::Draining);
     assert!(!rig.conn.phase().has_tuple(), "the guest may use it again");
     assert_eq!(rig.drain(), []);
-    rig.sleep(Duration::from_secs(4));
+    rig.pass(Duration::from_secs(4));
     assert!(rig.conn.interest().write);
     rig.host_takes(4);
-    rig.sleep(Duration::from_secs(29));
+    rig.pass(Duration::from_secs(29));
     rig.host_takes(6);
     assert_eq!(rig.host.got, b"0123456789");
     assert!(rig.conn.is_closed());
@@ -393,7 +393,7 @@ fn a_drain_that_makes_no_progress_is_given_up() {
     let mut rig = with_backlog();
     rig.guest(SEND);
     rig.guest(Body::Reset);
-    rig.sleep_until_deadline();
+    rig.pass_until_deadline();
     assert!(rig.conn.is_closed());
     assert!(!rig.host.did(HostAction::ShutdownWrite));
     assert_eq!(rig.conn.ending(), Some(Ending::Forfeited));

@@ -99,9 +99,9 @@ fn t29_a_response_on_a_guests_connection_is_ignored() {
 fn t32_a_request_without_an_answer_times_out_by_itself() {
     let mut rig = requested();
     let timeout = Config::default().connect_timeout();
-    rig.sleep(timeout - MILLISECOND);
+    rig.pass(timeout - MILLISECOND);
     assert_eq!(rig.conn.phase(), Phase::Requested);
-    rig.sleep(MILLISECOND);
+    rig.pass(MILLISECOND);
     assert!(rig.host.is_closed());
     assert_eq!(rig.conn.ending(), Some(Ending::TimedOut));
     assert_eq!(
@@ -116,9 +116,9 @@ fn t32_a_request_without_an_answer_times_out_by_itself() {
 fn t33_a_request_that_the_guest_never_takes_times_out_too() {
     let mut rig = requesting();
     let timeout = Config::default().deliver_timeout();
-    rig.sleep(timeout - MILLISECOND);
+    rig.pass(timeout - MILLISECOND);
     assert_eq!(rig.conn.phase(), Phase::Requesting);
-    rig.sleep(MILLISECOND);
+    rig.pass(MILLISECOND);
     assert!(rig.host.is_closed());
     assert_eq!(rig.conn.ending(), Some(Ending::NotDelivered));
     assert_eq!(rig.drain(), [], "the guest has heard nothing, and need not");
@@ -127,9 +127,9 @@ fn t33_a_request_that_the_guest_never_takes_times_out_too() {
 #[test]
 fn t33_the_guest_has_its_full_time_from_delivery() {
     let mut rig = requesting();
-    rig.sleep(Config::default().deliver_timeout() - MILLISECOND);
+    rig.pass(Config::default().deliver_timeout() - MILLISECOND);
     assert_eq!(rig.next(), Some(Body::Request));
-    rig.sleep(Config::default().connect_timeout() - MILLISECOND);
+    rig.pass(Config::default().connect_timeout() - MILLISECOND);
     rig.guest(Body::Response);
     assert_eq!(rig.conn.phase(), Phase::Connected);
     assert_eq!(rig.conn.deadline(), None);
@@ -139,7 +139,7 @@ fn t33_the_guest_has_its_full_time_from_delivery() {
 fn t33_a_response_that_the_guest_never_takes_times_out() {
     let mut rig = Rig::accepting(Config::default());
     rig.conn.on_host_connected(rig.now);
-    rig.sleep(Config::default().deliver_timeout());
+    rig.pass(Config::default().deliver_timeout());
     assert!(rig.host.is_closed());
     assert_eq!(rig.drain(), [Body::Reset], "and no RESPONSE before it");
 }
@@ -157,7 +157,7 @@ fn t34_a_refusal_closes_the_stream_at_once() {
 #[test]
 fn t35_a_slow_host_connect_times_out() {
     let mut rig = Rig::accepting(Config::default());
-    rig.sleep_until_deadline();
+    rig.pass_until_deadline();
     assert_eq!(rig.now.as_nanos(), 2_000_000_000);
     assert_eq!(rig.drain(), [Body::Reset]);
     assert_eq!(rig.conn.ending(), Some(Ending::TimedOut));

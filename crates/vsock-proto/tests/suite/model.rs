@@ -33,7 +33,7 @@ enum Op {
     HostRefuses,
     Flush,
     Transmit(usize),
-    Sleep(u64),
+    Passes(u64),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -53,7 +53,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::HostRefuses),
         4 => Just(Op::Flush),
         16 => prop_oneof![Just(0), 1_usize..64, 64_usize..5000].prop_map(Op::Transmit),
-        3 => (0_u64..1500).prop_map(Op::Sleep),
+        3 => (0_u64..1500).prop_map(Op::Passes),
     ]
 }
 
@@ -188,7 +188,7 @@ impl World {
             Op::Transmit(room) => {
                 self.transmit(room);
             }
-            Op::Sleep(ms) => self.rig.sleep(Duration::from_millis(ms)),
+            Op::Passes(ms) => self.rig.pass(Duration::from_millis(ms)),
         }
     }
 
@@ -339,7 +339,7 @@ impl World {
             if self.rig.conn.is_closed() {
                 break;
             }
-            self.rig.sleep_until_deadline();
+            self.rig.pass_until_deadline();
         }
         assert!(self.rig.conn.is_closed(), "{:?}", self.rig.conn.phase());
         assert_eq!(self.rig.conn.memory(), 0);

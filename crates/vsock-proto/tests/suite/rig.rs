@@ -243,16 +243,16 @@ impl Rig {
         self.act();
     }
 
-    pub(crate) fn sleep(&mut self, duration: Duration) {
+    pub(crate) fn pass(&mut self, duration: Duration) {
         self.now = self.now.saturating_add(duration);
         self.conn.on_timeout(self.now);
         self.act();
     }
 
     /// Goes to the next deadline.
-    pub(crate) fn sleep_until_deadline(&mut self) {
+    pub(crate) fn pass_until_deadline(&mut self) {
         let deadline = self.conn.deadline().expect("a deadline");
-        self.sleep(deadline.since(self.now));
+        self.pass(deadline.since(self.now));
     }
 
     /// Gives the guest's next buffer, with `room` bytes behind the header.
