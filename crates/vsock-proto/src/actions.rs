@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+/// Something to do with the host's stream, in the order in which they are to be done.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub enum HostAction {
+    /// Tell the client of a host-initiated connection that the guest has accepted. Where it awaits
+    /// a line of text, that line is already the first in the backlog.
+    Confirm,
+    /// The guest will send no more, and all that it sent was taken: `shutdown(Write)`.
+    ShutdownWrite,
+    /// The guest will receive no more: `shutdown(Read)`.
+    ShutdownRead,
+    /// Drop the stream. Without a shutdown before it, this is a reset.
+    Close,
+}
+
+impl HostAction {
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// A set of [`HostAction`]s.
+///
+/// ```
+/// use vsock_proto::{HostAction, HostActions};
+///
+/// let mut actions = HostActions::NONE;
+/// actions.insert(HostAction::Close);
+/// actions.insert(HostAction::ShutdownWrite);
+/// let order: Vec<_> = actions.collect();
+/// assert_eq!(order, [HostAction::ShutdownWrite, HostAction::Close]);
+/// ```
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct HostActions(u8);
+
+impl HostActions {
+    /// Nothing to do.
+    pub const NONE: Self = Self(0);
+
+    /// Adds one.
+    pub const fn insert(&mut self, action: HostAction) {
+        self.0 |= action.bit();
+    }
+
+    /// Whether this is to be done.
+    #[must_use]
+    pub const fn contains(self, action: HostAction) -> bool {
+        self.0 & action.bit() != 0
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Takes them out one by one, in the order in which they are to be done.
+impl Iterator for HostActions {
+    type Item = HostAction;
+
+    fn next(&mut self) -> Option<HostAction> {
+        let action = match self.0.trailing_zeros() {
+            0 => HostAction::Confirm,
+            1 => HostAction::ShutdownWrite,
+            2 => HostAction::ShutdownRead,
+            3 => HostAction::Close,
+            _ => return None,
+        };
+        self.0 &= !action.bit();
+        Some(action)
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What the host's stream does to a connection.
+
+use crate::conn::inbound::{Chunk, HostReader};
+use crate::state::{Event, Outlook, Phase, ToGuestEvent, ToHost, ToHostEvent};
+use crate::{Connection, Ending, HostAction, Progress, ShutdownFlags, Tick};
+
+impl Connection {
+    /// The stream for a guest-initiated connection is there: the guest is owed a RESPONSE.
+    pub fn on_host_connected(&mut self, now: Tick) {
+        self.advance(now, Event::HostConnected);
+    }
+
+    /// No stream can be had for a guest-initiated connection, or the client of a host-initiated one
+    /// has left before the guest answered.
+    pub fn on_host_refused(&mut self, now: Tick) {
+        if self.phase != Phase::Connected {
+            self.end(now, Event::HostGone, Ending::HostRefused);
+        }
+    }
+
+    /// The stream may have bytes, or an end. Said in any phase, it is remembered until a read finds
+    /// nothing.
+    pub fn on_host_readable(&mut self, now: Tick) {
+        if self.phase.has_stream() && self.phase != Phase::Draining {
+            self.outbound.readable = true;
+            self.review_credit(now);
+        }
+    }
+
+    /// The stream's other end is gone altogether. What it left behind is still read; nothing will
+    /// be written to it any more.
+    pub fn on_host_hangup(&mut self, now: Tick) {
+        match self.phase {
+            Phase::Requesting | Phase::Requested | Phase::Accepting => self.on_host_refused(now),
+            Phase::Responding => {
+                self.hung_up = true;
+                self.outbound.readable = true;
+            }
+            Phase::Connected => {
+                self.on_host_deaf(now);
+                self.on_host_readable(now);
+            }
+            Phase::Draining => self.end(now, Event::HostGone, Ending::Forfeited),
+            _ => {}
+        }
+    }
+
+    /// Writes what waits for the host, by calling `write` until it is not `Done` or nothing waits.
+    /// To be called when the stream is writable, and after [`HostAction::Confirm`].
+    pub fn flush(&mut self, now: Tick, write: impl FnMut(&Chunk<'_>) -> Progress) {
+        if !self.phase.has_stream() {
+            return;
+        }
+        let (written, reader) = self.inbound.flush(write);
+        if reader == HostReader::Gone {
+            match self.phase {
+                Phase::Draining => self.end(now, Event::HostGone, Ending::Forfeited),
+                _ => self.on_host_deaf(now),
+            }
+            return;
+        }
+        self.after_flush();
+        if self.phase == Phase::Draining {
+            if self.to_host == ToHost::Ended {
+                self.end(now, Event::Drained, Ending::Clean);
+            } else if written > 0 {
+                self.deadline = Some(now.saturating_add(self.config.linger_timeout()));
+            }
+            return;
+        }
+        if written > 0 && Outlook::of(self.to_guest, self.to_host) == Outlook::FlushInTime {
+            self.deadline = Some(now.saturating_add(self.config.linger_timeout()));
+        }
+        self.settle(now);
+        self.review_credit(now);
+    }
+
+    /// Once the last byte of a guest that has ended its sending is with the host: the end follows.
+    pub(super) fn after_flush(&mut self) {
+        if self.to_host == ToHost::Flushing
+            && !self.inbound.has_chunk()
+            && let Some(next) = self.to_host.next(ToHostEvent::Flushed)
+        {
+            self.to_host = next;
+            self.actions.insert(HostAction::ShutdownWrite);
+        }
+    }
+
+    /// The host does not read any more. What waits for it is thrown away; a guest that still sends
+    /// shall know.
+    pub(super) fn on_host_deaf(&mut self, now: Tick) {
+        let Some(next) = self.to_host.next(ToHostEvent::HostStopsReading) else {
+            return;
+        };
+        if next == ToHost::Ended {
+            self.ending.get_or_insert(Ending::Forfeited);
+        } else {
+            self.declare(ShutdownFlags::RECEIVE);
+        }
+        self.to_host = next;
+        self.inbound.discard();
+        self.settle(now);
+    }
+
+    /// A read has found the end of what the host sends.
+    pub(super) fn on_host_end(&mut self, now: Tick) {
+        self.outbound.end();
+        if let Some(next) = self.to_guest.next(ToGuestEvent::HostEndsSending) {
+            self.to_guest = next;
+            self.declare(ShutdownFlags::SEND);
+            self.settle(now);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use crate::{Credit, Violation};
+
+/// What the peer may send to us.
+///
+/// A byte is *received* when its packet arrives and *forwarded* when the host has taken it, be it
+/// at once or out of the backlog later. Between the two it takes room in the buffer.
+///
+/// ```
+/// use vsock_proto::credit::RecvWindow;
+/// use vsock_proto::{Credit, Violation};
+///
+/// let mut window = RecvWindow::new(1000, 0);
+/// window.receive(900)?;
+/// assert!(window.receive(101).is_err(), "more than there is room for");
+/// window.forward(600);
+/// assert_eq!(window.advertise(), Credit { buf_alloc: 1000, fwd_cnt: 600 });
+/// # Ok::<(), Violation>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RecvWindow {
+    buf_alloc: u32,
+    received: u32,
+    forwarded: u32,
+    advertised: u32,
+}
+
+/// The share of the window after which the peer is told: a quarter. It sees three quarters of its
+/// window at the worst, and one update is worth many packets.
+const UPDATE_SHARE: u32 = 4;
+
+impl RecvWindow {
+    /// An empty buffer of `buf_alloc` bytes whose counters stand at `start`: zero for a new
+    /// connection.
+    #[must_use]
+    pub const fn new(buf_alloc: u32, start: u32) -> Self {
+        Self {
+            buf_alloc,
+            received: start,
+            forwarded: start,
+            advertised: start,
+        }
+    }
+
+    /// Takes `len` bytes into the buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation::CreditOverrun`]: there is no room for them. The window is as it was.
+    pub fn receive(&mut self, len: u32) -> Result<(), Violation> {
+        let used = self.used();
+        if len > self.buf_alloc.saturating_sub(used) {
+            return Err(Violation::CreditOverrun {
+                used,
+                len,
+                buf_alloc: self.buf_alloc,
+            });
+        }
+        self.received = self.received.wrapping_add(len);
+        Ok(())
+    }
+
+    /// Notes that the host has taken `len` bytes, or that they were thrown away.
+    pub fn forward(&mut self, len: u32) {
+        debug_assert!(len <= self.used(), "forwarded what was not received");
+        self.forwarded = self.forwarded.wrapping_add(len);
+    }
+
+    /// Bytes in the buffer.
+    #[must_use]
+    pub const fn used(&self) -> u32 {
+        self.received.wrapping_sub(self.forwarded)
+    }
+
+    /// Whether the peer should be told without being asked.
+    ///
+    /// The peer's window is the smaller of our buffer and, with kernels that cap what is under way
+    /// at the socket's own buffer, `peer_buf_alloc`. An update that waits for a share of *our* buffer
+    /// may come after such a peer has stopped.
+    #[must_use]
+    pub fn update_due(&self, peer_buf_alloc: u32) -> bool {
+        let window = self.buf_alloc.min(peer_buf_alloc);
+        self.unadvertised() >= (window / UPDATE_SHARE).max(1)
+    }
+
+    /// Bytes forwarded that the peer does not know of.
+    #[must_use]
+    pub const fn unadvertised(&self) -> u32 {
+        self.forwarded.wrapping_sub(self.advertised)
+    }
+
+    /// What a packet that is sent now tells the peer.
+    pub fn advertise(&mut self) -> Credit {
+        self.advertised = self.forwarded;
+        Credit {
+            buf_alloc: self.buf_alloc,
+            fwd_cnt: self.forwarded,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use crate::credit::PacketWindow;
+use crate::{Credit, Violation};
+
+/// What we may send to the peer.
+///
+/// ```
+/// use vsock_proto::credit::SendWindow;
+/// use vsock_proto::{Credit, Violation};
+///
+/// let mut window = SendWindow::new(1024);
+/// window.start(Credit { buf_alloc: 4096, fwd_cnt: 0 });
+/// window.on_sent(4000);
+/// assert_eq!(window.free(), 96);
+/// // The peer has read 3000 bytes, and shrinks its buffer to less than what it still holds.
+/// window.update(Credit { buf_alloc: 500, fwd_cnt: 3000 })?;
+/// assert_eq!(window.free(), 0);
+/// # Ok::<(), Violation>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SendWindow {
+    sent: u32,
+    acked: u32,
+    peer_buf_alloc: u32,
+    packet_overhead: u32,
+    packets: PacketWindow,
+}
+
+/// The largest distance between two counters that can be told from a step back. No real buffer is
+/// this big; a peer that claims a bigger one gets no more.
+const MAX_IN_FLIGHT: u32 = i32::MAX as u32;
+
+impl SendWindow {
+    /// A window without credit. `packet_overhead` is how many bytes of the peer's buffer each
+    /// packet under way is taken to cost; zero leaves the number of packets unbounded.
+    #[must_use]
+    pub fn new(packet_overhead: u32) -> Self {
+        Self {
+            sent: 0,
+            acked: 0,
+            peer_buf_alloc: 0,
+            packet_overhead,
+            packets: PacketWindow::new(),
+        }
+    }
+
+    /// The credit that comes with the REQUEST or the RESPONSE. Both fields count: wherever the
+    /// peer's counter stands, that is where ours begins.
+    pub fn start(&mut self, credit: Credit) {
+        self.sent = credit.fwd_cnt;
+        self.acked = credit.fwd_cnt;
+        self.peer_buf_alloc = credit.buf_alloc;
+    }
+
+    /// The credit that comes with any other packet; returns whether it lets us send more.
+    ///
+    /// A driver fills in a header before it queues the packet, so two packets of one connection may
+    /// change places: an older `fwd_cnt` takes nothing back.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation::ForwardedUnsent`]: the peer has taken bytes that were never sent. The window is
+    /// as it was.
+    pub fn update(&mut self, credit: Credit) -> Result<bool, Violation> {
+        let advance = credit.fwd_cnt.wrapping_sub(self.acked);
+        let stale = self.acked.wrapping_sub(credit.fwd_cnt) <= MAX_IN_FLIGHT;
+        if advance > self.in_flight() && !stale {
+            return Err(Violation::ForwardedUnsent {
+                fwd_cnt: credit.fwd_cnt,
+                sent: self.sent,
+            });
+        }
+        let before = self.peer_buf_alloc;
+        self.peer_buf_alloc = credit.buf_alloc;
+        if stale {
+            return Ok(credit.buf_alloc > before);
+        }
+        self.acked = credit.fwd_cnt;
+        self.packets.retire(self.acked, self.sent);
+        Ok(true)
+    }
+
+    /// Notes that a packet with `len` bytes of payload was sent.
+    pub fn on_sent(&mut self, len: u32) {
+        debug_assert!(len <= self.free(), "sent beyond the peer's credit");
+        self.sent = self.sent.wrapping_add(len);
+        self.packets.push(self.sent, self.packet_limit());
+    }
+
+    /// Bytes that may be sent now.
+    #[must_use]
+    pub fn free(&self) -> u32 {
+        self.peer_buf_alloc
+            .min(MAX_IN_FLIGHT)
+            .saturating_sub(self.in_flight())
+    }
+
+    /// Packets that may be sent now.
+    #[must_use]
+    pub fn packets_free(&self) -> u32 {
+        self.packet_limit().saturating_sub(self.packets.unacked())
+    }
+
+    /// Whether packets are about to run out, or have, while bytes would last.
+    #[must_use]
+    pub fn packets_scarce(&self) -> bool {
+        let limit = self.packet_limit();
+        let bytes_last = self.in_flight() <= self.peer_buf_alloc / 2;
+        self.packets.unacked() >= limit || bytes_last && self.packets.unacked() > limit / 2
+    }
+
+    /// Bytes sent that the peer has not yet taken out of its buffer.
+    #[must_use]
+    pub const fn in_flight(&self) -> u32 {
+        self.sent.wrapping_sub(self.acked)
+    }
+
+    /// The size of the peer's buffer.
+    #[must_use]
+    pub const fn peer_buf_alloc(&self) -> u32 {
+        self.peer_buf_alloc
+    }
+
+    /// Packets that may be under way altogether. One always may: a buffer so small that a packet's
+    /// overhead fills it would otherwise never see a byte.
+    fn packet_limit(&self) -> u32 {
+        self.peer_buf_alloc
+            .checked_div(self.packet_overhead)
+            .map_or(u32::MAX, |packets| packets.max(1))
+    }
+}

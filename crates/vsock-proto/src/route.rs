@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use crate::{
+    Body, Cid, ConnKey, Credit, GuestCid, Header, Op, Packet, Port, Reject, RejectCause,
+    SocketType, SocketTypes,
+};
+
+/// Who speaks with whom: turns headers into packets and packets into headers.
+///
+/// A device has one route for its guest. Only a packet from this guest to the host passes, and what
+/// goes back bears the configured CIDs, never those of some packet.
+///
+/// ```
+/// use vsock_proto::{Body, CidError, GuestCid, Header, Op, Route, SocketTypes};
+///
+/// let route = Route::to_guest(GuestCid::try_from(3)?, SocketTypes::STREAM);
+/// let header = Header {
+///     src_cid: 3,
+///     dst_cid: 2,
+///     src_port: 1024,
+///     dst_port: 52,
+///     socket_type: 1,
+///     op: Op::Request.into(),
+///     ..Header::default()
+/// };
+/// let packet = route.parse(&header).expect("a request from guest 3 to the host");
+/// assert_eq!(packet.body, Body::Request);
+///
+/// // Nobody speaks in another guest's name.
+/// let forged = Header { src_cid: 4, ..header };
+/// assert!(route.parse(&forged).unwrap_err().reply.is_none());
+/// # Ok::<(), CidError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Route {
+    local: Cid,
+    peer: Cid,
+    types: SocketTypes,
+}
+
+impl Route {
+    /// The host's route to a guest: what a device uses.
+    #[must_use]
+    pub const fn to_guest(guest: GuestCid, types: SocketTypes) -> Self {
+        Self {
+            local: Cid::HOST,
+            peer: guest.cid(),
+            types,
+        }
+    }
+
+    /// The guest's route to the host: what a model of a driver uses.
+    #[must_use]
+    pub const fn to_host(guest: GuestCid, types: SocketTypes) -> Self {
+        Self {
+            local: guest.cid(),
+            peer: Cid::HOST,
+            types,
+        }
+    }
+
+    /// Checks a header that came from the peer.
+    ///
+    /// The addresses come first: a packet that is not for us, or from somebody else, is never
+    /// answered in our name.
+    ///
+    /// # Errors
+    ///
+    /// Why the packet concerns no connection, with the RST that answers it, if one does.
+    pub fn parse(&self, header: &Header) -> Result<Packet, Reject> {
+        if header.src_cid != u64::from(self.peer) {
+            return Err(RejectCause::ForeignSource(header.src_cid).into());
+        }
+        if header.dst_cid != u64::from(self.local) {
+            return Err(Self::foreign_destination(header));
+        }
+        let op = Op::try_from(header.op);
+        let socket_type = match SocketType::try_from(header.socket_type) {
+            Ok(known) if self.types.contains(known) => known,
+            _ => return Err(self.unknown_type(header)),
+        };
+        let op = op.map_err(RejectCause::UnknownOp)?;
+        Ok(Packet {
+            key: key_of(header),
+            socket_type,
+            body: Body::new(op, header.flags, socket_type),
+            len: header.len,
+            credit: Credit {
+                buf_alloc: header.buf_alloc,
+                fwd_cnt: header.fwd_cnt,
+            },
+        })
+    }
+
+    /// The header of a packet that goes to the peer.
+    #[must_use]
+    pub fn header(&self, packet: &Packet) -> Header {
+        Header {
+            src_cid: self.local.into(),
+            dst_cid: self.peer.into(),
+            src_port: packet.key.local.into(),
+            dst_port: packet.key.peer.into(),
+            len: packet.len,
+            socket_type: packet.socket_type.into(),
+            op: packet.body.op().into(),
+            flags: packet.body.flags(),
+            buf_alloc: packet.credit.buf_alloc,
+            fwd_cnt: packet.credit.fwd_cnt,
+        }
+    }
+
+    /// The RST that answers a packet which belongs to no connection; none if it is an RST itself.
+    #[must_use]
+    pub fn reset_for(&self, packet: &Packet) -> Option<ResetReply> {
+        (packet.body != Body::Reset).then(|| ResetReply {
+            from: self.local,
+            key: packet.key,
+            socket_type: packet.socket_type.into(),
+        })
+    }
+
+    /// The header of such an RST. It tells nothing about credit, for there is no buffer.
+    #[must_use]
+    pub fn reset_header(&self, reply: &ResetReply) -> Header {
+        Header {
+            src_cid: reply.from.into(),
+            dst_cid: self.peer.into(),
+            src_port: reply.key.local.into(),
+            dst_port: reply.key.peer.into(),
+            socket_type: reply.socket_type,
+            op: Op::Reset.into(),
+            ..Header::default()
+        }
+    }
+
+    /// A guest that connects to a CID which does not exist shall learn of it at once, from that
+    /// CID. Anything else that goes astray is dropped.
+    fn foreign_destination(header: &Header) -> Reject {
+        let from = Cid::try_from(header.dst_cid).ok();
+        let is_request = header.op == u16::from(Op::Request);
+        Reject {
+            cause: RejectCause::ForeignDestination(header.dst_cid),
+            reply: from.filter(|_| is_request).map(|from| ResetReply {
+                from,
+                key: key_of(header),
+                socket_type: header.socket_type,
+            }),
+        }
+    }
+
+    fn unknown_type(&self, header: &Header) -> Reject {
+        let is_reset = header.op == u16::from(Op::Reset);
+        Reject {
+            cause: RejectCause::UnknownType(header.socket_type),
+            reply: (!is_reset).then(|| ResetReply {
+                from: self.local,
+                key: key_of(header),
+                socket_type: header.socket_type,
+            }),
+        }
+    }
+}
+
+fn key_of(header: &Header) -> ConnKey {
+    ConnKey::new(Port::new(header.dst_port), Port::new(header.src_port))
+}
+
+/// An RST for which there is no connection. It repeats the type of the packet that it answers,
+/// known or not.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ResetReply {
+    /// The address that the guest had spoken to.
+    pub from: Cid,
+    /// The tuple, as this side sees it.
+    pub key: ConnKey,
+    /// The `type` field.
+    pub socket_type: u16,
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use proptest::prelude::*;
+use vsock_proto::{
+    Body, Cid, CidError, ConnKey, Credit, GuestCid, Header, MessageFlags, Op, Packet, Port,
+    RejectCause, Route, ShutdownFlags, SocketType, SocketTypes,
+};
+
+fn guest() -> GuestCid {
+    GuestCid::try_from(3).unwrap()
+}
+
+fn route() -> Route {
+    Route::to_guest(guest(), SocketTypes::STREAM)
+}
+
+fn header(op: Op) -> Header {
+    Header {
+        src_cid: 3,
+        dst_cid: 2,
+        src_port: 1024,
+        dst_port: 52,
+        len: 0,
+        socket_type: 1,
+        op: op.into(),
+        flags: 0,
+        buf_alloc: 4096,
+        fwd_cnt: 7,
+    }
+}
+
+#[test]
+fn t4_all_64_bits_of_a_cid_are_compared() {
+    let astray = Header {
+        dst_cid: 0x1_0000_0002,
+        ..header(Op::Request)
+    };
+    let reject = route().parse(&astray).unwrap_err();
+    assert_eq!(reject.cause, RejectCause::ForeignDestination(0x1_0000_0002));
+    assert_eq!(reject.reply, None, "there is no such CID to answer from");
+    let forged = Header {
+        src_cid: 0x1_0000_0003,
+        ..header(Op::Request)
+    };
+    let reject = route().parse(&forged).unwrap_err();
+    assert_eq!(reject.cause, RejectCause::ForeignSource(0x1_0000_0003));
+}
+
+#[test]
+fn t5_reserved_cids_are_no_guests() {
+    for reserved in [0, 1, 2, u64::from(u32::MAX), u64::MAX] {
+        assert_eq!(
+            GuestCid::try_from(reserved),
+            Err(CidError::Reserved(reserved))
+        );
+    }
+    assert_eq!(
+        GuestCid::try_from(1 << 32),
+        Err(CidError::UpperBits(1 << 32))
+    );
+    for usable in [3, 0xffff_fffe] {
+        assert_eq!(u64::from(GuestCid::try_from(usable).unwrap()), usable);
+    }
+    assert_eq!(GuestCid::try_from(77).unwrap().to_string(), "77");
+    assert_eq!(Cid::HOST.to_string(), "2");
+}
+
+#[test]
+fn t6_a_packet_in_another_guests_name_is_dropped() {
+    let forged = Header {
+        src_cid: 4,
+        ..header(Op::Request)
+    };
+    let reject = route().parse(&forged).unwrap_err();
+    assert_eq!(reject.cause, RejectCause::ForeignSource(4));
+    assert_eq!(reject.reply, None);
+}
+
+#[test]
+fn t6_replies_bear_the_configured_cids() {
+    let packet = route().parse(&header(Op::Request)).unwrap();
+    let response = Packet {
+        body: Body::Response,
+        ..packet
+    };
+    let back = route().header(&response);
+    assert_eq!((back.src_cid, back.dst_cid), (2, 3));
+    assert_eq!((back.src_port, back.dst_port), (52, 1024));
+    let reset = route().reset_for(&packet).unwrap();
+    let back = route().reset_header(&reset);
+    assert_eq!((back.src_cid, back.dst_cid, back.op), (2, 3, 3));
+    assert_eq!((back.src_port, back.dst_port), (52, 1024));
+}
+
+#[test]
+fn t7_a_packet_for_another_cid_concerns_no_connection() {
+    for op in [Op::Reset, Op::Shutdown, Op::ReadWrite, Op::CreditUpdate] {
+        let astray = Header {
+            dst_cid: 5,
+            ..header(op)
+        };
+        let reject = route().parse(&astray).unwrap_err();
+        assert_eq!(reject.cause, RejectCause::ForeignDestination(5));
+        assert_eq!(reject.reply, None);
+    }
+}
+
+#[test]
+fn t7_a_request_to_an_unknown_cid_is_refused_from_that_cid() {
+    let astray = Header {
+        dst_cid: 5,
+        ..header(Op::Request)
+    };
+    let reply = route().parse(&astray).unwrap_err().reply.unwrap();
+    let back = route().reset_header(&reply);
+    assert_eq!((back.src_cid, back.dst_cid), (5, 3));
+    assert_eq!((back.src_port, back.dst_port), (52, 1024));
+    assert_eq!(back.op, u16::from(Op::Reset));
+}
+
+#[test]
+fn t8_an_unknown_type_is_answered_by_an_rst_of_that_type() {
+    let unknown = Header {
+        socket_type: 3,
+        ..header(Op::ReadWrite)
+    };
+    let reject = route().parse(&unknown).unwrap_err();
+    assert_eq!(reject.cause, RejectCause::UnknownType(3));
+    let back = route().reset_header(&reject.reply.unwrap());
+    assert_eq!((back.socket_type, back.op), (3, 3));
+    assert_eq!((back.buf_alloc, back.fwd_cnt, back.len), (0, 0, 0));
+}
+
+#[test]
+fn t8_the_address_comes_before_the_type() {
+    let astray = Header {
+        dst_cid: 5,
+        socket_type: 3,
+        ..header(Op::ReadWrite)
+    };
+    let reject = route().parse(&astray).unwrap_err();
+    assert_eq!(reject.cause, RejectCause::ForeignDestination(5));
+}
+
+#[test]
+fn t8_an_rst_of_unknown_type_is_not_answered() {
+    let unknown = Header {
+        socket_type: 3,
+        ..header(Op::Reset)
+    };
+    assert_eq!(route().parse(&unknown).unwrap_err().reply, None);
+}
+
+#[test]
+fn t9_unknown_operations_are_ignored() {
+    for op in [0, 8, 255, u16::MAX] {
+        let unknown = Header {
+            op,
+            ..header(Op::Request)
+        };
+        let reject = route().parse(&unknown).unwrap_err();
+        assert_eq!(reject.cause, RejectCause::UnknownOp(op));
+        assert_eq!(reject.reply, None);
+    }
+}
+
+#[test]
+fn t30_an_rst_without_a_connection_is_not_answered() {
+    let reset = route().parse(&header(Op::Reset)).unwrap();
+    assert_eq!(route().reset_for(&reset), None);
+}
+
+#[test]
+fn t31_everything_else_without_a_connection_is_answered_by_an_rst() {
+    for op in [
+        Op::Response,
+        Op::Shutdown,
+        Op::ReadWrite,
+        Op::CreditUpdate,
+        Op::CreditRequest,
+    ] {
+        let packet = route().parse(&header(op)).unwrap();
+        let reply = route().reset_for(&packet).unwrap();
+        assert_eq!(reply.key, packet.key);
+        assert_eq!(reply.socket_type, 1);
+    }
+}
+
+#[test]
+fn t109_types_follow_from_what_was_accepted() {
+    const STREAM: u64 = SocketTypes::F_STREAM;
+    const SEQPACKET: u64 = SocketTypes::F_SEQPACKET;
+    const STRICT: u64 = SocketTypes::F_NO_IMPLIED_STREAM;
+    let cases = [
+        (0, true, false),
+        (STREAM, true, false),
+        (SEQPACKET, true, true),
+        (STREAM | SEQPACKET, true, true),
+        (SEQPACKET | STRICT, false, true),
+        (STREAM | STRICT, true, false),
+        (STREAM | SEQPACKET | STRICT, true, true),
+        (1 << 32, true, false),
+    ];
+    for (acked, stream, seqpacket) in cases {
+        let types = SocketTypes::from_features(acked);
+        assert_eq!(types.contains(SocketType::Stream), stream, "{acked:#x}");
+        assert_eq!(
+            types.contains(SocketType::SeqPacket),
+            seqpacket,
+            "{acked:#x}"
+        );
+    }
+    assert_eq!(SocketTypes::from_features(SEQPACKET), SocketTypes::ALL);
+}
+
+#[test]
+fn t109_a_type_that_was_not_negotiated_is_unknown() {
+    let seqpacket = Header {
+        socket_type: 2,
+        ..header(Op::Request)
+    };
+    let reject = route().parse(&seqpacket).unwrap_err();
+    assert_eq!(reject.cause, RejectCause::UnknownType(2));
+    assert!(reject.reply.is_some());
+    let both = Route::to_guest(guest(), SocketTypes::ALL);
+    assert_eq!(
+        both.parse(&seqpacket).unwrap().socket_type,
+        SocketType::SeqPacket
+    );
+}
+
+#[test]
+fn t112_flags_are_read_as_the_operation_means_them() {
+    let both = Route::to_guest(guest(), SocketTypes::ALL);
+    let parse = |op, socket_type, flags| {
+        let header = Header {
+            socket_type,
+            flags,
+            ..header(op)
+        };
+        both.parse(&header).unwrap().body
+    };
+    assert_eq!(
+        parse(Op::Shutdown, 1, 3),
+        Body::Shutdown(ShutdownFlags::BOTH)
+    );
+    assert_eq!(
+        parse(Op::Shutdown, 2, 1),
+        Body::Shutdown(ShutdownFlags::RECEIVE)
+    );
+    assert_eq!(
+        parse(Op::ReadWrite, 2, 3),
+        Body::Data(MessageFlags::END_OF_RECORD)
+    );
+    assert_eq!(
+        parse(Op::ReadWrite, 2, 1),
+        Body::Data(MessageFlags::END_OF_MESSAGE)
+    );
+    assert_eq!(
+        parse(Op::ReadWrite, 1, 3),
+        Body::Data(MessageFlags::NONE),
+        "on a stream they mean nothing"
+    );
+    assert_eq!(parse(Op::CreditUpdate, 1, 3), Body::CreditUpdate);
+}
+
+fn any_body() -> impl Strategy<Value = Body> {
+    prop_oneof![
+        Just(Body::Request),
+        Just(Body::Response),
+        Just(Body::Reset),
+        (0_u32..4).prop_map(|bits| Body::Shutdown(ShutdownFlags::from_bits(bits))),
+        (0_u32..4).prop_map(|bits| Body::Data(MessageFlags::from_bits(bits))),
+        Just(Body::CreditUpdate),
+        Just(Body::CreditRequest),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_packet_arrives_as_it_was_sent(
+        body in any_body(),
+        local: u32,
+        peer: u32,
+        len: u32,
+        buf_alloc: u32,
+        fwd_cnt: u32,
+    ) {
+        let to_guest = Route::to_guest(guest(), SocketTypes::ALL);
+        let to_host = Route::to_host(guest(), SocketTypes::ALL);
+        let packet = Packet {
+            key: ConnKey::new(Port::from(local), Port::from(peer)),
+            socket_type: SocketType::SeqPacket,
+            body,
+            len,
+            credit: Credit { buf_alloc, fwd_cnt },
+        };
+        let arrived = to_host.parse(&to_guest.header(&packet)).unwrap();
+        prop_assert_eq!(arrived, Packet { key: packet.key.mirror(), ..packet });
+    }
+
+    #[test]
+    fn no_header_is_answered_by_more_than_an_rst_to_its_sender(
+        src_cid in prop_oneof![Just(3_u64), any::<u64>()],
+        dst_cid in prop_oneof![Just(2_u64), 0_u64..8, any::<u64>()],
+        socket_type in prop_oneof![1_u16..3, any::<u16>()],
+        op in prop_oneof![1_u16..8, any::<u16>()],
+        flags: u32,
+    ) {
+        let header = Header { src_cid, dst_cid, socket_type, op, flags, ..header(Op::Request) };
+        match route().parse(&header) {
+            Ok(packet) => {
+                prop_assert_eq!((src_cid, dst_cid), (3, 2));
+                prop_assert_eq!(u16::from(packet.body.op()), op);
+            }
+            Err(reject) => if let Some(reply) = reject.reply {
+                prop_assert_eq!(src_cid, 3);
+                prop_assert_ne!(op, u16::from(Op::Reset));
+                let back = route().reset_header(&reply);
+                prop_assert_eq!((back.src_cid, back.dst_cid), (dst_cid, 3));
+            }
+        }
+    }
+}

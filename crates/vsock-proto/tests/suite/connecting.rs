@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::time::Duration;
+
+use vsock_proto::state::Phase;
+use vsock_proto::{Body, Config, Credit, Ending, Greeting, HostAction, Violation};
+
+use crate::rig::{BOTH, End, KEY, RECEIVE, RW, Rig, SEND, packet};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+fn requesting() -> Rig {
+    Rig::requesting(Config::default(), Greeting::Line)
+}
+
+/// The guest has the REQUEST.
+fn requested() -> Rig {
+    let mut rig = requesting();
+    assert_eq!(rig.next(), Some(Body::Request));
+    rig
+}
+
+#[test]
+fn t26_a_refused_request_is_answered_by_exactly_one_rst() {
+    let mut rig = Rig::accepting(Config::default());
+    rig.refuse();
+    assert_eq!(rig.drain(), [Body::Reset]);
+    assert!(rig.conn.is_closed());
+    assert_eq!(rig.conn.ending(), Some(Ending::HostRefused));
+}
+
+#[test]
+fn t27_the_response_comes_first_even_when_data_waits() {
+    let mut rig = Rig::accepting(Config::default());
+    rig.host_sends(b"early");
+    assert_eq!(rig.next(), None, "nothing before the host has accepted");
+    rig.conn.on_host_connected(rig.now);
+    rig.host.then = End::Ended;
+    assert_eq!(rig.drain(), [Body::Response, RW, SEND]);
+}
+
+#[test]
+fn t27_no_credit_request_comes_before_the_response() {
+    let mut rig = Rig::accepting(Config::default());
+    let no_credit = packet(Body::Request, 0, Credit::default());
+    rig.conn = vsock_proto::Connection::accept(&Config::default().into(), &no_credit, rig.now);
+    rig.host_sends(b"early");
+    rig.conn.on_host_connected(rig.now);
+    assert_eq!(rig.drain(), [Body::Response, Body::CreditRequest]);
+}
+
+#[test]
+fn t28_a_request_for_a_known_tuple_ends_the_old_connection_without_an_rst() {
+    for rig in [
+        &mut Rig::accepting(Config::default()),
+        &mut Rig::connected(),
+        &mut requesting(),
+        &mut requested(),
+    ] {
+        rig.guest(Body::Request);
+        assert!(rig.conn.is_closed());
+        assert!(rig.host.is_closed());
+        assert_eq!(rig.drain(), [], "an RST would kill the new connection");
+        assert_eq!(rig.conn.ending(), Some(Ending::Superseded));
+    }
+}
+
+#[test]
+fn t29_a_response_before_the_request_is_ignored() {
+    let mut rig = requesting();
+    rig.guest(Body::Response);
+    assert_eq!(rig.conn.phase(), Phase::Requesting);
+    assert!(!rig.host.did(HostAction::Confirm));
+    assert_eq!(rig.next(), Some(Body::Request));
+    rig.guest(Body::Response);
+    assert_eq!(rig.conn.phase(), Phase::Connected);
+}
+
+#[test]
+fn t29_a_second_response_is_ignored() {
+    let mut rig = requested();
+    rig.guest(Body::Response);
+    rig.flush();
+    rig.guest(Body::Response);
+    rig.flush();
+    assert_eq!(rig.host.actions, [HostAction::Confirm]);
+    assert_eq!(rig.host.got, b"OK 1073741824\n");
+}
+
+#[test]
+fn t29_a_response_on_a_guests_connection_is_ignored() {
+    let mut rig = Rig::connected();
+    rig.guest(Body::Response);
+    assert_eq!(rig.conn.phase(), Phase::Connected);
+    assert_eq!(rig.host.actions, []);
+}
+
+#[test]
+fn t32_a_request_without_an_answer_times_out_by_itself() {
+    let mut rig = requested();
+    let timeout = Config::default().connect_timeout();
+    rig.pass(timeout - MILLISECOND);
+    assert_eq!(rig.conn.phase(), Phase::Requested);
+    rig.pass(MILLISECOND);
+    assert!(rig.host.is_closed());
+    assert_eq!(rig.conn.ending(), Some(Ending::TimedOut));
+    assert_eq!(
+        rig.drain(),
+        [Body::Reset],
+        "so that a late answer finds no one"
+    );
+    assert_eq!(rig.conn.deadline(), None);
+}
+
+#[test]
+fn t33_a_request_that_the_guest_never_takes_times_out_too() {
+    let mut rig = requesting();
+    let timeout = Config::default().deliver_timeout();
+    rig.pass(timeout - MILLISECOND);
+    assert_eq!(rig.conn.phase(), Phase::Requesting);
+    rig.pass(MILLISECOND);
+    assert!(rig.host.is_closed());
+    assert_eq!(rig.conn.ending(), Some(Ending::NotDelivered));
+    assert_eq!(rig.drain(), [], "the guest has heard nothing, and need not");
+}
+
+#[test]
+fn t33_the_guest_has_its_full_time_from_delivery() {
+    let mut rig = requesting();
+    rig.pass(Config::default().deliver_timeout() - MILLISECOND);
+    assert_eq!(rig.next(), Some(Body::Request));
+    rig.pass(Config::default().connect_timeout() - MILLISECOND);
+    rig.guest(Body::Response);
+    assert_eq!(rig.conn.phase(), Phase::Connected);
+    assert_eq!(rig.conn.deadline(), None);
+}
+
+#[test]
+fn t33_a_response_that_the_guest_never_takes_times_out() {
+    let mut rig = Rig::accepting(Config::default());
+    rig.conn.on_host_connected(rig.now);
+    rig.pass(Config::default().deliver_timeout());
+    assert!(rig.host.is_closed());
+    assert_eq!(rig.drain(), [Body::Reset], "and no RESPONSE before it");
+}
+
+#[test]
+fn t34_a_refusal_closes_the_stream_at_once() {
+    let mut rig = requested();
+    rig.guest(Body::Reset);
+    assert_eq!(rig.host.actions, [HostAction::Close]);
+    assert!(rig.conn.is_closed());
+    assert_eq!(rig.conn.ending(), Some(Ending::GuestRefused));
+    assert_eq!(rig.host.got, b"", "and says nothing");
+}
+
+#[test]
+fn t35_a_slow_host_connect_times_out() {
+    let mut rig = Rig::accepting(Config::default());
+    rig.pass_until_deadline();
+    assert_eq!(rig.now.as_nanos(), 2_000_000_000);
+    assert_eq!(rig.drain(), [Body::Reset]);
+    assert_eq!(rig.conn.ending(), Some(Ending::TimedOut));
+}
+
+#[test]
+fn t37_the_credit_of_request_and_response_counts_whole() {
+    let start = Credit {
+        buf_alloc: 1000,
+        fwd_cnt: 5000,
+    };
+    let mut rig = requested();
+    rig.guest = start;
+    rig.guest(Body::Response);
+    rig.host_sends(&[7; 2000]);
+    assert_eq!(rig.drain_bytes().len(), 1000);
+    rig.guest_reads(1000);
+    assert_eq!(rig.drain_bytes().len(), 1000);
+}
+
+#[test]
+fn t39_a_client_that_leaves_before_the_answer_ends_the_attempt() {
+    let mut rig = requesting();
+    rig.host_closes();
+    assert!(rig.conn.is_closed());
+    assert_eq!(rig.drain(), []);
+
+    let mut rig = requested();
+    rig.host_closes();
+    assert!(rig.host.is_closed());
+    assert_eq!(rig.drain(), [Body::Reset]);
+}
+
+#[test]
+fn t44_ok_comes_before_the_guests_data_and_costs_no_credit() {
+    let mut rig = requested();
+    rig.guest(Body::Response);
+    // In the same batch, before the line could be written.
+    rig.data(b"hello");
+    assert_eq!(rig.host.got, b"");
+    rig.flush();
+    assert_eq!(rig.host.got, b"OK 1073741824\nhello");
+    rig.guest(Body::CreditRequest);
+    let (update, _) = rig.transmit(0).unwrap();
+    assert_eq!(update.credit.fwd_cnt, 5, "only the guest's own bytes");
+}
+
+#[test]
+fn t44_ok_in_pieces_costs_no_credit_either() {
+    let mut rig = requested();
+    rig.host.space = 0;
+    rig.guest(Body::Response);
+    rig.data(b"hello");
+    for _ in 0..19 {
+        rig.host_takes(1);
+    }
+    assert_eq!(rig.host.got, b"OK 1073741824\nhello");
+    rig.guest(Body::CreditRequest);
+    assert_eq!(rig.transmit(0).unwrap().0.credit.fwd_cnt, 5);
+}
+
+#[test]
+fn t45_a_client_that_does_not_read_still_sends() {
+    let mut rig = requested();
+    rig.host.deaf = true;
+    rig.guest(Body::Response);
+    rig.flush();
+    rig.host_sends(b"one-way");
+    assert_eq!(rig.next(), Some(RECEIVE), "the guest need not answer");
+    assert_eq!(rig.drain_bytes(), b"one-way");
+    assert_eq!(rig.conn.phase(), Phase::Connected);
+}
+
+#[test]
+fn t46_ok_names_the_hosts_port() {
+    let mut rig = requested();
+    rig.guest(Body::Response);
+    rig.flush();
+    let line = format!("OK {}\n", KEY.local);
+    assert_eq!(rig.host.got, line.as_bytes());
+}
+
+#[test]
+fn a_stream_that_names_its_port_hears_nothing_but_the_guest() {
+    let mut rig = Rig::requesting(Config::default(), Greeting::Silent);
+    rig.next();
+    rig.guest(Body::Response);
+    assert!(rig.host.did(HostAction::Confirm));
+    rig.data(b"hello");
+    assert_eq!(rig.host.got, b"hello");
+}
+
+#[test]
+fn data_before_the_connection_is_there_is_a_violation() {
+    let mut rigs = [
+        Rig::accepting(Config::default()),
+        requesting(),
+        requested(),
+        Rig::accepting(Config::default()),
+    ];
+    let [.., responding] = &mut rigs;
+    responding.conn.on_host_connected(responding.now);
+    for mut rig in rigs {
+        let violation = rig.try_guest(RW, b"x").unwrap_err();
+        assert_eq!(violation, Violation::DataTooEarly);
+        assert!(rig.host.is_closed());
+        assert_eq!(rig.drain(), [Body::Reset]);
+        assert_eq!(rig.conn.ending(), Some(Ending::Violated));
+    }
+}
+
+#[test]
+fn t93_a_close_before_the_host_has_accepted_ends_the_connection() {
+    let mut rig = Rig::accepting(Config::default());
+    rig.guest(BOTH);
+    assert!(rig.host.is_closed());
+    assert_eq!(rig.drain(), [Body::Reset]);
+}
+
+#[test]
+fn t93_a_half_close_before_the_response_is_remembered() {
+    let mut rig = Rig::accepting(Config::default());
+    rig.guest(SEND);
+    rig.conn.on_host_connected(rig.now);
+    assert_eq!(rig.host.actions, []);
+    assert_eq!(rig.next(), Some(Body::Response));
+    assert_eq!(rig.host.actions, [HostAction::ShutdownWrite]);
+    rig.guest(RECEIVE);
+    assert_eq!(rig.drain(), [Body::Reset]);
+}
+
+#[test]
+fn t93_a_close_between_request_and_response_ends_the_connection() {
+    let mut rig = requested();
+    rig.guest(SEND);
+    assert_eq!(rig.conn.phase(), Phase::Requested);
+    rig.guest(RECEIVE);
+    assert!(rig.host.is_closed());
+    assert_eq!(rig.drain(), [Body::Reset]);
+}
+
+#[test]
+fn a_shutdown_that_comes_before_the_response_counts_after_it() {
+    let mut rig = requested();
+    rig.guest(SEND);
+    rig.guest(Body::Response);
+    assert_eq!(
+        rig.host.actions,
+        [HostAction::Confirm],
+        "the line for the client goes first"
+    );
+    rig.flush();
+    assert_eq!(rig.host.got, b"OK 1073741824\n");
+    assert!(rig.host.did(HostAction::ShutdownWrite));
+}
+
+#[test]
+fn t85_a_host_that_writes_and_leaves_before_the_response_is_heard() {
+    let mut rig = Rig::accepting(Config::default());
+    rig.conn.on_host_connected(rig.now);
+    rig.host.sends.extend(b"motd");
+    rig.host_closes();
+    assert_eq!(rig.drain(), [Body::Response, RECEIVE, RW, BOTH]);
+}
+
+#[test]
+fn t101_an_aborted_connection_says_nothing() {
+    for mut rig in [requesting(), requested(), Rig::connected()] {
+        rig.host_sends(b"x");
+        rig.conn.abort(rig.now);
+        assert!(rig.conn.take_actions().contains(HostAction::Close));
+        assert_eq!(rig.drain(), []);
+        assert!(rig.conn.is_closed());
+        assert_eq!(rig.conn.deadline(), None);
+        assert_eq!(rig.conn.ending(), Some(Ending::Aborted));
+    }
+}

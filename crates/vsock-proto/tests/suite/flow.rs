@@ -1,0 +1,565 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Bytes both ways, credit and backpressure.
+
+use std::time::Duration;
+
+use vsock_proto::{
+    Body, Config, Connection, Credit, Ending, Interest, Progress, Transmit, Violation,
+};
+
+use crate::rig::{BOTH, End, RECEIVE, RW, Rig, SEND, buf_alloc, packet};
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
+}
+
+#[test]
+fn t19_without_room_there_is_no_grant_but_there_are_packets() {
+    let mut rig = Rig::connected();
+    rig.host_sends(b"data");
+    assert!(rig.transmit(0).is_none());
+    assert_eq!(rig.host.reads, 0, "a read into nothing looks like the end");
+    rig.guest(Body::CreditRequest);
+    assert_eq!(rig.transmit(0).unwrap().0.body, Body::CreditUpdate);
+    assert_eq!(rig.drain_bytes(), b"data");
+}
+
+#[test]
+fn t50_ten_mebibytes_pass_through_a_window_of_four_kibibytes() {
+    let mut rig = Rig::accepting(Config::default());
+    rig.guest.buf_alloc = 4096;
+    let request = packet(Body::Request, 0, rig.guest);
+    rig.conn = Connection::accept(&Config::default().into(), &request, rig.now);
+    let mut rig = rig.establish();
+    let sent = pattern(10 << 20);
+    rig.host_sends(&sent);
+    let mut got = Vec::new();
+    while got.len() < sent.len() {
+        let mut in_flight = 0;
+        while let Some((packet, bytes)) = rig.transmit(1000) {
+            if packet.body == RW {
+                in_flight += bytes.len();
+            }
+            got.extend(bytes);
+        }
+        assert!((1..=4096).contains(&in_flight), "{in_flight} in flight");
+        rig.guest_reads(in_flight as u32);
+    }
+    assert!(got == sent, "the bytes differ");
+}
+
+#[test]
+fn t51_credit_comes_with_every_packet() {
+    let bodies = [
+        RW,
+        Body::CreditUpdate,
+        Body::CreditRequest,
+        SEND,
+        Body::Response,
+    ];
+    for body in bodies {
+        let mut rig = Rig::connected();
+        rig.host_sends(&pattern(100_000));
+        rig.drain();
+        assert_eq!(rig.conn.in_flight(), 65_536);
+        rig.guest.fwd_cnt = 65_536;
+        rig.guest(body);
+        assert_eq!(rig.conn.in_flight(), 0, "{body:?}");
+        assert!(rig.conn.wants_transmit());
+    }
+}
+
+#[test]
+fn t51_credit_counts_before_the_packet_is_acted_on() {
+    let mut rig = Rig::connected();
+    rig.host_sends(&pattern(65_536));
+    rig.drain();
+    // The packet that opens the window also ends the guest's sending.
+    rig.guest.fwd_cnt = 65_536;
+    rig.guest(SEND);
+    rig.host_sends(b"reply");
+    assert_eq!(rig.drain_bytes(), b"reply");
+}
+
+#[test]
+fn t52_a_credit_request_gets_one_update() {
+    let mut rig = Rig::connected();
+    rig.guest(Body::CreditRequest);
+    rig.guest(Body::CreditRequest);
+    assert_eq!(rig.drain(), [Body::CreditUpdate]);
+}
+
+#[test]
+fn t52_a_credit_request_is_answered_after_the_host_has_ended_its_sending() {
+    let mut rig = Rig::connected();
+    rig.host_ends(End::Ended);
+    assert_eq!(rig.drain(), [SEND]);
+    rig.guest(Body::CreditRequest);
+    assert_eq!(rig.drain(), [Body::CreditUpdate]);
+}
+
+#[test]
+fn t52_a_credit_request_is_answered_after_the_host_has_closed() {
+    let mut rig = Rig::connected();
+    rig.host_closes();
+    assert_eq!(rig.drain().last(), Some(&BOTH));
+    rig.guest(Body::CreditRequest);
+    assert_eq!(rig.drain(), [Body::CreditUpdate]);
+}
+
+/// A guest whose kernel caps what is under way at its own buffer, and which never asks for credit.
+#[test]
+fn t53_a_guest_that_never_asks_does_not_stall() {
+    for (ours, theirs) in [
+        (8 << 20, 256 * 1024),
+        (512 * 1024, 256 * 1024),
+        (256 * 1024, 16 * 1024),
+        (64 * 1024, 128),
+    ] {
+        let mut rig = Rig::accepting(buf_alloc(ours));
+        rig.guest.buf_alloc = theirs;
+        let request = packet(Body::Request, 0, rig.guest);
+        rig.conn = Connection::accept(&buf_alloc(ours).into(), &request, rig.now);
+        let mut rig = rig.establish();
+        let window = theirs.min(ours);
+        let (mut sent, mut known) = (0_u32, 0_u32);
+        let total = 4 * window;
+        while sent < total {
+            let len = (window - (sent - known)).min(total - sent).min(1000);
+            assert!(len > 0, "the guest is stuck at {sent} of {total}");
+            rig.data(&vec![0; len as usize]);
+            sent += len;
+            while let Some((packet, _)) = rig.transmit(4096) {
+                known = packet.credit.fwd_cnt;
+            }
+        }
+        assert_eq!(rig.host.got.len(), total as usize);
+    }
+}
+
+#[test]
+fn t53_updates_are_few() {
+    let mut rig = Rig::connected();
+    rig.guest.buf_alloc = 256 * 1024;
+    let mut updates = 0;
+    for _ in 0..64 {
+        rig.data(&[0; 16_384]);
+        updates += rig.drain().len();
+    }
+    assert_eq!(updates, 16, "one for each quarter of the window");
+}
+
+#[test]
+fn t54_an_owed_update_goes_with_any_other_packet() {
+    let mut rig = Rig::connected();
+    rig.data(&[0; 100]);
+    rig.guest(Body::CreditRequest);
+    rig.host_sends(b"reply");
+    let (reply, bytes) = rig.transmit(4096).unwrap();
+    assert_eq!((reply.body, reply.credit.fwd_cnt), (RW, 100));
+    assert_eq!(bytes, b"reply");
+    assert_eq!(rig.next(), None, "nothing is left to tell");
+}
+
+#[test]
+fn t54_an_owed_update_survives_a_read_that_finds_nothing() {
+    let mut rig = Rig::connected();
+    rig.guest(Body::CreditRequest);
+    rig.conn.on_host_readable(rig.now);
+    assert_eq!(rig.drain(), [Body::CreditUpdate]);
+}
+
+#[test]
+fn t55_fwd_cnt_counts_what_has_left_for_the_host() {
+    let mut rig = Rig::connected();
+    rig.host.space = 30;
+    rig.data(&[1; 100]);
+    let fwd_cnt = |rig: &mut Rig| {
+        rig.guest(Body::CreditRequest);
+        rig.transmit(0).unwrap().0.credit.fwd_cnt
+    };
+    assert_eq!(fwd_cnt(&mut rig), 30, "not what was received");
+    rig.host_takes(25);
+    assert_eq!(fwd_cnt(&mut rig), 55, "a partial flush counts");
+    rig.host_takes(1000);
+    assert_eq!(fwd_cnt(&mut rig), 100);
+}
+
+#[test]
+fn t56_bytes_that_are_thrown_away_are_credited() {
+    let mut rig = Rig::connected();
+    rig.host.space = 0;
+    rig.data(&[1; 100]);
+    rig.host.deaf = true;
+    rig.flush();
+    // The guest has not yet heard that nobody reads.
+    rig.data(&[1; 50]);
+    let (shutdown, _) = rig.transmit(0).unwrap();
+    assert_eq!((shutdown.body, shutdown.credit.fwd_cnt), (RECEIVE, 150));
+    assert_eq!(rig.conn.memory(), 0);
+}
+
+#[test]
+fn t57_without_credit_the_host_is_not_watched_and_the_guest_asked_once() {
+    let mut rig = Rig::connected();
+    assert_eq!(
+        rig.conn.interest(),
+        Interest {
+            read: true,
+            write: false
+        }
+    );
+    rig.host_sends(&pattern(70_000));
+    let packets = rig.drain();
+    assert_eq!(packets.last(), Some(&Body::CreditRequest));
+    assert_eq!(packets.iter().filter(|body| **body == RW).count(), 17);
+    assert_eq!(rig.conn.interest(), Interest::default());
+    let reads = rig.host.reads;
+    for _ in 0..10 {
+        rig.conn.on_host_readable(rig.now);
+        assert!(!rig.conn.wants_transmit());
+        assert_eq!(rig.drain(), []);
+    }
+    assert_eq!(rig.host.reads, reads);
+    // A packet that brings no credit changes nothing; the one that does resumes.
+    rig.guest(Body::CreditUpdate);
+    assert!(!rig.conn.wants_transmit());
+    rig.guest_reads(65_536);
+    assert!(rig.conn.wants_transmit());
+    assert_eq!(rig.drain_bytes().len(), 70_000 - 65_536);
+    assert_eq!(
+        rig.conn.interest(),
+        Interest {
+            read: true,
+            write: false
+        }
+    );
+}
+
+#[test]
+fn t57_a_stream_that_is_readable_without_credit_is_not_watched() {
+    let mut rig = Rig::connected();
+    rig.host_sends(&pattern(65_536));
+    rig.drain();
+    rig.conn.on_host_readable(rig.now);
+    rig.drain();
+    assert_eq!(rig.conn.interest(), Interest::default());
+}
+
+#[test]
+fn t58_a_guest_that_overruns_our_buffer_is_reset() {
+    let mut rig = Rig::connected_with(buf_alloc(1000));
+    rig.host.space = 0;
+    rig.data(&[1; 1000]);
+    let violation = rig.try_guest(RW, &[1]).unwrap_err();
+    assert!(matches!(violation, Violation::CreditOverrun { .. }));
+    assert!(rig.host.is_closed());
+    assert_eq!(rig.conn.memory(), 0);
+    assert_eq!(rig.drain(), [Body::Reset]);
+    assert_eq!(rig.conn.ending(), Some(Ending::Violated));
+}
+
+#[test]
+fn t49_a_guest_that_takes_what_was_never_sent_is_reset() {
+    let mut rig = Rig::connected();
+    rig.guest.fwd_cnt = 1;
+    let violation = rig.try_guest(Body::CreditUpdate, &[]).unwrap_err();
+    let expected = Violation::ForwardedUnsent {
+        fwd_cnt: 1,
+        sent: 0,
+    };
+    assert_eq!(violation, expected);
+    assert_eq!(rig.drain(), [Body::Reset]);
+}
+
+/// One-byte packets to a guest whose kernel counts bytes alone: it has read everything, and sees no
+/// reason to say so.
+#[test]
+fn t59_a_guest_that_reads_small_packets_in_silence_is_asked() {
+    let mut rig = Rig::connected();
+    let mut got = 0_u32;
+    for _ in 0..1000 {
+        rig.host_sends(b"x");
+        for body in rig.drain() {
+            match body {
+                RW => got += 1,
+                Body::CreditRequest => {
+                    rig.guest.fwd_cnt = got;
+                    rig.guest(Body::CreditUpdate);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(got, 1000);
+}
+
+#[test]
+fn t59_a_guest_that_does_not_read_gets_no_more_packets_than_it_can_queue() {
+    let mut rig = Rig::connected();
+    let mut packets = 0;
+    for _ in 0..1000 {
+        rig.host_sends(b"x");
+        packets += rig.drain().iter().filter(|body| **body == RW).count();
+    }
+    assert_eq!(
+        packets, 64,
+        "a buffer of 64 KiB, of which each is taken to cost 1 KiB"
+    );
+    assert_eq!(rig.conn.interest(), Interest::default());
+}
+
+#[test]
+fn t59_while_packets_block_the_guest_is_asked_ever_more_rarely() {
+    let mut rig = Rig::connected();
+    for _ in 0..100 {
+        rig.host_sends(b"x");
+        rig.drain();
+    }
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        let before = rig.now;
+        rig.pass_until_deadline();
+        waits.push(rig.now.since(before).as_millis());
+        assert_eq!(rig.drain(), [Body::CreditRequest]);
+    }
+    assert_eq!(waits, [20, 40, 80, 160, 320, 640, 1280, 1280, 1280]);
+    rig.guest_reads(64);
+    assert_eq!(rig.conn.deadline(), None);
+    assert_eq!(rig.drain_bytes().len(), 36);
+}
+
+#[test]
+fn t59_bytes_that_block_are_waited_for_in_silence() {
+    let mut rig = Rig::connected();
+    rig.host_sends(&pattern(100_000));
+    rig.drain();
+    assert_eq!(rig.conn.deadline(), None);
+}
+
+#[test]
+fn t60_an_empty_payload_changes_nothing() {
+    let mut rig = Rig::connected();
+    rig.data(b"");
+    assert_eq!(rig.host.writes, 0);
+    assert_eq!(rig.host.actions, []);
+    assert_eq!(rig.drain(), []);
+    rig.data(b"x");
+    assert_eq!(rig.host.got, b"x");
+}
+
+#[test]
+fn t61_connections_live_on_when_their_counters_wrap() {
+    let start = u32::MAX - 100_000;
+    let mut rig = Rig::accepting(Config::default());
+    rig.guest.fwd_cnt = start;
+    let request = packet(Body::Request, 0, rig.guest);
+    rig.conn = Connection::accept(&Config::default().into(), &request, rig.now).with_fwd_cnt(start);
+    let mut rig = rig.establish();
+    let bytes = pattern(300_000);
+    rig.host_sends(&bytes);
+    let mut to_guest = Vec::new();
+    let mut known = start;
+    let mut sent = 0_usize;
+    while to_guest.len() < bytes.len() || sent < bytes.len() {
+        let credit = 256 * 1024 - (start.wrapping_add(sent as u32)).wrapping_sub(known) as usize;
+        let len = credit.min(bytes.len() - sent).min(10_000);
+        rig.host.space = 7000;
+        rig.data(&bytes[sent..sent + len]);
+        sent += len;
+        rig.host_takes(3000);
+        while let Some((packet, payload)) = rig.transmit(4096) {
+            rig.guest.fwd_cnt = rig.guest.fwd_cnt.wrapping_add(packet.len);
+            known = packet.credit.fwd_cnt;
+            to_guest.extend(payload);
+        }
+        rig.guest(Body::CreditRequest);
+    }
+    rig.host_takes(usize::MAX);
+    assert!(to_guest == bytes && rig.host.got == bytes, "bytes differ");
+    assert!(rig.guest.fwd_cnt < start, "the counters have wrapped");
+}
+
+#[test]
+fn t63_what_is_buffered_goes_first() {
+    let mut rig = Rig::connected();
+    rig.host.space = 2;
+    rig.data(b"abcd");
+    rig.host.space = 100;
+    rig.data(b"efgh");
+    assert_eq!(rig.host.got, b"ab", "never around the backlog");
+    rig.flush();
+    assert_eq!(rig.host.got, b"abcdefgh");
+}
+
+#[test]
+fn t64_the_rest_of_a_short_write_is_kept() {
+    let mut rig = Rig::connected();
+    let bytes = pattern(100_000);
+    rig.host.space = 1;
+    for piece in bytes.chunks(9000) {
+        rig.data(piece);
+    }
+    while rig.host.got.len() < bytes.len() {
+        rig.host_takes(777);
+    }
+    assert!(rig.host.got == bytes, "bytes differ");
+}
+
+#[test]
+fn a_stream_that_takes_nothing_of_something_is_not_asked_for_ever() {
+    let mut rig = Rig::connected();
+    rig.host.space = 0;
+    rig.data(b"abc");
+    let mut asked = 0;
+    rig.conn.flush(rig.now, |_| {
+        asked += 1;
+        Progress::Done(0)
+    });
+    assert_eq!(asked, 1);
+    assert_eq!(rig.conn.waiting(), 3);
+}
+
+#[test]
+fn t65_writability_matters_only_while_something_waits() {
+    let mut rig = Rig::connected();
+    assert!(!rig.conn.interest().write);
+    rig.host.space = 1;
+    rig.data(b"abc");
+    assert!(rig.conn.interest().write);
+    rig.host_takes(1);
+    assert!(rig.conn.interest().write, "not all was taken");
+    rig.host_takes(1);
+    assert!(!rig.conn.interest().write);
+}
+
+#[test]
+fn t67_readiness_in_vain_does_no_harm() {
+    let mut rig = Rig::connected();
+    for _ in 0..3 {
+        rig.conn.on_host_readable(rig.now);
+        assert_eq!(rig.drain(), [], "no packet without payload");
+        rig.flush();
+    }
+    assert_eq!(rig.host.writes, 0);
+    assert_eq!(
+        rig.conn.interest(),
+        Interest {
+            read: true,
+            write: false
+        }
+    );
+}
+
+#[test]
+fn t69_a_stream_known_to_be_readable_is_not_watched() {
+    let mut rig = Rig::connected();
+    rig.host_sends(b"waits for a buffer of the guest");
+    assert!(rig.conn.wants_transmit());
+    assert!(!rig.conn.interest().read);
+    rig.drain();
+    assert!(rig.conn.interest().read);
+}
+
+#[test]
+fn t72_a_connection_is_scheduled_until_its_stream_is_empty() {
+    let mut rig = Rig::connected();
+    rig.host_sends(&pattern(10_000));
+    for _ in 0..3 {
+        assert!(rig.conn.wants_transmit());
+        assert_eq!(rig.next(), Some(RW));
+    }
+    assert!(
+        rig.conn.wants_transmit(),
+        "an empty stream is known only by asking"
+    );
+    assert_eq!(rig.next(), None);
+    assert!(!rig.conn.wants_transmit());
+}
+
+#[test]
+fn t74_no_flood_of_packets_makes_a_connection_owe_more_than_it_can() {
+    let mut rig = Rig::connected();
+    for _ in 0..10_000 {
+        rig.guest(Body::CreditRequest);
+        rig.guest(Body::Response);
+        rig.data(b"");
+    }
+    assert_eq!(rig.drain(), [Body::CreditUpdate]);
+}
+
+#[test]
+fn t77_t78_a_host_that_does_not_read_costs_no_more_than_the_window() {
+    let mut rig = Rig::connected_with(buf_alloc(32 * 1024));
+    rig.host.space = 0;
+    let bytes = pattern(64 * 1024);
+    for piece in bytes[..32 * 1024].chunks(1024) {
+        rig.data(piece);
+    }
+    for _ in 0..100 {
+        rig.pass(Duration::from_secs(60));
+        rig.guest(Body::CreditRequest);
+        let (update, _) = rig.transmit(0).unwrap();
+        assert_eq!(update.credit.fwd_cnt, 0, "the guest has to wait");
+    }
+    assert!(rig.conn.memory() <= 32 * 1024 + 32);
+    rig.host_takes(usize::MAX);
+    rig.data(&bytes[32 * 1024..]);
+    assert!(rig.host.got == bytes, "bytes differ");
+    assert_eq!(rig.conn.memory(), 0);
+}
+
+#[test]
+fn a_grant_that_is_dropped_has_changed_nothing() {
+    let mut rig = Rig::connected();
+    rig.host_sends(b"abc");
+    for _ in 0..3 {
+        assert!(matches!(
+            rig.conn.poll_transmit(rig.now, 10),
+            Some(Transmit::Data(_))
+        ));
+    }
+    assert_eq!(rig.drain_bytes(), b"abc");
+}
+
+#[test]
+fn one_read_may_fill_several_buffers() {
+    let mut rig = Rig::connected();
+    rig.conn.on_host_readable(rig.now);
+    let Some(Transmit::Data(mut grant)) = rig.conn.poll_transmit(rig.now, 4052) else {
+        panic!("no grant");
+    };
+    assert_eq!(grant.bytes(), 65_536);
+    assert_eq!(grant.packets(), 64);
+    let packets = [grant.sent(4052), grant.sent(4052), grant.sent(100)];
+    assert_eq!(packets.map(|packet| packet.len), [4052, 4052, 100]);
+    assert_eq!(grant.bytes(), 65_536 - 8204);
+    grant.finish(Progress::Done(0));
+    assert!(rig.conn.wants_transmit(), "the stream may have more");
+}
+
+#[test]
+fn one_packet_has_no_more_than_its_maximum() {
+    let config = Config::builder().max_payload(1000).build().unwrap();
+    let mut rig = Rig::connected_with(config);
+    rig.host_sends(&pattern(2500));
+    let lens: Vec<_> = std::iter::from_fn(|| rig.transmit(4096))
+        .map(|(packet, _)| packet.len)
+        .collect();
+    assert_eq!(lens, [1000, 1000, 500]);
+}
+
+#[test]
+fn a_guest_without_a_buffer_gets_nothing() {
+    let mut rig = Rig::accepting(Config::default());
+    rig.guest = Credit::default();
+    let request = packet(Body::Request, 0, rig.guest);
+    rig.conn = Connection::accept(&Config::default().into(), &request, rig.now);
+    let mut rig = rig.establish();
+    rig.host_sends(b"x");
+    assert_eq!(rig.drain(), [Body::CreditRequest]);
+    rig.guest.buf_alloc = 1;
+    rig.guest(Body::CreditUpdate);
+    assert_eq!(rig.drain_bytes(), b"x");
+}

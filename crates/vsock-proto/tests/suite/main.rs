@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The protocol core through its public interface. `rig` plays guest, host and clock.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and its numbers are small or are meant to wrap"
+)]
+
+mod address;
+mod backlog;
+mod closing;
+mod config;
+mod connecting;
+mod credit;
+mod flow;
+mod handshake;
+mod header;
+mod model;
+mod pending;
+mod ports;
+mod reset;
+mod rig;
+mod rxq;
+mod seqpacket;
+mod state;
+mod timers;

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! RSTs, from either side, and what they leave behind: nothing.
+
+use std::time::Duration;
+
+use vsock_proto::state::Phase;
+use vsock_proto::{
+    Body, Config, Ending, HostAction, Interest, Packet, SlicePayload, SocketType, Violation,
+};
+
+use crate::rig::{End, RECEIVE, RW, Rig, SEND, buf_alloc, packet};
+
+#[test]
+fn t30_an_rst_is_never_answered_by_an_rst() {
+    let mut broken = Rig::connected();
+    broken.host_ends(End::Broken);
+    assert!(broken.conn.wants_transmit());
+    for mut rig in [Rig::accepting(Config::default()), Rig::connected()] {
+        rig.guest(Body::Reset);
+        assert_eq!(rig.drain(), []);
+        assert!(rig.conn.is_closed());
+    }
+}
+
+#[test]
+fn t30_an_rst_that_crosses_ours_makes_ours_superfluous() {
+    let mut rig = Rig::connected_with(buf_alloc(1));
+    rig.host.space = 0;
+    rig.try_guest(RW, b"too much").unwrap_err();
+    assert_eq!(rig.conn.phase(), Phase::Resetting);
+    rig.guest(Body::Reset);
+    assert_eq!(rig.drain(), []);
+    assert!(rig.conn.is_closed());
+}
+
+#[test]
+fn t89_an_rst_frees_everything_at_once() {
+    let mut rig = Rig::connected();
+    rig.host.space = 0;
+    rig.data(&[0; 10_000]);
+    rig.host_sends(b"unread");
+    rig.guest(Body::Reset);
+    assert_eq!(rig.host.actions, [HostAction::Close]);
+    assert_eq!(rig.conn.memory(), 0);
+    assert_eq!(rig.conn.deadline(), None);
+    assert_eq!(rig.conn.interest(), Interest::default());
+    assert!(rig.conn.is_closed());
+    assert_eq!(rig.conn.ending(), Some(Ending::GuestReset));
+}
+
+#[test]
+fn t90_our_rst_waits_for_a_buffer_but_nothing_else_does() {
+    let mut rig = Rig::connected();
+    rig.host.space = 0;
+    rig.data(&[0; 10_000]);
+    rig.host_ends(End::Broken);
+    let Some(vsock_proto::Transmit::Data(grant)) = rig.conn.poll_transmit(rig.now, 100) else {
+        panic!("no grant");
+    };
+    grant.finish(vsock_proto::Progress::Failed);
+    assert!(rig.conn.take_actions().contains(HostAction::Close));
+    assert_eq!(rig.conn.memory(), 0);
+    assert_eq!(rig.conn.phase(), Phase::Resetting);
+    rig.pass(Duration::from_secs(3600));
+    assert!(rig.conn.wants_transmit(), "it is still owed");
+    assert_eq!(rig.drain(), [Body::Reset]);
+}
+
+#[test]
+fn t91_nothing_follows_our_rst() {
+    let mut rig = Rig::connected();
+    rig.host_sends(b"never sent");
+    rig.guest(Body::CreditRequest);
+    rig.guest.fwd_cnt = 77;
+    rig.try_guest(Body::CreditUpdate, &[]).unwrap_err();
+    rig.guest.fwd_cnt = 0;
+    rig.guest(Body::CreditRequest);
+    assert_eq!(rig.drain(), [Body::Reset]);
+    rig.guest(Body::CreditRequest);
+    rig.host_sends(b"more");
+    assert_eq!(rig.drain(), []);
+}
+
+#[test]
+fn t92_a_write_error_is_told_once() {
+    let mut rig = Rig::connected();
+    rig.host.deaf = true;
+    for _ in 0..5 {
+        rig.data(b"x");
+        rig.flush();
+    }
+    assert_eq!(rig.host.writes, 1, "and not tried again");
+    assert_eq!(rig.drain(), [RECEIVE]);
+    rig.host_ends(End::Ended);
+    let both = rig.next();
+    assert_eq!(both, Some(crate::rig::BOTH));
+    rig.guest(SEND);
+    assert_eq!(rig.drain(), [Body::Reset]);
+}
+
+#[test]
+fn t70_after_the_end_nothing_is_watched() {
+    let mut rig = Rig::connected();
+    rig.host.space = 0;
+    rig.data(b"forfeit");
+    assert!(rig.conn.interest().write);
+    rig.host_ends(End::Broken);
+    assert_eq!(rig.next(), Some(Body::Reset));
+    assert_eq!(rig.conn.interest(), Interest::default());
+    assert_eq!(rig.conn.memory(), 0);
+}
+
+#[test]
+fn t92_a_read_error_resets_after_what_was_read() {
+    let mut rig = Rig::connected();
+    rig.host_sends(b"whole");
+    rig.host.then = End::Broken;
+    assert_eq!(rig.drain(), [RW, Body::Reset]);
+    assert_eq!(rig.conn.ending(), Some(Ending::HostReset));
+}
+
+#[test]
+fn t111_a_packet_of_another_type_does_not_touch_the_connection() {
+    let mut rig = Rig::connected();
+    for body in [RW, SEND, Body::Reset, Body::Request] {
+        let strange = Packet {
+            socket_type: SocketType::SeqPacket,
+            ..packet(body, 0, rig.guest)
+        };
+        let mut payload = SlicePayload::new(&[], |_: &[u8], _| unreachable!());
+        let violation = rig.conn.on_packet(rig.now, &strange, &mut payload);
+        assert_eq!(violation, Err(Violation::WrongType));
+    }
+    assert_eq!(rig.conn.phase(), Phase::Connected);
+    rig.data(b"fine");
+    assert_eq!(rig.host.got, b"fine");
+}
+
+#[test]
+fn time_alone_does_nothing_to_a_connection() {
+    let mut rig = Rig::connected();
+    assert_eq!(rig.conn.deadline(), None);
+    rig.pass(Duration::from_secs(1 << 30));
+    rig.data(b"still here");
+    assert_eq!(rig.host.got, b"still here");
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Messages and records on seqpacket sockets: T111.
+
+use vsock_proto::{Body, Config, Ending, MessageFlags, Progress, SocketType, Transmit, Violation};
+
+use crate::rig::{Rig, SEND, buf_alloc};
+
+const NONE: MessageFlags = MessageFlags::NONE;
+const EOM: MessageFlags = MessageFlags::END_OF_MESSAGE;
+const EOR: MessageFlags = MessageFlags::END_OF_RECORD;
+
+fn rig() -> Rig {
+    Rig::seqpacket(Config::default())
+}
+
+/// Sends one message of the host as the caller would, through buffers of this size; returns the
+/// flags of the packets.
+fn host_message(rig: &mut Rig, len: usize, end: MessageFlags, room: usize) -> Vec<MessageFlags> {
+    let mut flags = Vec::new();
+    let mut left = len;
+    rig.conn.on_host_readable(rig.now);
+    loop {
+        let sent = match rig.conn.poll_transmit(rig.now, room) {
+            None => return flags,
+            Some(Transmit::Data(mut grant)) => {
+                let piece = left.min(room).min(grant.packet_bytes());
+                left -= piece;
+                let end = if left == 0 { end } else { NONE };
+                let packet = grant.sent_piece(piece, end);
+                if left == 0 {
+                    grant.finish(Progress::Pending);
+                }
+                packet
+            }
+            Some(Transmit::Packet(packet)) => packet,
+        };
+        match sent.body {
+            Body::Data(piece) => flags.push(piece),
+            Body::CreditRequest => rig.guest_reads(rig.conn.in_flight()),
+            Body::Reset => return flags,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn t111_messages_keep_their_boundaries() {
+    let mut rig = rig();
+    rig.piece(b"one", EOM);
+    rig.piece(b"two", EOR);
+    let expected = [(b"one".to_vec(), EOM), (b"two".to_vec(), EOR)];
+    assert_eq!(rig.host.messages, expected);
+}
+
+#[test]
+fn t111_a_message_in_pieces_arrives_whole() {
+    let mut rig = rig();
+    rig.piece(b"in ", NONE);
+    rig.piece(b"three ", NONE);
+    assert_eq!(rig.host.messages, []);
+    assert_eq!(rig.host.writes, 0);
+    rig.piece(b"pieces", EOR);
+    rig.flush();
+    assert_eq!(rig.host.messages, [(b"in three pieces".to_vec(), EOR)]);
+}
+
+#[test]
+fn t111_an_empty_message_is_a_message() {
+    let mut rig = rig();
+    rig.piece(b"", EOM);
+    rig.piece(b"", EOR);
+    assert_eq!(rig.host.messages, [(vec![], EOM), (vec![], EOR)]);
+}
+
+#[test]
+fn t111_empty_messages_wait_their_turn() {
+    let mut rig = rig();
+    rig.host.space = 0;
+    rig.piece(b"first", EOM);
+    rig.piece(b"", EOM);
+    rig.piece(b"third", EOM);
+    rig.host_takes(100);
+    let lens: Vec<_> = rig.host.messages.iter().map(|(m, _)| m.len()).collect();
+    assert_eq!(lens, [5, 0, 5]);
+    assert!(!rig.conn.interest().write);
+}
+
+#[test]
+fn t111_empty_messages_are_bounded() {
+    let config = Config::builder().max_empty_messages(3).build().unwrap();
+    let mut rig = Rig::seqpacket(config);
+    rig.host.space = 0;
+    rig.piece(b"x", EOM);
+    for _ in 0..3 {
+        rig.piece(b"", EOM);
+    }
+    let violation = rig.try_guest(Body::Data(EOM), b"").unwrap_err();
+    assert_eq!(violation, Violation::TooManyEmptyMessages { limit: 3 });
+    assert_eq!(rig.drain(), [Body::Reset]);
+}
+
+#[test]
+fn t111_delivered_empty_messages_do_not_count() {
+    let config = Config::builder().max_empty_messages(1).build().unwrap();
+    let mut rig = Rig::seqpacket(config);
+    rig.host.space = 0;
+    for _ in 0..5 {
+        rig.piece(b"x", EOM);
+        rig.piece(b"", EOM);
+        rig.host_takes(1);
+    }
+    assert_eq!(rig.host.messages.len(), 10);
+}
+
+#[test]
+fn t111_a_message_that_is_too_long_resets() {
+    let config = Config::builder().max_message(10).build().unwrap();
+    let mut rig = Rig::seqpacket(config);
+    rig.piece(b"01234", NONE);
+    let violation = rig.try_guest(Body::Data(EOM), b"567890").unwrap_err();
+    assert_eq!(violation, Violation::MessageTooLong { len: 11, limit: 10 });
+    assert_eq!(rig.conn.memory(), 0);
+    assert_eq!(rig.drain(), [Body::Reset]);
+    assert_eq!(rig.host.messages, [], "never a part of a message");
+}
+
+/// The guest needs every byte of its window for one message, and some of it is not yet known to be
+/// free again.
+#[test]
+fn t111_a_message_as_large_as_the_window_does_not_stall() {
+    let mut rig = Rig::seqpacket(buf_alloc(1000));
+    let mut known = 0_u32;
+    let mut sent = 0_u32;
+    let mut send = |rig: &mut Rig, len: u32, flags| {
+        let mut left = len;
+        while left > 0 {
+            let credit = 1000 - (sent - known);
+            assert!(credit > 0, "stalled with {left} bytes left");
+            let piece = left.min(credit);
+            left -= piece;
+            let flags = if left == 0 { flags } else { NONE };
+            rig.piece(&vec![b'm'; piece as usize], flags);
+            sent += piece;
+            rig.flush();
+            while let Some((packet, _)) = rig.transmit(100) {
+                known = packet.credit.fwd_cnt;
+            }
+        }
+    };
+    send(&mut rig, 100, EOM);
+    send(&mut rig, 1000, EOM);
+    send(&mut rig, 1000, EOR);
+    let lens: Vec<_> = rig.host.messages.iter().map(|(m, _)| m.len()).collect();
+    assert_eq!(lens, [100, 1000, 1000]);
+}
+
+#[test]
+fn t111_a_message_that_the_stream_refuses_waits_whole() {
+    let mut rig = rig();
+    rig.host.space = 4;
+    rig.piece(b"message", EOM);
+    assert_eq!(rig.host.messages, []);
+    rig.host_takes(2);
+    assert_eq!(rig.host.messages, [], "not in parts");
+    rig.host_takes(1);
+    assert_eq!(rig.host.messages, [(b"message".to_vec(), EOM)]);
+}
+
+#[test]
+fn t111_half_a_message_is_dropped_with_the_end_and_credited() {
+    let mut rig = rig();
+    rig.host.space = 0;
+    rig.piece(b"whole", EOM);
+    rig.piece(b"hal", NONE);
+    rig.guest(SEND);
+    rig.host_takes(100);
+    assert_eq!(rig.host.messages, [(b"whole".to_vec(), EOM)]);
+    rig.guest(Body::CreditRequest);
+    assert_eq!(rig.transmit(0).unwrap().0.credit.fwd_cnt, 8);
+}
+
+#[test]
+fn t111_end_marks_only_the_last_packet_of_a_host_message() {
+    let mut rig = rig();
+    assert_eq!(host_message(&mut rig, 250, EOM, 100), [NONE, NONE, EOM]);
+    assert_eq!(host_message(&mut rig, 200, EOR, 100), [NONE, EOR]);
+    assert_eq!(host_message(&mut rig, 0, EOM, 100), [EOM]);
+}
+
+#[test]
+fn t111_boundaries_survive_a_small_window() {
+    let config = Config::default();
+    let mut rig = Rig::accepting_as(config, SocketType::SeqPacket);
+    rig.guest.buf_alloc = 300;
+    let mut rig = rig.establish();
+    rig.guest(Body::CreditUpdate);
+    let flags = host_message(&mut rig, 250, EOM, 100);
+    assert_eq!(flags.last(), Some(&EOM));
+    assert!(flags[..flags.len() - 1].iter().all(|flags| *flags == NONE));
+    let flags = host_message(&mut rig, 250, EOR, 100);
+    assert_eq!(flags.last(), Some(&EOR));
+}
+
+#[test]
+fn t111_a_host_message_that_the_guest_cannot_hold_resets() {
+    let mut rig = Rig::accepting_as(Config::default(), SocketType::SeqPacket);
+    rig.guest.buf_alloc = 1000;
+    let mut rig = rig.establish();
+    rig.guest(Body::CreditUpdate);
+    host_message(&mut rig, 1001, EOM, 4000);
+    assert_eq!(rig.conn.ending(), Some(Ending::MessageTooLong));
+    assert!(rig.conn.is_closed(), "the RST was sent");
+}
+
+#[test]
+fn t111_a_host_message_of_just_the_window_passes() {
+    let mut rig = Rig::accepting_as(Config::default(), SocketType::SeqPacket);
+    rig.guest.buf_alloc = 1000;
+    let mut rig = rig.establish();
+    rig.guest(Body::CreditUpdate);
+    assert_eq!(host_message(&mut rig, 1000, EOM, 4000), [EOM]);
+    assert_eq!(rig.conn.ending(), None);
+}
+
+#[test]
+fn t56_messages_for_a_deaf_host_are_credited() {
+    let mut rig = rig();
+    rig.host.deaf = true;
+    rig.piece(b"one", EOM);
+    rig.piece(b"two", EOM);
+    rig.guest(Body::CreditRequest);
+    assert_eq!(rig.transmit(0).unwrap().0.credit.fwd_cnt, 6);
+    assert_eq!(rig.host.writes, 1);
+}
+
+#[test]
+fn a_greeting_is_a_message_of_its_own() {
+    use std::sync::Arc;
+    use vsock_proto::{Connection, Greeting, Packet, SlicePayload, Tick};
+
+    let key = crate::rig::KEY;
+    let config = Arc::new(Config::default());
+    let now = Tick::ZERO;
+    let mut conn = Connection::connect(&config, key, SocketType::SeqPacket, Greeting::Line, now);
+    assert!(matches!(
+        conn.poll_transmit(now, 0),
+        Some(Transmit::Packet(_))
+    ));
+    let response = Packet {
+        socket_type: SocketType::SeqPacket,
+        ..crate::rig::packet(Body::Response, 0, vsock_proto::Credit::default())
+    };
+    let refuse = |_: &[u8], _| Progress::Pending;
+    conn.on_packet(now, &response, &mut SlicePayload::new(&[], refuse))
+        .unwrap();
+    let message = Packet {
+        body: Body::Data(EOM),
+        len: 2,
+        ..response
+    };
+    conn.on_packet(now, &message, &mut SlicePayload::new(b"hi", refuse))
+        .unwrap();
+    let mut got = Vec::new();
+    conn.flush(now, |chunk| {
+        got.push(([chunk.first, chunk.second].concat(), chunk.message));
+        assert!(!chunk.is_empty());
+        Progress::Done(chunk.len())
+    });
+    let line = (b"OK 1073741824\n".to_vec(), Some(EOM));
+    assert_eq!(got, [line, (b"hi".to_vec(), Some(EOM))]);
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The tables in the documentation of `vsock_proto::state` are read here and held against the code.
+
+use std::collections::BTreeMap;
+
+use vsock_proto::state::{Event, Outlook, Phase, ToGuest, ToGuestEvent, ToHost, ToHostEvent};
+
+const SOURCE: &str = include_str!("../../src/state.rs");
+
+const EVENTS: [Event; 17] = [
+    Event::RequestSent,
+    Event::ResponseSent,
+    Event::ShutdownSent,
+    Event::ResetSent,
+    Event::GuestRequest,
+    Event::GuestResponse,
+    Event::GuestReset,
+    Event::GuestLeft,
+    Event::GuestClosed,
+    Event::HostConnected,
+    Event::HostGone,
+    Event::HostClosed,
+    Event::HalvesEnded,
+    Event::Drained,
+    Event::Expired,
+    Event::Violation,
+    Event::Aborted,
+];
+const TO_HOST: [ToHost; 4] = [ToHost::Open, ToHost::Flushing, ToHost::Ended, ToHost::Deaf];
+const TO_HOST_EVENTS: [ToHostEvent; 3] = [
+    ToHostEvent::GuestEndsSending,
+    ToHostEvent::Flushed,
+    ToHostEvent::HostStopsReading,
+];
+const TO_GUEST: [ToGuest; 3] = [ToGuest::Open, ToGuest::Ended, ToGuest::Refused];
+const TO_GUEST_EVENTS: [ToGuestEvent; 2] = [
+    ToGuestEvent::HostEndsSending,
+    ToGuestEvent::GuestStopsReading,
+];
+
+/// The cells of the table under this heading, row by row, without its head.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let heading = format!("//! # {heading}");
+    SOURCE
+        .lines()
+        .skip_while(|line| *line != heading)
+        .skip(1)
+        .take_while(|line| line.starts_with("//!") && !line.starts_with("//! #"))
+        .filter_map(|line| line.strip_prefix("//! |"))
+        .skip(2)
+        .map(|row| {
+            row.trim_end_matches('|')
+                .split('|')
+                .map(|cell| cell.replace('`', "").trim().to_owned())
+                .collect()
+        })
+        .collect()
+}
+
+/// A table of three columns, state, events and next state, as a map.
+fn transitions(heading: &str) -> BTreeMap<(String, String), String> {
+    let mut map = BTreeMap::new();
+    for row in table(heading) {
+        let [state, events, next] = row.as_slice() else {
+            panic!("{row:?} has not three cells");
+        };
+        for event in events.split(", ") {
+            let key = (state.clone(), event.to_owned());
+            assert_eq!(
+                map.insert(key, next.clone()),
+                None,
+                "{row:?} repeats a pair"
+            );
+        }
+    }
+    assert!(!map.is_empty(), "no table under {heading}");
+    map
+}
+
+/// Holds a function against a table, pair by pair. What is left of the table would be a typing
+/// error in it.
+fn compare<S, E>(heading: &str, states: &[S], events: &[E], next: impl Fn(S, E) -> Option<S>)
+where
+    S: Copy + std::fmt::Debug,
+    E: Copy + std::fmt::Debug,
+{
+    let mut documented = transitions(heading);
+    for &state in states {
+        for &event in events {
+            let key = (format!("{state:?}"), format!("{event:?}"));
+            let expected = documented.remove(&key);
+            let actual = next(state, event).map(|next| format!("{next:?}"));
+            assert_eq!(actual, expected, "{key:?}");
+        }
+    }
+    assert!(documented.is_empty(), "unknown names: {documented:?}");
+}
+
+#[test]
+fn phases_follow_their_table() {
+    compare(
+        "The life of a connection",
+        &Phase::ALL,
+        &EVENTS,
+        Phase::next,
+    );
+}
+
+#[test]
+fn the_way_to_the_host_follows_its_table() {
+    compare(
+        "From the guest to the host",
+        &TO_HOST,
+        &TO_HOST_EVENTS,
+        ToHost::next,
+    );
+}
+
+#[test]
+fn the_way_to_the_guest_follows_its_table() {
+    compare(
+        "From the host to the guest",
+        &TO_GUEST,
+        &TO_GUEST_EVENTS,
+        ToGuest::next,
+    );
+}
+
+#[test]
+fn the_outlook_follows_its_table() {
+    let rows = table("Both together");
+    assert_eq!(rows.len(), TO_GUEST.len());
+    for (row, to_guest) in rows.iter().zip(TO_GUEST) {
+        assert_eq!(row[0], format!("{to_guest:?}"));
+        assert_eq!(row.len(), TO_HOST.len() + 1);
+        for (cell, to_host) in row[1..].iter().zip(TO_HOST) {
+            let outlook = Outlook::of(to_guest, to_host);
+            assert_eq!(*cell, format!("{outlook:?}"), "{to_guest:?}, {to_host:?}");
+        }
+    }
+}
+
+#[test]
+fn t30_an_rst_never_leads_to_an_rst() {
+    for phase in Phase::ALL {
+        let next = phase.next(Event::GuestReset);
+        assert!(matches!(next, None | Some(Phase::Closed)), "{phase:?}");
+        let next = phase.next(Event::GuestLeft);
+        assert!(matches!(next, None | Some(Phase::Draining)), "{phase:?}");
+    }
+}
+
+#[test]
+fn t91_nothing_comes_after_the_end() {
+    for event in EVENTS {
+        assert_eq!(Phase::Closed.next(event), None);
+        let after_reset = Phase::Resetting.next(event);
+        assert!(matches!(after_reset, None | Some(Phase::Closed)));
+        let drained = Phase::Draining.next(event);
+        assert!(matches!(drained, None | Some(Phase::Closed)));
+    }
+}
+
+#[test]
+fn t84_a_direction_that_has_ended_never_opens_again() {
+    for state in TO_HOST {
+        for event in TO_HOST_EVENTS {
+            assert_ne!(state.next(event), Some(ToHost::Open));
+            if state == ToHost::Ended {
+                assert_eq!(state.next(event), None);
+            }
+        }
+    }
+    for event in TO_GUEST_EVENTS {
+        for state in TO_GUEST {
+            assert_ne!(state.next(event), Some(ToGuest::Open));
+        }
+        assert_eq!(ToGuest::Refused.next(event), None);
+    }
+}
+
+#[test]
+fn every_phase_can_end() {
+    let mut ends = vec![Phase::Closed];
+    while let Some(phase) = Phase::ALL.into_iter().find(|phase| {
+        !ends.contains(phase)
+            && EVENTS
+                .into_iter()
+                .filter_map(|event| phase.next(event))
+                .any(|next| ends.contains(&next))
+    }) {
+        ends.push(phase);
+    }
+    assert_eq!(ends.len(), Phase::ALL.len());
+}
