@@ -12,15 +12,10 @@ use std::time::Duration;
 use crate::connection::{Connection, Side};
 use crate::error::StreamError;
 use crate::ring::{Consumer, Progress};
+use crate::spin::Pace;
 use crate::sync::Arc;
 use crate::wait::{Deadline, GaveUp, Patience};
 use crate::word::{FIN, READ_SHUT, READER_GONE};
-
-/// Pauses between two looks for an answer to something written: it will come at once.
-const PAUSES_FOR_ANSWER: u32 = 4;
-/// Pauses between two looks at a stream that flows: a reader that looks all the time takes the
-/// writer's cache line away from it, and gets its bytes in smaller pieces.
-const PAUSES_IN_FLOW: u32 = 48;
 
 /// The reading half of a [`VsockInnerStream`](crate::VsockInnerStream).
 ///
@@ -143,13 +138,19 @@ impl VsockInnerReader {
 
     #[cold]
     fn wait(&mut self, call: &'static str, deadline: &mut Deadline) -> io::Result<()> {
-        let pauses = if self.expects_answer {
-            PAUSES_FOR_ANSWER
+        let pace = if self.expects_answer {
+            Pace::Hurry
         } else {
-            PAUSES_IN_FLOW
+            Pace::Calm
         };
         let (gate, want) = (&self.consumer.ring().data, self.consumer.want());
-        match self.patience.wait(gate, want, pauses, deadline) {
+        let polled = self.patience.poll(gate, want, pace, deadline);
+        if polled == Ok(true) {
+            return Ok(());
+        }
+        self.consumer.rest();
+        let gate = &self.consumer.ring().data;
+        match polled.and_then(|_| deadline.sleep(gate, want)) {
             Ok(()) => Ok(()),
             Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(GaveUp::TimedOut) => Err(StreamError::TimedOut { call, fd: self.fd }.into()),
