@@ -18,7 +18,7 @@ const PAUSES: u32 = 4;
 /// In a hurry, the clock is read once in so many turns.
 const TURNS_PER_GLANCE: u32 = 16;
 /// The times between two looks without hurry, at first and at most.
-const CALM: Range<Duration> = Duration::from_nanos(400)..Duration::from_nanos(1600);
+const CALM: Range<Duration> = Duration::from_nanos(400)..Duration::from_nanos(3200);
 
 /// How often a side that polls looks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

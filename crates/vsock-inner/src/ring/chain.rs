@@ -85,7 +85,7 @@ impl Chain {
                 // ORDER: Relaxed; partner: `release`, which sees the count by the position that is
                 // published after it.
                 self.count.store(blocks.len() + 1, Ordering::Relaxed);
-                self.pool.take()
+                self.pool.take(blocks.len())
             }
         };
         blocks.push_back(Owned {

@@ -67,9 +67,9 @@ impl Pool {
         &POOLS[NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS]
     }
 
-    /// A block for the caller alone.
-    pub(super) fn take(&self) -> NonNull<Block> {
-        let block = self.lock().take();
+    /// A block for the caller alone, who has `others` in use.
+    pub(super) fn take(&self, others: usize) -> NonNull<Block> {
+        let block = self.lock().take(others);
         // SAFETY: the block has left the stock, so nobody else knows it.
         unsafe { Block::initialise(block) };
         block
@@ -127,12 +127,15 @@ impl Stock {
         leased: 0,
     };
 
-    /// The block that has been unused for longest, if there is a round of them.
-    fn take(&mut self) -> NonNull<Block> {
+    /// The block that has been unused for longest, if it comes after a round of others.
+    fn take(&mut self, others: usize) -> NonNull<Block> {
         loop {
-            let too_few = self.warm.len() < Pool::ROUND;
-            let fresh = if too_few { self.cold.pop() } else { None };
-            if let Some(block) = fresh.or_else(|| self.warm.pop_front()) {
+            let block = if self.warm.len() + others < Pool::ROUND {
+                self.cold.pop().or_else(|| self.warm.pop_front())
+            } else {
+                self.warm.pop_front().or_else(|| self.cold.pop())
+            };
+            if let Some(block) = block {
                 return block;
             }
             self.cold.extend(Block::allocate());
