@@ -66,7 +66,8 @@ pub struct VsockInnerConfig {
     /// How long a blocking call polls before its thread sleeps. A side that polls is reached without
     /// a system call, at the price of its processor's time; polling that proves vain is tried less
     /// and less often. A read that drains a stream whose descriptor is polled looks for more in the
-    /// same way, for 2 us at most. Zero: never polls. Default: 20 us.
+    /// same way, and a write that answers it looks for the next request, for 2 us at most. Zero: never
+    /// polls. Default: 50 us.
     pub spin_budget: Duration,
 }
 
@@ -77,7 +78,7 @@ impl Default for VsockInnerConfig {
             to_application: Capacity::default(),
             pending: 1024,
             connect_timeout: Duration::from_secs(5),
-            spin_budget: Duration::from_micros(20),
+            spin_budget: Duration::from_micros(50),
         }
     }
 }

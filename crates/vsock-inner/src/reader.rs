@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::iter::once;
+use std::mem;
 use std::ops::DerefMut;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
@@ -43,7 +44,9 @@ pub struct VsockInnerReader {
     consumer: Consumer,
     patience: Patience,
     /// Something was written at this end since the last read: the next wait is for an answer.
-    pub(crate) expects_answer: bool,
+    expects_answer: bool,
+    /// Something was read since the last write at this end: the next write is an answer.
+    owes_answer: bool,
     fd: RawFd,
     side: Side,
     connection: Arc<Connection>,
@@ -57,6 +60,7 @@ impl VsockInnerReader {
             consumer: Consumer::new(Arc::clone(ring), spin_budget),
             patience: Patience::new(spin_budget),
             expects_answer: false,
+            owes_answer: false,
             side,
             connection: Arc::clone(connection),
         }
@@ -116,6 +120,15 @@ impl VsockInnerReader {
         self.consumer.queued()
     }
 
+    /// Something was written at this end.
+    #[inline]
+    pub(crate) fn wrote(&mut self) {
+        self.expects_answer = true;
+        if mem::take(&mut self.owes_answer) {
+            self.consumer.look_ahead();
+        }
+    }
+
     /// Attempts until it got somewhere, or the patience is at its end.
     #[inline]
     pub(crate) fn transfer(
@@ -128,6 +141,7 @@ impl VsockInnerReader {
             match attempt(&mut self.consumer) {
                 Progress::Done(bytes) => {
                     self.expects_answer = false;
+                    self.owes_answer = true;
                     return Ok(bytes);
                 }
                 Progress::Ended => return self.end(call),

@@ -19,7 +19,8 @@ const SPARE_IN_FLOW: usize = 32;
 /// So many blocks a drained direction keeps: the one in which the writer goes on.
 const KEPT_WHEN_DRAINED: usize = 1;
 
-/// How long a reader that has drained the queue looks for more before its descriptor is cleared.
+/// How long a reader that has drained the queue looks for more before its descriptor is cleared, and
+/// how long for a request after an answer.
 const LOOK: Duration = Duration::from_micros(2);
 
 /// The reading side: where it is, and what it knows of the writer.
@@ -37,6 +38,8 @@ pub(crate) struct Consumer {
     at: usize,
     /// For another look before a descriptor is cleared.
     look: Spinner,
+    /// For a look before the owner of the descriptor goes to poll it.
+    ahead: Spinner,
     /// While this side is at work, what the writer goes round in may stay when the queue is drained.
     round: Option<Lease>,
 }
@@ -55,6 +58,7 @@ impl Consumer {
             block: None,
             at: Block::BYTES,
             look: Spinner::new(spin_budget.min(LOOK)),
+            ahead: Spinner::new(spin_budget.min(LOOK)),
             round: None,
         }
     }
@@ -245,6 +249,19 @@ impl Consumer {
     /// The writer's position from which on a read gets somewhere.
     pub(crate) fn want(&self) -> Position {
         self.head.advanced_by(1)
+    }
+
+    /// Waits a moment for the next request, after an answer was written: a peer that waited for the
+    /// answer at work sends it at once, and then polling the descriptor takes no sleep.
+    pub(crate) fn look_ahead(&mut self) {
+        let (gate, want) = (&self.ring.data, self.want());
+        let more = || gate.load().is_ready(want);
+        if gate.is_taken()
+            && self.head == self.tail
+            && self.ahead.spin(None, Pace::Hurry, more)
+        {
+            self.ring.data.ring(); // or the peer's may come after the owner has gone to sleep
+        }
     }
 
     /// Brings the descriptor in line with what a read would do. A writer at work is about to publish
