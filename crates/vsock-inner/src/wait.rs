@@ -80,9 +80,7 @@ impl Patience {
             .0
             .get_or_insert_with(|| self.timeout.and_then(after));
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        Ok(self
-            .spinner
-            .spin(left, pace, || gate.load().is_ready(want)))
+        Ok(self.spinner.spin(left, pace, || gate.load().is_ready(want)))
     }
 }
 

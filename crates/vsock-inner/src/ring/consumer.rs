@@ -256,10 +256,7 @@ impl Consumer {
     pub(crate) fn look_ahead(&mut self) {
         let (gate, want) = (&self.ring.data, self.want());
         let more = || gate.load().is_ready(want);
-        if gate.is_taken()
-            && self.head == self.tail
-            && self.ahead.spin(None, Pace::Hurry, more)
-        {
+        if gate.is_taken() && self.head == self.tail && self.ahead.spin(None, Pace::Hurry, more) {
             self.ring.data.ring(); // or the peer's may come after the owner has gone to sleep
         }
     }
