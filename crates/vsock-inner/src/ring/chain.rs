@@ -55,13 +55,13 @@ impl Chain {
         }
     }
 
-    /// A block in which a writer at `tail` goes on. It knows that the reader has come to `head`, or
+    /// A block in which a writer goes on that comes to `start`. It knows that the reader has come to `head`, or
     /// further, as `look` tells.
     ///
     /// The block is the writer's alone until it publishes what it has put there.
     pub(super) fn extend(
         &self,
-        tail: Position,
+        start: Position,
         head: &mut Position,
         look: impl FnOnce() -> Position,
     ) -> NonNull<Block> {
@@ -90,7 +90,7 @@ impl Chain {
         };
         blocks.push_back(Owned {
             block,
-            end: tail.advanced_by(Block::BYTES as u64),
+            end: start.advanced_by(Block::BYTES as u64),
         });
         block
     }
