@@ -37,8 +37,9 @@ impl Default for Capacity {
 /// configuration is used.
 ///
 /// Bytes lie in blocks of 16 KiB. A direction that has carried nothing holds no block; one in use what
-/// is queued and at most 512 KiB more; a drained one keeps one. For all streams together the process keeps up to 8 MiB of blocks that
-/// nobody uses; what is beyond goes back to the system. So a backend holds at most the connections
+/// is queued and at most 512 KiB more; a drained one keeps one. For all streams together the process
+/// keeps up to 8 MiB of blocks that nobody uses, or that drained directions keep while their readers
+/// are at work; what is beyond goes back to the system. So a backend holds at most the connections
 /// that its users keep open, [`pending`] of which nobody has accepted yet, times both capacities and
 /// 1 MiB.
 ///

@@ -164,7 +164,7 @@ impl VsockInnerReader {
         }
         self.consumer.rest();
         let gate = &self.consumer.ring().data;
-        match polled.and_then(|_| deadline.sleep(gate, want)) {
+        match polled.and_then(|_| deadline.park(gate, want)) {
             Ok(()) => Ok(()),
             Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(GaveUp::TimedOut) => Err(StreamError::TimedOut { call, fd: self.fd }.into()),

@@ -60,7 +60,7 @@ impl Patience {
         if self.poll(gate, want, pace, deadline)? {
             return Ok(());
         }
-        deadline.sleep(gate, want)
+        deadline.park(gate, want)
     }
 
     /// Polls as [`wait`](Self::wait) does, and says whether the position came.
@@ -86,7 +86,7 @@ impl Patience {
 
 impl Deadline {
     /// Sleeps until the other side's position is `want`; after a poll, by which the time counts.
-    pub(crate) fn sleep(&self, gate: &Gate, want: Position) -> Result<(), GaveUp> {
+    pub(crate) fn park(&self, gate: &Gate, want: Position) -> Result<(), GaveUp> {
         if gate.wait(want, self.0.flatten()) {
             Ok(())
         } else {

@@ -146,9 +146,9 @@ impl Chain {
         let most = blocks.saturating_add(2);
         self.pool.stock_up(most);
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let bound = Pool::WARM.max(Pool::ROUND + 1);
         let more = most
-            .min(Pool::WARM)
-            .max(Pool::ROUND + 1)
+            .clamp(Pool::ROUND + 1, bound)
             .saturating_sub(blocks.len());
         blocks.reserve(more);
     }

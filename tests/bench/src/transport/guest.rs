@@ -21,6 +21,8 @@ pub(crate) struct GuestEnd {
     stream: VsockInnerStream,
     /// What the guest offers for a packet; the application's end has none.
     memory: Option<Vec<u8>>,
+    /// The buffer in between.
+    between: Vec<u8>,
     bounce: bool,
 }
 
@@ -32,6 +34,7 @@ impl Transport for Guest {
         let end = |stream, memory| GuestEnd {
             stream,
             memory,
+            between: vec![0; READ_SIZE],
             bounce: self.bounce,
         };
         Ok((
@@ -74,8 +77,7 @@ impl Write for GuestEnd {
         if !self.bounce {
             return self.stream.write_volatile(&guest).map_err(io_error);
         }
-        let mut between = [0; READ_SIZE];
-        let between = &mut between[..buf.len()];
+        let between = &mut self.between[..buf.len()];
         guest.read_slice(between, 0).map_err(io_error)?;
         self.stream.write(between)
     }
