@@ -94,6 +94,7 @@ pub mod model;
 pub mod pattern;
 pub mod poll;
 pub mod pump;
+pub mod scenario;
 pub mod sim;
 pub mod source;
 pub mod strategy;

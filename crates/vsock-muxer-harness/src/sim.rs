@@ -141,7 +141,7 @@ impl<D: Device> Sim<D> {
         let types = guest.types;
         let mut sim = Self {
             event_loop: EventLoop::new(&host, config.trigger),
-            checker: Checker::new(guest.cid),
+            checker: Checker::new(guest.cid, types),
             guest: Guest::new(guest),
             host,
             device,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use vsock_proto::{Cid, GuestCid, Header, Op, ShutdownFlags};
+use vsock_proto::{Cid, GuestCid, Header, Op, ShutdownFlags, SocketType, SocketTypes};
 
 use super::failure::{Failure, require};
 
@@ -27,6 +27,7 @@ type Tuple = (u32, u32);
 #[derive(Clone, Debug)]
 pub struct Checker {
     guest: u64,
+    types: SocketTypes,
     conns: BTreeMap<Tuple, Seen>,
     /// RSTs that the device may send, and those among them that it must.
     owed: BTreeMap<(u64, Tuple, u16), bool>,
@@ -87,9 +88,10 @@ impl Seen {
 impl Checker {
     /// Nothing has been seen.
     #[must_use]
-    pub fn new(guest: GuestCid) -> Self {
+    pub fn new(guest: GuestCid, types: SocketTypes) -> Self {
         Self {
             guest: guest.into(),
+            types,
             conns: BTreeMap::new(),
             owed: BTreeMap::new(),
         }
@@ -127,6 +129,14 @@ impl Checker {
         if header.dst_cid != u64::from(Cid::HOST) {
             if op != Op::Reset {
                 self.owed.entry(owed).or_insert(false);
+            }
+            return;
+        }
+        let in_use = SocketType::try_from(header.socket_type)
+            .is_ok_and(|known| self.types.contains(known));
+        if !in_use {
+            if op != Op::Reset {
+                self.owed.insert(owed, true);
             }
             return;
         }
