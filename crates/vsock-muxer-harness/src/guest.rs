@@ -366,7 +366,7 @@ impl Guest {
         let Some(socket) = self.sockets.get_mut(&id) else {
             return;
         };
-        socket.buf_alloc = bytes;
+        socket.resize(bytes);
         if socket.state == SocketState::Connected {
             self.say(id, Body::CreditUpdate, Vec::new());
         }

@@ -168,7 +168,7 @@ impl Scenario {
     }
 
     fn drain(&mut self) -> Result<(), Failure> {
-        for _ in 0..10_000 {
+        for _ in 0..200_000 {
             self.sim.settle()?;
             self.meet();
             let mut any = false;
@@ -359,7 +359,7 @@ impl Scenario {
                 link.host = None;
             }
             Op::HostResets(_) => {
-                link.spoilt = true;
+                (link.spoilt, link.host_deaf) = (true, true);
                 if let Some(host) = link.host.take() {
                     host.reset();
                 }
@@ -379,7 +379,9 @@ impl Scenario {
 
     /// Sends what a driver would not; every connection may suffer from it.
     fn send_raw(&mut self, header: Header, len: usize) {
-        self.links.iter_mut().for_each(|link| link.spoilt = true);
+        for link in &mut self.links {
+            (link.spoilt, link.forged) = (true, true);
+        }
         let header = Header {
             len: u32::try_from(len).unwrap_or(0),
             ..header

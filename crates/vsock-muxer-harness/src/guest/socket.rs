@@ -60,8 +60,10 @@ pub(crate) struct Socket {
     pub(crate) ours: ShutdownFlags,
     /// What the peer has.
     pub(crate) theirs: ShutdownFlags,
-    pub(crate) buf_alloc: u32,
-    pub(crate) packet_overhead: u32,
+    buf_alloc: u32,
+    /// The largest buffer that the peer was told of: what is under way when it shrinks still comes.
+    largest: u32,
+    packet_overhead: u32,
     caps_credit: bool,
     updates_when_empty: bool,
     queue: VecDeque<u8>,
@@ -89,6 +91,7 @@ impl Socket {
             ours: ShutdownFlags::NONE,
             theirs: ShutdownFlags::NONE,
             buf_alloc: config.buf_alloc,
+            largest: config.buf_alloc,
             packet_overhead: config.packet_overhead,
             caps_credit: config.caps_credit,
             updates_when_empty: config.updates_when_empty,
@@ -127,6 +130,11 @@ impl Socket {
         }
     }
 
+    pub(crate) fn resize(&mut self, buf_alloc: u32) {
+        self.buf_alloc = buf_alloc;
+        self.largest = self.largest.max(buf_alloc);
+    }
+
     /// Bytes that may be sent now.
     pub(crate) fn tx_room(&self) -> usize {
         let window = if self.caps_credit {
@@ -144,12 +152,12 @@ impl Socket {
 
     /// Takes a payload in; `false` if the kernel would reset the connection for it.
     pub(crate) fn enqueue(&mut self, payload: &[u8]) -> bool {
-        if self.used + payload.len() > self.buf_alloc as usize {
+        if self.used + payload.len() > self.largest as usize {
             return false;
         }
         let packets = self.packets.len() + 1;
         let overhead = packets * self.packet_overhead as usize;
-        if packets > 1 && overhead > self.buf_alloc as usize {
+        if packets > 1 && overhead > self.largest as usize {
             return false;
         }
         self.queue.extend(payload);

@@ -159,7 +159,9 @@ impl Checker {
                     // The device may refuse the newcomer, or let it take the old one's place.
                     self.owed.entry(owed).or_insert(false);
                 }
-                self.owed.entry(owed).and_modify(|must| *must = false);
+                // An RST that is owed to the tuple's past would kill its new connection.
+                let past = self.owed.iter_mut().filter(|((_, of, _), _)| *of == tuple);
+                past.for_each(|(_, must)| *must = false);
             }
             _ if !known => {
                 self.owed.insert(owed, true);
