@@ -97,12 +97,16 @@ fn live(
 }
 
 proptest! {
-    #![proptest_config(config(4000))]
+    #![proptest_config(config(6000))]
 
     #[test]
     fn every_byte_arrives_in_order_and_nothing_is_left(ops in vec(calm(), 1..60)) {
         live(SimConfig::default(), GuestConfig::default(), &ops, true)?;
     }
+}
+
+proptest! {
+    #![proptest_config(config(2000))]
 
     #[test]
     fn every_guest_and_every_driver_gets_along(
@@ -112,6 +116,10 @@ proptest! {
     ) {
         live(config, guest, &ops, true)?;
     }
+}
+
+proptest! {
+    #![proptest_config(config(2500))]
 
     #[test]
     fn nothing_is_left_whatever_happens(

@@ -89,6 +89,7 @@ pub mod faulty;
 pub mod fd;
 pub mod guest;
 pub mod host;
+pub mod hostile;
 pub mod lockstep;
 pub mod model;
 pub mod pattern;

@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use vsock_backend_api::VsockBackend;
 use vsock_muxer::{Muxer, MuxerError};
-use vsock_proto::{Config, Tick};
+use vsock_proto::{Config, Header, Tick};
 
 pub use checker::Checker;
 pub use device::Device;
@@ -81,6 +81,15 @@ impl Default for SimConfig {
     }
 }
 
+/// A packet that has passed between device and guest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Traced {
+    /// The device has taken it.
+    FromGuest(Header),
+    /// The device has put it into a buffer.
+    ToGuest(Header),
+}
+
 /// Wake-ups in a row that may lead to nothing: each watch may report once in vain before it is
 /// taken back.
 const IDLE_WAKEUPS: usize = 3;
@@ -99,6 +108,7 @@ pub struct Sim<D = Muxer> {
     now: Tick,
     idle_wakeups: usize,
     packets: u64,
+    trace: Option<Vec<Traced>>,
 }
 
 impl Sim<Muxer> {
@@ -149,6 +159,7 @@ impl<D: Device> Sim<D> {
             now: Tick::ZERO,
             idle_wakeups: 0,
             packets: 0,
+            trace: None,
         };
         sim.device.activate(sim.now, types);
         sim.apply()?;
@@ -274,6 +285,17 @@ impl<D: Device> Sim<D> {
         &self.checker
     }
 
+    /// From now on, every packet is kept.
+    pub fn record(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
+    /// The packets that were kept.
+    #[must_use]
+    pub fn trace(&self) -> &[Traced] {
+        self.trace.as_deref().unwrap_or_default()
+    }
+
     /// What must be so whenever nothing is left to do: see [`settle`](Self::settle), which checks it.
     ///
     /// # Errors
@@ -322,6 +344,9 @@ impl<D: Device> Sim<D> {
         {
             let mut payload = BytesPayload::new(&packet.payload);
             self.checker.on_taken(&packet.header);
+            if let Some(trace) = &mut self.trace {
+                trace.push(Traced::FromGuest(packet.header));
+            }
             self.device
                 .on_packet(self.now, &packet.header, &mut payload);
             self.apply()?;
@@ -371,6 +396,9 @@ impl<D: Device> Sim<D> {
                     format!("{} bytes came with {header:?}", payload.len())
                 })?;
                 let header = *header;
+                if let Some(trace) = &mut self.trace {
+                    trace.push(Traced::ToGuest(header));
+                }
                 self.checker.on_put(&header)?;
                 put += 1;
             }
