@@ -4,7 +4,7 @@ use std::fmt;
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemory;
-use vsock_muxer::{Action, Muxer, Readiness, Token};
+use vsock_muxer::{Action, GuestBuffers, Muxer, Readiness, Token};
 use vsock_proto::Tick;
 
 use crate::chain::{Part, gather};
@@ -392,19 +392,19 @@ impl<M: GuestMemory> VsockDevice<M> {
                 counters: &mut self.counters,
             };
             let mut buffers = RxBuffers::new(rx, tools);
-            let mut starved = false;
-            loop {
+            let starved = loop {
                 let left = budget.saturating_sub(buffers.bytes());
-                if !self.muxer.transmit(now, &mut buffers, left) {
-                    break;
+                self.muxer.transmit(now, &mut buffers, left);
+                if left == 0 || !self.muxer.wants_transmit() {
+                    break false;
                 }
-                match vsock_muxer::GuestBuffers::room(&mut buffers) {
-                    None => starved = true,
-                    Some(0) if buffers.refuse_roomless() => continue,
-                    Some(_) => {}
+                match buffers.room() {
+                    None => break true,
+                    // Payload waits, and this buffer has no room for any.
+                    Some(0) if buffers.refuse_roomless() => {}
+                    Some(_) => break false,
                 }
-                break;
-            }
+            };
             *budget = budget.saturating_sub(buffers.bytes());
             buffers.finish()?;
             if !starved {
