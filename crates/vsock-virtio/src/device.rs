@@ -183,8 +183,9 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.ack_features(state.acked_features)?;
         if state.active {
             self.activate(now, mem, queues)?;
-            self.transport_reset(now);
+            self.events.owe();
         }
+        self.muxer.restore(now, &state.muxer);
         Ok(())
     }
 
@@ -281,6 +282,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         DeviceState {
             acked_features: self.features.acked(),
             active: self.is_active(),
+            muxer: self.muxer.save(),
         }
     }
 
