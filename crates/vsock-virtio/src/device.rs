@@ -409,12 +409,13 @@ impl<M: GuestMemory> VsockDevice<M> {
             };
             *budget = budget.saturating_sub(buffers.bytes());
             buffers.finish()?;
-            if !starved {
-                return Ok(self.muxer.wants_transmit());
-            }
-            self.rx_notifications = Notifications::Enabled;
-            if !rx.enable_notification()? {
-                return Ok(false);
+            if starved {
+                self.rx_notifications = Notifications::Enabled;
+                if !rx.enable_notification()? {
+                    return Ok(false);
+                }
+            } else if self.muxer.wants_transmit() {
+                return Ok(true);
             }
         }
     }

@@ -28,6 +28,12 @@ impl DriverRing {
         }
     }
 
+    /// The same place, as if nothing had happened yet.
+    #[must_use]
+    pub const fn emptied(&self) -> Self {
+        Self::new(self.base, self.size)
+    }
+
     /// Bytes that a queue of `size` entries takes, at most.
     #[must_use]
     pub const fn bytes(size: u16) -> u64 {
