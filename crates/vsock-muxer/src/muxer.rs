@@ -142,6 +142,12 @@ impl Muxer {
             .starting_at(Port::new(state.next_host_port));
     }
 
+    /// The guest.
+    #[must_use]
+    pub const fn guest_cid(&self) -> GuestCid {
+        self.guest
+    }
+
     /// What has been counted.
     #[must_use]
     pub fn counters(&self) -> Counters {
