@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{self, SendAncillaryBuffer, SendFlags};
+use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::{VsockBackendType, VsockStream};
 
 /// The device's end of a connection to a host process.
@@ -61,6 +63,26 @@ impl Write for UnixVsockStream {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl ReadVolatile for UnixVsockStream {
+    fn read_volatile<B: BitmapSlice>(
+        &mut self,
+        buf: &mut VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        self.socket.read_volatile(buf)
+    }
+}
+
+/// Unlike `Write`, this raises `SIGPIPE` where the signal is neither ignored, as Rust's runtime does,
+/// nor blocked, as a device does on its threads.
+impl WriteVolatile for UnixVsockStream {
+    fn write_volatile<B: BitmapSlice>(
+        &mut self,
+        buf: &VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        self.socket.write_volatile(buf)
     }
 }
 

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What waits for host streams and deadlines: an epoll inside of the worker's.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
+
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vmm_sys_util::timerfd::TimerFd;
+use vsock_muxer::{Action, Readiness, Token};
+use vsock_proto::Tick;
+
+/// Events that are taken from the kernel at once.
+const BATCH: usize = 128;
+
+/// The data of the timer and of [`Poller::wake`]. Tokens bear a generation that does not get there.
+const TIMER: u64 = u64::MAX;
+const WAKE: u64 = u64::MAX - 1;
+
+/// How long until a descriptor is offered to the kernel again that it could not take.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// A descriptor that shall be watched.
+#[derive(Clone, Copy, Debug)]
+struct Watch {
+    token: Token,
+    fd: RawFd,
+    events: EventSet,
+}
+
+/// The descriptors of one device's streams, its clock and its timer.
+///
+/// Its own descriptor is readable while there are events. Everything in it is edge-triggered: what
+/// the device leaves alone costs no further wake-up.
+pub(crate) struct Poller {
+    epoll: Epoll,
+    timer: TimerFd,
+    wake: EventFd,
+    watched: HashSet<RawFd>,
+    /// When the timer fires.
+    armed: Option<Tick>,
+    start: Instant,
+    ready: Vec<EpollEvent>,
+    /// What the kernel had no memory for.
+    refused: Vec<Watch>,
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        let timer = TimerFd::new()?;
+        let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        // Each firing and each write is an edge, so neither is ever read.
+        let events = EventSet::IN | EventSet::EDGE_TRIGGERED;
+        for (fd, datum) in [(timer.as_raw_fd(), TIMER), (wake.as_raw_fd(), WAKE)] {
+            epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, datum))?;
+        }
+        Ok(Self {
+            epoll,
+            timer,
+            wake,
+            watched: HashSet::new(),
+            armed: None,
+            start: Instant::now(),
+            ready: vec![EpollEvent::default(); BATCH],
+            refused: Vec::new(),
+        })
+    }
+
+    /// The time, as the device counts it.
+    pub(crate) fn now(&self) -> Tick {
+        Tick::ZERO.saturating_add(self.start.elapsed())
+    }
+
+    /// Takes the next events, at most one batch of them, and tells each that belongs to a token. If
+    /// there are more, the descriptor stays readable.
+    pub(crate) fn poll(&mut self, mut event: impl FnMut(Token, Readiness)) -> io::Result<()> {
+        let count = loop {
+            match self.epoll.wait(0, &mut self.ready) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        for ready in self.ready.iter().take(count) {
+            match ready.data() {
+                TIMER => self.armed = None,
+                WAKE => {}
+                token => event(Token::from(token), readiness(ready.event_set())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the descriptor readable once more.
+    pub(crate) fn wake(&self) {
+        if let Err(error) = self.wake.write(1) {
+            log::error!("cannot wake the device: {error}");
+        }
+    }
+
+    /// Does what the muxer wants done.
+    pub(crate) fn apply(&mut self, action: Action) {
+        match action {
+            Action::Watch {
+                token,
+                fd,
+                read,
+                write,
+            } => self.watch(Watch {
+                token,
+                fd,
+                events: events(read, write),
+            }),
+            Action::Unwatch { fd, .. } => self.unwatch(fd),
+            Action::Close { fds, stream, .. } => {
+                for fd in fds.into_iter().flatten() {
+                    self.unwatch(fd);
+                }
+                drop(stream);
+            }
+        }
+    }
+
+    /// Lets the timer fire at the deadline, if it would not fire before anyway.
+    pub(crate) fn arm(&mut self, now: Tick, deadline: Option<Tick>) -> io::Result<()> {
+        let retry = (!self.refused.is_empty()).then(|| now.saturating_add(RETRY));
+        let Some(deadline) = deadline.into_iter().chain(retry).min() else {
+            return Ok(());
+        };
+        if deadline == Tick::MAX || self.armed.is_some_and(|armed| armed <= deadline) {
+            return Ok(());
+        }
+        // A duration of zero would disarm it.
+        let wait = deadline.since(now).max(Duration::from_nanos(1));
+        self.timer.reset(wait, None)?;
+        self.armed = Some(deadline);
+        Ok(())
+    }
+
+    /// Offers to the kernel again what it could not take.
+    pub(crate) fn retry(&mut self) {
+        for watch in std::mem::take(&mut self.refused) {
+            self.watch(watch);
+        }
+    }
+
+    fn watch(&mut self, watch: Watch) {
+        let Watch { token, fd, events } = watch;
+        let operation = if self.watched.contains(&fd) {
+            ControlOperation::Modify
+        } else {
+            ControlOperation::Add
+        };
+        self.refused.retain(|refused| refused.fd != fd);
+        match self
+            .epoll
+            .ctl(operation, fd, EpollEvent::new(events, token.into()))
+        {
+            Ok(()) => {
+                self.watched.insert(fd);
+            }
+            Err(error) => {
+                log::warn!("cannot watch descriptor {fd}, trying again: {error}");
+                self.refused.push(watch);
+            }
+        }
+    }
+
+    fn unwatch(&mut self, fd: RawFd) {
+        self.refused.retain(|refused| refused.fd != fd);
+        if self.watched.remove(&fd)
+            && let Err(error) = self
+                .epoll
+                .ctl(ControlOperation::Delete, fd, EpollEvent::default())
+        {
+            log::warn!("cannot unwatch descriptor {fd}: {error}");
+        }
+    }
+}
+
+impl AsRawFd for Poller {
+    fn as_raw_fd(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+}
+
+fn events(read: bool, write: bool) -> EventSet {
+    let mut events = EventSet::EDGE_TRIGGERED;
+    events.set(EventSet::IN | EventSet::READ_HANG_UP, read);
+    events.set(EventSet::OUT, write);
+    events
+}
+
+fn readiness(events: EventSet) -> Readiness {
+    Readiness {
+        readable: events.intersects(EventSet::IN | EventSet::READ_HANG_UP),
+        writable: events.contains(EventSet::OUT),
+        hangup: events.intersects(EventSet::HANG_UP | EventSet::ERROR),
+    }
+}
