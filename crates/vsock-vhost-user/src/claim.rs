@@ -21,7 +21,8 @@ pub(crate) struct CidClaim(GuestCid);
 impl CidClaim {
     /// `None` if another device has it.
     pub(crate) fn new(cid: GuestCid) -> Option<Self> {
-        claimed().insert(cid).then_some(Self(cid))
+        let new = claimed().insert(cid);
+        new.then(|| Self(cid))
     }
 
     pub(crate) fn cid(&self) -> GuestCid {

@@ -16,7 +16,7 @@ use vsock_backend_api::{VsockBackendType, VsockStream};
 /// The device's end of a connection to a host process.
 ///
 /// It has one descriptor, for reading and for writing. A write to a process that has gone is an
-/// error and never a signal.
+/// error and never a signal. An empty read or write does nothing, in whatever state the socket is.
 #[derive(Debug)]
 pub struct UnixVsockStream {
     socket: UnixStream,
@@ -38,20 +38,32 @@ impl From<UnixStream> for UnixVsockStream {
 
 impl Read for UnixVsockStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
         self.socket.read(buf)
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return Ok(0);
+        }
         self.socket.read_vectored(bufs)
     }
 }
 
 impl Write for UnixVsockStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
         Ok(net::send(&self.socket, buf, SendFlags::NOSIGNAL)?)
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return Ok(0);
+        }
         let mut nothing = SendAncillaryBuffer::default();
         Ok(net::sendmsg(
             &self.socket,
