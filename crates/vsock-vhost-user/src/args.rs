@@ -19,6 +19,7 @@ use thiserror::Error;
 ///
 /// When the VMM goes away, the next one is served. SIGTERM and SIGINT end the program and remove its
 /// sockets.
+#[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Debug, Parser)]
 #[command(
     name = "vsock-vhost-user",
@@ -55,9 +56,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) queue_size: u16,
 
-    /// What to write to standard error: off, error, warn, info, debug, trace
-    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info)]
-    pub(crate) log_level: LevelFilter,
+    /// What to write to standard error: off, error, warn, info, debug, trace. Without it, RUST_LOG
+    /// says, and otherwise it is info
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<LevelFilter>,
 }
 
 #[derive(Clone, Debug, ClapArgs)]

@@ -16,6 +16,7 @@ use std::thread;
 use args::{Args, ArgsError, Vm};
 use clap::Parser;
 use clap::error::ErrorKind;
+use env_logger::Env;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use thiserror::Error;
@@ -40,10 +41,12 @@ enum MainError {
 fn main() -> ExitCode {
     let args = Args::parse();
     let vms = args.vms().unwrap_or_else(|error| refuse(&error));
-    env_logger::Builder::new()
-        .filter_level(args.log_level)
-        .init();
-    match run(&args, vms) {
+    let mut logger = env_logger::Builder::from_env(Env::default().default_filter_or("info"));
+    if let Some(level) = args.log_level {
+        logger.filter_level(level);
+    }
+    logger.init();
+    match run(&args, &vms) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
@@ -76,11 +79,11 @@ enum End {
     Device(u64, Result<(), DeviceError>),
 }
 
-fn run(args: &Args, vms: Vec<Vm>) -> Result<(), MainError> {
+fn run(args: &Args, vms: &[Vm]) -> Result<(), MainError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(MainError::Signals)?;
     let devices = vms
-        .into_iter()
+        .iter()
         .map(|vm| device(args, vm))
         .collect::<Result<Vec<_>, _>>()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VsockDevice::stopper).collect();
@@ -105,7 +108,8 @@ fn run(args: &Args, vms: Vec<Vm>) -> Result<(), MainError> {
     for end in ended {
         if let End::Device(cid, ended) = end {
             left -= 1;
-            result = result.and(ended.map_err(|source| MainError::Device { cid, source }));
+            let ended = ended.map_err(|source| MainError::Device { cid, source });
+            result = result.and(ended);
         }
         // Whatever the reason was, it is the end of all.
         stoppers.iter().for_each(Stopper::stop);
@@ -116,7 +120,7 @@ fn run(args: &Args, vms: Vec<Vm>) -> Result<(), MainError> {
     result
 }
 
-fn device(args: &Args, vm: Vm) -> Result<VsockDevice, MainError> {
+fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
     let config = Config::builder()
         .buf_alloc(args.buf_alloc)
         .max_connections(args.max_connections)
