@@ -8,6 +8,7 @@ use crate::{
 };
 
 /// The connections of one guest.
+#[derive(Debug)]
 pub struct Muxer {
     guest: GuestCid,
     config: Config,
@@ -109,6 +110,12 @@ impl Muxer {
     /// there is none.
     pub fn next_action(&mut self) -> Option<Action> {
         None
+    }
+
+    /// The guest.
+    #[must_use]
+    pub const fn guest_cid(&self) -> GuestCid {
+        self.guest
     }
 
     /// What has been counted.

@@ -191,10 +191,11 @@ mod tests {
 
     #[test]
     fn a_part_of_the_options_is_refused() {
-        assert!(parse(&ONE[..4]).is_err());
-        assert!(
-            parse(&[&ONE[..], &["--vm", "guest-cid=4,socket=/t,uds-path=/v"]].concat()).is_err()
-        );
+        let vm = ["--vm", "guest-cid=4,socket=/t,uds-path=/v"];
+        for args in [&ONE[..4], &[&ONE[..], &vm].concat()] {
+            let refused = parse(args).unwrap_err();
+            assert_eq!(refused.exit_code(), 2, "{args:?}");
+        }
     }
 
     #[test]

@@ -191,7 +191,8 @@ fn t99_a_file_that_is_no_socket_stays() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("notes.txt");
     std::fs::write(&file, "mine").unwrap();
-    assert!(DeviceBuilder::new(131, &file).spawn().is_err());
+    let refused = DeviceBuilder::new(131, &file).spawn().unwrap_err();
+    assert!(matches!(refused, DeviceError::Socket { .. }), "{refused}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
 }
 

@@ -3,6 +3,12 @@
 //! The device as a front-end and a guest see it: shared memory, queues, kicks and calls, without a
 //! virtual machine.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 mod guest;
 mod lifecycle;
 mod program;
