@@ -52,8 +52,8 @@ impl Child {
     pub(crate) fn kill(&self) {
         let mut process = self.process();
         // It may have ended by itself.
-        _ = process.kill();
-        _ = process.wait();
+        process.kill().ok();
+        process.wait().ok();
     }
 
     /// Asks it to end; how it did.

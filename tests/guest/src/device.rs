@@ -27,6 +27,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Those that the bench compares, the peer last.
+    pub(crate) const MEASURED: [Self; 2] = [Self::Ours, Self::Peer];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "vsock-vhost-user",
@@ -43,6 +46,8 @@ pub(crate) trait Device: Send + Sync {
     fn host(&self) -> Arc<dyn Host>;
     /// What it has used so far.
     fn usage(&self) -> anyhow::Result<Usage>;
+    /// What host components have used so far: this process, without the device if that is in it.
+    fn host_usage(&self) -> anyhow::Result<Usage>;
     /// Its memory, without the guest's.
     fn anonymous_bytes(&self) -> anyhow::Result<u64>;
     /// Descriptors that it has open.
@@ -72,12 +77,11 @@ pub(crate) struct Stream {
 }
 
 /// The half of a stream that receives.
-pub(crate) trait Reader: Read + Send {
-    fn set_limit(&mut self, limit: Duration) -> io::Result<()>;
-}
+pub(crate) trait Reader: Read + Send {}
 
 /// The half of a stream that sends.
 pub(crate) trait Writer: Write + Send {
+    /// How long a write may wait from now on.
     fn set_limit(&mut self, limit: Duration) -> io::Result<()>;
     /// Ends the direction; what has been written arrives before the end does.
     fn finish(&mut self) -> io::Result<()>;

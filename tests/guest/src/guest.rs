@@ -108,12 +108,12 @@ fn listen(input: BufReader<UnixStream>, waiting: &Waiting, hellos: &Sender<Strin
             Ok(Line::Hello { release }) => {
                 // What the guest was asked before it booted will never be answered.
                 table(waiting).jobs = Some(HashMap::new());
-                _ = hellos.send(release);
+                hellos.send(release).ok();
             }
             Ok(Line::Answer { id, result }) => {
                 let asker = table(waiting).jobs.as_mut().and_then(|jobs| jobs.remove(&id));
                 if let Some(asker) = asker {
-                    _ = asker.send(result);
+                    asker.send(result).ok();
                 }
             }
             Err(_) => {}

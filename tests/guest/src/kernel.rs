@@ -77,7 +77,7 @@ fn download(directory: &Path) -> anyhow::Result<()> {
     // The lists of a fresh machine are empty; those of an old one name packages that are gone.
     let packages = packages().filter(|names| fetch(directory, names).is_ok());
     if packages.is_none() {
-        _ = tool::run(Command::new("apt-get").args(["update", "-qq"]));
+        tool::run(Command::new("apt-get").args(["update", "-qq"])).ok();
         let names = crate::kernel::packages().ok_or_else(missing)?;
         fetch(directory, &names).map_err(|error| error.context(missing()))?;
     }

@@ -59,31 +59,24 @@ pub(crate) struct Machine {
     device: Box<dyn Device>,
     qemu: Child,
     guest: Guest,
+    release: String,
     processes: Processes,
     next_port: u32,
 }
 
 impl Machine {
     pub(crate) fn start(parts: &Parts, processes: &Processes) -> anyhow::Result<Self> {
-        Self::start_with(parts, processes, "")
-    }
-
-    /// With further properties of QEMU's device.
-    pub(crate) fn start_with(
-        parts: &Parts,
-        processes: &Processes,
-        properties: &'static str,
-    ) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("vsock-guest-").tempdir()?;
         let device = start_device(parts, directory.path(), processes)?;
-        let (qemu, guest) = boot(parts, directory.path(), &*device, processes, properties)?;
-        guest.hello(BOOT)?;
+        let (qemu, guest) = boot(parts, directory.path(), &*device, processes, "")?;
+        let release = guest.hello(BOOT)?;
         Ok(Self {
             parts: parts.clone(),
             directory,
             device,
             qemu,
             guest,
+            release,
             processes: processes.clone(),
             next_port: 5_000,
         })
@@ -99,6 +92,11 @@ impl Machine {
 
     pub(crate) fn device(&self) -> &dyn Device {
         &*self.device
+    }
+
+    /// Of the guest's kernel.
+    pub(crate) fn release(&self) -> &str {
+        &self.release
     }
 
     pub(crate) const fn cid(&self) -> u32 {
@@ -149,6 +147,9 @@ impl Machine {
 
     /// Starts another device on the same paths, with the files that are left from the last one.
     pub(crate) fn restart_device(&mut self) -> anyhow::Result<()> {
+        if let Some(process) = self.device.process() {
+            process.kill();
+        }
         self.device = start_device(&self.parts, self.directory.path(), &self.processes)?;
         Ok(())
     }
@@ -203,7 +204,7 @@ fn boot(
     properties: &'static str,
 ) -> anyhow::Result<(Child, Guest)> {
     let path = directory.join("ctl.sock");
-    _ = fs::remove_file(&path);
+    fs::remove_file(&path).ok();
     let control = Control::new(&path)?;
     let setting = Setting {
         image: parts.image.clone(),

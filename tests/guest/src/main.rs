@@ -9,9 +9,11 @@
     reason = "a program for people"
 )]
 
+mod bench;
 mod bytes;
 mod child;
 mod cpio;
+mod demo;
 mod device;
 mod guest;
 mod image;
@@ -19,11 +21,13 @@ mod kernel;
 mod machine;
 mod place;
 mod qemu;
+mod statistics;
 mod suite;
 mod table;
 mod tool;
 mod usage;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -64,6 +68,29 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// A file goes to an echo service in the guest and comes back.
+    Demo {
+        /// The file; this program's own if none is named.
+        file: Option<PathBuf>,
+        /// How often it goes each way.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rounds: u32,
+        /// The device that it goes through.
+        #[arg(long, value_enum, default_value = "ours")]
+        device: Kind,
+    },
+    /// Our devices beside the peer.
+    Bench {
+        /// Only the workloads whose names contain this.
+        #[arg(default_value = "")]
+        filter: String,
+        /// How often each device does each workload.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+        /// The devices; all of them if none is named.
+        #[arg(long, value_enum)]
+        device: Vec<Kind>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -94,6 +121,31 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         Command::Suite { filter, device, .. } => {
             let parts = Parts::prepare(&place, *device, args.accelerator)?;
             suite::run(&parts, filter)
+        }
+        Command::Demo {
+            file,
+            rounds,
+            device,
+        } => {
+            let parts = Parts::prepare(&place, *device, args.accelerator)?;
+            demo::run(&parts, file.as_deref(), *rounds)?;
+            Ok(true)
+        }
+        Command::Bench {
+            filter,
+            rounds,
+            device,
+        } => {
+            let kinds = match &**device {
+                [] => &Kind::MEASURED,
+                some => some,
+            };
+            let parts = kinds
+                .iter()
+                .map(|kind| Parts::prepare(&place, *kind, args.accelerator))
+                .collect::<anyhow::Result<Vec<Parts>>>()?;
+            bench::run(&place, &parts, *rounds, filter)?;
+            Ok(true)
         }
     }
 }

@@ -9,10 +9,10 @@ mod echo;
 mod halves;
 mod life;
 mod many;
-mod pairs;
+pub(crate) mod pairs;
 mod refused;
 mod seqpacket;
-mod slow;
+pub(crate) mod slow;
 
 use std::sync::mpsc::channel;
 use std::thread;

@@ -8,6 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +27,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Of the threads of a process that `counts` chooses by name.
+    /// Of the running threads of a process that `counts` chooses by name.
     pub(crate) fn of_threads(process: u32, counts: impl Fn(&str) -> bool) -> anyhow::Result<Self> {
         let mut sum = Self::default();
         let directory = format!("/proc/{process}/task");
@@ -44,6 +47,20 @@ impl Usage {
             }
         }
         Ok(sum)
+    }
+
+    /// Of this process, with the threads that have ended.
+    pub(crate) fn of_this_process() -> anyhow::Result<Self> {
+        let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+        let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
+        let cpu = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?;
+        Ok(Self {
+            cpu: cpu.num_nanoseconds() as f64 / 1e9,
+            user: seconds(usage.user_time()),
+            system: seconds(usage.system_time()),
+            switches: (usage.voluntary_context_switches() + usage.involuntary_context_switches())
+                as f64,
+        })
     }
 
     fn of_thread(task: &Path) -> Option<Self> {

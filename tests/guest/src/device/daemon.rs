@@ -125,6 +125,10 @@ impl Device for Daemon {
         Usage::of_threads(self.child.id(), |_| true)
     }
 
+    fn host_usage(&self) -> anyhow::Result<Usage> {
+        Usage::of_this_process()
+    }
+
     fn anonymous_bytes(&self) -> anyhow::Result<u64> {
         usage::anonymous_bytes(self.child.id())
     }

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{anyhow, ensure};
+use anyhow::{Context, anyhow, ensure};
 use vsock_guest_program::job::{End, Job, Range};
 
 use super::pairs::{Opener, Pair, connect};
@@ -43,17 +43,8 @@ fn slow_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
         let range = range(seed, MUCH, 64 << 10);
         jobs.push((machine.guest().send(pair.guest, range)?, range));
     }
-    let (mut last, mut same) = (0, 0);
-    let at_rest = wait_until(LIMIT, || {
-        let mut sum = 0;
-        for pair in &pairs {
-            sum += machine.guest().progress(pair.guest)?;
-        }
-        same = if sum == last { same + 1 } else { 0 };
-        last = sum;
-        Ok((same == 20).then_some(sum))
-    })?;
-    ensure!(at_rest.is_some_and(|sum| sum < MUCH), "writes never stop");
+    let taken = at_rest(machine, &pairs)?;
+    ensure!(taken < MUCH, "writes never stop");
     let figure = watch(machine, before)?;
     let mut threads = Vec::new();
     for (pair, (_, range)) in pairs.drain(..).zip(&jobs) {
@@ -106,6 +97,21 @@ fn slow_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
     }
     given_back(machine, before)?;
     Ok(Outcome::Measured(figure))
+}
+
+/// Waits until the guest's sockets take no more bytes; how many they have taken.
+pub(crate) fn at_rest(machine: &Machine, pairs: &[Pair]) -> anyhow::Result<u64> {
+    let (mut last, mut same) = (0, 0);
+    let sum = wait_until(LIMIT, || {
+        let mut sum = 0;
+        for pair in pairs {
+            sum += machine.guest().progress(pair.guest)?;
+        }
+        same = if sum == last { same + 1 } else { 0 };
+        last = sum;
+        Ok((same == 20).then_some(sum))
+    })?;
+    sum.context("bytes are taken without end")
 }
 
 fn stalled_pairs(machine: &mut Machine) -> anyhow::Result<Vec<Pair>> {
