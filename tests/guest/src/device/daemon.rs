@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A device that is a program of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+
+use super::hybrid::Hybrid;
+use super::{Device, Host, Kind, LIMIT};
+use crate::child::{self, Child, wait_until};
+use crate::place::Place;
+use crate::tool;
+use crate::usage::{self, Usage};
+
+/// The peer's package and its version, which our figures are ratios to.
+const PEER: (&str, &str) = ("vhost-device-vsock", "=0.3.0");
+/// Our own package.
+const OURS: &str = "vsock-vhost-user";
+
+/// Builds or installs the program of a kind.
+pub(crate) fn program(kind: Kind, place: &Place) -> anyhow::Result<PathBuf> {
+    match kind {
+        Kind::Ours => build(place),
+        Kind::Peer => install(place),
+    }
+}
+
+fn build(place: &Place) -> anyhow::Result<PathBuf> {
+    tool::run(
+        Command::new("cargo")
+            .args(["build", "--quiet", "--locked", "--release"])
+            .args(["--package", OURS, "--bin", OURS])
+            .arg("--manifest-path")
+            .arg(place.root.join("Cargo.toml")),
+    )
+    .context("our device does not build")?;
+    Ok(place.target.join("release").join(OURS))
+}
+
+fn install(place: &Place) -> anyhow::Result<PathBuf> {
+    let root = place.directory("peer")?;
+    let program = root.join("bin").join(PEER.0);
+    if !program.exists() {
+        println!("installing {} {}", PEER.0, PEER.1);
+        tool::run(
+            Command::new("cargo")
+                .args(["install", "--quiet", "--locked", "--root"])
+                .arg(&root)
+                .arg("--target-dir")
+                .arg(place.directory("peer-build")?)
+                .args([PEER.0, "--version", PEER.1]),
+        )
+        .context("the peer cannot be installed")?;
+    }
+    Ok(program)
+}
+
+/// The running program.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    child: Child,
+    socket: PathBuf,
+    uds: PathBuf,
+}
+
+impl Daemon {
+    /// Starts it with its sockets in a directory, and waits until they are there.
+    pub(crate) fn start(
+        program: &Path,
+        cid: u32,
+        directory: &Path,
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        let (socket, uds) = (directory.join("vhu.sock"), directory.join("uds"));
+        let mut command = Command::new(program);
+        command
+            .args(["--guest-cid", &cid.to_string()])
+            .arg("--socket")
+            .arg(&socket)
+            .arg("--uds-path")
+            .arg(&uds)
+            .env("RUST_LOG", "warn");
+        let child = Child::spawn(&mut command, log)?;
+        let device = Self { child, socket, uds };
+        device.wait_for_sockets()?;
+        Ok(device)
+    }
+
+    fn wait_for_sockets(&self) -> anyhow::Result<()> {
+        let ready = wait_until(LIMIT, || {
+            if let Some(status) = self.child.ended() {
+                bail!(
+                    "the device {} at its start: {}",
+                    child::describe(status),
+                    self.child.last_words()
+                );
+            }
+            Ok((listens(&self.socket) && listens(&self.uds)).then_some(()))
+        })?;
+        ready.context("the device does not make its sockets")
+    }
+}
+
+/// Whether somebody listens there; a file may be left from before. Asks the kernel's table, as a
+/// connection would be taken for the front-end's.
+fn listens(path: &Path) -> bool {
+    let path = path.to_string_lossy();
+    std::fs::read_to_string("/proc/net/unix")
+        .is_ok_and(|table| table.lines().any(|line| line.ends_with(&*path)))
+}
+
+impl Device for Daemon {
+    fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    fn host(&self) -> Arc<dyn Host> {
+        Arc::new(Hybrid::new(&self.uds))
+    }
+
+    fn usage(&self) -> anyhow::Result<Usage> {
+        Usage::of_threads(self.child.id(), |_| true)
+    }
+
+    fn host_usage(&self) -> anyhow::Result<Usage> {
+        Usage::of_this_process()
+    }
+
+    fn anonymous_bytes(&self) -> anyhow::Result<u64> {
+        usage::anonymous_bytes(self.child.id())
+    }
+
+    fn descriptors(&self) -> anyhow::Result<usize> {
+        usage::descriptors(self.child.id())
+    }
+
+    fn process(&self) -> Option<&Child> {
+        Some(&self.child)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.child.kill();
+    }
+}
