@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
@@ -19,6 +20,10 @@ const BATCH: usize = 128;
 /// The data of the timer and of [`Poller::wake`]. Tokens bear a generation that does not get there.
 const TIMER: u64 = u64::MAX;
 const WAKE: u64 = u64::MAX - 1;
+
+/// What the kernel says that is short of watches, or of memory for one.
+const ENOSPC: i32 = Errno::NOSPC.raw_os_error();
+const ENOMEM: i32 = Errno::NOMEM.raw_os_error();
 
 /// How long until a descriptor is offered to the kernel again that it could not take.
 const RETRY: Duration = Duration::from_millis(100);
@@ -163,8 +168,11 @@ impl Poller {
                 self.watched.insert(fd);
             }
             Err(error) => {
-                log::warn!("cannot watch descriptor {fd}, trying again: {error}");
-                self.refused.push(watch);
+                log::warn!("cannot watch descriptor {fd}: {error}");
+                // The kernel may have room again; what cannot be watched at all stays so.
+                if [Some(ENOSPC), Some(ENOMEM)].contains(&error.raw_os_error()) {
+                    self.refused.push(watch);
+                }
             }
         }
     }
@@ -199,5 +207,155 @@ fn readiness(events: EventSet) -> Readiness {
         readable: events.intersects(EventSet::IN | EventSet::READ_HANG_UP),
         writable: events.contains(EventSet::OUT),
         hangup: events.intersects(EventSet::HANG_UP | EventSet::ERROR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use vsock_muxer_harness::poll::{Deadline, Interest, is_readable, wait_ready};
+
+    use super::*;
+    use crate::UnixVsockStream;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn watch(fd: RawFd, read: bool, write: bool) -> Action {
+        let token = Token::from(7);
+        Action::Watch {
+            token,
+            fd,
+            read,
+            write,
+        }
+    }
+
+    fn polled(poller: &mut Poller) -> Vec<(u64, Readiness)> {
+        let mut events = Vec::new();
+        poller
+            .poll(|token, ready| events.push((u64::from(token), ready)))
+            .unwrap();
+        events
+    }
+
+    #[test]
+    fn each_change_is_told_once() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut poller = Poller::new().unwrap();
+        poller.apply(watch(near.as_raw_fd(), true, false));
+        assert_eq!(polled(&mut poller), []);
+        for _ in 0..2 {
+            far.write_all(b"x").unwrap();
+            assert!(is_readable(poller.as_raw_fd()).unwrap());
+            let ready = Readiness {
+                readable: true,
+                ..Readiness::default()
+            };
+            assert_eq!(polled(&mut poller), [(7, ready)]);
+            assert_eq!(polled(&mut poller), []);
+        }
+        drop(far);
+        let [(7, ready)] = polled(&mut poller)[..] else {
+            panic!("no end was told");
+        };
+        assert!(ready.readable && ready.hangup);
+    }
+
+    #[test]
+    fn what_was_ready_before_is_told_to_who_asks_anew() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        far.write_all(b"x").unwrap();
+        let mut poller = Poller::new().unwrap();
+        poller.apply(watch(near.as_raw_fd(), false, true));
+        assert!(polled(&mut poller)[0].1.writable);
+        poller.apply(watch(near.as_raw_fd(), false, false));
+        assert_eq!(polled(&mut poller), []);
+        poller.apply(watch(near.as_raw_fd(), true, false));
+        assert!(polled(&mut poller)[0].1.readable);
+    }
+
+    #[test]
+    fn what_is_unwatched_or_closed_is_told_no_more() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let (fd, token) = (near.as_raw_fd(), Token::from(7));
+        let mut poller = Poller::new().unwrap();
+        poller.apply(watch(fd, true, false));
+        far.write_all(b"x").unwrap();
+        poller.apply(Action::Unwatch { token, fd });
+        assert_eq!(polled(&mut poller), []);
+        poller.apply(watch(fd, true, false));
+        poller.apply(Action::Close {
+            token,
+            fds: [Some(fd), None],
+            stream: Box::new(UnixVsockStream::new(near)),
+        });
+        assert_eq!(polled(&mut poller), []);
+        // What was not read makes the end a reset.
+        far.read(&mut [0]).unwrap_err();
+    }
+
+    #[test]
+    fn the_timer_fires_at_the_earliest_deadline_and_is_set_for_no_later_one() {
+        let mut poller = Poller::new().unwrap();
+        let now = poller.now();
+        poller.arm(now, None).unwrap();
+        poller.arm(now, Some(Tick::MAX)).unwrap();
+        assert_eq!(poller.armed, None);
+        let far = now.saturating_add(Duration::from_secs(3600));
+        poller.arm(now, Some(far)).unwrap();
+        poller.arm(now, Some(now)).unwrap();
+        poller.arm(now, Some(far)).unwrap();
+        assert_eq!(poller.armed, Some(now));
+        wait_ready(
+            poller.as_raw_fd(),
+            Interest::Read,
+            Deadline::after(PATIENCE),
+        )
+        .unwrap();
+        assert_eq!(polled(&mut poller), []);
+        assert_eq!(poller.armed, None);
+    }
+
+    #[test]
+    fn a_wake_is_for_one_poll() {
+        let mut poller = Poller::new().unwrap();
+        for _ in 0..2 {
+            poller.wake();
+            assert!(is_readable(poller.as_raw_fd()).unwrap());
+            assert_eq!(polled(&mut poller), []);
+            assert!(!is_readable(poller.as_raw_fd()).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_can_never_be_watched_is_not_tried_again() {
+        let file = File::open("/proc/self/exe").unwrap();
+        let mut poller = Poller::new().unwrap();
+        poller.apply(watch(file.as_raw_fd(), true, false));
+        assert!(poller.refused.is_empty());
+        poller.apply(Action::Unwatch {
+            token: Token::from(7),
+            fd: file.as_raw_fd(),
+        });
+    }
+
+    #[test]
+    fn what_the_kernel_had_no_room_for_is_tried_again_by_the_timer() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut poller = Poller::new().unwrap();
+        poller.refused.push(Watch {
+            token: Token::from(7),
+            fd: near.as_raw_fd(),
+            events: events(true, false),
+        });
+        poller.arm(poller.now(), None).unwrap();
+        assert!(poller.armed.is_some());
+        far.write_all(b"x").unwrap();
+        poller.retry();
+        assert!(poller.refused.is_empty());
+        assert!(polled(&mut poller)[0].1.readable);
     }
 }
