@@ -83,7 +83,10 @@ pub(crate) fn run(parts: &Parts, filter: &str) -> anyhow::Result<bool> {
     println!("device: {}", parts.kind.name());
     for test in tests {
         let start = Instant::now();
-        let result = match machine.take().map_or_else(|| Machine::start(parts, &processes), Ok) {
+        let result = match machine
+            .take()
+            .map_or_else(|| Machine::start(parts, &processes), Ok)
+        {
             Ok(ready) => watched(test, ready, &processes).map(|(ready, outcome)| {
                 machine = Some(ready);
                 outcome

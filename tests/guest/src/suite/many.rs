@@ -69,7 +69,10 @@ fn descriptors(machine: &mut Machine) -> anyhow::Result<Outcome> {
 }
 
 fn from_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let before = (machine.device().anonymous_bytes()?, machine.device().descriptors()?);
+    let before = (
+        machine.device().anonymous_bytes()?,
+        machine.device().descriptors()?,
+    );
     let port = machine.port();
     let listener = machine.host().listen(port)?;
     let accepting = thread::spawn(move || -> anyhow::Result<Vec<Stream>> {
@@ -81,9 +84,13 @@ fn from_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
             })
             .collect()
     });
-    let connecting = machine.guest().start(Job::ConnectMany { port, count: MANY })?;
+    let connecting = machine
+        .guest()
+        .start(Job::ConnectMany { port, count: MANY })?;
     let group = connecting.group(MANY_LIMIT)?;
-    let mut streams = accepting.join().map_err(|_| anyhow!("accepting panicked"))??;
+    let mut streams = accepting
+        .join()
+        .map_err(|_| anyhow!("accepting panicked"))??;
     let echoing = machine.guest().start(Job::EchoEach {
         first: group.first,
         count: MANY,
@@ -91,7 +98,10 @@ fn from_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let mut message = [0; MESSAGE];
     for (index, stream) in (0_u64..).zip(&mut streams) {
         let context = || format!("connection {index}");
-        stream.reader.read_exact(&mut message).with_context(context)?;
+        stream
+            .reader
+            .read_exact(&mut message)
+            .with_context(context)?;
         let wrong = Pattern::new(index).wrong(&message, 0);
         ensure!(wrong.is_none(), "connection {index} has another's bytes");
         stream.writer.write_all(&message).with_context(context)?;
@@ -105,7 +115,10 @@ fn from_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
 }
 
 fn from_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let before = (machine.device().anonymous_bytes()?, machine.device().descriptors()?);
+    let before = (
+        machine.device().anonymous_bytes()?,
+        machine.device().descriptors()?,
+    );
     let port = machine.port();
     let listener = machine.guest().listen(port)?;
     let accepting = machine.guest().start(Job::AcceptMany {

@@ -18,7 +18,11 @@ use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
     Test::new("a_host_that_does_not_read_costs_nothing", 90, slow_host),
-    Test::new("g5_a_guest_that_does_not_read_costs_nothing", 90, slow_guest),
+    Test::new(
+        "g5_a_guest_that_does_not_read_costs_nothing",
+        90,
+        slow_guest,
+    ),
 ];
 
 /// Connections that stall, half of them opened by each side.
@@ -124,9 +128,15 @@ fn stalled_pairs(machine: &mut Machine) -> anyhow::Result<Vec<Pair>> {
 fn watch(machine: &mut Machine, before: u64) -> anyhow::Result<String> {
     let kept = machine.device().anonymous_bytes()?.saturating_sub(before);
     let limit = STALLED as u64 * KEPT + SLACK;
-    ensure!(kept <= limit, "it keeps {kept} bytes for {STALLED} stalled connections");
+    ensure!(
+        kept <= limit,
+        "it keeps {kept} bytes for {STALLED} stalled connections"
+    );
     let burnt = machine.idle_share(WATCHED)?;
-    ensure!(burnt <= IDLE, "it uses {burnt:.2} of a core while all is stalled");
+    ensure!(
+        burnt <= IDLE,
+        "it uses {burnt:.2} of a core while all is stalled"
+    );
     neighbour(machine)?;
     let more = machine.device().anonymous_bytes()?.saturating_sub(before);
     ensure!(more <= kept + SLACK, "it grew from {kept} to {more} bytes");
