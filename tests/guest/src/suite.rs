@@ -91,7 +91,8 @@ pub(crate) fn run(parts: &Parts, filter: &str) -> anyhow::Result<bool> {
                 machine = Some(ready);
                 outcome
             }),
-            Err(error) => Err(error.context("no machine to run on")),
+            // The next test would not find one either.
+            Err(error) => return Err(error.context("no machine to run on")),
         };
         let row = Row {
             name: test.name,
