@@ -23,11 +23,12 @@ const PEER: (&str, &str) = ("vhost-device-vsock", "=0.3.0");
 /// Our own package.
 const OURS: &str = "vsock-vhost-user";
 
-/// Builds or installs the program of a kind.
-pub(crate) fn program(kind: Kind, place: &Place) -> anyhow::Result<PathBuf> {
+/// Builds or installs the program of a kind, if it has one.
+pub(crate) fn program(kind: Kind, place: &Place) -> anyhow::Result<Option<PathBuf>> {
     match kind {
-        Kind::Ours => build(place),
-        Kind::Peer => install(place),
+        Kind::Ours => build(place).map(Some),
+        Kind::Peer => install(place).map(Some),
+        Kind::InProcess => Ok(None),
     }
 }
 

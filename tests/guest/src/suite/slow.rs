@@ -26,13 +26,13 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 /// Connections that stall, half of them opened by each side.
-const STALLED: usize = 16;
+const STALLED: usize = 32;
 /// What the sender would like to send on each.
-const MUCH: u64 = 16 << 20;
+const MUCH: u64 = 8 << 20;
 /// What a device may keep for a stalled connection, in both directions together.
 const KEPT: u64 = 768 << 10;
-/// What it may keep besides, for its allocator.
-const SLACK: u64 = 4 << 20;
+/// What it may keep besides: an allocator's, and 8 MiB of blocks that streams in a process share.
+const SLACK: u64 = 12 << 20;
 /// How long nothing is done while the device is watched, and the share of a core that it may use then.
 const WATCHED: Duration = Duration::from_secs(1);
 const IDLE: f64 = 0.05;
