@@ -72,7 +72,7 @@ fn a_front_end_that_has_gone_is_followed_by_the_next() {
     let mut guest = Guest::boot(&host.socket(), 121);
     let (_, answer) = guest.connect(2000, 1);
     assert_eq!(answer.op, u16::from(Op::Response));
-    listener.accept().unwrap();
+    let _stream = listener.accept().unwrap();
     assert_served(&mut guest, &host.connector, 2);
 }
 

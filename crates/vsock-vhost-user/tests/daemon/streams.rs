@@ -123,10 +123,8 @@ fn a_dropped_stream_resets_the_guests_socket() {
     let host = thread::spawn(move || connector.connect_to(7).unwrap());
     guest.accept(7);
     drop(host.join().unwrap());
-    let (end, _) = guest.packet();
-    let complete = ShutdownFlags::SEND | ShutdownFlags::RECEIVE;
-    let shut = end.op == u16::from(Op::Shutdown) && end.flags == complete.bits();
-    assert!(shut || end.op == u16::from(Op::Reset), "{end:?}");
+    // A half may be announced first.
+    while guest.packet().0.op != u16::from(Op::Reset) {}
 }
 
 #[test]
