@@ -64,7 +64,7 @@ fn start(request: Request, sockets: &Arc<Sockets>, output: &Output) -> anyhow::R
     let (sockets, output) = (Arc::clone(sockets), output.clone());
     let work = move || {
         let start = Instant::now();
-        let result = perform(&sockets, request.job).map_err(|error| Failure {
+        let result = perform(&sockets, &request.job).map_err(|error| Failure {
             text: format!("{error:#}"),
             errno: error
                 .downcast_ref::<std::io::Error>()
@@ -79,8 +79,8 @@ fn start(request: Request, sockets: &Arc<Sockets>, output: &Output) -> anyhow::R
     Ok(())
 }
 
-fn perform(sockets: &Sockets, job: Job) -> anyhow::Result<Answer> {
-    match job {
+fn perform(sockets: &Sockets, job: &Job) -> anyhow::Result<Answer> {
+    match *job {
         Job::Listen { port, options } => sockets.listen(port, options),
         Job::Accept { listener } => sockets.accept(listener),
         Job::Connect { cid, port, options } => sockets.connect(cid, port, options),

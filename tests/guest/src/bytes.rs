@@ -43,7 +43,9 @@ pub(crate) fn send_some(writer: &mut dyn Writer, range: Range) -> (u64, io::Resu
     Pattern::new(range.seed.unwrap_or(0)).fill(&mut buffer, range.from);
     let mut sent = 0;
     while sent < range.len {
-        let piece = buffer.len().min(usize::try_from(range.len - sent).unwrap_or(usize::MAX));
+        let piece = buffer
+            .len()
+            .min(usize::try_from(range.len - sent).unwrap_or(usize::MAX));
         let piece = &mut buffer[..piece];
         if let Some(seed) = range.seed {
             Pattern::new(seed).fill(piece, range.from + sent);
@@ -69,7 +71,9 @@ pub(crate) fn receive(reader: &mut dyn Reader, range: Range) -> anyhow::Result<(
     let mut buffer = vec![0; PIECE];
     let mut count = 0;
     while count < range.len {
-        let most = buffer.len().min(usize::try_from(range.len - count).unwrap_or(usize::MAX));
+        let most = buffer
+            .len()
+            .min(usize::try_from(range.len - count).unwrap_or(usize::MAX));
         let read = match reader.read(&mut buffer[..most]) {
             Ok(0) => bail!("the end after {count} of {} bytes", range.len),
             Ok(read) => read,

@@ -136,7 +136,12 @@ fn own_file() -> anyhow::Result<PathBuf> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let cannot = || format!("cannot read {}; name a file that you may read", path.display());
+    let cannot = || {
+        format!(
+            "cannot read {}; name a file that you may read",
+            path.display()
+        )
+    };
     let len = fs::metadata(path).with_context(cannot)?.len();
     ensure!(
         len <= LARGEST,

@@ -4,6 +4,7 @@
 
 pub(crate) mod daemon;
 mod hybrid;
+pub(crate) mod in_process;
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -22,17 +23,20 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) enum Kind {
     /// Our program, over Unix sockets.
     Ours,
+    /// Our library, in this process.
+    InProcess,
     /// `vhost-device-vsock` 0.3.0, over Unix sockets.
     Peer,
 }
 
 impl Kind {
     /// Those that the bench compares, the peer last.
-    pub(crate) const MEASURED: [Self; 2] = [Self::Ours, Self::Peer];
+    pub(crate) const MEASURED: [Self; 3] = [Self::Ours, Self::InProcess, Self::Peer];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "vsock-vhost-user",
+            Self::InProcess => "vsock-vhost-user, in process",
             Self::Peer => "vhost-device-vsock",
         }
     }

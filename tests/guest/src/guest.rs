@@ -111,7 +111,10 @@ fn listen(input: BufReader<UnixStream>, waiting: &Waiting, hellos: &Sender<Strin
                 hellos.send(release).ok();
             }
             Ok(Line::Answer { id, result }) => {
-                let asker = table(waiting).jobs.as_mut().and_then(|jobs| jobs.remove(&id));
+                let asker = table(waiting)
+                    .jobs
+                    .as_mut()
+                    .and_then(|jobs| jobs.remove(&id));
                 if let Some(asker) = asker {
                     asker.send(result).ok();
                 }

@@ -189,7 +189,11 @@ mod tests {
 
     #[test]
     fn a_module_is_known_packed_or_not_with_a_dash_or_without() {
-        for file in ["a/virtio_ring.ko", "a/virtio-ring.ko.xz", "virtio_ring.ko.zst"] {
+        for file in [
+            "a/virtio_ring.ko",
+            "a/virtio-ring.ko.xz",
+            "virtio_ring.ko.zst",
+        ] {
             assert!(is_module(Path::new(file), "virtio_ring"), "{file}");
         }
         assert!(!is_module(Path::new("virtio_ring_x.ko"), "virtio_ring"));

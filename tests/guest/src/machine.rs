@@ -13,6 +13,7 @@ use vsock_guest_program::job::Job;
 
 use crate::child::{self, Child, wait_until};
 use crate::device::daemon::{self, Daemon};
+use crate::device::in_process::InProcess;
 use crate::device::{Device, Host, Kind};
 use crate::guest::{Control, Guest};
 use crate::image::Image;
@@ -28,7 +29,8 @@ const CID: u32 = 4_217;
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
     pub(crate) kind: Kind,
-    program: PathBuf,
+    /// The device's, unless it is in this process.
+    program: Option<PathBuf>,
     image: Image,
     accelerator: Accelerator,
     logs: PathBuf,
@@ -190,8 +192,11 @@ fn start_device(
     directory: &Path,
     processes: &Processes,
 ) -> anyhow::Result<Box<dyn Device>> {
+    let Some(program) = &parts.program else {
+        return Ok(Box::new(InProcess::start(CID, directory)?));
+    };
     let log = parts.logs.join("device.log");
-    let device = Daemon::start(&parts.program, CID, directory, &log)?;
+    let device = Daemon::start(program, CID, directory, &log)?;
     processes.add(device.process());
     Ok(Box::new(device))
 }

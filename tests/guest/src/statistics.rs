@@ -31,6 +31,9 @@ mod tests {
 
     #[test]
     fn ratios_are_taken_round_by_round() {
-        assert_eq!(median_ratio(&[2.0, 20.0, 8.0], &[1.0, 10.0, 2.0]), Some(2.0));
+        assert_eq!(
+            median_ratio(&[2.0, 20.0, 8.0], &[1.0, 10.0, 2.0]),
+            Some(2.0)
+        );
     }
 }

@@ -83,12 +83,16 @@ pub(crate) fn run(parts: &Parts, filter: &str) -> anyhow::Result<bool> {
     println!("device: {}", parts.kind.name());
     for test in tests {
         let start = Instant::now();
-        let result = match machine.take().map_or_else(|| Machine::start(parts, &processes), Ok) {
+        let result = match machine
+            .take()
+            .map_or_else(|| Machine::start(parts, &processes), Ok)
+        {
             Ok(ready) => watched(test, ready, &processes).map(|(ready, outcome)| {
                 machine = Some(ready);
                 outcome
             }),
-            Err(error) => Err(error.context("no machine to run on")),
+            // The next test would not find one either.
+            Err(error) => return Err(error.context("no machine to run on")),
         };
         let row = Row {
             name: test.name,

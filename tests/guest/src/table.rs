@@ -83,7 +83,10 @@ mod tests {
         table.rows.push(row(Err("why".to_owned())));
         assert!(!table.passed());
         let text = table.to_string();
-        assert!(text.ends_with("1 passed, 1 failed, 1 not offered"), "{text}");
+        assert!(
+            text.ends_with("1 passed, 1 failed, 1 not offered"),
+            "{text}"
+        );
         assert!(text.contains("FAILED         1.0  why"), "{text}");
     }
 }

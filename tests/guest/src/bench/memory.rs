@@ -39,7 +39,9 @@ fn idle_of_guest(machine: &mut Machine) -> anyhow::Result<Held> {
             .map(|_| listener.accept())
             .collect::<std::io::Result<Vec<Stream>>>()
     });
-    let connecting = machine.guest().start(Job::ConnectMany { port, count: IDLE })?;
+    let connecting = machine
+        .guest()
+        .start(Job::ConnectMany { port, count: IDLE })?;
     connecting.group(LIMIT)?;
     let _streams = accepting
         .join()

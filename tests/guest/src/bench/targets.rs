@@ -20,9 +20,11 @@ pub(crate) struct Verdict {
 fn most_cpu(kind: Kind, work: Work) -> Option<f64> {
     match (kind, work) {
         (Kind::Peer, _) => None,
+        (Kind::InProcess, Work::ToHost(_)) => Some(0.3),
+        (Kind::InProcess, Work::ToGuest(_)) => Some(0.12),
         (Kind::Ours, Work::ToHost(_)) => Some(0.75),
         (Kind::Ours, Work::ToGuest(_)) => Some(0.25),
-        (Kind::Ours, Work::Turns(_) | Work::Connects(_)) => Some(0.6),
+        (_, Work::Turns(_) | Work::Connects(_)) => Some(0.6),
     }
 }
 

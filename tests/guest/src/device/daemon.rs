@@ -2,9 +2,12 @@
 
 //! A device that is a program of its own.
 
+use std::collections::HashSet;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::{fs, io};
 
 use anyhow::{Context, bail};
 
@@ -20,11 +23,12 @@ const PEER: (&str, &str) = ("vhost-device-vsock", "=0.3.0");
 /// Our own package.
 const OURS: &str = "vsock-vhost-user";
 
-/// Builds or installs the program of a kind.
-pub(crate) fn program(kind: Kind, place: &Place) -> anyhow::Result<PathBuf> {
+/// Builds or installs the program of a kind, if it has one.
+pub(crate) fn program(kind: Kind, place: &Place) -> anyhow::Result<Option<PathBuf>> {
     match kind {
-        Kind::Ours => build(place),
-        Kind::Peer => install(place),
+        Kind::Ours => build(place).map(Some),
+        Kind::Peer => install(place).map(Some),
+        Kind::InProcess => Ok(None),
     }
 }
 
@@ -98,18 +102,38 @@ impl Daemon {
                     self.child.last_words()
                 );
             }
-            Ok((listens(&self.socket) && listens(&self.uds)).then_some(()))
+            Ok(self.is_ready().then_some(()))
         })?;
         ready.context("the device does not make its sockets")
     }
+
+    /// Whether it listens on both sockets. Files may be left from before, and a connection to the
+    /// front-end's socket would be taken for a front-end.
+    fn is_ready(&self) -> bool {
+        let listening = listening(self.child.id()).unwrap_or(0);
+        listening >= 2 && self.socket.exists() && UnixStream::connect(&self.uds).is_ok()
+    }
 }
 
-/// Whether somebody listens there; a file may be left from before. Asks the kernel's table, as a
-/// connection would be taken for the front-end's.
-fn listens(path: &Path) -> bool {
-    let path = path.to_string_lossy();
-    std::fs::read_to_string("/proc/net/unix")
-        .is_ok_and(|table| table.lines().any(|line| line.ends_with(&*path)))
+/// Unix sockets on which a process listens.
+fn listening(process: u32) -> io::Result<usize> {
+    /// The mark of a listening socket in the kernel's table.
+    const LISTENS: &str = "00010000";
+    let table = fs::read_to_string(format!("/proc/{process}/net/unix"))?;
+    let inodes: HashSet<&str> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|fields| fields.get(3) == Some(&LISTENS))
+        .filter_map(|fields| fields.get(6).copied())
+        .collect();
+    let open = fs::read_dir(format!("/proc/{process}/fd"))?
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .filter(|link| {
+            link.to_str()
+                .and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'))
+                .is_some_and(|inode| inodes.contains(inode))
+        });
+    Ok(open.count())
 }
 
 impl Device for Daemon {

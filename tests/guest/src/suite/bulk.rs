@@ -97,7 +97,9 @@ fn duplex(machine: &Machine, pairs: Vec<Pair>, len: u64) -> anyhow::Result<()> {
         threads.push(thread::spawn(move || {
             let sender = thread::spawn(move || send(&mut *writer, down).map(|()| writer));
             receive(&mut *reader, up)?;
-            let writer = sender.join().map_err(|_| anyhow!("the sender panicked"))??;
+            let writer = sender
+                .join()
+                .map_err(|_| anyhow!("the sender panicked"))??;
             anyhow::Ok((reader, writer))
         }));
     }

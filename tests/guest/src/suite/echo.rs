@@ -38,8 +38,9 @@ fn has_its_cid(machine: &mut Machine) -> anyhow::Result<Outcome> {
 fn host_echoes(machine: &mut Machine) -> anyhow::Result<Outcome> {
     for opener in Opener::BOTH {
         for (len, piece) in CASES {
-            once_from_guest(machine, opener, len, piece)
-                .with_context(|| format!("{opener:?} connects, {len} bytes in writes of {piece}"))?;
+            once_from_guest(machine, opener, len, piece).with_context(|| {
+                format!("{opener:?} connects, {len} bytes in writes of {piece}")
+            })?;
         }
     }
     Ok(Outcome::Passed)
@@ -67,8 +68,9 @@ fn once_from_guest(
 fn guest_echoes(machine: &mut Machine) -> anyhow::Result<Outcome> {
     for opener in Opener::BOTH {
         for (len, piece) in CASES {
-            once_from_host(machine, opener, len, piece)
-                .with_context(|| format!("{opener:?} connects, {len} bytes in writes of {piece}"))?;
+            once_from_host(machine, opener, len, piece).with_context(|| {
+                format!("{opener:?} connects, {len} bytes in writes of {piece}")
+            })?;
         }
     }
     Ok(Outcome::Passed)
@@ -88,7 +90,9 @@ fn once_from_host(
     let mut writer = host.writer;
     let sender = thread::spawn(move || send(&mut *writer, range).map(|()| writer));
     receive(&mut *host.reader, range)?;
-    let writer = sender.join().map_err(|_| anyhow!("the sender panicked"))??;
+    let writer = sender
+        .join()
+        .map_err(|_| anyhow!("the sender panicked"))??;
     drop((host.reader, writer));
     let echoed = service.moved()?;
     ensure!(

@@ -13,12 +13,24 @@ use crate::bytes::{HostEnd, complete, ended, range, receive, receive_all, send};
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("g1_the_guest_ends_sending_and_gets_its_reply", 60, guest_ends),
+    Test::new(
+        "g1_the_guest_ends_sending_and_gets_its_reply",
+        60,
+        guest_ends,
+    ),
     Test::new("g1_the_host_ends_sending_and_gets_its_reply", 60, host_ends),
-    Test::new("g2_a_guest_closes_and_a_late_host_gets_all", 60, guest_closes),
+    Test::new(
+        "g2_a_guest_closes_and_a_late_host_gets_all",
+        60,
+        guest_closes,
+    ),
     Test::new("a_host_closes_and_a_late_guest_gets_all", 60, host_closes),
     Test::new("a_guest_learns_that_the_host_has_closed", 60, host_vanishes),
-    Test::new("a_host_learns_that_the_guest_has_closed", 60, guest_vanishes),
+    Test::new(
+        "a_host_learns_that_the_guest_has_closed",
+        60,
+        guest_vanishes,
+    ),
     Test::new("a_port_is_free_again_at_once_after_a_close", 60, port_again),
 ];
 
@@ -113,7 +125,9 @@ fn guest_vanishes(machine: &mut Machine) -> anyhow::Result<Outcome> {
         ended(&mut *host.reader)?;
         // The first write may still be taken by a socket; the host's own signal is an error of one.
         let more = range(25, 1 << 24, 64 << 10);
-        let error = send(&mut *host.writer, more).err().context("writes go on")?;
+        let error = send(&mut *host.writer, more)
+            .err()
+            .context("writes go on")?;
         ensure!(error.kind() != std::io::ErrorKind::TimedOut, "{error}");
     }
     Ok(Outcome::Passed)

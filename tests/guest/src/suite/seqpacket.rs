@@ -31,7 +31,9 @@ fn messages(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let guest = match connected.opened() {
         Ok(guest) => guest,
         Err(error) => {
-            let errno = error.downcast_ref::<Failure>().and_then(|failure| failure.errno);
+            let errno = error
+                .downcast_ref::<Failure>()
+                .and_then(|failure| failure.errno);
             return match errno {
                 Some(errno) if NOT_THERE.contains(&errno) => {
                     Ok(Outcome::NotOffered("the device has streams only"))
