@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
 use vsock_epoll::services::Echo;
-use vsock_epoll::{
-    AcceptHandler, AcceptLimits, BackendSubscriber, Limits, More, StreamSubscriber,
-};
+use vsock_epoll::{AcceptHandler, AcceptLimits, BackendSubscriber, Limits, More, StreamSubscriber};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer_harness::poll::{Interest, Stopwatch, is_readable, wait_ready};
 

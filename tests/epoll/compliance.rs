@@ -73,8 +73,10 @@ fn pump(limits: Limits, writer: Drive, reader: Drive) {
     };
     thread::scope(|scope| {
         let (out, back) = (plan(writer, 1), plan(reader, 2));
-        let sending = scope.spawn(move || send(&mut *near, out, &Progress::default()).map(|()| near));
-        let receiving = scope.spawn(move || receive(&mut *far, back, &Progress::default()).map(|()| far));
+        let sending =
+            scope.spawn(move || send(&mut *near, out, &Progress::default()).map(|()| near));
+        let receiving =
+            scope.spawn(move || receive(&mut *far, back, &Progress::default()).map(|()| far));
         scope.spawn(|| {
             // ORDER: Acquire; partner: the store below. Only for the end of this test.
             while !done.load(Ordering::Acquire) {

@@ -6,9 +6,9 @@ use std::io::Read;
 use std::time::Duration;
 
 use vsock_epoll::{Limits, Refusal};
+use vsock_muxer_harness::source::PairSource;
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
-use vsock_muxer_harness::source::PairSource;
 
 use crate::{Told, pair, read_all, reader, rest, until};
 
@@ -45,7 +45,9 @@ fn a_drain_that_is_not_taken_ends_when_its_patience_does_and_counts_the_loss() {
     let token = subscriber.streams().add(device, ()).unwrap();
     assert_eq!(subscriber.streams().write(token, &[1; 110]), 110);
     subscriber.streams().drain(Some(Duration::from_millis(20)));
-    until(&mut subscriber, |subscriber| subscriber.streams().is_finished());
+    until(&mut subscriber, |subscriber| {
+        subscriber.streams().is_finished()
+    });
     assert_eq!(subscriber.counters().bytes_lost, 100);
     assert_eq!(subscriber.handler().count(Told::Closed), 1);
     rest(&mut subscriber);

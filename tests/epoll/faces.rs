@@ -9,12 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
+use vsock_backend_api::VsockStream;
 use vsock_epoll::services::Echo;
 use vsock_epoll::{
-    AcceptLimits, BackendSubscriber, Limits, LoopError, RemoteError, RemoteHandle,
-    StreamSubscriber,
+    AcceptLimits, BackendSubscriber, Limits, LoopError, RemoteError, RemoteHandle, StreamSubscriber,
 };
-use vsock_backend_api::VsockStream;
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 
 type Shared = Arc<Mutex<StreamSubscriber<Echo>>>;
@@ -57,7 +56,12 @@ fn a_descriptor_that_the_manager_refuses_is_an_error_that_is_kept() {
     assert!(streams.lock().unwrap().error().is_none());
     manager.add_subscriber(Arc::clone(&streams));
     let error = streams.lock().unwrap().take_error();
-    assert!(matches!(error, Some(LoopError::Manager(event_manager::Error::FdAlreadyRegistered))));
+    assert!(matches!(
+        error,
+        Some(LoopError::Manager(
+            event_manager::Error::FdAlreadyRegistered
+        ))
+    ));
     assert!(streams.lock().unwrap().error().is_none());
     assert_eq!(streams.lock().unwrap().counters().errors, 1);
 }
@@ -83,8 +87,11 @@ fn another_thread_adds_writes_counts_closes_and_drains() {
     let id = manager.add_subscriber(echo());
     let remote: RemoteHandle<_, Echo> =
         RemoteHandle::new(manager.remote_endpoint(), id, |found| Some(found));
-    let blind: RemoteHandle<_, Echo> =
-        RemoteHandle::new(manager.remote_endpoint(), id, |_: &mut StreamSubscriber<Echo>| None);
+    let blind: RemoteHandle<_, Echo> = RemoteHandle::new(
+        manager.remote_endpoint(),
+        id,
+        |_: &mut StreamSubscriber<Echo>| None,
+    );
     let looping = thread::spawn(move || {
         while !manager.subscriber_mut(id).unwrap().streams().is_finished() {
             manager.run_with_timeout(20_000).unwrap();

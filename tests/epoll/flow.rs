@@ -25,7 +25,9 @@ fn sources() -> [Box<dyn PairSource>; 3] {
 
 #[test]
 fn an_echo_of_many_bytes_comes_back_whole_over_every_transport_and_trigger() {
-    let sent: Vec<u8> = (0..1_000_000_u32).map(|at| at.to_le_bytes()[at as usize % 3]).collect();
+    let sent: Vec<u8> = (0..1_000_000_u32)
+        .map(|at| at.to_le_bytes()[at as usize % 3])
+        .collect();
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
         let limits = Limits::default().trigger(trigger).backlog(5000).turn(3000);
         let mut echo = StreamSubscriber::new(Echo::new(), limits).unwrap();
@@ -52,7 +54,10 @@ fn an_echo_of_many_bytes_comes_back_whole_over_every_transport_and_trigger() {
         assert!(back == sent, "{} bytes came back", back.len());
         assert!(echo.streams().is_empty());
         let counters = echo.counters();
-        assert_eq!((counters.bytes_in, counters.bytes_out), (1_000_000, 1_000_000));
+        assert_eq!(
+            (counters.bytes_in, counters.bytes_out),
+            (1_000_000, 1_000_000)
+        );
         assert!(counters.spurious <= counters.events / 2, "{counters:?}");
     }
 }

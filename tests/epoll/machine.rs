@@ -7,8 +7,10 @@ use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::collection::vec;
+use proptest::prelude::{
+    Just, ProptestConfig, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest,
+};
 use vsock_backend_api::VsockStream;
 use vsock_epoll::{Limits, StreamHandler, StreamSubscriber, Streams, Token, Trigger};
 use vsock_inner::{Capacity, VsockInnerConfig, VsockInnerStream};
@@ -86,15 +88,29 @@ fn take(pair: &mut Pair) {
 fn act(shared: &Shared, pairs: &mut Vec<Pair>, op: Op) {
     if let Op::Add = op {
         let capacity = Capacity::Bytes(100);
-        let config = VsockInnerConfig::default().to_device(capacity).to_application(capacity);
+        let config = VsockInnerConfig::default()
+            .to_device(capacity)
+            .to_application(capacity);
         let (mut host, device) = VsockInnerStream::pair_with(&config).unwrap();
         host.set_nonblocking(true).unwrap();
-        let token = shared.lock().unwrap().streams().add(Box::new(device), ()).unwrap();
+        let token = shared
+            .lock()
+            .unwrap()
+            .streams()
+            .add(Box::new(device), ())
+            .unwrap();
         let (accepted, got, closed) = (0, 0, false);
         let host = Some(host);
-        return pairs.push(Pair { token, host, accepted, got, closed });
+        return pairs.push(Pair {
+            token,
+            host,
+            accepted,
+            got,
+            closed,
+        });
     }
-    let (Op::Close(at) | Op::Write(at, _) | Op::Send(at, _) | Op::Take(at) | Op::Drop(at)) = op else {
+    let (Op::Close(at) | Op::Write(at, _) | Op::Send(at, _) | Op::Take(at) | Op::Drop(at)) = op
+    else {
         return;
     };
     let Some(pair) = pairs.get_mut(at) else {
@@ -106,7 +122,10 @@ fn act(shared: &Shared, pairs: &mut Vec<Pair>, op: Op) {
             pair.closed = true;
         }
         Op::Write(_, len) => {
-            let bytes: Vec<u8> = (pair.accepted..).take(len).map(|at| (at % 251) as u8).collect();
+            let bytes: Vec<u8> = (pair.accepted..)
+                .take(len)
+                .map(|at| (at % 251) as u8)
+                .collect();
             pair.accepted += shared.lock().unwrap().streams().write(pair.token, &bytes) as u64;
         }
         Op::Send(_, len) => {

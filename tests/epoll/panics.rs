@@ -5,8 +5,8 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use vsock_epoll::{AcceptLimits, BackendSubscriber, Limits, More, Streams, Token};
 use vsock_backend_api::VsockStream;
+use vsock_epoll::{AcceptLimits, BackendSubscriber, Limits, More, Streams, Token};
 use vsock_inner::VsockInnerBackend;
 use vsock_tests::inner::{Inner, Way};
 

@@ -14,7 +14,10 @@ use vsock_tests::unix::Sockets;
 use crate::{pair, read_all, rest};
 
 /// Two applications whose device's ends a proxy joins.
-fn proxied(left: &dyn PairSource, right: &dyn PairSource) -> (StreamSubscriber<Proxy>, Stream, Stream) {
+fn proxied(
+    left: &dyn PairSource,
+    right: &dyn PairSource,
+) -> (StreamSubscriber<Proxy>, Stream, Stream) {
     let mut proxy = StreamSubscriber::new(Proxy::new(), Limits::default().backlog(700)).unwrap();
     let (left, left_device) = pair(left);
     let (right, right_device) = pair(right);
@@ -31,7 +34,12 @@ fn sources() -> [(Box<dyn PairSource>, Box<dyn PairSource>); 3] {
 }
 
 /// Sends all of it to an end that reads, and gives back what came; the direction is ended.
-fn carry(proxy: &mut StreamSubscriber<Proxy>, from: &mut Stream, to: &mut Stream, sent: &[u8]) -> Vec<u8> {
+fn carry(
+    proxy: &mut StreamSubscriber<Proxy>,
+    from: &mut Stream,
+    to: &mut Stream,
+    sent: &[u8],
+) -> Vec<u8> {
     let (mut at, mut got) = (0, Vec::new());
     loop {
         while at < sent.len() {

@@ -21,7 +21,9 @@ fn t32_a_timer_fires_by_itself_once_and_never_early() {
     subscriber.streams().set_timer(token, Some(NEVER));
     subscriber.streams().set_timer(token, Some(SHORT));
     let watch = Stopwatch::start();
-    until(&mut subscriber, |subscriber| subscriber.handler().count(Told::Timer) > 0);
+    until(&mut subscriber, |subscriber| {
+        subscriber.handler().count(Told::Timer) > 0
+    });
     assert!(watch.elapsed() >= SHORT);
     rest(&mut subscriber);
     assert_eq!(subscriber.handler().told, [(Told::Timer, token)]);
@@ -37,7 +39,9 @@ fn a_timer_that_was_taken_back_does_not_fire() {
     subscriber.streams().set_timer(silent, Some(SHORT));
     subscriber.streams().set_timer(silent, None);
     subscriber.streams().set_timer(later, Some(2 * SHORT));
-    until(&mut subscriber, |subscriber| subscriber.handler().count(Told::Timer) > 0);
+    until(&mut subscriber, |subscriber| {
+        subscriber.handler().count(Told::Timer) > 0
+    });
     assert_eq!(subscriber.handler().told, [(Told::Timer, later)]);
 }
 
@@ -51,7 +55,9 @@ fn a_timer_of_a_closed_stream_is_not_its_successors() {
     let (_two, device) = pair(&Inner::by(Way::Pair));
     let second = subscriber.streams().add(device, ()).unwrap();
     subscriber.streams().set_timer(second, Some(2 * SHORT));
-    until(&mut subscriber, |subscriber| subscriber.handler().count(Told::Timer) > 0);
+    until(&mut subscriber, |subscriber| {
+        subscriber.handler().count(Told::Timer) > 0
+    });
     assert_eq!(subscriber.handler().count(Told::Timer), 1);
     assert!(subscriber.handler().told.contains(&(Told::Timer, second)));
 }
@@ -65,7 +71,9 @@ fn an_idle_stream_fails_and_a_busy_one_does_not() {
     let busy = subscriber.streams().add(device, ()).unwrap();
     until(&mut subscriber, |subscriber| {
         subscriber.streams().write(busy, b"x");
-        subscriber.streams().set_timer(busy, Some(Duration::from_millis(1)));
+        subscriber
+            .streams()
+            .set_timer(busy, Some(Duration::from_millis(1)));
         subscriber.handler().count(Told::Closed) > 0
     });
     let told = &subscriber.handler().told;
@@ -75,7 +83,10 @@ fn an_idle_stream_fails_and_a_busy_one_does_not() {
 
 #[test]
 fn more_timers_than_a_wakeup_may_serve_all_fire() {
-    let mut subscriber = recorder(Limits::default().events(2), |_: &mut Streams<()>, _: Token, _| {});
+    let mut subscriber = recorder(
+        Limits::default().events(2),
+        |_: &mut Streams<()>, _: Token, _| {},
+    );
     let mut hosts = Vec::new();
     for _ in 0..20 {
         let (host, device) = pair(&Inner::by(Way::Pair));
@@ -83,6 +94,8 @@ fn more_timers_than_a_wakeup_may_serve_all_fire() {
         subscriber.streams().set_timer(token, Some(Duration::ZERO));
         hosts.push(host);
     }
-    until(&mut subscriber, |subscriber| subscriber.handler().count(Told::Timer) == 20);
+    until(&mut subscriber, |subscriber| {
+        subscriber.handler().count(Told::Timer) == 20
+    });
     rest(&mut subscriber);
 }

@@ -56,3 +56,8 @@ pub use remote::{RemoteError, RemoteHandle};
 pub use streams::Streams;
 pub use subscriber::StreamSubscriber;
 pub use table::Token;
+
+/// The page for VMM authors, whose code is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/event-loop.md")]
+struct EventLoopPage;

@@ -41,8 +41,8 @@ pub struct Limits {
     /// How many bytes of a stream the loop keeps that the stream has refused: 1 to 1 GiB; 64 KiB by
     /// default. The worst case of a loop's memory is `streams` times this.
     pub backlog: usize,
-    /// How many bytes a stream may be read in one turn, before others are served: 1 to 1 GiB; 64 KiB
-    /// by default.
+    /// How many bytes a stream may be read in one turn, before others are served: 1 to 1 GiB; 256
+    /// KiB by default.
     pub turn: usize,
     /// How many events are served in one wake-up, before the VMM's other devices have theirs: 1 to
     /// 2^24; 256 by default.
@@ -58,7 +58,7 @@ impl Default for Limits {
         Self {
             streams: 1 << 16,
             backlog: 64 * 1024,
-            turn: 64 * 1024,
+            turn: 256 * 1024,
             events: 256,
             idle: None,
             trigger: Trigger::Level,

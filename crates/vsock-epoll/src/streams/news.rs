@@ -141,7 +141,9 @@ impl<T> Streams<T> {
             return;
         };
         let news = entry.has_space_to_tell(limit)
-            || entry.end_to_tell || entry.failure.is_some() || entry.is_done();
+            || entry.end_to_tell
+            || entry.failure.is_some()
+            || entry.is_done();
         if news && !entry.noted {
             entry.noted = true;
             self.news.push_back(token);

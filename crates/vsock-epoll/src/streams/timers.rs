@@ -99,7 +99,8 @@ impl<T> Streams<T> {
                 entry.deadline = None;
             }
             let limit = self.limits.idle;
-            let idle = limit.is_some_and(|idle| now.saturating_duration_since(entry.active) >= idle);
+            let idle =
+                limit.is_some_and(|idle| now.saturating_duration_since(entry.active) >= idle);
             if idle {
                 entry.ended = true;
                 entry.active = now; // told once
