@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! The driver's side of virtqueues in plain memory: descriptor tables made by hand, so that they can
-//! be as wrong as a test wants.
+//! be as wrong as a test wants. And a stream that counts its calls.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -13,7 +13,9 @@
 mod descriptor;
 mod memory;
 mod ring;
+mod stream;
 
 pub use descriptor::Descriptor;
 pub use memory::{Memory, bytes, filled, memory};
 pub use ring::DriverRing;
+pub use stream::Counted;

@@ -7,16 +7,16 @@ use proptest::prelude::{Just, Strategy, any};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use vm_memory::VolatileSlice;
 use vsock_backend_api::VsockStream;
+use vsock_driver::{Counted, Memory};
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::GuestPayload;
 use vsock_proto::{Header, Progress};
 
-use super::stream::{Counted, pair, pattern};
+use super::stream::{pair, pattern};
 use crate::chain::BadChain;
 use crate::direct::DirectTypes;
 use crate::scratch::{MAX_PAYLOAD, Scratch};
 use crate::tx::{TxPayload, header};
-use vsock_driver::Memory;
 
 fn packet(payload: &[u8]) -> Vec<u8> {
     let header = Header {
