@@ -12,4 +12,13 @@ pub enum MuxerError {
         /// The port.
         port: u32,
     },
+    /// The backend belongs to another muxer.
+    #[error("the muxer has no such backend")]
+    UnknownBackend,
+    /// There are as many backends as a muxer takes.
+    #[error("a muxer takes {limit} backends")]
+    TooManyBackends {
+        /// How many it takes.
+        limit: usize,
+    },
 }

@@ -10,15 +10,24 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod backends;
+mod backoff;
 mod counters;
+mod early;
+mod entry;
 mod error;
 mod guest;
+mod link;
 mod muxer;
+mod payload;
+mod state;
+mod table;
 mod token;
 
 pub use action::Action;
-pub use counters::Counters;
+pub use counters::{ConnectionInfo, Counters, Endings};
 pub use error::MuxerError;
 pub use guest::{Allowance, GuestBuffers, GuestPayload};
 pub use muxer::Muxer;
+pub use state::MuxerState;
 pub use token::{BackendId, Readiness, Token};

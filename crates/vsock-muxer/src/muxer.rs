@@ -1,24 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use vsock_backend_api::VsockBackend;
-use vsock_proto::{Config, GuestCid, Header, SocketTypes, Tick};
+mod accept;
+mod guest_side;
+mod host_side;
+mod review;
+mod rx;
+mod time;
 
-use crate::{
-    Action, BackendId, Counters, GuestBuffers, GuestPayload, MuxerError, Readiness, Token,
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use vsock_backend_api::VsockBackend;
+use vsock_proto::{
+    Config, GuestCid, Port, PortAllocator, Route, RxQueue, SocketType, SocketTypes, Tick, Timers,
 };
 
-/// The connections of one guest.
-#[derive(Debug)]
+use crate::backends::Backends;
+use crate::entry::Entry;
+use crate::table::Table;
+use crate::{Action, BackendId, ConnectionInfo, Counters, MuxerError, MuxerState};
+
+/// The connections of one guest. The [crate](crate)'s documentation says how it is driven.
 pub struct Muxer {
     guest: GuestCid,
-    config: Config,
+    config: Arc<Config>,
+    active: bool,
+    types: SocketTypes,
+    route: Route,
+    backends: Backends,
+    table: Table,
+    ports: PortAllocator,
+    rxq: RxQueue,
+    /// Deadlines of connections and handshakes.
+    timers: Timers,
+    /// When which backend is asked again.
+    accept_timers: Timers,
+    actions: VecDeque<Action>,
+    counters: Counters,
 }
 
 impl Muxer {
+    /// Backends that a muxer takes.
+    pub const MAX_BACKENDS: usize = Backends::MAX;
+
     /// A muxer without backends, not yet active.
     #[must_use]
     pub fn new(guest: GuestCid, config: Config) -> Self {
-        Self { guest, config }
+        Self {
+            guest,
+            active: false,
+            types: SocketTypes::STREAM,
+            route: Route::to_guest(guest, SocketTypes::STREAM),
+            backends: Backends::default(),
+            table: Table::default(),
+            ports: PortAllocator::new(config.host_ports().clone()),
+            rxq: RxQueue::new(config.max_resets()),
+            timers: Timers::new(),
+            accept_timers: Timers::new(),
+            actions: VecDeque::new(),
+            counters: Counters::default(),
+            config: Arc::new(config),
+        }
+    }
+
+    /// The guest's CID.
+    #[must_use]
+    pub const fn guest_cid(&self) -> GuestCid {
+        self.guest
     }
 
     /// Adds a backend: its host-initiated connections, and the guest's connections to every port that
@@ -26,101 +75,144 @@ impl Muxer {
     ///
     /// # Errors
     ///
-    /// The muxer's limits.
+    /// [`MuxerError::TooManyBackends`], beyond [`MAX_BACKENDS`](Self::MAX_BACKENDS).
     pub fn add_backend(&mut self, backend: Box<dyn VsockBackend>) -> Result<BackendId, MuxerError> {
-        drop(backend);
-        Ok(BackendId(0))
+        let id = self.backends.add(backend)?;
+        if self.active
+            && let Some(backend) = self.backends.get_mut(id)
+        {
+            backend.watch(true, &mut self.actions);
+        }
+        Ok(id)
     }
 
     /// Gives the guest's connections to `port` to a backend.
     ///
     /// # Errors
     ///
-    /// [`MuxerError::PortTaken`].
+    /// [`MuxerError::PortTaken`], and [`MuxerError::UnknownBackend`] for another muxer's.
     pub fn route_port(&mut self, port: u32, backend: BackendId) -> Result<(), MuxerError> {
-        let _ = (port, backend);
-        Ok(())
+        self.backends.route(Port::new(port), backend)
     }
 
     /// The guest's driver is ready: backends are watched from now on. The socket types are those that
     /// were negotiated.
+    ///
+    /// A device that is active already is [reset](Self::reset) first.
     pub fn activate(&mut self, now: Tick, types: SocketTypes) {
-        let _ = (now, types);
+        if self.active {
+            self.reset(now);
+        }
+        self.active = true;
+        self.types = types;
+        self.route = Route::to_guest(self.guest, types);
+        for backend in self.backends.iter_mut() {
+            backend.watch(true, &mut self.actions);
+        }
     }
 
     /// The device was reset: every connection and every unfinished handshake is closed, nothing is
     /// told to the guest, backends stay and are no longer watched until [`activate`](Self::activate).
     pub fn reset(&mut self, now: Tick) {
-        let _ = now;
+        self.active = false;
+        for backend in self.backends.iter_mut() {
+            backend.unwatch(&mut self.actions);
+        }
+        self.accept_timers = Timers::new();
+        self.close_all(now, |_| true);
     }
 
     /// Every connection is closed as by [`reset`](Self::reset), but the device stays active: to be
     /// called when `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` is owed to the guest (virtio 1.3, 5.10.6.7).
-    pub fn transport_reset(&mut self, now: Tick) {
-        let _ = now;
-    }
-
-    /// Whether the next packet of the guest can be taken. While it cannot, because too many replies
-    /// wait for buffers, the transmit queue must rest (virtio 1.3, 5.10.6.1).
-    #[must_use]
-    pub fn can_take_packet(&self) -> bool {
-        true
-    }
-
-    /// Takes a packet of the guest: its header, copied once, and its payload, of which there are
-    /// `header.len` bytes.
     ///
-    /// Whatever the packet is, the muxer survives it and answers it as the specification says.
-    pub fn on_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
-        let _ = (now, header, payload);
+    /// Host clients that have not yet sent their command lose nothing and stay.
+    pub fn transport_reset(&mut self, now: Tick) {
+        self.close_all(now, |entry| matches!(entry, Entry::Open(_)));
     }
 
-    /// Whether [`transmit`](Self::transmit) has something for the guest.
+    /// What a snapshot needs of the muxer. Nothing is closed: a device that goes on after the
+    /// snapshot keeps its connections.
     #[must_use]
-    pub fn wants_transmit(&self) -> bool {
-        false
+    pub fn save(&self) -> MuxerState {
+        MuxerState {
+            next_host_port: self.ports.next_port().into(),
+            connections: self.table.connections() as u64,
+        }
     }
 
-    /// Fills buffers of the guest until there are none, there is nothing to send, or `budget` bytes
-    /// (each packet counts its header too) have been sent. Returns whether more could be sent at once,
-    /// if there were buffers or budget.
-    pub fn transmit(&mut self, now: Tick, buffers: &mut dyn GuestBuffers, budget: usize) -> bool {
-        let _ = (now, buffers, budget);
-        false
-    }
-
-    /// An event loop reports readiness of what belongs to the token. An unknown or outdated token is
-    /// ignored.
-    pub fn on_event(&mut self, now: Tick, token: Token, ready: Readiness) {
-        let _ = (now, token, ready);
-    }
-
-    /// When [`on_timeout`](Self::on_timeout) is to be called.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Tick> {
-        None
-    }
-
-    /// Does what is due. Called too early, it does nothing.
-    pub fn on_timeout(&mut self, now: Tick) {
-        let _ = now;
-    }
-
-    /// The next thing for the driver to do; to be asked after every call that takes `now`, until
-    /// there is none.
-    pub fn next_action(&mut self) -> Option<Action> {
-        None
-    }
-
-    /// The guest.
-    #[must_use]
-    pub const fn guest_cid(&self) -> GuestCid {
-        self.guest
+    /// Goes on where another muxer was [saved](Self::save). Every connection of this one is closed,
+    /// and the device owes its guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`; see [`MuxerState`].
+    pub fn restore(&mut self, now: Tick, state: &MuxerState) {
+        self.transport_reset(now);
+        self.ports = PortAllocator::new(self.config.host_ports().clone())
+            .starting_at(Port::new(state.next_host_port));
     }
 
     /// What has been counted.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters::default()
+        self.counters
+    }
+
+    /// Every connection, in no particular order.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionInfo> {
+        self.table.iter().filter_map(|entry| match entry {
+            Entry::Open(open) => Some(ConnectionInfo {
+                key: open.conn.key(),
+                phase: open.conn.phase(),
+                host_initiated: open.lease.is_some(),
+                waiting: open.conn.waiting(),
+                in_flight: open.conn.in_flight(),
+                bytes_from_guest: open.bytes_from_guest,
+                bytes_to_guest: open.bytes_to_guest,
+            }),
+            Entry::Handshake(_) => None,
+        })
+    }
+
+    /// Host clients that have not yet sent their command.
+    #[must_use]
+    pub fn handshakes(&self) -> usize {
+        self.table.handshakes()
+    }
+
+    /// The next thing for the driver to do; to be asked after every call that takes `now`, until
+    /// there is none.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Closes what `which` names, and forgets whatever is owed to the guest.
+    fn close_all(&mut self, now: Tick, which: impl Fn(&Entry) -> bool) {
+        self.rxq.clear();
+        for slot in self.table.slots() {
+            if !self.table.entry(slot).is_some_and(|entry| which(entry)) {
+                continue;
+            }
+            match self.table.open(slot) {
+                Some(open) => {
+                    open.conn.abort(now);
+                    self.review(now, slot);
+                }
+                None => self.end_handshake(slot),
+            }
+        }
+    }
+
+    /// Whether the guest has streams at all.
+    const fn has_streams(&self) -> bool {
+        self.types.contains(SocketType::Stream)
+    }
+}
+
+impl fmt::Debug for Muxer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Muxer")
+            .field("guest", &self.guest)
+            .field("active", &self.active)
+            .field("connections", &self.table.connections())
+            .field("handshakes", &self.table.handshakes())
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemory;
-use vsock_muxer::{Action, Muxer, Readiness, Token};
+use vsock_muxer::{Action, GuestBuffers, Muxer, Readiness, Token};
 use vsock_proto::Tick;
 
 use crate::chain::{Part, gather};
@@ -183,8 +183,9 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.ack_features(state.acked_features)?;
         if state.active {
             self.activate(now, mem, queues)?;
-            self.transport_reset(now);
+            self.events.owe();
         }
+        self.muxer.restore(now, &state.muxer);
         Ok(())
     }
 
@@ -281,6 +282,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         DeviceState {
             acked_features: self.features.acked(),
             active: self.is_active(),
+            muxer: self.muxer.save(),
         }
     }
 
@@ -392,27 +394,28 @@ impl<M: GuestMemory> VsockDevice<M> {
                 counters: &mut self.counters,
             };
             let mut buffers = RxBuffers::new(rx, tools);
-            let mut starved = false;
-            loop {
+            let starved = loop {
                 let left = budget.saturating_sub(buffers.bytes());
-                if !self.muxer.transmit(now, &mut buffers, left) {
-                    break;
+                self.muxer.transmit(now, &mut buffers, left);
+                if left == 0 || !self.muxer.wants_transmit() {
+                    break false;
                 }
-                match vsock_muxer::GuestBuffers::room(&mut buffers) {
-                    None => starved = true,
-                    Some(0) if buffers.refuse_roomless() => continue,
-                    Some(_) => {}
+                match buffers.room() {
+                    None => break true,
+                    // Payload waits, and this buffer has no room for any.
+                    Some(0) if buffers.refuse_roomless() => {}
+                    Some(_) => break false,
                 }
-                break;
-            }
+            };
             *budget = budget.saturating_sub(buffers.bytes());
             buffers.finish()?;
-            if !starved {
-                return Ok(self.muxer.wants_transmit());
-            }
-            self.rx_notifications = Notifications::Enabled;
-            if !rx.enable_notification()? {
-                return Ok(false);
+            if starved {
+                self.rx_notifications = Notifications::Enabled;
+                if !rx.enable_notification()? {
+                    return Ok(false);
+                }
+            } else if self.muxer.wants_transmit() {
+                return Ok(true);
             }
         }
     }

@@ -20,6 +20,8 @@ mod rx;
 mod scatter;
 mod scratch;
 mod state;
+#[cfg(test)]
+mod tests;
 mod tx;
 
 pub use builder::VsockDeviceBuilder;

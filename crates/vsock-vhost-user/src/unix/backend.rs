@@ -3,10 +3,11 @@
 use std::any::Any;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::net::{self, SocketFlags};
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
@@ -21,7 +22,7 @@ use crate::socket_file::{SocketFile, connect};
 /// the bytes are the guest's. A host process that serves port 1024 for the guest listens on the path
 /// with `_1024` behind it.
 ///
-/// Nothing here ever waits. The file of the socket is removed on drop, if it is still the one that
+/// Nothing here ever waits. Without a descriptor for them, clients are refused. The file of the socket is removed on drop, if it is still the one that
 /// was made.
 ///
 /// ```
@@ -51,7 +52,13 @@ use crate::socket_file::{SocketFile, connect};
 pub struct UnixBackend {
     listener: UnixListener,
     file: SocketFile,
+    /// A descriptor that stands for nothing. When there is no other left, its place serves to refuse
+    /// the clients that wait, who would wait for ever.
+    spare: Option<OwnedFd>,
 }
+
+/// Clients that are refused at once when there is no descriptor for them.
+const REFUSALS: usize = 64;
 
 impl UnixBackend {
     /// Listens on `path`. A socket that a dead process has left there is replaced.
@@ -64,7 +71,12 @@ impl UnixBackend {
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         let (listener, file) = SocketFile::bind(path.as_ref())?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, file })
+        let spare = Some(spare()?);
+        Ok(Self {
+            listener,
+            file,
+            spare,
+        })
     }
 
     /// Where it listens.
@@ -80,6 +92,24 @@ impl UnixBackend {
         path.push(format!("_{port}"));
         path.into()
     }
+
+    /// Accepts in the place of the spare descriptor, and hangs up.
+    fn refuse_waiting(&mut self) {
+        self.spare = None;
+        for _ in 0..REFUSALS {
+            match net::accept_with(&self.listener, SocketFlags::CLOEXEC) {
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(_) => break,
+                Ok(client) => drop(client),
+            }
+        }
+        // If the place is taken by now, the next failure tries again.
+        self.spare = spare().ok();
+    }
+}
+
+fn spare() -> io::Result<OwnedFd> {
+    Ok(eventfd(0, EventfdFlags::CLOEXEC)?)
 }
 
 impl AsRawFd for UnixBackend {
@@ -89,12 +119,21 @@ impl AsRawFd for UnixBackend {
 }
 
 impl VsockBackend for UnixBackend {
+    /// # Errors
+    ///
+    /// - `WouldBlock`: nobody waits.
+    /// - `EMFILE`, `ENFILE`: no descriptor is left; who waited has been refused.
+    /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         loop {
             match net::accept_with(&self.listener, flags) {
                 // The one client is gone; there may be others.
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(error @ (Errno::MFILE | Errno::NFILE)) => {
+                    self.refuse_waiting();
+                    return Err(error.into());
+                }
                 Err(error) => return Err(error.into()),
                 Ok(socket) => return Ok(Box::new(UnixVsockStream::new(socket.into()))),
             }

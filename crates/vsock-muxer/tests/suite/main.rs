@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The muxer from outside: packets and readiness in, packets and actions out.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails"
+)]
+
+mod accepting;
+mod closing;
+mod flow;
+mod guest_initiated;
+mod handshake;
+mod hostile;
+mod lifetime;
+mod stream;
+mod watching;
+mod world;
