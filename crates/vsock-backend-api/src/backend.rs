@@ -16,7 +16,7 @@ pub trait VsockBackend: AsRawFd + Send {
     /// Takes the next connection that a host component has opened towards the guest.
     ///
     /// The stream is in non-blocking mode. Which guest port it wants, its first bytes tell
-    /// (`CONNECT <port>\n`), unless device and backend know a shorter way.
+    /// (`CONNECT <port>\n`), unless [`requested_port`](VsockStream::requested_port) knows.
     ///
     /// # Errors
     ///
@@ -31,10 +31,12 @@ pub trait VsockBackend: AsRawFd + Send {
     ///
     /// # Errors
     ///
+    /// - `WouldBlock`: the component cannot take it at the moment; a device may try again, with
+    ///   pauses, until the guest has waited for long enough.
     /// - `ConnectionRefused`: nobody serves the port, or its queue of waiting connections is full.
     /// - Anything else: the connection could not be made, for example for want of descriptors.
     ///
-    /// Whatever the error is, the device answers the guest with `VIRTIO_VSOCK_OP_RST` (virtio 1.3,
+    /// But for `WouldBlock`, the device answers the guest with `VIRTIO_VSOCK_OP_RST` (virtio 1.3,
     /// section 5.10.6.6).
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>>;
 

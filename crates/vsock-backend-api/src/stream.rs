@@ -91,6 +91,27 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         Ok(self.as_raw_fd())
     }
 
+    /// The port of the guest that the stream's opener has named beside the bytes, if it has.
+    ///
+    /// A device asks once, before it reads. `Some` settles the handshake: no command comes in the
+    /// stream, no `OK` is expected in it, and [`confirm`](Self::confirm) tells the opener that the
+    /// guest has accepted. The default, `None`, is right for streams that begin with a command
+    /// (`CONNECT <port>\n`).
+    fn requested_port(&mut self) -> Option<u32> {
+        None
+    }
+
+    /// Tells the opener that the guest has accepted, and which port of the host the connection has;
+    /// only after [`requested_port`](Self::requested_port) has named one.
+    ///
+    /// # Errors
+    ///
+    /// - `Unsupported`: the opener has not asked in this way (the default).
+    /// - Anything else: the opener has left.
+    fn confirm(&mut self, _host_port: u32) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Whether the peer's end is known to have been dropped.
     ///
     /// A stream that is paused, or whose reading has ended, can stay registered edge-triggered and
@@ -168,6 +189,7 @@ mod tests {
             stream.set_write_timeout(None),
             stream.recv_data_fd(&mut [0], &mut [0]).map(drop),
             stream.shutdown(Shutdown::Both),
+            stream.confirm(1 << 30),
         ];
         for refusal in refusals {
             assert_eq!(refusal.unwrap_err().kind(), ErrorKind::Unsupported);
@@ -177,6 +199,7 @@ mod tests {
     #[test]
     fn a_foreign_stream_polls_one_fd_and_knows_nothing_of_its_peer() {
         let mut stream = Foreign;
+        assert_eq!(stream.requested_port(), None);
         assert_eq!(stream.write_ready_fd().unwrap(), stream.as_raw_fd());
         assert!(!stream.peer_gone());
         assert!(stream.as_any().is::<Foreign>());

@@ -15,7 +15,13 @@ impl Slot {
         Self(index)
     }
 
-    /// Its number.
+    /// Its number, as it was given.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Its number, to index with.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize

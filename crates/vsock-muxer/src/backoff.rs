@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::time::Duration;
+
+use vsock_proto::Tick;
+
+/// When to try again what cannot succeed now: after 10 ms, then after twice as long each time, up
+/// to 100 ms.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backoff {
+    wait: Duration,
+    at: Tick,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_millis(100);
+
+    /// The first failure, or another one after `before`.
+    pub(crate) fn after(before: Option<Self>, now: Tick) -> Self {
+        let wait = before.map_or(Self::FIRST, |before| {
+            before.wait.saturating_mul(2).min(Self::LONGEST)
+        });
+        Self {
+            wait,
+            at: now.saturating_add(wait),
+        }
+    }
+
+    /// When it is time.
+    pub(crate) const fn at(self) -> Tick {
+        self.at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Backoff;
+    use vsock_proto::Tick;
+
+    #[test]
+    fn pauses_double_up_to_a_tenth_of_a_second() {
+        let mut backoff = None;
+        let mut now = Tick::ZERO;
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            let next = Backoff::after(backoff, now);
+            pauses.push(next.at().since(now).as_millis());
+            now = next.at();
+            backoff = Some(next);
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 100, 100]);
+    }
+}

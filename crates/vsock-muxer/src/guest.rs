@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What the muxer asks of the guest's side: the payload of a packet, and buffers to fill.
+
+use vsock_backend_api::VsockStream;
+use vsock_proto::{Header, Progress};
+
+/// The payload of one packet from the guest, wherever it lies: the `len` bytes behind the header.
+///
+/// Both methods go on where the last call stopped.
+pub trait GuestPayload {
+    /// Writes what is left to the stream, in as few calls as it can, and stops at the first call
+    /// that takes less than it was offered. `Done` counts the bytes that were taken; once any were,
+    /// nothing else is reported: the next call will find out. An interrupted call is repeated.
+    fn write_to(&mut self, stream: &mut dyn VsockStream) -> Progress;
+
+    /// Fills `dst` with the next bytes; the caller never asks for more than are left.
+    fn copy_to(&mut self, dst: &mut [u8]);
+}
+
+/// How much may be read from a stream for the guest at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Allowance {
+    /// Bytes altogether: the guest's credit. At least 1.
+    pub bytes: usize,
+    /// Packets altogether. At least 1.
+    pub packets: usize,
+    /// Bytes in one packet. At least 1.
+    pub packet_bytes: usize,
+}
+
+/// The buffers that the guest has provided for packets.
+pub trait GuestBuffers {
+    /// Bytes that the next buffer has behind a header; `None` while there is no buffer.
+    ///
+    /// A buffer that cannot hold a header is given back to the guest unused and does not count.
+    fn room(&mut self) -> Option<usize>;
+
+    /// Puts a packet without payload into the next buffer and gives it to the guest. Only called
+    /// after [`room`](Self::room) has said that there is one.
+    fn put(&mut self, header: &Header);
+
+    /// Puts a packet into the next buffer whose payload is in memory already. Only called with at
+    /// most [`room`](Self::room) bytes.
+    fn put_bytes(&mut self, header: &Header, payload: &[u8]);
+
+    /// Reads from the stream into the next buffers: one packet for each buffer, within the allowance,
+    /// in as few calls as it can. For each buffer that got bytes, `packet` makes the header for so
+    /// many, and the buffer is given to the guest. A buffer that got none stays the next one.
+    ///
+    /// Only called while [`room`](Self::room) is at least 1, so a read of 0 bytes is the end of the
+    /// stream. `Done` counts the bytes altogether; once any came, nothing else is reported.
+    fn fill(
+        &mut self,
+        stream: &mut dyn VsockStream,
+        allowance: Allowance,
+        packet: &mut dyn FnMut(usize) -> Header,
+    ) -> Progress;
+}

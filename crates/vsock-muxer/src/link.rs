@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+
+use vsock_backend_api::VsockStream;
+
+use crate::{Action, Token};
+
+/// A host's stream, and how the driver watches it.
+///
+/// Watching is lazy, so that in the steady flow nothing is said to the event loop: once registered,
+/// a descriptor stays so, and only an event that cannot be used takes the watch back.
+pub(crate) struct Link {
+    stream: Box<dyn VsockStream>,
+    token: Token,
+    fd: RawFd,
+    /// How `fd` is registered.
+    watch: Option<Watch>,
+    /// What becomes ready for writing, once it was needed: `fd` itself, or another descriptor.
+    write_fd: Option<RawFd>,
+    /// Whether that other descriptor is registered for writing; `None`: not registered.
+    write_watch: Option<bool>,
+    /// The stream was ready to be read, and has not yet refused.
+    readable: bool,
+    /// The other end was seen to be gone.
+    hung_up: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Watch {
+    read: bool,
+    write: bool,
+}
+
+impl Link {
+    /// Takes the stream in, and has it watched for reading.
+    pub(crate) fn new(
+        stream: Box<dyn VsockStream>,
+        token: Token,
+        actions: &mut VecDeque<Action>,
+    ) -> Self {
+        let mut link = Self {
+            fd: stream.as_raw_fd(),
+            stream,
+            token,
+            watch: None,
+            write_fd: None,
+            write_watch: None,
+            readable: false,
+            hung_up: false,
+        };
+        link.set_watch(true, false, actions);
+        link
+    }
+
+    pub(crate) fn stream(&mut self) -> &mut dyn VsockStream {
+        &mut *self.stream
+    }
+
+    /// Notes that the stream may be read. Returns whether that is news; if it is not, the event was
+    /// of no use, and no other like it shall come until a read has found nothing.
+    pub(crate) fn note_readable(&mut self, actions: &mut VecDeque<Action>) -> bool {
+        if self.readable {
+            if let Some(Watch { write, .. }) = self.watch {
+                self.set_watch(false, write, actions);
+            }
+            return false;
+        }
+        self.readable = true;
+        true
+    }
+
+    /// Notes that the other end is gone. The second time it is no news: a hang-up cannot be masked,
+    /// so the descriptor is unregistered.
+    pub(crate) fn note_hangup(&mut self, actions: &mut VecDeque<Action>) -> bool {
+        let news = !self.hung_up;
+        if !news {
+            self.unwatch(actions);
+        }
+        self.hung_up = true;
+        self.readable = true;
+        news
+    }
+
+    /// What was read behind the event loop's back may have left more.
+    pub(crate) const fn assume_readable(&mut self) {
+        self.readable = true;
+    }
+
+    /// A read has found nothing: the next event counts again.
+    pub(crate) fn note_drained(&mut self, actions: &mut VecDeque<Action>) {
+        self.readable = false;
+        if !self.watch.is_some_and(|watch| watch.read) {
+            let write = self.watch.is_some_and(|watch| watch.write);
+            self.set_watch(true, write, actions);
+        }
+    }
+
+    /// Has the stream watched for writing, because bytes wait for it.
+    ///
+    /// # Errors
+    ///
+    /// The descriptor for it cannot be made now.
+    pub(crate) fn watch_writing(&mut self, actions: &mut VecDeque<Action>) -> io::Result<()> {
+        let write_fd = match self.write_fd {
+            Some(fd) => fd,
+            None => *self.write_fd.insert(self.stream.write_ready_fd()?),
+        };
+        if write_fd == self.fd {
+            let read = self.watch.is_some_and(|watch| watch.read);
+            self.set_watch(read, true, actions);
+        } else if self.write_watch != Some(true) {
+            self.set_write_watch(write_fd, true, actions);
+        }
+        Ok(())
+    }
+
+    /// Nothing waits for the stream. A socket's watch is taken back, because each event of it would
+    /// say again that it is writable; a descriptor of its own stays until it has said so in vain.
+    pub(crate) fn rest_writing(&mut self, in_vain: bool, actions: &mut VecDeque<Action>) {
+        match self.write_fd {
+            None => {}
+            Some(fd) if fd == self.fd => {
+                if let Some(Watch { read, write: true }) = self.watch {
+                    self.set_watch(read, false, actions);
+                }
+            }
+            Some(fd) if in_vain && self.write_watch == Some(true) => {
+                self.set_write_watch(fd, false, actions);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Gives the stream to the driver, to be closed.
+    pub(crate) fn close(self, actions: &mut VecDeque<Action>) {
+        actions.push_back(Action::Close {
+            token: self.token,
+            fds: [
+                self.watch.map(|_| self.fd),
+                self.write_watch.and(self.write_fd),
+            ],
+            stream: self.stream,
+        });
+    }
+
+    fn set_watch(&mut self, read: bool, write: bool, actions: &mut VecDeque<Action>) {
+        let watch = Some(Watch { read, write });
+        if self.watch == watch {
+            return;
+        }
+        self.watch = watch;
+        actions.push_back(Action::Watch {
+            token: self.token,
+            fd: self.fd,
+            read,
+            write,
+        });
+    }
+
+    fn set_write_watch(&mut self, fd: RawFd, write: bool, actions: &mut VecDeque<Action>) {
+        self.write_watch = Some(write);
+        actions.push_back(Action::Watch {
+            token: self.token,
+            fd,
+            read: false,
+            write,
+        });
+    }
+
+    fn unwatch(&mut self, actions: &mut VecDeque<Action>) {
+        if self.watch.take().is_some() {
+            actions.push_back(Action::Unwatch {
+                token: self.token,
+                fd: self.fd,
+            });
+        }
+    }
+}

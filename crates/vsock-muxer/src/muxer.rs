@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+mod accept;
+mod guest_side;
+mod host_side;
+mod review;
+mod rx;
+mod time;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use vsock_backend_api::VsockBackend;
+use vsock_proto::{
+    Config, GuestCid, Port, PortAllocator, Route, RxQueue, SocketType, SocketTypes, Tick, Timers,
+};
+
+use crate::backends::Backends;
+use crate::entry::Entry;
+use crate::table::Table;
+use crate::{Action, BackendId, ConnectionInfo, Counters, MuxerError, MuxerState};
+
+/// The connections of one guest. The [crate](crate)'s documentation says how it is driven.
+pub struct Muxer {
+    guest: GuestCid,
+    config: Arc<Config>,
+    active: bool,
+    types: SocketTypes,
+    route: Route,
+    backends: Backends,
+    table: Table,
+    ports: PortAllocator,
+    rxq: RxQueue,
+    /// Deadlines of connections and handshakes.
+    timers: Timers,
+    /// When which backend is asked again.
+    accept_timers: Timers,
+    actions: VecDeque<Action>,
+    counters: Counters,
+}
+
+impl Muxer {
+    /// Backends that a muxer takes.
+    pub const MAX_BACKENDS: usize = Backends::MAX;
+
+    /// A muxer without backends, not yet active.
+    #[must_use]
+    pub fn new(guest: GuestCid, config: Config) -> Self {
+        Self {
+            guest,
+            active: false,
+            types: SocketTypes::STREAM,
+            route: Route::to_guest(guest, SocketTypes::STREAM),
+            backends: Backends::default(),
+            table: Table::default(),
+            ports: PortAllocator::new(config.host_ports().clone()),
+            rxq: RxQueue::new(config.max_resets()),
+            timers: Timers::new(),
+            accept_timers: Timers::new(),
+            actions: VecDeque::new(),
+            counters: Counters::default(),
+            config: Arc::new(config),
+        }
+    }
+
+    /// The guest's CID.
+    #[must_use]
+    pub const fn guest_cid(&self) -> GuestCid {
+        self.guest
+    }
+
+    /// Adds a backend: its host-initiated connections, and the guest's connections to every port that
+    /// no backend has for itself (the first backend that was added so gets them).
+    ///
+    /// # Errors
+    ///
+    /// [`MuxerError::TooManyBackends`], beyond [`MAX_BACKENDS`](Self::MAX_BACKENDS).
+    pub fn add_backend(&mut self, backend: Box<dyn VsockBackend>) -> Result<BackendId, MuxerError> {
+        let id = self.backends.add(backend)?;
+        if self.active
+            && let Some(backend) = self.backends.get_mut(id)
+        {
+            backend.watch(true, &mut self.actions);
+        }
+        Ok(id)
+    }
+
+    /// Gives the guest's connections to `port` to a backend.
+    ///
+    /// # Errors
+    ///
+    /// [`MuxerError::PortTaken`], and [`MuxerError::UnknownBackend`] for another muxer's.
+    pub fn route_port(&mut self, port: u32, backend: BackendId) -> Result<(), MuxerError> {
+        self.backends.route(Port::new(port), backend)
+    }
+
+    /// The guest's driver is ready: backends are watched from now on. The socket types are those that
+    /// were negotiated.
+    ///
+    /// A device that is active already is [reset](Self::reset) first.
+    pub fn activate(&mut self, now: Tick, types: SocketTypes) {
+        if self.active {
+            self.reset(now);
+        }
+        self.active = true;
+        self.types = types;
+        self.route = Route::to_guest(self.guest, types);
+        for backend in self.backends.iter_mut() {
+            backend.watch(true, &mut self.actions);
+        }
+    }
+
+    /// The device was reset: every connection and every unfinished handshake is closed, nothing is
+    /// told to the guest, backends stay and are no longer watched until [`activate`](Self::activate).
+    pub fn reset(&mut self, now: Tick) {
+        self.active = false;
+        for backend in self.backends.iter_mut() {
+            backend.unwatch(&mut self.actions);
+        }
+        self.accept_timers = Timers::new();
+        self.close_all(now, |_| true);
+    }
+
+    /// Every connection is closed as by [`reset`](Self::reset), but the device stays active: to be
+    /// called when `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` is owed to the guest (virtio 1.3, 5.10.6.7).
+    ///
+    /// Host clients that have not yet sent their command lose nothing and stay.
+    pub fn transport_reset(&mut self, now: Tick) {
+        self.close_all(now, |entry| matches!(entry, Entry::Open(_)));
+    }
+
+    /// What a snapshot needs of the muxer. Nothing is closed: a device that goes on after the
+    /// snapshot keeps its connections.
+    #[must_use]
+    pub fn save(&self) -> MuxerState {
+        MuxerState {
+            next_host_port: self.ports.next_port().into(),
+            connections: self.table.connections() as u64,
+        }
+    }
+
+    /// Goes on where another muxer was [saved](Self::save). Every connection of this one is closed,
+    /// and the device owes its guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`; see [`MuxerState`].
+    pub fn restore(&mut self, now: Tick, state: &MuxerState) {
+        self.transport_reset(now);
+        self.ports = PortAllocator::new(self.config.host_ports().clone())
+            .starting_at(Port::new(state.next_host_port));
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Every connection, in no particular order.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionInfo> {
+        self.table.iter().filter_map(|entry| match entry {
+            Entry::Open(open) => Some(ConnectionInfo {
+                key: open.conn.key(),
+                phase: open.conn.phase(),
+                host_initiated: open.lease.is_some(),
+                waiting: open.conn.waiting(),
+                in_flight: open.conn.in_flight(),
+                bytes_from_guest: open.bytes_from_guest,
+                bytes_to_guest: open.bytes_to_guest,
+            }),
+            Entry::Handshake(_) => None,
+        })
+    }
+
+    /// Host clients that have not yet sent their command.
+    #[must_use]
+    pub fn handshakes(&self) -> usize {
+        self.table.handshakes()
+    }
+
+    /// The next thing for the driver to do; to be asked after every call that takes `now`, until
+    /// there is none.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Closes what `which` names, and forgets whatever is owed to the guest.
+    fn close_all(&mut self, now: Tick, which: impl Fn(&Entry) -> bool) {
+        self.rxq.clear();
+        for slot in self.table.slots() {
+            if !self.table.entry(slot).is_some_and(|entry| which(entry)) {
+                continue;
+            }
+            match self.table.open(slot) {
+                Some(open) => {
+                    open.conn.abort(now);
+                    self.review(now, slot);
+                }
+                None => self.end_handshake(slot),
+            }
+        }
+    }
+
+    /// Whether the guest has streams at all.
+    const fn has_streams(&self) -> bool {
+        self.types.contains(SocketType::Stream)
+    }
+}
+
+impl fmt::Debug for Muxer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Muxer")
+            .field("guest", &self.guest)
+            .field("active", &self.active)
+            .field("connections", &self.table.connections())
+            .field("handshakes", &self.table.handshakes())
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Host clients: from a backend's queue to a connection.
+
+use std::io::{self, ErrorKind};
+
+use vsock_backend_api::VsockStream;
+use vsock_proto::hybrid::{CommandParser, MAX_LINE, Parse};
+use vsock_proto::{ConnKey, Connection, Greeting, Port, Slot, SocketType, Tick};
+
+use crate::backoff::Backoff;
+use crate::early::Early;
+use crate::entry::{Entry, Handshake, Open};
+use crate::link::Link;
+use crate::token::Place;
+use crate::{BackendId, Counters, Muxer};
+
+/// Clients that are accepted from a backend before somebody else has his turn.
+const BATCH: usize = 32;
+
+/// What a client's command has come to.
+enum Command {
+    /// It is not whole yet.
+    Unfinished,
+    /// It is whole.
+    Given { port: Port, early: Early },
+    /// The client is refused, or has left.
+    Refused,
+}
+
+impl Muxer {
+    /// A client may wait at the backend.
+    pub(super) fn on_backend_event(&mut self, now: Tick, id: BackendId) {
+        let Some(backend) = self.backends.get_mut(id) else {
+            return;
+        };
+        if backend.pause.is_some_and(|pause| now < pause.at()) {
+            // Nothing can be done about it before the pause is over.
+            backend.watch(false, &mut self.actions);
+            return;
+        }
+        self.accept(now, id);
+    }
+
+    /// Accepts a batch of clients. Where there may be more, or accepting fails, time goes on with it:
+    /// an edge is not reported twice.
+    pub(super) fn accept(&mut self, now: Tick, id: BackendId) {
+        if !self.active {
+            return;
+        }
+        for _ in 0..BATCH {
+            let Some(backend) = self.backends.get_mut(id) else {
+                return;
+            };
+            match backend.backend.accept() {
+                Ok(stream) => {
+                    backend.pause = None;
+                    self.admit(now, stream);
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => {
+                        backend.pause = None;
+                        backend.watch(true, &mut self.actions);
+                        self.accept_timers.cancel(id.slot());
+                        return;
+                    }
+                    // This one client has left.
+                    ErrorKind::ConnectionAborted => self.counters.accept_failures += 1,
+                    _ => {
+                        self.counters.accept_failures += 1;
+                        let pause = Backoff::after(backend.pause, now);
+                        backend.pause = Some(pause);
+                        self.accept_timers.set(id.slot(), pause.at());
+                        return;
+                    }
+                },
+            }
+        }
+        self.accept_timers.set(id.slot(), now);
+    }
+
+    /// Takes in a client's stream: a connection at once, where it names its port, else a handshake.
+    fn admit(&mut self, now: Tick, mut stream: Box<dyn VsockStream>) {
+        let requested = stream.requested_port();
+        let Some(place) = self.table.reserve() else {
+            return;
+        };
+        let link = Link::new(stream, place.token(), &mut self.actions);
+        if let Some(port) = requested {
+            self.begin(
+                now,
+                place,
+                link,
+                Port::new(port),
+                Greeting::Silent,
+                Early::NONE,
+            );
+            return;
+        }
+        if self.table.handshakes() >= self.config.max_handshakes() {
+            self.counters.handshakes_at_limit += 1;
+            link.close(&mut self.actions);
+            self.table.free(place.slot);
+            return;
+        }
+        let deadline = now.saturating_add(self.config.command_timeout());
+        let handshake = Handshake {
+            link,
+            parser: CommandParser::new(),
+            deadline,
+        };
+        self.table.put(place, Entry::Handshake(Box::new(handshake)));
+        self.timers.set(place.slot, deadline);
+        // Most clients have sent it already, and an edge may have been before the watch.
+        self.on_command(now, place);
+    }
+
+    /// A client that has no connection yet may have sent its command.
+    pub(super) fn on_command(&mut self, now: Tick, place: Place) {
+        let Some(handshake) = self.table.handshake(place.slot) else {
+            return;
+        };
+        match handshake.read(&mut self.counters) {
+            Command::Unfinished => {}
+            Command::Refused => self.end_handshake(place.slot),
+            Command::Given { port, early } => {
+                if let Some(Entry::Handshake(handshake)) = self.table.take(place.slot) {
+                    self.timers.cancel(place.slot);
+                    self.begin(now, place, handshake.link, port, Greeting::Line, early);
+                }
+            }
+        }
+    }
+
+    /// Begins the connection that a client wants, in a place that is reserved for it.
+    fn begin(
+        &mut self,
+        now: Tick,
+        place: Place,
+        mut link: Link,
+        port: Port,
+        greeting: Greeting,
+        early: Early,
+    ) {
+        self.counters.host_initiated += 1;
+        if port == Port::ANY || !self.has_streams() {
+            self.counters.handshakes_malformed += 1;
+        } else if self.table.connections() >= self.config.max_connections() {
+            self.counters.refused_at_limit += 1;
+        } else if let Ok(lease) = self
+            .ports
+            .lease(|local| self.table.contains(ConnKey::new(local, port)))
+        {
+            let key = ConnKey::new(lease.port(), port);
+            let mut conn =
+                Connection::connect(&self.config, key, SocketType::Stream, greeting, now);
+            link.assume_readable();
+            conn.on_host_readable(now);
+            let mut open = Open::new(conn, Some(link));
+            open.lease = Some(lease);
+            open.early = early;
+            self.table.put(place, Entry::Open(Box::new(open)));
+            self.review(now, place.slot);
+            return;
+        } else {
+            self.counters.refused_without_port += 1;
+        }
+        link.close(&mut self.actions);
+        self.table.free(place.slot);
+    }
+
+    /// Closes the stream of a client that has no connection.
+    pub(super) fn end_handshake(&mut self, slot: Slot) {
+        self.timers.cancel(slot);
+        if let Some(Entry::Handshake(handshake)) = self.table.take(slot) {
+            handshake.link.close(&mut self.actions);
+            self.table.free(slot);
+        }
+    }
+}
+
+impl Handshake {
+    /// Reads until the command is whole or nothing is left. Never more than a line can still have:
+    /// what is read beyond it is kept.
+    fn read(&mut self, counters: &mut Counters) -> Command {
+        let mut buffer = [0; MAX_LINE];
+        loop {
+            let room = self.parser.room().clamp(1, MAX_LINE);
+            let piece = buffer.get_mut(..room).unwrap_or_default();
+            let len = match read(self.link.stream(), piece) {
+                Ok(0) => {
+                    counters.handshakes_abandoned += 1;
+                    return Command::Refused;
+                }
+                Ok(len) => len,
+                Err(ErrorKind::WouldBlock) => return Command::Unfinished,
+                Err(_) => {
+                    counters.handshakes_abandoned += 1;
+                    return Command::Refused;
+                }
+            };
+            let piece = piece.get(..len).unwrap_or_default();
+            match self.parser.feed(piece) {
+                Ok(Parse::NeedMore) => {}
+                Ok(Parse::Line { port, used }) => {
+                    let early = Early::new(piece.get(used..).unwrap_or_default());
+                    return Command::Given { port, early };
+                }
+                Err(_) => {
+                    counters.handshakes_malformed += 1;
+                    return Command::Refused;
+                }
+            }
+        }
+    }
+}
+
+/// Reads; a call that was interrupted is repeated.
+fn read(stream: &mut dyn VsockStream, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
+    loop {
+        match stream.read(buffer).map_err(|error: io::Error| error.kind()) {
+            Err(ErrorKind::Interrupted) => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Packets of the guest.
+
+use std::io::ErrorKind;
+
+use vsock_proto::{
+    Body, Connection, Header, Packet, ResetReply, Slot, SocketType, Tick, Violation,
+};
+
+use crate::backoff::Backoff;
+use crate::entry::{Entry, Open};
+use crate::link::Link;
+use crate::payload::ToStream;
+use crate::{GuestPayload, Muxer};
+
+impl Muxer {
+    /// Whether the next packet of the guest can be taken. While it cannot, because too many replies
+    /// wait for buffers, the transmit queue must rest (virtio 1.3, 5.10.6.1).
+    #[must_use]
+    pub fn can_take_packet(&self) -> bool {
+        !self.rxq.is_full()
+    }
+
+    /// Takes a packet of the guest: its header, copied once, and its payload, of which there are
+    /// `header.len` bytes.
+    ///
+    /// Whatever the packet is, the muxer survives it and answers it as the specification says. While
+    /// the device is not active it is ignored.
+    pub fn on_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
+        self.counters.packets_from_guest += 1;
+        if !self.active {
+            self.counters.packets_rejected += 1;
+            return;
+        }
+        let packet = match self.route.parse(header) {
+            Ok(packet) => packet,
+            Err(reject) => {
+                self.counters.packets_rejected += 1;
+                self.owe_reset(reject.reply);
+                return;
+            }
+        };
+        if packet.body == Body::CreditUpdate {
+            self.counters.credit_updates_from_guest += 1;
+        }
+        match self.table.find(packet.key) {
+            Some(slot) => self.deliver(now, slot, &packet, payload),
+            None if packet.body == Body::Request => self.on_request(now, &packet),
+            None => {
+                self.counters.packets_unmatched += 1;
+                self.owe_reset(self.route.reset_for(&packet));
+            }
+        }
+    }
+
+    /// A packet for a connection that is there.
+    fn deliver(&mut self, now: Tick, slot: Slot, packet: &Packet, payload: &mut dyn GuestPayload) {
+        let Some(open) = self.table.open(slot) else {
+            return;
+        };
+        let mut payload = ToStream {
+            payload,
+            stream: open.link.as_mut().map(Link::stream),
+        };
+        match open.conn.on_packet(now, packet, &mut payload) {
+            Ok(()) => {
+                let bytes = match packet.body {
+                    Body::Data(_) => u64::from(packet.len),
+                    _ => 0,
+                };
+                open.bytes_from_guest += bytes;
+                self.counters.bytes_from_guest += bytes;
+            }
+            Err(Violation::WrongType) => self.owe_reset(self.route.reset_for(packet)),
+            // The connection resets itself.
+            Err(_) => {}
+        }
+        self.review(now, slot);
+        // The guest has forgotten the connection that was there, and begins another.
+        if packet.body == Body::Request
+            && packet.socket_type == SocketType::Stream
+            && !self.table.contains(packet.key)
+        {
+            self.on_request(now, packet);
+        }
+    }
+
+    /// The guest wants a connection.
+    fn on_request(&mut self, now: Tick, request: &Packet) {
+        self.counters.guest_initiated += 1;
+        // An RST to what had this tuple before would kill what has it now.
+        self.rxq.forgive_reset(request.key);
+        if self.table.connections() >= self.config.max_connections() {
+            self.counters.refused_at_limit += 1;
+            self.owe_reset(self.route.reset_for(request));
+            return;
+        }
+        // Streams of backends keep no message boundaries.
+        let stream = match (
+            request.socket_type,
+            self.backends.for_port(request.key.local),
+        ) {
+            (SocketType::Stream, Some(backend)) => backend.connect(request.key.local.into()),
+            _ => Err(ErrorKind::ConnectionRefused.into()),
+        };
+        let later = matches!(&stream, Err(error) if error.kind() == ErrorKind::WouldBlock);
+        let place = match stream {
+            Err(_) if !later => None,
+            _ => self.table.reserve(),
+        };
+        let Some(place) = place else {
+            self.counters.refused_by_backend += 1;
+            self.owe_reset(self.route.reset_for(request));
+            return;
+        };
+        let mut open = Open::new(Connection::accept(&self.config, request, now), None);
+        match stream {
+            Ok(stream) => {
+                open.link = Some(Link::new(stream, place.token(), &mut self.actions));
+                open.conn.on_host_connected(now);
+            }
+            Err(_) => open.retry = Some(Backoff::after(None, now)),
+        }
+        self.table.put(place, Entry::Open(Box::new(open)));
+        self.review(now, place.slot);
+    }
+
+    /// Asks a backend once more for the stream that it could not give.
+    pub(super) fn connect_again(&mut self, now: Tick, slot: Slot) {
+        let Some(place) = self.table.place(slot) else {
+            return;
+        };
+        let Some(open) = self.table.open(slot) else {
+            return;
+        };
+        let port = open.conn.key().local;
+        let stream = self
+            .backends
+            .for_port(port)
+            .ok_or_else(|| ErrorKind::ConnectionRefused.into())
+            .and_then(|backend| backend.connect(port.into()));
+        match stream {
+            Ok(stream) => {
+                open.retry = None;
+                open.link = Some(Link::new(stream, place.token(), &mut self.actions));
+                open.conn.on_host_connected(now);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                open.retry = Some(Backoff::after(open.retry, now));
+            }
+            Err(_) => {
+                self.counters.refused_by_backend += 1;
+                open.retry = None;
+                open.conn.on_host_refused(now);
+            }
+        }
+    }
+
+    fn owe_reset(&mut self, reply: Option<ResetReply>) {
+        if let Some(reply) = reply {
+            // A driver that asks `can_take_packet` first never loses one.
+            let kept = self.rxq.owe_reset(reply);
+            debug_assert!(kept.is_ok(), "a packet was given while none could be taken");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! After every event: what has become of a connection, and what follows from it.
+
+use std::collections::VecDeque;
+use std::net::Shutdown;
+
+use vsock_proto::{Greeting, HostAction, Slot, Tick};
+
+use crate::backoff::Backoff;
+use crate::entry::{Entry, Open};
+use crate::payload::write;
+use crate::{Action, Counters, Muxer};
+
+impl Muxer {
+    /// Does what a connection wants done with its stream, has it watched and woken as it now needs,
+    /// and queues it if it has something for the guest. To be called after every event; most have
+    /// changed nothing.
+    pub(super) fn review(&mut self, now: Tick, slot: Slot) {
+        let Some(open) = self.table.open(slot) else {
+            return;
+        };
+        open.do_actions(now, &mut self.actions);
+        open.watch_writing(now, &mut self.actions, &mut self.counters);
+        if open.has_key && !open.conn.phase().has_tuple() {
+            open.has_key = false;
+            let key = open.conn.key();
+            self.table.forget_key(key);
+        }
+        self.schedule(slot);
+    }
+
+    /// Sets deadline and place in the queue; takes the connection out if nothing is left of it.
+    fn schedule(&mut self, slot: Slot) {
+        let Some(open) = self.table.open(slot) else {
+            return;
+        };
+        if open.conn.is_closed() {
+            self.remove(slot);
+            return;
+        }
+        match open.deadline() {
+            Some(at) => self.timers.set(slot, at),
+            None => self.timers.cancel(slot),
+        }
+        if open.conn.wants_transmit() {
+            self.rxq.push(slot);
+        }
+    }
+
+    /// Takes out a connection of which nothing is left.
+    fn remove(&mut self, slot: Slot) {
+        self.timers.cancel(slot);
+        self.rxq.remove(slot);
+        let Some(Entry::Open(mut open)) = self.table.take(slot) else {
+            return;
+        };
+        if let Some(ending) = open.conn.ending() {
+            self.counters.endings.count(ending);
+        }
+        if let Some(lease) = open.lease.take() {
+            self.ports.release(lease);
+        }
+        if let Some(link) = open.link.take() {
+            link.close(&mut self.actions);
+        }
+        self.table.free(slot);
+    }
+}
+
+impl Open {
+    /// Does to the stream what is to be done. A flush may lead to more.
+    fn do_actions(&mut self, now: Tick, out: &mut VecDeque<Action>) {
+        loop {
+            let actions = self.conn.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                self.do_action(now, action, out);
+            }
+        }
+    }
+
+    fn do_action(&mut self, now: Tick, action: HostAction, out: &mut VecDeque<Action>) {
+        let host_port = self.conn.key().local.into();
+        let Some(link) = &mut self.link else {
+            return;
+        };
+        match action {
+            HostAction::Confirm if self.conn.greeting() == Greeting::Silent => {
+                // Whoever asked has left.
+                if link.stream().confirm(host_port).is_err() {
+                    self.conn.on_host_hangup(now);
+                }
+            }
+            HostAction::Confirm => self.flush(now),
+            // A stream that knows no half-close, or has ended already, shows the end when it is
+            // dropped.
+            HostAction::ShutdownWrite => drop(link.stream().shutdown(Shutdown::Write)),
+            HostAction::ShutdownRead => drop(link.stream().shutdown(Shutdown::Read)),
+            HostAction::Close => {
+                if let Some(link) = self.link.take() {
+                    link.close(out);
+                }
+                self.retry = None;
+            }
+        }
+    }
+
+    /// Writes what waits for the stream.
+    pub(super) fn flush(&mut self, now: Tick) {
+        if let Some(link) = &mut self.link {
+            self.conn.flush(now, |chunk| write(link.stream(), chunk));
+        }
+    }
+
+    /// Has the stream watched for writing exactly while something waits for it.
+    fn watch_writing(&mut self, now: Tick, out: &mut VecDeque<Action>, counters: &mut Counters) {
+        let Some(link) = &mut self.link else {
+            return;
+        };
+        if !self.conn.interest().write {
+            self.retry = None;
+            link.rest_writing(false, out);
+        } else if self.retry.is_none_or(|retry| retry.at() <= now) {
+            // Without a descriptor to be woken by, time does it.
+            self.retry = match link.watch_writing(out) {
+                Ok(()) => None,
+                Err(_) => {
+                    counters.watch_failures += 1;
+                    Some(Backoff::after(self.retry, now))
+                }
+            };
+        }
+    }
+}

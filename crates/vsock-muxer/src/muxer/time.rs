@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What time brings.
+
+use vsock_proto::state::Phase;
+use vsock_proto::{Slot, Tick};
+
+use crate::entry::Entry;
+use crate::{BackendId, Muxer};
+
+impl Muxer {
+    /// When [`on_timeout`](Self::on_timeout) is to be called. It may be now, or past: then there is
+    /// work left that was not done at once, so that nobody waits too long for his turn.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tick> {
+        match (
+            self.timers.next_deadline(),
+            self.accept_timers.next_deadline(),
+        ) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Does what is due. Called too early, it does nothing.
+    pub fn on_timeout(&mut self, now: Tick) {
+        // Each at most once: a new deadline may be due already.
+        for _ in 0..self.timers.len() {
+            let Some(slot) = self.timers.pop_due(now) else {
+                break;
+            };
+            self.on_due(now, slot);
+        }
+        for _ in 0..self.accept_timers.len() {
+            let Some(slot) = self.accept_timers.pop_due(now) else {
+                break;
+            };
+            self.accept(now, BackendId(slot.number()));
+        }
+    }
+
+    fn on_due(&mut self, now: Tick, slot: Slot) {
+        match self.table.entry(slot) {
+            Some(Entry::Handshake(handshake)) if handshake.deadline <= now => {
+                self.counters.handshakes_timed_out += 1;
+                self.end_handshake(slot);
+            }
+            Some(Entry::Open(open)) => {
+                open.conn.on_timeout(now);
+                let retry = open.retry.is_some_and(|retry| retry.at() <= now);
+                if retry && open.link.is_some() {
+                    open.flush(now);
+                } else if retry && open.conn.phase() == Phase::Accepting {
+                    self.connect_again(now, slot);
+                }
+                self.review(now, slot);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use vsock_proto::Slot;
+
+/// A backend of a [`Muxer`](crate::Muxer).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct BackendId(pub(crate) u32);
+
+impl BackendId {
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Its place among the backends' deadlines.
+    pub(crate) const fn slot(self) -> Slot {
+        Slot::new(self.0)
+    }
+}
+
+/// What a descriptor belongs to: a backend or a stream.
+///
+/// A stream's token bears a generation: an event for a stream that is gone never reaches the one
+/// that has its place, or its descriptor's number. As a `u64` it fits into `epoll_data`, and is never
+/// below 2^62, so a driver has the small numbers for itself.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Token(u64);
+
+/// The two upper bits say what it is, the next 30 are the generation, the rest is the place.
+const BACKEND: u64 = 1 << 62;
+const STREAM: u64 = 1 << 63;
+const KIND: u64 = BACKEND | STREAM;
+const GENERATION: u32 = (1 << 30) - 1;
+
+/// A token, taken apart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Belongs {
+    Backend(BackendId),
+    Stream(Place),
+}
+
+/// A place in the table of streams, and which of its tenants is meant.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Place {
+    pub(crate) slot: Slot,
+    pub(crate) generation: u32,
+}
+
+impl Place {
+    pub(crate) fn token(self) -> Token {
+        let generation = u64::from(self.generation & GENERATION) << 32;
+        Token(STREAM | generation | u64::from(self.slot.number()))
+    }
+
+    /// The generation after this one, for the next tenant.
+    pub(crate) const fn next_generation(generation: u32) -> u32 {
+        generation.wrapping_add(1) & GENERATION
+    }
+}
+
+impl Token {
+    pub(crate) const fn backend(id: BackendId) -> Self {
+        Self(BACKEND | id.0 as u64)
+    }
+
+    /// What the token means; `None` for a number that was never given out.
+    pub(crate) fn belongs(self) -> Option<Belongs> {
+        let low = u32::try_from(self.0 & u64::from(u32::MAX)).ok()?;
+        match self.0 & KIND {
+            BACKEND if self.0 == BACKEND | u64::from(low) => Some(Belongs::Backend(BackendId(low))),
+            STREAM => Some(Belongs::Stream(Place {
+                slot: Slot::new(low),
+                generation: u32::try_from((self.0 & !KIND) >> 32).ok()?,
+            })),
+            _ => None,
+        }
+    }
+}
+
+impl From<Token> for u64 {
+    fn from(token: Token) -> Self {
+        token.0
+    }
+}
+
+impl From<u64> for Token {
+    /// Any number is a token; one that was never given out belongs to nothing.
+    fn from(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
+/// What an event loop has reported of a descriptor: a set, for several come at once.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Readiness {
+    /// `EPOLLIN`, or `EPOLLRDHUP`.
+    pub readable: bool,
+    /// `EPOLLOUT`.
+    pub writable: bool,
+    /// `EPOLLHUP` or `EPOLLERR`: both directions of the peer are gone.
+    pub hangup: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use vsock_proto::Slot;
+
+    use super::{BackendId, Belongs, Place, Token};
+
+    #[test]
+    fn a_token_says_what_it_was_made_of() {
+        let id = BackendId(7);
+        assert_eq!(Token::backend(id).belongs(), Some(Belongs::Backend(id)));
+        let place = Place {
+            slot: Slot::new(u32::MAX),
+            generation: (1 << 30) - 1,
+        };
+        assert_eq!(place.token().belongs(), Some(Belongs::Stream(place)));
+    }
+
+    #[test]
+    fn a_number_that_was_never_given_out_belongs_to_nothing() {
+        for bits in [0, 1, u64::from(u32::MAX), 3 << 62, 1 << 62 | 1 << 32] {
+            assert_eq!(Token::from(bits).belongs(), None, "{bits:#x}");
+        }
+    }
+
+    #[test]
+    fn generations_go_round() {
+        assert_eq!(Place::next_generation((1 << 30) - 1), 0);
+    }
+}
