@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Env, Missing};
 use crate::tools::{ACTIONLINT, TYPOS};
-use crate::{cover, demo, doc, lint, model, setup, test, tidy};
+use crate::{cover, demo, doc, guest, lint, model, setup, test, tidy};
 
 /// One step: its name and what it runs.
 type Step = (&'static str, fn(&Env) -> anyhow::Result<()>);
@@ -24,6 +24,7 @@ const STEPS: &[Step] = &[
     ("model", model::with_defaults),
     ("cover", cover::with_defaults),
     ("demo", demo::short),
+    ("guest", guest::in_ci),
 ];
 
 enum Outcome {

@@ -64,6 +64,12 @@ impl Muxer {
         }
     }
 
+    /// The guest's CID.
+    #[must_use]
+    pub const fn guest_cid(&self) -> GuestCid {
+        self.guest
+    }
+
     /// Adds a backend: its host-initiated connections, and the guest's connections to every port that
     /// no backend has for itself (the first backend that was added so gets them).
     ///
@@ -140,12 +146,6 @@ impl Muxer {
         self.transport_reset(now);
         self.ports = PortAllocator::new(self.config.host_ports().clone())
             .starting_at(Port::new(state.next_host_port));
-    }
-
-    /// The guest.
-    #[must_use]
-    pub const fn guest_cid(&self) -> GuestCid {
-        self.guest
     }
 
     /// What has been counted.

@@ -76,7 +76,9 @@ impl Muxer {
         } else {
             budget.min(TURN)
         };
-        let open = self.table.open(slot)?;
+        let Some(open) = self.table.open(slot) else {
+            return Some(0);
+        };
         let used = match open.conn.poll_transmit(now, room) {
             None => 0,
             Some(Transmit::Packet(packet)) => {

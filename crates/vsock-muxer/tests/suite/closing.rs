@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Ends, of one direction and of both.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use vsock_proto::{Ending, Op};
+
+use crate::stream::After;
+use crate::world::{HANGUP, READABLE, WRITABLE, World, bytes, op, shutdown};
+
+#[test]
+fn t82_a_guests_half_close_follows_its_bytes_once() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    host.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"question");
+    world.guest_sends(&shutdown(&request, 2), b"");
+    assert!(!host.state().shut_write);
+    host.state().space = 99;
+    world.event(host.fd, WRITABLE);
+    assert_eq!(host.got(), b"question");
+    assert!(host.state().shut_write && !host.state().shut_read);
+    host.sends(b"answer");
+    world.event(host.fd, READABLE);
+    assert_eq!(bytes(&world.receive(9)), b"answer");
+}
+
+#[test]
+fn t83_t84_a_hosts_half_close_leaves_the_other_way_open_until_one_rst_ends_both() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    host.sends(b"request");
+    host.state().after = After::End;
+    world.event(host.fd, READABLE);
+    let packets = world.receive(9);
+    assert_eq!(bytes(&packets), b"request");
+    let end = packets.last().unwrap().0;
+    assert_eq!((end.op, end.flags), (Op::Shutdown.into(), 2));
+    world.guest_sends(&op(Op::ReadWrite, &request), b"reply");
+    assert_eq!(host.got(), b"reply");
+    world.guest_sends(&shutdown(&request, 2), b"");
+    assert_eq!(world.ops(), [Op::Reset]);
+    assert!(host.state().shut_write && host.state().closed);
+    let endings = world.muxer.counters().endings;
+    assert_eq!((endings.of(Ending::Clean), endings.total()), (1, 1));
+}
+
+#[test]
+fn t85_what_was_sent_before_the_close_arrives_before_the_end() {
+    let mut world = World::new();
+    let (host, mut header) = world.guest_connects(1, 52);
+    let sent: Vec<u8> = (0..1_u32 << 20).map(|i| (i % 253) as u8).collect();
+    host.sends(&sent);
+    host.state().after = After::Failure(ErrorKind::ConnectionReset);
+    // The guest has posted no buffer.
+    world.event(host.fd, HANGUP);
+    let mut got = Vec::new();
+    let mut last = 0;
+    while last != u16::from(Op::Reset) {
+        let packets = world.receive(16);
+        got.extend(bytes(&packets));
+        last = packets.last().unwrap().0.op;
+        header.fwd_cnt = got.len() as u32;
+        if last != u16::from(Op::Reset) {
+            world.guest_sends(&op(Op::CreditUpdate, &header), b"");
+        }
+    }
+    assert!(got == sent);
+    assert!(host.state().closed);
+}
+
+#[test]
+fn t86_t87_a_host_that_drains_slowly_gets_all_and_one_that_stops_is_given_up() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    host.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"abcdef");
+    world.guest_sends(&shutdown(&request, 1), b"");
+    world.guest_sends(&shutdown(&request, 2), b"");
+    for _ in 0..5 {
+        world.pass(Duration::from_secs(20));
+        host.state().space = 1;
+        world.event(host.fd, WRITABLE);
+    }
+    assert_eq!(host.got(), b"abcde");
+    world.pass(Duration::from_secs(30));
+    assert_eq!(world.ops(), [Op::Reset]);
+    assert!(host.state().closed);
+    assert_eq!(world.muxer.counters().endings.of(Ending::Forfeited), 1);
+}
+
+#[test]
+fn t89_a_guests_rst_frees_everything_at_once() {
+    let mut world = World::new();
+    let (host, header) = world.host_connects(9);
+    world.guest_sends(&op(Op::Reset, &header), b"");
+    assert!(host.state().closed);
+    assert_eq!(world.muxer.connections().count(), 0);
+    assert_eq!(world.watched.len(), 1);
+    assert_eq!(world.ops(), []);
+    assert_eq!(world.muxer.deadline(), None);
+}
+
+#[test]
+fn t90_t91_a_broken_stream_is_closed_at_once_and_its_rst_is_the_last_packet() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    world.guest_sends(&op(Op::CreditRequest, &request), b"");
+    host.state().after = After::Failure(ErrorKind::ConnectionReset);
+    world.event(host.fd, READABLE);
+    assert_eq!(
+        world.ops(),
+        [Op::Reset],
+        "the update that was owed is not sent any more"
+    );
+    assert!(host.state().closed);
+    assert_eq!(world.ops(), []);
+}
+
+#[test]
+fn t92_a_host_that_stops_reading_is_told_to_the_guest_and_its_bytes_still_flow() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    host.state().write_error = Some(ErrorKind::BrokenPipe);
+    for _ in 0..3 {
+        world.guest_sends(&op(Op::ReadWrite, &request), b"nobody reads this");
+    }
+    let told = world.receive(9);
+    assert_eq!(told.len(), 1, "once");
+    assert_eq!((told[0].0.op, told[0].0.flags), (Op::Shutdown.into(), 1));
+    assert_eq!(told[0].0.fwd_cnt, 51, "T56: credited");
+    host.sends(b"but I speak");
+    world.event(host.fd, READABLE);
+    assert_eq!(bytes(&world.receive(9)), b"but I speak");
+}
+
+#[test]
+fn t32_a_request_that_is_never_answered_ends_by_itself() {
+    let mut world = World::new();
+    let host = world.client(b"CONNECT 9\n");
+    assert_eq!(world.ops(), [Op::Request]);
+    assert_eq!(world.muxer.deadline().unwrap().as_nanos(), 2_000_000_000);
+    world.pass(Duration::from_secs(2));
+    assert!(host.state().closed);
+    assert_eq!(world.ops(), [Op::Reset]);
+    assert_eq!(world.muxer.counters().endings.of(Ending::TimedOut), 1);
+}
+
+#[test]
+fn t33_a_guest_that_posts_no_buffers_is_timed_out_too() {
+    let mut world = World::new();
+    let host = world.client(b"CONNECT 9\n");
+    world.pass(Duration::from_secs(3));
+    assert!(host.state().closed);
+    assert_eq!(world.ops(), [], "it never heard of it");
+    assert_eq!(world.muxer.counters().endings.of(Ending::NotDelivered), 1);
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Bytes, both ways.
+
+use vsock_proto::{Config, Header, Op};
+
+use crate::world::{READABLE, WRITABLE, World, bytes, header, op};
+
+#[test]
+fn bytes_go_both_ways_and_are_counted() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    world.guest_sends(&op(Op::ReadWrite, &request), b"ping");
+    assert_eq!(host.got(), b"ping");
+    host.sends(b"pong!");
+    world.event(host.fd, READABLE);
+    assert_eq!(bytes(&world.receive(9)), b"pong!");
+    let info = world.muxer.connections().next().unwrap();
+    assert_eq!((info.bytes_from_guest, info.bytes_to_guest), (4, 5));
+    assert_eq!(
+        (info.in_flight, info.waiting, info.host_initiated),
+        (5, 0, false)
+    );
+    let counters = world.muxer.counters();
+    assert_eq!((counters.bytes_from_guest, counters.bytes_to_guest), (4, 5));
+    assert_eq!(
+        (counters.packets_from_guest, counters.packets_to_guest),
+        (2, 2)
+    );
+}
+
+#[test]
+fn t63_t64_a_short_write_loses_nothing_and_later_bytes_wait_behind_it() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    host.state().space = 3;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"abcdef");
+    host.state().space = 100;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"ghi");
+    assert_eq!(host.got(), b"abc", "nothing goes round the backlog");
+    host.state().space = 2;
+    world.event(host.fd, WRITABLE);
+    assert_eq!(
+        world.watch_of(&host),
+        Some((true, true)),
+        "still needed (T65)"
+    );
+    host.state().space = 100;
+    world.event(host.fd, WRITABLE);
+    assert_eq!(host.got(), b"defghi");
+    assert_eq!(world.watch_of(&host), Some((true, false)), "T65");
+}
+
+#[test]
+fn t68_interrupted_calls_are_repeated() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    host.state().space = 1;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"abc");
+    *host.state() = {
+        let mut state = std::mem::take(&mut *host.state());
+        (state.space, state.interruptions) = (10, 3);
+        state
+    };
+    world.event(host.fd, WRITABLE);
+    assert_eq!(host.got(), b"abc");
+    let slow = world.client(b"");
+    slow.state().interruptions = 2;
+    slow.sends(b"CONNECT 1\n");
+    world.event(slow.fd, READABLE);
+    assert_eq!(world.ops(), [Op::Request]);
+}
+
+#[test]
+fn t72_small_streams_are_served_beside_a_saturated_one() {
+    let mut world = World::new();
+    let big_window = Header {
+        buf_alloc: 1 << 24,
+        ..header(Op::Request, 1, 52)
+    };
+    let busy = world.host();
+    world.answer(Ok(&busy));
+    world.guest_sends(&big_window, b"");
+    assert_eq!(world.ops(), [Op::Response]);
+    let (small, _) = world.guest_connects(2, 52);
+    busy.sends(&vec![7; 1 << 22]);
+    world.event(busy.fd, READABLE);
+    world.receive(4);
+    small.sends(b"me too");
+    world.event(small.fd, READABLE);
+    let packets = world.receive(18);
+    let place = packets.iter().position(|(header, _)| header.dst_port == 2);
+    assert!(place.unwrap() <= 16, "after one turn of 64 KiB");
+}
+
+#[test]
+fn t76_the_budget_bounds_a_call_and_the_rest_is_announced() {
+    let mut world = World::new();
+    let (host, _) = world.guest_connects(1, 52);
+    host.sends(&[1; 20_000]);
+    world.event(host.fd, READABLE);
+    world.guest.rooms.extend([4096; 64]);
+    assert!(world.transmit(8192));
+    let sent: usize = world.guest.packets.iter().map(|(_, data)| data.len()).sum();
+    assert_eq!(sent, 8192);
+    assert!(!world.transmit(usize::MAX));
+    let sent: usize = world.guest.packets.iter().map(|(_, data)| data.len()).sum();
+    assert_eq!(sent, 20_000);
+}
+
+#[test]
+fn t19_a_buffer_without_room_for_payload_is_no_end_and_no_endless_loop() {
+    let mut world = World::new();
+    let hosts: Vec<_> = (1..4).map(|port| world.guest_connects(port, 52)).collect();
+    for (host, _) in &hosts {
+        host.sends(b"payload");
+        world.event(host.fd, READABLE);
+    }
+    world.guest.rooms.extend([0, 4096, 4096, 4096, 4096]);
+    assert!(!world.transmit(usize::MAX));
+    assert_eq!(world.guest.packets.len(), 0);
+    assert!(world.muxer.wants_transmit());
+    // A packet without payload takes it.
+    world.guest_sends(&op(Op::CreditRequest, &hosts[1].1), b"");
+    world.transmit(usize::MAX);
+    assert_eq!(world.guest.packets.len(), 4);
+    assert!(world.guest.packets.iter().all(|(header, _)| header.op != 4));
+}
+
+#[test]
+fn t50_t57_credit_is_never_exceeded_and_sending_goes_on_when_it_comes() {
+    let mut world = World::new();
+    let host = world.host();
+    world.answer(Ok(&host));
+    let mut header = Header {
+        buf_alloc: 4096,
+        ..header(Op::Request, 1, 52)
+    };
+    world.guest_sends(&header, b"");
+    let sent: Vec<u8> = (0..100_000_u32).map(|i| i as u8).collect();
+    host.sends(&sent);
+    world.event(host.fd, READABLE);
+    let mut got = Vec::new();
+    while got.len() < sent.len() {
+        let before = got.len();
+        got.extend(bytes(&world.receive(64)));
+        assert!(got.len() - header.fwd_cnt as usize <= 4096);
+        assert!(got.len() > before);
+        header.fwd_cnt = got.len() as u32;
+        world.guest_sends(&op(Op::CreditUpdate, &header), b"");
+    }
+    assert_eq!(got, sent);
+}
+
+#[test]
+fn t58_a_guest_that_overruns_its_window_is_reset() {
+    let config = Config::builder().buf_alloc(8).build().unwrap();
+    let mut world = World::with(config);
+    let (host, request) = world.guest_connects(1, 52);
+    host.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"12345678");
+    world.guest_sends(&op(Op::ReadWrite, &request), b"9");
+    assert_eq!(world.ops(), [Op::Reset]);
+    assert!(host.state().closed);
+    assert_eq!(world.muxer.connections().count(), 0);
+}
+
+#[test]
+fn t73_more_than_256_connections_are_all_served() {
+    let mut world = World::new();
+    let hosts: Vec<_> = (0..600)
+        .map(|port| world.guest_connects(port, 52).0)
+        .collect();
+    for host in &hosts {
+        host.sends(b"x");
+        world.event(host.fd, READABLE);
+    }
+    let mut served = std::collections::HashSet::new();
+    for _ in 0..600 {
+        served.extend(world.receive(1).iter().map(|(header, _)| header.dst_port));
+    }
+    assert_eq!(served.len(), 600);
+}
+
+#[test]
+fn t78_a_host_that_does_not_read_costs_one_window_and_gets_all_of_it_in_order() {
+    let config = Config::builder().buf_alloc(4096).build().unwrap();
+    let mut world = World::with(config);
+    let (host, request) = world.guest_connects(1, 52);
+    host.state().space = 0;
+    let sent: Vec<u8> = (0..4096_u32).map(|i| (i % 251) as u8).collect();
+    for piece in sent.chunks(100) {
+        world.guest_sends(&op(Op::ReadWrite, &request), piece);
+    }
+    assert_eq!(world.muxer.connections().next().unwrap().waiting, 4096);
+    while host.state().output.len() < sent.len() {
+        host.state().space = 700;
+        world.event(host.fd, WRITABLE);
+    }
+    assert_eq!(host.got(), sent);
+}

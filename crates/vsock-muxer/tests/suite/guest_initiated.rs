@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Connections that the guest begins.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use vsock_proto::{Config, Ending, Header, Op};
+
+use crate::world::{READABLE, World, bytes, header, op};
+
+#[test]
+fn t26_a_refusal_is_exactly_one_rst_at_once() {
+    let mut world = World::new();
+    for error in [ErrorKind::ConnectionRefused, ErrorKind::Other] {
+        world.answer(Err(error));
+        world.guest_sends(&header(Op::Request, 1, 52), b"");
+        assert_eq!(world.ops(), [Op::Reset]);
+    }
+    assert_eq!(world.muxer.counters().refused_by_backend, 2);
+    assert_eq!(world.muxer.connections().count(), 0);
+}
+
+#[test]
+fn t27_the_response_comes_before_what_the_host_has_sent() {
+    let mut world = World::new();
+    let host = world.host();
+    host.sends(b"eager");
+    world.answer(Ok(&host));
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    world.event(host.fd, READABLE);
+    let packets = world.receive(9);
+    assert_eq!(packets[0].0.op, Op::Response.into());
+    assert_eq!(bytes(&packets), b"eager");
+}
+
+#[test]
+fn t28_a_request_for_an_existing_tuple_replaces_the_connection() {
+    let mut world = World::new();
+    let (old, request) = world.guest_connects(1, 52);
+    world.guest_sends(&op(Op::ReadWrite, &request), b"old");
+    let new = world.host();
+    world.answer(Ok(&new));
+    world.guest_sends(&request, b"");
+    assert!(old.state().closed);
+    assert_eq!(
+        world.ops(),
+        [Op::Response],
+        "and no RST, which would kill it"
+    );
+    world.guest_sends(&op(Op::ReadWrite, &request), b"new");
+    assert_eq!((old.got(), new.got()), (b"old".to_vec(), b"new".to_vec()));
+    let endings = world.muxer.counters().endings;
+    assert_eq!(endings.of(Ending::Superseded), 1);
+    assert_eq!(world.muxer.connections().count(), 1);
+}
+
+#[test]
+fn t28_what_was_promised_to_the_old_one_still_arrives_while_the_new_one_lives() {
+    let mut world = World::new();
+    let (old, request) = world.guest_connects(1, 52);
+    old.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"last words");
+    world.guest_sends(&crate::world::shutdown(&request, 2), b"");
+    let new = world.host();
+    world.answer(Ok(&new));
+    world.guest_sends(&request, b"");
+    assert_eq!(world.ops(), [Op::Response]);
+    assert_eq!(world.muxer.connections().count(), 2);
+    old.state().space = usize::MAX;
+    world.event(old.fd, crate::world::WRITABLE);
+    assert_eq!(old.got(), b"last words");
+    assert!(old.state().shut_write && old.state().closed);
+    world.guest_sends(&op(Op::ReadWrite, &request), b"new");
+    assert_eq!(
+        new.got(),
+        b"new",
+        "the old one's end has not taken the tuple"
+    );
+}
+
+#[test]
+fn t30_t31_orphans_get_one_rst_and_an_rst_gets_none() {
+    let mut world = World::new();
+    for orphan in [
+        Op::ReadWrite,
+        Op::Shutdown,
+        Op::CreditRequest,
+        Op::CreditUpdate,
+        Op::Response,
+    ] {
+        world.guest_sends(&header(orphan, 1, 52), b"");
+        assert_eq!(world.ops(), [Op::Reset], "{orphan:?}");
+    }
+    world.guest_sends(&header(Op::Reset, 1, 52), b"");
+    assert_eq!(world.ops(), []);
+    assert_eq!(world.muxer.counters().packets_unmatched, 6);
+}
+
+#[test]
+fn an_owed_rst_does_not_kill_the_connection_that_comes_after_it() {
+    let mut world = World::new();
+    world.guest_sends(&header(Op::ReadWrite, 1, 52), b"orphan");
+    let host = world.host();
+    world.answer(Ok(&host));
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    assert_eq!(world.ops(), [Op::Response]);
+}
+
+#[test]
+fn t35_a_host_that_is_busy_is_asked_again_without_blocking() {
+    let mut world = World::new();
+    let host = world.host();
+    for _ in 0..3 {
+        world.answer(Err(ErrorKind::WouldBlock));
+    }
+    world.answer(Ok(&host));
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    for pause in [10, 20, 40] {
+        assert_eq!(world.ops(), []);
+        let due = world.muxer.deadline().unwrap().since(world.now);
+        assert_eq!(due, Duration::from_millis(pause));
+        world.pass(due);
+    }
+    assert_eq!(world.ops(), [Op::Response]);
+    assert_eq!(world.watch_of(&host), Some((true, false)));
+    assert_eq!(world.muxer.deadline(), None);
+}
+
+#[test]
+fn t35_a_host_that_stays_busy_is_an_rst_within_the_limit() {
+    let mut world = World::new();
+    for _ in 0..1000 {
+        world.answer(Err(ErrorKind::WouldBlock));
+    }
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    let mut asked = 0;
+    while world.ops() != [Op::Reset] {
+        let due = world.muxer.deadline().unwrap().since(world.now);
+        world.pass(due);
+        asked += 1;
+        assert!(asked < 40, "never more than ten times a second");
+    }
+    assert_eq!(world.now.as_nanos(), 2_000_000_000);
+    assert_eq!(world.muxer.connections().count(), 0);
+}
+
+#[test]
+fn t35_a_host_that_refuses_after_it_was_busy_is_an_rst() {
+    let mut world = World::new();
+    world.answer(Err(ErrorKind::WouldBlock));
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    world.pass(Duration::from_millis(10));
+    assert_eq!(world.ops(), [Op::Reset]);
+    assert_eq!(world.muxer.deadline(), None);
+}
+
+#[test]
+fn t97_the_limit_counts_live_connections_of_both_kinds() {
+    let config = Config::builder().max_connections(2).build().unwrap();
+    let mut world = World::with(config);
+    world.host_connects(9);
+    let (_, second) = world.guest_connects(1, 52);
+    world.guest_sends(&header(Op::Request, 2, 52), b"");
+    assert_eq!(world.ops(), [Op::Reset]);
+    assert_eq!(world.muxer.counters().refused_at_limit, 1);
+    world.guest_sends(&op(Op::Reset, &second), b"");
+    world.guest_connects(2, 52);
+}
+
+#[test]
+fn a_seqpacket_request_gets_an_rst_of_its_type() {
+    let mut world = World::new();
+    let request = Header {
+        socket_type: 2,
+        ..header(Op::Request, 1, 52)
+    };
+    world.guest_sends(&request, b"");
+    let packets = world.receive(9);
+    assert_eq!(packets.len(), 1);
+    assert_eq!((packets[0].0.op, packets[0].0.socket_type), (3, 2));
+}
+
+#[test]
+fn t111_a_packet_of_another_type_leaves_the_connection_alone() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    for wrong in [Op::ReadWrite, Op::Request] {
+        let wrong = Header {
+            socket_type: 2,
+            ..op(wrong, &request)
+        };
+        world.guest_sends(&wrong, b"");
+        assert_eq!(world.receive(9)[0].0.socket_type, 2);
+    }
+    world.guest_sends(&op(Op::ReadWrite, &request), b"still here");
+    assert_eq!(host.got(), b"still here");
+}
+
+#[test]
+fn t37_the_request_bears_credit() {
+    let mut world = World::new();
+    let host = world.host();
+    world.answer(Ok(&host));
+    let request = Header {
+        buf_alloc: 10,
+        fwd_cnt: 77,
+        ..header(Op::Request, 1, 52)
+    };
+    world.guest_sends(&request, b"");
+    host.sends(&[1; 100]);
+    world.event(host.fd, READABLE);
+    assert_eq!(bytes(&world.receive(9)).len(), 10);
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Host clients that say which port of the guest they want.
+
+use std::time::Duration;
+
+use vsock_proto::{Config, Op};
+
+use crate::stream::After;
+use crate::world::{READABLE, World, bytes, op, reply};
+
+#[test]
+fn t38_a_command_may_come_in_any_pieces() {
+    let mut world = World::new();
+    let host = world.client(b"CONN");
+    for piece in [&b"E"[..], b"CT ", b"5", b"2"] {
+        host.sends(piece);
+        world.event(host.fd, READABLE);
+        assert_eq!(world.receive(1), []);
+    }
+    host.sends(b"\n");
+    world.event(host.fd, READABLE);
+    let packets = world.receive(4);
+    assert_eq!(packets.len(), 1);
+    assert_eq!(
+        (packets[0].0.op, packets[0].0.dst_port),
+        (Op::Request.into(), 52)
+    );
+    assert_eq!(packets[0].0.src_port, 1 << 30);
+}
+
+#[test]
+fn a_command_that_is_there_is_read_in_one_call() {
+    let mut world = World::new();
+    let host = world.client(b"CONNECT 1234\n");
+    assert_eq!(host.state().reads, 1);
+}
+
+#[test]
+fn t39_a_client_that_leaves_before_the_newline_is_closed() {
+    let mut world = World::new();
+    let host = world.client(b"CONNECT 5");
+    host.state().after = After::End;
+    world.event(host.fd, READABLE);
+    assert!(host.state().closed);
+    assert_eq!(world.watch_of(&host), None);
+    assert_eq!(world.muxer.handshakes(), 0);
+    assert_eq!(world.muxer.counters().handshakes_abandoned, 1);
+}
+
+#[test]
+fn t40_a_line_without_an_end_is_refused() {
+    let mut world = World::new();
+    let host = world.client(&[b'C'; 40]);
+    assert!(host.state().closed);
+    assert_eq!(world.muxer.counters().handshakes_malformed, 1);
+}
+
+#[test]
+fn t41_what_follows_the_line_goes_to_the_guest_first_and_once() {
+    let mut world = World::new();
+    let host = world.client(b"CONNECT 7\nfirst words, ");
+    host.sends(b"and a lot that comes later");
+    world.event(host.fd, READABLE);
+    let request = world.receive(9);
+    assert_eq!(request.len(), 1, "nothing before the guest has accepted");
+    world.guest_sends(&reply(&request[0].0, Op::Response), b"");
+    let packets = world.receive(9);
+    assert_eq!(bytes(&packets), b"first words, and a lot that comes later");
+}
+
+#[test]
+fn t41_what_follows_the_line_stays_within_credit() {
+    let mut world = World::new();
+    world.client(b"CONNECT 7\n0123456789");
+    let request = world.receive(1)[0].0;
+    let mut response = reply(&request, Op::Response);
+    response.buf_alloc = 4;
+    world.guest_sends(&response, b"");
+    assert_eq!(bytes(&world.receive(9)), b"0123");
+    response.fwd_cnt = 4;
+    world.guest_sends(&op(Op::CreditUpdate, &response), b"");
+    assert_eq!(bytes(&world.receive(9)), b"4567");
+    response.fwd_cnt = 8;
+    world.guest_sends(&op(Op::CreditUpdate, &response), b"");
+    assert_eq!(bytes(&world.receive(9)), b"89");
+}
+
+#[test]
+fn t42_a_silent_client_is_closed_in_time_by_itself() {
+    let mut world = World::new();
+    let host = world.client(b"");
+    let deadline = world.muxer.deadline().unwrap();
+    assert_eq!(deadline.since(world.now), Duration::from_secs(5));
+    world.pass(Duration::from_secs(4));
+    assert!(!host.state().closed);
+    world.pass(Duration::from_secs(1));
+    assert!(host.state().closed);
+    assert_eq!(world.muxer.counters().handshakes_timed_out, 1);
+    assert_eq!(world.muxer.deadline(), None);
+}
+
+#[test]
+fn t42_silent_clients_are_bounded_and_do_not_shut_out_ports_that_are_named() {
+    let config = Config::builder().max_handshakes(2).build().unwrap();
+    let mut world = World::with(config);
+    let clients: Vec<_> = (0..3).map(|_| world.client(b"")).collect();
+    let closed: Vec<_> = clients.iter().map(|host| host.state().closed).collect();
+    assert_eq!(closed, [false, false, true]);
+    assert_eq!(world.muxer.counters().handshakes_at_limit, 1);
+
+    let host = world.host();
+    host.state().requested = Some(9);
+    world.queue_client(&host);
+    world.backend_event();
+    assert_eq!(world.ops(), [Op::Request]);
+}
+
+#[test]
+fn t44_the_answer_comes_before_any_byte_of_the_guest_and_costs_no_credit() {
+    let mut world = World::new();
+    let host = world.client(b"CONNECT 7\n");
+    host.state().space = 0;
+    let request = world.receive(1)[0].0;
+    let response = reply(&request, Op::Response);
+    world.guest_sends(&response, b"");
+    world.guest_sends(&op(Op::ReadWrite, &response), b"data");
+    host.state().space = usize::MAX;
+    world.event(host.fd, crate::world::WRITABLE);
+    assert_eq!(host.got(), b"OK 1073741824\ndata");
+    world.guest_sends(&op(Op::CreditRequest, &response), b"");
+    assert_eq!(world.receive(1)[0].0.fwd_cnt, 4);
+}
+
+#[test]
+fn t45_a_client_that_does_not_read_its_answer_can_still_send() {
+    let mut world = World::new();
+    let host = world.client(b"CONNECT 7\n");
+    host.state().write_error = Some(std::io::ErrorKind::BrokenPipe);
+    host.sends(b"one way");
+    let request = world.receive(1)[0].0;
+    world.guest_sends(&reply(&request, Op::Response), b"");
+    let packets = world.receive(9);
+    assert_eq!(bytes(&packets), b"one way");
+    assert_eq!(packets[0].0.op, u16::from(Op::Shutdown));
+    assert_eq!(packets[0].0.flags, 1, "will not receive");
+}
+
+#[test]
+fn t46_t47_the_answer_bears_the_hosts_port_and_a_refusal_says_nothing() {
+    let mut world = World::new();
+    let (_, header) = world.host_connects(52);
+    assert_eq!(header.dst_port, 1 << 30);
+    let refused = world.client(b"CONNECT 53\n");
+    let request = world.receive(1)[0].0;
+    world.guest_sends(&reply(&request, Op::Reset), b"");
+    assert_eq!(refused.got(), b"");
+    assert!(refused.state().closed, "at once (T34)");
+    let endings = world.muxer.counters().endings;
+    assert_eq!(endings.of(vsock_proto::Ending::GuestRefused), 1);
+}
+
+#[test]
+fn a_port_that_is_named_beside_the_bytes_needs_no_text() {
+    let mut world = World::new();
+    let host = world.host();
+    host.state().requested = Some(52);
+    host.sends(b"payload");
+    world.queue_client(&host);
+    world.backend_event();
+    let packets = world.receive(9);
+    assert_eq!((packets.len(), packets[0].0.dst_port), (1, 52));
+    world.guest_sends(&reply(&packets[0].0, Op::Response), b"hi");
+    assert_eq!(host.state().confirmed, Some(1 << 30));
+    assert_eq!(host.got(), b"");
+    assert_eq!(bytes(&world.receive(9)), b"payload");
+}
+
+#[test]
+fn an_opener_that_left_before_the_confirmation_costs_the_guest_an_rst() {
+    let mut world = World::new();
+    let host = world.host();
+    {
+        let mut state = host.state();
+        state.requested = Some(52);
+        state.confirm_error = Some(std::io::ErrorKind::BrokenPipe);
+        state.after = After::Failure(std::io::ErrorKind::ConnectionReset);
+    }
+    world.queue_client(&host);
+    world.backend_event();
+    let request = world.receive(1)[0].0;
+    world.guest_sends(&reply(&request, Op::Response), b"");
+    assert_eq!(world.ops().last(), Some(&Op::Reset));
+    assert!(host.state().closed);
+}
+
+#[test]
+fn t43_a_port_that_is_none_is_refused() {
+    let mut world = World::new();
+    for line in [
+        "CONNECT 4294967295\n",
+        "CONNECT -1\n",
+        "CONNECT\n",
+        "GET /\n",
+    ] {
+        let host = world.client(line.as_bytes());
+        assert!(host.state().closed, "{line:?}");
+    }
+    let host = world.host();
+    host.state().requested = Some(u32::MAX);
+    world.queue_client(&host);
+    world.backend_event();
+    assert!(host.state().closed);
+    assert_eq!(world.ops(), []);
+    assert_eq!(world.muxer.counters().handshakes_malformed, 5);
+}

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A guest, and host clients, that mean harm.
+
+use std::time::Duration;
+
+use proptest::prelude::{Strategy, any, prop_oneof};
+use proptest::{collection, prop_assert, prop_assert_eq, proptest};
+use vsock_proto::{Config, Header, Op};
+
+use crate::world::{GUEST, Payload, READABLE, World, header, op};
+
+#[test]
+fn t74_owed_replies_are_bounded_by_taking_no_more_packets() {
+    let config = Config::builder().max_resets(8).build().unwrap();
+    let mut world = World::with(config);
+    let mut taken = 0;
+    while world.muxer.can_take_packet() {
+        world.guest_sends(&header(Op::ReadWrite, taken, 1), b"");
+        taken += 1;
+    }
+    assert_eq!(taken, 8);
+    assert_eq!(world.receive(1).len(), 1);
+    assert!(world.muxer.can_take_packet());
+    world.guest_sends(&header(Op::ReadWrite, 99, 1), b"");
+    assert_eq!(world.ops(), [Op::Reset; 8]);
+}
+
+#[test]
+fn t74_a_flood_of_credit_requests_is_owed_one_update() {
+    let mut world = World::new();
+    let (_, request) = world.guest_connects(1, 52);
+    for _ in 0..10_000 {
+        world.guest_sends(&op(Op::CreditRequest, &request), b"");
+    }
+    assert_eq!(world.ops(), [Op::CreditUpdate]);
+    assert_eq!(world.muxer.counters().credit_updates_to_guest, 1);
+}
+
+#[test]
+fn t6_t7_a_foreign_address_touches_no_connection() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    let reset = op(Op::Reset, &request);
+    for foreign in [
+        Header {
+            src_cid: 4,
+            ..reset
+        },
+        Header {
+            dst_cid: 5,
+            ..reset
+        },
+        Header {
+            dst_cid: 0x1_0000_0002,
+            ..reset
+        },
+    ] {
+        world.guest_sends(&foreign, b"");
+    }
+    assert!(!host.state().closed);
+    assert_eq!(world.ops(), []);
+    assert_eq!(world.muxer.counters().packets_rejected, 3);
+}
+
+#[test]
+fn t8_t9_unknown_types_and_operations_stop_nothing() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    for unknown in [0, 8, 255, u16::MAX] {
+        let strange = Header {
+            op: unknown,
+            ..request
+        };
+        world.guest_sends(&strange, b"");
+        assert_eq!(world.ops(), []);
+        let strange = Header {
+            socket_type: unknown,
+            ..request
+        };
+        world.guest_sends(&strange, b"");
+        let answer = world.receive(9);
+        assert_eq!(answer.len(), 1);
+        assert_eq!((answer[0].0.op, answer[0].0.socket_type), (3, unknown));
+    }
+    world.guest_sends(&op(Op::ReadWrite, &request), b"works");
+    assert_eq!(host.got(), b"works");
+}
+
+#[test]
+fn a_storm_of_reused_ports_leaves_one_connection() {
+    let mut world = World::new();
+    for _ in 0..2000 {
+        let host = world.host();
+        world.answer(Ok(&host));
+        world.guest_sends(&header(Op::Request, 1, 52), b"");
+    }
+    assert_eq!(world.muxer.connections().count(), 1);
+    assert_eq!(world.watched.len(), 2);
+    assert_eq!(world.ops(), [Op::Response]);
+}
+
+#[test]
+fn superseded_connections_that_drain_count_against_the_limit() {
+    let config = Config::builder().max_connections(4).build().unwrap();
+    let mut world = World::with(config);
+    for _ in 0..10 {
+        let host = world.host();
+        host.state().space = 0;
+        world.answer(Ok(&host));
+        let request = header(Op::Request, 1, 52);
+        world.guest_sends(&request, b"");
+        world.receive(9);
+        if world.muxer.can_take_packet() {
+            world.guest_sends(&op(Op::ReadWrite, &request), b"stuck");
+            world.guest_sends(&crate::world::shutdown(&request, 2), b"");
+        }
+    }
+    assert!(world.muxer.connections().count() <= 4);
+    assert!(world.muxer.counters().refused_at_limit > 0);
+    world.pass(Duration::from_secs(60));
+    world.receive(64);
+    world.pass(Duration::from_secs(60));
+    world.receive(64);
+    assert!(world.muxer.connections().count() <= 1);
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Packet(Header, usize),
+    Buffers(Vec<usize>, usize),
+    Client(Vec<u8>),
+    Event(u32, u8),
+    Space(u32, usize),
+    Pass(u64),
+    Reset,
+    TransportReset,
+}
+
+fn any_header() -> impl Strategy<Value = Header> {
+    let credit = prop_oneof![0..4_u32, 0..100_000_u32, any::<u32>()];
+    let fields = (0..9_u16, 1..4_u32, 50..53_u32, 0..5_u32, credit, 0..40_u32);
+    (fields, 0..60_u8).prop_map(
+        |((op, guest, host, flags, buf_alloc, fwd_cnt), rare)| Header {
+            src_cid: if rare == 0 { 4 } else { GUEST },
+            dst_cid: if rare == 1 { 5 } else { 2 },
+            src_port: guest,
+            dst_port: if rare < 20 { (1 << 30) + host } else { host },
+            len: 0,
+            socket_type: if rare == 2 { 2 } else { 1 },
+            op,
+            flags,
+            buf_alloc,
+            fwd_cnt: if rare == 3 { buf_alloc } else { fwd_cnt },
+        },
+    )
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        8 => (any_header(), 0..300_usize).prop_map(|(h, len)| Deed::Packet(h, len)),
+        3 => (collection::vec(prop_oneof![0..3_usize, 1..5000_usize], 0..6), 0..10_000_usize)
+            .prop_map(|(rooms, budget)| Deed::Buffers(rooms, budget)),
+        2 => prop_oneof![
+            collection::vec(any::<u8>(), 0..40),
+            (1..4_u32).prop_map(|port| format!("CONNECT {port}\nearly bytes").into_bytes()),
+        ]
+        .prop_map(Deed::Client),
+        4 => (0..30_u32, 0..8_u8).prop_map(|(who, bits)| Deed::Event(who, bits)),
+        1 => (0..30_u32, 0..50_usize).prop_map(|(who, space)| Deed::Space(who, space)),
+        1 => (0..4_000_u64).prop_map(Deed::Pass),
+        1 => prop_oneof![9 => 0..1_u8, 1 => 1..3_u8].prop_map(|which| match which {
+            0 => Deed::Pass(0),
+            1 => Deed::Reset,
+            _ => Deed::TransportReset,
+        }),
+    ]
+}
+
+proptest! {
+    /// Whatever guest, clients, event loop and clock do: no panic, limits hold, the event loop is
+    /// told a consistent story (the world checks it), and in the end nothing is left.
+    #[test]
+    fn no_mischief_breaks_the_muxer(deeds in collection::vec(deed(), 0..120)) {
+        let config = Config::builder()
+            .buf_alloc(1000)
+            .max_connections(6)
+            .max_handshakes(3)
+            .max_resets(4)
+            .build()
+            .unwrap();
+        let mut world = World::with(config);
+        let mut hosts = Vec::new();
+        for deed in deeds {
+            match deed {
+                Deed::Packet(header, len) if world.muxer.can_take_packet() => {
+                    let host = world.host();
+                    host.state().space = 40;
+                    if header.flags != 4 {
+                        world.answer(Ok(&host));
+                    }
+                    hosts.push(host);
+                    let header = Header { len: len as u32, ..header };
+                    let data = vec![0; len];
+                    world.muxer.on_packet(world.now, &header, &mut Payload(&data));
+                    world.apply();
+                    world.backend.0.lock().unwrap().answers.clear();
+                }
+                Deed::Packet(..) => {}
+                Deed::Buffers(rooms, budget) => {
+                    world.guest.rooms.extend(rooms);
+                    world.transmit(budget);
+                }
+                Deed::Client(bytes) => hosts.push(world.client(&bytes)),
+                Deed::Event(who, bits) => {
+                    let ready = vsock_muxer::Readiness {
+                        readable: bits & 1 != 0,
+                        writable: bits & 2 != 0,
+                        hangup: bits == 7,
+                    };
+                    let nth = who as usize % world.watched.len().max(1);
+                    let mut fds: Vec<_> = world.watched.keys().copied().collect();
+                    fds.sort_unstable();
+                    if let Some(fd) = fds.get(nth) {
+                        world.event(*fd, ready);
+                    }
+                }
+                Deed::Space(who, space) => {
+                    if let Some(host) = hosts.get(who as usize) {
+                        let mut state = host.state();
+                        state.space = space;
+                        state.input.extend([7; 99]);
+                    }
+                }
+                Deed::Pass(millis) => world.pass(Duration::from_millis(millis)),
+                Deed::Reset => {
+                    world.muxer.reset(world.now);
+                    world.muxer.activate(world.now, vsock_proto::SocketTypes::ALL);
+                    world.apply();
+                }
+                Deed::TransportReset => {
+                    world.muxer.transport_reset(world.now);
+                    world.apply();
+                }
+            }
+            prop_assert!(world.muxer.connections().count() <= 6);
+            prop_assert!(world.muxer.handshakes() <= 3);
+            prop_assert!(world.muxer.connections().all(|c| c.waiting <= 1000 + 32));
+        }
+        world.muxer.reset(world.now);
+        world.apply();
+        prop_assert!(world.watched.is_empty());
+        prop_assert_eq!(world.muxer.deadline(), None);
+        prop_assert!(!world.muxer.wants_transmit());
+        let leaked = hosts.iter().filter(|host| host.state().made && !host.state().closed);
+        prop_assert_eq!(leaked.count(), 0);
+        prop_assert_eq!(world.muxer.connections().count(), 0);
+    }
+}
+
+#[test]
+fn a_client_that_floods_waits_for_the_guest_in_its_own_memory() {
+    let mut world = World::new();
+    let host = world.client(b"CONNECT 9\n");
+    host.sends(&vec![0; 1 << 20]);
+    let reads = host.state().reads;
+    for _ in 0..100 {
+        if world.watch_of(&host).is_some_and(|(read, _)| read) {
+            world.event(host.fd, READABLE);
+        }
+    }
+    assert_eq!(
+        host.state().reads,
+        reads,
+        "nothing is read before the guest accepts"
+    );
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Reset, transport reset, save and restore.
+
+use std::time::Duration;
+
+use vsock_muxer::MuxerState;
+use vsock_proto::{Config, Ending, Op, SocketTypes};
+
+use crate::world::{READABLE, World, header, op};
+
+#[test]
+fn t101_a_reset_closes_everything_and_a_second_activation_works() {
+    let mut world = World::new();
+    for round in 1..4 {
+        let silent = world.client(b"CONN");
+        let (first, _) = world.host_connects(9);
+        let (second, request) = world.guest_connects(1, 52);
+        world.guest_sends(&header(Op::ReadWrite, 77, 77), b"orphan");
+        second.sends(b"never delivered");
+        world.event(second.fd, READABLE);
+        world.muxer.reset(world.now);
+        world.apply();
+        for host in [&silent, &first, &second] {
+            assert!(host.state().closed);
+        }
+        assert!(world.watched.is_empty(), "backends rest too");
+        assert_eq!((world.ops(), world.muxer.deadline()), (vec![], None));
+        world.guest_sends(&op(Op::ReadWrite, &request), b"late");
+        assert_eq!(world.ops(), []);
+
+        world.muxer.activate(world.now, SocketTypes::STREAM);
+        world.apply();
+        assert_eq!(world.watched.len(), 1);
+        let endings = world.muxer.counters().endings;
+        assert_eq!(endings.of(Ending::Aborted), 2 * round);
+    }
+}
+
+#[test]
+fn t105_a_transport_reset_says_nothing_and_keeps_the_device_active() {
+    let mut world = World::new();
+    let silent = world.client(b"CONN");
+    let (first, header) = world.host_connects(9);
+    world.muxer.transport_reset(world.now);
+    world.apply();
+    assert!(first.state().closed && !silent.state().closed);
+    assert_eq!(world.ops(), []);
+    world.guest_sends(&op(Op::ReadWrite, &header), b"stale");
+    assert_eq!(world.ops(), [Op::Reset]);
+    silent.sends(b"ECT 9\n");
+    world.event(silent.fd, READABLE);
+    assert_eq!(world.ops(), [Op::Request]);
+}
+
+#[test]
+fn t98_ports_are_not_used_again_soon_after_a_restore() {
+    let mut world = World::new();
+    let (_, first) = world.host_connects(9);
+    let state = world.muxer.save();
+    let expected = MuxerState {
+        next_host_port: (1 << 30) + 1,
+        connections: 1,
+    };
+    assert_eq!(state, expected);
+    assert_eq!(
+        world.muxer.connections().count(),
+        1,
+        "saving closes nothing (T108)"
+    );
+
+    let mut restored = World::asleep(Config::default());
+    restored.muxer.restore(restored.now, &state);
+    restored.muxer.activate(restored.now, SocketTypes::STREAM);
+    restored.apply();
+    let (_, second) = restored.host_connects(9);
+    assert_eq!(second.dst_port, first.dst_port + 1);
+}
+
+#[test]
+fn t98_a_closed_connections_port_is_the_last_to_be_used_again() {
+    let config = Config::builder().host_ports(100..110).build().unwrap();
+    let mut world = World::with(config);
+    let mut seen = Vec::new();
+    for _ in 0..10 {
+        let (_, header) = world.host_connects(9);
+        seen.push(header.dst_port);
+        world.guest_sends(&op(Op::Reset, &header), b"");
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), 10);
+}
+
+#[test]
+fn restoring_closes_what_was_there() {
+    let mut world = World::new();
+    let (host, _) = world.host_connects(9);
+    let state = world.muxer.save();
+    world.muxer.restore(world.now, &state);
+    world.apply();
+    assert!(host.state().closed);
+    let (_, next) = world.host_connects(9);
+    assert_eq!(next.dst_port, (1 << 30) + 1);
+}
+
+#[test]
+fn activating_twice_resets_first() {
+    let mut world = World::new();
+    let (host, _) = world.host_connects(9);
+    world.muxer.activate(world.now, SocketTypes::STREAM);
+    world.apply();
+    assert!(host.state().closed);
+    world.pass(Duration::from_secs(1));
+    world.host_connects(9);
+}
+
+#[test]
+fn a_guest_without_streams_gets_no_stream() {
+    let mut world = World::asleep(Config::default());
+    let seqpacket = SocketTypes::F_SEQPACKET | SocketTypes::F_NO_IMPLIED_STREAM;
+    world
+        .muxer
+        .activate(world.now, SocketTypes::from_features(seqpacket));
+    world.apply();
+    let host = world.client(b"CONNECT 9\n");
+    assert!(host.state().closed);
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    assert_eq!(world.ops(), [Op::Reset]);
+}
+
+#[test]
+fn the_debug_text_names_the_guest_and_no_bytes() {
+    let mut world = World::new();
+    world.host_connects(9);
+    let text = format!("{:?}", world.muxer);
+    assert!(text.contains("connections: 1"), "{text}");
+}

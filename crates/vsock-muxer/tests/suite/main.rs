@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The muxer from outside: packets and readiness in, packets and actions out.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and its numbers are small"
+)]
+
+mod accepting;
+mod closing;
+mod flow;
+mod guest_initiated;
+mod handshake;
+mod hostile;
+mod lifetime;
+mod stream;
+mod watching;
+mod world;

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A host's stream whose other end is in the test's hands.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use vsock_backend_api::{VsockBackendType, VsockStream};
+
+/// What a read finds after the last byte.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum After {
+    #[default]
+    WouldBlock,
+    End,
+    Failure(ErrorKind),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) input: VecDeque<u8>,
+    pub(crate) after: After,
+    /// Reads give at most so many bytes; 0: no limit.
+    pub(crate) piece: usize,
+    pub(crate) output: Vec<u8>,
+    /// Bytes that writes still take.
+    pub(crate) space: usize,
+    pub(crate) write_error: Option<ErrorKind>,
+    pub(crate) interruptions: usize,
+    pub(crate) reads: usize,
+    pub(crate) shut_write: bool,
+    pub(crate) shut_read: bool,
+    /// The stream exists, or did.
+    pub(crate) made: bool,
+    pub(crate) closed: bool,
+    pub(crate) peer_gone: bool,
+    /// Another descriptor for writing; none: the same.
+    pub(crate) write_fd: Option<RawFd>,
+    pub(crate) write_fd_failures: usize,
+    pub(crate) requested: Option<u32>,
+    pub(crate) confirmed: Option<u32>,
+    pub(crate) confirm_error: Option<ErrorKind>,
+}
+
+/// The test's end.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) fd: RawFd,
+    state: Arc<Mutex<State>>,
+}
+
+impl Host {
+    pub(crate) fn new(fd: RawFd) -> Self {
+        let state = State {
+            space: usize::MAX,
+            ..State::default()
+        };
+        Self {
+            fd,
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(crate) fn sends(&self, bytes: &[u8]) {
+        self.state().input.extend(bytes);
+    }
+
+    pub(crate) fn got(&self) -> Vec<u8> {
+        std::mem::take(&mut self.state().output)
+    }
+
+    pub(crate) fn stream(&self) -> Box<dyn VsockStream> {
+        self.state().made = true;
+        Box::new(Stream(self.clone()))
+    }
+}
+
+struct Stream(Host);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.state().closed = true;
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.0.state();
+        assert!(!buf.is_empty(), "a read into nothing looks like an end");
+        state.reads += 1;
+        if state.interruptions > 0 {
+            state.interruptions -= 1;
+            return Err(ErrorKind::Interrupted.into());
+        }
+        if state.input.is_empty() {
+            return match state.after {
+                After::WouldBlock => Err(ErrorKind::WouldBlock.into()),
+                After::End => Ok(0),
+                After::Failure(kind) => Err(kind.into()),
+            };
+        }
+        let limit = if state.piece == 0 {
+            buf.len()
+        } else {
+            state.piece.min(buf.len())
+        };
+        state.input.read(&mut buf[..limit])
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let mut state = self.0.state();
+        if state.interruptions > 0 {
+            state.interruptions -= 1;
+            return Err(ErrorKind::Interrupted.into());
+        }
+        if let Some(kind) = state.write_error {
+            return Err(kind.into());
+        }
+        let len = buf.len().min(state.space);
+        if len == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        state.space -= len;
+        state.output.extend(&buf[..len]);
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.fd
+    }
+}
+
+impl VsockStream for Stream {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::Other("test")
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        let mut state = self.0.state();
+        state.shut_write |= how != Shutdown::Read;
+        state.shut_read |= how != Shutdown::Write;
+        Ok(())
+    }
+
+    fn write_ready_fd(&self) -> io::Result<RawFd> {
+        let mut state = self.0.state();
+        if state.write_fd_failures > 0 {
+            state.write_fd_failures -= 1;
+            return Err(io::Error::from_raw_os_error(24)); // EMFILE
+        }
+        Ok(state.write_fd.unwrap_or(self.0.fd))
+    }
+
+    fn requested_port(&mut self) -> Option<u32> {
+        self.0.state().requested.take()
+    }
+
+    fn confirm(&mut self, host_port: u32) -> io::Result<()> {
+        let mut state = self.0.state();
+        match state.confirm_error {
+            Some(kind) => Err(kind.into()),
+            None => {
+                state.confirmed = Some(host_port);
+                Ok(())
+            }
+        }
+    }
+
+    fn peer_gone(&self) -> bool {
+        self.0.state().peer_gone
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What is said to the event loop, and what is not.
+
+use std::time::Duration;
+
+use vsock_proto::{Header, Op};
+
+use crate::stream::After;
+use crate::world::{HANGUP, READABLE, WRITABLE, World, bytes, op};
+
+#[test]
+fn t57_the_steady_flow_says_nothing_to_the_event_loop() {
+    let mut world = World::new();
+    let (host, mut request) = world.guest_connects(1, 52);
+    let before = world.changes;
+    for round in 1..100 {
+        host.sends(b"0123456789");
+        world.event(host.fd, READABLE);
+        assert_eq!(bytes(&world.receive(9)), b"0123456789");
+        request.fwd_cnt = round * 10;
+        world.guest_sends(&op(Op::ReadWrite, &request), b"answer");
+    }
+    assert_eq!(world.changes, before);
+}
+
+/// An event loop that is level-triggered, for so many turns; returns how often it was woken.
+fn wake_ups(world: &mut World, host: &crate::stream::Host) -> usize {
+    (0..1000)
+        .take_while(|_| {
+            let readable = world.watch_of(host).is_some_and(|(read, _)| read);
+            if readable {
+                world.event(host.fd, READABLE);
+            }
+            readable
+        })
+        .count()
+}
+
+#[test]
+fn t69_a_guest_without_buffers_does_not_keep_the_loop_awake() {
+    let mut world = World::new();
+    let (host, _) = world.guest_connects(1, 52);
+    host.sends(b"waits");
+    assert_eq!(wake_ups(&mut world, &host), 2);
+    assert_eq!(bytes(&world.receive(9)), b"waits");
+    assert_eq!(world.watch_of(&host), Some((true, false)), "armed again");
+}
+
+#[test]
+fn t57_a_guest_without_credit_does_not_keep_the_loop_awake() {
+    let mut world = World::new();
+    let (host, mut header) = world.guest_connects(1, 52);
+    host.sends(&vec![1; 70_000]);
+    world.event(host.fd, READABLE);
+    world.receive(99);
+    assert_eq!(
+        world.watch_of(&host),
+        Some((true, false)),
+        "it stays registered"
+    );
+    assert_eq!(wake_ups(&mut world, &host), 1);
+    header.fwd_cnt = 64 * 1024;
+    world.guest_sends(&op(Op::CreditUpdate, &header), b"");
+    assert_eq!(bytes(&world.receive(99)).len(), 70_000 - 65_536);
+    assert_eq!(world.watch_of(&host), Some((true, false)));
+}
+
+#[test]
+fn t67_a_spurious_event_does_no_harm() {
+    let mut world = World::new();
+    let (host, _) = world.guest_connects(1, 52);
+    let before = world.changes;
+    for _ in 0..5 {
+        world.event(host.fd, READABLE);
+        world.event(host.fd, WRITABLE);
+        assert_eq!(world.receive(9), []);
+    }
+    assert_eq!(world.changes, before);
+    assert!(!host.state().closed);
+}
+
+#[test]
+fn t66_several_bits_at_once_all_count() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    host.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"out");
+    host.state().space = 9;
+    host.sends(b"in");
+    let both = vsock_muxer::Readiness {
+        readable: true,
+        writable: true,
+        hangup: false,
+    };
+    world.event(host.fd, both);
+    assert_eq!(host.got(), b"out");
+    assert_eq!(bytes(&world.receive(9)), b"in");
+}
+
+#[test]
+fn t71_a_hangup_that_cannot_be_used_is_unregistered_and_not_lost() {
+    let mut world = World::new();
+    let (host, mut header) = world.guest_connects(1, 52);
+    host.sends(&vec![1; 70_000]);
+    host.state().after = After::End;
+    world.event(host.fd, HANGUP);
+    world.event(host.fd, HANGUP);
+    assert_eq!(world.watch_of(&host), None);
+    let mut got = bytes(&world.receive(99)).len();
+    assert_eq!(got, 65_536, "no more than there is credit for");
+    header.fwd_cnt = 65_536;
+    world.guest_sends(&op(Op::CreditUpdate, &header), b"");
+    let packets = world.receive(99);
+    got += bytes(&packets).len();
+    assert_eq!(got, 70_000);
+    let last = packets.last().unwrap().0;
+    assert_eq!((last.op, last.flags), (Op::Shutdown.into(), 3), "T83: both");
+}
+
+#[test]
+fn t70_a_killed_connection_leaves_nothing_registered() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    host.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"stuck");
+    assert_eq!(world.watch_of(&host), Some((true, true)));
+    host.state().write_error = Some(std::io::ErrorKind::ConnectionReset);
+    host.state().after = After::Failure(std::io::ErrorKind::ConnectionReset);
+    world.event(host.fd, HANGUP);
+    world.receive(9);
+    assert!(host.state().closed);
+    assert_eq!(world.watched.len(), 1, "the backend's alone");
+}
+
+/// A connection whose stream has another descriptor for writing.
+fn two_descriptors(world: &mut World) -> (crate::stream::Host, Header) {
+    let (host, request) = world.guest_connects(1, 52);
+    host.state().write_fd = Some(500);
+    (host, request)
+}
+
+#[test]
+fn a_second_descriptor_is_taken_when_it_is_needed_and_stays() {
+    let mut world = World::new();
+    let (host, request) = two_descriptors(&mut world);
+    world.guest_sends(&op(Op::ReadWrite, &request), b"fits");
+    assert!(!world.watched.contains_key(&500));
+    host.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"does not");
+    assert!(world.watched[&500].write);
+    assert_eq!(world.watch_of(&host), Some((true, false)));
+    host.state().space = 99;
+    world.event(500, WRITABLE);
+    assert_eq!(host.got(), b"fitsdoes not");
+    let before = world.changes;
+    for _ in 0..9 {
+        host.state().space = 1;
+        world.guest_sends(&op(Op::ReadWrite, &request), b"again");
+        host.state().space = 99;
+        world.event(500, WRITABLE);
+    }
+    assert_eq!(world.changes, before, "it stays registered");
+    world.event(500, WRITABLE);
+    assert!(!world.watched[&500].write, "level-triggered: taken back");
+    host.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"x");
+    assert!(world.watched[&500].write);
+    world.guest_sends(&op(Op::Reset, &request), b"");
+    assert!(host.state().closed);
+    assert_eq!(world.watched.len(), 1);
+}
+
+#[test]
+fn without_a_descriptor_for_writing_time_does_it() {
+    let mut world = World::new();
+    let (host, request) = two_descriptors(&mut world);
+    host.state().write_fd_failures = 2;
+    host.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"patience");
+    assert_eq!(world.muxer.counters().watch_failures, 1);
+    world.pass(Duration::from_millis(10));
+    assert_eq!(world.muxer.counters().watch_failures, 2);
+    host.state().space = 3;
+    world.pass(Duration::from_millis(20));
+    assert_eq!(host.got(), b"pat");
+    assert!(world.watched[&500].write, "now it could be had");
+    host.state().space = 99;
+    world.event(500, WRITABLE);
+    assert_eq!(host.got(), b"ience");
+    assert_eq!(world.muxer.deadline(), None);
+}
+
+#[test]
+fn an_in_process_peer_that_is_gone_is_seen_on_any_event() {
+    let mut world = World::new();
+    let host = world.client(b"CONNECT 9\nbytes");
+    world.receive(1);
+    host.state().peer_gone = true;
+    world.event(host.fd, READABLE);
+    assert_eq!(
+        world.ops(),
+        [Op::Reset],
+        "it left before the guest had answered"
+    );
+    assert!(host.state().closed);
+}

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A muxer with a backend, a guest and an event loop, all in the test's hands.
+
+use std::any::Any;
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_muxer::{
+    Action, Allowance, BackendId, GuestBuffers, GuestPayload, Muxer, Readiness, Token,
+};
+use vsock_proto::{Config, GuestCid, Header, Op, Progress, SocketTypes, Tick};
+
+use crate::stream::Host;
+
+pub(crate) const GUEST: u64 = 3;
+const BACKEND_FD: RawFd = 1_000_000;
+
+pub(crate) const READABLE: Readiness = Readiness {
+    readable: true,
+    writable: false,
+    hangup: false,
+};
+pub(crate) const WRITABLE: Readiness = Readiness {
+    readable: false,
+    writable: true,
+    hangup: false,
+};
+pub(crate) const HANGUP: Readiness = Readiness {
+    readable: true,
+    writable: true,
+    hangup: true,
+};
+
+/// What a backend does next.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    /// Clients that wait, and failures.
+    pub(crate) clients: VecDeque<Result<Host, ErrorKind>>,
+    /// What becomes of the guest's connections; refused, when there is nothing.
+    pub(crate) answers: VecDeque<Result<Host, ErrorKind>>,
+    /// Ports that were asked for.
+    pub(crate) asked: Vec<u32>,
+    pub(crate) accepts: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scripted(pub(crate) Arc<Mutex<Script>>, RawFd);
+
+impl Scripted {
+    pub(crate) fn new(number: RawFd) -> Self {
+        Self(Arc::default(), BACKEND_FD + number)
+    }
+}
+
+impl AsRawFd for Scripted {
+    fn as_raw_fd(&self) -> RawFd {
+        self.1
+    }
+}
+
+fn next(queue: &mut VecDeque<Result<Host, ErrorKind>>) -> Option<io::Result<Box<dyn VsockStream>>> {
+    let next = queue.pop_front()?;
+    Some(next.map(|host| host.stream()).map_err(io::Error::from))
+}
+
+impl VsockBackend for Scripted {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        let mut script = self.0.lock().unwrap();
+        script.accepts += 1;
+        next(&mut script.clients).unwrap_or_else(|| Err(ErrorKind::WouldBlock.into()))
+    }
+
+    fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        let mut script = self.0.lock().unwrap();
+        script.asked.push(dst_port);
+        next(&mut script.answers).unwrap_or_else(|| Err(ErrorKind::ConnectionRefused.into()))
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Other("test")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Buffers that the guest has posted, and what came in them.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    pub(crate) rooms: VecDeque<usize>,
+    pub(crate) packets: VecDeque<(Header, Vec<u8>)>,
+}
+
+impl GuestBuffers for Buffers {
+    fn room(&mut self) -> Option<usize> {
+        self.rooms.front().copied()
+    }
+
+    fn put(&mut self, header: &Header) {
+        self.put_bytes(header, &[]);
+    }
+
+    fn put_bytes(&mut self, header: &Header, payload: &[u8]) {
+        let room = self.rooms.pop_front().expect("a buffer");
+        assert!(payload.len() <= room);
+        assert_eq!(header.len as usize, payload.len());
+        self.packets.push_back((*header, payload.to_vec()));
+    }
+
+    fn fill(
+        &mut self,
+        stream: &mut dyn VsockStream,
+        allowance: Allowance,
+        packet: &mut dyn FnMut(usize) -> Header,
+    ) -> Progress {
+        let (mut bytes, mut packets) = (0, 0);
+        while let Some(room) = self.room() {
+            let max = room
+                .min(allowance.bytes - bytes)
+                .min(allowance.packet_bytes);
+            if max == 0 || packets == allowance.packets {
+                break;
+            }
+            let mut buffer = vec![0; max];
+            let progress = match stream.read(&mut buffer) {
+                Ok(0) => Progress::Closed,
+                Ok(len) => {
+                    self.put_bytes(&packet(len), &buffer[..len]);
+                    (bytes, packets) = (bytes + len, packets + 1);
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Progress::Pending,
+                Err(_) => Progress::Failed,
+            };
+            if bytes == 0 {
+                return progress;
+            }
+            break;
+        }
+        Progress::Done(bytes)
+    }
+}
+
+pub(crate) struct Payload<'a>(pub(crate) &'a [u8]);
+
+impl GuestPayload for Payload<'_> {
+    fn write_to(&mut self, stream: &mut dyn VsockStream) -> Progress {
+        loop {
+            return match stream.write(self.0) {
+                Ok(len) => {
+                    self.0 = &self.0[len..];
+                    Progress::Done(len)
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => continue,
+                    ErrorKind::WouldBlock => Progress::Pending,
+                    ErrorKind::BrokenPipe => Progress::Closed,
+                    _ => Progress::Failed,
+                },
+            };
+        }
+    }
+
+    fn copy_to(&mut self, dst: &mut [u8]) {
+        let (next, rest) = self.0.split_at(dst.len());
+        dst.copy_from_slice(next);
+        self.0 = rest;
+    }
+}
+
+/// How a descriptor is registered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Watched {
+    pub(crate) token: Token,
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+pub(crate) struct World {
+    pub(crate) muxer: Muxer,
+    pub(crate) now: Tick,
+    pub(crate) guest: Buffers,
+    pub(crate) backend: Scripted,
+    pub(crate) backend_id: BackendId,
+    pub(crate) watched: HashMap<RawFd, Watched>,
+    /// How often something was said to the event loop.
+    pub(crate) changes: usize,
+    next_fd: RawFd,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    pub(crate) fn with(config: Config) -> Self {
+        let mut world = Self::asleep(config);
+        world.muxer.activate(world.now, SocketTypes::ALL);
+        world.apply();
+        world
+    }
+
+    /// Not yet activated.
+    pub(crate) fn asleep(config: Config) -> Self {
+        let mut muxer = Muxer::new(GuestCid::try_from(GUEST).unwrap(), config);
+        let backend = Scripted::new(0);
+        let backend_id = muxer.add_backend(Box::new(backend.clone())).unwrap();
+        Self {
+            muxer,
+            now: Tick::ZERO,
+            guest: Buffers::default(),
+            backend,
+            backend_id,
+            watched: HashMap::new(),
+            changes: 0,
+            next_fd: 10,
+        }
+    }
+
+    pub(crate) fn host(&mut self) -> Host {
+        self.next_fd += 1;
+        Host::new(self.next_fd)
+    }
+
+    /// Does what the muxer says, as an event loop does.
+    pub(crate) fn apply(&mut self) {
+        while let Some(action) = self.muxer.next_action() {
+            self.changes += 1;
+            match action {
+                Action::Watch {
+                    token,
+                    fd,
+                    read,
+                    write,
+                } => {
+                    let watched = Watched { token, read, write };
+                    let before = self.watched.insert(fd, watched);
+                    assert!(before.is_none_or(|before| before.token == token));
+                    assert_ne!(before, Some(watched), "said twice");
+                }
+                Action::Unwatch { fd, .. } => {
+                    assert!(self.watched.remove(&fd).is_some(), "unwatched twice");
+                }
+                Action::Close { token, fds, .. } => {
+                    for fd in fds.into_iter().flatten() {
+                        assert_eq!(self.watched.remove(&fd).map(|w| w.token), Some(token));
+                    }
+                    assert!(self.watched.values().all(|watched| watched.token != token));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn watch_of(&self, host: &Host) -> Option<(bool, bool)> {
+        self.watched.get(&host.fd).map(|w| (w.read, w.write))
+    }
+
+    /// An event of whatever is registered with this descriptor.
+    pub(crate) fn event(&mut self, fd: RawFd, ready: Readiness) {
+        let token = self.watched[&fd].token;
+        self.muxer.on_event(self.now, token, ready);
+        self.apply();
+    }
+
+    pub(crate) fn backend_event(&mut self) {
+        self.event(BACKEND_FD, READABLE);
+    }
+
+    /// A client at the backend, whose first bytes have come.
+    pub(crate) fn client(&mut self, first: &[u8]) -> Host {
+        let host = self.host();
+        host.sends(first);
+        self.queue_client(&host);
+        self.backend_event();
+        host
+    }
+
+    pub(crate) fn queue_client(&self, host: &Host) {
+        let mut script = self.backend.0.lock().unwrap();
+        script.clients.push_back(Ok(host.clone()));
+    }
+
+    pub(crate) fn answer(&self, answer: Result<&Host, ErrorKind>) {
+        let mut script = self.backend.0.lock().unwrap();
+        script.answers.push_back(answer.cloned());
+    }
+
+    pub(crate) fn guest_sends(&mut self, header: &Header, payload: &[u8]) {
+        assert!(self.muxer.can_take_packet());
+        let header = Header {
+            len: payload.len() as u32,
+            ..*header
+        };
+        self.muxer
+            .on_packet(self.now, &header, &mut Payload(payload));
+        self.apply();
+    }
+
+    /// Posts so many buffers of 4 KiB, and gives what has come in them.
+    pub(crate) fn receive(&mut self, buffers: usize) -> Vec<(Header, Vec<u8>)> {
+        self.guest.rooms.extend(vec![4096; buffers]);
+        self.transmit(usize::MAX);
+        self.guest.rooms.clear();
+        self.guest.packets.drain(..).collect()
+    }
+
+    pub(crate) fn transmit(&mut self, budget: usize) -> bool {
+        let more = self.muxer.transmit(self.now, &mut self.guest, budget);
+        self.apply();
+        more
+    }
+
+    /// As [`receive`](Self::receive), the operations alone.
+    pub(crate) fn ops(&mut self) -> Vec<Op> {
+        let packets = self.receive(64);
+        packets
+            .iter()
+            .map(|(header, _)| Op::try_from(header.op).unwrap())
+            .collect()
+    }
+
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now = self.now.saturating_add(time);
+        self.muxer.on_timeout(self.now);
+        self.apply();
+    }
+
+    /// A connection that the host has begun, to this port of the guest; returns its packets' header
+    /// as the guest sends them.
+    pub(crate) fn host_connects(&mut self, port: u32) -> (Host, Header) {
+        let host = self.client(format!("CONNECT {port}\n").as_bytes());
+        let request = self.receive(1)[0].0;
+        let response = reply(&request, Op::Response);
+        self.guest_sends(&response, b"");
+        assert!(String::from_utf8(host.got()).unwrap().starts_with("OK "));
+        (
+            host,
+            Header {
+                fwd_cnt: 0,
+                ..response
+            },
+        )
+    }
+
+    /// A connection that the guest has begun.
+    pub(crate) fn guest_connects(&mut self, guest_port: u32, port: u32) -> (Host, Header) {
+        let host = self.host();
+        self.answer(Ok(&host));
+        let request = header(Op::Request, guest_port, port);
+        self.guest_sends(&request, b"");
+        assert_eq!(self.ops(), [Op::Response]);
+        (host, request)
+    }
+}
+
+/// A packet of the guest, with a window of 64 KiB.
+pub(crate) fn header(op: Op, guest_port: u32, host_port: u32) -> Header {
+    Header {
+        src_cid: GUEST,
+        dst_cid: 2,
+        src_port: guest_port,
+        dst_port: host_port,
+        len: 0,
+        socket_type: 1,
+        op: op.into(),
+        flags: 0,
+        buf_alloc: 64 * 1024,
+        fwd_cnt: 0,
+    }
+}
+
+/// The guest's answer to a packet.
+pub(crate) fn reply(to: &Header, op: Op) -> Header {
+    header(op, to.dst_port, to.src_port)
+}
+
+pub(crate) fn op(op: Op, of: &Header) -> Header {
+    Header {
+        op: op.into(),
+        ..*of
+    }
+}
+
+pub(crate) fn shutdown(of: &Header, flags: u32) -> Header {
+    Header {
+        flags,
+        ..op(Op::Shutdown, of)
+    }
+}
+
+pub(crate) fn bytes(packets: &[(Header, Vec<u8>)]) -> Vec<u8> {
+    packets.iter().flat_map(|(_, data)| data.clone()).collect()
+}
