@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use vsock_muxer_harness::guest::{GuestConfig, GuestRead};
-use vsock_muxer_harness::host::{HostRead, StreamKind};
+use vsock_muxer_harness::host::{HostEnd, HostRead, StreamKind};
 use vsock_muxer_harness::pattern::Pattern;
 use vsock_muxer_harness::sim::{SimConfig, Traced};
 use vsock_proto::{Config, Op};
@@ -171,5 +171,40 @@ fn t69_a_guest_without_buffers_costs_no_wake_ups() {
         sim.guest.feed();
         sim.settle().unwrap();
         assert!(sim.guest.queued(socket) > 0);
+    }
+}
+
+#[test]
+fn t80_a_descriptor_that_is_used_again_belongs_to_its_new_stream() {
+    for way in WAYS {
+        let (mut sim, backend) = sim(way, 1000);
+        let mut before: Vec<(_, HostEnd)> = Vec::new();
+        for round in 0..100_u8 {
+            // The old streams are closed and the new ones opened within one wake-up, so that events
+            // of the old ones are reported after their numbers have gone to the new ones.
+            for (socket, host) in before.drain(..) {
+                host.write(b"late").unwrap();
+                sim.guest.reset(socket);
+                host.reset();
+            }
+            let mut links = Vec::new();
+            backend.listen(80, 8);
+            let now = sim.now();
+            let sockets: Vec<_> = (0..3).map(|_| sim.guest.connect(now, 80)).collect();
+            sim.settle().unwrap();
+            for socket in sockets {
+                links.push((socket, backend.accept(80).unwrap()));
+            }
+            for (at, (_, host)) in links.iter().enumerate() {
+                host.write(&[round, u8::try_from(at).unwrap()]).unwrap();
+            }
+            sim.settle().unwrap();
+            for (at, (socket, _)) in links.iter().enumerate() {
+                let want = GuestRead::Bytes(vec![round, u8::try_from(at).unwrap()]);
+                assert_eq!(sim.guest.read(*socket, 9).unwrap(), want);
+            }
+            before = links;
+        }
+        assert!(sim.host.open_fds() <= 1 + 3 * 2);
     }
 }

@@ -48,7 +48,7 @@ impl Parts {
             program: daemon::program(kind, place)?,
             image: Image::prepare(place)?,
             accelerator,
-            logs: place.directory(&format!("logs/{}", kind.name()))?,
+            logs: place.directory(&format!("logs/{kind:?}"))?,
         })
     }
 }

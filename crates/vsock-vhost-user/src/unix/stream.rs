@@ -7,7 +7,6 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{self, SendAncillaryBuffer, SendFlags};
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
@@ -17,6 +16,8 @@ use vsock_backend_api::{VsockBackendType, VsockStream};
 ///
 /// It has one descriptor, for reading and for writing. A write to a process that has gone is an
 /// error and never a signal. An empty read or write does nothing, in whatever state the socket is.
+/// That its peer has gone, an event loop learns from `EPOLLHUP`; to ask for it would be a system call
+/// for each event.
 #[derive(Debug)]
 pub struct UnixVsockStream {
     socket: UnixStream,
@@ -123,17 +124,6 @@ impl VsockStream for UnixVsockStream {
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         self.socket.shutdown(how)
-    }
-
-    /// Whether neither direction of the peer is open any more: a socket does not tell a drop from a
-    /// shutdown of both.
-    fn peer_gone(&self) -> bool {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::empty())];
-        let now = Timespec::default();
-        let polled = poll(&mut fds, Some(&now));
-        let [fd] = fds;
-        polled.is_ok_and(|count| count > 0)
-            && fd.revents().intersects(PollFlags::HUP | PollFlags::ERR)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -120,6 +120,15 @@ impl Guest {
         ring.notify(old);
     }
 
+    /// Waits until the device has given back every packet that was sent.
+    pub(crate) fn settle(&mut self) {
+        let ring = &mut self.vmm.rings[TX];
+        while !ring.is_idle() {
+            ring.wait(Deadline::after(PATIENCE))
+                .expect("a packet does not come back");
+        }
+    }
+
     pub(crate) fn say(&mut self, socket: &Socket, op: Op, flags: u32, payload: &[u8]) {
         let header = Header {
             src_cid: self.cid,

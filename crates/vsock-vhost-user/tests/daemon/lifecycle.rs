@@ -97,6 +97,7 @@ fn a_stopped_queue_says_how_far_it_was() {
     let host = Host::new(123);
     let mut guest = Guest::boot(&host.socket(), 123);
     assert_served(&mut guest, &host.connector, 1);
+    guest.settle();
     let sent = guest.vmm.rings[crate::vmm::TX].available();
     assert_eq!(guest.vmm.stop()[crate::vmm::TX], u32::from(sent));
 }

@@ -90,6 +90,11 @@ impl Ring {
         self.available.wrapping_sub(self.taken) == SIZE
     }
 
+    /// Whether the device holds no entry.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.available == self.taken
+    }
+
     /// Makes the next entry's buffer available, so many bytes of it.
     pub(crate) fn offer(&mut self, len: u32, writable: bool) {
         assert!(!self.is_full(), "the driver has no entry left");
