@@ -85,11 +85,17 @@
 
 pub mod call;
 pub mod compliance;
+pub mod faulty;
 pub mod fd;
+pub mod guest;
+pub mod host;
+pub mod hostile;
 pub mod lockstep;
 pub mod model;
 pub mod pattern;
 pub mod poll;
 pub mod pump;
+pub mod scenario;
+pub mod sim;
 pub mod source;
 pub mod strategy;

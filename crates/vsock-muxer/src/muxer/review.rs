@@ -32,7 +32,6 @@ impl Muxer {
 
     /// Sets deadline and place in the queue; takes the connection out if nothing is left of it.
     fn schedule(&mut self, slot: Slot) {
-        let slot = slot;
         let Some(open) = self.table.open(slot) else {
             return;
         };
@@ -51,7 +50,6 @@ impl Muxer {
 
     /// Takes out a connection of which nothing is left.
     fn remove(&mut self, slot: Slot) {
-        let slot = slot;
         self.timers.cancel(slot);
         self.rxq.remove(slot);
         let Some(Entry::Open(mut open)) = self.table.take(slot) else {

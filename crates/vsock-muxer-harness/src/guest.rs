@@ -1,0 +1,537 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A simulated guest: applications with sockets, above a kernel that speaks packets as the vsock driver
+//! of Linux does.
+//!
+//! Nothing of it is real, and all of it is deterministic: [`Guest::next_packet`] is what the driver
+//! puts into the transmit queue, [`Guest::ring`] is its receive queue, and the time is passed in.
+//! The [simulation](crate::sim) connects it to a muxer; it can also be driven by hand, beside any
+//! device that can be handed a header and a payload.
+//!
+//! What it does as Linux does, because a device has to get along with it:
+//!
+//! - It sends within the peer's credit, and never asks for credit.
+//! - It has no more under way than its own receive buffer holds ([`GuestConfig::caps_credit`]).
+//! - It tells of credit when less than a packet of 64 KiB is left of its window, or when it has read
+//!   everything.
+//! - A packet beyond its buffer, or beyond what its packets may cost, resets the connection.
+//! - It closes with a SHUTDOWN and waits eight seconds for the RST before it sends one itself.
+//! - A packet that it has no socket for is answered by an RST, unless it is one.
+//! - It takes no packet from anybody but the host.
+//! - It stops looking at received packets while too many of its own replies wait.
+
+mod config;
+mod payload;
+mod receive;
+mod ring;
+mod socket;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use thiserror::Error;
+use vsock_proto::{
+    Body, ConnKey, Credit, Header, MessageFlags, Packet, Port, Route, ShutdownFlags, SocketType,
+    Tick,
+};
+
+pub use config::GuestConfig;
+pub use payload::BytesPayload;
+pub use ring::RxRing;
+use socket::Socket;
+pub use socket::{GuestRead, SocketState};
+
+/// Bytes of payload in one packet of the guest at most.
+const MAX_PACKET: u32 = 64 * 1024;
+/// The first port that a connect uses.
+const FIRST_PORT: u32 = 49_152;
+
+/// A socket of the guest's applications. It is never the name of another one.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SocketId(u64);
+
+/// Why a call of the guest's application fails.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum GuestError {
+    /// There is no such socket: it was closed, or the guest has rebooted since.
+    #[error("the guest has no such socket")]
+    NoSuchSocket,
+    /// It is not connected, or this direction has been shut down.
+    #[error("the socket is not connected for this")]
+    NotConnected,
+    /// Somebody listens there already.
+    #[error("port {0} has a listener")]
+    PortTaken(u32),
+}
+
+/// A packet in the driver's queue.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SentPacket {
+    /// Its header.
+    pub header: Header,
+    /// Its payload. An honest guest's has `header.len` bytes.
+    pub payload: Vec<u8>,
+    reply: bool,
+}
+
+/// Counts of what the guest has seen.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct GuestCounters {
+    /// Packets received, in all.
+    pub packets: u64,
+    /// Payload bytes received.
+    pub bytes: u64,
+    /// Credit updates received that carried nothing else.
+    pub credit_updates: u64,
+    /// Credit requests received.
+    pub credit_requests: u64,
+    /// Connections that the kernel has reset because more came than it could hold.
+    pub overruns: u64,
+    /// Packets that the kernel had no socket for.
+    pub unmatched: u64,
+    /// Connects that something else than a RESPONSE or an RST answered.
+    pub bad_answers: u64,
+}
+
+#[derive(Debug)]
+struct Listener {
+    backlog: usize,
+    waiting: VecDeque<SocketId>,
+}
+
+/// The guest. See the [module](self).
+#[derive(Debug)]
+pub struct Guest {
+    config: GuestConfig,
+    route: Route,
+    sockets: BTreeMap<SocketId, Socket>,
+    /// The live tuples, as the guest sees them.
+    tuples: BTreeMap<ConnKey, SocketId>,
+    listeners: BTreeMap<u32, Listener>,
+    next_socket: u64,
+    next_port: u32,
+    tx: VecDeque<SentPacket>,
+    replies: usize,
+    ring: RxRing,
+    /// The driver does not post buffers again.
+    starving: bool,
+    counters: GuestCounters,
+}
+
+impl Guest {
+    /// A guest that has booted: its buffers are posted, nobody listens.
+    #[must_use]
+    pub fn new(config: GuestConfig) -> Self {
+        let route = Route::to_host(config.cid, config.types);
+        let mut guest = Self {
+            config,
+            route,
+            sockets: BTreeMap::new(),
+            tuples: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            next_socket: 0,
+            next_port: FIRST_PORT,
+            tx: VecDeque::new(),
+            replies: 0,
+            ring: RxRing::default(),
+            starving: false,
+            counters: GuestCounters::default(),
+        };
+        guest.post_all();
+        guest
+    }
+
+    fn post_all(&mut self) {
+        for _ in self.ring.posted() + self.ring.used()..self.config.rx_buffers {
+            self.ring.post(self.config.rx_buffer_bytes);
+        }
+    }
+
+    /// Begins anew: no socket, no listener, no packet in any queue. The device is reset by the same
+    /// reboot, which is not this method's to do.
+    pub fn reboot(&mut self) {
+        self.sockets.clear();
+        self.tuples.clear();
+        self.listeners.clear();
+        self.tx.clear();
+        self.replies = 0;
+        self.ring.clear();
+        self.starving = false;
+        self.next_port = FIRST_PORT;
+        self.post_all();
+    }
+
+    /// The device has announced a transport reset (virtio 1.3, 5.10.6.7): every connection is over,
+    /// listeners stay.
+    pub fn on_transport_reset(&mut self) {
+        for (_, id) in std::mem::take(&mut self.tuples) {
+            if let Some(socket) = self.sockets.get_mut(&id) {
+                socket.end(SocketState::Reset);
+            }
+        }
+    }
+
+    /// An application listens; `backlog` connections may wait to be accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`GuestError::PortTaken`].
+    pub fn listen(&mut self, port: u32, backlog: usize) -> Result<(), GuestError> {
+        if self.listeners.contains_key(&port) {
+            return Err(GuestError::PortTaken(port));
+        }
+        let waiting = VecDeque::new();
+        self.listeners.insert(port, Listener { backlog, waiting });
+        Ok(())
+    }
+
+    /// Nobody listens there any more. Connections that wait are reset.
+    pub fn unlisten(&mut self, port: u32) {
+        let waiting = self.listeners.remove(&port).map(|door| door.waiting);
+        for id in waiting.into_iter().flatten() {
+            self.reset(id);
+        }
+    }
+
+    /// Takes the next connection that waits.
+    pub fn accept(&mut self, port: u32) -> Option<SocketId> {
+        self.listeners.get_mut(&port)?.waiting.pop_front()
+    }
+
+    /// An application connects to a port of the host, without waiting. What becomes of it,
+    /// [`state`](Self::state) tells.
+    pub fn connect(&mut self, now: Tick, port: u32) -> SocketId {
+        let from = loop {
+            let from = self.next_port;
+            self.next_port = self.next_port.wrapping_add(1).max(FIRST_PORT);
+            let key = ConnKey::new(Port::new(from), Port::new(port));
+            if !self.tuples.contains_key(&key) {
+                break from;
+            }
+        };
+        self.connect_from(now, from, port)
+    }
+
+    /// As [`connect`](Self::connect), from this port of the guest. A connection that had the tuple
+    /// is forgotten without a word, as by a guest that was restored.
+    pub fn connect_from(&mut self, now: Tick, from: u32, port: u32) -> SocketId {
+        self.connect_with(now, from, port, 0)
+    }
+
+    /// As [`connect_from`](Self::connect_from), with a receive counter that begins at `fwd_cnt`, to
+    /// see it wrap without four gigabytes.
+    pub fn connect_with(&mut self, now: Tick, from: u32, port: u32, fwd_cnt: u32) -> SocketId {
+        let key = ConnKey::new(Port::new(from), Port::new(port));
+        let id = self.add(key, SocketType::Stream, SocketState::Connecting);
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.start_at(fwd_cnt);
+            socket.deadline = Some(now.saturating_add(self.config.connect_timeout));
+        }
+        self.say(id, Body::Request, Vec::new());
+        id
+    }
+
+    /// What has become of a socket; `None` if there is none.
+    #[must_use]
+    pub fn state(&self, id: SocketId) -> Option<SocketState> {
+        self.sockets.get(&id).map(|socket| socket.state)
+    }
+
+    /// The ports of a socket, the guest's first.
+    #[must_use]
+    pub fn ports(&self, id: SocketId) -> Option<(u32, u32)> {
+        let key = self.sockets.get(&id)?.key;
+        Some((key.local.into(), key.peer.into()))
+    }
+
+    /// Sends as much of `bytes` as there is credit for; returns how much.
+    ///
+    /// # Errors
+    ///
+    /// [`GuestError::NotConnected`] also after a shutdown of this direction, by either side.
+    pub fn write(&mut self, id: SocketId, bytes: &[u8]) -> Result<usize, GuestError> {
+        let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
+        let open = socket.state == SocketState::Connected
+            && !socket.ours.contains(ShutdownFlags::SEND)
+            && !socket.theirs.contains(ShutdownFlags::RECEIVE);
+        if !open {
+            return Err(GuestError::NotConnected);
+        }
+        let len = bytes.len().min(socket.tx_room());
+        for piece in bytes[..len].chunks(MAX_PACKET as usize) {
+            self.say(id, Body::Data(MessageFlags::NONE), piece.to_vec());
+        }
+        Ok(len)
+    }
+
+    /// Bytes that a write would send now.
+    #[must_use]
+    pub fn tx_room(&self, id: SocketId) -> usize {
+        self.sockets.get(&id).map_or(0, Socket::tx_room)
+    }
+
+    /// Reads at most so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`GuestError::NotConnected`] if the connection never was, or was reset and has been read empty.
+    pub fn read(&mut self, id: SocketId, most: usize) -> Result<GuestRead, GuestError> {
+        let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
+        if socket.queued() > 0 {
+            let (bytes, update) = socket.dequeue(most);
+            if update && socket.state == SocketState::Connected {
+                self.say(id, Body::CreditUpdate, Vec::new());
+            }
+            self.settle(id);
+            return Ok(GuestRead::Bytes(bytes));
+        }
+        match socket.state {
+            SocketState::Refused | SocketState::Reset => Err(GuestError::NotConnected),
+            SocketState::Ended => Ok(GuestRead::End),
+            _ if socket.theirs.contains(ShutdownFlags::SEND) => Ok(GuestRead::End),
+            _ => Ok(GuestRead::Nothing),
+        }
+    }
+
+    /// Bytes that can be read.
+    #[must_use]
+    pub fn queued(&self, id: SocketId) -> usize {
+        self.sockets.get(&id).map_or(0, Socket::queued)
+    }
+
+    /// Bytes, and packets, that the kernel would still take in for the socket.
+    #[must_use]
+    pub fn rx_room(&self, id: SocketId) -> (usize, usize) {
+        self.sockets.get(&id).map_or((0, 0), Socket::rx_room)
+    }
+
+    /// Bytes that were read and that the peer has not been told of.
+    #[must_use]
+    pub fn unseen(&self, id: SocketId) -> u32 {
+        self.sockets.get(&id).map_or(0, Socket::unseen)
+    }
+
+    /// Shuts a direction down, or both.
+    ///
+    /// # Errors
+    ///
+    /// [`GuestError::NotConnected`].
+    pub fn shutdown(&mut self, id: SocketId, flags: ShutdownFlags) -> Result<(), GuestError> {
+        let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
+        if socket.state != SocketState::Connected {
+            return Err(GuestError::NotConnected);
+        }
+        socket.ours = socket.ours | flags;
+        let ours = socket.ours;
+        self.say(id, Body::Shutdown(ours), Vec::new());
+        Ok(())
+    }
+
+    /// The application closes the socket: what it has not read is lost. The kernel goes on until the
+    /// peer's RST, and then forgets it.
+    pub fn close(&mut self, now: Tick, id: SocketId) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        match socket.state {
+            // Somebody who closed while connecting no longer waits for an answer.
+            SocketState::Connecting => self.reset(id),
+            SocketState::Connected if socket.theirs.is_complete() => self.reset(id),
+            SocketState::Connected => {
+                let told = socket.ours.is_complete();
+                socket.ours = ShutdownFlags::BOTH;
+                socket.state = SocketState::Closing;
+                socket.deadline = Some(now.saturating_add(self.config.close_timeout));
+                if !told {
+                    self.say(id, Body::Shutdown(ShutdownFlags::BOTH), Vec::new());
+                }
+                return;
+            }
+            SocketState::Closing => return,
+            SocketState::Ended | SocketState::Refused | SocketState::Reset => {}
+        }
+        self.sockets.remove(&id);
+    }
+
+    /// The connection is reset by this side, as by a close with `SO_LINGER` of zero.
+    pub fn reset(&mut self, id: SocketId) {
+        if self.sockets.get(&id).is_some_and(|s| s.state.is_live()) {
+            self.say(id, Body::Reset, Vec::new());
+            self.forget(id, SocketState::Reset);
+        }
+    }
+
+    /// `SO_VM_SOCKETS_BUFFER_SIZE`: the receive buffer gets another size, and the peer is told.
+    pub fn set_buffer(&mut self, id: SocketId, bytes: u32) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        socket.resize(bytes);
+        if socket.state == SocketState::Connected {
+            self.say(id, Body::CreditUpdate, Vec::new());
+        }
+    }
+
+    /// Asks the peer for a credit update, which Linux never does.
+    pub fn request_credit(&mut self, id: SocketId) {
+        self.say(id, Body::CreditRequest, Vec::new());
+    }
+
+    /// Puts any header and payload into the transmit queue: what a hostile driver would do.
+    pub fn send_raw(&mut self, header: Header, payload: Vec<u8>) {
+        self.tx.push_back(SentPacket {
+            header,
+            payload,
+            reply: false,
+        });
+    }
+
+    /// While it starves, the driver posts no buffer again.
+    pub fn starve(&mut self, starving: bool) {
+        self.starving = starving;
+    }
+
+    /// The packet that is next in the transmit queue.
+    pub fn next_packet(&mut self) -> Option<SentPacket> {
+        let packet = self.tx.pop_front()?;
+        self.replies -= usize::from(packet.reply);
+        Some(packet)
+    }
+
+    /// Packets in the transmit queue.
+    #[must_use]
+    pub fn tx_len(&self) -> usize {
+        self.tx.len()
+    }
+
+    /// The receive queue.
+    pub fn ring(&mut self) -> &mut RxRing {
+        &mut self.ring
+    }
+
+    /// Buffers that the device may fill.
+    #[must_use]
+    pub fn posted(&self) -> usize {
+        self.ring.posted()
+    }
+
+    /// When [`on_timeout`](Self::on_timeout) is to be called.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tick> {
+        self.sockets.values().filter_map(|s| s.deadline).min()
+    }
+
+    /// Does what is due: connects and closes that nobody answered are given up.
+    pub fn on_timeout(&mut self, now: Tick) {
+        let due: Vec<SocketId> = self
+            .sockets
+            .iter()
+            .filter(|(_, socket)| socket.deadline.is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            // A connect that is given up tells nobody; a close does.
+            if self.state(id) == Some(SocketState::Closing) {
+                self.reset(id);
+                self.sockets.remove(&id);
+            } else {
+                self.forget(id, SocketState::Refused);
+            }
+        }
+    }
+
+    /// The sockets whose connections the kernel knows.
+    pub fn live(&self) -> impl Iterator<Item = SocketId> + '_ {
+        self.tuples.values().copied()
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub const fn counters(&self) -> GuestCounters {
+        self.counters
+    }
+
+    /// What the guest is like.
+    #[must_use]
+    pub const fn config(&self) -> &GuestConfig {
+        &self.config
+    }
+
+    fn add(&mut self, key: ConnKey, socket_type: SocketType, state: SocketState) -> SocketId {
+        let id = SocketId(self.next_socket);
+        self.next_socket += 1;
+        let socket = Socket::new(key, socket_type, state, &self.config);
+        self.sockets.insert(id, socket);
+        if let Some(before) = self.tuples.insert(key, id)
+            && let Some(socket) = self.sockets.get_mut(&before)
+        {
+            socket.end(SocketState::Reset);
+        }
+        id
+    }
+
+    /// The tuple is free; the application may still look at the socket.
+    fn forget(&mut self, id: SocketId, state: SocketState) {
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.end(state);
+            let key = socket.key;
+            if self.tuples.get(&key) == Some(&id) {
+                self.tuples.remove(&key);
+            }
+        }
+    }
+
+    /// A peer that has closed altogether is answered once everything has been read.
+    fn settle(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.get(&id) else {
+            return;
+        };
+        let done = socket.state == SocketState::Connected
+            && socket.theirs.is_complete()
+            && socket.queued() == 0;
+        if done {
+            self.say(id, Body::Reset, Vec::new());
+            self.forget(id, SocketState::Ended);
+        }
+    }
+
+    fn say(&mut self, id: SocketId, body: Body, payload: Vec<u8>) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let packet = Packet {
+            key: socket.key,
+            socket_type: socket.socket_type,
+            body,
+            len,
+            credit: socket.advertise(),
+        };
+        socket.on_sent(len);
+        let reply = matches!(body, Body::Response | Body::Reset);
+        self.queue(self.route.header(&packet), payload, reply);
+    }
+
+    /// The answer to a packet that belongs to no socket.
+    fn refuse(&mut self, packet: &Packet) {
+        if packet.body == Body::Reset {
+            return;
+        }
+        let answer = Packet {
+            body: Body::Reset,
+            len: 0,
+            credit: Credit::default(),
+            ..*packet
+        };
+        self.queue(self.route.header(&answer), Vec::new(), true);
+    }
+
+    fn queue(&mut self, header: Header, payload: Vec<u8>, reply: bool) {
+        self.replies += usize::from(reply);
+        self.tx.push_back(SentPacket {
+            header,
+            payload,
+            reply,
+        });
+    }
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What the guest's kernel does with what it has received.
+
+use vsock_proto::{Body, Header, Packet, SocketType};
+
+use super::{Guest, SocketId, SocketState};
+
+impl Guest {
+    /// Looks at what the device has put into the receive queue, and posts the buffers again; returns
+    /// how many there were. It stops while too many replies wait to be sent.
+    pub fn receive(&mut self) -> usize {
+        let mut seen = 0;
+        while self.replies < self.config.tx_packets
+            && let Some(packet) = self.ring.at(0)
+        {
+            let packet = packet.map(|(header, payload)| (*header, payload.to_vec()));
+            if self.starving {
+                self.ring.drop_used(1);
+            } else {
+                self.ring.repost(1);
+            }
+            seen += 1;
+            if let Some((header, payload)) = packet {
+                self.on_packet(&header, &payload);
+            }
+        }
+        if !self.starving && seen > 0 {
+            self.post_all();
+        }
+        seen
+    }
+
+    /// Posts buffers again after the driver has starved.
+    pub fn feed(&mut self) {
+        self.starving = false;
+        self.post_all();
+    }
+
+    /// The kernel takes a packet.
+    fn on_packet(&mut self, header: &Header, payload: &[u8]) {
+        self.counters.packets += 1;
+        self.counters.bytes += payload.len() as u64;
+        // What is not from the host, or not for this guest, never reaches a socket.
+        let Ok(packet) = self.route.parse(header) else {
+            return;
+        };
+        match packet.body {
+            Body::CreditUpdate => self.counters.credit_updates += 1,
+            Body::CreditRequest => self.counters.credit_requests += 1,
+            _ => {}
+        }
+        let known = self.tuples.get(&packet.key).copied();
+        match known {
+            Some(id) if self.is_of_type(id, packet.socket_type) => {
+                self.on_socket(id, &packet, payload);
+            }
+            None if packet.body == Body::Request => self.on_request(&packet),
+            _ => {
+                self.counters.unmatched += u64::from(packet.body != Body::Reset);
+                self.refuse(&packet);
+            }
+        }
+    }
+
+    fn is_of_type(&self, id: SocketId, socket_type: SocketType) -> bool {
+        self.sockets
+            .get(&id)
+            .is_some_and(|socket| socket.socket_type == socket_type)
+    }
+
+    fn on_request(&mut self, packet: &Packet) {
+        let port = u32::from(packet.key.local);
+        let room = self
+            .listeners
+            .get(&port)
+            .is_some_and(|door| door.waiting.len() < door.backlog);
+        if !room {
+            self.refuse(packet);
+            return;
+        }
+        let id = self.add(packet.key, packet.socket_type, SocketState::Connected);
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.begin(packet.credit);
+        }
+        if let Some(door) = self.listeners.get_mut(&port) {
+            door.waiting.push_back(id);
+        }
+        self.say(id, Body::Response, Vec::new());
+    }
+
+    fn on_socket(&mut self, id: SocketId, packet: &Packet, payload: &[u8]) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        if socket.state == SocketState::Connecting {
+            self.on_answer(id, packet);
+            return;
+        }
+        socket.on_credit(packet.credit);
+        match packet.body {
+            Body::Data(_) => self.on_data(id, payload),
+            Body::CreditRequest => self.say(id, Body::CreditUpdate, Vec::new()),
+            Body::Shutdown(flags) => {
+                socket.theirs = socket.theirs | flags;
+                if socket.state == SocketState::Closing && socket.theirs.is_complete() {
+                    self.say(id, Body::Reset, Vec::new());
+                    self.forget(id, SocketState::Ended);
+                    self.sockets.remove(&id);
+                } else {
+                    self.settle(id);
+                }
+            }
+            Body::Reset => {
+                let closing = socket.state == SocketState::Closing;
+                let ordered = socket.theirs.is_complete() || socket.ours.is_complete();
+                let state = if ordered {
+                    SocketState::Ended
+                } else {
+                    SocketState::Reset
+                };
+                self.forget(id, state);
+                if closing {
+                    self.sockets.remove(&id);
+                }
+            }
+            Body::Request | Body::Response | Body::CreditUpdate => {}
+        }
+    }
+
+    /// What comes to a socket that is connecting.
+    fn on_answer(&mut self, id: SocketId, packet: &Packet) {
+        match packet.body {
+            Body::Response => {
+                if let Some(socket) = self.sockets.get_mut(&id) {
+                    socket.begin(packet.credit);
+                    socket.state = SocketState::Connected;
+                    socket.deadline = None;
+                }
+            }
+            Body::Reset => self.forget(id, SocketState::Refused),
+            // `connect` fails with EPROTO.
+            _ => {
+                self.counters.bad_answers += 1;
+                self.reset(id);
+            }
+        }
+    }
+
+    fn on_data(&mut self, id: SocketId, payload: &[u8]) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        if socket.state == SocketState::Closing {
+            return; // the application has left; the kernel throws it away
+        }
+        if !socket.enqueue(payload) {
+            self.counters.overruns += 1;
+            self.reset(id);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A socket of the guest: what its kernel keeps for it.
+
+use std::collections::VecDeque;
+
+use vsock_proto::{ConnKey, Credit, ShutdownFlags, SocketType, Tick};
+
+use super::GuestConfig;
+
+/// Where a socket of the guest is in its life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SocketState {
+    /// Its REQUEST has been sent; no answer has come.
+    Connecting,
+    /// It is connected, perhaps in one direction only.
+    Connected,
+    /// The application has closed it; the peer's RST is awaited.
+    Closing,
+    /// The connection is over in an orderly way. What has been received can be read.
+    Ended,
+    /// The connect was refused, or nobody answered.
+    Refused,
+    /// The peer, or the kernel, has reset the connection.
+    Reset,
+}
+
+impl SocketState {
+    /// Whether the kernel still knows the tuple.
+    pub(crate) const fn is_live(self) -> bool {
+        matches!(self, Self::Connecting | Self::Connected | Self::Closing)
+    }
+}
+
+/// What a read finds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum GuestRead {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// Nothing for now.
+    Nothing,
+    /// The end of what the peer sends.
+    End,
+}
+
+/// A packet in the receive queue.
+#[derive(Debug)]
+struct Queued {
+    len: usize,
+    unread: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) key: ConnKey,
+    pub(crate) socket_type: SocketType,
+    pub(crate) state: SocketState,
+    pub(crate) deadline: Option<Tick>,
+    /// What the application has shut down.
+    pub(crate) ours: ShutdownFlags,
+    /// What the peer has.
+    pub(crate) theirs: ShutdownFlags,
+    buf_alloc: u32,
+    /// The largest buffer that the peer was told of: what is under way when it shrinks still comes.
+    largest: u32,
+    packet_overhead: u32,
+    caps_credit: bool,
+    updates_when_empty: bool,
+    queue: VecDeque<u8>,
+    packets: VecDeque<Queued>,
+    /// Bytes of the packets that are not yet read to their ends.
+    used: usize,
+    fwd_cnt: u32,
+    last_fwd_cnt: u32,
+    tx_cnt: u32,
+    peer: Credit,
+}
+
+impl Socket {
+    pub(crate) fn new(
+        key: ConnKey,
+        socket_type: SocketType,
+        state: SocketState,
+        config: &GuestConfig,
+    ) -> Self {
+        Self {
+            key,
+            socket_type,
+            state,
+            deadline: None,
+            ours: ShutdownFlags::NONE,
+            theirs: ShutdownFlags::NONE,
+            buf_alloc: config.buf_alloc,
+            largest: config.buf_alloc,
+            packet_overhead: config.packet_overhead,
+            caps_credit: config.caps_credit,
+            updates_when_empty: config.updates_when_empty,
+            queue: VecDeque::new(),
+            packets: VecDeque::new(),
+            used: 0,
+            fwd_cnt: 0,
+            last_fwd_cnt: 0,
+            tx_cnt: 0,
+            peer: Credit::default(),
+        }
+    }
+
+    /// Both counters begin here, to see them wrap.
+    pub(crate) fn start_at(&mut self, fwd_cnt: u32) {
+        self.fwd_cnt = fwd_cnt;
+        self.last_fwd_cnt = fwd_cnt;
+    }
+
+    /// The credit that comes with the first packet of the peer: its counter may begin anywhere.
+    pub(crate) fn begin(&mut self, credit: Credit) {
+        self.peer = credit;
+        self.tx_cnt = credit.fwd_cnt;
+    }
+
+    pub(crate) fn on_credit(&mut self, credit: Credit) {
+        self.peer = credit;
+    }
+
+    /// What a packet that is sent now tells the peer.
+    pub(crate) fn advertise(&mut self) -> Credit {
+        self.last_fwd_cnt = self.fwd_cnt;
+        Credit {
+            buf_alloc: self.buf_alloc,
+            fwd_cnt: self.fwd_cnt,
+        }
+    }
+
+    pub(crate) fn resize(&mut self, buf_alloc: u32) {
+        self.buf_alloc = buf_alloc;
+        self.largest = self.largest.max(buf_alloc);
+    }
+
+    /// Bytes that may be sent now.
+    pub(crate) fn tx_room(&self) -> usize {
+        let window = if self.caps_credit {
+            self.peer.buf_alloc.min(self.buf_alloc)
+        } else {
+            self.peer.buf_alloc
+        };
+        let in_flight = self.tx_cnt.wrapping_sub(self.peer.fwd_cnt);
+        window.saturating_sub(in_flight) as usize
+    }
+
+    pub(crate) fn on_sent(&mut self, len: u32) {
+        self.tx_cnt = self.tx_cnt.wrapping_add(len);
+    }
+
+    /// Takes a payload in; `false` if the kernel would reset the connection for it.
+    pub(crate) fn enqueue(&mut self, payload: &[u8]) -> bool {
+        if self.used + payload.len() > self.largest as usize {
+            return false;
+        }
+        let packets = self.packets.len() + 1;
+        let overhead = packets * self.packet_overhead as usize;
+        if packets > 1 && overhead > self.largest as usize {
+            return false;
+        }
+        self.queue.extend(payload);
+        self.used += payload.len();
+        self.packets.push_back(Queued {
+            len: payload.len(),
+            unread: payload.len(),
+        });
+        true
+    }
+
+    /// Takes bytes out for the application; says whether the peer is owed an update.
+    pub(crate) fn dequeue(&mut self, most: usize) -> (Vec<u8>, bool) {
+        let len = most.min(self.queue.len());
+        let bytes: Vec<u8> = self.queue.drain(..len).collect();
+        let mut left = len;
+        // As in Linux, only a packet that has been read to its end gives its room back.
+        while let Some(first) = self.packets.front_mut() {
+            let taken = left.min(first.unread);
+            first.unread -= taken;
+            left -= taken;
+            if first.unread > 0 {
+                break;
+            }
+            self.used -= first.len;
+            let given = u32::try_from(first.len).unwrap_or(u32::MAX);
+            self.fwd_cnt = self.fwd_cnt.wrapping_add(given);
+            self.packets.pop_front();
+        }
+        let unseen = self.fwd_cnt.wrapping_sub(self.last_fwd_cnt);
+        let scarce = self.buf_alloc.saturating_sub(unseen) < super::MAX_PACKET;
+        let empty = self.updates_when_empty && self.queue.is_empty();
+        (bytes, unseen > 0 && (scarce || empty))
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Bytes, and packets, that the kernel would still take in.
+    pub(crate) fn rx_room(&self) -> (usize, usize) {
+        let bytes = (self.buf_alloc as usize).saturating_sub(self.used);
+        let most = (self.buf_alloc as usize)
+            .checked_div(self.packet_overhead as usize)
+            .map_or(usize::MAX, |packets| packets.max(1));
+        (bytes, most.saturating_sub(self.packets.len()))
+    }
+
+    /// Bytes of the window that the peer does not know to be free.
+    pub(crate) fn unseen(&self) -> u32 {
+        self.fwd_cnt.wrapping_sub(self.last_fwd_cnt)
+    }
+
+    pub(crate) fn end(&mut self, state: SocketState) {
+        self.state = state;
+        self.deadline = None;
+        self.theirs = ShutdownFlags::BOTH;
+    }
+}

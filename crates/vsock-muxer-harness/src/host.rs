@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A simulated host: backends and streams without descriptors, and the components behind them.
+//!
+//! The numbers that `as_raw_fd` returns are names, not descriptors: an [`EventLoop`] looks up how
+//! ready they are. They are given out as a kernel does, the lowest free one first, so a number is used
+//! again as soon as it is free. A stream is like a [socket](StreamKind::Socket), with one descriptor and
+//! hang-ups, or like a [channel](StreamKind::Channel), with two and none. Every call on it can be
+//! made to [fail](crate::faulty).
+//!
+//! [`EventLoop`]: crate::sim::EventLoop
+
+mod end;
+mod stream;
+mod world;
+
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+
+pub use end::{HostEnd, HostRead};
+use stream::DeviceEnd;
+pub(crate) use world::{Edges, Polled, World};
+use world::{Backend, Door, FdUse};
+
+use crate::faulty::{Fault, Script};
+
+/// The type of every simulated backend and stream.
+const TYPE: VsockBackendType = VsockBackendType::Other("simulated");
+
+type Shared = Arc<Mutex<World>>;
+
+/// The state of the host. A panic of another holder is that test's failure, not ours.
+fn lock(world: &Shared) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a simulated stream can be watched.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum StreamKind {
+    /// As a Unix socket: one descriptor for both directions, which hangs up.
+    Socket,
+    /// As an in-process channel: a second descriptor for writing, and no hang-up.
+    Channel,
+}
+
+/// The host. See the [module](self). A clone is the same host.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    world: Shared,
+}
+
+/// A backend of a [`Host`], as its components know it. A clone is the same backend.
+#[derive(Clone, Debug)]
+pub struct HostBackend {
+    world: Shared,
+    index: usize,
+    kind: StreamKind,
+    capacities: (usize, usize),
+}
+
+impl Host {
+    /// A host without backends.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A backend, and the object that goes into a muxer. Its streams hold `capacity` bytes in each
+    /// direction.
+    #[must_use]
+    pub fn backend(&self, kind: StreamKind, capacity: usize) -> (HostBackend, Box<dyn VsockBackend>) {
+        let mut world = lock(&self.world);
+        let index = world.backends.len();
+        let fd = world.open_fd(FdUse::Backend(index));
+        world.backends.push(Backend {
+            fd,
+            queue: VecDeque::new(),
+            doors: BTreeMap::new(),
+            edges: 0,
+            accepts: Script::default(),
+            gone: false,
+        });
+        let ours = HostBackend {
+            world: Shared::clone(&self.world),
+            index,
+            kind,
+            capacities: (capacity, capacity),
+        };
+        let theirs = Box::new(DeviceBackend {
+            ours: ours.clone(),
+            fd,
+        });
+        (ours, theirs)
+    }
+
+    /// Descriptors that are open: those of backends, and of the device's ends of streams.
+    #[must_use]
+    pub fn open_fds(&self) -> usize {
+        lock(&self.world).open_fds()
+    }
+
+    /// Connections of which an end is left.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        lock(&self.world).conns.len()
+    }
+
+    pub(crate) fn poll(&self, fd: RawFd) -> Option<Polled> {
+        lock(&self.world).poll(fd)
+    }
+
+    pub(crate) fn take_closed(&self) -> Vec<RawFd> {
+        std::mem::take(&mut lock(&self.world).closed)
+    }
+
+    /// Calls of the device on streams that made progress.
+    pub(crate) fn activity(&self) -> u64 {
+        lock(&self.world).activity
+    }
+}
+
+impl HostBackend {
+    /// A component opens a stream that has carried nothing. What it asks for, its first bytes say.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionRefused`: the backend is gone.
+    pub fn connect_stream(&self) -> io::Result<HostEnd> {
+        self.open(None)
+    }
+
+    /// A component asks for a port of the guest by a line of text.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_stream`](Self::connect_stream).
+    pub fn connect_text(&self, port: u32) -> io::Result<HostEnd> {
+        let end = self.open(None)?;
+        end.write(format!("CONNECT {port}\n").as_bytes())?;
+        Ok(end)
+    }
+
+    /// A component asks for a port of the guest beside the bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_stream`](Self::connect_stream).
+    pub fn connect_to(&self, port: u32) -> io::Result<HostEnd> {
+        self.open(Some(port))
+    }
+
+    fn open(&self, port: Option<u32>) -> io::Result<HostEnd> {
+        let mut world = lock(&self.world);
+        if world.backends[self.index].gone {
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
+        let id = world.add(self.kind, self.capacities);
+        if let Some(conn) = world.conns.get_mut(&id) {
+            conn.port = port;
+        }
+        let backend = &mut world.backends[self.index];
+        backend.edges += u64::from(backend.queue.is_empty());
+        backend.queue.push_back(id);
+        drop(world);
+        Ok(HostEnd::new(&self.world, id))
+    }
+
+    /// A component serves a port; `backlog` connections may wait.
+    pub fn listen(&self, port: u32, backlog: usize) {
+        let waiting = VecDeque::new();
+        let door = Door { backlog, waiting };
+        lock(&self.world).backends[self.index]
+            .doors
+            .insert(port, door);
+    }
+
+    /// The component takes the next connection that waits.
+    #[must_use]
+    pub fn accept(&self, port: u32) -> Option<HostEnd> {
+        let id = lock(&self.world).backends[self.index]
+            .doors
+            .get_mut(&port)?
+            .waiting
+            .pop_front()?;
+        Some(HostEnd::new(&self.world, id))
+    }
+
+    /// Lets the accept with this index, counted from the first one, fail: with an error, or with
+    /// `WouldBlock` in vain.
+    pub fn fail_accept(&self, index: usize, kind: ErrorKind) {
+        let fault = match kind {
+            ErrorKind::WouldBlock => Fault::WouldBlock,
+            kind => Fault::Error(kind),
+        };
+        lock(&self.world).backends[self.index]
+            .accepts
+            .at(index, fault);
+    }
+}
+
+/// The backend as a device has it.
+#[derive(Debug)]
+struct DeviceBackend {
+    ours: HostBackend,
+    fd: RawFd,
+}
+
+impl DeviceBackend {
+    fn stream(&self, id: usize) -> io::Result<Box<dyn VsockStream>> {
+        DeviceEnd::new(&self.ours.world, id)
+            .map(|end| Box::new(end) as Box<dyn VsockStream>)
+            .ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsRawFd for DeviceBackend {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd
+    }
+}
+
+impl VsockBackend for DeviceBackend {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        let mut world = lock(&self.ours.world);
+        let backend = &mut world.backends[self.ours.index];
+        match backend.accepts.next() {
+            Some(Fault::Error(kind)) => return Err(kind.into()),
+            Some(_) => {
+                backend.edges += 1;
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            None => {}
+        }
+        let id = backend.queue.pop_front().ok_or(ErrorKind::WouldBlock)?;
+        world.activity += 1;
+        drop(world);
+        self.stream(id)
+    }
+
+    fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        let mut world = lock(&self.ours.world);
+        let has_room = world.backends[self.ours.index]
+            .doors
+            .get(&dst_port)
+            .is_some_and(|door| door.waiting.len() < door.backlog);
+        if !has_room {
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
+        let id = world.add(self.ours.kind, self.ours.capacities);
+        if let Some(door) = world.backends[self.ours.index].doors.get_mut(&dst_port) {
+            door.waiting.push_back(id);
+        }
+        drop(world);
+        self.stream(id)
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        TYPE
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for DeviceBackend {
+    fn drop(&mut self) {
+        let mut world = lock(&self.ours.world);
+        let backend = &mut world.backends[self.ours.index];
+        backend.gone = true;
+        backend.queue.clear();
+        let fd = backend.fd;
+        world.close_fd(fd);
+    }
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The component's end of a simulated connection.
+
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
+
+use super::world::Conn;
+use super::{Shared, lock};
+use crate::faulty::Fault;
+
+/// What a component's read finds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum HostRead {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// Nothing for now.
+    Nothing,
+    /// The end of what the guest sends.
+    End,
+    /// The device has dropped its end without a shutdown.
+    Reset,
+}
+
+/// The component's end. Dropping it closes it. No call waits.
+#[derive(Debug)]
+pub struct HostEnd {
+    world: Shared,
+    id: usize,
+}
+
+impl HostEnd {
+    pub(super) fn new(world: &Shared, id: usize) -> Self {
+        let world = Shared::clone(world);
+        Self { world, id }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Conn) -> T) -> Option<T> {
+        let mut world = lock(&self.world);
+        Some(world.conns.get_mut(&self.id)?.changing(act))
+    }
+
+    /// Writes as much as there is room for; returns how much.
+    ///
+    /// # Errors
+    ///
+    /// `BrokenPipe`: the device does not read any more, or this direction was shut down.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.with(|conn| {
+            let pipe = &mut conn.to_device;
+            if pipe.deaf || pipe.ended {
+                return None;
+            }
+            let len = bytes.len().min(pipe.room());
+            pipe.bytes.extend(&bytes[..len]);
+            Some(len)
+        });
+        written
+            .flatten()
+            .ok_or_else(|| ErrorKind::BrokenPipe.into())
+    }
+
+    /// Reads at most so many bytes.
+    #[must_use]
+    pub fn read(&self, most: usize) -> HostRead {
+        self.with(|conn| {
+            let pipe = &mut conn.to_host;
+            if pipe.bytes.is_empty() {
+                return match (pipe.ended, pipe.broken) {
+                    (true, _) => HostRead::End,
+                    (false, true) => HostRead::Reset,
+                    (false, false) => HostRead::Nothing,
+                };
+            }
+            let len = most.min(pipe.bytes.len());
+            HostRead::Bytes(pipe.bytes.drain(..len).collect())
+        })
+        .unwrap_or(HostRead::Reset)
+    }
+
+    /// Shuts a direction down, or both.
+    pub fn shutdown(&self, how: Shutdown) {
+        self.with(|conn| {
+            if how != Shutdown::Read {
+                conn.to_device.ended = true;
+            }
+            if how != Shutdown::Write {
+                conn.to_host.deaf = true;
+                conn.to_host.bytes.clear();
+            }
+        });
+    }
+
+    /// Closes the end by a reset: the device finds an error after the bytes that wait.
+    pub fn reset(self) {
+        self.with(|conn| conn.to_device.broken = true);
+    }
+
+    /// Bytes that wait for the device.
+    #[must_use]
+    pub fn unread_by_device(&self) -> usize {
+        self.with(|conn| conn.to_device.bytes.len()).unwrap_or(0)
+    }
+
+    /// Bytes that wait for the component.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.with(|conn| conn.to_host.bytes.len()).unwrap_or(0)
+    }
+
+    /// Bytes that the device could write now.
+    #[must_use]
+    pub fn room_for_device(&self) -> usize {
+        self.with(|conn| conn.to_host.room()).unwrap_or(0)
+    }
+
+    /// Whether the device has dropped its end.
+    #[must_use]
+    pub fn device_gone(&self) -> bool {
+        self.with(|conn| conn.device_gone).unwrap_or(true)
+    }
+
+    /// The shutdowns that the device has made, in order.
+    #[must_use]
+    pub fn shutdowns(&self) -> Vec<Shutdown> {
+        self.with(|conn| conn.shutdowns.clone()).unwrap_or_default()
+    }
+
+    /// The port of the host that the device has confirmed, if it was asked beside the bytes.
+    #[must_use]
+    pub fn confirmed(&self) -> Option<u32> {
+        self.with(|conn| conn.confirmed).flatten()
+    }
+
+    /// Lets the device's read with this index, counted from the first one, have a fault.
+    pub fn fail_read(&self, index: usize, fault: Fault) {
+        self.with(|conn| conn.reads.at(index, fault));
+    }
+
+    /// Lets the device's write with this index, counted from the first one, have a fault.
+    pub fn fail_write(&self, index: usize, fault: Fault) {
+        self.with(|conn| conn.writes.at(index, fault));
+    }
+
+    /// How often the device has read and written.
+    #[must_use]
+    pub fn calls(&self) -> (usize, usize) {
+        self.with(|conn| (conn.reads.calls(), conn.writes.calls()))
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for HostEnd {
+    fn drop(&mut self) {
+        self.with(|conn| {
+            conn.host_gone = true;
+            conn.to_device.ended = true;
+            conn.to_host.deaf = true;
+            conn.to_host.bytes.clear();
+        });
+        lock(&self.world).bury(self.id);
+    }
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The device's end of a simulated connection.
+
+use std::any::Any;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+
+use vsock_backend_api::{VsockBackendType, VsockStream};
+
+use super::world::{Conn, FdUse};
+use super::{Shared, StreamKind, TYPE, lock};
+use crate::faulty::Fault;
+
+/// The device's end. Its descriptors are names only: the [`EventLoop`](crate::sim::EventLoop) knows
+/// how ready they are.
+#[derive(Debug)]
+pub(crate) struct DeviceEnd {
+    world: Shared,
+    id: usize,
+    fd: RawFd,
+}
+
+impl DeviceEnd {
+    pub(crate) fn new(world: &Shared, id: usize) -> Option<Self> {
+        let fd = lock(world).conns.get(&id)?.fd;
+        let world = Shared::clone(world);
+        Some(Self { world, id, fd })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Conn) -> io::Result<T>) -> io::Result<T> {
+        let mut world = lock(&self.world);
+        let Some(conn) = world.conns.get_mut(&self.id) else {
+            return Err(ErrorKind::NotConnected.into());
+        };
+        let result = conn.changing(act);
+        world.activity += u64::from(result.is_ok());
+        result
+    }
+}
+
+/// The fault of a call as its result; the most bytes of one that carries any.
+fn play(fault: Option<Fault>, ended: io::Result<usize>) -> Result<usize, io::Result<usize>> {
+    match fault {
+        None => Ok(usize::MAX),
+        Some(Fault::Short(most)) => Ok(most.max(1)),
+        Some(Fault::WouldBlock) => Err(Err(ErrorKind::WouldBlock.into())),
+        Some(Fault::Interrupted) => Err(Err(ErrorKind::Interrupted.into())),
+        Some(Fault::Error(kind)) => Err(Err(kind.into())),
+        Some(Fault::End) => Err(ended),
+    }
+}
+
+impl Read for DeviceEnd {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.with(|conn| {
+            let fault = conn.reads.next();
+            if fault == Some(Fault::WouldBlock) {
+                conn.edges.read += 1; // it has become ready again at once
+            }
+            let most = match play(fault, Ok(0)) {
+                Ok(most) => most,
+                Err(result) => return result,
+            };
+            let pipe = &mut conn.to_device;
+            if pipe.bytes.is_empty() {
+                return if pipe.broken {
+                    Err(ErrorKind::ConnectionReset.into())
+                } else if pipe.ended || pipe.deaf {
+                    Ok(0)
+                } else {
+                    Err(ErrorKind::WouldBlock.into())
+                };
+            }
+            let mut done = 0;
+            for buf in bufs {
+                let len = buf.len().min(pipe.bytes.len()).min(most - done);
+                for (to, from) in buf.iter_mut().zip(pipe.bytes.drain(..len)) {
+                    *to = from;
+                }
+                done += len;
+            }
+            Ok(done)
+        })
+    }
+}
+
+impl Write for DeviceEnd {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(buf)])
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.with(|conn| {
+            let fault = conn.writes.next();
+            if fault == Some(Fault::WouldBlock) {
+                conn.edges.write += 1;
+            }
+            let most = match play(fault, Err(ErrorKind::BrokenPipe.into())) {
+                Ok(most) => most,
+                Err(result) => return result,
+            };
+            let pipe = &mut conn.to_host;
+            if pipe.deaf || pipe.ended {
+                return Err(ErrorKind::BrokenPipe.into());
+            }
+            let room = pipe.room().min(most);
+            let offered: usize = bufs.iter().map(|buf| buf.len()).sum();
+            if room == 0 && offered > 0 {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let bytes = bufs.iter().flat_map(|buf| buf.iter().copied());
+            pipe.bytes.extend(bytes.take(room));
+            Ok(offered.min(room))
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for DeviceEnd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd
+    }
+}
+
+impl VsockStream for DeviceEnd {
+    fn backend_type(&self) -> VsockBackendType {
+        TYPE
+    }
+
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        if nonblocking {
+            return Ok(());
+        }
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        self.with(|conn| {
+            conn.shutdowns.push(how);
+            if how != Shutdown::Read {
+                conn.to_host.ended = true;
+            }
+            if how != Shutdown::Write {
+                conn.to_device.deaf = true;
+                conn.to_device.bytes.clear();
+            }
+            Ok(())
+        })
+    }
+
+    fn write_ready_fd(&self) -> io::Result<RawFd> {
+        let mut world = lock(&self.world);
+        let (kind, known) = match world.conns.get(&self.id) {
+            Some(conn) => (conn.kind, conn.write_fd),
+            None => return Err(ErrorKind::NotConnected.into()),
+        };
+        if kind == StreamKind::Socket {
+            return Ok(self.fd);
+        }
+        if let Some(fd) = known {
+            return Ok(fd);
+        }
+        let fd = world.open_fd(FdUse::Writing(self.id));
+        if let Some(conn) = world.conns.get_mut(&self.id) {
+            conn.write_fd = Some(fd);
+        }
+        Ok(fd)
+    }
+
+    fn requested_port(&mut self) -> Option<u32> {
+        lock(&self.world).conns.get(&self.id)?.port
+    }
+
+    fn confirm(&mut self, host_port: u32) -> io::Result<()> {
+        self.with(|conn| {
+            if conn.host_gone {
+                return Err(ErrorKind::BrokenPipe.into());
+            }
+            conn.confirmed = Some(host_port);
+            Ok(())
+        })
+    }
+
+    fn peer_gone(&self) -> bool {
+        let world = lock(&self.world);
+        world
+            .conns
+            .get(&self.id)
+            .is_none_or(|conn| conn.host_gone)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for DeviceEnd {
+    fn drop(&mut self) {
+        let mut world = lock(&self.world);
+        let Some(conn) = world.conns.get_mut(&self.id) else {
+            return;
+        };
+        let write_fd = conn.write_fd;
+        conn.changing(|conn| {
+            conn.device_gone = true;
+            // A close without an end before it is a reset, after the bytes.
+            conn.to_host.broken = !conn.to_host.ended;
+            conn.to_device.deaf = true;
+            conn.to_device.bytes.clear();
+        });
+        world.close_fd(self.fd);
+        if let Some(fd) = write_fd {
+            world.close_fd(fd);
+        }
+        world.activity += 1;
+        world.bury(self.id);
+    }
+}

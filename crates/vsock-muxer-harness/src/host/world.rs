@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The state of the simulated host: names of descriptors, connections, doors.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Shutdown;
+use std::os::fd::RawFd;
+
+use vsock_muxer::Readiness;
+
+use crate::faulty::Script;
+
+use super::StreamKind;
+
+/// The number of the first descriptor. It is only a name: nothing is open.
+const FIRST_FD: RawFd = 1000;
+
+/// What a simulated descriptor belongs to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum FdUse {
+    Backend(usize),
+    /// The stream's descriptor.
+    Stream(usize),
+    /// The descriptor that tells when a stream with two of them can be written.
+    Writing(usize),
+}
+
+/// How ready a descriptor is, and how often it has become so.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Polled {
+    pub(crate) ready: Readiness,
+    pub(crate) edges: Edges,
+}
+
+/// How often each kind of readiness has come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Edges {
+    pub(crate) read: u64,
+    pub(crate) write: u64,
+    pub(crate) hangup: u64,
+}
+
+/// One direction of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Pipe {
+    pub(crate) bytes: VecDeque<u8>,
+    pub(crate) capacity: usize,
+    /// The writer will write no more.
+    pub(crate) ended: bool,
+    /// The writer has left without an end.
+    pub(crate) broken: bool,
+    /// Nobody reads any more.
+    pub(crate) deaf: bool,
+}
+
+impl Pipe {
+    pub(crate) fn readable(&self) -> bool {
+        !self.bytes.is_empty() || self.ended || self.broken || self.deaf
+    }
+
+    pub(crate) fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.bytes.len())
+    }
+
+    pub(crate) fn writable(&self) -> bool {
+        self.room() > 0 || self.deaf || self.ended
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) kind: StreamKind,
+    pub(crate) to_device: Pipe,
+    pub(crate) to_host: Pipe,
+    pub(crate) fd: RawFd,
+    pub(crate) write_fd: Option<RawFd>,
+    pub(crate) device_gone: bool,
+    pub(crate) host_gone: bool,
+    pub(crate) edges: Edges,
+    pub(crate) reads: Script,
+    pub(crate) writes: Script,
+    pub(crate) shutdowns: Vec<Shutdown>,
+    /// The port that was named beside the bytes, and what the device has said of it.
+    pub(crate) port: Option<u32>,
+    pub(crate) confirmed: Option<u32>,
+}
+
+impl Conn {
+    pub(crate) fn readiness(&self) -> Readiness {
+        Readiness {
+            readable: self.to_device.readable(),
+            writable: self.to_host.writable(),
+            hangup: self.host_gone,
+        }
+    }
+
+    /// Does something, and counts what has become ready by it.
+    pub(crate) fn changing<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.readiness();
+        let result = change(self);
+        let after = self.readiness();
+        self.edges.read += u64::from(after.readable && !before.readable);
+        self.edges.write += u64::from(after.writable && !before.writable);
+        self.edges.hangup += u64::from(after.hangup && !before.hangup);
+        // An end is an event of its own, also while bytes wait.
+        if self.to_device.ended && after.hangup != before.hangup {
+            self.edges.read += 1;
+        }
+        result
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) backlog: usize,
+    pub(crate) waiting: VecDeque<usize>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) fd: RawFd,
+    pub(crate) queue: VecDeque<usize>,
+    pub(crate) doors: BTreeMap<u32, Door>,
+    pub(crate) edges: u64,
+    /// Accepts and connects that fail, from the next one on.
+    pub(crate) accepts: Script,
+    pub(crate) gone: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    pub(crate) conns: BTreeMap<usize, Conn>,
+    pub(crate) backends: Vec<Backend>,
+    next_conn: usize,
+    fds: BTreeMap<RawFd, FdUse>,
+    /// Descriptors that were closed since somebody asked.
+    pub(crate) closed: Vec<RawFd>,
+    /// Calls on streams that made progress, of any kind.
+    pub(crate) activity: u64,
+}
+
+impl World {
+    /// The lowest free number, as a kernel gives it: so numbers are used again at once.
+    pub(crate) fn open_fd(&mut self, of: FdUse) -> RawFd {
+        let mut fd = FIRST_FD;
+        for used in self.fds.keys() {
+            if *used != fd {
+                break;
+            }
+            fd += 1;
+        }
+        self.fds.insert(fd, of);
+        fd
+    }
+
+    pub(crate) fn close_fd(&mut self, fd: RawFd) {
+        self.fds.remove(&fd);
+        self.closed.push(fd);
+    }
+
+    pub(crate) fn open_fds(&self) -> usize {
+        self.fds.len()
+    }
+
+    pub(crate) fn add(&mut self, kind: StreamKind, capacities: (usize, usize)) -> usize {
+        let id = self.next_conn;
+        self.next_conn += 1;
+        let pipe = |capacity| Pipe {
+            capacity,
+            ..Pipe::default()
+        };
+        let conn = Conn {
+            kind,
+            to_device: pipe(capacities.0),
+            to_host: pipe(capacities.1),
+            fd: self.open_fd(FdUse::Stream(id)),
+            write_fd: None,
+            device_gone: false,
+            host_gone: false,
+            edges: Edges::default(),
+            reads: Script::default(),
+            writes: Script::default(),
+            shutdowns: Vec::new(),
+            port: None,
+            confirmed: None,
+        };
+        self.conns.insert(id, conn);
+        id
+    }
+
+    /// Both ends are gone: nothing of the connection is left.
+    pub(crate) fn bury(&mut self, id: usize) {
+        if self
+            .conns
+            .get(&id)
+            .is_some_and(|conn| conn.device_gone && conn.host_gone)
+        {
+            self.conns.remove(&id);
+        }
+    }
+
+    /// How ready a descriptor is; `None` if no such descriptor is open.
+    pub(crate) fn poll(&self, fd: RawFd) -> Option<Polled> {
+        Some(match *self.fds.get(&fd)? {
+            FdUse::Backend(index) => {
+                let backend = self.backends.get(index)?;
+                Polled {
+                    ready: Readiness {
+                        readable: !backend.queue.is_empty(),
+                        ..Readiness::default()
+                    },
+                    edges: Edges {
+                        read: backend.edges,
+                        ..Edges::default()
+                    },
+                }
+            }
+            FdUse::Stream(id) => {
+                let conn = self.conns.get(&id)?;
+                let mut polled = Polled {
+                    ready: conn.readiness(),
+                    edges: conn.edges,
+                };
+                if conn.kind == StreamKind::Channel {
+                    // An eventfd can always be written, and knows of no hang-up.
+                    polled.ready.writable = true;
+                    polled.ready.hangup = false;
+                    polled.edges.hangup = 0;
+                    polled.edges.write = 0;
+                }
+                polled
+            }
+            FdUse::Writing(id) => {
+                let conn = self.conns.get(&id)?;
+                Polled {
+                    ready: Readiness {
+                        writable: conn.readiness().writable,
+                        ..Readiness::default()
+                    },
+                    edges: Edges {
+                        write: conn.edges.write,
+                        ..Edges::default()
+                    },
+                }
+            }
+        })
+    }
+}

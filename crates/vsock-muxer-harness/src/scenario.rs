@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Whole lives of a guest and a host, as sequences of operations.
+//!
+//! A [`Scenario`] is a [`Sim`] with programs in the guest and components on the host, which are told by
+//! [`Op`]s what to do. Each byte that one of them sends is known, so that each that arrives can be
+//! compared. [`calm`] and [`rough`] make operations for `proptest`; [`from_seed`] makes a sequence that
+//! can be made again. [`Scenario::wind_down`] ends everything and looks at what is left: nothing may be.
+//!
+//! ```
+//! use vsock_muxer_harness::guest::GuestConfig;
+//! use vsock_muxer_harness::scenario::{Scenario, calm, from_seed};
+//! use vsock_muxer_harness::sim::{Failure, SimConfig};
+//!
+//! # fn main() -> Result<(), Failure> {
+//! let mut scenario = Scenario::new(SimConfig::default(), GuestConfig::default())?;
+//! for op in from_seed(calm(), 42, 100) {
+//!     scenario.apply(&op)?;
+//! }
+//! scenario.wind_down(true)
+//! # }
+//! ```
+
+mod link;
+mod op;
+
+use std::net::Shutdown;
+use std::time::Duration;
+
+use vsock_muxer::Muxer;
+use vsock_proto::{Header, ShutdownFlags};
+
+use crate::faulty::Fault;
+use crate::guest::{GuestConfig, SocketState};
+use crate::host::{HostBackend, StreamKind};
+use crate::sim::{Failure, Sim, SimConfig};
+use link::Link;
+pub use op::{Op, calm, from_seed, header, rough};
+
+/// Bytes that a simulated stream holds.
+const CAPACITY: usize = 20_000;
+/// Connections of one scenario at most.
+const MOST: usize = 6;
+/// The first port of a component, and of a program in the guest.
+const FIRST_PORT: u32 = 1000;
+
+/// A life. See the [module](self).
+#[derive(Debug)]
+pub struct Scenario {
+    sim: Sim<Muxer>,
+    backends: [HostBackend; 2],
+    links: Vec<Link>,
+    next_port: u32,
+}
+
+impl Scenario {
+    /// Two backends, one of each kind of stream; nobody is connected.
+    ///
+    /// # Errors
+    ///
+    /// What the muxer did wrong.
+    pub fn new(config: SimConfig, guest: GuestConfig) -> Result<Self, Failure> {
+        let mut sim = Sim::new(config, guest)?;
+        let backends = [
+            sim.add_backend(StreamKind::Socket, CAPACITY)?,
+            sim.add_backend(StreamKind::Channel, CAPACITY)?,
+        ];
+        Ok(Self {
+            sim,
+            backends,
+            links: Vec::new(),
+            next_port: FIRST_PORT,
+        })
+    }
+
+    /// The simulation.
+    pub const fn sim(&mut self) -> &mut Sim<Muxer> {
+        &mut self.sim
+    }
+
+    /// Lets something happen, and one turn after it.
+    ///
+    /// # Errors
+    ///
+    /// What the muxer did wrong.
+    pub fn apply(&mut self, op: &Op) -> Result<(), Failure> {
+        match op {
+            Op::Steps(turns) => {
+                for _ in 0..*turns {
+                    self.sim.step()?;
+                }
+            }
+            Op::Settles => {
+                self.sim.settle()?;
+                self.meet();
+                self.check_flow()?;
+            }
+            Op::Passes(time) => self.sim.pass(*time)?,
+            Op::Reboots => {
+                self.sim.reboot()?;
+                for link in &mut self.links {
+                    link.socket = None;
+                    link.spoilt = true;
+                }
+            }
+            Op::TransportResets => {
+                self.sim.transport_reset()?;
+                self.links.iter_mut().for_each(|link| link.spoilt = true);
+            }
+            Op::GuestStarves => self.sim.guest.starve(true),
+            Op::GuestFeeds => self.sim.guest.feed(),
+            Op::GuestConnects | Op::HostConnects { .. } => self.connect(op)?,
+            Op::GuestReconnects(at) => self.reconnect(*at)?,
+            Op::AcceptFails(kind) => self.backends[0].fail_accept(0, *kind),
+            Op::Raw(header, len) => self.send_raw(*header, *len),
+            op => self.on_link(op)?,
+        }
+        self.meet();
+        Ok(())
+    }
+
+    /// Reads everything, closes everything, waits for everything, and looks at what is left.
+    ///
+    /// With `complete`, every byte must have arrived.
+    ///
+    /// # Errors
+    ///
+    /// What is left, or was lost.
+    pub fn wind_down(mut self, complete: bool) -> Result<(), Failure> {
+        self.sim.guest.feed();
+        self.drain()?;
+        if complete {
+            for link in &self.links {
+                link.check_delivered()?;
+            }
+        }
+        let now = self.sim.now();
+        for link in &mut self.links {
+            if let Some(id) = link.socket.take() {
+                self.sim.guest.close(now, id);
+            }
+            link.host = None;
+        }
+        self.sim.settle()?;
+        self.refuse_waiting();
+        for _ in 0..4 {
+            self.sim.pass(Duration::from_secs(40))?;
+            self.refuse_waiting();
+        }
+        self.check_empty()
+    }
+
+    /// Drops what waits to be accepted by nobody.
+    fn refuse_waiting(&mut self) {
+        let now = self.sim.now();
+        for port in FIRST_PORT..self.next_port {
+            for backend in &self.backends {
+                while backend.accept(port).is_some() {}
+            }
+            while let Some(id) = self.sim.guest.accept(port) {
+                self.sim.guest.close(now, id);
+            }
+        }
+        let left: Vec<_> = self.sim.guest.live().collect();
+        for id in left {
+            self.sim.guest.close(now, id);
+        }
+    }
+
+    fn drain(&mut self) -> Result<(), Failure> {
+        for _ in 0..200_000 {
+            self.sim.settle()?;
+            self.meet();
+            let mut any = false;
+            for link in &mut self.links {
+                any |= link.guest_reads(&mut self.sim.guest, usize::MAX)?;
+                any |= link.host_reads(usize::MAX)?;
+            }
+            if !any {
+                // What was read may have been the last that a question for credit waits for.
+                let probe = self.sim.device().deadline();
+                let soon = self.sim.now().saturating_add(Duration::from_secs(2));
+                if probe.is_none_or(|at| at > soon) {
+                    return Ok(());
+                }
+                self.sim.pass(Duration::from_millis(100))?;
+            }
+        }
+        Err(Failure::new("bytes never end"))
+    }
+
+    /// Nothing is left of any connection, on either side.
+    fn check_empty(&mut self) -> Result<(), Failure> {
+        let fds = self.backends.len();
+        let left = [
+            ("connections of the host", self.sim.host.connections(), 0),
+            ("descriptors", self.sim.host.open_fds(), fds),
+            ("watches", self.sim.event_loop().registered(), fds),
+            ("common connections", self.sim.checker().connections(), 0),
+            ("sockets", self.sim.guest.live().count(), 0),
+        ];
+        for (what, count, want) in left {
+            if count != want {
+                return Err(Failure::new(format!("{count} {what} are left, not {want}")));
+            }
+        }
+        match self.sim.device().deadline() {
+            None => Ok(()),
+            Some(at) => Err(Failure::new(format!("a deadline is left: {at:?}"))),
+        }
+    }
+
+    fn connect(&mut self, op: &Op) -> Result<(), Failure> {
+        if self.links.len() == MOST {
+            return Ok(());
+        }
+        let port = self.next_port;
+        self.next_port += 1;
+        let failed = |error| Failure::new(format!("a component cannot connect: {error}"));
+        let backend = &self.backends[port as usize % 2];
+        let mut link = Link::new(
+            port,
+            *op == Op::GuestConnects,
+            *op == Op::HostConnects { text: true },
+        );
+        match op {
+            Op::HostConnects { text } => {
+                let _taken = self.sim.guest.listen(port, 4);
+                let host = if *text {
+                    backend.connect_text(port)
+                } else {
+                    backend.connect_to(port)
+                };
+                link.host = Some(host.map_err(failed)?);
+            }
+            _ => {
+                // Guest-initiated connections go to the backend that was added first.
+                self.backends[0].listen(port, 4);
+                let now = self.sim.now();
+                link.socket = Some(self.sim.guest.connect(now, port));
+            }
+        }
+        self.links.push(link);
+        Ok(())
+    }
+
+    /// The guest uses the ports of a connection again, at once.
+    fn reconnect(&mut self, at: usize) -> Result<(), Failure> {
+        self.sim.settle()?;
+        self.meet();
+        let Some(at) = self.index(at) else {
+            return Ok(());
+        };
+        let ports = self.links[at].socket.and_then(|id| self.sim.guest.ports(id));
+        let Some((from, port)) = ports.filter(|_| self.links[at].by_guest) else {
+            return Ok(());
+        };
+        self.links[at].spoilt = true;
+        if self.links.len() < MOST {
+            let now = self.sim.now();
+            let mut link = Link::new(port, true, false);
+            link.spoilt = true;
+            link.socket = Some(self.sim.guest.connect_from(now, from, port));
+            self.links.push(link);
+        }
+        Ok(())
+    }
+
+    fn index(&self, at: usize) -> Option<usize> {
+        at.checked_rem(self.links.len())
+    }
+
+    fn on_link(&mut self, op: &Op) -> Result<(), Failure> {
+        let at = match op {
+            Op::GuestWrites(at, _)
+            | Op::GuestReads(at, _)
+            | Op::GuestShutsDown(at, _)
+            | Op::GuestCloses(at)
+            | Op::GuestResets(at)
+            | Op::GuestResizes(at, _)
+            | Op::GuestAsks(at)
+            | Op::HostWrites(at, _)
+            | Op::HostReads(at, _)
+            | Op::HostEnds(at)
+            | Op::HostCloses(at)
+            | Op::HostResets(at)
+            | Op::ReadFails(at, ..)
+            | Op::WriteFails(at, ..)
+            | Op::RawOn(at, ..) => *at,
+            _ => return Ok(()),
+        };
+        let Some(at) = self.index(at) else {
+            return Ok(());
+        };
+        self.guest_side(at, op)?;
+        self.host_side(at, op)
+    }
+
+    fn guest_side(&mut self, at: usize, op: &Op) -> Result<(), Failure> {
+        let (guest, link) = (&mut self.sim.guest, &mut self.links[at]);
+        let Some(id) = link.socket else {
+            return Ok(());
+        };
+        match op {
+            Op::GuestWrites(_, len) => link.guest_writes(guest, *len),
+            Op::GuestReads(_, most) => {
+                link.guest_reads(guest, *most)?;
+            }
+            Op::GuestShutsDown(_, flags) => {
+                if guest.shutdown(id, *flags).is_ok() {
+                    link.guest_deaf |= flags.contains(ShutdownFlags::RECEIVE);
+                }
+            }
+            Op::GuestCloses(_) => {
+                link.spoilt |= guest.state(id) == Some(SocketState::Connecting);
+                link.guest_deaf = true;
+                let now = self.sim.now();
+                self.sim.guest.close(now, id);
+            }
+            Op::GuestResets(_) => {
+                link.spoilt = true;
+                guest.reset(id);
+            }
+            Op::GuestResizes(_, bytes) => guest.set_buffer(id, *bytes),
+            Op::GuestAsks(_) if guest.state(id) == Some(SocketState::Connected) => {
+                guest.request_credit(id);
+            }
+            Op::RawOn(_, header, len) => {
+                link.spoilt = true;
+                if let Some((from, to)) = guest.ports(id) {
+                    let header = Header {
+                        src_port: from,
+                        dst_port: to,
+                        ..*header
+                    };
+                    self.send_raw(header, *len);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn host_side(&mut self, at: usize, op: &Op) -> Result<(), Failure> {
+        let link = &mut self.links[at];
+        let Some(host) = &link.host else {
+            return Ok(());
+        };
+        match op {
+            Op::HostWrites(_, len) => link.host_writes(*len),
+            Op::HostReads(_, most) => {
+                link.host_reads(*most)?;
+            }
+            Op::HostEnds(_) => host.shutdown(Shutdown::Write),
+            Op::HostCloses(_) => {
+                // Before the guest has answered, leaving takes the connection back.
+                link.spoilt |= link.socket.is_none();
+                link.host_deaf = true;
+                link.host = None;
+            }
+            Op::HostResets(_) => {
+                (link.spoilt, link.host_deaf) = (true, true);
+                if let Some(host) = link.host.take() {
+                    host.reset();
+                }
+            }
+            Op::ReadFails(_, call, fault) => {
+                host.fail_read(host.calls().0 + call, *fault);
+                link.spoilt |= !fault.is_harmless();
+            }
+            Op::WriteFails(_, call, fault) => {
+                host.fail_write(host.calls().1 + call, *fault);
+                link.spoilt |= !fault.is_harmless();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sends what a driver would not; every connection may suffer from it.
+    fn send_raw(&mut self, header: Header, len: usize) {
+        for link in &mut self.links {
+            (link.spoilt, link.forged) = (true, true);
+        }
+        let header = Header {
+            len: u32::try_from(len).unwrap_or(0),
+            ..header
+        };
+        self.sim.guest.send_raw(header, vec![0xa5; len]);
+    }
+
+    /// Programs and components take the connections that wait for them.
+    fn meet(&mut self) {
+        for link in &mut self.links {
+            if link.by_guest && link.host.is_none() && !link.host_deaf {
+                link.host = self.backends[0].accept(link.port);
+            } else if !link.by_guest && link.socket.is_none() {
+                link.socket = self.sim.guest.accept(link.port);
+            }
+        }
+    }
+
+    /// After everything has settled: bytes that wait have a reason to wait.
+    fn check_flow(&self) -> Result<(), Failure> {
+        let guest = &self.sim.guest;
+        if guest.posted() == 0 {
+            return Ok(());
+        }
+        for link in self.links.iter().filter(|link| !link.spoilt) {
+            let (Some(id), Some(host)) = (link.socket, &link.host) else {
+                continue;
+            };
+            if guest.state(id) != Some(SocketState::Connected) || host.device_gone() {
+                continue;
+            }
+            let (bytes, packets) = guest.rx_room(id);
+            let could_go = bytes > 0 && packets > 0 && guest.queued(id) == 0;
+            let all_known = guest.unseen(id) == 0 && !link.guest_deaf;
+            if host.unread_by_device() > 0 && could_go && all_known {
+                return Err(Failure::new(format!(
+                    "port {}: {} bytes for the guest wait for nothing",
+                    link.port,
+                    host.unread_by_device()
+                )));
+            }
+            if guest.tx_room(id) == 0 && host.unread() == 0 && !link.host_deaf {
+                return Err(Failure::new(format!(
+                    "port {}: the host has read everything, and the guest has no credit",
+                    link.port
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every fault of a stream, at every one of its first calls.
+pub fn faults(calls: usize) -> impl Iterator<Item = (usize, Fault)> {
+    (0..calls).flat_map(|call| Fault::ALL.map(|fault| (call, fault)))
+}

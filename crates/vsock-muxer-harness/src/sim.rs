@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A muxer between a simulated guest and simulated host components, in virtual time.
+//!
+//! [`Sim`] has all three, the event loop of a driver, and a [`Checker`] that sees every packet. One
+//! [`step`](Sim::step) is one turn of a driver: packets of the guest, readiness, buffers of the guest,
+//! each with a budget. [`settle`](Sim::settle) turns until nothing is left to do, and then knows what
+//! must be true: [`quiescence`](Sim::check_quiescence), which finds every wake-up that was missed.
+//! Nothing depends on a clock, a thread or an address, so a run can be repeated.
+//!
+//! ```
+//! use vsock_muxer_harness::guest::{GuestConfig, GuestRead};
+//! use vsock_muxer_harness::host::{HostRead, StreamKind};
+//! use vsock_muxer_harness::sim::{Sim, SimConfig};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut sim = Sim::new(SimConfig::default(), GuestConfig::default())?;
+//! let backend = sim.add_backend(StreamKind::Socket, 64 * 1024)?;
+//! backend.listen(80, 8);
+//!
+//! let socket = sim.guest.connect(sim.now(), 80);
+//! sim.settle()?;
+//! let host = backend.accept(80).expect("the guest has connected");
+//! sim.guest.write(socket, b"ping")?;
+//! sim.settle()?;
+//! assert_eq!(host.read(64), HostRead::Bytes(b"ping".to_vec()));
+//! host.write(b"pong")?;
+//! sim.settle()?;
+//! assert_eq!(sim.guest.read(socket, 64)?, GuestRead::Bytes(b"pong".to_vec()));
+//! # Ok(())
+//! # }
+//! ```
+
+mod checker;
+mod device;
+mod event_loop;
+mod failure;
+
+use std::time::Duration;
+
+use vsock_backend_api::VsockBackend;
+use vsock_muxer::{Muxer, MuxerError};
+use vsock_proto::{Config, Header, Tick};
+
+pub use checker::Checker;
+pub use device::Device;
+pub use event_loop::{EventLoop, Trigger};
+pub use failure::Failure;
+use failure::require;
+
+use crate::guest::{BytesPayload, Guest, GuestConfig};
+use crate::host::{Host, HostBackend, StreamKind};
+
+/// How a simulated driver drives.
+#[derive(Clone, Debug)]
+pub struct SimConfig {
+    /// The muxer's limits.
+    pub muxer: Config,
+    /// How the event loop reports.
+    pub trigger: Trigger,
+    /// Packets of the guest that a turn takes at most.
+    pub tx_packets: usize,
+    /// Bytes that a turn puts into the guest's buffers at most.
+    pub rx_bytes: usize,
+    /// Events of one wake-up at most.
+    pub events: usize,
+    /// Turns after which a simulation that still has something to do is given up.
+    pub turns: usize,
+}
+
+impl Default for SimConfig {
+    fn default() -> Self {
+        Self {
+            muxer: Config::default(),
+            trigger: Trigger::Edge,
+            tx_packets: 256,
+            rx_bytes: 512 * 1024,
+            events: 64,
+            turns: 100_000,
+        }
+    }
+}
+
+/// A packet that has passed between device and guest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Traced {
+    /// The device has taken it.
+    FromGuest(Header),
+    /// The device has put it into a buffer.
+    ToGuest(Header),
+}
+
+/// Wake-ups in a row that may lead to nothing: each watch may report once in vain before it is
+/// taken back.
+const IDLE_WAKEUPS: usize = 3;
+
+/// The simulation. See the [module](self).
+#[derive(Debug)]
+pub struct Sim<D = Muxer> {
+    /// The guest, to be used as its applications would.
+    pub guest: Guest,
+    /// The host.
+    pub host: Host,
+    device: D,
+    event_loop: EventLoop,
+    checker: Checker,
+    config: SimConfig,
+    now: Tick,
+    idle_wakeups: usize,
+    packets: u64,
+    trace: Option<Vec<Traced>>,
+}
+
+impl Sim<Muxer> {
+    /// A muxer that is active, and a guest that has booted.
+    ///
+    /// # Errors
+    ///
+    /// What goes wrong while the muxer is activated.
+    pub fn new(config: SimConfig, guest: GuestConfig) -> Result<Self, Failure> {
+        let muxer = Muxer::new(guest.cid, config.muxer.clone());
+        Self::with_device(muxer, config, guest)
+    }
+
+    /// Gives the muxer a backend of the simulated host.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Muxer::add_backend`].
+    pub fn add_backend(&mut self, kind: StreamKind, capacity: usize) -> Result<HostBackend, Failure> {
+        let (ours, theirs) = self.host.backend(kind, capacity);
+        self.add(theirs)
+            .map_err(|error| Failure::new(format!("the backend was refused: {error}")))?;
+        self.apply()?;
+        Ok(ours)
+    }
+
+    fn add(&mut self, backend: Box<dyn VsockBackend>) -> Result<(), MuxerError> {
+        self.device.add_backend(backend).map(drop)
+    }
+}
+
+impl<D: Device> Sim<D> {
+    /// As [`new`](Sim::new), with any device. Backends for it come from [`host`](Self::host).
+    ///
+    /// # Errors
+    ///
+    /// What goes wrong while the device is activated.
+    pub fn with_device(device: D, config: SimConfig, guest: GuestConfig) -> Result<Self, Failure> {
+        let host = Host::new();
+        let types = guest.types;
+        let mut sim = Self {
+            event_loop: EventLoop::new(&host, config.trigger),
+            checker: Checker::new(guest.cid, types),
+            guest: Guest::new(guest),
+            host,
+            device,
+            config,
+            now: Tick::ZERO,
+            idle_wakeups: 0,
+            packets: 0,
+            trace: None,
+        };
+        sim.device.activate(sim.now, types);
+        sim.apply()?;
+        Ok(sim)
+    }
+
+    /// One turn of the driver; returns whether anything happened.
+    ///
+    /// # Errors
+    ///
+    /// What the device did wrong.
+    pub fn step(&mut self) -> Result<bool, Failure> {
+        let mut busy = self.take_packets()?;
+        busy |= self.dispatch()?;
+        busy |= self.transmit()?;
+        busy |= self.guest.receive() > 0;
+        Ok(busy)
+    }
+
+    /// Turns until nothing is left to do, and checks that nothing was forgotten.
+    ///
+    /// # Errors
+    ///
+    /// What the device did wrong; also that it never comes to rest.
+    pub fn settle(&mut self) -> Result<(), Failure> {
+        for _ in 0..self.config.turns {
+            if !self.step()? {
+                return self.check_quiescence();
+            }
+        }
+        Err(Failure::new("it never comes to rest"))
+    }
+
+    /// Lets time pass, with all that is due on the way, and settles.
+    ///
+    /// # Errors
+    ///
+    /// As [`settle`](Self::settle).
+    pub fn pass(&mut self, time: Duration) -> Result<(), Failure> {
+        let end = self.now.saturating_add(time);
+        self.settle()?;
+        while let Some(next) = self.next_deadline().filter(|next| *next <= end) {
+            self.reach(next)?;
+        }
+        self.now = end;
+        self.device.on_timeout(end); // too early for anything, which must do nothing
+        self.apply()?;
+        self.settle()
+    }
+
+    /// Turns, and lets time pass, until `done`.
+    ///
+    /// # Errors
+    ///
+    /// As [`settle`](Self::settle); also that `done` is not so after `bound`, or ever.
+    pub fn drive_until(
+        &mut self,
+        bound: Duration,
+        mut done: impl FnMut(&mut Self) -> bool,
+    ) -> Result<(), Failure> {
+        let end = self.now.saturating_add(bound);
+        loop {
+            self.settle()?;
+            if done(self) {
+                return Ok(());
+            }
+            let next = self.next_deadline().filter(|next| *next <= end);
+            let Some(next) = next else {
+                return Err(Failure::new(format!("it does not happen within {bound:?}")));
+            };
+            self.reach(next)?;
+        }
+    }
+
+    /// The guest reboots: the device is reset, and activated when the driver is ready again.
+    ///
+    /// # Errors
+    ///
+    /// What the device did wrong.
+    pub fn reboot(&mut self) -> Result<(), Failure> {
+        self.device.reset(self.now);
+        self.apply()?;
+        self.checker.clear();
+        self.guest.reboot();
+        let types = self.guest.config().types;
+        self.device.activate(self.now, types);
+        self.apply().map(drop)
+    }
+
+    /// A transport reset: the device has forgotten all connections, and the guest is told.
+    ///
+    /// # Errors
+    ///
+    /// What the device did wrong.
+    pub fn transport_reset(&mut self) -> Result<(), Failure> {
+        self.device.transport_reset(self.now);
+        self.apply()?;
+        self.checker.clear();
+        self.guest.on_transport_reset();
+        Ok(())
+    }
+
+    /// The time.
+    #[must_use]
+    pub const fn now(&self) -> Tick {
+        self.now
+    }
+
+    /// The device.
+    pub const fn device(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// The event loop.
+    #[must_use]
+    pub const fn event_loop(&self) -> &EventLoop {
+        &self.event_loop
+    }
+
+    /// What has been seen between device and guest.
+    #[must_use]
+    pub const fn checker(&self) -> &Checker {
+        &self.checker
+    }
+
+    /// From now on, every packet is kept.
+    pub fn record(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
+    /// The packets that were kept.
+    #[must_use]
+    pub fn trace(&self) -> &[Traced] {
+        self.trace.as_deref().unwrap_or_default()
+    }
+
+    /// What must be so whenever nothing is left to do: see [`settle`](Self::settle), which checks it.
+    ///
+    /// # Errors
+    ///
+    /// What was forgotten.
+    pub fn check_quiescence(&self) -> Result<(), Failure> {
+        let starved = self.guest.posted() == 0;
+        require(starved || self.checker.owed_resets() == 0, || {
+            format!("{} RSTs were never sent", self.checker.owed_resets())
+        })?;
+        require(starved || !self.device.wants_transmit(), || {
+            "there are buffers, and something to send is not sent".to_owned()
+        })?;
+        require(self.guest.tx_len() == 0 || starved, || {
+            "there are buffers, and packets of the guest are not taken".to_owned()
+        })
+    }
+
+    fn next_deadline(&self) -> Option<Tick> {
+        let (device, guest) = (self.device.deadline(), self.guest.deadline());
+        device.into_iter().chain(guest).min()
+    }
+
+    /// Moves on to a deadline and does what is due.
+    fn reach(&mut self, at: Tick) -> Result<(), Failure> {
+        self.now = self.now.max(at);
+        let due = self.device.deadline().is_some_and(|next| next <= self.now);
+        if due {
+            self.device.on_timeout(self.now);
+            self.apply()?;
+            let next = self.device.deadline();
+            require(next.is_none_or(|next| next > self.now), || {
+                "a deadline is still due after it was served".to_owned()
+            })?;
+        }
+        self.guest.on_timeout(self.now);
+        self.settle()
+    }
+
+    /// Hands packets of the guest to the device.
+    fn take_packets(&mut self) -> Result<bool, Failure> {
+        let mut taken = 0;
+        while taken < self.config.tx_packets
+            && self.device.can_take_packet()
+            && let Some(packet) = self.guest.next_packet()
+        {
+            let mut payload = BytesPayload::new(&packet.payload);
+            self.checker.on_taken(&packet.header);
+            if let Some(trace) = &mut self.trace {
+                trace.push(Traced::FromGuest(packet.header));
+            }
+            self.device
+                .on_packet(self.now, &packet.header, &mut payload);
+            self.apply()?;
+            taken += 1;
+        }
+        self.note_packets(taken as u64);
+        Ok(taken > 0)
+    }
+
+    /// Reports readiness to the device.
+    fn dispatch(&mut self) -> Result<bool, Failure> {
+        let before = (self.host.activity(), self.packets);
+        let events = self.event_loop.wait(self.config.events);
+        let mut busy = false;
+        for (token, ready) in &events {
+            // A stream that an earlier event has closed is reported all the same, as by a kernel.
+            self.device.on_event(self.now, *token, *ready);
+            busy |= self.apply()?;
+        }
+        busy |= self.transmit()?;
+        busy |= (self.host.activity(), self.packets) != before;
+        if events.is_empty() || busy {
+            self.idle_wakeups = 0;
+            return Ok(busy);
+        }
+        self.idle_wakeups += 1;
+        require(self.idle_wakeups <= IDLE_WAKEUPS, || {
+            format!("it spins: {events:?} are reported again and again")
+        })?;
+        Ok(true)
+    }
+
+    /// Lets the device fill buffers of the guest.
+    fn transmit(&mut self) -> Result<bool, Failure> {
+        let ring = self.guest.ring();
+        let (before, posted) = (ring.used(), ring.posted());
+        if posted == 0 || !self.device.wants_transmit() {
+            return Ok(false);
+        }
+        let budget = self.config.rx_bytes;
+        self.device.transmit(self.now, ring, budget);
+        let mut put = 0;
+        for index in before..self.guest.ring().used() {
+            let packet = self.guest.ring().at(index).flatten();
+            if let Some((header, payload)) = packet {
+                require(header.len as usize == payload.len(), || {
+                    format!("{} bytes came with {header:?}", payload.len())
+                })?;
+                let header = *header;
+                if let Some(trace) = &mut self.trace {
+                    trace.push(Traced::ToGuest(header));
+                }
+                self.checker.on_put(&header)?;
+                put += 1;
+            }
+        }
+        self.note_packets(put);
+        Ok(self.apply()? || self.guest.ring().used() > before)
+    }
+
+    fn note_packets(&mut self, count: u64) {
+        self.packets = self.packets.wrapping_add(count);
+    }
+
+    /// Does what the device wants to be done; returns whether there was anything.
+    fn apply(&mut self) -> Result<bool, Failure> {
+        let mut any = false;
+        while let Some(action) = self.device.next_action() {
+            self.event_loop.apply(action)?;
+            any = true;
+        }
+        self.event_loop.check_closed()?;
+        Ok(any)
+    }
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The protocol, as it looks between device and guest.
+
+use std::collections::BTreeMap;
+
+use vsock_proto::{Cid, GuestCid, Header, Op, ShutdownFlags, SocketType, SocketTypes};
+
+use super::failure::{Failure, require};
+
+/// Both ports of a connection, the host's first.
+type Tuple = (u32, u32);
+
+/// Watches every packet between a device and its guest, in the order in which the device takes and
+/// sends them, and says what the device must not have sent.
+///
+/// It takes nothing for granted of the guest. What it holds against the device:
+///
+/// - it speaks for the host, to its guest, in known operations and types;
+/// - a RESPONSE answers a REQUEST, and comes first on its connection;
+/// - payload comes on a connection that is there, before the end of sending, and never beyond what the
+///   guest has granted in the packets that the device has taken;
+/// - after an RST of either side nothing comes but a new REQUEST;
+/// - an RST without a connection answers a packet that had none, and never an RST;
+/// - `fwd_cnt` never runs backwards, nor ahead of what the guest has sent;
+/// - a shutdown takes nothing back.
+#[derive(Clone, Debug)]
+pub struct Checker {
+    guest: u64,
+    types: SocketTypes,
+    conns: BTreeMap<Tuple, Seen>,
+    /// RSTs that the device may send, and those among them that it must.
+    owed: BTreeMap<(u64, Tuple, u16), bool>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    HostAsked,
+    GuestAsked,
+    Connected,
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    stage: Stage,
+    socket_type: u16,
+    /// The device's counter of payload, and what the guest has said of its buffer.
+    sent: u32,
+    buf_alloc: u32,
+    fwd_cnt: u32,
+    /// The guest's counter of payload, and what the device has said last; `None` at first.
+    received: u32,
+    told: Option<u32>,
+    shutdown: ShutdownFlags,
+}
+
+impl Seen {
+    const fn new(stage: Stage, socket_type: u16) -> Self {
+        Self {
+            stage,
+            socket_type,
+            sent: 0,
+            buf_alloc: 0,
+            fwd_cnt: 0,
+            received: 0,
+            told: None,
+            shutdown: ShutdownFlags::NONE,
+        }
+    }
+
+    fn credit(&mut self, header: &Header) {
+        let in_flight = self.sent.wrapping_sub(self.fwd_cnt);
+        let advance = header.fwd_cnt.wrapping_sub(self.fwd_cnt);
+        self.buf_alloc = header.buf_alloc;
+        // A lie about what was taken opens nothing.
+        if advance <= in_flight {
+            self.fwd_cnt = header.fwd_cnt;
+        }
+    }
+
+    fn begin(&mut self, header: &Header) {
+        self.buf_alloc = header.buf_alloc;
+        self.fwd_cnt = header.fwd_cnt;
+        self.sent = header.fwd_cnt;
+    }
+}
+
+impl Checker {
+    /// Nothing has been seen.
+    #[must_use]
+    pub fn new(guest: GuestCid, types: SocketTypes) -> Self {
+        Self {
+            guest: guest.into(),
+            types,
+            conns: BTreeMap::new(),
+            owed: BTreeMap::new(),
+        }
+    }
+
+    /// The device was reset: nothing that was before counts.
+    pub fn clear(&mut self) {
+        self.conns.clear();
+        self.owed.clear();
+    }
+
+    /// Connections that device and guest have in common, as far as the packets tell.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// RSTs that the device must still send.
+    #[must_use]
+    pub fn owed_resets(&self) -> usize {
+        self.owed.values().filter(|must| **must).count()
+    }
+
+    /// The device has taken a packet of the guest.
+    pub fn on_taken(&mut self, header: &Header) {
+        if header.src_cid != self.guest {
+            return;
+        }
+        let tuple = (header.dst_port, header.src_port);
+        let owed = (header.dst_cid, tuple, header.socket_type);
+        let Ok(op) = Op::try_from(header.op) else {
+            self.owed.entry(owed).or_insert(false); // may be answered, or not
+            return;
+        };
+        if header.dst_cid != u64::from(Cid::HOST) {
+            if op != Op::Reset {
+                self.owed.entry(owed).or_insert(false);
+            }
+            return;
+        }
+        let in_use = SocketType::try_from(header.socket_type)
+            .is_ok_and(|known| self.types.contains(known));
+        if !in_use {
+            if op != Op::Reset {
+                self.owed.insert(owed, true);
+            }
+            return;
+        }
+        let known = self
+            .conns
+            .get(&tuple)
+            .is_some_and(|conn| conn.socket_type == header.socket_type);
+        match op {
+            Op::Reset => {
+                if known {
+                    self.conns.remove(&tuple);
+                }
+                // It crossed whatever was owed: that may still come, and need not.
+                self.owed.entry(owed).and_modify(|must| *must = false);
+            }
+            Op::Request => {
+                let mut conn = Seen::new(Stage::GuestAsked, header.socket_type);
+                conn.begin(header);
+                if self.conns.insert(tuple, conn).is_some() {
+                    // The device may refuse the newcomer, or let it take the old one's place.
+                    self.owed.entry(owed).or_insert(false);
+                }
+                // An RST that is owed to the tuple's past would kill its new connection.
+                let past = self.owed.iter_mut().filter(|((_, of, _), _)| *of == tuple);
+                past.for_each(|(_, must)| *must = false);
+            }
+            _ if !known => {
+                self.owed.insert(owed, true);
+            }
+            Op::Response => self.on_response(tuple, header),
+            _ => {
+                if let Some(conn) = self.conns.get_mut(&tuple) {
+                    conn.credit(header);
+                    conn.received = conn.received.wrapping_add(header.len);
+                }
+            }
+        }
+    }
+
+    fn on_response(&mut self, tuple: Tuple, header: &Header) {
+        if let Some(conn) = self.conns.get_mut(&tuple) {
+            if conn.stage == Stage::HostAsked {
+                conn.stage = Stage::Connected;
+                conn.begin(header);
+            } else {
+                conn.credit(header);
+            }
+        }
+    }
+
+    /// The device has put a packet into a buffer of the guest.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn on_put(&mut self, header: &Header) -> Result<(), Failure> {
+        let fail = |what: &str| Err(Failure::new(format!("{what}: {header:?}")));
+        if header.dst_cid != self.guest {
+            return fail("a packet for somebody else");
+        }
+        let Ok(op) = Op::try_from(header.op) else {
+            return fail("an operation that is none");
+        };
+        let tuple = (header.src_port, header.dst_port);
+        if op == Op::Reset {
+            return self.on_reset_put(tuple, header);
+        }
+        if header.src_cid != u64::from(Cid::HOST) {
+            return fail("a packet in somebody else's name");
+        }
+        if op != Op::ReadWrite && header.len != 0 {
+            return fail("a payload where none belongs");
+        }
+        if op == Op::Request {
+            if self.conns.contains_key(&tuple) {
+                return fail("a REQUEST for a tuple that is in use");
+            }
+            let mut conn = Seen::new(Stage::HostAsked, header.socket_type);
+            conn.received = header.fwd_cnt;
+            conn.told = Some(header.fwd_cnt);
+            self.conns.insert(tuple, conn);
+            return Ok(());
+        }
+        let Some(conn) = self.conns.get_mut(&tuple) else {
+            return fail("a packet for no connection, or after its RST");
+        };
+        if conn.socket_type != header.socket_type {
+            return fail("a packet of another type than its connection's");
+        }
+        match (op, conn.stage) {
+            (Op::Response, Stage::GuestAsked) => {
+                conn.stage = Stage::Connected;
+                conn.received = conn.received.wrapping_add(header.fwd_cnt);
+            }
+            (Op::Response, _) => return fail("a RESPONSE to no REQUEST"),
+            (_, Stage::Connected) => {}
+            _ => return fail("a packet before the connection is there"),
+        }
+        let ahead = conn.received.wrapping_sub(header.fwd_cnt);
+        let back = conn
+            .told
+            .map_or(0, |told| header.fwd_cnt.wrapping_sub(told));
+        if ahead > u32::MAX / 2 || back > u32::MAX / 2 {
+            return fail("a fwd_cnt that runs backwards, or ahead of what was sent");
+        }
+        conn.told = Some(header.fwd_cnt);
+        match op {
+            Op::Shutdown => {
+                let flags = ShutdownFlags::from_bits(header.flags);
+                if !flags.contains(conn.shutdown) || flags.is_empty() {
+                    return fail("a shutdown that takes another back");
+                }
+                conn.shutdown = flags;
+            }
+            Op::ReadWrite => {
+                if conn.shutdown.contains(ShutdownFlags::SEND) {
+                    return fail("payload after the end of sending");
+                }
+                let in_flight = conn.sent.wrapping_sub(conn.fwd_cnt);
+                let credit = conn.buf_alloc.saturating_sub(in_flight);
+                if header.len == 0 || header.len > credit {
+                    return fail(&format!("payload beyond the credit of {credit}"));
+                }
+                conn.sent = conn.sent.wrapping_add(header.len);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_reset_put(&mut self, tuple: Tuple, header: &Header) -> Result<(), Failure> {
+        let from_host = header.src_cid == u64::from(Cid::HOST);
+        let ends = from_host
+            && self
+                .conns
+                .get(&tuple)
+                .is_some_and(|conn| conn.socket_type == header.socket_type);
+        if ends {
+            self.conns.remove(&tuple);
+            return Ok(());
+        }
+        let owed = (header.src_cid, tuple, header.socket_type);
+        require(self.owed.remove(&owed).is_some(), || {
+            format!("an RST that answers nothing: {header:?}")
+        })
+    }
+}

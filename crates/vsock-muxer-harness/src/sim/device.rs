@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use vsock_muxer::{Action, GuestBuffers, GuestPayload, Muxer, Readiness, Token};
+use vsock_proto::{Header, SocketTypes, Tick};
+
+/// A muxer under test. [`Muxer`] is one; another needs an adapter to be simulated.
+///
+/// The methods mean what those of [`Muxer`] with the same names do.
+pub trait Device {
+    /// See [`Muxer::activate`].
+    fn activate(&mut self, now: Tick, types: SocketTypes);
+    /// See [`Muxer::reset`].
+    fn reset(&mut self, now: Tick);
+    /// See [`Muxer::transport_reset`].
+    fn transport_reset(&mut self, now: Tick);
+    /// See [`Muxer::can_take_packet`].
+    fn can_take_packet(&self) -> bool;
+    /// See [`Muxer::on_packet`].
+    fn on_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload);
+    /// See [`Muxer::wants_transmit`].
+    fn wants_transmit(&self) -> bool;
+    /// See [`Muxer::transmit`].
+    fn transmit(&mut self, now: Tick, buffers: &mut dyn GuestBuffers, budget: usize) -> bool;
+    /// See [`Muxer::on_event`].
+    fn on_event(&mut self, now: Tick, token: Token, ready: Readiness);
+    /// See [`Muxer::deadline`].
+    fn deadline(&self) -> Option<Tick>;
+    /// See [`Muxer::on_timeout`].
+    fn on_timeout(&mut self, now: Tick);
+    /// See [`Muxer::next_action`].
+    fn next_action(&mut self) -> Option<Action>;
+}
+
+impl Device for Muxer {
+    fn activate(&mut self, now: Tick, types: SocketTypes) {
+        self.activate(now, types);
+    }
+
+    fn reset(&mut self, now: Tick) {
+        self.reset(now);
+    }
+
+    fn transport_reset(&mut self, now: Tick) {
+        self.transport_reset(now);
+    }
+
+    fn can_take_packet(&self) -> bool {
+        self.can_take_packet()
+    }
+
+    fn on_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
+        self.on_packet(now, header, payload);
+    }
+
+    fn wants_transmit(&self) -> bool {
+        self.wants_transmit()
+    }
+
+    fn transmit(&mut self, now: Tick, buffers: &mut dyn GuestBuffers, budget: usize) -> bool {
+        self.transmit(now, buffers, budget)
+    }
+
+    fn on_event(&mut self, now: Tick, token: Token, ready: Readiness) {
+        self.on_event(now, token, ready);
+    }
+
+    fn deadline(&self) -> Option<Tick> {
+        self.deadline()
+    }
+
+    fn on_timeout(&mut self, now: Tick) {
+        self.on_timeout(now);
+    }
+
+    fn next_action(&mut self) -> Option<Action> {
+        self.next_action()
+    }
+}

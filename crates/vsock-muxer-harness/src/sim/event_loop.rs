@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+
+use vsock_muxer::{Action, Readiness, Token};
+
+use super::failure::{Failure, require};
+use crate::host::{Edges, Host, Polled};
+
+/// How an event loop reports readiness.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Trigger {
+    /// Once when a descriptor becomes ready, as `EPOLLET`: what is missed never comes again.
+    Edge,
+    /// Again and again while a descriptor is ready: what is not dealt with spins.
+    Level,
+}
+
+/// A driver's event loop over the descriptors of a [`Host`], as `epoll` has it.
+///
+/// It fails where a real one would: a descriptor that is registered twice, one that is not
+/// registered when it is taken out, one that is closed while it is registered.
+#[derive(Debug)]
+pub struct EventLoop {
+    host: Host,
+    trigger: Trigger,
+    watches: BTreeMap<RawFd, Watch>,
+}
+
+#[derive(Debug)]
+struct Watch {
+    token: Token,
+    read: bool,
+    write: bool,
+    /// What was last reported; `None` after a change of the registration, which reports again.
+    seen: Option<Edges>,
+}
+
+impl EventLoop {
+    /// A loop with nothing registered.
+    #[must_use]
+    pub fn new(host: &Host, trigger: Trigger) -> Self {
+        Self {
+            host: host.clone(),
+            trigger,
+            watches: BTreeMap::new(),
+        }
+    }
+
+    /// Does what a muxer wants to be done.
+    ///
+    /// # Errors
+    ///
+    /// What `epoll` would refuse, or would do wrong in silence.
+    pub fn apply(&mut self, action: Action) -> Result<(), Failure> {
+        match action {
+            Action::Watch {
+                token,
+                fd,
+                read,
+                write,
+            } => self.watch(token, fd, read, write),
+            Action::Unwatch { token, fd } => self.unwatch(token, fd),
+            Action::Close { token, fds, stream } => {
+                for fd in fds.into_iter().flatten() {
+                    self.unwatch(token, fd)?;
+                }
+                drop(stream);
+                self.check_closed()
+            }
+        }
+    }
+
+    /// The events of one wake-up, at most `most`.
+    #[must_use]
+    pub fn wait(&mut self, most: usize) -> Vec<(Token, Readiness)> {
+        let mut events = Vec::new();
+        for (fd, watch) in &mut self.watches {
+            if events.len() == most {
+                break;
+            }
+            let Some(polled) = self.host.poll(*fd) else {
+                continue;
+            };
+            let ready = watch.masked(polled.ready);
+            if ready == Readiness::default() {
+                continue;
+            }
+            if self.trigger == Trigger::Edge && !watch.is_news(&polled) {
+                continue;
+            }
+            watch.seen = Some(polled.edges);
+            events.push((watch.token, ready));
+        }
+        events
+    }
+
+    /// Descriptors that are registered.
+    #[must_use]
+    pub fn registered(&self) -> usize {
+        self.watches.len()
+    }
+
+    fn watch(&mut self, token: Token, fd: RawFd, read: bool, write: bool) -> Result<(), Failure> {
+        require(self.host.poll(fd).is_some(), || {
+            format!("descriptor {fd} is watched, and not open")
+        })?;
+        let watch = self.watches.entry(fd).or_insert(Watch {
+            token,
+            read,
+            write,
+            seen: None,
+        });
+        require(watch.token == token, || {
+            format!("descriptor {fd} is registered for another token")
+        })?;
+        *watch = Watch {
+            token,
+            read,
+            write,
+            seen: None,
+        };
+        Ok(())
+    }
+
+    fn unwatch(&mut self, token: Token, fd: RawFd) -> Result<(), Failure> {
+        let watch = self.watches.remove(&fd);
+        require(watch.is_some_and(|watch| watch.token == token), || {
+            format!("descriptor {fd} is taken out, and is not registered for this token")
+        })
+    }
+
+    /// No descriptor that has been closed is still registered.
+    pub(crate) fn check_closed(&self) -> Result<(), Failure> {
+        for fd in self.host.take_closed() {
+            require(!self.watches.contains_key(&fd), || {
+                format!("descriptor {fd} was closed while it was registered")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Watch {
+    fn masked(&self, ready: Readiness) -> Readiness {
+        Readiness {
+            readable: self.read && ready.readable,
+            writable: self.write && ready.writable,
+            hangup: ready.hangup, // cannot be masked
+        }
+    }
+
+    fn is_news(&self, polled: &Polled) -> bool {
+        let Some(seen) = self.seen else {
+            return true;
+        };
+        let edges = polled.edges;
+        self.read && edges.read != seen.read
+            || self.write && edges.write != seen.write
+            || edges.hangup != seen.hangup
+    }
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What a guest can do that means no good, and what it costs the host: nothing beyond the limits.
+
+use std::time::Duration;
+
+use vsock_muxer_harness::guest::GuestConfig;
+use vsock_muxer_harness::hostile::{Flood, credit_lies, flood, port_reuse_storm};
+use vsock_muxer_harness::host::StreamKind;
+use vsock_muxer_harness::sim::{Sim, SimConfig};
+use vsock_proto::Config;
+
+use crate::{WAYS, connected, sim, sim_with};
+
+fn waiting(sim: &mut Sim) -> usize {
+    sim.device().connections().map(|conn| conn.waiting).sum()
+}
+
+#[test]
+fn t74_a_flood_of_questions_and_orphans_without_buffers_is_bounded() {
+    for kind in Flood::ALL {
+        let (mut sim, backend) = sim(WAYS[0], 1000);
+        let (socket, _host) = connected(&mut sim, &backend, 80);
+        sim.guest.starve(true);
+        let (from, to) = sim.guest.ports(socket).unwrap();
+        flood(&mut sim.guest, kind, (from, to), 100_000);
+        sim.settle().unwrap();
+        assert!(waiting(&mut sim) <= 256 * 1024, "{kind:?}");
+        // What cannot be answered is no longer taken.
+        let bounded = sim.guest.tx_len() > 90_000 || sim.device().can_take_packet();
+        assert!(bounded, "{kind:?}");
+        sim.guest.feed();
+        sim.settle().unwrap();
+        assert_eq!(sim.guest.tx_len(), 0, "{kind:?}");
+    }
+}
+
+#[test]
+fn t49_t58_lies_about_credit_open_nothing_and_hurt_nobody_else() {
+    let (mut sim, backend) = sim(WAYS[0], 1 << 20);
+    let (honest, honest_host) = connected(&mut sim, &backend, 80);
+    for lie in credit_lies() {
+        let (socket, host) = connected(&mut sim, &backend, 81);
+        let _some = host.write(&[1; 300_000]);
+        let (from, to) = sim.guest.ports(socket).unwrap();
+        sim.guest.send_raw(lie.on(from, to), Vec::new());
+        sim.settle().unwrap(); // the checker holds every packet against what was granted
+        sim.guest.reset(socket);
+    }
+    honest_host.write(b"still here").unwrap();
+    sim.settle().unwrap();
+    assert_eq!(sim.guest.queued(honest), 10);
+}
+
+#[test]
+fn t28_a_storm_of_reused_ports_leaves_one_connection() {
+    for way in WAYS {
+        let (mut sim, backend) = sim(way, 1000);
+        backend.listen(80, 10_000);
+        port_reuse_storm(&mut sim.guest, 50_000, 80, 500);
+        sim.settle().unwrap();
+        assert_eq!(sim.device().connections().count(), 1);
+        while backend.accept(80).is_some() {}
+        sim.pass(Duration::from_secs(60)).unwrap();
+        assert_eq!((sim.host.connections(), sim.host.open_fds()), (0, 1));
+    }
+}
+
+#[test]
+fn t97_no_guest_has_more_connections_than_the_limit() {
+    let config = SimConfig {
+        muxer: Config::builder().max_connections(10).build().unwrap(),
+        ..SimConfig::default()
+    };
+    let (mut sim, backend) = sim_with(StreamKind::Socket, 100, config, GuestConfig::default());
+    backend.listen(80, 1000);
+    let now = sim.now();
+    let sockets: Vec<_> = (0..100).map(|_| sim.guest.connect(now, 80)).collect();
+    sim.settle().unwrap();
+    assert_eq!(sim.device().connections().count(), 10);
+    assert_eq!(sim.guest.live().count(), 10, "the others were refused at once");
+    for socket in sockets {
+        sim.guest.reset(socket);
+    }
+    sim.settle().unwrap();
+    let now = sim.now();
+    sim.guest.connect(now, 80);
+    sim.settle().unwrap();
+    assert_eq!(sim.device().connections().count(), 1, "and hold no place");
+}

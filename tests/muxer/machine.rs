@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Random lives, with everything checked on the way and nothing left at the end.
+//!
+//! Together these are 10,000 cases and more; `PROPTEST_CASES` is how many each of them has, where it
+//! is set.
+
+use std::env;
+
+use proptest::collection::vec;
+use proptest::prelude::{ProptestConfig, Strategy, any, proptest};
+use proptest::sample::select;
+use proptest::test_runner::TestCaseError;
+use vsock_muxer_harness::guest::GuestConfig;
+use vsock_muxer_harness::scenario::{Op, Scenario, calm, rough};
+use vsock_muxer_harness::sim::{SimConfig, Trigger};
+use vsock_proto::Config;
+
+/// Cases of each property.
+fn config(cases: u32) -> ProptestConfig {
+    let cases = env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(cases);
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    }
+}
+
+/// Guests of every kind: large and small, new and old, with many buffers and few.
+fn guest() -> impl Strategy<Value = GuestConfig> {
+    (
+        select(vec![256 * 1024, 64 * 1024, 16 * 1024, 4096, 600]),
+        select(vec![1, 2, 7, 128]),
+        select(vec![45, 60, 1024, 4096, 70_000]),
+        select(vec![1, 4, 128]),
+        select(vec![0, 576, 900]),
+        any::<(bool, bool)>(),
+    )
+        .prop_map(|(buf_alloc, rx_buffers, rx_buffer_bytes, tx_packets, overhead, quirks)| {
+            GuestConfig {
+                buf_alloc,
+                rx_buffers,
+                rx_buffer_bytes,
+                tx_packets,
+                packet_overhead: overhead,
+                caps_credit: quirks.0,
+                updates_when_empty: quirks.1,
+                ..GuestConfig::default()
+            }
+        })
+}
+
+/// Drivers of every kind, with a muxer of little or much room.
+fn driver() -> impl Strategy<Value = SimConfig> {
+    (
+        select(vec![Trigger::Edge, Trigger::Level]),
+        select(vec![1, 2, 256]),
+        select(vec![1, 5000, 512 * 1024]),
+        select(vec![1, 2, 64]),
+        select(vec![256 * 1024, 16 * 1024, 1000]),
+        select(vec![64 * 1024, 100]),
+    )
+        .prop_map(|(trigger, tx_packets, rx_bytes, events, buf_alloc, max_payload)| SimConfig {
+            muxer: Config::builder()
+                .buf_alloc(buf_alloc)
+                .max_payload(max_payload)
+                .host_ports(1 << 30..(1 << 30) + 16)
+                .max_resets(8)
+                .build()
+                .unwrap(),
+            trigger,
+            tx_packets,
+            rx_bytes,
+            events,
+            turns: 200_000,
+        })
+}
+
+fn live(
+    config: SimConfig,
+    guest: GuestConfig,
+    ops: &[Op],
+    complete: bool,
+) -> Result<(), TestCaseError> {
+    let mut scenario = Scenario::new(config, guest)?;
+    for (at, op) in ops.iter().enumerate() {
+        scenario
+            .apply(op)
+            .map_err(|why| TestCaseError::fail(format!("at {at}, {op:?}: {why}")))?;
+    }
+    scenario.wind_down(complete)?;
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(config(6000))]
+
+    #[test]
+    fn every_byte_arrives_in_order_and_nothing_is_left(ops in vec(calm(), 1..60)) {
+        live(SimConfig::default(), GuestConfig::default(), &ops, true)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(2000))]
+
+    #[test]
+    fn every_guest_and_every_driver_gets_along(
+        config in driver(),
+        guest in guest(),
+        ops in vec(calm(), 1..60),
+    ) {
+        live(config, guest, &ops, true)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(2500))]
+
+    #[test]
+    fn nothing_is_left_whatever_happens(
+        config in driver(),
+        guest in guest(),
+        ops in vec(rough(), 1..80),
+    ) {
+        live(config, guest, &ops, false)?;
+    }
+}

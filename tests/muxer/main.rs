@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The muxer between a simulated guest and simulated host components.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod faults;
+mod flow;
+mod hostile;
+mod machine;
+mod replay;
+
+use vsock_muxer_harness::guest::{GuestConfig, SocketId};
+use vsock_muxer_harness::host::{HostBackend, HostEnd, StreamKind};
+use vsock_muxer_harness::sim::{Sim, SimConfig, Trigger};
+
+/// Every way to watch and be watched.
+const WAYS: [(StreamKind, Trigger); 4] = [
+    (StreamKind::Socket, Trigger::Edge),
+    (StreamKind::Socket, Trigger::Level),
+    (StreamKind::Channel, Trigger::Edge),
+    (StreamKind::Channel, Trigger::Level),
+];
+
+/// A simulation with a backend whose streams hold so many bytes.
+fn sim((kind, trigger): (StreamKind, Trigger), capacity: usize) -> (Sim, HostBackend) {
+    let config = SimConfig {
+        trigger,
+        ..SimConfig::default()
+    };
+    sim_with(kind, capacity, config, GuestConfig::default())
+}
+
+fn sim_with(
+    kind: StreamKind,
+    capacity: usize,
+    config: SimConfig,
+    guest: GuestConfig,
+) -> (Sim, HostBackend) {
+    let mut sim = Sim::new(config, guest).unwrap();
+    let backend = sim.add_backend(kind, capacity).unwrap();
+    (sim, backend)
+}
+
+/// A connection that the guest has begun.
+fn connected(sim: &mut Sim, backend: &HostBackend, port: u32) -> (SocketId, HostEnd) {
+    backend.listen(port, 64);
+    let now = sim.now();
+    let socket = sim.guest.connect(now, port);
+    sim.settle().unwrap();
+    (socket, backend.accept(port).unwrap())
+}
