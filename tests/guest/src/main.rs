@@ -61,9 +61,9 @@ enum Command {
         /// Only the tests whose names contain this.
         #[arg(default_value = "")]
         filter: String,
-        /// The device that is tested.
-        #[arg(long, value_enum, default_value = "ours")]
-        device: Kind,
+        /// The devices that are tested; both of ours if none is named.
+        #[arg(long, value_enum)]
+        device: Vec<Kind>,
         /// Shows the names of the tests and runs none.
         #[arg(long)]
         list: bool,
@@ -119,8 +119,12 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             Ok(true)
         }
         Command::Suite { filter, device, .. } => {
-            let parts = Parts::prepare(&place, *device, args.accelerator)?;
-            suite::run(&parts, filter)
+            let mut passed = true;
+            for kind in named(device, &[Kind::Ours, Kind::InProcess]) {
+                let parts = Parts::prepare(&place, *kind, args.accelerator)?;
+                passed &= suite::run(&parts, filter)?;
+            }
+            Ok(passed)
         }
         Command::Demo {
             file,
@@ -136,11 +140,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             rounds,
             device,
         } => {
-            let kinds = match &**device {
-                [] => &Kind::MEASURED,
-                some => some,
-            };
-            let parts = kinds
+            let parts = named(device, &Kind::MEASURED)
                 .iter()
                 .map(|kind| Parts::prepare(&place, *kind, args.accelerator))
                 .collect::<anyhow::Result<Vec<Parts>>>()?;
@@ -148,6 +148,11 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             Ok(true)
         }
     }
+}
+
+/// What the user has named, else what is usual.
+fn named<'a>(devices: &'a [Kind], usual: &'a [Kind]) -> &'a [Kind] {
+    if devices.is_empty() { usual } else { devices }
 }
 
 /// For 8,000 connections, here and in the device, which inherits the limit.

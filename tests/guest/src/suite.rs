@@ -80,7 +80,7 @@ pub(crate) fn run(parts: &Parts, filter: &str) -> anyhow::Result<bool> {
     if tests.is_empty() {
         bail!("no test has {filter} in its name; --list shows them");
     }
-    println!("device: {}", parts.kind.name());
+    println!("\ndevice: {}", parts.kind.name());
     for test in tests {
         let start = Instant::now();
         let result = match machine
