@@ -205,7 +205,6 @@ impl Guest {
         while taken != socket.freed {
             self.say(socket, Op::CreditRequest, 0, &[]);
             let (header, _) = self.packet_within(PATIENCE).expect("no credit came");
-            assert_eq!(header.op, u16::from(Op::CreditUpdate), "{header:?}");
             taken = header.fwd_cnt;
         }
     }
