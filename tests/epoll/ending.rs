@@ -59,7 +59,7 @@ fn a_stop_closes_everything_at_once_and_takes_nothing_more() {
     let (mut host, device) = pair(&Inner::by(Way::Pair));
     subscriber.streams().add(device, ()).unwrap();
     subscriber.streams().stop();
-    assert!(host.read(&mut [0]).is_err());
+    host.read(&mut [0]).unwrap_err();
     rest(&mut subscriber);
     assert!(subscriber.streams().is_finished());
     let (_host, device) = pair(&Inner::by(Way::Pair));

@@ -4,6 +4,10 @@
 
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::print_stderr,
+    reason = "a test says where a limit makes it smaller"
+)]
 
 mod accepting;
 mod batches;

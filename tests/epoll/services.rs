@@ -105,7 +105,7 @@ fn a_proxy_whose_one_side_takes_nothing_more_still_brings_its_last_words() {
     left.write_all(b"nobody reads this").unwrap();
     rest(&mut proxy);
     assert_eq!(read_all(&mut *left), (b"last words".to_vec(), true));
-    assert!(left.write(b"x").is_err());
+    left.write(b"x").unwrap_err();
     drop((left, right));
     rest(&mut proxy);
     assert!(proxy.streams().is_empty());
@@ -117,8 +117,8 @@ fn a_proxy_that_has_no_place_for_the_second_closes_the_first() {
     let mut proxy = StreamSubscriber::new(Proxy::default(), limits).unwrap();
     let (mut left, left_device) = pair(&Inner::by(Way::Pair));
     let (_right, right_device) = pair(&Inner::by(Way::Pair));
-    assert!(Proxy::join(proxy.streams(), left_device, right_device).is_err());
-    assert!(left.read(&mut [0]).is_err());
+    Proxy::join(proxy.streams(), left_device, right_device).unwrap_err();
+    left.read(&mut [0]).unwrap_err();
     rest(&mut proxy);
 }
 

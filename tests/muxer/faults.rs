@@ -91,7 +91,11 @@ fn every_fault_of_a_read_at_every_call() {
 fn every_fault_of_a_write_at_every_call() {
     for way in 0..WAYS.len() {
         for (call, fault) in faults(CALLS) {
-            carry(way, |host| host.fail_write(call, fault), fault.is_harmless());
+            carry(
+                way,
+                |host| host.fail_write(call, fault),
+                fault.is_harmless(),
+            );
         }
     }
 }

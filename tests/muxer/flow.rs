@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use vsock_muxer_harness::guest::{GuestConfig, GuestRead};
-use vsock_muxer_harness::host::{HostRead, StreamKind};
+use vsock_muxer_harness::host::{HostEnd, HostRead, StreamKind};
 use vsock_muxer_harness::pattern::Pattern;
 use vsock_muxer_harness::sim::{SimConfig, Traced};
 use vsock_proto::{Config, Op};
@@ -24,7 +24,11 @@ fn t78_a_host_that_does_not_read_stops_the_guest_and_loses_nothing() {
             sim.pass(Duration::from_secs(2)).unwrap();
         }
         // Three minutes later, the guest has sent what the window and the stream hold, no more.
-        assert!(sent.position() <= 256 * 1024 + 10_000, "{}", sent.position());
+        assert!(
+            sent.position() <= 256 * 1024 + 10_000,
+            "{}",
+            sent.position()
+        );
         let waiting: usize = sim.device().connections().map(|conn| conn.waiting).sum();
         assert!(waiting <= 256 * 1024, "{waiting}");
         while let HostRead::Bytes(bytes) = host.read(usize::MAX) {
@@ -64,7 +68,10 @@ fn t50_t53_bytes_pass_through_the_tiniest_windows() {
                 }
                 sim.settle().unwrap();
                 let after = (up_got.position(), down_got.position());
-                assert!(after.0 > before.0 && after.1 > before.1, "{buf_alloc}: stalled");
+                assert!(
+                    after.0 > before.0 && after.1 > before.1,
+                    "{buf_alloc}: stalled"
+                );
             }
         }
     }
@@ -164,5 +171,40 @@ fn t69_a_guest_without_buffers_costs_no_wake_ups() {
         sim.guest.feed();
         sim.settle().unwrap();
         assert!(sim.guest.queued(socket) > 0);
+    }
+}
+
+#[test]
+fn t80_a_descriptor_that_is_used_again_belongs_to_its_new_stream() {
+    for way in WAYS {
+        let (mut sim, backend) = sim(way, 1000);
+        let mut before: Vec<(_, HostEnd)> = Vec::new();
+        for round in 0..100_u8 {
+            // The old streams are closed and the new ones opened within one wake-up, so that events
+            // of the old ones are reported after their numbers have gone to the new ones.
+            for (socket, host) in before.drain(..) {
+                host.write(b"late").unwrap();
+                sim.guest.reset(socket);
+                host.reset();
+            }
+            let mut links = Vec::new();
+            backend.listen(80, 8);
+            let now = sim.now();
+            let sockets: Vec<_> = (0..3).map(|_| sim.guest.connect(now, 80)).collect();
+            sim.settle().unwrap();
+            for socket in sockets {
+                links.push((socket, backend.accept(80).unwrap()));
+            }
+            for (at, (_, host)) in links.iter().enumerate() {
+                host.write(&[round, u8::try_from(at).unwrap()]).unwrap();
+            }
+            sim.settle().unwrap();
+            for (at, (socket, _)) in links.iter().enumerate() {
+                let want = GuestRead::Bytes(vec![round, u8::try_from(at).unwrap()]);
+                assert_eq!(sim.guest.read(*socket, 9).unwrap(), want);
+            }
+            before = links;
+        }
+        assert!(sim.host.open_fds() <= 1 + 3 * 2);
     }
 }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use vsock_muxer_harness::guest::GuestConfig;
-use vsock_muxer_harness::hostile::{Flood, credit_lies, flood, port_reuse_storm};
 use vsock_muxer_harness::host::StreamKind;
+use vsock_muxer_harness::hostile::{Flood, credit_lies, flood, port_reuse_storm};
 use vsock_muxer_harness::sim::{Sim, SimConfig};
 use vsock_proto::Config;
 
@@ -78,7 +78,11 @@ fn t97_no_guest_has_more_connections_than_the_limit() {
     let sockets: Vec<_> = (0..100).map(|_| sim.guest.connect(now, 80)).collect();
     sim.settle().unwrap();
     assert_eq!(sim.device().connections().count(), 10);
-    assert_eq!(sim.guest.live().count(), 10, "the others were refused at once");
+    assert_eq!(
+        sim.guest.live().count(),
+        10,
+        "the others were refused at once"
+    );
     for socket in sockets {
         sim.guest.reset(socket);
     }

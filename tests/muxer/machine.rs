@@ -40,8 +40,8 @@ fn guest() -> impl Strategy<Value = GuestConfig> {
         select(vec![0, 576, 900]),
         any::<(bool, bool)>(),
     )
-        .prop_map(|(buf_alloc, rx_buffers, rx_buffer_bytes, tx_packets, overhead, quirks)| {
-            GuestConfig {
+        .prop_map(
+            |(buf_alloc, rx_buffers, rx_buffer_bytes, tx_packets, overhead, quirks)| GuestConfig {
                 buf_alloc,
                 rx_buffers,
                 rx_buffer_bytes,
@@ -50,8 +50,8 @@ fn guest() -> impl Strategy<Value = GuestConfig> {
                 caps_credit: quirks.0,
                 updates_when_empty: quirks.1,
                 ..GuestConfig::default()
-            }
-        })
+            },
+        )
 }
 
 /// Drivers of every kind, with a muxer of little or much room.
@@ -64,20 +64,22 @@ fn driver() -> impl Strategy<Value = SimConfig> {
         select(vec![256 * 1024, 16 * 1024, 1000]),
         select(vec![64 * 1024, 100]),
     )
-        .prop_map(|(trigger, tx_packets, rx_bytes, events, buf_alloc, max_payload)| SimConfig {
-            muxer: Config::builder()
-                .buf_alloc(buf_alloc)
-                .max_payload(max_payload)
-                .host_ports(1 << 30..(1 << 30) + 16)
-                .max_resets(8)
-                .build()
-                .unwrap(),
-            trigger,
-            tx_packets,
-            rx_bytes,
-            events,
-            turns: 200_000,
-        })
+        .prop_map(
+            |(trigger, tx_packets, rx_bytes, events, buf_alloc, max_payload)| SimConfig {
+                muxer: Config::builder()
+                    .buf_alloc(buf_alloc)
+                    .max_payload(max_payload)
+                    .host_ports(1 << 30..(1 << 30) + 16)
+                    .max_resets(8)
+                    .build()
+                    .unwrap(),
+                trigger,
+                tx_packets,
+                rx_bytes,
+                events,
+                turns: 200_000,
+            },
+        )
 }
 
 fn live(

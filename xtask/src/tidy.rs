@@ -11,6 +11,7 @@ mod dependencies;
 mod head;
 mod layout;
 mod orders;
+mod requirements;
 mod size;
 mod tree;
 mod unsafe_code;
@@ -35,6 +36,7 @@ const RULES: &[Rule] = &[
     ("dependencies", dependencies::check),
     ("layout", layout::check),
     ("words", words::check),
+    ("requirements", requirements::check),
 ];
 
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {

@@ -207,25 +207,31 @@ mod tests {
 
     #[test]
     fn every_limit_has_both_of_its_edges() {
-        let good = Limits::default();
-        assert!(good.check().is_ok());
-        assert!(good.streams(1).backlog(1).turn(1).events(1).check().is_ok());
-        assert!(good.streams(1 << 24).backlog(1 << 30).check().is_ok());
+        let limits = Limits::default();
+        let good = [
+            limits,
+            limits.streams(1).backlog(1).turn(1).events(1),
+            limits.streams(1 << 24).backlog(1 << 30).turn(1 << 30),
+            limits.idle(Some(Duration::from_millis(1))),
+        ];
+        for limits in good {
+            assert_eq!(limits.check(), Ok(()));
+        }
         let bad = [
-            good.streams(0),
-            good.streams((1 << 24) + 1),
-            good.backlog(0),
-            good.backlog((1 << 30) + 1),
-            good.turn(0),
-            good.events(0),
-            good.idle(Some(Duration::from_micros(999))),
+            limits.streams(0),
+            limits.streams((1 << 24) + 1),
+            limits.backlog(0),
+            limits.backlog((1 << 30) + 1),
+            limits.turn(0),
+            limits.events(0),
+            limits.idle(Some(Duration::from_micros(999))),
         ];
         for limits in bad {
-            assert!(limits.check().is_err(), "{limits:?}");
+            limits.check().unwrap_err();
         }
-        assert!(AcceptLimits::default().check().is_ok());
-        assert!(AcceptLimits::default().batch(0).check().is_err());
+        assert_eq!(AcceptLimits::default().check(), Ok(()));
+        AcceptLimits::default().batch(0).check().unwrap_err();
         let never = AcceptLimits::default().pause(Duration::ZERO);
-        assert!(never.check().is_err());
+        never.check().unwrap_err();
     }
 }

@@ -2,6 +2,7 @@
 
 //! The streams of a loop, and everything that can be done with them.
 
+mod ending;
 mod news;
 mod timers;
 
@@ -298,33 +299,6 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Ends regularly: takes no more streams, reads no more, writes all that was accepted, and closes
-    /// each stream behind that. What its peer does not take within `patience` is lost; `None` waits
-    /// for ever. [`is_finished`](Self::is_finished) tells when there is none left.
-    pub fn drain(&mut self, patience: Option<Duration>) {
-        if self.phase == Phase::Stopped {
-            return;
-        }
-        let until = patience.and_then(|patience| Instant::now().checked_add(patience));
-        self.phase = Phase::Draining(until);
-        let tokens: Vec<Token> = self.table.tokens().collect();
-        tokens
-            .into_iter()
-            .for_each(|token| self.finish_and_close(token));
-        self.arm();
-        self.rouse();
-    }
-
-    /// Ends at once: closes every stream, and takes no more. What waits in backlogs is lost.
-    pub fn stop(&mut self) {
-        self.phase = Phase::Stopped;
-        let tokens: Vec<Token> = self.table.tokens().collect();
-        for token in tokens {
-            self.close(token);
-        }
-        self.rouse();
-    }
-
     /// The state of a stream.
     pub fn state_mut(&mut self, token: Token) -> Option<&mut T> {
         self.table.get_mut(token).map(|entry| &mut entry.state)
@@ -363,12 +337,6 @@ impl<T> Streams<T> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Whether the loop was drained or stopped, and everything is closed and told.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.phase != Phase::Serving && self.is_empty() && self.departed.is_empty()
     }
 
     /// What was done so far.

@@ -20,6 +20,7 @@
 //! - It takes no packet from anybody but the host.
 //! - It stops looking at received packets while too many of its own replies wait.
 
+mod calls;
 mod config;
 mod payload;
 mod receive;
@@ -29,10 +30,7 @@ mod socket;
 use std::collections::{BTreeMap, VecDeque};
 
 use thiserror::Error;
-use vsock_proto::{
-    Body, ConnKey, Credit, Header, MessageFlags, Packet, Port, Route, ShutdownFlags, SocketType,
-    Tick,
-};
+use vsock_proto::{Body, ConnKey, Credit, Header, Packet, Port, Route, SocketType, Tick};
 
 pub use config::GuestConfig;
 pub use payload::BytesPayload;
@@ -242,139 +240,6 @@ impl Guest {
     pub fn ports(&self, id: SocketId) -> Option<(u32, u32)> {
         let key = self.sockets.get(&id)?.key;
         Some((key.local.into(), key.peer.into()))
-    }
-
-    /// Sends as much of `bytes` as there is credit for; returns how much.
-    ///
-    /// # Errors
-    ///
-    /// [`GuestError::NotConnected`] also after a shutdown of this direction, by either side.
-    pub fn write(&mut self, id: SocketId, bytes: &[u8]) -> Result<usize, GuestError> {
-        let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
-        let open = socket.state == SocketState::Connected
-            && !socket.ours.contains(ShutdownFlags::SEND)
-            && !socket.theirs.contains(ShutdownFlags::RECEIVE);
-        if !open {
-            return Err(GuestError::NotConnected);
-        }
-        let len = bytes.len().min(socket.tx_room());
-        for piece in bytes[..len].chunks(MAX_PACKET as usize) {
-            self.say(id, Body::Data(MessageFlags::NONE), piece.to_vec());
-        }
-        Ok(len)
-    }
-
-    /// Bytes that a write would send now.
-    #[must_use]
-    pub fn tx_room(&self, id: SocketId) -> usize {
-        self.sockets.get(&id).map_or(0, Socket::tx_room)
-    }
-
-    /// Reads at most so many bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`GuestError::NotConnected`] if the connection never was, or was reset and has been read empty.
-    pub fn read(&mut self, id: SocketId, most: usize) -> Result<GuestRead, GuestError> {
-        let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
-        if socket.queued() > 0 {
-            let (bytes, update) = socket.dequeue(most);
-            if update && socket.state == SocketState::Connected {
-                self.say(id, Body::CreditUpdate, Vec::new());
-            }
-            self.settle(id);
-            return Ok(GuestRead::Bytes(bytes));
-        }
-        match socket.state {
-            SocketState::Refused | SocketState::Reset => Err(GuestError::NotConnected),
-            SocketState::Ended => Ok(GuestRead::End),
-            _ if socket.theirs.contains(ShutdownFlags::SEND) => Ok(GuestRead::End),
-            _ => Ok(GuestRead::Nothing),
-        }
-    }
-
-    /// Bytes that can be read.
-    #[must_use]
-    pub fn queued(&self, id: SocketId) -> usize {
-        self.sockets.get(&id).map_or(0, Socket::queued)
-    }
-
-    /// Bytes, and packets, that the kernel would still take in for the socket.
-    #[must_use]
-    pub fn rx_room(&self, id: SocketId) -> (usize, usize) {
-        self.sockets.get(&id).map_or((0, 0), Socket::rx_room)
-    }
-
-    /// Bytes that were read and that the peer has not been told of.
-    #[must_use]
-    pub fn unseen(&self, id: SocketId) -> u32 {
-        self.sockets.get(&id).map_or(0, Socket::unseen)
-    }
-
-    /// Shuts a direction down, or both.
-    ///
-    /// # Errors
-    ///
-    /// [`GuestError::NotConnected`].
-    pub fn shutdown(&mut self, id: SocketId, flags: ShutdownFlags) -> Result<(), GuestError> {
-        let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
-        if socket.state != SocketState::Connected {
-            return Err(GuestError::NotConnected);
-        }
-        socket.ours = socket.ours | flags;
-        let ours = socket.ours;
-        self.say(id, Body::Shutdown(ours), Vec::new());
-        Ok(())
-    }
-
-    /// The application closes the socket: what it has not read is lost. The kernel goes on until the
-    /// peer's RST, and then forgets it.
-    pub fn close(&mut self, now: Tick, id: SocketId) {
-        let Some(socket) = self.sockets.get_mut(&id) else {
-            return;
-        };
-        match socket.state {
-            // Somebody who closed while connecting no longer waits for an answer.
-            SocketState::Connecting => self.reset(id),
-            SocketState::Connected if socket.theirs.is_complete() => self.reset(id),
-            SocketState::Connected => {
-                let told = socket.ours.is_complete();
-                socket.ours = ShutdownFlags::BOTH;
-                socket.state = SocketState::Closing;
-                socket.deadline = Some(now.saturating_add(self.config.close_timeout));
-                if !told {
-                    self.say(id, Body::Shutdown(ShutdownFlags::BOTH), Vec::new());
-                }
-                return;
-            }
-            SocketState::Closing => return,
-            SocketState::Ended | SocketState::Refused | SocketState::Reset => {}
-        }
-        self.sockets.remove(&id);
-    }
-
-    /// The connection is reset by this side, as by a close with `SO_LINGER` of zero.
-    pub fn reset(&mut self, id: SocketId) {
-        if self.sockets.get(&id).is_some_and(|s| s.state.is_live()) {
-            self.say(id, Body::Reset, Vec::new());
-            self.forget(id, SocketState::Reset);
-        }
-    }
-
-    /// `SO_VM_SOCKETS_BUFFER_SIZE`: the receive buffer gets another size, and the peer is told.
-    pub fn set_buffer(&mut self, id: SocketId, bytes: u32) {
-        let Some(socket) = self.sockets.get_mut(&id) else {
-            return;
-        };
-        socket.resize(bytes);
-        if socket.state == SocketState::Connected {
-            self.say(id, Body::CreditUpdate, Vec::new());
-        }
-    }
-
-    /// Asks the peer for a credit update, which Linux never does.
-    pub fn request_credit(&mut self, id: SocketId) {
-        self.say(id, Body::CreditRequest, Vec::new());
     }
 
     /// Puts any header and payload into the transmit queue: what a hostile driver would do.

@@ -24,8 +24,8 @@ use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
 
 pub use end::{HostEnd, HostRead};
 use stream::DeviceEnd;
-pub(crate) use world::{Edges, Polled, World};
 use world::{Backend, Door, FdUse};
+pub(crate) use world::{Edges, Polled, World};
 
 use crate::faulty::{Fault, Script};
 
@@ -73,7 +73,11 @@ impl Host {
     /// A backend, and the object that goes into a muxer. Its streams hold `capacity` bytes in each
     /// direction.
     #[must_use]
-    pub fn backend(&self, kind: StreamKind, capacity: usize) -> (HostBackend, Box<dyn VsockBackend>) {
+    pub fn backend(
+        &self,
+        kind: StreamKind,
+        capacity: usize,
+    ) -> (HostBackend, Box<dyn VsockBackend>) {
         let mut world = lock(&self.world);
         let index = world.backends.len();
         let fd = world.open_fd(FdUse::Backend(index));

@@ -95,6 +95,7 @@ pub mod model;
 pub mod pattern;
 pub mod poll;
 pub mod pump;
+pub mod rig;
 pub mod scenario;
 pub mod sim;
 pub mod source;

@@ -21,14 +21,13 @@
 //! # }
 //! ```
 
+mod act;
 mod link;
 mod op;
 
-use std::net::Shutdown;
 use std::time::Duration;
 
 use vsock_muxer::Muxer;
-use vsock_proto::{Header, ShutdownFlags};
 
 use crate::faulty::Fault;
 use crate::guest::{GuestConfig, SocketState};
@@ -251,7 +250,9 @@ impl Scenario {
         let Some(at) = self.index(at) else {
             return Ok(());
         };
-        let ports = self.links[at].socket.and_then(|id| self.sim.guest.ports(id));
+        let ports = self.links[at]
+            .socket
+            .and_then(|id| self.sim.guest.ports(id));
         let Some((from, port)) = ports.filter(|_| self.links[at].by_guest) else {
             return Ok(());
         };
@@ -268,125 +269,6 @@ impl Scenario {
 
     fn index(&self, at: usize) -> Option<usize> {
         at.checked_rem(self.links.len())
-    }
-
-    fn on_link(&mut self, op: &Op) -> Result<(), Failure> {
-        let at = match op {
-            Op::GuestWrites(at, _)
-            | Op::GuestReads(at, _)
-            | Op::GuestShutsDown(at, _)
-            | Op::GuestCloses(at)
-            | Op::GuestResets(at)
-            | Op::GuestResizes(at, _)
-            | Op::GuestAsks(at)
-            | Op::HostWrites(at, _)
-            | Op::HostReads(at, _)
-            | Op::HostEnds(at)
-            | Op::HostCloses(at)
-            | Op::HostResets(at)
-            | Op::ReadFails(at, ..)
-            | Op::WriteFails(at, ..)
-            | Op::RawOn(at, ..) => *at,
-            _ => return Ok(()),
-        };
-        let Some(at) = self.index(at) else {
-            return Ok(());
-        };
-        self.guest_side(at, op)?;
-        self.host_side(at, op)
-    }
-
-    fn guest_side(&mut self, at: usize, op: &Op) -> Result<(), Failure> {
-        let (guest, link) = (&mut self.sim.guest, &mut self.links[at]);
-        let Some(id) = link.socket else {
-            return Ok(());
-        };
-        match op {
-            Op::GuestWrites(_, len) => link.guest_writes(guest, *len),
-            Op::GuestReads(_, most) => {
-                link.guest_reads(guest, *most)?;
-            }
-            Op::GuestShutsDown(_, flags) => {
-                if guest.shutdown(id, *flags).is_ok() {
-                    link.guest_deaf |= flags.contains(ShutdownFlags::RECEIVE);
-                }
-            }
-            Op::GuestCloses(_) => {
-                link.spoilt |= guest.state(id) == Some(SocketState::Connecting);
-                link.guest_deaf = true;
-                let now = self.sim.now();
-                self.sim.guest.close(now, id);
-            }
-            Op::GuestResets(_) => {
-                link.spoilt = true;
-                guest.reset(id);
-            }
-            Op::GuestResizes(_, bytes) => guest.set_buffer(id, *bytes),
-            Op::GuestAsks(_) if guest.state(id) == Some(SocketState::Connected) => {
-                guest.request_credit(id);
-            }
-            Op::RawOn(_, header, len) => {
-                link.spoilt = true;
-                if let Some((from, to)) = guest.ports(id) {
-                    let header = Header {
-                        src_port: from,
-                        dst_port: to,
-                        ..*header
-                    };
-                    self.send_raw(header, *len);
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn host_side(&mut self, at: usize, op: &Op) -> Result<(), Failure> {
-        let link = &mut self.links[at];
-        let Some(host) = &link.host else {
-            return Ok(());
-        };
-        match op {
-            Op::HostWrites(_, len) => link.host_writes(*len),
-            Op::HostReads(_, most) => {
-                link.host_reads(*most)?;
-            }
-            Op::HostEnds(_) => host.shutdown(Shutdown::Write),
-            Op::HostCloses(_) => {
-                // Before the guest has answered, leaving takes the connection back.
-                link.spoilt |= link.socket.is_none();
-                link.host_deaf = true;
-                link.host = None;
-            }
-            Op::HostResets(_) => {
-                (link.spoilt, link.host_deaf) = (true, true);
-                if let Some(host) = link.host.take() {
-                    host.reset();
-                }
-            }
-            Op::ReadFails(_, call, fault) => {
-                host.fail_read(host.calls().0 + call, *fault);
-                link.spoilt |= !fault.is_harmless();
-            }
-            Op::WriteFails(_, call, fault) => {
-                host.fail_write(host.calls().1 + call, *fault);
-                link.spoilt |= !fault.is_harmless();
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Sends what a driver would not; every connection may suffer from it.
-    fn send_raw(&mut self, header: Header, len: usize) {
-        for link in &mut self.links {
-            (link.spoilt, link.forged) = (true, true);
-        }
-        let header = Header {
-            len: u32::try_from(len).unwrap_or(0),
-            ..header
-        };
-        self.sim.guest.send_raw(header, vec![0xa5; len]);
     }
 
     /// Programs and components take the connections that wait for them.

@@ -35,6 +35,7 @@ mod checker;
 mod device;
 mod event_loop;
 mod failure;
+mod turn;
 
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ pub use event_loop::{EventLoop, Trigger};
 pub use failure::Failure;
 use failure::require;
 
-use crate::guest::{BytesPayload, Guest, GuestConfig};
+use crate::guest::{Guest, GuestConfig};
 use crate::host::{Host, HostBackend, StreamKind};
 
 /// How a simulated driver drives.
@@ -127,7 +128,11 @@ impl Sim<Muxer> {
     /// # Errors
     ///
     /// Those of [`Muxer::add_backend`].
-    pub fn add_backend(&mut self, kind: StreamKind, capacity: usize) -> Result<HostBackend, Failure> {
+    pub fn add_backend(
+        &mut self,
+        kind: StreamKind,
+        capacity: usize,
+    ) -> Result<HostBackend, Failure> {
         let (ours, theirs) = self.host.backend(kind, capacity);
         self.add(theirs)
             .map_err(|error| Failure::new(format!("the backend was refused: {error}")))?;
@@ -333,92 +338,5 @@ impl<D: Device> Sim<D> {
         }
         self.guest.on_timeout(self.now);
         self.settle()
-    }
-
-    /// Hands packets of the guest to the device.
-    fn take_packets(&mut self) -> Result<bool, Failure> {
-        let mut taken = 0;
-        while taken < self.config.tx_packets
-            && self.device.can_take_packet()
-            && let Some(packet) = self.guest.next_packet()
-        {
-            let mut payload = BytesPayload::new(&packet.payload);
-            self.checker.on_taken(&packet.header);
-            if let Some(trace) = &mut self.trace {
-                trace.push(Traced::FromGuest(packet.header));
-            }
-            self.device
-                .on_packet(self.now, &packet.header, &mut payload);
-            self.apply()?;
-            taken += 1;
-        }
-        self.note_packets(taken as u64);
-        Ok(taken > 0)
-    }
-
-    /// Reports readiness to the device.
-    fn dispatch(&mut self) -> Result<bool, Failure> {
-        let before = (self.host.activity(), self.packets);
-        let events = self.event_loop.wait(self.config.events);
-        let mut busy = false;
-        for (token, ready) in &events {
-            // A stream that an earlier event has closed is reported all the same, as by a kernel.
-            self.device.on_event(self.now, *token, *ready);
-            busy |= self.apply()?;
-        }
-        busy |= self.transmit()?;
-        busy |= (self.host.activity(), self.packets) != before;
-        if events.is_empty() || busy {
-            self.idle_wakeups = 0;
-            return Ok(busy);
-        }
-        self.idle_wakeups += 1;
-        require(self.idle_wakeups <= IDLE_WAKEUPS, || {
-            format!("it spins: {events:?} are reported again and again")
-        })?;
-        Ok(true)
-    }
-
-    /// Lets the device fill buffers of the guest.
-    fn transmit(&mut self) -> Result<bool, Failure> {
-        let ring = self.guest.ring();
-        let (before, posted) = (ring.used(), ring.posted());
-        if posted == 0 || !self.device.wants_transmit() {
-            return Ok(false);
-        }
-        let budget = self.config.rx_bytes;
-        self.device.transmit(self.now, ring, budget);
-        let mut put = 0;
-        for index in before..self.guest.ring().used() {
-            let packet = self.guest.ring().at(index).flatten();
-            if let Some((header, payload)) = packet {
-                require(header.len as usize == payload.len(), || {
-                    format!("{} bytes came with {header:?}", payload.len())
-                })?;
-                let header = *header;
-                if let Some(trace) = &mut self.trace {
-                    trace.push(Traced::ToGuest(header));
-                }
-                self.checker.on_put(&header)?;
-                put += 1;
-            }
-        }
-        self.note_packets(put);
-        Ok(self.apply()? || self.guest.ring().used() > before)
-    }
-
-    fn note_packets(&mut self, count: u64) {
-        self.packets = self.packets.wrapping_add(count);
-    }
-
-    /// Does what the device wants to be done; returns whether there was anything.
-    fn apply(&mut self) -> Result<bool, Failure> {
-        let mut any = false;
-        while let Some(action) = self.device.next_action() {
-            self.event_loop.apply(action)?;
-            any = true;
-        }
-        self.event_loop.check_closed()?;
-        Ok(any)
     }
 }

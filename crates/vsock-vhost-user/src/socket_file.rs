@@ -132,7 +132,9 @@ pub(crate) fn connect(path: &Path) -> Result<rustix::fd::OwnedFd, Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::hint;
     use std::os::unix::net::UnixStream;
+    use std::thread;
 
     use tempfile::TempDir;
 
@@ -151,20 +153,20 @@ mod tests {
         assert_eq!(names(), 0);
     }
 
+    fn connect_once_seen(path: &Path) -> io::Result<()> {
+        while !path.exists() {
+            hint::spin_loop();
+        }
+        UnixStream::connect(path).map(drop)
+    }
+
     #[test]
     fn t99_who_sees_the_file_can_connect() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("socket");
         for _ in 0..50 {
-            let watcher = std::thread::spawn({
-                let path = path.clone();
-                move || {
-                    while !path.exists() {
-                        std::hint::spin_loop();
-                    }
-                    UnixStream::connect(&path).map(drop)
-                }
-            });
+            let watched = path.clone();
+            let watcher = thread::spawn(move || connect_once_seen(&watched));
             let bound = SocketFile::bind(&path).unwrap();
             watcher.join().unwrap().unwrap();
             drop(bound);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! The main job: a file goes from a host component through the transport to an echo service behind an
-//! event loop, and comes back; beside it the same over a Unix socket pair.
+//! event loop, and comes back; beside it the same over a Unix socket pair; and then with a muxer and
+//! a simulated guest between, in which the echo service is.
 //!
 //! The file is held in memory and digested before and after, so that the times are the transport's.
 
@@ -17,6 +18,7 @@ mod echo;
 mod file;
 mod host;
 mod job;
+mod muxed;
 mod progress;
 mod table;
 mod transport;
@@ -65,10 +67,14 @@ fn run(args: &Args) -> anyhow::Result<()> {
     println!(
         "way       host component -> stream -> echo service on an event loop -> stream -> host"
     );
+    println!(
+        "          and with a guest: host component -> stream -> muxer -> packets -> echo service"
+    );
 
     let transports: [&dyn Transport; 2] = [&InProcess, &UnixPair];
-    let progress = Progress::new(bytes.len() as u64 * 2 * u64::from(args.rounds));
+    let progress = Progress::new(bytes.len() as u64 * 4 * u64::from(args.rounds));
     let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); transports.len()];
+    let mut muxed = Vec::new();
     for _ in 0..args.rounds {
         for (transport, outcomes) in transports.iter().zip(&mut outcomes) {
             let (outcome, back) = job::run(*transport, &bytes, &progress)?;
@@ -80,10 +86,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
             );
             outcomes.push(outcome);
         }
+        muxed.push(muxed::round(&bytes, sent, &progress)?);
     }
     progress.finish();
     println!("SHA-256   {sent}, the same on both sides in every round\n");
     let names = transports.iter().map(|transport| transport.name());
     print!("{}", table::render(bytes.len(), names.zip(&outcomes)));
+    print!("\n{}", muxed::render(bytes.len(), &muxed));
     Ok(())
 }

@@ -24,13 +24,19 @@ fn file(name: &str, len: usize) -> PathBuf {
 }
 
 #[test]
-fn a_file_goes_there_and_comes_back_over_both_transports() {
+fn a_file_goes_there_and_comes_back_over_every_transport() {
     let path = file("some", 3_000_001);
     let output = demo(&["--rounds", "1", path.to_str().unwrap()]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     assert!(said.contains("the same on both sides"));
-    for row in ["vsock-inner ", "Unix socket pair "] {
+    let rows = [
+        "vsock-inner ",
+        "Unix socket pair ",
+        "muxer, host begins ",
+        "muxer, guest begins ",
+    ];
+    for row in rows {
         let line = said.lines().find(|line| line.starts_with(row)).unwrap();
         assert!(line.contains(" 6000002 "), "{line}");
     }

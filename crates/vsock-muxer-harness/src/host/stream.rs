@@ -192,10 +192,7 @@ impl VsockStream for DeviceEnd {
 
     fn peer_gone(&self) -> bool {
         let world = lock(&self.world);
-        world
-            .conns
-            .get(&self.id)
-            .is_none_or(|conn| conn.host_gone)
+        world.conns.get(&self.id).is_none_or(|conn| conn.host_gone)
     }
 
     fn as_any(&self) -> &dyn Any {

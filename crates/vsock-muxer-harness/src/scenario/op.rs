@@ -198,7 +198,13 @@ pub fn header() -> impl Strategy<Value = Header> + Clone {
         prop_oneof![3 => 0..4_u32, 1 => any::<u32>()],
     );
     (cids, ports, kind, edge(), edge()).prop_map(
-        |((src_cid, dst_cid), (src_port, dst_port), (socket_type, op, flags), buf_alloc, fwd_cnt)| {
+        |(
+            (src_cid, dst_cid),
+            (src_port, dst_port),
+            (socket_type, op, flags),
+            buf_alloc,
+            fwd_cnt,
+        )| {
             Header {
                 src_cid,
                 dst_cid,

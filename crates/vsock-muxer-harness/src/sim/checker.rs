@@ -78,6 +78,52 @@ impl Seen {
         }
     }
 
+    /// The device has sent a packet of this connection, other than a REQUEST or an RST.
+    fn on_put(&mut self, op: Op, header: &Header) -> Result<(), &'static str> {
+        if self.socket_type != header.socket_type {
+            return Err("a packet of another type than its connection's");
+        }
+        match (op, self.stage) {
+            (Op::Response, Stage::GuestAsked) => {
+                self.stage = Stage::Connected;
+                self.received = self.received.wrapping_add(header.fwd_cnt);
+            }
+            (Op::Response, _) => return Err("a RESPONSE to no REQUEST"),
+            (_, Stage::Connected) => {}
+            _ => return Err("a packet before the connection is there"),
+        }
+        let ahead = self.received.wrapping_sub(header.fwd_cnt);
+        let back = self
+            .told
+            .map_or(0, |told| header.fwd_cnt.wrapping_sub(told));
+        if ahead > u32::MAX / 2 || back > u32::MAX / 2 {
+            return Err("a fwd_cnt that runs backwards, or ahead of what was sent");
+        }
+        self.told = Some(header.fwd_cnt);
+        match op {
+            Op::Shutdown => {
+                let flags = ShutdownFlags::from_bits(header.flags);
+                if !flags.contains(self.shutdown) || flags.is_empty() {
+                    return Err("a shutdown that takes another back");
+                }
+                self.shutdown = flags;
+            }
+            Op::ReadWrite => {
+                if self.shutdown.contains(ShutdownFlags::SEND) {
+                    return Err("payload after the end of sending");
+                }
+                let in_flight = self.sent.wrapping_sub(self.fwd_cnt);
+                let credit = self.buf_alloc.saturating_sub(in_flight);
+                if header.len == 0 || header.len > credit {
+                    return Err("payload beyond the credit");
+                }
+                self.sent = self.sent.wrapping_add(header.len);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn begin(&mut self, header: &Header) {
         self.buf_alloc = header.buf_alloc;
         self.fwd_cnt = header.fwd_cnt;
@@ -132,8 +178,8 @@ impl Checker {
             }
             return;
         }
-        let in_use = SocketType::try_from(header.socket_type)
-            .is_ok_and(|known| self.types.contains(known));
+        let in_use =
+            SocketType::try_from(header.socket_type).is_ok_and(|known| self.types.contains(known));
         if !in_use {
             if op != Op::Reset {
                 self.owed.insert(owed, true);
@@ -223,48 +269,8 @@ impl Checker {
         let Some(conn) = self.conns.get_mut(&tuple) else {
             return fail("a packet for no connection, or after its RST");
         };
-        if conn.socket_type != header.socket_type {
-            return fail("a packet of another type than its connection's");
-        }
-        match (op, conn.stage) {
-            (Op::Response, Stage::GuestAsked) => {
-                conn.stage = Stage::Connected;
-                conn.received = conn.received.wrapping_add(header.fwd_cnt);
-            }
-            (Op::Response, _) => return fail("a RESPONSE to no REQUEST"),
-            (_, Stage::Connected) => {}
-            _ => return fail("a packet before the connection is there"),
-        }
-        let ahead = conn.received.wrapping_sub(header.fwd_cnt);
-        let back = conn
-            .told
-            .map_or(0, |told| header.fwd_cnt.wrapping_sub(told));
-        if ahead > u32::MAX / 2 || back > u32::MAX / 2 {
-            return fail("a fwd_cnt that runs backwards, or ahead of what was sent");
-        }
-        conn.told = Some(header.fwd_cnt);
-        match op {
-            Op::Shutdown => {
-                let flags = ShutdownFlags::from_bits(header.flags);
-                if !flags.contains(conn.shutdown) || flags.is_empty() {
-                    return fail("a shutdown that takes another back");
-                }
-                conn.shutdown = flags;
-            }
-            Op::ReadWrite => {
-                if conn.shutdown.contains(ShutdownFlags::SEND) {
-                    return fail("payload after the end of sending");
-                }
-                let in_flight = conn.sent.wrapping_sub(conn.fwd_cnt);
-                let credit = conn.buf_alloc.saturating_sub(in_flight);
-                if header.len == 0 || header.len > credit {
-                    return fail(&format!("payload beyond the credit of {credit}"));
-                }
-                conn.sent = conn.sent.wrapping_add(header.len);
-            }
-            _ => {}
-        }
-        Ok(())
+        conn.on_put(op, header)
+            .map_err(|what| Failure::new(format!("{what}: {header:?}")))
     }
 
     fn on_reset_put(&mut self, tuple: Tuple, header: &Header) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use vsock_inner::{Capacity, VsockInnerConfig};
 
 use crate::place::Place;
-use crate::suite::{Group, Job, Workload};
+use crate::suite::{Group, Job, Workload, loops};
 use crate::transport::{
     BareRing, Channel, ChannelDoor, Duplex, Inner, InnerDoor, Pipe, Pollable, Transport, UnixDoor,
     UnixPair,
@@ -65,6 +65,7 @@ pub(crate) fn all_groups(place: Place) -> Vec<Group> {
     }
     let rows = ping_pongs_on_one_core();
     groups.push(group(Workload::OneCorePingPong, "64 B", rows));
+    groups.extend(loops::groups(place));
     groups
 }
 

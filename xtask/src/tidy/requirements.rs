@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The numbered requirements of the protocol, and the tests that show them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::tree::{Finding, Tree};
+
+/// Where the table is.
+const TABLE: &str = "docs/protocol.md";
+/// The numbers that must have a row.
+const NUMBERS: std::ops::RangeInclusive<u32> = 1..=112;
+/// What may stand instead of tests.
+const INSTEAD: [&str; 2] = ["device", "construction: "];
+
+pub(super) fn check(tree: &Tree) -> Vec<Finding> {
+    let Some(text) = tree.text(TABLE) else {
+        return vec![Finding::new(TABLE, "is missing")];
+    };
+    let tests: BTreeSet<&str> = tree
+        .sources
+        .iter()
+        .flat_map(|source| &source.lines)
+        .filter_map(|line| function(&line.code))
+        .collect();
+    let mut findings = Vec::new();
+    let mut rows = BTreeMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let Some((number, shown_by)) = row(line) else {
+            continue;
+        };
+        let place = format!("{TABLE}:{}", index + 1);
+        if rows.insert(number, ()).is_some() {
+            findings.push(Finding::new(&place, format!("T{number} has two rows")));
+        }
+        let complaints = complaints(shown_by, &tests);
+        findings.extend(complaints.map(|text| Finding::new(&place, format!("T{number}: {text}"))));
+    }
+    let missing = NUMBERS.filter(|number| !rows.contains_key(number));
+    findings.extend(missing.map(|number| Finding::new(TABLE, format!("T{number} has no row"))));
+    findings
+}
+
+/// The number of a row of the table, and its last column.
+fn row(line: &str) -> Option<(u32, &str)> {
+    let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+    let [_, number, _, shown_by, _] = cells[..] else {
+        return None;
+    };
+    Some((number.strip_prefix('T')?.parse().ok()?, shown_by))
+}
+
+/// The name of the function that a line begins.
+fn function(code: &str) -> Option<&str> {
+    let (_, rest) = code.split_once("fn ")?;
+    rest.split_once('(').map(|(name, _)| name)
+}
+
+/// What is wrong with the last column.
+fn complaints<'a>(shown_by: &'a str, tests: &'a BTreeSet<&str>) -> impl Iterator<Item = String> {
+    let instead = INSTEAD.iter().any(|words| shown_by.starts_with(words));
+    let nothing = (!instead && !shown_by.starts_with('`')).then(|| "no test is named".to_owned());
+    let names = shown_by.split('`').skip(1).step_by(2);
+    let unknown = names
+        .filter(move |name| !instead && !tests.contains(name))
+        .map(|name| format!("there is no test `{name}`"));
+    nothing.into_iter().chain(unknown.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(rows: impl Fn(u32) -> String) -> Vec<String> {
+        let table: String = NUMBERS.map(rows).collect();
+        let test = "#[test]\nfn t1_header() {}\n";
+        let tree = Tree::new([(TABLE, table.as_str()), ("tests/a.rs", test)]);
+        check(&tree)
+            .into_iter()
+            .map(|finding| finding.text)
+            .collect()
+    }
+
+    #[test]
+    fn a_row_for_every_number_with_tests_that_exist_is_good() {
+        let good = findings(|n| match n {
+            1 => "| T1 | x | `t1_header` |\n".to_owned(),
+            2 => "| T2 | x | construction: no lock |\n".to_owned(),
+            n => format!("| T{n} | x | device |\n"),
+        });
+        assert_eq!(good, [""; 0]);
+    }
+
+    #[test]
+    fn a_missing_row_an_unknown_test_and_an_empty_cell_are_found() {
+        let bad = findings(|n| match n {
+            1 => "| T1 | x | `t1_header`, `t1_gone` |\n".to_owned(),
+            2 => "| T2 | x | |\n".to_owned(),
+            3 => String::new(),
+            n => format!("| T{n} | x | device |\n"),
+        });
+        let want = [
+            "T1: there is no test `t1_gone`",
+            "T2: no test is named",
+            "T3 has no row",
+        ];
+        assert_eq!(bad, want);
+    }
+
+    #[test]
+    fn a_number_with_two_rows_is_found() {
+        let bad =
+            findings(|n| format!("| T{n} | x | device |\n").repeat(if n == 9 { 2 } else { 1 }));
+        assert_eq!(bad, ["T9 has two rows"]);
+    }
+}
