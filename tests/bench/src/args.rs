@@ -35,6 +35,10 @@ pub(crate) struct Args {
     #[arg(long)]
     apart: bool,
 
+    /// Only the muxer, between a bare guest and bare streams: the cost of a packet
+    #[arg(long)]
+    pub(crate) muxer: bool,
+
     /// Compare with another revision of this repository, built and run in turn with this one
     #[arg(long, value_name = "REV")]
     pub(crate) baseline: Option<String>,

@@ -10,6 +10,7 @@
 mod args;
 mod baseline;
 mod machine;
+mod muxer;
 mod place;
 mod progress;
 mod report;
@@ -55,6 +56,9 @@ fn run(args: &Args) -> Result<()> {
         let idle = suite::hold_idle(row, args.connections)?;
         serde_json::to_writer(io::stdout(), &idle)?;
         return Ok(());
+    }
+    if args.muxer {
+        return muxer::run(args.effort(), &args.out);
     }
     let mut groups = suite::all_groups(args.place());
     keep_matching(&mut groups, &args.filter);
