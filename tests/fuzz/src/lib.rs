@@ -9,6 +9,7 @@
 
 pub mod bytes;
 pub mod connection;
+pub mod device;
 pub mod driver;
 pub mod handshake;
 pub mod header;
@@ -17,10 +18,11 @@ pub mod muxer;
 /// A target: its name, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target. One that reads descriptor tables belongs here too.
+/// Every target.
 pub const TARGETS: &[Target] = &[
     ("header", header::fuzz),
     ("handshake", handshake::fuzz),
     ("connection", connection::fuzz),
     ("muxer", muxer::fuzz),
+    ("device", device::fuzz),
 ];
