@@ -1,68 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A pair of Unix sockets, as a transport to compare with.
+//! Unix sockets: a pair, as a transport to compare with, and the backend over them.
 
-use std::any::Any;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::Shutdown;
-use std::os::fd::{AsRawFd, RawFd};
+use std::io;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
-use vsock_backend_api::{VsockBackendType, VsockStream};
-use vsock_muxer_harness::source::{Mode, PairSource, Room, Stream};
-
-/// A Unix socket, as it is.
-#[derive(Debug)]
-pub struct SocketStream(UnixStream);
-
-impl Read for SocketStream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf)
-    }
-    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.0.read_vectored(bufs)
-    }
-}
-
-impl Write for SocketStream {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.write(buf)
-    }
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write_vectored(bufs)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-impl AsRawFd for SocketStream {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-impl VsockStream for SocketStream {
-    fn backend_type(&self) -> VsockBackendType {
-        VsockBackendType::UnixStream
-    }
-    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
-        self.0.set_nonblocking(nonblocking)
-    }
-    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.set_read_timeout(timeout)
-    }
-    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.set_write_timeout(timeout)
-    }
-    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        self.0.shutdown(how)
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
+use tempfile::TempDir;
+use vsock_backend_api::VsockBackend;
+use vsock_muxer_harness::source::{BackendSource, Mode, PairSource, Room, Served, Stream};
+use vsock_vhost_user::{UnixBackend, UnixVsockStream};
 
 /// Pairs of Unix sockets.
 #[derive(Clone, Copy, Debug)]
@@ -72,8 +18,8 @@ impl PairSource for Sockets {
     fn pair(&self) -> io::Result<(Stream, Stream)> {
         let (application, device) = UnixStream::pair()?;
         Ok((
-            Box::new(SocketStream(application)),
-            Box::new(SocketStream(device)),
+            Box::new(UnixVsockStream::new(application)),
+            Box::new(UnixVsockStream::new(device)),
         ))
     }
     fn room(&self) -> (Room, Room) {
@@ -81,5 +27,48 @@ impl PairSource for Sockets {
     }
     fn modes(&self) -> (Mode, Mode) {
         (Mode::Blocking, Mode::Blocking)
+    }
+}
+
+/// Connections that the Unix backend accepts.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted;
+
+impl Accepted {
+    /// A backend in a directory of its own, which is removed with the second value.
+    fn serve() -> io::Result<(UnixBackend, TempDir)> {
+        let dir = TempDir::new()?;
+        Ok((UnixBackend::bind(dir.path().join("vm.vsock"))?, dir))
+    }
+}
+
+impl PairSource for Accepted {
+    fn pair(&self) -> io::Result<(Stream, Stream)> {
+        let (mut backend, _dir) = Self::serve()?;
+        let application = UnixStream::connect(backend.path())?;
+        let device = backend.accept()?;
+        Ok((Box::new(UnixVsockStream::new(application)), device))
+    }
+    fn room(&self) -> (Room, Room) {
+        (Room::Unknown, Room::Unknown)
+    }
+    fn modes(&self) -> (Mode, Mode) {
+        (Mode::Blocking, Mode::Nonblocking)
+    }
+}
+
+impl BackendSource for Accepted {
+    fn backend(&self) -> io::Result<Served> {
+        let (backend, dir) = Self::serve()?;
+        let path = backend.path().to_owned();
+        let connect = move || -> io::Result<Stream> {
+            let _kept = &dir;
+            let stream = UnixStream::connect(&path)?;
+            Ok(Box::new(UnixVsockStream::new(stream)))
+        };
+        Ok(Served {
+            backend: Box::new(backend),
+            connect: Box::new(connect),
+        })
     }
 }

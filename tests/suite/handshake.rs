@@ -231,3 +231,81 @@ fn a_full_backlog_refuses_connect_to_at_once() {
     let refused = backend.get_connector().connect_to(PORT).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
+
+/// A client that asks for the port, and the device's end before anything was read.
+fn asked_beside(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, VsockInnerBackend) {
+    let mut backend = VsockInnerBackend::with_config(config).unwrap();
+    let connector = backend.get_connector();
+    let connecting = Call::start(move || connector.connect_to(PORT)).unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&backend);
+    wait_ready(fd, Interest::Read, soon()).unwrap();
+    let device = backend.accept().unwrap();
+    (connecting, device, backend)
+}
+
+#[test]
+fn a_device_that_asks_gets_the_port_and_no_text() {
+    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+    assert_eq!(device.requested_port(), Some(PORT));
+    assert_eq!(device.requested_port(), None, "once");
+    let nothing = device.read(&mut [0; 8]).unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    device.confirm(1 << 30).unwrap();
+    let again = device.confirm(1 << 30).unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Unsupported);
+    let mut stream = connecting.finish(soon()).unwrap().unwrap();
+    device.write_all(b"hello").unwrap();
+    let mut bytes = [0; 5];
+    stream.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"hello", "the guest's bytes alone");
+}
+
+#[test]
+fn a_device_that_took_the_port_and_drops_the_stream_refuses() {
+    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+    assert_eq!(device.requested_port(), Some(PORT));
+    drop(device);
+    let refused = connecting.finish(soon()).unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_device_that_has_begun_to_read_gets_text() {
+    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+    device.read_exact(&mut [0; 3]).unwrap();
+    assert_eq!(device.requested_port(), None);
+    let mut rest = [0; 8];
+    device.read_exact(&mut rest).unwrap();
+    assert_eq!(&rest, b"NECT 52\n");
+    let early = device.confirm(1).unwrap_err();
+    assert_eq!(early.kind(), ErrorKind::Unsupported);
+    device.write_all(b"OK 1\n").unwrap();
+    connecting.finish(soon()).unwrap().unwrap();
+}
+
+#[test]
+fn a_connection_too_small_for_the_exchange_goes_by_text() {
+    for (to_device, to_application) in [(10, 100), (100, 13), (1, 1)] {
+        let config = VsockInnerConfig::default()
+            .to_device(Capacity::Bytes(to_device))
+            .to_application(Capacity::Bytes(to_application));
+        let (connecting, mut device, _backend) = asked_beside(config);
+        assert_eq!(device.requested_port(), None);
+        device.set_nonblocking(false).unwrap();
+        let mut command = [0; 11];
+        device.read_exact(&mut command).unwrap();
+        assert_eq!(&command, b"CONNECT 52\n");
+        device.write_all(b"OK 1\n").unwrap();
+        connecting.finish(soon()).unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_stream_that_names_no_port_is_not_asked_for_one() {
+    let (mut near, mut far) = VsockInnerStream::pair().unwrap();
+    near.write_all(b"CONNECT 52\n").unwrap();
+    assert_eq!(far.requested_port(), None);
+    let refused = far.confirm(1).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert_eq!(far.queued_in(), 11);
+}

@@ -57,6 +57,8 @@ fn the_stream_trait_has_its_signatures() {
         let _: fn(&mut S, Shutdown) -> io::Result<()> = S::shutdown;
         let _: fn(&S) -> io::Result<RawFd> = S::write_ready_fd;
         let _: fn(&S) -> bool = S::peer_gone;
+        let _: fn(&mut S) -> Option<u32> = S::requested_port;
+        let _: fn(&mut S, u32) -> io::Result<()> = S::confirm;
         let _: fn(&mut S) -> Option<&mut dyn Any> = S::as_any_mut;
         let _: fn(Box<S>) -> Option<Box<dyn Any>> = S::into_any;
     }

@@ -5,9 +5,14 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::guest;
 use crate::shell::Env;
 
-/// Runs the bench with the user's words.
+/// Runs the bench with the user's words; with `--guest` that of the devices.
 pub(crate) fn run(env: &Env, words: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
-    env.program("vsock-bench", "bench", words)
+    let words: Vec<OsString> = words.collect();
+    match guest::asked_for(&words) {
+        Some(words) => guest::run(env, "bench", words.into_iter()),
+        None => env.program("vsock-bench", "bench", words.into_iter()),
+    }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Env, Missing};
 use crate::tools::{ACTIONLINT, TYPOS};
-use crate::{cover, demo, doc, fuzz, lint, model, setup, test, tidy};
+use crate::{cover, demo, doc, fuzz, guest, lint, model, setup, test, tidy};
 
 /// One step: its name and what it runs.
 type Step = (&'static str, fn(&Env) -> anyhow::Result<()>);
@@ -25,6 +25,7 @@ const STEPS: &[Step] = &[
     ("model", model::with_defaults),
     ("cover", cover::with_defaults),
     ("demo", demo::short),
+    ("guest", guest::in_ci),
 ];
 
 enum Outcome {

@@ -7,11 +7,16 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 
+use crate::guest;
 use crate::shell::Env;
 
-/// Runs the demo with the user's words.
+/// Runs the demo with the user's words; with `--guest` through a device and a guest.
 pub(crate) fn run(env: &Env, words: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
-    env.program("vsock-demo", "release", words)
+    let words: Vec<OsString> = words.collect();
+    match guest::asked_for(&words) {
+        Some(words) => guest::run(env, "demo", words.into_iter()),
+        None => env.program("vsock-demo", "release", words.into_iter()),
+    }
 }
 
 /// A short run for `ci`: this very program is the file.

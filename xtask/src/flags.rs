@@ -56,6 +56,11 @@ xflags::xflags! {
             /// The file, and what else the demo understands.
             repeated args: OsString
         }
+        /// A stock Linux guest under QEMU on our device: the guest suite.
+        cmd guest {
+            /// What the suite understands: `cargo xtask guest --help`.
+            repeated args: OsString
+        }
         /// The transport beside its peers, in one run.
         cmd bench {
             /// What the bench understands: `cargo xtask bench --help`.
@@ -77,9 +82,9 @@ pub(crate) const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
 Before a change is sent
-  ci [--strict]     All of setup, tidy, spell, workflows, lint, test, fuzz (a replay), doc, model,
-                    cover and a short demo. Goes on after a failure and ends with a table. A step whose tool cannot be had
-                    is left out; with --strict it fails.
+  ci [--strict]     All of setup, tidy, spell, workflows, lint, test, fuzz (a replay), doc, model, cover, a
+                    short demo and the guest suite. Goes on after a failure and ends with a table. A step
+                    whose tool cannot be had is left out; with --strict it fails.
   lint [--fix]      Formatting and clippy. --fix formats, and mends what clippy can.
   test              All tests of the workspace, and the examples in the documentation.
   tidy              The rules of this repository that no common tool knows.
@@ -96,7 +101,11 @@ Before a change is sent
 
 To see it at work
   demo [FILE]       The main job: a file through the transport and back, with a table of figures.
-  bench [ARGS]      The transport beside its peers, in one run.
+                    With --guest: to an echo service in a Linux guest and back.
+  bench [ARGS]      The transport beside its peers, in one run. With --guest: our devices beside
+                    vhost-device-vsock, with a Linux guest.
+  guest [NAME]      A stock Linux guest under QEMU on our device: the guest suite, or the tests with
+                    NAME in their names. --list shows them.
 
 Besides
   setup             Installs what the others need, where it may; else says the line to run.
@@ -107,6 +116,8 @@ Examples
   cargo xtask model --preemptions 6 drop
   cargo xtask cover --html && xdg-open target/cover/html/index.html
   cargo xtask bench --help
+  cargo xtask demo --guest some.iso
+  cargo xtask guest 8000
   cargo test -p vsock-inner NAME        one test, without any xtask";
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod demo;
 mod doc;
 mod flags;
 mod fuzz;
+mod guest;
 mod lint;
 mod model;
 mod setup;
@@ -45,9 +46,10 @@ fn run() -> anyhow::Result<ExitCode> {
     let env = Env::new()?;
     let mut words = std::env::args_os().skip(1);
     match words.next().unwrap_or_default().to_str() {
-        // These two take arguments of their own, which are not ours to parse.
+        // These take arguments of their own, which are not ours to parse.
         Some("demo") => return demo::run(&env, words),
         Some("bench") => return bench::run(&env, words),
+        Some("guest") => return guest::run(&env, "suite", words),
         Some("" | "-h" | "--help") => {
             println!("{}", flags::HELP);
             return Ok(ExitCode::SUCCESS);
@@ -66,7 +68,9 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Workflows(_) => ACTIONLINT.run(&env)?,
         XtaskCmd::Spell(_) => TYPOS.run(&env)?,
         XtaskCmd::Setup(_) => setup::run(&env)?,
-        XtaskCmd::Help(_) | XtaskCmd::Demo(_) | XtaskCmd::Bench(_) => println!("{}", flags::HELP),
+        XtaskCmd::Help(_) | XtaskCmd::Demo(_) | XtaskCmd::Bench(_) | XtaskCmd::Guest(_) => {
+            println!("{}", flags::HELP);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

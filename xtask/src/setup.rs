@@ -8,6 +8,7 @@ use anyhow::ensure;
 use xshell::cmd;
 
 use crate::cover::tools::Llvm;
+use crate::guest::QEMU;
 use crate::shell::{Env, Missing};
 use crate::tools::{self, ACTIONLINT, TYPOS};
 
@@ -57,6 +58,12 @@ const NEEDS: &[Need] = &[
         present: |_| Env::which("strace").is_some(),
         install: |env| apt(env, "strace"),
         hint: |_| "apt-get install strace".to_owned(),
+    },
+    Need {
+        name: QEMU.0,
+        present: |_| Env::which(QEMU.0).is_some(),
+        install: |env| apt(env, "qemu-system-x86"),
+        hint: |_| QEMU.1.to_owned(),
     },
 ];
 

@@ -64,7 +64,7 @@ impl Env {
         Ok(names)
     }
 
-    /// Runs a package's program with the user's own words, in the user's own directory.
+    /// Runs a package's program with the user's own words, in the user's own directory; its code.
     pub(crate) fn program(
         &self,
         package: &str,
@@ -88,11 +88,9 @@ impl Env {
             .stdin(Stdio::null())
             .status()
             .context("cargo could not be started")?;
-        Ok(if status.success() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        // A signal has no code, and is a failure.
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
     }
 
     /// The program's path, if it is in a directory of `PATH`.

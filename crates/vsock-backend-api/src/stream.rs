@@ -107,7 +107,7 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
     /// # Errors
     ///
     /// - `Unsupported`: the opener has not asked in this way (the default).
-    /// - `BrokenPipe`: the opener has left.
+    /// - Anything else: the opener has left.
     fn confirm(&mut self, _host_port: u32) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

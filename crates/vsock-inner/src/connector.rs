@@ -60,11 +60,15 @@ impl VsockInnerConnector {
     ///
     /// As for [`connect`](Self::connect).
     pub fn connect_stream(&self) -> io::Result<VsockInnerStream> {
-        self.hub.connect_to_device()
+        let (stream, ()) = self.hub.connect_to_device(|_, _| Ok(()))?;
+        Ok(stream)
     }
 
     /// Connects to a port of the guest, and waits until the muxer has confirmed. The stream is in
     /// blocking mode, without timeouts, and carries the bytes of the guest alone.
+    ///
+    /// A muxer may ask the stream for the port
+    /// ([`requested_port`](VsockStream::requested_port)), or read it as text.
     ///
     /// # Errors
     ///
@@ -76,8 +80,11 @@ impl VsockInnerConnector {
     ///   [`connect_timeout`](crate::VsockInnerConfig#structfield.connect_timeout).
     /// - `InvalidData`: the answer was not `OK <number>\n`.
     pub fn connect_to(&self, port: u32) -> io::Result<VsockInnerStream> {
-        let mut stream = self.connect_stream()?;
-        handshake::request(&mut stream, port, self.hub.config.connect_timeout)?;
+        let config = &self.hub.config;
+        let (mut stream, asked) = self.hub.connect_to_device(|application, device| {
+            handshake::begin(application, device, port, config)
+        })?;
+        handshake::request(&mut stream, port, asked, config.connect_timeout)?;
         Ok(stream)
     }
 

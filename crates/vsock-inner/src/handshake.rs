@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use vsock_backend_api::VsockStream;
 
+use crate::config::VsockInnerConfig;
+use crate::request::{Request, command};
 use crate::stream::VsockInnerStream;
 
 /// No answer is longer, its newline included.
@@ -61,10 +63,27 @@ impl From<HandshakeError> for io::Error {
     }
 }
 
-/// Asks for `port`, and waits for the confirmation. Takes not one byte behind it.
+/// Asks for `port` before the device has its end, as far as there is room; returns how many bytes
+/// of the command are written. If that is all of it, the device's end knows the port.
+pub(crate) fn begin(
+    application: &mut VsockInnerStream,
+    device: &mut VsockInnerStream,
+    port: u32,
+    config: &VsockInnerConfig,
+) -> io::Result<usize> {
+    application.set_nonblocking(true)?;
+    let written = application.write(command(port).as_bytes())?;
+    application.set_nonblocking(false)?;
+    device.request = Request::offer(port, written, config);
+    Ok(written)
+}
+
+/// Asks for `port`, of which `asked` bytes are written, and waits for the confirmation. Takes not
+/// one byte behind it.
 pub(crate) fn request(
     stream: &mut VsockInnerStream,
     port: u32,
+    asked: usize,
     timeout: Duration,
 ) -> Result<(), HandshakeError> {
     let deadline = Instant::now().checked_add(timeout);
@@ -74,7 +93,7 @@ pub(crate) fn request(
         timeout,
         deadline,
     };
-    exchange.ask()?;
+    exchange.ask(asked)?;
     exchange.read_answer()?;
     exchange.forget_timeouts()
 }
@@ -88,9 +107,9 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    fn ask(&mut self) -> Result<(), HandshakeError> {
-        let line = format!("CONNECT {}\n", self.port);
-        let mut rest = line.as_bytes();
+    fn ask(&mut self, asked: usize) -> Result<(), HandshakeError> {
+        let line = command(self.port);
+        let mut rest = &line.as_bytes()[asked..];
         while !rest.is_empty() {
             let left = self.left()?;
             let written = self

@@ -103,17 +103,22 @@ impl Hub {
         })
     }
 
-    /// A connection from the application to the device.
-    pub(crate) fn connect_to_device(&self) -> io::Result<VsockInnerStream> {
+    /// A connection from the application to the device. What `prepare` does to the two ends is
+    /// done before the device can accept it.
+    pub(crate) fn connect_to_device<T>(
+        &self,
+        prepare: impl FnOnce(&mut VsockInnerStream, &mut VsockInnerStream) -> io::Result<T>,
+    ) -> io::Result<(VsockInnerStream, T)> {
         self.queue
             .check()
             .map_err(|refused| self.refuse(refused, Target::Device))?;
-        let (application, mut device) = self.connection()?;
+        let (mut application, mut device) = self.connection()?;
         device.set_nonblocking(true)?;
+        let prepared = prepare(&mut application, &mut device)?;
         self.queue
             .push(device)
             .map_err(|refused| self.refuse(refused, Target::Device))?;
-        Ok(application)
+        Ok((application, prepared))
     }
 
     /// A connection from the device to the listener of `port`.

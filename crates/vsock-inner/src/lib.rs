@@ -73,6 +73,7 @@ mod listener;
 #[cfg(all(test, loom))]
 mod loom_model;
 mod reader;
+mod request;
 mod ring;
 mod spin;
 mod stream;

@@ -15,6 +15,7 @@ use crate::config::VsockInnerConfig;
 use crate::connection::{Connection, Side};
 use crate::counters::Open;
 use crate::reader::VsockInnerReader;
+use crate::request::{self, Request};
 use crate::writer::VsockInnerWriter;
 
 /// One end of an in-process connection.
@@ -45,6 +46,8 @@ use crate::writer::VsockInnerWriter;
 pub struct VsockInnerStream {
     pub(crate) reader: VsockInnerReader,
     pub(crate) writer: VsockInnerWriter,
+    /// At a device's end: the port that it was opened for.
+    pub(crate) request: Request,
 }
 
 impl VsockInnerStream {
@@ -78,6 +81,7 @@ impl VsockInnerStream {
         let end = |side| Self {
             reader: VsockInnerReader::new(&connection, side, config.spin_budget),
             writer: VsockInnerWriter::new(&connection, side, config.spin_budget),
+            request: Request::None,
         };
         Ok((end(Side::Application), end(Side::Device)))
     }
@@ -144,13 +148,15 @@ impl Read for VsockInnerStream {
 impl Write for VsockInnerStream {
     #[inline]
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.reader.expects_answer = true;
-        self.writer.write(buf)
+        let written = self.writer.write(buf);
+        self.reader.wrote();
+        written
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.reader.expects_answer = true;
-        self.writer.write_vectored(bufs)
+        let written = self.writer.write_vectored(bufs);
+        self.reader.wrote();
+        written
     }
 
     /// Does nothing: what is written is on its way.
@@ -190,6 +196,14 @@ impl VsockStream for VsockInnerStream {
 
     fn write_ready_fd(&self) -> io::Result<RawFd> {
         self.writer.write_ready_fd()
+    }
+
+    fn requested_port(&mut self) -> Option<u32> {
+        request::take(self)
+    }
+
+    fn confirm(&mut self, host_port: u32) -> io::Result<()> {
+        request::confirm(self, host_port)
     }
 
     fn peer_gone(&self) -> bool {

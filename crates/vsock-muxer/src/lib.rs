@@ -6,6 +6,204 @@
 //! guest, readiness of descriptors and the time; it fills buffers of the guest, and says what its
 //! driver shall do ([`Action`]) and when it wants to be woken. It polls nothing, takes no lock,
 //! reads no clock: `&mut Muxer` is the lock.
+//!
+//! ```text
+//!    guest's transmit queue                                     backends
+//!  can_take_packet, on_packet ─▶ ┌───────┐ ◀─ accept, connect ─ VsockBackend
+//!                                │ Muxer │
+//!                    transmit ◀─ └───────┘ ◀─ read ─ write ─▶   VsockStream
+//!     guest's receive queue        ▲   │
+//!                        on_event  │   │  next_action: watch, unwatch, close
+//!            on_timeout, deadline  │   ▼
+//!                              the event loop
+//! ```
+//!
+//! # How it is driven
+//!
+//! After every call that takes `now`, the driver takes the [actions](Muxer::next_action) until there
+//! is none; fills buffers, if the muxer [wants](Muxer::wants_transmit) some and the guest has posted
+//! some; and sleeps no longer than until the [deadline](Muxer::deadline), which may be now. Before it
+//! takes a packet out of the guest's queue it asks [`can_take_packet`](Muxer::can_take_packet).
+//!
+//! Descriptors are best registered edge-triggered. In the steady flow nothing is said to the event
+//! loop: a stream stays registered while it is read, and while it cannot be. Only an event that is of
+//! no use takes its watch back, until a read has found nothing; so a level-triggered loop is not kept
+//! awake either.
+//!
+//! # Connections
+//!
+//! *The host begins:* a backend is [accepted](vsock_backend_api::VsockBackend::accept) from. A stream
+//! that [names its port](vsock_backend_api::VsockStream::requested_port) is a connection at once, and
+//! [confirmed](vsock_backend_api::VsockStream::confirm) when the guest accepts. Any other first sends
+//! `CONNECT <port>\n` and is answered `OK <host port>\n`; a client that is refused is answered by the
+//! end of its stream, and [`Counters`] say why.
+//!
+//! *The guest begins:* the backend of the port, or the first one, is asked for a stream. `WouldBlock`
+//! is asked again, from 10 ms to 100 ms apart, within
+//! [`connect_timeout`](vsock_proto::Config::connect_timeout); any other error is an RST to the guest.
+//! A REQUEST for ports that are in use means that the guest has forgotten the old connection: it is
+//! dropped, and the new one begins.
+//!
+//! Sockets are stream sockets: the host's streams keep no message boundaries, so a REQUEST for a
+//! seqpacket socket gets an RST, and a device should not offer `VIRTIO_VSOCK_F_SEQPACKET`.
+//!
+//! # What is bounded
+//!
+//! Connections, handshakes, owed replies, the window of a connection and every wait: by
+//! [`Config`](vsock_proto::Config). No packet allocates memory, except for bytes that a stream does
+//! not take, within the window. One event accepts at most 32 clients; the rest comes through the
+//! deadline. One call of [`transmit`](Muxer::transmit) sends at most its budget, and while several
+//! connections have something, each at most 64 KiB in its turn.
+//!
+//! # Example
+//!
+//! A guest connects to a host component, and they exchange a word.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::os::unix::net::UnixStream;
+//! # use std::any::Any;
+//! # use std::io;
+//! # use std::os::fd::{AsRawFd, RawFd};
+//! # use std::sync::Mutex;
+//! # use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+//! use vsock_muxer::{Action, Allowance, GuestBuffers, GuestPayload, Muxer, Readiness};
+//! use vsock_proto::{Config, GuestCid, Header, Op, Progress, SocketTypes, Tick};
+//! # struct Stream(UnixStream);
+//! # impl Read for Stream {
+//! #     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> { self.0.read(buf) }
+//! # }
+//! # impl Write for Stream {
+//! #     fn write(&mut self, buf: &[u8]) -> io::Result<usize> { self.0.write(buf) }
+//! #     fn flush(&mut self) -> io::Result<()> { Ok(()) }
+//! # }
+//! # impl AsRawFd for Stream {
+//! #     fn as_raw_fd(&self) -> RawFd { self.0.as_raw_fd() }
+//! # }
+//! # impl VsockStream for Stream {
+//! #     fn backend_type(&self) -> VsockBackendType { VsockBackendType::UnixStream }
+//! #     fn as_any(&self) -> &dyn Any { self }
+//! # }
+//! # /// Connects the guest to one component, once.
+//! # struct Once(UnixStream, Mutex<Option<UnixStream>>);
+//! # impl AsRawFd for Once {
+//! #     fn as_raw_fd(&self) -> RawFd { self.0.as_raw_fd() }
+//! # }
+//! # impl VsockBackend for Once {
+//! #     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+//! #         Err(io::ErrorKind::WouldBlock.into())
+//! #     }
+//! #     fn connect(&self, _port: u32) -> io::Result<Box<dyn VsockStream>> {
+//! #         let stream = self.1.lock().unwrap().take();
+//! #         let stream = stream.ok_or(io::ErrorKind::ConnectionRefused)?;
+//! #         stream.set_nonblocking(true)?;
+//! #         Ok(Box::new(Stream(stream)))
+//! #     }
+//! #     fn r#type(&self) -> VsockBackendType { VsockBackendType::UnixStream }
+//! #     fn as_any(&self) -> &dyn Any { self }
+//! # }
+//!
+//! /// A packet's bytes; in a device they lie in guest memory.
+//! struct Bytes<'a>(&'a [u8]);
+//!
+//! impl GuestPayload for Bytes<'_> {
+//!     fn write_to(&mut self, stream: &mut dyn VsockStream) -> Progress {
+//!         match stream.write(self.0) {
+//!             Ok(len) => {
+//!                 self.0 = &self.0[len..];
+//!                 Progress::Done(len)
+//!             }
+//!             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Pending,
+//!             Err(_) => Progress::Failed,
+//!         }
+//!     }
+//!     fn copy_to(&mut self, dst: &mut [u8]) {
+//!         let (next, rest) = self.0.split_at(dst.len());
+//!         dst.copy_from_slice(next);
+//!         self.0 = rest;
+//!     }
+//! }
+//!
+//! /// A guest that always has one buffer of 4 KiB more.
+//! #[derive(Default)]
+//! struct Buffers(Vec<(Header, Vec<u8>)>);
+//!
+//! impl GuestBuffers for Buffers {
+//!     fn room(&mut self) -> Option<usize> {
+//!         Some(4096)
+//!     }
+//!     fn put(&mut self, header: &Header) {
+//!         self.put_bytes(header, &[]);
+//!     }
+//!     fn put_bytes(&mut self, header: &Header, payload: &[u8]) {
+//!         self.0.push((*header, payload.to_vec()));
+//!     }
+//!     fn fill(
+//!         &mut self,
+//!         stream: &mut dyn VsockStream,
+//!         allowance: Allowance,
+//!         packet: &mut dyn FnMut(usize) -> Header,
+//!     ) -> Progress {
+//!         let mut buffer = vec![0; allowance.bytes.min(allowance.packet_bytes).min(4096)];
+//!         match stream.read(&mut buffer) {
+//!             Ok(0) => Progress::Closed,
+//!             Ok(len) => {
+//!                 let header = packet(len);
+//!                 self.put_bytes(&header, &buffer[..len]);
+//!                 Progress::Done(len)
+//!             }
+//!             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Pending,
+//!             Err(_) => Progress::Failed,
+//!         }
+//!     }
+//! }
+//!
+//! let (mut component, ours) = UnixStream::pair()?;
+//! # let backend = Once(UnixStream::pair()?.0, Mutex::new(Some(ours)));
+//! let mut muxer = Muxer::new(GuestCid::try_from(3)?, Config::default());
+//! muxer.add_backend(Box::new(backend))?;
+//! let now = Tick::ZERO;
+//! muxer.activate(now, SocketTypes::STREAM);
+//!
+//! let request = Header {
+//!     src_cid: 3,
+//!     dst_cid: 2,
+//!     src_port: 1024,
+//!     dst_port: 52,
+//!     socket_type: 1,
+//!     op: Op::Request.into(),
+//!     buf_alloc: 65_536,
+//!     ..Header::default()
+//! };
+//! muxer.on_packet(now, &request, &mut Bytes(b""));
+//! let data = Header { op: Op::ReadWrite.into(), len: 4, ..request };
+//! let mut buffers = Buffers::default();
+//! muxer.transmit(now, &mut buffers, usize::MAX);
+//! muxer.on_packet(now, &data, &mut Bytes(b"ping"));
+//! let mut word = [0; 4];
+//! component.read_exact(&mut word)?;
+//! assert_eq!(&word, b"ping");
+//!
+//! component.write_all(b"pong")?;
+//! // The event loop: the backend's watch and the stream's, and the event that the latter brings.
+//! while let Some(action) = muxer.next_action() {
+//!     if let Action::Watch { token, .. } = action {
+//!         let readable = Readiness { readable: true, ..Readiness::default() };
+//!         muxer.on_event(now, token, readable);
+//!     }
+//! }
+//! muxer.transmit(now, &mut buffers, usize::MAX);
+//! assert_eq!(Op::try_from(buffers.0[0].0.op), Ok(Op::Response));
+//! assert_eq!(buffers.0[1].1, b"pong");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Invariants
+//!
+//! - Whatever guest, host clients and event loop do: no panic, and every limit holds.
+//! - An event of a stream that is gone never reaches another.
+//! - A host port is given back by whoever was given it, on every path.
+//! - Each descriptor is registered when it is named in [`Action::Close`], and in no other case.
 
 #![forbid(unsafe_code)]
 

@@ -127,11 +127,10 @@ impl Link {
                     self.set_watch(read, false, actions);
                 }
             }
-            Some(fd) => {
-                if in_vain && self.write_watch == Some(true) {
-                    self.set_write_watch(fd, false, actions);
-                }
+            Some(fd) if in_vain && self.write_watch == Some(true) => {
+                self.set_write_watch(fd, false, actions);
             }
+            Some(_) => {}
         }
     }
 

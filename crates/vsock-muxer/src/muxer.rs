@@ -64,6 +64,12 @@ impl Muxer {
         }
     }
 
+    /// The guest's CID.
+    #[must_use]
+    pub const fn guest_cid(&self) -> GuestCid {
+        self.guest
+    }
+
     /// Adds a backend: its host-initiated connections, and the guest's connections to every port that
     /// no backend has for itself (the first backend that was added so gets them).
     ///

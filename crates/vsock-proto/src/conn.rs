@@ -270,12 +270,6 @@ impl Connection {
         self.socket_type
     }
 
-    /// How the client of a host-initiated connection is told.
-    #[must_use]
-    pub const fn greeting(&self) -> Greeting {
-        self.greeting
-    }
-
     /// Where the connection is in its life.
     #[must_use]
     pub const fn phase(&self) -> Phase {

@@ -8,6 +8,7 @@
 //! a machine's mood changes from one second to the next.
 
 mod args;
+mod baseline;
 mod machine;
 mod muxer;
 mod place;
@@ -73,6 +74,9 @@ fn run(args: &Args) -> Result<()> {
         "no cell's name contains {:?}; --list shows them all",
         args.filter
     );
+    if let Some(revision) = &args.baseline {
+        return baseline::compare(args, revision, &mut io::stdout().lock());
+    }
     let results = measure(args, &groups, &idle_rows)?;
     let mut out = io::stdout().lock();
     table::write_results(&mut out, &results)?;

@@ -3,6 +3,7 @@
 //! Every workload with every row that can do it.
 
 mod idle;
+mod loops;
 mod rows;
 
 use std::io;
@@ -35,6 +36,10 @@ pub(crate) enum Workload {
     OneCoreStream,
     /// [`Self::PingPong`] with both threads on one core.
     OneCorePingPong,
+    /// Messages of ten among many streams of an event loop.
+    LoopEvents,
+    /// Clients of an echo on an event loop.
+    LoopEcho,
 }
 
 /// What is counted.
@@ -48,7 +53,7 @@ pub(crate) enum Unit {
 
 impl Workload {
     /// Every workload, in the order of the tables.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Stream,
         Self::ToEpoll,
         Self::FromEpoll,
@@ -57,6 +62,8 @@ impl Workload {
         Self::Connect,
         Self::OneCoreStream,
         Self::OneCorePingPong,
+        Self::LoopEvents,
+        Self::LoopEcho,
     ];
 
     /// The name in filters and file names.
@@ -70,6 +77,8 @@ impl Workload {
             Self::Connect => "connect",
             Self::OneCoreStream => "one-core-stream",
             Self::OneCorePingPong => "one-core-ping-pong",
+            Self::LoopEvents => "loop-events",
+            Self::LoopEcho => "loop-echo",
         }
     }
 
@@ -84,6 +93,8 @@ impl Workload {
             Self::Connect => "Connect, accept, drop",
             Self::OneCoreStream => "Stream, both threads on one core",
             Self::OneCorePingPong => "Ping-pong of 64 bytes, both threads on one core",
+            Self::LoopEvents => "Echoes of ten streams among so many on one event loop",
+            Self::LoopEcho => "Echoes of 64 bytes, by clients of one event loop",
         }
     }
 
@@ -91,9 +102,12 @@ impl Workload {
     pub(crate) fn unit(self) -> Unit {
         match self {
             Self::Stream | Self::ToEpoll | Self::FromEpoll | Self::OneCoreStream => Unit::Bytes,
-            Self::PingPong | Self::PingPongEpoll | Self::Connect | Self::OneCorePingPong => {
-                Unit::Operations
-            }
+            Self::PingPong
+            | Self::PingPongEpoll
+            | Self::Connect
+            | Self::OneCorePingPong
+            | Self::LoopEvents
+            | Self::LoopEcho => Unit::Operations,
         }
     }
 }

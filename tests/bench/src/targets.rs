@@ -16,6 +16,8 @@ const SIZES: [&str; 4] = ["64 B", "1 KiB", "4 KiB", "64 KiB"];
 const OF_THE_RING: f64 = 0.9;
 /// Times the Unix pair on one core.
 const ON_ONE_CORE: f64 = 1.2;
+/// How much an event may cost with many streams, as against few.
+const FLAT: f64 = 1.5;
 /// System calls per MiB of a stream, at every size.
 const SYSTEM_CALLS: f64 = 20.0;
 /// Resident bytes of an idle connection.
@@ -30,6 +32,8 @@ enum Goal {
     Times(f64, &'static str),
     /// At most so many system calls per MiB.
     SystemCallsPerMib(f64),
+    /// At most so many times the cost of the same row in another case.
+    CostOfCase(f64, &'static str),
 }
 
 /// A figure to reach.
@@ -124,6 +128,13 @@ fn targets() -> Vec<Target> {
         times(Workload::OneCorePingPong, "64 B", INNER_256K, 1.0),
         times(Workload::OneCorePingPong, "64 B", INNER_NO_SPIN, 1.0),
     ]);
+    targets.extend(["1", "64", "1024"].map(|case| times(Workload::LoopEcho, case, INNER, 1.5)));
+    targets.extend(["100", "1000", "10000"].map(|case| Target {
+        workload: Workload::LoopEvents,
+        case,
+        row: INNER,
+        goal: Goal::CostOfCase(FLAT, "10"),
+    }));
     for row in [INNER_256K, INNER_1M] {
         targets.extend(SIZES.map(|case| Target {
             workload: Workload::Stream,
@@ -151,6 +162,16 @@ impl Target {
                     reached: ratio >= factor,
                 })
             }
+            Goal::CostOfCase(limit, case) => {
+                let reference = results.cell(self.workload, case, self.row)?;
+                let ratio = Spread::of_ratios(&reference.rates(), &cell.rates())?.median;
+                Some(Verdict {
+                    what,
+                    goal: format!("<= {limit} x the cost with {case}"),
+                    measured: format!("{ratio:.2} x"),
+                    reached: ratio <= limit,
+                })
+            }
             Goal::SystemCallsPerMib(limit) => {
                 let per_mib = cell.system_calls? * f64::from(1 << 20);
                 Some(Verdict {
@@ -175,12 +196,14 @@ mod tests {
 
     fn cell(row: &str, millis: u64) -> Cell {
         let mut cell = Cell::new(Workload::Stream, "64 B", row);
-        cell.add(Sample {
+        let sample = Sample {
             units: 1 << 20,
             elapsed: Duration::from_millis(millis),
             system_calls: Some(21),
             switches: 0,
-        });
+        };
+        cell.add(sample);
+        cell.count(sample);
         cell
     }
 

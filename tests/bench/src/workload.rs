@@ -5,6 +5,7 @@
 pub(crate) mod connect;
 pub(crate) mod copies;
 pub(crate) mod duplex;
+pub(crate) mod event_loop;
 pub(crate) mod idle;
 pub(crate) mod ping_pong;
 pub(crate) mod stream;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The service behind the device's end: an event loop that sends back what comes, as a muxer would
-//! serve the stream for a guest.
+//! The service behind the device's end: an event manager whose subscriber sends back what comes, as a
+//! muxer would serve the stream for a guest.
 
-use std::io::{self, ErrorKind};
-use std::net::Shutdown;
+use std::io;
 
-use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use event_manager::{EventManager, SubscriberId, SubscriberOps};
 use vsock_backend_api::VsockStream;
+use vsock_epoll::services;
+use vsock_epoll::{Limits, StreamSubscriber};
 
 /// What stands behind the device's end. Today an echo on an event loop; a guest can take its place.
 pub(crate) trait Service: Send {
@@ -15,76 +16,40 @@ pub(crate) trait Service: Send {
     fn serve(&mut self, stream: Box<dyn VsockStream>) -> io::Result<()>;
 }
 
-/// Sends back what comes, with a backlog of one buffer: while that is not empty, nothing is read.
+/// Sends back what comes.
 pub(crate) struct Echo {
-    backlog: Vec<u8>,
+    manager: EventManager<StreamSubscriber<services::Echo>>,
+    id: SubscriberId,
 }
 
 impl Echo {
-    pub(crate) fn new() -> Self {
-        Self {
-            backlog: vec![0; 64 * 1024],
+    pub(crate) fn new() -> io::Result<Self> {
+        let subscriber = StreamSubscriber::new(services::Echo::new(), Limits::default());
+        let mut manager = EventManager::new().map_err(io::Error::other)?;
+        let id = manager.add_subscriber(subscriber.map_err(io::Error::other)?);
+        Ok(Self { manager, id })
+    }
+
+    fn subscriber(&mut self) -> io::Result<&mut StreamSubscriber<services::Echo>> {
+        let subscriber = self.manager.subscriber_mut(self.id);
+        let subscriber = subscriber.map_err(io::Error::other)?;
+        match subscriber.take_error() {
+            Some(error) => Err(io::Error::other(error)),
+            None => Ok(subscriber),
         }
     }
 }
 
 impl Service for Echo {
-    fn serve(&mut self, mut stream: Box<dyn VsockStream>) -> io::Result<()> {
-        let readiness = Readiness::of(&*stream)?;
-        let (mut start, mut end) = (0, 0);
-        loop {
-            let progress = if start < end {
-                stream
-                    .write(&self.backlog[start..end])
-                    .map(|written| start += written)
-            } else {
-                match stream.read(&mut self.backlog) {
-                    Ok(0) => return stream.shutdown(Shutdown::Write),
-                    Ok(read) => {
-                        (start, end) = (0, read);
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                }
-            };
-            match progress {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => readiness.wait()?,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+    fn serve(&mut self, stream: Box<dyn VsockStream>) -> io::Result<()> {
+        let added = self.subscriber()?.streams().add(stream, ());
+        added.map_err(|error| io::Error::other(error.refusal))?;
+        while !self.subscriber()?.streams().is_empty() {
+            self.manager.run().map_err(io::Error::other)?;
         }
-    }
-}
-
-/// Both directions of a stream, edge-triggered: each attempt goes on until `WouldBlock`.
-struct Readiness(Epoll);
-
-impl Readiness {
-    fn of(stream: &dyn VsockStream) -> io::Result<Self> {
-        let epoll = Epoll::new()?;
-        let (read, write) = (stream.as_raw_fd(), stream.write_ready_fd()?);
-        let add = |fd, events| {
-            epoll.ctl(
-                ControlOperation::Add,
-                fd,
-                EpollEvent::new(events | EventSet::EDGE_TRIGGERED, 0),
-            )
-        };
-        if read == write {
-            add(read, EventSet::IN | EventSet::OUT)?;
-        } else {
-            add(read, EventSet::IN)?;
-            add(write, EventSet::OUT)?;
-        }
-        Ok(Self(epoll))
-    }
-
-    fn wait(&self) -> io::Result<()> {
-        let mut events = [EpollEvent::default(); 2];
-        match self.0.wait(-1, &mut events) {
-            Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
-            _ => Ok(()),
+        match self.subscriber()?.counters().errors {
+            0 => Ok(()),
+            _ => Err(io::Error::other("the stream has failed before its end")),
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn run(
     let connected = transport.connect().context("cannot connect")?;
     let mut back = vec![0; bytes.len()];
     back.fill(1); // its pages are there before the clock starts
-    let mut echo = Echo::new();
+    let mut echo = Echo::new().context("the service has no event loop")?;
     let ready = Barrier::new(3);
     let mut start = Instant::now();
     let results = thread::scope(|scope| {

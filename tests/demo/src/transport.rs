@@ -3,15 +3,16 @@
 //! What connects the host component and the service.
 
 use std::any::Any;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_backend_api::{VsockBackendType, VsockStream};
+use vsock_epoll::{AcceptLimits, BackendSubscriber, More};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream, VsockInnerWriter};
 
-/// A connection: the host component's two halves, and the device's end, which is non-blocking.
+/// A connection: the host component's two halves, and the device's end.
 pub(crate) struct Connected {
     pub(crate) writer: Box<dyn HostWriter>,
     pub(crate) reader: Box<dyn Read + Send>,
@@ -39,9 +40,19 @@ impl Transport for InProcess {
     }
 
     fn connect(&self) -> io::Result<Connected> {
-        let mut backend = VsockInnerBackend::new()?;
-        let host: VsockInnerStream = backend.get_connector().connect_stream()?;
-        let device = backend.accept()?;
+        let backend = VsockInnerBackend::new()?;
+        let connector = backend.get_connector();
+        let mut device = None;
+        let take = |stream| {
+            device = Some(stream);
+            More::Accept
+        };
+        let subscriber = BackendSubscriber::new(Box::new(backend), take, AcceptLimits::default());
+        let mut subscriber = subscriber.map_err(io::Error::other)?;
+        let host: VsockInnerStream = connector.connect_stream()?;
+        subscriber.dispatch().map_err(io::Error::other)?;
+        drop(subscriber);
+        let device = device.ok_or(io::ErrorKind::ConnectionRefused)?;
         let (reader, writer) = host.into_split();
         Ok(Connected {
             writer: Box::new(writer),
@@ -67,7 +78,6 @@ impl Transport for UnixPair {
 
     fn connect(&self) -> io::Result<Connected> {
         let (host, device) = UnixStream::pair()?;
-        device.set_nonblocking(true)?;
         Ok(Connected {
             writer: Box::new(host.try_clone()?),
             reader: Box::new(host),
@@ -96,6 +106,10 @@ impl Write for UnixEnd {
         self.0.write(buf)
     }
 
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_vectored(bufs)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
@@ -110,6 +124,10 @@ impl AsRawFd for UnixEnd {
 impl VsockStream for UnixEnd {
     fn backend_type(&self) -> VsockBackendType {
         VsockBackendType::UnixStream
+    }
+
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        self.0.set_nonblocking(nonblocking)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {

@@ -51,7 +51,7 @@ fn t83_t84_a_hosts_half_close_leaves_the_other_way_open_until_one_rst_ends_both(
 fn t85_what_was_sent_before_the_close_arrives_before_the_end() {
     let mut world = World::new();
     let (host, mut header) = world.guest_connects(1, 52);
-    let sent: Vec<u8> = (0..1 << 20_u32).map(|i| (i % 253) as u8).collect();
+    let sent: Vec<u8> = (0..1_u32 << 20).map(|i| (i % 253) as u8).collect();
     host.sends(&sent);
     host.state().after = After::Failure(ErrorKind::ConnectionReset);
     // The guest has posted no buffer.

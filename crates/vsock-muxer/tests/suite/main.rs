@@ -5,7 +5,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test that cannot go on fails"
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and its numbers are small"
 )]
 
 mod accepting;

@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) reads: usize,
     pub(crate) shut_write: bool,
     pub(crate) shut_read: bool,
+    /// The stream exists, or did.
+    pub(crate) made: bool,
     pub(crate) closed: bool,
     pub(crate) peer_gone: bool,
     /// Another descriptor for writing; none: the same.
@@ -76,6 +78,7 @@ impl Host {
     }
 
     pub(crate) fn stream(&self) -> Box<dyn VsockStream> {
+        self.state().made = true;
         Box::new(Stream(self.clone()))
     }
 }

@@ -4,9 +4,15 @@
 
 use crate::conn::inbound::{Chunk, HostReader};
 use crate::state::{Event, Outlook, Phase, ToGuestEvent, ToHost, ToHostEvent};
-use crate::{Connection, Ending, HostAction, Progress, ShutdownFlags, Tick};
+use crate::{Connection, Ending, Greeting, HostAction, Progress, ShutdownFlags, Tick};
 
 impl Connection {
+    /// How the client of a host-initiated connection is told.
+    #[must_use]
+    pub const fn greeting(&self) -> Greeting {
+        self.greeting
+    }
+
     /// The stream for a guest-initiated connection is there: the guest is owed a RESPONSE.
     pub fn on_host_connected(&mut self, now: Tick) {
         self.advance(now, Event::HostConnected);

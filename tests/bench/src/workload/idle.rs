@@ -65,7 +65,7 @@ pub(crate) fn hold<T>(connections: u64, mut make: impl FnMut() -> io::Result<T>)
 }
 
 /// Raises the limit of open descriptors to `wanted`, or as far as this process may.
-fn allow_descriptors(wanted: u64) -> io::Result<()> {
+pub(crate) fn allow_descriptors(wanted: u64) -> io::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft >= wanted {
         return Ok(());

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A Unix socket in front of a service in this process, so that other programs of the host can talk to
+//! it:
+//!
+//! ```sh
+//! cargo run -p vsock-epoll --example unix_proxy -- /tmp/service.sock &
+//! echo hello | socat - UNIX-CONNECT:/tmp/service.sock
+//! ```
+//!
+//! It serves until it is killed. With a number behind the path, it ends after so many connections.
+
+#![expect(clippy::print_stdout, reason = "an example for people")]
+
+use std::any::Any;
+use std::error::Error;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{env, fs};
+
+use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
+use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_epoll::services::{Echo, Proxy};
+use vsock_epoll::{AcceptLimits, BackendSubscriber, Limits, More, StreamSubscriber};
+use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
+
+/// A client's socket.
+struct Client(UnixStream);
+
+impl Read for Client {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl Write for Client {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf)
+    }
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_vectored(bufs)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for Client {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl VsockStream for Client {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::UnixStream
+    }
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        self.0.set_nonblocking(nonblocking)
+    }
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        self.0.shutdown(how)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The socket as a backend: what a client opens is accepted.
+struct Front(UnixListener);
+
+impl AsRawFd for Front {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl VsockBackend for Front {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        let (client, _) = self.0.accept()?;
+        Ok(Box::new(Client(client)))
+    }
+    fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Err(io::ErrorKind::ConnectionRefused.into())
+    }
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::UnixStream
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Connects each client with the service: there is one more connection to the backend for it.
+fn join(
+    proxy: &Mutex<StreamSubscriber<Proxy>>,
+    connector: &VsockInnerConnector,
+    client: Box<dyn VsockStream>,
+) -> Result<(), Box<dyn Error>> {
+    let service = connector.connect()?;
+    let mut proxy = proxy.lock().unwrap_or_else(PoisonError::into_inner);
+    Proxy::join(proxy.streams(), client, service)?;
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = env::args_os().skip(1);
+    let path = arguments.next().ok_or("name the path of the socket")?;
+    let connections: Option<u64> = match arguments.next() {
+        Some(number) => Some(number.to_string_lossy().parse()?),
+        None => None,
+    };
+    let listener = UnixListener::bind(&path)?;
+    listener.set_nonblocking(true)?;
+
+    let backend = VsockInnerBackend::new()?;
+    let connector = backend.get_connector();
+    let echo = StreamSubscriber::new(Echo::new(), Limits::default())?;
+    let echo = Arc::new(Mutex::new(echo));
+    let limits = AcceptLimits::default();
+    let service = BackendSubscriber::new(Box::new(backend), Arc::clone(&echo), limits)?;
+
+    let proxy = StreamSubscriber::new(Proxy::new(), Limits::default())?;
+    let proxy = Arc::new(Mutex::new(proxy));
+    let joined = Arc::clone(&proxy);
+    let accepted = move |client| match join(&joined, &connector, client) {
+        Ok(()) => More::Accept,
+        Err(error) => {
+            println!("a client is turned away: {error}");
+            More::Later
+        }
+    };
+    let front = BackendSubscriber::new(Box::new(Front(listener)), accepted, limits)?;
+
+    let mut manager: EventManager<Box<dyn MutEventSubscriber>> = EventManager::new()?;
+    manager.add_subscriber(Box::new(service));
+    manager.add_subscriber(Box::new(echo));
+    manager.add_subscriber(Box::new(front));
+    manager.add_subscriber(Box::new(Arc::clone(&proxy)));
+    println!("an echo is served at {}", path.to_string_lossy());
+    let closes = || {
+        proxy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .counters()
+            .closes
+    };
+    while connections.is_none_or(|connections| closes() < 2 * connections) {
+        manager.run()?;
+    }
+    fs::remove_file(path)?;
+    Ok(())
+}

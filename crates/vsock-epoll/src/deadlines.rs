@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Who is to be looked after when: one heap, for one timer.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Instant;
+
+use crate::table::Token;
+
+/// A heap may hold so many entries that mean nothing any more, beside twice those that do.
+const SLACK: usize = 64;
+
+/// The next moment of each stream that has one. What a stream does not wait for any more stays in the
+/// heap until its turn comes, or until there is too much of it.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines {
+    heap: BinaryHeap<Reverse<(Instant, Token)>>,
+}
+
+impl Deadlines {
+    pub(crate) fn push(&mut self, at: Instant, token: Token) {
+        self.heap.push(Reverse((at, token)));
+    }
+
+    /// The earliest entry, if it is due.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, Token)> {
+        let Reverse((at, _)) = self.heap.peek()?;
+        if *at > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(entry)| entry)
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Forgets what `wanted` does not know, if that has become too much for `live` streams.
+    pub(crate) fn tidy(&mut self, live: usize, wanted: impl Fn(Instant, Token) -> bool) {
+        if self.heap.len() > 2 * live + SLACK {
+            self.heap.retain(|Reverse((at, token))| wanted(*at, *token));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Deadlines, SLACK};
+    use crate::table::Table;
+
+    #[test]
+    fn the_earliest_comes_first_and_none_before_its_time() {
+        let mut table = Table::new();
+        let [a, b] = [table.insert(()).unwrap(), table.insert(()).unwrap()];
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut deadlines = Deadlines::default();
+        deadlines.push(later, a);
+        deadlines.push(now, b);
+        assert_eq!(deadlines.next(), Some(now));
+        assert_eq!(deadlines.pop_due(now), Some((now, b)));
+        assert_eq!(deadlines.pop_due(now), None);
+        assert_eq!(deadlines.pop_due(later), Some((later, a)));
+        assert_eq!(deadlines.next(), None);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_bounded() {
+        let mut table = Table::new();
+        let token = table.insert(()).unwrap();
+        let now = Instant::now();
+        let mut deadlines = Deadlines::default();
+        for step in 0..10_000 {
+            let at = now + Duration::from_millis(step);
+            deadlines.push(at, token);
+            deadlines.tidy(1, |wanted, _| wanted == at);
+            assert!(deadlines.heap.len() <= 2 + SLACK + 1);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What can go wrong with a loop, with adding a stream, and with a stream.
+
+use std::fmt;
+use std::io;
+
+use thiserror::Error;
+use vsock_backend_api::VsockStream;
+
+use crate::LimitError;
+
+/// Why a loop could not be made, or cannot go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoopError {
+    /// A limit cannot be.
+    #[error("a loop cannot be made")]
+    Limit(#[from] LimitError),
+    /// The epoll, the timer or the eventfd of a loop could not be made.
+    #[error("a loop has no {what}; raise the limit of open descriptors")]
+    Descriptor {
+        /// Which of them.
+        what: &'static str,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The event manager did not take the subscriber's descriptor, so nothing is served.
+    #[error("the event manager refuses the descriptor of a subscriber")]
+    Manager(#[source] event_manager::Error),
+    /// The readiness of the streams could not be asked for.
+    #[error("epoll does not say which streams are ready")]
+    Wait(#[source] io::Error),
+    /// The timer could not be set.
+    #[error("the timer of a loop cannot be set")]
+    Timer(#[source] io::Error),
+}
+
+/// Why a stream is not served.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// There are as many streams as [`Limits::streams`](crate::Limits#structfield.streams) allows.
+    #[error("{limit} streams are served, which is the limit")]
+    Full {
+        /// The limit.
+        limit: usize,
+    },
+    /// The loop is being drained, or was stopped.
+    #[error("the loop ends, and takes no more streams")]
+    Ending,
+    /// The stream did not become non-blocking.
+    #[error("the stream stays blocking")]
+    Blocking(#[source] io::Error),
+    /// The kernel did not take the stream's descriptor.
+    #[error("epoll refuses the stream's descriptor")]
+    Register(#[source] io::Error),
+}
+
+/// A stream that is not served, and why. It is given back.
+#[derive(Error)]
+#[error("a stream cannot be added")]
+pub struct AddError {
+    /// Why.
+    #[source]
+    pub refusal: Refusal,
+    /// The stream, as it was but for its mode.
+    pub stream: Box<dyn VsockStream>,
+}
+
+impl fmt::Debug for AddError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddError")
+            .field("refusal", &self.refusal)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What has become of a stream, when it is not its regular end.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// Reading failed: a reset, or another error of the stream.
+    #[error("reading a stream")]
+    Read(#[source] io::Error),
+    /// Writing failed. Bytes that the peer had sent before can still be read.
+    #[error("writing a stream")]
+    Write(#[source] io::Error),
+    /// The peer is gone, after it had ended its direction.
+    #[error("the peer of a stream is gone")]
+    PeerGone,
+    /// No byte has moved for as long as [`Limits::idle`](crate::Limits#structfield.idle) allows.
+    #[error("a stream was idle for too long")]
+    Idle,
+    /// The kernel did not change what it watches of the stream.
+    #[error("epoll refuses a change of the stream's interest")]
+    Register(#[source] io::Error),
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A vsock backend and its streams on an event loop.
+//!
+//! - A [`BackendSubscriber`] accepts the connections of one
+//!   [`VsockBackend`](vsock_backend_api::VsockBackend) and asks an [`AcceptHandler`] what to do with
+//!   each.
+//! - A [`StreamSubscriber`] serves many streams of any kind through a [`StreamHandler`]. [`services`]
+//!   has an echo, a service of lines, and a proxy.
+//! - With the feature `remote`, a `RemoteHandle` does all of that from other threads.
+//!
+//! Both are subscribers for rust-vmm's [`event_manager`], whatever its type of subscriber is: alone, in
+//! a `Box<dyn MutEventSubscriber>`, or shared as `Arc<Mutex<..>>`. Each has one descriptor, so any other
+//! loop can drive them, too.
+//!
+//! # What a loop promises
+//!
+//! - A token never means another stream than the one that it was made for, whatever descriptors do.
+//! - A busy stream waits for its next turn like everyone else; work per turn and per wake-up is bounded.
+//! - What `write` has accepted is delivered, unless the stream fails or is closed by force; and what is
+//!   lost then is counted.
+//! - Nothing spins: what cannot be served is not watched, and what was watched in vain is counted.
+//!
+//! # Invariants
+//!
+//! - Nothing here waits, but for the calls of a `RemoteHandle`.
+//! - A descriptor is unregistered before its stream is dropped, and polled for writing only while there
+//!   is something to write, by `write_ready_fd` alone.
+//! - No handler runs inside of a method of [`Streams`].
+
+#![forbid(unsafe_code)]
+
+mod acceptor;
+mod counters;
+mod deadlines;
+mod entry;
+mod error;
+mod handler;
+mod limits;
+#[cfg(feature = "remote")]
+mod remote;
+pub mod services;
+mod streams;
+mod subscriber;
+mod table;
+mod watch;
+
+pub use acceptor::{AcceptHandler, BackendSubscriber, More};
+pub use counters::Counters;
+pub use error::{AddError, Failure, LoopError, Refusal};
+pub use event_manager;
+pub use handler::{After, StreamHandler};
+pub use limits::{AcceptLimits, LimitError, Limits, Trigger};
+#[cfg(feature = "remote")]
+pub use remote::{RemoteError, RemoteHandle};
+pub use streams::Streams;
+pub use subscriber::StreamSubscriber;
+pub use table::Token;
+
+/// The page for VMM authors, whose code is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/event-loop.md")]
+struct EventLoopPage;

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// The most streams that a loop can be allowed, and the most events or connections at once: 2^24.
+const MOST: usize = 1 << 24;
+
+/// The largest number of bytes for a backlog or a turn: 1 GiB.
+const MOST_BYTES: usize = 1 << 30;
+
+/// The shortest time that a limit can be: 1 ms.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// How a loop asks the kernel for readiness.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Trigger {
+    /// What is ready is reported for as long as it is ready.
+    #[default]
+    Level,
+    /// Each change is reported once (`EPOLLET`); the loop remembers who has more to do.
+    Edge,
+}
+
+/// What a loop of streams may use. Every field is checked when the loop is made.
+///
+/// ```
+/// use std::time::Duration;
+/// use vsock_epoll::Limits;
+///
+/// let limits = Limits::default().streams(100).idle(Some(Duration::from_secs(60)));
+/// assert_eq!(limits.backlog, 64 * 1024);
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// How many streams there may be at a time: 1 to 2^24; 65,536 by default.
+    pub streams: usize,
+    /// How many bytes of a stream the loop keeps that the stream has refused: 1 to 1 GiB; 64 KiB by
+    /// default. The worst case of a loop's memory is `streams` times this.
+    pub backlog: usize,
+    /// How many bytes a stream may be read in one turn, before others are served: 1 to 1 GiB; 256
+    /// KiB by default.
+    pub turn: usize,
+    /// How many events are served in one wake-up, before the VMM's other devices have theirs: 1 to
+    /// 2^24; 256 by default.
+    pub events: usize,
+    /// After how long without a byte a stream has failed: at least 1 ms; `None`, never, by default.
+    pub idle: Option<Duration>,
+    /// How the kernel is asked.
+    pub trigger: Trigger,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            streams: 1 << 16,
+            backlog: 64 * 1024,
+            turn: 256 * 1024,
+            events: 256,
+            idle: None,
+            trigger: Trigger::Level,
+        }
+    }
+}
+
+impl Limits {
+    /// Sets [`streams`](Self#structfield.streams).
+    #[must_use]
+    pub fn streams(mut self, streams: usize) -> Self {
+        self.streams = streams;
+        self
+    }
+
+    /// Sets [`backlog`](Self#structfield.backlog).
+    #[must_use]
+    pub fn backlog(mut self, backlog: usize) -> Self {
+        self.backlog = backlog;
+        self
+    }
+
+    /// Sets [`turn`](Self#structfield.turn).
+    #[must_use]
+    pub fn turn(mut self, turn: usize) -> Self {
+        self.turn = turn;
+        self
+    }
+
+    /// Sets [`events`](Self#structfield.events).
+    #[must_use]
+    pub fn events(mut self, events: usize) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// Sets [`idle`](Self#structfield.idle).
+    #[must_use]
+    pub fn idle(mut self, idle: Option<Duration>) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// Sets [`trigger`](Self#structfield.trigger).
+    #[must_use]
+    pub fn trigger(mut self, trigger: Trigger) -> Self {
+        self.trigger = trigger;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), LimitError> {
+        within("streams", self.streams, MOST)?;
+        within("backlog", self.backlog, MOST_BYTES)?;
+        within("turn", self.turn, MOST_BYTES)?;
+        within("events", self.events, MOST)?;
+        self.idle.map_or(Ok(()), |idle| long_enough("idle", idle))
+    }
+}
+
+/// What serving a backend may use. Every field is checked when the subscriber is made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct AcceptLimits {
+    /// How many connections are accepted in one wake-up: 1 to 2^24; 64 by default.
+    pub batch: usize,
+    /// How long nothing is accepted after the backend has lacked a resource, or has failed and given
+    /// nothing: at least 1 ms; 100 ms by default. Without it a full table of descriptors would spin.
+    pub pause: Duration,
+}
+
+impl Default for AcceptLimits {
+    fn default() -> Self {
+        Self {
+            batch: 64,
+            pause: Duration::from_millis(100),
+        }
+    }
+}
+
+impl AcceptLimits {
+    /// Sets [`batch`](Self#structfield.batch).
+    #[must_use]
+    pub fn batch(mut self, batch: usize) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// Sets [`pause`](Self#structfield.pause).
+    #[must_use]
+    pub fn pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), LimitError> {
+        within("batch", self.batch, MOST)?;
+        long_enough("pause", self.pause)
+    }
+}
+
+/// A limit that cannot be.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum LimitError {
+    /// A number is zero, or too large.
+    #[error("the limit `{name}` is {value}; it must be 1 to {most}")]
+    OutOfRange {
+        /// The field.
+        name: &'static str,
+        /// What it was.
+        value: usize,
+        /// The most that it may be.
+        most: usize,
+    },
+    /// A time is too short.
+    #[error("the limit `{name}` is {value:?}; it must be at least 1 ms")]
+    TooShort {
+        /// The field.
+        name: &'static str,
+        /// What it was.
+        value: Duration,
+    },
+}
+
+fn within(name: &'static str, value: usize, most: usize) -> Result<(), LimitError> {
+    if (1..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(LimitError::OutOfRange { name, value, most })
+    }
+}
+
+fn long_enough(name: &'static str, value: Duration) -> Result<(), LimitError> {
+    if value < SHORTEST {
+        Err(LimitError::TooShort { name, value })
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{AcceptLimits, Limits};
+
+    #[test]
+    fn every_limit_has_both_of_its_edges() {
+        let limits = Limits::default();
+        let good = [
+            limits,
+            limits.streams(1).backlog(1).turn(1).events(1),
+            limits.streams(1 << 24).backlog(1 << 30).turn(1 << 30),
+            limits.idle(Some(Duration::from_millis(1))),
+        ];
+        for limits in good {
+            assert_eq!(limits.check(), Ok(()));
+        }
+        let bad = [
+            limits.streams(0),
+            limits.streams((1 << 24) + 1),
+            limits.backlog(0),
+            limits.backlog((1 << 30) + 1),
+            limits.turn(0),
+            limits.events(0),
+            limits.idle(Some(Duration::from_micros(999))),
+        ];
+        for limits in bad {
+            limits.check().unwrap_err();
+        }
+        assert_eq!(AcceptLimits::default().check(), Ok(()));
+        AcceptLimits::default().batch(0).check().unwrap_err();
+        let never = AcceptLimits::default().pause(Duration::ZERO);
+        never.check().unwrap_err();
+    }
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::fmt;
+use std::time::Duration;
+
+use event_manager::{MutEventSubscriber, RemoteEndpoint, SubscriberId};
+use thiserror::Error;
+use vsock_backend_api::VsockStream;
+
+use crate::{AddError, Counters, StreamHandler, StreamSubscriber, Streams, Token};
+
+/// Why something could not be done from another thread.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RemoteError {
+    /// The event manager is gone, or knows no such subscriber.
+    #[error("the event manager does not answer")]
+    Manager(#[from] event_manager::Error),
+    /// The subscriber is not one of streams.
+    #[error("the subscriber serves no streams")]
+    OtherSubscriber,
+    /// The stream was not added.
+    #[error("a stream cannot be added from another thread")]
+    Add(#[from] AddError),
+}
+
+/// Finds the streams in the event manager's type of subscriber.
+type Find<S, H> = fn(&mut S) -> Option<&mut StreamSubscriber<H>>;
+
+/// Control of a [`StreamSubscriber`] from other threads, through the event manager that runs it.
+///
+/// Every call waits for the loop's turn, so **not** to be made on the loop's own thread: it would wait
+/// for itself. A loop that is not run any more, though its event manager is still there, is waited for,
+/// too.
+///
+/// Where the event manager's subscribers are boxed and cannot be told apart, share the subscriber
+/// instead: an `Arc<Mutex<StreamSubscriber<H>>>` is a subscriber, too, and whoever holds the lock may
+/// use its streams; the loop is woken for what needs it.
+///
+/// ```
+/// use std::thread;
+/// use std::io::{Read, Write};
+/// use std::time::Duration;
+/// use event_manager::{EventManager, SubscriberOps};
+/// use vsock_epoll::services::Echo;
+/// use vsock_epoll::{Limits, RemoteHandle, StreamSubscriber};
+/// use vsock_inner::VsockInnerStream;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut manager = EventManager::new()?;
+/// let id = manager.add_subscriber(StreamSubscriber::new(Echo::new(), Limits::default())?);
+/// let remote = RemoteHandle::new(manager.remote_endpoint(), id, |subscriber| Some(subscriber));
+/// let looping = thread::spawn(move || -> Result<(), event_manager::Error> {
+///     while !manager.subscriber_mut(id)?.streams().is_finished() {
+///         manager.run()?;
+///     }
+///     Ok(())
+/// });
+///
+/// let (mut host, device) = VsockInnerStream::pair()?;
+/// remote.add(Box::new(device), ())?;
+/// host.write_all(b"hello")?;
+/// let mut back = [0; 5];
+/// host.read_exact(&mut back)?;
+/// assert_eq!(&back, b"hello");
+///
+/// remote.drain(Some(Duration::from_secs(5)))?;
+/// looping.join().expect("the loop has not panicked")?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct RemoteHandle<S, H: StreamHandler> {
+    endpoint: RemoteEndpoint<S>,
+    subscriber: SubscriberId,
+    find: Find<S, H>,
+}
+
+impl<S, H> RemoteHandle<S, H>
+where
+    S: MutEventSubscriber + 'static,
+    H: StreamHandler + 'static,
+    H::State: Send,
+{
+    /// Control of the subscriber of that id. `find` tells where in an `S` the streams are: in an
+    /// `EventManager<StreamSubscriber<H>>` it is `Some`, in one of an enum it looks for the variant.
+    #[must_use]
+    pub fn new(endpoint: RemoteEndpoint<S>, subscriber: SubscriberId, find: Find<S, H>) -> Self {
+        Self {
+            endpoint,
+            subscriber,
+            find,
+        }
+    }
+
+    /// As [`Streams::add`].
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError`]; if it is [`RemoteError::Add`], it has the stream.
+    pub fn add(&self, stream: Box<dyn VsockStream>, state: H::State) -> Result<Token, RemoteError> {
+        self.call(move |streams| streams.add(stream, state))?
+            .map_err(RemoteError::Add)
+    }
+
+    /// As [`Streams::close`].
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError`]
+    pub fn close(&self, token: Token) -> Result<bool, RemoteError> {
+        self.call(move |streams| streams.close(token))
+    }
+
+    /// As [`Streams::write`].
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError`]
+    pub fn write(&self, token: Token, bytes: Vec<u8>) -> Result<usize, RemoteError> {
+        self.call(move |streams| streams.write(token, &bytes))
+    }
+
+    /// How many streams there are.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError`]
+    pub fn count(&self) -> Result<usize, RemoteError> {
+        self.call(|streams| streams.len())
+    }
+
+    /// As [`Streams::counters`].
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError`]
+    pub fn counters(&self) -> Result<Counters, RemoteError> {
+        self.call(|streams| streams.counters())
+    }
+
+    /// As [`Streams::drain`]: returns when it has begun.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError`]
+    pub fn drain(&self, patience: Option<Duration>) -> Result<(), RemoteError> {
+        self.call(move |streams| streams.drain(patience))
+    }
+
+    /// As [`Streams::stop`].
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError`]
+    pub fn stop(&self) -> Result<(), RemoteError> {
+        self.call(|streams| streams.stop())
+    }
+
+    /// Does anything else with the streams, on the loop's thread, and gives back its result.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError`]
+    pub fn call<R: Send + 'static>(
+        &self,
+        what: impl FnOnce(&mut Streams<H::State>) -> R + Send + 'static,
+    ) -> Result<R, RemoteError> {
+        let (id, find) = (self.subscriber, self.find);
+        self.endpoint.call_blocking(move |manager| {
+            let subscriber = manager.subscriber_mut(id)?;
+            let found = find(subscriber).ok_or(RemoteError::OtherSubscriber)?;
+            Ok(what(found.streams()))
+        })
+    }
+}
+
+impl<S, H: StreamHandler> Clone for RemoteHandle<S, H> {
+    fn clone(&self) -> Self {
+        Self {
+            endpoint: self.endpoint.clone(),
+            subscriber: self.subscriber,
+            find: self.find,
+        }
+    }
+}
+
+impl<S, H: StreamHandler> fmt::Debug for RemoteHandle<S, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteHandle")
+            .field("subscriber", &self.subscriber)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Handlers that people expect: an echo, a service of lines, and a proxy.
+
+mod echo;
+mod lines;
+mod proxy;
+
+pub use echo::Echo;
+pub use lines::{LineError, Lines, Reply};
+pub use proxy::Proxy;
+
+/// How much a service reads at once, into a buffer that all its streams share.
+const PIECE: usize = 64 * 1024;

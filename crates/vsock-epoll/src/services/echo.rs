@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::fmt;
+
+use super::PIECE;
+use crate::{StreamHandler, Streams, Token};
+
+/// Sends back what comes. A peer that does not read is not read either.
+pub struct Echo {
+    buf: Vec<u8>,
+}
+
+impl Echo {
+    /// An echo.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            buf: vec![0; PIECE],
+        }
+    }
+}
+
+impl Default for Echo {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl StreamHandler for Echo {
+    type State = ();
+
+    fn readable(&mut self, streams: &mut Streams<()>, token: Token) {
+        loop {
+            let room = streams.room(token).min(self.buf.len());
+            if room == 0 {
+                streams.await_space(token);
+                return streams.pause(token);
+            }
+            let read = streams.read(token, &mut self.buf[..room]);
+            if read == 0 {
+                return;
+            }
+            streams.write(token, &self.buf[..read]);
+        }
+    }
+
+    fn writable(&mut self, streams: &mut Streams<()>, token: Token) {
+        streams.resume(token);
+    }
+}
+
+impl fmt::Debug for Echo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Echo").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The streams of a loop, and everything that can be done with them.
+
+mod ending;
+mod news;
+mod timers;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::ErrorKind;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
+
+use vsock_backend_api::VsockStream;
+
+pub(crate) use self::news::News;
+use crate::deadlines::Deadlines;
+use crate::entry::{Entry, Outgoing};
+use crate::table::Table;
+use crate::watch::{Kick, Timer, Watcher};
+use crate::{AddError, Counters, Failure, Limits, LoopError, Refusal, Token};
+
+/// Whether there is more to come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Serving,
+    /// What was accepted is being written, until then at the latest.
+    Draining(Option<Instant>),
+    Stopped,
+}
+
+/// The streams of one loop, each with a state `T` of the handler's.
+///
+/// A handler gets it in every call, and may do anything with any stream: what it does takes effect at
+/// once. A token whose stream is gone is no error: nothing is read, nothing is written.
+///
+/// Nothing here ever waits.
+pub struct Streams<T> {
+    limits: Limits,
+    watcher: Watcher,
+    kick: Kick,
+    timer: Timer,
+    table: Table<Entry<T>>,
+    deadlines: Deadlines,
+    /// Streams with news for the handler.
+    news: VecDeque<Token>,
+    /// Streams with more to read, of which no edge will tell.
+    more: VecDeque<Token>,
+    /// What is gone, and the handler has not been told of.
+    departed: VecDeque<(Token, T)>,
+    phase: Phase,
+    /// The handler's turn: news is told before the loop rests.
+    dispatching: bool,
+    error: Option<LoopError>,
+    pub(crate) counters: Counters,
+}
+
+impl<T> Streams<T> {
+    pub(crate) fn new(limits: Limits) -> Result<Self, LoopError> {
+        limits.check()?;
+        let watcher = Watcher::new()?;
+        let kick = Kick::new(&watcher)?;
+        let timer = Timer::new(&watcher)?;
+        Ok(Self {
+            limits,
+            watcher,
+            kick,
+            timer,
+            table: Table::new(),
+            deadlines: Deadlines::default(),
+            news: VecDeque::new(),
+            more: VecDeque::new(),
+            departed: VecDeque::new(),
+            phase: Phase::Serving,
+            dispatching: false,
+            error: None,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Serves one stream more. It is made non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// [`AddError`] gives the stream back, and says why: there are too many, the loop is ending, or
+    /// the kernel lacks something. `state` is dropped then.
+    pub fn add(&mut self, stream: Box<dyn VsockStream>, state: T) -> Result<Token, AddError> {
+        self.try_add(stream, state).inspect_err(|_| {
+            self.counters.refused += 1;
+        })
+    }
+
+    fn try_add(&mut self, mut stream: Box<dyn VsockStream>, state: T) -> Result<Token, AddError> {
+        if self.phase != Phase::Serving {
+            let refusal = Refusal::Ending;
+            return Err(AddError { refusal, stream });
+        }
+        let limit = self.limits.streams;
+        let full = Refusal::Full { limit };
+        if self.table.len() >= limit {
+            return Err(AddError {
+                refusal: full,
+                stream,
+            });
+        }
+        match stream.set_nonblocking(true) {
+            // It has one mode only, which for a device's end is the non-blocking one.
+            Err(error) if error.kind() != ErrorKind::Unsupported => {
+                let refusal = Refusal::Blocking(error);
+                return Err(AddError { refusal, stream });
+            }
+            _ => {}
+        }
+        let mut entry = Entry::new(stream, state, self.limits.turn, Instant::now());
+        let Some(token) = self.table.reserve() else {
+            return Err(AddError {
+                refusal: full,
+                stream: entry.stream,
+            });
+        };
+        if let Err(error) = entry.watch(&self.watcher, token, self.limits.trigger) {
+            self.table.release(token);
+            return Err(AddError {
+                refusal: Refusal::Register(error),
+                stream: entry.stream,
+            });
+        }
+        self.table.fill(token, entry);
+        self.counters.accepts += 1;
+        self.schedule(token);
+        Ok(token)
+    }
+
+    /// Reads what is there into `buf`, and returns how much that was. Zero says that there is nothing to
+    /// read in this turn: nothing has come, the stream has had its share, it is paused, or its end has
+    /// come, of which [`ended`](crate::StreamHandler::ended) or
+    /// [`failed`](crate::StreamHandler::failed) will tell.
+    ///
+    /// A handler reads until zero, or pauses the stream.
+    pub fn read(&mut self, token: Token, buf: &mut [u8]) -> usize {
+        let Some(entry) = self.table.get_mut(token) else {
+            return 0;
+        };
+        let most = buf.len().min(entry.budget);
+        if most == 0 || !entry.reading() || entry.dry {
+            return 0;
+        }
+        match entry.read(&mut buf[..most], self.limits.trigger) {
+            Ok(None) => 0,
+            Ok(Some(0)) => {
+                entry.ended = true;
+                entry.end_to_tell = true;
+                self.changed(token);
+                0
+            }
+            Ok(Some(read)) => {
+                self.counters.bytes_in += read as u64;
+                self.touch(token);
+                read
+            }
+            Err(error) => {
+                entry.ended = true;
+                self.fail(token, Failure::Read(error));
+                0
+            }
+        }
+    }
+
+    /// Writes `bytes`, and returns how many of them were accepted: the stream has them, or they wait in
+    /// the backlog for it to have space. If it is not all of them,
+    /// [`writable`](crate::StreamHandler::writable) tells when there is space again.
+    ///
+    /// Zero is also the answer when the direction has ended or failed, of which
+    /// [`failed`](crate::StreamHandler::failed) tells.
+    pub fn write(&mut self, token: Token, bytes: &[u8]) -> usize {
+        let limit = self.limits.backlog;
+        let Some(entry) = self.table.get_mut(token) else {
+            return 0;
+        };
+        if entry.outgoing != Outgoing::Open || bytes.is_empty() {
+            return 0;
+        }
+        match entry.write(bytes, limit) {
+            Ok((taken, kept)) => {
+                let waits = entry.writing();
+                self.counters.bytes_out += taken as u64;
+                if taken > 0 {
+                    self.touch(token);
+                }
+                if waits {
+                    self.watch(token);
+                }
+                taken + kept
+            }
+            Err(error) => {
+                self.break_off(token, Failure::Write(error));
+                0
+            }
+        }
+    }
+
+    /// How many bytes [`write`](Self::write) is sure to accept.
+    #[must_use]
+    pub fn room(&self, token: Token) -> usize {
+        let open = |entry: &&Entry<T>| entry.outgoing == Outgoing::Open;
+        let entry = self.table.get(token).filter(open);
+        entry.map_or(0, |entry| {
+            self.limits.backlog.saturating_sub(entry.backlog.len())
+        })
+    }
+
+    /// Asks to be told by [`writable`](crate::StreamHandler::writable), once, when half of the backlog is
+    /// free. If it is already, that is soon.
+    pub fn await_space(&mut self, token: Token) {
+        if let Some(entry) = self.table.get_mut(token) {
+            entry.wants_space = true;
+            self.changed(token);
+        }
+    }
+
+    /// Reads no more until [`resume`](Self::resume). What comes meanwhile waits in the transport, which
+    /// pushes back, and nothing is learnt of the peer.
+    pub fn pause(&mut self, token: Token) {
+        self.set_paused(token, true);
+    }
+
+    /// Goes on reading.
+    pub fn resume(&mut self, token: Token) {
+        self.set_paused(token, false);
+    }
+
+    fn set_paused(&mut self, token: Token, paused: bool) {
+        if let Some(entry) = self.table.get_mut(token)
+            && entry.paused != paused
+        {
+            entry.paused = paused;
+            entry.dry = false;
+            self.watch(token);
+        }
+    }
+
+    /// Ends the incoming direction: what has not been read is never read, and the peer's writes fail.
+    pub fn stop_reading(&mut self, token: Token) {
+        if let Some(entry) = self.table.get_mut(token)
+            && !entry.ended
+        {
+            entry.ended = true;
+            // Whether the peer can be told, or is gone: nothing is read here any more.
+            entry.stream.shutdown(Shutdown::Read).ok();
+            self.changed(token);
+        }
+    }
+
+    /// Ends the outgoing direction, behind everything that was accepted for writing. When the incoming
+    /// one has ended too, the stream is closed.
+    pub fn finish(&mut self, token: Token) {
+        if let Some(entry) = self.table.get_mut(token)
+            && entry.outgoing == Outgoing::Open
+        {
+            entry.outgoing = Outgoing::Finishing;
+            entry.finish();
+            self.changed(token);
+        }
+    }
+
+    /// As [`finish`](Self::finish), and closes the stream behind it, whatever the peer does.
+    pub fn finish_and_close(&mut self, token: Token) {
+        if let Some(entry) = self.table.get_mut(token) {
+            entry.closing = true;
+            self.finish(token);
+            self.changed(token);
+        }
+    }
+
+    /// Closes a stream at once. What waits in its backlog is lost. Says whether there was one.
+    pub fn close(&mut self, token: Token) -> bool {
+        let Some(mut entry) = self.table.remove(token) else {
+            return false;
+        };
+        entry.unwatch(&self.watcher);
+        self.counters.closes += 1;
+        self.counters.bytes_lost += entry.backlog.len() as u64;
+        let Entry { stream, state, .. } = entry;
+        drop(stream);
+        self.departed.push_back((token, state));
+        self.rouse();
+        true
+    }
+
+    /// Calls [`timer`](crate::StreamHandler::timer) once, after so long, or not at all. Setting it anew
+    /// forgets what was set before.
+    pub fn set_timer(&mut self, token: Token, after: Option<Duration>) {
+        if let Some(entry) = self.table.get_mut(token) {
+            // What is too far away for the clock never comes.
+            entry.deadline = after.and_then(|after| Instant::now().checked_add(after));
+            self.schedule(token);
+        }
+    }
+
+    /// The state of a stream.
+    pub fn state_mut(&mut self, token: Token) -> Option<&mut T> {
+        self.table.get_mut(token).map(|entry| &mut entry.state)
+    }
+
+    /// The state of a stream.
+    #[must_use]
+    pub fn state(&self, token: Token) -> Option<&T> {
+        self.table.get(token).map(|entry| &entry.state)
+    }
+
+    /// The stream itself, to ask it what its kind knows.
+    #[must_use]
+    pub fn stream(&self, token: Token) -> Option<&dyn VsockStream> {
+        self.table.get(token).map(|entry| &*entry.stream)
+    }
+
+    /// How many bytes of a stream wait to be written.
+    #[must_use]
+    pub fn backlog(&self, token: Token) -> usize {
+        self.table.get(token).map_or(0, |entry| entry.backlog.len())
+    }
+
+    /// The streams that there are.
+    pub fn tokens(&self) -> impl Iterator<Item = Token> {
+        self.table.tokens()
+    }
+
+    /// How many streams there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is no stream.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The limits that it was made with.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+impl<T> AsRawFd for Streams<T> {
+    /// The one descriptor of the loop: readable while there is something to do.
+    fn as_raw_fd(&self) -> RawFd {
+        self.watcher.as_raw_fd()
+    }
+}
+
+impl<T> fmt::Debug for Streams<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Streams")
+            .field("streams", &self.table.len())
+            .field("phase", &self.phase)
+            .field("limits", &self.limits)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The end of a loop: in good order, or at once.
+
+use std::time::{Duration, Instant};
+
+use super::{Phase, Streams};
+use crate::Token;
+
+impl<T> Streams<T> {
+    /// Ends regularly: takes no more streams, reads no more, writes all that was accepted, and closes
+    /// each stream behind that. What its peer does not take within `patience` is lost; `None` waits
+    /// for ever. [`is_finished`](Self::is_finished) tells when there is none left.
+    pub fn drain(&mut self, patience: Option<Duration>) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        let until = patience.and_then(|patience| Instant::now().checked_add(patience));
+        self.phase = Phase::Draining(until);
+        let tokens: Vec<Token> = self.table.tokens().collect();
+        tokens
+            .into_iter()
+            .for_each(|token| self.finish_and_close(token));
+        self.arm();
+        self.rouse();
+    }
+
+    /// Ends at once: closes every stream, and takes no more. What waits in backlogs is lost.
+    pub fn stop(&mut self) {
+        self.phase = Phase::Stopped;
+        let tokens: Vec<Token> = self.table.tokens().collect();
+        for token in tokens {
+            self.close(token);
+        }
+        self.rouse();
+    }
+
+    /// Whether the loop was drained or stopped, and everything is closed and told.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.phase != Phase::Serving && self.is_empty() && self.departed.is_empty()
+    }
+}

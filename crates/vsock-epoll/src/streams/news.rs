@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What the loop and the streams tell each other: events in, news for the handler out.
+
+use vmm_sys_util::epoll::{EpollEvent, EventSet};
+
+use super::Streams;
+use crate::entry::Entry;
+use crate::{Failure, LoopError, Token, Trigger};
+
+/// What a handler is to be told.
+pub(crate) enum News<T> {
+    Space(Token),
+    Ended(Token),
+    Failed(Token, Failure),
+    Closed(Token, T),
+}
+
+impl<T> Streams<T> {
+    pub(crate) fn ready(&self, events: &mut [EpollEvent]) -> Result<usize, LoopError> {
+        self.watcher.ready(events).map_err(LoopError::Wait)
+    }
+
+    /// The handler's turn begins, or ends: then the loop wakes again if there is more to do.
+    pub(crate) fn set_dispatching(&mut self, dispatching: bool) {
+        self.dispatching = dispatching;
+        if !dispatching {
+            let rest = !self.more.is_empty() || !self.news.is_empty() || !self.departed.is_empty();
+            self.kick.set(rest);
+        }
+    }
+
+    /// Something is to be told, maybe by another thread than the loop's.
+    pub(super) fn rouse(&mut self) {
+        if !self.dispatching {
+            self.kick.set(true);
+        }
+    }
+
+    /// Begins the turn of a stream: writes what waits, and says whether there may be something to read.
+    pub(crate) fn begin(&mut self, token: Token, events: EventSet) -> bool {
+        let turn = self.limits.turn;
+        let Some(entry) = self.table.get_mut(token) else {
+            self.counters.stale += 1;
+            return false;
+        };
+        entry.budget = turn;
+        entry.dry = false;
+        entry.moved = false;
+        if entry.writing() && Entry::<T>::may_write(events) {
+            self.flush(token);
+        }
+        let Some(entry) = self.table.get_mut(token) else {
+            return false;
+        };
+        if entry.reading() {
+            return Entry::<T>::may_read(events);
+        }
+        if entry.is_deserted(events) {
+            entry.broken(Failure::PeerGone);
+            self.counters.errors += 1;
+            self.changed(token);
+        } else {
+            // Paused by an earlier event of this batch, or parked.
+            entry.moved = true;
+        }
+        false
+    }
+
+    /// Ends the turn of a stream: one that has more to read stands in line for it.
+    pub(crate) fn end(&mut self, token: Token) {
+        let Some(entry) = self.table.get_mut(token) else {
+            return;
+        };
+        self.counters.spurious += u64::from(!entry.moved && entry.dry);
+        let edge = self.limits.trigger == Trigger::Edge;
+        if edge && entry.reading() && !entry.dry && !entry.queued {
+            entry.queued = true;
+            self.more.push_back(token);
+        }
+    }
+
+    /// How many streams stand in line.
+    pub(crate) fn in_line(&self) -> usize {
+        self.more.len()
+    }
+
+    /// The first stream in line.
+    pub(crate) fn next_in_line(&mut self) -> Option<Token> {
+        loop {
+            let token = self.more.pop_front()?;
+            if let Some(entry) = self.table.get_mut(token) {
+                entry.queued = false;
+                return Some(token);
+            }
+        }
+    }
+
+    /// Writes what waits.
+    fn flush(&mut self, token: Token) {
+        let Some(entry) = self.table.get_mut(token) else {
+            return;
+        };
+        let (taken, result) = entry.flush();
+        self.counters.bytes_out += taken as u64;
+        if let Err(error) = result {
+            return self.break_off(token, Failure::Write(error));
+        }
+        entry.finish();
+        if taken > 0 {
+            self.touch(token);
+        } else {
+            self.counters.spurious += 1;
+        }
+        self.changed(token);
+    }
+
+    /// The outgoing direction has failed.
+    pub(super) fn break_off(&mut self, token: Token, failure: Failure) {
+        if let Some(entry) = self.table.get_mut(token) {
+            self.counters.bytes_lost += entry.broken(failure) as u64;
+            self.counters.errors += 1;
+            self.changed(token);
+        }
+    }
+
+    /// The stream has failed.
+    pub(super) fn fail(&mut self, token: Token, failure: Failure) {
+        if let Some(entry) = self.table.get_mut(token) {
+            entry.failure = Some(failure);
+            self.counters.errors += 1;
+            self.changed(token);
+        }
+    }
+
+    /// A stream has changed: it is watched for other things, and may have news.
+    pub(super) fn changed(&mut self, token: Token) {
+        self.watch(token);
+        let limit = self.limits.backlog;
+        let Some(entry) = self.table.get_mut(token) else {
+            return;
+        };
+        let news = entry.has_space_to_tell(limit)
+            || entry.end_to_tell
+            || entry.failure.is_some()
+            || entry.is_done();
+        if news && !entry.noted {
+            entry.noted = true;
+            self.news.push_back(token);
+            self.rouse();
+        }
+    }
+
+    /// Watches a stream for what there is to do.
+    pub(super) fn watch(&mut self, token: Token) {
+        let trigger = self.limits.trigger;
+        let Some(entry) = self.table.get_mut(token) else {
+            return;
+        };
+        if let Err(error) = entry.watch(&self.watcher, token, trigger) {
+            entry.ended = true;
+            self.counters.bytes_lost += entry.broken(Failure::Register(error)) as u64;
+            self.counters.errors += 1;
+            if !entry.noted {
+                entry.noted = true;
+                self.news.push_back(token);
+                self.rouse();
+            }
+        }
+    }
+
+    /// The next thing to tell the handler.
+    pub(crate) fn next_news(&mut self) -> Option<News<T>> {
+        let limit = self.limits.backlog;
+        loop {
+            if let Some((token, state)) = self.departed.pop_front() {
+                return Some(News::Closed(token, state));
+            }
+            let token = self.news.pop_front()?;
+            let Some(entry) = self.table.get_mut(token) else {
+                continue;
+            };
+            entry.noted = false;
+            let failure = entry.failure.take();
+            let space = failure.is_none() && entry.has_space_to_tell(limit);
+            entry.wants_space &= !space;
+            let ended = failure.is_none() && !space && std::mem::take(&mut entry.end_to_tell);
+            let done = entry.is_done();
+            self.changed(token);
+            match failure {
+                Some(failure) => return Some(News::Failed(token, failure)),
+                None if space => return Some(News::Space(token)),
+                None if ended => return Some(News::Ended(token)),
+                None if done => {
+                    self.close(token);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Keeps what has gone wrong with the loop itself.
+    pub(crate) fn keep(&mut self, error: LoopError) {
+        self.counters.errors += 1;
+        self.error.get_or_insert(error);
+    }
+
+    pub(crate) fn error(&self) -> Option<&LoopError> {
+        self.error.as_ref()
+    }
+
+    pub(crate) fn take_error(&mut self) -> Option<LoopError> {
+        self.error.take()
+    }
+}

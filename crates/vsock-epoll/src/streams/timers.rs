@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The timers of the streams: what each waits for, and who is due.
+
+use std::time::Instant;
+
+use super::{Phase, Streams};
+use crate::entry::Entry;
+use crate::{Failure, Token};
+
+impl<T> Streams<T> {
+    /// A byte has moved.
+    pub(super) fn touch(&mut self, token: Token) {
+        if self.limits.idle.is_some()
+            && let Some(entry) = self.table.get_mut(token)
+        {
+            entry.active = Instant::now();
+        }
+    }
+
+    /// When a stream is to be looked after.
+    fn due(&self, entry: &Entry<T>) -> Option<Instant> {
+        let idle = self.limits.idle;
+        let idle = idle.and_then(|idle| entry.active.checked_add(idle));
+        [idle, entry.deadline].into_iter().flatten().min()
+    }
+
+    /// Sees to it that a stream is looked after in time. Looking too early costs little, so an entry
+    /// of the heap that has come too early is not taken out.
+    pub(super) fn schedule(&mut self, token: Token) {
+        let Some(at) = self.table.get(token).and_then(|entry| self.due(entry)) else {
+            return;
+        };
+        let Some(entry) = self.table.get_mut(token) else {
+            return;
+        };
+        if entry.wake.is_none_or(|wake| at < wake) {
+            entry.wake = Some(at);
+            self.deadlines.push(at, token);
+            let table = &self.table;
+            self.deadlines.tidy(table.len(), |at, token| {
+                table.get(token).is_some_and(|entry| entry.wake == Some(at))
+            });
+            self.arm();
+        }
+    }
+
+    /// Sets the timer to the next moment, if that is earlier than what it is set to.
+    pub(super) fn arm(&mut self) {
+        let next = self.next_moment();
+        if next.is_some_and(|next| self.timer.at().is_none_or(|at| next < at)) {
+            self.set_timer_to(next);
+        }
+    }
+
+    /// Sets the timer to the next moment, or to none, after it has fired.
+    pub(crate) fn rearm(&mut self) {
+        let next = self.next_moment();
+        self.set_timer_to(next);
+    }
+
+    fn next_moment(&self) -> Option<Instant> {
+        let patience = match self.phase {
+            Phase::Draining(until) => until,
+            Phase::Serving | Phase::Stopped => None,
+        };
+        let moments = [self.deadlines.next(), patience];
+        moments.into_iter().flatten().min()
+    }
+
+    fn set_timer_to(&mut self, at: Option<Instant>) {
+        if let Err(error) = self.timer.set(at) {
+            self.keep(error);
+        }
+    }
+
+    /// The timer has fired: a drain may have taken too long.
+    pub(crate) fn timer_fired(&mut self, now: Instant) {
+        self.timer.fired();
+        if let Phase::Draining(Some(until)) = self.phase
+            && until <= now
+        {
+            self.stop();
+        }
+    }
+
+    /// The next stream whose own timer is due. One that is idle for too long fails.
+    pub(crate) fn next_due(&mut self, now: Instant) -> Option<Token> {
+        while let Some((at, token)) = self.deadlines.pop_due(now) {
+            let Some(entry) = self.table.get_mut(token) else {
+                continue;
+            };
+            if entry.wake != Some(at) {
+                continue;
+            }
+            entry.wake = None;
+            let rings = entry.deadline.is_some_and(|deadline| deadline <= now);
+            if rings {
+                entry.deadline = None;
+            }
+            let limit = self.limits.idle;
+            let idle =
+                limit.is_some_and(|idle| now.saturating_duration_since(entry.active) >= idle);
+            if idle {
+                entry.ended = true;
+                entry.active = now; // told once
+                self.counters.timers += 1;
+                self.fail(token, Failure::Idle);
+            }
+            self.schedule(token);
+            if rings && !idle {
+                self.counters.timers += 1;
+                return Some(token);
+            }
+        }
+        None
+    }
+}

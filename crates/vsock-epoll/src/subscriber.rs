@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::fmt;
+use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use event_manager::{EventOps, Events, MutEventSubscriber};
+use vmm_sys_util::epoll::{EpollEvent, EventSet};
+
+use crate::streams::News;
+use crate::watch::{KICK, TIMER};
+use crate::{After, Counters, Failure, Limits, LoopError, StreamHandler, Streams, Token};
+
+/// For each event that a wake-up may serve, the handler may be told so many things that follow from it.
+const NEWS_FOR_AN_EVENT: usize = 4;
+
+/// Many streams and their handler, as one subscriber of an event manager.
+///
+/// It has an epoll of its own for its streams, and the event manager knows that one descriptor. So
+/// any loop can drive it: one that is not an event manager polls [`as_raw_fd`](AsRawFd::as_raw_fd) for
+/// reading, and calls [`dispatch`](Self::dispatch) when it is readable.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::Shutdown;
+/// use event_manager::{EventManager, SubscriberOps};
+/// use vsock_epoll::services::Echo;
+/// use vsock_epoll::{Limits, StreamSubscriber};
+/// use vsock_inner::VsockInnerStream;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (mut host, device) = VsockInnerStream::pair()?;
+/// let mut echo = StreamSubscriber::new(Echo::new(), Limits::default())?;
+/// echo.streams().add(Box::new(device), ())?;
+///
+/// let mut manager = EventManager::new()?;
+/// let id = manager.add_subscriber(echo);
+/// assert!(manager.subscriber_mut(id)?.error().is_none());
+///
+/// host.write_all(b"hello")?;
+/// host.shutdown(Shutdown::Write)?;
+/// while !manager.subscriber_mut(id)?.streams().is_empty() {
+///     manager.run()?;
+/// }
+/// let mut back = String::new();
+/// host.read_to_string(&mut back)?;
+/// assert_eq!(back, "hello");
+/// # Ok(())
+/// # }
+/// ```
+pub struct StreamSubscriber<H: StreamHandler> {
+    streams: Streams<H::State>,
+    handler: H,
+    events: Vec<EpollEvent>,
+    /// How many more calls this wake-up may make to tell what has become of streams.
+    news_left: usize,
+}
+
+impl<H: StreamHandler> StreamSubscriber<H> {
+    /// A loop without streams.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopError::Limit`] and [`LoopError::Descriptor`]: it needs three descriptors.
+    pub fn new(handler: H, limits: Limits) -> Result<Self, LoopError> {
+        let streams = Streams::new(limits)?;
+        Ok(Self {
+            streams,
+            handler,
+            events: vec![EpollEvent::default(); limits.events],
+            news_left: 0,
+        })
+    }
+
+    /// Serves what is ready, within the [`Limits`], and returns how many events that were. It never
+    /// waits.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopError::Wait`] and [`LoopError::Timer`], after which the loop can be tried again. As a
+    /// subscriber of an event manager it keeps the first one for [`error`](Self::error).
+    pub fn dispatch(&mut self) -> Result<usize, LoopError> {
+        self.streams.counters.wakeups += 1;
+        self.streams.set_dispatching(true);
+        self.news_left = NEWS_FOR_AN_EVENT * self.events.len();
+        let served = self.serve();
+        self.tell_news();
+        self.streams.set_dispatching(false);
+        served
+    }
+
+    /// The streams, to do something with them between the turns of the loop.
+    pub fn streams(&mut self) -> &mut Streams<H::State> {
+        &mut self.streams
+    }
+
+    /// The handler.
+    pub fn handler(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.streams.counters()
+    }
+
+    /// The first thing that has gone wrong with the loop itself, if anything has: an event manager has
+    /// no way to pass it on. To be asked after the subscriber was added.
+    #[must_use]
+    pub fn error(&self) -> Option<&LoopError> {
+        self.streams.error()
+    }
+
+    /// As [`error`](Self::error), and forgets it.
+    pub fn take_error(&mut self) -> Option<LoopError> {
+        self.streams.take_error()
+    }
+
+    fn serve(&mut self) -> Result<usize, LoopError> {
+        // Those that stood in line before this turn, not those that join it.
+        let in_line = self.streams.in_line().min(self.events.len());
+        let ready = self.streams.ready(&mut self.events)?;
+        self.streams.counters.events += ready as u64;
+        for at in 0..ready {
+            let event = self.events[at];
+            match event.data() {
+                KICK => {} // what it was for is done in every turn
+                TIMER => self.serve_timers(),
+                word => self.serve_stream(Token::of_word(word), event.event_set()),
+            }
+        }
+        for _ in 0..in_line {
+            let Some(token) = self.streams.next_in_line() else {
+                break;
+            };
+            self.serve_stream(token, EventSet::IN);
+        }
+        Ok(ready)
+    }
+
+    fn serve_stream(&mut self, token: Token, events: EventSet) {
+        if self.streams.begin(token, events) {
+            self.call(token, |handler, streams| handler.readable(streams, token));
+        }
+        self.streams.end(token);
+        self.tell_news();
+    }
+
+    fn serve_timers(&mut self) {
+        let now = Instant::now();
+        self.streams.timer_fired(now);
+        for _ in 0..self.events.len() {
+            let Some(token) = self.streams.next_due(now) else {
+                break;
+            };
+            self.call(token, |handler, streams| handler.timer(streams, token));
+            self.tell_news();
+        }
+        self.streams.rearm();
+    }
+
+    fn tell_news(&mut self) {
+        while self.news_left > 0
+            && let Some(news) = self.streams.next_news()
+        {
+            self.news_left -= 1;
+            match news {
+                News::Space(token) => {
+                    self.call(token, |handler, streams| handler.writable(streams, token));
+                }
+                News::Ended(token) => {
+                    self.call(token, |handler, streams| handler.ended(streams, token));
+                }
+                News::Failed(token, failure) => self.tell_failure(token, failure),
+                News::Closed(token, state) => {
+                    self.call(token, |handler, streams| {
+                        handler.closed(streams, token, state);
+                    });
+                }
+            }
+        }
+    }
+
+    fn tell_failure(&mut self, token: Token, failure: Failure) {
+        let read_on = matches!(failure, Failure::Write(_));
+        let after = self.call(token, |handler, streams| {
+            handler.failed(streams, token, failure)
+        });
+        if !(read_on && after == Some(After::ReadOn)) {
+            self.streams.close(token);
+        }
+    }
+
+    /// Calls the handler. If it panics, its stream is closed and the loop goes on.
+    fn call<R>(
+        &mut self,
+        token: Token,
+        what: impl FnOnce(&mut H, &mut Streams<H::State>) -> R,
+    ) -> Option<R> {
+        let (handler, streams) = (&mut self.handler, &mut self.streams);
+        // The streams are whole at any time that a handler runs: it runs in none of their methods. Of
+        // its own state the handler's documentation speaks.
+        let called = catch_unwind(AssertUnwindSafe(|| what(handler, streams)));
+        if called.is_err() {
+            self.streams.counters.panics += 1;
+            self.streams.close(token);
+        }
+        called.ok()
+    }
+}
+
+impl<H: StreamHandler> AsRawFd for StreamSubscriber<H> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.streams.as_raw_fd()
+    }
+}
+
+impl<H: StreamHandler> MutEventSubscriber for StreamSubscriber<H> {
+    fn process(&mut self, _events: Events, _ops: &mut EventOps<'_>) {
+        if let Err(error) = self.dispatch() {
+            self.streams.keep(error);
+        }
+    }
+
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        let events = Events::new_raw(self.as_raw_fd(), EventSet::IN);
+        if let Err(error) = ops.add(events) {
+            self.streams.keep(LoopError::Manager(error));
+        }
+    }
+}
+
+impl<H: StreamHandler + fmt::Debug> fmt::Debug for StreamSubscriber<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamSubscriber")
+            .field("streams", &self.streams)
+            .field("handler", &self.handler)
+            .finish_non_exhaustive()
+    }
+}

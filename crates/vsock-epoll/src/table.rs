@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Where the streams are: slots with generations.
+
+/// A stream of a loop.
+///
+/// It stays unambiguous when the stream is closed: what comes after it in the same place, even with
+/// the same descriptor, has another token.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Token {
+    index: u32,
+    generation: u32,
+}
+
+impl Token {
+    /// The token as one word, as epoll keeps it.
+    pub(crate) fn word(self) -> u64 {
+        u64::from(self.index) | u64::from(self.generation) << 32
+    }
+
+    pub(crate) fn of_word(word: u64) -> Self {
+        let [.., i0, i1, i2, i3] = word.to_be_bytes();
+        let [g0, g1, g2, g3, ..] = word.to_be_bytes();
+        Self {
+            index: u32::from_be_bytes([i0, i1, i2, i3]),
+            generation: u32::from_be_bytes([g0, g1, g2, g3]),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Slot<V> {
+    /// Of the value that is here, or of the next one.
+    generation: u32,
+    value: Option<V>,
+}
+
+/// Values by their tokens.
+#[derive(Debug)]
+pub(crate) struct Table<V> {
+    slots: Vec<Slot<V>>,
+    free: Vec<u32>,
+    len: usize,
+}
+
+impl<V> Table<V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            len: 0,
+        }
+    }
+
+    /// A place for a value that is to come. `None` if 2^32 places are taken or used up.
+    pub(crate) fn reserve(&mut self) -> Option<Token> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                let index = u32::try_from(self.slots.len()).ok()?;
+                self.slots.push(Slot {
+                    generation: 1, // so no word of a token is a word of the loop's own
+                    value: None,
+                });
+                index
+            }
+        };
+        let generation = self.slots.get(index as usize)?.generation;
+        Some(Token { index, generation })
+    }
+
+    /// Gives back a place that was reserved and not filled.
+    pub(crate) fn release(&mut self, token: Token) {
+        self.free.push(token.index);
+    }
+
+    /// Puts a value where a place was reserved for it.
+    pub(crate) fn fill(&mut self, token: Token, value: V) {
+        if let Some(slot) = self.slots.get_mut(token.index as usize) {
+            slot.value = Some(value);
+            self.len += 1;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, token: Token) -> Option<V> {
+        let slot = self.slots.get_mut(token.index as usize)?;
+        if slot.generation != token.generation {
+            return None;
+        }
+        let value = slot.value.take()?;
+        self.len -= 1;
+        // A place whose generations are used up stays empty for ever: no token comes twice.
+        if let Some(next) = slot.generation.checked_add(1) {
+            slot.generation = next;
+            self.free.push(token.index);
+        }
+        Some(value)
+    }
+
+    pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut V> {
+        let slot = self.slots.get_mut(token.index as usize)?;
+        (slot.generation == token.generation)
+            .then_some(slot.value.as_mut())
+            .flatten()
+    }
+
+    pub(crate) fn get(&self, token: Token) -> Option<&V> {
+        let slot = self.slots.get(token.index as usize)?;
+        (slot.generation == token.generation)
+            .then_some(slot.value.as_ref())
+            .flatten()
+    }
+
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = Token> {
+        let numbered = (0..).zip(&self.slots);
+        numbered.filter_map(|(index, slot)| {
+            let generation = slot.generation;
+            slot.value.is_some().then_some(Token { index, generation })
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Table, Token};
+
+    impl<V> Table<V> {
+        pub(crate) fn insert(&mut self, value: V) -> Option<Token> {
+            let token = self.reserve()?;
+            self.fill(token, value);
+            Some(token)
+        }
+    }
+
+    #[test]
+    fn a_token_survives_its_word() {
+        let token = Token {
+            index: 0x0102_0304,
+            generation: 0xfffe_fdfc,
+        };
+        assert_eq!(Token::of_word(token.word()), token);
+    }
+
+    #[test]
+    fn a_successor_in_the_same_place_has_another_token() {
+        let mut table = Table::new();
+        let first = table.insert('a').unwrap();
+        assert_eq!(table.remove(first), Some('a'));
+        let second = table.insert('b').unwrap();
+        assert_eq!(first.index, second.index);
+        assert_eq!(table.get_mut(first), None);
+        assert_eq!(table.get(first), None);
+        assert_eq!(table.remove(first), None);
+        assert_eq!(table.remove(second), Some('b'));
+        assert_eq!((table.remove(second), table.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_place_whose_generations_are_used_up_is_left() {
+        let mut table = Table::new();
+        let first = table.insert(1).unwrap();
+        table.remove(first);
+        table.slots[0].generation = u32::MAX;
+        let last = table.insert(2).unwrap();
+        assert_eq!(last.generation, u32::MAX);
+        table.remove(last);
+        let next = table.insert(3).unwrap();
+        assert_eq!(next.index, 1);
+        assert_eq!(table.tokens().collect::<Vec<_>>(), [next]);
+    }
+}

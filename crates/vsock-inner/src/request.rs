@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A port that a connection was asked for, which the device's end knows beside the bytes.
+//!
+//! The command line stands in the ring all the same, so that the descriptor is readable and a
+//! device that knows nothing of this reads it as ever. One that asks for the port gets it, and the
+//! line is gone; its confirmation becomes the line that the opener waits for. So there is one way
+//! to wait, with one deadline, whichever way the device has gone.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
+
+use crate::config::{Capacity, VsockInnerConfig};
+use crate::stream::VsockInnerStream;
+
+/// No answer is longer: `OK `, ten digits, newline.
+const MAX_ANSWER: usize = 14;
+/// No command is longer: `CONNECT `, ten digits, newline.
+const MAX_COMMAND: usize = 19;
+
+/// What a device's end knows of the port that was asked for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Request {
+    /// Nothing, or nothing any more.
+    #[default]
+    None,
+    /// The ring begins with the command for this port.
+    Offered(u32),
+    /// The device has taken the port, and owes a confirmation.
+    Taken,
+}
+
+/// The command for a port.
+pub(crate) fn command(port: u32) -> String {
+    format!("CONNECT {port}\n")
+}
+
+impl Request {
+    /// The request for a port whose command has been written, as far as `written` bytes: offered
+    /// only if all of it is there, and the answer will have room.
+    pub(crate) fn offer(port: u32, written: usize, config: &VsockInnerConfig) -> Self {
+        let whole = written == command(port).len();
+        let room = match config.to_application {
+            Capacity::Bytes(bytes) => bytes >= MAX_ANSWER,
+            Capacity::Unbounded => true,
+        };
+        if whole && room {
+            Self::Offered(port)
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// Takes the port that was asked for, and the command out of the ring; nothing, if there is none or
+/// the device has begun to read.
+pub(crate) fn take(stream: &mut VsockInnerStream) -> Option<u32> {
+    let Request::Offered(port) = stream.request else {
+        return None;
+    };
+    stream.request = Request::None;
+    let command = command(port);
+    let mut bytes = [0; MAX_COMMAND];
+    let bytes = bytes.get_mut(..command.len())?;
+    // All of it came before the device had the stream: nothing here waits.
+    let there = stream.queued_in() >= command.len() as u64
+        && stream.peek(bytes).is_ok()
+        && *bytes == *command.as_bytes();
+    if !there || stream.read_exact(bytes).is_err() {
+        return None;
+    }
+    stream.request = Request::Taken;
+    Some(port)
+}
+
+/// Completes the opener's wait.
+pub(crate) fn confirm(stream: &mut VsockInnerStream, host_port: u32) -> io::Result<()> {
+    if mem::take(&mut stream.request) != Request::Taken {
+        return Err(ErrorKind::Unsupported.into());
+    }
+    // The first bytes in this direction, and they have room.
+    stream.write_all(format!("OK {host_port}\n").as_bytes())
+}

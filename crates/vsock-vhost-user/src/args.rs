@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The command line: its grammar and its checks, nothing else.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args as ClapArgs, Parser};
+use log::LevelFilter;
+use thiserror::Error;
+
+/// A vsock device for virtual machines, outside of the VMM.
+///
+/// The VMM connects to SOCKET and shares the guest's memory. A host process reaches port P of the
+/// guest by connecting to UDS_PATH and writing "CONNECT P\n"; it reads "OK <port>\n" once the guest
+/// has accepted. A host process that serves port P for the guest listens on UDS_PATH with "_P" behind
+/// it.
+///
+/// When the VMM goes away, the next one is served. SIGTERM and SIGINT end the program and remove its
+/// sockets.
+#[expect(clippy::doc_markdown, reason = "the text of --help")]
+#[derive(Debug, Parser)]
+#[command(
+    name = "vsock-vhost-user",
+    version,
+    after_help = "\
+QEMU, with the guest's memory shared:
+  -object memory-backend-memfd,id=mem,size=512M,share=on -machine q35,memory-backend=mem \\
+  -chardev socket,id=vsock,path=SOCKET -device vhost-user-vsock-pci,chardev=vsock
+
+Exit codes: 0 ended by a signal, 1 failed, 2 wrong arguments."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    one: Option<One>,
+
+    /// One virtual machine of several: guest-cid=N,socket=PATH,uds-path=PATH
+    #[arg(long = "vm", value_name = "KEY=VALUE,...", conflicts_with = "One")]
+    many: Vec<Vm>,
+
+    /// Bytes that a guest may send on one connection before the host process has read them
+    #[arg(
+        long,
+        visible_alias = "tx-buffer-size",
+        value_name = "BYTES",
+        default_value_t = 256 * 1024
+    )]
+    pub(crate) buf_alloc: u32,
+
+    /// Connections that one guest may have at a time, both ways together
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
+    pub(crate) max_connections: usize,
+
+    /// The longest queue that a VMM may set up, a power of two
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub(crate) queue_size: u16,
+
+    /// What to write to standard error: off, error, warn, info, debug, trace. Without it, RUST_LOG
+    /// says, and otherwise it is info
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<LevelFilter>,
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+#[group(requires_all = ["guest_cid", "socket", "uds_path"], multiple = true)]
+struct One {
+    /// The guest's CID, from 3
+    #[arg(long, value_name = "N", required = false)]
+    guest_cid: u64,
+
+    /// Where to listen for the VMM
+    #[arg(long, value_name = "PATH", required = false)]
+    socket: PathBuf,
+
+    /// Where to listen for host processes that want to reach the guest
+    #[arg(long, value_name = "PATH", required = false)]
+    uds_path: PathBuf,
+}
+
+/// One virtual machine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Vm {
+    pub(crate) guest_cid: u64,
+    pub(crate) socket: PathBuf,
+    pub(crate) uds_path: PathBuf,
+}
+
+/// What is wrong with the value of `--vm`.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub(crate) enum VmError {
+    #[error("a part is no KEY=VALUE")]
+    NoValue,
+    #[error("unknown key; there are guest-cid, socket and uds-path")]
+    UnknownKey,
+    #[error("{0} is given twice")]
+    Twice(&'static str),
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    #[error("guest-cid is no number")]
+    NoNumber,
+}
+
+/// What is wrong with the arguments as a whole.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub(crate) enum ArgsError {
+    #[error("no virtual machine: give --guest-cid, --socket and --uds-path, or --vm")]
+    NoVm,
+    #[error("two virtual machines have the guest CID {0}; each needs its own")]
+    SameCid(u64),
+    #[error("two sockets have the path {}; each needs its own", .0.display())]
+    SamePath(PathBuf),
+}
+
+impl FromStr for Vm {
+    type Err = VmError;
+
+    fn from_str(text: &str) -> Result<Self, VmError> {
+        let (mut guest_cid, mut socket, mut uds_path) = (None, None, None);
+        for part in text.split(',') {
+            let (key, value) = part.split_once('=').ok_or(VmError::NoValue)?;
+            let (name, slot) = match key {
+                "guest-cid" => ("guest-cid", &mut guest_cid),
+                "socket" => ("socket", &mut socket),
+                "uds-path" => ("uds-path", &mut uds_path),
+                _ => return Err(VmError::UnknownKey),
+            };
+            if slot.replace(value).is_some() {
+                return Err(VmError::Twice(name));
+            }
+        }
+        let guest_cid = guest_cid.ok_or(VmError::Missing("guest-cid"))?;
+        Ok(Self {
+            guest_cid: guest_cid.parse().map_err(|_| VmError::NoNumber)?,
+            socket: socket.ok_or(VmError::Missing("socket"))?.into(),
+            uds_path: uds_path.ok_or(VmError::Missing("uds-path"))?.into(),
+        })
+    }
+}
+
+impl Args {
+    /// The virtual machines, of which no two share anything.
+    pub(crate) fn vms(&self) -> Result<Vec<Vm>, ArgsError> {
+        let one = self.one.iter().map(|one| Vm {
+            guest_cid: one.guest_cid,
+            socket: one.socket.clone(),
+            uds_path: one.uds_path.clone(),
+        });
+        let vms: Vec<Vm> = one.chain(self.many.iter().cloned()).collect();
+        if vms.is_empty() {
+            return Err(ArgsError::NoVm);
+        }
+        let mut cids = BTreeSet::new();
+        let mut paths = BTreeSet::new();
+        for vm in &vms {
+            if !cids.insert(vm.guest_cid) {
+                return Err(ArgsError::SameCid(vm.guest_cid));
+            }
+            for path in [&vm.socket, &vm.uds_path] {
+                if !paths.insert(path) {
+                    return Err(ArgsError::SamePath(path.clone()));
+                }
+            }
+        }
+        Ok(vms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: [&str; 6] = ["--guest-cid", "3", "--socket", "/s", "--uds-path", "/u"];
+
+    fn parse(args: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from([&["vsock-vhost-user"], args].concat())
+    }
+
+    fn vm(guest_cid: u64, socket: &str, uds_path: &str) -> Vm {
+        Vm {
+            guest_cid,
+            socket: socket.into(),
+            uds_path: uds_path.into(),
+        }
+    }
+
+    #[test]
+    fn one_machine_has_options_of_its_own() {
+        assert_eq!(parse(&ONE).unwrap().vms(), Ok(vec![vm(3, "/s", "/u")]));
+    }
+
+    #[test]
+    fn a_part_of_the_options_is_refused() {
+        let vm = ["--vm", "guest-cid=4,socket=/t,uds-path=/v"];
+        for args in [&ONE[..4], &[&ONE[..], &vm].concat()] {
+            let refused = parse(args).unwrap_err();
+            assert_eq!(refused.exit_code(), 2, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn several_machines_are_listed() {
+        let args = parse(&[
+            "--vm",
+            "guest-cid=3,socket=/s,uds-path=/u",
+            "--vm",
+            "uds-path=/v,socket=/t,guest-cid=4",
+        ]);
+        let vms = args.unwrap().vms();
+        assert_eq!(vms, Ok(vec![vm(3, "/s", "/u"), vm(4, "/t", "/v")]));
+    }
+
+    #[test]
+    fn no_machine_is_an_error() {
+        assert_eq!(parse(&[]).unwrap().vms(), Err(ArgsError::NoVm));
+    }
+
+    #[test]
+    fn t11_two_machines_share_no_cid_and_no_path() {
+        let both = |second: &str| {
+            parse(&["--vm", "guest-cid=3,socket=/s,uds-path=/u", "--vm", second])
+                .unwrap()
+                .vms()
+        };
+        let cid = both("guest-cid=3,socket=/t,uds-path=/v");
+        assert_eq!(cid, Err(ArgsError::SameCid(3)));
+        let path = both("guest-cid=4,socket=/u,uds-path=/v");
+        assert_eq!(path, Err(ArgsError::SamePath("/u".into())));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_machine_is_said() {
+        let errors = [
+            ("guest-cid", VmError::NoValue),
+            ("cid=3", VmError::UnknownKey),
+            ("guest-cid=3,guest-cid=4", VmError::Twice("guest-cid")),
+            ("socket=/s,uds-path=/u", VmError::Missing("guest-cid")),
+            ("guest-cid=3,uds-path=/u", VmError::Missing("socket")),
+            ("guest-cid=3,socket=/s", VmError::Missing("uds-path")),
+            ("guest-cid=x,socket=/s,uds-path=/u", VmError::NoNumber),
+        ];
+        for (text, error) in errors {
+            assert_eq!(text.parse::<Vm>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_option() {
+        let help = parse(&["--help"]).unwrap_err().to_string();
+        for option in [
+            "--guest-cid",
+            "--socket",
+            "--uds-path",
+            "--vm",
+            "--buf-alloc",
+            "--max-connections",
+            "--queue-size",
+            "--log-level",
+        ] {
+            assert!(help.contains(option), "{option} is missing in\n{help}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use vsock_backend_api::VsockBackend;
+use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
+use vsock_proto::{Config, GuestCid};
+
+use crate::claim::CidClaim;
+use crate::service::Service;
+use crate::shared::Shared;
+use crate::socket_file::SocketFile;
+use crate::{DeviceError, Stopper, VsockDevice};
+
+/// The longest queue, unless it is set.
+const QUEUE_SIZE: u16 = 1024;
+
+/// The longest queue that virtio knows (virtio 1.3, 2.7).
+const MAX_QUEUE_SIZE: u16 = 1 << 15;
+
+/// A backend, and the guest's ports that are for it alone.
+pub(crate) struct Served {
+    pub(crate) backend: Box<dyn VsockBackend>,
+    pub(crate) ports: Vec<u32>,
+}
+
+/// Makes a [`VsockDevice`].
+pub struct DeviceBuilder {
+    cid: u64,
+    socket: PathBuf,
+    config: Config,
+    queue_size: u16,
+    backends: Vec<Served>,
+}
+
+impl DeviceBuilder {
+    /// A device for the guest with this CID, whose VMM will connect to `socket`.
+    #[must_use]
+    pub fn new(cid: u64, socket: impl Into<PathBuf>) -> Self {
+        Self {
+            cid,
+            socket: socket.into(),
+            config: Config::default(),
+            queue_size: QUEUE_SIZE,
+            backends: Vec::new(),
+        }
+    }
+
+    /// The limits of the guest's connections.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The longest queue that a VMM may set up: a power of two from 2 to 32,768, default 1,024.
+    #[must_use]
+    pub fn queue_size(mut self, entries: u16) -> Self {
+        self.queue_size = entries;
+        self
+    }
+
+    /// Adds a backend. The first one gets the guest's connections to every port that no backend has
+    /// [for itself](Self::backend_for).
+    #[must_use]
+    pub fn backend(self, backend: Box<dyn VsockBackend>) -> Self {
+        self.backend_for(backend, &[])
+    }
+
+    /// Adds a backend that gets the guest's connections to these ports.
+    #[must_use]
+    pub fn backend_for(mut self, backend: Box<dyn VsockBackend>, ports: &[u32]) -> Self {
+        self.backends.push(Served {
+            backend,
+            ports: ports.to_vec(),
+        });
+        self
+    }
+
+    /// Adds a backend for this process: the connector opens streams to the guest, and listens for
+    /// what the guest opens.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`VsockInnerBackend::new`].
+    pub fn in_process(self) -> io::Result<(Self, VsockInnerConnector)> {
+        let backend = VsockInnerBackend::new()?;
+        let connector = backend.get_connector();
+        Ok((self.backend(Box::new(backend)), connector))
+    }
+
+    /// Makes the socket, and starts the device: it waits for a VMM, on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the CID, the queue size, the socket or the backends, or what the operating
+    /// system lacks.
+    pub fn spawn(self) -> Result<VsockDevice, DeviceError> {
+        let cid = GuestCid::try_from(self.cid).map_err(DeviceError::Cid)?;
+        let size = self.queue_size;
+        if !(2..=MAX_QUEUE_SIZE).contains(&size) || !size.is_power_of_two() {
+            return Err(DeviceError::QueueSize(size));
+        }
+        let claim = CidClaim::new(cid).ok_or(DeviceError::CidTaken(cid))?;
+
+        let (listener, file) = SocketFile::bind(&self.socket).map_err(|source| {
+            let path = self.socket.clone();
+            DeviceError::Socket { path, source }
+        })?;
+        let other = listener.try_clone().map_err(DeviceError::Resources)?;
+        let stopper = Stopper::new(other);
+        let shared = Shared::new(claim, self.config, size, self.backends, stopper.clone())?;
+        let shared = Arc::new(shared);
+        let service = Service::new(Arc::clone(&shared), listener, stopper.clone());
+        let thread = thread::Builder::new()
+            .name(format!("vsock-{cid}"))
+            .spawn(move || service.run())
+            .map_err(DeviceError::Resources)?;
+        Ok(VsockDevice {
+            shared,
+            stopper,
+            file,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl fmt::Debug for DeviceBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceBuilder")
+            .field("cid", &self.cid)
+            .field("socket", &self.socket)
+            .field("config", &self.config)
+            .field("queue_size", &self.queue_size)
+            .field("backends", &self.backends.len())
+            .finish()
+    }
+}

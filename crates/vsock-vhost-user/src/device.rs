@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use vsock_muxer::Counters;
+use vsock_proto::GuestCid;
+use vsock_virtio::DeviceCounters;
+
+use crate::shared::Shared;
+use crate::socket_file::SocketFile;
+use crate::{DeviceError, Stopper};
+
+/// A device that runs on threads of its own, and serves one VMM after the other.
+///
+/// Dropping it stops it, as [`stop`](Self::stop) does.
+pub struct VsockDevice {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) stopper: Stopper,
+    pub(crate) file: SocketFile,
+    pub(crate) thread: Option<JoinHandle<Result<(), DeviceError>>>,
+}
+
+impl VsockDevice {
+    /// Ends the device: its connections are reset, its sockets removed, its threads have ended.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Panicked`], if it has ended before.
+    pub fn stop(self) -> Result<(), DeviceError> {
+        self.stopper.stop();
+        self.join()
+    }
+
+    /// Waits until the device has ended: by a [`Stopper`], or by an error.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Panicked`]: a thread of it has panicked.
+    pub fn join(mut self) -> Result<(), DeviceError> {
+        self.wait()
+    }
+
+    /// What stops the device from another thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// The guest's CID.
+    #[must_use]
+    pub fn guest_cid(&self) -> GuestCid {
+        self.shared.cid()
+    }
+
+    /// Where it listens for the VMM.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// What has been counted of connections and packets since the device was made, over all
+    /// front-ends.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.counters().0
+    }
+
+    /// What has been counted of queues since the device was made, over all front-ends.
+    #[must_use]
+    pub fn queue_counters(&self) -> DeviceCounters {
+        self.shared.counters().1
+    }
+
+    fn wait(&mut self) -> Result<(), DeviceError> {
+        self.thread.take().map_or(Ok(()), |thread| {
+            thread.join().unwrap_or(Err(DeviceError::Panicked))
+        })
+    }
+}
+
+impl Drop for VsockDevice {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        if let Err(error) = self.wait() {
+            log::error!("the device of guest {}: {error}", self.guest_cid());
+        }
+    }
+}
+
+impl fmt::Debug for VsockDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VsockDevice")
+            .field("guest_cid", &self.guest_cid())
+            .field("socket", &self.socket())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A vsock device outside of the VMM: QEMU, Cloud Hypervisor, crosvm or any other front-end of
+//! vhost-user connects to a socket and shares its guest's memory, and the host ends of the guest's
+//! connections are here.
+//!
+//! # As a library: the host program is the device
+//!
+//! Streams to and from the guest stay inside of the process, and bytes go between them and the
+//! guest's memory with no socket and no copy in between:
+//!
+//! ```no_run
+//! use std::io::{Read, Write};
+//! use vsock_vhost_user::{DeviceBuilder, DeviceError};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let (builder, connector) = DeviceBuilder::new(3, "/run/vm3/vhost.sock").in_process()?;
+//!     let device = builder.spawn()?; // waits for the VMM, on threads of its own
+//!
+//!     // The guest connects to CID 2, port 1024 ...
+//!     let listener = connector.listen(1024)?;
+//!     let mut stream = listener.accept()?;
+//!     stream.write_all(b"hello, guest\n")?;
+//!
+//!     // ... and the host to port 52 of the guest.
+//!     let mut stream = connector.connect_to(52)?;
+//!     let mut answer = String::new();
+//!     stream.read_to_string(&mut answer)?;
+//!
+//!     device.stop()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # As a program: host processes over Unix sockets
+//!
+//! ```text
+//! vsock-vhost-user --guest-cid 3 --socket /run/vm3/vhost.sock --uds-path /run/vm3/vm.vsock
+//! ```
+//!
+//! A host process reaches port 52 of the guest by connecting to `/run/vm3/vm.vsock` and writing
+//! `CONNECT 52\n`, and serves port 1024 for the guest by listening on `/run/vm3/vm.vsock_1024`. By
+//! `--vm guest-cid=3,socket=PATH,uds-path=PATH`, repeated, one process serves several guests, on
+//! threads of their own. `--help` has the rest.
+//!
+//! The front-end, with the guest's memory shared:
+//!
+//! ```text
+//! qemu-system-x86_64 -machine q35,memory-backend=mem -m 512M \
+//!     -object memory-backend-memfd,id=mem,size=512M,share=on \
+//!     -chardev socket,id=vsock,path=/run/vm3/vhost.sock \
+//!     -device vhost-user-vsock-pci,chardev=vsock ...
+//! ```
+//!
+//! `docs/guest.md` of the repository has the lines of other monitors.
+//!
+//! # What happens when
+//!
+//! | event | what the device does |
+//! |---|---|
+//! | the guest reboots, or unloads its driver | its connections are reset, listeners stay, the next driver is served |
+//! | the front-end goes, or dies | the same; the next front-end is served |
+//! | the front-end wants what was not offered, such as `packed=on` | its request fails, the next front-end is served |
+//! | the guest's rings break the rules | its connections are reset, until it resets the device |
+//! | a host process does not read | the guest waits at [`buf_alloc`](vsock_proto::ConfigBuilder::buf_alloc) bytes for this connection, all others go on |
+//! | no descriptor is left | the connection that needed one is refused or waits, all others go on |
+//! | [`Stopper::stop`], or SIGTERM for the program | connections are reset, socket files removed, threads ended |
+//!
+//! The event queue stays with QEMU, which does not pass it on: a guest that is migrated is told by
+//! QEMU. A front-end that stops the queues and starts them again, as QEMU does for `stop` and `cont`,
+//! resets the connections.
+//!
+//! # Threads
+//!
+//! A device has a thread that waits for front-ends, and while one is there, a thread for its requests
+//! and one that moves bytes. The last one is the only one that touches a stream; it sleeps while there
+//! is nothing to do, and takes what has happened in batches: one wake-up, one look at the clock, one
+//! lock and one notification of the guest for a batch.
+//!
+//! # Invariants
+//!
+//! - Nothing that a guest, a front-end or a host process does ends the device or makes it spin.
+//! - No call waits for a guest, a front-end or a host process while bytes could move.
+//! - Every descriptor is close-on-exec, and closed when what it belonged to ends.
+//! - A socket file is removed only by who made it, and only if it is still the one that was made.
+
+#![forbid(unsafe_code)]
+
+mod builder;
+mod claim;
+mod device;
+mod error;
+mod poller;
+mod service;
+mod shared;
+mod socket_file;
+mod stop;
+mod unix;
+mod vring;
+mod worker;
+
+pub use builder::DeviceBuilder;
+pub use device::VsockDevice;
+pub use error::DeviceError;
+pub use stop::Stopper;
+pub use unix::{UnixBackend, UnixVsockStream};

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A vsock device as a program of its own: parses its arguments, runs a device for each virtual
+//! machine, and ends them on a signal.
+
+#![forbid(unsafe_code)]
+
+mod args;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use args::{Args, ArgsError, Vm};
+use clap::Parser;
+use clap::error::ErrorKind;
+use env_logger::Env;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use thiserror::Error;
+use vsock_proto::{Config, ConfigError};
+use vsock_vhost_user::{DeviceBuilder, DeviceError, Stopper, UnixBackend, VsockDevice};
+
+/// Why the program has failed.
+#[derive(Debug, Error)]
+enum MainError {
+    #[error("the limits do not fit")]
+    Limits(#[from] ConfigError),
+    #[error("cannot listen for host processes on {}", vm.uds_path.display())]
+    Unix { vm: Box<Vm>, source: io::Error },
+    #[error("the device of guest {cid} failed")]
+    Device { cid: u64, source: DeviceError },
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let vms = args.vms().unwrap_or_else(|error| refuse(&error));
+    let mut logger = env_logger::Builder::from_env(Env::default().default_filter_or("info"));
+    if let Some(level) = args.log_level {
+        logger.filter_level(level);
+    }
+    logger.init();
+    match run(&args, &vms) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ends the program as it does for an argument that cannot be parsed.
+fn refuse(error: &ArgsError) -> ! {
+    let mut command = <Args as clap::CommandFactory>::command();
+    command.error(ErrorKind::ValueValidation, error).exit()
+}
+
+/// Says what failed, and why, down to the cause.
+fn report(error: &MainError) {
+    let mut text = format!("vsock-vhost-user: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    // Nobody is left to tell if this fails.
+    let _told = writeln!(io::stderr(), "{text}");
+}
+
+/// What ends the program.
+enum End {
+    Signal,
+    Device(u64, Result<(), DeviceError>),
+}
+
+fn run(args: &Args, vms: &[Vm]) -> Result<(), MainError> {
+    // From here on a signal is noted, so none comes between a socket and its removal.
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(MainError::Signals)?;
+    let devices = vms
+        .iter()
+        .map(|vm| device(args, vm))
+        .collect::<Result<Vec<_>, _>>()?;
+    let stoppers: Vec<Stopper> = devices.iter().map(VsockDevice::stopper).collect();
+    let (ends, ended) = mpsc::channel();
+    let count = devices.len();
+    for device in devices {
+        let ends = ends.clone();
+        spawn(move || {
+            let cid = device.guest_cid().into();
+            tell(&ends, End::Device(cid, device.join()));
+        })?;
+    }
+    spawn(move || {
+        for signal in &mut signals {
+            log::info!("signal {signal}: ending");
+            tell(&ends, End::Signal);
+        }
+    })?;
+
+    let mut result = Ok(());
+    let mut left = count;
+    for end in ended {
+        if let End::Device(cid, ended) = end {
+            left -= 1;
+            let ended = ended.map_err(|source| MainError::Device { cid, source });
+            result = result.and(ended);
+        }
+        // Whatever the reason was, it is the end of all.
+        stoppers.iter().for_each(Stopper::stop);
+        if left == 0 {
+            break;
+        }
+    }
+    result
+}
+
+fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
+    let config = Config::builder()
+        .buf_alloc(args.buf_alloc)
+        .max_connections(args.max_connections)
+        .build()?;
+    let cid = vm.guest_cid;
+    let backend = UnixBackend::bind(&vm.uds_path).map_err(|source| MainError::Unix {
+        vm: Box::new(vm.clone()),
+        source,
+    })?;
+    DeviceBuilder::new(cid, &vm.socket)
+        .config(config)
+        .queue_size(args.queue_size)
+        .backend(Box::new(backend))
+        .spawn()
+        .map_err(|source| MainError::Device { cid, source })
+}
+
+fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), MainError> {
+    thread::Builder::new()
+        .spawn(body)
+        .map(drop)
+        .map_err(MainError::Thread)
+}
+
+fn tell(ends: &Sender<End>, end: End) {
+    if ends.send(end).is_err() {
+        log::debug!("the program has ended already");
+    }
+}

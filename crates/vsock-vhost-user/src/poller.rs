@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What waits for host streams and deadlines: an epoll inside of the worker's.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vmm_sys_util::timerfd::TimerFd;
+use vsock_muxer::{Action, Readiness, Token};
+use vsock_proto::Tick;
+
+/// Events that are taken from the kernel at once.
+const BATCH: usize = 128;
+
+/// The data of the timer and of [`Poller::wake`]. Tokens bear a generation that does not get there.
+const TIMER: u64 = u64::MAX;
+const WAKE: u64 = u64::MAX - 1;
+
+/// What the kernel says that is short of watches, or of memory for one.
+const ENOSPC: i32 = Errno::NOSPC.raw_os_error();
+const ENOMEM: i32 = Errno::NOMEM.raw_os_error();
+
+/// How long until a descriptor is offered to the kernel again that it could not take.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// A descriptor that shall be watched.
+#[derive(Clone, Copy, Debug)]
+struct Watch {
+    token: Token,
+    fd: RawFd,
+    events: EventSet,
+}
+
+/// The descriptors of one device's streams, its clock and its timer.
+///
+/// Its own descriptor is readable while there are events. Everything in it is edge-triggered: what
+/// the device leaves alone costs no further wake-up.
+pub(crate) struct Poller {
+    epoll: Epoll,
+    timer: TimerFd,
+    wake: EventFd,
+    watched: HashSet<RawFd>,
+    /// When the timer fires.
+    armed: Option<Tick>,
+    start: Instant,
+    ready: Vec<EpollEvent>,
+    /// What the kernel had no memory for.
+    refused: Vec<Watch>,
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        let timer = TimerFd::new()?;
+        let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        // Each firing and each write is an edge, so neither is ever read.
+        let events = EventSet::IN | EventSet::EDGE_TRIGGERED;
+        for (fd, datum) in [(timer.as_raw_fd(), TIMER), (wake.as_raw_fd(), WAKE)] {
+            epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, datum))?;
+        }
+        Ok(Self {
+            epoll,
+            timer,
+            wake,
+            watched: HashSet::new(),
+            armed: None,
+            start: Instant::now(),
+            ready: vec![EpollEvent::default(); BATCH],
+            refused: Vec::new(),
+        })
+    }
+
+    /// The time, as the device counts it.
+    pub(crate) fn now(&self) -> Tick {
+        Tick::ZERO.saturating_add(self.start.elapsed())
+    }
+
+    /// Takes the next events, at most one batch of them, and tells each that belongs to a token. If
+    /// there are more, the descriptor stays readable.
+    pub(crate) fn poll(&mut self, mut event: impl FnMut(Token, Readiness)) -> io::Result<()> {
+        let count = loop {
+            match self.epoll.wait(0, &mut self.ready) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        for ready in self.ready.iter().take(count) {
+            match ready.data() {
+                TIMER => self.armed = None,
+                WAKE => {}
+                token => event(Token::from(token), readiness(ready.event_set())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the descriptor readable once more.
+    pub(crate) fn wake(&self) {
+        if let Err(error) = self.wake.write(1) {
+            log::error!("cannot wake the device: {error}");
+        }
+    }
+
+    /// Does what the muxer wants done.
+    pub(crate) fn apply(&mut self, action: Action) {
+        match action {
+            Action::Watch {
+                token,
+                fd,
+                read,
+                write,
+            } => self.watch(Watch {
+                token,
+                fd,
+                events: events(read, write),
+            }),
+            Action::Unwatch { fd, .. } => self.unwatch(fd),
+            Action::Close { fds, stream, .. } => {
+                for fd in fds.into_iter().flatten() {
+                    self.unwatch(fd);
+                }
+                drop(stream);
+            }
+        }
+    }
+
+    /// Lets the timer fire at the deadline, if it would not fire before anyway.
+    pub(crate) fn arm(&mut self, now: Tick, deadline: Option<Tick>) -> io::Result<()> {
+        let retry = (!self.refused.is_empty()).then(|| now.saturating_add(RETRY));
+        let Some(deadline) = deadline.into_iter().chain(retry).min() else {
+            return Ok(());
+        };
+        if deadline == Tick::MAX || self.armed.is_some_and(|armed| armed <= deadline) {
+            return Ok(());
+        }
+        // A duration of zero would disarm it.
+        let wait = deadline.since(now).max(Duration::from_nanos(1));
+        self.timer.reset(wait, None)?;
+        self.armed = Some(deadline);
+        Ok(())
+    }
+
+    /// Offers to the kernel again what it could not take.
+    pub(crate) fn retry(&mut self) {
+        for watch in std::mem::take(&mut self.refused) {
+            self.watch(watch);
+        }
+    }
+
+    fn watch(&mut self, watch: Watch) {
+        let Watch { token, fd, events } = watch;
+        let operation = if self.watched.contains(&fd) {
+            ControlOperation::Modify
+        } else {
+            ControlOperation::Add
+        };
+        self.refused.retain(|refused| refused.fd != fd);
+        match self
+            .epoll
+            .ctl(operation, fd, EpollEvent::new(events, token.into()))
+        {
+            Ok(()) => {
+                self.watched.insert(fd);
+            }
+            Err(error) => {
+                log::warn!("cannot watch descriptor {fd}: {error}");
+                // The kernel may have room again; what cannot be watched at all stays so.
+                if [Some(ENOSPC), Some(ENOMEM)].contains(&error.raw_os_error()) {
+                    self.refused.push(watch);
+                }
+            }
+        }
+    }
+
+    fn unwatch(&mut self, fd: RawFd) {
+        self.refused.retain(|refused| refused.fd != fd);
+        if self.watched.remove(&fd)
+            && let Err(error) = self
+                .epoll
+                .ctl(ControlOperation::Delete, fd, EpollEvent::default())
+        {
+            log::warn!("cannot unwatch descriptor {fd}: {error}");
+        }
+    }
+}
+
+impl AsRawFd for Poller {
+    fn as_raw_fd(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+}
+
+fn events(read: bool, write: bool) -> EventSet {
+    let mut events = EventSet::EDGE_TRIGGERED;
+    events.set(EventSet::IN | EventSet::READ_HANG_UP, read);
+    events.set(EventSet::OUT, write);
+    events
+}
+
+fn readiness(events: EventSet) -> Readiness {
+    Readiness {
+        readable: events.intersects(EventSet::IN | EventSet::READ_HANG_UP),
+        writable: events.contains(EventSet::OUT),
+        hangup: events.intersects(EventSet::HANG_UP | EventSet::ERROR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use vsock_muxer_harness::poll::{Deadline, Interest, is_readable, wait_ready};
+
+    use super::*;
+    use crate::UnixVsockStream;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn watch(fd: RawFd, read: bool, write: bool) -> Action {
+        let token = Token::from(7);
+        Action::Watch {
+            token,
+            fd,
+            read,
+            write,
+        }
+    }
+
+    fn polled(poller: &mut Poller) -> Vec<(u64, Readiness)> {
+        let mut events = Vec::new();
+        poller
+            .poll(|token, ready| events.push((u64::from(token), ready)))
+            .unwrap();
+        events
+    }
+
+    #[test]
+    fn each_change_is_told_once() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut poller = Poller::new().unwrap();
+        poller.apply(watch(near.as_raw_fd(), true, false));
+        assert_eq!(polled(&mut poller), []);
+        for _ in 0..2 {
+            far.write_all(b"x").unwrap();
+            assert!(is_readable(poller.as_raw_fd()).unwrap());
+            let ready = Readiness {
+                readable: true,
+                ..Readiness::default()
+            };
+            assert_eq!(polled(&mut poller), [(7, ready)]);
+            assert_eq!(polled(&mut poller), []);
+        }
+        drop(far);
+        let [(7, ready)] = polled(&mut poller)[..] else {
+            panic!("no end was told");
+        };
+        assert!(ready.readable && ready.hangup);
+    }
+
+    #[test]
+    fn what_was_ready_before_is_told_to_who_asks_anew() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        far.write_all(b"x").unwrap();
+        let mut poller = Poller::new().unwrap();
+        poller.apply(watch(near.as_raw_fd(), false, true));
+        assert!(polled(&mut poller)[0].1.writable);
+        poller.apply(watch(near.as_raw_fd(), false, false));
+        assert_eq!(polled(&mut poller), []);
+        poller.apply(watch(near.as_raw_fd(), true, false));
+        assert!(polled(&mut poller)[0].1.readable);
+    }
+
+    #[test]
+    fn what_is_unwatched_or_closed_is_told_no_more() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let (fd, token) = (near.as_raw_fd(), Token::from(7));
+        let mut poller = Poller::new().unwrap();
+        poller.apply(watch(fd, true, false));
+        far.write_all(b"x").unwrap();
+        poller.apply(Action::Unwatch { token, fd });
+        assert_eq!(polled(&mut poller), []);
+        poller.apply(watch(fd, true, false));
+        poller.apply(Action::Close {
+            token,
+            fds: [Some(fd), None],
+            stream: Box::new(UnixVsockStream::new(near)),
+        });
+        assert_eq!(polled(&mut poller), []);
+        // What was not read makes the end a reset.
+        far.read(&mut [0]).unwrap_err();
+    }
+
+    #[test]
+    fn the_timer_fires_at_the_earliest_deadline_and_is_set_for_no_later_one() {
+        let mut poller = Poller::new().unwrap();
+        let now = poller.now();
+        poller.arm(now, None).unwrap();
+        poller.arm(now, Some(Tick::MAX)).unwrap();
+        assert_eq!(poller.armed, None);
+        let far = now.saturating_add(Duration::from_secs(3600));
+        poller.arm(now, Some(far)).unwrap();
+        poller.arm(now, Some(now)).unwrap();
+        poller.arm(now, Some(far)).unwrap();
+        assert_eq!(poller.armed, Some(now));
+        wait_ready(
+            poller.as_raw_fd(),
+            Interest::Read,
+            Deadline::after(PATIENCE),
+        )
+        .unwrap();
+        assert_eq!(polled(&mut poller), []);
+        assert_eq!(poller.armed, None);
+    }
+
+    #[test]
+    fn a_wake_is_for_one_poll() {
+        let mut poller = Poller::new().unwrap();
+        for _ in 0..2 {
+            poller.wake();
+            assert!(is_readable(poller.as_raw_fd()).unwrap());
+            assert_eq!(polled(&mut poller), []);
+            assert!(!is_readable(poller.as_raw_fd()).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_can_never_be_watched_is_not_tried_again() {
+        let file = File::open("/proc/self/exe").unwrap();
+        let mut poller = Poller::new().unwrap();
+        poller.apply(watch(file.as_raw_fd(), true, false));
+        assert!(poller.refused.is_empty());
+        poller.apply(Action::Unwatch {
+            token: Token::from(7),
+            fd: file.as_raw_fd(),
+        });
+    }
+
+    #[test]
+    fn what_the_kernel_had_no_room_for_is_tried_again_by_the_timer() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut poller = Poller::new().unwrap();
+        poller.refused.push(Watch {
+            token: Token::from(7),
+            fd: near.as_raw_fd(),
+            events: events(true, false),
+        });
+        poller.arm(poller.now(), None).unwrap();
+        assert!(poller.armed.is_some());
+        far.write_all(b"x").unwrap();
+        poller.retry();
+        assert!(poller.refused.is_empty());
+        assert!(polled(&mut poller)[0].1.readable);
+    }
+}

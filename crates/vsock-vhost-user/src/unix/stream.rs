@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::any::Any;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::net::{self, SendAncillaryBuffer, SendFlags};
+use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
+use vsock_backend_api::{VsockBackendType, VsockStream};
+
+/// The device's end of a connection to a host process.
+///
+/// It has one descriptor, for reading and for writing. A write to a process that has gone is an
+/// error and never a signal. An empty read or write does nothing, in whatever state the socket is.
+/// That its peer has gone, an event loop learns from `EPOLLHUP`; to ask for it would be a system call
+/// for each event.
+#[derive(Debug)]
+pub struct UnixVsockStream {
+    socket: UnixStream,
+}
+
+impl UnixVsockStream {
+    /// The stream over a connected socket, in the mode that the socket is in.
+    #[must_use]
+    pub fn new(socket: UnixStream) -> Self {
+        Self { socket }
+    }
+}
+
+impl From<UnixStream> for UnixVsockStream {
+    fn from(socket: UnixStream) -> Self {
+        Self::new(socket)
+    }
+}
+
+impl Read for UnixVsockStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.socket.read(buf)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return Ok(0);
+        }
+        self.socket.read_vectored(bufs)
+    }
+}
+
+impl Write for UnixVsockStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        Ok(net::send(&self.socket, buf, SendFlags::NOSIGNAL)?)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return Ok(0);
+        }
+        let mut nothing = SendAncillaryBuffer::default();
+        Ok(net::sendmsg(
+            &self.socket,
+            bufs,
+            &mut nothing,
+            SendFlags::NOSIGNAL,
+        )?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl ReadVolatile for UnixVsockStream {
+    fn read_volatile<B: BitmapSlice>(
+        &mut self,
+        buf: &mut VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        self.socket.read_volatile(buf)
+    }
+}
+
+/// Unlike `Write`, this raises `SIGPIPE` where the signal is neither ignored, as Rust's runtime does,
+/// nor blocked, as a device does on its threads.
+impl WriteVolatile for UnixVsockStream {
+    fn write_volatile<B: BitmapSlice>(
+        &mut self,
+        buf: &VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        self.socket.write_volatile(buf)
+    }
+}
+
+impl AsRawFd for UnixVsockStream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl VsockStream for UnixVsockStream {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::UnixStream
+    }
+
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        self.socket.set_nonblocking(nonblocking)
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.socket.set_read_timeout(timeout)
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.socket.set_write_timeout(timeout)
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        self.socket.shutdown(how)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> Option<&mut dyn Any> {
+        Some(self)
+    }
+
+    fn into_any(self: Box<Self>) -> Option<Box<dyn Any>> {
+        Some(self)
+    }
+}

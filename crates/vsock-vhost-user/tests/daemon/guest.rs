@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A guest's vsock driver, packet by packet.
+
+use std::path::Path;
+use std::time::Duration;
+
+use vm_memory::Bytes;
+use vsock_muxer_harness::poll::Deadline;
+use vsock_proto::{Header, Op, ShutdownFlags};
+
+use crate::ring::BUFFER;
+use crate::vmm::{FEATURES, RX, TX, Vmm};
+
+/// How long anything may take on a machine under load.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes that the guest's sockets hold.
+pub(crate) const WINDOW: u32 = 256 * 1024;
+
+/// The payload that one packet of the guest has at most.
+const PAYLOAD: usize = BUFFER as usize - Header::LEN;
+
+pub(crate) struct Guest {
+    pub(crate) vmm: Vmm,
+    cid: u64,
+}
+
+/// A connection, from the guest's side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Socket {
+    pub(crate) host_port: u32,
+    pub(crate) guest_port: u32,
+    /// Bytes that the guest has taken, and that the host must have.
+    taken: u32,
+    freed: u32,
+}
+
+impl Guest {
+    /// A guest whose driver is up.
+    pub(crate) fn boot(socket: &Path, cid: u64) -> Self {
+        let mut guest = Self {
+            vmm: Vmm::connect(socket),
+            cid,
+        };
+        guest.start();
+        guest
+    }
+
+    pub(crate) fn start(&mut self) {
+        self.vmm.start(FEATURES).unwrap();
+        while !self.vmm.rings[RX].is_full() {
+            self.vmm.rings[RX].offer(BUFFER, true);
+        }
+        self.vmm.rings[RX].notify(0);
+    }
+
+    pub(crate) fn reboot(&mut self) {
+        self.vmm.stop();
+        self.start();
+    }
+
+    /// The next packet for the guest, if one comes.
+    pub(crate) fn packet_within(&mut self, wait: Duration) -> Option<(Header, Vec<u8>)> {
+        let ring = &mut self.vmm.rings[RX];
+        let (entry, len) = ring.wait(Deadline::after(wait))?;
+        let address = ring.buffer(entry);
+        let mut bytes = vec![0; usize::try_from(len).unwrap()];
+        let memory = self.vmm.memory();
+        memory.read_slice(&mut bytes, address).unwrap();
+        let ring = &mut self.vmm.rings[RX];
+        let old = ring.available();
+        ring.offer(BUFFER, true);
+        ring.notify(old);
+        let payload = bytes.split_off(Header::LEN);
+        let header = Header::decode(&bytes.try_into().unwrap());
+        assert_eq!((header.src_cid, header.dst_cid), (2, self.cid));
+        assert_eq!(payload.len(), usize::try_from(header.len).unwrap());
+        Some((header, payload))
+    }
+
+    /// The next packet for the guest that is not about credit alone.
+    #[track_caller]
+    pub(crate) fn packet(&mut self) -> (Header, Vec<u8>) {
+        loop {
+            let (header, payload) = self
+                .packet_within(PATIENCE)
+                .expect("no packet came for the guest");
+            if ![Op::CreditUpdate, Op::CreditRequest]
+                .map(u16::from)
+                .contains(&header.op)
+            {
+                return (header, payload);
+            }
+        }
+    }
+
+    /// As [`packet`](Self::packet); it must be one of this kind.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, op: Op) -> (Header, Vec<u8>) {
+        let (header, payload) = self.packet();
+        assert_eq!(header.op, u16::from(op), "{header:?}");
+        (header, payload)
+    }
+
+    /// Sends a packet, as it is.
+    pub(crate) fn send(&mut self, header: &Header, payload: &[u8]) {
+        let ring = &mut self.vmm.rings[TX];
+        while ring.is_full() {
+            ring.wait(Deadline::after(PATIENCE))
+                .expect("the device takes no packet");
+        }
+        while ring.take().is_some() {}
+        let (old, entry) = (ring.available(), ring.available() % crate::ring::SIZE);
+        let bytes = [&header.encode(), payload].concat();
+        let address = ring.buffer(entry);
+        self.vmm.memory().write_slice(&bytes, address).unwrap();
+        let ring = &mut self.vmm.rings[TX];
+        ring.offer(u32::try_from(bytes.len()).unwrap(), false);
+        ring.notify(old);
+    }
+
+    /// Waits until the device has given back every packet that was sent.
+    pub(crate) fn settle(&mut self) {
+        let ring = &mut self.vmm.rings[TX];
+        while !ring.is_idle() {
+            ring.wait(Deadline::after(PATIENCE))
+                .expect("a packet does not come back");
+        }
+    }
+
+    pub(crate) fn say(&mut self, socket: &Socket, op: Op, flags: u32, payload: &[u8]) {
+        let header = Header {
+            src_cid: self.cid,
+            dst_cid: 2,
+            src_port: socket.guest_port,
+            dst_port: socket.host_port,
+            len: u32::try_from(payload.len()).unwrap(),
+            socket_type: 1,
+            op: op.into(),
+            flags,
+            buf_alloc: WINDOW,
+            fwd_cnt: socket.taken,
+        };
+        self.send(&header, payload);
+    }
+
+    /// Asks for a connection.
+    pub(crate) fn request(&mut self, guest_port: u32, host_port: u32) -> Socket {
+        let socket = Socket {
+            host_port,
+            guest_port,
+            taken: 0,
+            freed: 0,
+        };
+        self.say(&socket, Op::Request, 0, &[]);
+        socket
+    }
+
+    /// Asks for a connection; returns it, and what the host has answered.
+    pub(crate) fn connect(&mut self, guest_port: u32, host_port: u32) -> (Socket, Header) {
+        let socket = self.request(guest_port, host_port);
+        let (answer, _) = self.packet();
+        assert_eq!((answer.src_port, answer.dst_port), (host_port, guest_port));
+        (socket, answer)
+    }
+
+    /// Asks for a connection; returns the answer to it, past whatever else the host has to say.
+    pub(crate) fn connect_to(&mut self, guest_port: u32, host_port: u32) -> Option<Op> {
+        self.request(guest_port, host_port);
+        loop {
+            let (packet, _) = self.packet();
+            if (packet.src_port, packet.dst_port) == (host_port, guest_port) {
+                return Op::try_from(packet.op).ok();
+            }
+        }
+    }
+
+    /// Accepts what the host asks for next, which must be for this port.
+    #[track_caller]
+    pub(crate) fn accept(&mut self, guest_port: u32) -> Socket {
+        let (request, _) = self.expect(Op::Request);
+        assert_eq!(request.dst_port, guest_port);
+        let socket = Socket {
+            host_port: request.src_port,
+            guest_port,
+            taken: 0,
+            freed: 0,
+        };
+        self.say(&socket, Op::Response, 0, &[]);
+        socket
+    }
+
+    /// Writes bytes, in as many packets as they need. They must fit into the host's buffer.
+    pub(crate) fn write(&mut self, socket: &Socket, bytes: &[u8]) {
+        for part in bytes.chunks(PAYLOAD) {
+            self.say(socket, Op::ReadWrite, 0, part);
+        }
+    }
+
+    /// Waits until the host has taken `len` bytes more than when this was called last.
+    pub(crate) fn wait_until_taken(&mut self, socket: &mut Socket, len: usize) {
+        socket.freed = socket.freed.wrapping_add(u32::try_from(len).unwrap());
+        let mut taken = 0;
+        while taken != socket.freed {
+            self.say(socket, Op::CreditRequest, 0, &[]);
+            let (header, _) = self.packet_within(PATIENCE).expect("no credit came");
+            taken = header.fwd_cnt;
+        }
+    }
+
+    /// Reads exactly so many bytes, and takes them out of the socket's buffer.
+    #[track_caller]
+    pub(crate) fn read(&mut self, socket: &mut Socket, len: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while bytes.len() < len {
+            let (header, payload) = self.expect(Op::ReadWrite);
+            assert_eq!(header.dst_port, socket.guest_port);
+            socket.taken = socket.taken.wrapping_add(header.len);
+            bytes.extend(payload);
+            self.say(socket, Op::CreditUpdate, 0, &[]);
+        }
+        assert_eq!(bytes.len(), len);
+        bytes
+    }
+
+    /// Says that the guest will not send any more.
+    pub(crate) fn finish(&mut self, socket: &Socket) {
+        let flags = ShutdownFlags::SEND.bits();
+        self.say(socket, Op::Shutdown, flags, &[]);
+    }
+}

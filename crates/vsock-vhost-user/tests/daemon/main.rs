@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The device as a front-end and a guest see it: shared memory, queues, kicks and calls, without a
+//! virtual machine.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod guest;
+mod lifecycle;
+mod program;
+mod ring;
+mod streams;
+mod unix;
+mod vmm;

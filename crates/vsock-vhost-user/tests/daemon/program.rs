@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The program: its arguments, its signals, what it leaves behind.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use vsock_muxer_harness::poll::{Deadline, wait_until};
+use vsock_proto::Op;
+
+use crate::guest::{Guest, PATIENCE};
+
+struct Program(Child);
+
+impl Program {
+    fn start(args: &[String]) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_vsock-vhost-user"))
+            .args(args)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    /// Its exit code and what it said.
+    fn end(&mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        let mut stderr = self.0.stderr.take().unwrap();
+        stderr.read_to_string(&mut said).unwrap();
+        (self.0.wait().unwrap().code(), said)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _killed = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+fn path(dir: &TempDir, name: &str) -> String {
+    dir.path().join(name).display().to_string()
+}
+
+fn vm(dir: &TempDir, cid: u64) -> String {
+    let (socket, uds) = (
+        path(dir, &format!("{cid}.sock")),
+        path(dir, &format!("{cid}.vsock")),
+    );
+    format!("--vm=guest-cid={cid},socket={socket},uds-path={uds}")
+}
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vsock-vhost-user"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn wait_for(path: &Path) {
+    wait_until(Deadline::after(PATIENCE), || path.exists()).unwrap();
+}
+
+fn names(dir: &TempDir) -> Vec<String> {
+    let entries = std::fs::read_dir(dir.path()).unwrap();
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+    let mut names: Vec<_> = entries
+        .map(|entry| name(entry).to_string_lossy().into_owned())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn two_machines_are_served_by_one_program_and_a_signal_removes_their_sockets() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let dir = TempDir::new().unwrap();
+        let mut program = Program::start(&[vm(&dir, 3), vm(&dir, 4)]);
+        for cid in [3, 4] {
+            let socket = dir.path().join(format!("{cid}.sock"));
+            wait_for(&socket);
+            let mut guest = Guest::boot(&socket, cid);
+            let (_, answer) = guest.connect(1, 1);
+            assert_eq!(answer.op, u16::from(Op::Reset));
+        }
+        assert_eq!(names(&dir), ["3.sock", "3.vsock", "4.sock", "4.vsock"]);
+        program.signal(signal);
+        assert_eq!(program.end().0, Some(0));
+        assert_eq!(names(&dir), [""; 0]);
+    }
+}
+
+#[test]
+fn a_guest_is_connected_when_the_signal_comes() {
+    let dir = TempDir::new().unwrap();
+    let args = [
+        "--guest-cid=5".to_owned(),
+        format!("--socket={}", path(&dir, "vhost.sock")),
+        format!("--uds-path={}", path(&dir, "vm.vsock")),
+    ];
+    let mut program = Program::start(&args);
+    wait_for(&dir.path().join("vhost.sock"));
+    let _guest = Guest::boot(&dir.path().join("vhost.sock"), 5);
+    program.signal(Signal::TERM);
+    assert_eq!(program.end().0, Some(0));
+    assert_eq!(names(&dir), [""; 0]);
+}
+
+#[test]
+fn t102_a_closed_standard_error_ends_nothing() {
+    let dir = TempDir::new().unwrap();
+    let mut program = Program::start(&[vm(&dir, 3), "--log-level=trace".to_owned()]);
+    drop(program.0.stderr.take());
+    let socket = dir.path().join("3.sock");
+    wait_for(&socket);
+    for _ in 0..2 {
+        let (_, answer) = Guest::boot(&socket, 3).connect(1, 1);
+        assert_eq!(answer.op, u16::from(Op::Reset));
+    }
+    program.signal(Signal::TERM);
+    assert_eq!(program.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_error_names_its_cause_and_leaves_nothing_behind() {
+    let dir = TempDir::new().unwrap();
+    let args = [
+        vm(&dir, 3),
+        "--vm=guest-cid=4,socket=/nowhere/s,uds-path=/nowhere/u".to_owned(),
+    ];
+    let mut program = Program::start(&args);
+    let (code, said) = program.end();
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("/nowhere/u: No such file or directory"),
+        "{said}"
+    );
+    assert_eq!(names(&dir), [""; 0]);
+}
+
+#[test]
+fn wrong_arguments_are_code_2() {
+    for args in [
+        &[][..],
+        &["--guest-cid=3"],
+        &[
+            "--vm=guest-cid=3,socket=/a,uds-path=/b",
+            "--vm=guest-cid=3,socket=/c,uds-path=/d",
+        ],
+        &["--vm=guest-cid=3"],
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn a_reserved_cid_is_explained() {
+    let dir = TempDir::new().unwrap();
+    let output = run(&[&vm(&dir, 2)]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("choose one from 3"), "{said}");
+}
+
+#[test]
+fn front_ends_that_come_and_go_leave_no_descriptor_behind() {
+    let dir = TempDir::new().unwrap();
+    let program = Program::start(&[vm(&dir, 3), "--log-level=off".to_owned()]);
+    let socket = dir.path().join("3.sock");
+    wait_for(&socket);
+    let descriptors = || {
+        // Once the next one is served, the last one is gone.
+        Guest::boot(&socket, 3).connect(1, 1);
+        let fds = format!("/proc/{}/fd", program.0.id());
+        let guest = Guest::boot(&socket, 3);
+        let count = std::fs::read_dir(fds).unwrap().count();
+        drop(guest);
+        count
+    };
+    let before = descriptors();
+    for _ in 0..10 {
+        drop(Guest::boot(&socket, 3));
+    }
+    assert_eq!(descriptors(), before);
+}
+
+#[test]
+fn without_descriptors_it_refuses_and_goes_on() {
+    let dir = TempDir::new().unwrap();
+    let script = "ulimit -n 32; exec \"$@\"";
+    let command = Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_vsock-vhost-user")])
+        .args([&vm(&dir, 3), "--log-level=off"])
+        .spawn();
+    let _program = Program(command.unwrap());
+    let socket = dir.path().join("3.sock");
+    wait_for(&socket);
+    let mut guest = Guest::boot(&socket, 3);
+    let client = || {
+        let mut client = UnixStream::connect(dir.path().join("3.vsock")).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(b"CONNECT 9\n").map(|()| client)
+    };
+    // Each client that is let in waits for the guest; the first one that is not reads an end, or
+    // cannot even write.
+    let mut held = Vec::new();
+    let refused = loop {
+        assert!(held.len() < 32, "the limit is not reached");
+        let mut next = match client() {
+            Err(error) => break Err(error.kind()),
+            Ok(client) => client,
+        };
+        match guest.packet_within(Duration::from_millis(200)) {
+            Some(_request) => held.push(next),
+            None => break next.read(&mut [0]).map_err(|error| error.kind()),
+        }
+    };
+    assert!(
+        matches!(
+            refused,
+            Ok(0) | Err(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+        ),
+        "{refused:?}"
+    );
+    let _listener = UnixListener::bind(dir.path().join("3.vsock_5")).unwrap();
+    let (_, answer) = guest.connect(1, 5);
+    assert_eq!(answer.op, u16::from(Op::Reset));
+    // What is given back can be used again.
+    drop(held);
+    wait_until(Deadline::after(PATIENCE), || {
+        guest.connect_to(2, 5) == Some(Op::Response)
+    })
+    .unwrap();
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A split queue, as a guest's driver uses it (virtio 1.3, 2.7), with `VIRTIO_F_EVENT_IDX`.
+
+use std::sync::atomic::{Ordering, fence};
+
+use vhost::VringConfigData;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready};
+
+/// Entries of a queue.
+pub(crate) const SIZE: u16 = 64;
+
+/// Bytes from the beginning of one queue to the next: rings and buffers.
+pub(crate) const STRIDE: u64 = 1 << 20;
+
+/// Bytes of a buffer.
+pub(crate) const BUFFER: u32 = 4096;
+
+const AVAIL: u64 = 0x1000;
+const USED: u64 = 0x2000;
+const BUFFERS: u64 = 0x4000;
+
+const WRITABLE: u16 = 2;
+
+pub(crate) struct Ring {
+    memory: GuestMemoryMmap,
+    base: u64,
+    /// What the driver has made available, in all.
+    available: u16,
+    /// What the driver has taken back, in all.
+    taken: u16,
+    pub(crate) kick: EventFd,
+    pub(crate) call: EventFd,
+    pub(crate) kicks: u32,
+}
+
+impl Ring {
+    pub(crate) fn new(memory: &GuestMemoryMmap, index: u64) -> Self {
+        let mut ring = Self {
+            memory: memory.clone(),
+            base: index * STRIDE,
+            available: 0,
+            taken: 0,
+            kick: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
+            call: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
+            kicks: 0,
+        };
+        ring.clear();
+        ring
+    }
+
+    /// As after a reset of the device: empty rings.
+    pub(crate) fn clear(&mut self) {
+        let zeroes = vec![0; usize::try_from(BUFFERS).unwrap()];
+        self.memory
+            .write_slice(&zeroes, GuestAddress(self.base))
+            .unwrap();
+        (self.available, self.taken) = (0, 0);
+    }
+
+    pub(crate) fn config(&self) -> VringConfigData {
+        let address = |offset| {
+            let address = GuestAddress(self.base + offset);
+            self.memory.get_host_address(address).unwrap() as u64
+        };
+        VringConfigData {
+            queue_max_size: SIZE,
+            queue_size: SIZE,
+            flags: 0,
+            desc_table_addr: address(0),
+            used_ring_addr: address(USED),
+            avail_ring_addr: address(AVAIL),
+            log_addr: None,
+        }
+    }
+
+    /// Where the buffer of an entry is.
+    pub(crate) fn buffer(&self, entry: u16) -> GuestAddress {
+        GuestAddress(self.base + BUFFERS + u64::from(entry) * u64::from(BUFFER))
+    }
+
+    pub(crate) fn available(&self) -> u16 {
+        self.available
+    }
+
+    /// Whether the driver holds no entry that it could use.
+    pub(crate) fn is_full(&self) -> bool {
+        self.available.wrapping_sub(self.taken) == SIZE
+    }
+
+    /// Whether the device holds no entry.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.available == self.taken
+    }
+
+    /// Makes the next entry's buffer available, so many bytes of it.
+    pub(crate) fn offer(&mut self, len: u32, writable: bool) {
+        assert!(!self.is_full(), "the driver has no entry left");
+        let entry = self.available % SIZE;
+        let descriptor = GuestAddress(self.base + 16 * u64::from(entry));
+        let flags = if writable { WRITABLE } else { 0 };
+        let buffer = self.buffer(entry).0;
+        let mut bytes = Vec::new();
+        bytes.extend(buffer.to_le_bytes());
+        bytes.extend(len.to_le_bytes());
+        bytes.extend(flags.to_le_bytes());
+        bytes.extend(0_u16.to_le_bytes());
+        self.memory.write_slice(&bytes, descriptor).unwrap();
+        self.store(AVAIL + 4 + 2 * u64::from(entry), entry);
+        self.available = self.available.wrapping_add(1);
+        self.store(AVAIL + 2, self.available);
+    }
+
+    /// Kicks the device, if it has asked for one of those that were offered since `old`.
+    pub(crate) fn notify(&mut self, old: u16) {
+        // ORDER: SeqCst; partner: the device's fence between asking for a kick and looking at the
+        // index again.
+        fence(Ordering::SeqCst);
+        let event = self.load(USED + 4 + 8 * u64::from(SIZE));
+        let passed = self.available.wrapping_sub(event).wrapping_sub(1);
+        if passed < self.available.wrapping_sub(old) {
+            self.kicks += 1;
+            self.kick.write(1).unwrap();
+        }
+    }
+
+    /// Says that far more is available than there are entries, and kicks the device.
+    pub(crate) fn break_index(&mut self) {
+        self.store(AVAIL + 2, self.available.wrapping_add(SIZE * 3));
+        self.kick.write(1).unwrap();
+    }
+
+    /// Takes back what the device has used next: the entry and how many bytes it wrote.
+    pub(crate) fn take(&mut self) -> Option<(u16, u32)> {
+        if self.load(USED + 2) == self.taken {
+            return None;
+        }
+        let element = USED + 4 + 8 * u64::from(self.taken % SIZE);
+        let (id, len): (u32, u32) = (self.read(element), self.read(element + 4));
+        self.taken = self.taken.wrapping_add(1);
+        Some((u16::try_from(id).unwrap(), len))
+    }
+
+    /// As [`take`](Self::take), and waits for the device's call.
+    pub(crate) fn wait(&mut self, deadline: Deadline) -> Option<(u16, u32)> {
+        loop {
+            if let Some(used) = self.take() {
+                return Some(used);
+            }
+            // Asks for a call at the next one, and looks again.
+            self.store(AVAIL + 4 + 2 * u64::from(SIZE), self.taken);
+            // ORDER: SeqCst; partner: the device's fence between publishing its index and looking at
+            // what was asked for.
+            fence(Ordering::SeqCst);
+            if self.load(USED + 2) != self.taken {
+                continue;
+            }
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&self.call);
+            wait_ready(fd, Interest::Read, deadline).ok()?;
+            self.call.read().unwrap();
+        }
+    }
+
+    fn store(&self, offset: u64, value: u16) {
+        let address = GuestAddress(self.base + offset);
+        // ORDER: Release; partner: the device's acquire of the index.
+        self.memory
+            .store(value.to_le(), address, Ordering::Release)
+            .unwrap();
+    }
+
+    fn load(&self, offset: u64) -> u16 {
+        let address = GuestAddress(self.base + offset);
+        // ORDER: Acquire; partner: the device's release of the index.
+        u16::from_le(self.memory.load(address, Ordering::Acquire).unwrap())
+    }
+
+    fn read(&self, offset: u64) -> u32 {
+        let mut bytes = [0; 4];
+        self.memory
+            .read_slice(&mut bytes, GuestAddress(self.base + offset))
+            .unwrap();
+        u32::from_le_bytes(bytes)
+    }
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Host processes that reach a guest over Unix sockets.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+use vsock_proto::Op;
+use vsock_vhost_user::{DeviceBuilder, UnixBackend, VsockDevice};
+
+use crate::guest::{Guest, PATIENCE};
+
+pub(crate) struct Host {
+    dir: TempDir,
+    _device: VsockDevice,
+}
+
+impl Host {
+    fn new(cid: u64) -> Self {
+        let dir = TempDir::new().unwrap();
+        let backend = UnixBackend::bind(dir.path().join("vm.vsock")).unwrap();
+        let device = DeviceBuilder::new(cid, dir.path().join("vhost.sock"))
+            .backend(Box::new(backend))
+            .spawn()
+            .unwrap();
+        Self {
+            dir,
+            _device: device,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn connect(&self, command: &str) -> BufReader<UnixStream> {
+        let mut stream = UnixStream::connect(self.path("vm.vsock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(command.as_bytes()).unwrap();
+        BufReader::new(stream)
+    }
+}
+
+fn line(stream: &mut BufReader<UnixStream>) -> String {
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn a_host_process_connects_by_text() {
+    let host = Host::new(110);
+    let mut guest = Guest::boot(&host.path("vhost.sock"), 110);
+    let mut stream = host.connect("CONNECT 1024\nhello");
+    let mut socket = guest.accept(1024);
+    assert_eq!(line(&mut stream), format!("OK {}\n", socket.host_port));
+    assert_eq!(guest.read(&mut socket, 5), b"hello");
+    guest.write(&socket, b"bye");
+    let mut answer = [0; 3];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"bye");
+}
+
+#[test]
+fn half_closes_pass_both_ways() {
+    let host = Host::new(111);
+    let mut guest = Guest::boot(&host.path("vhost.sock"), 111);
+    let mut stream = host.connect("CONNECT 1\nquestion");
+    stream.get_ref().shutdown(Shutdown::Write).unwrap();
+    let mut socket = guest.accept(1);
+    assert_eq!(guest.read(&mut socket, 8), b"question");
+    guest.expect(Op::Shutdown);
+    guest.write(&socket, b"answer");
+    guest.finish(&socket);
+    line(&mut stream);
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "answer");
+}
+
+#[test]
+fn the_guest_reaches_a_host_process() {
+    let host = Host::new(112);
+    let listener = UnixListener::bind(host.path("vm.vsock_5000")).unwrap();
+    let mut guest = Guest::boot(&host.path("vhost.sock"), 112);
+    let (mut socket, answer) = guest.connect(1234, 5000);
+    assert_eq!(answer.op, u16::from(Op::Response));
+    guest.write(&socket, b"ping");
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut got = [0; 4];
+    stream.read_exact(&mut got).unwrap();
+    stream.write_all(&got).unwrap();
+    assert_eq!(guest.read(&mut socket, 4), b"ping");
+    guest.finish(&socket);
+    assert_eq!(stream.read(&mut got).unwrap(), 0);
+}
+
+#[test]
+fn a_port_without_a_socket_is_refused_at_once() {
+    let host = Host::new(113);
+    let mut guest = Guest::boot(&host.path("vhost.sock"), 113);
+    let (_, answer) = guest.connect(1234, 5001);
+    assert_eq!(answer.op, u16::from(Op::Reset));
+}
+
+#[test]
+fn t36_a_client_that_comes_before_the_guest_is_served_by_it() {
+    let host = Host::new(114);
+    let mut stream = host.connect("CONNECT 9\n");
+    let mut guest = Guest::boot(&host.path("vhost.sock"), 114);
+    let socket = guest.accept(9);
+    assert_eq!(line(&mut stream), format!("OK {}\n", socket.host_port));
+}
+
+#[test]
+fn t35_a_full_backlog_delays_the_answer_and_nothing_else() {
+    let host = Host::new(115);
+    let listener = UnixListener::bind(host.path("vm.vsock_6")).unwrap();
+    // The smallest backlog takes one connection that nobody accepts.
+    rustix::net::listen(&listener, 0).unwrap();
+    let mut guest = Guest::boot(&host.path("vhost.sock"), 115);
+    let (_, first) = guest.connect(1, 6);
+    assert_eq!(first.op, u16::from(Op::Response));
+    let waiting = guest.request(2, 6);
+    // Others are served while it waits.
+    let mut client = host.connect("CONNECT 9\n");
+    guest.accept(9);
+    assert!(line(&mut client).starts_with("OK "));
+    let _first = listener.accept().unwrap();
+    let (answer, _) = guest.expect(Op::Response);
+    assert_eq!(answer.dst_port, waiting.guest_port);
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! One call of a stream, and what came of it as a value.
+
+use std::io::{self, ErrorKind};
+
+use vsock_proto::Progress;
+
+/// Reads, again if interrupted. The buffer is not empty, so 0 bytes are the end.
+pub(crate) fn read(call: impl FnMut() -> io::Result<usize>) -> Progress {
+    match uninterrupted(call) {
+        Ok(0) => Progress::Closed,
+        Ok(len) => Progress::Done(len),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Progress::Pending,
+        Err(_) => Progress::Failed,
+    }
+}
+
+/// Writes, again if interrupted. A stream that takes nothing and says so with `Ok(0)` blocks.
+pub(crate) fn write(call: impl FnMut() -> io::Result<usize>) -> Progress {
+    match uninterrupted(call) {
+        Ok(0) => Progress::Pending,
+        Ok(len) => Progress::Done(len),
+        Err(error) => match error.kind() {
+            ErrorKind::WouldBlock => Progress::Pending,
+            ErrorKind::BrokenPipe => Progress::Closed,
+            _ => Progress::Failed,
+        },
+    }
+}
+
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// What several calls have come to: once bytes were carried, nothing else is said.
+pub(crate) const fn together(carried: usize, last: Progress) -> Progress {
+    match (carried, last) {
+        (0, last) => last,
+        (carried, Progress::Done(len)) => Progress::Done(carried + len),
+        (carried, Progress::Pending | Progress::Closed | Progress::Failed) => {
+            Progress::Done(carried)
+        }
+    }
+}

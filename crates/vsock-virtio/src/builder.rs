@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use vm_memory::{GuestMemory, ReadVolatile, WriteVolatile};
+use vsock_backend_api::VsockStream;
+use vsock_muxer::Muxer;
+
+use crate::VsockDevice;
+use crate::direct::DirectTypes;
+
+/// Makes a [`VsockDevice`].
+#[derive(Debug)]
+pub struct VsockDeviceBuilder<M: GuestMemory> {
+    pub(crate) muxer: Muxer,
+    pub(crate) transport_features: u64,
+    pub(crate) budget: usize,
+    pub(crate) direct: DirectTypes<M>,
+}
+
+impl<M: GuestMemory> VsockDeviceBuilder<M> {
+    /// A device for the guest of this muxer, with its backends.
+    #[must_use]
+    pub const fn new(muxer: Muxer) -> Self {
+        Self {
+            muxer,
+            transport_features: 0,
+            budget: 512 * 1024,
+            direct: DirectTypes::new(),
+        }
+    }
+
+    /// Streams of the type `S` copy to and from guest memory by themselves, with no buffer in between.
+    ///
+    /// They do where a piece of guest memory has at least `least` bytes; smaller pieces are gathered,
+    /// and moved by one call of the stream. For a stream inside the process, whose calls cost little,
+    /// `least` is 0. For a socket, each call is a system call: below about 16 KiB, gathering 4 KiB
+    /// buffers of a guest into one read costs less than a read for each of them.
+    ///
+    /// The type must show itself through [`VsockStream::as_any_mut`]. What is not registered is
+    /// always moved by a copy, in few calls.
+    #[must_use]
+    pub fn direct<S>(mut self, least: usize) -> Self
+    where
+        S: VsockStream + ReadVolatile + WriteVolatile + 'static,
+    {
+        self.direct.add::<S>(least);
+        self
+    }
+
+    /// Feature bits that the transport around the device implements, such as
+    /// `VIRTIO_F_ACCESS_PLATFORM` with an IOMMU in the memory: none by default.
+    #[must_use]
+    pub const fn transport_features(mut self, bits: u64) -> Self {
+        self.transport_features = bits;
+        self
+    }
+
+    /// Bytes that one call of [`VsockDevice::process`] moves in each direction, roughly: default
+    /// 512 KiB. A packet of the guest counts as 2 KiB if it is smaller, so that a call
+    /// ends after 256 of them.
+    #[must_use]
+    pub const fn budget(mut self, bytes: usize) -> Self {
+        self.budget = bytes;
+        self
+    }
+
+    /// The device, not yet active.
+    #[must_use]
+    pub fn build(self) -> VsockDevice<M> {
+        VsockDevice::new(self)
+    }
+}

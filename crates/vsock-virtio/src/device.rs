@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+mod work;
+
+use std::fmt;
+
+use virtio_queue::{Queue, QueueT};
+use vm_memory::GuestMemory;
+use vsock_muxer::{Action, Muxer, Readiness, Token};
+use vsock_proto::Tick;
+
+use crate::direct::DirectTypes;
+use crate::event::Events;
+use crate::features::Features;
+use crate::rx::Reserved;
+use crate::scratch::Scratch;
+use crate::{
+    ActivateError, DeviceCounters, DeviceState, Fault, FeatureError, Outcome, QueueName, Queues,
+    RestoreError, VsockDeviceBuilder, config_space,
+};
+
+/// Whether the driver notifies the device of a queue's chains, as far as the device knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Notifications {
+    Unknown,
+    Enabled,
+    Disabled,
+}
+
+/// Where the device stands between two resets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Inactive,
+    Active,
+    Broken(Fault),
+}
+
+/// A virtio vsock device: a [`Muxer`] behind virtqueues.
+///
+/// It owns neither queues nor memory, and no descriptor; it reads no clock and starts no thread.
+/// Its owner passes events in and carries out what comes back:
+///
+/// | what happens | what to call |
+/// |---|---|
+/// | the driver kicks a queue, whichever | [`process`](Self::process) |
+/// | a descriptor that an [`Action`] named is ready | [`on_event`](Self::on_event), then [`process`](Self::process) |
+/// | the [`deadline`](Self::deadline) has come | [`on_timeout`](Self::on_timeout), then [`process`](Self::process) |
+///
+/// and behind each of them [`next_action`](Self::next_action) until there is none, and
+/// [`deadline`](Self::deadline) for the timer. The crate's documentation has a complete example.
+pub struct VsockDevice<M: GuestMemory> {
+    muxer: Muxer,
+    features: Features,
+    budget: usize,
+    phase: Phase,
+    events: Events,
+    rx_notifications: Notifications,
+    tx_notifications: Notifications,
+    direct: DirectTypes<M>,
+    scratch: Scratch,
+    reserved: Vec<Reserved>,
+    counters: DeviceCounters,
+}
+
+impl<M: GuestMemory> VsockDevice<M> {
+    /// Begins to make a device for the guest of this muxer.
+    #[must_use]
+    pub const fn builder(muxer: Muxer) -> VsockDeviceBuilder<M> {
+        VsockDeviceBuilder::new(muxer)
+    }
+
+    pub(crate) fn new(builder: VsockDeviceBuilder<M>) -> Self {
+        Self {
+            muxer: builder.muxer,
+            features: Features::new(builder.transport_features),
+            budget: builder.budget,
+            phase: Phase::Inactive,
+            events: Events::default(),
+            rx_notifications: Notifications::Unknown,
+            tx_notifications: Notifications::Unknown,
+            direct: builder.direct,
+            scratch: Scratch::default(),
+            reserved: Vec::new(),
+            counters: DeviceCounters::default(),
+        }
+    }
+
+    /// Takes the features that the driver has accepted.
+    ///
+    /// # Errors
+    ///
+    /// Bits that were not offered; nothing has changed then.
+    pub const fn ack_features(&mut self, bits: u64) -> Result<(), FeatureError> {
+        self.features.ack(bits)
+    }
+
+    /// The driver is ready (`DRIVER_OK`): the device begins to serve its queues.
+    ///
+    /// Sets in the queues whether `VIRTIO_F_EVENT_IDX` was negotiated. Call
+    /// [`process`](Self::process) next: the queues may be full already.
+    ///
+    /// # Errors
+    ///
+    /// The device is active or broken, and was not reset; or a queue is unusable. It is then as
+    /// it was.
+    pub fn activate(
+        &mut self,
+        now: Tick,
+        mem: &M,
+        queues: &mut Queues<'_>,
+    ) -> Result<(), ActivateError> {
+        if self.phase != Phase::Inactive {
+            return Err(ActivateError::InUse);
+        }
+        let event_idx = self.features.event_idx();
+        set_up(mem, queues.rx, QueueName::Rx, event_idx)?;
+        set_up(mem, queues.tx, QueueName::Tx, event_idx)?;
+        if let Some(event) = queues.event.as_deref_mut() {
+            set_up(mem, event, QueueName::Event, event_idx)?;
+        }
+        self.rx_notifications = Notifications::Unknown;
+        self.tx_notifications = Notifications::Unknown;
+        self.phase = Phase::Active;
+        self.muxer.activate(now, self.features.socket_types());
+        Ok(())
+    }
+
+    /// The driver has reset the device, or is gone: every connection is closed, and the guest is told
+    /// nothing. Backends stay. The queues are the caller's to reset. Then the device can be activated
+    /// again.
+    pub fn reset(&mut self, now: Tick) {
+        self.muxer.reset(now);
+        self.features.reset();
+        self.events = Events::Quiet;
+        self.phase = Phase::Inactive;
+    }
+
+    /// Every connection is closed, and the guest is told that they are gone
+    /// (`VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`): at once if it has provided a buffer, else as soon as
+    /// it does. From then until it has taken notice, it gets no packet.
+    ///
+    /// [`process`](Self::process) publishes the event. A VMM that pauses a guest and resumes it in the
+    /// same process does not need this: the connections are still there.
+    pub fn transport_reset(&mut self, now: Tick) {
+        if self.phase == Phase::Active {
+            self.muxer.transport_reset(now);
+            self.events.owe();
+        }
+    }
+
+    /// Goes on in a new process where a device stopped whose [`state`](Self::state) was saved: accepts
+    /// its features, activates itself if it was active, and owes the guest a
+    /// [`transport_reset`](Self::transport_reset).
+    ///
+    /// The queues are those of the snapshot. Call [`process`](Self::process) next.
+    ///
+    /// # Errors
+    ///
+    /// As of [`ack_features`](Self::ack_features) and [`activate`](Self::activate).
+    pub fn restore(
+        &mut self,
+        now: Tick,
+        mem: &M,
+        queues: &mut Queues<'_>,
+        state: &DeviceState,
+    ) -> Result<(), RestoreError> {
+        self.ack_features(state.acked_features)?;
+        if state.active {
+            self.activate(now, mem, queues)?;
+            self.events.owe();
+        }
+        self.muxer.restore(now, &state.muxer);
+        Ok(())
+    }
+
+    /// Moves what can be moved: takes the guest's packets, fills its buffers, publishes events.
+    ///
+    /// To be called after a kick of any queue and after whatever was reported to the device, because
+    /// each may set the others going: a packet asks for a reply, a buffer lets a reply go, and a reply
+    /// that is gone lets the next packet in. Called in vain, it costs a look at the rings. Before
+    /// the device is active it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// A ring breaks the rules. Every connection is closed then, and this is reported again and
+    /// again until the device is reset; a VMM sets `DEVICE_NEEDS_RESET`.
+    pub fn process(
+        &mut self,
+        now: Tick,
+        mem: &M,
+        queues: &mut Queues<'_>,
+    ) -> Result<Outcome, Fault> {
+        match self.phase {
+            Phase::Inactive => return Ok(Outcome::default()),
+            Phase::Broken(fault) => return Err(fault),
+            Phase::Active => {}
+        }
+        let result = self.work(now, mem, queues);
+        if let Err(fault) = result {
+            self.muxer.reset(now);
+            self.events = Events::Quiet;
+            self.phase = Phase::Broken(fault);
+        }
+        result
+    }
+
+    /// An event loop reports that a descriptor is ready, by the token of its [`Action::Watch`].
+    pub fn on_event(&mut self, now: Tick, token: Token, ready: Readiness) {
+        self.muxer.on_event(now, token, ready);
+    }
+
+    /// Does what is due by now.
+    pub fn on_timeout(&mut self, now: Tick) {
+        self.muxer.on_timeout(now);
+    }
+
+    /// The next thing to do on the event loop.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.muxer.next_action()
+    }
+
+    /// The muxer, to add a backend or to route a port.
+    pub const fn muxer_mut(&mut self) -> &mut Muxer {
+        &mut self.muxer
+    }
+
+    /// The muxer.
+    #[must_use]
+    pub const fn muxer(&self) -> &Muxer {
+        &self.muxer
+    }
+
+    /// When [`on_timeout`](Self::on_timeout) is to be called.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tick> {
+        self.muxer.deadline()
+    }
+
+    /// The features that the device offers.
+    #[must_use]
+    pub const fn device_features(&self) -> u64 {
+        self.features.offered()
+    }
+
+    /// The features that the driver has accepted.
+    #[must_use]
+    pub const fn acked_features(&self) -> u64 {
+        self.features.acked()
+    }
+
+    /// Reads the configuration space at any offset (virtio 1.3, 5.10.4): the guest's CID, and zeros
+    /// behind it. The driver can write nothing in it; a VMM ignores that it tries.
+    pub fn read_config(&self, offset: u64, data: &mut [u8]) {
+        config_space::read(self.muxer.guest_cid(), offset, data);
+    }
+
+    /// Whether the device serves its queues.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.phase == Phase::Active
+    }
+
+    /// What is to be saved in a snapshot.
+    #[must_use]
+    pub fn state(&self) -> DeviceState {
+        DeviceState {
+            acked_features: self.features.acked(),
+            active: self.is_active(),
+            muxer: self.muxer.save(),
+        }
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub const fn counters(&self) -> DeviceCounters {
+        self.counters
+    }
+}
+
+impl<M: GuestMemory> fmt::Debug for VsockDevice<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VsockDevice")
+            .field("features", &self.features)
+            .field("phase", &self.phase)
+            .field("events", &self.events)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Checks a queue and tells it how notifications are suppressed.
+fn set_up<M: GuestMemory>(
+    mem: &M,
+    queue: &mut Queue,
+    name: QueueName,
+    event_idx: bool,
+) -> Result<(), ActivateError> {
+    if !queue.is_valid(mem) {
+        return Err(ActivateError::InvalidQueue(name));
+    }
+    queue.set_event_idx(event_idx);
+    Ok(())
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! One call of [`VsockDevice::process`].
+
+use vm_memory::GuestMemory;
+use vsock_muxer::GuestBuffers;
+use vsock_proto::Tick;
+
+use super::{Notifications, VsockDevice};
+use crate::chain::{Part, gather};
+use crate::ring::Ring;
+use crate::rx::{RxBuffers, Tools};
+use crate::scatter::Slices;
+use crate::tx::{self, TxPayload};
+use crate::{Fault, Outcome, QueueName, Queues};
+
+/// What a packet of the guest costs at least, of the budget of a call.
+const LEAST_COST: usize = 2048;
+
+/// Why the transmit queue rests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Rest {
+    /// There is nothing more in it.
+    Drained,
+    /// The muxer has too many replies that wait for buffers.
+    Blocked,
+    /// The budget is used up.
+    Spent,
+}
+
+impl<M: GuestMemory> VsockDevice<M> {
+    pub(super) fn work(
+        &mut self,
+        now: Tick,
+        mem: &M,
+        queues: &mut Queues<'_>,
+    ) -> Result<Outcome, Fault> {
+        let mut outcome = Outcome::default();
+        if let Some(event) = queues.event.as_deref_mut() {
+            let mut ring = Ring::new(mem, event, QueueName::Event);
+            if self.events.proceed(&mut ring, &mut self.counters)? {
+                // Those that were opened since the reset was owed are gone for the guest as well.
+                self.muxer.transport_reset(now);
+            }
+            outcome.notify_event = ring.notification()?;
+        }
+        let mut rx = Ring::new(mem, queues.rx, QueueName::Rx);
+        let mut tx = Ring::new(mem, queues.tx, QueueName::Tx);
+        let mut budgets = (self.budget, self.budget);
+        loop {
+            let rest = self.take_packets(now, &mut tx, &mut budgets.0)?;
+            let more = self.fill_buffers(now, &mut rx, &mut budgets.1)?;
+            // The replies that were in the way may have left.
+            if rest != Rest::Blocked || !self.muxer.can_take_packet() {
+                outcome.more = more || rest == Rest::Spent;
+                break;
+            }
+        }
+        outcome.notify_rx = rx.notification()?;
+        outcome.notify_tx = tx.notification()?;
+        Ok(outcome)
+    }
+
+    /// Takes packets from the transmit queue.
+    fn take_packets(
+        &mut self,
+        now: Tick,
+        tx: &mut Ring<'_, '_, M>,
+        budget: &mut usize,
+    ) -> Result<Rest, Fault> {
+        let mut slices = Slices::<M>::new();
+        loop {
+            if !self.muxer.can_take_packet() {
+                return Ok(Rest::Blocked);
+            }
+            if *budget == 0 {
+                return Ok(Rest::Spent);
+            }
+            let Some(chain) = tx.pop()? else {
+                if self.tx_notifications == Notifications::Enabled || !tx.enable_notification()? {
+                    self.tx_notifications = Notifications::Enabled;
+                    return Ok(Rest::Drained);
+                }
+                continue;
+            };
+            if self.tx_notifications != Notifications::Disabled {
+                tx.disable_notification()?;
+                self.tx_notifications = Notifications::Disabled;
+            }
+            let head = chain.head_index();
+            slices.clear();
+            let parsed = gather(tx.mem, chain, (Part::Readable, tx.size()), &mut slices)
+                .and_then(|readable| tx::header(&slices, readable));
+            let mut cost = 0;
+            match parsed {
+                Ok((header, cursor)) => {
+                    cost = header.len as usize;
+                    let mut payload = TxPayload {
+                        slices: &slices,
+                        cursor,
+                        left: header.len as usize,
+                        direct: &self.direct,
+                        scratch: &mut self.scratch,
+                    };
+                    self.muxer.on_packet(now, &header, &mut payload);
+                }
+                Err(_) => self.counters.malformed_packets += 1,
+            }
+            *budget = budget.saturating_sub(cost.max(LEAST_COST));
+            tx.give_back(head, 0)?;
+        }
+    }
+
+    /// Fills buffers of the receive queue. Returns whether more could be sent with more budget.
+    fn fill_buffers(
+        &mut self,
+        now: Tick,
+        rx: &mut Ring<'_, '_, M>,
+        budget: &mut usize,
+    ) -> Result<bool, Fault> {
+        loop {
+            if self.events.holds_back() || !self.muxer.wants_transmit() {
+                self.expect_no_buffers(rx)?;
+                return Ok(false);
+            }
+            if *budget == 0 {
+                return Ok(true);
+            }
+            let tools = Tools {
+                direct: &self.direct,
+                scratch: &mut self.scratch,
+                reserved: &mut self.reserved,
+                counters: &mut self.counters,
+            };
+            let mut buffers = RxBuffers::new(rx, tools);
+            let starved = loop {
+                let left = budget.saturating_sub(buffers.bytes());
+                self.muxer.transmit(now, &mut buffers, left);
+                if left == 0 || !self.muxer.wants_transmit() {
+                    break false;
+                }
+                match buffers.room() {
+                    None => break true,
+                    // Payload waits, and this buffer has no room for any.
+                    Some(0) if buffers.refuse_roomless() => {}
+                    Some(_) => break false,
+                }
+            };
+            *budget = budget.saturating_sub(buffers.bytes());
+            buffers.finish()?;
+            if starved {
+                self.rx_notifications = Notifications::Enabled;
+                if !rx.enable_notification()? {
+                    return Ok(false);
+                }
+            } else if self.muxer.wants_transmit() {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Buffers are not needed now: notifications of them would be for nothing.
+    fn expect_no_buffers(&mut self, rx: &mut Ring<'_, '_, M>) -> Result<(), Fault> {
+        if self.rx_notifications != Notifications::Disabled {
+            rx.disable_notification()?;
+            self.rx_notifications = Notifications::Disabled;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The event queue, on which the guest learns that its connections are gone (virtio 1.3, 5.10.6.7).
+
+use std::num::Wrapping;
+
+use vm_memory::GuestMemory;
+
+use crate::chain::{Part, gather};
+use crate::ring::Ring;
+use crate::scatter::{Cursor, Slices};
+use crate::{DeviceCounters, Fault};
+
+/// `struct virtio_vsock_event` with `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
+const TRANSPORT_RESET: [u8; 4] = 0_u32.to_le_bytes();
+
+/// Where the device stands with the one event that there is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Events {
+    /// There is nothing to tell.
+    #[default]
+    Quiet,
+    /// A transport reset is owed: the guest has provided no buffer for it yet.
+    Owed,
+    /// It is published, and the guest has not come back since: until it makes another buffer
+    /// available than these, it may not have seen the event, and would take what comes on the
+    /// receive queue for a part of its old connections.
+    Published {
+        /// Buffers that had been available, in wrapping counting.
+        available: Wrapping<u16>,
+    },
+}
+
+impl Events {
+    /// A transport reset is owed to the guest.
+    pub(crate) const fn owe(&mut self) {
+        *self = Self::Owed;
+    }
+
+    /// Whether packets for the guest must wait.
+    pub(crate) const fn holds_back(self) -> bool {
+        matches!(self, Self::Published { .. })
+    }
+
+    /// Goes on as far as the guest lets it. `true` if the event has been published just now.
+    pub(crate) fn proceed<M: GuestMemory>(
+        &mut self,
+        ring: &mut Ring<'_, '_, M>,
+        counters: &mut DeviceCounters,
+    ) -> Result<bool, Fault> {
+        if *self == Self::Quiet || !ring.ready() {
+            return Ok(false);
+        }
+        let mut published = false;
+        if *self == Self::Owed {
+            published = self.publish(ring, counters)?;
+            // Whoever looks only when there is something to tell hears of a buffer only if it asks.
+            if !published && ring.watch_available()?.0 != ring.next_available() {
+                published = self.publish(ring, counters)?;
+            }
+        }
+        if let Self::Published { available } = *self
+            && (ring.available()? != available || ring.watch_available()? != available)
+        {
+            *self = Self::Quiet;
+        }
+        Ok(published)
+    }
+
+    /// Puts the event into the next buffer that can hold it.
+    fn publish<M: GuestMemory>(
+        &mut self,
+        ring: &mut Ring<'_, '_, M>,
+        counters: &mut DeviceCounters,
+    ) -> Result<bool, Fault> {
+        let mut slices = Slices::<M>::new();
+        for _ in 0..ring.size() {
+            let available = ring.available()?;
+            let Some(chain) = ring.pop()? else {
+                return Ok(false);
+            };
+            let head = chain.head_index();
+            slices.clear();
+            let what = (Part::Writable, ring.size());
+            let room = gather(ring.mem, chain, what, &mut slices).unwrap_or(0);
+            if room < TRANSPORT_RESET.len() {
+                counters.unusable_buffers += 1;
+                ring.give_back(head, 0)?;
+                continue;
+            }
+            Cursor::default().copy_from(&slices, &TRANSPORT_RESET);
+            ring.give_back(head, 4)?;
+            counters.transport_resets += 1;
+            *self = Self::Published { available };
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}

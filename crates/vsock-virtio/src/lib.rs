@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The virtio vsock device (virtio 1.3, 5.10), for a VMM to embed.
+//!
+//! [`VsockDevice`] puts a [`Muxer`](vsock_muxer::Muxer) behind three virtqueues: it makes packets of
+//! descriptor chains and fills the guest's buffers, and has the configuration space, the features and
+//! the event queue. It has no event loop, no descriptor and no clock, and starts no thread: memory and
+//! queues are lent to it for a call, time is passed in, and what is to be done comes back.
+//!
+//! ```
+//! use virtio_queue::{Queue, QueueT};
+//! use vm_memory::{GuestAddress, GuestMemoryMmap};
+//! use vsock_inner::{VsockInnerBackend, VsockInnerStream};
+//! use vsock_muxer::Muxer;
+//! use vsock_proto::{Config, GuestCid, Tick};
+//! use vsock_virtio::{F_VERSION_1, Queues, VsockDevice};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let backend = VsockInnerBackend::new()?;
+//! let connector = backend.get_connector(); // for host components
+//! let mut muxer = Muxer::new(GuestCid::try_from(3)?, Config::builder().build()?);
+//! muxer.add_backend(Box::new(backend))?;
+//! let mut device = VsockDevice::builder(muxer)
+//!     .direct::<VsockInnerStream>(0) // copies between its ring and guest memory
+//!     .build();
+//!
+//! // What the driver sets up through the VMM's transport.
+//! let memory: GuestMemoryMmap<()> = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)])?;
+//! let mut rings = [Queue::new(128)?, Queue::new(128)?, Queue::new(128)?];
+//! for (ring, base) in rings.iter_mut().zip([0x1000, 0x4000, 0x7000]) {
+//!     ring.set_desc_table_address(Some(base), None);
+//!     ring.set_avail_ring_address(Some(base + 0x1000), None);
+//!     ring.set_used_ring_address(Some(base + 0x2000), None);
+//!     ring.set_ready(true);
+//! }
+//! let [rx, tx, event] = &mut rings;
+//! let mut queues = Queues { rx, tx, event: Some(event) };
+//!
+//! device.ack_features(F_VERSION_1)?;
+//! device.activate(Tick::ZERO, &memory, &mut queues)?;
+//!
+//! // After a kick, a ready descriptor or a timeout:
+//! let outcome = device.process(Tick::ZERO, &memory, &mut queues)?;
+//! assert!(!outcome.notify_tx, "the guest has sent nothing yet");
+//! while let Some(action) = device.next_action() {
+//!     println!("for the event loop: {action:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A whole program with kicks, interrupts and an event loop is in `docs/embedding.md` of the
+//! repository.
+//!
+//! # What holds
+//!
+//! - A chain may have any layout; a header is read out of guest memory once; no reference to guest
+//!   memory is ever made.
+//! - Every chain that is taken is given back once, in order; a bad one unused. Between two calls none is
+//!   held.
+//! - A call does a bounded amount of work, allocates nothing per packet, and asks for at most one
+//!   notification of each queue.
+//! - Nothing that a guest writes anywhere makes a call panic. What it can do to its device is to break
+//!   it until the next reset ([`Fault`]).
+
+#![forbid(unsafe_code)]
+
+mod attempt;
+mod builder;
+mod chain;
+mod config_space;
+mod counters;
+mod device;
+mod direct;
+mod error;
+mod event;
+mod features;
+mod queues;
+mod ring;
+mod rx;
+mod scatter;
+mod scratch;
+mod state;
+#[cfg(test)]
+mod tests;
+mod tx;
+
+pub use builder::VsockDeviceBuilder;
+pub use counters::DeviceCounters;
+pub use device::VsockDevice;
+pub use error::{ActivateError, Fault, FaultCause, QueueName, RestoreError};
+pub use features::{F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, FeatureError};
+pub use queues::{Outcome, Queues};
+pub use state::DeviceState;
+
+// The guide's program is compiled and run by `cargo test --doc`.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/embedding.md")]
+#[expect(dead_code, reason = "it only carries the page")]
+struct Embedding;

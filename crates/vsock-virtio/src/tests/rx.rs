@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::io::Write;
+
+use proptest::collection::vec;
+use proptest::strategy::Strategy;
+use proptest::{prop_assert, prop_assert_eq, proptest};
+use virtio_queue::{Queue, QueueT};
+use vsock_backend_api::VsockStream;
+use vsock_driver::{Counted, Descriptor, DriverRing, Memory, bytes, memory};
+use vsock_inner::VsockInnerStream;
+use vsock_muxer::{Allowance, GuestBuffers};
+use vsock_proto::{Header, Progress};
+
+use super::stream::{pair, pattern};
+use crate::direct::DirectTypes;
+use crate::ring::Ring;
+use crate::rx::{RxBuffers, Tools};
+use crate::scratch::Scratch;
+use crate::{DeviceCounters, Fault, FaultCause, QueueName};
+
+const SIZE: u16 = 64;
+const DATA: u64 = 0x1_0000;
+const HEADER: u32 = 44;
+
+/// A receive queue whose chains are known, and what the device needs to fill them.
+struct Rig {
+    memory: Memory,
+    driver: DriverRing,
+    queue: Queue,
+    direct: DirectTypes<Memory>,
+    counters: DeviceCounters,
+    /// Each chain's pieces, by its head.
+    chains: Vec<(u16, Vec<(u64, u32)>)>,
+    free_descriptor: u16,
+    free_memory: u64,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let driver = DriverRing::new(0x1000, SIZE);
+        let mut direct = DirectTypes::new();
+        direct.add::<VsockInnerStream>(0);
+        Self {
+            memory: memory(&[(0, 0x40_0000)]),
+            queue: driver.queue(),
+            driver,
+            direct,
+            counters: DeviceCounters::default(),
+            chains: Vec::new(),
+            free_descriptor: 0,
+            free_memory: DATA,
+        }
+    }
+
+    /// Offers a buffer in pieces of these lengths.
+    fn offer(&mut self, lens: &[u32]) -> u16 {
+        let head = self.free_descriptor;
+        let pieces: Vec<_> = lens
+            .iter()
+            .map(|&len| {
+                let addr = self.free_memory;
+                self.free_memory += u64::from(len) + 3;
+                (addr, len)
+            })
+            .collect();
+        let descriptors: Vec<_> = pieces
+            .iter()
+            .map(|&(addr, len)| Descriptor::writable(addr, len))
+            .collect();
+        self.driver.chain(&self.memory, head, &descriptors);
+        self.free_descriptor += u16::try_from(lens.len()).unwrap();
+        self.driver.offer(&self.memory, head);
+        self.chains.push((head, pieces));
+        head
+    }
+
+    fn with<R>(&mut self, act: impl FnOnce(&mut RxBuffers<'_, '_, '_, Memory>) -> R) -> R {
+        let (result, ending) = self.ending(act);
+        ending.unwrap();
+        result
+    }
+
+    fn ending<R>(
+        &mut self,
+        act: impl FnOnce(&mut RxBuffers<'_, '_, '_, Memory>) -> R,
+    ) -> (R, Result<(), Fault>) {
+        let (mut scratch, mut reserved) = (Scratch::default(), Vec::new());
+        let mut ring = Ring::new(&self.memory, &mut self.queue, QueueName::Rx);
+        let tools = Tools {
+            direct: &self.direct,
+            scratch: &mut scratch,
+            reserved: &mut reserved,
+            counters: &mut self.counters,
+        };
+        let mut buffers = RxBuffers::new(&mut ring, tools);
+        let result = act(&mut buffers);
+        (result, buffers.finish())
+    }
+
+    fn fill(&mut self, stream: &mut dyn VsockStream, allowance: Allowance) -> Progress {
+        self.with(|buffers| match buffers.room() {
+            None | Some(0) => Progress::Pending,
+            Some(_) => buffers.fill(stream, allowance, &mut of_len),
+        })
+    }
+
+    /// Payloads of what was used, in order, with their heads. Checks each header's length.
+    fn used(&mut self) -> Vec<(u16, Vec<u8>)> {
+        let used = self.driver.used(&self.memory);
+        used.into_iter()
+            .map(|(head, len)| {
+                let head = u16::try_from(head).unwrap();
+                let pieces = self.chains.iter().find(|chain| chain.0 == head);
+                let whole: Vec<u8> = pieces
+                    .unwrap()
+                    .1
+                    .iter()
+                    .flat_map(|&(addr, len)| bytes(&self.memory, addr, len as usize))
+                    .take(len as usize)
+                    .collect();
+                let Some((header, payload)) = whole.split_at_checked(44) else {
+                    assert!(whole.is_empty(), "less than a header");
+                    return (head, whole);
+                };
+                let header = Header::decode(header.try_into().unwrap());
+                assert_eq!(header, of_len(payload.len()));
+                (head, payload.to_vec())
+            })
+            .collect()
+    }
+}
+
+fn of_len(len: usize) -> Header {
+    Header {
+        src_cid: 2,
+        dst_cid: 0x0304,
+        len: u32::try_from(len).unwrap(),
+        ..Header::default()
+    }
+}
+
+const PLENTY: Allowance = Allowance {
+    bytes: usize::MAX,
+    packets: usize::MAX,
+    packet_bytes: 65_536,
+};
+
+fn counted(source: &[u8]) -> Counted {
+    Counted {
+        source: source.to_vec().into(),
+        ..Counted::default()
+    }
+}
+
+#[test]
+fn one_read_fills_sixteen_buffers() {
+    let mut rig = Rig::new();
+    for _ in 0..20 {
+        rig.offer(&[4096]);
+    }
+    let source = pattern(100_000);
+    let mut stream = counted(&source);
+    let progress = rig.fill(&mut stream, PLENTY);
+    assert_eq!(progress, Progress::Done(65_536));
+    assert_eq!(stream.reads, [65_536]);
+    let used = rig.used();
+    assert_eq!(used.len(), 17);
+    assert!(used.iter().all(|(_, payload)| payload.len() <= 4052));
+    assert!(used.concat_payloads() == source[..65_536]);
+}
+
+trait Payloads {
+    fn concat_payloads(&self) -> Vec<u8>;
+}
+
+impl Payloads for Vec<(u16, Vec<u8>)> {
+    fn concat_payloads(&self) -> Vec<u8> {
+        self.iter()
+            .flat_map(|(_, payload)| payload.clone())
+            .collect()
+    }
+}
+
+#[test]
+fn an_interrupted_read_is_repeated() {
+    let mut rig = Rig::new();
+    rig.offer(&[100]);
+    let mut stream = counted(b"abc");
+    stream.interrupted = true;
+    assert_eq!(rig.fill(&mut stream, PLENTY), Progress::Done(3));
+}
+
+#[test]
+fn t18_a_buffer_too_small_for_a_header_goes_back_and_costs_no_packet() {
+    let mut rig = Rig::new();
+    let heads = [rig.offer(&[43]), rig.offer(&[20, 30]), rig.offer(&[44])];
+    rig.with(|buffers| {
+        assert_eq!(buffers.room(), Some(6));
+        buffers.put(&of_len(0));
+        assert_eq!(buffers.room(), Some(0));
+    });
+    assert_eq!(rig.counters.unusable_buffers, 1);
+    assert_eq!(rig.used(), [(heads[0], vec![]), (heads[1], vec![])]);
+}
+
+#[test]
+fn t18_small_buffers_met_ahead_go_back_in_their_turn() {
+    let mut rig = Rig::new();
+    let heads = [rig.offer(&[54]), rig.offer(&[10]), rig.offer(&[54])];
+    let mut stream = counted(b"0123456789abcdefghij");
+    assert_eq!(rig.fill(&mut stream, PLENTY), Progress::Done(10));
+    assert_eq!(rig.fill(&mut stream, PLENTY), Progress::Done(10));
+    let used = rig.used();
+    assert_eq!(used[0], (heads[0], b"0123456789".to_vec()));
+    assert_eq!(used[1], (heads[1], vec![]));
+    assert_eq!(used[2], (heads[2], b"abcdefghij".to_vec()));
+}
+
+#[test]
+fn t19_a_buffer_of_a_header_alone_is_never_read_into() {
+    for direct in [true, false] {
+        let mut rig = Rig::new();
+        rig.offer(&[50]);
+        rig.offer(&[HEADER]);
+        rig.offer(&[50]);
+        let (mut device, mut application) = pair(1000);
+        application.write_all(b"123456789").unwrap();
+        let mut stream = counted(b"123456789");
+        let stream: &mut dyn VsockStream = if direct { &mut device } else { &mut stream };
+        assert_eq!(rig.fill(stream, PLENTY), Progress::Done(6));
+        rig.with(|buffers| {
+            assert_eq!(buffers.room(), Some(0));
+            buffers.put(&of_len(0));
+        });
+        assert_eq!(rig.fill(stream, PLENTY), Progress::Done(3));
+        assert_eq!(rig.used().concat_payloads(), b"123456789");
+    }
+}
+
+#[test]
+fn t20_the_used_length_is_that_of_header_and_payload() {
+    let mut rig = Rig::new();
+    let head = rig.offer(&[30, 30, 30]);
+    rig.with(|buffers| {
+        assert_eq!(buffers.room(), Some(46));
+        buffers.put_bytes(&of_len(5), b"hello");
+    });
+    assert_eq!(rig.driver.used(&rig.memory), [(u32::from(head), 49)]);
+}
+
+#[test]
+fn t21_a_buffer_that_got_nothing_stays_the_next_one() {
+    let mut rig = Rig::new();
+    for _ in 0..4 {
+        rig.offer(&[100]);
+    }
+    let mut empty = counted(b"");
+    assert_eq!(rig.fill(&mut empty, PLENTY), Progress::Pending);
+    let (mut device, application) = pair(100);
+    assert_eq!(rig.fill(&mut device, PLENTY), Progress::Pending);
+    drop(application);
+    assert_eq!(rig.fill(&mut device, PLENTY), Progress::Failed);
+    assert_eq!(rig.queue.next_avail(), 0);
+    assert_eq!(rig.used(), []);
+}
+
+#[test]
+fn t21_buffers_that_were_taken_in_advance_are_put_back() {
+    let mut rig = Rig::new();
+    for _ in 0..16 {
+        rig.offer(&[100]);
+    }
+    let mut stream = counted(&pattern(100));
+    assert_eq!(rig.fill(&mut stream, PLENTY), Progress::Done(100));
+    assert_eq!(rig.queue.next_avail(), 2, "two were filled");
+    assert_eq!(rig.used().concat_payloads(), pattern(100));
+}
+
+#[test]
+fn the_end_of_a_stream_is_no_packet() {
+    let mut rig = Rig::new();
+    rig.offer(&[100]);
+    rig.offer(&[100]);
+    let (mut device, mut application) = pair(1000);
+    application.write_all(b"last").unwrap();
+    application.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(rig.fill(&mut device, PLENTY), Progress::Done(4));
+    assert_eq!(rig.fill(&mut device, PLENTY), Progress::Closed);
+    assert_eq!(rig.used().concat_payloads(), b"last");
+}
+
+#[test]
+fn a_guest_that_offers_nothing_of_use_costs_a_bounded_time() {
+    let mut rig = Rig::new();
+    for _ in 0..SIZE {
+        rig.offer(&[1]);
+    }
+    rig.with(|buffers| assert_eq!(buffers.room(), None));
+    assert_eq!(rig.counters.unusable_buffers, u64::from(SIZE));
+    assert_eq!(rig.used().len(), usize::from(SIZE));
+}
+
+#[test]
+fn a_fault_ends_the_filling_and_is_reported() {
+    let mut rig = Rig::new();
+    rig.driver.set_available(&rig.memory, SIZE + 1);
+    let (room, ending) = rig.ending(|buffers| buffers.room());
+    assert_eq!(room, None);
+    let expected = Fault {
+        queue: QueueName::Rx,
+        cause: FaultCause::AvailIndex,
+    };
+    assert_eq!(ending, Err(expected));
+}
+
+/// Buffers in one to four pieces.
+fn buffers() -> impl Strategy<Value = Vec<Vec<u32>>> {
+    vec(vec(1..300_u32, 1..4), 1..16)
+}
+
+proptest! {
+    #[test]
+    fn bytes_arrive_whole_whatever_the_buffers(
+        buffers in buffers(),
+        len in 1..6000_usize,
+        in_process in proptest::bool::ANY,
+        (bytes, packets, packet_bytes) in (1..2000_usize, 1..20_usize, 1..500_usize),
+    ) {
+        let mut rig = Rig::new();
+        let heads: Vec<u16> = buffers.iter().map(|lens| rig.offer(lens)).collect();
+        let source = pattern(len);
+        let (mut device, mut application) = pair(6000);
+        application.write_all(&source).unwrap();
+        let mut stream = counted(&source);
+        let stream: &mut dyn VsockStream = if in_process { &mut device } else { &mut stream };
+        let allowance = Allowance { bytes, packets, packet_bytes };
+        let mut total = 0;
+        while let Progress::Done(got) = rig.fill(stream, allowance) {
+            prop_assert!(got > 0 && got <= bytes);
+            total += got;
+        }
+        while rig.with(|buffers| buffers.refuse_roomless()) {}
+        let used = rig.used();
+        prop_assert!(used.concat_payloads() == source[..total]);
+        prop_assert!(used.iter().all(|(_, payload)| payload.len() <= packet_bytes));
+        // In order, and each once.
+        let returned: Vec<u16> = used.iter().map(|(head, _)| *head).collect();
+        prop_assert_eq!(&returned[..], &heads[..returned.len()]);
+        prop_assert_eq!(usize::from(rig.queue.next_avail()), returned.len());
+    }
+}

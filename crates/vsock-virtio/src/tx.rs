@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! From the guest: a chain of the transmit queue becomes a header and a payload.
+
+use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{GuestMemory, VolatileSlice};
+use vsock_backend_api::VsockStream;
+use vsock_muxer::GuestPayload;
+use vsock_proto::{Header, Progress};
+
+use crate::attempt;
+use crate::chain::BadChain;
+use crate::direct::{Direct, DirectTypes};
+use crate::scatter::{Cursor, Slice};
+use crate::scratch::{MAX_PAYLOAD, Scratch};
+
+/// Reads the header, once, out of a chain with so many readable bytes; returns it with the position
+/// of the payload.
+pub(crate) fn header<B: BitmapSlice>(
+    slices: &[VolatileSlice<'_, B>],
+    readable: usize,
+) -> Result<(Header, Cursor), BadChain> {
+    let room = readable.checked_sub(Header::LEN).ok_or(BadChain)?;
+    let mut bytes = [0; Header::LEN];
+    let mut cursor = Cursor::default();
+    cursor.copy_to(slices, &mut bytes);
+    let header = Header::decode(&bytes);
+    let len = header.len as usize;
+    if len > room || len > MAX_PAYLOAD {
+        return Err(BadChain);
+    }
+    Ok((header, cursor))
+}
+
+/// The payload of one packet, in guest memory.
+pub(crate) struct TxPayload<'a, 'm, M: GuestMemory> {
+    pub(crate) slices: &'a [Slice<'m, M>],
+    pub(crate) cursor: Cursor,
+    /// Bytes that are left.
+    pub(crate) left: usize,
+    pub(crate) direct: &'a DirectTypes<M>,
+    pub(crate) scratch: &'a mut Scratch,
+}
+
+impl<M: GuestMemory> GuestPayload for TxPayload<'_, '_, M> {
+    fn write_to(&mut self, stream: &mut dyn VsockStream) -> Progress {
+        let pieces = self.cursor.pieces_left(self.slices.len());
+        match self.direct.of(stream) {
+            Some(direct) if self.left >= direct.least.saturating_mul(pieces) => {
+                self.write_pieces(stream, direct)
+            }
+            _ => self.write_gathered(stream),
+        }
+    }
+
+    fn copy_to(&mut self, dst: &mut [u8]) {
+        let wanted = dst.len().min(self.left);
+        if let Some(dst) = dst.get_mut(..wanted) {
+            self.left -= self.cursor.copy_to(self.slices, dst);
+        }
+    }
+}
+
+impl<M: GuestMemory> TxPayload<'_, '_, M> {
+    /// Writes piece by piece, out of guest memory.
+    fn write_pieces(&mut self, stream: &mut dyn VsockStream, direct: &Direct<M>) -> Progress {
+        let mut carried = 0;
+        while let Some(piece) = self.cursor.piece(self.slices, self.left) {
+            let progress = attempt::write(|| (direct.write)(stream, &piece));
+            let Progress::Done(len) = progress else {
+                return attempt::together(carried, progress);
+            };
+            self.taken(len);
+            carried += len;
+            if len < piece.len() {
+                break;
+            }
+        }
+        Progress::Done(carried)
+    }
+
+    /// Gathers the pieces and writes once.
+    fn write_gathered(&mut self, stream: &mut dyn VsockStream) -> Progress {
+        let buffer = self.scratch.first(self.left);
+        if buffer.is_empty() {
+            return Progress::Done(0);
+        }
+        let mut ahead = self.cursor;
+        let gathered = ahead.copy_to(self.slices, buffer);
+        let bytes = buffer.get(..gathered).unwrap_or_default();
+        let progress = attempt::write(|| stream.write(bytes));
+        if let Progress::Done(len) = progress {
+            self.taken(len);
+        }
+        progress
+    }
+
+    /// Goes on by so many bytes, which may span pieces.
+    fn taken(&mut self, len: usize) {
+        self.left -= len;
+        self.cursor.skip(self.slices, len);
+    }
+}

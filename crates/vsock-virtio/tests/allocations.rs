@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Nothing is allocated per packet, whichever way it goes. The only test of its process, for the
+//! allocator counts everybody's.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[expect(dead_code, reason = "the suite uses the rest")]
+#[path = "suite/rig.rs"]
+mod rig;
+
+use std::alloc::System;
+use std::io::{Read, Write};
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use vsock_backend_api::VsockStream;
+use vsock_inner::{VsockInnerBackend, VsockInnerStream};
+use vsock_muxer::Muxer;
+use vsock_proto::{Config, GuestCid, Header, Op};
+use vsock_virtio::{F_VERSION_1, VsockDevice};
+
+use rig::{CID, Rig, packet};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const LEN: usize = 40_000;
+
+/// A connection of the guest, whose stream is registered for direct copies or not.
+fn connected(direct: bool) -> (Rig, VsockInnerStream) {
+    let config = Config::builder().build().unwrap();
+    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), config);
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(80).unwrap();
+    muxer.add_backend(Box::new(backend)).unwrap();
+    let mut builder = VsockDevice::builder(muxer);
+    if direct {
+        builder = builder.direct::<VsockInnerStream>(0);
+    }
+    let mut rig = Rig::around(builder.build());
+    rig.device.ack_features(F_VERSION_1).unwrap();
+    rig.activate();
+    rig.post(48);
+    rig.send(packet(Op::Request, 1024, 80), b"");
+    rig.settle();
+    rig.received();
+    let mut host = listener.accept().unwrap();
+    host.set_nonblocking(true).unwrap();
+    (rig, host)
+}
+
+#[test]
+fn no_packet_costs_an_allocation() {
+    let payload = vec![7; LEN];
+    let mut buffer = vec![0; 2 * LEN];
+    for direct in [true, false] {
+        let (mut rig, mut host) = connected(direct);
+        let mut forwarded = 0;
+        let mut quietest = usize::MAX;
+        for _ in 0..20 {
+            rig.send(packet(Op::ReadWrite, 1024, 80), &payload);
+            assert_eq!(host.write(&payload).unwrap(), LEN);
+            // What the rig itself allocates does not count, so only the device is between the two.
+            let region = Region::new(ALLOCATOR);
+            rig.settle();
+            let change = region.change();
+            quietest = quietest.min(change.allocations + change.reallocations);
+            assert_eq!(host.read(&mut buffer).unwrap(), LEN);
+            let received = rig.received();
+            assert!(received.len() >= LEN / 4096);
+            forwarded += LEN;
+            let credit = Header {
+                fwd_cnt: u32::try_from(forwarded).unwrap(),
+                ..packet(Op::CreditUpdate, 1024, 80)
+            };
+            rig.send(credit, b"");
+            rig.settle();
+        }
+        assert_eq!(quietest, 0, "direct: {direct}");
+    }
+}

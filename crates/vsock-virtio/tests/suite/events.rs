@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use vsock_driver::bytes;
+use vsock_proto::Op;
+
+use crate::rig::{Rig, packet};
+
+/// The guest is told, and a reply waits for it.
+fn told(rig: &mut Rig) {
+    rig.post(4);
+    rig.device.transport_reset(rig.now);
+    rig.send(packet(Op::Request, 1024, 80), b"");
+}
+
+#[test]
+fn t105_a_transport_reset_needs_one_buffer() {
+    let mut rig = Rig::new();
+    rig.post_events(2, 8);
+    vsock_driver::filled(&rig.memory, 0xc000, &[0xff; 8]);
+    rig.device.transport_reset(rig.now);
+    let outcome = rig.process();
+    assert!(outcome.notify_event && !outcome.notify_rx && !outcome.notify_tx);
+    assert_eq!(rig.event.used(&rig.memory), [(0, 4)]);
+    assert_eq!(bytes(&rig.memory, 0xc000, 5), [0, 0, 0, 0, 0xff]);
+    assert_eq!(rig.device.counters().transport_resets, 1);
+}
+
+#[test]
+fn t105_without_a_buffer_it_is_remembered() {
+    for mut rig in [Rig::new(), Rig::event_idx()] {
+        rig.device.transport_reset(rig.now);
+        assert!(!rig.process().notify_event);
+        assert!(!rig.process().notify_event);
+        rig.post_events(1, 4);
+        assert!(rig.process().notify_event);
+        assert!(!rig.process().notify_event);
+        assert_eq!(rig.event.used(&rig.memory), [(0, 4)]);
+    }
+}
+
+#[test]
+fn t105_a_buffer_too_small_goes_back_and_the_next_one_is_taken() {
+    let mut rig = Rig::new();
+    rig.post_events(1, 3);
+    rig.post_events(1, 4);
+    rig.device.transport_reset(rig.now);
+    let _ = rig.process();
+    assert_eq!(rig.event.used(&rig.memory), [(0, 0), (1, 4)]);
+    assert_eq!(rig.device.counters().unusable_buffers, 1);
+}
+
+#[test]
+fn t106_after_the_event_nothing_is_delivered_before_the_guest_has_seen_it() {
+    for mut rig in [Rig::new(), Rig::event_idx()] {
+        rig.post_events(2, 8);
+        told(&mut rig);
+        let outcome = rig.process();
+        assert!(outcome.notify_tx, "packets are taken meanwhile");
+        assert!(!outcome.notify_rx && !outcome.more);
+        rig.post(4);
+        assert!(!rig.process().notify_rx);
+        rig.post_events(1, 8);
+        assert!(rig.process().notify_rx);
+        assert_eq!(rig.received().len(), 1);
+    }
+}
+
+#[test]
+fn t106_an_event_that_was_not_published_holds_nothing_back() {
+    let mut rig = Rig::new();
+    told(&mut rig);
+    assert!(rig.process().notify_rx);
+    assert_eq!(rig.received().len(), 1);
+}
+
+#[test]
+fn t106_a_reset_ends_the_waiting() {
+    let mut rig = Rig::new();
+    rig.post_events(1, 8);
+    told(&mut rig);
+    let _ = rig.process();
+    rig.device.reset(rig.now);
+    rig.new_rings();
+    rig.activate();
+    rig.post(4);
+    rig.send(packet(Op::Request, 1024, 80), b"");
+    assert!(rig.process().notify_rx);
+}
+
+#[test]
+fn t104_the_event_queue_is_armed_at_the_buffers_that_are_there() {
+    let mut rig = Rig::event_idx();
+    rig.post_events(8, 8);
+    rig.device.transport_reset(rig.now);
+    let _ = rig.process();
+    assert_eq!(rig.event.avail_event(&rig.memory), 8);
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::io::{Read, Write};
+
+use vsock_backend_api::VsockStream;
+use vsock_driver::Descriptor;
+use vsock_inner::{VsockInnerBackend, VsockInnerStream};
+use vsock_proto::{Header, Op};
+use vsock_virtio::F_EVENT_IDX;
+
+use crate::rig::{Rig, packet};
+
+const PORT: u32 = 80;
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| u8::try_from(at % 253).unwrap()).collect()
+}
+
+/// A guest that has connected to a listener of the host.
+fn connected(features: u64) -> (Rig, VsockInnerStream) {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    let mut rig = Rig::with(backend, features);
+    rig.post(48);
+    rig.send(packet(Op::Request, 1024, PORT), b"");
+    rig.settle();
+    let answer = rig.received()[0].0;
+    assert_eq!(answer.op, u16::from(Op::Response));
+    let mut host = listener.accept().unwrap();
+    host.set_nonblocking(true).unwrap();
+    (rig, host)
+}
+
+#[test]
+fn bytes_go_from_guest_to_host_through_direct_copies() {
+    for features in [0, F_EVENT_IDX] {
+        let (mut rig, mut host) = connected(features);
+        let sent = pattern(500_000);
+        let mut got = Vec::new();
+        for piece in sent.chunks(60_001) {
+            rig.send(packet(Op::ReadWrite, 1024, PORT), piece);
+            rig.settle();
+            let mut buffer = vec![0; 65_536];
+            while let Ok(len) = host.read(&mut buffer) {
+                got.extend_from_slice(&buffer[..len]);
+            }
+            rig.settle();
+            rig.received();
+        }
+        assert!(got == sent);
+        assert_eq!(rig.device.muxer().counters().bytes_from_guest, 500_000);
+    }
+}
+
+#[test]
+fn bytes_go_from_host_to_guest_through_direct_copies() {
+    for features in [0, F_EVENT_IDX] {
+        let (mut rig, mut host) = connected(features);
+        let sent = pattern(1_000_000);
+        let (mut got, mut rest) = (Vec::new(), &sent[..]);
+        while got.len() < sent.len() {
+            if let Ok(len) = host.write(rest) {
+                rest = &rest[len..];
+            }
+            rig.settle();
+            for (header, payload) in rig.received() {
+                assert_eq!(header.op, u16::from(Op::ReadWrite));
+                assert_eq!(header.len as usize, payload.len());
+                got.extend(payload);
+            }
+            let credit = Header {
+                fwd_cnt: u32::try_from(got.len()).unwrap(),
+                ..packet(Op::CreditUpdate, 1024, PORT)
+            };
+            rig.send(credit, b"");
+        }
+        assert!(got == sent);
+    }
+}
+
+#[test]
+fn a_host_that_connects_reaches_the_guest_and_gets_its_answer() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let connector = backend.get_connector();
+    let mut rig = Rig::with(backend, 0);
+    rig.post(8);
+    let mut host = connector.connect_stream().unwrap();
+    host.write_all(b"CONNECT 52\nhello").unwrap();
+    rig.settle();
+    let request = rig.received()[0].0;
+    assert_eq!((request.op, request.dst_port), (Op::Request.into(), 52));
+    let port = request.src_port;
+    rig.send(packet(Op::Response, 52, port), b"");
+    rig.settle();
+    assert_eq!(rig.received()[0].1, b"hello");
+    rig.send(packet(Op::ReadWrite, 52, port), b"answer");
+    rig.settle();
+    let expected = format!("OK {port}\nanswer");
+    let mut got = vec![0; expected.len()];
+    host.read_exact(&mut got).unwrap();
+    assert_eq!(got, expected.as_bytes());
+}
+
+#[test]
+fn t19_payload_passes_a_buffer_without_room_for_it() {
+    let (mut rig, mut host) = connected(0);
+    // The buffers that are there are used up first.
+    let spare = rig.rx.available();
+    for head in [60, 61, 62] {
+        let len = if head == 62 { 100 } else { 44 };
+        let piece = Descriptor::writable(0xa0_0000 + u64::from(head) * 128, len);
+        rig.rx.describe(&rig.memory, head, piece);
+        rig.rx.offer(&rig.memory, head);
+    }
+    let whole = pattern(usize::from(spare - 1) * 4052 + 7);
+    let (first, last) = whole.split_at(whole.len() - 7);
+    host.write_all(first).unwrap();
+    rig.settle();
+    host.write_all(last).unwrap();
+    rig.settle();
+    let used = rig.rx.used(&rig.memory);
+    let tail = &used[used.len() - 3..];
+    assert_eq!(tail, [(60, 0), (61, 0), (62, 51)]);
+}
+
+#[test]
+fn t108_a_pause_changes_nothing() {
+    let (mut rig, mut host) = connected(0);
+    host.write_all(b"before").unwrap();
+    // A paused VMM calls nothing; a snapshot only looks.
+    let state = rig.device.state();
+    assert!(state.active);
+    rig.settle();
+    assert_eq!(rig.received()[0].1, b"before");
+    rig.send(packet(Op::ReadWrite, 1024, PORT), b"after");
+    rig.settle();
+    let mut got = [0; 5];
+    host.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"after");
+}
+
+#[test]
+fn t105_a_transport_reset_ends_every_connection() {
+    let (mut rig, mut host) = connected(0);
+    rig.post_events(1, 8);
+    rig.device.transport_reset(rig.now);
+    rig.settle();
+    assert_eq!(rig.device.muxer().connections().count(), 0);
+    assert!(is_reset(&mut host));
+}
+
+#[test]
+fn t105_connections_made_before_the_event_is_published_end_with_it() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    let mut rig = Rig::with(backend, 0);
+    rig.device.transport_reset(rig.now);
+    rig.post(4);
+    rig.send(packet(Op::Request, 1024, PORT), b"");
+    rig.settle();
+    assert_eq!(rig.device.muxer().connections().count(), 1);
+    let mut host = listener.accept().unwrap();
+    rig.post_events(1, 8);
+    rig.settle();
+    assert_eq!(rig.device.muxer().connections().count(), 0);
+    assert!(is_reset(&mut host));
+}
+
+#[test]
+fn t23_a_fault_ends_every_connection() {
+    let (mut rig, mut host) = connected(0);
+    let beyond = rig.tx.available().wrapping_add(200);
+    rig.tx.set_available(&rig.memory, beyond);
+    rig.try_process().unwrap_err();
+    rig.apply_actions();
+    assert!(is_reset(&mut host));
+}
+
+fn is_reset(host: &mut VsockInnerStream) -> bool {
+    host.read(&mut [0; 8])
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The device through its public interface, on queues in plain memory. `rig` plays driver, event
+//! loop and clock.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod events;
+mod flow;
+mod hostile;
+mod lifecycle;
+mod notifications;
+mod packets;
+mod rig;
+mod translation;

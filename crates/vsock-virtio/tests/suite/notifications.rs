@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use vsock_inner::VsockInnerBackend;
+use vsock_muxer::Muxer;
+use vsock_proto::{Config, GuestCid, Op};
+use vsock_virtio::{F_VERSION_1, Outcome, VsockDevice};
+
+use crate::rig::{Rig, packet};
+
+#[test]
+fn t103_each_queue_is_notified_for_itself() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.process(), Outcome::default());
+    rig.send(packet(Op::Reset, 1024, 80), b"");
+    let outcome = rig.process();
+    assert!(outcome.notify_tx && !outcome.notify_rx && !outcome.notify_event);
+    rig.send(packet(Op::Request, 1024, 80), b"");
+    assert!(!rig.process().notify_rx, "there is no buffer");
+    rig.post(1);
+    let outcome = rig.process();
+    assert!(outcome.notify_rx && !outcome.notify_tx && !outcome.notify_event);
+}
+
+#[test]
+fn a_driver_that_does_not_want_to_be_notified_is_not() {
+    let mut rig = Rig::new();
+    rig.tx.set_no_interrupt(&rig.memory, true);
+    rig.send(packet(Op::Reset, 1024, 80), b"");
+    assert!(!rig.process().notify_tx);
+    assert_eq!(rig.tx.used(&rig.memory).len(), 1);
+    rig.tx.set_no_interrupt(&rig.memory, false);
+    rig.send(packet(Op::Reset, 1024, 80), b"");
+    assert!(rig.process().notify_tx);
+}
+
+#[test]
+fn t104_the_used_event_decides_once_for_a_batch() {
+    let mut rig = Rig::event_idx();
+    rig.tx.set_used_event(&rig.memory, 2);
+    for _ in 0..2 {
+        rig.send(packet(Op::Reset, 1024, 80), b"");
+    }
+    assert!(!rig.process().notify_tx, "the third is asked for");
+    for _ in 0..3 {
+        rig.send(packet(Op::Reset, 1024, 80), b"");
+    }
+    assert!(rig.process().notify_tx);
+    rig.send(packet(Op::Reset, 1024, 80), b"");
+    assert!(!rig.process().notify_tx, "it has been told");
+}
+
+#[test]
+fn t104_a_drained_transmit_queue_asks_for_the_next_chain() {
+    let mut rig = Rig::event_idx();
+    for _ in 0..5 {
+        rig.send(packet(Op::Reset, 1024, 80), b"");
+    }
+    let _ = rig.process();
+    assert_eq!(rig.tx.avail_event(&rig.memory), 5);
+    let mut rig = Rig::new();
+    rig.send(packet(Op::Reset, 1024, 80), b"");
+    let _ = rig.process();
+    assert!(rig.tx.wants_kicks(&rig.memory));
+}
+
+#[test]
+fn buffers_are_asked_for_only_when_they_are_needed() {
+    let mut rig = Rig::new();
+    rig.post(1);
+    let _ = rig.process();
+    assert!(!rig.rx.wants_kicks(&rig.memory));
+    for port in 0..2 {
+        rig.send(packet(Op::Request, 1024 + port, 80), b"");
+    }
+    let _ = rig.process();
+    assert!(rig.rx.wants_kicks(&rig.memory), "an RST waits");
+    assert_eq!(rig.received().len(), 1);
+    let _ = rig.process();
+    assert!(!rig.rx.wants_kicks(&rig.memory));
+    assert_eq!(rig.received().len(), 1);
+
+    let mut rig = Rig::event_idx();
+    rig.post(1);
+    for port in 0..2 {
+        rig.send(packet(Op::Request, 1024 + port, 80), b"");
+    }
+    let _ = rig.process();
+    assert_eq!(rig.rx.avail_event(&rig.memory), 1);
+}
+
+#[test]
+fn t76_a_call_ends_with_its_budget_and_says_that_there_is_more() {
+    let config = Config::builder().build().unwrap();
+    let mut muxer = Muxer::new(GuestCid::try_from(3).unwrap(), config);
+    let backend = VsockInnerBackend::new().unwrap();
+    muxer.add_backend(Box::new(backend)).unwrap();
+    let device = VsockDevice::builder(muxer).budget(2048 * 4).build();
+    let mut rig = Rig::around(device);
+    rig.device.ack_features(F_VERSION_1).unwrap();
+    rig.activate();
+    for _ in 0..10 {
+        rig.send(packet(Op::Reset, 1024, 80), b"");
+    }
+    for (taken, more) in [(4, true), (4, true), (2, false), (0, false)] {
+        let outcome = rig.process();
+        assert_eq!(
+            (rig.tx.used(&rig.memory).len(), outcome.more),
+            (taken, more)
+        );
+    }
+}
+
+#[test]
+fn t74_t75_unanswered_packets_stop_the_transmit_queue_and_buffers_let_it_go_on() {
+    let config = Config::builder().max_resets(4).build().unwrap();
+    let backend = VsockInnerBackend::new().unwrap();
+    let mut rig = Rig::around(crate::rig::device(backend, config));
+    rig.device.ack_features(F_VERSION_1).unwrap();
+    rig.activate();
+    for port in 0..20 {
+        rig.send(packet(Op::ReadWrite, 1024 + port, 80), b"orphan");
+    }
+    let outcome = rig.process();
+    assert!(!outcome.more, "only buffers help");
+    assert_eq!(rig.tx.used(&rig.memory).len(), 4);
+    rig.post(30);
+    let outcome = rig.process();
+    assert!(outcome.notify_rx && outcome.notify_tx && !outcome.more);
+    assert_eq!(rig.tx.used(&rig.memory).len(), 16, "all the others at once");
+    assert_eq!(rig.received().len(), 20);
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A guest whose three queues lie in plain memory, and the event loop of its device.
+
+use std::collections::HashMap;
+
+use virtio_queue::Queue;
+use vsock_driver::{Descriptor, DriverRing, Memory, bytes, filled, memory};
+use vsock_inner::{VsockInnerBackend, VsockInnerStream};
+use vsock_muxer::{Action, Muxer, Readiness, Token};
+use vsock_proto::{Config, GuestCid, Header, Op, Tick};
+use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Fault, Outcome, Queues, VsockDevice};
+
+pub(crate) const CID: u64 = 3;
+pub(crate) const SIZE: u16 = 64;
+/// Bytes of a buffer of the guest.
+pub(crate) const BUFFER: u32 = 4096;
+/// Where transmitted packets lie, and buffers for received ones.
+const TX_DATA: u64 = 0x10_0000;
+const RX_DATA: u64 = 0x80_0000;
+
+pub(crate) struct Rig {
+    pub(crate) memory: Memory,
+    pub(crate) rx: DriverRing,
+    pub(crate) tx: DriverRing,
+    pub(crate) event: DriverRing,
+    pub(crate) queues: [Queue; 3],
+    pub(crate) device: VsockDevice<Memory>,
+    pub(crate) now: Tick,
+    watched: HashMap<Token, (bool, bool)>,
+    sent: u16,
+}
+
+/// A device for the guest with this backend, not yet active.
+pub(crate) fn device(backend: VsockInnerBackend, config: Config) -> VsockDevice<Memory> {
+    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), config);
+    muxer.add_backend(Box::new(backend)).unwrap();
+    VsockDevice::builder(muxer)
+        .direct::<VsockInnerStream>(0)
+        .build()
+}
+
+impl Rig {
+    /// An active device without anybody behind it, and a driver without `VIRTIO_F_EVENT_IDX`.
+    pub(crate) fn new() -> Self {
+        Self::with(VsockInnerBackend::new().unwrap(), 0)
+    }
+
+    pub(crate) fn with(backend: VsockInnerBackend, features: u64) -> Self {
+        let config = Config::builder().build().unwrap();
+        let mut rig = Self::around(device(backend, config));
+        rig.device.ack_features(F_VERSION_1 | features).unwrap();
+        rig.activate();
+        rig
+    }
+
+    pub(crate) fn event_idx() -> Self {
+        Self::with(VsockInnerBackend::new().unwrap(), F_EVENT_IDX)
+    }
+
+    /// A driver for this device, which is not yet active.
+    pub(crate) fn around(device: VsockDevice<Memory>) -> Self {
+        let rings = [0x1000, 0x4000, 0x8000].map(|base| DriverRing::new(base, SIZE));
+        let queues = rings.each_ref().map(DriverRing::queue);
+        let [rx, tx, event] = rings;
+        Self {
+            memory: memory(&[(0, 0x200_0000)]),
+            rx,
+            tx,
+            event,
+            queues,
+            device,
+            now: Tick::ZERO,
+            watched: HashMap::new(),
+            sent: 0,
+        }
+    }
+
+    pub(crate) fn activate(&mut self) {
+        let [rx, tx, event] = &mut self.queues;
+        let event = Some(event);
+        let mut queues = Queues { rx, tx, event };
+        self.device
+            .activate(self.now, &self.memory, &mut queues)
+            .unwrap();
+    }
+
+    /// As a driver that has been loaded again: rings from the beginning.
+    pub(crate) fn new_rings(&mut self) {
+        self.memory = memory(&[(0, 0x200_0000)]);
+        for ring in [&mut self.rx, &mut self.tx, &mut self.event] {
+            *ring = ring.emptied();
+        }
+        self.queues = [&self.rx, &self.tx, &self.event].map(DriverRing::queue);
+        self.sent = 0;
+    }
+
+    pub(crate) fn try_process(&mut self) -> Result<Outcome, Fault> {
+        let [rx, tx, event] = &mut self.queues;
+        let event = Some(event);
+        let mut queues = Queues { rx, tx, event };
+        self.device.process(self.now, &self.memory, &mut queues)
+    }
+
+    pub(crate) fn process(&mut self) -> Outcome {
+        self.try_process().unwrap()
+    }
+
+    /// What an event loop does, again and again, until nothing changes.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..64 {
+            for (&token, &(readable, writable)) in &self.watched {
+                let ready = Readiness {
+                    readable,
+                    writable,
+                    hangup: false,
+                };
+                self.device.on_event(self.now, token, ready);
+            }
+            let more = self.process().more;
+            if !self.apply_actions() && !more {
+                return;
+            }
+        }
+    }
+
+    /// Carries the actions out; returns whether there were any.
+    pub(crate) fn apply_actions(&mut self) -> bool {
+        let mut any = false;
+        while let Some(action) = self.device.next_action() {
+            any = true;
+            match action {
+                Action::Watch {
+                    token, read, write, ..
+                } => {
+                    self.watched.insert(token, (read, write));
+                }
+                Action::Unwatch { token, .. } | Action::Close { token, .. } => {
+                    self.watched.remove(&token);
+                }
+            }
+        }
+        any
+    }
+
+    /// Offers `count` buffers for packets.
+    pub(crate) fn post(&mut self, count: u16) {
+        for _ in 0..count {
+            let head = self.rx.available() % SIZE;
+            let addr = RX_DATA + u64::from(head) * u64::from(BUFFER);
+            self.rx
+                .describe(&self.memory, head, Descriptor::writable(addr, BUFFER));
+            self.rx.offer(&self.memory, head);
+        }
+    }
+
+    /// Offers `count` buffers for events of `len` bytes.
+    pub(crate) fn post_events(&mut self, count: u16, len: u32) {
+        for _ in 0..count {
+            let head = self.event.available() % SIZE;
+            let addr = 0xc000 + 8 * u64::from(head);
+            self.event
+                .describe(&self.memory, head, Descriptor::writable(addr, len));
+            self.event.offer(&self.memory, head);
+        }
+    }
+
+    /// The next place for a packet, and the head of its chain.
+    pub(crate) fn place(&mut self) -> (u16, u64) {
+        let head = self.sent % SIZE;
+        self.sent = self.sent.wrapping_add(1);
+        (head, TX_DATA + u64::from(head) * 0x1_1000)
+    }
+
+    /// Sends a packet, in one piece.
+    pub(crate) fn send(&mut self, header: Header, payload: &[u8]) -> u16 {
+        let (head, addr) = self.place();
+        let len = u32::try_from(payload.len()).unwrap();
+        let header = Header { len, ..header };
+        let packet = [&header.encode()[..], payload].concat();
+        filled(&self.memory, addr, &packet);
+        let piece = Descriptor::readable(addr, len + 44);
+        self.tx.describe(&self.memory, head, piece);
+        self.tx.offer(&self.memory, head);
+        head
+    }
+
+    /// Packets that have come, in order; their buffers are offered again.
+    pub(crate) fn received(&mut self) -> Vec<(Header, Vec<u8>)> {
+        let used = self.rx.used(&self.memory);
+        let packets: Vec<_> = used
+            .iter()
+            .map(|&(head, len)| {
+                let addr = RX_DATA + u64::from(head) * u64::from(BUFFER);
+                let whole = bytes(&self.memory, addr, len as usize);
+                let (header, payload) = whole.split_at(44);
+                (Header::decode(header.try_into().unwrap()), payload.to_vec())
+            })
+            .collect();
+        self.post(u16::try_from(used.len()).unwrap());
+        packets
+    }
+}
+
+/// A packet of the guest on the connection between these ports.
+pub(crate) fn packet(op: Op, guest: u32, host: u32) -> Header {
+    Header {
+        src_cid: CID,
+        dst_cid: 2,
+        src_port: guest,
+        dst_port: host,
+        socket_type: 1,
+        op: op.into(),
+        buf_alloc: 262_144,
+        ..Header::default()
+    }
+}

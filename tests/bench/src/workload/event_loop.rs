@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! An echo on an event loop, with many streams.
+
+use std::any::Any;
+use std::hint::black_box;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use event_manager::{EventManager, SubscriberId, SubscriberOps};
+use vsock_backend_api::{VsockBackendType, VsockStream};
+use vsock_epoll::services::Echo;
+use vsock_epoll::{Limits, StreamSubscriber};
+use vsock_inner::VsockInnerStream;
+
+use crate::place::Place;
+use crate::sample::{Sample, alone, together};
+use crate::workload::idle::allow_descriptors;
+use crate::workload::ping_pong::SIZE;
+
+/// Both ends of a connection, the device's second.
+type Pair = (Box<dyn VsockStream>, Box<dyn VsockStream>);
+/// Makes a connection.
+pub(crate) type Make = fn() -> io::Result<Pair>;
+
+/// How many of the streams are busy.
+const BUSY: usize = 10;
+/// Descriptors that are left for everything else.
+const SPARE_DESCRIPTORS: usize = 200;
+
+/// A Unix socket as a stream of a loop.
+struct Socket(UnixStream);
+
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl VsockStream for Socket {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::UnixStream
+    }
+
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        self.0.set_nonblocking(nonblocking)
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        self.0.shutdown(how)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A pair of Unix sockets.
+pub(crate) fn unix() -> io::Result<Pair> {
+    let (host, device) = UnixStream::pair()?;
+    Ok((Box::new(Socket(host)), Box::new(Socket(device))))
+}
+
+/// An in-process connection.
+pub(crate) fn inner() -> io::Result<Pair> {
+    let (host, device) = VsockInnerStream::pair()?;
+    Ok((Box::new(host), Box::new(device)))
+}
+
+/// The loop, as a VMM has it.
+struct Loop {
+    manager: EventManager<StreamSubscriber<Echo>>,
+    id: SubscriberId,
+}
+
+impl Loop {
+    /// With so many streams, or as many as there are descriptors for; and their other ends.
+    fn with(make: Make, streams: usize) -> io::Result<(Self, Vec<Box<dyn VsockStream>>)> {
+        let echo = StreamSubscriber::new(Echo::new(), Limits::default());
+        let mut echo = echo.map_err(io::Error::other)?;
+        allow_descriptors((2 * streams + SPARE_DESCRIPTORS) as u64)?;
+        let mut hosts = Vec::new();
+        for _ in 0..streams {
+            // At the limit of descriptors there are fewer, which shows a slope as well.
+            let (host, device) = match make() {
+                Err(_) if hosts.len() > streams / 2 => break,
+                made => made?,
+            };
+            let added = echo.streams().add(device, ());
+            added.map_err(|error| io::Error::other(error.refusal))?;
+            hosts.push(host);
+        }
+        if hosts.len() < streams {
+            hosts.truncate(hosts.len() - SPARE_DESCRIPTORS / 2); // what follows needs some
+        }
+        let mut manager = EventManager::new().map_err(io::Error::other)?;
+        let id = manager.add_subscriber(echo);
+        let mut looping = Self { manager, id };
+        while looping.echo()?.streams().len() > hosts.len() {
+            looping.turn()?;
+        }
+        Ok((looping, hosts))
+    }
+
+    fn echo(&mut self) -> io::Result<&mut StreamSubscriber<Echo>> {
+        self.manager
+            .subscriber_mut(self.id)
+            .map_err(io::Error::other)
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        self.manager.run().map(drop).map_err(io::Error::other)
+    }
+
+    /// Until so many bytes were echoed, or nobody is there.
+    fn run_until(&mut self, bytes: u64) -> io::Result<()> {
+        loop {
+            let echo = self.echo()?;
+            if echo.counters().bytes_out >= bytes || echo.streams().is_empty() {
+                return Ok(());
+            }
+            self.turn()?;
+        }
+    }
+}
+
+/// Messages to ten of so many streams, and their echoes, on one thread: what an event costs.
+pub(crate) fn events(make: Make, streams: usize, units: u64) -> io::Result<Sample> {
+    let (mut looping, mut hosts) = Loop::with(make, streams)?;
+    let step = (hosts.len() / BUSY).max(1);
+    let rounds = units.div_ceil(BUSY as u64);
+    alone(rounds * BUSY as u64, || {
+        for round in 1..=rounds {
+            for host in hosts.iter_mut().step_by(step).take(BUSY) {
+                host.write_all(black_box(&[0x5a; SIZE]))?;
+            }
+            looping.run_until(round * (BUSY * SIZE) as u64)?;
+            for host in hosts.iter_mut().step_by(step).take(BUSY) {
+                host.read_exact(black_box(&mut [0; SIZE]))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Round trips of so many clients, all of whom ask before the first one looks for its answer.
+pub(crate) fn echoes(make: Make, place: Place, clients: usize, units: u64) -> io::Result<Sample> {
+    let (mut looping, mut hosts) = Loop::with(make, clients)?;
+    let rounds = units.div_ceil(clients as u64);
+    let units = rounds * clients as u64;
+    together(
+        units,
+        place,
+        move || {
+            for _ in 0..rounds {
+                for host in &mut hosts {
+                    host.write_all(black_box(&[0x5a; SIZE]))?;
+                }
+                for host in &mut hosts {
+                    host.read_exact(black_box(&mut [0; SIZE]))?;
+                }
+            }
+            Ok(hosts)
+        },
+        move || looping.run_until(units * SIZE as u64).map(|()| looping),
+    )
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+/// `struct virtq_desc` (virtio 1.3, 2.7.5).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Descriptor {
+    /// Where the piece begins.
+    pub addr: u64,
+    /// Bytes that it has.
+    pub len: u32,
+    /// What it is.
+    pub flags: u16,
+    /// The one behind it, with [`NEXT`](Self::NEXT).
+    pub next: u16,
+}
+
+impl Descriptor {
+    /// `VIRTQ_DESC_F_NEXT`
+    pub const NEXT: u16 = 1;
+    /// `VIRTQ_DESC_F_WRITE`
+    pub const WRITE: u16 = 2;
+    /// `VIRTQ_DESC_F_INDIRECT`
+    pub const INDIRECT: u16 = 4;
+    /// Bytes of one.
+    pub const LEN: u64 = 16;
+
+    /// A piece that the device reads.
+    #[must_use]
+    pub const fn readable(addr: u64, len: u32) -> Self {
+        Self {
+            addr,
+            len,
+            flags: 0,
+            next: 0,
+        }
+    }
+
+    /// A piece that the device writes.
+    #[must_use]
+    pub const fn writable(addr: u64, len: u32) -> Self {
+        Self {
+            addr,
+            len,
+            flags: Self::WRITE,
+            next: 0,
+        }
+    }
+
+    /// A table of `len` bytes.
+    #[must_use]
+    pub const fn table(addr: u64, len: u32) -> Self {
+        Self {
+            addr,
+            len,
+            flags: Self::INDIRECT,
+            next: 0,
+        }
+    }
+
+    /// The same, with another behind it.
+    #[must_use]
+    pub const fn then(mut self, next: u16) -> Self {
+        self.flags |= Self::NEXT;
+        self.next = next;
+        self
+    }
+
+    /// As it lies in memory.
+    #[must_use]
+    pub fn encode(&self) -> [u8; 16] {
+        let mut raw = [0; 16];
+        raw[..8].copy_from_slice(&self.addr.to_le_bytes());
+        raw[8..12].copy_from_slice(&self.len.to_le_bytes());
+        raw[12..14].copy_from_slice(&self.flags.to_le_bytes());
+        raw[14..].copy_from_slice(&self.next.to_le_bytes());
+        raw
+    }
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The driver's side of virtqueues in plain memory: descriptor tables made by hand, so that they can
+//! be as wrong as a test wants. And a stream that counts its calls.
+
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::expect_used,
+    reason = "only tests use this, and memory that they have laid out themselves is there"
+)]
+
+mod descriptor;
+mod memory;
+mod ring;
+mod stream;
+
+pub use descriptor::Descriptor;
+pub use memory::{Memory, bytes, filled, memory};
+pub use ring::DriverRing;
+pub use stream::Counted;

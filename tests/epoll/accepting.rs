@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Serving a backend: batches, errors, want of descriptors.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_epoll::services::Echo;
+use vsock_epoll::{AcceptHandler, AcceptLimits, BackendSubscriber, Limits, More, StreamSubscriber};
+use vsock_inner::{VsockInnerBackend, VsockInnerStream};
+use vsock_muxer_harness::poll::{Interest, Stopwatch, is_readable, wait_ready};
+
+use crate::{read_all, rest, soon};
+
+/// Answers accepts by a script; its descriptor is always readable.
+struct Scripted {
+    answers: VecDeque<Option<io::Error>>,
+    readable: (VsockInnerStream, VsockInnerStream),
+    peers: Vec<VsockInnerStream>,
+}
+
+impl Scripted {
+    fn new(answers: impl IntoIterator<Item = Option<io::Error>>) -> Box<Self> {
+        let (mut one, two) = VsockInnerStream::pair().unwrap();
+        one.write_all(b"x").unwrap();
+        Box::new(Self {
+            answers: answers.into_iter().collect(),
+            readable: (one, two),
+            peers: Vec::new(),
+        })
+    }
+}
+
+impl AsRawFd for Scripted {
+    fn as_raw_fd(&self) -> RawFd {
+        self.readable.1.as_raw_fd()
+    }
+}
+
+impl VsockBackend for Scripted {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        match self.answers.pop_front() {
+            None => Err(io::ErrorKind::WouldBlock.into()),
+            Some(Some(error)) => Err(error),
+            Some(None) => {
+                let (peer, device) = VsockInnerStream::pair()?;
+                self.peers.push(peer);
+                Ok(Box::new(device))
+            }
+        }
+    }
+    fn connect(&self, _port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Err(io::ErrorKind::ConnectionRefused.into())
+    }
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Other("scripted")
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Keeps streams and errors, and says when there is no place.
+#[derive(Default)]
+struct Keeper {
+    streams: Vec<Box<dyn VsockStream>>,
+    errors: Vec<io::Error>,
+    most: Option<usize>,
+}
+
+impl AcceptHandler for Keeper {
+    fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More {
+        self.streams.push(stream);
+        match self.most {
+            Some(most) if self.streams.len() >= most => More::Later,
+            _ => More::Accept,
+        }
+    }
+    fn failed(&mut self, error: io::Error) {
+        self.errors.push(error);
+    }
+}
+
+fn keeper(backend: Box<dyn VsockBackend>, limits: AcceptLimits) -> BackendSubscriber<Keeper> {
+    BackendSubscriber::new(backend, Keeper::default(), limits).unwrap()
+}
+
+#[test]
+fn a_wakeup_accepts_no_more_than_its_batch() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let connector = backend.get_connector();
+    let mut subscriber = keeper(Box::new(backend), AcceptLimits::default().batch(4));
+    let _hosts: Vec<_> = (0..10).map(|_| connector.connect().unwrap()).collect();
+    for accepted in [4, 4, 2] {
+        assert!(is_readable(subscriber.as_raw_fd()).unwrap());
+        assert_eq!(subscriber.dispatch().unwrap(), accepted);
+    }
+    assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
+    assert_eq!(subscriber.counters().accepts, 10);
+}
+
+#[test]
+fn the_next_one_is_accepted_after_an_error() {
+    let aborted = || Some(io::ErrorKind::ConnectionAborted.into());
+    let interrupted = Some(io::ErrorKind::Interrupted.into());
+    let script = Scripted::new([aborted(), None, interrupted, aborted(), None]);
+    let mut subscriber = keeper(script, AcceptLimits::default());
+    assert_eq!(subscriber.dispatch().unwrap(), 2);
+    assert_eq!(subscriber.handler().errors.len(), 2);
+    assert_eq!(subscriber.counters().errors, 2);
+}
+
+#[track_caller]
+fn assert_pauses_after(error: io::Error) {
+    let pause = Duration::from_millis(30);
+    let script = Scripted::new([Some(error), None]);
+    let mut subscriber = keeper(script, AcceptLimits::default().pause(pause));
+    let watch = Stopwatch::start();
+    assert_eq!(subscriber.dispatch().unwrap(), 0);
+    assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
+    assert_eq!(subscriber.dispatch().unwrap(), 0); // in vain, and harmless
+    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    assert!(watch.elapsed() >= pause);
+    assert_eq!(subscriber.dispatch().unwrap(), 1);
+    assert_eq!(subscriber.counters().timers, 1);
+}
+
+#[test]
+fn t69_want_of_descriptors_pauses_accepting_instead_of_spinning() {
+    const EMFILE: i32 = 24;
+    assert_pauses_after(io::Error::from_raw_os_error(EMFILE));
+    assert_pauses_after(io::Error::other(io::Error::from_raw_os_error(EMFILE)));
+}
+
+#[test]
+fn a_backend_that_only_fails_is_asked_a_batch_at_a_time() {
+    let broken = (0..100).map(|_| Some(io::ErrorKind::NotConnected.into()));
+    let limits = AcceptLimits::default().batch(5);
+    let mut subscriber = keeper(Scripted::new(broken), limits);
+    assert_eq!(subscriber.dispatch().unwrap(), 0);
+    assert_eq!(subscriber.handler().errors.len(), 5);
+    assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
+}
+
+#[test]
+fn a_handler_without_place_is_asked_later() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let connector = backend.get_connector();
+    let mut subscriber = keeper(Box::new(backend), AcceptLimits::default());
+    subscriber.handler().most = Some(1);
+    let _hosts = [connector.connect().unwrap(), connector.connect().unwrap()];
+    assert_eq!(subscriber.dispatch().unwrap(), 1);
+    assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
+    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    assert_eq!(subscriber.dispatch().unwrap(), 1);
+    assert!(format!("{subscriber:?}").contains("Inner"));
+    assert_eq!(subscriber.backend().r#type(), VsockBackendType::Inner);
+}
+
+#[test]
+fn shared_streams_serve_what_a_backend_gives() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let connector = backend.get_connector();
+    let limits = Limits::default().streams(1);
+    let streams = StreamSubscriber::new(Echo::new(), limits).unwrap();
+    let streams = Arc::new(Mutex::new(streams));
+    let handler = Arc::clone(&streams);
+    let limits = AcceptLimits::default();
+    let mut acceptor = BackendSubscriber::new(Box::new(backend), handler, limits).unwrap();
+    let mut host = connector.connect().unwrap();
+    let mut refused = connector.connect().unwrap();
+    assert_eq!(acceptor.dispatch().unwrap(), 2);
+    host.set_nonblocking(true).unwrap();
+    host.write_all(b"ping").unwrap();
+    rest(&mut streams.lock().unwrap());
+    assert_eq!(read_all(&mut *host).0, b"ping");
+    refused.read(&mut [0]).unwrap_err();
+    assert_eq!(streams.lock().unwrap().counters().refused, 1);
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Batches in which one event changes what the others are about.
+
+use std::io::Write;
+
+use vsock_epoll::{Limits, Refusal, Streams, Token};
+use vsock_muxer_harness::source::PairSource;
+use vsock_tests::inner::{Inner, Way};
+use vsock_tests::unix::Sockets;
+
+use crate::{Told, pair, reader, recorder, rest};
+
+#[test]
+fn t80_an_event_of_a_closed_stream_never_reaches_its_successor() {
+    let sources: [&dyn PairSource; 2] = [&Sockets, &Inner::by(Way::Pair)];
+    for source in sources {
+        let (spare_host, spare) = pair(source);
+        let mut spare = Some(spare);
+        let mut tokens: Vec<Token> = Vec::new();
+        let mut swap: Option<(Token, Token)> = None;
+        let mut both: Vec<Token> = Vec::new();
+        let mut act = |streams: &mut Streams<()>, token: Token, told: Told| {
+            both = streams.tokens().collect();
+            if told == Told::Readable && swap.is_none() {
+                let victim = both.iter().copied().find(|other| *other != token).unwrap();
+                streams.close(victim);
+                let successor = streams.add(spare.take().unwrap(), ()).unwrap();
+                swap = Some((victim, successor));
+            }
+        };
+        let mut subscriber = recorder(Limits::default(), &mut act);
+        let mut hosts = Vec::new();
+        for _ in 0..2 {
+            let (mut host, device) = pair(source);
+            tokens.push(subscriber.streams().add(device, ()).unwrap());
+            host.write_all(b"x").unwrap();
+            hosts.push(host);
+        }
+        assert_eq!(subscriber.dispatch().unwrap(), 2, "both were in the batch");
+        assert_eq!(subscriber.counters().stale, 1);
+        assert_eq!(subscriber.handler().count(Told::Readable), 1);
+        rest(&mut subscriber);
+        drop(subscriber);
+        let (victim, successor) = swap.unwrap();
+        assert_ne!(victim, successor);
+        drop((hosts, spare_host));
+    }
+}
+
+#[test]
+fn t80_a_descriptor_that_is_used_again_has_another_token() {
+    crate::many::alone(
+        "batches::t80_a_descriptor_that_is_used_again_has_another_token",
+        || {
+            let mut subscriber = reader(Limits::default());
+            let (_host, device) = Sockets.pair().unwrap();
+            let fd = device.as_raw_fd();
+            let old = subscriber.streams().add(device, ()).unwrap();
+            assert!(subscriber.streams().close(old));
+            let (host, device) = Sockets.pair().unwrap(); // the lowest free number is given out first
+            let ends = [host, device];
+            let at = ends.iter().position(|end| end.as_raw_fd() == fd).unwrap();
+            let [host, device] = ends;
+            let (reused, mut other) = if at == 0 {
+                (host, device)
+            } else {
+                (device, host)
+            };
+            let new = subscriber.streams().add(reused, ()).unwrap();
+            other.write_all(b"for the new one").unwrap();
+            rest(&mut subscriber);
+            assert!(subscriber.handler().told.contains(&(Told::Readable, new)));
+            assert!(!subscriber.handler().told.contains(&(Told::Readable, old)));
+            assert_eq!(subscriber.streams().write(old, b"x"), 0);
+            assert!(!subscriber.streams().close(old));
+            assert_eq!(subscriber.streams().len(), 1);
+        },
+    );
+}
+
+#[test]
+fn peers_that_drop_in_the_middle_of_a_batch_end_their_streams_alone() {
+    let mut hosts = Vec::new();
+    let mut subscriber = reader(Limits::default());
+    for _ in 0..200 {
+        let (mut host, device) = pair(&Inner::by(Way::Pair));
+        subscriber.streams().add(device, ()).unwrap();
+        host.write_all(b"x").unwrap();
+        hosts.push(host);
+    }
+    hosts.truncate(100);
+    rest(&mut subscriber);
+    assert_eq!(subscriber.streams().len(), 100);
+    assert_eq!(subscriber.handler().got.len(), 200);
+    assert_eq!(subscriber.handler().count(Told::Closed), 100);
+}
+
+#[test]
+fn a_handler_may_close_every_stream_from_within_a_call() {
+    let mut subscriber = recorder(Limits::default(), |streams: &mut Streams<()>, _, told| {
+        if told == Told::Readable {
+            let all: Vec<Token> = streams.tokens().collect();
+            all.into_iter()
+                .for_each(|token| assert!(streams.close(token)));
+        }
+    });
+    let mut hosts = Vec::new();
+    for _ in 0..50 {
+        let (mut host, device) = pair(&Inner::by(Way::Pair));
+        subscriber.streams().add(device, ()).unwrap();
+        host.write_all(b"x").unwrap();
+        hosts.push(host);
+    }
+    rest(&mut subscriber);
+    assert_eq!(subscriber.handler().count(Told::Closed), 50);
+    assert_eq!(subscriber.counters().stale, 49);
+}
+
+#[test]
+fn the_limit_of_streams_gives_the_stream_back() {
+    let mut subscriber = reader(Limits::default().streams(1));
+    let (_one, device) = pair(&Inner::by(Way::Pair));
+    let first = subscriber.streams().add(device, ()).unwrap();
+    let (mut host, device) = pair(&Inner::by(Way::Pair));
+    let mut refused = subscriber.streams().add(device, ()).unwrap_err();
+    assert!(matches!(refused.refusal, Refusal::Full { limit: 1 }));
+    refused.stream.write_all(b"still good").unwrap();
+    assert_eq!(crate::read_all(&mut *host).0, b"still good");
+    subscriber.streams().close(first);
+    subscriber.streams().add(refused.stream, ()).unwrap();
+    assert_eq!(subscriber.counters().refused, 1);
+}

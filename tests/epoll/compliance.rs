@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The contract, over streams that a loop has accepted, and bytes through a proxy on a loop.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use vsock_backend_api::VsockStream;
+use vsock_epoll::services::Proxy;
+use vsock_epoll::{AcceptLimits, BackendSubscriber, Limits, More, StreamSubscriber, Trigger};
+use vsock_inner::VsockInnerBackend;
+use vsock_muxer_harness::compliance::judge_streams;
+use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready};
+use vsock_muxer_harness::pump::{Drive, Plan, Progress, receive, send};
+use vsock_muxer_harness::source::{Mode, PairSource, Room, Stream};
+use vsock_tests::inner::{Inner, Way};
+
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use crate::soon;
+
+/// Pairs whose device's end went through a subscriber.
+struct Accepted;
+
+impl PairSource for Accepted {
+    fn pair(&self) -> io::Result<(Stream, Stream)> {
+        let backend = VsockInnerBackend::new()?;
+        let connector = backend.get_connector();
+        let mut device = None;
+        let take = |stream: Box<dyn VsockStream>| {
+            device = Some(stream);
+            More::Accept
+        };
+        let limits = AcceptLimits::default();
+        let subscriber = BackendSubscriber::new(Box::new(backend), take, limits);
+        let mut subscriber = subscriber.map_err(io::Error::other)?;
+        let host = connector.connect()?;
+        wait_ready(subscriber.as_raw_fd(), Interest::Read, soon())?;
+        subscriber.dispatch().map_err(io::Error::other)?;
+        drop(subscriber);
+        Ok((host, device.ok_or(io::ErrorKind::NotConnected)?))
+    }
+    fn room(&self) -> (Room, Room) {
+        Inner::by(Way::Pair).room()
+    }
+    fn modes(&self) -> (Mode, Mode) {
+        (Mode::Blocking, Mode::Nonblocking)
+    }
+}
+
+#[test]
+fn what_a_loop_accepts_complies() {
+    let report = judge_streams(&Accepted, &[]);
+    assert!(report.is_good(), "\n{report}");
+}
+
+/// Bytes of a pattern through two transports and the loop between them, each side in its own way.
+fn pump(limits: Limits, writer: Drive, reader: Drive) {
+    let mut proxy = StreamSubscriber::new(Proxy::new(), limits).unwrap();
+    let source = Inner::holding(5000);
+    let (mut near, left) = source.pair().unwrap();
+    let (mut far, right) = source.pair().unwrap();
+    Proxy::join(proxy.streams(), left, right).unwrap();
+    let done = AtomicBool::new(false);
+    let plan = |drive, seed| Plan {
+        bytes: 2_000_000,
+        longest: 9000,
+        drive,
+        deadline: soon(),
+        seed,
+    };
+    thread::scope(|scope| {
+        let (out, back) = (plan(writer, 1), plan(reader, 2));
+        let sending =
+            scope.spawn(move || send(&mut *near, out, &Progress::default()).map(|()| near));
+        let receiving =
+            scope.spawn(move || receive(&mut *far, back, &Progress::default()).map(|()| far));
+        scope.spawn(|| {
+            // ORDER: Acquire; partner: the store below. Only for the end of this test.
+            while !done.load(Ordering::Acquire) {
+                let tick = Deadline::after(Duration::from_millis(10));
+                if wait_ready(proxy.as_raw_fd(), Interest::Read, tick).is_ok() {
+                    proxy.dispatch().unwrap();
+                }
+            }
+        });
+        let results = (sending.join().unwrap(), receiving.join().unwrap());
+        // ORDER: Release; partner: the load above.
+        done.store(true, Ordering::Release);
+        results.0.unwrap();
+        results.1.unwrap();
+    });
+}
+
+#[test]
+fn bytes_through_a_proxy_arrive_in_order_in_every_mix_of_modes_and_triggers() {
+    for trigger in [Trigger::Level, Trigger::Edge] {
+        let limits = Limits::default().trigger(trigger).backlog(3000).turn(2000);
+        for drive in Drive::ALL {
+            pump(limits, drive, drive);
+        }
+    }
+}

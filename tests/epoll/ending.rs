@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Drain and stop, with data in flight.
+
+use std::io::Read;
+use std::time::Duration;
+
+use vsock_epoll::{Limits, Refusal};
+use vsock_muxer_harness::source::PairSource;
+use vsock_tests::inner::{Inner, Way};
+use vsock_tests::unix::Sockets;
+
+use crate::{Told, pair, read_all, reader, rest, until};
+
+#[test]
+fn a_drain_delivers_everything_that_was_accepted() {
+    let sources: [&dyn PairSource; 2] = [&Inner::holding(1000), &Sockets];
+    for source in sources {
+        let mut subscriber = reader(Limits::default());
+        let (mut host, device) = pair(source);
+        let token = subscriber.streams().add(device, ()).unwrap();
+        let bytes: Vec<u8> = (0..2_000_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+        let accepted = subscriber.streams().write(token, &bytes);
+        assert!(subscriber.streams().backlog(token) > 0);
+        subscriber.streams().drain(None);
+        assert!(!subscriber.streams().is_finished());
+        let (mut got, mut ended) = (Vec::new(), false);
+        while !ended {
+            rest(&mut subscriber);
+            let (more, end) = read_all(&mut *host);
+            got.extend(more);
+            ended = end;
+        }
+        assert!(got == bytes[..accepted]);
+        rest(&mut subscriber);
+        assert!(subscriber.streams().is_finished());
+        assert_eq!(subscriber.counters().bytes_lost, 0);
+    }
+}
+
+#[test]
+fn a_drain_that_is_not_taken_ends_when_its_patience_does_and_counts_the_loss() {
+    let mut subscriber = reader(Limits::default());
+    let (_host, device) = pair(&Inner::holding(10));
+    let token = subscriber.streams().add(device, ()).unwrap();
+    assert_eq!(subscriber.streams().write(token, &[1; 110]), 110);
+    subscriber.streams().drain(Some(Duration::from_millis(20)));
+    until(&mut subscriber, |subscriber| {
+        subscriber.streams().is_finished()
+    });
+    assert_eq!(subscriber.counters().bytes_lost, 100);
+    assert_eq!(subscriber.handler().count(Told::Closed), 1);
+    rest(&mut subscriber);
+}
+
+#[test]
+fn a_stop_closes_everything_at_once_and_takes_nothing_more() {
+    let mut subscriber = reader(Limits::default());
+    let (mut host, device) = pair(&Inner::by(Way::Pair));
+    subscriber.streams().add(device, ()).unwrap();
+    subscriber.streams().stop();
+    host.read(&mut [0]).unwrap_err();
+    rest(&mut subscriber);
+    assert!(subscriber.streams().is_finished());
+    let (_host, device) = pair(&Inner::by(Way::Pair));
+    let refused = subscriber.streams().add(device, ()).unwrap_err();
+    assert!(matches!(refused.refusal, Refusal::Ending));
+}
+
+#[test]
+fn finish_and_close_writes_what_waits_whatever_the_peer_sends() {
+    let mut subscriber = reader(Limits::default());
+    let (mut host, device) = pair(&Inner::holding(10));
+    let token = subscriber.streams().add(device, ()).unwrap();
+    assert_eq!(subscriber.streams().write(token, &[3; 50]), 50);
+    subscriber.streams().finish_and_close(token);
+    let mut got = 0;
+    loop {
+        rest(&mut subscriber);
+        let (more, end) = read_all(&mut *host);
+        got += more.len();
+        if end {
+            break;
+        }
+    }
+    assert_eq!((got, subscriber.streams().len()), (50, 0));
+}
+
+#[test]
+fn a_write_that_fails_is_told_and_its_backlog_counted() {
+    let mut subscriber = reader(Limits::default());
+    let (host, device) = pair(&Inner::holding(10));
+    let token = subscriber.streams().add(device, ()).unwrap();
+    assert_eq!(subscriber.streams().write(token, &[3; 50]), 50);
+    subscriber.streams().pause(token); // so the space tells, not the reset
+    drop(host);
+    rest(&mut subscriber);
+    assert_eq!(subscriber.handler().count(Told::Failed("write")), 1);
+    assert_eq!(subscriber.counters().bytes_lost, 40);
+    assert_eq!(subscriber.handler().count(Told::Closed), 1);
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The ways to an event manager, and from another thread.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
+use vsock_backend_api::VsockStream;
+use vsock_epoll::services::Echo;
+use vsock_epoll::{
+    AcceptLimits, BackendSubscriber, Limits, LoopError, RemoteError, RemoteHandle, StreamSubscriber,
+};
+use vsock_inner::{VsockInnerBackend, VsockInnerStream};
+
+type Shared = Arc<Mutex<StreamSubscriber<Echo>>>;
+
+fn echo() -> StreamSubscriber<Echo> {
+    StreamSubscriber::new(Echo::new(), Limits::default()).unwrap()
+}
+
+#[test]
+fn boxed_subscribers_serve_a_backend_and_its_streams() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let connector = backend.get_connector();
+    let streams: Shared = Arc::new(Mutex::new(echo()));
+    let limits = AcceptLimits::default();
+    let handler = Arc::clone(&streams);
+    let acceptor = BackendSubscriber::new(Box::new(backend), handler, limits).unwrap();
+    let mut manager: EventManager<Box<dyn MutEventSubscriber>> = EventManager::new().unwrap();
+    manager.add_subscriber(Box::new(acceptor));
+    manager.add_subscriber(Box::new(Arc::clone(&streams)));
+    let host = thread::spawn(move || {
+        let mut host = connector.connect_stream().unwrap();
+        host.write_all(b"hello").unwrap();
+        host.shutdown(Shutdown::Write).unwrap();
+        let mut back = String::new();
+        host.read_to_string(&mut back).unwrap();
+        back
+    });
+    while streams.lock().unwrap().counters().closes == 0 {
+        manager.run_with_timeout(20_000).unwrap();
+    }
+    assert_eq!(host.join().unwrap(), "hello");
+    assert!(streams.lock().unwrap().error().is_none());
+}
+
+#[test]
+fn a_descriptor_that_the_manager_refuses_is_an_error_that_is_kept() {
+    let streams: Shared = Arc::new(Mutex::new(echo()));
+    let mut manager = EventManager::new().unwrap();
+    manager.add_subscriber(Arc::clone(&streams));
+    assert!(streams.lock().unwrap().error().is_none());
+    manager.add_subscriber(Arc::clone(&streams));
+    let error = streams.lock().unwrap().take_error();
+    assert!(matches!(
+        error,
+        Some(LoopError::Manager(
+            event_manager::Error::FdAlreadyRegistered
+        ))
+    ));
+    assert!(streams.lock().unwrap().error().is_none());
+    assert_eq!(streams.lock().unwrap().counters().errors, 1);
+}
+
+#[test]
+fn a_subscriber_that_is_taken_out_can_be_put_into_another_manager() {
+    let mut first = EventManager::new().unwrap();
+    let id = first.add_subscriber(echo());
+    let (mut host, device) = VsockInnerStream::pair().unwrap();
+    let streams = first.subscriber_mut(id).unwrap().streams();
+    streams.add(Box::new(device), ()).unwrap();
+    let moved = first.remove_subscriber(id).unwrap();
+    let mut second = EventManager::new().unwrap();
+    second.add_subscriber(moved);
+    host.write_all(b"x").unwrap();
+    second.run_with_timeout(20_000).unwrap();
+    host.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn another_thread_adds_writes_counts_closes_and_drains() {
+    let mut manager = EventManager::new().unwrap();
+    let id = manager.add_subscriber(echo());
+    let remote: RemoteHandle<_, Echo> =
+        RemoteHandle::new(manager.remote_endpoint(), id, |found| Some(found));
+    let blind: RemoteHandle<_, Echo> = RemoteHandle::new(
+        manager.remote_endpoint(),
+        id,
+        |_: &mut StreamSubscriber<Echo>| None,
+    );
+    let looping = thread::spawn(move || {
+        while !manager.subscriber_mut(id).unwrap().streams().is_finished() {
+            manager.run_with_timeout(20_000).unwrap();
+        }
+    });
+    let (mut host, device) = VsockInnerStream::pair().unwrap();
+    let token = remote.add(Box::new(device), ()).unwrap();
+    let (other, device) = VsockInnerStream::pair().unwrap();
+    let closed = remote.clone().add(Box::new(device), ()).unwrap();
+    assert_eq!(remote.count().unwrap(), 2);
+    assert!(remote.close(closed).unwrap());
+    assert!(!remote.close(closed).unwrap());
+    assert!(other.peer_gone());
+    assert_eq!(remote.write(token, b"hello".to_vec()).unwrap(), 5);
+    let mut got = [0; 5];
+    host.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"hello");
+    assert!(matches!(blind.count(), Err(RemoteError::OtherSubscriber)));
+    assert_eq!(remote.counters().unwrap().accepts, 2);
+    assert!(format!("{remote:?}").contains("subscriber"));
+
+    remote.drain(Some(Duration::from_secs(20))).unwrap();
+    looping.join().unwrap();
+    assert_eq!(host.read(&mut got).unwrap(), 0);
+    assert!(matches!(remote.count(), Err(RemoteError::Manager(_))));
+}
+
+#[test]
+fn another_thread_stops_the_loop_and_a_refused_stream_comes_back() {
+    let mut manager = EventManager::new().unwrap();
+    let id = manager.add_subscriber(echo());
+    let remote: RemoteHandle<_, Echo> =
+        RemoteHandle::new(manager.remote_endpoint(), id, |found| Some(found));
+    let looping = thread::spawn(move || {
+        for _ in 0..2 {
+            manager.run_with_timeout(20_000).unwrap(); // the stop, and the refusal
+        }
+        manager
+    });
+    remote.stop().unwrap();
+    let (_host, device) = VsockInnerStream::pair().unwrap();
+    let added = remote.add(Box::new(device), ());
+    let Err(RemoteError::Add(error)) = added else {
+        panic!("{added:?}");
+    };
+    assert!(format!("{error:?}").contains("Ending"));
+    drop(looping.join().unwrap());
+}

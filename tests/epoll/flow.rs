@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Interest, backpressure and fairness.
+
+use std::io::Write;
+use std::net::Shutdown;
+
+use vsock_epoll::services::Echo;
+use vsock_epoll::{Limits, StreamSubscriber, Trigger};
+use vsock_muxer_harness::source::PairSource;
+use vsock_tests::inner::{Inner, Way};
+use vsock_tests::unix::Sockets;
+
+use crate::{Told, pair, read_all, reader, recorder, rest, until};
+
+const TRIGGERS: [Trigger; 2] = [Trigger::Level, Trigger::Edge];
+
+fn sources() -> [Box<dyn PairSource>; 3] {
+    [
+        Box::new(Inner::by(Way::Pair)),
+        Box::new(Inner::holding(100)),
+        Box::new(Sockets),
+    ]
+}
+
+#[test]
+fn an_echo_of_many_bytes_comes_back_whole_over_every_transport_and_trigger() {
+    let sent: Vec<u8> = (0..1_000_000_u32)
+        .map(|at| at.to_le_bytes()[at as usize % 3])
+        .collect();
+    for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
+        let limits = Limits::default().trigger(trigger).backlog(5000).turn(3000);
+        let mut echo = StreamSubscriber::new(Echo::new(), limits).unwrap();
+        let (mut host, device) = pair(&**source);
+        echo.streams().add(device, ()).unwrap();
+        let (mut at, mut back) = (0, Vec::new());
+        loop {
+            while at < sent.len() {
+                match host.write(&sent[at..]) {
+                    Ok(written) => at += written,
+                    Err(_) => break, // full
+                }
+            }
+            if at == sent.len() {
+                host.shutdown(Shutdown::Write).unwrap();
+            }
+            rest(&mut echo);
+            let (got, ended) = read_all(&mut *host);
+            back.extend(got);
+            if ended {
+                break;
+            }
+        }
+        assert!(back == sent, "{} bytes came back", back.len());
+        assert!(echo.streams().is_empty());
+        let counters = echo.counters();
+        assert_eq!(
+            (counters.bytes_in, counters.bytes_out),
+            (1_000_000, 1_000_000)
+        );
+        assert!(counters.spurious <= counters.events / 2, "{counters:?}");
+    }
+}
+
+#[test]
+fn t65_a_descriptor_is_watched_for_space_only_while_something_waits() {
+    for source in sources() {
+        let mut subscriber = reader(Limits::default());
+        let (mut host, device) = pair(&*source);
+        let token = subscriber.streams().add(device, ()).unwrap();
+        let mut accepted = 0;
+        loop {
+            let written = subscriber.streams().write(token, &[7; 4096]);
+            accepted += written;
+            if written < 4096 {
+                break;
+            }
+        }
+        assert_eq!(subscriber.streams().backlog(token), 64 * 1024);
+        rest(&mut subscriber); // would spin if it asked for what is there, or did not wait
+        let mut got = 0;
+        while got < accepted {
+            got += read_all(&mut *host).0.len();
+            rest(&mut subscriber);
+        }
+        assert_eq!((got, subscriber.streams().backlog(token)), (accepted, 0));
+        assert_eq!(subscriber.handler().count(Told::Writable), 1);
+    }
+}
+
+#[test]
+fn t71_a_paused_stream_whose_peer_is_gone_does_not_spin_and_loses_nothing() {
+    for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
+        let mut subscriber = reader(Limits::default().trigger(trigger));
+        let (mut host, device) = pair(&**source);
+        let token = subscriber.streams().add(device, ()).unwrap();
+        subscriber.streams().pause(token);
+        host.write_all(b"last words").unwrap();
+        host.shutdown(Shutdown::Both).unwrap();
+        drop(host);
+        rest(&mut subscriber);
+        assert!(subscriber.handler().told.is_empty());
+        subscriber.streams().resume(token);
+        rest(&mut subscriber);
+        assert_eq!(subscriber.handler().got, b"last words");
+        assert_eq!(subscriber.handler().count(Told::Closed), 1);
+    }
+}
+
+#[test]
+fn t85_what_was_written_before_a_drop_is_read_before_its_reset() {
+    for trigger in TRIGGERS {
+        let mut subscriber = reader(Limits::default().trigger(trigger).turn(1));
+        let (mut host, device) = pair(&Inner::by(Way::Pair));
+        subscriber.streams().add(device, ()).unwrap();
+        host.write_all(b"hello").unwrap();
+        drop(host);
+        rest(&mut subscriber);
+        assert_eq!(subscriber.handler().got, b"hello");
+        assert_eq!(subscriber.handler().count(Told::Failed("read")), 1);
+        assert!(subscriber.streams().is_empty());
+    }
+}
+
+#[test]
+fn an_ended_stream_that_waits_learns_that_its_peer_is_gone() {
+    for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
+        let limits = Limits::default().trigger(trigger);
+        let mut subscriber = recorder(limits, |_, _, _| {}); // it has an answer to prepare
+        let (mut host, device) = pair(&**source);
+        subscriber.streams().add(device, ()).unwrap();
+        host.shutdown(Shutdown::Write).unwrap();
+        rest(&mut subscriber);
+        assert_eq!(subscriber.handler().count(Told::Ended), 1);
+        assert_eq!(subscriber.streams().len(), 1);
+        drop(host);
+        rest(&mut subscriber);
+        assert_eq!(subscriber.handler().count(Told::Failed("gone")), 1);
+        assert!(subscriber.streams().is_empty());
+    }
+}
+
+#[test]
+fn t72_a_stream_that_is_always_readable_starves_nobody() {
+    for trigger in TRIGGERS {
+        // One event for each wake-up is the hardest case.
+        let limits = Limits::default().trigger(trigger).events(1).turn(64);
+        let mut subscriber = reader(limits);
+        let (mut busy, device) = pair(&Inner::by(Way::Pair));
+        let busy_token = subscriber.streams().add(device, ()).unwrap();
+        busy.write_all(&[1; 10_000]).unwrap();
+        subscriber.dispatch().unwrap();
+        let (mut quiet, device) = pair(&Inner::by(Way::Pair));
+        let quiet_token = subscriber.streams().add(device, ()).unwrap();
+        quiet.write_all(&[2]).unwrap();
+        let from = subscriber.handler().told.len();
+        for _ in 0..4 {
+            subscriber.dispatch().unwrap();
+        }
+        let told = &subscriber.handler().told[from..];
+        assert!(told.contains(&(Told::Readable, quiet_token)), "{told:?}");
+        assert!(told.contains(&(Told::Readable, busy_token)), "{told:?}");
+    }
+}
+
+#[test]
+fn t76_a_wakeup_reads_no_more_of_a_stream_than_its_turn() {
+    let mut subscriber = reader(Limits::default().turn(1000));
+    let (mut host, device) = pair(&Inner::by(Way::Pair));
+    subscriber.streams().add(device, ()).unwrap();
+    host.write_all(&[1; 2500]).unwrap();
+    for expected in [1000, 2000, 2500] {
+        subscriber.dispatch().unwrap();
+        assert_eq!(subscriber.handler().got.len(), expected);
+    }
+}
+
+#[test]
+fn t78_a_slow_reader_costs_its_backlog_and_nobody_elses_time() {
+    let limits = Limits::default().backlog(1000);
+    let mut echo = StreamSubscriber::new(Echo::new(), limits).unwrap();
+    let source = Inner::holding(4096);
+    let (mut slow, device) = pair(&source);
+    let slow_token = echo.streams().add(device, ()).unwrap();
+    let (mut fast, device) = pair(&source);
+    echo.streams().add(device, ()).unwrap();
+    let mut sent = 0;
+    for _ in 0..1000 {
+        while let Ok(written) = slow.write(&[1; 100]) {
+            sent += written;
+        }
+        fast.write_all(&[2; 100]).unwrap();
+        rest(&mut echo);
+        assert_eq!(read_all(&mut *fast).0.len(), 100);
+        assert!(echo.streams().backlog(slow_token) <= 1000);
+    }
+    assert!(sent <= 2 * 4096 + 1000, "{sent} bytes are somewhere");
+    let mut got = 0;
+    until(&mut echo, |_| {
+        got += read_all(&mut *slow).0.len();
+        got == sent
+    });
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Random operations from two threads, against what must have come of them.
+
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use proptest::collection::vec;
+use proptest::prelude::{
+    Just, ProptestConfig, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest,
+};
+use vsock_backend_api::VsockStream;
+use vsock_epoll::{Limits, StreamHandler, StreamSubscriber, Streams, Token, Trigger};
+use vsock_inner::{Capacity, VsockInnerConfig, VsockInnerStream};
+use vsock_muxer_harness::poll::{Interest, wait_ready};
+
+use crate::soon;
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Add,
+    Close(usize),
+    /// The loop's end writes.
+    Write(usize, usize),
+    /// The host's end writes.
+    Send(usize, usize),
+    /// The host's end reads what is there.
+    Take(usize),
+    /// The host's end is dropped.
+    Drop(usize),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        3 => Just(Op::Add),
+        1 => (0..8_usize).prop_map(Op::Close),
+        6 => (0..8_usize, 1..300_usize).prop_map(|(at, len)| Op::Write(at, len)),
+        4 => (0..8_usize, 1..300_usize).prop_map(|(at, len)| Op::Send(at, len)),
+        3 => (0..8_usize).prop_map(Op::Take),
+        1 => (0..8_usize).prop_map(Op::Drop),
+    ];
+    vec(op, 0..60)
+}
+
+/// Reads everything and keeps how much that was; counts whom it was told to be closed.
+#[derive(Default)]
+struct Sink {
+    closed: Vec<Token>,
+}
+
+impl StreamHandler for Sink {
+    type State = ();
+
+    fn readable(&mut self, streams: &mut Streams<()>, token: Token) {
+        while streams.read(token, &mut [0; 64]) > 0 {}
+    }
+
+    fn closed(&mut self, _: &mut Streams<()>, token: Token, (): ()) {
+        self.closed.push(token);
+    }
+}
+
+type Shared = Arc<Mutex<StreamSubscriber<Sink>>>;
+
+/// A stream, its host's end, and what that must get.
+struct Pair {
+    token: Token,
+    host: Option<VsockInnerStream>,
+    accepted: u64,
+    got: u64,
+    closed: bool,
+}
+
+fn take(pair: &mut Pair) {
+    let mut buf = [0; 1000];
+    if let Some(host) = &mut pair.host {
+        while let Ok(read @ 1..) = host.read(&mut buf) {
+            for byte in &buf[..read] {
+                assert_eq!(u64::from(*byte), pair.got % 251, "byte {}", pair.got);
+                pair.got += 1;
+            }
+        }
+    }
+}
+
+fn act(shared: &Shared, pairs: &mut Vec<Pair>, op: Op) {
+    if let Op::Add = op {
+        let capacity = Capacity::Bytes(100);
+        let config = VsockInnerConfig::default()
+            .to_device(capacity)
+            .to_application(capacity);
+        let (mut host, device) = VsockInnerStream::pair_with(&config).unwrap();
+        host.set_nonblocking(true).unwrap();
+        let token = shared
+            .lock()
+            .unwrap()
+            .streams()
+            .add(Box::new(device), ())
+            .unwrap();
+        let (accepted, got, closed) = (0, 0, false);
+        let host = Some(host);
+        return pairs.push(Pair {
+            token,
+            host,
+            accepted,
+            got,
+            closed,
+        });
+    }
+    let (Op::Close(at) | Op::Write(at, _) | Op::Send(at, _) | Op::Take(at) | Op::Drop(at)) = op
+    else {
+        return;
+    };
+    let Some(pair) = pairs.get_mut(at) else {
+        return;
+    };
+    match op {
+        Op::Close(_) => {
+            shared.lock().unwrap().streams().close(pair.token);
+            pair.closed = true;
+        }
+        Op::Write(_, len) => {
+            let bytes: Vec<u8> = (pair.accepted..)
+                .take(len)
+                .map(|at| (at % 251) as u8)
+                .collect();
+            pair.accepted += shared.lock().unwrap().streams().write(pair.token, &bytes) as u64;
+        }
+        Op::Send(_, len) => {
+            pair.host.as_mut().map(|host| host.write(&vec![9; len]));
+        }
+        Op::Take(_) => take(pair),
+        Op::Drop(_) => pair.host = None,
+        Op::Add => {}
+    }
+}
+
+fn turn(shared: &Shared, fd: i32) {
+    wait_ready(fd, Interest::Read, soon()).unwrap();
+    shared.lock().unwrap().dispatch().unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_two_threads_do_what_was_accepted_arrives_and_nothing_is_left(
+        left in ops(),
+        right in ops(),
+        edge: bool,
+    ) {
+        let trigger = if edge { Trigger::Edge } else { Trigger::Level };
+        let limits = Limits::default().trigger(trigger).backlog(150).turn(70).events(3);
+        let subscriber = StreamSubscriber::new(Sink::default(), limits).unwrap();
+        let fd = subscriber.as_raw_fd();
+        let shared: Shared = Arc::new(Mutex::new(subscriber));
+        let worker = |ops: Vec<Op>| {
+            let shared = Arc::clone(&shared);
+            move || {
+                let mut pairs = Vec::new();
+                ops.into_iter().for_each(|op| act(&shared, &mut pairs, op));
+                pairs
+            }
+        };
+        let mut pairs: Vec<Pair> = Vec::new();
+        thread::scope(|scope| {
+            let threads = [scope.spawn(worker(left)), scope.spawn(worker(right))];
+            while !threads.iter().all(|thread| thread.is_finished()) {
+                shared.lock().unwrap().dispatch().unwrap();
+            }
+            for thread in threads {
+                pairs.extend(thread.join().unwrap());
+            }
+        });
+        shared.lock().unwrap().streams().drain(None);
+        while !shared.lock().unwrap().streams().is_finished() {
+            pairs.iter_mut().for_each(take);
+            turn(&shared, fd);
+        }
+        pairs.iter_mut().for_each(take);
+        for pair in &mut pairs {
+            let Some(host) = &mut pair.host else { continue };
+            if pair.closed {
+                prop_assert!(pair.got <= pair.accepted);
+            } else {
+                prop_assert_eq!(pair.got, pair.accepted);
+                prop_assert_eq!(host.read(&mut [0]).ok(), Some(0));
+            }
+        }
+        let mut told = std::mem::take(&mut shared.lock().unwrap().handler().closed);
+        told.sort_unstable();
+        told.dedup();
+        prop_assert_eq!(told.len(), pairs.len(), "each is told once");
+        let counters = shared.lock().unwrap().counters();
+        prop_assert_eq!(counters.accepts, counters.closes);
+        prop_assert_eq!(counters.closes, pairs.len() as u64);
+    }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Backends and streams on an event loop.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::print_stderr,
+    reason = "a test says where a limit makes it smaller"
+)]
+
+mod accepting;
+mod batches;
+mod compliance;
+mod ending;
+mod faces;
+mod flow;
+mod machine;
+mod many;
+mod panics;
+mod services;
+mod timers;
+
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use vsock_backend_api::VsockStream;
+use vsock_epoll::{After, Failure, Limits, StreamHandler, StreamSubscriber, Streams, Token};
+use vsock_muxer_harness::poll::{Deadline, Interest, is_readable, wait_ready};
+use vsock_muxer_harness::source::{PairSource, Stream};
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+/// Turns the loop until it has nothing to do. One that spins never comes to that.
+#[track_caller]
+fn rest<H: StreamHandler>(subscriber: &mut StreamSubscriber<H>) {
+    for _ in 0..10_000 {
+        if !is_readable(subscriber.as_raw_fd()).unwrap() {
+            return;
+        }
+        subscriber.dispatch().unwrap();
+    }
+    panic!("the loop never rests: {:?}", subscriber.counters());
+}
+
+/// Turns the loop until `done`, waiting for its descriptor.
+#[track_caller]
+fn until<H: StreamHandler>(
+    subscriber: &mut StreamSubscriber<H>,
+    mut done: impl FnMut(&mut StreamSubscriber<H>) -> bool,
+) {
+    let deadline = soon();
+    while !done(subscriber) {
+        wait_ready(subscriber.as_raw_fd(), Interest::Read, deadline).unwrap();
+        subscriber.dispatch().unwrap();
+    }
+}
+
+/// A pair whose application's end does not wait either.
+fn pair(source: &dyn PairSource) -> (Stream, Stream) {
+    let (mut application, device) = source.pair().unwrap();
+    application.set_nonblocking(true).unwrap();
+    (application, device)
+}
+
+/// What is there, and whether the end is.
+fn read_all(stream: &mut dyn VsockStream) -> (Vec<u8>, bool) {
+    let (mut got, mut buf) = (Vec::new(), [0; 4096]);
+    loop {
+        match stream.read(&mut buf) {
+            Ok(0) => return (got, true),
+            Ok(read) => got.extend(&buf[..read]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return (got, false),
+            Err(error) => panic!("after {} bytes: {error}", got.len()),
+        }
+    }
+}
+
+/// What a handler was told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Told {
+    Readable,
+    Writable,
+    Ended,
+    Failed(&'static str),
+    Timer,
+    Closed,
+}
+
+/// Keeps what it was told, and does what a test says when it is told that.
+struct Recorder<F> {
+    told: Vec<(Told, Token)>,
+    got: Vec<u8>,
+    act: F,
+}
+
+type Act = fn(&mut Streams<()>, Token, Told);
+
+/// Keeps what it was told, reads everything, ends what has ended.
+fn reader(limits: Limits) -> StreamSubscriber<Recorder<Act>> {
+    recorder(limits, |streams, token, told| {
+        if told == Told::Ended {
+            streams.finish(token);
+        }
+    })
+}
+
+fn recorder<F: FnMut(&mut Streams<()>, Token, Told)>(
+    limits: Limits,
+    act: F,
+) -> StreamSubscriber<Recorder<F>> {
+    let (told, got) = (Vec::new(), Vec::new());
+    StreamSubscriber::new(Recorder { told, got, act }, limits).unwrap()
+}
+
+impl<F: FnMut(&mut Streams<()>, Token, Told)> Recorder<F> {
+    fn tell(&mut self, streams: &mut Streams<()>, token: Token, told: Told) {
+        self.told.push((told, token));
+        (self.act)(streams, token, told);
+    }
+
+    fn count(&self, what: Told) -> usize {
+        self.told.iter().filter(|(told, _)| *told == what).count()
+    }
+}
+
+impl<F: FnMut(&mut Streams<()>, Token, Told)> StreamHandler for Recorder<F> {
+    type State = ();
+
+    fn readable(&mut self, streams: &mut Streams<()>, token: Token) {
+        self.tell(streams, token, Told::Readable);
+        let mut buf = [0; 1000];
+        loop {
+            let read = streams.read(token, &mut buf);
+            if read == 0 {
+                return;
+            }
+            self.got.extend(&buf[..read]);
+        }
+    }
+
+    fn writable(&mut self, streams: &mut Streams<()>, token: Token) {
+        self.tell(streams, token, Told::Writable);
+    }
+
+    fn ended(&mut self, streams: &mut Streams<()>, token: Token) {
+        self.tell(streams, token, Told::Ended);
+    }
+
+    fn failed(&mut self, streams: &mut Streams<()>, token: Token, failure: Failure) -> After {
+        let name = match failure {
+            Failure::Read(_) => "read",
+            Failure::Write(_) => "write",
+            Failure::PeerGone => "gone",
+            Failure::Idle => "idle",
+            _ => "other",
+        };
+        self.tell(streams, token, Told::Failed(name));
+        After::Close
+    }
+
+    fn timer(&mut self, streams: &mut Streams<()>, token: Token) {
+        self.tell(streams, token, Told::Timer);
+    }
+
+    fn closed(&mut self, streams: &mut Streams<()>, token: Token, (): ()) {
+        self.tell(streams, token, Told::Closed);
+    }
+}

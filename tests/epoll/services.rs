@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The services that come with the crate.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use vsock_epoll::services::{LineError, Lines, Proxy, Reply};
+use vsock_epoll::{Limits, StreamSubscriber, Token};
+use vsock_muxer_harness::source::{PairSource, Stream};
+use vsock_tests::inner::{Inner, Way};
+use vsock_tests::unix::Sockets;
+
+use crate::{pair, read_all, rest};
+
+/// Two applications whose device's ends a proxy joins.
+fn proxied(
+    left: &dyn PairSource,
+    right: &dyn PairSource,
+) -> (StreamSubscriber<Proxy>, Stream, Stream) {
+    let mut proxy = StreamSubscriber::new(Proxy::new(), Limits::default().backlog(700)).unwrap();
+    let (left, left_device) = pair(left);
+    let (right, right_device) = pair(right);
+    Proxy::join(proxy.streams(), left_device, right_device).unwrap();
+    (proxy, left, right)
+}
+
+fn sources() -> [(Box<dyn PairSource>, Box<dyn PairSource>); 3] {
+    [
+        (Box::new(Sockets), Box::new(Inner::holding(1000))),
+        (Box::new(Inner::holding(10)), Box::new(Inner::by(Way::Pair))),
+        (Box::new(Inner::by(Way::Pair)), Box::new(Sockets)),
+    ]
+}
+
+/// Sends all of it to an end that reads, and gives back what came; the direction is ended.
+fn carry(
+    proxy: &mut StreamSubscriber<Proxy>,
+    from: &mut Stream,
+    to: &mut Stream,
+    sent: &[u8],
+) -> Vec<u8> {
+    let (mut at, mut got) = (0, Vec::new());
+    loop {
+        while at < sent.len() {
+            match from.write(&sent[at..]) {
+                Ok(written) => at += written,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                    break;
+                }
+            }
+        }
+        if at == sent.len() {
+            from.shutdown(Shutdown::Write).unwrap();
+        }
+        rest(proxy);
+        let (more, ended) = read_all(&mut **to);
+        got.extend(more);
+        if ended {
+            return got;
+        }
+    }
+}
+
+#[test]
+fn t83_a_proxy_passes_an_end_on_and_the_answer_back() {
+    for (left, right) in sources() {
+        let (mut proxy, mut left, mut right) = proxied(&*left, &*right);
+        let request: Vec<u8> = (0..30_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+        assert!(carry(&mut proxy, &mut left, &mut right, &request) == request);
+        assert_eq!(proxy.streams().len(), 2);
+        let answer: Vec<u8> = request.iter().rev().copied().collect();
+        assert!(carry(&mut proxy, &mut right, &mut left, &answer) == answer);
+        rest(&mut proxy);
+        assert!(proxy.streams().is_empty());
+        assert_eq!(proxy.counters().bytes_lost, 0);
+    }
+}
+
+#[test]
+fn t85_a_proxy_delivers_what_came_before_a_reset() {
+    let (mut proxy, mut left, mut right) = proxied(&Inner::by(Way::Pair), &Inner::holding(10));
+    left.write_all(&[5; 600]).unwrap();
+    rest(&mut proxy);
+    drop(left);
+    let mut got = 0;
+    loop {
+        rest(&mut proxy);
+        let (more, ended) = read_all(&mut *right);
+        got += more.len();
+        if ended {
+            break;
+        }
+    }
+    assert_eq!(got, 600);
+    assert!(proxy.streams().is_empty());
+}
+
+#[test]
+fn a_proxy_whose_one_side_takes_nothing_more_still_brings_its_last_words() {
+    let (mut proxy, mut left, mut right) = proxied(&Inner::by(Way::Pair), &Inner::by(Way::Pair));
+    right.write_all(b"last words").unwrap();
+    right.shutdown(Shutdown::Both).unwrap();
+    left.write_all(b"nobody reads this").unwrap();
+    rest(&mut proxy);
+    assert_eq!(read_all(&mut *left), (b"last words".to_vec(), true));
+    left.write(b"x").unwrap_err();
+    drop((left, right));
+    rest(&mut proxy);
+    assert!(proxy.streams().is_empty());
+}
+
+#[test]
+fn a_proxy_that_has_no_place_for_the_second_closes_the_first() {
+    let limits = Limits::default().streams(1);
+    let mut proxy = StreamSubscriber::new(Proxy::default(), limits).unwrap();
+    let (mut left, left_device) = pair(&Inner::by(Way::Pair));
+    let (_right, right_device) = pair(&Inner::by(Way::Pair));
+    Proxy::join(proxy.streams(), left_device, right_device).unwrap_err();
+    left.read(&mut [0]).unwrap_err();
+    rest(&mut proxy);
+}
+
+#[test]
+fn a_stream_without_its_other_side_waits() {
+    let mut proxy = StreamSubscriber::new(Proxy::new(), Limits::default()).unwrap();
+    let (mut host, device) = pair(&Inner::by(Way::Pair));
+    let token: Token = proxy.streams().add(device, None).unwrap();
+    host.write_all(b"x").unwrap();
+    rest(&mut proxy);
+    assert!(proxy.streams().close(token));
+}
+
+type Answer = fn(&[u8], &mut Vec<u8>) -> Reply;
+
+fn lines(limits: Limits, longest: usize) -> StreamSubscriber<Lines<Answer>> {
+    let answer: Answer = |line, answer| {
+        answer.extend(line.iter().rev());
+        answer.push(b'\n');
+        if line == b"bye" {
+            Reply::SendAndClose
+        } else {
+            Reply::Send
+        }
+    };
+    StreamSubscriber::new(Lines::new(longest, answer).unwrap(), limits).unwrap()
+}
+
+#[test]
+fn lines_are_answered_in_any_number_of_pieces() {
+    let mut service = lines(Limits::default(), 100);
+    let (mut host, device) = pair(&Inner::by(Way::Pair));
+    service.streams().add(device, Vec::new()).unwrap();
+    for piece in ["ab", "c\nde", "f\n", "\n", "bye\nnever read\n"] {
+        host.write_all(piece.as_bytes()).unwrap();
+        rest(&mut service);
+    }
+    assert_eq!(read_all(&mut *host), (b"cba\nfed\n\neyb\n".to_vec(), true));
+    rest(&mut service);
+    assert!(service.streams().is_empty());
+}
+
+#[test]
+fn a_line_without_end_closes_its_stream() {
+    for bytes in [&[b'x'; 101][..], &[[b'x'; 101].as_slice(), b"\n"].concat()] {
+        let mut service = lines(Limits::default(), 100);
+        let (mut host, device) = pair(&Inner::by(Way::Pair));
+        service.streams().add(device, Vec::new()).unwrap();
+        host.write_all(bytes).unwrap();
+        rest(&mut service);
+        assert!(service.streams().is_empty());
+    }
+    let none = Lines::new(0, |_: &[u8], _: &mut Vec<u8>| Reply::Send);
+    assert_eq!(none.err(), Some(LineError::NoLength));
+}
+
+#[test]
+fn requests_wait_while_their_answers_are_not_taken() {
+    let mut service = lines(Limits::default().backlog(64), 20);
+    let (mut host, device) = pair(&Inner::holding(16));
+    let token = service.streams().add(device, Vec::new()).unwrap();
+    let request = b"0123456789\n".repeat(200);
+    let (mut at, mut got) = (0, Vec::new());
+    while got.len() < request.len() {
+        while at < request.len() {
+            match host.write(&request[at..]) {
+                Ok(written) => at += written,
+                Err(_) => break,
+            }
+        }
+        rest(&mut service);
+        assert!(service.streams().backlog(token) <= 64);
+        assert!(service.streams().state(token).unwrap().len() < 128);
+        got.extend(read_all(&mut *host).0);
+    }
+    assert!(got == b"9876543210\n".repeat(200));
+}
+
+#[test]
+fn an_answer_that_does_not_fit_closes_the_stream() {
+    let mut service = lines(Limits::default().backlog(8), 100);
+    let (mut host, device) = pair(&Inner::holding(4));
+    service.streams().add(device, Vec::new()).unwrap();
+    for byte in b"0123456789012345678901234567890123456789\n" {
+        if host.write(&[*byte]).is_err() {
+            rest(&mut service);
+            host.write_all(&[*byte]).unwrap();
+        }
+    }
+    rest(&mut service);
+    assert!(service.streams().is_empty());
+}

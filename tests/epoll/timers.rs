@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Timers fire by themselves, with no other traffic.
+
+use std::time::Duration;
+
+use vsock_epoll::{Limits, Streams, Token};
+use vsock_muxer_harness::poll::Stopwatch;
+use vsock_tests::inner::{Inner, Way};
+
+use crate::{Told, pair, reader, recorder, rest, until};
+
+const SHORT: Duration = Duration::from_millis(5);
+const NEVER: Duration = Duration::from_secs(1_000_000);
+
+#[test]
+fn t32_a_timer_fires_by_itself_once_and_never_early() {
+    let mut subscriber = reader(Limits::default());
+    let (_host, device) = pair(&Inner::by(Way::Pair));
+    let token = subscriber.streams().add(device, ()).unwrap();
+    subscriber.streams().set_timer(token, Some(NEVER));
+    subscriber.streams().set_timer(token, Some(SHORT));
+    let watch = Stopwatch::start();
+    until(&mut subscriber, |subscriber| {
+        subscriber.handler().count(Told::Timer) > 0
+    });
+    assert!(watch.elapsed() >= SHORT);
+    rest(&mut subscriber);
+    assert_eq!(subscriber.handler().told, [(Told::Timer, token)]);
+}
+
+#[test]
+fn a_timer_that_was_taken_back_does_not_fire() {
+    let mut subscriber = reader(Limits::default());
+    let (_one, device) = pair(&Inner::by(Way::Pair));
+    let silent = subscriber.streams().add(device, ()).unwrap();
+    let (_two, device) = pair(&Inner::by(Way::Pair));
+    let later = subscriber.streams().add(device, ()).unwrap();
+    subscriber.streams().set_timer(silent, Some(SHORT));
+    subscriber.streams().set_timer(silent, None);
+    subscriber.streams().set_timer(later, Some(2 * SHORT));
+    until(&mut subscriber, |subscriber| {
+        subscriber.handler().count(Told::Timer) > 0
+    });
+    assert_eq!(subscriber.handler().told, [(Told::Timer, later)]);
+}
+
+#[test]
+fn a_timer_of_a_closed_stream_is_not_its_successors() {
+    let mut subscriber = reader(Limits::default());
+    let (_one, device) = pair(&Inner::by(Way::Pair));
+    let first = subscriber.streams().add(device, ()).unwrap();
+    subscriber.streams().set_timer(first, Some(SHORT));
+    subscriber.streams().close(first);
+    let (_two, device) = pair(&Inner::by(Way::Pair));
+    let second = subscriber.streams().add(device, ()).unwrap();
+    subscriber.streams().set_timer(second, Some(2 * SHORT));
+    until(&mut subscriber, |subscriber| {
+        subscriber.handler().count(Told::Timer) > 0
+    });
+    assert_eq!(subscriber.handler().count(Told::Timer), 1);
+    assert!(subscriber.handler().told.contains(&(Told::Timer, second)));
+}
+
+#[test]
+fn an_idle_stream_fails_and_a_busy_one_does_not() {
+    let mut subscriber = reader(Limits::default().idle(Some(Duration::from_millis(50))));
+    let (_idle_host, device) = pair(&Inner::by(Way::Pair));
+    let idle = subscriber.streams().add(device, ()).unwrap();
+    let (_busy_host, device) = pair(&Inner::by(Way::Pair));
+    let busy = subscriber.streams().add(device, ()).unwrap();
+    until(&mut subscriber, |subscriber| {
+        subscriber.streams().write(busy, b"x");
+        subscriber
+            .streams()
+            .set_timer(busy, Some(Duration::from_millis(1)));
+        subscriber.handler().count(Told::Closed) > 0
+    });
+    let told = &subscriber.handler().told;
+    assert!(told.contains(&(Told::Failed("idle"), idle)));
+    assert!(!told.contains(&(Told::Failed("idle"), busy)));
+}
+
+#[test]
+fn more_timers_than_a_wakeup_may_serve_all_fire() {
+    let mut subscriber = recorder(
+        Limits::default().events(2),
+        |_: &mut Streams<()>, _: Token, _| {},
+    );
+    let mut hosts = Vec::new();
+    for _ in 0..20 {
+        let (host, device) = pair(&Inner::by(Way::Pair));
+        let token = subscriber.streams().add(device, ()).unwrap();
+        subscriber.streams().set_timer(token, Some(Duration::ZERO));
+        hosts.push(host);
+    }
+    until(&mut subscriber, |subscriber| {
+        subscriber.handler().count(Told::Timer) == 20
+    });
+    rest(&mut subscriber);
+}

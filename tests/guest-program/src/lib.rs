@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What the host and the program in the guest have in common: the jobs that one gives the other, and
+//! the bytes by which both recognise what they have sent.
+
+#![forbid(unsafe_code)]
+
+pub mod job;
+pub mod pattern;

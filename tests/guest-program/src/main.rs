@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The one program of the test guest, its `init`: loads the driver's modules, then does the jobs that
+//! come over the second serial port, each in a thread of its own.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stderr, reason = "it is what the console shows")]
+
+mod boot;
+mod many;
+mod moving;
+mod option;
+mod serve;
+mod sockets;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::Context;
+use nix::sys::reboot::{RebootMode, reboot};
+use vsock_guest_program::job::{Answer, Failure, Job, Line, Request};
+
+use crate::sockets::Sockets;
+
+fn main() -> anyhow::Result<()> {
+    let result = run();
+    if let Err(error) = &result {
+        eprintln!("guest program: {error:#}");
+    }
+    // The kernel panics when init ends, and says so on the console.
+    result
+}
+
+fn run() -> anyhow::Result<()> {
+    boot::mount_all()?;
+    boot::load_modules()?;
+    boot::raise_descriptor_limit()?;
+    let port = boot::open_control()?;
+    let input = BufReader::new(port.try_clone()?);
+    let output = Output(Arc::new(Mutex::new(port)));
+    let hello = Line::Hello {
+        release: boot::release()?,
+    };
+    output.say(&hello);
+    let sockets = Arc::new(Sockets::default());
+    for line in input.lines() {
+        let line = line.context("the serial port cannot be read")?;
+        match serde_json::from_str::<Request>(&line) {
+            Ok(request) => start(request, &sockets, &output)?,
+            Err(error) => eprintln!("guest program: {line}: {error}"),
+        }
+    }
+    anyhow::bail!("the serial port has ended")
+}
+
+/// Does a job in a thread of its own.
+fn start(request: Request, sockets: &Arc<Sockets>, output: &Output) -> anyhow::Result<()> {
+    if let Job::Reboot = request.job {
+        reboot(RebootMode::RB_AUTOBOOT).context("cannot reboot")?;
+    }
+    let (sockets, output) = (Arc::clone(sockets), output.clone());
+    let work = move || {
+        let start = Instant::now();
+        let result = perform(&sockets, &request.job).map_err(|error| Failure {
+            text: format!("{error:#}"),
+            errno: error
+                .downcast_ref::<std::io::Error>()
+                .and_then(std::io::Error::raw_os_error),
+            nanos: nanos_since(start),
+        });
+        let id = request.id;
+        output.say(&Line::Answer { id, result });
+    };
+    let builder = thread::Builder::new().stack_size(256 * 1024);
+    builder.spawn(work).context("cannot start a thread")?;
+    Ok(())
+}
+
+fn perform(sockets: &Sockets, job: &Job) -> anyhow::Result<Answer> {
+    match *job {
+        Job::Listen { port, options } => sockets.listen(port, options),
+        Job::Accept { listener } => sockets.accept(listener),
+        Job::Connect { cid, port, options } => sockets.connect(cid, port, options),
+        Job::ConnectMany { port, count } => many::connect(sockets, port, count),
+        Job::AcceptMany { listener, count } => many::accept(sockets, listener, count),
+        Job::EchoEach { first, count } => many::echo_each(sockets, first, count),
+        Job::AnswerEach { first, count } => many::answer_each(sockets, first, count),
+        Job::Send { socket, range } => moving::send(&*sockets.entry(socket)?, range),
+        Job::Receive { socket, range } => moving::receive(&*sockets.entry(socket)?, range),
+        Job::Progress { socket } => Ok(sockets.entry(socket)?.progress()),
+        Job::Echo { socket } => moving::echo(&*sockets.entry(socket)?),
+        Job::Serve { listener } => serve::run(&*sockets.entry(listener)?),
+        Job::PingPong {
+            socket,
+            size,
+            count,
+        } => moving::ping_pong(&*sockets.entry(socket)?, size, count),
+        Job::Storm { port, count, bytes } => many::storm(port, count, bytes),
+        Job::Finish { socket } => sockets.finish(socket),
+        Job::Close { first, count } => sockets.close(first, count),
+        Job::Freed { port } => sockets::wait_until_free(port),
+        Job::Reboot => Ok(Answer::Done),
+    }
+}
+
+/// The serial port's way to the host.
+#[derive(Clone)]
+struct Output(Arc<Mutex<File>>);
+
+impl Output {
+    fn say(&self, line: &Line) {
+        let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = serde_json::to_vec(line)
+            .map_err(std::io::Error::from)
+            .and_then(|mut text| {
+                text.push(b'\n');
+                port.write_all(&text)
+            });
+        if let Err(error) = said {
+            eprintln!("guest program: the serial port cannot be written: {error}");
+        }
+    }
+}
+
+fn nanos_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}

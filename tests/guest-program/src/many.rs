@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Many connections, of which each carries a little.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use vsock_guest_program::job::{Answer, End, Options, Socket};
+use vsock_guest_program::pattern::Pattern;
+
+use crate::moving::moved;
+use crate::sockets::{self, Entry, Sockets};
+
+/// The host.
+const HOST: u32 = 2;
+/// Bytes that each connection carries.
+const MESSAGE: usize = 64;
+
+pub(crate) fn connect(sockets: &Sockets, port: u32, count: u32) -> anyhow::Result<Answer> {
+    let mut opened = Vec::new();
+    for index in 0..count {
+        let socket = sockets::connect(HOST, port, Options::default())
+            .with_context(|| format!("connection {index} of {count}"))?;
+        opened.push((socket, None));
+    }
+    let first = sockets.add_all(opened);
+    Ok(Answer::Group { first, count })
+}
+
+pub(crate) fn accept(sockets: &Sockets, listener: Socket, count: u32) -> anyhow::Result<Answer> {
+    let listener = sockets.entry(listener)?;
+    let mut opened = Vec::new();
+    for index in 0..count {
+        let (socket, _) = listener
+            .socket
+            .accept()
+            .with_context(|| format!("cannot accept connection {index} of {count}"))?;
+        opened.push((socket, None));
+    }
+    let first = sockets.add_all(opened);
+    Ok(Answer::Group { first, count })
+}
+
+/// A message on each, and only then the answers: all connections carry bytes at once.
+pub(crate) fn echo_each(sockets: &Sockets, first: Socket, count: u32) -> anyhow::Result<Answer> {
+    let mut message = [0; MESSAGE];
+    for index in 0..count {
+        Pattern::new(index.into()).fill(&mut message, 0);
+        (&member(sockets, first, index)?.socket)
+            .write_all(&message)
+            .with_context(|| format!("cannot send on connection {index}"))?;
+    }
+    for index in 0..count {
+        (&member(sockets, first, index)?.socket)
+            .read_exact(&mut message)
+            .with_context(|| format!("cannot receive on connection {index}"))?;
+        let wrong = Pattern::new(index.into()).wrong(&message, 0);
+        ensure!(
+            wrong.is_none(),
+            "connection {index} received what is not its own"
+        );
+    }
+    Ok(moved(count.into(), None, End::Complete))
+}
+
+pub(crate) fn answer_each(sockets: &Sockets, first: Socket, count: u32) -> anyhow::Result<Answer> {
+    let mut message = [0; MESSAGE];
+    for index in 0..count {
+        let entry = member(sockets, first, index)?;
+        (&entry.socket)
+            .read_exact(&mut message)
+            .and_then(|()| (&entry.socket).write_all(&message))
+            .with_context(|| format!("cannot answer on connection {index}"))?;
+    }
+    Ok(moved(count.into(), None, End::Complete))
+}
+
+/// Connections one after the other, each closed before the next.
+pub(crate) fn storm(port: u32, count: u32, bytes: u32) -> anyhow::Result<Answer> {
+    let mut message = vec![0; bytes as usize];
+    for index in 0..count {
+        let mut socket = sockets::connect(HOST, port, Options::default())
+            .with_context(|| format!("connection {index} of {count}"))?;
+        if bytes == 0 {
+            continue;
+        }
+        let pattern = Pattern::new(index.into());
+        pattern.fill(&mut message, 0);
+        socket
+            .write_all(&message)
+            .and_then(|()| socket.read_exact(&mut message))
+            .with_context(|| format!("no echo on connection {index} of {count}"))?;
+        ensure!(
+            pattern.wrong(&message, 0).is_none(),
+            "connection {index} received what is not its own"
+        );
+    }
+    Ok(moved(count.into(), None, End::Complete))
+}
+
+fn member(sockets: &Sockets, first: Socket, index: u32) -> anyhow::Result<Arc<Entry>> {
+    sockets.entry(Socket(first.0 + index))
+}

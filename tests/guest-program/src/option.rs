@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The socket options that only vsock has (`linux/vm_sockets.h`).
+
+use std::io;
+use std::time::Duration;
+
+use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::time::TimeVal;
+use nix::{setsockopt_impl, sockopt_impl};
+
+/// Their level is the address family.
+const LEVEL: libc::c_int = libc::AF_VSOCK;
+const BUFFER_SIZE: libc::c_int = 0;
+const BUFFER_MAX_SIZE: libc::c_int = 2;
+const CONNECT_TIMEOUT: libc::c_int = 6;
+
+sockopt_impl!(
+    /// `SO_VM_SOCKETS_BUFFER_SIZE`
+    BufferSize, SetOnly, LEVEL, BUFFER_SIZE, u64
+);
+sockopt_impl!(
+    /// `SO_VM_SOCKETS_BUFFER_MAX_SIZE`
+    BufferMaxSize, SetOnly, LEVEL, BUFFER_MAX_SIZE, u64
+);
+sockopt_impl!(
+    /// `SO_VM_SOCKETS_CONNECT_TIMEOUT`
+    ConnectTimeout, SetOnly, LEVEL, CONNECT_TIMEOUT, TimeVal
+);
+
+/// Sets the receive buffer, which is what the peer is told as its credit, and its limit if need be.
+pub(crate) fn set_buffer(socket: &socket2::Socket, bytes: u64) -> io::Result<()> {
+    setsockopt(socket, BufferMaxSize, &bytes.max(256 * 1024))?;
+    Ok(setsockopt(socket, BufferSize, &bytes)?)
+}
+
+/// How long `connect` waits for an answer.
+pub(crate) fn set_connect_timeout(socket: &socket2::Socket, limit: Duration) -> io::Result<()> {
+    let seconds = limit.as_secs().try_into().unwrap_or(i64::MAX);
+    Ok(setsockopt(
+        socket,
+        ConnectTimeout,
+        &TimeVal::new(seconds, 0),
+    )?)
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Our devices beside the peer, with the same guest, by turns.
+//!
+//! Under software emulation the guest dominates the time of the wall, so what counts is the time that
+//! the device spends on a core, as a ratio to the peer's of the same round.
+
+mod memory;
+mod report;
+mod results;
+mod targets;
+mod work;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use self::results::{Results, Sample};
+use self::work::Work;
+use crate::machine::{Machine, Parts, Processes};
+use crate::place::Place;
+
+/// Runs all workloads on each device in turn, as many rounds as asked for, and reports.
+pub(crate) fn run(place: &Place, parts: &[Parts], rounds: u32, filter: &str) -> anyhow::Result<()> {
+    let works: Vec<Work> = Work::ALL
+        .into_iter()
+        .filter(|work| work.name().contains(filter))
+        .collect();
+    let mut results = Results::new(parts.iter().map(|parts| parts.kind.name()));
+    for round in 0..rounds {
+        for turn in 0..parts.len() {
+            // Whoever is first in one round is last in another.
+            let parts = &parts[(turn + round as usize) % parts.len()];
+            let name = parts.kind.name();
+            println!("round {} of {rounds}: {name}", round + 1);
+            one_round(parts, &works, &mut results)
+                .with_context(|| format!("{name}, round {}", round + 1))?;
+        }
+    }
+    for parts in parts {
+        hold(parts, filter, &mut results).with_context(|| parts.kind.name())?;
+    }
+    let verdicts = targets::verdicts(&results);
+    print!("{}", report::text(&results, &verdicts));
+    let file = write(place, &results)?;
+    println!("\nAll of it: {}", file.display());
+    Ok(())
+}
+
+fn one_round(parts: &Parts, works: &[Work], results: &mut Results) -> anyhow::Result<()> {
+    let mut machine = Machine::start(parts, &Processes::default())?;
+    for work in works {
+        let sample = work.run(&mut machine).with_context(|| work.name())?;
+        let cell = results.cell(work.name(), parts.kind.name());
+        cell.samples.push(sample);
+    }
+    Ok(())
+}
+
+/// Each on a machine of its own: memory that an allocator keeps of one would be missing in the next.
+fn hold(parts: &Parts, filter: &str, results: &mut Results) -> anyhow::Result<()> {
+    for (what, measure) in memory::ALL {
+        if what.contains(filter) {
+            let mut machine = Machine::start(parts, &Processes::default())?;
+            let held = measure(&mut machine).context(what)?;
+            results.held(what, parts.kind.name(), held);
+        }
+    }
+    Ok(())
+}
+
+fn write(place: &Place, results: &Results) -> anyhow::Result<PathBuf> {
+    let directory = place.target.join("bench");
+    fs::create_dir_all(&directory)?;
+    let file = directory.join("guest.json");
+    fs::write(&file, serde_json::to_vec_pretty(results)?)
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
+}

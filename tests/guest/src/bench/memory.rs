@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What a device holds for connections that wait.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use vsock_guest_program::job::{Job, Range};
+
+use super::results::Held;
+use crate::device::Stream;
+use crate::machine::Machine;
+use crate::suite::pairs::{Opener, connect};
+use crate::suite::slow::at_rest;
+
+/// A measurement by its name.
+type Measure = (&'static str, fn(&mut Machine) -> anyhow::Result<Held>);
+
+/// All of them.
+pub(super) const ALL: [Measure; 3] = [
+    ("1,000 idle connections, guest connects", idle_of_guest),
+    ("1,000 idle connections, host connects", idle_of_host),
+    ("50 connections whose host never reads", never_read),
+];
+
+const IDLE: u32 = 1_000;
+const STALLED: u32 = 50;
+/// How long the device is watched while nothing happens.
+const WATCHED: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn idle_of_guest(machine: &mut Machine) -> anyhow::Result<Held> {
+    let before = machine.device().anonymous_bytes()?;
+    let port = machine.port();
+    let listener = machine.host().listen(port)?;
+    let accepting = thread::spawn(move || {
+        (0..IDLE)
+            .map(|_| listener.accept())
+            .collect::<std::io::Result<Vec<Stream>>>()
+    });
+    let connecting = machine
+        .guest()
+        .start(Job::ConnectMany { port, count: IDLE })?;
+    connecting.group(LIMIT)?;
+    let _streams = accepting
+        .join()
+        .map_err(|_| anyhow!("accepting panicked"))??;
+    held(machine, before, IDLE)
+}
+
+fn idle_of_host(machine: &mut Machine) -> anyhow::Result<Held> {
+    let before = machine.device().anonymous_bytes()?;
+    let port = machine.port();
+    let listener = machine.guest().listen(port)?;
+    let accepting = machine.guest().start(Job::AcceptMany {
+        listener: listener.socket,
+        count: IDLE,
+    })?;
+    let host = machine.host();
+    let _streams = (0..IDLE)
+        .map(|_| host.connect(port))
+        .collect::<std::io::Result<Vec<Stream>>>()?;
+    accepting.group(LIMIT)?;
+    held(machine, before, IDLE)
+}
+
+fn never_read(machine: &mut Machine) -> anyhow::Result<Held> {
+    let before = machine.device().anonymous_bytes()?;
+    let mut pairs = Vec::new();
+    for _ in 0..STALLED {
+        let pair = connect(machine, Opener::Guest)?;
+        let range = Range {
+            seed: None,
+            from: 0,
+            len: 16 << 20,
+            piece: 64 << 10,
+        };
+        // Never done: it is the machine's end that ends it.
+        drop(machine.guest().send(pair.guest, range)?);
+        pairs.push(pair);
+    }
+    at_rest(machine, &pairs)?;
+    held(machine, before, STALLED)
+}
+
+fn held(machine: &Machine, before: u64, connections: u32) -> anyhow::Result<Held> {
+    let bytes = machine.device().anonymous_bytes()?.saturating_sub(before);
+    Ok(Held {
+        bytes_each: bytes as f64 / f64::from(connections),
+        core: machine.idle_share(WATCHED)?,
+    })
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What was measured, as it is kept.
+
+use std::fs;
+
+use serde::Serialize;
+
+use crate::usage::Usage;
+
+/// One run of a workload.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Sample {
+    /// Bytes, or operations.
+    pub(crate) units: f64,
+    pub(crate) seconds: f64,
+    /// What the device used for it.
+    pub(crate) device: Usage,
+    /// What the host component used for it.
+    pub(crate) host: Usage,
+}
+
+/// What connections that wait cost.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Held {
+    /// Anonymous memory of the device, for each.
+    pub(crate) bytes_each: f64,
+    /// Share of a core while nothing happens.
+    pub(crate) core: f64,
+}
+
+/// A workload on a device, with a sample for each round.
+#[derive(Debug, Serialize)]
+pub(crate) struct Cell {
+    pub(crate) work: &'static str,
+    pub(crate) device: &'static str,
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// A measurement of memory on a device.
+#[derive(Debug, Serialize)]
+pub(crate) struct HeldCell {
+    pub(crate) what: &'static str,
+    pub(crate) device: &'static str,
+    pub(crate) held: Held,
+}
+
+/// Everything.
+#[derive(Debug, Serialize)]
+pub(crate) struct Results {
+    pub(crate) processor: String,
+    pub(crate) kernel: String,
+    pub(crate) devices: Vec<&'static str>,
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) memory: Vec<HeldCell>,
+}
+
+impl Results {
+    pub(crate) fn new(devices: impl Iterator<Item = &'static str>) -> Self {
+        Self {
+            processor: processor(),
+            kernel: kernel(),
+            devices: devices.collect(),
+            cells: Vec::new(),
+            memory: Vec::new(),
+        }
+    }
+
+    /// The cell, made if need be.
+    pub(crate) fn cell(&mut self, work: &'static str, device: &'static str) -> &mut Cell {
+        let found = self
+            .cells
+            .iter()
+            .position(|cell| cell.work == work && cell.device == device);
+        let place = found.unwrap_or_else(|| {
+            self.cells.push(Cell {
+                work,
+                device,
+                samples: Vec::new(),
+            });
+            self.cells.len() - 1
+        });
+        &mut self.cells[place]
+    }
+
+    pub(crate) fn held(&mut self, what: &'static str, device: &'static str, held: Held) {
+        self.memory.push(HeldCell { what, device, held });
+    }
+
+    pub(crate) fn find(&self, work: &str, device: &str) -> Option<&Cell> {
+        self.cells
+            .iter()
+            .find(|cell| cell.work == work && cell.device == device)
+    }
+}
+
+impl Cell {
+    /// Of each round.
+    pub(crate) fn each(&self, figure: impl Fn(&Sample) -> f64) -> Vec<f64> {
+        self.samples.iter().map(figure).collect()
+    }
+}
+
+impl Sample {
+    /// Units per second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.units / self.seconds
+    }
+
+    /// Seconds of the device on a core, per unit.
+    pub(crate) fn cpu(&self) -> f64 {
+        self.device.cpu / self.units
+    }
+}
+
+fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned())
+}
+
+fn kernel() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A process of ours that ends with us, and that a watchdog may end from another thread.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child as Process, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::poll::{PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A running program whose words go to a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Child {
+    process: Arc<Mutex<Process>>,
+    id: u32,
+    log: PathBuf,
+}
+
+impl Child {
+    pub(crate) fn spawn(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+        let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let process = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        Ok(Self {
+            id: process.id(),
+            process: Arc::new(Mutex::new(process)),
+            log: log.to_owned(),
+        })
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&self) -> Option<ExitStatus> {
+        self.process().try_wait().ok().flatten()
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&self) {
+        let mut process = self.process();
+        // It may have ended by itself.
+        process.kill().ok();
+        process.wait().ok();
+    }
+
+    /// Asks it to end; how it did.
+    pub(crate) fn terminate(&self, limit: Duration) -> anyhow::Result<ExitStatus> {
+        let process = i32::try_from(self.id).context("the process has a strange number")?;
+        if let Some(status) = self.ended() {
+            return Ok(status);
+        }
+        kill(Pid::from_raw(process), Signal::SIGTERM)?;
+        let status = wait_until(limit, || Ok(self.ended()))?;
+        if status.is_none() {
+            self.kill();
+        }
+        status.with_context(|| format!("did not end within {limit:?} of SIGTERM"))
+    }
+
+    /// The end of what it said.
+    pub(crate) fn last_words(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.trim().lines().rev().take(3).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says how a process ended, in words.
+pub(crate) fn describe(status: ExitStatus) -> String {
+    match status.signal() {
+        Some(signal) => format!("died of signal {signal}"),
+        None => format!("ended with {}", status.code().unwrap_or(-1)),
+    }
+}
+
+/// Looks again and again, up to a limit, where the system has no event to wait for.
+pub(crate) fn wait_until<T>(
+    limit: Duration,
+    mut look: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<Option<T>> {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look()? {
+            return Ok(Some(found));
+        }
+        if start.elapsed() > limit {
+            return Ok(None);
+        }
+        match poll(&mut [], PollTimeout::from(10_u8)) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => bail!(io::Error::from(error)),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The device under test, and the host's side of it.
+
+pub(crate) mod daemon;
+mod hybrid;
+pub(crate) mod in_process;
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::usage::Usage;
+
+/// How long any wait for the other side may take, and more than any should.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// The devices that we know to start.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Our program, over Unix sockets.
+    Ours,
+    /// Our library, in this process.
+    InProcess,
+    /// `vhost-device-vsock` 0.3.0, over Unix sockets.
+    Peer,
+}
+
+impl Kind {
+    /// Those that the bench compares, the peer last.
+    pub(crate) const MEASURED: [Self; 3] = [Self::Ours, Self::InProcess, Self::Peer];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "vsock-vhost-user",
+            Self::InProcess => "vsock-vhost-user, in process",
+            Self::Peer => "vhost-device-vsock",
+        }
+    }
+}
+
+/// A device that is running.
+pub(crate) trait Device: Send + Sync {
+    /// Where QEMU finds it.
+    fn socket(&self) -> &Path;
+    /// What host components use.
+    fn host(&self) -> Arc<dyn Host>;
+    /// What it has used so far.
+    fn usage(&self) -> anyhow::Result<Usage>;
+    /// What host components have used so far: this process, without the device if that is in it.
+    fn host_usage(&self) -> anyhow::Result<Usage>;
+    /// Its memory, without the guest's.
+    fn anonymous_bytes(&self) -> anyhow::Result<u64>;
+    /// Descriptors that it has open.
+    fn descriptors(&self) -> anyhow::Result<usize>;
+    /// The process, if it has one of its own.
+    fn process(&self) -> Option<&crate::child::Child>;
+}
+
+/// The host's side.
+pub(crate) trait Host: Send + Sync {
+    /// Connects to a port of the guest.
+    fn connect(&self, port: u32) -> io::Result<Stream>;
+    /// Takes the guest's connections to a port of the host.
+    fn listen(&self, port: u32) -> io::Result<Box<dyn Listener>>;
+}
+
+/// A port of the host.
+pub(crate) trait Listener: Send + Sync {
+    /// Waits for a connection, but not longer than [`LIMIT`].
+    fn accept(&self) -> io::Result<Stream>;
+}
+
+/// A connection's end on the host. No operation waits longer than [`LIMIT`] unless told so.
+pub(crate) struct Stream {
+    pub(crate) reader: Box<dyn Reader>,
+    pub(crate) writer: Box<dyn Writer>,
+}
+
+/// The half of a stream that receives.
+pub(crate) trait Reader: Read + Send {}
+
+/// The half of a stream that sends.
+pub(crate) trait Writer: Write + Send {
+    /// How long a write may wait from now on.
+    fn set_limit(&mut self, limit: Duration) -> io::Result<()>;
+    /// Ends the direction; what has been written arrives before the end does.
+    fn finish(&mut self) -> io::Result<()>;
+}

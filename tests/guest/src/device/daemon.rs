@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A device that is a program of its own.
+
+use std::collections::HashSet;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::{fs, io};
+
+use anyhow::{Context, bail};
+
+use super::hybrid::Hybrid;
+use super::{Device, Host, Kind, LIMIT};
+use crate::child::{self, Child, wait_until};
+use crate::place::Place;
+use crate::tool;
+use crate::usage::{self, Usage};
+
+/// The peer's package and its version, which our figures are ratios to.
+const PEER: (&str, &str) = ("vhost-device-vsock", "=0.3.0");
+/// Our own package.
+const OURS: &str = "vsock-vhost-user";
+
+/// Builds or installs the program of a kind, if it has one.
+pub(crate) fn program(kind: Kind, place: &Place) -> anyhow::Result<Option<PathBuf>> {
+    match kind {
+        Kind::Ours => build(place).map(Some),
+        Kind::Peer => install(place).map(Some),
+        Kind::InProcess => Ok(None),
+    }
+}
+
+fn build(place: &Place) -> anyhow::Result<PathBuf> {
+    tool::run(
+        Command::new("cargo")
+            .args(["build", "--quiet", "--locked", "--release"])
+            .args(["--package", OURS, "--bin", OURS])
+            .arg("--manifest-path")
+            .arg(place.root.join("Cargo.toml")),
+    )
+    .context("our device does not build")?;
+    Ok(place.target.join("release").join(OURS))
+}
+
+fn install(place: &Place) -> anyhow::Result<PathBuf> {
+    let root = place.directory("peer")?;
+    let program = root.join("bin").join(PEER.0);
+    if !program.exists() {
+        println!("installing {} {}", PEER.0, PEER.1);
+        tool::run(
+            Command::new("cargo")
+                .args(["install", "--quiet", "--locked", "--root"])
+                .arg(&root)
+                .arg("--target-dir")
+                .arg(place.directory("peer-build")?)
+                .args([PEER.0, "--version", PEER.1]),
+        )
+        .context("the peer cannot be installed")?;
+    }
+    Ok(program)
+}
+
+/// The running program.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    child: Child,
+    socket: PathBuf,
+    uds: PathBuf,
+}
+
+impl Daemon {
+    /// Starts it with its sockets in a directory, and waits until they are there.
+    pub(crate) fn start(
+        program: &Path,
+        cid: u32,
+        directory: &Path,
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        let (socket, uds) = (directory.join("vhu.sock"), directory.join("uds"));
+        let mut command = Command::new(program);
+        command
+            .args(["--guest-cid", &cid.to_string()])
+            .arg("--socket")
+            .arg(&socket)
+            .arg("--uds-path")
+            .arg(&uds)
+            .env("RUST_LOG", "warn");
+        let child = Child::spawn(&mut command, log)?;
+        let device = Self { child, socket, uds };
+        device.wait_for_sockets()?;
+        Ok(device)
+    }
+
+    fn wait_for_sockets(&self) -> anyhow::Result<()> {
+        let ready = wait_until(LIMIT, || {
+            if let Some(status) = self.child.ended() {
+                bail!(
+                    "the device {} at its start: {}",
+                    child::describe(status),
+                    self.child.last_words()
+                );
+            }
+            Ok(self.is_ready().then_some(()))
+        })?;
+        ready.context("the device does not make its sockets")
+    }
+
+    /// Whether it listens on both sockets. Files may be left from before, and a connection to the
+    /// front-end's socket would be taken for a front-end.
+    fn is_ready(&self) -> bool {
+        let listening = listening(self.child.id()).unwrap_or(0);
+        listening >= 2 && self.socket.exists() && UnixStream::connect(&self.uds).is_ok()
+    }
+}
+
+/// Unix sockets on which a process listens.
+fn listening(process: u32) -> io::Result<usize> {
+    /// The mark of a listening socket in the kernel's table.
+    const LISTENS: &str = "00010000";
+    let table = fs::read_to_string(format!("/proc/{process}/net/unix"))?;
+    let inodes: HashSet<&str> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|fields| fields.get(3) == Some(&LISTENS))
+        .filter_map(|fields| fields.get(6).copied())
+        .collect();
+    let open = fs::read_dir(format!("/proc/{process}/fd"))?
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .filter(|link| {
+            link.to_str()
+                .and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'))
+                .is_some_and(|inode| inodes.contains(inode))
+        });
+    Ok(open.count())
+}
+
+impl Device for Daemon {
+    fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    fn host(&self) -> Arc<dyn Host> {
+        Arc::new(Hybrid::new(&self.uds))
+    }
+
+    fn usage(&self) -> anyhow::Result<Usage> {
+        Usage::of_threads(self.child.id(), |_| true)
+    }
+
+    fn host_usage(&self) -> anyhow::Result<Usage> {
+        Usage::of_this_process()
+    }
+
+    fn anonymous_bytes(&self) -> anyhow::Result<u64> {
+        usage::anonymous_bytes(self.child.id())
+    }
+
+    fn descriptors(&self) -> anyhow::Result<usize> {
+        usage::descriptors(self.child.id())
+    }
+
+    fn process(&self) -> Option<&Child> {
+        Some(&self.child)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.child.kill();
+    }
+}

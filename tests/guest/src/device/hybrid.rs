@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The host's side over Unix sockets: `CONNECT <port>` on the device's socket, and a socket
+//! `<path>_<port>` for each port of the host.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Host, LIMIT, Listener, Reader, Stream, Writer};
+
+/// The longest line that answers a `CONNECT`.
+const LINE: usize = 32;
+
+/// By the path of the device's socket.
+#[derive(Debug)]
+pub(crate) struct Hybrid(PathBuf);
+
+impl Hybrid {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+impl Host for Hybrid {
+    fn connect(&self, port: u32) -> io::Result<Stream> {
+        let mut socket = UnixStream::connect(&self.0)?;
+        limit(&socket)?;
+        socket.write_all(format!("CONNECT {port}\n").as_bytes())?;
+        confirmed(&mut socket)?;
+        Ok(stream(socket))
+    }
+
+    fn listen(&self, port: u32) -> io::Result<Box<dyn Listener>> {
+        let mut path = self.0.clone().into_os_string();
+        path.push(format!("_{port}"));
+        let path = PathBuf::from(path);
+        let socket = UnixListener::bind(&path)?;
+        socket.set_nonblocking(true)?;
+        Ok(Box::new(Port { socket, path }))
+    }
+}
+
+/// Reads the line that confirms, and nothing of what comes after it.
+fn confirmed(socket: &mut UnixStream) -> io::Result<()> {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") && line.len() < LINE {
+        let mut byte = [0];
+        match socket.read(&mut byte) {
+            Ok(0) => return Err(ErrorKind::ConnectionRefused.into()),
+            Ok(_) => line.push(byte[0]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                return Err(ErrorKind::ConnectionRefused.into());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let number = line
+        .strip_prefix(b"OK ")
+        .and_then(|rest| rest.strip_suffix(b"\n"))
+        .and_then(|number| std::str::from_utf8(number).ok()?.parse::<u32>().ok());
+    match number {
+        Some(_) => Ok(()),
+        None => Err(io::Error::new(
+            ErrorKind::InvalidData,
+            format!("the device answered {:?}", String::from_utf8_lossy(&line)),
+        )),
+    }
+}
+
+/// A listening socket; its file goes with it.
+#[derive(Debug)]
+struct Port {
+    socket: UnixListener,
+    path: PathBuf,
+}
+
+impl Listener for Port {
+    fn accept(&self) -> io::Result<Stream> {
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        let millis = u16::try_from(LIMIT.as_millis()).unwrap_or(u16::MAX);
+        loop {
+            match self.socket.accept() {
+                Ok((socket, _)) => {
+                    socket.set_nonblocking(false)?;
+                    limit(&socket)?;
+                    return Ok(stream(socket));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            match poll(&mut fds, PollTimeout::from(millis)) {
+                Ok(0) => return Err(ErrorKind::TimedOut.into()),
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        fs::remove_file(&self.path).ok();
+    }
+}
+
+fn limit(socket: &UnixStream) -> io::Result<()> {
+    socket.set_read_timeout(Some(LIMIT))?;
+    socket.set_write_timeout(Some(LIMIT))
+}
+
+/// Both halves share one descriptor, as a program with two threads would have it.
+fn stream(socket: UnixStream) -> Stream {
+    let socket = Arc::new(socket);
+    Stream {
+        reader: Box::new(Half(Arc::clone(&socket))),
+        writer: Box::new(Half(socket)),
+    }
+}
+
+#[derive(Debug)]
+struct Half(Arc<UnixStream>);
+
+impl Read for Half {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(buf).map_err(timed_out)
+    }
+}
+
+impl Write for Half {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&*self.0).write(buf).map_err(timed_out)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Reader for Half {}
+
+impl Writer for Half {
+    fn set_limit(&mut self, limit: Duration) -> io::Result<()> {
+        self.0.set_write_timeout(Some(limit))
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
+}
+
+/// A socket's timeout has the kind of one that does not block; here both mean that time is up.
+fn timed_out(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
+        _ => error,
+    }
+}

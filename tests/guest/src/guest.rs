@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The program in the guest, as the host gives it jobs.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use vsock_guest_program::job::{
+    Answer, Failure, Job, Line, Moved, Options, Range, Request, Socket,
+};
+
+use crate::child::wait_until;
+use crate::device::LIMIT;
+
+/// The host, seen from the guest.
+pub(crate) const HOST: u32 = 2;
+
+type Waiting = Arc<Mutex<Table>>;
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    /// `None` once the guest is gone.
+    jobs: Option<HashMap<u64, Sender<Result<Answer, Failure>>>>,
+}
+
+/// The guest's second serial port.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    port: Arc<Mutex<UnixStream>>,
+    waiting: Waiting,
+    hellos: Receiver<String>,
+}
+
+/// A job that has been given and not yet been answered.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    answer: Receiver<Result<Answer, Failure>>,
+    what: String,
+}
+
+/// A connection or a listener in the guest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GuestSocket {
+    pub(crate) socket: Socket,
+    pub(crate) cid: u32,
+    pub(crate) port: u32,
+}
+
+/// Sockets in the guest with consecutive numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Group {
+    pub(crate) first: Socket,
+    pub(crate) count: u32,
+}
+
+/// Takes the connection that QEMU makes for the guest's serial port.
+#[derive(Debug)]
+pub(crate) struct Control(UnixListener);
+
+impl Control {
+    pub(crate) fn new(path: &Path) -> anyhow::Result<Self> {
+        let listener = UnixListener::bind(path)
+            .with_context(|| format!("cannot listen on {}", path.display()))?;
+        listener.set_nonblocking(true)?;
+        Ok(Self(listener))
+    }
+
+    /// Waits until QEMU is there, or has `ended`.
+    pub(crate) fn accept(&self, ended: impl Fn() -> bool) -> anyhow::Result<Guest> {
+        let port = wait_until(LIMIT, || match self.0.accept() {
+            Ok((port, _)) => Ok(Some(port)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !ended() => Ok(None),
+            Err(error) => Err(error.into()),
+        })?;
+        let port = port.context("it does not connect")?;
+        port.set_nonblocking(false)?;
+        let input = BufReader::new(port.try_clone()?);
+        let table = Table {
+            next: 0,
+            jobs: Some(HashMap::new()),
+        };
+        let waiting = Arc::new(Mutex::new(table));
+        let (said, hellos) = channel();
+        let table = Arc::clone(&waiting);
+        thread::spawn(move || listen(input, &table, &said));
+        Ok(Guest {
+            port: Arc::new(Mutex::new(port)),
+            waiting,
+            hellos,
+        })
+    }
+}
+
+/// Hands out what the guest says, until it is gone.
+fn listen(input: BufReader<UnixStream>, waiting: &Waiting, hellos: &Sender<String>) {
+    for line in input.lines() {
+        let Ok(line) = line else { break };
+        // The firmware and the kernel leave the port alone, but a line may be torn by a reboot.
+        match serde_json::from_str::<Line>(&line) {
+            Ok(Line::Hello { release }) => {
+                // What the guest was asked before it booted will never be answered.
+                table(waiting).jobs = Some(HashMap::new());
+                hellos.send(release).ok();
+            }
+            Ok(Line::Answer { id, result }) => {
+                let asker = table(waiting)
+                    .jobs
+                    .as_mut()
+                    .and_then(|jobs| jobs.remove(&id));
+                if let Some(asker) = asker {
+                    asker.send(result).ok();
+                }
+            }
+            Err(_) => {}
+        }
+    }
+    table(waiting).jobs = None;
+}
+
+fn table(waiting: &Waiting) -> MutexGuard<'_, Table> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Guest {
+    /// Waits until it has booted; its kernel's release.
+    pub(crate) fn hello(&self, limit: Duration) -> anyhow::Result<String> {
+        self.hellos
+            .recv_timeout(limit)
+            .context("the guest does not boot")
+    }
+
+    /// Gives a job.
+    pub(crate) fn start(&self, job: Job) -> anyhow::Result<Pending> {
+        let what = format!("{job:?}");
+        let (asker, answer) = channel();
+        let id = {
+            let mut table = table(&self.waiting);
+            table.next += 1;
+            let id = table.next;
+            let jobs = table.jobs.as_mut().context("the guest is gone")?;
+            jobs.insert(id, asker);
+            id
+        };
+        let mut text = serde_json::to_vec(&Request { id, job })?;
+        text.push(b'\n');
+        self.port
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write_all(&text)
+            .context("the guest is gone")?;
+        Ok(Pending { answer, what })
+    }
+
+    /// Gives a job and waits for its answer.
+    pub(crate) fn run(&self, job: Job) -> anyhow::Result<Answer> {
+        self.start(job)?.wait()
+    }
+
+    pub(crate) fn connect(&self, port: u32) -> anyhow::Result<GuestSocket> {
+        self.connect_with(port, Options::default())
+    }
+
+    pub(crate) fn connect_with(&self, port: u32, options: Options) -> anyhow::Result<GuestSocket> {
+        let cid = HOST;
+        self.start(Job::Connect { cid, port, options })?.opened()
+    }
+
+    pub(crate) fn listen(&self, port: u32) -> anyhow::Result<GuestSocket> {
+        self.listen_with(port, Options::default())
+    }
+
+    pub(crate) fn listen_with(&self, port: u32, options: Options) -> anyhow::Result<GuestSocket> {
+        self.start(Job::Listen { port, options })?.opened()
+    }
+
+    pub(crate) fn accept(&self, listener: GuestSocket) -> anyhow::Result<GuestSocket> {
+        let listener = listener.socket;
+        self.start(Job::Accept { listener })?.opened()
+    }
+
+    pub(crate) fn send(&self, from: GuestSocket, range: Range) -> anyhow::Result<Pending> {
+        let socket = from.socket;
+        self.start(Job::Send { socket, range })
+    }
+
+    pub(crate) fn receive(&self, at: GuestSocket, range: Range) -> anyhow::Result<Pending> {
+        let socket = at.socket;
+        self.start(Job::Receive { socket, range })
+    }
+
+    /// Bytes that the running job of this socket has moved.
+    pub(crate) fn progress(&self, of: GuestSocket) -> anyhow::Result<u64> {
+        let socket = of.socket;
+        Ok(self.start(Job::Progress { socket })?.moved()?.count)
+    }
+
+    pub(crate) fn finish(&self, socket: GuestSocket) -> anyhow::Result<()> {
+        let socket = socket.socket;
+        self.run(Job::Finish { socket }).map(drop)
+    }
+
+    pub(crate) fn close(&self, socket: GuestSocket) -> anyhow::Result<()> {
+        let first = socket.socket;
+        self.run(Job::Close { first, count: 1 }).map(drop)
+    }
+
+    pub(crate) fn close_all(&self, group: Group) -> anyhow::Result<()> {
+        let Group { first, count } = group;
+        self.run(Job::Close { first, count }).map(drop)
+    }
+}
+
+impl Pending {
+    pub(crate) fn wait(self) -> anyhow::Result<Answer> {
+        self.wait_for(LIMIT)
+    }
+
+    pub(crate) fn wait_for(self, limit: Duration) -> anyhow::Result<Answer> {
+        match self.answer.recv_timeout(limit) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(failure)) => {
+                Err(anyhow::Error::new(failure).context(format!("in the guest, {}", self.what)))
+            }
+            Err(_) => bail!("no answer from the guest within {limit:?}: {}", self.what),
+        }
+    }
+
+    pub(crate) fn moved(self) -> anyhow::Result<Moved> {
+        self.moved_within(LIMIT)
+    }
+
+    pub(crate) fn moved_within(self, limit: Duration) -> anyhow::Result<Moved> {
+        match self.wait_for(limit)? {
+            Answer::Moved(moved) => Ok(moved),
+            other => bail!("the guest answered {other:?}"),
+        }
+    }
+
+    pub(crate) fn opened(self) -> anyhow::Result<GuestSocket> {
+        match self.wait()? {
+            Answer::Opened { socket, cid, port } => Ok(GuestSocket { socket, cid, port }),
+            other => bail!("the guest answered {other:?}"),
+        }
+    }
+
+    pub(crate) fn group(self, limit: Duration) -> anyhow::Result<Group> {
+        match self.wait_for(limit)? {
+            Answer::Group { first, count, .. } => Ok(Group { first, count }),
+            other => bail!("the guest answered {other:?}"),
+        }
+    }
+}

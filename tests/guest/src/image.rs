@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What the guest boots from: the kernel, and a file system that holds our program and the modules.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::cpio::Archive;
+use crate::kernel::Kernel;
+use crate::place::Place;
+use crate::tool;
+
+/// The package of the guest's program, and the target that it is linked for without a loader.
+const PROGRAM: &str = "vsock-guest-program";
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Two files for QEMU.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    pub(crate) kernel: PathBuf,
+    pub(crate) initramfs: PathBuf,
+}
+
+impl Image {
+    /// Makes both, or finds them made.
+    pub(crate) fn prepare(place: &Place) -> anyhow::Result<Self> {
+        let kernel = Kernel::fetch(place)?;
+        let program = build_program(place)?;
+        let initramfs = place.directory("image")?.join("initramfs.cpio");
+        // Whole or not at all: another run may read it now.
+        let part = tempfile::NamedTempFile::new_in(place.directory("image")?)?;
+        fs::write(part.path(), pack(&program, &kernel.modules))?;
+        part.persist(&initramfs)?;
+        Ok(Self {
+            kernel: kernel.image,
+            initramfs,
+        })
+    }
+}
+
+fn pack(program: &[u8], modules: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    for directory in ["dev", "proc", "sys", "modules"] {
+        archive.directory(directory);
+    }
+    // The kernel gives it to the first program as its standard streams, before anything is mounted.
+    archive.character_device("dev/console", (5, 1));
+    archive.file("init", 0o755, program);
+    for (place, (name, contents)) in modules.iter().enumerate() {
+        archive.file(&format!("modules/{place:02}-{name}.ko"), 0o644, contents);
+    }
+    archive.finish()
+}
+
+fn build_program(place: &Place) -> anyhow::Result<Vec<u8>> {
+    let directory = place.directory("program")?;
+    tool::run(
+        Command::new("cargo")
+            .args(["build", "--quiet", "--locked", "--release"])
+            .args(["--package", PROGRAM, "--target", TARGET])
+            .arg("--manifest-path")
+            .arg(place.root.join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&directory)
+            .env("RUSTFLAGS", "-C target-feature=+crt-static")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS"),
+    )
+    .context("the guest's program does not build")?;
+    let program = directory.join(TARGET).join("release").join(PROGRAM);
+    fs::read(&program).with_context(|| format!("no {}", program.display()))
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A device, and a guest that has booted on it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tempfile::TempDir;
+use vsock_guest_program::job::Job;
+
+use crate::child::{self, Child, wait_until};
+use crate::device::daemon::{self, Daemon};
+use crate::device::in_process::InProcess;
+use crate::device::{Device, Host, Kind};
+use crate::guest::{Control, Guest};
+use crate::image::Image;
+use crate::place::Place;
+use crate::qemu::{self, Accelerator, Setting};
+
+/// A boot takes three seconds under software emulation on an idle machine.
+const BOOT: Duration = Duration::from_secs(60);
+/// The guest's address: any number but those that are reserved.
+const CID: u32 = 4_217;
+
+/// What every machine is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    pub(crate) kind: Kind,
+    /// The device's, unless it is in this process.
+    program: Option<PathBuf>,
+    image: Image,
+    accelerator: Accelerator,
+    logs: PathBuf,
+}
+
+impl Parts {
+    pub(crate) fn prepare(
+        place: &Place,
+        kind: Kind,
+        accelerator: Accelerator,
+    ) -> anyhow::Result<Self> {
+        qemu::program()?;
+        Ok(Self {
+            kind,
+            program: daemon::program(kind, place)?,
+            image: Image::prepare(place)?,
+            accelerator,
+            logs: place.directory(&format!("logs/{kind:?}"))?,
+        })
+    }
+}
+
+/// A running device and a running guest.
+pub(crate) struct Machine {
+    parts: Parts,
+    /// Sockets have short names: their paths are limited to 108 bytes.
+    directory: TempDir,
+    device: Box<dyn Device>,
+    qemu: Child,
+    guest: Guest,
+    release: String,
+    processes: Processes,
+    next_port: u32,
+}
+
+impl Machine {
+    pub(crate) fn start(parts: &Parts, processes: &Processes) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("vsock-guest-").tempdir()?;
+        let device = start_device(parts, directory.path(), processes)?;
+        let (qemu, guest) = boot(parts, directory.path(), &*device, processes, "")?;
+        let release = guest.hello(BOOT)?;
+        Ok(Self {
+            parts: parts.clone(),
+            directory,
+            device,
+            qemu,
+            guest,
+            release,
+            processes: processes.clone(),
+            next_port: 5_000,
+        })
+    }
+
+    pub(crate) fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    pub(crate) fn host(&self) -> Arc<dyn Host> {
+        self.device.host()
+    }
+
+    pub(crate) fn device(&self) -> &dyn Device {
+        &*self.device
+    }
+
+    /// Of the guest's kernel.
+    pub(crate) fn release(&self) -> &str {
+        &self.release
+    }
+
+    pub(crate) const fn cid(&self) -> u32 {
+        CID
+    }
+
+    /// A port that no test has used on this machine.
+    pub(crate) fn port(&mut self) -> u32 {
+        self.next_port += 1;
+        self.next_port
+    }
+
+    /// Starts the guest's system again; QEMU and the device go on.
+    pub(crate) fn reboot(&mut self) -> anyhow::Result<()> {
+        // Never answered: the next word of the guest is its hello.
+        drop(self.guest.start(Job::Reboot)?);
+        self.guest.hello(BOOT).map(drop)
+    }
+
+    /// Kills QEMU and boots another one on the same device.
+    pub(crate) fn replace_guest(&mut self) -> anyhow::Result<()> {
+        self.kill_guest();
+        self.boot("")
+    }
+
+    pub(crate) fn kill_guest(&mut self) {
+        self.qemu.kill();
+    }
+
+    /// Boots a guest on the device that is there.
+    pub(crate) fn boot(&mut self, properties: &'static str) -> anyhow::Result<()> {
+        self.boot_unseen(properties)?;
+        self.guest.hello(BOOT).map(drop)
+    }
+
+    /// Boots a guest of which it is not known whether it comes up.
+    pub(crate) fn boot_unseen(&mut self, properties: &'static str) -> anyhow::Result<()> {
+        let directory = self.directory.path();
+        (self.qemu, self.guest) = boot(
+            &self.parts,
+            directory,
+            &*self.device,
+            &self.processes,
+            properties,
+        )?;
+        Ok(())
+    }
+
+    /// Starts another device on the same paths, with the files that are left from the last one.
+    pub(crate) fn restart_device(&mut self) -> anyhow::Result<()> {
+        if let Some(process) = self.device.process() {
+            process.kill();
+        }
+        self.device = start_device(&self.parts, self.directory.path(), &self.processes)?;
+        Ok(())
+    }
+
+    /// The share of a core that the device uses while nobody does anything.
+    pub(crate) fn idle_share(&self, time: Duration) -> anyhow::Result<f64> {
+        let (start, before) = (Instant::now(), self.device.usage()?);
+        wait_until(time, || Ok(None::<()>))?;
+        let used = (self.device.usage()? - before).cpu;
+        Ok(used / start.elapsed().as_secs_f64())
+    }
+
+    /// What has died that should not have.
+    pub(crate) fn casualty(&self) -> Option<String> {
+        let device = self.device.process().map(|child| ("the device", child));
+        [device, Some(("QEMU", &self.qemu))]
+            .into_iter()
+            .flatten()
+            .find_map(|(name, child)| {
+                let how = child::describe(child.ended()?);
+                Some(format!("{name} {how}: {}", child.last_words()))
+            })
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.qemu.kill();
+    }
+}
+
+fn start_device(
+    parts: &Parts,
+    directory: &Path,
+    processes: &Processes,
+) -> anyhow::Result<Box<dyn Device>> {
+    let Some(program) = &parts.program else {
+        return Ok(Box::new(InProcess::start(CID, directory)?));
+    };
+    let log = parts.logs.join("device.log");
+    let device = Daemon::start(program, CID, directory, &log)?;
+    processes.add(device.process());
+    Ok(Box::new(device))
+}
+
+fn boot(
+    parts: &Parts,
+    directory: &Path,
+    device: &dyn Device,
+    processes: &Processes,
+    properties: &'static str,
+) -> anyhow::Result<(Child, Guest)> {
+    let path = directory.join("ctl.sock");
+    fs::remove_file(&path).ok();
+    let control = Control::new(&path)?;
+    let setting = Setting {
+        image: parts.image.clone(),
+        accelerator: parts.accelerator,
+        properties,
+    };
+    let logs = (
+        &*parts.logs.join("console.log"),
+        &*parts.logs.join("qemu.log"),
+    );
+    let qemu = qemu::start(&setting, device.socket(), &path, logs)?;
+    processes.add(Some(&qemu));
+    let guest = control
+        .accept(|| qemu.ended().is_some())
+        .with_context(|| format!("QEMU did not start: {}", qemu.last_words()))?;
+    Ok((qemu, guest))
+}
+
+/// The processes of a machine, for a watchdog in another thread.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Processes(Arc<Mutex<Vec<Child>>>);
+
+impl Processes {
+    fn add(&self, child: Option<&Child>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|child| child.ended().is_none());
+        all.extend(child.cloned());
+    }
+
+    /// Ends all of them, and by that every wait for one.
+    pub(crate) fn kill(&self) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().for_each(Child::kill);
+    }
+}

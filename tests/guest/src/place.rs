@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Where things are kept.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+/// The repository and its directory of build products.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) root: PathBuf,
+    pub(crate) target: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = manifest
+            .ancestors()
+            .nth(2)
+            .context("this package is in no repository")?;
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        Ok(Self {
+            root: root.to_owned(),
+            target: std::path::absolute(target)?,
+        })
+    }
+
+    /// A directory of ours below the build products, made if need be.
+    pub(crate) fn directory(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let directory = self.target.join("guest").join(name);
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        Ok(directory)
+    }
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The tests, and how they are run: each with a deadline, many on one boot. After a test that fails
+//! the next one gets a fresh machine.
+
+mod buffers;
+mod bulk;
+mod echo;
+mod halves;
+mod life;
+mod many;
+pub(crate) mod pairs;
+mod refused;
+mod seqpacket;
+pub(crate) mod slow;
+
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail};
+
+use crate::machine::{Machine, Parts, Processes};
+use crate::table::{Row, Table};
+
+/// A test: what holds, and how long it may take to show it.
+#[derive(Clone, Copy)]
+pub(crate) struct Test {
+    pub(crate) name: &'static str,
+    limit: Duration,
+    run: fn(&mut Machine) -> anyhow::Result<Outcome>,
+}
+
+impl Test {
+    const fn new(
+        name: &'static str,
+        seconds: u64,
+        run: fn(&mut Machine) -> anyhow::Result<Outcome>,
+    ) -> Self {
+        let limit = Duration::from_secs(seconds);
+        Self { name, limit, run }
+    }
+}
+
+/// What a test that did not fail has to say.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Passed,
+    /// With a figure that is worth reading.
+    Measured(String),
+    /// The device does not have what is tested.
+    NotOffered(&'static str),
+}
+
+/// All tests, in the order in which they run.
+pub(crate) fn tests() -> Vec<Test> {
+    [
+        echo::TESTS,
+        bulk::TESTS,
+        halves::TESTS,
+        refused::TESTS,
+        buffers::TESTS,
+        seqpacket::TESTS,
+        slow::TESTS,
+        many::TESTS,
+        life::TESTS,
+    ]
+    .concat()
+}
+
+/// Runs every test whose name contains the filter; says whether none failed.
+pub(crate) fn run(parts: &Parts, filter: &str) -> anyhow::Result<bool> {
+    let processes = Processes::default();
+    let mut table = Table::default();
+    let mut machine = None;
+    let tests: Vec<Test> = tests()
+        .into_iter()
+        .filter(|test| test.name.contains(filter))
+        .collect();
+    if tests.is_empty() {
+        bail!("no test has {filter} in its name; --list shows them");
+    }
+    println!("\ndevice: {}", parts.kind.name());
+    for test in tests {
+        let start = Instant::now();
+        let result = match machine
+            .take()
+            .map_or_else(|| Machine::start(parts, &processes), Ok)
+        {
+            Ok(ready) => watched(test, ready, &processes).map(|(ready, outcome)| {
+                machine = Some(ready);
+                outcome
+            }),
+            // The next test would not find one either.
+            Err(error) => return Err(error.context("no machine to run on")),
+        };
+        let row = Row {
+            name: test.name,
+            time: start.elapsed(),
+            result: result.map_err(|error| format!("{error:#}")),
+        };
+        println!("{row}");
+        table.rows.push(row);
+    }
+    println!("\n{table}");
+    Ok(table.passed())
+}
+
+/// Runs a test, and kills the machine under it when its time is up.
+fn watched(
+    test: Test,
+    mut machine: Machine,
+    processes: &Processes,
+) -> anyhow::Result<(Machine, Outcome)> {
+    let (done, watch) = channel();
+    let runner = thread::spawn(move || {
+        let result = (test.run)(&mut machine).and_then(|outcome| match machine.casualty() {
+            None => Ok(outcome),
+            Some(death) => Err(anyhow!(death)),
+        });
+        let result = result.map_err(|error| match machine.casualty() {
+            None => error,
+            Some(death) => error.context(death),
+        });
+        _ = done.send(());
+        result.map(|outcome| (machine, outcome))
+    });
+    let late = watch.recv_timeout(test.limit).is_err() && !runner.is_finished();
+    if late {
+        // Whatever it waits for ends with these; and no wait of ours is without a limit.
+        processes.kill();
+    }
+    let result = runner.join().map_err(|_| anyhow!("the test panicked"))?;
+    if late {
+        bail!("not done after {} seconds", test.limit.as_secs());
+    }
+    result
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Many bytes, in writes of every size.
+
+use std::thread;
+
+use anyhow::{Context, anyhow};
+
+use super::pairs::{Opener, Pair, connect};
+use super::{Outcome, Test};
+use crate::bytes::{complete, range, receive, send};
+use crate::machine::Machine;
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new("bulk_to_the_host_when_the_guest_connects", 60, |machine| {
+        sizes(machine, Opener::Guest, to_host)
+    }),
+    Test::new("bulk_to_the_host_when_the_host_connects", 60, |machine| {
+        sizes(machine, Opener::Host, to_host)
+    }),
+    Test::new("bulk_to_the_guest_when_the_guest_connects", 60, |machine| {
+        sizes(machine, Opener::Guest, to_guest)
+    }),
+    Test::new("bulk_to_the_guest_when_the_host_connects", 60, |machine| {
+        sizes(machine, Opener::Host, to_guest)
+    }),
+    Test::new("bulk_both_ways_at_once", 60, both_ways),
+    Test::new("eight_streams_at_once_each_with_its_own_bytes", 60, eight),
+];
+
+/// Bytes and the size of a write: fewer bytes where each costs more.
+const CASES: [(u64, u32); 5] = [
+    (512 << 10, 64),
+    (4 << 20, 1 << 10),
+    (16 << 20, 4 << 10),
+    (32 << 20, 64 << 10),
+    (32 << 20, 1 << 20),
+];
+
+fn sizes(
+    machine: &mut Machine,
+    opener: Opener,
+    way: fn(&Machine, &mut Pair, u64, u32) -> anyhow::Result<()>,
+) -> anyhow::Result<Outcome> {
+    for (len, piece) in CASES {
+        let mut pair = connect(machine, opener)?;
+        way(machine, &mut pair, len, piece).with_context(|| format!("writes of {piece}"))?;
+        machine.guest().close(pair.guest)?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn to_host(machine: &Machine, pair: &mut Pair, len: u64, piece: u32) -> anyhow::Result<()> {
+    let range = range(len ^ 1, len, piece);
+    let sent = machine.guest().send(pair.guest, range)?;
+    receive(&mut *pair.host.reader, range)?;
+    complete(sent.moved()?, range)
+}
+
+fn to_guest(machine: &Machine, pair: &mut Pair, len: u64, piece: u32) -> anyhow::Result<()> {
+    let range = range(len ^ 2, len, piece);
+    let received = machine.guest().receive(pair.guest, range)?;
+    send(&mut *pair.host.writer, range)?;
+    complete(received.moved()?, range)
+}
+
+fn both_ways(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    for opener in Opener::BOTH {
+        let pair = connect(machine, opener)?;
+        duplex(machine, vec![pair], 16 << 20)?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn eight(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let mut pairs = Vec::new();
+    for turn in 0..8 {
+        pairs.push(connect(machine, Opener::BOTH[turn % 2])?);
+    }
+    duplex(machine, pairs, 4 << 20)?;
+    Ok(Outcome::Passed)
+}
+
+/// Bytes in both directions of all connections at once, each direction with its own pattern.
+fn duplex(machine: &Machine, pairs: Vec<Pair>, len: u64) -> anyhow::Result<()> {
+    const PIECE: u32 = 64 << 10;
+    let mut jobs = Vec::new();
+    let mut threads = Vec::new();
+    let mut guests = Vec::new();
+    for (seed, pair) in (1000_u64..).step_by(2).zip(pairs) {
+        let (up, down) = (range(seed, len, PIECE), range(seed + 1, len, PIECE));
+        jobs.push((machine.guest().send(pair.guest, up)?, up));
+        jobs.push((machine.guest().receive(pair.guest, down)?, down));
+        guests.push(pair.guest);
+        let (mut reader, mut writer) = (pair.host.reader, pair.host.writer);
+        // Neither half is dropped before both are done.
+        threads.push(thread::spawn(move || {
+            let sender = thread::spawn(move || send(&mut *writer, down).map(|()| writer));
+            receive(&mut *reader, up)?;
+            let writer = sender
+                .join()
+                .map_err(|_| anyhow!("the sender panicked"))??;
+            anyhow::Ok((reader, writer))
+        }));
+    }
+    let mut streams = Vec::new();
+    for thread in threads {
+        streams.push(thread.join().map_err(|_| anyhow!("a thread panicked"))??);
+    }
+    for (job, range) in jobs {
+        complete(job.moved()?, range)?;
+    }
+    for guest in guests {
+        machine.guest().close(guest)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Guests and devices that come and go.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use vsock_guest_program::job::{Failure, Job};
+
+use super::pairs::{Opener, Pair, connect};
+use super::{Outcome, Test, echo};
+use crate::bytes::ended;
+use crate::child::{describe, wait_until};
+use crate::device::LIMIT;
+use crate::machine::Machine;
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new("a_guest_reboots_and_finds_its_device", 120, reboot),
+    Test::new(
+        "a_guest_is_killed_and_another_one_served",
+        120,
+        guest_killed,
+    ),
+    Test::new(
+        "g6_without_descriptors_it_refuses_and_goes_on",
+        150,
+        exhausted,
+    ),
+    Test::new(
+        "a_device_is_killed_and_another_one_serves",
+        120,
+        device_killed,
+    ),
+    Test::new("g8_packed_rings_are_survived", 150, packed),
+    Test::new(
+        "a_device_ends_in_order_when_it_is_asked_to",
+        120,
+        terminated,
+    ),
+];
+
+/// Descriptors of a device that is to run out of them.
+const FEW: u64 = 200;
+
+fn reboot(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    for _ in 0..2 {
+        let pairs = open_pairs(machine)?;
+        machine.reboot()?;
+        all_end(pairs).context("connections of before the reboot")?;
+        echo::works(machine)?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn guest_killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let before = machine.device().descriptors()?;
+    let pairs = open_pairs(machine)?;
+    machine.kill_guest();
+    all_end(pairs).context("connections of the killed guest")?;
+    machine.boot("")?;
+    echo::works(machine)?;
+    let now = machine.device().descriptors()?;
+    ensure!(now <= before + 4, "{before} descriptors became {now}");
+    Ok(Outcome::Passed)
+}
+
+fn device_killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let Some(process) = machine.device().process().cloned() else {
+        return Ok(Outcome::NotOffered("the device is this process"));
+    };
+    let pairs = open_pairs(machine)?;
+    process.kill();
+    all_end(pairs).context("connections of the killed device")?;
+    machine.kill_guest();
+    machine.restart_device()?;
+    machine.boot("")?;
+    echo::works(machine)?;
+    Ok(Outcome::Passed)
+}
+
+/// The front-end does not ask which rings the device knows before it lets the guest choose.
+fn packed(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    machine.kill_guest();
+    machine.boot_unseen(",packed=on")?;
+    let came_up = machine.guest().hello(Duration::from_secs(30)).is_ok();
+    let worked = came_up && echo::works(machine).is_ok();
+    if let Some(process) = machine.device().process()
+        && let Some(status) = process.ended()
+    {
+        anyhow::bail!("the device {}: {}", describe(status), process.last_words());
+    }
+    machine.replace_guest()?;
+    echo::works(machine).context("the next guest, with split rings")?;
+    Ok(Outcome::Measured(
+        if worked { "served" } else { "refused" }.to_owned(),
+    ))
+}
+
+fn terminated(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let Some(process) = machine.device().process().cloned() else {
+        return Ok(Outcome::NotOffered("the device is this process"));
+    };
+    let pairs = open_pairs(machine)?;
+    let status = process.terminate(LIMIT)?;
+    ensure!(status.success(), "the device {}", describe(status));
+    all_end(pairs)?;
+    for name in ["vhu.sock", "uds"] {
+        let left = machine.directory().join(name).exists();
+        ensure!(!left, "the socket {name} is left");
+    }
+    machine.kill_guest();
+    machine.restart_device()?;
+    machine.boot("")?;
+    echo::works(machine)?;
+    Ok(Outcome::Passed)
+}
+
+fn exhausted(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    if machine.device().process().is_none() {
+        return Ok(Outcome::NotOffered("the device is this process"));
+    }
+    machine.kill_guest();
+    with_few_descriptors(|| machine.restart_device())?;
+    machine.boot("")?;
+    until_refused(machine)?;
+    echo::works(machine).context("when descriptors are free again")?;
+    machine.kill_guest();
+    machine.restart_device()?;
+    machine.boot("")?;
+    Ok(Outcome::Passed)
+}
+
+/// Opens connections until there are no more descriptors, and looks at how the device takes it.
+fn until_refused(machine: &mut Machine) -> anyhow::Result<()> {
+    const AT_ONCE: Duration = Duration::from_secs(3);
+    let port = machine.port();
+    let listener = machine.host().listen(port)?;
+    let mut held = Vec::new();
+    let failure = loop {
+        ensure!(held.len() < 400, "the limit of descriptors is not reached");
+        match machine.guest().connect(port) {
+            Ok(guest) => held.push((guest, listener.accept()?)),
+            Err(error) => break error.downcast::<Failure>()?,
+        }
+    };
+    let time = Duration::from_nanos(failure.nanos);
+    ensure!(
+        time < AT_ONCE,
+        "a guest at the limit waits {time:.1?}: {failure}"
+    );
+    let served = machine.port();
+    let service = machine.guest().listen(served)?;
+    let serving = machine.guest().start(Job::Serve {
+        listener: service.socket,
+    })?;
+    let start = Instant::now();
+    let refused = machine.host().connect(served).is_err();
+    ensure!(
+        refused && start.elapsed() < AT_ONCE,
+        "a host at the limit waits {:.1?}",
+        start.elapsed()
+    );
+    let burnt = machine.idle_share(Duration::from_secs(1))?;
+    ensure!(burnt < 0.2, "it uses {burnt:.2} of a core at the limit");
+    for (guest, stream) in held {
+        drop(stream);
+        machine.guest().close(guest)?;
+    }
+    machine.guest().close(service)?;
+    serving.wait()?;
+    wait_until(LIMIT, || {
+        Ok((machine.device().descriptors()? < 100).then_some(()))
+    })?
+    .context("descriptors stay open")
+}
+
+/// A program that is started meanwhile inherits the limit.
+fn with_few_descriptors<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, FEW, hard)?;
+    let result = work();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+    result
+}
+
+fn open_pairs(machine: &mut Machine) -> anyhow::Result<Vec<Pair>> {
+    Opener::BOTH
+        .into_iter()
+        .map(|opener| connect(machine, opener))
+        .collect()
+}
+
+/// The host learns that the other side is gone.
+fn all_end(pairs: Vec<Pair>) -> anyhow::Result<()> {
+    for (pair, opener) in pairs.into_iter().zip(Opener::BOTH) {
+        let mut host = pair.host;
+        ended(&mut *host.reader).with_context(|| format!("the {opener:?} had connected"))?;
+    }
+    Ok(())
+}

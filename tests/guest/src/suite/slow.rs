@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Readers that do not read: nothing is lost, nothing grows, nothing burns, and neighbours go on.
+
+use std::io::ErrorKind;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+use vsock_guest_program::job::{End, Job, Range};
+
+use super::pairs::{Opener, Pair, connect};
+use super::{Outcome, Test};
+use crate::bytes::{complete, echo, range, receive, send_some};
+use crate::child::wait_until;
+use crate::device::LIMIT;
+use crate::machine::Machine;
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new("a_host_that_does_not_read_costs_nothing", 90, slow_host),
+    Test::new(
+        "g5_a_guest_that_does_not_read_costs_nothing",
+        90,
+        slow_guest,
+    ),
+];
+
+/// Connections that stall, half of them opened by each side.
+const STALLED: usize = 32;
+/// What the sender would like to send on each.
+const MUCH: u64 = 8 << 20;
+/// What a device may keep for a stalled connection, in both directions together.
+const KEPT: u64 = 768 << 10;
+/// What it may keep besides: an allocator's, and 8 MiB of blocks that streams in a process share.
+const SLACK: u64 = 12 << 20;
+/// How long nothing is done while the device is watched, and the share of a core that it may use then.
+const WATCHED: Duration = Duration::from_secs(1);
+const IDLE: f64 = 0.05;
+/// A write that waits so long is stuck.
+const STUCK: Duration = Duration::from_secs(2);
+
+fn slow_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let before = machine.device().anonymous_bytes()?;
+    let mut pairs = stalled_pairs(machine)?;
+    let mut jobs = Vec::new();
+    for (seed, pair) in (100..).zip(&pairs) {
+        let range = range(seed, MUCH, 64 << 10);
+        jobs.push((machine.guest().send(pair.guest, range)?, range));
+    }
+    let taken = at_rest(machine, &pairs)?;
+    ensure!(taken < MUCH * STALLED as u64, "writes never stop");
+    let figure = watch(machine, before)?;
+    let mut threads = Vec::new();
+    for (pair, (_, range)) in pairs.drain(..).zip(&jobs) {
+        let (Pair { mut host, guest }, range) = (pair, *range);
+        threads.push(thread::spawn(move || {
+            receive(&mut *host.reader, range).map(|()| (host, guest))
+        }));
+    }
+    for (thread, (job, range)) in threads.into_iter().zip(jobs) {
+        let (_host, guest) = thread.join().map_err(|_| anyhow!("a reader panicked"))??;
+        complete(job.moved()?, range)?;
+        machine.guest().close(guest)?;
+    }
+    given_back(machine, before)?;
+    Ok(Outcome::Measured(figure))
+}
+
+fn slow_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let before = machine.device().anonymous_bytes()?;
+    let mut threads = Vec::new();
+    for (seed, pair) in (200..).zip(stalled_pairs(machine)?) {
+        let range = range(seed, MUCH, 64 << 10);
+        let Pair { mut host, guest } = pair;
+        threads.push(thread::spawn(move || {
+            host.writer.set_limit(STUCK)?;
+            let (sent, result) = send_some(&mut *host.writer, range);
+            let error = result.err().map(|error| error.kind());
+            ensure!(
+                error == Some(ErrorKind::TimedOut),
+                "writes never stop, or fail: {error:?}"
+            );
+            Ok((host, guest, Range { len: sent, ..range }))
+        }));
+    }
+    let mut stuck = Vec::new();
+    for thread in threads {
+        stuck.push(thread.join().map_err(|_| anyhow!("a writer panicked"))??);
+    }
+    let figure = watch(machine, before)?;
+    let mut jobs = Vec::new();
+    for (_, guest, range) in &stuck {
+        jobs.push((machine.guest().receive(*guest, *range)?, *range));
+    }
+    for (job, range) in jobs {
+        complete(job.moved()?, range)?;
+    }
+    for (host, guest, _) in stuck {
+        drop(host);
+        machine.guest().close(guest)?;
+    }
+    given_back(machine, before)?;
+    Ok(Outcome::Measured(figure))
+}
+
+/// Waits until the guest's sockets take no more bytes; how many they have taken.
+pub(crate) fn at_rest(machine: &Machine, pairs: &[Pair]) -> anyhow::Result<u64> {
+    let (mut last, mut same) = (0, 0);
+    let sum = wait_until(LIMIT, || {
+        let mut sum = 0;
+        for pair in pairs {
+            sum += machine.guest().progress(pair.guest)?;
+        }
+        same = if sum == last { same + 1 } else { 0 };
+        last = sum;
+        Ok((same == 20).then_some(sum))
+    })?;
+    sum.context("bytes are taken without end")
+}
+
+fn stalled_pairs(machine: &mut Machine) -> anyhow::Result<Vec<Pair>> {
+    (0..STALLED)
+        .map(|turn| connect(machine, Opener::BOTH[turn % 2]))
+        .collect()
+}
+
+/// With everything stalled: what the device keeps, what it burns, and whether a neighbour gets through.
+fn watch(machine: &mut Machine, before: u64) -> anyhow::Result<String> {
+    let kept = machine.device().anonymous_bytes()?.saturating_sub(before);
+    let limit = STALLED as u64 * KEPT + SLACK;
+    ensure!(
+        kept <= limit,
+        "it keeps {kept} bytes for {STALLED} stalled connections"
+    );
+    let burnt = machine.idle_share(WATCHED)?;
+    ensure!(
+        burnt <= IDLE,
+        "it uses {burnt:.2} of a core while all is stalled"
+    );
+    neighbour(machine)?;
+    let more = machine.device().anonymous_bytes()?.saturating_sub(before);
+    ensure!(more <= kept + SLACK, "it grew from {kept} to {more} bytes");
+    Ok(format!(
+        "{} KiB for {STALLED} connections, {:.1} % of a core",
+        kept >> 10,
+        burnt * 100.0
+    ))
+}
+
+fn neighbour(machine: &mut Machine) -> anyhow::Result<()> {
+    const TURNS: u32 = 200;
+    let Pair { mut host, guest } = connect(machine, Opener::Guest)?;
+    let service = thread::spawn(move || echo(&mut host));
+    let turns = machine.guest().start(Job::PingPong {
+        socket: guest.socket,
+        size: 64,
+        count: TURNS,
+    })?;
+    let moved = turns.moved()?;
+    ensure!(
+        moved.count == u64::from(TURNS) && moved.wrong.is_none() && moved.end == End::Complete,
+        "a neighbour: {moved:?}"
+    );
+    machine.guest().close(guest)?;
+    service.join().map_err(|_| anyhow!("the echo panicked"))??;
+    Ok(())
+}
+
+fn given_back(machine: &Machine, before: u64) -> anyhow::Result<()> {
+    let back = wait_until(LIMIT, || {
+        let now = machine.device().anonymous_bytes()?.saturating_sub(before);
+        Ok((now <= SLACK).then_some(()))
+    })?;
+    ensure!(
+        back.is_some(),
+        "it keeps {} bytes after all is closed",
+        machine.device().anonymous_bytes()?.saturating_sub(before)
+    );
+    Ok(())
+}

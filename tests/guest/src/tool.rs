@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Programs of the system that are run to their end.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+
+/// Something that this machine does not have and that cannot be installed without asking.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    pub(crate) what: &'static str,
+    /// What a person runs to get it.
+    pub(crate) hint: &'static str,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is missing; run: {}", self.what, self.hint)
+    }
+}
+
+impl std::error::Error for Missing {}
+
+/// The path of a program.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(name))
+        .find(|file| file.is_file())
+}
+
+/// Runs a command; its output, if it succeeds.
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("{} could not be started", name(command)))?;
+    ensure!(
+        output.status.success(),
+        "{} failed: {}",
+        name(command),
+        output.status
+    );
+    Ok(output.stdout)
+}
+
+/// Runs a command that needs no looking at.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    output(command).map(drop)
+}
+
+fn name(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
+}

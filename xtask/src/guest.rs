@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! `guest`: a stock Linux guest under QEMU on the device of this repository.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::ensure;
+
+use crate::shell::{Env, Missing};
+
+/// The package that does it, and the profile in which its figures mean something.
+const PACKAGE: (&str, &str) = ("vsock-guest", "release");
+/// The program of Debian's package, and the line that installs it.
+pub(crate) const QEMU: (&str, &str) = (
+    "qemu-system-x86_64",
+    "apt-get install --no-install-recommends qemu-system-x86",
+);
+/// What the runner answers where there is no kernel to be had.
+const LEFT_OUT: u8 = 77;
+/// The word by which `demo` and `bench` are asked for a guest.
+const WORD: &str = "--guest";
+
+/// Runs a command of the runner's with the user's words.
+pub(crate) fn run(
+    env: &Env,
+    command: &str,
+    words: impl Iterator<Item = OsString>,
+) -> anyhow::Result<ExitCode> {
+    let (package, profile) = PACKAGE;
+    let words = std::iter::once(OsString::from(command)).chain(words);
+    env.program(package, profile, words)
+}
+
+/// The user's words without the one that asks for a guest, if that is among them.
+pub(crate) fn asked_for(words: &[OsString]) -> Option<Vec<OsString>> {
+    let others: Vec<OsString> = words.iter().filter(|word| *word != WORD).cloned().collect();
+    (others.len() < words.len()).then_some(others)
+}
+
+/// The suite and a short demo, for `ci`.
+///
+/// # Errors
+///
+/// [`Missing`] where there is no QEMU.
+pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
+    let (tool, hint) = QEMU;
+    if Env::which(tool).is_none() {
+        return Err(Missing {
+            tool: tool.to_owned(),
+            hint: hint.to_owned(),
+        }
+        .into());
+    }
+    let code = run(env, "suite", std::iter::empty())?;
+    if code == ExitCode::from(LEFT_OUT) {
+        return Err(Missing {
+            tool: "a kernel for the guest".to_owned(),
+            hint: "apt-get update".to_owned(),
+        }
+        .into());
+    }
+    ensure!(code == ExitCode::SUCCESS, "the guest suite failed");
+    let code = run(env, "demo", ["--rounds".into(), "1".into()].into_iter())?;
+    ensure!(code == ExitCode::SUCCESS, "the demo with a guest failed");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_guest_is_asked_for_anywhere_among_the_words() {
+        assert_eq!(asked_for(&words("some.iso")), None);
+        assert_eq!(asked_for(&words("--guest")), Some(words("")));
+        assert_eq!(
+            asked_for(&words("some.iso --guest --rounds 2")),
+            Some(words("some.iso --rounds 2"))
+        );
+    }
+}
