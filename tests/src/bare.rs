@@ -129,6 +129,8 @@ pub struct Bare {
     /// Payload bytes that each connection has received: they count as read.
     received: Vec<u32>,
     next: usize,
+    /// The muxer has been told that every stream can be read, for ever.
+    told: bool,
 }
 
 impl Bare {
@@ -171,6 +173,7 @@ impl Bare {
             tokens: Vec::new(),
             received: vec![0; connections],
             next: 0,
+            told: false,
         };
         bare.actions();
         bare.tokens.clear();
@@ -237,7 +240,8 @@ impl Bare {
         data
     }
 
-    /// The guest sends so many packets, each on the next connection.
+    /// The guest sends so many packets, each on the next connection. Where [`to_guest`](Self::to_guest)
+    /// was called before, the streams go on sending meanwhile.
     pub fn to_host(&mut self, packets: u64) {
         for _ in 0..packets {
             let at = self.next;
@@ -253,8 +257,11 @@ impl Bare {
             readable: true,
             ..Readiness::default()
         };
-        for at in 0..self.tokens.len() {
-            self.muxer.on_event(Tick::ZERO, self.tokens[at], ready);
+        if !self.told {
+            for token in &self.tokens {
+                self.muxer.on_event(Tick::ZERO, *token, ready);
+            }
+            self.told = true;
         }
         self.actions();
         let mut sent = 0;
