@@ -216,6 +216,9 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
             }
             self.publish(chain, &packet(len), len);
             carried += len;
+            if last == Progress::Failed {
+                return last;
+            }
             if len < limit {
                 break;
             }
