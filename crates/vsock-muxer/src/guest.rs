@@ -11,7 +11,8 @@ use vsock_proto::{Header, Progress};
 pub trait GuestPayload {
     /// Writes what is left to the stream, in as few calls as it can, and stops at the first call
     /// that takes less than it was offered. `Done` counts the bytes that were taken; once any were,
-    /// nothing else is reported: the next call will find out. An interrupted call is repeated.
+    /// nothing else is reported but a failure: the next call will find out. An interrupted call is
+    /// repeated.
     fn write_to(&mut self, stream: &mut dyn VsockStream) -> Progress;
 
     /// Fills `dst` with the next bytes; the caller never asks for more than are left.
@@ -49,7 +50,8 @@ pub trait GuestBuffers {
     /// many, and the buffer is given to the guest. A buffer that got none stays the next one.
     ///
     /// Only called while [`room`](Self::room) is at least 1, so a read of 0 bytes is the end of the
-    /// stream. `Done` counts the bytes altogether; once any came, nothing else is reported.
+    /// stream. `Done` counts the bytes altogether; once any came, nothing else is reported but a
+    /// failure, which a stream may tell only once.
     fn fill(
         &mut self,
         stream: &mut dyn VsockStream,

@@ -117,6 +117,11 @@ impl Link {
         Ok(())
     }
 
+    /// Whether to watch for writing changes nothing, so that only another edge will tell of space.
+    pub(crate) fn awaits_edge(&self) -> bool {
+        self.write_watch == Some(true)
+    }
+
     /// Nothing waits for the stream. A socket's watch is taken back, because each event of it would
     /// say again that it is writable; a descriptor of its own stays until it has said so in vain.
     pub(crate) fn rest_writing(&mut self, in_vain: bool, actions: &mut VecDeque<Action>) {

@@ -38,13 +38,12 @@ fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usiz
     }
 }
 
-/// What several calls have come to: once bytes were carried, nothing else is said.
+/// What several calls have come to: once bytes were carried, nothing else is said but a failure, which
+/// a stream may tell only once.
 pub(crate) const fn together(carried: usize, last: Progress) -> Progress {
     match (carried, last) {
-        (0, last) => last,
+        (0, last) | (_, last @ Progress::Failed) => last,
         (carried, Progress::Done(len)) => Progress::Done(carried + len),
-        (carried, Progress::Pending | Progress::Closed | Progress::Failed) => {
-            Progress::Done(carried)
-        }
+        (carried, Progress::Pending | Progress::Closed) => Progress::Done(carried),
     }
 }

@@ -29,6 +29,9 @@ pub(crate) struct Reserved {
     room: Option<usize>,
 }
 
+/// What a buffer that is given back without a packet costs of the budget of a call.
+const REFUSAL_COST: usize = 2048;
+
 /// What the device lends for a call.
 pub(crate) struct Tools<'a, M: GuestMemory> {
     pub(crate) direct: &'a DirectTypes<M>,
@@ -49,8 +52,7 @@ pub(crate) struct RxBuffers<'a, 'q, 'm, M: GuestMemory> {
     next: usize,
     /// Chains that may still be given back without a packet in this call.
     refusals: u16,
-    /// Bytes of packets that were put, with their headers.
-    bytes: usize,
+    cost: usize,
     fault: Option<Fault>,
 }
 
@@ -64,14 +66,15 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
             slices: Slices::<M>::new(),
             next: 0,
             refusals,
-            bytes: 0,
+            cost: 0,
             fault: None,
         }
     }
 
-    /// Bytes of packets that were put so far, with their headers.
-    pub(crate) const fn bytes(&self) -> usize {
-        self.bytes
+    /// What this has cost so far, of the budget of a call: the bytes of packets with their headers,
+    /// and something for each buffer that was refused.
+    pub(crate) const fn cost(&self) -> usize {
+        self.cost
     }
 
     /// Gives the next buffer back unused if it has no room for payload, which is all that is left to
@@ -151,6 +154,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
 
     fn refuse(&mut self, chain: Reserved) {
         self.refusals -= 1;
+        self.cost += REFUSAL_COST;
         self.tools.counters.unusable_buffers += 1;
         self.give_back(chain, 0);
     }
@@ -173,7 +177,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
     fn publish(&mut self, chain: Reserved, header: &Header, payload: usize) {
         Cursor::default().copy_from(self.pieces(chain), &header.encode());
         let len = Header::LEN + payload;
-        self.bytes += len;
+        self.cost += len;
         self.give_back(chain, len);
     }
 
@@ -212,6 +216,9 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
             }
             self.publish(chain, &packet(len), len);
             carried += len;
+            if last == Progress::Failed {
+                return last;
+            }
             if len < limit {
                 break;
             }

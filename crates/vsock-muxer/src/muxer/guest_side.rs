@@ -59,6 +59,8 @@ impl Muxer {
         let Some(open) = self.table.open(slot) else {
             return;
         };
+        let waited = open.conn.interest().write;
+        let mut reply = None;
         let mut payload = ToStream {
             payload,
             stream: open.link.as_mut().map(Link::stream),
@@ -72,10 +74,17 @@ impl Muxer {
                 open.bytes_from_guest += bytes;
                 self.counters.bytes_from_guest += bytes;
             }
-            Err(Violation::WrongType) => self.owe_reset(self.route.reset_for(packet)),
+            Err(Violation::WrongType) => reply = self.route.reset_for(packet),
             // The connection resets itself.
             Err(_) => {}
         }
+        // What was taken only in part may be taken by now, and the descriptor as ready as it was: an
+        // edge comes only after a refusal.
+        let waits = !waited && open.conn.interest().write;
+        if waits && open.link.as_ref().is_some_and(Link::awaits_edge) {
+            open.flush(now);
+        }
+        self.owe_reset(reply);
         self.review(now, slot);
         // The guest has forgotten the connection that was there, and begins another.
         if packet.body == Body::Request

@@ -91,6 +91,10 @@ impl Open {
 
     fn do_action(&mut self, now: Tick, action: HostAction, out: &mut VecDeque<Action>) {
         let host_port = self.conn.key().local.into();
+        if action == HostAction::Close {
+            // Also where there is no stream yet: it is not asked for again.
+            self.retry = None;
+        }
         let Some(link) = &mut self.link else {
             return;
         };
@@ -108,7 +112,6 @@ impl Open {
                 if let Some(link) = self.link.take() {
                     link.close(out);
                 }
-                self.retry = None;
             }
         }
     }

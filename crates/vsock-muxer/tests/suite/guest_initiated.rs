@@ -156,6 +156,25 @@ fn t35_a_host_that_refuses_after_it_was_busy_is_an_rst() {
 }
 
 #[test]
+fn t69_a_host_that_stays_busy_and_a_guest_without_buffers_do_not_keep_the_loop_awake() {
+    let mut world = World::new();
+    for _ in 0..1000 {
+        world.answer(Err(ErrorKind::WouldBlock));
+    }
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    while let Some(deadline) = world.muxer.deadline() {
+        assert!(deadline > world.now, "the loop would spin");
+        world.pass(deadline.since(world.now));
+        assert!(world.now.as_nanos() <= 2_000_000_000);
+    }
+    // The guest gives up by itself: nothing is due any more either.
+    world.guest_sends(&header(Op::Request, 2, 52), b"");
+    world.guest_sends(&crate::world::shutdown(&header(Op::Shutdown, 2, 52), 3), b"");
+    assert_eq!(world.muxer.deadline(), None);
+    assert_eq!(world.ops(), [Op::Reset, Op::Reset]);
+}
+
+#[test]
 fn t97_the_limit_counts_live_connections_of_both_kinds() {
     let config = Config::builder().max_connections(2).build().unwrap();
     let mut world = World::with(config);

@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(crate) output: Vec<u8>,
     /// Bytes that writes still take.
     pub(crate) space: usize,
+    /// Space that the reader makes while a write is under way that takes less than it was offered.
+    pub(crate) space_after_short_write: usize,
     pub(crate) write_error: Option<ErrorKind>,
     pub(crate) interruptions: usize,
     pub(crate) reads: usize,
@@ -131,6 +133,9 @@ impl Write for Stream {
             return Err(ErrorKind::WouldBlock.into());
         }
         state.space -= len;
+        if len < buf.len() {
+            state.space += std::mem::take(&mut state.space_after_short_write);
+        }
         state.output.extend(&buf[..len]);
         Ok(len)
     }

@@ -171,6 +171,22 @@ fn a_second_descriptor_is_taken_when_it_is_needed_and_stays() {
     assert_eq!(world.watched.len(), 1);
 }
 
+/// Space that comes while a write is under way may leave a descriptor as ready as it was: no edge.
+#[test]
+fn a_short_write_is_tried_again_where_no_edge_need_come() {
+    let mut world = World::new();
+    let (host, request) = two_descriptors(&mut world);
+    host.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"one ");
+    host.state().space = 99;
+    world.event(500, WRITABLE);
+    assert!(world.watched[&500].write, "its edges are awaited");
+    host.state().space = 2;
+    host.state().space_after_short_write = 99;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"two");
+    assert_eq!(host.got(), b"one two");
+}
+
 #[test]
 fn without_a_descriptor_for_writing_time_does_it() {
     let mut world = World::new();

@@ -66,6 +66,23 @@ fn t28_a_request_for_a_known_tuple_ends_the_old_connection_without_an_rst() {
 }
 
 #[test]
+fn t28_the_credit_of_such_a_request_is_not_that_of_the_old_connection() {
+    let mut rig = Rig::accepting(Config::default());
+    // The old one has carried three gigabytes; the new one begins at zero.
+    let credit = Credit {
+        buf_alloc: 4096,
+        fwd_cnt: 3_000_000_000,
+    };
+    let request = packet(Body::Request, 0, credit);
+    rig.conn = vsock_proto::Connection::accept(&Config::default().into(), &request, rig.now);
+    let mut rig = rig.establish();
+    rig.guest = Credit::default();
+    rig.guest(Body::Request);
+    assert!(rig.conn.is_closed());
+    assert_eq!(rig.drain(), []);
+}
+
+#[test]
 fn t29_a_response_before_the_request_is_ignored() {
     let mut rig = requesting();
     rig.guest(Body::Response);

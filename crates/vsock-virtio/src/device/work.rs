@@ -134,7 +134,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             };
             let mut buffers = RxBuffers::new(rx, tools);
             let starved = loop {
-                let left = budget.saturating_sub(buffers.bytes());
+                let left = budget.saturating_sub(buffers.cost());
                 self.muxer.transmit(now, &mut buffers, left);
                 if left == 0 || !self.muxer.wants_transmit() {
                     break false;
@@ -146,7 +146,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                     Some(_) => break false,
                 }
             };
-            *budget = budget.saturating_sub(buffers.bytes());
+            *budget = budget.saturating_sub(buffers.cost());
             buffers.finish()?;
             if starved {
                 self.rx_notifications = Notifications::Enabled;

@@ -291,6 +291,31 @@ fn the_end_of_a_stream_is_no_packet() {
 }
 
 #[test]
+fn t92_a_failure_is_told_with_the_bytes_before_it_and_not_left_to_the_next_read() {
+    let mut rig = Rig::new();
+    let head = rig.offer(&[48]);
+    rig.offer(&[100]);
+    let (mut device, mut application) = pair(1000);
+    application.write_all(b"last").unwrap();
+    drop(application);
+    // A socket tells it once; what is not told now, would look like an end.
+    assert_eq!(rig.fill(&mut device, PLENTY), Progress::Failed);
+    assert_eq!(rig.used(), [(head, b"last".to_vec())]);
+}
+
+#[test]
+fn t92_a_failure_in_the_middle_of_a_buffer_is_told_with_the_bytes_before_it() {
+    let mut rig = Rig::new();
+    let head = rig.offer(&[48, 100]);
+    let (mut device, mut application) = pair(1000);
+    application.write_all(b"last").unwrap();
+    drop(application);
+    assert_eq!(rig.fill(&mut device, PLENTY), Progress::Failed);
+    let used = rig.used();
+    assert_eq!(used, [(head, b"last".to_vec())]);
+}
+
+#[test]
 fn a_guest_that_offers_nothing_of_use_costs_a_bounded_time() {
     let mut rig = Rig::new();
     for _ in 0..SIZE {

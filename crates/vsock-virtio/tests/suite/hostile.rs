@@ -3,10 +3,12 @@
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any};
 use proptest::{prop_assert_eq, prop_oneof, proptest};
+use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress};
 use vsock_driver::{Descriptor, DriverRing};
+use vsock_proto::Op;
 
-use crate::rig::{Rig, SIZE};
+use crate::rig::{Rig, SIZE, packet};
 
 /// Descriptors that a hostile guest may write: half of them almost right.
 fn descriptor() -> impl Strategy<Value = Descriptor> {
@@ -100,4 +102,20 @@ proptest! {
             rig.apply_actions();
         }
     }
+}
+
+/// The rings overlap, so that a buffer which is given back is available again at once.
+#[test]
+fn t76_buffers_of_no_use_that_never_end_do_not_hold_the_thread() {
+    let mut rig = Rig::new();
+    let [rx, ..] = &mut rig.queues;
+    let available = rx.avail_ring();
+    rx.set_used_ring_address(Some(available as u32), Some((available >> 32) as u32));
+    rx.set_next_used(1);
+    // Every chain that these rings name has a descriptor which may not be written.
+    rig.rx.offer(&rig.memory, 0);
+    rig.send(packet(Op::ReadWrite, 1, 2), b"");
+    let outcome = rig.process();
+    assert!(outcome.more, "the thread is somebody else's now");
+    assert!(rig.device.counters().unusable_buffers > 0);
 }
