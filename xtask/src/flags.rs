@@ -85,9 +85,6 @@ Before a change is sent
   ci [--strict]     All of setup, tidy, spell, workflows, lint, test, fuzz (a replay), doc, model, cover, a
                     short demo and the guest suite. Goes on after a failure and ends with a table. A step
                     whose tool cannot be had is left out; with --strict it fails.
-  ci [--strict]     All of setup, tidy, spell, workflows, lint, test, fuzz (a replay), doc, model, cover,
-                    a short demo and the guest suite. Goes on after a failure and ends with a table. A step whose tool cannot be had
-                    is left out; with --strict it fails.
   lint [--fix]      Formatting and clippy. --fix formats, and mends what clippy can.
   test              All tests of the workspace, and the examples in the documentation.
   tidy              The rules of this repository that no common tool knows.
