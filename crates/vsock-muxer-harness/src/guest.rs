@@ -274,12 +274,6 @@ impl Guest {
         &mut self.ring
     }
 
-    /// Buffers that the device may fill.
-    #[must_use]
-    pub fn posted(&self) -> usize {
-        self.ring.posted()
-    }
-
     /// When [`on_timeout`](Self::on_timeout) is to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {

@@ -140,4 +140,10 @@ impl Guest {
     pub fn request_credit(&mut self, id: SocketId) {
         self.say(id, Body::CreditRequest, Vec::new());
     }
+
+    /// Buffers that the device may fill.
+    #[must_use]
+    pub fn posted(&self) -> usize {
+        self.ring.posted()
+    }
 }

@@ -191,21 +191,7 @@ impl Checker {
             .get(&tuple)
             .is_some_and(|conn| conn.socket_type == header.socket_type);
         match op {
-            Op::Reset => {
-                let ended = self
-                    .conns
-                    .get(&tuple)
-                    .filter(|_| known)
-                    .map(|conn| conn.stage);
-                if ended.is_some() {
-                    self.conns.remove(&tuple);
-                }
-                if ended == Some(Stage::GuestAsked) {
-                    self.owed.insert(owed, false); // the refusal of its REQUEST may be under way
-                }
-                // It crossed whatever was owed: that may still come, and need not.
-                self.owed.entry(owed).and_modify(|must| *must = false);
-            }
+            Op::Reset => self.on_reset_taken(tuple, owed, known),
             Op::Request => {
                 let mut conn = Seen::new(Stage::GuestAsked, header.socket_type);
                 conn.begin(header);
@@ -228,6 +214,22 @@ impl Checker {
                 }
             }
         }
+    }
+
+    fn on_reset_taken(&mut self, tuple: Tuple, owed: (u64, Tuple, u16), known: bool) {
+        let ended = self
+            .conns
+            .get(&tuple)
+            .filter(|_| known)
+            .map(|conn| conn.stage);
+        if ended.is_some() {
+            self.conns.remove(&tuple);
+        }
+        if ended == Some(Stage::GuestAsked) {
+            self.owed.insert(owed, false); // the refusal of its REQUEST may be under way
+        }
+        // It crossed whatever was owed: that may still come, and need not.
+        self.owed.entry(owed).and_modify(|must| *must = false);
     }
 
     fn on_response(&mut self, tuple: Tuple, header: &Header) {
