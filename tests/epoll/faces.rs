@@ -126,8 +126,8 @@ fn another_thread_stops_the_loop_and_a_refused_stream_comes_back() {
     let remote: RemoteHandle<_, Echo> =
         RemoteHandle::new(manager.remote_endpoint(), id, |found| Some(found));
     let looping = thread::spawn(move || {
-        for _ in 0..2 {
-            manager.run_with_timeout(20_000).unwrap(); // the stop, and the refusal
+        while manager.subscriber_mut(id).unwrap().counters().refused == 0 {
+            manager.run_with_timeout(20_000).unwrap();
         }
         manager
     });

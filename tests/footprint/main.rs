@@ -10,6 +10,7 @@ mod allocations;
 mod descriptors;
 mod exhaustion;
 mod memory;
+mod packets;
 
 use std::alloc::System;
 use std::fs;

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alone;
+pub mod bare;
 pub mod halves;
 pub mod inner;
 pub mod unix;

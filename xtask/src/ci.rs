@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Env, Missing};
 use crate::tools::{ACTIONLINT, TYPOS};
-use crate::{cover, demo, doc, guest, lint, model, setup, test, tidy};
+use crate::{cover, demo, doc, fuzz, guest, lint, model, setup, test, tidy};
 
 /// One step: its name and what it runs.
 type Step = (&'static str, fn(&Env) -> anyhow::Result<()>);
@@ -20,6 +20,7 @@ const STEPS: &[Step] = &[
     ("workflows", |env| ACTIONLINT.run(env)),
     ("lint", |env| lint::run(env, false)),
     ("test", test::run),
+    ("fuzz", fuzz::replay),
     ("doc", doc::run),
     ("model", model::with_defaults),
     ("cover", cover::with_defaults),

@@ -40,6 +40,15 @@ xflags::xflags! {
             /// Lists the lines that no test reaches.
             optional --missed
         }
+        /// Random inputs for the fuzz targets.
+        cmd fuzz {
+            /// Only this target.
+            optional target: String
+            /// Seconds for each target.
+            optional --seconds n: u64
+            /// Where the random numbers begin.
+            optional --seed n: u64
+        }
         /// The documentation of every crate, without a warning.
         cmd doc {}
         /// The main job: a file through the transport and back, with a table of figures.
@@ -73,9 +82,9 @@ pub(crate) const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
 Before a change is sent
-  ci [--strict]     All of setup, tidy, spell, workflows, lint, test, doc, model, cover, a short demo
-                    and the guest suite. Goes on after a failure and ends with a table. A step whose tool cannot be had
-                    is left out; with --strict it fails.
+  ci [--strict]     All of setup, tidy, spell, workflows, lint, test, fuzz (a replay), doc, model, cover, a
+                    short demo and the guest suite. Goes on after a failure and ends with a table. A step
+                    whose tool cannot be had is left out; with --strict it fails.
   lint [--fix]      Formatting and clippy. --fix formats, and mends what clippy can.
   test              All tests of the workspace, and the examples in the documentation.
   tidy              The rules of this repository that no common tool knows.
@@ -84,6 +93,8 @@ Before a change is sent
                     --seconds N for each.
   cover             The share of lines that the tests reach, per crate; fails under a crate's floor.
                     --missed lists the lines that they do not reach, --html makes pages.
+  fuzz [TARGET]     Random inputs for the fuzz targets (tests/fuzz), 30 s for each; --seconds N, --seed N.
+                    An input that does harm is kept in tests/fuzz/corpus.
   doc               The documentation of every crate, without a warning.
   spell             Misspelled words, found by typos.
   workflows         Checks the workflows of the forge with actionlint.

@@ -15,6 +15,7 @@ mod cover;
 mod demo;
 mod doc;
 mod flags;
+mod fuzz;
 mod guest;
 mod lint;
 mod model;
@@ -62,6 +63,7 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Tidy(_) => tidy::run(&env)?,
         XtaskCmd::Model(options) => model::run(&env, &options)?,
         XtaskCmd::Cover(options) => cover::run(&env, &options)?,
+        XtaskCmd::Fuzz(options) => fuzz::run(&env, &options)?,
         XtaskCmd::Doc(_) => doc::run(&env)?,
         XtaskCmd::Workflows(_) => ACTIONLINT.run(&env)?,
         XtaskCmd::Spell(_) => TYPOS.run(&env)?,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
@@ -253,14 +254,18 @@ fn lacks_resource(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     const ENOBUFS: i32 = 105;
-    let mut source = Some(error);
-    while let Some(error) = source {
-        if let Some(ENOMEM | ENFILE | EMFILE | ENOBUFS) = error.raw_os_error() {
-            return true;
-        }
-        // An error that says what was attempted has the system's own as its source.
-        let inner = error.get_ref().and_then(std::error::Error::source);
-        source = inner.and_then(|inner| inner.downcast_ref());
+    // An error that says what was attempted has the system's own inside.
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(inner) = next {
+        next = match inner.downcast_ref::<io::Error>() {
+            Some(error) => match error.raw_os_error() {
+                Some(ENOMEM | ENFILE | EMFILE | ENOBUFS) => return true,
+                _ => error
+                    .get_ref()
+                    .map(|inner| -> &(dyn Error + 'static) { inner }),
+            },
+            None => inner.source(),
+        };
     }
     error.kind() == ErrorKind::OutOfMemory
 }

@@ -37,8 +37,9 @@ impl Default for Capacity {
 /// configuration is used.
 ///
 /// Bytes lie in blocks of 16 KiB. A direction that has carried nothing holds no block; one in use what
-/// is queued and at most 512 KiB more; a drained one keeps one. For all streams together the process keeps up to 8 MiB of blocks that
-/// nobody uses; what is beyond goes back to the system. So a backend holds at most the connections
+/// is queued and at most 512 KiB more; a drained one keeps one. For all streams together the process
+/// keeps up to 8 MiB of blocks that nobody uses, or that drained directions keep while their readers
+/// are at work; what is beyond goes back to the system. So a backend holds at most the connections
 /// that its users keep open, [`pending`] of which nobody has accepted yet, times both capacities and
 /// 1 MiB.
 ///
@@ -66,7 +67,8 @@ pub struct VsockInnerConfig {
     /// How long a blocking call polls before its thread sleeps. A side that polls is reached without
     /// a system call, at the price of its processor's time; polling that proves vain is tried less
     /// and less often. A read that drains a stream whose descriptor is polled looks for more in the
-    /// same way, for 2 us at most. Zero: never polls. Default: 20 us.
+    /// same way, and a write that answers it looks for the next request, for 2 us at most. Zero: never
+    /// polls. Default: 50 us.
     pub spin_budget: Duration,
 }
 
@@ -77,7 +79,7 @@ impl Default for VsockInnerConfig {
             to_application: Capacity::default(),
             pending: 1024,
             connect_timeout: Duration::from_secs(5),
-            spin_budget: Duration::from_micros(20),
+            spin_budget: Duration::from_micros(50),
         }
     }
 }

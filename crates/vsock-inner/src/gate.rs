@@ -100,8 +100,9 @@ impl Gate {
         before
     }
 
-    /// Answers the requests in the word, if what they wait for is there.
-    fn ring(&self) {
+    /// Answers the requests in the word, if what they wait for is there. Afterwards they are answered,
+    /// whoever did it.
+    pub(crate) fn ring(&self) {
         let mut bell = self.lock();
         if !self.load().is_ready(self.wanted()) {
             return;

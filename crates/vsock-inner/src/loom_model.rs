@@ -171,6 +171,28 @@ fn a_polled_reader_is_readable_exactly_when_there_is_something() {
 }
 
 #[test]
+fn a_reader_that_answers_its_own_request_is_readable_exactly_when_there_is_something() {
+    explore(|| {
+        let (mut writer, mut reader, _rest) = direction(8);
+        reader.set_nonblocking(true).unwrap();
+        reader.as_raw_fd();
+        let writing = thread::spawn(move || {
+            writer.write_all(&[1]).unwrap();
+            writer.write_all(&[2]).unwrap();
+            writer
+        });
+        // As a look ahead does that has seen something.
+        let something = reader.peek(&mut [0]).is_ok();
+        reader.gate().ring();
+        assert!(!something || reader.gate().polls_ready());
+        drop(reader.read(&mut [0; 4]));
+        reader.gate().ring();
+        let _writer = writing.join().unwrap();
+        assert_readability(&mut reader);
+    });
+}
+
+#[test]
 fn an_edge_comes_for_whatever_comes_after_a_refused_read() {
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);

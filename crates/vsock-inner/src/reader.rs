@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::iter::once;
+use std::mem;
 use std::ops::DerefMut;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
@@ -12,15 +13,10 @@ use std::time::Duration;
 use crate::connection::{Connection, Side};
 use crate::error::StreamError;
 use crate::ring::{Consumer, Progress};
+use crate::spin::Pace;
 use crate::sync::Arc;
 use crate::wait::{Deadline, GaveUp, Patience};
 use crate::word::{FIN, READ_SHUT, READER_GONE};
-
-/// Pauses between two looks for an answer to something written: it will come at once.
-const PAUSES_FOR_ANSWER: u32 = 4;
-/// Pauses between two looks at a stream that flows: a reader that looks all the time takes the
-/// writer's cache line away from it, and gets its bytes in smaller pieces.
-const PAUSES_IN_FLOW: u32 = 48;
 
 /// The reading half of a [`VsockInnerStream`](crate::VsockInnerStream).
 ///
@@ -48,7 +44,9 @@ pub struct VsockInnerReader {
     consumer: Consumer,
     patience: Patience,
     /// Something was written at this end since the last read: the next wait is for an answer.
-    pub(crate) expects_answer: bool,
+    expects_answer: bool,
+    /// Something was read since the last write at this end: the next write is an answer.
+    owes_answer: bool,
     fd: RawFd,
     side: Side,
     connection: Arc<Connection>,
@@ -62,6 +60,7 @@ impl VsockInnerReader {
             consumer: Consumer::new(Arc::clone(ring), spin_budget),
             patience: Patience::new(spin_budget),
             expects_answer: false,
+            owes_answer: false,
             side,
             connection: Arc::clone(connection),
         }
@@ -121,6 +120,15 @@ impl VsockInnerReader {
         self.consumer.queued()
     }
 
+    /// Something was written at this end.
+    #[inline]
+    pub(crate) fn wrote(&mut self) {
+        self.expects_answer = true;
+        if mem::take(&mut self.owes_answer) {
+            self.consumer.look_ahead();
+        }
+    }
+
     /// Attempts until it got somewhere, or the patience is at its end.
     #[inline]
     pub(crate) fn transfer(
@@ -133,6 +141,7 @@ impl VsockInnerReader {
             match attempt(&mut self.consumer) {
                 Progress::Done(bytes) => {
                     self.expects_answer = false;
+                    self.owes_answer = true;
                     return Ok(bytes);
                 }
                 Progress::Ended => return self.end(call),
@@ -143,13 +152,19 @@ impl VsockInnerReader {
 
     #[cold]
     fn wait(&mut self, call: &'static str, deadline: &mut Deadline) -> io::Result<()> {
-        let pauses = if self.expects_answer {
-            PAUSES_FOR_ANSWER
+        let pace = if self.expects_answer {
+            Pace::Hurry
         } else {
-            PAUSES_IN_FLOW
+            Pace::Calm
         };
         let (gate, want) = (&self.consumer.ring().data, self.consumer.want());
-        match self.patience.wait(gate, want, pauses, deadline) {
+        let polled = self.patience.poll(gate, want, pace, deadline);
+        if polled == Ok(true) {
+            return Ok(());
+        }
+        self.consumer.rest();
+        let gate = &self.consumer.ring().data;
+        match polled.and_then(|_| deadline.park(gate, want)) {
             Ok(()) => Ok(()),
             Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(GaveUp::TimedOut) => Err(StreamError::TimedOut { call, fd: self.fd }.into()),

@@ -2,6 +2,7 @@
 
 //! Polling for a short while before sleeping.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::sync::spin_loop;
@@ -12,8 +13,22 @@ const PATIENCE: u32 = 2;
 const RARE_FIRST: u32 = 16;
 /// ... up to this.
 const RARE_LAST: u32 = 256;
-/// A poll of the clock for so many pauses.
-const PAUSES_PER_GLANCE: u32 = 64;
+/// Pauses between two turns of a poll.
+const PAUSES: u32 = 4;
+/// In a hurry, the clock is read once in so many turns.
+const TURNS_PER_GLANCE: u32 = 16;
+/// The times between two looks without hurry, at first and at most.
+const CALM: Range<Duration> = Duration::from_nanos(400)..Duration::from_nanos(3200);
+
+/// How often a side that polls looks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Pace {
+    /// All the time: what it waits for will come at once.
+    Hurry,
+    /// Seldom: each look takes the other side's cache line away from it, and what is found early is
+    /// little. The more there is to find, the more seldom.
+    Calm,
+}
 
 /// Decides how long to poll, by how it went before.
 ///
@@ -30,6 +45,8 @@ pub(crate) struct Spinner {
     vain: u32,
     /// Waits to go without a spin.
     pass: u32,
+    /// The time between two looks without hurry.
+    calm: Duration,
 }
 
 impl Spinner {
@@ -38,15 +55,16 @@ impl Spinner {
             budget,
             vain: 0,
             pass: 0,
+            calm: CALM.start,
         }
     }
 
-    /// Polls `ready`, with so many pauses in between, until it holds or the budget is spent, or what
-    /// is left of the caller's time.
+    /// Polls `ready` at the given pace, until it holds or the budget is spent, or what is left of the
+    /// caller's time.
     pub(crate) fn spin(
         &mut self,
         left: Option<Duration>,
-        pauses: u32,
+        pace: Pace,
         ready: impl Fn() -> bool,
     ) -> bool {
         let budget = left.map_or(self.budget, |left| left.min(self.budget));
@@ -57,7 +75,11 @@ impl Spinner {
         if budget.is_zero() {
             return false;
         }
-        if poll(budget, pauses, ready) {
+        let found = match pace {
+            Pace::Hurry => hurry(budget, ready),
+            Pace::Calm => self.calm(budget, ready),
+        };
+        if found {
             self.vain = 0;
             return true;
         }
@@ -69,25 +91,59 @@ impl Spinner {
         }
         false
     }
-}
 
-fn poll(budget: Duration, pauses: u32, ready: impl Fn() -> bool) -> bool {
-    let start = Instant::now();
-    let mut paused = 0;
-    loop {
-        for _ in 0..pauses {
-            spin_loop();
-        }
-        if ready() {
-            return true;
-        }
-        paused += pauses;
-        if paused >= PAUSES_PER_GLANCE {
-            paused = 0;
-            if start.elapsed() >= budget {
+    /// A first look that finds something says that there is much to find: the next one may come later.
+    /// A later one says that there is little.
+    fn calm(&mut self, budget: Duration, ready: impl Fn() -> bool) -> bool {
+        let start = Instant::now();
+        let mut next = self.calm;
+        loop {
+            let elapsed = pause_until(start, next.min(budget));
+            if ready() {
+                self.calm = if next == self.calm {
+                    (self.calm * 2).min(CALM.end)
+                } else {
+                    (self.calm / 2).max(CALM.start)
+                };
+                return true;
+            }
+            if elapsed >= budget {
                 return false;
             }
+            next = elapsed + self.calm;
         }
+    }
+}
+
+fn hurry(budget: Duration, ready: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        for _ in 0..TURNS_PER_GLANCE {
+            pause();
+            if ready() {
+                return true;
+            }
+        }
+        if start.elapsed() >= budget {
+            return false;
+        }
+    }
+}
+
+/// Returns how long after `start` it is then.
+fn pause_until(start: Instant, moment: Duration) -> Duration {
+    loop {
+        pause();
+        let elapsed = start.elapsed();
+        if elapsed >= moment {
+            return elapsed;
+        }
+    }
+}
+
+fn pause() {
+    for _ in 0..PAUSES {
+        spin_loop();
     }
 }
 
@@ -96,14 +152,14 @@ mod tests {
     use std::cell::Cell;
     use std::time::Duration;
 
-    use super::{RARE_FIRST, RARE_LAST, Spinner};
+    use super::{Pace, RARE_FIRST, RARE_LAST, Spinner};
 
     /// How many of `waits` vain waits have polled at all.
     fn spins_in(spinner: &mut Spinner, waits: u32) -> usize {
         let polled = Cell::new(false);
         let spins = |_: &u32| {
             polled.set(false);
-            spinner.spin(None, 1, || {
+            spinner.spin(None, Pace::Hurry, || {
                 polled.set(true);
                 false
             });
@@ -130,7 +186,7 @@ mod tests {
             "no rarer than the last step"
         );
         let mut woken = spinner.clone();
-        while !woken.spin(None, 1, || true) {}
+        while !woken.spin(None, Pace::Hurry, || true) {}
         assert_eq!(
             spins_in(&mut woken, 2),
             2,

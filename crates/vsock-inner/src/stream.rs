@@ -148,13 +148,15 @@ impl Read for VsockInnerStream {
 impl Write for VsockInnerStream {
     #[inline]
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.reader.expects_answer = true;
-        self.writer.write(buf)
+        let written = self.writer.write(buf);
+        self.reader.wrote();
+        written
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.reader.expects_answer = true;
-        self.writer.write_vectored(bufs)
+        let written = self.writer.write_vectored(bufs);
+        self.reader.wrote();
+        written
     }
 
     /// Does nothing: what is written is on its way.

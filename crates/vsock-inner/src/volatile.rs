@@ -55,8 +55,9 @@ impl WriteVolatile for VsockInnerStream {
         &mut self,
         buf: &VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        self.reader.expects_answer = true;
-        self.writer.write_volatile(buf)
+        let written = self.writer.write_volatile(buf);
+        self.reader.wrote();
+        written
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::StreamError;
 use crate::gate::Gate;
-use crate::spin::Spinner;
+use crate::spin::{Pace, Spinner};
 use crate::word::Position;
 
 /// When a call gives up; it begins to count at the first wait of the call.
@@ -49,14 +49,28 @@ impl Patience {
     }
 
     /// Waits until the other side's position is `want`, as mode and timeout allow; polls at first,
-    /// with so many pauses between two looks.
+    /// at the given pace.
     pub(crate) fn wait(
         &mut self,
         gate: &Gate,
         want: Position,
-        pauses: u32,
+        pace: Pace,
         deadline: &mut Deadline,
     ) -> Result<(), GaveUp> {
+        if self.poll(gate, want, pace, deadline)? {
+            return Ok(());
+        }
+        deadline.park(gate, want)
+    }
+
+    /// Polls as [`wait`](Self::wait) does, and says whether the position came.
+    pub(crate) fn poll(
+        &mut self,
+        gate: &Gate,
+        want: Position,
+        pace: Pace,
+        deadline: &mut Deadline,
+    ) -> Result<bool, GaveUp> {
         if self.nonblocking {
             return Err(GaveUp::WouldBlock);
         }
@@ -66,13 +80,14 @@ impl Patience {
             .0
             .get_or_insert_with(|| self.timeout.and_then(after));
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if self
-            .spinner
-            .spin(left, pauses, || gate.load().is_ready(want))
-        {
-            return Ok(());
-        }
-        if gate.wait(want, deadline) {
+        Ok(self.spinner.spin(left, pace, || gate.load().is_ready(want)))
+    }
+}
+
+impl Deadline {
+    /// Sleeps until the other side's position is `want`; after a poll, by which the time counts.
+    pub(crate) fn park(&self, gate: &Gate, want: Position) -> Result<(), GaveUp> {
+        if gate.wait(want, self.0.flatten()) {
             Ok(())
         } else {
             Err(GaveUp::TimedOut)

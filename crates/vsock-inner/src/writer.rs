@@ -11,12 +11,10 @@ use std::time::Duration;
 use crate::connection::{Connection, Side};
 use crate::error::StreamError;
 use crate::ring::{Producer, Progress};
+use crate::spin::Pace;
 use crate::sync::Arc;
 use crate::wait::{Deadline, GaveUp, Patience};
 use crate::word::{FIN, READ_SHUT, WRITER_GONE};
-
-/// Pauses between two looks for space.
-const PAUSES: u32 = 16;
 
 /// The writing half of a [`VsockInnerStream`](crate::VsockInnerStream).
 ///
@@ -126,7 +124,7 @@ impl VsockInnerWriter {
     #[cold]
     fn wait(&mut self, deadline: &mut Deadline) -> io::Result<()> {
         let (gate, want) = (&self.producer.ring().space, self.producer.want());
-        match self.patience.wait(gate, want, PAUSES, deadline) {
+        match self.patience.wait(gate, want, Pace::Calm, deadline) {
             Ok(()) => Ok(()),
             Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(GaveUp::TimedOut) => Err(StreamError::TimedOut {

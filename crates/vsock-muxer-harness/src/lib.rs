@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tests for whoever implements a vsock backend.
+//! Tests for whoever implements a vsock backend, or a muxer.
 //!
 //! - [`compliance`]: a suite that checks every stream and backend against the contract of this
 //!   workspace, sentence by sentence.
 //! - [`model`]: what a connection does, as two byte queues with ends; [`lockstep`] drives a real
 //!   connection and the model with the same operations, which [`strategy`] makes for `proptest`.
+//! - [`sim`]: a muxer between a simulated [`guest`] and a simulated [`host`], in virtual time, with every
+//!   packet and every readiness checked; [`scenario`] lets them live, [`faulty`] and [`hostile`] make it
+//!   hard. [`rig`] is the guest beside real backends.
 //! - [`pump`]: many bytes through a connection, each side waiting in its own way.
 //! - [`poll`], [`call`], [`fd`], [`pattern`]: what such tests are made of: deadlines, readiness of
 //!   real descriptors, calls that may wait, bytes that tell where they belong.
@@ -76,10 +79,18 @@
 //! assert!(report.is_good(), "{report}");
 //! ```
 //!
+//! # Testing a muxer
+//!
+//! Another muxer than [`vsock_muxer::Muxer`] implements [`sim::Device`], and is given streams by
+//! [`host::Host::backend`]. Then [`sim::Sim::with_device`] simulates it; every method of the simulation
+//! says what the muxer did wrong, if it did. The example `slow_reader` of this crate watches a guest
+//! being held up.
+//!
 //! # Invariants
 //!
 //! - No test of this crate sleeps to make something happen: it waits for the thing, with a deadline.
-//! - This crate knows the traits of `vsock-backend-api` and no transport.
+//! - This crate knows the traits of `vsock-backend-api` and the seam of `vsock-muxer`, and no transport.
+//! - What a simulation does depends on its operations alone: on no clock, thread, or address.
 
 #![forbid(unsafe_code)]
 

@@ -103,7 +103,7 @@ impl DeviceBuilder {
         let cid = GuestCid::try_from(self.cid).map_err(DeviceError::Cid)?;
         let size = self.queue_size;
         if !(2..=MAX_QUEUE_SIZE).contains(&size) || !size.is_power_of_two() {
-            return Err(DeviceError::QueueSize(size.into()));
+            return Err(DeviceError::QueueSize(size));
         }
         let claim = CidClaim::new(cid).ok_or(DeviceError::CidTaken(cid))?;
 

@@ -19,7 +19,7 @@ pub enum DeviceError {
     CidTaken(GuestCid),
     /// The queue size is not a power of two from 2 to 32,768.
     #[error("a queue size of {0} is not a power of two from 2 to 32768")]
-    QueueSize(u32),
+    QueueSize(u16),
     /// The vhost-user socket cannot be made.
     #[error("cannot listen for the VMM on {}", path.display())]
     Socket {

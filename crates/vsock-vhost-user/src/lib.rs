@@ -50,8 +50,9 @@
 //!     -object memory-backend-memfd,id=mem,size=512M,share=on \
 //!     -chardev socket,id=vsock,path=/run/vm3/vhost.sock \
 //!     -device vhost-user-vsock-pci,chardev=vsock ...
-//! crosvm run --vhost-user type=vsock,socket=/run/vm3/vhost.sock ...
 //! ```
+//!
+//! `docs/guest.md` of the repository has the lines of other monitors.
 //!
 //! # What happens when
 //!

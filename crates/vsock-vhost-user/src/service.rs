@@ -83,11 +83,13 @@ impl Service {
     fn serve_with(&mut self, daemon: &mut VhostUserDaemon<Arc<Shared>>) -> Result<(), Error> {
         let cid = self.shared.cid();
         for worker in daemon.get_epoll_handlers() {
-            for (fd, event) in self.shared.descriptors() {
-                worker
-                    .register_listener(fd, EventSet::IN, event)
-                    .map_err(Error::StartDaemon)?;
+            let watch = |(fd, event)| worker.register_listener(fd, EventSet::IN, event);
+            // Without this one the worker would never end, and neither would whoever waits for it.
+            while let Err(error) = watch(self.shared.dismissal()) {
+                log::error!("guest {cid}: cannot set up the worker, trying again: {error}");
+                self.stopper.wait(RECOVERY);
             }
+            watch(self.shared.poller()).map_err(Error::StartDaemon)?;
         }
         daemon.start(&mut self.listener)?;
         log::info!("guest {cid}: a VMM has connected");

@@ -87,12 +87,14 @@ impl Shared {
         let _drained = self.dismissal.read();
     }
 
-    /// Our descriptors, with their data.
-    pub(crate) fn descriptors(&self) -> [(RawFd, u64); 2] {
-        [
-            (self.poller, POLLER),
-            (self.dismissal.as_raw_fd(), DISMISSAL),
-        ]
+    /// What wakes the worker for the host's streams: a descriptor, and its datum.
+    pub(crate) fn poller(&self) -> (RawFd, u64) {
+        (self.poller, POLLER)
+    }
+
+    /// What ends the worker.
+    pub(crate) fn dismissal(&self) -> (RawFd, u64) {
+        (self.dismissal.as_raw_fd(), DISMISSAL)
     }
 
     /// Lets the worker end.

@@ -5,14 +5,18 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
+use std::process;
 
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// How often somebody else may take the path between our look at it and our bind.
 const ATTEMPTS: u32 = 4;
+
+/// Names beside a path that may be taken: by other threads, or left behind by a process of our number.
+const NAMES: u32 = 64;
 
 /// The file of a listening socket. It is removed on drop, if it is still the one that was made.
 #[derive(Debug)]
@@ -35,13 +39,24 @@ impl SocketFile {
         Self::bind_once(path)
     }
 
+    /// Whoever sees the file can connect: it gets its name when the socket listens already.
     fn bind_once(path: &Path) -> io::Result<(UnixListener, Self)> {
-        let listener = UnixListener::bind(path)?;
-        let file = Self {
-            path: path.to_owned(),
-            identity: identity(path)?,
+        // The length is checked here, for the name that is linked is checked by nobody.
+        SocketAddr::from_pathname(path)?;
+        let (listener, unnamed) = bind_unnamed(path)?;
+        let linked = fs::hard_link(&unnamed, path);
+        let made = identity(&unnamed);
+        fs::remove_file(&unnamed)?;
+        let (listener, identity) = match linked {
+            Ok(()) => (listener, made?),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                return Err(ErrorKind::AddrInUse.into());
+            }
+            // Not every file system has links. There the file comes a moment too early.
+            Err(_) => (UnixListener::bind(path)?, identity(path)?),
         };
-        Ok((listener, file))
+        let path = path.to_owned();
+        Ok((listener, Self { path, identity }))
     }
 
     /// Where it is.
@@ -55,6 +70,18 @@ impl Drop for SocketFile {
         let ours = identity(&self.path).is_ok_and(|identity| identity == self.identity);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Listens under a name beside `path` that nobody looks for.
+fn bind_unnamed(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
+    let mut number = 0;
+    loop {
+        let unnamed = path.with_file_name(format!(".{}.{number}", process::id()));
+        match UnixListener::bind(&unnamed) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && number < NAMES => number += 1,
+            listener => return Ok((listener?, unnamed)),
         }
     }
 }
@@ -100,5 +127,62 @@ pub(crate) fn connect(path: &Path) -> Result<rustix::fd::OwnedFd, Errno> {
             Err(error) => return Err(error),
             Ok(()) => return Ok(socket),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn the_file_has_its_name_alone_and_is_removed_with_it() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("socket");
+        let (listener, file) = SocketFile::bind(&path).unwrap();
+        let names = || fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(names(), 1);
+        let _client = UnixStream::connect(&path).unwrap();
+        drop(listener.accept().unwrap());
+        drop(file);
+        assert_eq!(names(), 0);
+    }
+
+    fn connect_once_seen(path: &Path) -> io::Result<()> {
+        while !path.exists() {
+            hint::spin_loop();
+        }
+        UnixStream::connect(path).map(drop)
+    }
+
+    #[test]
+    fn t99_who_sees_the_file_can_connect() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("socket");
+        for _ in 0..50 {
+            let watched = path.clone();
+            let watcher = thread::spawn(move || connect_once_seen(&watched));
+            let bound = SocketFile::bind(&path).unwrap();
+            watcher.join().unwrap().unwrap();
+            drop(bound);
+        }
+    }
+
+    #[test]
+    fn names_beside_the_path_may_be_taken_and_too_long_a_path_is_refused() {
+        let dir = TempDir::new().unwrap();
+        let taken = dir.path().join(format!(".{}.0", process::id()));
+        fs::write(&taken, "").unwrap();
+        let bound = SocketFile::bind(&dir.path().join("socket"));
+        bound.unwrap();
+        assert!(taken.exists());
+        let long = dir.path().join("x".repeat(108));
+        let refused = SocketFile::bind(&long).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
     }
 }

@@ -138,3 +138,58 @@ fn nonblocking(file: File) -> File {
     }
     file
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::io::write;
+
+    use super::*;
+
+    fn enabled() -> Vring {
+        let vring = Vring::new(Memory::new(GuestMemoryMmap::new()), 64).unwrap();
+        vring.set_enabled(true);
+        vring
+    }
+
+    /// An eventfd on which a read would wait.
+    fn waiting() -> OwnedFd {
+        eventfd(0, EventfdFlags::CLOEXEC).unwrap()
+    }
+
+    #[test]
+    fn a_kick_is_read_once_and_one_that_is_gone_is_no_error() {
+        let vring = enabled();
+        let kick = waiting();
+        vring.set_kick(Some(File::from(kick.try_clone().unwrap())));
+        write(&kick, &1_u64.to_ne_bytes()).unwrap();
+        for _ in 0..2 {
+            assert!(vring.read_kick().unwrap());
+        }
+        vring.set_enabled(false);
+        assert!(!vring.read_kick().unwrap());
+    }
+
+    #[test]
+    fn a_kick_that_can_never_be_read_is_given_up() {
+        let vring = enabled();
+        let (kick, far) = UnixStream::pair().unwrap();
+        drop(far);
+        vring.set_kick(Some(File::from(OwnedFd::from(kick))));
+        assert!(!vring.read_kick().unwrap());
+        assert!(vring.get_ref().get_kick().is_none());
+    }
+
+    #[test]
+    fn a_call_that_nobody_takes_does_not_wait() {
+        let vring = enabled();
+        let call = waiting();
+        write(&call, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        vring.set_call(Some(File::from(call)));
+        let refused = vring.signal_used_queue().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+    }
+}

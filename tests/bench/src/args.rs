@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ pub(crate) struct Args {
     #[arg(long)]
     apart: bool,
 
+    /// Only the muxer, between a bare guest and bare streams: the cost of a packet
+    #[arg(long)]
+    pub(crate) muxer: bool,
+
     /// Compare with another revision of this repository, built and run in turn with this one
     #[arg(long, value_name = "REV")]
     pub(crate) baseline: Option<String>,
@@ -67,6 +72,15 @@ impl Args {
             rounds: self.rounds.map_or(rounds, usize::from),
             run,
         }
+    }
+
+    /// The words that make a bench measure the same, once.
+    pub(crate) fn for_one_round(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = ["--rounds", "1", "--filter"].map(Into::into).into();
+        words.push((&self.filter).into());
+        let flags = [(self.quick, "--quick"), (self.apart, "--apart")];
+        words.extend(flags.iter().filter(|flag| flag.0).map(|flag| flag.1.into()));
+        words
     }
 
     /// Where the two threads of a run may run.

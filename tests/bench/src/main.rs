@@ -8,7 +8,9 @@
 //! a machine's mood changes from one second to the next.
 
 mod args;
+mod baseline;
 mod machine;
+mod muxer;
 mod place;
 mod progress;
 mod report;
@@ -55,6 +57,9 @@ fn run(args: &Args) -> Result<()> {
         serde_json::to_writer(io::stdout(), &idle)?;
         return Ok(());
     }
+    if args.muxer {
+        return muxer::run(args.effort(), &args.out);
+    }
     let mut groups = suite::all_groups(args.place());
     keep_matching(&mut groups, &args.filter);
     let idle_rows = IDLE_ROWS
@@ -69,6 +74,9 @@ fn run(args: &Args) -> Result<()> {
         "no cell's name contains {:?}; --list shows them all",
         args.filter
     );
+    if let Some(revision) = &args.baseline {
+        return baseline::compare(args, revision, &mut io::stdout().lock());
+    }
     let results = measure(args, &groups, &idle_rows)?;
     let mut out = io::stdout().lock();
     table::write_results(&mut out, &results)?;

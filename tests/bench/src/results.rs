@@ -45,7 +45,6 @@ pub(crate) struct Run {
     pub(crate) seconds: f64,
     /// Of both threads, voluntary and not.
     pub(crate) context_switches: u64,
-    pub(crate) system_calls: Option<u64>,
 }
 
 /// Idle connections of one row.
@@ -61,7 +60,6 @@ impl From<Sample> for Run {
             units: sample.units,
             seconds: sample.elapsed.as_secs_f64(),
             context_switches: sample.switches,
-            system_calls: sample.system_calls,
         }
     }
 }
@@ -87,8 +85,12 @@ impl Cell {
     /// Adds the run of a round.
     pub(crate) fn add(&mut self, sample: Sample) {
         self.runs.push(sample.into());
-        let counted: Option<u64> = self.runs.iter().map(|run| run.system_calls).sum();
-        self.system_calls = counted.map(|calls| calls as f64 / self.units());
+    }
+
+    /// Adds what a run has counted that is not one of the rounds.
+    pub(crate) fn count(&mut self, sample: Sample) {
+        let units = sample.units.max(1) as f64;
+        self.system_calls = sample.system_calls.map(|calls| calls as f64 / units);
     }
 
     /// Units per second, round by round.
@@ -141,20 +143,21 @@ mod tests {
     }
 
     #[test]
-    fn costs_are_per_unit_over_all_rounds() {
+    fn switches_are_per_unit_over_all_rounds() {
         let mut cell = Cell::new(Workload::Stream, "64 B", "x");
-        cell.add(sample(100, Some(10)));
-        cell.add(sample(300, Some(30)));
+        cell.add(sample(100, None));
+        cell.add(sample(300, None));
         assert_eq!(cell.rates(), [200.0, 600.0]);
-        assert_eq!(cell.system_calls, Some(0.1));
         assert_eq!(cell.context_switches(), 6.0 / 400.0);
     }
 
     #[test]
-    fn a_round_that_was_not_counted_leaves_the_cell_uncounted() {
+    fn calls_are_per_unit_of_the_counted_run() {
         let mut cell = Cell::new(Workload::Stream, "64 B", "x");
-        cell.add(sample(100, Some(10)));
         cell.add(sample(100, None));
         assert_eq!(cell.system_calls, None);
+        cell.count(sample(200, Some(50)));
+        assert_eq!(cell.system_calls, Some(0.25));
+        assert_eq!(cell.rates(), [200.0], "it is no round");
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::progress::Progress;
 use crate::results::Cell;
+use crate::sample;
 use crate::suite::{Group, Job};
 use crate::watchdog::Watchdog;
 
@@ -66,7 +67,9 @@ fn calibrate(
         progress.doing(&name);
         watchdog.doing(name.clone());
         let units = fitting(job, run).with_context(|| format!("{name} failed"))?;
-        let cell = Cell::new(group.workload, group.case, row);
+        let mut cell = Cell::new(group.workload, group.case, row);
+        let counted = sample::counted(|| job(units));
+        cell.count(counted.with_context(|| format!("{name} failed"))?);
         rows.push(Calibrated { cell, units });
         progress.step();
     }
@@ -170,7 +173,8 @@ mod tests {
             run: Duration::from_micros(100), // the first try is long enough
         };
         let cells = run(&[group], effort).unwrap();
-        assert_eq!(order.take().join(""), "abcabcbcacab");
+        // Each row is tried and counted before the first round.
+        assert_eq!(order.take().join(""), "aabbccabcbcacab");
         assert!(cells.iter().all(|cell| cell.runs.len() == 3));
     }
 }

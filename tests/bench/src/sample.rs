@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,10 +19,30 @@ pub(crate) struct Sample {
     pub(crate) units: u64,
     /// From the start of the first thread to the end of the last one.
     pub(crate) elapsed: Duration,
-    /// Of both threads; `None` where they cannot be counted.
+    /// Of both threads; `None` where they were not counted.
     pub(crate) system_calls: Option<u64>,
     /// Of both threads.
     pub(crate) switches: u64,
+}
+
+/// Whether runs count their system calls.
+static COUNTING: AtomicBool = AtomicBool::new(false);
+
+/// Does something in which runs count their system calls. What is timed is not counted: the kernel
+/// takes longer for a call that it counts.
+pub(crate) fn counted<T>(work: impl FnOnce() -> T) -> T {
+    // ORDER: Relaxed; partner: `counter`, on this thread or on one that it starts.
+    COUNTING.store(true, Ordering::Relaxed);
+    let result = work();
+    // ORDER: Relaxed; partner: as above.
+    COUNTING.store(false, Ordering::Relaxed);
+    result
+}
+
+fn counter() -> Option<SystemCallCounter> {
+    // ORDER: Relaxed; partner: `counted`, on this thread or on the one that started it.
+    let counting = COUNTING.load(Ordering::Relaxed);
+    counting.then(|| SystemCallCounter::open().ok()).flatten()
 }
 
 /// What one thread of a run cost.
@@ -66,7 +87,7 @@ pub(crate) fn together<L: Send, R: Send>(
 
 /// Runs `work` on the calling thread alone.
 pub(crate) fn alone(units: u64, work: impl FnOnce() -> io::Result<()>) -> io::Result<Sample> {
-    let (spent, ()) = spend(SystemCallCounter::open().ok(), work)?;
+    let (spent, ()) = spend(counter(), work)?;
     Ok(Sample {
         units,
         elapsed: spent.end - spent.begin,
@@ -82,7 +103,7 @@ fn measured<T>(
     work: impl FnOnce() -> io::Result<T>,
 ) -> io::Result<(Spent, T)> {
     let placed = place.take(side);
-    let counter = SystemCallCounter::open().ok();
+    let counter = counter();
     gate.wait(); // before any return, or the other side waits for ever
     placed?;
     spend(counter, work)

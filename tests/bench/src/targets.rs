@@ -196,12 +196,14 @@ mod tests {
 
     fn cell(row: &str, millis: u64) -> Cell {
         let mut cell = Cell::new(Workload::Stream, "64 B", row);
-        cell.add(Sample {
+        let sample = Sample {
             units: 1 << 20,
             elapsed: Duration::from_millis(millis),
             system_calls: Some(21),
             switches: 0,
-        });
+        };
+        cell.add(sample);
+        cell.count(sample);
         cell
     }
 

@@ -4,6 +4,7 @@
 
 mod channel;
 mod duplex;
+mod guest;
 mod inner;
 mod pipe;
 mod ring;
@@ -14,6 +15,7 @@ use std::os::fd::RawFd;
 
 pub(crate) use channel::{Channel, ChannelDoor};
 pub(crate) use duplex::Duplex;
+pub(crate) use guest::Guest;
 pub(crate) use inner::{Inner, InnerDoor};
 pub(crate) use pipe::Pipe;
 pub(crate) use ring::BareRing;

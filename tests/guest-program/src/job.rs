@@ -173,14 +173,10 @@ pub enum Job {
         /// Bytes to be sent and received back on each.
         bytes: u32,
     },
-    /// Ends one direction or both: [`Answer::Done`].
-    Shutdown {
+    /// Ends the direction to the host: [`Answer::Done`].
+    Finish {
         /// The connection.
         socket: Socket,
-        /// Receiving.
-        read: bool,
-        /// Sending.
-        write: bool,
     },
     /// Closes so many sockets with consecutive numbers: [`Answer::Done`].
     Close {
@@ -219,8 +215,6 @@ pub enum Answer {
         first: Socket,
         /// How many.
         count: u32,
-        /// How long it took, in the guest's time.
-        nanos: u64,
     },
     /// Bytes, or turns.
     Moved(Moved),
@@ -228,8 +222,6 @@ pub enum Answer {
     Served {
         /// Connections.
         connections: u64,
-        /// Bytes, each counted once.
-        bytes: u64,
     },
 }
 
@@ -242,8 +234,6 @@ pub struct Moved {
     pub wrong: Option<u64>,
     /// Why it stopped.
     pub end: End,
-    /// How long it took, in the guest's time.
-    pub nanos: u64,
 }
 
 /// Why bytes stopped.

@@ -99,11 +99,7 @@ fn perform(sockets: &Sockets, job: &Job) -> anyhow::Result<Answer> {
             count,
         } => moving::ping_pong(&*sockets.entry(socket)?, size, count),
         Job::Storm { port, count, bytes } => many::storm(port, count, bytes),
-        Job::Shutdown {
-            socket,
-            read,
-            write,
-        } => sockets.shutdown(socket, read, write),
+        Job::Finish { socket } => sockets.finish(socket),
         Job::Close { first, count } => sockets.close(first, count),
         Job::Freed { port } => sockets::wait_until_free(port),
         Job::Reboot => Ok(Answer::Done),

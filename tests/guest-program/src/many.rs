@@ -4,14 +4,12 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use vsock_guest_program::job::{Answer, End, Options, Socket};
 use vsock_guest_program::pattern::Pattern;
 
 use crate::moving::moved;
-use crate::nanos_since;
 use crate::sockets::{self, Entry, Sockets};
 
 /// The host.
@@ -20,24 +18,17 @@ const HOST: u32 = 2;
 const MESSAGE: usize = 64;
 
 pub(crate) fn connect(sockets: &Sockets, port: u32, count: u32) -> anyhow::Result<Answer> {
-    let start = Instant::now();
     let mut opened = Vec::new();
     for index in 0..count {
         let socket = sockets::connect(HOST, port, Options::default())
             .with_context(|| format!("connection {index} of {count}"))?;
         opened.push((socket, None));
     }
-    let nanos = nanos_since(start);
     let first = sockets.add_all(opened);
-    Ok(Answer::Group {
-        first,
-        count,
-        nanos,
-    })
+    Ok(Answer::Group { first, count })
 }
 
 pub(crate) fn accept(sockets: &Sockets, listener: Socket, count: u32) -> anyhow::Result<Answer> {
-    let start = Instant::now();
     let listener = sockets.entry(listener)?;
     let mut opened = Vec::new();
     for index in 0..count {
@@ -47,18 +38,12 @@ pub(crate) fn accept(sockets: &Sockets, listener: Socket, count: u32) -> anyhow:
             .with_context(|| format!("cannot accept connection {index} of {count}"))?;
         opened.push((socket, None));
     }
-    let nanos = nanos_since(start);
     let first = sockets.add_all(opened);
-    Ok(Answer::Group {
-        first,
-        count,
-        nanos,
-    })
+    Ok(Answer::Group { first, count })
 }
 
 /// A message on each, and only then the answers: all connections carry bytes at once.
 pub(crate) fn echo_each(sockets: &Sockets, first: Socket, count: u32) -> anyhow::Result<Answer> {
-    let start = Instant::now();
     let mut message = [0; MESSAGE];
     for index in 0..count {
         Pattern::new(index.into()).fill(&mut message, 0);
@@ -76,11 +61,10 @@ pub(crate) fn echo_each(sockets: &Sockets, first: Socket, count: u32) -> anyhow:
             "connection {index} received what is not its own"
         );
     }
-    Ok(moved(count.into(), None, End::Complete, start))
+    Ok(moved(count.into(), None, End::Complete))
 }
 
 pub(crate) fn answer_each(sockets: &Sockets, first: Socket, count: u32) -> anyhow::Result<Answer> {
-    let start = Instant::now();
     let mut message = [0; MESSAGE];
     for index in 0..count {
         let entry = member(sockets, first, index)?;
@@ -89,12 +73,11 @@ pub(crate) fn answer_each(sockets: &Sockets, first: Socket, count: u32) -> anyho
             .and_then(|()| (&entry.socket).write_all(&message))
             .with_context(|| format!("cannot answer on connection {index}"))?;
     }
-    Ok(moved(count.into(), None, End::Complete, start))
+    Ok(moved(count.into(), None, End::Complete))
 }
 
 /// Connections one after the other, each closed before the next.
 pub(crate) fn storm(port: u32, count: u32, bytes: u32) -> anyhow::Result<Answer> {
-    let start = Instant::now();
     let mut message = vec![0; bytes as usize];
     for index in 0..count {
         let mut socket = sockets::connect(HOST, port, Options::default())
@@ -113,7 +96,7 @@ pub(crate) fn storm(port: u32, count: u32, bytes: u32) -> anyhow::Result<Answer>
             "connection {index} received what is not its own"
         );
     }
-    Ok(moved(count.into(), None, End::Complete, start))
+    Ok(moved(count.into(), None, End::Complete))
 }
 
 fn member(sockets: &Sockets, first: Socket, index: u32) -> anyhow::Result<Arc<Entry>> {

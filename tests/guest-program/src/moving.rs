@@ -4,19 +4,16 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::time::Instant;
 
 use vsock_guest_program::job::{Answer, End, Moved, Range};
 use vsock_guest_program::pattern::Pattern;
 
-use crate::nanos_since;
 use crate::sockets::Entry;
 
 /// One piece of an echo.
 const ECHO: usize = 64 * 1024;
 
 pub(crate) fn send(entry: &Entry, range: Range) -> anyhow::Result<Answer> {
-    let start = Instant::now();
     let mut buffer = vec![0; buffer_len(range)];
     Pattern::new(0).fill(&mut buffer, 0);
     let (mut count, mut end) = (0, End::Complete);
@@ -45,11 +42,10 @@ pub(crate) fn send(entry: &Entry, range: Range) -> anyhow::Result<Answer> {
             break;
         }
     }
-    Ok(moved(count, None, end, start))
+    Ok(moved(count, None, end))
 }
 
 pub(crate) fn receive(entry: &Entry, range: Range) -> anyhow::Result<Answer> {
-    let start = Instant::now();
     let mut buffer = vec![0; buffer_len(range)];
     let (mut count, mut wrong, mut end) = (0, None, End::Complete);
     while count < range.len {
@@ -73,12 +69,11 @@ pub(crate) fn receive(entry: &Entry, range: Range) -> anyhow::Result<Answer> {
             }
         }
     }
-    Ok(moved(count, wrong, end, start))
+    Ok(moved(count, wrong, end))
 }
 
 /// Sends back what comes, up to the end.
 pub(crate) fn echo(entry: &Entry) -> anyhow::Result<Answer> {
-    let start = Instant::now();
     let mut buffer = vec![0; ECHO];
     let mut count = 0;
     let end = loop {
@@ -98,12 +93,11 @@ pub(crate) fn echo(entry: &Entry) -> anyhow::Result<Answer> {
     if end == End::Closed {
         entry.socket.shutdown(Shutdown::Write)?;
     }
-    Ok(moved(count, None, end, start))
+    Ok(moved(count, None, end))
 }
 
 /// Sends a message, waits for its echo, and so on; each is checked.
 pub(crate) fn ping_pong(entry: &Entry, size: u32, count: u32) -> anyhow::Result<Answer> {
-    let start = Instant::now();
     let mut message = vec![0; size as usize];
     for turn in 0..u64::from(count) {
         let (pattern, at) = (Pattern::new(0), turn * u64::from(size));
@@ -113,23 +107,18 @@ pub(crate) fn ping_pong(entry: &Entry, size: u32, count: u32) -> anyhow::Result<
             .and_then(|()| (&entry.socket).read_exact(&mut message));
         let wrong = pattern.wrong(&message, at);
         if let Err(error) = turned {
-            return Ok(moved(turn, None, of(&error), start));
+            return Ok(moved(turn, None, of(&error)));
         }
         if wrong.is_some() {
-            return Ok(moved(turn, wrong, End::Complete, start));
+            return Ok(moved(turn, wrong, End::Complete));
         }
         entry.advance(1);
     }
-    Ok(moved(u64::from(count), None, End::Complete, start))
+    Ok(moved(u64::from(count), None, End::Complete))
 }
 
-pub(crate) fn moved(count: u64, wrong: Option<u64>, end: End, start: Instant) -> Answer {
-    Answer::Moved(Moved {
-        count,
-        wrong,
-        end,
-        nanos: nanos_since(start),
-    })
+pub(crate) fn moved(count: u64, wrong: Option<u64>, end: End) -> Answer {
+    Answer::Moved(Moved { count, wrong, end })
 }
 
 fn of(error: &io::Error) -> End {

@@ -36,7 +36,7 @@ pub(crate) fn run(listener: &Entry) -> anyhow::Result<Answer> {
     )?;
     epoll.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
     let mut clients: HashMap<u64, Client> = HashMap::new();
-    let (mut next, mut connections, mut bytes) = (STOP + 1, 0, 0);
+    let (mut next, mut connections) = (STOP + 1, 0);
     let mut events = [EpollEvent::empty(); 64];
     let mut buffer = vec![0; PIECE];
     loop {
@@ -46,7 +46,7 @@ pub(crate) fn run(listener: &Entry) -> anyhow::Result<Answer> {
         };
         for event in &events[..count] {
             match event.data() {
-                STOP => return Ok(Answer::Served { connections, bytes }),
+                STOP => return Ok(Answer::Served { connections }),
                 LISTENER => {
                     let Ok((socket, _)) = listener.socket.accept() else {
                         continue;
@@ -68,7 +68,7 @@ pub(crate) fn run(listener: &Entry) -> anyhow::Result<Answer> {
                     let Some(client) = clients.get_mut(&token) else {
                         continue;
                     };
-                    match client.go_on(&mut buffer, &mut bytes) {
+                    match client.go_on(&mut buffer) {
                         Ok(true) => {
                             let interest = client.interest();
                             epoll.modify(&client.socket, &mut EpollEvent::new(interest, token))?;
@@ -86,14 +86,11 @@ pub(crate) fn run(listener: &Entry) -> anyhow::Result<Answer> {
 
 impl Client {
     /// Sends what is owed, else reads once; says whether there is more to do.
-    fn go_on(&mut self, buffer: &mut [u8], bytes: &mut u64) -> io::Result<bool> {
+    fn go_on(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         if self.owed.is_empty() {
             match self.socket.read(buffer) {
                 Ok(0) => self.ended = true,
-                Ok(read) => {
-                    self.owed.extend_from_slice(&buffer[..read]);
-                    *bytes += read as u64;
-                }
+                Ok(read) => self.owed.extend_from_slice(&buffer[..read]),
                 Err(error) if is_idle(&error) => return Ok(true),
                 Err(error) => return Err(error),
             }

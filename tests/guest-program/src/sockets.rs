@@ -48,7 +48,6 @@ impl Entry {
             count: self.done.load(Ordering::Relaxed),
             wrong: None,
             end: End::Complete,
-            nanos: 0,
         })
     }
 }
@@ -108,19 +107,10 @@ impl Sockets {
         first
     }
 
-    pub(crate) fn shutdown(
-        &self,
-        socket: Socket,
-        read: bool,
-        write: bool,
-    ) -> anyhow::Result<Answer> {
-        let how = match (read, write) {
-            (true, true) => Shutdown::Both,
-            (true, false) => Shutdown::Read,
-            _ => Shutdown::Write,
-        };
+    pub(crate) fn finish(&self, socket: Socket) -> anyhow::Result<Answer> {
         let entry = self.entry(socket)?;
-        entry.socket.shutdown(how).context("cannot shut down")?;
+        let ended = entry.socket.shutdown(Shutdown::Write);
+        ended.context("cannot end the direction")?;
         Ok(Answer::Done)
     }
 

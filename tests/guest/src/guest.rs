@@ -204,13 +204,7 @@ impl Guest {
 
     pub(crate) fn finish(&self, socket: GuestSocket) -> anyhow::Result<()> {
         let socket = socket.socket;
-        let (read, write) = (false, true);
-        let job = Job::Shutdown {
-            socket,
-            read,
-            write,
-        };
-        self.run(job).map(drop)
+        self.run(Job::Finish { socket }).map(drop)
     }
 
     pub(crate) fn close(&self, socket: GuestSocket) -> anyhow::Result<()> {

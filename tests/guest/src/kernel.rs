@@ -75,10 +75,10 @@ fn download(directory: &Path) -> anyhow::Result<()> {
         return Err(missing().into());
     }
     // The lists of a fresh machine are empty; those of an old one name packages that are gone.
-    let packages = packages().filter(|names| fetch(directory, names).is_ok());
-    if packages.is_none() {
+    let fetched = packages().is_some_and(|names| fetch(directory, &names).is_ok());
+    if !fetched {
         tool::run(Command::new("apt-get").args(["update", "-qq"])).ok();
-        let names = crate::kernel::packages().ok_or_else(missing)?;
+        let names = packages().ok_or_else(missing)?;
         fetch(directory, &names).map_err(|error| error.context(missing()))?;
     }
     for file in files(directory)? {

@@ -2,10 +2,10 @@
 
 //! Which blocks a direction owns.
 //!
-//! The writer goes round: when it needs a block, it takes the oldest one again if the reader is
-//! through with it, and a further one from the [pool](super::pool) if not. The positions tell, so
-//! nothing passes between the two for it, and a reader that keeps up makes the round small. The
-//! reader, when it has drained the queue, gives back what a drained direction may not keep.
+//! The writer goes round: when it needs a block, it takes the oldest one again if the round is long
+//! enough and the reader is through with it, and a further one from the [pool](super::pool) if not.
+//! The positions tell, so nothing passes between the two for it. The reader, when it has drained the
+//! queue, gives back what a drained direction may not keep.
 //!
 //! The writer takes the lock once a block; the reader only tries it: if the writer has it, the queue
 //! is about to be no longer drained.
@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use std::sync::PoisonError;
 
 use super::block::Block;
-use super::pool::Pool;
+use super::pool::{Lease, Pool};
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 use crate::word::Position;
 
@@ -55,18 +55,22 @@ impl Chain {
         }
     }
 
-    /// A block in which a writer at `tail` goes on. It knows that the reader has come to `head`, or
+    /// A block in which a writer goes on that comes to `start`. It knows that the reader has come to `head`, or
     /// further, as `look` tells.
     ///
     /// The block is the writer's alone until it publishes what it has put there.
     pub(super) fn extend(
         &self,
-        tail: Position,
+        start: Position,
         head: &mut Position,
         look: impl FnOnce() -> Position,
     ) -> NonNull<Block> {
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let round = blocks.len() > Pool::ROUND;
         let oldest = blocks.front().copied().filter(|oldest| {
+            if !round {
+                return false;
+            }
             if !oldest.is_behind(*head) {
                 *head = look();
             }
@@ -81,22 +85,33 @@ impl Chain {
                 // ORDER: Relaxed; partner: `release`, which sees the count by the position that is
                 // published after it.
                 self.count.store(blocks.len() + 1, Ordering::Relaxed);
-                self.pool.take()
+                self.pool.take(blocks.len())
             }
         };
         blocks.push_back(Owned {
             block,
-            end: tail.advanced_by(Block::BYTES as u64),
+            end: start.advanced_by(Block::BYTES as u64),
         });
         block
+    }
+
+    /// How many blocks there are.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        // ORDER: Relaxed; partner: `extend`. A count that is out of date is put right by the next
+        // call, and at rest none is.
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// The right to keep a round of blocks when the queue is drained.
+    pub(super) fn lease(&self) -> Option<Lease> {
+        self.pool.lease()
     }
 
     /// Gives blocks back, down to `keep`, which is not zero; for a reader that has come to `head`.
     #[inline]
     pub(super) fn release(&self, keep: usize, head: Position) {
-        // ORDER: Relaxed; partner: `extend`. A count that is out of date is put right by the next
-        // call, and at rest none is.
-        if self.count.load(Ordering::Relaxed) > keep {
+        if self.len() > keep {
             self.shrink(keep, head);
         }
     }
@@ -131,7 +146,10 @@ impl Chain {
         let most = blocks.saturating_add(2);
         self.pool.stock_up(most);
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        let more = most.min(Pool::WARM).saturating_sub(blocks.len());
+        let bound = Pool::WARM.max(Pool::ROUND + 1);
+        let more = most
+            .clamp(Pool::ROUND + 1, bound)
+            .saturating_sub(blocks.len());
         blocks.reserve(more);
     }
 }

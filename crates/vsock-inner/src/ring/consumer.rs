@@ -7,8 +7,9 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use super::block::Block;
+use super::pool::{Lease, Pool};
 use super::{Progress, Ring};
-use crate::spin::Spinner;
+use crate::spin::{Pace, Spinner};
 use crate::sync::Arc;
 use crate::word::{ENDED, Position, READ_SHUT};
 
@@ -18,10 +19,9 @@ const SPARE_IN_FLOW: usize = 32;
 /// So many blocks a drained direction keeps: the one in which the writer goes on.
 const KEPT_WHEN_DRAINED: usize = 1;
 
-/// How long a reader that has drained the queue looks for more before its descriptor is cleared.
+/// How long a reader that has drained the queue looks for more before its descriptor is cleared, and
+/// how long for a request after an answer.
 const LOOK: Duration = Duration::from_micros(2);
-/// Pauses between two such looks.
-const PAUSES: u32 = 16;
 
 /// The reading side: where it is, and what it knows of the writer.
 #[derive(Debug)]
@@ -38,6 +38,10 @@ pub(crate) struct Consumer {
     at: usize,
     /// For another look before a descriptor is cleared.
     look: Spinner,
+    /// For a look before the owner of the descriptor goes to poll it.
+    ahead: Spinner,
+    /// While this side is at work, what the writer goes round in may stay when the queue is drained.
+    round: Option<Lease>,
 }
 
 // SAFETY: what the pointer leads to is reached by this side under the rules of the ring, whatever
@@ -54,6 +58,8 @@ impl Consumer {
             block: None,
             at: Block::BYTES,
             look: Spinner::new(spin_budget.min(LOOK)),
+            ahead: Spinner::new(spin_budget.min(LOOK)),
+            round: None,
         }
     }
 
@@ -106,6 +112,7 @@ impl Consumer {
     pub(crate) fn discard(&mut self) {
         let take = |this: &mut Self, there| this.take(there, |_| {});
         while let Progress::Done(_) = self.transfer(usize::MAX, take) {}
+        self.rest();
     }
 
     /// Takes of `len` bytes what is there.
@@ -214,9 +221,29 @@ impl Consumer {
     fn release(&mut self, bytes: u64) {
         self.ring.space.publish(bytes);
         if self.head == self.tail {
-            self.ring.chain.release(KEPT_WHEN_DRAINED, self.head);
+            if self.ring.chain.len() > KEPT_WHEN_DRAINED {
+                self.keep_a_round();
+            }
             self.settle();
         }
+    }
+
+    #[cold]
+    fn keep_a_round(&mut self) {
+        if self.round.is_none() {
+            self.round = self.ring.chain.lease();
+        }
+        let keep = match self.round {
+            Some(_) => Pool::ROUND + 1,
+            None => KEPT_WHEN_DRAINED,
+        };
+        self.ring.chain.release(keep, self.head);
+    }
+
+    /// Gives back what only a reader at work may keep: there is nothing more to read for now.
+    pub(crate) fn rest(&mut self) {
+        self.round = None;
+        self.ring.chain.release(KEPT_WHEN_DRAINED, self.head);
     }
 
     /// The writer's position from which on a read gets somewhere.
@@ -224,13 +251,24 @@ impl Consumer {
         self.head.advanced_by(1)
     }
 
+    /// Waits a moment for the next request, after an answer was written: a peer that waited for the
+    /// answer at work sends it at once, and then polling the descriptor takes no sleep.
+    pub(crate) fn look_ahead(&mut self) {
+        let (gate, want) = (&self.ring.data, self.want());
+        let more = || gate.load().is_ready(want);
+        if gate.is_taken() && self.head == self.tail && self.ahead.spin(None, Pace::Hurry, more) {
+            self.ring.data.ring(); // or the peer's may come after the owner has gone to sleep
+        }
+    }
+
     /// Brings the descriptor in line with what a read would do. A writer at work is about to publish
     /// more, so another look is worth the two system calls that clearing and ringing cost.
     fn settle(&mut self) {
         let (gate, want) = (&self.ring.data, self.want());
         let more = || gate.load().is_ready(want);
-        if gate.is_taken() && !self.look.spin(None, PAUSES, more) {
-            gate.settle(want);
+        if gate.is_taken() && !self.look.spin(None, Pace::Calm, more) {
+            self.rest();
+            self.ring.data.settle(want);
         }
     }
 }

@@ -6,7 +6,11 @@
 //! two stands a stock, shared by the whole process, so that neither the first keeps memory nor the
 //! second calls the allocator. Its warm part is bounded: [`SHARDS`] times [`Pool::WARM`] blocks, 8 MiB
 //! in all. What is beyond is cold: the kernel has its pages back, and only the addresses are kept.
+//!
+//! A direction whose reader is at work may keep a [round](Pool::ROUND) of blocks by a [`Lease`], which
+//! counts as a part of the stock.
 
+use std::collections::VecDeque;
 use std::ptr::NonNull;
 // Not the switch's: statics outlive an execution of the model checker, and keep nothing there.
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,10 +27,22 @@ pub(crate) struct Pool(Mutex<Stock>);
 
 #[derive(Debug)]
 struct Stock {
-    /// Blocks with their pages, the warmest last.
-    warm: Vec<NonNull<Block>>,
+    /// Blocks with their pages, the one that has been unused for longest first.
+    warm: VecDeque<NonNull<Block>>,
     /// Blocks without.
     cold: Vec<NonNull<Block>>,
+    /// How many rounds are out on lease.
+    leased: usize,
+}
+
+/// The right of a drained direction to keep a round of blocks.
+#[derive(Debug)]
+pub(super) struct Lease(&'static Pool);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.lock().leased -= 1;
+    }
 }
 
 // SAFETY: a block in a stock belongs to it alone: whoever gave it knows it no more.
@@ -41,15 +57,19 @@ impl Pool {
     /// So many blocks a stock keeps warm: 1 MiB.
     pub(super) const WARM: usize = if cfg!(loom) { 0 } else { 64 };
 
+    /// So many blocks go round: 256 KiB. To write where another processor has read a moment ago can
+    /// take twice as long as where it has read a while ago.
+    pub(super) const ROUND: usize = if cfg!(loom) { 1 } else { 16 };
+
     /// The stock for a new direction.
     pub(super) fn next() -> &'static Self {
         // ORDER: Relaxed; partner: none, the number only spreads the load.
         &POOLS[NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS]
     }
 
-    /// A block for the caller alone.
-    pub(super) fn take(&self) -> NonNull<Block> {
-        let block = self.lock().take();
+    /// A block for the caller alone, who has `others` in use.
+    pub(super) fn take(&self, others: usize) -> NonNull<Block> {
+        let block = self.lock().take(others);
         // SAFETY: the block has left the stock, so nobody else knows it.
         unsafe { Block::initialise(block) };
         block
@@ -62,7 +82,7 @@ impl Pool {
     /// The blocks must come from a pool, and nobody may use them any more.
     pub(super) unsafe fn give(&self, mut blocks: impl Iterator<Item = NonNull<Block>>) {
         let mut stock = self.lock();
-        let room = Self::WARM.saturating_sub(stock.warm.len());
+        let room = stock.room();
         stock.reserve();
         stock.warm.extend(blocks.by_ref().take(room));
         drop(stock);
@@ -85,6 +105,16 @@ impl Pool {
         }
     }
 
+    /// Lets a direction keep a round of blocks, if the stock has room for it.
+    pub(super) fn lease(&'static self) -> Option<Lease> {
+        let mut stock = self.lock();
+        let granted = cfg!(loom) || stock.room() >= Self::ROUND;
+        granted.then(|| {
+            stock.leased += 1;
+            Lease(self)
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Stock> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,17 +122,29 @@ impl Pool {
 
 impl Stock {
     const EMPTY: Self = Self {
-        warm: Vec::new(),
+        warm: VecDeque::new(),
         cold: Vec::new(),
+        leased: 0,
     };
 
-    fn take(&mut self) -> NonNull<Block> {
+    /// The block that has been unused for longest, if it comes after a round of others.
+    fn take(&mut self, others: usize) -> NonNull<Block> {
         loop {
-            if let Some(block) = self.warm.pop().or_else(|| self.cold.pop()) {
+            let block = if self.warm.len() + others < Pool::ROUND {
+                self.cold.pop().or_else(|| self.warm.pop_front())
+            } else {
+                self.warm.pop_front().or_else(|| self.cold.pop())
+            };
+            if let Some(block) = block {
                 return block;
             }
             self.cold.extend(Block::allocate());
         }
+    }
+
+    /// How many more blocks may be warm.
+    fn room(&self) -> usize {
+        Pool::WARM.saturating_sub(self.warm.len() + self.leased * Pool::ROUND)
     }
 
     /// Grows to the full size at once, and so once only.

@@ -21,6 +21,8 @@ pub(crate) struct Producer {
     block: Option<NonNull<Block>>,
     /// Where in the block the next byte goes.
     at: usize,
+    /// The block behind it, if it is linked already.
+    next: Option<NonNull<Block>>,
     /// A write was refused: space counts only once there is enough of it to be worth waking for.
     refused: bool,
     /// So many bytes from here on, and the stream is taken for a busy one.
@@ -38,6 +40,7 @@ impl Producer {
             head: Position::START,
             block: None,
             at: Block::BYTES,
+            next: None,
             refused: false,
             until_busy: ring.capacity.unwrap_or(u64::MAX),
             ring,
@@ -75,6 +78,10 @@ impl Producer {
             self.refused = true;
             self.settle();
             return Progress::Blocked;
+        }
+        // Now, and not between two copies: taking a lock waits until the copied bytes are visible.
+        if room > Block::BYTES - self.at && self.next.is_none() {
+            self.next = Some(self.extend());
         }
         let before = self.tail;
         put(self, room);
@@ -120,7 +127,7 @@ impl Producer {
     pub(super) fn reserve(&mut self, len: usize) -> (&Bytes, usize, usize) {
         let block = match self.block {
             Some(block) if self.at < Block::BYTES => block,
-            _ => self.extend(),
+            _ => self.advance(),
         };
         let at = self.at;
         let fits = len.min(Block::BYTES - at);
@@ -130,12 +137,22 @@ impl Producer {
         (unsafe { Block::bytes(block) }, at, fits)
     }
 
-    /// Adds a block to the chain.
+    /// Goes on to the next block.
+    fn advance(&mut self) -> NonNull<Block> {
+        let next = self.next.take();
+        let block = next.unwrap_or_else(|| self.extend());
+        self.block = Some(block);
+        self.at = 0;
+        block
+    }
+
+    /// Adds a block to the chain, behind the last one.
     #[cold]
     fn extend(&mut self) -> NonNull<Block> {
         let ring = &self.ring;
+        let start = self.tail.advanced_by((Block::BYTES - self.at) as u64);
         let look = || ring.space.load().position();
-        let block = ring.chain.extend(self.tail, &mut self.head, look);
+        let block = ring.chain.extend(start, &mut self.head, look);
         let link = match self.block {
             // SAFETY: the last block stays in the chain: the reader's position cannot be behind it.
             Some(last) => unsafe { Block::link(last) },
@@ -143,8 +160,6 @@ impl Producer {
         };
         // SAFETY: the reader looks at the link only once bytes behind it are published.
         unsafe { link.set(Some(block)) };
-        self.block = Some(block);
-        self.at = 0;
         block
     }
 

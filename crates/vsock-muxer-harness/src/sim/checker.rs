@@ -192,8 +192,16 @@ impl Checker {
             .is_some_and(|conn| conn.socket_type == header.socket_type);
         match op {
             Op::Reset => {
-                if known {
+                let ended = self
+                    .conns
+                    .get(&tuple)
+                    .filter(|_| known)
+                    .map(|conn| conn.stage);
+                if ended.is_some() {
                     self.conns.remove(&tuple);
+                }
+                if ended == Some(Stage::GuestAsked) {
+                    self.owed.insert(owed, false); // the refusal of its REQUEST may be under way
                 }
                 // It crossed whatever was owed: that may still come, and need not.
                 self.owed.entry(owed).and_modify(|must| *must = false);

@@ -76,8 +76,15 @@ impl Open {
             if actions.is_empty() {
                 return;
             }
+            // Both ends at once are one call, and one wake-up of who has the other end.
+            let both = actions.contains(HostAction::ShutdownWrite)
+                && actions.contains(HostAction::ShutdownRead);
             for action in actions {
-                self.do_action(now, action, out);
+                match action {
+                    HostAction::ShutdownWrite if both => self.shutdown(Shutdown::Both),
+                    HostAction::ShutdownRead if both => {}
+                    action => self.do_action(now, action, out),
+                }
             }
         }
     }
@@ -99,15 +106,20 @@ impl Open {
                 }
             }
             HostAction::Confirm => self.flush(now),
-            // A stream that knows no half-close, or has ended already, shows the end when it is
-            // dropped.
-            HostAction::ShutdownWrite => drop(link.stream().shutdown(Shutdown::Write)),
-            HostAction::ShutdownRead => drop(link.stream().shutdown(Shutdown::Read)),
+            HostAction::ShutdownWrite => self.shutdown(Shutdown::Write),
+            HostAction::ShutdownRead => self.shutdown(Shutdown::Read),
             HostAction::Close => {
                 if let Some(link) = self.link.take() {
                     link.close(out);
                 }
             }
+        }
+    }
+
+    /// A stream that knows no half-close, or has ended already, shows the end when it is dropped.
+    fn shutdown(&mut self, how: Shutdown) {
+        if let Some(link) = &mut self.link {
+            drop(link.stream().shutdown(how));
         }
     }
 

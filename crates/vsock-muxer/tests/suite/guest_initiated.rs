@@ -191,7 +191,10 @@ fn t69_a_host_that_stays_busy_and_a_guest_without_buffers_do_not_keep_the_loop_a
     }
     // The guest gives up by itself: nothing is due any more either.
     world.guest_sends(&header(Op::Request, 2, 52), b"");
-    world.guest_sends(&crate::world::shutdown(&header(Op::Shutdown, 2, 52), 3), b"");
+    world.guest_sends(
+        &crate::world::shutdown(&header(Op::Shutdown, 2, 52), 3),
+        b"",
+    );
     assert_eq!(world.muxer.deadline(), None);
     assert_eq!(world.ops(), [Op::Reset, Op::Reset]);
 }

@@ -2,9 +2,11 @@
 
 //! The program: its arguments, its signals, what it leaves behind.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -191,4 +193,53 @@ fn front_ends_that_come_and_go_leave_no_descriptor_behind() {
         drop(Guest::boot(&socket, 3));
     }
     assert_eq!(descriptors(), before);
+}
+
+#[test]
+fn without_descriptors_it_refuses_and_goes_on() {
+    let dir = TempDir::new().unwrap();
+    let script = "ulimit -n 32; exec \"$@\"";
+    let command = Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_vsock-vhost-user")])
+        .args([&vm(&dir, 3), "--log-level=off"])
+        .spawn();
+    let _program = Program(command.unwrap());
+    let socket = dir.path().join("3.sock");
+    wait_for(&socket);
+    let mut guest = Guest::boot(&socket, 3);
+    let client = || {
+        let mut client = UnixStream::connect(dir.path().join("3.vsock")).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(b"CONNECT 9\n").map(|()| client)
+    };
+    // Each client that is let in waits for the guest; the first one that is not reads an end, or
+    // cannot even write.
+    let mut held = Vec::new();
+    let refused = loop {
+        assert!(held.len() < 32, "the limit is not reached");
+        let mut next = match client() {
+            Err(error) => break Err(error.kind()),
+            Ok(client) => client,
+        };
+        match guest.packet_within(Duration::from_millis(200)) {
+            Some(_request) => held.push(next),
+            None => break next.read(&mut [0]).map_err(|error| error.kind()),
+        }
+    };
+    assert!(
+        matches!(
+            refused,
+            Ok(0) | Err(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+        ),
+        "{refused:?}"
+    );
+    let _listener = UnixListener::bind(dir.path().join("3.vsock_5")).unwrap();
+    let (_, answer) = guest.connect(1, 5);
+    assert_eq!(answer.op, u16::from(Op::Reset));
+    // What is given back can be used again.
+    drop(held);
+    wait_until(Deadline::after(PATIENCE), || {
+        guest.connect_to(2, 5) == Some(Op::Response)
+    })
+    .unwrap();
 }

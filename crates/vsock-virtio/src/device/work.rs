@@ -50,12 +50,9 @@ impl<M: GuestMemory> VsockDevice<M> {
         loop {
             let rest = self.take_packets(now, &mut tx, &mut budgets.0)?;
             let more = self.fill_buffers(now, &mut rx, &mut budgets.1)?;
-            match rest {
-                Rest::Blocked if self.muxer.can_take_packet() => {}
-                Rest::Drained | Rest::Blocked => outcome.more = more,
-                Rest::Spent => outcome.more = true,
-            }
+            // The replies that were in the way may have left.
             if rest != Rest::Blocked || !self.muxer.can_take_packet() {
+                outcome.more = more || rest == Rest::Spent;
                 break;
             }
         }

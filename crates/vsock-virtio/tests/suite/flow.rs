@@ -146,8 +146,37 @@ fn t105_a_transport_reset_ends_every_connection() {
     rig.device.transport_reset(rig.now);
     rig.settle();
     assert_eq!(rig.device.muxer().connections().count(), 0);
-    assert!(
-        host.read(&mut [0; 8])
-            .is_err_and(|error| { error.kind() == std::io::ErrorKind::ConnectionReset })
-    );
+    assert!(is_reset(&mut host));
+}
+
+#[test]
+fn t105_connections_made_before_the_event_is_published_end_with_it() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    let mut rig = Rig::with(backend, 0);
+    rig.device.transport_reset(rig.now);
+    rig.post(4);
+    rig.send(packet(Op::Request, 1024, PORT), b"");
+    rig.settle();
+    assert_eq!(rig.device.muxer().connections().count(), 1);
+    let mut host = listener.accept().unwrap();
+    rig.post_events(1, 8);
+    rig.settle();
+    assert_eq!(rig.device.muxer().connections().count(), 0);
+    assert!(is_reset(&mut host));
+}
+
+#[test]
+fn t23_a_fault_ends_every_connection() {
+    let (mut rig, mut host) = connected(0);
+    let beyond = rig.tx.available().wrapping_add(200);
+    rig.tx.set_available(&rig.memory, beyond);
+    rig.try_process().unwrap_err();
+    rig.apply_actions();
+    assert!(is_reset(&mut host));
+}
+
+fn is_reset(host: &mut VsockInnerStream) -> bool {
+    host.read(&mut [0; 8])
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
 }

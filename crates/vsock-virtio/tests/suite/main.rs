@@ -12,3 +12,4 @@ mod lifecycle;
 mod notifications;
 mod packets;
 mod rig;
+mod translation;

@@ -7,8 +7,8 @@ use vsock_inner::{Capacity, VsockInnerConfig};
 use crate::place::Place;
 use crate::suite::{Group, Job, Workload, loops};
 use crate::transport::{
-    BareRing, Channel, ChannelDoor, Duplex, Inner, InnerDoor, Pipe, Pollable, Transport, UnixDoor,
-    UnixPair,
+    BareRing, Channel, ChannelDoor, Duplex, Guest, Inner, InnerDoor, Pipe, Pollable, Transport,
+    UnixDoor, UnixPair,
 };
 use crate::workload::{connect, copies, duplex, ping_pong, stream};
 
@@ -19,6 +19,8 @@ pub(crate) const INNER_NO_SPIN: &str = "vsock-inner, no spin";
 pub(crate) const RING_256K: &str = "bare ring 256 KiB";
 pub(crate) const RING_1M: &str = "bare ring 1 MiB";
 pub(crate) const INNER: &str = "vsock-inner";
+const GUEST: &str = "vsock-inner, guest memory";
+const BOUNCED: &str = "vsock-inner, bounced";
 const PIPE: &str = "pipe";
 const CHANNEL: &str = "channel of vectors";
 const DUPLEX: &str = "tokio duplex";
@@ -83,6 +85,14 @@ fn inner(capacity: usize) -> Inner {
     Inner(config(capacity))
 }
 
+/// Of 256 KiB, with a device that serves guest memory.
+fn guest(bounce: bool) -> Guest {
+    Guest {
+        config: config(KIB_256),
+        bounce,
+    }
+}
+
 fn config(capacity: usize) -> VsockInnerConfig {
     VsockInnerConfig::default()
         .to_device(Capacity::Bytes(capacity))
@@ -143,6 +153,8 @@ fn streams_to_epoll(place: Place, size: usize) -> Rows {
         (CHANNEL, job(Channel, place, size)),
         (INNER_256K, job(inner(KIB_256), place, size)),
         (INNER_1M, job(inner(MIB), place, size)),
+        (GUEST, job(guest(false), place, size)),
+        (BOUNCED, job(guest(true), place, size)),
     ]
 }
 
@@ -159,6 +171,8 @@ fn streams_from_epoll(place: Place, size: usize) -> Rows {
         (CHANNEL, job(Channel, place, size)),
         (INNER_256K, job(inner(KIB_256), place, size)),
         (INNER_1M, job(inner(MIB), place, size)),
+        (GUEST, job(guest(false), place, size)),
+        (BOUNCED, job(guest(true), place, size)),
     ]
 }
 

@@ -305,7 +305,7 @@ impl HostStorm {
         }
         machine.guest().close(self.listener)?;
         match self.service.wait()? {
-            Answer::Served { connections, .. } => {
+            Answer::Served { connections } => {
                 let expected = u64::from(STORMS * TURNS);
                 ensure!(
                     connections == expected,

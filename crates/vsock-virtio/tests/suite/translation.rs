@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Memory behind an IOMMU that does not let the device everywhere.
+
+use vm_memory::bitmap::BS;
+use vm_memory::guest_memory::GuestMemorySliceIterator;
+use vm_memory::{GuestAddress, GuestMemory, GuestMemoryError, Permissions};
+use vsock_driver::{Descriptor, DriverRing, Memory, bytes, filled, memory};
+use vsock_muxer::Muxer;
+use vsock_proto::{Config, GuestCid, Op, Tick};
+use vsock_virtio::{F_VERSION_1, Fault, FaultCause, Outcome, QueueName, Queues, VsockDevice};
+
+use crate::rig::{SIZE, packet};
+
+const F_ACCESS_PLATFORM: u64 = 1 << 33;
+/// From here on nothing is mapped.
+const END: u64 = 0x10_0000;
+/// From here on the device may only read.
+const READ_ONLY: u64 = 0x8_0000;
+
+/// Addresses of the device are those of memory less 1 MiB: what is not translated is not found.
+struct Iommu {
+    memory: Memory,
+    rings: bool,
+}
+
+impl GuestMemory for Iommu {
+    type PhysicalMemory = Memory;
+    type Bitmap = ();
+
+    fn check_range(&self, addr: GuestAddress, len: usize, access: Permissions) -> bool {
+        self.get_slices(addr, len, access).is_ok()
+    }
+
+    fn get_slices<'a>(
+        &'a self,
+        addr: GuestAddress,
+        len: usize,
+        access: Permissions,
+    ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, ()>>, GuestMemoryError> {
+        let ring = addr.0 < 0x1_0000;
+        let denied = addr.0 >= END || (addr.0 >= READ_ONLY && access.has_write());
+        if denied || (ring && !self.rings) {
+            return Err(GuestMemoryError::InvalidGuestAddress(addr));
+        }
+        GuestMemory::get_slices(&self.memory, GuestAddress(addr.0 + END), len, access)
+    }
+}
+
+#[test]
+fn t24_translation_is_asked_for_every_address_and_may_fail() {
+    let cid = GuestCid::try_from(3).unwrap();
+    let muxer = Muxer::new(cid, Config::builder().build().unwrap());
+    let mut device = VsockDevice::<Iommu>::builder(muxer)
+        .transport_features(F_ACCESS_PLATFORM)
+        .build();
+    device
+        .ack_features(F_VERSION_1 | F_ACCESS_PLATFORM)
+        .unwrap();
+
+    // The driver writes where the translation ends up; the device has only addresses before it.
+    let physical = memory(&[(END, 0x10_0000)]);
+    let [mut rx, mut tx] = [0x1000, 0x4000].map(|base| DriverRing::new(base + END, SIZE));
+    let as_seen = [0x1000, 0x4000].map(|base| DriverRing::new(base, SIZE));
+    let [mut rx_queue, mut tx_queue] = as_seen.each_ref().map(DriverRing::queue);
+    let mut queues = Queues {
+        rx: &mut rx_queue,
+        tx: &mut tx_queue,
+        event: None,
+    };
+
+    filled(
+        &physical,
+        END + 0x2_0000,
+        &packet(Op::Request, 1024, 80).encode(),
+    );
+    for (head, addr) in [(0, END), (1, 0x2_0000), (2, u64::MAX - 50)] {
+        tx.describe(&physical, head, Descriptor::readable(addr, 44));
+        tx.offer(&physical, head);
+    }
+    for (head, addr) in [(0, READ_ONLY), (1, 0x3_0000)] {
+        rx.describe(&physical, head, Descriptor::writable(addr, 100));
+        rx.offer(&physical, head);
+    }
+    let mut iommu = Iommu {
+        memory: physical,
+        rings: true,
+    };
+    device.activate(Tick::ZERO, &iommu, &mut queues).unwrap();
+    let outcome = device.process(Tick::ZERO, &iommu, &mut queues).unwrap();
+    assert!(outcome.notify_rx && outcome.notify_tx);
+    assert_eq!(tx.used(&iommu.memory), [(0, 0), (1, 0), (2, 0)]);
+    assert_eq!(rx.used(&iommu.memory), [(0, 0), (1, 44)]);
+    assert_eq!(bytes(&iommu.memory, END + 0x3_0000 + 30, 1), [3], "an RST");
+    assert_eq!(device.counters().malformed_packets, 2);
+    assert_eq!(device.counters().unusable_buffers, 1);
+
+    // Rings that are unmapped under the device.
+    iommu.rings = false;
+    let fault = Fault {
+        queue: QueueName::Tx,
+        cause: FaultCause::Memory,
+    };
+    let broken = device.process(Tick::ZERO, &iommu, &mut queues);
+    assert_eq!(broken, Err(fault));
+    device.reset(Tick::ZERO);
+    let idle = device.process(Tick::ZERO, &iommu, &mut queues);
+    assert_eq!(idle, Ok(Outcome::default()));
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Nothing is allocated per packet, either way, however many connections there are.
+
+use stats_alloc::Region;
+use vsock_tests::alone::alone;
+use vsock_tests::bare::Bare;
+
+use crate::ALLOCATOR;
+
+#[test]
+fn packets_allocate_nothing() {
+    alone("packets::packets_allocate_nothing", || {
+        for (connections, payload) in [(1, 64), (1, 65_536), (100, 4096), (1000, 64)] {
+            let mut bare = Bare::new(connections, payload).unwrap();
+            bare.to_host(5000);
+            bare.to_guest(5000);
+            // Three times, of which one must go without: the test runner's own thread allocates once.
+            let quietest = (0..3)
+                .map(|_| {
+                    let region = Region::new(ALLOCATOR);
+                    bare.to_host(5000);
+                    bare.to_guest(5000);
+                    let change = region.change();
+                    change.allocations + change.reallocations
+                })
+                .min();
+            assert_eq!(
+                quietest,
+                Some(0),
+                "{connections} connections, {payload} bytes"
+            );
+        }
+    });
+}

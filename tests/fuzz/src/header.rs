@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Any 44 bytes are a header, and a packet or a reason why not.
+
+use vsock_proto::{GuestCid, Header, Route, SocketTypes};
+
+/// Decodes, checks, and makes the same header of the packet again.
+pub fn fuzz(data: &[u8]) {
+    let Some(bytes) = data.first_chunk::<{ Header::LEN }>() else {
+        return;
+    };
+    let header = Header::decode(bytes);
+    assert_eq!(&header.encode(), bytes);
+    for cid in [3, header.src_cid] {
+        let Ok(guest) = GuestCid::try_from(cid) else {
+            continue;
+        };
+        let (host, back) = (
+            Route::to_guest(guest, SocketTypes::ALL),
+            Route::to_host(guest, SocketTypes::ALL),
+        );
+        match host.parse(&header) {
+            Ok(packet) => {
+                let mut mirrored = packet;
+                mirrored.key = packet.key.mirror();
+                let again = host.parse(&back.header(&mirrored));
+                assert_eq!(again, Ok(packet));
+                if let Some(reply) = host.reset_for(&packet) {
+                    assert!(back.parse(&host.reset_header(&reply)).is_ok());
+                }
+            }
+            Err(reject) => {
+                if let Some(reply) = reject.reply {
+                    let header = host.reset_header(&reply);
+                    assert_eq!(header.dst_cid, u64::from(guest));
+                }
+            }
+        }
+    }
+}

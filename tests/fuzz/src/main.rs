@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Runs targets for a while: `vsock-fuzz CORPUS SECONDS SEED [TARGET]`. An input at which a target panics
+//! is written to the corpus, and the program fails.
+
+use std::fs;
+use std::panic;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use vsock_fuzz::driver::Mutator;
+use vsock_fuzz::{TARGETS, Target};
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [corpus, seconds, seed, rest @ ..] = words.as_slice() else {
+        eprintln!("use: cargo xtask fuzz [TARGET] [--seconds N] [--seed N]");
+        return ExitCode::FAILURE;
+    };
+    let (Ok(seconds), Ok(seed)) = (seconds.parse(), seed.parse()) else {
+        eprintln!("seconds and seed are numbers");
+        return ExitCode::FAILURE;
+    };
+    let chosen: Vec<&Target> = TARGETS
+        .iter()
+        .filter(|(name, _)| rest.is_empty() || rest.iter().any(|word| word == name))
+        .collect();
+    if chosen.is_empty() {
+        eprintln!("no such target; there are: {}", names());
+        return ExitCode::FAILURE;
+    }
+    let mut good = true;
+    for target in chosen {
+        good &= run(
+            target,
+            Path::new(corpus),
+            Duration::from_secs(seconds),
+            seed,
+        );
+    }
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn names() -> String {
+    let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
+    names.join(", ")
+}
+
+/// Runs one target; returns whether it survived.
+fn run((name, fuzz): &Target, corpus: &Path, time: Duration, seed: u64) -> bool {
+    let place = corpus.join(name);
+    let known = fs::read_dir(&place)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| fs::read(entry.ok()?.path()).ok());
+    let mut mutator = Mutator::new(seed, known.collect());
+    let end = Instant::now() + time;
+    let mut runs = 0_u64;
+    while Instant::now() < end {
+        let input = mutator.input();
+        if panic::catch_unwind(|| fuzz(&input)).is_err() {
+            let file = place.join(format!("seed-{seed}-run-{runs}"));
+            let kept = fs::create_dir_all(&place).and_then(|()| fs::write(&file, &input));
+            println!(
+                "{name}: failed after {runs} runs, at {} ({kept:?})",
+                file.display()
+            );
+            return false;
+        }
+        runs += 1;
+    }
+    println!(
+        "{name}: {runs} runs in {} s, seed {seed}: nothing found",
+        time.as_secs()
+    );
+    true
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Any life of a guest and a host, with the muxer between.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use vsock_muxer_harness::faulty::Fault;
+use vsock_muxer_harness::guest::GuestConfig;
+use vsock_muxer_harness::scenario::{Op, Scenario};
+use vsock_muxer_harness::sim::{Failure, SimConfig, Trigger};
+use vsock_proto::{Header, ShutdownFlags};
+
+use crate::bytes::Bytes;
+
+/// Operations of one life.
+const MOST: usize = 150;
+
+/// The first bytes say what guest and driver are like, the others what happens.
+///
+/// # Panics
+///
+/// When the muxer does something wrong.
+pub fn fuzz(data: &[u8]) {
+    if let Err(why) = live(Bytes(data)) {
+        panic!("{why}");
+    }
+}
+
+fn live(mut bytes: Bytes<'_>) -> Result<(), Failure> {
+    let first = bytes.byte();
+    let config = SimConfig {
+        trigger: if first & 1 == 0 {
+            Trigger::Edge
+        } else {
+            Trigger::Level
+        },
+        tx_packets: usize::from(first >> 1 & 3) + 1,
+        ..SimConfig::default()
+    };
+    let second = bytes.byte();
+    let guest = GuestConfig {
+        buf_alloc: [600, 4096, 65_536, 262_144][usize::from(second & 3)],
+        rx_buffers: [1, 3, 16, 128][usize::from(second >> 2 & 3)],
+        rx_buffer_bytes: [45, 64, 1024, 4096][usize::from(second >> 4 & 3)],
+        caps_credit: second & 64 == 0,
+        updates_when_empty: second & 128 == 0,
+        ..GuestConfig::default()
+    };
+    let mut scenario = Scenario::new(config, guest)?;
+    for _ in 0..MOST {
+        if bytes.is_empty() {
+            break;
+        }
+        scenario.apply(&op(&mut bytes))?;
+    }
+    scenario.wind_down(false)
+}
+
+fn fault(byte: u8) -> Fault {
+    Fault::ALL[usize::from(byte) % Fault::ALL.len()]
+}
+
+fn op(bytes: &mut Bytes<'_>) -> Op {
+    let kind = bytes.byte();
+    let at = usize::from(kind >> 5);
+    let len = |bytes: &mut Bytes<'_>| usize::from(bytes.short());
+    match kind & 31 {
+        0 => Op::GuestConnects,
+        1 => Op::HostConnects { text: at & 1 == 0 },
+        2 | 3 => Op::GuestWrites(at, len(bytes)),
+        4 | 5 => Op::HostWrites(at, len(bytes)),
+        6 | 7 => Op::GuestReads(at, len(bytes)),
+        8 | 9 => Op::HostReads(at, len(bytes)),
+        10 => Op::GuestShutsDown(at, ShutdownFlags::from_bits(bytes.byte().into())),
+        11 => Op::HostEnds(at),
+        12 => Op::GuestCloses(at),
+        13 => Op::HostCloses(at),
+        14 => Op::GuestResets(at),
+        15 => Op::HostResets(at),
+        16 => Op::GuestResizes(at, bytes.number()),
+        17 => Op::GuestAsks(at),
+        18 => Op::ReadFails(at, usize::from(bytes.byte() & 3), fault(bytes.byte())),
+        19 => Op::WriteFails(at, usize::from(bytes.byte() & 3), fault(bytes.byte())),
+        20 => Op::GuestReconnects(at),
+        21 => Op::GuestStarves,
+        22 => Op::GuestFeeds,
+        23 => Op::Settles,
+        24 => Op::Passes(Duration::from_millis(bytes.short().into())),
+        25 => Op::Reboots,
+        26 => Op::TransportResets,
+        27 => Op::AcceptFails(ErrorKind::WouldBlock),
+        28 => Op::Raw(header(bytes), 0),
+        29 | 30 => Op::RawOn(at, header(bytes), usize::from(bytes.byte())),
+        _ => Op::Steps(at),
+    }
+}
+
+fn header(bytes: &mut Bytes<'_>) -> Header {
+    let odd = bytes.byte();
+    Header {
+        src_cid: if odd & 15 == 15 {
+            bytes.number().into()
+        } else {
+            3
+        },
+        dst_cid: if odd >> 4 == 15 {
+            bytes.number().into()
+        } else {
+            2
+        },
+        src_port: 49_152 + u32::from(bytes.byte() & 7),
+        dst_port: bytes.number(),
+        len: 0,
+        socket_type: if odd == 7 { bytes.short() } else { 1 },
+        op: u16::from(bytes.byte() % 9),
+        flags: bytes.byte().into(),
+        buf_alloc: bytes.number(),
+        fwd_cnt: bytes.number(),
+    }
+}

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A muxer with as little as possible around it: streams that take and give bytes of one buffer at once,
+//! and a guest that is nothing but headers. What it costs is the muxer's, and one copy.
+
+use std::any::Any;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+
+use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_muxer::{Action, GuestBuffers, Muxer, Readiness, Token};
+use vsock_muxer_harness::guest::{BytesPayload, RxRing};
+use vsock_proto::{Config, GuestCid, Header, Op, SocketTypes, Tick};
+
+/// A guest's buffer, so large that its credit lasts for a while.
+const BUF_ALLOC: u32 = 1 << 20;
+/// The port that the backend serves.
+const PORT: u32 = 80;
+/// Bytes that a stream's memory has.
+const MEMORY: usize = 64 * 1024;
+/// Bytes that one call puts into the guest's buffers.
+const BUDGET: usize = 1 << 20;
+
+/// A stream that never blocks: what is written is copied to its memory, what is read from there.
+#[derive(Debug)]
+pub struct BareStream(Box<[u8]>);
+
+impl BareStream {
+    fn new() -> Self {
+        Self(vec![7; MEMORY].into_boxed_slice())
+    }
+
+    /// A stream that shares no memory with another and can be read and written for ever.
+    #[must_use]
+    pub fn boxed() -> Box<dyn VsockStream> {
+        Box::new(Self::new())
+    }
+}
+
+impl Read for BareStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = buf.len().min(MEMORY);
+        buf[..len].copy_from_slice(&self.0[..len]);
+        Ok(len)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        bufs.iter_mut().map(|buf| self.read(buf)).sum()
+    }
+}
+
+impl Write for BareStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let len = buf.len().min(MEMORY);
+        self.0[..len].copy_from_slice(&buf[..len]);
+        Ok(len)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        bufs.iter().map(|buf| self.write(buf)).sum()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for BareStream {
+    fn as_raw_fd(&self) -> RawFd {
+        0 // never polled: nobody here has an event loop
+    }
+}
+
+impl VsockStream for BareStream {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::Other("bare")
+    }
+
+    fn shutdown(&mut self, _how: Shutdown) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[derive(Debug)]
+struct BareBackend {
+    streams_have_memory: bool,
+}
+
+impl AsRawFd for BareBackend {
+    fn as_raw_fd(&self) -> RawFd {
+        0
+    }
+}
+
+impl VsockBackend for BareBackend {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Ok(if self.streams_have_memory {
+            BareStream::boxed()
+        } else {
+            Box::new(BareStream(Box::default()))
+        })
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Other("bare")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The muxer, the guest's buffers, and what the guest remembers of each connection.
+#[derive(Debug)]
+pub struct Bare {
+    muxer: Muxer,
+    ring: RxRing,
+    payload: Vec<u8>,
+    tokens: Vec<Token>,
+    /// Payload bytes that each connection has received: they count as read.
+    received: Vec<u32>,
+    next: usize,
+    /// The muxer has been told that every stream can be read, for ever.
+    told: bool,
+}
+
+impl Bare {
+    /// So many connections, for packets with so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// `Other`: the muxer did not accept as many.
+    pub fn new(connections: usize, payload: usize) -> io::Result<Self> {
+        Self::with_streams(connections, payload, true)
+    }
+
+    /// As [`new`](Self::new), with streams that have no memory, to see what the muxer has.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn idle(connections: usize) -> io::Result<Self> {
+        Self::with_streams(connections, 64, false)
+    }
+
+    fn with_streams(connections: usize, payload: usize, memory: bool) -> io::Result<Self> {
+        let guest = GuestCid::try_from(3).map_err(io::Error::other)?;
+        let mut muxer = Muxer::new(guest, Config::default());
+        let backend = BareBackend {
+            streams_have_memory: memory,
+        };
+        muxer
+            .add_backend(Box::new(backend))
+            .map_err(io::Error::other)?;
+        muxer.activate(Tick::ZERO, SocketTypes::STREAM);
+        let mut ring = RxRing::default();
+        for _ in 0..256 {
+            ring.post(Header::LEN + payload);
+        }
+        let mut bare = Self {
+            muxer,
+            ring,
+            payload: vec![9; payload],
+            tokens: Vec::new(),
+            received: vec![0; connections],
+            next: 0,
+            told: false,
+        };
+        bare.actions();
+        bare.tokens.clear();
+        for at in 0..connections {
+            bare.say(at, Op::Request, 0);
+            bare.transmit();
+        }
+        if bare.tokens.len() == connections {
+            return Ok(bare);
+        }
+        Err(io::Error::other("not every connection was accepted"))
+    }
+
+    fn header(&self, at: usize, op: Op, len: usize) -> Header {
+        Header {
+            src_cid: 3,
+            dst_cid: 2,
+            src_port: u32::try_from(at).unwrap_or(0) + 1024,
+            dst_port: PORT,
+            len: u32::try_from(len).unwrap_or(0),
+            socket_type: 1,
+            op: op.into(),
+            flags: if op == Op::Shutdown { 3 } else { 0 },
+            buf_alloc: BUF_ALLOC,
+            fwd_cnt: self.received[at],
+        }
+    }
+
+    fn say(&mut self, at: usize, op: Op, len: usize) {
+        let header = self.header(at, op, len);
+        let mut payload = BytesPayload::new(&self.payload[..len]);
+        self.muxer.on_packet(Tick::ZERO, &header, &mut payload);
+        self.actions();
+    }
+
+    /// Takes what the muxer wants to be done, and remembers the tokens of new streams.
+    fn actions(&mut self) {
+        while let Some(action) = self.muxer.next_action() {
+            if let Action::Watch { token, .. } = action
+                && self.tokens.last() != Some(&token)
+                && self.tokens.len() < self.received.len()
+            {
+                self.tokens.push(token);
+            }
+        }
+    }
+
+    /// Lets the muxer fill the buffers, and posts them again; returns how many packets had payload.
+    fn transmit(&mut self) -> u64 {
+        let mut data = 0;
+        if self.muxer.wants_transmit() {
+            self.muxer.transmit(Tick::ZERO, &mut self.ring, BUDGET);
+            for (header, payload) in self.ring.received() {
+                let at = header.dst_port.wrapping_sub(1024) as usize;
+                if let Some(received) = self.received.get_mut(at) {
+                    let len = u32::try_from(payload.len()).unwrap_or(0);
+                    *received = received.wrapping_add(len);
+                    data += u64::from(len > 0);
+                }
+            }
+            self.ring.repost(usize::MAX);
+        }
+        self.actions();
+        data
+    }
+
+    /// The guest sends so many packets, each on the next connection. Where [`to_guest`](Self::to_guest)
+    /// was called before, the streams go on sending meanwhile.
+    pub fn to_host(&mut self, packets: u64) {
+        for _ in 0..packets {
+            let at = self.next;
+            self.next = (at + 1) % self.received.len();
+            self.say(at, Op::ReadWrite, self.payload.len());
+            self.transmit();
+        }
+    }
+
+    /// The streams have so many packets for the guest, or a few more; returns how many.
+    pub fn to_guest(&mut self, packets: u64) -> u64 {
+        let ready = Readiness {
+            readable: true,
+            ..Readiness::default()
+        };
+        if !self.told {
+            for token in &self.tokens {
+                self.muxer.on_event(Tick::ZERO, *token, ready);
+            }
+            self.told = true;
+        }
+        self.actions();
+        let mut sent = 0;
+        while sent < packets {
+            let some = self.transmit();
+            sent += some;
+            if some == 0 {
+                // Every window is used up: the guest has read everything, and says so.
+                for at in 0..self.received.len() {
+                    self.say(at, Op::CreditUpdate, 0);
+                }
+            }
+        }
+        sent
+    }
+
+    /// The guest connects and closes so many times.
+    pub fn connect_and_close(&mut self, times: u64) {
+        for _ in 0..times {
+            self.say(0, Op::Reset, 0);
+            self.say(0, Op::Request, 0);
+            self.transmit();
+            self.say(0, Op::Shutdown, 0);
+            self.transmit();
+        }
+    }
+
+    /// The guest's buffers.
+    pub fn ring(&mut self) -> &mut RxRing {
+        &mut self.ring
+    }
+
+    /// Payload of a packet.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Connections that the muxer has.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.muxer.connections().count()
+    }
+}
+
+/// What the copies alone cost: the same packets without a muxer.
+#[derive(Debug)]
+pub struct Copies {
+    streams: Vec<BareStream>,
+    ring: RxRing,
+    payload: Vec<u8>,
+}
+
+impl Copies {
+    /// So many streams, for packets with so many bytes.
+    #[must_use]
+    pub fn new(streams: usize, payload: usize) -> Self {
+        let mut ring = RxRing::default();
+        for _ in 0..256 {
+            ring.post(Header::LEN + payload);
+        }
+        Self {
+            streams: (0..streams).map(|_| BareStream::new()).collect(),
+            ring,
+            payload: vec![9; payload],
+        }
+    }
+
+    /// Writes so many payloads, each to the next stream.
+    ///
+    /// # Errors
+    ///
+    /// None, by these streams.
+    pub fn to_host(&mut self, packets: u64) -> io::Result<()> {
+        let mut next = 0;
+        for _ in 0..packets {
+            let at = next;
+            next = (at + 1) % self.streams.len();
+            let stream: &mut dyn VsockStream = &mut self.streams[at];
+            stream.write_all(&self.payload)?;
+        }
+        Ok(())
+    }
+
+    /// Fills buffers with so many packets, or a few more; returns how many.
+    pub fn to_guest(&mut self, packets: u64) -> u64 {
+        let allowance = vsock_muxer::Allowance {
+            bytes: BUDGET,
+            packets: usize::MAX,
+            packet_bytes: MEMORY,
+        };
+        let mut sent = 0;
+        let mut next = 0;
+        while sent < packets {
+            let at = next;
+            next = (at + 1) % self.streams.len();
+            let stream = &mut self.streams[at];
+            let mut header = |len: usize| Header {
+                len: u32::try_from(len).unwrap_or(0),
+                ..Header::default()
+            };
+            let _done = self.ring.fill(stream, allowance, &mut header);
+            sent += self.ring.used() as u64;
+            self.ring.repost(usize::MAX);
+        }
+        sent
+    }
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! `fuzz`: the fuzz targets, driven for a while; `replay`, once over everything that was ever found.
+
+use anyhow::ensure;
+use xshell::cmd;
+
+use crate::flags::Fuzz;
+use crate::shell::Env;
+
+/// Seconds for each target, where nobody says otherwise.
+const SECONDS: u64 = 30;
+
+/// Drives one target, or all of them one after the other.
+pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
+    let seconds = options.seconds.unwrap_or(SECONDS).to_string();
+    let seed = options.seed.unwrap_or(1).to_string();
+    let corpus = env.root.join("tests/fuzz/corpus");
+    let target = env.target.join("fuzz");
+    let name = options.target.iter();
+    let manifest = env.root.join("tests/fuzz/Cargo.toml");
+    let good = cmd!(
+        env.sh,
+        "cargo run --quiet --locked --release --manifest-path {manifest} -- {corpus} {seconds} {seed} {name...}"
+    )
+    .env("CARGO_TARGET_DIR", target)
+    .run();
+    ensure!(
+        good.is_ok(),
+        "a target has failed; its input is in tests/fuzz/corpus and belongs into the fix"
+    );
+    Ok(())
+}
+
+/// The tests of the fuzz workspace: the corpus, and some thousand random inputs.
+pub(crate) fn replay(env: &Env) -> anyhow::Result<()> {
+    let target = env.target.join("fuzz");
+    let manifest = env.root.join("tests/fuzz/Cargo.toml");
+    cmd!(
+        env.sh,
+        "cargo test --quiet --locked --release --manifest-path {manifest}"
+    )
+    .env("CARGO_TARGET_DIR", target)
+    .run()?;
+    Ok(())
+}
