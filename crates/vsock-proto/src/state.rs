@@ -241,6 +241,12 @@ impl Phase {
         matches!(self, Self::Connected | Self::Lingering)
     }
 
+    /// Whether the guest has told the size of its buffer, so that what else it tells counts.
+    #[must_use]
+    pub const fn knows_window(self) -> bool {
+        self.has_credit() || matches!(self, Self::Accepting | Self::Responding)
+    }
+
     /// How long the phase may last. A connection may stay `Connected` for ever, and the phases that
     /// only owe a packet hold nothing but the tuple.
     #[must_use]

@@ -8,6 +8,10 @@ use vsock_proto::{Slot, Tick};
 use crate::entry::Entry;
 use crate::{BackendId, Muxer};
 
+/// Connections whose time has come that are looked at before somebody else has his turn: each may
+/// cost a call of a backend.
+const BATCH: usize = 256;
+
 impl Muxer {
     /// When [`on_timeout`](Self::on_timeout) is to be called. It may be now, or past: then there is
     /// work left that was not done at once, so that nobody waits too long for his turn.
@@ -22,10 +26,11 @@ impl Muxer {
         }
     }
 
-    /// Does what is due. Called too early, it does nothing.
+    /// Does what is due, or as much of it as is fair at once: then the deadline stays past. Called too
+    /// early, it does nothing.
     pub fn on_timeout(&mut self, now: Tick) {
         // Each at most once: a new deadline may be due already.
-        for _ in 0..self.timers.len() {
+        for _ in 0..self.timers.len().min(BATCH) {
             let Some(slot) = self.timers.pop_due(now) else {
                 break;
             };

@@ -146,6 +146,28 @@ fn t35_a_host_that_stays_busy_is_an_rst_within_the_limit() {
 }
 
 #[test]
+fn t76_a_storm_of_requests_to_a_busy_host_is_asked_for_in_turns() {
+    let mut world = World::new();
+    for port in 0..2000 {
+        world.answer(Err(ErrorKind::WouldBlock));
+        world.guest_sends(&header(Op::Request, port, 52), b"");
+    }
+    let asked = |world: &World| world.backend.0.lock().unwrap().asked.len();
+    let mut before = asked(&world);
+    world.now = world.now.saturating_add(Duration::from_millis(10));
+    let mut turns = 0;
+    while world.muxer.deadline().is_some_and(|due| due <= world.now) {
+        world.pass(Duration::ZERO);
+        let now = asked(&world);
+        assert!(now - before <= 256, "{} in one turn", now - before);
+        before = now;
+        turns += 1;
+    }
+    assert_eq!(before, 4000, "everybody once more");
+    assert!(turns > 1);
+}
+
+#[test]
 fn t35_a_host_that_refuses_after_it_was_busy_is_an_rst() {
     let mut world = World::new();
     world.answer(Err(ErrorKind::WouldBlock));

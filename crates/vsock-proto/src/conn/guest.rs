@@ -55,7 +55,8 @@ impl Connection {
 
     fn take_credit(&mut self, packet: &Packet) -> Result<(), Violation> {
         // What an RST bears means nothing, and a REQUEST speaks of the connection to come.
-        let counts = self.phase.has_credit() && !matches!(packet.body, Body::Reset | Body::Request);
+        let counts =
+            self.phase.knows_window() && !matches!(packet.body, Body::Reset | Body::Request);
         if counts && self.outbound.window.update(packet.credit)? {
             self.outbound.opened();
         }

@@ -50,6 +50,19 @@ fn t27_no_credit_request_comes_before_the_response() {
 }
 
 #[test]
+fn t51_credit_that_comes_before_the_response_is_delivered_counts() {
+    let mut rig = Rig::accepting(Config::default());
+    rig.guest.buf_alloc = 3;
+    rig.guest(Body::CreditUpdate);
+    rig.conn.on_host_connected(rig.now);
+    rig.guest.buf_alloc = 2;
+    rig.guest(Body::CreditUpdate);
+    rig.host_sends(b"early");
+    assert_eq!(rig.next(), Some(Body::Response));
+    assert_eq!(rig.drain_bytes(), b"ea");
+}
+
+#[test]
 fn t28_a_request_for_a_known_tuple_ends_the_old_connection_without_an_rst() {
     for rig in [
         &mut Rig::accepting(Config::default()),
