@@ -136,6 +136,21 @@ fn queues_that_lie_outside_of_memory_do_not_end_the_device() {
 }
 
 #[test]
+fn t25_three_queues_exist_and_a_size_beyond_the_limit_is_refused() {
+    let host = Host::new(132);
+    let mut vmm = Vmm::connect(&host.socket());
+    assert_eq!(vmm.frontend.get_queue_num().unwrap(), 3);
+    vmm.frontend.set_features(FEATURES).unwrap();
+    for index in 0..3 {
+        vmm.frontend.set_vring_num(index, 64).unwrap();
+    }
+    assert!(vmm.frontend.set_vring_num(0, 1 << 15).is_err());
+    drop(vmm);
+    let mut guest = Guest::boot(&host.socket(), 132);
+    assert_served(&mut guest, &host.connector, 1);
+}
+
+#[test]
 fn t11_two_devices_do_not_share_a_cid_and_a_dropped_one_frees_it() {
     let host = Host::new(127);
     let other = host.dir.path().join("other.sock");

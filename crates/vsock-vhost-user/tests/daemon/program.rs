@@ -174,7 +174,7 @@ fn a_reserved_cid_is_explained() {
 }
 
 #[test]
-fn front_ends_that_come_and_go_leave_no_descriptor_behind() {
+fn t100_front_ends_that_come_and_go_leave_no_descriptor_behind() {
     let dir = TempDir::new().unwrap();
     let program = Program::start(&[vm(&dir, 3), "--log-level=off".to_owned()]);
     let socket = dir.path().join("3.sock");
