@@ -13,7 +13,7 @@ use crate::world::{READABLE, World, header, op};
 fn t101_a_reset_closes_everything_and_a_second_activation_works() {
     let mut world = World::new();
     for round in 1..4 {
-        let silent = world.client(b"CONN");
+        let silent = world.client(b"CONNECT");
         let (first, _) = world.host_connects(9);
         let (second, request) = world.guest_connects(1, 52);
         world.guest_sends(&header(Op::ReadWrite, 77, 77), b"orphan");
@@ -40,7 +40,7 @@ fn t101_a_reset_closes_everything_and_a_second_activation_works() {
 #[test]
 fn t105_a_transport_reset_says_nothing_and_keeps_the_device_active() {
     let mut world = World::new();
-    let silent = world.client(b"CONN");
+    let silent = world.client(b"CONNECT");
     let (first, header) = world.host_connects(9);
     world.muxer.transport_reset(world.now);
     world.apply();
@@ -48,7 +48,7 @@ fn t105_a_transport_reset_says_nothing_and_keeps_the_device_active() {
     assert_eq!(world.ops(), []);
     world.guest_sends(&op(Op::ReadWrite, &header), b"stale");
     assert_eq!(world.ops(), [Op::Reset]);
-    silent.sends(b"ECT 9\n");
+    silent.sends(b" 9\n");
     world.event(silent.fd, READABLE);
     assert_eq!(world.ops(), [Op::Request]);
 }
