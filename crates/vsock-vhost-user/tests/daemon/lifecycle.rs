@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::thread;
 
 use tempfile::TempDir;
+use vhost::VhostBackend;
+use vhost::vhost_user::VhostUserFrontend;
 use vsock_inner::VsockInnerConnector;
 use vsock_proto::Op;
 use vsock_vhost_user::{DeviceBuilder, DeviceError, VsockDevice};
