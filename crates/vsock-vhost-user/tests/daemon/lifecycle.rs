@@ -139,7 +139,7 @@ fn queues_that_lie_outside_of_memory_do_not_end_the_device() {
 
 #[test]
 fn t25_three_queues_exist_and_a_size_beyond_the_limit_is_refused() {
-    let host = Host::new(132);
+    let host = Host::new(139);
     let mut vmm = Vmm::connect(&host.socket());
     assert_eq!(vmm.frontend.get_queue_num().unwrap(), 3);
     vmm.frontend.set_features(FEATURES).unwrap();
@@ -148,7 +148,7 @@ fn t25_three_queues_exist_and_a_size_beyond_the_limit_is_refused() {
     }
     assert!(vmm.frontend.set_vring_num(0, 1 << 15).is_err());
     drop(vmm);
-    let mut guest = Guest::boot(&host.socket(), 132);
+    let mut guest = Guest::boot(&host.socket(), 139);
     assert_served(&mut guest, &host.connector, 1);
 }
 
