@@ -51,11 +51,14 @@ impl Muxer {
                 self.end_handshake(slot);
             }
             Some(Entry::Open(open)) => {
+                if open.conn.interest().write {
+                    // A socket is called writable when much of it is free. Whoever reads slowly may
+                    // have taken something all the same, and is not to lose the rest.
+                    open.flush(now);
+                }
                 open.conn.on_timeout(now);
                 let retry = open.retry.is_some_and(|retry| retry.at() <= now);
-                if retry && open.link.is_some() {
-                    open.flush(now);
-                } else if retry && open.conn.phase() == Phase::Accepting {
+                if retry && open.conn.phase() == Phase::Accepting {
                     self.connect_again(now, slot);
                 }
                 self.review(now, slot);

@@ -91,6 +91,24 @@ fn t86_t87_a_host_that_drains_slowly_gets_all_and_one_that_stops_is_given_up() {
     assert_eq!(world.muxer.counters().endings.of(Ending::Forfeited), 1);
 }
 
+/// A socket says that it is writable only when much of it is free.
+#[test]
+fn t87_space_that_no_event_told_of_counts_before_a_host_is_given_up() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    host.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &request), b"abc");
+    world.guest_sends(&shutdown(&request, 3), b"");
+    for _ in 0..2 {
+        host.state().space = 1;
+        world.pass(Duration::from_secs(30));
+    }
+    assert_eq!(host.got(), b"ab");
+    world.pass(Duration::from_secs(30));
+    assert_eq!(world.ops(), [Op::Reset]);
+    assert_eq!(world.muxer.counters().endings.of(Ending::Forfeited), 1);
+}
+
 #[test]
 fn t89_a_guests_rst_frees_everything_at_once() {
     let mut world = World::new();
