@@ -86,11 +86,11 @@ fn pump(limits: Limits, writer: Drive, reader: Drive) {
                 }
             }
         });
-        let results = (sending.join().unwrap(), receiving.join().unwrap());
+        let results = (sending.join(), receiving.join());
         // ORDER: Release; partner: the load above.
         done.store(true, Ordering::Release);
-        results.0.unwrap();
-        results.1.unwrap();
+        results.0.unwrap().unwrap();
+        results.1.unwrap().unwrap();
     });
 }
 

@@ -2,7 +2,7 @@
 
 //! Drain and stop, with data in flight.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use vsock_epoll::{Limits, Refusal};
@@ -10,7 +10,7 @@ use vsock_muxer_harness::source::PairSource;
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
 
-use crate::{Told, pair, read_all, reader, rest, until};
+use crate::{Told, pair, read_all, reader, rest, soon, until, waiting};
 
 #[test]
 fn a_drain_delivers_everything_that_was_accepted() {
@@ -25,7 +25,9 @@ fn a_drain_delivers_everything_that_was_accepted() {
         subscriber.streams().drain(None);
         assert!(!subscriber.streams().is_finished());
         let (mut got, mut ended) = (Vec::new(), false);
+        let deadline = soon();
         while !ended {
+            waiting(deadline, got.len());
             rest(&mut subscriber);
             let (more, end) = read_all(&mut *host);
             got.extend(more);
@@ -59,7 +61,8 @@ fn a_stop_closes_everything_at_once_and_takes_nothing_more() {
     let (mut host, device) = pair(&Inner::by(Way::Pair));
     subscriber.streams().add(device, ()).unwrap();
     subscriber.streams().stop();
-    host.read(&mut [0]).unwrap_err();
+    let error = host.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     rest(&mut subscriber);
     assert!(subscriber.streams().is_finished());
     let (_host, device) = pair(&Inner::by(Way::Pair));
@@ -75,7 +78,9 @@ fn finish_and_close_writes_what_waits_whatever_the_peer_sends() {
     assert_eq!(subscriber.streams().write(token, &[3; 50]), 50);
     subscriber.streams().finish_and_close(token);
     let mut got = 0;
+    let deadline = soon();
     loop {
+        waiting(deadline, got);
         rest(&mut subscriber);
         let (more, end) = read_all(&mut *host);
         got += more.len();

@@ -16,6 +16,11 @@ use vsock_epoll::{
 };
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 
+use crate::{in_time, soon, waiting};
+
+/// How long an event manager waits in one turn, in milliseconds, so that it sees a deadline.
+const TURN: i32 = 100;
+
 type Shared = Arc<Mutex<StreamSubscriber<Echo>>>;
 
 fn echo() -> StreamSubscriber<Echo> {
@@ -41,10 +46,12 @@ fn boxed_subscribers_serve_a_backend_and_its_streams() {
         host.read_to_string(&mut back).unwrap();
         back
     });
+    let deadline = soon();
     while streams.lock().unwrap().counters().closes == 0 {
-        manager.run_with_timeout(20_000).unwrap();
+        waiting(deadline, streams.lock().unwrap().counters());
+        manager.run_with_timeout(TURN).unwrap();
     }
-    assert_eq!(host.join().unwrap(), "hello");
+    assert_eq!(in_time(|| host.join().unwrap()), "hello");
     assert!(streams.lock().unwrap().error().is_none());
 }
 
@@ -78,6 +85,7 @@ fn a_subscriber_that_is_taken_out_can_be_put_into_another_manager() {
     second.add_subscriber(moved);
     host.write_all(b"x").unwrap();
     second.run_with_timeout(20_000).unwrap();
+    host.set_nonblocking(true).unwrap();
     host.read_exact(&mut [0]).unwrap();
 }
 
@@ -93,11 +101,14 @@ fn another_thread_adds_writes_counts_closes_and_drains() {
         |_: &mut StreamSubscriber<Echo>| None,
     );
     let looping = thread::spawn(move || {
+        let deadline = soon();
         while !manager.subscriber_mut(id).unwrap().streams().is_finished() {
-            manager.run_with_timeout(20_000).unwrap();
+            waiting(deadline, "the loop is not finished");
+            manager.run_with_timeout(TURN).unwrap();
         }
     });
     let (mut host, device) = VsockInnerStream::pair().unwrap();
+    host.set_read_timeout(Some(soon().left())).unwrap();
     let token = remote.add(Box::new(device), ()).unwrap();
     let (other, device) = VsockInnerStream::pair().unwrap();
     let closed = remote.clone().add(Box::new(device), ()).unwrap();
@@ -126,8 +137,10 @@ fn another_thread_stops_the_loop_and_a_refused_stream_comes_back() {
     let remote: RemoteHandle<_, Echo> =
         RemoteHandle::new(manager.remote_endpoint(), id, |found| Some(found));
     let looping = thread::spawn(move || {
+        let deadline = soon();
         while manager.subscriber_mut(id).unwrap().counters().refused == 0 {
-            manager.run_with_timeout(20_000).unwrap();
+            waiting(deadline, "the loop refuses nothing");
+            manager.run_with_timeout(TURN).unwrap();
         }
         manager
     });

@@ -16,7 +16,7 @@ use vsock_epoll::{Limits, StreamHandler, StreamSubscriber, Streams, Token, Trigg
 use vsock_inner::{Capacity, VsockInnerConfig, VsockInnerStream};
 use vsock_muxer_harness::poll::{Interest, wait_ready};
 
-use crate::soon;
+use crate::{soon, waiting};
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -167,7 +167,9 @@ proptest! {
         let mut pairs: Vec<Pair> = Vec::new();
         thread::scope(|scope| {
             let threads = [scope.spawn(worker(left)), scope.spawn(worker(right))];
+            let deadline = soon();
             while !threads.iter().all(|thread| thread.is_finished()) {
+                waiting(deadline, shared.lock().unwrap().counters());
                 shared.lock().unwrap().dispatch().unwrap();
             }
             for thread in threads {
@@ -175,7 +177,9 @@ proptest! {
             }
         });
         shared.lock().unwrap().streams().drain(None);
+        let deadline = soon();
         while !shared.lock().unwrap().streams().is_finished() {
+            waiting(deadline, shared.lock().unwrap().counters());
             pairs.iter_mut().for_each(take);
             turn(&shared, fd);
         }

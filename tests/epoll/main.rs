@@ -3,7 +3,11 @@
 //! Backends and streams on an event loop.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 #![expect(
     clippy::print_stderr,
     reason = "a test says where a limit makes it smaller"
@@ -21,17 +25,34 @@ mod panics;
 mod services;
 mod timers;
 
+use std::fmt::Debug;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
+use std::thread;
 use std::time::Duration;
 
 use vsock_backend_api::VsockStream;
 use vsock_epoll::{After, Failure, Limits, StreamHandler, StreamSubscriber, Streams, Token};
-use vsock_muxer_harness::poll::{Deadline, Interest, is_readable, wait_ready};
+use vsock_muxer_harness::poll::{Deadline, Interest, is_readable, wait_ready, wait_until};
 use vsock_muxer_harness::source::{PairSource, Stream};
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
+}
+
+/// One turn of a wait: fails with what there is so far when the deadline has passed.
+#[track_caller]
+fn waiting(deadline: Deadline, so_far: impl Debug) {
+    assert!(!deadline.passed(), "nothing more comes: {so_far:?}");
+}
+
+/// Runs what blocks on a thread of its own, and fails if it does not end in time.
+#[track_caller]
+fn in_time<R: Send + 'static>(what: impl FnOnce() -> R + Send + 'static) -> R {
+    let running = thread::spawn(what);
+    let ended = wait_until(soon(), || running.is_finished());
+    ended.expect("what blocks has not ended");
+    running.join().unwrap()
 }
 
 /// Turns the loop until it has nothing to do. One that spins never comes to that.
@@ -54,6 +75,7 @@ fn until<H: StreamHandler>(
 ) {
     let deadline = soon();
     while !done(subscriber) {
+        waiting(deadline, subscriber.counters());
         wait_ready(subscriber.as_raw_fd(), Interest::Read, deadline).unwrap();
         subscriber.dispatch().unwrap();
     }
@@ -85,6 +107,7 @@ enum Told {
     Readable,
     Writable,
     Ended,
+    Gone,
     Failed(&'static str),
     Timer,
     Closed,
@@ -148,6 +171,10 @@ impl<F: FnMut(&mut Streams<()>, Token, Told)> StreamHandler for Recorder<F> {
 
     fn ended(&mut self, streams: &mut Streams<()>, token: Token) {
         self.tell(streams, token, Told::Ended);
+    }
+
+    fn peer_gone(&mut self, streams: &mut Streams<()>, token: Token) {
+        self.tell(streams, token, Told::Gone);
     }
 
     fn failed(&mut self, streams: &mut Streams<()>, token: Token, failure: Failure) -> After {

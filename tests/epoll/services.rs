@@ -12,7 +12,7 @@ use vsock_muxer_harness::source::{PairSource, Stream};
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
 
-use crate::{pair, read_all, rest};
+use crate::{pair, read_all, rest, soon, waiting};
 
 /// Two applications whose device's ends a proxy joins.
 fn proxied(
@@ -42,7 +42,9 @@ fn carry(
     sent: &[u8],
 ) -> Vec<u8> {
     let (mut at, mut got) = (0, Vec::new());
+    let deadline = soon();
     loop {
+        waiting(deadline, (at, got.len()));
         while at < sent.len() {
             match from.write(&sent[at..]) {
                 Ok(written) => at += written,
@@ -86,7 +88,9 @@ fn t85_a_proxy_delivers_what_came_before_a_reset() {
     rest(&mut proxy);
     drop(left);
     let mut got = 0;
+    let deadline = soon();
     loop {
+        waiting(deadline, got);
         rest(&mut proxy);
         let (more, ended) = read_all(&mut *right);
         got += more.len();
@@ -106,7 +110,8 @@ fn a_proxy_whose_one_side_takes_nothing_more_still_brings_its_last_words() {
     left.write_all(b"nobody reads this").unwrap();
     rest(&mut proxy);
     assert_eq!(read_all(&mut *left), (b"last words".to_vec(), true));
-    left.write(b"x").unwrap_err();
+    let error = left.write(b"x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     drop((left, right));
     rest(&mut proxy);
     assert!(proxy.streams().is_empty());
@@ -119,7 +124,8 @@ fn a_proxy_that_has_no_place_for_the_second_closes_the_first() {
     let (mut left, left_device) = pair(&Inner::by(Way::Pair));
     let (_right, right_device) = pair(&Inner::by(Way::Pair));
     Proxy::join(proxy.streams(), left_device, right_device).unwrap_err();
-    left.read(&mut [0]).unwrap_err();
+    let error = left.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     rest(&mut proxy);
 }
 
@@ -185,7 +191,9 @@ fn requests_wait_while_their_answers_are_not_taken() {
     let token = service.streams().add(device, Vec::new()).unwrap();
     let request = b"0123456789\n".repeat(200);
     let (mut at, mut got) = (0, Vec::new());
+    let deadline = soon();
     while got.len() < request.len() {
+        waiting(deadline, (at, got.len()));
         while at < request.len() {
             match host.write(&request[at..]) {
                 Ok(written) => at += written,

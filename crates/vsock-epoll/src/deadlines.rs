@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::table::Token;
 
 /// A heap may hold so many entries that mean nothing any more, beside twice those that do.
-const SLACK: usize = 64;
+pub(crate) const SLACK: usize = 64;
 
 /// The next moment of each stream that has one. What a stream does not wait for any more stays in the
 /// heap until its turn comes, or until there is too much of it.
@@ -50,6 +50,12 @@ mod tests {
 
     use super::{Deadlines, SLACK};
     use crate::table::Table;
+
+    impl Deadlines {
+        pub(crate) fn len(&self) -> usize {
+            self.heap.len()
+        }
+    }
 
     #[test]
     fn the_earliest_comes_first_and_none_before_its_time() {

@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::time::Instant;
 
 use vmm_sys_util::epoll::EventSet;
-use vsock_backend_api::VsockStream;
+use vsock_backend_api::{VsockBackendType, VsockStream};
 
 use crate::watch::{Watched, Watcher};
 use crate::{Failure, Token, Trigger};
@@ -53,6 +53,9 @@ pub(crate) struct Entry<T> {
     /// It is in the queue of those that have more to read, which edges do not tell again.
     pub(crate) queued: bool,
     pub(crate) end_to_tell: bool,
+    /// The peer was found to be gone while this was paused: to be told, and told.
+    pub(crate) gone_to_tell: bool,
+    gone_seen: bool,
     pub(crate) failure: Option<Failure>,
     pub(crate) active: Instant,
     pub(crate) deadline: Option<Instant>,
@@ -80,6 +83,8 @@ impl<T> Entry<T> {
             noted: false,
             queued: false,
             end_to_tell: false,
+            gone_to_tell: false,
+            gone_seen: false,
             failure: None,
             active: now,
             deadline: None,
@@ -210,6 +215,15 @@ impl<T> Entry<T> {
         waits && (events.intersects(BROKEN) || self.stream.peer_gone())
     }
 
+    /// Sees, once, that the peer of a paused stream is gone.
+    pub(crate) fn see_gone(&mut self, events: EventSet) -> bool {
+        let waits = self.paused && !self.ended && !self.closing && !self.gone_seen;
+        let gone = waits && (events.intersects(BROKEN) || self.stream.peer_gone());
+        self.gone_seen |= gone;
+        self.gone_to_tell |= gone;
+        gone
+    }
+
     pub(crate) fn may_read(events: EventSet) -> bool {
         events.intersects(EventSet::IN | EventSet::READ_HANG_UP | BROKEN)
     }
@@ -234,6 +248,16 @@ impl<T> Entry<T> {
         } else if self.ended && !self.closing {
             // Parked: its descriptor is readable for ever, so only an edge tells that the peer goes.
             EventSet::IN | EventSet::EDGE_TRIGGERED
+        } else if self.paused && !self.closing {
+            // What comes is left alone, so here, too, only an edge tells that the peer goes. The set is
+            // never that of a stream that is read, so that to go on reading looks at what has come.
+            let silent = self.stream.backend_type() == VsockBackendType::Inner; // it has no hang-up
+            let data = if silent {
+                EventSet::IN
+            } else {
+                EventSet::empty()
+            };
+            data | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED
         } else {
             EventSet::empty()
         };

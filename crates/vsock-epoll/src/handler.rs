@@ -70,6 +70,13 @@ pub trait StreamHandler {
         streams.finish(token);
     }
 
+    /// The peer of a [paused](Streams::pause) stream is gone. What it has sent before can still be read,
+    /// after [`Streams::resume`], and its end or its reset comes behind that. To be told, once, is of use
+    /// to a handler that works on an answer nobody waits for any more. The default does nothing.
+    fn peer_gone(&mut self, streams: &mut Streams<Self::State>, token: Token) {
+        _ = (streams, token);
+    }
+
     /// The stream has failed.
     fn failed(
         &mut self,

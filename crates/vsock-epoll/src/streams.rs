@@ -221,7 +221,7 @@ impl<T> Streams<T> {
     }
 
     /// Reads no more until [`resume`](Self::resume). What comes meanwhile waits in the transport, which
-    /// pushes back, and nothing is learnt of the peer.
+    /// pushes back. That the peer is gone is told by [`peer_gone`](crate::StreamHandler::peer_gone).
     pub fn pause(&mut self, token: Token) {
         self.set_paused(token, true);
     }

@@ -173,6 +173,9 @@ impl<H: StreamHandler> StreamSubscriber<H> {
                 News::Ended(token) => {
                     self.call(token, |handler, streams| handler.ended(streams, token));
                 }
+                News::Gone(token) => {
+                    self.call(token, |handler, streams| handler.peer_gone(streams, token));
+                }
                 News::Failed(token, failure) => self.tell_failure(token, failure),
                 News::Closed(token, state) => {
                     self.call(token, |handler, streams| {

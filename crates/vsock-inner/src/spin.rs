@@ -2,6 +2,8 @@
 
 //! Polling for a short while before sleeping.
 
+#[cfg(not(loom))]
+use std::cell::Cell;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -41,10 +43,7 @@ pub(crate) enum Pace {
 #[derive(Clone, Debug)]
 pub(crate) struct Spinner {
     budget: Duration,
-    /// Vain spins in a row.
-    vain: u32,
-    /// Waits to go without a spin.
-    pass: u32,
+    luck: Luck,
     /// The time between two looks without hurry.
     calm: Duration,
 }
@@ -53,8 +52,7 @@ impl Spinner {
     pub(crate) fn new(budget: Duration) -> Self {
         Self {
             budget,
-            vain: 0,
-            pass: 0,
+            luck: Luck::NEW,
             calm: CALM.start,
         }
     }
@@ -68,28 +66,32 @@ impl Spinner {
         ready: impl Fn() -> bool,
     ) -> bool {
         let budget = left.map_or(self.budget, |left| left.min(self.budget));
-        if self.pass > 0 {
-            self.pass -= 1;
+        if self.luck.passes() || budget.is_zero() {
             return false;
         }
-        if budget.is_zero() {
+        let found = self.poll(budget, pace, ready);
+        self.luck.learn(found);
+        found
+    }
+
+    /// As [`spin`](Self::spin), at one of the many streams that a thread may poll by their
+    /// descriptors: only if it has been of use to the thread, too. A loop with a thousand of them has
+    /// better things to do than to learn it anew of each.
+    pub(crate) fn spin_among_many(&mut self, pace: Pace, ready: impl Fn() -> bool) -> bool {
+        if self.luck.passes() || self.budget.is_zero() || OfThisThread.passes() {
             return false;
         }
-        let found = match pace {
+        let found = self.poll(self.budget, pace, ready);
+        self.luck.learn(found);
+        OfThisThread.learn(found);
+        found
+    }
+
+    fn poll(&mut self, budget: Duration, pace: Pace, ready: impl Fn() -> bool) -> bool {
+        match pace {
             Pace::Hurry => hurry(budget, ready),
             Pace::Calm => self.calm(budget, ready),
-        };
-        if found {
-            self.vain = 0;
-            return true;
         }
-        self.vain += 1;
-        if self.vain >= PATIENCE {
-            let doublings = (self.vain - PATIENCE).min((RARE_LAST / RARE_FIRST).ilog2());
-            self.vain = PATIENCE + doublings;
-            self.pass = (RARE_FIRST << doublings) - 1;
-        }
-        false
     }
 
     /// A first look that finds something says that there is much to find: the next one may come later.
@@ -113,6 +115,74 @@ impl Spinner {
             next = elapsed + self.calm;
         }
     }
+}
+
+/// How it went before.
+#[derive(Clone, Copy, Debug)]
+struct Luck {
+    /// Vain spins in a row.
+    vain: u32,
+    /// Waits to go without a spin.
+    pass: u32,
+}
+
+impl Luck {
+    const NEW: Self = Self { vain: 0, pass: 0 };
+
+    /// Whether this wait is one of those without a spin.
+    fn passes(&mut self) -> bool {
+        let passes = self.pass > 0;
+        self.pass = self.pass.saturating_sub(1);
+        passes
+    }
+
+    fn learn(&mut self, found: bool) {
+        if found {
+            self.vain = 0;
+            return;
+        }
+        self.vain += 1;
+        if self.vain >= PATIENCE {
+            let doublings = (self.vain - PATIENCE).min((RARE_LAST / RARE_FIRST).ilog2());
+            self.vain = PATIENCE + doublings;
+            self.pass = (RARE_FIRST << doublings) - 1;
+        }
+    }
+}
+
+/// What a thread has learnt at all the streams that it polls by their descriptors.
+#[derive(Clone, Copy, Debug)]
+struct OfThisThread;
+
+#[cfg(not(loom))]
+thread_local! {
+    static LUCK: Cell<Luck> = const { Cell::new(Luck::NEW) };
+}
+
+#[cfg(not(loom))]
+impl OfThisThread {
+    fn passes(self) -> bool {
+        let mut luck = LUCK.get();
+        let passes = luck.passes();
+        LUCK.set(luck);
+        passes
+    }
+
+    fn learn(self, found: bool) {
+        let mut luck = LUCK.get();
+        luck.learn(found);
+        LUCK.set(luck);
+    }
+}
+
+/// A model begins anew in every execution, on the same thread: what one would learn must not reach the next.
+#[cfg(loom)]
+impl OfThisThread {
+    fn passes(self) -> bool {
+        false
+    }
+
+    fn learn(self, _found: bool) {}
 }
 
 fn hurry(budget: Duration, ready: impl Fn() -> bool) -> bool {
@@ -171,6 +241,35 @@ mod tests {
     #[test]
     fn a_budget_of_zero_never_polls() {
         assert_eq!(spins_in(&mut Spinner::new(Duration::ZERO), 100), 0);
+    }
+
+    #[test]
+    fn vain_spins_at_many_streams_become_rare_for_their_thread() {
+        let polls = |stream: &&Spinner| {
+            let polled = Cell::new(false);
+            let mut stream = Spinner::clone(stream);
+            stream.spin_among_many(Pace::Hurry, || {
+                polled.set(true);
+                false
+            });
+            polled.get()
+        };
+        let streams = vec![Spinner::new(Duration::from_nanos(1)); 1000];
+        let spins = streams.iter().filter(polls).count();
+        assert!(
+            (2..10).contains(&spins),
+            "{spins}: one for each would be 1000"
+        );
+        let found = |_: &u32| {
+            let mut fresh = Spinner::new(Duration::from_nanos(1));
+            fresh.spin_among_many(Pace::Hurry, || true)
+        };
+        assert!((0..RARE_LAST).any(|at| found(&at)));
+        assert_eq!(
+            (0..100).filter(found).count(),
+            100,
+            "one success and it polls as at first"
+        );
     }
 
     #[test]

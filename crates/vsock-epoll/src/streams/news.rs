@@ -12,6 +12,7 @@ use crate::{Failure, LoopError, Token, Trigger};
 pub(crate) enum News<T> {
     Space(Token),
     Ended(Token),
+    Gone(Token),
     Failed(Token, Failure),
     Closed(Token, T),
 }
@@ -60,9 +61,12 @@ impl<T> Streams<T> {
             entry.broken(Failure::PeerGone);
             self.counters.errors += 1;
             self.changed(token);
-        } else {
-            // Paused by an earlier event of this batch, or parked.
-            entry.moved = true;
+            return false;
+        }
+        // Paused, maybe by an earlier event of this batch, or parked.
+        entry.moved = true;
+        if entry.see_gone(events) {
+            self.changed(token);
         }
         false
     }
@@ -142,6 +146,7 @@ impl<T> Streams<T> {
         };
         let news = entry.has_space_to_tell(limit)
             || entry.end_to_tell
+            || entry.gone_to_tell
             || entry.failure.is_some()
             || entry.is_done();
         if news && !entry.noted {
@@ -185,12 +190,15 @@ impl<T> Streams<T> {
             let space = failure.is_none() && entry.has_space_to_tell(limit);
             entry.wants_space &= !space;
             let ended = failure.is_none() && !space && std::mem::take(&mut entry.end_to_tell);
+            let gone = failure.is_none() && !space && !ended;
+            let gone = gone && std::mem::take(&mut entry.gone_to_tell);
             let done = entry.is_done();
             self.changed(token);
             match failure {
                 Some(failure) => return Some(News::Failed(token, failure)),
                 None if space => return Some(News::Space(token)),
                 None if ended => return Some(News::Ended(token)),
+                None if gone => return Some(News::Gone(token)),
                 None if done => {
                     self.close(token);
                 }

@@ -116,3 +116,65 @@ impl<T> Streams<T> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use vsock_inner::VsockInnerStream;
+
+    use super::Streams;
+    use crate::deadlines::SLACK;
+    use crate::{Limits, Token};
+
+    fn streams() -> Streams<()> {
+        Streams::new(Limits::default()).unwrap()
+    }
+
+    fn add(streams: &mut Streams<()>) -> (VsockInnerStream, Token) {
+        let (host, device) = VsockInnerStream::pair().unwrap();
+        (host, streams.add(Box::new(device), ()).unwrap())
+    }
+
+    fn seconds(seconds: u64) -> Option<Duration> {
+        Some(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn timers_that_are_set_anew_leave_no_more_than_a_bound_behind() {
+        let mut streams = streams();
+        let (_host, token) = add(&mut streams);
+        for step in 1..10_000 {
+            streams.set_timer(token, seconds(100_000 - step));
+            assert!(streams.deadlines.len() <= 2 + SLACK);
+        }
+    }
+
+    #[test]
+    fn timers_of_closed_streams_leave_no_more_than_a_bound_behind() {
+        let mut streams = streams();
+        for _ in 0..1000 {
+            let (_host, token) = add(&mut streams);
+            streams.set_timer(token, seconds(100_000));
+            streams.close(token);
+            assert!(streams.deadlines.len() <= 2 + SLACK);
+        }
+    }
+
+    #[test]
+    fn what_was_set_before_is_looked_at_once_and_leaves_nothing() {
+        let mut streams = streams();
+        let (_host, token) = add(&mut streams);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        streams.set_timer(token, seconds(200));
+        streams.set_timer(token, seconds(100)); // 200 is in vain
+        assert_eq!(streams.next_due(at(150)), Some(token));
+        streams.set_timer(token, seconds(300));
+        assert_eq!(streams.deadlines.len(), 2);
+        assert_eq!(streams.next_due(at(250)), None);
+        assert_eq!(streams.deadlines.len(), 1);
+        assert_eq!(streams.next_due(at(350)), Some(token));
+        assert_eq!(streams.deadlines.len(), 0);
+    }
+}

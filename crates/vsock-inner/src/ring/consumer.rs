@@ -256,7 +256,10 @@ impl Consumer {
     pub(crate) fn look_ahead(&mut self) {
         let (gate, want) = (&self.ring.data, self.want());
         let more = || gate.load().is_ready(want);
-        if gate.is_taken() && self.head == self.tail && self.ahead.spin(None, Pace::Hurry, more) {
+        if gate.is_taken()
+            && self.head == self.tail
+            && self.ahead.spin_among_many(Pace::Hurry, more)
+        {
             self.ring.data.ring(); // or the peer's may come after the owner has gone to sleep
         }
     }
@@ -266,7 +269,7 @@ impl Consumer {
     fn settle(&mut self) {
         let (gate, want) = (&self.ring.data, self.want());
         let more = || gate.load().is_ready(want);
-        if gate.is_taken() && !self.look.spin(None, Pace::Calm, more) {
+        if gate.is_taken() && !self.look.spin_among_many(Pace::Calm, more) {
             self.rest();
             self.ring.data.settle(want);
         }
