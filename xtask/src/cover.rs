@@ -24,6 +24,7 @@ const FLOORS: &[(&str, f64)] = &[
     ("vsock-backend-api", 95.0),
     ("vsock-epoll", 92.0),
     ("vsock-inner", 95.0),
+    ("vsock-muxer", 95.0),
     ("vsock-proto", 97.0),
     ("vsock-vhost-user", 85.0),
     ("vsock-virtio", 93.0),
