@@ -51,6 +51,8 @@ pub(crate) struct Poller {
     ready: Vec<EpollEvent>,
     /// What the kernel had no memory for.
     refused: Vec<Watch>,
+    /// When it is asked again, if anything was refused.
+    retry_at: Tick,
 }
 
 impl Poller {
@@ -72,6 +74,7 @@ impl Poller {
             start: Instant::now(),
             ready: vec![EpollEvent::default(); BATCH],
             refused: Vec::new(),
+            retry_at: Tick::ZERO,
         })
     }
 
@@ -131,7 +134,7 @@ impl Poller {
 
     /// Lets the timer fire at the deadline, if it would not fire before anyway.
     pub(crate) fn arm(&mut self, now: Tick, deadline: Option<Tick>) -> io::Result<()> {
-        let retry = (!self.refused.is_empty()).then(|| now.saturating_add(RETRY));
+        let retry = (!self.refused.is_empty()).then_some(self.retry_at);
         let Some(deadline) = deadline.into_iter().chain(retry).min() else {
             return Ok(());
         };
@@ -145,8 +148,12 @@ impl Poller {
         Ok(())
     }
 
-    /// Offers to the kernel again what it could not take.
-    pub(crate) fn retry(&mut self) {
+    /// Offers to the kernel again what it could not take, once it has had time to find room: not with
+    /// each event of those that it watches.
+    pub(crate) fn retry(&mut self, now: Tick) {
+        if now < self.retry_at {
+            return;
+        }
         for watch in std::mem::take(&mut self.refused) {
             self.watch(watch);
         }
@@ -171,6 +178,9 @@ impl Poller {
                 log::warn!("cannot watch descriptor {fd}: {error}");
                 // The kernel may have room again; what cannot be watched at all stays so.
                 if [Some(ENOSPC), Some(ENOMEM)].contains(&error.raw_os_error()) {
+                    if self.refused.is_empty() {
+                        self.retry_at = self.now().saturating_add(RETRY);
+                    }
                     self.refused.push(watch);
                 }
             }
@@ -351,10 +361,14 @@ mod tests {
             fd: near.as_raw_fd(),
             events: events(true, false),
         });
-        poller.arm(poller.now(), None).unwrap();
-        assert!(poller.armed.is_some());
+        let (now, due) = (poller.now(), poller.now().saturating_add(RETRY));
+        poller.retry_at = due;
+        poller.arm(now, None).unwrap();
+        assert_eq!(poller.armed, Some(due));
         far.write_all(b"x").unwrap();
-        poller.retry();
+        poller.retry(now);
+        assert_eq!(poller.refused.len(), 1, "it was asked just now");
+        poller.retry(due);
         assert!(poller.refused.is_empty());
         assert!(polled(&mut poller)[0].1.readable);
     }

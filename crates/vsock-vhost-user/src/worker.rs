@@ -134,7 +134,7 @@ impl Worker {
 
     fn poll(&mut self, now: Tick) {
         let (poller, device) = (&mut self.poller, &mut self.device);
-        poller.retry();
+        poller.retry(now);
         if let Err(error) = poller.poll(|token, ready| device.on_event(now, token, ready)) {
             log::error!("cannot wait for the host's streams: {error}");
         }
