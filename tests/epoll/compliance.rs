@@ -62,6 +62,9 @@ fn pump(limits: Limits, writer: Drive, reader: Drive) {
     let source = Inner::holding(5000);
     let (mut near, left) = source.pair().unwrap();
     let (mut far, right) = source.pair().unwrap();
+    // A side that blocks has its own deadline for each call.
+    near.set_write_timeout(Some(soon().left())).unwrap();
+    far.set_read_timeout(Some(soon().left())).unwrap();
     Proxy::join(proxy.streams(), left, right).unwrap();
     let done = AtomicBool::new(false);
     let plan = |drive, seed| Plan {

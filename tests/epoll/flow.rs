@@ -109,6 +109,10 @@ fn t71_a_paused_stream_learns_once_that_its_peer_is_gone_and_loses_nothing() {
         assert_eq!(subscriber.handler().told, [(Told::Gone, token)]);
         assert_eq!(subscriber.handler().got, b"");
         subscriber.streams().resume(token);
+        subscriber.streams().pause(token);
+        rest(&mut subscriber);
+        assert_eq!(subscriber.handler().count(Told::Gone), 1);
+        subscriber.streams().resume(token);
         rest(&mut subscriber);
         assert_eq!(subscriber.handler().got, b"last words");
         assert_eq!(subscriber.handler().count(Told::Gone), 1);

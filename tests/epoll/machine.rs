@@ -143,7 +143,11 @@ fn turn(shared: &Shared, fd: i32) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        max_shrink_time: 10_000, // a case that hangs takes its whole deadline
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn whatever_two_threads_do_what_was_accepted_arrives_and_nothing_is_left(

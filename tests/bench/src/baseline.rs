@@ -161,6 +161,7 @@ mod tests {
             counted: String::new(),
             cells: vec![cell],
             idle: Vec::new(),
+            idle_loops: Vec::new(),
         }
     }
 

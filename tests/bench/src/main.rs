@@ -27,6 +27,7 @@ mod workload;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
@@ -34,11 +35,15 @@ use clap::Parser;
 
 use crate::args::Args;
 use crate::report::{chart, table};
-use crate::results::{IdleCell, Results, SCHEMA};
-use crate::suite::{Group, IDLE_ROWS, Workload};
+use crate::results::{IdleCell, IdleLoopCell, Results, SCHEMA};
+use crate::suite::{Group, IDLE_LOOP_ROWS, IDLE_ROWS, Workload};
 
 /// The file with everything that was measured.
 const RESULTS_FILE: &str = "results.json";
+/// How many streams an idle loop has.
+const IDLE_STREAMS: usize = 10_000;
+/// How long it is watched.
+const IDLE_TIME: Duration = Duration::from_secs(1);
 
 #[expect(clippy::print_stderr, reason = "an error of the command line tool")]
 fn main() -> ExitCode {
@@ -66,18 +71,22 @@ fn run(args: &Args) -> Result<()> {
         .iter()
         .filter(|row| format!("idle/{row}").contains(&args.filter));
     let idle_rows: Vec<&str> = idle_rows.copied().collect();
+    let idle_loops = IDLE_LOOP_ROWS
+        .iter()
+        .filter(|row| format!("loop-idle/{row}").contains(&args.filter));
+    let idle_loops: Vec<&str> = idle_loops.copied().collect();
     if args.list {
-        return list(&groups, &idle_rows);
+        return list(&groups, &idle_rows, &idle_loops);
     }
     ensure!(
-        !(groups.is_empty() && idle_rows.is_empty()),
+        !(groups.is_empty() && idle_rows.is_empty() && idle_loops.is_empty()),
         "no cell's name contains {:?}; --list shows them all",
         args.filter
     );
     if let Some(revision) = &args.baseline {
         return baseline::compare(args, revision, &mut io::stdout().lock());
     }
-    let results = measure(args, &groups, &idle_rows)?;
+    let results = measure(args, &groups, &idle_rows, &idle_loops)?;
     let mut out = io::stdout().lock();
     table::write_results(&mut out, &results)?;
     table::write_verdicts(&mut out, &targets::verdicts(&results))?;
@@ -106,7 +115,7 @@ fn keep_matching(groups: &mut Vec<Group>, filter: &str) {
     groups.retain(|group| !group.rows.is_empty());
 }
 
-fn list(groups: &[Group], idle_rows: &[&str]) -> Result<()> {
+fn list(groups: &[Group], idle_rows: &[&str], idle_loops: &[&str]) -> Result<()> {
     let mut out = io::stdout().lock();
     for group in groups {
         for (row, _) in &group.rows {
@@ -116,13 +125,29 @@ fn list(groups: &[Group], idle_rows: &[&str]) -> Result<()> {
     for row in idle_rows {
         writeln!(out, "idle/{row}")?;
     }
+    for row in idle_loops {
+        writeln!(out, "loop-idle/{row}")?;
+    }
     Ok(())
 }
 
-fn measure(args: &Args, groups: &[Group], idle_rows: &[&str]) -> Result<Results> {
+fn measure(
+    args: &Args,
+    groups: &[Group],
+    idle_rows: &[&str],
+    idle_loop_rows: &[&str],
+) -> Result<Results> {
     let mut idle = Vec::new();
     for row in idle_rows {
         idle.push(idle_in_a_child(row, args.connections)?);
+    }
+    let mut idle_loops = Vec::new();
+    for row in idle_loop_rows {
+        let idle = suite::idle_loop(row, IDLE_STREAMS, IDLE_TIME);
+        idle_loops.push(IdleLoopCell {
+            row: (*row).to_owned(),
+            idle: idle.with_context(|| format!("loop-idle/{row} failed"))?,
+        });
     }
     Ok(Results {
         schema: SCHEMA,
@@ -132,6 +157,7 @@ fn measure(args: &Args, groups: &[Group], idle_rows: &[&str]) -> Result<Results>
         counted: machine::counting(),
         cells: runner::run(groups, args.effort())?,
         idle,
+        idle_loops,
     })
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sample::Sample;
 use crate::suite::Workload;
+use crate::workload::event_loop::IdleLoop;
 use crate::workload::idle::Idle;
 
 /// The shape of this file; a comparison of two needs the same.
@@ -24,6 +25,8 @@ pub(crate) struct Results {
     pub(crate) counted: String,
     pub(crate) cells: Vec<Cell>,
     pub(crate) idle: Vec<IdleCell>,
+    #[serde(default)]
+    pub(crate) idle_loops: Vec<IdleLoopCell>,
 }
 
 /// One row of one case of one workload, with a run per round.
@@ -52,6 +55,13 @@ pub(crate) struct Run {
 pub(crate) struct IdleCell {
     pub(crate) row: String,
     pub(crate) idle: Idle,
+}
+
+/// A loop of idle streams of one row.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct IdleLoopCell {
+    pub(crate) row: String,
+    pub(crate) idle: IdleLoop,
 }
 
 impl From<Sample> for Run {

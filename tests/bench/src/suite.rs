@@ -9,6 +9,7 @@ mod rows;
 use std::io;
 
 pub(crate) use idle::{IDLE_ROWS, hold_idle};
+pub(crate) use loops::{IDLE_LOOP_ROWS, idle_loop};
 pub(crate) use rows::{
     INNER, INNER_1M, INNER_256K, INNER_NO_SPIN, RING_1M, RING_256K, UNIX, all_groups,
 };

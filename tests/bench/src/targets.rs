@@ -25,6 +25,9 @@ const IDLE_BYTES: f64 = 4096.0;
 /// Descriptors of an idle connection both ends of which are polled.
 const IDLE_DESCRIPTORS: f64 = 2.0;
 
+/// Microseconds of processor time of an idle loop in a second, which is none but for the measuring itself.
+const IDLE_LOOP: f64 = 100.0;
+
 /// What is measured, and what it should be.
 #[derive(Clone, Copy, Debug)]
 enum Goal {
@@ -77,6 +80,14 @@ pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
             )),
             _ => {}
         }
+    }
+    for cell in results.idle_loops.iter().filter(|cell| cell.row == INNER) {
+        let share = cell.idle.processor_seconds / cell.idle.seconds;
+        verdicts.push(at_most(
+            "idle loop: microseconds of processor time per second",
+            share * 1e6,
+            IDLE_LOOP,
+        ));
     }
     verdicts
 }
@@ -217,6 +228,7 @@ mod tests {
             counted: String::new(),
             cells: vec![cell(UNIX, 310), cell(INNER_1M, 10)],
             idle: Vec::new(),
+            idle_loops: Vec::new(),
         };
         let verdicts = verdicts(&results);
         let said: Vec<_> = verdicts

@@ -45,6 +45,13 @@ pub(crate) fn write_results(out: &mut impl Write, results: &Results) -> io::Resu
             idle(results)
         )?;
     }
+    if !results.idle_loops.is_empty() {
+        writeln!(
+            out,
+            "\nA loop all of whose streams are idle\n\n{}",
+            idle_loops(results)
+        )?;
+    }
     Ok(())
 }
 
@@ -131,6 +138,20 @@ fn idle(results: &Results) -> Table {
             cell.idle.connections.to_string(),
             digits(cell.idle.bytes_each()),
             digits(cell.idle.descriptors_each()),
+        ]);
+    }
+    table
+}
+
+fn idle_loops(results: &Results) -> Table {
+    let mut table = empty(&["row", "streams", "processor time per second", "wake-ups"]);
+    for cell in &results.idle_loops {
+        let share = cell.idle.processor_seconds / cell.idle.seconds;
+        table.add_row([
+            cell.row.clone(),
+            cell.idle.streams.to_string(),
+            format!("{:.0} us", share * 1e6),
+            cell.idle.wakeups.to_string(),
         ]);
     }
     table

@@ -2,14 +2,26 @@
 
 //! The rows of an event loop: many streams, and the same over Unix sockets.
 
+use std::io;
+use std::time::Duration;
+
 use crate::place::Place;
 use crate::suite::{Group, INNER, Job, UNIX, Workload};
-use crate::workload::event_loop::{self, Make, inner, unix};
+use crate::workload::event_loop::{self, IdleLoop, Make, inner, unix};
 
 /// Streams of a loop.
 const STREAMS: [(&str, usize); 4] = [("10", 10), ("100", 100), ("1000", 1000), ("10000", 10_000)];
 /// Clients of a loop.
 const CLIENTS: [(&str, usize); 3] = [("1", 1), ("64", 64), ("1024", 1024)];
+
+/// The rows of the table of idle loops.
+pub(crate) const IDLE_LOOP_ROWS: [&str; 2] = [UNIX, INNER];
+
+/// Runs a loop of idle streams of a row, for so long.
+pub(crate) fn idle_loop(row: &str, streams: usize, time: Duration) -> io::Result<IdleLoop> {
+    let make: Make = if row == UNIX { unix } else { inner };
+    event_loop::idle(make, streams, time)
+}
 
 /// Every case of both workloads.
 pub(crate) fn groups(place: Place) -> Vec<Group> {
@@ -33,4 +45,21 @@ pub(crate) fn groups(place: Place) -> Vec<Group> {
         }
     });
     events.chain(echoes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{IDLE_LOOP_ROWS, idle_loop};
+
+    #[test]
+    fn an_idle_loop_is_watched_for_as_long_as_asked_and_not_woken() {
+        for row in IDLE_LOOP_ROWS {
+            let time = Duration::from_millis(20);
+            let idle = idle_loop(row, 10, time).unwrap_or_else(|e| panic!("{row}: {e}"));
+            assert_eq!((idle.streams, idle.wakeups), (10, 0), "{row}");
+            assert!(idle.seconds >= time.as_secs_f64(), "{row}");
+        }
+    }
 }

@@ -8,12 +8,15 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, SubscriberId, SubscriberOps};
+use serde::{Deserialize, Serialize};
 use vsock_backend_api::{VsockBackendType, VsockStream};
 use vsock_epoll::services::Echo;
 use vsock_epoll::{Limits, StreamSubscriber};
 use vsock_inner::VsockInnerStream;
+use vsock_meter::thread_processor_time;
 
 use crate::place::Place;
 use crate::sample::{Sample, alone, together};
@@ -29,6 +32,19 @@ pub(crate) type Make = fn() -> io::Result<Pair>;
 const BUSY: usize = 10;
 /// Descriptors that are left for everything else.
 const SPARE_DESCRIPTORS: usize = 200;
+
+/// What a loop costs while none of its streams does anything.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(crate) struct IdleLoop {
+    /// How many there were: as many as asked for, or as the limit of descriptors lets be.
+    pub(crate) streams: usize,
+    /// How long it was watched.
+    pub(crate) seconds: f64,
+    /// Processor time of the loop's thread meanwhile.
+    pub(crate) processor_seconds: f64,
+    /// How often the streams were looked at meanwhile.
+    pub(crate) wakeups: u64,
+}
 
 /// A Unix socket as a stream of a loop.
 struct Socket(UnixStream);
@@ -134,6 +150,19 @@ impl Loop {
         self.manager.run().map(drop).map_err(io::Error::other)
     }
 
+    /// For so long, whatever happens.
+    fn rest(&mut self, time: Duration) -> io::Result<()> {
+        let begin = Instant::now();
+        let mut left = time;
+        while !left.is_zero() {
+            let millis = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
+            let turn = self.manager.run_with_timeout(millis.saturating_add(1));
+            turn.map_err(io::Error::other)?;
+            left = time.saturating_sub(begin.elapsed());
+        }
+        Ok(())
+    }
+
     /// Until so many bytes were echoed, or nobody is there.
     fn run_until(&mut self, bytes: u64) -> io::Result<()> {
         loop {
@@ -163,6 +192,26 @@ pub(crate) fn events(make: Make, streams: usize, units: u64) -> io::Result<Sampl
         }
         Ok(())
     })
+}
+
+/// So many streams that do nothing, for so long.
+pub(crate) fn idle(make: Make, streams: usize, time: Duration) -> io::Result<IdleLoop> {
+    let (mut looping, hosts) = Loop::with(make, streams)?;
+    looping.rest(Duration::from_millis(50))?; // with what the kernel has put off while streams were made
+    let wakeups = looping.echo()?.counters().wakeups;
+    let processor_time = thread_processor_time()?;
+    let begin = Instant::now();
+    looping.rest(time)?;
+    let processor_time = thread_processor_time()?.saturating_sub(processor_time);
+    let seconds = begin.elapsed().as_secs_f64();
+    let idle = IdleLoop {
+        streams: hosts.len(),
+        seconds,
+        processor_seconds: processor_time.as_secs_f64(),
+        wakeups: looping.echo()?.counters().wakeups - wakeups,
+    };
+    drop(hosts);
+    Ok(idle)
 }
 
 /// Round trips of so many clients, all of whom ask before the first one looks for its answer.
