@@ -284,6 +284,20 @@ fn a_device_that_has_begun_to_read_gets_text() {
 }
 
 #[test]
+fn a_device_that_has_read_the_command_gets_one_like_it_as_bytes() {
+    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+    let mut command = [0; 11];
+    device.read_exact(&mut command).unwrap();
+    device.write_all(b"OK 1\n").unwrap();
+    let mut stream = connecting.finish(soon()).unwrap().unwrap();
+    stream.write_all(&command).unwrap();
+    assert_eq!(device.requested_port(), None);
+    let mut bytes = [0; 11];
+    device.read_exact(&mut bytes).unwrap();
+    assert_eq!(bytes, command, "the application's bytes");
+}
+
+#[test]
 fn a_connection_too_small_for_the_exchange_goes_by_text() {
     for (to_device, to_application) in [(10, 100), (100, 13), (1, 1)] {
         let config = VsockInnerConfig::default()

@@ -120,6 +120,11 @@ impl VsockInnerReader {
         self.consumer.queued()
     }
 
+    /// Whether something has been taken.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.consumer.has_begun()
+    }
+
     /// Something was written at this end.
     #[inline]
     pub(crate) fn wrote(&mut self) {

@@ -139,6 +139,11 @@ impl Consumer {
         }
     }
 
+    /// Whether something has been taken. (After 2^56 bytes it is forgotten.)
+    pub(crate) fn has_begun(&self) -> bool {
+        self.head != Position::START
+    }
+
     /// How many bytes are there to be taken.
     pub(crate) fn queued(&self) -> u64 {
         let tail = self
