@@ -7,7 +7,7 @@ use crate::pending::Owed;
 use crate::state::{Event, Phase, ToGuestEvent, ToHost, ToHostEvent};
 use crate::{
     Body, Connection, Ending, Greeting, HostAction, MessageFlags, Packet, Payload, ShutdownFlags,
-    Tick, Violation, hybrid,
+    SocketType, Tick, Violation, hybrid,
 };
 
 impl Connection {
@@ -81,11 +81,21 @@ impl Connection {
             (Phase::Connected | Phase::Lingering, ToHost::Deaf) => {
                 self.inbound.discard_payload(len)
             }
+            _ if self.is_nothing(len) => Ok(()),
             (Phase::Connected | Phase::Lingering, _) => Err(Violation::DataAfterEnd),
             // An RST is on its way, which answers this too.
             (Phase::Finishing | Phase::Resetting | Phase::Draining | Phase::Closed, _) => Ok(()),
             _ => Err(Violation::DataTooEarly),
         }
+    }
+
+    /// Whether a payload of so many bytes says nothing at all. A stream's that is empty breaks no
+    /// promise to send no more, nor is it too early where the guest has begun: Linux takes both. But
+    /// whoever sends it instead of a RESPONSE takes our REQUEST for another connection, and Linux
+    /// refuses it as well.
+    const fn is_nothing(&self, len: u32) -> bool {
+        let instead_of_response = matches!(self.phase, Phase::Requesting | Phase::Requested);
+        len == 0 && matches!(self.socket_type, SocketType::Stream) && !instead_of_response
     }
 
     fn on_response(&mut self, now: Tick, packet: &Packet) {

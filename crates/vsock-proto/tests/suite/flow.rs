@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use vsock_proto::state::Phase;
 use vsock_proto::{
-    Body, Config, Connection, Credit, Ending, Interest, Progress, Transmit, Violation,
+    Body, Config, Connection, Credit, Ending, Greeting, Interest, Progress, Transmit, Violation,
 };
 
 use crate::rig::{BOTH, End, RECEIVE, RW, Rig, SEND, buf_alloc, packet};
@@ -347,6 +348,59 @@ fn t60_an_empty_payload_changes_nothing() {
     assert_eq!(rig.drain(), []);
     rig.data(b"x");
     assert_eq!(rig.host.got, b"x");
+}
+
+#[test]
+fn t60_an_empty_payload_after_the_end_changes_nothing() {
+    let mut rig = Rig::connected();
+    rig.guest(SEND);
+    let actions = rig.host.actions.clone();
+    rig.data(b"");
+    assert_eq!(rig.host.actions, actions);
+    assert_eq!(rig.drain(), []);
+    rig.host_sends(b"still here");
+    assert_eq!(rig.drain_bytes(), b"still here");
+
+    // The host has closed, and the guest's RST is awaited.
+    let mut rig = Rig::connected();
+    rig.host_closes();
+    rig.drain();
+    assert_eq!(rig.conn.phase(), Phase::Lingering);
+    rig.data(b"");
+    assert_eq!(rig.conn.phase(), Phase::Lingering);
+    assert_eq!(rig.drain(), []);
+}
+
+#[test]
+fn t60_an_empty_payload_before_our_response_changes_nothing() {
+    for phase in [Phase::Accepting, Phase::Responding] {
+        let mut rig = Rig::accepting(Config::default());
+        if phase == Phase::Responding {
+            rig.conn.on_host_connected(rig.now);
+        }
+        rig.data(b"");
+        assert_eq!(rig.conn.phase(), phase);
+        assert_eq!(rig.host.actions, []);
+        if phase == Phase::Accepting {
+            rig.conn.on_host_connected(rig.now);
+        }
+        assert_eq!(rig.drain(), [Body::Response]);
+        rig.data(b"x");
+        assert_eq!(rig.host.got, b"x");
+    }
+}
+
+#[test]
+fn t60_an_empty_payload_is_no_answer_to_our_request() {
+    for sent in [false, true] {
+        let mut rig = Rig::requesting(Config::default(), Greeting::Silent);
+        if sent {
+            assert_eq!(rig.drain(), [Body::Request]);
+        }
+        let violation = rig.try_guest(RW, b"").unwrap_err();
+        assert_eq!(violation, Violation::DataTooEarly);
+        assert_eq!(rig.drain(), [Body::Reset]);
+    }
 }
 
 #[test]
