@@ -166,12 +166,12 @@ impl Producer {
     /// Makes the `bytes` that were appended the reader's.
     #[inline]
     fn publish(&mut self, bytes: u64) {
-        self.ring.data.publish(bytes);
         if self.until_busy > bytes {
             self.until_busy -= bytes;
         } else {
-            self.became_busy();
+            self.became_busy(); // before: a reader that finds the lock taken relies on more to come
         }
+        self.ring.data.publish(bytes);
         if Some(self.tail.since(self.head)) == self.ring.capacity {
             self.settle();
         }
