@@ -115,7 +115,10 @@ fn t30_a_host_connection_keeps_off_ports_to_which_an_rst_is_owed() {
     // Use up the buffers, so that the RST has to wait.
     sim.guest.starve(true);
     while sim.guest.posted() > 0 {
-        let other = Header { src_port: 1, ..stray };
+        let other = Header {
+            src_port: 1,
+            ..stray
+        };
         sim.guest.send_raw(other, vec![0]);
         sim.settle().unwrap();
     }
