@@ -8,7 +8,7 @@ use vsock_muxer_harness::guest::GuestConfig;
 use vsock_muxer_harness::host::StreamKind;
 use vsock_muxer_harness::hostile::{Flood, credit_lies, flood, port_reuse_storm};
 use vsock_muxer_harness::sim::{Sim, SimConfig};
-use vsock_proto::Config;
+use vsock_proto::{Config, Header, Op};
 
 use crate::{WAYS, connected, sim, sim_with};
 
@@ -91,4 +91,48 @@ fn t97_no_guest_has_more_connections_than_the_limit() {
     sim.guest.connect(now, 80);
     sim.settle().unwrap();
     assert_eq!(sim.device().connections().count(), 1, "and hold no place");
+}
+
+#[test]
+fn t30_a_host_connection_keeps_off_ports_to_which_an_rst_is_owed() {
+    const PORT: u32 = 1000;
+    let config = SimConfig {
+        muxer: Config::builder().host_ports(5000..5002).build().unwrap(),
+        ..SimConfig::default()
+    };
+    let (mut sim, backend) = sim_with(StreamKind::Socket, 100, config, GuestConfig::default());
+    let _taken = sim.guest.listen(PORT, 1);
+    let stray = Header {
+        src_cid: 3,
+        dst_cid: 2,
+        src_port: PORT,
+        dst_port: 5000,
+        socket_type: 1,
+        op: Op::ReadWrite.into(),
+        len: 1,
+        ..Header::default()
+    };
+    // Use up the buffers, so that the RST has to wait.
+    sim.guest.starve(true);
+    while sim.guest.posted() > 0 {
+        let other = Header {
+            src_port: 1,
+            ..stray
+        };
+        sim.guest.send_raw(other, vec![0]);
+        sim.settle().unwrap();
+    }
+    sim.guest.send_raw(stray, vec![0]);
+    sim.settle().unwrap();
+    let host = backend.connect_to(PORT).unwrap();
+    sim.settle().unwrap();
+    // Too early, if the host's connection has this tuple: that would be another RST for it.
+    sim.guest.send_raw(stray, vec![0]);
+    sim.settle().unwrap();
+    sim.guest.feed();
+    sim.settle().unwrap();
+    let socket = sim.guest.accept(PORT).unwrap();
+    host.write(b"alive").unwrap();
+    sim.settle().unwrap();
+    assert_eq!(sim.guest.queued(socket), 5);
 }

@@ -261,6 +261,8 @@ impl Scenario {
             let now = self.sim.now();
             let mut link = Link::new(port, true, false);
             link.spoilt = true;
+            // A packet that nobody sent may have opened a stream to this port, which waits to be accepted.
+            link.forged = self.links[at].forged;
             link.socket = Some(self.sim.guest.connect_from(now, from, port));
             self.links.push(link);
         }

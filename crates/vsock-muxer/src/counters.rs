@@ -35,6 +35,9 @@ pub struct Counters {
     /// Connections that were refused because there were as many as
     /// [`max_connections`](vsock_proto::Config::max_connections).
     pub refused_at_limit: u64,
+    /// Connections of the guest that were refused because as many as
+    /// [`max_accepting`](vsock_proto::Config::max_accepting) were waiting for a busy host component.
+    pub accepting_at_limit: u64,
     /// Host connections that were refused because every host port is in use.
     pub refused_without_port: u64,
     /// Host clients that were refused because as many as

@@ -33,6 +33,8 @@ pub(crate) struct Open {
     pub(crate) early: Early,
     /// When to try again to have a stream, or to have it watched for writing.
     pub(crate) retry: Option<Backoff>,
+    /// Whether the connection counts as one that waits for a busy host component.
+    pub(crate) accepting: bool,
     /// Whether the table knows the connection by its ports.
     pub(crate) has_key: bool,
     pub(crate) bytes_from_guest: u64,
@@ -47,6 +49,7 @@ impl Open {
             lease: None,
             early: Early::NONE,
             retry: None,
+            accepting: false,
             has_key: true,
             bytes_from_guest: 0,
             bytes_to_guest: 0,

@@ -40,7 +40,9 @@
 //!
 //! *The guest begins:* the backend of the port, or the first one, is asked for a stream. `WouldBlock`
 //! is asked again, from 10 ms to 100 ms apart, within
-//! [`connect_timeout`](vsock_proto::Config::connect_timeout); any other error is an RST to the guest.
+//! [`connect_timeout`](vsock_proto::Config::connect_timeout), for at most
+//! [`max_accepting`](vsock_proto::Config::max_accepting) connections at a time; any other error is an
+//! RST to the guest.
 //! A REQUEST for ports that are in use means that the guest has forgotten the old connection: it is
 //! dropped, and the new one begins.
 //!

@@ -30,6 +30,8 @@ pub struct Muxer {
     route: Route,
     backends: Backends,
     table: Table,
+    /// Connections that wait for a busy host component.
+    accepting: usize,
     ports: PortAllocator,
     rxq: RxQueue,
     /// Deadlines of connections and handshakes.
@@ -54,6 +56,7 @@ impl Muxer {
             route: Route::to_guest(guest, SocketTypes::STREAM),
             backends: Backends::default(),
             table: Table::default(),
+            accepting: 0,
             ports: PortAllocator::new(config.host_ports().clone()),
             rxq: RxQueue::new(config.max_resets()),
             timers: Timers::new(),

@@ -61,7 +61,8 @@ impl Config {
         self.values.packet_overhead
     }
 
-    /// Connections that may exist at a time.
+    /// Connections that may exist at a time, each with a descriptor: it should stay below the
+    /// process's limit of descriptors (`RLIMIT_NOFILE`).
     #[must_use]
     pub const fn max_connections(&self) -> usize {
         self.values.max_connections
@@ -71,6 +72,12 @@ impl Config {
     #[must_use]
     pub const fn max_handshakes(&self) -> usize {
         self.values.max_handshakes
+    }
+
+    /// Connections of the guest that may wait for a busy host component.
+    #[must_use]
+    pub const fn max_accepting(&self) -> usize {
+        self.values.max_accepting
     }
 
     /// RSTs that may be owed to packets without a connection.
@@ -132,6 +139,7 @@ pub struct ConfigBuilder {
     packet_overhead: u32,
     max_connections: usize,
     max_handshakes: usize,
+    max_accepting: usize,
     max_resets: usize,
     host_ports: Range<u32>,
     command_timeout: Duration,
@@ -152,6 +160,7 @@ impl Default for ConfigBuilder {
             packet_overhead: 1024,
             max_connections: 16_384,
             max_handshakes: 1024,
+            max_accepting: 1024,
             max_resets: 1024,
             host_ports: 1 << 30..1 << 31,
             command_timeout: Duration::from_secs(5),
@@ -208,7 +217,9 @@ impl ConfigBuilder {
         self
     }
 
-    /// Connections that may exist at a time: at least 1, default 16,384.
+    /// Connections that may exist at a time: at least 1, default 16,384. Each has a descriptor: keep
+    /// the limits of all devices together below the process's `RLIMIT_NOFILE`, or one guest can use up
+    /// the descriptors of everybody.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
@@ -219,6 +230,14 @@ impl ConfigBuilder {
     #[must_use]
     pub fn max_handshakes(mut self, clients: usize) -> Self {
         self.max_handshakes = clients;
+        self
+    }
+
+    /// Connections of the guest that may wait for a busy host component, each of which is asked for a
+    /// stream up to ten times a second: default 1,024. One more is refused with an RST; with 0, all are.
+    #[must_use]
+    pub fn max_accepting(mut self, connections: usize) -> Self {
+        self.max_accepting = connections;
         self
     }
 

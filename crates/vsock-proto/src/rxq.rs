@@ -138,6 +138,12 @@ impl RxQueue {
         }
     }
 
+    /// Whether an RST is owed to this tuple, which would kill a connection that is begun with it now.
+    #[must_use]
+    pub fn owes_reset(&self, key: ConnKey) -> bool {
+        self.resets.iter().any(|reply| reply.key == key)
+    }
+
     /// Whether no other RST can be owed: the guest's packets must wait.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -20,7 +20,12 @@ pub(crate) enum Part {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct BadChain;
 
-/// Appends the pieces of a chain to `slices`; returns how many bytes they have.
+/// What a descriptor costs at least, of the budget of a call: so a chain of many is no cheap way to keep
+/// the thread busy, and one of a few costs what its bytes do.
+const DESCRIPTOR_COST: usize = 64;
+
+/// Appends the pieces of a chain to `slices`; returns how many bytes they have. In `cost` is what it cost
+/// to look at its descriptors, also if the chain is bad.
 ///
 /// A range may lie in several regions, whose pieces need not be neighbours in this process; a byte
 /// outside of all regions spoils the chain. So does a loop, an index outside of its table, a table
@@ -31,15 +36,18 @@ pub(crate) fn gather<'m, M: GuestMemory>(
     chain: DescriptorChain<&'m M>,
     (part, queue_size): (Part, u16),
     slices: &mut Slices<'m, M>,
+    cost: &mut usize,
 ) -> Result<usize, BadChain> {
     let mut total = 0;
     let mut count = 0;
+    *cost = 0;
     let mut complete = false;
     let mut writable_seen = false;
     // The iterator stops at whatever is wrong with the chain. A chain that stops at a descriptor
     // which promises another is not whole.
     for descriptor in chain {
         count += 1;
+        *cost += DESCRIPTOR_COST;
         if count > queue_size {
             return Err(BadChain);
         }

@@ -82,7 +82,7 @@ impl Events {
             let head = chain.head_index();
             slices.clear();
             let what = (Part::Writable, ring.size());
-            let room = gather(ring.mem, chain, what, &mut slices).unwrap_or(0);
+            let room = gather(ring.mem, chain, what, &mut slices, &mut 0).unwrap_or(0);
             if room < TRANSPORT_RESET.len() {
                 counters.unusable_buffers += 1;
                 ring.give_back(head, 0)?;

@@ -27,9 +27,11 @@ pub(crate) struct Reserved {
     end: usize,
     /// Bytes behind a header; `None` if the chain is of no use.
     room: Option<usize>,
+    /// What it cost to look at its descriptors.
+    cost: usize,
 }
 
-/// What a buffer that is given back without a packet costs of the budget of a call.
+/// What a buffer that is given back without a packet costs at least, of the budget of a call.
 const REFUSAL_COST: usize = 2048;
 
 /// What the device lends for a call.
@@ -50,29 +52,28 @@ pub(crate) struct RxBuffers<'a, 'q, 'm, M: GuestMemory> {
     slices: Slices<'m, M>,
     /// The first of `tools.reserved` that is not used.
     next: usize,
-    /// Chains that may still be given back without a packet in this call.
-    refusals: u16,
+    /// What this may cost before no buffer is refused any more.
+    budget: usize,
     cost: usize,
     fault: Option<Fault>,
 }
 
 impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
-    pub(crate) fn new(ring: &'a mut Ring<'q, 'm, M>, tools: Tools<'a, M>) -> Self {
-        let refusals = ring.size();
+    pub(crate) fn new(ring: &'a mut Ring<'q, 'm, M>, tools: Tools<'a, M>, budget: usize) -> Self {
         tools.reserved.clear();
         Self {
             ring,
             tools,
             slices: Slices::<M>::new(),
             next: 0,
-            refusals,
+            budget,
             cost: 0,
             fault: None,
         }
     }
 
-    /// What this has cost so far, of the budget of a call: the bytes of packets with their headers,
-    /// and something for each buffer that was refused.
+    /// What this has cost so far, of the budget of a call: the bytes of packets with their headers, or
+    /// what their descriptors cost if that is more, and something for each buffer that was refused.
     pub(crate) const fn cost(&self) -> usize {
         self.cost
     }
@@ -81,7 +82,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
     /// send. Returns whether it did.
     pub(crate) fn refuse_roomless(&mut self) -> bool {
         match self.front() {
-            Some(chain) if chain.room == Some(0) && self.refusals > 0 => {
+            Some(chain) if chain.room == Some(0) && self.cost < self.budget => {
                 self.refuse(chain);
                 true
             }
@@ -107,7 +108,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
             if chain.room.is_some() {
                 return Some(chain);
             }
-            if self.refusals == 0 {
+            if self.cost >= self.budget {
                 return None;
             }
             self.refuse(chain);
@@ -136,7 +137,8 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         let head = chain.head_index();
         let first = self.slices.len();
         let what = (Part::Writable, self.ring.size());
-        let room = gather(self.ring.mem, chain, what, &mut self.slices)
+        let mut cost = 0;
+        let room = gather(self.ring.mem, chain, what, &mut self.slices, &mut cost)
             .ok()
             .and_then(|len| len.checked_sub(Header::LEN));
         if room.is_none() {
@@ -147,14 +149,14 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
             first,
             end: self.slices.len(),
             room,
+            cost,
         };
         self.tools.reserved.push(chain);
         Some(chain)
     }
 
     fn refuse(&mut self, chain: Reserved) {
-        self.refusals -= 1;
-        self.cost += REFUSAL_COST;
+        self.cost += chain.cost.max(REFUSAL_COST);
         self.tools.counters.unusable_buffers += 1;
         self.give_back(chain, 0);
     }
@@ -177,7 +179,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
     fn publish(&mut self, chain: Reserved, header: &Header, payload: usize) {
         Cursor::default().copy_from(self.pieces(chain), &header.encode());
         let len = Header::LEN + payload;
-        self.cost += len;
+        self.cost += chain.cost.max(len);
         self.give_back(chain, len);
     }
 

@@ -148,10 +148,11 @@ impl Muxer {
             self.counters.handshakes_malformed += 1;
         } else if self.table.connections() >= self.config.max_connections() {
             self.counters.refused_at_limit += 1;
-        } else if let Ok(lease) = self
-            .ports
-            .lease(|local| self.table.contains(ConnKey::new(local, port)))
-        {
+        } else if let Ok(lease) = self.ports.lease(|local| {
+            // An RST to what had this tuple before would kill what has it now.
+            let key = ConnKey::new(local, port);
+            self.table.contains(key) || self.rxq.owes_reset(key)
+        }) {
             let key = ConnKey::new(lease.port(), port);
             let mut conn =
                 Connection::connect(&self.config, key, SocketType::Stream, greeting, now);

@@ -114,6 +114,11 @@ impl Muxer {
             _ => Err(ErrorKind::ConnectionRefused.into()),
         };
         let later = matches!(&stream, Err(error) if error.kind() == ErrorKind::WouldBlock);
+        if later && self.accepting >= self.config.max_accepting() {
+            self.counters.accepting_at_limit += 1;
+            self.owe_reset(self.route.reset_for(request));
+            return;
+        }
         let place = match stream {
             Err(_) if !later => None,
             _ => self.table.reserve(),
@@ -129,7 +134,11 @@ impl Muxer {
                 open.link = Some(Link::new(stream, place.token(), &mut self.actions));
                 open.conn.on_host_connected(now);
             }
-            Err(_) => open.retry = Some(Backoff::after(None, now)),
+            Err(_) => {
+                open.retry = Some(Backoff::after(None, now));
+                open.accepting = true;
+                self.accepting += 1;
+            }
         }
         self.table.put(place, Entry::Open(Box::new(open)));
         self.review(now, place.slot);

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::net::Shutdown;
 
+use vsock_proto::state::Phase;
 use vsock_proto::{Greeting, HostAction, Slot, Tick};
 
 use crate::backoff::Backoff;
@@ -22,6 +23,10 @@ impl Muxer {
         };
         open.do_actions(now, &mut self.actions);
         open.watch_writing(now, &mut self.actions, &mut self.counters);
+        if open.accepting && open.conn.phase() != Phase::Accepting {
+            open.accepting = false;
+            self.accepting -= 1;
+        }
         if open.has_key && !open.conn.phase().has_tuple() {
             open.has_key = false;
             let key = open.conn.key();

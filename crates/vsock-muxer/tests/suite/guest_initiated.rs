@@ -147,7 +147,8 @@ fn t35_a_host_that_stays_busy_is_an_rst_within_the_limit() {
 
 #[test]
 fn t76_a_storm_of_requests_to_a_busy_host_is_asked_for_in_turns() {
-    let mut world = World::new();
+    let config = Config::builder().max_accepting(2000).build().unwrap();
+    let mut world = World::with(config);
     for port in 0..2000 {
         world.answer(Err(ErrorKind::WouldBlock));
         world.guest_sends(&header(Op::Request, port, 52), b"");
@@ -165,6 +166,54 @@ fn t76_a_storm_of_requests_to_a_busy_host_is_asked_for_in_turns() {
     }
     assert_eq!(before, 4000, "everybody once more");
     assert!(turns > 1);
+}
+
+#[test]
+fn t76_no_more_than_the_limit_wait_for_a_busy_host() {
+    let config = Config::builder().max_accepting(2).build().unwrap();
+    let mut world = World::with(config);
+    let busy = |world: &mut World, port| {
+        world.answer(Err(ErrorKind::WouldBlock));
+        world.guest_sends(&header(Op::Request, port, 52), b"");
+    };
+    for port in 1..=3 {
+        busy(&mut world, port);
+    }
+    assert_eq!(world.ops(), [Op::Reset]);
+    assert_eq!(world.muxer.counters().accepting_at_limit, 1);
+    // A host that is not busy is none of its business.
+    world.guest_connects(4, 53);
+    // A place is free again when the guest gives up, when the host has a stream, and when it refuses.
+    world.guest_sends(&header(Op::Reset, 1, 52), b"");
+    busy(&mut world, 5);
+    assert_eq!(world.ops(), []);
+    let host = world.host();
+    world.answer(Ok(&host));
+    world.pass(Duration::from_millis(10));
+    assert_eq!(world.ops(), [Op::Response, Op::Reset]);
+    for port in 6..=7 {
+        busy(&mut world, port);
+    }
+    assert_eq!(world.ops(), []);
+    // When the guest begins again, when time is up, and when the device is reset.
+    busy(&mut world, 6);
+    assert_eq!(world.muxer.counters().accepting_at_limit, 1);
+    for _ in 0..1000 {
+        world.answer(Err(ErrorKind::WouldBlock));
+    }
+    while let Some(deadline) = world.muxer.deadline() {
+        world.pass(deadline.since(world.now));
+    }
+    assert_eq!(world.ops(), [Op::Reset, Op::Reset]);
+    for port in 8..=9 {
+        busy(&mut world, port);
+    }
+    world.muxer.transport_reset(world.now);
+    for port in 8..=9 {
+        busy(&mut world, port);
+    }
+    assert_eq!(world.ops(), []);
+    assert_eq!(world.muxer.counters().accepting_at_limit, 1);
 }
 
 #[test]

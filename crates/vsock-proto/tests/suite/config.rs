@@ -15,6 +15,7 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(config.packet_overhead(), 1024);
     assert_eq!(config.max_connections(), 16_384);
     assert_eq!(config.max_handshakes(), 1024);
+    assert_eq!(config.max_accepting(), 1024);
     assert_eq!(config.max_resets(), 1024);
     assert_eq!(*config.host_ports(), 1 << 30..1 << 31);
     assert_eq!(config.command_timeout(), Duration::from_secs(5));
@@ -36,6 +37,7 @@ fn values_are_taken_as_they_are_set() {
         .packet_overhead(5)
         .max_connections(6)
         .max_handshakes(7)
+        .max_accepting(17)
         .max_resets(8)
         .host_ports(9..10)
         .command_timeout(second * 11)
@@ -53,6 +55,7 @@ fn values_are_taken_as_they_are_set() {
     assert_eq!(config.packet_overhead(), 5);
     assert_eq!(config.max_connections(), 6);
     assert_eq!(config.max_handshakes(), 7);
+    assert_eq!(config.max_accepting(), 17);
     assert_eq!(config.max_resets(), 8);
     assert_eq!(*config.host_ports(), 9..10);
     assert_eq!(config.command_timeout(), second * 11);

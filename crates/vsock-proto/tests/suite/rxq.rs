@@ -78,7 +78,10 @@ fn t30_a_new_connection_is_not_killed_by_an_old_rst() {
     let mut queue = RxQueue::new(8);
     queue.owe_reset(reset(9)).unwrap();
     queue.owe_reset(reset(10)).unwrap();
-    queue.forgive_reset(ConnKey::new(Port::new(52), Port::new(9)));
+    let key = ConnKey::new(Port::new(52), Port::new(9));
+    assert!(queue.owes_reset(key));
+    queue.forgive_reset(key);
+    assert!(!queue.owes_reset(key));
     assert_eq!(queue.pop(), Some(Next::Reset(reset(10))));
     assert_eq!(queue.pop(), None);
 }

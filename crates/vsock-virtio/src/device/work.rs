@@ -89,12 +89,13 @@ impl<M: GuestMemory> VsockDevice<M> {
             }
             let head = chain.head_index();
             slices.clear();
-            let parsed = gather(tx.mem, chain, (Part::Readable, tx.size()), &mut slices)
-                .and_then(|readable| tx::header(&slices, readable));
             let mut cost = 0;
+            let what = (Part::Readable, tx.size());
+            let parsed = gather(tx.mem, chain, what, &mut slices, &mut cost)
+                .and_then(|readable| tx::header(&slices, readable));
             match parsed {
                 Ok((header, cursor)) => {
-                    cost = header.len as usize;
+                    cost = cost.max(header.len as usize);
                     let mut payload = TxPayload {
                         slices: &slices,
                         cursor,
@@ -132,7 +133,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                 reserved: &mut self.reserved,
                 counters: &mut self.counters,
             };
-            let mut buffers = RxBuffers::new(rx, tools);
+            let mut buffers = RxBuffers::new(rx, tools, *budget);
             let starved = loop {
                 let left = budget.saturating_sub(buffers.cost());
                 self.muxer.transmit(now, &mut buffers, left);

@@ -27,7 +27,7 @@ fn gathered(part: Part, prepare: impl FnOnce(&Memory, &DriverRing)) -> Result<us
     let mut ring = Ring::new(&memory, &mut queue, QueueName::Tx);
     let chain = ring.pop().unwrap().unwrap();
     let mut slices = Slices::<Memory>::new();
-    let total = gather(&memory, chain, (part, SIZE), &mut slices)?;
+    let total = gather(&memory, chain, (part, SIZE), &mut slices, &mut 0)?;
     assert_eq!(slices.iter().map(|slice| slice.len()).sum::<usize>(), total);
     Ok(total)
 }

@@ -93,7 +93,7 @@ impl Rig {
             reserved: &mut reserved,
             counters: &mut self.counters,
         };
-        let mut buffers = RxBuffers::new(&mut ring, tools);
+        let mut buffers = RxBuffers::new(&mut ring, tools, usize::MAX);
         let result = act(&mut buffers);
         (result, buffers.finish())
     }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use vsock_driver::Descriptor;
 use vsock_inner::VsockInnerBackend;
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Op};
 use vsock_virtio::{F_VERSION_1, Outcome, VsockDevice};
 
-use crate::rig::{Rig, packet};
+use crate::rig::{Rig, SIZE, packet};
 
 #[test]
 fn t103_each_queue_is_notified_for_itself() {
@@ -88,16 +89,21 @@ fn buffers_are_asked_for_only_when_they_are_needed() {
     assert_eq!(rig.rx.avail_event(&rig.memory), 1);
 }
 
-#[test]
-fn t76_a_call_ends_with_its_budget_and_says_that_there_is_more() {
+fn with_budget(bytes: usize) -> Rig {
     let config = Config::builder().build().unwrap();
     let mut muxer = Muxer::new(GuestCid::try_from(3).unwrap(), config);
     let backend = VsockInnerBackend::new().unwrap();
     muxer.add_backend(Box::new(backend)).unwrap();
-    let device = VsockDevice::builder(muxer).budget(2048 * 4).build();
+    let device = VsockDevice::builder(muxer).budget(bytes).build();
     let mut rig = Rig::around(device);
     rig.device.ack_features(F_VERSION_1).unwrap();
     rig.activate();
+    rig
+}
+
+#[test]
+fn t76_a_call_ends_with_its_budget_and_says_that_there_is_more() {
+    let mut rig = with_budget(2048 * 4);
     for _ in 0..10 {
         rig.send(packet(Op::Reset, 1024, 80), b"");
     }
@@ -108,6 +114,41 @@ fn t76_a_call_ends_with_its_budget_and_says_that_there_is_more() {
             (taken, more)
         );
     }
+}
+
+#[test]
+fn t76_a_chain_costs_more_of_the_budget_the_more_descriptors_it_has() {
+    // As many as the queue has, and a loop: a descriptor counts for 64 bytes.
+    for next in [None, Some(0)] {
+        let mut rig = with_budget(64 * 64 * 4);
+        let empty = vec![Descriptor::readable(0, 0); SIZE.into()];
+        rig.tx.chain(&rig.memory, 0, &empty);
+        if let Some(next) = next {
+            let last = Descriptor::readable(0, 0).then(next);
+            rig.tx.describe(&rig.memory, SIZE - 1, last);
+        }
+        for _ in 0..10 {
+            rig.tx.offer(&rig.memory, 0);
+        }
+        let outcome = rig.process();
+        assert_eq!(rig.tx.used(&rig.memory).len(), 4);
+        assert!(outcome.more);
+        assert_eq!(rig.device.counters().malformed_packets, 4);
+    }
+}
+
+#[test]
+fn t76_a_buffer_of_no_use_costs_more_of_the_budget_the_more_descriptors_it_has() {
+    let mut rig = with_budget(64 * 64 * 4);
+    let empty = vec![Descriptor::writable(0, 0); SIZE.into()];
+    rig.rx.chain(&rig.memory, 0, &empty);
+    for _ in 0..10 {
+        rig.rx.offer(&rig.memory, 0);
+    }
+    rig.send(packet(Op::ReadWrite, 1, 2), b"");
+    let outcome = rig.process();
+    assert_eq!(rig.rx.used(&rig.memory).len(), 4);
+    assert!(outcome.more);
 }
 
 #[test]
