@@ -125,9 +125,13 @@ impl VsockInnerReader {
         self.consumer.has_begun()
     }
 
-    /// Something was written at this end.
+    /// A write of this end has come to this. Only one that has carried bytes is an answer, or awaits
+    /// one.
     #[inline]
-    pub(crate) fn wrote(&mut self) {
+    pub(crate) fn wrote<E>(&mut self, written: &Result<usize, E>) {
+        if !matches!(written, Ok(1..)) {
+            return;
+        }
         self.expects_answer = true;
         if mem::take(&mut self.owes_answer) {
             self.consumer.look_ahead();

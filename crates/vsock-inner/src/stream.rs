@@ -149,13 +149,13 @@ impl Write for VsockInnerStream {
     #[inline]
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let written = self.writer.write(buf);
-        self.reader.wrote();
+        self.reader.wrote(&written);
         written
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = self.writer.write_vectored(bufs);
-        self.reader.wrote();
+        self.reader.wrote(&written);
         written
     }
 

@@ -56,7 +56,7 @@ impl WriteVolatile for VsockInnerStream {
         buf: &VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
         let written = self.writer.write_volatile(buf);
-        self.reader.wrote();
+        self.reader.wrote(&written);
         written
     }
 }

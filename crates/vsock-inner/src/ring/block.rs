@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 use crate::sync::{BLOCK_BYTES, Bytes, Shared};
 
-/// Where the next block is: written once by the writer, then read by the reader.
+/// Where the next block is: written by the writer before it publishes, once for each round, then read by the reader.
 #[derive(Debug)]
 pub(crate) struct Link(Shared<Option<NonNull<Block>>>);
 
