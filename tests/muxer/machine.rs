@@ -11,10 +11,11 @@ use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy, any, proptest};
 use proptest::sample::select;
 use proptest::test_runner::TestCaseError;
+use vsock_muxer_harness::faulty::Fault;
 use vsock_muxer_harness::guest::GuestConfig;
 use vsock_muxer_harness::scenario::{Op, Scenario, calm, rough};
 use vsock_muxer_harness::sim::{SimConfig, Trigger};
-use vsock_proto::Config;
+use vsock_proto::{Config, ShutdownFlags};
 
 /// Cases of each property.
 fn config(cases: u32) -> ProptestConfig {
@@ -131,4 +132,51 @@ proptest! {
     ) {
         live(config, guest, &ops, false)?;
     }
+}
+
+/// One buffer, one packet and one event a turn, so that a turn may do nothing but a read in vain.
+fn narrow() -> (SimConfig, GuestConfig) {
+    let config = SimConfig {
+        tx_packets: 1,
+        rx_bytes: 1,
+        events: 1,
+        turns: 200_000,
+        ..SimConfig::default()
+    };
+    let guest = GuestConfig {
+        rx_buffers: 1,
+        rx_buffer_bytes: 45,
+        tx_packets: 1,
+        ..GuestConfig::default()
+    };
+    (config, guest)
+}
+
+#[test]
+fn a_turn_with_a_read_in_vain_is_not_the_last() {
+    let (config, guest) = narrow();
+    let ops = [
+        Op::GuestConnects,
+        Op::Steps(1),
+        Op::ReadFails(0, 0, Fault::WouldBlock),
+        Op::HostWrites(0, 1),
+        Op::GuestConnects,
+    ];
+    live(config, guest, &ops, true).unwrap();
+}
+
+#[test]
+fn a_guest_that_has_ended_its_sending_needs_no_credit() {
+    let ops = [
+        Op::GuestConnects,
+        Op::Steps(1),
+        Op::GuestWrites(0, 64),
+        Op::GuestShutsDown(0, ShutdownFlags::SEND),
+        Op::GuestConnects,
+        Op::Steps(1),
+        Op::GuestResizes(0, 1),
+        Op::HostReads(0, 100),
+        Op::Settles,
+    ];
+    live(SimConfig::default(), GuestConfig::default(), &ops, true).unwrap();
 }

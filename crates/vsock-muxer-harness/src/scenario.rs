@@ -307,7 +307,8 @@ impl Scenario {
                     host.unread_by_device()
                 )));
             }
-            if guest.tx_room(id) == 0 && host.unread() == 0 && !link.host_deaf {
+            let may_send = !link.host_deaf && !link.guest_ended;
+            if guest.tx_room(id) == 0 && host.unread() == 0 && may_send {
                 return Err(Failure::new(format!(
                     "port {}: the host has read everything, and the guest has no credit",
                     link.port

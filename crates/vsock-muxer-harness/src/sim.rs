@@ -184,7 +184,8 @@ impl<D: Device> Sim<D> {
         busy |= self.dispatch()?;
         busy |= self.transmit()?;
         busy |= self.guest.receive() > 0;
-        Ok(busy)
+        // What the last read did may be an event of the next turn.
+        Ok(busy || self.event_loop.is_due())
     }
 
     /// Turns until nothing is left to do, and checks that nothing was forgotten.

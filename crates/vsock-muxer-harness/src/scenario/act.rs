@@ -49,6 +49,7 @@ impl Scenario {
             }
             Op::GuestShutsDown(_, flags) if guest.shutdown(id, *flags).is_ok() => {
                 link.guest_deaf |= flags.contains(ShutdownFlags::RECEIVE);
+                link.guest_ended |= flags.contains(ShutdownFlags::SEND);
             }
             Op::GuestCloses(_) => {
                 link.spoilt |= guest.state(id) == Some(SocketState::Connecting);

@@ -28,6 +28,8 @@ pub(crate) struct Link {
     /// Packets that no socket of the guest has sent may have brought bytes.
     pub(crate) forged: bool,
     pub(crate) guest_deaf: bool,
+    /// The guest has said that it sends no more: it needs no credit.
+    pub(crate) guest_ended: bool,
     pub(crate) host_deaf: bool,
 }
 
@@ -47,6 +49,7 @@ impl Link {
             spoilt: false,
             forged: false,
             guest_deaf: false,
+            guest_ended: false,
             host_deaf: false,
         }
     }

@@ -80,20 +80,20 @@ impl EventLoop {
             if events.len() == most {
                 break;
             }
-            let Some(polled) = self.host.poll(*fd) else {
+            let Some((polled, ready)) = watch.report(&self.host, *fd, self.trigger) else {
                 continue;
             };
-            let ready = watch.masked(polled.ready);
-            if ready == Readiness::default() {
-                continue;
-            }
-            if self.trigger == Trigger::Edge && !watch.is_news(&polled) {
-                continue;
-            }
             watch.seen = Some(polled.edges);
             events.push((watch.token, ready));
         }
         events
+    }
+
+    /// Whether a wake-up would report something.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        let mut watches = self.watches.iter();
+        watches.any(|(fd, watch)| watch.report(&self.host, *fd, self.trigger).is_some())
     }
 
     /// Descriptors that are registered.
@@ -143,6 +143,15 @@ impl EventLoop {
 }
 
 impl Watch {
+    /// What a wake-up would report of the descriptor.
+    fn report(&self, host: &Host, fd: RawFd, trigger: Trigger) -> Option<(Polled, Readiness)> {
+        let polled = host.poll(fd)?;
+        let ready = self.masked(polled.ready);
+        let counts =
+            ready != Readiness::default() && (trigger == Trigger::Level || self.is_news(&polled));
+        counts.then_some((polled, ready))
+    }
+
     fn masked(&self, ready: Readiness) -> Readiness {
         Readiness {
             readable: self.read && ready.readable,
