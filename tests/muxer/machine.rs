@@ -180,3 +180,13 @@ fn a_guest_that_has_ended_its_sending_needs_no_credit() {
     ];
     live(SimConfig::default(), GuestConfig::default(), &ops, true).unwrap();
 }
+
+#[test]
+fn many_streams_that_are_ready_while_the_guest_starves_are_no_spin() {
+    let (config, guest) = narrow();
+    let mut ops = vec![Op::GuestConnects; 6];
+    ops.extend([Op::Steps(20), Op::GuestStarves]);
+    ops.extend((0..6).map(|at| Op::HostWrites(at, 1)));
+    ops.push(Op::Steps(10));
+    live(config, guest, &ops, true).unwrap();
+}
