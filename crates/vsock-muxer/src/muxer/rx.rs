@@ -106,6 +106,13 @@ impl Muxer {
                 if carried.is_stuck() {
                     return None;
                 }
+                // One SHUTDOWN says both, where a half-close and then a hang-up would be two.
+                if carried.ended
+                    && let Some(link) = &mut open.link
+                    && link.is_left_at_end(&mut self.actions)
+                {
+                    open.conn.on_host_hangup(now);
+                }
                 carried.bytes + carried.packets * Header::LEN
             }
         };
@@ -124,6 +131,8 @@ struct Carried {
     packets: usize,
     /// The stream said why there is no more.
     finished: bool,
+    /// It had come to its end.
+    ended: bool,
 }
 
 impl Carried {
@@ -160,6 +169,7 @@ impl Pipe<'_> {
             link.note_drained(actions);
         }
         carried.finished = !matches!(progress, Progress::Done(_));
+        carried.ended = progress == Progress::Closed;
         self.grant.finish(progress);
         carried
     }
@@ -176,6 +186,7 @@ impl Pipe<'_> {
             bytes: len,
             packets: 1,
             finished: false,
+            ended: false,
         }
     }
 }
