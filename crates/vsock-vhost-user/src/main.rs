@@ -23,6 +23,9 @@ use thiserror::Error;
 use vsock_proto::{Config, ConfigError};
 use vsock_vhost_user::{DeviceBuilder, DeviceError, Stopper, UnixBackend, VsockDevice};
 
+/// What a program answers whose arguments are wrong; clap has the same.
+const WRONG_ARGUMENTS: u8 = 2;
+
 /// Why the program has failed.
 #[derive(Debug, Error)]
 enum MainError {
@@ -38,6 +41,21 @@ enum MainError {
     Thread(#[source] io::Error),
 }
 
+impl MainError {
+    /// What the program ends with: as for an argument that cannot be parsed, if the value of one is wrong.
+    fn code(&self) -> ExitCode {
+        let wrong_value = matches!(
+            self,
+            Self::Limits(_)
+                | Self::Device {
+                    source: DeviceError::Cid(_) | DeviceError::QueueSize(_),
+                    ..
+                }
+        );
+        ExitCode::from(if wrong_value { WRONG_ARGUMENTS } else { 1 })
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let vms = args.vms().unwrap_or_else(|error| refuse(&error));
@@ -50,7 +68,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
-            ExitCode::FAILURE
+            error.code()
         }
     }
 }
@@ -122,7 +140,7 @@ fn run(args: &Args, vms: &[Vm]) -> Result<(), MainError> {
 
 fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
     let config = Config::builder()
-        .buf_alloc(args.buf_alloc)
+        .buf_alloc(vm.buf_alloc.unwrap_or(args.buf_alloc))
         .max_connections(args.max_connections)
         .build()?;
     let cid = vm.guest_cid;
@@ -130,12 +148,18 @@ fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
         vm: Box::new(vm.clone()),
         source,
     })?;
-    DeviceBuilder::new(cid, &vm.socket)
+    let device = DeviceBuilder::new(cid, &vm.socket)
         .config(config)
-        .queue_size(args.queue_size)
+        .queue_size(vm.queue_size.unwrap_or(args.queue_size))
         .backend(Box::new(backend))
         .spawn()
-        .map_err(|source| MainError::Device { cid, source })
+        .map_err(|source| MainError::Device { cid, source })?;
+    log::info!(
+        "guest {cid}: waiting for a VMM on {}, and for host processes on {}",
+        vm.socket.display(),
+        vm.uds_path.display()
+    );
+    Ok(device)
 }
 
 fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), MainError> {

@@ -34,6 +34,12 @@ impl Guest {
         self.sockets.get(&id).map_or(0, Socket::tx_room)
     }
 
+    /// Whether the socket's own buffer lets it send at all: one of no bytes does not, where it caps credit.
+    #[must_use]
+    pub fn may_send(&self, id: SocketId) -> bool {
+        self.sockets.get(&id).is_some_and(Socket::may_send)
+    }
+
     /// Reads at most so many bytes.
     ///
     /// # Errors

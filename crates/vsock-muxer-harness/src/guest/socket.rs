@@ -135,6 +135,11 @@ impl Socket {
         self.largest = self.largest.max(buf_alloc);
     }
 
+    /// Whether its own buffer lets it send at all, whatever credit it has.
+    pub(crate) fn may_send(&self) -> bool {
+        !self.caps_credit || self.buf_alloc > 0
+    }
+
     /// Bytes that may be sent now.
     pub(crate) fn tx_room(&self) -> usize {
         let window = if self.caps_credit {

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -22,8 +22,8 @@ use crate::socket_file::{SocketFile, connect};
 /// the bytes are the guest's. A host process that serves port 1024 for the guest listens on the path
 /// with `_1024` behind it.
 ///
-/// Nothing here ever waits. Without a descriptor for them, clients are refused. The file of the socket is removed on drop, if it is still the one that
-/// was made.
+/// Nothing here ever waits. Without a descriptor for them, clients are refused. The file of the socket
+/// is removed on drop, if it is still the one that was made.
 ///
 /// ```
 /// use std::os::unix::net::{UnixListener, UnixStream};
@@ -63,6 +63,9 @@ const REFUSALS: usize = 64;
 impl UnixBackend {
     /// Listens on `path`. A socket that a dead process has left there is replaced.
     ///
+    /// A path that leaves no room for every port behind it is warned about: the guest's connections to
+    /// the longer ports will be refused.
+    ///
     /// # Errors
     ///
     /// - `AddrInUse`: somebody listens on the path, or it is a file of another kind.
@@ -72,11 +75,20 @@ impl UnixBackend {
         let (listener, file) = SocketFile::bind(path.as_ref())?;
         listener.set_nonblocking(true)?;
         let spare = Some(spare()?);
-        Ok(Self {
+        let backend = Self {
             listener,
             file,
             spare,
-        })
+        };
+        let longest = backend.service_path(u32::MAX);
+        if SocketAddr::from_pathname(&longest).is_err() {
+            log::warn!(
+                "{} is too long: nobody can listen on {}, for the path of a socket has at most 107 bytes",
+                path.as_ref().display(),
+                longest.display()
+            );
+        }
+        Ok(backend)
     }
 
     /// Where it listens.

@@ -12,4 +12,5 @@ mod lifecycle;
 mod notifications;
 mod packets;
 mod rig;
+mod sizes;
 mod translation;
