@@ -1,13 +1,83 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Streams read into guest memory and write from it.
+//! Streams read into guest memory and write from it, any number of pieces by one publication.
+
+use std::io;
+use std::slice;
 
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
+use vsock_backend_api::VsockVolatileStream;
 
 use crate::reader::VsockInnerReader;
 use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
+
+impl VsockInnerReader {
+    /// As a vectored read, into pieces of guest memory: no buffer lies in between.
+    ///
+    /// # Errors
+    ///
+    /// As a read.
+    pub fn read_volatile_vectored<B: BitmapSlice>(
+        &mut self,
+        pieces: &[VolatileSlice<'_, B>],
+    ) -> io::Result<usize> {
+        match total(pieces) {
+            0 => Ok(0),
+            len => self.transfer("reading from", |consumer| {
+                consumer.read_volatile(pieces, len)
+            }),
+        }
+    }
+}
+
+impl VsockInnerWriter {
+    /// As a vectored write, from pieces of guest memory: no buffer lies in between.
+    ///
+    /// # Errors
+    ///
+    /// As a write.
+    pub fn write_volatile_vectored<B: BitmapSlice>(
+        &mut self,
+        pieces: &[VolatileSlice<'_, B>],
+    ) -> io::Result<usize> {
+        match total(pieces) {
+            0 => Ok(0),
+            len => self.transfer(len, |producer, done| {
+                producer.write_volatile(pieces, done, len - done)
+            }),
+        }
+    }
+}
+
+impl VsockVolatileStream for VsockInnerStream {
+    fn read_volatile_vectored<B: BitmapSlice>(
+        &mut self,
+        pieces: &[VolatileSlice<'_, B>],
+    ) -> io::Result<usize> {
+        self.reader.read_volatile_vectored(pieces)
+    }
+
+    fn write_volatile_vectored<B: BitmapSlice>(
+        &mut self,
+        pieces: &[VolatileSlice<'_, B>],
+    ) -> io::Result<usize> {
+        let written = self.writer.write_volatile_vectored(pieces);
+        self.reader.wrote(&written);
+        written
+    }
+
+    fn readable_bytes(&self) -> usize {
+        usize::try_from(self.queued_in()).unwrap_or(usize::MAX)
+    }
+}
+
+fn total<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>]) -> usize {
+    pieces
+        .iter()
+        .fold(0, |len: usize, piece| len.saturating_add(piece.len()))
+}
 
 impl ReadVolatile for VsockInnerReader {
     /// As a read, into guest memory: no buffer lies in between.
@@ -15,10 +85,7 @@ impl ReadVolatile for VsockInnerReader {
         &mut self,
         buf: &mut VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        self.transfer("reading from", |consumer| consumer.read_volatile(buf))
+        self.read_volatile_vectored(slice::from_ref(buf))
             .map_err(VolatileMemoryError::IOError)
     }
 }
@@ -29,13 +96,8 @@ impl WriteVolatile for VsockInnerWriter {
         &mut self,
         buf: &VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        self.transfer(buf.len(), |producer, done| {
-            producer.write_volatile(buf, done)
-        })
-        .map_err(VolatileMemoryError::IOError)
+        self.write_volatile_vectored(slice::from_ref(buf))
+            .map_err(VolatileMemoryError::IOError)
     }
 }
 
@@ -45,7 +107,8 @@ impl ReadVolatile for VsockInnerStream {
         &mut self,
         buf: &mut VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        self.reader.read_volatile(buf)
+        self.read_volatile_vectored(slice::from_ref(buf))
+            .map_err(VolatileMemoryError::IOError)
     }
 }
 
@@ -55,9 +118,8 @@ impl WriteVolatile for VsockInnerStream {
         &mut self,
         buf: &VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        let written = self.writer.write_volatile(buf);
-        self.reader.wrote(&written);
-        written
+        self.write_volatile_vectored(slice::from_ref(buf))
+            .map_err(VolatileMemoryError::IOError)
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! A descriptor chain becomes pieces of guest memory (virtio 1.3, 2.7.5).
 
-use virtio_queue::DescriptorChain;
+use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Address, GuestMemory, Permissions};
 
 use crate::scatter::Slices;
@@ -33,7 +33,7 @@ const DESCRIPTOR_COST: usize = 64;
 /// (virtio 1.3, 2.7.5.3.1), or a descriptor of the wrong direction.
 pub(crate) fn gather<'m, M: GuestMemory>(
     mem: &'m M,
-    chain: DescriptorChain<&'m M>,
+    chain: impl Iterator<Item = Descriptor>,
     (part, queue_size): (Part, u16),
     slices: &mut Slices<'m, M>,
     cost: &mut usize,

@@ -83,6 +83,7 @@ mod scratch;
 mod state;
 #[cfg(test)]
 mod tests;
+mod translated;
 mod tx;
 
 pub use builder::VsockDeviceBuilder;

@@ -5,49 +5,73 @@
 use std::num::Wrapping;
 use std::sync::atomic::{Ordering, fence};
 
-use virtio_queue::{DescriptorChain, Error, Queue, QueueOwnedT, QueueT};
+use virtio_queue::{Error, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemory};
 
+use crate::chain::{BadChain, Part, gather};
+use crate::scatter::Slices;
+use crate::translated::Translated;
 use crate::{Fault, FaultCause, QueueName};
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT` (virtio 1.3, 2.7.6).
 const NO_INTERRUPT: u16 = 1;
 
 /// A queue and the memory that it lies in, for one call of the device.
-pub(crate) struct Ring<'q, 'm, M> {
-    pub(crate) mem: &'m M,
+pub(crate) struct Ring<'q, 'm, M: GuestMemory> {
+    mem: &'m M,
+    /// The same memory, for the queue's own parts.
+    parts: Translated<'m, M>,
     queue: &'q mut Queue,
     name: QueueName,
     /// Whether chains were used, so that the guest may want to know.
     used: bool,
 }
 
+/// A chain that was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    pub(crate) head: u16,
+    /// How many bytes it has.
+    pub(crate) len: Result<usize, BadChain>,
+    /// What it cost to look at its descriptors.
+    pub(crate) cost: usize,
+}
+
 impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
-    pub(crate) const fn new(mem: &'m M, queue: &'q mut Queue, name: QueueName) -> Self {
+    pub(crate) fn new(mem: &'m M, queue: &'q mut Queue, name: QueueName) -> Self {
         Self {
             mem,
+            parts: Translated::new(mem, queue),
             queue,
             name,
             used: false,
         }
     }
 
-    /// Takes the next chain that the guest has made available.
-    pub(crate) fn pop(&mut self) -> Result<Option<DescriptorChain<&'m M>>, Fault> {
+    /// Takes the next chain that the guest has made available, and appends its pieces to `slices`. Those of
+    /// a bad one are of no use.
+    pub(crate) fn take(
+        &mut self,
+        part: Part,
+        slices: &mut Slices<'m, M>,
+    ) -> Result<Option<Taken>, Fault> {
         if !self.ready() {
             return Ok(None);
         }
         // The guest may add a chain between the two looks at its index, but only once.
         for _ in 0..2 {
-            let next = match self.queue.iter(self.mem) {
+            let next = match self.queue.iter(&self.parts) {
                 Ok(mut available) => available.next(),
                 Err(error) => return Err(self.fault(&error)),
             };
             if let Some(chain) = next {
-                if chain.head_index() >= self.queue.size() {
+                let (head, size) = (chain.head_index(), self.queue.size());
+                if head >= size {
                     return Err(self.because(FaultCause::HeadIndex));
                 }
-                return Ok(Some(chain));
+                let mut cost = 0;
+                let len = gather(self.mem, chain, (part, size), slices, &mut cost);
+                return Ok(Some(Taken { head, len, cost }));
             }
             if self.available()?.0 == self.queue.next_avail() {
                 return Ok(None);
@@ -65,7 +89,7 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
     /// Gives a chain back to the guest, with `len` bytes written to it.
     pub(crate) fn give_back(&mut self, head: u16, len: u32) -> Result<(), Fault> {
         self.queue
-            .add_used(self.mem, head, len)
+            .add_used(&self.parts, head, len)
             .map_err(|error| self.fault(&error))?;
         self.used = true;
         Ok(())
@@ -77,7 +101,7 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
         if !std::mem::take(&mut self.used) {
             return Ok(false);
         }
-        let wanted = self.queue.needs_notification(self.mem);
+        let wanted = self.queue.needs_notification(&self.parts);
         let wanted = wanted.map_err(|error| self.fault(&error))?;
         if !wanted || self.queue.event_idx_enabled() {
             return Ok(wanted);
@@ -95,7 +119,7 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
             return Ok(false);
         }
         self.queue
-            .enable_notification(self.mem)
+            .enable_notification(&self.parts)
             .map_err(|error| self.fault(&error))
     }
 
@@ -105,7 +129,7 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
             return Ok(());
         }
         self.queue
-            .disable_notification(self.mem)
+            .disable_notification(&self.parts)
             .map_err(|error| self.fault(&error))
     }
 
@@ -121,7 +145,7 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
                 .ok_or_else(|| self.because(FaultCause::Memory))?;
             // ORDER: Relaxed; the fence orders it; partner: the driver's load of `avail_event`
             // behind its own barrier, after it has published the new index.
-            self.mem
+            self.parts
                 .store(available.0.to_le(), address, Ordering::Relaxed)
                 .map_err(|_| self.because(FaultCause::Memory))?;
             // ORDER: SeqCst; partner: the driver's full barrier between publishing its index and
@@ -138,7 +162,7 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
         // ORDER: Acquire; partner: the driver's release of its index. Who sees the index sees the
         // entries.
         self.queue
-            .avail_idx(self.mem, Ordering::Acquire)
+            .avail_idx(&self.parts, Ordering::Acquire)
             .map_err(|error| self.fault(&error))
     }
 
@@ -158,7 +182,7 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
     }
 
     fn load(&self, address: u64, order: Ordering) -> Result<u16, Fault> {
-        self.mem
+        self.parts
             .load(GuestAddress(address), order)
             .map(u16::from_le)
             .map_err(|_| self.because(FaultCause::Memory))

@@ -3,7 +3,7 @@
 use vm_memory::{Bytes, GuestAddress};
 use vsock_driver::{Descriptor, DriverRing, Memory, memory};
 
-use crate::chain::{BadChain, Part, gather};
+use crate::chain::{BadChain, Part};
 use crate::ring::Ring;
 use crate::scatter::Slices;
 use crate::{Fault, FaultCause, QueueName};
@@ -25,9 +25,8 @@ fn gathered(part: Part, prepare: impl FnOnce(&Memory, &DriverRing)) -> Result<us
     driver.offer(&memory, 0);
     let mut queue = driver.queue();
     let mut ring = Ring::new(&memory, &mut queue, QueueName::Tx);
-    let chain = ring.pop().unwrap().unwrap();
     let mut slices = Slices::<Memory>::new();
-    let total = gather(&memory, chain, (part, SIZE), &mut slices, &mut 0)?;
+    let total = ring.take(part, &mut slices).unwrap().unwrap().len?;
     assert_eq!(slices.iter().map(|slice| slice.len()).sum::<usize>(), total);
     Ok(total)
 }
@@ -175,7 +174,7 @@ fn fault_of(prepare: impl FnOnce(&Memory, &mut DriverRing)) -> Fault {
     prepare(&memory, &mut driver);
     let mut queue = driver.queue();
     Ring::new(&memory, &mut queue, QueueName::Rx)
-        .pop()
+        .take(Part::Writable, &mut Slices::<Memory>::new())
         .unwrap_err()
 }
 
