@@ -18,16 +18,20 @@ impl Consumer {
             for piece in pieces {
                 let fits = piece.len().min(left);
                 left -= fits;
-                let mut at = 0;
-                this.take(fits, |bytes| {
-                    // The range lies in `piece`, because `fits` is no more than its length.
-                    if let Ok(place) = piece.subslice(at, bytes.len()) {
-                        place.copy_from(bytes);
-                    }
-                    at += bytes.len();
-                });
+                this.take_into(piece, fits);
             }
         })
+    }
+
+    /// Takes the next `len` bytes, which are there, to the beginning of `piece`, which is not shorter.
+    fn take_into<B: BitmapSlice>(&mut self, piece: &VolatileSlice<'_, B>, len: usize) {
+        let mut at = 0;
+        self.take(len, |bytes| {
+            if let Ok(place) = piece.subslice(at, bytes.len()) {
+                place.copy_from(bytes);
+            }
+            at += bytes.len();
+        });
     }
 }
 
@@ -42,23 +46,33 @@ impl Producer {
     ) -> Progress {
         self.transfer(len, |this, mut left| {
             for piece in pieces {
-                let mut from = done.min(piece.len());
+                let from = done.min(piece.len());
                 done -= from;
-                let end = from + left.min(piece.len() - from);
-                left -= end - from;
-                while from < end {
-                    let (space, at, fits) = this.reserve(end - from);
-                    // SAFETY: `reserve` returns a place in the block.
-                    let place = unsafe { space.at(at) };
-                    // SAFETY: the range is reserved for this side alone until it is published.
-                    let place = unsafe { VolatileSlice::new(place, fits) };
-                    // The range lies in `piece`, because `end` does.
-                    if let Ok(bytes) = piece.subslice(from, fits) {
-                        bytes.copy_to_volatile_slice(place);
-                    }
-                    from += fits;
-                }
+                let fits = left.min(piece.len() - from);
+                left -= fits;
+                this.append_from(piece, from, from + fits);
             }
         })
+    }
+
+    /// Queues the bytes of `piece` between `from` and `end`, for which there is space.
+    fn append_from<B: BitmapSlice>(
+        &mut self,
+        piece: &VolatileSlice<'_, B>,
+        mut from: usize,
+        end: usize,
+    ) {
+        while from < end {
+            let (space, at, fits) = self.reserve(end - from);
+            // SAFETY: `reserve` returns a place in the block.
+            let place = unsafe { space.at(at) };
+            // SAFETY: the range is reserved for this side alone until it is published.
+            let place = unsafe { VolatileSlice::new(place, fits) };
+            // The range lies in `piece`, because `end` does.
+            if let Ok(bytes) = piece.subslice(from, fits) {
+                bytes.copy_to_volatile_slice(place);
+            }
+            from += fits;
+        }
     }
 }

@@ -7,12 +7,12 @@ use proptest::strategy::Strategy;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use virtio_queue::{Queue, QueueT};
 use vsock_backend_api::VsockStream;
-use vsock_driver::{Counted, Descriptor, DriverRing, Memory, bytes, memory};
+use vsock_driver::{Counted, Descriptor, DriverRing, Memory, Resetting, bytes, memory};
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::{Allowance, GuestBuffers};
 use vsock_proto::{Header, Progress};
 
-use super::stream::{Resetting, pair, pattern};
+use super::stream::{pair, pattern};
 use crate::direct::DirectTypes;
 use crate::ring::Ring;
 use crate::rx::{RxBuffers, Tools};
