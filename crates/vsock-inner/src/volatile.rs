@@ -127,8 +127,10 @@ impl WriteVolatile for VsockInnerStream {
 mod tests {
     use std::io::{ErrorKind, Read, Write};
 
+    use proptest::collection::vec;
+    use proptest::{prop_assert, prop_assert_eq, proptest};
     use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
-    use vsock_backend_api::VsockStream;
+    use vsock_backend_api::{VsockStream, VsockVolatileStream};
 
     use crate::{Capacity, VsockInnerConfig, VsockInnerStream};
 
@@ -210,5 +212,55 @@ mod tests {
                 .unwrap(),
             0
         );
+    }
+
+    /// Memory in pieces of these lengths, the last one as long as what is left.
+    fn pieces<'m>(mut memory: &'m mut [u8], lens: &[usize]) -> Vec<VolatileSlice<'m>> {
+        let mut pieces = Vec::new();
+        for &len in lens {
+            let (piece, rest) = memory.split_at_mut(len.min(memory.len()));
+            pieces.push(VolatileSlice::from(piece));
+            memory = rest;
+        }
+        pieces.push(VolatileSlice::from(memory));
+        pieces
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_one_write_and_one_read_wherever_they_are_cut(
+            capacity in 1..60_000_usize,
+            len in 1..60_000_usize,
+            (from, into) in (vec(0..9000_usize, 0..12), vec(0..9000_usize, 0..12)),
+        ) {
+            let config = VsockInnerConfig::default().to_device(Capacity::Bytes(capacity));
+            let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
+            near.set_nonblocking(true).unwrap();
+            let mut source: Vec<u8> = pattern().into_iter().cycle().take(len).collect();
+            let expected = source.clone();
+            let written = near.write_volatile_vectored(&pieces(&mut source, &from)).unwrap();
+            prop_assert_eq!(written, len.min(capacity));
+            prop_assert_eq!(far.readable_bytes(), written);
+
+            let mut target = vec![0xee; 60_000];
+            let read = far.read_volatile_vectored(&pieces(&mut target, &into)).unwrap();
+            prop_assert_eq!(read, written, "all that is there, at once");
+            prop_assert!(target[..read] == expected[..read]);
+            prop_assert!(target[read..].iter().all(|&byte| byte == 0xee));
+        }
+    }
+
+    #[test]
+    fn a_blocking_write_of_pieces_goes_on_within_one() {
+        let config = VsockInnerConfig::default().to_device(Capacity::Bytes(5_000));
+        let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
+        let mut source = pattern();
+        let mut all = vec![0; LEN];
+        std::thread::scope(|scope| {
+            scope.spawn(|| far.read_exact(&mut all).unwrap());
+            let pieces = pieces(&mut source, &[10_000, 0, 7, 20_000]);
+            assert_eq!(near.write_volatile_vectored(&pieces).unwrap(), LEN);
+        });
+        assert!(all == pattern());
     }
 }

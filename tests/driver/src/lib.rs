@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! The driver's side of virtqueues in plain memory: descriptor tables made by hand, so that they can
-//! be as wrong as a test wants. And streams: one that counts its
-//! calls, one that is reset.
+//! be as wrong as a test wants. And streams: one that counts its calls, one that is reset.
 
 #![forbid(unsafe_code)]
 #![expect(

@@ -192,3 +192,48 @@ fn a_head_that_is_no_descriptor_is_a_fault() {
     let fault = fault_of(|memory, driver| driver.offer(memory, SIZE));
     assert_eq!(fault.cause, FaultCause::HeadIndex);
 }
+
+#[test]
+fn t15_a_queue_may_lie_across_regions() {
+    // Each of the parts in turn reaches from one region into the next.
+    for before in [0x80, 0x110, 0x140] {
+        let memory = regions();
+        let mut driver = DriverRing::new(0x1_0000 - before, SIZE);
+        let mut queue = driver.queue();
+        for round in 0..3 * SIZE {
+            let head = round % SIZE;
+            driver.describe(
+                &memory,
+                head,
+                Descriptor::writable(DATA, u32::from(head) + 1),
+            );
+            driver.offer(&memory, head);
+            let mut ring = Ring::new(&memory, &mut queue, QueueName::Rx);
+            let mut slices = Slices::<Memory>::new();
+            let taken = ring.take(Part::Writable, &mut slices).unwrap().unwrap();
+            assert_eq!((taken.head, taken.len), (head, Ok(usize::from(head) + 1)));
+            assert!(ring.take(Part::Writable, &mut slices).unwrap().is_none());
+            ring.give_back(taken.head, 7).unwrap();
+            assert_eq!(ring.notification(), Ok(true));
+            assert_eq!(driver.used(&memory), [(u32::from(head), 7)]);
+        }
+    }
+}
+
+#[test]
+fn t23_an_available_index_that_goes_back_is_looked_at_when_it_counts() {
+    let memory = regions();
+    let mut driver = DriverRing::new(0x1000, SIZE);
+    driver.describe(&memory, 0, Descriptor::writable(DATA, 9));
+    driver.offer(&memory, 0);
+    driver.offer(&memory, 0);
+    let mut queue = driver.queue();
+    let mut ring = Ring::new(&memory, &mut queue, QueueName::Rx);
+    let mut slices = Slices::<Memory>::new();
+    assert!(ring.take(Part::Writable, &mut slices).unwrap().is_some());
+    // One that was seen stays available; behind it the index is a lie.
+    driver.set_available(&memory, 0);
+    assert!(ring.take(Part::Writable, &mut slices).unwrap().is_some());
+    let fault = ring.take(Part::Writable, &mut slices).unwrap_err();
+    assert_eq!(fault.cause, FaultCause::AvailIndex);
+}
