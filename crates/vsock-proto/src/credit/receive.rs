@@ -26,10 +26,9 @@ pub struct RecvWindow {
     advertised: u32,
 }
 
-/// The share of the window after which the peer is told: a half. It sees half of its window at the
-/// worst, which with the defaults is two packets of Linux's largest, and an update, which takes a buffer
-/// of the guest and an interrupt, comes with every second of them.
-const UPDATE_SHARE: u32 = 2;
+/// The share of the window after which the peer is told: a quarter. It sees three quarters of its
+/// window at the worst, and one update is worth many packets.
+const UPDATE_SHARE: u32 = 4;
 
 impl RecvWindow {
     /// An empty buffer of `buf_alloc` bytes whose counters stand at `start`: zero for a new
