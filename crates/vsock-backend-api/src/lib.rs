@@ -8,7 +8,8 @@
 //! opens towards the guest, and it [connects](VsockBackend::connect) the ones that the guest opens
 //! towards a host component.
 //!
-//! This crate holds the two traits and nothing else; it has no dependencies. The names and
+//! This crate holds the two traits and nothing else; it has no dependencies, but `vm-memory` behind the
+//! feature of that name, for streams that copy to and from guest memory. The names and
 //! signatures are those of the vsock backend of `dbs-virtio-devices`, so code written for it needs a
 //! new `use` line only. What was added has a default, so a foreign implementation still compiles.
 //!
@@ -144,7 +145,8 @@
 //!
 //! # Invariants
 //!
-//! - This crate depends on nothing but `std` and names no type of another crate.
+//! - This crate depends on nothing but `std` and names no type of another crate, except for
+//!   `VsockVolatileStream` (feature `vm-memory`), which is about `vm-memory`'s.
 //! - It never performs I/O: every method is a promise of the implementor.
 
 #![forbid(unsafe_code)]
@@ -152,7 +154,11 @@
 mod backend;
 mod backend_type;
 mod stream;
+#[cfg(feature = "vm-memory")]
+mod volatile;
 
 pub use backend::VsockBackend;
 pub use backend_type::VsockBackendType;
 pub use stream::VsockStream;
+#[cfg(feature = "vm-memory")]
+pub use volatile::VsockVolatileStream;

@@ -1,13 +1,83 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Streams read into guest memory and write from it.
+//! Streams read into guest memory and write from it, any number of pieces by one publication.
+
+use std::io;
+use std::slice;
 
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
+use vsock_backend_api::VsockVolatileStream;
 
 use crate::reader::VsockInnerReader;
 use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
+
+impl VsockInnerReader {
+    /// As a vectored read, into pieces of guest memory: no buffer lies in between.
+    ///
+    /// # Errors
+    ///
+    /// As a read.
+    pub fn read_volatile_vectored<B: BitmapSlice>(
+        &mut self,
+        pieces: &[VolatileSlice<'_, B>],
+    ) -> io::Result<usize> {
+        match total(pieces) {
+            0 => Ok(0),
+            len => self.transfer("reading from", |consumer| {
+                consumer.read_volatile(pieces, len)
+            }),
+        }
+    }
+}
+
+impl VsockInnerWriter {
+    /// As a vectored write, from pieces of guest memory: no buffer lies in between.
+    ///
+    /// # Errors
+    ///
+    /// As a write.
+    pub fn write_volatile_vectored<B: BitmapSlice>(
+        &mut self,
+        pieces: &[VolatileSlice<'_, B>],
+    ) -> io::Result<usize> {
+        match total(pieces) {
+            0 => Ok(0),
+            len => self.transfer(len, |producer, done| {
+                producer.write_volatile(pieces, done, len - done)
+            }),
+        }
+    }
+}
+
+impl VsockVolatileStream for VsockInnerStream {
+    fn read_volatile_vectored<B: BitmapSlice>(
+        &mut self,
+        pieces: &[VolatileSlice<'_, B>],
+    ) -> io::Result<usize> {
+        self.reader.read_volatile_vectored(pieces)
+    }
+
+    fn write_volatile_vectored<B: BitmapSlice>(
+        &mut self,
+        pieces: &[VolatileSlice<'_, B>],
+    ) -> io::Result<usize> {
+        let written = self.writer.write_volatile_vectored(pieces);
+        self.reader.wrote(&written);
+        written
+    }
+
+    fn readable_bytes(&self) -> usize {
+        usize::try_from(self.queued_in()).unwrap_or(usize::MAX)
+    }
+}
+
+fn total<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>]) -> usize {
+    pieces
+        .iter()
+        .fold(0, |len: usize, piece| len.saturating_add(piece.len()))
+}
 
 impl ReadVolatile for VsockInnerReader {
     /// As a read, into guest memory: no buffer lies in between.
@@ -15,10 +85,7 @@ impl ReadVolatile for VsockInnerReader {
         &mut self,
         buf: &mut VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        self.transfer("reading from", |consumer| consumer.read_volatile(buf))
+        self.read_volatile_vectored(slice::from_ref(buf))
             .map_err(VolatileMemoryError::IOError)
     }
 }
@@ -29,13 +96,8 @@ impl WriteVolatile for VsockInnerWriter {
         &mut self,
         buf: &VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        self.transfer(buf.len(), |producer, done| {
-            producer.write_volatile(buf, done)
-        })
-        .map_err(VolatileMemoryError::IOError)
+        self.write_volatile_vectored(slice::from_ref(buf))
+            .map_err(VolatileMemoryError::IOError)
     }
 }
 
@@ -45,7 +107,8 @@ impl ReadVolatile for VsockInnerStream {
         &mut self,
         buf: &mut VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        self.reader.read_volatile(buf)
+        self.read_volatile_vectored(slice::from_ref(buf))
+            .map_err(VolatileMemoryError::IOError)
     }
 }
 
@@ -55,9 +118,8 @@ impl WriteVolatile for VsockInnerStream {
         &mut self,
         buf: &VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        let written = self.writer.write_volatile(buf);
-        self.reader.wrote(&written);
-        written
+        self.write_volatile_vectored(slice::from_ref(buf))
+            .map_err(VolatileMemoryError::IOError)
     }
 }
 
@@ -65,8 +127,10 @@ impl WriteVolatile for VsockInnerStream {
 mod tests {
     use std::io::{ErrorKind, Read, Write};
 
+    use proptest::collection::vec;
+    use proptest::{prop_assert, prop_assert_eq, proptest};
     use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
-    use vsock_backend_api::VsockStream;
+    use vsock_backend_api::{VsockStream, VsockVolatileStream};
 
     use crate::{Capacity, VsockInnerConfig, VsockInnerStream};
 
@@ -148,5 +212,55 @@ mod tests {
                 .unwrap(),
             0
         );
+    }
+
+    /// Memory in pieces of these lengths, the last one as long as what is left.
+    fn pieces<'m>(mut memory: &'m mut [u8], lens: &[usize]) -> Vec<VolatileSlice<'m>> {
+        let mut pieces = Vec::new();
+        for &len in lens {
+            let (piece, rest) = memory.split_at_mut(len.min(memory.len()));
+            pieces.push(VolatileSlice::from(piece));
+            memory = rest;
+        }
+        pieces.push(VolatileSlice::from(memory));
+        pieces
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_one_write_and_one_read_wherever_they_are_cut(
+            capacity in 1..60_000_usize,
+            len in 1..60_000_usize,
+            (from, into) in (vec(0..9000_usize, 0..12), vec(0..9000_usize, 0..12)),
+        ) {
+            let config = VsockInnerConfig::default().to_device(Capacity::Bytes(capacity));
+            let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
+            near.set_nonblocking(true).unwrap();
+            let mut source: Vec<u8> = pattern().into_iter().cycle().take(len).collect();
+            let expected = source.clone();
+            let written = near.write_volatile_vectored(&pieces(&mut source, &from)).unwrap();
+            prop_assert_eq!(written, len.min(capacity));
+            prop_assert_eq!(far.readable_bytes(), written);
+
+            let mut target = vec![0xee; 60_000];
+            let read = far.read_volatile_vectored(&pieces(&mut target, &into)).unwrap();
+            prop_assert_eq!(read, written, "all that is there, at once");
+            prop_assert!(target[..read] == expected[..read]);
+            prop_assert!(target[read..].iter().all(|&byte| byte == 0xee));
+        }
+    }
+
+    #[test]
+    fn a_blocking_write_of_pieces_goes_on_within_one() {
+        let config = VsockInnerConfig::default().to_device(Capacity::Bytes(5_000));
+        let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
+        let mut source = pattern();
+        let mut all = vec![0; LEN];
+        std::thread::scope(|scope| {
+            scope.spawn(|| far.read_exact(&mut all).unwrap());
+            let pieces = pieces(&mut source, &[10_000, 0, 7, 20_000]);
+            assert_eq!(near.write_volatile_vectored(&pieces).unwrap(), LEN);
+        });
+        assert!(all == pattern());
     }
 }

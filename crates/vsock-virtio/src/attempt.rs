@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One call of a stream, and what came of it as a value.
+//! Calls of a stream, and what came of them as a value.
 
 use std::io::{self, ErrorKind};
 
+use vm_memory::VolatileSlice;
+use vm_memory::bitmap::BitmapSlice;
 use vsock_proto::Progress;
 
 /// Reads, again if interrupted. The buffer is not empty, so 0 bytes are the end.
@@ -36,6 +38,34 @@ fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usiz
             result => return result,
         }
     }
+}
+
+/// Moves what is in `pieces`, or what fits, in as few calls as the stream needs for it. Returns how many
+/// bytes that were, and what the last call came to; `Done` if there was no reason for another.
+pub(crate) fn all<'m, B: BitmapSlice>(
+    pieces: &[VolatileSlice<'m, B>],
+    mut call: impl FnMut(&[VolatileSlice<'m, B>]) -> Progress,
+) -> (usize, Progress) {
+    let mut rest = pieces;
+    let mut carried = 0;
+    while !rest.is_empty() {
+        let progress = call(rest);
+        let Progress::Done(mut len) = progress else {
+            return (carried, progress);
+        };
+        carried += len;
+        while let Some((first, others)) = rest.split_first()
+            && first.len() <= len
+        {
+            len -= first.len();
+            rest = others;
+        }
+        // Within a piece a stream stops because there is no more.
+        if len > 0 {
+            break;
+        }
+    }
+    (carried, Progress::Done(0))
 }
 
 /// What several calls have come to: once bytes were carried, nothing else is said but a failure, which

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use vm_memory::{GuestMemory, ReadVolatile, WriteVolatile};
-use vsock_backend_api::VsockStream;
+use vm_memory::GuestMemory;
+use vsock_backend_api::VsockVolatileStream;
 use vsock_muxer::Muxer;
 
 use crate::VsockDevice;
@@ -35,13 +35,14 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     /// `least` is 0. For a socket, each call is a system call: below about 16 KiB, gathering 4 KiB
     /// buffers of a guest into one read costs less than a read for each of them.
     ///
-    /// The type must show itself through [`VsockStream::as_any_mut`]. What is not registered is
-    /// always moved by a copy, in few calls. The streams of `vsock-inner` have the two traits by its
+    /// The type must show itself through
+    /// [`VsockStream::as_any_mut`](vsock_backend_api::VsockStream::as_any_mut). What is not registered
+    /// is always moved by a copy, in few calls. The streams of `vsock-inner` have the trait by its
     /// feature `vm-memory`.
     #[must_use]
     pub fn direct<S>(mut self, least: usize) -> Self
     where
-        S: VsockStream + ReadVolatile + WriteVolatile + 'static,
+        S: VsockVolatileStream + 'static,
     {
         self.direct.add::<S>(least);
         self

@@ -7,21 +7,15 @@ use std::fmt;
 use std::io;
 
 use vm_memory::bitmap::BS;
-use vm_memory::{GuestMemory, ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
-use vsock_backend_api::VsockStream;
+use vm_memory::{GuestMemory, VolatileSlice};
+use vsock_backend_api::{VsockStream, VsockVolatileStream};
 
 use crate::scatter::Slice;
 
-/// How to read from a stream into a piece of guest memory.
-pub(crate) type ReadInto<M> = for<'s, 'm> fn(
+/// How to move bytes between a stream and pieces of guest memory, one way or the other.
+pub(crate) type Transfer<M> = for<'s, 'm> fn(
     &'s mut dyn VsockStream,
-    &'s mut VolatileSlice<'m, BS<'m, <M as GuestMemory>::Bitmap>>,
-) -> io::Result<usize>;
-
-/// How to write a piece of guest memory to a stream.
-pub(crate) type WriteFrom<M> = for<'s, 'm> fn(
-    &'s mut dyn VsockStream,
-    &'s VolatileSlice<'m, BS<'m, <M as GuestMemory>::Bitmap>>,
+    &'s [VolatileSlice<'m, BS<'m, <M as GuestMemory>::Bitmap>>],
 ) -> io::Result<usize>;
 
 /// A type of streams.
@@ -29,8 +23,10 @@ pub(crate) struct Direct<M: GuestMemory> {
     stream: TypeId,
     /// Bytes of a piece from which a call of its own is cheaper than gathering pieces.
     pub(crate) least: usize,
-    pub(crate) read: ReadInto<M>,
-    pub(crate) write: WriteFrom<M>,
+    pub(crate) read: Transfer<M>,
+    pub(crate) write: Transfer<M>,
+    /// How many bytes a read may find.
+    pub(crate) readable: fn(&mut dyn VsockStream) -> usize,
 }
 
 impl<M: GuestMemory> fmt::Debug for Direct<M> {
@@ -53,7 +49,7 @@ impl<M: GuestMemory> DirectTypes<M> {
 
     pub(crate) fn add<S>(&mut self, least: usize)
     where
-        S: VsockStream + ReadVolatile + WriteVolatile + 'static,
+        S: VsockVolatileStream + 'static,
     {
         let stream = TypeId::of::<S>();
         self.0.retain(|known| known.stream != stream);
@@ -62,6 +58,7 @@ impl<M: GuestMemory> DirectTypes<M> {
             least,
             read: read_into::<S, M>,
             write: write_from::<S, M>,
+            readable: readable::<S>,
         });
     }
 
@@ -75,24 +72,24 @@ impl<M: GuestMemory> DirectTypes<M> {
     }
 }
 
-fn read_into<S, M>(stream: &mut dyn VsockStream, piece: &mut Slice<'_, M>) -> io::Result<usize>
+fn read_into<S, M>(stream: &mut dyn VsockStream, pieces: &[Slice<'_, M>]) -> io::Result<usize>
 where
-    S: VsockStream + ReadVolatile + 'static,
+    S: VsockVolatileStream + 'static,
     M: GuestMemory,
 {
-    concrete::<S>(stream)?
-        .read_volatile(piece)
-        .map_err(into_io_error)
+    concrete::<S>(stream)?.read_volatile_vectored(pieces)
 }
 
-fn write_from<S, M>(stream: &mut dyn VsockStream, piece: &Slice<'_, M>) -> io::Result<usize>
+fn write_from<S, M>(stream: &mut dyn VsockStream, pieces: &[Slice<'_, M>]) -> io::Result<usize>
 where
-    S: VsockStream + WriteVolatile + 'static,
+    S: VsockVolatileStream + 'static,
     M: GuestMemory,
 {
-    concrete::<S>(stream)?
-        .write_volatile(piece)
-        .map_err(into_io_error)
+    concrete::<S>(stream)?.write_volatile_vectored(pieces)
+}
+
+fn readable<S: VsockVolatileStream + 'static>(stream: &mut dyn VsockStream) -> usize {
+    concrete::<S>(stream).map_or(usize::MAX, |stream| stream.readable_bytes())
 }
 
 fn concrete<S: 'static>(stream: &mut dyn VsockStream) -> io::Result<&mut S> {
@@ -100,11 +97,4 @@ fn concrete<S: 'static>(stream: &mut dyn VsockStream) -> io::Result<&mut S> {
         .as_any_mut()
         .and_then(|any| any.downcast_mut())
         .ok_or_else(|| io::ErrorKind::Unsupported.into())
-}
-
-fn into_io_error(error: VolatileMemoryError) -> io::Error {
-    match error {
-        VolatileMemoryError::IOError(error) => error,
-        other => io::Error::other(other),
-    }
 }

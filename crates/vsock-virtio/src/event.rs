@@ -6,7 +6,7 @@ use std::num::Wrapping;
 
 use vm_memory::GuestMemory;
 
-use crate::chain::{Part, gather};
+use crate::chain::Part;
 use crate::ring::Ring;
 use crate::scatter::{Cursor, Slices};
 use crate::{DeviceCounters, Fault};
@@ -76,20 +76,17 @@ impl Events {
         let mut slices = Slices::<M>::new();
         for _ in 0..ring.size() {
             let available = ring.available()?;
-            let Some(chain) = ring.pop()? else {
+            slices.clear();
+            let Some(chain) = ring.take(Part::Writable, &mut slices)? else {
                 return Ok(false);
             };
-            let head = chain.head_index();
-            slices.clear();
-            let what = (Part::Writable, ring.size());
-            let room = gather(ring.mem, chain, what, &mut slices, &mut 0).unwrap_or(0);
-            if room < TRANSPORT_RESET.len() {
+            if chain.len.unwrap_or(0) < TRANSPORT_RESET.len() {
                 counters.unusable_buffers += 1;
-                ring.give_back(head, 0)?;
+                ring.give_back(chain.head, 0)?;
                 continue;
             }
             Cursor::default().copy_from(&slices, &TRANSPORT_RESET);
-            ring.give_back(head, 4)?;
+            ring.give_back(chain.head, 4)?;
             counters.transport_resets += 1;
             *self = Self::Published { available };
             return Ok(true);

@@ -75,6 +75,7 @@ mod direct;
 mod error;
 mod event;
 mod features;
+mod parts;
 mod queues;
 mod ring;
 mod rx;
@@ -83,6 +84,7 @@ mod scratch;
 mod state;
 #[cfg(test)]
 mod tests;
+
 mod tx;
 
 pub use builder::VsockDeviceBuilder;

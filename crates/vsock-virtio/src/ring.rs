@@ -5,55 +5,84 @@
 use std::num::Wrapping;
 use std::sync::atomic::{Ordering, fence};
 
-use virtio_queue::{DescriptorChain, Error, Queue, QueueOwnedT, QueueT};
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemory};
+use virtio_queue::{Queue, QueueT};
+use vm_memory::GuestMemory;
 
+use crate::chain::{BadChain, Part, gather};
+use crate::parts::{Inaccessible, Parts};
+use crate::scatter::Slices;
 use crate::{Fault, FaultCause, QueueName};
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT` (virtio 1.3, 2.7.6).
 const NO_INTERRUPT: u16 = 1;
+/// `VIRTQ_USED_F_NO_NOTIFY` (virtio 1.3, 2.7.10).
+const NO_NOTIFY: u16 = 1;
 
 /// A queue and the memory that it lies in, for one call of the device.
-pub(crate) struct Ring<'q, 'm, M> {
-    pub(crate) mem: &'m M,
+///
+/// What outlives the call, the position in both rings, is the `Queue`'s, and is always up to date there.
+pub(crate) struct Ring<'q, 'm, M: GuestMemory> {
+    mem: &'m M,
+    parts: Parts<'m, M>,
     queue: &'q mut Queue,
     name: QueueName,
-    /// Whether chains were used, so that the guest may want to know.
-    used: bool,
+    /// How many chains had been made available when this was last looked at.
+    available: Option<Wrapping<u16>>,
+    /// How many chains were used of which the guest may want to know: so many, or more.
+    used: u16,
+}
+
+/// A chain that was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    pub(crate) head: u16,
+    /// How many bytes it has.
+    pub(crate) len: Result<usize, BadChain>,
+    /// What it cost to look at its descriptors.
+    pub(crate) cost: usize,
 }
 
 impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
-    pub(crate) const fn new(mem: &'m M, queue: &'q mut Queue, name: QueueName) -> Self {
+    pub(crate) fn new(mem: &'m M, queue: &'q mut Queue, name: QueueName) -> Self {
         Self {
             mem,
+            parts: Parts::new(mem, queue),
             queue,
             name,
-            used: false,
+            available: None,
+            used: 0,
         }
     }
 
-    /// Takes the next chain that the guest has made available.
-    pub(crate) fn pop(&mut self) -> Result<Option<DescriptorChain<&'m M>>, Fault> {
+    /// Takes the next chain that the guest has made available, and appends its pieces to `slices`. Those of
+    /// a bad one are of no use.
+    pub(crate) fn take(
+        &mut self,
+        part: Part,
+        slices: &mut Slices<'m, M>,
+    ) -> Result<Option<Taken>, Fault> {
         if !self.ready() {
             return Ok(None);
         }
-        // The guest may add a chain between the two looks at its index, but only once.
-        for _ in 0..2 {
-            let next = match self.queue.iter(self.mem) {
-                Ok(mut available) => available.next(),
-                Err(error) => return Err(self.fault(&error)),
-            };
-            if let Some(chain) = next {
-                if chain.head_index() >= self.queue.size() {
-                    return Err(self.because(FaultCause::HeadIndex));
-                }
-                return Ok(Some(chain));
+        let next = Wrapping(self.queue.next_avail());
+        if self.available.is_none_or(|available| available == next) {
+            let available = self.available()?;
+            if (available - next).0 > self.queue.size() {
+                return Err(self.because(FaultCause::AvailIndex));
             }
-            if self.available()?.0 == self.queue.next_avail() {
+            self.available = Some(available);
+            if available == next {
                 return Ok(None);
             }
         }
-        Err(self.because(FaultCause::Memory))
+        let head = self.checked(self.parts.available_head(next.0))?;
+        if head >= self.queue.size() {
+            return Err(self.because(FaultCause::HeadIndex));
+        }
+        self.queue.set_next_avail((next + Wrapping(1)).0);
+        let mut cost = 0;
+        let len = gather(self.mem, (&self.parts, head), part, slices, &mut cost);
+        Ok(Some(Taken { head, len, cost }))
     }
 
     /// Puts the last `count` chains back that were taken and not used.
@@ -64,27 +93,35 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
 
     /// Gives a chain back to the guest, with `len` bytes written to it.
     pub(crate) fn give_back(&mut self, head: u16, len: u32) -> Result<(), Fault> {
-        self.queue
-            .add_used(self.mem, head, len)
-            .map_err(|error| self.fault(&error))?;
-        self.used = true;
-        Ok(())
+        let count = self.queue.next_used();
+        self.checked(self.parts.set_used(count, head, len))?;
+        let count = count.wrapping_add(1);
+        self.queue.set_next_used(count);
+        self.used = self.used.saturating_add(1);
+        // ORDER: Release; partner: the driver's acquire of the used index. Who sees it sees the element,
+        // and what was written to the chain.
+        self.checked(self.parts.set_used_index(count, Ordering::Release))
     }
 
     /// Whether the guest is to be notified of what was used: once for a whole batch, after the used
     /// index of the last chain has been published.
     pub(crate) fn notification(&mut self) -> Result<bool, Fault> {
-        if !std::mem::take(&mut self.used) {
+        let used = std::mem::take(&mut self.used);
+        if used == 0 {
             return Ok(false);
         }
-        let wanted = self.queue.needs_notification(self.mem);
-        let wanted = wanted.map_err(|error| self.fault(&error))?;
-        if !wanted || self.queue.event_idx_enabled() {
-            return Ok(wanted);
+        // ORDER: SeqCst; partner: the driver's full barrier between asking to be notified and looking at
+        // the used index. One of the two sees the other's store.
+        fence(Ordering::SeqCst);
+        if self.queue.event_idx_enabled() {
+            // ORDER: Relaxed; partner: the driver's store, which is ordered by the fence.
+            let event = self.checked(self.parts.used_event(Ordering::Relaxed))?;
+            let behind = Wrapping(self.queue.next_used()) - Wrapping(event) - Wrapping(1);
+            return Ok(behind.0 < used);
         }
-        // ORDER: Relaxed; partner: the driver's store, which is a hint. The fence before it, in
-        // `needs_notification`, puts this load behind the store of the used index.
-        let flags = self.load(self.queue.avail_ring(), Ordering::Relaxed)?;
+        // ORDER: Relaxed; partner: the driver's store, which is a hint. The fence puts this load behind
+        // the store of the used index.
+        let flags = self.checked(self.parts.available_flags(Ordering::Relaxed))?;
         Ok(flags & NO_INTERRUPT == 0)
     }
 
@@ -94,19 +131,28 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
         if !self.ready() {
             return Ok(false);
         }
-        self.queue
-            .enable_notification(self.mem)
-            .map_err(|error| self.fault(&error))
+        let next = self.queue.next_avail();
+        // ORDER: Relaxed, both; the fence orders them; partner: the driver's load behind its own barrier,
+        // after it has published the new index.
+        let asked = if self.queue.event_idx_enabled() {
+            self.parts.set_avail_event(next, Ordering::Relaxed)
+        } else {
+            self.parts.set_used_flags(0, Ordering::Relaxed)
+        };
+        self.checked(asked)?;
+        // ORDER: SeqCst; partner: the driver's full barrier between publishing its index and looking
+        // whether it is to notify. One of the two sees the other's store.
+        fence(Ordering::SeqCst);
+        Ok(self.available()?.0 != next)
     }
 
     /// Asks not to be notified; with `VIRTIO_F_EVENT_IDX` that is so until it is asked for.
     pub(crate) fn disable_notification(&mut self) -> Result<(), Fault> {
-        if !self.ready() {
+        if !self.ready() || self.queue.event_idx_enabled() {
             return Ok(());
         }
-        self.queue
-            .disable_notification(self.mem)
-            .map_err(|error| self.fault(&error))
+        // ORDER: Relaxed; partner: the driver's load, to which it is a hint.
+        self.checked(self.parts.set_used_flags(NO_NOTIFY, Ordering::Relaxed))
     }
 
     /// Asks to be notified when the guest adds a chain to those that it has made available, of which
@@ -114,16 +160,10 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
     pub(crate) fn watch_available(&mut self) -> Result<Wrapping<u16>, Fault> {
         let available = self.available()?;
         if self.queue.event_idx_enabled() {
-            // `avail_event` lies behind the used ring's elements (virtio 1.3, 2.7.8).
-            let offset = 4 + 8 * u64::from(self.queue.size());
-            let address = GuestAddress(self.queue.used_ring())
-                .checked_add(offset)
-                .ok_or_else(|| self.because(FaultCause::Memory))?;
             // ORDER: Relaxed; the fence orders it; partner: the driver's load of `avail_event`
             // behind its own barrier, after it has published the new index.
-            self.mem
-                .store(available.0.to_le(), address, Ordering::Relaxed)
-                .map_err(|_| self.because(FaultCause::Memory))?;
+            let asked = self.parts.set_avail_event(available.0, Ordering::Relaxed);
+            self.checked(asked)?;
             // ORDER: SeqCst; partner: the driver's full barrier between publishing its index and
             // looking at `avail_event`. One of the two sees the other's store.
             fence(Ordering::SeqCst);
@@ -137,9 +177,8 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
     pub(crate) fn available(&self) -> Result<Wrapping<u16>, Fault> {
         // ORDER: Acquire; partner: the driver's release of its index. Who sees the index sees the
         // entries.
-        self.queue
-            .avail_idx(self.mem, Ordering::Acquire)
-            .map_err(|error| self.fault(&error))
+        let available = self.parts.available_index(Ordering::Acquire);
+        self.checked(available).map(Wrapping)
     }
 
     /// The chain that is taken next, in wrapping counting.
@@ -157,19 +196,8 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
         self.queue.ready() && self.queue.avail_ring() != 0
     }
 
-    fn load(&self, address: u64, order: Ordering) -> Result<u16, Fault> {
-        self.mem
-            .load(GuestAddress(address), order)
-            .map(u16::from_le)
-            .map_err(|_| self.because(FaultCause::Memory))
-    }
-
-    fn fault(&self, error: &Error) -> Fault {
-        self.because(match error {
-            Error::InvalidAvailRingIndex => FaultCause::AvailIndex,
-            Error::InvalidDescriptorIndex => FaultCause::HeadIndex,
-            _ => FaultCause::Memory,
-        })
+    fn checked<T>(&self, result: Result<T, Inaccessible>) -> Result<T, Fault> {
+        result.map_err(|Inaccessible| self.because(FaultCause::Memory))
     }
 
     const fn because(&self, cause: FaultCause) -> Fault {

@@ -8,7 +8,7 @@ use vsock_muxer::{Allowance, GuestBuffers};
 use vsock_proto::{Header, Progress};
 
 use crate::attempt;
-use crate::chain::{Part, gather};
+use crate::chain::Part;
 use crate::direct::{Direct, DirectTypes};
 use crate::ring::Ring;
 use crate::scatter::{Cursor, Slice, Slices};
@@ -78,6 +78,12 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         self.cost
     }
 
+    /// How many chains were taken, used or not.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> u16 {
+        self.ring.next_available()
+    }
+
     /// Gives the next buffer back unused if it has no room for payload, which is all that is left to
     /// send. Returns whether it did.
     pub(crate) fn refuse_roomless(&mut self) -> bool {
@@ -127,29 +133,24 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
 
     /// Takes one more chain.
     fn reserve(&mut self) -> Option<Reserved> {
-        let chain = match self.ring.pop() {
-            Ok(chain) => chain?,
+        let first = self.slices.len();
+        let taken = match self.ring.take(Part::Writable, &mut self.slices) {
+            Ok(taken) => taken?,
             Err(fault) => {
                 self.fault = Some(fault);
                 return None;
             }
         };
-        let head = chain.head_index();
-        let first = self.slices.len();
-        let what = (Part::Writable, self.ring.size());
-        let mut cost = 0;
-        let room = gather(self.ring.mem, chain, what, &mut self.slices, &mut cost)
-            .ok()
-            .and_then(|len| len.checked_sub(Header::LEN));
+        let room = taken.len.ok().and_then(|len| len.checked_sub(Header::LEN));
         if room.is_none() {
             self.slices.truncate(first);
         }
         let chain = Reserved {
-            head,
+            head: taken.head,
             first,
             end: self.slices.len(),
             room,
-            cost,
+            cost: taken.cost,
         };
         self.tools.reserved.push(chain);
         Some(chain)
@@ -194,125 +195,61 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         cursor
     }
 
-    /// Reads into buffer after buffer, without anything in between.
-    fn fill_directly(
-        &mut self,
-        stream: &mut dyn VsockStream,
-        direct: &Direct<M>,
-        allowance: Allowance,
-        packet: &mut dyn FnMut(usize) -> Header,
-    ) -> Progress {
-        let mut carried = 0;
-        for _ in 0..allowance.packets {
-            let limit = allowance.packet_bytes.min(allowance.bytes - carried);
-            let Some(chain) = self.front() else {
-                break;
-            };
-            let limit = limit.min(chain.room.unwrap_or(0));
-            if limit == 0 {
-                break;
-            }
-            let (len, last) = self.read_chain(stream, direct, chain, limit);
-            if len == 0 {
-                return attempt::together(carried, last);
-            }
-            self.publish(chain, &packet(len), len);
-            carried += len;
-            if last == Progress::Failed {
-                return last;
-            }
-            if len < limit {
-                break;
-            }
-        }
-        Progress::Done(carried)
-    }
-
-    /// Reads at most `limit` bytes into one chain; returns how many, and what the last call came to.
-    fn read_chain(
-        &self,
-        stream: &mut dyn VsockStream,
-        direct: &Direct<M>,
-        chain: Reserved,
-        limit: usize,
-    ) -> (usize, Progress) {
-        let pieces = self.pieces(chain);
-        let mut cursor = self.payload(chain);
-        let mut got = 0;
-        let mut last = Progress::Pending;
-        while let Some(mut piece) = cursor.piece(pieces, limit - got) {
-            last = attempt::read(|| (direct.read)(stream, &mut piece));
-            let Progress::Done(len) = last else {
-                break;
-            };
-            got += len;
-            if len < piece.len() {
-                break;
-            }
-            cursor.skip(pieces, len);
-        }
-        (got, last)
-    }
-
-    /// Reads once for several buffers, and copies.
-    fn fill_by_copy(
-        &mut self,
-        stream: &mut dyn VsockStream,
-        allowance: Allowance,
-        packet: &mut dyn FnMut(usize) -> Header,
-    ) -> Progress {
-        let wanted = self.room_ahead(allowance);
-        if wanted == 0 {
-            return Progress::Done(0);
-        }
-        let scratch = std::mem::take(self.tools.scratch);
-        let (progress, scratch) = self.read_and_copy(stream, wanted, scratch, (allowance, packet));
-        *self.tools.scratch = scratch;
-        progress
-    }
-
-    fn read_and_copy(
-        &mut self,
-        stream: &mut dyn VsockStream,
-        wanted: usize,
-        mut scratch: Scratch,
-        (allowance, packet): (Allowance, &mut dyn FnMut(usize) -> Header),
-    ) -> (Progress, Scratch) {
-        let buffer = scratch.first(wanted);
-        let progress = attempt::read(|| stream.read(buffer));
-        if let Progress::Done(got) = progress {
-            let mut rest = buffer.get(..got).unwrap_or_default();
-            while !rest.is_empty() {
-                let Some(chain) = self.front() else {
-                    break;
-                };
-                let limit = chain.room.unwrap_or(0).min(allowance.packet_bytes);
-                let (now, later) = rest.split_at(limit.min(rest.len()));
-                self.payload(chain).copy_from(self.pieces(chain), now);
-                self.publish(chain, &packet(now.len()), now.len());
-                rest = later;
-            }
-        }
-        (progress, scratch)
-    }
-
-    /// Bytes that the next buffers can take within the allowance, and within one read.
-    fn room_ahead(&mut self, allowance: Allowance) -> usize {
-        let most = allowance.bytes.min(MAX_PAYLOAD);
-        let mut room = 0;
+    /// Bytes that the next buffers can take within the allowance, and where: whole buffers, and no more of
+    /// them than for `expected` bytes, or for one read.
+    fn ahead_of(&mut self, allowance: Allowance, expected: usize) -> (usize, Slices<'m, M>) {
+        let enough = MAX_PAYLOAD.min(expected);
+        let (mut room, mut pieces) = (0, Slices::<M>::new());
         for index in 0..allowance.packets {
             let next = if index == 0 {
                 self.front()
             } else {
                 self.ahead(index)
             };
-            let more = next.and_then(|chain| chain.room).unwrap_or(0);
-            room += more.min(allowance.packet_bytes);
-            if more == 0 || room >= most {
+            let Some(chain) = next else { break };
+            let more = chain.room.unwrap_or(0).min(allowance.packet_bytes);
+            let more = more.min(allowance.bytes - room);
+            pieces.extend(self.payload(chain).pieces(self.pieces(chain), more));
+            room += more;
+            if more == 0 || room >= enough {
                 break;
             }
         }
-        room.min(most)
+        (room, pieces)
+    }
+
+    /// Gives the next buffers, in which there are so many bytes by now, to the guest.
+    fn publish_ahead(
+        &mut self,
+        mut bytes: usize,
+        packet_bytes: usize,
+        packet: &mut dyn FnMut(usize) -> Header,
+    ) {
+        while bytes > 0 {
+            let Some(chain) = self.front() else { break };
+            let len = chain.room.unwrap_or(0).min(packet_bytes).min(bytes);
+            if len == 0 {
+                break;
+            }
+            self.publish(chain, &packet(len), len);
+            bytes -= len;
+        }
+    }
+}
+
+/// Reads once into ordinary memory, and copies.
+fn read_and_copy<M: GuestMemory>(
+    stream: &mut dyn VsockStream,
+    pieces: &[Slice<'_, M>],
+    buffer: &mut [u8],
+) -> (usize, Progress) {
+    match attempt::read(|| stream.read(buffer)) {
+        Progress::Done(len) => {
+            let bytes = buffer.get(..len).unwrap_or_default();
+            let copied = Cursor::default().copy_from(pieces, bytes);
+            (copied, Progress::Done(0))
+        }
+        nothing => (0, nothing),
     }
 }
 
@@ -338,16 +275,25 @@ impl<M: GuestMemory> GuestBuffers for RxBuffers<'_, '_, '_, M> {
         allowance: Allowance,
         packet: &mut dyn FnMut(usize) -> Header,
     ) -> Progress {
-        let direct = self.tools.direct;
-        let first = self.front().and_then(|chain| {
-            let piece = self.payload(chain).piece(self.pieces(chain), usize::MAX);
-            piece.map(|piece| piece.len())
-        });
-        match direct.of(stream) {
-            Some(direct) if first.is_some_and(|len| len >= direct.least) => {
-                self.fill_directly(stream, direct, allowance, packet)
+        let direct = self.tools.direct.of(stream);
+        let expected = direct.map_or(usize::MAX, |direct| (direct.readable)(stream));
+        let (wanted, pieces) = self.ahead_of(allowance, expected);
+        let least = pieces.first().map_or(0, |piece| piece.len());
+        let (got, last) = match direct {
+            _ if wanted == 0 => return Progress::Done(0),
+            Some(Direct {
+                least: enough,
+                read,
+                ..
+            }) if least >= *enough => {
+                attempt::all(&pieces, |rest| attempt::read(|| read(stream, rest)))
             }
-            _ => self.fill_by_copy(stream, allowance, packet),
-        }
+            _ => {
+                let buffer = self.tools.scratch.first(wanted);
+                read_and_copy::<M>(stream, &pieces, buffer)
+            }
+        };
+        self.publish_ahead(got, allowance.packet_bytes, packet);
+        attempt::together(got, last)
     }
 }

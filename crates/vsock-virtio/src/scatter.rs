@@ -2,6 +2,8 @@
 
 //! Pieces of guest memory as if they were one.
 
+use std::iter;
+
 use smallvec::SmallVec;
 use vm_memory::bitmap::{BS, BitmapSlice};
 use vm_memory::{GuestMemory, VolatileSlice};
@@ -45,6 +47,20 @@ impl Cursor {
             self.offset -= slice.len();
             self.index += 1;
         }
+    }
+
+    /// The next bytes, at most `limit` of them, in pieces.
+    pub(crate) fn pieces<'s, 'm, B: BitmapSlice>(
+        mut self,
+        slices: &'s [VolatileSlice<'m, B>],
+        mut limit: usize,
+    ) -> impl Iterator<Item = VolatileSlice<'m, B>> + 's {
+        iter::from_fn(move || {
+            let piece = self.piece(slices, limit)?;
+            limit -= piece.len();
+            self.skip(slices, piece.len());
+            Some(piece)
+        })
     }
 
     /// Copies the next bytes out of guest memory; returns how many there were.

@@ -11,7 +11,7 @@ use vsock_proto::{Header, Progress};
 use crate::attempt;
 use crate::chain::BadChain;
 use crate::direct::{Direct, DirectTypes};
-use crate::scatter::{Cursor, Slice};
+use crate::scatter::{Cursor, Slice, Slices};
 use crate::scratch::{MAX_PAYLOAD, Scratch};
 
 /// Reads the header, once, out of a chain with so many readable bytes; returns it with the position
@@ -61,22 +61,15 @@ impl<M: GuestMemory> GuestPayload for TxPayload<'_, '_, M> {
     }
 }
 
-impl<M: GuestMemory> TxPayload<'_, '_, M> {
-    /// Writes piece by piece, out of guest memory.
+impl<'m, M: GuestMemory> TxPayload<'_, 'm, M> {
+    /// Writes the pieces out of guest memory.
     fn write_pieces(&mut self, stream: &mut dyn VsockStream, direct: &Direct<M>) -> Progress {
-        let mut carried = 0;
-        while let Some(piece) = self.cursor.piece(self.slices, self.left) {
-            let progress = attempt::write(|| (direct.write)(stream, &piece));
-            let Progress::Done(len) = progress else {
-                return attempt::together(carried, progress);
-            };
-            self.taken(len);
-            carried += len;
-            if len < piece.len() {
-                break;
-            }
-        }
-        Progress::Done(carried)
+        let pieces: Slices<'m, M> = self.cursor.pieces(self.slices, self.left).collect();
+        let (carried, last) = attempt::all(&pieces, |rest| {
+            attempt::write(|| (direct.write)(stream, rest))
+        });
+        self.taken(carried);
+        attempt::together(carried, last)
     }
 
     /// Gathers the pieces and writes once.

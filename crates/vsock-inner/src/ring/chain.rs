@@ -7,8 +7,8 @@
 //! The positions tell, so nothing passes between the two for it. The reader, when it has drained the
 //! queue, gives back what a drained direction may not keep.
 //!
-//! The writer takes the lock once a block; the reader only tries it: if the writer has it, the queue
-//! is about to be no longer drained.
+//! The writer takes the lock once a block, or once for a write that needs several; the reader only
+//! tries it: if the writer has it, the queue is about to be no longer drained.
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;
@@ -16,7 +16,7 @@ use std::sync::PoisonError;
 
 use super::block::Block;
 use super::pool::{Lease, Pool};
-use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::word::Position;
 
 /// See the documentation of the module.
@@ -55,44 +55,18 @@ impl Chain {
         }
     }
 
-    /// A block in which a writer goes on that comes to `start`. It knows that the reader has come to `head`, or
-    /// further, as `look` tells.
-    ///
-    /// The block is the writer's alone until it publishes what it has put there.
-    pub(super) fn extend(
-        &self,
-        start: Position,
-        head: &mut Position,
-        look: impl FnOnce() -> Position,
-    ) -> NonNull<Block> {
-        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        let round = blocks.len() > Pool::ROUND;
-        let oldest = blocks.front().copied().filter(|oldest| {
-            if !round {
-                return false;
-            }
-            if !oldest.is_behind(*head) {
-                *head = look();
-            }
-            oldest.is_behind(*head)
-        });
-        let block = match oldest {
-            Some(oldest) => {
-                blocks.pop_front();
-                oldest.block
-            }
-            None => {
-                // ORDER: Relaxed; partner: `release`, which sees the count by the position that is
-                // published after it.
-                self.count.store(blocks.len() + 1, Ordering::Relaxed);
-                self.pool.take(blocks.len())
-            }
-        };
-        blocks.push_back(Owned {
-            block,
-            end: start.advanced_by(Block::BYTES as u64),
-        });
-        block
+    /// Lets a writer add blocks, which knows that the reader has come to `head`, or further, as `look`
+    /// tells.
+    pub(super) fn extend<'a, L>(&'a self, head: &'a mut Position, look: L) -> Extension<'a, L>
+    where
+        L: Fn() -> Position,
+    {
+        Extension {
+            chain: self,
+            blocks: self.blocks.lock().unwrap_or_else(PoisonError::into_inner),
+            head,
+            look,
+        }
     }
 
     /// How many blocks there are.
@@ -151,6 +125,48 @@ impl Chain {
             .clamp(Pool::ROUND + 1, bound)
             .saturating_sub(blocks.len());
         blocks.reserve(more);
+    }
+}
+
+/// The chain while its writer, under the lock, adds blocks to it.
+pub(super) struct Extension<'a, L> {
+    chain: &'a Chain,
+    blocks: MutexGuard<'a, VecDeque<Owned>>,
+    head: &'a mut Position,
+    look: L,
+}
+
+impl<L: Fn() -> Position> Extension<'_, L> {
+    /// Adds a block to a chain that reaches to `end`, and moves that on.
+    ///
+    /// The block is the writer's alone until it publishes what it has put there.
+    pub(super) fn add(&mut self, end: &mut Position) -> NonNull<Block> {
+        *end = end.advanced_by(Block::BYTES as u64);
+        let block = self.oldest().unwrap_or_else(|| {
+            let others = self.blocks.len();
+            // ORDER: Relaxed; partner: `release`, which sees the count by the position that is
+            // published after it.
+            self.chain.count.store(others + 1, Ordering::Relaxed);
+            self.chain.pool.take(others)
+        });
+        self.blocks.push_back(Owned { block, end: *end });
+        block
+    }
+
+    /// Takes the oldest block out, if the round is long enough and the reader is through with it.
+    fn oldest(&mut self) -> Option<NonNull<Block>> {
+        let oldest = *self.blocks.front()?;
+        if self.blocks.len() <= Pool::ROUND {
+            return None;
+        }
+        if !oldest.is_behind(*self.head) {
+            *self.head = (self.look)();
+        }
+        if !oldest.is_behind(*self.head) {
+            return None;
+        }
+        self.blocks.pop_front();
+        Some(oldest.block)
     }
 }
 

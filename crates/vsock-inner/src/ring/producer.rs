@@ -17,12 +17,16 @@ pub(crate) struct Producer {
     tail: Position,
     /// The reader's position when it was last looked at; it can only have gone on since.
     head: Position,
-    /// The last block of the chain; it belongs to this side, up to the bytes that are published.
+    /// The block in which this side goes on; it belongs to it, up to the bytes that are published.
     block: Option<NonNull<Block>>,
     /// Where in the block the next byte goes.
     at: usize,
     /// The block behind it, if it is linked already.
     next: Option<NonNull<Block>>,
+    /// The last block that is linked.
+    last: Option<NonNull<Block>>,
+    /// Behind the last byte of that one.
+    end: Position,
     /// A write was refused: space counts only once there is enough of it to be worth waking for.
     refused: bool,
     /// So many bytes from here on, and the stream is taken for a busy one.
@@ -41,6 +45,8 @@ impl Producer {
             block: None,
             at: Block::BYTES,
             next: None,
+            last: None,
+            end: Position::START,
             refused: false,
             until_busy: ring.capacity.unwrap_or(u64::MAX),
             ring,
@@ -80,8 +86,9 @@ impl Producer {
             return Progress::Blocked;
         }
         // Now, and not between two copies: taking a lock waits until the copied bytes are visible.
-        if room > Block::BYTES - self.at && self.next.is_none() {
-            self.next = Some(self.extend());
+        let linked = self.end.since(self.tail);
+        if room as u64 > linked {
+            self.extend(room as u64 - linked);
         }
         let before = self.tail;
         put(self, room);
@@ -139,28 +146,53 @@ impl Producer {
 
     /// Goes on to the next block.
     fn advance(&mut self) -> NonNull<Block> {
-        let next = self.next.take();
-        let block = next.unwrap_or_else(|| self.extend());
+        let block = match self.next.take() {
+            Some(next) => next,
+            None => self.extend(1),
+        };
         self.block = Some(block);
         self.at = 0;
+        self.next = if self.last == self.block {
+            None
+        } else {
+            // SAFETY: a block ahead of this side stays in the chain.
+            let link = unsafe { Block::link(block) };
+            // SAFETY: it is not the last one, so this side has set the link, and does not now.
+            unsafe { link.get() }
+        };
         block
     }
 
-    /// Adds a block to the chain, behind the last one.
+    /// Adds blocks for so many bytes to the chain, behind the last one, under one lock. Returns the
+    /// first of them.
     #[cold]
-    fn extend(&mut self) -> NonNull<Block> {
+    fn extend(&mut self, bytes: u64) -> NonNull<Block> {
         let ring = &self.ring;
-        let start = self.tail.advanced_by((Block::BYTES - self.at) as u64);
-        let look = || ring.space.load().position();
-        let block = ring.chain.extend(start, &mut self.head, look);
-        let link = match self.block {
+        let mut more = ring
+            .chain
+            .extend(&mut self.head, || ring.space.load().position());
+        let first = more.add(&mut self.end);
+        Self::link(ring, self.last, first);
+        let mut last = first;
+        for _ in 1..bytes.div_ceil(Block::BYTES as u64) {
+            let block = more.add(&mut self.end);
+            Self::link(ring, Some(last), block);
+            last = block;
+        }
+        self.last = Some(last);
+        self.next.get_or_insert(first);
+        first
+    }
+
+    /// Puts `block` behind `last`.
+    fn link(ring: &Ring, last: Option<NonNull<Block>>, block: NonNull<Block>) {
+        let link = match last {
             // SAFETY: the last block stays in the chain: the reader's position cannot be behind it.
             Some(last) => unsafe { Block::link(last) },
-            None => &self.ring.first,
+            None => &ring.first,
         };
         // SAFETY: the reader looks at the link only once bytes behind it are published.
         unsafe { link.set(Some(block)) };
-        block
     }
 
     /// Makes the `bytes` that were appended the reader's.

@@ -30,7 +30,7 @@ fn t27_the_response_comes_before_what_the_host_has_sent() {
     world.guest_sends(&header(Op::Request, 1, 52), b"");
     world.event(host.fd, READABLE);
     let packets = world.receive(9);
-    assert_eq!(packets[0].0.op, Op::Response.into());
+    assert_eq!(packets[0].0.op, u16::from(Op::Response));
     assert_eq!(bytes(&packets), b"eager");
 }
 

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{self, SendAncillaryBuffer, SendFlags};
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
-use vsock_backend_api::{VsockBackendType, VsockStream};
+use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
 
 /// The device's end of a connection to a host process.
 ///
@@ -98,6 +98,9 @@ impl WriteVolatile for UnixVsockStream {
         self.socket.write_volatile(buf)
     }
 }
+
+/// Piece by piece: a system call for several would want references to guest memory.
+impl VsockVolatileStream for UnixVsockStream {}
 
 impl AsRawFd for UnixVsockStream {
     fn as_raw_fd(&self) -> RawFd {

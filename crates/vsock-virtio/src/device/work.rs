@@ -7,7 +7,7 @@ use vsock_muxer::GuestBuffers;
 use vsock_proto::Tick;
 
 use super::{Notifications, VsockDevice};
-use crate::chain::{Part, gather};
+use crate::chain::Part;
 use crate::ring::Ring;
 use crate::rx::{RxBuffers, Tools};
 use crate::scatter::Slices;
@@ -76,7 +76,8 @@ impl<M: GuestMemory> VsockDevice<M> {
             if *budget == 0 {
                 return Ok(Rest::Spent);
             }
-            let Some(chain) = tx.pop()? else {
+            slices.clear();
+            let Some(chain) = tx.take(Part::Readable, &mut slices)? else {
                 if self.tx_notifications == Notifications::Enabled || !tx.enable_notification()? {
                     self.tx_notifications = Notifications::Enabled;
                     return Ok(Rest::Drained);
@@ -87,12 +88,8 @@ impl<M: GuestMemory> VsockDevice<M> {
                 tx.disable_notification()?;
                 self.tx_notifications = Notifications::Disabled;
             }
-            let head = chain.head_index();
-            slices.clear();
-            let mut cost = 0;
-            let what = (Part::Readable, tx.size());
-            let parsed = gather(tx.mem, chain, what, &mut slices, &mut cost)
-                .and_then(|readable| tx::header(&slices, readable));
+            let mut cost = chain.cost;
+            let parsed = chain.len.and_then(|readable| tx::header(&slices, readable));
             match parsed {
                 Ok((header, cursor)) => {
                     cost = cost.max(header.len as usize);
@@ -108,7 +105,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                 Err(_) => self.counters.malformed_packets += 1,
             }
             *budget = budget.saturating_sub(cost.max(LEAST_COST));
-            tx.give_back(head, 0)?;
+            tx.give_back(chain.head, 0)?;
         }
     }
 

@@ -7,7 +7,7 @@ use proptest::strategy::Strategy;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use virtio_queue::{Queue, QueueT};
 use vsock_backend_api::VsockStream;
-use vsock_driver::{Counted, Descriptor, DriverRing, Memory, bytes, memory};
+use vsock_driver::{Counted, Descriptor, DriverRing, Memory, Resetting, bytes, memory};
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::{Allowance, GuestBuffers};
 use vsock_proto::{Header, Progress};
@@ -183,6 +183,33 @@ impl Payloads for Vec<(u16, Vec<u8>)> {
 }
 
 #[test]
+fn buffers_are_taken_for_what_is_there_and_filled_by_one_publication() {
+    let mut rig = Rig::new();
+    for _ in 0..20 {
+        rig.offer(&[4096]);
+    }
+    let (mut device, mut application) = pair(100_000);
+    let source = pattern(60_000);
+    application.write_all(&source).unwrap();
+    let taken = rig.with(|buffers| {
+        let progress = buffers.fill(&mut device, PLENTY, &mut of_len);
+        assert_eq!(progress, Progress::Done(60_000));
+        buffers.taken()
+    });
+    assert_eq!(taken, 15);
+    assert!(rig.used().concat_payloads() == source);
+    // Nothing is there: one buffer is enough to learn it.
+    let taken = rig.with(|buffers| {
+        assert_eq!(
+            buffers.fill(&mut device, PLENTY, &mut of_len),
+            Progress::Pending
+        );
+        buffers.taken()
+    });
+    assert_eq!(taken, 16);
+}
+
+#[test]
 fn an_interrupted_read_is_repeated() {
     let mut rig = Rig::new();
     rig.offer(&[100]);
@@ -293,13 +320,14 @@ fn the_end_of_a_stream_is_no_packet() {
 #[test]
 fn t92_a_failure_is_told_with_the_bytes_before_it_and_not_left_to_the_next_read() {
     let mut rig = Rig::new();
+    rig.direct.add::<Resetting>(0);
     let head = rig.offer(&[48]);
     rig.offer(&[100]);
-    let (mut device, mut application) = pair(1000);
-    application.write_all(b"last").unwrap();
-    drop(application);
-    // A socket tells it once; what is not told now, would look like an end.
-    assert_eq!(rig.fill(&mut device, PLENTY), Progress::Failed);
+    // What is not told now would look like an end.
+    assert_eq!(
+        rig.fill(&mut Resetting::after(b"last"), PLENTY),
+        Progress::Failed
+    );
     assert_eq!(rig.used(), [(head, b"last".to_vec())]);
 }
 
