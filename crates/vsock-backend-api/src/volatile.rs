@@ -68,3 +68,122 @@ fn into_io_error(error: VolatileMemoryError) -> io::Error {
         other => io::Error::other(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::any::Any;
+    use std::io::{self, Read, Write};
+    use std::os::fd::{AsRawFd, RawFd};
+
+    use vm_memory::bitmap::BitmapSlice;
+    use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
+
+    use super::VsockVolatileStream;
+    use crate::{VsockBackendType, VsockStream};
+
+    /// What is written can be read; it knows one piece at a call.
+    struct Loopback(Vec<u8>);
+
+    impl Read for Loopback {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let len = buf.len().min(self.0.len());
+            buf[..len].copy_from_slice(&self.0[..len]);
+            self.0.drain(..len);
+            Ok(len)
+        }
+    }
+
+    impl ReadVolatile for Loopback {
+        fn read_volatile<B: BitmapSlice>(
+            &mut self,
+            buf: &mut VolatileSlice<'_, B>,
+        ) -> Result<usize, VolatileMemoryError> {
+            let mut bytes = vec![0; buf.len()];
+            let len = self
+                .read(&mut bytes)
+                .map_err(VolatileMemoryError::IOError)?;
+            buf.copy_from(&bytes[..len]);
+            Ok(len)
+        }
+    }
+
+    impl Write for Loopback {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            self.0.write(buf)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl WriteVolatile for Loopback {
+        fn write_volatile<B: BitmapSlice>(
+            &mut self,
+            buf: &VolatileSlice<'_, B>,
+        ) -> Result<usize, VolatileMemoryError> {
+            if buf.len() > 3 {
+                return Err(VolatileMemoryError::Misaligned {
+                    addr: 1,
+                    alignment: 8,
+                });
+            }
+            let mut bytes = vec![0; buf.len()];
+            buf.copy_to(&mut bytes[..]);
+            self.write(&bytes).map_err(VolatileMemoryError::IOError)
+        }
+    }
+
+    impl AsRawFd for Loopback {
+        fn as_raw_fd(&self) -> RawFd {
+            -1
+        }
+    }
+
+    impl VsockStream for Loopback {
+        fn backend_type(&self) -> VsockBackendType {
+            VsockBackendType::Other("loopback")
+        }
+
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+
+    impl VsockVolatileStream for Loopback {}
+
+    #[test]
+    fn a_stream_of_single_pieces_takes_the_first_that_is_not_empty() {
+        let mut stream = Loopback(Vec::new());
+        let (mut none, mut first, mut second) = ([0; 0], *b"abc", *b"de");
+        let pieces = [
+            VolatileSlice::from(&mut none[..]),
+            VolatileSlice::from(&mut first[..]),
+            VolatileSlice::from(&mut second[..]),
+        ];
+        assert_eq!(stream.write_volatile_vectored(&pieces).unwrap(), 3);
+        assert_eq!(stream.0, b"abc");
+        let into = [&pieces[0], &pieces[2]].map(VolatileSlice::clone);
+        assert_eq!(stream.read_volatile_vectored(&into).unwrap(), 2);
+        assert_eq!((second, stream.0.as_slice()), (*b"ab", &b"c"[..]));
+        assert_eq!(stream.readable_bytes(), usize::MAX);
+    }
+
+    #[test]
+    fn without_a_place_for_a_byte_nothing_is_moved() {
+        let mut stream = Loopback(b"abc".to_vec());
+        let mut none = [0; 0];
+        let pieces = [VolatileSlice::from(&mut none[..])];
+        assert_eq!(stream.read_volatile_vectored(&pieces).unwrap(), 0);
+        assert_eq!(stream.write_volatile_vectored(&pieces).unwrap(), 0);
+        assert_eq!(stream.0, b"abc");
+    }
+
+    #[test]
+    fn a_failure_that_is_none_of_io_becomes_one() {
+        let mut long = *b"abcd";
+        let pieces = [VolatileSlice::from(&mut long[..])];
+        let error = Loopback(Vec::new()).write_volatile_vectored(&pieces);
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::Other);
+    }
+}
