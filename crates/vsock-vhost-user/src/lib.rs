@@ -89,7 +89,7 @@
 //! - Every descriptor is close-on-exec, and closed when what it belonged to ends.
 //! - A socket file is removed only by who made it, and only if it is still the one that was made.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod builder;
 mod claim;

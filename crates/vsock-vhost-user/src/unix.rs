@@ -3,6 +3,7 @@
 //! Host components in other processes: connections over Unix sockets, in the hybrid way.
 
 mod backend;
+mod pieces;
 mod stream;
 
 pub use backend::UnixBackend;

@@ -21,9 +21,6 @@ use crate::poller::Poller;
 use crate::vring::{Memory, Vring};
 use crate::{DeviceError, UnixVsockStream};
 
-/// Bytes in one piece of guest memory from which a system call of its own is cheaper than a copy.
-const SOCKET_PIECE: usize = 16 * 1024;
-
 type Locked<'v> = MutexGuard<'v, VringState<Memory>>;
 
 /// Where the device stands between two visits of a front-end's driver.
@@ -63,7 +60,7 @@ impl Worker {
         let device = VsockDevice::builder(muxer)
             .transport_features(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
             .direct::<VsockInnerStream>(0)
-            .direct::<UnixVsockStream>(SOCKET_PIECE)
+            .direct::<UnixVsockStream>(0)
             .build();
         Ok(Self {
             device,

@@ -31,9 +31,9 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     /// Streams of the type `S` copy to and from guest memory by themselves, with no buffer in between.
     ///
     /// They do where a piece of guest memory has at least `least` bytes; smaller pieces are gathered,
-    /// and moved by one call of the stream. For a stream inside the process, whose calls cost little,
-    /// `least` is 0. For a socket, each call is a system call: below about 16 KiB, gathering 4 KiB
-    /// buffers of a guest into one read costs less than a read for each of them.
+    /// and moved by one call of the stream. For a stream that takes many pieces in one call, `least` is
+    /// 0. For one that takes them one by one, each with a system call, it is about 16 KiB: gathering
+    /// 4 KiB buffers of a guest into one read costs less than a read for each of them.
     ///
     /// The type must show itself through
     /// [`VsockStream::as_any_mut`](vsock_backend_api::VsockStream::as_any_mut). What is not registered

@@ -3,8 +3,9 @@
 use std::any::Any;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::slice;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,6 +13,8 @@ use rustix::net::{self, SendAncillaryBuffer, SendFlags};
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
+
+use super::pieces;
 
 /// The device's end of a connection to a host process.
 ///
@@ -84,23 +87,42 @@ impl ReadVolatile for UnixVsockStream {
         &mut self,
         buf: &mut VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        self.socket.read_volatile(buf)
+        self.read_volatile_vectored(slice::from_ref(buf))
+            .map_err(VolatileMemoryError::IOError)
     }
 }
 
-/// Unlike `Write`, this raises `SIGPIPE` where the signal is neither ignored, as Rust's runtime does,
-/// nor blocked, as a device does on its threads.
 impl WriteVolatile for UnixVsockStream {
     fn write_volatile<B: BitmapSlice>(
         &mut self,
         buf: &VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        self.socket.write_volatile(buf)
+        self.write_volatile_vectored(slice::from_ref(buf))
+            .map_err(VolatileMemoryError::IOError)
     }
 }
 
-/// Piece by piece: a system call for several would want references to guest memory.
-impl VsockVolatileStream for UnixVsockStream {}
+impl VsockVolatileStream for UnixVsockStream {
+    fn read_volatile_vectored<B: BitmapSlice>(
+        &mut self,
+        pieces: &[VolatileSlice<'_, B>],
+    ) -> io::Result<usize> {
+        if pieces.iter().all(VolatileSlice::is_empty) {
+            return Ok(0);
+        }
+        pieces::receive(self.socket.as_fd(), pieces)
+    }
+
+    fn write_volatile_vectored<B: BitmapSlice>(
+        &mut self,
+        pieces: &[VolatileSlice<'_, B>],
+    ) -> io::Result<usize> {
+        if pieces.iter().all(VolatileSlice::is_empty) {
+            return Ok(0);
+        }
+        pieces::send(self.socket.as_fd(), pieces)
+    }
+}
 
 impl AsRawFd for UnixVsockStream {
     fn as_raw_fd(&self) -> RawFd {

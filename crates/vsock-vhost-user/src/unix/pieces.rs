@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! One system call for many pieces of guest memory.
+//!
+//! A reference to memory that a guest writes to at any time would be undefined behaviour, so what the
+//! kernel gets are addresses.
+
+#![expect(
+    unsafe_code,
+    reason = "no safe wrapper takes several pieces of guest memory"
+)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use smallvec::SmallVec;
+use vm_memory::VolatileSlice;
+use vm_memory::bitmap::BitmapSlice;
+
+/// Pieces of one call: enough for 64 KiB in buffers of 4 KiB, with a descriptor of its own for each
+/// header. The kernel takes 1,024.
+const MOST: usize = 64;
+
+/// Receives into the pieces, one after the other.
+pub(super) fn receive<B: BitmapSlice>(
+    socket: BorrowedFd<'_>,
+    pieces: &[VolatileSlice<'_, B>],
+) -> io::Result<usize> {
+    let pieces = pieces.get(..MOST).unwrap_or(pieces);
+    let guards: SmallVec<[_; MOST]> = pieces.iter().map(VolatileSlice::ptr_guard_mut).collect();
+    let mut places: SmallVec<[libc::iovec; MOST]> = guards
+        .iter()
+        .map(|guard| libc::iovec {
+            iov_base: guard.as_ptr().cast(),
+            iov_len: guard.len(),
+        })
+        .collect();
+    let mut message = message(&mut places);
+    // SAFETY: the header and the places live until the call returns, and the guards keep each place
+    // mapped, whose length they know. Who else writes there is the guest's affair: no reference to the
+    // bytes exists.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    let mut left = received;
+    for piece in pieces {
+        let len = piece.len().min(left);
+        piece.bitmap().mark_dirty(0, len);
+        left -= len;
+    }
+    Ok(received)
+}
+
+/// Sends what is in the pieces, one after the other; to somebody who has gone without a signal.
+pub(super) fn send<B: BitmapSlice>(
+    socket: BorrowedFd<'_>,
+    pieces: &[VolatileSlice<'_, B>],
+) -> io::Result<usize> {
+    let pieces = pieces.get(..MOST).unwrap_or(pieces);
+    let guards: SmallVec<[_; MOST]> = pieces.iter().map(VolatileSlice::ptr_guard).collect();
+    let mut places: SmallVec<[libc::iovec; MOST]> = guards
+        .iter()
+        .map(|guard| libc::iovec {
+            iov_base: guard.as_ptr().cast_mut().cast(),
+            iov_len: guard.len(),
+        })
+        .collect();
+    let message = message(&mut places);
+    // SAFETY: as in `receive`; the kernel only reads from the places.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// A message without address and control data.
+fn message(places: &mut [libc::iovec]) -> libc::msghdr {
+    libc::msghdr {
+        msg_name: ptr::null_mut(),
+        msg_namelen: 0,
+        msg_iov: places.as_mut_ptr(),
+        msg_iovlen: places.len(),
+        msg_control: ptr::null_mut(),
+        msg_controllen: 0,
+        msg_flags: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use vm_memory::bitmap::{AtomicBitmap, Bitmap};
+    use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+
+    use super::*;
+
+    const PAGE: usize = 4096;
+
+    /// Pages with an odd piece of each, in disorder.
+    fn pieces<'m>(
+        memory: &'m GuestMemoryMmap<AtomicBitmap>,
+        count: usize,
+    ) -> Vec<VolatileSlice<'m, impl BitmapSlice>> {
+        (0..count)
+            .map(|at| {
+                let page = (at * 7) % count;
+                let start = GuestAddress((page * PAGE + 5) as u64);
+                memory.get_slice(start, 100).unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn pieces_are_filled_in_order_by_one_call_and_only_what_came_is_dirty() {
+        let memory =
+            GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), 16 * PAGE)]).unwrap();
+        let pieces = pieces(&memory, 16);
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let sent: Vec<u8> = (0..250).collect();
+        far.write_all(&sent).unwrap();
+        assert_eq!(receive(near.as_fd(), &pieces).unwrap(), 250);
+        let mut got = [0; 300];
+        for (piece, part) in pieces.iter().zip(got.chunks_mut(100)) {
+            piece.copy_to(part);
+        }
+        assert_eq!(got[..250], sent);
+        let region = memory.iter().next().unwrap();
+        let dirty: Vec<usize> = (0..16)
+            .filter(|page| region.bitmap().dirty_at(page * PAGE))
+            .collect();
+        assert_eq!(dirty, [0, 7, 14]);
+    }
+
+    #[test]
+    fn more_pieces_than_one_call_takes_go_with_the_next() {
+        let memory =
+            GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), 65 * PAGE)]).unwrap();
+        let pieces = pieces(&memory, 65);
+        for (at, piece) in pieces.iter().enumerate() {
+            piece.copy_from(&[u8::try_from(at).unwrap(); 100]);
+        }
+        let (near, mut far) = UnixStream::pair().unwrap();
+        assert_eq!(send(near.as_fd(), &pieces).unwrap(), 6400);
+        assert_eq!(send(near.as_fd(), &pieces[64..]).unwrap(), 100);
+        let mut got = [0; 6500];
+        far.read_exact(&mut got).unwrap();
+        assert!(
+            got.iter()
+                .enumerate()
+                .all(|(at, byte)| usize::from(*byte) == at / 100)
+        );
+    }
+
+    #[test]
+    fn a_peer_that_has_gone_is_an_end_for_a_read_and_an_error_for_a_write() {
+        let memory =
+            GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), PAGE)]).unwrap();
+        let pieces = pieces(&memory, 1);
+        let (near, far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let refused = receive(near.as_fd(), &pieces).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+        drop(far);
+        assert_eq!(receive(near.as_fd(), &pieces).unwrap(), 0);
+        let broken = send(near.as_fd(), &pieces).unwrap_err();
+        assert_eq!(broken.kind(), ErrorKind::BrokenPipe);
+    }
+}
