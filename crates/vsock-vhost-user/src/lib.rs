@@ -103,4 +103,4 @@ pub use builder::DeviceBuilder;
 pub use device::VsockDevice;
 pub use error::DeviceError;
 pub use stop::Stopper;
-pub use unix::{UnixBackend, UnixVsockStream};
+pub use unix::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream};

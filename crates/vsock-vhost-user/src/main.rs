@@ -21,14 +21,16 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use thiserror::Error;
 use vsock_proto::{Config, ConfigError};
-use vsock_vhost_user::{DeviceBuilder, DeviceError, Stopper, UnixBackend, VsockDevice};
+use vsock_vhost_user::{
+    DeviceBuilder, DeviceError, Stopper, UnixBackend, UnixSeqpacketBackend, VsockDevice,
+};
 
 /// Why the program has failed.
 #[derive(Debug, Error)]
 enum MainError {
     #[error("the limits do not fit")]
     Limits(#[from] ConfigError),
-    #[error("cannot listen for host processes on {}", vm.uds_path.display())]
+    #[error("cannot listen for host processes on {}, or with _seqpacket behind it", vm.uds_path.display())]
     Unix { vm: Box<Vm>, source: io::Error },
     #[error("the device of guest {cid} failed")]
     Device { cid: u64, source: DeviceError },
@@ -126,14 +128,24 @@ fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
         .max_connections(args.max_connections)
         .build()?;
     let cid = vm.guest_cid;
-    let backend = UnixBackend::bind(&vm.uds_path).map_err(|source| MainError::Unix {
+    let unix = |source| MainError::Unix {
         vm: Box::new(vm.clone()),
         source,
-    })?;
-    DeviceBuilder::new(cid, &vm.socket)
+    };
+    let streams = UnixBackend::bind(&vm.uds_path).map_err(unix)?;
+    let mut builder = DeviceBuilder::new(cid, &vm.socket)
         .config(config)
         .queue_size(args.queue_size)
-        .backend(Box::new(backend))
+        .backend(Box::new(streams));
+    match UnixSeqpacketBackend::bind(&vm.uds_path) {
+        Ok(messages) => builder = builder.backend(Box::new(messages)),
+        // A path that is long enough for streams alone has always been one.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            log::warn!("guest {cid} has no seqpacket sockets: the path is too long for a suffix");
+        }
+        Err(error) => return Err(unix(error)),
+    }
+    builder
         .spawn()
         .map_err(|source| MainError::Device { cid, source })
 }

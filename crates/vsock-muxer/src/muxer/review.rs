@@ -81,6 +81,10 @@ impl Open {
             if actions.is_empty() {
                 return;
             }
+            // Nobody gets the rest of a message any more.
+            if actions.contains(HostAction::ShutdownRead) || actions.contains(HostAction::Close) {
+                self.held = None;
+            }
             // Both ends at once are one call, and one wake-up of who has the other end.
             let both = actions.contains(HostAction::ShutdownWrite)
                 && actions.contains(HostAction::ShutdownRead);

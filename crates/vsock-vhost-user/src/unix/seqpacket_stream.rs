@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::any::Any;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{
+    self, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags,
+};
+use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
+
+/// Bytes that the socket shall hold, as far as the system lets. The longest message is a little less
+/// than twice that.
+const BUFFER: usize = 256 * 1024;
+
+/// The device's end of a connection to a host process, over a socket that keeps messages apart
+/// (`SOCK_SEQPACKET`).
+///
+/// What the host process reads by one `recv` is one message of the guest, and what it sends by one
+/// `send` is one message for it. An empty message looks to a host process like the end, unless it
+/// looks closer; here it does not. Unix sockets know no records: `MSG_EOR` gets lost on the way to the
+/// host process, and what that sends never bears it. Descriptors that it passes are closed.
+///
+/// A message may have about twice `net.core.wmem_max` bytes at most (212,992 by default, so 425,952).
+#[derive(Debug)]
+pub struct UnixSeqpacketStream {
+    socket: OwnedFd,
+    /// The peer has left with messages unread. The system says so before it gives out those that the
+    /// peer had sent, and only once.
+    reset: bool,
+}
+
+impl UnixSeqpacketStream {
+    /// The stream over a connected socket, in the mode that the socket is in.
+    ///
+    /// # Errors
+    ///
+    /// The socket is no Unix socket.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        // Each message, also an empty one, then comes with credentials, and the end without.
+        sockopt::set_socket_passcred(&socket, true)?;
+        sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
+        Ok(Self {
+            socket,
+            reset: false,
+        })
+    }
+}
+
+impl VsockMessages for UnixSeqpacketStream {
+    fn send_message(&mut self, message: &[IoSlice<'_>], _end_of_record: bool) -> io::Result<()> {
+        let mut nothing = SendAncillaryBuffer::default();
+        match net::sendmsg(&self.socket, message, &mut nothing, SendFlags::NOSIGNAL) {
+            Ok(_) => Ok(()),
+            Err(Errno::MSGSIZE) => Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "the message is longer than the socket's buffer (net.core.wmem_max)",
+            )),
+            Err(error) => {
+                self.reset |= error == Errno::CONNRESET;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        loop {
+            // There is no room for credentials, and that they were cut off says that there is a message.
+            let mut credentials = RecvAncillaryBuffer::default();
+            let mut buffers = [IoSliceMut::new(buffer)];
+            let flags = RecvFlags::empty();
+            match net::recvmsg(&self.socket, &mut buffers, &mut credentials, flags) {
+                Err(Errno::CONNRESET) if !self.reset => self.reset = true,
+                Err(error) => return Err(error.into()),
+                Ok(got) if got.flags.contains(ReturnFlags::TRUNC) => return Ok(Received::TooLong),
+                Ok(got) if got.bytes > 0 || got.flags.contains(ReturnFlags::CTRUNC) => {
+                    return Ok(Received::Message {
+                        len: got.bytes,
+                        end_of_record: false,
+                    });
+                }
+                Ok(_) if self.reset => return Err(ErrorKind::ConnectionReset.into()),
+                Ok(_) => return Ok(Received::End),
+            }
+        }
+    }
+}
+
+/// One message. An empty one looks like the end.
+impl Read for UnixSeqpacketStream {
+    /// # Errors
+    ///
+    /// Those of [`VsockMessages::receive_message`], and `InvalidData`: the message was longer than the
+    /// buffer, and is lost.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.receive_message(buf)? {
+            Received::Message { len, .. } => Ok(len),
+            Received::End => Ok(0),
+            Received::TooLong => Err(ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// One message.
+impl Write for UnixSeqpacketStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(buf)])
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send_message(bufs, false)?;
+        Ok(bufs.iter().map(|buf| buf.len()).sum())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for UnixSeqpacketStream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl VsockStream for UnixSeqpacketStream {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::UnixStream
+    }
+
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        Ok(ioctl_fionbio(&self.socket, nonblocking)?)
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        Ok(sockopt::set_socket_timeout(
+            &self.socket,
+            Timeout::Recv,
+            timeout,
+        )?)
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        Ok(sockopt::set_socket_timeout(
+            &self.socket,
+            Timeout::Send,
+            timeout,
+        )?)
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        let how = match how {
+            Shutdown::Read => net::Shutdown::Read,
+            Shutdown::Write => net::Shutdown::Write,
+            Shutdown::Both => net::Shutdown::Both,
+        };
+        Ok(net::shutdown(&self.socket, how)?)
+    }
+
+    fn messages(&mut self) -> Option<&mut dyn VsockMessages> {
+        Some(self)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> Option<&mut dyn Any> {
+        Some(self)
+    }
+
+    fn into_any(self: Box<Self>) -> Option<Box<dyn Any>> {
+        Some(self)
+    }
+}
