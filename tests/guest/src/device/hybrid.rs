@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::SndBuf;
-use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr, setsockopt, socket};
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr, setsockopt, socket,
+};
 
 use super::{Host, LIMIT, Listener, Reader, Stream, Writer};
 
@@ -54,6 +56,7 @@ impl Host for Hybrid {
             _ => self.path.clone(),
         };
         socket::connect(new.as_raw_fd(), &UnixAddr::new(&path)?)?;
+        make_room(&new, self.kind)?;
         let mut socket = UnixStream::from(new);
         limit(&socket)?;
         socket.write_all(format!("CONNECT {port}\n").as_bytes())?;
@@ -68,7 +71,8 @@ impl Host for Hybrid {
         socket::listen(&new, Backlog::MAXCONN)?;
         let socket = UnixListener::from(new);
         socket.set_nonblocking(true)?;
-        Ok(Box::new(Port { socket, path }))
+        let kind = self.kind;
+        Ok(Box::new(Port { socket, path, kind }))
     }
 
     fn messages(&self) -> Option<Arc<dyn Host>> {
@@ -110,6 +114,7 @@ fn confirmed(socket: &mut UnixStream, kind: SockType) -> io::Result<()> {
 struct Port {
     socket: UnixListener,
     path: PathBuf,
+    kind: SockType,
 }
 
 impl Listener for Port {
@@ -120,6 +125,7 @@ impl Listener for Port {
             match self.socket.accept() {
                 Ok((socket, _)) => {
                     socket.set_nonblocking(false)?;
+                    make_room(&socket, self.kind)?;
                     limit(&socket)?;
                     return Ok(stream(socket));
                 }
@@ -141,9 +147,15 @@ impl Drop for Port {
     }
 }
 
+/// A message must fit into a socket's buffer.
+fn make_room(socket: &impl AsFd, kind: SockType) -> io::Result<()> {
+    if kind == SockType::SeqPacket {
+        setsockopt(socket, SndBuf, &(256 * 1024))?;
+    }
+    Ok(())
+}
+
 fn limit(socket: &UnixStream) -> io::Result<()> {
-    // As much as the system lets: a message must fit.
-    setsockopt(socket, SndBuf, &(256 * 1024))?;
     socket.set_read_timeout(Some(LIMIT))?;
     socket.set_write_timeout(Some(LIMIT))
 }
