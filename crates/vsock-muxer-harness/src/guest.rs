@@ -57,6 +57,9 @@ pub enum GuestError {
     /// It is not connected, or this direction has been shut down.
     #[error("the socket is not connected for this")]
     NotConnected,
+    /// The peer's buffer cannot hold so long a message.
+    #[error("the message is longer than the peer's buffer")]
+    MessageTooLong,
     /// Somebody listens there already.
     #[error("port {0} has a listener")]
     PortTaken(u32),
@@ -199,15 +202,19 @@ impl Guest {
     /// An application connects to a port of the host, without waiting. What becomes of it,
     /// [`state`](Self::state) tells.
     pub fn connect(&mut self, now: Tick, port: u32) -> SocketId {
-        let from = loop {
+        let from = self.free_port(port);
+        self.connect_from(now, from, port)
+    }
+
+    fn free_port(&mut self, port: u32) -> u32 {
+        loop {
             let from = self.next_port;
             self.next_port = self.next_port.wrapping_add(1).max(FIRST_PORT);
             let key = ConnKey::new(Port::new(from), Port::new(port));
             if !self.tuples.contains_key(&key) {
-                break from;
+                return from;
             }
-        };
-        self.connect_from(now, from, port)
+        }
     }
 
     /// As [`connect`](Self::connect), from this port of the guest. A connection that had the tuple
@@ -216,11 +223,27 @@ impl Guest {
         self.connect_with(now, from, port, 0)
     }
 
+    /// As [`connect`](Self::connect), by a seqpacket socket.
+    pub fn connect_seqpacket(&mut self, now: Tick, port: u32) -> SocketId {
+        let from = self.free_port(port);
+        self.connect_as(now, (from, port), SocketType::SeqPacket, 0)
+    }
+
     /// As [`connect_from`](Self::connect_from), with a receive counter that begins at `fwd_cnt`, to
     /// see it wrap without four gigabytes.
     pub fn connect_with(&mut self, now: Tick, from: u32, port: u32, fwd_cnt: u32) -> SocketId {
+        self.connect_as(now, (from, port), SocketType::Stream, fwd_cnt)
+    }
+
+    fn connect_as(
+        &mut self,
+        now: Tick,
+        (from, port): (u32, u32),
+        socket_type: SocketType,
+        fwd_cnt: u32,
+    ) -> SocketId {
         let key = ConnKey::new(Port::new(from), Port::new(port));
-        let id = self.add(key, SocketType::Stream, SocketState::Connecting);
+        let id = self.add(key, socket_type, SocketState::Connecting);
         if let Some(socket) = self.sockets.get_mut(&id) {
             socket.start_at(fwd_cnt);
             socket.deadline = Some(now.saturating_add(self.config.connect_timeout));

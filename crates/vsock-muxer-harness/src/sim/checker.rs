@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use vsock_proto::{Cid, GuestCid, Header, Op, ShutdownFlags, SocketType, SocketTypes};
+use vsock_proto::{
+    Cid, GuestCid, Header, MessageFlags, Op, ShutdownFlags, SocketType, SocketTypes,
+};
 
 use super::failure::{Failure, require};
 
@@ -19,7 +21,8 @@ type Tuple = (u32, u32);
 /// - it speaks for the host, to its guest, in known operations and types;
 /// - a RESPONSE answers a REQUEST, and comes first on its connection;
 /// - payload comes on a connection that is there, before the end of sending, and never beyond what the
-///   guest has granted in the packets that the device has taken;
+///   guest has granted in the packets that the device has taken; only a message may be empty, and have an
+///   end;
 /// - after an RST of either side nothing comes but a new REQUEST;
 /// - an RST without a connection answers a packet that had none, and never an RST;
 /// - `fwd_cnt` never runs backwards, nor ahead of what the guest has sent;
@@ -114,14 +117,26 @@ impl Seen {
                 }
                 let in_flight = self.sent.wrapping_sub(self.fwd_cnt);
                 let credit = self.buf_alloc.saturating_sub(in_flight);
-                if header.len == 0 || header.len > credit {
+                if header.len > credit {
                     return Err("payload beyond the credit");
+                }
+                // Only a message may be empty, and the end of one that is not.
+                let ends = MessageFlags::from_bits(header.flags).ends_message();
+                if header.len == 0 && !(self.is_seqpacket() && ends) {
+                    return Err("a payload of nothing");
+                }
+                if header.flags != 0 && !self.is_seqpacket() {
+                    return Err("an end of a message on a stream");
                 }
                 self.sent = self.sent.wrapping_add(header.len);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn is_seqpacket(&self) -> bool {
+        SocketType::try_from(self.socket_type) == Ok(SocketType::SeqPacket)
     }
 
     fn begin(&mut self, header: &Header) {
