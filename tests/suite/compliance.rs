@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 
 use vsock_inner::{Capacity, VsockInnerConfig};
 use vsock_muxer_harness::compliance::{
-    Exception, Report, backends, judge_backends, judge_streams, streams,
+    Exception, Report, backends, judge_backends, judge_messages, judge_streams, streams,
 };
 use vsock_tests::inner::{Inner, Way};
-use vsock_tests::unix::{Accepted, Sockets};
+use vsock_tests::unix::{Accepted, SeqpacketSockets, Sockets};
 
 /// The report must be good, and leave out these rules alone.
 #[track_caller]
@@ -230,4 +230,16 @@ fn the_unix_backend_complies_but_for_what_sockets_do_otherwise() {
         ),
     ];
     assert_good(&judge_backends(&Accepted, &exceptions), &[]);
+}
+
+#[test]
+fn t111_unix_sockets_that_keep_messages_apart_comply() {
+    assert_good(&judge_messages(&SeqpacketSockets, &[]), &[]);
+}
+
+#[test]
+fn what_is_about_messages_is_not_applicable_to_bytes() {
+    let report = judge_messages(&Sockets, &[]);
+    assert!(report.is_good(), "\n{report}");
+    assert!(!report.inapplicable().is_empty());
 }

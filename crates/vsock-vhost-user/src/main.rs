@@ -9,6 +9,7 @@ mod args;
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -30,8 +31,8 @@ use vsock_vhost_user::{
 enum MainError {
     #[error("the limits do not fit")]
     Limits(#[from] ConfigError),
-    #[error("cannot listen for host processes on {}, or with _seqpacket behind it", vm.uds_path.display())]
-    Unix { vm: Box<Vm>, source: io::Error },
+    #[error("cannot listen for host processes on {}", path.display())]
+    Unix { path: PathBuf, source: io::Error },
     #[error("the device of guest {cid} failed")]
     Device { cid: u64, source: DeviceError },
     #[error("cannot wait for signals")]
@@ -128,11 +129,10 @@ fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
         .max_connections(args.max_connections)
         .build()?;
     let cid = vm.guest_cid;
-    let unix = |source| MainError::Unix {
-        vm: Box::new(vm.clone()),
+    let streams = UnixBackend::bind(&vm.uds_path).map_err(|source| MainError::Unix {
+        path: vm.uds_path.clone(),
         source,
-    };
-    let streams = UnixBackend::bind(&vm.uds_path).map_err(unix)?;
+    })?;
     let mut builder = DeviceBuilder::new(cid, &vm.socket)
         .config(config)
         .queue_size(args.queue_size)
@@ -143,7 +143,12 @@ fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             log::warn!("guest {cid} has no seqpacket sockets: the path is too long for a suffix");
         }
-        Err(error) => return Err(unix(error)),
+        Err(source) => {
+            let mut path = vm.uds_path.clone().into_os_string();
+            path.push("_seqpacket");
+            let path = path.into();
+            return Err(MainError::Unix { path, source });
+        }
     }
     builder
         .spawn()

@@ -55,6 +55,8 @@ struct Seen {
     received: u32,
     told: Option<u32>,
     shutdown: ShutdownFlags,
+    /// What has asked for the tuple meanwhile, by a socket of another type.
+    next: Option<Box<Seen>>,
 }
 
 impl Seen {
@@ -68,6 +70,7 @@ impl Seen {
             received: 0,
             told: None,
             shutdown: ShutdownFlags::NONE,
+            next: None,
         }
     }
 
@@ -210,6 +213,13 @@ impl Checker {
             Op::Request => {
                 let mut conn = Seen::new(Stage::GuestAsked, header.socket_type);
                 conn.begin(header);
+                if let Some(other) = self.conns.get_mut(&tuple).filter(|_| !known) {
+                    // One of another type leaves what is there alone, and comes after it if that is
+                    // over for the device already.
+                    other.next = Some(Box::new(conn));
+                    self.owed.entry(owed).or_insert(false);
+                    return;
+                }
                 if self.conns.insert(tuple, conn).is_some() {
                     // The device may refuse the newcomer, or let it take the old one's place.
                     self.owed.entry(owed).or_insert(false);
@@ -219,7 +229,11 @@ impl Checker {
                 past.for_each(|(_, must)| *must = false);
             }
             _ if !known => {
-                self.owed.insert(owed, true);
+                let next = self
+                    .conns
+                    .get(&tuple)
+                    .is_some_and(|conn| conn.next.is_some());
+                self.owed.insert(owed, !next);
             }
             Op::Response => self.on_response(tuple, header),
             _ => {
@@ -238,13 +252,33 @@ impl Checker {
             .filter(|_| known)
             .map(|conn| conn.stage);
         if ended.is_some() {
-            self.conns.remove(&tuple);
+            self.end(tuple);
+        } else {
+            self.drop_next(tuple);
         }
         if ended == Some(Stage::GuestAsked) {
             self.owed.insert(owed, false); // the refusal of its REQUEST may be under way
         }
         // It crossed whatever was owed: that may still come, and need not.
         self.owed.entry(owed).and_modify(|must| *must = false);
+    }
+
+    /// A connection is over; whoever waits for its tuple is next.
+    fn end(&mut self, tuple: Tuple) {
+        let Some(next) = self.conns.remove(&tuple).and_then(|conn| conn.next) else {
+            return;
+        };
+        // The RST that it is owed may be the one that refuses it.
+        let owed = (u64::from(Cid::HOST), tuple, next.socket_type);
+        self.owed.entry(owed).and_modify(|must| *must = false);
+        self.conns.insert(tuple, *next);
+    }
+
+    /// Whoever waits for the tuple is refused, or gives up.
+    fn drop_next(&mut self, tuple: Tuple) {
+        if let Some(conn) = self.conns.get_mut(&tuple) {
+            conn.next = None;
+        }
     }
 
     fn on_response(&mut self, tuple: Tuple, header: &Header) {
@@ -306,9 +340,10 @@ impl Checker {
                 .get(&tuple)
                 .is_some_and(|conn| conn.socket_type == header.socket_type);
         if ends {
-            self.conns.remove(&tuple);
+            self.end(tuple);
             return Ok(());
         }
+        self.drop_next(tuple);
         let owed = (header.src_cid, tuple, header.socket_type);
         require(self.owed.remove(&owed).is_some(), || {
             format!("an RST that answers nothing: {header:?}")

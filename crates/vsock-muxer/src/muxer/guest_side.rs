@@ -97,7 +97,7 @@ impl Muxer {
     fn on_request(&mut self, now: Tick, request: &Packet) {
         self.counters.guest_initiated += 1;
         // An RST to what had this tuple before would kill what has it now.
-        self.rxq.forgive_reset(request.key);
+        self.rxq.forgive_reset(request.key, request.socket_type);
         if self.table.connections() >= self.config.max_connections() {
             self.counters.refused_at_limit += 1;
             self.owe_reset(self.route.reset_for(request));
