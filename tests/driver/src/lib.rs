@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! The driver's side of virtqueues in plain memory: descriptor tables made by hand, so that they can
-//! be as wrong as a test wants. And a stream that counts its calls.
+//! be as wrong as a test wants. And streams: one that counts its calls, one that keeps messages apart.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -11,11 +11,13 @@
 )]
 
 mod descriptor;
+mod letters;
 mod memory;
 mod ring;
 mod stream;
 
 pub use descriptor::Descriptor;
+pub use letters::Letters;
 pub use memory::{Memory, bytes, filled, memory};
 pub use ring::DriverRing;
 pub use stream::Counted;
