@@ -22,6 +22,7 @@
 
 mod calls;
 mod config;
+mod connect;
 mod payload;
 mod receive;
 mod ring;
@@ -30,7 +31,7 @@ mod socket;
 use std::collections::{BTreeMap, VecDeque};
 
 use thiserror::Error;
-use vsock_proto::{Body, ConnKey, Credit, Header, Packet, Port, Route, SocketType, Tick};
+use vsock_proto::{Body, ConnKey, Credit, Header, Packet, Route, SocketType, Tick};
 
 pub use config::GuestConfig;
 pub use payload::BytesPayload;
@@ -197,59 +198,6 @@ impl Guest {
     /// Takes the next connection that waits.
     pub fn accept(&mut self, port: u32) -> Option<SocketId> {
         self.listeners.get_mut(&port)?.waiting.pop_front()
-    }
-
-    /// An application connects to a port of the host, without waiting. What becomes of it,
-    /// [`state`](Self::state) tells.
-    pub fn connect(&mut self, now: Tick, port: u32) -> SocketId {
-        let from = self.free_port(port);
-        self.connect_from(now, from, port)
-    }
-
-    fn free_port(&mut self, port: u32) -> u32 {
-        loop {
-            let from = self.next_port;
-            self.next_port = self.next_port.wrapping_add(1).max(FIRST_PORT);
-            let key = ConnKey::new(Port::new(from), Port::new(port));
-            if !self.tuples.contains_key(&key) {
-                return from;
-            }
-        }
-    }
-
-    /// As [`connect`](Self::connect), from this port of the guest. A connection that had the tuple
-    /// is forgotten without a word, as by a guest that was restored.
-    pub fn connect_from(&mut self, now: Tick, from: u32, port: u32) -> SocketId {
-        self.connect_with(now, from, port, 0)
-    }
-
-    /// As [`connect`](Self::connect), by a seqpacket socket.
-    pub fn connect_seqpacket(&mut self, now: Tick, port: u32) -> SocketId {
-        let from = self.free_port(port);
-        self.connect_as(now, (from, port), SocketType::SeqPacket, 0)
-    }
-
-    /// As [`connect_from`](Self::connect_from), with a receive counter that begins at `fwd_cnt`, to
-    /// see it wrap without four gigabytes.
-    pub fn connect_with(&mut self, now: Tick, from: u32, port: u32, fwd_cnt: u32) -> SocketId {
-        self.connect_as(now, (from, port), SocketType::Stream, fwd_cnt)
-    }
-
-    fn connect_as(
-        &mut self,
-        now: Tick,
-        (from, port): (u32, u32),
-        socket_type: SocketType,
-        fwd_cnt: u32,
-    ) -> SocketId {
-        let key = ConnKey::new(Port::new(from), Port::new(port));
-        let id = self.add(key, socket_type, SocketState::Connecting);
-        if let Some(socket) = self.sockets.get_mut(&id) {
-            socket.start_at(fwd_cnt);
-            socket.deadline = Some(now.saturating_add(self.config.connect_timeout));
-        }
-        self.say(id, Body::Request, Vec::new());
-        id
     }
 
     /// What has become of a socket; `None` if there is none.

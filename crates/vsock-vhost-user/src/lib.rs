@@ -43,6 +43,10 @@
 //! `--vm guest-cid=3,socket=PATH,uds-path=PATH`, repeated, one process serves several guests, on
 //! threads of their own. `--help` has the rest.
 //!
+//! Messages go over `SOCK_SEQPACKET` sockets: a host process finds the guest at
+//! `/run/vm3/vm.vsock_seqpacket`, and the guest finds it where it finds those of streams; see
+//! [`UnixSeqpacketBackend`].
+//!
 //! The front-end, with the guest's memory shared:
 //!
 //! ```text

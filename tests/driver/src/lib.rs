@@ -17,7 +17,7 @@ mod ring;
 mod stream;
 
 pub use descriptor::Descriptor;
-pub use letters::Letters;
+pub use letters::{Letters, Post};
 pub use memory::{Memory, bytes, filled, memory};
 pub use ring::DriverRing;
 pub use stream::Counted;

@@ -51,7 +51,7 @@ impl Messages {
 
 /// Some messages end a record.
 const fn ends_record(len: usize) -> bool {
-    len % 3 == 0
+    len.is_multiple_of(3)
 }
 
 impl Link {

@@ -56,7 +56,7 @@ struct Seen {
     told: Option<u32>,
     shutdown: ShutdownFlags,
     /// What has asked for the tuple meanwhile, by a socket of another type.
-    next: Option<Box<Seen>>,
+    next: Option<Box<Self>>,
 }
 
 impl Seen {
