@@ -123,7 +123,9 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
     /// Whether the peer's end is known to have been dropped.
     ///
     /// A stream that is paused, or whose reading has ended, can stay registered edge-triggered and
-    /// ask this on an event. The default knows nothing and says `false`.
+    /// ask this on an event, where its descriptor reports no `EPOLLHUP` by itself. For a socket it is a
+    /// system call; there a peer that has shut both directions down looks the same. The default knows
+    /// nothing and says `false`.
     fn peer_gone(&self) -> bool {
         false
     }

@@ -40,10 +40,15 @@ pub(crate) enum Pace {
 /// an attempt that is too short would tell nothing. On a machine with one processor every attempt is
 /// vain, which costs little soon; how many there are is not asked, because a thread may be tied to one
 /// of many.
+///
+/// Where polling has never been of use, it is the thread's luck at all such streams that counts: who
+/// makes a connection for each request has no time to learn it of one.
 #[derive(Clone, Debug)]
 pub(crate) struct Spinner {
     budget: Duration,
     luck: Luck,
+    /// Whether polling has been of use here.
+    proven: bool,
     /// The time between two looks without hurry.
     calm: Duration,
 }
@@ -53,6 +58,7 @@ impl Spinner {
         Self {
             budget,
             luck: Luck::NEW,
+            proven: false,
             calm: CALM.start,
         }
     }
@@ -66,11 +72,21 @@ impl Spinner {
         ready: impl Fn() -> bool,
     ) -> bool {
         let budget = left.map_or(self.budget, |left| left.min(self.budget));
-        if self.luck.passes() || budget.is_zero() {
+        let passes = if self.proven {
+            self.luck.passes()
+        } else {
+            OfThisThread::Waits.passes()
+        };
+        if passes || budget.is_zero() {
             return false;
         }
         let found = self.poll(budget, pace, ready);
-        self.luck.learn(found);
+        if self.proven {
+            self.luck.learn(found);
+        } else {
+            OfThisThread::Waits.learn(found);
+            self.proven = found;
+        }
         found
     }
 
@@ -78,12 +94,12 @@ impl Spinner {
     /// descriptors: only if it has been of use to the thread, too. A loop with a thousand of them has
     /// better things to do than to learn it anew of each.
     pub(crate) fn spin_among_many(&mut self, pace: Pace, ready: impl Fn() -> bool) -> bool {
-        if self.luck.passes() || self.budget.is_zero() || OfThisThread.passes() {
+        if self.luck.passes() || self.budget.is_zero() || OfThisThread::Looks.passes() {
             return false;
         }
         let found = self.poll(self.budget, pace, ready);
         self.luck.learn(found);
-        OfThisThread.learn(found);
+        OfThisThread::Looks.learn(found);
         found
     }
 
@@ -150,28 +166,40 @@ impl Luck {
     }
 }
 
-/// What a thread has learnt at all the streams that it polls by their descriptors.
-#[derive(Clone, Copy, Debug)]
-struct OfThisThread;
+/// What a thread has learnt at all its streams.
+#[derive(Clone, Copy)]
+enum OfThisThread {
+    /// At those that it polls by their descriptors.
+    Looks,
+    /// At those where it has waited, and polling has not been of use yet.
+    Waits,
+}
 
 #[cfg(not(loom))]
 thread_local! {
-    static LUCK: Cell<Luck> = const { Cell::new(Luck::NEW) };
+    static LOOKS: Cell<Luck> = const { Cell::new(Luck::NEW) };
+    static WAITS: Cell<Luck> = const { Cell::new(Luck::NEW) };
 }
 
 #[cfg(not(loom))]
 impl OfThisThread {
     fn passes(self) -> bool {
-        let mut luck = LUCK.get();
-        let passes = luck.passes();
-        LUCK.set(luck);
-        passes
+        self.change(Luck::passes)
     }
 
     fn learn(self, found: bool) {
-        let mut luck = LUCK.get();
-        luck.learn(found);
-        LUCK.set(luck);
+        self.change(|luck| luck.learn(found));
+    }
+
+    fn change<T>(self, change: impl FnOnce(&mut Luck) -> T) -> T {
+        let cell = match self {
+            Self::Looks => &LOOKS,
+            Self::Waits => &WAITS,
+        };
+        let mut luck = cell.get();
+        let result = change(&mut luck);
+        cell.set(luck);
+        result
     }
 }
 
@@ -270,6 +298,24 @@ mod tests {
             100,
             "one success and it polls as at first"
         );
+    }
+
+    #[test]
+    fn vain_waits_at_one_new_stream_after_the_other_become_rare_for_their_thread() {
+        let polls = |_: &u32| spins_in(&mut Spinner::new(Duration::from_nanos(1)), 1) == 1;
+        let spins = (0..1000).filter(polls).count();
+        assert!(
+            (2..10).contains(&spins),
+            "{spins}: one for each would be 1000"
+        );
+    }
+
+    #[test]
+    fn a_stream_at_which_polling_was_of_use_goes_on_however_it_goes_at_others() {
+        let mut useful = Spinner::new(Duration::from_nanos(1));
+        assert!(useful.spin(None, Pace::Hurry, || true));
+        spins_in(&mut Spinner::new(Duration::from_nanos(1)), 1000);
+        assert!(useful.spin(None, Pace::Hurry, || true));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 
-use vsock_backend_api::VsockStream;
+use vsock_backend_api::{VsockBackendType, VsockStream};
 use vsock_proto::SocketType;
 
 use crate::{Action, Token};
@@ -91,6 +91,27 @@ impl Link {
         self.hung_up = true;
         self.readable = true;
         news
+    }
+
+    /// Whether the other end is gone, where no event says so. A socket reports it as a hang-up, and
+    /// asking it would be a system call for each event; any other stream can be asked only.
+    pub(crate) fn is_left(&self) -> bool {
+        let reports = matches!(
+            self.stream.backend_type(),
+            VsockBackendType::UnixStream | VsockBackendType::Tcp | VsockBackendType::HybridStream
+        );
+        !reports && self.stream.peer_gone()
+    }
+
+    /// At the end of what the host has sent: whether the other end is gone altogether. Then no event
+    /// of the descriptor has anything to tell any more.
+    pub(crate) fn is_left_at_end(&mut self, actions: &mut VecDeque<Action>) -> bool {
+        let gone = self.hung_up || self.stream.peer_gone();
+        if gone {
+            self.hung_up = true;
+            self.unwatch(actions);
+        }
+        gone
     }
 
     /// What was read behind the event loop's back may have left more.

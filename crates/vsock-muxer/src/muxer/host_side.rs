@@ -43,8 +43,7 @@ impl Open {
         let Some(link) = &mut self.link else {
             return;
         };
-        // An in-process stream has no hang-up to report; it can be asked.
-        if ready.hangup || ready.readable && link.stream().peer_gone() {
+        if ready.hangup || ready.readable && link.is_left() {
             link.note_hangup(actions);
             self.conn.on_host_hangup(now);
             // While it is not read yet, the end waits behind what was sent.

@@ -115,6 +115,7 @@ impl Pipe<'_> {
 
     fn finish(self, why: Progress, mut carried: Carried) -> Carried {
         carried.finished = true;
+        carried.ended = why == Progress::Closed;
         self.grant.finish(why);
         carried
     }

@@ -119,6 +119,13 @@ impl Muxer {
                 if carried.is_stuck() {
                     return None;
                 }
+                // One SHUTDOWN says both, where a half-close and then a hang-up would be two.
+                if carried.ended
+                    && let Some(link) = &mut open.link
+                    && link.is_left_at_end(&mut self.actions)
+                {
+                    open.conn.on_host_hangup(now);
+                }
                 carried.cost()
             }
         };
@@ -137,6 +144,8 @@ pub(super) struct Carried {
     pub(super) packets: usize,
     /// The stream said why there is no more.
     pub(super) finished: bool,
+    /// It had come to its end.
+    pub(super) ended: bool,
 }
 
 impl Carried {
@@ -178,6 +187,7 @@ impl Pipe<'_> {
             link.note_drained(actions);
         }
         carried.finished = !matches!(progress, Progress::Done(_));
+        carried.ended = progress == Progress::Closed;
         self.grant.finish(progress);
         carried
     }
@@ -194,6 +204,7 @@ impl Pipe<'_> {
             bytes: len,
             packets: 1,
             finished: false,
+            ended: false,
         }
     }
 }

@@ -48,6 +48,25 @@ fn t83_t84_a_hosts_half_close_leaves_the_other_way_open_until_one_rst_ends_both(
 }
 
 #[test]
+fn t83_a_host_that_has_left_is_told_by_one_shutdown_of_both_directions() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    host.sends(b"last words");
+    host.state().after = After::End;
+    world.event(host.fd, READABLE);
+    // It leaves between that event and the read: no hang-up has been reported yet.
+    host.state().peer_gone = true;
+    let packets = world.receive(9);
+    assert_eq!(bytes(&packets), b"last words");
+    let told = packets.last().unwrap().0;
+    assert_eq!(packets.len(), 2);
+    assert_eq!((told.op, told.flags), (Op::Shutdown.into(), 3));
+    assert_eq!(world.watch_of(&host), None, "it has nothing more to say");
+    world.guest_sends(&op(Op::Reset, &request), b"");
+    assert!(host.state().closed);
+}
+
+#[test]
 fn t85_what_was_sent_before_the_close_arrives_before_the_end() {
     let mut world = World::new();
     let (host, mut header) = world.guest_connects(1, 52);

@@ -13,8 +13,10 @@ use rustix::net::{
 };
 use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
 
-/// Bytes that the socket shall hold, as far as the system lets. The longest message is a little less
-/// than twice that.
+use super::is_left;
+
+/// Bytes that the socket shall hold at least, as far as the system lets. The longest message is a little
+/// less than twice that.
 const BUFFER: usize = 256 * 1024;
 
 /// The device's end of a connection to a host process, over a socket that keeps messages apart
@@ -43,7 +45,10 @@ impl UnixSeqpacketStream {
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         // Each message, also an empty one, then comes with credentials, and the end without.
         sockopt::set_socket_passcred(&socket, true)?;
-        sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
+        // The system counts twice what it is told.
+        if sockopt::socket_send_buffer_size(&socket)? < 2 * BUFFER {
+            sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
+        }
         Ok(Self {
             socket,
             reset: false,
@@ -159,6 +164,11 @@ impl VsockStream for UnixSeqpacketStream {
             Shutdown::Both => net::Shutdown::Both,
         };
         Ok(net::shutdown(&self.socket, how)?)
+    }
+
+    /// As of [`UnixVsockStream`](crate::UnixVsockStream).
+    fn peer_gone(&self) -> bool {
+        is_left(&self.socket)
     }
 
     fn messages(&mut self) -> Option<&mut dyn VsockMessages> {

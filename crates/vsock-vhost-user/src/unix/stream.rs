@@ -12,12 +12,13 @@ use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::{VsockBackendType, VsockStream};
 
+use super::is_left;
+
 /// The device's end of a connection to a host process.
 ///
 /// It has one descriptor, for reading and for writing. A write to a process that has gone is an
 /// error and never a signal. An empty read or write does nothing, in whatever state the socket is.
-/// That its peer has gone, an event loop learns from `EPOLLHUP`; to ask for it would be a system call
-/// for each event.
+/// That its peer has gone, an event loop learns from `EPOLLHUP`; to ask for it is a system call.
 #[derive(Debug)]
 pub struct UnixVsockStream {
     socket: UnixStream,
@@ -126,6 +127,11 @@ impl VsockStream for UnixVsockStream {
         self.socket.shutdown(how)
     }
 
+    /// As `EPOLLHUP`: a peer that has shut both directions down looks as if it had gone.
+    fn peer_gone(&self) -> bool {
+        is_left(&self.socket)
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -136,5 +142,22 @@ impl VsockStream for UnixVsockStream {
 
     fn into_any(self: Box<Self>) -> Option<Box<dyn Any>> {
         Some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_gone_when_nothing_is_left_of_it_and_not_when_it_only_sends_no_more() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let near = UnixVsockStream::new(near);
+        assert!(!near.peer_gone());
+        (&far).write_all(b"x").unwrap();
+        far.shutdown(Shutdown::Write).unwrap();
+        assert!(!near.peer_gone(), "it may still read");
+        drop(far);
+        assert!(near.peer_gone());
     }
 }
