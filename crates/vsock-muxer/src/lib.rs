@@ -67,8 +67,8 @@
 //!
 //! Connections, handshakes, owed replies, the window of a connection and every wait: by
 //! [`Config`](vsock_proto::Config). No packet allocates memory, except for bytes that a stream does
-//! not take, within the window, and for a message that the guest can take a part of. One event accepts at most 32 clients; the rest comes through the
-//! deadline. One call of [`transmit`](Muxer::transmit) sends at most its budget, and while several
+//! not take, within the window, and for a message of which the guest can take a part. One event
+//! accepts at most 32 clients; the rest comes through the deadline. One call of [`transmit`](Muxer::transmit) sends at most its budget, and while several
 //! connections have something, each at most 64 KiB in its turn.
 //!
 //! # Example

@@ -126,6 +126,8 @@ fn run(args: &Args, vms: &[Vm]) -> Result<(), MainError> {
 fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
     let config = Config::builder()
         .buf_alloc(args.buf_alloc)
+        // What the guest's buffers may hold, a message may be.
+        .max_message(args.buf_alloc)
         .max_connections(args.max_connections)
         .build()?;
     let cid = vm.guest_cid;

@@ -265,7 +265,7 @@ fn t111_a_message_alone_is_not_held_back_by_the_number_of_its_packets() {
 }
 
 #[test]
-fn t52_a_message_behind_others_is_held_back_by_the_number_of_packets() {
+fn t59_a_message_behind_others_is_held_back_by_the_number_of_packets() {
     let mut rig = small(4096);
     assert_eq!(pieces(&mut rig, 16, 16), 1);
     assert_eq!(

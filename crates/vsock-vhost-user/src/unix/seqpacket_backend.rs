@@ -118,3 +118,44 @@ impl VsockBackend for UnixSeqpacketBackend {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_backend_of_messages_has_nothing_else() {
+        let dir = TempDir::new().unwrap();
+        let mut backend = UnixSeqpacketBackend::bind(dir.path().join("vm")).unwrap();
+        assert_eq!(backend.path(), dir.path().join("vm_seqpacket"));
+        assert!(backend.has_seqpacket());
+        let kinds = [
+            backend.connect(1).err().unwrap().kind(),
+            backend.connect_seqpacket(1).err().unwrap().kind(),
+            backend.accept().err().unwrap().kind(),
+        ];
+        let expected = [
+            ErrorKind::ConnectionRefused,
+            ErrorKind::NotFound,
+            ErrorKind::WouldBlock,
+        ];
+        assert_eq!(kinds, expected);
+        assert_eq!(backend.r#type(), VsockBackendType::UnixStream);
+        assert!(backend.as_any().is::<UnixSeqpacketBackend>());
+    }
+
+    #[test]
+    fn t99_a_socket_of_the_other_sort_is_somebodys_too() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("vm");
+        let _backend = UnixSeqpacketBackend::bind(&path).unwrap();
+        for taken in [
+            UnixSeqpacketBackend::bind(&path).err(),
+            crate::UnixBackend::bind(dir.path().join("vm_seqpacket")).err(),
+        ] {
+            assert_eq!(taken.unwrap().kind(), ErrorKind::AddrInUse);
+        }
+    }
+}

@@ -187,3 +187,90 @@ impl VsockStream for UnixSeqpacketStream {
         Some(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    fn pair() -> (UnixSeqpacketStream, UnixSeqpacketStream) {
+        let flags = SocketFlags::CLOEXEC;
+        let (near, far) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let new = |socket| UnixSeqpacketStream::new(socket).unwrap();
+        (new(near), new(far))
+    }
+
+    #[test]
+    fn a_write_is_a_message_and_a_read_gets_one() {
+        let (mut near, mut far) = pair();
+        near.write_all(b"one").unwrap();
+        near.write_all(b"longer than there is room for").unwrap();
+        near.write_all(b"three").unwrap();
+        near.flush().unwrap();
+        near.shutdown(Shutdown::Write).unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(far.read(&mut buffer).unwrap(), 3);
+        let cut = far.read(&mut buffer).unwrap_err();
+        assert_eq!(cut.kind(), ErrorKind::InvalidData);
+        assert_eq!(far.read(&mut buffer).unwrap(), 5);
+        assert_eq!(far.read(&mut buffer).unwrap(), 0);
+    }
+
+    #[test]
+    fn t111_a_message_that_no_buffer_holds_is_refused() {
+        let (mut near, mut far) = pair();
+        let most = sockopt::socket_send_buffer_size(&near.socket).unwrap();
+        assert!(most >= 2 * 64 * 1024, "a packet of the guest has its place");
+        let error = near.write(&vec![0; most]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        far.set_nonblocking(true).unwrap();
+        let nothing = far.receive_message(&mut [0; 8]).unwrap_err();
+        assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn t85_a_reset_that_a_send_has_seen_still_comes_after_the_messages() {
+        let (mut near, mut far) = pair();
+        far.write_all(b"last").unwrap();
+        near.write_all(b"nobody reads this").unwrap();
+        drop(far);
+        let reset = near.write(b"late").unwrap_err();
+        assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+        assert!(near.peer_gone());
+        assert_eq!(near.read(&mut [0; 8]).unwrap(), 4);
+        for _ in 0..2 {
+            let end = near.receive_message(&mut [0; 8]).unwrap_err();
+            assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+        }
+    }
+
+    #[test]
+    fn modes_timeouts_and_ends_are_those_of_a_socket() {
+        let (mut near, mut far) = pair();
+        assert!(!near.peer_gone());
+        let soon = Some(Duration::from_millis(1));
+        near.set_read_timeout(soon).unwrap();
+        let late = near.read(&mut [0; 8]).unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::WouldBlock);
+        near.set_write_timeout(soon).unwrap();
+        while near.write(&[0; 10_000]).is_ok() {}
+        far.shutdown(Shutdown::Read).unwrap();
+        let deaf = near.write(b"x").unwrap_err();
+        assert_eq!(deaf.kind(), ErrorKind::BrokenPipe);
+        near.shutdown(Shutdown::Both).unwrap();
+        assert!(far.peer_gone());
+    }
+
+    #[test]
+    fn the_stream_shows_what_it_is() {
+        let (near, _far) = pair();
+        assert_eq!(near.backend_type(), VsockBackendType::UnixStream);
+        assert!(near.as_any().is::<UnixSeqpacketStream>());
+        let mut stream: Box<dyn VsockStream> = Box::new(near);
+        assert!(stream.messages().is_some());
+        assert!(stream.as_any_mut().is_some());
+        assert!(stream.into_any().is_some());
+    }
+}
