@@ -182,6 +182,12 @@ fn a_guest_that_has_ended_its_sending_needs_no_credit() {
 }
 
 #[test]
+fn a_guest_whose_own_buffer_is_empty_waits_for_no_credit() {
+    let ops = [Op::GuestConnects, Op::GuestResizes(0, 0), Op::Settles];
+    live(SimConfig::default(), GuestConfig::default(), &ops, true).unwrap();
+}
+
+#[test]
 fn many_streams_that_are_ready_while_the_guest_starves_are_no_spin() {
     let (config, guest) = narrow();
     let mut ops = vec![Op::GuestConnects; 6];

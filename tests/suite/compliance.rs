@@ -183,9 +183,7 @@ const UNIX_EXCEPTIONS: &[Exception] = &[
         "a_slow_reader_does_not_prolong_a_write",
         "the timeout begins anew with every buffer",
     ),
-    except("a_drop_is_an_edge_while_bytes_wait", NOT_TOLD),
     except("a_drop_is_an_edge_after_an_end", NOT_TOLD),
-    except("a_drop_is_an_edge_after_ones_own_shutdown", NOT_TOLD),
     except("only_a_drop_makes_the_peer_gone", NOT_TOLD),
     except(
         "hup_is_never_reported",

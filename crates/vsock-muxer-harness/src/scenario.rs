@@ -329,7 +329,7 @@ impl Scenario {
                     host.unread_by_device()
                 )));
             }
-            let may_send = !link.host_deaf && !link.guest_ended;
+            let may_send = !link.host_deaf && !link.guest_ended && guest.may_send(id);
             if guest.tx_room(id) == 0 && host.unread() == 0 && may_send {
                 return Err(Failure::new(format!(
                     "port {}: the host has read everything, and the guest has no credit",

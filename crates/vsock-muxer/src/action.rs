@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::fmt;
+use std::net::Shutdown;
 use std::os::fd::RawFd;
 
 use vsock_backend_api::VsockStream;
@@ -12,6 +13,7 @@ use crate::Token;
 /// Each descriptor is registered once, by `Watch`, and unregistered once, by `Unwatch` or before the
 /// stream of `Close` is dropped. Edge-triggered registration is best; level-triggered works too: the
 /// muxer takes a watch back as soon as it sees an event that it cannot use.
+#[derive(Debug)]
 pub enum Action {
     /// Registers the descriptor for reading, with hang-ups (`EPOLLIN | EPOLLRDHUP`), and for writing
     /// (`EPOLLOUT`), as said; or changes its registration. With neither it stays registered for
@@ -40,35 +42,42 @@ pub enum Action {
         /// Its descriptors that are registered.
         fds: [Option<RawFd>; 2],
         /// The stream; dropping it closes it.
-        stream: Box<dyn VsockStream>,
+        stream: Closing,
     },
 }
 
-impl fmt::Debug for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Watch {
-                token,
-                fd,
-                read,
-                write,
-            } => f
-                .debug_struct("Watch")
-                .field("token", token)
-                .field("fd", fd)
-                .field("read", read)
-                .field("write", write)
-                .finish(),
-            Self::Unwatch { token, fd } => f
-                .debug_struct("Unwatch")
-                .field("token", token)
-                .field("fd", fd)
-                .finish(),
-            Self::Close { token, fds, .. } => f
-                .debug_struct("Close")
-                .field("token", token)
-                .field("fds", fds)
-                .finish_non_exhaustive(),
+/// A stream that is to be closed: dropping this does it.
+///
+/// It may wake who has the other end, so a driver drops it behind what others wait for, such as the
+/// notification of the guest.
+pub struct Closing {
+    stream: Box<dyn VsockStream>,
+    orderly: bool,
+}
+
+impl Closing {
+    /// Dropped with an end of what is written, if it is `orderly`; else as it is, which is a reset
+    /// where the stream knows one.
+    #[must_use]
+    pub fn new(stream: Box<dyn VsockStream>, orderly: bool) -> Self {
+        Self { stream, orderly }
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if self.orderly {
+            // A stream that knows no half-close, or has ended already, shows the end by its drop.
+            drop(self.stream.shutdown(Shutdown::Write));
         }
+    }
+}
+
+impl fmt::Debug for Closing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Closing")
+            .field("fd", &self.stream.as_raw_fd())
+            .field("orderly", &self.orderly)
+            .finish_non_exhaustive()
     }
 }

@@ -239,7 +239,7 @@ mod state;
 mod table;
 mod token;
 
-pub use action::Action;
+pub use action::{Action, Closing};
 pub use counters::{ConnectionInfo, Counters, Endings};
 pub use error::MuxerError;
 pub use guest::{Allowance, GuestBuffers, GuestPayload};

@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use vsock_backend_api::{VsockBackendType, VsockStream};
 use vsock_proto::SocketType;
 
-use crate::{Action, Token};
+use crate::{Action, Closing, Token};
 
 /// A host's stream, and how the driver watches it.
 ///
@@ -96,11 +96,19 @@ impl Link {
     /// Whether the other end is gone, where no event says so. A socket reports it as a hang-up, and
     /// asking it would be a system call for each event; any other stream can be asked only.
     pub(crate) fn is_left(&self) -> bool {
-        let reports = matches!(
-            self.stream.backend_type(),
-            VsockBackendType::UnixStream | VsockBackendType::Tcp | VsockBackendType::HybridStream
-        );
+        let reports =
+            self.is_socket() || self.stream.backend_type() == VsockBackendType::HybridStream;
         !reports && self.stream.peer_gone()
+    }
+
+    /// Whether the stream is a socket that nobody else has, so that dropping it is an orderly end. One
+    /// that a client has passed may still be open there.
+    pub(crate) fn is_socket(&self) -> bool {
+        let carrier = self.stream.backend_type();
+        matches!(
+            carrier,
+            VsockBackendType::UnixStream | VsockBackendType::Tcp
+        )
     }
 
     /// At the end of what the host has sent: whether the other end is gone altogether. Then no event
@@ -169,15 +177,17 @@ impl Link {
         }
     }
 
-    /// Gives the stream to the driver, to be closed.
-    pub(crate) fn close(self, actions: &mut VecDeque<Action>) {
+    /// Gives the stream to the driver, to be closed: with an end of what was written to it, if that
+    /// is owed and its drop alone does not show it.
+    pub(crate) fn close(self, end_is_owed: bool, actions: &mut VecDeque<Action>) {
+        let orderly = end_is_owed && !self.is_socket();
         actions.push_back(Action::Close {
             token: self.token,
             fds: [
                 self.watch.map(|_| self.fd),
                 self.write_watch.and(self.write_fd),
             ],
-            stream: self.stream,
+            stream: Closing::new(self.stream, orderly),
         });
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser};
 use log::LevelFilter;
 use thiserror::Error;
@@ -38,7 +39,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     one: Option<One>,
 
-    /// One virtual machine of several: guest-cid=N,socket=PATH,uds-path=PATH
+    /// One virtual machine of several: guest-cid=N,socket=PATH,uds-path=PATH, and if it is to differ
+    /// from the others buf-alloc=BYTES and queue-size=N
     #[arg(long = "vm", value_name = "KEY=VALUE,...", conflicts_with = "One")]
     many: Vec<Vm>,
 
@@ -61,7 +63,7 @@ pub(crate) struct Args {
 
     /// What to write to standard error: off, error, warn, info, debug, trace. Without it, RUST_LOG
     /// says, and otherwise it is info
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = level(), ignore_case = true, hide_possible_values = true)]
     pub(crate) log_level: Option<LevelFilter>,
 }
 
@@ -87,6 +89,9 @@ pub(crate) struct Vm {
     pub(crate) guest_cid: u64,
     pub(crate) socket: PathBuf,
     pub(crate) uds_path: PathBuf,
+    /// Instead of what the program's options say for all.
+    pub(crate) buf_alloc: Option<u32>,
+    pub(crate) queue_size: Option<u16>,
 }
 
 /// What is wrong with the value of `--vm`.
@@ -94,14 +99,16 @@ pub(crate) struct Vm {
 pub(crate) enum VmError {
     #[error("a part is no KEY=VALUE")]
     NoValue,
-    #[error("unknown key; there are guest-cid, socket and uds-path")]
+    #[error(
+        "unknown key; there are guest-cid, socket, uds-path, buf-alloc (or tx-buffer-size) and queue-size"
+    )]
     UnknownKey,
     #[error("{0} is given twice")]
     Twice(&'static str),
     #[error("{0} is missing")]
     Missing(&'static str),
-    #[error("guest-cid is no number")]
-    NoNumber,
+    #[error("{0} is no number, or too large")]
+    NoNumber(&'static str),
 }
 
 /// What is wrong with the arguments as a whole.
@@ -120,12 +127,15 @@ impl FromStr for Vm {
 
     fn from_str(text: &str) -> Result<Self, VmError> {
         let (mut guest_cid, mut socket, mut uds_path) = (None, None, None);
+        let (mut buf_alloc, mut queue_size) = (None, None);
         for part in text.split(',') {
             let (key, value) = part.split_once('=').ok_or(VmError::NoValue)?;
             let (name, slot) = match key {
                 "guest-cid" => ("guest-cid", &mut guest_cid),
                 "socket" => ("socket", &mut socket),
                 "uds-path" => ("uds-path", &mut uds_path),
+                "buf-alloc" | "tx-buffer-size" => ("buf-alloc", &mut buf_alloc),
+                "queue-size" => ("queue-size", &mut queue_size),
                 _ => return Err(VmError::UnknownKey),
             };
             if slot.replace(value).is_some() {
@@ -134,11 +144,27 @@ impl FromStr for Vm {
         }
         let guest_cid = guest_cid.ok_or(VmError::Missing("guest-cid"))?;
         Ok(Self {
-            guest_cid: guest_cid.parse().map_err(|_| VmError::NoNumber)?,
+            guest_cid: number("guest-cid", guest_cid)?,
             socket: socket.ok_or(VmError::Missing("socket"))?.into(),
             uds_path: uds_path.ok_or(VmError::Missing("uds-path"))?.into(),
+            buf_alloc: buf_alloc
+                .map(|text| number("buf-alloc", text))
+                .transpose()?,
+            queue_size: queue_size
+                .map(|text| number("queue-size", text))
+                .transpose()?,
         })
     }
+}
+
+fn number<N: FromStr>(key: &'static str, text: &str) -> Result<N, VmError> {
+    text.parse().map_err(|_| VmError::NoNumber(key))
+}
+
+/// The levels by name, so that a wrong one is answered with those that there are.
+fn level() -> impl TypedValueParser<Value = LevelFilter> {
+    let names = ["off", "error", "warn", "info", "debug", "trace"];
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<LevelFilter>())
 }
 
 impl Args {
@@ -148,6 +174,8 @@ impl Args {
             guest_cid: one.guest_cid,
             socket: one.socket.clone(),
             uds_path: one.uds_path.clone(),
+            buf_alloc: None,
+            queue_size: None,
         });
         let vms: Vec<Vm> = one.chain(self.many.iter().cloned()).collect();
         if vms.is_empty() {
@@ -184,6 +212,8 @@ mod tests {
             guest_cid,
             socket: socket.into(),
             uds_path: uds_path.into(),
+            buf_alloc: None,
+            queue_size: None,
         }
     }
 
@@ -214,6 +244,30 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_may_have_limits_of_its_own() {
+        let text = "guest-cid=3,socket=/s,uds-path=/u,tx-buffer-size=65536,queue-size=256";
+        let expected = Vm {
+            buf_alloc: Some(65_536),
+            queue_size: Some(256),
+            ..vm(3, "/s", "/u")
+        };
+        assert_eq!(text.parse(), Ok(expected));
+    }
+
+    #[test]
+    fn a_wrong_log_level_is_answered_with_those_that_there_are() {
+        let refused = parse(&[&ONE[..], &["--log-level", "loud"]].concat()).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .contains("off, error, warn, info, debug, trace"),
+            "{refused}"
+        );
+        let args = parse(&[&ONE[..], &["--log-level", "Debug"]].concat()).unwrap();
+        assert_eq!(args.log_level, Some(LevelFilter::Debug));
+    }
+
+    #[test]
     fn no_machine_is_an_error() {
         assert_eq!(parse(&[]).unwrap().vms(), Err(ArgsError::NoVm));
     }
@@ -240,7 +294,15 @@ mod tests {
             ("socket=/s,uds-path=/u", VmError::Missing("guest-cid")),
             ("guest-cid=3,uds-path=/u", VmError::Missing("socket")),
             ("guest-cid=3,socket=/s", VmError::Missing("uds-path")),
-            ("guest-cid=x,socket=/s,uds-path=/u", VmError::NoNumber),
+            (
+                "guest-cid=x,socket=/s,uds-path=/u",
+                VmError::NoNumber("guest-cid"),
+            ),
+            (
+                "guest-cid=3,socket=/s,uds-path=/u,queue-size=65536",
+                VmError::NoNumber("queue-size"),
+            ),
+            ("buf-alloc=1,tx-buffer-size=2", VmError::Twice("buf-alloc")),
         ];
         for (text, error) in errors {
             assert_eq!(text.parse::<Vm>(), Err(error), "{text}");

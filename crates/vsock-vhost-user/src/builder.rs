@@ -84,7 +84,8 @@ impl DeviceBuilder {
     }
 
     /// Adds a backend for this process: the connector opens streams to the guest, and listens for
-    /// what the guest opens.
+    /// what the guest opens. With limits other than the usual ones, make it by
+    /// [`VsockInnerBackend::with_config`] and add it by [`backend`](Self::backend).
     ///
     /// # Errors
     ///

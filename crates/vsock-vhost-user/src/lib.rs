@@ -11,7 +11,7 @@
 //!
 //! ```no_run
 //! use std::io::{Read, Write};
-//! use vsock_vhost_user::{DeviceBuilder, DeviceError};
+//! use vsock_vhost_user::DeviceBuilder;
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let (builder, connector) = DeviceBuilder::new(3, "/run/vm3/vhost.sock").in_process()?;
@@ -32,6 +32,10 @@
 //! }
 //! ```
 //!
+//! A library has no use for the program's dependencies: `default-features = false`. To name a stream or
+//! a listener it depends on `vsock-inner` as well, on `vsock-proto` for a [`Config`](vsock_proto::Config)
+//! with other limits, and on `vsock-backend-api` for a backend of its own.
+//!
 //! # As a program: host processes over Unix sockets
 //!
 //! ```text
@@ -41,7 +45,8 @@
 //! A host process reaches port 52 of the guest by connecting to `/run/vm3/vm.vsock` and writing
 //! `CONNECT 52\n`, and serves port 1024 for the guest by listening on `/run/vm3/vm.vsock_1024`. By
 //! `--vm guest-cid=3,socket=PATH,uds-path=PATH`, repeated, one process serves several guests, on
-//! threads of their own. `--help` has the rest.
+//! threads of their own; `buf-alloc=BYTES` and `queue-size=N` behind it are for this one guest. `--help`
+//! has the rest.
 //!
 //! Messages go over `SOCK_SEQPACKET` sockets: a host process finds the guest at
 //! `/run/vm3/vm.vsock_seqpacket`, and the guest finds it where it finds those of streams; see

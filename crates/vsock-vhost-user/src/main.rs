@@ -26,6 +26,9 @@ use vsock_vhost_user::{
     DeviceBuilder, DeviceError, Stopper, UnixBackend, UnixSeqpacketBackend, VsockDevice,
 };
 
+/// What a program answers whose arguments are wrong; clap has the same.
+const WRONG_ARGUMENTS: u8 = 2;
+
 /// Why the program has failed.
 #[derive(Debug, Error)]
 enum MainError {
@@ -41,6 +44,21 @@ enum MainError {
     Thread(#[source] io::Error),
 }
 
+impl MainError {
+    /// What the program ends with: as for an argument that cannot be parsed, if the value of one is wrong.
+    fn code(&self) -> ExitCode {
+        let wrong_value = matches!(
+            self,
+            Self::Limits(_)
+                | Self::Device {
+                    source: DeviceError::Cid(_) | DeviceError::QueueSize(_),
+                    ..
+                }
+        );
+        ExitCode::from(if wrong_value { WRONG_ARGUMENTS } else { 1 })
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let vms = args.vms().unwrap_or_else(|error| refuse(&error));
@@ -53,7 +71,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
-            ExitCode::FAILURE
+            error.code()
         }
     }
 }
@@ -124,10 +142,11 @@ fn run(args: &Args, vms: &[Vm]) -> Result<(), MainError> {
 }
 
 fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
+    let buf_alloc = vm.buf_alloc.unwrap_or(args.buf_alloc);
     let config = Config::builder()
-        .buf_alloc(args.buf_alloc)
+        .buf_alloc(buf_alloc)
         // What the guest's buffers may hold, a message may be.
-        .max_message(args.buf_alloc)
+        .max_message(buf_alloc)
         .max_connections(args.max_connections)
         .build()?;
     let cid = vm.guest_cid;
@@ -137,24 +156,39 @@ fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
     })?;
     let mut builder = DeviceBuilder::new(cid, &vm.socket)
         .config(config)
-        .queue_size(args.queue_size)
+        .queue_size(vm.queue_size.unwrap_or(args.queue_size))
         .backend(Box::new(streams));
+    if let Some(messages) = messages(vm)? {
+        builder = builder.backend(Box::new(messages));
+    }
+    let device = builder
+        .spawn()
+        .map_err(|source| MainError::Device { cid, source })?;
+    log::info!(
+        "guest {cid}: waiting for a VMM on {}, and for host processes on {}",
+        vm.socket.display(),
+        vm.uds_path.display()
+    );
+    Ok(device)
+}
+
+/// Where host processes are for the guest's messages; nowhere, if the path is long enough for streams
+/// alone, as it may always have been.
+fn messages(vm: &Vm) -> Result<Option<UnixSeqpacketBackend>, MainError> {
     match UnixSeqpacketBackend::bind(&vm.uds_path) {
-        Ok(messages) => builder = builder.backend(Box::new(messages)),
-        // A path that is long enough for streams alone has always been one.
+        Ok(messages) => Ok(Some(messages)),
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            let cid = vm.guest_cid;
             log::warn!("guest {cid} has no seqpacket sockets: the path is too long for a suffix");
+            Ok(None)
         }
         Err(source) => {
             let mut path = vm.uds_path.clone().into_os_string();
             path.push("_seqpacket");
             let path = path.into();
-            return Err(MainError::Unix { path, source });
+            Err(MainError::Unix { path, source })
         }
     }
-    builder
-        .spawn()
-        .map_err(|source| MainError::Device { cid, source })
 }
 
 fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), MainError> {

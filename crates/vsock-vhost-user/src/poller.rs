@@ -228,6 +228,8 @@ mod tests {
 
     use vsock_muxer_harness::poll::{Deadline, Interest, is_readable, wait_ready};
 
+    use vsock_muxer::Closing;
+
     use super::*;
     use crate::UnixVsockStream;
 
@@ -300,7 +302,7 @@ mod tests {
         poller.apply(Action::Close {
             token,
             fds: [Some(fd), None],
-            stream: Box::new(UnixVsockStream::new(near)),
+            stream: Closing::new(Box::new(UnixVsockStream::new(near)), false),
         });
         assert_eq!(polled(&mut poller), []);
         // What was not read makes the end a reset.

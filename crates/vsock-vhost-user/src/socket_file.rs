@@ -43,7 +43,12 @@ impl SocketFile {
     /// Whoever sees the file can connect: it gets its name when the socket listens already.
     fn bind_once(path: &Path, socket_type: SocketType) -> io::Result<(OwnedFd, Self)> {
         // The length is checked here, for the name that is linked is checked by nobody.
-        SocketAddr::from_pathname(path)?;
+        SocketAddr::from_pathname(path).map_err(|_| {
+            io::Error::new(
+                ErrorKind::InvalidInput,
+                "the path of a socket has 1 to 107 bytes",
+            )
+        })?;
         let (listener, unnamed) = bind_unnamed(path, socket_type)?;
         let linked = fs::hard_link(&unnamed, path);
         let made = identity(&unnamed);

@@ -36,7 +36,8 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     /// buffers of a guest into one read costs less than a read for each of them.
     ///
     /// The type must show itself through [`VsockStream::as_any_mut`]. What is not registered is
-    /// always moved by a copy, in few calls.
+    /// always moved by a copy, in few calls. The streams of `vsock-inner` have the two traits by its
+    /// feature `vm-memory`.
     #[must_use]
     pub fn direct<S>(mut self, least: usize) -> Self
     where

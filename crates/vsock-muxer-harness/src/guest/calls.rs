@@ -15,7 +15,7 @@ impl Guest {
     /// [`GuestError::NotConnected`] also after a shutdown of this direction, by either side.
     pub fn write(&mut self, id: SocketId, bytes: &[u8]) -> Result<usize, GuestError> {
         let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
-        if !socket.may_send() {
+        if !socket.is_writable() {
             return Err(GuestError::NotConnected);
         }
         let len = bytes.len().min(socket.tx_room());
@@ -33,7 +33,7 @@ impl Guest {
     /// [`GuestError::MessageTooLong`] if the peer could not hold it, and as [`write`](Self::write).
     pub fn send(&mut self, id: SocketId, message: &[u8], record: bool) -> Result<bool, GuestError> {
         let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
-        if !socket.may_send() {
+        if !socket.is_writable() {
             return Err(GuestError::NotConnected);
         }
         if message.len() > socket.tx_window() as usize {
@@ -55,7 +55,7 @@ impl Guest {
     /// Sends what there is credit for of a message that is being sent.
     pub(super) fn send_pieces(&mut self, id: SocketId) {
         while let Some(socket) = self.sockets.get_mut(&id) {
-            if !socket.may_send() {
+            if !socket.is_writable() {
                 socket.unsent = None;
             }
             let Some((piece, flags)) = socket.next_piece() else {
@@ -93,6 +93,12 @@ impl Guest {
     #[must_use]
     pub fn tx_room(&self, id: SocketId) -> usize {
         self.sockets.get(&id).map_or(0, Socket::tx_room)
+    }
+
+    /// Whether the socket's own buffer lets it send at all: one of no bytes does not, where it caps credit.
+    #[must_use]
+    pub fn may_send(&self, id: SocketId) -> bool {
+        self.sockets.get(&id).is_some_and(Socket::may_send)
     }
 
     /// Reads at most so many bytes.

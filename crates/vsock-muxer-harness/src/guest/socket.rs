@@ -113,7 +113,7 @@ impl Socket {
     }
 
     /// Whether neither side has ended what is sent.
-    pub(crate) fn may_send(&self) -> bool {
+    pub(crate) fn is_writable(&self) -> bool {
         self.state == SocketState::Connected
             && !self.ours.contains(ShutdownFlags::SEND)
             && !self.theirs.contains(ShutdownFlags::RECEIVE)
@@ -147,6 +147,11 @@ impl Socket {
     pub(crate) fn resize(&mut self, buf_alloc: u32) {
         self.buf_alloc = buf_alloc;
         self.largest = self.largest.max(buf_alloc);
+    }
+
+    /// Whether its own buffer lets it send at all, whatever credit it has.
+    pub(crate) fn may_send(&self) -> bool {
+        !self.caps_credit || self.buf_alloc > 0
     }
 
     /// Bytes that may be under way, and that a message may have.

@@ -100,7 +100,7 @@ impl Muxer {
         }
         if self.table.handshakes() >= self.config.max_handshakes() {
             self.counters.handshakes_at_limit += 1;
-            link.close(&mut self.actions);
+            link.close(false, &mut self.actions);
             self.table.free(place.slot);
             return;
         }
@@ -167,7 +167,7 @@ impl Muxer {
         } else {
             self.counters.refused_without_port += 1;
         }
-        link.close(&mut self.actions);
+        link.close(false, &mut self.actions);
         self.table.free(place.slot);
     }
 
@@ -175,7 +175,7 @@ impl Muxer {
     pub(super) fn end_handshake(&mut self, slot: Slot) {
         self.timers.cancel(slot);
         if let Some(Entry::Handshake(handshake)) = self.table.take(slot) {
-            handshake.link.close(&mut self.actions);
+            handshake.link.close(false, &mut self.actions);
             self.table.free(slot);
         }
     }

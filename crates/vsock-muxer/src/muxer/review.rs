@@ -67,7 +67,7 @@ impl Muxer {
             self.ports.release(lease);
         }
         if let Some(link) = open.link.take() {
-            link.close(&mut self.actions);
+            link.close(false, &mut self.actions);
         }
         self.table.free(slot);
     }
@@ -81,47 +81,48 @@ impl Open {
             if actions.is_empty() {
                 return;
             }
-            // Nobody gets the rest of a message any more.
-            if actions.contains(HostAction::ShutdownRead) || actions.contains(HostAction::Close) {
+            let ends_writing = actions.contains(HostAction::ShutdownWrite);
+            let closes = actions.contains(HostAction::Close);
+            if closes || actions.contains(HostAction::ShutdownRead) {
+                // Nobody gets the rest of a message any more.
                 self.held = None;
             }
             // Both ends at once are one call, and one wake-up of who has the other end.
-            let both = actions.contains(HostAction::ShutdownWrite)
-                && actions.contains(HostAction::ShutdownRead);
+            let both = ends_writing && actions.contains(HostAction::ShutdownRead);
             for action in actions {
                 match action {
+                    HostAction::Confirm => self.confirm(now),
+                    HostAction::ShutdownWrite | HostAction::ShutdownRead if closes => {}
                     HostAction::ShutdownWrite if both => self.shutdown(Shutdown::Both),
                     HostAction::ShutdownRead if both => {}
-                    action => self.do_action(now, action, out),
+                    HostAction::ShutdownWrite => self.shutdown(Shutdown::Write),
+                    HostAction::ShutdownRead => self.shutdown(Shutdown::Read),
+                    HostAction::Close => self.close(ends_writing, out),
                 }
             }
         }
     }
 
-    fn do_action(&mut self, now: Tick, action: HostAction, out: &mut VecDeque<Action>) {
-        let host_port = self.conn.key().local.into();
-        if action == HostAction::Close {
-            // Also where there is no stream yet: it is not asked for again.
-            self.retry = None;
+    fn confirm(&mut self, now: Tick) {
+        if self.conn.greeting() == Greeting::Silent {
+            let host_port = self.conn.key().local.into();
+            // Whoever asked has left.
+            if let Some(link) = &mut self.link
+                && link.stream().confirm(host_port).is_err()
+            {
+                self.conn.on_host_hangup(now);
+            }
+        } else {
+            self.flush(now);
         }
-        let Some(link) = &mut self.link else {
-            return;
-        };
-        match action {
-            HostAction::Confirm if self.conn.greeting() == Greeting::Silent => {
-                // Whoever asked has left.
-                if link.stream().confirm(host_port).is_err() {
-                    self.conn.on_host_hangup(now);
-                }
-            }
-            HostAction::Confirm => self.flush(now),
-            HostAction::ShutdownWrite => self.shutdown(Shutdown::Write),
-            HostAction::ShutdownRead => self.shutdown(Shutdown::Read),
-            HostAction::Close => {
-                if let Some(link) = self.link.take() {
-                    link.close(out);
-                }
-            }
+    }
+
+    /// Gives the stream up, with an end of what was written to it if that is owed. Where there is no
+    /// stream yet, it is not asked for again.
+    fn close(&mut self, end_is_owed: bool, out: &mut VecDeque<Action>) {
+        self.retry = None;
+        if let Some(link) = self.link.take() {
+            link.close(end_is_owed, out);
         }
     }
 

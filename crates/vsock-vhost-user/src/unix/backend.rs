@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rustix::net::SocketType;
@@ -55,6 +56,9 @@ pub struct UnixBackend {
 impl UnixBackend {
     /// Listens on `path`. A socket that a dead process has left there is replaced.
     ///
+    /// A path that leaves no room for every port behind it is warned about: the guest's connections to
+    /// the longer ports will be refused.
+    ///
     /// # Errors
     ///
     /// - `AddrInUse`: somebody listens on the path, or it is a file of another kind.
@@ -62,7 +66,16 @@ impl UnixBackend {
     ///   directory, or `InvalidInput` for a path of more than 107 bytes.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         let door = Door::open(path.as_ref(), SocketType::STREAM)?;
-        Ok(Self { door })
+        let backend = Self { door };
+        let longest = backend.service_path(u32::MAX);
+        if SocketAddr::from_pathname(&longest).is_err() {
+            log::warn!(
+                "{} is too long: nobody can listen on {}, for the path of a socket has at most 107 bytes",
+                path.as_ref().display(),
+                longest.display()
+            );
+        }
+        Ok(backend)
     }
 
     /// Where it listens.

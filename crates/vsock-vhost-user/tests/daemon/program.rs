@@ -191,12 +191,55 @@ fn wrong_arguments_are_code_2() {
 }
 
 #[test]
-fn a_reserved_cid_is_explained() {
+fn a_wrong_value_is_code_2_and_explained() {
     let dir = TempDir::new().unwrap();
-    let output = run(&[&vm(&dir, 2)]);
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("choose one from 3"), "{said}");
+    let (reserved, good) = (vm(&dir, 2), vm(&dir, 3));
+    let odd = format!("{good},queue-size=100");
+    let long = format!("{good}{}", "x".repeat(107));
+    for (args, code, why) in [
+        (&[&*reserved][..], 2, "choose one from 3"),
+        (&[&good, "--queue-size=100"], 2, "a power of two"),
+        (&[&odd], 2, "a power of two"),
+        (&[&good, "--buf-alloc=0"], 2, "within 1 byte to 1 GiB"),
+        (&[&good, "--max-connections=0"], 2, "within 1 to"),
+        (&[&long], 1, "1 to 107 bytes"),
+    ] {
+        let output = run(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(why), "{args:?}: {said}");
+        assert_eq!(names(&dir), [""; 0]);
+    }
+}
+
+#[test]
+fn a_path_without_room_for_a_port_is_warned_about() {
+    let dir = TempDir::new().unwrap();
+    let room = 107 - path(&dir, "").len() - "_4294967295".len();
+    for (len, warned) in [(room, false), (room + 1, true)] {
+        let uds = path(&dir, &"u".repeat(len));
+        let socket = path(&dir, "s");
+        let vm = format!("--vm=guest-cid=3,socket={socket},uds-path={uds}");
+        let mut program = Program::start(&[vm]);
+        wait_for(Path::new(&socket));
+        program.signal(Signal::TERM);
+        let (code, said) = program.end();
+        assert_eq!(code, Some(0));
+        assert_eq!(said.contains("at most 107 bytes"), warned, "{said}");
+    }
+}
+
+#[test]
+fn the_program_says_where_it_waits() {
+    let dir = TempDir::new().unwrap();
+    let mut program = Program::start(&[vm(&dir, 3)]);
+    wait_for(&dir.path().join("3.sock"));
+    program.signal(Signal::TERM);
+    let (code, said) = program.end();
+    assert_eq!(code, Some(0));
+    for name in ["3.sock", "3.vsock"] {
+        assert!(said.contains(&path(&dir, name)), "{said}");
+    }
 }
 
 #[test]

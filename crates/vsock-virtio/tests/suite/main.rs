@@ -13,4 +13,5 @@ mod messages;
 mod notifications;
 mod packets;
 mod rig;
+mod sizes;
 mod translation;
