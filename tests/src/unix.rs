@@ -5,10 +5,11 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tempfile::TempDir;
 use vsock_backend_api::VsockBackend;
 use vsock_muxer_harness::source::{BackendSource, Mode, PairSource, Room, Served, Stream};
-use vsock_vhost_user::{UnixBackend, UnixVsockStream};
+use vsock_vhost_user::{UnixBackend, UnixSeqpacketStream, UnixVsockStream};
 
 /// Pairs of Unix sockets.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,28 @@ impl PairSource for Sockets {
         Ok((
             Box::new(UnixVsockStream::new(application)),
             Box::new(UnixVsockStream::new(device)),
+        ))
+    }
+    fn room(&self) -> (Room, Room) {
+        (Room::Unknown, Room::Unknown)
+    }
+    fn modes(&self) -> (Mode, Mode) {
+        (Mode::Blocking, Mode::Blocking)
+    }
+}
+
+/// Pairs of Unix sockets that keep messages apart.
+#[derive(Clone, Copy, Debug)]
+pub struct SeqpacketSockets;
+
+impl PairSource for SeqpacketSockets {
+    fn pair(&self) -> io::Result<(Stream, Stream)> {
+        let flags = SocketFlags::CLOEXEC;
+        let family = AddressFamily::UNIX;
+        let (application, device) = socketpair(family, SocketType::SEQPACKET, flags, None)?;
+        Ok((
+            Box::new(UnixSeqpacketStream::new(application)?),
+            Box::new(UnixSeqpacketStream::new(device)?),
         ))
     }
     fn room(&self) -> (Room, Room) {

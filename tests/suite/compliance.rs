@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 
 use vsock_inner::{Capacity, VsockInnerConfig};
 use vsock_muxer_harness::compliance::{
-    Exception, Report, backends, judge_backends, judge_streams, streams,
+    Exception, Report, backends, judge_backends, judge_messages, judge_streams, streams,
 };
 use vsock_tests::inner::{Inner, Way};
-use vsock_tests::unix::{Accepted, Sockets};
+use vsock_tests::unix::{Accepted, SeqpacketSockets, Sockets};
 
 /// The report must be good, and leave out these rules alone.
 #[track_caller]
@@ -183,9 +183,7 @@ const UNIX_EXCEPTIONS: &[Exception] = &[
         "a_slow_reader_does_not_prolong_a_write",
         "the timeout begins anew with every buffer",
     ),
-    except("a_drop_is_an_edge_while_bytes_wait", NOT_TOLD),
     except("a_drop_is_an_edge_after_an_end", NOT_TOLD),
-    except("a_drop_is_an_edge_after_ones_own_shutdown", NOT_TOLD),
     except("only_a_drop_makes_the_peer_gone", NOT_TOLD),
     except(
         "hup_is_never_reported",
@@ -230,4 +228,16 @@ fn the_unix_backend_complies_but_for_what_sockets_do_otherwise() {
         ),
     ];
     assert_good(&judge_backends(&Accepted, &exceptions), &[]);
+}
+
+#[test]
+fn t111_unix_sockets_that_keep_messages_apart_comply() {
+    assert_good(&judge_messages(&SeqpacketSockets, &[]), &[]);
+}
+
+#[test]
+fn what_is_about_messages_is_not_applicable_to_bytes() {
+    let report = judge_messages(&Sockets, &[]);
+    assert!(report.is_good(), "\n{report}");
+    assert!(!report.inapplicable().is_empty());
 }

@@ -16,7 +16,9 @@ pub trait VsockBackend: AsRawFd + Send {
     /// Takes the next connection that a host component has opened towards the guest.
     ///
     /// The stream is in non-blocking mode. Which guest port it wants, its first bytes tell
-    /// (`CONNECT <port>\n`), unless [`requested_port`](VsockStream::requested_port) knows.
+    /// (`CONNECT <port>\n`), unless [`requested_port`](VsockStream::requested_port) knows. One that
+    /// has [`messages`](VsockStream::messages) wants a seqpacket connection, and its command is its
+    /// first message.
     ///
     /// # Errors
     ///
@@ -40,9 +42,67 @@ pub trait VsockBackend: AsRawFd + Send {
     /// section 5.10.6.6).
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>>;
 
+    /// Whether [`connect_seqpacket`](Self::connect_seqpacket) may ever succeed. The answer is always
+    /// the same; the default is `false`.
+    fn has_seqpacket(&self) -> bool {
+        false
+    }
+
+    /// As [`connect`](Self::connect), for a seqpacket socket of the guest: the stream has
+    /// [`messages`](VsockStream::messages).
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`: the backend has streams of bytes only (the default). Others are those of
+    /// [`connect`](Self::connect).
+    fn connect_seqpacket(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// What carries the bytes of this backend's streams.
     fn r#type(&self) -> VsockBackendType;
 
     /// The backend as `Any`, for whoever knows its concrete type.
     fn as_any(&self) -> &dyn Any;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::any::Any;
+    use std::io::{self, ErrorKind};
+    use std::os::fd::{AsRawFd, RawFd};
+
+    use super::VsockBackend;
+    use crate::{VsockBackendType, VsockStream};
+
+    /// What an implementor of the older trait has.
+    struct Foreign;
+
+    impl AsRawFd for Foreign {
+        fn as_raw_fd(&self) -> RawFd {
+            7
+        }
+    }
+
+    impl VsockBackend for Foreign {
+        fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+            Err(ErrorKind::WouldBlock.into())
+        }
+        fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+            Err(ErrorKind::ConnectionRefused.into())
+        }
+        fn r#type(&self) -> VsockBackendType {
+            VsockBackendType::Tcp
+        }
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+
+    #[test]
+    fn a_foreign_backend_has_streams_of_bytes_only() {
+        assert!(!Foreign.has_seqpacket());
+        let refusal = Foreign.connect_seqpacket(80).err().unwrap();
+        assert_eq!(refusal.kind(), ErrorKind::Unsupported);
+    }
 }

@@ -8,7 +8,10 @@
 //! opens towards the guest, and it [connects](VsockBackend::connect) the ones that the guest opens
 //! towards a host component.
 //!
-//! This crate holds the two traits and nothing else; it has no dependencies, but `vm-memory` behind the
+//! A stream may keep the boundaries of messages, for the guest's seqpacket sockets: then it has
+//! [`messages`](VsockStream::messages), and whole ones are all that passes.
+//!
+//! This crate holds these traits and nothing else; it has no dependencies, but `vm-memory` behind the
 //! feature of that name, for streams that copy to and from guest memory. The names and
 //! signatures are those of the vsock backend of `dbs-virtio-devices`, so code written for it needs a
 //! new `use` line only. What was added has a default, so a foreign implementation still compiles.
@@ -153,12 +156,14 @@
 
 mod backend;
 mod backend_type;
+mod messages;
 mod stream;
 #[cfg(feature = "vm-memory")]
 mod volatile;
 
 pub use backend::VsockBackend;
 pub use backend_type::VsockBackendType;
+pub use messages::{Received, VsockMessages};
 pub use stream::VsockStream;
 #[cfg(feature = "vm-memory")]
 pub use volatile::VsockVolatileStream;

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use crate::VsockBackendType;
+use crate::{VsockBackendType, VsockMessages};
 
 /// One end of a connection between the device and a host component.
 ///
@@ -112,6 +112,14 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// How to send and receive whole messages, if the stream keeps their boundaries; it is then the
+    /// host's end of a seqpacket connection, and never carries anything else.
+    ///
+    /// The default, `None`, is right for streams of bytes.
+    fn messages(&mut self) -> Option<&mut dyn VsockMessages> {
+        None
+    }
+
     /// Whether the peer's end is known to have been dropped.
     ///
     /// A stream that is paused, or whose reading has ended, can stay registered edge-triggered and
@@ -202,6 +210,7 @@ mod tests {
     fn a_foreign_stream_polls_one_fd_and_knows_nothing_of_its_peer() {
         let mut stream = Foreign;
         assert_eq!(stream.requested_port(), None);
+        assert!(stream.messages().is_none());
         assert_eq!(stream.write_ready_fd().unwrap(), stream.as_raw_fd());
         assert!(!stream.peer_gone());
         assert!(stream.as_any().is::<Foreign>());

@@ -17,6 +17,7 @@ mod descriptors;
 mod edges;
 mod empty;
 mod ends;
+mod messages;
 mod modes;
 mod partial;
 mod readable;
@@ -110,6 +111,12 @@ pub fn streams() -> Vec<StreamRule> {
     .concat()
 }
 
+/// Every rule about connected pairs that keep messages apart.
+#[must_use]
+pub fn messages() -> Vec<StreamRule> {
+    messages::rules()
+}
+
 /// Every rule about backends.
 #[must_use]
 pub fn backends() -> Vec<BackendRule> {
@@ -122,7 +129,17 @@ pub fn backends() -> Vec<BackendRule> {
 /// none of which may hold from both ends.
 #[must_use]
 pub fn judge_streams(source: &dyn PairSource, exceptions: &[Exception]) -> Report {
-    Report::of(&streams(), exceptions, |rule, excepted| {
+    judge_pairs(&streams(), source, exceptions)
+}
+
+/// Checks every rule of [`messages`] from both ends, as [`judge_streams`] does those of streams.
+#[must_use]
+pub fn judge_messages(source: &dyn PairSource, exceptions: &[Exception]) -> Report {
+    judge_pairs(&messages(), source, exceptions)
+}
+
+fn judge_pairs(rules: &[StreamRule], source: &dyn PairSource, exceptions: &[Exception]) -> Report {
+    Report::of(rules, exceptions, |rule, excepted| {
         let patience = if excepted { IMPATIENCE } else { PATIENCE };
         let scene = Scene::new(source, patience);
         [scene, scene.turned()]

@@ -22,6 +22,7 @@
 
 mod calls;
 mod config;
+mod connect;
 mod payload;
 mod receive;
 mod ring;
@@ -30,7 +31,7 @@ mod socket;
 use std::collections::{BTreeMap, VecDeque};
 
 use thiserror::Error;
-use vsock_proto::{Body, ConnKey, Credit, Header, Packet, Port, Route, SocketType, Tick};
+use vsock_proto::{Body, ConnKey, Credit, Header, Packet, Route, SocketType, Tick};
 
 pub use config::GuestConfig;
 pub use payload::BytesPayload;
@@ -57,6 +58,9 @@ pub enum GuestError {
     /// It is not connected, or this direction has been shut down.
     #[error("the socket is not connected for this")]
     NotConnected,
+    /// The peer's buffer cannot hold so long a message.
+    #[error("the message is longer than the peer's buffer")]
+    MessageTooLong,
     /// Somebody listens there already.
     #[error("port {0} has a listener")]
     PortTaken(u32),
@@ -194,39 +198,6 @@ impl Guest {
     /// Takes the next connection that waits.
     pub fn accept(&mut self, port: u32) -> Option<SocketId> {
         self.listeners.get_mut(&port)?.waiting.pop_front()
-    }
-
-    /// An application connects to a port of the host, without waiting. What becomes of it,
-    /// [`state`](Self::state) tells.
-    pub fn connect(&mut self, now: Tick, port: u32) -> SocketId {
-        let from = loop {
-            let from = self.next_port;
-            self.next_port = self.next_port.wrapping_add(1).max(FIRST_PORT);
-            let key = ConnKey::new(Port::new(from), Port::new(port));
-            if !self.tuples.contains_key(&key) {
-                break from;
-            }
-        };
-        self.connect_from(now, from, port)
-    }
-
-    /// As [`connect`](Self::connect), from this port of the guest. A connection that had the tuple
-    /// is forgotten without a word, as by a guest that was restored.
-    pub fn connect_from(&mut self, now: Tick, from: u32, port: u32) -> SocketId {
-        self.connect_with(now, from, port, 0)
-    }
-
-    /// As [`connect_from`](Self::connect_from), with a receive counter that begins at `fwd_cnt`, to
-    /// see it wrap without four gigabytes.
-    pub fn connect_with(&mut self, now: Tick, from: u32, port: u32, fwd_cnt: u32) -> SocketId {
-        let key = ConnKey::new(Port::new(from), Port::new(port));
-        let id = self.add(key, SocketType::Stream, SocketState::Connecting);
-        if let Some(socket) = self.sockets.get_mut(&id) {
-            socket.start_at(fwd_cnt);
-            socket.deadline = Some(now.saturating_add(self.config.connect_timeout));
-        }
-        self.say(id, Body::Request, Vec::new());
-        id
     }
 
     /// What has become of a socket; `None` if there is none.

@@ -158,7 +158,31 @@ impl HostBackend {
         self.open(Some(port))
     }
 
+    /// A component asks for a port of the guest by a first message, and for messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_stream`](Self::connect_stream).
+    pub fn connect_messages_by_text(&self, port: u32) -> io::Result<HostEnd> {
+        let end = self.open_as(None, true)?;
+        end.send(format!("CONNECT {port}\n").as_bytes(), false)?;
+        Ok(end)
+    }
+
+    /// A component asks for a port of the guest beside the messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_stream`](Self::connect_stream).
+    pub fn connect_messages_to(&self, port: u32) -> io::Result<HostEnd> {
+        self.open_as(Some(port), true)
+    }
+
     fn open(&self, port: Option<u32>) -> io::Result<HostEnd> {
+        self.open_as(port, false)
+    }
+
+    fn open_as(&self, port: Option<u32>, seqpacket: bool) -> io::Result<HostEnd> {
         let mut world = lock(&self.world);
         if world.backends[self.index].gone {
             return Err(ErrorKind::ConnectionRefused.into());
@@ -166,6 +190,7 @@ impl HostBackend {
         let id = world.add(self.kind, self.capacities);
         if let Some(conn) = world.conns.get_mut(&id) {
             conn.port = port;
+            conn.seqpacket = seqpacket;
         }
         let backend = &mut world.backends[self.index];
         backend.edges += u64::from(backend.queue.is_empty());
@@ -174,7 +199,8 @@ impl HostBackend {
         Ok(HostEnd::new(&self.world, id))
     }
 
-    /// A component serves a port; `backlog` connections may wait.
+    /// A component serves a port, by streams or by messages as the guest has it; `backlog` connections
+    /// may wait.
     pub fn listen(&self, port: u32, backlog: usize) {
         let waiting = VecDeque::new();
         let door = Door { backlog, waiting };
@@ -215,6 +241,26 @@ struct DeviceBackend {
 }
 
 impl DeviceBackend {
+    fn connect_as(&self, dst_port: u32, seqpacket: bool) -> io::Result<Box<dyn VsockStream>> {
+        let mut world = lock(&self.ours.world);
+        let has_room = world.backends[self.ours.index]
+            .doors
+            .get(&dst_port)
+            .is_some_and(|door| door.waiting.len() < door.backlog);
+        if !has_room {
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
+        let id = world.add(self.ours.kind, self.ours.capacities);
+        if let Some(conn) = world.conns.get_mut(&id) {
+            conn.seqpacket = seqpacket;
+        }
+        if let Some(door) = world.backends[self.ours.index].doors.get_mut(&dst_port) {
+            door.waiting.push_back(id);
+        }
+        drop(world);
+        self.stream(id)
+    }
+
     fn stream(&self, id: usize) -> io::Result<Box<dyn VsockStream>> {
         DeviceEnd::new(&self.ours.world, id)
             .map(|end| Box::new(end) as Box<dyn VsockStream>)
@@ -247,20 +293,15 @@ impl VsockBackend for DeviceBackend {
     }
 
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        let mut world = lock(&self.ours.world);
-        let has_room = world.backends[self.ours.index]
-            .doors
-            .get(&dst_port)
-            .is_some_and(|door| door.waiting.len() < door.backlog);
-        if !has_room {
-            return Err(ErrorKind::ConnectionRefused.into());
-        }
-        let id = world.add(self.ours.kind, self.ours.capacities);
-        if let Some(door) = world.backends[self.ours.index].doors.get_mut(&dst_port) {
-            door.waiting.push_back(id);
-        }
-        drop(world);
-        self.stream(id)
+        self.connect_as(dst_port, false)
+    }
+
+    fn has_seqpacket(&self) -> bool {
+        true
+    }
+
+    fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        self.connect_as(dst_port, true)
     }
 
     fn r#type(&self) -> VsockBackendType {

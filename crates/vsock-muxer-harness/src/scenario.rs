@@ -23,11 +23,13 @@
 
 mod act;
 mod link;
+mod messages;
 mod op;
 
 use std::time::Duration;
 
 use vsock_muxer::Muxer;
+use vsock_proto::Header;
 
 use crate::faulty::Fault;
 use crate::guest::{GuestConfig, SocketState};
@@ -38,6 +40,8 @@ pub use op::{Op, calm, from_seed, header, rough};
 
 /// Bytes that a simulated stream holds.
 const CAPACITY: usize = 20_000;
+/// Packets of a message of the host at most, if they are full.
+const PACKETS: usize = 300;
 /// Connections of one scenario at most.
 const MOST: usize = 6;
 /// The first port of a component, and of a program in the guest.
@@ -50,6 +54,8 @@ pub struct Scenario {
     backends: [HostBackend; 2],
     links: Vec<Link>,
     next_port: u32,
+    /// Bytes that a message of the host may have.
+    longest: usize,
 }
 
 impl Scenario {
@@ -59,6 +65,9 @@ impl Scenario {
     ///
     /// What the muxer did wrong.
     pub fn new(config: SimConfig, guest: GuestConfig) -> Result<Self, Failure> {
+        let room = guest.rx_buffer_bytes.saturating_sub(Header::LEN);
+        let longest = guest.buf_alloc.min(config.muxer.max_message()) as usize;
+        let longest = longest.min(room.saturating_mul(PACKETS));
         let mut sim = Sim::new(config, guest)?;
         let backends = [
             sim.add_backend(StreamKind::Socket, CAPACITY)?,
@@ -69,6 +78,7 @@ impl Scenario {
             backends,
             links: Vec::new(),
             next_port: FIRST_PORT,
+            longest,
         })
     }
 
@@ -108,7 +118,10 @@ impl Scenario {
             }
             Op::GuestStarves => self.sim.guest.starve(true),
             Op::GuestFeeds => self.sim.guest.feed(),
-            Op::GuestConnects | Op::HostConnects { .. } => self.connect(op)?,
+            Op::GuestConnects
+            | Op::HostConnects { .. }
+            | Op::GuestConnectsSeqpacket
+            | Op::HostConnectsSeqpacket { .. } => self.connect(op)?,
             Op::GuestReconnects(at) => self.reconnect(*at)?,
             Op::AcceptFails(kind) => self.backends[0].fail_accept(0, *kind),
             Op::Raw(header, len) => self.send_raw(*header, *len),
@@ -217,27 +230,35 @@ impl Scenario {
         self.next_port += 1;
         let failed = |error| Failure::new(format!("a component cannot connect: {error}"));
         let backend = &self.backends[port as usize % 2];
-        let mut link = Link::new(
-            port,
-            *op == Op::GuestConnects,
-            *op == Op::HostConnects { text: true },
-        );
-        match op {
-            Op::HostConnects { text } => {
-                let _taken = self.sim.guest.listen(port, 4);
-                let host = if *text {
-                    backend.connect_text(port)
-                } else {
-                    backend.connect_to(port)
-                };
-                link.host = Some(host.map_err(failed)?);
-            }
-            _ => {
-                // Guest-initiated connections go to the backend that was added first.
-                self.backends[0].listen(port, 4);
-                let now = self.sim.now();
-                link.socket = Some(self.sim.guest.connect(now, port));
-            }
+        let (by_guest, text, seqpacket) = match op {
+            Op::HostConnects { text } => (false, *text, false),
+            Op::HostConnectsSeqpacket { text } => (false, *text, true),
+            Op::GuestConnectsSeqpacket => (true, false, true),
+            _ => (true, false, false),
+        };
+        let mut link = Link::new(port, by_guest, text);
+        if seqpacket {
+            link = link.of_messages(self.longest);
+        }
+        if by_guest {
+            // Guest-initiated connections go to the backend that was added first.
+            self.backends[0].listen(port, 4);
+            let now = self.sim.now();
+            let guest = &mut self.sim.guest;
+            link.socket = Some(if seqpacket {
+                guest.connect_seqpacket(now, port)
+            } else {
+                guest.connect(now, port)
+            });
+        } else {
+            let _taken = self.sim.guest.listen(port, 4);
+            let host = match (text, seqpacket) {
+                (true, false) => backend.connect_text(port),
+                (false, false) => backend.connect_to(port),
+                (true, true) => backend.connect_messages_by_text(port),
+                (false, true) => backend.connect_messages_to(port),
+            };
+            link.host = Some(host.map_err(failed)?);
         }
         self.links.push(link);
         Ok(())
@@ -253,7 +274,8 @@ impl Scenario {
         let ports = self.links[at]
             .socket
             .and_then(|id| self.sim.guest.ports(id));
-        let Some((from, port)) = ports.filter(|_| self.links[at].by_guest) else {
+        let again = self.links[at].by_guest && self.links[at].messages.is_none();
+        let Some((from, port)) = ports.filter(|_| again) else {
             return Ok(());
         };
         self.links[at].spoilt = true;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 
-use vsock_backend_api::VsockBackend;
-use vsock_proto::Port;
+use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_proto::{Port, SocketType};
 
 use crate::backoff::Backoff;
 use crate::{Action, BackendId, MuxerError, Token};
@@ -57,10 +58,34 @@ impl Backends {
         Ok(())
     }
 
-    /// The backend for a port: its own, or the first.
-    pub(crate) fn for_port(&self, port: Port) -> Option<&dyn VsockBackend> {
-        let index = self.ports.get(&port).map_or(0, |id| id.index());
-        self.list.get(index).map(|backend| &*backend.backend)
+    /// Asks for a stream to whoever serves a port: the backend that has it for itself, or the first
+    /// one, which for messages is the first that has any.
+    pub(crate) fn connect(
+        &self,
+        port: Port,
+        socket_type: SocketType,
+    ) -> io::Result<Box<dyn VsockStream>> {
+        let mut all = self.list.iter();
+        let backend = match (self.ports.get(&port), socket_type) {
+            (Some(id), _) => all.nth(id.index()),
+            (None, SocketType::Stream) => all.next(),
+            (None, SocketType::SeqPacket) => all.find(|one| one.backend.has_seqpacket()),
+        };
+        let backend = &backend.ok_or(ErrorKind::ConnectionRefused)?.backend;
+        let mut stream = match socket_type {
+            SocketType::Stream => backend.connect(port.into())?,
+            SocketType::SeqPacket => backend.connect_seqpacket(port.into())?,
+        };
+        // Boundaries would be made up, or lost.
+        if stream.messages().is_some() != (socket_type == SocketType::SeqPacket) {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        Ok(stream)
+    }
+
+    /// Whether the guest's seqpacket sockets can be served at all.
+    pub(crate) fn has_seqpacket(&self) -> bool {
+        self.list.iter().any(|one| one.backend.has_seqpacket())
     }
 
     pub(crate) fn get_mut(&mut self, id: BackendId) -> Option<&mut Backend> {

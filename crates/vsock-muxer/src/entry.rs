@@ -5,6 +5,7 @@ use vsock_proto::{Connection, PortLease, Tick};
 
 use crate::backoff::Backoff;
 use crate::early::Early;
+use crate::held::Held;
 use crate::link::Link;
 
 /// What has a place in the table: a host's stream, with or without a connection.
@@ -31,6 +32,8 @@ pub(crate) struct Open {
     pub(crate) lease: Option<PortLease>,
     /// What the host sent behind its command.
     pub(crate) early: Early,
+    /// What the guest does not yet have of a message, on a seqpacket connection.
+    pub(crate) held: Option<Held>,
     /// When to try again to have a stream, or to have it watched for writing.
     pub(crate) retry: Option<Backoff>,
     /// Whether the connection counts as one that waits for a busy host component.
@@ -48,6 +51,7 @@ impl Open {
             link,
             lease: None,
             early: Early::NONE,
+            held: None,
             retry: None,
             accepting: false,
             has_key: true,

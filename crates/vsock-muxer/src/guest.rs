@@ -2,18 +2,27 @@
 
 //! What the muxer asks of the guest's side: the payload of a packet, and buffers to fill.
 
-use vsock_backend_api::VsockStream;
-use vsock_proto::{Header, Progress};
+use vsock_backend_api::{VsockMessages, VsockStream};
+use vsock_proto::{Header, MessageFlags, Progress};
 
 /// The payload of one packet from the guest, wherever it lies: the `len` bytes behind the header.
 ///
-/// Both methods go on where the last call stopped.
+/// Each method goes on where the last call stopped.
 pub trait GuestPayload {
     /// Writes what is left to the stream, in as few calls as it can, and stops at the first call
     /// that takes less than it was offered. `Done` counts the bytes that were taken; once any were,
     /// nothing else is reported but a failure: the next call will find out. An interrupted call is
     /// repeated.
     fn write_to(&mut self, stream: &mut dyn VsockStream) -> Progress;
+
+    /// Sends what is left, which is a whole message or nothing, in one call: `Done` when the stream has
+    /// taken it, else nothing was taken. An interrupted call is repeated.
+    ///
+    /// The default takes the message to be refused (`Pending`): it is then copied, and sent from the
+    /// copy.
+    fn send_to(&mut self, _stream: &mut dyn VsockMessages, _flags: MessageFlags) -> Progress {
+        Progress::Pending
+    }
 
     /// Fills `dst` with the next bytes; the caller never asks for more than are left.
     fn copy_to(&mut self, dst: &mut [u8]);

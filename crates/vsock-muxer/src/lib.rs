@@ -46,15 +46,29 @@
 //! A REQUEST for ports that are in use means that the guest has forgotten the old connection: it is
 //! dropped, and the new one begins.
 //!
-//! Sockets are stream sockets: the host's streams keep no message boundaries, so a REQUEST for a
-//! seqpacket socket gets an RST, and a device should not offer `VIRTIO_VSOCK_F_SEQPACKET`.
+//! # Messages
+//!
+//! A stream that has [`messages`](vsock_backend_api::VsockStream::messages) is the host's end of a
+//! seqpacket connection, whoever begins it. For the guest's REQUEST the backend of the port is asked,
+//! or the first one that [has such streams](vsock_backend_api::VsockBackend::has_seqpacket); a device
+//! offers `VIRTIO_VSOCK_F_SEQPACKET` if [there is one](Muxer::has_seqpacket), and where the driver has
+//! not accepted it, both a REQUEST and a client are refused. A client's command is its first message,
+//! the answer another one.
+//!
+//! The guest's packets are put together, and go to the stream as one message. A message of the stream
+//! is read whole, and cut to the guest's credit and buffers; a connection holds at most one of which
+//! the guest has a part, and others have their turn meanwhile. A message beyond
+//! [`max_message`](vsock_proto::Config::max_message), or beyond what its receiver can hold, ends the
+//! connection ([`MessageTooLong`](vsock_proto::Ending::MessageTooLong), or a violation if it is the
+//! guest's), without a part of it: one of which a part is with the guest already is never given its
+//! end. Ends are those of other streams. The mark of a record passes where the stream knows it.
 //!
 //! # What is bounded
 //!
 //! Connections, handshakes, owed replies, the window of a connection and every wait: by
 //! [`Config`](vsock_proto::Config). No packet allocates memory, except for bytes that a stream does
-//! not take, within the window. One event accepts at most 32 clients; the rest comes through the
-//! deadline. One call of [`transmit`](Muxer::transmit) sends at most its budget, and while several
+//! not take, within the window, and for a message of which the guest can take a part. One event
+//! accepts at most 32 clients; the rest comes through the deadline. One call of [`transmit`](Muxer::transmit) sends at most its budget, and while several
 //! connections have something, each at most 64 KiB in its turn.
 //!
 //! # Example
@@ -217,6 +231,7 @@ mod early;
 mod entry;
 mod error;
 mod guest;
+mod held;
 mod link;
 mod muxer;
 mod payload;
@@ -229,5 +244,6 @@ pub use counters::{ConnectionInfo, Counters, Endings};
 pub use error::MuxerError;
 pub use guest::{Allowance, GuestBuffers, GuestPayload};
 pub use muxer::Muxer;
+pub use payload::send_message;
 pub use state::MuxerState;
 pub use token::{BackendId, Readiness, Token};

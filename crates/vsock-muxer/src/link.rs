@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 use vsock_backend_api::{VsockBackendType, VsockStream};
+use vsock_proto::SocketType;
 
 use crate::{Action, Closing, Token};
 
@@ -57,6 +58,14 @@ impl Link {
 
     pub(crate) fn stream(&mut self) -> &mut dyn VsockStream {
         &mut *self.stream
+    }
+
+    /// The sort of socket whose host's end the stream is.
+    pub(crate) fn socket_type(&mut self) -> SocketType {
+        match self.stream.messages() {
+            None => SocketType::Stream,
+            Some(_) => SocketType::SeqPacket,
+        }
     }
 
     /// Notes that the stream may be read. Returns whether that is news; if it is not, the event was

@@ -3,6 +3,7 @@
 mod accept;
 mod guest_side;
 mod host_side;
+mod messages;
 mod review;
 mod rx;
 mod time;
@@ -13,11 +14,12 @@ use std::sync::Arc;
 
 use vsock_backend_api::VsockBackend;
 use vsock_proto::{
-    Config, GuestCid, Port, PortAllocator, Route, RxQueue, SocketType, SocketTypes, Tick, Timers,
+    Config, GuestCid, Port, PortAllocator, Route, RxQueue, SocketTypes, Tick, Timers,
 };
 
 use crate::backends::Backends;
 use crate::entry::Entry;
+use crate::held::Reading;
 use crate::table::Table;
 use crate::{Action, BackendId, ConnectionInfo, Counters, MuxerError, MuxerState};
 
@@ -34,6 +36,7 @@ pub struct Muxer {
     accepting: usize,
     ports: PortAllocator,
     rxq: RxQueue,
+    reading: Reading,
     /// Deadlines of connections and handshakes.
     timers: Timers,
     /// When which backend is asked again.
@@ -59,6 +62,7 @@ impl Muxer {
             accepting: 0,
             ports: PortAllocator::new(config.host_ports().clone()),
             rxq: RxQueue::new(config.max_resets()),
+            reading: Reading::default(),
             timers: Timers::new(),
             accept_timers: Timers::new(),
             actions: VecDeque::new(),
@@ -74,7 +78,8 @@ impl Muxer {
     }
 
     /// Adds a backend: its host-initiated connections, and the guest's connections to every port that
-    /// no backend has for itself (the first backend that was added so gets them).
+    /// no backend has for itself (the first backend that was added so gets them; for seqpacket
+    /// sockets, the first that [has any](VsockBackend::has_seqpacket)).
     ///
     /// # Errors
     ///
@@ -96,6 +101,13 @@ impl Muxer {
     /// [`MuxerError::PortTaken`], and [`MuxerError::UnknownBackend`] for another muxer's.
     pub fn route_port(&mut self, port: u32, backend: BackendId) -> Result<(), MuxerError> {
         self.backends.route(Port::new(port), backend)
+    }
+
+    /// Whether a backend has streams for the guest's seqpacket sockets: then a device offers
+    /// `VIRTIO_VSOCK_F_SEQPACKET`.
+    #[must_use]
+    pub fn has_seqpacket(&self) -> bool {
+        self.backends.has_seqpacket()
     }
 
     /// The guest's driver is ready: backends are watched from now on. The socket types are those that
@@ -200,11 +212,6 @@ impl Muxer {
                 None => self.end_handshake(slot),
             }
         }
-    }
-
-    /// Whether the guest has streams at all.
-    const fn has_streams(&self) -> bool {
-        self.types.contains(SocketType::Stream)
     }
 }
 

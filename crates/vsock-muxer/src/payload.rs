@@ -4,7 +4,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 
-use vsock_backend_api::VsockStream;
+use vsock_backend_api::{VsockMessages, VsockStream};
 use vsock_proto::{Chunk, MessageFlags, Payload, Progress};
 
 use crate::GuestPayload;
@@ -16,11 +16,17 @@ pub(crate) struct ToStream<'a> {
 }
 
 impl Payload for ToStream<'_> {
-    fn forward(&mut self, _message: Option<MessageFlags>) -> Progress {
-        // A connection that takes payload has a stream.
-        self.stream
-            .as_deref_mut()
-            .map_or(Progress::Closed, |stream| self.payload.write_to(stream))
+    fn forward(&mut self, message: Option<MessageFlags>) -> Progress {
+        // A connection that takes payload has a stream, and one of messages a stream of messages.
+        let Some(stream) = self.stream.as_deref_mut() else {
+            return Progress::Closed;
+        };
+        match message {
+            None => self.payload.write_to(stream),
+            Some(flags) => stream.messages().map_or(Progress::Failed, |messages| {
+                self.payload.send_to(messages, flags)
+            }),
+        }
     }
 
     fn copy_to(&mut self, dst: &mut [u8]) {
@@ -30,6 +36,12 @@ impl Payload for ToStream<'_> {
 
 /// Writes what waits to the stream, in one call.
 pub(crate) fn write(stream: &mut dyn VsockStream, chunk: &Chunk<'_>) -> Progress {
+    if let Some(flags) = chunk.message {
+        let pieces = [IoSlice::new(chunk.first), IoSlice::new(chunk.second)];
+        return stream.messages().map_or(Progress::Failed, |messages| {
+            send_message(messages, &pieces, flags)
+        });
+    }
     progress(|| {
         if chunk.second.is_empty() {
             stream.write(chunk.first)
@@ -37,6 +49,28 @@ pub(crate) fn write(stream: &mut dyn VsockStream, chunk: &Chunk<'_>) -> Progress
             stream.write_vectored(&[IoSlice::new(chunk.first), IoSlice::new(chunk.second)])
         }
     })
+}
+
+/// Sends a message to a stream, in one call that is repeated if interrupted: for implementations of
+/// [`GuestPayload::send_to`].
+pub fn send_message(
+    stream: &mut dyn VsockMessages,
+    message: &[IoSlice<'_>],
+    flags: MessageFlags,
+) -> Progress {
+    let len = message.iter().map(|piece| piece.len()).sum();
+    loop {
+        return match stream.send_message(message, flags.ends_record()) {
+            Ok(()) => Progress::Done(len),
+            Err(error) => match error.kind() {
+                ErrorKind::Interrupted => continue,
+                ErrorKind::WouldBlock => Progress::Pending,
+                ErrorKind::BrokenPipe => Progress::Closed,
+                ErrorKind::InvalidInput => Progress::TooLong,
+                _ => Progress::Failed,
+            },
+        };
+    }
 }
 
 /// What came of a write; one that was interrupted is repeated.

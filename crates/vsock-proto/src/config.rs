@@ -155,7 +155,7 @@ impl Default for ConfigBuilder {
         Self {
             buf_alloc: 256 * 1024,
             max_payload: 64 * 1024,
-            max_message: 64 * 1024,
+            max_message: 256 * 1024,
             max_empty_messages: 1024,
             packet_overhead: 1024,
             max_connections: 16_384,
@@ -194,8 +194,10 @@ impl ConfigBuilder {
         self
     }
 
-    /// Bytes of one seqpacket message, either way: at least 1, default 64 KiB. A message must fit
-    /// into the receiver's buffer, or it could never arrive whole, so `buf_alloc` limits it too.
+    /// Bytes of one seqpacket message, either way: at least 1, default 256 KiB. A message must fit
+    /// into the receiver's buffer, or it could never arrive whole, so `buf_alloc` limits it too. A
+    /// guest knows of `buf_alloc` alone: a longer message than that is an error of its call, one that
+    /// only this limit forbids ends the connection.
     #[must_use]
     pub fn max_message(mut self, bytes: u32) -> Self {
         self.max_message = bytes;

@@ -14,6 +14,9 @@ use crate::MessageFlags;
 /// | `BrokenPipe` | `Failed` | `Closed` |
 /// | another error | `Failed` | `Failed` |
 ///
+/// Of messages, `TooLong` says that one cannot pass: the stream never takes so long a one, or more
+/// came than may be kept.
+///
 /// An interrupted call is repeated first. A read into an empty buffer is not made at all: its
 /// `Ok(0)` would look like an end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,6 +29,8 @@ pub enum Progress {
     Closed,
     /// The stream is broken: a reset, or an error of the operating system.
     Failed,
+    /// A message is longer than its receiver can ever hold. On a stream of bytes it is a failure.
+    TooLong,
 }
 
 /// The payload of one packet from the guest, wherever it lies, and the stream it goes to.

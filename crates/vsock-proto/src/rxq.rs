@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::error::ResetsFull;
-use crate::{ConnKey, ResetReply, Slot};
+use crate::{ConnKey, ResetReply, Slot, SocketType};
 
 /// Who is next to fill a buffer of the guest.
 ///
@@ -130,11 +130,13 @@ impl RxQueue {
         Ok(())
     }
 
-    /// Forgets an RST that is owed to this tuple: the guest has begun a new connection with it,
-    /// which the RST would kill.
-    pub fn forgive_reset(&mut self, key: ConnKey) {
+    /// Forgets an RST that is owed to this tuple and type of socket: the guest has begun a new
+    /// connection with it, which the RST would kill. One of another type would not.
+    pub fn forgive_reset(&mut self, key: ConnKey, socket_type: SocketType) {
         if !self.resets.is_empty() {
-            self.resets.retain(|reply| reply.key != key);
+            let socket_type = u16::from(socket_type);
+            self.resets
+                .retain(|reply| reply.key != key || reply.socket_type != socket_type);
         }
     }
 

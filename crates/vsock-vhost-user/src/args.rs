@@ -18,6 +18,9 @@ use thiserror::Error;
 /// has accepted. A host process that serves port P for the guest listens on UDS_PATH with "_P" behind
 /// it.
 ///
+/// Messages go over SOCK_SEQPACKET sockets: to reach the guest, UDS_PATH with "_seqpacket" behind it,
+/// where the command is the first message; to serve a port, the same name as for streams.
+///
 /// When the VMM goes away, the next one is served. SIGTERM and SIGINT end the program and remove its
 /// sockets.
 #[expect(clippy::doc_markdown, reason = "the text of --help")]

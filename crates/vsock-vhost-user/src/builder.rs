@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
+use rustix::net::SocketType;
 use vsock_backend_api::VsockBackend;
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 use vsock_proto::{Config, GuestCid};
@@ -108,10 +110,12 @@ impl DeviceBuilder {
         }
         let claim = CidClaim::new(cid).ok_or(DeviceError::CidTaken(cid))?;
 
-        let (listener, file) = SocketFile::bind(&self.socket).map_err(|source| {
-            let path = self.socket.clone();
-            DeviceError::Socket { path, source }
-        })?;
+        let (listener, file) =
+            SocketFile::bind(&self.socket, SocketType::STREAM).map_err(|source| {
+                let path = self.socket.clone();
+                DeviceError::Socket { path, source }
+            })?;
+        let listener = UnixListener::from(listener);
         let other = listener.try_clone().map_err(DeviceError::Resources)?;
         let stopper = Stopper::new(other);
         let shared = Shared::new(claim, self.config, size, self.backends, stopper.clone())?;

@@ -48,6 +48,10 @@
 //! threads of their own; `buf-alloc=BYTES` and `queue-size=N` behind it are for this one guest. `--help`
 //! has the rest.
 //!
+//! Messages go over `SOCK_SEQPACKET` sockets: a host process finds the guest at
+//! `/run/vm3/vm.vsock_seqpacket`, and the guest finds it where it finds those of streams; see
+//! [`UnixSeqpacketBackend`].
+//!
 //! The front-end, with the guest's memory shared:
 //!
 //! ```text
@@ -108,4 +112,4 @@ pub use builder::DeviceBuilder;
 pub use device::VsockDevice;
 pub use error::DeviceError;
 pub use stop::Stopper;
-pub use unix::{UnixBackend, UnixVsockStream};
+pub use unix::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream};

@@ -9,6 +9,7 @@ mod args;
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -21,7 +22,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use thiserror::Error;
 use vsock_proto::{Config, ConfigError};
-use vsock_vhost_user::{DeviceBuilder, DeviceError, Stopper, UnixBackend, VsockDevice};
+use vsock_vhost_user::{
+    DeviceBuilder, DeviceError, Stopper, UnixBackend, UnixSeqpacketBackend, VsockDevice,
+};
 
 /// What a program answers whose arguments are wrong; clap has the same.
 const WRONG_ARGUMENTS: u8 = 2;
@@ -31,8 +34,8 @@ const WRONG_ARGUMENTS: u8 = 2;
 enum MainError {
     #[error("the limits do not fit")]
     Limits(#[from] ConfigError),
-    #[error("cannot listen for host processes on {}", vm.uds_path.display())]
-    Unix { vm: Box<Vm>, source: io::Error },
+    #[error("cannot listen for host processes on {}", path.display())]
+    Unix { path: PathBuf, source: io::Error },
     #[error("the device of guest {cid} failed")]
     Device { cid: u64, source: DeviceError },
     #[error("cannot wait for signals")]
@@ -139,19 +142,26 @@ fn run(args: &Args, vms: &[Vm]) -> Result<(), MainError> {
 }
 
 fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
+    let buf_alloc = vm.buf_alloc.unwrap_or(args.buf_alloc);
     let config = Config::builder()
-        .buf_alloc(vm.buf_alloc.unwrap_or(args.buf_alloc))
+        .buf_alloc(buf_alloc)
+        // What the guest's buffers may hold, a message may be.
+        .max_message(buf_alloc)
         .max_connections(args.max_connections)
         .build()?;
     let cid = vm.guest_cid;
-    let backend = UnixBackend::bind(&vm.uds_path).map_err(|source| MainError::Unix {
-        vm: Box::new(vm.clone()),
+    let streams = UnixBackend::bind(&vm.uds_path).map_err(|source| MainError::Unix {
+        path: vm.uds_path.clone(),
         source,
     })?;
-    let device = DeviceBuilder::new(cid, &vm.socket)
+    let mut builder = DeviceBuilder::new(cid, &vm.socket)
         .config(config)
         .queue_size(vm.queue_size.unwrap_or(args.queue_size))
-        .backend(Box::new(backend))
+        .backend(Box::new(streams));
+    if let Some(messages) = messages(vm)? {
+        builder = builder.backend(Box::new(messages));
+    }
+    let device = builder
         .spawn()
         .map_err(|source| MainError::Device { cid, source })?;
     log::info!(
@@ -160,6 +170,25 @@ fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
         vm.uds_path.display()
     );
     Ok(device)
+}
+
+/// Where host processes are for the guest's messages; nowhere, if the path is long enough for streams
+/// alone, as it may always have been.
+fn messages(vm: &Vm) -> Result<Option<UnixSeqpacketBackend>, MainError> {
+    match UnixSeqpacketBackend::bind(&vm.uds_path) {
+        Ok(messages) => Ok(Some(messages)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            let cid = vm.guest_cid;
+            log::warn!("guest {cid} has no seqpacket sockets: the path is too long for a suffix");
+            Ok(None)
+        }
+        Err(source) => {
+            let mut path = vm.uds_path.clone().into_os_string();
+            path.push("_seqpacket");
+            let path = path.into();
+            Err(MainError::Unix { path, source })
+        }
+    }
 }
 
 fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), MainError> {

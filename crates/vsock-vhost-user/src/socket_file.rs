@@ -5,10 +5,11 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process;
 
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -29,18 +30,18 @@ pub(crate) struct SocketFile {
 impl SocketFile {
     /// Listens on `path`. What a dead process has left there is replaced; a socket on which somebody
     /// answers, and anything that is no socket, stays and is an error.
-    pub(crate) fn bind(path: &Path) -> io::Result<(UnixListener, Self)> {
+    pub(crate) fn bind(path: &Path, socket_type: SocketType) -> io::Result<(OwnedFd, Self)> {
         for _ in 1..ATTEMPTS {
-            match Self::bind_once(path) {
+            match Self::bind_once(path, socket_type) {
                 Err(error) if error.kind() == ErrorKind::AddrInUse => remove_stale(path)?,
                 result => return result,
             }
         }
-        Self::bind_once(path)
+        Self::bind_once(path, socket_type)
     }
 
     /// Whoever sees the file can connect: it gets its name when the socket listens already.
-    fn bind_once(path: &Path) -> io::Result<(UnixListener, Self)> {
+    fn bind_once(path: &Path, socket_type: SocketType) -> io::Result<(OwnedFd, Self)> {
         // The length is checked here, for the name that is linked is checked by nobody.
         SocketAddr::from_pathname(path).map_err(|_| {
             io::Error::new(
@@ -48,7 +49,7 @@ impl SocketFile {
                 "the path of a socket has 1 to 107 bytes",
             )
         })?;
-        let (listener, unnamed) = bind_unnamed(path)?;
+        let (listener, unnamed) = bind_unnamed(path, socket_type)?;
         let linked = fs::hard_link(&unnamed, path);
         let made = identity(&unnamed);
         fs::remove_file(&unnamed)?;
@@ -58,7 +59,7 @@ impl SocketFile {
                 return Err(ErrorKind::AddrInUse.into());
             }
             // Not every file system has links. There the file comes a moment too early.
-            Err(_) => (UnixListener::bind(path)?, identity(path)?),
+            Err(_) => (listen(path, socket_type)?, identity(path)?),
         };
         let path = path.to_owned();
         Ok((listener, Self { path, identity }))
@@ -80,15 +81,25 @@ impl Drop for SocketFile {
 }
 
 /// Listens under a name beside `path` that nobody looks for.
-fn bind_unnamed(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
+fn bind_unnamed(path: &Path, socket_type: SocketType) -> io::Result<(OwnedFd, PathBuf)> {
     let mut number = 0;
     loop {
         let unnamed = path.with_file_name(format!(".{}.{number}", process::id()));
-        match UnixListener::bind(&unnamed) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && number < NAMES => number += 1,
+        match listen(&unnamed, socket_type) {
+            Err(Errno::ADDRINUSE) if number < NAMES => number += 1,
             listener => return Ok((listener?, unnamed)),
         }
     }
+}
+
+/// Listens, with as many waiting as the system lets.
+fn listen(path: &Path, socket_type: SocketType) -> Result<OwnedFd, Errno> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC;
+    let socket = net::socket_with(AddressFamily::UNIX, socket_type, flags, None)?;
+    net::bind(&socket, &address)?;
+    net::listen(&socket, -1)?;
+    Ok(socket)
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
@@ -105,7 +116,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     if !metadata.file_type().is_socket() {
         return Err(in_use("there is a file, which is no socket"));
     }
-    match connect(path) {
+    // The type does not matter: somebody of another one answers, too.
+    match connect(path, SocketType::STREAM) {
         Err(Errno::CONNREFUSED) => {}
         Err(Errno::NOENT) => return Ok(()),
         // A full backlog is somebody's, too.
@@ -122,10 +134,10 @@ fn in_use(message: &'static str) -> io::Error {
 }
 
 /// Connects without waiting: `AGAIN` if the backlog of the listener is full.
-pub(crate) fn connect(path: &Path) -> Result<rustix::fd::OwnedFd, Errno> {
+pub(crate) fn connect(path: &Path, socket_type: SocketType) -> Result<OwnedFd, Errno> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let socket = net::socket_with(AddressFamily::UNIX, socket_type, flags, None)?;
     loop {
         match net::connect(&socket, &address) {
             Err(Errno::INTR) => {}
@@ -138,7 +150,7 @@ pub(crate) fn connect(path: &Path) -> Result<rustix::fd::OwnedFd, Errno> {
 #[cfg(test)]
 mod tests {
     use std::hint;
-    use std::os::unix::net::UnixStream;
+    use std::os::unix::net::{UnixListener, UnixStream};
     use std::thread;
 
     use tempfile::TempDir;
@@ -149,7 +161,8 @@ mod tests {
     fn the_file_has_its_name_alone_and_is_removed_with_it() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("socket");
-        let (listener, file) = SocketFile::bind(&path).unwrap();
+        let (listener, file) = SocketFile::bind(&path, SocketType::STREAM).unwrap();
+        let listener = UnixListener::from(listener);
         let names = || fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(names(), 1);
         let _client = UnixStream::connect(&path).unwrap();
@@ -172,7 +185,7 @@ mod tests {
         for _ in 0..50 {
             let watched = path.clone();
             let watcher = thread::spawn(move || connect_once_seen(&watched));
-            let bound = SocketFile::bind(&path).unwrap();
+            let bound = SocketFile::bind(&path, SocketType::STREAM).unwrap();
             watcher.join().unwrap().unwrap();
             drop(bound);
         }
@@ -183,11 +196,11 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let taken = dir.path().join(format!(".{}.0", process::id()));
         fs::write(&taken, "").unwrap();
-        let bound = SocketFile::bind(&dir.path().join("socket"));
+        let bound = SocketFile::bind(&dir.path().join("socket"), SocketType::STREAM);
         bound.unwrap();
         assert!(taken.exists());
         let long = dir.path().join("x".repeat(108));
-        let refused = SocketFile::bind(&long).unwrap_err();
+        let refused = SocketFile::bind(&long, SocketType::STREAM).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidInput);
     }
 }

@@ -72,7 +72,7 @@ pub(crate) fn all<'m, B: BitmapSlice>(
 /// a stream may tell only once.
 pub(crate) const fn together(carried: usize, last: Progress) -> Progress {
     match (carried, last) {
-        (0, last) | (_, last @ Progress::Failed) => last,
+        (0, last) | (_, last @ (Progress::Failed | Progress::TooLong)) => last,
         (carried, Progress::Done(len)) => Progress::Done(carried + len),
         (carried, Progress::Pending | Progress::Closed) => Progress::Done(carried),
     }

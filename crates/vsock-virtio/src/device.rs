@@ -90,8 +90,8 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// # Errors
     ///
     /// Bits that were not offered; nothing has changed then.
-    pub const fn ack_features(&mut self, bits: u64) -> Result<(), FeatureError> {
-        self.features.ack(bits)
+    pub fn ack_features(&mut self, bits: u64) -> Result<(), FeatureError> {
+        self.features.ack(bits, self.muxer.has_seqpacket())
     }
 
     /// The driver is ready (`DRIVER_OK`): the device begins to serve its queues.
@@ -236,10 +236,11 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.muxer.deadline()
     }
 
-    /// The features that the device offers.
+    /// The features that the device offers. `VIRTIO_VSOCK_F_SEQPACKET` is one of them if a backend
+    /// [has streams for it](Muxer::has_seqpacket), so backends are added before the driver asks.
     #[must_use]
-    pub const fn device_features(&self) -> u64 {
-        self.features.offered()
+    pub fn device_features(&self) -> u64 {
+        self.features.offered(self.muxer.has_seqpacket())
     }
 
     /// The features that the driver has accepted.

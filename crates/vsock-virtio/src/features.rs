@@ -12,7 +12,8 @@ pub const F_EVENT_IDX: u64 = 1 << 29;
 /// `VIRTIO_F_VERSION_1`: the device is one of virtio 1.0 or later.
 pub const F_VERSION_1: u64 = 1 << 32;
 
-/// What this crate implements by itself.
+/// What this crate implements by itself. `VIRTIO_VSOCK_F_SEQPACKET` is offered where a backend has
+/// streams for it: a driver that sees it tries it.
 const OWN: u64 = F_VERSION_1
     | F_EVENT_IDX
     | F_INDIRECT_DESC
@@ -33,20 +34,20 @@ pub struct FeatureError {
 /// Offered and accepted features: two sets that are kept apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Features {
-    offered: u64,
+    transport: u64,
     acked: u64,
 }
 
 impl Features {
     pub(crate) const fn new(transport: u64) -> Self {
         Self {
-            offered: OWN | transport,
+            transport,
             acked: 0,
         }
     }
 
-    pub(crate) const fn ack(&mut self, bits: u64) -> Result<(), FeatureError> {
-        let unoffered = bits & !self.offered;
+    pub(crate) const fn ack(&mut self, bits: u64, seqpacket: bool) -> Result<(), FeatureError> {
+        let unoffered = bits & !self.offered(seqpacket);
         if unoffered != 0 {
             return Err(FeatureError { unoffered });
         }
@@ -58,8 +59,14 @@ impl Features {
         self.acked = 0;
     }
 
-    pub(crate) const fn offered(&self) -> u64 {
-        self.offered
+    /// What is offered, with or without seqpacket sockets.
+    pub(crate) const fn offered(&self, seqpacket: bool) -> u64 {
+        let types = if seqpacket {
+            SocketTypes::F_SEQPACKET
+        } else {
+            0
+        };
+        OWN | self.transport | types
     }
 
     pub(crate) const fn acked(&self) -> u64 {

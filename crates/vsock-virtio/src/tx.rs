@@ -2,11 +2,13 @@
 
 //! From the guest: a chain of the transmit queue becomes a header and a payload.
 
+use std::io::IoSlice;
+
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{GuestMemory, VolatileSlice};
-use vsock_backend_api::VsockStream;
-use vsock_muxer::GuestPayload;
-use vsock_proto::{Header, Progress};
+use vsock_backend_api::{VsockMessages, VsockStream};
+use vsock_muxer::{GuestPayload, send_message};
+use vsock_proto::{Header, MessageFlags, Progress};
 
 use crate::attempt;
 use crate::chain::BadChain;
@@ -51,6 +53,18 @@ impl<M: GuestMemory> GuestPayload for TxPayload<'_, '_, M> {
             }
             _ => self.write_gathered(stream),
         }
+    }
+
+    fn send_to(&mut self, stream: &mut dyn VsockMessages, flags: MessageFlags) -> Progress {
+        let buffer = self.scratch.first(self.left);
+        let mut ahead = self.cursor;
+        let gathered = ahead.copy_to(self.slices, buffer);
+        let message = IoSlice::new(buffer.get(..gathered).unwrap_or_default());
+        let progress = send_message(stream, &[message], flags);
+        if let Progress::Done(len) = progress {
+            self.taken(len);
+        }
+        progress
     }
 
     fn copy_to(&mut self, dst: &mut [u8]) {

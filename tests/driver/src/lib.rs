@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! The driver's side of virtqueues in plain memory: descriptor tables made by hand, so that they can
-//! be as wrong as a test wants. And streams: one that counts its calls, one that is reset.
+//! be as wrong as a test wants. And streams: one that counts its calls, one that is reset, one that keeps messages apart.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -11,12 +11,14 @@
 )]
 
 mod descriptor;
+mod letters;
 mod memory;
 mod resetting;
 mod ring;
 mod stream;
 
 pub use descriptor::Descriptor;
+pub use letters::{Letters, Post};
 pub use memory::{Memory, bytes, filled, memory};
 pub use resetting::Resetting;
 pub use ring::DriverRing;

@@ -71,6 +71,15 @@ pub struct Range {
     pub piece: u32,
 }
 
+/// Messages of a pattern's bytes, one behind the other.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Messages {
+    /// The pattern's seed.
+    pub seed: u64,
+    /// How many bytes each has.
+    pub sizes: Vec<u32>,
+}
+
 /// What the guest can be asked to do.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub enum Job {
@@ -137,6 +146,21 @@ pub enum Job {
         socket: Socket,
         /// What is expected.
         range: Range,
+    },
+    /// Sends messages, each in one call: [`Answer::Moved`], which counts messages.
+    SendMessages {
+        /// On this one.
+        socket: Socket,
+        /// What.
+        messages: Messages,
+    },
+    /// Receives messages until all are there or the direction ends: [`Answer::Moved`], which counts
+    /// those that were as they should be.
+    ReceiveMessages {
+        /// From this one.
+        socket: Socket,
+        /// What is expected.
+        messages: Messages,
     },
     /// How much of a running [`Job::Send`] or [`Job::Receive`] is done: [`Answer::Moved`].
     Progress {

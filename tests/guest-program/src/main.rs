@@ -8,6 +8,7 @@
 
 mod boot;
 mod many;
+mod messages;
 mod moving;
 mod option;
 mod serve;
@@ -81,6 +82,14 @@ fn start(request: Request, sockets: &Arc<Sockets>, output: &Output) -> anyhow::R
 
 fn perform(sockets: &Sockets, job: &Job) -> anyhow::Result<Answer> {
     match *job {
+        Job::SendMessages {
+            socket,
+            ref messages,
+        } => messages::send(&*sockets.entry(socket)?, messages),
+        Job::ReceiveMessages {
+            socket,
+            ref messages,
+        } => messages::receive(&*sockets.entry(socket)?, messages),
         Job::Listen { port, options } => sockets.listen(port, options),
         Job::Accept { listener } => sockets.accept(listener),
         Job::Connect { cid, port, options } => sockets.connect(cid, port, options),

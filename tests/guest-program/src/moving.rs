@@ -121,7 +121,7 @@ pub(crate) fn moved(count: u64, wrong: Option<u64>, end: End) -> Answer {
     Answer::Moved(Moved { count, wrong, end })
 }
 
-fn of(error: &io::Error) -> End {
+pub(crate) fn of(error: &io::Error) -> End {
     match error.kind() {
         ErrorKind::UnexpectedEof => End::Closed,
         _ => End::Error(error.raw_os_error().unwrap_or(0)),

@@ -66,6 +66,10 @@ pub(crate) trait Host: Send + Sync {
     fn connect(&self, port: u32) -> io::Result<Stream>;
     /// Takes the guest's connections to a port of the host.
     fn listen(&self, port: u32) -> io::Result<Box<dyn Listener>>;
+    /// The same for messages: each is read or written by one call.
+    fn messages(&self) -> Option<Arc<dyn Host>> {
+        None
+    }
 }
 
 /// A port of the host.

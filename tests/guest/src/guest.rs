@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use vsock_guest_program::job::{
-    Answer, Failure, Job, Line, Moved, Options, Range, Request, Socket,
+    Answer, Failure, Job, Line, Messages, Moved, Options, Range, Request, Socket,
 };
 
 use crate::child::wait_until;
@@ -194,6 +194,24 @@ impl Guest {
     pub(crate) fn receive(&self, at: GuestSocket, range: Range) -> anyhow::Result<Pending> {
         let socket = at.socket;
         self.start(Job::Receive { socket, range })
+    }
+
+    pub(crate) fn send_messages(
+        &self,
+        from: GuestSocket,
+        messages: &Messages,
+    ) -> anyhow::Result<Pending> {
+        let (socket, messages) = (from.socket, messages.clone());
+        self.start(Job::SendMessages { socket, messages })
+    }
+
+    pub(crate) fn receive_messages(
+        &self,
+        at: GuestSocket,
+        messages: &Messages,
+    ) -> anyhow::Result<Pending> {
+        let (socket, messages) = (at.socket, messages.clone());
+        self.start(Job::ReceiveMessages { socket, messages })
     }
 
     /// Bytes that the running job of this socket has moved.

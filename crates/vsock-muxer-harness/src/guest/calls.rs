@@ -15,10 +15,7 @@ impl Guest {
     /// [`GuestError::NotConnected`] also after a shutdown of this direction, by either side.
     pub fn write(&mut self, id: SocketId, bytes: &[u8]) -> Result<usize, GuestError> {
         let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
-        let open = socket.state == SocketState::Connected
-            && !socket.ours.contains(ShutdownFlags::SEND)
-            && !socket.theirs.contains(ShutdownFlags::RECEIVE);
-        if !open {
+        if !socket.is_writable() {
             return Err(GuestError::NotConnected);
         }
         let len = bytes.len().min(socket.tx_room());
@@ -26,6 +23,70 @@ impl Guest {
             self.say(id, Body::Data(MessageFlags::NONE), piece.to_vec());
         }
         Ok(len)
+    }
+
+    /// Sends a message, as far as there is credit for it; the kernel sends the rest when there is. Returns
+    /// whether it was taken: while another one is being sent, a call would wait.
+    ///
+    /// # Errors
+    ///
+    /// [`GuestError::MessageTooLong`] if the peer could not hold it, and as [`write`](Self::write).
+    pub fn send(&mut self, id: SocketId, message: &[u8], record: bool) -> Result<bool, GuestError> {
+        let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
+        if !socket.is_writable() {
+            return Err(GuestError::NotConnected);
+        }
+        if message.len() > socket.tx_window() as usize {
+            return Err(GuestError::MessageTooLong);
+        }
+        if socket.unsent.is_some() {
+            return Ok(false);
+        }
+        let end = if record {
+            MessageFlags::END_OF_RECORD
+        } else {
+            MessageFlags::END_OF_MESSAGE
+        };
+        socket.unsent = Some((message.iter().copied().collect(), end));
+        self.send_pieces(id);
+        Ok(true)
+    }
+
+    /// Sends what there is credit for of a message that is being sent.
+    pub(super) fn send_pieces(&mut self, id: SocketId) {
+        while let Some(socket) = self.sockets.get_mut(&id) {
+            if !socket.is_writable() {
+                socket.unsent = None;
+            }
+            let Some((piece, flags)) = socket.next_piece() else {
+                return;
+            };
+            self.say(id, Body::Data(flags), piece);
+        }
+    }
+
+    /// Whether a message is being sent, of which the peer does not have the end.
+    #[must_use]
+    pub fn is_sending(&self, id: SocketId) -> bool {
+        self.sockets.get(&id).is_some_and(|s| s.unsent.is_some())
+    }
+
+    /// Whether the kernel has reset the connection because more came than it could hold.
+    #[must_use]
+    pub fn overran(&self, id: SocketId) -> bool {
+        self.sockets.get(&id).is_some_and(|s| s.overrun)
+    }
+
+    /// Receives a message, if one is whole, and whether a record ends with it. As Linux does, the kernel
+    /// then tells of its credit, whatever that is.
+    pub fn receive_message(&mut self, id: SocketId) -> Option<(Vec<u8>, bool)> {
+        let socket = self.sockets.get_mut(&id)?;
+        let (message, flags) = socket.dequeue_message()?;
+        if socket.state == SocketState::Connected {
+            self.say(id, Body::CreditUpdate, Vec::new());
+        }
+        self.settle(id);
+        Some((message, flags.ends_record()))
     }
 
     /// Bytes that a write would send now.
@@ -63,7 +124,7 @@ impl Guest {
         }
     }
 
-    /// Bytes that can be read.
+    /// Bytes that can be read, or messages.
     #[must_use]
     pub fn queued(&self, id: SocketId) -> usize {
         self.sockets.get(&id).map_or(0, Socket::queued)
@@ -91,6 +152,9 @@ impl Guest {
         if socket.state != SocketState::Connected {
             return Err(GuestError::NotConnected);
         }
+        if flags.contains(ShutdownFlags::SEND) {
+            socket.unsent = None;
+        }
         socket.ours = socket.ours | flags;
         let ours = socket.ours;
         self.say(id, Body::Shutdown(ours), Vec::new());
@@ -110,6 +174,7 @@ impl Guest {
             SocketState::Connected => {
                 let told = socket.ours.is_complete();
                 socket.ours = ShutdownFlags::BOTH;
+                socket.unsent = None;
                 socket.state = SocketState::Closing;
                 socket.deadline = Some(now.saturating_add(self.config.close_timeout));
                 if !told {

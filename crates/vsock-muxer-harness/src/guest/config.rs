@@ -42,7 +42,7 @@ impl Default for GuestConfig {
     fn default() -> Self {
         Self {
             cid: default_cid(),
-            types: SocketTypes::STREAM,
+            types: SocketTypes::ALL,
             buf_alloc: 256 * 1024,
             rx_buffers: 128,
             rx_buffer_bytes: 4096,

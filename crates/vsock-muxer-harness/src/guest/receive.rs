@@ -2,7 +2,7 @@
 
 //! What the guest's kernel does with what it has received.
 
-use vsock_proto::{Body, Header, Packet, SocketType};
+use vsock_proto::{Body, Header, MessageFlags, Packet, SocketType};
 
 use super::{Guest, SocketId, SocketState};
 
@@ -98,8 +98,12 @@ impl Guest {
             return;
         }
         socket.on_credit(packet.credit);
+        self.send_pieces(id);
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
         match packet.body {
-            Body::Data(_) => self.on_data(id, payload),
+            Body::Data(flags) => self.on_data(id, payload, flags),
             Body::CreditRequest => self.say(id, Body::CreditUpdate, Vec::new()),
             Body::Shutdown(flags) => {
                 socket.theirs = socket.theirs | flags;
@@ -147,14 +151,15 @@ impl Guest {
         }
     }
 
-    fn on_data(&mut self, id: SocketId, payload: &[u8]) {
+    fn on_data(&mut self, id: SocketId, payload: &[u8], flags: MessageFlags) {
         let Some(socket) = self.sockets.get_mut(&id) else {
             return;
         };
         if socket.state == SocketState::Closing {
             return; // the application has left; the kernel throws it away
         }
-        if !socket.enqueue(payload) {
+        if !socket.enqueue(payload, flags) {
+            socket.overrun = true;
             self.counters.overruns += 1;
             self.reset(id);
         }

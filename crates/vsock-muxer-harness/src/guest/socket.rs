@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use vsock_proto::{ConnKey, Credit, ShutdownFlags, SocketType, Tick};
+use vsock_proto::{ConnKey, Credit, MessageFlags, ShutdownFlags, SocketType, Tick};
 
 use super::GuestConfig;
 
@@ -48,6 +48,7 @@ pub enum GuestRead {
 struct Queued {
     len: usize,
     unread: usize,
+    flags: MessageFlags,
 }
 
 #[derive(Debug)]
@@ -68,6 +69,10 @@ pub(crate) struct Socket {
     updates_when_empty: bool,
     queue: VecDeque<u8>,
     packets: VecDeque<Queued>,
+    /// What is left of a message that is being sent, and the flags of its end.
+    pub(crate) unsent: Option<(VecDeque<u8>, MessageFlags)>,
+    /// The kernel has reset the connection because more came than it could hold.
+    pub(crate) overrun: bool,
     /// Bytes of the packets that are not yet read to their ends.
     used: usize,
     fwd_cnt: u32,
@@ -97,12 +102,21 @@ impl Socket {
             updates_when_empty: config.updates_when_empty,
             queue: VecDeque::new(),
             packets: VecDeque::new(),
+            unsent: None,
+            overrun: false,
             used: 0,
             fwd_cnt: 0,
             last_fwd_cnt: 0,
             tx_cnt: 0,
             peer: Credit::default(),
         }
+    }
+
+    /// Whether neither side has ended what is sent.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.state == SocketState::Connected
+            && !self.ours.contains(ShutdownFlags::SEND)
+            && !self.theirs.contains(ShutdownFlags::RECEIVE)
     }
 
     /// Both counters begin here, to see them wrap.
@@ -140,15 +154,39 @@ impl Socket {
         !self.caps_credit || self.buf_alloc > 0
     }
 
-    /// Bytes that may be sent now.
-    pub(crate) fn tx_room(&self) -> usize {
-        let window = if self.caps_credit {
+    /// Bytes that may be under way, and that a message may have.
+    pub(crate) fn tx_window(&self) -> u32 {
+        if self.caps_credit {
             self.peer.buf_alloc.min(self.buf_alloc)
         } else {
             self.peer.buf_alloc
-        };
+        }
+    }
+
+    /// Bytes that may be sent now.
+    pub(crate) fn tx_room(&self) -> usize {
         let in_flight = self.tx_cnt.wrapping_sub(self.peer.fwd_cnt);
-        window.saturating_sub(in_flight) as usize
+        self.tx_window().saturating_sub(in_flight) as usize
+    }
+
+    /// The next packet of the message that is being sent, as far as there is credit.
+    pub(crate) fn next_piece(&mut self) -> Option<(Vec<u8>, MessageFlags)> {
+        let most = self.tx_room().min(super::MAX_PACKET as usize);
+        let (rest, end) = self.unsent.as_mut()?;
+        if most == 0 && !rest.is_empty() {
+            return None;
+        }
+        let len = most.min(rest.len());
+        let piece = rest.drain(..len).collect();
+        let flags = if rest.is_empty() {
+            *end
+        } else {
+            MessageFlags::NONE
+        };
+        if rest.is_empty() {
+            self.unsent = None;
+        }
+        Some((piece, flags))
     }
 
     pub(crate) fn on_sent(&mut self, len: u32) {
@@ -156,7 +194,7 @@ impl Socket {
     }
 
     /// Takes a payload in; `false` if the kernel would reset the connection for it.
-    pub(crate) fn enqueue(&mut self, payload: &[u8]) -> bool {
+    pub(crate) fn enqueue(&mut self, payload: &[u8], flags: MessageFlags) -> bool {
         if self.used + payload.len() > self.largest as usize {
             return false;
         }
@@ -170,6 +208,7 @@ impl Socket {
         self.packets.push_back(Queued {
             len: payload.len(),
             unread: payload.len(),
+            flags,
         });
         true
     }
@@ -198,8 +237,30 @@ impl Socket {
         (bytes, unseen > 0 && (scarce || empty))
     }
 
+    /// Takes the next message out, if it is whole, and all of its room with it.
+    pub(crate) fn dequeue_message(&mut self) -> Option<(Vec<u8>, MessageFlags)> {
+        let ends = |packet: &Queued| packet.flags.ends_message();
+        let last = self.packets.iter().position(ends)?;
+        let (mut len, mut flags) = (0, MessageFlags::NONE);
+        for packet in self.packets.drain(..=last) {
+            len += packet.len;
+            flags = packet.flags;
+        }
+        self.used -= len;
+        let given = u32::try_from(len).unwrap_or(u32::MAX);
+        self.fwd_cnt = self.fwd_cnt.wrapping_add(given);
+        Some((self.queue.drain(..len).collect(), flags))
+    }
+
+    /// Bytes that can be read, or messages.
     pub(crate) fn queued(&self) -> usize {
-        self.queue.len()
+        match self.socket_type {
+            SocketType::Stream => self.queue.len(),
+            SocketType::SeqPacket => {
+                let whole = self.packets.iter().filter(|one| one.flags.ends_message());
+                whole.count()
+            }
+        }
     }
 
     /// Bytes, and packets, that the kernel would still take in.
@@ -219,6 +280,7 @@ impl Socket {
     pub(crate) fn end(&mut self, state: SocketState) {
         self.state = state;
         self.deadline = None;
+        self.unsent = None;
         self.theirs = ShutdownFlags::BOTH;
     }
 }

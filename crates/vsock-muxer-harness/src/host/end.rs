@@ -78,6 +78,26 @@ impl HostEnd {
         .unwrap_or(HostRead::Reset)
     }
 
+    /// Sends a message; returns whether there was room for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub fn send(&self, message: &[u8], end_of_record: bool) -> io::Result<bool> {
+        let sent = self.with(|conn| {
+            let pipe = &mut conn.to_device;
+            let open = !(pipe.deaf || pipe.ended);
+            open.then(|| pipe.push(message.iter().copied(), end_of_record))
+        });
+        sent.flatten().ok_or_else(|| ErrorKind::BrokenPipe.into())
+    }
+
+    /// Receives a message, if one is there, and whether a record ends with it.
+    #[must_use]
+    pub fn receive(&self) -> Option<(Vec<u8>, bool)> {
+        self.with(|conn| conn.to_host.pop()).flatten()
+    }
+
     /// Shuts a direction down, or both.
     pub fn shutdown(&self, how: Shutdown) {
         self.with(|conn| {
@@ -86,7 +106,7 @@ impl HostEnd {
             }
             if how != Shutdown::Write {
                 conn.to_host.deaf = true;
-                conn.to_host.bytes.clear();
+                conn.to_host.clear();
             }
         });
     }
@@ -156,7 +176,7 @@ impl Drop for HostEnd {
             conn.host_gone = true;
             conn.to_device.ended = true;
             conn.to_host.deaf = true;
-            conn.to_host.bytes.clear();
+            conn.to_host.clear();
         });
         lock(&self.world).bury(self.id);
     }

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 
-use vsock_backend_api::{VsockBackendType, VsockStream};
+use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
 
 use super::world::{Conn, FdUse};
 use super::{Shared, StreamKind, TYPE, lock};
@@ -151,7 +151,7 @@ impl VsockStream for DeviceEnd {
             }
             if how != Shutdown::Write {
                 conn.to_device.deaf = true;
-                conn.to_device.bytes.clear();
+                conn.to_device.clear();
             }
             Ok(())
         })
@@ -190,6 +190,11 @@ impl VsockStream for DeviceEnd {
         })
     }
 
+    fn messages(&mut self) -> Option<&mut dyn VsockMessages> {
+        let seqpacket = lock(&self.world).conns.get(&self.id)?.seqpacket;
+        seqpacket.then_some(self)
+    }
+
     fn peer_gone(&self) -> bool {
         let world = lock(&self.world);
         world.conns.get(&self.id).is_none_or(|conn| conn.host_gone)
@@ -197,6 +202,56 @@ impl VsockStream for DeviceEnd {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// A fault that cuts a call short changes nothing: there are no parts of messages.
+impl VsockMessages for DeviceEnd {
+    fn send_message(&mut self, message: &[IoSlice<'_>], end_of_record: bool) -> io::Result<()> {
+        self.with(|conn| {
+            let fault = conn.writes.next();
+            if fault == Some(Fault::WouldBlock) {
+                conn.edges.write += 1;
+            }
+            if let Err(result) = play(fault, Err(ErrorKind::BrokenPipe.into())) {
+                return result.map(drop);
+            }
+            let pipe = &mut conn.to_host;
+            if pipe.deaf || pipe.ended {
+                return Err(ErrorKind::BrokenPipe.into());
+            }
+            let bytes = message.iter().flat_map(|piece| piece.iter().copied());
+            if pipe.push(bytes, end_of_record) {
+                return Ok(());
+            }
+            Err(ErrorKind::WouldBlock.into())
+        })
+    }
+
+    fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        self.with(|conn| {
+            let fault = conn.reads.next();
+            if fault == Some(Fault::WouldBlock) {
+                conn.edges.read += 1;
+            }
+            if let Err(result) = play(fault, Ok(0)) {
+                return result.map(|_| Received::End);
+            }
+            let pipe = &mut conn.to_device;
+            match pipe.pop() {
+                Some((bytes, end_of_record)) => {
+                    let len = bytes.len();
+                    let Some(dst) = buffer.get_mut(..len) else {
+                        return Ok(Received::TooLong);
+                    };
+                    dst.copy_from_slice(&bytes);
+                    Ok(Received::Message { len, end_of_record })
+                }
+                None if pipe.broken => Err(ErrorKind::ConnectionReset.into()),
+                None if pipe.ended || pipe.deaf => Ok(Received::End),
+                None => Err(ErrorKind::WouldBlock.into()),
+            }
+        })
     }
 }
 
@@ -212,7 +267,7 @@ impl Drop for DeviceEnd {
             // A close without an end before it is a reset, after the bytes.
             conn.to_host.broken = !conn.to_host.ended;
             conn.to_device.deaf = true;
-            conn.to_device.bytes.clear();
+            conn.to_device.clear();
         });
         world.close_fd(self.fd);
         if let Some(fd) = write_fd {

@@ -44,6 +44,8 @@ pub(crate) struct Edges {
 #[derive(Debug, Default)]
 pub(crate) struct Pipe {
     pub(crate) bytes: VecDeque<u8>,
+    /// The messages that they are, if they are any: how long each is, and whether it ends a record.
+    pub(crate) messages: VecDeque<(usize, bool)>,
     pub(crate) capacity: usize,
     /// The writer will write no more.
     pub(crate) ended: bool,
@@ -55,11 +57,39 @@ pub(crate) struct Pipe {
 
 impl Pipe {
     pub(crate) fn readable(&self) -> bool {
-        !self.bytes.is_empty() || self.ended || self.broken || self.deaf
+        !self.is_empty() || self.ended || self.broken || self.deaf
     }
 
+    /// Bytes that still fit; a message costs one beside its own.
     pub(crate) fn room(&self) -> usize {
-        self.capacity.saturating_sub(self.bytes.len())
+        let used = self.bytes.len() + self.messages.len();
+        self.capacity.saturating_sub(used)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.messages.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.messages.clear();
+    }
+
+    /// Adds a message, which as in a Unix socket has room if there is any.
+    pub(crate) fn push(&mut self, message: impl IntoIterator<Item = u8>, record: bool) -> bool {
+        if self.room() == 0 {
+            return false;
+        }
+        let before = self.bytes.len();
+        self.bytes.extend(message);
+        self.messages.push_back((self.bytes.len() - before, record));
+        true
+    }
+
+    /// Takes the next message out.
+    pub(crate) fn pop(&mut self) -> Option<(Vec<u8>, bool)> {
+        let (len, record) = self.messages.pop_front()?;
+        Some((self.bytes.drain(..len).collect(), record))
     }
 
     pub(crate) fn writable(&self) -> bool {
@@ -70,6 +100,8 @@ impl Pipe {
 #[derive(Debug)]
 pub(crate) struct Conn {
     pub(crate) kind: StreamKind,
+    /// Whether it keeps messages apart.
+    pub(crate) seqpacket: bool,
     pub(crate) to_device: Pipe,
     pub(crate) to_host: Pipe,
     pub(crate) fd: RawFd,
@@ -171,6 +203,7 @@ impl World {
         };
         let conn = Conn {
             kind,
+            seqpacket: false,
             to_device: pipe(capacities.0),
             to_host: pipe(capacities.1),
             fd: self.open_fd(FdUse::Stream(id)),

@@ -47,11 +47,17 @@ impl Scenario {
             Op::GuestReads(_, most) => {
                 link.guest_reads(guest, *most)?;
             }
-            Op::GuestShutsDown(_, flags) if guest.shutdown(id, *flags).is_ok() => {
-                link.guest_deaf |= flags.contains(ShutdownFlags::RECEIVE);
-                link.guest_ended |= flags.contains(ShutdownFlags::SEND);
+            Op::GuestShutsDown(_, flags) => {
+                if flags.contains(ShutdownFlags::SEND) {
+                    link.give_up_message(guest);
+                }
+                if guest.shutdown(id, *flags).is_ok() {
+                    link.guest_deaf |= flags.contains(ShutdownFlags::RECEIVE);
+                    link.guest_ended |= flags.contains(ShutdownFlags::SEND);
+                }
             }
             Op::GuestCloses(_) => {
+                link.give_up_message(guest);
                 link.spoilt |= guest.state(id) == Some(SocketState::Connecting);
                 link.guest_deaf = true;
                 let now = self.sim.now();
@@ -60,6 +66,11 @@ impl Scenario {
             Op::GuestResets(_) => {
                 link.spoilt = true;
                 guest.reset(id);
+            }
+            // A message that is under way to a smaller buffer may be too long for it.
+            Op::GuestResizes(_, bytes) if link.messages.is_some() => {
+                link.spoilt |= (*bytes as usize) < link.longest();
+                guest.set_buffer(id, *bytes);
             }
             Op::GuestResizes(_, bytes) => guest.set_buffer(id, *bytes),
             Op::GuestAsks(_) if guest.state(id) == Some(SocketState::Connected) => {

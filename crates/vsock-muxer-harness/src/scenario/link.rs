@@ -9,6 +9,8 @@ use crate::host::{HostEnd, HostRead};
 use crate::pattern::Pattern;
 use crate::sim::Failure;
 
+use super::messages::Messages;
+
 /// A connection, as far as it has come.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -18,11 +20,13 @@ pub(crate) struct Link {
     pub(crate) socket: Option<SocketId>,
     pub(crate) host: Option<HostEnd>,
     /// The line that the component of a connection by text still waits for.
-    answer: Option<OkParser>,
-    guest_sent: Pattern,
-    guest_got: Pattern,
-    host_sent: Pattern,
-    host_got: Pattern,
+    pub(super) answer: Option<OkParser>,
+    pub(super) guest_sent: Pattern,
+    pub(super) guest_got: Pattern,
+    pub(super) host_sent: Pattern,
+    pub(super) host_got: Pattern,
+    /// The boundaries, if it keeps messages apart.
+    pub(crate) messages: Option<Messages>,
     /// Something has happened after which not every byte need arrive.
     pub(crate) spoilt: bool,
     /// Packets that no socket of the guest has sent may have brought bytes.
@@ -46,6 +50,7 @@ impl Link {
             guest_got: Pattern::starting_at(to_guest),
             host_sent: Pattern::starting_at(to_guest),
             host_got: Pattern::starting_at(to_host),
+            messages: None,
             spoilt: false,
             forged: false,
             guest_deaf: false,
@@ -54,7 +59,16 @@ impl Link {
         }
     }
 
+    /// Messages of at most so many bytes, and no stream.
+    pub(crate) fn of_messages(mut self, longest: usize) -> Self {
+        self.messages = Some(Messages::new(longest));
+        self
+    }
+
     pub(crate) fn guest_writes(&mut self, guest: &mut Guest, len: usize) {
+        if self.messages.is_some() {
+            return self.guest_sends_message(guest, len);
+        }
         if let Some(id) = self.socket
             && let Ok(written) = guest.write(id, &self.guest_sent.peek(len))
         {
@@ -64,6 +78,9 @@ impl Link {
 
     /// Returns whether there was anything.
     pub(crate) fn guest_reads(&mut self, guest: &mut Guest, most: usize) -> Result<bool, Failure> {
+        if self.messages.is_some() {
+            return self.guest_receives_messages(guest);
+        }
         let Some(id) = self.socket else {
             return Ok(false);
         };
@@ -77,6 +94,9 @@ impl Link {
     }
 
     pub(crate) fn host_writes(&mut self, len: usize) {
+        if self.messages.is_some() {
+            return self.host_sends_message(len);
+        }
         if let Some(host) = &self.host
             && let Ok(written) = host.write(&self.host_sent.peek(len))
         {
@@ -85,6 +105,9 @@ impl Link {
     }
 
     pub(crate) fn host_reads(&mut self, most: usize) -> Result<bool, Failure> {
+        if self.messages.is_some() {
+            return self.host_receives_messages();
+        }
         let Some(host) = &self.host else {
             return Ok(false);
         };
@@ -114,7 +137,7 @@ impl Link {
         Ok(any)
     }
 
-    fn wrong(&self, who: &str, at: u64) -> Failure {
+    pub(super) fn wrong(&self, who: &str, at: u64) -> Failure {
         Failure::new(format!(
             "port {}: the {who} has read a wrong byte at {at}",
             self.port
@@ -131,6 +154,13 @@ impl Link {
             ("host", self.host_deaf, &self.guest_sent, &self.host_got),
             ("guest", self.guest_deaf, &self.host_sent, &self.guest_got),
         ];
+        let (to_host, to_guest) = self.messages.as_ref().map_or((0, 0), Messages::missing);
+        if to_host > 0 && !self.host_deaf || to_guest > 0 && !self.guest_deaf {
+            return Err(Failure::new(format!(
+                "port {}: {to_host} messages have not come to the host, {to_guest} to the guest",
+                self.port
+            )));
+        }
         for (who, deaf, sent, got) in ways {
             if !deaf && sent != got {
                 return Err(Failure::new(format!(

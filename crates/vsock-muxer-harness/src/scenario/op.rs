@@ -25,7 +25,15 @@ pub enum Op {
         /// By a line of text.
         text: bool,
     },
-    /// The guest writes so many bytes, as far as it may.
+    /// A program of the guest connects to a component, for messages.
+    GuestConnectsSeqpacket,
+    /// A component connects to a program of the guest, for messages: by a first message or beside
+    /// them.
+    HostConnectsSeqpacket {
+        /// By a first message.
+        text: bool,
+    },
+    /// The guest writes so many bytes, as far as it may, or a message of so many.
     GuestWrites(usize, usize),
     /// The guest reads at most so many.
     GuestReads(usize, usize),
@@ -81,6 +89,8 @@ pub fn calm() -> impl Strategy<Value = Op> + Clone {
     prop_oneof![
         4 => Just(Op::GuestConnects),
         3 => any::<bool>().prop_map(|text| Op::HostConnects { text }),
+        2 => Just(Op::GuestConnectsSeqpacket),
+        2 => any::<bool>().prop_map(|text| Op::HostConnectsSeqpacket { text }),
         12 => (at.clone(), length()).prop_map(|(at, len)| Op::GuestWrites(at, len)),
         10 => (at.clone(), length()).prop_map(|(at, len)| Op::GuestReads(at, len)),
         12 => (at.clone(), length()).prop_map(|(at, len)| Op::HostWrites(at, len)),
@@ -193,7 +203,7 @@ pub fn header() -> impl Strategy<Value = Header> + Clone {
         prop_oneof![2 => 1000..1008_u32, 1 => (1_u32 << 30)..(1 << 30) + 8, 1 => any::<u32>()],
     );
     let kind = (
-        prop_oneof![12 => Just(1_u16), 1 => 0..5_u16],
+        prop_oneof![12 => Just(1_u16), 4 => Just(2_u16), 1 => 0..5_u16],
         prop_oneof![12 => 1..8_u16, 1 => any::<u16>()],
         prop_oneof![3 => 0..4_u32, 1 => any::<u32>()],
     );

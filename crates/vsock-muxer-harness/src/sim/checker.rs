@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use vsock_proto::{Cid, GuestCid, Header, Op, ShutdownFlags, SocketType, SocketTypes};
+use vsock_proto::{
+    Cid, GuestCid, Header, MessageFlags, Op, ShutdownFlags, SocketType, SocketTypes,
+};
 
 use super::failure::{Failure, require};
 
@@ -19,7 +21,8 @@ type Tuple = (u32, u32);
 /// - it speaks for the host, to its guest, in known operations and types;
 /// - a RESPONSE answers a REQUEST, and comes first on its connection;
 /// - payload comes on a connection that is there, before the end of sending, and never beyond what the
-///   guest has granted in the packets that the device has taken;
+///   guest has granted in the packets that the device has taken; only a message may be empty, and have an
+///   end;
 /// - after an RST of either side nothing comes but a new REQUEST;
 /// - an RST without a connection answers a packet that had none, and never an RST;
 /// - `fwd_cnt` never runs backwards, nor ahead of what the guest has sent;
@@ -52,6 +55,8 @@ struct Seen {
     received: u32,
     told: Option<u32>,
     shutdown: ShutdownFlags,
+    /// What has asked for the tuple meanwhile, by a socket of another type.
+    next: Option<Box<Self>>,
 }
 
 impl Seen {
@@ -65,6 +70,7 @@ impl Seen {
             received: 0,
             told: None,
             shutdown: ShutdownFlags::NONE,
+            next: None,
         }
     }
 
@@ -114,14 +120,26 @@ impl Seen {
                 }
                 let in_flight = self.sent.wrapping_sub(self.fwd_cnt);
                 let credit = self.buf_alloc.saturating_sub(in_flight);
-                if header.len == 0 || header.len > credit {
+                if header.len > credit {
                     return Err("payload beyond the credit");
+                }
+                // Only a message may be empty, and the end of one that is not.
+                let ends = MessageFlags::from_bits(header.flags).ends_message();
+                if header.len == 0 && !(self.is_seqpacket() && ends) {
+                    return Err("a payload of nothing");
+                }
+                if header.flags != 0 && !self.is_seqpacket() {
+                    return Err("an end of a message on a stream");
                 }
                 self.sent = self.sent.wrapping_add(header.len);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn is_seqpacket(&self) -> bool {
+        SocketType::try_from(self.socket_type) == Ok(SocketType::SeqPacket)
     }
 
     fn begin(&mut self, header: &Header) {
@@ -195,6 +213,13 @@ impl Checker {
             Op::Request => {
                 let mut conn = Seen::new(Stage::GuestAsked, header.socket_type);
                 conn.begin(header);
+                if let Some(other) = self.conns.get_mut(&tuple).filter(|_| !known) {
+                    // One of another type leaves what is there alone, and comes after it if that is
+                    // over for the device already.
+                    other.next = Some(Box::new(conn));
+                    self.owed.entry(owed).or_insert(false);
+                    return;
+                }
                 if self.conns.insert(tuple, conn).is_some() {
                     // The device may refuse the newcomer, or let it take the old one's place.
                     self.owed.entry(owed).or_insert(false);
@@ -204,7 +229,11 @@ impl Checker {
                 past.for_each(|(_, must)| *must = false);
             }
             _ if !known => {
-                self.owed.insert(owed, true);
+                let next = self
+                    .conns
+                    .get(&tuple)
+                    .is_some_and(|conn| conn.next.is_some());
+                self.owed.insert(owed, !next);
             }
             Op::Response => self.on_response(tuple, header),
             _ => {
@@ -223,13 +252,33 @@ impl Checker {
             .filter(|_| known)
             .map(|conn| conn.stage);
         if ended.is_some() {
-            self.conns.remove(&tuple);
+            self.end(tuple);
+        } else {
+            self.drop_next(tuple);
         }
         if ended == Some(Stage::GuestAsked) {
             self.owed.insert(owed, false); // the refusal of its REQUEST may be under way
         }
         // It crossed whatever was owed: that may still come, and need not.
         self.owed.entry(owed).and_modify(|must| *must = false);
+    }
+
+    /// A connection is over; whoever waits for its tuple is next.
+    fn end(&mut self, tuple: Tuple) {
+        let Some(next) = self.conns.remove(&tuple).and_then(|conn| conn.next) else {
+            return;
+        };
+        // The RST that it is owed may be the one that refuses it.
+        let owed = (u64::from(Cid::HOST), tuple, next.socket_type);
+        self.owed.entry(owed).and_modify(|must| *must = false);
+        self.conns.insert(tuple, *next);
+    }
+
+    /// Whoever waits for the tuple is refused, or gives up.
+    fn drop_next(&mut self, tuple: Tuple) {
+        if let Some(conn) = self.conns.get_mut(&tuple) {
+            conn.next = None;
+        }
     }
 
     fn on_response(&mut self, tuple: Tuple, header: &Header) {
@@ -291,9 +340,10 @@ impl Checker {
                 .get(&tuple)
                 .is_some_and(|conn| conn.socket_type == header.socket_type);
         if ends {
-            self.conns.remove(&tuple);
+            self.end(tuple);
             return Ok(());
         }
+        self.drop_next(tuple);
         let owed = (header.src_cid, tuple, header.socket_type);
         require(self.owed.remove(&owed).is_some(), || {
             format!("an RST that answers nothing: {header:?}")

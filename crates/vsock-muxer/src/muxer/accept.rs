@@ -4,9 +4,9 @@
 
 use std::io::{self, ErrorKind};
 
-use vsock_backend_api::VsockStream;
+use vsock_backend_api::{Received, VsockMessages, VsockStream};
 use vsock_proto::hybrid::{CommandParser, MAX_LINE, Parse};
-use vsock_proto::{ConnKey, Connection, Greeting, Port, Slot, SocketType, Tick};
+use vsock_proto::{ConnKey, Connection, Greeting, Port, Slot, Tick};
 
 use crate::backoff::Backoff;
 use crate::early::Early;
@@ -144,7 +144,8 @@ impl Muxer {
         early: Early,
     ) {
         self.counters.host_initiated += 1;
-        if port == Port::ANY || !self.has_streams() {
+        let socket_type = link.socket_type();
+        if port == Port::ANY || !self.types.contains(socket_type) {
             self.counters.handshakes_malformed += 1;
         } else if self.table.connections() >= self.config.max_connections() {
             self.counters.refused_at_limit += 1;
@@ -154,8 +155,7 @@ impl Muxer {
             self.table.contains(key) || self.rxq.owes_reset(key)
         }) {
             let key = ConnKey::new(lease.port(), port);
-            let mut conn =
-                Connection::connect(&self.config, key, SocketType::Stream, greeting, now);
+            let mut conn = Connection::connect(&self.config, key, socket_type, greeting, now);
             link.assume_readable();
             conn.on_host_readable(now);
             let mut open = Open::new(conn, Some(link));
@@ -186,6 +186,9 @@ impl Handshake {
     /// what is read beyond it is kept.
     fn read(&mut self, counters: &mut Counters) -> Command {
         let mut buffer = [0; MAX_LINE];
+        if let Some(messages) = self.link.stream().messages() {
+            return read_message(messages, &mut buffer, counters);
+        }
         loop {
             let room = self.parser.room().clamp(1, MAX_LINE);
             let piece = buffer.get_mut(..room).unwrap_or_default();
@@ -215,6 +218,36 @@ impl Handshake {
             }
         }
     }
+}
+
+/// Reads a command that is a message, all of it.
+fn read_message(
+    messages: &mut dyn VsockMessages,
+    buffer: &mut [u8],
+    counters: &mut Counters,
+) -> Command {
+    let received = loop {
+        match messages.receive_message(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => break received,
+        }
+    };
+    match received {
+        Ok(Received::Message { len, .. }) => {
+            let line = buffer.get(..len).unwrap_or_default();
+            if let Ok(Parse::Line { port, used }) = CommandParser::new().feed(line)
+                && used == len
+            {
+                let early = Early::NONE;
+                return Command::Given { port, early };
+            }
+            counters.handshakes_malformed += 1;
+        }
+        Ok(Received::TooLong) => counters.handshakes_malformed += 1,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Command::Unfinished,
+        Ok(Received::End) | Err(_) => counters.handshakes_abandoned += 1,
+    }
+    Command::Refused
 }
 
 /// Reads; a call that was interrupted is repeated.

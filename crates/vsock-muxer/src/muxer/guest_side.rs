@@ -79,18 +79,16 @@ impl Muxer {
             Err(_) => {}
         }
         // What was taken only in part may be taken by now, and the descriptor as ready as it was: an
-        // edge comes only after a refusal.
+        // edge comes only after a refusal. And a message that came in pieces was not offered yet.
         let waits = !waited && open.conn.interest().write;
-        if waits && open.link.as_ref().is_some_and(Link::awaits_edge) {
+        let is_message = packet.socket_type == SocketType::SeqPacket;
+        if waits && (is_message || open.link.as_ref().is_some_and(Link::awaits_edge)) {
             open.flush(now);
         }
         self.owe_reset(reply);
         self.review(now, slot);
         // The guest has forgotten the connection that was there, and begins another.
-        if packet.body == Body::Request
-            && packet.socket_type == SocketType::Stream
-            && !self.table.contains(packet.key)
-        {
+        if packet.body == Body::Request && reply.is_none() && !self.table.contains(packet.key) {
             self.on_request(now, packet);
         }
     }
@@ -99,20 +97,15 @@ impl Muxer {
     fn on_request(&mut self, now: Tick, request: &Packet) {
         self.counters.guest_initiated += 1;
         // An RST to what had this tuple before would kill what has it now.
-        self.rxq.forgive_reset(request.key);
+        self.rxq.forgive_reset(request.key, request.socket_type);
         if self.table.connections() >= self.config.max_connections() {
             self.counters.refused_at_limit += 1;
             self.owe_reset(self.route.reset_for(request));
             return;
         }
-        // Streams of backends keep no message boundaries.
-        let stream = match (
-            request.socket_type,
-            self.backends.for_port(request.key.local),
-        ) {
-            (SocketType::Stream, Some(backend)) => backend.connect(request.key.local.into()),
-            _ => Err(ErrorKind::ConnectionRefused.into()),
-        };
+        let stream = self
+            .backends
+            .connect(request.key.local, request.socket_type);
         let later = matches!(&stream, Err(error) if error.kind() == ErrorKind::WouldBlock);
         if later && self.accepting >= self.config.max_accepting() {
             self.counters.accepting_at_limit += 1;
@@ -152,13 +145,8 @@ impl Muxer {
         let Some(open) = self.table.open(slot) else {
             return;
         };
-        let port = open.conn.key().local;
-        let stream = self
-            .backends
-            .for_port(port)
-            .ok_or_else(|| ErrorKind::ConnectionRefused.into())
-            .and_then(|backend| backend.connect(port.into()));
-        match stream {
+        let (port, socket_type) = (open.conn.key().local, open.conn.socket_type());
+        match self.backends.connect(port, socket_type) {
             Ok(stream) => {
                 open.retry = None;
                 open.link = Some(Link::new(stream, place.token(), &mut self.actions));

@@ -83,6 +83,10 @@ impl Open {
             }
             let ends_writing = actions.contains(HostAction::ShutdownWrite);
             let closes = actions.contains(HostAction::Close);
+            if closes || actions.contains(HostAction::ShutdownRead) {
+                // Nobody gets the rest of a message any more.
+                self.held = None;
+            }
             // Both ends at once are one call, and one wake-up of who has the other end.
             let both = ends_writing && actions.contains(HostAction::ShutdownRead);
             for action in actions {

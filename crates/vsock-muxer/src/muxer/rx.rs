@@ -4,8 +4,11 @@
 
 use std::collections::VecDeque;
 
-use vsock_proto::{Body, DataGrant, Header, Next, Packet, Progress, Route, Slot, Tick, Transmit};
+use vsock_proto::{
+    Body, DataGrant, Header, Next, Packet, Progress, Route, Slot, SocketType, Tick, Transmit,
+};
 
+use super::messages::Source;
 use crate::early::Early;
 use crate::link::Link;
 use crate::{Action, Allowance, GuestBuffers, Muxer};
@@ -79,6 +82,7 @@ impl Muxer {
         let Some(open) = self.table.open(slot) else {
             return Some(0);
         };
+        let is_message = open.conn.socket_type() == SocketType::SeqPacket;
         let used = match open.conn.poll_transmit(now, room) {
             None => 0,
             Some(Transmit::Packet(packet)) => {
@@ -97,6 +101,15 @@ impl Muxer {
                 };
                 let carried = match &mut open.link {
                     _ if !open.early.is_empty() => pipe.send_early(&mut open.early, room, limit),
+                    Some(link) if is_message => {
+                        let source = Source {
+                            link,
+                            held: &mut open.held,
+                            limit: self.config.max_message() as usize,
+                            reading: &mut self.reading,
+                        };
+                        pipe.send_messages(source, limit, &mut self.actions)
+                    }
                     Some(link) => pipe.read(link, limit, &mut self.actions),
                     None => Carried::default(),
                 };
@@ -113,7 +126,7 @@ impl Muxer {
                 {
                     open.conn.on_host_hangup(now);
                 }
-                carried.bytes + carried.packets * Header::LEN
+                carried.cost()
             }
         };
         if used == 0 && room == 0 && open.conn.wants_transmit() {
@@ -126,13 +139,13 @@ impl Muxer {
 
 /// What a turn has carried to the guest.
 #[derive(Default)]
-struct Carried {
-    bytes: usize,
-    packets: usize,
+pub(super) struct Carried {
+    pub(super) bytes: usize,
+    pub(super) packets: usize,
     /// The stream said why there is no more.
-    finished: bool,
+    pub(super) finished: bool,
     /// It had come to its end.
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 impl Carried {
@@ -140,13 +153,18 @@ impl Carried {
     const fn is_stuck(&self) -> bool {
         self.packets == 0 && !self.finished
     }
+
+    /// What that is of the budget.
+    pub(super) const fn cost(&self) -> usize {
+        self.bytes + self.packets * Header::LEN
+    }
 }
 
 /// From a stream to the guest, as far as the grant goes.
-struct Pipe<'a> {
-    grant: DataGrant<'a>,
-    route: &'a Route,
-    buffers: &'a mut dyn GuestBuffers,
+pub(super) struct Pipe<'a> {
+    pub(super) grant: DataGrant<'a>,
+    pub(super) route: &'a Route,
+    pub(super) buffers: &'a mut dyn GuestBuffers,
 }
 
 impl Pipe<'_> {

@@ -16,6 +16,7 @@ mod guest_initiated;
 mod handshake;
 mod hostile;
 mod lifetime;
+mod messages;
 mod stream;
 mod watching;
 mod world;

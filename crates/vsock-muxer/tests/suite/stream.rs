@@ -4,12 +4,12 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use vsock_backend_api::{VsockBackendType, VsockStream};
+use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
 
 /// What a read finds after the last byte.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -20,8 +20,15 @@ pub(crate) enum After {
     Failure(ErrorKind),
 }
 
+/// A message, and whether a record ends with it.
+pub(crate) type Message = (Vec<u8>, bool);
+
 #[derive(Debug, Default)]
 pub(crate) struct State {
+    /// Those that were not yet read and those that were written, of a stream that keeps them apart.
+    pub(crate) messages: Option<(VecDeque<Message>, Vec<Message>)>,
+    /// The longest that it takes; 0: no limit.
+    pub(crate) longest: usize,
     pub(crate) input: VecDeque<u8>,
     pub(crate) after: After,
     /// Reads give at most so many bytes; 0: no limit.
@@ -65,6 +72,23 @@ impl Host {
             fd,
             state: Arc::new(Mutex::new(state)),
         }
+    }
+
+    /// One whose stream keeps messages apart.
+    pub(crate) fn of_messages(fd: RawFd) -> Self {
+        let host = Self::new(fd);
+        host.state().messages = Some(Default::default());
+        host
+    }
+
+    pub(crate) fn sends_message(&self, bytes: &[u8], record: bool) {
+        let mut state = self.state();
+        let messages = state.messages.as_mut().unwrap();
+        messages.0.push_back((bytes.to_vec(), record));
+    }
+
+    pub(crate) fn got_messages(&self) -> Vec<Message> {
+        std::mem::take(&mut self.state().messages.as_mut().unwrap().1)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -191,7 +215,62 @@ impl VsockStream for Stream {
         self.0.state().peer_gone
     }
 
+    fn messages(&mut self) -> Option<&mut dyn VsockMessages> {
+        let keeps = self.0.state().messages.is_some();
+        keeps.then_some(self)
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+impl VsockMessages for Stream {
+    fn send_message(&mut self, message: &[IoSlice<'_>], end_of_record: bool) -> io::Result<()> {
+        let mut state = self.0.state();
+        if state.interruptions > 0 {
+            state.interruptions -= 1;
+            return Err(ErrorKind::Interrupted.into());
+        }
+        if let Some(kind) = state.write_error {
+            return Err(kind.into());
+        }
+        let bytes: Vec<u8> = message.iter().flat_map(|piece| piece.to_vec()).collect();
+        if state.longest > 0 && bytes.len() > state.longest {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        if bytes.len() > state.space {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        state.space -= bytes.len();
+        state
+            .messages
+            .as_mut()
+            .unwrap()
+            .1
+            .push((bytes, end_of_record));
+        Ok(())
+    }
+
+    fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        let mut state = self.0.state();
+        state.reads += 1;
+        if state.interruptions > 0 {
+            state.interruptions -= 1;
+            return Err(ErrorKind::Interrupted.into());
+        }
+        let Some((bytes, end_of_record)) = state.messages.as_mut().unwrap().0.pop_front() else {
+            return match state.after {
+                After::WouldBlock => Err(ErrorKind::WouldBlock.into()),
+                After::End => Ok(Received::End),
+                After::Failure(kind) => Err(kind.into()),
+            };
+        };
+        let len = bytes.len();
+        let Some(dst) = buffer.get_mut(..len) else {
+            return Ok(Received::TooLong);
+        };
+        dst.copy_from_slice(&bytes);
+        Ok(Received::Message { len, end_of_record })
     }
 }

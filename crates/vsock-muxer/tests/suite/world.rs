@@ -45,6 +45,8 @@ pub(crate) struct Script {
     pub(crate) answers: VecDeque<Result<Host, ErrorKind>>,
     /// Ports that were asked for.
     pub(crate) asked: Vec<u32>,
+    /// Whether it has streams of messages.
+    pub(crate) seqpacket: bool,
     pub(crate) accepts: usize,
 }
 
@@ -79,6 +81,14 @@ impl VsockBackend for Scripted {
         let mut script = self.0.lock().unwrap();
         script.asked.push(dst_port);
         next(&mut script.answers).unwrap_or_else(|| Err(ErrorKind::ConnectionRefused.into()))
+    }
+
+    fn has_seqpacket(&self) -> bool {
+        self.0.lock().unwrap().seqpacket
+    }
+
+    fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        self.connect(dst_port)
     }
 
     fn r#type(&self) -> VsockBackendType {

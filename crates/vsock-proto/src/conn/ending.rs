@@ -24,7 +24,8 @@ pub enum Ending {
     Forfeited,
     /// The guest broke the protocol.
     Violated,
-    /// The host sent a message that the guest's buffer cannot hold.
+    /// A message is longer than its receiver can hold: than the guest's buffer or the limit, where the
+    /// host has sent it, or than the host's stream takes.
     MessageTooLong,
     /// The device was reset.
     Aborted,

@@ -33,7 +33,7 @@ impl Connection {
         if packet.socket_type != self.socket_type {
             return Err(Violation::WrongType);
         }
-        self.take_credit(packet)
+        self.take_credit(now, packet)
             .map_err(|violation| self.violated(now, violation))?;
         match packet.body {
             Body::Data(flags) => self
@@ -53,12 +53,15 @@ impl Connection {
         Ok(())
     }
 
-    fn take_credit(&mut self, packet: &Packet) -> Result<(), Violation> {
+    fn take_credit(&mut self, now: Tick, packet: &Packet) -> Result<(), Violation> {
         // What an RST bears means nothing, and a REQUEST speaks of the connection to come.
         let counts =
             self.phase.knows_window() && !matches!(packet.body, Body::Reset | Body::Request);
         if counts && self.outbound.window.update(packet.credit)? {
             self.outbound.opened();
+        }
+        if counts {
+            self.check_message(now);
         }
         Ok(())
     }
@@ -75,6 +78,7 @@ impl Connection {
                 match self.inbound.take(len, flags, &self.config, payload)? {
                     HostReader::Alive => {}
                     HostReader::Gone => self.on_host_deaf(now),
+                    HostReader::TooSmall => self.on_message_too_long(now),
                 }
                 Ok(())
             }

@@ -60,12 +60,13 @@ impl Connection {
             return;
         }
         let (written, reader) = self.inbound.flush(write);
-        if reader == HostReader::Gone {
-            match self.phase {
-                Phase::Draining => self.end(now, Event::HostGone, Ending::Forfeited),
-                _ => self.on_host_deaf(now),
+        match reader {
+            HostReader::Alive => {}
+            HostReader::Gone if self.phase == Phase::Draining => {
+                return self.end(now, Event::HostGone, Ending::Forfeited);
             }
-            return;
+            HostReader::Gone => return self.on_host_deaf(now),
+            HostReader::TooSmall => return self.on_message_too_long(now),
         }
         self.after_flush();
         if self.phase == Phase::Draining {
@@ -108,6 +109,11 @@ impl Connection {
         self.to_host = next;
         self.inbound.discard();
         self.settle(now);
+    }
+
+    /// A message cannot pass, in either direction: nothing that comes after it may.
+    pub(super) fn on_message_too_long(&mut self, now: Tick) {
+        self.end(now, Event::HostGone, Ending::MessageTooLong);
     }
 
     /// A read has found the end of what the host sends.

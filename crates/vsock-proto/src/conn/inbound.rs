@@ -38,6 +38,8 @@ impl Chunk<'_> {
 pub(super) enum HostReader {
     Alive,
     Gone,
+    /// It never takes a message so long as the next one.
+    TooSmall,
 }
 
 /// The way from the guest to the host: receive window, backlog, message boundaries.
@@ -104,6 +106,7 @@ impl Inbound {
             Progress::Done(bytes) => u32::try_from(bytes).unwrap_or(len).min(len),
             Progress::Pending => 0,
             Progress::Closed | Progress::Failed => return Ok(HostReader::Gone),
+            Progress::TooLong => return Ok(HostReader::TooSmall),
         };
         self.window.forward(taken);
         let rest = len.saturating_sub(taken);
@@ -141,6 +144,7 @@ impl Inbound {
                 Progress::Done(0) | Progress::Pending => break,
                 Progress::Done(bytes) => bytes.min(len),
                 Progress::Closed | Progress::Failed => return (written, HostReader::Gone),
+                Progress::TooLong => return (written, HostReader::TooSmall),
             };
             self.consume(taken);
             written = written.saturating_add(taken.max(1));

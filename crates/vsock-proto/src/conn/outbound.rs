@@ -38,7 +38,19 @@ impl Outbound {
 
     /// Whether the guest has room for payload.
     pub(super) fn has_credit(&self) -> bool {
-        self.window.free() > 0 && self.window.packets_free() > 0
+        self.window.free() > 0 && self.packets_free() > 0
+    }
+
+    /// Packets that may be sent now.
+    ///
+    /// Where nothing is under way but a part of one message, one always may: the guest empties its
+    /// buffer when the message is whole, and would wait for the rest as we for it. Better to find out
+    /// whether its buffer has room for one packet more than we think.
+    pub(super) fn packets_free(&self) -> u32 {
+        match self.window.packets_free() {
+            0 => (self.message_sent > 0 && self.window.in_flight() <= self.message_sent).into(),
+            free => free,
+        }
     }
 
     /// The guest has given credit.
@@ -56,7 +68,7 @@ impl Outbound {
     pub(super) fn ask(&mut self, now: Tick, config: &Config) -> bool {
         // Bytes come back by themselves. But while packets block, nothing else may ever make the
         // guest speak: so it is asked again and again, ever more rarely.
-        let packets_block = self.window.packets_free() == 0 && self.window.free() > 0;
+        let packets_block = self.packets_free() == 0 && self.window.free() > 0;
         if packets_block {
             self.probe_at
                 .get_or_insert_with(|| now.saturating_add(config.probe_interval()));
@@ -89,5 +101,6 @@ impl Outbound {
     pub(super) const fn end(&mut self) {
         self.readable = false;
         self.probe_at = None;
+        self.message_sent = 0;
     }
 }

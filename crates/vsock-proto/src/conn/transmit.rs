@@ -116,7 +116,14 @@ impl DataGrant<'_> {
     /// Packets that may be sent.
     #[must_use]
     pub fn packets(&self) -> usize {
-        self.conn.outbound.window.packets_free() as usize
+        self.conn.outbound.packets_free() as usize
+    }
+
+    /// Bytes that a message may have on a seqpacket socket: as many as the guest's buffer holds, for
+    /// the guest takes it out as a whole, and at most [`max_message`](crate::Config::max_message).
+    #[must_use]
+    pub fn message_limit(&self) -> usize {
+        self.conn.message_limit() as usize
     }
 
     /// Bytes that one packet may have.
@@ -148,8 +155,8 @@ impl DataGrant<'_> {
         packet
     }
 
-    /// What a read found instead of bytes: nothing for now, the end, or a failure. `Done` changes
-    /// nothing.
+    /// What a read found instead of bytes: nothing for now, the end, a failure, or a message that is
+    /// too long. `Done` changes nothing.
     pub fn finish(self, progress: Progress) {
         match progress {
             Progress::Done(_) => {}
@@ -158,22 +165,32 @@ impl DataGrant<'_> {
             Progress::Failed => {
                 self.conn.end(self.now, Event::HostGone, Ending::HostReset);
             }
+            Progress::TooLong => self.conn.on_message_too_long(self.now),
         }
     }
 }
 
 impl Connection {
     fn count_message(&mut self, now: Tick, len: u32, flags: MessageFlags) {
-        let outbound = &mut self.outbound;
-        let total = outbound.message_sent.saturating_add(len);
-        let limit = self
-            .config
-            .max_message()
-            .min(outbound.window.peer_buf_alloc());
+        let total = self.outbound.message_sent.saturating_add(len);
+        let limit = self.message_limit();
         if total > limit || total == limit && !flags.ends_message() {
-            self.end(now, Event::HostGone, Ending::MessageTooLong);
+            self.on_message_too_long(now);
         } else {
-            outbound.message_sent = if flags.ends_message() { 0 } else { total };
+            self.outbound.message_sent = if flags.ends_message() { 0 } else { total };
         }
+    }
+
+    /// After the guest has told of its buffer: a message of which it now holds all that it can, and
+    /// not the end, will never be whole.
+    pub(super) fn check_message(&mut self, now: Tick) {
+        if self.outbound.message_sent > 0 && self.outbound.message_sent >= self.message_limit() {
+            self.on_message_too_long(now);
+        }
+    }
+
+    fn message_limit(&self) -> u32 {
+        let guest = self.outbound.window.peer_buf_alloc();
+        self.config.max_message().min(guest)
     }
 }

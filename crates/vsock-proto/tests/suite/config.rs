@@ -10,7 +10,7 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(config, Config::builder().build().unwrap());
     assert_eq!(config.buf_alloc(), 256 * 1024);
     assert_eq!(config.max_payload(), 64 * 1024);
-    assert_eq!(config.max_message(), 64 * 1024);
+    assert_eq!(config.max_message(), 256 * 1024);
     assert_eq!(config.max_empty_messages(), 1024);
     assert_eq!(config.packet_overhead(), 1024);
     assert_eq!(config.max_connections(), 16_384);

@@ -25,6 +25,8 @@ pub(crate) struct Host {
     pub(crate) got: Vec<u8>,
     /// The messages that it was sent, on a seqpacket socket.
     pub(crate) messages: Vec<(Vec<u8>, MessageFlags)>,
+    /// The longest message that it ever takes.
+    pub(crate) longest: Option<usize>,
     /// How many bytes it takes before it blocks.
     pub(crate) space: usize,
     /// A write fails.
@@ -52,6 +54,9 @@ impl Host {
             return Progress::Closed;
         }
         if let Some(flags) = message {
+            if self.longest.is_some_and(|longest| bytes.len() > longest) {
+                return Progress::TooLong;
+            }
             if bytes.len() > self.space {
                 return Progress::Pending;
             }

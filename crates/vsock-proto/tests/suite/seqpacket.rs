@@ -223,6 +223,132 @@ fn t111_a_host_message_of_just_the_window_passes() {
     assert_eq!(rig.conn.ending(), None);
 }
 
+/// Sends a message in pieces of so many bytes, none of which the guest takes yet, as far as it may;
+/// returns how many.
+fn pieces(rig: &mut Rig, mut left: usize, piece: usize) -> usize {
+    let mut sent = 0;
+    while left > 0 {
+        match rig.conn.poll_transmit(rig.now, piece) {
+            None => break,
+            Some(Transmit::Packet(packet)) => assert_eq!(packet.body, Body::CreditRequest),
+            Some(Transmit::Data(mut grant)) => {
+                assert!(grant.packets() > 0);
+                let len = piece.min(left).min(grant.packet_bytes());
+                left -= len;
+                grant.sent_piece(len, if left == 0 { EOM } else { NONE });
+                sent += 1;
+            }
+        }
+    }
+    sent
+}
+
+fn small(buf_alloc: u32) -> Rig {
+    let mut rig = Rig::accepting_as(Config::default(), SocketType::SeqPacket);
+    rig.guest.buf_alloc = buf_alloc;
+    let mut rig = rig.establish();
+    rig.guest(Body::CreditUpdate);
+    rig.conn.on_host_readable(rig.now);
+    rig
+}
+
+/// The guest takes it out when it is whole: whatever a packet costs, waiting for that would be for ever.
+#[test]
+fn t111_a_message_alone_is_not_held_back_by_the_number_of_its_packets() {
+    let mut rig = small(4096);
+    assert_eq!(
+        pieces(&mut rig, 200, 16),
+        13,
+        "4 packets may cost what there is"
+    );
+    assert_eq!(rig.conn.ending(), None);
+}
+
+#[test]
+fn t59_a_message_behind_others_is_held_back_by_the_number_of_packets() {
+    let mut rig = small(4096);
+    assert_eq!(pieces(&mut rig, 16, 16), 1);
+    assert_eq!(
+        pieces(&mut rig, 200, 16),
+        3,
+        "4 packets may cost what there is"
+    );
+    rig.guest_reads(16);
+    // Only the message is left in the guest's buffer.
+    assert_eq!(pieces(&mut rig, 200 - 3 * 16, 16), 10);
+}
+
+/// They move no counter, so a guest that says nothing new has said all that there is.
+#[test]
+fn t111_empty_messages_of_the_host_are_no_end_of_credit() {
+    let mut rig = small(16 * 1024);
+    let mut sent = 0;
+    for _ in 0..200 {
+        match rig.conn.poll_transmit(rig.now, 100) {
+            Some(Transmit::Data(mut grant)) => {
+                grant.sent_piece(0, EOM);
+                sent += 1;
+            }
+            Some(Transmit::Packet(packet)) => assert_eq!(packet.body, Body::CreditRequest),
+            None => {
+                assert!(
+                    sent % 16 == 0 && sent > 0,
+                    "16 may be under way, not {sent}"
+                );
+                rig.guest(Body::CreditUpdate);
+            }
+        }
+    }
+    assert!(sent > 100, "{sent}");
+}
+
+#[test]
+fn t111_a_guest_that_shrinks_below_a_message_under_way_is_reset() {
+    let mut rig = small(4096);
+    assert_eq!(pieces(&mut rig, 2000, 1000), 2);
+    rig.guest_reads(2000);
+    if let Some(Transmit::Data(mut grant)) = rig.conn.poll_transmit(rig.now, 1000) {
+        assert_eq!(grant.message_limit(), 4096);
+        grant.sent_piece(1000, NONE);
+    }
+    rig.guest.buf_alloc = 1001;
+    rig.guest(Body::CreditUpdate);
+    assert_eq!(rig.conn.ending(), None, "it may still become whole");
+    rig.guest.buf_alloc = 1000;
+    rig.guest(Body::CreditUpdate);
+    assert_eq!(rig.conn.ending(), Some(Ending::MessageTooLong));
+}
+
+#[test]
+fn t111_a_message_that_the_host_never_takes_resets() {
+    for at_once in [true, false] {
+        let mut rig = rig();
+        rig.host.longest = Some(4);
+        if at_once {
+            rig.piece(b"12345", EOM);
+        } else {
+            rig.piece(b"123", NONE);
+            rig.piece(b"45", EOM);
+            rig.flush();
+        }
+        assert_eq!(rig.conn.ending(), Some(Ending::MessageTooLong));
+        assert_eq!(rig.drain(), [Body::Reset]);
+        assert!(rig.host.is_closed());
+        assert_eq!(rig.host.messages, []);
+    }
+}
+
+#[test]
+fn t111_a_message_that_was_read_too_long_resets() {
+    let mut rig = small(4096);
+    let Some(Transmit::Data(grant)) = rig.conn.poll_transmit(rig.now, 100) else {
+        panic!("no grant");
+    };
+    grant.finish(Progress::TooLong);
+    assert_eq!(rig.conn.ending(), Some(Ending::MessageTooLong));
+    assert_eq!(rig.drain(), [Body::Reset]);
+}
+
 #[test]
 fn t56_messages_for_a_deaf_host_are_credited() {
     let mut rig = rig();

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::any::Any;
-use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::Errno;
-use rustix::net::{self, SocketFlags};
+use rustix::net::SocketType;
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
 
 use super::UnixVsockStream;
-use crate::socket_file::{SocketFile, connect};
+use super::door::{Door, with_suffix};
+use crate::socket_file::connect;
 
 /// Connections of one guest over Unix sockets.
 ///
@@ -24,6 +22,8 @@ use crate::socket_file::{SocketFile, connect};
 ///
 /// Nothing here ever waits. Without a descriptor for them, clients are refused. The file of the socket
 /// is removed on drop, if it is still the one that was made.
+///
+/// These are streams of bytes; for messages there is [`UnixSeqpacketBackend`](crate::UnixSeqpacketBackend).
 ///
 /// ```
 /// use std::os::unix::net::{UnixListener, UnixStream};
@@ -50,15 +50,8 @@ use crate::socket_file::{SocketFile, connect};
 /// ```
 #[derive(Debug)]
 pub struct UnixBackend {
-    listener: UnixListener,
-    file: SocketFile,
-    /// A descriptor that stands for nothing. When there is no other left, its place serves to refuse
-    /// the clients that wait, who would wait for ever.
-    spare: Option<OwnedFd>,
+    door: Door,
 }
-
-/// Clients that are refused at once when there is no descriptor for them.
-const REFUSALS: usize = 64;
 
 impl UnixBackend {
     /// Listens on `path`. A socket that a dead process has left there is replaced.
@@ -72,14 +65,8 @@ impl UnixBackend {
     /// - Anything else comes from the operating system, for example `NotFound` for want of the
     ///   directory, or `InvalidInput` for a path of more than 107 bytes.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
-        let (listener, file) = SocketFile::bind(path.as_ref())?;
-        listener.set_nonblocking(true)?;
-        let spare = Some(spare()?);
-        let backend = Self {
-            listener,
-            file,
-            spare,
-        };
+        let door = Door::open(path.as_ref(), SocketType::STREAM)?;
+        let backend = Self { door };
         let longest = backend.service_path(u32::MAX);
         if SocketAddr::from_pathname(&longest).is_err() {
             log::warn!(
@@ -94,39 +81,19 @@ impl UnixBackend {
     /// Where it listens.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.file.path()
+        self.door.path()
     }
 
     /// Where the host process that serves `port` is expected to listen.
     #[must_use]
     pub fn service_path(&self, port: u32) -> PathBuf {
-        let mut path = OsString::from(self.file.path());
-        path.push(format!("_{port}"));
-        path.into()
+        with_suffix(self.path(), &port.to_string())
     }
-
-    /// Accepts in the place of the spare descriptor, and hangs up.
-    fn refuse_waiting(&mut self) {
-        self.spare = None;
-        for _ in 0..REFUSALS {
-            match net::accept_with(&self.listener, SocketFlags::CLOEXEC) {
-                Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(_) => break,
-                Ok(client) => drop(client),
-            }
-        }
-        // If the place is taken by now, the next failure tries again.
-        self.spare = spare().ok();
-    }
-}
-
-fn spare() -> io::Result<OwnedFd> {
-    Ok(eventfd(0, EventfdFlags::CLOEXEC)?)
 }
 
 impl AsRawFd for UnixBackend {
     fn as_raw_fd(&self) -> RawFd {
-        self.listener.as_raw_fd()
+        self.door.as_raw_fd()
     }
 }
 
@@ -137,19 +104,8 @@ impl VsockBackend for UnixBackend {
     /// - `EMFILE`, `ENFILE`: no descriptor is left; who waited has been refused.
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        loop {
-            match net::accept_with(&self.listener, flags) {
-                // The one client is gone; there may be others.
-                Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(error @ (Errno::MFILE | Errno::NFILE)) => {
-                    self.refuse_waiting();
-                    return Err(error.into());
-                }
-                Err(error) => return Err(error.into()),
-                Ok(socket) => return Ok(Box::new(UnixVsockStream::new(socket.into()))),
-            }
-        }
+        let socket = self.door.accept()?;
+        Ok(Box::new(UnixVsockStream::new(socket.into())))
     }
 
     /// # Errors
@@ -158,7 +114,7 @@ impl VsockBackend for UnixBackend {
     /// - `WouldBlock`: the backlog of the host process is full; to be tried again.
     /// - Anything else comes from the operating system.
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        let socket = connect(&self.service_path(dst_port))?;
+        let socket = connect(&self.service_path(dst_port), SocketType::STREAM)?;
         Ok(Box::new(UnixVsockStream::new(socket.into())))
     }
 

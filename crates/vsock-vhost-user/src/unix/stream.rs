@@ -8,13 +8,14 @@ use std::os::unix::net::UnixStream;
 use std::slice;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{self, SendAncillaryBuffer, SendFlags};
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
 
 use super::pieces;
+
+use super::is_left;
 
 /// The device's end of a connection to a host process.
 ///
@@ -153,9 +154,7 @@ impl VsockStream for UnixVsockStream {
 
     /// As `EPOLLHUP`: a peer that has shut both directions down looks as if it had gone.
     fn peer_gone(&self) -> bool {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::empty())];
-        let gone = PollFlags::HUP | PollFlags::ERR;
-        poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().intersects(gone)
+        is_left(&self.socket)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vm_memory::Bytes;
 use vsock_muxer_harness::poll::Deadline;
-use vsock_proto::{Header, Op, ShutdownFlags};
+use vsock_proto::{Header, MessageFlags, Op, ShutdownFlags, SocketTypes};
 
 use crate::ring::BUFFER;
 use crate::vmm::{FEATURES, RX, TX, Vmm};
@@ -31,6 +31,8 @@ pub(crate) struct Guest {
 pub(crate) struct Socket {
     pub(crate) host_port: u32,
     pub(crate) guest_port: u32,
+    /// 1: a stream, 2: messages.
+    socket_type: u16,
     /// Bytes that the guest has taken, and that the host must have.
     taken: u32,
     freed: u32,
@@ -48,7 +50,21 @@ impl Guest {
     }
 
     pub(crate) fn start(&mut self) {
-        self.vmm.start(FEATURES).unwrap();
+        self.start_with(FEATURES);
+    }
+
+    /// A guest whose driver is up and knows of messages.
+    pub(crate) fn boot_for_messages(socket: &Path, cid: u64) -> Self {
+        let mut guest = Self {
+            vmm: Vmm::connect(socket),
+            cid,
+        };
+        guest.start_with(FEATURES | SocketTypes::F_SEQPACKET);
+        guest
+    }
+
+    fn start_with(&mut self, features: u64) {
+        self.vmm.start(features).unwrap();
         while !self.vmm.rings[RX].is_full() {
             self.vmm.rings[RX].offer(BUFFER, true);
         }
@@ -136,7 +152,7 @@ impl Guest {
             src_port: socket.guest_port,
             dst_port: socket.host_port,
             len: u32::try_from(payload.len()).unwrap(),
-            socket_type: 1,
+            socket_type: socket.socket_type,
             op: op.into(),
             flags,
             buf_alloc: WINDOW,
@@ -147,9 +163,20 @@ impl Guest {
 
     /// Asks for a connection.
     pub(crate) fn request(&mut self, guest_port: u32, host_port: u32) -> Socket {
+        self.request_as(1, guest_port, host_port)
+    }
+
+    /// Asks for a connection of this type.
+    pub(crate) fn request_as(
+        &mut self,
+        socket_type: u16,
+        guest_port: u32,
+        host_port: u32,
+    ) -> Socket {
         let socket = Socket {
             host_port,
             guest_port,
+            socket_type,
             taken: 0,
             freed: 0,
         };
@@ -184,6 +211,7 @@ impl Guest {
         let socket = Socket {
             host_port: request.src_port,
             guest_port,
+            socket_type: request.socket_type,
             taken: 0,
             freed: 0,
         };
@@ -195,6 +223,36 @@ impl Guest {
     pub(crate) fn write(&mut self, socket: &Socket, bytes: &[u8]) {
         for part in bytes.chunks(PAYLOAD) {
             self.say(socket, Op::ReadWrite, 0, part);
+        }
+    }
+
+    /// Sends a message, in pieces of so many bytes. It must fit into the host's buffer.
+    pub(crate) fn send_message(&mut self, socket: &Socket, message: &[u8], piece: usize) {
+        let end = MessageFlags::END_OF_MESSAGE.bits();
+        let mut parts = message.chunks(piece).peekable();
+        while let Some(part) = parts.next() {
+            let flags = if parts.peek().is_some() { 0 } else { end };
+            self.say(socket, Op::ReadWrite, flags, part);
+        }
+    }
+
+    /// Receives a message, and takes it out of the socket's buffer.
+    #[track_caller]
+    pub(crate) fn receive_message(&mut self, socket: &mut Socket) -> Vec<u8> {
+        let mut message = Vec::new();
+        loop {
+            let (header, payload) = self.expect(Op::ReadWrite);
+            assert_eq!(
+                (header.dst_port, header.socket_type),
+                (socket.guest_port, 2)
+            );
+            message.extend(payload);
+            if MessageFlags::from_bits(header.flags).ends_message() {
+                let len = u32::try_from(message.len()).unwrap();
+                socket.taken = socket.taken.wrapping_add(len);
+                self.say(socket, Op::CreditUpdate, 0, &[]);
+                return message;
+            }
         }
     }
 

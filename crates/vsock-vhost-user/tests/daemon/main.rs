@@ -11,6 +11,7 @@
 
 mod guest;
 mod lifecycle;
+mod messages;
 mod program;
 mod ring;
 mod streams;

@@ -14,6 +14,7 @@ use vsock_muxer_harness::poll::{Deadline, wait_until};
 use vsock_proto::Op;
 
 use crate::guest::{Guest, PATIENCE};
+use crate::vmm::Vmm;
 
 struct Program(Child);
 
@@ -92,11 +93,36 @@ fn two_machines_are_served_by_one_program_and_a_signal_removes_their_sockets() {
             let (_, answer) = guest.connect(1, 1);
             assert_eq!(answer.op, u16::from(Op::Reset));
         }
-        assert_eq!(names(&dir), ["3.sock", "3.vsock", "4.sock", "4.vsock"]);
+        let all = [3, 4].map(|cid| {
+            [
+                format!("{cid}.sock"),
+                format!("{cid}.vsock"),
+                format!("{cid}.vsock_seqpacket"),
+            ]
+        });
+        assert_eq!(names(&dir), all.concat());
         program.signal(signal);
         assert_eq!(program.end().0, Some(0));
         assert_eq!(names(&dir), [""; 0]);
     }
+}
+
+#[test]
+fn a_path_without_room_for_a_suffix_is_for_streams_alone() {
+    let dir = TempDir::new().unwrap();
+    let long = 107 - dir.path().as_os_str().len() - 1;
+    let args = [
+        "--guest-cid=6".to_owned(),
+        format!("--socket={}", path(&dir, "s")),
+        format!("--uds-path={}", path(&dir, &"u".repeat(long))),
+    ];
+    let mut program = Program::start(&args);
+    wait_for(&dir.path().join("s"));
+    assert_eq!(Vmm::connect(&dir.path().join("s")).features() & 2, 0);
+    program.signal(Signal::TERM);
+    let (code, said) = program.end();
+    assert_eq!(code, Some(0));
+    assert!(said.contains("no seqpacket sockets"), "{said}");
 }
 
 #[test]

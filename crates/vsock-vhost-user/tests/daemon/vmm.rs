@@ -56,6 +56,11 @@ impl Vmm {
         }
     }
 
+    /// What the device offers.
+    pub(crate) fn features(&self) -> u64 {
+        self.frontend.get_features().unwrap()
+    }
+
     /// The guest's driver starts.
     pub(crate) fn start(&mut self, features: u64) -> Result<(), Error> {
         self.frontend.set_features(features)?;

@@ -7,10 +7,10 @@ use proptest::prelude::{Just, Strategy, any};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use vm_memory::VolatileSlice;
 use vsock_backend_api::VsockStream;
-use vsock_driver::{Counted, Memory};
+use vsock_driver::{Counted, Letters, Memory};
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::GuestPayload;
-use vsock_proto::{Header, Progress};
+use vsock_proto::{Header, MessageFlags, Progress};
 
 use super::stream::{pair, pattern};
 use crate::chain::BadChain;
@@ -155,6 +155,18 @@ fn scattered_payload_is_written_by_one_call() {
     assert_eq!(progress, Ok(Progress::Done(40_000)));
     assert_eq!(stream.writes, [40_000]);
     assert!(stream.sink == payload);
+}
+
+#[test]
+fn t111_a_scattered_message_is_sent_by_one_call() {
+    let payload = pattern(40_000);
+    let mut bytes = packet(&payload);
+    let slices = pieces(&mut bytes, &[4096; 10]);
+    let mut letters = Letters::default();
+    let flags = MessageFlags::END_OF_RECORD;
+    let progress = Sender::direct(0).with(&slices, |payload| payload.send_to(&mut letters, flags));
+    assert_eq!(progress, Ok(Progress::Done(40_000)));
+    assert!(letters.post().sent == [(payload, true)]);
 }
 
 #[test]

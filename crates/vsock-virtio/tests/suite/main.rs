@@ -9,6 +9,7 @@ mod events;
 mod flow;
 mod hostile;
 mod lifecycle;
+mod messages;
 mod notifications;
 mod packets;
 mod rig;

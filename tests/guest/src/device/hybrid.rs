@@ -6,13 +6,17 @@
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::sockopt::SndBuf;
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr, setsockopt, socket,
+};
 
 use super::{Host, LIMIT, Listener, Reader, Stream, Writer};
 
@@ -21,41 +25,70 @@ const LINE: usize = 32;
 
 /// By the path of the device's socket.
 #[derive(Debug)]
-pub(crate) struct Hybrid(PathBuf);
+pub(crate) struct Hybrid {
+    path: PathBuf,
+    kind: SockType,
+}
 
 impl Hybrid {
     pub(crate) fn new(path: &Path) -> Self {
-        Self(path.to_owned())
+        let (path, kind) = (path.to_owned(), SockType::Stream);
+        Self { path, kind }
+    }
+
+    fn with_suffix(&self, suffix: &str) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(suffix);
+        path.into()
+    }
+
+    fn socket(&self) -> io::Result<OwnedFd> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        Ok(socket(AddressFamily::Unix, self.kind, flags, None)?)
     }
 }
 
 impl Host for Hybrid {
     fn connect(&self, port: u32) -> io::Result<Stream> {
-        let mut socket = UnixStream::connect(&self.0)?;
+        let new = self.socket()?;
+        let path = match self.kind {
+            SockType::SeqPacket => self.with_suffix("_seqpacket"),
+            _ => self.path.clone(),
+        };
+        socket::connect(new.as_raw_fd(), &UnixAddr::new(&path)?)?;
+        make_room(&new, self.kind)?;
+        let mut socket = UnixStream::from(new);
         limit(&socket)?;
         socket.write_all(format!("CONNECT {port}\n").as_bytes())?;
-        confirmed(&mut socket)?;
+        confirmed(&mut socket, self.kind)?;
         Ok(stream(socket))
     }
 
     fn listen(&self, port: u32) -> io::Result<Box<dyn Listener>> {
-        let mut path = self.0.clone().into_os_string();
-        path.push(format!("_{port}"));
-        let path = PathBuf::from(path);
-        let socket = UnixListener::bind(&path)?;
+        let path = self.with_suffix(&format!("_{port}"));
+        let new = self.socket()?;
+        socket::bind(new.as_raw_fd(), &UnixAddr::new(&path)?)?;
+        socket::listen(&new, Backlog::MAXCONN)?;
+        let socket = UnixListener::from(new);
         socket.set_nonblocking(true)?;
-        Ok(Box::new(Port { socket, path }))
+        let kind = self.kind;
+        Ok(Box::new(Port { socket, path, kind }))
+    }
+
+    fn messages(&self) -> Option<Arc<dyn Host>> {
+        let (path, kind) = (self.path.clone(), SockType::SeqPacket);
+        Some(Arc::new(Self { path, kind }))
     }
 }
 
-/// Reads the line that confirms, and nothing of what comes after it.
-fn confirmed(socket: &mut UnixStream) -> io::Result<()> {
+/// Reads the line that confirms, and nothing of what comes after it: byte by byte, or a message.
+fn confirmed(socket: &mut UnixStream, kind: SockType) -> io::Result<()> {
     let mut line = Vec::new();
+    let mut buffer = vec![0; if kind == SockType::SeqPacket { LINE } else { 1 }];
     while !line.ends_with(b"\n") && line.len() < LINE {
-        let mut byte = [0];
-        match socket.read(&mut byte) {
+        match socket.read(&mut buffer) {
             Ok(0) => return Err(ErrorKind::ConnectionRefused.into()),
-            Ok(_) => line.push(byte[0]),
+            Ok(read) => line.extend_from_slice(&buffer[..read]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                 return Err(ErrorKind::ConnectionRefused.into());
@@ -81,6 +114,7 @@ fn confirmed(socket: &mut UnixStream) -> io::Result<()> {
 struct Port {
     socket: UnixListener,
     path: PathBuf,
+    kind: SockType,
 }
 
 impl Listener for Port {
@@ -91,6 +125,7 @@ impl Listener for Port {
             match self.socket.accept() {
                 Ok((socket, _)) => {
                     socket.set_nonblocking(false)?;
+                    make_room(&socket, self.kind)?;
                     limit(&socket)?;
                     return Ok(stream(socket));
                 }
@@ -110,6 +145,14 @@ impl Drop for Port {
     fn drop(&mut self) {
         fs::remove_file(&self.path).ok();
     }
+}
+
+/// A message must fit into a socket's buffer.
+fn make_room(socket: &impl AsFd, kind: SockType) -> io::Result<()> {
+    if kind == SockType::SeqPacket {
+        setsockopt(socket, SndBuf, &(256 * 1024))?;
+    }
+    Ok(())
 }
 
 fn limit(socket: &UnixStream) -> io::Result<()> {

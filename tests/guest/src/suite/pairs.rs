@@ -5,7 +5,7 @@
 use anyhow::Context;
 use vsock_guest_program::job::Options;
 
-use crate::device::Stream;
+use crate::device::{Host, Stream};
 use crate::guest::GuestSocket;
 use crate::machine::Machine;
 
@@ -36,8 +36,19 @@ pub(crate) fn connect_with(
     opener: Opener,
     options: Options,
 ) -> anyhow::Result<Pair> {
+    let host = machine.host();
+    connect_by(&*host, machine, opener, options)
+}
+
+/// As [`connect_with`], by this host, whose sort of sockets must be that of the options.
+pub(crate) fn connect_by(
+    host: &dyn Host,
+    machine: &mut Machine,
+    opener: Opener,
+    options: Options,
+) -> anyhow::Result<Pair> {
     let port = machine.port();
-    let (host, guest) = (machine.host(), machine.guest());
+    let guest = machine.guest();
     match opener {
         Opener::Guest => {
             let listener = host.listen(port).context("cannot listen on the host")?;

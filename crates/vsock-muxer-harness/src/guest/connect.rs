@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! How the guest's applications connect.
+
+use vsock_proto::{Body, ConnKey, Port, SocketType, Tick};
+
+use super::{FIRST_PORT, Guest, SocketId, SocketState};
+
+impl Guest {
+    /// An application connects to a port of the host, without waiting. What becomes of it,
+    /// [`state`](Self::state) tells.
+    pub fn connect(&mut self, now: Tick, port: u32) -> SocketId {
+        let from = self.free_port(port);
+        self.connect_from(now, from, port)
+    }
+
+    fn free_port(&mut self, port: u32) -> u32 {
+        loop {
+            let from = self.next_port;
+            self.next_port = self.next_port.wrapping_add(1).max(FIRST_PORT);
+            let key = ConnKey::new(Port::new(from), Port::new(port));
+            if !self.tuples.contains_key(&key) {
+                return from;
+            }
+        }
+    }
+
+    /// As [`connect`](Self::connect), from this port of the guest. A connection that had the tuple
+    /// is forgotten without a word, as by a guest that was restored.
+    pub fn connect_from(&mut self, now: Tick, from: u32, port: u32) -> SocketId {
+        self.connect_with(now, from, port, 0)
+    }
+
+    /// As [`connect`](Self::connect), by a seqpacket socket.
+    pub fn connect_seqpacket(&mut self, now: Tick, port: u32) -> SocketId {
+        let from = self.free_port(port);
+        self.connect_as(now, (from, port), SocketType::SeqPacket, 0)
+    }
+
+    /// As [`connect_from`](Self::connect_from), with a receive counter that begins at `fwd_cnt`, to
+    /// see it wrap without four gigabytes.
+    pub fn connect_with(&mut self, now: Tick, from: u32, port: u32, fwd_cnt: u32) -> SocketId {
+        self.connect_as(now, (from, port), SocketType::Stream, fwd_cnt)
+    }
+
+    fn connect_as(
+        &mut self,
+        now: Tick,
+        (from, port): (u32, u32),
+        socket_type: SocketType,
+        fwd_cnt: u32,
+    ) -> SocketId {
+        let key = ConnKey::new(Port::new(from), Port::new(port));
+        let id = self.add(key, socket_type, SocketState::Connecting);
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.start_at(fwd_cnt);
+            socket.deadline = Some(now.saturating_add(self.config.connect_timeout));
+        }
+        self.say(id, Body::Request, Vec::new());
+        id
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::any::Any;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use rustix::net::SocketType;
+use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+
+use super::UnixSeqpacketStream;
+use super::door::{Door, with_suffix};
+use crate::socket_file::connect;
+
+/// Seqpacket connections of one guest over Unix sockets that keep messages apart, beside a
+/// [`UnixBackend`](crate::UnixBackend) for its streams.
+///
+/// A host process that wants to reach port 1024 of the guest connects by a `SOCK_SEQPACKET` socket to
+/// the path with `_seqpacket` behind it, and sends `CONNECT 1024\n` as its first message; the answer,
+/// `OK <host port>\n`, is a message as well, and from then on the messages are the guest's. A host
+/// process that serves port 1024 for the guest listens by a `SOCK_SEQPACKET` socket on the path with
+/// `_1024` behind it: the same name as for streams, so a port has either. A guest that comes with the
+/// other type of socket is refused.
+///
+/// ```
+/// use vsock_backend_api::VsockBackend;
+/// use vsock_vhost_user::UnixSeqpacketBackend;
+///
+/// # fn main() -> std::io::Result<()> {
+/// # let directory = std::env::temp_dir().join(format!("vsock-seq-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// let backend = UnixSeqpacketBackend::bind(directory.join("vm.vsock"))?;
+/// assert!(backend.path().ends_with("vm.vsock_seqpacket"));
+/// assert!(backend.service_path(1024).ends_with("vm.vsock_1024"));
+/// assert!(backend.has_seqpacket());
+/// # drop(backend);
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct UnixSeqpacketBackend {
+    base: PathBuf,
+    door: Door,
+}
+
+impl UnixSeqpacketBackend {
+    /// Listens on `path` with `_seqpacket` behind it. A socket that a dead process has left there is
+    /// replaced.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`UnixBackend::bind`](crate::UnixBackend::bind): with the suffix, the path must not
+    /// be longer than 107 bytes.
+    pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
+        let base = path.as_ref().to_owned();
+        let door = Door::open(&with_suffix(&base, "seqpacket"), SocketType::SEQPACKET)?;
+        Ok(Self { base, door })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.door.path()
+    }
+
+    /// Where the host process that serves `port` is expected to listen.
+    #[must_use]
+    pub fn service_path(&self, port: u32) -> PathBuf {
+        with_suffix(&self.base, &port.to_string())
+    }
+}
+
+impl AsRawFd for UnixSeqpacketBackend {
+    fn as_raw_fd(&self) -> RawFd {
+        self.door.as_raw_fd()
+    }
+}
+
+impl VsockBackend for UnixSeqpacketBackend {
+    /// # Errors
+    ///
+    /// - `WouldBlock`: nobody waits.
+    /// - `EMFILE`, `ENFILE`: no descriptor is left; who waited has been refused.
+    /// - Anything else comes from the operating system.
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        let socket = self.door.accept()?;
+        Ok(Box::new(UnixSeqpacketStream::new(socket)?))
+    }
+
+    /// # Errors
+    ///
+    /// `ConnectionRefused`: here are no streams of bytes.
+    fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::ConnectionRefused.into())
+    }
+
+    fn has_seqpacket(&self) -> bool {
+        true
+    }
+
+    /// # Errors
+    ///
+    /// - `NotFound`, `ConnectionRefused`: nobody serves the port.
+    /// - `EPROTOTYPE`: who serves it does so for streams.
+    /// - `WouldBlock`: the backlog of the host process is full; to be tried again.
+    /// - Anything else comes from the operating system.
+    fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        let socket = connect(&self.service_path(dst_port), SocketType::SEQPACKET)?;
+        Ok(Box::new(UnixSeqpacketStream::new(socket)?))
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::UnixStream
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_backend_of_messages_has_nothing_else() {
+        let dir = TempDir::new().unwrap();
+        let mut backend = UnixSeqpacketBackend::bind(dir.path().join("vm")).unwrap();
+        assert_eq!(backend.path(), dir.path().join("vm_seqpacket"));
+        assert!(backend.has_seqpacket());
+        let kinds = [
+            backend.connect(1).err().unwrap().kind(),
+            backend.connect_seqpacket(1).err().unwrap().kind(),
+            backend.accept().err().unwrap().kind(),
+        ];
+        let expected = [
+            ErrorKind::ConnectionRefused,
+            ErrorKind::NotFound,
+            ErrorKind::WouldBlock,
+        ];
+        assert_eq!(kinds, expected);
+        assert_eq!(backend.r#type(), VsockBackendType::UnixStream);
+        assert!(backend.as_any().is::<UnixSeqpacketBackend>());
+    }
+
+    #[test]
+    fn t99_a_socket_of_the_other_sort_is_somebodys_too() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("vm");
+        let _backend = UnixSeqpacketBackend::bind(&path).unwrap();
+        for taken in [
+            UnixSeqpacketBackend::bind(&path).err(),
+            crate::UnixBackend::bind(dir.path().join("vm_seqpacket")).err(),
+        ] {
+            assert_eq!(taken.unwrap().kind(), ErrorKind::AddrInUse);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::any::Any;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{
+    self, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags,
+};
+use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
+
+use super::is_left;
+
+/// Bytes that the socket shall hold at least, as far as the system lets. The longest message is a little
+/// less than twice that.
+const BUFFER: usize = 256 * 1024;
+
+/// The device's end of a connection to a host process, over a socket that keeps messages apart
+/// (`SOCK_SEQPACKET`).
+///
+/// What the host process reads by one `recv` is one message of the guest, and what it sends by one
+/// `send` is one message for it. An empty message looks to a host process like the end, unless it
+/// looks closer; here it does not. Unix sockets know no records: `MSG_EOR` gets lost on the way to the
+/// host process, and what that sends never bears it. Descriptors that it passes are closed.
+///
+/// A message may have about twice `net.core.wmem_max` bytes at most (212,992 by default, so 425,952).
+#[derive(Debug)]
+pub struct UnixSeqpacketStream {
+    socket: OwnedFd,
+    /// The peer has left with messages unread. The system says so before it gives out those that the
+    /// peer had sent, and only once.
+    reset: bool,
+}
+
+impl UnixSeqpacketStream {
+    /// The stream over a connected socket, in the mode that the socket is in.
+    ///
+    /// # Errors
+    ///
+    /// The socket is no Unix socket.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        // Each message, also an empty one, then comes with credentials, and the end without.
+        sockopt::set_socket_passcred(&socket, true)?;
+        // The system counts twice what it is told.
+        if sockopt::socket_send_buffer_size(&socket)? < 2 * BUFFER {
+            sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
+        }
+        Ok(Self {
+            socket,
+            reset: false,
+        })
+    }
+}
+
+impl VsockMessages for UnixSeqpacketStream {
+    fn send_message(&mut self, message: &[IoSlice<'_>], _end_of_record: bool) -> io::Result<()> {
+        let mut nothing = SendAncillaryBuffer::default();
+        match net::sendmsg(&self.socket, message, &mut nothing, SendFlags::NOSIGNAL) {
+            Ok(_) => Ok(()),
+            Err(Errno::MSGSIZE) => Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "the message is longer than the socket's buffer (net.core.wmem_max)",
+            )),
+            Err(error) => {
+                self.reset |= error == Errno::CONNRESET;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        loop {
+            // There is no room for credentials, and that they were cut off says that there is a message.
+            let mut credentials = RecvAncillaryBuffer::default();
+            let mut buffers = [IoSliceMut::new(buffer)];
+            let flags = RecvFlags::empty();
+            match net::recvmsg(&self.socket, &mut buffers, &mut credentials, flags) {
+                Err(Errno::CONNRESET) if !self.reset => self.reset = true,
+                Err(error) => return Err(error.into()),
+                Ok(got) if got.flags.contains(ReturnFlags::TRUNC) => return Ok(Received::TooLong),
+                Ok(got) if got.bytes > 0 || got.flags.contains(ReturnFlags::CTRUNC) => {
+                    return Ok(Received::Message {
+                        len: got.bytes,
+                        end_of_record: false,
+                    });
+                }
+                Ok(_) if self.reset => return Err(ErrorKind::ConnectionReset.into()),
+                Ok(_) => return Ok(Received::End),
+            }
+        }
+    }
+}
+
+/// One message. An empty one looks like the end.
+impl Read for UnixSeqpacketStream {
+    /// # Errors
+    ///
+    /// Those of [`VsockMessages::receive_message`], and `InvalidData`: the message was longer than the
+    /// buffer, and is lost.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.receive_message(buf)? {
+            Received::Message { len, .. } => Ok(len),
+            Received::End => Ok(0),
+            Received::TooLong => Err(ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// One message.
+impl Write for UnixSeqpacketStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(buf)])
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send_message(bufs, false)?;
+        Ok(bufs.iter().map(|buf| buf.len()).sum())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for UnixSeqpacketStream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl VsockStream for UnixSeqpacketStream {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::UnixStream
+    }
+
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        Ok(ioctl_fionbio(&self.socket, nonblocking)?)
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        Ok(sockopt::set_socket_timeout(
+            &self.socket,
+            Timeout::Recv,
+            timeout,
+        )?)
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        Ok(sockopt::set_socket_timeout(
+            &self.socket,
+            Timeout::Send,
+            timeout,
+        )?)
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        let how = match how {
+            Shutdown::Read => net::Shutdown::Read,
+            Shutdown::Write => net::Shutdown::Write,
+            Shutdown::Both => net::Shutdown::Both,
+        };
+        Ok(net::shutdown(&self.socket, how)?)
+    }
+
+    /// As of [`UnixVsockStream`](crate::UnixVsockStream).
+    fn peer_gone(&self) -> bool {
+        is_left(&self.socket)
+    }
+
+    fn messages(&mut self) -> Option<&mut dyn VsockMessages> {
+        Some(self)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> Option<&mut dyn Any> {
+        Some(self)
+    }
+
+    fn into_any(self: Box<Self>) -> Option<Box<dyn Any>> {
+        Some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    fn pair() -> (UnixSeqpacketStream, UnixSeqpacketStream) {
+        let flags = SocketFlags::CLOEXEC;
+        let (near, far) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let new = |socket| UnixSeqpacketStream::new(socket).unwrap();
+        (new(near), new(far))
+    }
+
+    #[test]
+    fn a_write_is_a_message_and_a_read_gets_one() {
+        let (mut near, mut far) = pair();
+        near.write_all(b"one").unwrap();
+        near.write_all(b"longer than there is room for").unwrap();
+        near.write_all(b"three").unwrap();
+        near.flush().unwrap();
+        near.shutdown(Shutdown::Write).unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(far.read(&mut buffer).unwrap(), 3);
+        let cut = far.read(&mut buffer).unwrap_err();
+        assert_eq!(cut.kind(), ErrorKind::InvalidData);
+        assert_eq!(far.read(&mut buffer).unwrap(), 5);
+        assert_eq!(far.read(&mut buffer).unwrap(), 0);
+    }
+
+    #[test]
+    fn t111_a_message_that_no_buffer_holds_is_refused() {
+        let (mut near, mut far) = pair();
+        let most = sockopt::socket_send_buffer_size(&near.socket).unwrap();
+        assert!(most >= 2 * 64 * 1024, "a packet of the guest has its place");
+        let error = near.write(&vec![0; most]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        far.set_nonblocking(true).unwrap();
+        let nothing = far.receive_message(&mut [0; 8]).unwrap_err();
+        assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn t85_a_reset_that_a_send_has_seen_still_comes_after_the_messages() {
+        let (mut near, mut far) = pair();
+        far.write_all(b"last").unwrap();
+        near.write_all(b"nobody reads this").unwrap();
+        drop(far);
+        let reset = near.write(b"late").unwrap_err();
+        assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+        assert!(near.peer_gone());
+        assert_eq!(near.read(&mut [0; 8]).unwrap(), 4);
+        for _ in 0..2 {
+            let end = near.receive_message(&mut [0; 8]).unwrap_err();
+            assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+        }
+    }
+
+    #[test]
+    fn modes_timeouts_and_ends_are_those_of_a_socket() {
+        let (mut near, mut far) = pair();
+        assert!(!near.peer_gone());
+        let soon = Some(Duration::from_millis(1));
+        near.set_read_timeout(soon).unwrap();
+        let late = near.read(&mut [0; 8]).unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::WouldBlock);
+        near.set_write_timeout(soon).unwrap();
+        while near.write(&[0; 10_000]).is_ok() {}
+        far.shutdown(Shutdown::Read).unwrap();
+        let deaf = near.write(b"x").unwrap_err();
+        assert_eq!(deaf.kind(), ErrorKind::BrokenPipe);
+        near.shutdown(Shutdown::Both).unwrap();
+        assert!(far.peer_gone());
+    }
+
+    #[test]
+    fn the_stream_shows_what_it_is() {
+        let (near, _far) = pair();
+        assert_eq!(near.backend_type(), VsockBackendType::UnixStream);
+        assert!(near.as_any().is::<UnixSeqpacketStream>());
+        let mut stream: Box<dyn VsockStream> = Box::new(near);
+        assert!(stream.messages().is_some());
+        assert!(stream.as_any_mut().is_some());
+        assert!(stream.into_any().is_some());
+    }
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Host processes that exchange messages with a guest, over Unix sockets that keep them apart.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
+use tempfile::TempDir;
+use vsock_proto::{Op, SocketTypes};
+use vsock_vhost_user::{DeviceBuilder, UnixBackend, UnixSeqpacketBackend, VsockDevice};
+
+use crate::guest::{Guest, PATIENCE};
+use crate::vmm::Vmm;
+
+/// With what `std` has for streams: a write sends a message, a read receives one.
+fn socket() -> rustix::fd::OwnedFd {
+    let flags = SocketFlags::CLOEXEC;
+    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
+}
+
+struct Host {
+    dir: TempDir,
+    _device: VsockDevice,
+}
+
+impl Host {
+    fn new(cid: u64) -> Self {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("vm.vsock");
+        let device = DeviceBuilder::new(cid, dir.path().join("vhost.sock"))
+            .backend(Box::new(UnixBackend::bind(&path).unwrap()))
+            .backend(Box::new(UnixSeqpacketBackend::bind(&path).unwrap()))
+            .spawn()
+            .unwrap();
+        Self {
+            dir,
+            _device: device,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn boot(&self, cid: u64) -> Guest {
+        Guest::boot_for_messages(&self.path("vhost.sock"), cid)
+    }
+
+    fn connect(&self) -> UnixStream {
+        let socket = socket();
+        let path = self.path("vm.vsock_seqpacket");
+        connect(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        let stream = UnixStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    fn listen(&self, port: u32) -> UnixListener {
+        listening(&self.path(&format!("vm.vsock_{port}")))
+    }
+}
+
+fn listening(path: &Path) -> UnixListener {
+    let socket = socket();
+    bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+    listen(&socket, 8).unwrap();
+    socket.into()
+}
+
+fn receive(stream: &mut UnixStream) -> Vec<u8> {
+    let mut buffer = vec![0; 1 << 20];
+    let len = stream.read(&mut buffer).unwrap();
+    buffer.truncate(len);
+    buffer
+}
+
+/// A message of so many bytes.
+fn message(len: usize) -> Vec<u8> {
+    (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
+}
+
+#[test]
+fn t111_messages_pass_whole_both_ways() {
+    let host = Host::new(130);
+    let listener = host.listen(5000);
+    let mut guest = host.boot(130);
+    let mut socket = guest.request_as(2, 1234, 5000);
+    assert_eq!(guest.expect(Op::Response).0.socket_type, 2);
+    let (mut stream, _) = listener.accept().unwrap();
+    let sizes = [1, 1000, 9000, 65_536, 3];
+    for len in sizes {
+        guest.send_message(&socket, &message(len), 2000);
+    }
+    for len in sizes {
+        assert!(receive(&mut stream) == message(len), "{len}");
+    }
+    for len in sizes {
+        assert_eq!(stream.write(&message(len)).unwrap(), len);
+    }
+    for len in sizes {
+        assert!(guest.receive_message(&mut socket) == message(len), "{len}");
+    }
+    guest.finish(&socket);
+    assert_eq!(receive(&mut stream), b"");
+    stream.write_all(b"still").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(guest.receive_message(&mut socket), b"still");
+    guest.expect(Op::Shutdown);
+}
+
+#[test]
+fn a_host_process_connects_by_its_first_message() {
+    let host = Host::new(131);
+    let mut guest = host.boot(131);
+    let mut stream = host.connect();
+    stream.write_all(b"CONNECT 1024\n").unwrap();
+    stream.write_all(b"hello").unwrap();
+    let mut socket = guest.accept(1024);
+    let answer = String::from_utf8(receive(&mut stream)).unwrap();
+    assert_eq!(answer, format!("OK {}\n", socket.host_port));
+    assert_eq!(guest.receive_message(&mut socket), b"hello");
+    guest.send_message(&socket, b"bye", 2);
+    assert_eq!(receive(&mut stream), b"bye");
+}
+
+#[test]
+fn t111_a_port_has_one_sort_of_sockets() {
+    let host = Host::new(132);
+    let _messages = host.listen(5000);
+    let _streams = UnixListener::bind(host.path("vm.vsock_5001")).unwrap();
+    let mut guest = host.boot(132);
+    for (socket_type, port) in [(1, 5000), (2, 5001), (2, 5002)] {
+        guest.request_as(socket_type, 1234, port);
+        assert_eq!(guest.expect(Op::Reset).0.socket_type, socket_type);
+    }
+}
+
+#[test]
+fn t85_messages_before_a_close_arrive() {
+    let host = Host::new(133);
+    let listener = host.listen(5000);
+    let mut guest = host.boot(133);
+    let socket = guest.request_as(2, 1234, 5000);
+    guest.expect(Op::Response);
+    let (mut stream, _) = listener.accept().unwrap();
+    guest.send_message(&socket, b"nobody reads this", 100);
+    guest.settle();
+    stream.write_all(&message(70_000)).unwrap();
+    stream.write_all(b"last").unwrap();
+    drop(stream);
+    // The system tells the device of the reset before it gives out the messages.
+    let mut ends = Vec::new();
+    loop {
+        let (header, _) = guest.packet();
+        match Op::try_from(header.op) {
+            Ok(Op::ReadWrite) => ends.push(header.flags),
+            Ok(Op::Shutdown) => {}
+            op => {
+                assert_eq!(op, Ok(Op::Reset));
+                break;
+            }
+        }
+    }
+    assert_eq!(ends.iter().sum::<u32>(), 2, "both messages have their ends");
+    assert_eq!(ends.last(), Some(&1));
+}
+
+#[test]
+fn t109_a_driver_without_the_feature_gets_streams_alone() {
+    let host = Host::new(134);
+    let _messages = host.listen(5000);
+    let mut guest = Guest::boot(&host.path("vhost.sock"), 134);
+    guest.request_as(2, 1234, 5000);
+    guest.expect(Op::Reset);
+    let mut stream = host.connect();
+    stream.write_all(b"CONNECT 1024\n").unwrap();
+    assert_eq!(receive(&mut stream), b"", "refused");
+}
+
+#[test]
+fn t109_the_feature_is_offered_where_there_are_messages() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("vhost.sock");
+    let (builder, _connector) = DeviceBuilder::new(135, &path).in_process().unwrap();
+    let device = builder.spawn().unwrap();
+    assert_eq!(Vmm::connect(&path).features() & SocketTypes::F_SEQPACKET, 0);
+    drop(device);
+    let host = Host::new(135);
+    let features = Vmm::connect(&host.path("vhost.sock")).features();
+    assert_ne!(features & SocketTypes::F_SEQPACKET, 0);
+}
