@@ -8,15 +8,16 @@ use vsock_muxer::{Allowance, GuestBuffers};
 use vsock_proto::{Header, Progress};
 
 use crate::attempt;
-use crate::chain::Part;
+use crate::chain::{DESCRIPTOR_COST, Part};
 use crate::direct::{Direct, DirectTypes};
 use crate::ring::Ring;
 use crate::scatter::{Cursor, Slice, Slices};
 use crate::scratch::{MAX_PAYLOAD, Scratch};
 use crate::{DeviceCounters, Fault};
 
-/// Pieces that chains which are taken in advance may have together.
-const MAX_PIECES: usize = 1024;
+/// What it may cost to look at chains in advance: 1,024 descriptors. Pieces would be no measure, for an empty
+/// descriptor is none.
+const MOST_AHEAD: usize = 1024 * DESCRIPTOR_COST;
 
 /// A chain that was taken and is not used yet.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +53,8 @@ pub(crate) struct RxBuffers<'a, 'q, 'm, M: GuestMemory> {
     slices: Slices<'m, M>,
     /// The first of `tools.reserved` that is not used.
     next: usize,
+    /// What it cost to look at those in `tools.reserved`.
+    looked: usize,
     /// What this may cost before no buffer is refused any more.
     budget: usize,
     cost: usize,
@@ -66,6 +69,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
             tools,
             slices: Slices::<M>::new(),
             next: 0,
+            looked: 0,
             budget,
             cost: 0,
             fault: None,
@@ -122,11 +126,11 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         None
     }
 
-    /// The chain at `ahead` behind the front, taken now if need be, while there is place for it.
+    /// The chain at `ahead` behind the front, taken now if need be, while to look costs little enough.
     fn ahead(&mut self, ahead: usize) -> Option<Reserved> {
         match self.tools.reserved.get(self.next + ahead) {
             Some(chain) => Some(*chain),
-            None if self.slices.len() < MAX_PIECES => self.reserve(),
+            None if self.looked < MOST_AHEAD => self.reserve(),
             None => None,
         }
     }
@@ -152,6 +156,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
             room,
             cost: taken.cost,
         };
+        self.looked += taken.cost;
         self.tools.reserved.push(chain);
         Some(chain)
     }
@@ -171,6 +176,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         self.next += 1;
         if self.next == self.tools.reserved.len() {
             self.next = 0;
+            self.looked = 0;
             self.tools.reserved.clear();
             self.slices.clear();
         }
