@@ -13,9 +13,7 @@ use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
 
-use super::pieces;
-
-use super::is_left;
+use super::{is_left, pieces};
 
 /// The device's end of a connection to a host process.
 ///
@@ -108,9 +106,6 @@ impl VsockVolatileStream for UnixVsockStream {
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
     ) -> io::Result<usize> {
-        if pieces.iter().all(VolatileSlice::is_empty) {
-            return Ok(0);
-        }
         pieces::receive(self.socket.as_fd(), pieces)
     }
 
@@ -118,9 +113,6 @@ impl VsockVolatileStream for UnixVsockStream {
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
     ) -> io::Result<usize> {
-        if pieces.iter().all(VolatileSlice::is_empty) {
-            return Ok(0);
-        }
         pieces::send(self.socket.as_fd(), pieces)
     }
 }
