@@ -97,12 +97,16 @@ fn message(places: &mut Places) -> libc::msghdr {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::{ErrorKind, Read, Write};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
+    use rustix::fs::{MemfdFlags, memfd_create};
     use vm_memory::bitmap::{AtomicBitmap, Bitmap};
-    use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+    use vm_memory::{
+        FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+    };
 
     use super::*;
 
@@ -180,6 +184,25 @@ mod tests {
         drop(far);
         assert_eq!(receive(near.as_fd(), &pieces[..MOST]).unwrap(), 0);
         assert_eq!(send(near.as_fd(), &pieces[..MOST]).unwrap(), 0);
+    }
+
+    #[test]
+    fn memory_that_its_owner_has_cut_off_is_an_error_and_no_signal() {
+        let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(2 * PAGE as u64).unwrap();
+        let shared = FileOffset::new(file.try_clone().unwrap(), 0);
+        let range = (GuestAddress(0), 2 * PAGE, Some(shared));
+        let memory = GuestMemoryMmap::<AtomicBitmap>::from_ranges_with_files([range]).unwrap();
+        let pieces = [0, PAGE].map(|at| memory.get_slice(GuestAddress(at as u64), 100).unwrap());
+        file.set_len(PAGE as u64).unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let cut_off = Some(libc::EFAULT);
+        let refused = send(near.as_fd(), &pieces[1..]).unwrap_err();
+        assert_eq!(refused.raw_os_error(), cut_off);
+        far.write_all(b"abc").unwrap();
+        let refused = receive(near.as_fd(), &pieces[1..]).unwrap_err();
+        assert_eq!(refused.raw_os_error(), cut_off);
+        assert_eq!(receive(near.as_fd(), &pieces).unwrap(), 3, "it fits before");
     }
 
     #[test]
