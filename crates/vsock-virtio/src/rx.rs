@@ -9,7 +9,7 @@ use vsock_proto::{Header, Progress};
 
 use crate::attempt;
 use crate::chain::{DESCRIPTOR_COST, Part};
-use crate::direct::{Direct, DirectTypes};
+use crate::direct::DirectTypes;
 use crate::ring::Ring;
 use crate::scatter::{Cursor, Slice, Slices};
 use crate::scratch::{MAX_PAYLOAD, Scratch};
@@ -55,7 +55,7 @@ pub(crate) struct RxBuffers<'a, 'q, 'm, M: GuestMemory> {
     next: usize,
     /// What it cost to look at those in `tools.reserved`.
     looked: usize,
-    /// What this may cost before no buffer is refused any more.
+    /// What this may cost before no other buffer is looked for.
     budget: usize,
     cost: usize,
     fault: Option<Fault>,
@@ -82,6 +82,11 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         self.cost
     }
 
+    /// Whether the budget is used up, and with it all room.
+    pub(crate) const fn is_spent(&self) -> bool {
+        self.cost >= self.budget
+    }
+
     /// How many chains were taken, used or not.
     #[cfg(test)]
     pub(crate) fn taken(&self) -> u16 {
@@ -92,7 +97,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
     /// send. Returns whether it did.
     pub(crate) fn refuse_roomless(&mut self) -> bool {
         match self.front() {
-            Some(chain) if chain.room == Some(0) && self.cost < self.budget => {
+            Some(chain) if chain.room == Some(0) && !self.is_spent() => {
                 self.refuse(chain);
                 true
             }
@@ -118,7 +123,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
             if chain.room.is_some() {
                 return Some(chain);
             }
-            if self.cost >= self.budget {
+            if self.is_spent() {
                 return None;
             }
             self.refuse(chain);
@@ -261,6 +266,9 @@ fn read_and_copy<M: GuestMemory>(
 
 impl<M: GuestMemory> GuestBuffers for RxBuffers<'_, '_, '_, M> {
     fn room(&mut self) -> Option<usize> {
+        if self.is_spent() {
+            return None;
+        }
         self.front()?.room
     }
 
@@ -284,16 +292,12 @@ impl<M: GuestMemory> GuestBuffers for RxBuffers<'_, '_, '_, M> {
         let direct = self.tools.direct.of(stream);
         let expected = direct.map_or(usize::MAX, |direct| (direct.readable)(stream));
         let (wanted, pieces) = self.ahead_of(allowance, expected);
-        let least = pieces.first().map_or(0, |piece| piece.len());
+        let first = pieces.first().map_or(0, |piece| piece.len());
         let (got, last) = match direct {
             _ if wanted == 0 => return Progress::Done(0),
-            Some(Direct {
-                least: enough,
-                read,
-                ..
-            }) if least >= *enough => {
-                attempt::all(&pieces, |rest| attempt::read(|| read(stream, rest)))
-            }
+            Some(direct) if first >= direct.least => attempt::all(&pieces, |rest| {
+                attempt::read(|| (direct.read)(stream, rest))
+            }),
             _ => {
                 let buffer = self.tools.scratch.first(wanted);
                 read_and_copy::<M>(stream, &pieces, buffer)

@@ -134,11 +134,11 @@ impl<M: GuestMemory> VsockDevice<M> {
             let starved = loop {
                 let left = budget.saturating_sub(buffers.cost());
                 self.muxer.transmit(now, &mut buffers, left);
-                if left == 0 || !self.muxer.wants_transmit() {
+                if !self.muxer.wants_transmit() {
                     break false;
                 }
                 match buffers.room() {
-                    None => break true,
+                    None => break !buffers.is_spent(),
                     // Payload waits, and this buffer has no room for any.
                     Some(0) if buffers.refuse_roomless() => {}
                     Some(_) => break false,
