@@ -26,7 +26,8 @@ pub struct UnixVsockStream {
 }
 
 impl UnixVsockStream {
-    /// The stream over a connected socket, in the mode that the socket is in.
+    /// The stream over a connected socket, in the mode that the socket is in. A clone of the socket that
+    /// is kept elsewhere keeps the connection open when the device ends it.
     #[must_use]
     pub fn new(socket: UnixStream) -> Self {
         Self { socket }
