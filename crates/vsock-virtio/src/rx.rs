@@ -33,7 +33,7 @@ pub(crate) struct Reserved {
 }
 
 /// What a buffer that is given back without a packet costs at least, of the budget of a call.
-const REFUSAL_COST: usize = 2048;
+pub(crate) const REFUSAL_COST: usize = 2048;
 
 /// What the device lends for a call.
 pub(crate) struct Tools<'a, M: GuestMemory> {
