@@ -355,7 +355,7 @@ fn a_guest_that_offers_nothing_of_use_costs_a_bounded_time() {
 }
 
 #[test]
-fn looking_ahead_at_long_chains_of_few_bytes_has_a_bound() {
+fn t76_looking_ahead_at_long_chains_of_few_bytes_has_a_bound() {
     let mut rig = Rig::new();
     // Empty descriptors are no pieces, and all chains share one row of them.
     let row: Vec<_> = (0..SIZE - 1)
