@@ -49,8 +49,9 @@ pub trait VsockVolatileStream: VsockStream + ReadVolatile + WriteVolatile {
         self.write_volatile(piece).map_err(into_io_error)
     }
 
-    /// How many bytes wait to be read at least, as far as that is known without a system call: memory for
-    /// more would be offered in vain. By default, as many as one likes.
+    /// How many bytes wait to be read, as far as that is known or guessed without a system call: memory
+    /// for more is likely offered in vain. Too low a guess costs another call. By default, as many as
+    /// one likes.
     fn readable_bytes(&self) -> usize {
         usize::MAX
     }

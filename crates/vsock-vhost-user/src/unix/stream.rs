@@ -23,14 +23,35 @@ use super::{is_left, pieces};
 #[derive(Debug)]
 pub struct UnixVsockStream {
     socket: UnixStream,
+    /// Bytes that the next read into guest memory is thought to find.
+    expected: usize,
 }
+
+/// Bytes that are expected of a stream at first, and at least: one buffer of a Linux guest.
+const LITTLE: usize = 2 * 1024;
+/// Bytes that are expected at most: the largest packet.
+const MUCH: usize = 64 * 1024;
+/// By so much the expectation grows or shrinks.
+const STEP: usize = 8;
 
 impl UnixVsockStream {
     /// The stream over a connected socket, in the mode that the socket is in. A clone of the socket that
     /// is kept elsewhere keeps the connection open when the device ends it.
     #[must_use]
     pub fn new(socket: UnixStream) -> Self {
-        Self { socket }
+        Self {
+            socket,
+            expected: LITTLE,
+        }
+    }
+
+    /// Learns from a read that has got `got` of the `offered` bytes.
+    fn learn(&mut self, got: usize, offered: usize) {
+        if got == offered {
+            self.expected = (self.expected * STEP).min(MUCH);
+        } else if got < self.expected / STEP {
+            self.expected = (self.expected / STEP).max(LITTLE);
+        }
     }
 }
 
@@ -107,7 +128,19 @@ impl VsockVolatileStream for UnixVsockStream {
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
     ) -> io::Result<usize> {
-        pieces::receive(self.socket.as_fd(), pieces)
+        let offered = pieces.iter().map(VolatileSlice::len).sum();
+        if offered == 0 {
+            return Ok(0);
+        }
+        let got = pieces::receive(self.socket.as_fd(), pieces)?;
+        self.learn(got, offered);
+        Ok(got)
+    }
+
+    /// A guess, from the reads before: each buffer of a guest that is offered in vain costs a look at
+    /// its descriptors.
+    fn readable_bytes(&self) -> usize {
+        self.expected
     }
 
     fn write_volatile_vectored<B: BitmapSlice>(
@@ -166,6 +199,31 @@ impl VsockStream for UnixVsockStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bulk_of_bytes_is_soon_read_in_large_pieces_and_small_messages_again_in_small_ones() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut near = UnixVsockStream::new(near);
+        let mut memory = vec![0; MUCH];
+        let mut read = |sent: usize| {
+            (&far).write_all(&vec![7; sent]).unwrap();
+            let mut calls = Vec::new();
+            let mut left = sent;
+            while left > 0 {
+                let offered = near.readable_bytes();
+                let place = VolatileSlice::from(&mut memory[..offered]);
+                left -= near.read_volatile_vectored(&[place]).unwrap();
+                calls.push(offered);
+            }
+            calls
+        };
+        assert_eq!(read(64), [LITTLE]);
+        assert_eq!(read(100_000), [LITTLE, 16 * 1024, MUCH, MUCH]);
+        assert_eq!(read(9000), [MUCH], "neither much nor little");
+        assert_eq!(read(64), [MUCH]);
+        assert_eq!(read(64), [8 * 1024]);
+        assert_eq!(read(64), [LITTLE]);
+    }
 
     #[test]
     fn a_peer_is_gone_when_nothing_is_left_of_it_and_not_when_it_only_sends_no_more() {
