@@ -178,7 +178,8 @@ impl VsockStream for UnixVsockStream {
         self.socket.shutdown(how)
     }
 
-    /// As `EPOLLHUP`: a peer that has shut both directions down looks as if it had gone.
+    /// As `EPOLLHUP`: where both directions were shut down, by whichever side, the peer looks as if it had
+    /// gone.
     fn peer_gone(&self) -> bool {
         is_left(&self.socket)
     }
@@ -235,5 +236,11 @@ mod tests {
         assert!(!near.peer_gone(), "it may still read");
         drop(far);
         assert!(near.peer_gone());
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut near = UnixVsockStream::new(near);
+        near.shutdown(Shutdown::Write).unwrap();
+        assert!(!near.peer_gone(), "it may still send");
+        far.shutdown(Shutdown::Write).unwrap();
+        assert!(near.peer_gone(), "nothing is left to say");
     }
 }
