@@ -17,8 +17,8 @@ pub use seqpacket_backend::UnixSeqpacketBackend;
 pub use seqpacket_stream::UnixSeqpacketStream;
 pub use stream::UnixVsockStream;
 
-/// Whether a socket's peer is gone, as far as the system tells: one that has shut both directions down
-/// looks the same.
+/// Whether a socket's peer is gone, as far as the system tells: where both directions were shut down, by
+/// whichever side, it looks the same.
 fn is_left(socket: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(socket, PollFlags::empty())];
     let gone = PollFlags::HUP | PollFlags::ERR;

@@ -23,7 +23,7 @@ pub(crate) struct BadChain;
 
 /// What a descriptor costs at least, of the budget of a call: so a chain of many is no cheap way to keep
 /// the thread busy, and one of a few costs what its bytes do.
-const DESCRIPTOR_COST: usize = 64;
+pub(crate) const DESCRIPTOR_COST: usize = 64;
 
 /// Appends the pieces of the chain that begins at `head` to `slices`; returns how many bytes they have. In
 /// `cost` is what it cost to look at its descriptors, also if the chain is bad.

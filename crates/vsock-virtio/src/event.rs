@@ -8,6 +8,7 @@ use vm_memory::GuestMemory;
 
 use crate::chain::Part;
 use crate::ring::Ring;
+use crate::rx::REFUSAL_COST;
 use crate::scatter::{Cursor, Slices};
 use crate::{DeviceCounters, Fault};
 
@@ -42,21 +43,28 @@ impl Events {
         matches!(self, Self::Published { .. })
     }
 
-    /// Goes on as far as the guest lets it. `true` if the event has been published just now.
+    /// Whether the event is still owed, and there are buffers that were not looked at.
+    pub(crate) fn want_more<M: GuestMemory>(self, ring: &Ring<'_, '_, M>) -> Result<bool, Fault> {
+        Ok(self == Self::Owed && ring.ready() && ring.available()?.0 != ring.next_available())
+    }
+
+    /// Goes on as far as the guest lets it, and the budget for buffers of no use. `true` if the event has been
+    /// published just now.
     pub(crate) fn proceed<M: GuestMemory>(
         &mut self,
         ring: &mut Ring<'_, '_, M>,
         counters: &mut DeviceCounters,
+        mut budget: usize,
     ) -> Result<bool, Fault> {
         if *self == Self::Quiet || !ring.ready() {
             return Ok(false);
         }
         let mut published = false;
         if *self == Self::Owed {
-            published = self.publish(ring, counters)?;
+            published = self.publish(ring, counters, &mut budget)?;
             // Whoever looks only when there is something to tell hears of a buffer only if it asks.
             if !published && ring.watch_available()?.0 != ring.next_available() {
-                published = self.publish(ring, counters)?;
+                published = self.publish(ring, counters, &mut budget)?;
             }
         }
         if let Self::Published { available } = *self
@@ -72,15 +80,17 @@ impl Events {
         &mut self,
         ring: &mut Ring<'_, '_, M>,
         counters: &mut DeviceCounters,
+        budget: &mut usize,
     ) -> Result<bool, Fault> {
         let mut slices = Slices::<M>::new();
-        for _ in 0..ring.size() {
+        while *budget > 0 {
             let available = ring.available()?;
             slices.clear();
             let Some(chain) = ring.take(Part::Writable, &mut slices)? else {
                 return Ok(false);
             };
             if chain.len.unwrap_or(0) < TRANSPORT_RESET.len() {
+                *budget = budget.saturating_sub(chain.cost.max(REFUSAL_COST));
                 counters.unusable_buffers += 1;
                 ring.give_back(chain.head, 0)?;
                 continue;

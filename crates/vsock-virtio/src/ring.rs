@@ -186,11 +186,6 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
         self.queue.next_avail()
     }
 
-    /// Entries of the queue.
-    pub(crate) fn size(&self) -> u16 {
-        self.queue.size()
-    }
-
     /// Whether the driver has set the queue up.
     pub(crate) fn ready(&self) -> bool {
         self.queue.ready() && self.queue.avail_ring() != 0

@@ -8,15 +8,16 @@ use vsock_muxer::{Allowance, GuestBuffers};
 use vsock_proto::{Header, Progress};
 
 use crate::attempt;
-use crate::chain::Part;
-use crate::direct::{Direct, DirectTypes};
+use crate::chain::{DESCRIPTOR_COST, Part};
+use crate::direct::DirectTypes;
 use crate::ring::Ring;
 use crate::scatter::{Cursor, Slice, Slices};
 use crate::scratch::{MAX_PAYLOAD, Scratch};
 use crate::{DeviceCounters, Fault};
 
-/// Pieces that chains which are taken in advance may have together.
-const MAX_PIECES: usize = 1024;
+/// What it may cost to look at chains in advance: 1,024 descriptors. Pieces would be no measure, for an empty
+/// descriptor is none.
+const MOST_AHEAD: usize = 1024 * DESCRIPTOR_COST;
 
 /// A chain that was taken and is not used yet.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +33,7 @@ pub(crate) struct Reserved {
 }
 
 /// What a buffer that is given back without a packet costs at least, of the budget of a call.
-const REFUSAL_COST: usize = 2048;
+pub(crate) const REFUSAL_COST: usize = 2048;
 
 /// What the device lends for a call.
 pub(crate) struct Tools<'a, M: GuestMemory> {
@@ -52,7 +53,9 @@ pub(crate) struct RxBuffers<'a, 'q, 'm, M: GuestMemory> {
     slices: Slices<'m, M>,
     /// The first of `tools.reserved` that is not used.
     next: usize,
-    /// What this may cost before no buffer is refused any more.
+    /// What it cost to look at those in `tools.reserved`.
+    looked: usize,
+    /// What this may cost before no other buffer is looked for.
     budget: usize,
     cost: usize,
     fault: Option<Fault>,
@@ -66,6 +69,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
             tools,
             slices: Slices::<M>::new(),
             next: 0,
+            looked: 0,
             budget,
             cost: 0,
             fault: None,
@@ -78,6 +82,11 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         self.cost
     }
 
+    /// Whether the budget is used up, and with it all room.
+    pub(crate) const fn is_spent(&self) -> bool {
+        self.cost >= self.budget
+    }
+
     /// How many chains were taken, used or not.
     #[cfg(test)]
     pub(crate) fn taken(&self) -> u16 {
@@ -88,7 +97,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
     /// send. Returns whether it did.
     pub(crate) fn refuse_roomless(&mut self) -> bool {
         match self.front() {
-            Some(chain) if chain.room == Some(0) && self.cost < self.budget => {
+            Some(chain) if chain.room == Some(0) && !self.is_spent() => {
                 self.refuse(chain);
                 true
             }
@@ -114,7 +123,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
             if chain.room.is_some() {
                 return Some(chain);
             }
-            if self.cost >= self.budget {
+            if self.is_spent() {
                 return None;
             }
             self.refuse(chain);
@@ -122,11 +131,11 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         None
     }
 
-    /// The chain at `ahead` behind the front, taken now if need be, while there is place for it.
+    /// The chain at `ahead` behind the front, taken now if need be, while to look costs little enough.
     fn ahead(&mut self, ahead: usize) -> Option<Reserved> {
         match self.tools.reserved.get(self.next + ahead) {
             Some(chain) => Some(*chain),
-            None if self.slices.len() < MAX_PIECES => self.reserve(),
+            None if self.looked < MOST_AHEAD => self.reserve(),
             None => None,
         }
     }
@@ -152,6 +161,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
             room,
             cost: taken.cost,
         };
+        self.looked += taken.cost;
         self.tools.reserved.push(chain);
         Some(chain)
     }
@@ -171,6 +181,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         self.next += 1;
         if self.next == self.tools.reserved.len() {
             self.next = 0;
+            self.looked = 0;
             self.tools.reserved.clear();
             self.slices.clear();
         }
@@ -255,6 +266,9 @@ fn read_and_copy<M: GuestMemory>(
 
 impl<M: GuestMemory> GuestBuffers for RxBuffers<'_, '_, '_, M> {
     fn room(&mut self) -> Option<usize> {
+        if self.is_spent() {
+            return None;
+        }
         self.front()?.room
     }
 
@@ -278,16 +292,12 @@ impl<M: GuestMemory> GuestBuffers for RxBuffers<'_, '_, '_, M> {
         let direct = self.tools.direct.of(stream);
         let expected = direct.map_or(usize::MAX, |direct| (direct.readable)(stream));
         let (wanted, pieces) = self.ahead_of(allowance, expected);
-        let least = pieces.first().map_or(0, |piece| piece.len());
+        let first = pieces.first().map_or(0, |piece| piece.len());
         let (got, last) = match direct {
             _ if wanted == 0 => return Progress::Done(0),
-            Some(Direct {
-                least: enough,
-                read,
-                ..
-            }) if least >= *enough => {
-                attempt::all(&pieces, |rest| attempt::read(|| read(stream, rest)))
-            }
+            Some(direct) if first >= direct.least => attempt::all(&pieces, |rest| {
+                attempt::read(|| (direct.read)(stream, rest))
+            }),
             _ => {
                 let buffer = self.tools.scratch.first(wanted);
                 read_and_copy::<M>(stream, &pieces, buffer)

@@ -11,8 +11,8 @@
 )]
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr;
 
 use smallvec::SmallVec;
 use vm_memory::VolatileSlice;
@@ -22,20 +22,31 @@ use vm_memory::bitmap::BitmapSlice;
 /// header. The kernel takes 1,024.
 const MOST: usize = 64;
 
-/// Receives into the pieces, one after the other.
+type Places = SmallVec<[libc::iovec; MOST]>;
+
+/// The pieces that a call takes. Empty ones take no place from others.
+fn taken<'p, 'm, B: BitmapSlice>(
+    pieces: &'p [VolatileSlice<'m, B>],
+) -> impl Iterator<Item = &'p VolatileSlice<'m, B>> {
+    pieces.iter().filter(|piece| !piece.is_empty()).take(MOST)
+}
+
+/// Receives into the pieces, one after the other; nothing into none, in whatever state the socket is.
 pub(super) fn receive<B: BitmapSlice>(
     socket: BorrowedFd<'_>,
     pieces: &[VolatileSlice<'_, B>],
 ) -> io::Result<usize> {
-    let pieces = pieces.get(..MOST).unwrap_or(pieces);
-    let guards: SmallVec<[_; MOST]> = pieces.iter().map(VolatileSlice::ptr_guard_mut).collect();
-    let mut places: SmallVec<[libc::iovec; MOST]> = guards
+    let guards: SmallVec<[_; MOST]> = taken(pieces).map(VolatileSlice::ptr_guard_mut).collect();
+    let mut places: Places = guards
         .iter()
         .map(|guard| libc::iovec {
             iov_base: guard.as_ptr().cast(),
             iov_len: guard.len(),
         })
         .collect();
+    if places.is_empty() {
+        return Ok(0);
+    }
     let mut message = message(&mut places);
     // SAFETY: the header and the places live until the call returns, and the guards keep each place
     // mapped, whose length they know. Who else writes there is the guest's affair: no reference to the
@@ -43,7 +54,7 @@ pub(super) fn receive<B: BitmapSlice>(
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
     let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
     let mut left = received;
-    for piece in pieces {
+    for piece in taken(pieces) {
         let len = piece.len().min(left);
         piece.bitmap().mark_dirty(0, len);
         left -= len;
@@ -51,47 +62,51 @@ pub(super) fn receive<B: BitmapSlice>(
     Ok(received)
 }
 
-/// Sends what is in the pieces, one after the other; to somebody who has gone without a signal.
+/// Sends what is in the pieces, one after the other, and nothing of none, in whatever state the socket is;
+/// to somebody who has gone without a signal.
 pub(super) fn send<B: BitmapSlice>(
     socket: BorrowedFd<'_>,
     pieces: &[VolatileSlice<'_, B>],
 ) -> io::Result<usize> {
-    let pieces = pieces.get(..MOST).unwrap_or(pieces);
-    let guards: SmallVec<[_; MOST]> = pieces.iter().map(VolatileSlice::ptr_guard).collect();
-    let mut places: SmallVec<[libc::iovec; MOST]> = guards
+    let guards: SmallVec<[_; MOST]> = taken(pieces).map(VolatileSlice::ptr_guard).collect();
+    let mut places: Places = guards
         .iter()
         .map(|guard| libc::iovec {
             iov_base: guard.as_ptr().cast_mut().cast(),
             iov_len: guard.len(),
         })
         .collect();
+    if places.is_empty() {
+        return Ok(0);
+    }
     let message = message(&mut places);
     // SAFETY: as in `receive`; the kernel only reads from the places.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-/// A message without address and control data.
-fn message(places: &mut [libc::iovec]) -> libc::msghdr {
-    libc::msghdr {
-        msg_name: ptr::null_mut(),
-        msg_namelen: 0,
-        msg_iov: places.as_mut_ptr(),
-        msg_iovlen: places.len(),
-        msg_control: ptr::null_mut(),
-        msg_controllen: 0,
-        msg_flags: 0,
-    }
+/// A message without address and control data. Where the C library is musl, the header has fields that
+/// cannot be named, and the count another type; a `u8` becomes either.
+fn message(places: &mut Places) -> libc::msghdr {
+    // SAFETY: addresses and numbers, of which all may be zero.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = places.as_mut_ptr();
+    message.msg_iovlen = u8::try_from(places.len()).unwrap_or(u8::MAX).into();
+    message
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::{ErrorKind, Read, Write};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
+    use rustix::fs::{MemfdFlags, memfd_create};
     use vm_memory::bitmap::{AtomicBitmap, Bitmap};
-    use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+    use vm_memory::{
+        FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+    };
 
     use super::*;
 
@@ -150,6 +165,44 @@ mod tests {
                 .enumerate()
                 .all(|(at, byte)| usize::from(*byte) == at / 100)
         );
+    }
+
+    #[test]
+    fn empty_pieces_take_no_place_from_others_however_many_they_are() {
+        let memory =
+            GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), PAGE)]).unwrap();
+        let empty = memory.get_slice(GuestAddress(9), 0).unwrap();
+        let mut pieces = vec![empty; MOST];
+        pieces.push(memory.get_slice(GuestAddress(100), 2).unwrap());
+        let (near, far) = UnixStream::pair().unwrap();
+        (&far).write_all(b"ab").unwrap();
+        assert_eq!(receive(near.as_fd(), &pieces).unwrap(), 2);
+        assert_eq!(send(near.as_fd(), &pieces).unwrap(), 2);
+        let mut got = [0; 2];
+        (&far).read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"ab");
+        drop(far);
+        assert_eq!(receive(near.as_fd(), &pieces[..MOST]).unwrap(), 0);
+        assert_eq!(send(near.as_fd(), &pieces[..MOST]).unwrap(), 0);
+    }
+
+    #[test]
+    fn memory_that_its_owner_has_cut_off_is_an_error_and_no_signal() {
+        let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(2 * PAGE as u64).unwrap();
+        let shared = FileOffset::new(file.try_clone().unwrap(), 0);
+        let range = (GuestAddress(0), 2 * PAGE, Some(shared));
+        let memory = GuestMemoryMmap::<AtomicBitmap>::from_ranges_with_files([range]).unwrap();
+        let pieces = [0, PAGE].map(|at| memory.get_slice(GuestAddress(at as u64), 100).unwrap());
+        file.set_len(PAGE as u64).unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let cut_off = Some(libc::EFAULT);
+        let refused = send(near.as_fd(), &pieces[1..]).unwrap_err();
+        assert_eq!(refused.raw_os_error(), cut_off);
+        far.write_all(b"abc").unwrap();
+        let refused = receive(near.as_fd(), &pieces[1..]).unwrap_err();
+        assert_eq!(refused.raw_os_error(), cut_off);
+        assert_eq!(receive(near.as_fd(), &pieces).unwrap(), 3, "it fits before");
     }
 
     #[test]

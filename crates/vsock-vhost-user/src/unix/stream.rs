@@ -13,9 +13,7 @@ use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
 
-use super::pieces;
-
-use super::is_left;
+use super::{is_left, pieces};
 
 /// The device's end of a connection to a host process.
 ///
@@ -37,7 +35,8 @@ const MUCH: usize = 64 * 1024;
 const STEP: usize = 8;
 
 impl UnixVsockStream {
-    /// The stream over a connected socket, in the mode that the socket is in.
+    /// The stream over a connected socket, in the mode that the socket is in. A clone of the socket that
+    /// is kept elsewhere keeps the connection open when the device ends it.
     #[must_use]
     pub fn new(socket: UnixStream) -> Self {
         Self {
@@ -148,9 +147,6 @@ impl VsockVolatileStream for UnixVsockStream {
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
     ) -> io::Result<usize> {
-        if pieces.iter().all(VolatileSlice::is_empty) {
-            return Ok(0);
-        }
         pieces::send(self.socket.as_fd(), pieces)
     }
 }
@@ -182,7 +178,8 @@ impl VsockStream for UnixVsockStream {
         self.socket.shutdown(how)
     }
 
-    /// As `EPOLLHUP`: a peer that has shut both directions down looks as if it had gone.
+    /// As `EPOLLHUP`: where both directions were shut down, by whichever side, the peer looks as if it had
+    /// gone.
     fn peer_gone(&self) -> bool {
         is_left(&self.socket)
     }
@@ -239,5 +236,11 @@ mod tests {
         assert!(!near.peer_gone(), "it may still read");
         drop(far);
         assert!(near.peer_gone());
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut near = UnixVsockStream::new(near);
+        near.shutdown(Shutdown::Write).unwrap();
+        assert!(!near.peer_gone(), "it may still send");
+        far.shutdown(Shutdown::Write).unwrap();
+        assert!(near.peer_gone(), "nothing is left to say");
     }
 }

@@ -38,10 +38,14 @@ impl<M: GuestMemory> VsockDevice<M> {
         let mut outcome = Outcome::default();
         if let Some(event) = queues.event.as_deref_mut() {
             let mut ring = Ring::new(mem, event, QueueName::Event);
-            if self.events.proceed(&mut ring, &mut self.counters)? {
+            if self
+                .events
+                .proceed(&mut ring, &mut self.counters, self.budget)?
+            {
                 // Those that were opened since the reset was owed are gone for the guest as well.
                 self.muxer.transport_reset(now);
             }
+            outcome.more = self.events.want_more(&ring)?;
             outcome.notify_event = ring.notification()?;
         }
         let mut rx = Ring::new(mem, queues.rx, QueueName::Rx);
@@ -52,7 +56,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             let more = self.fill_buffers(now, &mut rx, &mut budgets.1)?;
             // The replies that were in the way may have left.
             if rest != Rest::Blocked || !self.muxer.can_take_packet() {
-                outcome.more = more || rest == Rest::Spent;
+                outcome.more |= more || rest == Rest::Spent;
                 break;
             }
         }
@@ -134,11 +138,11 @@ impl<M: GuestMemory> VsockDevice<M> {
             let starved = loop {
                 let left = budget.saturating_sub(buffers.cost());
                 self.muxer.transmit(now, &mut buffers, left);
-                if left == 0 || !self.muxer.wants_transmit() {
+                if !self.muxer.wants_transmit() {
                     break false;
                 }
                 match buffers.room() {
-                    None => break true,
+                    None => break !buffers.is_spent(),
                     // Payload waits, and this buffer has no room for any.
                     Some(0) if buffers.refuse_roomless() => {}
                     Some(_) => break false,

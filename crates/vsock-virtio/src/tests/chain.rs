@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use vm_memory::{Bytes, GuestAddress};
-use vsock_driver::{Descriptor, DriverRing, Memory, memory};
+use vsock_driver::{Descriptor, DriverRing, Memory, filled, memory};
 
 use crate::chain::{BadChain, Part};
 use crate::ring::Ring;
@@ -31,11 +30,9 @@ fn gathered(part: Part, prepare: impl FnOnce(&Memory, &DriverRing)) -> Result<us
     Ok(total)
 }
 
-fn table(memory: &Memory, descriptors: &[Descriptor]) {
-    for (at, descriptor) in (TABLE..).step_by(16).zip(descriptors) {
-        memory
-            .write_slice(&descriptor.encode(), GuestAddress(at))
-            .unwrap();
+fn table(memory: &Memory, at: u64, descriptors: &[Descriptor]) {
+    for (at, descriptor) in (at..).step_by(16).zip(descriptors) {
+        filled(memory, at, &descriptor.encode());
     }
 }
 
@@ -113,11 +110,25 @@ fn t16_a_table_of_its_own_is_a_chain() {
             Descriptor::readable(DATA, 8).then(1),
             Descriptor::readable(DATA, 9),
         ];
-        table(memory, &pieces);
+        table(memory, TABLE, &pieces);
         driver.describe(memory, 0, Descriptor::readable(DATA, 5).then(1));
         driver.describe(memory, 1, Descriptor::table(TABLE, 32));
     });
     assert_eq!(total, Ok(22));
+}
+
+#[test]
+fn t15_a_table_may_lie_across_regions() {
+    let total = gathered(Part::Readable, |memory, driver| {
+        let pieces = [
+            Descriptor::readable(DATA, 8).then(1),
+            Descriptor::readable(DATA, 9),
+        ];
+        // The seam is within the first descriptor.
+        table(memory, 0xfff8, &pieces);
+        driver.describe(memory, 0, Descriptor::table(0xfff8, 32));
+    });
+    assert_eq!(total, Ok(17));
 }
 
 #[test]
@@ -137,7 +148,7 @@ fn t16_a_bad_table_spoils_its_chain() {
         ([piece.then(1), piece.then(0)], Descriptor::table(TABLE, 32)),
     ] {
         let total = gathered(Part::Readable, |memory, driver| {
-            table(memory, &entries);
+            table(memory, TABLE, &entries);
             driver.describe(memory, 0, head);
         });
         assert_eq!(total, Err(BadChain), "{entries:?}");
@@ -151,7 +162,7 @@ fn t16_a_table_longer_than_the_queue_spoils_its_chain() {
             .map(|next| Descriptor::readable(DATA, 1).then(next))
             .chain([Descriptor::readable(DATA, 1)])
             .collect();
-        table(memory, &pieces);
+        table(memory, TABLE, &pieces);
         let len = u32::try_from(16 * pieces.len()).unwrap();
         driver.describe(memory, 0, Descriptor::table(TABLE, len));
     });
@@ -236,4 +247,17 @@ fn t23_an_available_index_that_goes_back_is_looked_at_when_it_counts() {
     assert!(ring.take(Part::Writable, &mut slices).unwrap().is_some());
     let fault = ring.take(Part::Writable, &mut slices).unwrap_err();
     assert_eq!(fault.cause, FaultCause::AvailIndex);
+}
+
+#[test]
+fn a_ring_at_an_odd_address_is_a_fault() {
+    // A front-end may say that a region begins anywhere.
+    let memory = memory(&[(1, 0x1_0000)]);
+    let mut driver = DriverRing::new(0x1000, SIZE);
+    driver.offer(&memory, 0);
+    let mut queue = driver.queue();
+    let fault = Ring::new(&memory, &mut queue, QueueName::Rx)
+        .take(Part::Writable, &mut Slices::<Memory>::new())
+        .unwrap_err();
+    assert_eq!(fault.cause, FaultCause::Memory);
 }

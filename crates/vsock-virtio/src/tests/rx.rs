@@ -355,6 +355,33 @@ fn a_guest_that_offers_nothing_of_use_costs_a_bounded_time() {
 }
 
 #[test]
+fn t76_looking_ahead_at_long_chains_of_few_bytes_has_a_bound() {
+    let mut rig = Rig::new();
+    // Empty descriptors are no pieces, and all chains share one row of them.
+    let row: Vec<_> = (0..SIZE - 1)
+        .map(|_| Descriptor::writable(DATA, 0))
+        .chain([Descriptor::writable(DATA, HEADER + 1)])
+        .collect();
+    rig.driver.chain(&rig.memory, 0, &row);
+    for _ in 0..SIZE {
+        rig.driver.offer(&rig.memory, 0);
+    }
+    let mut stream = counted(b"x");
+    let taken = rig.with(|buffers| {
+        assert_eq!(
+            buffers.fill(&mut stream, PLENTY, &mut of_len),
+            Progress::Done(1)
+        );
+        buffers.taken()
+    });
+    assert_eq!(
+        taken,
+        1024 / SIZE,
+        "so many have 1,024 descriptors together"
+    );
+}
+
+#[test]
 fn a_fault_ends_the_filling_and_is_reported() {
     let mut rig = Rig::new();
     rig.driver.set_available(&rig.memory, SIZE + 1);

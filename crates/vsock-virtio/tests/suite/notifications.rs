@@ -152,6 +152,48 @@ fn t76_a_buffer_of_no_use_costs_more_of_the_budget_the_more_descriptors_it_has()
 }
 
 #[test]
+fn t76_a_buffer_that_is_filled_costs_more_of_the_budget_the_more_descriptors_it_has() {
+    let mut rig = with_budget(64 * 64 * 4);
+    let mut row = vec![Descriptor::writable(0, 0); SIZE.into()];
+    row[usize::from(SIZE) - 1] = Descriptor::writable(0x80_0000, 44);
+    rig.rx.chain(&rig.memory, 0, &row);
+    for _ in 0..10 {
+        rig.rx.offer(&rig.memory, 0);
+    }
+    for port in 0..6 {
+        rig.send(packet(Op::ReadWrite, 1024 + port, 80), b"");
+    }
+    for (filled, more) in [(4, true), (2, false)] {
+        let outcome = rig.process();
+        assert_eq!(
+            (rig.rx.used(&rig.memory).len(), outcome.more),
+            (filled, more)
+        );
+    }
+}
+
+#[test]
+fn t76_a_buffer_too_small_for_an_event_costs_more_of_the_budget_the_more_descriptors_it_has() {
+    let mut rig = with_budget(64 * 64 * 4);
+    let empty = vec![Descriptor::writable(0, 0); SIZE.into()];
+    rig.event.chain(&rig.memory, 0, &empty);
+    for _ in 0..10 {
+        rig.event.offer(&rig.memory, 0);
+    }
+    rig.device.transport_reset(rig.now);
+    for (taken, more) in [(4, true), (4, true), (2, false), (0, false)] {
+        let outcome = rig.process();
+        assert_eq!(
+            (rig.event.used(&rig.memory).len(), outcome.more),
+            (taken, more)
+        );
+    }
+    rig.post_events(1, 8);
+    assert!(!rig.process().more);
+    assert_eq!(rig.device.counters().transport_resets, 1);
+}
+
+#[test]
 fn t74_t75_unanswered_packets_stop_the_transmit_queue_and_buffers_let_it_go_on() {
     let config = Config::builder().max_resets(4).build().unwrap();
     let backend = VsockInnerBackend::new().unwrap();
