@@ -72,12 +72,15 @@ impl Spinner {
         ready: impl Fn() -> bool,
     ) -> bool {
         let budget = left.map_or(self.budget, |left| left.min(self.budget));
+        if budget.is_zero() {
+            return false;
+        }
         let passes = if self.proven {
             self.luck.passes()
         } else {
             OfThisThread::Waits.passes()
         };
-        if passes || budget.is_zero() {
+        if passes {
             return false;
         }
         let found = self.poll(budget, pace, ready);
@@ -94,7 +97,7 @@ impl Spinner {
     /// descriptors: only if it has been of use to the thread, too. A loop with a thousand of them has
     /// better things to do than to learn it anew of each.
     pub(crate) fn spin_among_many(&mut self, pace: Pace, ready: impl Fn() -> bool) -> bool {
-        if self.luck.passes() || self.budget.is_zero() || OfThisThread::Looks.passes() {
+        if self.budget.is_zero() || self.luck.passes() || OfThisThread::Looks.passes() {
             return false;
         }
         let found = self.poll(self.budget, pace, ready);

@@ -47,7 +47,7 @@ impl UnixVsockStream {
 
     /// Learns from a read that has got `got` of the `offered` bytes.
     fn learn(&mut self, got: usize, offered: usize) {
-        if got == offered {
+        if got == offered && offered >= self.expected {
             self.expected = (self.expected * STEP).min(MUCH);
         } else if got < self.expected / STEP {
             self.expected = (self.expected / STEP).max(LITTLE);
