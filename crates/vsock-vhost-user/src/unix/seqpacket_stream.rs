@@ -15,8 +15,8 @@ use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
 
 use super::is_left;
 
-/// Bytes that the socket shall hold at least, as far as the system lets. The longest message is a little
-/// less than twice that.
+/// Bytes that the socket shall hold at least, as far as the system lets. It grows for a message that is
+/// longer than twice that.
 const BUFFER: usize = 256 * 1024;
 
 /// The device's end of a connection to a host process, over a socket that keeps messages apart
@@ -54,16 +54,27 @@ impl UnixSeqpacketStream {
             reset: false,
         })
     }
+
+    fn send(&self, message: &[IoSlice<'_>]) -> Result<(), Errno> {
+        let mut nothing = SendAncillaryBuffer::default();
+        net::sendmsg(&self.socket, message, &mut nothing, SendFlags::NOSIGNAL).map(drop)
+    }
 }
 
 impl VsockMessages for UnixSeqpacketStream {
     fn send_message(&mut self, message: &[IoSlice<'_>], _end_of_record: bool) -> io::Result<()> {
-        let mut nothing = SendAncillaryBuffer::default();
-        match net::sendmsg(&self.socket, message, &mut nothing, SendFlags::NOSIGNAL) {
-            Ok(_) => Ok(()),
+        let mut sent = self.send(message);
+        if sent == Err(Errno::MSGSIZE) {
+            // As far as the system lets.
+            let len = message.iter().map(|piece| piece.len()).sum();
+            sockopt::set_socket_send_buffer_size(&self.socket, len)?;
+            sent = self.send(message);
+        }
+        match sent {
+            Ok(()) => Ok(()),
             Err(Errno::MSGSIZE) => Err(io::Error::new(
                 ErrorKind::InvalidInput,
-                "the message is longer than the socket's buffer (net.core.wmem_max)",
+                "the message is longer than the system lets the socket's buffer be (net.core.wmem_max)",
             )),
             Err(error) => {
                 self.reset |= error == Errno::CONNRESET;
@@ -223,11 +234,24 @@ mod tests {
         let (mut near, mut far) = pair();
         let most = sockopt::socket_send_buffer_size(&near.socket).unwrap();
         assert!(most >= 2 * 64 * 1024, "a packet of the guest has its place");
+        sockopt::set_socket_send_buffer_size(&near.socket, i32::MAX as usize).unwrap();
+        let most = sockopt::socket_send_buffer_size(&near.socket).unwrap();
         let error = near.write(&vec![0; most]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         far.set_nonblocking(true).unwrap();
         let nothing = far.receive_message(&mut [0; 8]).unwrap_err();
         assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn t111_the_buffer_grows_for_a_message_that_is_longer() {
+        let (mut near, mut far) = pair();
+        sockopt::set_socket_send_buffer_size(&near.socket, 4096).unwrap();
+        let message = vec![7; 100_000];
+        near.write_all(&message).unwrap();
+        let mut buffer = vec![0; 2 * message.len()];
+        let len = far.read(&mut buffer).unwrap();
+        assert!(buffer[..len] == message);
     }
 
     #[test]
