@@ -27,6 +27,9 @@ const BUFFER: usize = 256 * 1024;
 /// looks closer; here it does not. Unix sockets know no records: `MSG_EOR` gets lost on the way to the
 /// host process, and what that sends never bears it. Descriptors that it passes are closed.
 ///
+/// The system gives the socket an abstract name with its first message, if it has none yet: so it does for
+/// each that receives credentials, which tell an empty message from the end.
+///
 /// A message may have about twice `net.core.wmem_max` bytes at most (212,992 by default, so 425,952).
 #[derive(Debug)]
 pub struct UnixSeqpacketStream {
@@ -201,7 +204,13 @@ impl VsockStream for UnixSeqpacketStream {
 
 #[cfg(test)]
 mod tests {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use rustix::net::{
+        AddressFamily, SendAncillaryMessage, SocketFlags, SocketType, socketpair,
+    };
 
     use super::*;
 
@@ -252,6 +261,26 @@ mod tests {
         let mut buffer = vec![0; 2 * message.len()];
         let len = far.read(&mut buffer).unwrap();
         assert!(buffer[..len] == message);
+    }
+
+    #[test]
+    fn descriptors_that_come_with_a_message_are_closed() {
+        let (near, mut far) = pair();
+        let (mut passed, end) = UnixStream::pair().unwrap();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fds = [end.as_fd()];
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
+        let message = [IoSlice::new(b"with more")];
+        net::sendmsg(&near.socket, &message, &mut ancillary, SendFlags::empty()).unwrap();
+        drop(end);
+        let received = far.receive_message(&mut [0; 16]).unwrap();
+        let expected = Received::Message {
+            len: 9,
+            end_of_record: false,
+        };
+        assert_eq!(received, expected);
+        assert_eq!(passed.read(&mut [0; 1]).unwrap(), 0, "nobody has the end");
     }
 
     #[test]
