@@ -208,9 +208,7 @@ mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
-    use rustix::net::{
-        AddressFamily, SendAncillaryMessage, SocketFlags, SocketType, socketpair,
-    };
+    use rustix::net::{AddressFamily, SendAncillaryMessage, SocketFlags, SocketType, socketpair};
 
     use super::*;
 
