@@ -43,7 +43,8 @@ pub struct Counters {
     /// Host clients that were refused because as many as
     /// [`max_handshakes`](vsock_proto::Config::max_handshakes) had not sent their command.
     pub handshakes_at_limit: u64,
-    /// Host clients whose command was none.
+    /// Host clients whose command was none, or that wanted messages of a driver without
+    /// `VIRTIO_VSOCK_F_SEQPACKET`.
     pub handshakes_malformed: u64,
     /// Host clients that left before their command was whole.
     pub handshakes_abandoned: u64,

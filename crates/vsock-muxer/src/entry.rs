@@ -36,6 +36,8 @@ pub(crate) struct Open {
     pub(crate) held: Option<Held>,
     /// When to try again to have a stream, or to have it watched for writing.
     pub(crate) retry: Option<Backoff>,
+    /// When to go on writing what waits for the stream, after a turn that did not suffice.
+    pub(crate) flush_at: Option<Tick>,
     /// Whether the connection counts as one that waits for a busy host component.
     pub(crate) accepting: bool,
     /// Whether the table knows the connection by its ports.
@@ -53,6 +55,7 @@ impl Open {
             early: Early::NONE,
             held: None,
             retry: None,
+            flush_at: None,
             accepting: false,
             has_key: true,
             bytes_from_guest: 0,
@@ -63,9 +66,9 @@ impl Open {
     /// When something is due.
     pub(crate) fn deadline(&self) -> Option<Tick> {
         let retry = self.retry.map(Backoff::at);
-        match (self.conn.deadline(), retry) {
-            (Some(deadline), Some(retry)) => Some(deadline.min(retry)),
-            (one, other) => one.or(other),
-        }
+        [self.conn.deadline(), retry, self.flush_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

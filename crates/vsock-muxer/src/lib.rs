@@ -68,8 +68,9 @@
 //! Connections, handshakes, owed replies, the window of a connection and every wait: by
 //! [`Config`](vsock_proto::Config). No packet allocates memory, except for bytes that a stream does
 //! not take, within the window, and for a message of which the guest can take a part. One event
-//! accepts at most 32 clients; the rest comes through the deadline. One call of [`transmit`](Muxer::transmit) sends at most its budget, and while several
-//! connections have something, each at most 64 KiB in its turn.
+//! accepts at most 32 clients, and makes at most 64 writes of what waited for a stream; the rest comes
+//! through the deadline. One call of [`transmit`](Muxer::transmit) sends at most its budget, and while
+//! several connections have something, each at most 64 KiB in its turn.
 //!
 //! # Example
 //!

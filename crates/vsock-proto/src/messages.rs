@@ -22,6 +22,9 @@ pub(crate) struct Messages {
 
 const RECORD: u32 = 1 << 31;
 
+/// Messages for which the memory stays when none waits, so that one which passes at once does not allocate.
+const KEPT: usize = 64;
+
 impl Messages {
     /// Adds a piece of `len` bytes.
     pub(crate) fn add(
@@ -73,7 +76,7 @@ impl Messages {
         }
         self.whole.pop_front();
         if self.whole.is_empty() {
-            self.whole = VecDeque::new();
+            self.whole.shrink_to(KEPT);
         }
     }
 
@@ -92,5 +95,30 @@ impl Messages {
         let dropped = self.partial;
         self.partial = 0;
         dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KEPT, Messages};
+    use crate::{Config, MessageFlags};
+
+    #[test]
+    fn memory_stays_for_a_few_messages_and_goes_behind_many() {
+        let config = Config::builder().build().unwrap();
+        let mut messages = Messages::default();
+        for count in [1, 10 * KEPT, 1] {
+            for _ in 0..count {
+                messages
+                    .add(1, MessageFlags::END_OF_MESSAGE, &config)
+                    .unwrap();
+            }
+            for _ in 0..count {
+                messages.pop();
+            }
+            let kept = messages.whole.capacity();
+            assert!(kept > 0, "each message would be an allocation");
+            assert!(kept <= KEPT, "{kept} after {count}");
+        }
     }
 }

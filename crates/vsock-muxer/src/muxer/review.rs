@@ -6,12 +6,15 @@ use std::collections::VecDeque;
 use std::net::Shutdown;
 
 use vsock_proto::state::Phase;
-use vsock_proto::{Greeting, HostAction, Slot, Tick};
+use vsock_proto::{Greeting, HostAction, Progress, Slot, Tick};
 
 use crate::backoff::Backoff;
 use crate::entry::{Entry, Open};
 use crate::payload::write;
 use crate::{Action, Counters, Muxer};
+
+/// Writes to a stream before somebody else has his turn: each message is one.
+const WRITES: usize = 64;
 
 impl Muxer {
     /// Does what a connection wants done with its stream, has it watched and woken as it now needs,
@@ -133,11 +136,23 @@ impl Open {
         }
     }
 
-    /// Writes what waits for the stream.
+    /// Writes what waits for the stream, in so many calls as are fair at once. Where that does not
+    /// suffice, time goes on with it: an edge is not reported twice.
     pub(super) fn flush(&mut self, now: Tick) {
-        if let Some(link) = &mut self.link {
-            self.conn.flush(now, |chunk| write(link.stream(), chunk));
-        }
+        self.flush_at = None;
+        let Some(link) = &mut self.link else {
+            return;
+        };
+        let mut calls = 0;
+        let flush_at = &mut self.flush_at;
+        self.conn.flush(now, |chunk| {
+            if calls == WRITES {
+                *flush_at = Some(now);
+                return Progress::Pending;
+            }
+            calls += 1;
+            write(link.stream(), chunk)
+        });
     }
 
     /// Has the stream watched for writing exactly while something waits for it.

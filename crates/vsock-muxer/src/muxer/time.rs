@@ -51,6 +51,7 @@ impl Muxer {
                 self.end_handshake(slot);
             }
             Some(Entry::Open(open)) => {
+                open.flush_at = None;
                 if open.conn.interest().write {
                     // A socket is called writable when much of it is free. Whoever reads slowly may
                     // have taken something all the same, and is not to lose the rest.

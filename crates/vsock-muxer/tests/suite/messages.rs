@@ -116,6 +116,26 @@ fn t111_a_message_that_finds_no_room_waits_whole() {
 }
 
 #[test]
+fn t72_many_small_messages_do_not_keep_others_waiting() {
+    let (mut world, host) = world();
+    host.state().space = 0;
+    for number in 0..1000_u16 {
+        world.guest_sends(&packet(Op::ReadWrite, EOM), &number.to_le_bytes());
+    }
+    host.state().space = usize::MAX;
+    world.event(host.fd, WRITABLE);
+    let mut got = host.got_messages();
+    assert!((1..=256).contains(&got.len()), "{} in one turn", got.len());
+    // No edge tells of it: the descriptor is as writable as it was.
+    while world.muxer.deadline().is_some_and(|at| at <= world.now) {
+        world.pass(Duration::ZERO);
+    }
+    got.extend(host.got_messages());
+    let numbers = got.iter().map(|(message, _)| message.clone());
+    assert!(numbers.eq((0..1000_u16).map(|number| number.to_le_bytes().to_vec())));
+}
+
+#[test]
 fn t111_a_message_that_the_stream_never_takes_ends_the_connection() {
     for pieces in [&[&b"0123456"[..]][..], &[b"0123", b"456"]] {
         let (mut world, host) = world();

@@ -15,8 +15,8 @@ use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
 
 use super::is_left;
 
-/// Bytes that the socket shall hold at least, as far as the system lets. The longest message is a little
-/// less than twice that.
+/// Bytes that the socket shall hold at least, as far as the system lets. It grows for a message that is
+/// longer than twice that.
 const BUFFER: usize = 256 * 1024;
 
 /// The device's end of a connection to a host process, over a socket that keeps messages apart
@@ -26,6 +26,9 @@ const BUFFER: usize = 256 * 1024;
 /// `send` is one message for it. An empty message looks to a host process like the end, unless it
 /// looks closer; here it does not. Unix sockets know no records: `MSG_EOR` gets lost on the way to the
 /// host process, and what that sends never bears it. Descriptors that it passes are closed.
+///
+/// The system gives the socket an abstract name with its first message, if it has none yet: so it does for
+/// each that receives credentials, which tell an empty message from the end.
 ///
 /// A message may have about twice `net.core.wmem_max` bytes at most (212,992 by default, so 425,952).
 #[derive(Debug)]
@@ -54,16 +57,27 @@ impl UnixSeqpacketStream {
             reset: false,
         })
     }
+
+    fn send(&self, message: &[IoSlice<'_>]) -> Result<(), Errno> {
+        let mut nothing = SendAncillaryBuffer::default();
+        net::sendmsg(&self.socket, message, &mut nothing, SendFlags::NOSIGNAL).map(drop)
+    }
 }
 
 impl VsockMessages for UnixSeqpacketStream {
     fn send_message(&mut self, message: &[IoSlice<'_>], _end_of_record: bool) -> io::Result<()> {
-        let mut nothing = SendAncillaryBuffer::default();
-        match net::sendmsg(&self.socket, message, &mut nothing, SendFlags::NOSIGNAL) {
-            Ok(_) => Ok(()),
+        let mut sent = self.send(message);
+        if sent == Err(Errno::MSGSIZE) {
+            // As far as the system lets.
+            let len = message.iter().map(|piece| piece.len()).sum();
+            sockopt::set_socket_send_buffer_size(&self.socket, len)?;
+            sent = self.send(message);
+        }
+        match sent {
+            Ok(()) => Ok(()),
             Err(Errno::MSGSIZE) => Err(io::Error::new(
                 ErrorKind::InvalidInput,
-                "the message is longer than the socket's buffer (net.core.wmem_max)",
+                "the message is longer than the system lets the socket's buffer be (net.core.wmem_max)",
             )),
             Err(error) => {
                 self.reset |= error == Errno::CONNRESET;
@@ -190,7 +204,11 @@ impl VsockStream for UnixSeqpacketStream {
 
 #[cfg(test)]
 mod tests {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use rustix::net::{AddressFamily, SendAncillaryMessage, SocketFlags, SocketType, socketpair};
 
     use super::*;
 
@@ -223,11 +241,44 @@ mod tests {
         let (mut near, mut far) = pair();
         let most = sockopt::socket_send_buffer_size(&near.socket).unwrap();
         assert!(most >= 2 * 64 * 1024, "a packet of the guest has its place");
+        sockopt::set_socket_send_buffer_size(&near.socket, i32::MAX as usize).unwrap();
+        let most = sockopt::socket_send_buffer_size(&near.socket).unwrap();
         let error = near.write(&vec![0; most]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         far.set_nonblocking(true).unwrap();
         let nothing = far.receive_message(&mut [0; 8]).unwrap_err();
         assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn t111_the_buffer_grows_for_a_message_that_is_longer() {
+        let (mut near, mut far) = pair();
+        sockopt::set_socket_send_buffer_size(&near.socket, 4096).unwrap();
+        let message = vec![7; 100_000];
+        near.write_all(&message).unwrap();
+        let mut buffer = vec![0; 2 * message.len()];
+        let len = far.read(&mut buffer).unwrap();
+        assert!(buffer[..len] == message);
+    }
+
+    #[test]
+    fn descriptors_that_come_with_a_message_are_closed() {
+        let (near, mut far) = pair();
+        let (mut passed, end) = UnixStream::pair().unwrap();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fds = [end.as_fd()];
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
+        let message = [IoSlice::new(b"with more")];
+        net::sendmsg(&near.socket, &message, &mut ancillary, SendFlags::empty()).unwrap();
+        drop(end);
+        let received = far.receive_message(&mut [0; 16]).unwrap();
+        let expected = Received::Message {
+            len: 9,
+            end_of_record: false,
+        };
+        assert_eq!(received, expected);
+        assert_eq!(passed.read(&mut [0; 1]).unwrap(), 0, "nobody has the end");
     }
 
     #[test]
