@@ -23,6 +23,8 @@ pub(crate) struct AcceptQueue {
 #[derive(Debug)]
 struct State {
     waiting: VecDeque<VsockInnerStream>,
+    /// Threads that sleep in `pop`: a notification is a system call even if there are none.
+    sleepers: usize,
     bell: Bell,
     /// Whether somebody polls the descriptor. Until then nothing is spent on it.
     taken: bool,
@@ -48,6 +50,7 @@ impl AcceptQueue {
         let fd = bell.install()?;
         let state = State {
             waiting: VecDeque::new(),
+            sleepers: 0,
             bell,
             taken: false,
             closed: false,
@@ -70,8 +73,11 @@ impl AcceptQueue {
         state.check(self.limit)?;
         state.waiting.push_back(stream);
         state.settle();
+        let sleepers = state.sleepers;
         drop(state);
-        self.changed.notify_one();
+        if sleepers > 0 {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -94,10 +100,12 @@ impl AcceptQueue {
             if state.closed {
                 return Err(Closed);
             }
+            state.sleepers += 1;
             state = self
                 .changed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
+            state.sleepers -= 1;
         }
     }
 

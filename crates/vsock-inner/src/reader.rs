@@ -236,9 +236,10 @@ impl fmt::Debug for VsockInnerReader {
 impl Drop for VsockInnerReader {
     fn drop(&mut self) {
         let ring = Arc::clone(self.connection.incoming(self.side));
+        // First, because the end would ring at it.
+        ring.data.close_fd();
         ring.end(READER_GONE);
         self.consumer.discard();
-        ring.data.close_fd();
         self.connection.leave(self.side);
     }
 }

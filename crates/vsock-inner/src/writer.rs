@@ -199,8 +199,9 @@ impl fmt::Debug for VsockInnerWriter {
 impl Drop for VsockInnerWriter {
     fn drop(&mut self) {
         let ring = self.producer.ring();
-        ring.end(WRITER_GONE);
+        // First, because the end would ring at it.
         ring.space.close_fd();
+        ring.end(WRITER_GONE);
         self.connection.leave(self.side);
     }
 }
