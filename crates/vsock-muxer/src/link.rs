@@ -27,6 +27,8 @@ pub(crate) struct Link {
     readable: bool,
     /// The other end was seen to be gone.
     hung_up: bool,
+    /// And the connection knows.
+    hangup_told: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,6 +53,7 @@ impl Link {
             write_watch: None,
             readable: false,
             hung_up: false,
+            hangup_told: false,
         };
         link.set_watch(true, false, actions);
         link
@@ -111,15 +114,21 @@ impl Link {
         )
     }
 
-    /// At the end of what the host has sent: whether the other end is gone altogether. Then no event
-    /// of the descriptor has anything to tell any more.
-    pub(crate) fn is_left_at_end(&mut self, actions: &mut VecDeque<Action>) -> bool {
-        let gone = self.hung_up || self.stream.peer_gone();
-        if gone {
-            self.hung_up = true;
+    /// Notes the end of what the host has sent. If the other end is gone altogether, no event of the
+    /// descriptor has anything to tell any more.
+    pub(crate) fn note_end(&mut self, actions: &mut VecDeque<Action>) {
+        self.hung_up = self.hung_up || self.stream.peer_gone();
+        if self.hung_up {
             self.unwatch(actions);
         }
-        gone
+    }
+
+    /// Whether the connection is to be told, once, that the other end is gone. Not while it `reads` on:
+    /// that comes to the end, and then one SHUTDOWN says what an end and a hang-up would say in two.
+    pub(crate) const fn owes_hangup(&mut self, reads: bool) -> bool {
+        let owes = self.hung_up && !self.hangup_told && !reads;
+        self.hangup_told |= owes;
+        owes
     }
 
     /// What was read behind the event loop's back may have left more.

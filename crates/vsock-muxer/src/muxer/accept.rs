@@ -93,7 +93,7 @@ impl Muxer {
                 place,
                 link,
                 Port::new(port),
-                Greeting::Silent,
+                (Greeting::Silent, Seen::BeforeWatch),
                 Early::NONE,
             );
             return;
@@ -112,12 +112,12 @@ impl Muxer {
         };
         self.table.put(place, Entry::Handshake(Box::new(handshake)));
         self.timers.set(place.slot, deadline);
-        // Most clients have sent it already, and an edge may have been before the watch.
-        self.on_command(now, place);
+        // Most clients have sent it already.
+        self.on_command(now, place, Seen::BeforeWatch);
     }
 
     /// A client that has no connection yet may have sent its command.
-    pub(super) fn on_command(&mut self, now: Tick, place: Place) {
+    pub(super) fn on_command(&mut self, now: Tick, place: Place, seen: Seen) {
         let Some(handshake) = self.table.handshake(place.slot) else {
             return;
         };
@@ -127,7 +127,8 @@ impl Muxer {
             Command::Given { port, early } => {
                 if let Some(Entry::Handshake(handshake)) = self.table.take(place.slot) {
                     self.timers.cancel(place.slot);
-                    self.begin(now, place, handshake.link, port, Greeting::Line, early);
+                    let greeting = Greeting::Line;
+                    self.begin(now, place, handshake.link, port, (greeting, seen), early);
                 }
             }
         }
@@ -140,7 +141,7 @@ impl Muxer {
         place: Place,
         mut link: Link,
         port: Port,
-        greeting: Greeting,
+        (greeting, seen): (Greeting, Seen),
         early: Early,
     ) {
         self.counters.host_initiated += 1;
@@ -156,8 +157,11 @@ impl Muxer {
         }) {
             let key = ConnKey::new(lease.port(), port);
             let mut conn = Connection::connect(&self.config, key, socket_type, greeting, now);
-            link.assume_readable();
-            conn.on_host_readable(now);
+            // What came behind the command is sent as if it were read.
+            if seen == Seen::ByEvent || !early.is_empty() {
+                link.assume_readable();
+                conn.on_host_readable(now);
+            }
             let mut open = Open::new(conn, Some(link));
             open.lease = Some(lease);
             open.early = early;
@@ -179,6 +183,15 @@ impl Muxer {
             self.table.free(slot);
         }
     }
+}
+
+/// How it was seen what a client wants.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Seen {
+    /// Before the driver watches the stream: what it has beside, it shows when it is registered.
+    BeforeWatch,
+    /// By an event, behind which there may be more that no other event tells of.
+    ByEvent,
 }
 
 impl Handshake {

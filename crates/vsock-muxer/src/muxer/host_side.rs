@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use vsock_proto::Tick;
 
 use crate::entry::{Entry, Open};
+use crate::muxer::accept::Seen;
 use crate::token::Belongs;
 use crate::{Action, Muxer, Readiness, Token};
 
@@ -17,7 +18,7 @@ impl Muxer {
         match token.belongs() {
             Some(Belongs::Backend(id)) => self.on_backend_event(now, id),
             Some(Belongs::Stream(place)) => match self.table.tenant(place) {
-                Some(Entry::Handshake(_)) => self.on_command(now, place),
+                Some(Entry::Handshake(_)) => self.on_command(now, place, Seen::ByEvent),
                 Some(Entry::Open(open)) => {
                     open.on_event(now, ready, &mut self.actions);
                     self.review(now, place.slot);
@@ -45,8 +46,6 @@ impl Open {
         };
         if ready.hangup || ready.readable && link.is_left() {
             link.note_hangup(actions);
-            self.conn.on_host_hangup(now);
-            // While it is not read yet, the end waits behind what was sent.
             self.conn.on_host_readable(now);
         } else if ready.readable && link.note_readable(actions) {
             self.conn.on_host_readable(now);

@@ -24,6 +24,11 @@ impl Muxer {
         let Some(open) = self.table.open(slot) else {
             return;
         };
+        if let Some(link) = &mut open.link
+            && link.owes_hangup(open.conn.reads_next())
+        {
+            open.conn.on_host_hangup(now);
+        }
         open.do_actions(now, &mut self.actions);
         open.watch_writing(now, &mut self.actions, &mut self.counters);
         if open.accepting && open.conn.phase() != Phase::Accepting {

@@ -119,12 +119,10 @@ impl Muxer {
                 if carried.is_stuck() {
                     return None;
                 }
-                // One SHUTDOWN says both, where a half-close and then a hang-up would be two.
                 if carried.ended
                     && let Some(link) = &mut open.link
-                    && link.is_left_at_end(&mut self.actions)
                 {
-                    open.conn.on_host_hangup(now);
+                    link.note_end(&mut self.actions);
                 }
                 carried.cost()
             }

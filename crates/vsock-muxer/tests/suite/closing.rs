@@ -67,6 +67,47 @@ fn t83_a_host_that_has_left_is_told_by_one_shutdown_of_both_directions() {
 }
 
 #[test]
+fn t83_a_hangup_is_one_shutdown_of_both_directions_behind_what_was_sent() {
+    let mut world = World::new();
+    let (host, _) = world.guest_connects(1, 52);
+    host.sends(b"last words");
+    host.state().after = After::End;
+    world.event(host.fd, HANGUP);
+    let packets = world.receive(9);
+    assert_eq!(bytes(&packets), b"last words");
+    let flags: Vec<u32> = packets[1..].iter().map(|packet| packet.0.flags).collect();
+    assert_eq!(flags, [3]);
+}
+
+#[test]
+fn t83_a_hangup_that_was_to_be_read_out_ends_a_connection_whose_guest_reads_no_more() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    host.sends(b"for nobody");
+    host.state().after = After::End;
+    // The guest has no buffer, and then does not want any.
+    world.event(host.fd, HANGUP);
+    world.guest_sends(&shutdown(&request, 1), b"");
+    assert_eq!(world.ops().last(), Some(&Op::Reset));
+    assert!(host.state().closed);
+}
+
+#[test]
+fn t83_a_hangup_whose_stream_finds_no_end_is_told_once() {
+    let mut world = World::new();
+    let (host, _) = world.guest_connects(1, 52);
+    world.event(host.fd, HANGUP);
+    let packets = world.receive(9);
+    let flags: Vec<u32> = packets.iter().map(|packet| packet.0.flags).collect();
+    assert_eq!(
+        flags,
+        [1],
+        "it receives no more; what it sends may still come"
+    );
+    assert!(host.state().reads < 5);
+}
+
+#[test]
 fn t85_what_was_sent_before_the_close_arrives_before_the_end() {
     let mut world = World::new();
     let (host, mut header) = world.guest_connects(1, 52);

@@ -138,6 +138,7 @@ fn t45_a_client_that_does_not_read_its_answer_can_still_send() {
     let host = world.client(b"CONNECT 7\n");
     host.state().write_error = Some(std::io::ErrorKind::BrokenPipe);
     host.sends(b"one way");
+    world.event(host.fd, READABLE);
     let request = world.receive(1)[0].0;
     world.guest_sends(&reply(&request, Op::Response), b"");
     let packets = world.receive(9);
@@ -168,6 +169,7 @@ fn a_port_that_is_named_beside_the_bytes_needs_no_text() {
     host.sends(b"payload");
     world.queue_client(&host);
     world.backend_event();
+    world.event(host.fd, READABLE);
     let packets = world.receive(9);
     assert_eq!((packets.len(), packets[0].0.dst_port), (1, 52));
     world.guest_sends(&reply(&packets[0].0, Op::Response), b"hi");

@@ -321,6 +321,7 @@ fn a_client_of_messages_says_its_command_in_one() {
     host.state().interruptions = 1;
     world.queue_client(&host);
     world.backend_event();
+    world.event(host.fd, READABLE);
     let request = world.receive(1)[0].0;
     assert_eq!((request.socket_type, request.dst_port), (2, 9));
     let response = Header {
