@@ -233,12 +233,6 @@ impl Connection {
         !self.pending.is_empty() || self.may_send_data()
     }
 
-    /// Whether the host's stream is read as soon as the guest has a buffer.
-    #[must_use]
-    pub fn reads_next(&self) -> bool {
-        self.may_send_data()
-    }
-
     /// For what the host's stream should be watched.
     ///
     /// A stream that is readable while the guest has no room is not watched: nothing could be done

@@ -16,6 +16,12 @@ pub enum Transmit<'a> {
 }
 
 impl Connection {
+    /// Whether the host's stream is read as soon as the guest has a buffer.
+    #[must_use]
+    pub fn reads_next(&self) -> bool {
+        self.may_send_data()
+    }
+
     /// The next packet for the guest.
     ///
     /// To be called with a buffer of the guest at hand, which has been checked, and in which `room`
