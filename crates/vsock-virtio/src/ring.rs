@@ -132,18 +132,26 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
             return Ok(false);
         }
         let next = self.queue.next_avail();
-        // ORDER: Relaxed, both; the fence orders them; partner: the driver's load behind its own barrier,
-        // after it has published the new index.
+        self.ask_for_notification(next)?;
+        Ok(self.available()?.0 != next)
+    }
+
+    /// Asks to be notified when the driver goes beyond `index`. Whoever looks at its index after this
+    /// sees a chain, or is notified of it.
+    fn ask_for_notification(&mut self, index: u16) -> Result<(), Fault> {
         let asked = if self.queue.event_idx_enabled() {
-            self.parts.set_avail_event(next, Ordering::Relaxed)
+            // ORDER: Relaxed; the fence orders it; partner: the driver's load of `avail_event` behind its
+            // own barrier, after it has published the new index.
+            self.parts.set_avail_event(index, Ordering::Relaxed)
         } else {
+            // ORDER: Relaxed; the fence orders it; partner: the driver's load of the flags, likewise.
             self.parts.set_used_flags(0, Ordering::Relaxed)
         };
         self.checked(asked)?;
         // ORDER: SeqCst; partner: the driver's full barrier between publishing its index and looking
         // whether it is to notify. One of the two sees the other's store.
         fence(Ordering::SeqCst);
-        Ok(self.available()?.0 != next)
+        Ok(())
     }
 
     /// Asks not to be notified; with `VIRTIO_F_EVENT_IDX` that is so until it is asked for.
@@ -159,17 +167,7 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
     /// the device has not taken all. Returns how many it has made available, in wrapping counting.
     pub(crate) fn watch_available(&mut self) -> Result<Wrapping<u16>, Fault> {
         let available = self.available()?;
-        if self.queue.event_idx_enabled() {
-            // ORDER: Relaxed; the fence orders it; partner: the driver's load of `avail_event`
-            // behind its own barrier, after it has published the new index.
-            let asked = self.parts.set_avail_event(available.0, Ordering::Relaxed);
-            self.checked(asked)?;
-            // ORDER: SeqCst; partner: the driver's full barrier between publishing its index and
-            // looking at `avail_event`. One of the two sees the other's store.
-            fence(Ordering::SeqCst);
-        } else {
-            self.enable_notification()?;
-        }
+        self.ask_for_notification(available.0)?;
         self.available()
     }
 
