@@ -19,7 +19,7 @@ use vsock_tests::inner::{Inner, Way};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use crate::soon;
+use crate::{PATIENCE, soon};
 
 /// Pairs whose device's end went through a subscriber.
 struct Accepted;
@@ -63,15 +63,15 @@ fn pump(limits: Limits, writer: Drive, reader: Drive) {
     let (mut near, left) = source.pair().unwrap();
     let (mut far, right) = source.pair().unwrap();
     // A side that blocks has its own deadline for each call.
-    near.set_write_timeout(Some(soon().left())).unwrap();
-    far.set_read_timeout(Some(soon().left())).unwrap();
+    near.set_write_timeout(Some(PATIENCE)).unwrap();
+    far.set_read_timeout(Some(PATIENCE)).unwrap();
     Proxy::join(proxy.streams(), left, right).unwrap();
     let done = AtomicBool::new(false);
     let plan = |drive, seed| Plan {
         bytes: 2_000_000,
         longest: 9000,
         drive,
-        deadline: soon(),
+        patience: PATIENCE,
         seed,
     };
     thread::scope(|scope| {

@@ -36,8 +36,11 @@ use vsock_epoll::{After, Failure, Limits, StreamHandler, StreamSubscriber, Strea
 use vsock_muxer_harness::poll::{Deadline, Interest, is_readable, wait_ready, wait_until};
 use vsock_muxer_harness::source::{PairSource, Stream};
 
+/// Plenty for a machine under load.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(20))
+    Deadline::after(PATIENCE)
 }
 
 /// One turn of a wait: fails with what there is so far when the deadline has passed.

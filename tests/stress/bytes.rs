@@ -10,7 +10,7 @@ use vsock_muxer_harness::pump::{Drive, Plan, Progress, receive, send};
 use vsock_muxer_harness::source::{PairSource, Stream};
 use vsock_tests::inner::{Inner, Way};
 
-use crate::{deadline, factor};
+use crate::{PATIENCE, factor};
 
 const MIB: u64 = 1 << 20;
 
@@ -56,25 +56,31 @@ fn join(sides: Vec<Side>) -> Vec<Stream> {
         lines.collect::<String>()
     };
     // The streams live until all are done: a drop would reset the other side.
-    let done = sides
-        .into_iter()
-        .map(|side| match side.call.finish(side.plan.deadline) {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => panic!("{} failed: {error}\n{}", side.name, state()),
-            Err(error) => panic!("{} hangs: {error}\n{}", side.name, state()),
-        });
+    let done = sides.into_iter().map(
+        |Side {
+             name,
+             plan,
+             progress,
+             call,
+         }| {
+            match call.finish_moving(plan.patience, || progress.bytes()) {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => panic!("{name} failed: {error}\n{}", state()),
+                Err(error) => panic!("{name} hangs: {error}\n{}", state()),
+            }
+        },
+    );
     done.collect()
 }
 
 /// `bytes` each way at the same time, if both ways are wanted.
 fn transfer(source: &Inner, bytes: u64, longest: usize, drives: (Drive, Drive)) {
     let bytes = bytes * u64::from(factor());
-    let deadline = deadline();
     let plan = |drive, seed| Plan {
         bytes,
         longest,
         drive,
-        deadline,
+        patience: PATIENCE,
         seed,
     };
     let (application, device) = source.pair().unwrap();
@@ -142,7 +148,6 @@ fn an_unbounded_connection_moves_as_much_as_any() {
 #[test]
 fn many_connections_at_once_move_their_own_bytes() {
     const CONNECTIONS: usize = 8;
-    let deadline = deadline();
     let drives: Vec<_> = mixes().collect();
     let mut sides = Vec::new();
     for at in 0..CONNECTIONS {
@@ -153,7 +158,7 @@ fn many_connections_at_once_move_their_own_bytes() {
             bytes,
             longest: 100_000,
             drive,
-            deadline,
+            patience: PATIENCE,
             seed,
         };
         let writer: Run = |stream, plan, progress| send(&mut **stream, plan, progress);

@@ -25,6 +25,8 @@ use std::time::Duration;
 use vsock_muxer_harness::poll::Deadline;
 
 /// Plenty for a machine under load.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(20))
+    Deadline::after(PATIENCE)
 }

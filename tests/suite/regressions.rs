@@ -18,7 +18,7 @@ use vsock_muxer_harness::pattern::Pattern;
 use vsock_muxer_harness::poll::{Interest, Stopwatch, Watch, is_readable, is_writable};
 use vsock_muxer_harness::pump::{Drive, Plan, Progress, receive, send};
 
-use crate::soon;
+use crate::{PATIENCE, soon};
 
 /// The application's end and a non-blocking device's end.
 fn accepted() -> (VsockInnerStream, Box<dyn VsockStream>) {
@@ -170,7 +170,7 @@ fn s7_mode_flips_of_the_reader_never_reach_the_writer() {
         bytes: 4 << 20,
         longest: 3000,
         drive,
-        deadline: soon(),
+        patience: PATIENCE,
         seed,
     };
     let (blocking, flipping) = (plan(Drive::Blocking, 1), plan(Drive::Flipping, 2));

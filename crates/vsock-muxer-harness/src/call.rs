@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use libc::c_int;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
@@ -123,12 +124,54 @@ impl<T: Send + 'static> Call<T> {
     pub fn finish(self, deadline: Deadline) -> io::Result<T> {
         self.result
             .recv_timeout(deadline.left())
-            .map_err(|why| match why {
-                RecvTimeoutError::Timeout => {
-                    io::Error::new(io::ErrorKind::TimedOut, "the call did not return")
-                }
-                RecvTimeoutError::Disconnected => io::Error::other("the call panicked"),
-            })
+            .map_err(unfinished)
+    }
+
+    /// Waits for the call to return, as long as `moved` changes: a call that makes progress is only
+    /// slow, however slow.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use std::sync::mpsc::channel;
+    /// use std::time::Duration;
+    /// use vsock_muxer_harness::call::Call;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// const PATIENCE: Duration = Duration::from_millis(1);
+    /// let (step, steps) = channel();
+    /// let slow = Call::start(move || steps.iter().take(4).count())?;
+    /// let moved = Cell::new(0);
+    /// let count = slow.finish_moving(PATIENCE, || {
+    ///     step.send(()).ok();
+    ///     moved.update(|steps| steps + 1);
+    ///     moved.get()
+    /// })?;
+    /// assert_eq!(count, 4);
+    ///
+    /// let (_kept, never) = channel::<()>();
+    /// let halted = Call::start(move || never.recv().is_ok())?;
+    /// assert!(halted.finish_moving(PATIENCE, || 0).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` if nothing has moved for `patience`, to be noticed after twice that at the latest:
+    /// the thread is then left behind. `Other` if it panicked.
+    pub fn finish_moving(self, patience: Duration, moved: impl Fn() -> u64) -> io::Result<T> {
+        let mut before = moved();
+        loop {
+            match self.result.recv_timeout(patience) {
+                Err(RecvTimeoutError::Timeout) => {}
+                done => return done.map_err(unfinished),
+            }
+            let now = moved();
+            if now == before {
+                return Err(unfinished(RecvTimeoutError::Timeout));
+            }
+            before = now;
+        }
     }
 
     /// The result, if the call has returned.
@@ -142,5 +185,14 @@ impl<T: Send + 'static> Call<T> {
             Err(TryRecvError::Empty) => Ok(None),
             Err(TryRecvError::Disconnected) => Err(io::Error::other("the call panicked")),
         }
+    }
+}
+
+fn unfinished(why: RecvTimeoutError) -> io::Error {
+    match why {
+        RecvTimeoutError::Timeout => {
+            io::Error::new(io::ErrorKind::TimedOut, "the call did not return")
+        }
+        RecvTimeoutError::Disconnected => io::Error::other("the call panicked"),
     }
 }

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use vsock_backend_api::VsockStream;
 
@@ -39,8 +40,9 @@ pub struct Plan {
     pub longest: usize,
     /// How it waits.
     pub drive: Drive,
-    /// When it gives up, where it waits in an epoll. A blocking call must be given up from outside.
-    pub deadline: Deadline,
+    /// How long it waits in an epoll before it gives up, each time. A blocking call must be given up
+    /// from outside; [`Progress`] tells when.
+    pub patience: Duration,
     /// Where its lengths begin, so that two sides do not move in step.
     pub seed: u64,
 }
@@ -123,9 +125,10 @@ impl Side {
     }
 
     fn wait(&mut self) -> io::Result<()> {
+        let deadline = Deadline::after(self.plan.patience);
         match &mut self.watch {
-            Some(edges) => edges.wait(self.plan.deadline).map(drop),
-            None => wait_ready(self.fd, self.interest, self.plan.deadline),
+            Some(edges) => edges.wait(deadline).map(drop),
+            None => wait_ready(self.fd, self.interest, deadline),
         }
     }
 }
@@ -134,7 +137,7 @@ impl Side {
 ///
 /// # Errors
 ///
-/// Those of the stream; `TimedOut` at the deadline of the plan.
+/// Those of the stream; `TimedOut` when the patience of the plan was at its end.
 pub fn send(
     stream: &mut (impl VsockStream + ?Sized),
     plan: Plan,
@@ -164,7 +167,7 @@ pub fn send(
 /// # Errors
 ///
 /// Those of the stream; `InvalidData` for a byte that is not the next one; `UnexpectedEof`;
-/// `TimedOut` at the deadline of the plan.
+/// `TimedOut` when the patience of the plan was at its end.
 pub fn receive(
     stream: &mut (impl VsockStream + ?Sized),
     plan: Plan,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::convert::identity;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 
 use super::StreamRule;
@@ -147,23 +148,30 @@ fn every_mix(scene: &Scene<'_>) -> Verdict {
             bytes,
             longest: 2 * scene.some(256 * 1024),
             drive,
-            deadline: scene.deadline(),
+            patience: scene.patience(),
             seed,
         };
         let (out, back) = (plan(writer, 0x1234_5678), plan(reader, 0x8765_4321));
-        let sending =
-            Call::start(move || send(&mut *near, out, &Progress::default()).map(|()| near))?;
-        let receiving =
-            Call::start(move || receive(&mut *far, back, &Progress::default()).map(|()| far))?;
-        let explain = |side, result: std::io::Result<_>| {
-            result.map_err(|why| {
-                Failure::Violated(format!("{side} of {writer:?} to {reader:?}: {why}"))
-            })
-        };
+        let (sent, received) = (Progress::default(), Progress::default());
+        let (told, also_told) = (sent.clone(), received.clone());
+        let sending = Call::start(move || send(&mut *near, out, &told).map(|()| near))?;
+        let receiving = Call::start(move || receive(&mut *far, back, &also_told).map(|()| far))?;
+        let far = receiving
+            .finish_moving(scene.patience(), || received.bytes())
+            .and_then(identity);
+        let near = sending
+            .finish_moving(scene.patience(), || sent.bytes())
+            .and_then(identity);
         // Both ends live until both are done, so that no end cuts the other short.
-        let far = explain("the reader", scene.returned(receiving)?)?;
-        let near = explain("the writer", scene.returned(sending)?)?;
-        drop((near, far));
+        let (read, written) = (far.map(drop), near.map(drop));
+        let (received, sent) = (received.bytes(), sent.bytes());
+        hold(
+            read.is_ok() && written.is_ok(),
+            format!(
+                "of {bytes} bytes from {writer:?} to {reader:?} {sent} were sent ({written:?}) and \
+                 {received} received ({read:?})"
+            ),
+        )?;
     }
     Ok(())
 }

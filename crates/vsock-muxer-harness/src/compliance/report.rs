@@ -56,13 +56,14 @@ impl Report {
         let mut held = true;
         for failure in failures {
             held = false;
-            match failure {
+            let failure = match failure {
                 Failure::Inapplicable(why) => {
                     self.inapplicable.push((name, *why));
                     continue;
                 }
-                Failure::Violated(_) | Failure::Io(_) => {}
-            }
+                Failure::Violated(_) => failure.to_string(),
+                Failure::Io(error) => format!("{failure}: {error:?}"),
+            };
             let (section, sentence) = (rule.section, rule.sentence);
             self.failures
                 .push(format!("{section} `{name}`: {failure}\n    ({sentence})"));

@@ -50,7 +50,7 @@ impl std::fmt::Debug for Scene<'_> {
 impl<'a> Scene<'a> {
     /// A scene whose near end is the application's.
     ///
-    /// `patience` is how long a case waits for what must happen; 10 seconds are plenty for a
+    /// `patience` is how long a case waits for what must happen; 20 seconds are plenty for a
     /// machine under load.
     #[must_use]
     pub fn new(source: &'a dyn PairSource, patience: Duration) -> Self {
@@ -157,6 +157,11 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// How long to wait for what must happen.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// When to give up waiting.
     pub(super) fn deadline(&self) -> Deadline {
         Deadline::after(self.patience)
@@ -188,7 +193,7 @@ impl<'a> Scene<'a> {
         )))
     }
 
-    /// Starts `call` on `stream` and waits until it sleeps.
+    /// Starts `call` on `stream` and waits until it [sleeps](Self::asleep).
     pub(super) fn blocked<T: Send + 'static>(
         &self,
         mut stream: Stream,
@@ -198,9 +203,15 @@ impl<'a> Scene<'a> {
             let result = call(&mut stream);
             (stream, result)
         })?;
-        call.asleep(self.deadline())
-            .map_err(|why| Failure::Violated(format!("a call that must wait did not: {why}")))?;
+        self.asleep(&call)?;
         Ok(call)
+    }
+
+    /// Waits until a call sleeps. It must be one that only the case itself can end: one that ends by
+    /// a timeout may be over before anybody looks.
+    pub(super) fn asleep<T: Send + 'static>(&self, call: &Call<T>) -> Verdict {
+        call.asleep(self.deadline())
+            .map_err(|why| Failure::Violated(format!("a call that must wait did not: {why}")))
     }
 
     /// Waits for a call to return.
@@ -231,7 +242,18 @@ pub(super) fn read_expecting(stream: &mut Stream, want: &[u8]) -> Verdict {
             }
         }
     }
-    hold(got == want, "other bytes arrived than were written")
+    match got.iter().zip(want).position(|(got, want)| got != want) {
+        None => Ok(()),
+        Some(at) => hold(
+            false,
+            format!(
+                "byte {at} of {} arrived as {:#04x} instead of {:#04x}",
+                want.len(),
+                got[at],
+                want[at]
+            ),
+        ),
+    }
 }
 
 /// Takes everything that is queued from a non-blocking stream; returns the number of bytes.
