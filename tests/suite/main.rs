@@ -14,6 +14,7 @@ mod compliance;
 mod errors;
 mod halves;
 mod handshake;
+mod late;
 mod listener;
 mod machine;
 mod names;

@@ -9,7 +9,7 @@ use super::scene::{Pair, Scene, read_expecting, write};
 use super::verdict::{Failure, Verdict, count, fails, hold, succeeds};
 use crate::call::Call;
 use crate::pattern::Pattern;
-use crate::poll::{Interest, wait_ready};
+use crate::poll::{Interest, Stopwatch, wait_ready};
 use crate::source::{Mode, Stream};
 
 const WHOLE: &str = "A blocking write returns when all is accepted, or with the count so far if a \
@@ -101,14 +101,27 @@ fn cut_short(written: std::io::Result<usize>, bytes: &[u8]) -> Result<usize, Fai
     Ok(len)
 }
 
+/// How long a write waits that a timeout cuts short.
+const TIMEOUT: Duration = Duration::from_millis(30);
+
 fn cut_by_timeout(scene: &Scene<'_>) -> Verdict {
     let bytes = too_much(scene)?;
     let Pair { mut near, mut far } = scene.blocking()?;
-    near.set_write_timeout(Some(Duration::from_millis(20)))?;
+    near.set_write_timeout(Some(TIMEOUT))?;
     let sent = bytes.clone();
-    let writing = scene.blocked(near, move |near| near.write(&sent))?;
-    let (near, written) = scene.returned(writing)?;
+    // Nobody looks whether it sleeps: on a machine under load it may be over by then.
+    let writing = Call::start(move || {
+        let watch = Stopwatch::start();
+        let written = near.write(&sent);
+        (watch.elapsed(), written, near)
+    })?;
+    let (took, written, near) = scene.returned(writing)?;
     let len = cut_short(written, &bytes)?;
+    // Half, because kernels count a socket's timeout in ticks.
+    hold(
+        took >= TIMEOUT / 2,
+        format!("a write with a timeout of {TIMEOUT:?} was cut short after {took:?}"),
+    )?;
     read_expecting(&mut far, &bytes[..len])?;
     far.set_nonblocking(true)?;
     fails(
@@ -120,25 +133,40 @@ fn cut_by_timeout(scene: &Scene<'_>) -> Verdict {
     Ok(())
 }
 
-fn cut_by_shutdown(scene: &Scene<'_>) -> Verdict {
+/// Starts a write of more than fits. When it waits, which it does only after its first bytes, `end`
+/// cuts it short. Returns the near end.
+fn cut(
+    scene: &Scene<'_>,
+    end: fn(Stream) -> std::io::Result<Option<Stream>>,
+) -> Result<Stream, Failure> {
     let bytes = too_much(scene)?;
-    let Pair { near, mut far } = scene.blocking()?;
+    let Pair { mut near, far } = scene.blocking()?;
     let sent = bytes.clone();
-    let writing = scene.blocked(near, move |near| near.write(&sent))?;
-    far.shutdown(Shutdown::Read)?;
-    let (mut near, written) = scene.returned(writing)?;
+    let writing = Call::start(move || {
+        let written = near.write(&sent);
+        (near, written)
+    })?;
+    // A thread may also sleep on its way to the first bytes, for a lock or for memory.
+    wait_ready(far.as_raw_fd(), Interest::Read, scene.deadline())?;
+    scene.asleep(&writing)?;
+    let _far = end(far)?;
+    let (near, written) = scene.returned(writing)?;
     cut_short(written, &bytes)?;
+    Ok(near)
+}
+
+fn cut_by_shutdown(scene: &Scene<'_>) -> Verdict {
+    let mut near = cut(scene, |mut far| {
+        far.shutdown(Shutdown::Read).map(|()| Some(far))
+    })?;
     fails("the next write", near.write(b"x"), ErrorKind::BrokenPipe)
 }
 
 fn cut_by_drop(scene: &Scene<'_>) -> Verdict {
-    let bytes = too_much(scene)?;
-    let Pair { near, far } = scene.blocking()?;
-    let sent = bytes.clone();
-    let writing = scene.blocked(near, move |near| near.write(&sent))?;
-    drop(far);
-    let (mut near, written) = scene.returned(writing)?;
-    cut_short(written, &bytes)?;
+    let mut near = cut(scene, |far| {
+        drop(far);
+        Ok(None)
+    })?;
     fails(
         "the next write",
         near.write(b"x"),
