@@ -117,7 +117,7 @@ fn the_next_one_is_accepted_after_an_error() {
 
 #[track_caller]
 fn assert_pauses_after(error: io::Error) {
-    let pause = Duration::from_millis(30);
+    let pause = Duration::from_millis(300); // longer than the calls below, under load too
     let script = Scripted::new([Some(error), None]);
     let mut subscriber = keeper(script, AcceptLimits::default().pause(pause));
     let watch = Stopwatch::start();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use vsock_backend_api::VsockStream;
 use vsock_inner::VsockInnerStream;
 use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::poll::{Interest, Watch, is_readable, is_writable};
+use vsock_muxer_harness::poll::{Interest, Watch, is_readable, is_writable, wait_ready};
 
 use crate::soon;
 
@@ -45,14 +45,16 @@ fn halves_inherit_mode_and_timeouts() {
 
 #[test]
 fn each_half_has_its_own_mode_after_the_split() {
-    let (near, _far) = pair();
+    let (near, far) = pair();
     let (mut reader, mut writer) = near.into_split();
     reader.set_nonblocking(true).unwrap();
     assert_eq!(kind(reader.read(&mut [0])), ErrorKind::WouldBlock);
     let writing = Call::start(move || writer.write(&[0; 1 << 20])).unwrap();
+    // It waits behind its first bytes; it may sleep before, for memory.
+    wait_ready(far.as_raw_fd(), Interest::Read, soon()).unwrap();
     writing.asleep(soon()).unwrap();
     assert_eq!(kind(reader.read(&mut [0])), ErrorKind::WouldBlock);
-    drop(_far);
+    drop(far);
     assert!(writing.finish(soon()).unwrap().unwrap() >= 256 * 1024);
 }
 
