@@ -7,6 +7,7 @@ use crate::backoff::Backoff;
 use crate::early::Early;
 use crate::held::Held;
 use crate::link::Link;
+use crate::notice::Unannounced;
 
 /// What has a place in the table: a host's stream, with or without a connection.
 pub(crate) enum Entry {
@@ -44,10 +45,12 @@ pub(crate) struct Open {
     pub(crate) has_key: bool,
     pub(crate) bytes_from_guest: u64,
     pub(crate) bytes_to_guest: u64,
+    /// Of what was sent, what the guest was not told of.
+    pub(crate) unannounced: Unannounced,
 }
 
 impl Open {
-    pub(crate) const fn new(conn: Connection, link: Option<Link>) -> Self {
+    pub(crate) fn new(conn: Connection, link: Option<Link>) -> Self {
         Self {
             conn,
             link,
@@ -60,6 +63,7 @@ impl Open {
             has_key: true,
             bytes_from_guest: 0,
             bytes_to_guest: 0,
+            unannounced: Unannounced::default(),
         }
     }
 

@@ -235,6 +235,7 @@ mod guest;
 mod held;
 mod link;
 mod muxer;
+mod notice;
 mod payload;
 mod state;
 mod table;

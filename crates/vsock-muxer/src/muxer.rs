@@ -11,6 +11,7 @@ mod time;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use vsock_backend_api::VsockBackend;
 use vsock_proto::{
@@ -20,6 +21,7 @@ use vsock_proto::{
 use crate::backends::Backends;
 use crate::entry::Entry;
 use crate::held::Reading;
+use crate::notice::Notice;
 use crate::table::Table;
 use crate::{Action, BackendId, ConnectionInfo, Counters, MuxerError, MuxerState};
 
@@ -36,6 +38,7 @@ pub struct Muxer {
     accepting: usize,
     ports: PortAllocator,
     rxq: RxQueue,
+    notice: Notice,
     reading: Reading,
     /// Deadlines of connections and handshakes.
     timers: Timers,
@@ -62,6 +65,7 @@ impl Muxer {
             accepting: 0,
             ports: PortAllocator::new(config.host_ports().clone()),
             rxq: RxQueue::new(config.max_resets()),
+            notice: Notice::new(Duration::ZERO),
             reading: Reading::default(),
             timers: Timers::new(),
             accept_timers: Timers::new(),

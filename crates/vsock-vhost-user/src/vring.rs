@@ -8,7 +8,7 @@ use std::sync::MutexGuard;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use vhost_user_backend::{VringMutex, VringState, VringStateGuard, VringStateMutGuard, VringT};
-use virtio_queue::Error;
+use virtio_queue::{Error, QueueT};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
 /// The memory of a guest, as a front-end shares it.
@@ -20,6 +20,9 @@ pub(crate) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 /// eventfd makes it wait. Either would be a device that is dead without a word, so descriptors are
 /// made non-blocking, a kick that somebody else has read is no error, and one that can never be read
 /// is given up with a line in the log.
+///
+/// A queue that stops notifies its guest, because the device may have held a notification back: whoever
+/// serves the queue next does not know of it.
 #[derive(Clone)]
 pub(crate) struct Vring(VringMutex<Memory>);
 
@@ -126,7 +129,15 @@ impl VringT<Memory> for Vring {
     }
 
     fn set_queue_ready(&self, ready: bool) {
-        self.0.set_queue_ready(ready);
+        let mut state = self.0.get_mut();
+        let was_ready = state.get_queue().ready();
+        state.get_queue_mut().set_ready(ready);
+        if was_ready
+            && !ready
+            && let Err(error) = state.signal_used_queue()
+        {
+            log::debug!("cannot notify the guest of a queue that stops: {error}");
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::time::Duration;
+
 use vm_memory::GuestMemory;
 use vsock_backend_api::VsockVolatileStream;
 use vsock_muxer::Muxer;
@@ -13,6 +15,8 @@ pub struct VsockDeviceBuilder<M: GuestMemory> {
     pub(crate) muxer: Muxer,
     pub(crate) transport_features: u64,
     pub(crate) budget: usize,
+    pub(crate) rx_delay: Duration,
+    pub(crate) tx_delay: Duration,
     pub(crate) direct: DirectTypes<M>,
 }
 
@@ -24,6 +28,8 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
             muxer,
             transport_features: 0,
             budget: 512 * 1024,
+            rx_delay: Duration::from_micros(500),
+            tx_delay: Duration::from_millis(2),
             direct: DirectTypes::new(),
         }
     }
@@ -62,6 +68,30 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     #[must_use]
     pub const fn budget(mut self, bytes: usize) -> Self {
         self.budget = bytes;
+        self
+    }
+
+    /// How long the guest may be left without a notification of filled buffers while it is known to
+    /// have at least as much to read that it was notified of: default 500 us. It makes one interrupt of many where
+    /// a guest has many requests under way. Zero turns it off.
+    ///
+    /// The guest's own packets say what it has read; see
+    /// [`Muxer::notification_may_wait`](vsock_muxer::Muxer::notification_may_wait). A first byte, an answer that the
+    /// guest waits for, and whatever is no payload are never held back.
+    #[must_use]
+    pub const fn rx_notification_delay(mut self, delay: Duration) -> Self {
+        self.rx_delay = delay;
+        self
+    }
+
+    /// How long the guest may be left without a notification that its packets were taken: default
+    /// 2 ms. Zero turns it off.
+    ///
+    /// It gets its buffers back that much later, but never more than a quarter of its ring. A driver that
+    /// sends nothing before it has them is recognised by that, and notified at once.
+    #[must_use]
+    pub const fn tx_notification_delay(mut self, delay: Duration) -> Self {
+        self.tx_delay = delay;
         self
     }
 

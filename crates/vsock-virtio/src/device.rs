@@ -12,6 +12,7 @@ use vsock_proto::Tick;
 use crate::direct::DirectTypes;
 use crate::event::Events;
 use crate::features::Features;
+use crate::notify::{RxNotifications, TxNotifications};
 use crate::rx::Reserved;
 use crate::scratch::Scratch;
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 
 /// Whether the driver notifies the device of a queue's chains, as far as the device knows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Notifications {
+enum Kicks {
     Unknown,
     Enabled,
     Disabled,
@@ -54,8 +55,10 @@ pub struct VsockDevice<M: GuestMemory> {
     budget: usize,
     phase: Phase,
     events: Events,
-    rx_notifications: Notifications,
-    tx_notifications: Notifications,
+    rx_kicks: Kicks,
+    tx_kicks: Kicks,
+    rx_notifications: RxNotifications,
+    tx_notifications: TxNotifications,
     direct: DirectTypes<M>,
     scratch: Scratch,
     reserved: Vec<Reserved>,
@@ -70,14 +73,18 @@ impl<M: GuestMemory> VsockDevice<M> {
     }
 
     pub(crate) fn new(builder: VsockDeviceBuilder<M>) -> Self {
+        let mut muxer = builder.muxer;
+        muxer.set_notification_delay(builder.rx_delay);
         Self {
-            muxer: builder.muxer,
+            muxer,
             features: Features::new(builder.transport_features),
             budget: builder.budget,
             phase: Phase::Inactive,
             events: Events::default(),
-            rx_notifications: Notifications::Unknown,
-            tx_notifications: Notifications::Unknown,
+            rx_kicks: Kicks::Unknown,
+            tx_kicks: Kicks::Unknown,
+            rx_notifications: RxNotifications::new(builder.rx_delay),
+            tx_notifications: TxNotifications::new(builder.tx_delay),
             direct: builder.direct,
             scratch: Scratch::default(),
             reserved: Vec::new(),
@@ -118,8 +125,12 @@ impl<M: GuestMemory> VsockDevice<M> {
         if let Some(event) = queues.event.as_deref_mut() {
             set_up(mem, event, QueueName::Event, event_idx)?;
         }
-        self.rx_notifications = Notifications::Unknown;
-        self.tx_notifications = Notifications::Unknown;
+        self.rx_kicks = Kicks::Unknown;
+        self.tx_kicks = Kicks::Unknown;
+        // In rings that were used before, the driver may have been left without a notification.
+        let was_used = |queue: &Queue| queue.next_used() != 0;
+        self.rx_notifications.restart(now, was_used(queues.rx));
+        self.tx_notifications.restart(now, was_used(queues.tx));
         self.phase = Phase::Active;
         self.muxer.activate(now, self.features.socket_types());
         Ok(())
@@ -131,7 +142,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     pub fn reset(&mut self, now: Tick) {
         self.muxer.reset(now);
         self.features.reset();
-        self.events = Events::Quiet;
+        self.quiet(now);
         self.phase = Phase::Inactive;
     }
 
@@ -198,7 +209,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         let result = self.work(now, mem, queues);
         if let Err(fault) = result {
             self.muxer.reset(now);
-            self.events = Events::Quiet;
+            self.quiet(now);
             self.phase = Phase::Broken(fault);
         }
         result
@@ -212,6 +223,8 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// Does what is due by now.
     pub fn on_timeout(&mut self, now: Tick) {
         self.muxer.on_timeout(now);
+        self.rx_notifications.on_timeout(now);
+        self.tx_notifications.on_timeout(now);
     }
 
     /// The next thing to do on the event loop.
@@ -230,10 +243,13 @@ impl<M: GuestMemory> VsockDevice<M> {
         &self.muxer
     }
 
-    /// When [`on_timeout`](Self::on_timeout) is to be called.
+    /// When [`on_timeout`](Self::on_timeout) is to be called, and [`process`](Self::process) after it. It may be a
+    /// fraction of a millisecond away; a timer that is late by one does no harm.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        self.muxer.deadline()
+        let notify = [self.rx_notifications.due(), self.tx_notifications.due()];
+        let notify = notify.into_iter().flatten();
+        self.muxer.deadline().into_iter().chain(notify).min()
     }
 
     /// The features that the device offers. `VIRTIO_VSOCK_F_SEQPACKET` is one of them if a backend
@@ -259,6 +275,13 @@ impl<M: GuestMemory> VsockDevice<M> {
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.phase == Phase::Active
+    }
+
+    /// Nothing is owed to the guest any more.
+    fn quiet(&mut self, now: Tick) {
+        self.events = Events::Quiet;
+        self.rx_notifications.restart(now, false);
+        self.tx_notifications.restart(now, false);
     }
 
     /// What is to be saved in a snapshot.

@@ -103,6 +103,11 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
         self.checked(self.parts.set_used_index(count, Ordering::Release))
     }
 
+    /// How many chains were given back in this call, or more.
+    pub(crate) const fn used(&self) -> u16 {
+        self.used
+    }
+
     /// Whether the guest is to be notified of what was used: once for a whole batch, after the used
     /// index of the last chain has been published.
     pub(crate) fn notification(&mut self) -> Result<bool, Fault> {

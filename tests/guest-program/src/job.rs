@@ -178,7 +178,8 @@ pub enum Job {
         /// The listening socket.
         listener: Socket,
     },
-    /// Sends and receives messages of so many bytes by turns: [`Answer::Moved`].
+    /// Sends messages of so many bytes and receives as many, with a window of them under way:
+    /// [`Answer::Moved`].
     PingPong {
         /// The connection.
         socket: Socket,
@@ -186,6 +187,8 @@ pub enum Job {
         size: u32,
         /// How often.
         count: u32,
+        /// How many are sent before the first is received; 1 for turns.
+        window: u32,
     },
     /// Connects and closes, one after the other; with bytes to echo in between if there are any:
     /// [`Answer::Moved`].

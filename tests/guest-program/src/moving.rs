@@ -96,25 +96,39 @@ pub(crate) fn echo(entry: &Entry) -> anyhow::Result<Answer> {
     Ok(moved(count, None, end))
 }
 
-/// Sends a message, waits for its echo, and so on; each is checked.
-pub(crate) fn ping_pong(entry: &Entry, size: u32, count: u32) -> anyhow::Result<Answer> {
+/// Sends messages and receives their echoes, with so many under way; each is checked.
+pub(crate) fn ping_pong(
+    entry: &Entry,
+    size: u32,
+    count: u32,
+    window: u32,
+) -> anyhow::Result<Answer> {
+    let pattern = Pattern::new(0);
+    let place = |turn: u32| u64::from(turn) * u64::from(size);
     let mut message = vec![0; size as usize];
-    for turn in 0..u64::from(count) {
-        let (pattern, at) = (Pattern::new(0), turn * u64::from(size));
-        pattern.fill(&mut message, at);
-        let turned = (&entry.socket)
-            .write_all(&message)
-            .and_then(|()| (&entry.socket).read_exact(&mut message));
-        let wrong = pattern.wrong(&message, at);
-        if let Err(error) = turned {
-            return Ok(moved(turn, None, of(&error)));
+    let mut send = |turn: u32| {
+        pattern.fill(&mut message, place(turn));
+        (&entry.socket).write_all(&message)
+    };
+    let mut echo = vec![0; size as usize];
+    let mut receive = |turn: u32| {
+        (&entry.socket).read_exact(&mut echo)?;
+        Ok(pattern.wrong(&echo, place(turn)))
+    };
+    let mut sent = 0;
+    for turn in 0..count {
+        let ahead = turn.saturating_add(window.max(1)).min(count);
+        let turned: io::Result<_> = (sent..ahead)
+            .try_for_each(&mut send)
+            .and_then(|()| receive(turn));
+        sent = ahead;
+        match turned {
+            Err(error) => return Ok(moved(turn.into(), None, of(&error))),
+            Ok(Some(wrong)) => return Ok(moved(turn.into(), Some(wrong), End::Complete)),
+            Ok(None) => entry.advance(1),
         }
-        if wrong.is_some() {
-            return Ok(moved(turn, wrong, End::Complete));
-        }
-        entry.advance(1);
     }
-    Ok(moved(u64::from(count), None, End::Complete))
+    Ok(moved(count.into(), None, End::Complete))
 }
 
 pub(crate) fn moved(count: u64, wrong: Option<u64>, end: End) -> Answer {

@@ -3,6 +3,7 @@
 //! Packets for the guest.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use vsock_proto::{
     Body, DataGrant, Header, Next, Packet, Progress, Route, Slot, SocketType, Tick, Transmit,
@@ -40,6 +41,7 @@ impl Muxer {
             let used = match self.rxq.pop() {
                 None => break,
                 Some(Next::Reset(reply)) => {
+                    self.notice.press();
                     buffers.put(&self.route.reset_header(&reply));
                     self.counters.packets_to_guest += 1;
                     Header::LEN
@@ -61,6 +63,29 @@ impl Muxer {
             left = left.saturating_sub(used);
         }
         self.wants_transmit()
+    }
+
+    /// How long a device may keep from its guest that there is more to read, where the guest is known to
+    /// have other bytes to read before. Zero at first: not at all.
+    pub const fn set_notification_delay(&mut self, delay: Duration) {
+        self.notice.set_delay(delay);
+    }
+
+    /// Whether the guest need not yet be notified of what was put into its buffers since
+    /// [`guest_notified`](Self::guest_notified): it is payload, and on each connection that it belongs to, the guest has
+    /// said within the [delay](Self::set_notification_delay) that it has at least as much to read that it was
+    /// notified of.
+    ///
+    /// That can change with each packet of the guest. And a guest may stop reading, so a device that lets it
+    /// wait does so no longer than the delay.
+    #[must_use]
+    pub fn notification_may_wait(&self) -> bool {
+        self.notice.may_wait()
+    }
+
+    /// The guest was notified of all that was put into its buffers, or has asked not to be.
+    pub fn guest_notified(&mut self) {
+        self.notice.announced();
     }
 
     /// Lets one connection send: one packet that it owes, or as much payload as its turn allows.
@@ -86,6 +111,7 @@ impl Muxer {
         let used = match open.conn.poll_transmit(now, room) {
             None => 0,
             Some(Transmit::Packet(packet)) => {
+                self.notice.press();
                 buffers.put(&self.route.header(&packet));
                 self.counters.packets_to_guest += 1;
                 if packet.body == Body::CreditUpdate {
@@ -113,6 +139,9 @@ impl Muxer {
                     Some(link) => pipe.read(link, limit, &mut self.actions),
                     None => Carried::default(),
                 };
+                let in_flight = open.conn.in_flight();
+                self.notice
+                    .sent(now, &mut open.unannounced, carried.bytes, in_flight);
                 open.bytes_to_guest += carried.bytes as u64;
                 self.counters.bytes_to_guest += carried.bytes as u64;
                 self.counters.packets_to_guest += carried.packets as u64;

@@ -17,6 +17,7 @@ mod handshake;
 mod hostile;
 mod lifetime;
 mod messages;
+mod notice;
 mod stream;
 mod watching;
 mod world;

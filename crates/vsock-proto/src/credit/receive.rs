@@ -26,9 +26,16 @@ pub struct RecvWindow {
     advertised: u32,
 }
 
-/// The share of the window after which the peer is told: a quarter. It sees three quarters of its
-/// window at the worst, and one update is worth many packets.
+/// The share of the window that an update gives back at least: a quarter, so that one is worth many
+/// packets.
 const UPDATE_SHARE: u32 = 4;
+
+/// The share of the window of which a peer may always know: half.
+const KNOWN_SHARE: u32 = 2;
+
+/// And the bytes of which it may know, so that it never waits for room for a packet: as many as a packet
+/// of any driver has.
+const LARGEST_PACKET: u32 = 64 * 1024;
 
 impl RecvWindow {
     /// An empty buffer of `buf_alloc` bytes whose counters stand at `start`: zero for a new
@@ -73,7 +80,8 @@ impl RecvWindow {
         self.received.wrapping_sub(self.forwarded)
     }
 
-    /// Whether the peer should be told without being asked.
+    /// Whether the peer should be told without being asked: there is enough to tell, and of what is left
+    /// of its window it knows no more than half, or than one packet may have.
     ///
     /// The peer's window is the smaller of our buffer and, with kernels that cap what is under way
     /// at the socket's own buffer, `peer_buf_alloc`. An update that waits for a share of *our* buffer
@@ -81,7 +89,9 @@ impl RecvWindow {
     #[must_use]
     pub fn update_due(&self, peer_buf_alloc: u32) -> bool {
         let window = self.buf_alloc.min(peer_buf_alloc);
+        let known = window.saturating_sub(self.received.wrapping_sub(self.advertised));
         self.unadvertised() >= (window / UPDATE_SHARE).max(1)
+            && known <= (window / KNOWN_SHARE).max(LARGEST_PACKET)
     }
 
     /// Bytes forwarded that the peer does not know of.

@@ -96,11 +96,11 @@ fn t61_counters_wrap() {
 #[test]
 fn t53_updates_follow_the_smaller_window() {
     let mut ours = RecvWindow::new(1 << 20, 0);
-    ours.receive(100_000).unwrap();
-    ours.forward(65_535);
-    assert!(!ours.update_due(256 * 1024), "a quarter of the guest's cap");
-    ours.forward(1);
-    assert!(ours.update_due(256 * 1024));
+    ours.receive(131_071).unwrap();
+    ours.forward(131_071);
+    assert!(!ours.update_due(256 * 1024), "it knows of more than half");
+    ours.receive(1).unwrap();
+    assert!(ours.update_due(256 * 1024), "half of the guest's cap");
     assert!(!ours.update_due(1 << 20));
     assert!(
         ours.update_due(0),
@@ -108,6 +108,34 @@ fn t53_updates_follow_the_smaller_window() {
     );
     ours.advertise();
     assert!(!ours.update_due(0), "there is nothing to tell");
+}
+
+#[test]
+fn t53_an_update_gives_back_a_quarter_at_least() {
+    let mut ours = RecvWindow::new(256 * 1024, 0);
+    ours.receive(256 * 1024).unwrap();
+    ours.forward(65_535);
+    assert!(!ours.update_due(u32::MAX));
+    ours.forward(1);
+    assert!(ours.update_due(u32::MAX));
+}
+
+#[test]
+fn t53_a_guest_with_a_small_window_never_waits_for_room_for_a_packet() {
+    let mut ours = RecvWindow::new(96 * 1024, 0);
+    ours.receive(32 * 1024 - 1).unwrap();
+    ours.forward(32 * 1024 - 1);
+    assert!(!ours.update_due(u32::MAX), "a packet of 64 KiB has room");
+    ours.receive(1).unwrap();
+    assert!(ours.update_due(u32::MAX));
+
+    let mut ours = RecvWindow::new(64 * 1024, 0);
+    ours.receive(16 * 1024).unwrap();
+    ours.forward(16 * 1024);
+    assert!(
+        ours.update_due(u32::MAX),
+        "a quarter, where half is less than a packet"
+    );
 }
 
 #[test]

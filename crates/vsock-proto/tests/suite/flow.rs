@@ -148,7 +148,7 @@ fn t53_updates_are_few() {
         rig.data(&[0; 16_384]);
         updates += rig.drain().len();
     }
-    assert_eq!(updates, 16, "one for each quarter of the window");
+    assert_eq!(updates, 8, "one for each half of the window");
 }
 
 #[test]

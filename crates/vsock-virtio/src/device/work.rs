@@ -2,11 +2,12 @@
 
 //! One call of [`VsockDevice::process`].
 
+use virtio_queue::QueueT;
 use vm_memory::GuestMemory;
 use vsock_muxer::GuestBuffers;
 use vsock_proto::Tick;
 
-use super::{Notifications, VsockDevice};
+use super::{Kicks, VsockDevice};
 use crate::chain::Part;
 use crate::ring::Ring;
 use crate::rx::{RxBuffers, Tools};
@@ -16,6 +17,16 @@ use crate::{Fault, Outcome, QueueName, Queues};
 
 /// What a packet of the guest costs at least, of the budget of a call.
 const LEAST_COST: usize = 2048;
+
+/// What a call has left of its budgets, and found out.
+struct Call {
+    tx_budget: usize,
+    rx_budget: usize,
+    /// What the descriptors of the guest's packets have cost.
+    taken: usize,
+    /// Something waits for buffers that the guest does not offer.
+    starved: bool,
+}
 
 /// Why the transmit queue rests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,20 +59,39 @@ impl<M: GuestMemory> VsockDevice<M> {
             outcome.more = self.events.want_more(&ring)?;
             outcome.notify_event = ring.notification()?;
         }
+        let sizes = (queues.rx.size(), queues.tx.size());
         let mut rx = Ring::new(mem, queues.rx, QueueName::Rx);
         let mut tx = Ring::new(mem, queues.tx, QueueName::Tx);
-        let mut budgets = (self.budget, self.budget);
+        let mut call = Call {
+            tx_budget: self.budget,
+            rx_budget: self.budget,
+            taken: 0,
+            starved: false,
+        };
         loop {
-            let rest = self.take_packets(now, &mut tx, &mut budgets.0)?;
-            let more = self.fill_buffers(now, &mut rx, &mut budgets.1)?;
+            let rest = self.take_packets(now, &mut tx, &mut call)?;
+            let more = self.fill_buffers(now, &mut rx, &mut call)?;
             // The replies that were in the way may have left.
             if rest != Rest::Blocked || !self.muxer.can_take_packet() {
                 outcome.more |= more || rest == Rest::Spent;
                 break;
             }
         }
-        outcome.notify_rx = rx.notification()?;
-        outcome.notify_tx = tx.notification()?;
+        let used = rx.used();
+        let wanted = rx.notification()?;
+        // A guest that has to offer buffers must know of those that are back.
+        let may_wait = !call.starved && self.muxer.notification_may_wait();
+        let (notify, is_known) = self
+            .rx_notifications
+            .decide(now, wanted, used, sizes.0, may_wait);
+        if is_known {
+            self.muxer.guest_notified();
+        }
+        outcome.notify_rx = notify;
+        let wanted = tx.notification()?;
+        outcome.notify_tx = self
+            .tx_notifications
+            .decide(now, wanted, call.taken, sizes.1);
         Ok(outcome)
     }
 
@@ -70,29 +100,30 @@ impl<M: GuestMemory> VsockDevice<M> {
         &mut self,
         now: Tick,
         tx: &mut Ring<'_, '_, M>,
-        budget: &mut usize,
+        call: &mut Call,
     ) -> Result<Rest, Fault> {
         let mut slices = Slices::<M>::new();
         loop {
             if !self.muxer.can_take_packet() {
                 return Ok(Rest::Blocked);
             }
-            if *budget == 0 {
+            if call.tx_budget == 0 {
                 return Ok(Rest::Spent);
             }
             slices.clear();
             let Some(chain) = tx.take(Part::Readable, &mut slices)? else {
-                if self.tx_notifications == Notifications::Enabled || !tx.enable_notification()? {
-                    self.tx_notifications = Notifications::Enabled;
+                if self.tx_kicks == Kicks::Enabled || !tx.enable_notification()? {
+                    self.tx_kicks = Kicks::Enabled;
                     return Ok(Rest::Drained);
                 }
                 continue;
             };
-            if self.tx_notifications != Notifications::Disabled {
+            if self.tx_kicks != Kicks::Disabled {
                 tx.disable_notification()?;
-                self.tx_notifications = Notifications::Disabled;
+                self.tx_kicks = Kicks::Disabled;
             }
             let mut cost = chain.cost;
+            call.taken += cost;
             let parsed = chain.len.and_then(|readable| tx::header(&slices, readable));
             match parsed {
                 Ok((header, cursor)) => {
@@ -108,7 +139,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                 }
                 Err(_) => self.counters.malformed_packets += 1,
             }
-            *budget = budget.saturating_sub(cost.max(LEAST_COST));
+            call.tx_budget = call.tx_budget.saturating_sub(cost.max(LEAST_COST));
             tx.give_back(chain.head, 0)?;
         }
     }
@@ -118,14 +149,14 @@ impl<M: GuestMemory> VsockDevice<M> {
         &mut self,
         now: Tick,
         rx: &mut Ring<'_, '_, M>,
-        budget: &mut usize,
+        call: &mut Call,
     ) -> Result<bool, Fault> {
         loop {
             if self.events.holds_back() || !self.muxer.wants_transmit() {
                 self.expect_no_buffers(rx)?;
                 return Ok(false);
             }
-            if *budget == 0 {
+            if call.rx_budget == 0 {
                 return Ok(true);
             }
             let tools = Tools {
@@ -134,9 +165,9 @@ impl<M: GuestMemory> VsockDevice<M> {
                 reserved: &mut self.reserved,
                 counters: &mut self.counters,
             };
-            let mut buffers = RxBuffers::new(rx, tools, *budget);
+            let mut buffers = RxBuffers::new(rx, tools, call.rx_budget);
             let starved = loop {
-                let left = budget.saturating_sub(buffers.cost());
+                let left = call.rx_budget.saturating_sub(buffers.cost());
                 self.muxer.transmit(now, &mut buffers, left);
                 if !self.muxer.wants_transmit() {
                     break false;
@@ -148,10 +179,11 @@ impl<M: GuestMemory> VsockDevice<M> {
                     Some(_) => break false,
                 }
             };
-            *budget = budget.saturating_sub(buffers.cost());
+            call.rx_budget = call.rx_budget.saturating_sub(buffers.cost());
             buffers.finish()?;
+            call.starved = starved;
             if starved {
-                self.rx_notifications = Notifications::Enabled;
+                self.rx_kicks = Kicks::Enabled;
                 if !rx.enable_notification()? {
                     return Ok(false);
                 }
@@ -163,9 +195,9 @@ impl<M: GuestMemory> VsockDevice<M> {
 
     /// Buffers are not needed now: notifications of them would be for nothing.
     fn expect_no_buffers(&mut self, rx: &mut Ring<'_, '_, M>) -> Result<(), Fault> {
-        if self.rx_notifications != Notifications::Disabled {
+        if self.rx_kicks != Kicks::Disabled {
             rx.disable_notification()?;
-            self.rx_notifications = Notifications::Disabled;
+            self.rx_kicks = Kicks::Disabled;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ fn most_cpu(kind: Kind, work: Work) -> Option<f64> {
         (Kind::InProcess, Work::ToGuest(_)) => Some(0.12),
         (Kind::Ours, Work::ToHost(_)) => Some(0.75),
         (Kind::Ours, Work::ToGuest(_)) => Some(0.25),
-        (_, Work::Turns(_) | Work::Connects(_)) => Some(0.6),
+        (_, Work::Turns(_) | Work::Requests | Work::Connects(_)) => Some(0.6),
     }
 }
 

@@ -19,9 +19,13 @@ use crate::usage::Usage;
 const BULK: u64 = 192 << 20;
 /// Round trips, and connections.
 const TURNS: u32 = 2_000;
+const PIPELINED: u32 = 10_000;
 const CONNECTS: u32 = 1_000;
 /// Bytes of a message that goes there and back.
 const MESSAGE: u32 = 64;
+/// Bytes of a request and of its answer, and how many are under way.
+const REQUEST: u32 = 1024;
+const WINDOW: u32 = 32;
 /// A workload that takes longer is stuck.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -33,6 +37,8 @@ pub(crate) enum Work {
     ToGuest(u32),
     /// Round trips of a message, by the side that begins.
     Turns(Opener),
+    /// Requests of the guest, many under way.
+    Requests,
     /// Connections that carry nothing.
     Connects(Opener),
 }
@@ -45,13 +51,14 @@ pub(crate) enum Unit {
 }
 
 impl Work {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::ToHost(64 << 10),
         Self::ToHost(4 << 10),
         Self::ToGuest(64 << 10),
         Self::ToGuest(4 << 10),
         Self::Turns(Opener::Guest),
         Self::Turns(Opener::Host),
+        Self::Requests,
         Self::Connects(Opener::Guest),
         Self::Connects(Opener::Host),
     ];
@@ -64,6 +71,7 @@ impl Work {
             Self::ToGuest(_) => "host to guest, writes of 4 KiB",
             Self::Turns(Opener::Guest) => "round trips of 64 bytes, guest asks",
             Self::Turns(Opener::Host) => "round trips of 64 bytes, host asks",
+            Self::Requests => "requests of 1 KiB, 32 under way, guest asks",
             Self::Connects(Opener::Guest) => "connect and close, guest connects",
             Self::Connects(Opener::Host) => "connect and close, host connects",
         }
@@ -72,7 +80,7 @@ impl Work {
     pub(crate) fn unit(self) -> Unit {
         match self {
             Self::ToHost(_) | Self::ToGuest(_) => Unit::Bytes,
-            Self::Turns(_) | Self::Connects(_) => Unit::Operations,
+            Self::Turns(_) | Self::Requests | Self::Connects(_) => Unit::Operations,
         }
     }
 
@@ -80,7 +88,8 @@ impl Work {
         match self {
             Self::ToHost(piece) => to_host(machine, piece),
             Self::ToGuest(piece) => to_guest(machine, piece),
-            Self::Turns(Opener::Guest) => guest_asks(machine),
+            Self::Turns(Opener::Guest) => guest_asks(machine, MESSAGE, TURNS, 1),
+            Self::Requests => guest_asks(machine, REQUEST, PIPELINED, WINDOW),
             Self::Turns(Opener::Host) => host_asks(machine),
             Self::Connects(Opener::Guest) => guest_connects(machine),
             Self::Connects(Opener::Host) => host_connects(machine),
@@ -150,19 +159,20 @@ fn to_guest(machine: &mut Machine, piece: u32) -> anyhow::Result<Sample> {
     Ok(sample)
 }
 
-fn guest_asks(machine: &mut Machine) -> anyhow::Result<Sample> {
+fn guest_asks(machine: &mut Machine, size: u32, count: u32, window: u32) -> anyhow::Result<Sample> {
     let Pair { mut host, guest } = connect(machine, Opener::Guest)?;
     let service = thread::spawn(move || echo(&mut host));
     let start = Start::now(machine)?;
     let turns = machine.guest().start(Job::PingPong {
         socket: guest.socket,
-        size: MESSAGE,
-        count: TURNS,
+        size,
+        count,
+        window,
     })?;
     let moved = turns.moved_within(LIMIT)?;
-    let sample = start.sample(machine, TURNS.into())?;
+    let sample = start.sample(machine, count.into())?;
     ensure!(
-        moved.count == u64::from(TURNS) && moved.wrong.is_none() && moved.end == End::Complete,
+        moved.count == u64::from(count) && moved.wrong.is_none() && moved.end == End::Complete,
         "{moved:?}"
     );
     machine.guest().close(guest)?;

@@ -112,6 +112,7 @@ fn by_turns(machine: &mut Machine) -> anyhow::Result<Outcome> {
             socket: guest.socket,
             size: 1,
             count: TURNS,
+            window: 1,
         })?;
         let moved = turns.moved()?;
         ensure!(

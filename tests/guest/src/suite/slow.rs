@@ -155,6 +155,7 @@ fn neighbour(machine: &mut Machine) -> anyhow::Result<()> {
         socket: guest.socket,
         size: 64,
         count: TURNS,
+        window: 1,
     })?;
     let moved = turns.moved()?;
     ensure!(

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Whether the guest has to hear at once of what was put into its buffers.
+//!
+//! A guest that is known to have bytes to read will find those that were added behind them, and it
+//! reads faster if it is not interrupted for each. It is known by its own word: every packet says in
+//! `fwd_cnt` how much of what it was sent has been read. So bytes may wait unannounced while
+//!
+//! - the guest has spoken on their connection just now, within the delay that the device has, and
+//! - what it had not read then and was told of is at least as much as what it was not told of.
+//!
+//! Everything else is announced at once: a first byte, an answer to a guest that has read all there
+//! was, whatever is no payload.
+
+use std::time::Duration;
+
+use vsock_proto::Tick;
+
+/// What there is to announce, of all connections.
+#[derive(Debug)]
+pub(crate) struct Notice {
+    /// How old a guest's word may be. None is young enough for zero.
+    delay: Duration,
+    /// Counts the times that the guest was told.
+    round: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// Nothing was sent that the guest was not told of.
+    Quiet,
+    /// Only bytes that may wait.
+    Patient,
+    Pressing,
+}
+
+/// What there is to announce, of one connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unannounced {
+    /// The round that `bytes` belong to.
+    round: u64,
+    bytes: usize,
+    /// When the guest spoke last.
+    heard: Option<Tick>,
+}
+
+impl Notice {
+    pub(crate) const fn new(delay: Duration) -> Self {
+        Self {
+            delay,
+            round: 0,
+            state: State::Quiet,
+        }
+    }
+
+    pub(crate) const fn set_delay(&mut self, delay: Duration) {
+        self.delay = delay;
+    }
+
+    /// Something was sent that cannot wait.
+    pub(crate) fn press(&mut self) {
+        self.state = State::Pressing;
+    }
+
+    /// So many bytes of payload were sent on a connection, on which `in_flight` are unread by now.
+    pub(crate) fn sent(
+        &mut self,
+        now: Tick,
+        connection: &mut Unannounced,
+        bytes: usize,
+        in_flight: u32,
+    ) {
+        if bytes == 0 {
+            return;
+        }
+        connection.bytes = bytes + self.unannounced(connection);
+        connection.round = self.round;
+        let is_recent = connection
+            .heard
+            .is_some_and(|heard| now.since(heard) < self.delay);
+        if !is_recent || self.is_short(connection, in_flight) {
+            self.press();
+        } else if self.state == State::Quiet {
+            self.state = State::Patient;
+        }
+    }
+
+    /// The guest has said on a connection that so many bytes are unread.
+    pub(crate) fn heard(&mut self, now: Tick, connection: &mut Unannounced, in_flight: u32) {
+        connection.heard = Some(now);
+        if self.state == State::Patient && self.is_short(connection, in_flight) {
+            self.press();
+        }
+    }
+
+    /// The guest was told of everything, or sees it without being told.
+    pub(crate) fn announced(&mut self) {
+        self.round = self.round.wrapping_add(1);
+        self.state = State::Quiet;
+    }
+
+    /// Whether all that was sent since may wait.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.state == State::Patient
+    }
+
+    fn unannounced(&self, connection: &Unannounced) -> usize {
+        if connection.round == self.round {
+            connection.bytes
+        } else {
+            0
+        }
+    }
+
+    /// Whether the guest will soon have read all that it was told of.
+    fn is_short(&self, connection: &Unannounced, in_flight: u32) -> bool {
+        let unannounced = self.unannounced(connection);
+        unannounced > (in_flight as usize).saturating_sub(unannounced)
+    }
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Notifications that wait.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use vsock_backend_api::VsockStream;
+use vsock_driver::{Descriptor, filled};
+use vsock_inner::{VsockInnerBackend, VsockInnerStream};
+use vsock_muxer::Muxer;
+use vsock_proto::{Config, GuestCid, Header, Op, Tick};
+use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Outcome, VsockDevice};
+
+use crate::rig::{CID, Rig, SIZE, packet};
+
+const PORT: u32 = 80;
+const RX_DELAY: Duration = Duration::from_micros(500);
+const TX_DELAY: Duration = Duration::from_millis(2);
+
+/// A device as it is built by default.
+fn rig(backend: VsockInnerBackend, features: u64) -> Rig {
+    let config = Config::builder().build().unwrap();
+    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), config);
+    muxer.add_backend(Box::new(backend)).unwrap();
+    let mut rig = Rig::around(VsockDevice::builder(muxer).build());
+    rig.device.ack_features(F_VERSION_1 | features).unwrap();
+    rig.activate();
+    rig
+}
+
+fn alone(features: u64) -> Rig {
+    rig(VsockInnerBackend::new().unwrap(), features)
+}
+
+/// A packet that has no answer.
+fn ignored() -> Header {
+    packet(Op::Reset, 1024, 80)
+}
+
+fn pass(rig: &mut Rig, time: Duration) -> Outcome {
+    rig.now = rig.now.saturating_add(time);
+    rig.device.on_timeout(rig.now);
+    rig.process()
+}
+
+#[test]
+fn a_packet_is_given_back_at_once_and_told_when_its_time_has_come() {
+    for features in [0, F_EVENT_IDX] {
+        let mut rig = alone(features);
+        rig.send(ignored(), b"");
+        assert!(!rig.process().notify_tx);
+        assert_eq!(rig.tx.used(&rig.memory).len(), 1);
+        let due = Tick::ZERO.saturating_add(TX_DELAY);
+        assert_eq!(rig.device.deadline(), Some(due));
+        assert!(!pass(&mut rig, TX_DELAY - Duration::from_nanos(1)).notify_tx);
+        assert!(pass(&mut rig, Duration::from_nanos(1)).notify_tx);
+        assert_eq!(rig.device.deadline(), None);
+        assert!(!pass(&mut rig, TX_DELAY).notify_tx, "once");
+    }
+}
+
+#[test]
+fn packets_that_come_meanwhile_do_not_put_it_off() {
+    let mut rig = alone(F_EVENT_IDX);
+    for _ in 0..4 {
+        rig.send(ignored(), b"");
+        assert!(!pass(&mut rig, TX_DELAY / 4).notify_tx);
+    }
+    rig.send(ignored(), b"");
+    assert!(pass(&mut rig, TX_DELAY / 4).notify_tx);
+    assert_eq!(rig.device.deadline(), None, "that was for all of them");
+}
+
+#[test]
+fn a_quarter_of_the_ring_does_not_wait() {
+    for features in [0, F_EVENT_IDX] {
+        let mut rig = alone(features);
+        for sent in 1..=SIZE / 4 {
+            rig.send(ignored(), b"");
+            assert_eq!(rig.process().notify_tx, sent == SIZE / 4, "{sent}");
+        }
+        assert_eq!(rig.device.deadline(), None);
+    }
+}
+
+#[test]
+fn a_quarter_is_counted_in_descriptors() {
+    let mut rig = alone(0);
+    let header = ignored().encode();
+    filled(&rig.memory, 0x10_0000, &header);
+    let mut row = vec![Descriptor::readable(0x10_0000, 0); usize::from(SIZE / 4)];
+    row[0] = Descriptor::readable(0x10_0000, 44);
+    rig.tx.chain(&rig.memory, 0, &row);
+    rig.tx.offer(&rig.memory, 0);
+    assert!(rig.process().notify_tx);
+}
+
+#[test]
+fn a_driver_that_wants_no_notification_has_no_timer() {
+    let mut rig = alone(0);
+    rig.tx.set_no_interrupt(&rig.memory, true);
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+    assert_eq!(rig.device.deadline(), None);
+
+    let mut rig = alone(F_EVENT_IDX);
+    rig.tx.set_used_event(&rig.memory, 1);
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+    assert_eq!(rig.device.deadline(), None);
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+    assert!(rig.device.deadline().is_some(), "that was asked for");
+}
+
+#[test]
+fn a_driver_that_waits_for_its_packet_is_told_at_once_from_then_on() {
+    let mut rig = alone(0);
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+    assert!(pass(&mut rig, TX_DELAY).notify_tx);
+    for _ in 0..256 {
+        rig.tx.used(&rig.memory);
+        rig.send(ignored(), b"");
+        assert!(pass(&mut rig, TX_DELAY / 2).notify_tx);
+    }
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx, "it is tried again");
+}
+
+#[test]
+fn a_driver_that_sends_again_only_after_a_while_was_not_waiting() {
+    let mut rig = alone(0);
+    for _ in 0..3 {
+        rig.send(ignored(), b"");
+        assert!(!rig.process().notify_tx);
+        assert!(pass(&mut rig, TX_DELAY).notify_tx);
+        rig.now = rig.now.saturating_add(TX_DELAY);
+    }
+    // Nor was one that has sent something meanwhile.
+    for _ in 0..2 {
+        rig.send(ignored(), b"");
+        assert!(!rig.process().notify_tx);
+    }
+    assert!(pass(&mut rig, TX_DELAY).notify_tx);
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+}
+
+#[test]
+fn nothing_is_owed_after_a_reset() {
+    let mut rig = alone(0);
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+    rig.device.reset(rig.now);
+    assert_eq!(rig.device.deadline(), None);
+    rig.new_rings();
+    rig.device.ack_features(F_VERSION_1).unwrap();
+    rig.activate();
+    assert_eq!(pass(&mut rig, TX_DELAY), Outcome::default());
+}
+
+#[test]
+fn nothing_is_owed_to_a_guest_whose_rings_are_broken() {
+    let mut rig = alone(0);
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+    rig.tx.offer(&rig.memory, SIZE);
+    rig.try_process().unwrap_err();
+    assert_eq!(rig.device.deadline(), None, "a loop would wake in vain");
+}
+
+#[test]
+fn a_ring_that_was_used_before_is_notified_by_the_next_device() {
+    for features in [0, F_EVENT_IDX] {
+        let mut rig = alone(features);
+        rig.send(ignored(), b"");
+        assert!(!rig.process().notify_tx);
+        let state = rig.device.state();
+        let mut next = alone(features);
+        let [rx, tx, event] = &mut rig.queues;
+        let event = Some(event);
+        let mut queues = vsock_virtio::Queues { rx, tx, event };
+        next.device.reset(rig.now);
+        next.device
+            .restore(rig.now, &rig.memory, &mut queues, &state)
+            .unwrap();
+        rig.device = next.device;
+        assert_eq!(rig.device.deadline(), None, "the next call is due anyway");
+        let outcome = rig.process();
+        assert!(outcome.notify_tx && !outcome.notify_rx);
+        assert!(!rig.process().notify_tx);
+    }
+}
+
+#[test]
+fn a_timer_does_not_fire_again_and_again_while_the_queues_rest() {
+    let mut rig = alone(0);
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+    rig.now = rig.now.saturating_add(TX_DELAY);
+    rig.device.on_timeout(rig.now);
+    assert_eq!(rig.device.deadline(), None);
+    assert!(rig.process().notify_tx, "whenever that is");
+}
+
+/// A guest with a connection on which it has 1,000 bytes to read of which it was notified.
+fn with_unread(features: u64) -> (Rig, VsockInnerStream) {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    let mut rig = rig(backend, features);
+    rig.post(SIZE);
+    rig.send(packet(Op::Request, 1024, PORT), b"");
+    rig.settle();
+    let mut host = listener.accept().unwrap();
+    host.set_nonblocking(true).unwrap();
+    let _ = pass(&mut rig, TX_DELAY);
+    hears(&mut rig, 1);
+    assert!(answer(&mut rig, &mut host, 1000).notify_rx);
+    hears(&mut rig, 2);
+    (rig, host)
+}
+
+/// The driver has seen so many used buffers, and asks to be notified of the next one.
+fn hears(rig: &mut Rig, seen: u16) {
+    rig.rx.set_used_event(&rig.memory, seen);
+}
+
+fn asks(rig: &mut Rig, host: &mut VsockInnerStream, fwd_cnt: u32) {
+    let question = Header {
+        fwd_cnt,
+        ..packet(Op::ReadWrite, 1024, PORT)
+    };
+    rig.send(question, b"?");
+    let _ = rig.process();
+    assert_eq!(host.read(&mut [0]).unwrap(), 1);
+}
+
+fn answer(rig: &mut Rig, host: &mut VsockInnerStream, len: usize) -> Outcome {
+    host.write_all(&vec![0; len]).unwrap();
+    rig.ready();
+    rig.process()
+}
+
+#[test]
+fn a_guest_that_has_enough_to_read_is_told_of_more_after_a_while() {
+    for features in [0, F_EVENT_IDX] {
+        let (mut rig, mut host) = with_unread(features);
+        asks(&mut rig, &mut host, 200);
+        assert!(!answer(&mut rig, &mut host, 100).notify_rx);
+        let due = rig.now.saturating_add(RX_DELAY);
+        assert_eq!(rig.device.deadline(), Some(due));
+        assert!(!pass(&mut rig, RX_DELAY / 2).notify_rx);
+        assert!(!answer(&mut rig, &mut host, 100).notify_rx);
+        assert!(pass(&mut rig, RX_DELAY / 2).notify_rx, "that is no later");
+        assert!(!pass(&mut rig, RX_DELAY).notify_rx, "once");
+    }
+}
+
+#[test]
+fn a_guest_is_told_before_it_has_read_what_it_has() {
+    for features in [0, F_EVENT_IDX] {
+        let (mut rig, mut host) = with_unread(features);
+        asks(&mut rig, &mut host, 200);
+        assert!(!answer(&mut rig, &mut host, 800).notify_rx);
+        assert!(answer(&mut rig, &mut host, 1).notify_rx);
+
+        let (mut rig, mut host) = with_unread(features);
+        asks(&mut rig, &mut host, 200);
+        assert!(!answer(&mut rig, &mut host, 500).notify_rx);
+        let question = Header {
+            fwd_cnt: 501,
+            ..packet(Op::ReadWrite, 1024, PORT)
+        };
+        rig.send(question, b"?");
+        assert!(rig.process().notify_rx, "with nothing sent in this call");
+    }
+}
+
+#[test]
+fn a_guest_that_has_read_all_is_told_at_once() {
+    for features in [0, F_EVENT_IDX] {
+        let (mut rig, mut host) = with_unread(features);
+        asks(&mut rig, &mut host, 1000);
+        assert!(answer(&mut rig, &mut host, 1).notify_rx);
+    }
+}
+
+#[test]
+fn a_guest_that_must_offer_buffers_is_told_at_once() {
+    let (mut rig, mut host) = with_unread(F_EVENT_IDX);
+    assert!(answer(&mut rig, &mut host, usize::from(SIZE - 12) * 4052).notify_rx);
+    let used = u16::try_from(rig.rx.used(&rig.memory).len()).unwrap();
+    assert!(used > SIZE - SIZE / 4, "{used}");
+    hears(&mut rig, used);
+    asks(&mut rig, &mut host, 0);
+    for _ in used + 1..SIZE {
+        assert!(!answer(&mut rig, &mut host, 1).notify_rx);
+    }
+    assert!(
+        answer(&mut rig, &mut host, 1).notify_rx,
+        "there is none for it"
+    );
+}
