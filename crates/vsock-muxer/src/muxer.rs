@@ -11,7 +11,6 @@ mod time;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use vsock_backend_api::VsockBackend;
 use vsock_proto::{
@@ -65,7 +64,7 @@ impl Muxer {
             accepting: 0,
             ports: PortAllocator::new(config.host_ports().clone()),
             rxq: RxQueue::new(config.max_resets()),
-            notice: Notice::new(Duration::ZERO),
+            notice: Notice::default(),
             reading: Reading::default(),
             timers: Timers::new(),
             accept_timers: Timers::new(),

@@ -17,21 +17,23 @@ use std::time::Duration;
 use vsock_proto::Tick;
 
 /// What there is to announce, of all connections.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Notice {
-    /// How old a guest's word may be. None is young enough for zero.
+    /// A guest's word must be younger than this. None is, at first.
     delay: Duration,
     /// Counts the times that the guest was told.
     round: u64,
     state: State,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum State {
     /// Nothing was sent that the guest was not told of.
+    #[default]
     Quiet,
     /// Only bytes that may wait.
     Patient,
+    /// Something that cannot.
     Pressing,
 }
 
@@ -46,14 +48,6 @@ pub(crate) struct Unannounced {
 }
 
 impl Notice {
-    pub(crate) const fn new(delay: Duration) -> Self {
-        Self {
-            delay,
-            round: 0,
-            state: State::Quiet,
-        }
-    }
-
     pub(crate) const fn set_delay(&mut self, delay: Duration) {
         self.delay = delay;
     }
@@ -89,7 +83,7 @@ impl Notice {
     /// The guest has said on a connection that so many bytes are unread.
     pub(crate) fn heard(&mut self, now: Tick, connection: &mut Unannounced, in_flight: u32) {
         connection.heard = Some(now);
-        if self.state == State::Patient && self.is_short(connection, in_flight) {
+        if self.is_short(connection, in_flight) {
             self.press();
         }
     }

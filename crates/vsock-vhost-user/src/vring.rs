@@ -156,7 +156,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use rustix::event::{EventfdFlags, eventfd};
-    use rustix::io::write;
+    use rustix::io::{Errno, read, write};
 
     use super::*;
 
@@ -202,5 +202,54 @@ mod tests {
         vring.set_call(Some(File::from(call)));
         let refused = vring.signal_used_queue().unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+    }
+
+    /// How often the guest was notified since this was asked last.
+    fn calls(call: &OwnedFd) -> u64 {
+        let mut count = [0; 8];
+        match read(call, &mut count) {
+            Ok(_) => u64::from_ne_bytes(count),
+            Err(error) => {
+                assert_eq!(error, Errno::AGAIN);
+                0
+            }
+        }
+    }
+
+    /// A queue that is not ready, and its call descriptor.
+    fn with_call() -> (Vring, OwnedFd) {
+        let (vring, call) = (enabled(), waiting());
+        vring.set_call(Some(File::from(call.try_clone().unwrap())));
+        (vring, call)
+    }
+
+    #[test]
+    fn a_queue_that_stops_notifies_its_guest_once() {
+        let (vring, call) = with_call();
+        for _ in 0..2 {
+            vring.set_queue_ready(true);
+            assert!(vring.get_ref().get_queue().ready());
+            vring.set_queue_ready(true);
+            assert_eq!(calls(&call), 0, "it starts, or goes on");
+            vring.set_queue_ready(false);
+            assert!(!vring.get_ref().get_queue().ready());
+            assert_eq!(calls(&call), 1);
+        }
+    }
+
+    #[test]
+    fn a_queue_that_was_not_ready_notifies_nobody_when_it_stops() {
+        let (vring, call) = with_call();
+        vring.set_queue_ready(false);
+        assert_eq!(calls(&call), 0);
+    }
+
+    #[test]
+    fn a_queue_stops_also_if_its_guest_cannot_be_notified() {
+        let (vring, call) = with_call();
+        vring.set_queue_ready(true);
+        write(&call, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        vring.set_queue_ready(false);
+        assert!(!vring.get_ref().get_queue().ready());
     }
 }

@@ -72,12 +72,11 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     }
 
     /// How long the guest may be left without a notification of filled buffers while it is known to
-    /// have at least as much to read that it was notified of: default 500 us. It makes one interrupt of many where
-    /// a guest has many requests under way. Zero turns it off.
+    /// have at least as much to read that it was notified of: default 500 us. It makes one interrupt of
+    /// many where a guest has many requests under way. Zero turns it off.
     ///
-    /// The guest's own packets say what it has read; see
-    /// [`Muxer::notification_may_wait`](vsock_muxer::Muxer::notification_may_wait). A first byte, an answer that the
-    /// guest waits for, and whatever is no payload are never held back.
+    /// The guest's own packets say what it has read; see [`Muxer::notification_may_wait`]. A first byte,
+    /// an answer that the guest waits for, and whatever is no payload are never held back.
     #[must_use]
     pub const fn rx_notification_delay(mut self, delay: Duration) -> Self {
         self.rx_delay = delay;

@@ -12,7 +12,7 @@ use vsock_proto::Tick;
 use crate::direct::DirectTypes;
 use crate::event::Events;
 use crate::features::Features;
-use crate::notify::{RxNotifications, TxNotifications};
+use crate::notify::{Delayed, TxNotifications};
 use crate::rx::Reserved;
 use crate::scratch::Scratch;
 use crate::{
@@ -57,7 +57,7 @@ pub struct VsockDevice<M: GuestMemory> {
     events: Events,
     rx_kicks: Kicks,
     tx_kicks: Kicks,
-    rx_notifications: RxNotifications,
+    rx_notifications: Delayed,
     tx_notifications: TxNotifications,
     direct: DirectTypes<M>,
     scratch: Scratch,
@@ -83,7 +83,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             events: Events::default(),
             rx_kicks: Kicks::Unknown,
             tx_kicks: Kicks::Unknown,
-            rx_notifications: RxNotifications::new(builder.rx_delay),
+            rx_notifications: Delayed::new(builder.rx_delay),
             tx_notifications: TxNotifications::new(builder.tx_delay),
             direct: builder.direct,
             scratch: Scratch::default(),
@@ -129,8 +129,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.tx_kicks = Kicks::Unknown;
         // In rings that were used before, the driver may have been left without a notification.
         let was_used = |queue: &Queue| queue.next_used() != 0;
-        self.rx_notifications.restart(now, was_used(queues.rx));
-        self.tx_notifications.restart(now, was_used(queues.tx));
+        self.rx_notifications.restart(was_used(queues.rx));
+        self.tx_notifications.restart(was_used(queues.tx));
         self.phase = Phase::Active;
         self.muxer.activate(now, self.features.socket_types());
         Ok(())
@@ -142,7 +142,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     pub fn reset(&mut self, now: Tick) {
         self.muxer.reset(now);
         self.features.reset();
-        self.quiet(now);
+        self.quiet();
         self.phase = Phase::Inactive;
     }
 
@@ -209,7 +209,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         let result = self.work(now, mem, queues);
         if let Err(fault) = result {
             self.muxer.reset(now);
-            self.quiet(now);
+            self.quiet();
             self.phase = Phase::Broken(fault);
         }
         result
@@ -243,13 +243,16 @@ impl<M: GuestMemory> VsockDevice<M> {
         &self.muxer
     }
 
-    /// When [`on_timeout`](Self::on_timeout) is to be called, and [`process`](Self::process) after it. It may be a
-    /// fraction of a millisecond away; a timer that is late by one does no harm.
+    /// When [`on_timeout`](Self::on_timeout) is to be called, and [`process`](Self::process) after it.
+    /// It may be a fraction of a millisecond away; a timer that is late by one does no harm.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        let notify = [self.rx_notifications.due(), self.tx_notifications.due()];
-        let notify = notify.into_iter().flatten();
-        self.muxer.deadline().into_iter().chain(notify).min()
+        let due = [
+            self.muxer.deadline(),
+            self.rx_notifications.due(),
+            self.tx_notifications.due(),
+        ];
+        due.into_iter().flatten().min()
     }
 
     /// The features that the device offers. `VIRTIO_VSOCK_F_SEQPACKET` is one of them if a backend
@@ -278,10 +281,10 @@ impl<M: GuestMemory> VsockDevice<M> {
     }
 
     /// Nothing is owed to the guest any more.
-    fn quiet(&mut self, now: Tick) {
+    fn quiet(&mut self) {
         self.events = Events::Quiet;
-        self.rx_notifications.restart(now, false);
-        self.tx_notifications.restart(now, false);
+        self.rx_notifications.restart(false);
+        self.tx_notifications.restart(false);
     }
 
     /// What is to be saved in a snapshot.

@@ -20,20 +20,19 @@ const PART: usize = 4;
 const PROMPT: u32 = 256;
 
 /// A notification that the guest is owed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Owed {
-    until: Tick,
+    /// When it is given at the latest; `None` if by the next call, whenever that is.
+    due: Option<Tick>,
     /// Descriptors that were used.
     used: usize,
     /// Calls in which they were.
     calls: u32,
-    /// It was said to the device that the time has come. No timer is needed any more.
-    is_ripe: bool,
 }
 
 /// What becomes of a notification.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Verdict {
+pub(crate) enum Verdict {
     /// There is none to give.
     Nothing,
     Later,
@@ -43,43 +42,46 @@ enum Verdict {
     Overdue(u32),
 }
 
+impl Verdict {
+    /// Whether the guest is notified.
+    pub(crate) const fn notifies(self) -> bool {
+        matches!(self, Self::Now | Self::Overdue(_))
+    }
+}
+
 /// The notifications of one queue.
 #[derive(Clone, Copy, Debug)]
-struct Delayed {
+pub(crate) struct Delayed {
     delay: Duration,
     owed: Option<Owed>,
 }
 
 impl Delayed {
-    const fn new(delay: Duration) -> Self {
+    pub(crate) const fn new(delay: Duration) -> Self {
         Self { delay, owed: None }
     }
 
-    fn due(&self) -> Option<Tick> {
-        self.owed
-            .filter(|owed| !owed.is_ripe)
-            .map(|owed| owed.until)
+    /// When the guest is to be notified at the latest.
+    pub(crate) fn due(&self) -> Option<Tick> {
+        self.owed.and_then(|owed| owed.due)
     }
 
-    fn on_timeout(&mut self, now: Tick) {
+    /// Leaves what is due to the next call, so that no timer fires again and again until then.
+    pub(crate) fn on_timeout(&mut self, now: Tick) {
         if let Some(owed) = &mut self.owed {
-            owed.is_ripe |= owed.until <= now;
+            owed.due = owed.due.filter(|&due| due > now);
         }
     }
 
-    /// The ring is another one, or none. What was used in it before, the guest may not know of.
-    fn restart(&mut self, now: Tick, was_used: bool) {
-        self.owed = was_used.then_some(Owed {
-            until: now,
-            used: 0,
-            calls: 0,
-            is_ripe: true,
-        });
+    /// The ring is another one, or none. If chains of it were used before, the guest may not know of them,
+    /// and is notified by the next call.
+    pub(crate) fn restart(&mut self, was_used: bool) {
+        self.owed = was_used.then(Owed::default);
     }
 
     /// Decides after a call in which `used` descriptors of `size` were used, of which the driver wants
     /// to be notified or not.
-    fn decide(
+    pub(crate) fn decide(
         &mut self,
         now: Tick,
         wanted: bool,
@@ -91,14 +93,12 @@ impl Delayed {
             return Verdict::Nothing;
         }
         let mut owed = self.owed.take().unwrap_or_else(|| Owed {
-            until: now.saturating_add(self.delay),
-            used: 0,
-            calls: 0,
-            is_ripe: false,
+            due: Some(now.saturating_add(self.delay)),
+            ..Owed::default()
         });
         owed.used = owed.used.saturating_add(used);
         owed.calls = owed.calls.saturating_add((used > 0).into());
-        if owed.until <= now {
+        if owed.due.is_none_or(|due| due <= now) {
             return Verdict::Overdue(owed.calls);
         }
         if !may_wait || owed.used.saturating_mul(PART) >= size.into() {
@@ -132,19 +132,18 @@ impl TxNotifications {
         }
     }
 
-    /// The ring is another one, or none. If chains of it were used before, the guest is notified at the
-    /// next occasion.
-    pub(crate) fn restart(&mut self, now: Tick, was_used: bool) {
+    /// As of [`Delayed::restart`]; and the driver may be another one.
+    pub(crate) fn restart(&mut self, was_used: bool) {
         *self = Self::new(self.delayed.delay);
-        self.delayed.restart(now, was_used);
+        self.delayed.restart(was_used);
     }
 
-    /// When the guest is to be notified at the latest.
+    /// As of [`Delayed::due`].
     pub(crate) fn due(&self) -> Option<Tick> {
         self.delayed.due()
     }
 
-    /// Lets what is due be given by the next call of the device.
+    /// As of [`Delayed::on_timeout`].
     pub(crate) fn on_timeout(&mut self, now: Tick) {
         self.delayed.on_timeout(now);
     }
@@ -160,57 +159,12 @@ impl TxNotifications {
         }
         let used = cost.div_ceil(DESCRIPTOR_COST);
         let may_wait = self.prompt == 0;
-        match self.delayed.decide(now, wanted, used, size, may_wait) {
-            Verdict::Nothing | Verdict::Later => false,
-            Verdict::Now => {
-                self.prompt = self.prompt.saturating_sub(1);
-                true
-            }
-            Verdict::Overdue(calls) => {
-                self.released = (calls == 1).then_some(now);
-                true
-            }
+        let verdict = self.delayed.decide(now, wanted, used, size, may_wait);
+        match verdict {
+            Verdict::Nothing | Verdict::Later => {}
+            Verdict::Now => self.prompt = self.prompt.saturating_sub(1),
+            Verdict::Overdue(calls) => self.released = (calls == 1).then_some(now),
         }
-    }
-}
-
-/// Of the receive queue: buffers that were filled. Whether the guest has others to read before, the
-/// muxer knows.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RxNotifications(Delayed);
-
-impl RxNotifications {
-    pub(crate) const fn new(delay: Duration) -> Self {
-        Self(Delayed::new(delay))
-    }
-
-    /// As of [`TxNotifications::restart`].
-    pub(crate) fn restart(&mut self, now: Tick, was_used: bool) {
-        self.0.restart(now, was_used);
-    }
-
-    /// When the guest is to be notified at the latest.
-    pub(crate) fn due(&self) -> Option<Tick> {
-        self.0.due()
-    }
-
-    /// As of [`TxNotifications::on_timeout`].
-    pub(crate) fn on_timeout(&mut self, now: Tick) {
-        self.0.on_timeout(now);
-    }
-
-    /// Whether the guest is notified now, after a call that has used so many chains; and whether it
-    /// knows of all of them then.
-    pub(crate) fn decide(
-        &mut self,
-        now: Tick,
-        wanted: bool,
-        used: u16,
-        size: u16,
-        may_wait: bool,
-    ) -> (bool, bool) {
-        let verdict = self.0.decide(now, wanted, used.into(), size, may_wait);
-        let notify = matches!(verdict, Verdict::Now | Verdict::Overdue(_));
-        (notify, verdict != Verdict::Later)
+        verdict.notifies()
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Ring<'q, 'm, M: GuestMemory> {
     name: QueueName,
     /// How many chains had been made available when this was last looked at.
     available: Option<Wrapping<u16>>,
-    /// How many chains were used of which the guest may want to know: so many, or more.
+    /// How many chains were given back in this call: so many, or more.
     used: u16,
 }
 
@@ -110,9 +110,8 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
 
     /// Whether the guest is to be notified of what was used: once for a whole batch, after the used
     /// index of the last chain has been published.
-    pub(crate) fn notification(&mut self) -> Result<bool, Fault> {
-        let used = std::mem::take(&mut self.used);
-        if used == 0 {
+    pub(crate) fn notification(&self) -> Result<bool, Fault> {
+        if self.used == 0 {
             return Ok(false);
         }
         // ORDER: SeqCst; partner: the driver's full barrier between asking to be notified and looking at
@@ -122,7 +121,7 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
             // ORDER: Relaxed; partner: the driver's store, which is ordered by the fence.
             let event = self.checked(self.parts.used_event(Ordering::Relaxed))?;
             let behind = Wrapping(self.queue.next_used()) - Wrapping(event) - Wrapping(1);
-            return Ok(behind.0 < used);
+            return Ok(behind.0 < self.used);
         }
         // ORDER: Relaxed; partner: the driver's store, which is a hint. The fence puts this load behind
         // the store of the used index.
@@ -187,6 +186,10 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
     /// The chain that is taken next, in wrapping counting.
     pub(crate) fn next_available(&self) -> u16 {
         self.queue.next_avail()
+    }
+
+    pub(crate) fn size(&self) -> u16 {
+        self.queue.size()
     }
 
     /// Whether the driver has set the queue up.

@@ -66,18 +66,18 @@ impl Muxer {
     }
 
     /// How long a device may keep from its guest that there is more to read, where the guest is known to
-    /// have other bytes to read before. Zero at first: not at all.
+    /// have other bytes to read before. Zero, as it is at first: not at all.
     pub const fn set_notification_delay(&mut self, delay: Duration) {
         self.notice.set_delay(delay);
     }
 
     /// Whether the guest need not yet be notified of what was put into its buffers since
-    /// [`guest_notified`](Self::guest_notified): it is payload, and on each connection that it belongs to, the guest has
-    /// said within the [delay](Self::set_notification_delay) that it has at least as much to read that it was
-    /// notified of.
+    /// [`guest_notified`](Self::guest_notified): it is payload, and on each connection that it belongs
+    /// to, the guest has spoken within the [delay](Self::set_notification_delay), and has at least as
+    /// much to read that it was notified of.
     ///
-    /// That can change with each packet of the guest. And a guest may stop reading, so a device that lets it
-    /// wait does so no longer than the delay.
+    /// That can change with each packet of the guest. And a guest may stop reading, so a device that
+    /// lets it wait does so no longer than the delay.
     #[must_use]
     pub fn notification_may_wait(&self) -> bool {
         self.notice.may_wait()

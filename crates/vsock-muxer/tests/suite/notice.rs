@@ -75,6 +75,26 @@ fn a_guest_that_reads_on_is_told_before_it_has_read_all() {
 }
 
 #[test]
+fn a_guest_that_has_read_some_of_what_it_was_not_told_of_is_told_of_the_rest() {
+    let (mut world, host, request) = with_unread();
+    asks(&mut world, &request, 200);
+    answer(&mut world, &host, 500);
+    asks(&mut world, &request, 1001);
+    assert!(!world.muxer.notification_may_wait());
+}
+
+#[test]
+fn a_host_that_is_ready_in_vain_presses_nobody() {
+    let (mut world, host, request) = with_unread();
+    asks(&mut world, &request, 0);
+    answer(&mut world, &host, 1);
+    world.pass(DELAY);
+    world.event(host.fd, READABLE);
+    assert!(world.receive(8).is_empty());
+    assert!(world.muxer.notification_may_wait());
+}
+
+#[test]
 fn what_the_guest_was_told_of_counts_as_told_from_then_on() {
     let (mut world, host, request) = with_unread();
     asks(&mut world, &request, 0);

@@ -30,11 +30,11 @@ pub struct RecvWindow {
 /// packets.
 const UPDATE_SHARE: u32 = 4;
 
-/// The share of the window of which a peer may always know: half.
+/// The share of the window down to which a peer's room may fall before it is told of more: half.
 const KNOWN_SHARE: u32 = 2;
 
-/// And the bytes of which it may know, so that it never waits for room for a packet: as many as a packet
-/// of any driver has.
+/// The room that it has left in any case, if its window is as large, so that it never waits for some: as
+/// many bytes as a packet of any driver has at most.
 const LARGEST_PACKET: u32 = 64 * 1024;
 
 impl RecvWindow {
@@ -80,8 +80,8 @@ impl RecvWindow {
         self.received.wrapping_sub(self.forwarded)
     }
 
-    /// Whether the peer should be told without being asked: there is enough to tell, and of what is left
-    /// of its window it knows no more than half, or than one packet may have.
+    /// Whether the peer should be told without being asked: there is enough to tell, and the room that it
+    /// knows of is no more than half of its window, or than the largest packet needs.
     ///
     /// The peer's window is the smaller of our buffer and, with kernels that cap what is under way
     /// at the socket's own buffer, `peer_buf_alloc`. An update that waits for a share of *our* buffer

@@ -108,6 +108,9 @@ fn t53_updates_follow_the_smaller_window() {
     );
     ours.advertise();
     assert!(!ours.update_due(0), "there is nothing to tell");
+    ours.receive(1).unwrap();
+    ours.forward(1);
+    assert!(ours.update_due(0), "one byte is something");
 }
 
 #[test]
@@ -136,6 +139,16 @@ fn t53_a_guest_with_a_small_window_never_waits_for_room_for_a_packet() {
         ours.update_due(u32::MAX),
         "a quarter, where half is less than a packet"
     );
+}
+
+#[test]
+fn t53_updates_are_due_as_ever_while_counters_wrap() {
+    let mut ours = RecvWindow::new(256 * 1024, u32::MAX - 100_000);
+    ours.receive(131_071).unwrap();
+    ours.forward(131_071);
+    assert!(!ours.update_due(u32::MAX));
+    ours.receive(1).unwrap();
+    assert!(ours.update_due(u32::MAX));
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 //! One call of [`VsockDevice::process`].
 
-use virtio_queue::QueueT;
 use vm_memory::GuestMemory;
 use vsock_muxer::GuestBuffers;
 use vsock_proto::Tick;
 
 use super::{Kicks, VsockDevice};
 use crate::chain::Part;
+use crate::notify::Verdict;
 use crate::ring::Ring;
 use crate::rx::{RxBuffers, Tools};
 use crate::scatter::Slices;
@@ -59,7 +59,6 @@ impl<M: GuestMemory> VsockDevice<M> {
             outcome.more = self.events.want_more(&ring)?;
             outcome.notify_event = ring.notification()?;
         }
-        let sizes = (queues.rx.size(), queues.tx.size());
         let mut rx = Ring::new(mem, queues.rx, QueueName::Rx);
         let mut tx = Ring::new(mem, queues.tx, QueueName::Tx);
         let mut call = Call {
@@ -77,21 +76,20 @@ impl<M: GuestMemory> VsockDevice<M> {
                 break;
             }
         }
-        let used = rx.used();
-        let wanted = rx.notification()?;
         // A guest that has to offer buffers must know of those that are back.
         let may_wait = !call.starved && self.muxer.notification_may_wait();
-        let (notify, is_known) = self
+        let (wanted, used) = (rx.notification()?, rx.used().into());
+        let verdict = self
             .rx_notifications
-            .decide(now, wanted, used, sizes.0, may_wait);
-        if is_known {
+            .decide(now, wanted, used, rx.size(), may_wait);
+        if verdict != Verdict::Later {
             self.muxer.guest_notified();
         }
-        outcome.notify_rx = notify;
+        outcome.notify_rx = verdict.notifies();
         let wanted = tx.notification()?;
         outcome.notify_tx = self
             .tx_notifications
-            .decide(now, wanted, call.taken, sizes.1);
+            .decide(now, wanted, call.taken, tx.size());
         Ok(outcome)
     }
 

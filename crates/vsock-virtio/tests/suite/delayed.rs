@@ -10,7 +10,7 @@ use vsock_driver::{Descriptor, filled};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
-use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Outcome, VsockDevice};
+use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Outcome, Queues, VsockDevice};
 
 use crate::rig::{CID, Rig, SIZE, packet};
 
@@ -82,6 +82,15 @@ fn a_quarter_of_the_ring_does_not_wait() {
         }
         assert_eq!(rig.device.deadline(), None);
     }
+}
+
+#[test]
+fn a_quarter_of_the_ring_in_one_call_does_not_wait() {
+    let mut rig = alone(0);
+    for _ in 0..SIZE / 4 {
+        rig.send(ignored(), b"");
+    }
+    assert!(rig.process().notify_tx);
 }
 
 #[test]
@@ -159,6 +168,12 @@ fn nothing_is_owed_after_a_reset() {
     rig.device.ack_features(F_VERSION_1).unwrap();
     rig.activate();
     assert_eq!(pass(&mut rig, TX_DELAY), Outcome::default());
+
+    let (mut rig, mut host) = with_unread(0);
+    asks(&mut rig, &mut host, 0);
+    assert!(!answer(&mut rig, &mut host, 1).notify_rx);
+    rig.device.reset(rig.now);
+    assert_eq!(rig.device.deadline(), None);
 }
 
 #[test]
@@ -171,22 +186,27 @@ fn nothing_is_owed_to_a_guest_whose_rings_are_broken() {
     assert_eq!(rig.device.deadline(), None, "a loop would wake in vain");
 }
 
+/// The guest goes on with another device.
+fn move_on(rig: &mut Rig, features: u64) {
+    let state = rig.device.state();
+    let mut next = alone(features);
+    next.device.reset(rig.now);
+    let [rx, tx, event] = &mut rig.queues;
+    let event = Some(event);
+    let mut queues = Queues { rx, tx, event };
+    next.device
+        .restore(rig.now, &rig.memory, &mut queues, &state)
+        .unwrap();
+    rig.device = next.device;
+}
+
 #[test]
 fn a_ring_that_was_used_before_is_notified_by_the_next_device() {
     for features in [0, F_EVENT_IDX] {
         let mut rig = alone(features);
         rig.send(ignored(), b"");
         assert!(!rig.process().notify_tx);
-        let state = rig.device.state();
-        let mut next = alone(features);
-        let [rx, tx, event] = &mut rig.queues;
-        let event = Some(event);
-        let mut queues = vsock_virtio::Queues { rx, tx, event };
-        next.device.reset(rig.now);
-        next.device
-            .restore(rig.now, &rig.memory, &mut queues, &state)
-            .unwrap();
-        rig.device = next.device;
+        move_on(&mut rig, features);
         assert_eq!(rig.device.deadline(), None, "the next call is due anyway");
         let outcome = rig.process();
         assert!(outcome.notify_tx && !outcome.notify_rx);
@@ -203,6 +223,14 @@ fn a_timer_does_not_fire_again_and_again_while_the_queues_rest() {
     rig.device.on_timeout(rig.now);
     assert_eq!(rig.device.deadline(), None);
     assert!(rig.process().notify_tx, "whenever that is");
+
+    let (mut rig, mut host) = with_unread(0);
+    asks(&mut rig, &mut host, 0);
+    assert!(!answer(&mut rig, &mut host, 1).notify_rx);
+    rig.now = rig.now.saturating_add(RX_DELAY);
+    rig.device.on_timeout(rig.now);
+    assert_eq!(rig.device.deadline(), None);
+    assert!(rig.process().notify_rx);
 }
 
 /// A guest with a connection on which it has 1,000 bytes to read of which it was notified.
@@ -284,6 +312,76 @@ fn a_guest_that_has_read_all_is_told_at_once() {
         let (mut rig, mut host) = with_unread(features);
         asks(&mut rig, &mut host, 1000);
         assert!(answer(&mut rig, &mut host, 1).notify_rx);
+    }
+}
+
+#[test]
+fn what_a_guest_has_seen_that_asked_for_no_notification_counts_as_told() {
+    let (mut rig, mut host) = with_unread(0);
+    rig.rx.set_no_interrupt(&rig.memory, true);
+    assert!(!answer(&mut rig, &mut host, 1000).notify_rx);
+    assert_eq!(rig.device.deadline(), None);
+    rig.rx.set_no_interrupt(&rig.memory, false);
+    asks(&mut rig, &mut host, 1000);
+    assert!(!answer(&mut rig, &mut host, 1000).notify_rx);
+    assert!(answer(&mut rig, &mut host, 1).notify_rx);
+}
+
+#[test]
+fn a_guest_with_enough_to_read_is_told_of_a_quarter_of_its_ring_at_once() {
+    let (mut rig, mut host) = with_unread(0);
+    asks(&mut rig, &mut host, 0);
+    for filled in 1..=SIZE / 4 {
+        let notified = answer(&mut rig, &mut host, 1).notify_rx;
+        assert_eq!(notified, filled == SIZE / 4, "{filled}");
+    }
+}
+
+#[test]
+fn the_first_of_both_notifications_sets_the_timer() {
+    let (mut rig, mut host) = with_unread(0);
+    let _ = pass(&mut rig, TX_DELAY);
+    asks(&mut rig, &mut host, 0);
+    let taken = rig.now;
+    assert_eq!(rig.device.deadline(), Some(taken.saturating_add(TX_DELAY)));
+    assert!(!answer(&mut rig, &mut host, 1).notify_rx);
+    assert_eq!(rig.device.deadline(), Some(taken.saturating_add(RX_DELAY)));
+    assert!(pass(&mut rig, RX_DELAY).notify_rx);
+    assert_eq!(rig.device.deadline(), Some(taken.saturating_add(TX_DELAY)));
+}
+
+#[test]
+fn a_notification_sets_the_timer_before_a_later_deadline_of_the_muxer() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let connector = backend.get_connector();
+    let mut rig = rig(backend, 0);
+    let _client = connector.connect().unwrap();
+    rig.settle();
+    let greeting = rig.device.deadline().unwrap();
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+    let due = rig.now.saturating_add(TX_DELAY);
+    assert!(due < greeting);
+    assert_eq!(rig.device.deadline(), Some(due));
+}
+
+#[test]
+fn a_guest_that_has_said_nothing_for_the_delay_is_told_at_once() {
+    let (mut rig, mut host) = with_unread(0);
+    asks(&mut rig, &mut host, 0);
+    let _ = pass(&mut rig, RX_DELAY);
+    assert!(answer(&mut rig, &mut host, 1).notify_rx);
+}
+
+#[test]
+fn a_guest_that_knows_of_some_buffers_is_told_of_others_by_the_next_device() {
+    for features in [0, F_EVENT_IDX] {
+        let (mut rig, mut host) = with_unread(features);
+        asks(&mut rig, &mut host, 200);
+        assert!(!answer(&mut rig, &mut host, 100).notify_rx);
+        move_on(&mut rig, features);
+        assert!(rig.process().notify_rx);
+        assert!(!rig.process().notify_rx, "once");
     }
 }
 
