@@ -13,7 +13,7 @@ use vsock_driver::{Descriptor, DriverRing, Memory, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerListener, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
-use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Queues, VsockDevice};
+use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Outcome, Queues, VsockDevice};
 
 use crate::bytes::Bytes;
 
@@ -29,6 +29,14 @@ const ODD_PLACES: [u32; 8] = [
 ];
 /// The port that a host component listens on.
 const SERVED: u32 = 1;
+/// How much time a guest lets pass: none, some of that for which the device may keep a notification
+/// back, all of it, and more than a connection waits for anything.
+const PAUSES: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_micros(300),
+    Duration::from_millis(2),
+    Duration::from_secs(10),
+];
 /// No call takes as long, on whatever machine.
 const TOO_LONG: Duration = Duration::from_secs(20);
 
@@ -41,8 +49,8 @@ pub fn fuzz(data: &[u8]) {
     };
     let features = F_VERSION_1 | if first & 1 == 0 { 0 } else { F_EVENT_IDX };
     rig.device.ack_features(features).expect("they are offered");
-    for life in 0..3_u64 {
-        rig.now = Tick::from_nanos(life);
+    for _ in 0..3 {
+        rig.pass(Duration::from_nanos(1));
         let size = SIZES[usize::from(data.byte()) % SIZES.len()];
         let mut rings = RINGS.map(|base| DriverRing::new(base, size));
         let [mut rx, mut tx, mut event] = rings.each_ref().map(DriverRing::queue);
@@ -53,18 +61,19 @@ pub fn fuzz(data: &[u8]) {
             tx: &mut tx,
             event: (first & 2 == 0).then_some(&mut event),
         };
-        let now = rig.now;
-        if rig.device.activate(now, &rig.memory, &mut queues).is_err() {
+        let active = rig.device.activate(rig.now, &rig.memory, &mut queues);
+        if active.is_err() {
             continue; // a ring that does not lie in memory
         }
         while !data.is_empty() {
-            if step(&mut data, &rig.memory, &mut rings, (&mut rig.device, now))
-                && !rig.turn(&mut queues)
-            {
-                break;
+            if let Some(pause) = step(&mut data, &mut rig, &mut rings) {
+                rig.pass(pause);
+                if rig.turn(&mut queues).is_none() {
+                    break;
+                }
             }
         }
-        rig.device.reset(now);
+        rig.device.reset(rig.now);
     }
     rig.serves_again();
 }
@@ -114,8 +123,16 @@ impl Rig {
         })
     }
 
-    /// One turn of the event loop; returns whether the device goes on.
-    fn turn(&mut self, queues: &mut Queues<'_>) -> bool {
+    /// Lets time pass, and the timer fire if it has come.
+    fn pass(&mut self, pause: Duration) {
+        self.now = self.now.saturating_add(pause);
+        if self.device.deadline().is_some_and(|due| due <= self.now) {
+            self.device.on_timeout(self.now);
+        }
+    }
+
+    /// One turn of the event loop; returns of what the guest is notified, if the device goes on.
+    fn turn(&mut self, queues: &mut Queues<'_>) -> Option<Outcome> {
         for (&token, &(readable, writable)) in &self.watched {
             let ready = Readiness {
                 readable,
@@ -130,7 +147,9 @@ impl Rig {
         self.carry_out();
         self.host();
         assert_eq!(self.device.is_active(), outcome.is_ok());
-        outcome.is_ok()
+        let due = self.device.deadline();
+        assert!(due.is_none_or(|due| due > self.now), "a timer that spins");
+        outcome.ok()
     }
 
     fn carry_out(&mut self) {
@@ -193,9 +212,14 @@ impl Rig {
             rx.chain(&self.memory, head, &[Descriptor::writable(addr, 4096)]);
             rx.offer(&self.memory, head);
         }
+        let (mut rx_notified, mut tx_notified) = (false, false);
         for _ in 0..4 {
-            assert!(self.turn(&mut queues), "nothing is wrong any more");
+            let outcome = self.turn(&mut queues).expect("nothing is wrong any more");
+            rx_notified |= outcome.notify_rx;
+            tx_notified |= outcome.notify_tx;
+            self.pass(PAUSES[2]);
         }
+        assert!(rx_notified && tx_notified, "sooner or later");
         let [rx, tx, _] = &mut rings;
         assert_eq!(tx.used(&self.memory), [(0, 0)]);
         let got: Vec<_> = rx.used(&self.memory);
@@ -203,13 +227,9 @@ impl Rig {
     }
 }
 
-/// One thing that a guest does; returns whether it kicks the device then.
-fn step(
-    data: &mut Bytes<'_>,
-    memory: &Memory,
-    rings: &mut [DriverRing; 3],
-    (device, now): (&mut VsockDevice<Memory>, Tick),
-) -> bool {
+/// One thing that a guest does; returns how long it waits then before it kicks the device, if it does.
+fn step(data: &mut Bytes<'_>, rig: &mut Rig, rings: &mut [DriverRing; 3]) -> Option<Duration> {
+    let memory = &rig.memory;
     let what = data.byte();
     let ring = &mut rings[usize::from(what >> 4) % 3];
     match what & 0xf {
@@ -223,10 +243,11 @@ fn step(
             0x1000 + u64::from(data.short()) % 0x3000,
             &[data.byte()],
         ),
-        13 => device.transport_reset(now),
-        _ => return true,
+        13 => rig.device.transport_reset(rig.now),
+        14 => return Some(Duration::ZERO),
+        _ => return Some(PAUSES[usize::from(what >> 4) % PAUSES.len()]),
     }
-    false
+    None
 }
 
 fn descriptor(data: &mut Bytes<'_>) -> Descriptor {

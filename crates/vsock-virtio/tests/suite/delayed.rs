@@ -210,7 +210,10 @@ fn a_ring_that_was_used_before_is_notified_by_the_next_device() {
         assert_eq!(rig.device.deadline(), None, "the next call is due anyway");
         let outcome = rig.process();
         assert!(outcome.notify_tx && !outcome.notify_rx);
-        assert!(!rig.process().notify_tx);
+        assert!(!rig.process().notify_tx, "once");
+        rig.tx.set_used_event(&rig.memory, 1);
+        rig.send(ignored(), b"");
+        assert!(!rig.process().notify_tx, "it did not wait for that");
     }
 }
 
