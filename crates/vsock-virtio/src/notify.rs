@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use vsock_proto::Tick;
 
-use crate::chain::DESCRIPTOR_COST;
-
 /// The part of a ring of which the guest is told at once.
 const PART: usize = 4;
 
@@ -148,16 +146,14 @@ impl TxNotifications {
         self.delayed.on_timeout(now);
     }
 
-    /// Whether the guest is notified now, after a call in which chains were taken whose descriptors
-    /// cost so much.
-    pub(crate) fn decide(&mut self, now: Tick, wanted: bool, cost: usize, size: u16) -> bool {
-        if cost > 0
+    /// Whether the guest is notified now; see [`Delayed::decide`].
+    pub(crate) fn decide(&mut self, now: Tick, wanted: bool, used: usize, size: u16) -> bool {
+        if used > 0
             && let Some(released) = self.released.take()
             && now.since(released) < self.delayed.delay
         {
             self.prompt = PROMPT;
         }
-        let used = cost.div_ceil(DESCRIPTOR_COST);
         let may_wait = self.prompt == 0;
         let verdict = self.delayed.decide(now, wanted, used, size, may_wait);
         match verdict {

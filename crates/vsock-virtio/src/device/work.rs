@@ -7,7 +7,7 @@ use vsock_muxer::GuestBuffers;
 use vsock_proto::Tick;
 
 use super::{Kicks, VsockDevice};
-use crate::chain::Part;
+use crate::chain::{DESCRIPTOR_COST, Part};
 use crate::notify::Verdict;
 use crate::ring::Ring;
 use crate::rx::{RxBuffers, Tools};
@@ -22,7 +22,7 @@ const LEAST_COST: usize = 2048;
 struct Call {
     tx_budget: usize,
     rx_budget: usize,
-    /// What the descriptors of the guest's packets have cost.
+    /// Descriptors of the guest's packets.
     taken: usize,
     /// Something waits for buffers that the guest does not offer.
     starved: bool,
@@ -121,7 +121,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                 self.tx_kicks = Kicks::Disabled;
             }
             let mut cost = chain.cost;
-            call.taken += cost;
+            call.taken += cost / DESCRIPTOR_COST;
             let parsed = chain.len.and_then(|readable| tx::header(&slices, readable));
             match parsed {
                 Ok((header, cursor)) => {
