@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use vsock_proto::Tick;
 
+use crate::entry::Open;
+
 /// What there is to announce, of all connections.
 #[derive(Debug, Default)]
 pub(crate) struct Notice {
@@ -57,33 +59,26 @@ impl Notice {
         self.state = State::Pressing;
     }
 
-    /// So many bytes of payload were sent on a connection, on which `in_flight` are unread by now.
-    pub(crate) fn sent(
-        &mut self,
-        now: Tick,
-        connection: &mut Unannounced,
-        bytes: usize,
-        in_flight: u32,
-    ) {
+    /// So many bytes of payload were sent on a connection.
+    pub(crate) fn sent(&mut self, now: Tick, open: &mut Open, bytes: usize) {
         if bytes == 0 {
             return;
         }
-        connection.bytes = bytes + self.unannounced(connection);
-        connection.round = self.round;
-        let is_recent = connection
-            .heard
-            .is_some_and(|heard| now.since(heard) < self.delay);
-        if !is_recent || self.is_short(connection, in_flight) {
+        open.unannounced.bytes = bytes + self.unannounced(open);
+        open.unannounced.round = self.round;
+        let heard = open.unannounced.heard;
+        let is_recent = heard.is_some_and(|heard| now.since(heard) < self.delay);
+        if !is_recent || self.is_short(open) {
             self.press();
         } else if self.state == State::Quiet {
             self.state = State::Patient;
         }
     }
 
-    /// The guest has said on a connection that so many bytes are unread.
-    pub(crate) fn heard(&mut self, now: Tick, connection: &mut Unannounced, in_flight: u32) {
-        connection.heard = Some(now);
-        if self.is_short(connection, in_flight) {
+    /// The guest has said on a connection how much it has read.
+    pub(crate) fn heard(&mut self, now: Tick, open: &mut Open) {
+        open.unannounced.heard = Some(now);
+        if self.is_short(open) {
             self.press();
         }
     }
@@ -99,17 +94,17 @@ impl Notice {
         self.state == State::Patient
     }
 
-    fn unannounced(&self, connection: &Unannounced) -> usize {
-        if connection.round == self.round {
-            connection.bytes
+    fn unannounced(&self, open: &Open) -> usize {
+        if open.unannounced.round == self.round {
+            open.unannounced.bytes
         } else {
             0
         }
     }
 
     /// Whether the guest will soon have read all that it was told of.
-    fn is_short(&self, connection: &Unannounced, in_flight: u32) -> bool {
-        let unannounced = self.unannounced(connection);
-        unannounced > (in_flight as usize).saturating_sub(unannounced)
+    fn is_short(&self, open: &Open) -> bool {
+        let (unread, unannounced) = (open.conn.in_flight() as usize, self.unannounced(open));
+        unannounced > unread.saturating_sub(unannounced)
     }
 }

@@ -78,8 +78,7 @@ impl Muxer {
             // The connection resets itself.
             Err(_) => {}
         }
-        self.notice
-            .heard(now, &mut open.unannounced, open.conn.in_flight());
+        self.notice.heard(now, open);
         // What was taken only in part may be taken by now, and the descriptor as ready as it was: an
         // edge comes only after a refusal. And a message that came in pieces was not offered yet.
         let waits = !waited && open.conn.interest().write;

@@ -139,9 +139,7 @@ impl Muxer {
                     Some(link) => pipe.read(link, limit, &mut self.actions),
                     None => Carried::default(),
                 };
-                let in_flight = open.conn.in_flight();
-                self.notice
-                    .sent(now, &mut open.unannounced, carried.bytes, in_flight);
+                self.notice.sent(now, open, carried.bytes);
                 open.bytes_to_guest += carried.bytes as u64;
                 self.counters.bytes_to_guest += carried.bytes as u64;
                 self.counters.packets_to_guest += carried.packets as u64;

@@ -5,6 +5,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use virtio_queue::{Queue, QueueT};
 use vsock_backend_api::VsockStream;
 use vsock_driver::{Descriptor, filled};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
@@ -72,10 +73,16 @@ fn packets_that_come_meanwhile_do_not_put_it_off() {
     assert_eq!(rig.device.deadline(), None, "that was for all of them");
 }
 
+/// A queue has its own size.
+fn other_size(queue: &mut Queue) {
+    queue.set_size(SIZE / 4);
+}
+
 #[test]
 fn a_quarter_of_the_ring_does_not_wait() {
     for features in [0, F_EVENT_IDX] {
         let mut rig = alone(features);
+        other_size(&mut rig.queues[0]);
         for sent in 1..=SIZE / 4 {
             rig.send(ignored(), b"");
             assert_eq!(rig.process().notify_tx, sent == SIZE / 4, "{sent}");
@@ -121,6 +128,10 @@ fn a_driver_that_wants_no_notification_has_no_timer() {
     rig.send(ignored(), b"");
     assert!(!rig.process().notify_tx);
     assert!(rig.device.deadline().is_some(), "that was asked for");
+    assert!(pass(&mut rig, TX_DELAY).notify_tx);
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+    assert_eq!(rig.device.deadline(), None, "it has not asked again");
 }
 
 #[test]
@@ -256,9 +267,13 @@ fn a_timer_does_not_fire_again_and_again_while_the_queues_rest() {
 
 /// A guest with a connection on which it has 1,000 bytes to read of which it was notified.
 fn with_unread(features: u64) -> (Rig, VsockInnerStream) {
+    with_unread_of(|backend| rig(backend, features))
+}
+
+fn with_unread_of(device: impl FnOnce(VsockInnerBackend) -> Rig) -> (Rig, VsockInnerStream) {
     let backend = VsockInnerBackend::new().unwrap();
     let listener = backend.listen(PORT).unwrap();
-    let mut rig = rig(backend, features);
+    let mut rig = device(backend);
     rig.post(SIZE);
     rig.send(packet(Op::Request, 1024, PORT), b"");
     rig.settle();
@@ -351,6 +366,7 @@ fn what_a_guest_has_seen_that_asked_for_no_notification_counts_as_told() {
 #[test]
 fn a_guest_with_enough_to_read_is_told_of_a_quarter_of_its_ring_at_once() {
     let (mut rig, mut host) = with_unread(0);
+    other_size(&mut rig.queues[1]);
     asks(&mut rig, &mut host, 0);
     for filled in 1..=SIZE / 4 {
         let notified = answer(&mut rig, &mut host, 1).notify_rx;
@@ -404,6 +420,16 @@ fn a_guest_that_knows_of_some_buffers_is_told_of_others_by_the_next_device() {
         assert!(rig.process().notify_rx);
         assert!(!rig.process().notify_rx, "once");
     }
+}
+
+#[test]
+fn without_delays_nothing_waits() {
+    let (mut rig, mut host) = with_unread_of(|backend| Rig::with(backend, 0));
+    asks(&mut rig, &mut host, 0);
+    assert!(answer(&mut rig, &mut host, 1).notify_rx);
+    rig.send(ignored(), b"");
+    assert!(rig.process().notify_tx);
+    assert_eq!(rig.device.deadline(), None);
 }
 
 #[test]
