@@ -29,7 +29,7 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
             transport_features: 0,
             budget: 512 * 1024,
             rx_delay: Duration::from_micros(500),
-            tx_delay: Duration::from_millis(2),
+            tx_delay: Duration::from_millis(5),
             direct: DirectTypes::new(),
         }
     }
@@ -84,7 +84,7 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     }
 
     /// How long the guest may be left without a notification that its packets were taken: default
-    /// 2 ms. Zero turns it off.
+    /// 5 ms. Zero turns it off.
     ///
     /// It gets its buffers back that much later, but never more than a quarter of its ring. A driver that
     /// sends nothing before it has them is recognised by that, and notified at once.

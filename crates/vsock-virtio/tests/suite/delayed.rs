@@ -17,7 +17,7 @@ use crate::rig::{CID, Rig, SIZE, packet};
 
 const PORT: u32 = 80;
 const RX_DELAY: Duration = Duration::from_micros(500);
-const TX_DELAY: Duration = Duration::from_millis(2);
+const TX_DELAY: Duration = Duration::from_millis(5);
 
 /// A device as it is built by default.
 fn rig(backend: VsockInnerBackend, features: u64) -> Rig {
