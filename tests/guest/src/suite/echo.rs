@@ -17,6 +17,7 @@ pub(super) const TESTS: &[Test] = &[
     Test::new("the_host_echoes_what_the_guest_sends", 60, host_echoes),
     Test::new("the_guest_echoes_what_the_host_sends", 60, guest_echoes),
     Test::new("one_byte_at_a_time_goes_by_turns", 60, by_turns),
+    Test::new("many_requests_under_way_are_answered", 60, under_way),
 ];
 
 /// Bytes and sizes of a write: from less than a header to many receive buffers.
@@ -104,25 +105,46 @@ fn once_from_host(
 }
 
 fn by_turns(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    const TURNS: u32 = 500;
+    Opener::BOTH
+        .into_iter()
+        .try_for_each(|opener| requests(machine, opener, 1, 500, 1))?;
+    Ok(Outcome::Passed)
+}
+
+fn under_way(machine: &mut Machine) -> anyhow::Result<Outcome> {
     for opener in Opener::BOTH {
-        let Pair { mut host, guest } = connect(machine, opener)?;
-        let service = thread::spawn(move || echo(&mut host));
-        let turns = machine.guest().start(Job::PingPong {
-            socket: guest.socket,
-            size: 1,
-            count: TURNS,
-            window: 1,
-        })?;
-        let moved = turns.moved()?;
-        ensure!(
-            moved.count == u64::from(TURNS) && moved.wrong.is_none() && moved.end == End::Complete,
-            "{moved:?}"
-        );
-        machine.guest().close(guest)?;
-        service.join().map_err(|_| anyhow!("the echo panicked"))??;
+        for (size, window) in [(64, 2), (1 << 10, 32), (16 << 10, 5)] {
+            requests(machine, opener, size, 1_000, window)
+                .with_context(|| format!("{opener:?} connects, {window} of {size} bytes"))?;
+        }
     }
     Ok(Outcome::Passed)
+}
+
+/// The guest sends so many messages, a window of them at once, and gets each back.
+fn requests(
+    machine: &mut Machine,
+    opener: Opener,
+    size: u32,
+    count: u32,
+    window: u32,
+) -> anyhow::Result<()> {
+    let Pair { mut host, guest } = connect(machine, opener)?;
+    let service = thread::spawn(move || echo(&mut host));
+    let turns = machine.guest().start(Job::PingPong {
+        socket: guest.socket,
+        size,
+        count,
+        window,
+    })?;
+    let moved = turns.moved()?;
+    ensure!(
+        moved.count == u64::from(count) && moved.wrong.is_none() && moved.end == End::Complete,
+        "{moved:?}"
+    );
+    machine.guest().close(guest)?;
+    service.join().map_err(|_| anyhow!("the echo panicked"))??;
+    Ok(())
 }
 
 /// That bytes go both ways, for tests of what happens around them.
