@@ -104,7 +104,8 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// The driver is ready (`DRIVER_OK`): the device begins to serve its queues.
     ///
     /// Sets in the queues whether `VIRTIO_F_EVENT_IDX` was negotiated. Call
-    /// [`process`](Self::process) next: the queues may be full already.
+    /// [`process`](Self::process) next: the queues may be full already. It notifies the guest of both,
+    /// in case that the device which served them before owed it that; a driver must bear one in vain.
     ///
     /// # Errors
     ///
@@ -127,10 +128,10 @@ impl<M: GuestMemory> VsockDevice<M> {
         }
         self.rx_kicks = Kicks::Unknown;
         self.tx_kicks = Kicks::Unknown;
-        // In rings that were used before, the driver may have been left without a notification.
-        let was_used = |queue: &Queue| queue.next_used() != 0;
-        self.rx_notifications.restart(was_used(queues.rx));
-        self.tx_notifications.restart(was_used(queues.tx));
+        // In rings that were used before, the driver may have been left without a notification. Whether
+        // they were cannot be told: their indices may have come round to zero.
+        self.rx_notifications.restart();
+        self.tx_notifications.restart();
         self.phase = Phase::Active;
         self.muxer.activate(now, self.features.socket_types());
         Ok(())
@@ -283,8 +284,8 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// Nothing is owed to the guest any more.
     fn quiet(&mut self) {
         self.events = Events::Quiet;
-        self.rx_notifications.restart(false);
-        self.tx_notifications.restart(false);
+        self.rx_notifications.stop();
+        self.tx_notifications.stop();
     }
 
     /// What is to be saved in a snapshot.

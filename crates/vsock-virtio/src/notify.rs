@@ -14,8 +14,10 @@ use vsock_proto::Tick;
 /// The part of a ring of which the guest is told at once.
 const PART: usize = 4;
 
-/// How many notifications are given at once to a guest that was seen to wait for one.
+/// How many notifications are given at once to a guest that was seen to wait for one; twice as many each
+/// time that it is seen again when these have been given, up to so many.
 const PROMPT: u32 = 256;
+const MOST_PROMPT: u32 = 4096;
 
 /// A notification that the guest is owed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,8 +26,8 @@ struct Owed {
     due: Option<Tick>,
     /// Descriptors that were used.
     used: usize,
-    /// Calls in which they were.
-    calls: u32,
+    /// When the last of them was.
+    last: Option<Tick>,
 }
 
 /// What becomes of a notification.
@@ -36,8 +38,8 @@ pub(crate) enum Verdict {
     Later,
     /// It was not held back, or the ring was used up so far.
     Now,
-    /// It has waited for so long as it may; so many calls have used chains meanwhile.
-    Overdue(u32),
+    /// It has waited for so long as it may; in the last of that time, so much of it, nothing was used.
+    Overdue(Duration),
 }
 
 impl Verdict {
@@ -71,10 +73,15 @@ impl Delayed {
         }
     }
 
-    /// The ring is another one, or none. If chains of it were used before, the guest may not know of them,
-    /// and is notified by the next call.
-    pub(crate) fn restart(&mut self, was_used: bool) {
-        self.owed = was_used.then(Owed::default);
+    /// The ring is another one. What was used in it before, the guest may not know of: it is notified by the
+    /// next call.
+    pub(crate) fn restart(&mut self) {
+        self.owed = Some(Owed::default());
+    }
+
+    /// There is no ring any more, and nothing owed.
+    pub(crate) const fn stop(&mut self) {
+        self.owed = None;
     }
 
     /// Decides after a call in which `used` descriptors of `size` were used, of which the driver wants
@@ -95,9 +102,11 @@ impl Delayed {
             ..Owed::default()
         });
         owed.used = owed.used.saturating_add(used);
-        owed.calls = owed.calls.saturating_add((used > 0).into());
+        if used > 0 {
+            owed.last = Some(now);
+        }
         if owed.due.is_none_or(|due| due <= now) {
-            return Verdict::Overdue(owed.calls);
+            return Verdict::Overdue(owed.last.map_or(Duration::ZERO, |last| now.since(last)));
         }
         if !may_wait || owed.used.saturating_mul(PART) >= size.into() {
             return Verdict::Now;
@@ -110,15 +119,17 @@ impl Delayed {
 /// Of the transmit queue: packets that were taken.
 ///
 /// A guest wants its buffers back, but a driver that has others does not wait for these. One that
-/// does wait is recognised: it sends nothing while the notification is held back, and something soon
-/// after. It gets the next ones at once.
+/// does wait, for one packet or for a few, is recognised: it falls silent while the notification is held
+/// back, for half of that time at least, and sends something soon after. It gets the next ones at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TxNotifications {
     delayed: Delayed,
-    /// When a guest was notified that had sent nothing meanwhile.
+    /// When a guest was notified that had fallen silent.
     released: Option<Tick>,
     /// How many are still given at once.
     prompt: u32,
+    /// How many the next time.
+    next_prompt: u32,
 }
 
 impl TxNotifications {
@@ -127,13 +138,19 @@ impl TxNotifications {
             delayed: Delayed::new(delay),
             released: None,
             prompt: 0,
+            next_prompt: PROMPT,
         }
     }
 
     /// As of [`Delayed::restart`]; and the driver may be another one.
-    pub(crate) fn restart(&mut self, was_used: bool) {
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.delayed.restart();
+    }
+
+    /// As of [`Delayed::stop`].
+    pub(crate) const fn stop(&mut self) {
         *self = Self::new(self.delayed.delay);
-        self.delayed.restart(was_used);
     }
 
     /// As of [`Delayed::due`].
@@ -152,14 +169,19 @@ impl TxNotifications {
             && let Some(released) = self.released.take()
             && now.since(released) < self.delayed.delay
         {
-            self.prompt = PROMPT;
+            self.prompt = self.next_prompt;
+            self.next_prompt = MOST_PROMPT.min(self.next_prompt * 2);
         }
         let may_wait = self.prompt == 0;
         let verdict = self.delayed.decide(now, wanted, used, size, may_wait);
         match verdict {
+            Verdict::Overdue(silence) if silence >= self.delayed.delay / 2 => {
+                self.released = Some(now);
+            }
+            Verdict::Now if !may_wait => self.prompt -= 1,
+            // It did not wait.
+            Verdict::Now | Verdict::Overdue(_) => self.next_prompt = PROMPT,
             Verdict::Nothing | Verdict::Later => {}
-            Verdict::Now => self.prompt = self.prompt.saturating_sub(1),
-            Verdict::Overdue(calls) => self.released = (calls == 1).then_some(now),
         }
         verdict.notifies()
     }

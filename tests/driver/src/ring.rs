@@ -80,11 +80,25 @@ impl DriverRing {
         self.store(memory, self.avail_ring() + 2, index);
     }
 
+    /// Goes on where so many chains have come and gone, in a queue of which nothing is under way.
+    pub fn go_on_at(&mut self, memory: &Memory, queue: &mut Queue, count: u16) {
+        self.seen = count;
+        self.set_available(memory, count);
+        self.store(memory, self.used_ring() + 2, count);
+        queue.set_next_avail(count);
+        queue.set_next_used(count);
+    }
+
     /// Chains that were used since the last time, as head and length.
     pub fn used(&mut self, memory: &Memory) -> Vec<(u32, u32)> {
-        let until = self.load(memory, self.used_ring() + 2);
+        self.used_at_most(memory, u16::MAX)
+    }
+
+    /// The first `most` of them.
+    pub fn used_at_most(&mut self, memory: &Memory, most: u16) -> Vec<(u32, u32)> {
+        let until = self.used_index(memory);
         let mut used = Vec::new();
-        while self.seen != until {
+        while self.seen != until && used.len() < most.into() {
             let at = self.used_ring() + 4 + 8 * u64::from(self.seen % self.size);
             let field = |at| memory.read_obj(GuestAddress(at)).map(u32::from_le);
             let head = field(at).expect("a ring in memory");
@@ -122,6 +136,18 @@ impl DriverRing {
     #[must_use]
     pub const fn available(&self) -> u16 {
         self.available
+    }
+
+    /// Chains seen to be used so far, in wrapping counting.
+    #[must_use]
+    pub const fn seen(&self) -> u16 {
+        self.seen
+    }
+
+    /// Chains used so far, in wrapping counting.
+    #[must_use]
+    pub fn used_index(&self, memory: &Memory) -> u16 {
+        self.load(memory, self.used_ring() + 2)
     }
 
     /// Entries.

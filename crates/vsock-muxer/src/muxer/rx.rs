@@ -12,7 +12,7 @@ use vsock_proto::{
 use super::messages::Source;
 use crate::early::Early;
 use crate::link::Link;
-use crate::{Action, Allowance, GuestBuffers, Muxer};
+use crate::{Action, Allowance, Counters, GuestBuffers, Muxer};
 
 /// Bytes that a connection may send before it is the next one's turn, if somebody else waits.
 const TURN: usize = 64 * 1024;
@@ -114,9 +114,8 @@ impl Muxer {
                 self.notice.press();
                 buffers.put(&self.route.header(&packet));
                 self.counters.packets_to_guest += 1;
-                if packet.body == Body::CreditUpdate {
-                    self.counters.credit_updates_to_guest += 1;
-                }
+                let is_update = packet.body == Body::CreditUpdate;
+                self.counters.credit_updates_to_guest += u64::from(is_update);
                 Header::LEN
             }
             Some(Transmit::Data(grant)) => {
@@ -141,8 +140,7 @@ impl Muxer {
                 };
                 self.notice.sent(now, open, carried.bytes);
                 open.bytes_to_guest += carried.bytes as u64;
-                self.counters.bytes_to_guest += carried.bytes as u64;
-                self.counters.packets_to_guest += carried.packets as u64;
+                carried.count(&mut self.counters);
                 if carried.is_stuck() {
                     return None;
                 }
@@ -177,6 +175,11 @@ impl Carried {
     /// Nothing was carried, and nobody said why: the buffers were of no use.
     const fn is_stuck(&self) -> bool {
         self.packets == 0 && !self.finished
+    }
+
+    fn count(&self, counters: &mut Counters) {
+        counters.bytes_to_guest += self.bytes as u64;
+        counters.packets_to_guest += self.packets as u64;
     }
 
     /// What that is of the budget.

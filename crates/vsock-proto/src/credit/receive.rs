@@ -86,6 +86,10 @@ impl RecvWindow {
     /// The peer's window is the smaller of our buffer and, with kernels that cap what is under way
     /// at the socket's own buffer, `peer_buf_alloc`. An update that waits for a share of *our* buffer
     /// may come after such a peer has stopped.
+    ///
+    /// So a peer that asks for nothing is never left without room for a whole packet, once the host
+    /// has taken all that came, if the packet has at most 64 KiB and at most three quarters of the window.
+    /// For a larger one, where the window is smaller than 86 KiB, it has to ask.
     #[must_use]
     pub fn update_due(&self, peer_buf_alloc: u32) -> bool {
         let window = self.buf_alloc.min(peer_buf_alloc);

@@ -224,6 +224,21 @@ struct WideWindow {
     largest: u64,
 }
 
+/// The size of a buffer: as many small ones as large.
+fn size() -> impl Strategy<Value = u32> {
+    (0..=23_u32, 0..=100_u32)
+        .prop_map(|(log, percent)| (1 << log) - percent_of(1 << log >> 1, percent))
+}
+
+fn percent_of(whole: u32, percent: u32) -> u32 {
+    (u64::from(whole) * u64::from(percent) / 100) as u32
+}
+
+/// What a packet has at most for which a guest never waits in vain, as [`RecvWindow::update_due`] says.
+fn largest_packet(window: u32) -> u32 {
+    (window - window / 4).min(64 * 1024)
+}
+
 proptest! {
     #[test]
     fn t48_sent_and_unacknowledged_never_exceeds_what_was_advertised(
@@ -286,6 +301,44 @@ proptest! {
             forwarded += forward;
             prop_assert_eq!(u64::from(window.used()), received - forwarded);
             prop_assert_eq!(window.advertise().fwd_cnt, start.wrapping_add(forwarded as u32));
+        }
+    }
+
+    /// A guest that waits until a packet has room as a whole, and asks for nothing. Its window is our
+    /// buffer, or what it caps it at.
+    #[test]
+    fn t53_a_guest_that_sends_whole_packets_or_none_does_not_stall(
+        buf_alloc in size(),
+        cap in size(),
+        is_capped: bool,
+        start: u32,
+        steps in proptest::collection::vec((0_u32..=100, 0_u32..=100, any::<bool>()), 1..200),
+    ) {
+        let mut ours = RecvWindow::new(buf_alloc, start);
+        let window = if is_capped { buf_alloc.min(cap) } else { buf_alloc };
+        let largest = largest_packet(window);
+        let (mut sent, mut known) = (start, start);
+        for (share, part, speaks) in steps {
+            let len = 1 + percent_of(largest - 1, share);
+            let room = |known| window - sent.wrapping_sub(known);
+            if len > room(known) {
+                // It waits, and the host takes everything.
+                ours.forward(ours.used());
+                if ours.update_due(cap) {
+                    known = ours.advertise().fwd_cnt;
+                }
+                prop_assert!(len <= room(known), "{len} of {window}: {} is free", room(known));
+            }
+            ours.receive(len).unwrap();
+            sent = sent.wrapping_add(len);
+            if speaks {
+                // With whatever packet.
+                known = ours.advertise().fwd_cnt;
+            }
+            ours.forward(percent_of(ours.used(), part));
+            if ours.update_due(cap) {
+                known = ours.advertise().fwd_cnt;
+            }
         }
     }
 

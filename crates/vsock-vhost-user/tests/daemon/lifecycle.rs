@@ -6,16 +6,18 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use vhost::VhostBackend;
 use vhost::vhost_user::VhostUserFrontend;
 use vsock_inner::VsockInnerConnector;
+use vsock_muxer_harness::poll::Deadline;
 use vsock_proto::Op;
 use vsock_vhost_user::{DeviceBuilder, DeviceError, VsockDevice};
 
-use crate::guest::Guest;
-use crate::vmm::{FEATURES, PACKED, Vmm};
+use crate::guest::{Guest, PATIENCE};
+use crate::vmm::{FEATURES, PACKED, TX, Vmm};
 
 struct Host {
     dir: TempDir,
@@ -100,8 +102,29 @@ fn a_stopped_queue_says_how_far_it_was() {
     let mut guest = Guest::boot(&host.socket(), 123);
     assert_served(&mut guest, &host.connector, 1);
     guest.settle();
-    let sent = guest.vmm.rings[crate::vmm::TX].available();
-    assert_eq!(guest.vmm.stop()[crate::vmm::TX], u32::from(sent));
+    let sent = guest.vmm.rings[TX].available();
+    assert_eq!(guest.vmm.stop()[TX], u32::from(sent));
+}
+
+#[test]
+fn a_queue_that_was_disabled_gives_the_notification_that_it_owed() {
+    let host = Host::new(142);
+    let mut guest = Guest::boot(&host.socket(), 142);
+    let moment = || Deadline::after(Duration::from_millis(20));
+    for _ in 0..5 {
+        guest.request(2000, 1);
+        guest.expect(Op::Reset);
+        guest.settle();
+        while guest.vmm.rings[TX].wait_for_call(moment()) {}
+        assert!(guest.vmm.rings[TX].ask());
+        guest.request(2000, 1);
+        // Before the guest was notified of its packet, most likely.
+        guest.vmm.frontend.set_vring_enable(TX, false).unwrap();
+        let called = guest.vmm.rings[TX].wait_for_call(moment());
+        guest.vmm.frontend.set_vring_enable(TX, true).unwrap();
+        assert!(called || guest.vmm.rings[TX].wait_for_call(Deadline::after(PATIENCE)));
+        guest.expect(Op::Reset);
+    }
 }
 
 #[test]
@@ -131,7 +154,7 @@ fn queues_that_lie_outside_of_memory_do_not_end_the_device() {
     let mut vmm = Vmm::connect(&host.socket());
     vmm.start(FEATURES).unwrap();
     // An index that is far ahead of the queue: the ring is broken, the device is not.
-    vmm.rings[crate::vmm::TX].break_index();
+    vmm.rings[TX].break_index();
     drop(vmm);
     let mut guest = Guest::boot(&host.socket(), 126);
     assert_served(&mut guest, &host.connector, 1);

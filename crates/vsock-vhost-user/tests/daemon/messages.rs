@@ -142,9 +142,9 @@ fn t111_a_port_has_one_sort_of_sockets() {
 
 #[test]
 fn t85_messages_before_a_close_arrive() {
-    let host = Host::new(133);
+    let host = Host::new(141);
     let listener = host.listen(5000);
-    let mut guest = host.boot(133);
+    let mut guest = host.boot(141);
     let socket = guest.request_as(2, 1234, 5000);
     guest.expect(Op::Response);
     let (mut stream, _) = listener.accept().unwrap();

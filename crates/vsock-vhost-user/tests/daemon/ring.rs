@@ -149,18 +149,29 @@ impl Ring {
             if let Some(used) = self.take() {
                 return Some(used);
             }
-            // Asks for a call at the next one, and looks again.
-            self.store(AVAIL + 4 + 2 * u64::from(SIZE), self.taken);
-            // ORDER: SeqCst; partner: the device's fence between publishing its index and looking at
-            // what was asked for.
-            fence(Ordering::SeqCst);
-            if self.load(USED + 2) != self.taken {
-                continue;
+            if self.ask() && !self.wait_for_call(deadline) {
+                return None;
             }
-            let fd = std::os::fd::AsRawFd::as_raw_fd(&self.call);
-            wait_ready(fd, Interest::Read, deadline).ok()?;
+        }
+    }
+
+    /// Asks for a call at the next one that is used; returns whether it comes, because none was used by now.
+    pub(crate) fn ask(&self) -> bool {
+        self.store(AVAIL + 4 + 2 * u64::from(SIZE), self.taken);
+        // ORDER: SeqCst; partner: the device's fence between publishing its index and looking at
+        // what was asked for.
+        fence(Ordering::SeqCst);
+        self.load(USED + 2) == self.taken
+    }
+
+    /// Whether the device calls.
+    pub(crate) fn wait_for_call(&self, deadline: Deadline) -> bool {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&self.call);
+        let calls = wait_ready(fd, Interest::Read, deadline).is_ok();
+        if calls {
             self.call.read().unwrap();
         }
+        calls
     }
 
     fn store(&self, offset: u64, value: u16) {

@@ -11,7 +11,7 @@ use vsock_driver::{Descriptor, filled};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
-use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Outcome, Queues, VsockDevice};
+use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Outcome, QueueName, Queues, VsockDevice};
 
 use crate::rig::{CID, Rig, SIZE, packet};
 
@@ -26,7 +26,7 @@ fn rig(backend: VsockInnerBackend, features: u64) -> Rig {
     muxer.add_backend(Box::new(backend)).unwrap();
     let mut rig = Rig::around(VsockDevice::builder(muxer).build());
     rig.device.ack_features(F_VERSION_1 | features).unwrap();
-    rig.activate();
+    rig.start();
     rig
 }
 
@@ -152,6 +152,35 @@ fn a_driver_that_waits_for_its_packet_is_told_at_once_from_then_on() {
 }
 
 #[test]
+fn a_driver_that_goes_on_waiting_is_tried_ever_more_rarely() {
+    let mut rig = alone(0);
+    let at_once = |rig: &mut Rig| {
+        let mut count = 0;
+        loop {
+            rig.tx.used(&rig.memory);
+            rig.send(ignored(), b"");
+            if !rig.process().notify_tx {
+                return count;
+            }
+            count += 1;
+        }
+    };
+    assert_eq!(at_once(&mut rig), 0);
+    for expected in [256, 512, 1024, 2048, 4096, 4096] {
+        assert!(pass(&mut rig, TX_DELAY).notify_tx);
+        assert_eq!(at_once(&mut rig), expected);
+    }
+    // It does something else for once.
+    rig.now = rig.now.saturating_add(TX_DELAY * 3 / 4);
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+    assert!(pass(&mut rig, TX_DELAY / 4).notify_tx);
+    assert_eq!(at_once(&mut rig), 0);
+    assert!(pass(&mut rig, TX_DELAY).notify_tx);
+    assert_eq!(at_once(&mut rig), 256);
+}
+
+#[test]
 fn what_a_driver_waited_for_says_nothing_of_the_next_driver() {
     let mut rig = alone(0);
     rig.send(ignored(), b"");
@@ -162,9 +191,21 @@ fn what_a_driver_waited_for_says_nothing_of_the_next_driver() {
     rig.device.reset(rig.now);
     rig.new_rings();
     rig.device.ack_features(F_VERSION_1).unwrap();
-    rig.activate();
+    rig.start();
     rig.send(ignored(), b"");
     assert!(!rig.process().notify_tx);
+}
+
+#[test]
+fn a_driver_that_waits_for_a_few_packets_is_told_at_once_too() {
+    let mut rig = alone(0);
+    for _ in 0..8 {
+        rig.send(ignored(), b"");
+        assert!(!pass(&mut rig, TX_DELAY / 16).notify_tx);
+    }
+    assert!(pass(&mut rig, TX_DELAY).notify_tx);
+    rig.send(ignored(), b"");
+    assert!(rig.process().notify_tx);
 }
 
 #[test]
@@ -179,9 +220,9 @@ fn a_driver_that_sends_again_only_after_a_while_was_not_waiting() {
     // Nor was one that has sent something meanwhile.
     for _ in 0..2 {
         rig.send(ignored(), b"");
-        assert!(!rig.process().notify_tx);
+        assert!(!pass(&mut rig, TX_DELAY * 3 / 4).notify_tx);
     }
-    assert!(pass(&mut rig, TX_DELAY).notify_tx);
+    assert!(pass(&mut rig, TX_DELAY / 4).notify_tx);
     rig.send(ignored(), b"");
     assert!(!rig.process().notify_tx);
 }
@@ -195,7 +236,7 @@ fn nothing_is_owed_after_a_reset() {
     assert_eq!(rig.device.deadline(), None);
     rig.new_rings();
     rig.device.ack_features(F_VERSION_1).unwrap();
-    rig.activate();
+    rig.start();
     assert_eq!(pass(&mut rig, TX_DELAY), Outcome::default());
 
     let (mut rig, mut host) = with_unread(0);
@@ -231,16 +272,24 @@ fn move_on(rig: &mut Rig, features: u64) {
 
 #[test]
 fn a_ring_that_was_used_before_is_notified_by_the_next_device() {
-    for features in [0, F_EVENT_IDX] {
+    // The last one is where the used index comes round to zero.
+    for (features, start) in [
+        (0, 0),
+        (F_EVENT_IDX, 0),
+        (0, u16::MAX),
+        (F_EVENT_IDX, u16::MAX),
+    ] {
         let mut rig = alone(features);
+        let queue = &mut rig.queues[QueueName::Tx.index()];
+        rig.tx.go_on_at(&rig.memory, queue, start);
+        rig.tx.set_used_event(&rig.memory, start);
         rig.send(ignored(), b"");
         assert!(!rig.process().notify_tx);
         move_on(&mut rig, features);
         assert_eq!(rig.device.deadline(), None, "the next call is due anyway");
-        let outcome = rig.process();
-        assert!(outcome.notify_tx && !outcome.notify_rx);
+        assert!(rig.process().notify_tx);
         assert!(!rig.process().notify_tx, "once");
-        rig.tx.set_used_event(&rig.memory, 1);
+        rig.tx.set_used_event(&rig.memory, start.wrapping_add(1));
         rig.send(ignored(), b"");
         assert!(!rig.process().notify_tx, "it did not wait for that");
     }
@@ -447,4 +496,14 @@ fn a_guest_that_must_offer_buffers_is_told_at_once() {
         answer(&mut rig, &mut host, 1).notify_rx,
         "there is none for it"
     );
+}
+
+#[test]
+fn what_is_due_is_given_by_a_clock_that_runs_backwards() {
+    let mut rig = alone(0);
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+    rig.device.on_timeout(rig.now.saturating_add(TX_DELAY));
+    assert_eq!(rig.device.deadline(), None);
+    assert!(rig.process().notify_tx, "nothing would ask for it again");
 }

@@ -138,7 +138,7 @@ fn t23_a_broken_ring_is_reported_until_the_reset() {
         assert!(!rig.device.is_active());
         rig.device.reset(rig.now);
         rig.new_rings();
-        rig.activate();
+        rig.start();
         assert_eq!(rig.process(), Outcome::default());
     }
 }

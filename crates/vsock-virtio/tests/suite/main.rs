@@ -12,6 +12,7 @@ mod hostile;
 mod lifecycle;
 mod messages;
 mod notifications;
+mod owed;
 mod packets;
 mod rig;
 mod sizes;

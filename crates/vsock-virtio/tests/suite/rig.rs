@@ -18,7 +18,7 @@ pub(crate) const SIZE: u16 = 64;
 pub(crate) const BUFFER: u32 = 4096;
 /// Where transmitted packets lie, and buffers for received ones.
 const TX_DATA: u64 = 0x10_0000;
-const RX_DATA: u64 = 0x80_0000;
+pub(crate) const RX_DATA: u64 = 0x80_0000;
 
 pub(crate) struct Rig {
     pub(crate) memory: Memory,
@@ -53,7 +53,7 @@ impl Rig {
         let config = Config::builder().build().unwrap();
         let mut rig = Self::around(device(backend, config));
         rig.device.ack_features(F_VERSION_1 | features).unwrap();
-        rig.activate();
+        rig.start();
         rig
     }
 
@@ -63,7 +63,12 @@ impl Rig {
 
     /// A driver for this device, which is not yet active.
     pub(crate) fn around(device: VsockDevice<Memory>) -> Self {
-        let rings = [0x1000, 0x4000, 0x8000].map(|base| DriverRing::new(base, SIZE));
+        Self::sized(device, SIZE)
+    }
+
+    /// The same, with rings of `size` entries.
+    pub(crate) fn sized(device: VsockDevice<Memory>, size: u16) -> Self {
+        let rings = [0x1000, 0x4000, 0x8000].map(|base| DriverRing::new(base, size));
         let queues = rings.each_ref().map(DriverRing::queue);
         let [rx, tx, event] = rings;
         Self {
@@ -86,6 +91,17 @@ impl Rig {
         self.device
             .activate(self.now, &self.memory, &mut queues)
             .unwrap();
+    }
+
+    /// Activates the device and calls it once, which notifies the guest of what it may have missed.
+    pub(crate) fn start(&mut self) {
+        self.activate();
+        let missed = Outcome {
+            notify_rx: true,
+            notify_tx: true,
+            ..Outcome::default()
+        };
+        assert_eq!(self.process(), missed);
     }
 
     /// As a driver that has been loaded again: rings from the beginning.
@@ -154,7 +170,7 @@ impl Rig {
     /// Offers `count` buffers for packets.
     pub(crate) fn post(&mut self, count: u16) {
         for _ in 0..count {
-            let head = self.rx.available() % SIZE;
+            let head = self.rx.available() % self.rx.size();
             let addr = RX_DATA + u64::from(head) * u64::from(BUFFER);
             self.rx
                 .describe(&self.memory, head, Descriptor::writable(addr, BUFFER));
@@ -165,7 +181,7 @@ impl Rig {
     /// Offers `count` buffers for events of `len` bytes.
     pub(crate) fn post_events(&mut self, count: u16, len: u32) {
         for _ in 0..count {
-            let head = self.event.available() % SIZE;
+            let head = self.event.available() % self.event.size();
             let addr = 0xc000 + 8 * u64::from(head);
             self.event
                 .describe(&self.memory, head, Descriptor::writable(addr, len));
@@ -175,7 +191,7 @@ impl Rig {
 
     /// The next place for a packet, and the head of its chain.
     pub(crate) fn place(&mut self) -> (u16, u64) {
-        let head = self.sent % SIZE;
+        let head = self.sent % self.tx.size();
         self.sent = self.sent.wrapping_add(1);
         (head, TX_DATA + u64::from(head) * 0x1_1000)
     }
