@@ -7,7 +7,7 @@
 //! `fwd_cnt` how much of what it was sent has been read. So bytes may wait unannounced while
 //!
 //! - the guest has spoken on their connection just now, within the delay that the device has, and
-//! - what it had not read then and was told of is at least as much as what it was not told of.
+//! - what it has not read and was told of is at least twice as much as what it was not told of.
 //!
 //! Everything else is announced at once: a first byte, an answer to a guest that has read all there
 //! was, whatever is no payload.
@@ -18,6 +18,10 @@ use vsock_proto::Tick;
 
 use crate::entry::Open;
 
+/// How many times as much a guest has to read as it is not told of: so it is told while it is still
+/// at it, and where few answers are under way, of each.
+const AHEAD: usize = 2;
+
 /// What there is to announce, of all connections.
 #[derive(Debug, Default)]
 pub(crate) struct Notice {
@@ -26,6 +30,10 @@ pub(crate) struct Notice {
     /// Counts the times that the guest was told.
     round: u64,
     state: State,
+    /// The guest has sent something that may want an answer.
+    was_asked: bool,
+    /// It was sent something since that may be one, and was not told of it.
+    answers: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -54,9 +62,20 @@ impl Notice {
         self.delay = delay;
     }
 
-    /// Something was sent that cannot wait.
-    pub(crate) fn press(&mut self) {
-        self.state = State::Pressing;
+    /// A packet without payload was sent: a word about credit, or something that may answer the guest.
+    pub(crate) const fn packet(&mut self, is_credit: bool) {
+        self.press();
+        self.answers |= !is_credit;
+    }
+
+    /// The guest has sent more than a word about credit.
+    pub(crate) const fn asked(&mut self) {
+        self.was_asked = true;
+    }
+
+    /// Whether the guest is to be told of something that it may be waiting for.
+    pub(crate) const fn is_answer(&self) -> bool {
+        self.was_asked && self.answers
     }
 
     /// So many bytes of payload were sent on a connection.
@@ -64,6 +83,7 @@ impl Notice {
         if bytes == 0 {
             return;
         }
+        self.answers = true;
         open.unannounced.bytes = bytes + self.unannounced(open);
         open.unannounced.round = self.round;
         let heard = open.unannounced.heard;
@@ -87,11 +107,17 @@ impl Notice {
     pub(crate) fn announced(&mut self) {
         self.round = self.round.wrapping_add(1);
         self.state = State::Quiet;
+        self.was_asked &= !self.answers;
+        self.answers = false;
     }
 
     /// Whether all that was sent since may wait.
     pub(crate) fn may_wait(&self) -> bool {
         self.state == State::Patient
+    }
+
+    const fn press(&mut self) {
+        self.state = State::Pressing;
     }
 
     fn unannounced(&self, open: &Open) -> usize {
@@ -105,6 +131,6 @@ impl Notice {
     /// Whether the guest will soon have read all that it was told of.
     fn is_short(&self, open: &Open) -> bool {
         let (unread, unannounced) = (open.conn.in_flight() as usize, self.unannounced(open));
-        unannounced > unread.saturating_sub(unannounced)
+        unannounced.saturating_mul(AHEAD) > unread.saturating_sub(unannounced)
     }
 }

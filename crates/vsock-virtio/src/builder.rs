@@ -72,7 +72,7 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     }
 
     /// How long the guest may be left without a notification of filled buffers while it is known to
-    /// have at least as much to read that it was notified of: default 500 us. It makes one interrupt of
+    /// have at least twice as much to read that it was notified of: default 500 us. It makes one interrupt of
     /// many where a guest has many requests under way. Zero turns it off.
     ///
     /// The guest's own packets say what it has read; see [`Muxer::notification_may_wait`]. A first byte,
@@ -86,8 +86,9 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     /// How long the guest may be left without a notification that its packets were taken: default
     /// 5 ms. Zero turns it off.
     ///
-    /// It gets its buffers back that much later, but never more than a quarter of its ring. A driver that
-    /// sends nothing before it has them is recognised by that, and notified at once.
+    /// It hears of its buffers that much later, but never of more than a quarter of its ring. That is for a guest
+    /// that streams to the host. One that waits for answers, that sends little, or that waits for its
+    /// buffers, is notified at once.
     #[must_use]
     pub const fn tx_notification_delay(mut self, delay: Duration) -> Self {
         self.tx_delay = delay;

@@ -14,8 +14,11 @@ use vsock_proto::Tick;
 /// The part of a ring of which the guest is told at once.
 const PART: usize = 4;
 
-/// How many notifications are given at once to a guest that was seen to wait for one; twice as many each
-/// time that it is seen again when these have been given, up to so many.
+/// Descriptors that a guest uses from answer to answer if it does not wait for each.
+const STREAM: usize = 8;
+
+/// How many notifications are given at once to a guest for which it was in vain to hold one back; twice as
+/// many each time that it is so again when these have been given, up to so many.
 const PROMPT: u32 = 256;
 const MOST_PROMPT: u32 = 4096;
 
@@ -26,8 +29,8 @@ struct Owed {
     due: Option<Tick>,
     /// Descriptors that were used.
     used: usize,
-    /// When the last of them was.
-    last: Option<Tick>,
+    /// It was held back, not only found to be owed.
+    is_held: bool,
 }
 
 /// What becomes of a notification.
@@ -36,16 +39,16 @@ pub(crate) enum Verdict {
     /// There is none to give.
     Nothing,
     Later,
-    /// It was not held back, or the ring was used up so far.
+    /// It was not held back, or so much of the ring is used.
     Now,
-    /// It has waited for so long as it may; in the last of that time, so much of it, nothing was used.
-    Overdue(Duration),
+    /// It has waited for so long as it may.
+    Overdue,
 }
 
 impl Verdict {
     /// Whether the guest is notified.
     pub(crate) const fn notifies(self) -> bool {
-        matches!(self, Self::Now | Self::Overdue(_))
+        matches!(self, Self::Now | Self::Overdue)
     }
 }
 
@@ -102,15 +105,17 @@ impl Delayed {
             ..Owed::default()
         });
         owed.used = owed.used.saturating_add(used);
-        if used > 0 {
-            owed.last = Some(now);
-        }
         if owed.due.is_none_or(|due| due <= now) {
-            return Verdict::Overdue(owed.last.map_or(Duration::ZERO, |last| now.since(last)));
+            return if owed.is_held {
+                Verdict::Overdue
+            } else {
+                Verdict::Now
+            };
         }
         if !may_wait || owed.used.saturating_mul(PART) >= size.into() {
             return Verdict::Now;
         }
+        owed.is_held = true;
         self.owed = Some(owed);
         Verdict::Later
     }
@@ -118,15 +123,21 @@ impl Delayed {
 
 /// Of the transmit queue: packets that were taken.
 ///
-/// A guest wants its buffers back, but a driver that has others does not wait for these. One that
-/// does wait, for one packet or for a few, is recognised: it falls silent while the notification is held
-/// back, for half of that time at least, and sends something soon after. It gets the next ones at once.
+/// A guest that streams to the host wants its buffers back, but has others, and does better without an
+/// interrupt for each. So its notifications wait, where that makes one of many:
+///
+/// - A guest that waits for answers is notified at once: it sleeps until the answer comes, and this interrupt
+///   has it awake by then. It is one that sends little between two notifications of answers.
+/// - One that does not use a quarter of its ring within the delay sends too little to gain by it, or waits
+///   for its buffers. It is notified at once the next times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TxNotifications {
     delayed: Delayed,
-    /// When a guest was notified that had fallen silent.
-    released: Option<Tick>,
-    /// How many are still given at once.
+    /// Descriptors that the guest has used since it was notified of an answer, and before that since the
+    /// last but one. At first it gets none.
+    since_answer: usize,
+    before_answer: usize,
+    /// How many notifications are still given at once.
     prompt: u32,
     /// How many the next time.
     next_prompt: u32,
@@ -136,7 +147,8 @@ impl TxNotifications {
     pub(crate) const fn new(delay: Duration) -> Self {
         Self {
             delayed: Delayed::new(delay),
-            released: None,
+            since_answer: 0,
+            before_answer: STREAM,
             prompt: 0,
             next_prompt: PROMPT,
         }
@@ -163,25 +175,26 @@ impl TxNotifications {
         self.delayed.on_timeout(now);
     }
 
+    /// The guest is notified of something that it may have waited for.
+    pub(crate) const fn on_answer(&mut self) {
+        self.before_answer = self.since_answer;
+        self.since_answer = 0;
+    }
+
     /// Whether the guest is notified now; see [`Delayed::decide`].
     pub(crate) fn decide(&mut self, now: Tick, wanted: bool, used: usize, size: u16) -> bool {
-        if used > 0
-            && let Some(released) = self.released.take()
-            && now.since(released) < self.delayed.delay
-        {
-            self.prompt = self.next_prompt;
-            self.next_prompt = MOST_PROMPT.min(self.next_prompt * 2);
-        }
-        let may_wait = self.prompt == 0;
+        self.since_answer = self.since_answer.saturating_add(used);
+        let streams = self.since_answer.max(self.before_answer) >= STREAM;
+        let may_wait = streams && self.prompt == 0;
         let verdict = self.delayed.decide(now, wanted, used, size, may_wait);
         match verdict {
-            Verdict::Overdue(silence) if silence >= self.delayed.delay / 2 => {
-                self.released = Some(now);
+            Verdict::Now if may_wait => self.next_prompt = PROMPT,
+            Verdict::Now if streams => self.prompt -= 1,
+            Verdict::Overdue if streams => {
+                self.prompt = self.next_prompt;
+                self.next_prompt = MOST_PROMPT.min(self.next_prompt * 2);
             }
-            Verdict::Now if !may_wait => self.prompt -= 1,
-            // It did not wait.
-            Verdict::Now | Verdict::Overdue(_) => self.next_prompt = PROMPT,
-            Verdict::Nothing | Verdict::Later => {}
+            _ => {}
         }
         verdict.notifies()
     }

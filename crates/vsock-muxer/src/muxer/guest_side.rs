@@ -41,8 +41,10 @@ impl Muxer {
                 return;
             }
         };
-        if packet.body == Body::CreditUpdate {
-            self.counters.credit_updates_from_guest += 1;
+        match packet.body {
+            Body::CreditUpdate => self.counters.credit_updates_from_guest += 1,
+            Body::CreditRequest => {}
+            _ => self.notice.asked(),
         }
         match self.table.find(packet.key) {
             Some(slot) => self.deliver(now, slot, &packet, payload),

@@ -41,7 +41,7 @@ impl Muxer {
             let used = match self.rxq.pop() {
                 None => break,
                 Some(Next::Reset(reply)) => {
-                    self.notice.press();
+                    self.notice.packet(false);
                     buffers.put(&self.route.reset_header(&reply));
                     self.counters.packets_to_guest += 1;
                     Header::LEN
@@ -73,14 +73,21 @@ impl Muxer {
 
     /// Whether the guest need not yet be notified of what was put into its buffers since
     /// [`guest_notified`](Self::guest_notified): it is payload, and on each connection that it belongs
-    /// to, the guest has spoken within the [delay](Self::set_notification_delay), and has at least as
-    /// much to read that it was notified of.
+    /// to, the guest has spoken within the [delay](Self::set_notification_delay), and has at least twice
+    /// as much to read that it was notified of.
     ///
     /// That can change with each packet of the guest. And a guest may stop reading, so a device that
     /// lets it wait does so no longer than the delay.
     #[must_use]
     pub fn notification_may_wait(&self) -> bool {
         self.notice.may_wait()
+    }
+
+    /// Whether something was put into the guest's buffers since [`guest_notified`](Self::guest_notified)
+    /// that it may be waiting for: it has sent more than credit before, and was sent more than credit.
+    #[must_use]
+    pub const fn answers_guest(&self) -> bool {
+        self.notice.is_answer()
     }
 
     /// The guest was notified of all that was put into its buffers, or has asked not to be.
@@ -111,10 +118,10 @@ impl Muxer {
         let used = match open.conn.poll_transmit(now, room) {
             None => 0,
             Some(Transmit::Packet(packet)) => {
-                self.notice.press();
+                let is_update = packet.body == Body::CreditUpdate;
+                self.notice.packet(is_update);
                 buffers.put(&self.route.header(&packet));
                 self.counters.packets_to_guest += 1;
-                let is_update = packet.body == Body::CreditUpdate;
                 self.counters.credit_updates_to_guest += u64::from(is_update);
                 Header::LEN
             }

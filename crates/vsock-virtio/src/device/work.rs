@@ -76,20 +76,23 @@ impl<M: GuestMemory> VsockDevice<M> {
                 break;
             }
         }
+        let wanted = tx.notification()?;
+        outcome.notify_tx = self
+            .tx_notifications
+            .decide(now, wanted, call.taken, tx.size());
         // A guest that has to offer buffers must know of those that are back.
         let may_wait = !call.starved && self.muxer.notification_may_wait();
         let (wanted, used) = (rx.notification()?, rx.used().into());
         let verdict = self
             .rx_notifications
             .decide(now, wanted, used, rx.size(), may_wait);
+        outcome.notify_rx = verdict.notifies();
+        if outcome.notify_rx && self.muxer.answers_guest() {
+            self.tx_notifications.on_answer();
+        }
         if verdict != Verdict::Later {
             self.muxer.guest_notified();
         }
-        outcome.notify_rx = verdict.notifies();
-        let wanted = tx.notification()?;
-        outcome.notify_tx = self
-            .tx_notifications
-            .decide(now, wanted, call.taken, tx.size());
         Ok(outcome)
     }
 

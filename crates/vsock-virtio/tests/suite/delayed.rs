@@ -170,11 +170,11 @@ fn a_driver_that_goes_on_waiting_is_tried_ever_more_rarely() {
         assert!(pass(&mut rig, TX_DELAY).notify_tx);
         assert_eq!(at_once(&mut rig), expected);
     }
-    // It does something else for once.
-    rig.now = rig.now.saturating_add(TX_DELAY * 3 / 4);
-    rig.send(ignored(), b"");
-    assert!(!rig.process().notify_tx);
-    assert!(pass(&mut rig, TX_DELAY / 4).notify_tx);
+    // It sends much for once.
+    for sent in 2..=SIZE / 4 {
+        rig.send(ignored(), b"");
+        assert_eq!(rig.process().notify_tx, sent == SIZE / 4);
+    }
     assert_eq!(at_once(&mut rig), 0);
     assert!(pass(&mut rig, TX_DELAY).notify_tx);
     assert_eq!(at_once(&mut rig), 256);
@@ -209,22 +209,75 @@ fn a_driver_that_waits_for_a_few_packets_is_told_at_once_too() {
 }
 
 #[test]
-fn a_driver_that_sends_again_only_after_a_while_was_not_waiting() {
+fn a_driver_that_sends_too_little_for_a_batch_is_told_at_once_too() {
     let mut rig = alone(0);
-    for _ in 0..3 {
-        rig.send(ignored(), b"");
-        assert!(!rig.process().notify_tx);
-        assert!(pass(&mut rig, TX_DELAY).notify_tx);
-        rig.now = rig.now.saturating_add(TX_DELAY);
-    }
-    // Nor was one that has sent something meanwhile.
-    for _ in 0..2 {
-        rig.send(ignored(), b"");
-        assert!(!pass(&mut rig, TX_DELAY * 3 / 4).notify_tx);
-    }
-    assert!(pass(&mut rig, TX_DELAY / 4).notify_tx);
     rig.send(ignored(), b"");
     assert!(!rig.process().notify_tx);
+    for _ in 0..5 {
+        assert!(pass(&mut rig, TX_DELAY).notify_tx);
+        rig.send(ignored(), b"");
+    }
+}
+
+/// The guest sends a byte on its connection, and is notified of that or not.
+fn told_of_a_byte(rig: &mut Rig, host: &mut VsockInnerStream) -> bool {
+    rig.send(packet(Op::ReadWrite, 1024, PORT), b"?");
+    let outcome = rig.process();
+    assert_eq!(host.read(&mut [0]).unwrap(), 1);
+    outcome.notify_tx
+}
+
+#[test]
+fn a_guest_that_gets_answers_is_told_at_once() {
+    let (mut rig, mut host) = with_unread(0);
+    for _ in 0..20 {
+        assert!(told_of_a_byte(&mut rig, &mut host));
+        assert!(pass(&mut rig, RX_DELAY).notify_rx || answer(&mut rig, &mut host, 1).notify_rx);
+        let _ = pass(&mut rig, RX_DELAY);
+    }
+}
+
+#[test]
+fn a_guest_that_gets_no_more_answers_is_told_later() {
+    let (mut rig, mut host) = with_unread(0);
+    assert!(told_of_a_byte(&mut rig, &mut host));
+    assert!(answer(&mut rig, &mut host, 2000).notify_rx);
+    for sent in 1..=9 {
+        assert_eq!(told_of_a_byte(&mut rig, &mut host), sent < 8, "{sent}");
+    }
+}
+
+#[test]
+fn a_guest_with_many_requests_under_way_is_told_later() {
+    let (mut rig, mut host) = with_unread(0);
+    for round in 0..2 {
+        for sent in 1..=8 {
+            let at_once = round == 0 && sent < 8;
+            assert_eq!(
+                told_of_a_byte(&mut rig, &mut host),
+                at_once,
+                "{round}, {sent}"
+            );
+        }
+        assert!(answer(&mut rig, &mut host, 2000).notify_rx);
+        rig.received();
+        rig.send(packet(Op::CreditUpdate, 1024, PORT), b"");
+        let _ = rig.process();
+        rig.tx.used(&rig.memory);
+        rig.now = rig.now.saturating_add(RX_DELAY);
+    }
+}
+
+#[test]
+fn a_guest_that_reads_and_says_so_is_told_later() {
+    let (mut rig, mut host) = with_unread(0);
+    let mut told = 0;
+    for _ in 0..15 {
+        rig.send(packet(Op::CreditUpdate, 1024, PORT), b"");
+        told += u32::from(rig.process().notify_tx);
+        assert!(answer(&mut rig, &mut host, 1000).notify_rx || pass(&mut rig, RX_DELAY).notify_rx);
+    }
+    assert!(told < 10, "{told}");
 }
 
 #[test]
@@ -376,14 +429,14 @@ fn a_guest_is_told_before_it_has_read_what_it_has() {
     for features in [0, F_EVENT_IDX] {
         let (mut rig, mut host) = with_unread(features);
         asks(&mut rig, &mut host, 200);
-        assert!(!answer(&mut rig, &mut host, 800).notify_rx);
+        assert!(!answer(&mut rig, &mut host, 400).notify_rx);
         assert!(answer(&mut rig, &mut host, 1).notify_rx);
 
         let (mut rig, mut host) = with_unread(features);
         asks(&mut rig, &mut host, 200);
-        assert!(!answer(&mut rig, &mut host, 500).notify_rx);
+        assert!(!answer(&mut rig, &mut host, 200).notify_rx);
         let question = Header {
-            fwd_cnt: 501,
+            fwd_cnt: 601,
             ..packet(Op::ReadWrite, 1024, PORT)
         };
         rig.send(question, b"?");
@@ -408,7 +461,7 @@ fn what_a_guest_has_seen_that_asked_for_no_notification_counts_as_told() {
     assert_eq!(rig.device.deadline(), None);
     rig.rx.set_no_interrupt(&rig.memory, false);
     asks(&mut rig, &mut host, 1000);
-    assert!(!answer(&mut rig, &mut host, 1000).notify_rx);
+    assert!(!answer(&mut rig, &mut host, 500).notify_rx);
     assert!(answer(&mut rig, &mut host, 1).notify_rx);
 }
 
@@ -426,7 +479,10 @@ fn a_guest_with_enough_to_read_is_told_of_a_quarter_of_its_ring_at_once() {
 #[test]
 fn the_first_of_both_notifications_sets_the_timer() {
     let (mut rig, mut host) = with_unread(0);
-    let _ = pass(&mut rig, TX_DELAY);
+    for _ in 0..SIZE / 4 {
+        rig.send(packet(Op::CreditUpdate, 1024, PORT), b"");
+    }
+    assert!(rig.process().notify_tx, "it sends much");
     asks(&mut rig, &mut host, 0);
     let taken = rig.now;
     assert_eq!(rig.device.deadline(), Some(taken.saturating_add(TX_DELAY)));
