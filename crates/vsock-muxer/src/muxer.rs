@@ -8,6 +8,8 @@ mod review;
 mod rx;
 mod time;
 
+pub(crate) use rx::Carried;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -203,6 +205,7 @@ impl Muxer {
     /// Closes what `which` names, and forgets whatever is owed to the guest.
     fn close_all(&mut self, now: Tick, which: impl Fn(&Entry) -> bool) {
         self.rxq.clear();
+        self.notice.forget();
         for slot in self.table.slots() {
             if !self.table.entry(slot).is_some_and(|entry| which(entry)) {
                 continue;

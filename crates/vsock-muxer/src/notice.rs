@@ -14,9 +14,10 @@
 
 use std::time::Duration;
 
-use vsock_proto::Tick;
+use vsock_proto::{Body, Tick};
 
 use crate::entry::Open;
+use crate::muxer::Carried;
 
 /// How many times as much a guest has to read as it is not told of: so it is told while it is still
 /// at it, and where few answers are under way, of each.
@@ -62,10 +63,19 @@ impl Notice {
         self.delay = delay;
     }
 
-    /// A packet without payload was sent: a word about credit, or something that may answer the guest.
-    pub(crate) const fn packet(&mut self, is_credit: bool) {
-        self.press();
-        self.answers |= !is_credit;
+    /// A packet without payload was sent. It may be what the guest waits for, unless it is a word about
+    /// credit.
+    pub(crate) fn packet(&mut self, body: Body) {
+        self.state = State::Pressing;
+        self.answers |= body != Body::CreditUpdate;
+    }
+
+    /// Every connection is gone, and what the guest has asked with it. What is in its buffers is told at
+    /// once.
+    pub(crate) const fn forget(&mut self) {
+        self.state = State::Pressing;
+        self.was_asked = false;
+        self.answers = false;
     }
 
     /// The guest has sent more than a word about credit.
@@ -78,18 +88,22 @@ impl Notice {
         self.was_asked && self.answers
     }
 
-    /// So many bytes of payload were sent on a connection.
-    pub(crate) fn sent(&mut self, now: Tick, open: &mut Open, bytes: usize) {
-        if bytes == 0 {
+    /// Payload was sent on a connection, if anything was.
+    pub(crate) fn sent(&mut self, now: Tick, open: &mut Open, carried: &Carried) {
+        self.answers |= carried.packets > 0;
+        if carried.bytes == 0 {
+            // A guest that reads on does not find an empty message by its bytes.
+            if carried.packets > 0 {
+                self.state = State::Pressing;
+            }
             return;
         }
-        self.answers = true;
-        open.unannounced.bytes = bytes + self.unannounced(open);
+        open.unannounced.bytes = carried.bytes + self.unannounced(open);
         open.unannounced.round = self.round;
         let heard = open.unannounced.heard;
         let is_recent = heard.is_some_and(|heard| now.since(heard) < self.delay);
         if !is_recent || self.is_short(open) {
-            self.press();
+            self.state = State::Pressing;
         } else if self.state == State::Quiet {
             self.state = State::Patient;
         }
@@ -99,7 +113,7 @@ impl Notice {
     pub(crate) fn heard(&mut self, now: Tick, open: &mut Open) {
         open.unannounced.heard = Some(now);
         if self.is_short(open) {
-            self.press();
+            self.state = State::Pressing;
         }
     }
 
@@ -114,10 +128,6 @@ impl Notice {
     /// Whether all that was sent since may wait.
     pub(crate) fn may_wait(&self) -> bool {
         self.state == State::Patient
-    }
-
-    const fn press(&mut self) {
-        self.state = State::Pressing;
     }
 
     fn unannounced(&self, open: &Open) -> usize {

@@ -71,9 +71,9 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
         self
     }
 
-    /// How long the guest may be left without a notification of filled buffers while it is known to
-    /// have at least twice as much to read that it was notified of: default 500 us. It makes one interrupt of
-    /// many where a guest has many requests under way. Zero turns it off.
+    /// How long the guest may be left without a notification of filled buffers while, of what it was
+    /// notified of, it is known to have at least twice as much left to read: default 500 us. It makes one
+    /// interrupt of many where a guest has many requests under way. Zero turns it off.
     ///
     /// The guest's own packets say what it has read; see [`Muxer::notification_may_wait`]. A first byte,
     /// an answer that the guest waits for, and whatever is no payload are never held back.
@@ -86,9 +86,9 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     /// How long the guest may be left without a notification that its packets were taken: default
     /// 5 ms. Zero turns it off.
     ///
-    /// It hears of its buffers that much later, but never of more than a quarter of its ring. That is for a guest
-    /// that streams to the host. One that waits for answers, that sends little, or that waits for its
-    /// buffers, is notified at once.
+    /// It hears of its buffers that much later, or when a quarter of its ring is used. That is for a guest
+    /// that streams to the host. One that waits for answers is notified at once; so is one that sends
+    /// little, or that waits for its buffers, but for one time in hundreds.
     #[must_use]
     pub const fn tx_notification_delay(mut self, delay: Duration) -> Self {
         self.tx_delay = delay;

@@ -14,7 +14,7 @@ use vsock_proto::Tick;
 /// The part of a ring of which the guest is told at once.
 const PART: usize = 4;
 
-/// Descriptors that a guest uses from answer to answer if it does not wait for each.
+/// So many descriptors, or more, a guest uses from answer to answer if it does not wait for each.
 const STREAM: usize = 8;
 
 /// How many notifications are given at once to a guest for which it was in vain to hold one back; twice as
@@ -39,9 +39,9 @@ pub(crate) enum Verdict {
     /// There is none to give.
     Nothing,
     Later,
-    /// It was not held back, or so much of the ring is used.
+    /// It may not wait, or no longer, also because a quarter of the ring is used.
     Now,
-    /// It has waited for so long as it may.
+    /// It has waited for so long as it may, and that made no batch.
     Overdue,
 }
 
@@ -105,14 +105,12 @@ impl Delayed {
             ..Owed::default()
         });
         owed.used = owed.used.saturating_add(used);
-        if owed.due.is_none_or(|due| due <= now) {
-            return if owed.is_held {
-                Verdict::Overdue
-            } else {
-                Verdict::Now
-            };
+        let is_due = owed.due.is_none_or(|due| due <= now);
+        let is_batch = owed.used.saturating_mul(PART) >= size.into();
+        if is_due && owed.is_held && !is_batch {
+            return Verdict::Overdue;
         }
-        if !may_wait || owed.used.saturating_mul(PART) >= size.into() {
+        if is_due || is_batch || !may_wait {
             return Verdict::Now;
         }
         owed.is_held = true;
@@ -137,7 +135,7 @@ pub(crate) struct TxNotifications {
     /// last but one. At first it gets none.
     since_answer: usize,
     before_answer: usize,
-    /// How many notifications are still given at once.
+    /// How many notifications that could wait are still given at once.
     prompt: u32,
     /// How many the next time.
     next_prompt: u32,
@@ -194,7 +192,9 @@ impl TxNotifications {
                 self.prompt = self.next_prompt;
                 self.next_prompt = MOST_PROMPT.min(self.next_prompt * 2);
             }
-            _ => {}
+            // It was not tried: the guest waits for answers.
+            Verdict::Now | Verdict::Overdue => {}
+            Verdict::Nothing | Verdict::Later => {}
         }
         verdict.notifies()
     }

@@ -41,7 +41,7 @@ impl Muxer {
             let used = match self.rxq.pop() {
                 None => break,
                 Some(Next::Reset(reply)) => {
-                    self.notice.packet(false);
+                    self.notice.packet(Body::Reset);
                     buffers.put(&self.route.reset_header(&reply));
                     self.counters.packets_to_guest += 1;
                     Header::LEN
@@ -118,10 +118,10 @@ impl Muxer {
         let used = match open.conn.poll_transmit(now, room) {
             None => 0,
             Some(Transmit::Packet(packet)) => {
-                let is_update = packet.body == Body::CreditUpdate;
-                self.notice.packet(is_update);
+                self.notice.packet(packet.body);
                 buffers.put(&self.route.header(&packet));
                 self.counters.packets_to_guest += 1;
+                let is_update = packet.body == Body::CreditUpdate;
                 self.counters.credit_updates_to_guest += u64::from(is_update);
                 Header::LEN
             }
@@ -145,7 +145,7 @@ impl Muxer {
                     Some(link) => pipe.read(link, limit, &mut self.actions),
                     None => Carried::default(),
                 };
-                self.notice.sent(now, open, carried.bytes);
+                self.notice.sent(now, open, &carried);
                 open.bytes_to_guest += carried.bytes as u64;
                 carried.count(&mut self.counters);
                 if carried.is_stuck() {
@@ -169,9 +169,9 @@ impl Muxer {
 
 /// What a turn has carried to the guest.
 #[derive(Default)]
-pub(super) struct Carried {
-    pub(super) bytes: usize,
-    pub(super) packets: usize,
+pub(crate) struct Carried {
+    pub(crate) bytes: usize,
+    pub(crate) packets: usize,
     /// The stream said why there is no more.
     pub(super) finished: bool,
     /// It had come to its end.

@@ -177,3 +177,39 @@ fn an_end_is_told_at_once() {
     assert_eq!(world.ops(), [Op::Reset]);
     assert!(!world.muxer.notification_may_wait());
 }
+
+#[test]
+fn what_comes_after_a_question_is_an_answer_unless_it_is_credit() {
+    let (mut world, host, request) = with_unread();
+    answer(&mut world, &host, 1);
+    assert!(!world.muxer.answers_guest(), "nobody has asked");
+    world.muxer.guest_notified();
+    world.guest_sends(&op(Op::CreditUpdate, &request), b"");
+    answer(&mut world, &host, 1);
+    assert!(!world.muxer.answers_guest(), "that is no question");
+    world.muxer.guest_notified();
+
+    asks(&mut world, &request, 0);
+    world.guest_sends(&op(Op::CreditRequest, &request), b"");
+    assert_eq!(world.ops(), [Op::CreditUpdate]);
+    assert!(!world.muxer.answers_guest());
+    world.muxer.guest_notified();
+    answer(&mut world, &host, 1);
+    assert!(world.muxer.answers_guest());
+    world.muxer.guest_notified();
+    assert!(!world.muxer.answers_guest());
+    answer(&mut world, &host, 1);
+    assert!(!world.muxer.answers_guest(), "it was answered");
+}
+
+#[test]
+fn an_rst_is_an_answer() {
+    let (mut world, _, request) = with_unread();
+    let orphan = Header {
+        src_port: 99,
+        ..op(Op::ReadWrite, &request)
+    };
+    world.guest_sends(&orphan, b"");
+    assert_eq!(world.ops(), [Op::Reset]);
+    assert!(world.muxer.answers_guest());
+}

@@ -209,6 +209,31 @@ fn a_driver_that_waits_for_a_few_packets_is_told_at_once_too() {
 }
 
 #[test]
+fn a_batch_that_is_told_late_was_not_in_vain() {
+    let mut rig = alone(0);
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+    for _ in 1..SIZE / 4 {
+        rig.send(ignored(), b"");
+    }
+    assert!(pass(&mut rig, TX_DELAY).notify_tx);
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+}
+
+#[test]
+fn what_the_guest_of_a_driver_has_asked_is_no_question_of_the_next_one() {
+    let (mut rig, mut host) = with_unread(0);
+    assert!(told_of_a_byte(&mut rig, &mut host));
+    rig.device.reset(rig.now);
+    rig.new_rings();
+    rig.device.ack_features(F_VERSION_1).unwrap();
+    rig.start();
+    rig.send(ignored(), b"");
+    assert!(!rig.process().notify_tx);
+}
+
+#[test]
 fn a_driver_that_sends_too_little_for_a_batch_is_told_at_once_too() {
     let mut rig = alone(0);
     rig.send(ignored(), b"");
@@ -232,8 +257,8 @@ fn a_guest_that_gets_answers_is_told_at_once() {
     let (mut rig, mut host) = with_unread(0);
     for _ in 0..20 {
         assert!(told_of_a_byte(&mut rig, &mut host));
-        assert!(pass(&mut rig, RX_DELAY).notify_rx || answer(&mut rig, &mut host, 1).notify_rx);
         let _ = pass(&mut rig, RX_DELAY);
+        assert!(answer(&mut rig, &mut host, 1).notify_rx);
     }
 }
 
@@ -482,7 +507,7 @@ fn the_first_of_both_notifications_sets_the_timer() {
     for _ in 0..SIZE / 4 {
         rig.send(packet(Op::CreditUpdate, 1024, PORT), b"");
     }
-    assert!(rig.process().notify_tx, "it sends much");
+    let _ = rig.process();
     asks(&mut rig, &mut host, 0);
     let taken = rig.now;
     assert_eq!(rig.device.deadline(), Some(taken.saturating_add(TX_DELAY)));
