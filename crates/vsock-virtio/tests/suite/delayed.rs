@@ -39,6 +39,14 @@ fn ignored() -> Header {
     packet(Op::Reset, 1024, 80)
 }
 
+/// The driver has reset the device, and begins anew.
+fn next_driver(rig: &mut Rig) {
+    rig.device.reset(rig.now);
+    rig.new_rings();
+    rig.device.ack_features(F_VERSION_1).unwrap();
+    rig.start();
+}
+
 fn pass(rig: &mut Rig, time: Duration) -> Outcome {
     rig.now = rig.now.saturating_add(time);
     rig.device.on_timeout(rig.now);
@@ -188,10 +196,7 @@ fn what_a_driver_waited_for_says_nothing_of_the_next_driver() {
     assert!(pass(&mut rig, TX_DELAY).notify_tx);
     rig.send(ignored(), b"");
     assert!(rig.process().notify_tx);
-    rig.device.reset(rig.now);
-    rig.new_rings();
-    rig.device.ack_features(F_VERSION_1).unwrap();
-    rig.start();
+    next_driver(&mut rig);
     rig.send(ignored(), b"");
     assert!(!rig.process().notify_tx);
 }
@@ -225,10 +230,7 @@ fn a_batch_that_is_told_late_was_not_in_vain() {
 fn what_the_guest_of_a_driver_has_asked_is_no_question_of_the_next_one() {
     let (mut rig, mut host) = with_unread(0);
     assert!(told_of_a_byte(&mut rig, &mut host));
-    rig.device.reset(rig.now);
-    rig.new_rings();
-    rig.device.ack_features(F_VERSION_1).unwrap();
-    rig.start();
+    next_driver(&mut rig);
     rig.send(ignored(), b"");
     assert!(!rig.process().notify_tx);
 }
@@ -246,10 +248,7 @@ fn a_driver_that_sends_too_little_for_a_batch_is_told_at_once_too() {
 
 /// The guest sends a byte on its connection, and is notified of that or not.
 fn told_of_a_byte(rig: &mut Rig, host: &mut VsockInnerStream) -> bool {
-    rig.send(packet(Op::ReadWrite, 1024, PORT), b"?");
-    let outcome = rig.process();
-    assert_eq!(host.read(&mut [0]).unwrap(), 1);
-    outcome.notify_tx
+    asks(rig, host, 0).notify_tx
 }
 
 #[test]
@@ -312,13 +311,11 @@ fn nothing_is_owed_after_a_reset() {
     assert!(!rig.process().notify_tx);
     rig.device.reset(rig.now);
     assert_eq!(rig.device.deadline(), None);
-    rig.new_rings();
-    rig.device.ack_features(F_VERSION_1).unwrap();
-    rig.start();
+    next_driver(&mut rig);
     assert_eq!(pass(&mut rig, TX_DELAY), Outcome::default());
 
     let (mut rig, mut host) = with_unread(0);
-    asks(&mut rig, &mut host, 0);
+    let _ = asks(&mut rig, &mut host, 0);
     assert!(!answer(&mut rig, &mut host, 1).notify_rx);
     rig.device.reset(rig.now);
     assert_eq!(rig.device.deadline(), None);
@@ -384,7 +381,7 @@ fn a_timer_does_not_fire_again_and_again_while_the_queues_rest() {
     assert!(rig.process().notify_tx, "whenever that is");
 
     let (mut rig, mut host) = with_unread(0);
-    asks(&mut rig, &mut host, 0);
+    let _ = asks(&mut rig, &mut host, 0);
     assert!(!answer(&mut rig, &mut host, 1).notify_rx);
     rig.now = rig.now.saturating_add(RX_DELAY);
     rig.device.on_timeout(rig.now);
@@ -418,14 +415,15 @@ fn hears(rig: &mut Rig, seen: u16) {
     rig.rx.set_used_event(&rig.memory, seen);
 }
 
-fn asks(rig: &mut Rig, host: &mut VsockInnerStream, fwd_cnt: u32) {
+fn asks(rig: &mut Rig, host: &mut VsockInnerStream, fwd_cnt: u32) -> Outcome {
     let question = Header {
         fwd_cnt,
         ..packet(Op::ReadWrite, 1024, PORT)
     };
     rig.send(question, b"?");
-    let _ = rig.process();
+    let outcome = rig.process();
     assert_eq!(host.read(&mut [0]).unwrap(), 1);
+    outcome
 }
 
 fn answer(rig: &mut Rig, host: &mut VsockInnerStream, len: usize) -> Outcome {
@@ -438,7 +436,7 @@ fn answer(rig: &mut Rig, host: &mut VsockInnerStream, len: usize) -> Outcome {
 fn a_guest_that_has_enough_to_read_is_told_of_more_after_a_while() {
     for features in [0, F_EVENT_IDX] {
         let (mut rig, mut host) = with_unread(features);
-        asks(&mut rig, &mut host, 200);
+        let _ = asks(&mut rig, &mut host, 200);
         assert!(!answer(&mut rig, &mut host, 100).notify_rx);
         let due = rig.now.saturating_add(RX_DELAY);
         assert_eq!(rig.device.deadline(), Some(due));
@@ -453,12 +451,12 @@ fn a_guest_that_has_enough_to_read_is_told_of_more_after_a_while() {
 fn a_guest_is_told_before_it_has_read_what_it_has() {
     for features in [0, F_EVENT_IDX] {
         let (mut rig, mut host) = with_unread(features);
-        asks(&mut rig, &mut host, 200);
+        let _ = asks(&mut rig, &mut host, 200);
         assert!(!answer(&mut rig, &mut host, 400).notify_rx);
         assert!(answer(&mut rig, &mut host, 1).notify_rx);
 
         let (mut rig, mut host) = with_unread(features);
-        asks(&mut rig, &mut host, 200);
+        let _ = asks(&mut rig, &mut host, 200);
         assert!(!answer(&mut rig, &mut host, 200).notify_rx);
         let question = Header {
             fwd_cnt: 601,
@@ -473,7 +471,7 @@ fn a_guest_is_told_before_it_has_read_what_it_has() {
 fn a_guest_that_has_read_all_is_told_at_once() {
     for features in [0, F_EVENT_IDX] {
         let (mut rig, mut host) = with_unread(features);
-        asks(&mut rig, &mut host, 1000);
+        let _ = asks(&mut rig, &mut host, 1000);
         assert!(answer(&mut rig, &mut host, 1).notify_rx);
     }
 }
@@ -485,7 +483,7 @@ fn what_a_guest_has_seen_that_asked_for_no_notification_counts_as_told() {
     assert!(!answer(&mut rig, &mut host, 1000).notify_rx);
     assert_eq!(rig.device.deadline(), None);
     rig.rx.set_no_interrupt(&rig.memory, false);
-    asks(&mut rig, &mut host, 1000);
+    let _ = asks(&mut rig, &mut host, 1000);
     assert!(!answer(&mut rig, &mut host, 500).notify_rx);
     assert!(answer(&mut rig, &mut host, 1).notify_rx);
 }
@@ -494,7 +492,7 @@ fn what_a_guest_has_seen_that_asked_for_no_notification_counts_as_told() {
 fn a_guest_with_enough_to_read_is_told_of_a_quarter_of_its_ring_at_once() {
     let (mut rig, mut host) = with_unread(0);
     other_size(&mut rig.queues[1]);
-    asks(&mut rig, &mut host, 0);
+    let _ = asks(&mut rig, &mut host, 0);
     for filled in 1..=SIZE / 4 {
         let notified = answer(&mut rig, &mut host, 1).notify_rx;
         assert_eq!(notified, filled == SIZE / 4, "{filled}");
@@ -508,7 +506,7 @@ fn the_first_of_both_notifications_sets_the_timer() {
         rig.send(packet(Op::CreditUpdate, 1024, PORT), b"");
     }
     let _ = rig.process();
-    asks(&mut rig, &mut host, 0);
+    let _ = asks(&mut rig, &mut host, 0);
     let taken = rig.now;
     assert_eq!(rig.device.deadline(), Some(taken.saturating_add(TX_DELAY)));
     assert!(!answer(&mut rig, &mut host, 1).notify_rx);
@@ -535,7 +533,7 @@ fn a_notification_sets_the_timer_before_a_later_deadline_of_the_muxer() {
 #[test]
 fn a_guest_that_has_said_nothing_for_the_delay_is_told_at_once() {
     let (mut rig, mut host) = with_unread(0);
-    asks(&mut rig, &mut host, 0);
+    let _ = asks(&mut rig, &mut host, 0);
     let _ = pass(&mut rig, RX_DELAY);
     assert!(answer(&mut rig, &mut host, 1).notify_rx);
 }
@@ -544,7 +542,7 @@ fn a_guest_that_has_said_nothing_for_the_delay_is_told_at_once() {
 fn a_guest_that_knows_of_some_buffers_is_told_of_others_by_the_next_device() {
     for features in [0, F_EVENT_IDX] {
         let (mut rig, mut host) = with_unread(features);
-        asks(&mut rig, &mut host, 200);
+        let _ = asks(&mut rig, &mut host, 200);
         assert!(!answer(&mut rig, &mut host, 100).notify_rx);
         move_on(&mut rig, features);
         assert!(rig.process().notify_rx);
@@ -555,7 +553,7 @@ fn a_guest_that_knows_of_some_buffers_is_told_of_others_by_the_next_device() {
 #[test]
 fn without_delays_nothing_waits() {
     let (mut rig, mut host) = with_unread_of(|backend| Rig::with(backend, 0));
-    asks(&mut rig, &mut host, 0);
+    let _ = asks(&mut rig, &mut host, 0);
     assert!(answer(&mut rig, &mut host, 1).notify_rx);
     rig.send(ignored(), b"");
     assert!(rig.process().notify_tx);
@@ -569,7 +567,7 @@ fn a_guest_that_must_offer_buffers_is_told_at_once() {
     let used = u16::try_from(rig.rx.used(&rig.memory).len()).unwrap();
     assert!(used > SIZE - SIZE / 4, "{used}");
     hears(&mut rig, used);
-    asks(&mut rig, &mut host, 0);
+    let _ = asks(&mut rig, &mut host, 0);
     for _ in used + 1..SIZE {
         assert!(!answer(&mut rig, &mut host, 1).notify_rx);
     }
