@@ -82,6 +82,12 @@ impl Muxer {
         self.guest
     }
 
+    /// How it is configured.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Adds a backend: its host-initiated connections, and the guest's connections to every port that
     /// no backend has for itself (the first backend that was added so gets them; for seqpacket
     /// sockets, the first that [has any](VsockBackend::has_seqpacket)).

@@ -12,6 +12,7 @@ use vsock_proto::Tick;
 use crate::direct::DirectTypes;
 use crate::event::Events;
 use crate::features::Features;
+use crate::kicks::TxKicks;
 use crate::notify::{Delayed, TxNotifications};
 use crate::rx::Reserved;
 use crate::scratch::Scratch;
@@ -20,7 +21,7 @@ use crate::{
     RestoreError, VsockDeviceBuilder, config_space,
 };
 
-/// Whether the driver notifies the device of a queue's chains, as far as the device knows.
+/// Whether the driver notifies the device of its buffers, as far as the device knows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kicks {
     Unknown,
@@ -56,7 +57,7 @@ pub struct VsockDevice<M: GuestMemory> {
     phase: Phase,
     events: Events,
     rx_kicks: Kicks,
-    tx_kicks: Kicks,
+    tx_kicks: TxKicks,
     rx_notifications: Delayed,
     tx_notifications: TxNotifications,
     direct: DirectTypes<M>,
@@ -75,6 +76,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     pub(crate) fn new(builder: VsockDeviceBuilder<M>) -> Self {
         let mut muxer = builder.muxer;
         muxer.set_notification_delay(builder.rx_delay);
+        let window = muxer.config().buf_alloc();
         Self {
             muxer,
             features: Features::new(builder.transport_features),
@@ -82,7 +84,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             phase: Phase::Inactive,
             events: Events::default(),
             rx_kicks: Kicks::Unknown,
-            tx_kicks: Kicks::Unknown,
+            tx_kicks: TxKicks::new(builder.kick_delay, window),
             rx_notifications: Delayed::new(builder.rx_delay),
             tx_notifications: TxNotifications::new(builder.tx_delay),
             direct: builder.direct,
@@ -127,7 +129,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             set_up(mem, event, QueueName::Event, event_idx)?;
         }
         self.rx_kicks = Kicks::Unknown;
-        self.tx_kicks = Kicks::Unknown;
+        self.tx_kicks.restart();
         // In rings that were used before, the driver may have been left without a notification. Whether
         // they were cannot be told: their indices may have come round to zero.
         self.rx_notifications.restart();
@@ -226,6 +228,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.muxer.on_timeout(now);
         self.rx_notifications.on_timeout(now);
         self.tx_notifications.on_timeout(now);
+        self.tx_kicks.on_timeout(now);
     }
 
     /// The next thing to do on the event loop.
@@ -252,6 +255,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             self.muxer.deadline(),
             self.rx_notifications.due(),
             self.tx_notifications.due(),
+            self.tx_kicks.due(),
         ];
         due.into_iter().flatten().min()
     }
@@ -281,8 +285,9 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.phase == Phase::Active
     }
 
-    /// Nothing is owed to the guest any more.
+    /// Nothing is owed to the guest any more, and nothing expected of it.
     fn quiet(&mut self) {
+        self.tx_kicks.restart();
         self.events = Events::Quiet;
         self.rx_notifications.stop();
         self.tx_notifications.stop();

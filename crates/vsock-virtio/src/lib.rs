@@ -75,6 +75,7 @@ mod direct;
 mod error;
 mod event;
 mod features;
+mod kicks;
 mod notify;
 mod parts;
 mod queues;

@@ -129,14 +129,14 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
         Ok(flags & NO_INTERRUPT == 0)
     }
 
-    /// Asks to be notified of the next chain. `true` if there is one by now, of which no notification
-    /// may come.
-    pub(crate) fn enable_notification(&mut self) -> Result<bool, Fault> {
+    /// Asks to be notified of the last of the next `count` chains, or of each if `VIRTIO_F_EVENT_IDX` was not
+    /// negotiated. `true` if there is one by now: of those that there are no notification may come.
+    pub(crate) fn enable_notification(&mut self, count: u16) -> Result<bool, Fault> {
         if !self.ready() {
             return Ok(false);
         }
         let next = self.queue.next_avail();
-        self.ask_for_notification(next)?;
+        self.ask_for_notification(next.wrapping_add(count).wrapping_sub(1))?;
         Ok(self.available()?.0 != next)
     }
 
@@ -186,6 +186,10 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
     /// The chain that is taken next, in wrapping counting.
     pub(crate) fn next_available(&self) -> u16 {
         self.queue.next_avail()
+    }
+
+    pub(crate) fn event_idx(&self) -> bool {
+        self.queue.event_idx_enabled()
     }
 
     pub(crate) fn size(&self) -> u16 {

@@ -113,26 +113,32 @@ impl<M: GuestMemory> VsockDevice<M> {
             }
             slices.clear();
             let Some(chain) = tx.take(Part::Readable, &mut slices)? else {
-                if self.tx_kicks == Kicks::Enabled || !tx.enable_notification()? {
-                    self.tx_kicks = Kicks::Enabled;
+                if self.tx_kicks.is_asked() {
                     return Ok(Rest::Drained);
                 }
-                continue;
+                let may_wait = tx.event_idx() && self.tx_notifications.is_long_stream();
+                let batch = self.tx_kicks.ask(now, tx.size(), may_wait);
+                if tx.enable_notification(batch)? {
+                    continue;
+                }
+                return Ok(Rest::Drained);
             };
-            if self.tx_kicks != Kicks::Disabled {
+            if self.tx_kicks.found(now) {
                 tx.disable_notification()?;
-                self.tx_kicks = Kicks::Disabled;
             }
             let mut cost = chain.cost;
-            call.taken += cost / DESCRIPTOR_COST;
+            let descriptors = cost / DESCRIPTOR_COST;
+            call.taken += descriptors;
+            let mut carried = 0;
             let parsed = chain.len.and_then(|readable| tx::header(&slices, readable));
             match parsed {
                 Ok((header, cursor)) => {
-                    cost = cost.max(header.len as usize);
+                    carried = header.len as usize;
+                    cost = cost.max(carried);
                     let mut payload = TxPayload {
                         slices: &slices,
                         cursor,
-                        left: header.len as usize,
+                        left: carried,
                         direct: &self.direct,
                         scratch: &mut self.scratch,
                     };
@@ -140,6 +146,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                 }
                 Err(_) => self.counters.malformed_packets += 1,
             }
+            self.tx_kicks.took(descriptors, carried);
             call.tx_budget = call.tx_budget.saturating_sub(cost.max(LEAST_COST));
             tx.give_back(chain.head, 0)?;
         }
@@ -185,7 +192,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             call.starved = starved;
             if starved {
                 self.rx_kicks = Kicks::Enabled;
-                if !rx.enable_notification()? {
+                if !rx.enable_notification(1)? {
                     return Ok(false);
                 }
             } else if self.muxer.wants_transmit() {
