@@ -17,11 +17,13 @@ use crate::notify::{MOST_PROMPT, PROMPT};
 const PART_OF_RING: usize = 4;
 const PART_OF_WINDOW: usize = 2;
 
+/// So many descriptors, or more, a guest uses without an answer if it does not ask for any.
+const STREAM: usize = 256;
+
 /// What the driver was asked for.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Asked {
     /// Nobody knows.
-    #[default]
     Unknown,
     /// For nothing: the device is at work on the ring.
     Nothing,
@@ -56,6 +58,8 @@ pub(crate) struct TxKicks {
     most_bytes: usize,
     asked: Asked,
     burst: Burst,
+    /// Descriptors that the guest has used since it got an answer.
+    since_answer: usize,
     /// The batch that was asked for before the burst was taken, and whether that was late.
     tried: Option<(usize, bool)>,
     /// Packets that are still asked for one by one.
@@ -67,9 +71,13 @@ pub(crate) struct TxKicks {
 impl TxKicks {
     /// For a guest that may have `window` bytes under way on each connection.
     pub(crate) const fn new(delay: Duration, window: u32) -> Self {
+        Self::idle(delay, window as usize / PART_OF_WINDOW)
+    }
+
+    const fn idle(delay: Duration, most_bytes: usize) -> Self {
         Self {
             delay,
-            most_bytes: window as usize / PART_OF_WINDOW,
+            most_bytes,
             asked: Asked::Unknown,
             burst: Burst {
                 packets: 0,
@@ -77,6 +85,7 @@ impl TxKicks {
                 bytes: 0,
                 has_control: false,
             },
+            since_answer: 0,
             tried: None,
             prompt: 0,
             next_prompt: PROMPT,
@@ -84,15 +93,8 @@ impl TxKicks {
     }
 
     /// The ring is another one, or there is none.
-    pub(crate) fn restart(&mut self) {
-        *self = Self {
-            asked: Asked::Unknown,
-            burst: Burst::default(),
-            tried: None,
-            prompt: 0,
-            next_prompt: PROMPT,
-            ..*self
-        };
+    pub(crate) const fn restart(&mut self) {
+        *self = Self::idle(self.delay, self.most_bytes);
     }
 
     /// When the device is to look at the ring by itself.
@@ -112,9 +114,14 @@ impl TxKicks {
         }
     }
 
-    /// Whether the driver was asked for a kick, so that the device may leave the empty ring.
-    pub(crate) const fn is_asked(&self) -> bool {
-        matches!(self.asked, Asked::Next | Asked::Batch(..))
+    /// Whether the driver was asked for a kick, and it may still come, so that the device may leave the
+    /// empty ring.
+    pub(crate) fn is_asked(&self, now: Tick) -> bool {
+        match self.asked {
+            Asked::Next => true,
+            Asked::Batch(_, due) => due > now,
+            Asked::Unknown | Asked::Nothing | Asked::Overdue(_) => false,
+        }
     }
 
     /// A packet was found in the ring. Returns whether the driver is to be asked for no kicks.
@@ -136,11 +143,17 @@ impl TxKicks {
         burst.descriptors = burst.descriptors.max(descriptors);
         burst.bytes = burst.bytes.max(bytes);
         burst.has_control |= bytes == 0;
+        self.since_answer = self.since_answer.saturating_add(descriptors);
+    }
+
+    /// The guest was sent something that it may have waited for.
+    pub(crate) const fn on_answer(&mut self) {
+        self.since_answer = 0;
     }
 
     /// The ring, of `size` descriptors, is empty, and the driver is asked to kick: with which of its next
-    /// packets, counted from one. Only if it `may_wait` is that not the first.
-    pub(crate) fn ask(&mut self, now: Tick, size: u16, may_wait: bool) -> u16 {
+    /// packets, counted from one. It is the first unless the ring `can_wait` for others.
+    pub(crate) fn ask(&mut self, now: Tick, size: u16, can_wait: bool) -> u16 {
         let burst = std::mem::take(&mut self.burst);
         match self.tried.take() {
             Some((batch, true)) if burst.packets * 2 <= batch => {
@@ -153,7 +166,8 @@ impl TxKicks {
             Some(_) => {}
             None => self.prompt = self.prompt.saturating_sub(burst.packets),
         }
-        let batch = if may_wait && self.prompt == 0 && !self.delay.is_zero() {
+        let streams = self.since_answer >= STREAM && self.prompt == 0;
+        let batch = if can_wait && streams && !self.delay.is_zero() {
             self.batch(burst, size)
         } else {
             1

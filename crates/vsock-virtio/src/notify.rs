@@ -17,9 +17,6 @@ const PART: usize = 4;
 /// So many descriptors, or more, a guest uses from answer to answer if it does not wait for each.
 const STREAM: usize = 8;
 
-/// So many it uses without one if it is not about to get any.
-const LONG_STREAM: usize = 256;
-
 /// How many notifications are given at once to a guest for which it was in vain to hold one back; twice as
 /// many each time that it is so again when these have been given, up to so many.
 pub(crate) const PROMPT: usize = 256;
@@ -180,11 +177,6 @@ impl TxNotifications {
     pub(crate) const fn on_answer(&mut self) {
         self.before_answer = self.since_answer;
         self.since_answer = 0;
-    }
-
-    /// Whether the guest has streamed for long, with no answer.
-    pub(crate) const fn is_long_stream(&self) -> bool {
-        self.since_answer >= LONG_STREAM
     }
 
     /// Whether the guest is notified now; see [`Delayed::decide`].

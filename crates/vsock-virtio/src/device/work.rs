@@ -87,10 +87,13 @@ impl<M: GuestMemory> VsockDevice<M> {
             .rx_notifications
             .decide(now, wanted, used, rx.size(), may_wait);
         outcome.notify_rx = verdict.notifies();
-        if outcome.notify_rx && self.muxer.answers_guest() {
-            self.tx_notifications.on_answer();
-        }
         if verdict != Verdict::Later {
+            if self.muxer.answers_guest() {
+                self.tx_kicks.on_answer();
+                if outcome.notify_rx {
+                    self.tx_notifications.on_answer();
+                }
+            }
             self.muxer.guest_notified();
         }
         Ok(outcome)
@@ -113,11 +116,10 @@ impl<M: GuestMemory> VsockDevice<M> {
             }
             slices.clear();
             let Some(chain) = tx.take(Part::Readable, &mut slices)? else {
-                if self.tx_kicks.is_asked() {
+                if self.tx_kicks.is_asked(now) {
                     return Ok(Rest::Drained);
                 }
-                let may_wait = tx.event_idx() && self.tx_notifications.is_long_stream();
-                let batch = self.tx_kicks.ask(now, tx.size(), may_wait);
+                let batch = self.tx_kicks.ask(now, tx.size(), tx.event_idx());
                 if tx.enable_notification(batch)? {
                     continue;
                 }

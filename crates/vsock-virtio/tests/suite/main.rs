@@ -9,6 +9,7 @@ mod delayed;
 mod events;
 mod flow;
 mod hostile;
+mod kicks;
 mod lifecycle;
 mod messages;
 mod notifications;
