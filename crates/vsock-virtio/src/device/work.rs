@@ -89,7 +89,9 @@ impl<M: GuestMemory> VsockDevice<M> {
         outcome.notify_rx = verdict.notifies();
         if verdict != Verdict::Later {
             if self.muxer.answers_guest() {
-                self.tx_kicks.on_answer();
+                if self.tx_kicks.on_answer() {
+                    outcome.more |= tx.enable_notification(1)?;
+                }
                 if outcome.notify_rx {
                     self.tx_notifications.on_answer();
                 }
@@ -131,11 +133,12 @@ impl<M: GuestMemory> VsockDevice<M> {
             let mut cost = chain.cost;
             let descriptors = cost / DESCRIPTOR_COST;
             call.taken += descriptors;
-            let mut carried = 0;
+            let (mut carried, mut window) = (0, 0);
             let parsed = chain.len.and_then(|readable| tx::header(&slices, readable));
             match parsed {
                 Ok((header, cursor)) => {
                     carried = header.len as usize;
+                    window = header.buf_alloc as usize;
                     cost = cost.max(carried);
                     let mut payload = TxPayload {
                         slices: &slices,
@@ -148,7 +151,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                 }
                 Err(_) => self.counters.malformed_packets += 1,
             }
-            self.tx_kicks.took(descriptors, carried);
+            self.tx_kicks.took(descriptors, carried, window);
             call.tx_budget = call.tx_budget.saturating_sub(cost.max(LEAST_COST));
             tx.give_back(chain.head, 0)?;
         }
