@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! The driver's side of virtqueues in plain memory: descriptor tables made by hand, so that they can
-//! be as wrong as a test wants. And streams: one that counts its calls, one that is reset, one that keeps messages apart.
+//! be as wrong as a test wants. And streams: one that counts its calls, one that is reset, one that keeps messages apart,
+//! one during whose reads something happens.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -11,6 +12,7 @@
 )]
 
 mod descriptor;
+mod interrupting;
 mod letters;
 mod memory;
 mod resetting;
@@ -18,6 +20,7 @@ mod ring;
 mod stream;
 
 pub use descriptor::Descriptor;
+pub use interrupting::Interrupting;
 pub use letters::{Letters, Post};
 pub use memory::{Memory, bytes, filled, memory};
 pub use resetting::Resetting;

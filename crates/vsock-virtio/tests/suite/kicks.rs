@@ -5,8 +5,8 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use vsock_backend_api::VsockStream;
-use vsock_driver::{Descriptor, DriverRing, filled, memory};
+use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_driver::{Descriptor, DriverRing, Interrupting, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Header, Op};
@@ -39,9 +39,13 @@ struct Guest {
     timers: usize,
 }
 
-fn connected(size: u16, delay: Duration, features: u64) -> Guest {
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = backend.listen(PORT).unwrap();
+/// A guest whose connection to this backend is asked for.
+fn connecting(
+    backend: impl VsockBackend + 'static,
+    size: u16,
+    delay: Duration,
+    features: u64,
+) -> Rig {
     let config = Config::builder().buf_alloc(WINDOW).build().unwrap();
     let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), config);
     muxer.add_backend(Box::new(backend)).unwrap();
@@ -61,6 +65,13 @@ fn connected(size: u16, delay: Duration, features: u64) -> Guest {
     rig.post(SIZE);
     offer(&mut rig, packet(Op::Request, GUEST, PORT), &[]);
     rig.settle();
+    rig
+}
+
+fn connected(size: u16, delay: Duration, features: u64) -> Guest {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    let mut rig = connecting(backend, size, delay, features);
     let mut host = listener.accept().unwrap();
     host.set_nonblocking(true).unwrap();
     rig.settle();
@@ -388,6 +399,34 @@ fn a_packet_that_comes_with_the_answer_is_not_left_in_the_ring() {
     guest.is_answered();
     assert_eq!(guest.read, 301);
     assert_eq!(guest.awaited(), 1);
+}
+
+#[test]
+fn a_packet_that_comes_while_the_answer_is_sent_is_not_left_in_the_ring() {
+    let host = Interrupting::default();
+    let mut rig = connecting(host.clone(), SIZE, DELAY, F_EVENT_IDX);
+    rig.received();
+    rig.rx.set_used_event(&rig.memory, rig.rx.seen());
+    for _ in 0..300 {
+        offer(&mut rig, packet(Op::ReadWrite, GUEST, PORT), b"?");
+        assert!(!rig.process().more);
+        rig.tx.used(&rig.memory);
+    }
+    let header = Header {
+        len: 1,
+        ..packet(Op::ReadWrite, GUEST, PORT)
+    };
+    filled(&rig.memory, DATA, &[&header.encode()[..], b"?"].concat());
+    rig.tx
+        .describe(&rig.memory, 0, Descriptor::readable(DATA, 45));
+    let (mut ring, memory) = (rig.tx.clone(), rig.memory.clone());
+    host.interrupt(move || ring.offer(&memory, 0));
+    rig.ready();
+    let outcome = rig.process();
+    assert!(outcome.notify_rx && outcome.more);
+    assert_eq!(rig.tx.used(&rig.memory), []);
+    let _ = rig.process();
+    assert_eq!(rig.tx.used(&rig.memory), [(0, 0)]);
 }
 
 #[test]
