@@ -101,17 +101,16 @@ impl Worker {
     /// Something has happened: a kick, or an event of the poller.
     pub(crate) fn step(&mut self, polled: bool, vrings: &[Vring]) {
         let now = self.poller.now();
-        if polled {
-            self.poll(now);
-        }
-        if self
-            .device
-            .deadline()
-            .is_some_and(|deadline| deadline <= now)
-        {
+        let happened = !polled || self.poll(now);
+        let is_due = self.device.deadline().is_some_and(|at| at <= now);
+        if is_due {
             self.device.on_timeout(now);
         }
-        if let [rx, tx, ..] = vrings {
+        // The timer is not set anew for a later deadline. What it was set for is over, and to look at the
+        // queues now would break a batch.
+        if (happened || is_due)
+            && let [rx, tx, ..] = vrings
+        {
             self.serve(now, &mut rx.get_mut(), &mut tx.get_mut());
         }
         self.carry_out(now);
@@ -129,12 +128,16 @@ impl Worker {
         (self.device.muxer().counters(), self.device.counters())
     }
 
-    fn poll(&mut self, now: Tick) {
+    /// Takes what has happened to the host's streams; returns whether anything has.
+    fn poll(&mut self, now: Tick) -> bool {
         let (poller, device) = (&mut self.poller, &mut self.device);
         poller.retry(now);
-        if let Err(error) = poller.poll(|token, ready| device.on_event(now, token, ready)) {
-            log::error!("cannot wait for the host's streams: {error}");
-        }
+        poller
+            .poll(|token, ready| device.on_event(now, token, ready))
+            .unwrap_or_else(|error| {
+                log::error!("cannot wait for the host's streams: {error}");
+                true
+            })
     }
 
     /// Moves what can be moved, if the driver has started its queues.

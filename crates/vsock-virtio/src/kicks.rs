@@ -22,6 +22,10 @@ const PART_OF_WINDOW: usize = 2;
 const STREAM: usize = 256;
 const LONG_STREAM: usize = 4096;
 
+/// So many packets are asked for one by one after a batch of which none came: that cost a timer, and no packet
+/// waited. And so many, or as many as it had, are paid back by a full batch to what one in vain costs.
+const PAUSE: usize = 16;
+
 /// What the driver was asked for.
 #[derive(Clone, Copy, Debug)]
 enum Asked {
@@ -83,8 +87,8 @@ impl Burst {
 /// The kicks of the transmit queue.
 ///
 /// They wait if the guest does nothing but stream: all that it sent just now was payload, and it has
-/// got no answer for long. Where a batch was not even half full in its time, it was in vain, and the guest
-/// is asked for each of its next packets: 256 of them, and twice as many each time that it is so again.
+/// got no answer for long. Where a batch was not even half full in its time, packets waited in vain, and the
+/// guest is asked for each of its next packets: 256 of them, and twice as many each time that it is so again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TxKicks {
     delay: Duration,
@@ -192,12 +196,14 @@ impl TxKicks {
         self.end_batch(now);
         let burst = std::mem::replace(&mut self.burst, Burst::NONE);
         match self.tried.take() {
+            Some(tried) if tried.is_late && burst.packets == 0 => self.prompt = PAUSE,
             Some(tried) if tried.is_late && burst.packets * 2 <= tried.packets => {
                 self.prompt = self.next_prompt;
                 self.next_prompt = MOST_PROMPT.min(self.next_prompt * 2);
             }
             Some(tried) if burst.packets >= tried.packets => {
-                self.next_prompt = PROMPT.max(self.next_prompt.saturating_sub(tried.packets));
+                let paid = tried.packets.max(PAUSE);
+                self.next_prompt = PROMPT.max(self.next_prompt.saturating_sub(paid));
             }
             _ => self.prompt = self.prompt.saturating_sub(burst.packets),
         }
