@@ -23,8 +23,14 @@ const STREAM: usize = 256;
 const LONG_STREAM: usize = 4096;
 
 /// So many packets are asked for one by one after a batch of which none came: that cost a timer, and no packet
-/// waited. And so many, or as many as it had, are paid back by a full batch to what one in vain costs.
+/// waited.
 const PAUSE: usize = 16;
+
+/// By so many packets a full batch shortens what the next one in vain costs.
+const PAID_BACK: usize = 2;
+
+/// After so many full batches, one has a packet more.
+const GROWTH: u16 = 64;
 
 /// What the driver was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +93,9 @@ impl Burst {
 /// The kicks of the transmit queue.
 ///
 /// They wait if the guest does nothing but stream: all that it sent just now was payload, and it has
-/// got no answer for long. Where a batch was not even half full in its time, packets waited in vain, and the
-/// guest is asked for each of its next packets: 256 of them, and twice as many each time that it is so again.
+/// got no answer for long. A batch is as large as one that becomes full in its time. Where it was not even
+/// half full, packets waited in vain, and the guest is asked for each of its next packets: 256 of them, and
+/// twice as many each time that it is so again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TxKicks {
     delay: Duration,
@@ -101,6 +108,9 @@ pub(crate) struct TxKicks {
     /// Descriptors that the guest has used since it got an answer, and before that since the last but one.
     since_answer: usize,
     before_answer: usize,
+    /// Packets of a batch at most, and how many were full since that has changed.
+    most: u16,
+    full: u16,
     /// Packets that are still asked for one by one.
     prompt: usize,
     /// How many the next time.
@@ -118,6 +128,8 @@ impl TxKicks {
             tried: None,
             since_answer: 0,
             before_answer: 0,
+            most: u16::MAX,
+            full: 0,
             prompt: 0,
             next_prompt: PROMPT,
         }
@@ -202,8 +214,16 @@ impl TxKicks {
                 self.next_prompt = MOST_PROMPT.min(self.next_prompt * 2);
             }
             Some(tried) if burst.packets >= tried.packets => {
-                let paid = tried.packets.max(PAUSE);
-                self.next_prompt = PROMPT.max(self.next_prompt.saturating_sub(paid));
+                self.next_prompt = PROMPT.max(self.next_prompt.saturating_sub(PAID_BACK));
+                self.full += 1;
+                if self.full == GROWTH {
+                    self.full = 0;
+                    self.most = self.most.saturating_add(1);
+                }
+            }
+            Some(tried) if tried.is_late => {
+                self.full = 0;
+                self.most = u16::try_from(burst.packets).unwrap_or(self.most);
             }
             _ => self.prompt = self.prompt.saturating_sub(burst.packets),
         }
@@ -245,6 +265,6 @@ impl TxKicks {
         let part = size / PART_OF_RING;
         let fit = self.window.min(burst.window) / PART_OF_WINDOW / burst.bytes;
         let most = (usize::from(part) / burst.descriptors.max(1)).min(fit);
-        u16::try_from(most).unwrap_or(part).max(1)
+        u16::try_from(most).unwrap_or(part).clamp(1, self.most)
     }
 }
