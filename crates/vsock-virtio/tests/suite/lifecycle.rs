@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use vsock_inner::VsockInnerBackend;
-use vsock_proto::{Config, Op, SocketTypes};
+use vsock_muxer::Muxer;
+use vsock_proto::{Config, GuestCid, Op, SocketTypes};
 use vsock_virtio::{
     ActivateError, F_EVENT_IDX, F_VERSION_1, Fault, FaultCause, FeatureError, Outcome, QueueName,
-    Queues, RestoreError,
+    Queues, RestoreError, VsockDevice,
 };
 
-use crate::rig::{Rig, SIZE, device, packet};
+use crate::rig::{CID, Rig, SIZE, device, packet};
 
 const F_RING_PACKED: u64 = 1 << 34;
 
@@ -186,4 +187,25 @@ fn a_device_that_offers_less_is_not_restored() {
         .device
         .restore(rig.now, &rig.memory, &mut queues, &state);
     assert!(matches!(refused, Err(RestoreError::Features(_))));
+}
+
+#[test]
+fn a_budget_of_zero_serves_packet_by_packet() {
+    let muxer = Muxer::new(
+        GuestCid::try_from(CID).unwrap(),
+        Config::builder().build().unwrap(),
+    );
+    let mut rig = Rig::around(VsockDevice::builder(muxer).budget(0).build());
+    rig.device.ack_features(F_VERSION_1).unwrap();
+    rig.start();
+    rig.post(4);
+    rig.post_events(1, 8);
+    rig.device.transport_reset(rig.now);
+    for port in [80, 81] {
+        rig.send(packet(Op::Request, 1024, port), b"");
+    }
+    let calls = (0..8).take_while(|_| rig.process().more).count();
+    assert_eq!(rig.tx.used(&rig.memory).len(), 2);
+    assert_eq!(rig.event.used(&rig.memory), [(0, 4)]);
+    assert!((1..8).contains(&calls), "{calls}");
 }
