@@ -170,7 +170,8 @@ impl<M: GuestMemory> VsockDevice<M> {
     ///
     /// # Errors
     ///
-    /// As of [`ack_features`](Self::ack_features) and [`activate`](Self::activate).
+    /// As of [`ack_features`](Self::ack_features) and [`activate`](Self::activate). The device is then
+    /// as it was.
     pub fn restore(
         &mut self,
         now: Tick,
@@ -178,9 +179,11 @@ impl<M: GuestMemory> VsockDevice<M> {
         queues: &mut Queues<'_>,
         state: &DeviceState,
     ) -> Result<(), RestoreError> {
+        let before = self.features;
         self.ack_features(state.acked_features)?;
         if state.active {
-            self.activate(now, mem, queues)?;
+            self.activate(now, mem, queues)
+                .inspect_err(|_| self.features = before)?;
             self.events.owe();
         }
         self.muxer.restore(now, &state.muxer);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use virtio_queue::QueueT;
 use vsock_inner::VsockInnerBackend;
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Op, SocketTypes};
@@ -107,7 +108,6 @@ fn an_active_device_is_not_activated_again() {
 
 #[test]
 fn a_queue_outside_of_memory_is_refused() {
-    use virtio_queue::QueueT;
     for name in [QueueName::Rx, QueueName::Tx, QueueName::Event] {
         let mut rig = inactive();
         rig.queues[name.index()].set_used_ring_address(Some(0), Some(1));
@@ -208,4 +208,23 @@ fn a_budget_of_zero_serves_packet_by_packet() {
     assert_eq!(rig.tx.used(&rig.memory).len(), 2);
     assert_eq!(rig.event.used(&rig.memory), [(0, 4)]);
     assert!((1..8).contains(&calls), "{calls}");
+}
+
+#[test]
+fn a_restore_that_fails_changes_nothing() {
+    let state = Rig::event_idx().device.state();
+    let mut rig = inactive();
+    rig.device.ack_features(F_VERSION_1).unwrap();
+    rig.queues[0].set_ready(false);
+    let [rx, tx, event] = &mut rig.queues;
+    let event = Some(event);
+    let mut queues = Queues { rx, tx, event };
+    let refused = rig
+        .device
+        .restore(rig.now, &rig.memory, &mut queues, &state);
+    assert!(matches!(refused, Err(RestoreError::Activate(_))));
+    assert_eq!(rig.device.acked_features(), F_VERSION_1);
+    rig.queues[0].set_ready(true);
+    rig.activate();
+    assert!(!rig.queues[0].event_idx_enabled());
 }
