@@ -134,6 +134,7 @@ fn t23_a_broken_ring_is_reported_until_the_reset() {
         ring.set_available(&rig.memory, SIZE + 9);
         let cause = FaultCause::AvailIndex;
         let fault = Fault { queue: name, cause };
+        assert!(fault.to_string().contains(&cause.to_string()), "{fault}");
         assert_eq!(rig.try_process(), Err(fault));
         assert_eq!(rig.try_process(), Err(fault));
         assert!(!rig.device.is_active());
