@@ -230,7 +230,7 @@ impl ConfigBuilder {
     }
 
     /// Host clients that may be connected without having sent their command: default 1,024. With 0,
-    /// only those are served that name their port beside the bytes, as in-process ones do.
+    /// only those are served that name their port beside the bytes, as `connect_to` of `vsock-inner` does.
     #[must_use]
     pub fn max_handshakes(mut self, clients: usize) -> Self {
         self.max_handshakes = clients;
