@@ -2,9 +2,11 @@
 
 //! Batches in which one event changes what the others are about.
 
-use std::io::Write;
+use std::error::Error;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
+use vsock_backend_api::VsockStream;
 use vsock_epoll::{Limits, Refusal, Streams, Token};
 use vsock_muxer_harness::source::PairSource;
 use vsock_tests::inner::{Inner, Way};
@@ -131,6 +133,22 @@ fn a_handler_may_close_every_stream_from_within_a_call() {
     rest(&mut subscriber);
     assert_eq!(subscriber.handler().count(Told::Closed), 50);
     assert_eq!(subscriber.counters().stale, 49);
+}
+
+#[test]
+fn a_refusal_alone_is_an_error_for_any_thread_and_closes_the_stream() {
+    fn serve(to: &mut Streams<()>, stream: Box<dyn VsockStream>) -> Result<Token, Refusal> {
+        Ok(to.add(stream, ())?)
+    }
+    fn is<E: Error + Send + Sync + 'static>(_: &E) {}
+    let mut subscriber = reader(Limits::default());
+    subscriber.streams().stop();
+    let (mut host, device) = pair(&Inner::by(Way::Pair));
+    let refused = serve(subscriber.streams(), device).unwrap_err();
+    is(&refused);
+    assert!(matches!(refused, Refusal::Ending));
+    let closed = host.read(&mut [0]).unwrap_err();
+    assert_eq!(closed.kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub struct Counters {
     pub bytes_lost: u64,
     /// Failures of streams, of accepts, and of the loop's own descriptors.
     pub errors: u64,
-    /// Timers that fired.
+    /// Timers that fired: those of handlers, idle limits, and pauses of accepting.
     pub timers: u64,
     /// Calls of a handler that panicked.
     pub panics: u64,

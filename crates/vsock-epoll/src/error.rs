@@ -58,6 +58,10 @@ pub enum Refusal {
 }
 
 /// A stream that is not served, and why. It is given back.
+///
+/// A stream need not be `Sync`, so this is not. Who does not want it back turns it into its [`Refusal`], which
+/// is: by `?`, or by `map_err(Refusal::from)?` where the error of the function is another. That closes the
+/// stream.
 #[derive(Error)]
 #[error("a stream cannot be added")]
 pub struct AddError {
@@ -66,6 +70,13 @@ pub struct AddError {
     pub refusal: Refusal,
     /// The stream, as it was but for its mode.
     pub stream: Box<dyn VsockStream>,
+}
+
+impl From<AddError> for Refusal {
+    /// Drops the stream.
+    fn from(error: AddError) -> Self {
+        error.refusal
+    }
 }
 
 impl fmt::Debug for AddError {

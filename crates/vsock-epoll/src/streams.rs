@@ -139,6 +139,7 @@ impl<T> Streams<T> {
     /// [`failed`](crate::StreamHandler::failed) will tell.
     ///
     /// A handler reads until zero, or pauses the stream.
+    #[must_use = "what is read is in the first bytes of the buffer only"]
     pub fn read(&mut self, token: Token, buf: &mut [u8]) -> usize {
         let Some(entry) = self.table.get_mut(token) else {
             return 0;

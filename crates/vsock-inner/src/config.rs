@@ -59,10 +59,13 @@ pub struct VsockInnerConfig {
     /// The capacity from the device to the application. Default: [`DEFAULT_CAPACITY`].
     pub to_application: Capacity,
     /// How many connections may wait to be accepted, at the backend and at each listener; one more
-    /// is refused. Default: 1,024.
+    /// is refused; with 0, all are. Default: 1,024.
     pub pending: usize,
     /// How long [`connect_to`](crate::VsockInnerConnector::connect_to) takes at most, until the
-    /// guest has confirmed. Default: 5 s.
+    /// guest has confirmed: more than 0. Default: 5 s.
+    ///
+    /// The muxer has limits of its own for a guest that is silent, `deliver_timeout` (3 s) and
+    /// `connect_timeout` (2 s) of `vsock_proto::Config`: what comes first counts.
     pub connect_timeout: Duration,
     /// How long a blocking call polls before its thread sleeps. A side that polls is reached without
     /// a system call, at the price of its processor's time; polling that proves vain is tried less

@@ -75,9 +75,12 @@ impl VsockInnerConnector {
     /// As for [`connect`](Self::connect), and, with a [`HandshakeError`](crate::HandshakeError) as
     /// source:
     ///
-    /// - `ConnectionRefused`: the muxer ended the connection, because the guest refused it.
-    /// - `TimedOut`: there was no answer within
-    ///   [`connect_timeout`](crate::VsockInnerConfig#structfield.connect_timeout).
+    /// - `ConnectionRefused`: the muxer ended the connection. The guest refused it; or it did not take the
+    ///   request or answer it within `deliver_timeout` (3 s by default) and `connect_timeout` (2 s) of
+    ///   the muxer's `vsock_proto::Config`; or a limit of that is reached.
+    /// - `TimedOut`: the muxer said nothing within this backend's
+    ///   [`connect_timeout`](crate::VsockInnerConfig#structfield.connect_timeout) (5 s by default): no VMM
+    ///   serves the backend, no driver is ready, or that time is shorter than the muxer's.
     /// - `InvalidData`: the answer was not `OK <number>\n`.
     pub fn connect_to(&self, port: u32) -> io::Result<VsockInnerStream> {
         let config = &self.hub.config;

@@ -10,8 +10,7 @@
 //!
 //! ```
 //! use std::io::{Read, Write};
-//! use vsock_backend_api::VsockBackend;
-//! use vsock_inner::VsockInnerBackend;
+//! use vsock_inner::{VsockBackend, VsockInnerBackend};
 //!
 //! let mut backend = VsockInnerBackend::new()?;
 //! let mut host = backend.get_connector().connect_stream()?;
@@ -37,7 +36,7 @@
 //! hold for level-triggered and edge-triggered polls, whenever the descriptor is first taken, as soon
 //! as no call is in progress on either end. Nobody pays for a descriptor that was not taken.
 //!
-//! [`write_ready_fd`]: vsock_backend_api::VsockStream::write_ready_fd
+//! [`write_ready_fd`]: VsockStream::write_ready_fd
 //!
 //! # Ends
 //!
@@ -94,6 +93,7 @@ pub use hub::{ConnectError, ListenError, Target};
 pub use listener::{AcceptError, VsockInnerListener};
 pub use reader::VsockInnerReader;
 pub use stream::VsockInnerStream;
+pub use vsock_backend_api::{VsockBackend, VsockStream};
 pub use writer::VsockInnerWriter;
 
 /// The examples of the front page, compiled and run.

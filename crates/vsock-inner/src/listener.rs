@@ -70,7 +70,9 @@ impl VsockInnerListener {
         })
     }
 
-    /// Takes the next connection, which is in blocking mode; waits for one if need be.
+    /// Takes the next connection, which is in blocking mode; waits for one if need be. A call that waits
+    /// ends with a connection or with the backend's drop, and by nothing else: who must be able to stop
+    /// polls the listener beside a descriptor of its own.
     ///
     /// # Errors
     ///

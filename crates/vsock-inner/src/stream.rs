@@ -26,15 +26,20 @@ use crate::writer::VsockInnerWriter;
 /// written; and `as_raw_fd` is for polling only, for `EPOLLIN` only. For `EPOLLOUT` there is
 /// [`write_ready_fd`](VsockStream::write_ready_fd).
 ///
-/// Mode and timeouts belong to this end. An end can be used by two threads after
-/// [`into_split`](Self::into_split).
+/// Mode and timeouts belong to this end, and are set through the trait [`VsockStream`].
+///
+/// It is `Send` and not `Sync`, and cannot be cloned: an end can be used by two threads after
+/// [`into_split`](Self::into_split). So no other thread can end a call that waits, as the `shutdown` of a
+/// cloned socket would: set a timeout, or poll and do not block.
 ///
 /// ```
 /// use std::io::{Read, Write};
 /// use std::net::Shutdown;
-/// use vsock_inner::VsockInnerStream;
+/// use std::time::Duration;
+/// use vsock_inner::{VsockInnerStream, VsockStream};
 ///
 /// let (mut near, mut far) = VsockInnerStream::pair()?;
+/// far.set_read_timeout(Some(Duration::from_secs(5)))?;
 /// near.write_all(b"hello")?;
 /// near.shutdown(Shutdown::Write)?;
 ///

@@ -204,7 +204,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// Empty seqpacket messages that may wait for the host on one connection: default 1,024.
+    /// Empty seqpacket messages that may wait for the host on one connection: default 1,024. One more
+    /// ends the connection; with 0, the first does.
     #[must_use]
     pub fn max_empty_messages(mut self, messages: u32) -> Self {
         self.max_empty_messages = messages;
@@ -228,7 +229,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// Host clients that may be connected without having sent their command: default 1,024.
+    /// Host clients that may be connected without having sent their command: default 1,024. With 0,
+    /// only those are served that name their port beside the bytes, as `connect_to` of `vsock-inner` does.
     #[must_use]
     pub fn max_handshakes(mut self, clients: usize) -> Self {
         self.max_handshakes = clients;
@@ -258,7 +260,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// How long a host client may take to send its command: default 5 s.
+    /// How long a host client may take to send its command: default 5 s. With 0, it must have sent it
+    /// by the time it is accepted.
     #[must_use]
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
@@ -266,15 +269,19 @@ impl ConfigBuilder {
     }
 
     /// How long a REQUEST or a RESPONSE may wait for a buffer of the guest, which posts none while
-    /// it boots: default 3 s. It counts from the moment the packet is owed.
+    /// it boots: more than 0, default 3 s. It counts from the moment the packet is owed.
     #[must_use]
     pub fn deliver_timeout(mut self, timeout: Duration) -> Self {
         self.deliver_timeout = timeout;
         self
     }
 
-    /// How long a REQUEST may wait for its answer: default 2 s. For the guest's answer it counts
-    /// from delivery of the REQUEST, for a host component's from its arrival.
+    /// How long a REQUEST may wait for its answer: more than 0, default 2 s. For the guest's answer it
+    /// counts from delivery of the REQUEST, for a host component's from its arrival.
+    ///
+    /// A host client with a time limit of its own, such as `VsockInnerConfig::connect_timeout` of
+    /// `vsock-inner`, learns that the guest is silent if that is longer than this and
+    /// [`deliver_timeout`](Self::deliver_timeout) together; else it gives up first.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -283,7 +290,7 @@ impl ConfigBuilder {
 
     /// How long the host may take nothing of what a guest sent before it closed: default 30 s. It
     /// counts from the last byte that the host took; what is left then is lost, and the host's
-    /// stream is reset.
+    /// stream is reset. With 0, what it has not taken by then is lost.
     #[must_use]
     pub fn linger_timeout(mut self, timeout: Duration) -> Self {
         self.linger_timeout = timeout;
@@ -291,7 +298,7 @@ impl ConfigBuilder {
     }
 
     /// How long a connection that the host has closed waits for the guest's RST before it sends one
-    /// itself: default 8 s, as in Linux.
+    /// itself: default 8 s, as in Linux. With 0, it does not wait.
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
@@ -330,6 +337,12 @@ impl ConfigBuilder {
         if self.host_ports.is_empty() {
             return Err(ConfigError::HostPorts(self.host_ports));
         }
+        if self.deliver_timeout.is_zero() {
+            return Err(ConfigError::DeliverTimeout);
+        }
+        if self.connect_timeout.is_zero() {
+            return Err(ConfigError::ConnectTimeout);
+        }
         if self.probe_interval < Duration::from_millis(1) {
             return Err(ConfigError::ProbeInterval(self.probe_interval));
         }
@@ -359,6 +372,12 @@ pub enum ConfigError {
     /// See [`ConfigBuilder::host_ports`].
     #[error("the range of host ports {0:?} is empty")]
     HostPorts(Range<u32>),
+    /// See [`ConfigBuilder::deliver_timeout`].
+    #[error("a deliver timeout of zero: no host client could connect")]
+    DeliverTimeout,
+    /// See [`ConfigBuilder::connect_timeout`].
+    #[error("a connect timeout of zero: no host client could connect")]
+    ConnectTimeout,
     /// See [`ConfigBuilder::probe_interval`].
     #[error("a probe interval of {0:?} is shorter than 1 ms")]
     ProbeInterval(Duration),

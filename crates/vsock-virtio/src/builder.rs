@@ -67,9 +67,10 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     /// Bytes that one call of [`VsockDevice::process`] moves in each direction, roughly: default
     /// 512 KiB. A packet of the guest counts as 2 KiB if it is smaller, so that a call
     /// ends after 256 of them; a descriptor counts as 64 bytes, if those of a packet come to more.
+    /// Every call moves something if it can: 0 counts as 1.
     #[must_use]
     pub const fn budget(mut self, bytes: usize) -> Self {
-        self.budget = bytes;
+        self.budget = if bytes == 0 { 1 } else { bytes };
         self
     }
 

@@ -47,6 +47,12 @@ enum Phase {
 /// | the driver kicks a queue, whichever | [`process`](Self::process) |
 /// | a descriptor that an [`Action`] named is ready | [`on_event`](Self::on_event), then [`process`](Self::process) |
 /// | the [`deadline`](Self::deadline) has come | [`on_timeout`](Self::on_timeout), then [`process`](Self::process) |
+/// | the driver has accepted features (`FEATURES_OK`) | [`ack_features`](Self::ack_features) |
+/// | the driver is ready (`DRIVER_OK`) | [`activate`](Self::activate), then [`process`](Self::process) |
+/// | the driver has reset the device | [`reset`](Self::reset) |
+/// | the guest goes on without its connections | [`transport_reset`](Self::transport_reset), then [`process`](Self::process) |
+/// | a snapshot is loaded | [`restore`](Self::restore), then [`process`](Self::process) |
+/// | the device is about to be dropped | [`reset`](Self::reset) |
 ///
 /// and behind each of them [`next_action`](Self::next_action) until there is none, and
 /// [`deadline`](Self::deadline) for the timer. The crate's documentation has a complete example.
@@ -94,7 +100,12 @@ impl<M: GuestMemory> VsockDevice<M> {
         }
     }
 
-    /// Takes the features that the driver has accepted.
+    /// Takes the features that the driver has accepted: before [`activate`](Self::activate), which puts
+    /// them in force. Without this the driver has accepted none, which is no error: it has stream sockets,
+    /// and is notified by the rings' flags.
+    ///
+    /// What is accepted while the device is active shows in [`acked_features`](Self::acked_features) and
+    /// [`state`](Self::state), and changes nothing of how it works.
     ///
     /// # Errors
     ///
@@ -140,8 +151,12 @@ impl<M: GuestMemory> VsockDevice<M> {
     }
 
     /// The driver has reset the device, or is gone: every connection is closed, and the guest is told
-    /// nothing. Backends stay. The queues are the caller's to reset. Then the device can be activated
-    /// again.
+    /// nothing. Backends stay. The queues are the caller's to reset.
+    ///
+    /// The accepted features are forgotten: the driver negotiates anew, and
+    /// [`ack_features`](Self::ack_features) comes before the next [`activate`](Self::activate). The
+    /// [actions](Self::next_action) that this yields unregister what was watched: before a device is
+    /// dropped, it is reset and they are carried out.
     pub fn reset(&mut self, now: Tick) {
         self.muxer.reset(now);
         self.features.reset();
@@ -151,7 +166,8 @@ impl<M: GuestMemory> VsockDevice<M> {
 
     /// Every connection is closed, and the guest is told that they are gone
     /// (`VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`): at once if it has provided a buffer, else as soon as
-    /// it does. From then until it has taken notice, it gets no packet.
+    /// it does. From then until it has taken notice, which it does by making another buffer of the event
+    /// queue available, it gets no packet.
     ///
     /// [`process`](Self::process) publishes the event. A VMM that pauses a guest and resumes it in the
     /// same process does not need this: the connections are still there.
@@ -166,11 +182,13 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// its features, activates itself if it was active, and owes the guest a
     /// [`transport_reset`](Self::transport_reset).
     ///
-    /// The queues are those of the snapshot. Call [`process`](Self::process) next.
+    /// The queues are those of the snapshot. Call [`process`](Self::process) next, and neither
+    /// [`ack_features`](Self::ack_features) nor [`activate`](Self::activate): this has done both.
     ///
     /// # Errors
     ///
-    /// As of [`ack_features`](Self::ack_features) and [`activate`](Self::activate).
+    /// As of [`ack_features`](Self::ack_features) and [`activate`](Self::activate). The device is then
+    /// as it was.
     pub fn restore(
         &mut self,
         now: Tick,
@@ -178,9 +196,11 @@ impl<M: GuestMemory> VsockDevice<M> {
         queues: &mut Queues<'_>,
         state: &DeviceState,
     ) -> Result<(), RestoreError> {
+        let before = self.features;
         self.ack_features(state.acked_features)?;
         if state.active {
-            self.activate(now, mem, queues)?;
+            self.activate(now, mem, queues)
+                .inspect_err(|_| self.features = before)?;
             self.events.owe();
         }
         self.muxer.restore(now, &state.muxer);

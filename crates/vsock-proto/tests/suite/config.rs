@@ -94,6 +94,14 @@ fn values_out_of_range_are_refused() {
             new().probe_interval(micro),
             ConfigError::ProbeInterval(micro),
         ),
+        (
+            new().deliver_timeout(Duration::ZERO),
+            ConfigError::DeliverTimeout,
+        ),
+        (
+            new().connect_timeout(Duration::ZERO),
+            ConfigError::ConnectTimeout,
+        ),
     ];
     for (builder, error) in cases {
         assert_eq!(builder.build(), Err(error));

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use virtio_queue::QueueT;
 use vsock_inner::VsockInnerBackend;
-use vsock_proto::{Config, Op, SocketTypes};
+use vsock_muxer::Muxer;
+use vsock_proto::{Config, GuestCid, Op, SocketTypes};
 use vsock_virtio::{
     ActivateError, F_EVENT_IDX, F_VERSION_1, Fault, FaultCause, FeatureError, Outcome, QueueName,
-    Queues, RestoreError,
+    Queues, RestoreError, VsockDevice,
 };
 
-use crate::rig::{Rig, SIZE, device, packet};
+use crate::rig::{CID, Rig, SIZE, device, packet};
 
 const F_RING_PACKED: u64 = 1 << 34;
 
@@ -106,7 +108,6 @@ fn an_active_device_is_not_activated_again() {
 
 #[test]
 fn a_queue_outside_of_memory_is_refused() {
-    use virtio_queue::QueueT;
     for name in [QueueName::Rx, QueueName::Tx, QueueName::Event] {
         let mut rig = inactive();
         rig.queues[name.index()].set_used_ring_address(Some(0), Some(1));
@@ -133,6 +134,7 @@ fn t23_a_broken_ring_is_reported_until_the_reset() {
         ring.set_available(&rig.memory, SIZE + 9);
         let cause = FaultCause::AvailIndex;
         let fault = Fault { queue: name, cause };
+        assert!(fault.to_string().contains(&cause.to_string()), "{fault}");
         assert_eq!(rig.try_process(), Err(fault));
         assert_eq!(rig.try_process(), Err(fault));
         assert!(!rig.device.is_active());
@@ -186,4 +188,44 @@ fn a_device_that_offers_less_is_not_restored() {
         .device
         .restore(rig.now, &rig.memory, &mut queues, &state);
     assert!(matches!(refused, Err(RestoreError::Features(_))));
+}
+
+#[test]
+fn a_budget_of_zero_serves_packet_by_packet() {
+    let muxer = Muxer::new(
+        GuestCid::try_from(CID).unwrap(),
+        Config::builder().build().unwrap(),
+    );
+    let mut rig = Rig::around(VsockDevice::builder(muxer).budget(0).build());
+    rig.device.ack_features(F_VERSION_1).unwrap();
+    rig.start();
+    rig.post(4);
+    rig.post_events(1, 8);
+    rig.device.transport_reset(rig.now);
+    for port in [80, 81] {
+        rig.send(packet(Op::Request, 1024, port), b"");
+    }
+    let calls = (0..8).take_while(|_| rig.process().more).count();
+    assert_eq!(rig.tx.used(&rig.memory).len(), 2);
+    assert_eq!(rig.event.used(&rig.memory), [(0, 4)]);
+    assert!((1..8).contains(&calls), "{calls}");
+}
+
+#[test]
+fn a_restore_that_fails_changes_nothing() {
+    let state = Rig::event_idx().device.state();
+    let mut rig = inactive();
+    rig.device.ack_features(F_VERSION_1).unwrap();
+    rig.queues[0].set_ready(false);
+    let [rx, tx, event] = &mut rig.queues;
+    let event = Some(event);
+    let mut queues = Queues { rx, tx, event };
+    let refused = rig
+        .device
+        .restore(rig.now, &rig.memory, &mut queues, &state);
+    assert!(matches!(refused, Err(RestoreError::Activate(_))));
+    assert_eq!(rig.device.acked_features(), F_VERSION_1);
+    rig.queues[0].set_ready(true);
+    rig.activate();
+    assert!(!rig.queues[0].event_idx_enabled());
 }
