@@ -95,7 +95,7 @@ impl Burst {
 /// They wait if the guest does nothing but stream: all that it sent just now was payload, and it has
 /// got no answer for long. A batch is as large as one that becomes full in its time. Where it was not even
 /// half full, packets waited in vain, and the guest is asked for each of its next packets: 256 of them, and
-/// twice as many each time that it is so again.
+/// four times as many each time that it is so again, up to 4,096.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TxKicks {
     delay: Duration,
@@ -211,7 +211,7 @@ impl TxKicks {
             Some(tried) if tried.is_late && burst.packets == 0 => self.prompt = PAUSE,
             Some(tried) if tried.is_late && burst.packets * 2 <= tried.packets => {
                 self.prompt = self.next_prompt;
-                self.next_prompt = MOST_PROMPT.min(self.next_prompt * 2);
+                self.next_prompt = MOST_PROMPT.min(self.next_prompt * 4);
             }
             Some(tried) if burst.packets >= tried.packets => {
                 self.next_prompt = PROMPT.max(self.next_prompt.saturating_sub(PAID_BACK));

@@ -483,7 +483,7 @@ fn without_a_delay_every_packet_is_asked_for() {
 #[test]
 fn a_guest_that_makes_no_batches_is_tried_ever_more_rarely() {
     let mut guest = streaming();
-    for expected in [256, 512, 1024, 2048, 4096, 4096] {
+    for expected in [256, 1024, 4096, 4096] {
         guest.sends(1);
         guest.timer();
         assert_eq!(guest.asked_one_by_one(), expected);
@@ -492,7 +492,7 @@ fn a_guest_that_makes_no_batches_is_tried_ever_more_rarely() {
 
 #[test]
 fn a_full_batch_pays_two_packets_back() {
-    for (full, expected) in [(0, 512), (10, 512 - 10 * 2), (150, 256)] {
+    for (full, expected) in [(0, 1024), (10, 1024 - 10 * 2), (400, 256)] {
         let mut guest = streaming();
         guest.sends(1);
         guest.timer();
@@ -579,7 +579,7 @@ fn few_packets_of_bursts_wait_for_the_timer() {
         }
         // One packet in hundreds.
         let late = guest.late;
-        assert!(late < 10_000 / 200, "{burst}: {late} of {bursts}");
+        assert!(late < 10_000 / 500, "{burst}: {late} of {bursts}");
     }
 }
 
