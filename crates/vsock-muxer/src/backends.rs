@@ -92,6 +92,10 @@ impl Backends {
         self.list.get_mut(id.index())
     }
 
+    pub(crate) fn into_inner(self) -> Vec<Box<dyn VsockBackend>> {
+        self.list.into_iter().map(|one| one.backend).collect()
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Backend> {
         self.list.iter_mut()
     }

@@ -114,6 +114,17 @@ impl Muxer {
         self.backends.route(Port::new(port), backend)
     }
 
+    /// [Resets](Self::reset) the muxer, and gives up every backend and every port that one had. What
+    /// was counted stays, other backends may be added, and a [`BackendId`] from before means nothing.
+    ///
+    /// The backends are the caller's, to be dropped behind the next [actions](Self::next_action): some
+    /// of these take back the watches of their descriptors.
+    #[must_use = "the backends must live until the actions have been taken"]
+    pub fn remove_backends(&mut self, now: Tick) -> Vec<Box<dyn VsockBackend>> {
+        self.reset(now);
+        std::mem::take(&mut self.backends).into_inner()
+    }
+
     /// Whether a backend has streams for the guest's seqpacket sockets: then a device offers
     /// `VIRTIO_VSOCK_F_SEQPACKET`.
     #[must_use]

@@ -73,7 +73,8 @@
 //! | the guest's rings break the rules | its connections are reset, until it resets the device |
 //! | a host process does not read | the guest waits at [`buf_alloc`](vsock_proto::ConfigBuilder::buf_alloc) bytes for this connection, all others go on |
 //! | no descriptor is left | the connection that needed one is refused or waits, all others go on |
-//! | [`Stopper::stop`], or SIGTERM for the program | connections are reset, socket files removed, threads ended |
+//! | [`Stopper::stop`] | connections are reset, backends dropped, threads ended; the socket for the VMM and the CID go with the [`VsockDevice`] |
+//! | SIGTERM, for the program | the same, and it ends |
 //!
 //! The event queue stays with QEMU, which does not pass it on: a guest that is migrated is told by
 //! QEMU. A front-end that stops the queues and starts them again, as QEMU does for `stop` and `cont`,

@@ -87,6 +87,14 @@ impl Shared {
         let _drained = self.dismissal.read();
     }
 
+    /// The device has ended: its backends go.
+    pub(crate) fn release(&self) {
+        let backends = self.worker().release();
+        // Not under the lock: what a backend does when it is dropped is its own affair, and it may ask
+        // for the device's counters.
+        drop(backends);
+    }
+
     /// What wakes the worker for the host's streams: a descriptor, and its datum.
     pub(crate) fn poller(&self) -> (RawFd, u64) {
         (self.poller, POLLER)

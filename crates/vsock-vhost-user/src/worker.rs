@@ -11,6 +11,7 @@ use vhost::vhost_user::VhostUserVirtioFeatures;
 use vhost_user_backend::{VringState, VringT};
 use virtio_queue::QueueT;
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
+use vsock_backend_api::VsockBackend;
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::{Counters, Muxer};
 use vsock_proto::{Config, GuestCid, Tick};
@@ -81,6 +82,15 @@ impl Worker {
         self.stop();
         self.features = 0;
         self.memory = None;
+    }
+
+    /// The device ends: gives up its backends, of which nothing is watched any more.
+    pub(crate) fn release(&mut self) -> Vec<Box<dyn VsockBackend>> {
+        self.end();
+        let now = self.poller.now();
+        let backends = self.device.muxer_mut().remove_backends(now);
+        self.carry_out(now);
+        backends
     }
 
     /// Takes what the driver has accepted of what was offered.

@@ -3,10 +3,11 @@
 //! Backends: when they are watched, and how their clients are accepted.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vsock_muxer::{Muxer, MuxerError};
-use vsock_proto::{Config, GuestCid, Op, SocketTypes};
+use vsock_proto::{Config, Ending, GuestCid, Op, SocketTypes};
 
 use crate::world::{READABLE, Scripted, World, header, reply};
 
@@ -97,6 +98,40 @@ fn a_port_has_one_backend_and_the_first_has_the_rest() {
 
     let mut other = Muxer::new(GuestCid::try_from(9).unwrap(), Config::default());
     assert_eq!(other.route_port(1, id), Err(MuxerError::UnknownBackend));
+}
+
+#[test]
+fn backends_are_removed_with_their_connections_and_ports_and_may_be_added_anew() {
+    let mut world = World::new();
+    world.muxer.route_port(52, world.backend_id).unwrap();
+    let (host, _) = world.guest_connects(1, 52);
+    let client = world.client(b"CONN");
+    let backends = world.muxer.remove_backends(world.now);
+    world.apply();
+    assert!(host.state().closed && client.state().closed);
+    assert!(world.watched.is_empty());
+    assert_eq!(world.muxer.counters().endings.of(Ending::Aborted), 1);
+    assert_eq!(world.muxer.deadline(), None);
+    assert_eq!(
+        Arc::strong_count(&world.backend.0),
+        2,
+        "the caller has it while its watch is taken back"
+    );
+    drop(backends);
+
+    world.muxer.activate(world.now, SocketTypes::STREAM);
+    world.apply();
+    assert!(world.watched.is_empty());
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    assert_eq!(world.ops(), [Op::Reset]);
+    let next = Scripted::new(1);
+    let id = world.muxer.add_backend(Box::new(next.clone())).unwrap();
+    world.apply();
+    assert_eq!(world.watched.len(), 1);
+    world.muxer.route_port(52, id).unwrap();
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    world.guest_sends(&header(Op::Request, 1, 53), b"");
+    assert_eq!(next.0.lock().unwrap().asked, [52, 53]);
 }
 
 #[test]
