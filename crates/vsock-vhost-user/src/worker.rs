@@ -53,10 +53,10 @@ impl Worker {
     ) -> Result<Self, DeviceError> {
         let mut muxer = Muxer::new(guest, config);
         for Served { backend, ports } in backends {
-            let id = muxer.add_backend(backend)?;
-            for port in ports {
-                muxer.route_port(port, id)?;
-            }
+            match ports {
+                Some(ports) => muxer.add_backend_for(backend, &ports)?,
+                None => muxer.add_backend(backend)?,
+            };
         }
         let device = VsockDevice::builder(muxer)
             .transport_features(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())

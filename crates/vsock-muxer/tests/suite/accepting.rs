@@ -101,6 +101,36 @@ fn a_port_has_one_backend_and_the_first_has_the_rest() {
 }
 
 #[test]
+fn a_backend_that_was_given_with_ports_gets_the_guests_connections_to_these_alone() {
+    let mut world = World::without_backends();
+    let (first, second) = (Scripted::new(1), Scripted::new(2));
+    let ports = [52, 53];
+    world
+        .muxer
+        .add_backend_for(Box::new(first.clone()), &ports)
+        .unwrap();
+    world.apply();
+    assert_eq!(world.watched.len(), 1, "for what the host begins");
+    world.guest_sends(&header(Op::Request, 1, 54), b"");
+    assert_eq!(world.ops(), [Op::Reset]);
+    assert_eq!(world.muxer.counters().refused_by_backend, 1);
+    let second_id = world.muxer.add_backend(Box::new(second.clone())).unwrap();
+    for port in [52, 53, 54] {
+        world.guest_sends(&header(Op::Request, 1, port), b"");
+    }
+    assert_eq!(first.0.lock().unwrap().asked, ports);
+    assert_eq!(second.0.lock().unwrap().asked, [54]);
+
+    let third = Scripted::new(3);
+    let taken = world
+        .muxer
+        .add_backend_for(Box::new(third.clone()), &[60, 53]);
+    assert_eq!(taken, Err(MuxerError::PortTaken { port: 53 }));
+    assert_eq!(Arc::strong_count(&third.0), 1, "it was not added");
+    world.muxer.route_port(60, second_id).unwrap();
+}
+
+#[test]
 fn backends_are_removed_with_their_connections_and_ports_and_may_be_added_anew() {
     let mut world = World::new();
     world.muxer.route_port(52, world.backend_id).unwrap();
