@@ -236,6 +236,7 @@ impl Muxer {
 
     /// The next thing for the driver to do; to be asked after every call that takes `now`, until
     /// there is none.
+    #[must_use = "what is not carried out is lost"]
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }

@@ -16,6 +16,7 @@ use crate::{DeviceError, Stopper};
 /// A device that runs on threads of its own, and serves one VMM after the other.
 ///
 /// Dropping it stops it, as [`stop`](Self::stop) does.
+#[must_use = "dropping it stops the device"]
 pub struct VsockDevice {
     pub(crate) shared: Arc<Shared>,
     pub(crate) stopper: Stopper,

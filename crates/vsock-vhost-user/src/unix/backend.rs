@@ -49,6 +49,7 @@ use crate::socket_file::connect;
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it removes the socket"]
 pub struct UnixBackend {
     door: Door,
 }
