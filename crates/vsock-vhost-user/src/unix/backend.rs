@@ -62,6 +62,8 @@ impl UnixBackend {
     ///
     /// # Errors
     ///
+    /// Each names the path in its text.
+    ///
     /// - `AddrInUse`: somebody listens on the path, or it is a file of another kind.
     /// - Anything else comes from the operating system, for example `NotFound` for want of the
     ///   directory, or `InvalidInput` for a path of more than 107 bytes.
