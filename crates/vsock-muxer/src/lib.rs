@@ -250,3 +250,4 @@ pub use muxer::Muxer;
 pub use payload::send_message;
 pub use state::MuxerState;
 pub use token::{BackendId, Readiness, Token};
+pub use vsock_proto::Ending;

@@ -61,6 +61,9 @@ impl DeviceBuilder {
     }
 
     /// The longest queue that a VMM may set up: a power of two from 2 to 32,768, default 1,024.
+    ///
+    /// A front-end whose queues are longer is refused: its connection ends, and the guest's driver
+    /// never comes up. QEMU sets up 128 entries, so with less it is not served.
     #[must_use]
     pub fn queue_size(mut self, entries: u16) -> Self {
         self.queue_size = entries;

@@ -80,6 +80,18 @@
 //! QEMU. A front-end that stops the queues and starts them again, as QEMU does for `stop` and `cont`,
 //! resets the connections.
 //!
+//! # What it logs
+//!
+//! Through the crate [`log`], in the targets `vsock_vhost_user` and below. Nothing is logged of single
+//! connections and packets: [`VsockDevice::counters`] has those.
+//!
+//! | level | what |
+//! |---|---|
+//! | error | the guest is not served: its queues are broken, or its driver wants what was not offered; a thread has panicked; the operating system lacks what the device needs |
+//! | warn | the front-end broke its protocol; the guest cannot be notified; a descriptor cannot be watched; a socket's file cannot be removed, or its path is too long for a port |
+//! | info | a front-end has connected, or has gone |
+//! | debug | the guest's driver is up, and with which features; what could not be done and does no harm |
+//!
 //! # Threads
 //!
 //! A device has a thread that waits for front-ends, and while one is there, a thread for its requests
