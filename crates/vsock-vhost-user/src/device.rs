@@ -62,6 +62,17 @@ impl VsockDevice {
         self.file.path()
     }
 
+    /// Whether the guest's driver is up: it has started its queues, and the device serves them. That
+    /// ends when the driver or the VMM takes a queue back, as for a reboot, when the VMM goes, and when
+    /// a queue breaks the rules.
+    ///
+    /// It may have changed by the time of the answer. Nobody has to ask before connecting: what the host
+    /// begins waits for the driver, within its timeout.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.shared.is_active()
+    }
+
     /// What has been counted of connections and packets since the device was made, over all
     /// front-ends.
     #[must_use]

@@ -70,6 +70,10 @@ impl Shared {
         self.worker().counters()
     }
 
+    pub(crate) fn is_active(&self) -> bool {
+        self.worker().is_active()
+    }
+
     /// Whether a thread has panicked, so that nothing here can be relied upon.
     pub(crate) fn has_panicked(&self) -> bool {
         self.worker.is_poisoned()

@@ -135,6 +135,10 @@ impl Worker {
         self.device.read_config(offset.into(), data);
     }
 
+    pub(crate) fn is_active(&self) -> bool {
+        self.device.is_active()
+    }
+
     pub(crate) fn counters(&self) -> (Counters, DeviceCounters) {
         (self.device.muxer().counters(), self.device.counters())
     }
