@@ -5,7 +5,6 @@
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use vhost::vhost_user::VhostUserFrontend;
 use vsock_inner::VsockInnerConnector;
 use vsock_muxer_harness::poll::Deadline;
 use vsock_proto::Op;
-use vsock_vhost_user::{DeviceBuilder, DeviceError, UnixBackend, VsockDevice};
+use vsock_vhost_user::{DeviceBuilder, DeviceError, VsockDevice};
 
 use crate::guest::{Guest, PATIENCE};
 use crate::vmm::{FEATURES, PACKED, TX, Vmm};
@@ -281,38 +280,4 @@ fn a_device_stops_while_a_vmm_is_connected_and_while_none_is() {
     waiter.join().unwrap().unwrap();
     drop(guest);
     Host::new(133).device.stop().unwrap();
-}
-
-#[test]
-fn a_stop_alone_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backends() {
-    let dir = TempDir::new().unwrap();
-    let uds = dir.path().join("vm.vsock");
-    let (builder, connector) = DeviceBuilder::new(151, dir.path().join("vhost.sock"))
-        // Backends go in this order: its file has gone when the listener ends.
-        .backend(Box::new(UnixBackend::bind(&uds).unwrap()))
-        .in_process()
-        .unwrap();
-    let device = builder.spawn().unwrap();
-    let listener = connector.listen(1).unwrap();
-    let (accepts, accepted) = mpsc::channel();
-    let (connects, connected) = mpsc::channel();
-    let connect = || {
-        let (connector, connects) = (connector.clone(), connects.clone());
-        thread::spawn(move || connects.send(connector.connect_to(52).map(drop)));
-    };
-    thread::spawn(move || accepts.send(listener.accept().map(drop)));
-    connect();
-    device.stopper().stop();
-    let end = accepted.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(end.unwrap_err().kind(), ErrorKind::NotConnected);
-    assert!(!uds.exists());
-    // Who comes later does not wait either.
-    connect();
-    for _ in 0..2 {
-        let end = connected.recv_timeout(PATIENCE).unwrap();
-        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionRefused);
-    }
-    assert_eq!(device.counters().packets_from_guest, 0);
-    assert!(device.socket().exists());
-    device.join().unwrap();
 }
