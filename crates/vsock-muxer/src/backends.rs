@@ -22,24 +22,49 @@ pub(crate) struct Backend {
     pub(crate) backend: Box<dyn VsockBackend>,
     /// The pause after a failure.
     pub(crate) pause: Option<Backoff>,
+    /// Whether it may get the guest's connections to ports that nobody has for himself.
+    serves_rest: bool,
     fd: RawFd,
     token: Token,
     /// Whether its descriptor is registered for reading; `None`: not registered.
     watch: Option<bool>,
 }
 
+/// Which of the guest's connections are for a backend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Serves<'p> {
+    /// Those to these ports alone.
+    Ports(&'p [u32]),
+    /// Those to every port that nobody has for himself.
+    Rest,
+}
+
 impl Backends {
     /// No muxer takes more.
     pub(crate) const MAX: usize = 1024;
 
-    pub(crate) fn add(&mut self, backend: Box<dyn VsockBackend>) -> Result<BackendId, MuxerError> {
+    pub(crate) fn add(
+        &mut self,
+        backend: Box<dyn VsockBackend>,
+        serves: Serves<'_>,
+    ) -> Result<BackendId, MuxerError> {
         let id = match u32::try_from(self.list.len()) {
             Ok(number) if self.list.len() < Self::MAX => BackendId(number),
             _ => return Err(MuxerError::TooManyBackends { limit: Self::MAX }),
         };
+        let ports = match serves {
+            Serves::Rest => &[],
+            Serves::Ports(ports) => ports,
+        };
+        for &port in ports {
+            self.check_free(Port::new(port))?;
+        }
+        self.ports
+            .extend(ports.iter().map(|&port| (Port::new(port), id)));
         self.list.push(Backend {
             fd: backend.as_raw_fd(),
             backend,
+            serves_rest: serves == Serves::Rest,
             pause: None,
             token: Token::backend(id),
             watch: None,
@@ -51,25 +76,30 @@ impl Backends {
         if id.index() >= self.list.len() {
             return Err(MuxerError::UnknownBackend);
         }
-        if self.ports.contains_key(&port) {
-            return Err(MuxerError::PortTaken { port: port.into() });
-        }
+        self.check_free(port)?;
         self.ports.insert(port, id);
         Ok(())
     }
 
-    /// Asks for a stream to whoever serves a port: the backend that has it for itself, or the first
-    /// one, which for messages is the first that has any.
+    fn check_free(&self, port: Port) -> Result<(), MuxerError> {
+        if self.ports.contains_key(&port) {
+            return Err(MuxerError::PortTaken { port: port.into() });
+        }
+        Ok(())
+    }
+
+    /// Asks for a stream to whoever serves a port: the backend that has it for itself, or the first of
+    /// those that serve the rest, which for messages is the first of them that has any.
     pub(crate) fn connect(
         &self,
         port: Port,
         socket_type: SocketType,
     ) -> io::Result<Box<dyn VsockStream>> {
-        let mut all = self.list.iter();
+        let mut rest = self.list.iter().filter(|one| one.serves_rest);
         let backend = match (self.ports.get(&port), socket_type) {
-            (Some(id), _) => all.nth(id.index()),
-            (None, SocketType::Stream) => all.next(),
-            (None, SocketType::SeqPacket) => all.find(|one| one.backend.has_seqpacket()),
+            (Some(id), _) => self.list.get(id.index()),
+            (None, SocketType::Stream) => rest.next(),
+            (None, SocketType::SeqPacket) => rest.find(|one| one.backend.has_seqpacket()),
         };
         let backend = &backend.ok_or(ErrorKind::ConnectionRefused)?.backend;
         let mut stream = match socket_type {
@@ -90,6 +120,10 @@ impl Backends {
 
     pub(crate) fn get_mut(&mut self, id: BackendId) -> Option<&mut Backend> {
         self.list.get_mut(id.index())
+    }
+
+    pub(crate) fn into_inner(self) -> Vec<Box<dyn VsockBackend>> {
+        self.list.into_iter().map(|one| one.backend).collect()
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Backend> {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::fmt;
+
 use vsock_proto::state::Phase;
 use vsock_proto::{ConnKey, Ending};
 
@@ -21,10 +23,13 @@ pub struct Counters {
     pub credit_updates_to_guest: u64,
     /// `CREDIT_UPDATE`s that came from the guest.
     pub credit_updates_from_guest: u64,
-    /// Packets that were dropped: with foreign addresses, of an unknown type or operation, or while
-    /// the device was not active.
+    /// Packets that were dropped: with foreign addresses, of an unknown operation, of a socket type that
+    /// is unknown or was not negotiated, or while the device was not active. Where the guest waits for
+    /// an answer, it gets an RST: so a REQUEST for a seqpacket socket counts here if the driver has not
+    /// accepted `VIRTIO_VSOCK_F_SEQPACKET`.
     pub packets_rejected: u64,
-    /// Packets of connections that do not exist, answered by an RST unless they were one.
+    /// Packets of connections that do not exist, answered by an RST unless they were one. A few are
+    /// normal: those that the guest had sent before it heard of the end of their connection.
     pub packets_unmatched: u64,
     /// Connections that the host has begun.
     pub host_initiated: u64,
@@ -58,16 +63,33 @@ pub struct Counters {
     pub endings: Endings,
 }
 
-/// How many connections ended in which way: see [`Ending`].
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Endings([u64; 12]);
+/// Every way, by its place among the counts.
+const WAYS: [Ending; 12] = [
+    Ending::Clean,
+    Ending::GuestRefused,
+    Ending::HostRefused,
+    Ending::NotDelivered,
+    Ending::TimedOut,
+    Ending::GuestReset,
+    Ending::HostReset,
+    Ending::Superseded,
+    Ending::Forfeited,
+    Ending::Violated,
+    Ending::MessageTooLong,
+    Ending::Aborted,
+];
+
+/// How many connections ended in which way: see [`Ending`]. Its `Debug` form has those ways that have
+/// been seen.
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
+pub struct Endings([u64; WAYS.len()]);
 
 impl Endings {
     /// How many ended so.
     #[must_use]
     pub fn of(&self, ending: Ending) -> u64 {
-        place(ending)
-            .and_then(|place| self.0.get(place).copied())
+        self.iter()
+            .find_map(|(way, count)| (way == ending).then_some(count))
             .unwrap_or(0)
     }
 
@@ -77,29 +99,25 @@ impl Endings {
         self.0.iter().sum()
     }
 
+    /// Every way, and how many ended so, which may be none.
+    pub fn iter(&self) -> impl Iterator<Item = (Ending, u64)> {
+        WAYS.into_iter().zip(self.0)
+    }
+
     pub(crate) fn count(&mut self, ending: Ending) {
-        if let Some(count) = place(ending).and_then(|place| self.0.get_mut(place)) {
-            *count += 1;
+        for (way, count) in WAYS.into_iter().zip(&mut self.0) {
+            if way == ending {
+                *count += 1;
+            }
         }
     }
 }
 
-const fn place(ending: Ending) -> Option<usize> {
-    Some(match ending {
-        Ending::Clean => 0,
-        Ending::GuestRefused => 1,
-        Ending::HostRefused => 2,
-        Ending::NotDelivered => 3,
-        Ending::TimedOut => 4,
-        Ending::GuestReset => 5,
-        Ending::HostReset => 6,
-        Ending::Superseded => 7,
-        Ending::Forfeited => 8,
-        Ending::Violated => 9,
-        Ending::MessageTooLong => 10,
-        Ending::Aborted => 11,
-        _ => return None,
-    })
+impl fmt::Debug for Endings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seen = self.iter().filter(|(_, count)| *count > 0);
+        f.debug_map().entries(seen).finish()
+    }
 }
 
 /// One connection, as it is at the moment.

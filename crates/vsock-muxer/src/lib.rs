@@ -38,11 +38,11 @@
 //! `CONNECT <port>\n` and is answered `OK <host port>\n`; a client that is refused is answered by the
 //! end of its stream, and [`Counters`] say why.
 //!
-//! *The guest begins:* the backend of the port, or the first one, is asked for a stream. `WouldBlock`
-//! is asked again, from 10 ms to 100 ms apart, within
+//! *The guest begins:* the backend of the port, or the first that was added without ports, is asked
+//! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart, within
 //! [`connect_timeout`](vsock_proto::Config::connect_timeout), for at most
 //! [`max_accepting`](vsock_proto::Config::max_accepting) connections at a time; any other error is an
-//! RST to the guest.
+//! RST to the guest, and so is a port that no backend serves.
 //! A REQUEST for ports that are in use means that the guest has forgotten the old connection: it is
 //! dropped, and the new one begins.
 //!
@@ -50,10 +50,11 @@
 //!
 //! A stream that has [`messages`](vsock_backend_api::VsockStream::messages) is the host's end of a
 //! seqpacket connection, whoever begins it. For the guest's REQUEST the backend of the port is asked,
-//! or the first one that [has such streams](vsock_backend_api::VsockBackend::has_seqpacket); a device
-//! offers `VIRTIO_VSOCK_F_SEQPACKET` if [there is one](Muxer::has_seqpacket), and where the driver has
-//! not accepted it, both a REQUEST and a client are refused. A client's command is its first message,
-//! the answer another one.
+//! or the first without ports that
+//! [has such streams](vsock_backend_api::VsockBackend::has_seqpacket); a device offers
+//! `VIRTIO_VSOCK_F_SEQPACKET` if [any backend](Muxer::has_seqpacket) has, and where the driver has not
+//! accepted it, both a REQUEST and a client are refused. A client's command is its first message, the
+//! answer another one.
 //!
 //! The guest's packets are put together, and go to the stream as one message. A message of the stream
 //! is read whole, and cut to the guest's credit and buffers; a connection holds at most one of which
@@ -249,3 +250,4 @@ pub use muxer::Muxer;
 pub use payload::send_message;
 pub use state::MuxerState;
 pub use token::{BackendId, Readiness, Token};
+pub use vsock_proto::Ending;

@@ -19,7 +19,7 @@ use vsock_proto::{
     Config, GuestCid, Port, PortAllocator, Route, RxQueue, SocketTypes, Tick, Timers,
 };
 
-use crate::backends::Backends;
+use crate::backends::{Backends, Serves};
 use crate::entry::Entry;
 use crate::held::Reading;
 use crate::notice::Notice;
@@ -90,19 +90,40 @@ impl Muxer {
 
     /// Adds a backend: its host-initiated connections, and the guest's connections to every port that
     /// no backend has for itself (the first backend that was added so gets them; for seqpacket
-    /// sockets, the first that [has any](VsockBackend::has_seqpacket)).
+    /// sockets, the first of these that [has any](VsockBackend::has_seqpacket)).
     ///
     /// # Errors
     ///
     /// [`MuxerError::TooManyBackends`], beyond [`MAX_BACKENDS`](Self::MAX_BACKENDS).
     pub fn add_backend(&mut self, backend: Box<dyn VsockBackend>) -> Result<BackendId, MuxerError> {
-        let id = self.backends.add(backend)?;
+        let id = self.backends.add(backend, Serves::Rest)?;
+        self.watch_added(id);
+        Ok(id)
+    }
+
+    /// Adds a backend: its host-initiated connections, and the guest's connections to these ports and
+    /// to no others, unless they are [routed](Self::route_port) to it later.
+    ///
+    /// # Errors
+    ///
+    /// [`MuxerError::PortTaken`], and those of [`add_backend`](Self::add_backend); nothing has changed
+    /// then.
+    pub fn add_backend_for(
+        &mut self,
+        backend: Box<dyn VsockBackend>,
+        ports: &[u32],
+    ) -> Result<BackendId, MuxerError> {
+        let id = self.backends.add(backend, Serves::Ports(ports))?;
+        self.watch_added(id);
+        Ok(id)
+    }
+
+    fn watch_added(&mut self, id: BackendId) {
         if self.active
             && let Some(backend) = self.backends.get_mut(id)
         {
             backend.watch(true, &mut self.actions);
         }
-        Ok(id)
     }
 
     /// Gives the guest's connections to `port` to a backend.
@@ -112,6 +133,17 @@ impl Muxer {
     /// [`MuxerError::PortTaken`], and [`MuxerError::UnknownBackend`] for another muxer's.
     pub fn route_port(&mut self, port: u32, backend: BackendId) -> Result<(), MuxerError> {
         self.backends.route(Port::new(port), backend)
+    }
+
+    /// [Resets](Self::reset) the muxer, and gives up every backend and every port that one had. What
+    /// was counted stays, other backends may be added, and a [`BackendId`] from before means nothing.
+    ///
+    /// The backends are the caller's, to be dropped behind the next [actions](Self::next_action): some
+    /// of these take back the watches of their descriptors.
+    #[must_use = "the backends must live until the actions have been taken"]
+    pub fn remove_backends(&mut self, now: Tick) -> Vec<Box<dyn VsockBackend>> {
+        self.reset(now);
+        std::mem::take(&mut self.backends).into_inner()
     }
 
     /// Whether a backend has streams for the guest's seqpacket sockets: then a device offers
@@ -204,6 +236,7 @@ impl Muxer {
 
     /// The next thing for the driver to do; to be asked after every call that takes `now`, until
     /// there is none.
+    #[must_use = "what is not carried out is lost"]
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }

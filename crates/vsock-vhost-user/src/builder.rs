@@ -24,10 +24,11 @@ const QUEUE_SIZE: u16 = 1024;
 /// The longest queue that virtio knows (virtio 1.3, 2.7).
 const MAX_QUEUE_SIZE: u16 = 1 << 15;
 
-/// A backend, and the guest's ports that are for it alone.
+/// A backend, and the ports of the guest's connections that are for it.
 pub(crate) struct Served {
     pub(crate) backend: Box<dyn VsockBackend>,
-    pub(crate) ports: Vec<u32>,
+    /// `None`: those that no backend has for itself.
+    pub(crate) ports: Option<Vec<u32>>,
 }
 
 /// Makes a [`VsockDevice`].
@@ -60,32 +61,40 @@ impl DeviceBuilder {
     }
 
     /// The longest queue that a VMM may set up: a power of two from 2 to 32,768, default 1,024.
+    ///
+    /// A front-end whose queues are longer is refused: its connection ends, and the guest's driver
+    /// never comes up. QEMU sets up 128 entries, so with less it is not served.
     #[must_use]
     pub fn queue_size(mut self, entries: u16) -> Self {
         self.queue_size = entries;
         self
     }
 
-    /// Adds a backend. The first one gets the guest's connections to every port that no backend has
-    /// [for itself](Self::backend_for).
+    /// Adds a backend. The first that is added so gets the guest's connections to every port that no
+    /// backend has [for itself](Self::backend_for), and of messages the first that has any. Where there
+    /// is none, the guest is refused. What the host begins comes from every backend.
     #[must_use]
-    pub fn backend(self, backend: Box<dyn VsockBackend>) -> Self {
-        self.backend_for(backend, &[])
-    }
-
-    /// Adds a backend that gets the guest's connections to these ports.
-    #[must_use]
-    pub fn backend_for(mut self, backend: Box<dyn VsockBackend>, ports: &[u32]) -> Self {
-        self.backends.push(Served {
-            backend,
-            ports: ports.to_vec(),
-        });
+    pub fn backend(mut self, backend: Box<dyn VsockBackend>) -> Self {
+        let ports = None;
+        self.backends.push(Served { backend, ports });
         self
     }
 
-    /// Adds a backend for this process: the connector opens streams to the guest, and listens for
-    /// what the guest opens. With limits other than the usual ones, make it by
-    /// [`VsockInnerBackend::with_config`] and add it by [`backend`](Self::backend).
+    /// Adds a backend that gets the guest's connections to these ports, and to no others.
+    #[must_use]
+    pub fn backend_for(mut self, backend: Box<dyn VsockBackend>, ports: &[u32]) -> Self {
+        let ports = Some(ports.to_vec());
+        self.backends.push(Served { backend, ports });
+        self
+    }
+
+    /// Adds a backend for this process, as [`backend`](Self::backend) does: the connector opens streams
+    /// to the guest, and listens for what the guest opens. With limits other than the usual ones, make
+    /// it by [`VsockInnerBackend::with_config`] and add it by [`backend`](Self::backend).
+    ///
+    /// Its listeners get connections to ports that come to this backend, and only to those. Behind
+    /// another one that was added without ports it has none: use
+    /// [`in_process_for`](Self::in_process_for) there.
     ///
     /// # Errors
     ///
@@ -94,6 +103,18 @@ impl DeviceBuilder {
         let backend = VsockInnerBackend::new()?;
         let connector = backend.get_connector();
         Ok((self.backend(Box::new(backend)), connector))
+    }
+
+    /// Adds a backend for this process, as [`backend_for`](Self::backend_for) does: the guest's
+    /// connections to these ports go to the connector's listeners, whatever other backends there are.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`VsockInnerBackend::new`].
+    pub fn in_process_for(self, ports: &[u32]) -> io::Result<(Self, VsockInnerConnector)> {
+        let backend = VsockInnerBackend::new()?;
+        let connector = backend.get_connector();
+        Ok((self.backend_for(Box::new(backend), ports), connector))
     }
 
     /// Makes the socket, and starts the device: it waits for a VMM, on a thread of its own.

@@ -16,6 +16,7 @@ use crate::{DeviceError, Stopper};
 /// A device that runs on threads of its own, and serves one VMM after the other.
 ///
 /// Dropping it stops it, as [`stop`](Self::stop) does.
+#[must_use = "dropping it stops the device"]
 pub struct VsockDevice {
     pub(crate) shared: Arc<Shared>,
     pub(crate) stopper: Stopper,
@@ -59,6 +60,17 @@ impl VsockDevice {
     #[must_use]
     pub fn socket(&self) -> &Path {
         self.file.path()
+    }
+
+    /// Whether the guest's driver is up: it has started its queues, and the device serves them. That
+    /// ends when the driver or the VMM takes a queue back, as for a reboot, when the VMM goes, and when
+    /// a queue breaks the rules.
+    ///
+    /// It may have changed by the time of the answer. Nobody has to ask before connecting: what the host
+    /// begins waits for the driver, within its timeout.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.shared.is_active()
     }
 
     /// What has been counted of connections and packets since the device was made, over all

@@ -73,11 +73,24 @@
 //! | the guest's rings break the rules | its connections are reset, until it resets the device |
 //! | a host process does not read | the guest waits at [`buf_alloc`](vsock_proto::ConfigBuilder::buf_alloc) bytes for this connection, all others go on |
 //! | no descriptor is left | the connection that needed one is refused or waits, all others go on |
-//! | [`Stopper::stop`], or SIGTERM for the program | connections are reset, socket files removed, threads ended |
+//! | [`Stopper::stop`] | connections are reset, backends dropped, threads ended; the socket for the VMM and the CID go with the [`VsockDevice`] |
+//! | SIGTERM, for the program | the same, and it ends |
 //!
 //! The event queue stays with QEMU, which does not pass it on: a guest that is migrated is told by
 //! QEMU. A front-end that stops the queues and starts them again, as QEMU does for `stop` and `cont`,
 //! resets the connections.
+//!
+//! # What it logs
+//!
+//! Through the crate [`log`], in the targets `vsock_vhost_user` and below. Nothing is logged of single
+//! connections and packets: [`VsockDevice::counters`] has those.
+//!
+//! | level | what |
+//! |---|---|
+//! | error | the guest is not served: its queues are broken, or its driver wants what was not offered; a thread has panicked; the operating system lacks what the device needs |
+//! | warn | the front-end broke its protocol; the guest cannot be notified; a descriptor cannot be watched; a socket's file cannot be removed, or its path is too long for a port |
+//! | info | a front-end has connected, or has gone |
+//! | debug | the guest's driver is up, and with which features; what could not be done and does no harm |
 //!
 //! # Threads
 //!

@@ -9,7 +9,6 @@ mod args;
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -34,8 +33,8 @@ const WRONG_ARGUMENTS: u8 = 2;
 enum MainError {
     #[error("the limits do not fit")]
     Limits(#[from] ConfigError),
-    #[error("cannot listen for host processes on {}", path.display())]
-    Unix { path: PathBuf, source: io::Error },
+    #[error("cannot listen for host processes")]
+    Unix(#[source] io::Error),
     #[error("the device of guest {cid} failed")]
     Device { cid: u64, source: DeviceError },
     #[error("cannot wait for signals")]
@@ -150,10 +149,7 @@ fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
         .max_connections(args.max_connections)
         .build()?;
     let cid = vm.guest_cid;
-    let streams = UnixBackend::bind(&vm.uds_path).map_err(|source| MainError::Unix {
-        path: vm.uds_path.clone(),
-        source,
-    })?;
+    let streams = UnixBackend::bind(&vm.uds_path).map_err(MainError::Unix)?;
     let mut builder = DeviceBuilder::new(cid, &vm.socket)
         .config(config)
         .queue_size(vm.queue_size.unwrap_or(args.queue_size))
@@ -182,12 +178,7 @@ fn messages(vm: &Vm) -> Result<Option<UnixSeqpacketBackend>, MainError> {
             log::warn!("guest {cid} has no seqpacket sockets: the path is too long for a suffix");
             Ok(None)
         }
-        Err(source) => {
-            let mut path = vm.uds_path.clone().into_os_string();
-            path.push("_seqpacket");
-            let path = path.into();
-            Err(MainError::Unix { path, source })
-        }
+        Err(error) => Err(MainError::Unix(error)),
     }
 }
 

@@ -3,6 +3,7 @@
 //! One front-end after the other.
 
 use std::os::unix::net::UnixListener;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +36,16 @@ impl Service {
         }
     }
 
-    /// Serves until it is stopped.
+    /// Serves until it is stopped, and lets the backends go, so that nobody waits for the guest in
+    /// vain: also after a panic.
     pub(crate) fn run(mut self) -> Result<(), DeviceError> {
+        // What is shared is used after a panic as well; see `Shared::worker`.
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| self.serve_all()));
+        self.shared.release();
+        ended.unwrap_or(Err(DeviceError::Panicked))
+    }
+
+    fn serve_all(&mut self) -> Result<(), DeviceError> {
         // A thread inherits what is blocked from the one that starts it: so no stream of the device
         // can kill the process, whatever its owner does with the signal.
         if let Err(error) = block_signal(rustix::process::Signal::PIPE.as_raw()) {

@@ -70,6 +70,10 @@ impl Shared {
         self.worker().counters()
     }
 
+    pub(crate) fn is_active(&self) -> bool {
+        self.worker().is_active()
+    }
+
     /// Whether a thread has panicked, so that nothing here can be relied upon.
     pub(crate) fn has_panicked(&self) -> bool {
         self.worker.is_poisoned()
@@ -85,6 +89,14 @@ impl Shared {
         self.worker().end();
         // Somebody wrote to it, to let the worker end; there is a next one.
         let _drained = self.dismissal.read();
+    }
+
+    /// The device has ended: its backends go.
+    pub(crate) fn release(&self) {
+        let backends = self.worker().release();
+        // Not under the lock: what a backend does when it is dropped is its own affair, and it may ask
+        // for the device's counters.
+        drop(backends);
     }
 
     /// What wakes the worker for the host's streams: a descriptor, and its datum.

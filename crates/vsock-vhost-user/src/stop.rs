@@ -38,6 +38,12 @@ impl Stopper {
     }
 
     /// Lets the device end. Returns at once.
+    ///
+    /// The device's threads do the rest, whether anybody waits for them or not: connections are reset,
+    /// and then the backends are dropped. Whoever waits in `accept` of an in-process listener gets
+    /// `NotConnected`, and in `connect_to` `ConnectionRefused`; backends over Unix sockets remove
+    /// theirs. The socket for the VMM is removed, and the CID is free again, when the
+    /// [`VsockDevice`](crate::VsockDevice) goes: by `join`, `stop` or its drop.
     pub fn stop(&self) {
         let mut state = self.state();
         state.stopped = true;

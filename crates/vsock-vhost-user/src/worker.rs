@@ -11,6 +11,7 @@ use vhost::vhost_user::VhostUserVirtioFeatures;
 use vhost_user_backend::{VringState, VringT};
 use virtio_queue::QueueT;
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
+use vsock_backend_api::VsockBackend;
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::{Counters, Muxer};
 use vsock_proto::{Config, GuestCid, Tick};
@@ -52,10 +53,10 @@ impl Worker {
     ) -> Result<Self, DeviceError> {
         let mut muxer = Muxer::new(guest, config);
         for Served { backend, ports } in backends {
-            let id = muxer.add_backend(backend)?;
-            for port in ports {
-                muxer.route_port(port, id)?;
-            }
+            match ports {
+                Some(ports) => muxer.add_backend_for(backend, &ports)?,
+                None => muxer.add_backend(backend)?,
+            };
         }
         let device = VsockDevice::builder(muxer)
             .transport_features(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
@@ -81,6 +82,15 @@ impl Worker {
         self.stop();
         self.features = 0;
         self.memory = None;
+    }
+
+    /// The device ends: gives up its backends, of which nothing is watched any more.
+    pub(crate) fn release(&mut self) -> Vec<Box<dyn VsockBackend>> {
+        self.end();
+        let now = self.poller.now();
+        let backends = self.device.muxer_mut().remove_backends(now);
+        self.carry_out(now);
+        backends
     }
 
     /// Takes what the driver has accepted of what was offered.
@@ -122,6 +132,10 @@ impl Worker {
 
     pub(crate) fn config(&self, offset: u32, data: &mut [u8]) {
         self.device.read_config(offset.into(), data);
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.device.is_active()
     }
 
     pub(crate) fn counters(&self) -> (Counters, DeviceCounters) {

@@ -3,10 +3,11 @@
 //! Backends: when they are watched, and how their clients are accepted.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vsock_muxer::{Muxer, MuxerError};
-use vsock_proto::{Config, GuestCid, Op, SocketTypes};
+use vsock_proto::{Config, Ending, GuestCid, Op, SocketTypes};
 
 use crate::world::{READABLE, Scripted, World, header, reply};
 
@@ -97,6 +98,70 @@ fn a_port_has_one_backend_and_the_first_has_the_rest() {
 
     let mut other = Muxer::new(GuestCid::try_from(9).unwrap(), Config::default());
     assert_eq!(other.route_port(1, id), Err(MuxerError::UnknownBackend));
+}
+
+#[test]
+fn a_backend_that_was_given_with_ports_gets_the_guests_connections_to_these_alone() {
+    let mut world = World::without_backends();
+    let (first, second) = (Scripted::new(1), Scripted::new(2));
+    let ports = [52, 53];
+    world
+        .muxer
+        .add_backend_for(Box::new(first.clone()), &ports)
+        .unwrap();
+    world.apply();
+    assert_eq!(world.watched.len(), 1, "for what the host begins");
+    world.guest_sends(&header(Op::Request, 1, 54), b"");
+    assert_eq!(world.ops(), [Op::Reset]);
+    assert_eq!(world.muxer.counters().refused_by_backend, 1);
+    let second_id = world.muxer.add_backend(Box::new(second.clone())).unwrap();
+    for port in [52, 53, 54] {
+        world.guest_sends(&header(Op::Request, 1, port), b"");
+    }
+    assert_eq!(first.0.lock().unwrap().asked, ports);
+    assert_eq!(second.0.lock().unwrap().asked, [54]);
+
+    let third = Scripted::new(3);
+    let taken = world
+        .muxer
+        .add_backend_for(Box::new(third.clone()), &[60, 53]);
+    assert_eq!(taken, Err(MuxerError::PortTaken { port: 53 }));
+    assert_eq!(Arc::strong_count(&third.0), 1, "it was not added");
+    world.muxer.route_port(60, second_id).unwrap();
+}
+
+#[test]
+fn backends_are_removed_with_their_connections_and_ports_and_may_be_added_anew() {
+    let mut world = World::new();
+    world.muxer.route_port(52, world.backend_id).unwrap();
+    let (host, _) = world.guest_connects(1, 52);
+    let client = world.client(b"CONN");
+    let backends = world.muxer.remove_backends(world.now);
+    world.apply();
+    assert!(host.state().closed && client.state().closed);
+    assert!(world.watched.is_empty());
+    assert_eq!(world.muxer.counters().endings.of(Ending::Aborted), 1);
+    assert_eq!(world.muxer.deadline(), None);
+    assert_eq!(
+        Arc::strong_count(&world.backend.0),
+        2,
+        "the caller has it while its watch is taken back"
+    );
+    drop(backends);
+
+    world.muxer.activate(world.now, SocketTypes::STREAM);
+    world.apply();
+    assert!(world.watched.is_empty());
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    assert_eq!(world.ops(), [Op::Reset]);
+    let next = Scripted::new(1);
+    let id = world.muxer.add_backend(Box::new(next.clone())).unwrap();
+    world.apply();
+    assert_eq!(world.watched.len(), 1);
+    world.muxer.route_port(52, id).unwrap();
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    world.guest_sends(&header(Op::Request, 1, 53), b"");
+    assert_eq!(next.0.lock().unwrap().asked, [52, 53]);
 }
 
 #[test]

@@ -45,6 +45,14 @@ fn t83_t84_a_hosts_half_close_leaves_the_other_way_open_until_one_rst_ends_both(
     assert!(host.state().shut_write && host.state().closed);
     let endings = world.muxer.counters().endings;
     assert_eq!((endings.of(Ending::Clean), endings.total()), (1, 1));
+    assert_eq!(format!("{endings:?}"), "{Clean: 1}");
+    let listed: Vec<_> = endings.iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(listed, [(Ending::Clean, 1)]);
+    assert!(
+        endings
+            .iter()
+            .all(|(ending, count)| endings.of(ending) == count)
+    );
 }
 
 #[test]

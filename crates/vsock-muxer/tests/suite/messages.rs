@@ -406,12 +406,20 @@ fn the_first_backend_of_messages_gets_the_ports_that_nobody_has() {
     world.guest_sends(&packet(Op::Request, 0), b"");
     assert_eq!(world.ops(), [Op::Response]);
     assert_eq!(other.0.lock().unwrap().asked, [52]);
-    // A port that is somebody's stays his, with or without messages.
-    world.muxer.route_port(53, world.backend_id).unwrap();
+    // One that was given with ports gets no others, though it has messages.
+    let mut aloof = World::without_backends();
+    let backend = Box::new(Scripted::clone(&other));
+    aloof.muxer.add_backend_for(backend, &[52]).unwrap();
+    assert!(aloof.muxer.has_seqpacket());
     let request = Header {
         socket_type: 2,
         ..header(Op::Request, 1, 53)
     };
+    aloof.guest_sends(&request, b"");
+    assert_eq!(aloof.ops(), [Op::Reset]);
+    assert_eq!(other.0.lock().unwrap().asked, [52], "by the first guest");
+    // A port that is somebody's stays his, with or without messages.
+    world.muxer.route_port(53, world.backend_id).unwrap();
     world.guest_sends(&request, b"");
     assert_eq!(world.backend.0.lock().unwrap().asked, [53]);
     assert_eq!(world.ops(), [Op::Reset]);

@@ -216,6 +216,14 @@ impl World {
         world
     }
 
+    /// Active, and its backend is not the muxer's.
+    pub(crate) fn without_backends() -> Self {
+        let mut world = Self::asleep(Config::default());
+        drop(world.muxer.remove_backends(world.now));
+        world.muxer.activate(world.now, SocketTypes::ALL);
+        world
+    }
+
     /// Not yet activated.
     pub(crate) fn asleep(config: Config) -> Self {
         let mut muxer = Muxer::new(GuestCid::try_from(GUEST).unwrap(), config);

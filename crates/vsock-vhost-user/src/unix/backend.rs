@@ -49,6 +49,7 @@ use crate::socket_file::connect;
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it removes the socket"]
 pub struct UnixBackend {
     door: Door,
 }
@@ -60,6 +61,8 @@ impl UnixBackend {
     /// the longer ports will be refused.
     ///
     /// # Errors
+    ///
+    /// Each names the path in its text.
     ///
     /// - `AddrInUse`: somebody listens on the path, or it is a file of another kind.
     /// - Anything else comes from the operating system, for example `NotFound` for want of the

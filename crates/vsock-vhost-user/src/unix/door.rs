@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{self, SocketFlags, SocketType};
+use thiserror::Error;
 
 use crate::socket_file::SocketFile;
 
@@ -24,8 +25,27 @@ pub(super) struct Door {
 /// Clients that are refused at once when there is no descriptor for them.
 const REFUSALS: usize = 64;
 
+/// Why nobody can listen on a path. An [`io::Error`] around it has the reason's kind, and is all that a
+/// caller has: so its text says both.
+#[derive(Debug, Error)]
+#[error("{}: {reason}", path.display())]
+struct OpenError {
+    path: PathBuf,
+    reason: io::Error,
+}
+
 impl Door {
+    /// # Errors
+    ///
+    /// Those of the operating system, with the path in their text.
     pub(super) fn open(path: &Path, socket_type: SocketType) -> io::Result<Self> {
+        Self::listen(path, socket_type).map_err(|reason| {
+            let path = path.to_owned();
+            io::Error::new(reason.kind(), OpenError { path, reason })
+        })
+    }
+
+    fn listen(path: &Path, socket_type: SocketType) -> io::Result<Self> {
         let (listener, file) = SocketFile::bind(path, socket_type)?;
         ioctl_fionbio(&listener, true)?;
         let spare = Some(spare()?);

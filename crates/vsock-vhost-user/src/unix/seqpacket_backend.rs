@@ -39,6 +39,7 @@ use crate::socket_file::connect;
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping it removes the socket"]
 pub struct UnixSeqpacketBackend {
     base: PathBuf,
     door: Door,

@@ -81,6 +81,28 @@ fn a_front_end_that_has_gone_is_followed_by_the_next() {
 }
 
 #[test]
+fn a_device_is_active_while_the_guests_driver_is_up() {
+    let host = Host::new(154);
+    let vmm = Vmm::connect(&host.socket());
+    assert!(!host.device.is_active(), "no driver");
+    drop(vmm);
+    let mut guest = Guest::boot(&host.socket(), 154);
+    assert_served(&mut guest, &host.connector, 1);
+    assert!(host.device.is_active());
+    guest.vmm.stop();
+    assert!(!host.device.is_active(), "the driver is reset");
+    guest.start();
+    let listener = host.connector.listen(2).unwrap();
+    guest.connect(2001, 2);
+    let mut stream = listener.accept().unwrap();
+    assert!(host.device.is_active());
+    drop(guest);
+    // Its reset is of the same step as the device's.
+    stream.read(&mut [0]).unwrap_err();
+    assert!(!host.device.is_active(), "the VMM has gone");
+}
+
+#[test]
 fn t101_a_reboot_resets_connections_and_keeps_listeners() {
     let host = Host::new(122);
     let listener = host.connector.listen(1).unwrap();

@@ -14,6 +14,7 @@ mod lifecycle;
 mod messages;
 mod program;
 mod ring;
+mod stopping;
 mod streams;
 mod unix;
 mod vmm;

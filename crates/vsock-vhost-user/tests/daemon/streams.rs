@@ -64,6 +64,49 @@ fn the_guest_talks_to_a_listener_of_the_host_program() {
 }
 
 #[test]
+fn ports_that_no_backend_has_go_to_the_first_that_was_added_without_ports() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let (builder, some) = DeviceBuilder::new(152, &socket)
+        .in_process_for(&[52])
+        .unwrap();
+    let (builder, rest) = builder.in_process().unwrap();
+    let _device = builder.spawn().unwrap();
+    let mut guest = Guest::boot(&socket, 152);
+    let (served, unserved) = (some.listen(52).unwrap(), some.listen(53).unwrap());
+    let listener = rest.listen(53).unwrap();
+    for listener in [&served, &unserved, &listener] {
+        listener.set_nonblocking(true).unwrap();
+    }
+    for port in [52, 53] {
+        let (_, answer) = guest.connect(4000, port);
+        assert_eq!(answer.op, u16::from(Op::Response), "{port}");
+    }
+    served.accept().unwrap();
+    listener.accept().unwrap();
+    let nobody = unserved.accept().unwrap_err().kind();
+    assert_eq!(nobody, ErrorKind::WouldBlock);
+}
+
+#[test]
+fn without_a_backend_for_the_rest_other_ports_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let builder = DeviceBuilder::new(153, &socket);
+    let (builder, connector) = builder.in_process_for(&[52]).unwrap();
+    let device = builder.spawn().unwrap();
+    let mut guest = Guest::boot(&socket, 153);
+    let _listener = connector.listen(53).unwrap();
+    let (_, answer) = guest.connect(4000, 53);
+    assert_eq!(answer.op, u16::from(Op::Reset));
+    assert_eq!(device.counters().refused_by_backend, 1);
+    // The host's own connections have nothing to do with it.
+    let host = thread::spawn(move || connector.connect_to(1024).map(drop));
+    guest.accept(1024);
+    host.join().unwrap().unwrap();
+}
+
+#[test]
 fn a_port_that_nobody_serves_is_refused_at_once() {
     let (_dir, _device, _connector, mut guest) = device_and_guest(102);
     let (_, answer) = guest.connect(4000, 53);

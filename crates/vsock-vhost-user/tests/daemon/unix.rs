@@ -2,14 +2,14 @@
 
 //! Host processes that reach a guest over Unix sockets.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use vsock_proto::Op;
-use vsock_vhost_user::{DeviceBuilder, UnixBackend, VsockDevice};
+use vsock_vhost_user::{DeviceBuilder, UnixBackend, UnixSeqpacketBackend, VsockDevice};
 
 use crate::guest::{Guest, PATIENCE};
 
@@ -96,6 +96,26 @@ fn the_guest_reaches_a_host_process() {
     assert_eq!(guest.read(&mut socket, 4), b"ping");
     guest.finish(&socket);
     assert_eq!(stream.read(&mut got).unwrap(), 0);
+}
+
+#[test]
+fn a_path_that_cannot_be_listened_on_is_named_with_the_reason() {
+    let nowhere = Path::new("/nowhere/vm.vsock");
+    for (refused, path) in [
+        (UnixBackend::bind(nowhere).unwrap_err(), "/nowhere/vm.vsock"),
+        (
+            UnixSeqpacketBackend::bind(nowhere).unwrap_err(),
+            "/nowhere/vm.vsock_seqpacket",
+        ),
+    ] {
+        assert_eq!(refused.kind(), ErrorKind::NotFound);
+        let text = refused.to_string();
+        let named = text.strip_prefix(&format!("{path}: "));
+        assert!(
+            named.is_some_and(|why| why.contains("No such file")),
+            "{text}"
+        );
+    }
 }
 
 #[test]

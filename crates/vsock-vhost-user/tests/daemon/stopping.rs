@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What a device lets go when it ends, with its owner looking elsewhere.
+
+use std::any::Any;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::thread;
+
+use tempfile::TempDir;
+use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_vhost_user::{DeviceBuilder, DeviceError, UnixBackend};
+
+use crate::guest::{Guest, PATIENCE};
+
+/// A backend with a defect: it panics when it is asked for a client.
+struct Defective(UnixStream);
+
+impl AsRawFd for Defective {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl VsockBackend for Defective {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        panic!("on purpose")
+    }
+
+    fn connect(&self, _port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::ConnectionRefused.into())
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Other("defective")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[test]
+fn a_stop_alone_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backends() {
+    let dir = TempDir::new().unwrap();
+    let uds = dir.path().join("vm.vsock");
+    let (builder, connector) = DeviceBuilder::new(151, dir.path().join("vhost.sock"))
+        // Backends go in this order: its file has gone when the listener ends.
+        .backend(Box::new(UnixBackend::bind(&uds).unwrap()))
+        .in_process()
+        .unwrap();
+    let device = builder.spawn().unwrap();
+    let listener = connector.listen(1).unwrap();
+    let (accepts, accepted) = mpsc::channel();
+    let (connects, connected) = mpsc::channel();
+    let connect = || {
+        let (connector, connects) = (connector.clone(), connects.clone());
+        thread::spawn(move || connects.send(connector.connect_to(52).map(drop)));
+    };
+    thread::spawn(move || accepts.send(listener.accept().map(drop)));
+    connect();
+    device.stopper().stop();
+    let end = accepted.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::NotConnected);
+    assert!(!uds.exists());
+    // Who comes later does not wait either.
+    connect();
+    for _ in 0..2 {
+        let end = connected.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    }
+    assert_eq!(device.counters().packets_from_guest, 0);
+    assert!(device.socket().exists());
+    device.join().unwrap();
+}
+
+#[test]
+fn a_panic_ends_the_waits_of_host_threads_too() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let (readable, peer) = UnixStream::pair().unwrap();
+    drop(peer);
+    let (builder, connector) = DeviceBuilder::new(155, &socket)
+        .backend(Box::new(Defective(readable)))
+        .in_process()
+        .unwrap();
+    let device = builder.spawn().unwrap();
+    let listener = connector.listen(1).unwrap();
+    let (accepts, accepted) = mpsc::channel();
+    thread::spawn(move || accepts.send(listener.accept().map(drop)));
+    let _guest = Guest::boot(&socket, 155);
+    let end = accepted.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::NotConnected);
+    let ended = device.join().unwrap_err();
+    assert!(matches!(ended, DeviceError::Panicked), "{ended}");
+}
