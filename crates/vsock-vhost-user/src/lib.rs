@@ -33,7 +33,7 @@
 //! ```
 //!
 //! A library has no use for the program's dependencies: `default-features = false`. To name a stream or
-//! a listener it depends on `vsock-inner` as well, on `vsock-proto` for a [`Config`](vsock_proto::Config)
+//! a listener, or to set a stream's timeouts, it depends on `vsock-inner` as well, on `vsock-proto` for a [`Config`](vsock_proto::Config)
 //! with other limits, and on `vsock-backend-api` for a backend of its own.
 //!
 //! # As a program: host processes over Unix sockets
