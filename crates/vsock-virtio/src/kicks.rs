@@ -26,11 +26,9 @@ const LONG_STREAM: usize = 4096;
 /// waited.
 const PAUSE: usize = 16;
 
-/// By so many packets a full batch shortens what the next one in vain costs.
-const PAID_BACK: usize = 2;
-
-/// After so many full batches, one has a packet more.
-const GROWTH: u16 = 64;
+/// After so many full batches in a row they may be half as large again, and one in vain costs no more than
+/// the first: a guest whose processor is taken away now and then is no guest that sends in bursts.
+const RECOVERY: u16 = 32;
 
 /// What the driver was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +91,8 @@ impl Burst {
 /// The kicks of the transmit queue.
 ///
 /// They wait if the guest does nothing but stream: all that it sent just now was payload, and it has
-/// got no answer for long. A batch is as large as one that becomes full in its time. Where it was not even
-/// half full, packets waited in vain, and the guest is asked for each of its next packets: 256 of them, and
+/// got no answer for long. A batch is as large as one that becomes full in its time. Where it was half full or
+/// less, packets waited in vain, and the guest is asked for each of its next packets: 256 of them, and
 /// four times as many each time that it is so again, up to 4,096.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TxKicks {
@@ -108,7 +106,7 @@ pub(crate) struct TxKicks {
     /// Descriptors that the guest has used since it got an answer, and before that since the last but one.
     since_answer: usize,
     before_answer: usize,
-    /// Packets of a batch at most, and how many were full since that has changed.
+    /// Packets of a batch at most, and how many batches were full in a row.
     most: u16,
     full: u16,
     /// Packets that are still asked for one by one.
@@ -210,15 +208,16 @@ impl TxKicks {
         match self.tried.take() {
             Some(tried) if tried.is_late && burst.packets == 0 => self.prompt = PAUSE,
             Some(tried) if tried.is_late && burst.packets * 2 <= tried.packets => {
+                self.full = 0;
                 self.prompt = self.next_prompt;
                 self.next_prompt = MOST_PROMPT.min(self.next_prompt * 4);
             }
             Some(tried) if burst.packets >= tried.packets => {
-                self.next_prompt = PROMPT.max(self.next_prompt.saturating_sub(PAID_BACK));
                 self.full += 1;
-                if self.full == GROWTH {
+                if self.full == RECOVERY {
                     self.full = 0;
-                    self.most = self.most.saturating_add(1);
+                    self.next_prompt = PROMPT;
+                    self.most = self.most.saturating_add(self.most / 2);
                 }
             }
             Some(tried) if tried.is_late => {

@@ -491,8 +491,8 @@ fn a_guest_that_makes_no_batches_is_tried_ever_more_rarely() {
 }
 
 #[test]
-fn a_full_batch_pays_two_packets_back() {
-    for (full, expected) in [(0, 1024), (10, 1024 - 10 * 2), (400, 256)] {
+fn after_many_full_batches_one_in_vain_costs_no_more_than_the_first() {
+    for (full, expected) in [(31, 1024), (32, 256)] {
         let mut guest = streaming();
         guest.sends(1);
         guest.timer();
@@ -507,7 +507,7 @@ fn a_full_batch_pays_two_packets_back() {
 }
 
 #[test]
-fn a_batch_of_a_large_ring_pays_back_no_more_than_there_is() {
+fn a_large_ring_has_large_batches() {
     let mut guest = connected(4096, DELAY, F_EVENT_IDX);
     guest.stream(256);
     assert_eq!(guest.awaited(), 1024);
@@ -551,14 +551,12 @@ fn a_batch_is_no_larger_than_one_that_became_full_in_its_time() {
         guest.timer();
         assert_eq!(guest.awaited(), came);
     }
-    for larger in BATCH - 5..=BATCH {
-        for _ in 0..63 {
-            guest.fills_a_batch();
-            assert_eq!(guest.awaited(), larger - 1);
-        }
+    for _ in 0..31 {
         guest.fills_a_batch();
-        assert_eq!(guest.awaited(), larger);
+        assert_eq!(guest.awaited(), BATCH - 6);
     }
+    guest.fills_a_batch();
+    assert_eq!(guest.awaited(), BATCH - 1, "half as large again");
     for _ in 0..64 {
         guest.fills_a_batch();
     }
@@ -579,7 +577,8 @@ fn few_packets_of_bursts_wait_for_the_timer() {
         }
         // One packet in hundreds.
         let late = guest.late;
-        assert!(late < 10_000 / 500, "{burst}: {late} of {bursts}");
+
+        assert!(late < 10_000 / 300, "{burst}: {late} of {bursts}");
     }
 }
 
