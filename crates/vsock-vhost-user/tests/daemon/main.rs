@@ -10,6 +10,7 @@
 )]
 
 mod guest;
+mod kicks;
 mod lifecycle;
 mod messages;
 mod program;

@@ -126,6 +126,12 @@ impl Ring {
         }
     }
 
+    /// With which of its next packets the driver is to kick the device, counted from one.
+    pub(crate) fn awaited(&self) -> u16 {
+        let event = self.load(USED + 4 + 8 * u64::from(SIZE));
+        event.wrapping_sub(self.available).wrapping_add(1)
+    }
+
     /// Says that far more is available than there are entries, and kicks the device.
     pub(crate) fn break_index(&mut self) {
         self.store(AVAIL + 2, self.available.wrapping_add(SIZE * 3));

@@ -96,3 +96,130 @@ fn a_panic_ends_the_waits_of_host_threads_too() {
     let ended = device.join().unwrap_err();
     assert!(matches!(ended, DeviceError::Panicked), "{ended}");
 }
+
+/// A stream, or a backend, that panics where it is told to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Where {
+    Connect,
+    Write,
+    Drop,
+}
+
+struct Panicking(Where);
+
+impl AsRawFd for Panicking {
+    fn as_raw_fd(&self) -> RawFd {
+        -1
+    }
+}
+
+impl VsockBackend for Panicking {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn connect(&self, _port: u32) -> io::Result<Box<dyn VsockStream>> {
+        assert_ne!(self.0, Where::Connect, "on purpose");
+        Ok(Box::new(PanickingStream(self.0)))
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Other("panicking")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+struct PanickingStream(Where);
+
+impl io::Read for PanickingStream {
+    fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+}
+
+impl io::Write for PanickingStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        assert_ne!(self.0, Where::Write, "on purpose");
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for PanickingStream {
+    fn as_raw_fd(&self) -> RawFd {
+        -1
+    }
+}
+
+impl VsockStream for PanickingStream {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::Other("panicking")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for PanickingStream {
+    fn drop(&mut self) {
+        assert!(thread::panicking() || self.0 != Where::Drop, "on purpose");
+    }
+}
+
+/// Panics at this place; the waits of host threads end.
+fn assert_ends(at: Where, cid: u64, stop: bool) {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let (builder, connector) = DeviceBuilder::new(cid, &socket)
+        .backend(Box::new(Panicking(at)))
+        .in_process()
+        .unwrap();
+    let device = builder.spawn().unwrap();
+    let listener = connector.listen(1).unwrap();
+    let (accepts, accepted) = mpsc::channel();
+    thread::spawn(move || accepts.send(listener.accept().map(drop)));
+    let mut guest = Guest::boot(&socket, cid);
+    let connection = guest.request(2000, 7);
+    if at != Where::Connect {
+        guest.packet();
+    }
+    if at == Where::Write {
+        guest.write(&connection, b"x");
+    }
+    if stop {
+        device.stopper().stop();
+    } else if at == Where::Drop {
+        guest.say(&connection, vsock_proto::Op::Reset, 0, &[]);
+    }
+    let end = accepted.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::NotConnected);
+    let ended = device.join().unwrap_err();
+    assert!(matches!(ended, DeviceError::Panicked), "{ended}");
+}
+
+#[test]
+fn a_panic_of_a_backend_in_the_middle_of_a_queue_ends_the_waits() {
+    assert_ends(Where::Connect, 163, false);
+}
+
+#[test]
+fn a_panic_of_a_stream_ends_the_waits() {
+    assert_ends(Where::Write, 164, false);
+}
+
+#[test]
+fn a_panic_of_a_stream_that_is_dropped_ends_the_waits() {
+    assert_ends(Where::Drop, 165, false);
+}
+
+#[test]
+fn a_panic_of_a_stream_that_is_dropped_by_a_stop_ends_the_waits() {
+    assert_ends(Where::Drop, 166, true);
+}

@@ -90,6 +90,30 @@ impl Vmm {
         })
     }
 
+    /// The guest goes on where it was stopped: QEMU's `cont`. It knows nothing of it.
+    pub(crate) fn go_on(&mut self, features: u64, bases: [u32; 2]) {
+        self.frontend.set_features(features).unwrap();
+        let regions: Vec<_> = self
+            .memory
+            .iter()
+            .map(|region| VhostUserMemoryRegionInfo::from_guest_region(region).unwrap())
+            .collect();
+        self.frontend.set_mem_table(&regions).unwrap();
+        for (index, ring) in self.rings.iter().enumerate() {
+            let base = u16::try_from(bases[index]).unwrap();
+            self.frontend
+                .set_vring_num(index, crate::ring::SIZE)
+                .unwrap();
+            self.frontend.set_vring_base(index, base).unwrap();
+            self.frontend
+                .set_vring_addr(index, &ring.config())
+                .unwrap();
+            self.frontend.set_vring_kick(index, &ring.kick).unwrap();
+            self.frontend.set_vring_call(index, &ring.call).unwrap();
+            self.frontend.set_vring_enable(index, true).unwrap();
+        }
+    }
+
     /// The device's configuration space, from `offset` on.
     pub(crate) fn config(&mut self, offset: u32, size: u32) -> Vec<u8> {
         let buf = vec![0; usize::try_from(size).unwrap()];
