@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 
@@ -56,8 +56,12 @@ impl Backends {
             Serves::Rest => &[],
             Serves::Ports(ports) => ports,
         };
+        let mut named = HashSet::new();
         for &port in ports {
             self.check_free(Port::new(port))?;
+            if !named.insert(port) {
+                return Err(MuxerError::PortTaken { port });
+            }
         }
         self.ports
             .extend(ports.iter().map(|&port| (Port::new(port), id)));

@@ -136,7 +136,7 @@ impl Muxer {
     }
 
     /// [Resets](Self::reset) the muxer, and gives up every backend and every port that one had. What
-    /// was counted stays, other backends may be added, and a [`BackendId`] from before means nothing.
+    /// was counted stays, other backends may be added before the next [`activate`](Self::activate), and a [`BackendId`] from before means nothing.
     ///
     /// The backends are the caller's, to be dropped behind the next [actions](Self::next_action): some
     /// of these take back the watches of their descriptors.

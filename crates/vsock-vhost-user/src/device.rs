@@ -66,7 +66,8 @@ impl VsockDevice {
     /// ends when the driver or the VMM takes a queue back, as for a reboot, when the VMM goes, and when
     /// a queue breaks the rules.
     ///
-    /// It may have changed by the time of the answer. Nobody has to ask before connecting: what the host
+    /// It may have changed by the time of the answer. Like the counters, it is not for a backend or a stream
+    /// to ask while the device calls it: that would wait for itself. Nobody has to ask before connecting: what the host
     /// begins waits for the driver, within its timeout.
     #[must_use]
     pub fn is_active(&self) -> bool {

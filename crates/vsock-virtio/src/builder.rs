@@ -104,9 +104,9 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     /// The driver is asked to kick the device with the last packet of a batch, a quarter of its ring or half
     /// of [its window](vsock_proto::Config::buf_alloc) at most: fewer exits of the guest, and wake-ups of the
     /// VMM's thread and of the host's reader. That is for a guest that sends payload and nothing else, and
-    /// has used 256 descriptors since it got an answer, or twice as many as before that, up to 4,096. Every
-    /// other is taken from at once; so is one whose batches do not become half full in that time, but for
-    /// one in hundreds of its packets.
+    /// has used 256 descriptors since it got an answer, or twice as many as before that, up to 4,096. Of every
+    /// other the next packet is asked for; so it is of one whose batches are half full or less in that
+    /// time, but for one in hundreds of its packets.
     #[must_use]
     pub const fn tx_kick_delay(mut self, delay: Duration) -> Self {
         self.kick_delay = delay;

@@ -126,6 +126,10 @@ fn a_backend_that_was_given_with_ports_gets_the_guests_connections_to_these_alon
         .muxer
         .add_backend_for(Box::new(third.clone()), &[60, 53]);
     assert_eq!(taken, Err(MuxerError::PortTaken { port: 53 }));
+    let twice = world
+        .muxer
+        .add_backend_for(Box::new(third.clone()), &[60, 61, 60]);
+    assert_eq!(twice, Err(MuxerError::PortTaken { port: 60 }));
     assert_eq!(Arc::strong_count(&third.0), 1, "it was not added");
     world.muxer.route_port(60, second_id).unwrap();
 }

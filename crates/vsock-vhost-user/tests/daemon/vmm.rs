@@ -105,9 +105,7 @@ impl Vmm {
                 .set_vring_num(index, crate::ring::SIZE)
                 .unwrap();
             self.frontend.set_vring_base(index, base).unwrap();
-            self.frontend
-                .set_vring_addr(index, &ring.config())
-                .unwrap();
+            self.frontend.set_vring_addr(index, &ring.config()).unwrap();
             self.frontend.set_vring_kick(index, &ring.kick).unwrap();
             self.frontend.set_vring_call(index, &ring.call).unwrap();
             self.frontend.set_vring_enable(index, true).unwrap();

@@ -582,6 +582,25 @@ fn few_packets_of_bursts_wait_for_the_timer() {
     }
 }
 
+/// A fast stream of a guest whose processor is taken away for 2 ms, once in so many packets.
+#[test]
+fn a_stream_that_pauses_now_and_then_still_comes_in_batches() {
+    for (pause, each) in [(20_000, 12), (5000, 6), (1000, 2)] {
+        let mut guest = streaming();
+        let mut kicks = 0;
+        for sent in 1..=20_000 {
+            guest.pass(Duration::from_micros(10));
+            kicks += usize::from(guest.awaited() == 1);
+            guest.sends_and_kicks(1);
+            // Every time at another place of a batch.
+            if sent % pause == sent / pause {
+                guest.pass(2 * DELAY);
+            }
+        }
+        assert!(kicks * each < 20_000, "{pause}: {kicks}");
+    }
+}
+
 #[test]
 fn a_batch_that_is_taken_late_by_another_call_was_in_vain_too() {
     let mut guest = streaming();
