@@ -518,7 +518,7 @@ proptest! {
     #[test]
     fn a_driver_that_acts_on_notifications_alone_gets_everything(
         shape in shape(),
-        to_host in 0..2000_u32,
+        to_host in 0..1000_u32,
         len in 1..1200_usize,
         to_guest in 0..30_000_u32,
     ) {
