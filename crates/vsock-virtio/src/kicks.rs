@@ -222,7 +222,9 @@ impl TxKicks {
             }
             Some(tried) if tried.is_late => {
                 self.full = 0;
-                self.most = u16::try_from(burst.packets).unwrap_or(self.most);
+                // With room to spare, or every other batch would be late.
+                let fit = burst.packets - burst.packets / 4;
+                self.most = u16::try_from(fit).unwrap_or(self.most);
             }
             _ => self.prompt = self.prompt.saturating_sub(burst.packets),
         }
