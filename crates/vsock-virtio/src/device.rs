@@ -21,14 +21,6 @@ use crate::{
     RestoreError, VsockDeviceBuilder, config_space,
 };
 
-/// Whether the driver notifies the device of its buffers, as far as the device knows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kicks {
-    Unknown,
-    Enabled,
-    Disabled,
-}
-
 /// Where the device stands between two resets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
@@ -62,7 +54,8 @@ pub struct VsockDevice<M: GuestMemory> {
     budget: usize,
     phase: Phase,
     events: Events,
-    rx_kicks: Kicks,
+    /// The driver was asked not to kick for its buffers, and for nothing else since.
+    rx_kicks_off: bool,
     tx_kicks: TxKicks,
     rx_notifications: Delayed,
     tx_notifications: TxNotifications,
@@ -89,7 +82,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             budget: builder.budget,
             phase: Phase::Inactive,
             events: Events::default(),
-            rx_kicks: Kicks::Unknown,
+            rx_kicks_off: false,
             tx_kicks: TxKicks::new(builder.kick_delay, window),
             rx_notifications: Delayed::new(builder.rx_delay),
             tx_notifications: TxNotifications::new(builder.tx_delay),
@@ -139,7 +132,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         if let Some(event) = queues.event.as_deref_mut() {
             set_up(mem, event, QueueName::Event, event_idx)?;
         }
-        self.rx_kicks = Kicks::Unknown;
+        self.rx_kicks_off = false;
         self.tx_kicks.restart();
         // In rings that were used before, the driver may have been left without a notification. Whether
         // they were cannot be told: their indices may have come round to zero.

@@ -6,12 +6,13 @@ use std::any::Any;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use tempfile::TempDir;
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
-use vsock_vhost_user::{DeviceBuilder, DeviceError, UnixBackend};
+use vsock_inner::VsockInnerConnector;
+use vsock_vhost_user::{DeviceBuilder, DeviceError, UnixBackend, VsockDevice};
 
 use crate::guest::{Guest, PATIENCE};
 
@@ -52,14 +53,12 @@ fn a_stop_alone_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backen
         .in_process()
         .unwrap();
     let device = builder.spawn().unwrap();
-    let listener = connector.listen(1).unwrap();
-    let (accepts, accepted) = mpsc::channel();
+    let accepted = accepting(&connector);
     let (connects, connected) = mpsc::channel();
     let connect = || {
         let (connector, connects) = (connector.clone(), connects.clone());
         thread::spawn(move || connects.send(connector.connect_to(52).map(drop)));
     };
-    thread::spawn(move || accepts.send(listener.accept().map(drop)));
     connect();
     device.stopper().stop();
     let end = accepted.recv_timeout(PATIENCE).unwrap();
@@ -76,6 +75,22 @@ fn a_stop_alone_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backen
     device.join().unwrap();
 }
 
+/// A thread of the host that waits for a connection; how that ends.
+fn accepting(connector: &VsockInnerConnector) -> Receiver<io::Result<()>> {
+    let listener = connector.listen(1).unwrap();
+    let (accepts, accepted) = mpsc::channel();
+    thread::spawn(move || accepts.send(listener.accept().map(drop)));
+    accepted
+}
+
+/// The wait has ended, by a panic of the device.
+fn assert_panicked(accepted: &Receiver<io::Result<()>>, device: VsockDevice) {
+    let end = accepted.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::NotConnected);
+    let ended = device.join().unwrap_err();
+    assert!(matches!(ended, DeviceError::Panicked), "{ended}");
+}
+
 #[test]
 fn a_panic_ends_the_waits_of_host_threads_too() {
     let dir = TempDir::new().unwrap();
@@ -87,14 +102,9 @@ fn a_panic_ends_the_waits_of_host_threads_too() {
         .in_process()
         .unwrap();
     let device = builder.spawn().unwrap();
-    let listener = connector.listen(1).unwrap();
-    let (accepts, accepted) = mpsc::channel();
-    thread::spawn(move || accepts.send(listener.accept().map(drop)));
+    let accepted = accepting(&connector);
     let _guest = Guest::boot(&socket, 155);
-    let end = accepted.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(end.unwrap_err().kind(), ErrorKind::NotConnected);
-    let ended = device.join().unwrap_err();
-    assert!(matches!(ended, DeviceError::Panicked), "{ended}");
+    assert_panicked(&accepted, device);
 }
 
 /// A stream, or a backend, that panics where it is told to.
@@ -182,9 +192,7 @@ fn assert_ends(at: Where, cid: u64, stop: bool) {
         .in_process()
         .unwrap();
     let device = builder.spawn().unwrap();
-    let listener = connector.listen(1).unwrap();
-    let (accepts, accepted) = mpsc::channel();
-    thread::spawn(move || accepts.send(listener.accept().map(drop)));
+    let accepted = accepting(&connector);
     let mut guest = Guest::boot(&socket, cid);
     let connection = guest.request(2000, 7);
     if at != Where::Connect {
@@ -198,10 +206,7 @@ fn assert_ends(at: Where, cid: u64, stop: bool) {
     } else if at == Where::Drop {
         guest.say(&connection, vsock_proto::Op::Reset, 0, &[]);
     }
-    let end = accepted.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(end.unwrap_err().kind(), ErrorKind::NotConnected);
-    let ended = device.join().unwrap_err();
-    assert!(matches!(ended, DeviceError::Panicked), "{ended}");
+    assert_panicked(&accepted, device);
 }
 
 #[test]

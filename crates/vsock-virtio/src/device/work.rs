@@ -6,7 +6,7 @@ use vm_memory::GuestMemory;
 use vsock_muxer::GuestBuffers;
 use vsock_proto::Tick;
 
-use super::{Kicks, VsockDevice};
+use super::VsockDevice;
 use crate::chain::{DESCRIPTOR_COST, Part};
 use crate::notify::Verdict;
 use crate::ring::Ring;
@@ -196,7 +196,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             buffers.finish()?;
             call.starved = starved;
             if starved {
-                self.rx_kicks = Kicks::Enabled;
+                self.rx_kicks_off = false;
                 if !rx.enable_notification(1)? {
                     return Ok(false);
                 }
@@ -208,9 +208,9 @@ impl<M: GuestMemory> VsockDevice<M> {
 
     /// Buffers are not needed now: notifications of them would be for nothing.
     fn expect_no_buffers(&mut self, rx: &mut Ring<'_, '_, M>) -> Result<(), Fault> {
-        if self.rx_kicks != Kicks::Disabled {
+        if !self.rx_kicks_off {
             rx.disable_notification()?;
-            self.rx_kicks = Kicks::Disabled;
+            self.rx_kicks_off = true;
         }
         Ok(())
     }

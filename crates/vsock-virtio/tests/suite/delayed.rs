@@ -14,7 +14,7 @@ use vsock_driver::{Descriptor, filled};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
-use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Outcome, QueueName, Queues, VsockDevice};
+use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Outcome, QueueName, VsockDevice};
 
 use crate::rig::{CID, Rig, SIZE, packet};
 
@@ -93,13 +93,8 @@ fn move_on(rig: &mut Rig, features: u64) {
     let state = rig.device.state();
     let mut next = alone(features);
     next.device.reset(rig.now);
-    let [rx, tx, event] = &mut rig.queues;
-    let event = Some(event);
-    let mut queues = Queues { rx, tx, event };
-    next.device
-        .restore(rig.now, &rig.memory, &mut queues, &state)
-        .unwrap();
     rig.device = next.device;
+    rig.restore(&state).unwrap();
 }
 
 #[test]

@@ -12,7 +12,7 @@ use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Header, Op};
 use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, QueueName, VsockDevice};
 
-use crate::rig::{CID, Rig, SIZE, packet};
+use crate::rig::{CID, PACKET, Rig, SIZE, packet};
 
 const GUEST: u32 = 1024;
 const PORT: u32 = 80;
@@ -23,7 +23,6 @@ const WINDOW: u32 = 256 * 1024;
 /// The transmit ring, and where packets lie.
 const RING: u64 = 0x100_0000;
 const DATA: u64 = 0x200_0000;
-const PACKET: u64 = 0x1_1000;
 
 /// A guest with a connection to a host that reads all.
 struct Guest {
@@ -64,7 +63,8 @@ fn connecting(
     rig.device.ack_features(F_VERSION_1 | features).unwrap();
     rig.start();
     rig.post(SIZE);
-    offer(&mut rig, packet(Op::Request, GUEST, PORT), &[]);
+    rig.tx_data = DATA;
+    rig.send(packet(Op::Request, GUEST, PORT), b"");
     rig.settle();
     rig
 }
@@ -97,18 +97,6 @@ fn streaming() -> Guest {
     guest
 }
 
-/// Makes a packet available, in one piece.
-fn offer(rig: &mut Rig, header: Header, payload: &[u8]) {
-    let head = rig.tx.available() % rig.tx.size();
-    let addr = DATA + u64::from(head) * PACKET;
-    let len = u32::try_from(payload.len()).unwrap();
-    let header = Header { len, ..header };
-    filled(&rig.memory, addr, &[&header.encode()[..], payload].concat());
-    let piece = Descriptor::readable(addr, len + 44);
-    rig.tx.describe(&rig.memory, head, piece);
-    rig.tx.offer(&rig.memory, head);
-}
-
 impl Guest {
     /// The guest sends a packet, and the device is not called.
     fn sends(&mut self, len: usize) {
@@ -116,7 +104,7 @@ impl Guest {
             buf_alloc: self.buf_alloc,
             ..packet(Op::ReadWrite, GUEST, PORT)
         };
-        offer(&mut self.rig, header, &vec![0; len]);
+        self.rig.send(header, &vec![0; len]);
         self.sent += u32::try_from(len).unwrap();
     }
 
@@ -372,7 +360,7 @@ fn a_guest_with_a_small_buffer_does_not_wait_for_the_timer_in_its_stream() {
 fn a_guest_that_sends_something_else_than_payload_is_asked_for_each() {
     let mut guest = streaming();
     guest.sends(1);
-    offer(&mut guest.rig, packet(Op::CreditUpdate, GUEST, PORT), b"");
+    guest.rig.send(packet(Op::CreditUpdate, GUEST, PORT), b"");
     guest.sends(1);
     guest.process();
     assert_eq!(guest.awaited(), 1);
@@ -415,7 +403,7 @@ fn a_packet_that_comes_while_the_answer_is_sent_is_not_left_in_the_ring() {
     rig.received();
     rig.rx.set_used_event(&rig.memory, rig.rx.seen());
     for _ in 0..300 {
-        offer(&mut rig, packet(Op::ReadWrite, GUEST, PORT), b"?");
+        rig.send(packet(Op::ReadWrite, GUEST, PORT), b"?");
         assert!(!rig.process().more);
         rig.tx.used(&rig.memory);
     }
@@ -664,7 +652,7 @@ fn what_waits_arrives_whole_and_in_order() {
     for byte in 0..200_u8 {
         let header = packet(Op::ReadWrite, GUEST, PORT);
         let is_awaited = guest.awaited() == 1;
-        offer(&mut guest.rig, header, &[byte; 3]);
+        guest.rig.send(header, &[byte; 3]);
         if is_awaited {
             let _ = guest.rig.process();
             guest.rig.tx.used(&guest.rig.memory);

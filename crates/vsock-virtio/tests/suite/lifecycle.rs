@@ -159,12 +159,7 @@ fn t107_a_restored_device_serves_what_was_in_its_queues() {
     (new.rx, new.tx, new.event) = (old.rx, old.tx, old.event);
     new.queues = old.queues;
     new.post_events(1, 8);
-    let [rx, tx, event] = &mut new.queues;
-    let event = Some(event);
-    let mut queues = Queues { rx, tx, event };
-    new.device
-        .restore(new.now, &new.memory, &mut queues, &state)
-        .unwrap();
+    new.restore(&state).unwrap();
     assert_eq!(new.device.state(), state);
     let outcome = new.process();
     assert!(outcome.notify_event);
@@ -180,13 +175,7 @@ fn t107_a_restored_device_serves_what_was_in_its_queues() {
 fn a_device_that_offers_less_is_not_restored() {
     let mut state = Rig::new().device.state();
     state.acked_features |= F_RING_PACKED;
-    let mut rig = inactive();
-    let [rx, tx, event] = &mut rig.queues;
-    let event = Some(event);
-    let mut queues = Queues { rx, tx, event };
-    let refused = rig
-        .device
-        .restore(rig.now, &rig.memory, &mut queues, &state);
+    let refused = inactive().restore(&state);
     assert!(matches!(refused, Err(RestoreError::Features(_))));
 }
 
@@ -217,12 +206,7 @@ fn a_restore_that_fails_changes_nothing() {
     let mut rig = inactive();
     rig.device.ack_features(F_VERSION_1).unwrap();
     rig.queues[0].set_ready(false);
-    let [rx, tx, event] = &mut rig.queues;
-    let event = Some(event);
-    let mut queues = Queues { rx, tx, event };
-    let refused = rig
-        .device
-        .restore(rig.now, &rig.memory, &mut queues, &state);
+    let refused = rig.restore(&state);
     assert!(matches!(refused, Err(RestoreError::Activate(_))));
     assert_eq!(rig.device.acked_features(), F_VERSION_1);
     rig.queues[0].set_ready(true);

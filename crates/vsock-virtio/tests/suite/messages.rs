@@ -70,12 +70,7 @@ fn t109_a_snapshot_with_seqpacket_needs_a_backend_that_has_it() {
     assert_ne!(state.acked_features & SocketTypes::F_SEQPACKET, 0);
     let mut rig = Rig::new();
     rig.device.reset(rig.now);
-    let [rx, tx, event] = &mut rig.queues;
-    let event = Some(event);
-    let mut queues = vsock_virtio::Queues { rx, tx, event };
-    let restored = rig
-        .device
-        .restore(rig.now, &rig.memory, &mut queues, &state);
+    let restored = rig.restore(&state);
     assert!(matches!(restored, Err(RestoreError::Features(_))));
 }
 

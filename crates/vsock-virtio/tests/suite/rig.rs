@@ -10,14 +10,17 @@ use vsock_driver::{Descriptor, DriverRing, Memory, bytes, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
-use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Fault, Outcome, Queues, VsockDevice};
+use vsock_virtio::{
+    DeviceState, F_EVENT_IDX, F_VERSION_1, Fault, Outcome, Queues, RestoreError, VsockDevice,
+};
 
 pub(crate) const CID: u64 = 3;
 pub(crate) const SIZE: u16 = 64;
 /// Bytes of a buffer of the guest.
 pub(crate) const BUFFER: u32 = 4096;
-/// Where transmitted packets lie, and buffers for received ones.
+/// Where transmitted packets lie, one for each entry of the ring, and buffers for received ones.
 const TX_DATA: u64 = 0x10_0000;
+pub(crate) const PACKET: u64 = 0x1_1000;
 pub(crate) const RX_DATA: u64 = 0x80_0000;
 
 pub(crate) struct Rig {
@@ -28,6 +31,8 @@ pub(crate) struct Rig {
     pub(crate) queues: [Queue; 3],
     pub(crate) device: VsockDevice<Memory>,
     pub(crate) now: Tick,
+    /// Where transmitted packets lie.
+    pub(crate) tx_data: u64,
     watched: HashMap<Token, (bool, bool)>,
     sent: u16,
 }
@@ -79,6 +84,7 @@ impl Rig {
             queues,
             device,
             now: Tick::ZERO,
+            tx_data: TX_DATA,
             watched: HashMap::new(),
             sent: 0,
         }
@@ -91,6 +97,15 @@ impl Rig {
         self.device
             .activate(self.now, &self.memory, &mut queues)
             .unwrap();
+    }
+
+    /// The device goes on where one stopped.
+    pub(crate) fn restore(&mut self, state: &DeviceState) -> Result<(), RestoreError> {
+        let [rx, tx, event] = &mut self.queues;
+        let event = Some(event);
+        let mut queues = Queues { rx, tx, event };
+        self.device
+            .restore(self.now, &self.memory, &mut queues, state)
     }
 
     /// Activates the device and calls it once, which notifies the guest of what it may have missed.
@@ -193,7 +208,7 @@ impl Rig {
     pub(crate) fn place(&mut self) -> (u16, u64) {
         let head = self.sent % self.tx.size();
         self.sent = self.sent.wrapping_add(1);
-        (head, TX_DATA + u64::from(head) * 0x1_1000)
+        (head, self.tx_data + u64::from(head) * PACKET)
     }
 
     /// Sends a packet, in one piece.
