@@ -41,10 +41,12 @@ pub(crate) struct Socket {
 impl Guest {
     /// A guest whose driver is up.
     pub(crate) fn boot(socket: &Path, cid: u64) -> Self {
-        let mut guest = Self {
-            vmm: Vmm::connect(socket),
-            cid,
-        };
+        Self::boot_in(Vmm::connect(socket), cid)
+    }
+
+    /// A guest of this VMM, whose driver is up.
+    pub(crate) fn boot_in(vmm: Vmm, cid: u64) -> Self {
+        let mut guest = Self { vmm, cid };
         guest.start();
         guest
     }
