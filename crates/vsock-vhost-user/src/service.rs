@@ -16,6 +16,7 @@ use rustix::net::{RecvFlags, recv};
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 use vmm_sys_util::signal::block_signal;
+use vsock_proto::GuestCid;
 
 use crate::frontend::{self, Frontend};
 use crate::shared::Shared;
@@ -82,12 +83,22 @@ fn caught(call: impl FnOnce()) -> Result<(), DeviceError> {
 
 fn serve_all(shared: &Arc<Shared>, listener: &UnixListener, stopper: &Stopper) {
     let cid = shared.cid();
+    while let Some((socket, _)) = patiently(cid, stopper, || listener.accept())
+        && let Some(other) = patiently(cid, stopper, || socket.try_clone())
+    {
+        Session::new(shared, socket, other).serve(shared, stopper);
+    }
+}
+
+/// Tries until it can be done, or the device is stopped.
+fn patiently<T>(
+    cid: GuestCid,
+    stopper: &Stopper,
+    mut attempt: impl FnMut() -> io::Result<T>,
+) -> Option<T> {
     while !stopper.is_stopped() {
-        let session = listener
-            .accept()
-            .and_then(|(socket, _)| Session::new(shared, socket));
-        match session {
-            Ok(session) => session.serve(shared, stopper),
+        match attempt() {
+            Ok(done) => return Some(done),
             Err(_) if stopper.is_stopped() => {}
             Err(error) => {
                 log::error!("guest {cid}: cannot serve a VMM, trying again: {error}");
@@ -95,6 +106,7 @@ fn serve_all(shared: &Arc<Shared>, listener: &UnixListener, stopper: &Stopper) {
             }
         }
     }
+    None
 }
 
 /// A front-end, from its connection to its end.
@@ -107,13 +119,13 @@ struct Session {
 type Refused = (Option<FrontendReq>, ProtocolError);
 
 impl Session {
-    fn new(shared: &Arc<Shared>, socket: UnixStream) -> io::Result<Self> {
-        let other = socket.try_clone()?;
+    /// For the front-end at this socket, and another descriptor of it.
+    fn new(shared: &Arc<Shared>, socket: UnixStream, other: UnixStream) -> Self {
         let frontend = Mutex::new(Frontend::new(Arc::clone(shared)));
-        Ok(Self {
+        Self {
             socket: Arc::new(other),
             requests: BackendReqHandler::from_stream(socket, Arc::new(frontend)),
-        })
+        }
     }
 
     fn serve(mut self, shared: &Shared, stopper: &Stopper) {

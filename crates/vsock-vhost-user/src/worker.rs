@@ -280,3 +280,88 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    use virtio_queue::QueueT;
+    use vm_memory::{Bytes, FileOffset, GuestAddress};
+
+    use super::*;
+
+    const AVAILABLE: u64 = 0x1000;
+    const USED: u64 = 0x2000;
+    const STRIDE: u64 = 0x4000;
+    const PACKET: u64 = 2 * STRIDE;
+    const LEN: u64 = 3 * STRIDE;
+
+    fn memory() -> Arc<GuestMemoryMmap> {
+        let file = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, LEN).unwrap();
+        let file = FileOffset::new(file.into(), 0);
+        let range = (GuestAddress(0), usize::try_from(LEN).unwrap(), Some(file));
+        Arc::new(GuestMemoryMmap::from_ranges_with_files([range]).unwrap())
+    }
+
+    /// A worker whose guest's queues run, and what its thread waits with.
+    fn running(memory: &Arc<GuestMemoryMmap>) -> (Worker, Events) {
+        let guest = GuestCid::try_from(3).unwrap();
+        let waker = Waker::new().unwrap();
+        let mut worker = Worker::new(guest, Config::default(), 16, Vec::new(), waker).unwrap();
+        drop(worker.set_memory(Arc::clone(memory)));
+        worker.accept_features(1 << 32);
+        for index in [0, 1] {
+            let base = STRIDE * u64::from(index);
+            let addresses = Addresses {
+                descriptors: GuestAddress(base),
+                available: GuestAddress(base + AVAILABLE),
+                used: GuestAddress(base + USED),
+                used_index: 0,
+            };
+            let index = QueueIndex::new(index).unwrap();
+            worker.set_addresses(index, &addresses).unwrap();
+            let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+            let (discarded, watched) = worker.set_kick(index, Some(kick.into()));
+            drop(discarded);
+            watched.unwrap();
+            worker.set_enabled(index, true).unwrap();
+        }
+        let events = worker.events();
+        (worker, events)
+    }
+
+    fn sent(worker: &mut Worker) -> u16 {
+        let index = QueueIndex::new(1).unwrap();
+        worker.vring(index).queue_mut().next_avail()
+    }
+
+    /// A guest that was asked to kick for a batch of packets has sent some of it.
+    #[test]
+    fn a_timer_for_what_is_over_does_not_look_at_the_queues() {
+        let memory = memory();
+        let (mut worker, mut events) = running(&memory);
+        worker.step(events.wait(Some(Duration::ZERO)).unwrap());
+        assert!(worker.is_active());
+        let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
+        memory
+            .write_slice(&descriptor, GuestAddress(STRIDE))
+            .unwrap();
+        let index = GuestAddress(STRIDE + AVAILABLE + 2);
+        memory.write_obj(1_u16.to_le(), index).unwrap();
+        assert_eq!(worker.machine.device.deadline(), None, "nothing is due");
+
+        let now = worker.poller.now();
+        worker.poller.arm(now, Some(now)).unwrap();
+        let fired = events.wait(Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(fired.len(), 1);
+        worker.step(fired);
+        assert_eq!(sent(&mut worker), 0);
+
+        worker.poller.wake();
+        worker.step(events.wait(Some(Duration::ZERO)).unwrap());
+        assert_eq!(sent(&mut worker), 1);
+    }
+}

@@ -46,9 +46,14 @@ impl Guest {
 
     /// A guest of this VMM, whose driver is up.
     pub(crate) fn boot_in(vmm: Vmm, cid: u64) -> Self {
-        let mut guest = Self { vmm, cid };
+        let mut guest = Self::of(vmm, cid);
         guest.start();
         guest
+    }
+
+    /// A guest of this VMM, as it is.
+    pub(crate) fn of(vmm: Vmm, cid: u64) -> Self {
+        Self { vmm, cid }
     }
 
     pub(crate) fn start(&mut self) {

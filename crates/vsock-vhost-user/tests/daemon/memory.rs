@@ -52,7 +52,10 @@ fn t120_memory_that_is_longer_than_its_file_is_refused_and_the_next_vmm_served()
         vmm.frontend.set_features(FEATURES).unwrap();
         let file = file(len);
         let table = [region(&file, size, offset)];
-        assert!(vmm.frontend.set_mem_table(&table).is_err(), "{size} at {offset} of {len}");
+        assert!(
+            vmm.frontend.set_mem_table(&table).is_err(),
+            "{size} at {offset} of {len}"
+        );
     }
     assert_served(&mut Guest::boot(&socket, 221));
     device.stop().unwrap();

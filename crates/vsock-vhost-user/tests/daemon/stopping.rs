@@ -3,7 +3,7 @@
 //! What a device lets go when it ends, with its owner looking elsewhere.
 
 use std::any::Any;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver};
@@ -12,9 +12,16 @@ use std::thread;
 use tempfile::TempDir;
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
 use vsock_inner::VsockInnerConnector;
-use vsock_vhost_user::{DeviceBuilder, DeviceError, UnixBackend, VsockDevice};
+use vsock_muxer_harness::poll::{Deadline, Stopwatch, wait_until};
+use vsock_proto::Op;
+use vsock_vhost_user::{
+    DeviceBuilder, DeviceError, UnixBackend, UnixSeqpacketBackend, VsockDevice,
+};
 
+use crate::descriptors::STOP;
 use crate::guest::{Guest, PATIENCE};
+use crate::ring::BUFFER;
+use crate::vmm::{FEATURES, RX, Vmm};
 
 /// A backend with a defect: it panics when it is asked for a client.
 struct Defective(UnixStream);
@@ -144,7 +151,7 @@ impl VsockBackend for Panicking {
 
 struct PanickingStream(Where);
 
-impl io::Read for PanickingStream {
+impl Read for PanickingStream {
     fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
         Err(ErrorKind::WouldBlock.into())
     }
@@ -204,7 +211,7 @@ fn assert_ends(at: Where, cid: u64, stop: bool) {
     if stop {
         device.stopper().stop();
     } else if at == Where::Drop {
-        guest.say(&connection, vsock_proto::Op::Reset, 0, &[]);
+        guest.say(&connection, Op::Reset, 0, &[]);
     }
     assert_panicked(&accepted, device);
 }
@@ -227,4 +234,255 @@ fn a_panic_of_a_stream_that_is_dropped_ends_the_waits() {
 #[test]
 fn a_panic_of_a_stream_that_is_dropped_by_a_stop_ends_the_waits() {
     assert_ends(Where::Drop, 166, true);
+}
+
+/// A backend whose `accept` does not return before it is let go.
+struct Stuck {
+    readable: UnixStream,
+    entered: mpsc::Sender<()>,
+    let_go: Receiver<()>,
+}
+
+impl AsRawFd for Stuck {
+    fn as_raw_fd(&self) -> RawFd {
+        self.readable.as_raw_fd()
+    }
+}
+
+impl VsockBackend for Stuck {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        let _told = self.entered.send(());
+        let _gone = self.let_go.recv();
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn connect(&self, _port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::ConnectionRefused.into())
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Other("stuck")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[test]
+fn a_stop_ends_though_a_backend_does_not_and_says_so() {
+    let dir = TempDir::new().unwrap();
+    let (socket, uds) = (dir.path().join("vhost.sock"), dir.path().join("vm.vsock"));
+    let (readable, peer) = UnixStream::pair().unwrap();
+    drop(peer);
+    let ((entered, enters), (lets_go, let_go)) = (mpsc::channel(), mpsc::channel());
+    let stuck = Stuck {
+        readable,
+        entered,
+        let_go,
+    };
+    let device = DeviceBuilder::new(167, &socket)
+        .backend(Box::new(stuck))
+        .backend(Box::new(UnixBackend::bind(&uds).unwrap()))
+        .backend(Box::new(UnixSeqpacketBackend::bind(&uds).unwrap()))
+        .spawn()
+        .unwrap();
+    let mut vmm = Vmm::connect(&socket);
+    vmm.start(FEATURES).unwrap();
+    enters.recv_timeout(PATIENCE).unwrap();
+    let watch = Stopwatch::start();
+    let ended = device.stop().unwrap_err();
+    assert!(matches!(ended, DeviceError::NotEnded(_)), "{ended}");
+    assert!(ended.to_string().contains("moves bytes"), "{ended}");
+    assert!(watch.elapsed() < 2 * STOP, "{:?}", watch.elapsed());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    // The front-end is not left waiting.
+    assert_eq!(vmm.socket().read(&mut [0]).unwrap_or(0), 0);
+    // What still runs shares its CID with nobody, until it has ended.
+    let taken = DeviceBuilder::new(167, &socket).spawn().unwrap_err();
+    assert!(matches!(taken, DeviceError::CidTaken(_)), "{taken}");
+    drop(lets_go);
+    wait_until(Deadline::after(PATIENCE), || {
+        DeviceBuilder::new(167, &socket).spawn().is_ok()
+    })
+    .unwrap();
+}
+
+/// A backend that does not go before it is let go.
+struct Clinging(Receiver<()>);
+
+impl AsRawFd for Clinging {
+    fn as_raw_fd(&self) -> RawFd {
+        -1
+    }
+}
+
+impl VsockBackend for Clinging {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn connect(&self, _port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::ConnectionRefused.into())
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Other("clinging")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for Clinging {
+    fn drop(&mut self) {
+        let _gone = self.0.recv();
+    }
+}
+
+#[test]
+fn a_backend_that_does_not_go_is_what_a_stop_names() {
+    let dir = TempDir::new().unwrap();
+    let (lets_go, let_go) = mpsc::channel();
+    let device = DeviceBuilder::new(168, dir.path().join("vhost.sock"))
+        .backend(Box::new(Clinging(let_go)))
+        .spawn()
+        .unwrap();
+    let ended = device.stop().unwrap_err();
+    assert!(ended.to_string().contains("from its drop"), "{ended}");
+    drop(lets_go);
+}
+
+#[test]
+fn t133_a_stop_resets_the_connections_of_a_guest_that_has_room_for_it() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let (builder, connector) = DeviceBuilder::new(169, &socket).in_process().unwrap();
+    let device = builder.spawn().unwrap();
+    let listener = connector.listen(1).unwrap();
+    let mut guest = Guest::boot(&socket, 169);
+    let mut held = Vec::new();
+    for guest_port in 2000..2010 {
+        let (_, answer) = guest.connect(guest_port, 1);
+        assert_eq!(answer.op, u16::from(Op::Response));
+        held.push(listener.accept().unwrap());
+    }
+    device.stop().unwrap();
+    // The device has gone. What it had to say is in the guest's ring.
+    let mut told: Vec<u32> = (2000..2010)
+        .map(|_| guest.expect(Op::Reset).0.dst_port)
+        .collect();
+    told.sort_unstable();
+    assert!(told.into_iter().eq(2000..2010));
+    for mut stream in held {
+        stream.read(&mut [0]).unwrap_err();
+    }
+}
+
+#[test]
+fn t133_a_guest_without_room_does_not_hold_up_a_stop() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let (builder, connector) = DeviceBuilder::new(170, &socket).in_process().unwrap();
+    let device = builder.spawn().unwrap();
+    let listener = connector.listen(1).unwrap();
+    let mut vmm = Vmm::connect(&socket);
+    vmm.start(FEATURES).unwrap();
+    // One buffer, for the answer.
+    vmm.rings[RX].offer(BUFFER, true);
+    vmm.rings[RX].notify(0);
+    let mut guest = Guest::of(vmm, 170);
+    guest.request(2000, 1);
+    let _held = listener.accept().unwrap();
+    let watch = Stopwatch::start();
+    device.stop().unwrap();
+    assert!(watch.elapsed() < STOP, "{:?}", watch.elapsed());
+}
+
+/// A stream that notes which signals are blocked where it is written to.
+struct Observing(mpsc::Sender<String>);
+
+impl Read for Observing {
+    fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+}
+
+impl io::Write for Observing {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let status = std::fs::read_to_string("/proc/thread-self/status")?;
+        let _told = self.0.send(status);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for Observing {
+    fn as_raw_fd(&self) -> RawFd {
+        -1
+    }
+}
+
+impl VsockStream for Observing {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::Other("observing")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl AsRawFd for ObservingBackend {
+    fn as_raw_fd(&self) -> RawFd {
+        -1
+    }
+}
+
+struct ObservingBackend(mpsc::Sender<String>);
+
+impl VsockBackend for ObservingBackend {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn connect(&self, _port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Ok(Box::new(Observing(self.0.clone())))
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Other("observing")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A stream of a caller's may write to a pipe or a socket whose reader has gone, in a process that has
+/// not changed what `SIGPIPE` does: it would end the process.
+#[test]
+fn a_stream_that_writes_to_what_has_gone_raises_no_signal() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let (tells, told) = mpsc::channel();
+    let _device = DeviceBuilder::new(171, &socket)
+        .backend(Box::new(ObservingBackend(tells)))
+        .spawn()
+        .unwrap();
+    let mut guest = Guest::boot(&socket, 171);
+    let (connection, _) = guest.connect(2000, 7);
+    guest.write(&connection, b"x");
+    let status = told.recv_timeout(PATIENCE).unwrap();
+    let blocked = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigBlk:"))
+        .unwrap();
+    let blocked = u64::from_str_radix(blocked.trim(), 16).unwrap();
+    let sigpipe = rustix::process::Signal::PIPE.as_raw() - 1;
+    assert_eq!(blocked >> sigpipe & 1, 1, "{blocked:#x}");
 }
