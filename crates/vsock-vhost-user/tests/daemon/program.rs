@@ -414,8 +414,11 @@ fn watched(program: &Program) -> usize {
 fn t118_kicks_that_were_replaced_are_not_watched_though_the_front_end_keeps_them() {
     let dir = TempDir::new().unwrap();
     let (program, socket) = start(&dir, "--log-level=warn");
+    let vmm = Vmm::connect(&socket);
     let idle = watched(&program);
-    let mut guest = Guest::boot(&socket, 3);
+    let mut guest = Guest::boot_in(vmm, 3);
+    let (_, answer) = guest.connect(1, 1);
+    assert_eq!(answer.op, u16::from(Op::Reset));
     let before = watched(&program);
     let flags = rustix::event::EventfdFlags::CLOEXEC;
     let kicks: Vec<_> = (0..10)

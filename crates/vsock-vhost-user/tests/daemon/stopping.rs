@@ -110,7 +110,9 @@ fn a_panic_ends_the_waits_of_host_threads_too() {
         .unwrap();
     let device = builder.spawn().unwrap();
     let accepted = accepting(&connector);
-    let _guest = Guest::boot(&socket, 155);
+    // It may panic before it has answered the last request.
+    let mut vmm = Vmm::connect(&socket);
+    let _started = vmm.start(FEATURES);
     assert_panicked(&accepted, device);
 }
 
@@ -297,7 +299,11 @@ fn a_stop_ends_though_a_backend_does_not_and_says_so() {
     assert!(watch.elapsed() < 2 * STOP, "{:?}", watch.elapsed());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     // The front-end is not left waiting.
-    assert_eq!(vmm.socket().read(&mut [0]).unwrap_or(0), 0);
+    let end = vmm.socket().read(&mut [0]).map_err(|error| error.kind());
+    assert!(
+        matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)),
+        "{end:?}"
+    );
     // What still runs shares its CID with nobody, until it has ended.
     let taken = DeviceBuilder::new(167, &socket).spawn().unwrap_err();
     assert!(matches!(taken, DeviceError::CidTaken(_)), "{taken}");
