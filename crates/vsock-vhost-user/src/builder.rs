@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::convert::identity;
 use std::fmt;
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -12,6 +13,7 @@ use vsock_backend_api::VsockBackend;
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 use vsock_proto::{Config, GuestCid};
 
+use crate::caught::caught;
 use crate::claim::CidClaim;
 use crate::leftovers::Leftovers;
 use crate::mover::Mover;
@@ -168,12 +170,14 @@ impl DeviceBuilder {
         };
         let shared = Arc::new(Shared::new(claim, offer, worker));
         let mover = Mover::new(Arc::clone(&shared), stopper.clone());
-        let mover = start(format!("vsock-{cid}"), || mover.run())?;
+        let mover = start(format!("vsock-{cid}"), || {
+            caught(|| mover.run()).and_then(identity)
+        })?;
         let service = Service::new(Arc::clone(&shared), listener, stopper.clone(), mover);
         let end = End(stopper.clone());
         let service = start(format!("vmm-{cid}"), move || {
             let _end = end;
-            service.run()
+            caught(|| service.run()).and_then(identity)
         });
         Ok(VsockDevice {
             shared,

@@ -50,7 +50,7 @@ enum Refusal {
     NoRegion(u64),
     #[error("the addresses of the ring are not aligned")]
     Misaligned(#[source] QueueError),
-    #[error("the ring is not all in memory")]
+    #[error("cannot read the ring")]
     Outside(#[source] GuestMemoryError),
     #[error("cannot watch the kick of a queue")]
     Kick(#[source] io::Error),

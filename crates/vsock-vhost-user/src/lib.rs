@@ -109,6 +109,7 @@
 #![deny(unsafe_code)]
 
 mod builder;
+mod caught;
 mod claim;
 mod device;
 mod error;

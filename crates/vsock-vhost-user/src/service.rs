@@ -6,7 +6,6 @@ use std::error::Error;
 use std::fmt::Write;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 use vmm_sys_util::signal::block_signal;
 use vsock_proto::GuestCid;
 
+use crate::caught::caught;
 use crate::frontend::{self, Frontend};
 use crate::shared::Shared;
 use crate::stop::Progress;
@@ -65,7 +65,7 @@ impl Service {
         let moved = mover.join().unwrap_or(Err(DeviceError::Panicked));
         let ended = caught(|| shared.end());
         stopper.advance(Progress::Releasing);
-        let released = caught(|| shared.release());
+        let released = shared.release();
         served.and(moved).and(ended).and(released)
     }
 }
@@ -75,10 +75,6 @@ pub(crate) fn mask_sigpipe() {
     if let Err(error) = block_signal(rustix::process::Signal::PIPE.as_raw()) {
         log::debug!("SIGPIPE is not blocked: {error:?}");
     }
-}
-
-fn caught(call: impl FnOnce()) -> Result<(), DeviceError> {
-    panic::catch_unwind(AssertUnwindSafe(call)).map_err(|_| DeviceError::Panicked)
 }
 
 fn serve_all(shared: &Arc<Shared>, listener: &UnixListener, stopper: &Stopper) {

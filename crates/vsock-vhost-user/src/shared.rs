@@ -9,6 +9,8 @@ use vsock_muxer::Counters;
 use vsock_proto::GuestCid;
 use vsock_virtio::DeviceCounters;
 
+use crate::DeviceError;
+use crate::caught::{self, caught};
 use crate::claim::CidClaim;
 use crate::worker::Worker;
 
@@ -60,12 +62,14 @@ impl Shared {
         drop(remains);
     }
 
-    /// The device has ended: its backends go.
-    pub(crate) fn release(&self) {
-        let backends = self.worker().release();
+    /// The device has ended: its backends go, whatever panics meanwhile.
+    pub(crate) fn release(&self) -> Result<(), DeviceError> {
+        let backends = caught(|| self.worker().remove_backends())?;
+        let settled = caught(|| self.worker().settle());
         // Not under the lock: what a backend does when it is dropped is its own affair, and it may ask
         // for the device's counters.
-        drop(backends);
+        let dropped = caught(|| caught::each(backends.into_iter(), drop));
+        settled.and(dropped)
     }
 
     pub(crate) fn worker(&self) -> MutexGuard<'_, Worker> {

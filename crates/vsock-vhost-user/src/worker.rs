@@ -18,6 +18,7 @@ use vsock_proto::{Config, GuestCid, Tick};
 use vsock_virtio::{DeviceCounters, QueueName, Queues, VsockDevice};
 
 use crate::builder::Served;
+use crate::caught;
 use crate::machine::Machine;
 use crate::poller::{Events, Poller, Waker};
 use crate::signal::Signaller;
@@ -107,12 +108,16 @@ impl Worker {
         }
     }
 
-    /// The device ends: gives up its backends, of which nothing is watched any more.
-    pub(crate) fn release(&mut self) -> Vec<Box<dyn VsockBackend>> {
+    /// The device ends: gives up its backends. [`settle`](Self::settle) comes next.
+    pub(crate) fn remove_backends(&mut self) -> Vec<Box<dyn VsockBackend>> {
         let now = self.poller.now();
-        let backends = self.machine.device.muxer_mut().remove_backends(now);
+        self.machine.device.muxer_mut().remove_backends(now)
+    }
+
+    /// Lets go what is no longer needed.
+    pub(crate) fn settle(&mut self) {
+        let now = self.poller.now();
         self.carry_out(now);
-        backends
     }
 
     /// Takes what the driver has accepted of what was offered.
@@ -272,9 +277,9 @@ impl Worker {
 
     /// Does what the device wants done.
     fn carry_out(&mut self, now: Tick) {
-        while let Some(action) = self.machine.device.next_action() {
-            self.poller.apply(action);
-        }
+        let (device, poller) = (&mut self.machine.device, &mut self.poller);
+        let actions = std::iter::from_fn(|| device.next_action());
+        caught::each(actions, |action| poller.apply(action));
         if let Err(error) = self.poller.arm(now, self.machine.device.deadline()) {
             log::error!("cannot set the timer: {error}");
         }

@@ -238,6 +238,141 @@ fn a_panic_of_a_stream_that_is_dropped_by_a_stop_ends_the_waits() {
     assert_ends(Where::Drop, 166, true);
 }
 
+/// What panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(thread::panicking(), "on purpose");
+    }
+}
+
+/// A stream that panics when it is dropped, with what panics when it is dropped.
+struct Nested(mpsc::Sender<()>);
+
+impl io::Write for Nested {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Nested {
+    fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+}
+
+impl AsRawFd for Nested {
+    fn as_raw_fd(&self) -> RawFd {
+        -1
+    }
+}
+
+impl VsockStream for Nested {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::Other("nested")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        let _told = self.0.send(());
+        std::panic::panic_any(Bomb);
+    }
+}
+
+struct NestedBackend(mpsc::Sender<()>);
+
+impl AsRawFd for NestedBackend {
+    fn as_raw_fd(&self) -> RawFd {
+        -1
+    }
+}
+
+impl VsockBackend for NestedBackend {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn connect(&self, _port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Ok(Box::new(Nested(self.0.clone())))
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Other("nested")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A backend that panics when it is dropped.
+struct BombBackend;
+
+impl AsRawFd for BombBackend {
+    fn as_raw_fd(&self) -> RawFd {
+        -1
+    }
+}
+
+impl VsockBackend for BombBackend {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn connect(&self, _port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::ConnectionRefused.into())
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Other("bomb")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for BombBackend {
+    fn drop(&mut self) {
+        assert!(thread::panicking(), "on purpose");
+    }
+}
+
+#[test]
+fn t132_streams_and_backends_that_all_panic_when_they_are_dropped_end_their_device_alone() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let (tells, dropped) = mpsc::channel();
+    let (builder, connector) = DeviceBuilder::new(172, &socket)
+        .backend_for(Box::new(BombBackend), &[8])
+        .backend_for(Box::new(BombBackend), &[9])
+        .backend(Box::new(NestedBackend(tells)))
+        .in_process()
+        .unwrap();
+    let device = builder.spawn().unwrap();
+    let accepted = accepting(&connector);
+    let mut guest = Guest::boot(&socket, 172);
+    for port in 2000..2010 {
+        let (_, answer) = guest.connect(port, 7);
+        assert_eq!(answer.op, u16::from(Op::Response));
+    }
+    device.stopper().stop();
+    assert_panicked(&accepted, device);
+    assert_eq!(dropped.iter().count(), 10, "none is left");
+    let again = DeviceBuilder::new(172, &socket).spawn().unwrap();
+    again.stop().unwrap();
+}
+
 /// A backend whose `accept` does not return before it is let go.
 struct Stuck {
     readable: UnixStream,
