@@ -419,6 +419,8 @@ fn t118_kicks_that_were_replaced_are_not_watched_though_the_front_end_keeps_them
     let mut guest = Guest::boot_in(vmm, 3);
     let (_, answer) = guest.connect(1, 1);
     assert_eq!(answer.op, u16::from(Op::Reset));
+    // The step that has answered is over when there is another answer.
+    guest.vmm.config(0, 8);
     let before = watched(&program);
     let flags = rustix::event::EventfdFlags::CLOEXEC;
     let kicks: Vec<_> = (0..10)
@@ -447,6 +449,8 @@ fn cpu(program: &Program) -> Duration {
 fn a_front_end_for_which_no_descriptor_is_left_is_served_when_there_is_one() {
     let dir = TempDir::new().unwrap();
     let (program, socket) = start(&dir, "--log-level=error");
+    // It is up when it answers.
+    drop(Vmm::connect(&socket));
     let pid = Pid::from_child(&program.0);
     let limit = |limit| {
         let current = Some(limit);
