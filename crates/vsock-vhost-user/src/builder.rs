@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use rustix::net::SocketType;
+use rustix::process::Signal;
+use vmm_sys_util::signal::block_signal;
 use vsock_backend_api::VsockBackend;
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 use vsock_proto::{Config, GuestCid};
@@ -177,7 +179,7 @@ impl DeviceBuilder {
         let end = End(stopper.clone());
         let service = start(format!("vmm-{cid}"), move || {
             let _end = end;
-            caught(|| service.run()).and_then(identity)
+            service.run()
         });
         Ok(VsockDevice {
             shared,
@@ -189,11 +191,18 @@ impl DeviceBuilder {
     }
 }
 
-fn start<T: Send + 'static>(
+/// Starts a thread in which no stream can kill the process by writing to what has gone, whatever the
+/// process does with the signal.
+fn start(
     name: String,
-    body: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, DeviceError> {
-    let thread = thread::Builder::new().name(name).spawn(body);
+    body: impl FnOnce() -> Result<(), DeviceError> + Send + 'static,
+) -> Result<JoinHandle<Result<(), DeviceError>>, DeviceError> {
+    let thread = thread::Builder::new().name(name).spawn(|| {
+        if let Err(error) = block_signal(Signal::PIPE.as_raw()) {
+            log::debug!("SIGPIPE is not blocked: {error:?}");
+        }
+        caught(body).and_then(identity)
+    });
     thread.map_err(DeviceError::Resources)
 }
 

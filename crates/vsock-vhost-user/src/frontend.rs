@@ -145,7 +145,8 @@ fn is_kick(file: &File) -> bool {
     };
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Fifo | FileType::Socket => true,
-        // An eventfd has no type. Neither have some that lead to files of any kind, such as an epoll.
+        // An eventfd has no type. Neither have some that lead to files of any kind, such as an epoll:
+        // where there is no /proc, they are not told apart.
         FileType::Unknown => {
             let link = format!("/proc/self/fd/{}", file.as_raw_fd());
             std::fs::read_link(link).map_or(true, |name| name.ends_with("anon_inode:[eventfd]"))

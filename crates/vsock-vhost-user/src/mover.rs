@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::poller::Events;
-use crate::service::mask_sigpipe;
 use crate::shared::Shared;
 use crate::stop::Progress;
 use crate::{DeviceError, Stopper};
@@ -33,7 +32,6 @@ impl Mover {
 
     /// Moves bytes until the device is stopped, and tells the guest then.
     pub(crate) fn run(mut self) -> Result<(), DeviceError> {
-        mask_sigpipe();
         let _end = End(self.stopper.clone());
         while !self.stopper.is_stopped() {
             self.step(None)?;

@@ -14,7 +14,6 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
-use vmm_sys_util::signal::block_signal;
 use vsock_proto::GuestCid;
 
 use crate::caught::caught;
@@ -52,7 +51,6 @@ impl Service {
     /// Serves until it is stopped, and lets the backends go, so that nobody waits for a guest that
     /// cannot answer: also after a panic.
     pub(crate) fn run(self) -> Result<(), DeviceError> {
-        mask_sigpipe();
         let Self {
             shared,
             listener,
@@ -67,13 +65,6 @@ impl Service {
         stopper.advance(Progress::Releasing);
         let released = shared.release();
         served.and(moved).and(ended).and(released)
-    }
-}
-
-/// Lets no stream of the device kill the process, whatever its owner does with the signal.
-pub(crate) fn mask_sigpipe() {
-    if let Err(error) = block_signal(rustix::process::Signal::PIPE.as_raw()) {
-        log::debug!("SIGPIPE is not blocked: {error:?}");
     }
 }
 

@@ -18,6 +18,7 @@ use vsock_proto::Op;
 
 use crate::descriptors::{Churn, STOP, calls, fill};
 use crate::guest::{Guest, PATIENCE};
+use crate::stopping::hold_up;
 use crate::vmm::{FEATURES, TX, Vmm, header, memory};
 
 struct Program(Child);
@@ -342,6 +343,27 @@ fn t119_a_signal_ends_it_whatever_a_front_end_does_to_its_calls() {
         drop(churn);
         assert_eq!(names(&dir), ["3.vsock_5"]);
     }
+}
+
+#[test]
+fn t119_a_signal_ends_it_also_if_it_must_say_what_was_held_up() {
+    let dir = TempDir::new().unwrap();
+    let mut program = Program::start(&[vm(&dir, 3), vm(&dir, 4)]);
+    let socket = dir.path().join("3.sock");
+    wait_for(&socket);
+    let mut guest = Guest::boot(&socket, 3);
+    let far = hold_up(&guest.vmm);
+    assert_eq!(guest.connect_to(1, 1), Some(Op::Reset));
+    let watch = Stopwatch::start();
+    program.signal(Signal::TERM);
+    let (code, said) = program.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(watch.elapsed() < 2 * STOP, "{:?}", watch.elapsed());
+    let expected = "the device of guest 3 failed: the device has not ended within two seconds: the thread \
+                    for the VMM's requests";
+    assert!(said.contains(expected), "{said}");
+    assert_eq!(names(&dir), [""; 0]);
+    drop(far);
 }
 
 /// Starts a program for one guest, and waits for its socket.

@@ -120,7 +120,7 @@ fn t122_what_was_not_offered_ends_its_connection_alone() {
         );
     }
     let mut vmm = Vmm::connect(&socket);
-    let foreign = 1_u64 << 15; // CONFIGURE_MEM_SLOTS
+    let foreign = 1_u64 << 15 | 1 << 3; // CONFIGURE_MEM_SLOTS, and REPLY_ACK
     let asked = vmm.request(
         FrontendReq::SET_PROTOCOL_FEATURES,
         &foreign.to_ne_bytes(),

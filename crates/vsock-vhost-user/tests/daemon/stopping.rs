@@ -3,13 +3,16 @@
 //! What a device lets go when it ends, with its owner looking elsewhere.
 
 use std::any::Any;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use tempfile::TempDir;
+use vhost::vhost_user::message::FrontendReq;
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
 use vsock_inner::VsockInnerConnector;
 use vsock_muxer_harness::poll::{Deadline, Stopwatch, wait_until};
@@ -18,10 +21,10 @@ use vsock_vhost_user::{
     DeviceBuilder, DeviceError, UnixBackend, UnixSeqpacketBackend, VsockDevice,
 };
 
-use crate::descriptors::STOP;
+use crate::descriptors::{STOP, assert_served};
 use crate::guest::{Guest, PATIENCE};
 use crate::ring::BUFFER;
-use crate::vmm::{FEATURES, RX, Vmm};
+use crate::vmm::{FEATURES, RX, Vmm, header};
 
 /// A backend with a defect: it panics when it is asked for a client.
 struct Defective(UnixStream);
@@ -159,7 +162,7 @@ impl Read for PanickingStream {
     }
 }
 
-impl io::Write for PanickingStream {
+impl Write for PanickingStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         assert_ne!(self.0, Where::Write, "on purpose");
         Ok(buf.len())
@@ -250,7 +253,7 @@ impl Drop for Bomb {
 /// A stream that panics when it is dropped, with what panics when it is dropped.
 struct Nested(mpsc::Sender<()>);
 
-impl io::Write for Nested {
+impl Write for Nested {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         Ok(buf.len())
     }
@@ -449,6 +452,55 @@ fn a_stop_ends_though_a_backend_does_not_and_says_so() {
     .unwrap();
 }
 
+/// A socket whose last `close` waits until its peer has read everything, and the peer, which does not.
+fn lingering() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (far, _) = listener.accept().unwrap();
+    near.set_nonblocking(true).unwrap();
+    while near.write(&[0; 65_536]).is_ok() {}
+    near.set_nonblocking(false).unwrap();
+    rustix::net::sockopt::set_socket_linger(&near, Some(100 * PATIENCE)).unwrap();
+    (near, far)
+}
+
+/// Lets the device close a file that is slow to close; it is closed when this is dropped.
+pub(crate) fn hold_up(vmm: &Vmm) -> TcpStream {
+    let (near, far) = lingering();
+    let request = [&header(FrontendReq::SET_VRING_ERR, 0, 8)[..], &[0; 8]].concat();
+    let (first, rest) = request.split_at(1);
+    let fds = [near.as_raw_fd()];
+    let mut front_end = vmm.socket();
+    front_end.send_with_fds(&[first], &fds).unwrap();
+    // From here on the device's is the last one.
+    drop(near);
+    front_end.write_all(rest).unwrap();
+    far
+}
+
+#[test]
+fn t119_a_file_that_is_slow_to_close_stops_no_byte_and_no_stop() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let (builder, connector) = DeviceBuilder::new(173, &socket).in_process().unwrap();
+    let device = builder.spawn().unwrap();
+    let mut guest = Guest::boot(&socket, 173);
+    let far = hold_up(&guest.vmm);
+    for port in 1..20 {
+        assert_served(&mut guest, &connector, port);
+    }
+    let watch = Stopwatch::start();
+    let ended = device.stop().unwrap_err();
+    assert!(watch.elapsed() < 2 * STOP, "{:?}", watch.elapsed());
+    assert!(ended.to_string().contains("requests"), "{ended}");
+    assert!(!socket.exists());
+    drop(far);
+    wait_until(Deadline::after(PATIENCE), || {
+        DeviceBuilder::new(173, &socket).spawn().is_ok()
+    })
+    .unwrap();
+}
+
 /// A backend that does not go before it is let go.
 struct Clinging(Receiver<()>);
 
@@ -550,7 +602,7 @@ impl Read for Observing {
     }
 }
 
-impl io::Write for Observing {
+impl Write for Observing {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let status = std::fs::read_to_string("/proc/thread-self/status")?;
         let _told = self.0.send(status);

@@ -3,7 +3,7 @@
 //! A VMM: it connects to the device and shares a guest's memory with it.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -68,13 +68,16 @@ impl Vmm {
         }
     }
 
-    /// Makes a request as it is, and waits for its answer: whether it was granted.
+    /// Makes a request as it is, and waits for its answer, or the end: whether it was granted.
+    #[track_caller]
     pub(crate) fn request(&mut self, code: FrontendReq, body: &[u8], fds: &[RawFd]) -> bool {
         let header = header(code, NEED_REPLY, body.len());
         let parts = [&header[..], body];
         self.socket.send_with_fds(&parts, fds).unwrap();
         let mut answer = [0; 20];
         let answered = self.socket.read_exact(&mut answer);
+        let error = answered.as_ref().err().map(|error| error.kind());
+        assert_ne!(error, Some(ErrorKind::WouldBlock), "there is no answer");
         answered.is_ok() && answer[12..] == [0; 8]
     }
 
