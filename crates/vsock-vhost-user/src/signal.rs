@@ -43,7 +43,7 @@ impl Signaller {
         Self(Kernel::new().map_or_else(
             |error| {
                 log::warn!(
-                    "no asynchronous I/O (io_setup: {error}; see fs.aio-max-nr and seccomp): a VMM that \
+                    "no asynchronous I/O ({error}; see fs.aio-max-nr and seccomp for io_setup): a VMM that \
                      fills its eventfds on purpose can stop its own device"
                 );
                 Way::Write
