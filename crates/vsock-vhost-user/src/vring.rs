@@ -143,8 +143,10 @@ impl Vring {
             self.queue.set_ready(false);
             self.signal(signaller);
         }
-        let mut discarded = self.set_call(None);
-        discarded._kick = self.drop_kick(poller);
+        let discarded = Discarded {
+            _kick: self.drop_kick(poller),
+            ..self.set_call(None)
+        };
         (self.queue.next_avail(), discarded)
     }
 
