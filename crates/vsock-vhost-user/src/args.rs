@@ -40,7 +40,7 @@ pub(crate) struct Args {
     one: Option<One>,
 
     /// One virtual machine of several: guest-cid=N,socket=PATH,uds-path=PATH, and if it is to differ
-    /// from the others buf-alloc=BYTES and queue-size=N
+    /// from the others buf-alloc=BYTES, queue-size=N and sealed-memory=true or false
     #[arg(long = "vm", value_name = "KEY=VALUE,...", conflicts_with = "One")]
     many: Vec<Vm>,
 
@@ -60,6 +60,11 @@ pub(crate) struct Args {
     /// The longest queue that a VMM may set up, a power of two
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) queue_size: u16,
+
+    /// Serve no VMM whose memory may shrink while it is used, which would kill this program: QEMU's
+    /// must have seal=on
+    #[arg(long)]
+    pub(crate) sealed_memory: bool,
 
     /// What to write to standard error: off, error, warn, info, debug, trace. Without it, RUST_LOG
     /// says, and otherwise it is info
@@ -92,6 +97,7 @@ pub(crate) struct Vm {
     /// Instead of what the program's options say for all.
     pub(crate) buf_alloc: Option<u32>,
     pub(crate) queue_size: Option<u16>,
+    pub(crate) sealed_memory: Option<bool>,
 }
 
 /// What is wrong with the value of `--vm`.
@@ -100,7 +106,8 @@ pub(crate) enum VmError {
     #[error("a part is no KEY=VALUE")]
     NoValue,
     #[error(
-        "unknown key; there are guest-cid, socket, uds-path, buf-alloc (or tx-buffer-size) and queue-size"
+        "unknown key; there are guest-cid, socket, uds-path, buf-alloc (or tx-buffer-size), queue-size and \
+         sealed-memory"
     )]
     UnknownKey,
     #[error("{0} is given twice")]
@@ -109,6 +116,8 @@ pub(crate) enum VmError {
     Missing(&'static str),
     #[error("{0} is no number, or too large")]
     NoNumber(&'static str),
+    #[error("{0} is neither true nor false")]
+    NoTruth(&'static str),
 }
 
 /// What is wrong with the arguments as a whole.
@@ -127,7 +136,7 @@ impl FromStr for Vm {
 
     fn from_str(text: &str) -> Result<Self, VmError> {
         let (mut guest_cid, mut socket, mut uds_path) = (None, None, None);
-        let (mut buf_alloc, mut queue_size) = (None, None);
+        let (mut buf_alloc, mut queue_size, mut sealed) = (None, None, None);
         for part in text.split(',') {
             let (key, value) = part.split_once('=').ok_or(VmError::NoValue)?;
             let (name, slot) = match key {
@@ -136,6 +145,7 @@ impl FromStr for Vm {
                 "uds-path" => ("uds-path", &mut uds_path),
                 "buf-alloc" | "tx-buffer-size" => ("buf-alloc", &mut buf_alloc),
                 "queue-size" => ("queue-size", &mut queue_size),
+                "sealed-memory" => ("sealed-memory", &mut sealed),
                 _ => return Err(VmError::UnknownKey),
             };
             if slot.replace(value).is_some() {
@@ -152,6 +162,9 @@ impl FromStr for Vm {
                 .transpose()?,
             queue_size: queue_size
                 .map(|text| number("queue-size", text))
+                .transpose()?,
+            sealed_memory: sealed
+                .map(|text| text.parse().map_err(|_| VmError::NoTruth("sealed-memory")))
                 .transpose()?,
         })
     }
@@ -176,6 +189,7 @@ impl Args {
             uds_path: one.uds_path.clone(),
             buf_alloc: None,
             queue_size: None,
+            sealed_memory: None,
         });
         let vms: Vec<Vm> = one.chain(self.many.iter().cloned()).collect();
         if vms.is_empty() {
@@ -214,6 +228,7 @@ mod tests {
             uds_path: uds_path.into(),
             buf_alloc: None,
             queue_size: None,
+            sealed_memory: None,
         }
     }
 
@@ -245,10 +260,11 @@ mod tests {
 
     #[test]
     fn a_machine_may_have_limits_of_its_own() {
-        let text = "guest-cid=3,socket=/s,uds-path=/u,tx-buffer-size=65536,queue-size=256";
+        let text = "guest-cid=3,socket=/s,uds-path=/u,tx-buffer-size=65536,queue-size=256,sealed-memory=true";
         let expected = Vm {
             buf_alloc: Some(65_536),
             queue_size: Some(256),
+            sealed_memory: Some(true),
             ..vm(3, "/s", "/u")
         };
         assert_eq!(text.parse(), Ok(expected));
@@ -303,6 +319,10 @@ mod tests {
                 VmError::NoNumber("queue-size"),
             ),
             ("buf-alloc=1,tx-buffer-size=2", VmError::Twice("buf-alloc")),
+            (
+                "guest-cid=3,socket=/s,uds-path=/u,sealed-memory=yes",
+                VmError::NoTruth("sealed-memory"),
+            ),
         ];
         for (text, error) in errors {
             assert_eq!(text.parse::<Vm>(), Err(error), "{text}");
@@ -320,6 +340,7 @@ mod tests {
             "--buf-alloc",
             "--max-connections",
             "--queue-size",
+            "--sealed-memory",
             "--log-level",
         ] {
             assert!(help.contains(option), "{option} is missing in\n{help}");

@@ -1,21 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::convert::identity;
 use std::fmt;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use rustix::net::SocketType;
+use rustix::process::Signal;
+use vmm_sys_util::signal::block_signal;
 use vsock_backend_api::VsockBackend;
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 use vsock_proto::{Config, GuestCid};
 
+use crate::caught::caught;
 use crate::claim::CidClaim;
+use crate::leftovers::Leftovers;
+use crate::mover::Mover;
+use crate::poller::Waker;
 use crate::service::Service;
-use crate::shared::Shared;
+use crate::shared::{Offer, Shared};
 use crate::socket_file::SocketFile;
+use crate::stop::Progress;
+use crate::worker::Worker;
 use crate::{DeviceError, Stopper, VsockDevice};
 
 /// The longest queue, unless it is set.
@@ -37,6 +46,7 @@ pub struct DeviceBuilder {
     socket: PathBuf,
     config: Config,
     queue_size: u16,
+    sealed_memory: bool,
     backends: Vec<Served>,
 }
 
@@ -49,6 +59,7 @@ impl DeviceBuilder {
             socket: socket.into(),
             config: Config::default(),
             queue_size: QUEUE_SIZE,
+            sealed_memory: false,
             backends: Vec::new(),
         }
     }
@@ -67,6 +78,18 @@ impl DeviceBuilder {
     #[must_use]
     pub fn queue_size(mut self, entries: u16) -> Self {
         self.queue_size = entries;
+        self
+    }
+
+    /// Whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a memfd; QEMU:
+    /// `-object memory-backend-memfd,seal=on`). Not by default.
+    ///
+    /// A VMM that shortens a file whose bytes the device is about to touch kills the process, with all
+    /// devices in it. Where not every VMM is trusted with that, its memory must be sealed; one that
+    /// shares other memory is refused: its connection ends, and the log says what it lacks.
+    #[must_use]
+    pub fn sealed_memory(mut self, demanded: bool) -> Self {
+        self.sealed_memory = demanded;
         self
     }
 
@@ -138,20 +161,58 @@ impl DeviceBuilder {
             })?;
         let listener = UnixListener::from(listener);
         let other = listener.try_clone().map_err(DeviceError::Resources)?;
-        let stopper = Stopper::new(other);
-        let shared = Shared::new(claim, self.config, size, self.backends, stopper.clone())?;
-        let shared = Arc::new(shared);
-        let service = Service::new(Arc::clone(&shared), listener, stopper.clone());
-        let thread = thread::Builder::new()
-            .name(format!("vsock-{cid}"))
-            .spawn(move || service.run())
-            .map_err(DeviceError::Resources)?;
+        let waker = Waker::new().map_err(DeviceError::Resources)?;
+        let stopper = Stopper::new(other, waker.clone());
+        let leftovers = Leftovers::of(&self.backends);
+        let worker = Worker::new(cid, self.config, size, self.backends, waker)?;
+        let offer = Offer {
+            features: worker.features(),
+            queue_size: size,
+            sealed_memory: self.sealed_memory,
+        };
+        let shared = Arc::new(Shared::new(claim, offer, worker));
+        let mover = Mover::new(Arc::clone(&shared), stopper.clone());
+        let mover = start(format!("vsock-{cid}"), || {
+            caught(|| mover.run()).and_then(identity)
+        })?;
+        let service = Service::new(Arc::clone(&shared), listener, stopper.clone(), mover);
+        let end = End(stopper.clone());
+        let service = start(format!("vmm-{cid}"), move || {
+            let _end = end;
+            service.run()
+        });
         Ok(VsockDevice {
             shared,
             stopper,
             file,
-            thread: Some(thread),
+            leftovers,
+            thread: Some(service?),
         })
+    }
+}
+
+/// Starts a thread in which no stream can kill the process by writing to what has gone, whatever the
+/// process does with the signal.
+fn start(
+    name: String,
+    body: impl FnOnce() -> Result<(), DeviceError> + Send + 'static,
+) -> Result<JoinHandle<Result<(), DeviceError>>, DeviceError> {
+    let thread = thread::Builder::new().name(name).spawn(|| {
+        if let Err(error) = block_signal(Signal::PIPE.as_raw()) {
+            log::debug!("SIGPIPE is not blocked: {error:?}");
+        }
+        caught(body).and_then(identity)
+    });
+    thread.map_err(DeviceError::Resources)
+}
+
+/// The last thread of a device has ended, or was never started.
+struct End(Stopper);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.stop();
+        self.0.advance(Progress::Ended);
     }
 }
 
@@ -162,6 +223,7 @@ impl fmt::Debug for DeviceBuilder {
             .field("socket", &self.socket)
             .field("config", &self.config)
             .field("queue_size", &self.queue_size)
+            .field("sealed_memory", &self.sealed_memory)
             .field("backends", &self.backends.len())
             .finish()
     }

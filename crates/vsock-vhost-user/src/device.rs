@@ -9,6 +9,7 @@ use vsock_muxer::Counters;
 use vsock_proto::GuestCid;
 use vsock_virtio::DeviceCounters;
 
+use crate::leftovers::Leftovers;
 use crate::shared::Shared;
 use crate::socket_file::SocketFile;
 use crate::{DeviceError, Stopper};
@@ -21,25 +22,30 @@ pub struct VsockDevice {
     pub(crate) shared: Arc<Shared>,
     pub(crate) stopper: Stopper,
     pub(crate) file: SocketFile,
+    pub(crate) leftovers: Leftovers,
     pub(crate) thread: Option<JoinHandle<Result<(), DeviceError>>>,
 }
 
 impl VsockDevice {
-    /// Ends the device: its connections are reset, its sockets removed, its threads have ended.
+    /// Ends the device: its connections are reset, its sockets removed, its threads have ended. It takes
+    /// two seconds at most.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::Panicked`], if it has ended before.
+    /// - [`DeviceError::Panicked`]: it has ended before, by a panic.
+    /// - [`DeviceError::NotEnded`]: something holds a thread of it up.
     pub fn stop(self) -> Result<(), DeviceError> {
         self.stopper.stop();
         self.join()
     }
 
-    /// Waits until the device has ended: by a [`Stopper`], or by an error.
+    /// Waits until the device has ended: by a [`Stopper`], or by an error. From a stop on it waits for
+    /// two seconds at most.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::Panicked`]: a thread of it has panicked.
+    /// - [`DeviceError::Panicked`]: a thread of it has panicked.
+    /// - [`DeviceError::NotEnded`]: it was stopped, and something holds a thread of it up.
     pub fn join(mut self) -> Result<(), DeviceError> {
         self.wait()
     }
@@ -88,9 +94,14 @@ impl VsockDevice {
     }
 
     fn wait(&mut self) -> Result<(), DeviceError> {
-        self.thread.take().map_or(Ok(()), |thread| {
-            thread.join().unwrap_or(Err(DeviceError::Panicked))
-        })
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
+        if let Err(error) = self.stopper.wait_for_end() {
+            self.leftovers.remove();
+            return Err(error);
+        }
+        thread.join().unwrap_or(Err(DeviceError::Panicked))
     }
 }
 

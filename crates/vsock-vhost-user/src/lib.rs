@@ -45,7 +45,7 @@
 //! A host process reaches port 52 of the guest by connecting to `/run/vm3/vm.vsock` and writing
 //! `CONNECT 52\n`, and serves port 1024 for the guest by listening on `/run/vm3/vm.vsock_1024`. By
 //! `--vm guest-cid=3,socket=PATH,uds-path=PATH`, repeated, one process serves several guests, on
-//! threads of their own; `buf-alloc=BYTES` and `queue-size=N` behind it are for this one guest. `--help`
+//! threads of their own; `buf-alloc=BYTES`, `queue-size=N` and `sealed-memory=true` after it are for this one guest. `--help`
 //! has the rest.
 //!
 //! Messages go over `SOCK_SEQPACKET` sockets: a host process finds the guest at
@@ -70,10 +70,13 @@
 //! | the guest reboots, or unloads its driver | its connections are reset, listeners stay, the next driver is served |
 //! | the front-end goes, or dies | the same; the next front-end is served |
 //! | the front-end wants what was not offered, such as `packed=on` | its request fails, the next front-end is served |
+//! | the front-end shares memory that is longer than its file | the same; see [`DeviceBuilder::sealed_memory`] for files that shrink later |
+//! | the front-end fills, empties or replaces its kicks and calls | nobody waits for it; a guest without notifications is its own affair |
 //! | the guest's rings break the rules | its connections are reset, until it resets the device |
 //! | a host process does not read | the guest waits at [`buf_alloc`](vsock_proto::ConfigBuilder::buf_alloc) bytes for this connection, all others go on |
 //! | no descriptor is left | the connection that needed one is refused or waits, all others go on |
-//! | [`Stopper::stop`] | connections are reset, backends dropped, threads ended; the socket for the VMM and the CID go with the [`VsockDevice`] |
+//! | [`Stopper::stop`] | the guest gets its RSTs, if it has room for them within 100 ms; connections are reset, backends dropped, threads ended; the socket for the VMM and the CID go with the [`VsockDevice`] |
+//! | a stop is held up by a backend, or by the VMM's files | two seconds after it [`DeviceError::NotEnded`] says by what; socket files are removed, the CID stays taken |
 //! | SIGTERM, for the program | the same, and it ends |
 //!
 //! The event queue stays with QEMU, which does not pass it on: a guest that is migrated is told by
@@ -88,33 +91,41 @@
 //! | level | what |
 //! |---|---|
 //! | error | the guest is not served: its queues are broken, or its driver wants what was not offered; a thread has panicked; the operating system lacks what the device needs |
-//! | warn | the front-end broke its protocol; the guest cannot be notified; a descriptor cannot be watched; a socket's file cannot be removed, or its path is too long for a port |
+//! | warn | the front-end broke its protocol, with the name of the request; the guest cannot be notified; a descriptor cannot be watched; calls may wait for a front-end, for want of asynchronous I/O; a socket's file cannot be removed, or its path is too long for a port |
 //! | info | a front-end has connected, or has gone |
 //! | debug | the guest's driver is up, and with which features; what could not be done and does no harm |
 //!
 //! # Threads
 //!
-//! A device has a thread that waits for front-ends, and while one is there, a thread for its requests
-//! and one that moves bytes. The last one is the only one that touches a stream; it sleeps while there
-//! is nothing to do, and takes what has happened in batches: one wake-up, one look at the clock, one
+//! A device has two threads: one waits for front-ends and answers their requests, the other moves bytes.
+//! The latter is the only one that reads or writes a stream; it sleeps while there is nothing to do, waits
+//! for nobody else, and takes what has happened in batches: one wake-up, one look at the clock, one
 //! lock and one notification of the guest for a batch.
 //!
 //! # Invariants
 //!
 //! - Nothing that a guest, a front-end or a host process does ends the device or makes it spin.
 //! - No call waits for a guest, a front-end or a host process while bytes could move.
+//! - A stop ends within two seconds, whatever a thread is in.
 //! - Every descriptor is close-on-exec, and closed when what it belonged to ends.
 //! - A socket file is removed only by who made it, and only if it is still the one that was made.
 
 #![deny(unsafe_code)]
 
 mod builder;
+mod caught;
 mod claim;
 mod device;
 mod error;
+mod frontend;
+mod leftovers;
+mod machine;
+mod memory;
+mod mover;
 mod poller;
 mod service;
 mod shared;
+mod signal;
 mod socket_file;
 mod stop;
 mod unix;

@@ -129,6 +129,9 @@ fn run(args: &Args, vms: &[Vm]) -> Result<(), MainError> {
         if let End::Device(cid, ended) = end {
             left -= 1;
             let ended = ended.map_err(|source| MainError::Device { cid, source });
+            if let (Err(_), Err(error)) = (&result, &ended) {
+                report(error);
+            }
             result = result.and(ended);
         }
         // Whatever the reason was, it is the end of all.
@@ -153,6 +156,7 @@ fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
     let mut builder = DeviceBuilder::new(cid, &vm.socket)
         .config(config)
         .queue_size(vm.queue_size.unwrap_or(args.queue_size))
+        .sealed_memory(vm.sealed_memory.unwrap_or(args.sealed_memory))
         .backend(Box::new(streams));
     if let Some(messages) = messages(vm)? {
         builder = builder.backend(Box::new(messages));

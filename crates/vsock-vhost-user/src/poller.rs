@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What waits for host streams and deadlines: an epoll inside of the worker's.
+//! What a device waits with: for kicks, host streams, deadlines and its own wake-ups.
 
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -17,9 +18,12 @@ use vsock_proto::Tick;
 /// Events that are taken from the kernel at once.
 const BATCH: usize = 128;
 
-/// The data of the timer and of [`Poller::wake`]. Tokens bear a generation that does not get there.
+/// The data of the timer, of a [`Waker`] and of kicks. Tokens bear a generation that does not get
+/// there. A kick means that the queues are to be looked at, whichever it was: so one that was taken
+/// from the kernel before it was replaced does no harm.
 const TIMER: u64 = u64::MAX;
 const WAKE: u64 = u64::MAX - 1;
+const KICK: u64 = u64::MAX - 2;
 
 /// What the kernel says that is short of watches, or of memory for one.
 const ENOSPC: i32 = Errno::NOSPC.raw_os_error();
@@ -36,19 +40,55 @@ struct Watch {
     events: EventSet,
 }
 
-/// The descriptors of one device's streams, its clock and its timer.
+/// Wakes the thread that waits.
+#[derive(Clone)]
+pub(crate) struct Waker(Arc<EventFd>);
+
+impl Waker {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?)))
+    }
+
+    /// Makes an event for the one who waits, or the next who does.
+    pub(crate) fn wake(&self) {
+        if let Err(error) = self.0.write(1) {
+            log::error!("cannot wake the device: {error}");
+        }
+    }
+}
+
+/// What has happened, for one thread to wait for.
+pub(crate) struct Events {
+    epoll: Arc<Epoll>,
+    batch: Vec<EpollEvent>,
+}
+
+impl Events {
+    /// Waits for the next events, at most one batch of them; so long, if that is said, rounded up to
+    /// milliseconds.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<&[EpollEvent]> {
+        let timeout = timeout.map_or(-1, |timeout| {
+            i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+        });
+        let count = match self.epoll.wait(timeout, &mut self.batch) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            count => count?,
+        };
+        Ok(self.batch.get(..count).unwrap_or_default())
+    }
+}
+
+/// The descriptors of one device's kicks and streams, its clock and its timer.
 ///
-/// Its own descriptor is readable while there are events. Everything in it is edge-triggered: what
-/// the device leaves alone costs no further wake-up.
+/// Everything is edge-triggered: what the device leaves alone costs no further wake-up.
 pub(crate) struct Poller {
-    epoll: Epoll,
+    epoll: Arc<Epoll>,
     timer: TimerFd,
-    wake: EventFd,
+    waker: Waker,
     watched: HashSet<RawFd>,
     /// When the timer fires.
     armed: Option<Tick>,
     start: Instant,
-    ready: Vec<EpollEvent>,
     /// What the kernel had no memory for.
     refused: Vec<Watch>,
     /// When it is asked again, if anything was refused.
@@ -56,26 +96,31 @@ pub(crate) struct Poller {
 }
 
 impl Poller {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(waker: Waker) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         let timer = TimerFd::new()?;
-        let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         // Each firing and each write is an edge, so neither is ever read.
-        let events = EventSet::IN | EventSet::EDGE_TRIGGERED;
-        for (fd, datum) in [(timer.as_raw_fd(), TIMER), (wake.as_raw_fd(), WAKE)] {
-            epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, datum))?;
+        for (fd, datum) in [(timer.as_raw_fd(), TIMER), (waker.0.as_raw_fd(), WAKE)] {
+            epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(edge(), datum))?;
         }
         Ok(Self {
-            epoll,
+            epoll: Arc::new(epoll),
             timer,
-            wake,
+            waker,
             watched: HashSet::new(),
             armed: None,
             start: Instant::now(),
-            ready: vec![EpollEvent::default(); BATCH],
             refused: Vec::new(),
             retry_at: Tick::ZERO,
         })
+    }
+
+    /// For the thread that waits.
+    pub(crate) fn events(&self) -> Events {
+        Events {
+            epoll: Arc::clone(&self.epoll),
+            batch: vec![EpollEvent::default(); BATCH],
+        }
     }
 
     /// The time, as the device counts it.
@@ -83,32 +128,46 @@ impl Poller {
         Tick::ZERO.saturating_add(self.start.elapsed())
     }
 
-    /// Takes the next events, at most one batch of them, and tells each that belongs to a token. If
-    /// there are more, the descriptor stays readable. Returns whether there was any but the timer's.
-    pub(crate) fn poll(&mut self, mut event: impl FnMut(Token, Readiness)) -> io::Result<bool> {
-        let count = loop {
-            match self.epoll.wait(0, &mut self.ready) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result?,
-            }
-        };
+    /// Takes events, and tells each that belongs to a token. Returns whether there was any but the
+    /// timer's.
+    pub(crate) fn take(
+        &mut self,
+        events: &[EpollEvent],
+        mut event: impl FnMut(Token, Readiness),
+    ) -> bool {
         let mut any = false;
-        for ready in self.ready.iter().take(count) {
+        for ready in events {
             any |= ready.data() != TIMER;
             match ready.data() {
                 TIMER => self.armed = None,
-                WAKE => {}
+                WAKE | KICK => {}
                 token => event(Token::from(token), readiness(ready.event_set())),
             }
         }
-        Ok(any)
+        any
     }
 
-    /// Makes the descriptor readable once more.
-    pub(crate) fn wake(&self) {
-        if let Err(error) = self.wake.write(1) {
-            log::error!("cannot wake the device: {error}");
+    /// Begins to tell of each write to a kick, and of what is in it or its queue by now.
+    pub(crate) fn watch_kick(&mut self, fd: RawFd) -> io::Result<()> {
+        self.epoll
+            .ctl(ControlOperation::Add, fd, EpollEvent::new(edge(), KICK))?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Tells of a kick no more, whoever else has it.
+    pub(crate) fn unwatch_kick(&mut self, fd: RawFd) {
+        if let Err(error) = self
+            .epoll
+            .ctl(ControlOperation::Delete, fd, EpollEvent::default())
+        {
+            log::warn!("cannot unwatch a kick: {error}");
         }
+    }
+
+    /// Makes an event of its own.
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
     }
 
     /// Does what the muxer wants done.
@@ -180,13 +239,18 @@ impl Poller {
                 log::warn!("cannot watch descriptor {fd}: {error}");
                 // The kernel may have room again; what cannot be watched at all stays so.
                 if [Some(ENOSPC), Some(ENOMEM)].contains(&error.raw_os_error()) {
-                    if self.refused.is_empty() {
-                        self.retry_at = self.now().saturating_add(RETRY);
-                    }
-                    self.refused.push(watch);
+                    self.put_off(watch);
                 }
             }
         }
+    }
+
+    /// Keeps what the kernel has no room for, to try it again.
+    fn put_off(&mut self, watch: Watch) {
+        if self.refused.is_empty() {
+            self.retry_at = self.now().saturating_add(RETRY);
+        }
+        self.refused.push(watch);
     }
 
     fn unwatch(&mut self, fd: RawFd) {
@@ -201,10 +265,8 @@ impl Poller {
     }
 }
 
-impl AsRawFd for Poller {
-    fn as_raw_fd(&self) -> RawFd {
-        self.epoll.as_raw_fd()
-    }
+fn edge() -> EventSet {
+    EventSet::IN | EventSet::EDGE_TRIGGERED
 }
 
 fn events(read: bool, write: bool) -> EventSet {
@@ -228,8 +290,6 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
-    use vsock_muxer_harness::poll::{Deadline, Interest, is_readable, wait_ready};
-
     use vsock_muxer::Closing;
 
     use super::*;
@@ -247,23 +307,37 @@ mod tests {
         }
     }
 
+    fn poller() -> Poller {
+        Poller::new(Waker::new().unwrap()).unwrap()
+    }
+
+    /// Takes what has happened, within the time.
+    fn poll(
+        poller: &mut Poller,
+        timeout: Duration,
+        event: impl FnMut(Token, Readiness),
+    ) -> (usize, bool) {
+        let mut events = poller.events();
+        let events = events.wait(Some(timeout)).unwrap();
+        (events.len(), poller.take(events, event))
+    }
+
     fn polled(poller: &mut Poller) -> Vec<(u64, Readiness)> {
         let mut events = Vec::new();
-        poller
-            .poll(|token, ready| events.push((u64::from(token), ready)))
-            .unwrap();
+        poll(poller, Duration::ZERO, |token, ready| {
+            events.push((u64::from(token), ready));
+        });
         events
     }
 
     #[test]
     fn each_change_is_told_once() {
         let (near, mut far) = UnixStream::pair().unwrap();
-        let mut poller = Poller::new().unwrap();
+        let mut poller = poller();
         poller.apply(watch(near.as_raw_fd(), true, false));
         assert_eq!(polled(&mut poller), []);
         for _ in 0..2 {
             far.write_all(b"x").unwrap();
-            assert!(is_readable(poller.as_raw_fd()).unwrap());
             let ready = Readiness {
                 readable: true,
                 ..Readiness::default()
@@ -282,7 +356,7 @@ mod tests {
     fn what_was_ready_before_is_told_to_who_asks_anew() {
         let (near, mut far) = UnixStream::pair().unwrap();
         far.write_all(b"x").unwrap();
-        let mut poller = Poller::new().unwrap();
+        let mut poller = poller();
         poller.apply(watch(near.as_raw_fd(), false, true));
         assert!(polled(&mut poller)[0].1.writable);
         poller.apply(watch(near.as_raw_fd(), false, false));
@@ -295,7 +369,7 @@ mod tests {
     fn what_is_unwatched_or_closed_is_told_no_more() {
         let (near, mut far) = UnixStream::pair().unwrap();
         let (fd, token) = (near.as_raw_fd(), Token::from(7));
-        let mut poller = Poller::new().unwrap();
+        let mut poller = poller();
         poller.apply(watch(fd, true, false));
         far.write_all(b"x").unwrap();
         poller.apply(Action::Unwatch { token, fd });
@@ -313,7 +387,7 @@ mod tests {
 
     #[test]
     fn the_timer_fires_at_the_earliest_deadline_and_is_set_for_no_later_one() {
-        let mut poller = Poller::new().unwrap();
+        let mut poller = poller();
         let now = poller.now();
         poller.arm(now, None).unwrap();
         poller.arm(now, Some(Tick::MAX)).unwrap();
@@ -323,32 +397,28 @@ mod tests {
         poller.arm(now, Some(now)).unwrap();
         poller.arm(now, Some(far)).unwrap();
         assert_eq!(poller.armed, Some(now));
-        wait_ready(
-            poller.as_raw_fd(),
-            Interest::Read,
-            Deadline::after(PATIENCE),
-        )
-        .unwrap();
-        let told = poller.poll(|token, _| panic!("{token:?}")).unwrap();
+        let (events, told) = poll(&mut poller, PATIENCE, |token, _| panic!("{token:?}"));
+        assert_eq!(events, 1);
         assert!(!told, "nothing has happened but that");
         assert_eq!(poller.armed, None);
     }
 
     #[test]
     fn a_wake_is_for_one_poll() {
-        let mut poller = Poller::new().unwrap();
+        let mut poller = poller();
         for _ in 0..2 {
             poller.wake();
-            assert!(is_readable(poller.as_raw_fd()).unwrap());
-            assert!(poller.poll(|token, _| panic!("{token:?}")).unwrap());
-            assert!(!is_readable(poller.as_raw_fd()).unwrap());
+            for events in [1, 0] {
+                let polled = poll(&mut poller, Duration::ZERO, |token, _| panic!("{token:?}"));
+                assert_eq!(polled, (events, events > 0));
+            }
         }
     }
 
     #[test]
     fn what_can_never_be_watched_is_not_tried_again() {
         let file = File::open("/proc/self/exe").unwrap();
-        let mut poller = Poller::new().unwrap();
+        let mut poller = poller();
         poller.apply(watch(file.as_raw_fd(), true, false));
         assert!(poller.refused.is_empty());
         poller.apply(Action::Unwatch {
@@ -360,14 +430,18 @@ mod tests {
     #[test]
     fn what_the_kernel_had_no_room_for_is_tried_again_by_the_timer() {
         let (near, mut far) = UnixStream::pair().unwrap();
-        let mut poller = Poller::new().unwrap();
-        poller.refused.push(Watch {
+        let mut poller = poller();
+        let now = poller.now();
+        poller.put_off(Watch {
             token: Token::from(7),
             fd: near.as_raw_fd(),
             events: events(true, false),
         });
-        let (now, due) = (poller.now(), poller.now().saturating_add(RETRY));
-        poller.retry_at = due;
+        let due = poller.retry_at;
+        // Tried with every event it would be tried all the time; tried after long, a stream stands still.
+        let wait = due.since(now);
+        assert!(wait >= Duration::from_millis(20), "{wait:?}");
+        assert!(wait <= Duration::from_secs(1), "{wait:?}");
         poller.arm(now, None).unwrap();
         assert_eq!(poller.armed, Some(due));
         far.write_all(b"x").unwrap();

@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One front-end after the other.
+//! One front-end after the other: the thread that waits for them, and for their requests.
 
-use std::os::unix::net::UnixListener;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
+use std::error::Error;
+use std::fmt::Write;
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vhost::vhost_user::{Error as ProtocolError, Listener};
-use vhost_user_backend::{Error, VhostUserDaemon};
-use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::signal::block_signal;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use vhost::vhost_user::message::FrontendReq;
+use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
+use vsock_proto::GuestCid;
 
+use crate::caught::caught;
+use crate::frontend::{self, Frontend};
 use crate::shared::Shared;
-use crate::vring::Memory;
+use crate::stop::Progress;
 use crate::{DeviceError, Stopper};
 
 /// How long to leave the operating system alone that lacks something.
@@ -23,94 +28,165 @@ const RECOVERY: Duration = Duration::from_millis(200);
 /// Waits for front-ends and serves them, until it is stopped.
 pub(crate) struct Service {
     shared: Arc<Shared>,
-    listener: Listener,
+    listener: UnixListener,
     stopper: Stopper,
+    mover: JoinHandle<Result<(), DeviceError>>,
 }
 
 impl Service {
-    pub(crate) fn new(shared: Arc<Shared>, listener: UnixListener, stopper: Stopper) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        listener: UnixListener,
+        stopper: Stopper,
+        mover: JoinHandle<Result<(), DeviceError>>,
+    ) -> Self {
         Self {
             shared,
-            listener: listener.into(),
+            listener,
             stopper,
+            mover,
         }
     }
 
-    /// Serves until it is stopped, and lets the backends go, so that nobody waits for the guest in
-    /// vain: also after a panic.
-    pub(crate) fn run(mut self) -> Result<(), DeviceError> {
+    /// Serves until it is stopped, and lets the backends go, so that nobody waits for a guest that
+    /// cannot answer: also after a panic.
+    pub(crate) fn run(self) -> Result<(), DeviceError> {
+        let Self {
+            shared,
+            listener,
+            stopper,
+            mover,
+        } = self;
         // What is shared is used after a panic as well; see `Shared::worker`.
-        let ended = panic::catch_unwind(AssertUnwindSafe(|| self.serve_all()));
-        self.shared.release();
-        ended.unwrap_or(Err(DeviceError::Panicked))
+        let served = caught(|| serve_all(&shared, &listener, &stopper));
+        stopper.stop();
+        let moved = mover.join().unwrap_or(Err(DeviceError::Panicked));
+        let ended = caught(|| shared.end());
+        stopper.advance(Progress::Releasing);
+        let released = shared.release();
+        served.and(moved).and(ended).and(released)
     }
+}
 
-    fn serve_all(&mut self) -> Result<(), DeviceError> {
-        // A thread inherits what is blocked from the one that starts it: so no stream of the device
-        // can kill the process, whatever its owner does with the signal.
-        if let Err(error) = block_signal(rustix::process::Signal::PIPE.as_raw()) {
-            log::debug!("SIGPIPE is not blocked: {error:?}");
-        }
-        let cid = self.shared.cid();
-        while !self.stopper.is_stopped() {
-            match self.session() {
-                Ok(()) => {}
-                Err(_) if self.stopper.is_stopped() => {}
-                Err(error) => {
-                    log::error!("guest {cid}: cannot serve a VMM, trying again: {error}");
-                    self.stopper.wait(RECOVERY);
-                }
+fn serve_all(shared: &Arc<Shared>, listener: &UnixListener, stopper: &Stopper) {
+    let cid = shared.cid();
+    while let Some((socket, _)) = patiently(cid, stopper, || listener.accept())
+        && let Some(other) = patiently(cid, stopper, || socket.try_clone())
+    {
+        Session::new(shared, socket, other).serve(shared, stopper);
+    }
+}
+
+/// Tries until it can be done, or the device is stopped.
+fn patiently<T>(
+    cid: GuestCid,
+    stopper: &Stopper,
+    mut attempt: impl FnMut() -> io::Result<T>,
+) -> Option<T> {
+    while !stopper.is_stopped() {
+        match attempt() {
+            Ok(done) => return Some(done),
+            Err(_) if stopper.is_stopped() => {}
+            Err(error) => {
+                log::error!("guest {cid}: cannot serve a VMM, trying again: {error}");
+                stopper.wait(RECOVERY);
             }
-            if self.shared.has_panicked() {
-                return Err(DeviceError::Panicked);
-            }
         }
-        Ok(())
     }
+    None
+}
 
-    /// Serves one front-end, from its connection to its end.
-    fn session(&mut self) -> Result<(), Error> {
-        let memory = Memory::new(GuestMemoryMmap::new());
-        self.shared.begin(memory.clone());
-        let ended = self.serve(memory);
-        self.shared.end();
-        ended
-    }
+/// A front-end, from its connection to its end.
+struct Session {
+    socket: Arc<UnixStream>,
+    requests: BackendReqHandler<Mutex<Frontend>>,
+}
 
-    fn serve(&mut self, memory: Memory) -> Result<(), Error> {
-        let cid = self.shared.cid();
-        let name = format!("vsock-{cid}-vmm");
-        let mut daemon = VhostUserDaemon::new(name, Arc::clone(&self.shared), memory)?;
-        let served = self.serve_with(&mut daemon);
-        self.stopper.set_session(None);
-        // The worker ends at this; dropping the daemon waits for it.
-        self.shared.dismiss_worker();
-        drop(daemon);
-        served
-    }
+/// How a front-end has gone, if it was not as it should be.
+type Refused = (Option<FrontendReq>, ProtocolError);
 
-    fn serve_with(&mut self, daemon: &mut VhostUserDaemon<Arc<Shared>>) -> Result<(), Error> {
-        let cid = self.shared.cid();
-        for worker in daemon.get_epoll_handlers() {
-            let watch = |(fd, event)| worker.register_listener(fd, EventSet::IN, event);
-            // Without this one the worker would never end, and neither would whoever waits for it.
-            while let Err(error) = watch(self.shared.dismissal()) {
-                log::error!("guest {cid}: cannot set up the worker, trying again: {error}");
-                self.stopper.wait(RECOVERY);
-            }
-            watch(self.shared.poller()).map_err(Error::StartDaemon)?;
+impl Session {
+    /// For the front-end at this socket, and another descriptor of it.
+    fn new(shared: &Arc<Shared>, socket: UnixStream, other: UnixStream) -> Self {
+        let frontend = Mutex::new(Frontend::new(Arc::clone(shared)));
+        Self {
+            socket: Arc::new(other),
+            requests: BackendReqHandler::from_stream(socket, Arc::new(frontend)),
         }
-        daemon.start(&mut self.listener)?;
+    }
+
+    fn serve(mut self, shared: &Shared, stopper: &Stopper) {
+        let cid = shared.cid();
         log::info!("guest {cid}: a VMM has connected");
-        self.stopper.set_session(daemon.shutdown_handle());
-        match daemon.wait() {
-            Ok(())
-            | Err(Error::HandleRequest(
-                ProtocolError::Disconnected | ProtocolError::PartialMessage,
-            )) => log::info!("guest {cid}: the VMM has gone"),
-            // It is the front-end's mistake, or its kind of goodbye: the next one may do better.
-            Err(error) => log::warn!("guest {cid}: the connection to the VMM has ended: {error}"),
+        stopper.set_session(Some(Arc::clone(&self.socket)));
+        let served = self.answer_all();
+        stopper.set_session(None);
+        match served {
+            Err((request, error)) if !stopper.is_stopped() => {
+                // It is the front-end's mistake, or its kind of goodbye: the next one may do better.
+                let name = request.map_or_else(
+                    || "of an unknown kind".to_owned(),
+                    |request| format!("{request:?}"),
+                );
+                let why = reasons(&error);
+                log::warn!("guest {cid}: a request of the VMM ({name}) ends its connection: {why}");
+            }
+            _ => log::info!("guest {cid}: the VMM has gone"),
+        }
+        if !stopper.is_stopped() {
+            shared.end();
+        }
+    }
+
+    /// Answers one request after the other, until the front-end has gone or asks for what it must not.
+    fn answer_all(&mut self) -> Result<(), Refused> {
+        while let Some(request) = self.next() {
+            if request.is_some_and(|request| !frontend::serves(request)) {
+                return Err((
+                    request,
+                    ProtocolError::InvalidOperation("it was not offered"),
+                ));
+            }
+            match self.requests.handle_request() {
+                Ok(()) => {}
+                Err(
+                    ProtocolError::Disconnected
+                    | ProtocolError::PartialMessage
+                    | ProtocolError::SocketBroken(_),
+                ) => break,
+                Err(error) => return Err((request, error)),
+            }
         }
         Ok(())
     }
+
+    /// Waits for a request, and looks which one it is; `None` if none comes.
+    fn next(&self) -> Option<Option<FrontendReq>> {
+        let mut code = [0; 4];
+        loop {
+            match recv(&self.socket, &mut code, RecvFlags::PEEK) {
+                Err(Errno::INTR) => {}
+                Err(_) | Ok((0, _)) => return None,
+                // One that comes in pieces is told by what it asks for, not by its name.
+                Ok((len, _)) if len < code.len() => return Some(None),
+                Ok(_) => return Some(FrontendReq::try_from(u32::from_ne_bytes(code)).ok()),
+            }
+        }
+    }
+}
+
+/// An error, and why, down to the cause.
+fn reasons(error: &ProtocolError) -> String {
+    // What a request of ours was refused for is in there, and says it better.
+    let error: &dyn Error = match error {
+        ProtocolError::ReqHandlerError(error) => error,
+        error => error,
+    };
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _written = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
 }

@@ -1,20 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! How a device is told to stop, wherever it waits.
+//! How a device is told to stop, wherever it waits, and how long it may take.
 
 use std::fmt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::Shutdown;
-use vhost_user_backend::ShutdownHandle;
+
+use crate::DeviceError;
+use crate::poller::Waker;
+
+/// How long a device may take to end after it was told to.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How far a device has come in ending.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Progress {
+    /// The thread that moves bytes is there.
+    #[default]
+    Moving,
+    /// It has ended; the one for requests may be with one.
+    Answering,
+    /// The backends are dropped.
+    Releasing,
+    Ended,
+}
+
+impl Progress {
+    /// What is waited for.
+    fn obstacle(self) -> &'static str {
+        match self {
+            Self::Moving => {
+                "the thread that moves bytes is held up by a backend, a stream, or the VMM's memory"
+            }
+            Self::Answering => {
+                "the thread for the VMM's requests is held up by a file that the VMM has sent"
+            }
+            Self::Releasing | Self::Ended => "a backend does not return from its drop",
+        }
+    }
+}
 
 #[derive(Default)]
 struct State {
-    stopped: bool,
+    /// When it was told to stop.
+    stopped: Option<Instant>,
+    progress: Progress,
     /// The connection to a front-end.
-    session: Option<ShutdownHandle>,
+    session: Option<Arc<UnixStream>>,
 }
 
 struct Inner {
@@ -22,6 +57,7 @@ struct Inner {
     changed: Condvar,
     /// The same socket as the one that waits for front-ends.
     listener: UnixListener,
+    waker: Waker,
 }
 
 /// Stops a device, from any thread. A device that has ended stays so.
@@ -29,55 +65,60 @@ struct Inner {
 pub struct Stopper(Arc<Inner>);
 
 impl Stopper {
-    pub(crate) fn new(listener: UnixListener) -> Self {
+    pub(crate) fn new(listener: UnixListener, waker: Waker) -> Self {
         Self(Arc::new(Inner {
             state: Mutex::default(),
             changed: Condvar::new(),
             listener,
+            waker,
         }))
     }
 
-    /// Lets the device end. Returns at once.
+    /// Lets the device end. Returns immediately.
     ///
-    /// The device's threads do the rest, whether anybody waits for them or not: connections are reset,
-    /// and then the backends are dropped. Whoever waits in `accept` of an in-process listener gets
+    /// The device's threads do the rest, whether anybody waits for them or not: the guest gets an RST for
+    /// each of its connections, if it has buffers for them within 100 ms; then the connection to the VMM
+    /// ends, and the backends are dropped. Whoever waits in `accept` of an in-process listener gets
     /// `NotConnected`, and in `connect_to` `ConnectionRefused`; backends over Unix sockets remove
     /// theirs. The socket for the VMM is removed, and the CID is free again, when the
-    /// [`VsockDevice`](crate::VsockDevice) goes: by `join`, `stop` or its drop.
+    /// [`VsockDevice`](crate::VsockDevice) goes: by `join`, `stop` or its drop. These wait for two
+    /// seconds from the first stop, and no longer.
     pub fn stop(&self) {
-        let mut state = self.state();
-        state.stopped = true;
-        if let Some(session) = &state.session {
-            session.shutdown();
-        }
-        drop(state);
+        self.state().stopped.get_or_insert_with(Instant::now);
         self.0.changed.notify_all();
+        self.0.waker.wake();
         // Whoever waits in `accept` is woken by this. After that it has no effect.
         if let Err(error) = rustix::net::shutdown(&self.0.listener, Shutdown::Both) {
             log::debug!("cannot shut down the vhost-user socket: {error}");
         }
     }
 
-    /// Whether the device has been told to end.
+    /// Whether the device has been told to end, or ends because of a panic.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.state().stopped
+        self.state().stopped.is_some()
     }
 
-    /// Notes the connection to end on a stop.
-    pub(crate) fn set_session(&self, session: Option<ShutdownHandle>) {
+    /// Notes the connection that ends with the device.
+    pub(crate) fn set_session(&self, session: Option<Arc<UnixStream>>) {
         let mut state = self.state();
-        if let (true, Some(session)) = (state.stopped, &session) {
-            session.shutdown();
+        if let (true, Some(session)) = (state.progress > Progress::Moving, &session) {
+            hang_up(session);
         }
         state.session = session;
     }
 
-    /// Ends the connection to the front-end alone.
-    pub(crate) fn end_session(&self) {
-        if let Some(session) = &self.state().session {
-            session.shutdown();
+    /// Notes how far the device has come.
+    pub(crate) fn advance(&self, progress: Progress) {
+        let mut state = self.state();
+        state.progress = state.progress.max(progress);
+        if state.progress > Progress::Moving
+            && let Some(session) = &state.session
+        {
+            hang_up(session);
         }
+        drop(state);
+        self.0.changed.notify_all();
     }
 
     /// Waits for a stop, so long.
@@ -85,12 +126,33 @@ impl Stopper {
         let waited = self
             .0
             .changed
-            .wait_timeout_while(self.state(), timeout, |state| !state.stopped);
+            .wait_timeout_while(self.state(), timeout, |state| state.stopped.is_none());
         drop(waited);
     }
 
+    /// Waits until the device has ended, but not for long after it was told to.
+    pub(crate) fn wait_for_end(&self) -> Result<(), DeviceError> {
+        let mut state = self.state();
+        while state.progress != Progress::Ended {
+            let Some(stopped) = state.stopped else {
+                let changed = self.0.changed.wait(state);
+                state = changed.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let Some(left) = PATIENCE.checked_sub(stopped.elapsed()) else {
+                if let Some(session) = &state.session {
+                    hang_up(session);
+                }
+                return Err(DeviceError::NotEnded(state.progress.obstacle()));
+            };
+            let changed = self.0.changed.wait_timeout(state, left);
+            state = changed.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        // Two independent values: they are whole after a panic, too.
+        // Independent values: they are whole after a panic, too.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,5 +162,12 @@ impl fmt::Debug for Stopper {
         f.debug_struct("Stopper")
             .field("stopped", &self.is_stopped())
             .finish_non_exhaustive()
+    }
+}
+
+/// Ends a wait for whoever is at the other end.
+fn hang_up(session: &UnixStream) {
+    if let Err(error) = session.shutdown(std::net::Shutdown::Both) {
+        log::debug!("cannot hang up on the VMM: {error}");
     }
 }

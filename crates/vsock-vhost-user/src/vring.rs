@@ -1,207 +1,269 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A queue of the guest that no descriptor of a front-end can stop.
+//! A queue of the guest, and the descriptors by which both sides tell each other of it.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
-use std::sync::MutexGuard;
+use std::io;
+use std::mem;
+use std::os::fd::AsRawFd;
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use vhost_user_backend::{VringMutex, VringState, VringStateGuard, VringStateMutGuard, VringT};
-use virtio_queue::{Error, QueueT};
-use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
+use virtio_queue::{Error, Queue, QueueT};
+use vm_memory::GuestAddress;
 
-/// The memory of a guest, as a front-end shares it.
-pub(crate) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
+use crate::poller::Poller;
+use crate::signal::{SignalError, Signaller};
 
-/// A queue, and how its front-end is told of it.
-///
-/// The worker thread of `vhost-user-backend` ends when a kick cannot be read, and stops where an
-/// eventfd makes it wait. Either would be a device that is dead without a word, so descriptors are
-/// made non-blocking, a kick that somebody else has read is no error, and one that can never be read
-/// is given up with a line in the log.
-///
-/// A queue that stops notifies its guest, because the device may have held a notification back: whoever
-/// serves the queue next does not know of it.
-#[derive(Clone)]
-pub(crate) struct Vring(VringMutex<Memory>);
-
-impl<'a> VringStateGuard<'a, Memory> for Vring {
-    type G = MutexGuard<'a, VringState<Memory>>;
+/// Descriptors of a front-end that are no longer used. To close one may take as long as its owner
+/// likes, so whoever gets them drops them where nobody waits.
+#[derive(Debug, Default)]
+#[must_use = "dropped where nobody waits for it"]
+pub(crate) struct Discarded {
+    _kick: Option<File>,
+    _call: Option<File>,
 }
 
-impl<'a> VringStateMutGuard<'a, Memory> for Vring {
-    type G = MutexGuard<'a, VringState<Memory>>;
+/// Where a ring is, in the guest's addresses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) descriptors: GuestAddress,
+    pub(crate) available: GuestAddress,
+    pub(crate) used: GuestAddress,
+    /// How far the driver's memory says that the queue was used.
+    pub(crate) used_index: u16,
 }
 
-impl VringT<Memory> for Vring {
-    fn new(memory: Memory, max_queue_size: u16) -> Result<Self, Error> {
-        VringMutex::new(memory, max_queue_size).map(Self)
+struct Kick {
+    file: File,
+    watched: bool,
+}
+
+struct Call {
+    file: File,
+    /// It is an eventfd, as far as is known.
+    works: bool,
+}
+
+/// A queue.
+///
+/// It is *started* from when it has a kick until the front-end takes it back, and *enabled* as the
+/// front-end says. The kick is watched while it is both. A kick is never read: each write to an eventfd
+/// is an event of the poller, and what a front-end writes to it, or reads of it, is its own affair.
+pub(crate) struct Vring {
+    queue: Queue,
+    kick: Option<Kick>,
+    call: Option<Call>,
+    enabled: bool,
+}
+
+impl Vring {
+    pub(crate) fn new(max_size: u16) -> Result<Self, Error> {
+        Ok(Self {
+            queue: Queue::new(max_size)?,
+            kick: None,
+            call: None,
+            enabled: false,
+        })
     }
 
-    fn get_ref(&self) -> MutexGuard<'_, VringState<Memory>> {
-        self.0.get_ref()
+    /// Whether the driver has started the queue, and the front-end lets it run.
+    pub(crate) fn runs(&self) -> bool {
+        self.enabled && self.queue.ready()
     }
 
-    fn get_mut(&self) -> MutexGuard<'_, VringState<Memory>> {
-        self.0.get_mut()
+    pub(crate) fn queue_mut(&mut self) -> &mut Queue {
+        &mut self.queue
     }
 
-    fn read_kick(&self) -> io::Result<bool> {
-        match self.0.read_kick() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(self.get_ref().is_enabled()),
-            Err(error) => {
-                log::error!("the front-end's kick descriptor cannot be read, given up: {error}");
-                self.0.set_kick(None);
-                Ok(false)
+    /// Sets the size: a power of two up to the largest.
+    pub(crate) fn set_size(&mut self, size: u16) -> Result<(), Error> {
+        self.queue.try_set_size(size)
+    }
+
+    /// Sets where the ring is. How far it was used is the device's own affair once it runs.
+    pub(crate) fn set_addresses(&mut self, at: &Addresses) -> Result<(), Error> {
+        self.queue.try_set_desc_table_address(at.descriptors)?;
+        self.queue.try_set_avail_ring_address(at.available)?;
+        self.queue.try_set_used_ring_address(at.used)?;
+        if !self.queue.ready() {
+            self.queue.set_next_used(at.used_index);
+        }
+        Ok(())
+    }
+
+    /// Sets how far the device has come in what is available.
+    pub(crate) fn set_base(&mut self, base: u16) {
+        self.queue.set_next_avail(base);
+    }
+
+    /// Takes another kick, or none, and starts with it. It is an error if it cannot be watched.
+    pub(crate) fn set_kick(
+        &mut self,
+        kick: Option<File>,
+        poller: &mut Poller,
+    ) -> (Discarded, io::Result<()>) {
+        let discarded = Discarded {
+            _kick: self.drop_kick(poller),
+            _call: None,
+        };
+        self.kick = kick.map(|file| Kick {
+            file,
+            watched: false,
+        });
+        if self.kick.is_some() {
+            self.queue.set_ready(true);
+        }
+        (discarded, self.watch(poller))
+    }
+
+    /// Takes another call, or none.
+    pub(crate) fn set_call(&mut self, call: Option<File>) -> Discarded {
+        let call = call.map(|file| Call { file, works: true });
+        let old = mem::replace(&mut self.call, call);
+        Discarded {
+            _kick: None,
+            _call: old.map(|call| call.file),
+        }
+    }
+
+    pub(crate) fn set_enabled(&mut self, enabled: bool, poller: &mut Poller) -> io::Result<()> {
+        self.enabled = enabled;
+        self.watch(poller)
+    }
+
+    /// The front-end takes the queue back: returns how far the device has come in what is available.
+    ///
+    /// A queue that was started notifies its guest, because the device may have held a notification
+    /// back: whoever serves the queue next does not know of it.
+    pub(crate) fn stop(
+        &mut self,
+        poller: &mut Poller,
+        signaller: &mut Signaller,
+    ) -> (u16, Discarded) {
+        if self.queue.ready() {
+            self.queue.set_ready(false);
+            self.signal(signaller);
+        }
+        let discarded = Discarded {
+            _kick: self.drop_kick(poller),
+            ..self.set_call(None)
+        };
+        (self.queue.next_avail(), discarded)
+    }
+
+    /// As it was made.
+    pub(crate) fn reset(&mut self, poller: &mut Poller, signaller: &mut Signaller) -> Discarded {
+        let (_, discarded) = self.stop(poller, signaller);
+        self.queue.reset();
+        self.enabled = false;
+        discarded
+    }
+
+    /// Lets the guest know that buffers were used.
+    pub(crate) fn signal(&mut self, signaller: &mut Signaller) {
+        let Some(call) = self.call.as_mut().filter(|call| call.works) else {
+            return;
+        };
+        match signaller.signal(&call.file) {
+            Ok(()) => {}
+            // It stays until the front-end takes it back: to close it here might take long.
+            Err(SignalError::NoEventfd) => {
+                call.works = false;
+                log::warn!(
+                    "cannot notify the guest: the VMM's call descriptor is no eventfd, give one by SET_VRING_CALL"
+                );
             }
-            enabled => enabled,
+            Err(error) => log::warn!("cannot notify the guest: {error}"),
         }
     }
 
-    fn set_kick(&self, file: Option<File>) {
-        self.0.set_kick(file.map(nonblocking));
-    }
-
-    fn set_call(&self, file: Option<File>) {
-        self.0.set_call(file.map(nonblocking));
-    }
-
-    fn set_err(&self, file: Option<File>) {
-        self.0.set_err(file);
-    }
-
-    fn add_used(&self, desc_index: u16, len: u32) -> Result<(), Error> {
-        self.0.add_used(desc_index, len)
-    }
-
-    fn signal_used_queue(&self) -> io::Result<()> {
-        self.0.signal_used_queue()
-    }
-
-    fn enable_notification(&self) -> Result<bool, Error> {
-        self.0.enable_notification()
-    }
-
-    fn disable_notification(&self) -> Result<(), Error> {
-        self.0.disable_notification()
-    }
-
-    fn needs_notification(&self) -> Result<bool, Error> {
-        self.0.needs_notification()
-    }
-
-    fn set_enabled(&self, enabled: bool) {
-        self.0.set_enabled(enabled);
-    }
-
-    fn set_queue_info(
-        &self,
-        desc_table: u64,
-        avail_ring: u64,
-        used_ring: u64,
-    ) -> Result<(), Error> {
-        self.0.set_queue_info(desc_table, avail_ring, used_ring)
-    }
-
-    fn queue_next_avail(&self) -> u16 {
-        self.0.queue_next_avail()
-    }
-
-    fn set_queue_next_avail(&self, base: u16) {
-        self.0.set_queue_next_avail(base);
-    }
-
-    fn set_queue_next_used(&self, index: u16) {
-        self.0.set_queue_next_used(index);
-    }
-
-    fn queue_used_idx(&self) -> Result<u16, Error> {
-        self.0.queue_used_idx()
-    }
-
-    fn set_queue_size(&self, size: u16) {
-        self.0.set_queue_size(size);
-    }
-
-    fn set_queue_event_idx(&self, enabled: bool) {
-        self.0.set_queue_event_idx(enabled);
-    }
-
-    fn set_queue_ready(&self, ready: bool) {
-        let mut state = self.0.get_mut();
-        let was_ready = state.get_queue().ready();
-        state.get_queue_mut().set_ready(ready);
-        if was_ready
-            && !ready
-            && let Err(error) = state.signal_used_queue()
-        {
-            log::debug!("cannot notify the guest of a queue that stops: {error}");
+    /// Watches the kick if the queue runs, and only then.
+    fn watch(&mut self, poller: &mut Poller) -> io::Result<()> {
+        let runs = self.runs();
+        let Some(kick) = &mut self.kick else {
+            return Ok(());
+        };
+        if runs && !kick.watched {
+            poller.watch_kick(kick.file.as_raw_fd())?;
+        } else if !runs && kick.watched {
+            poller.unwatch_kick(kick.file.as_raw_fd());
         }
+        kick.watched = runs;
+        Ok(())
     }
-}
 
-/// The same descriptor, on which no call waits. QEMU's eventfds are so already.
-fn nonblocking(file: File) -> File {
-    let set = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags | OFlags::NONBLOCK));
-    if let Err(error) = set {
-        log::warn!("cannot make a descriptor of the front-end non-blocking: {error}");
+    /// Gives the kick up, which is not watched then: its owner may have kept a copy, so to close ours
+    /// would not do.
+    fn drop_kick(&mut self, poller: &mut Poller) -> Option<File> {
+        let Kick { file, watched } = self.kick.take()?;
+        if watched {
+            poller.unwatch_kick(file.as_raw_fd());
+        }
+        Some(file)
     }
-    file
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::fd::OwnedFd;
-    use std::os::unix::net::UnixStream;
 
     use rustix::event::{EventfdFlags, eventfd};
     use rustix::io::{Errno, read, write};
 
     use super::*;
 
-    fn enabled() -> Vring {
-        let vring = Vring::new(Memory::new(GuestMemoryMmap::new()), 64).unwrap();
-        vring.set_enabled(true);
-        vring
+    struct Rig {
+        vring: Vring,
+        poller: Poller,
+        signaller: Signaller,
     }
 
-    /// An eventfd on which a read would wait.
-    fn waiting() -> OwnedFd {
-        eventfd(0, EventfdFlags::CLOEXEC).unwrap()
-    }
-
-    #[test]
-    fn a_kick_is_read_once_and_one_that_is_gone_is_no_error() {
-        let vring = enabled();
-        let kick = waiting();
-        vring.set_kick(Some(File::from(kick.try_clone().unwrap())));
-        write(&kick, &1_u64.to_ne_bytes()).unwrap();
-        for _ in 0..2 {
-            assert!(vring.read_kick().unwrap());
+    impl Rig {
+        /// A queue that the front-end lets run.
+        fn new() -> Self {
+            let mut rig = Self {
+                vring: Vring::new(64).unwrap(),
+                poller: Poller::new(crate::poller::Waker::new().unwrap()).unwrap(),
+                signaller: Signaller::new(),
+            };
+            rig.enable(true);
+            rig
         }
-        vring.set_enabled(false);
-        assert!(!vring.read_kick().unwrap());
+
+        fn enable(&mut self, enabled: bool) {
+            self.vring.set_enabled(enabled, &mut self.poller).unwrap();
+        }
+
+        /// Gives the queue a kick, of which this is the front-end's copy.
+        fn kick(&mut self) -> OwnedFd {
+            let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+            let copy = File::from(kick.try_clone().unwrap());
+            let (discarded, watched) = self.vring.set_kick(Some(copy), &mut self.poller);
+            drop(discarded);
+            watched.unwrap();
+            kick
+        }
+
+        /// Gives the queue a call, of which this is the front-end's copy.
+        fn call(&mut self) -> OwnedFd {
+            let call = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+            drop(self.vring.set_call(Some(call.try_clone().unwrap().into())));
+            call
+        }
+
+        fn stop(&mut self) -> Discarded {
+            self.vring.stop(&mut self.poller, &mut self.signaller).1
+        }
+
+        /// Whether the poller was told of anything since this was asked last.
+        fn is_told(&mut self) -> bool {
+            let mut events = self.poller.events();
+            let events = events.wait(Some(std::time::Duration::ZERO)).unwrap();
+            self.poller.take(events, |token, _| panic!("{token:?}"))
+        }
     }
 
-    #[test]
-    fn a_kick_that_can_never_be_read_is_given_up() {
-        let vring = enabled();
-        let (kick, far) = UnixStream::pair().unwrap();
-        drop(far);
-        vring.set_kick(Some(File::from(OwnedFd::from(kick))));
-        assert!(!vring.read_kick().unwrap());
-        assert!(vring.get_ref().get_kick().is_none());
-    }
-
-    #[test]
-    fn a_call_that_nobody_takes_does_not_wait() {
-        let vring = enabled();
-        let call = waiting();
-        write(&call, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-        vring.set_call(Some(File::from(call)));
-        let refused = vring.signal_used_queue().unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+    fn notify(eventfd: &OwnedFd) {
+        write(eventfd, &1_u64.to_ne_bytes()).unwrap();
     }
 
     /// How often the guest was notified since this was asked last.
@@ -216,40 +278,121 @@ mod tests {
         }
     }
 
-    /// A queue that is not ready, and its call descriptor.
-    fn with_call() -> (Vring, OwnedFd) {
-        let (vring, call) = (enabled(), waiting());
-        vring.set_call(Some(File::from(call.try_clone().unwrap())));
-        (vring, call)
+    #[test]
+    fn each_kick_is_told_once_and_none_is_read() {
+        let mut rig = Rig::new();
+        let kick = rig.kick();
+        assert!(rig.is_told(), "there may be something in the queue already");
+        for _ in 0..3 {
+            assert!(!rig.is_told());
+            notify(&kick);
+            assert!(rig.is_told());
+        }
+        assert_eq!(calls(&kick), 3);
+    }
+
+    #[test]
+    fn t122_a_kick_before_the_queue_is_enabled_is_told_when_it_is() {
+        let mut rig = Rig::new();
+        rig.enable(false);
+        let kick = rig.kick();
+        notify(&kick);
+        assert!(!rig.is_told());
+        rig.enable(true);
+        assert!(rig.is_told());
+        rig.enable(false);
+        notify(&kick);
+        assert!(!rig.is_told());
+    }
+
+    #[test]
+    fn t118_the_copy_of_a_kick_that_was_replaced_is_not_heard() {
+        let mut rig = Rig::new();
+        let old = rig.kick();
+        let new = rig.kick();
+        assert!(rig.is_told());
+        notify(&old);
+        assert!(!rig.is_told());
+        notify(&new);
+        assert!(rig.is_told());
+        drop(rig.stop());
+        notify(&new);
+        assert!(!rig.is_told());
+    }
+
+    #[test]
+    fn a_queue_without_a_kick_does_not_run() {
+        let mut rig = Rig::new();
+        drop(rig.vring.set_kick(None, &mut rig.poller));
+        assert!(!rig.vring.runs());
+        let _kick = rig.kick();
+        assert!(rig.vring.runs());
     }
 
     #[test]
     fn a_queue_that_stops_notifies_its_guest_once() {
-        let (vring, call) = with_call();
+        let mut rig = Rig::new();
         for _ in 0..2 {
-            vring.set_queue_ready(true);
-            assert!(vring.get_ref().get_queue().ready());
-            vring.set_queue_ready(true);
-            assert_eq!(calls(&call), 0, "it starts, or goes on");
-            vring.set_queue_ready(false);
-            assert!(!vring.get_ref().get_queue().ready());
+            let (_kick, call) = (rig.kick(), rig.call());
+            assert_eq!(calls(&call), 0, "it starts");
+            drop(rig.stop());
+            assert!(!rig.vring.runs());
             assert_eq!(calls(&call), 1);
+            drop(rig.stop());
+            assert_eq!(calls(&call), 0);
         }
     }
 
     #[test]
-    fn a_queue_that_was_not_ready_notifies_nobody_when_it_stops() {
-        let (vring, call) = with_call();
-        vring.set_queue_ready(false);
+    fn a_queue_that_was_not_started_notifies_nobody_when_it_stops() {
+        let mut rig = Rig::new();
+        let call = rig.call();
+        drop(rig.stop());
         assert_eq!(calls(&call), 0);
     }
 
     #[test]
-    fn a_queue_stops_also_if_its_guest_cannot_be_notified() {
-        let (vring, call) = with_call();
-        vring.set_queue_ready(true);
-        write(&call, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-        vring.set_queue_ready(false);
-        assert!(!vring.get_ref().get_queue().ready());
+    fn t119_what_is_no_eventfd_is_given_up_until_there_is_another() {
+        let mut rig = Rig::new();
+        let file = File::options().write(true).open("/dev/null").unwrap();
+        drop(rig.vring.set_call(Some(file)));
+        for _ in 0..2 {
+            rig.vring.signal(&mut rig.signaller);
+            assert!(!rig.vring.call.as_ref().unwrap().works);
+        }
+        let call = rig.call();
+        rig.vring.signal(&mut rig.signaller);
+        assert_eq!(calls(&call), 1);
+    }
+
+    #[test]
+    fn the_addresses_of_a_queue_that_runs_do_not_set_it_back() {
+        let mut rig = Rig::new();
+        let addresses = |used_index| Addresses {
+            descriptors: GuestAddress(0),
+            available: GuestAddress(0x1000),
+            used: GuestAddress(0x2000),
+            used_index,
+        };
+        rig.vring.set_addresses(&addresses(7)).unwrap();
+        let _kick = rig.kick();
+        rig.vring.queue_mut().set_next_used(9);
+        rig.vring.set_addresses(&addresses(8)).unwrap();
+        assert_eq!(rig.vring.queue.next_used(), 9);
+        drop(rig.stop());
+        rig.vring.set_addresses(&addresses(8)).unwrap();
+        assert_eq!(rig.vring.queue.next_used(), 8);
+    }
+
+    #[test]
+    fn addresses_that_are_not_aligned_are_refused() {
+        let mut rig = Rig::new();
+        let addresses = Addresses {
+            descriptors: GuestAddress(1),
+            available: GuestAddress(0),
+            used: GuestAddress(0),
+            used_index: 0,
+        };
+        rig.vring.set_addresses(&addresses).unwrap_err();
     }
 }

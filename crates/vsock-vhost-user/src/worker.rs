@@ -3,53 +3,74 @@
 //! One step of the device: what has happened goes in, what can be moved is moved, what is to be done
 //! is done. One step for a whole batch of events.
 
-use std::io::ErrorKind;
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::MutexGuard;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
 
 use vhost::vhost_user::VhostUserVirtioFeatures;
-use vhost_user_backend::{VringState, VringT};
-use virtio_queue::QueueT;
-use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
+use virtio_queue::Error as QueueError;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::epoll::EpollEvent;
 use vsock_backend_api::VsockBackend;
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::{Counters, Muxer};
 use vsock_proto::{Config, GuestCid, Tick};
-use vsock_virtio::{DeviceCounters, Outcome, QueueName, Queues, VsockDevice};
+use vsock_virtio::{DeviceCounters, QueueName, Queues, VsockDevice};
 
 use crate::builder::Served;
-use crate::poller::Poller;
-use crate::vring::{Memory, Vring};
+use crate::caught;
+use crate::machine::Machine;
+use crate::poller::{Events, Poller, Waker};
+use crate::signal::Signaller;
+use crate::vring::{Addresses, Discarded, Vring};
 use crate::{DeviceError, UnixVsockStream};
 
-type Locked<'v> = MutexGuard<'v, VringState<Memory>>;
+/// Receive, transmit and event queue; some front-ends keep the last one for themselves.
+pub(crate) const QUEUES: usize = 3;
 
-/// Where the device stands between two visits of a front-end's driver.
+/// The number of a queue that exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
-    /// The driver has not started the queues, or has stopped them.
-    Stopped,
-    Running,
-    /// The queues cannot be used. Nothing helps until the driver stops them.
-    Broken,
+pub(crate) struct QueueIndex(usize);
+
+impl QueueIndex {
+    pub(crate) fn new(index: u32) -> Option<Self> {
+        let index = usize::try_from(index).ok()?;
+        (index < QUEUES).then_some(Self(index))
+    }
+
+    /// Whether a device without this queue can do nothing.
+    fn carries_packets(self) -> bool {
+        [QueueName::Rx, QueueName::Tx]
+            .map(QueueName::index)
+            .contains(&self.0)
+    }
+}
+
+/// What belonged to a front-end that has gone: memory and descriptors. To let it go may take long.
+#[must_use = "dropped where nobody waits for it"]
+#[derive(Debug)]
+pub(crate) struct Remains {
+    _memory: Option<Arc<GuestMemoryMmap>>,
+    _descriptors: [Discarded; QUEUES],
 }
 
 /// The device, and what it waits with.
 pub(crate) struct Worker {
-    device: VsockDevice<GuestMemoryMmap>,
+    machine: Machine,
     poller: Poller,
-    state: State,
-    /// What the driver accepts, from the next start of the queues on.
-    features: u64,
-    /// The guest's memory, while there is a front-end.
-    memory: Option<Memory>,
+    signaller: Signaller,
+    vrings: [Vring; QUEUES],
+    /// The guest's memory, while a front-end shares it.
+    memory: Option<Arc<GuestMemoryMmap>>,
 }
 
 impl Worker {
     pub(crate) fn new(
         guest: GuestCid,
         config: Config,
+        queue_size: u16,
         backends: Vec<Served>,
+        waker: Waker,
     ) -> Result<Self, DeviceError> {
         let mut muxer = Muxer::new(guest, config);
         for Served { backend, ports } in backends {
@@ -63,196 +84,289 @@ impl Worker {
             .direct::<VsockInnerStream>(0)
             .direct::<UnixVsockStream>(0)
             .build();
+        let vring = || Vring::new(queue_size).map_err(|_| DeviceError::QueueSize(queue_size));
         Ok(Self {
-            device,
-            poller: Poller::new().map_err(DeviceError::Resources)?,
-            state: State::Stopped,
-            features: 0,
+            machine: Machine::new(device),
+            poller: Poller::new(waker).map_err(DeviceError::Resources)?,
+            signaller: Signaller::new(),
+            vrings: [vring()?, vring()?, vring()?],
             memory: None,
         })
     }
 
-    /// A front-end may come, with this memory.
-    pub(crate) fn begin(&mut self, memory: Memory) {
-        self.memory = Some(memory);
-    }
-
     /// The front-end has gone, and the guest with it.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end(&mut self) -> Remains {
         self.stop();
-        self.features = 0;
-        self.memory = None;
+        self.machine.accept_features(0);
+        let (poller, signaller) = (&mut self.poller, &mut self.signaller);
+        Remains {
+            _memory: self.memory.take(),
+            _descriptors: self
+                .vrings
+                .each_mut()
+                .map(|vring| vring.reset(poller, signaller)),
+        }
     }
 
-    /// The device ends: gives up its backends, of which nothing is watched any more.
-    pub(crate) fn release(&mut self) -> Vec<Box<dyn VsockBackend>> {
-        self.end();
+    /// The device ends: gives up its backends. [`settle`](Self::settle) comes next.
+    pub(crate) fn remove_backends(&mut self) -> Vec<Box<dyn VsockBackend>> {
         let now = self.poller.now();
-        let backends = self.device.muxer_mut().remove_backends(now);
+        self.machine.device.muxer_mut().remove_backends(now)
+    }
+
+    /// Lets go what is no longer needed.
+    pub(crate) fn settle(&mut self) {
+        let now = self.poller.now();
         self.carry_out(now);
-        backends
     }
 
     /// Takes what the driver has accepted of what was offered.
     pub(crate) fn accept_features(&mut self, features: u64) {
-        self.features = features;
+        self.machine.accept_features(features);
     }
 
-    /// A queue is taken back. A device without all of them has been reset.
-    pub(crate) fn stop_queue(&mut self, index: usize) {
-        if [QueueName::Rx, QueueName::Tx]
-            .map(QueueName::index)
-            .contains(&index)
-        {
+    /// Takes the guest's memory; returns the one before.
+    #[must_use = "dropped where nobody waits for it"]
+    pub(crate) fn set_memory(
+        &mut self,
+        memory: Arc<GuestMemoryMmap>,
+    ) -> Option<Arc<GuestMemoryMmap>> {
+        self.memory.replace(memory)
+    }
+
+    pub(crate) fn set_size(&mut self, index: QueueIndex, size: u16) -> Result<(), QueueError> {
+        self.vring(index).set_size(size)
+    }
+
+    pub(crate) fn set_addresses(
+        &mut self,
+        index: QueueIndex,
+        at: &Addresses,
+    ) -> Result<(), QueueError> {
+        self.vring(index).set_addresses(at)
+    }
+
+    pub(crate) fn set_base(&mut self, index: QueueIndex, base: u16) {
+        self.vring(index).set_base(base);
+    }
+
+    pub(crate) fn set_kick(
+        &mut self,
+        index: QueueIndex,
+        kick: Option<File>,
+    ) -> (Discarded, io::Result<()>) {
+        self.vrings[index.0].set_kick(kick, &mut self.poller)
+    }
+
+    pub(crate) fn set_call(&mut self, index: QueueIndex, call: Option<File>) -> Discarded {
+        self.vring(index).set_call(call)
+    }
+
+    pub(crate) fn set_enabled(&mut self, index: QueueIndex, enabled: bool) -> io::Result<()> {
+        self.vrings[index.0].set_enabled(enabled, &mut self.poller)
+    }
+
+    /// Lets every queue run: of a front-end that does not say it of each.
+    pub(crate) fn enable_all(&mut self) -> io::Result<()> {
+        let poller = &mut self.poller;
+        self.vrings
+            .iter_mut()
+            .try_for_each(|vring| vring.set_enabled(true, poller))
+    }
+
+    /// A queue is taken back: returns how far the device has come in what is available. A device
+    /// without one that carries packets has been reset.
+    pub(crate) fn stop_queue(&mut self, index: QueueIndex) -> (u16, Discarded) {
+        let stopped = self.vrings[index.0].stop(&mut self.poller, &mut self.signaller);
+        if index.carries_packets() {
             self.stop();
         }
+        stopped
     }
 
-    /// Something has happened: a kick, or an event of the poller.
-    pub(crate) fn step(&mut self, polled: bool, vrings: &[Vring]) {
+    /// For the thread that takes steps.
+    pub(crate) fn events(&self) -> Events {
+        self.poller.events()
+    }
+
+    /// Something has happened.
+    pub(crate) fn step(&mut self, events: &[EpollEvent]) {
         let now = self.poller.now();
-        let happened = !polled || self.poll(now);
-        let is_due = self.device.deadline().is_some_and(|at| at <= now);
+        self.poller.retry(now);
+        let (poller, device) = (&mut self.poller, &mut self.machine.device);
+        let happened = poller.take(events, |token, ready| device.on_event(now, token, ready));
+        let is_due = self.machine.device.deadline().is_some_and(|at| at <= now);
         if is_due {
-            self.device.on_timeout(now);
+            self.machine.device.on_timeout(now);
         }
         // The timer is not set anew for a later deadline. What it was set for is over, and to look at the
         // queues now would break a batch.
-        if (happened || is_due)
-            && let [rx, tx, ..] = vrings
-        {
-            self.serve(now, &mut rx.get_mut(), &mut tx.get_mut());
+        if happened || is_due {
+            self.serve(now);
         }
         self.carry_out(now);
     }
 
+    /// The device is to end while its guest goes on: begins to reset the guest's connections.
+    pub(crate) fn begin_farewell(&mut self) {
+        let now = self.poller.now();
+        self.machine.device.farewell(now);
+        self.serve(now);
+        self.carry_out(now);
+    }
+
+    /// Whether the guest does not know yet of the end of all its connections, and may learn of it.
+    pub(crate) fn owes_farewells(&self) -> bool {
+        self.machine.owes_farewells()
+    }
+
     pub(crate) fn features(&self) -> u64 {
-        self.device.device_features()
+        self.machine.device.device_features()
     }
 
     pub(crate) fn config(&self, offset: u32, data: &mut [u8]) {
-        self.device.read_config(offset.into(), data);
+        self.machine.device.read_config(offset.into(), data);
     }
 
     pub(crate) fn is_active(&self) -> bool {
-        self.device.is_active()
+        self.machine.device.is_active()
     }
 
     pub(crate) fn counters(&self) -> (Counters, DeviceCounters) {
-        (self.device.muxer().counters(), self.device.counters())
-    }
-
-    /// Takes what has happened to the host's streams; returns whether anything has.
-    fn poll(&mut self, now: Tick) -> bool {
-        let (poller, device) = (&mut self.poller, &mut self.device);
-        poller.retry(now);
-        poller
-            .poll(|token, ready| device.on_event(now, token, ready))
-            .unwrap_or_else(|error| {
-                log::error!("cannot wait for the host's streams: {error}");
-                true
-            })
+        (
+            self.machine.device.muxer().counters(),
+            self.machine.device.counters(),
+        )
     }
 
     /// Moves what can be moved, if the driver has started its queues.
-    fn serve(&mut self, now: Tick, rx: &mut Locked<'_>, tx: &mut Locked<'_>) {
-        let Some(memory) = self.memory.as_ref().map(GuestAddressSpace::memory) else {
+    fn serve(&mut self, now: Tick) {
+        let Some(memory) = &self.memory else {
             return;
         };
-        if !(runs(rx) && runs(tx)) || self.state == State::Broken {
+        let [rx, tx, _] = &mut self.vrings;
+        if !(rx.runs() && tx.runs()) {
             return;
         }
-        let outcome = {
-            let mut queues = Queues {
-                rx: rx.get_queue_mut(),
-                tx: tx.get_queue_mut(),
-                event: None,
-            };
-            self.process(now, &memory, &mut queues)
+        let mut queues = Queues {
+            rx: rx.queue_mut(),
+            tx: tx.queue_mut(),
+            event: None,
         };
+        let outcome = self.machine.process(now, memory, &mut queues);
         if outcome.notify_rx {
-            call(rx);
+            rx.signal(&mut self.signaller);
         }
         if outcome.notify_tx {
-            call(tx);
+            tx.signal(&mut self.signaller);
         }
         if outcome.more {
             self.poller.wake();
         }
     }
 
-    fn process(&mut self, now: Tick, mem: &GuestMemoryMmap, queues: &mut Queues<'_>) -> Outcome {
-        if self.state == State::Stopped {
-            let started = self.start(now, mem, queues);
-            self.state = if started {
-                State::Running
-            } else {
-                State::Broken
-            };
-            if !started {
-                return Outcome::default();
-            }
-        }
-        match self.device.process(now, mem, queues) {
-            Ok(outcome) => outcome,
-            Err(fault) => {
-                log::error!("the guest's queues are broken, it must reset the device: {fault}");
-                self.state = State::Broken;
-                Outcome::default()
-            }
-        }
-    }
-
-    fn start(&mut self, now: Tick, mem: &GuestMemoryMmap, queues: &mut Queues<'_>) -> bool {
-        if let Err(error) = self.device.ack_features(self.features) {
-            log::error!("the guest cannot be served: {error}");
-            return false;
-        }
-        if let Err(error) = self.device.activate(now, mem, queues) {
-            log::error!("the guest cannot be served: {error}");
-            return false;
-        }
-        log::debug!("the guest's driver is up, features {:#x}", self.features);
-        true
+    fn vring(&mut self, index: QueueIndex) -> &mut Vring {
+        &mut self.vrings[index.0]
     }
 
     fn stop(&mut self) {
-        if self.state != State::Stopped {
-            let now = self.poller.now();
-            self.device.reset(now);
-            self.state = State::Stopped;
-            self.carry_out(now);
-        }
+        let now = self.poller.now();
+        self.machine.stop(now);
+        self.carry_out(now);
     }
 
     /// Does what the device wants done.
     fn carry_out(&mut self, now: Tick) {
-        while let Some(action) = self.device.next_action() {
-            self.poller.apply(action);
-        }
-        if let Err(error) = self.poller.arm(now, self.device.deadline()) {
+        let (device, poller) = (&mut self.machine.device, &mut self.poller);
+        let actions = std::iter::from_fn(|| device.next_action());
+        caught::each(actions, |action| poller.apply(action));
+        if let Err(error) = self.poller.arm(now, self.machine.device.deadline()) {
             log::error!("cannot set the timer: {error}");
         }
     }
 }
 
-impl AsRawFd for Worker {
-    fn as_raw_fd(&self) -> RawFd {
-        self.poller.as_raw_fd()
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    use virtio_queue::QueueT;
+    use vm_memory::{Bytes, FileOffset, GuestAddress};
+
+    use super::*;
+
+    const AVAILABLE: u64 = 0x1000;
+    const USED: u64 = 0x2000;
+    const STRIDE: u64 = 0x4000;
+    const PACKET: u64 = 2 * STRIDE;
+    const LEN: u64 = 3 * STRIDE;
+
+    fn memory() -> Arc<GuestMemoryMmap> {
+        let file = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, LEN).unwrap();
+        let file = FileOffset::new(file.into(), 0);
+        let range = (GuestAddress(0), usize::try_from(LEN).unwrap(), Some(file));
+        Arc::new(GuestMemoryMmap::from_ranges_with_files([range]).unwrap())
     }
-}
 
-/// Whether the driver has started a queue, and the front-end lets it run.
-fn runs(vring: &VringState<Memory>) -> bool {
-    vring.is_enabled() && vring.get_queue().ready()
-}
+    /// A worker whose guest's queues run, and what its thread waits with.
+    fn running(memory: &Arc<GuestMemoryMmap>) -> (Worker, Events) {
+        let guest = GuestCid::try_from(3).unwrap();
+        let waker = Waker::new().unwrap();
+        let mut worker = Worker::new(guest, Config::default(), 16, Vec::new(), waker).unwrap();
+        drop(worker.set_memory(Arc::clone(memory)));
+        worker.accept_features(1 << 32);
+        for index in [0, 1] {
+            let base = STRIDE * u64::from(index);
+            let addresses = Addresses {
+                descriptors: GuestAddress(base),
+                available: GuestAddress(base + AVAILABLE),
+                used: GuestAddress(base + USED),
+                used_index: 0,
+            };
+            let index = QueueIndex::new(index).unwrap();
+            worker.set_addresses(index, &addresses).unwrap();
+            let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+            let (discarded, watched) = worker.set_kick(index, Some(kick.into()));
+            drop(discarded);
+            watched.unwrap();
+            worker.set_enabled(index, true).unwrap();
+        }
+        let events = worker.events();
+        (worker, events)
+    }
 
-/// Lets the guest know that buffers of a queue were used.
-fn call(vring: &VringState<Memory>) {
-    match vring.signal_used_queue() {
-        // So many calls are pending that one more makes no difference.
-        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-        Err(error) => log::warn!("cannot notify the guest: {error}"),
-        Ok(()) => {}
+    fn sent(worker: &mut Worker) -> u16 {
+        let index = QueueIndex::new(1).unwrap();
+        worker.vring(index).queue_mut().next_avail()
+    }
+
+    /// A guest that was asked to kick for a batch of packets has sent some of it.
+    #[test]
+    fn a_timer_for_what_is_over_does_not_look_at_the_queues() {
+        let memory = memory();
+        let (mut worker, mut events) = running(&memory);
+        worker.step(events.wait(Some(Duration::ZERO)).unwrap());
+        assert!(worker.is_active());
+        let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
+        memory
+            .write_slice(&descriptor, GuestAddress(STRIDE))
+            .unwrap();
+        let index = GuestAddress(STRIDE + AVAILABLE + 2);
+        memory.write_obj(1_u16.to_le(), index).unwrap();
+        assert_eq!(worker.machine.device.deadline(), None, "nothing is due");
+
+        let now = worker.poller.now();
+        worker.poller.arm(now, Some(now)).unwrap();
+        let fired = events.wait(Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(fired.len(), 1);
+        worker.step(fired);
+        assert_eq!(sent(&mut worker), 0);
+
+        worker.poller.wake();
+        worker.step(events.wait(Some(Duration::ZERO)).unwrap());
+        assert_eq!(sent(&mut worker), 1);
     }
 }

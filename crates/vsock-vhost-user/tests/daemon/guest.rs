@@ -41,12 +41,19 @@ pub(crate) struct Socket {
 impl Guest {
     /// A guest whose driver is up.
     pub(crate) fn boot(socket: &Path, cid: u64) -> Self {
-        let mut guest = Self {
-            vmm: Vmm::connect(socket),
-            cid,
-        };
+        Self::boot_in(Vmm::connect(socket), cid)
+    }
+
+    /// A guest of this VMM, whose driver is up.
+    pub(crate) fn boot_in(vmm: Vmm, cid: u64) -> Self {
+        let mut guest = Self::of(vmm, cid);
         guest.start();
         guest
+    }
+
+    /// A guest of this VMM, as it is.
+    pub(crate) fn of(vmm: Vmm, cid: u64) -> Self {
+        Self { vmm, cid }
     }
 
     pub(crate) fn start(&mut self) {

@@ -9,11 +9,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod descriptors;
 mod guest;
 mod kicks;
 mod lifecycle;
+mod memory;
 mod messages;
 mod program;
+mod requests;
 mod ring;
 mod stopping;
 mod streams;

@@ -3,18 +3,23 @@
 //! The program: its arguments, its signals, what it leaves behind.
 
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::fs::SealFlags;
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
-use vsock_muxer_harness::poll::{Deadline, wait_until};
+use vhost::vhost_user::message::FrontendReq;
+use vsock_muxer_harness::poll::{Deadline, Stopwatch, pace, wait_until};
 use vsock_proto::Op;
 
+use crate::descriptors::{Churn, STOP, calls, fill};
 use crate::guest::{Guest, PATIENCE};
-use crate::vmm::Vmm;
+use crate::stopping::hold_up;
+use crate::vmm::{FEATURES, TX, Vmm, header, memory};
 
 struct Program(Child);
 
@@ -311,4 +316,187 @@ fn without_descriptors_it_refuses_and_goes_on() {
         guest.connect_to(2, 5) == Some(Op::Response)
     })
     .unwrap();
+}
+
+#[test]
+fn t119_a_signal_ends_it_whatever_a_front_end_does_to_its_calls() {
+    for churns in [false, true] {
+        let dir = TempDir::new().unwrap();
+        let mut program = Program::start(&[vm(&dir, 3), vm(&dir, 4)]);
+        for cid in [3, 4] {
+            wait_for(&dir.path().join(format!("{cid}.sock")));
+        }
+        let _listener = UnixListener::bind(dir.path().join("3.vsock_5")).unwrap();
+        let mut guest = Guest::boot(&dir.path().join("3.sock"), 3);
+        let calls = calls(&mut guest);
+        calls.iter().for_each(fill);
+        let churn = churns.then(|| Churn::start(calls));
+        for port in 1..50 {
+            assert_eq!(guest.connect_to(port, 5), Some(Op::Response));
+        }
+        let mut other = Guest::boot(&dir.path().join("4.sock"), 4);
+        assert_eq!(other.connect_to(1, 1), Some(Op::Reset));
+        let watch = Stopwatch::start();
+        program.signal(Signal::TERM);
+        assert_eq!(program.end().0, Some(0));
+        assert!(watch.elapsed() < STOP, "{:?}", watch.elapsed());
+        drop(churn);
+        assert_eq!(names(&dir), ["3.vsock_5"]);
+    }
+}
+
+#[test]
+fn t119_a_signal_ends_it_also_if_it_must_say_what_was_held_up() {
+    let dir = TempDir::new().unwrap();
+    let mut program = Program::start(&[vm(&dir, 3), vm(&dir, 4)]);
+    let socket = dir.path().join("3.sock");
+    wait_for(&socket);
+    let mut guest = Guest::boot(&socket, 3);
+    let far = hold_up(&guest.vmm);
+    assert_eq!(guest.connect_to(1, 1), Some(Op::Reset));
+    let watch = Stopwatch::start();
+    program.signal(Signal::TERM);
+    let (code, said) = program.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(watch.elapsed() < 2 * STOP, "{:?}", watch.elapsed());
+    let expected = "the device of guest 3 failed: the device has not ended within two seconds: the thread \
+                    for the VMM's requests";
+    assert!(said.contains(expected), "{said}");
+    assert_eq!(names(&dir), [""; 0]);
+    drop(far);
+}
+
+/// Starts a program for one guest, and waits for its socket.
+fn start(dir: &TempDir, option: &str) -> (Program, PathBuf) {
+    let program = Program::start(&[vm(dir, 3), option.to_owned()]);
+    let socket = dir.path().join("3.sock");
+    wait_for(&socket);
+    (program, socket)
+}
+
+/// Ends a program and returns what it said.
+#[track_caller]
+fn said(mut program: Program) -> String {
+    program.signal(Signal::TERM);
+    let (code, said) = program.end();
+    assert_eq!(code, Some(0), "{said}");
+    said
+}
+
+#[test]
+fn t120_the_region_that_is_too_long_and_the_request_are_named() {
+    let dir = TempDir::new().unwrap();
+    let (program, socket) = start(&dir, "--log-level=warn");
+    let mut vmm = Vmm::connect(&socket);
+    let short = rustix::fs::memfd_create("short", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let fields = [1, 0x4000, 1 << 30, 0x1000_0000, 0];
+    let table: Vec<u8> = fields.into_iter().flat_map(u64::to_ne_bytes).collect();
+    assert!(!vmm.request(FrontendReq::SET_MEM_TABLE, &table, &[short.as_raw_fd()]));
+    drop(vmm);
+    drop(Vmm::connect(&socket));
+    let said = said(program);
+    let expected = "SET_MEM_TABLE) ends its connection: memory region 0 at guest address 0x4000";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn t122_a_request_that_was_not_offered_is_named() {
+    let dir = TempDir::new().unwrap();
+    let (program, socket) = start(&dir, "--log-level=warn");
+    let mut vmm = Vmm::connect(&socket);
+    assert!(!vmm.request(FrontendReq::GET_INFLIGHT_FD, &[0; 16], &[]));
+    drop(vmm);
+    drop(Vmm::connect(&socket));
+    let said = said(program);
+    assert!(said.contains("(GET_INFLIGHT_FD) ends"), "{said}");
+}
+
+#[test]
+fn t120_sealed_memory_is_demanded_by_an_option_and_what_is_missing_is_said() {
+    let dir = TempDir::new().unwrap();
+    let (program, socket) = start(&dir, "--sealed-memory");
+    let mut vmm = Vmm::connect(&socket);
+    assert!(vmm.start(FEATURES).is_err());
+    drop(vmm);
+    let sealed = Vmm::connect_with(&socket, memory(SealFlags::SHRINK));
+    let (_, answer) = Guest::boot_in(sealed, 3).connect(1, 1);
+    assert_eq!(answer.op, u16::from(Op::Reset));
+    let said = said(program);
+    assert!(said.contains("memory-backend-memfd,seal=on"), "{said}");
+}
+
+/// What of the kernel's descriptions a program watches, in all its epolls.
+fn watched(program: &Program) -> usize {
+    let infos = std::fs::read_dir(format!("/proc/{}/fdinfo", program.0.id())).unwrap();
+    let texts = infos.filter_map(|info| std::fs::read_to_string(info.unwrap().path()).ok());
+    texts.map(|text| text.matches("tfd:").count()).sum()
+}
+
+#[test]
+fn t118_kicks_that_were_replaced_are_not_watched_though_the_front_end_keeps_them() {
+    let dir = TempDir::new().unwrap();
+    let (program, socket) = start(&dir, "--log-level=warn");
+    let vmm = Vmm::connect(&socket);
+    let idle = watched(&program);
+    let mut guest = Guest::boot_in(vmm, 3);
+    let (_, answer) = guest.connect(1, 1);
+    assert_eq!(answer.op, u16::from(Op::Reset));
+    // The step that has answered is over when there is another answer.
+    guest.vmm.config(0, 8);
+    let before = watched(&program);
+    let flags = rustix::event::EventfdFlags::CLOEXEC;
+    let kicks: Vec<_> = (0..10)
+        .map(|_| rustix::event::eventfd(0, flags).unwrap())
+        .collect();
+    for kick in &kicks {
+        assert!(guest.vmm.set_kick(TX, kick));
+    }
+    assert_eq!(watched(&program), before);
+    guest.vmm.stop();
+    assert_eq!(watched(&program), idle);
+    assert_eq!(said(program), "");
+}
+
+/// Processor time of a program.
+fn cpu(program: &Program) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", program.0.id())).unwrap();
+    let stats = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("schedstat")));
+    let nanos = |stat: String| stat.split(' ').next().unwrap().parse::<u64>().unwrap();
+    Duration::from_nanos(stats.map(|stat| nanos(stat.unwrap())).sum())
+}
+
+/// A program without a descriptor for the next front-end tries again: not all the time, and not only
+/// after long.
+#[test]
+fn a_front_end_for_which_no_descriptor_is_left_is_served_when_there_is_one() {
+    let dir = TempDir::new().unwrap();
+    let (program, socket) = start(&dir, "--log-level=error");
+    // It is up when it answers.
+    drop(Vmm::connect(&socket));
+    let pid = Pid::from_child(&program.0);
+    let limit = |limit| {
+        let current = Some(limit);
+        let limits = Rlimit {
+            current,
+            maximum: Some(1024),
+        };
+        prlimit(Some(pid), Resource::Nofile, limits).unwrap();
+    };
+    limit(3);
+    let mut waiting = UnixStream::connect(&socket).unwrap();
+    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    waiting
+        .write_all(&header(FrontendReq::GET_FEATURES, 0, 0))
+        .unwrap();
+    let before = cpu(&program);
+    pace(Duration::from_millis(500)).unwrap();
+    let spent = cpu(&program) - before;
+    assert!(spent < Duration::from_millis(50), "{spent:?}");
+    limit(1024);
+    let watch = Stopwatch::start();
+    waiting.read_exact(&mut [0; 20]).unwrap();
+    assert!(watch.elapsed() < Duration::from_secs(5));
+    drop(waiting);
+    let said = said(program);
+    assert!(said.contains("cannot serve a VMM, trying again"), "{said}");
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{Ordering, fence};
 use vhost::VringConfigData;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
-use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready};
+use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready, wait_until};
 
 /// Entries of a queue.
 pub(crate) const SIZE: u16 = 64;
@@ -34,6 +34,8 @@ pub(crate) struct Ring {
     pub(crate) kick: EventFd,
     pub(crate) call: EventFd,
     pub(crate) kicks: u32,
+    /// Nothing can be told from the call, so the driver looks at the ring again and again.
+    pub(crate) is_polled: bool,
 }
 
 impl Ring {
@@ -46,6 +48,7 @@ impl Ring {
             kick: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
             call: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
             kicks: 0,
+            is_polled: false,
         };
         ring.clear();
         ring
@@ -140,7 +143,7 @@ impl Ring {
 
     /// Takes back what the device has used next: the entry and how many bytes it wrote.
     pub(crate) fn take(&mut self) -> Option<(u16, u32)> {
-        if self.load(USED + 2) == self.taken {
+        if !self.has_used() {
             return None;
         }
         let element = USED + 4 + 8 * u64::from(self.taken % SIZE);
@@ -149,13 +152,20 @@ impl Ring {
         Some((u16::try_from(id).unwrap(), len))
     }
 
+    /// Whether the device has used an entry that was not taken back.
+    fn has_used(&self) -> bool {
+        self.load(USED + 2) != self.taken
+    }
+
     /// As [`take`](Self::take), and waits for the device's call.
     pub(crate) fn wait(&mut self, deadline: Deadline) -> Option<(u16, u32)> {
         loop {
             if let Some(used) = self.take() {
                 return Some(used);
             }
-            if self.ask() && !self.wait_for_call(deadline) {
+            if self.is_polled {
+                wait_until(deadline, || self.has_used()).ok()?;
+            } else if self.ask() && !self.wait_for_call(deadline) {
                 return None;
             }
         }

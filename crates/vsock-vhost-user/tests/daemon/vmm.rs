@@ -3,15 +3,19 @@
 //! A VMM: it connects to the device and shares a guest's memory with it.
 
 use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use vhost::vhost_user::message::{FrontendReq, VhostUserConfigFlags, VhostUserHeaderFlag};
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{Error, VhostBackend, VhostUserMemoryRegionInfo};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
+use crate::guest::PATIENCE;
 use crate::ring::{Ring, STRIDE};
 
 /// `VIRTIO_F_VERSION_1`, `VIRTIO_F_EVENT_IDX` and the bit by which both ends agree on protocol
@@ -26,6 +30,8 @@ pub(crate) const TX: usize = 1;
 
 pub(crate) struct Vmm {
     pub(crate) frontend: Frontend,
+    /// The same connection, for what `frontend` would not say.
+    socket: UnixStream,
     memory: GuestMemoryMmap,
     pub(crate) rings: [Ring; 2],
 }
@@ -33,8 +39,14 @@ pub(crate) struct Vmm {
 impl Vmm {
     /// Connects, and says what QEMU says before its guest runs.
     pub(crate) fn connect(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).unwrap();
-        let mut frontend = Frontend::from_stream(stream, 3);
+        Self::connect_with(socket, memory(SealFlags::empty()))
+    }
+
+    /// As [`connect`](Self::connect), with other memory.
+    pub(crate) fn connect_with(socket: &Path, memory: GuestMemoryMmap) -> Self {
+        let socket = UnixStream::connect(socket).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut frontend = Frontend::from_stream(socket.try_clone().unwrap(), 3);
         frontend.set_owner().unwrap();
         let features = frontend.get_features().unwrap();
         assert_eq!(features & FEATURES, FEATURES);
@@ -47,13 +59,38 @@ impl Vmm {
         // Each request waits for its answer.
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         assert_eq!(frontend.get_queue_num().unwrap(), 3);
-        let memory = memory();
         let rings = [Ring::new(&memory, 0), Ring::new(&memory, 1)];
         Self {
             frontend,
+            socket,
             memory,
             rings,
         }
+    }
+
+    /// Makes a request as it is, and waits for its answer, or the end: whether it was granted.
+    #[track_caller]
+    pub(crate) fn request(&mut self, code: FrontendReq, body: &[u8], fds: &[RawFd]) -> bool {
+        let header = header(code, NEED_REPLY, body.len());
+        let parts = [&header[..], body];
+        self.socket.send_with_fds(&parts, fds).unwrap();
+        let mut answer = [0; 20];
+        let answered = self.socket.read_exact(&mut answer);
+        let error = answered.as_ref().err().map(|error| error.kind());
+        assert_ne!(error, Some(ErrorKind::WouldBlock), "there is no answer");
+        answered.is_ok() && answer[12..] == [0; 8]
+    }
+
+    /// Gives a queue another kick, of any kind.
+    pub(crate) fn set_kick(&mut self, index: usize, kick: &impl AsRawFd) -> bool {
+        let body = (index as u64).to_ne_bytes();
+        self.request(FrontendReq::SET_VRING_KICK, &body, &[kick.as_raw_fd()])
+    }
+
+    /// Gives a queue another call, of any kind.
+    pub(crate) fn set_call(&mut self, index: usize, call: &impl AsRawFd) -> bool {
+        let body = (index as u64).to_ne_bytes();
+        self.request(FrontendReq::SET_VRING_CALL, &body, &[call.as_raw_fd()])
     }
 
     /// What the device offers.
@@ -120,16 +157,41 @@ impl Vmm {
         bytes
     }
 
+    /// The connection, to hang up or to say anything.
+    pub(crate) fn socket(&self) -> &UnixStream {
+        &self.socket
+    }
+
     pub(crate) fn memory(&self) -> &GuestMemoryMmap {
         &self.memory
     }
 }
 
-/// Memory of a guest that can be shared.
-fn memory() -> GuestMemoryMmap {
+/// Memory of a guest that can be shared, with these seals.
+pub(crate) fn memory(seals: SealFlags) -> GuestMemoryMmap {
     let size = usize::try_from(2 * STRIDE).unwrap();
-    let file = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = memfd_create("guest", flags).unwrap();
     ftruncate(&file, 2 * STRIDE).unwrap();
+    fcntl_add_seals(&file, seals).unwrap();
     let file = FileOffset::new(File::from(file), 0);
     GuestMemoryMmap::from_ranges_with_files([(GuestAddress(0), size, Some(file))]).unwrap()
+}
+
+/// Version 1 of the protocol, and the flag of a request that is to be answered.
+const VERSION: u32 = 1;
+pub(crate) const NEED_REPLY: u32 = 1 << 3;
+
+/// What a request begins with.
+pub(crate) fn header(code: FrontendReq, flags: u32, len: usize) -> [u8; 12] {
+    let fields = [
+        u32::from(code),
+        VERSION | flags,
+        u32::try_from(len).unwrap(),
+    ];
+    let mut bytes = [0; 12];
+    for (at, field) in bytes.chunks_mut(4).zip(fields) {
+        at.copy_from_slice(&field.to_ne_bytes());
+    }
+    bytes
 }

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Panics of a caller's code: a backend, a stream, or what they panicked with.
+
+use std::any::Any;
+use std::mem;
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::DeviceError;
+
+/// Calls, and makes a panic an error. What was changed by then must be fit for use after it.
+pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, DeviceError> {
+    panic::catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
+        discard(payload);
+        DeviceError::Panicked
+    })
+}
+
+/// Does this with each, however many of them panic; panics itself then.
+pub(crate) fn each<T>(items: impl Iterator<Item = T>, mut call: impl FnMut(T)) {
+    let mut first = None;
+    for item in items {
+        match panic::catch_unwind(AssertUnwindSafe(|| call(item))) {
+            Ok(()) => {}
+            Err(payload) if first.is_none() => first = Some(payload),
+            Err(payload) => discard(payload),
+        }
+    }
+    if let Some(payload) = first {
+        panic::resume_unwind(payload);
+    }
+}
+
+/// Drops what somebody has panicked with, which may panic as well.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        #[expect(clippy::mem_forget, reason = "to drop it might go on for ever")]
+        mem::forget(again);
+    }
+}

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What a front-end asks for, request by request, and what of it the device does.
+//!
+//! Whatever a front-end owns may let this thread wait: files that are looked at, mapped or closed, and
+//! memory that is read. None of that is done with the worker locked.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{FileType, fstat};
+use thiserror::Error;
+use vhost::VhostUserMemoryRegionBase;
+use vhost::vhost_user::message::{
+    FrontendReq, VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags,
+    VhostUserInflight, VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures,
+    VhostUserShMemConfig, VhostUserSharedMsg, VhostUserSingleMemoryRegion, VhostUserVirtioFeatures,
+    VhostUserVringAddrFlags, VhostUserVringState,
+};
+use vhost::vhost_user::{
+    Error as ProtocolError, GpuBackend, Result as Answer, VhostUserBackendReqHandlerMut,
+};
+use virtio_queue::Error as QueueError;
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryError};
+
+use crate::memory::{Memory, MemoryError};
+use crate::shared::Shared;
+use crate::vring::Addresses;
+use crate::worker::{QUEUES, QueueIndex};
+
+/// Why a request is refused.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error("there are {QUEUES} queues, and {0} is the number of none")]
+    NoQueue(u32),
+    #[error("{0} entries are not a power of two up to {1}, the longest queue")]
+    Size(u32, u16),
+    #[error("{0} is no index of a ring")]
+    Base(u32),
+    #[error("the features {0:#x} were not offered")]
+    Features(u64),
+    #[error("another front-end has claimed the device")]
+    Claimed,
+    #[error("no memory is shared yet: SET_MEM_TABLE comes first")]
+    NoMemory,
+    #[error("the address {0:#x} is in no memory region")]
+    NoRegion(u64),
+    #[error("the addresses of the ring are not aligned")]
+    Misaligned(#[source] QueueError),
+    #[error("cannot read the ring")]
+    Outside(#[source] GuestMemoryError),
+    #[error("cannot watch the kick of a queue")]
+    Kick(#[source] io::Error),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error("it was not offered")]
+    NotOffered,
+}
+
+impl From<Refusal> for ProtocolError {
+    fn from(refusal: Refusal) -> Self {
+        Self::ReqHandlerError(io::Error::other(refusal))
+    }
+}
+
+/// Whether there is an answer to such a request.
+pub(crate) fn serves(request: FrontendReq) -> bool {
+    matches!(
+        request,
+        FrontendReq::GET_FEATURES
+            | FrontendReq::SET_FEATURES
+            | FrontendReq::SET_OWNER
+            | FrontendReq::RESET_OWNER
+            | FrontendReq::SET_MEM_TABLE
+            | FrontendReq::SET_VRING_NUM
+            | FrontendReq::SET_VRING_ADDR
+            | FrontendReq::SET_VRING_BASE
+            | FrontendReq::GET_VRING_BASE
+            | FrontendReq::SET_VRING_KICK
+            | FrontendReq::SET_VRING_CALL
+            | FrontendReq::SET_VRING_ERR
+            | FrontendReq::GET_PROTOCOL_FEATURES
+            | FrontendReq::SET_PROTOCOL_FEATURES
+            | FrontendReq::GET_QUEUE_NUM
+            | FrontendReq::SET_VRING_ENABLE
+            | FrontendReq::GET_CONFIG
+            | FrontendReq::SET_CONFIG
+    )
+}
+
+/// A front-end, from its connection to its end.
+pub(crate) struct Frontend {
+    shared: Arc<Shared>,
+    claimed: bool,
+    memory: Option<Memory>,
+}
+
+impl Frontend {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            claimed: false,
+            memory: None,
+        }
+    }
+
+    fn protocol_features() -> VhostUserProtocolFeatures {
+        VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::REPLY_ACK
+    }
+
+    /// What the front-end's addresses of a ring are for the guest, and how far it was used.
+    fn addresses(&self, descriptors: u64, available: u64, used: u64) -> Result<Addresses, Refusal> {
+        let memory = self.memory.as_ref().ok_or(Refusal::NoMemory)?;
+        let guest = |address| {
+            let found = memory.guest_address(address).map(GuestAddress);
+            found.ok_or(Refusal::NoRegion(address))
+        };
+        let used = guest(used)?;
+        let index = used.checked_add(2).ok_or(Refusal::NoRegion(used.0))?;
+        // ORDER: Relaxed; partner: none, the ring does not run yet.
+        let used_index = memory.mapped().load(index, Ordering::Relaxed);
+        Ok(Addresses {
+            descriptors: guest(descriptors)?,
+            available: guest(available)?,
+            used,
+            used_index: used_index.map(u16::from_le).map_err(Refusal::Outside)?,
+        })
+    }
+}
+
+fn queue(index: impl Into<u32>) -> Result<QueueIndex, Refusal> {
+    let index = index.into();
+    QueueIndex::new(index).ok_or(Refusal::NoQueue(index))
+}
+
+/// Whether the kernel can say of a file without asking anybody whether something is in it.
+fn is_kick(file: &File) -> bool {
+    let Ok(stat) = fstat(file) else {
+        return false;
+    };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Fifo | FileType::Socket => true,
+        // An eventfd has no type. Neither have some that lead to files of any kind, such as an epoll:
+        // where there is no /proc, they are not told apart.
+        FileType::Unknown => {
+            let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+            std::fs::read_link(link).map_or(true, |name| name.ends_with("anon_inode:[eventfd]"))
+        }
+        _ => false,
+    }
+}
+
+impl VhostUserBackendReqHandlerMut for Frontend {
+    fn set_owner(&mut self) -> Answer<()> {
+        if self.claimed {
+            return Err(Refusal::Claimed.into());
+        }
+        self.claimed = true;
+        Ok(())
+    }
+
+    fn reset_owner(&mut self) -> Answer<()> {
+        self.claimed = false;
+        Ok(())
+    }
+
+    fn get_features(&mut self) -> Answer<u64> {
+        Ok(self.shared.offer().features)
+    }
+
+    fn set_features(&mut self, features: u64) -> Answer<()> {
+        let foreign = features & !self.shared.offer().features;
+        if foreign != 0 {
+            return Err(Refusal::Features(foreign).into());
+        }
+        let mut worker = self.shared.worker();
+        worker.accept_features(features);
+        if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
+            worker.enable_all().map_err(Refusal::Kick)?;
+        }
+        Ok(())
+    }
+
+    fn set_mem_table(
+        &mut self,
+        table: &[VhostUserMemoryRegion],
+        files: Vec<File>,
+        _postcopy_listening: Option<bool>,
+    ) -> Answer<Option<Vec<VhostUserMemoryRegionBase>>> {
+        let sealed = self.shared.offer().sealed_memory;
+        let memory = Memory::map(table, files, sealed).map_err(Refusal::Memory)?;
+        let before = self.shared.worker().set_memory(Arc::clone(memory.mapped()));
+        drop(before);
+        self.memory = Some(memory);
+        Ok(None)
+    }
+
+    fn set_vring_num(&mut self, index: u32, num: u32) -> Answer<()> {
+        let queue = queue(index)?;
+        let refused = Refusal::Size(num, self.shared.offer().queue_size);
+        let Ok(size) = u16::try_from(num) else {
+            return Err(refused.into());
+        };
+        let set = self.shared.worker().set_size(queue, size);
+        Ok(set.map_err(|_| refused)?)
+    }
+
+    fn set_vring_addr(
+        &mut self,
+        index: u32,
+        _flags: VhostUserVringAddrFlags,
+        descriptor: u64,
+        used: u64,
+        available: u64,
+        _log: u64,
+    ) -> Answer<()> {
+        let queue = queue(index)?;
+        let addresses = self.addresses(descriptor, available, used)?;
+        let set = self.shared.worker().set_addresses(queue, &addresses);
+        Ok(set.map_err(Refusal::Misaligned)?)
+    }
+
+    fn set_vring_base(&mut self, index: u32, base: u32) -> Answer<()> {
+        let queue = queue(index)?;
+        let base = u16::try_from(base).map_err(|_| Refusal::Base(base))?;
+        self.shared.worker().set_base(queue, base);
+        Ok(())
+    }
+
+    fn get_vring_base(&mut self, index: u32) -> Answer<VhostUserVringState> {
+        let (base, discarded) = self.shared.worker().stop_queue(queue(index)?);
+        drop(discarded);
+        Ok(VhostUserVringState::new(index, base.into()))
+    }
+
+    fn set_vring_kick(&mut self, index: u8, kick: Option<File>) -> Answer<()> {
+        let queue = queue(index)?;
+        let (kick, unfit) = match kick {
+            Some(file) if !is_kick(&file) => (None, Some(file)),
+            kick => (kick, None),
+        };
+        if unfit.is_some() {
+            log::warn!(
+                "guest {}: the kick of queue {index} is no eventfd, pipe or socket, so the queue has none",
+                self.shared.cid()
+            );
+        }
+        let (discarded, watched) = self.shared.worker().set_kick(queue, kick);
+        drop(discarded);
+        Ok(watched.map_err(Refusal::Kick)?)
+    }
+
+    fn set_vring_call(&mut self, index: u8, call: Option<File>) -> Answer<()> {
+        let queue = queue(index)?;
+        let discarded = self.shared.worker().set_call(queue, call);
+        drop(discarded);
+        Ok(())
+    }
+
+    /// The device has no errors to tell of that way.
+    fn set_vring_err(&mut self, index: u8, _err: Option<File>) -> Answer<()> {
+        queue(index)?;
+        Ok(())
+    }
+
+    fn get_protocol_features(&mut self) -> Answer<VhostUserProtocolFeatures> {
+        Ok(Self::protocol_features())
+    }
+
+    fn set_protocol_features(&mut self, features: u64) -> Answer<()> {
+        let foreign = features & !Self::protocol_features().bits();
+        if foreign != 0 {
+            return Err(Refusal::Features(foreign).into());
+        }
+        Ok(())
+    }
+
+    fn get_queue_num(&mut self) -> Answer<u64> {
+        Ok(QUEUES as u64)
+    }
+
+    fn set_vring_enable(&mut self, index: u32, enable: bool) -> Answer<()> {
+        let set = self.shared.worker().set_enabled(queue(index)?, enable);
+        Ok(set.map_err(Refusal::Kick)?)
+    }
+
+    fn get_config(
+        &mut self,
+        offset: u32,
+        size: u32,
+        _flags: VhostUserConfigFlags,
+    ) -> Answer<Vec<u8>> {
+        // The message that asks has at most 4 KiB.
+        let mut data = vec![0; usize::try_from(size).unwrap_or(0)];
+        self.shared.worker().config(offset, &mut data);
+        Ok(data)
+    }
+
+    /// There is nothing in it that a driver can write, and it is no mistake to try.
+    fn set_config(
+        &mut self,
+        _offset: u32,
+        _data: &[u8],
+        _flags: VhostUserConfigFlags,
+    ) -> Answer<()> {
+        Ok(())
+    }
+
+    fn reset_device(&mut self) -> Answer<()> {
+        Err(Refusal::NotOffered.into())
+    }
+
+    fn set_gpu_socket(&mut self, _gpu: GpuBackend) -> Answer<()> {
+        Err(Refusal::NotOffered.into())
+    }
+
+    fn get_shared_object(&mut self, _uuid: VhostUserSharedMsg) -> Answer<File> {
+        Err(Refusal::NotOffered.into())
+    }
+
+    fn get_inflight_fd(
+        &mut self,
+        _inflight: &VhostUserInflight,
+    ) -> Answer<(VhostUserInflight, File)> {
+        Err(Refusal::NotOffered.into())
+    }
+
+    fn set_inflight_fd(&mut self, _inflight: &VhostUserInflight, _file: File) -> Answer<()> {
+        Err(Refusal::NotOffered.into())
+    }
+
+    fn get_max_mem_slots(&mut self) -> Answer<u64> {
+        Err(Refusal::NotOffered.into())
+    }
+
+    fn add_mem_region(
+        &mut self,
+        _region: &VhostUserSingleMemoryRegion,
+        _file: File,
+        _postcopy_listening: Option<bool>,
+    ) -> Answer<Option<VhostUserMemoryRegionBase>> {
+        Err(Refusal::NotOffered.into())
+    }
+
+    fn remove_mem_region(&mut self, _region: &VhostUserSingleMemoryRegion) -> Answer<()> {
+        Err(Refusal::NotOffered.into())
+    }
+
+    fn set_device_state_fd(
+        &mut self,
+        _direction: VhostTransferStateDirection,
+        _phase: VhostTransferStatePhase,
+        _file: File,
+    ) -> Answer<Option<File>> {
+        Err(Refusal::NotOffered.into())
+    }
+
+    fn check_device_state(&mut self) -> Answer<()> {
+        Err(Refusal::NotOffered.into())
+    }
+
+    fn get_shmem_config(&mut self) -> Answer<VhostUserShMemConfig> {
+        Err(Refusal::NotOffered.into())
+    }
+
+    fn set_log_base(&mut self, _log: &VhostUserLog, _file: File) -> Answer<()> {
+        Err(Refusal::NotOffered.into())
+    }
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The guest's memory, as a front-end shares it: files, of which nothing is mapped before they were
+//! looked at.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
+use thiserror::Error;
+use vhost::vhost_user::message::VhostUserMemoryRegion;
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+
+/// Why memory cannot be used. Regions are counted from 0, as they come in the message.
+#[derive(Debug, Error)]
+pub(crate) enum MemoryError {
+    #[error(
+        "memory region {index} at guest address {address:#x} ends at byte {end} of a file of {len} bytes: \
+         the VMM must make the file as long as what it shares"
+    )]
+    Short {
+        index: usize,
+        address: u64,
+        end: u64,
+        len: u64,
+    },
+    #[error(
+        "the file of memory region {0} may shrink, which the device was told not to accept: the VMM must \
+         share memory that is sealed (F_SEAL_SHRINK; QEMU: -object memory-backend-memfd,seal=on)"
+    )]
+    Unsealed(usize),
+    #[error("cannot ask for the length of the file of memory region {index}")]
+    Unknown { index: usize, source: io::Error },
+    #[error(
+        "cannot map memory region {index}, at offset {offset:#x} of its file, which must be a multiple of \
+         the page size"
+    )]
+    Unmappable {
+        index: usize,
+        offset: u64,
+        source: vm_memory::mmap::MmapRegionError,
+    },
+    #[error("memory region {0} is beyond what an address can say")]
+    Beyond(usize),
+    #[error("the memory regions do not go together")]
+    Regions(#[source] vm_memory::GuestRegionCollectionError),
+}
+
+/// Where a region is in the front-end, which names rings by its own addresses, and in the guest.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    frontend: u64,
+    guest: u64,
+    len: u64,
+}
+
+/// A guest's memory.
+pub(crate) struct Memory {
+    mapped: Arc<GuestMemoryMmap>,
+    places: Vec<Place>,
+}
+
+impl Memory {
+    /// Maps what a front-end shares. With `sealed`, only files that cannot shrink.
+    ///
+    /// This may wait for the owner of a file.
+    pub(crate) fn map(
+        table: &[VhostUserMemoryRegion],
+        files: Vec<File>,
+        sealed: bool,
+    ) -> Result<Self, MemoryError> {
+        for (index, (region, file)) in table.iter().zip(&files).enumerate() {
+            check(index, region, file, sealed)?;
+        }
+        let regions = table
+            .iter()
+            .zip(files)
+            .enumerate()
+            .map(|(index, (region, file))| map(index, region, file))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mapped = GuestMemoryMmap::from_regions(regions).map_err(MemoryError::Regions)?;
+        let place = |region: &VhostUserMemoryRegion| Place {
+            frontend: region.user_addr,
+            guest: region.guest_phys_addr,
+            len: region.memory_size,
+        };
+        Ok(Self {
+            mapped: Arc::new(mapped),
+            places: table.iter().map(place).collect(),
+        })
+    }
+
+    pub(crate) fn mapped(&self) -> &Arc<GuestMemoryMmap> {
+        &self.mapped
+    }
+
+    /// The guest's address of what the front-end has at this one of its own.
+    pub(crate) fn guest_address(&self, frontend: u64) -> Option<u64> {
+        self.places.iter().find_map(|place| {
+            let offset = frontend.checked_sub(place.frontend)?;
+            (offset < place.len).then(|| place.guest.checked_add(offset))?
+        })
+    }
+}
+
+/// Whether every byte of a region has one in its file.
+fn check(
+    index: usize,
+    region: &VhostUserMemoryRegion,
+    file: &File,
+    sealed: bool,
+) -> Result<(), MemoryError> {
+    // First this: what is sealed keeps the length that is asked for next.
+    let shrinks = || !fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+    if sealed && shrinks() {
+        return Err(MemoryError::Unsealed(index));
+    }
+    let stat = fstat(file).map_err(|error| MemoryError::Unknown {
+        index,
+        source: error.into(),
+    })?;
+    let len = u64::try_from(stat.st_size).unwrap_or(0);
+    let (offset, size) = (region.mmap_offset, region.memory_size);
+    let end = offset.checked_add(size).ok_or(MemoryError::Beyond(index))?;
+    if end > len {
+        let address = region.guest_phys_addr;
+        return Err(MemoryError::Short {
+            index,
+            address,
+            end,
+            len,
+        });
+    }
+    Ok(())
+}
+
+fn map(
+    index: usize,
+    region: &VhostUserMemoryRegion,
+    file: File,
+) -> Result<GuestRegionMmap, MemoryError> {
+    let offset = region.mmap_offset;
+    let size = usize::try_from(region.memory_size).map_err(|_| MemoryError::Beyond(index))?;
+    let mapped = MmapRegion::from_file(FileOffset::new(file, offset), size).map_err(|source| {
+        MemoryError::Unmappable {
+            index,
+            offset,
+            source,
+        }
+    })?;
+    let address = GuestAddress(region.guest_phys_addr);
+    GuestRegionMmap::new(mapped, address).ok_or(MemoryError::Beyond(index))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, fcntl_add_seals, ftruncate, memfd_create};
+
+    use super::*;
+
+    const PAGE: u64 = 4096;
+
+    fn file(len: u64) -> File {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = memfd_create("memory", flags).unwrap();
+        ftruncate(&file, len).unwrap();
+        file.into()
+    }
+
+    fn region(guest: u64, size: u64, frontend: u64, offset: u64) -> VhostUserMemoryRegion {
+        VhostUserMemoryRegion::new(guest, size, frontend, offset)
+    }
+
+    fn map(region: VhostUserMemoryRegion, file: File) -> Result<Memory, MemoryError> {
+        Memory::map(&[region], vec![file], false)
+    }
+
+    #[test]
+    fn t120_a_region_that_is_longer_than_its_file_is_refused() {
+        for (len, offset, size) in [
+            (PAGE, 0, PAGE + 1),
+            (PAGE, PAGE, 1),
+            (0, 0, 1),
+            (PAGE, u64::MAX, 2),
+            (PAGE, 0, u64::MAX),
+        ] {
+            let refused = map(region(0, size, 0, offset), file(len)).err().unwrap();
+            assert!(
+                matches!(
+                    refused,
+                    MemoryError::Short { index: 0, .. } | MemoryError::Beyond(0)
+                ),
+                "{refused}"
+            );
+        }
+        map(region(0, PAGE, 0, PAGE), file(2 * PAGE)).unwrap();
+    }
+
+    #[test]
+    fn t120_a_file_without_a_length_is_refused() {
+        let file = File::options().read(true).write(true).open("/dev/zero");
+        let refused = map(region(0, PAGE, 0, 0), file.unwrap()).err().unwrap();
+        assert!(
+            matches!(refused, MemoryError::Short { len: 0, .. }),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn t120_a_short_file_is_named_and_nothing_of_its_table_is_mapped() {
+        let table = [region(0, PAGE, 0, 0), region(PAGE, 2 * PAGE, PAGE, 0)];
+        let refused = Memory::map(&table, vec![file(PAGE), file(PAGE)], false);
+        let text = refused.err().unwrap().to_string();
+        assert!(
+            text.starts_with("memory region 1 at guest address 0x1000 ends at byte 8192"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn t120_an_offset_within_a_page_is_refused() {
+        let refused = map(region(0, PAGE, 0, 1), file(2 * PAGE)).err().unwrap();
+        assert!(
+            matches!(refused, MemoryError::Unmappable { offset: 1, .. }),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn t120_a_file_that_may_shrink_is_refused_where_sealed_ones_are_demanded() {
+        let table = [region(0, PAGE, 0, 0)];
+        let (open, sealed) = (file(PAGE), file(PAGE));
+        fcntl_add_seals(&sealed, SealFlags::SHRINK).unwrap();
+        // Files of a file system have no seals.
+        let plain = tempfile::tempfile().unwrap();
+        plain.set_len(PAGE).unwrap();
+        for file in [open, plain] {
+            let refused = Memory::map(&table, vec![file], true).err().unwrap();
+            assert!(matches!(refused, MemoryError::Unsealed(0)), "{refused}");
+            assert!(refused.to_string().contains("seal=on"), "{refused}");
+        }
+        Memory::map(&table, vec![sealed], true).unwrap();
+    }
+
+    #[test]
+    fn addresses_of_the_front_end_are_found_in_their_regions_alone() {
+        let table = [
+            region(0, PAGE, 0x7000_0000, 0),
+            region(0x10_0000, PAGE, 0x7000_1000, 0),
+        ];
+        let memory = Memory::map(&table, vec![file(PAGE), file(PAGE)], false).unwrap();
+        for (frontend, guest) in [
+            (0x7000_0000, Some(0)),
+            (0x7000_0FFF, Some(0xFFF)),
+            (0x7000_1000, Some(0x10_0000)),
+            (0x7000_1FFF, Some(0x10_0FFF)),
+            (0x7000_2000, None),
+            (0x6FFF_FFFF, None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(memory.guest_address(frontend), guest, "{frontend:#x}");
+        }
+    }
+
+    #[test]
+    fn regions_that_overlap_are_refused() {
+        let table = [region(0, PAGE, 0, 0), region(0, PAGE, PAGE, 0)];
+        let refused = Memory::map(&table, vec![file(PAGE), file(PAGE)], false);
+        assert!(matches!(refused, Err(MemoryError::Regions(_))));
+    }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The thread that moves bytes: the only one that reads or writes a stream. It waits for nothing but the
+//! poller.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::poller::Events;
+use crate::shared::Shared;
+use crate::stop::Progress;
+use crate::{DeviceError, Stopper};
+
+/// How long a guest has to take the ends of its connections when the device stops.
+const GRACE: Duration = Duration::from_millis(100);
+
+pub(crate) struct Mover {
+    shared: Arc<Shared>,
+    events: Events,
+    stopper: Stopper,
+}
+
+impl Mover {
+    pub(crate) fn new(shared: Arc<Shared>, stopper: Stopper) -> Self {
+        let events = shared.worker().events();
+        Self {
+            shared,
+            events,
+            stopper,
+        }
+    }
+
+    /// Moves bytes until the device is stopped, and tells the guest then.
+    pub(crate) fn run(mut self) -> Result<(), DeviceError> {
+        let _end = End(self.stopper.clone());
+        while !self.stopper.is_stopped() {
+            self.step(None)?;
+        }
+        let begun = Instant::now();
+        self.shared.worker().begin_farewell();
+        while let Some(left) = GRACE.checked_sub(begun.elapsed()) {
+            if !self.owes_farewells() {
+                break;
+            }
+            self.step(Some(left))?;
+        }
+        Ok(())
+    }
+
+    fn owes_farewells(&self) -> bool {
+        self.shared.worker().owes_farewells()
+    }
+
+    fn step(&mut self, timeout: Option<Duration>) -> Result<(), DeviceError> {
+        let events = self.events.wait(timeout).map_err(DeviceError::Resources)?;
+        self.shared.worker().step(events);
+        Ok(())
+    }
+}
+
+/// The thread has ended: the front-end is not to wait for it. If it was not told to, the device ends.
+struct End(Stopper);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.stop();
+        self.0.advance(Progress::Answering);
+    }
+}

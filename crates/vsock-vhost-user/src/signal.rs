@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Signals an eventfd that somebody else has as well, without ever waiting for it.
+//!
+//! A `write` waits where the counter is full and the description is blocking, and whoever shares the
+//! description can bring about both at any time. The kernel itself signals eventfds by a call that never
+//! waits and takes no notice of flags; asynchronous I/O (`io_submit`) lets a process ask for that, with
+//! the completion of a read that fails immediately.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+use thiserror::Error;
+use vmm_sys_util::aio::{IOCB_CMD_PREAD, IOCB_FLAG_RESFD, IoContext, IoControlBlock, IoEvent};
+
+/// Completions that the kernel keeps for us. They say nothing, and are taken before there are more.
+const COMPLETIONS: u16 = 64;
+
+/// Why an eventfd was not signalled.
+#[derive(Debug, Error)]
+pub(crate) enum SignalError {
+    /// It never will be.
+    #[error("it is no eventfd")]
+    NoEventfd,
+    #[error(transparent)]
+    Failed(io::Error),
+}
+
+/// Signals eventfds.
+pub(crate) struct Signaller(Way);
+
+enum Way {
+    Kernel(Kernel),
+    /// The kernel has no asynchronous I/O for this process: ask whether a write would wait, and write.
+    /// If the eventfd is filled just between, the write waits.
+    Write,
+}
+
+impl Signaller {
+    pub(crate) fn new() -> Self {
+        Self(Kernel::new().map_or_else(
+            |error| {
+                log::warn!(
+                    "no asynchronous I/O ({error}; see fs.aio-max-nr and seccomp for io_setup): a VMM that \
+                     fills its eventfds on purpose can stop its own device"
+                );
+                Way::Write
+            },
+            Way::Kernel,
+        ))
+    }
+
+    /// Adds one to the counter of an eventfd. If it is full, it has been signalled.
+    pub(crate) fn signal(&mut self, eventfd: &impl AsFd) -> Result<(), SignalError> {
+        match &mut self.0 {
+            Way::Kernel(kernel) => kernel.signal(eventfd),
+            Way::Write => write(eventfd),
+        }
+    }
+}
+
+/// A context of asynchronous I/O.
+struct Kernel {
+    context: IoContext,
+    /// What the reads fail on.
+    source: OwnedFd,
+    /// Completions that were not taken yet.
+    completions: u16,
+}
+
+impl Kernel {
+    fn new() -> io::Result<Self> {
+        let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
+        let mut kernel = Self {
+            context: IoContext::new(COMPLETIONS.into())?,
+            source: eventfd(0, flags)?,
+            completions: 0,
+        };
+        // Kernels before 5.8 do not read eventfds so.
+        let probe = eventfd(0, flags)?;
+        kernel.submit(&probe)?;
+        rustix::io::read(&probe, &mut [0; 8])?;
+        Ok(kernel)
+    }
+
+    fn signal(&mut self, eventfd: &impl AsFd) -> Result<(), SignalError> {
+        if self.completions == COMPLETIONS {
+            self.take_completions().map_err(SignalError::Failed)?;
+        }
+        self.submit(eventfd).map_err(|error| {
+            if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) {
+                SignalError::NoEventfd
+            } else {
+                SignalError::Failed(error)
+            }
+        })
+    }
+
+    /// Reads nothing, which is an error, and the end of which is signalled.
+    fn submit(&mut self, eventfd: &impl AsFd) -> io::Result<()> {
+        let mut read = IoControlBlock {
+            aio_lio_opcode: u16::try_from(IOCB_CMD_PREAD).unwrap_or_default(),
+            aio_fildes: number(&self.source),
+            aio_flags: IOCB_FLAG_RESFD,
+            aio_resfd: number(&eventfd.as_fd()),
+            ..IoControlBlock::default()
+        };
+        self.context.submit(&[&mut read])?;
+        self.completions += 1;
+        Ok(())
+    }
+
+    fn take_completions(&mut self) -> io::Result<()> {
+        let mut events = [IoEvent::default(); COMPLETIONS as usize];
+        self.context.get_events(0, &mut events, None)?;
+        self.completions = 0;
+        Ok(())
+    }
+}
+
+/// A descriptor's number, as the kernel's structure has it.
+fn number(fd: &impl AsRawFd) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+fn write(eventfd: &impl AsFd) -> Result<(), SignalError> {
+    let mut fds = [PollFd::new(eventfd, PollFlags::OUT)];
+    let now = Timespec::default();
+    poll(&mut fds, Some(&now)).map_err(|error| SignalError::Failed(error.into()))?;
+    if !fds[0].revents().contains(PollFlags::OUT) {
+        return Ok(());
+    }
+    match rustix::io::write(eventfd, &1_u64.to_ne_bytes()) {
+        Ok(_) | Err(Errno::AGAIN) => Ok(()),
+        Err(Errno::INVAL | Errno::BADF) => Err(SignalError::NoEventfd),
+        Err(error) => Err(SignalError::Failed(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    /// One whose description is blocking.
+    fn blocking() -> OwnedFd {
+        eventfd(0, EventfdFlags::CLOEXEC).unwrap()
+    }
+
+    fn count(eventfd: &OwnedFd) -> u64 {
+        let mut count = [0; 8];
+        rustix::io::read(eventfd, &mut count).unwrap();
+        u64::from_ne_bytes(count)
+    }
+
+    /// Both ways; the first is what a kernel has that runs these tests.
+    fn ways() -> [Signaller; 2] {
+        let kernel = Kernel::new().unwrap();
+        [Way::Kernel(kernel), Way::Write].map(Signaller)
+    }
+
+    #[test]
+    fn each_signal_counts_however_many_there_are() {
+        for mut signaller in ways() {
+            let eventfd = blocking();
+            let signals = 10 * u64::from(COMPLETIONS) + 1;
+            for _ in 0..signals {
+                signaller.signal(&eventfd).unwrap();
+            }
+            assert_eq!(count(&eventfd), signals);
+        }
+    }
+
+    #[test]
+    fn t119_a_full_eventfd_that_blocks_is_no_reason_to_wait() {
+        for mut signaller in ways() {
+            let eventfd = blocking();
+            rustix::io::write(&eventfd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+            for _ in 0..3 * COMPLETIONS {
+                signaller.signal(&eventfd).unwrap();
+            }
+            assert!(count(&eventfd) >= u64::MAX - 1);
+        }
+    }
+
+    #[test]
+    fn what_is_no_eventfd_is_told_and_costs_the_next_one_nothing() {
+        let [mut signaller, _] = ways();
+        let file = File::open("/dev/null").unwrap();
+        let refused = signaller.signal(&file).unwrap_err();
+        assert!(matches!(refused, SignalError::NoEventfd), "{refused}");
+        let eventfd = blocking();
+        signaller.signal(&eventfd).unwrap();
+        assert_eq!(count(&eventfd), 1);
+    }
+}

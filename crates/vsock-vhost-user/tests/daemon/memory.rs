@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Memory that a front-end shares and that is not what it says.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use rustix::fs::{MemfdFlags, SealFlags, ftruncate, memfd_create};
+use tempfile::TempDir;
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
+use vsock_proto::Op;
+use vsock_vhost_user::DeviceBuilder;
+
+use crate::guest::Guest;
+use crate::vmm::{FEATURES, Vmm, memory};
+
+fn file(len: u64) -> File {
+    let file = memfd_create("short", MemfdFlags::CLOEXEC).unwrap();
+    ftruncate(&file, len).unwrap();
+    file.into()
+}
+
+fn region(file: &File, size: u64, offset: u64) -> VhostUserMemoryRegionInfo {
+    VhostUserMemoryRegionInfo {
+        guest_phys_addr: 0,
+        memory_size: size,
+        userspace_addr: 0x1000_0000,
+        mmap_offset: offset,
+        mmap_handle: file.as_raw_fd(),
+    }
+}
+
+/// The guest is served, if only by a refusal.
+fn assert_served(guest: &mut Guest) {
+    let (_, answer) = guest.connect(1, 1);
+    assert_eq!(answer.op, u16::from(Op::Reset));
+}
+
+#[test]
+fn t120_memory_that_is_longer_than_its_file_is_refused_and_the_next_vmm_served() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let device = DeviceBuilder::new(221, &socket).spawn().unwrap();
+    for (len, size, offset) in [
+        (0, 4096, 0),
+        (4096, 4097, 0),
+        (4096, 4096, 4096),
+        (8192, 4096, 2048),
+        (8192, 1 << 40, 0),
+    ] {
+        let vmm = Vmm::connect(&socket);
+        vmm.frontend.set_features(FEATURES).unwrap();
+        let file = file(len);
+        let table = [region(&file, size, offset)];
+        assert!(
+            vmm.frontend.set_mem_table(&table).is_err(),
+            "{size} at {offset} of {len}"
+        );
+    }
+    assert_served(&mut Guest::boot(&socket, 221));
+    device.stop().unwrap();
+}
+
+#[test]
+fn t120_a_queue_outside_of_memory_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let _device = DeviceBuilder::new(222, &socket).spawn().unwrap();
+    let vmm = Vmm::connect(&socket);
+    vmm.frontend.set_features(FEATURES).unwrap();
+    let config = vmm.rings[0].config();
+    assert!(
+        vmm.frontend.set_vring_addr(0, &config).is_err(),
+        "no memory"
+    );
+    drop(vmm);
+    let vmm = Vmm::connect(&socket);
+    vmm.frontend.set_features(FEATURES).unwrap();
+    let file = file(4096);
+    vmm.frontend
+        .set_mem_table(&[region(&file, 4096, 0)])
+        .unwrap();
+    assert!(
+        vmm.frontend.set_vring_addr(0, &config).is_err(),
+        "too little"
+    );
+    drop(vmm);
+    assert_served(&mut Guest::boot(&socket, 222));
+}
+
+#[test]
+fn t120_where_memory_must_be_sealed_no_other_is_served() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let builder = DeviceBuilder::new(223, &socket).sealed_memory(true);
+    let _device = builder.spawn().unwrap();
+    for seals in [SealFlags::empty(), SealFlags::GROW | SealFlags::SEAL] {
+        let mut vmm = Vmm::connect_with(&socket, memory(seals));
+        assert!(vmm.start(FEATURES).is_err(), "{seals:?}");
+    }
+    let sealed = Vmm::connect_with(&socket, memory(SealFlags::SHRINK));
+    assert_served(&mut Guest::boot_in(sealed, 223));
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Requests as they must not be: cut off, of unknown kinds, not offered, without an end.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, eventfd};
+use tempfile::TempDir;
+use vhost::VhostBackend;
+use vhost::vhost_user::message::FrontendReq;
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
+use vsock_muxer_harness::poll::Stopwatch;
+use vsock_proto::Op;
+use vsock_vhost_user::DeviceBuilder;
+
+use crate::descriptors::STOP;
+use crate::guest::{Guest, PATIENCE};
+use crate::vmm::{FEATURES, NEED_REPLY, Vmm, header, memory};
+
+/// What a front-end says until its first queue runs: each request whole, and its descriptors.
+fn script(memory: RawFd, eventfd: RawFd) -> Vec<(Vec<u8>, Vec<RawFd>)> {
+    let numbers = |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_ne_bytes()).collect();
+    let pair = |a: u32, b: u32| [a.to_ne_bytes(), b.to_ne_bytes()].concat();
+    let at = 0x1000_0000;
+    let requests: Vec<(FrontendReq, Vec<u8>, Vec<RawFd>)> = vec![
+        (FrontendReq::SET_OWNER, vec![], vec![]),
+        (FrontendReq::SET_FEATURES, numbers(&[FEATURES]), vec![]),
+        (
+            FrontendReq::SET_MEM_TABLE,
+            [pair(1, 0), numbers(&[0, 1 << 20, at, 0])].concat(),
+            vec![memory],
+        ),
+        (FrontendReq::SET_VRING_NUM, pair(0, 64), vec![]),
+        (FrontendReq::SET_VRING_BASE, pair(0, 0), vec![]),
+        (
+            FrontendReq::SET_VRING_ADDR,
+            [pair(0, 0), numbers(&[at, at + 0x2000, at + 0x1000, 0])].concat(),
+            vec![],
+        ),
+        (FrontendReq::SET_VRING_KICK, numbers(&[0]), vec![eventfd]),
+        (FrontendReq::SET_VRING_CALL, numbers(&[0]), vec![eventfd]),
+        (FrontendReq::SET_VRING_ENABLE, pair(0, 1), vec![]),
+        (FrontendReq::GET_VRING_BASE, pair(0, 0), vec![]),
+    ];
+    let whole = |(code, body, fds): (FrontendReq, Vec<u8>, Vec<RawFd>)| {
+        let bytes = [&header(code, 0, body.len()), &body[..]].concat();
+        (bytes, fds)
+    };
+    requests.into_iter().map(whole).collect()
+}
+
+/// A request is answered.
+fn assert_answered(socket: &Path) {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+        .write_all(&header(FrontendReq::GET_FEATURES, 0, 0))
+        .unwrap();
+    stream.read_exact(&mut [0; 20]).unwrap();
+}
+
+#[test]
+fn t122_a_connection_that_is_cut_at_any_byte_is_followed_by_the_next() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let device = DeviceBuilder::new(231, &socket).spawn().unwrap();
+    let memory = memory(rustix::fs::SealFlags::empty());
+    let region = vm_memory::GuestMemoryBackend::iter(&memory).next().unwrap();
+    let file = vm_memory::GuestMemoryRegion::file_offset(region).unwrap();
+    let eventfd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+    let script = script(file.file().as_raw_fd(), eventfd.as_raw_fd());
+    for (whole, (last, fds)) in script.iter().enumerate() {
+        for cut in 1..=last.len() {
+            let stream = UnixStream::connect(&socket).unwrap();
+            for (bytes, fds) in &script[..whole] {
+                stream.send_with_fds(&[&bytes[..]], fds).unwrap();
+            }
+            stream.send_with_fds(&[&last[..cut]], fds).unwrap();
+            drop(stream);
+        }
+        assert_answered(&socket);
+    }
+    let (_, answer) = Guest::boot(&socket, 231).connect(1, 1);
+    assert_eq!(answer.op, u16::from(Op::Reset));
+    device.stop().unwrap();
+}
+
+/// What the specification has, and the device does not offer.
+const NOT_OFFERED: [FrontendReq; 12] = [
+    FrontendReq::SET_LOG_BASE,
+    FrontendReq::SEND_RARP,
+    FrontendReq::NET_SET_MTU,
+    FrontendReq::SET_BACKEND_REQ_FD,
+    FrontendReq::SET_VRING_ENDIAN,
+    FrontendReq::POSTCOPY_ADVISE,
+    FrontendReq::GET_INFLIGHT_FD,
+    FrontendReq::RESET_DEVICE,
+    FrontendReq::GET_MAX_MEM_SLOTS,
+    FrontendReq::ADD_MEM_REG,
+    FrontendReq::CHECK_DEVICE_STATE,
+    FrontendReq::GET_SHMEM_CONFIG,
+];
+
+#[test]
+fn t122_what_was_not_offered_ends_its_connection_alone() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let _device = DeviceBuilder::new(232, &socket).spawn().unwrap();
+    for code in NOT_OFFERED {
+        let mut vmm = Vmm::connect(&socket);
+        assert!(!vmm.request(code, &[0; 8], &[]), "{code:?}");
+        let end = vmm.socket().read(&mut [0]).map_err(|error| error.kind());
+        assert!(
+            matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)),
+            "{code:?}: {end:?}"
+        );
+    }
+    let mut vmm = Vmm::connect(&socket);
+    let foreign = 1_u64 << 15 | 1 << 3; // CONFIGURE_MEM_SLOTS, and REPLY_ACK
+    let asked = vmm.request(
+        FrontendReq::SET_PROTOCOL_FEATURES,
+        &foreign.to_ne_bytes(),
+        &[],
+    );
+    assert!(!asked);
+    drop(vmm);
+    let (_, answer) = Guest::boot(&socket, 232).connect(1, 1);
+    assert_eq!(answer.op, u16::from(Op::Reset));
+}
+
+#[test]
+fn t122_a_front_end_without_protocol_features_is_served() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let _device = DeviceBuilder::new(233, &socket).spawn().unwrap();
+    let mut guest = Guest::boot(&socket, 233);
+    for index in [0, 1] {
+        vhost::vhost_user::VhostUserFrontend::set_vring_enable(
+            &mut guest.vmm.frontend,
+            index,
+            false,
+        )
+        .unwrap();
+    }
+    // Such a front-end does not enable its queues one by one.
+    guest
+        .vmm
+        .frontend
+        .set_features(FEATURES & !(1 << 30))
+        .unwrap();
+    let (_, answer) = guest.connect(1, 1);
+    assert_eq!(answer.op, u16::from(Op::Reset));
+}
+
+#[test]
+fn t119_a_front_end_that_takes_no_answers_does_not_hold_up_a_stop() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let device = DeviceBuilder::new(234, &socket).spawn().unwrap();
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    let timeout = Some(Duration::from_millis(200));
+    stream.set_write_timeout(timeout).unwrap();
+    let request = header(FrontendReq::GET_FEATURES, NEED_REPLY, 0);
+    while stream.write_all(&request).is_ok() {}
+    let watch = Stopwatch::start();
+    device.stop().unwrap();
+    assert!(watch.elapsed() < STOP, "{:?}", watch.elapsed());
+}
+
+#[test]
+fn a_stop_ends_the_wait_for_the_rest_of_a_request() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let device = DeviceBuilder::new(235, &socket).spawn().unwrap();
+    assert_answered(&socket);
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    stream
+        .write_all(&header(FrontendReq::SET_FEATURES, 0, 8)[..11])
+        .unwrap();
+    let watch = Stopwatch::start();
+    device.stop().unwrap();
+    assert!(watch.elapsed() < STOP, "{:?}", watch.elapsed());
+}
