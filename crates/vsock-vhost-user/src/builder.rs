@@ -3,16 +3,17 @@
 use std::fmt;
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use rustix::net::SocketType;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use vsock_backend_api::VsockBackend;
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 use vsock_proto::{Config, GuestCid};
 
-use crate::claim::CidClaim;
+use crate::claim::{CidClaim, NameClaim};
+use crate::names::SocketNames;
 use crate::service::Service;
 use crate::shared::Shared;
 use crate::socket_file::SocketFile;
@@ -131,12 +132,10 @@ impl DeviceBuilder {
         }
         let claim = CidClaim::new(cid).ok_or(DeviceError::CidTaken(cid))?;
 
-        let (listener, file) =
-            SocketFile::bind(&self.socket, SocketType::STREAM).map_err(|source| {
-                let path = self.socket.clone();
-                DeviceError::Socket { path, source }
-            })?;
-        let listener = UnixListener::from(listener);
+        let (listener, socket) = Socket::listen(&self.socket).map_err(|source| {
+            let path = self.socket.clone();
+            DeviceError::Socket { path, source }
+        })?;
         let other = listener.try_clone().map_err(DeviceError::Resources)?;
         let stopper = Stopper::new(other);
         let shared = Shared::new(claim, self.config, size, self.backends, stopper.clone())?;
@@ -149,9 +148,30 @@ impl DeviceBuilder {
         Ok(VsockDevice {
             shared,
             stopper,
-            file,
+            socket,
             thread: Some(thread),
         })
+    }
+}
+
+/// The socket for VMMs, as others find it.
+pub(crate) struct Socket {
+    pub(crate) file: SocketFile,
+    _names: NameClaim,
+}
+
+impl Socket {
+    /// Listens for VMMs, which pass descriptors: memory, kicks, calls.
+    fn listen(path: &Path) -> io::Result<(UnixListener, Self)> {
+        let names = NameClaim::new([SocketNames::one(path)])?;
+        let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
+        let listener = net::socket_with(family, SocketType::STREAM, flags, None)?;
+        let file = SocketFile::bind(path, &listener)?;
+        let socket = Self {
+            file,
+            _names: names,
+        };
+        Ok((listener.into(), socket))
     }
 }
 

@@ -110,8 +110,10 @@
 
 mod builder;
 mod claim;
+mod closer;
 mod device;
 mod error;
+mod names;
 mod poller;
 mod service;
 mod shared;
