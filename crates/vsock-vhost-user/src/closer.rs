@@ -4,23 +4,31 @@
 //!
 //! A close waits for as long as the file likes: a TCP socket with `SO_LINGER` for its peer, a file of a
 //! network or user-space file system for its server. What a host process has passed is closed here,
-//! one file after the other, and nobody else waits.
+//! one file after the other, and no other thread waits.
 //!
-//! There is one thread for the process. It starts with the first file, and stays. Files that wait for it
-//! are bounded by the process's limit of descriptors, for each still is one: when they have used it
-//! up, new connections are refused as for any lack of descriptors, and those that exist go on. If the thread
-//! cannot be started, files wait for the next one that comes, which tries again.
+//! There is one thread for the process. It starts with the first file, and stays. While [`MANY`] files wait,
+//! no other is received ([`is_busy`]). Sockets may still come to wait, each of which was a connection within
+//! the limits. If the thread cannot be started, files wait for the next one that comes,
+//! which tries again.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+/// Files that may wait, and those of one message more (253).
+pub(crate) const MANY: usize = 256;
+
 static CLOSER: Closer = Closer::new();
 
 /// Closes a file on the thread for it, in its turn.
 pub(crate) fn close(file: OwnedFd) {
     CLOSER.close(file, start);
+}
+
+/// Whether so many files wait that no other may be received.
+pub(crate) fn is_busy() -> bool {
+    CLOSER.state().waiting.len() >= MANY
 }
 
 fn start() -> bool {

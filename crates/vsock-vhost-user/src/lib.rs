@@ -32,6 +32,9 @@
 //! }
 //! ```
 //!
+//! No socket may be another guest's port: a backend or device of the process whose socket another one's guest
+//! would reach as a port is refused with `AddrInUse`.
+//!
 //! A library has no use for the program's dependencies: `default-features = false`. To name a stream or
 //! a listener, or to set a stream's timeouts, it depends on `vsock-inner` as well, on `vsock-proto` for a [`Config`](vsock_proto::Config)
 //! with other limits, and on `vsock-backend-api` for a backend of its own.
@@ -73,6 +76,7 @@
 //! | the guest's rings break the rules | its connections are reset, until it resets the device |
 //! | a host process does not read | the guest waits at [`buf_alloc`](vsock_proto::ConfigBuilder::buf_alloc) bytes for this connection, all others go on |
 //! | no descriptor is left | the connection that needed one is refused or waits, all others go on |
+//! | a host process sends descriptors (`SCM_RIGHTS`) | it gets an error (`EPERM`); on a system before Linux 6.16 its bytes arrive, and a thread of its own closes the descriptors |
 //! | [`Stopper::stop`] | connections are reset, backends dropped, threads ended; the socket for the VMM and the CID go with the [`VsockDevice`] |
 //! | SIGTERM, for the program | the same, and it ends |
 //!
@@ -88,14 +92,15 @@
 //! | level | what |
 //! |---|---|
 //! | error | the guest is not served: its queues are broken, or its driver wants what was not offered; a thread has panicked; the operating system lacks what the device needs |
-//! | warn | the front-end broke its protocol; the guest cannot be notified; a descriptor cannot be watched; a socket's file cannot be removed, or its path is too long for a port |
+//! | warn | the front-end broke its protocol; the guest cannot be notified; a descriptor cannot be watched; a socket's file cannot be removed, or its path is too long for a port; another process keeps the lock of a socket's directory |
 //! | info | a front-end has connected, or has gone |
 //! | debug | the guest's driver is up, and with which features; what could not be done and does no harm |
 //!
 //! # Threads
 //!
 //! A device has a thread that waits for front-ends, and while one is there, a thread for its requests
-//! and one that moves bytes. The last one is the only one that touches a stream; it sleeps while there
+//! and one that moves bytes. A process has one more, from the first descriptor on that a host process has managed to
+//! pass, to close such. The one that moves bytes is the only one that touches a stream; it sleeps while there
 //! is nothing to do, and takes what has happened in batches: one wake-up, one look at the clock, one
 //! lock and one notification of the guest for a batch.
 //!
@@ -103,6 +108,7 @@
 //!
 //! - Nothing that a guest, a front-end or a host process does ends the device or makes it spin.
 //! - No call waits for a guest, a front-end or a host process while bytes could move.
+//! - What a host process has passed is never closed by a thread that moves bytes.
 //! - Every descriptor is close-on-exec, and closed when what it belonged to ends.
 //! - A socket file is removed only by who made it, and only if it is still the one that was made.
 

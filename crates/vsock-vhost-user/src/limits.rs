@@ -8,12 +8,11 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vsock_proto::Config;
 
-/// Descriptors of a device without connections: sockets, event loops, and per VMM its connection, eight
-/// regions of memory, and what three queues have (36 as QEMU does it, 54 with every region).
+/// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose memory is in
+/// one piece, and one for each further piece.
 const DEVICE: u64 = 64;
 
-/// Descriptors of the program without devices: standard streams, signals, and room for a few files for a
-/// moment.
+/// Descriptors of the program without devices: standard streams, signals, and some for a moment.
 const PROGRAM: u64 = 32;
 
 /// Raises the soft limit to the hard one, and warns if that is too low for what is configured.

@@ -4,29 +4,32 @@
 //!
 //! # Who gets a name
 //!
-//! A process that dies leaves its file behind. Whoever wants the name next, and finds that nobody answers
-//! there, replaces the file; of any number who want it, one gets it. That takes three rules:
+//! A process that dies leaves its file. The next process that wants the name connects to it; if no process
+//! answers, the file is stale and is replaced. Of any number of processes and threads that want the name, exactly
+//! one gets it. That takes three rules:
 //!
-//! 1. Who makes or removes a file holds the lock of its directory (`flock`, which leaves no file, and ends with
-//!    its process). So what is seen at a name, nothing or a stale file, is still there at the next step.
-//! 2. The socket listens, under a name that cannot be guessed, before it gets the one that others look for,
-//!    by a single `rename`. So whoever finds the file can connect, and who comes next for the name, with the
-//!    lock, finds a socket that answers: it stays, and its owner is the one who got the name.
-//! 3. A file is removed by who made it, with the lock, if it is still the one with that device and inode.
+//! 1. A file is made, replaced or removed only with the lock of its directory (`flock`, which leaves no
+//!    file, and ends with its process). So what is seen at a name, nothing or a stale file, is still there at
+//!    the next step.
+//! 2. A socket listens, under a name that cannot be guessed, before it gets the name that others look for, by
+//!    a single `rename`. So a process that finds the file can connect. The next one that has the lock finds
+//!    a socket that answers, and leaves it alone.
+//! 3. A file is removed by the process that made it, if it still has the same device and inode.
 //!
-//! A process may die at any step. The lock goes with it. Before the `rename` it leaves a file
-//! `.vsock-` and 16 digits, which nobody minds; after that, a stale file.
+//! A process may die at any step. The lock goes with it. Before the `rename` it leaves a file named
+//! `.vsock-` and 16 digits, which does no harm; after it, a stale file.
 //!
 //! # What others can do
 //!
-//! Who can read the directory can lock it. So the lock is waited for, for [`PATIENCE`] at most. Without
-//! it, a name is taken nevertheless, with a warning: nobody can keep it busy. If then two processes want the
-//! same stale name at the same time, both may get it. A file is never removed without the lock; it stays and is stale.
+//! A process that can read the directory can lock it, and keep the lock. So the lock is waited for, for
+//! [`PATIENCE`] at most. Without it, a name is taken nevertheless, with a warning: a lock keeps no name
+//! busy. Only then can two processes that want the same stale name at the same time both get it. A file is
+//! never removed without the lock: it stays, and is stale.
 //!
-//! Who can write to the directory can make the file first, or remove it, and needs no lock for it: such
-//! a directory must not be anybody's. A program that does not know of the lock is like that, too: what it
-//! binds is not replaced once it listens, unless it removes a stale file itself, between our look and our
-//! `rename`.
+//! A process that can write to the directory can make the file first, or remove it; it needs no lock for
+//! that. So only those who may speak for the guest should have that right. A program that does not know of
+//! the lock is no danger once it listens: it is not replaced, unless it has itself removed a stale file
+//! between our look at it and our `rename`.
 
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, RandomState};
@@ -44,7 +47,7 @@ use rustix::net::{self, SocketAddrUnix, SocketType};
 
 use crate::unix::Guarded;
 
-/// How long to wait for the lock of a directory. Who plays by the rules has it for less than a millisecond.
+/// How long to wait for the lock of a directory. By the rules it is held for less than a millisecond.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long to leave the lock to others before the next attempt.
@@ -64,7 +67,7 @@ impl SocketFile {
     /// Listens on `path` with a socket that has no name yet. What a dead process has left there is
     /// replaced; a socket on which somebody answers, and anything that is no socket, stays and is an error.
     pub(crate) fn bind(path: &Path, socket: &impl AsFd) -> io::Result<Self> {
-        // The length is checked here, for the name that is given by a rename is checked by nobody.
+        // The length is checked here: a rename would take a longer name.
         let place = SocketAddr::from_pathname(path)
             .ok()
             .and_then(|_| Place::of(path));
@@ -205,7 +208,7 @@ impl Drop for Lock {
     }
 }
 
-/// A listening socket's file under a name that nobody looks for. It is removed on drop.
+/// A listening socket's file under a name of its own. It is removed on drop.
 struct Temporary<'d> {
     directory: &'d OwnedFd,
     name: OsString,
@@ -258,7 +261,7 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// A name that is nobody else's, and that nobody can take beforehand.
+/// A name that no other process has, and that none can take beforehand.
 fn unguessable() -> String {
     format!(".vsock-{:016x}", RandomState::new().hash_one(()))
 }
@@ -328,7 +331,7 @@ mod tests {
         }
     }
 
-    /// Leaves a file behind, as a process that dies does.
+    /// Leaves a file, as a process that dies does.
     fn make_stale(path: &Path) {
         drop(UnixListener::bind(path).unwrap());
     }
@@ -427,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn t126_nobody_keeps_a_name_busy_by_the_lock() {
+    fn t126_a_lock_that_is_never_given_back_keeps_no_name_busy() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("socket");
         make_stale(&path);

@@ -41,7 +41,7 @@ struct OpenError {
 }
 
 impl Door {
-    /// Listens on `path`; the guest reaches what listens on `base` with a port behind it.
+    /// Listens on `path`. The guest reaches what listens on `base` followed by a port.
     ///
     /// # Errors
     ///
@@ -122,10 +122,8 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::env;
     use std::io::{ErrorKind, Read};
     use std::os::unix::net::UnixStream;
-    use std::process::Command;
 
     use rustix::io::dup;
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -133,23 +131,7 @@ mod tests {
     use vsock_muxer_harness::poll::Stopwatch;
 
     use super::*;
-    use crate::unix::rights::tests::{SOON, age, pass_lingering};
-
-    /// In a process of its own a test can do without descriptors. True in that process; in the first one, it
-    /// has passed there.
-    fn alone(test: &str) -> bool {
-        const MARK: &str = "VSOCK_TEST_ALONE";
-        if env::var_os(MARK).is_some() {
-            return true;
-        }
-        let name = format!("unix::door::tests::{test}");
-        let status = Command::new(env::current_exe().unwrap())
-            .args(["--exact", &name])
-            .env(MARK, "1")
-            .status();
-        assert!(status.unwrap().success());
-        false
-    }
+    use crate::unix::rights::tests::{SOON, age, alone, pass_lingering};
 
     /// Leaves the process without a descriptor to open.
     fn use_up(door: &Door) -> Rlimit {
@@ -186,7 +168,9 @@ mod tests {
 
     #[test]
     fn one_go_refuses_so_many_clients_and_no_more_because_others_have_their_turn() {
-        if !alone("one_go_refuses_so_many_clients_and_no_more_because_others_have_their_turn") {
+        if !alone(
+            "door::tests::one_go_refuses_so_many_clients_and_no_more_because_others_have_their_turn",
+        ) {
             return;
         }
         let dir = TempDir::new().unwrap();
@@ -205,8 +189,10 @@ mod tests {
     }
 
     #[test]
-    fn t124_a_client_that_is_refused_with_a_file_in_its_queue_delays_nobody() {
-        if !alone("t124_a_client_that_is_refused_with_a_file_in_its_queue_delays_nobody") {
+    fn t124_a_client_that_is_refused_with_a_file_in_its_queue_delays_no_other() {
+        if !alone(
+            "door::tests::t124_a_client_that_is_refused_with_a_file_in_its_queue_delays_no_other",
+        ) {
             return;
         }
         age();

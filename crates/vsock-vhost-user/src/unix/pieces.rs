@@ -35,7 +35,7 @@ fn taken<'p, 'm, B: BitmapSlice>(
 }
 
 /// Receives into the pieces, one after the other; nothing into none, in whatever state the socket is. Files
-/// that come with the bytes are closed, by another thread.
+/// that come with the bytes are closed by another thread; if that has too many, it is `ConnectionReset`.
 pub(super) fn receive<B: BitmapSlice>(
     socket: &Guarded,
     pieces: &[VolatileSlice<'_, B>],
@@ -48,6 +48,10 @@ pub(super) fn receive<B: BitmapSlice>(
             iov_len: guard.len(),
         })
         .collect();
+    if socket.may_bring_files() && closer::is_busy() {
+        let most = places.iter().map(|place| place.iov_len).sum();
+        cut(&mut places, socket.bytes_without_files(most)?);
+    }
     if places.is_empty() {
         return Ok(0);
     }
@@ -72,6 +76,15 @@ pub(super) fn receive<B: BitmapSlice>(
         left -= len;
     }
     Ok(received)
+}
+
+/// Leaves so many bytes of the places.
+fn cut(places: &mut Places, mut bytes: usize) {
+    for place in places.iter_mut() {
+        place.iov_len = place.iov_len.min(bytes);
+        bytes -= place.iov_len;
+    }
+    places.retain(|place| place.iov_len > 0);
 }
 
 /// Sends what is in the pieces, one after the other, and nothing of none, in whatever state the socket is;

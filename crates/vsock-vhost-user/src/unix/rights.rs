@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Sockets over which nobody shall pass files, and what becomes of files that are passed nevertheless.
+//! Sockets that accept no files (`SCM_RIGHTS`), and what becomes of files that come nevertheless.
 //!
-//! A file that comes with a message is closed by whoever takes the message, or closes the socket while the
-//! message is in its queue; and a close may wait for as long as whoever passed the file likes. On the
-//! thread that moves the bytes of a guest that would be the end of its traffic.
+//! A file that comes with a message is closed by the thread that takes the message, or that closes the
+//! socket while the message is in its queue. A close may wait, for as long as the sender of the file likes. On
+//! the thread that moves the bytes of a guest that would be the end of its traffic.
 //!
-//! Since 6.16 Linux can refuse: such a message is an error (`EPERM`) of who sends it. Where it cannot,
+//! Since 6.16 Linux can refuse files: then the sender gets an error (`EPERM`). Where it cannot,
 //! messages are received with room for files, and files, and sockets with files in their queue, are
-//! closed on a [thread of their own](crate::closer). With no descriptor left there is no room: the system
-//! then closes the file while the message is received, and that waits.
+//! closed on a [thread of their own](crate::closer). If too many wait for it, a connection that brings more
+//! is reset, and its files stay in its queue. Without a descriptor left there is no room: the system then
+//! closes the file while the message is received, and that may wait.
 
 #![expect(
     unsafe_code,
     reason = "no safe wrapper knows the option, or finds files for pieces of guest memory"
 )]
 
-use std::io::IoSliceMut;
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -37,7 +38,7 @@ const SO_PASSRIGHTS: libc::c_int = 83;
 /// Bytes of a queue that one look covers.
 const LOOK: usize = 64 * 1024;
 
-/// Looks at a queue at most. Whoever fills it with more messages waits for the thread that closes.
+/// Looks at a queue at most. A socket with more messages is left to the thread that closes.
 const LOOKS: usize = 1024;
 
 /// Bytes for all the files that a message can have (253), and for the credentials before them.
@@ -64,7 +65,7 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    /// A socket that is connected to nobody yet. It does not block if `flags` say so.
+    /// A socket that is not connected yet. It does not block if `flags` say so.
     pub(crate) fn new(socket_type: SocketType, flags: SocketFlags) -> Result<Self, Errno> {
         let flags = flags | SocketFlags::CLOEXEC;
         let socket = net::socket_with(AddressFamily::UNIX, socket_type, flags, None)?;
@@ -118,7 +119,7 @@ impl Guarded {
         Ok(Self::with(socket, self.files))
     }
 
-    /// Whether a message may come with files: then whoever receives it hands them to [`closer`].
+    /// Whether a message may come with files, which its receiver then hands to [`closer`].
     pub(super) fn may_bring_files(&self) -> bool {
         self.files != Files::Refused
     }
@@ -129,30 +130,20 @@ impl Guarded {
             return false;
         }
         if self.files == Files::Any {
-            // From here on nobody can send. (A socket that is not connected has nobody.)
-            let _alone = net::shutdown(self, Shutdown::Both);
+            // From here on nothing else comes. The peer does not see an end yet: where bytes are unread, the
+            // close is a reset. (A socket without a peer cannot be shut down, and need not be.)
+            let _alone = net::shutdown(self, Shutdown::Read);
         }
         // The queue of a listener has the sockets that wait, each with a queue of its own.
         if sockopt::socket_acceptconn(self) != Ok(false) || !look_from_the_front(self.as_fd()) {
             return true;
         }
         let mut buffer = vec![0; LOOK];
-        // Room for credentials, if there are any, and none for files: they are cut off.
-        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-        let room = match sockopt::socket_passcred(self) {
-            Ok(true) => &mut room[..],
-            _ => &mut [],
-        };
         for _ in 0..LOOKS {
-            let mut credentials = RecvAncillaryBuffer::new(room);
-            let mut buffers = [IoSliceMut::new(&mut buffer)];
-            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-            match net::recvmsg(self, &mut buffers, &mut credentials, flags) {
-                Ok(message) if message.flags.contains(ReturnFlags::CTRUNC) => return true,
+            match self.look(&mut buffer, RecvFlags::DONTWAIT) {
+                Ok(seen) if seen.files => return true,
                 // An empty message has credentials, the end has none.
-                Ok(message) if message.bytes == 0 && credentials.drain().count() == 0 => {
-                    return false;
-                }
+                Ok(seen) if seen.bytes == 0 && !seen.credentials => return false,
                 // A reset is told once, before what is in the queue.
                 Ok(_) | Err(Errno::CONNRESET) => {}
                 Err(_) => return false,
@@ -160,6 +151,47 @@ impl Guarded {
         }
         true
     }
+
+    /// How many bytes, of so many at most, can be read before files come.
+    ///
+    /// # Errors
+    ///
+    /// Those of a read, and `ConnectionReset`: there are files in the queue. (A look may see those of later
+    /// bytes, too.)
+    pub(super) fn bytes_without_files(&self, most: usize) -> io::Result<usize> {
+        let seen = self.look(&mut vec![0; most.min(LOOK)], RecvFlags::empty())?;
+        if seen.files {
+            let message = "files have come, and too many wait to be closed already";
+            return Err(io::Error::new(ErrorKind::ConnectionReset, message));
+        }
+        Ok(seen.bytes)
+    }
+
+    /// Looks at what is next, and takes nothing.
+    fn look(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<Seen, Errno> {
+        // Room for credentials, if there are any, and none for files: they are cut off.
+        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let room = match sockopt::socket_passcred(self) {
+            Ok(true) => &mut room[..],
+            _ => &mut [],
+        };
+        let mut credentials = RecvAncillaryBuffer::new(room);
+        let mut buffers = [IoSliceMut::new(buffer)];
+        let flags = flags | RecvFlags::PEEK;
+        let message = net::recvmsg(self, &mut buffers, &mut credentials, flags)?;
+        Ok(Seen {
+            bytes: message.bytes,
+            files: message.flags.contains(ReturnFlags::CTRUNC),
+            credentials: credentials.drain().count() > 0,
+        })
+    }
+}
+
+/// What is next in a queue.
+struct Seen {
+    bytes: usize,
+    files: bool,
+    credentials: bool,
 }
 
 /// Whether anything may be in the queue of a socket that refuses files by now.
@@ -177,6 +209,8 @@ impl Drop for Guarded {
         // SAFETY: it is taken once, here, and not used after that.
         let socket = unsafe { ManuallyDrop::take(&mut self.socket) };
         if wait {
+            // The peer need not wait for the end.
+            let _alone = net::shutdown(&socket, Shutdown::Both);
             closer::close(socket);
         }
     }
@@ -237,7 +271,7 @@ impl Room {
 ///
 /// # Safety
 ///
-/// A `recvmsg` has filled the message, which had a [`Room`] that still exists, and nobody has taken them.
+/// A `recvmsg` has filled the message, its [`Room`] still exists, and the files are taken only once.
 pub(super) unsafe fn take_files(message: &libc::msghdr) -> Vec<OwnedFd> {
     let mut files = Vec::new();
     // SAFETY: the caller's room has whole headers, as the kernel has written them.
@@ -248,7 +282,7 @@ pub(super) unsafe fn take_files(message: &libc::msghdr) -> Vec<OwnedFd> {
             // SAFETY: arithmetic.
             let before = unsafe { libc::CMSG_LEN(0) };
             let len = number(header.cmsg_len).saturating_sub(number(before));
-            // SAFETY: it is behind the header.
+            // SAFETY: the data follows the header.
             let start = unsafe { libc::CMSG_DATA(next) };
             // SAFETY: the kernel has written as many bytes as the header's length says.
             let bytes = unsafe { slice::from_raw_parts(start, len) };
@@ -272,9 +306,11 @@ fn number(length: impl TryInto<usize>) -> usize {
 #[cfg(test)]
 pub(super) mod tests {
     use std::cell::Cell;
-    use std::io::{ErrorKind, IoSlice, Read, Write};
+    use std::env;
+    use std::io::{IoSlice, Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
+    use std::process::Command;
     use std::time::Duration;
 
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, socketpair};
@@ -307,6 +343,22 @@ pub(super) mod tests {
         let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         let mut numbers = text.split('.').map(|number| number.parse().unwrap());
         (numbers.next().unwrap(), numbers.next().unwrap())
+    }
+
+    /// Runs a test in a process of its own, of which it may use up what all share. True in that process; in
+    /// the first one, the test has passed there.
+    pub(in crate::unix) fn alone(test: &str) -> bool {
+        const MARK: &str = "VSOCK_TEST_ALONE";
+        if env::var_os(MARK).is_some() {
+            return true;
+        }
+        let name = format!("unix::{test}");
+        let status = Command::new(env::current_exe().unwrap())
+            .args(["--exact", &name])
+            .env(MARK, "1")
+            .status();
+        assert!(status.unwrap().success());
+        false
     }
 
     /// So long a close waits for a peer that does not read.
@@ -484,6 +536,36 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn t124_while_too_many_files_wait_no_other_is_received() {
+        if !alone("rights::tests::t124_while_too_many_files_wait_no_other_is_received") {
+            return;
+        }
+        age();
+        let (mut near, far) = streams();
+        let _peer = pass_lingering(&far, b"x");
+        let file = UnixStream::pair().unwrap().0;
+        while !closer::is_busy() {
+            assert_eq!(near.read(&mut [0]).unwrap(), 1);
+            pass(&far, b"x", &file, SendFlags::empty()).unwrap();
+        }
+        let (mut near, far) = streams();
+        let (messages, sender) = pair(SocketType::SEQPACKET);
+        let mut messages = UnixSeqpacketStream::new(messages).unwrap();
+        // What comes without files is received, and no byte of what comes with them.
+        (&far).write_all(b"abc").unwrap();
+        let mut got = [0; 8];
+        assert_eq!(near.read(&mut got).unwrap(), 3);
+        pass(&far, b"d", &file, SendFlags::empty()).unwrap();
+        let reset = near.read(&mut got).unwrap_err();
+        assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+        net::send(&sender, b"abc", SendFlags::empty()).unwrap();
+        pass(&sender, b"d", &file, SendFlags::empty()).unwrap();
+        assert_eq!(messages.read(&mut got).unwrap(), 3);
+        let reset = messages.read(&mut got).unwrap_err();
+        assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+    }
+
+    #[test]
     fn t124_the_files_that_came_are_closed() {
         age();
         let (mut near, far) = streams();
@@ -494,7 +576,7 @@ pub(super) mod tests {
             assert_eq!(near.read(&mut [0; 8]).unwrap(), 1);
         }
         drop(end);
-        assert_eq!(passed.read(&mut [0]).unwrap(), 0, "nobody has the end");
+        assert_eq!(passed.read(&mut [0]).unwrap(), 0, "the end is closed");
     }
 
     #[test]
@@ -503,6 +585,12 @@ pub(super) mod tests {
         let (near, far) = streams();
         let peer = pass_lingering(&far, b"x");
         without_delay(|| drop(near));
+        // The end, or a reset if the other thread has begun to close it.
+        let end = (&far).read(&mut [0]).map_err(|error| error.kind());
+        assert!(
+            matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)),
+            "{end:?}"
+        );
         let late = (&far).write(b"x").unwrap_err();
         assert_eq!(late.kind(), ErrorKind::BrokenPipe);
         drop(peer);

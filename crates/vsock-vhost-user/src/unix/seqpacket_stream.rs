@@ -103,6 +103,9 @@ impl VsockMessages for UnixSeqpacketStream {
         } else {
             &mut []
         };
+        if self.socket.may_bring_files() && closer::is_busy() {
+            self.socket.bytes_without_files(0)?;
+        }
         loop {
             let mut extras = RecvAncillaryBuffer::new(room);
             let mut buffers = [IoSliceMut::new(buffer)];
