@@ -3,13 +3,15 @@
 //! The command line: its grammar and its checks, nothing else.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser};
 use log::LevelFilter;
 use thiserror::Error;
+
+use crate::names::SocketNames;
 
 /// A vsock device for virtual machines, outside of the VMM.
 ///
@@ -127,8 +129,8 @@ pub(crate) enum ArgsError {
     NoVm,
     #[error("two virtual machines have the guest CID {0}; each needs its own")]
     SameCid(u64),
-    #[error("two sockets have the path {}; each needs its own", .0.display())]
-    SamePath(PathBuf),
+    #[error("{0}, and {1}: one name for two sockets; give one of them another name or directory")]
+    SameName(String, String),
 }
 
 impl FromStr for Vm {
@@ -170,6 +172,32 @@ impl FromStr for Vm {
     }
 }
 
+impl Vm {
+    /// The sockets that it needs for itself, each with a word on what it is for.
+    fn uses(&self) -> [(SocketNames, String); 4] {
+        let cid = self.guest_cid;
+        let with = |suffix: &str| {
+            let mut path = self.uds_path.clone().into_os_string();
+            path.push(suffix);
+            PathBuf::from(path)
+        };
+        let one = |path: &Path, what: &str| {
+            let text = format!("guest {cid} has {} ({what})", path.display());
+            (SocketNames::one(path), text)
+        };
+        let ports = format!(
+            "guest {cid} reaches {} (uds-path and a port)",
+            with("_PORT").display()
+        );
+        [
+            one(&self.socket, "socket"),
+            one(&self.uds_path, "uds-path"),
+            one(&with("_seqpacket"), "uds-path, for messages"),
+            (SocketNames::each_port(&self.uds_path), ports),
+        ]
+    }
+}
+
 fn number<N: FromStr>(key: &'static str, text: &str) -> Result<N, VmError> {
     text.parse().map_err(|_| VmError::NoNumber(key))
 }
@@ -196,15 +224,16 @@ impl Args {
             return Err(ArgsError::NoVm);
         }
         let mut cids = BTreeSet::new();
-        let mut paths = BTreeSet::new();
         for vm in &vms {
             if !cids.insert(vm.guest_cid) {
                 return Err(ArgsError::SameCid(vm.guest_cid));
             }
-            for path in [&vm.socket, &vm.uds_path] {
-                if !paths.insert(path) {
-                    return Err(ArgsError::SamePath(path.clone()));
-                }
+        }
+        let uses: Vec<_> = vms.iter().flat_map(Vm::uses).collect();
+        for (at, (names, text)) in uses.iter().enumerate() {
+            let mut before = uses[..at].iter();
+            if let Some((_, other)) = before.find(|(other, _)| other.overlaps(names)) {
+                return Err(ArgsError::SameName(other.clone(), text.clone()));
             }
         }
         Ok(vms)
@@ -297,8 +326,62 @@ mod tests {
         };
         let cid = both("guest-cid=3,socket=/t,uds-path=/v");
         assert_eq!(cid, Err(ArgsError::SameCid(3)));
-        let path = both("guest-cid=4,socket=/u,uds-path=/v");
-        assert_eq!(path, Err(ArgsError::SamePath("/u".into())));
+    }
+
+    /// What is wrong with two machines, whose directories are `{d}`, and `{link}` for another way there.
+    fn wrong(first: &str, second: &str) -> String {
+        let dir = tempfile::TempDir::new().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        let vm = |text: &str| {
+            let text = text.replace("{d}", &dir.path().display().to_string());
+            format!(
+                "--vm={}",
+                text.replace("{link}", &link.display().to_string())
+            )
+        };
+        let vms = parse(&[&vm(first), &vm(second)]).unwrap().vms();
+        let text = vms.err().map_or(String::new(), |error| error.to_string());
+        let text = text.replace(&link.display().to_string(), "{link}");
+        text.replace(&dir.path().display().to_string(), "{d}")
+    }
+
+    #[test]
+    fn t125_no_socket_of_a_machine_is_one_of_another() {
+        let first = "guest-cid=3,socket={d}/a.vhost,uds-path={d}/a";
+        for (second, what) in [
+            (
+                "socket={d}/b.vhost,uds-path={d}/a_1024",
+                "has {d}/a_1024 (uds-path)",
+            ),
+            ("socket={d}/a_5,uds-path={d}/b", "has {d}/a_5 (socket)"),
+            (
+                "socket={d}/a_seqpacket,uds-path={d}/b",
+                "has {d}/a_seqpacket (socket)",
+            ),
+            ("socket={d}/b.vhost,uds-path={d}/a", "has {d}/a (uds-path)"),
+            (
+                "socket={d}/.//a.vhost,uds-path={d}/b",
+                "has {d}/.//a.vhost (socket)",
+            ),
+            (
+                "socket={link}/a_0,uds-path={d}/b",
+                "has {link}/a_0 (socket)",
+            ),
+            ("socket={d}/b_1,uds-path={d}/b", "has {d}/b_1 (socket)"),
+        ] {
+            let text = wrong(first, &format!("guest-cid=4,{second}"));
+            assert!(text.contains(&format!("guest 4 {what}")), "{text}");
+            let own = second.contains("b_1");
+            assert!(own || text.contains("guest 3 "), "{text}");
+        }
+        for second in [
+            "socket={d}/a_01024,uds-path={d}/b",
+            "socket={d}/a_4294967296,uds-path={d}/b",
+            "socket={d}/aa_5,uds-path={d}/a_",
+        ] {
+            assert_eq!(wrong(first, &format!("guest-cid=4,{second}")), "");
+        }
     }
 
     #[test]

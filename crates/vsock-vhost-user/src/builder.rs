@@ -4,11 +4,11 @@ use std::convert::identity;
 use std::fmt;
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use rustix::net::SocketType;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process::Signal;
 use vmm_sys_util::signal::block_signal;
 use vsock_backend_api::VsockBackend;
@@ -16,9 +16,10 @@ use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 use vsock_proto::{Config, GuestCid};
 
 use crate::caught::caught;
-use crate::claim::CidClaim;
+use crate::claim::{CidClaim, NameClaim};
 use crate::leftovers::Leftovers;
 use crate::mover::Mover;
+use crate::names::SocketNames;
 use crate::poller::Waker;
 use crate::service::Service;
 use crate::shared::{Offer, Shared};
@@ -154,12 +155,10 @@ impl DeviceBuilder {
         }
         let claim = CidClaim::new(cid).ok_or(DeviceError::CidTaken(cid))?;
 
-        let (listener, file) =
-            SocketFile::bind(&self.socket, SocketType::STREAM).map_err(|source| {
-                let path = self.socket.clone();
-                DeviceError::Socket { path, source }
-            })?;
-        let listener = UnixListener::from(listener);
+        let (listener, socket) = Socket::listen(&self.socket).map_err(|source| {
+            let path = self.socket.clone();
+            DeviceError::Socket { path, source }
+        })?;
         let other = listener.try_clone().map_err(DeviceError::Resources)?;
         let waker = Waker::new().map_err(DeviceError::Resources)?;
         let stopper = Stopper::new(other, waker.clone());
@@ -172,9 +171,7 @@ impl DeviceBuilder {
         };
         let shared = Arc::new(Shared::new(claim, offer, worker));
         let mover = Mover::new(Arc::clone(&shared), stopper.clone());
-        let mover = start(format!("vsock-{cid}"), || {
-            caught(|| mover.run()).and_then(identity)
-        })?;
+        let mover = start(format!("vsock-{cid}"), || mover.run())?;
         let service = Service::new(Arc::clone(&shared), listener, stopper.clone(), mover);
         let end = End(stopper.clone());
         let service = start(format!("vmm-{cid}"), move || {
@@ -184,7 +181,7 @@ impl DeviceBuilder {
         Ok(VsockDevice {
             shared,
             stopper,
-            file,
+            socket,
             leftovers,
             thread: Some(service?),
         })
@@ -213,6 +210,27 @@ impl Drop for End {
     fn drop(&mut self) {
         self.0.stop();
         self.0.advance(Progress::Ended);
+    }
+}
+
+/// The socket for VMMs, as others find it.
+pub(crate) struct Socket {
+    pub(crate) file: SocketFile,
+    _names: NameClaim,
+}
+
+impl Socket {
+    /// Listens for VMMs, which pass descriptors: memory, kicks, calls.
+    fn listen(path: &Path) -> io::Result<(UnixListener, Self)> {
+        let names = NameClaim::new([SocketNames::one(path)])?;
+        let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
+        let listener = net::socket_with(family, SocketType::STREAM, flags, None)?;
+        let file = SocketFile::bind(path, &listener)?;
+        let socket = Self {
+            file,
+            _names: names,
+        };
+        Ok((listener.into(), socket))
     }
 }
 

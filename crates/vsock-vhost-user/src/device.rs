@@ -9,9 +9,9 @@ use vsock_muxer::Counters;
 use vsock_proto::GuestCid;
 use vsock_virtio::DeviceCounters;
 
+use crate::builder::Socket;
 use crate::leftovers::Leftovers;
 use crate::shared::Shared;
-use crate::socket_file::SocketFile;
 use crate::{DeviceError, Stopper};
 
 /// A device that runs on threads of its own, and serves one VMM after the other.
@@ -21,7 +21,7 @@ use crate::{DeviceError, Stopper};
 pub struct VsockDevice {
     pub(crate) shared: Arc<Shared>,
     pub(crate) stopper: Stopper,
-    pub(crate) file: SocketFile,
+    pub(crate) socket: Socket,
     pub(crate) leftovers: Leftovers,
     pub(crate) thread: Option<JoinHandle<Result<(), DeviceError>>>,
 }
@@ -65,7 +65,7 @@ impl VsockDevice {
     /// Where it listens for the VMM.
     #[must_use]
     pub fn socket(&self) -> &Path {
-        self.file.path()
+        self.socket.file.path()
     }
 
     /// Whether the guest's driver is up: it has started its queues, and the device serves them. That

@@ -32,6 +32,9 @@
 //! }
 //! ```
 //!
+//! No socket may be another guest's port: a backend or device of the process whose socket another one's guest
+//! would reach as a port is refused with `AddrInUse`.
+//!
 //! A library has no use for the program's dependencies: `default-features = false`. To name a stream or
 //! a listener, or to set a stream's timeouts, it depends on `vsock-inner` as well, on `vsock-proto` for a [`Config`](vsock_proto::Config)
 //! with other limits, and on `vsock-backend-api` for a backend of its own.
@@ -75,6 +78,7 @@
 //! | the guest's rings break the rules | its connections are reset, until it resets the device |
 //! | a host process does not read | the guest waits at [`buf_alloc`](vsock_proto::ConfigBuilder::buf_alloc) bytes for this connection, all others go on |
 //! | no descriptor is left | the connection that needed one is refused or waits, all others go on |
+//! | a host process sends descriptors (`SCM_RIGHTS`) | it gets an error (`EPERM`); on a system before Linux 6.16 its bytes arrive, and a thread of its own closes the descriptors |
 //! | [`Stopper::stop`] | the guest gets its RSTs, if it has room for them within 100 ms; connections are reset, backends dropped, threads ended; the socket for the VMM and the CID go with the [`VsockDevice`] |
 //! | a stop is held up by a backend, or by the VMM's files | two seconds after it [`DeviceError::NotEnded`] says by what; socket files are removed, the CID stays taken |
 //! | SIGTERM, for the program | the same, and it ends |
@@ -91,7 +95,7 @@
 //! | level | what |
 //! |---|---|
 //! | error | the guest is not served: its queues are broken, or its driver wants what was not offered; a thread has panicked; the operating system lacks what the device needs |
-//! | warn | the front-end broke its protocol, with the name of the request; the guest cannot be notified; a descriptor cannot be watched; calls may wait for a front-end, for want of asynchronous I/O; a socket's file cannot be removed, or its path is too long for a port |
+//! | warn | the front-end broke its protocol, with the name of the request; the guest cannot be notified; a descriptor cannot be watched; calls may wait for a front-end, for want of asynchronous I/O; a socket's file cannot be removed, or its path is too long for a port; another process keeps the lock of a socket's directory |
 //! | info | a front-end has connected, or has gone |
 //! | debug | the guest's driver is up, and with which features; what could not be done and does no harm |
 //!
@@ -99,14 +103,18 @@
 //!
 //! A device has two threads: one waits for front-ends and answers their requests, the other moves bytes.
 //! The latter is the only one that reads or writes a stream; it sleeps while there is nothing to do, waits
-//! for nobody else, and takes what has happened in batches: one wake-up, one look at the clock, one
+//! for nothing else, and takes what has happened in batches: one wake-up, one look at the clock, one
 //! lock and one notification of the guest for a batch.
+//!
+//! Where the system lets host processes pass descriptors, the first of these starts another thread for the
+//! whole process, which closes them.
 //!
 //! # Invariants
 //!
 //! - Nothing that a guest, a front-end or a host process does ends the device or makes it spin.
 //! - No call waits for a guest, a front-end or a host process while bytes could move.
 //! - A stop ends within two seconds, whatever a thread is in.
+//! - What a host process has passed is never closed by a thread that moves bytes.
 //! - Every descriptor is close-on-exec, and closed when what it belonged to ends.
 //! - A socket file is removed only by who made it, and only if it is still the one that was made.
 
@@ -115,6 +123,7 @@
 mod builder;
 mod caught;
 mod claim;
+mod closer;
 mod device;
 mod error;
 mod frontend;
@@ -122,6 +131,7 @@ mod leftovers;
 mod machine;
 mod memory;
 mod mover;
+mod names;
 mod poller;
 mod service;
 mod shared;

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod limits;
+mod names;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -102,9 +104,15 @@ enum End {
 fn run(args: &Args, vms: &[Vm]) -> Result<(), MainError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(MainError::Signals)?;
+    let configs = vms
+        .iter()
+        .map(|vm| config(args, vm))
+        .collect::<Result<Vec<_>, _>>()?;
+    limits::raise(&configs);
     let devices = vms
         .iter()
-        .map(|vm| device(args, vm))
+        .zip(configs)
+        .map(|(vm, config)| device(args, vm, config))
         .collect::<Result<Vec<_>, _>>()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VsockDevice::stopper).collect();
     let (ends, ended) = mpsc::channel();
@@ -143,14 +151,17 @@ fn run(args: &Args, vms: &[Vm]) -> Result<(), MainError> {
     result
 }
 
-fn device(args: &Args, vm: &Vm) -> Result<VsockDevice, MainError> {
+fn config(args: &Args, vm: &Vm) -> Result<Config, ConfigError> {
     let buf_alloc = vm.buf_alloc.unwrap_or(args.buf_alloc);
-    let config = Config::builder()
+    Config::builder()
         .buf_alloc(buf_alloc)
         // What the guest's buffers may hold, a message may be.
         .max_message(buf_alloc)
         .max_connections(args.max_connections)
-        .build()?;
+        .build()
+}
+
+fn device(args: &Args, vm: &Vm, config: Config) -> Result<VsockDevice, MainError> {
     let cid = vm.guest_cid;
     let streams = UnixBackend::bind(&vm.uds_path).map_err(MainError::Unix)?;
     let mut builder = DeviceBuilder::new(cid, &vm.socket)

@@ -1,174 +1,345 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A listening Unix socket, and the file by which others find it.
+//! The file by which others find a listening Unix socket.
+//!
+//! # Who gets a name
+//!
+//! A process that dies leaves its file. The next process that wants the name connects to it; if no process
+//! answers, the file is stale and is replaced. Of any number of processes and threads that want the name, exactly
+//! one gets it. That takes three rules:
+//!
+//! 1. A file is made, replaced or removed only with the lock of its directory (`flock`, which leaves no
+//!    file, and ends with its process). So what is seen at a name, nothing or a stale file, is still there at
+//!    the next step.
+//! 2. A socket listens, under a name that cannot be guessed, before it gets the name that others look for, by
+//!    a single `rename`. So a process that finds the file can connect. The next one that has the lock finds
+//!    a socket that answers, and leaves it alone.
+//! 3. A file is removed by the process that made it, if it still has the same device and inode.
+//!
+//! A process may die at any step. The lock goes with it. Before the `rename` it leaves a file named
+//! `.vsock-` and 16 digits, which does no harm; after it, a stale file.
+//!
+//! # What others can do
+//!
+//! A process that can read the directory can lock it, and keep the lock. So the lock is waited for, for
+//! [`PATIENCE`] at most. Without it, a name is taken nevertheless, with a warning: a lock keeps no name
+//! busy. Only then can two processes that want the same stale name at the same time both get it. A file is
+//! never removed without the lock: it stays, and is stale.
+//!
+//! A process that can write to the directory can make the file first, or remove it; it needs no lock for
+//! that. So only those who may speak for the guest should have that right. A program that does not know of
+//! the lock is no danger once it listens: it is not replaced, unless it has itself removed a stale file
+//! between our look at it and our `rename`.
 
-use std::fs;
+use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process;
+use std::sync::{Arc, Once};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{self, SocketAddrUnix, SocketType};
 
-/// How often somebody else may take the path between our look at it and our bind.
-const ATTEMPTS: u32 = 4;
+use crate::unix::Guarded;
 
-/// Names beside a path that may be taken: by other threads, or left behind by a process of our number.
-const NAMES: u32 = 64;
+/// How long to wait for the lock of a directory. By the rules it is held for less than a millisecond.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long to leave the lock to others before the next attempt.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The file of a listening socket. It is removed on drop, if it is still the one that was made.
 #[derive(Debug)]
-pub(crate) struct SocketFile {
+pub(crate) struct SocketFile(Arc<Made>);
+
+/// Removes the file of a socket whose owner is held up.
+pub(crate) struct Remover(Arc<Made>);
+
+#[derive(Debug)]
+struct Made {
     path: PathBuf,
-    /// Device and inode: a path is anybody's.
-    identity: (u64, u64),
+    identity: Identity,
+    /// Only the first removal counts: after it, another file may have the same inode.
+    removed: Once,
 }
 
-impl SocketFile {
-    /// Listens on `path`. What a dead process has left there is replaced; a socket on which somebody
-    /// answers, and anything that is no socket, stays and is an error.
-    pub(crate) fn bind(path: &Path, socket_type: SocketType) -> io::Result<(OwnedFd, Self)> {
-        for _ in 1..ATTEMPTS {
-            match Self::bind_once(path, socket_type) {
-                Err(error) if error.kind() == ErrorKind::AddrInUse => remove_stale(path)?,
-                result => return result,
-            }
-        }
-        Self::bind_once(path, socket_type)
-    }
+/// Device and inode: a path is anybody's.
+type Identity = (u64, u64);
 
-    /// Whoever sees the file can connect: it gets its name when the socket listens already.
-    fn bind_once(path: &Path, socket_type: SocketType) -> io::Result<(OwnedFd, Self)> {
-        // The length is checked here, for the name that is linked is checked by nobody.
-        SocketAddr::from_pathname(path).map_err(|_| {
-            io::Error::new(
-                ErrorKind::InvalidInput,
-                "the path of a socket has 1 to 107 bytes",
-            )
+impl SocketFile {
+    /// Listens on `path` with a socket that has no name yet. What a dead process has left there is
+    /// replaced; a socket on which somebody answers, and anything that is no socket, stays and is an error.
+    pub(crate) fn bind(path: &Path, socket: &impl AsFd) -> io::Result<Self> {
+        // The length is checked here: a rename would take a longer name.
+        let place = SocketAddr::from_pathname(path)
+            .ok()
+            .and_then(|_| Place::of(path));
+        let place = place.ok_or_else(|| {
+            let message = "the path of a socket has 1 to 107 bytes, and its name at the end";
+            io::Error::new(ErrorKind::InvalidInput, message)
         })?;
-        let (listener, unnamed) = bind_unnamed(path, socket_type)?;
-        let linked = fs::hard_link(&unnamed, path);
-        let made = identity(&unnamed);
-        fs::remove_file(&unnamed)?;
-        let (listener, identity) = match linked {
-            Ok(()) => (listener, made?),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                return Err(ErrorKind::AddrInUse.into());
-            }
-            // Not every file system has links. There the file comes a moment too early.
-            Err(_) => (listen(path, socket_type)?, identity(path)?),
-        };
-        let path = path.to_owned();
-        Ok((listener, Self { path, identity }))
+        let directory = place.open(OFlags::PATH)?;
+        let lock = Lock::take(&place);
+        if let Err(error) = &lock {
+            log::warn!(
+                "{}: cannot lock the directory, so another process may take the name at the same time: {error}",
+                path.display()
+            );
+        }
+        let there = place.look(&directory)?;
+        let temporary = Temporary::listen(&place, &directory, socket)?;
+        let identity = temporary.give_name(place.name, there)?;
+        Ok(Self(Arc::new(Made {
+            path: path.to_owned(),
+            identity,
+            removed: Once::new(),
+        })))
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
+    }
+
+    /// What can remove the file before its owner does.
+    pub(crate) fn remover(&self) -> Remover {
+        Remover(Arc::clone(&self.0))
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = identity(&self.path).is_ok_and(|identity| identity == self.identity);
-        if ours && let Err(error) = fs::remove_file(&self.path) {
-            log::warn!("cannot remove {}: {error}", self.path.display());
+        self.0.remove();
+    }
+}
+
+impl Remover {
+    pub(crate) fn remove(&self) {
+        self.0.remove();
+    }
+}
+
+impl Made {
+    fn remove(&self) {
+        self.removed.call_once(|| {
+            if let Err(error) = self.unlink() {
+                log::warn!(
+                    "cannot remove {}, who binds it next will replace it: {error}",
+                    self.path.display()
+                );
+            }
+        });
+    }
+
+    fn unlink(&self) -> io::Result<()> {
+        let Some(place) = Place::of(&self.path) else {
+            return Ok(());
+        };
+        let lock = Lock::take(&place)?;
+        let identity = fs::statat(&lock.directory, place.name, AtFlags::SYMLINK_NOFOLLOW)
+            .map(|stat| identity(&stat));
+        if identity == Ok(self.identity) {
+            fs::unlinkat(&lock.directory, place.name, AtFlags::empty())?;
+        }
+        Ok(())
+    }
+}
+
+/// Directory and name of a path.
+struct Place<'p> {
+    path: &'p Path,
+    directory: &'p Path,
+    name: &'p OsStr,
+}
+
+/// What is at a place.
+#[derive(Clone, Copy)]
+enum There {
+    Nothing,
+    Stale,
+}
+
+impl<'p> Place<'p> {
+    /// `None` for a path that ends in a directory. (`Path` does not mind a slash at the end.)
+    fn of(path: &'p Path) -> Option<Self> {
+        let bytes = path.as_os_str().as_bytes();
+        let start = bytes
+            .iter()
+            .rposition(|byte| *byte == b'/')
+            .map_or(0, |at| at + 1);
+        let (directory, name) = bytes.split_at(start);
+        let directory: &[u8] = if directory.is_empty() {
+            b"."
+        } else {
+            directory
+        };
+        (!name.is_empty()).then(|| Self {
+            path,
+            directory: Path::new(OsStr::from_bytes(directory)),
+            name: OsStr::from_bytes(name),
+        })
+    }
+
+    fn open(&self, how: OFlags) -> Result<OwnedFd, Errno> {
+        let flags = how | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        fs::open(self.directory, flags, Mode::empty())
+    }
+
+    /// What is there, if it is not somebody's.
+    fn look(&self, directory: &OwnedFd) -> io::Result<There> {
+        match fs::statat(directory, self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(There::Nothing),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Socket => {
+                return Err(in_use("there is a file, which is no socket"));
+            }
+            stat => stat?,
+        };
+        // The type does not matter: somebody of another one answers, too.
+        match Guarded::connect(self.path, SocketType::STREAM) {
+            Err(Errno::CONNREFUSED) => Ok(There::Stale),
+            Err(Errno::NOENT) => Ok(There::Nothing),
+            // A full backlog is somebody's, too.
+            Ok(_) | Err(_) => Err(in_use("somebody listens on this socket")),
         }
     }
 }
 
-/// Listens under a name beside `path` that nobody looks for.
-fn bind_unnamed(path: &Path, socket_type: SocketType) -> io::Result<(OwnedFd, PathBuf)> {
-    let mut number = 0;
-    loop {
-        let unnamed = path.with_file_name(format!(".{}.{number}", process::id()));
-        match listen(&unnamed, socket_type) {
-            Err(Errno::ADDRINUSE) if number < NAMES => number += 1,
-            listener => return Ok((listener?, unnamed)),
+/// The lock of a directory, until it is dropped.
+struct Lock {
+    directory: OwnedFd,
+}
+
+impl Lock {
+    fn take(place: &Place<'_>) -> Result<Self, Errno> {
+        let directory = place.open(OFlags::RDONLY)?;
+        let started = Instant::now();
+        loop {
+            match fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK | Errno::INTR) if started.elapsed() < PATIENCE => {
+                    thread::park_timeout(PAUSE);
+                }
+                locked => return locked.map(|()| Self { directory }),
+            }
         }
     }
 }
 
-/// Listens, with as many waiting as the system lets.
-fn listen(path: &Path, socket_type: SocketType) -> Result<OwnedFd, Errno> {
-    let address = SocketAddrUnix::new(path)?;
-    let flags = SocketFlags::CLOEXEC;
-    let socket = net::socket_with(AddressFamily::UNIX, socket_type, flags, None)?;
-    net::bind(&socket, &address)?;
-    net::listen(&socket, -1)?;
-    Ok(socket)
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A close does not unlock if a child has come to be in between, with a copy of the descriptor.
+        if let Err(error) = fs::flock(&self.directory, FlockOperation::Unlock) {
+            log::debug!("cannot unlock a directory: {error}");
+        }
+    }
 }
 
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
+/// A listening socket's file under a name of its own. It is removed on drop.
+struct Temporary<'d> {
+    directory: &'d OwnedFd,
+    name: OsString,
 }
 
-/// Removes a socket on which nobody answers.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let metadata = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        result => result?,
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(in_use("there is a file, which is no socket"));
+impl<'d> Temporary<'d> {
+    /// Listens, with as many waiting as the system lets.
+    fn listen(place: &Place<'_>, directory: &'d OwnedFd, socket: &impl AsFd) -> io::Result<Self> {
+        let name = OsString::from(unguessable());
+        // The long way round where the path would be too long.
+        let short = || Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
+        let address = SocketAddrUnix::new(place.directory.join(&name))
+            .or_else(|_| SocketAddrUnix::new(short().join(&name)))?;
+        net::bind(socket, &address)?;
+        let temporary = Self { directory, name };
+        net::listen(socket, -1)?;
+        Ok(temporary)
     }
-    // The type does not matter: somebody of another one answers, too.
-    match connect(path, SocketType::STREAM) {
-        Err(Errno::CONNREFUSED) => {}
-        Err(Errno::NOENT) => return Ok(()),
-        // A full backlog is somebody's, too.
-        Ok(_) | Err(_) => return Err(in_use("somebody listens on this socket")),
+
+    /// Gives the file its name, in place of what is there.
+    fn give_name(self, name: &OsStr, there: There) -> io::Result<Identity> {
+        let stat = fs::statat(self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let (directory, own) = (self.directory, &self.name);
+        let replace = || fs::renameat(directory, own, directory, name);
+        let named = match there {
+            There::Stale => replace(),
+            There::Nothing => {
+                let flags = RenameFlags::NOREPLACE;
+                match fs::renameat_with(directory, own, directory, name, flags) {
+                    // Not every file system can promise that. The lock does.
+                    Err(Errno::INVAL | Errno::NOSYS) => replace(),
+                    named => named,
+                }
+            }
+        };
+        match named {
+            Err(Errno::EXIST) => Err(in_use("somebody has just taken the name")),
+            named => Ok(named.map(|()| identity(&stat))?),
+        }
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        // If it has got its name, there is nothing.
+        match fs::unlinkat(self.directory, &self.name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => log::debug!("cannot remove {}: {error}", self.name.display()),
+        }
     }
+}
+
+/// A name that no other process has, and that none can take beforehand.
+fn unguessable() -> String {
+    format!(".vsock-{:016x}", RandomState::new().hash_one(()))
+}
+
+fn identity(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
 }
 
 fn in_use(message: &'static str) -> io::Error {
     io::Error::new(ErrorKind::AddrInUse, message)
 }
 
-/// Connects without waiting: `AGAIN` if the backlog of the listener is full.
-pub(crate) fn connect(path: &Path, socket_type: SocketType) -> Result<OwnedFd, Errno> {
-    let address = SocketAddrUnix::new(path)?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = net::socket_with(AddressFamily::UNIX, socket_type, flags, None)?;
-    loop {
-        match net::connect(&socket, &address) {
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-            Ok(()) => return Ok(socket),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs as files;
     use std::hint;
     use std::os::unix::net::{UnixListener, UnixStream};
-    use std::thread;
+    use std::sync::Barrier;
 
+    use rustix::net::SocketFlags;
     use tempfile::TempDir;
 
     use super::*;
+
+    fn bind(path: &Path) -> io::Result<(Guarded, SocketFile)> {
+        let socket = Guarded::new(SocketType::STREAM, SocketFlags::empty())?;
+        let file = SocketFile::bind(path, &socket)?;
+        Ok((socket, file))
+    }
+
+    fn kind(refused: io::Result<(Guarded, SocketFile)>) -> ErrorKind {
+        refused.unwrap_err().kind()
+    }
+
+    fn names(dir: &TempDir) -> usize {
+        files::read_dir(dir.path()).unwrap().count()
+    }
 
     #[test]
     fn the_file_has_its_name_alone_and_is_removed_with_it() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("socket");
-        let (listener, file) = SocketFile::bind(&path, SocketType::STREAM).unwrap();
-        let listener = UnixListener::from(listener);
-        let names = || fs::read_dir(dir.path()).unwrap().count();
-        assert_eq!(names(), 1);
+        let (_listener, file) = bind(&path).unwrap();
+        assert_eq!(names(&dir), 1);
         let _client = UnixStream::connect(&path).unwrap();
-        drop(listener.accept().unwrap());
         drop(file);
-        assert_eq!(names(), 0);
+        assert_eq!(names(&dir), 0);
     }
 
     fn connect_once_seen(path: &Path) -> io::Result<()> {
@@ -185,22 +356,122 @@ mod tests {
         for _ in 0..50 {
             let watched = path.clone();
             let watcher = thread::spawn(move || connect_once_seen(&watched));
-            let bound = SocketFile::bind(&path, SocketType::STREAM).unwrap();
+            let bound = bind(&path).unwrap();
             watcher.join().unwrap().unwrap();
             drop(bound);
         }
     }
 
+    /// Leaves a file, as a process that dies does.
+    fn make_stale(path: &Path) {
+        drop(UnixListener::bind(path).unwrap());
+    }
+
     #[test]
-    fn names_beside_the_path_may_be_taken_and_too_long_a_path_is_refused() {
+    fn t126_of_many_who_want_a_stale_name_one_gets_it() {
+        const ROUNDS: usize = 1000;
+        const BINDERS: usize = 4;
         let dir = TempDir::new().unwrap();
-        let taken = dir.path().join(format!(".{}.0", process::id()));
-        fs::write(&taken, "").unwrap();
-        let bound = SocketFile::bind(&dir.path().join("socket"), SocketType::STREAM);
-        bound.unwrap();
-        assert!(taken.exists());
-        let long = dir.path().join("x".repeat(108));
-        let refused = SocketFile::bind(&long, SocketType::STREAM).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        let path = dir.path().join("socket");
+        let start = Barrier::new(BINDERS);
+        for _ in 0..ROUNDS {
+            make_stale(&path);
+            let want = || {
+                start.wait();
+                bind(&path)
+            };
+            let bound = thread::scope(|scope| {
+                let threads = [(); BINDERS].map(|()| scope.spawn(want));
+                threads.map(|thread| thread.join().unwrap())
+            });
+            let (won, lost): (Vec<_>, Vec<_>) = bound.into_iter().partition(Result::is_ok);
+            assert_eq!(won.len(), 1, "{won:?}");
+            assert!(
+                lost.into_iter()
+                    .all(|lost| kind(lost) == ErrorKind::AddrInUse)
+            );
+            drop(won);
+            assert_eq!(names(&dir), 0);
+        }
+    }
+
+    #[test]
+    fn t126_a_file_is_removed_only_by_who_made_it() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("socket");
+        let (listener, file) = bind(&path).unwrap();
+        drop(listener);
+        let (_listener, successor) = bind(&path).unwrap();
+        drop(file);
+        UnixStream::connect(&path).unwrap();
+        drop(successor);
+        assert_eq!(names(&dir), 0);
+    }
+
+    #[test]
+    fn t126_every_path_that_bind_takes_is_taken() {
+        let dir = TempDir::new().unwrap();
+        let base = dir.path().as_os_str().len();
+        for len in base + 2..=107 {
+            let name = "x".repeat(len - base - 1);
+            // The longest names, and the longest directories.
+            let mut paths = vec![dir.path().join(&name)];
+            if len >= base + 4 {
+                let deep = dir.path().join(&name[..name.len() - 2]);
+                files::create_dir(&deep).unwrap();
+                paths.push(deep.join("s"));
+            }
+            for path in paths {
+                assert_eq!(path.as_os_str().len(), len);
+                make_stale(&path);
+                let bound = bind(&path).unwrap();
+                UnixStream::connect(&path).unwrap();
+                drop(bound);
+                assert!(!path.exists());
+            }
+        }
+    }
+
+    #[test]
+    fn t126_short_and_relative_paths_are_split_into_directory_and_name() {
+        for (path, directory, name) in [
+            ("s", ".", "s"),
+            ("./s", "./", "s"),
+            ("/s", "/", "s"),
+            ("a/b/s", "a/b/", "s"),
+        ] {
+            let place = Place::of(Path::new(path)).unwrap();
+            assert_eq!(
+                (place.directory, place.name),
+                (Path::new(directory), OsStr::new(name))
+            );
+        }
+    }
+
+    #[test]
+    fn what_bind_does_not_take_is_refused() {
+        let dir = TempDir::new().unwrap();
+        let long = dir
+            .path()
+            .join("x".repeat(107 - dir.path().as_os_str().len()));
+        let no_name = dir.path().join("");
+        for path in [&*long, &*no_name, Path::new(""), Path::new("\0s")] {
+            assert_eq!(kind(bind(path)), ErrorKind::InvalidInput, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn t126_a_lock_that_is_never_given_back_keeps_no_name_busy() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("socket");
+        make_stale(&path);
+        let held = Lock::take(&Place::of(&path).unwrap()).unwrap();
+        let (listener, file) = bind(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+        drop((listener, file));
+        assert!(path.exists(), "without the lock nothing is removed");
+        drop(held);
+        drop(bind(&path).unwrap());
+        assert_eq!(names(&dir), 0);
     }
 }

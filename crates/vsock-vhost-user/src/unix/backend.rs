@@ -11,7 +11,8 @@ use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
 
 use super::UnixVsockStream;
 use super::door::{Door, with_suffix};
-use crate::socket_file::connect;
+use super::rights::Guarded;
+use crate::socket_file::Remover;
 
 /// Connections of one guest over Unix sockets.
 ///
@@ -64,17 +65,20 @@ impl UnixBackend {
     ///
     /// Each names the path in its text.
     ///
-    /// - `AddrInUse`: somebody listens on the path, or it is a file of another kind.
+    /// - `AddrInUse`: somebody listens on the path, or it is a file of another kind; or this process has
+    ///   another backend or device that listens on one of the guest's ports, or whose guest would have
+    ///   this path as a port.
     /// - Anything else comes from the operating system, for example `NotFound` for want of the
     ///   directory, or `InvalidInput` for a path of more than 107 bytes.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
-        let door = Door::open(path.as_ref(), SocketType::STREAM)?;
+        let path = path.as_ref();
+        let door = Door::open(path, SocketType::STREAM, path)?;
         let backend = Self { door };
         let longest = backend.service_path(u32::MAX);
         if SocketAddr::from_pathname(&longest).is_err() {
             log::warn!(
                 "{} is too long: nobody can listen on {}, for the path of a socket has at most 107 bytes",
-                path.as_ref().display(),
+                path.display(),
                 longest.display()
             );
         }
@@ -85,6 +89,10 @@ impl UnixBackend {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.door.path()
+    }
+
+    pub(crate) fn remover(&self) -> Remover {
+        self.door.remover()
     }
 
     /// Where the host process that serves `port` is expected to listen.
@@ -108,7 +116,7 @@ impl VsockBackend for UnixBackend {
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let socket = self.door.accept()?;
-        Ok(Box::new(UnixVsockStream::new(socket.into())))
+        Ok(Box::new(UnixVsockStream::over(socket)))
     }
 
     /// # Errors
@@ -117,8 +125,8 @@ impl VsockBackend for UnixBackend {
     /// - `WouldBlock`: the backlog of the host process is full; to be tried again.
     /// - Anything else comes from the operating system.
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        let socket = connect(&self.service_path(dst_port), SocketType::STREAM)?;
-        Ok(Box::new(UnixVsockStream::new(socket.into())))
+        let socket = Guarded::connect(&self.service_path(dst_port), SocketType::STREAM)?;
+        Ok(Box::new(UnixVsockStream::over(socket)))
     }
 
     fn r#type(&self) -> VsockBackendType {

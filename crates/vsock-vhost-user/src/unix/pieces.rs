@@ -12,11 +12,14 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 
 use smallvec::SmallVec;
 use vm_memory::VolatileSlice;
 use vm_memory::bitmap::BitmapSlice;
+
+use super::rights::{Guarded, Room, take_files};
+use crate::closer;
 
 /// Pieces of one call: enough for 64 KiB in buffers of 4 KiB, with a descriptor of its own for each
 /// header. The kernel takes 1,024.
@@ -31,9 +34,10 @@ fn taken<'p, 'm, B: BitmapSlice>(
     pieces.iter().filter(|piece| !piece.is_empty()).take(MOST)
 }
 
-/// Receives into the pieces, one after the other; nothing into none, in whatever state the socket is.
+/// Receives into the pieces, one after the other; nothing into none, in whatever state the socket is. Files
+/// that come with the bytes are closed by another thread; if that has too many, it is `ConnectionReset`.
 pub(super) fn receive<B: BitmapSlice>(
-    socket: BorrowedFd<'_>,
+    socket: &Guarded,
     pieces: &[VolatileSlice<'_, B>],
 ) -> io::Result<usize> {
     let guards: SmallVec<[_; MOST]> = taken(pieces).map(VolatileSlice::ptr_guard_mut).collect();
@@ -44,15 +48,27 @@ pub(super) fn receive<B: BitmapSlice>(
             iov_len: guard.len(),
         })
         .collect();
+    if socket.may_bring_files() && closer::is_busy() {
+        let most = places.iter().map(|place| place.iov_len).sum();
+        cut(&mut places, socket.bytes_without_files(most)?);
+    }
     if places.is_empty() {
         return Ok(0);
     }
     let mut message = message(&mut places);
-    // SAFETY: the header and the places live until the call returns, and the guards keep each place
-    // mapped, whose length they know. Who else writes there is the guest's affair: no reference to the
-    // bytes exists.
-    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let mut room = Room::new();
+    if socket.may_bring_files() {
+        room.offer(&mut message);
+    }
+    let flags = libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the header, the places and the room live until the call returns, and the guards keep each
+    // place mapped, whose length they know. Who else writes there is the guest's affair: no reference to
+    // the bytes exists.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the call has succeeded, and the room is still there, if there is one.
+    let files = unsafe { take_files(&message) };
+    files.into_iter().for_each(closer::close);
     let mut left = received;
     for piece in taken(pieces) {
         let len = piece.len().min(left);
@@ -62,10 +78,19 @@ pub(super) fn receive<B: BitmapSlice>(
     Ok(received)
 }
 
+/// Leaves so many bytes of the places.
+fn cut(places: &mut Places, mut bytes: usize) {
+    for place in places.iter_mut() {
+        place.iov_len = place.iov_len.min(bytes);
+        bytes -= place.iov_len;
+    }
+    places.retain(|place| place.iov_len > 0);
+}
+
 /// Sends what is in the pieces, one after the other, and nothing of none, in whatever state the socket is;
 /// to somebody who has gone without a signal.
 pub(super) fn send<B: BitmapSlice>(
-    socket: BorrowedFd<'_>,
+    socket: &Guarded,
     pieces: &[VolatileSlice<'_, B>],
 ) -> io::Result<usize> {
     let guards: SmallVec<[_; MOST]> = taken(pieces).map(VolatileSlice::ptr_guard).collect();
@@ -99,10 +124,10 @@ fn message(places: &mut Places) -> libc::msghdr {
 mod tests {
     use std::fs::File;
     use std::io::{ErrorKind, Read, Write};
-    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
     use rustix::fs::{MemfdFlags, memfd_create};
+    use rustix::io::ioctl_fionbio;
     use vm_memory::bitmap::{AtomicBitmap, Bitmap};
     use vm_memory::{
         FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
@@ -111,6 +136,11 @@ mod tests {
     use super::*;
 
     const PAGE: usize = 4096;
+
+    fn pair() -> (Guarded, UnixStream) {
+        let (near, far) = UnixStream::pair().unwrap();
+        (Guarded::given(near.into()), far)
+    }
 
     /// Pages with an odd piece of each, in disorder.
     fn pieces<'m>(
@@ -131,10 +161,10 @@ mod tests {
         let memory =
             GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), 16 * PAGE)]).unwrap();
         let pieces = pieces(&memory, 16);
-        let (near, mut far) = UnixStream::pair().unwrap();
+        let (near, mut far) = pair();
         let sent: Vec<u8> = (0..250).collect();
         far.write_all(&sent).unwrap();
-        assert_eq!(receive(near.as_fd(), &pieces).unwrap(), 250);
+        assert_eq!(receive(&near, &pieces).unwrap(), 250);
         let mut got = [0; 300];
         for (piece, part) in pieces.iter().zip(got.chunks_mut(100)) {
             piece.copy_to(part);
@@ -155,9 +185,9 @@ mod tests {
         for (at, piece) in pieces.iter().enumerate() {
             piece.copy_from(&[u8::try_from(at).unwrap(); 100]);
         }
-        let (near, mut far) = UnixStream::pair().unwrap();
-        assert_eq!(send(near.as_fd(), &pieces).unwrap(), 6400);
-        assert_eq!(send(near.as_fd(), &pieces[64..]).unwrap(), 100);
+        let (near, mut far) = pair();
+        assert_eq!(send(&near, &pieces).unwrap(), 6400);
+        assert_eq!(send(&near, &pieces[64..]).unwrap(), 100);
         let mut got = [0; 6500];
         far.read_exact(&mut got).unwrap();
         assert!(
@@ -174,16 +204,16 @@ mod tests {
         let empty = memory.get_slice(GuestAddress(9), 0).unwrap();
         let mut pieces = vec![empty; MOST];
         pieces.push(memory.get_slice(GuestAddress(100), 2).unwrap());
-        let (near, far) = UnixStream::pair().unwrap();
+        let (near, far) = pair();
         (&far).write_all(b"ab").unwrap();
-        assert_eq!(receive(near.as_fd(), &pieces).unwrap(), 2);
-        assert_eq!(send(near.as_fd(), &pieces).unwrap(), 2);
+        assert_eq!(receive(&near, &pieces).unwrap(), 2);
+        assert_eq!(send(&near, &pieces).unwrap(), 2);
         let mut got = [0; 2];
         (&far).read_exact(&mut got).unwrap();
         assert_eq!(&got, b"ab");
         drop(far);
-        assert_eq!(receive(near.as_fd(), &pieces[..MOST]).unwrap(), 0);
-        assert_eq!(send(near.as_fd(), &pieces[..MOST]).unwrap(), 0);
+        assert_eq!(receive(&near, &pieces[..MOST]).unwrap(), 0);
+        assert_eq!(send(&near, &pieces[..MOST]).unwrap(), 0);
     }
 
     #[test]
@@ -195,14 +225,14 @@ mod tests {
         let memory = GuestMemoryMmap::<AtomicBitmap>::from_ranges_with_files([range]).unwrap();
         let pieces = [0, PAGE].map(|at| memory.get_slice(GuestAddress(at as u64), 100).unwrap());
         file.set_len(PAGE as u64).unwrap();
-        let (near, mut far) = UnixStream::pair().unwrap();
+        let (near, mut far) = pair();
         let cut_off = Some(libc::EFAULT);
-        let refused = send(near.as_fd(), &pieces[1..]).unwrap_err();
+        let refused = send(&near, &pieces[1..]).unwrap_err();
         assert_eq!(refused.raw_os_error(), cut_off);
         far.write_all(b"abc").unwrap();
-        let refused = receive(near.as_fd(), &pieces[1..]).unwrap_err();
+        let refused = receive(&near, &pieces[1..]).unwrap_err();
         assert_eq!(refused.raw_os_error(), cut_off);
-        assert_eq!(receive(near.as_fd(), &pieces).unwrap(), 3, "it fits before");
+        assert_eq!(receive(&near, &pieces).unwrap(), 3, "it fits before");
     }
 
     #[test]
@@ -210,13 +240,13 @@ mod tests {
         let memory =
             GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), PAGE)]).unwrap();
         let pieces = pieces(&memory, 1);
-        let (near, far) = UnixStream::pair().unwrap();
-        near.set_nonblocking(true).unwrap();
-        let refused = receive(near.as_fd(), &pieces).unwrap_err();
+        let (near, far) = pair();
+        ioctl_fionbio(&near, true).unwrap();
+        let refused = receive(&near, &pieces).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::WouldBlock);
         drop(far);
-        assert_eq!(receive(near.as_fd(), &pieces).unwrap(), 0);
-        let broken = send(near.as_fd(), &pieces).unwrap_err();
+        assert_eq!(receive(&near, &pieces).unwrap(), 0);
+        let broken = send(&near, &pieces).unwrap_err();
         assert_eq!(broken.kind(), ErrorKind::BrokenPipe);
     }
 }

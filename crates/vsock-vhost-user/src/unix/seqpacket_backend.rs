@@ -10,7 +10,8 @@ use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
 
 use super::UnixSeqpacketStream;
 use super::door::{Door, with_suffix};
-use crate::socket_file::connect;
+use super::rights::Guarded;
+use crate::socket_file::Remover;
 
 /// Seqpacket connections of one guest over Unix sockets that keep messages apart, beside a
 /// [`UnixBackend`](crate::UnixBackend) for its streams.
@@ -55,7 +56,8 @@ impl UnixSeqpacketBackend {
     /// be longer than 107 bytes.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         let base = path.as_ref().to_owned();
-        let door = Door::open(&with_suffix(&base, "seqpacket"), SocketType::SEQPACKET)?;
+        let path = with_suffix(&base, "seqpacket");
+        let door = Door::open(&path, SocketType::SEQPACKET, &base)?;
         Ok(Self { base, door })
     }
 
@@ -63,6 +65,10 @@ impl UnixSeqpacketBackend {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.door.path()
+    }
+
+    pub(crate) fn remover(&self) -> Remover {
+        self.door.remover()
     }
 
     /// Where the host process that serves `port` is expected to listen.
@@ -86,7 +92,7 @@ impl VsockBackend for UnixSeqpacketBackend {
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let socket = self.door.accept()?;
-        Ok(Box::new(UnixSeqpacketStream::new(socket)?))
+        Ok(Box::new(UnixSeqpacketStream::over(socket)?))
     }
 
     /// # Errors
@@ -107,8 +113,8 @@ impl VsockBackend for UnixSeqpacketBackend {
     /// - `WouldBlock`: the backlog of the host process is full; to be tried again.
     /// - Anything else comes from the operating system.
     fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        let socket = connect(&self.service_path(dst_port), SocketType::SEQPACKET)?;
-        Ok(Box::new(UnixSeqpacketStream::new(socket)?))
+        let socket = Guarded::connect(&self.service_path(dst_port), SocketType::SEQPACKET)?;
+        Ok(Box::new(UnixSeqpacketStream::over(socket)?))
     }
 
     fn r#type(&self) -> VsockBackendType {

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -9,11 +10,14 @@ use std::time::Duration;
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
-    self, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags,
+    self, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendFlags,
 };
 use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
 
-use super::is_left;
+use super::rights::{Guarded, ROOM};
+use super::{is_left, shutdown};
+use crate::closer;
 
 /// Bytes that the socket shall hold at least, as far as the system lets. It grows for a message that is
 /// longer than twice that.
@@ -25,7 +29,8 @@ const BUFFER: usize = 256 * 1024;
 /// What the host process reads by one `recv` is one message of the guest, and what it sends by one
 /// `send` is one message for it. An empty message looks to a host process like the end, unless it
 /// looks closer; here it does not. Unix sockets know no records: `MSG_EOR` gets lost on the way to the
-/// host process, and what that sends never bears it. Descriptors that it passes are closed.
+/// host process, and what that sends never bears it. Descriptors are not accepted, as by
+/// [`UnixVsockStream`](crate::UnixVsockStream).
 ///
 /// The system gives the socket an abstract name with its first message, if it has none yet: so it does for
 /// each that receives credentials, which tell an empty message from the end.
@@ -33,7 +38,7 @@ const BUFFER: usize = 256 * 1024;
 /// A message may have about twice `net.core.wmem_max` bytes at most (212,992 by default, so 425,952).
 #[derive(Debug)]
 pub struct UnixSeqpacketStream {
-    socket: OwnedFd,
+    socket: Guarded,
     /// The peer has left with messages unread. The system says so before it gives out those that the
     /// peer had sent, and only once.
     reset: bool,
@@ -46,6 +51,10 @@ impl UnixSeqpacketStream {
     ///
     /// The socket is no Unix socket.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        Self::over(Guarded::given(socket))
+    }
+
+    pub(super) fn over(socket: Guarded) -> io::Result<Self> {
         // Each message, also an empty one, then comes with credentials, and the end without.
         sockopt::set_socket_passcred(&socket, true)?;
         // The system counts twice what it is told.
@@ -87,24 +96,46 @@ impl VsockMessages for UnixSeqpacketStream {
     }
 
     fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        let mut room = [MaybeUninit::uninit(); ROOM];
+        // Without room for credentials, that they were cut off says that there is a message.
+        let room = if self.socket.may_bring_files() {
+            &mut room[..]
+        } else {
+            &mut []
+        };
+        if self.socket.may_bring_files() && closer::is_busy() {
+            self.socket.bytes_without_files(0)?;
+        }
         loop {
-            // There is no room for credentials, and that they were cut off says that there is a message.
-            let mut credentials = RecvAncillaryBuffer::default();
+            let mut extras = RecvAncillaryBuffer::new(room);
             let mut buffers = [IoSliceMut::new(buffer)];
-            let flags = RecvFlags::empty();
-            match net::recvmsg(&self.socket, &mut buffers, &mut credentials, flags) {
-                Err(Errno::CONNRESET) if !self.reset => self.reset = true,
-                Err(error) => return Err(error.into()),
-                Ok(got) if got.flags.contains(ReturnFlags::TRUNC) => return Ok(Received::TooLong),
-                Ok(got) if got.bytes > 0 || got.flags.contains(ReturnFlags::CTRUNC) => {
-                    return Ok(Received::Message {
-                        len: got.bytes,
-                        end_of_record: false,
-                    });
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            let got = match net::recvmsg(&self.socket, &mut buffers, &mut extras, flags) {
+                Err(Errno::CONNRESET) if !self.reset => {
+                    self.reset = true;
+                    continue;
                 }
-                Ok(_) if self.reset => return Err(ErrorKind::ConnectionReset.into()),
-                Ok(_) => return Ok(Received::End),
+                got => got?,
+            };
+            let mut is_message = got.bytes > 0 || got.flags.contains(ReturnFlags::CTRUNC);
+            for extra in extras.drain() {
+                is_message = true;
+                if let RecvAncillaryMessage::ScmRights(files) = extra {
+                    files.for_each(closer::close);
+                }
             }
+            return if got.flags.contains(ReturnFlags::TRUNC) {
+                Ok(Received::TooLong)
+            } else if is_message {
+                Ok(Received::Message {
+                    len: got.bytes,
+                    end_of_record: false,
+                })
+            } else if self.reset {
+                Err(ErrorKind::ConnectionReset.into())
+            } else {
+                Ok(Received::End)
+            };
         }
     }
 }
@@ -172,12 +203,7 @@ impl VsockStream for UnixSeqpacketStream {
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        let how = match how {
-            Shutdown::Read => net::Shutdown::Read,
-            Shutdown::Write => net::Shutdown::Write,
-            Shutdown::Both => net::Shutdown::Both,
-        };
-        Ok(net::shutdown(&self.socket, how)?)
+        shutdown(&self.socket, how)
     }
 
     /// As of [`UnixVsockStream`](crate::UnixVsockStream).
@@ -204,11 +230,7 @@ impl VsockStream for UnixSeqpacketStream {
 
 #[cfg(test)]
 mod tests {
-    use std::mem::MaybeUninit;
-    use std::os::fd::AsFd;
-    use std::os::unix::net::UnixStream;
-
-    use rustix::net::{AddressFamily, SendAncillaryMessage, SocketFlags, SocketType, socketpair};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     use super::*;
 
@@ -259,26 +281,6 @@ mod tests {
         let mut buffer = vec![0; 2 * message.len()];
         let len = far.read(&mut buffer).unwrap();
         assert!(buffer[..len] == message);
-    }
-
-    #[test]
-    fn descriptors_that_come_with_a_message_are_closed() {
-        let (near, mut far) = pair();
-        let (mut passed, end) = UnixStream::pair().unwrap();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let fds = [end.as_fd()];
-        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
-        let message = [IoSlice::new(b"with more")];
-        net::sendmsg(&near.socket, &message, &mut ancillary, SendFlags::empty()).unwrap();
-        drop(end);
-        let received = far.receive_message(&mut [0; 16]).unwrap();
-        let expected = Received::Message {
-            len: 9,
-            end_of_record: false,
-        };
-        assert_eq!(received, expected);
-        assert_eq!(passed.read(&mut [0; 1]).unwrap(), 0, "nobody has the end");
     }
 
     #[test]

@@ -3,26 +3,34 @@
 use std::any::Any;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::slice;
 use std::time::Duration;
 
+use rustix::io::{ioctl_fionbio, read, readv};
+use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{self, SendAncillaryBuffer, SendFlags};
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
 
-use super::{is_left, pieces};
+use super::rights::Guarded;
+use super::{is_left, pieces, shutdown};
 
 /// The device's end of a connection to a host process.
 ///
 /// It has one descriptor, for reading and for writing. A write to a process that has gone is an
 /// error and never a signal. An empty read or write does nothing, in whatever state the socket is.
 /// That its peer has gone, an event loop learns from `EPOLLHUP`; to ask for it is a system call.
+///
+/// Descriptors (`SCM_RIGHTS`) are not accepted, for a close of what they stand for may wait: a host process that
+/// sends any gets an error (`EPERM`), where the system can do so (Linux 6.16). On an older system its
+/// bytes arrive, and a thread of the process's own closes the descriptors; when the stream is dropped with
+/// bytes unread, the same thread closes its socket.
 #[derive(Debug)]
 pub struct UnixVsockStream {
-    socket: UnixStream,
+    socket: Guarded,
     /// Bytes that the next read into guest memory is thought to find.
     expected: usize,
 }
@@ -36,9 +44,13 @@ const STEP: usize = 8;
 
 impl UnixVsockStream {
     /// The stream over a connected socket, in the mode that the socket is in. A clone of the socket that
-    /// is kept elsewhere keeps the connection open when the device ends it.
+    /// is kept elsewhere may keep the connection open when the device ends it.
     #[must_use]
     pub fn new(socket: UnixStream) -> Self {
+        Self::over(Guarded::given(socket.into()))
+    }
+
+    pub(super) fn over(socket: Guarded) -> Self {
         Self {
             socket,
             expected: LITTLE,
@@ -66,14 +78,21 @@ impl Read for UnixVsockStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.socket.read(buf)
+        if self.socket.may_bring_files() {
+            return pieces::receive(&self.socket, &[VolatileSlice::from(buf)]);
+        }
+        Ok(read(&self.socket, buf)?)
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
-        self.socket.read_vectored(bufs)
+        if self.socket.may_bring_files() {
+            let places = bufs.iter_mut().map(|buf| VolatileSlice::from(&mut **buf));
+            return pieces::receive(&self.socket, &places.collect::<Vec<_>>());
+        }
+        Ok(readv(&self.socket, bufs)?)
     }
 }
 
@@ -132,7 +151,7 @@ impl VsockVolatileStream for UnixVsockStream {
         if offered == 0 {
             return Ok(0);
         }
-        let got = pieces::receive(self.socket.as_fd(), pieces)?;
+        let got = pieces::receive(&self.socket, pieces)?;
         self.learn(got, offered);
         Ok(got)
     }
@@ -147,7 +166,7 @@ impl VsockVolatileStream for UnixVsockStream {
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
     ) -> io::Result<usize> {
-        pieces::send(self.socket.as_fd(), pieces)
+        pieces::send(&self.socket, pieces)
     }
 }
 
@@ -163,19 +182,21 @@ impl VsockStream for UnixVsockStream {
     }
 
     fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
-        self.socket.set_nonblocking(nonblocking)
+        Ok(ioctl_fionbio(&self.socket, nonblocking)?)
     }
 
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.socket.set_read_timeout(timeout)
+        let which = Timeout::Recv;
+        Ok(sockopt::set_socket_timeout(&self.socket, which, timeout)?)
     }
 
     fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.socket.set_write_timeout(timeout)
+        let which = Timeout::Send;
+        Ok(sockopt::set_socket_timeout(&self.socket, which, timeout)?)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        self.socket.shutdown(how)
+        shutdown(&self.socket, how)
     }
 
     /// As `EPOLLHUP`: where both directions were shut down, by whichever side, the peer looks as if it had

@@ -269,15 +269,70 @@ fn t100_front_ends_that_come_and_go_leave_no_descriptor_behind() {
     assert_eq!(descriptors(), before);
 }
 
+/// The program with other limits of descriptors: `-n`, or `-Sn` for the soft one alone.
+fn with_limit(limit: &str, args: &[&str]) -> Program {
+    let script = format!("ulimit {limit}; exec \"$@\"");
+    let command = Command::new("sh")
+        .args(["-c", &script, "sh", env!("CARGO_BIN_EXE_vsock-vhost-user")])
+        .args(args)
+        .stderr(Stdio::piped())
+        .spawn();
+    Program(command.unwrap())
+}
+
+#[test]
+fn t130_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
+    let dir = TempDir::new().unwrap();
+    let program = with_limit("-Sn 64", &[&vm(&dir, 3)]);
+    wait_for(&dir.path().join("3.sock"));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.0.id())).unwrap();
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let files: Vec<_> = files.unwrap().split_whitespace().collect();
+    assert_ne!(files[3], "64");
+    assert_eq!(files[3], files[4], "soft and hard");
+}
+
+#[test]
+fn t130_a_hard_limit_that_is_too_low_is_warned_about() {
+    let dir = TempDir::new().unwrap();
+    for (connections, warned) in [
+        ("--max-connections=1000", true),
+        ("--max-connections=1", false),
+    ] {
+        // Two times 1,024 clients without a command, and at most 200 descriptors for the rest.
+        let (one, other) = (vm(&dir, 3), vm(&dir, 4));
+        let mut program = with_limit("-n 2300", &[&one, &other, connections]);
+        wait_for(&dir.path().join("4.sock"));
+        program.signal(Signal::TERM);
+        let (code, said) = program.end();
+        assert_eq!(code, Some(0));
+        assert_eq!(said.contains("descriptors is 2300"), warned, "{said}");
+    }
+}
+
+#[test]
+fn t125_names_that_overlap_are_code_2() {
+    let dir = TempDir::new().unwrap();
+    let (one, socket) = (vm(&dir, 3), path(&dir, "3.vsock_7"));
+    let other = format!(
+        "--vm=guest-cid=4,socket={socket},uds-path={}",
+        path(&dir, "4")
+    );
+    let output = run(&[&one, &other]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains(&format!("guest 4 has {socket} (socket)")),
+        "{said}"
+    );
+}
+
 #[test]
 fn without_descriptors_it_refuses_and_goes_on() {
     let dir = TempDir::new().unwrap();
-    let script = "ulimit -n 32; exec \"$@\"";
-    let command = Command::new("sh")
-        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_vsock-vhost-user")])
-        .args([&vm(&dir, 3), "--log-level=off"])
-        .spawn();
-    let _program = Program(command.unwrap());
+    let _program = with_limit("-n 32", &[&vm(&dir, 3), "--log-level=off"]);
     let socket = dir.path().join("3.sock");
     wait_for(&socket);
     let mut guest = Guest::boot(&socket, 3);

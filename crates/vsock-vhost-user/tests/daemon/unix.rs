@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use vsock_proto::Op;
-use vsock_vhost_user::{DeviceBuilder, UnixBackend, UnixSeqpacketBackend, VsockDevice};
+use vsock_vhost_user::{
+    DeviceBuilder, DeviceError, UnixBackend, UnixSeqpacketBackend, VsockDevice,
+};
 
 use crate::guest::{Guest, PATIENCE};
 
@@ -116,6 +118,24 @@ fn a_path_that_cannot_be_listened_on_is_named_with_the_reason() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn t125_no_guest_of_a_process_has_anothers_socket_as_a_port() {
+    let host = Host::new(116);
+    let taken = ErrorKind::AddrInUse;
+    let backend = UnixBackend::bind(host.path("vm.vsock_1024"));
+    assert_eq!(backend.unwrap_err().kind(), taken);
+    let device = DeviceBuilder::new(117, host.path("vm.vsock_4294967295")).spawn();
+    let DeviceError::Socket { source, .. } = device.unwrap_err() else {
+        panic!("another error");
+    };
+    assert_eq!(source.kind(), taken);
+    // Nor the other way round.
+    let _vmm = UnixBackend::bind(host.path("other_0")).unwrap();
+    let backend = UnixSeqpacketBackend::bind(host.path("other"));
+    assert_eq!(backend.unwrap_err().kind(), taken);
+    let _no_port = UnixBackend::bind(host.path("vm.vsock_01024")).unwrap();
 }
 
 #[test]

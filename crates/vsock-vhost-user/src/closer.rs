@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A thread that closes what may take its time to close.
+//!
+//! A close waits for as long as the file likes: a TCP socket with `SO_LINGER` for its peer, a file of a
+//! network or user-space file system for its server. What a host process has passed is closed here,
+//! one file after the other, and no other thread waits.
+//!
+//! There is one thread for the process. It starts with the first file, and stays. While [`MANY`] files wait,
+//! no other is received ([`is_busy`]). Sockets may still come to wait, each of which was a connection within
+//! the limits. If the thread cannot be started, files wait for the next one that comes,
+//! which tries again.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// Files that may wait, and those of one message more (253).
+pub(crate) const MANY: usize = 256;
+
+static CLOSER: Closer = Closer::new();
+
+/// Closes a file on the thread for it, in its turn.
+pub(crate) fn close(file: OwnedFd) {
+    CLOSER.close(file, start);
+}
+
+/// Whether so many files wait that no other may be received.
+pub(crate) fn is_busy() -> bool {
+    CLOSER.state().waiting.len() >= MANY
+}
+
+fn start() -> bool {
+    let thread = thread::Builder::new().name("vsock-closer".to_owned());
+    match thread.spawn(|| CLOSER.run()) {
+        Ok(_detached) => true,
+        Err(error) => {
+            log::debug!("cannot start the thread that closes files, they wait: {error}");
+            false
+        }
+    }
+}
+
+struct Closer {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    waiting: VecDeque<OwnedFd>,
+    runs: bool,
+}
+
+impl Closer {
+    const fn new() -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            runs: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn close(&self, file: OwnedFd, start: impl FnOnce() -> bool) {
+        let mut state = self.state();
+        state.waiting.push_back(file);
+        if !state.runs {
+            state.runs = start();
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    fn run(&self) {
+        loop {
+            let waited = self
+                .changed
+                .wait_while(self.state(), |state| state.waiting.is_empty());
+            let next = waited
+                .unwrap_or_else(PoisonError::into_inner)
+                .waiting
+                .pop_front();
+            // The lock is free by now, whatever the close waits for.
+            drop(next);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A queue and a flag are whole after a panic, too.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_closed_soon() {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        close(far.into());
+        assert_eq!(near.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn without_a_thread_a_file_waits_for_the_next_one() {
+        static ALONE: Closer = Closer::new();
+        let [(mut first, one), (mut second, two)] = [(); 2].map(|()| UnixStream::pair().unwrap());
+        ALONE.close(one.into(), || false);
+        first.set_nonblocking(true).unwrap();
+        let open = first.read(&mut [0]).unwrap_err();
+        assert_eq!(open.kind(), ErrorKind::WouldBlock);
+        ALONE.close(two.into(), || {
+            thread::spawn(|| ALONE.run());
+            true
+        });
+        for near in [&mut first, &mut second] {
+            near.set_nonblocking(false).unwrap();
+            assert_eq!(near.read(&mut [0]).unwrap(), 0);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Names of sockets that one process uses, of which no two may be the same.
+//!
+//! If a guest's port were another guest's socket, the first guest would speak to the second as the
+//! host does; if it were a VMM's, the guest would speak vhost-user to a device.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Where a name is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Directory {
+    /// Device and inode, whatever the path to it is spelt like and whichever links it has.
+    Found(u64, u64),
+    /// It is not there, so nothing can be bound there either.
+    Missing(PathBuf),
+}
+
+/// What a process uses of a directory.
+#[derive(Clone, Debug)]
+enum Files {
+    /// The file with this name: it listens there.
+    One(Vec<u8>),
+    /// The files with this name, `_` and a port in decimal: a guest can reach them.
+    EachPort(Vec<u8>),
+}
+
+/// A socket that a process listens on, or those that one of its guests can reach.
+#[derive(Clone, Debug)]
+pub(crate) struct SocketNames {
+    directory: Directory,
+    files: Files,
+}
+
+impl SocketNames {
+    /// The socket at `path`.
+    pub(crate) fn one(path: &Path) -> Self {
+        Self::of(path, Files::One)
+    }
+
+    /// The sockets at `path` followed by `_` and any port.
+    pub(crate) fn each_port(path: &Path) -> Self {
+        Self::of(path, Files::EachPort)
+    }
+
+    fn of(path: &Path, files: impl FnOnce(Vec<u8>) -> Files) -> Self {
+        let bytes = path.as_os_str().as_bytes();
+        let slash = bytes.iter().rposition(|byte| *byte == b'/');
+        let (directory, name) = bytes.split_at(slash.map_or(0, |at| at + 1));
+        let directory: &[u8] = if directory.is_empty() {
+            b"."
+        } else {
+            directory
+        };
+        let directory = Path::new(OsStr::from_bytes(directory));
+        let directory = match fs::metadata(directory) {
+            Ok(found) => Directory::Found(found.dev(), found.ino()),
+            Err(_) => Directory::Missing(directory.to_owned()),
+        };
+        let files = files(name.to_vec());
+        Self { directory, files }
+    }
+
+    /// Whether both have a socket in common, and one of them listens on it. (That a guest can reach the
+    /// same sockets in two ways, for streams and for messages, is meant.)
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.directory == other.directory
+            && match (&self.files, &other.files) {
+                (Files::One(name), Files::One(other)) => name == other,
+                (Files::One(name), Files::EachPort(base))
+                | (Files::EachPort(base), Files::One(name)) => is_port_of(name, base),
+                (Files::EachPort(_), Files::EachPort(_)) => false,
+            }
+    }
+}
+
+/// Whether a name is `base`, `_` and a port as the device writes it: without a sign or zeros before it.
+fn is_port_of(name: &[u8], base: &[u8]) -> bool {
+    let digits = name
+        .strip_prefix(base)
+        .and_then(|rest| rest.strip_prefix(b"_"));
+    digits
+        .and_then(|digits| str::from_utf8(digits).ok())
+        .is_some_and(|digits| {
+            digits
+                .parse::<u32>()
+                .is_ok_and(|port| port.to_string() == digits)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::symlink;
+
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use proptest::test_runner::TestRunner;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Two directories, and other ways to the first.
+    const DIRECTORIES: [&str; 5] = ["one/", "two/", "one//", "two/../one/./", "link/"];
+
+    fn directories() -> TempDir {
+        let dir = TempDir::new().unwrap();
+        fs::create_dir(dir.path().join("one")).unwrap();
+        fs::create_dir(dir.path().join("two")).unwrap();
+        symlink("one", dir.path().join("link")).unwrap();
+        dir
+    }
+
+    /// What a process uses, as text.
+    #[derive(Clone, Debug)]
+    struct Used {
+        directory: &'static str,
+        name: String,
+        each_port: bool,
+    }
+
+    impl Used {
+        fn names(&self, dir: &TempDir) -> SocketNames {
+            let path = dir.path().join(self.directory).join(&self.name);
+            if self.each_port {
+                SocketNames::each_port(&path)
+            } else {
+                SocketNames::one(&path)
+            }
+        }
+
+        /// Every file, of the ports that there are in these tests.
+        fn files(&self) -> BTreeSet<String> {
+            let directory = if self.directory == "two/" {
+                "two"
+            } else {
+                "one"
+            };
+            let ports = (0..100).chain([u32::MAX - 1, u32::MAX]);
+            let name = &self.name;
+            if self.each_port {
+                ports
+                    .map(|port| format!("{directory}/{name}_{port}"))
+                    .collect()
+            } else {
+                [format!("{directory}/{name}")].into()
+            }
+        }
+    }
+
+    fn used() -> impl Strategy<Value = Used> {
+        const ENDS: [&str; 6] = [
+            "_",
+            "_seqpacket",
+            "_4294967295",
+            "_4294967296",
+            "_+5",
+            "_5 ",
+        ];
+        let end = prop_oneof![
+            3 => Just(String::new()),
+            3 => "_0?[0-9]{1,2}",
+            2 => select(&ENDS[..]).prop_map(str::to_owned),
+        ];
+        let name = ("a|a|b|a_5", end).prop_map(|(base, end)| base + &end);
+        (select(&DIRECTORIES[..]), name, any::<bool>()).prop_map(|(directory, name, each_port)| {
+            Used {
+                directory,
+                name,
+                each_port,
+            }
+        })
+    }
+
+    #[test]
+    fn t125_names_overlap_where_one_file_is_of_both() {
+        let dir = directories();
+        let mut runner = TestRunner::new(ProptestConfig::with_cases(1000));
+        let both = |(one, other): (Used, Used)| {
+            // Two ways for a guest to reach the same are meant.
+            let meant = one.each_port && other.each_port;
+            let common = !meant && !one.files().is_disjoint(&other.files());
+            let (one, other) = (one.names(&dir), other.names(&dir));
+            prop_assert_eq!(one.overlaps(&other), common);
+            prop_assert_eq!(other.overlaps(&one), common);
+            Ok(())
+        };
+        runner.run(&(used(), used()), both).unwrap();
+    }
+
+    #[test]
+    fn t125_a_relative_path_is_the_absolute_one() {
+        let here = std::env::current_dir().unwrap();
+        let names = SocketNames::one(Path::new("socket"));
+        assert!(names.overlaps(&SocketNames::one(&here.join("socket"))));
+        assert!(
+            SocketNames::each_port(&here.join("vm")).overlaps(&SocketNames::one(Path::new("vm_0")))
+        );
+    }
+
+    #[test]
+    fn t125_a_directory_that_is_missing_is_known_by_its_path() {
+        let one = |path| SocketNames::one(Path::new(path));
+        assert!(one("/nowhere/a").overlaps(&one("/nowhere/a")));
+        assert!(!one("/nowhere/a").overlaps(&one("/elsewhere/a")));
+    }
+}
