@@ -206,6 +206,10 @@ impl Vring {
 mod tests {
     use std::os::fd::OwnedFd;
 
+    use proptest::collection::vec;
+    use proptest::prelude::{
+        Just, ProptestConfig, Strategy, any, prop_assert_eq, prop_oneof, proptest,
+    };
     use rustix::event::{EventfdFlags, eventfd};
     use rustix::io::{Errno, read, write};
 
@@ -394,5 +398,120 @@ mod tests {
             used_index: 0,
         };
         rig.vring.set_addresses(&addresses).unwrap_err();
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// Another kick, or none.
+        Kick(bool),
+        Call(bool),
+        Enable(bool),
+        /// The front-end takes the queue back.
+        Stop,
+        /// A write to a kick that was given once, counted from the newest.
+        Notify(usize),
+        Signal,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            any::<bool>().prop_map(Step::Kick),
+            any::<bool>().prop_map(Step::Call),
+            any::<bool>().prop_map(Step::Enable),
+            Just(Step::Stop),
+            (0..3_usize).prop_map(Step::Notify),
+            Just(Step::Signal),
+        ]
+    }
+
+    /// What a front-end has given, in numbers.
+    #[derive(Default)]
+    struct Model {
+        kicks: Vec<OwnedFd>,
+        kick: Option<usize>,
+        call: Option<OwnedFd>,
+        started: bool,
+        enabled: bool,
+    }
+
+    impl Model {
+        fn watched(&self) -> Option<usize> {
+            self.kick.filter(|_| self.started && self.enabled)
+        }
+
+        /// Takes a step, in both. Returns how often the guest is to be notified.
+        fn take(&mut self, step: Step, rig: &mut Rig) -> u64 {
+            match step {
+                Step::Kick(true) => {
+                    self.kick = Some(self.kicks.len());
+                    self.kicks.push(rig.kick());
+                    self.started = true;
+                }
+                Step::Kick(false) => {
+                    drop(rig.vring.set_kick(None, &mut rig.poller));
+                    self.kick = None;
+                }
+                Step::Call(true) => self.call = Some(rig.call()),
+                Step::Call(false) => {
+                    drop(rig.vring.set_call(None));
+                    self.call = None;
+                }
+                Step::Enable(enabled) => {
+                    rig.enable(enabled);
+                    self.enabled = enabled;
+                }
+                Step::Stop => {
+                    drop(rig.stop());
+                    self.kick = None;
+                    return u64::from(mem::take(&mut self.started));
+                }
+                Step::Notify(age) => {
+                    if let Some(kick) = self.kicks.iter().rev().nth(age) {
+                        notify(kick);
+                    }
+                }
+                Step::Signal => {
+                    rig.vring.signal(&mut rig.signaller);
+                    return 1;
+                }
+            }
+            0
+        }
+
+        /// Whether the poller is to tell of the step, before which this kick was watched.
+        fn is_told(&self, step: Step, before: Option<usize>) -> bool {
+            let Some(watched) = self.watched() else {
+                return false;
+            };
+            let written =
+                matches!(step, Step::Notify(age) if watched + age + 1 == self.kicks.len());
+            written || before != Some(watched)
+        }
+    }
+
+    proptest! {
+        // To give back what a case has of asynchronous I/O takes the kernel some 30 ms.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn t118_t122_whatever_a_front_end_gives_its_last_kick_is_heard_and_its_last_call_made(
+            steps in vec(step(), 1..40)
+        ) {
+            let mut rig = Rig::new();
+            rig.enable(false);
+            let mut model = Model::default();
+            for step in steps {
+                let before = model.watched();
+                let notified = model.take(step, &mut rig);
+                prop_assert_eq!(rig.is_told(), model.is_told(step, before), "{:?}", step);
+                if let Some(call) = &model.call {
+                    prop_assert_eq!(calls(call), notified, "{:?}", step);
+                }
+                if matches!(step, Step::Stop) {
+                    model.call = None;
+                }
+                prop_assert_eq!(rig.vring.runs(), model.started && model.enabled);
+            }
+        }
     }
 }
