@@ -35,7 +35,8 @@ pub struct Counters {
     pub host_initiated: u64,
     /// Connections that the guest has begun, refused ones among them.
     pub guest_initiated: u64,
-    /// Connections of the guest to which no backend had a stream.
+    /// Connections of the guest to which no backend had a stream, or was asked for one after a
+    /// [farewell](crate::Muxer::farewell).
     pub refused_by_backend: u64,
     /// Connections that were refused because there were as many as
     /// [`max_connections`](vsock_proto::Config::max_connections).

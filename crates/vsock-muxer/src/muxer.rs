@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 mod accept;
+mod farewell;
 mod guest_side;
 mod host_side;
 mod messages;
@@ -26,11 +27,21 @@ use crate::notice::Notice;
 use crate::table::Table;
 use crate::{Action, BackendId, ConnectionInfo, Counters, MuxerError, MuxerState};
 
+/// Where a muxer stands between two resets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Life {
+    /// The guest's driver is not ready.
+    Inactive,
+    Active,
+    /// The guest is told that its connections are gone; none begins.
+    Leaving,
+}
+
 /// The connections of one guest. The [crate](crate)'s documentation says how it is driven.
 pub struct Muxer {
     guest: GuestCid,
     config: Arc<Config>,
-    active: bool,
+    life: Life,
     types: SocketTypes,
     route: Route,
     backends: Backends,
@@ -58,7 +69,7 @@ impl Muxer {
     pub fn new(guest: GuestCid, config: Config) -> Self {
         Self {
             guest,
-            active: false,
+            life: Life::Inactive,
             types: SocketTypes::STREAM,
             route: Route::to_guest(guest, SocketTypes::STREAM),
             backends: Backends::default(),
@@ -119,7 +130,7 @@ impl Muxer {
     }
 
     fn watch_added(&mut self, id: BackendId) {
-        if self.active
+        if self.life == Life::Active
             && let Some(backend) = self.backends.get_mut(id)
         {
             backend.watch(true, &mut self.actions);
@@ -158,10 +169,10 @@ impl Muxer {
     ///
     /// A device that is active already is [reset](Self::reset) first.
     pub fn activate(&mut self, now: Tick, types: SocketTypes) {
-        if self.active {
+        if self.life != Life::Inactive {
             self.reset(now);
         }
-        self.active = true;
+        self.life = Life::Active;
         self.types = types;
         self.route = Route::to_guest(self.guest, types);
         for backend in self.backends.iter_mut() {
@@ -172,11 +183,8 @@ impl Muxer {
     /// The device was reset: every connection and every unfinished handshake is closed, nothing is
     /// told to the guest, backends stay and are no longer watched until [`activate`](Self::activate).
     pub fn reset(&mut self, now: Tick) {
-        self.active = false;
-        for backend in self.backends.iter_mut() {
-            backend.unwatch(&mut self.actions);
-        }
-        self.accept_timers = Timers::new();
+        self.life = Life::Inactive;
+        self.unwatch_backends();
         self.close_all(now, |_| true);
     }
 
@@ -241,6 +249,14 @@ impl Muxer {
         self.actions.pop_front()
     }
 
+    /// No client is accepted any more.
+    fn unwatch_backends(&mut self) {
+        for backend in self.backends.iter_mut() {
+            backend.unwatch(&mut self.actions);
+        }
+        self.accept_timers = Timers::new();
+    }
+
     /// Closes what `which` names, and forgets whatever is owed to the guest.
     fn close_all(&mut self, now: Tick, which: impl Fn(&Entry) -> bool) {
         self.rxq.clear();
@@ -264,7 +280,7 @@ impl fmt::Debug for Muxer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Muxer")
             .field("guest", &self.guest)
-            .field("active", &self.active)
+            .field("life", &self.life)
             .field("connections", &self.table.connections())
             .field("handshakes", &self.table.handshakes())
             .field("counters", &self.counters)

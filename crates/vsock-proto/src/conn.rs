@@ -198,12 +198,6 @@ impl Connection {
         self
     }
 
-    /// Ends the connection because nothing that the guest knew counts any more: it was reset, or
-    /// the device was. The guest is told nothing.
-    pub fn abort(&mut self, now: Tick) {
-        self.end(now, Event::Aborted, Ending::Aborted);
-    }
-
     /// What time may bring: a deadline, or another question for credit. Called too early, it does
     /// nothing.
     pub fn on_timeout(&mut self, now: Tick) {

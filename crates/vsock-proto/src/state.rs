@@ -15,27 +15,27 @@
 //! | phase | events | next |
 //! |---|---|---|
 //! | `Requesting` | `RequestSent` | `Requested` |
-//! | `Requesting` | `HostGone`, `Expired`, `GuestRequest`, `Aborted` | `Closed` |
+//! | `Requesting` | `HostGone`, `Expired`, `GuestRequest`, `Farewell`, `Aborted` | `Closed` |
 //! | `Requesting` | `Violation` | `Resetting` |
 //! | `Requested` | `GuestResponse` | `Connected` |
 //! | `Requested` | `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
-//! | `Requested` | `HostGone`, `Expired`, `GuestClosed`, `Violation` | `Resetting` |
+//! | `Requested` | `HostGone`, `Expired`, `GuestClosed`, `Violation`, `Farewell` | `Resetting` |
 //! | `Accepting` | `HostConnected` | `Responding` |
 //! | `Accepting` | `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
-//! | `Accepting` | `HostGone`, `Expired`, `GuestClosed`, `Violation` | `Resetting` |
+//! | `Accepting` | `HostGone`, `Expired`, `GuestClosed`, `Violation`, `Farewell` | `Resetting` |
 //! | `Responding` | `ResponseSent` | `Connected` |
 //! | `Responding` | `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
-//! | `Responding` | `Expired`, `GuestClosed`, `Violation` | `Resetting` |
+//! | `Responding` | `Expired`, `GuestClosed`, `Violation`, `Farewell` | `Resetting` |
 //! | `Connected` | `HalvesEnded` | `Finishing` |
 //! | `Connected` | `HostClosed` | `Lingering` |
 //! | `Connected` | `GuestLeft` | `Draining` |
 //! | `Connected` | `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
-//! | `Connected` | `HostGone`, `Expired`, `GuestClosed`, `Violation` | `Resetting` |
-//! | `Draining` | `Drained`, `HostGone`, `Expired`, `Aborted` | `Closed` |
+//! | `Connected` | `HostGone`, `Expired`, `GuestClosed`, `Violation`, `Farewell` | `Resetting` |
+//! | `Draining` | `Drained`, `HostGone`, `Expired`, `Farewell`, `Aborted` | `Closed` |
 //! | `Lingering` | `HalvesEnded` | `Finishing` |
 //! | `Lingering` | `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
-//! | `Lingering` | `Expired`, `GuestClosed`, `Violation` | `Resetting` |
-//! | `Finishing` | `ShutdownSent`, `GuestClosed`, `Violation` | `Resetting` |
+//! | `Lingering` | `Expired`, `GuestClosed`, `Violation`, `Farewell` | `Resetting` |
+//! | `Finishing` | `ShutdownSent`, `GuestClosed`, `Violation`, `Farewell` | `Resetting` |
 //! | `Finishing` | `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
 //! | `Resetting` | `ResetSent`, `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
 //!
@@ -141,6 +141,8 @@ pub enum Event {
     Expired,
     /// The guest broke the protocol.
     Violation,
+    /// The device is about to stop: a guest that knows of the connection is to learn of its end.
+    Farewell,
     /// The device was reset: nothing that the guest knew counts any more.
     Aborted,
 }
@@ -183,8 +185,8 @@ impl Phase {
             (Self::Connected | Self::Lingering, E::HalvesEnded) => Self::Finishing,
 
             // Nothing was said to the guest, or nothing is left to say.
-            (Self::Requesting, E::HostGone | E::Expired)
-            | (Self::Draining, E::Drained | E::HostGone | E::Expired | E::Aborted)
+            (Self::Requesting, E::HostGone | E::Expired | E::Farewell)
+            | (Self::Draining, E::Drained | E::HostGone | E::Expired | E::Farewell | E::Aborted)
             | (Self::Resetting, E::ResetSent) => Self::Closed,
 
             (Self::Requesting, E::GuestRequest | E::Aborted)
@@ -206,10 +208,12 @@ impl Phase {
                 | Self::Responding
                 | Self::Connected
                 | Self::Lingering,
-                E::Expired | E::GuestClosed | E::Violation,
+                E::Expired | E::GuestClosed | E::Violation | E::Farewell,
             )
             | (Self::Requesting, E::Violation)
-            | (Self::Finishing, E::ShutdownSent | E::GuestClosed | E::Violation) => Self::Resetting,
+            | (Self::Finishing, E::ShutdownSent | E::GuestClosed | E::Violation | E::Farewell) => {
+                Self::Resetting
+            }
             _ => return None,
         })
     }

@@ -12,6 +12,7 @@ use crate::backoff::Backoff;
 use crate::early::Early;
 use crate::entry::{Entry, Handshake, Open};
 use crate::link::Link;
+use crate::muxer::Life;
 use crate::token::Place;
 use crate::{BackendId, Counters, Muxer};
 
@@ -45,7 +46,7 @@ impl Muxer {
     /// Accepts a batch of clients. Where there may be more, or accepting fails, time goes on with it:
     /// an edge is not reported twice.
     pub(super) fn accept(&mut self, now: Tick, id: BackendId) {
-        if !self.active {
+        if self.life != Life::Active {
             return;
         }
         for _ in 0..BATCH {

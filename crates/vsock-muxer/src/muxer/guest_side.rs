@@ -11,6 +11,7 @@ use vsock_proto::{
 use crate::backoff::Backoff;
 use crate::entry::{Entry, Open};
 use crate::link::Link;
+use crate::muxer::Life;
 use crate::payload::ToStream;
 use crate::{GuestPayload, Muxer};
 
@@ -29,7 +30,7 @@ impl Muxer {
     /// the device is not active it is ignored.
     pub fn on_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
         self.counters.packets_from_guest += 1;
-        if !self.active {
+        if self.life == Life::Inactive {
             self.counters.packets_rejected += 1;
             return;
         }
@@ -103,6 +104,11 @@ impl Muxer {
         self.rxq.forgive_reset(request.key, request.socket_type);
         if self.table.connections() >= self.config.max_connections() {
             self.counters.refused_at_limit += 1;
+            self.owe_reset(self.route.reset_for(request));
+            return;
+        }
+        if self.life == Life::Leaving {
+            self.counters.refused_by_backend += 1;
             self.owe_reset(self.route.reset_for(request));
             return;
         }

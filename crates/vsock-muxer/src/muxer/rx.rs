@@ -12,6 +12,7 @@ use vsock_proto::{
 use super::messages::Source;
 use crate::early::Early;
 use crate::link::Link;
+use crate::muxer::Life;
 use crate::{Action, Allowance, Counters, GuestBuffers, Muxer};
 
 /// Bytes that a connection may send before it is the next one's turn, if somebody else waits.
@@ -21,7 +22,7 @@ impl Muxer {
     /// Whether [`transmit`](Self::transmit) has something for the guest.
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
-        self.active && !self.rxq.is_empty()
+        self.life != Life::Inactive && !self.rxq.is_empty()
     }
 
     /// Fills buffers of the guest until there are none, there is nothing to send, or `budget` bytes

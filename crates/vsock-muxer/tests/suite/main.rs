@@ -11,6 +11,7 @@
 
 mod accepting;
 mod closing;
+mod farewell;
 mod flow;
 mod guest_initiated;
 mod handshake;

@@ -354,6 +354,32 @@ fn t85_a_host_that_writes_and_leaves_before_the_response_is_heard() {
 }
 
 #[test]
+fn t133_a_farewell_is_an_rst_where_the_guest_knows_of_the_connection() {
+    let mut responding = Rig::accepting(Config::default());
+    responding.conn.on_host_connected(responding.now);
+    let known = [
+        requested(),
+        Rig::accepting(Config::default()),
+        responding,
+        Rig::connected(),
+    ];
+    for mut rig in known {
+        rig.host_sends(b"x");
+        rig.conn.farewell(rig.now);
+        assert!(rig.conn.take_actions().contains(HostAction::Close));
+        assert_eq!(rig.conn.deadline(), None);
+        assert_eq!(rig.drain(), [Body::Reset]);
+        assert!(rig.conn.is_closed());
+        assert_eq!(rig.conn.ending(), Some(Ending::Aborted));
+    }
+    let mut unasked = requesting();
+    unasked.conn.farewell(unasked.now);
+    assert!(unasked.conn.take_actions().contains(HostAction::Close));
+    assert_eq!(unasked.drain(), []);
+    assert!(unasked.conn.is_closed());
+}
+
+#[test]
 fn t101_an_aborted_connection_says_nothing() {
     for mut rig in [requesting(), requested(), Rig::connected()] {
         rig.host_sends(b"x");

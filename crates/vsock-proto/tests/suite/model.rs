@@ -31,6 +31,7 @@ enum Op {
     HostReads(usize),
     HostConnects,
     HostRefuses,
+    Farewell,
     Flush,
     Transmit(usize),
     Passes(u64),
@@ -51,6 +52,7 @@ fn op() -> impl Strategy<Value = Op> {
         10 => (0_usize..4000).prop_map(Op::HostReads),
         4 => Just(Op::HostConnects),
         1 => Just(Op::HostRefuses),
+        1 => Just(Op::Farewell),
         4 => Just(Op::Flush),
         16 => prop_oneof![Just(0), 1_usize..64, 64_usize..5000].prop_map(Op::Transmit),
         3 => (0_u64..1500).prop_map(Op::Passes),
@@ -66,6 +68,8 @@ struct Guest {
     read: usize,
     /// The device's buffer, as its last packet told.
     credit: Option<Credit>,
+    /// It has begun the connection itself.
+    asked: bool,
     connected: bool,
     flags: ShutdownFlags,
     /// It was sent an RST, or has sent one.
@@ -110,6 +114,7 @@ impl World {
         .with_fwd_cnt(start);
         rig.host.space = 1000;
         let guest = Guest {
+            asked: !host_initiated,
             largest: 3000,
             ..Guest::default()
         };
@@ -184,6 +189,7 @@ impl World {
             }
             Op::HostConnects => self.rig.conn.on_host_connected(self.rig.now),
             Op::HostRefuses => self.rig.refuse(),
+            Op::Farewell => self.farewell(),
             Op::Flush => self.rig.flush(),
             Op::Transmit(room) => {
                 self.transmit(room);
@@ -196,6 +202,16 @@ impl World {
         if self.rig.host.then == End::NotYet && !self.rig.host.is_closed() {
             self.rig.host_ends(end);
         }
+    }
+
+    /// A guest that knows of the connection is told in one packet, and no other is.
+    fn farewell(&mut self) {
+        let knows = (self.guest.asked || self.guest.connected) && !self.guest.reset;
+        self.rig.farewell();
+        assert!(self.rig.host.is_closed());
+        assert_eq!(self.rig.conn.deadline(), None);
+        assert_eq!(self.transmit(0), knows);
+        assert!(self.rig.conn.is_closed());
     }
 
     fn may_speak(&self) -> bool {

@@ -243,6 +243,11 @@ impl Rig {
         self.act();
     }
 
+    pub(crate) fn farewell(&mut self) {
+        self.conn.farewell(self.now);
+        self.act();
+    }
+
     pub(crate) fn refuse(&mut self) {
         self.conn.on_host_refused(self.now);
         self.act();

@@ -8,7 +8,7 @@ use vsock_proto::state::{Event, Outlook, Phase, ToGuest, ToGuestEvent, ToHost, T
 
 const SOURCE: &str = include_str!("../../src/state.rs");
 
-const EVENTS: [Event; 17] = [
+const EVENTS: [Event; 18] = [
     Event::RequestSent,
     Event::ResponseSent,
     Event::ShutdownSent,
@@ -25,6 +25,7 @@ const EVENTS: [Event; 17] = [
     Event::Drained,
     Event::Expired,
     Event::Violation,
+    Event::Farewell,
     Event::Aborted,
 ];
 const TO_HOST: [ToHost; 4] = [ToHost::Open, ToHost::Flushing, ToHost::Ended, ToHost::Deaf];

@@ -8,7 +8,7 @@ use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_proto::{Header, Op};
 use vsock_virtio::F_EVENT_IDX;
 
-use crate::rig::{Rig, packet};
+use crate::rig::{BUFFER, RX_DATA, Rig, packet};
 
 const PORT: u32 = 80;
 
@@ -164,6 +164,59 @@ fn t105_connections_made_before_the_event_is_published_end_with_it() {
     rig.settle();
     assert_eq!(rig.device.muxer().connections().count(), 0);
     assert!(is_reset(&mut host));
+}
+
+#[test]
+fn t133_a_device_that_stops_gives_each_rst_its_buffer() {
+    for features in [0, F_EVENT_IDX] {
+        let backend = VsockInnerBackend::new().unwrap();
+        let listener = backend.listen(PORT).unwrap();
+        let mut rig = Rig::with(backend, features);
+        rig.post(16);
+        for port in 0..16 {
+            rig.send(packet(Op::Request, 1024 + port, PORT), b"");
+        }
+        rig.settle();
+        assert_eq!(rig.rx.used(&rig.memory).len(), 16);
+        let mut host = listener.accept().unwrap();
+        host.set_nonblocking(true).unwrap();
+
+        rig.device.farewell(rig.now);
+        rig.settle();
+        assert!(is_reset(&mut host));
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            assert!(rig.device.owes_farewells());
+            rig.post(4);
+            rig.rx.set_used_event(&rig.memory, rig.rx.seen());
+            assert!(rig.process().notify_rx);
+            told.extend(resets(&mut rig));
+        }
+        told.sort_unstable();
+        assert_eq!(told, (1024..1040).collect::<Vec<_>>());
+        assert!(!rig.device.owes_farewells());
+        rig.send(packet(Op::Request, 2000, PORT), b"");
+        rig.post(1);
+        rig.rx.set_used_event(&rig.memory, rig.rx.seen());
+        assert!(rig.process().notify_rx);
+        assert_eq!(resets(&mut rig), [2000]);
+    }
+}
+
+/// The guest's ports of the RSTs that have come, whose buffers are not offered again.
+fn resets(rig: &mut Rig) -> Vec<u32> {
+    let used = rig.rx.used(&rig.memory);
+    let headers = used.iter().map(|&(head, _)| {
+        let addr = RX_DATA + u64::from(head) * u64::from(BUFFER);
+        let bytes = vsock_driver::bytes(&rig.memory, addr, 44);
+        Header::decode(bytes.as_slice().try_into().unwrap())
+    });
+    headers
+        .map(|header| {
+            assert_eq!(header.op, u16::from(Op::Reset));
+            header.dst_port
+        })
+        .collect()
 }
 
 #[test]

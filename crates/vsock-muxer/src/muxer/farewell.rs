@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The end of a device whose guest lives on.
+
+use vsock_proto::Tick;
+
+use super::Life;
+use crate::Muxer;
+use crate::entry::Entry;
+
+impl Muxer {
+    /// The device is about to stop, and its guest goes on: every connection is closed, and each that
+    /// the guest knows of is owed its RST. So is whatever it asks for from now on. Backends are no
+    /// longer watched, and no client is accepted. Only [`reset`](Self::reset) or
+    /// [`activate`](Self::activate) ends that.
+    ///
+    /// The RSTs take buffers of the guest, one each, in as many calls of
+    /// [`transmit`](Self::transmit) as that takes; the caller decides how long it waits for them while
+    /// the muxer [owes](Self::owes_farewells) some, and takes the guest's packets meanwhile: a guest may
+    /// have no buffers before its own packets are taken.
+    ///
+    /// An RST cuts: what a host component has written and the guest has not in its buffers is lost, and
+    /// so is what the guest has sent and a component has not taken. A component that must not lose
+    /// anything ends its connections before the device stops. A REQUEST that the guest has not yet been
+    /// given is forgotten, and its client closed.
+    ///
+    /// A muxer that is not active owes its guest nothing, and stays as it is.
+    ///
+    /// ```
+    /// use vsock_muxer::{GuestBuffers, Muxer};
+    /// use vsock_proto::Tick;
+    ///
+    /// /// The beginning of a stop. Returns whether the guest knows of the end of its connections; if
+    /// /// not, this goes on when it has more buffers, or until the driver has waited for long enough.
+    /// fn say_farewell(muxer: &mut Muxer, now: Tick, buffers: &mut dyn GuestBuffers) -> bool {
+    ///     muxer.farewell(now);
+    ///     while let Some(action) = muxer.next_action() {
+    ///         // The event loop carries it out.
+    ///         drop(action);
+    ///     }
+    ///     muxer.transmit(now, buffers, usize::MAX);
+    ///     !muxer.owes_farewells()
+    /// }
+    /// ```
+    pub fn farewell(&mut self, now: Tick) {
+        if self.life == Life::Inactive {
+            return;
+        }
+        self.life = Life::Leaving;
+        self.unwatch_backends();
+        for slot in self.table.slots() {
+            match self.table.entry(slot) {
+                Some(Entry::Open(open)) => {
+                    open.conn.farewell(now);
+                    self.review(now, slot);
+                }
+                Some(Entry::Handshake(_)) => self.end_handshake(slot),
+                None => {}
+            }
+        }
+    }
+
+    /// Whether a [farewell](Self::farewell) has been said of which the guest does not have every RST.
+    #[must_use]
+    pub fn owes_farewells(&self) -> bool {
+        self.life == Life::Leaving && self.wants_transmit()
+    }
+}
