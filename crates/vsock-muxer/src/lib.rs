@@ -36,7 +36,8 @@
 //! that [names its port](vsock_backend_api::VsockStream::requested_port) is a connection at once, and
 //! [confirmed](vsock_backend_api::VsockStream::confirm) when the guest accepts. Any other first sends
 //! `CONNECT <port>\n` and is answered `OK <host port>\n`; a client that is refused is answered by the
-//! end of its stream, and [`Counters`] say why.
+//! end of its stream, and [`Counters`] say why. One that has [left](vsock_backend_api::VsockStream::peer_gone)
+//! before its REQUEST is in a buffer of the guest is not announced, unless it has written something.
 //!
 //! *The guest begins:* the backend of the port, or the first that was added without ports, is asked
 //! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart, within

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 mod accept;
+mod departure;
 mod farewell;
 mod guest_side;
 mod host_side;

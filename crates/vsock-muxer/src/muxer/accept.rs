@@ -265,7 +265,7 @@ fn read_message(
 }
 
 /// Reads; a call that was interrupted is repeated.
-fn read(stream: &mut dyn VsockStream, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
+pub(super) fn read(stream: &mut dyn VsockStream, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
     loop {
         match stream.read(buffer).map_err(|error: io::Error| error.kind()) {
             Err(ErrorKind::Interrupted) => {}

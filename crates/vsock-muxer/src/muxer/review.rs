@@ -27,7 +27,8 @@ impl Muxer {
         if let Some(link) = &mut open.link
             && link.owes_hangup(open.conn.reads_next())
         {
-            open.conn.on_host_hangup(now);
+            let max_message = self.config.max_message() as usize;
+            open.depart(now, &mut self.reading, max_message);
         }
         open.do_actions(now, &mut self.actions);
         open.watch_writing(now, &mut self.actions, &mut self.counters);

@@ -11,6 +11,7 @@
 
 mod accepting;
 mod closing;
+mod departure;
 mod farewell;
 mod flow;
 mod guest_initiated;

@@ -136,6 +136,31 @@ fn t36_a_client_that_comes_before_the_guest_is_served_by_it() {
 }
 
 #[test]
+fn t127_clients_that_have_left_before_the_guest_is_up_are_not_announced() {
+    let host = Host::new(116);
+    for number in 0..300 {
+        let stream = host.connect(if number % 3 == 0 { "" } else { "CONNECT 9\n" });
+        if number % 3 == 1 {
+            stream.get_ref().shutdown(Shutdown::Both).unwrap();
+        }
+    }
+    // Those that wait for an answer, or have left something, are served.
+    let one_way = host.connect("CONNECT 10\n");
+    one_way.get_ref().shutdown(Shutdown::Write).unwrap();
+    drop(host.connect("CONNECT 11\nlegacy"));
+    let _alive = host.connect("CONNECT 12\n");
+    let mut guest = Guest::boot(&host.path("vhost.sock"), 116);
+    let requests = [10, 11, 12].map(|port| {
+        let (request, _) = guest.expect(Op::Request);
+        assert_eq!(request.dst_port, port);
+        request
+    });
+    let mut socket = guest.respond(&requests[1]);
+    guest.expect(Op::Shutdown);
+    assert_eq!(guest.read(&mut socket, 6), b"legacy");
+}
+
+#[test]
 fn t35_a_full_backlog_delays_the_answer_and_nothing_else() {
     let host = Host::new(115);
     let listener = UnixListener::bind(host.path("vm.vsock_6")).unwrap();
