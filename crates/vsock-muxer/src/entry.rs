@@ -8,6 +8,7 @@ use crate::early::Early;
 use crate::held::Held;
 use crate::link::Link;
 use crate::notice::Unannounced;
+use crate::waiting::Turn;
 
 /// What has a place in the table: a host's stream, with or without a connection.
 pub(crate) enum Entry {
@@ -22,6 +23,8 @@ pub(crate) struct Handshake {
     pub(crate) link: Link,
     pub(crate) parser: CommandParser,
     pub(crate) deadline: Tick,
+    /// Its place among those that may have to make room; none before it has one.
+    pub(crate) turn: Option<Turn>,
 }
 
 /// A connection and what belongs to it.

@@ -242,6 +242,7 @@ mod payload;
 mod state;
 mod table;
 mod token;
+mod waiting;
 
 pub use action::{Action, Closing};
 pub use counters::{ConnectionInfo, Counters, Endings};

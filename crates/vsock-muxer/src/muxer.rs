@@ -26,6 +26,7 @@ use crate::entry::Entry;
 use crate::held::Reading;
 use crate::notice::Notice;
 use crate::table::Table;
+use crate::waiting::Waiting;
 use crate::{Action, BackendId, ConnectionInfo, Counters, MuxerError, MuxerState};
 
 /// Where a muxer stands between two resets.
@@ -47,6 +48,8 @@ pub struct Muxer {
     route: Route,
     backends: Backends,
     table: Table,
+    /// Clients whose command is not whole.
+    waiting: Waiting,
     /// Connections that wait for a busy host component.
     accepting: usize,
     ports: PortAllocator,
@@ -75,6 +78,7 @@ impl Muxer {
             route: Route::to_guest(guest, SocketTypes::STREAM),
             backends: Backends::default(),
             table: Table::default(),
+            waiting: Waiting::default(),
             accepting: 0,
             ports: PortAllocator::new(config.host_ports().clone()),
             rxq: RxQueue::new(config.max_resets()),

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use vsock_proto::Tick;
 
 use crate::entry::{Entry, Open};
-use crate::muxer::accept::Seen;
 use crate::token::Belongs;
 use crate::{Action, Muxer, Readiness, Token};
 
@@ -19,7 +18,7 @@ impl Muxer {
             Some(Belongs::Backend(id)) => self.on_backend_event(now, id),
             Some(Belongs::Stream(place)) => match self.table.tenant(place) {
                 Some(Entry::Handshake(_)) => {
-                    self.on_command(now, place, Seen::ByEvent);
+                    self.on_command(now, place);
                     self.on_command_event(now, place, ready);
                 }
                 Some(Entry::Open(open)) => {

@@ -11,6 +11,7 @@
 
 mod accepting;
 mod closing;
+mod crowd;
 mod departure;
 mod farewell;
 mod flow;

@@ -286,6 +286,11 @@ impl World {
         self.apply();
     }
 
+    /// Whether the backend is watched for clients.
+    pub(crate) fn accepts(&self) -> bool {
+        self.watched.contains_key(&BACKEND_FD)
+    }
+
     pub(crate) fn backend_event(&mut self) {
         self.event(BACKEND_FD, READABLE);
     }
