@@ -4,6 +4,7 @@ use vsock_proto::hybrid::CommandParser;
 use vsock_proto::{Connection, PortLease, Tick};
 
 use crate::backoff::Backoff;
+use crate::busy::Ticket;
 use crate::early::Early;
 use crate::held::Held;
 use crate::link::Link;
@@ -42,8 +43,8 @@ pub(crate) struct Open {
     pub(crate) retry: Option<Backoff>,
     /// When to go on writing what waits for the stream, after a turn that did not suffice.
     pub(crate) flush_at: Option<Tick>,
-    /// Whether the connection counts as one that waits for a busy host component.
-    pub(crate) accepting: bool,
+    /// Its place among those that wait for a busy host component.
+    pub(crate) ticket: Option<Ticket>,
     /// Whether the table knows the connection by its ports.
     pub(crate) has_key: bool,
     pub(crate) bytes_from_guest: u64,
@@ -62,7 +63,7 @@ impl Open {
             held: None,
             retry: None,
             flush_at: None,
-            accepting: false,
+            ticket: None,
             has_key: true,
             bytes_from_guest: 0,
             bytes_to_guest: 0,

@@ -40,10 +40,12 @@
 //! before its REQUEST is in a buffer of the guest is not announced, unless it has written something.
 //!
 //! *The guest begins:* the backend of the port, or the first that was added without ports, is asked
-//! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart, within
+//! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart and whenever another comes, within
 //! [`connect_timeout`](vsock_proto::Config::connect_timeout), for at most
-//! [`max_accepting`](vsock_proto::Config::max_accepting) connections at a time; any other error is an
-//! RST to the guest, and so is a port that no backend serves.
+//! [`max_accepting`](vsock_proto::Config::max_accepting) connections at a time. Who has waited for the
+//! longest time is served first, and nobody by another
+//! [listener](vsock_backend_api::VsockBackend::listener) than the one that was busy: then it is an RST. Any
+//! other error is an RST to the guest, and so is a port that no backend serves.
 //! A REQUEST for ports that are in use means that the guest has forgotten the old connection: it is
 //! dropped, and the new one begins.
 //!
@@ -229,6 +231,7 @@
 mod action;
 mod backends;
 mod backoff;
+mod busy;
 mod counters;
 mod early;
 mod entry;

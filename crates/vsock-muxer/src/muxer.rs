@@ -6,6 +6,7 @@ mod farewell;
 mod guest_side;
 mod host_side;
 mod messages;
+mod retry;
 mod review;
 mod rx;
 mod time;
@@ -22,6 +23,7 @@ use vsock_proto::{
 };
 
 use crate::backends::{Backends, Serves};
+use crate::busy::Busy;
 use crate::entry::Entry;
 use crate::held::Reading;
 use crate::notice::Notice;
@@ -51,7 +53,7 @@ pub struct Muxer {
     /// Clients whose command is not whole.
     waiting: Waiting,
     /// Connections that wait for a busy host component.
-    accepting: usize,
+    busy: Busy,
     ports: PortAllocator,
     rxq: RxQueue,
     notice: Notice,
@@ -79,7 +81,7 @@ impl Muxer {
             backends: Backends::default(),
             table: Table::default(),
             waiting: Waiting::default(),
-            accepting: 0,
+            busy: Busy::default(),
             ports: PortAllocator::new(config.host_ports().clone()),
             rxq: RxQueue::new(config.max_resets()),
             notice: Notice::default(),

@@ -243,8 +243,9 @@ impl ConfigBuilder {
         self
     }
 
-    /// Connections of the guest that may wait for a busy host component, each of which is asked for a
-    /// stream up to ten times a second: default 1,024. One more is refused with an RST; with 0, all are.
+    /// Connections of the guest that may wait for busy host components, each of which is asked for a
+    /// stream up to ten times a second, and whenever another comes: default 1,024. One more is refused with
+    /// an RST; with 0, all are.
     #[must_use]
     pub fn max_accepting(mut self, connections: usize) -> Self {
         self.max_accepting = connections;

@@ -10,6 +10,7 @@
 )]
 
 mod accepting;
+mod busy;
 mod closing;
 mod crowd;
 mod departure;

@@ -161,6 +161,41 @@ fn t127_clients_that_have_left_before_the_guest_is_up_are_not_announced() {
 }
 
 #[test]
+fn t135_a_server_that_starts_anew_meets_nobody_who_came_to_the_one_before() {
+    let host = Host::new(117);
+    let path = host.path("vm.vsock_6");
+    let busy = || {
+        let listener = UnixListener::bind(&path).unwrap();
+        // The smallest backlog takes one connection that nobody accepts.
+        rustix::net::listen(&listener, 0).unwrap();
+        listener
+    };
+    let before = busy();
+    let mut guest = Guest::boot(&host.path("vhost.sock"), 117);
+    let (_, first) = guest.connect(1, 6);
+    assert_eq!(first.op, u16::from(Op::Response));
+    for port in 2..=6 {
+        guest.request(port, 6);
+    }
+    guest.settle();
+    // Its successor has the path before anybody is told.
+    std::fs::rename(&path, host.path("before")).unwrap();
+    let after = busy();
+    for port in 2..=6 {
+        let (answer, _) = guest.expect(Op::Reset);
+        assert_eq!(answer.dst_port, port, "in the order in which they came");
+    }
+    let (socket, answer) = guest.connect(7, 6);
+    assert_eq!(answer.op, u16::from(Op::Response));
+    guest.write(&socket, b"alive");
+    let (mut stream, _) = after.accept().unwrap();
+    let mut got = [0; 5];
+    stream.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"alive");
+    drop(before);
+}
+
+#[test]
 fn t35_a_full_backlog_delays_the_answer_and_nothing_else() {
     let host = Host::new(115);
     let listener = UnixListener::bind(host.path("vm.vsock_6")).unwrap();
