@@ -63,10 +63,10 @@ pub trait VsockBackend: AsRawFd + Send {
     /// Who would be met at `dst_port` now. The call must not wait.
     ///
     /// A connection that was refused with `WouldBlock` is tried again at the same listener alone. One
-    /// that starts anew is not to be handed the connections that were meant for the one before, of which
-    /// the guest may have given up all.
+    /// that starts anew is not to be handed the connections that were meant for the one before: the
+    /// guest may have given up each of them.
     ///
-    /// `None`: nobody, or it cannot be told (the default); it is then taken for the same.
+    /// `None`: there is none, or it cannot be told (the default). `None` and `None` count as the same.
     fn listener(&self, _dst_port: u32) -> Option<ListenerId> {
         None
     }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_backend_has_streams_of_bytes_only_and_listeners_that_nobody_knows() {
+    fn a_foreign_backend_has_streams_of_bytes_only_and_cannot_tell_its_listeners() {
         assert_eq!(Foreign.listener(80), None);
         assert!(!Foreign.has_seqpacket());
         let refusal = Foreign.connect_seqpacket(80).err().unwrap();

@@ -35,7 +35,7 @@ pub(crate) struct Ticket {
 /// Those that wait for one component; at least one does.
 #[derive(Debug)]
 struct Queue {
-    /// The listener that was busy. Nobody in the queue is for another.
+    /// The listener that was busy, for which all in the queue are.
     met: Option<ListenerId>,
     pause: Backoff,
     waiting: BTreeMap<u64, Slot>,
@@ -75,7 +75,7 @@ impl Busy {
         self.queues.contains_key(&target)
     }
 
-    /// Begins to wait, behind those that do; `met` is asked where nobody does.
+    /// Begins to wait, after those that do; `met` is asked if there are none.
     pub(crate) fn add(
         &mut self,
         now: Tick,

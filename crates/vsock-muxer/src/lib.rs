@@ -43,9 +43,9 @@
 //! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart and whenever another comes, within
 //! [`connect_timeout`](vsock_proto::Config::connect_timeout), for at most
 //! [`max_accepting`](vsock_proto::Config::max_accepting) connections at a time. Who has waited for the
-//! longest time is served first, and nobody by another
-//! [listener](vsock_backend_api::VsockBackend::listener) than the one that was busy: then it is an RST. Any
-//! other error is an RST to the guest, and so is a port that no backend serves.
+//! longest time is served first. If the [listener](vsock_backend_api::VsockBackend::listener) is not the one
+//! any more that was busy, those that wait for it get an RST; so does the guest after any other error, and
+//! for a port that no backend serves.
 //! A REQUEST for ports that are in use means that the guest has forgotten the old connection: it is
 //! dropped, and the new one begins.
 //!

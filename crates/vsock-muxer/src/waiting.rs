@@ -7,8 +7,8 @@ use vsock_proto::Slot;
 /// Host clients whose command is not whole, and which of them makes room for the next.
 ///
 /// Those that have said nothing and those that have said something each have half of the places for
-/// sure, and who has been in his half the longest is the first to go. So neither a crowd that is silent
-/// nor one that says a little keeps others out, or drives the other half away.
+/// sure, and who has been in a half for the longest time is its first to go. So neither a crowd that is
+/// silent nor one that says a little keeps others out, or drives the other half away.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     silent: BTreeMap<u64, Slot>,
@@ -49,7 +49,7 @@ impl Waiting {
         }
     }
 
-    /// Whoever goes where there are no more than `places`; nobody, while there are fewer.
+    /// Who goes if `places` are all that there are; `None`, while one of them is free.
     pub(crate) fn first_to_go(&self, places: usize) -> Option<Slot> {
         if self.silent.len() + self.begun.len() < places {
             return None;
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_goes_while_there_is_room() {
+    fn none_goes_while_there_is_room() {
         let mut waiting = Waiting::default();
         slots(&mut waiting, 0..3, false);
         assert_eq!(waiting.first_to_go(4), None);

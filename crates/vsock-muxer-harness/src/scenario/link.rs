@@ -155,7 +155,10 @@ impl Link {
         let left = self.host.is_none() && self.host_deaf;
         let there = self.socket.is_some() && (self.host.is_some() || left);
         if !self.spoilt && left && self.socket.is_none() && self.owes_guest() {
-            let text = format!("port {}: the guest was not asked for a legacy", self.port);
+            let text = format!(
+                "port {}: the guest was not told of what the component left for it",
+                self.port
+            );
             return Err(Failure::new(text));
         }
         if self.spoilt || !there {

@@ -111,7 +111,7 @@ impl Muxer {
             deadline: now.saturating_add(self.config.command_timeout()),
             turn: None,
         };
-        // Most clients have sent it already, and take nobody's place.
+        // Most clients have sent it already, and need no place.
         match handshake.read(&mut self.counters) {
             Command::Unfinished => self.wait_for_command(place, handshake),
             Command::Refused => {

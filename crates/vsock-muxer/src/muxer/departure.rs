@@ -3,9 +3,9 @@
 //! Host clients that leave before the guest has answered.
 //!
 //! One that has given up is not announced to the guest: before a REQUEST takes a buffer, its client is
-//! asked whether it is still there, because the event loop may not have come to say so. One that has
-//! written something and left is, for what was written arrives. One that only sends no more is alive: it
-//! may wait for the answer.
+//! asked whether it is still there, because the event loop may not have said yet that it is not. One that
+//! has written something and left is announced, because what was written arrives. One that has only ended its
+//! sending is alive: it may wait for the answer.
 
 use std::io::ErrorKind;
 
@@ -28,7 +28,7 @@ impl Muxer {
         if self
             .table
             .open(slot)
-            .is_some_and(|open| open.asks_in_vain())
+            .is_some_and(|open| open.has_lost_its_client())
         {
             self.on_departure(now, slot);
             // Where it goes on, it does so now.
@@ -59,7 +59,7 @@ impl Muxer {
 
 impl Open {
     /// Whether the REQUEST is next to be sent, and its client has left without an event that said so.
-    fn asks_in_vain(&self) -> bool {
+    fn has_lost_its_client(&self) -> bool {
         self.conn.phase() == Phase::Requesting
             && self.link.as_ref().is_some_and(Link::has_left_unseen)
     }
@@ -67,7 +67,7 @@ impl Open {
     /// The other end of the stream is gone.
     pub(super) fn depart(&mut self, now: Tick, reading: &mut Reading, max_message: usize) {
         let unanswered = matches!(self.conn.phase(), Phase::Requesting | Phase::Requested);
-        if unanswered && self.keeps_legacy(reading, max_message) {
+        if unanswered && self.keeps_leftovers(reading, max_message) {
             self.conn.on_host_left(now);
         } else {
             self.conn.on_host_hangup(now);
@@ -76,7 +76,7 @@ impl Open {
 
     /// Whether there is something for the guest, or may be. Only a read can tell, so what it finds is
     /// kept, as what came with the command is.
-    fn keeps_legacy(&mut self, reading: &mut Reading, max_message: usize) -> bool {
+    fn keeps_leftovers(&mut self, reading: &mut Reading, max_message: usize) -> bool {
         let Some(link) = &mut self.link else {
             return false;
         };

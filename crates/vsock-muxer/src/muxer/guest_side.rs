@@ -114,7 +114,7 @@ impl Muxer {
         }
         // Whoever came before is served before.
         let target = Target::of(request);
-        let _served = self.ask_again(now, target);
+        self.ask_again(now, target);
         let stream = if self.busy.has(target) {
             Err(ErrorKind::WouldBlock.into())
         } else {

@@ -2,14 +2,14 @@
 
 //! Connections of the guest to host components that are busy.
 //!
-//! A host whose backlog is full is asked again, for who has waited for the longest time, and for the next
-//! when that has a stream. It is asked for nobody when its listener is another one: a server that starts
-//! anew would be met by all that were meant for the one before, of which the guest may have given up each
-//! without a word. A guest that has not given up asks anew.
+//! A host whose backlog is full is asked again, for whoever has waited for the longest time, and then for
+//! the next. It is not asked when its listener is another one: a server that starts anew would get all the
+//! connections that were meant for the one before, and the guest may have given up each of them without a
+//! word. Those that wait get an RST; a guest that has not given up asks anew.
 //!
-//! Which listener a call meets cannot be asked in the call itself. So it is asked before and after, and a
-//! stream counts if it was the right one both times. For the first call it is asked after: if the
-//! listener has changed in between, the guest's REQUEST is no older than the new one.
+//! A call does not say which listener it has met. So that is asked before the call and after it, and a
+//! stream counts only if it was the right one both times. For the first call of a queue it is asked after
+//! it alone: if the listener has changed in between, the new one is met by a REQUEST that has just come.
 
 use std::io::ErrorKind;
 

@@ -79,7 +79,7 @@ fn t135_a_listener_that_starts_anew_gets_no_connection_that_was_for_the_one_befo
 }
 
 #[test]
-fn t135_who_comes_to_the_new_listener_meets_it_at_once() {
+fn t135_who_comes_to_the_new_listener_meets_it_immediately() {
     let mut world = world(Some(1));
     asks(&mut world, 1);
     restarts(&world, 2);
@@ -97,12 +97,12 @@ fn t135_a_listener_that_changes_while_it_is_asked_is_not_the_one_that_was_met() 
     world.backend.0.lock().unwrap().next_listener = Some(2);
     wait(&mut world);
     assert_eq!(told(&mut world), [(1, false), (2, false)]);
-    // Nobody is left at either listener.
+    // No stream is left, of either listener.
     assert!(world.watched.len() == 1, "the backend's alone");
 }
 
 #[test]
-fn t135_a_listener_that_nobody_knows_is_asked_again() {
+fn t135_a_listener_that_cannot_be_told_is_asked_again() {
     let mut world = world(None);
     asks(&mut world, 1);
     takes(&mut world, 1);
@@ -119,7 +119,7 @@ fn t135_who_has_waited_for_the_longest_time_is_served_first() {
     takes(&mut world, 1);
     wait(&mut world);
     assert_eq!(told(&mut world), [(1, true)]);
-    // A newcomer is a reason to ask, and waits behind.
+    // A newcomer is a reason to ask, and waits after the others.
     takes(&mut world, 2);
     asks(&mut world, 5);
     assert_eq!(told(&mut world), [(2, true), (3, true)]);
@@ -202,7 +202,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    /// Beside a model of who waits: those that are served came first, met the listener that serves them,
+    /// As a model of who waits says: those that are served came first, met the listener that serves them,
     /// and had not waited for too long.
     #[test]
     fn t135_those_that_wait_are_served_in_order_and_by_the_listener_that_they_met(

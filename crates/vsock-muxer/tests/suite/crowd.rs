@@ -27,7 +27,7 @@ fn t42_a_crowd_that_says_nothing_does_not_lock_out_one_that_speaks() {
     let mut world = crowded(8);
     let mut crowd: Vec<_> = (0..20).map(|_| world.client(b"")).collect();
     assert_eq!(world.muxer.handshakes(), 8);
-    // Its command is there when it is accepted: nobody has to go.
+    // Its command is there when it is accepted: no other has to go.
     let prompt = world.client(COMMAND);
     assert_eq!(world.ops(), [Op::Request]);
     assert_eq!(world.muxer.counters().handshakes_at_limit, 12);

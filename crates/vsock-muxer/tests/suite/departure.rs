@@ -37,16 +37,16 @@ fn ports_asked(world: &mut World) -> Vec<u32> {
 }
 
 #[test]
-fn t127_of_a_crowd_that_has_left_before_it_was_accepted_nobody_is_announced() {
+fn t127_of_a_crowd_that_has_left_before_it_was_accepted_none_is_announced() {
     let mut world = World::new();
     let mut crowd: Vec<_> = (0..300)
         .map(|_| queue_gone(&mut world, b"CONNECT 9\n"))
         .collect();
-    // Others say nothing, a part of the command, or the port beside the bytes.
+    // Others say nothing, a part of the command, or the port by other means.
     crowd.extend([b"".as_slice(), b"CONN"].map(|sent| queue_gone(&mut world, sent)));
-    let beside = queue_gone(&mut world, b"");
-    beside.state().requested = Some(9);
-    crowd.push(beside);
+    let named = queue_gone(&mut world, b"");
+    named.state().requested = Some(9);
+    crowd.push(named);
     let alive = world.host();
     alive.sends(b"CONNECT 10\n");
     world.queue_client(&alive);
@@ -110,7 +110,7 @@ fn t127_a_client_that_only_sends_no_more_is_alive() {
 }
 
 #[test]
-fn t85_t127_what_a_client_leaves_behind_arrives_before_its_end() {
+fn t85_t127_what_a_client_has_left_arrives_before_its_end() {
     for (before, after) in [("early", ""), ("", "late"), ("early, ", "late")] {
         for seen in [None, Some(Op::Request), Some(Op::Response)] {
             let mut world = World::new();
@@ -136,19 +136,19 @@ fn t85_t127_what_a_client_leaves_behind_arrives_before_its_end() {
 }
 
 #[test]
-fn t127_messages_are_a_legacy_even_if_they_are_empty() {
-    for legacy in [None, Some(b"".as_slice()), Some(b"late")] {
+fn t127_messages_that_were_left_count_even_if_they_are_empty() {
+    for left in [None, Some(b"".as_slice()), Some(b"late")] {
         let mut world = World::new();
         let host = Host::of_messages(world.host().fd);
         host.sends_message(b"CONNECT 9\n", false);
-        if let Some(message) = legacy {
+        if let Some(message) = left {
             host.sends_message(message, true);
         }
         leaves(&host);
         world.queue_client(&host);
         world.backend_event();
         let requests = world.receive(9);
-        let Some(message) = legacy else {
+        let Some(message) = left else {
             assert_eq!(requests, []);
             assert!(host.state().closed);
             continue;

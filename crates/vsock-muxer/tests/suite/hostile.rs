@@ -217,7 +217,7 @@ proptest! {
                     world.guest.rooms.extend(rooms);
                     world.transmit(budget);
                 }
-                // After a farewell, nobody is accepted.
+                // After a farewell, no client is accepted.
                 Deed::Client(_) if !world.accepts() => {}
                 Deed::Client(bytes) => hosts.push(world.client(&bytes)),
                 Deed::Event(who, bits) => {
