@@ -4,7 +4,7 @@ use std::any::Any;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use crate::{VsockBackendType, VsockStream};
+use crate::{ListenerId, VsockBackendType, VsockStream};
 
 /// Where a vsock device gets the host ends of its connections from.
 ///
@@ -34,7 +34,8 @@ pub trait VsockBackend: AsRawFd + Send {
     /// # Errors
     ///
     /// - `WouldBlock`: the component cannot take it at the moment; a device may try again, with
-    ///   pauses, until the guest has waited for long enough.
+    ///   pauses, while its [`listener`](Self::listener) is the same, until the guest has waited for long
+    ///   enough.
     /// - `ConnectionRefused`: nobody serves the port, or its queue of waiting connections is full.
     /// - Anything else: the connection could not be made, for example for want of descriptors.
     ///
@@ -57,6 +58,17 @@ pub trait VsockBackend: AsRawFd + Send {
     /// [`connect`](Self::connect).
     fn connect_seqpacket(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Who would be met at `dst_port` now. The call must not wait.
+    ///
+    /// A connection that was refused with `WouldBlock` is tried again at the same listener alone. One
+    /// that starts anew is not to be handed the connections that were meant for the one before: the
+    /// guest may have given up each of them.
+    ///
+    /// `None`: there is none, or it cannot be told (the default). `None` and `None` count as the same.
+    fn listener(&self, _dst_port: u32) -> Option<ListenerId> {
+        None
     }
 
     /// What carries the bytes of this backend's streams.
@@ -100,7 +112,8 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_backend_has_streams_of_bytes_only() {
+    fn a_foreign_backend_has_streams_of_bytes_only_and_cannot_tell_its_listeners() {
+        assert_eq!(Foreign.listener(80), None);
         assert!(!Foreign.has_seqpacket());
         let refusal = Foreign.connect_seqpacket(80).err().unwrap();
         assert_eq!(refusal.kind(), ErrorKind::Unsupported);

@@ -156,6 +156,7 @@
 
 mod backend;
 mod backend_type;
+mod listener_id;
 mod messages;
 mod stream;
 #[cfg(feature = "vm-memory")]
@@ -163,6 +164,7 @@ mod volatile;
 
 pub use backend::VsockBackend;
 pub use backend_type::VsockBackendType;
+pub use listener_id::ListenerId;
 pub use messages::{Received, VsockMessages};
 pub use stream::VsockStream;
 #[cfg(feature = "vm-memory")]

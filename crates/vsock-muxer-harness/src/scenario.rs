@@ -112,6 +112,10 @@ impl Scenario {
                     link.spoilt = true;
                 }
             }
+            Op::Stops => {
+                self.sim.replace_device()?;
+                self.links.iter_mut().for_each(|link| link.spoilt = true);
+            }
             Op::TransportResets => {
                 self.sim.transport_reset()?;
                 self.links.iter_mut().for_each(|link| link.spoilt = true);

@@ -271,6 +271,34 @@ impl<D: Device> Sim<D> {
         Ok(())
     }
 
+    /// The device says farewell and stops, and another one takes its place under the same guest.
+    ///
+    /// A guest with buffers must know by then of the end of every connection; one without any is told by
+    /// a transport reset.
+    ///
+    /// # Errors
+    ///
+    /// What the device did wrong.
+    pub fn replace_device(&mut self) -> Result<(), Failure> {
+        self.device.farewell(self.now);
+        self.apply()?;
+        self.settle()?;
+        let starved = self.guest.posted() == 0;
+        let left = self.checker.connections();
+        require(starved || left == 0, || {
+            format!("the guest was not told of the end of {left} connections")
+        })?;
+        self.device.reset(self.now);
+        self.apply()?;
+        self.checker.clear();
+        if starved {
+            self.guest.on_transport_reset();
+        }
+        let types = self.guest.config().types;
+        self.device.activate(self.now, types);
+        self.apply().map(drop)
+    }
+
     /// The time.
     #[must_use]
     pub const fn now(&self) -> Tick {

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 
-use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_backend_api::{ListenerId, VsockBackend, VsockStream};
 use vsock_proto::{Port, SocketType};
 
 use crate::backoff::Backoff;
+use crate::busy::Target;
 use crate::{Action, BackendId, MuxerError, Token};
 
 /// The backends, and which of them has which port.
@@ -94,27 +95,33 @@ impl Backends {
 
     /// Asks for a stream to whoever serves a port: the backend that has it for itself, or the first of
     /// those that serve the rest, which for messages is the first of them that has any.
-    pub(crate) fn connect(
-        &self,
-        port: Port,
-        socket_type: SocketType,
-    ) -> io::Result<Box<dyn VsockStream>> {
+    pub(crate) fn connect(&self, target: Target) -> io::Result<Box<dyn VsockStream>> {
+        let backend = self.serving(target).ok_or(ErrorKind::ConnectionRefused)?;
+        let port = target.port.into();
+        let mut stream = match target.socket_type {
+            SocketType::Stream => backend.connect(port)?,
+            SocketType::SeqPacket => backend.connect_seqpacket(port)?,
+        };
+        // Boundaries would be made up, or lost.
+        if stream.messages().is_some() != (target.socket_type == SocketType::SeqPacket) {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        Ok(stream)
+    }
+
+    /// Whom [`connect`](Self::connect) would meet now, where that can be told.
+    pub(crate) fn listener(&self, target: Target) -> Option<ListenerId> {
+        self.serving(target)?.listener(target.port.into())
+    }
+
+    fn serving(&self, target: Target) -> Option<&dyn VsockBackend> {
         let mut rest = self.list.iter().filter(|one| one.serves_rest);
-        let backend = match (self.ports.get(&port), socket_type) {
+        let backend = match (self.ports.get(&target.port), target.socket_type) {
             (Some(id), _) => self.list.get(id.index()),
             (None, SocketType::Stream) => rest.next(),
             (None, SocketType::SeqPacket) => rest.find(|one| one.backend.has_seqpacket()),
         };
-        let backend = &backend.ok_or(ErrorKind::ConnectionRefused)?.backend;
-        let mut stream = match socket_type {
-            SocketType::Stream => backend.connect(port.into())?,
-            SocketType::SeqPacket => backend.connect_seqpacket(port.into())?,
-        };
-        // Boundaries would be made up, or lost.
-        if stream.messages().is_some() != (socket_type == SocketType::SeqPacket) {
-            return Err(ErrorKind::Unsupported.into());
-        }
-        Ok(stream)
+        backend.map(|one| &*one.backend)
     }
 
     /// Whether the guest's seqpacket sockets can be served at all.

@@ -27,6 +27,14 @@ impl Backoff {
         }
     }
 
+    /// A pause that is over: what was not done is for want of a turn.
+    pub(crate) const fn over(now: Tick) -> Self {
+        Self {
+            wait: Self::FIRST,
+            at: now,
+        }
+    }
+
     /// When it is time.
     pub(crate) const fn at(self) -> Tick {
         self.at

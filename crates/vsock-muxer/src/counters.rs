@@ -46,7 +46,7 @@ pub struct Counters {
     pub accepting_at_limit: u64,
     /// Host connections that were refused because every host port is in use.
     pub refused_without_port: u64,
-    /// Host clients that were refused because as many as
+    /// Host clients that were closed, to make room for the next, because as many as
     /// [`max_handshakes`](vsock_proto::Config::max_handshakes) had not sent their command.
     pub handshakes_at_limit: u64,
     /// Host clients whose command was none, or that wanted messages of a driver without

@@ -3,7 +3,7 @@
 use vsock_proto::hybrid::MAX_LINE;
 
 /// The bytes that a host client sent right behind its command and that were read with it. They are
-/// the first of the connection's payload, and fewer than a line may have.
+/// the first of the connection's payload, and no more than a line may have.
 #[derive(Debug)]
 pub(crate) struct Early {
     bytes: Option<Box<[u8; MAX_LINE]>>,
@@ -18,7 +18,7 @@ impl Early {
         end: 0,
     };
 
-    /// Keeps `rest`, of which there are fewer than [`MAX_LINE`] bytes.
+    /// Keeps `rest`, of which there are at most [`MAX_LINE`] bytes.
     pub(crate) fn new(rest: &[u8]) -> Self {
         let mut bytes = [0; MAX_LINE];
         let end = u8::try_from(rest.len()).unwrap_or(0);

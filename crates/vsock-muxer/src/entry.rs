@@ -4,10 +4,12 @@ use vsock_proto::hybrid::CommandParser;
 use vsock_proto::{Connection, PortLease, Tick};
 
 use crate::backoff::Backoff;
+use crate::busy::Ticket;
 use crate::early::Early;
 use crate::held::Held;
 use crate::link::Link;
 use crate::notice::Unannounced;
+use crate::waiting::Turn;
 
 /// What has a place in the table: a host's stream, with or without a connection.
 pub(crate) enum Entry {
@@ -22,6 +24,8 @@ pub(crate) struct Handshake {
     pub(crate) link: Link,
     pub(crate) parser: CommandParser,
     pub(crate) deadline: Tick,
+    /// Its place among those that may have to make room; none before it has one.
+    pub(crate) turn: Option<Turn>,
 }
 
 /// A connection and what belongs to it.
@@ -39,8 +43,8 @@ pub(crate) struct Open {
     pub(crate) retry: Option<Backoff>,
     /// When to go on writing what waits for the stream, after a turn that did not suffice.
     pub(crate) flush_at: Option<Tick>,
-    /// Whether the connection counts as one that waits for a busy host component.
-    pub(crate) accepting: bool,
+    /// Its place among those that wait for a busy host component.
+    pub(crate) ticket: Option<Ticket>,
     /// Whether the table knows the connection by its ports.
     pub(crate) has_key: bool,
     pub(crate) bytes_from_guest: u64,
@@ -59,7 +63,7 @@ impl Open {
             held: None,
             retry: None,
             flush_at: None,
-            accepting: false,
+            ticket: None,
             has_key: true,
             bytes_from_guest: 0,
             bytes_to_guest: 0,

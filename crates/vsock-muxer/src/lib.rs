@@ -36,13 +36,16 @@
 //! that [names its port](vsock_backend_api::VsockStream::requested_port) is a connection at once, and
 //! [confirmed](vsock_backend_api::VsockStream::confirm) when the guest accepts. Any other first sends
 //! `CONNECT <port>\n` and is answered `OK <host port>\n`; a client that is refused is answered by the
-//! end of its stream, and [`Counters`] say why.
+//! end of its stream, and [`Counters`] say why. One that has [left](vsock_backend_api::VsockStream::peer_gone)
+//! before its REQUEST is in a buffer of the guest is not announced, unless it has written something.
 //!
 //! *The guest begins:* the backend of the port, or the first that was added without ports, is asked
-//! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart, within
+//! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart and whenever another comes, within
 //! [`connect_timeout`](vsock_proto::Config::connect_timeout), for at most
-//! [`max_accepting`](vsock_proto::Config::max_accepting) connections at a time; any other error is an
-//! RST to the guest, and so is a port that no backend serves.
+//! [`max_accepting`](vsock_proto::Config::max_accepting) connections at a time. Who has waited for the
+//! longest time is served first. If the [listener](vsock_backend_api::VsockBackend::listener) is not the one
+//! any more that was busy, those that wait for it get an RST; so does the guest after any other error, and
+//! for a port that no backend serves.
 //! A REQUEST for ports that are in use means that the guest has forgotten the old connection: it is
 //! dropped, and the new one begins.
 //!
@@ -228,6 +231,7 @@
 mod action;
 mod backends;
 mod backoff;
+mod busy;
 mod counters;
 mod early;
 mod entry;
@@ -241,6 +245,7 @@ mod payload;
 mod state;
 mod table;
 mod token;
+mod waiting;
 
 pub use action::{Action, Closing};
 pub use counters::{ConnectionInfo, Counters, Endings};

@@ -104,6 +104,11 @@ impl Link {
         !reports && self.stream.peer_gone()
     }
 
+    /// Whether the other end is gone and no event has said so yet. For a socket it is a system call.
+    pub(crate) fn has_left_unseen(&self) -> bool {
+        !self.hung_up && self.stream.peer_gone()
+    }
+
     /// Whether the stream is a socket that nobody else has, so that dropping it is an orderly end. One
     /// that a client has passed may still be open there.
     pub(crate) fn is_socket(&self) -> bool {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 mod accept;
+mod departure;
 mod farewell;
 mod guest_side;
 mod host_side;
 mod messages;
+mod retry;
 mod review;
 mod rx;
 mod time;
@@ -21,10 +23,12 @@ use vsock_proto::{
 };
 
 use crate::backends::{Backends, Serves};
+use crate::busy::Busy;
 use crate::entry::Entry;
 use crate::held::Reading;
 use crate::notice::Notice;
 use crate::table::Table;
+use crate::waiting::Waiting;
 use crate::{Action, BackendId, ConnectionInfo, Counters, MuxerError, MuxerState};
 
 /// Where a muxer stands between two resets.
@@ -46,8 +50,10 @@ pub struct Muxer {
     route: Route,
     backends: Backends,
     table: Table,
+    /// Clients whose command is not whole.
+    waiting: Waiting,
     /// Connections that wait for a busy host component.
-    accepting: usize,
+    busy: Busy,
     ports: PortAllocator,
     rxq: RxQueue,
     notice: Notice,
@@ -74,7 +80,8 @@ impl Muxer {
             route: Route::to_guest(guest, SocketTypes::STREAM),
             backends: Backends::default(),
             table: Table::default(),
-            accepting: 0,
+            waiting: Waiting::default(),
+            busy: Busy::default(),
             ports: PortAllocator::new(config.host_ports().clone()),
             rxq: RxQueue::new(config.max_resets()),
             notice: Notice::default(),

@@ -231,14 +231,21 @@ impl ConfigBuilder {
 
     /// Host clients that may be connected without having sent their command: default 1,024. With 0,
     /// only those are served that name their port beside the bytes, as `connect_to` of `vsock-inner` does.
+    ///
+    /// One more closes another: the oldest of those that have said nothing; or, where those that have
+    /// said a part of their command are more than half of them, the one of these that began first. A
+    /// client whose command is there when it is accepted closes none. So a client is sure to be heard if it
+    /// speaks before half as many others come, and is whole before half as many others begin to speak:
+    /// make the number larger where clients are slow and the socket is open to a crowd.
     #[must_use]
     pub fn max_handshakes(mut self, clients: usize) -> Self {
         self.max_handshakes = clients;
         self
     }
 
-    /// Connections of the guest that may wait for a busy host component, each of which is asked for a
-    /// stream up to ten times a second: default 1,024. One more is refused with an RST; with 0, all are.
+    /// Connections of the guest that may wait for busy host components, each of which is asked for a
+    /// stream up to ten times a second, and whenever another comes: default 1,024. One more is refused with
+    /// an RST; with 0, all are.
     #[must_use]
     pub fn max_accepting(mut self, connections: usize) -> Self {
         self.max_accepting = connections;

@@ -104,8 +104,9 @@ impl Scenario {
             }
             Op::HostEnds(_) => host.shutdown(Shutdown::Write),
             Op::HostCloses(_) => {
-                // Before the guest has answered, leaving takes the connection back.
-                link.spoilt |= link.socket.is_none();
+                // Before the guest has answered, leaving takes the connection back, unless something was
+                // written.
+                link.spoilt |= link.socket.is_none() && !link.owes_guest();
                 link.host_deaf = true;
                 link.host = None;
             }

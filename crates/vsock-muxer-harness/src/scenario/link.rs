@@ -144,9 +144,23 @@ impl Link {
         ))
     }
 
+    /// Whether the component has sent what the guest has not read.
+    pub(super) fn owes_guest(&self) -> bool {
+        let messages = self.messages.as_ref().map_or(0, |all| all.missing().1);
+        messages > 0 || self.host_sent != self.guest_got
+    }
+
     /// What must be so when everything that can be read has been read.
     pub(crate) fn check_delivered(&self) -> Result<(), Failure> {
-        let there = self.socket.is_some() && self.host.is_some();
+        let left = self.host.is_none() && self.host_deaf;
+        let there = self.socket.is_some() && (self.host.is_some() || left);
+        if !self.spoilt && left && self.socket.is_none() && self.owes_guest() {
+            let text = format!(
+                "port {}: the guest was not told of what the component left for it",
+                self.port
+            );
+            return Err(Failure::new(text));
+        }
         if self.spoilt || !there {
             return Ok(());
         }

@@ -75,6 +75,8 @@ pub enum Op {
     Passes(Duration),
     /// The guest reboots.
     Reboots,
+    /// The device stops, and another one takes its place.
+    Stops,
     /// The transport is reset.
     TransportResets,
     /// The guest sends these bytes behind this header.
@@ -129,6 +131,7 @@ pub fn rough() -> impl Strategy<Value = Op> + Clone {
             .prop_map(|(at, call, fault)| Op::WriteFails(at, call, fault)),
         2 => (0..12_000_u64).prop_map(|millis| Op::Passes(Duration::from_millis(millis))),
         1 => Just(Op::Reboots),
+        1 => Just(Op::Stops),
         1 => Just(Op::TransportResets),
         4 => (header(), payload()).prop_map(|(header, len)| Op::Raw(header, len)),
         8 => (at, header(), payload()).prop_map(|(at, header, len)| Op::RawOn(at, header, len)),

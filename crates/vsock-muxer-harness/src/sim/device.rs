@@ -13,6 +13,8 @@ pub trait Device {
     fn reset(&mut self, now: Tick);
     /// See [`Muxer::transport_reset`].
     fn transport_reset(&mut self, now: Tick);
+    /// See [`Muxer::farewell`].
+    fn farewell(&mut self, now: Tick);
     /// See [`Muxer::can_take_packet`].
     fn can_take_packet(&self) -> bool;
     /// See [`Muxer::on_packet`].
@@ -42,6 +44,10 @@ impl Device for Muxer {
 
     fn transport_reset(&mut self, now: Tick) {
         self.transport_reset(now);
+    }
+
+    fn farewell(&mut self, now: Tick) {
+        self.farewell(now);
     }
 
     fn can_take_packet(&self) -> bool {

@@ -99,37 +99,58 @@ impl Muxer {
             );
             return;
         }
-        if self.table.handshakes() >= self.config.max_handshakes() {
+        if self.config.max_handshakes() == 0 {
             self.counters.handshakes_at_limit += 1;
             link.close(false, &mut self.actions);
             self.table.free(place.slot);
             return;
         }
-        let deadline = now.saturating_add(self.config.command_timeout());
-        let handshake = Handshake {
+        let mut handshake = Handshake {
             link,
             parser: CommandParser::new(),
-            deadline,
+            deadline: now.saturating_add(self.config.command_timeout()),
+            turn: None,
         };
+        // Most clients have sent it already, and need no place.
+        match handshake.read(&mut self.counters) {
+            Command::Unfinished => self.wait_for_command(place, handshake),
+            Command::Refused => {
+                handshake.link.close(false, &mut self.actions);
+                self.table.free(place.slot);
+            }
+            Command::Given { port, early } => {
+                let seen = (Greeting::Line, Seen::BeforeWatch);
+                self.begin(now, place, handshake.link, port, seen, early);
+            }
+        }
+    }
+
+    /// A client waits until it has sent its command, where it may have to make room for the next.
+    fn wait_for_command(&mut self, place: Place, mut handshake: Handshake) {
+        if let Some(slot) = self.waiting.first_to_go(self.config.max_handshakes()) {
+            self.counters.handshakes_at_limit += 1;
+            self.end_handshake(slot);
+        }
+        handshake.turn = Some(self.waiting.add(place.slot, handshake.has_begun()));
+        self.timers.set(place.slot, handshake.deadline);
         self.table.put(place, Entry::Handshake(Box::new(handshake)));
-        self.timers.set(place.slot, deadline);
-        // Most clients have sent it already.
-        self.on_command(now, place, Seen::BeforeWatch);
     }
 
     /// A client that has no connection yet may have sent its command.
-    pub(super) fn on_command(&mut self, now: Tick, place: Place, seen: Seen) {
+    pub(super) fn on_command(&mut self, now: Tick, place: Place) {
         let Some(handshake) = self.table.handshake(place.slot) else {
             return;
         };
         match handshake.read(&mut self.counters) {
+            Command::Unfinished if handshake.has_begun() => {
+                handshake.turn = handshake.turn.map(|turn| self.waiting.speaks(turn));
+            }
             Command::Unfinished => {}
             Command::Refused => self.end_handshake(place.slot),
             Command::Given { port, early } => {
-                if let Some(Entry::Handshake(handshake)) = self.table.take(place.slot) {
-                    self.timers.cancel(place.slot);
-                    let greeting = Greeting::Line;
-                    self.begin(now, place, handshake.link, port, (greeting, seen), early);
+                if let Some(handshake) = self.take_handshake(place.slot) {
+                    let seen = (Greeting::Line, Seen::ByEvent);
+                    self.begin(now, place, handshake.link, port, seen, early);
                 }
             }
         }
@@ -178,11 +199,22 @@ impl Muxer {
 
     /// Closes the stream of a client that has no connection.
     pub(super) fn end_handshake(&mut self, slot: Slot) {
-        self.timers.cancel(slot);
-        if let Some(Entry::Handshake(handshake)) = self.table.take(slot) {
+        if let Some(handshake) = self.take_handshake(slot) {
             handshake.link.close(false, &mut self.actions);
             self.table.free(slot);
         }
+    }
+
+    /// Takes a client out of its place, which is still to be freed or filled.
+    fn take_handshake(&mut self, slot: Slot) -> Option<Box<Handshake>> {
+        let Some(Entry::Handshake(handshake)) = self.table.take(slot) else {
+            return None;
+        };
+        self.timers.cancel(slot);
+        if let Some(turn) = handshake.turn {
+            self.waiting.remove(turn);
+        }
+        Some(handshake)
     }
 }
 
@@ -196,6 +228,11 @@ pub(super) enum Seen {
 }
 
 impl Handshake {
+    /// Whether the client has said anything. Who keeps messages apart says it all or nothing.
+    const fn has_begun(&self) -> bool {
+        self.parser.room() < MAX_LINE
+    }
+
     /// Reads until the command is whole or nothing is left. Never more than a line can still have:
     /// what is read beyond it is kept.
     fn read(&mut self, counters: &mut Counters) -> Command {
@@ -265,7 +302,7 @@ fn read_message(
 }
 
 /// Reads; a call that was interrupted is repeated.
-fn read(stream: &mut dyn VsockStream, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
+pub(super) fn read(stream: &mut dyn VsockStream, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
     loop {
         match stream.read(buffer).map_err(|error: io::Error| error.kind()) {
             Err(ErrorKind::Interrupted) => {}

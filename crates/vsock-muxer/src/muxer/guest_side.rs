@@ -8,7 +8,7 @@ use vsock_proto::{
     Body, Connection, Header, Packet, ResetReply, Slot, SocketType, Tick, Violation,
 };
 
-use crate::backoff::Backoff;
+use crate::busy::Target;
 use crate::entry::{Entry, Open};
 use crate::link::Link;
 use crate::muxer::Life;
@@ -112,11 +112,16 @@ impl Muxer {
             self.owe_reset(self.route.reset_for(request));
             return;
         }
-        let stream = self
-            .backends
-            .connect(request.key.local, request.socket_type);
+        // Whoever came before is served before.
+        let target = Target::of(request);
+        self.ask_again(now, target);
+        let stream = if self.busy.has(target) {
+            Err(ErrorKind::WouldBlock.into())
+        } else {
+            self.backends.connect(target)
+        };
         let later = matches!(&stream, Err(error) if error.kind() == ErrorKind::WouldBlock);
-        if later && self.accepting >= self.config.max_accepting() {
+        if later && self.busy.len() >= self.config.max_accepting() {
             self.counters.accepting_at_limit += 1;
             self.owe_reset(self.route.reset_for(request));
             return;
@@ -137,39 +142,12 @@ impl Muxer {
                 open.conn.on_host_connected(now);
             }
             Err(_) => {
-                open.retry = Some(Backoff::after(None, now));
-                open.accepting = true;
-                self.accepting += 1;
+                let met = || self.backends.listener(target);
+                open.ticket = Some(self.busy.add(now, target, place.slot, met));
             }
         }
         self.table.put(place, Entry::Open(Box::new(open)));
         self.review(now, place.slot);
-    }
-
-    /// Asks a backend once more for the stream that it could not give.
-    pub(super) fn connect_again(&mut self, now: Tick, slot: Slot) {
-        let Some(place) = self.table.place(slot) else {
-            return;
-        };
-        let Some(open) = self.table.open(slot) else {
-            return;
-        };
-        let (port, socket_type) = (open.conn.key().local, open.conn.socket_type());
-        match self.backends.connect(port, socket_type) {
-            Ok(stream) => {
-                open.retry = None;
-                open.link = Some(Link::new(stream, place.token(), &mut self.actions));
-                open.conn.on_host_connected(now);
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                open.retry = Some(Backoff::after(open.retry, now));
-            }
-            Err(_) => {
-                self.counters.refused_by_backend += 1;
-                open.retry = None;
-                open.conn.on_host_refused(now);
-            }
-        }
     }
 
     fn owe_reset(&mut self, reply: Option<ResetReply>) {

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use vsock_proto::Tick;
 
 use crate::entry::{Entry, Open};
-use crate::muxer::accept::Seen;
 use crate::token::Belongs;
 use crate::{Action, Muxer, Readiness, Token};
 
@@ -18,7 +17,10 @@ impl Muxer {
         match token.belongs() {
             Some(Belongs::Backend(id)) => self.on_backend_event(now, id),
             Some(Belongs::Stream(place)) => match self.table.tenant(place) {
-                Some(Entry::Handshake(_)) => self.on_command(now, place, Seen::ByEvent),
+                Some(Entry::Handshake(_)) => {
+                    self.on_command(now, place);
+                    self.on_command_event(now, place, ready);
+                }
                 Some(Entry::Open(open)) => {
                     open.on_event(now, ready, &mut self.actions);
                     self.review(now, place.slot);

@@ -27,18 +27,23 @@ impl Muxer {
         if let Some(link) = &mut open.link
             && link.owes_hangup(open.conn.reads_next())
         {
-            open.conn.on_host_hangup(now);
+            let max_message = self.config.max_message() as usize;
+            open.depart(now, &mut self.reading, max_message);
         }
         open.do_actions(now, &mut self.actions);
         open.watch_writing(now, &mut self.actions, &mut self.counters);
-        if open.accepting && open.conn.phase() != Phase::Accepting {
-            open.accepting = false;
-            self.accepting -= 1;
+        let waits = open.conn.phase() == Phase::Accepting;
+        let left = open.ticket.take_if(|_| !waits);
+        if let Some(ticket) = open.ticket {
+            open.retry = self.busy.retry(ticket);
         }
         if open.has_key && !open.conn.phase().has_tuple() {
             open.has_key = false;
             let key = open.conn.key();
             self.table.forget_key(key);
+        }
+        if let Some(ticket) = left {
+            self.stop_waiting(now, ticket);
         }
         self.schedule(slot);
     }

@@ -52,6 +52,7 @@ impl Muxer {
                     return false;
                 }
                 Some(Next::Connection(slot)) => {
+                    self.ask_before_request(now, slot);
                     let Some(bytes) = self.take_turn(now, slot, buffers, room, left) else {
                         self.rxq.push(slot);
                         unfit = unfit.or(Some(slot));

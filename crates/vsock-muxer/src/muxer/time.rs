@@ -2,7 +2,6 @@
 
 //! What time brings.
 
-use vsock_proto::state::Phase;
 use vsock_proto::{Slot, Tick};
 
 use crate::entry::Entry;
@@ -30,11 +29,11 @@ impl Muxer {
     /// early, it does nothing.
     pub fn on_timeout(&mut self, now: Tick) {
         // Each at most once: a new deadline may be due already.
-        for _ in 0..self.timers.len().min(BATCH) {
-            let Some(slot) = self.timers.pop_due(now) else {
-                break;
-            };
-            self.on_due(now, slot);
+        let mut left = self.timers.len().min(BATCH);
+        while left > 0
+            && let Some(slot) = self.timers.pop_due(now)
+        {
+            left = left.saturating_sub(self.on_due(now, slot));
         }
         for _ in 0..self.accept_timers.len() {
             let Some(slot) = self.accept_timers.pop_due(now) else {
@@ -44,7 +43,8 @@ impl Muxer {
         }
     }
 
-    fn on_due(&mut self, now: Tick, slot: Slot) {
+    /// Returns how many connections that was for.
+    fn on_due(&mut self, now: Tick, slot: Slot) -> usize {
         match self.table.entry(slot) {
             Some(Entry::Handshake(handshake)) if handshake.deadline <= now => {
                 self.counters.handshakes_timed_out += 1;
@@ -59,12 +59,14 @@ impl Muxer {
                 }
                 open.conn.on_timeout(now);
                 let retry = open.retry.is_some_and(|retry| retry.at() <= now);
-                if retry && open.conn.phase() == Phase::Accepting {
-                    self.connect_again(now, slot);
-                }
                 self.review(now, slot);
+                let ticket = self.table.open(slot).and_then(|open| open.ticket);
+                if let Some(ticket) = ticket.filter(|_| retry) {
+                    return self.ask_again(now, ticket.target()).max(1);
+                }
             }
             _ => {}
         }
+        1
     }
 }

@@ -29,7 +29,7 @@ fn t133_each_connection_that_the_guest_knows_gets_an_rst_and_no_other_does() {
     world.guest_sends(&header(Op::Request, 2, 52), b"");
     let unanswered = world.host();
     world.answer(Ok(&unanswered));
-    world.guest_sends(&header(Op::Request, 3, 52), b"");
+    world.guest_sends(&header(Op::Request, 3, 53), b"");
 
     farewell(&mut world);
     for host in [
@@ -59,7 +59,7 @@ fn t133_each_connection_that_the_guest_knows_gets_an_rst_and_no_other_does() {
         (second.src_port, second.dst_port),
         (request.dst_port, request.src_port),
         (2, 52),
-        (3, 52),
+        (3, 53),
     ];
     assert_eq!(packets.len(), known.len());
     assert_eq!(told, BTreeSet::from(known));

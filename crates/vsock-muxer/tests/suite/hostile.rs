@@ -8,6 +8,7 @@ use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::{collection, prop_assert, prop_assert_eq, proptest};
 use vsock_proto::{Config, Header, Op};
 
+use crate::stream::After;
 use crate::world::{GUEST, Payload, READABLE, World, header, op};
 
 #[test]
@@ -132,6 +133,9 @@ enum Deed {
     Client(Vec<u8>),
     Event(u32, u8),
     Space(u32, usize),
+    /// The other end of a stream is gone.
+    Leave(u32),
+    Farewell,
     Pass(u64),
     Reset,
     TransportReset,
@@ -169,9 +173,11 @@ fn deed() -> impl Strategy<Value = Deed> {
         4 => (0..30_u32, 0..8_u8).prop_map(|(who, bits)| Deed::Event(who, bits)),
         1 => (0..30_u32, 0..50_usize).prop_map(|(who, space)| Deed::Space(who, space)),
         1 => (0..4_000_u64).prop_map(Deed::Pass),
-        1 => prop_oneof![9 => 0..1_u8, 1 => 1..3_u8].prop_map(|which| match which {
+        1 => (0..30_u32).prop_map(Deed::Leave),
+        1 => prop_oneof![9 => 0..1_u8, 1 => 1..4_u8].prop_map(|which| match which {
             0 => Deed::Pass(0),
             1 => Deed::Reset,
+            2 => Deed::Farewell,
             _ => Deed::TransportReset,
         }),
     ]
@@ -211,6 +217,8 @@ proptest! {
                     world.guest.rooms.extend(rooms);
                     world.transmit(budget);
                 }
+                // After a farewell, no client is accepted.
+                Deed::Client(_) if !world.accepts() => {}
                 Deed::Client(bytes) => hosts.push(world.client(&bytes)),
                 Deed::Event(who, bits) => {
                     let ready = vsock_muxer::Readiness {
@@ -231,6 +239,17 @@ proptest! {
                         state.space = space;
                         state.input.extend([7; 99]);
                     }
+                }
+                Deed::Leave(who) => {
+                    if let Some(host) = hosts.get(who as usize) {
+                        let mut state = host.state();
+                        (state.after, state.peer_gone) = (After::End, true);
+                    }
+                }
+                Deed::Farewell => {
+                    world.muxer.farewell(world.now);
+                    world.apply();
+                    prop_assert!(world.watched.is_empty());
                 }
                 Deed::Pass(millis) => world.pass(Duration::from_millis(millis)),
                 Deed::Reset => {

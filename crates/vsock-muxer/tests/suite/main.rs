@@ -10,7 +10,10 @@
 )]
 
 mod accepting;
+mod busy;
 mod closing;
+mod crowd;
+mod departure;
 mod farewell;
 mod flow;
 mod guest_initiated;

@@ -210,9 +210,10 @@ fn without_a_descriptor_for_writing_time_does_it() {
 #[test]
 fn an_in_process_peer_that_is_gone_is_seen_on_any_event() {
     let mut world = World::new();
-    let host = world.client(b"CONNECT 9\nbytes");
+    let host = world.client(b"CONNECT 9\n");
     world.receive(1);
     host.state().peer_gone = true;
+    host.state().after = After::End;
     world.event(host.fd, READABLE);
     assert_eq!(
         world.ops(),

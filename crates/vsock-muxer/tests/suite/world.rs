@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
 use vsock_muxer::{
     Action, Allowance, BackendId, GuestBuffers, GuestPayload, Muxer, Readiness, Token,
 };
@@ -41,8 +41,14 @@ pub(crate) const HANGUP: Readiness = Readiness {
 pub(crate) struct Script {
     /// Clients that wait, and failures.
     pub(crate) clients: VecDeque<Result<Host, ErrorKind>>,
-    /// What becomes of the guest's connections; refused, when there is nothing.
+    /// Whether it is busy when there is no answer; else it refuses.
+    pub(crate) busy: bool,
+    /// What becomes of the guest's connections.
     pub(crate) answers: VecDeque<Result<Host, ErrorKind>>,
+    /// Who listens, on every port; `None`: it cannot be told.
+    pub(crate) listener: Option<u64>,
+    /// Who does from the next connect on that gives a stream.
+    pub(crate) next_listener: Option<u64>,
     /// Ports that were asked for.
     pub(crate) asked: Vec<u32>,
     /// Whether it has streams of messages.
@@ -80,7 +86,20 @@ impl VsockBackend for Scripted {
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         let mut script = self.0.lock().unwrap();
         script.asked.push(dst_port);
-        next(&mut script.answers).unwrap_or_else(|| Err(ErrorKind::ConnectionRefused.into()))
+        if matches!(script.answers.front(), Some(Ok(_))) && script.next_listener.is_some() {
+            script.listener = script.next_listener.take();
+        }
+        let without = if script.busy {
+            ErrorKind::WouldBlock
+        } else {
+            ErrorKind::ConnectionRefused
+        };
+        next(&mut script.answers).unwrap_or_else(|| Err(without.into()))
+    }
+
+    fn listener(&self, _dst_port: u32) -> Option<ListenerId> {
+        let listener = self.0.lock().unwrap().listener?;
+        Some(ListenerId::new([listener; 4]))
     }
 
     fn has_seqpacket(&self) -> bool {
@@ -284,6 +303,11 @@ impl World {
         let token = self.watched[&fd].token;
         self.muxer.on_event(self.now, token, ready);
         self.apply();
+    }
+
+    /// Whether the backend is watched for clients.
+    pub(crate) fn accepts(&self) -> bool {
+        self.watched.contains_key(&BACKEND_FD)
     }
 
     pub(crate) fn backend_event(&mut self) {

@@ -36,7 +36,8 @@ impl Connection {
     }
 
     /// The stream's other end is gone altogether. What it left behind is still read; nothing will
-    /// be written to it any more.
+    /// be written to it any more. An attempt that the guest has not yet answered ends, unless
+    /// [something was left](Self::on_host_left) for it.
     pub fn on_host_hangup(&mut self, now: Tick) {
         match self.phase {
             Phase::Requesting | Phase::Requested | Phase::Accepting => self.on_host_refused(now),
@@ -50,6 +51,19 @@ impl Connection {
             }
             Phase::Draining => self.end(now, Event::HostGone, Ending::Forfeited),
             _ => {}
+        }
+    }
+
+    /// As [`on_host_hangup`](Self::on_host_hangup), of a client that has left something for the guest:
+    /// where the guest has not yet answered, the attempt goes on, for what was written arrives before
+    /// its end.
+    pub fn on_host_left(&mut self, now: Tick) {
+        match self.phase {
+            Phase::Requesting | Phase::Requested => {
+                self.hung_up = true;
+                self.outbound.readable = true;
+            }
+            _ => self.on_host_hangup(now),
         }
     }
 

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::any::Any;
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::net::SocketType;
-use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
 
 use super::UnixVsockStream;
 use super::door::{Door, with_suffix};
@@ -129,11 +132,61 @@ impl VsockBackend for UnixBackend {
         Ok(Box::new(UnixVsockStream::over(socket)))
     }
 
+    /// The file of the socket: its device, its inode, and when it was made, for inodes are used again.
+    fn listener(&self, dst_port: u32) -> Option<ListenerId> {
+        listener(&self.service_path(dst_port))
+    }
+
     fn r#type(&self) -> VsockBackendType {
         VsockBackendType::UnixStream
     }
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// Who listens on a path, by the file that a connect would find there. Where the file system does not know
+/// when it was made, device and inode have to do.
+pub(super) fn listener(path: &Path) -> Option<ListenerId> {
+    let file = fs::metadata(path).ok()?;
+    let made = file.created().ok();
+    let made = made.and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+    let made = made.unwrap_or(Duration::ZERO);
+    let (seconds, nanos) = (made.as_secs(), made.subsec_nanos().into());
+    Some(ListenerId::new([file.dev(), file.ino(), seconds, nanos]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn t135_a_listener_is_known_by_its_file_and_another_one_is_another() {
+        let dir = TempDir::new().unwrap();
+        let backend = UnixBackend::bind(dir.path().join("vm")).unwrap();
+        let path = backend.service_path(5);
+        assert_eq!(backend.listener(5), None);
+        let first = UnixListener::bind(&path).unwrap();
+        let met = backend.listener(5);
+        assert!(met.is_some());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(
+            backend.listener(5),
+            met,
+            "it is the same with other permissions"
+        );
+        let other = backend.service_path(6);
+        symlink(&path, &other).unwrap();
+        assert_eq!(backend.listener(6), met, "and by another name");
+        fs::rename(&path, dir.path().join("moved")).unwrap();
+        let _second = UnixListener::bind(&path).unwrap();
+        assert_ne!(backend.listener(5), met);
+        drop(first);
     }
 }

@@ -6,9 +6,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::net::SocketType;
-use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
 
 use super::UnixSeqpacketStream;
+use super::backend::listener;
 use super::door::{Door, with_suffix};
 use super::rights::Guarded;
 use crate::socket_file::Remover;
@@ -117,6 +118,11 @@ impl VsockBackend for UnixSeqpacketBackend {
         Ok(Box::new(UnixSeqpacketStream::over(socket)?))
     }
 
+    /// As of [`UnixBackend`](crate::UnixBackend): the file of the socket.
+    fn listener(&self, dst_port: u32) -> Option<ListenerId> {
+        listener(&self.service_path(dst_port))
+    }
+
     fn r#type(&self) -> VsockBackendType {
         VsockBackendType::UnixStream
     }
@@ -151,6 +157,11 @@ mod tests {
         assert_eq!(kinds, expected);
         assert_eq!(backend.r#type(), VsockBackendType::UnixStream);
         assert!(backend.as_any().is::<UnixSeqpacketBackend>());
+        assert_eq!(backend.listener(1), None);
+        let path = backend.service_path(1);
+        let _service = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(backend.listener(1).is_some());
+        assert_eq!(backend.listener(1), listener(&path));
     }
 
     #[test]

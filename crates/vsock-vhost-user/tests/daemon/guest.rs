@@ -215,9 +215,14 @@ impl Guest {
     pub(crate) fn accept(&mut self, guest_port: u32) -> Socket {
         let (request, _) = self.expect(Op::Request);
         assert_eq!(request.dst_port, guest_port);
+        self.respond(&request)
+    }
+
+    /// Accepts what this REQUEST asks for.
+    pub(crate) fn respond(&mut self, request: &Header) -> Socket {
         let socket = Socket {
             host_port: request.src_port,
-            guest_port,
+            guest_port: request.dst_port,
             socket_type: request.socket_type,
             taken: 0,
             freed: 0,

@@ -156,6 +156,66 @@ fn t36_a_client_that_comes_before_the_guest_is_served_by_it() {
 }
 
 #[test]
+fn t127_clients_that_have_left_before_the_guest_is_up_are_not_announced() {
+    let host = Host::new(116);
+    for number in 0..300 {
+        let stream = host.connect(if number % 3 == 0 { "" } else { "CONNECT 9\n" });
+        if number % 3 == 1 {
+            stream.get_ref().shutdown(Shutdown::Both).unwrap();
+        }
+    }
+    // Those that wait for an answer, or have left something, are served.
+    let one_way = host.connect("CONNECT 10\n");
+    one_way.get_ref().shutdown(Shutdown::Write).unwrap();
+    drop(host.connect("CONNECT 11\nleft"));
+    let _alive = host.connect("CONNECT 12\n");
+    let mut guest = Guest::boot(&host.path("vhost.sock"), 116);
+    let requests = [10, 11, 12].map(|port| {
+        let (request, _) = guest.expect(Op::Request);
+        assert_eq!(request.dst_port, port);
+        request
+    });
+    let mut socket = guest.respond(&requests[1]);
+    guest.expect(Op::Shutdown);
+    assert_eq!(guest.read(&mut socket, 4), b"left");
+}
+
+#[test]
+fn t135_a_server_that_starts_anew_does_not_meet_those_who_came_to_the_one_before() {
+    let host = Host::new(117);
+    let path = host.path("vm.vsock_6");
+    let busy = || {
+        let listener = UnixListener::bind(&path).unwrap();
+        // The smallest backlog takes one connection.
+        rustix::net::listen(&listener, 0).unwrap();
+        listener
+    };
+    let before = busy();
+    let mut guest = Guest::boot(&host.path("vhost.sock"), 117);
+    let (_, first) = guest.connect(1, 6);
+    assert_eq!(first.op, u16::from(Op::Response));
+    for port in 2..=6 {
+        guest.request(port, 6);
+    }
+    guest.settle();
+    // Its successor has the path before anybody is told.
+    std::fs::rename(&path, host.path("before")).unwrap();
+    let after = busy();
+    for port in 2..=6 {
+        let (answer, _) = guest.expect(Op::Reset);
+        assert_eq!(answer.dst_port, port, "in the order in which they came");
+    }
+    let (socket, answer) = guest.connect(7, 6);
+    assert_eq!(answer.op, u16::from(Op::Response));
+    guest.write(&socket, b"alive");
+    let (mut stream, _) = after.accept().unwrap();
+    let mut got = [0; 5];
+    stream.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"alive");
+    drop(before);
+}
+
+#[test]
 fn t35_a_full_backlog_delays_the_answer_and_nothing_else() {
     let host = Host::new(115);
     let listener = UnixListener::bind(host.path("vm.vsock_6")).unwrap();

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::collections::{BTreeMap, HashMap};
+
+use vsock_backend_api::ListenerId;
+use vsock_proto::{Packet, Port, Slot, SocketType, Tick};
+
+use crate::backoff::Backoff;
+
+/// Connections of the guest that wait for busy host components, in a queue for each: who came first is
+/// served first.
+///
+/// The guest chooses ports, so the map hashes with a secret.
+#[derive(Debug, Default)]
+pub(crate) struct Busy {
+    queues: HashMap<Target, Queue>,
+    waiting: usize,
+    next: u64,
+}
+
+/// What the guest wants to reach.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Target {
+    pub(crate) port: Port,
+    pub(crate) socket_type: SocketType,
+}
+
+/// The place of one connection in its queue.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Ticket {
+    target: Target,
+    number: u64,
+}
+
+/// Those that wait for one component; at least one does.
+#[derive(Debug)]
+struct Queue {
+    /// The listener that was busy, for which all in the queue are.
+    met: Option<ListenerId>,
+    pause: Backoff,
+    waiting: BTreeMap<u64, Slot>,
+}
+
+/// Who is next, and how it is tried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct First {
+    pub(crate) slot: Slot,
+    pub(crate) met: Option<ListenerId>,
+    pub(crate) pause: Backoff,
+}
+
+impl Target {
+    pub(crate) const fn of(request: &Packet) -> Self {
+        Self {
+            port: request.key.local,
+            socket_type: request.socket_type,
+        }
+    }
+}
+
+impl Ticket {
+    pub(crate) const fn target(self) -> Target {
+        self.target
+    }
+}
+
+impl Busy {
+    /// Connections that wait.
+    pub(crate) const fn len(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether somebody waits for this component.
+    pub(crate) fn has(&self, target: Target) -> bool {
+        self.queues.contains_key(&target)
+    }
+
+    /// Begins to wait, after those that do; `met` is asked if there are none.
+    pub(crate) fn add(
+        &mut self,
+        now: Tick,
+        target: Target,
+        slot: Slot,
+        met: impl FnOnce() -> Option<ListenerId>,
+    ) -> Ticket {
+        let number = self.next;
+        self.next += 1;
+        let queue = self.queues.entry(target).or_insert_with(|| Queue {
+            met: met(),
+            pause: Backoff::after(None, now),
+            waiting: BTreeMap::new(),
+        });
+        queue.waiting.insert(number, slot);
+        self.waiting += 1;
+        Ticket { target, number }
+    }
+
+    /// Waits no more.
+    pub(crate) fn remove(&mut self, ticket: Ticket) {
+        let Some(queue) = self.queues.get_mut(&ticket.target) else {
+            return;
+        };
+        if queue.waiting.remove(&ticket.number).is_some() {
+            self.waiting -= 1;
+        }
+        if queue.waiting.is_empty() {
+            self.queues.remove(&ticket.target);
+        }
+    }
+
+    /// Who has waited for this component for the longest time.
+    pub(crate) fn first(&self, target: Target) -> Option<First> {
+        let queue = self.queues.get(&target)?;
+        let (_, slot) = queue.waiting.first_key_value()?;
+        Some(First {
+            slot: *slot,
+            met: queue.met,
+            pause: queue.pause,
+        })
+    }
+
+    /// When the component is asked again for this one, if it is the first.
+    pub(crate) fn retry(&self, ticket: Ticket) -> Option<Backoff> {
+        let queue = self.queues.get(&ticket.target)?;
+        let (first, _) = queue.waiting.first_key_value()?;
+        (*first == ticket.number).then_some(queue.pause)
+    }
+
+    /// Says when the component is asked again.
+    pub(crate) fn set_pause(&mut self, target: Target, pause: Backoff) {
+        if let Some(queue) = self.queues.get_mut(&target) {
+            queue.pause = pause;
+        }
+    }
+}

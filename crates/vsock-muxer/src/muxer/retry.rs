@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Connections of the guest to host components that are busy.
+//!
+//! A host whose backlog is full is asked again, for whoever has waited for the longest time, and then for
+//! the next. It is not asked when its listener is another one: a server that starts anew would get all the
+//! connections that were meant for the one before, and the guest may have given up each of them without a
+//! word. Those that wait get an RST; a guest that has not given up asks anew.
+//!
+//! A call does not say which listener it has met. So that is asked before the call and after it, and a
+//! stream counts only if it was the right one both times. For the first call of a queue it is asked after
+//! it alone: if the listener has changed in between, the new one is met by a REQUEST that has just come.
+
+use std::io::ErrorKind;
+
+use vsock_backend_api::VsockStream;
+use vsock_proto::state::Phase;
+use vsock_proto::{Slot, Tick};
+
+use crate::Muxer;
+use crate::backoff::Backoff;
+use crate::busy::{First, Target, Ticket};
+use crate::link::Link;
+
+/// Connections that are tried before somebody else has his turn.
+const TRIES: usize = 64;
+
+/// What a host component has said.
+enum Answer {
+    Stream(Box<dyn VsockStream>),
+    Busy,
+    Refusal,
+    /// It is not the one that was busy.
+    Another,
+}
+
+impl Muxer {
+    /// Asks a busy host component again, for those who wait for it in their order. Returns for how many.
+    pub(super) fn ask_again(&mut self, now: Tick, target: Target) -> usize {
+        for served in 0..TRIES {
+            let Some(first) = self.busy.first(target) else {
+                return served;
+            };
+            if self.gives_up(now, first.slot) {
+                continue;
+            }
+            match self.ask(target, first) {
+                Answer::Stream(stream) => self.meet(now, first.slot, stream),
+                Answer::Refusal => self.refuse(now, first.slot),
+                Answer::Another => return served + self.refuse_all(now, target),
+                Answer::Busy => {
+                    if served > 0 || first.pause.at() <= now {
+                        let before = Some(first.pause).filter(|_| served == 0);
+                        self.pause(now, target, Backoff::after(before, now));
+                    }
+                    return served;
+                }
+            }
+        }
+        self.pause(now, target, Backoff::over(now));
+        TRIES
+    }
+
+    /// A connection does not wait for a busy host component any more. If it was the first of those, the
+    /// component is asked for the next from now on.
+    pub(super) fn stop_waiting(&mut self, now: Tick, ticket: Ticket) {
+        self.busy.remove(ticket);
+        if let Some(first) = self.busy.first(ticket.target()) {
+            self.review(now, first.slot);
+        }
+    }
+
+    /// Whether a guest has had no reason to go on waiting.
+    fn gives_up(&mut self, now: Tick, slot: Slot) -> bool {
+        let Some(open) = self.table.open(slot) else {
+            return false;
+        };
+        open.conn.on_timeout(now);
+        let gone = open.conn.phase() != Phase::Accepting;
+        if gone {
+            self.review(now, slot);
+        }
+        gone
+    }
+
+    fn ask(&self, target: Target, first: First) -> Answer {
+        if self.backends.listener(target) != first.met {
+            return Answer::Another;
+        }
+        match self.backends.connect(target) {
+            Ok(_) if self.backends.listener(target) != first.met => Answer::Another,
+            Ok(stream) => Answer::Stream(stream),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Answer::Busy,
+            Err(_) => Answer::Refusal,
+        }
+    }
+
+    fn meet(&mut self, now: Tick, slot: Slot, stream: Box<dyn VsockStream>) {
+        let Some(place) = self.table.place(slot) else {
+            return;
+        };
+        if let Some(open) = self.table.open(slot) {
+            open.link = Some(Link::new(stream, place.token(), &mut self.actions));
+            open.conn.on_host_connected(now);
+        }
+        self.review(now, slot);
+    }
+
+    fn refuse(&mut self, now: Tick, slot: Slot) {
+        self.counters.refused_by_backend += 1;
+        if let Some(open) = self.table.open(slot) {
+            open.conn.on_host_refused(now);
+        }
+        self.review(now, slot);
+    }
+
+    fn refuse_all(&mut self, now: Tick, target: Target) -> usize {
+        let mut refused = 0;
+        while let Some(first) = self.busy.first(target) {
+            self.refuse(now, first.slot);
+            refused += 1;
+        }
+        refused
+    }
+
+    fn pause(&mut self, now: Tick, target: Target, pause: Backoff) {
+        self.busy.set_pause(target, pause);
+        if let Some(first) = self.busy.first(target) {
+            self.review(now, first.slot);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Connections of the guest that wait for a busy host component.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vsock_proto::{Config, Ending, Op};
+
+use crate::world::{World, header, op, shutdown};
+
+const PORT: u32 = 52;
+
+/// A world whose host component, this listener, is busy.
+fn world(listener: Option<u64>) -> World {
+    let world = World::new();
+    {
+        let mut script = world.backend.0.lock().unwrap();
+        (script.busy, script.listener) = (true, listener);
+    }
+    world
+}
+
+fn asks(world: &mut World, guest_port: u32) {
+    world.guest_sends(&header(Op::Request, guest_port, PORT), b"");
+}
+
+/// The component takes so many connections and is busy then.
+fn takes(world: &mut World, connections: usize) {
+    world.backend.0.lock().unwrap().answers.clear();
+    for _ in 0..connections {
+        let host = world.host();
+        world.answer(Ok(&host));
+    }
+}
+
+fn restarts(world: &World, listener: u64) {
+    world.backend.0.lock().unwrap().listener = Some(listener);
+}
+
+fn asked(world: &World) -> usize {
+    world.backend.0.lock().unwrap().asked.len()
+}
+
+/// Goes to the moment at which the component is asked again.
+fn wait(world: &mut World) {
+    let due = world.muxer.deadline().unwrap().since(world.now);
+    world.pass(due);
+}
+
+/// What the guest is told: on which port, and whether it is a RESPONSE.
+fn told(world: &mut World) -> Vec<(u32, bool)> {
+    let packets = world.receive(64);
+    packets
+        .iter()
+        .map(|(header, _)| {
+            let is_response = header.op == u16::from(Op::Response);
+            assert!(is_response || header.op == u16::from(Op::Reset));
+            (header.dst_port, is_response)
+        })
+        .collect()
+}
+
+#[test]
+fn t135_a_listener_that_starts_anew_gets_no_connection_that_was_for_the_one_before() {
+    let mut world = world(Some(1));
+    for port in 1..=3 {
+        asks(&mut world, port);
+    }
+    restarts(&world, 2);
+    takes(&mut world, 9);
+    let before = asked(&world);
+    wait(&mut world);
+    assert_eq!(asked(&world), before, "it is not even asked");
+    assert_eq!(told(&mut world), [(1, false), (2, false), (3, false)]);
+    assert_eq!(world.muxer.deadline(), None);
+    assert_eq!(world.muxer.counters().refused_by_backend, 3);
+}
+
+#[test]
+fn t135_who_comes_to_the_new_listener_meets_it_immediately() {
+    let mut world = world(Some(1));
+    asks(&mut world, 1);
+    restarts(&world, 2);
+    takes(&mut world, 1);
+    asks(&mut world, 2);
+    assert_eq!(told(&mut world), [(1, false), (2, true)]);
+}
+
+#[test]
+fn t135_a_listener_that_changes_while_it_is_asked_is_not_the_one_that_was_met() {
+    let mut world = world(Some(1));
+    asks(&mut world, 1);
+    asks(&mut world, 2);
+    takes(&mut world, 2);
+    world.backend.0.lock().unwrap().next_listener = Some(2);
+    wait(&mut world);
+    assert_eq!(told(&mut world), [(1, false), (2, false)]);
+    // No stream is left, of either listener.
+    assert!(world.watched.len() == 1, "the backend's alone");
+}
+
+#[test]
+fn t135_a_listener_that_cannot_be_told_is_asked_again() {
+    let mut world = world(None);
+    asks(&mut world, 1);
+    takes(&mut world, 1);
+    wait(&mut world);
+    assert_eq!(told(&mut world), [(1, true)]);
+}
+
+#[test]
+fn t135_who_has_waited_for_the_longest_time_is_served_first() {
+    let mut world = world(Some(1));
+    for port in 1..=4 {
+        asks(&mut world, port);
+    }
+    takes(&mut world, 1);
+    wait(&mut world);
+    assert_eq!(told(&mut world), [(1, true)]);
+    // A newcomer is a reason to ask, and waits after the others.
+    takes(&mut world, 2);
+    asks(&mut world, 5);
+    assert_eq!(told(&mut world), [(2, true), (3, true)]);
+    takes(&mut world, 2);
+    wait(&mut world);
+    assert_eq!(told(&mut world), [(4, true), (5, true)]);
+    // Other ports, and other types of sockets, wait for other components.
+    asks(&mut world, 6);
+    world.guest_connects(7, PORT + 1);
+}
+
+#[test]
+fn t135_a_guest_that_gives_up_leaves_its_place_to_the_next() {
+    let leave: [fn(&mut World); 4] = [
+        |world| world.guest_sends(&op(Op::Reset, &header(Op::Reset, 1, PORT)), b""),
+        |world| world.guest_sends(&shutdown(&header(Op::Shutdown, 1, PORT), 3), b""),
+        |world| asks(world, 1),
+        |world| {
+            // Its time is up at the moment at which it could be served.
+            world.now = world.now.saturating_add(Duration::from_millis(1500));
+        },
+    ];
+    for (way, leave) in leave.into_iter().enumerate() {
+        let mut world = world(Some(1));
+        asks(&mut world, 1);
+        world.now = world.now.saturating_add(Duration::from_millis(500));
+        asks(&mut world, 2);
+        leave(&mut world);
+        takes(&mut world, 1);
+        wait(&mut world);
+        let told: Vec<_> = told(&mut world).into_iter().filter(|told| told.1).collect();
+        assert_eq!(told, [(2, true)], "way {way}");
+    }
+}
+
+#[test]
+fn t135_a_guest_whose_time_is_up_is_not_served_though_the_clock_has_not_said_so() {
+    let mut world = world(Some(1));
+    asks(&mut world, 1);
+    world.now = world.now.saturating_add(Duration::from_secs(2));
+    takes(&mut world, 1);
+    asks(&mut world, 2);
+    assert_eq!(told(&mut world), [(1, false), (2, true)]);
+}
+
+#[test]
+fn t135_the_pauses_of_a_component_that_goes_on_begin_anew() {
+    let mut world = world(Some(1));
+    for port in 1..=3 {
+        asks(&mut world, port);
+    }
+    for pause in [10, 20, 40] {
+        let due = world.muxer.deadline().unwrap().since(world.now);
+        assert_eq!(due, Duration::from_millis(pause));
+        wait(&mut world);
+    }
+    takes(&mut world, 1);
+    wait(&mut world);
+    let due = world.muxer.deadline().unwrap().since(world.now);
+    assert_eq!(due, Duration::from_millis(10));
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Asks,
+    Takes(usize),
+    Restarts,
+    Resets(usize),
+    Passes(u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        6 => Just(Act::Asks),
+        3 => (0..4_usize).prop_map(Act::Takes),
+        1 => Just(Act::Restarts),
+        1 => any::<usize>().prop_map(Act::Resets),
+        4 => (0..700_u64).prop_map(Act::Passes),
+    ]
+}
+
+proptest! {
+    /// As a model of who waits says: those that are served came first, met the listener that serves them,
+    /// and had not waited for too long.
+    #[test]
+    fn t135_those_that_wait_are_served_in_order_and_by_the_listener_that_they_met(
+        acts in proptest::collection::vec(act(), 1..60),
+    ) {
+        let limit = 5;
+        let config = Config::builder().max_accepting(limit).build().unwrap();
+        let mut world = World::with(config);
+        let mut listener = 1;
+        restarts(&world, listener);
+        world.backend.0.lock().unwrap().busy = true;
+        // Port, since when, for whom.
+        let mut waiting = VecDeque::<(u32, u64, u64)>::new();
+        let mut next = 1;
+        let two_seconds = 2_000_000_000;
+        for act in acts {
+            let mut newcomer = None;
+            match act {
+                Act::Asks => {
+                    newcomer = Some((next, world.now.as_nanos(), listener));
+                    asks(&mut world, next);
+                    next += 1;
+                }
+                Act::Takes(connections) => takes(&mut world, connections),
+                Act::Restarts => {
+                    listener += 1;
+                    restarts(&world, listener);
+                }
+                Act::Resets(at) => {
+                    if let Some(at) = at.checked_rem(waiting.len()) {
+                        let (port, ..) = waiting.remove(at).unwrap();
+                        world.guest_sends(&header(Op::Reset, port, PORT), b"");
+                    }
+                }
+                Act::Passes(millis) => world.pass(Duration::from_millis(millis)),
+            }
+            let now = world.now.as_nanos();
+            waiting.extend(newcomer);
+            let told = told(&mut world);
+            for (port, served) in &told {
+                let at = waiting.iter().position(|(one, ..)| one == port).unwrap();
+                let (_, since, met) = waiting.remove(at).unwrap();
+                if *served {
+                    prop_assert_eq!(met, listener);
+                    prop_assert!(now < since + two_seconds);
+                    // Those before it were refused in the same breath, or not at all.
+                    prop_assert_eq!(at, 0);
+                } else {
+                    let late = now >= since + two_seconds;
+                    let beyond = newcomer.is_some_and(|(one, ..)| one == *port);
+                    prop_assert!(late || met != listener || beyond);
+                }
+            }
+            prop_assert!(waiting.len() <= limit);
+        }
+        world.pass(Duration::from_secs(2));
+        prop_assert!(told(&mut world).len() >= waiting.len());
+        prop_assert_eq!(world.muxer.counters().endings.of(Ending::Aborted), 0);
+        prop_assert_eq!(world.muxer.deadline(), None);
+    }
+}
