@@ -58,8 +58,8 @@ impl NameClaim {
         let mut names = names();
         let mut taken = names.iter().flat_map(|names| names.iter());
         if taken.any(|taken| wanted.iter().any(|wanted| wanted.overlaps(taken))) {
-            let message = "this process listens on the name already, or lets a guest reach it as a port: \
-                           each socket needs a name of its own, and UDS_PATH all that begin with it and _";
+            let message = "another socket of this process has the name, or a guest of it reaches the name \
+                           as a port: choose another name or directory";
             return Err(io::Error::new(ErrorKind::AddrInUse, message));
         }
         let wanted = Arc::new(wanted);

@@ -20,9 +20,10 @@ use crate::{DeviceError, Stopper};
 #[must_use = "dropping it stops the device"]
 pub struct VsockDevice {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) stopper: Stopper,
+    /// Before `stopper`, which has the listener.
     pub(crate) socket: Socket,
     pub(crate) leftovers: Leftovers,
+    pub(crate) stopper: Stopper,
     pub(crate) thread: Option<JoinHandle<Result<(), DeviceError>>>,
 }
 

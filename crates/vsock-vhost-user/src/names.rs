@@ -48,20 +48,12 @@ impl SocketNames {
     }
 
     fn of(path: &Path, files: impl FnOnce(Vec<u8>) -> Files) -> Self {
-        let bytes = path.as_os_str().as_bytes();
-        let slash = bytes.iter().rposition(|byte| *byte == b'/');
-        let (directory, name) = bytes.split_at(slash.map_or(0, |at| at + 1));
-        let directory: &[u8] = if directory.is_empty() {
-            b"."
-        } else {
-            directory
-        };
-        let directory = Path::new(OsStr::from_bytes(directory));
+        let (directory, name) = split(path);
         let directory = match fs::metadata(directory) {
             Ok(found) => Directory::Found(found.dev(), found.ino()),
             Err(_) => Directory::Missing(directory.to_owned()),
         };
-        let files = files(name.to_vec());
+        let files = files(name.as_bytes().to_vec());
         Self { directory, files }
     }
 
@@ -76,6 +68,20 @@ impl SocketNames {
                 (Files::EachPort(_), Files::EachPort(_)) => false,
             }
     }
+}
+
+/// Directory and name of a path. The name is empty if the path ends in a slash, which `Path` does not mind.
+pub(crate) fn split(path: &Path) -> (&Path, &OsStr) {
+    let bytes = path.as_os_str().as_bytes();
+    let slash = bytes.iter().rposition(|byte| *byte == b'/');
+    let (directory, name) = bytes.split_at(slash.map_or(0, |at| at + 1));
+    let directory = if directory.is_empty() {
+        b"."
+    } else {
+        directory
+    };
+    let path = Path::new(OsStr::from_bytes(directory));
+    (path, OsStr::from_bytes(name))
 }
 
 /// Whether a name is `base`, `_` and a port as the device writes it: without a sign or zeros before it.

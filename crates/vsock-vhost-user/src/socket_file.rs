@@ -34,7 +34,6 @@
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
@@ -46,6 +45,7 @@ use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFl
 use rustix::io::Errno;
 use rustix::net::{self, SocketAddrUnix, SocketType};
 
+use crate::names;
 use crate::unix::Guarded;
 
 /// How long to wait for the lock of a directory. By the rules it is held for less than a millisecond.
@@ -54,7 +54,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long to leave the lock to others before the next attempt.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The file of a listening socket. It is removed on drop, if it is still the one that was made.
+/// The file of a listening socket. It is removed on drop, if it is still the one that was made. The socket must
+/// live until then: while it does, no other file gets the same inode.
 #[derive(Debug)]
 pub(crate) struct SocketFile(Arc<Made>);
 
@@ -84,8 +85,8 @@ impl SocketFile {
             let message = "the path of a socket has 1 to 107 bytes, and its name at the end";
             io::Error::new(ErrorKind::InvalidInput, message)
         })?;
-        let directory = place.open(OFlags::PATH)?;
-        let lock = Lock::take(&place);
+        let directory = open(fs::CWD, place.directory, OFlags::PATH)?;
+        let lock = Lock::take(&directory, Path::new("."));
         if let Err(error) = &lock {
             log::warn!(
                 "{}: cannot lock the directory, so another process may take the name at the same time: {error}",
@@ -130,7 +131,7 @@ impl Made {
         self.removed.call_once(|| {
             if let Err(error) = self.unlink() {
                 log::warn!(
-                    "cannot remove {}, who binds it next will replace it: {error}",
+                    "cannot remove {}, which stays until a program binds it again: {error}",
                     self.path.display()
                 );
             }
@@ -141,7 +142,11 @@ impl Made {
         let Some(place) = Place::of(&self.path) else {
             return Ok(());
         };
-        let lock = Lock::take(&place)?;
+        let lock = match Lock::take(fs::CWD, place.directory) {
+            // The directory has gone, and the file with it.
+            Err(Errno::NOENT) => return Ok(()),
+            lock => lock?,
+        };
         let identity = fs::statat(&lock.directory, place.name, AtFlags::SYMLINK_NOFOLLOW)
             .map(|stat| identity(&stat));
         if identity == Ok(self.identity) {
@@ -166,29 +171,14 @@ enum There {
 }
 
 impl<'p> Place<'p> {
-    /// `None` for a path that ends in a directory. (`Path` does not mind a slash at the end.)
+    /// `None` for a path that ends in a directory.
     fn of(path: &'p Path) -> Option<Self> {
-        let bytes = path.as_os_str().as_bytes();
-        let start = bytes
-            .iter()
-            .rposition(|byte| *byte == b'/')
-            .map_or(0, |at| at + 1);
-        let (directory, name) = bytes.split_at(start);
-        let directory: &[u8] = if directory.is_empty() {
-            b"."
-        } else {
-            directory
-        };
-        (!name.is_empty()).then(|| Self {
+        let (directory, name) = names::split(path);
+        (!name.is_empty()).then_some(Self {
             path,
-            directory: Path::new(OsStr::from_bytes(directory)),
-            name: OsStr::from_bytes(name),
+            directory,
+            name,
         })
-    }
-
-    fn open(&self, how: OFlags) -> Result<OwnedFd, Errno> {
-        let flags = how | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        fs::open(self.directory, flags, Mode::empty())
     }
 
     /// What is there, if it is not somebody's.
@@ -216,8 +206,8 @@ struct Lock {
 }
 
 impl Lock {
-    fn take(place: &Place<'_>) -> Result<Self, Errno> {
-        let directory = place.open(OFlags::RDONLY)?;
+    fn take(from: impl AsFd, path: &Path) -> Result<Self, Errno> {
+        let directory = open(from, path, OFlags::RDONLY)?;
         let started = Instant::now();
         loop {
             match fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
@@ -297,6 +287,11 @@ fn unguessable() -> String {
     format!(".vsock-{:016x}", RandomState::new().hash_one(()))
 }
 
+fn open(from: impl AsFd, directory: &Path, how: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = how | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::openat(from, directory, flags, Mode::empty())
+}
+
 fn identity(stat: &Stat) -> Identity {
     (stat.st_dev, stat.st_ino)
 }
@@ -327,7 +322,7 @@ mod tests {
         refused.unwrap_err().kind()
     }
 
-    fn names(dir: &TempDir) -> usize {
+    fn count(dir: &TempDir) -> usize {
         files::read_dir(dir.path()).unwrap().count()
     }
 
@@ -336,10 +331,10 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("socket");
         let (_listener, file) = bind(&path).unwrap();
-        assert_eq!(names(&dir), 1);
+        assert_eq!(count(&dir), 1);
         let _client = UnixStream::connect(&path).unwrap();
         drop(file);
-        assert_eq!(names(&dir), 0);
+        assert_eq!(count(&dir), 0);
     }
 
     fn connect_once_seen(path: &Path) -> io::Result<()> {
@@ -391,7 +386,7 @@ mod tests {
                     .all(|lost| kind(lost) == ErrorKind::AddrInUse)
             );
             drop(won);
-            assert_eq!(names(&dir), 0);
+            assert_eq!(count(&dir), 0);
         }
     }
 
@@ -405,7 +400,7 @@ mod tests {
         drop(file);
         UnixStream::connect(&path).unwrap();
         drop(successor);
-        assert_eq!(names(&dir), 0);
+        assert_eq!(count(&dir), 0);
     }
 
     #[test]
@@ -440,11 +435,8 @@ mod tests {
             ("/s", "/", "s"),
             ("a/b/s", "a/b/", "s"),
         ] {
-            let place = Place::of(Path::new(path)).unwrap();
-            assert_eq!(
-                (place.directory, place.name),
-                (Path::new(directory), OsStr::new(name))
-            );
+            let expected = (Path::new(directory), OsStr::new(name));
+            assert_eq!(names::split(Path::new(path)), expected);
         }
     }
 
@@ -465,13 +457,13 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("socket");
         make_stale(&path);
-        let held = Lock::take(&Place::of(&path).unwrap()).unwrap();
+        let held = Lock::take(fs::CWD, dir.path()).unwrap();
         let (listener, file) = bind(&path).unwrap();
         UnixStream::connect(&path).unwrap();
         drop((listener, file));
         assert!(path.exists(), "without the lock nothing is removed");
         drop(held);
         drop(bind(&path).unwrap());
-        assert_eq!(names(&dir), 0);
+        assert_eq!(count(&dir), 0);
     }
 }

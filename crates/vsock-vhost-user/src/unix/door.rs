@@ -18,12 +18,11 @@ use crate::socket_file::{Remover, SocketFile};
 /// Where host processes knock that want to reach the guest: a listening socket that never waits.
 #[derive(Debug)]
 pub(super) struct Door {
-    listener: Guarded,
     /// A descriptor that stands for nothing. When there is no other left, its place serves to refuse
-    /// the clients that wait, who would wait for ever.
+    /// the clients that wait, who would wait for ever; and, after it, to remove the file.
     spare: Option<OwnedFd>,
-    /// After both: to remove it takes two descriptors.
     file: SocketFile,
+    listener: Guarded,
     _names: NameClaim,
 }
 
@@ -59,9 +58,9 @@ impl Door {
         let file = SocketFile::bind(path, &listener)?;
         let spare = Some(spare()?);
         Ok(Self {
-            listener,
             spare,
             file,
+            listener,
             _names: names,
         })
     }

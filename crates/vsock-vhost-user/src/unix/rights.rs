@@ -629,6 +629,19 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn t124_after_the_look_before_a_close_nothing_comes_and_the_end_is_not_seen_yet() {
+        age();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let near = Guarded::given(near.into());
+        assert!(!near.holds_files());
+        let late = far.write(b"x").unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::BrokenPipe);
+        far.set_nonblocking(true).unwrap();
+        let open = far.read(&mut [0]).unwrap_err();
+        assert_eq!(open.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
     fn t124_a_file_is_found_wherever_it_is_in_the_queue() {
         age();
         for (before, after) in [(0, 0), (1, 0), (3 * LOOK / 2, 1)] {
