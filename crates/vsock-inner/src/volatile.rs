@@ -124,6 +124,9 @@ impl WriteVolatile for VsockInnerStream {
 }
 
 #[cfg(test)]
+mod panics;
+
+#[cfg(test)]
 mod tests {
     use std::io::{ErrorKind, Read, Write};
 

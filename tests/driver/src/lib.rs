@@ -12,6 +12,7 @@
 )]
 
 mod descriptor;
+mod fuse;
 mod interrupting;
 mod letters;
 mod memory;
@@ -20,6 +21,7 @@ mod ring;
 mod stream;
 
 pub use descriptor::Descriptor;
+pub use fuse::Fuse;
 pub use interrupting::Interrupting;
 pub use letters::{Letters, Post};
 pub use memory::{Memory, bytes, filled, memory};
