@@ -7,6 +7,7 @@ mod messages;
 mod review;
 mod rx;
 mod time;
+mod unwind;
 
 pub(crate) use rx::Carried;
 
@@ -27,6 +28,9 @@ use crate::table::Table;
 use crate::{Action, BackendId, ConnectionInfo, Counters, MuxerError, MuxerState};
 
 /// The connections of one guest. The [crate](crate)'s documentation says how it is driven.
+///
+/// A panic of a stream, of a backend or of the guest's side in one of its calls passes through, and ends
+/// every connection as a [`reset`](Self::reset) does: the muxer can be [activated](Self::activate) again.
 pub struct Muxer {
     guest: GuestCid,
     config: Arc<Config>,

@@ -29,6 +29,10 @@ impl Muxer {
     /// Does what is due, or as much of it as is fair at once: then the deadline stays past. Called too
     /// early, it does nothing.
     pub fn on_timeout(&mut self, now: Tick) {
+        self.unwinding(|muxer| muxer.do_due(now));
+    }
+
+    fn do_due(&mut self, now: Tick) {
         // Each at most once: a new deadline may be due already.
         for _ in 0..self.timers.len().min(BATCH) {
             let Some(slot) = self.timers.pop_due(now) else {
