@@ -32,6 +32,10 @@ fn taken<'p, 'm, B: BitmapSlice>(
 }
 
 /// Receives into the pieces, one after the other; nothing into none, in whatever state the socket is.
+///
+/// The bitmaps, which are the caller's code, are told behind the system call, for who copies memory that is
+/// said to be written must find it written. So what a panic of one leaves behind was received, and nobody
+/// knows how much it is.
 pub(super) fn receive<B: BitmapSlice>(
     socket: BorrowedFd<'_>,
     pieces: &[VolatileSlice<'_, B>],

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::any::Any;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -9,6 +9,7 @@ use std::slice;
 use std::time::Duration;
 
 use rustix::net::{self, SendAncillaryBuffer, SendFlags};
+use thiserror::Error;
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
@@ -20,12 +21,24 @@ use super::{is_left, pieces};
 /// It has one descriptor, for reading and for writing. A write to a process that has gone is an
 /// error and never a signal. An empty read or write does nothing, in whatever state the socket is.
 /// That its peer has gone, an event loop learns from `EPOLLHUP`; to ask for it is a system call.
+///
+/// A bitmap of guest memory that panics in a read loses what the read has received, for the socket takes
+/// nothing back. Bytes are never missing without a word: every later read is then `InvalidData`.
 #[derive(Debug)]
 pub struct UnixVsockStream {
     socket: UnixStream,
     /// Bytes that the next read into guest memory is thought to find.
     expected: usize,
+    /// A read into guest memory has begun and was left by a panic: bytes are missing from here on.
+    torn: bool,
 }
+
+/// What every read fails with after one that was left by a panic.
+#[derive(Clone, Copy, Debug, Error)]
+#[error(
+    "reading from a Unix socket: a panic of guest memory's bitmap has lost bytes; close the stream"
+)]
+struct BytesLost;
 
 /// Bytes that are expected of a stream at first, and at least: one buffer of a Linux guest.
 const LITTLE: usize = 2 * 1024;
@@ -42,7 +55,16 @@ impl UnixVsockStream {
         Self {
             socket,
             expected: LITTLE,
+            torn: false,
         }
+    }
+
+    /// The socket, if none of its bytes is missing.
+    fn whole(&self) -> io::Result<&UnixStream> {
+        if self.torn {
+            return Err(io::Error::new(ErrorKind::InvalidData, BytesLost));
+        }
+        Ok(&self.socket)
     }
 
     /// Learns from a read that has got `got` of the `offered` bytes.
@@ -66,14 +88,14 @@ impl Read for UnixVsockStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.socket.read(buf)
+        self.whole()?.read(buf)
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
-        self.socket.read_vectored(bufs)
+        self.whole()?.read_vectored(bufs)
     }
 }
 
@@ -132,7 +154,11 @@ impl VsockVolatileStream for UnixVsockStream {
         if offered == 0 {
             return Ok(0);
         }
-        let got = pieces::receive(self.socket.as_fd(), pieces)?;
+        self.whole()?;
+        self.torn = true;
+        let got = pieces::receive(self.socket.as_fd(), pieces);
+        self.torn = false;
+        let got = got?;
         self.learn(got, offered);
         Ok(got)
     }
@@ -199,7 +225,43 @@ impl VsockStream for UnixVsockStream {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use vm_memory::{MmapRegion, VolatileMemory};
+    use vsock_driver::Fuse;
+
     use super::*;
+
+    #[test]
+    fn t132_bytes_that_a_panicking_bitmap_has_lost_are_never_missing_without_a_word() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut near = UnixVsockStream::new(near);
+        near.set_nonblocking(true).unwrap();
+        let memory = MmapRegion::<Fuse>::new(4096).unwrap();
+        let pieces = [0, 100].map(|at| memory.get_slice(at, 100).unwrap());
+        let empty = near.read_volatile_vectored(&pieces).unwrap_err();
+        assert_eq!(empty.kind(), ErrorKind::WouldBlock);
+        (&far).write_all(&[7; 150]).unwrap();
+        assert_eq!(near.read_volatile_vectored(&pieces).unwrap(), 150);
+        (&far).write_all(&[7; 400]).unwrap();
+        Fuse::light(2);
+        let read = catch_unwind(AssertUnwindSafe(|| near.read_volatile_vectored(&pieces)));
+        Fuse::put_out();
+        drop(read.unwrap_err());
+        let reads = [
+            near.read(&mut [0; 9]),
+            near.read_vectored(&mut [IoSliceMut::new(&mut [0; 9])]),
+            near.read_volatile_vectored(&pieces),
+        ];
+        for read in reads {
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::InvalidData);
+        }
+        // The other direction goes on.
+        assert_eq!(near.write_volatile_vectored(&pieces).unwrap(), 200);
+        let mut got = [0; 200];
+        (&far).read_exact(&mut got).unwrap();
+        assert_eq!(got, [7; 200]);
+    }
 
     #[test]
     fn a_bulk_of_bytes_is_soon_read_in_large_pieces_and_small_messages_again_in_small_ones() {
