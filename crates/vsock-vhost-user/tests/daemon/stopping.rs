@@ -113,9 +113,19 @@ enum Where {
     Connect,
     Write,
     Drop,
+    DropOfBackend,
 }
 
 struct Panicking(Where);
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        assert!(
+            thread::panicking() || self.0 != Where::DropOfBackend,
+            "on purpose"
+        );
+    }
+}
 
 impl AsRawFd for Panicking {
     fn as_raw_fd(&self) -> RawFd {
@@ -227,4 +237,9 @@ fn a_panic_of_a_stream_that_is_dropped_ends_the_waits() {
 #[test]
 fn a_panic_of_a_stream_that_is_dropped_by_a_stop_ends_the_waits() {
     assert_ends(Where::Drop, 166, true);
+}
+
+#[test]
+fn t132_a_panic_of_a_backend_that_is_dropped_ends_the_waits() {
+    assert_ends(Where::DropOfBackend, 167, true);
 }

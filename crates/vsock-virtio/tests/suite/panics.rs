@@ -3,19 +3,26 @@
 //! Streams, backends and guest memory that panic in the middle of a call of the device, and streams that
 //! count more than they were offered.
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use virtio_queue::Queue;
-use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
+use vm_memory::bitmap::BS;
+use vm_memory::guest_memory::GuestMemorySliceIterator;
+use vm_memory::{
+    Bytes, FileOffset, GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryMmap, Permissions,
+};
 use vmm_sys_util::tempfile::TempFile;
 use vsock_backend_api::{VsockBackend, VsockStream};
-use vsock_driver::{Call, Descriptor, DriverRing, Fuse, Memory, Temper, Unruly, bytes, filled};
+use vsock_driver::{
+    Call, Descriptor, DriverRing, Fuse, Memory, Temper, Unruly, bytes, filled, memory,
+};
 use vsock_inner::{VsockInnerBackend, VsockInnerListener, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
-use vsock_virtio::{Fault, FaultCause, Queues, VsockDevice};
+use vsock_virtio::{DeviceState, F_EVENT_IDX, F_VERSION_1, Fault, FaultCause, Queues, VsockDevice};
 
 use crate::rig::{BUFFER, CID, packet};
 
@@ -201,7 +208,7 @@ impl World {
         assert_eq!(&buf[..10], b"hello host");
         let sent: Vec<u8> = (0..20_000_u32)
             .flat_map(u32::to_le_bytes)
-            .take(20_000)
+            .take(9000)
             .collect();
         self.host().write_all(&sent).unwrap();
         self.ready(true, false);
@@ -324,4 +331,73 @@ fn t132_a_stream_that_counts_more_than_it_was_offered_is_reset_alone() {
             world.live();
         }
     }
+}
+
+/// Memory whose addresses panic when they are looked up.
+struct Mined {
+    memory: Memory,
+    armed: Cell<bool>,
+}
+
+impl GuestMemory for Mined {
+    type PhysicalMemory = Memory;
+    type Bitmap = ();
+
+    fn check_range(&self, addr: GuestAddress, len: usize, access: Permissions) -> bool {
+        assert!(!self.armed.get(), "this memory panics on purpose");
+        GuestMemory::check_range(&self.memory, addr, len, access)
+    }
+
+    fn get_slices<'a>(
+        &'a self,
+        addr: GuestAddress,
+        len: usize,
+        access: Permissions,
+    ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, ()>>, GuestMemoryError> {
+        assert!(!self.armed.get(), "this memory panics on purpose");
+        GuestMemory::get_slices(&self.memory, addr, len, access)
+    }
+}
+
+#[test]
+fn t132_memory_that_panics_while_a_device_is_activated_or_restored_leaves_it_as_it_was() {
+    let mined = Mined {
+        memory: memory(&[(0, LEN)]),
+        armed: Cell::new(true),
+    };
+    let muxer = || Muxer::new(GuestCid::try_from(CID).unwrap(), Config::default());
+    let state = {
+        let mut other = VsockDevice::<Mined>::builder(muxer()).build();
+        other.ack_features(F_VERSION_1 | F_EVENT_IDX).unwrap();
+        DeviceState {
+            active: true,
+            ..other.state()
+        }
+    };
+    let mut device = VsockDevice::<Mined>::builder(muxer()).build();
+    let mut queues = [0x1000, 0x4000].map(|base| DriverRing::new(base, SIZE).queue());
+    let [rx, tx] = &mut queues;
+    let mut queues = Queues {
+        rx,
+        tx,
+        event: None,
+    };
+    let activated = catch_unwind(AssertUnwindSafe(|| {
+        device.activate(Tick::ZERO, &mined, &mut queues)
+    }));
+    drop(activated.unwrap_err());
+    let restored = catch_unwind(AssertUnwindSafe(|| {
+        device.restore(Tick::ZERO, &mined, &mut queues, &state)
+    }));
+    drop(restored.unwrap_err());
+    assert!(!device.is_active());
+    assert_eq!(device.acked_features(), 0);
+    mined.armed.set(false);
+    device
+        .restore(Tick::ZERO, &mined, &mut queues, &state)
+        .unwrap();
+    assert!(device.is_active());
+    assert_eq!(device.acked_features(), F_VERSION_1 | F_EVENT_IDX);
+    let outcome = device.process(Tick::ZERO, &mined, &mut queues);
+    assert!(outcome.unwrap().notify_rx);
 }
