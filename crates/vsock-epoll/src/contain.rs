@@ -118,7 +118,7 @@ impl Contained {
         contain(|| self.stream.write_ready_fd()).unwrap_or_else(|| Err(Misbehaviour::Panic.into()))
     }
 
-    /// Who has one that panics is left alone with it.
+    /// The peer of one that panics counts as gone.
     pub(crate) fn peer_gone(&self) -> bool {
         contain(|| self.stream.peer_gone()).unwrap_or(true)
     }
