@@ -41,7 +41,10 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
         }
         .into());
     }
-    let cases = env.sh.var("PROPTEST_CASES").unwrap_or(CASES.to_owned());
+    let cases = env
+        .sh
+        .var("PROPTEST_CASES")
+        .unwrap_or_else(|_| CASES.to_owned());
     let _cases = env.sh.push_env("PROPTEST_CASES", cases);
     let mut failed = Vec::new();
     for &(package, tests, filter) in RUNS {
