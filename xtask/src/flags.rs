@@ -33,6 +33,8 @@ xflags::xflags! {
             /// Seconds after which a model stops, unfinished (LOOM_MAX_DURATION).
             optional --seconds n: u64
         }
+        /// The tests of unsafe code, and those in which somebody else's code panics, under valgrind.
+        cmd memcheck {}
         /// The lines that the tests reach, per crate; fails under a crate's floor.
         cmd cover {
             /// Writes a report to target/cover/html, line by line.
@@ -91,6 +93,8 @@ Before a change is sent
   model [NAME]      Every interleaving of the lock-free parts, explored by loom; only the models
                     with NAME in their names. Deeper: --preemptions N, --branches N; shorter:
                     --seconds N for each.
+  memcheck          The tests of unsafe code, and those in which somebody else's code panics in the middle of
+                    a call, under valgrind: no memory is read that was not written. Not a part of ci.
   cover             The share of lines that the tests reach, per crate; fails under a crate's floor.
                     --missed lists the lines that they do not reach, --html makes pages.
   fuzz [TARGET]     Random inputs for the fuzz targets (tests/fuzz), 30 s for each; --seconds N, --seed N.

@@ -18,6 +18,7 @@ mod flags;
 mod fuzz;
 mod guest;
 mod lint;
+mod memcheck;
 mod model;
 mod setup;
 mod shell;
@@ -62,6 +63,7 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Test(_) => test::run(&env)?,
         XtaskCmd::Tidy(_) => tidy::run(&env)?,
         XtaskCmd::Model(options) => model::run(&env, &options)?,
+        XtaskCmd::Memcheck(_) => memcheck::run(&env)?,
         XtaskCmd::Cover(options) => cover::run(&env, &options)?,
         XtaskCmd::Fuzz(options) => fuzz::run(&env, &options)?,
         XtaskCmd::Doc(_) => doc::run(&env)?,

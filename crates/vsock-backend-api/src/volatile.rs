@@ -12,7 +12,8 @@ use crate::VsockStream;
 /// What a packet or a row of packets needs lies in several pieces of guest memory. A stream for which a
 /// call has a price, be it a system call or an atomic operation, takes many pieces in one. The methods
 /// are to [`ReadVolatile`] and [`WriteVolatile`] what `read_vectored` and `write_vectored` are to `Read`
-/// and `Write`: a stream that leaves them as they are takes the first piece that is not empty.
+/// and `Write`: a stream that leaves them as they are takes the first piece that is not empty, and one that
+/// counts more bytes than that has is `InvalidData`.
 ///
 /// A call whose bytes end within a piece has found no more for now. One that has stopped between two
 /// pieces may be followed by another.
@@ -30,8 +31,7 @@ pub trait VsockVolatileStream: VsockStream + ReadVolatile + WriteVolatile {
         let Some(piece) = first(pieces) else {
             return Ok(0);
         };
-        self.read_volatile(&mut piece.clone())
-            .map_err(into_io_error)
+        counted(self.read_volatile(&mut piece.clone()), piece.len())
     }
 
     /// Writes what is in the pieces, one after the other.
@@ -46,7 +46,7 @@ pub trait VsockVolatileStream: VsockStream + ReadVolatile + WriteVolatile {
         let Some(piece) = first(pieces) else {
             return Ok(0);
         };
-        self.write_volatile(piece).map_err(into_io_error)
+        counted(self.write_volatile(piece), piece.len())
     }
 
     /// How many bytes wait to be read, as far as that is known or guessed without a system call: memory
@@ -61,6 +61,14 @@ fn first<'a, 'm, B: BitmapSlice>(
     pieces: &'a [VolatileSlice<'m, B>],
 ) -> Option<&'a VolatileSlice<'m, B>> {
     pieces.iter().find(|piece| !piece.is_empty())
+}
+
+/// What a call came to that was offered so many bytes.
+fn counted(result: Result<usize, VolatileMemoryError>, offered: usize) -> io::Result<usize> {
+    match result.map_err(into_io_error)? {
+        moved if moved <= offered => Ok(moved),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 fn into_io_error(error: VolatileMemoryError) -> io::Error {
@@ -82,8 +90,8 @@ mod tests {
     use super::VsockVolatileStream;
     use crate::{VsockBackendType, VsockStream};
 
-    /// What is written can be read; it knows one piece at a call.
-    struct Loopback(Vec<u8>);
+    /// What is written can be read; it knows one piece at a call, and counts so many bytes too much.
+    struct Loopback(Vec<u8>, usize);
 
     impl Read for Loopback {
         fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -104,7 +112,7 @@ mod tests {
                 .read(&mut bytes)
                 .map_err(VolatileMemoryError::IOError)?;
             buf.copy_from(&bytes[..len]);
-            Ok(len)
+            Ok(len + self.1)
         }
     }
 
@@ -131,7 +139,8 @@ mod tests {
             }
             let mut bytes = vec![0; buf.len()];
             buf.copy_to(&mut bytes[..]);
-            self.write(&bytes).map_err(VolatileMemoryError::IOError)
+            let len = self.write(&bytes).map_err(VolatileMemoryError::IOError)?;
+            Ok(len + self.1)
         }
     }
 
@@ -155,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_stream_of_single_pieces_takes_the_first_that_is_not_empty() {
-        let mut stream = Loopback(Vec::new());
+        let mut stream = Loopback(Vec::new(), 0);
         let (mut none, mut first, mut second) = ([0; 0], *b"abc", *b"de");
         let pieces = [
             VolatileSlice::from(&mut none[..]),
@@ -171,8 +180,20 @@ mod tests {
     }
 
     #[test]
+    fn t132_a_count_of_more_than_the_piece_is_an_error() {
+        let mut two = *b"ab";
+        let piece = VolatileSlice::from(&mut two[..]);
+        let pieces = [piece, piece];
+        let mut liar = Loopback(b"abcd".to_vec(), 1);
+        let error = liar.read_volatile_vectored(&pieces);
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let error = liar.write_volatile_vectored(&pieces);
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
     fn without_a_place_for_a_byte_nothing_is_moved() {
-        let mut stream = Loopback(b"abc".to_vec());
+        let mut stream = Loopback(b"abc".to_vec(), 0);
         let mut none = [0; 0];
         let pieces = [VolatileSlice::from(&mut none[..])];
         assert_eq!(stream.read_volatile_vectored(&pieces).unwrap(), 0);
@@ -184,7 +205,7 @@ mod tests {
     fn a_failure_that_is_none_of_io_becomes_one() {
         let mut long = *b"abcd";
         let pieces = [VolatileSlice::from(&mut long[..])];
-        let error = Loopback(Vec::new()).write_volatile_vectored(&pieces);
+        let error = Loopback(Vec::new(), 0).write_volatile_vectored(&pieces);
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::Other);
     }
 }

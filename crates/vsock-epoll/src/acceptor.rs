@@ -4,7 +4,6 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use event_manager::{EventOps, Events, MutEventSubscriber};
 use vmm_sys_util::epoll::EventSet;
 use vsock_backend_api::{VsockBackend, VsockStream};
 
+use crate::contain::contain;
 use crate::watch::{Timer, Watched, Watcher};
 use crate::{AcceptLimits, Counters, LoopError, StreamHandler, StreamSubscriber};
 
@@ -197,7 +197,13 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
     fn accept_batch(&mut self) -> (usize, More) {
         let (mut accepted, mut failed) = (0, 0);
         for _ in 0..self.limits.batch {
-            match self.backend.accept() {
+            let backend = &mut self.backend;
+            let Some(accept) = contain(|| backend.accept()) else {
+                failed += 1;
+                self.counters.panics += 1;
+                continue;
+            };
+            match accept {
                 Ok(stream) => {
                     accepted += 1;
                     self.counters.accepts += 1;
@@ -214,7 +220,10 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
                     failed += 1;
                     self.counters.errors += 1;
                     let lacks = lacks_resource(&error);
-                    self.handler.failed(error);
+                    let handler = &mut self.handler;
+                    if contain(|| handler.failed(error)).is_none() {
+                        self.counters.panics += 1;
+                    }
                     if lacks {
                         return (accepted, More::Later);
                     }
@@ -230,7 +239,7 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
     /// Asks the handler. If it panics, it has lost that stream, and the next one is accepted.
     fn ask(&mut self, stream: Box<dyn VsockStream>) -> More {
         let handler = &mut self.handler;
-        catch_unwind(AssertUnwindSafe(|| handler.accepted(stream))).unwrap_or_else(|_| {
+        contain(|| handler.accepted(stream)).unwrap_or_else(|| {
             self.counters.panics += 1;
             More::Accept
         })

@@ -30,7 +30,7 @@ pub struct Counters {
     pub errors: u64,
     /// Timers that fired: those of handlers, idle limits, and pauses of accepting.
     pub timers: u64,
-    /// Calls of a handler that panicked.
+    /// Calls of a handler, and accepts of a backend, that panicked. A stream that panics has failed.
     pub panics: u64,
 }
 

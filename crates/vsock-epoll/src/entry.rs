@@ -8,8 +8,9 @@ use std::net::Shutdown;
 use std::time::Instant;
 
 use vmm_sys_util::epoll::EventSet;
-use vsock_backend_api::{VsockBackendType, VsockStream};
+use vsock_backend_api::VsockBackendType;
 
+use crate::contain::Contained;
 use crate::watch::{Watched, Watcher};
 use crate::{Failure, Token, Trigger};
 
@@ -31,7 +32,7 @@ pub(crate) enum Outgoing {
 }
 
 pub(crate) struct Entry<T> {
-    pub(crate) stream: Box<dyn VsockStream>,
+    pub(crate) stream: Contained,
     pub(crate) state: T,
     pub(crate) backlog: VecDeque<u8>,
     pub(crate) outgoing: Outgoing,
@@ -66,8 +67,8 @@ pub(crate) struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    pub(crate) fn new(stream: Box<dyn VsockStream>, state: T, budget: usize, now: Instant) -> Self {
-        let incoming_fd = Watched::nothing_of(stream.as_raw_fd());
+    pub(crate) fn new(stream: Contained, state: T, budget: usize, now: Instant) -> Self {
+        let incoming_fd = Watched::nothing_of(stream.fd());
         Self {
             stream,
             state,
@@ -125,7 +126,7 @@ impl<T> Entry<T> {
                     self.dry = read < most && trigger == Trigger::Level;
                     self.budget = self.budget.saturating_sub(read);
                     self.moved = true;
-                    return Ok(Some(read.min(most)));
+                    return Ok(Some(read));
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -147,7 +148,7 @@ impl<T> Entry<T> {
         while !self.writing() && taken < bytes.len() {
             match self.stream.write(&bytes[taken..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => taken += written.min(bytes.len() - taken),
+                Ok(written) => taken += written,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
@@ -169,7 +170,6 @@ impl<T> Entry<T> {
             match self.stream.write_vectored(&slices) {
                 Ok(0) => return (taken, Err(ErrorKind::WriteZero.into())),
                 Ok(written) => {
-                    let written = written.min(self.backlog.len());
                     drop(self.backlog.drain(..written));
                     taken += written;
                     self.moved = true;

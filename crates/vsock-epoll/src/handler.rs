@@ -21,7 +21,8 @@ pub enum After {
 ///
 /// A call that panics is contained: its stream is closed, and the loop goes on with the others and
 /// with the same handler. A handler whose own state does not survive that should count
-/// [`panics`](crate::Counters#structfield.panics) and stop.
+/// [`panics`](crate::Counters#structfield.panics) and stop. A stream that panics in a call, or counts more bytes
+/// than it was offered, has failed as one that returns an error, whoever has made the call.
 ///
 /// ```
 /// use vsock_epoll::{StreamHandler, Streams, Token};

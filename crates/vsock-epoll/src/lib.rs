@@ -31,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 mod acceptor;
+mod contain;
 mod counters;
 mod deadlines;
 mod entry;

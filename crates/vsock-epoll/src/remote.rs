@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use event_manager::{MutEventSubscriber, RemoteEndpoint, SubscriberId};
@@ -156,7 +157,8 @@ where
         self.call(|streams| streams.stop())
     }
 
-    /// Does anything else with the streams, on the loop's thread, and gives back its result.
+    /// Does anything else with the streams, on the loop's thread, and gives back its result. If it panics,
+    /// the loop goes on, and the panic is that of who has called this.
     ///
     /// # Errors
     ///
@@ -166,11 +168,15 @@ where
         what: impl FnOnce(&mut Streams<H::State>) -> R + Send + 'static,
     ) -> Result<R, RemoteError> {
         let (id, find) = (self.subscriber, self.find);
-        self.endpoint.call_blocking(move |manager| {
-            let subscriber = manager.subscriber_mut(id)?;
-            let found = find(subscriber).ok_or(RemoteError::OtherSubscriber)?;
-            Ok(what(found.streams()))
-        })
+        let called = self.endpoint.call_blocking(move |manager| {
+            // The loop is not to end by what somebody else wants of it.
+            Ok::<_, RemoteError>(catch_unwind(AssertUnwindSafe(|| {
+                let subscriber = manager.subscriber_mut(id)?;
+                let found = find(subscriber).ok_or(RemoteError::OtherSubscriber)?;
+                Ok(what(found.streams()))
+            })))
+        })?;
+        called.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
 

@@ -8,7 +8,6 @@ mod timers;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::ErrorKind;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use std::time::{Duration, Instant};
 use vsock_backend_api::VsockStream;
 
 pub(crate) use self::news::News;
+use crate::contain::Contained;
 use crate::deadlines::Deadlines;
 use crate::entry::{Entry, Outgoing};
 use crate::table::Table;
@@ -92,7 +92,7 @@ impl<T> Streams<T> {
         })
     }
 
-    fn try_add(&mut self, mut stream: Box<dyn VsockStream>, state: T) -> Result<Token, AddError> {
+    fn try_add(&mut self, stream: Box<dyn VsockStream>, state: T) -> Result<Token, AddError> {
         if self.phase != Phase::Serving {
             let refusal = Refusal::Ending;
             return Err(AddError { refusal, stream });
@@ -105,26 +105,19 @@ impl<T> Streams<T> {
                 stream,
             });
         }
-        match stream.set_nonblocking(true) {
-            // It has one mode only, which for a device's end is the non-blocking one.
-            Err(error) if error.kind() != ErrorKind::Unsupported => {
-                let refusal = Refusal::Blocking(error);
-                return Err(AddError { refusal, stream });
-            }
-            _ => {}
-        }
+        let stream = Contained::take(stream)?;
         let mut entry = Entry::new(stream, state, self.limits.turn, Instant::now());
         let Some(token) = self.table.reserve() else {
             return Err(AddError {
                 refusal: full,
-                stream: entry.stream,
+                stream: entry.stream.into_inner(),
             });
         };
         if let Err(error) = entry.watch(&self.watcher, token, self.limits.trigger) {
             self.table.release(token);
             return Err(AddError {
                 refusal: Refusal::Register(error),
-                stream: entry.stream,
+                stream: entry.stream.into_inner(),
             });
         }
         self.table.fill(token, entry);
@@ -284,7 +277,7 @@ impl<T> Streams<T> {
         self.counters.closes += 1;
         self.counters.bytes_lost += entry.backlog.len() as u64;
         let Entry { stream, state, .. } = entry;
-        drop(stream);
+        stream.close();
         self.departed.push_back((token, state));
         self.rouse();
         true
@@ -314,7 +307,7 @@ impl<T> Streams<T> {
     /// The stream itself, to ask it what its kind knows.
     #[must_use]
     pub fn stream(&self, token: Token) -> Option<&dyn VsockStream> {
-        self.table.get(token).map(|entry| &*entry.stream)
+        self.table.get(token).map(|entry| entry.stream.get())
     }
 
     /// How many bytes of a stream wait to be written.

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::os::fd::{AsRawFd, RawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use vmm_sys_util::epoll::{EpollEvent, EventSet};
 
+use crate::contain::contain;
 use crate::streams::News;
 use crate::watch::{KICK, TIMER};
 use crate::{After, Counters, Failure, Limits, LoopError, StreamHandler, Streams, Token};
@@ -203,14 +203,14 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         what: impl FnOnce(&mut H, &mut Streams<H::State>) -> R,
     ) -> Option<R> {
         let (handler, streams) = (&mut self.handler, &mut self.streams);
-        // The streams are whole at any time that a handler runs: it runs in none of their methods. Of
-        // its own state the handler's documentation speaks.
-        let called = catch_unwind(AssertUnwindSafe(|| what(handler, streams)));
-        if called.is_err() {
+        // The streams are whole at any time that a handler runs: it runs in none of their methods, and
+        // what panics in these is contained. Of its own state the handler's documentation speaks.
+        let called = contain(|| what(handler, streams));
+        if called.is_none() {
             self.streams.counters.panics += 1;
             self.streams.close(token);
         }
-        called.ok()
+        called
     }
 }
 

@@ -55,7 +55,8 @@
 //!
 //! - A mode, a timeout or a descriptor of one end never changes what the other end sees.
 //! - A byte that was written with `Ok` is never dropped while the reader goes on reading.
-//! - No call panics for anything that a peer, a guest or the operating system does.
+//! - No call panics for anything that a peer, a guest or the operating system does. A panic of guest
+//!   memory's bitmap passes through, and nothing was moved then.
 
 mod accept_queue;
 mod backend;

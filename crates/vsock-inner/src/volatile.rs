@@ -14,7 +14,8 @@ use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
 
 impl VsockInnerReader {
-    /// As a vectored read, into pieces of guest memory: no buffer lies in between.
+    /// As a vectored read, into pieces of guest memory: no buffer lies in between. If a bitmap of theirs
+    /// panics, nothing was read.
     ///
     /// # Errors
     ///
@@ -122,6 +123,9 @@ impl WriteVolatile for VsockInnerStream {
             .map_err(VolatileMemoryError::IOError)
     }
 }
+
+#[cfg(test)]
+mod panics;
 
 #[cfg(test)]
 mod tests {

@@ -64,10 +64,11 @@ impl Backends {
                 return Err(MuxerError::PortTaken { port });
             }
         }
+        let fd = backend.as_raw_fd(); // if it panics, nothing has changed
         self.ports
             .extend(ports.iter().map(|&port| (Port::new(port), id)));
         self.list.push(Backend {
-            fd: backend.as_raw_fd(),
+            fd,
             backend,
             serves_rest: serves == Serves::Rest,
             pause: None,

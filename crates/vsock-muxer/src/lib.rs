@@ -222,6 +222,7 @@
 //! # Invariants
 //!
 //! - Whatever guest, host clients and event loop do: no panic, and every limit holds.
+//! - A panic of a stream, a backend or the guest's side passes through, and ends every connection.
 //! - An event of a stream that is gone never reaches another.
 //! - A host port is given back by whoever was given it, on every path.
 //! - Each descriptor is registered when it is named in [`Action::Close`], and in no other case.

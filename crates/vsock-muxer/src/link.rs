@@ -13,8 +13,13 @@ use crate::{Action, Closing, Token};
 ///
 /// Watching is lazy, so that in the steady flow nothing is said to the event loop: once registered,
 /// a descriptor stays so, and only an event that cannot be used takes the watch back.
+///
+/// What a stream says of itself is asked once, before anything is told the driver: who has a link
+/// outside of the table runs no code of the stream's.
 pub(crate) struct Link {
     stream: Box<dyn VsockStream>,
+    carrier: VsockBackendType,
+    socket_type: SocketType,
     token: Token,
     fd: RawFd,
     /// How `fd` is registered.
@@ -40,12 +45,17 @@ struct Watch {
 impl Link {
     /// Takes the stream in, and has it watched for reading.
     pub(crate) fn new(
-        stream: Box<dyn VsockStream>,
+        mut stream: Box<dyn VsockStream>,
         token: Token,
         actions: &mut VecDeque<Action>,
     ) -> Self {
         let mut link = Self {
             fd: stream.as_raw_fd(),
+            carrier: stream.backend_type(),
+            socket_type: match stream.messages() {
+                None => SocketType::Stream,
+                Some(_) => SocketType::SeqPacket,
+            },
             stream,
             token,
             watch: None,
@@ -64,11 +74,8 @@ impl Link {
     }
 
     /// The sort of socket whose host's end the stream is.
-    pub(crate) fn socket_type(&mut self) -> SocketType {
-        match self.stream.messages() {
-            None => SocketType::Stream,
-            Some(_) => SocketType::SeqPacket,
-        }
+    pub(crate) const fn socket_type(&self) -> SocketType {
+        self.socket_type
     }
 
     /// Notes that the stream may be read. Returns whether that is news; if it is not, the event was
@@ -99,8 +106,7 @@ impl Link {
     /// Whether the other end is gone, where no event says so. A socket reports it as a hang-up, and
     /// asking it would be a system call for each event; any other stream can be asked only.
     pub(crate) fn is_left(&self) -> bool {
-        let reports =
-            self.is_socket() || self.stream.backend_type() == VsockBackendType::HybridStream;
+        let reports = self.is_socket() || self.carrier == VsockBackendType::HybridStream;
         !reports && self.stream.peer_gone()
     }
 
@@ -111,10 +117,9 @@ impl Link {
 
     /// Whether the stream is a socket that nobody else has, so that dropping it is an orderly end. One
     /// that a client has passed may still be open there.
-    pub(crate) fn is_socket(&self) -> bool {
-        let carrier = self.stream.backend_type();
+    pub(crate) const fn is_socket(&self) -> bool {
         matches!(
-            carrier,
+            self.carrier,
             VsockBackendType::UnixStream | VsockBackendType::Tcp
         )
     }

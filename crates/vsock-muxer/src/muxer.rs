@@ -10,6 +10,7 @@ mod retry;
 mod review;
 mod rx;
 mod time;
+mod unwind;
 
 pub(crate) use rx::Carried;
 
@@ -42,6 +43,9 @@ enum Life {
 }
 
 /// The connections of one guest. The [crate](crate)'s documentation says how it is driven.
+///
+/// A panic of a stream, of a backend or of the guest's side in one of its calls passes through, and ends
+/// every connection as a [`reset`](Self::reset) does: the muxer can be [activated](Self::activate) again.
 pub struct Muxer {
     guest: GuestCid,
     config: Arc<Config>,

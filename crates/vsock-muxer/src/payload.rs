@@ -42,7 +42,7 @@ pub(crate) fn write(stream: &mut dyn VsockStream, chunk: &Chunk<'_>) -> Progress
             send_message(messages, &pieces, flags)
         });
     }
-    progress(|| {
+    progress(chunk.len(), || {
         if chunk.second.is_empty() {
             stream.write(chunk.first)
         } else {
@@ -73,10 +73,12 @@ pub fn send_message(
     }
 }
 
-/// What came of a write; one that was interrupted is repeated.
-fn progress(mut write: impl FnMut() -> io::Result<usize>) -> Progress {
+/// What came of a write of `offered` bytes; one that was interrupted is repeated. What the stream of one
+/// that counts more has taken, nobody knows.
+fn progress(offered: usize, mut write: impl FnMut() -> io::Result<usize>) -> Progress {
     loop {
         return match write() {
+            Ok(taken) if taken > offered => Progress::Failed,
             Ok(taken) => Progress::Done(taken),
             Err(error) => match error.kind() {
                 ErrorKind::Interrupted => continue,

@@ -71,6 +71,26 @@ impl Table {
         Some(entry)
     }
 
+    /// Takes everything out, and gives every place back, also one that was reserved and not filled.
+    pub(crate) fn clear(&mut self) -> Vec<Entry> {
+        let places = std::mem::take(&mut self.places);
+        let (mut entries, mut vacant) = (Vec::new(), Vec::new());
+        for Tenancy { generation, entry } in places {
+            entries.extend(entry);
+            vacant.push(Tenancy {
+                generation: Place::next_generation(generation),
+                entry: None,
+            });
+        }
+        let slots = (0..).map(Slot::new).take(vacant.len());
+        *self = Self {
+            free: slots.collect(),
+            places: vacant,
+            ..Self::default()
+        };
+        entries
+    }
+
     /// Gives a place back that is empty; its tokens mean nothing from now on.
     pub(crate) fn free(&mut self, slot: Slot) {
         if let Some(tenancy) = self.places.get_mut(slot.index()) {

@@ -69,6 +69,7 @@ mod host;
 mod inbound;
 mod outbound;
 mod transmit;
+mod unwind;
 
 use alloc::sync::Arc;
 

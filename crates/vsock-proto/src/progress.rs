@@ -37,7 +37,8 @@ pub enum Progress {
 ///
 /// The core decides what becomes of the bytes, and never holds those that the stream takes: they
 /// go from guest memory to the stream with no buffer in between. What the stream refuses is copied
-/// to the backlog.
+/// to the backlog. A panic in it passes through, and ends the connection as a broken stream does. A count of
+/// more bytes than there were is taken for all of them.
 pub trait Payload {
     /// Offers the payload that is left to the host's stream, in one call.
     ///

@@ -8,9 +8,9 @@ use vm_memory::VolatileSlice;
 use vm_memory::bitmap::BitmapSlice;
 use vsock_proto::Progress;
 
-/// Reads, again if interrupted. The buffer is not empty, so 0 bytes are the end.
-pub(crate) fn read(call: impl FnMut() -> io::Result<usize>) -> Progress {
-    match uninterrupted(call) {
+/// Reads into places for `room` bytes, and not for none: so 0 bytes are the end. Again if interrupted.
+pub(crate) fn read(room: usize, call: impl FnMut() -> io::Result<usize>) -> Progress {
+    match uninterrupted(room, call) {
         Ok(0) => Progress::Closed,
         Ok(len) => Progress::Done(len),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Progress::Pending,
@@ -18,9 +18,9 @@ pub(crate) fn read(call: impl FnMut() -> io::Result<usize>) -> Progress {
     }
 }
 
-/// Writes, again if interrupted. A stream that takes nothing and says so with `Ok(0)` blocks.
-pub(crate) fn write(call: impl FnMut() -> io::Result<usize>) -> Progress {
-    match uninterrupted(call) {
+/// Writes `len` bytes, again if interrupted. A stream that takes nothing and says so with `Ok(0)` blocks.
+pub(crate) fn write(len: usize, call: impl FnMut() -> io::Result<usize>) -> Progress {
+    match uninterrupted(len, call) {
         Ok(0) => Progress::Pending,
         Ok(len) => Progress::Done(len),
         Err(error) => match error.kind() {
@@ -31,29 +31,34 @@ pub(crate) fn write(call: impl FnMut() -> io::Result<usize>) -> Progress {
     }
 }
 
-fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+/// A stream that counts more than it was offered has failed: what it has moved, nobody knows.
+fn uninterrupted(offered: usize, mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(moved) if moved > offered => return Err(ErrorKind::InvalidData.into()),
             result => return result,
         }
     }
 }
 
-/// Moves what is in `pieces`, or what fits, in as few calls as the stream needs for it. Returns how many
-/// bytes that were, and what the last call came to; `Done` if there was no reason for another.
+/// Moves what is in `pieces`, or what fits, which are `left` bytes, in as few calls as the stream needs for
+/// it, each of which is told how many are left. Returns how many bytes that were, and what the last call
+/// came to; `Done` if there was no reason for another.
 pub(crate) fn all<'m, B: BitmapSlice>(
     pieces: &[VolatileSlice<'m, B>],
-    mut call: impl FnMut(&[VolatileSlice<'m, B>]) -> Progress,
+    mut left: usize,
+    mut call: impl FnMut(&[VolatileSlice<'m, B>], usize) -> Progress,
 ) -> (usize, Progress) {
     let mut rest = pieces;
     let mut carried = 0;
     while !rest.is_empty() {
-        let progress = call(rest);
+        let progress = call(rest, left);
         let Progress::Done(mut len) = progress else {
             return (carried, progress);
         };
         carried += len;
+        left = left.saturating_sub(len);
         while let Some((first, others)) = rest.split_first()
             && first.len() <= len
         {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+mod unwind;
 mod work;
 
 use std::fmt;
@@ -49,6 +50,9 @@ enum Phase {
 ///
 /// and behind each of them [`next_action`](Self::next_action) until there is none, and
 /// [`deadline`](Self::deadline) for the timer. The crate's documentation has a complete example.
+///
+/// A panic of a stream, of a backend or of guest memory in one of these calls passes through, and breaks an
+/// active device as a fault of its rings does: see [`FaultCause::Panic`](crate::FaultCause::Panic).
 pub struct VsockDevice<M: GuestMemory> {
     muxer: Muxer,
     features: Features,
@@ -124,10 +128,20 @@ impl<M: GuestMemory> VsockDevice<M> {
         mem: &M,
         queues: &mut Queues<'_>,
     ) -> Result<(), ActivateError> {
+        self.activate_with(self.features, now, mem, queues)
+    }
+
+    fn activate_with(
+        &mut self,
+        features: Features,
+        now: Tick,
+        mem: &M,
+        queues: &mut Queues<'_>,
+    ) -> Result<(), ActivateError> {
         if self.phase != Phase::Inactive {
             return Err(ActivateError::InUse);
         }
-        let event_idx = self.features.event_idx();
+        let event_idx = features.event_idx();
         set_up(mem, queues.rx, QueueName::Rx, event_idx)?;
         set_up(mem, queues.tx, QueueName::Tx, event_idx)?;
         if let Some(event) = queues.event.as_deref_mut() {
@@ -140,7 +154,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.rx_notifications.restart();
         self.tx_notifications.restart();
         self.phase = Phase::Active;
-        self.muxer.activate(now, self.features.socket_types());
+        self.muxer.activate(now, features.socket_types());
         Ok(())
     }
 
@@ -229,13 +243,13 @@ impl<M: GuestMemory> VsockDevice<M> {
         queues: &mut Queues<'_>,
         state: &DeviceState,
     ) -> Result<(), RestoreError> {
-        let before = self.features;
-        self.ack_features(state.acked_features)?;
+        let mut features = self.features;
+        features.ack(state.acked_features, self.muxer.has_seqpacket())?;
         if state.active {
-            self.activate(now, mem, queues)
-                .inspect_err(|_| self.features = before)?;
+            self.activate_with(features, now, mem, queues)?;
             self.events.owe();
         }
+        self.features = features;
         self.muxer.restore(now, &state.muxer);
         Ok(())
     }
@@ -262,23 +276,21 @@ impl<M: GuestMemory> VsockDevice<M> {
             Phase::Broken(fault) => return Err(fault),
             Phase::Active => {}
         }
-        let result = self.work(now, mem, queues);
+        let result = self.unwinding(now, |device| device.work(now, mem, queues));
         if let Err(fault) = result {
-            self.muxer.reset(now);
-            self.quiet();
-            self.phase = Phase::Broken(fault);
+            self.break_down(now, fault);
         }
         result
     }
 
     /// An event loop reports that a descriptor is ready, by the token of its [`Action::Watch`].
     pub fn on_event(&mut self, now: Tick, token: Token, ready: Readiness) {
-        self.muxer.on_event(now, token, ready);
+        self.unwinding(now, |device| device.muxer.on_event(now, token, ready));
     }
 
     /// Does what is due by now.
     pub fn on_timeout(&mut self, now: Tick) {
-        self.muxer.on_timeout(now);
+        self.unwinding(now, |device| device.muxer.on_timeout(now));
         self.rx_notifications.on_timeout(now);
         self.tx_notifications.on_timeout(now);
         self.tx_kicks.on_timeout(now);

@@ -61,7 +61,8 @@
 //! - A call does a bounded amount of work, allocates nothing per packet, and asks for at most one
 //!   notification of each queue.
 //! - Nothing that a guest writes anywhere makes a call panic. What it can do to its device is to break
-//!   it until the next reset ([`Fault`]).
+//!   it until the next reset ([`Fault`]). So does a panic of a stream, a backend or guest memory, which
+//!   passes through ([`FaultCause::Panic`]).
 
 #![forbid(unsafe_code)]
 

@@ -254,7 +254,7 @@ fn read_and_copy<M: GuestMemory>(
     pieces: &[Slice<'_, M>],
     buffer: &mut [u8],
 ) -> (usize, Progress) {
-    match attempt::read(|| stream.read(buffer)) {
+    match attempt::read(buffer.len(), || stream.read(buffer)) {
         Progress::Done(len) => {
             let bytes = buffer.get(..len).unwrap_or_default();
             let copied = Cursor::default().copy_from(pieces, bytes);
@@ -295,8 +295,8 @@ impl<M: GuestMemory> GuestBuffers for RxBuffers<'_, '_, '_, M> {
         let first = pieces.first().map_or(0, |piece| piece.len());
         let (got, last) = match direct {
             _ if wanted == 0 => return Progress::Done(0),
-            Some(direct) if first >= direct.least => attempt::all(&pieces, |rest| {
-                attempt::read(|| (direct.read)(stream, rest))
+            Some(direct) if first >= direct.least => attempt::all(&pieces, wanted, |rest, room| {
+                attempt::read(room, || (direct.read)(stream, rest))
             }),
             _ => {
                 let buffer = self.tools.scratch.first(wanted);

@@ -79,8 +79,8 @@ impl<'m, M: GuestMemory> TxPayload<'_, 'm, M> {
     /// Writes the pieces out of guest memory.
     fn write_pieces(&mut self, stream: &mut dyn VsockStream, direct: &Direct<M>) -> Progress {
         let pieces: Slices<'m, M> = self.cursor.pieces(self.slices, self.left).collect();
-        let (carried, last) = attempt::all(&pieces, |rest| {
-            attempt::write(|| (direct.write)(stream, rest))
+        let (carried, last) = attempt::all(&pieces, self.left, |rest, len| {
+            attempt::write(len, || (direct.write)(stream, rest))
         });
         self.taken(carried);
         attempt::together(carried, last)
@@ -95,7 +95,7 @@ impl<'m, M: GuestMemory> TxPayload<'_, 'm, M> {
         let mut ahead = self.cursor;
         let gathered = ahead.copy_to(self.slices, buffer);
         let bytes = buffer.get(..gathered).unwrap_or_default();
-        let progress = attempt::write(|| stream.write(bytes));
+        let progress = attempt::write(gathered, || stream.write(bytes));
         if let Progress::Done(len) = progress {
             self.taken(len);
         }

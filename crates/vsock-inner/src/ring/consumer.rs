@@ -90,22 +90,31 @@ impl Consumer {
 
     /// Shows what is there in `part`, which is not empty, and takes nothing.
     pub(crate) fn peek(&mut self, part: &mut [u8]) -> Progress {
-        let there = match self.available(part.len()) {
-            Progress::Done(there) => there,
-            nothing => return nothing,
-        };
-        let (mut block, mut at, mut part) = (self.block, self.at, &mut part[..there]);
-        while !part.is_empty() {
+        let there = self.available(part.len());
+        if let Progress::Done(len) = there {
+            let mut part = &mut part[..len];
+            self.look(len, |bytes| {
+                let (now, later) = mem::take(&mut part).split_at_mut(bytes.len());
+                now.copy_from_slice(bytes);
+                part = later;
+            });
+        }
+        there
+    }
+
+    /// Shows the next `len` bytes, which are there, piece by piece, and takes nothing.
+    pub(super) fn look(&self, mut len: usize, mut show: impl FnMut(&[u8])) {
+        let (mut block, mut at) = (self.block, self.at);
+        while len > 0 {
             if at == Block::BYTES {
                 block = self.after(block);
                 at = 0;
             }
-            let (now, later) = part.split_at_mut(part.len().min(Block::BYTES - at));
-            self.show(block, at, now.len(), |bytes| now.copy_from_slice(bytes));
-            at += now.len();
-            part = later;
+            let piece = len.min(Block::BYTES - at);
+            self.show(block, at, piece, &mut show);
+            at += piece;
+            len -= piece;
         }
-        Progress::Done(there)
     }
 
     /// Throws away what is there, so that its memory is free before the writer ends.
@@ -115,7 +124,8 @@ impl Consumer {
         self.rest();
     }
 
-    /// Takes of `len` bytes what is there.
+    /// Takes of `len` bytes what is there. `take` runs no code of a caller's: of what it has taken when
+    /// it panics, the space would never be given back.
     #[inline]
     pub(super) fn transfer(&mut self, len: usize, take: impl FnOnce(&mut Self, usize)) -> Progress {
         let there = match self.available(len) {
@@ -154,7 +164,7 @@ impl Consumer {
 
     /// How much of `len` bytes is there.
     #[inline]
-    fn available(&mut self, len: usize) -> Progress {
+    pub(super) fn available(&mut self, len: usize) -> Progress {
         let mut there = self.tail.since(self.head);
         if there < len as u64 {
             let word = self.ring.data.load();

@@ -73,7 +73,8 @@ impl Producer {
         })
     }
 
-    /// Queues of `len` bytes what there is space for.
+    /// Queues of `len` bytes what there is space for. `put` runs no code of a caller's: what it has
+    /// reserved and not filled when it panics, the next call would publish.
     #[inline]
     pub(super) fn transfer(&mut self, len: usize, put: impl FnOnce(&mut Self, usize)) -> Progress {
         if self.ring.data.peek().has(WRITE_ENDED) {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! Copying between the ring and guest memory, with nothing in between.
+//!
+//! The bitmap of guest memory is the caller's code, and may panic. So it is called where a panic changes
+//! nothing: never while a write has reserved what it has not published, and before a read takes what it
+//! has shown. Bytes are copied by slices without a bitmap.
 
 use vm_memory::VolatileSlice;
 use vm_memory::bitmap::BitmapSlice;
@@ -14,24 +18,65 @@ impl Consumer {
         pieces: &[VolatileSlice<'_, B>],
         len: usize,
     ) -> Progress {
-        self.transfer(len, |this, mut left| {
-            for piece in pieces {
-                let fits = piece.len().min(left);
-                left -= fits;
-                this.take_into(piece, fits);
-            }
-        })
+        let there = match self.available(len) {
+            Progress::Done(there) => there,
+            nothing => return nothing,
+        };
+        let mut places = Places::of(pieces);
+        self.look(there, |bytes| places.fill(bytes));
+        mark_dirty(pieces, there);
+        self.transfer(there, |this, there| this.take(there, |_| {}))
+    }
+}
+
+/// What is left to be filled of pieces of guest memory.
+struct Places<'p, 'm, B> {
+    pieces: &'p [VolatileSlice<'m, B>],
+    /// Where in the first of them the next byte goes.
+    at: usize,
+}
+
+impl<'p, 'm, B: BitmapSlice> Places<'p, 'm, B> {
+    const fn of(pieces: &'p [VolatileSlice<'m, B>]) -> Self {
+        Self { pieces, at: 0 }
     }
 
-    /// Takes the next `len` bytes, which are there, to the beginning of `piece`, which is not shorter.
-    fn take_into<B: BitmapSlice>(&mut self, piece: &VolatileSlice<'_, B>, len: usize) {
-        let mut at = 0;
-        self.take(len, |bytes| {
-            if let Ok(place) = piece.subslice(at, bytes.len()) {
-                place.copy_from(bytes);
+    /// Puts `bytes` to the next places.
+    fn fill(&mut self, mut bytes: &[u8]) {
+        while let Some((piece, others)) = self.pieces.split_first() {
+            let fits = bytes.len().min(piece.len() - self.at);
+            let (now, later) = bytes.split_at(fits);
+            copy_to(piece, self.at, now);
+            self.at += fits;
+            bytes = later;
+            if bytes.is_empty() {
+                return;
             }
-            at += bytes.len();
-        });
+            self.pieces = others;
+            self.at = 0;
+        }
+    }
+}
+
+/// Copies `bytes` to the place from byte `at` of `piece` on. Runs no code of the caller's.
+fn copy_to<B: BitmapSlice>(piece: &VolatileSlice<'_, B>, at: usize, bytes: &[u8]) {
+    let guard = piece.ptr_guard_mut();
+    // SAFETY: the guard knows where the piece is and how long, and keeps it mapped for as long as the
+    // slice is used. Who made the piece has promised the rest.
+    let plain = unsafe { VolatileSlice::new(guard.as_ptr(), guard.len()) };
+    if let Ok(place) = plain.offset(at) {
+        place.copy_from(bytes);
+    }
+}
+
+/// Tells the bitmaps of the first `len` bytes of `pieces`.
+fn mark_dirty<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>], mut len: usize) {
+    for piece in pieces {
+        let filled = piece.len().min(len);
+        if filled > 0 {
+            piece.bitmap().mark_dirty(0, filled);
+        }
+        len -= filled;
     }
 }
 
@@ -50,29 +95,34 @@ impl Producer {
                 done -= from;
                 let fits = left.min(piece.len() - from);
                 left -= fits;
-                this.append_from(piece, from, from + fits);
+                this.append_from(piece, from, fits);
             }
         })
     }
 
-    /// Queues the bytes of `piece` between `from` and `end`, for which there is space.
+    /// Queues the `len` bytes of `piece` from `from` on, for which there is space. Runs no code of the
+    /// caller's: a range that is reserved is filled.
     fn append_from<B: BitmapSlice>(
         &mut self,
         piece: &VolatileSlice<'_, B>,
-        mut from: usize,
-        end: usize,
+        from: usize,
+        len: usize,
     ) {
-        while from < end {
-            let (space, at, fits) = self.reserve(end - from);
+        let guard = piece.ptr_guard();
+        // SAFETY: as in `copy_to`; it is only read from.
+        let plain = unsafe { VolatileSlice::new(guard.as_ptr().cast_mut(), guard.len()) };
+        // The range lies in `piece`.
+        let mut rest = plain.subslice(from, len);
+        while let Ok(bytes) = rest
+            && !bytes.is_empty()
+        {
+            let (space, at, fits) = self.reserve(bytes.len());
             // SAFETY: `reserve` returns a place in the block.
             let place = unsafe { space.at(at) };
             // SAFETY: the range is reserved for this side alone until it is published.
             let place = unsafe { VolatileSlice::new(place, fits) };
-            // The range lies in `piece`, because `end` does.
-            if let Ok(bytes) = piece.subslice(from, fits) {
-                bytes.copy_to_volatile_slice(place);
-            }
-            from += fits;
+            bytes.copy_to_volatile_slice(place);
+            rest = bytes.offset(fits);
         }
     }
 }

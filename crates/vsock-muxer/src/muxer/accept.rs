@@ -244,13 +244,10 @@ impl Handshake {
             let room = self.parser.room().clamp(1, MAX_LINE);
             let piece = buffer.get_mut(..room).unwrap_or_default();
             let len = match read(self.link.stream(), piece) {
-                Ok(0) => {
-                    counters.handshakes_abandoned += 1;
-                    return Command::Refused;
-                }
-                Ok(len) => len,
+                Ok(len @ 1..) if len <= piece.len() => len,
                 Err(ErrorKind::WouldBlock) => return Command::Unfinished,
-                Err(_) => {
+                // The end, a failure, or a count of bytes that nothing offered a place.
+                Ok(_) | Err(_) => {
                     counters.handshakes_abandoned += 1;
                     return Command::Refused;
                 }

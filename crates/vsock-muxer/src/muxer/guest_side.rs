@@ -29,6 +29,10 @@ impl Muxer {
     /// Whatever the packet is, the muxer survives it and answers it as the specification says. While
     /// the device is not active it is ignored.
     pub fn on_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
+        self.unwinding(|muxer| muxer.take_packet(now, header, payload));
+    }
+
+    fn take_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
         self.counters.packets_from_guest += 1;
         if self.life == Life::Inactive {
             self.counters.packets_rejected += 1;

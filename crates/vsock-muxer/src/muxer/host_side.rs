@@ -14,6 +14,10 @@ impl Muxer {
     /// An event loop reports readiness of what belongs to the token. An unknown or outdated token is
     /// ignored.
     pub fn on_event(&mut self, now: Tick, token: Token, ready: Readiness) {
+        self.unwinding(|muxer| muxer.take_event(now, token, ready));
+    }
+
+    fn take_event(&mut self, now: Tick, token: Token, ready: Readiness) {
         match token.belongs() {
             Some(Belongs::Backend(id)) => self.on_backend_event(now, id),
             Some(Belongs::Stream(place)) => match self.table.tenant(place) {

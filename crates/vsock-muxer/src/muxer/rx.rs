@@ -32,6 +32,10 @@ impl Muxer {
     /// A buffer that has room for a header alone takes no payload; where nothing but payload waits,
     /// such a buffer ends the call, with `false`.
     pub fn transmit(&mut self, now: Tick, buffers: &mut dyn GuestBuffers, budget: usize) -> bool {
+        self.unwinding(|muxer| muxer.send_packets(now, buffers, budget))
+    }
+
+    fn send_packets(&mut self, now: Tick, buffers: &mut dyn GuestBuffers, budget: usize) -> bool {
         let mut left = budget;
         // The first of those who could not use the buffer at hand.
         let mut unfit = None;

@@ -28,6 +28,10 @@ impl Muxer {
     /// Does what is due, or as much of it as is fair at once: then the deadline stays past. Called too
     /// early, it does nothing.
     pub fn on_timeout(&mut self, now: Tick) {
+        self.unwinding(|muxer| muxer.do_due(now));
+    }
+
+    fn do_due(&mut self, now: Tick) {
         // Each at most once: a new deadline may be due already.
         let mut left = self.timers.len().min(BATCH);
         while left > 0

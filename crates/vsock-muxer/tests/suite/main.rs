@@ -22,6 +22,7 @@ mod hostile;
 mod lifetime;
 mod messages;
 mod notice;
+mod panics;
 mod stream;
 mod watching;
 mod world;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
+use vsock_driver::Temper;
 use vsock_muxer::{
     Action, Allowance, BackendId, GuestBuffers, GuestPayload, Muxer, Readiness, Token,
 };
@@ -240,6 +241,17 @@ impl World {
         let mut world = Self::asleep(Config::default());
         drop(world.muxer.remove_backends(world.now));
         world.muxer.activate(world.now, SocketTypes::ALL);
+        world
+    }
+
+    /// Active, with a backend of that temper.
+    pub(crate) fn with_temper(config: Config, temper: &Temper) -> Self {
+        let mut world = Self::asleep(config);
+        drop(world.muxer.remove_backends(world.now));
+        let backend = temper.backend(Box::new(world.backend.clone()));
+        world.backend_id = world.muxer.add_backend(backend).unwrap();
+        world.muxer.activate(world.now, SocketTypes::ALL);
+        world.apply();
         world
     }
 

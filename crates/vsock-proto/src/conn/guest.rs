@@ -75,7 +75,10 @@ impl Connection {
     ) -> Result<(), Violation> {
         match (self.phase, self.to_host) {
             (Phase::Connected, ToHost::Open) => {
-                match self.inbound.take(len, flags, &self.config, payload)? {
+                let taken = self.unwinding(now, |conn| {
+                    conn.inbound.take(len, flags, &conn.config, payload)
+                });
+                match taken? {
                     HostReader::Alive => {}
                     HostReader::Gone => self.on_host_deaf(now),
                     HostReader::TooSmall => self.on_message_too_long(now),

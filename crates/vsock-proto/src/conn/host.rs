@@ -73,7 +73,7 @@ impl Connection {
         if !self.phase.has_stream() {
             return;
         }
-        let (written, reader) = self.inbound.flush(write);
+        let (written, reader) = self.unwinding(now, |conn| conn.inbound.flush(write));
         match reader {
             HostReader::Alive => {}
             HostReader::Gone if self.phase == Phase::Draining => {

@@ -19,6 +19,7 @@ mod flow;
 mod handshake;
 mod header;
 mod model;
+mod panics;
 mod pending;
 mod ports;
 mod reset;

@@ -36,6 +36,9 @@ fn taken<'p, 'm, B: BitmapSlice>(
 
 /// Receives into the pieces, one after the other; nothing into none, in whatever state the socket is. Files
 /// that come with the bytes are closed by another thread; if that has too many, it is `ConnectionReset`.
+///
+/// The bitmaps, which are the caller's code, are told after the system call: whoever copies memory that is
+/// marked as written must find it written. If one panics, bytes were received that no one can count.
 pub(super) fn receive<B: BitmapSlice>(
     socket: &Guarded,
     pieces: &[VolatileSlice<'_, B>],

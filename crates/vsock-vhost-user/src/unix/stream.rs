@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::any::Any;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::io::{ioctl_fionbio, read, readv};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{self, SendAncillaryBuffer, SendFlags};
+use thiserror::Error;
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
@@ -28,12 +29,24 @@ use super::{is_left, pieces, shutdown};
 /// sends any gets an error (`EPERM`), where the system can do so (Linux 6.16). On an older system its
 /// bytes arrive, and a thread of the process's own closes the descriptors; when the stream is dropped with
 /// bytes unread, the same thread closes its socket.
+///
+/// A bitmap of guest memory that panics in a read loses what the read has received, for the socket takes
+/// nothing back. Bytes are never missing without a word: every later read is then `InvalidData`.
 #[derive(Debug)]
 pub struct UnixVsockStream {
     socket: Guarded,
     /// Bytes that the next read into guest memory is thought to find.
     expected: usize,
+    /// A read into guest memory has begun and was left by a panic: bytes are missing from here on.
+    torn: bool,
 }
+
+/// What every read fails with after one that was left by a panic.
+#[derive(Clone, Copy, Debug, Error)]
+#[error(
+    "reading from a Unix socket: a panic of guest memory's bitmap has lost bytes; close the stream"
+)]
+struct BytesLost;
 
 /// Bytes that are expected of a stream at first, and at least: one buffer of a Linux guest.
 const LITTLE: usize = 2 * 1024;
@@ -54,7 +67,16 @@ impl UnixVsockStream {
         Self {
             socket,
             expected: LITTLE,
+            torn: false,
         }
+    }
+
+    /// Whether none of the socket's bytes is missing.
+    fn check_whole(&self) -> io::Result<()> {
+        if self.torn {
+            return Err(io::Error::new(ErrorKind::InvalidData, BytesLost));
+        }
+        Ok(())
     }
 
     /// Learns from a read that has got `got` of the `offered` bytes.
@@ -78,6 +100,7 @@ impl Read for UnixVsockStream {
         if buf.is_empty() {
             return Ok(0);
         }
+        self.check_whole()?;
         if self.socket.may_bring_files() {
             return pieces::receive(&self.socket, &[VolatileSlice::from(buf)]);
         }
@@ -88,6 +111,7 @@ impl Read for UnixVsockStream {
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(0);
         }
+        self.check_whole()?;
         if self.socket.may_bring_files() {
             let places = bufs.iter_mut().map(|buf| VolatileSlice::from(&mut **buf));
             return pieces::receive(&self.socket, &places.collect::<Vec<_>>());
@@ -151,7 +175,11 @@ impl VsockVolatileStream for UnixVsockStream {
         if offered == 0 {
             return Ok(0);
         }
-        let got = pieces::receive(&self.socket, pieces)?;
+        self.check_whole()?;
+        self.torn = true;
+        let got = pieces::receive(&self.socket, pieces);
+        self.torn = false;
+        let got = got?;
         self.learn(got, offered);
         Ok(got)
     }
@@ -220,7 +248,43 @@ impl VsockStream for UnixVsockStream {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use vm_memory::{MmapRegion, VolatileMemory};
+    use vsock_driver::Fuse;
+
     use super::*;
+
+    #[test]
+    fn t132_bytes_that_a_panicking_bitmap_has_lost_are_never_missing_without_a_word() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut near = UnixVsockStream::new(near);
+        near.set_nonblocking(true).unwrap();
+        let memory = MmapRegion::<Fuse>::new(4096).unwrap();
+        let pieces = [0, 100].map(|at| memory.get_slice(at, 100).unwrap());
+        let empty = near.read_volatile_vectored(&pieces).unwrap_err();
+        assert_eq!(empty.kind(), ErrorKind::WouldBlock);
+        (&far).write_all(&[7; 150]).unwrap();
+        assert_eq!(near.read_volatile_vectored(&pieces).unwrap(), 150);
+        (&far).write_all(&[7; 400]).unwrap();
+        Fuse::light(2);
+        let read = catch_unwind(AssertUnwindSafe(|| near.read_volatile_vectored(&pieces)));
+        Fuse::put_out();
+        drop(read.unwrap_err());
+        let reads = [
+            near.read(&mut [0; 9]),
+            near.read_vectored(&mut [IoSliceMut::new(&mut [0; 9])]),
+            near.read_volatile_vectored(&pieces),
+        ];
+        for read in reads {
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::InvalidData);
+        }
+        // The other direction goes on.
+        assert_eq!(near.write_volatile_vectored(&pieces).unwrap(), 200);
+        let mut got = [0; 200];
+        (&far).read_exact(&mut got).unwrap();
+        assert_eq!(got, [7; 200]);
+    }
 
     #[test]
     fn a_bulk_of_bytes_is_soon_read_in_large_pieces_and_small_messages_again_in_small_ones() {

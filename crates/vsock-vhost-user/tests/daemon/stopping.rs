@@ -125,9 +125,19 @@ enum Where {
     Connect,
     Write,
     Drop,
+    DropOfBackend,
 }
 
 struct Panicking(Where);
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        assert!(
+            thread::panicking() || self.0 != Where::DropOfBackend,
+            "on purpose"
+        );
+    }
+}
 
 impl AsRawFd for Panicking {
     fn as_raw_fd(&self) -> RawFd {
@@ -678,4 +688,9 @@ fn a_stream_that_writes_to_what_has_gone_raises_no_signal() {
     let blocked = u64::from_str_radix(blocked.trim(), 16).unwrap();
     let sigpipe = rustix::process::Signal::PIPE.as_raw() - 1;
     assert_eq!(blocked >> sigpipe & 1, 1, "{blocked:#x}");
+}
+
+#[test]
+fn t132_a_panic_of_a_backend_that_is_dropped_ends_the_waits() {
+    assert_ends(Where::DropOfBackend, 190, true);
 }

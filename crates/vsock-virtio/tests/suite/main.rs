@@ -15,6 +15,7 @@ mod messages;
 mod notifications;
 mod owed;
 mod packets;
+mod panics;
 mod rig;
 mod sizes;
 mod translation;

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Streams and backends that panic in the middle of a call, or count more than they were offered.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use vsock_driver::{Call, Temper};
+use vsock_proto::{Config, Header, Op, SocketTypes};
+
+use crate::stream::Host;
+use crate::world::{HANGUP, READABLE, WRITABLE, World, header, op, reply, shutdown};
+
+/// Two host ports: one that is not given back is missed.
+fn config() -> Config {
+    Config::builder().host_ports(5000..5002).build().unwrap()
+}
+
+/// A life with every kind of call. Each step goes on where the one before stopped.
+#[derive(Default)]
+struct Life {
+    hosts: Vec<Host>,
+    step: usize,
+}
+
+const STEPS: [fn(&mut Life, &mut World); 12] = [
+    Life::a_client_comes,
+    Life::it_sends_its_command_and_more,
+    Life::another_asks_for_its_port_beside_the_bytes,
+    Life::the_guest_connects,
+    Life::it_sends_more_than_the_host_takes,
+    Life::the_host_takes_the_rest,
+    Life::the_host_sends,
+    Life::the_guest_ends_its_direction,
+    Life::a_host_hangs_up,
+    Life::letters_pass,
+    Life::the_guest_resets,
+    |_, world| world.pass(Duration::from_secs(3600)),
+];
+
+/// What the guest sends on the connection that it has begun.
+fn guest(op: Op) -> Header {
+    header(op, 1000, 80)
+}
+
+impl Life {
+    fn host(&mut self, world: &mut World) -> Host {
+        self.keep(world.host())
+    }
+
+    fn keep(&mut self, host: Host) -> Host {
+        self.hosts.push(host.clone());
+        host
+    }
+
+    /// Takes the next step; `false` after the last.
+    fn go_on(&mut self, world: &mut World) -> bool {
+        let Some(step) = STEPS.get(self.step) else {
+            return false;
+        };
+        self.step += 1;
+        step(self, world);
+        true
+    }
+
+    fn a_client_comes(&mut self, world: &mut World) {
+        let host = self.host(world);
+        world.queue_client(&host);
+        world.backend_event();
+    }
+
+    fn it_sends_its_command_and_more(&mut self, world: &mut World) {
+        let host = &self.hosts[0];
+        host.sends(b"CONNECT 52\nearly");
+        world.event(host.fd, READABLE);
+        let request = world.receive(1)[0].0;
+        world.guest_sends(&reply(&request, Op::Response), b"");
+        assert_eq!(world.ops(), [Op::ReadWrite]);
+    }
+
+    fn another_asks_for_its_port_beside_the_bytes(&mut self, world: &mut World) {
+        let host = self.host(world);
+        host.state().requested = Some(53);
+        world.queue_client(&host);
+        world.backend_event();
+        let request = world.receive(1)[0].0;
+        world.guest_sends(&reply(&request, Op::Response), b"");
+    }
+
+    fn the_guest_connects(&mut self, world: &mut World) {
+        let host = self.host(world);
+        world.answer(Ok(&host));
+        world.guest_sends(&guest(Op::Request), b"");
+        assert_eq!(world.ops(), [Op::Response]);
+    }
+
+    fn it_sends_more_than_the_host_takes(&mut self, world: &mut World) {
+        let host = &self.hosts[2];
+        host.state().write_fd = Some(900);
+        host.state().space = 3;
+        world.guest_sends(&guest(Op::ReadWrite), b"hello");
+        world.guest_sends(&guest(Op::ReadWrite), b" guest");
+    }
+
+    fn the_host_takes_the_rest(&mut self, world: &mut World) {
+        self.hosts[2].state().space = usize::MAX;
+        world.event(900, WRITABLE);
+        assert_eq!(self.hosts[2].got(), b"hello guest");
+    }
+
+    fn the_host_sends(&mut self, world: &mut World) {
+        let host = &self.hosts[2];
+        host.sends(b"hello host");
+        world.event(host.fd, READABLE);
+        assert!(world.ops().contains(&Op::ReadWrite));
+    }
+
+    fn the_guest_ends_its_direction(&mut self, world: &mut World) {
+        assert!(!self.hosts[2].state().shut_write);
+        world.guest_sends(&shutdown(&guest(Op::Shutdown), 2), b"");
+    }
+
+    fn a_host_hangs_up(&mut self, world: &mut World) {
+        world.event(self.hosts[1].fd, HANGUP);
+        world.receive(8);
+    }
+
+    fn letters_pass(&mut self, world: &mut World) {
+        let host = self.keep(Host::of_messages(500));
+        world.backend.0.lock().unwrap().seqpacket = true;
+        world.answer(Ok(&host));
+        let mut letter = header(Op::Request, 1001, 81);
+        letter.socket_type = 2;
+        world.guest_sends(&letter, b"");
+        world.receive(1);
+        letter.op = Op::ReadWrite.into();
+        letter.flags = 1;
+        world.guest_sends(&letter, b"a letter");
+        host.sends_message(b"an answer", false);
+        world.event(host.fd, READABLE);
+        world.receive(8);
+    }
+
+    fn the_guest_resets(&mut self, world: &mut World) {
+        assert!(!self.hosts[2].state().closed);
+        world.guest_sends(&guest(Op::Reset), b"");
+    }
+}
+
+/// Lives a life in which `call` panics from step `calm` on. Returns the step that panicked, if any has.
+fn live_until_panic(
+    world: &mut World,
+    temper: &Temper,
+    life: &mut Life,
+    calm: usize,
+    call: Call,
+) -> Option<usize> {
+    for step in 0..STEPS.len() {
+        if step == calm {
+            temper.panic_in(call);
+        }
+        if catch_unwind(AssertUnwindSafe(|| life.go_on(world))).is_err() && temper.shown() > 0 {
+            return Some(step);
+        }
+    }
+    None
+}
+
+#[test]
+fn t132_whatever_panics_ends_every_connection_and_the_muxer_can_be_activated_again() {
+    let mut calm = Life::default();
+    let mut world = World::with_temper(config(), &Temper::default());
+    while calm.go_on(&mut world) {}
+    let (mut panics, mut in_drivers_hands) = (Vec::new(), 0);
+    for call in Call::OF_STREAMS
+        .into_iter()
+        .chain([Call::Accept, Call::Connect])
+    {
+        for calm in 0..STEPS.len() {
+            let temper = Temper::default();
+            let mut world = World::with_temper(config(), &temper);
+            let mut life = Life::default();
+            let panicked = live_until_panic(&mut world, &temper, &mut life, calm, call);
+            temper.calm();
+            if panicked.is_none() {
+                continue;
+            }
+            panics.push(call);
+            // A stream that is being closed is the driver's, and its panics are.
+            if [Call::Drop, Call::Shutdown].contains(&call) && world.muxer.connections().count() > 0
+            {
+                in_drivers_hands += 1;
+            } else {
+                assert_eq!(
+                    world.muxer.connections().count(),
+                    0,
+                    "{call:?} at {panicked:?}"
+                );
+                assert_eq!(world.muxer.handshakes(), 0);
+                assert!(!world.muxer.wants_transmit());
+                assert_eq!(world.muxer.deadline(), None);
+            }
+            // The driver's own rules are kept: what is closed is what was watched.
+            world.apply();
+            world.guest.packets.clear();
+            world.guest.rooms.clear();
+            world.muxer.activate(world.now, SocketTypes::ALL);
+            world.apply();
+            for host in &life.hosts {
+                assert!(
+                    !host.state().made || host.state().closed,
+                    "{call:?} at {panicked:?}"
+                );
+            }
+            // And everything works as in the first life, the two host ports among it.
+            world.backend.0.lock().unwrap().clients.clear();
+            world.backend.0.lock().unwrap().answers.clear();
+            let mut life = Life::default();
+            while life.go_on(&mut world) {}
+            assert_eq!(life.hosts.len(), 4);
+        }
+    }
+    let without: Vec<_> = Call::OF_STREAMS
+        .into_iter()
+        .filter(|call| !panics.contains(call))
+        .collect();
+    assert_eq!(without, [Call::SetNonblocking], "a muxer changes no mode");
+    assert!(in_drivers_hands > 0);
+}
+
+#[test]
+fn t132_a_reset_asks_no_stream_for_anything() {
+    for steps in 0..STEPS.len() {
+        for call in Call::OF_STREAMS {
+            let temper = Temper::default();
+            let mut world = World::with_temper(config(), &temper);
+            let mut life = Life::default();
+            for _ in 0..steps {
+                life.go_on(&mut world);
+            }
+            temper.panic_in(call);
+            world.muxer.transport_reset(world.now);
+            world.muxer.reset(world.now);
+            assert_eq!(temper.shown(), 0, "{call:?} after {steps} steps");
+            temper.calm();
+            world.apply();
+        }
+    }
+}
+
+#[test]
+fn t132_a_backend_that_panics_when_it_is_added_has_no_port_and_no_place() {
+    let temper = Temper::default();
+    let mut world = World::new();
+    temper.panic_in(Call::AsRawFd);
+    let backend = temper.backend(Box::new(world.backend.clone()));
+    let added = catch_unwind(AssertUnwindSafe(|| {
+        world.muxer.add_backend_for(backend, &[7])
+    }));
+    drop(added.unwrap_err());
+    world.muxer.route_port(7, world.backend_id).unwrap();
+    world.host_connects(52);
+}
+
+#[test]
+fn t132_a_stream_that_counts_more_than_it_was_offered_has_failed() {
+    let temper = Temper::default();
+    let mut world = World::with_temper(config(), &temper);
+    // Of a command, which is in no buffer.
+    temper.lie_in(Call::Read);
+    let client = world.client(b"CONNECT 52\n");
+    assert!(client.state().closed);
+    assert_eq!(world.muxer.counters().handshakes_abandoned, 1);
+    // Of what waits for the host.
+    temper.calm();
+    let (host, guest) = world.guest_connects(1000, 80);
+    host.state().space = 0;
+    world.guest_sends(&op(Op::ReadWrite, &guest), b"hello");
+    host.state().space = usize::MAX;
+    temper.lie_in(Call::Write);
+    world.event(host.fd, WRITABLE);
+    assert_eq!(temper.shown(), 2);
+    temper.calm();
+    assert_eq!(host.got(), b"");
+    assert_eq!(world.ops(), [Op::Shutdown], "the host reads no more");
+    world.host_connects(52);
+}
+
+#[test]
+fn t132_a_message_longer_than_its_buffer_was_is_none() {
+    let temper = Temper::default();
+    let mut world = World::with_temper(config(), &temper);
+    let client = Host::of_messages(500);
+    client.sends_message(b"CONNECT 52\n", false);
+    temper.lie_in(Call::Read);
+    world.queue_client(&client);
+    world.backend_event();
+    assert!(client.state().closed);
+    assert_eq!(world.muxer.counters().handshakes_malformed, 1);
+    temper.calm();
+    let host = Host::of_messages(501);
+    world.backend.0.lock().unwrap().seqpacket = true;
+    world.answer(Ok(&host));
+    let mut request = header(Op::Request, 1001, 81);
+    request.socket_type = 2;
+    world.guest_sends(&request, b"");
+    assert_eq!(world.ops(), [Op::Response]);
+    temper.lie_in(Call::Read);
+    world.event(501, READABLE);
+    assert_eq!(world.ops(), [Op::Reset]);
+    assert!(host.state().closed);
+}
