@@ -3,7 +3,7 @@
 /// Counts the messages without payload that the peer may not yet have received.
 ///
 /// They cost no credit, so `fwd_cnt` does not show that they were read; yet each takes a place in the
-/// peer's queue. What does show it: a kernel sends a CREDIT_UPDATE for each message that is received. If
+/// peer's queue. What does show it: a kernel sends a credit update for each message that is received. If
 /// that was an empty one, the update repeats what the kernel has said before. So does the answer to a
 /// question for credit, and nothing else. A repetition therefore counts as an answer while one is
 /// outstanding, and else as one message: so many were received at least.

@@ -93,7 +93,7 @@ impl SendWindow {
         Ok(true)
     }
 
-    /// As [`update`](Self::update), by a CREDIT_UPDATE. One that repeats what is known may stand for a
+    /// As [`update`](Self::update), by a credit update. One that repeats what is known may stand for a
     /// message without payload that was received.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl SendWindow {
         self.update(credit)
     }
 
-    /// Notes that the peer was asked for credit, which it answers by a CREDIT_UPDATE.
+    /// Notes that the peer was asked for credit, which it answers by a credit update.
     pub const fn on_asked(&mut self) {
         self.empties.asked();
     }
