@@ -29,12 +29,12 @@ pub struct SendWindow {
     empties: Empties,
 }
 
-/// What Linux charges for a packet at most: 576 bytes, or 640 where a cache line has 128. With more
-/// packets in its queue than its buffer could pay for, it resets the connection.
+/// What Linux charges for a packet: 576 bytes, or 640 where a cache line has 128. With more packets in
+/// its queue than its buffer could pay for, it resets the connection.
 const CHARGE: u32 = 640;
 
-/// Bytes of a stream that Linux adds to the packet before them, if that has room: as a packet of their
-/// own they take no place.
+/// As many bytes of a stream Linux adds to the packet before them, if that has room: they take no place
+/// of their own.
 const MERGED: u32 = 128;
 
 /// The largest distance between two counters that can be told from a step back. No real buffer is
@@ -137,9 +137,9 @@ impl SendWindow {
         len >= share
     }
 
-    /// Bytes that one packet of a stream may have which is sent beyond the limit. A few more take places
-    /// that even Linux has left; after them, only what it adds to the packet before. None where it might
-    /// not look at that before it resets.
+    /// Bytes that a packet of a stream may have which is sent beyond the limit: any while it may take a
+    /// place of its own, then as many as are added to the packet before. None where Linux has no place
+    /// left, for it resets before it looks whether it could add them.
     pub(crate) fn extra_bytes(&self) -> u32 {
         let unacked = self.unacked();
         if unacked >= self.last_place() {
@@ -191,14 +191,15 @@ impl SendWindow {
         self.packets.unacked().saturating_add(self.empties.unread())
     }
 
-    /// Places up to which a packet beyond the limit takes one: a few more, and never the last.
+    /// The packets beyond the limit that may take a place of their own, and those within it: never as
+    /// many as Linux has places.
     fn extra_limit(&self) -> u32 {
         let limit = self.packet_limit();
         let most = limit.saturating_add(limit / 4).saturating_add(limit / 8);
         most.min(self.last_place().saturating_sub(1))
     }
 
-    /// The place in the peer's queue in which Linux still takes a packet.
+    /// The last place in its queue into which Linux still takes a packet.
     const fn last_place(&self) -> u32 {
         self.peer_buf_alloc / CHARGE
     }
