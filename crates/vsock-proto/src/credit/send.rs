@@ -123,7 +123,8 @@ impl SendWindow {
     }
 
     /// Notes that a packet with `len` bytes of a stream was sent beyond the limit. Returns whether it was
-    /// worth its place: with such packets alone, bytes run out before places do.
+    /// worth its place: with such packets alone, bytes run out before places do. One that takes no place
+    /// is worth that if it is full.
     pub(crate) fn on_sent_extra(&mut self, len: u32) -> bool {
         debug_assert!(len <= self.extra_bytes(), "more than the peer can take");
         let places = self.extra_limit().saturating_sub(self.unacked()).max(1);
@@ -131,7 +132,7 @@ impl SendWindow {
         self.sent = self.sent.wrapping_add(len);
         if len <= MERGED {
             self.packets.extend(self.sent);
-            return false;
+            return len == MERGED;
         }
         self.packets.push(self.sent, self.packet_limit());
         len >= share
