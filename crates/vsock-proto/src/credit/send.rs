@@ -213,3 +213,59 @@ impl SendWindow {
             .map_or(u32::MAX, |packets| packets.max(1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{MERGED, SendWindow};
+    use crate::Credit;
+
+    /// What Linux charges for a packet on every usual machine.
+    const LINUX_CHARGE: u32 = 576;
+    /// Bytes that fit into one of its receive buffers, in which it adds packets to one another.
+    const ROOM: u32 = 4096 - 44 - 320;
+
+    /// A guest that never reads, and the packets that take the most places for the fewest bytes.
+    #[test]
+    fn t128_no_buffer_is_sent_more_packets_than_linux_takes() {
+        for buf_alloc in (576..20_000)
+            .step_by(17)
+            .chain((20_000..300_000).step_by(4001))
+        {
+            let mut window = SendWindow::new(1024);
+            window.start(Credit {
+                buf_alloc,
+                fwd_cnt: 0,
+            });
+            let (mut places, mut tail) = (0, ROOM);
+            loop {
+                let within = window.packets_free() > 0;
+                let most = if within {
+                    window.free()
+                } else {
+                    window.extra_bytes()
+                };
+                let len = most.min(MERGED + 1);
+                if len == 0 {
+                    break;
+                }
+                assert!(
+                    (places + 1) * LINUX_CHARGE <= buf_alloc,
+                    "{places} places of {buf_alloc} bytes are taken"
+                );
+                if len <= MERGED && tail + len < ROOM {
+                    tail += len;
+                } else {
+                    places += 1;
+                    tail = len;
+                }
+                if within {
+                    window.on_sent(len);
+                } else {
+                    window.on_sent_extra(len);
+                }
+            }
+            let all = window.free() == 0 || buf_alloc < 1280;
+            assert!(all, "{} of {buf_alloc} bytes never go", window.free());
+        }
+    }
+}
