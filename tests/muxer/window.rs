@@ -166,7 +166,7 @@ fn t128_many_small_packets_can_be_peeked_at() {
     }
 }
 
-/// Half an hour of packets that none of these kernels adds to another in full.
+/// For half an hour, with packets that are added to others, and such as are not.
 #[test]
 fn t128_a_reader_that_pauses_is_not_reset() {
     for kernel in kernels() {
@@ -188,7 +188,6 @@ fn t128_a_reader_that_pauses_is_not_reset() {
     }
 }
 
-/// What waits while packets are many is sent at the pace of its reader as soon as it reads.
 #[test]
 fn t128_small_packets_that_are_read_wait_for_nothing() {
     for kernel in kernels() {

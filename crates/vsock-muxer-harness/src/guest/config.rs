@@ -40,7 +40,7 @@ pub struct GuestConfig {
 }
 
 impl GuestConfig {
-    /// Linux 6.1: it counts bytes alone, and a reader is silent while there is room.
+    /// Linux 6.1 as it came out: it counts bytes alone, and a reader is silent while there is room.
     #[must_use]
     pub fn linux_6_1() -> Self {
         Self {

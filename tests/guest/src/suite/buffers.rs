@@ -37,7 +37,7 @@ pub(super) const TESTS: &[Test] = &[
 const LOWAT: u32 = 1000;
 /// Bytes between which the guest is asked something else, so that each has a packet of its own: more than
 /// packets may be under way.
-const SINGLE: u64 = 400;
+const SINGLE: u64 = 300;
 
 fn bulk(machine: &mut Machine, buffer: u64, len: u64) -> anyhow::Result<Outcome> {
     for opener in Opener::BOTH {
