@@ -38,8 +38,8 @@ fn guest() -> impl Strategy<Value = GuestConfig> {
         select(vec![1, 2, 7, 128]),
         select(vec![45, 60, 1024, 4096, 70_000]),
         select(vec![1, 4, 128]),
-        select(vec![0, 576, 900]),
-        any::<(bool, bool)>(),
+        select(vec![0, 576, 640]),
+        any::<(bool, bool, bool)>(),
     )
         .prop_map(
             |(buf_alloc, rx_buffers, rx_buffer_bytes, tx_packets, overhead, quirks)| GuestConfig {
@@ -50,6 +50,7 @@ fn guest() -> impl Strategy<Value = GuestConfig> {
                 packet_overhead: overhead,
                 caps_credit: quirks.0,
                 updates_when_empty: quirks.1,
+                merges_small_packets: quirks.2,
                 ..GuestConfig::default()
             },
         )

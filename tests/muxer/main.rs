@@ -10,6 +10,7 @@ mod flow;
 mod hostile;
 mod machine;
 mod replay;
+mod window;
 
 use vsock_muxer_harness::guest::{GuestConfig, SocketId};
 use vsock_muxer_harness::host::{HostBackend, HostEnd, StreamKind};

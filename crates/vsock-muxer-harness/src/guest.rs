@@ -13,7 +13,8 @@
 //! - It sends within the peer's credit, and never asks for credit.
 //! - It has no more under way than its own receive buffer holds ([`GuestConfig::caps_credit`]).
 //! - It tells of credit when less than a packet of 64 KiB is left of its window, or when it has read
-//!   everything.
+//!   everything, or left less than its reader waits for; and whenever it has received a message.
+//! - It adds a small packet of a stream to the one before.
 //! - A packet beyond its buffer, or beyond what its packets may cost, resets the connection.
 //! - It closes with a SHUTDOWN and waits eight seconds for the RST before it sends one itself.
 //! - A packet that it has no socket for is answered by an RST, unless it is one.

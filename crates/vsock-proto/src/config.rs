@@ -9,7 +9,8 @@ use thiserror::Error;
 ///
 /// The memory that a guest can make the host hold is bounded by
 /// [`max_connections`](Self::max_connections) times [`buf_alloc`](Self::buf_alloc), and reaches
-/// that only if as many host components do not read at all.
+/// that only if as many host components do not read at all. A seqpacket message that waits costs four
+/// bytes more, however short it is.
 ///
 /// ```
 /// use vsock_proto::{Config, ConfigError};
@@ -312,8 +313,9 @@ impl ConfigBuilder {
         self
     }
 
-    /// How long to wait before a guest is asked for credit again, the first time: at least 1 ms,
-    /// default 20 ms. The time doubles with each question, up to 64 times as much.
+    /// How long to wait before a guest is asked for credit again, and sent one packet of a stream more
+    /// than it is taken to have room for, the first time: at least 1 ms, default 20 ms. The time doubles
+    /// each time, up to 64 times as much.
     #[must_use]
     pub fn probe_interval(mut self, interval: Duration) -> Self {
         self.probe_interval = interval;

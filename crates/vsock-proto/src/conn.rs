@@ -182,7 +182,7 @@ impl Connection {
             pending: Pending::NONE,
             actions: HostActions::NONE,
             inbound: Inbound::new(config, socket_type),
-            outbound: Outbound::new(config),
+            outbound: Outbound::new(config, socket_type),
             deadline: phase
                 .timeout(config)
                 .map(|timeout| now.saturating_add(timeout)),

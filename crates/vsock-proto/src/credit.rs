@@ -16,6 +16,7 @@
 //! No other module subtracts counters. [`SendWindow`] is what we may send, [`RecvWindow`] what the
 //! peer may send to us, [`PacketWindow`] bounds how many packets are under way, whatever their size.
 
+mod empties;
 mod packets;
 mod receive;
 mod send;

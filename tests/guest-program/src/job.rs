@@ -146,6 +146,8 @@ pub enum Job {
         socket: Socket,
         /// What is expected.
         range: Range,
+        /// `SO_RCVLOWAT`: the reader sleeps until so many bytes are there; if none, until any are.
+        lowat: Option<u32>,
     },
     /// Sends messages, each in one call: [`Answer::Moved`], which counts messages.
     SendMessages {

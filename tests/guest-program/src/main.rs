@@ -98,7 +98,11 @@ fn perform(sockets: &Sockets, job: &Job) -> anyhow::Result<Answer> {
         Job::EchoEach { first, count } => many::echo_each(sockets, first, count),
         Job::AnswerEach { first, count } => many::answer_each(sockets, first, count),
         Job::Send { socket, range } => moving::send(&*sockets.entry(socket)?, range),
-        Job::Receive { socket, range } => moving::receive(&*sockets.entry(socket)?, range),
+        Job::Receive {
+            socket,
+            range,
+            lowat,
+        } => moving::receive(&*sockets.entry(socket)?, range, lowat),
         Job::Progress { socket } => Ok(sockets.entry(socket)?.progress()),
         Job::Echo { socket } => moving::echo(&*sockets.entry(socket)?),
         Job::Serve { listener } => serve::run(&*sockets.entry(listener)?),

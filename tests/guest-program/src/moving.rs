@@ -4,10 +4,13 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vsock_guest_program::job::{Answer, End, Moved, Range};
 use vsock_guest_program::pattern::Pattern;
 
+use crate::option;
 use crate::sockets::Entry;
 
 /// One piece of an echo.
@@ -45,11 +48,19 @@ pub(crate) fn send(entry: &Entry, range: Range) -> anyhow::Result<Answer> {
     Ok(moved(count, None, end))
 }
 
-pub(crate) fn receive(entry: &Entry, range: Range) -> anyhow::Result<Answer> {
+pub(crate) fn receive(entry: &Entry, range: Range, lowat: Option<u32>) -> anyhow::Result<Answer> {
+    if let Some(bytes) = lowat {
+        option::set_lowat(&entry.socket, bytes)?;
+    }
     let mut buffer = vec![0; buffer_len(range)];
     let (mut count, mut wrong, mut end) = (0, None, End::Complete);
     while count < range.len {
         let piece = piece_of(&buffer, range.len - count);
+        if lowat.is_some() {
+            // A read that waits takes what is there; only a poll waits for as many bytes as that.
+            let mut watched = [PollFd::new(entry.socket.as_fd(), PollFlags::POLLIN)];
+            poll(&mut watched, PollTimeout::NONE)?;
+        }
         match (&entry.socket).read(&mut buffer[..piece]) {
             Ok(0) => {
                 end = End::Closed;

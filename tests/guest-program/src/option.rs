@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The socket options that only vsock has (`linux/vm_sockets.h`).
+//! The socket options that only vsock has (`linux/vm_sockets.h`), and another one.
 
 use std::io;
 use std::time::Duration;
@@ -28,6 +28,16 @@ sockopt_impl!(
     /// `SO_VM_SOCKETS_CONNECT_TIMEOUT`
     ConnectTimeout, SetOnly, LEVEL, CONNECT_TIMEOUT, TimeVal
 );
+sockopt_impl!(
+    /// `SO_RCVLOWAT`
+    ReceiveLowWater, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32
+);
+
+/// Sets for how many bytes a poll waits.
+pub(crate) fn set_lowat(socket: &socket2::Socket, bytes: u32) -> io::Result<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    Ok(setsockopt(socket, ReceiveLowWater, &bytes)?)
+}
 
 /// Sets the receive buffer, which is what the peer is told as its credit, and its limit if need be.
 pub(crate) fn set_buffer(socket: &socket2::Socket, bytes: u64) -> io::Result<()> {

@@ -192,8 +192,22 @@ impl Guest {
     }
 
     pub(crate) fn receive(&self, at: GuestSocket, range: Range) -> anyhow::Result<Pending> {
+        self.receive_woken_at(at, range, None)
+    }
+
+    /// As [`receive`](Self::receive), by a program that is not woken before so many bytes are there.
+    pub(crate) fn receive_woken_at(
+        &self,
+        at: GuestSocket,
+        range: Range,
+        lowat: Option<u32>,
+    ) -> anyhow::Result<Pending> {
         let socket = at.socket;
-        self.start(Job::Receive { socket, range })
+        self.start(Job::Receive {
+            socket,
+            range,
+            lowat,
+        })
     }
 
     pub(crate) fn send_messages(

@@ -124,6 +124,31 @@ impl Guest {
         }
     }
 
+    /// `MSG_PEEK`: at most so many bytes, which stay where they are.
+    #[must_use]
+    pub fn peek(&self, id: SocketId, most: usize) -> Vec<u8> {
+        self.sockets
+            .get(&id)
+            .map(|socket| socket.peek(most))
+            .unwrap_or_default()
+    }
+
+    /// `SO_RCVLOWAT`: how many bytes have to be there before a reader is woken.
+    pub fn set_lowat(&mut self, id: SocketId, bytes: usize) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        if socket.set_lowat(bytes) && socket.state == SocketState::Connected {
+            self.say(id, Body::CreditUpdate, Vec::new());
+        }
+    }
+
+    /// Whether a reader would be woken: there are as many bytes as it waits for, a message, or an end.
+    #[must_use]
+    pub fn is_readable(&self, id: SocketId) -> bool {
+        self.sockets.get(&id).is_some_and(Socket::is_readable)
+    }
+
     /// Bytes that can be read, or messages.
     #[must_use]
     pub fn queued(&self, id: SocketId) -> usize {

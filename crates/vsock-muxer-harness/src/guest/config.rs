@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vsock_proto::{GuestCid, SocketTypes};
 
-/// What a simulated guest's kernel is like. The default is a recent Linux with its usual sizes.
+/// What a simulated guest's kernel is like. The default is Linux 6.12 of 2026 with its usual sizes.
 #[derive(Clone, Debug)]
 pub struct GuestConfig {
     /// The guest's CID.
@@ -23,16 +23,38 @@ pub struct GuestConfig {
     /// Bytes that each received packet costs beside its payload. A kernel of 2026 resets a connection
     /// whose packets cost more than its buffer holds; 0 is an older one.
     pub packet_overhead: u32,
+    /// Whether a packet of at most 128 bytes is added to the one before it, if that has room in its
+    /// buffer and ends no message. Every Linux with a packet overhead does that.
+    pub merges_small_packets: bool,
     /// Whether a sender never has more under way than its own receive buffer holds, whatever the peer
     /// grants.
     pub caps_credit: bool,
-    /// Whether a reader that has emptied its buffer says so at once. Older kernels only do when less
-    /// than a packet of 64 KiB is left of the window, as far as the peer knows.
+    /// Whether a reader that has left less than it waits for (`SO_RCVLOWAT`: nothing, at first) says so
+    /// at once. Older kernels only do when less than a packet of 64 KiB is left of the window, as far as
+    /// the peer knows.
     pub updates_when_empty: bool,
     /// How long a connect waits for its answer.
     pub connect_timeout: Duration,
     /// How long a closed socket waits for the peer's RST before it sends one.
     pub close_timeout: Duration,
+}
+
+impl GuestConfig {
+    /// Linux 6.1 as it came out: it counts bytes alone, and a reader is silent while there is room.
+    #[must_use]
+    pub fn linux_6_1() -> Self {
+        Self {
+            packet_overhead: 0,
+            updates_when_empty: false,
+            ..Self::default()
+        }
+    }
+
+    /// Linux 6.12, the default: what its packets cost is limited.
+    #[must_use]
+    pub fn linux_6_12() -> Self {
+        Self::default()
+    }
 }
 
 /// The CID of a guest whose configuration names no other.
@@ -48,6 +70,7 @@ impl Default for GuestConfig {
             rx_buffer_bytes: 4096,
             tx_packets: 128,
             packet_overhead: 576,
+            merges_small_packets: true,
             caps_credit: true,
             updates_when_empty: true,
             connect_timeout: Duration::from_secs(2),

@@ -4,9 +4,12 @@
 
 use std::collections::VecDeque;
 
-use vsock_proto::{ConnKey, Credit, MessageFlags, ShutdownFlags, SocketType, Tick};
+use vsock_proto::{ConnKey, Credit, Header, MessageFlags, ShutdownFlags, SocketType, Tick};
 
 use super::GuestConfig;
+
+/// Bytes of a packet that is added to the one before it at most.
+const MERGED: usize = 128;
 
 /// Where a socket of the guest is in its life.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,6 +68,10 @@ pub(crate) struct Socket {
     /// The largest buffer that the peer was told of: what is under way when it shrinks still comes.
     largest: u32,
     packet_overhead: u32,
+    /// Bytes of payload in one packet at most that others were added to; none where none are.
+    merged_most: usize,
+    /// Bytes for which a reader waits.
+    lowat: usize,
     caps_credit: bool,
     updates_when_empty: bool,
     queue: VecDeque<u8>,
@@ -98,6 +105,12 @@ impl Socket {
             buf_alloc: config.buf_alloc,
             largest: config.buf_alloc,
             packet_overhead: config.packet_overhead,
+            merged_most: if config.merges_small_packets {
+                config.rx_buffer_bytes.saturating_sub(Header::LEN)
+            } else {
+                0
+            },
+            lowat: 1,
             caps_credit: config.caps_credit,
             updates_when_empty: config.updates_when_empty,
             queue: VecDeque::new(),
@@ -205,6 +218,16 @@ impl Socket {
         }
         self.queue.extend(payload);
         self.used += payload.len();
+        if let Some(last) = self.packets.back_mut()
+            && payload.len() <= MERGED
+            && last.len + payload.len() < self.merged_most
+            && !last.flags.ends_message()
+        {
+            last.len += payload.len();
+            last.unread += payload.len();
+            last.flags = flags;
+            return true;
+        }
         self.packets.push_back(Queued {
             len: payload.len(),
             unread: payload.len(),
@@ -233,8 +256,32 @@ impl Socket {
         }
         let unseen = self.fwd_cnt.wrapping_sub(self.last_fwd_cnt);
         let scarce = self.buf_alloc.saturating_sub(unseen) < super::MAX_PACKET;
-        let empty = self.updates_when_empty && self.queue.is_empty();
-        (bytes, unseen > 0 && (scarce || empty))
+        (bytes, unseen > 0 && (scarce || self.lacks_bytes()))
+    }
+
+    /// Whether the peer is told that a reader waits for more than there is.
+    fn lacks_bytes(&self) -> bool {
+        self.updates_when_empty && self.queue.len() < self.lowat
+    }
+
+    /// What a look at the queue finds, which takes nothing.
+    pub(crate) fn peek(&self, most: usize) -> Vec<u8> {
+        self.queue.iter().take(most).copied().collect()
+    }
+
+    /// Sets how many bytes a reader waits for; says whether the peer is owed an update.
+    pub(crate) fn set_lowat(&mut self, bytes: usize) -> bool {
+        self.lowat = bytes.max(1);
+        self.unseen() > 0 && self.lacks_bytes()
+    }
+
+    /// Whether a reader would be woken.
+    pub(crate) fn is_readable(&self) -> bool {
+        let ended = self.theirs.contains(ShutdownFlags::SEND);
+        match self.socket_type {
+            SocketType::Stream => ended || self.queue.len() >= self.lowat,
+            SocketType::SeqPacket => ended || self.queued() > 0,
+        }
     }
 
     /// Takes the next message out, if it is whole, and all of its room with it.

@@ -57,12 +57,18 @@ impl Connection {
         // What an RST bears means nothing, and a REQUEST speaks of the connection to come.
         let counts =
             self.phase.knows_window() && !matches!(packet.body, Body::Reset | Body::Request);
-        if counts && self.outbound.window.update(packet.credit)? {
+        if !counts {
+            return Ok(());
+        }
+        let window = &mut self.outbound.window;
+        let opens = match packet.body {
+            Body::CreditUpdate => window.on_credit_update(packet.credit)?,
+            _ => window.update(packet.credit)?,
+        };
+        if opens {
             self.outbound.opened();
         }
-        if counts {
-            self.check_message(now);
-        }
+        self.check_message(now);
         Ok(())
     }
 

@@ -41,7 +41,10 @@ impl Connection {
             Owed::Request => (Body::Request, Some(Event::RequestSent)),
             Owed::Response => (Body::Response, Some(Event::ResponseSent)),
             Owed::Shutdown => (Body::Shutdown(self.ours), Some(Event::ShutdownSent)),
-            Owed::CreditRequest => (Body::CreditRequest, None),
+            Owed::CreditRequest => {
+                self.outbound.window.on_asked();
+                (Body::CreditRequest, None)
+            }
             Owed::Data => return Some(Transmit::Data(DataGrant { conn: self, now })),
             Owed::CreditUpdate => (Body::CreditUpdate, None),
         };
@@ -116,7 +119,7 @@ impl DataGrant<'_> {
     /// Bytes that may be sent, in packets of at most [`max_payload`](crate::Config::max_payload).
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.conn.outbound.window.free() as usize
+        self.conn.outbound.bytes_free() as usize
     }
 
     /// Packets that may be sent.
@@ -152,7 +155,7 @@ impl DataGrant<'_> {
         debug_assert!(len <= self.packet_bytes(), "more than was granted");
         let conn = &mut *self.conn;
         let len = u32::try_from(len).unwrap_or(u32::MAX);
-        conn.outbound.window.on_sent(len);
+        conn.outbound.on_sent(len);
         let packet = conn.packet(Body::Data(flags), len);
         if conn.socket_type == SocketType::SeqPacket {
             conn.count_message(self.now, len, flags);

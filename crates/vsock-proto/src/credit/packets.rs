@@ -64,6 +64,14 @@ impl PacketWindow {
         self.used = self.used.saturating_add(1);
     }
 
+    /// Notes that a packet was sent that takes no place of its own: the peer adds it to the one before.
+    pub(super) fn extend(&mut self, end: u32) {
+        match self.used.checked_sub(1) {
+            Some(last) => self.mark(last).end = end,
+            None => self.push(end, 0),
+        }
+    }
+
     /// Retires every run that ends at or before `acked`, where `sent` is the sender's counter.
     pub fn retire(&mut self, acked: u32, sent: u32) {
         let in_flight = sent.wrapping_sub(acked);

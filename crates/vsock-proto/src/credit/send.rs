@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use crate::credit::PacketWindow;
+use crate::credit::empties::Empties;
 use crate::{Credit, Violation};
 
 /// What we may send to the peer.
@@ -25,7 +26,16 @@ pub struct SendWindow {
     peer_buf_alloc: u32,
     packet_overhead: u32,
     packets: PacketWindow,
+    empties: Empties,
 }
+
+/// What Linux charges for a packet: 576 bytes, or 640 where a cache line has 128. With more packets in
+/// its queue than its buffer could pay for, it resets the connection.
+const CHARGE: u32 = 640;
+
+/// As many bytes of a stream Linux adds to the packet before them, if that has room: they take no place
+/// of their own.
+const MERGED: u32 = 128;
 
 /// The largest distance between two counters that can be told from a step back. No real buffer is
 /// this big; a peer that claims a bigger one gets no more.
@@ -42,6 +52,7 @@ impl SendWindow {
             peer_buf_alloc: 0,
             packet_overhead,
             packets: PacketWindow::new(),
+            empties: Empties::default(),
         }
     }
 
@@ -74,24 +85,71 @@ impl SendWindow {
         let before = self.peer_buf_alloc;
         self.peer_buf_alloc = credit.buf_alloc;
         if stale {
-            // Empty messages move no counter. Where no byte is under way, whatever the guest says is
-            // all that it will ever say of them.
-            let empties = self.in_flight() == 0 && self.packets.unacked() > 0;
-            if empties {
-                self.packets.retire(self.acked, self.sent);
-            }
-            return Ok(empties || credit.buf_alloc > before);
+            return Ok(credit.buf_alloc > before);
         }
         self.acked = credit.fwd_cnt;
         self.packets.retire(self.acked, self.sent);
+        self.empties.retire(self.acked, self.sent);
         Ok(true)
     }
 
-    /// Notes that a packet with `len` bytes of payload was sent.
+    /// As [`update`](Self::update), by a credit update. One that repeats what is known may stand for a
+    /// message without payload that was received.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    pub fn on_credit_update(&mut self, credit: Credit) -> Result<bool, Violation> {
+        if credit.fwd_cnt == self.acked && credit.buf_alloc == self.peer_buf_alloc {
+            return Ok(self.empties.repeated());
+        }
+        self.update(credit)
+    }
+
+    /// Notes that the peer was asked for credit, which it answers by a credit update.
+    pub const fn on_asked(&mut self) {
+        self.empties.asked();
+    }
+
+    /// Notes that a packet with `len` bytes of payload was sent; one without is an empty message.
     pub fn on_sent(&mut self, len: u32) {
         debug_assert!(len <= self.free(), "sent beyond the peer's credit");
         self.sent = self.sent.wrapping_add(len);
+        if len == 0 {
+            self.empties.push(self.sent);
+        } else {
+            self.packets.push(self.sent, self.packet_limit());
+        }
+    }
+
+    /// Notes that a packet with `len` bytes of a stream was sent beyond the limit. Returns whether it was
+    /// worth its place: with such packets alone, bytes run out before places do. One that takes no place
+    /// is worth that if it is full.
+    pub(crate) fn on_sent_extra(&mut self, len: u32) -> bool {
+        debug_assert!(len <= self.extra_bytes(), "more than the peer can take");
+        let places = self.extra_limit().saturating_sub(self.unacked()).max(1);
+        let share = self.free().div_ceil(places);
+        self.sent = self.sent.wrapping_add(len);
+        if len <= MERGED {
+            self.packets.extend(self.sent);
+            return len == MERGED;
+        }
         self.packets.push(self.sent, self.packet_limit());
+        len >= share
+    }
+
+    /// Bytes that a packet of a stream may have which is sent beyond the limit: any while it may take a
+    /// place of its own, then as many as are added to the packet before. None where Linux has no place
+    /// left, for it resets before it looks whether it could add them.
+    pub(crate) fn extra_bytes(&self) -> u32 {
+        let unacked = self.unacked();
+        if unacked >= self.last_place() {
+            0
+        } else if unacked < self.extra_limit() {
+            self.free()
+        } else {
+            self.free().min(MERGED)
+        }
     }
 
     /// Bytes that may be sent now.
@@ -105,7 +163,7 @@ impl SendWindow {
     /// Packets that may be sent now.
     #[must_use]
     pub fn packets_free(&self) -> u32 {
-        self.packet_limit().saturating_sub(self.packets.unacked())
+        self.packet_limit().saturating_sub(self.unacked())
     }
 
     /// Whether packets are about to run out, or have, while bytes would last.
@@ -113,7 +171,8 @@ impl SendWindow {
     pub fn packets_scarce(&self) -> bool {
         let limit = self.packet_limit();
         let bytes_last = self.in_flight() <= self.peer_buf_alloc / 2;
-        self.packets.unacked() >= limit || bytes_last && self.packets.unacked() > limit / 2
+        let unacked = self.unacked();
+        unacked >= limit || bytes_last && unacked > limit / 2
     }
 
     /// Bytes sent that the peer has not yet taken out of its buffer.
@@ -128,11 +187,85 @@ impl SendWindow {
         self.peer_buf_alloc
     }
 
+    /// Packets in the peer's queue at most.
+    const fn unacked(&self) -> u32 {
+        self.packets.unacked().saturating_add(self.empties.unread())
+    }
+
+    /// The packets beyond the limit that may take a place of their own, and those within it: never as
+    /// many as Linux has places.
+    fn extra_limit(&self) -> u32 {
+        let limit = self.packet_limit();
+        let most = limit.saturating_add(limit / 4).saturating_add(limit / 8);
+        most.min(self.last_place().saturating_sub(1))
+    }
+
+    /// The last place in its queue into which Linux still takes a packet.
+    const fn last_place(&self) -> u32 {
+        self.peer_buf_alloc / CHARGE
+    }
+
     /// Packets that may be under way altogether. One always may: a buffer so small that a packet's
     /// overhead fills it would otherwise never see a byte.
     fn packet_limit(&self) -> u32 {
         self.peer_buf_alloc
             .checked_div(self.packet_overhead)
             .map_or(u32::MAX, |packets| packets.max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MERGED, SendWindow};
+    use crate::Credit;
+
+    /// What Linux charges for a packet on every usual machine.
+    const LINUX_CHARGE: u32 = 576;
+    /// Bytes that fit into one of its receive buffers, in which it adds packets to one another.
+    const ROOM: u32 = 4096 - 44 - 320;
+
+    /// A guest that never reads, and the packets that take the most places for the fewest bytes.
+    #[test]
+    fn t128_no_buffer_is_sent_more_packets_than_linux_takes() {
+        for buf_alloc in (576..20_000)
+            .step_by(17)
+            .chain((20_000..300_000).step_by(4001))
+        {
+            let mut window = SendWindow::new(1024);
+            window.start(Credit {
+                buf_alloc,
+                fwd_cnt: 0,
+            });
+            let (mut places, mut tail) = (0, ROOM);
+            loop {
+                let within = window.packets_free() > 0;
+                let most = if within {
+                    window.free()
+                } else {
+                    window.extra_bytes()
+                };
+                let len = most.min(MERGED + 1);
+                if len == 0 {
+                    break;
+                }
+                assert!(
+                    (places + 1) * LINUX_CHARGE <= buf_alloc,
+                    "{places} places of {buf_alloc} bytes are taken"
+                );
+                if len <= MERGED && tail + len < ROOM {
+                    tail += len;
+                } else {
+                    places += 1;
+                    tail = len;
+                }
+                if within {
+                    window.on_sent(len);
+                } else {
+                    window.on_sent_extra(len);
+                }
+            }
+            let all = window.free() == 0 || buf_alloc < 1280;
+            assert!(all, "{} of {buf_alloc} bytes never go", window.free());
+        }
     }
 }

@@ -342,6 +342,60 @@ proptest! {
         }
     }
 
+    /// A kernel that tells of each message that its reader receives, and answers each question, in the
+    /// order in which things happen: what is counted is never less than what it has in its queue, and no
+    /// more when all was heard.
+    #[test]
+    fn t129_what_was_not_received_is_never_taken_for_received(
+        start: u32,
+        steps in proptest::collection::vec((0_u8..9, 0_u32..3), 1..300),
+    ) {
+        let buf_alloc = 1 << 20;
+        let mut window = SendWindow::new(1024);
+        window.start(credit(buf_alloc, start));
+        let limit = window.packets_free();
+        let mut fwd_cnt = start;
+        // To the guest, in its queue, and from it.
+        let (mut on_the_way, mut queue, mut back) = (
+            std::collections::VecDeque::new(),
+            std::collections::VecDeque::new(),
+            std::collections::VecDeque::new(),
+        );
+        let drain = (0..1000).flat_map(|_| [(2, 0), (4, 0), (6, 0)]);
+        for (kind, len) in steps.into_iter().chain(drain) {
+            match kind {
+                0 => {
+                    window.on_sent(len);
+                    on_the_way.push_back(Some(len));
+                }
+                1 => {
+                    window.on_asked();
+                    on_the_way.push_back(None);
+                }
+                2 | 3 => match on_the_way.pop_front() {
+                    Some(Some(len)) => queue.push_back(len),
+                    Some(None) => back.push_back(fwd_cnt),
+                    None => {}
+                },
+                4 | 5 => {
+                    if let Some(len) = queue.pop_front() {
+                        fwd_cnt = fwd_cnt.wrapping_add(len);
+                        back.push_back(fwd_cnt);
+                    }
+                }
+                _ => {
+                    if let Some(fwd_cnt) = back.pop_front() {
+                        window.on_credit_update(credit(buf_alloc, fwd_cnt)).unwrap();
+                    }
+                }
+            }
+            let counted = (limit - window.packets_free()) as usize;
+            let there = queue.len() + on_the_way.iter().flatten().count();
+            prop_assert!(counted >= there, "{counted} of {there}");
+        }
+        prop_assert_eq!(window.packets_free(), limit);
+    }
+
     /// Against the ends of all packets, one by one: the count is never too low, and at most one
     /// run too high.
     #[test]

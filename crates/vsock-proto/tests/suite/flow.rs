@@ -312,23 +312,121 @@ fn t59_a_guest_that_does_not_read_gets_no_more_packets_than_it_can_queue() {
 }
 
 #[test]
-fn t59_while_packets_block_the_guest_is_asked_ever_more_rarely() {
-    let mut rig = Rig::connected();
-    for _ in 0..100 {
-        rig.host_sends(b"x");
-        rig.drain();
-    }
+fn t59_t128_while_packets_block_the_guest_is_asked_and_sent_one_ever_more_rarely() {
+    let mut rig = blocked();
     let mut waits = Vec::new();
-    for _ in 0..9 {
+    for sent in 1..10 {
+        rig.host_sends(b"yyy");
+        assert_eq!(rig.drain(), []);
         let before = rig.now;
         rig.pass_until_deadline();
         waits.push(rig.now.since(before).as_millis());
-        assert_eq!(rig.drain(), [Body::CreditRequest]);
+        assert_eq!(rig.next(), Some(Body::CreditRequest));
+        assert_eq!(rig.drain_bytes(), b"yyy", "in one packet");
+        assert_eq!(rig.conn.in_flight(), 64 + 3 * sent);
+        // The answer is no news, and no reason for another packet.
+        rig.guest(Body::CreditUpdate);
+        assert_eq!(rig.drain(), []);
     }
     assert_eq!(waits, [20, 40, 80, 160, 320, 640, 1280, 1280, 1280]);
-    rig.guest_reads(64);
+    rig.host_sends(b"z");
+    rig.guest_reads(64 + 27);
     assert_eq!(rig.conn.deadline(), None);
-    assert_eq!(rig.drain_bytes().len(), 36);
+    assert_eq!(rig.drain(), [RW], "as ever");
+}
+
+/// A buffer of 64 KiB with as many packets as may be under way, each of one byte.
+fn blocked() -> Rig {
+    let mut rig = Rig::connected();
+    for _ in 0..64 {
+        rig.host_sends(b"x");
+        rig.drain();
+    }
+    rig
+}
+
+#[test]
+fn t128_what_waits_for_an_end_of_the_pause_goes_without_another() {
+    let mut rig = blocked();
+    rig.host_sends(b"1");
+    rig.pass_until_deadline();
+    // The host's stream was not ready after all.
+    rig.host.sends.clear();
+    assert_eq!(rig.drain(), [Body::CreditRequest]);
+    assert_eq!(rig.conn.deadline(), None, "there is nothing to ask for");
+    assert!(rig.conn.interest().read);
+    rig.host_sends(b"2");
+    assert_eq!(rig.drain_bytes(), b"2");
+    assert!(!rig.conn.interest().read);
+}
+
+#[test]
+fn t128_packets_worth_their_place_wait_for_nothing() {
+    let mut rig = blocked();
+    rig.host_sends(&pattern(100_000));
+    rig.pass_until_deadline();
+    assert_eq!(rig.drain_bytes().len(), 65_536 - 64, "until bytes run out");
+    rig.guest_reads(65_536);
+    assert_eq!(rig.drain_bytes().len(), 100_000 - 65_472);
+}
+
+/// Each of these takes a place in the queue of a kernel that merges small packets alone.
+#[test]
+fn t128_when_no_place_is_left_packets_are_small() {
+    let mut rig = blocked();
+    for times in 0..100 {
+        rig.host_sends(&pattern(300));
+        rig.pass_until_deadline();
+        assert_eq!(rig.next(), Some(Body::CreditRequest));
+        let packets = std::iter::from_fn(|| rig.transmit(4052));
+        let lens: Vec<_> = packets.map(|(packet, _)| packet.len).collect();
+        // Of 102 places in the guest's queue, 64 and 24 are taken.
+        if times < 24 {
+            assert_eq!(lens, [300]);
+        } else {
+            assert_eq!(lens, [128, 128, 44], "after {times}");
+        }
+    }
+}
+
+#[test]
+fn t128_a_guest_without_another_place_is_asked_and_sent_nothing() {
+    for buf_alloc in [1024, 1279, 1280] {
+        let mut rig = Rig::accepting(Config::default());
+        rig.guest.buf_alloc = buf_alloc;
+        let request = packet(Body::Request, 0, rig.guest);
+        rig.conn = Connection::accept(&Config::default().into(), &request, rig.now);
+        let mut rig = rig.establish();
+        rig.host_sends(b"x");
+        rig.drain();
+        rig.host_sends(b"y");
+        for _ in 0..10 {
+            rig.pass_until_deadline();
+            assert_eq!(rig.next(), Some(Body::CreditRequest));
+            let extra = rig.drain_bytes();
+            if buf_alloc == 1280 {
+                assert_eq!(extra, b"y");
+                break;
+            }
+            assert_eq!(extra, b"");
+        }
+    }
+}
+
+/// The answer to the first question, asked because packets were many, said nothing of what was read since.
+#[test]
+fn t57_when_bytes_run_out_the_guest_is_asked_although_it_was_for_packets() {
+    let mut rig = Rig::connected();
+    for _ in 0..33 {
+        rig.host_sends(b"x");
+        rig.drain();
+    }
+    rig.guest(Body::CreditUpdate);
+    rig.host_sends(&pattern(70_000));
+    let packets = rig.drain();
+    let asked = packets.iter().filter(|body| **body == Body::CreditRequest);
+    assert_eq!(asked.count(), 1);
+    assert_eq!(rig.conn.in_flight(), 65_536);
 }
 
 #[test]

@@ -278,28 +278,78 @@ fn t59_a_message_behind_others_is_held_back_by_the_number_of_packets() {
     assert_eq!(pieces(&mut rig, 200 - 3 * 16, 16), 10);
 }
 
-/// They move no counter, so a guest that says nothing new has said all that there is.
-#[test]
-fn t111_empty_messages_of_the_host_are_no_end_of_credit() {
-    let mut rig = small(16 * 1024);
-    let mut sent = 0;
-    for _ in 0..200 {
+/// Sends empty messages as long as that may be; returns how many, and how often the guest was asked.
+fn empties(rig: &mut Rig) -> (u32, u32) {
+    let (mut sent, mut asked) = (0, 0);
+    loop {
         match rig.conn.poll_transmit(rig.now, 100) {
+            None => return (sent, asked),
+            Some(Transmit::Packet(packet)) => {
+                assert_eq!(packet.body, Body::CreditRequest);
+                asked += 1;
+            }
             Some(Transmit::Data(mut grant)) => {
                 grant.sent_piece(0, EOM);
                 sent += 1;
             }
-            Some(Transmit::Packet(packet)) => assert_eq!(packet.body, Body::CreditRequest),
-            None => {
-                assert!(
-                    sent % 16 == 0 && sent > 0,
-                    "16 may be under way, not {sent}"
-                );
-                rig.guest(Body::CreditUpdate);
-            }
         }
     }
-    assert!(sent > 100, "{sent}");
+}
+
+/// They move no counter: each update is one that was received.
+#[test]
+fn t129_an_update_makes_room_for_one_empty_message() {
+    let mut rig = small(16 * 1024);
+    assert_eq!(empties(&mut rig), (16, 0), "no answer would tell anything");
+    assert_eq!(rig.conn.deadline(), None);
+    for _ in 0..100 {
+        rig.guest(Body::CreditUpdate);
+        assert_eq!(empties(&mut rig), (1, 0));
+    }
+}
+
+#[test]
+fn t129_nothing_but_an_update_makes_room_for_an_empty_message() {
+    let mut rig = small(16 * 1024);
+    empties(&mut rig);
+    rig.guest(Body::CreditRequest);
+    assert_eq!(rig.transmit(0).unwrap().0.body, Body::CreditUpdate);
+    rig.piece(b"x", EOM);
+    // A smaller buffer is told of in an update of its own.
+    rig.guest.buf_alloc -= 1;
+    rig.guest(Body::CreditUpdate);
+    rig.pass(std::time::Duration::from_secs(60));
+    assert_eq!(empties(&mut rig), (0, 0));
+}
+
+#[test]
+fn t129_an_answer_makes_no_room_for_an_empty_message() {
+    let mut rig = small(16 * 1024);
+    assert_eq!(pieces(&mut rig, 1, 1), 1);
+    assert_eq!(empties(&mut rig), (15, 1), "asked when packets were scarce");
+    rig.guest(Body::CreditUpdate);
+    assert_eq!(empties(&mut rig), (0, 0), "the answer");
+    rig.guest_reads(1);
+    assert_eq!(
+        empties(&mut rig),
+        (1, 0),
+        "the message before them was received"
+    );
+    rig.guest(Body::CreditUpdate);
+    assert_eq!(empties(&mut rig), (1, 0), "and one of them");
+}
+
+#[test]
+fn t129_a_message_that_was_received_shows_that_those_before_it_were() {
+    let mut rig = small(16 * 1024);
+    for _ in 0..10 {
+        if let Some(Transmit::Data(mut grant)) = rig.conn.poll_transmit(rig.now, 100) {
+            grant.sent_piece(0, EOM);
+        }
+    }
+    assert_eq!(pieces(&mut rig, 1, 1), 1);
+    rig.guest_reads(1);
+    assert_eq!(empties(&mut rig).0, 16);
 }
 
 #[test]

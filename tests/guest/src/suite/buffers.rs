@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! Windows of every size, which the guest sets by its socket's buffer. Newer drivers leave no more
-//! bytes unacknowledged than that, however large the device's window: credit must come in time.
+//! bytes unacknowledged than that, however large the device's window: credit must come in time. And they
+//! reset a connection with more packets than the buffer could pay for, so a device bounds these.
 
 use anyhow::Context;
-use vsock_guest_program::job::Options;
+use vsock_guest_program::job::{Options, Range};
 
 use super::pairs::{Opener, connect_with};
 use super::{Outcome, Test};
@@ -24,7 +25,19 @@ pub(super) const TESTS: &[Test] = &[
     Test::new("g4_a_guest_with_a_buffer_of_8_mib", 60, |machine| {
         bulk(machine, 8 << 20, 32 << 20)
     }),
+    Test::new("t128_single_bytes_wake_a_reader_of_1000", 60, |machine| {
+        woken(machine, 256 << 10)
+    }),
+    Test::new("t128_single_bytes_wake_one_with_4_kib", 60, |machine| {
+        woken(machine, 4 << 10)
+    }),
 ];
+
+/// Bytes for which a reader waits.
+const LOWAT: u32 = 1000;
+/// Bytes between which the guest is asked something else, so that each has a packet of its own: more than
+/// packets may be under way.
+const SINGLE: u64 = 300;
 
 fn bulk(machine: &mut Machine, buffer: u64, len: u64) -> anyhow::Result<Outcome> {
     for opener in Opener::BOTH {
@@ -40,6 +53,37 @@ fn bulk(machine: &mut Machine, buffer: u64, len: u64) -> anyhow::Result<Outcome>
         let sent = machine.guest().send(pair.guest, range)?;
         receive(&mut *pair.host.reader, range).context("to the host")?;
         complete(sent.moved()?, range)?;
+        machine.guest().close(pair.guest)?;
+    }
+    Ok(Outcome::Passed)
+}
+
+/// The reader takes nothing before more is there than may come in so many packets.
+fn woken(machine: &mut Machine, buffer: u64) -> anyhow::Result<Outcome> {
+    for opener in Opener::BOTH {
+        let options = Options {
+            buffer: Some(buffer),
+            ..Options::default()
+        };
+        let mut pair = connect_with(machine, opener, options)?;
+        let range = range(buffer + 1, 5 * u64::from(LOWAT), 64 << 10);
+        let guest = machine.guest();
+        let received = guest.receive_woken_at(pair.guest, range, Some(LOWAT))?;
+        for from in 0..range.len {
+            let byte = Range {
+                from,
+                len: 1,
+                piece: 1,
+                ..range
+            };
+            send(&mut *pair.host.writer, byte).with_context(|| format!("byte {from}"))?;
+            if from < SINGLE {
+                guest.progress(pair.guest)?;
+            }
+        }
+        // Where less is left than it waits for, the reader is woken by the end.
+        pair.host.writer.finish()?;
+        complete(received.moved()?, range)?;
         machine.guest().close(pair.guest)?;
     }
     Ok(Outcome::Passed)

@@ -13,7 +13,7 @@ use vsock_guest_program::pattern::Pattern;
 use super::pairs::{Opener, Pair, connect_by};
 use super::{Outcome, Test};
 use crate::bytes::{HostEnd, ended};
-use crate::device::{Host, Reader, Writer};
+use crate::device::{Host, LIMIT, Reader, Writer};
 use crate::guest::HOST;
 use crate::machine::Machine;
 
@@ -33,6 +33,12 @@ pub(super) const TESTS: &[Test] = &[
         60,
         host_closes,
     ),
+    Test::new("t129_empty_messages_wait_to_be_received", 60, |machine| {
+        empty(machine, 256 << 10)
+    }),
+    Test::new("t129_empty_messages_wait_with_4_kib", 60, |machine| {
+        empty(machine, 4 << 10)
+    }),
     Test::new("the_other_sort_of_socket_is_refused_at_once", 60, mismatch),
 ];
 
@@ -60,7 +66,7 @@ const REFUSED: [i32; 3] = [
 /// Runs a test with a host that has messages, if the device has any.
 fn offered(
     machine: &mut Machine,
-    test: fn(&mut Machine, &Arc<dyn Host>) -> anyhow::Result<()>,
+    test: impl FnOnce(&mut Machine, &Arc<dyn Host>) -> anyhow::Result<()>,
 ) -> anyhow::Result<Outcome> {
     let Some(host) = machine.host().messages() else {
         return Ok(Outcome::NotOffered("the device has streams only"));
@@ -243,6 +249,35 @@ fn host_closes(machine: &mut Machine) -> anyhow::Result<Outcome> {
             machine.guest().close(guest)?;
         }
         Ok(())
+    })
+}
+
+/// More of them than any guest has places for; the last one is not empty, which an end would look like.
+fn empty(machine: &mut Machine, buffer: u64) -> anyhow::Result<Outcome> {
+    let mut waited = 0;
+    let result = offered(machine, |machine, host| {
+        let options = Options {
+            buffer: Some(buffer),
+            ..MESSAGES
+        };
+        let Pair { mut host, guest } = connect_by(&**host, machine, Opener::Guest, options)?;
+        let all = messages(42, std::iter::repeat_n(0, 2000).chain([1]));
+        host.writer.set_limit(Duration::from_secs(1))?;
+        while waited < 2000 && host.writer.write(&[]).is_ok() {
+            waited += 1;
+        }
+        ensure!(waited < 2000, "they are taken without end");
+        host.writer.set_limit(LIMIT)?;
+        let mut rest = all.clone();
+        rest.sizes.drain(..waited);
+        let received = machine.guest().receive_messages(guest, &all)?;
+        send(&mut *host.writer, &rest).context("to the guest")?;
+        complete(received.moved()?, &all)?;
+        machine.guest().close(guest)
+    })?;
+    Ok(match result {
+        Outcome::Passed => Outcome::Measured(format!("{waited} waited")),
+        other => other,
     })
 }
 
