@@ -105,7 +105,8 @@ To see it at work
   bench [ARGS]      The transport beside its peers, in one run. With --guest: our devices beside
                     vhost-device-vsock, with a Linux guest.
   guest [NAME]      A stock Linux guest under QEMU on our device: the guest suite, or the tests with
-                    NAME in their names. --list shows them.
+                    NAME in their names. --list shows them; --kernel 6.1, 6.12, 7 or all: on
+                    other kernels than this system's.
 
 Besides
   setup             Installs what the others need, where it may; else says the line to run.
@@ -117,7 +118,7 @@ Examples
   cargo xtask cover --html && xdg-open target/cover/html/index.html
   cargo xtask bench --help
   cargo xtask demo --guest some.iso
-  cargo xtask guest 8000
+  cargo xtask guest 8000 --kernel all
   cargo test -p vsock-inner NAME        one test, without any xtask";
 
 #[cfg(test)]

@@ -80,7 +80,8 @@ pub(crate) fn run(parts: &Parts, filter: &str) -> anyhow::Result<bool> {
     if tests.is_empty() {
         bail!("no test has {filter} in its name; --list shows them");
     }
-    println!("\ndevice: {}", parts.kind.name());
+    let kernel = parts.image.version.name();
+    println!("\ndevice: {}, kernel: {kernel}", parts.kind.name());
     for test in tests {
         let start = Instant::now();
         let result = match machine
