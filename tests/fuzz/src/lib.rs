@@ -14,15 +14,30 @@ pub mod driver;
 pub mod handshake;
 pub mod header;
 pub mod muxer;
+mod rig;
+pub mod shifting;
 
-/// A target: its name, and its function.
-pub type Target = (&'static str, fn(&[u8]));
+/// A target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its part of the corpus.
+    pub name: &'static str,
+    /// Plays an input.
+    pub fuzz: fn(&[u8]),
+    /// Random inputs for it in the tests: about two seconds of them.
+    pub trials: u32,
+}
+
+const fn target(name: &'static str, fuzz: fn(&[u8]), trials: u32) -> Target {
+    Target { name, fuzz, trials }
+}
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
-    ("header", header::fuzz),
-    ("handshake", handshake::fuzz),
-    ("connection", connection::fuzz),
-    ("muxer", muxer::fuzz),
-    ("device", device::fuzz),
+    target("header", header::fuzz, 20_000),
+    target("handshake", handshake::fuzz, 20_000),
+    target("connection", connection::fuzz, 20_000),
+    target("muxer", muxer::fuzz, 1500),
+    target("device", device::fuzz, 1500),
+    target("shifting", shifting::fuzz, 4000),
 ];

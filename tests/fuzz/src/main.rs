@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     };
     let chosen: Vec<&Target> = TARGETS
         .iter()
-        .filter(|(name, _)| rest.is_empty() || rest.iter().any(|word| word == name))
+        .filter(|target| rest.is_empty() || rest.iter().any(|word| word == target.name))
         .collect();
     if chosen.is_empty() {
         eprintln!("no such target; there are: {}", names());
@@ -47,12 +47,13 @@ fn main() -> ExitCode {
 }
 
 fn names() -> String {
-    let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
+    let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
     names.join(", ")
 }
 
 /// Runs one target; returns whether it survived.
-fn run((name, fuzz): &Target, corpus: &Path, time: Duration, seed: u64) -> bool {
+fn run(target: &Target, corpus: &Path, time: Duration, seed: u64) -> bool {
+    let name = target.name;
     let place = corpus.join(name);
     let known = fs::read_dir(&place)
         .into_iter()
@@ -63,7 +64,7 @@ fn run((name, fuzz): &Target, corpus: &Path, time: Duration, seed: u64) -> bool 
     let mut runs = 0_u64;
     while Instant::now() < end {
         let input = mutator.input();
-        if panic::catch_unwind(|| fuzz(&input)).is_err() {
+        if panic::catch_unwind(|| (target.fuzz)(&input)).is_err() {
             let file = place.join(format!("seed-{seed}-run-{runs}"));
             let kept = fs::create_dir_all(&place).and_then(|()| fs::write(&file, &input));
             println!(

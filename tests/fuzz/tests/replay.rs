@@ -12,9 +12,9 @@ use vsock_fuzz::driver::Mutator;
 fn inputs_of_the_corpus_do_no_harm() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let mut played = 0;
-    for (name, fuzz) in TARGETS {
-        for entry in fs::read_dir(corpus.join(name)).unwrap() {
-            fuzz(&fs::read(entry.unwrap().path()).unwrap());
+    for target in TARGETS {
+        for entry in fs::read_dir(corpus.join(target.name)).unwrap() {
+            (target.fuzz)(&fs::read(entry.unwrap().path()).unwrap());
             played += 1;
         }
     }
@@ -23,15 +23,10 @@ fn inputs_of_the_corpus_do_no_harm() {
 
 #[test]
 fn random_inputs_do_no_harm() {
-    for (name, fuzz) in TARGETS {
-        let runs = if matches!(*name, "muxer" | "device") {
-            1500
-        } else {
-            20_000
-        };
+    for target in TARGETS {
         let mut mutator = Mutator::new(1, Vec::new());
-        for _ in 0..runs {
-            fuzz(&mutator.input());
+        for _ in 0..target.trials {
+            (target.fuzz)(&mutator.input());
         }
     }
 }
