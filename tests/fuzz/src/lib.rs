@@ -15,6 +15,7 @@ pub mod handshake;
 pub mod header;
 pub mod muxer;
 mod rig;
+pub mod session;
 pub mod shifting;
 
 /// A target.
@@ -26,10 +27,18 @@ pub struct Target {
     pub fuzz: fn(&[u8]),
     /// Random inputs for it in the tests: about two seconds of them.
     pub trials: u32,
+    /// It can kill the process, which leaves nobody to tell of the input.
+    pub deadly: bool,
 }
 
 const fn target(name: &'static str, fuzz: fn(&[u8]), trials: u32) -> Target {
-    Target { name, fuzz, trials }
+    let deadly = false;
+    Target {
+        name,
+        fuzz,
+        trials,
+        deadly,
+    }
 }
 
 /// Every target.
@@ -40,4 +49,9 @@ pub const TARGETS: &[Target] = &[
     target("muxer", muxer::fuzz, 1500),
     target("device", device::fuzz, 1500),
     target("shifting", shifting::fuzz, 4000),
+    // It maps what front-ends share.
+    Target {
+        deadly: true,
+        ..target("session", session::fuzz, 200)
+    },
 ];

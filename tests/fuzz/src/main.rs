@@ -62,8 +62,13 @@ fn run(target: &Target, corpus: &Path, time: Duration, seed: u64) -> bool {
     let mut mutator = Mutator::new(seed, known.collect());
     let end = Instant::now() + time;
     let mut runs = 0_u64;
+    let running = place.join("running");
     while Instant::now() < end {
         let input = mutator.input();
+        if target.deadly {
+            let kept = fs::create_dir_all(&place).and_then(|()| fs::write(&running, &input));
+            kept.expect("a corpus that can be written");
+        }
         if panic::catch_unwind(|| (target.fuzz)(&input)).is_err() {
             let file = place.join(format!("seed-{seed}-run-{runs}"));
             let kept = fs::create_dir_all(&place).and_then(|()| fs::write(&file, &input));
@@ -71,10 +76,12 @@ fn run(target: &Target, corpus: &Path, time: Duration, seed: u64) -> bool {
                 "{name}: failed after {runs} runs, at {} ({kept:?})",
                 file.display()
             );
+            fs::remove_file(&running).ok();
             return false;
         }
         runs += 1;
     }
+    fs::remove_file(&running).ok();
     println!(
         "{name}: {runs} runs in {} s, seed {seed}: nothing found",
         time.as_secs()

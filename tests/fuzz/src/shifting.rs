@@ -7,7 +7,7 @@
 //! in it, and what the bytes say happens before that look, or within a call of a stream. Only if the first
 //! byte asks for it a second thread does the same at random.
 
-mod change;
+pub(crate) mod change;
 mod host;
 mod memory;
 

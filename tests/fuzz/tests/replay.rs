@@ -4,12 +4,17 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use vsock_fuzz::TARGETS;
 use vsock_fuzz::driver::Mutator;
 
+/// One test at a time: a target counts the descriptors of the process.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn inputs_of_the_corpus_do_no_harm() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let mut played = 0;
     for target in TARGETS {
@@ -23,6 +28,7 @@ fn inputs_of_the_corpus_do_no_harm() {
 
 #[test]
 fn random_inputs_do_no_harm() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for target in TARGETS {
         let mut mutator = Mutator::new(1, Vec::new());
         for _ in 0..target.trials {

@@ -16,7 +16,7 @@ const LONGEST: u32 = 0x1_0000;
 
 /// A change of memory.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// How many chains a ring says that it has made available.
     Available(usize, u16),
     /// An entry of the ring of available chains.
@@ -32,7 +32,7 @@ pub(super) enum Change {
 }
 
 impl Change {
-    pub(super) fn read(data: &mut Bytes<'_>, indirect: bool) -> Self {
+    pub(crate) fn read(data: &mut Bytes<'_>, indirect: bool) -> Self {
         let what = data.byte();
         let ring = usize::from(what >> 4) % 3;
         match what & 0xf {
@@ -45,7 +45,7 @@ impl Change {
         }
     }
 
-    pub(super) fn apply(self, memory: &Memory, rings: &mut [DriverRing; 3]) {
+    pub(crate) fn apply(self, memory: &Memory, rings: &mut [DriverRing; 3]) {
         match self {
             // Mostly near to what it was: further away is a broken ring.
             Self::Available(ring, index) if index & 0xf00 != 0 => {
@@ -90,7 +90,7 @@ fn descriptor(data: &mut Bytes<'_>, indirect: bool) -> Descriptor {
 }
 
 /// The driver sends a packet that is mostly right, on an entry of its own.
-pub(super) fn send(data: &mut Bytes<'_>, memory: &Memory, ring: &mut DriverRing) {
+pub(crate) fn send(data: &mut Bytes<'_>, memory: &Memory, ring: &mut DriverRing) {
     let (addr, len) = (place(data), data.number() % 4096);
     let op = match data.byte() % 8 {
         0..=2 => Op::Request,
@@ -118,7 +118,7 @@ pub(super) fn send(data: &mut Bytes<'_>, memory: &Memory, ring: &mut DriverRing)
 }
 
 /// The driver offers some buffers.
-pub(super) fn offer_buffers(data: &mut Bytes<'_>, memory: &Memory, ring: &mut DriverRing) {
+pub(crate) fn offer_buffers(data: &mut Bytes<'_>, memory: &Memory, ring: &mut DriverRing) {
     for _ in 0..=data.byte() % 8 {
         let head = ring.available() % ring.size();
         let addr = 0x7000 + 0x800 * u64::from(head % 8);
