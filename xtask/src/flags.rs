@@ -48,6 +48,8 @@ xflags::xflags! {
             optional --seconds n: u64
             /// Where the random numbers begin.
             optional --seed n: u64
+            /// By libFuzzer, which follows what an input reaches.
+            optional --guided
         }
         /// The documentation of every crate, without a warning.
         cmd doc {}
@@ -94,7 +96,8 @@ Before a change is sent
   cover             The share of lines that the tests reach, per crate; fails under a crate's floor.
                     --missed lists the lines that they do not reach, --html makes pages.
   fuzz [TARGET]     Random inputs for the fuzz targets (tests/fuzz), 30 s for each; --seconds N, --seed N.
-                    An input that does harm is kept in tests/fuzz/corpus.
+                    An input that does harm is kept in tests/fuzz/corpus. --guided: by libFuzzer,
+                    which follows what an input reaches (needs a compiler for C++).
   doc               The documentation of every crate, without a warning.
   spell             Misspelled words, found by typos.
   workflows         Checks the workflows of the forge with actionlint.
