@@ -3,6 +3,7 @@
 //! The tests, and how they are run: each with a deadline, many on one boot. After a test that fails
 //! the next one gets a fresh machine.
 
+mod backlog;
 mod buffers;
 mod bulk;
 mod echo;
@@ -59,6 +60,7 @@ pub(crate) fn tests() -> Vec<Test> {
         bulk::TESTS,
         halves::TESTS,
         refused::TESTS,
+        backlog::TESTS,
         buffers::TESTS,
         seqpacket::TESTS,
         slow::TESTS,
