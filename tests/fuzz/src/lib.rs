@@ -52,6 +52,6 @@ pub const TARGETS: &[Target] = &[
     // It maps what front-ends share.
     Target {
         deadly: true,
-        ..target("session", session::fuzz, 200)
+        ..target("session", session::fuzz, 100)
     },
 ];

@@ -95,8 +95,11 @@ impl Rig {
         };
         let Guest { memory, rings, .. } = &mut guest;
         let [rx, tx, _] = rings;
-        rx.chain(memory, 0, &[Descriptor::writable(0x5000, 4096)]);
-        rx.offer(memory, 0);
+        // One for the answer, and others for a farewell: to wait for room costs the device time.
+        for (head, addr) in [(0, 0x5000), (1, 0x6000), (2, 0x7000)] {
+            rx.chain(memory, head, &[Descriptor::writable(addr, 4096)]);
+            rx.offer(memory, head);
+        }
         filled(memory, 0x4000, &header.encode());
         tx.chain(memory, 0, &[Descriptor::readable(0x4000, 44)]);
         tx.offer(memory, 0);
