@@ -4,6 +4,8 @@
 
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
 use vsock_backend_api::VsockStream;
@@ -13,7 +15,7 @@ use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
 use vsock_vhost_user::UnixVsockStream;
 
-use crate::{Told, pair, reader, recorder, rest};
+use crate::{Told, is_readable, pair, reader, recorder, rest};
 
 #[test]
 fn t80_an_event_of_a_closed_stream_never_reaches_its_successor() {
@@ -133,6 +135,53 @@ fn a_handler_may_close_every_stream_from_within_a_call() {
     rest(&mut subscriber);
     assert_eq!(subscriber.handler().count(Told::Closed), 50);
     assert_eq!(subscriber.counters().stale, 49);
+}
+
+#[test]
+fn what_the_events_of_a_wake_up_cause_is_told_in_it() {
+    const EVENTS: usize = 8;
+    let act = |streams: &mut Streams<()>, token, told| match told {
+        Told::Readable => streams.await_space(token),
+        Told::Ended => streams.finish(token),
+        _ => {}
+    };
+    let mut subscriber = recorder(Limits::default().events(EVENTS), act);
+    let mut hosts = Vec::new();
+    for _ in 0..EVENTS {
+        let (mut host, device) = pair(&Inner::by(Way::Pair));
+        subscriber.streams().add(device, ()).unwrap();
+        host.shutdown(Shutdown::Write).unwrap();
+        hosts.push(host);
+    }
+    assert_eq!(subscriber.dispatch().unwrap(), EVENTS);
+    let handler = subscriber.handler();
+    let told =
+        [Told::Readable, Told::Writable, Told::Ended, Told::Closed].map(|told| handler.count(told));
+    assert_eq!(told, [EVENTS; 4]);
+}
+
+#[test]
+fn a_handler_that_causes_news_without_end_leaves_the_thread_to_others() {
+    const EVENTS: usize = 8;
+    let act = |streams: &mut Streams<()>, token, told| {
+        if told == Told::Writable {
+            streams.await_space(token);
+        }
+    };
+    let mut subscriber = recorder(Limits::default().events(EVENTS), act);
+    let (_host, device) = pair(&Inner::by(Way::Pair));
+    let token = subscriber.streams().add(device, ()).unwrap();
+    subscriber.streams().await_space(token);
+    for turns in 1..=3 {
+        let more = is_readable(subscriber.as_raw_fd()).unwrap();
+        assert!(more, "what is not told yet wakes the loop again");
+        subscriber.dispatch().unwrap();
+        let told = subscriber.handler().count(Told::Writable);
+        assert!(
+            (turns..=turns * 4 * EVENTS).contains(&told),
+            "{told} times in {turns} wake-ups of {EVENTS} events at most"
+        );
+    }
 }
 
 #[test]

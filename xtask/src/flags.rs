@@ -50,6 +50,8 @@ xflags::xflags! {
             optional --seconds n: u64
             /// Where the random numbers begin.
             optional --seed n: u64
+            /// By libFuzzer, which follows what an input reaches.
+            optional --guided
         }
         /// The documentation of every crate, without a warning.
         cmd doc {}
@@ -98,7 +100,8 @@ Before a change is sent
   cover             The share of lines that the tests reach, per crate; fails under a crate's floor.
                     --missed lists the lines that they do not reach, --html makes pages.
   fuzz [TARGET]     Random inputs for the fuzz targets (tests/fuzz), 30 s for each; --seconds N, --seed N.
-                    An input that does harm is kept in tests/fuzz/corpus.
+                    An input that does harm is kept in tests/fuzz/corpus. --guided: by libFuzzer,
+                    which follows what an input reaches (needs a compiler for C++).
   doc               The documentation of every crate, without a warning.
   spell             Misspelled words, found by typos.
   workflows         Checks the workflows of the forge with actionlint.
@@ -109,7 +112,8 @@ To see it at work
   bench [ARGS]      The transport beside its peers, in one run. With --guest: our devices beside
                     vhost-device-vsock, with a Linux guest.
   guest [NAME]      A stock Linux guest under QEMU on our device: the guest suite, or the tests with
-                    NAME in their names. --list shows them.
+                    NAME in their names. --list shows them; --kernel 6.1, 6.12, 7 or all: on
+                    other kernels than this system's.
 
 Besides
   setup             Installs what the others need, where it may; else says the line to run.
@@ -121,7 +125,7 @@ Examples
   cargo xtask cover --html && xdg-open target/cover/html/index.html
   cargo xtask bench --help
   cargo xtask demo --guest some.iso
-  cargo xtask guest 8000
+  cargo xtask guest 8000 --kernel all
   cargo test -p vsock-inner NAME        one test, without any xtask";
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 //! `fuzz`: the fuzz targets, driven for a while; `replay`, once over everything that was ever found.
 
+mod guided;
+
 use anyhow::ensure;
 use xshell::cmd;
 
@@ -15,6 +17,9 @@ const SECONDS: u64 = 30;
 pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
     let seconds = options.seconds.unwrap_or(SECONDS).to_string();
     let seed = options.seed.unwrap_or(1).to_string();
+    if options.guided {
+        return guided::run(env, options.target.as_deref(), &seconds, &seed);
+    }
     let corpus = env.root.join("tests/fuzz/corpus");
     let target = env.target.join("fuzz");
     let name = options.target.iter();

@@ -64,6 +64,15 @@ impl Env {
         Ok(names)
     }
 
+    /// A line of what the compiler says of itself.
+    pub(crate) fn rustc(&self, key: &str) -> anyhow::Result<String> {
+        let text = cmd!(self.sh, "rustc --verbose --version").quiet().read()?;
+        let value = text.lines().find_map(|line| line.strip_prefix(key));
+        value
+            .map(str::to_owned)
+            .with_context(|| format!("rustc does not tell its {}", key.trim_end_matches(": ")))
+    }
+
     /// Runs a package's program with the user's own words, in the user's own directory; its code.
     pub(crate) fn program(
         &self,

@@ -12,7 +12,10 @@ use crate::streams::News;
 use crate::watch::{KICK, TIMER};
 use crate::{After, Counters, Failure, Limits, LoopError, StreamHandler, Streams, Token};
 
-/// For each event that a wake-up may serve, the handler may be told so many things that follow from it.
+/// For each event that a wake-up may serve, the handler may be told so many things that follow from it. All
+/// that one event of a stream can cause is told in the same wake-up: that there is space, that its end has
+/// come or it has failed, that its peer is gone, that it is closed. Not more: a handler that causes news by
+/// what it does when it is told some would keep the thread from everything else.
 const NEWS_FOR_AN_EVENT: usize = 4;
 
 /// Many streams and their handler, as one subscriber of an event manager.

@@ -28,6 +28,12 @@ impl Random {
         high.checked_rem(end).unwrap_or(0)
     }
 
+    /// So many random bytes.
+    #[must_use]
+    pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        std::array::from_fn(|_| self.byte())
+    }
+
     fn byte(&mut self) -> u8 {
         u8::try_from(self.below(256)).unwrap_or(0)
     }

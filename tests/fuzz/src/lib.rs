@@ -14,15 +14,44 @@ pub mod driver;
 pub mod handshake;
 pub mod header;
 pub mod muxer;
+mod rig;
+pub mod session;
+pub mod shifting;
 
-/// A target: its name, and its function.
-pub type Target = (&'static str, fn(&[u8]));
+/// A target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its part of the corpus.
+    pub name: &'static str,
+    /// Plays an input.
+    pub fuzz: fn(&[u8]),
+    /// Random inputs for it in the tests: about two seconds of them.
+    pub trials: u32,
+    /// It can kill the process, which leaves nobody to tell of the input.
+    pub deadly: bool,
+}
+
+const fn target(name: &'static str, fuzz: fn(&[u8]), trials: u32) -> Target {
+    let deadly = false;
+    Target {
+        name,
+        fuzz,
+        trials,
+        deadly,
+    }
+}
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
-    ("header", header::fuzz),
-    ("handshake", handshake::fuzz),
-    ("connection", connection::fuzz),
-    ("muxer", muxer::fuzz),
-    ("device", device::fuzz),
+    target("header", header::fuzz, 20_000),
+    target("handshake", handshake::fuzz, 20_000),
+    target("connection", connection::fuzz, 20_000),
+    target("muxer", muxer::fuzz, 1500),
+    target("device", device::fuzz, 1500),
+    target("shifting", shifting::fuzz, 4000),
+    // It maps what front-ends share.
+    Target {
+        deadly: true,
+        ..target("session", session::fuzz, 100)
+    },
 ];

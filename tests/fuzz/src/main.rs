@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     };
     let chosen: Vec<&Target> = TARGETS
         .iter()
-        .filter(|(name, _)| rest.is_empty() || rest.iter().any(|word| word == name))
+        .filter(|target| rest.is_empty() || rest.iter().any(|word| word == target.name))
         .collect();
     if chosen.is_empty() {
         eprintln!("no such target; there are: {}", names());
@@ -47,12 +47,13 @@ fn main() -> ExitCode {
 }
 
 fn names() -> String {
-    let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
+    let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
     names.join(", ")
 }
 
 /// Runs one target; returns whether it survived.
-fn run((name, fuzz): &Target, corpus: &Path, time: Duration, seed: u64) -> bool {
+fn run(target: &Target, corpus: &Path, time: Duration, seed: u64) -> bool {
+    let name = target.name;
     let place = corpus.join(name);
     let known = fs::read_dir(&place)
         .into_iter()
@@ -61,19 +62,26 @@ fn run((name, fuzz): &Target, corpus: &Path, time: Duration, seed: u64) -> bool 
     let mut mutator = Mutator::new(seed, known.collect());
     let end = Instant::now() + time;
     let mut runs = 0_u64;
+    let running = place.join("running");
     while Instant::now() < end {
         let input = mutator.input();
-        if panic::catch_unwind(|| fuzz(&input)).is_err() {
+        if target.deadly {
+            let kept = fs::create_dir_all(&place).and_then(|()| fs::write(&running, &input));
+            kept.expect("a corpus that can be written");
+        }
+        if panic::catch_unwind(|| (target.fuzz)(&input)).is_err() {
             let file = place.join(format!("seed-{seed}-run-{runs}"));
             let kept = fs::create_dir_all(&place).and_then(|()| fs::write(&file, &input));
             println!(
                 "{name}: failed after {runs} runs, at {} ({kept:?})",
                 file.display()
             );
+            fs::remove_file(&running).ok();
             return false;
         }
         runs += 1;
     }
+    fs::remove_file(&running).ok();
     println!(
         "{name}: {runs} runs in {} s, seed {seed}: nothing found",
         time.as_secs()

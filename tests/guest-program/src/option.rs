@@ -48,9 +48,6 @@ pub(crate) fn set_buffer(socket: &socket2::Socket, bytes: u64) -> io::Result<()>
 /// How long `connect` waits for an answer.
 pub(crate) fn set_connect_timeout(socket: &socket2::Socket, limit: Duration) -> io::Result<()> {
     let seconds = limit.as_secs().try_into().unwrap_or(i64::MAX);
-    Ok(setsockopt(
-        socket,
-        ConnectTimeout,
-        &TimeVal::new(seconds, 0),
-    )?)
+    let limit = TimeVal::new(seconds, limit.subsec_micros().into());
+    Ok(setsockopt(socket, ConnectTimeout, &limit)?)
 }

@@ -159,7 +159,10 @@ fn new(options: Options) -> anyhow::Result<socket2::Socket> {
     };
     let socket = socket2::Socket::new(Domain::VSOCK, kind, None)
         .with_context(|| format!("no vsock sockets of kind {:?}", options.kind))?;
-    option::set_connect_timeout(&socket, CONNECT_LIMIT).context("cannot set the timeout")?;
+    let patience = options
+        .patience
+        .map_or(CONNECT_LIMIT, Duration::from_millis);
+    option::set_connect_timeout(&socket, patience).context("cannot set the timeout")?;
     if let Some(bytes) = options.buffer {
         option::set_buffer(&socket, bytes).context("cannot set the buffer's size")?;
     }

@@ -9,8 +9,9 @@ use std::process::Command;
 use anyhow::Context;
 
 use crate::cpio::Archive;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Module, Version};
 use crate::place::Place;
+use crate::qemu;
 use crate::tool;
 
 /// The package of the guest's program, and the target that it is linked for without a loader.
@@ -22,26 +23,36 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub(crate) struct Image {
     pub(crate) kernel: PathBuf,
     pub(crate) initramfs: PathBuf,
+    /// Which kernel it is.
+    pub(crate) version: Version,
 }
 
 impl Image {
     /// Makes both, or finds them made.
-    pub(crate) fn prepare(place: &Place) -> anyhow::Result<Self> {
-        let kernel = Kernel::fetch(place)?;
+    pub(crate) fn prepare(
+        place: &Place,
+        version: Version,
+        mirror: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        // Without it nothing would boot what is downloaded here.
+        qemu::program()?;
+        let kernel = Kernel::fetch(place, version, mirror)?;
         let program = build_program(place)?;
-        let initramfs = place.directory("image")?.join("initramfs.cpio");
+        let directory = place.directory(&format!("image/{}", version.name()))?;
+        let initramfs = directory.join("initramfs.cpio");
         // Whole or not at all: another run may read it now.
-        let part = tempfile::NamedTempFile::new_in(place.directory("image")?)?;
+        let part = tempfile::NamedTempFile::new_in(directory)?;
         fs::write(part.path(), pack(&program, &kernel.modules))?;
         part.persist(&initramfs)?;
         Ok(Self {
+            version,
             kernel: kernel.image,
             initramfs,
         })
     }
 }
 
-fn pack(program: &[u8], modules: &[(String, Vec<u8>)]) -> Vec<u8> {
+fn pack(program: &[u8], modules: &[Module]) -> Vec<u8> {
     let mut archive = Archive::default();
     for directory in ["dev", "proc", "sys", "modules"] {
         archive.directory(directory);
@@ -49,7 +60,7 @@ fn pack(program: &[u8], modules: &[(String, Vec<u8>)]) -> Vec<u8> {
     // The kernel gives it to the first program as its standard streams, before anything is mounted.
     archive.character_device("dev/console", (5, 1));
     archive.file("init", 0o755, program);
-    for (place, (name, contents)) in modules.iter().enumerate() {
+    for (place, Module { name, contents }) in modules.iter().enumerate() {
         archive.file(&format!("modules/{place:02}-{name}.ko"), 0o644, contents);
     }
     archive.finish()

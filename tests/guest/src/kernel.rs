@@ -1,155 +1,140 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A stock kernel: the distribution's own package, downloaded and unpacked, not installed.
+//! A stock kernel: a distribution's own packages, downloaded and unpacked, not installed.
 
-use std::collections::BTreeSet;
+mod apt;
+mod modules;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use clap::ValueEnum;
 
+use self::apt::Apt;
+pub(crate) use self::modules::Module;
 use crate::place::Place;
-use crate::tool::{self, Missing};
+use crate::progress;
 
-/// Packages that stand for the newest kernel for virtual machines: Debian's and Ubuntu's.
-const METAPACKAGES: [&str; 2] = ["linux-image-cloud-amd64", "linux-image-virtual"];
-/// Packages that a kernel is made of, by the beginnings of their names.
-const PARTS: [&str; 2] = ["linux-image-", "linux-modules-"];
-/// The modules of the driver, each after those that it needs. One that is not there is part of the kernel.
-const MODULES: [&str; 8] = [
-    "virtio_ring",
-    "virtio",
-    "virtio_pci_legacy_dev",
-    "virtio_pci_modern_dev",
-    "virtio_pci",
-    "vsock",
-    "vmw_vsock_virtio_transport_common",
-    "vmw_vsock_virtio_transport",
-];
+/// The kernels that we know to get.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Version {
+    /// The newest one for virtual machines of this machine's own lists of packages: Debian's or Ubuntu's.
+    #[default]
+    System,
+    /// Debian 12's.
+    #[value(name = "6.1")]
+    V6_1,
+    /// Debian 13's.
+    #[value(name = "6.12")]
+    V6_12,
+    /// That of Debian 13's backports.
+    #[value(name = "7")]
+    V7,
+    /// Each of Debian's in turn, as far as they can be had.
+    All,
+}
+
+/// A kernel of Debian's: its suite, and how its version begins.
+#[derive(Clone, Copy, Debug)]
+struct Debian {
+    suite: &'static str,
+    begins: &'static str,
+}
+
+impl Version {
+    /// What is meant by `all`.
+    const EACH: [Self; 3] = [Self::V6_1, Self::V6_12, Self::V7];
+
+    /// What these words mean, one by one; the system's if there are none.
+    pub(crate) fn chosen(words: &[Self]) -> Vec<Self> {
+        let mut chosen = Vec::new();
+        for version in words {
+            let meant = match version {
+                Self::All => &Self::EACH[..],
+                _ => std::slice::from_ref(version),
+            };
+            for one in meant {
+                if !chosen.contains(one) {
+                    chosen.push(*one);
+                }
+            }
+        }
+        if chosen.is_empty() {
+            chosen.push(Self::default());
+        }
+        chosen
+    }
+
+    /// As on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    const fn debian(self) -> Option<Debian> {
+        let (suite, begins) = match self {
+            Self::System | Self::All => return None,
+            Self::V6_1 => ("bookworm", "6.1."),
+            Self::V6_12 => ("trixie", "6.12."),
+            Self::V7 => ("trixie-backports", "7."),
+        };
+        Some(Debian { suite, begins })
+    }
+}
 
 /// A kernel, unpacked.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
-    /// The driver's modules, in the order of loading: names and contents.
-    pub(crate) modules: Vec<(String, Vec<u8>)>,
+    /// The driver's modules, in the order of loading.
+    pub(crate) modules: Vec<Module>,
 }
 
 impl Kernel {
-    /// From the build directory, where it is put once.
-    pub(crate) fn fetch(place: &Place) -> anyhow::Result<Self> {
-        let directory = place.directory("kernel")?;
+    /// From the build directory, where it is put once. `mirror` is Debian's archive, if it is not the
+    /// one that this machine's own sources name.
+    pub(crate) fn fetch(
+        place: &Place,
+        version: Version,
+        mirror: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let name = version.name();
+        let directory = place.directory(&format!("kernel/{name}"))?;
         let ready = directory.join("unpacked");
         if !ready.exists() {
-            download(&directory)?;
+            // What an earlier run has left half done is of another day's version.
+            fs::remove_dir_all(&directory)?;
+            fs::create_dir_all(&directory)?;
+            let apt = match version.debian() {
+                Some(debian) => Apt::debian(&directory.join("apt"), debian, mirror)?,
+                None => Apt::system()?,
+            };
+            for file in apt.download(&directory)? {
+                let what = format!("kernel {name}: unpacking {}", name_of(&file));
+                progress::step(&what, || apt::unpack(&file, &directory))?;
+                fs::remove_file(&file)?;
+            }
             fs::write(&ready, "")?;
         }
-        let files = files(&directory)?;
+        Self::find(&directory)
+    }
+
+    /// In a directory of unpacked packages.
+    fn find(directory: &Path) -> anyhow::Result<Self> {
+        let files = files(directory)?;
         let image = files
             .iter()
-            .find(|file| name(file).starts_with("vmlinuz"))
-            .context("the package has no kernel in it")?;
-        let mut modules = Vec::new();
-        for module in MODULES {
-            if let Some(file) = files.iter().find(|file| is_module(file, module)) {
-                modules.push((module.to_owned(), contents(file)?));
-            }
-        }
-        if !modules.iter().any(|(name, _)| name == MODULES[7]) {
-            bail!("the kernel's package has no module {}", MODULES[7]);
-        }
+            .find(|file| name_of(file).starts_with("vmlinuz"))
+            .with_context(|| format!("no vmlinuz in the packages below {}", directory.display()))?;
         Ok(Self {
             image: image.clone(),
-            modules,
+            modules: modules::of_driver(&files)?,
         })
     }
 }
 
-fn download(directory: &Path) -> anyhow::Result<()> {
-    let missing = || Missing {
-        what: "a kernel for the guest",
-        hint: "apt-get update (the kernel is a package of Debian's or Ubuntu's for x86-64)",
-    };
-    if tool::find("apt-get").is_none() || tool::find("dpkg-deb").is_none() {
-        return Err(missing().into());
-    }
-    // The lists of a fresh machine are empty; those of an old one name packages that are gone.
-    let fetched = packages().is_some_and(|names| fetch(directory, &names).is_ok());
-    if !fetched {
-        tool::run(Command::new("apt-get").args(["update", "-qq"])).ok();
-        let names = packages().ok_or_else(missing)?;
-        fetch(directory, &names).map_err(|error| error.context(missing()))?;
-    }
-    for file in files(directory)? {
-        if name(&file).ends_with(".deb") {
-            tool::run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(directory))?;
-            fs::remove_file(&file)?;
-        }
-    }
-    Ok(())
-}
-
-fn fetch(directory: &Path, names: &BTreeSet<String>) -> anyhow::Result<()> {
-    // As root apt gives up its rights for a download, and warns where it cannot: the file is ours.
-    tool::run(
-        Command::new("apt-get")
-            .args(["download", "-qq", "-o", "APT::Sandbox::User=root"])
-            .args(names)
-            .current_dir(directory),
-    )
-}
-
-/// The packages of the newest kernel, if the lists have one.
-fn packages() -> Option<BTreeSet<String>> {
-    METAPACKAGES.into_iter().find_map(|meta| {
-        let mut found = BTreeSet::new();
-        let mut open = vec![meta.to_owned()];
-        while let Some(package) = open.pop() {
-            for part in parts_of(&package) {
-                if found.insert(part.clone()) {
-                    open.push(part);
-                }
-            }
-        }
-        (!found.is_empty()).then_some(found)
-    })
-}
-
-/// The kernel's packages that this one depends on.
-fn parts_of(package: &str) -> Vec<String> {
-    let mut command = Command::new("apt-cache");
-    command.args(["depends", "--important", package]);
-    let text = tool::output(&mut command).unwrap_or_default();
-    dependencies(&String::from_utf8_lossy(&text))
-}
-
-fn dependencies(text: &str) -> Vec<String> {
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "))
-        .filter(|name| PARTS.iter().any(|part| name.starts_with(part)))
-        .map(str::to_owned)
-        .collect()
-}
-
-/// The module's bytes, unpacked by the system's tools where it is packed.
-fn contents(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let unpacker = match file.extension().and_then(|extension| extension.to_str()) {
-        Some("xz") => "xz",
-        Some("zst") => "zstd",
-        Some("gz") => "gzip",
-        _ => return Ok(fs::read(file)?),
-    };
-    tool::output(Command::new(unpacker).arg("-dc").arg(file))
-}
-
-fn is_module(file: &Path, module: &str) -> bool {
-    let name = name(file);
-    let stem = name.split_once(".ko").map(|(stem, _)| stem);
-    stem.is_some_and(|stem| stem.replace('-', "_") == module)
-}
-
-fn name(file: &Path) -> String {
+fn name_of(file: &Path) -> String {
     file.file_name()
         .unwrap_or_default()
         .to_string_lossy()
@@ -176,27 +161,13 @@ fn files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::{dependencies, is_module};
+    use super::Version;
 
     #[test]
-    fn the_kernel_is_what_the_metapackage_depends_on() {
-        let text = "linux-image-virtual\n  Depends: linux-image-6.8.0-1-generic\n  Depends: wireless-crda\n\
-                    \x20   linux-modules-x\n  Recommends: linux-image-extra\n";
-        assert_eq!(dependencies(text), ["linux-image-6.8.0-1-generic"]);
-    }
-
-    #[test]
-    fn a_module_is_known_packed_or_not_with_a_dash_or_without() {
-        for file in [
-            "a/virtio_ring.ko",
-            "a/virtio-ring.ko.xz",
-            "virtio_ring.ko.zst",
-        ] {
-            assert!(is_module(Path::new(file), "virtio_ring"), "{file}");
-        }
-        assert!(!is_module(Path::new("virtio_ring_x.ko"), "virtio_ring"));
-        assert!(!is_module(Path::new("virtio_ring.txt"), "virtio_ring"));
+    fn all_is_each_of_debians_and_none_is_twice() {
+        use Version::{All, System, V6_1, V6_12, V7};
+        assert_eq!(Version::chosen(&[]), [System]);
+        assert_eq!(Version::chosen(&[All]), [V6_1, V6_12, V7]);
+        assert_eq!(Version::chosen(&[V7, All, V7]), [V7, V6_1, V6_12]);
     }
 }

@@ -18,6 +18,7 @@ use crate::device::{Device, Host, Kind};
 use crate::guest::{Control, Guest};
 use crate::image::Image;
 use crate::place::Place;
+use crate::progress;
 use crate::qemu::{self, Accelerator, Setting};
 
 /// A boot takes three seconds under software emulation on an idle machine.
@@ -31,7 +32,7 @@ pub(crate) struct Parts {
     pub(crate) kind: Kind,
     /// The device's, unless it is in this process.
     program: Option<PathBuf>,
-    image: Image,
+    pub(crate) image: Image,
     accelerator: Accelerator,
     logs: PathBuf,
 }
@@ -40,15 +41,15 @@ impl Parts {
     pub(crate) fn prepare(
         place: &Place,
         kind: Kind,
+        image: &Image,
         accelerator: Accelerator,
     ) -> anyhow::Result<Self> {
-        qemu::program()?;
         Ok(Self {
             kind,
             program: daemon::program(kind, place)?,
-            image: Image::prepare(place)?,
+            image: image.clone(),
             accelerator,
-            logs: place.directory(&format!("logs/{kind:?}"))?,
+            logs: place.directory(&format!("logs/{}/{kind:?}", image.version.name()))?,
         })
     }
 }
@@ -71,7 +72,8 @@ impl Machine {
         let directory = tempfile::Builder::new().prefix("vsock-guest-").tempdir()?;
         let device = start_device(parts, directory.path(), processes)?;
         let (qemu, guest) = boot(parts, directory.path(), &*device, processes, "")?;
-        let release = guest.hello(BOOT)?;
+        let what = format!("booting a guest, kernel {}", parts.image.version.name());
+        let release = progress::step(&what, || guest.hello(BOOT))?;
         Ok(Self {
             parts: parts.clone(),
             directory,

@@ -20,6 +20,7 @@ mod image;
 mod kernel;
 mod machine;
 mod place;
+mod progress;
 mod qemu;
 mod statistics;
 mod suite;
@@ -35,6 +36,8 @@ use clap::{Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::device::Kind;
+use crate::image::Image;
+use crate::kernel::Version;
 use crate::machine::Parts;
 use crate::place::Place;
 use crate::qemu::Accelerator;
@@ -64,6 +67,12 @@ enum Command {
         /// The devices that are tested; both of ours if none is named.
         #[arg(long, value_enum)]
         device: Vec<Kind>,
+        /// The kernels that the guest boots, each of them in turn.
+        #[arg(long, value_enum)]
+        kernel: Vec<Version>,
+        /// Debian's archive, where this machine's own sources name none: as `http://HOST/debian`.
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
         /// Shows the names of the tests and runs none.
         #[arg(long)]
         list: bool,
@@ -118,11 +127,20 @@ fn run(args: &Args) -> anyhow::Result<bool> {
                 .for_each(|test| println!("{}", test.name));
             Ok(true)
         }
-        Command::Suite { filter, device, .. } => {
+        Command::Suite {
+            filter,
+            device,
+            kernel,
+            mirror,
+            ..
+        } => {
+            let images = images(&place, kernel, mirror.as_deref())?;
             let mut passed = true;
-            for kind in named(device, &[Kind::Ours, Kind::InProcess]) {
-                let parts = Parts::prepare(&place, *kind, args.accelerator)?;
-                passed &= suite::run(&parts, filter)?;
+            for image in &images {
+                for kind in named(device, &[Kind::Ours, Kind::InProcess]) {
+                    let parts = Parts::prepare(&place, *kind, image, args.accelerator)?;
+                    passed &= suite::run(&parts, filter)?;
+                }
             }
             Ok(passed)
         }
@@ -131,7 +149,8 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             rounds,
             device,
         } => {
-            let parts = Parts::prepare(&place, *device, args.accelerator)?;
+            let image = Image::prepare(&place, Version::default(), None)?;
+            let parts = Parts::prepare(&place, *device, &image, args.accelerator)?;
             demo::run(&parts, file.as_deref(), *rounds)?;
             Ok(true)
         }
@@ -140,13 +159,34 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             rounds,
             device,
         } => {
+            let image = Image::prepare(&place, Version::default(), None)?;
             let parts = named(device, &Kind::MEASURED)
                 .iter()
-                .map(|kind| Parts::prepare(&place, *kind, args.accelerator))
+                .map(|kind| Parts::prepare(&place, *kind, &image, args.accelerator))
                 .collect::<anyhow::Result<Vec<Parts>>>()?;
             bench::run(&place, &parts, *rounds, filter)?;
             Ok(true)
         }
+    }
+}
+
+/// What the guests boot from. If all kernels are asked for, one that cannot be had is left out and said.
+fn images(place: &Place, kernels: &[Version], mirror: Option<&str>) -> anyhow::Result<Vec<Image>> {
+    let mut images = Vec::new();
+    let mut missing = None;
+    for version in Version::chosen(kernels) {
+        match Image::prepare(place, version, mirror) {
+            Ok(image) => images.push(image),
+            Err(error) if kernels.contains(&Version::All) && error.is::<Missing>() => {
+                eprintln!("guest: kernel {} is left out: {error:#}", version.name());
+                missing = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match missing {
+        Some(error) if images.is_empty() => Err(error),
+        _ => Ok(images),
     }
 }
 

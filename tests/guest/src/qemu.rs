@@ -34,10 +34,8 @@ pub(crate) struct Setting {
 
 /// Finds the program.
 pub(crate) fn program() -> Result<PathBuf, Missing> {
-    tool::find(PROGRAM).ok_or(Missing {
-        what: PROGRAM,
-        hint: "apt-get install --no-install-recommends qemu-system-x86",
-    })
+    let hint = "run: apt-get install --no-install-recommends qemu-system-x86";
+    tool::find(PROGRAM).ok_or_else(|| Missing::new(PROGRAM, hint))
 }
 
 /// Starts a guest: its first serial port is a log, its second one is the socket `control`.

@@ -3,6 +3,7 @@
 //! The tests, and how they are run: each with a deadline, many on one boot. After a test that fails
 //! the next one gets a fresh machine.
 
+mod backlog;
 mod buffers;
 mod bulk;
 mod echo;
@@ -59,6 +60,7 @@ pub(crate) fn tests() -> Vec<Test> {
         bulk::TESTS,
         halves::TESTS,
         refused::TESTS,
+        backlog::TESTS,
         buffers::TESTS,
         seqpacket::TESTS,
         slow::TESTS,
@@ -80,7 +82,8 @@ pub(crate) fn run(parts: &Parts, filter: &str) -> anyhow::Result<bool> {
     if tests.is_empty() {
         bail!("no test has {filter} in its name; --list shows them");
     }
-    println!("\ndevice: {}", parts.kind.name());
+    let kernel = parts.image.version.name();
+    println!("\ndevice: {}, kernel: {kernel}", parts.kind.name());
     for test in tests {
         let start = Instant::now();
         let result = match machine

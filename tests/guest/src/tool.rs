@@ -11,14 +11,23 @@ use anyhow::{Context, ensure};
 /// Something that this machine does not have and that cannot be installed without asking.
 #[derive(Debug)]
 pub(crate) struct Missing {
-    pub(crate) what: &'static str,
-    /// What a person runs to get it.
-    pub(crate) hint: &'static str,
+    what: String,
+    hint: String,
+}
+
+impl Missing {
+    /// Something, and what a person does to get it.
+    pub(crate) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            hint: hint.into(),
+        }
+    }
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is missing; run: {}", self.what, self.hint)
+        write!(f, "{} is missing; {}", self.what, self.hint)
     }
 }
 
@@ -51,6 +60,16 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
 /// Runs a command that needs no looking at.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     output(command).map(drop)
+}
+
+/// Runs a command that shows a person itself what it does.
+pub(crate) fn show(command: &mut Command) -> anyhow::Result<()> {
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("{} could not be started", name(command)))?;
+    ensure!(status.success(), "{} failed: {status}", name(command));
+    Ok(())
 }
 
 fn name(command: &Command) -> String {

@@ -4,7 +4,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use xshell::cmd;
 
 use crate::shell::{Env, Missing, is_program};
@@ -27,7 +26,7 @@ impl Llvm {
     ///
     /// [`Missing`].
     pub(crate) fn find(env: &Env) -> anyhow::Result<Self> {
-        let (host, major) = (rustc(env, "host: ")?, Self::major(env)?);
+        let (host, major) = (env.rustc("host: ")?, Self::major(env)?);
         let root = cmd!(env.sh, "rustc --print sysroot").quiet().read()?;
         let toolchain = PathBuf::from(root)
             .join("lib/rustlib")
@@ -52,7 +51,7 @@ impl Llvm {
 
     /// The major version of the compiler's LLVM.
     pub(crate) fn major(env: &Env) -> anyhow::Result<String> {
-        let version = rustc(env, "LLVM version: ")?;
+        let version = env.rustc("LLVM version: ")?;
         Ok(version.split('.').next().unwrap_or_default().to_owned())
     }
 
@@ -61,13 +60,4 @@ impl Llvm {
         let major = Self::major(env).unwrap_or_else(|_| "VERSION".to_owned());
         format!("rustup component add llvm-tools (or apt-get install llvm-{major})")
     }
-}
-
-/// A line of what the compiler says of itself.
-fn rustc(env: &Env, key: &str) -> anyhow::Result<String> {
-    let text = cmd!(env.sh, "rustc --verbose --version").quiet().read()?;
-    let value = text.lines().find_map(|line| line.strip_prefix(key));
-    value
-        .map(str::to_owned)
-        .with_context(|| format!("rustc does not tell its {}", key.trim_end_matches(": ")))
 }

@@ -25,7 +25,11 @@ const WORDS: &[(&str, &str)] = &[
 const MARKS: &[(&str, &str)] = &[("TO", "DO"), ("FIX", "ME"), ("XX", "X")];
 
 /// Files that are written by tools.
-const GENERATED: &[&str] = &["Cargo.lock", "tests/fuzz/Cargo.lock"];
+const GENERATED: &[&str] = &[
+    "Cargo.lock",
+    "tests/fuzz/Cargo.lock",
+    "tests/fuzz/guided/Cargo.lock",
+];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -43,6 +43,7 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 const MESSAGES: Options = Options {
+    patience: None,
     kind: Kind::SeqPacket,
     buffer: None,
     from: None,

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A device that waits for front-ends, with a host component.
+
+use std::io::{Read, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use tempfile::TempDir;
+use vsock_backend_api::VsockStream;
+use vsock_driver::{Descriptor, bytes, filled};
+use vsock_inner::{VsockInnerListener, VsockInnerStream};
+use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready};
+use vsock_proto::{Header, Op};
+use vsock_vhost_user::{DeviceBuilder, VsockDevice};
+
+use super::front_end::{FrontEnd, LIMIT};
+use super::guest::Guest;
+use super::message::{GET_FEATURES, GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES};
+use crate::rig::SERVED;
+
+/// The device of one input.
+pub(super) struct Rig {
+    directory: TempDir,
+    /// To drop one that is stuck would wait for it: a failed run leaves it.
+    device: ManuallyDrop<VsockDevice>,
+    listener: VsockInnerListener,
+    hosts: Vec<VsockInnerStream>,
+}
+
+impl Rig {
+    /// `None` for want of descriptors.
+    pub(super) fn new() -> Option<Self> {
+        let directory = TempDir::new().ok()?;
+        let builder = DeviceBuilder::new(3, directory.path().join("vhost.sock"));
+        let (builder, connector) = builder.in_process().ok()?;
+        let listener = connector.listen(SERVED).ok()?;
+        listener.set_nonblocking(true).ok()?;
+        Some(Self {
+            directory,
+            device: ManuallyDrop::new(builder.spawn().ok()?),
+            listener,
+            hosts: Vec::new(),
+        })
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.directory.path().join("vhost.sock")
+    }
+
+    /// The host component answers whoever comes, and takes what it gets.
+    pub(super) fn host(&mut self) {
+        while let Ok(mut stream) = self.listener.accept() {
+            let ready = stream.set_nonblocking(true);
+            if ready.and_then(|()| stream.write(&[0xa5; 10_000])).is_ok() {
+                self.hosts.push(stream);
+            }
+        }
+        for stream in &mut self.hosts {
+            let _ = stream.read(&mut [0; 4096]);
+        }
+    }
+
+    /// A front-end that keeps to the rules is served.
+    pub(super) fn serves_again(&mut self) {
+        let socket = self.socket();
+        let (Some(mut front_end), Some(mut guest)) = (FrontEnd::connect(&socket), Guest::new())
+        else {
+            return;
+        };
+        // Only from then on there are answers on demand.
+        let mut negotiated = false;
+        for message in guest.set_up() {
+            match message.request {
+                GET_FEATURES | GET_PROTOCOL_FEATURES => front_end.ask(message, true),
+                _ if negotiated => front_end.ask(message, false),
+                _ => {
+                    negotiated = message.request == SET_PROTOCOL_FEATURES;
+                    front_end.send(&message);
+                }
+            }
+        }
+        let header = Header {
+            src_cid: 3,
+            dst_cid: 2,
+            src_port: 7,
+            dst_port: SERVED,
+            socket_type: 1,
+            op: Op::Request.into(),
+            buf_alloc: 65_536,
+            ..Header::default()
+        };
+        let Guest { memory, rings, .. } = &mut guest;
+        let [rx, tx, _] = rings;
+        // One for the answer, and others for a farewell: to wait for room costs the device time.
+        for (head, addr) in [(0, 0x5000), (1, 0x6000), (2, 0x7000)] {
+            rx.chain(memory, head, &[Descriptor::writable(addr, 4096)]);
+            rx.offer(memory, head);
+        }
+        filled(memory, 0x4000, &header.encode());
+        tx.chain(memory, 0, &[Descriptor::readable(0x4000, 44)]);
+        tx.offer(memory, 0);
+        guest.kick(1);
+        let deadline = Deadline::after(LIMIT);
+        while guest.rings[0].used_index(&guest.memory) == 0 {
+            let called = wait_ready(guest.calls[0].as_raw_fd(), Interest::Read, deadline);
+            called.expect("a guest is notified of an answer");
+        }
+        let answer = bytes(&guest.memory, 0x5000, Header::LEN);
+        let answer = Header::decode(&answer.try_into().expect("as long as a header"));
+        assert_eq!(answer.op, u16::from(Op::Response), "{answer:?}");
+        front_end.finish();
+    }
+
+    /// The device stops, in time and well.
+    pub(super) fn stop(self) {
+        let (done, stopped) = channel();
+        let device = ManuallyDrop::into_inner(self.device);
+        let stop = thread::spawn(move || done.send(device.stop()));
+        let how = stopped.recv_timeout(LIMIT).expect("a device stops");
+        how.expect("no thread of it has panicked");
+        stop.join()
+            .expect("it does nothing else")
+            .expect("it is waited for");
+    }
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A guest that a front-end shares with the device.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::io::write;
+use virtio_queue::QueueT;
+use vm_memory::{FileOffset, GuestAddress};
+use vsock_driver::{DriverRing, Memory};
+
+use super::message::{self, Message, longs, words};
+use crate::rig::RINGS;
+
+/// Bytes of the guest's memory.
+const SIZE: u64 = 0x4_0000;
+/// Where the front-end says that it has the guest's memory.
+pub(super) const USER: u64 = 0x7f00_0000_0000;
+/// Entries of a queue.
+const ENTRIES: u16 = 16;
+/// `VIRTIO_F_VERSION_1`, and the bit for protocol features.
+const FEATURES: u64 = 1 << 32 | 1 << 30;
+/// Several queues, replies on demand, and a configuration space.
+const PROTOCOL: u64 = 1 | 1 << 3 | 1 << 9;
+
+/// Its memory, its rings, and by what it is told of them.
+pub(super) struct Guest {
+    file: File,
+    pub(super) memory: Memory,
+    pub(super) rings: [DriverRing; 3],
+    kicks: [OwnedFd; 3],
+    pub(super) calls: [OwnedFd; 3],
+}
+
+impl Guest {
+    /// `None` for want of descriptors or memory.
+    pub(super) fn new() -> Option<Self> {
+        let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).ok()?);
+        ftruncate(&file, SIZE).ok()?;
+        let shared = FileOffset::new(file.try_clone().ok()?, 0);
+        let len = usize::try_from(SIZE).ok()?;
+        let ranges = [(GuestAddress(0), len, Some(shared))];
+        let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
+        Some(Self {
+            file,
+            memory: Memory::from_ranges_with_files(ranges).ok()?,
+            rings: RINGS.map(|base| DriverRing::new(base, ENTRIES)),
+            kicks: [event()?, event()?, event()?],
+            calls: [event()?, event()?, event()?],
+        })
+    }
+
+    /// The file of its memory, once more.
+    pub(super) fn file(&self) -> Option<OwnedFd> {
+        Some(self.file.try_clone().ok()?.into())
+    }
+
+    /// The parts of a queue as the front-end has them: descriptors, used and available ring.
+    pub(super) fn parts(&self, index: usize) -> [u64; 3] {
+        let queue = self.rings[index].queue();
+        [queue.desc_table(), queue.used_ring(), queue.avail_ring()].map(|part| USER + part)
+    }
+
+    pub(super) fn kick(&self, index: usize) {
+        // It is full only if nobody reads it.
+        let _ = write(&self.kicks[index], &1_u64.to_ne_bytes());
+    }
+
+    /// What a front-end says until its guest's driver is up, as it should.
+    pub(super) fn set_up(&self) -> impl Iterator<Item = Message> + '_ {
+        let table = [words(&[1, 0]), message::region(0, SIZE, 0)].concat();
+        let begin = [
+            Message::new(message::SET_OWNER, Vec::new()),
+            Message::new(message::GET_FEATURES, Vec::new()),
+            Message::new(message::GET_PROTOCOL_FEATURES, Vec::new()),
+            Message::new(message::SET_PROTOCOL_FEATURES, longs(&[PROTOCOL])),
+            Message::new(message::SET_FEATURES, longs(&[FEATURES])),
+            Message::new(message::SET_MEM_TABLE, table).with(self.file()),
+        ];
+        begin
+            .into_iter()
+            .chain([0, 1].into_iter().flat_map(|index| self.queue(index)))
+    }
+
+    fn queue(&self, index: usize) -> [Message; 6] {
+        let number = u32::from(index == 1);
+        let state = |request, value| Message::new(request, words(&[number, value]));
+        let event = |request, event: &OwnedFd| {
+            Message::new(request, longs(&[number.into()])).with(event.try_clone().ok())
+        };
+        let parts = [words(&[number, 0]), longs(&self.parts(index)), longs(&[0])].concat();
+        [
+            state(message::SET_VRING_NUM, ENTRIES.into()),
+            state(message::SET_VRING_BASE, 0),
+            Message::new(message::SET_VRING_ADDR, parts),
+            event(message::SET_VRING_KICK, &self.kicks[index]),
+            event(message::SET_VRING_CALL, &self.calls[index]),
+            state(message::SET_VRING_ENABLE, 1),
+        ]
+    }
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A guest changes its rings, descriptors and headers while the device looks at them: what the device has
+//! checked is what it uses, and every chain goes back once.
+//!
+//! Nearly all of it is the same every time: the memory itself counts how often the device looks anything up
+//! in it, and what the bytes say happens before that look, or within a call of a stream. Only if the first
+//! byte asks for it a second thread does the same at random.
+
+pub(crate) mod change;
+mod host;
+mod memory;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use virtio_queue::{Queue, QueueT};
+use vsock_backend_api::VsockBackend;
+use vsock_driver::{DriverRing, Memory, bytes, filled};
+use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Queues};
+
+use self::change::Change;
+use self::host::Meddler;
+use self::memory::{Script, Shifting};
+use crate::bytes::Bytes;
+use crate::driver::Random;
+use crate::rig::{BUDGET, PAUSES, RINGS, Rig, SIZES};
+
+const RX: usize = 0;
+const TX: usize = 1;
+/// The port of the stream during whose calls memory changes.
+const MEDDLED: u32 = 2;
+/// Bytes of a packet at most.
+const PACKET: usize = 64 * 1024;
+/// What a packet of the guest costs at least, of the budget of a call, and what a header does.
+const LEAST_COSTS: [usize; 2] = [2048, 44];
+/// Memory to which no descriptor points, nor ever did: where it begins, its bytes, and what is in it.
+const GUARDED: [(u64, usize); 2] = [(0x2_1000, 0xf000), (0x8_0000, 0x1_0000)];
+const GUARD: u8 = 0x5a;
+/// Changes that a second thread makes at most, in case that something waits for the first.
+const MOST_CHANGES: usize = 1 << 20;
+
+/// What the first byte may ask for.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    event_idx: bool,
+    /// Each field of a ring is looked up anew, as through an IOMMU.
+    mapped: bool,
+    direct: bool,
+    /// Tables in memory that the device writes: then a descriptor may point anywhere.
+    indirect: bool,
+    thread: bool,
+    budget: usize,
+}
+
+/// Plays the bytes as what a guest does, and what changes meanwhile.
+///
+/// # Panics
+///
+/// When the device does something wrong.
+pub fn fuzz(data: &[u8]) {
+    let mut data = Bytes(data);
+    let first = data.byte();
+    let asked = Asked {
+        event_idx: first & 1 != 0,
+        mapped: first & 2 != 0,
+        direct: first & 4 != 0,
+        indirect: first & 8 != 0,
+        thread: first & 0xf0 == 0xf0,
+        budget: if first & 0x10 == 0 { BUDGET } else { 16 * 1024 },
+    };
+    let size = SIZES[usize::from(data.byte()) % SIZES.len()];
+    let rings = RINGS.map(|base| DriverRing::new(base, size));
+    if !asked.thread {
+        return play(&mut data, asked, rings, |_| ());
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        play(&mut data, asked, rings.clone(), |memory| {
+            let (memory, done) = (memory.clone(), &done);
+            scope.spawn(move || hammer(&memory, rings, asked.indirect, done));
+        });
+        // ORDER: Relaxed; it guards nothing.
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Changes memory at random until it is told to stop.
+fn hammer(memory: &Memory, mut rings: [DriverRing; 3], indirect: bool, done: &AtomicBool) {
+    let mut random = Random::new(7);
+    for _ in 0..MOST_CHANGES {
+        // ORDER: Relaxed; it guards nothing.
+        if done.load(Ordering::Relaxed) {
+            return;
+        }
+        let bytes = random.bytes::<48>();
+        Change::read(&mut Bytes(&bytes), indirect).apply(memory, &mut rings);
+    }
+}
+
+fn play(
+    data: &mut Bytes<'_>,
+    asked: Asked,
+    mut rings: [DriverRing; 3],
+    at_start: impl FnOnce(&Memory),
+) {
+    let script = Script::new();
+    let host = Meddler(script.clone());
+    let others: Vec<(Box<dyn VsockBackend>, u32)> = vec![(Box::new(host), MEDDLED)];
+    let Some(mut rig) = Rig::<Shifting>::new(asked.direct, asked.budget, others) else {
+        return;
+    };
+    rig.seen = Shifting::new(rig.memory.clone(), script.clone(), asked.mapped);
+    script.begin(&rig.memory, &rings);
+    for (addr, len) in GUARDED {
+        filled(&rig.memory, addr, &vec![GUARD; len]);
+    }
+    let event_idx = if asked.event_idx { F_EVENT_IDX } else { 0 };
+    let acked = rig.device.ack_features(F_VERSION_1 | event_idx);
+    acked.expect("they are offered");
+    at_start(&rig.memory);
+    let [mut rx, mut tx, mut event] = rings.each_ref().map(DriverRing::queue);
+    let mut queues = Queues {
+        rx: &mut rx,
+        tx: &mut tx,
+        event: Some(&mut event),
+    };
+    let active = rig.device.activate(rig.now, &rig.seen, &mut queues);
+    while active.is_ok() && !data.is_empty() {
+        let Some(pause) = step(data, asked.indirect, &mut rings, (&rig.memory, &script)) else {
+            continue;
+        };
+        rig.pass(pause);
+        let broken = [&*queues.rx, &*queues.tx].map(|queue| {
+            // ORDER: Relaxed; nobody else is at work.
+            let index = queue.avail_idx(&rig.memory, Ordering::Relaxed);
+            let ahead = index
+                .expect("it is in memory")
+                .0
+                .wrapping_sub(queue.next_avail());
+            ahead > queue.size() && script.is_over() && !asked.thread
+        });
+        if !turn(&mut rig, &mut queues, asked.budget, (&script, broken)) {
+            break;
+        }
+    }
+    for (addr, len) in GUARDED {
+        let intact = bytes(&rig.memory, addr, len)
+            .iter()
+            .all(|byte| *byte == GUARD);
+        assert!(
+            intact || asked.indirect,
+            "memory that nobody had pointed to"
+        );
+    }
+    script.end();
+    rig.device.reset(rig.now);
+    rig.pass(Duration::from_nanos(1));
+    rig.serves_again();
+}
+
+/// One turn of the device; returns whether it goes on.
+fn turn(
+    rig: &mut Rig<Shifting>,
+    queues: &mut Queues<'_>,
+    budget: usize,
+    (script, broken): (&Script, [bool; 2]),
+) -> bool {
+    let before = [&*queues.rx, &*queues.tx].map(Queue::next_used);
+    script.forget_moved();
+    let goes_on = rig.turn(queues).is_some();
+    let moved = script.moved();
+    assert!(moved.to_host < budget + PACKET, "to the host: {moved:?}");
+    assert!(moved.to_guest < budget + PACKET, "to the guest: {moved:?}");
+    let after = [&*queues.rx, &*queues.tx].map(Queue::next_used);
+    for index in [RX, TX] {
+        let used = usize::from(after[index].wrapping_sub(before[index]));
+        let most = budget / LEAST_COSTS[1 - index] + 1;
+        assert!(used <= most, "{used} chains of queue {index} in a call");
+        assert!(used == 0 || !broken[index], "chains of a ring that is none");
+    }
+    if goes_on {
+        let event = queues.event.as_deref().expect("it has one");
+        for queue in [&*queues.rx, &*queues.tx, event] {
+            let (taken, used) = (queue.next_avail(), queue.next_used());
+            assert_eq!(taken, used, "what is taken goes back, once");
+        }
+    }
+    goes_on
+}
+
+/// One thing that a guest does or that will change; returns how long it waits then before it kicks the
+/// device, if it does.
+fn step(
+    data: &mut Bytes<'_>,
+    indirect: bool,
+    rings: &mut [DriverRing; 3],
+    (memory, script): (&Memory, &Script),
+) -> Option<Duration> {
+    let what = data.byte();
+    match what & 0xf {
+        0..=1 => Change::read(data, indirect).apply(memory, rings),
+        2..=6 => script.add(data.byte(), Change::read(data, indirect)),
+        7..=9 => change::send(data, memory, &mut rings[1]),
+        10..=11 => change::offer_buffers(data, memory, &mut rings[0]),
+        12 => script.host_sends(data.short()),
+        13 => script.host_takes(data.short()),
+        _ => return Some(PAUSES[usize::from(what >> 4) % PAUSES.len()]),
+    }
+    None
+}

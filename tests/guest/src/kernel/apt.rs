@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Packages of a distribution, by its own tools. With a configuration of our own nothing of the machine's
+//! changes: lists, state, and cache lie in a directory of ours.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+use super::{Debian, name_of};
+use crate::tool::{self, Missing};
+
+/// Packages that stand for the newest kernel for virtual machines: Debian's and Ubuntu's.
+const METAPACKAGES: [&str; 2] = ["linux-image-cloud-amd64", "linux-image-virtual"];
+/// Packages that a kernel is made of, by the beginnings of their names.
+const PARTS: [&str; 3] = [IMAGE, "linux-binary-", "linux-modules-"];
+const IMAGE: &str = "linux-image-";
+/// What Debian's archives are signed with.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+const ALL: &str = "a kernel for the guest";
+
+/// Where packages come from.
+#[derive(Debug)]
+pub(super) struct Apt {
+    own: Option<Own>,
+}
+
+/// One suite of Debian's, apart from the machine's.
+#[derive(Debug)]
+struct Own {
+    configuration: PathBuf,
+    debian: Debian,
+}
+
+impl Apt {
+    /// The machine's own lists of packages.
+    pub(super) fn system() -> anyhow::Result<Self> {
+        tools()?;
+        Ok(Self { own: None })
+    }
+
+    /// A suite of Debian's, with all that belongs to it in a directory.
+    pub(super) fn debian(
+        directory: &Path,
+        debian: Debian,
+        mirror: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        tools()?;
+        if !Path::new(KEYRING).is_file() {
+            return Err(Missing::new(
+                format!("{KEYRING}, with which Debian's packages are verified,"),
+                "run: apt-get install debian-archive-keyring",
+            )
+            .into());
+        }
+        let mirror = mirror.map_or_else(mirror_of_machine, |given| Ok(given.to_owned()))?;
+        for part in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(directory.join(part))?;
+        }
+        let suite = debian.suite;
+        let file = |name: &str| directory.join(name);
+        fs::write(file("status"), "")?;
+        fs::write(
+            file("sources.list"),
+            format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"),
+        )?;
+        let configuration = file("apt.conf");
+        fs::write(&configuration, settings(directory))?;
+        let own = Some(Own {
+            configuration,
+            debian,
+        });
+        Ok(Self { own })
+    }
+
+    /// Downloads the packages of the newest kernel.
+    pub(super) fn download(&self, directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+        let Some(own) = &self.own else {
+            // The lists of a fresh machine are empty; those of an old one name packages that are gone.
+            let known = self.packages();
+            if let Some(files) = known.and_then(|names| self.fetch(directory, &names).ok()) {
+                return Ok(files);
+            }
+            tool::run(Command::new("apt-get").args(["update", "-qq"])).ok();
+            let missing = || {
+                Missing::new(
+                    ALL,
+                    "run: apt-get update (with Debian's or Ubuntu's sources)",
+                )
+            };
+            let names = self.packages().ok_or_else(missing)?;
+            return self.fetch(directory, &names).context(missing());
+        };
+        let Debian { suite, begins } = own.debian;
+        let missing = |found: &str| {
+            Missing::new(
+                format!(
+                    "a kernel {begins}*, looked for as {} in Debian's suite {suite}, where {found},",
+                    METAPACKAGES[0]
+                ),
+                "see to the network, or name another --mirror or another --kernel",
+            )
+        };
+        println!("kernel {begins}*: looking into Debian's suite {suite}");
+        tool::show(self.command("apt-get").arg("update"))
+            .with_context(|| missing("the lists of packages could not be read"))?;
+        let names = self
+            .packages()
+            .ok_or_else(|| missing("there is no such package"))?;
+        let images: Vec<_> = names
+            .iter()
+            .filter_map(|name| name.strip_prefix(IMAGE))
+            .collect();
+        if !images.iter().any(|image| image.starts_with(begins)) {
+            return Err(missing(&format!("there is only {}", images.join(", "))).into());
+        }
+        self.fetch(directory, &names)
+            .with_context(|| missing("it could not be downloaded"))
+    }
+
+    fn fetch(&self, directory: &Path, names: &BTreeSet<String>) -> anyhow::Result<Vec<PathBuf>> {
+        let mut command = self.command("apt-get");
+        // As root apt gives up its rights for a download, and warns where it cannot: the file is ours.
+        command
+            .args(["download", "-o", "APT::Sandbox::User=root"])
+            .args(names)
+            .current_dir(directory);
+        tool::show(&mut command)?;
+        let mut files = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if name_of(&path).ends_with(".deb") {
+                files.push(path);
+            }
+        }
+        Ok(files)
+    }
+
+    /// The packages of the newest kernel, if the lists have one.
+    fn packages(&self) -> Option<BTreeSet<String>> {
+        METAPACKAGES.into_iter().find_map(|meta| {
+            let mut found = BTreeSet::new();
+            self.gather(meta, &mut found);
+            (!found.is_empty()).then_some(found)
+        })
+    }
+
+    /// Adds what a package depends on, directly or not.
+    fn gather(&self, package: &str, found: &mut BTreeSet<String>) {
+        for part in self.parts_of(package) {
+            if found.insert(part.clone()) {
+                self.gather(&part, found);
+            }
+        }
+    }
+
+    /// The kernel's packages that this one depends on.
+    fn parts_of(&self, package: &str) -> Vec<String> {
+        let mut command = self.command("apt-cache");
+        command.args(["depends", "--important", package]);
+        let text = tool::output(&mut command).unwrap_or_default();
+        dependencies(&String::from_utf8_lossy(&text))
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        if let Some(own) = &self.own {
+            command.arg("-c").arg(&own.configuration);
+        }
+        command
+    }
+}
+
+/// Unpacks a package into a directory.
+pub(super) fn unpack(package: &Path, directory: &Path) -> anyhow::Result<()> {
+    tool::run(
+        Command::new("dpkg-deb")
+            .arg("-x")
+            .arg(package)
+            .arg(directory),
+    )
+}
+
+fn tools() -> Result<(), Missing> {
+    for program in ["apt-get", "apt-cache", "dpkg-deb"] {
+        if tool::find(program).is_none() {
+            return Err(Missing::new(
+                format!("{ALL}: {program}"),
+                "take a machine with apt (Debian or Ubuntu)",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What a file of apt's settings has that keeps everything in `directory`.
+fn settings(directory: &Path) -> String {
+    let directory = directory.display();
+    // The machine's settings are read before these: a proxy stays, what runs after an update does not.
+    format!(
+        "#clear APT::Update;\n\
+         APT::Update::Error-Mode \"any\";\n\
+         Dir::State \"{directory}\";\n\
+         Dir::State::Lists \"{directory}/lists\";\n\
+         Dir::State::status \"{directory}/status\";\n\
+         Dir::Cache \"{directory}/cache\";\n\
+         Dir::Etc::SourceList \"{directory}/sources.list\";\n\
+         Dir::Etc::SourceParts \"/dev/null\";\n\
+         Dir::Etc::Preferences \"/dev/null\";\n\
+         Dir::Etc::PreferencesParts \"/dev/null\";\n\
+         APT::Architecture \"amd64\";\n\
+         APT::Architectures {{ \"amd64\"; }};\n\
+         APT::Sandbox::User \"root\";\n\
+         Acquire::Languages \"none\";\n\
+         Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n"
+    )
+}
+
+/// Debian's archive, as this machine's own sources name it.
+fn mirror_of_machine() -> anyhow::Result<String> {
+    let mut command = Command::new("apt-get");
+    command.args(["indextargets", "--format", "$(REPO_URI)"]);
+    let text = String::from_utf8_lossy(&tool::output(&mut command)?).into_owned();
+    mirror_among(&text).ok_or_else(|| {
+        Missing::new(
+            "Debian's archive in this machine's sources of packages",
+            "name a mirror by --mirror, as http://HOST/debian",
+        )
+        .into()
+    })
+}
+
+fn mirror_among(addresses: &str) -> Option<String> {
+    addresses
+        .lines()
+        .map(|line| line.trim().trim_end_matches('/'))
+        .find(|address| address.ends_with("/debian"))
+        .map(str::to_owned)
+}
+
+fn dependencies(text: &str) -> Vec<String> {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: "))
+        .filter(|name| PARTS.iter().any(|part| name.starts_with(part)))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{dependencies, mirror_among};
+
+    #[test]
+    fn the_kernel_is_what_the_metapackage_depends_on() {
+        let text = "linux-image-virtual\n  Depends: linux-image-6.8.0-1-generic\n  Depends: wireless-crda\n\
+                    \x20   linux-modules-x\n  Recommends: linux-image-extra\n";
+        assert_eq!(dependencies(text), ["linux-image-6.8.0-1-generic"]);
+    }
+
+    #[test]
+    fn debians_archive_is_told_from_others() {
+        let text =
+            "http://a.example/debian-security/\nhttp://b.example/node\nhttp://c.example/debian/\n";
+        assert_eq!(
+            mirror_among(text).as_deref(),
+            Some("http://c.example/debian")
+        );
+        assert_eq!(mirror_among("http://a.example/ubuntu/\n"), None);
+    }
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The modules of the driver, and the order in which they are loaded.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::ensure;
+
+use super::name_of;
+use crate::tool;
+
+/// What the guest needs: the bus that the device is on, and the transport. What these depend on, they
+/// say themselves; `modules.dep` is not in the packages, it is made where they are installed.
+const ROOTS: [&str; 2] = ["virtio_pci", TRANSPORT];
+const TRANSPORT: &str = "vmw_vsock_virtio_transport";
+/// How a module names those that must be there before it.
+const DEPENDS: &[u8] = b"\0depends=";
+
+/// A module, unpacked.
+#[derive(Debug)]
+pub(crate) struct Module {
+    pub(crate) name: String,
+    pub(crate) contents: Vec<u8>,
+}
+
+/// The driver's modules among these files, each after those that it needs. One that is not there is part
+/// of the kernel.
+pub(super) fn of_driver(files: &[PathBuf]) -> anyhow::Result<Vec<Module>> {
+    let mut loaded = Vec::new();
+    for root in ROOTS {
+        load(root, &mut loaded, &|name| {
+            let file = files.iter().find(|file| is_module(file, name));
+            file.map(|file| contents(file)).transpose()
+        })?;
+    }
+    ensure!(
+        loaded.iter().any(|module| module.name == TRANSPORT),
+        "no module {TRANSPORT} among the {} files of the kernel's packages",
+        files.len()
+    );
+    Ok(loaded)
+}
+
+/// Adds a module, those that it needs before it.
+fn load(
+    name: &str,
+    loaded: &mut Vec<Module>,
+    find: &impl Fn(&str) -> anyhow::Result<Option<Vec<u8>>>,
+) -> anyhow::Result<()> {
+    if loaded.iter().any(|module| module.name == name) {
+        return Ok(());
+    }
+    let Some(contents) = find(name)? else {
+        return Ok(());
+    };
+    for needed in dependencies(&contents) {
+        load(&needed, loaded, find)?;
+    }
+    loaded.push(Module {
+        name: name.to_owned(),
+        contents,
+    });
+    Ok(())
+}
+
+fn dependencies(module: &[u8]) -> Vec<String> {
+    // The section may begin with this entry; what is before it is then another section's last byte.
+    let Some(at) = module
+        .windows(DEPENDS.len())
+        .position(|bytes| bytes == DEPENDS)
+    else {
+        return Vec::new();
+    };
+    let rest = &module[at + DEPENDS.len()..];
+    let end = rest.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&rest[..end.unwrap_or(rest.len())])
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .map(|name| name.replace('-', "_"))
+        .collect()
+}
+
+/// The module's bytes, unpacked by the system's tools where it is packed.
+fn contents(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let unpacker = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        Some("gz") => "gzip",
+        _ => return Ok(fs::read(file)?),
+    };
+    tool::output(Command::new(unpacker).arg("-dc").arg(file))
+}
+
+fn is_module(file: &Path, module: &str) -> bool {
+    let name = name_of(file);
+    let stem = name.split_once(".ko").map(|(stem, _)| stem);
+    stem.is_some_and(|stem| stem.replace('-', "_") == module)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{dependencies, is_module, load};
+
+    #[test]
+    fn a_module_is_known_packed_or_not_with_a_dash_or_without() {
+        for file in [
+            "a/virtio_ring.ko",
+            "a/virtio-ring.ko.xz",
+            "virtio_ring.ko.zst",
+        ] {
+            assert!(is_module(Path::new(file), "virtio_ring"), "{file}");
+        }
+        assert!(!is_module(Path::new("virtio_ring_x.ko"), "virtio_ring"));
+        assert!(!is_module(Path::new("virtio_ring.txt"), "virtio_ring"));
+    }
+
+    #[test]
+    fn a_module_says_what_it_needs() {
+        assert_eq!(
+            dependencies(b"\x7fELF\0depends=a-b,c\0name=d\0"),
+            ["a_b", "c"]
+        );
+        assert_eq!(dependencies(b"\0depends=\0name=d\0"), [""; 0]);
+        assert_eq!(dependencies(b"name=d\0"), [""; 0]);
+    }
+
+    #[test]
+    fn each_module_comes_after_those_it_needs_and_none_twice() {
+        let mut loaded = Vec::new();
+        let find = |name: &str| {
+            Ok(match name {
+                "top" => Some(b"\0depends=left,right\0".to_vec()),
+                "left" | "right" => Some(b"\0depends=base,built_in\0".to_vec()),
+                "base" => Some(b"\0depends=\0".to_vec()),
+                _ => None,
+            })
+        };
+        load("top", &mut loaded, &find).unwrap();
+        let names: Vec<_> = loaded.iter().map(|module| &*module.name).collect();
+        assert_eq!(names, ["base", "left", "right", "top"]);
+    }
+}

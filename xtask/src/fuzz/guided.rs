@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The targets under libFuzzer, which follows what an input reaches and keeps those that reach something new.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+use xshell::cmd;
+
+use crate::shell::{Env, Missing};
+
+/// What makes a stable compiler count what is reached; the rest of libFuzzer is a library.
+const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares";
+const PROGRAM: &str = "vsock-fuzz-guided";
+/// The compiler that libFuzzer itself needs.
+const COMPILER: &str = "c++";
+/// Bytes of an input, seconds that one may take, and MiB of memory, at most.
+const LIMITS: [&str; 3] = ["-max_len=2048", "-timeout=60", "-rss_limit_mb=4096"];
+/// Lines of a log that are shown of a target that fails.
+const SHOWN: usize = 40;
+
+/// Drives one target, or all of them one after the other. What they have found that reaches something
+/// new stays in the build directory, and the next run begins with it.
+pub(super) fn run(
+    env: &Env,
+    target: Option<&str>,
+    seconds: &str,
+    seed: &str,
+) -> anyhow::Result<()> {
+    let corpus = env.root.join("tests/fuzz/corpus");
+    let mut names = names(&corpus)?;
+    if let Some(target) = target {
+        let all = names.join(", ");
+        names.retain(|name| name == target);
+        ensure!(!names.is_empty(), "no target {target}; there are: {all}");
+    }
+    let directory = env.target.join("fuzz-guided");
+    let program = build(env, &directory)?;
+    let mut failed = Vec::new();
+    for name in names {
+        let place = directory.join("grown").join(&name);
+        let logs = directory.join("logs");
+        let seeds = corpus.join(&name);
+        for directory in [&place, &logs] {
+            fs::create_dir_all(directory)?;
+        }
+        let log = logs.join(format!("{name}.log"));
+        println!("{name}: {seconds} s, log {}", log.display());
+        let status = Command::new(&program)
+            .args(LIMITS)
+            .arg(format!("-max_total_time={seconds}"))
+            .arg(format!("-seed={seed}"))
+            .arg(format!("-artifact_prefix={}/", seeds.display()))
+            .arg("-print_final_stats=1")
+            .args([&place, &seeds])
+            .env("VSOCK_FUZZ_TARGET", &name)
+            .stderr(File::create(&log)?)
+            .status()
+            .with_context(|| format!("{} could not be started", program.display()))?;
+        let text = fs::read_to_string(&log)?;
+        println!("{}", summary(&name, &text));
+        if !status.success() {
+            let lines: Vec<_> = text.lines().collect();
+            let first = lines.len().saturating_sub(SHOWN);
+            println!("{}", lines[first..].join("\n"));
+            failed.push(name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!(
+            "{} failed; the input is in tests/fuzz/corpus and belongs into the fix",
+            failed.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// Each target has a directory of the corpus.
+fn names(corpus: &Path) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(corpus)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn build(env: &Env, directory: &Path) -> anyhow::Result<PathBuf> {
+    if Env::which(COMPILER).is_none() {
+        return Err(Missing {
+            tool: COMPILER.to_owned(),
+            hint: "apt-get install g++".to_owned(),
+        }
+        .into());
+    }
+    let host = env.rustc("host: ")?;
+    let manifest = env.root.join("tests/fuzz/guided/Cargo.toml");
+    // With a target of its own the flags are not for build scripts and macros.
+    cmd!(
+        env.sh,
+        "cargo build --quiet --locked --release --manifest-path {manifest} --target {host}"
+    )
+    .env("CARGO_TARGET_DIR", directory)
+    .env("RUSTFLAGS", FLAGS)
+    .env_remove("CARGO_ENCODED_RUSTFLAGS")
+    .run()?;
+    Ok(directory.join(&host).join("release").join(PROGRAM))
+}
+
+/// Executions and coverage, out of libFuzzer's log.
+fn summary(name: &str, log: &str) -> String {
+    let statistic = |key: &str| {
+        let line = log.lines().rev().find(|line| line.starts_with(key));
+        line.and_then(|line| line.rsplit(' ').next()).unwrap_or("?")
+    };
+    let runs = statistic("stat::number_of_executed_units:");
+    let line = log.lines().rev().find(|line| line.contains(" cov: "));
+    let covered = line.and_then(|line| line.split(" cov: ").nth(1));
+    let covered = covered.and_then(|rest| rest.split(' ').next());
+    format!(
+        "{name}: {runs} runs, {} places reached",
+        covered.unwrap_or("?")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::summary;
+
+    #[test]
+    fn the_last_figures_of_a_log_count() {
+        let log = "#2\tINITED cov: 10 ft: 11 corp: 1/1b exec/s: 0 rss: 34Mb\n\
+                   #9\tNEW    cov: 12 ft: 14 corp: 2/3b lim: 4 exec/s: 0 rss: 34Mb\n\
+                   Done 15 runs in 2 second(s)\nstat::number_of_executed_units: 15\n";
+        assert_eq!(summary("muxer", log), "muxer: 15 runs, 12 places reached");
+        assert_eq!(summary("muxer", ""), "muxer: ? runs, ? places reached");
+    }
+}
