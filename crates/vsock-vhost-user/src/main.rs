@@ -6,7 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod descriptors;
+// The library has it, too, and does not publish it.
 mod limits;
+mod logging;
 mod names;
 
 use std::error::Error;
@@ -18,7 +21,7 @@ use std::thread;
 use args::{Args, ArgsError, Vm};
 use clap::Parser;
 use clap::error::ErrorKind;
-use env_logger::Env;
+use logging::Logging;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use thiserror::Error;
@@ -63,18 +66,24 @@ impl MainError {
 fn main() -> ExitCode {
     let args = Args::parse();
     let vms = args.vms().unwrap_or_else(|error| refuse(&error));
-    let mut logger = env_logger::Builder::from_env(Env::default().default_filter_or("info"));
-    if let Some(level) = args.log_level {
-        logger.filter_level(level);
-    }
-    logger.init();
-    match run(&args, &vms) {
+    let logging = match Logging::start(args.log_level) {
+        Ok(logging) => logging,
+        Err(error) => {
+            let error = MainError::Thread(error);
+            // Nothing runs yet that could be kept waiting, and nothing can be done if it fails.
+            let _told = writeln!(io::stderr(), "{}", text(&error));
+            return error.code();
+        }
+    };
+    let code = match run(&args, &vms) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&error);
+            logging.say(&text(&error));
             error.code()
         }
-    }
+    };
+    logging.finish();
+    code
 }
 
 /// Ends the program as it does for an argument that cannot be parsed.
@@ -83,16 +92,15 @@ fn refuse(error: &ArgsError) -> ! {
     command.error(ErrorKind::ValueValidation, error).exit()
 }
 
-/// Says what failed, and why, down to the cause.
-fn report(error: &MainError) {
+/// What failed, and why, down to the cause.
+fn text(error: &MainError) -> String {
     let mut text = format!("vsock-vhost-user: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(&format!(": {error}"));
         cause = error.source();
     }
-    // Nobody is left to tell if this fails.
-    let _told = writeln!(io::stderr(), "{text}");
+    text
 }
 
 /// What ends the program.
@@ -108,7 +116,7 @@ fn run(args: &Args, vms: &[Vm]) -> Result<(), MainError> {
         .iter()
         .map(|vm| config(args, vm))
         .collect::<Result<Vec<_>, _>>()?;
-    limits::raise(&configs);
+    descriptors::raise(&configs);
     let devices = vms
         .iter()
         .zip(configs)

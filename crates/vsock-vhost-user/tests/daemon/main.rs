@@ -13,6 +13,7 @@ mod descriptors;
 mod guest;
 mod kicks;
 mod lifecycle;
+mod logging;
 mod memory;
 mod messages;
 mod program;

@@ -21,24 +21,29 @@ use crate::guest::{Guest, PATIENCE};
 use crate::stopping::hold_up;
 use crate::vmm::{FEATURES, TX, Vmm, header, memory};
 
-struct Program(Child);
+pub(crate) struct Program(pub(crate) Child);
 
 impl Program {
-    fn start(args: &[String]) -> Self {
+    pub(crate) fn start(args: &[String]) -> Self {
+        Self::start_with(args, Stdio::piped())
+    }
+
+    /// A program whose standard error is this.
+    pub(crate) fn start_with(args: &[String], stderr: impl Into<Stdio>) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_vsock-vhost-user"))
             .args(args)
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         Self(child)
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
     /// Its exit code and what it said.
-    fn end(&mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(&mut self) -> (Option<i32>, String) {
         let mut said = String::new();
         let mut stderr = self.0.stderr.take().unwrap();
         stderr.read_to_string(&mut said).unwrap();
@@ -57,7 +62,7 @@ fn path(dir: &TempDir, name: &str) -> String {
     dir.path().join(name).display().to_string()
 }
 
-fn vm(dir: &TempDir, cid: u64) -> String {
+pub(crate) fn vm(dir: &TempDir, cid: u64) -> String {
     let (socket, uds) = (
         path(dir, &format!("{cid}.sock")),
         path(dir, &format!("{cid}.vsock")),
@@ -72,7 +77,7 @@ fn run(args: &[&str]) -> Output {
         .unwrap()
 }
 
-fn wait_for(path: &Path) {
+pub(crate) fn wait_for(path: &Path) {
     wait_until(Deadline::after(PATIENCE), || path.exists()).unwrap();
 }
 

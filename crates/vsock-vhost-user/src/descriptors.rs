@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The limit of descriptors (`RLIMIT_NOFILE`).
+//!
+//! The soft limit that a program starts with, often 1,024, is for programs that use `select`; this one may
+//! have as many descriptors as the hard one allows.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use vsock_proto::Config;
+
+/// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose memory is in
+/// one piece, and one for each further piece.
+const DEVICE: u64 = 64;
+
+/// Descriptors of the program without devices: standard streams, signals, and some for a moment.
+const PROGRAM: u64 = 32;
+
+/// Raises the soft limit to the hard one, and warns if that is too low for what is configured.
+pub(crate) fn raise(devices: &[Config]) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        log::warn!(
+            "cannot raise the limit of descriptors (RLIMIT_NOFILE) to the hard one: {error}"
+        );
+    }
+    let needed = needed(devices);
+    // No limit is enough.
+    if let Some(limit) = getrlimit(Resource::Nofile)
+        .current
+        .filter(|limit| *limit < needed)
+    {
+        log::warn!(
+            "the limit of descriptors is {limit}, and may be {needed} for what is configured: then \
+             connections are refused. Raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd), or \
+             lower --max-connections"
+        );
+    }
+}
+
+/// What these devices may have at a time: connections, and clients that have not sent their command.
+fn needed(devices: &[Config]) -> u64 {
+    let counts = devices
+        .iter()
+        .flat_map(|device| [device.max_connections(), device.max_handshakes()]);
+    let streams = counts.fold(0, |sum: u64, count| {
+        sum.saturating_add(u64::try_from(count).unwrap_or(u64::MAX))
+    });
+    let devices = u64::try_from(devices.len()).unwrap_or(u64::MAX);
+    devices
+        .saturating_mul(DEVICE)
+        .saturating_add(PROGRAM)
+        .saturating_add(streams)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t130_what_is_needed_is_the_sum_over_all_devices() {
+        assert_eq!(needed(&[]), PROGRAM);
+        let config = |connections, handshakes| {
+            let config = Config::builder().max_connections(connections);
+            config.max_handshakes(handshakes).build().unwrap()
+        };
+        let sum = PROGRAM + 2 * DEVICE + 1000 + 200 + 30 + 4;
+        assert_eq!(needed(&[config(1000, 200), config(30, 4)]), sum);
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The program's log. Whoever logs never waits for standard error, which may be a pipe that is full and
+//! that no one reads: a thread of its own writes, and what finds no room meanwhile is lost and counted.
+
+mod foreign;
+mod queue;
+mod writer;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use env_logger::{Builder, Env, Target};
+use log::LevelFilter;
+
+use foreign::Limited;
+use queue::Queue;
+use writer::Writer;
+
+/// How long the end of the program waits until what was logged is written.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// The way to standard error.
+pub(crate) struct Logging {
+    queue: Arc<Queue>,
+    logger: Arc<Limited>,
+}
+
+impl Logging {
+    /// Takes what is logged from now on, and what panics say. `RUST_LOG` says what to log, unless there
+    /// is a level.
+    ///
+    /// # Errors
+    ///
+    /// No thread can be started.
+    pub(crate) fn start(level: Option<LevelFilter>) -> io::Result<Self> {
+        let queue = Arc::new(Queue::new());
+        let mut builder = Builder::from_env(Env::default().default_filter_or("info"));
+        if let Some(level) = level {
+            builder.filter_level(level);
+        }
+        builder.target(Target::Pipe(Box::new(Lines(Arc::clone(&queue)))));
+        let logger = builder.build();
+        let max_level = logger.filter();
+        let logger = Arc::new(Limited::new(logger));
+
+        let (lines, panics) = (Arc::clone(&queue), Arc::clone(&queue));
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || Writer::default().run(&lines))?;
+        // It fails if there is a logger already. There is none: this is called once.
+        if log::set_boxed_logger(Box::new(Arc::clone(&logger))).is_ok() {
+            log::set_max_level(max_level);
+        }
+        // The usual hook would wait for standard error.
+        panic::set_hook(Box::new(move |info| {
+            panics.push(panic_text(info).as_bytes());
+        }));
+        Ok(Self { queue, logger })
+    }
+
+    /// Says a line, whatever is to be logged.
+    pub(crate) fn say(&self, line: &str) {
+        self.queue.push(format!("{line}\n").as_bytes());
+    }
+
+    /// Tells what was left out, and waits a moment until everything is written.
+    pub(crate) fn finish(self) {
+        self.logger.tell_all();
+        // What is not written by then is not read by anyone either.
+        let _written = self.queue.wait_until_empty(GRACE);
+    }
+}
+
+/// What the usual hook says.
+fn panic_text(info: &PanicHookInfo<'_>) -> String {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("<unnamed>");
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => format!("thread '{name}' {info}\n{backtrace}\n"),
+        _ => format!("thread '{name}' {info}\n"),
+    }
+}
+
+/// Lines of `env_logger`, which writes each with one call.
+struct Lines(Arc<Queue>);
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

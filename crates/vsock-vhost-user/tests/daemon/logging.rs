@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The program's log: that no one reads it, and that others try to fill it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, PipeWriter, Read, Write, pipe};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use vhost::VhostBackend;
+use vsock_muxer_harness::poll::{Deadline, wait_until};
+use vsock_proto::Op;
+
+use crate::guest::{Guest, PATIENCE};
+use crate::program::{Program, vm, wait_for};
+use crate::vmm::Vmm;
+
+/// How often a line goes out at most that is repeated for so long.
+fn bound(elapsed: Duration) -> u64 {
+    10 + elapsed.as_secs() / 10
+}
+
+/// Waits until the program has ended by the signal.
+#[track_caller]
+fn assert_ends(program: &mut Program) {
+    program.signal(Signal::TERM);
+    let mut code = None;
+    wait_until(Deadline::after(PATIENCE), || {
+        code = program.0.try_wait().unwrap();
+        code.is_some()
+    })
+    .expect("the program does not end");
+    assert_eq!(code.unwrap().code(), Some(0));
+}
+
+/// Bytes pass between a host process and the guest.
+#[track_caller]
+fn assert_bytes_pass(dir: &TempDir, guest: &mut Guest, port: u32) {
+    let service = UnixListener::bind(dir.path().join(format!("3.vsock_{port}"))).unwrap();
+    let (mut socket, answer) = guest.connect(1000, port);
+    assert_eq!(answer.op, u16::from(Op::Response));
+    let (mut stream, _) = service.accept().unwrap();
+    stream.write_all(b"bytes").unwrap();
+    assert_eq!(guest.read(&mut socket, 5), b"bytes");
+}
+
+/// Fills a pipe, so that the next write to it waits.
+fn fill(mut pipe: &PipeWriter) {
+    let flags = fcntl_getfl(pipe).unwrap();
+    fcntl_setfl(pipe, flags | OFlags::NONBLOCK).unwrap();
+    let full = loop {
+        if let Err(error) = pipe.write(&[b'x'; 4096]) {
+            break error.kind();
+        }
+    };
+    assert_eq!(full, ErrorKind::WouldBlock);
+    fcntl_setfl(pipe, flags).unwrap();
+}
+
+#[test]
+fn t131_a_standard_error_that_is_full_and_never_read_stops_nothing() {
+    let dir = TempDir::new().unwrap();
+    let (_reader, writer) = pipe().unwrap();
+    fill(&writer);
+    let mut program = Program::start_with(&[vm(&dir, 3), "--log-level=trace".to_owned()], writer);
+    let socket = dir.path().join("3.sock");
+    wait_for(&socket);
+    for port in 1..5 {
+        let mut guest = Guest::boot(&socket, 3);
+        assert_bytes_pass(&dir, &mut guest, port);
+    }
+    assert_ends(&mut program);
+}
+
+#[test]
+fn t131_what_waited_for_a_reader_is_written_when_there_is_one() {
+    let dir = TempDir::new().unwrap();
+    let (mut reader, writer) = pipe().unwrap();
+    fill(&writer);
+    let mut program = Program::start_with(&[vm(&dir, 3)], writer);
+    let socket = dir.path().join("3.sock");
+    wait_for(&socket);
+    Guest::boot(&socket, 3).connect(1, 1);
+    let mut read = Vec::new();
+    let mut buffer = [0; 4096];
+    while !String::from_utf8_lossy(&read).contains("a VMM has connected") {
+        let count = reader.read(&mut buffer).unwrap();
+        read.extend_from_slice(&buffer[..count]);
+    }
+    assert_ends(&mut program);
+}
+
+#[test]
+fn t131_a_standard_error_that_takes_nothing_stops_nothing() {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let unwritable = File::open("/dev/null").unwrap();
+    for stderr in [full, unwritable] {
+        let dir = TempDir::new().unwrap();
+        let args = [vm(&dir, 3), "--log-level=trace".to_owned()];
+        let mut program = Program::start_with(&args, stderr);
+        let socket = dir.path().join("3.sock");
+        wait_for(&socket);
+        assert_bytes_pass(&dir, &mut Guest::boot(&socket, 3), 1);
+        assert_ends(&mut program);
+    }
+}
+
+/// How many lines with this text there were: those that went out, and those that were left out.
+fn counted(said: &str, text: &str, left_out: &str) -> [u64; 2] {
+    let lines = said.lines();
+    let out = lines.clone().filter(|line| line.contains(text));
+    let told = lines.filter_map(|line| {
+        // Told by the next line of its kind, or by one of its own.
+        let told = match line.split_once(" (") {
+            Some((before, told)) if before.contains(text) => told,
+            _ if line.contains(left_out) => line.rsplit("] ").next()?,
+            _ => return None,
+        };
+        told.split(' ').find_map(|word| word.parse::<u64>().ok())
+    });
+    [u64::try_from(out.count()).unwrap(), told.sum()]
+}
+
+/// What a program has said whose guest has CID 3, after this was done to the socket of its front-end; and
+/// how long it ran.
+fn said_after(act: impl FnOnce(&Path)) -> (String, Duration) {
+    let start = Instant::now();
+    let dir = TempDir::new().unwrap();
+    let mut program = Program::start(&[vm(&dir, 3)]);
+    let socket = dir.path().join("3.sock");
+    wait_for(&socket);
+    act(&socket);
+    program.signal(Signal::TERM);
+    let (code, said) = program.end();
+    assert_eq!(code, Some(0), "{said}");
+    (said, start.elapsed())
+}
+
+#[test]
+fn t131_a_front_end_that_is_refused_again_and_again_is_counted() {
+    let (said, elapsed) = said_after(|socket| {
+        for _ in 0..60 {
+            Vmm::connect(socket)
+                .frontend
+                .set_vring_num(0, 0)
+                .unwrap_err();
+        }
+    });
+    let [out, left_out] = counted(&said, "requested queue size 0", "like that of line");
+    assert!(out <= bound(elapsed), "{said}");
+    assert_eq!(out + left_out, 60, "{said}");
+}
