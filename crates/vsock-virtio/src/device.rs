@@ -15,6 +15,7 @@ use crate::event::Events;
 use crate::features::Features;
 use crate::kicks::TxKicks;
 use crate::notify::{Delayed, TxNotifications};
+use crate::parts::Parts;
 use crate::rx::Reserved;
 use crate::scratch::Scratch;
 use crate::{
@@ -393,7 +394,7 @@ fn set_up<M: GuestMemory>(
     name: QueueName,
     event_idx: bool,
 ) -> Result<(), ActivateError> {
-    if !queue.is_valid(mem) {
+    if !(queue.ready() && Parts::are_in_memory(mem, queue)) {
         return Err(ActivateError::InvalidQueue(name));
     }
     queue.set_event_idx(event_idx);

@@ -33,20 +33,21 @@ pub(crate) struct Parts<'m, M: GuestMemory> {
 
 impl<'m, M: GuestMemory> Parts<'m, M> {
     pub(crate) fn new(mem: &'m M, queue: &Queue) -> Self {
-        let size = usize::from(queue.size());
-        // With the fields of `VIRTIO_F_EVENT_IDX`, as `Queue::is_valid` has it.
-        let (available, used) = (6 + 2 * size, 6 + 8 * size);
+        let [descriptors, available, used] =
+            ranges(queue).map(|(start, len, access)| Span::new(mem, start, len, access));
         Self {
-            descriptors: Span::new(
-                mem,
-                queue.desc_table(),
-                DESCRIPTOR * size,
-                Permissions::Read,
-            ),
-            available: Span::new(mem, queue.avail_ring(), available, Permissions::Read),
-            used: Span::new(mem, queue.used_ring(), used, Permissions::Write),
+            descriptors,
+            available,
+            used,
             size: queue.size(),
         }
+    }
+
+    /// Whether all parts of the queue lie in guest memory. `Queue::is_valid` says that as well, but
+    /// writes to the log if they do not, as often as the guest lets it.
+    pub(crate) fn are_in_memory(mem: &M, queue: &Queue) -> bool {
+        let lies_in = |(start, len, access)| mem.check_range(GuestAddress(start), len, access);
+        ranges(queue).into_iter().all(lies_in)
     }
 
     /// Entries of the queue.
@@ -106,6 +107,17 @@ impl<'m, M: GuestMemory> Parts<'m, M> {
     fn slot(&self, count: u16) -> usize {
         usize::from(count % self.size.max(1))
     }
+}
+
+/// Where the descriptors, the available and the used ring are, how long, and what the device does with
+/// them. The rings have the fields of `VIRTIO_F_EVENT_IDX`, as in `Queue::is_valid`.
+fn ranges(queue: &Queue) -> [(u64, usize, Permissions); 3] {
+    let size = usize::from(queue.size());
+    [
+        (queue.desc_table(), DESCRIPTOR * size, Permissions::Read),
+        (queue.avail_ring(), 6 + 2 * size, Permissions::Read),
+        (queue.used_ring(), 6 + 8 * size, Permissions::Write),
+    ]
 }
 
 /// A range of guest memory, at which one looks field by field.
