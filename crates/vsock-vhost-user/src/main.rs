@@ -75,7 +75,7 @@ fn main() -> ExitCode {
             return error.code();
         }
     };
-    let code = match run(&args, &vms) {
+    let code = match run(&args, &vms, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.say(&text(&error));
@@ -109,7 +109,7 @@ enum End {
     Device(u64, Result<(), DeviceError>),
 }
 
-fn run(args: &Args, vms: &[Vm]) -> Result<(), MainError> {
+fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), MainError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(MainError::Signals)?;
     let configs = vms
@@ -146,7 +146,7 @@ fn run(args: &Args, vms: &[Vm]) -> Result<(), MainError> {
             left -= 1;
             let ended = ended.map_err(|source| MainError::Device { cid, source });
             if let (Err(_), Err(error)) = (&result, &ended) {
-                report(error);
+                logging.say(&text(error));
             }
             result = result.and(ended);
         }

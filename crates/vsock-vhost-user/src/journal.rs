@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What a device says to the log, however often it has reason to.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::Level;
+use vsock_proto::GuestCid;
+
+use crate::limits::Limits;
+
+/// The lines of one device. A line that is repeated goes out as [`limits`](crate::limits) has it. What
+/// was left out is told by the next line of the kind; by [`tell`](Self::tell), if none comes; or when the
+/// device goes.
+///
+/// Each device has its own, so no guest can silence the lines of another.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    guest: GuestCid,
+    start: Instant,
+    limits: Mutex<Limits<Line>>,
+}
+
+/// A line of the source text. Lines that read the same are the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Line {
+    pub(crate) level: Level,
+    pub(crate) target: &'static str,
+    /// As in the source, with the names of what goes into it.
+    pub(crate) text: &'static str,
+}
+
+/// How many lines of a kind were left out, behind the next one.
+pub(crate) struct LeftOut(u64);
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} more like this were left out)"),
+        }
+    }
+}
+
+impl Journal {
+    pub(crate) fn new(guest: GuestCid) -> Self {
+        Self {
+            guest,
+            start: Instant::now(),
+            limits: Mutex::new(Limits::new()),
+        }
+    }
+
+    /// The guest's CID, with which each line begins.
+    pub(crate) const fn guest(&self) -> GuestCid {
+        self.guest
+    }
+
+    /// Whether the line goes out now. Nothing is evaluated for one that does not. For [`say`].
+    pub(crate) fn admit(&self, line: Line) -> Option<LeftOut> {
+        self.limits().admit(self.start.elapsed(), line).map(LeftOut)
+    }
+
+    /// Tells what was left out, where it is time to. Returns how long until it is time again, as things
+    /// are.
+    pub(crate) fn tell(&self) -> Option<Duration> {
+        loop {
+            let now = {
+                let limits = self.limits();
+                // The clock costs more than that there is nothing to tell, which is usual.
+                let due = limits.due()?;
+                let now = self.start.elapsed();
+                if now < due {
+                    return Some(due - now);
+                }
+                now
+            };
+            self.tell_one(now);
+        }
+    }
+
+    /// Tells of one kind of line; returns whether there was one.
+    fn tell_one(&self, now: Duration) -> bool {
+        let owed = self.limits().owed(now);
+        // Not under the lock: a logger is the process's, and may take its time.
+        if let Some((line, count)) = owed {
+            let Line {
+                level,
+                target,
+                text,
+            } = line;
+            let guest = self.guest;
+            log::log!(target: target, level, "guest {guest}: {count} lines like \"{text}\" were left out");
+        }
+        owed.is_some()
+    }
+
+    fn limits(&self) -> MutexGuard<'_, Limits<Line>> {
+        // Counts and times: they are whole after a panic, too.
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        while self.tell_one(Duration::MAX) {}
+    }
+}
+
+/// Says a line in a [`Journal`], with the guest's CID before it, as often as its limits let:
+/// `say!(journal, Warn, "cannot watch descriptor {fd}: {error}")`.
+macro_rules! say {
+    ($journal:expr, $level:ident, $text:literal $(, $argument:expr)* $(,)?) => {{
+        let journal: &$crate::journal::Journal = &$journal;
+        let line = $crate::journal::Line {
+            level: log::Level::$level,
+            target: module_path!(),
+            text: $text,
+        };
+        // A line that the logger does not want is not counted either.
+        if log::log_enabled!(target: line.target, line.level)
+            && let Some(left_out) = journal.admit(line)
+        {
+            log::log!(
+                target: line.target,
+                line.level,
+                "guest {}: {}{left_out}",
+                journal.guest(),
+                format_args!($text $(, $argument)*),
+            );
+        }
+    }};
+}
+
+#[expect(unused_imports, reason = "the device's threads use it next")]
+pub(crate) use say;
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::cell::RefCell;
+    use std::mem;
+
+    use log::{LevelFilter, Log, Metadata, Record};
+
+    use super::{Duration, Journal};
+
+    thread_local! {
+        static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+
+    struct Capture;
+
+    impl Log for Capture {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, record: &Record<'_>) {
+            let line = format!("{} {}", record.level(), record.args());
+            LINES.with_borrow_mut(|lines| lines.push(line));
+        }
+
+        fn flush(&self) {}
+    }
+
+    /// What this thread has logged since it asked last, from the first time on.
+    pub(crate) fn logged() -> Vec<String> {
+        // Another test may have been the first.
+        let _set = log::set_logger(&Capture);
+        log::set_max_level(LevelFilter::Debug);
+        LINES.with_borrow_mut(mem::take)
+    }
+
+    impl Journal {
+        /// Lets time pass.
+        pub(crate) fn advance(&mut self, time: Duration) {
+            self.start -= time;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::testing::logged;
+    use super::*;
+    use crate::limits::{BURST, INTERVAL};
+
+    fn journal(cid: u64) -> Journal {
+        Journal::new(GuestCid::try_from(cid).unwrap())
+    }
+
+    /// A value that counts how often it is written.
+    struct Counted<'c>(&'c Cell<u32>);
+
+    impl fmt::Display for Counted<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.set(self.0.get() + 1);
+            write!(f, "{}", self.0.get())
+        }
+    }
+
+    #[test]
+    fn t131_a_line_that_is_repeated_goes_out_in_a_burst_and_then_with_the_number_of_the_others() {
+        let mut journal = journal(3);
+        logged();
+        let count = Cell::new(0);
+        let say_it = |journal: &Journal| say!(journal, Warn, "number {}", Counted(&count));
+        for _ in 0..BURST + 5 {
+            say_it(&journal);
+        }
+        let expected: Vec<_> = (1..=BURST)
+            .map(|n| format!("WARN guest 3: number {n}"))
+            .collect();
+        assert_eq!(logged(), expected, "nothing is evaluated for the others");
+        journal.advance(INTERVAL);
+        say_it(&journal);
+        assert_eq!(
+            logged(),
+            ["WARN guest 3: number 11 (5 more like this were left out)"]
+        );
+    }
+
+    #[test]
+    fn t131_no_line_and_no_guest_silences_another() {
+        let (noisy, other) = (journal(3), journal(4));
+        logged();
+        for _ in 0..100 {
+            say!(noisy, Warn, "noise");
+        }
+        assert_eq!(logged().len(), BURST as usize);
+        say!(noisy, Warn, "a line");
+        say!(other, Warn, "noise");
+        assert_eq!(logged(), ["WARN guest 3: a line", "WARN guest 4: noise"]);
+    }
+
+    #[test]
+    fn t131_what_was_left_out_is_told_when_it_is_calm_or_the_device_goes() {
+        let mut journal = journal(3);
+        logged();
+        let flood = |journal: &Journal| {
+            for number in 0..BURST + 7 {
+                say!(journal, Info, "number {number}");
+            }
+            logged();
+        };
+        assert_eq!(journal.tell(), None);
+        flood(&journal);
+        let wait = journal.tell().unwrap();
+        assert!(wait > INTERVAL && wait <= 2 * INTERVAL, "{wait:?}");
+        assert_eq!(logged(), [""; 0]);
+        journal.advance(wait);
+        assert_eq!(journal.tell(), None);
+        let told = |count| {
+            [format!(
+                "INFO guest 3: {count} lines like \"number {{number}}\" were left out"
+            )]
+        };
+        assert_eq!(logged(), told(7));
+        flood(&journal);
+        drop(journal);
+        assert_eq!(logged(), told(BURST + 6), "one has had a turn meanwhile");
+    }
+
+    #[test]
+    fn a_line_that_the_logger_does_not_want_is_not_counted() {
+        let journal = journal(3);
+        logged();
+        for _ in 0..100 {
+            say!(journal, Trace, "a line");
+        }
+        drop(journal);
+        assert_eq!(logged(), [""; 0]);
+    }
+}
