@@ -23,7 +23,7 @@ use crate::poller::Waker;
 use crate::service::Service;
 use crate::shared::{Offer, Shared};
 use crate::socket_file::SocketFile;
-use crate::stop::Progress;
+use crate::stop::{Milestone, Progress};
 use crate::worker::Worker;
 use crate::{DeviceError, Stopper, VsockDevice};
 
@@ -172,11 +172,9 @@ impl DeviceBuilder {
         };
         let shared = Arc::new(Shared::new(claim, offer, worker));
         let mover = Mover::new(Arc::clone(&shared), stopper.clone());
-        let mover = start(format!("vsock-{cid}"), || {
-            caught(|| mover.run()).and_then(identity)
-        })?;
+        let mover = start(format!("vsock-{cid}"), || mover.run())?;
         let service = Service::new(Arc::clone(&shared), listener, stopper.clone(), mover);
-        let end = End(stopper.clone());
+        let end = Milestone(stopper.clone(), Progress::Ended);
         let service = start(format!("vmm-{cid}"), move || {
             let _end = end;
             service.run()
@@ -204,16 +202,6 @@ fn start(
         caught(body).and_then(identity)
     });
     thread.map_err(DeviceError::Resources)
-}
-
-/// The last thread of a device has ended, or was never started.
-struct End(Stopper);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.0.stop();
-        self.0.advance(Progress::Ended);
-    }
 }
 
 impl fmt::Debug for DeviceBuilder {
