@@ -24,7 +24,7 @@ use crate::poller::Waker;
 use crate::service::Service;
 use crate::shared::{Offer, Shared};
 use crate::socket_file::SocketFile;
-use crate::stop::Progress;
+use crate::stop::{Milestone, Progress};
 use crate::worker::Worker;
 use crate::{DeviceError, Stopper, VsockDevice};
 
@@ -173,7 +173,7 @@ impl DeviceBuilder {
         let mover = Mover::new(Arc::clone(&shared), stopper.clone());
         let mover = start(format!("vsock-{cid}"), || mover.run())?;
         let service = Service::new(Arc::clone(&shared), listener, stopper.clone(), mover);
-        let end = End(stopper.clone());
+        let end = Milestone(stopper.clone(), Progress::Ended);
         let service = start(format!("vmm-{cid}"), move || {
             let _end = end;
             service.run()
@@ -201,16 +201,6 @@ fn start(
         caught(body).and_then(identity)
     });
     thread.map_err(DeviceError::Resources)
-}
-
-/// The last thread of a device has ended, or was never started.
-struct End(Stopper);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.0.stop();
-        self.0.advance(Progress::Ended);
-    }
 }
 
 /// The socket for VMMs, as others find it.

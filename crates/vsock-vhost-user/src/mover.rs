@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::poller::Events;
 use crate::shared::Shared;
-use crate::stop::Progress;
+use crate::stop::{Milestone, Progress};
 use crate::{DeviceError, Stopper};
 
 /// How long a guest has to take the ends of its connections when the device stops.
@@ -32,7 +32,8 @@ impl Mover {
 
     /// Moves bytes until the device is stopped, and tells the guest then.
     pub(crate) fn run(mut self) -> Result<(), DeviceError> {
-        let _end = End(self.stopper.clone());
+        // The front-end is not to wait for a thread that has ended.
+        let _end = Milestone(self.stopper.clone(), Progress::Answering);
         while !self.stopper.is_stopped() {
             self.step(None)?;
         }
@@ -55,15 +56,5 @@ impl Mover {
         let events = self.events.wait(timeout).map_err(DeviceError::Resources)?;
         self.shared.worker().step(events);
         Ok(())
-    }
-}
-
-/// The thread has ended: the front-end is not to wait for it. If it was not told to, the device ends.
-struct End(Stopper);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.0.stop();
-        self.0.advance(Progress::Answering);
     }
 }

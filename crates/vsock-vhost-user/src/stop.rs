@@ -165,6 +165,16 @@ impl fmt::Debug for Stopper {
     }
 }
 
+/// When this goes, also by a panic, the device ends and has come so far in it.
+pub(crate) struct Milestone(pub(crate) Stopper, pub(crate) Progress);
+
+impl Drop for Milestone {
+    fn drop(&mut self) {
+        self.0.stop();
+        self.0.advance(self.1);
+    }
+}
+
 /// Ends a wait for whoever is at the other end.
 fn hang_up(session: &UnixStream) {
     if let Err(error) = session.shutdown(std::net::Shutdown::Both) {
