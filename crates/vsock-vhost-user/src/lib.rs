@@ -127,10 +127,6 @@ mod closer;
 mod device;
 mod error;
 mod frontend;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_macros, reason = "the device's threads use it next")
-)]
 mod journal;
 mod leftovers;
 mod limits;
