@@ -331,6 +331,24 @@ mod tests {
         Worker::new(journal, Config::default(), 16, Vec::new(), waker).unwrap()
     }
 
+    /// Starts a queue whose used ring is so far from its begin.
+    fn start_queue(worker: &mut Worker, index: u32, used: u64) {
+        let base = STRIDE * u64::from(index);
+        let addresses = Addresses {
+            descriptors: GuestAddress(base),
+            available: GuestAddress(base + AVAILABLE),
+            used: GuestAddress(base + used),
+            used_index: 0,
+        };
+        let index = QueueIndex::new(index).unwrap();
+        worker.set_addresses(index, &addresses).unwrap();
+        let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let (discarded, watched) = worker.set_kick(index, Some(kick.into()));
+        drop(discarded);
+        watched.unwrap();
+        worker.set_enabled(index, true).unwrap();
+    }
+
     /// A worker whose guest's queues run, and what its thread waits with.
     fn running(memory: &Arc<GuestMemoryMmap>) -> (Worker, Events) {
         let waker = Waker::new().unwrap();
@@ -338,20 +356,7 @@ mod tests {
         drop(worker.set_memory(Arc::clone(memory)));
         worker.accept_features(1 << 32);
         for index in [0, 1] {
-            let base = STRIDE * u64::from(index);
-            let addresses = Addresses {
-                descriptors: GuestAddress(base),
-                available: GuestAddress(base + AVAILABLE),
-                used: GuestAddress(base + USED),
-                used_index: 0,
-            };
-            let index = QueueIndex::new(index).unwrap();
-            worker.set_addresses(index, &addresses).unwrap();
-            let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-            let (discarded, watched) = worker.set_kick(index, Some(kick.into()));
-            drop(discarded);
-            watched.unwrap();
-            worker.set_enabled(index, true).unwrap();
+            start_queue(&mut worker, index, USED);
         }
         let events = worker.events();
         (worker, events)
@@ -413,5 +418,29 @@ mod tests {
             logged(),
             ["WARN guest 3: 90 lines like \"a line\" were left out"]
         );
+    }
+
+    #[test]
+    fn t131_a_driver_that_sets_up_queues_which_cannot_be_used_does_not_fill_the_log() {
+        let memory = memory();
+        let (mut worker, mut events) = running(&memory);
+        logged();
+        for _ in 0..200 {
+            drop(worker.stop_queue(QueueIndex::new(1).unwrap()));
+            // Beyond the end of memory.
+            start_queue(&mut worker, 1, LEN - STRIDE - 8);
+            worker.step(events.wait(Some(Duration::ZERO)).unwrap());
+            assert!(!worker.is_active());
+        }
+        let mut lines = logged();
+        assert_eq!(lines.len(), 10);
+        drop(worker);
+        lines.append(&mut logged());
+        let left_out = lines.pop().unwrap();
+        let text = "cannot serve the driver: ";
+        let expected = format!("ERROR guest 3: 190 lines like \"{text}{{error}}\" were left out");
+        assert_eq!(left_out, expected);
+        let expected = format!("ERROR guest 3: {text}");
+        assert!(lines.iter().all(|line| line.starts_with(&expected)));
     }
 }
