@@ -17,6 +17,7 @@ use vsock_proto::{Config, GuestCid};
 
 use crate::caught::caught;
 use crate::claim::{CidClaim, NameClaim};
+use crate::journal::Journal;
 use crate::leftovers::Leftovers;
 use crate::mover::Mover;
 use crate::names::SocketNames;
@@ -163,13 +164,15 @@ impl DeviceBuilder {
         let waker = Waker::new().map_err(DeviceError::Resources)?;
         let stopper = Stopper::new(other, waker.clone());
         let leftovers = Leftovers::of(&self.backends);
-        let worker = Worker::new(cid, self.config, size, self.backends, waker)?;
+        let journal = Arc::new(Journal::new(cid, waker.clone()));
+        let own = Arc::clone(&journal);
+        let worker = Worker::new(own, self.config, size, self.backends, waker)?;
         let offer = Offer {
             features: worker.features(),
             queue_size: size,
             sealed_memory: self.sealed_memory,
         };
-        let shared = Arc::new(Shared::new(claim, offer, worker));
+        let shared = Arc::new(Shared::new(claim, journal, offer, worker));
         let mover = Mover::new(Arc::clone(&shared), stopper.clone());
         let mover = start(format!("vsock-{cid}"), || mover.run())?;
         let service = Service::new(Arc::clone(&shared), listener, stopper.clone(), mover);

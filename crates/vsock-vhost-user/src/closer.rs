@@ -12,8 +12,9 @@
 //! which tries again.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 
 /// Files that may wait, and those of one message more (253).
@@ -31,20 +32,16 @@ pub(crate) fn is_busy() -> bool {
     CLOSER.state().waiting.len() >= MANY
 }
 
-fn start() -> bool {
+fn start() -> io::Result<()> {
     let thread = thread::Builder::new().name("vsock-closer".to_owned());
-    match thread.spawn(|| CLOSER.run()) {
-        Ok(_detached) => true,
-        Err(error) => {
-            log::debug!("cannot start the thread that closes files, they wait: {error}");
-            false
-        }
-    }
+    thread.spawn(|| CLOSER.run()).map(|_detached| ())
 }
 
 struct Closer {
     state: Mutex<State>,
     changed: Condvar,
+    /// The log has that the thread cannot be started. Files may come at any rate.
+    told: Once,
 }
 
 struct State {
@@ -61,17 +58,22 @@ impl Closer {
         Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
+            told: Once::new(),
         }
     }
 
-    fn close(&self, file: OwnedFd, start: impl FnOnce() -> bool) {
+    fn close(&self, file: OwnedFd, start: impl FnOnce() -> io::Result<()>) {
         let mut state = self.state();
         state.waiting.push_back(file);
-        if !state.runs {
-            state.runs = start();
-        }
+        let started = if state.runs { Ok(()) } else { start() };
+        state.runs = started.is_ok();
         drop(state);
         self.changed.notify_one();
+        if let Err(error) = started {
+            self.told.call_once(|| {
+                log::debug!("cannot start the thread that closes files, they wait: {error}");
+            });
+        }
     }
 
     fn run(&self) {
@@ -100,6 +102,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::journal::testing::logged;
 
     #[test]
     fn a_file_is_closed_soon() {
@@ -109,16 +112,21 @@ mod tests {
     }
 
     #[test]
-    fn without_a_thread_a_file_waits_for_the_next_one() {
+    fn t131_without_a_thread_a_file_waits_for_the_next_one_and_the_log_has_it_once() {
         static ALONE: Closer = Closer::new();
+        logged();
         let [(mut first, one), (mut second, two)] = [(); 2].map(|()| UnixStream::pair().unwrap());
-        ALONE.close(one.into(), || false);
+        for file in [one.try_clone().unwrap(), one] {
+            ALONE.close(file.into(), || Err(ErrorKind::WouldBlock.into()));
+        }
+        let told = logged();
+        assert_eq!(told.len(), 1, "{told:?}");
         first.set_nonblocking(true).unwrap();
         let open = first.read(&mut [0]).unwrap_err();
         assert_eq!(open.kind(), ErrorKind::WouldBlock);
         ALONE.close(two.into(), || {
             thread::spawn(|| ALONE.run());
-            true
+            Ok(())
         });
         for near in [&mut first, &mut second] {
             near.set_nonblocking(false).unwrap();

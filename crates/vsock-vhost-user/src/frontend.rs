@@ -26,6 +26,7 @@ use vhost::vhost_user::{
 use virtio_queue::Error as QueueError;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryError};
 
+use crate::journal::say;
 use crate::memory::{Memory, MemoryError};
 use crate::shared::Shared;
 use crate::vring::Addresses;
@@ -245,9 +246,10 @@ impl VhostUserBackendReqHandlerMut for Frontend {
             kick => (kick, None),
         };
         if unfit.is_some() {
-            log::warn!(
-                "guest {}: the kick of queue {index} is no eventfd, pipe or socket, so the queue has none",
-                self.shared.cid()
+            say!(
+                self.shared.journal(),
+                Warn,
+                "the kick of queue {index} is no eventfd, pipe or socket, so the queue has none"
             );
         }
         let (discarded, watched) = self.shared.worker().set_kick(queue, kick);

@@ -10,10 +10,12 @@ use log::Level;
 use vsock_proto::GuestCid;
 
 use crate::limits::Limits;
+use crate::poller::Waker;
 
 /// The lines of one device. A line that is repeated goes out as [`limits`](crate::limits) has it. What
 /// was left out is told by the next line of the kind; by [`tell`](Self::tell), if none comes; or when the
-/// device goes.
+/// device goes. Whichever thread leaves a line out, the one that tells is woken if it has to tell earlier
+/// than it knows.
 ///
 /// Each device has its own, so no guest can silence the lines of another.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(crate) struct Journal {
     guest: GuestCid,
     start: Instant,
     limits: Mutex<Limits<Line>>,
+    /// Wakes the thread that [tells](Self::tell).
+    waker: Waker,
 }
 
 /// A line of the source text. Lines that read the same are the same.
@@ -32,7 +36,7 @@ pub(crate) struct Line {
     pub(crate) text: &'static str,
 }
 
-/// How many lines of a kind were left out, behind the next one.
+/// How many lines of a kind were left out, after the next one.
 pub(crate) struct LeftOut(u64);
 
 impl fmt::Display for LeftOut {
@@ -45,11 +49,12 @@ impl fmt::Display for LeftOut {
 }
 
 impl Journal {
-    pub(crate) fn new(guest: GuestCid) -> Self {
+    pub(crate) fn new(guest: GuestCid, waker: Waker) -> Self {
         Self {
             guest,
             start: Instant::now(),
             limits: Mutex::new(Limits::new()),
+            waker,
         }
     }
 
@@ -60,7 +65,16 @@ impl Journal {
 
     /// Whether the line goes out now. Nothing is evaluated for one that does not. For [`say`].
     pub(crate) fn admit(&self, line: Line) -> Option<LeftOut> {
-        self.limits().admit(self.start.elapsed(), line).map(LeftOut)
+        let (left_out, to_tell_earlier) = {
+            let mut limits = self.limits();
+            let due = limits.due();
+            let left_out = limits.admit(self.start.elapsed(), line);
+            (left_out, left_out.is_none() && limits.due() != due)
+        };
+        if to_tell_earlier {
+            self.waker.wake();
+        }
+        left_out.map(LeftOut)
     }
 
     /// Tells what was left out, where it is time to. Returns how long until it is time again, as things
@@ -110,9 +124,10 @@ impl Drop for Journal {
 }
 
 /// Says a line in a [`Journal`], with the guest's CID before it, as often as its limits let:
-/// `say!(journal, Warn, "cannot watch descriptor {fd}: {error}")`.
+/// `say!(journal, Warn, "cannot watch descriptor {fd}: {error}")`. What is no variable has a name in the
+/// line: `say!(journal, Debug, "features {features:#x}", features = self.features)`.
 macro_rules! say {
-    ($journal:expr, $level:ident, $text:literal $(, $argument:expr)* $(,)?) => {{
+    ($journal:expr, $level:ident, $text:literal $(, $name:ident = $argument:expr)* $(,)?) => {{
         let journal: &$crate::journal::Journal = &$journal;
         let line = $crate::journal::Line {
             level: log::Level::$level,
@@ -128,13 +143,12 @@ macro_rules! say {
                 line.level,
                 "guest {}: {}{left_out}",
                 journal.guest(),
-                format_args!($text $(, $argument)*),
+                format_args!($text $(, $name = $argument)*),
             );
         }
     }};
 }
 
-#[expect(unused_imports, reason = "the device's threads use it next")]
 pub(crate) use say;
 
 #[cfg(test)]
@@ -190,7 +204,7 @@ mod tests {
     use crate::limits::{BURST, INTERVAL};
 
     fn journal(cid: u64) -> Journal {
-        Journal::new(GuestCid::try_from(cid).unwrap())
+        Journal::new(GuestCid::try_from(cid).unwrap(), Waker::new().unwrap())
     }
 
     /// A value that counts how often it is written.
@@ -208,7 +222,8 @@ mod tests {
         let mut journal = journal(3);
         logged();
         let count = Cell::new(0);
-        let say_it = |journal: &Journal| say!(journal, Warn, "number {}", Counted(&count));
+        let say_it =
+            |journal: &Journal| say!(journal, Warn, "number {number}", number = Counted(&count));
         for _ in 0..BURST + 5 {
             say_it(&journal);
         }
@@ -263,6 +278,27 @@ mod tests {
         flood(&journal);
         drop(journal);
         assert_eq!(logged(), told(BURST + 6), "one has had a turn meanwhile");
+    }
+
+    #[test]
+    fn t131_a_line_that_is_left_out_wakes_who_tells_if_it_does_not_know_of_one() {
+        let mut journal = journal(3);
+        logged();
+        let flood = |journal: &Journal, count| {
+            for _ in 0..count {
+                say!(journal, Warn, "a line");
+            }
+            journal.waker.taken()
+        };
+        assert_eq!(flood(&journal, BURST), 0);
+        assert_eq!(flood(&journal, 100), 1);
+        journal.advance(INTERVAL);
+        assert_eq!(flood(&journal, 1), 0, "it tells of those before");
+        assert_eq!(flood(&journal, 100), 1);
+        for _ in 0..100 {
+            say!(journal, Warn, "another line");
+        }
+        assert_eq!(journal.waker.taken(), 0, "it is due later");
     }
 
     #[test]

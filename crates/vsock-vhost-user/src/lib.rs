@@ -94,10 +94,21 @@
 //!
 //! | level | what |
 //! |---|---|
-//! | error | the guest is not served: its queues are broken, or its driver wants what was not offered; a thread has panicked; the operating system lacks what the device needs |
+//! | error | the driver is not served: its queues are broken, or it wants what was not offered; a thread has panicked; the operating system lacks what the device needs |
 //! | warn | the front-end broke its protocol, with the name of the request; the guest cannot be notified; a descriptor cannot be watched; calls may wait for a front-end, for want of asynchronous I/O; a socket's file cannot be removed, or its path is too long for a port; another process keeps the lock of a socket's directory |
 //! | info | a front-end has connected, or has gone |
 //! | debug | the guest's driver is up, and with which features; what could not be done and does no harm |
+//!
+//! No guest, front-end or host process fills the log. Each line that they can repeat has a limit of its
+//! own for each guest: it goes out ten times, and then once in ten seconds; a turn that is not used is
+//! saved, up to ten. What was left out is counted, and told by the next line of the kind; by a line of its
+//! own, if none comes within ten seconds of its turn; or when the device goes. Nothing is formatted for a
+//! line that is left out, and one that the logger does not want is not counted. The crates that the library
+//! uses log nothing while it serves; the program limits their lines in the same way.
+//!
+//! A logger that waits holds up the device that calls it. The program's does not: lines wait, up to
+//! 256 KiB of them, for a thread that writes to standard error; what finds no room is counted and told, and
+//! the end of the program waits for it 200 ms at most.
 //!
 //! # Threads
 //!
@@ -127,10 +138,6 @@ mod closer;
 mod device;
 mod error;
 mod frontend;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_macros, reason = "the device's threads use it next")
-)]
 mod journal;
 mod leftovers;
 mod limits;

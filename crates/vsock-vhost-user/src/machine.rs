@@ -3,9 +3,13 @@
 //! The device between two visits of a driver: started by its first look at queues that run, broken by
 //! queues that cannot be used, reset when they are taken back.
 
+use std::sync::Arc;
+
 use vm_memory::GuestMemoryMmap;
 use vsock_proto::Tick;
 use vsock_virtio::{Outcome, Queues, VsockDevice};
+
+use crate::journal::{Journal, say};
 
 /// Where the device stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,15 +23,17 @@ enum State {
 
 pub(crate) struct Machine {
     pub(crate) device: VsockDevice<GuestMemoryMmap>,
+    journal: Arc<Journal>,
     state: State,
     /// What the driver accepts, from the next start of the queues on.
     features: u64,
 }
 
 impl Machine {
-    pub(crate) fn new(device: VsockDevice<GuestMemoryMmap>) -> Self {
+    pub(crate) fn new(device: VsockDevice<GuestMemoryMmap>, journal: Arc<Journal>) -> Self {
         Self {
             device,
+            journal,
             state: State::Stopped,
             features: 0,
         }
@@ -58,7 +64,11 @@ impl Machine {
         match self.device.process(now, mem, queues) {
             Ok(outcome) => outcome,
             Err(fault) => {
-                log::error!("the guest's queues are broken, it must reset the device: {fault}");
+                say!(
+                    self.journal,
+                    Error,
+                    "the queues are broken, the driver must reset the device: {fault}"
+                );
                 self.state = State::Broken;
                 Outcome::default()
             }
@@ -80,14 +90,19 @@ impl Machine {
 
     fn start(&mut self, now: Tick, mem: &GuestMemoryMmap, queues: &mut Queues<'_>) -> bool {
         if let Err(error) = self.device.ack_features(self.features) {
-            log::error!("the guest cannot be served: {error}");
+            say!(self.journal, Error, "cannot serve the driver: {error}");
             return false;
         }
         if let Err(error) = self.device.activate(now, mem, queues) {
-            log::error!("the guest cannot be served: {error}");
+            say!(self.journal, Error, "cannot serve the driver: {error}");
             return false;
         }
-        log::debug!("the guest's driver is up, features {:#x}", self.features);
+        say!(
+            self.journal,
+            Debug,
+            "the driver is up, features {features:#x}",
+            features = self.features
+        );
         true
     }
 }

@@ -15,6 +15,8 @@ use vmm_sys_util::timerfd::TimerFd;
 use vsock_muxer::{Action, Readiness, Token};
 use vsock_proto::Tick;
 
+use crate::journal::{Journal, say};
+
 /// Events that are taken from the kernel at once.
 const BATCH: usize = 128;
 
@@ -41,7 +43,7 @@ struct Watch {
 }
 
 /// Wakes the thread that waits.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Waker(Arc<EventFd>);
 
 impl Waker {
@@ -51,9 +53,14 @@ impl Waker {
 
     /// Makes an event for the one who waits, or the next who does.
     pub(crate) fn wake(&self) {
-        if let Err(error) = self.0.write(1) {
-            log::error!("cannot wake the device: {error}");
-        }
+        // It fails if the counter is full, which would take as many calls as it can count.
+        let _written = self.0.write(1);
+    }
+
+    /// How often it was called since this was asked last.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> u64 {
+        self.0.read().unwrap_or(0)
     }
 }
 
@@ -82,6 +89,7 @@ impl Events {
 ///
 /// Everything is edge-triggered: what the device leaves alone costs no further wake-up.
 pub(crate) struct Poller {
+    journal: Arc<Journal>,
     epoll: Arc<Epoll>,
     timer: TimerFd,
     waker: Waker,
@@ -96,7 +104,7 @@ pub(crate) struct Poller {
 }
 
 impl Poller {
-    pub(crate) fn new(waker: Waker) -> io::Result<Self> {
+    pub(crate) fn new(waker: Waker, journal: Arc<Journal>) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         let timer = TimerFd::new()?;
         // Each firing and each write is an edge, so neither is ever read.
@@ -104,6 +112,7 @@ impl Poller {
             epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(edge(), datum))?;
         }
         Ok(Self {
+            journal,
             epoll: Arc::new(epoll),
             timer,
             waker,
@@ -161,7 +170,7 @@ impl Poller {
             .epoll
             .ctl(ControlOperation::Delete, fd, EpollEvent::default())
         {
-            log::warn!("cannot unwatch a kick: {error}");
+            say!(self.journal, Warn, "cannot unwatch a kick: {error}");
         }
     }
 
@@ -236,7 +245,7 @@ impl Poller {
                 self.watched.insert(fd);
             }
             Err(error) => {
-                log::warn!("cannot watch descriptor {fd}: {error}");
+                say!(self.journal, Warn, "cannot watch descriptor {fd}: {error}");
                 // The kernel may have room again; what cannot be watched at all stays so.
                 if [Some(ENOSPC), Some(ENOMEM)].contains(&error.raw_os_error()) {
                     self.put_off(watch);
@@ -260,7 +269,11 @@ impl Poller {
                 .epoll
                 .ctl(ControlOperation::Delete, fd, EpollEvent::default())
         {
-            log::warn!("cannot unwatch descriptor {fd}: {error}");
+            say!(
+                self.journal,
+                Warn,
+                "cannot unwatch descriptor {fd}: {error}"
+            );
         }
     }
 }
@@ -291,6 +304,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use vsock_muxer::Closing;
+    use vsock_proto::GuestCid;
 
     use super::*;
     use crate::UnixVsockStream;
@@ -308,7 +322,10 @@ mod tests {
     }
 
     fn poller() -> Poller {
-        Poller::new(Waker::new().unwrap()).unwrap()
+        let waker = Waker::new().unwrap();
+        let guest = GuestCid::try_from(3).unwrap();
+        let journal = Arc::new(Journal::new(guest, waker.clone()));
+        Poller::new(waker, journal).unwrap()
     }
 
     /// Takes what has happened, within the time.

@@ -14,10 +14,10 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
-use vsock_proto::GuestCid;
 
 use crate::caught::caught;
 use crate::frontend::{self, Frontend};
+use crate::journal::{Journal, say};
 use crate::shared::Shared;
 use crate::stop::Progress;
 use crate::{DeviceError, Stopper};
@@ -69,9 +69,9 @@ impl Service {
 }
 
 fn serve_all(shared: &Arc<Shared>, listener: &UnixListener, stopper: &Stopper) {
-    let cid = shared.cid();
-    while let Some((socket, _)) = patiently(cid, stopper, || listener.accept())
-        && let Some(other) = patiently(cid, stopper, || socket.try_clone())
+    let journal = shared.journal();
+    while let Some((socket, _)) = patiently(journal, stopper, || listener.accept())
+        && let Some(other) = patiently(journal, stopper, || socket.try_clone())
     {
         Session::new(shared, socket, other).serve(shared, stopper);
     }
@@ -79,7 +79,7 @@ fn serve_all(shared: &Arc<Shared>, listener: &UnixListener, stopper: &Stopper) {
 
 /// Tries until it can be done, or the device is stopped.
 fn patiently<T>(
-    cid: GuestCid,
+    journal: &Journal,
     stopper: &Stopper,
     mut attempt: impl FnMut() -> io::Result<T>,
 ) -> Option<T> {
@@ -88,7 +88,7 @@ fn patiently<T>(
             Ok(done) => return Some(done),
             Err(_) if stopper.is_stopped() => {}
             Err(error) => {
-                log::error!("guest {cid}: cannot serve a VMM, trying again: {error}");
+                say!(journal, Error, "cannot serve a VMM, trying again: {error}");
                 stopper.wait(RECOVERY);
             }
         }
@@ -116,22 +116,23 @@ impl Session {
     }
 
     fn serve(mut self, shared: &Shared, stopper: &Stopper) {
-        let cid = shared.cid();
-        log::info!("guest {cid}: a VMM has connected");
+        let journal = shared.journal();
+        say!(journal, Info, "a VMM has connected");
         stopper.set_session(Some(Arc::clone(&self.socket)));
         let served = self.answer_all();
         stopper.set_session(None);
         match served {
             Err((request, error)) if !stopper.is_stopped() => {
                 // It is the front-end's mistake, or its kind of goodbye: the next one may do better.
-                let name = request.map_or_else(
-                    || "of an unknown kind".to_owned(),
-                    |request| format!("{request:?}"),
+                say!(
+                    journal,
+                    Warn,
+                    "a request of the VMM ({request}) ends its connection: {error}",
+                    request = name(request),
+                    error = reasons(&error)
                 );
-                let why = reasons(&error);
-                log::warn!("guest {cid}: a request of the VMM ({name}) ends its connection: {why}");
             }
-            _ => log::info!("guest {cid}: the VMM has gone"),
+            _ => say!(journal, Info, "the VMM has gone"),
         }
         if !stopper.is_stopped() {
             shared.end();
@@ -173,6 +174,13 @@ impl Session {
             }
         }
     }
+}
+
+fn name(request: Option<FrontendReq>) -> String {
+    request.map_or_else(
+        || "of an unknown kind".to_owned(),
+        |request| format!("{request:?}"),
+    )
 }
 
 /// An error, and why, down to the cause.

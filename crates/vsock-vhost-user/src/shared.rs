@@ -3,7 +3,7 @@
 //! What the threads of a device share: the front-end's requests come on one, the guest's kicks and
 //! the host's streams on another.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vsock_muxer::Counters;
 use vsock_proto::GuestCid;
@@ -12,6 +12,7 @@ use vsock_virtio::DeviceCounters;
 use crate::DeviceError;
 use crate::caught::{self, caught};
 use crate::claim::CidClaim;
+use crate::journal::Journal;
 use crate::worker::Worker;
 
 /// What a front-end may ask for.
@@ -26,14 +27,21 @@ pub(crate) struct Offer {
 
 pub(crate) struct Shared {
     claim: CidClaim,
+    journal: Arc<Journal>,
     offer: Offer,
     worker: Mutex<Worker>,
 }
 
 impl Shared {
-    pub(crate) fn new(claim: CidClaim, offer: Offer, worker: Worker) -> Self {
+    pub(crate) fn new(
+        claim: CidClaim,
+        journal: Arc<Journal>,
+        offer: Offer,
+        worker: Worker,
+    ) -> Self {
         Self {
             claim,
+            journal,
             offer,
             worker: Mutex::new(worker),
         }
@@ -41,6 +49,11 @@ impl Shared {
 
     pub(crate) fn cid(&self) -> GuestCid {
         self.claim.cid()
+    }
+
+    /// Where the device says what its owner should know.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     pub(crate) fn offer(&self) -> Offer {

@@ -15,6 +15,8 @@ use rustix::io::Errno;
 use thiserror::Error;
 use vmm_sys_util::aio::{IOCB_CMD_PREAD, IOCB_FLAG_RESFD, IoContext, IoControlBlock, IoEvent};
 
+use crate::journal::{Journal, say};
+
 /// Completions that the kernel keeps for us. They say nothing, and are taken before there are more.
 const COMPLETIONS: u16 = 64;
 
@@ -39,10 +41,12 @@ enum Way {
 }
 
 impl Signaller {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(journal: &Journal) -> Self {
         Self(Kernel::new().map_or_else(
             |error| {
-                log::warn!(
+                say!(
+                    journal,
+                    Warn,
                     "no asynchronous I/O ({error}; see fs.aio-max-nr and seccomp for io_setup): a VMM that \
                      fills its eventfds on purpose can stop its own device"
                 );

@@ -6,10 +6,12 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use virtio_queue::{Error, Queue, QueueT};
 use vm_memory::GuestAddress;
 
+use crate::journal::{Journal, say};
 use crate::poller::Poller;
 use crate::signal::{SignalError, Signaller};
 
@@ -50,15 +52,17 @@ struct Call {
 /// is an event of the poller, and what a front-end writes to it, or reads of it, is its own affair.
 pub(crate) struct Vring {
     queue: Queue,
+    journal: Arc<Journal>,
     kick: Option<Kick>,
     call: Option<Call>,
     enabled: bool,
 }
 
 impl Vring {
-    pub(crate) fn new(max_size: u16) -> Result<Self, Error> {
+    pub(crate) fn new(max_size: u16, journal: Arc<Journal>) -> Result<Self, Error> {
         Ok(Self {
             queue: Queue::new(max_size)?,
+            journal,
             kick: None,
             call: None,
             enabled: false,
@@ -168,11 +172,13 @@ impl Vring {
             // It stays until the front-end takes it back: to close it here might take long.
             Err(SignalError::NoEventfd) => {
                 call.works = false;
-                log::warn!(
-                    "cannot notify the guest: the VMM's call descriptor is no eventfd, give one by SET_VRING_CALL"
+                say!(
+                    self.journal,
+                    Warn,
+                    "cannot notify the driver: the VMM's call descriptor is no eventfd, give one by SET_VRING_CALL"
                 );
             }
-            Err(error) => log::warn!("cannot notify the guest: {error}"),
+            Err(error) => say!(self.journal, Warn, "cannot notify the driver: {error}"),
         }
     }
 
@@ -212,8 +218,10 @@ mod tests {
     };
     use rustix::event::{EventfdFlags, eventfd};
     use rustix::io::{Errno, read, write};
+    use vsock_proto::GuestCid;
 
     use super::*;
+    use crate::poller::Waker;
 
     struct Rig {
         vring: Vring,
@@ -224,10 +232,13 @@ mod tests {
     impl Rig {
         /// A queue that the front-end lets run.
         fn new() -> Self {
+            let waker = Waker::new().unwrap();
+            let guest = GuestCid::try_from(3).unwrap();
+            let journal = Arc::new(Journal::new(guest, waker.clone()));
             let mut rig = Self {
-                vring: Vring::new(64).unwrap(),
-                poller: Poller::new(crate::poller::Waker::new().unwrap()).unwrap(),
-                signaller: Signaller::new(),
+                vring: Vring::new(64, Arc::clone(&journal)).unwrap(),
+                signaller: Signaller::new(&journal),
+                poller: Poller::new(waker, journal).unwrap(),
             };
             rig.enable(true);
             rig

@@ -14,11 +14,12 @@ use vmm_sys_util::epoll::EpollEvent;
 use vsock_backend_api::VsockBackend;
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::{Counters, Muxer};
-use vsock_proto::{Config, GuestCid, Tick};
+use vsock_proto::{Config, Tick};
 use vsock_virtio::{DeviceCounters, QueueName, Queues, VsockDevice};
 
 use crate::builder::Served;
 use crate::caught;
+use crate::journal::{Journal, say};
 use crate::machine::Machine;
 use crate::poller::{Events, Poller, Waker};
 use crate::signal::Signaller;
@@ -56,6 +57,7 @@ pub(crate) struct Remains {
 
 /// The device, and what it waits with.
 pub(crate) struct Worker {
+    journal: Arc<Journal>,
     machine: Machine,
     poller: Poller,
     signaller: Signaller,
@@ -66,13 +68,13 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(
-        guest: GuestCid,
+        journal: Arc<Journal>,
         config: Config,
         queue_size: u16,
         backends: Vec<Served>,
         waker: Waker,
     ) -> Result<Self, DeviceError> {
-        let mut muxer = Muxer::new(guest, config);
+        let mut muxer = Muxer::new(journal.guest(), config);
         for Served { backend, ports } in backends {
             match ports {
                 Some(ports) => muxer.add_backend_for(backend, &ports)?,
@@ -84,12 +86,17 @@ impl Worker {
             .direct::<VsockInnerStream>(0)
             .direct::<UnixVsockStream>(0)
             .build();
-        let vring = || Vring::new(queue_size).map_err(|_| DeviceError::QueueSize(queue_size));
+        let vring = || {
+            Vring::new(queue_size, Arc::clone(&journal))
+                .map_err(|_| DeviceError::QueueSize(queue_size))
+        };
+        let poller = Poller::new(waker, Arc::clone(&journal)).map_err(DeviceError::Resources)?;
         Ok(Self {
-            machine: Machine::new(device),
-            poller: Poller::new(waker).map_err(DeviceError::Resources)?,
-            signaller: Signaller::new(),
+            machine: Machine::new(device, Arc::clone(&journal)),
+            poller,
+            signaller: Signaller::new(&journal),
             vrings: [vring()?, vring()?, vring()?],
+            journal,
             memory: None,
         })
     }
@@ -275,13 +282,15 @@ impl Worker {
         self.carry_out(now);
     }
 
-    /// Does what the device wants done.
+    /// Does what the device wants done, and tells what was left out of the log.
     fn carry_out(&mut self, now: Tick) {
         let (device, poller) = (&mut self.machine.device, &mut self.poller);
         let actions = std::iter::from_fn(|| device.next_action());
         caught::each(actions, |action| poller.apply(action));
-        if let Err(error) = self.poller.arm(now, self.machine.device.deadline()) {
-            log::error!("cannot set the timer: {error}");
+        let telling = self.journal.tell().map(|wait| now.saturating_add(wait));
+        let deadline = self.machine.device.deadline().into_iter().chain(telling);
+        if let Err(error) = self.poller.arm(now, deadline.min()) {
+            say!(self.journal, Error, "cannot set the timer: {error}");
         }
     }
 }
@@ -294,8 +303,10 @@ mod tests {
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
     use virtio_queue::QueueT;
     use vm_memory::{Bytes, FileOffset, GuestAddress};
+    use vsock_proto::GuestCid;
 
     use super::*;
+    use crate::journal::testing::logged;
 
     const AVAILABLE: u64 = 0x1000;
     const USED: u64 = 0x2000;
@@ -311,28 +322,41 @@ mod tests {
         Arc::new(GuestMemoryMmap::from_ranges_with_files([range]).unwrap())
     }
 
+    fn journal(waker: &Waker) -> Journal {
+        Journal::new(GuestCid::try_from(3).unwrap(), waker.clone())
+    }
+
+    fn worker(journal: Journal, waker: Waker) -> Worker {
+        let journal = Arc::new(journal);
+        Worker::new(journal, Config::default(), 16, Vec::new(), waker).unwrap()
+    }
+
+    /// Starts a queue whose used ring is so far from its begin.
+    fn start_queue(worker: &mut Worker, index: u32, used: u64) {
+        let base = STRIDE * u64::from(index);
+        let addresses = Addresses {
+            descriptors: GuestAddress(base),
+            available: GuestAddress(base + AVAILABLE),
+            used: GuestAddress(base + used),
+            used_index: 0,
+        };
+        let index = QueueIndex::new(index).unwrap();
+        worker.set_addresses(index, &addresses).unwrap();
+        let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let (discarded, watched) = worker.set_kick(index, Some(kick.into()));
+        drop(discarded);
+        watched.unwrap();
+        worker.set_enabled(index, true).unwrap();
+    }
+
     /// A worker whose guest's queues run, and what its thread waits with.
     fn running(memory: &Arc<GuestMemoryMmap>) -> (Worker, Events) {
-        let guest = GuestCid::try_from(3).unwrap();
         let waker = Waker::new().unwrap();
-        let mut worker = Worker::new(guest, Config::default(), 16, Vec::new(), waker).unwrap();
+        let mut worker = worker(journal(&waker), waker);
         drop(worker.set_memory(Arc::clone(memory)));
         worker.accept_features(1 << 32);
         for index in [0, 1] {
-            let base = STRIDE * u64::from(index);
-            let addresses = Addresses {
-                descriptors: GuestAddress(base),
-                available: GuestAddress(base + AVAILABLE),
-                used: GuestAddress(base + USED),
-                used_index: 0,
-            };
-            let index = QueueIndex::new(index).unwrap();
-            worker.set_addresses(index, &addresses).unwrap();
-            let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-            let (discarded, watched) = worker.set_kick(index, Some(kick.into()));
-            drop(discarded);
-            watched.unwrap();
-            worker.set_enabled(index, true).unwrap();
+            start_queue(&mut worker, index, USED);
         }
         let events = worker.events();
         (worker, events)
@@ -368,5 +392,55 @@ mod tests {
         worker.poller.wake();
         worker.step(events.wait(Some(Duration::ZERO)).unwrap());
         assert_eq!(sent(&mut worker), 1);
+    }
+
+    #[test]
+    fn t131_the_timer_tells_what_was_left_out_of_the_log() {
+        let waker = Waker::new().unwrap();
+        let mut journal = journal(&waker);
+        logged();
+        for _ in 0..100 {
+            say!(journal, Warn, "a line");
+        }
+        // Until a moment before it is time to tell.
+        let wait = journal.tell().unwrap();
+        journal.advance(wait - Duration::from_millis(50));
+        logged();
+        let mut worker = worker(journal, waker);
+        let mut events = worker.events();
+        // Whoever left lines out has woken the thread that sets the timer; the timer is the other event.
+        for _ in 0..2 {
+            let happened = events.wait(Some(Duration::from_secs(20))).unwrap();
+            assert_eq!(happened.len(), 1);
+            worker.step(happened);
+        }
+        assert_eq!(
+            logged(),
+            ["WARN guest 3: 90 lines like \"a line\" were left out"]
+        );
+    }
+
+    #[test]
+    fn t131_a_driver_that_sets_up_queues_which_cannot_be_used_does_not_fill_the_log() {
+        let memory = memory();
+        let (mut worker, mut events) = running(&memory);
+        logged();
+        for _ in 0..200 {
+            drop(worker.stop_queue(QueueIndex::new(1).unwrap()));
+            // Beyond the end of memory.
+            start_queue(&mut worker, 1, LEN - STRIDE - 8);
+            worker.step(events.wait(Some(Duration::ZERO)).unwrap());
+            assert!(!worker.is_active());
+        }
+        let mut lines = logged();
+        assert_eq!(lines.len(), 10);
+        drop(worker);
+        lines.append(&mut logged());
+        let left_out = lines.pop().unwrap();
+        let text = "cannot serve the driver: ";
+        let expected = format!("ERROR guest 3: 190 lines like \"{text}{{error}}\" were left out");
+        assert_eq!(left_out, expected);
+        let expected = format!("ERROR guest 3: {text}");
+        assert!(lines.iter().all(|line| line.starts_with(&expected)));
     }
 }
