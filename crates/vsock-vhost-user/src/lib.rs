@@ -103,8 +103,8 @@
 //! own for each guest: it goes out ten times, and then once in ten seconds; a turn that is not used is
 //! saved, up to ten. What was left out is counted, and told by the next line of the kind; by a line of its
 //! own, if none comes within ten seconds of its turn; or when the device goes. Nothing is formatted for a
-//! line that is left out, and one that the logger does not want is not counted. The crates that the library
-//! uses log nothing while it serves; the program limits their lines in the same way.
+//! line that is left out, and one that the logger does not want is not counted. The crates that the library uses
+//! log nothing while it serves.
 //!
 //! A logger that waits holds up the device that calls it. The program's does not: lines wait, up to
 //! 256 KiB of them, for a thread that writes to standard error; what finds no room is counted and told, and

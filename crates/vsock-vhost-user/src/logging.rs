@@ -3,7 +3,6 @@
 //! The program's log. Whoever logs never waits for standard error, which may be a pipe that is full and
 //! that no one reads: a thread of its own writes, and what finds no room meanwhile is lost and counted.
 
-mod foreign;
 mod queue;
 mod writer;
 
@@ -17,7 +16,6 @@ use std::time::Duration;
 use env_logger::{Builder, Env, Target};
 use log::LevelFilter;
 
-use foreign::Limited;
 use queue::Queue;
 use writer::Writer;
 
@@ -27,7 +25,6 @@ const GRACE: Duration = Duration::from_millis(200);
 /// The way to standard error.
 pub(crate) struct Logging {
     queue: Arc<Queue>,
-    logger: Arc<Limited>,
 }
 
 impl Logging {
@@ -44,23 +41,16 @@ impl Logging {
             builder.filter_level(level);
         }
         builder.target(Target::Pipe(Box::new(Lines(Arc::clone(&queue)))));
-        let logger = builder.build();
-        let max_level = logger.filter();
-        let logger = Arc::new(Limited::new(logger));
-
         let (lines, panics) = (Arc::clone(&queue), Arc::clone(&queue));
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || Writer::default().run(&lines))?;
-        // It fails if there is a logger already. There is none: this is called once.
-        if log::set_boxed_logger(Box::new(Arc::clone(&logger))).is_ok() {
-            log::set_max_level(max_level);
-        }
+        builder.init();
         // The usual hook would wait for standard error.
         panic::set_hook(Box::new(move |info| {
             panics.push(panic_text(info).as_bytes());
         }));
-        Ok(Self { queue, logger })
+        Ok(Self { queue })
     }
 
     /// Says a line, whatever is to be logged.
@@ -68,9 +58,8 @@ impl Logging {
         self.queue.push(format!("{line}\n").as_bytes());
     }
 
-    /// Tells what was left out, and waits a moment until everything is written.
+    /// Waits a moment until everything is written.
     pub(crate) fn finish(self) {
-        self.logger.tell_all();
         // What is not written by then is not read by anyone either.
         let _written = self.queue.wait_until_empty(GRACE);
     }

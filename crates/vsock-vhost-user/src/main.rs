@@ -7,8 +7,6 @@
 
 mod args;
 mod descriptors;
-// The library has it, too, and does not publish it.
-mod limits;
 mod logging;
 mod names;
 
