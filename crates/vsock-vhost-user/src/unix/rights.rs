@@ -563,6 +563,15 @@ pub(super) mod tests {
         assert_eq!(messages.read(&mut got).unwrap(), 3);
         let reset = messages.read(&mut got).unwrap_err();
         assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+        // A peer that leaves without reading takes nothing back of what it has sent.
+        let (messages, sender) = pair(SocketType::SEQPACKET);
+        let mut messages = UnixSeqpacketStream::new(messages).unwrap();
+        messages.write_all(b"unread").unwrap();
+        net::send(&sender, b"abc", SendFlags::empty()).unwrap();
+        drop(sender);
+        assert_eq!(messages.read(&mut got).unwrap(), 3);
+        let reset = messages.read(&mut got).unwrap_err();
+        assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
     }
 
     #[test]
