@@ -9,8 +9,9 @@
 //! Since 6.16 Linux can refuse files: then the sender gets an error (`EPERM`). Where it cannot,
 //! messages are received with room for files, and files, and sockets with files in their queue, are
 //! closed on a [thread of their own](crate::closer). If too many wait for it, a connection that brings more
-//! is reset, and its files stay in its queue. Without a descriptor left there is no room: the system then
-//! closes the file while the message is received, and that may wait.
+//! is reset, and its files stay in its queue; if far too many do, no other connection is taken in. Without a
+//! descriptor left there is no room: the system then closes the file while the message is received, and that
+//! may wait.
 
 #![expect(
     unsafe_code,
@@ -112,8 +113,16 @@ impl Guarded {
         }
     }
 
-    /// Accepts without waiting, from a listener: what this one refuses, its connections do.
+    /// As [`connect`](Self::connect), for a guest: `NOBUFS` if too many sockets wait to be closed.
+    pub(super) fn dial(path: &Path, socket_type: SocketType) -> Result<Self, Errno> {
+        check_room()?;
+        Self::connect(path, socket_type)
+    }
+
+    /// Accepts without waiting, from a listener: what this one refuses, its connections do. `NOBUFS` if too
+    /// many sockets wait to be closed.
     pub(super) fn accept(&self) -> Result<Self, Errno> {
+        check_room()?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = net::accept_with(self, flags)?;
         Ok(Self::with(socket, self.files))
@@ -185,6 +194,14 @@ impl Guarded {
             credentials: credentials.drain().count() > 0,
         })
     }
+}
+
+/// Whether another socket may come to wait for the thread that closes.
+fn check_room() -> Result<(), Errno> {
+    if closer::is_full() {
+        return Err(Errno::NOBUFS);
+    }
+    Ok(())
 }
 
 /// What is next in a queue.
@@ -309,11 +326,12 @@ pub(super) mod tests {
     use std::env;
     use std::io::{IoSlice, Read, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::os::unix::net::UnixStream;
+    use std::os::unix::net::{UnixListener, UnixStream};
     use std::process::Command;
     use std::time::Duration;
 
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, socketpair};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     use tempfile::TempDir;
     use vm_memory::VolatileSlice;
     use vsock_backend_api::{
@@ -572,6 +590,35 @@ pub(super) mod tests {
         assert_eq!(messages.read(&mut got).unwrap(), 3);
         let reset = messages.read(&mut got).unwrap_err();
         assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn t124_connections_that_leave_files_behind_use_up_no_descriptors() {
+        if !alone("rights::tests::t124_connections_that_leave_files_behind_use_up_no_descriptors") {
+            return;
+        }
+        age();
+        let limit = getrlimit(Resource::Nofile);
+        let current = limit.maximum;
+        setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+        let dir = TempDir::new().unwrap();
+        let mut backend = UnixBackend::bind(dir.path().join("vm")).unwrap();
+        let _service = UnixListener::bind(backend.service_path(1)).unwrap();
+        let (near, far) = streams();
+        let _peer = pass_lingering(&far, b"x");
+        drop(near);
+        let file = UnixStream::pair().unwrap().0;
+        let refused = (0..2 * closer::MOST).find_map(|_| {
+            let client = connected(backend.path(), SocketType::STREAM);
+            pass(&client, b"x", &file, SendFlags::empty()).unwrap();
+            backend.accept().map(drop).err()
+        });
+        let refused = refused.expect("each has taken a descriptor").raw_os_error();
+        assert_eq!(refused, Some(Errno::NOBUFS.raw_os_error()));
+        let refused = backend.connect(1).map(drop).unwrap_err().raw_os_error();
+        assert_eq!(refused, Some(Errno::NOBUFS.raw_os_error()));
+        // Who is connected goes on.
+        without_delay(|| ());
     }
 
     #[test]
