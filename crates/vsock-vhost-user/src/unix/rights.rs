@@ -90,6 +90,12 @@ impl Guarded {
         Self::with(socket, files)
     }
 
+    /// A listener whose connections are to bring files.
+    pub(crate) fn listener(socket: OwnedFd) -> Self {
+        let (socket, files) = (ManuallyDrop::new(socket), Files::Any);
+        Self { socket, files }
+    }
+
     fn with(socket: OwnedFd, files: Files) -> Self {
         if files != Files::Refused {
             // A byte out of band, and the file with it, would be dropped by the read that steps over it. What
@@ -143,8 +149,10 @@ impl Guarded {
             // close is a reset. (A socket without a peer cannot be shut down, and need not be.)
             let _alone = net::shutdown(self, Shutdown::Read);
         }
-        // The queue of a listener has the sockets that wait, each with a queue of its own.
-        if sockopt::socket_acceptconn(self) != Ok(false) || !look_from_the_front(self.as_fd()) {
+        if sockopt::socket_acceptconn(self) != Ok(false) {
+            return self.holds_sockets();
+        }
+        if !look_from_the_front(self.as_fd()) {
             return true;
         }
         let mut buffer = vec![0; LOOK];
@@ -159,6 +167,18 @@ impl Guarded {
             }
         }
         true
+    }
+
+    /// Whether sockets wait in the queue of a listener that was shut down, each with a queue of its own. That
+    /// is seen by taking one.
+    fn holds_sockets(&self) -> bool {
+        match net::accept_with(self, SocketFlags::CLOEXEC) {
+            Ok(first) => {
+                drop(Self::with(first, Files::Any));
+                true
+            }
+            Err(error) => error != Errno::INVAL,
+        }
     }
 
     /// How many bytes, of so many at most, can be read before files come.

@@ -711,3 +711,24 @@ fn t126_a_lock_of_the_directory_that_is_never_given_back_holds_no_stop_up() {
     device.stop().unwrap();
     assert!(watch.elapsed() < STOP, "{:?}", watch.elapsed());
 }
+
+#[test]
+fn t119_a_file_in_the_queue_of_a_front_end_that_waits_does_not_hold_up_a_stop() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let device = DeviceBuilder::new(180, &socket).spawn().unwrap();
+    let mut vmm = Vmm::connect(&socket);
+    vmm.start(FEATURES).unwrap();
+    let (near, far) = lingering();
+    let waits = UnixStream::connect(&socket).unwrap();
+    waits
+        .send_with_fds(&[&b"x"[..]], &[near.as_raw_fd()])
+        .unwrap();
+    drop(near);
+    let (tells, ended) = mpsc::channel();
+    let stop = thread::spawn(move || tells.send(device.stop()));
+    let ended = ended.recv_timeout(2 * STOP);
+    drop(far);
+    stop.join().unwrap().unwrap();
+    ended.unwrap().unwrap();
+}
