@@ -17,16 +17,25 @@ const RUNNER: &str =
 /// Cases of a property test: each is slow.
 const CASES: &str = "16";
 
-/// Which tests of which package; those with the filter in their names.
-const RUNS: &[(&str, &[&str], &str)] = &[
-    ("vsock-inner", &["--lib"], ""),
-    ("vsock-vhost-user", &["--lib"], ""),
-    ("vsock-backend-api", &["--lib"], "t132_"),
-    ("vsock-proto", &["--test", "suite"], "t132_"),
-    ("vsock-muxer", &["--test", "suite"], "t132_"),
-    ("vsock-virtio", &["--test", "suite"], "t132_"),
-    ("vsock-tests", &["--test", "epoll"], "t132_"),
+/// Those with a close that waits, on a thread of its own: valgrind lets no other thread run meanwhile.
+const WITHOUT_SLOW_CLOSES: &[&str] = &[
+    "--skip=does_not_wait",
+    "--skip=does_not_make_it_wait",
+    "--skip=out_of_band",
 ];
+
+/// Which tests of which package.
+const RUNS: &[(&str, &[&str], &[&str])] = &[
+    ("vsock-inner", &["--lib"], &[]),
+    ("vsock-vhost-user", &["--lib"], WITHOUT_SLOW_CLOSES),
+    ("vsock-backend-api", &["--lib"], PANICS),
+    ("vsock-proto", &["--test", "suite"], PANICS),
+    ("vsock-muxer", &["--test", "suite"], PANICS),
+    ("vsock-virtio", &["--test", "suite"], PANICS),
+    ("vsock-tests", &["--test", "epoll"], PANICS),
+];
+
+const PANICS: &[&str] = &["t132_"];
 
 /// Runs all of them, also after one has failed.
 ///
@@ -47,10 +56,10 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
         .unwrap_or_else(|_| CASES.to_owned());
     let _cases = env.sh.push_env("PROPTEST_CASES", cases);
     let mut failed = Vec::new();
-    for &(package, tests, filter) in RUNS {
+    for &(package, tests, which) in RUNS {
         let run = cmd!(
             env.sh,
-            "cargo --config {RUNNER} test --locked --package {package} --all-features {tests...} -- {filter}"
+            "cargo --config {RUNNER} test --locked --package {package} --all-features {tests...} -- {which...}"
         );
         if run.run().is_err() {
             failed.push(package);

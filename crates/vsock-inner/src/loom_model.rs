@@ -152,6 +152,26 @@ fn the_queue_goes_round_in_its_blocks_without_a_race() {
     });
 }
 
+/// As a read into guest memory does: it copies first, over the seams of blocks, and takes then.
+#[test]
+fn what_was_shown_is_what_is_taken_then_while_the_writer_goes_round() {
+    explore(|| {
+        let (mut writer, mut reader, _rest) = direction(4);
+        writer.write_all(&[1, 2]).unwrap();
+        let reading = thread::spawn(move || {
+            let (mut shown, mut bytes) = ([0; 4], [0; 6]);
+            let there = reader.peek(&mut shown).unwrap();
+            reader.read_exact(&mut bytes[..there]).unwrap();
+            assert_eq!(shown[..there], bytes[..there]);
+            reader.read_exact(&mut bytes[there..]).unwrap();
+            bytes
+        });
+        writer.write_all(&[3, 4]).unwrap();
+        writer.write_all(&[5, 6]).unwrap();
+        assert_eq!(reading.join().unwrap(), [1, 2, 3, 4, 5, 6]);
+    });
+}
+
 #[test]
 fn a_polled_reader_is_readable_exactly_when_there_is_something() {
     explore(|| {

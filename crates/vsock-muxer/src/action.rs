@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::net::Shutdown;
 use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use vsock_backend_api::VsockStream;
 
@@ -50,8 +52,11 @@ pub enum Action {
 ///
 /// It may wake who has the other end, so a driver drops it behind what others wait for, such as the
 /// notification of the guest.
+///
+/// A stream that panics in that may panic in its drop as well: one of the panics passes through.
 pub struct Closing {
-    stream: Box<dyn VsockStream>,
+    /// There until the drop.
+    stream: Option<Box<dyn VsockStream>>,
     orderly: bool,
 }
 
@@ -60,15 +65,23 @@ impl Closing {
     /// where the stream knows one.
     #[must_use]
     pub fn new(stream: Box<dyn VsockStream>, orderly: bool) -> Self {
+        let stream = Some(stream);
         Self { stream, orderly }
     }
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        if self.orderly {
-            // A stream that knows no half-close, or has ended already, shows the end by its drop.
-            drop(self.stream.shutdown(Shutdown::Write));
+        let Some(mut stream) = self.stream.take().filter(|_| self.orderly) else {
+            return;
+        };
+        // A stream that knows no half-close, or has ended already, shows the end by its drop.
+        let end = || drop(stream.shutdown(Shutdown::Write));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(end)) {
+            // Dropped while the panic unwinds, it would end the process by another.
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(stream)));
+            let _left_alone = ManuallyDrop::new(dropped);
+            resume_unwind(panic);
         }
     }
 }
@@ -76,7 +89,7 @@ impl Drop for Closing {
 impl fmt::Debug for Closing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Closing")
-            .field("fd", &self.stream.as_raw_fd())
+            .field("fd", &self.stream.as_ref().map(|stream| stream.as_raw_fd()))
             .field("orderly", &self.orderly)
             .finish_non_exhaustive()
     }

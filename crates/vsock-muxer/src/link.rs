@@ -15,7 +15,7 @@ use crate::{Action, Closing, Token};
 /// a descriptor stays so, and only an event that cannot be used takes the watch back.
 ///
 /// What a stream says of itself is asked once, before anything is told the driver: who has a link
-/// outside of the table runs no code of the stream's.
+/// outside of the table that is watched runs no code of the stream's.
 pub(crate) struct Link {
     stream: Box<dyn VsockStream>,
     carrier: VsockBackendType,
@@ -45,11 +45,19 @@ struct Watch {
 impl Link {
     /// Takes the stream in, and has it watched for reading.
     pub(crate) fn new(
-        mut stream: Box<dyn VsockStream>,
+        stream: Box<dyn VsockStream>,
         token: Token,
         actions: &mut VecDeque<Action>,
     ) -> Self {
-        let mut link = Self {
+        let mut link = Self::unwatched(stream, token);
+        link.begin_watch(actions);
+        link
+    }
+
+    /// Takes the stream in, of which the driver does not know yet: until [`begin_watch`](Self::begin_watch)
+    /// it may be called outside of the table, for a panic leaves nothing behind.
+    pub(crate) fn unwatched(mut stream: Box<dyn VsockStream>, token: Token) -> Self {
+        Self {
             fd: stream.as_raw_fd(),
             carrier: stream.backend_type(),
             socket_type: match stream.messages() {
@@ -64,9 +72,12 @@ impl Link {
             readable: false,
             hung_up: false,
             hangup_told: false,
-        };
-        link.set_watch(true, false, actions);
-        link
+        }
+    }
+
+    /// Has the stream watched for reading.
+    pub(crate) fn begin_watch(&mut self, actions: &mut VecDeque<Action>) {
+        self.set_watch(true, false, actions);
     }
 
     pub(crate) fn stream(&mut self) -> &mut dyn VsockStream {

@@ -3,7 +3,7 @@
 use std::convert::identity;
 use std::fmt;
 use std::io;
-use std::os::unix::net::UnixListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -26,6 +26,7 @@ use crate::service::Service;
 use crate::shared::{Offer, Shared};
 use crate::socket_file::SocketFile;
 use crate::stop::{Milestone, Progress};
+use crate::unix::Guarded;
 use crate::worker::Worker;
 use crate::{DeviceError, Stopper, VsockDevice};
 
@@ -162,7 +163,7 @@ impl DeviceBuilder {
         })?;
         let other = listener.try_clone().map_err(DeviceError::Resources)?;
         let waker = Waker::new().map_err(DeviceError::Resources)?;
-        let stopper = Stopper::new(other, waker.clone());
+        let stopper = Stopper::new(Guarded::listener(other), waker.clone());
         let leftovers = Leftovers::of(&self.backends);
         let journal = Arc::new(Journal::new(cid, waker.clone()));
         let own = Arc::clone(&journal);
@@ -175,6 +176,7 @@ impl DeviceBuilder {
         let shared = Arc::new(Shared::new(claim, journal, offer, worker));
         let mover = Mover::new(Arc::clone(&shared), stopper.clone());
         let mover = start(format!("vsock-{cid}"), || mover.run())?;
+        let listener = Guarded::listener(listener);
         let service = Service::new(Arc::clone(&shared), listener, stopper.clone(), mover);
         let end = Milestone(stopper.clone(), Progress::Ended);
         let service = start(format!("vmm-{cid}"), move || {
@@ -214,7 +216,7 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Listens for VMMs, which pass descriptors: memory, kicks, calls.
-    fn listen(path: &Path) -> io::Result<(UnixListener, Self)> {
+    fn listen(path: &Path) -> io::Result<(OwnedFd, Self)> {
         let names = NameClaim::new([SocketNames::one(path)])?;
         let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
         let listener = net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -223,7 +225,7 @@ impl Socket {
             file,
             _names: names,
         };
-        Ok((listener.into(), socket))
+        Ok((listener, socket))
     }
 }
 

@@ -7,9 +7,9 @@
 //! one file after the other, and no other thread waits.
 //!
 //! There is one thread for the process. It starts with the first file, and stays. While [`MANY`] files wait,
-//! no other is received ([`is_busy`]). Sockets may still come to wait, each of which was a connection within
-//! the limits. If the thread cannot be started, files wait for the next one that comes,
-//! which tries again.
+//! no other is received ([`is_busy`]). Sockets may still come to wait, until [`MOST`] do: then there are no
+//! other connections ([`is_full`]), each of which could leave one more. If the thread cannot be started, files
+//! wait for the next one that comes, which tries again.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,6 +19,10 @@ use std::thread;
 
 /// Files that may wait, and those of one message more (253).
 pub(crate) const MANY: usize = 256;
+
+/// Files and sockets that may wait before no other socket is taken in. Those that are there may still come
+/// to wait.
+pub(crate) const MOST: usize = 1024;
 
 static CLOSER: Closer = Closer::new();
 
@@ -30,6 +34,11 @@ pub(crate) fn close(file: OwnedFd) {
 /// Whether so many files wait that no other may be received.
 pub(crate) fn is_busy() -> bool {
     CLOSER.state().waiting.len() >= MANY
+}
+
+/// Whether so many wait that no other socket may be taken in.
+pub(crate) fn is_full() -> bool {
+    CLOSER.state().waiting.len() >= MOST
 }
 
 fn start() -> io::Result<()> {

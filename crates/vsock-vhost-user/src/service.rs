@@ -5,13 +5,13 @@
 use std::error::Error;
 use std::fmt::Write;
 use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SocketFlags, accept_with, recv};
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
 
@@ -20,6 +20,7 @@ use crate::frontend::{self, Frontend};
 use crate::journal::{Journal, say};
 use crate::shared::Shared;
 use crate::stop::Progress;
+use crate::unix::Guarded;
 use crate::{DeviceError, Stopper};
 
 /// How long to leave the operating system alone that lacks something.
@@ -28,7 +29,7 @@ const RECOVERY: Duration = Duration::from_millis(200);
 /// Waits for front-ends and serves them, until it is stopped.
 pub(crate) struct Service {
     shared: Arc<Shared>,
-    listener: UnixListener,
+    listener: Guarded,
     stopper: Stopper,
     mover: JoinHandle<Result<(), DeviceError>>,
 }
@@ -36,7 +37,7 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        listener: UnixListener,
+        listener: Guarded,
         stopper: Stopper,
         mover: JoinHandle<Result<(), DeviceError>>,
     ) -> Self {
@@ -61,16 +62,24 @@ impl Service {
         let served = caught(|| serve_all(&shared, &listener, &stopper));
         stopper.stop();
         let moved = mover.join().unwrap_or(Err(DeviceError::Panicked));
-        let ended = caught(|| shared.end());
+        // If a stream's drop panics, what the front-end has left is still there, and is dropped here: it may take
+        // its time.
+        let ended =
+            caught(|| shared.end()).or_else(|error| caught(|| shared.end()).and(Err(error)));
         stopper.advance(Progress::Releasing);
         let released = shared.release();
         served.and(moved).and(ended).and(released)
     }
 }
 
-fn serve_all(shared: &Arc<Shared>, listener: &UnixListener, stopper: &Stopper) {
+fn serve_all(shared: &Arc<Shared>, listener: &Guarded, stopper: &Stopper) {
     let journal = shared.journal();
-    while let Some((socket, _)) = patiently(journal, stopper, || listener.accept())
+    let accept = || {
+        Ok(retry_on_intr(|| {
+            accept_with(listener, SocketFlags::CLOEXEC)
+        })?)
+    };
+    while let Some(socket) = patiently(journal, stopper, accept).map(UnixStream::from)
         && let Some(other) = patiently(journal, stopper, || socket.try_clone())
     {
         Session::new(shared, socket, other).serve(shared, stopper);

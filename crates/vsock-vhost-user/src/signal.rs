@@ -82,10 +82,11 @@ impl Kernel {
             source: eventfd(0, flags)?,
             completions: 0,
         };
-        // Kernels before 5.8 do not read eventfds so.
+        // Kernels before 5.8 do not read eventfds so, and a filter of system calls may allow only some of these.
         let probe = eventfd(0, flags)?;
         kernel.submit(&probe)?;
         rustix::io::read(&probe, &mut [0; 8])?;
+        kernel.take_completions()?;
         Ok(kernel)
     }
 

@@ -3,7 +3,7 @@
 //! How a device is told to stop, wherever it waits, and how long it may take.
 
 use std::fmt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use rustix::net::Shutdown;
 
 use crate::DeviceError;
 use crate::poller::Waker;
+use crate::unix::Guarded;
 
 /// How long a device may take to end after it was told to.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -55,8 +56,8 @@ struct State {
 struct Inner {
     state: Mutex<State>,
     changed: Condvar,
-    /// The same socket as the one that waits for front-ends.
-    listener: UnixListener,
+    /// The same socket as the one that waits for front-ends. Who waits in its queue may have sent files.
+    listener: Guarded,
     waker: Waker,
 }
 
@@ -65,7 +66,7 @@ struct Inner {
 pub struct Stopper(Arc<Inner>);
 
 impl Stopper {
-    pub(crate) fn new(listener: UnixListener, waker: Waker) -> Self {
+    pub(crate) fn new(listener: Guarded, waker: Waker) -> Self {
         Self(Arc::new(Inner {
             state: Mutex::default(),
             changed: Condvar::new(),

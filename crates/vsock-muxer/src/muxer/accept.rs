@@ -87,8 +87,9 @@ impl Muxer {
         let Some(place) = self.table.reserve() else {
             return;
         };
-        let link = Link::new(stream, place.token(), &mut self.actions);
+        let mut link = Link::unwatched(stream, place.token());
         if let Some(port) = requested {
+            link.begin_watch(&mut self.actions);
             self.begin(
                 now,
                 place,
@@ -113,12 +114,16 @@ impl Muxer {
         };
         // Most clients have sent it already, and need no place.
         match handshake.read(&mut self.counters) {
-            Command::Unfinished => self.wait_for_command(place, handshake),
+            Command::Unfinished => {
+                handshake.link.begin_watch(&mut self.actions);
+                self.wait_for_command(place, handshake);
+            }
             Command::Refused => {
                 handshake.link.close(false, &mut self.actions);
                 self.table.free(place.slot);
             }
             Command::Given { port, early } => {
+                handshake.link.begin_watch(&mut self.actions);
                 let seen = (Greeting::Line, Seen::BeforeWatch);
                 self.begin(now, place, handshake.link, port, seen, early);
             }

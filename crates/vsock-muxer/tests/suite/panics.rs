@@ -2,10 +2,16 @@
 
 //! Streams and backends that panic in the middle of a call, or count more than they were offered.
 
+use std::any::Any;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use vsock_backend_api::{VsockBackendType, VsockStream};
 use vsock_driver::{Call, Temper};
+use vsock_muxer::Closing;
 use vsock_proto::{Config, Header, Op, SocketTypes};
 
 use crate::stream::Host;
@@ -200,8 +206,10 @@ fn t132_whatever_panics_ends_every_connection_and_the_muxer_can_be_activated_aga
                 assert!(!world.muxer.wants_transmit());
                 assert_eq!(world.muxer.deadline(), None);
             }
-            // The driver's own rules are kept: what is closed is what was watched.
+            // The driver's own rules are kept: what is closed is what was watched, and nothing else stays.
             world.apply();
+            let in_driver = [Call::Drop, Call::Shutdown].contains(&call);
+            assert!(in_driver || world.watched.is_empty(), "{call:?}");
             world.guest.packets.clear();
             world.guest.rooms.clear();
             world.muxer.activate(world.now, SocketTypes::ALL);
@@ -309,4 +317,58 @@ fn t132_a_message_longer_than_its_buffer_was_is_none() {
     world.event(501, READABLE);
     assert_eq!(world.ops(), [Op::Reset]);
     assert!(host.state().closed);
+}
+
+/// A stream whose lock is poisoned, for example: every call of it panics, its drop too.
+struct Ruined;
+
+impl Drop for Ruined {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+impl Read for Ruined {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        panic!("on purpose");
+    }
+}
+
+impl Write for Ruined {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        panic!("on purpose");
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        panic!("on purpose");
+    }
+}
+
+impl AsRawFd for Ruined {
+    fn as_raw_fd(&self) -> RawFd {
+        1
+    }
+}
+
+impl VsockStream for Ruined {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::Other("ruined")
+    }
+
+    fn shutdown(&mut self, _: Shutdown) -> io::Result<()> {
+        panic!("on purpose");
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[test]
+fn t132_a_stream_that_panics_in_its_end_and_in_its_drop_does_not_end_the_process() {
+    for orderly in [true, false] {
+        let closing = Closing::new(Box::new(Ruined), orderly);
+        let closed = catch_unwind(AssertUnwindSafe(|| drop(closing)));
+        drop(closed.unwrap_err());
+    }
 }

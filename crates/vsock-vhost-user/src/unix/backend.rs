@@ -128,7 +128,7 @@ impl VsockBackend for UnixBackend {
     /// - `WouldBlock`: the backlog of the host process is full; to be tried again.
     /// - Anything else comes from the operating system.
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        let socket = Guarded::connect(&self.service_path(dst_port), SocketType::STREAM)?;
+        let socket = Guarded::dial(&self.service_path(dst_port), SocketType::STREAM)?;
         Ok(Box::new(UnixVsockStream::over(socket)))
     }
 

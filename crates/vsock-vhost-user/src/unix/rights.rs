@@ -9,8 +9,9 @@
 //! Since 6.16 Linux can refuse files: then the sender gets an error (`EPERM`). Where it cannot,
 //! messages are received with room for files, and files, and sockets with files in their queue, are
 //! closed on a [thread of their own](crate::closer). If too many wait for it, a connection that brings more
-//! is reset, and its files stay in its queue. Without a descriptor left there is no room: the system then
-//! closes the file while the message is received, and that may wait.
+//! is reset, and its files stay in its queue; if far too many do, no other connection is taken in. Without a
+//! descriptor left there is no room: the system then closes the file while the message is received, and that
+//! may wait.
 
 #![expect(
     unsafe_code,
@@ -89,6 +90,12 @@ impl Guarded {
         Self::with(socket, files)
     }
 
+    /// A listener whose connections are to bring files.
+    pub(crate) fn listener(socket: OwnedFd) -> Self {
+        let (socket, files) = (ManuallyDrop::new(socket), Files::Any);
+        Self { socket, files }
+    }
+
     fn with(socket: OwnedFd, files: Files) -> Self {
         if files != Files::Refused {
             // A byte out of band, and the file with it, would be dropped by the read that steps over it. What
@@ -112,8 +119,16 @@ impl Guarded {
         }
     }
 
-    /// Accepts without waiting, from a listener: what this one refuses, its connections do.
+    /// As [`connect`](Self::connect), for a guest: `NOBUFS` if too many sockets wait to be closed.
+    pub(super) fn dial(path: &Path, socket_type: SocketType) -> Result<Self, Errno> {
+        check_room()?;
+        Self::connect(path, socket_type)
+    }
+
+    /// Accepts without waiting, from a listener: what this one refuses, its connections do. `NOBUFS` if too
+    /// many sockets wait to be closed.
     pub(super) fn accept(&self) -> Result<Self, Errno> {
+        check_room()?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = net::accept_with(self, flags)?;
         Ok(Self::with(socket, self.files))
@@ -134,8 +149,10 @@ impl Guarded {
             // close is a reset. (A socket without a peer cannot be shut down, and need not be.)
             let _alone = net::shutdown(self, Shutdown::Read);
         }
-        // The queue of a listener has the sockets that wait, each with a queue of its own.
-        if sockopt::socket_acceptconn(self) != Ok(false) || !look_from_the_front(self.as_fd()) {
+        if sockopt::socket_acceptconn(self) != Ok(false) {
+            return self.holds_sockets();
+        }
+        if !look_from_the_front(self.as_fd()) {
             return true;
         }
         let mut buffer = vec![0; LOOK];
@@ -150,6 +167,18 @@ impl Guarded {
             }
         }
         true
+    }
+
+    /// Whether sockets wait in the queue of a listener that was shut down, each with a queue of its own. That
+    /// is seen by taking one.
+    fn holds_sockets(&self) -> bool {
+        match net::accept_with(self, SocketFlags::CLOEXEC) {
+            Ok(first) => {
+                drop(Self::with(first, Files::Any));
+                true
+            }
+            Err(error) => error != Errno::INVAL,
+        }
     }
 
     /// How many bytes, of so many at most, can be read before files come.
@@ -185,6 +214,14 @@ impl Guarded {
             credentials: credentials.drain().count() > 0,
         })
     }
+}
+
+/// Whether another socket may come to wait for the thread that closes.
+fn check_room() -> Result<(), Errno> {
+    if closer::is_full() {
+        return Err(Errno::NOBUFS);
+    }
+    Ok(())
 }
 
 /// What is next in a queue.
@@ -309,11 +346,12 @@ pub(super) mod tests {
     use std::env;
     use std::io::{IoSlice, Read, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::os::unix::net::UnixStream;
+    use std::os::unix::net::{UnixListener, UnixStream};
     use std::process::Command;
     use std::time::Duration;
 
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, socketpair};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     use tempfile::TempDir;
     use vm_memory::VolatileSlice;
     use vsock_backend_api::{
@@ -563,6 +601,44 @@ pub(super) mod tests {
         assert_eq!(messages.read(&mut got).unwrap(), 3);
         let reset = messages.read(&mut got).unwrap_err();
         assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+        // A peer that leaves without reading takes nothing back of what it has sent.
+        let (messages, sender) = pair(SocketType::SEQPACKET);
+        let mut messages = UnixSeqpacketStream::new(messages).unwrap();
+        messages.write_all(b"unread").unwrap();
+        net::send(&sender, b"abc", SendFlags::empty()).unwrap();
+        drop(sender);
+        assert_eq!(messages.read(&mut got).unwrap(), 3);
+        let reset = messages.read(&mut got).unwrap_err();
+        assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn t124_connections_that_leave_files_behind_use_up_no_descriptors() {
+        if !alone("rights::tests::t124_connections_that_leave_files_behind_use_up_no_descriptors") {
+            return;
+        }
+        age();
+        let limit = getrlimit(Resource::Nofile);
+        let current = limit.maximum;
+        setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+        let dir = TempDir::new().unwrap();
+        let mut backend = UnixBackend::bind(dir.path().join("vm")).unwrap();
+        let _service = UnixListener::bind(backend.service_path(1)).unwrap();
+        let (near, far) = streams();
+        let _peer = pass_lingering(&far, b"x");
+        drop(near);
+        let file = UnixStream::pair().unwrap().0;
+        let refused = (0..2 * closer::MOST).find_map(|_| {
+            let client = connected(backend.path(), SocketType::STREAM);
+            pass(&client, b"x", &file, SendFlags::empty()).unwrap();
+            backend.accept().map(drop).err()
+        });
+        let refused = refused.expect("each has taken a descriptor").raw_os_error();
+        assert_eq!(refused, Some(Errno::NOBUFS.raw_os_error()));
+        let refused = backend.connect(1).map(drop).unwrap_err().raw_os_error();
+        assert_eq!(refused, Some(Errno::NOBUFS.raw_os_error()));
+        // Who is connected goes on.
+        without_delay(|| ());
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl VsockBackend for UnixSeqpacketBackend {
     /// - `WouldBlock`: the backlog of the host process is full; to be tried again.
     /// - Anything else comes from the operating system.
     fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        let socket = Guarded::connect(&self.service_path(dst_port), SocketType::SEQPACKET)?;
+        let socket = Guarded::dial(&self.service_path(dst_port), SocketType::SEQPACKET)?;
         Ok(Box::new(UnixSeqpacketStream::over(socket)?))
     }
 

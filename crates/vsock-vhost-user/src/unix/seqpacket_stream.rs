@@ -71,6 +71,17 @@ impl UnixSeqpacketStream {
         let mut nothing = SendAncillaryBuffer::default();
         net::sendmsg(&self.socket, message, &mut nothing, SendFlags::NOSIGNAL).map(drop)
     }
+
+    /// Looks whether files come with the next message, which is an error.
+    fn check_for_files(&mut self) -> io::Result<()> {
+        let mut seen = self.socket.bytes_without_files(0);
+        let reset = Some(Errno::CONNRESET.raw_os_error());
+        if !self.reset && seen.as_ref().is_err_and(|e| e.raw_os_error() == reset) {
+            self.reset = true;
+            seen = self.socket.bytes_without_files(0);
+        }
+        seen.map(drop)
+    }
 }
 
 impl VsockMessages for UnixSeqpacketStream {
@@ -104,7 +115,7 @@ impl VsockMessages for UnixSeqpacketStream {
             &mut []
         };
         if self.socket.may_bring_files() && closer::is_busy() {
-            self.socket.bytes_without_files(0)?;
+            self.check_for_files()?;
         }
         loop {
             let mut extras = RecvAncillaryBuffer::new(room);

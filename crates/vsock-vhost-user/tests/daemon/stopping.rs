@@ -3,6 +3,7 @@
 //! What a device lets go when it ends, with its owner looking elsewhere.
 
 use std::any::Any;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
@@ -693,4 +694,41 @@ fn a_stream_that_writes_to_what_has_gone_raises_no_signal() {
 #[test]
 fn t132_a_panic_of_a_backend_that_is_dropped_ends_the_waits() {
     assert_ends(Where::DropOfBackend, 190, true);
+}
+
+#[test]
+fn t126_a_lock_of_the_directory_that_is_never_given_back_holds_no_stop_up() {
+    let dir = TempDir::new().unwrap();
+    let (socket, uds) = (dir.path().join("vhost.sock"), dir.path().join("vm.vsock"));
+    let device = DeviceBuilder::new(179, &socket)
+        .backend(Box::new(UnixBackend::bind(&uds).unwrap()))
+        .backend(Box::new(UnixSeqpacketBackend::bind(&uds).unwrap()))
+        .spawn()
+        .unwrap();
+    let directory = File::open(dir.path()).unwrap();
+    directory.lock().unwrap();
+    let watch = Stopwatch::start();
+    device.stop().unwrap();
+    assert!(watch.elapsed() < STOP, "{:?}", watch.elapsed());
+}
+
+#[test]
+fn t119_a_file_in_the_queue_of_a_front_end_that_waits_does_not_hold_up_a_stop() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("vhost.sock");
+    let device = DeviceBuilder::new(180, &socket).spawn().unwrap();
+    let mut vmm = Vmm::connect(&socket);
+    vmm.start(FEATURES).unwrap();
+    let (near, far) = lingering();
+    let waits = UnixStream::connect(&socket).unwrap();
+    waits
+        .send_with_fds(&[&b"x"[..]], &[near.as_raw_fd()])
+        .unwrap();
+    drop(near);
+    let (tells, ended) = mpsc::channel();
+    let stop = thread::spawn(move || tells.send(device.stop()));
+    let ended = ended.recv_timeout(2 * STOP);
+    drop(far);
+    stop.join().unwrap().unwrap();
+    ended.unwrap().unwrap();
 }
