@@ -194,12 +194,23 @@ impl<'p> Place<'p> {
             }
             stat => stat?,
         };
-        // The type does not matter: somebody of another one answers, too.
-        match Guarded::connect(self.path, SocketType::STREAM) {
-            Err(Errno::CONNREFUSED) => Ok(There::Stale),
-            Err(Errno::NOENT) => Ok(There::Nothing),
-            // A full backlog is somebody's, too.
-            Ok(_) | Err(_) => Err(in_use("somebody listens on this socket")),
+        what_answers(Guarded::connect(self.path, SocketType::STREAM).map(drop))
+    }
+}
+
+/// What is at a place where there is a socket, by what a connect has led to.
+fn what_answers(connected: Result<(), Errno>) -> io::Result<There> {
+    match connected {
+        Err(Errno::CONNREFUSED) => Ok(There::Stale),
+        Err(Errno::NOENT) => Ok(There::Nothing),
+        // A full backlog is somebody's, too, and so is a socket of another type.
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
+            Err(in_use("somebody listens on this socket"))
+        }
+        Err(error) => {
+            let error = io::Error::from(error);
+            let message = format!("cannot tell whether somebody listens on this socket: {error}");
+            Err(io::Error::new(error.kind(), message))
         }
     }
 }
@@ -469,5 +480,25 @@ mod tests {
         drop(held);
         drop(bind(&path).unwrap());
         assert_eq!(count(&dir), 0);
+    }
+
+    #[test]
+    fn t126_that_somebody_listens_is_said_only_of_a_socket_that_answers() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("socket");
+        for socket_type in [SocketType::STREAM, SocketType::SEQPACKET] {
+            let socket = Guarded::new(socket_type, SocketFlags::empty()).unwrap();
+            let file = SocketFile::bind(&path, &socket).unwrap();
+            let refused = bind(&path).unwrap_err();
+            assert_eq!(refused.to_string(), "somebody listens on this socket");
+            drop(file);
+        }
+        // As it is for who may not write to another user's file, or has no descriptor left.
+        for error in [Errno::ACCESS, Errno::MFILE] {
+            let refused = what_answers(Err(error)).err().unwrap();
+            assert_eq!(refused.kind(), io::Error::from(error).kind());
+            let text = refused.to_string();
+            assert!(text.starts_with("cannot tell whether"), "{text}");
+        }
     }
 }
