@@ -23,7 +23,8 @@
 //!
 //! A process that can read the directory can lock it, and keep the lock. So the lock is waited for, for
 //! [`PATIENCE`] at most. Without it, a name is taken nevertheless, with a warning: a lock keeps no name
-//! busy. Only then can two processes that want the same stale name at the same time both get it. A file is
+//! busy. Who was waited for in vain is waited for [`SHORT_PATIENCE`] from then on, until the lock was got once
+//! more: the lock holds up one name, and not each of many. Only then can two processes that want the same stale name at the same time both get it. A file is
 //! never removed without the lock: it stays, and is stale. So for a removal, of which a device has several
 //! to do when it stops, the lock is waited for only [`REMOVAL_PATIENCE`].
 //!
@@ -32,12 +33,13 @@
 //! the lock is no danger once it listens: it is not replaced, unless it has itself removed a stale file
 //! between our look at it and our `rename`.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,6 +56,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// As [`PATIENCE`], to remove a file. That it stays does no harm.
 const REMOVAL_PATIENCE: Duration = Duration::from_millis(200);
+
+/// As [`PATIENCE`], for the lock of a directory that was waited for in vain.
+const SHORT_PATIENCE: Duration = Duration::from_millis(20);
 
 /// How long to leave the lock to others before the next attempt.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -194,14 +199,35 @@ impl<'p> Place<'p> {
             }
             stat => stat?,
         };
-        // The type does not matter: somebody of another one answers, too.
-        match Guarded::connect(self.path, SocketType::STREAM) {
-            Err(Errno::CONNREFUSED) => Ok(There::Stale),
-            Err(Errno::NOENT) => Ok(There::Nothing),
-            // A full backlog is somebody's, too.
-            Ok(_) | Err(_) => Err(in_use("somebody listens on this socket")),
+        what_answers(Guarded::connect(self.path, SocketType::STREAM).map(drop))
+    }
+}
+
+/// What is at a place where there is a socket, by what a connect has led to.
+fn what_answers(connected: Result<(), Errno>) -> io::Result<There> {
+    match connected {
+        Err(Errno::CONNREFUSED) => Ok(There::Stale),
+        Err(Errno::NOENT) => Ok(There::Nothing),
+        // A full backlog is somebody's, too, and so is a socket of another type.
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
+            Err(in_use("somebody listens on this socket"))
+        }
+        Err(error) => {
+            let error = io::Error::from(error);
+            let message = format!("cannot tell whether somebody listens on this socket: {error}");
+            Err(io::Error::new(error.kind(), message))
         }
     }
+}
+
+/// Directories whose lock was waited for in vain, and was not got since.
+static WAITED_IN_VAIN: Mutex<BTreeSet<Identity>> = Mutex::new(BTreeSet::new());
+
+fn waited_in_vain() -> MutexGuard<'static, BTreeSet<Identity>> {
+    // A set of numbers is whole after a panic, too.
+    WAITED_IN_VAIN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The lock of a directory, until it is dropped.
@@ -212,15 +238,27 @@ struct Lock {
 impl Lock {
     fn take(from: impl AsFd, path: &Path, patience: Duration) -> Result<Self, Errno> {
         let directory = open(from, path, OFlags::RDONLY)?;
+        let identity = identity(&fs::fstat(&directory)?);
+        let patience = if waited_in_vain().contains(&identity) {
+            SHORT_PATIENCE
+        } else {
+            patience
+        };
         let started = Instant::now();
-        loop {
+        let locked = loop {
             match fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK | Errno::INTR) if started.elapsed() < patience => {
                     thread::park_timeout(PAUSE);
                 }
-                locked => return locked.map(|()| Self { directory }),
+                locked => break locked,
             }
+        };
+        if locked == Err(Errno::WOULDBLOCK) {
+            waited_in_vain().insert(identity);
+        } else {
+            waited_in_vain().remove(&identity);
         }
+        locked.map(|()| Self { directory })
     }
 }
 
@@ -472,5 +510,41 @@ mod tests {
         drop(held);
         drop(bind(&path).unwrap());
         assert_eq!(count(&dir), 0);
+    }
+
+    #[test]
+    fn t126_that_somebody_listens_is_said_only_of_a_socket_that_answers() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("socket");
+        for socket_type in [SocketType::STREAM, SocketType::SEQPACKET] {
+            let socket = Guarded::new(socket_type, SocketFlags::empty()).unwrap();
+            let file = SocketFile::bind(&path, &socket).unwrap();
+            let refused = bind(&path).unwrap_err();
+            assert_eq!(refused.to_string(), "somebody listens on this socket");
+            drop(file);
+        }
+        // As it is for who may not write to another user's file, or has no descriptor left.
+        for error in [Errno::ACCESS, Errno::MFILE] {
+            let refused = what_answers(Err(error)).err().unwrap();
+            assert_eq!(refused.kind(), io::Error::from(error).kind());
+            let text = refused.to_string();
+            assert!(text.starts_with("cannot tell whether"), "{text}");
+        }
+    }
+
+    #[test]
+    fn t126_a_lock_that_is_never_given_back_holds_up_one_name_and_not_each() {
+        let dir = TempDir::new().unwrap();
+        let held = Lock::take(fs::CWD, dir.path(), Duration::MAX).unwrap();
+        let started = Instant::now();
+        let names = (0..3).map(|name| bind(&dir.path().join(name.to_string())).unwrap());
+        drop(names.collect::<Vec<_>>());
+        let elapsed = started.elapsed();
+        assert!(elapsed >= PATIENCE, "{elapsed:?}");
+        assert!(elapsed < 2 * PATIENCE, "{elapsed:?}");
+        drop(held);
+        drop(bind(&dir.path().join("next")).unwrap());
+        let directory = identity(&fs::stat(dir.path()).unwrap());
+        assert!(!waited_in_vain().contains(&directory), "it is got again");
     }
 }
