@@ -139,20 +139,21 @@ fn queue(index: impl Into<u32>) -> Result<QueueIndex, Refusal> {
     QueueIndex::new(index).ok_or(Refusal::NoQueue(index))
 }
 
-/// Whether the kernel can say of a file without asking anybody whether something is in it.
+/// Whether the kernel can say of a file without asking anybody whether something is in it, and nobody can
+/// put another file into it: one that holds the front-end's own end of its connection would keep that open
+/// when the front-end has gone. So no socket.
 fn is_kick(file: &File) -> bool {
-    let Ok(stat) = fstat(file) else {
-        return false;
-    };
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Fifo | FileType::Socket => true,
-        // An eventfd has no type. Neither have some that lead to files of any kind, such as an epoll:
-        // where there is no /proc, they are not told apart.
-        FileType::Unknown => {
-            let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-            std::fs::read_link(link).map_or(true, |name| name.ends_with("anon_inode:[eventfd]"))
-        }
-        _ => false,
+    let file_type = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    file_type == Ok(FileType::Fifo) || is_eventfd(file)
+}
+
+fn is_eventfd(file: &File) -> bool {
+    let file_type = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    // An eventfd has no type. Neither have some that lead to files of any kind, such as an epoll: where
+    // there is no /proc, they are not told apart.
+    file_type == Ok(FileType::Unknown) && {
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        std::fs::read_link(link).map_or(true, |name| name.ends_with("anon_inode:[eventfd]"))
     }
 }
 
@@ -249,7 +250,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
             say!(
                 self.shared.journal(),
                 Warn,
-                "the kick of queue {index} is no eventfd, pipe or socket, so the queue has none"
+                "the kick of queue {index} is no eventfd and no pipe, so the queue has none"
             );
         }
         let (discarded, watched) = self.shared.worker().set_kick(queue, kick);
@@ -259,6 +260,17 @@ impl VhostUserBackendReqHandlerMut for Frontend {
 
     fn set_vring_call(&mut self, index: u8, call: Option<File>) -> Answer<()> {
         let queue = queue(index)?;
+        let (call, unfit) = match call {
+            Some(file) if !is_eventfd(&file) => (None, Some(file)),
+            call => (call, None),
+        };
+        if unfit.is_some() {
+            say!(
+                self.shared.journal(),
+                Warn,
+                "the call of queue {index} is no eventfd, so the queue has none"
+            );
+        }
         let discarded = self.shared.worker().set_call(queue, call);
         drop(discarded);
         Ok(())

@@ -7,9 +7,11 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
+use rustix::fs::{SealFlags, fcntl_get_seals, fstat, fstatfs};
+use rustix::io::Errno;
 use thiserror::Error;
 use vhost::vhost_user::message::VhostUserMemoryRegion;
+use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 /// Why memory cannot be used. Regions are counted from 0, as they come in the message.
@@ -30,6 +32,13 @@ pub(crate) enum MemoryError {
          share memory that is sealed (F_SEAL_SHRINK; QEMU: -object memory-backend-memfd,seal=on)"
     )]
     Unsealed(usize),
+    #[error(
+        "memory region {0} is in huge pages, of which the system may have too few at any time, and the device \
+         was told not to accept that: the VMM must share memory in usual pages"
+    )]
+    Huge(usize),
+    #[error("memory region {index} has a part of a huge page of {page} bytes")]
+    PartOfPage { index: usize, page: u64 },
     #[error("cannot ask for the length of the file of memory region {index}")]
     Unknown { index: usize, source: io::Error },
     #[error(
@@ -39,7 +48,7 @@ pub(crate) enum MemoryError {
     Unmappable {
         index: usize,
         offset: u64,
-        source: vm_memory::mmap::MmapRegionError,
+        source: MmapRegionError,
     },
     #[error("memory region {0} is beyond what an address can say")]
     Beyond(usize),
@@ -116,10 +125,21 @@ fn check(
     if sealed && shrinks() {
         return Err(MemoryError::Unsealed(index));
     }
-    let stat = fstat(file).map_err(|error| MemoryError::Unknown {
+    let unknown = |error: Errno| MemoryError::Unknown {
         index,
         source: error.into(),
-    })?;
+    };
+    if let Some(page) = huge_page(file).map_err(unknown)? {
+        // A hole that is made in them later is filled with what the system has left: nothing, perhaps.
+        if sealed {
+            return Err(MemoryError::Huge(index));
+        }
+        // The kernel would map all of the last page, and refuse to unmap a part of it.
+        if !region.memory_size.is_multiple_of(page) {
+            return Err(MemoryError::PartOfPage { index, page });
+        }
+    }
+    let stat = fstat(file).map_err(unknown)?;
     let len = u64::try_from(stat.st_size).unwrap_or(0);
     let (offset, size) = (region.mmap_offset, region.memory_size);
     let end = offset.checked_add(size).ok_or(MemoryError::Beyond(index))?;
@@ -135,6 +155,14 @@ fn check(
     Ok(())
 }
 
+/// How large the pages of a file are, if they are huge ones: these come from a pool of the system, and who
+/// touches one when there is none left is killed.
+fn huge_page(file: &File) -> Result<Option<u64>, Errno> {
+    let system = fstatfs(file)?;
+    let is_huge = system.f_type == libc::HUGETLBFS_MAGIC;
+    Ok(is_huge.then(|| u64::try_from(system.f_bsize).unwrap_or(0)))
+}
+
 fn map(
     index: usize,
     region: &VhostUserMemoryRegion,
@@ -142,7 +170,7 @@ fn map(
 ) -> Result<GuestRegionMmap, MemoryError> {
     let offset = region.mmap_offset;
     let size = usize::try_from(region.memory_size).map_err(|_| MemoryError::Beyond(index))?;
-    let mapped = MmapRegion::from_file(FileOffset::new(file, offset), size).map_err(|source| {
+    let mapped = map_file(FileOffset::new(file, offset), size).map_err(|source| {
         MemoryError::Unmappable {
             index,
             offset,
@@ -151,6 +179,15 @@ fn map(
     })?;
     let address = GuestAddress(region.guest_phys_addr);
     GuestRegionMmap::new(mapped, address).ok_or(MemoryError::Beyond(index))
+}
+
+/// Without `MAP_NORESERVE`: what is in huge pages is mapped only if there are as many.
+fn map_file(file: FileOffset, size: usize) -> Result<MmapRegion, MmapRegionError> {
+    MmapRegionBuilder::new(size)
+        .with_file_offset(file)
+        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+        .with_mmap_flags(libc::MAP_SHARED)
+        .build()
 }
 
 #[cfg(test)]
@@ -261,6 +298,60 @@ mod tests {
         ] {
             assert_eq!(memory.guest_address(frontend), guest, "{frontend:#x}");
         }
+    }
+
+    const HUGE_PAGE: u64 = 2 << 20;
+
+    /// One in huge pages, of which the system need not have any; `None` where it does not know them.
+    fn huge_file(len: u64) -> Option<File> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGE_2MB;
+        let file = memfd_create("huge", flags | MemfdFlags::HUGETLB).ok()?;
+        ftruncate(&file, len).unwrap();
+        Some(file.into())
+    }
+
+    #[test]
+    fn t120_huge_pages_are_refused_where_sealed_memory_is_demanded() {
+        let Some(file) = huge_file(HUGE_PAGE) else {
+            return;
+        };
+        fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
+        let table = [region(0, HUGE_PAGE, 0, 0)];
+        let refused = Memory::map(&table, vec![file], true).err().unwrap();
+        assert!(matches!(refused, MemoryError::Huge(0)), "{refused}");
+    }
+
+    #[test]
+    fn t120_huge_pages_that_the_system_does_not_have_are_refused() {
+        // More than any system has.
+        let len = 1 << 46;
+        let Some(file) = huge_file(len) else {
+            return;
+        };
+        let refused = map(region(0, len, 0, 0), file).err().unwrap();
+        assert!(
+            matches!(refused, MemoryError::Unmappable { .. }),
+            "{refused}"
+        );
+    }
+
+    /// The kernel maps the whole page, and does not take back a part of it.
+    #[test]
+    fn t120_a_part_of_a_huge_page_is_refused() {
+        let Some(file) = huge_file(HUGE_PAGE) else {
+            return;
+        };
+        let refused = map(region(0, PAGE, 0, 0), file).err().unwrap();
+        assert!(
+            matches!(
+                refused,
+                MemoryError::PartOfPage {
+                    index: 0,
+                    page: HUGE_PAGE
+                }
+            ),
+            "{refused}"
+        );
     }
 
     #[test]

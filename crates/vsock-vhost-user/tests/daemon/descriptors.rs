@@ -279,6 +279,19 @@ fn cpu(name: &str) -> Duration {
 const WATCHED: Duration = Duration::from_millis(400);
 const IDLE: Duration = Duration::from_millis(40);
 
+/// The device would be the one that keeps the connection open.
+#[test]
+fn t119_a_front_end_that_gives_away_its_own_socket_has_gone_when_it_goes() {
+    let host = Host::new(240);
+    let mut guest = host.boot();
+    let own = duplicate(guest.vmm.frontend.as_raw_fd()).unwrap();
+    assert!(guest.vmm.set_kick(RX, &own));
+    assert!(guest.vmm.set_call(TX, &own));
+    drop(own);
+    drop(guest);
+    assert_served(&mut host.boot(), &host.connector, 1);
+}
+
 #[test]
 fn t118_a_kick_at_its_end_costs_no_processor_time() {
     let host = Host::new(210);
