@@ -31,28 +31,6 @@ fn one_connection_too_many_is_refused_and_says_backlog_full() {
 }
 
 #[test]
-fn t127_clients_that_have_left_keep_no_live_one_out() {
-    let mut backend = with_pending(2);
-    let connector = backend.get_connector();
-    let mut parting = connector.connect_stream().unwrap();
-    parting.write_all(b"bye").unwrap();
-    drop(parting);
-    for _ in 0..10 {
-        drop(connector.connect().unwrap());
-    }
-    assert_eq!(backend.counters().pending, 2);
-    let mut live = connector.connect().unwrap();
-    let refused = connector.connect().err().unwrap();
-    assert!(refused.to_string().contains("backlog full"), "{refused}");
-
-    let mut got = [0; 8];
-    assert_eq!(backend.accept().unwrap().read(&mut got).unwrap(), 3);
-    live.write_all(b"hello").unwrap();
-    assert_eq!(backend.accept().unwrap().read(&mut got).unwrap(), 5);
-    assert!(!is_readable(backend.as_raw_fd()).unwrap());
-}
-
-#[test]
 fn a_backlog_of_none_refuses_everybody() {
     let backend = with_pending(0);
     let refused = backend.get_connector().connect().err().unwrap();

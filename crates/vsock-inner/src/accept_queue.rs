@@ -7,8 +7,6 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::PoisonError;
 
-use vsock_backend_api::VsockStream;
-
 use crate::bell::{Bell, Polled};
 use crate::stream::VsockInnerStream;
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -65,14 +63,9 @@ impl AcceptQueue {
         })
     }
 
-    /// Whether a connection would be refused now; spares making one for nothing.
+    /// Whether a connection would be refused now; spares to make one in vain.
     pub(crate) fn check(&self) -> Result<(), Refused> {
-        let mut state = self.lock();
-        let left = state.make_room(self.limit);
-        let checked = state.check(self.limit);
-        drop(state);
-        drop(left); // not under the lock
-        checked
+        self.lock().check(self.limit)
     }
 
     pub(crate) fn push(&self, stream: VsockInnerStream) -> Result<(), Refused> {
@@ -156,20 +149,6 @@ impl State {
             false if self.waiting.len() >= limit => Err(Refused::Full(limit)),
             false => Ok(()),
         }
-    }
-
-    /// If the queue is full, takes out the connections that their clients have dropped without a byte: they
-    /// would keep a live client out until somebody accepts.
-    fn make_room(&mut self, limit: usize) -> VecDeque<VsockInnerStream> {
-        if self.waiting.len() < limit {
-            return VecDeque::new();
-        }
-        let (left, waiting) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|stream| stream.peer_gone() && stream.queued_in() == 0);
-        self.waiting = waiting;
-        self.settle();
-        left
     }
 
     fn pop(&mut self) -> Option<VsockInnerStream> {
