@@ -181,12 +181,7 @@ fn t131_front_ends_that_come_go_and_misbehave_in_a_loop_do_not_fill_the_log() {
             assert!(vmm.set_kick(RX, &file));
         }
         for _ in 0..200 {
-            // A queue that stops notifies its driver.
             assert!(vmm.set_call(TX, &file));
-            vmm.frontend.get_vring_base(TX).unwrap();
-            vmm.frontend
-                .set_vring_kick(TX, &vmm.rings[TX].kick)
-                .unwrap();
         }
         drop(vmm);
         // The next one is served when all before have gone.
@@ -197,7 +192,7 @@ fn t131_front_ends_that_come_go_and_misbehave_in_a_loop_do_not_fill_the_log() {
         ("a VMM has connected", 202),
         ("a request of the VMM (", 100),
         ("the kick of queue ", 200),
-        ("cannot notify the driver: the VMM's call", 200),
+        ("the call of queue ", 200),
     ] {
         let [out, left_out] = counted(&said, text);
         assert!(out <= bound(elapsed), "{text}: {out} in {elapsed:?}");
