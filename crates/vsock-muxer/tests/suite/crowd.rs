@@ -34,10 +34,11 @@ fn t42_a_crowd_that_says_nothing_does_not_lock_out_one_that_speaks() {
 
     let late = world.client(b"");
     crowd.extend((0..6).map(|_| world.client(b"")));
-    says(&mut world, &late, b"CONN");
+    let (begin, rest) = COMMAND.split_at(4);
+    says(&mut world, &late, begin);
     // From now on it is not one of those that go first.
     crowd.extend((0..20).map(|_| world.client(b"")));
-    says(&mut world, &late, b"ECT 9\n");
+    says(&mut world, &late, rest);
     assert_eq!(world.ops(), [Op::Request]);
     assert!(!late.state().closed && !prompt.state().closed);
     let open = crowd.iter().filter(|host| !host.state().closed).count();

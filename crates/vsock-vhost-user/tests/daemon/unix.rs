@@ -121,7 +121,7 @@ fn a_path_that_cannot_be_listened_on_is_named_with_the_reason() {
 }
 
 #[test]
-fn t125_no_guest_of_a_process_has_anothers_socket_as_a_port() {
+fn t125_no_guest_of_a_process_reaches_the_socket_of_another() {
     let host = Host::new(116);
     let taken = ErrorKind::AddrInUse;
     let backend = UnixBackend::bind(host.path("vm.vsock_1024"));
