@@ -2,7 +2,7 @@
 
 //! Handlers, streams and backends that panic, and streams that count more than they were offered.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Arc;
 use std::thread;
@@ -45,6 +45,9 @@ fn a_panic_closes_its_stream_and_no_other_and_leaks_nothing() {
     assert_eq!(subscriber.handler().got.len(), 3);
     let gone = [one.peer_gone(), two.peer_gone()];
     assert_eq!(gone.iter().filter(|gone| **gone).count(), 1);
+    let gone = if one.peer_gone() { &mut one } else { &mut two };
+    let reset = gone.read(&mut [0]).unwrap_err();
+    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
     drop(subscriber);
     assert!(one.peer_gone() && two.peer_gone());
     drop(kept);

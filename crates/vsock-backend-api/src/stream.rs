@@ -80,6 +80,13 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Drops the stream, with a reset for the peer where the stream knows one: what it has not ended in
+    /// order is broken off. A drop alone is a close.
+    ///
+    /// By this a device passes the guest's reset on (`VIRTIO_VSOCK_OP_RST`, virtio 1.3, section
+    /// 5.10.6.6). The default drops; a stream around another one hands it on.
+    fn abort(self: Box<Self>) {}
+
     /// The descriptor to poll for `EPOLLOUT`: ready when a write would not return `WouldBlock`.
     ///
     /// The default is `as_raw_fd`, which is right for sockets. The descriptor belongs to the stream.
@@ -152,13 +159,14 @@ mod tests {
     use std::io::{self, ErrorKind, Read, Write};
     use std::net::Shutdown;
     use std::os::fd::{AsRawFd, RawFd};
+    use std::sync::Arc;
 
     use super::VsockStream;
     use crate::VsockBackendType;
 
     /// What an implementor of the older trait has: the required methods only.
     #[derive(Debug)]
-    struct Foreign;
+    struct Foreign(Arc<()>);
 
     impl Read for Foreign {
         fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
@@ -192,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_a_foreign_stream_leaves_out_is_unsupported() {
-        let mut stream = Foreign;
+        let mut stream = Foreign(Arc::default());
         let refusals = [
             stream.set_nonblocking(true),
             stream.set_read_timeout(None),
@@ -208,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_foreign_stream_polls_one_fd_and_knows_nothing_of_its_peer() {
-        let mut stream = Foreign;
+        let mut stream = Foreign(Arc::default());
         assert_eq!(stream.requested_port(), None);
         assert!(stream.messages().is_none());
         assert_eq!(stream.write_ready_fd().unwrap(), stream.as_raw_fd());
@@ -219,8 +227,16 @@ mod tests {
     }
 
     #[test]
+    fn a_foreign_stream_that_is_aborted_is_dropped() {
+        let dropped = Arc::new(());
+        let stream: Box<dyn VsockStream> = Box::new(Foreign(Arc::clone(&dropped)));
+        stream.abort();
+        assert_eq!(Arc::strong_count(&dropped), 1);
+    }
+
+    #[test]
     fn a_stream_is_usable_as_a_trait_object() {
-        let mut stream: Box<dyn VsockStream> = Box::new(Foreign);
+        let mut stream: Box<dyn VsockStream> = Box::new(Foreign(Arc::default()));
         assert_eq!(stream.write(b"abc").unwrap(), 3);
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         stream.flush().unwrap();
