@@ -205,6 +205,18 @@ fn no_answer_in_time_is_timed_out_and_never_early() {
     assert!(late.to_string().contains("52"), "{late}");
 }
 
+/// The guest may have accepted meanwhile: what it is told must not be that all was well.
+#[test]
+fn a_client_that_gives_up_aborts_its_connection() {
+    let timeout = Duration::from_millis(50);
+    let config = VsockInnerConfig::default().connect_timeout(timeout);
+    let (connecting, mut muxer, _backend) = asked(config);
+    let late = connecting.finish(soon()).unwrap().unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::TimedOut);
+    let end = muxer.read(&mut [0]).unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+}
+
 #[test]
 fn one_deadline_holds_for_the_whole_exchange() {
     let timeout = Duration::from_millis(100);

@@ -14,6 +14,9 @@ use crate::{VsockBackendType, VsockMessages};
 /// Where a stream is not a socket, [`write_ready_fd`](Self::write_ready_fd) is a descriptor of its
 /// own; waiting for `EPOLLOUT` on `as_raw_fd` then means nothing.
 ///
+/// Dropping a stream closes it, as dropping a socket does: the peer reads what was written, then the end. A
+/// stream that can tell a reset from an end does so by [`abort`](Self::abort).
+///
 /// Every method but [`backend_type`](Self::backend_type) and [`as_any`](Self::as_any) has a default,
 /// so that an implementation grows with its needs. The crate's documentation has a complete one.
 pub trait VsockStream: Read + Write + AsRawFd + Send {
