@@ -24,8 +24,9 @@ fn read_all(mut stream: impl Read) -> io::Result<String> {
 #[test]
 fn what_is_written_through_a_buffer_that_goes_out_of_scope_ends_in_order() {
     let (near, far) = pair();
-    write!(BufWriter::new(near), "{} and {}", "head", "tail").unwrap();
-    assert_eq!(read_all(far).unwrap(), "head and tail");
+    let port = 7;
+    write!(BufWriter::new(near), "port {port} it is").unwrap();
+    assert_eq!(read_all(far).unwrap(), "port 7 it is");
 }
 
 #[test]
@@ -33,7 +34,7 @@ fn what_is_written_to_a_stream_that_goes_out_of_scope_ends_in_order() {
     let (near, far) = pair();
     {
         let mut near = near;
-        write!(near, "{}", "all").unwrap();
+        write!(near, "all").unwrap();
     }
     assert_eq!(read_all(far).unwrap(), "all");
 }

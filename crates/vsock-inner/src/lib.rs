@@ -46,9 +46,9 @@
 //! | `shutdown(Read)` | unaffected | `BrokenPipe` |
 //! | drop | `Ok(0)`, or a reset | `BrokenPipe`, or a reset |
 //!
-//! A drop is a close. It is a reset, `ConnectionReset` in both directions, if the dropped end had not
-//! shut down Write and left bytes unread, was dropped while its thread panics, or by
-//! [`abort`](VsockInnerStream::abort). A byte that is written while the peer is being dropped either
+//! A drop is a close. It is a reset, `ConnectionReset` in both directions, if the dropped end left bytes
+//! unread, was dropped while its thread panics, or was [aborted](VsockInnerStream::abort), and had not
+//! shut down Write before. A byte that is written while the peer is being dropped either
 //! counts as left unread, or comes after the drop; the two directions always end alike. Where a
 //! direction was shut down before, by either side, it stays so.
 //!
