@@ -63,7 +63,7 @@ pub(crate) enum Last {
     End,
     /// It is dropped: an end, unless the guest has left bytes of the host's.
     Drop,
-    /// It is aborted: the guest has broken the connection off, or it is for the guest.
+    /// It is aborted: the guest has broken the connection off, or something else has.
     Abort,
 }
 
