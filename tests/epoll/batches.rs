@@ -3,7 +3,7 @@
 //! Batches in which one event changes what the others are about.
 
 use std::error::Error;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -196,8 +196,7 @@ fn a_refusal_alone_is_an_error_for_any_thread_and_closes_the_stream() {
     let refused = serve(subscriber.streams(), device).unwrap_err();
     is(&refused);
     assert!(matches!(refused, Refusal::Ending));
-    let closed = host.read(&mut [0]).unwrap_err();
-    assert_eq!(closed.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(host.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]

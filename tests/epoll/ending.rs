@@ -5,12 +5,12 @@
 use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
-use vsock_epoll::{Limits, Refusal};
+use vsock_epoll::{Limits, Refusal, StreamSubscriber, Token};
 use vsock_muxer_harness::source::PairSource;
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
 
-use crate::{Told, pair, read_all, reader, rest, soon, until, waiting};
+use crate::{Act, Recorder, Told, pair, read_all, reader, rest, soon, until, waiting};
 
 #[test]
 fn a_drain_delivers_everything_that_was_accepted() {
@@ -55,14 +55,58 @@ fn a_drain_that_is_not_taken_ends_when_its_patience_does_and_counts_the_loss() {
     rest(&mut subscriber);
 }
 
+/// Each way to lose bytes that were accepted for writing.
+#[test]
+fn bytes_that_are_lost_are_followed_by_a_reset_and_no_end() {
+    type Lose = fn(StreamSubscriber<Recorder<Act>>, Token);
+    let ways: [Lose; 3] = [
+        |mut subscriber, token| assert!(subscriber.streams().close(token)),
+        |mut subscriber, _| subscriber.streams().stop(),
+        |subscriber, _| drop(subscriber),
+    ];
+    for lose in ways {
+        let mut subscriber = reader(Limits::default());
+        let (mut host, device) = pair(&Inner::holding(10));
+        let token = subscriber.streams().add(device, ()).unwrap();
+        assert_eq!(subscriber.streams().write(token, &[1; 110]), 110);
+        lose(subscriber, token);
+        assert_eq!(host.read(&mut [0; 110]).unwrap(), 10);
+        let error = host.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn a_stream_is_aborted_with_a_reset_or_closed_with_an_end() {
+    let mut subscriber = reader(Limits::default());
+    for abort in [true, false] {
+        let (mut host, device) = pair(&Inner::by(Way::Pair));
+        let token = subscriber.streams().add(device, ()).unwrap();
+        let there = if abort {
+            subscriber.streams().abort(token)
+        } else {
+            subscriber.streams().close(token)
+        };
+        assert!(there && !subscriber.streams().abort(token));
+        let end = host.read(&mut [0]).map_err(|error| error.kind());
+        let expected = if abort {
+            Err(ErrorKind::ConnectionReset)
+        } else {
+            Ok(0)
+        };
+        assert_eq!(end, expected);
+    }
+    rest(&mut subscriber);
+    assert_eq!(subscriber.handler().count(Told::Closed), 2);
+}
+
 #[test]
 fn a_stop_closes_everything_at_once_and_takes_nothing_more() {
     let mut subscriber = reader(Limits::default());
     let (mut host, device) = pair(&Inner::by(Way::Pair));
     subscriber.streams().add(device, ()).unwrap();
     subscriber.streams().stop();
-    let error = host.read(&mut [0]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(host.read(&mut [0]).unwrap(), 0);
     rest(&mut subscriber);
     assert!(subscriber.streams().is_finished());
     let (_host, device) = pair(&Inner::by(Way::Pair));

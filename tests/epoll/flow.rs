@@ -160,13 +160,28 @@ fn a_paused_stream_is_not_read_whatever_comes_and_goes_on_where_it_was() {
 }
 
 #[test]
-fn t85_what_was_written_before_a_drop_is_read_before_its_reset() {
+fn t85_what_was_written_before_a_drop_is_read_before_its_end() {
     for trigger in TRIGGERS {
         let mut subscriber = reader(Limits::default().trigger(trigger).turn(1));
         let (mut host, device) = pair(&Inner::by(Way::Pair));
         subscriber.streams().add(device, ()).unwrap();
         host.write_all(b"hello").unwrap();
         drop(host);
+        rest(&mut subscriber);
+        assert_eq!(subscriber.handler().got, b"hello");
+        assert_eq!(subscriber.handler().count(Told::Ended), 1);
+        assert!(subscriber.streams().is_empty());
+    }
+}
+
+#[test]
+fn t85_what_was_written_before_an_abort_is_read_before_its_reset() {
+    for trigger in TRIGGERS {
+        let mut subscriber = reader(Limits::default().trigger(trigger).turn(1));
+        let (mut host, device) = pair(&Inner::by(Way::Pair));
+        subscriber.streams().add(device, ()).unwrap();
+        host.write_all(b"hello").unwrap();
+        host.abort();
         rest(&mut subscriber);
         assert_eq!(subscriber.handler().got, b"hello");
         assert_eq!(subscriber.handler().count(Told::Failed("read")), 1);

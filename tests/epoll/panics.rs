@@ -2,7 +2,8 @@
 
 //! Handlers, streams and backends that panic, and streams that count more than they were offered.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Arc;
 use std::thread;
@@ -49,6 +50,21 @@ fn a_panic_closes_its_stream_and_no_other_and_leaks_nothing() {
     assert!(one.peer_gone() && two.peer_gone());
     drop(kept);
     assert_eq!(Arc::strong_count(&witness), 1);
+}
+
+#[test]
+fn a_panic_aborts_its_stream_though_all_was_read() {
+    let mut subscriber = recorder(Limits::default(), |_: &mut Streams<()>, _, told| {
+        assert_ne!(told, Told::Ended, "this handler panics on purpose");
+    });
+    let (mut host, device) = pair(&Inner::by(Way::Pair));
+    subscriber.streams().add(device, ()).unwrap();
+    host.write_all(b"question").unwrap();
+    host.shutdown(Shutdown::Write).unwrap();
+    rest(&mut subscriber);
+    assert_eq!(subscriber.counters().panics, 1);
+    let reset = host.read(&mut [0]).unwrap_err();
+    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]
@@ -137,7 +153,7 @@ impl Proxied {
         }
         rest(&mut self.subscriber);
         for at in [0, 2] {
-            self.hosts[at].shutdown(std::net::Shutdown::Write).unwrap();
+            self.hosts[at].shutdown(Shutdown::Write).unwrap();
         }
         rest(&mut self.subscriber);
     }
@@ -182,9 +198,7 @@ fn t132_a_stream_that_panics_or_lies_fails_alone_whoever_has_called_it() {
                 to_second <= 1000 && (ended || temper.shown() == 0),
                 "{call:?}"
             );
-            proxied.hosts[1]
-                .shutdown(std::net::Shutdown::Write)
-                .unwrap();
+            proxied.hosts[1].shutdown(Shutdown::Write).unwrap();
             rest(&mut proxied.subscriber);
             // The first host may have been reset.
             drop(catch_unwind(AssertUnwindSafe(|| proxied.read(0))));
@@ -205,9 +219,7 @@ fn t132_a_stream_that_panics_or_lies_fails_alone_whoever_has_called_it() {
             }
             // The others know nothing of it.
             assert_eq!(proxied.read(3), (1000, true));
-            proxied.hosts[3]
-                .shutdown(std::net::Shutdown::Write)
-                .unwrap();
+            proxied.hosts[3].shutdown(Shutdown::Write).unwrap();
             rest(&mut proxied.subscriber);
             assert_eq!(proxied.read(2), (1000, true));
         }

@@ -124,8 +124,7 @@ fn a_proxy_that_has_no_place_for_the_second_closes_the_first() {
     let (mut left, left_device) = pair(&Inner::by(Way::Pair));
     let (_right, right_device) = pair(&Inner::by(Way::Pair));
     Proxy::join(proxy.streams(), left_device, right_device).unwrap_err();
-    let error = left.read(&mut [0]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(left.read(&mut [0]).unwrap(), 0);
     rest(&mut proxy);
 }
 

@@ -83,6 +83,11 @@ impl VsockStream for Halves {
     fn peer_gone(&self) -> bool {
         self.reader.peer_gone() && self.writer.peer_gone()
     }
+    fn abort(self: Box<Self>) {
+        let Self { reader, writer } = *self;
+        reader.abort();
+        writer.abort();
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

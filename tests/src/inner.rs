@@ -112,6 +112,10 @@ impl PairSource for Inner {
         }
     }
 
+    fn halves(&self) -> bool {
+        self.way == Way::Split
+    }
+
     fn peek(&self, stream: &mut dyn VsockStream, buf: &mut [u8]) -> Option<io::Result<usize>> {
         let any = stream.as_any_mut()?;
         if let Some(halves) = any.downcast_mut::<Halves>() {

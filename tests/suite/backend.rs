@@ -58,10 +58,7 @@ fn a_client_that_gave_up_is_still_accepted_with_what_it_wrote() {
     let mut stream = backend.accept().unwrap();
     let mut got = [0; 8];
     assert_eq!(stream.read(&mut got).unwrap(), 3);
-    assert_eq!(
-        stream.read(&mut got).unwrap_err().kind(),
-        ErrorKind::ConnectionReset
-    );
+    assert_eq!(stream.read(&mut got).unwrap(), 0);
 }
 
 #[test]

@@ -157,7 +157,8 @@ const fn except(name: &'static str, reason: &'static str) -> Exception {
 }
 
 const INTERRUPTED: &str = "the call returns `Interrupted`, which std's helpers retry";
-const CLEAN: &str = "a drop is a clean end for the reader and a broken pipe for the writer";
+const CLEAN: &str = "an abort is a drop, and a panic is no event: both are a clean end";
+const ONCE: &str = "the reset is reported once, to the reader alone";
 const EAGAIN: &str = "an expired timeout is `WouldBlock`";
 const NOT_TOLD: &str = "a socket does not tell whether its peer was dropped or shut down";
 const BY_HAND: &str = "the descriptor is the stream: what is read or written there are its bytes";
@@ -166,14 +167,15 @@ const BY_HAND: &str = "the descriptor is the stream: what is read or written the
 const UNIX_EXCEPTIONS: &[Exception] = &[
     except("an_interruption_does_not_end_a_read", INTERRUPTED),
     except("an_interruption_does_not_end_a_write", INTERRUPTED),
-    except("a_blocked_read_ends_with_a_drop", CLEAN),
-    except("a_drop_cuts_a_write_short", CLEAN),
+    except("a_blocked_read_ends_with_an_abort", CLEAN),
+    except("a_drop_cuts_a_write_short", ONCE),
     except("a_read_before_a_reset_returns_its_bytes", CLEAN),
     except("the_fd_stays_readable_after_a_reset", CLEAN),
-    except("an_end_makes_the_write_fd_ready_with_an_edge", CLEAN),
-    except("a_drop_resets_or_ends_the_peers_reading", CLEAN),
-    except("a_drop_resets_or_breaks_the_peers_writing", CLEAN),
-    except("a_drop_with_unread_bytes_loses_nothing_written", CLEAN),
+    except("an_end_makes_the_write_fd_ready_with_an_edge", ONCE),
+    except("a_drop_with_unread_bytes_is_a_reset", ONCE),
+    except("a_drop_by_a_panic_is_a_reset", CLEAN),
+    except("an_abort_is_a_reset", CLEAN),
+    except("a_drop_with_unread_bytes_loses_nothing_written", ONCE),
     except("a_reset_is_sticky", CLEAN),
     except("a_zero_timeout_is_refused_and_changes_nothing", EAGAIN),
     except("a_read_times_out_and_never_early", EAGAIN),

@@ -5,6 +5,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use vsock_backend_api::VsockStream;
@@ -72,11 +73,11 @@ fn a_zero_timeout_of_a_half_is_invalid() {
 }
 
 #[test]
-fn dropping_the_reader_resets_the_peers_writing_alone() {
+fn dropping_the_reader_closes_the_peers_writing_alone() {
     let (near, mut far) = pair();
     let (reader, mut writer) = near.into_split();
     drop(reader);
-    assert_eq!(kind(far.write(b"x")), ErrorKind::ConnectionReset);
+    assert_eq!(kind(far.write(b"x")), ErrorKind::BrokenPipe);
     writer.write_all(b"still").unwrap();
     assert_eq!(far.read(&mut [0; 8]).unwrap(), 5);
     assert_eq!(kind(far.read(&mut [0; 8])), ErrorKind::WouldBlock);
@@ -84,16 +85,77 @@ fn dropping_the_reader_resets_the_peers_writing_alone() {
 }
 
 #[test]
-fn dropping_the_writer_resets_the_peers_reading_alone() {
+fn dropping_the_writer_closes_the_peers_reading_alone() {
     let (near, mut far) = pair();
     let (mut reader, mut writer) = near.into_split();
     writer.write_all(b"last").unwrap();
     drop(writer);
     assert_eq!(far.read(&mut [0; 8]).unwrap(), 4, "queued bytes come first");
-    assert_eq!(kind(far.read(&mut [0; 8])), ErrorKind::ConnectionReset);
+    assert_eq!(far.read(&mut [0; 8]).unwrap(), 0);
     far.write_all(b"still").unwrap();
     assert_eq!(reader.read(&mut [0; 8]).unwrap(), 5);
     assert!(!far.peer_gone());
+}
+
+#[test]
+fn a_reader_that_leaves_bytes_resets_the_peers_writing_alone_whatever_the_writer_did() {
+    for writer_first in [false, true] {
+        let (near, mut far) = pair();
+        let (reader, mut writer) = near.into_split();
+        far.write_all(b"for nobody").unwrap();
+        if writer_first {
+            writer.shutdown().unwrap();
+            drop(writer);
+            drop(reader);
+        } else {
+            drop(reader);
+            drop(writer);
+        }
+        assert_eq!(kind(far.write(b"x")), ErrorKind::ConnectionReset);
+        assert_eq!(far.read(&mut [0; 8]).unwrap(), 0, "it was not told there");
+    }
+}
+
+#[test]
+fn an_aborted_half_resets_its_direction_alone() {
+    let (near, mut far) = pair();
+    let (mut reader, mut writer) = near.into_split();
+    writer.write_all(b"last").unwrap();
+    writer.abort();
+    assert_eq!(far.read(&mut [0; 8]).unwrap(), 4, "queued bytes come first");
+    assert_eq!(kind(far.read(&mut [0; 8])), ErrorKind::ConnectionReset);
+    far.write_all(b"still").unwrap();
+    assert_eq!(reader.read(&mut [0; 8]).unwrap(), 5);
+    reader.abort();
+    assert_eq!(kind(far.write(b"x")), ErrorKind::ConnectionReset);
+
+    let (near, mut far) = pair();
+    let (reader, mut writer) = near.into_split();
+    writer.shutdown().unwrap();
+    writer.abort();
+    assert_eq!(far.read(&mut [0]).unwrap(), 0, "it had ended");
+    drop(reader);
+}
+
+/// Drops it as a panic does that passes by.
+fn drop_by_panic<T>(held: T) {
+    let unwound = catch_unwind(AssertUnwindSafe(move || {
+        let _dropped = held;
+        resume_unwind(Box::new("a panic that holds a half"));
+    }));
+    drop(unwound);
+}
+
+#[test]
+fn a_half_that_a_panic_drops_resets_its_direction_alone() {
+    let (near, mut far) = pair();
+    let (reader, mut writer) = near.into_split();
+    drop_by_panic(reader);
+    assert_eq!(kind(far.write(b"x")), ErrorKind::ConnectionReset);
+    writer.write_all(b"still").unwrap();
+    assert_eq!(far.read(&mut [0; 8]).unwrap(), 5);
+    drop_by_panic(writer);
+    assert_eq!(kind(far.read(&mut [0])), ErrorKind::ConnectionReset);
 }
 
 #[test]

@@ -121,10 +121,7 @@ fn bytes_behind_the_confirmation_are_the_guests() {
         let mut got = vec![0; rest.len()];
         stream.read_exact(&mut got).unwrap();
         assert_eq!(got, rest);
-        assert_eq!(
-            stream.read(&mut [0]).unwrap_err().kind(),
-            ErrorKind::ConnectionReset
-        );
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
 }
 
@@ -206,6 +203,18 @@ fn no_answer_in_time_is_timed_out_and_never_early() {
     assert_eq!(late.kind(), ErrorKind::TimedOut);
     assert!(watch.elapsed() >= timeout);
     assert!(late.to_string().contains("52"), "{late}");
+}
+
+/// The guest may have accepted meanwhile: what it is told must not be that all was well.
+#[test]
+fn a_client_that_gives_up_aborts_its_connection() {
+    let timeout = Duration::from_millis(50);
+    let config = VsockInnerConfig::default().connect_timeout(timeout);
+    let (connecting, mut muxer, _backend) = asked(config);
+    let late = connecting.finish(soon()).unwrap().unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::TimedOut);
+    let end = muxer.read(&mut [0]).unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]

@@ -155,6 +155,9 @@ impl VsockStream for End {
     fn peer_gone(&self) -> bool {
         self.stream.peer_gone()
     }
+    fn abort(self: Box<Self>) {
+        self.stream.abort();
+    }
     fn as_any(&self) -> &dyn Any {
         self.stream.as_any()
     }

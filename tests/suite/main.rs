@@ -10,6 +10,7 @@
 )]
 
 mod backend;
+mod closing;
 mod compliance;
 mod errors;
 mod halves;

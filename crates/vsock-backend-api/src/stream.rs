@@ -14,6 +14,9 @@ use crate::{VsockBackendType, VsockMessages};
 /// Where a stream is not a socket, [`write_ready_fd`](Self::write_ready_fd) is a descriptor of its
 /// own; waiting for `EPOLLOUT` on `as_raw_fd` then means nothing.
 ///
+/// Dropping a stream closes it, as dropping a socket does: the peer reads what was written, then the end. A
+/// stream that can tell a reset from an end does so by [`abort`](Self::abort).
+///
 /// Every method but [`backend_type`](Self::backend_type) and [`as_any`](Self::as_any) has a default,
 /// so that an implementation grows with its needs. The crate's documentation has a complete one.
 pub trait VsockStream: Read + Write + AsRawFd + Send {
@@ -79,6 +82,13 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
     fn shutdown(&mut self, _how: Shutdown) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    /// Drops the stream, with a reset for the peer where the stream knows one: what it has not ended in
+    /// order is broken off. A drop alone is a close.
+    ///
+    /// By this a device passes the guest's reset on (`VIRTIO_VSOCK_OP_RST`, virtio 1.3, section
+    /// 5.10.6.6). The default drops; a stream around another one hands it on.
+    fn abort(self: Box<Self>) {}
 
     /// The descriptor to poll for `EPOLLOUT`: ready when a write would not return `WouldBlock`.
     ///
@@ -152,13 +162,16 @@ mod tests {
     use std::io::{self, ErrorKind, Read, Write};
     use std::net::Shutdown;
     use std::os::fd::{AsRawFd, RawFd};
+    use std::sync::Arc;
 
     use super::VsockStream;
     use crate::VsockBackendType;
 
     /// What an implementor of the older trait has: the required methods only.
-    #[derive(Debug)]
-    struct Foreign;
+    #[derive(Debug, Default)]
+    struct Foreign {
+        _held: Arc<()>,
+    }
 
     impl Read for Foreign {
         fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
@@ -192,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_a_foreign_stream_leaves_out_is_unsupported() {
-        let mut stream = Foreign;
+        let mut stream = Foreign::default();
         let refusals = [
             stream.set_nonblocking(true),
             stream.set_read_timeout(None),
@@ -208,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_foreign_stream_polls_one_fd_and_knows_nothing_of_its_peer() {
-        let mut stream = Foreign;
+        let mut stream = Foreign::default();
         assert_eq!(stream.requested_port(), None);
         assert!(stream.messages().is_none());
         assert_eq!(stream.write_ready_fd().unwrap(), stream.as_raw_fd());
@@ -219,8 +232,17 @@ mod tests {
     }
 
     #[test]
+    fn a_foreign_stream_that_is_aborted_is_dropped() {
+        let foreign = Foreign::default();
+        let held = Arc::downgrade(&foreign._held);
+        let stream: Box<dyn VsockStream> = Box::new(foreign);
+        stream.abort();
+        assert!(held.upgrade().is_none());
+    }
+
+    #[test]
     fn a_stream_is_usable_as_a_trait_object() {
-        let mut stream: Box<dyn VsockStream> = Box::new(Foreign);
+        let mut stream: Box<dyn VsockStream> = Box::new(Foreign::default());
         assert_eq!(stream.write(b"abc").unwrap(), 3);
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         stream.flush().unwrap();

@@ -33,7 +33,7 @@ pub enum More {
 /// A closure that takes a stream is one. So is a [`StreamSubscriber`] that is shared, if its states have
 /// a default: it serves every stream.
 pub trait AcceptHandler {
-    /// A connection was accepted. The stream is the handler's; to refuse it is to drop it.
+    /// A connection was accepted. The stream is the handler's; to refuse it is to abort it.
     fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More;
 
     /// One accept has failed. The next one is tried, at once or after a pause.
@@ -52,13 +52,16 @@ impl<H: StreamHandler> AcceptHandler for Arc<Mutex<StreamSubscriber<H>>>
 where
     H::State: Default,
 {
-    /// What is refused is dropped, and counted by the streams.
+    /// What is refused is aborted, and counted by the streams.
     fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More {
         // A handler that panics is contained, so nothing is torn.
         let mut streams = self.lock().unwrap_or_else(PoisonError::into_inner);
         match streams.streams().add(stream, H::State::default()) {
             Ok(_) => More::Accept,
-            Err(_) => More::Later,
+            Err(refused) => {
+                refused.stream.abort();
+                More::Later
+            }
         }
     }
 }

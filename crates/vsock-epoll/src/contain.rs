@@ -126,6 +126,10 @@ impl Contained {
     pub(crate) fn close(self) {
         contain(|| drop(self.stream));
     }
+
+    pub(crate) fn abort(self) {
+        contain(|| self.stream.abort());
+    }
 }
 
 /// What a call came to that was offered so many bytes.

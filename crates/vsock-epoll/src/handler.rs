@@ -19,7 +19,7 @@ pub enum After {
 /// One handler serves all streams of a loop. It is called on the loop's thread and must not wait. It
 /// may use any stream in any call: [`Streams`] has all that can be done.
 ///
-/// A call that panics is contained: its stream is closed, and the loop goes on with the others and
+/// A call that panics is contained: its stream is aborted, and the loop goes on with the others and
 /// with the same handler. A handler whose own state does not survive that should count
 /// [`panics`](crate::Counters#structfield.panics) and stop. A stream that panics in a call, or counts more bytes
 /// than it was offered, has failed as one that returns an error, whoever has made the call.

@@ -268,8 +268,20 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Closes a stream at once. What waits in its backlog is lost. Says whether there was one.
+    /// Closes a stream at once. What waits in its backlog is lost, and then the peer gets a reset, as by
+    /// [`abort`](Self::abort): an end would look as if all had come. Says whether there was one.
     pub fn close(&mut self, token: Token) -> bool {
+        let loses = self.backlog(token) > 0;
+        self.remove(token, loses)
+    }
+
+    /// Closes a stream at once, with a reset for the peer where the stream knows one
+    /// ([`VsockStream::abort`]). What waits in its backlog is lost. Says whether there was one.
+    pub fn abort(&mut self, token: Token) -> bool {
+        self.remove(token, true)
+    }
+
+    fn remove(&mut self, token: Token, abort: bool) -> bool {
         let Some(mut entry) = self.table.remove(token) else {
             return false;
         };
@@ -277,7 +289,11 @@ impl<T> Streams<T> {
         self.counters.closes += 1;
         self.counters.bytes_lost += entry.backlog.len() as u64;
         let Entry { stream, state, .. } = entry;
-        stream.close();
+        if abort {
+            stream.abort();
+        } else {
+            stream.close();
+        }
         self.departed.push_back((token, state));
         self.rouse();
         true
@@ -361,5 +377,12 @@ impl<T> fmt::Debug for Streams<T> {
             .field("limits", &self.limits)
             .field("counters", &self.counters)
             .finish_non_exhaustive()
+    }
+}
+
+impl<T> Drop for Streams<T> {
+    /// As [`stop`](Self::stop): what waits in a backlog is lost, and its peer gets a reset.
+    fn drop(&mut self) {
+        self.stop();
     }
 }

@@ -199,7 +199,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         }
     }
 
-    /// Calls the handler. If it panics, its stream is closed and the loop goes on.
+    /// Calls the handler. If it panics, its stream is aborted and the loop goes on.
     fn call<R>(
         &mut self,
         token: Token,
@@ -211,7 +211,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         let called = contain(|| what(handler, streams));
         if called.is_none() {
             self.streams.counters.panics += 1;
-            self.streams.close(token);
+            self.streams.abort(token);
         }
         called
     }

@@ -31,7 +31,7 @@ struct State {
     closed: bool,
 }
 
-/// Why a connection was not queued. It is dropped, and with it its other end is reset.
+/// Why a connection was not queued. It is dropped, and so is its other end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Refused {
     /// So many connections wait already.
@@ -117,7 +117,10 @@ impl AcceptQueue {
         state.settle();
         drop(state);
         self.changed.notify_all();
-        drop(waiting); // not under the lock: this wakes the other ends
+        // Not under the lock: this wakes the other ends.
+        for stream in waiting {
+            stream.abort();
+        }
     }
 
     /// Closes the descriptor: whoever polled it has been dropped.

@@ -87,8 +87,14 @@ impl VsockInnerConnector {
         let (mut stream, asked) = self.hub.connect_to_device(|application, device| {
             handshake::begin(application, device, port, config)
         })?;
-        handshake::request(&mut stream, port, asked, config.connect_timeout)?;
-        Ok(stream)
+        match handshake::request(&mut stream, port, asked, config.connect_timeout) {
+            Ok(()) => Ok(stream),
+            Err(error) => {
+                // Nobody has had the connection: for the guest this is no orderly end.
+                stream.abort();
+                Err(error.into())
+            }
+        }
     }
 
     /// Accepts the connections that the guest opens to `port`, as

@@ -16,7 +16,7 @@ use thiserror::Error;
 /// use vsock_inner::{StreamError, VsockInnerStream};
 ///
 /// let (mut stream, peer) = VsockInnerStream::pair()?;
-/// drop(peer);
+/// peer.abort();
 /// let error = stream.read(&mut [0]).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 /// let source = error.get_ref().and_then(|source| source.downcast_ref());
@@ -26,16 +26,16 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// The peer was dropped without having ended this direction: `ConnectionReset`.
-    #[error("{call} the stream of fd {fd}: the peer was dropped without a shutdown")]
+    /// The peer has aborted, or was dropped by a panic or with bytes unread: `ConnectionReset`.
+    #[error("{call} the stream of fd {fd}: the peer aborted, panicked, or left bytes unread")]
     Reset {
         /// What was attempted.
         call: &'static str,
         /// The descriptor of this end.
         fd: RawFd,
     },
-    /// This end has shut down writing, or the peer reading: `BrokenPipe`.
-    #[error("{call} the stream of fd {fd}: the direction was shut down")]
+    /// This end has shut down writing; or the peer has shut down reading, or was dropped: `BrokenPipe`.
+    #[error("{call} the stream of fd {fd}: the direction was shut down, or the peer dropped")]
     ShutDown {
         /// What was attempted.
         call: &'static str,

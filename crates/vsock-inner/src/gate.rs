@@ -90,14 +90,21 @@ impl Gate {
         }
     }
 
-    /// Marks an end of the direction, and wakes whoever waits. Returns the word from before.
-    pub(crate) fn end(&self, flags: u64) -> Word {
-        // ORDER: AcqRel; partners: as in `publish`.
-        let before = Word(self.word.0.fetch_or(flags, Ordering::AcqRel));
+    /// Marks an end of the direction, and wakes whoever waits. Which end it is, `reason` derives from
+    /// the word before; that one is returned, with the flags of the end. Nothing is published between
+    /// the two.
+    pub(crate) fn end(&self, reason: impl Fn(Word) -> u64) -> (Word, u64) {
+        let ended = |word| Some(word | reason(Word(word)));
+        // ORDER: AcqRel; partners: as in `publish`. Acquire of the failure is for the next attempt.
+        let before = self
+            .word
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, ended);
+        let before = Word(before.unwrap_or_else(|word| word)); // it never refuses
         if before.has(ARMED) {
             self.ring();
         }
-        before
+        (before, reason(before))
     }
 
     /// Answers the requests in the word, if what they wait for is there. Afterwards they are answered,

@@ -44,7 +44,17 @@
 //! |---|---|---|
 //! | `shutdown(Write)` | `Ok(0)` | unaffected |
 //! | `shutdown(Read)` | unaffected | `BrokenPipe` |
-//! | drop | `Ok(0)` if that direction was shut down by either end, else `ConnectionReset` | `BrokenPipe` if that direction was shut down by either end, else `ConnectionReset` |
+//! | drop | `Ok(0)`, or a reset | `BrokenPipe`, or a reset |
+//!
+//! A drop is a close. It is a reset, `ConnectionReset` in both directions, if the dropped end left bytes
+//! unread, was dropped while its thread panics, or was [aborted](VsockInnerStream::abort), and had not
+//! shut down Write before. A byte that is written while the peer is being dropped either
+//! counts as left unread, or comes after the drop; the two directions always end alike. Where a
+//! direction was shut down before, by either side, it stays so.
+//!
+//! A [half](VsockInnerStream::into_split) that is dropped closes its direction alone, by the same rules:
+//! the reading half resets what the peer writes if it left bytes unread, the writing half what the peer
+//! reads if its thread panics.
 //!
 //! # Features
 //!

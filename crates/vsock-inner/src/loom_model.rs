@@ -6,6 +6,8 @@
 //! a byte that two threads reach as a race, and a descriptor that does not agree with the stream as a
 //! failed assertion, once all threads have come to rest.
 
+mod closing;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
@@ -308,7 +310,7 @@ fn a_reset_comes_after_the_bytes() {
         let (mut near, mut far) = pair(8);
         let reading = thread::spawn(move || read_all(&mut far));
         near.write_all(&[1, 2]).unwrap();
-        drop(near);
+        near.abort();
         assert_eq!(
             reading.join().unwrap(),
             (vec![1, 2], Some(ErrorKind::ConnectionReset))

@@ -8,6 +8,7 @@ use std::iter::once;
 use std::mem;
 use std::ops::DerefMut;
 use std::os::fd::{AsRawFd, RawFd};
+use std::thread::panicking;
 use std::time::Duration;
 
 use crate::connection::{Connection, Side};
@@ -16,12 +17,13 @@ use crate::ring::{Consumer, Progress};
 use crate::spin::Pace;
 use crate::sync::Arc;
 use crate::wait::{Deadline, GaveUp, Patience};
-use crate::word::{FIN, READ_SHUT, READER_GONE};
+use crate::word::{FIN, READ_SHUT};
 
 /// The reading half of a [`VsockInnerStream`](crate::VsockInnerStream).
 ///
-/// It has its own mode and timeout. Dropping it without [`shutdown`](Self::shutdown) resets its
-/// direction alone: the peer's writes then fail with `ConnectionReset`.
+/// It has its own mode and timeout. Dropping it closes its direction alone: the peer's writes are
+/// `BrokenPipe`; `ConnectionReset` if bytes were left unread, if its thread panics, or by
+/// [`abort`](Self::abort). After [`shutdown`](Self::shutdown) they stay `BrokenPipe`.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -49,6 +51,9 @@ pub struct VsockInnerReader {
     owes_answer: bool,
     fd: RawFd,
     side: Side,
+    /// It is a part of a stream: both halves are dropped together, this one first.
+    pub(crate) whole: bool,
+    aborted: bool,
     connection: Arc<Connection>,
 }
 
@@ -62,6 +67,8 @@ impl VsockInnerReader {
             expects_answer: false,
             owes_answer: false,
             side,
+            whole: true,
+            aborted: false,
             connection: Arc::clone(connection),
         }
     }
@@ -106,6 +113,17 @@ impl VsockInnerReader {
     pub fn shutdown(&mut self) -> io::Result<()> {
         self.consumer.shut_down();
         Ok(())
+    }
+
+    /// Drops the half, with a reset of its direction: the peer's writes are `ConnectionReset`, unless
+    /// either side has shut the direction down before.
+    pub fn abort(mut self) {
+        self.note_abort();
+    }
+
+    /// From now on the drop is a reset.
+    pub(crate) const fn note_abort(&mut self) {
+        self.aborted = true;
     }
 
     /// Whether the peer's end has been dropped, or both halves of it.
@@ -180,7 +198,7 @@ impl VsockInnerReader {
         }
     }
 
-    /// What a read at the end returns: the end, if one of the two asked for it, else a reset.
+    /// What a read at the end returns: a reset, if nothing else has ended the direction.
     #[cold]
     fn end(&self, call: &'static str) -> io::Result<usize> {
         if self.consumer.ring().data.load().has(FIN | READ_SHUT) {
@@ -235,11 +253,13 @@ impl fmt::Debug for VsockInnerReader {
 
 impl Drop for VsockInnerReader {
     fn drop(&mut self) {
-        let ring = Arc::clone(self.connection.incoming(self.side));
         // First, because the end would ring at it.
-        ring.data.close_fd();
-        ring.end(READER_GONE);
-        self.consumer.discard();
+        self.consumer.ring().data.close_fd();
+        // An end that has shut down its writing has told the peer all that it had to tell.
+        let has_ended = self.whole && self.connection.outgoing(self.side).data.load().has(FIN);
+        let is_reset = self.aborted || panicking();
+        self.consumer
+            .close(|leaves_bytes| !has_ended && (is_reset || leaves_bytes));
         self.connection.leave(self.side);
     }
 }

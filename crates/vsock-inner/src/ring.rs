@@ -78,8 +78,14 @@ impl Ring {
     /// Ends the direction for both sides, for the reason that `flags` gives. Returns the writer's
     /// position and the flags from before.
     pub(crate) fn end(&self, flags: u64) -> Word {
-        let before = self.data.end(flags);
-        self.space.end(flags);
+        self.end_by(|_| flags)
+    }
+
+    /// As [`end`](Self::end), for a reason that depends on the writer's position: what is published
+    /// before the end is seen, and what is not comes after it.
+    pub(crate) fn end_by(&self, reason: impl Fn(Word) -> u64) -> Word {
+        let (before, flags) = self.data.end(reason);
+        self.space.end(|_| flags);
         before
     }
 

@@ -21,8 +21,8 @@ use crate::writer::VsockInnerWriter;
 /// One end of an in-process connection.
 ///
 /// It behaves as a connected [`UnixStream`](std::os::unix::net::UnixStream) does, with these
-/// differences: dropping it without a shutdown is a *reset* for the peer, which it learns of after it
-/// has read everything; expired timeouts are `TimedOut`; a blocking write returns when all is
+/// differences: what a reset is for the peer, it learns of after it has read everything, and a drop by
+/// a panic is one; expired timeouts are `TimedOut`; a blocking write returns when all is
 /// written; and `as_raw_fd` is for polling only, for `EPOLLIN` only. For `EPOLLOUT` there is
 /// [`write_ready_fd`](VsockStream::write_ready_fd).
 ///
@@ -49,6 +49,7 @@ use crate::writer::VsockInnerWriter;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct VsockInnerStream {
+    // Is dropped before the writer, which ends as this one has.
     pub(crate) reader: VsockInnerReader,
     pub(crate) writer: VsockInnerWriter,
     /// At a device's end: the port that it was opened for.
@@ -122,8 +123,17 @@ impl VsockInnerStream {
     /// Gives the two directions to two owners. Each half begins with the mode and the timeout that
     /// the stream had, and has its own from then on. The halves cannot be put together again.
     #[must_use]
-    pub fn into_split(self) -> (VsockInnerReader, VsockInnerWriter) {
+    pub fn into_split(mut self) -> (VsockInnerReader, VsockInnerWriter) {
+        self.reader.whole = false;
+        self.writer.whole = false;
         (self.reader, self.writer)
+    }
+
+    /// Drops the stream, with a reset: the peer reads what is queued, then `ConnectionReset`, which its
+    /// writes are as well. After `shutdown(Write)` it is as any drop: the end, and `BrokenPipe`.
+    pub fn abort(mut self) {
+        self.reader.note_abort();
+        self.writer.note_abort();
     }
 
     /// How many bytes wait to be read here.
@@ -213,6 +223,10 @@ impl VsockStream for VsockInnerStream {
 
     fn peer_gone(&self) -> bool {
         self.reader.peer_gone()
+    }
+
+    fn abort(self: Box<Self>) {
+        Self::abort(*self);
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -14,21 +14,21 @@ const FLAG_BITS: u32 = 8;
 pub(crate) const PARKED: u64 = 1 << 0;
 /// The side that waits for this word has its descriptor in the state "not ready".
 pub(crate) const FD: u64 = 1 << 1;
-/// The writer has shut down.
+/// The writer has shut down, or was dropped: the end of the bytes.
 pub(crate) const FIN: u64 = 1 << 2;
-/// The writer has been dropped.
-pub(crate) const WRITER_GONE: u64 = 1 << 3;
-/// The reader has shut down.
+/// The writer was dropped, and the end of the bytes is a reset; not if [`FIN`] is set as well.
+pub(crate) const WRITER_RESET: u64 = 1 << 3;
+/// The reader has shut down, or was dropped.
 pub(crate) const READ_SHUT: u64 = 1 << 4;
-/// The reader has been dropped.
-pub(crate) const READER_GONE: u64 = 1 << 5;
+/// The reader was dropped, and writes find a reset; not if [`READ_SHUT`] is set as well.
+pub(crate) const READER_RESET: u64 = 1 << 5;
 
 /// Requests to be woken.
 pub(crate) const ARMED: u64 = PARKED | FD;
 /// What ends a direction for its writer.
-pub(crate) const WRITE_ENDED: u64 = FIN | READ_SHUT | READER_GONE;
+pub(crate) const WRITE_ENDED: u64 = FIN | READ_SHUT | READER_RESET;
 /// All ends: nobody waits for a position any more.
-pub(crate) const ENDED: u64 = FIN | WRITER_GONE | READ_SHUT | READER_GONE;
+pub(crate) const ENDED: u64 = FIN | WRITER_RESET | READ_SHUT | READER_RESET;
 
 /// A position in the stream of bytes, modulo 2^56.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::iter::once;
 use std::os::fd::RawFd;
+use std::thread::panicking;
 use std::time::Duration;
 
 use crate::connection::{Connection, Side};
@@ -14,12 +15,13 @@ use crate::ring::{Producer, Progress};
 use crate::spin::Pace;
 use crate::sync::Arc;
 use crate::wait::{Deadline, GaveUp, Patience};
-use crate::word::{FIN, READ_SHUT, WRITER_GONE};
+use crate::word::{FIN, READ_SHUT, READER_RESET, WRITER_RESET};
 
 /// The writing half of a [`VsockInnerStream`](crate::VsockInnerStream).
 ///
-/// It has its own mode and timeout. Dropping it without [`shutdown`](Self::shutdown) resets its
-/// direction alone: the peer reads what is queued, then `ConnectionReset`.
+/// It has its own mode and timeout. Dropping it closes its direction alone, as
+/// [`shutdown`](Self::shutdown) does: the peer reads what is queued, then the end. If its thread
+/// panics, or by [`abort`](Self::abort), then `ConnectionReset` instead, unless it was shut down before.
 ///
 /// See [`VsockInnerReader`](crate::VsockInnerReader) for an example.
 pub struct VsockInnerWriter {
@@ -27,6 +29,9 @@ pub struct VsockInnerWriter {
     patience: Patience,
     fd: RawFd,
     side: Side,
+    /// It is a part of a stream: both halves are dropped together, this one last.
+    pub(crate) whole: bool,
+    aborted: bool,
     connection: Arc<Connection>,
 }
 
@@ -37,6 +42,8 @@ impl VsockInnerWriter {
             producer: Producer::new(Arc::clone(connection.outgoing(side))),
             patience: Patience::new(spin_budget),
             side,
+            whole: true,
+            aborted: false,
             connection: Arc::clone(connection),
         }
     }
@@ -78,6 +85,17 @@ impl VsockInnerWriter {
     pub fn shutdown(&mut self) -> io::Result<()> {
         self.producer.ring().end(FIN);
         Ok(())
+    }
+
+    /// Drops the half, with a reset of its direction: the peer reads what is queued, then
+    /// `ConnectionReset`, unless either side has shut the direction down before.
+    pub fn abort(mut self) {
+        self.note_abort();
+    }
+
+    /// From now on the drop is a reset.
+    pub(crate) const fn note_abort(&mut self) {
+        self.aborted = true;
     }
 
     /// Whether the peer's end has been dropped, or both halves of it.
@@ -201,7 +219,11 @@ impl Drop for VsockInnerWriter {
         let ring = self.producer.ring();
         // First, because the end would ring at it.
         ring.space.close_fd();
-        ring.end(WRITER_GONE);
+        // The reading half of a whole stream has been dropped just now, and found out about its bytes.
+        let incoming = &self.connection.incoming(self.side).data;
+        let follows = self.whole && incoming.load().has(READER_RESET);
+        let is_reset = self.aborted || panicking() || follows;
+        ring.end(if is_reset { WRITER_RESET } else { FIN });
         self.connection.leave(self.side);
     }
 }

@@ -114,7 +114,8 @@ impl<'a> Lockstep<'a> {
         };
         Ok(Self {
             source,
-            model: Model::new(capacity(to_device)?, capacity(to_application)?),
+            model: Model::new(capacity(to_device)?, capacity(to_application)?)
+                .of_halves(source.halves()),
             locals: [
                 local(application, application_mode, 0),
                 local(device, device_mode, 1000),
@@ -136,15 +137,23 @@ impl<'a> Lockstep<'a> {
             return Ok(());
         };
         let done = self.act(&mut local, op);
-        if op.action == Action::Drop {
+        let is_last = op.action.is_last();
+        if is_last {
             self.polled.forget(op.end);
-            drop(local);
-            self.model.drop_end(op.end);
-        } else {
-            self.locals[op.end as usize] = Some(local);
+        }
+        match op.action {
+            Action::Drop => {
+                drop(local);
+                self.model.drop_end(op.end);
+            }
+            Action::Abort => {
+                local.stream.abort();
+                self.model.abort_end(op.end);
+            }
+            _ => self.locals[op.end as usize] = Some(local),
         }
         done?;
-        let dropped = (op.action == Action::Drop).then_some(op.end);
+        let dropped = is_last.then_some(op.end);
         self.polled.check(&self.model, &before, dropped)?;
         self.check_counts()
     }
@@ -223,7 +232,7 @@ impl<'a> Lockstep<'a> {
                 };
                 Ok(self.polled.take(op.end, *interest, fd)?)
             }
-            Action::Drop => Ok(()),
+            Action::Drop | Action::Abort => Ok(()),
         }
     }
 

@@ -31,10 +31,10 @@ pub fn refusal_threshold(capacity: usize) -> usize {
 enum Side {
     #[default]
     Open,
-    /// It was shut down.
+    /// It was shut down, or closed by a drop.
     Shut,
-    /// It was dropped without being shut down before.
-    Dropped,
+    /// It was broken off without being shut down before.
+    Reset,
 }
 
 impl Side {
@@ -44,9 +44,9 @@ impl Side {
         }
     }
 
-    fn drop(&mut self) {
+    fn reset(&mut self) {
         if *self == Self::Open {
-            *self = Self::Dropped;
+            *self = Self::Reset;
         }
     }
 }
@@ -97,7 +97,7 @@ impl Direction {
         }
         match (self.reader, self.writer) {
             (Side::Shut, _) | (_, Side::Shut) => Ok(Vec::new()),
-            (_, Side::Dropped) => Err(ErrorKind::ConnectionReset),
+            (_, Side::Reset) => Err(ErrorKind::ConnectionReset),
             (_, Side::Open) => Err(ErrorKind::WouldBlock),
         }
     }
@@ -165,7 +165,7 @@ impl Direction {
     fn writable(&self) -> Outcome<usize> {
         match (self.writer, self.reader) {
             (Side::Shut, _) | (_, Side::Shut) => return Err(ErrorKind::BrokenPipe),
-            (_, Side::Dropped) => return Err(ErrorKind::ConnectionReset),
+            (_, Side::Reset) => return Err(ErrorKind::ConnectionReset),
             (_, Side::Open) => {}
         }
         let Some(capacity) = self.capacity else {
@@ -215,7 +215,8 @@ impl End {
 /// assert_eq!(model.outgoing(End::Application).write(b"hello"), Ok(4));
 /// model.drop_end(End::Application);
 /// assert_eq!(model.incoming(End::Device).read(10), Ok(b"hell".to_vec()));
-/// assert_eq!(model.incoming(End::Device).read(10), Err(ErrorKind::ConnectionReset));
+/// assert_eq!(model.incoming(End::Device).read(10), Ok(b"".to_vec()));
+/// assert_eq!(model.outgoing(End::Device).write(b"hello"), Err(ErrorKind::BrokenPipe));
 /// assert!(model.peer_gone(End::Device));
 /// ```
 #[derive(Clone, Debug)]
@@ -223,6 +224,8 @@ pub struct Model {
     /// The direction that each end writes to.
     directions: [Direction; 2],
     dropped: [bool; 2],
+    /// Whether an end is two halves that know nothing of each other.
+    halves: bool,
 }
 
 impl Model {
@@ -233,7 +236,15 @@ impl Model {
         Self {
             directions,
             dropped: [false; 2],
+            halves: false,
         }
+    }
+
+    /// The same with ends that are two halves each: a half that is dropped closes its direction alone.
+    #[must_use]
+    pub const fn of_halves(mut self, halves: bool) -> Self {
+        self.halves = halves;
+        self
     }
 
     /// The direction that `end` writes to.
@@ -256,10 +267,29 @@ impl Model {
         }
     }
 
-    /// `end` is dropped.
+    /// `end` is dropped: with a reset, if it leaves bytes unread.
     pub fn drop_end(&mut self, end: End) {
-        self.incoming(end).reader.drop();
-        self.outgoing(end).writer.drop();
+        let unread = self.incoming(end).queued() > 0;
+        self.end(end, unread, unread && !self.halves);
+    }
+
+    /// `end` is aborted: what it has not ended in order is broken off.
+    pub fn abort_end(&mut self, end: End) {
+        self.end(end, true, true);
+    }
+
+    /// `end` is gone, and each of its directions broken off or closed. Where a whole one has ended its
+    /// writing before, nothing is broken off.
+    fn end(&mut self, end: End, breaks_reading: bool, breaks_writing: bool) {
+        if self.halves || self.outgoing(end).writer == Side::Open {
+            if breaks_reading {
+                self.incoming(end).reader.reset();
+            }
+            if breaks_writing {
+                self.outgoing(end).writer.reset();
+            }
+        }
+        self.shutdown(end, Shutdown::Both);
         self.dropped[end.index()] = true;
     }
 

@@ -54,6 +54,12 @@ pub trait PairSource {
     /// The modes that the application's end and the device's end must start in.
     fn modes(&self) -> (Mode, Mode);
 
+    /// Whether an end is two halves that know nothing of each other, so that the drop of one tells of its
+    /// direction alone. `false` is the default.
+    fn halves(&self) -> bool {
+        false
+    }
+
     /// A read that takes nothing, on a stream that this source made. `None` is the default: the
     /// transport has none.
     fn peek(&self, _stream: &mut dyn VsockStream, _buf: &mut [u8]) -> Option<io::Result<usize>> {

@@ -36,6 +36,16 @@ pub enum Action {
     TakeFd(Interest),
     /// The end is dropped.
     Drop,
+    /// The end is aborted.
+    Abort,
+}
+
+impl Action {
+    /// Whether nothing is left of the end.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Drop | Self::Abort)
+    }
 }
 
 /// An [`Action`] and where it is done.
@@ -105,7 +115,7 @@ pub fn action(capacity: usize) -> impl Strategy<Value = Action> + Clone {
         1 => timeout().prop_map(Action::SetWriteTimeout),
         2 => shutdown().prop_map(Action::Shutdown),
         3 => proptest::sample::select(vec![Interest::Read, Interest::Write]).prop_map(Action::TakeFd),
-        1 => Just(Action::Drop),
+        1 => proptest::sample::select(vec![Action::Drop, Action::Abort]),
     ]
 }
 

@@ -37,7 +37,7 @@ pub enum Action {
         /// The descriptor.
         fd: RawFd,
     },
-    /// Unregisters these descriptors, then drops the stream.
+    /// Unregisters these descriptors, then drops the stream, which closes or aborts it.
     Close {
         /// What it was.
         token: Token,
@@ -48,33 +48,53 @@ pub enum Action {
     },
 }
 
-/// A stream that is to be closed: dropping this does it.
+/// A stream that is to be closed or aborted: dropping this does it.
 ///
 /// It may wake who has the other end, so a driver drops it behind what others wait for, such as the
 /// notification of the guest.
 ///
 /// A stream that panics in that may panic in its drop as well: one of the panics passes through.
 pub struct Closing {
-    /// There until the drop.
+    /// Is there until the drop.
     stream: Option<Box<dyn VsockStream>>,
-    orderly: bool,
+    last: Last,
+}
+
+/// The last that is done to a stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Last {
+    /// It ends what was written to it, whatever else is left in it.
+    End,
+    /// It is dropped: an end, unless the guest has left bytes of the host's.
+    Drop,
+    /// It is aborted: the guest has broken the connection off, or something else has.
+    Abort,
 }
 
 impl Closing {
-    /// Dropped with an end of what is written, if it is `orderly`; else as it is, which is a reset
-    /// where the stream knows one.
+    /// Dropped with an end of what is written, if it is `orderly`; else aborted, which is a reset where
+    /// the stream knows one.
     #[must_use]
     pub fn new(stream: Box<dyn VsockStream>, orderly: bool) -> Self {
+        Self::by(stream, if orderly { Last::End } else { Last::Abort })
+    }
+
+    pub(crate) const fn by(stream: Box<dyn VsockStream>, last: Last) -> Self {
         let stream = Some(stream);
-        Self { stream, orderly }
+        Self { stream, last }
     }
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        let Some(mut stream) = self.stream.take().filter(|_| self.orderly) else {
+        let Some(mut stream) = self.stream.take() else {
             return;
         };
+        match self.last {
+            Last::End => {}
+            Last::Drop => return,
+            Last::Abort => return stream.abort(),
+        }
         // A stream that knows no half-close, or has ended already, shows the end by its drop.
         let end = || drop(stream.shutdown(Shutdown::Write));
         if let Err(panic) = catch_unwind(AssertUnwindSafe(end)) {
@@ -90,7 +110,7 @@ impl fmt::Debug for Closing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Closing")
             .field("fd", &self.stream.as_ref().map(|stream| stream.as_raw_fd()))
-            .field("orderly", &self.orderly)
+            .field("last", &self.last)
             .finish_non_exhaustive()
     }
 }

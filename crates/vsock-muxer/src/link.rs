@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use vsock_backend_api::{VsockBackendType, VsockStream};
 use vsock_proto::SocketType;
 
+use crate::action::Last;
 use crate::{Action, Closing, Token};
 
 /// A host's stream, and how the driver watches it.
@@ -207,17 +208,20 @@ impl Link {
         }
     }
 
-    /// Gives the stream to the driver, to be closed: with an end of what was written to it, if that
-    /// is owed and its drop alone does not show it.
-    pub(crate) fn close(self, end_is_owed: bool, actions: &mut VecDeque<Action>) {
-        let orderly = end_is_owed && !self.is_socket();
+    /// Gives the stream to the driver, to be closed or aborted.
+    pub(crate) fn close(self, last: Last, actions: &mut VecDeque<Action>) {
+        let last = match last {
+            // What was written to a socket ends with its drop.
+            Last::End if self.is_socket() => Last::Drop,
+            last => last,
+        };
         actions.push_back(Action::Close {
             token: self.token,
             fds: [
                 self.watch.map(|_| self.fd),
                 self.write_watch.and(self.write_fd),
             ],
-            stream: Closing::new(self.stream, orderly),
+            stream: Closing::by(self.stream, last),
         });
     }
 

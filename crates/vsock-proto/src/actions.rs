@@ -11,7 +11,7 @@ pub enum HostAction {
     ShutdownWrite,
     /// The guest will receive no more: `shutdown(Read)`.
     ShutdownRead,
-    /// Drop the stream. Without a shutdown before it, this is a reset.
+    /// Close the stream after a [clean](crate::Ending::Clean) ending, else abort it.
     Close,
 }
 

@@ -11,7 +11,7 @@ use super::pool::{Lease, Pool};
 use super::{Progress, Ring};
 use crate::spin::{Pace, Spinner};
 use crate::sync::Arc;
-use crate::word::{ENDED, Position, READ_SHUT};
+use crate::word::{ENDED, Position, READ_SHUT, READER_RESET};
 
 /// So many blocks beyond what is queued a direction keeps while bytes flow: 512 KiB, so that bursts
 /// go round in the blocks that they had.
@@ -117,8 +117,23 @@ impl Consumer {
         }
     }
 
+    /// Ends the direction because this side is being dropped: with a reset for the writer, if `resets`
+    /// says so of whether there are bytes that were not taken.
+    pub(crate) fn close(&mut self, resets: impl Fn(bool) -> bool) {
+        let (head, limit) = (self.head, self.limit);
+        self.ring.end_by(|word| {
+            let tail = limit.unwrap_or_else(|| word.position());
+            if resets(tail != head) {
+                READER_RESET
+            } else {
+                READ_SHUT
+            }
+        });
+        self.discard();
+    }
+
     /// Throws away what is there, so that its memory is free before the writer ends.
-    pub(crate) fn discard(&mut self) {
+    fn discard(&mut self) {
         let take = |this: &mut Self, there| this.take(there, |_| {});
         while let Progress::Done(_) = self.transfer(usize::MAX, take) {}
         self.rest();

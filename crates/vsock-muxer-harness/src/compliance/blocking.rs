@@ -40,6 +40,12 @@ pub(super) fn rules() -> Vec<StreamRule> {
         ),
         StreamRule::new(
             "2.5",
+            READ_ENDS,
+            "a_blocked_read_ends_with_an_abort",
+            read_abort,
+        ),
+        StreamRule::new(
+            "2.5",
             WRITE_ENDS,
             "a_blocked_write_ends_with_a_shutdown",
             write_shutdown,
@@ -94,6 +100,13 @@ fn read_drop(scene: &Scene<'_>) -> Verdict {
     let Pair { near, far } = scene.blocking()?;
     let reading = scene.blocked(near, |near| near.read(&mut [0; 8]))?;
     drop(far);
+    count("the blocked read", scene.returned(reading)?.1, 0)
+}
+
+fn read_abort(scene: &Scene<'_>) -> Verdict {
+    let Pair { near, far } = scene.blocking()?;
+    let reading = scene.blocked(near, |near| near.read(&mut [0; 8]))?;
+    far.abort();
     fails(
         "the blocked read",
         scene.returned(reading)?.1,

@@ -141,8 +141,8 @@ fn after_shutdown(scene: &Scene<'_>) -> Verdict {
 
 fn after_reset(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, far } = scene.nonblocking()?;
-    drop(far);
-    empty_calls(scene, &mut near, "after the peer's drop")?;
+    far.abort();
+    empty_calls(scene, &mut near, "after the peer's abort")?;
     let _reset = near.read(&mut [0]);
     empty_calls(scene, &mut near, "after a reset was reported")
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::StreamRule;
 use super::scene::{Pair, Scene, read_expecting, write};
@@ -13,10 +14,9 @@ const SHUT_WRITE: &str =
     "After `shutdown(Write)` the peer's read is `Ok(0)`, again and again; its write is unaffected.";
 const SHUT_READ: &str =
     "After `shutdown(Read)` the peer's write is `BrokenPipe`; its read is unaffected.";
-const DROP_READ: &str = "After a drop the peer's read is `Ok(0)` if the dropped end had shut down Write, \
-                         or the reader its own Read; else `ConnectionReset`.";
-const DROP_WRITE: &str = "After a drop the peer's write is `BrokenPipe` if the dropped end had shut down \
-                          Read, or the writer its own Write; else `ConnectionReset`.";
+const DROP: &str = "After a drop the peer's read is `Ok(0)`, and its write `BrokenPipe`.";
+const RESET: &str = "A drop with bytes unread, a drop by a panic and an abort are `ConnectionReset` for the \
+                     peer's read and write, if the dropped end had not shut down Write before.";
 const QUEUED: &str = "Queued bytes are always delivered before an end or a reset is reported.";
 const NOT_LOST: &str = "Nothing written with `Ok` is lost while the peer goes on reading.";
 const STICKY: &str = "A reset is sticky: every later call reports it.";
@@ -40,18 +40,10 @@ pub(super) fn rules() -> Vec<StreamRule> {
             "a_shutdown_of_read_breaks_the_peers_writing",
             shut_read,
         ),
-        StreamRule::new(
-            "4",
-            DROP_READ,
-            "a_drop_resets_or_ends_the_peers_reading",
-            drop_read,
-        ),
-        StreamRule::new(
-            "4",
-            DROP_WRITE,
-            "a_drop_resets_or_breaks_the_peers_writing",
-            drop_write,
-        ),
+        StreamRule::new("4", DROP, "a_drop_is_a_close", closed),
+        StreamRule::new("4", RESET, "a_drop_with_unread_bytes_is_a_reset", unread),
+        StreamRule::new("4", RESET, "a_drop_by_a_panic_is_a_reset", panicked),
+        StreamRule::new("4", RESET, "an_abort_is_a_reset", aborted),
         StreamRule::new("4", QUEUED, "queued_bytes_come_before_every_end", queued),
         StreamRule::new(
             "4",
@@ -126,58 +118,84 @@ fn shut(how: Option<Shutdown>, direction: Shutdown) -> bool {
     how.is_some_and(|how| how == direction || how == Shutdown::Both)
 }
 
-/// Every combination of shutdowns before a drop, given to `check` with the end that is left.
-fn each_drop(
-    scene: &Scene<'_>,
-    check: fn(Stream, Option<Shutdown>, Option<Shutdown>) -> Verdict,
-) -> Verdict {
+/// How the near end is dropped.
+#[derive(Clone, Copy)]
+enum Last {
+    Close,
+    Unread,
+    Reset,
+}
+
+impl Last {
+    /// Whether it breaks off the peer's reading and its writing, where neither was shut down.
+    const fn breaks(self, has_ended: bool, halves: bool) -> (bool, bool) {
+        match self {
+            Self::Close => (false, false),
+            Self::Unread if halves => (false, true),
+            Self::Reset if halves => (true, true),
+            Self::Unread | Self::Reset => (!has_ended, !has_ended),
+        }
+    }
+}
+
+/// Every combination of shutdowns before the near end is dropped by `leave`, behind `sent` by the far one.
+fn each_drop(scene: &Scene<'_>, sent: &[u8], leave: fn(Stream), last: Last) -> Verdict {
     for by_near in BEFORE {
         for by_far in BEFORE {
             let Pair { mut near, mut far } = scene.nonblocking()?;
+            write(&mut far, sent)?;
             if let Some(how) = by_near {
                 near.shutdown(how)?;
             }
             if let Some(how) = by_far {
                 far.shutdown(how)?;
             }
-            drop(near);
-            check(far, by_near, by_far)?;
+            leave(near);
+            let has_ended = shut(by_near, Shutdown::Write);
+            let (reading, writing) = last.breaks(has_ended, scene.halves());
+            let when = format!("after {by_near:?} and a drop by the peer, {by_far:?} by itself");
+            for _ in 0..2 {
+                let read = far.read(&mut [0; 8]);
+                if reading && !has_ended && !shut(by_far, Shutdown::Read) {
+                    fails(format!("a read {when}"), read, ErrorKind::ConnectionReset)?;
+                } else {
+                    count(format!("a read {when}"), read, 0)?;
+                }
+                let was_shut = shut(by_near, Shutdown::Read) || shut(by_far, Shutdown::Write);
+                let kind = if writing && !was_shut {
+                    ErrorKind::ConnectionReset
+                } else {
+                    ErrorKind::BrokenPipe
+                };
+                fails(format!("a write {when}"), far.write(b"x"), kind)?;
+            }
         }
     }
     Ok(())
 }
 
-fn drop_read(scene: &Scene<'_>) -> Verdict {
-    each_drop(scene, |mut far, by_near, by_far| {
-        let clean = shut(by_near, Shutdown::Write) || shut(by_far, Shutdown::Read);
-        let what = format!("a read after {by_near:?} and a drop by the peer, {by_far:?} by itself");
-        for _ in 0..2 {
-            let read = far.read(&mut [0; 8]);
-            if clean {
-                count(&what, read, 0)?;
-            } else {
-                fails(&what, read, ErrorKind::ConnectionReset)?;
-            }
-        }
-        Ok(())
-    })
+fn closed(scene: &Scene<'_>) -> Verdict {
+    each_drop(scene, b"", drop, Last::Close)
 }
 
-fn drop_write(scene: &Scene<'_>) -> Verdict {
-    each_drop(scene, |mut far, by_near, by_far| {
-        let clean = shut(by_near, Shutdown::Read) || shut(by_far, Shutdown::Write);
-        let kind = if clean {
-            ErrorKind::BrokenPipe
-        } else {
-            ErrorKind::ConnectionReset
-        };
-        let what =
-            format!("a write after {by_near:?} and a drop by the peer, {by_far:?} by itself");
-        for _ in 0..2 {
-            fails(&what, far.write(b"x"), kind)?;
-        }
-        Ok(())
-    })
+fn unread(scene: &Scene<'_>) -> Verdict {
+    each_drop(scene, b"x", drop, Last::Unread)
+}
+
+fn panicked(scene: &Scene<'_>) -> Verdict {
+    each_drop(scene, b"", drop_by_panic, Last::Reset)
+}
+
+fn aborted(scene: &Scene<'_>) -> Verdict {
+    each_drop(scene, b"", |near| near.abort(), Last::Reset)
+}
+
+fn drop_by_panic(stream: Stream) {
+    let unwound = catch_unwind(AssertUnwindSafe(move || {
+        let _dropped = stream;
+        resume_unwind(Box::new("a panic that holds a stream"));
+    }));
+    drop(unwound);
 }
 
 fn queued(scene: &Scene<'_>) -> Verdict {
@@ -208,16 +226,16 @@ fn not_lost(scene: &Scene<'_>) -> Verdict {
         ErrorKind::ConnectionReset,
     )?;
     read_expecting(&mut far, &bytes)?;
-    fails(
-        "a read after the last byte",
-        far.read(&mut [0]),
-        ErrorKind::ConnectionReset,
-    )
+    let what = "a read after the last byte";
+    if scene.halves() {
+        return count(what, far.read(&mut [0]), 0);
+    }
+    fails(what, far.read(&mut [0]), ErrorKind::ConnectionReset)
 }
 
 fn sticky(scene: &Scene<'_>) -> Verdict {
     let Pair { near, mut far } = scene.nonblocking()?;
-    drop(near);
+    near.abort();
     for nonblocking in [true, false, true] {
         far.set_nonblocking(nonblocking)?;
         fails(

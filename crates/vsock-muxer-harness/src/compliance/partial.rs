@@ -205,7 +205,7 @@ fn read_before_reset(scene: &Scene<'_>) -> Verdict {
     read_before(
         scene,
         |Pair { near, far }| {
-            drop(near);
+            near.abort();
             Ok(far)
         },
         |read| {

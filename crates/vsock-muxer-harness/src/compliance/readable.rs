@@ -114,9 +114,9 @@ fn peers_end(scene: &Scene<'_>) -> Verdict {
 
 fn reset(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.nonblocking()?;
-    readable(&far, false, "before the peer's drop")?;
+    readable(&far, false, "before the peer's reset")?;
     write(&mut near, b"x")?;
-    drop(near);
+    near.abort();
     readable(&far, true, "with a byte before the reset")?;
     count("a read of the last byte", far.read(&mut [0; 8]), 1)?;
     for _ in 0..3 {

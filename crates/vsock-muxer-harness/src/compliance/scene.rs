@@ -78,6 +78,10 @@ impl<'a> Scene<'a> {
         }
     }
 
+    pub(super) fn halves(&self) -> bool {
+        self.source.halves()
+    }
+
     /// A new pair, both ends as they start.
     ///
     /// # Errors

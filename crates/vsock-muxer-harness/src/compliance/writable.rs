@@ -135,11 +135,22 @@ fn space_edges(scene: &Scene<'_>) -> Verdict {
 
 fn ends(scene: &Scene<'_>) -> Verdict {
     type End = fn(&mut Stream, Stream) -> std::io::Result<Option<Stream>>;
-    let ends: [(&str, ErrorKind, End); 3] = [
+    // A half that leaves bytes unread does not know that the other one has ended.
+    let behind_an_end = if scene.halves() {
+        ErrorKind::ConnectionReset
+    } else {
+        ErrorKind::BrokenPipe
+    };
+    let ends: [(&str, ErrorKind, End); 4] = [
         ("the peer's drop", ErrorKind::ConnectionReset, |_, far| {
-            drop(far);
+            drop(far); // with bytes unread
             Ok(None)
         }),
+        (
+            "the peer's drop behind its shutdown of Write",
+            behind_an_end,
+            |_, mut far| far.shutdown(Shutdown::Write).map(|()| None),
+        ),
         (
             "the peer's shutdown of Read",
             ErrorKind::BrokenPipe,

@@ -195,6 +195,14 @@ impl VsockStream for DeviceEnd {
         seqpacket.then_some(self)
     }
 
+    fn abort(self: Box<Self>) {
+        self.with(|conn| {
+            conn.to_host.broken = !conn.to_host.ended;
+            Ok(())
+        })
+        .ok();
+    }
+
     fn peer_gone(&self) -> bool {
         let world = lock(&self.world);
         world.conns.get(&self.id).is_none_or(|conn| conn.host_gone)
@@ -264,8 +272,9 @@ impl Drop for DeviceEnd {
         let write_fd = conn.write_fd;
         conn.changing(|conn| {
             conn.device_gone = true;
-            // A close without an end before it is a reset, after the bytes.
-            conn.to_host.broken = !conn.to_host.ended;
+            // A drop is an end, after the bytes; but a reset if it leaves any unread.
+            conn.to_host.broken |= !conn.to_host.ended && !conn.to_device.is_empty();
+            conn.to_host.ended = !conn.to_host.broken;
             conn.to_device.deaf = true;
             conn.to_device.clear();
         });

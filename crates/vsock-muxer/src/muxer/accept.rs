@@ -8,6 +8,7 @@ use vsock_backend_api::{Received, VsockMessages, VsockStream};
 use vsock_proto::hybrid::{CommandParser, MAX_LINE, Parse};
 use vsock_proto::{ConnKey, Connection, Greeting, Port, Slot, Tick};
 
+use crate::action::Last;
 use crate::backoff::Backoff;
 use crate::early::Early;
 use crate::entry::{Entry, Handshake, Open};
@@ -102,7 +103,7 @@ impl Muxer {
         }
         if self.config.max_handshakes() == 0 {
             self.counters.handshakes_at_limit += 1;
-            link.close(false, &mut self.actions);
+            link.close(Last::Abort, &mut self.actions);
             self.table.free(place.slot);
             return;
         }
@@ -119,7 +120,7 @@ impl Muxer {
                 self.wait_for_command(place, handshake);
             }
             Command::Refused => {
-                handshake.link.close(false, &mut self.actions);
+                handshake.link.close(Last::Abort, &mut self.actions);
                 self.table.free(place.slot);
             }
             Command::Given { port, early } => {
@@ -198,14 +199,14 @@ impl Muxer {
         } else {
             self.counters.refused_without_port += 1;
         }
-        link.close(false, &mut self.actions);
+        link.close(Last::Abort, &mut self.actions);
         self.table.free(place.slot);
     }
 
     /// Closes the stream of a client that has no connection.
     pub(super) fn end_handshake(&mut self, slot: Slot) {
         if let Some(handshake) = self.take_handshake(slot) {
-            handshake.link.close(false, &mut self.actions);
+            handshake.link.close(Last::Abort, &mut self.actions);
             self.table.free(slot);
         }
     }

@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 use std::net::Shutdown;
 
 use vsock_proto::state::Phase;
-use vsock_proto::{Greeting, HostAction, Progress, Slot, Tick};
+use vsock_proto::{Ending, Greeting, HostAction, Progress, Slot, Tick};
 
+use crate::action::Last;
 use crate::backoff::Backoff;
 use crate::entry::{Entry, Open};
 use crate::payload::write;
@@ -80,7 +81,7 @@ impl Muxer {
             self.ports.release(lease);
         }
         if let Some(link) = open.link.take() {
-            link.close(false, &mut self.actions);
+            link.close(Last::Abort, &mut self.actions);
         }
         self.table.free(slot);
     }
@@ -130,12 +131,17 @@ impl Open {
         }
     }
 
-    /// Gives the stream up, with an end of what was written to it if that is owed. Where there is no
-    /// stream yet, it is not asked for again.
+    /// Gives the stream up: with an end of what was written to it if that is owed, and as the
+    /// connection has ended otherwise. Where there is no stream yet, it is not asked for again.
     fn close(&mut self, end_is_owed: bool, out: &mut VecDeque<Action>) {
         self.retry = None;
+        let last = match self.conn.ending() {
+            _ if end_is_owed => Last::End,
+            Some(Ending::Clean) => Last::Drop,
+            _ => Last::Abort,
+        };
         if let Some(link) = self.link.take() {
-            link.close(end_is_owed, out);
+            link.close(last, out);
         }
     }
 

@@ -5,6 +5,7 @@
 use vsock_proto::{PortAllocator, Timers};
 
 use crate::Muxer;
+use crate::action::Last;
 use crate::busy::Busy;
 use crate::entry::Entry;
 use crate::muxer::Life;
@@ -39,7 +40,7 @@ impl Muxer {
     }
 
     /// As a reset, of which nothing relies on what the call has left: a second panic would be the end of
-    /// the process, so no stream is asked anything, and connections are dropped as they are.
+    /// the process, so no stream is asked anything, and they are aborted as they are.
     fn give_up(&mut self) {
         self.life = Life::Inactive;
         self.unwatch_backends();
@@ -57,7 +58,7 @@ impl Muxer {
                 Entry::Open(open) => open.link,
             };
             if let Some(link) = link {
-                link.close(false, &mut self.actions);
+                link.close(Last::Abort, &mut self.actions);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use vsock_proto::{Ending, Op};
 
 use crate::stream::After;
-use crate::world::{HANGUP, READABLE, WRITABLE, World, bytes, op, shutdown};
+use crate::world::{HANGUP, READABLE, WRITABLE, World, bytes, op, reply, shutdown};
 
 #[test]
 fn t82_a_guests_half_close_follows_its_bytes_once() {
@@ -42,7 +42,7 @@ fn t83_t84_a_hosts_half_close_leaves_the_other_way_open_until_one_rst_ends_both(
     assert_eq!(host.got(), b"reply");
     world.guest_sends(&shutdown(&request, 2), b"");
     assert_eq!(world.ops(), [Op::Reset]);
-    assert!(host.state().shut_write && host.state().closed);
+    assert!(host.state().shut_write && host.state().closed && !host.state().aborted);
     let endings = world.muxer.counters().endings;
     assert_eq!((endings.of(Ending::Clean), endings.total()), (1, 1));
     assert_eq!(format!("{endings:?}"), "{Clean: 1}");
@@ -71,7 +71,7 @@ fn t83_a_host_that_has_left_is_told_by_one_shutdown_of_both_directions() {
     assert_eq!((told.op, told.flags), (Op::Shutdown.into(), 3));
     assert_eq!(world.watch_of(&host), None, "it has nothing more to say");
     world.guest_sends(&op(Op::Reset, &request), b"");
-    assert!(host.state().closed);
+    assert!(host.state().closed && !host.state().aborted);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn t86_t87_a_host_that_drains_slowly_gets_all_and_one_that_stops_is_given_up() {
     assert_eq!(host.got(), b"abcde");
     world.pass(Duration::from_secs(30));
     assert_eq!(world.ops(), [Op::Reset]);
-    assert!(host.state().closed);
+    assert!(host.state().aborted, "it has not got all");
     assert_eq!(world.muxer.counters().endings.of(Ending::Forfeited), 1);
 }
 
@@ -183,10 +183,35 @@ fn t89_a_guests_rst_frees_everything_at_once() {
     let (host, header) = world.host_connects(9);
     world.guest_sends(&op(Op::Reset, &header), b"");
     assert!(host.state().closed);
+    assert!(
+        host.state().aborted && !host.state().shut_write,
+        "an RST is no end"
+    );
     assert_eq!(world.muxer.connections().count(), 0);
     assert_eq!(world.watched.len(), 1);
     assert_eq!(world.ops(), []);
     assert_eq!(world.muxer.deadline(), None);
+}
+
+#[test]
+fn a_guest_that_closes_ends_the_hosts_stream_in_order() {
+    let mut world = World::new();
+    let (host, request) = world.guest_connects(1, 52);
+    world.guest_sends(&op(Op::ReadWrite, &request), b"last words");
+    world.guest_sends(&shutdown(&request, 3), b"");
+    assert_eq!(host.got(), b"last words");
+    let state = host.state();
+    assert!(state.shut_write && state.closed && !state.aborted);
+}
+
+#[test]
+fn a_guest_that_refuses_a_client_resets_it() {
+    let mut world = World::new();
+    let host = world.client(b"CONNECT 9\n");
+    let request = world.receive(1)[0].0;
+    world.guest_sends(&reply(&request, Op::Reset), b"");
+    assert!(host.state().aborted);
+    assert_eq!(world.muxer.counters().endings.of(Ending::GuestRefused), 1);
 }
 
 #[test]

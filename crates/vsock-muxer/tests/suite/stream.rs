@@ -46,6 +46,8 @@ pub(crate) struct State {
     /// The stream exists, or did.
     pub(crate) made: bool,
     pub(crate) closed: bool,
+    /// It was closed by an abort.
+    pub(crate) aborted: bool,
     pub(crate) peer_gone: bool,
     /// Another descriptor for writing; none: the same.
     pub(crate) write_fd: Option<RawFd>,
@@ -209,6 +211,10 @@ impl VsockStream for Stream {
                 Ok(())
             }
         }
+    }
+
+    fn abort(self: Box<Self>) {
+        self.0.state().aborted = true;
     }
 
     fn peer_gone(&self) -> bool {

@@ -29,8 +29,8 @@ const BUFFER: usize = 256 * 1024;
 /// What the host process reads by one `recv` is one message of the guest, and what it sends by one
 /// `send` is one message for it. An empty message looks to a host process like the end, unless it
 /// looks closer; here it does not. Unix sockets know no records: `MSG_EOR` gets lost on the way to the
-/// host process, and what that sends never bears it. Descriptors are not accepted, as by
-/// [`UnixVsockStream`](crate::UnixVsockStream).
+/// host process, and what that sends never bears it. Descriptors are not accepted, and an abort is a drop, as
+/// with [`UnixVsockStream`](crate::UnixVsockStream).
 ///
 /// The system gives the socket an abstract name with its first message, if it has none yet: so it does for
 /// each that receives credentials, which tell an empty message from the end.

@@ -30,6 +30,10 @@ use super::{is_left, pieces, shutdown};
 /// bytes arrive, and a thread of the process's own closes the descriptors; when the stream is dropped with
 /// bytes unread, the same thread closes its socket.
 ///
+/// Dropping it is a close. A Unix socket knows one reset: that of a close which leaves bytes unread, and its
+/// kernel makes it by itself (`ECONNRESET`, once). So an [abort](VsockStream::abort) is a drop: by it the
+/// guest's RST is a reset where the process has sent what was not taken, else an end.
+///
 /// A bitmap of guest memory that panics in a read loses what the read has received, for the socket takes
 /// nothing back. Bytes are never missing without a word: every later read is then `InvalidData`.
 #[derive(Debug)]
@@ -284,6 +288,25 @@ mod tests {
         let mut got = [0; 200];
         (&far).read_exact(&mut got).unwrap();
         assert_eq!(got, [7; 200]);
+    }
+
+    #[test]
+    fn an_abort_is_a_reset_where_bytes_are_unread_and_else_an_end() {
+        for unread in [true, false] {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            if unread {
+                far.write_all(b"x").unwrap();
+            }
+            let near: Box<dyn VsockStream> = Box::new(UnixVsockStream::new(near));
+            near.abort();
+            let end = far.read(&mut [0]).map_err(|error| error.kind());
+            let expected = if unread {
+                Err(ErrorKind::ConnectionReset)
+            } else {
+                Ok(0)
+            };
+            assert_eq!(end, expected);
+        }
     }
 
     #[test]

@@ -162,13 +162,43 @@ fn many_bytes_arrive_whole_both_ways() {
 }
 
 #[test]
-fn a_dropped_stream_resets_the_guests_socket() {
+fn a_dropped_stream_ends_the_guests_socket_in_order() {
     let (_dir, _device, connector, mut guest) = device_and_guest(105);
     let host = thread::spawn(move || connector.connect_to(7).unwrap());
     guest.accept(7);
     drop(host.join().unwrap());
     // A half may be announced first.
-    while guest.packet().0.op != u16::from(Op::Reset) {}
+    let both = loop {
+        let (header, _) = guest.packet();
+        assert_eq!(header.op, u16::from(Op::Shutdown));
+        if ShutdownFlags::from_bits(header.flags).is_complete() {
+            break header;
+        }
+    };
+    assert_eq!(both.src_cid, 2);
+}
+
+#[test]
+fn an_aborted_stream_resets_the_guests_socket() {
+    let (_dir, _device, connector, mut guest) = device_and_guest(108);
+    let host = thread::spawn(move || connector.connect_to(7).unwrap());
+    guest.accept(7);
+    host.join().unwrap().abort();
+    assert_eq!(guest.packet().0.op, u16::from(Op::Reset));
+}
+
+#[test]
+fn a_guest_that_closes_ends_the_host_programs_stream_in_order() {
+    let (_dir, _device, connector, mut guest) = device_and_guest(109);
+    let host = thread::spawn(move || {
+        let mut stream = connector.connect_to(7).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).map(|_| text)
+    });
+    let socket = guest.accept(7);
+    guest.write(&socket, b"last words");
+    guest.say(&socket, Op::Shutdown, 3, &[]);
+    assert_eq!(host.join().unwrap().unwrap(), "last words");
 }
 
 #[test]

@@ -286,7 +286,7 @@ fn t21_a_buffer_that_got_nothing_stays_the_next_one() {
     assert_eq!(rig.fill(&mut empty, PLENTY), Progress::Pending);
     let (mut device, application) = pair(100);
     assert_eq!(rig.fill(&mut device, PLENTY), Progress::Pending);
-    drop(application);
+    application.abort();
     assert_eq!(rig.fill(&mut device, PLENTY), Progress::Failed);
     assert_eq!(rig.queue.next_avail(), 0);
     assert_eq!(rig.used(), []);
@@ -337,7 +337,7 @@ fn t92_a_failure_in_the_middle_of_a_buffer_is_told_with_the_bytes_before_it() {
     let head = rig.offer(&[48, 100]);
     let (mut device, mut application) = pair(1000);
     application.write_all(b"last").unwrap();
-    drop(application);
+    application.abort();
     assert_eq!(rig.fill(&mut device, PLENTY), Progress::Failed);
     let used = rig.used();
     assert_eq!(used, [(head, b"last".to_vec())]);

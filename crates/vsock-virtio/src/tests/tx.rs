@@ -172,12 +172,18 @@ fn t111_a_scattered_message_is_sent_by_one_call() {
 #[test]
 fn a_write_to_a_peer_that_is_gone_says_so() {
     for mut sender in [Sender::new(), Sender::direct(0)] {
-        let (mut device, application) = pair(1000);
-        drop(application);
-        let mut bytes = packet(b"abc");
-        let slices = pieces(&mut bytes, &[44]);
-        let progress = sender.with(&slices, |payload| payload.write_to(&mut device));
-        assert_eq!(progress, Ok(Progress::Failed));
+        for (aborts, said) in [(false, Progress::Closed), (true, Progress::Failed)] {
+            let (mut device, application) = pair(1000);
+            if aborts {
+                application.abort();
+            } else {
+                drop(application);
+            }
+            let mut bytes = packet(b"abc");
+            let slices = pieces(&mut bytes, &[44]);
+            let progress = sender.with(&slices, |payload| payload.write_to(&mut device));
+            assert_eq!(progress, Ok(said));
+        }
     }
 }
 

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A drop as a close, and as a reset, against reads, writes and polls of the other end.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+
+use loom::thread;
+use vsock_backend_api::VsockStream;
+
+use super::{assert_readability, assert_writability, explore, pair, read_all};
+use crate::stream::VsockInnerStream;
+
+#[test]
+fn the_end_of_a_dropped_stream_comes_after_the_bytes() {
+    explore(|| {
+        let (mut near, mut far) = pair(8);
+        let reading = thread::spawn(move || read_all(&mut far));
+        near.write_all(&[1, 2]).unwrap();
+        drop(near);
+        assert_eq!(reading.join().unwrap(), (vec![1, 2], None));
+    });
+}
+
+#[test]
+fn the_reset_of_a_stream_that_leaves_bytes_comes_after_its_own() {
+    explore(|| {
+        let (mut near, mut far) = pair(8);
+        far.write_all(&[9]).unwrap();
+        let reading = thread::spawn(move || read_all(&mut far));
+        near.write_all(&[1, 2]).unwrap();
+        drop(near);
+        assert_eq!(
+            reading.join().unwrap(),
+            (vec![1, 2], Some(ErrorKind::ConnectionReset))
+        );
+    });
+}
+
+/// How both directions have ended for the one whose peer was dropped.
+fn both_ends(stream: &mut VsockInnerStream) -> (Result<usize, ErrorKind>, ErrorKind) {
+    stream.set_nonblocking(true).unwrap();
+    let read = stream.read(&mut [0]).map_err(|error| error.kind());
+    (read, stream.write(&[9]).unwrap_err().kind())
+}
+
+const CLOSED: (Result<usize, ErrorKind>, ErrorKind) = (Ok(0), ErrorKind::BrokenPipe);
+const RESET: (Result<usize, ErrorKind>, ErrorKind) =
+    (Err(ErrorKind::ConnectionReset), ErrorKind::ConnectionReset);
+
+#[test]
+fn a_byte_that_meets_a_drop_is_left_unread_or_comes_after_it_for_both_directions() {
+    explore(|| {
+        let (mut near, mut far) = pair(8);
+        let dropping = thread::spawn(move || drop(near.write(&[2])));
+        let written = far.write(&[1]).map_err(|error| error.kind());
+        dropping.join().unwrap();
+        assert_eq!(
+            far.read(&mut [0; 4]).unwrap(),
+            1,
+            "its own byte comes first"
+        );
+        let ends = both_ends(&mut far);
+        match written {
+            Ok(1) => assert!(ends == CLOSED || ends == RESET, "{ends:?}"),
+            refused => {
+                assert_eq!(refused, Err(ErrorKind::BrokenPipe));
+                assert_eq!(ends, CLOSED);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_byte_that_meets_an_abort_finds_a_reset_in_both_directions() {
+    explore(|| {
+        let (near, mut far) = pair(8);
+        let aborting = thread::spawn(move || near.abort());
+        let written = far.write(&[1]).map_err(|error| error.kind());
+        assert!(matches!(written, Ok(1) | Err(ErrorKind::ConnectionReset)));
+        aborting.join().unwrap();
+        assert_eq!(both_ends(&mut far), RESET);
+    });
+}
+
+#[test]
+fn a_read_that_meets_a_drop_takes_the_byte_or_leaves_it_and_is_told() {
+    explore(|| {
+        let (mut near, mut far) = pair(8);
+        far.write_all(&[1]).unwrap();
+        let dropping = thread::spawn(move || {
+            near.set_nonblocking(true).unwrap();
+            let taken = near.read(&mut [0; 4]).unwrap();
+            drop(near);
+            taken as u64
+        });
+        let sent = 1 + far.write(&[2]).unwrap_or(0) as u64;
+        let taken = dropping.join().unwrap();
+        let ends = both_ends(&mut far);
+        assert!(ends == CLOSED || ends == RESET && taken < sent, "{ends:?}");
+    });
+}
+
+#[test]
+fn polled_descriptors_agree_with_a_drop_that_meets_a_write() {
+    explore(|| {
+        let (near, far) = pair(2);
+        let (mut reader, mut writer) = far.into_split();
+        reader.as_raw_fd();
+        writer.write_ready_fd().unwrap();
+        let dropping = thread::spawn(move || drop(near));
+        writer.set_nonblocking(true).unwrap();
+        drop(writer.write(&[1, 2]));
+        drop(writer.write(&[3]));
+        dropping.join().unwrap();
+        assert!(reader.gate().polls_ready() && writer.gate().polls_ready());
+        assert_readability(&mut reader);
+        assert_writability(&mut writer);
+    });
+}
+
+#[test]
+fn a_blocked_writer_learns_of_an_abort() {
+    explore(|| {
+        let (near, mut far) = pair(1);
+        far.write_all(&[1]).unwrap();
+        let writing = thread::spawn(move || far.write_all(&[2, 3, 4]).unwrap_err().kind());
+        near.abort();
+        assert_eq!(writing.join().unwrap(), ErrorKind::ConnectionReset);
+    });
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A drop is a close: what writes to a stream and forgets it has ended it in order.
+
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use vsock_inner::{VsockInnerListener, VsockInnerStream};
+use vsock_muxer_harness::call::Call;
+
+use crate::soon;
+
+fn pair() -> (VsockInnerStream, VsockInnerStream) {
+    VsockInnerStream::pair().unwrap()
+}
+
+/// All that comes, and the end after it.
+fn read_all(mut stream: impl Read) -> io::Result<String> {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).map(|_| text)
+}
+
+#[test]
+fn what_is_written_through_a_buffer_that_goes_out_of_scope_ends_in_order() {
+    let (near, far) = pair();
+    let port = 7;
+    write!(BufWriter::new(near), "port {port} it is").unwrap();
+    assert_eq!(read_all(far).unwrap(), "port 7 it is");
+}
+
+#[test]
+fn what_is_written_to_a_stream_that_goes_out_of_scope_ends_in_order() {
+    let (near, far) = pair();
+    {
+        let mut near = near;
+        write!(near, "all").unwrap();
+    }
+    assert_eq!(read_all(far).unwrap(), "all");
+}
+
+#[test]
+fn a_copy_into_a_stream_ends_in_order() {
+    let (mut near, far) = pair();
+    let copying = Call::start(move || io::copy(&mut &b"copied"[..], &mut near).unwrap()).unwrap();
+    assert_eq!(read_all(far).unwrap(), "copied");
+    assert_eq!(copying.finish(soon()).unwrap(), 6);
+}
+
+#[test]
+fn a_copy_between_halves_ends_in_order_both_ways() {
+    let (near, mut far) = pair();
+    let (mut reader, mut writer) = near.into_split();
+    let echoing = Call::start(move || io::copy(&mut reader, &mut writer).unwrap()).unwrap();
+    far.write_all(b"echo").unwrap();
+    far.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_all(&mut far).unwrap(), "echo");
+    assert_eq!(echoing.finish(soon()).unwrap(), 4);
+}
+
+#[test]
+fn a_half_that_goes_out_of_scope_ends_in_order() {
+    let (near, far) = pair();
+    let (reader, writer) = near.into_split();
+    let (mut far_reader, mut far_writer) = far.into_split();
+    write!(BufWriter::new(writer), "half").unwrap();
+    assert_eq!(read_all(&mut far_reader).unwrap(), "half");
+    far_writer.write_all(b"read").unwrap();
+    {
+        let mut reader = reader;
+        reader.read_exact(&mut [0; 4]).unwrap();
+    }
+    let broken = far_writer.write(b"x").unwrap_err();
+    assert_eq!(broken.kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_server_that_answers_and_forgets_has_ended_in_order() {
+    let backend = vsock_inner::VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(7).unwrap();
+    let serve = |listener: &VsockInnerListener| {
+        let mut stream = listener.accept().unwrap();
+        let mut question = [0; 4];
+        stream.read_exact(&mut question).unwrap();
+        stream.write_all(b"fine").unwrap();
+    };
+    let mut guest = vsock_inner::VsockBackend::connect(&backend, 7).unwrap();
+    guest.write_all(b"how?").unwrap();
+    serve(&listener);
+    assert_eq!(read_all(guest).unwrap(), "fine");
+}
+
+#[test]
+fn a_writer_that_panics_half_way_is_no_end() {
+    let (near, mut far) = pair();
+    let unwound = catch_unwind(AssertUnwindSafe(move || {
+        let mut near = near;
+        near.write_all(b"half of").unwrap();
+        resume_unwind(Box::new("the rest is lost"));
+    }));
+    drop(unwound);
+    let mut got = [0; 16];
+    assert_eq!(far.read(&mut got).unwrap(), 7, "queued bytes come first");
+    let ends = [far.read(&mut got), far.write(b"x")];
+    for end in ends {
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn bytes_that_nobody_read_are_told_in_both_directions_unless_the_end_was_told_before() {
+    for ended in [false, true] {
+        let (mut near, mut far) = pair();
+        far.write_all(b"for nobody").unwrap();
+        if ended {
+            near.shutdown(Shutdown::Write).unwrap();
+        }
+        drop(near);
+        let ends = (far.read(&mut [0]), far.write(b"x"));
+        let kinds = (ends.0.map_err(|e| e.kind()), ends.1.map_err(|e| e.kind()));
+        let reset = ErrorKind::ConnectionReset;
+        let expected = if ended {
+            (Ok(0), Err(ErrorKind::BrokenPipe))
+        } else {
+            (Err(reset), Err(reset))
+        };
+        assert_eq!(kinds, expected);
+    }
+}
