@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_backend_api::{VsockAddr, VsockBackend, VsockStream};
 use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
 use vsock_muxer_harness::call::Call;
 use vsock_muxer_harness::poll::{Interest, Stopwatch, pace, wait_ready};
@@ -326,4 +326,28 @@ fn a_stream_that_names_no_port_is_not_asked_for_one() {
     let refused = far.confirm(1).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unsupported);
     assert_eq!(far.queued_in(), 11);
+}
+
+#[test]
+fn a_confirmation_with_addresses_tells_both_ends_who_they_are() {
+    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+    assert_eq!(device.requested_port(), Some(PORT));
+    let (guest, host) = (addr(3, PORT), addr(2, 1 << 30));
+    device.confirm_from(guest, host).unwrap();
+    let stream = connecting.finish(soon()).unwrap().unwrap();
+    assert_eq!((stream.peer(), stream.local()), (Some(guest), Some(host)));
+    assert_eq!((device.peer(), device.local()), (Some(host), Some(guest)));
+}
+
+#[test]
+fn a_confirmation_without_addresses_tells_nobody() {
+    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+    assert_eq!(device.requested_port(), Some(PORT));
+    device.confirm(1 << 30).unwrap();
+    let stream = connecting.finish(soon()).unwrap().unwrap();
+    assert_eq!((stream.peer(), stream.local()), (None, None));
+}
+
+fn addr(cid: u64, port: u32) -> VsockAddr {
+    VsockAddr { cid, port }
 }

@@ -10,7 +10,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_backend_api::{VsockAddr, VsockBackend, VsockBackendType, VsockStream};
 use vsock_inner::{
     BackendCounters, Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerConnector,
     VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
@@ -38,6 +38,8 @@ fn the_backend_trait_has_its_signatures() {
     fn signatures<B: VsockBackend + AsRawFd + Send>() {
         let _: fn(&mut B) -> BoxedStream = B::accept;
         let _: fn(&B, u32) -> BoxedStream = B::connect;
+        let _: fn(&B, VsockAddr, VsockAddr) -> BoxedStream = B::connect_from;
+        let _: fn(&B, VsockAddr, VsockAddr) -> BoxedStream = B::connect_seqpacket_from;
         let _: fn(&B) -> VsockBackendType = B::r#type;
         let _: fn(&B) -> &dyn Any = B::as_any;
     }
@@ -59,6 +61,9 @@ fn the_stream_trait_has_its_signatures() {
         let _: fn(&S) -> bool = S::peer_gone;
         let _: fn(&mut S) -> Option<u32> = S::requested_port;
         let _: fn(&mut S, u32) -> io::Result<()> = S::confirm;
+        let _: fn(&mut S, VsockAddr, VsockAddr) -> io::Result<()> = S::confirm_from;
+        let _: fn(&S) -> Option<VsockAddr> = S::peer;
+        let _: fn(&S) -> Option<VsockAddr> = S::local;
         let _: fn(&mut S) -> Option<&mut dyn Any> = S::as_any_mut;
         let _: fn(Box<S>) -> Option<Box<dyn Any>> = S::into_any;
     }
@@ -94,6 +99,8 @@ fn the_inner_stream_has_its_signatures() {
     let _: fn(&mut Stream, &mut [u8]) -> io::Result<usize> = Stream::peek;
     let _: fn(&mut Stream, Shutdown) -> io::Result<()> = Stream::shutdown;
     let _: fn(Stream) -> (VsockInnerReader, VsockInnerWriter) = Stream::into_split;
+    let _: fn(&Stream) -> Option<VsockAddr> = Stream::peer;
+    let _: fn(&Stream) -> Option<VsockAddr> = Stream::local;
     let _: fn(&Stream) -> u64 = Stream::queued_in;
     let _: fn(&Stream) -> u64 = Stream::queued_out;
 }

@@ -154,6 +154,7 @@
 
 #![forbid(unsafe_code)]
 
+mod addr;
 mod backend;
 mod backend_type;
 mod listener_id;
@@ -162,6 +163,7 @@ mod stream;
 #[cfg(feature = "vm-memory")]
 mod volatile;
 
+pub use addr::VsockAddr;
 pub use backend::VsockBackend;
 pub use backend_type::VsockBackendType;
 pub use listener_id::ListenerId;

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use crate::{VsockBackendType, VsockMessages};
+use crate::{VsockAddr, VsockBackendType, VsockMessages};
 
 /// One end of a connection between the device and a host component.
 ///
@@ -112,6 +112,29 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// As [`confirm`](Self::confirm), with both addresses, so that the opener can tell to whom it
+    /// is connected. A device calls this one; the default calls `confirm(host.port)`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`confirm`](Self::confirm).
+    fn confirm_from(&mut self, _guest: VsockAddr, host: VsockAddr) -> io::Result<()> {
+        self.confirm(host.port)
+    }
+
+    /// The address of the other end of the connection.
+    ///
+    /// At a host component's end it is the guest's CID and port, at a device's end the component's.
+    /// `None`: the stream does not know it (the default).
+    fn peer(&self) -> Option<VsockAddr> {
+        None
+    }
+
+    /// The address of this end, as [`peer`](Self::peer) is that of the other.
+    fn local(&self) -> Option<VsockAddr> {
+        None
+    }
+
     /// How to send and receive whole messages, if the stream keeps their boundaries; it is then the
     /// host's end of a seqpacket connection, and never carries anything else.
     ///
@@ -154,7 +177,7 @@ mod tests {
     use std::os::fd::{AsRawFd, RawFd};
 
     use super::VsockStream;
-    use crate::VsockBackendType;
+    use crate::{VsockAddr, VsockBackendType};
 
     /// What an implementor of the older trait has: the required methods only.
     #[derive(Debug)]
@@ -190,6 +213,8 @@ mod tests {
         }
     }
 
+    const ADDR: VsockAddr = VsockAddr { cid: 3, port: 52 };
+
     #[test]
     fn what_a_foreign_stream_leaves_out_is_unsupported() {
         let mut stream = Foreign;
@@ -200,6 +225,7 @@ mod tests {
             stream.recv_data_fd(&mut [0], &mut [0]).map(drop),
             stream.shutdown(Shutdown::Both),
             stream.confirm(1 << 30),
+            stream.confirm_from(ADDR, ADDR),
         ];
         for refusal in refusals {
             assert_eq!(refusal.unwrap_err().kind(), ErrorKind::Unsupported);
@@ -210,6 +236,7 @@ mod tests {
     fn a_foreign_stream_polls_one_fd_and_knows_nothing_of_its_peer() {
         let mut stream = Foreign;
         assert_eq!(stream.requested_port(), None);
+        assert_eq!((stream.peer(), stream.local()), (None, None));
         assert!(stream.messages().is_none());
         assert_eq!(stream.write_ready_fd().unwrap(), stream.as_raw_fd());
         assert!(!stream.peer_gone());

@@ -6,9 +6,10 @@ use std::any::Any;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
 
-use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_backend_api::{VsockAddr, VsockBackend, VsockBackendType, VsockStream};
 
 use crate::config::VsockInnerConfig;
+use crate::connection::Addresses;
 use crate::connector::VsockInnerConnector;
 use crate::counters::BackendCounters;
 use crate::hub::Hub;
@@ -113,7 +114,16 @@ impl VsockBackend for VsockInnerBackend {
     }
 
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        Ok(Box::new(self.hub.connect_to_listener(dst_port)?))
+        Ok(Box::new(self.hub.connect_to_listener(dst_port, None)?))
+    }
+
+    fn connect_from(&self, from: VsockAddr, to: VsockAddr) -> io::Result<Box<dyn VsockStream>> {
+        let addresses = Addresses {
+            guest: from,
+            host: to,
+        };
+        let stream = self.hub.connect_to_listener(to.port, Some(addresses))?;
+        Ok(Box::new(stream))
     }
 
     fn r#type(&self) -> VsockBackendType {

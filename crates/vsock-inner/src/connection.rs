@@ -3,6 +3,9 @@
 //! What the two ends of a connection share: a ring each way, and who is still there.
 
 use std::io;
+use std::sync::OnceLock;
+
+use vsock_backend_api::VsockAddr;
 
 use crate::config::VsockInnerConfig;
 use crate::counters::Open;
@@ -27,6 +30,15 @@ impl Side {
     }
 }
 
+/// Who is connected with whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    /// The guest's, which the device stands for.
+    pub(crate) guest: VsockAddr,
+    /// The application's.
+    pub(crate) host: VsockAddr,
+}
+
 /// See the documentation of the module.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -35,6 +47,8 @@ pub(crate) struct Connection {
     /// How many halves of each end are not dropped.
     application_halves: AtomicU8,
     device_halves: AtomicU8,
+    /// Empty where nobody has told them.
+    addresses: OnceLock<Addresses>,
     _open: Option<Open>,
 }
 
@@ -46,6 +60,7 @@ impl Connection {
             to_application: Arc::new(Ring::new(config.to_application)),
             application_halves: AtomicU8::new(2),
             device_halves: AtomicU8::new(2),
+            addresses: OnceLock::new(),
             _open: open,
         };
         // Now, because `as_raw_fd` cannot fail later.
@@ -81,6 +96,20 @@ impl Connection {
         if self.halves(side).fetch_sub(1, Ordering::AcqRel) == 1 {
             self.outgoing(side).data.strike();
         }
+    }
+
+    /// Tells both ends who they are, once.
+    pub(crate) fn set_addresses(&self, addresses: Addresses) {
+        self.addresses.get_or_init(|| addresses);
+    }
+
+    /// The address of `side`, if it is known.
+    pub(crate) fn address(&self, side: Side) -> Option<VsockAddr> {
+        let addresses = self.addresses.get()?;
+        Some(match side {
+            Side::Application => addresses.host,
+            Side::Device => addresses.guest,
+        })
     }
 
     fn halves(&self, side: Side) -> &AtomicU8 {

@@ -12,6 +12,7 @@ use vsock_backend_api::VsockStream;
 
 use crate::accept_queue::{AcceptQueue, Refused};
 use crate::config::VsockInnerConfig;
+use crate::connection::Addresses;
 use crate::counters::{BackendCounters, Counters, Open};
 use crate::stream::VsockInnerStream;
 use crate::sync::{Arc, Mutex, MutexGuard};
@@ -121,8 +122,12 @@ impl Hub {
         Ok((application, prepared))
     }
 
-    /// A connection from the device to the listener of `port`.
-    pub(crate) fn connect_to_listener(&self, port: u32) -> io::Result<VsockInnerStream> {
+    /// A connection from the device to the listener of `port`, who is told the addresses.
+    pub(crate) fn connect_to_listener(
+        &self,
+        port: u32,
+        addresses: Option<Addresses>,
+    ) -> io::Result<VsockInnerStream> {
         let to = Target::Port(port);
         let queue = match &*self.listeners() {
             Some(listeners) => listeners
@@ -135,6 +140,9 @@ impl Hub {
         queue.check().map_err(|refused| self.refuse(refused, to))?;
         let (application, mut device) = self.connection()?;
         device.set_nonblocking(true)?;
+        if let Some(addresses) = addresses {
+            device.reader.connection().set_addresses(addresses);
+        }
         queue
             .push(application)
             .map_err(|refused| self.refuse(refused, to))?;

@@ -120,6 +120,14 @@ impl VsockInnerReader {
         self.consumer.queued()
     }
 
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) const fn side(&self) -> Side {
+        self.side
+    }
+
     /// Whether something has been taken.
     pub(crate) fn has_begun(&self) -> bool {
         self.consumer.has_begun()

@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 
 use crate::config::{Capacity, VsockInnerConfig};
+use crate::connection::Addresses;
 use crate::stream::VsockInnerStream;
 
 /// No answer is longer: `OK `, ten digits, newline.
@@ -71,10 +72,17 @@ pub(crate) fn take(stream: &mut VsockInnerStream) -> Option<u32> {
     Some(port)
 }
 
-/// Completes the opener's wait.
-pub(crate) fn confirm(stream: &mut VsockInnerStream, host_port: u32) -> io::Result<()> {
+/// Completes the opener's wait, who then knows the addresses.
+pub(crate) fn confirm(
+    stream: &mut VsockInnerStream,
+    host_port: u32,
+    addresses: Option<Addresses>,
+) -> io::Result<()> {
     if mem::take(&mut stream.request) != Request::Taken {
         return Err(ErrorKind::Unsupported.into());
+    }
+    if let Some(addresses) = addresses {
+        stream.reader.connection().set_addresses(addresses);
     }
     // The first bytes in this direction, and they have room.
     stream.write_all(format!("OK {host_port}\n").as_bytes())

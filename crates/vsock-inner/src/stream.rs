@@ -9,10 +9,10 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use vsock_backend_api::{VsockBackendType, VsockStream};
+use vsock_backend_api::{VsockAddr, VsockBackendType, VsockStream};
 
 use crate::config::VsockInnerConfig;
-use crate::connection::{Connection, Side};
+use crate::connection::{Addresses, Connection, Side};
 use crate::counters::Open;
 use crate::reader::VsockInnerReader;
 use crate::request::{self, Request};
@@ -126,6 +126,38 @@ impl VsockInnerStream {
         (self.reader, self.writer)
     }
 
+    /// The address of the other end: at an application's end the CID and the port of the guest.
+    ///
+    /// It is known at what a listener has accepted from a device that tells it
+    /// ([`connect_from`](crate::VsockBackend::connect_from)), and after `connect_to` if the device
+    /// took the request beside the bytes. The device's end knows the same two, the other way round.
+    ///
+    /// ```
+    /// use vsock_inner::{VsockAddr, VsockBackend, VsockInnerBackend};
+    ///
+    /// let backend = VsockInnerBackend::new()?;
+    /// let listener = backend.listen(1024)?;
+    ///
+    /// // What a muxer does for guest 3:
+    /// let (guest, host) = (VsockAddr { cid: 3, port: 4000 }, VsockAddr { cid: 2, port: 1024 });
+    /// let device = backend.connect_from(guest, host)?;
+    ///
+    /// let stream = listener.accept()?;
+    /// assert_eq!((stream.peer(), stream.local()), (Some(guest), Some(host)));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn peer(&self) -> Option<VsockAddr> {
+        let side = self.reader.side().peer();
+        self.reader.connection().address(side)
+    }
+
+    /// The address of this end, known where that of the [`peer`](Self::peer) is.
+    #[must_use]
+    pub fn local(&self) -> Option<VsockAddr> {
+        self.reader.connection().address(self.reader.side())
+    }
+
     /// How many bytes wait to be read here.
     #[must_use]
     pub fn queued_in(&self) -> u64 {
@@ -208,7 +240,19 @@ impl VsockStream for VsockInnerStream {
     }
 
     fn confirm(&mut self, host_port: u32) -> io::Result<()> {
-        request::confirm(self, host_port)
+        request::confirm(self, host_port, None)
+    }
+
+    fn confirm_from(&mut self, guest: VsockAddr, host: VsockAddr) -> io::Result<()> {
+        request::confirm(self, host.port, Some(Addresses { guest, host }))
+    }
+
+    fn peer(&self) -> Option<VsockAddr> {
+        Self::peer(self)
+    }
+
+    fn local(&self) -> Option<VsockAddr> {
+        Self::local(self)
     }
 
     fn peer_gone(&self) -> bool {
