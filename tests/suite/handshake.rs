@@ -351,3 +351,17 @@ fn a_confirmation_without_addresses_tells_nobody() {
 fn addr(cid: u64, port: u32) -> VsockAddr {
     VsockAddr { cid, port }
 }
+
+#[test]
+fn another_time_than_the_configured_one_counts_for_one_connection() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let connector = backend.get_connector();
+    let timeout = Duration::from_millis(50);
+    let watch = Stopwatch::start();
+    let late = connector.connect_to_timeout(PORT, timeout).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::TimedOut);
+    assert!(watch.elapsed() >= timeout);
+    assert!(late.to_string().contains("50ms"), "{late}");
+    let invalid = connector.connect_to_timeout(PORT, Duration::ZERO);
+    assert_eq!(invalid.unwrap_err().kind(), ErrorKind::InvalidInput);
+}

@@ -10,6 +10,7 @@
 )]
 
 mod backend;
+mod cancel;
 mod compliance;
 mod errors;
 mod halves;

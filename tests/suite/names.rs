@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use vsock_backend_api::{VsockAddr, VsockBackend, VsockBackendType, VsockStream};
 use vsock_inner::{
-    BackendCounters, Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerConnector,
+    BackendCounters, Canceller, Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerConnector,
     VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
 };
 
@@ -86,6 +86,8 @@ fn the_inner_backend_and_connector_have_their_signatures() {
     let _: fn(&Connector) -> io::Result<VsockInnerStream> = Connector::connect_stream;
     let _: fn(&Connector, u32) -> io::Result<VsockInnerListener> = Connector::listen;
     let _: fn(&Connector, u32) -> io::Result<VsockInnerStream> = Connector::connect_to;
+    let _: fn(&Connector, u32, Duration) -> io::Result<VsockInnerStream> =
+        Connector::connect_to_timeout;
     let _: fn(&Connector) -> BackendCounters = Connector::counters;
 }
 
@@ -99,6 +101,7 @@ fn the_inner_stream_has_its_signatures() {
     let _: fn(&mut Stream, &mut [u8]) -> io::Result<usize> = Stream::peek;
     let _: fn(&mut Stream, Shutdown) -> io::Result<()> = Stream::shutdown;
     let _: fn(Stream) -> (VsockInnerReader, VsockInnerWriter) = Stream::into_split;
+    let _: fn(&Stream) -> Canceller = Stream::canceller;
     let _: fn(&Stream) -> Option<VsockAddr> = Stream::peer;
     let _: fn(&Stream) -> Option<VsockAddr> = Stream::local;
     let _: fn(&Stream) -> u64 = Stream::queued_in;
@@ -114,6 +117,8 @@ fn the_halves_have_their_signatures() {
     type Reader = VsockInnerReader;
     type Writer = VsockInnerWriter;
     let _: fn(&mut Reader, &mut [u8]) -> io::Result<usize> = Reader::peek;
+    let _: fn(&Reader) -> Canceller = Reader::canceller;
+    let _: fn(&Writer) -> Canceller = Writer::canceller;
     let _: fn(&mut Reader, bool) -> io::Result<()> = Reader::set_nonblocking;
     let _: fn(&mut Reader, Option<Duration>) -> io::Result<()> = Reader::set_timeout;
     let _: fn(&mut Reader) -> io::Result<()> = Reader::shutdown;
@@ -129,6 +134,8 @@ fn the_listener_and_the_configuration_have_their_signatures() {
     listener::<VsockInnerListener>();
     type Listener = VsockInnerListener;
     let _: fn(&Listener) -> io::Result<VsockInnerStream> = Listener::accept;
+    let _: fn(&Listener, Duration) -> io::Result<VsockInnerStream> = Listener::accept_timeout;
+    let _: fn(&Listener) -> Canceller = Listener::canceller;
     let _: fn(&Listener, bool) -> io::Result<()> = Listener::set_nonblocking;
 
     let config = VsockInnerConfig::default();

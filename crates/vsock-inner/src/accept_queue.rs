@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use crate::bell::{Bell, Polled};
 use crate::stream::VsockInnerStream;
@@ -29,6 +30,8 @@ struct State {
     /// Whether somebody polls the descriptor. Until then nothing is spent on it.
     taken: bool,
     closed: bool,
+    /// Counts changes of "waits are cancelled"; they are while it is odd.
+    cancels: u64,
 }
 
 /// Why a connection was not queued. It is dropped, and with it its other end is reset.
@@ -38,6 +41,17 @@ pub(crate) enum Refused {
     Full(usize),
     /// Nobody will accept any more.
     Closed,
+}
+
+/// Why a wait for a connection has ended without one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum GaveUp {
+    /// Nothing will come.
+    Closed,
+    /// The deadline came first.
+    TimedOut,
+    /// Somebody has cancelled.
+    Cancelled,
 }
 
 /// The queue is closed: nothing will come.
@@ -54,6 +68,7 @@ impl AcceptQueue {
             bell,
             taken: false,
             closed: false,
+            cancels: 0,
         };
         Ok(Self {
             limit,
@@ -90,23 +105,52 @@ impl AcceptQueue {
         }
     }
 
-    /// The next connection; waits for it.
-    pub(crate) fn pop(&self) -> Result<VsockInnerStream, Closed> {
+    /// The next connection; waits for it, at most until `deadline`.
+    pub(crate) fn pop(&self, deadline: Option<Instant>) -> Result<VsockInnerStream, GaveUp> {
         let mut state = self.lock();
+        let since = state.cancels;
         loop {
             if let Some(stream) = state.pop() {
                 return Ok(stream);
             }
             if state.closed {
-                return Err(Closed);
+                return Err(GaveUp::Closed);
+            }
+            if state.cancels != since || state.is_cancelled() {
+                return Err(GaveUp::Cancelled);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(GaveUp::TimedOut);
             }
             state.sleepers += 1;
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state, left);
             state.sleepers -= 1;
         }
+    }
+
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        let Some(left) = left else {
+            let woken = self.changed.wait(state);
+            return woken.unwrap_or_else(PoisonError::into_inner);
+        };
+        let woken = self.changed.wait_timeout(state, left);
+        woken.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Ends every wait, and every later one, until [`resume`](Self::resume).
+    pub(crate) fn cancel(&self) {
+        self.lock().set_cancelled(true);
+        self.changed.notify_all();
+    }
+
+    /// Lets callers wait again.
+    pub(crate) fn resume(&self) {
+        self.lock().set_cancelled(false);
     }
 
     /// Resets what waits, refuses what comes, and wakes everybody.
@@ -148,6 +192,16 @@ impl State {
             true => Err(Refused::Closed),
             false if self.waiting.len() >= limit => Err(Refused::Full(limit)),
             false => Ok(()),
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancels % 2 == 1
+    }
+
+    fn set_cancelled(&mut self, cancelled: bool) {
+        if self.is_cancelled() != cancelled {
+            self.cancels += 1;
         }
     }
 

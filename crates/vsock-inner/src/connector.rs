@@ -4,11 +4,12 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use vsock_backend_api::VsockStream;
 
 use crate::counters::BackendCounters;
-use crate::handshake;
+use crate::handshake::{self, HandshakeError};
 use crate::hub::Hub;
 use crate::listener::VsockInnerListener;
 use crate::stream::VsockInnerStream;
@@ -83,11 +84,37 @@ impl VsockInnerConnector {
     ///   serves the backend, no driver is ready, or that time is shorter than the muxer's.
     /// - `InvalidData`: the answer was not `OK <number>\n`.
     pub fn connect_to(&self, port: u32) -> io::Result<VsockInnerStream> {
+        self.connect_to_timeout(port, self.hub.config.connect_timeout)
+    }
+
+    /// As [`connect_to`](Self::connect_to), with another time than the configured one.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use std::time::Duration;
+    /// use vsock_inner::VsockInnerBackend;
+    ///
+    /// let backend = VsockInnerBackend::new()?; // no VMM serves it
+    /// let connector = backend.get_connector();
+    /// let nobody = connector.connect_to_timeout(52, Duration::from_millis(1)).unwrap_err();
+    /// assert_eq!(nobody.kind(), ErrorKind::TimedOut);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect_to`](Self::connect_to), and
+    ///
+    /// - `InvalidInput`: the timeout is zero.
+    pub fn connect_to_timeout(&self, port: u32, timeout: Duration) -> io::Result<VsockInnerStream> {
+        if timeout.is_zero() {
+            return Err(HandshakeError::ZeroTimeout { port }.into());
+        }
         let config = &self.hub.config;
         let (mut stream, asked) = self.hub.connect_to_device(|application, device| {
             handshake::begin(application, device, port, config)
         })?;
-        handshake::request(&mut stream, port, asked, config.connect_timeout)?;
+        handshake::request(&mut stream, port, asked, timeout)?;
         Ok(stream)
     }
 

@@ -50,6 +50,14 @@ pub enum StreamError {
         /// The descriptor of this end.
         fd: RawFd,
     },
+    /// A [`Canceller`](crate::Canceller) has ended the wait, before anything was done: `Interrupted`.
+    #[error("{call} the stream of fd {fd}: the wait was cancelled")]
+    Cancelled {
+        /// What was attempted.
+        call: &'static str,
+        /// The descriptor of this end.
+        fd: RawFd,
+    },
     /// A timeout of zero was set: `InvalidInput`.
     #[error("a timeout of zero: use the non-blocking mode to not wait at all")]
     ZeroTimeout,
@@ -61,6 +69,7 @@ impl From<StreamError> for io::Error {
             StreamError::Reset { .. } => ErrorKind::ConnectionReset,
             StreamError::ShutDown { .. } => ErrorKind::BrokenPipe,
             StreamError::TimedOut { .. } => ErrorKind::TimedOut,
+            StreamError::Cancelled { .. } => ErrorKind::Interrupted,
             StreamError::ZeroTimeout => ErrorKind::InvalidInput,
         };
         Self::new(kind, error)

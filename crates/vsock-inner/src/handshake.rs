@@ -32,8 +32,14 @@ pub enum HandshakeError {
     TimedOut {
         /// The guest's port.
         port: u32,
-        /// The configured time.
+        /// The time that was given, or configured.
         timeout: Duration,
+    },
+    /// A timeout of zero was given: `InvalidInput`.
+    #[error("connecting to guest port {port}: a timeout of zero, in which nothing can connect")]
+    ZeroTimeout {
+        /// The guest's port.
+        port: u32,
     },
     /// The answer was not `OK <number>\n`: `InvalidData`.
     #[error("connecting to guest port {port}: the answer is no `OK <number>`")]
@@ -56,6 +62,7 @@ impl From<HandshakeError> for io::Error {
         let kind = match &error {
             HandshakeError::Refused { .. } => ErrorKind::ConnectionRefused,
             HandshakeError::TimedOut { .. } => ErrorKind::TimedOut,
+            HandshakeError::ZeroTimeout { .. } => ErrorKind::InvalidInput,
             HandshakeError::BadAnswer { .. } => ErrorKind::InvalidData,
             HandshakeError::Stream { source, .. } => source.kind(),
         };

@@ -61,6 +61,7 @@
 mod accept_queue;
 mod backend;
 mod bell;
+mod canceller;
 mod config;
 mod connection;
 mod connector;
@@ -85,6 +86,7 @@ mod word;
 mod writer;
 
 pub use backend::VsockInnerBackend;
+pub use canceller::Canceller;
 pub use config::{Capacity, ConfigError, DEFAULT_CAPACITY, MAX_CAPACITY, VsockInnerConfig};
 pub use connector::VsockInnerConnector;
 pub use counters::BackendCounters;

@@ -10,6 +10,7 @@ use std::ops::DerefMut;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
+use crate::canceller::Canceller;
 use crate::connection::{Connection, Side};
 use crate::error::StreamError;
 use crate::ring::{Consumer, Progress};
@@ -108,6 +109,12 @@ impl VsockInnerReader {
         Ok(())
     }
 
+    /// Ends the waits of this half, from any thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller::of_reads(self.connection.incoming(self.side))
+    }
+
     /// Whether the peer's end has been dropped, or both halves of it.
     #[must_use]
     pub fn peer_gone(&self) -> bool {
@@ -185,6 +192,7 @@ impl VsockInnerReader {
             Ok(()) => Ok(()),
             Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(GaveUp::TimedOut) => Err(StreamError::TimedOut { call, fd: self.fd }.into()),
+            Err(GaveUp::Cancelled) => Err(StreamError::Cancelled { call, fd: self.fd }.into()),
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use vsock_backend_api::{VsockAddr, VsockBackendType, VsockStream};
 
+use crate::canceller::Canceller;
 use crate::config::VsockInnerConfig;
 use crate::connection::{Addresses, Connection, Side};
 use crate::counters::Open;
@@ -29,8 +30,8 @@ use crate::writer::VsockInnerWriter;
 /// Mode and timeouts belong to this end, and are set through the trait [`VsockStream`].
 ///
 /// It is `Send` and not `Sync`, and cannot be cloned: an end can be used by two threads after
-/// [`into_split`](Self::into_split). So no other thread can end a call that waits, as the `shutdown` of a
-/// cloned socket would: set a timeout, or poll and do not block.
+/// [`into_split`](Self::into_split). Another thread ends a call that waits, as the `shutdown` of a cloned
+/// socket would, by a [`canceller`](Self::canceller).
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -124,6 +125,13 @@ impl VsockInnerStream {
     #[must_use]
     pub fn into_split(self) -> (VsockInnerReader, VsockInnerWriter) {
         (self.reader, self.writer)
+    }
+
+    /// Ends the waits of this end, and of its halves later, from any thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        let (connection, side) = (self.reader.connection(), self.reader.side());
+        Canceller::of_both(connection.incoming(side), connection.outgoing(side))
     }
 
     /// The address of the other end: at an application's end the CID and the port of the guest.

@@ -8,6 +8,7 @@ use std::iter::once;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use crate::canceller::Canceller;
 use crate::connection::{Connection, Side};
 use crate::error::StreamError;
 use crate::ring::{Producer, Progress};
@@ -80,6 +81,12 @@ impl VsockInnerWriter {
         Ok(())
     }
 
+    /// Ends the waits of this half, from any thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller::of_writes(self.connection.outgoing(self.side))
+    }
+
     /// Whether the peer's end has been dropped, or both halves of it.
     #[must_use]
     pub fn peer_gone(&self) -> bool {
@@ -124,14 +131,12 @@ impl VsockInnerWriter {
     #[cold]
     fn wait(&mut self, deadline: &mut Deadline) -> io::Result<()> {
         let (gate, want) = (&self.producer.ring().space, self.producer.want());
+        let (call, fd) = ("writing to", self.fd);
         match self.patience.wait(gate, want, Pace::Calm, deadline) {
             Ok(()) => Ok(()),
             Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
-            Err(GaveUp::TimedOut) => Err(StreamError::TimedOut {
-                call: "writing to",
-                fd: self.fd,
-            }
-            .into()),
+            Err(GaveUp::TimedOut) => Err(StreamError::TimedOut { call, fd }.into()),
+            Err(GaveUp::Cancelled) => Err(StreamError::Cancelled { call, fd }.into()),
         }
     }
 

@@ -10,11 +10,15 @@ use std::ptr;
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 pub(crate) use vmm_sys_util::eventfd::EventFd;
 
 /// How many bytes a block holds. With its header it is 16 KiB.
 pub(crate) const BLOCK_BYTES: usize = 16 * 1024 - 64;
+
+pub(crate) fn downgrade<T>(shared: &Arc<T>) -> Weak<T> {
+    Arc::downgrade(shared)
+}
 
 /// A value that two threads reach, under a protocol that its user argues.
 #[derive(Debug)]
