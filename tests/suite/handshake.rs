@@ -302,19 +302,28 @@ fn a_device_that_has_read_the_command_gets_one_like_it_as_bytes() {
 }
 
 #[test]
-fn a_connection_too_small_for_the_exchange_goes_by_text() {
-    for (to_device, to_application) in [(10, 100), (100, 13), (1, 1)] {
-        let config = VsockInnerConfig::default()
-            .to_device(Capacity::Bytes(to_device))
-            .to_application(Capacity::Bytes(to_application));
-        let (connecting, mut device, _backend) = asked_beside(config);
-        assert_eq!(device.requested_port(), None);
-        device.set_nonblocking(false).unwrap();
-        let mut command = [0; 11];
-        device.read_exact(&mut command).unwrap();
-        assert_eq!(&command, b"CONNECT 52\n");
-        device.write_all(b"OK 1\n").unwrap();
-        connecting.finish(soon()).unwrap().unwrap();
+fn a_connection_smaller_than_the_exchange_is_made_all_the_same() {
+    for beside in [false, true] {
+        for (to_device, to_application) in [(10, 100), (100, 13), (1, 1)] {
+            let config = VsockInnerConfig::default()
+                .to_device(Capacity::Bytes(to_device))
+                .to_application(Capacity::Bytes(to_application));
+            let (connecting, mut device, _backend) = asked_beside(config);
+            if beside {
+                assert_eq!(device.requested_port(), Some(PORT));
+                device.confirm(1).unwrap();
+            } else {
+                let mut command = [0; 11];
+                device.read_exact(&mut command).unwrap();
+                assert_eq!(&command, b"CONNECT 52\n");
+                device.write_all(b"OK 1\n").unwrap();
+            }
+            let mut stream = connecting.finish(soon()).unwrap().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let room = |stream: &mut dyn VsockStream| stream.write(&[0; 200]).unwrap();
+            assert_eq!(room(&mut stream), to_device, "its capacity is what it was");
+            assert_eq!(room(&mut *device), to_application);
+        }
     }
 }
 

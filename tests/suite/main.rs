@@ -12,6 +12,7 @@
 mod backend;
 mod cancel;
 mod compliance;
+mod connecting;
 mod errors;
 mod halves;
 mod handshake;

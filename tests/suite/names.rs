@@ -88,6 +88,7 @@ fn the_inner_backend_and_connector_have_their_signatures() {
     let _: fn(&Connector, u32) -> io::Result<VsockInnerStream> = Connector::connect_to;
     let _: fn(&Connector, u32, Duration) -> io::Result<VsockInnerStream> =
         Connector::connect_to_timeout;
+    let _: fn(&Connector, u32) -> io::Result<VsockInnerStream> = Connector::start_connect_to;
     let _: fn(&Connector) -> BackendCounters = Connector::counters;
 }
 
@@ -101,6 +102,7 @@ fn the_inner_stream_has_its_signatures() {
     let _: fn(&mut Stream, &mut [u8]) -> io::Result<usize> = Stream::peek;
     let _: fn(&mut Stream, Shutdown) -> io::Result<()> = Stream::shutdown;
     let _: fn(Stream) -> (VsockInnerReader, VsockInnerWriter) = Stream::into_split;
+    let _: fn(&Stream) -> bool = Stream::is_connected;
     let _: fn(&Stream) -> Canceller = Stream::canceller;
     let _: fn(&Stream) -> Option<VsockAddr> = Stream::peer;
     let _: fn(&Stream) -> Option<VsockAddr> = Stream::local;

@@ -10,7 +10,8 @@ use vsock_backend_api::VsockAddr;
 use crate::config::VsockInnerConfig;
 use crate::counters::Open;
 use crate::ring::Ring;
-use crate::sync::{Arc, AtomicU8, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU8, Ordering};
+use crate::word::{FIN, HELD, READ_SHUT, WRITER_GONE};
 
 /// The two ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,6 +40,18 @@ pub(crate) struct Addresses {
     pub(crate) host: VsockAddr,
 }
 
+/// How far an end is connected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Standing {
+    Connected,
+    /// The device has not answered.
+    Pending,
+    /// The device has ended the connection instead.
+    Refused,
+    /// The device's answer was none.
+    BadAnswer,
+}
+
 /// See the documentation of the module.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -49,6 +62,8 @@ pub(crate) struct Connection {
     device_halves: AtomicU8,
     /// Empty where nobody has told them.
     addresses: OnceLock<Addresses>,
+    /// The device has answered something that is no answer.
+    bad_answer: AtomicBool,
     _open: Option<Open>,
 }
 
@@ -61,6 +76,7 @@ impl Connection {
             application_halves: AtomicU8::new(2),
             device_halves: AtomicU8::new(2),
             addresses: OnceLock::new(),
+            bad_answer: AtomicBool::new(false),
             _open: open,
         };
         // Now, because `as_raw_fd` cannot fail later.
@@ -96,6 +112,40 @@ impl Connection {
         if self.halves(side).fetch_sub(1, Ordering::AcqRel) == 1 {
             self.outgoing(side).data.strike();
         }
+    }
+
+    /// How far `side` is connected. What has no request to wait for is so from the beginning.
+    pub(crate) fn standing(&self, side: Side) -> Standing {
+        let held = self.outgoing(side).space.load().has(HELD);
+        if !held {
+            return Standing::Connected;
+        }
+        let ended = self.incoming(side).data.load().has(FIN | WRITER_GONE);
+        // ORDER: Acquire; partner: the release in `reject`. It comes before the end, and so is seen by
+        // whoever sees the end.
+        match (ended, self.bad_answer.load(Ordering::Acquire)) {
+            (false, _) => Standing::Pending,
+            (true, false) => Standing::Refused,
+            (true, true) => Standing::BadAnswer,
+        }
+    }
+
+    /// The device at `side` confirms the request of its peer.
+    pub(crate) fn confirm(&self, side: Side) {
+        self.incoming(side).space.release();
+    }
+
+    /// The device at `side` has ended its writing without a confirmation: its peer's writing ends, too.
+    pub(crate) fn refuse(&self, side: Side) {
+        self.incoming(side).space.end(READ_SHUT);
+    }
+
+    /// The device at `side` has answered something that is no answer.
+    pub(crate) fn reject(&self, side: Side) {
+        // ORDER: Release; partner: the acquire in `standing`.
+        self.bad_answer.store(true, Ordering::Release);
+        self.outgoing(side).end(FIN);
+        self.refuse(side);
     }
 
     /// Tells both ends who they are, once.

@@ -34,6 +34,22 @@ pub enum StreamError {
         /// The descriptor of this end.
         fd: RawFd,
     },
+    /// The device has refused the connection, or ended it without an answer: `ConnectionRefused`.
+    #[error("{call} the stream of fd {fd}: the connection was refused")]
+    Refused {
+        /// What was attempted.
+        call: &'static str,
+        /// The descriptor of this end.
+        fd: RawFd,
+    },
+    /// The device has answered something else than `OK <number>`: `InvalidData`.
+    #[error("{call} the stream of fd {fd}: the answer to its request is no `OK <number>`")]
+    BadAnswer {
+        /// What was attempted.
+        call: &'static str,
+        /// The descriptor of this end.
+        fd: RawFd,
+    },
     /// This end has shut down writing, or the peer reading: `BrokenPipe`.
     #[error("{call} the stream of fd {fd}: the direction was shut down")]
     ShutDown {
@@ -67,6 +83,8 @@ impl From<StreamError> for io::Error {
     fn from(error: StreamError) -> Self {
         let kind = match error {
             StreamError::Reset { .. } => ErrorKind::ConnectionReset,
+            StreamError::Refused { .. } => ErrorKind::ConnectionRefused,
+            StreamError::BadAnswer { .. } => ErrorKind::InvalidData,
             StreamError::ShutDown { .. } => ErrorKind::BrokenPipe,
             StreamError::TimedOut { .. } => ErrorKind::TimedOut,
             StreamError::Cancelled { .. } => ErrorKind::Interrupted,

@@ -23,7 +23,7 @@ use std::time::Instant;
 
 use crate::bell::{Bell, Polled};
 use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
-use crate::word::{ARMED, FD, PARKED, Position, Word};
+use crate::word::{ARMED, FD, HELD, PARKED, Position, Word};
 
 /// See the documentation of the module.
 #[derive(Debug)]
@@ -117,6 +117,22 @@ impl Gate {
             self.ring();
         }
         before
+    }
+
+    /// Makes no position count for the waiting side, until [`release`](Self::release); before it shares
+    /// the gate.
+    pub(crate) fn hold(&self) {
+        // ORDER: Relaxed; partner: none, nobody else has the gate yet.
+        self.word.0.fetch_or(HELD, Ordering::Relaxed);
+    }
+
+    /// Makes positions count, and wakes whoever waits for one that is there.
+    pub(crate) fn release(&self) {
+        // ORDER: AcqRel; partners: as in `publish`; what was done before is seen by whoever is released.
+        let before = Word(self.word.0.fetch_and(!HELD, Ordering::AcqRel));
+        if before.has(ARMED) {
+            self.ring();
+        }
     }
 
     /// Answers the requests in the word, if what they wait for is there. Afterwards they are answered,

@@ -106,20 +106,20 @@ impl Hub {
 
     /// A connection from the application to the device. What `prepare` does to the two ends is
     /// done before the device can accept it.
-    pub(crate) fn connect_to_device<T>(
+    pub(crate) fn connect_to_device(
         &self,
-        prepare: impl FnOnce(&mut VsockInnerStream, &mut VsockInnerStream) -> io::Result<T>,
-    ) -> io::Result<(VsockInnerStream, T)> {
+        prepare: impl FnOnce(&mut VsockInnerStream, &mut VsockInnerStream),
+    ) -> io::Result<VsockInnerStream> {
         self.queue
             .check()
             .map_err(|refused| self.refuse(refused, Target::Device))?;
         let (mut application, mut device) = self.connection()?;
         device.set_nonblocking(true)?;
-        let prepared = prepare(&mut application, &mut device)?;
+        prepare(&mut application, &mut device);
         self.queue
             .push(device)
             .map_err(|refused| self.refuse(refused, Target::Device))?;
-        Ok((application, prepared))
+        Ok(application)
     }
 
     /// A connection from the device to the listener of `port`, who is told the addresses.

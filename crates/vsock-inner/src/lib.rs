@@ -59,6 +59,7 @@
 //!   memory's bitmap passes through, and nothing was moved then.
 
 mod accept_queue;
+mod answer;
 mod backend;
 mod bell;
 mod canceller;

@@ -12,11 +12,13 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use loom::thread;
-use vsock_backend_api::VsockStream;
+use vsock_backend_api::{VsockAddr, VsockStream};
 
 use crate::canceller::Canceller;
 use crate::config::{Capacity, VsockInnerConfig};
+use crate::handshake::{self, HandshakeError};
 use crate::reader::VsockInnerReader;
+use crate::request;
 use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
 
@@ -475,5 +477,81 @@ fn a_reader_that_was_cancelled_is_woken_as_before() {
         let reading = thread::spawn(move || reader.read(&mut [0; 4]).unwrap());
         writer.write_all(&[1]).unwrap();
         assert_eq!(reading.join().unwrap(), 1);
+    });
+}
+
+/// A stream that waits for its connection, and the device's end.
+fn pending() -> (VsockInnerStream, VsockInnerStream) {
+    let (mut near, mut far) = pair(64);
+    request::ask(&mut near, &mut far, 5);
+    near.set_nonblocking(true).unwrap();
+    (near, far)
+}
+
+#[test]
+fn a_confirmation_meets_a_write_and_a_poll_of_its_descriptor() {
+    explore(|| {
+        let (mut near, mut far) = pending();
+        assert_eq!(far.requested_port(), Some(5));
+        let confirming = thread::spawn(move || {
+            far.confirm(1).unwrap();
+            far
+        });
+        near.write_ready_fd().unwrap();
+        drop(near.write(&[1]));
+        let _far = confirming.join().unwrap();
+        assert!(near.is_connected());
+        assert!(near.writer.gate().polls_ready());
+        assert_eq!(near.write(&[1]).unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_confirmation_wakes_who_waits_for_it_and_shows_the_addresses() {
+    explore(|| {
+        let (near, mut far) = pending();
+        assert_eq!(far.requested_port(), Some(5));
+        let addr = |cid| VsockAddr { cid, port: 5 };
+        let confirming = thread::spawn(move || {
+            far.confirm_from(addr(3), addr(2)).unwrap();
+            far
+        });
+        handshake::wait(&near, 5, Duration::MAX, Duration::ZERO).unwrap();
+        assert_eq!(near.peer(), Some(addr(3)));
+        drop(confirming.join().unwrap());
+    });
+}
+
+#[test]
+fn a_refusal_wakes_who_waits_and_makes_both_descriptors_ready() {
+    explore(|| {
+        let (mut near, far) = pending();
+        let refusing = thread::spawn(move || drop(far));
+        let refused = handshake::wait(&near, 5, Duration::MAX, Duration::ZERO);
+        assert!(matches!(refused, Err(HandshakeError::Refused { .. })));
+        near.as_raw_fd();
+        near.write_ready_fd().unwrap();
+        refusing.join().unwrap();
+        assert!(near.reader.gate().polls_ready() && near.writer.gate().polls_ready());
+        let refused = ErrorKind::ConnectionRefused;
+        assert_eq!(near.read(&mut [0]).unwrap_err().kind(), refused);
+        assert_eq!(near.write(&[0]).unwrap_err().kind(), refused);
+    });
+}
+
+#[test]
+fn a_wrong_answer_is_never_taken_for_a_refusal() {
+    explore(|| {
+        let (mut near, mut far) = pending();
+        near.as_raw_fd();
+        let answering = thread::spawn(move || {
+            far.write_all(b"NO").unwrap();
+            far
+        });
+        let wrong = [ErrorKind::WouldBlock, ErrorKind::InvalidData];
+        assert!(wrong.contains(&near.read(&mut [0]).unwrap_err().kind()));
+        drop(answering.join().unwrap());
+        assert!(near.reader.gate().polls_ready());
+        assert_eq!(near.read(&mut [0]).unwrap_err().kind(), wrong[1]);
     });
 }

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use crate::canceller::Canceller;
-use crate::connection::{Connection, Side};
+use crate::connection::{Connection, Side, Standing};
 use crate::error::StreamError;
 use crate::ring::{Consumer, Progress};
 use crate::spin::Pace;
@@ -181,6 +181,9 @@ impl VsockInnerReader {
         } else {
             Pace::Calm
         };
+        if self.connection.standing(self.side) == Standing::Pending {
+            return Err(ErrorKind::WouldBlock.into());
+        }
         let (gate, want) = (&self.consumer.ring().data, self.consumer.want());
         let polled = self.patience.poll(gate, want, pace, deadline);
         if polled == Ok(true) {
@@ -199,10 +202,16 @@ impl VsockInnerReader {
     /// What a read at the end returns: the end, if one of the two asked for it, else a reset.
     #[cold]
     fn end(&self, call: &'static str) -> io::Result<usize> {
+        let fd = self.fd;
+        match self.connection.standing(self.side) {
+            Standing::Connected | Standing::Pending => {}
+            Standing::Refused => return Err(StreamError::Refused { call, fd }.into()),
+            Standing::BadAnswer => return Err(StreamError::BadAnswer { call, fd }.into()),
+        }
         if self.consumer.ring().data.load().has(FIN | READ_SHUT) {
             return Ok(0);
         }
-        Err(StreamError::Reset { call, fd: self.fd }.into())
+        Err(StreamError::Reset { call, fd }.into())
     }
 }
 

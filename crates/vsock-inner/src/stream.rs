@@ -13,7 +13,7 @@ use vsock_backend_api::{VsockAddr, VsockBackendType, VsockStream};
 
 use crate::canceller::Canceller;
 use crate::config::VsockInnerConfig;
-use crate::connection::{Addresses, Connection, Side};
+use crate::connection::{Addresses, Connection, Side, Standing};
 use crate::counters::Open;
 use crate::reader::VsockInnerReader;
 use crate::request::{self, Request};
@@ -125,6 +125,14 @@ impl VsockInnerStream {
     #[must_use]
     pub fn into_split(self) -> (VsockInnerReader, VsockInnerWriter) {
         (self.reader, self.writer)
+    }
+
+    /// Whether the connection is made. Only one that was begun by
+    /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to) is not from the beginning.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        let standing = self.reader.connection().standing(self.reader.side());
+        standing == Standing::Connected
     }
 
     /// Ends the waits of this end, and of its halves later, from any thread.
@@ -247,12 +255,12 @@ impl VsockStream for VsockInnerStream {
         request::take(self)
     }
 
-    fn confirm(&mut self, host_port: u32) -> io::Result<()> {
-        request::confirm(self, host_port, None)
+    fn confirm(&mut self, _host_port: u32) -> io::Result<()> {
+        request::confirm(self, None)
     }
 
     fn confirm_from(&mut self, guest: VsockAddr, host: VsockAddr) -> io::Result<()> {
-        request::confirm(self, host.port, Some(Addresses { guest, host }))
+        request::confirm(self, Some(Addresses { guest, host }))
     }
 
     fn peer(&self) -> Option<VsockAddr> {

@@ -8,14 +8,15 @@ use std::iter::once;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use crate::answer::{Answer, Parsed};
 use crate::canceller::Canceller;
-use crate::connection::{Connection, Side};
+use crate::connection::{Connection, Side, Standing};
 use crate::error::StreamError;
 use crate::ring::{Producer, Progress};
 use crate::spin::Pace;
 use crate::sync::Arc;
 use crate::wait::{Deadline, GaveUp, Patience};
-use crate::word::{FIN, READ_SHUT, WRITER_GONE};
+use crate::word::{FIN, READ_SHUT, READER_GONE, WRITER_GONE};
 
 /// The writing half of a [`VsockInnerStream`](crate::VsockInnerStream).
 ///
@@ -26,6 +27,8 @@ use crate::word::{FIN, READ_SHUT, WRITER_GONE};
 pub struct VsockInnerWriter {
     producer: Producer,
     patience: Patience,
+    /// At a device's end that owes an answer: what is written is this, and no bytes yet.
+    answer: Option<Answer>,
     fd: RawFd,
     side: Side,
     connection: Arc<Connection>,
@@ -37,6 +40,7 @@ impl VsockInnerWriter {
             fd: connection.incoming(side).data.raw_fd().unwrap_or(-1),
             producer: Producer::new(Arc::clone(connection.outgoing(side))),
             patience: Patience::new(spin_budget),
+            answer: None,
             side,
             connection: Arc::clone(connection),
         }
@@ -78,6 +82,7 @@ impl VsockInnerWriter {
     /// None; the result is for the sake of sockets' users.
     pub fn shutdown(&mut self) -> io::Result<()> {
         self.producer.ring().end(FIN);
+        self.refuse();
         Ok(())
     }
 
@@ -97,6 +102,61 @@ impl VsockInnerWriter {
     #[must_use]
     pub fn queued(&self) -> u64 {
         self.producer.ring().queued()
+    }
+
+    /// Asks for a connection, before the device has its end: until it answers, no byte is taken.
+    pub(crate) fn request(&mut self, request: &[u8]) {
+        self.producer.request(request);
+    }
+
+    /// The peer has asked for a connection.
+    pub(crate) fn owe_answer(&mut self) {
+        self.answer = Some(Answer::default());
+    }
+
+    /// Whether what is written is the answer that is owed.
+    pub(crate) const fn owes_answer(&self) -> bool {
+        self.answer.is_some()
+    }
+
+    /// Confirms beside the bytes, unless the opener has left.
+    pub(crate) fn confirm(&mut self) -> io::Result<()> {
+        self.answer = None;
+        if self.peer_gone() {
+            return Err(self.end().into());
+        }
+        self.connection.confirm(self.side);
+        Ok(())
+    }
+
+    /// Writes of the answer that is owed what is in `buf`, then the bytes after it.
+    #[cold]
+    pub(crate) fn write_answer(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let Some(answer) = &mut self.answer else {
+            return Ok(0);
+        };
+        if self.producer.ring().data.load().has(READER_GONE) {
+            return Err(self.end().into());
+        }
+        let (taken, parsed) = answer.take(buf);
+        if parsed == Parsed::Unfinished {
+            return Ok(taken);
+        }
+        self.answer = None;
+        if parsed == Parsed::Bad {
+            self.connection.reject(self.side);
+            return Ok(buf.len()); // nobody will read it, as with a socket
+        }
+        self.connection.confirm(self.side);
+        let rest = self.write(&buf[taken..]);
+        Ok(taken + rest.unwrap_or(0))
+    }
+
+    /// If an answer is owed, there will be none.
+    fn refuse(&mut self) {
+        if self.answer.take().is_some() {
+            self.connection.refuse(self.side);
+        }
     }
 
     /// Attempts until all `len` bytes are queued, or the patience is at its end. An attempt is told
@@ -130,6 +190,11 @@ impl VsockInnerWriter {
 
     #[cold]
     fn wait(&mut self, deadline: &mut Deadline) -> io::Result<()> {
+        match self.connection.standing(self.side) {
+            Standing::Connected => {}
+            Standing::Pending => return Err(ErrorKind::WouldBlock.into()),
+            Standing::Refused | Standing::BadAnswer => return Err(self.end().into()),
+        }
         let (gate, want) = (&self.producer.ring().space, self.producer.want());
         let (call, fd) = ("writing to", self.fd);
         match self.patience.wait(gate, want, Pace::Calm, deadline) {
@@ -144,6 +209,16 @@ impl VsockInnerWriter {
     #[cold]
     fn end(&self) -> StreamError {
         let (call, fd) = ("writing to", self.fd);
+        let by_device = || {
+            let space = &self.producer.ring().space;
+            space.load().has(READ_SHUT | READER_GONE)
+        };
+        match self.connection.standing(self.side) {
+            Standing::BadAnswer => return StreamError::BadAnswer { call, fd },
+            Standing::Refused => return StreamError::Refused { call, fd },
+            Standing::Pending if by_device() => return StreamError::Refused { call, fd },
+            Standing::Pending | Standing::Connected => {}
+        }
         if self.producer.ring().data.load().has(FIN | READ_SHUT) {
             StreamError::ShutDown { call, fd }
         } else {
@@ -157,6 +232,9 @@ impl Write for VsockInnerWriter {
         if buf.is_empty() {
             return Ok(0);
         }
+        if self.owes_answer() {
+            return self.write_answer(buf);
+        }
         self.transfer(buf.len(), |producer, done| {
             producer.write(once(&buf[done..]), buf.len() - done)
         })
@@ -168,6 +246,10 @@ impl Write for VsockInnerWriter {
             .fold(0, |len: usize, buf| len.saturating_add(buf.len()));
         if len == 0 {
             return Ok(0);
+        }
+        if self.owes_answer() {
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return self.write_answer(first.map_or(&[], |buf| buf));
         }
         self.transfer(len, |producer, done| {
             producer.write(rest(bufs, done), len - done)
@@ -207,6 +289,7 @@ impl Drop for VsockInnerWriter {
         // First, because the end would ring at it.
         ring.space.close_fd();
         ring.end(WRITER_GONE);
+        self.refuse();
         self.connection.leave(self.side);
     }
 }
