@@ -10,6 +10,7 @@
 )]
 
 mod backend;
+mod borrowed;
 mod cancel;
 mod compliance;
 mod connecting;

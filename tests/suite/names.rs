@@ -7,7 +7,7 @@ use std::fmt::{Debug, Display};
 use std::hash::Hash;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use vsock_backend_api::{VsockAddr, VsockBackend, VsockBackendType, VsockStream};
@@ -15,6 +15,7 @@ use vsock_inner::{
     BackendCounters, Canceller, Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerConnector,
     VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
 };
+use vsock_vhost_user::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream};
 
 type ReceiveFd<S> = fn(&S, &mut [u8], &mut [RawFd]) -> io::Result<(usize, usize)>;
 type BoxedStream = io::Result<Box<dyn VsockStream>>;
@@ -58,6 +59,7 @@ fn the_stream_trait_has_its_signatures() {
         let _: fn(&S) -> &dyn Any = S::as_any;
         let _: fn(&mut S, Shutdown) -> io::Result<()> = S::shutdown;
         let _: fn(&S) -> io::Result<RawFd> = S::write_ready_fd;
+        let _: for<'s> fn(&'s S) -> io::Result<BorrowedFd<'s>> = S::write_ready;
         let _: fn(&S) -> bool = S::peer_gone;
         let _: fn(&mut S) -> Option<u32> = S::requested_port;
         let _: fn(&mut S, u32) -> io::Result<()> = S::confirm;
@@ -202,4 +204,19 @@ fn an_inner_stream_passes_no_descriptors() {
     let (stream, _peer) = VsockInnerStream::pair().unwrap();
     let refused = stream.recv_data_fd(&mut [0], &mut [0]).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+}
+
+#[test]
+fn whatever_has_a_number_can_be_borrowed() {
+    fn traits<T: AsRawFd + AsFd>() {}
+    traits::<VsockInnerBackend>();
+    traits::<VsockInnerListener>();
+    traits::<VsockInnerStream>();
+    traits::<VsockInnerReader>();
+    traits::<UnixBackend>();
+    traits::<UnixVsockStream>();
+    traits::<UnixSeqpacketBackend>();
+    traits::<UnixSeqpacketStream>();
+    type Writer = VsockInnerWriter;
+    let _: for<'w> fn(&'w Writer) -> io::Result<BorrowedFd<'w>> = Writer::write_ready;
 }

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use crate::{VsockAddr, VsockBackendType, VsockMessages};
@@ -89,6 +89,17 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
     /// Making the descriptor can fail, for example with `EMFILE`. The stream is then as it was.
     fn write_ready_fd(&self) -> io::Result<RawFd> {
         Ok(self.as_raw_fd())
+    }
+
+    /// As [`write_ready_fd`](Self::write_ready_fd), borrowed from the stream, so that it cannot be
+    /// used after it was closed.
+    ///
+    /// # Errors
+    ///
+    /// - `Unsupported`: the stream has numbers only (the default).
+    /// - Others are those of [`write_ready_fd`](Self::write_ready_fd).
+    fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// The port of the guest that the stream's opener has named beside the bytes, if it has.
@@ -226,6 +237,7 @@ mod tests {
             stream.shutdown(Shutdown::Both),
             stream.confirm(1 << 30),
             stream.confirm_from(ADDR, ADDR),
+            stream.write_ready().map(drop),
         ];
         for refusal in refusals {
             assert_eq!(refusal.unwrap_err().kind(), ErrorKind::Unsupported);

@@ -4,13 +4,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::bell::{Bell, Polled};
 use crate::stream::VsockInnerStream;
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Arc, Condvar, EventFd, Mutex, MutexGuard};
 
 /// A bounded queue with a descriptor that is readable exactly while there is something to accept.
 #[derive(Debug)]
@@ -18,7 +17,6 @@ pub(crate) struct AcceptQueue {
     limit: usize,
     state: Mutex<State>,
     changed: Condvar,
-    fd: RawFd,
 }
 
 #[derive(Debug)]
@@ -59,7 +57,8 @@ pub(crate) enum GaveUp {
 pub(crate) struct Closed;
 
 impl AcceptQueue {
-    pub(crate) fn new(limit: usize) -> io::Result<Self> {
+    /// A queue, and its descriptor, which is whoever's who accepts.
+    pub(crate) fn new(limit: usize) -> io::Result<(Self, Arc<EventFd>)> {
         let mut bell = Bell::new(Polled::In);
         let fd = bell.install()?;
         let state = State {
@@ -70,12 +69,12 @@ impl AcceptQueue {
             closed: false,
             cancels: 0,
         };
-        Ok(Self {
+        let queue = Self {
             limit,
             state: Mutex::new(state),
             changed: Condvar::new(),
-            fd,
-        })
+        };
+        Ok((queue, fd))
     }
 
     /// Whether a connection would be refused now; spares to make one in vain.
@@ -164,7 +163,7 @@ impl AcceptQueue {
         drop(waiting); // not under the lock: this wakes the other ends
     }
 
-    /// Closes the descriptor: whoever polled it has been dropped.
+    /// Lets go of the descriptor: whoever polled it is being dropped.
     pub(crate) fn close_fd(&self) {
         self.lock().bell.close();
     }
@@ -173,12 +172,11 @@ impl AcceptQueue {
         self.lock().waiting.len()
     }
 
-    /// The descriptor, from now on kept readable exactly while there is something to accept.
-    pub(crate) fn take_fd(&self) -> RawFd {
+    /// From now on the descriptor is kept readable exactly while there is something to accept.
+    pub(crate) fn take_fd(&self) {
         let mut state = self.lock();
         state.taken = true;
         state.settle();
-        self.fd
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

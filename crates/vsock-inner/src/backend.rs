@@ -4,6 +4,8 @@
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::fd::{AsRawFd, RawFd};
 
 use vsock_backend_api::{VsockAddr, VsockBackend, VsockBackendType, VsockStream};
@@ -14,7 +16,7 @@ use crate::connector::VsockInnerConnector;
 use crate::counters::BackendCounters;
 use crate::hub::Hub;
 use crate::listener::VsockInnerListener;
-use crate::sync::Arc;
+use crate::sync::{Arc, EventFd};
 
 /// An in-process vsock backend.
 ///
@@ -55,6 +57,7 @@ use crate::sync::Arc;
 #[derive(Debug)]
 pub struct VsockInnerBackend {
     hub: Arc<Hub>,
+    fd: Arc<EventFd>,
 }
 
 impl VsockInnerBackend {
@@ -75,8 +78,10 @@ impl VsockInnerBackend {
     ///   [`ConfigError`](crate::ConfigError).
     /// - Those of `eventfd(2)`.
     pub fn with_config(config: VsockInnerConfig) -> io::Result<Self> {
+        let (hub, fd) = Hub::new(config)?;
         Ok(Self {
-            hub: Arc::new(Hub::new(config)?),
+            hub: Arc::new(hub),
+            fd,
         })
     }
 
@@ -138,7 +143,17 @@ impl VsockBackend for VsockInnerBackend {
 impl AsRawFd for VsockInnerBackend {
     /// For polling only: readable while a connection waits to be accepted.
     fn as_raw_fd(&self) -> RawFd {
-        self.hub.queue.take_fd()
+        self.hub.queue.take_fd();
+        self.fd.as_raw_fd()
+    }
+}
+
+#[cfg(not(loom))]
+impl AsFd for VsockInnerBackend {
+    /// For polling only, as `as_raw_fd`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.hub.queue.take_fd();
+        self.fd.as_fd()
     }
 }
 

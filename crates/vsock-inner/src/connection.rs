@@ -2,7 +2,6 @@
 
 //! What the two ends of a connection share: a ring each way, and who is still there.
 
-use std::io;
 use std::sync::OnceLock;
 
 use vsock_backend_api::VsockAddr;
@@ -68,9 +67,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Makes the shared part, with a descriptor for each end.
-    pub(crate) fn new(config: &VsockInnerConfig, open: Option<Open>) -> io::Result<Arc<Self>> {
-        let connection = Self {
+    /// Makes the shared part.
+    pub(crate) fn new(config: &VsockInnerConfig, open: Option<Open>) -> Arc<Self> {
+        Arc::new(Self {
             to_device: Arc::new(Ring::new(config.to_device)),
             to_application: Arc::new(Ring::new(config.to_application)),
             application_halves: AtomicU8::new(2),
@@ -78,11 +77,7 @@ impl Connection {
             addresses: OnceLock::new(),
             bad_answer: AtomicBool::new(false),
             _open: open,
-        };
-        // Now, because `as_raw_fd` cannot fail later.
-        connection.to_device.data.install_fd()?;
-        connection.to_application.data.install_fd()?;
-        Ok(Arc::new(connection))
+        })
     }
 
     /// The ring that `side` writes to.

@@ -22,7 +22,7 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use crate::bell::{Bell, Polled};
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Condvar, EventFd, Mutex, MutexGuard, Ordering};
 use crate::word::{ARMED, FD, HELD, PARKED, Position, Word};
 
 /// See the documentation of the module.
@@ -234,13 +234,13 @@ impl Gate {
     }
 
     /// Makes the descriptor on which this side polls, without any readiness yet.
-    pub(crate) fn install_fd(&self) -> io::Result<()> {
-        self.lock().install().map(drop)
+    pub(crate) fn install_fd(&self) -> io::Result<Arc<EventFd>> {
+        self.lock().install()
     }
 
     /// The descriptor, from now on kept ready exactly while the position is `want` or the direction
     /// has ended. To be called again, as [`settle`](Self::settle), whenever `want` changes.
-    pub(crate) fn take_fd(&self, want: Position) -> io::Result<RawFd> {
+    pub(crate) fn take_fd(&self, want: Position) -> io::Result<Arc<EventFd>> {
         let mut bell = self.lock();
         let fd = bell.install()?;
         // ORDER: Relaxed; partner: `is_taken`, on this side or under the lock.
@@ -280,7 +280,7 @@ impl Gate {
         bell.show(!waits);
     }
 
-    /// Closes the descriptor; a ring in flight either was before or finds none.
+    /// Lets go of the descriptor, to be closed; a ring in flight either was before or finds none.
     pub(crate) fn close_fd(&self) {
         self.lock().close();
     }

@@ -15,7 +15,7 @@ use crate::config::VsockInnerConfig;
 use crate::connection::Addresses;
 use crate::counters::{BackendCounters, Counters, Open};
 use crate::stream::VsockInnerStream;
-use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::sync::{Arc, EventFd, Mutex, MutexGuard};
 
 /// The port that stands for any, in virtio and in Linux.
 const ANY_PORT: u32 = u32::MAX;
@@ -94,14 +94,17 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new(config: VsockInnerConfig) -> io::Result<Self> {
+    /// The hub, and the descriptor of the queue for the device.
+    pub(crate) fn new(config: VsockInnerConfig) -> io::Result<(Self, Arc<EventFd>)> {
         config.check()?;
-        Ok(Self {
+        let (queue, fd) = AcceptQueue::new(config.pending)?;
+        let hub = Self {
             config,
-            queue: AcceptQueue::new(config.pending)?,
+            queue,
             listeners: Mutex::new(Some(HashMap::new())),
             counters: Counters::new(),
-        })
+        };
+        Ok((hub, fd))
     }
 
     /// A connection from the application to the device. What `prepare` does to the two ends is
@@ -149,12 +152,13 @@ impl Hub {
         Ok(device)
     }
 
-    /// Gives the port a queue.
-    pub(crate) fn listen(&self, port: u32) -> io::Result<Arc<AcceptQueue>> {
+    /// Gives the port a queue, and its listener the queue's descriptor.
+    pub(crate) fn listen(&self, port: u32) -> io::Result<(Arc<AcceptQueue>, Arc<EventFd>)> {
         if port == 0 || port == ANY_PORT {
             return Err(ListenError::Reserved { port }.into());
         }
-        let queue = Arc::new(AcceptQueue::new(self.config.pending)?);
+        let (queue, fd) = AcceptQueue::new(self.config.pending)?;
+        let queue = Arc::new(queue);
         match self
             .listeners()
             .as_mut()
@@ -162,7 +166,7 @@ impl Hub {
         {
             None => Err(ListenError::Dropped { port }.into()),
             Some(Entry::Occupied(_)) => Err(ListenError::InUse { port }.into()),
-            Some(Entry::Vacant(free)) => Ok(Arc::clone(free.insert(queue))),
+            Some(Entry::Vacant(free)) => Ok((Arc::clone(free.insert(queue)), fd)),
         }
     }
 

@@ -4,6 +4,8 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use crate::accept_queue::{AcceptQueue, Closed, GaveUp};
 use crate::canceller::Canceller;
 use crate::hub::Hub;
 use crate::stream::VsockInnerStream;
-use crate::sync::{Arc, AtomicBool, Ordering};
+use crate::sync::{Arc, AtomicBool, EventFd, Ordering};
 
 /// Accepts the connections that the guest opens to a port of the host.
 ///
@@ -41,6 +43,7 @@ pub struct VsockInnerListener {
     port: u32,
     nonblocking: AtomicBool,
     queue: Arc<AcceptQueue>,
+    fd: Arc<EventFd>,
     hub: Arc<Hub>,
 }
 
@@ -92,10 +95,12 @@ impl From<AcceptError> for io::Error {
 
 impl VsockInnerListener {
     pub(crate) fn new(hub: &Arc<Hub>, port: u32) -> io::Result<Self> {
+        let (queue, fd) = hub.listen(port)?;
         Ok(Self {
             port,
             nonblocking: AtomicBool::new(false),
-            queue: hub.listen(port)?,
+            queue,
+            fd,
             hub: Arc::clone(hub),
         })
     }
@@ -189,7 +194,17 @@ impl VsockInnerListener {
 impl AsRawFd for VsockInnerListener {
     /// For polling only: readable while a connection waits, and after the backend's drop.
     fn as_raw_fd(&self) -> RawFd {
-        self.queue.take_fd()
+        self.queue.take_fd();
+        self.fd.as_raw_fd()
+    }
+}
+
+#[cfg(not(loom))]
+impl AsFd for VsockInnerListener {
+    /// For polling only, as `as_raw_fd`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.take_fd();
+        self.fd.as_fd()
     }
 }
 

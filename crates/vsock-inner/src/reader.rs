@@ -7,6 +7,8 @@ use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::iter::once;
 use std::mem;
 use std::ops::DerefMut;
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use crate::connection::{Connection, Side, Standing};
 use crate::error::StreamError;
 use crate::ring::{Consumer, Progress};
 use crate::spin::Pace;
-use crate::sync::Arc;
+use crate::sync::{Arc, EventFd};
 use crate::wait::{Deadline, GaveUp, Patience};
 use crate::word::{FIN, READ_SHUT, READER_GONE};
 
@@ -49,22 +51,31 @@ pub struct VsockInnerReader {
     /// Something was read since the last write at this end: the next write is an answer.
     owes_answer: bool,
     fd: RawFd,
+    /// What `fd` is the number of. It is closed when this half is dropped.
+    handle: Arc<EventFd>,
     side: Side,
     connection: Arc<Connection>,
 }
 
 impl VsockInnerReader {
-    pub(crate) fn new(connection: &Arc<Connection>, side: Side, spin_budget: Duration) -> Self {
+    /// Makes its descriptor now, because `as_raw_fd` cannot fail later.
+    pub(crate) fn new(
+        connection: &Arc<Connection>,
+        side: Side,
+        spin_budget: Duration,
+    ) -> io::Result<Self> {
         let ring = connection.incoming(side);
-        Self {
-            fd: ring.data.raw_fd().unwrap_or(-1),
+        let handle = ring.data.install_fd()?;
+        Ok(Self {
+            fd: handle.as_raw_fd(),
+            handle,
             consumer: Consumer::new(Arc::clone(ring), spin_budget),
             patience: Patience::new(spin_budget),
             expects_answer: false,
             owes_answer: false,
             side,
             connection: Arc::clone(connection),
-        }
+        })
     }
 
     /// Reads without taking: the next read returns the same bytes. Waits as a read does.
@@ -125,6 +136,11 @@ impl VsockInnerReader {
     #[must_use]
     pub fn queued(&self) -> u64 {
         self.consumer.queued()
+    }
+
+    /// It was made with the half: taking it does not fail.
+    fn take_fd(&self) {
+        drop(self.consumer.ring().data.take_fd(self.consumer.want()));
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -242,8 +258,17 @@ impl Read for VsockInnerReader {
 impl AsRawFd for VsockInnerReader {
     /// For polling only: readable when a read would not return `WouldBlock`.
     fn as_raw_fd(&self) -> RawFd {
-        let taken = self.consumer.ring().data.take_fd(self.consumer.want());
-        taken.unwrap_or(self.fd) // it was made with the connection: taking it does not fail
+        self.take_fd();
+        self.handle.as_raw_fd()
+    }
+}
+
+#[cfg(not(loom))]
+impl AsFd for VsockInnerReader {
+    /// For polling only, as `as_raw_fd`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.take_fd();
+        self.handle.as_fd()
     }
 }
 

@@ -6,6 +6,8 @@ use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
@@ -83,13 +85,17 @@ impl VsockInnerStream {
         config: &VsockInnerConfig,
         open: Option<Open>,
     ) -> io::Result<(Self, Self)> {
-        let connection = Connection::new(config, open)?;
-        let end = |side| Self {
-            reader: VsockInnerReader::new(&connection, side, config.spin_budget),
+        let connection = Connection::new(config, open);
+        let reader = |side| VsockInnerReader::new(&connection, side, config.spin_budget);
+        // Both first: an end that is dropped for want of the other would not be whole.
+        let readers = (reader(Side::Application)?, reader(Side::Device)?);
+        let end = |side, reader| Self {
+            reader,
             writer: VsockInnerWriter::new(&connection, side, config.spin_budget),
             request: Request::None,
         };
-        Ok((end(Side::Application), end(Side::Device)))
+        let application = end(Side::Application, readers.0);
+        Ok((application, end(Side::Device, readers.1)))
     }
 
     /// Reads without taking: the next read returns the same bytes. Waits as a read does.
@@ -225,6 +231,14 @@ impl AsRawFd for VsockInnerStream {
     }
 }
 
+#[cfg(not(loom))]
+impl AsFd for VsockInnerStream {
+    /// For polling only, as `as_raw_fd`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
 impl VsockStream for VsockInnerStream {
     fn backend_type(&self) -> VsockBackendType {
         VsockBackendType::Inner
@@ -249,6 +263,11 @@ impl VsockStream for VsockInnerStream {
 
     fn write_ready_fd(&self) -> io::Result<RawFd> {
         self.writer.write_ready_fd()
+    }
+
+    #[cfg(not(loom))]
+    fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
+        self.writer.write_ready()
     }
 
     fn requested_port(&mut self) -> Option<u32> {

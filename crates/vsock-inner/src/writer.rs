@@ -2,10 +2,13 @@
 
 //! The writing half of a stream.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::iter::once;
-use std::os::fd::RawFd;
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use crate::answer::{Answer, Parsed};
@@ -14,7 +17,7 @@ use crate::connection::{Connection, Side, Standing};
 use crate::error::StreamError;
 use crate::ring::{Producer, Progress};
 use crate::spin::Pace;
-use crate::sync::Arc;
+use crate::sync::{Arc, EventFd};
 use crate::wait::{Deadline, GaveUp, Patience};
 use crate::word::{FIN, READ_SHUT, READER_GONE, WRITER_GONE};
 
@@ -30,6 +33,8 @@ pub struct VsockInnerWriter {
     /// At a device's end that owes an answer: what is written is this, and no bytes yet.
     answer: Option<Answer>,
     fd: RawFd,
+    /// The descriptor for writing, once it was lent. It is closed when this half is dropped.
+    handle: OnceCell<Arc<EventFd>>,
     side: Side,
     connection: Arc<Connection>,
 }
@@ -41,6 +46,7 @@ impl VsockInnerWriter {
             producer: Producer::new(Arc::clone(connection.outgoing(side))),
             patience: Patience::new(spin_budget),
             answer: None,
+            handle: OnceCell::new(),
             side,
             connection: Arc::clone(connection),
         }
@@ -53,7 +59,22 @@ impl VsockInnerWriter {
     ///
     /// Those of `eventfd(2)`, `EMFILE` among them. The half is then as it was.
     pub fn write_ready_fd(&self) -> io::Result<RawFd> {
-        self.producer.ring().space.take_fd(self.producer.want())
+        Ok(self.handle()?.as_raw_fd())
+    }
+
+    /// As [`write_ready_fd`](Self::write_ready_fd), borrowed from this half.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write_ready_fd`](Self::write_ready_fd).
+    #[cfg(not(loom))]
+    pub fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
+        Ok(self.handle()?.as_fd())
+    }
+
+    fn handle(&self) -> io::Result<&EventFd> {
+        let taken = self.producer.ring().space.take_fd(self.producer.want())?;
+        Ok(self.handle.get_or_init(|| taken))
     }
 
     /// Makes writes return `WouldBlock` (`true`) or wait (`false`) where there is no space.
