@@ -68,7 +68,8 @@ macro_rules! socket_methods {
     };
 }
 
-/// Mode and timeouts are the kernel's, and so is what an expired one fails with: `WouldBlock`.
+/// Mode and timeouts are the kernel's, and so is what an expired one fails with: `WouldBlock`. An empty
+/// read or write looks at the socket as any other, and can wait or fail.
 ///
 /// ```
 /// use std::io::{Read, Write};
