@@ -10,7 +10,7 @@ use super::VsockDevice;
 impl<M: GuestMemory> VsockDevice<M> {
     /// The device is about to stop, and its guest goes on: every connection is closed, and
     /// [`process`](Self::process) gives the guest an RST for each that it knows of, as its buffers allow.
-    /// See [`Muxer::farewell`], also for what is lost.
+    /// See [`Muxer::farewell`](vsock_muxer::Muxer::farewell), also for what is lost.
     ///
     /// How long to wait for a guest without buffers is the caller's decision; [`reset`](Self::reset) ends
     /// it. A guest that has yet to take notice of a [`transport_reset`](Self::transport_reset) gets no
