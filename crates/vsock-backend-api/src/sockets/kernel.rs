@@ -99,11 +99,13 @@ mod tests {
         let fds: Vec<_> = passed.iter().map(|(fd, _)| fd).collect();
         pass(&far, b"x", &fds);
         let mut others = passed.map(|(_, other)| other);
+        for other in &others {
+            other.set_nonblocking(true).unwrap();
+        }
         let mut place = [-1];
         assert_eq!(near.recv_data_fd(&mut [0; 8], &mut place).unwrap(), (1, 1));
         assert_eq!(others[1].read(&mut [0]).unwrap(), 0, "nobody has it");
         assert_eq!(others[2].read(&mut [0]).unwrap(), 0, "nobody has it");
-        others[0].set_nonblocking(true).unwrap();
         let open = others[0].read(&mut [0]).unwrap_err();
         assert_eq!(open.kind(), ErrorKind::WouldBlock);
     }
