@@ -31,6 +31,23 @@ impl PairSource for Sockets {
     }
 }
 
+/// Pairs of the Unix sockets of `std`, as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct StdSockets;
+
+impl PairSource for StdSockets {
+    fn pair(&self) -> io::Result<(Stream, Stream)> {
+        let (application, device) = UnixStream::pair()?;
+        Ok((Box::new(application), Box::new(device)))
+    }
+    fn room(&self) -> (Room, Room) {
+        (Room::Unknown, Room::Unknown)
+    }
+    fn modes(&self) -> (Mode, Mode) {
+        (Mode::Blocking, Mode::Blocking)
+    }
+}
+
 /// Pairs of Unix sockets that keep messages apart.
 #[derive(Clone, Copy, Debug)]
 pub struct SeqpacketSockets;

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_backend_api::{VsockAddr, VsockBackend, VsockStream};
 use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
 use vsock_muxer_harness::call::Call;
 use vsock_muxer_harness::poll::{Interest, Stopwatch, pace, wait_ready};
@@ -311,19 +311,28 @@ fn a_device_that_has_read_the_command_gets_one_like_it_as_bytes() {
 }
 
 #[test]
-fn a_connection_too_small_for_the_exchange_goes_by_text() {
-    for (to_device, to_application) in [(10, 100), (100, 13), (1, 1)] {
-        let config = VsockInnerConfig::default()
-            .to_device(Capacity::Bytes(to_device))
-            .to_application(Capacity::Bytes(to_application));
-        let (connecting, mut device, _backend) = asked_beside(config);
-        assert_eq!(device.requested_port(), None);
-        device.set_nonblocking(false).unwrap();
-        let mut command = [0; 11];
-        device.read_exact(&mut command).unwrap();
-        assert_eq!(&command, b"CONNECT 52\n");
-        device.write_all(b"OK 1\n").unwrap();
-        connecting.finish(soon()).unwrap().unwrap();
+fn a_connection_smaller_than_the_exchange_is_made_all_the_same() {
+    for beside in [false, true] {
+        for (to_device, to_application) in [(10, 100), (100, 13), (1, 1)] {
+            let config = VsockInnerConfig::default()
+                .to_device(Capacity::Bytes(to_device))
+                .to_application(Capacity::Bytes(to_application));
+            let (connecting, mut device, _backend) = asked_beside(config);
+            if beside {
+                assert_eq!(device.requested_port(), Some(PORT));
+                device.confirm(1).unwrap();
+            } else {
+                let mut command = [0; 11];
+                device.read_exact(&mut command).unwrap();
+                assert_eq!(&command, b"CONNECT 52\n");
+                device.write_all(b"OK 1\n").unwrap();
+            }
+            let mut stream = connecting.finish(soon()).unwrap().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let room = |stream: &mut dyn VsockStream| stream.write(&[0; 200]).unwrap();
+            assert_eq!(room(&mut stream), to_device, "its capacity is what it was");
+            assert_eq!(room(&mut *device), to_application);
+        }
     }
 }
 
@@ -335,4 +344,42 @@ fn a_stream_that_names_no_port_is_not_asked_for_one() {
     let refused = far.confirm(1).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unsupported);
     assert_eq!(far.queued_in(), 11);
+}
+
+#[test]
+fn a_confirmation_with_addresses_tells_both_ends_who_they_are() {
+    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+    assert_eq!(device.requested_port(), Some(PORT));
+    let (guest, host) = (addr(3, PORT), addr(2, 1 << 30));
+    device.confirm_from(guest, host).unwrap();
+    let stream = connecting.finish(soon()).unwrap().unwrap();
+    assert_eq!((stream.peer(), stream.local()), (Some(guest), Some(host)));
+    assert_eq!((device.peer(), device.local()), (Some(host), Some(guest)));
+}
+
+#[test]
+fn a_confirmation_without_addresses_tells_nobody() {
+    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+    assert_eq!(device.requested_port(), Some(PORT));
+    device.confirm(1 << 30).unwrap();
+    let stream = connecting.finish(soon()).unwrap().unwrap();
+    assert_eq!((stream.peer(), stream.local()), (None, None));
+}
+
+fn addr(cid: u64, port: u32) -> VsockAddr {
+    VsockAddr { cid, port }
+}
+
+#[test]
+fn another_time_than_the_configured_one_counts_for_one_connection() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let connector = backend.get_connector();
+    let timeout = Duration::from_millis(50);
+    let watch = Stopwatch::start();
+    let late = connector.connect_to_timeout(PORT, timeout).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::TimedOut);
+    assert!(watch.elapsed() >= timeout);
+    assert!(late.to_string().contains("50ms"), "{late}");
+    let invalid = connector.connect_to_timeout(PORT, Duration::ZERO);
+    assert_eq!(invalid.unwrap_err().kind(), ErrorKind::InvalidInput);
 }

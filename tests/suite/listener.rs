@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 
-use vsock_backend_api::VsockBackend;
+use vsock_backend_api::{VsockAddr, VsockBackend};
 use vsock_inner::{VsockInnerBackend, VsockInnerConfig};
 use vsock_muxer_harness::call::Call;
 use vsock_muxer_harness::fd;
@@ -229,4 +229,29 @@ fn a_listener_outlives_its_backend_and_its_drop_is_harmless() {
     let listener = backend.listen(PORT).unwrap();
     drop(backend);
     drop(listener);
+}
+
+#[test]
+fn what_a_listener_accepts_knows_who_has_connected() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    let addr = |cid, port| VsockAddr { cid, port };
+    let host = addr(2, PORT);
+    for guest in [addr(3, 4000), addr(4, 4001)] {
+        let device = backend.connect_from(guest, host).unwrap();
+        let stream = listener.accept().unwrap();
+        assert_eq!((stream.peer(), stream.local()), (Some(guest), Some(host)));
+        assert_eq!((device.peer(), device.local()), (Some(host), Some(guest)));
+    }
+    let _device = backend.connect(PORT).unwrap();
+    let stream = listener.accept().unwrap();
+    assert_eq!((stream.peer(), stream.local()), (None, None));
+}
+
+#[test]
+fn a_guest_that_nobody_serves_is_refused_with_its_address_too() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let addr = |cid, port| VsockAddr { cid, port };
+    let refused = backend.connect_from(addr(3, 1), addr(2, PORT));
+    assert_eq!(refused.err().unwrap().kind(), ErrorKind::ConnectionRefused);
 }

@@ -10,8 +10,11 @@
 )]
 
 mod backend;
+mod borrowed;
+mod cancel;
 mod closing;
 mod compliance;
+mod connecting;
 mod errors;
 mod halves;
 mod handshake;

@@ -7,14 +7,15 @@ use std::fmt::{Debug, Display};
 use std::hash::Hash;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_backend_api::{VsockAddr, VsockBackend, VsockBackendType, VsockStream};
 use vsock_inner::{
-    BackendCounters, Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerConnector,
+    BackendCounters, Canceller, Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerConnector,
     VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
 };
+use vsock_vhost_user::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream};
 
 type ReceiveFd<S> = fn(&S, &mut [u8], &mut [RawFd]) -> io::Result<(usize, usize)>;
 type BoxedStream = io::Result<Box<dyn VsockStream>>;
@@ -38,6 +39,8 @@ fn the_backend_trait_has_its_signatures() {
     fn signatures<B: VsockBackend + AsRawFd + Send>() {
         let _: fn(&mut B) -> BoxedStream = B::accept;
         let _: fn(&B, u32) -> BoxedStream = B::connect;
+        let _: fn(&B, VsockAddr, VsockAddr) -> BoxedStream = B::connect_from;
+        let _: fn(&B, VsockAddr, VsockAddr) -> BoxedStream = B::connect_seqpacket_from;
         let _: fn(&B) -> VsockBackendType = B::r#type;
         let _: fn(&B) -> &dyn Any = B::as_any;
     }
@@ -56,9 +59,13 @@ fn the_stream_trait_has_its_signatures() {
         let _: fn(&S) -> &dyn Any = S::as_any;
         let _: fn(&mut S, Shutdown) -> io::Result<()> = S::shutdown;
         let _: fn(&S) -> io::Result<RawFd> = S::write_ready_fd;
+        let _: for<'s> fn(&'s S) -> io::Result<BorrowedFd<'s>> = S::write_ready;
         let _: fn(&S) -> bool = S::peer_gone;
         let _: fn(&mut S) -> Option<u32> = S::requested_port;
         let _: fn(&mut S, u32) -> io::Result<()> = S::confirm;
+        let _: fn(&mut S, VsockAddr, VsockAddr) -> io::Result<()> = S::confirm_from;
+        let _: fn(&S) -> Option<VsockAddr> = S::peer;
+        let _: fn(&S) -> Option<VsockAddr> = S::local;
         let _: fn(&mut S) -> Option<&mut dyn Any> = S::as_any_mut;
         let _: fn(Box<S>) -> Option<Box<dyn Any>> = S::into_any;
     }
@@ -81,6 +88,9 @@ fn the_inner_backend_and_connector_have_their_signatures() {
     let _: fn(&Connector) -> io::Result<VsockInnerStream> = Connector::connect_stream;
     let _: fn(&Connector, u32) -> io::Result<VsockInnerListener> = Connector::listen;
     let _: fn(&Connector, u32) -> io::Result<VsockInnerStream> = Connector::connect_to;
+    let _: fn(&Connector, u32, Duration) -> io::Result<VsockInnerStream> =
+        Connector::connect_to_timeout;
+    let _: fn(&Connector, u32) -> io::Result<VsockInnerStream> = Connector::start_connect_to;
     let _: fn(&Connector) -> BackendCounters = Connector::counters;
 }
 
@@ -94,6 +104,10 @@ fn the_inner_stream_has_its_signatures() {
     let _: fn(&mut Stream, &mut [u8]) -> io::Result<usize> = Stream::peek;
     let _: fn(&mut Stream, Shutdown) -> io::Result<()> = Stream::shutdown;
     let _: fn(Stream) -> (VsockInnerReader, VsockInnerWriter) = Stream::into_split;
+    let _: fn(&Stream) -> bool = Stream::is_connected;
+    let _: fn(&Stream) -> Canceller = Stream::canceller;
+    let _: fn(&Stream) -> Option<VsockAddr> = Stream::peer;
+    let _: fn(&Stream) -> Option<VsockAddr> = Stream::local;
     let _: fn(&Stream) -> u64 = Stream::queued_in;
     let _: fn(&Stream) -> u64 = Stream::queued_out;
 }
@@ -107,6 +121,8 @@ fn the_halves_have_their_signatures() {
     type Reader = VsockInnerReader;
     type Writer = VsockInnerWriter;
     let _: fn(&mut Reader, &mut [u8]) -> io::Result<usize> = Reader::peek;
+    let _: fn(&Reader) -> Canceller = Reader::canceller;
+    let _: fn(&Writer) -> Canceller = Writer::canceller;
     let _: fn(&mut Reader, bool) -> io::Result<()> = Reader::set_nonblocking;
     let _: fn(&mut Reader, Option<Duration>) -> io::Result<()> = Reader::set_timeout;
     let _: fn(&mut Reader) -> io::Result<()> = Reader::shutdown;
@@ -122,6 +138,8 @@ fn the_listener_and_the_configuration_have_their_signatures() {
     listener::<VsockInnerListener>();
     type Listener = VsockInnerListener;
     let _: fn(&Listener) -> io::Result<VsockInnerStream> = Listener::accept;
+    let _: fn(&Listener, Duration) -> io::Result<VsockInnerStream> = Listener::accept_timeout;
+    let _: fn(&Listener) -> Canceller = Listener::canceller;
     let _: fn(&Listener, bool) -> io::Result<()> = Listener::set_nonblocking;
 
     let config = VsockInnerConfig::default();
@@ -186,4 +204,19 @@ fn an_inner_stream_passes_no_descriptors() {
     let (stream, _peer) = VsockInnerStream::pair().unwrap();
     let refused = stream.recv_data_fd(&mut [0], &mut [0]).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+}
+
+#[test]
+fn whatever_has_a_number_can_be_borrowed() {
+    fn traits<T: AsRawFd + AsFd>() {}
+    traits::<VsockInnerBackend>();
+    traits::<VsockInnerListener>();
+    traits::<VsockInnerStream>();
+    traits::<VsockInnerReader>();
+    traits::<UnixBackend>();
+    traits::<UnixVsockStream>();
+    traits::<UnixSeqpacketBackend>();
+    traits::<UnixSeqpacketStream>();
+    type Writer = VsockInnerWriter;
+    let _: for<'w> fn(&'w Writer) -> io::Result<BorrowedFd<'w>> = Writer::write_ready;
 }

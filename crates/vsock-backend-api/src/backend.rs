@@ -4,7 +4,7 @@ use std::any::Any;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use crate::{ListenerId, VsockBackendType, VsockStream};
+use crate::{ListenerId, VsockAddr, VsockBackendType, VsockStream};
 
 /// Where a vsock device gets the host ends of its connections from.
 ///
@@ -43,6 +43,20 @@ pub trait VsockBackend: AsRawFd + Send {
     /// section 5.10.6.6).
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>>;
 
+    /// As [`connect`](Self::connect), with both addresses: `from` is the guest's, `to` the host's. A
+    /// device calls this one.
+    ///
+    /// The default calls `connect(to.port)`. A backend that tells its component who has connected
+    /// has its own, and what it returns knows both addresses
+    /// ([`peer`](VsockStream::peer), [`local`](VsockStream::local)).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`](Self::connect).
+    fn connect_from(&self, _from: VsockAddr, to: VsockAddr) -> io::Result<Box<dyn VsockStream>> {
+        self.connect(to.port)
+    }
+
     /// Whether [`connect_seqpacket`](Self::connect_seqpacket) may ever succeed. The answer is always
     /// the same; the default is `false`.
     fn has_seqpacket(&self) -> bool {
@@ -58,6 +72,20 @@ pub trait VsockBackend: AsRawFd + Send {
     /// [`connect`](Self::connect).
     fn connect_seqpacket(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// As [`connect_seqpacket`](Self::connect_seqpacket), with both addresses, as
+    /// [`connect_from`](Self::connect_from) has them. The default calls `connect_seqpacket(to.port)`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect_seqpacket`](Self::connect_seqpacket).
+    fn connect_seqpacket_from(
+        &self,
+        _from: VsockAddr,
+        to: VsockAddr,
+    ) -> io::Result<Box<dyn VsockStream>> {
+        self.connect_seqpacket(to.port)
     }
 
     /// Who would be met at `dst_port` now. The call must not wait.
@@ -85,7 +113,7 @@ mod tests {
     use std::os::fd::{AsRawFd, RawFd};
 
     use super::VsockBackend;
-    use crate::{VsockBackendType, VsockStream};
+    use crate::{VsockAddr, VsockBackendType, VsockStream};
 
     /// What an implementor of the older trait has.
     struct Foreign;
@@ -100,7 +128,8 @@ mod tests {
         fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
             Err(ErrorKind::WouldBlock.into())
         }
-        fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+            assert_eq!(dst_port, 80);
             Err(ErrorKind::ConnectionRefused.into())
         }
         fn r#type(&self) -> VsockBackendType {
@@ -116,6 +145,15 @@ mod tests {
         assert_eq!(Foreign.listener(80), None);
         assert!(!Foreign.has_seqpacket());
         let refusal = Foreign.connect_seqpacket(80).err().unwrap();
+        assert_eq!(refusal.kind(), ErrorKind::Unsupported);
+    }
+    #[test]
+    fn a_foreign_backend_is_asked_for_the_port_of_the_address() {
+        let from = VsockAddr { cid: 3, port: 1024 };
+        let to = VsockAddr { cid: 2, port: 80 };
+        let refusal = Foreign.connect_from(from, to).err().unwrap();
+        assert_eq!(refusal.kind(), ErrorKind::ConnectionRefused);
+        let refusal = Foreign.connect_seqpacket_from(from, to).err().unwrap();
         assert_eq!(refusal.kind(), ErrorKind::Unsupported);
     }
 }

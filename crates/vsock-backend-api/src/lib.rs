@@ -11,8 +11,9 @@
 //! A stream may keep the boundaries of messages, for the guest's seqpacket sockets: then it has
 //! [`messages`](VsockStream::messages), and whole ones are all that passes.
 //!
-//! This crate holds these traits and nothing else; it has no dependencies, but `vm-memory` behind the
-//! feature of that name, for streams that copy to and from guest memory. The names and
+//! This crate holds these traits, and makes the sockets of `std` such streams; it has no dependencies, but
+//! `vm-memory` behind the feature of that name, for streams that copy to and from guest memory, and `rustix`
+//! behind `scm-rights`, for descriptors that come over Unix sockets. The names and
 //! signatures are those of the vsock backend of `dbs-virtio-devices`, so code written for it needs a
 //! new `use` line only. What was added has a default, so a foreign implementation still compiles.
 //!
@@ -148,20 +149,24 @@
 //!
 //! # Invariants
 //!
-//! - This crate depends on nothing but `std` and names no type of another crate, except for
+//! - This crate depends on nothing but `std` and names no type of another crate in public, except for
 //!   `VsockVolatileStream` (feature `vm-memory`), which is about `vm-memory`'s.
-//! - It never performs I/O: every method is a promise of the implementor.
+//! - It performs no I/O of its own: every method is a promise of the implementor, and for the sockets
+//!   of `std` the call of the same name.
 
 #![forbid(unsafe_code)]
 
+mod addr;
 mod backend;
 mod backend_type;
 mod listener_id;
 mod messages;
+mod sockets;
 mod stream;
 #[cfg(feature = "vm-memory")]
 mod volatile;
 
+pub use addr::VsockAddr;
 pub use backend::VsockBackend;
 pub use backend_type::VsockBackendType;
 pub use listener_id::ListenerId;

@@ -3,10 +3,10 @@
 use std::any::Any;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use crate::{VsockBackendType, VsockMessages};
+use crate::{VsockAddr, VsockBackendType, VsockMessages};
 
 /// One end of a connection between the device and a host component.
 ///
@@ -101,6 +101,17 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         Ok(self.as_raw_fd())
     }
 
+    /// As [`write_ready_fd`](Self::write_ready_fd), borrowed from the stream, so that it cannot be
+    /// used after it was closed.
+    ///
+    /// # Errors
+    ///
+    /// - `Unsupported`: the stream has numbers only (the default).
+    /// - Others are those of [`write_ready_fd`](Self::write_ready_fd).
+    fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// The port of the guest that the stream's opener has named beside the bytes, if it has.
     ///
     /// A device asks once, before it reads. `Some` settles the handshake: no command comes in the
@@ -120,6 +131,29 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
     /// - Anything else: the opener has left.
     fn confirm(&mut self, _host_port: u32) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// As [`confirm`](Self::confirm), with both addresses, so that the opener can tell to whom it
+    /// is connected. A device calls this one; the default calls `confirm(host.port)`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`confirm`](Self::confirm).
+    fn confirm_from(&mut self, _guest: VsockAddr, host: VsockAddr) -> io::Result<()> {
+        self.confirm(host.port)
+    }
+
+    /// The address of the other end of the connection.
+    ///
+    /// At a host component's end it is the guest's CID and port, at a device's end the component's.
+    /// `None`: the stream does not know it (the default).
+    fn peer(&self) -> Option<VsockAddr> {
+        None
+    }
+
+    /// The address of this end, as [`peer`](Self::peer) is that of the other.
+    fn local(&self) -> Option<VsockAddr> {
+        None
     }
 
     /// How to send and receive whole messages, if the stream keeps their boundaries; it is then the
@@ -165,7 +199,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::VsockStream;
-    use crate::VsockBackendType;
+    use crate::{VsockAddr, VsockBackendType};
 
     /// What an implementor of the older trait has: the required methods only.
     #[derive(Debug, Default)]
@@ -203,6 +237,8 @@ mod tests {
         }
     }
 
+    const ADDR: VsockAddr = VsockAddr { cid: 3, port: 52 };
+
     #[test]
     fn what_a_foreign_stream_leaves_out_is_unsupported() {
         let mut stream = Foreign::default();
@@ -213,6 +249,8 @@ mod tests {
             stream.recv_data_fd(&mut [0], &mut [0]).map(drop),
             stream.shutdown(Shutdown::Both),
             stream.confirm(1 << 30),
+            stream.confirm_from(ADDR, ADDR),
+            stream.write_ready().map(drop),
         ];
         for refusal in refusals {
             assert_eq!(refusal.unwrap_err().kind(), ErrorKind::Unsupported);
@@ -223,6 +261,7 @@ mod tests {
     fn a_foreign_stream_polls_one_fd_and_knows_nothing_of_its_peer() {
         let mut stream = Foreign::default();
         assert_eq!(stream.requested_port(), None);
+        assert_eq!((stream.peer(), stream.local()), (None, None));
         assert!(stream.messages().is_none());
         assert_eq!(stream.write_ready_fd().unwrap(), stream.as_raw_fd());
         assert!(!stream.peer_gone());

@@ -4,12 +4,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use crate::bell::{Bell, Polled};
 use crate::stream::VsockInnerStream;
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Arc, Condvar, EventFd, Mutex, MutexGuard};
 
 /// A bounded queue with a descriptor that is readable exactly while there is something to accept.
 #[derive(Debug)]
@@ -17,7 +17,6 @@ pub(crate) struct AcceptQueue {
     limit: usize,
     state: Mutex<State>,
     changed: Condvar,
-    fd: RawFd,
 }
 
 #[derive(Debug)]
@@ -29,6 +28,8 @@ struct State {
     /// Whether somebody polls the descriptor. Until then nothing is spent on it.
     taken: bool,
     closed: bool,
+    /// Counts changes of "waits are cancelled"; they are while it is odd.
+    cancels: u64,
 }
 
 /// Why a connection was not queued. It is dropped, and so is its other end.
@@ -40,12 +41,24 @@ pub(crate) enum Refused {
     Closed,
 }
 
+/// Why a wait for a connection has ended without one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum GaveUp {
+    /// Nothing will come.
+    Closed,
+    /// The deadline came first.
+    TimedOut,
+    /// Somebody has cancelled.
+    Cancelled,
+}
+
 /// The queue is closed: nothing will come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Closed;
 
 impl AcceptQueue {
-    pub(crate) fn new(limit: usize) -> io::Result<Self> {
+    /// A queue, and its descriptor, which is whoever's who accepts.
+    pub(crate) fn new(limit: usize) -> io::Result<(Self, Arc<EventFd>)> {
         let mut bell = Bell::new(Polled::In);
         let fd = bell.install()?;
         let state = State {
@@ -54,13 +67,14 @@ impl AcceptQueue {
             bell,
             taken: false,
             closed: false,
+            cancels: 0,
         };
-        Ok(Self {
+        let queue = Self {
             limit,
             state: Mutex::new(state),
             changed: Condvar::new(),
-            fd,
-        })
+        };
+        Ok((queue, fd))
     }
 
     /// Whether a connection would be refused now; spares to make one in vain.
@@ -90,23 +104,52 @@ impl AcceptQueue {
         }
     }
 
-    /// The next connection; waits for it.
-    pub(crate) fn pop(&self) -> Result<VsockInnerStream, Closed> {
+    /// The next connection; waits for it, at most until `deadline`.
+    pub(crate) fn pop(&self, deadline: Option<Instant>) -> Result<VsockInnerStream, GaveUp> {
         let mut state = self.lock();
+        let since = state.cancels;
         loop {
             if let Some(stream) = state.pop() {
                 return Ok(stream);
             }
             if state.closed {
-                return Err(Closed);
+                return Err(GaveUp::Closed);
+            }
+            if state.cancels != since || state.is_cancelled() {
+                return Err(GaveUp::Cancelled);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(GaveUp::TimedOut);
             }
             state.sleepers += 1;
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state, left);
             state.sleepers -= 1;
         }
+    }
+
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        let Some(left) = left else {
+            let woken = self.changed.wait(state);
+            return woken.unwrap_or_else(PoisonError::into_inner);
+        };
+        let woken = self.changed.wait_timeout(state, left);
+        woken.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Ends every wait, and every later one, until [`resume`](Self::resume).
+    pub(crate) fn cancel(&self) {
+        self.lock().set_cancelled(true);
+        self.changed.notify_all();
+    }
+
+    /// Lets callers wait again.
+    pub(crate) fn resume(&self) {
+        self.lock().set_cancelled(false);
     }
 
     /// Resets what waits, refuses what comes, and wakes everybody.
@@ -123,7 +166,7 @@ impl AcceptQueue {
         }
     }
 
-    /// Closes the descriptor: whoever polled it has been dropped.
+    /// Lets go of the descriptor: whoever polled it is being dropped.
     pub(crate) fn close_fd(&self) {
         self.lock().bell.close();
     }
@@ -132,12 +175,11 @@ impl AcceptQueue {
         self.lock().waiting.len()
     }
 
-    /// The descriptor, from now on kept readable exactly while there is something to accept.
-    pub(crate) fn take_fd(&self) -> RawFd {
+    /// From now on the descriptor is kept readable exactly while there is something to accept.
+    pub(crate) fn take_fd(&self) {
         let mut state = self.lock();
         state.taken = true;
         state.settle();
-        self.fd
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -151,6 +193,16 @@ impl State {
             true => Err(Refused::Closed),
             false if self.waiting.len() >= limit => Err(Refused::Full(limit)),
             false => Ok(()),
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancels % 2 == 1
+    }
+
+    fn set_cancelled(&mut self, cancelled: bool) {
+        if self.is_cancelled() != cancelled {
+            self.cancels += 1;
         }
     }
 

@@ -4,16 +4,19 @@
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::fd::{AsRawFd, RawFd};
 
-use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_backend_api::{VsockAddr, VsockBackend, VsockBackendType, VsockStream};
 
 use crate::config::VsockInnerConfig;
+use crate::connection::Addresses;
 use crate::connector::VsockInnerConnector;
 use crate::counters::BackendCounters;
 use crate::hub::Hub;
 use crate::listener::VsockInnerListener;
-use crate::sync::Arc;
+use crate::sync::{Arc, EventFd};
 
 /// An in-process vsock backend.
 ///
@@ -54,6 +57,7 @@ use crate::sync::Arc;
 #[derive(Debug)]
 pub struct VsockInnerBackend {
     hub: Arc<Hub>,
+    fd: Arc<EventFd>,
 }
 
 impl VsockInnerBackend {
@@ -74,8 +78,10 @@ impl VsockInnerBackend {
     ///   [`ConfigError`](crate::ConfigError).
     /// - Those of `eventfd(2)`.
     pub fn with_config(config: VsockInnerConfig) -> io::Result<Self> {
+        let (hub, fd) = Hub::new(config)?;
         Ok(Self {
-            hub: Arc::new(Hub::new(config)?),
+            hub: Arc::new(hub),
+            fd,
         })
     }
 
@@ -113,7 +119,16 @@ impl VsockBackend for VsockInnerBackend {
     }
 
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        Ok(Box::new(self.hub.connect_to_listener(dst_port)?))
+        Ok(Box::new(self.hub.connect_to_listener(dst_port, None)?))
+    }
+
+    fn connect_from(&self, from: VsockAddr, to: VsockAddr) -> io::Result<Box<dyn VsockStream>> {
+        let addresses = Addresses {
+            guest: from,
+            host: to,
+        };
+        let stream = self.hub.connect_to_listener(to.port, Some(addresses))?;
+        Ok(Box::new(stream))
     }
 
     fn r#type(&self) -> VsockBackendType {
@@ -128,7 +143,17 @@ impl VsockBackend for VsockInnerBackend {
 impl AsRawFd for VsockInnerBackend {
     /// For polling only: readable while a connection waits to be accepted.
     fn as_raw_fd(&self) -> RawFd {
-        self.hub.queue.take_fd()
+        self.hub.queue.take_fd();
+        self.fd.as_raw_fd()
+    }
+}
+
+#[cfg(not(loom))]
+impl AsFd for VsockInnerBackend {
+    /// For polling only, as `as_raw_fd`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.hub.queue.take_fd();
+        self.fd.as_fd()
     }
 }
 

@@ -6,9 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
-
-use crate::sync::EventFd;
+use crate::sync::{Arc, EventFd};
 
 /// For which event a descriptor is polled.
 ///
@@ -24,12 +22,12 @@ pub(crate) enum Polled {
 
 /// An eventfd that shows whether its owner would make progress.
 ///
-/// It lives under the lock of its gate: two threads never change the counter at the same time, and
-/// the descriptor is never used after it was closed.
+/// It lives under the lock of its gate: two threads never change the counter at the same time. The
+/// descriptor is shared with its owner alone, who lends it to those that poll it.
 #[derive(Debug)]
 pub(crate) struct Bell {
     polled: Polled,
-    fd: Option<EventFd>,
+    fd: Option<Arc<EventFd>>,
     shows_ready: bool,
 }
 
@@ -43,19 +41,19 @@ impl Bell {
     }
 
     /// Makes the descriptor, unless it is there.
-    pub(crate) fn install(&mut self) -> io::Result<RawFd> {
+    pub(crate) fn install(&mut self) -> io::Result<Arc<EventFd>> {
         if let Some(fd) = &self.fd {
-            return Ok(fd.as_raw_fd());
+            return Ok(Arc::clone(fd));
         }
-        let fd = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
-        Ok(self.fd.insert(fd).as_raw_fd())
+        let fd = Arc::new(EventFd::new()?);
+        Ok(Arc::clone(self.fd.insert(fd)))
     }
 
     pub(crate) fn raw_fd(&self) -> Option<RawFd> {
-        self.fd.as_ref().map(AsRawFd::as_raw_fd)
+        self.fd.as_ref().map(|fd| fd.as_raw_fd())
     }
 
-    /// Closes the descriptor.
+    /// Uses the descriptor no more: it is closed when its owner lets go of it.
     pub(crate) fn close(&mut self) {
         self.fd = None;
     }
@@ -88,7 +86,7 @@ impl Bell {
         drop(match (up, self.polled) {
             (true, Polled::In) => fd.write(1),
             (true, Polled::Out) => fd.write(u64::MAX - 1),
-            (false, _) => fd.read().map(drop),
+            (false, _) => fd.read(),
         });
     }
 
@@ -104,6 +102,6 @@ impl Bell {
     /// How often an edge-triggered poll for `EPOLLIN` was woken.
     #[cfg(loom)]
     pub(crate) fn edges(&self) -> usize {
-        self.fd.as_ref().map_or(0, EventFd::edges)
+        self.fd.as_ref().map_or(0, |fd| fd.edges())
     }
 }

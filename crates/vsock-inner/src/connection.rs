@@ -2,12 +2,15 @@
 
 //! What the two ends of a connection share: a ring each way, and who is still there.
 
-use std::io;
+use std::sync::OnceLock;
+
+use vsock_backend_api::VsockAddr;
 
 use crate::config::VsockInnerConfig;
 use crate::counters::Open;
 use crate::ring::Ring;
-use crate::sync::{Arc, AtomicU8, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU8, Ordering};
+use crate::word::{FIN, HELD, READ_SHUT, WRITER_RESET};
 
 /// The two ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,6 +30,27 @@ impl Side {
     }
 }
 
+/// Who is connected with whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    /// The guest's, which the device stands for.
+    pub(crate) guest: VsockAddr,
+    /// The application's.
+    pub(crate) host: VsockAddr,
+}
+
+/// How far an end is connected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Standing {
+    Connected,
+    /// The device has not answered.
+    Pending,
+    /// The device has ended the connection instead.
+    Refused,
+    /// The device's answer was none.
+    BadAnswer,
+}
+
 /// See the documentation of the module.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -35,23 +59,25 @@ pub(crate) struct Connection {
     /// How many halves of each end are not dropped.
     application_halves: AtomicU8,
     device_halves: AtomicU8,
+    /// Empty where nobody has told them.
+    addresses: OnceLock<Addresses>,
+    /// The device has answered something that is no answer.
+    bad_answer: AtomicBool,
     _open: Option<Open>,
 }
 
 impl Connection {
-    /// Makes the shared part, with a descriptor for each end.
-    pub(crate) fn new(config: &VsockInnerConfig, open: Option<Open>) -> io::Result<Arc<Self>> {
-        let connection = Self {
+    /// Makes the shared part.
+    pub(crate) fn new(config: &VsockInnerConfig, open: Option<Open>) -> Arc<Self> {
+        Arc::new(Self {
             to_device: Arc::new(Ring::new(config.to_device)),
             to_application: Arc::new(Ring::new(config.to_application)),
             application_halves: AtomicU8::new(2),
             device_halves: AtomicU8::new(2),
+            addresses: OnceLock::new(),
+            bad_answer: AtomicBool::new(false),
             _open: open,
-        };
-        // Now, because `as_raw_fd` cannot fail later.
-        connection.to_device.data.install_fd()?;
-        connection.to_application.data.install_fd()?;
-        Ok(Arc::new(connection))
+        })
     }
 
     /// The ring that `side` writes to.
@@ -81,6 +107,54 @@ impl Connection {
         if self.halves(side).fetch_sub(1, Ordering::AcqRel) == 1 {
             self.outgoing(side).data.strike();
         }
+    }
+
+    /// How far `side` is connected. What has no request to wait for is so from the beginning.
+    pub(crate) fn standing(&self, side: Side) -> Standing {
+        let held = self.outgoing(side).space.load().has(HELD);
+        if !held {
+            return Standing::Connected;
+        }
+        let ended = self.incoming(side).data.load().has(FIN | WRITER_RESET);
+        // ORDER: Acquire; partner: the release in `reject`. It comes before the end, and so is seen by
+        // whoever sees the end.
+        match (ended, self.bad_answer.load(Ordering::Acquire)) {
+            (false, _) => Standing::Pending,
+            (true, false) => Standing::Refused,
+            (true, true) => Standing::BadAnswer,
+        }
+    }
+
+    /// The device at `side` confirms the request of its peer.
+    pub(crate) fn confirm(&self, side: Side) {
+        self.incoming(side).space.release();
+    }
+
+    /// The device at `side` has ended its writing without a confirmation: its peer's writing ends, too.
+    pub(crate) fn refuse(&self, side: Side) {
+        self.incoming(side).space.end(|_| READ_SHUT);
+    }
+
+    /// The device at `side` has answered something that is no answer.
+    pub(crate) fn reject(&self, side: Side) {
+        // ORDER: Release; partner: the acquire in `standing`.
+        self.bad_answer.store(true, Ordering::Release);
+        self.outgoing(side).end(FIN);
+        self.refuse(side);
+    }
+
+    /// Tells both ends who they are, once.
+    pub(crate) fn set_addresses(&self, addresses: Addresses) {
+        self.addresses.get_or_init(|| addresses);
+    }
+
+    /// The address of `side`, if it is known.
+    pub(crate) fn address(&self, side: Side) -> Option<VsockAddr> {
+        let addresses = self.addresses.get()?;
+        Some(match side {
+            Side::Application => addresses.host,
+            Side::Device => addresses.guest,
+        })
     }
 
     fn halves(&self, side: Side) -> &AtomicU8 {

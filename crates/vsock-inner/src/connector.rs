@@ -4,13 +4,15 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use vsock_backend_api::VsockStream;
 
 use crate::counters::BackendCounters;
-use crate::handshake;
+use crate::handshake::{self, HandshakeError};
 use crate::hub::Hub;
 use crate::listener::VsockInnerListener;
+use crate::request;
 use crate::stream::VsockInnerStream;
 use crate::sync::Arc;
 
@@ -60,8 +62,7 @@ impl VsockInnerConnector {
     ///
     /// As for [`connect`](Self::connect).
     pub fn connect_stream(&self) -> io::Result<VsockInnerStream> {
-        let (stream, ()) = self.hub.connect_to_device(|_, _| Ok(()))?;
-        Ok(stream)
+        self.hub.connect_to_device(|_, _| {})
     }
 
     /// Connects to a port of the guest, and waits until the muxer has confirmed. The stream is in
@@ -83,11 +84,34 @@ impl VsockInnerConnector {
     ///   serves the backend, no driver is ready, or that time is shorter than the muxer's.
     /// - `InvalidData`: the answer was not `OK <number>\n`.
     pub fn connect_to(&self, port: u32) -> io::Result<VsockInnerStream> {
-        let config = &self.hub.config;
-        let (mut stream, asked) = self.hub.connect_to_device(|application, device| {
-            handshake::begin(application, device, port, config)
-        })?;
-        match handshake::request(&mut stream, port, asked, config.connect_timeout) {
+        self.connect_to_timeout(port, self.hub.config.connect_timeout)
+    }
+
+    /// As [`connect_to`](Self::connect_to), with another time than the configured one.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use std::time::Duration;
+    /// use vsock_inner::VsockInnerBackend;
+    ///
+    /// let backend = VsockInnerBackend::new()?; // no VMM serves it
+    /// let connector = backend.get_connector();
+    /// let nobody = connector.connect_to_timeout(52, Duration::from_millis(1)).unwrap_err();
+    /// assert_eq!(nobody.kind(), ErrorKind::TimedOut);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect_to`](Self::connect_to), and
+    ///
+    /// - `InvalidInput`: the timeout is zero.
+    pub fn connect_to_timeout(&self, port: u32, timeout: Duration) -> io::Result<VsockInnerStream> {
+        if timeout.is_zero() {
+            return Err(HandshakeError::ZeroTimeout { port }.into());
+        }
+        let stream = self.start_connect_to(port)?;
+        match handshake::wait(&stream, port, timeout, self.hub.config.spin_budget) {
             Ok(()) => Ok(stream),
             Err(error) => {
                 // Nobody has had the connection: for the guest this is no orderly end.
@@ -95,6 +119,46 @@ impl VsockInnerConnector {
                 Err(error.into())
             }
         }
+    }
+
+    /// Begins to connect to a port of the guest, and does not wait for it.
+    ///
+    /// Until the muxer has confirmed, reads and writes of the stream are `WouldBlock` in either mode,
+    /// and its descriptors are not ready. Then [`write_ready_fd`](VsockStream::write_ready_fd) becomes
+    /// ready, which is an edge, [`is_connected`](VsockInnerStream::is_connected) is `true`, and the
+    /// stream is one as [`connect_to`](Self::connect_to) returns it. If the muxer refuses, both
+    /// descriptors become ready, and reads and writes are `ConnectionRefused` from then on (after an
+    /// answer that was none, `InvalidData`).
+    ///
+    /// There is no limit of time but the muxer's: whoever does not want to wait any longer drops the
+    /// stream. The request itself may exceed the capacity
+    /// [`to_device`](crate::VsockInnerConfig#structfield.to_device), by 19 bytes at most.
+    ///
+    /// ```
+    /// use std::io::{ErrorKind, Read, Write};
+    /// use vsock_inner::{VsockBackend, VsockInnerBackend};
+    ///
+    /// let mut backend = VsockInnerBackend::new()?;
+    /// let mut stream = backend.get_connector().start_connect_to(52)?;
+    /// assert!(!stream.is_connected());
+    /// assert_eq!(stream.write(b"hello").unwrap_err().kind(), ErrorKind::WouldBlock);
+    ///
+    /// // What a muxer does, once the guest has accepted:
+    /// let mut device = backend.accept()?;
+    /// assert_eq!(device.requested_port(), Some(52));
+    /// device.confirm(1 << 30)?;
+    ///
+    /// assert!(stream.is_connected());
+    /// assert_eq!(stream.write(b"hello")?, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`](Self::connect).
+    pub fn start_connect_to(&self, port: u32) -> io::Result<VsockInnerStream> {
+        let ask = |application: &mut _, device: &mut _| request::ask(application, device, port);
+        self.hub.connect_to_device(ask)
     }
 
     /// Accepts the connections that the guest opens to `port`, as

@@ -34,6 +34,22 @@ pub enum StreamError {
         /// The descriptor of this end.
         fd: RawFd,
     },
+    /// The device has refused the connection, or ended it without an answer: `ConnectionRefused`.
+    #[error("{call} the stream of fd {fd}: the connection was refused")]
+    Refused {
+        /// What was attempted.
+        call: &'static str,
+        /// The descriptor of this end.
+        fd: RawFd,
+    },
+    /// The device has answered something else than `OK <number>`: `InvalidData`.
+    #[error("{call} the stream of fd {fd}: the answer to its request is no `OK <number>`")]
+    BadAnswer {
+        /// What was attempted.
+        call: &'static str,
+        /// The descriptor of this end.
+        fd: RawFd,
+    },
     /// This end has shut down writing; or the peer has shut down reading, or was dropped: `BrokenPipe`.
     #[error("{call} the stream of fd {fd}: the direction was shut down, or the peer dropped")]
     ShutDown {
@@ -50,6 +66,14 @@ pub enum StreamError {
         /// The descriptor of this end.
         fd: RawFd,
     },
+    /// A [`Canceller`](crate::Canceller) has ended the wait, before anything was done: `Interrupted`.
+    #[error("{call} the stream of fd {fd}: the wait was cancelled")]
+    Cancelled {
+        /// What was attempted.
+        call: &'static str,
+        /// The descriptor of this end.
+        fd: RawFd,
+    },
     /// A timeout of zero was set: `InvalidInput`.
     #[error("a timeout of zero: use the non-blocking mode to not wait at all")]
     ZeroTimeout,
@@ -59,8 +83,11 @@ impl From<StreamError> for io::Error {
     fn from(error: StreamError) -> Self {
         let kind = match error {
             StreamError::Reset { .. } => ErrorKind::ConnectionReset,
+            StreamError::Refused { .. } => ErrorKind::ConnectionRefused,
+            StreamError::BadAnswer { .. } => ErrorKind::InvalidData,
             StreamError::ShutDown { .. } => ErrorKind::BrokenPipe,
             StreamError::TimedOut { .. } => ErrorKind::TimedOut,
+            StreamError::Cancelled { .. } => ErrorKind::Interrupted,
             StreamError::ZeroTimeout => ErrorKind::InvalidInput,
         };
         Self::new(kind, error)

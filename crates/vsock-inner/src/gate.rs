@@ -11,7 +11,8 @@
 //! - Publishing is one atomic addition to the same word. It returns the requests that came before,
 //!   and only then costs more than that.
 //! - Everything else happens under the lock of the gate: making a descriptor ready or not, going to
-//!   sleep, closing the descriptor. So a ring in flight can neither be lost nor come too late.
+//!   sleep, cancelling that, closing the descriptor. So a ring in flight can neither be lost nor come
+//!   too late.
 //!
 //! All orderings are acquire-release, at one location each. There is no fence, and none is missing.
 
@@ -21,8 +22,8 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use crate::bell::{Bell, Polled};
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
-use crate::word::{ARMED, FD, PARKED, Position, Word};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Condvar, EventFd, Mutex, MutexGuard, Ordering};
+use crate::word::{ARMED, FD, HELD, PARKED, Position, Word};
 
 /// See the documentation of the module.
 #[derive(Debug)]
@@ -32,9 +33,26 @@ pub(crate) struct Gate {
     want: AtomicU64,
     /// Whether the waiting side has taken its descriptor: set under the lock, by that side alone.
     taken: AtomicBool,
+    /// Counts changes of "waits are cancelled", under the lock; they are while it is odd.
+    cancels: AtomicU64,
     bell: Mutex<Bell>,
     parked: Condvar,
 }
+
+/// How a wait has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Waited {
+    /// The position is there, or the direction has ended.
+    Ready,
+    /// The deadline came first.
+    Late,
+    /// A cancellation came first.
+    Cancelled,
+}
+
+/// When a call began, as cancellations count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cancels(u64);
 
 /// Keeps what one thread writes all the time off the cache lines of everything else. Two lines,
 /// because processors fetch them in pairs.
@@ -48,6 +66,7 @@ impl Gate {
             word: Line(AtomicU64::new(0)),
             want: AtomicU64::new(0),
             taken: AtomicBool::new(false),
+            cancels: AtomicU64::new(0),
             bell: Mutex::new(Bell::new(polled)),
             parked: Condvar::new(),
         }
@@ -107,6 +126,22 @@ impl Gate {
         (before, reason(before))
     }
 
+    /// Makes no position count for the waiting side, until [`release`](Self::release); before it shares
+    /// the gate.
+    pub(crate) fn hold(&self) {
+        // ORDER: Relaxed; partner: none, nobody else has the gate yet.
+        self.word.0.fetch_or(HELD, Ordering::Relaxed);
+    }
+
+    /// Makes positions count, and wakes whoever waits for one that is there.
+    pub(crate) fn release(&self) {
+        // ORDER: AcqRel; partners: as in `publish`; what was done before is seen by whoever is released.
+        let before = Word(self.word.0.fetch_and(!HELD, Ordering::AcqRel));
+        if before.has(ARMED) {
+            self.ring();
+        }
+    }
+
     /// Answers the requests in the word, if what they wait for is there. Afterwards they are answered,
     /// whoever did it.
     pub(crate) fn ring(&self) {
@@ -134,11 +169,15 @@ impl Gate {
         }
     }
 
-    /// Sleeps until the position is `want`, or the direction ends. `false`: the deadline came first.
-    pub(crate) fn wait(&self, want: Position, deadline: Option<Instant>) -> bool {
+    /// Sleeps until the position is `want`, or the direction ends, or the deadline comes, or somebody
+    /// cancels after `since`, or has done so.
+    pub(crate) fn wait(&self, want: Position, deadline: Option<Instant>, since: Cancels) -> Waited {
         let mut bell = self.lock();
         self.set_wanted(want);
         while self.arm(PARKED, want) {
+            if self.is_cancelled(since) {
+                return self.stop_waiting(want, Waited::Cancelled);
+            }
             bell = match deadline {
                 None => self
                     .parked
@@ -147,24 +186,68 @@ impl Gate {
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return self.disarm(PARKED).is_ready(want);
+                        return self.stop_waiting(want, Waited::Late);
                     }
                     let woken = self.parked.wait_timeout(bell, left);
                     woken.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
-        true
+        Waited::Ready
+    }
+
+    /// Under the lock: the thread sleeps no more, for this reason, unless the position came meanwhile.
+    fn stop_waiting(&self, want: Position, why: Waited) -> Waited {
+        if self.disarm(PARKED).is_ready(want) {
+            Waited::Ready
+        } else {
+            why
+        }
+    }
+
+    /// Ends the wait of this side, and every later one, until [`resume`](Self::resume).
+    pub(crate) fn cancel(&self) {
+        self.set_cancelled(true);
+        // After the change, which was made under the lock: whoever waits has seen it, or sleeps.
+        self.parked.notify_one();
+    }
+
+    /// Lets this side wait again.
+    pub(crate) fn resume(&self) {
+        self.set_cancelled(false);
+    }
+
+    fn set_cancelled(&self, cancelled: bool) {
+        let _bell = self.lock();
+        let Cancels(count) = self.cancels();
+        if (count % 2 == 1) != cancelled {
+            // ORDER: Relaxed; partner: `cancels` in `wait`, under the same lock. Who polls looks again.
+            self.cancels.store(count + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Now, as cancellations count: for a call that begins.
+    pub(crate) fn cancels(&self) -> Cancels {
+        // ORDER: Relaxed; partner: `set_cancelled`, before in the lock. What was cancelled and resumed
+        // before a call, in an order that the caller has made, is seen by coherence; else the call may
+        // end too early, as if it had begun then.
+        Cancels(self.cancels.load(Ordering::Relaxed))
+    }
+
+    /// Whether a wait of a call that began at `since` is to end.
+    pub(crate) fn is_cancelled(&self, since: Cancels) -> bool {
+        let Cancels(now) = self.cancels();
+        now != since.0 || now % 2 == 1
     }
 
     /// Makes the descriptor on which this side polls, without any readiness yet.
-    pub(crate) fn install_fd(&self) -> io::Result<()> {
-        self.lock().install().map(drop)
+    pub(crate) fn install_fd(&self) -> io::Result<Arc<EventFd>> {
+        self.lock().install()
     }
 
     /// The descriptor, from now on kept ready exactly while the position is `want` or the direction
     /// has ended. To be called again, as [`settle`](Self::settle), whenever `want` changes.
-    pub(crate) fn take_fd(&self, want: Position) -> io::Result<RawFd> {
+    pub(crate) fn take_fd(&self, want: Position) -> io::Result<Arc<EventFd>> {
         let mut bell = self.lock();
         let fd = bell.install()?;
         // ORDER: Relaxed; partner: `is_taken`, on this side or under the lock.
@@ -204,7 +287,7 @@ impl Gate {
         bell.show(!waits);
     }
 
-    /// Closes the descriptor; a ring in flight either was before or finds none.
+    /// Lets go of the descriptor, to be closed; a ring in flight either was before or finds none.
     pub(crate) fn close_fd(&self) {
         self.lock().close();
     }

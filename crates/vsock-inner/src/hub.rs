@@ -12,9 +12,10 @@ use vsock_backend_api::VsockStream;
 
 use crate::accept_queue::{AcceptQueue, Refused};
 use crate::config::VsockInnerConfig;
+use crate::connection::Addresses;
 use crate::counters::{BackendCounters, Counters, Open};
 use crate::stream::VsockInnerStream;
-use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::sync::{Arc, EventFd, Mutex, MutexGuard};
 
 /// The port that stands for any, in virtio and in Linux.
 const ANY_PORT: u32 = u32::MAX;
@@ -93,36 +94,43 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new(config: VsockInnerConfig) -> io::Result<Self> {
+    /// The hub, and the descriptor of the queue for the device.
+    pub(crate) fn new(config: VsockInnerConfig) -> io::Result<(Self, Arc<EventFd>)> {
         config.check()?;
-        Ok(Self {
+        let (queue, fd) = AcceptQueue::new(config.pending)?;
+        let hub = Self {
             config,
-            queue: AcceptQueue::new(config.pending)?,
+            queue,
             listeners: Mutex::new(Some(HashMap::new())),
             counters: Counters::new(),
-        })
+        };
+        Ok((hub, fd))
     }
 
     /// A connection from the application to the device. What `prepare` does to the two ends is
     /// done before the device can accept it.
-    pub(crate) fn connect_to_device<T>(
+    pub(crate) fn connect_to_device(
         &self,
-        prepare: impl FnOnce(&mut VsockInnerStream, &mut VsockInnerStream) -> io::Result<T>,
-    ) -> io::Result<(VsockInnerStream, T)> {
+        prepare: impl FnOnce(&mut VsockInnerStream, &mut VsockInnerStream),
+    ) -> io::Result<VsockInnerStream> {
         self.queue
             .check()
             .map_err(|refused| self.refuse(refused, Target::Device))?;
         let (mut application, mut device) = self.connection()?;
         device.set_nonblocking(true)?;
-        let prepared = prepare(&mut application, &mut device)?;
+        prepare(&mut application, &mut device);
         self.queue
             .push(device)
             .map_err(|refused| self.refuse(refused, Target::Device))?;
-        Ok((application, prepared))
+        Ok(application)
     }
 
-    /// A connection from the device to the listener of `port`.
-    pub(crate) fn connect_to_listener(&self, port: u32) -> io::Result<VsockInnerStream> {
+    /// A connection from the device to the listener of `port`, who is told the addresses.
+    pub(crate) fn connect_to_listener(
+        &self,
+        port: u32,
+        addresses: Option<Addresses>,
+    ) -> io::Result<VsockInnerStream> {
         let to = Target::Port(port);
         let queue = match &*self.listeners() {
             Some(listeners) => listeners
@@ -135,18 +143,22 @@ impl Hub {
         queue.check().map_err(|refused| self.refuse(refused, to))?;
         let (application, mut device) = self.connection()?;
         device.set_nonblocking(true)?;
+        if let Some(addresses) = addresses {
+            device.reader.connection().set_addresses(addresses);
+        }
         queue
             .push(application)
             .map_err(|refused| self.refuse(refused, to))?;
         Ok(device)
     }
 
-    /// Gives the port a queue.
-    pub(crate) fn listen(&self, port: u32) -> io::Result<Arc<AcceptQueue>> {
+    /// Gives the port a queue, and its listener the queue's descriptor.
+    pub(crate) fn listen(&self, port: u32) -> io::Result<(Arc<AcceptQueue>, Arc<EventFd>)> {
         if port == 0 || port == ANY_PORT {
             return Err(ListenError::Reserved { port }.into());
         }
-        let queue = Arc::new(AcceptQueue::new(self.config.pending)?);
+        let (queue, fd) = AcceptQueue::new(self.config.pending)?;
+        let queue = Arc::new(queue);
         match self
             .listeners()
             .as_mut()
@@ -154,7 +166,7 @@ impl Hub {
         {
             None => Err(ListenError::Dropped { port }.into()),
             Some(Entry::Occupied(_)) => Err(ListenError::InUse { port }.into()),
-            Some(Entry::Vacant(free)) => Ok(Arc::clone(free.insert(queue))),
+            Some(Entry::Vacant(free)) => Ok((Arc::clone(free.insert(queue)), fd)),
         }
     }
 

@@ -69,8 +69,10 @@
 //!   memory's bitmap passes through, and nothing was moved then.
 
 mod accept_queue;
+mod answer;
 mod backend;
 mod bell;
+mod canceller;
 mod config;
 mod connection;
 mod connector;
@@ -95,6 +97,7 @@ mod word;
 mod writer;
 
 pub use backend::VsockInnerBackend;
+pub use canceller::Canceller;
 pub use config::{Capacity, ConfigError, DEFAULT_CAPACITY, MAX_CAPACITY, VsockInnerConfig};
 pub use connector::VsockInnerConnector;
 pub use counters::BackendCounters;
@@ -104,7 +107,7 @@ pub use hub::{ConnectError, ListenError, Target};
 pub use listener::{AcceptError, VsockInnerListener};
 pub use reader::VsockInnerReader;
 pub use stream::VsockInnerStream;
-pub use vsock_backend_api::{VsockBackend, VsockStream};
+pub use vsock_backend_api::{VsockAddr, VsockBackend, VsockStream};
 pub use writer::VsockInnerWriter;
 
 /// The examples of the front page, compiled and run.

@@ -4,14 +4,18 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::accept_queue::{AcceptQueue, Closed};
+use crate::accept_queue::{AcceptQueue, Closed, GaveUp};
+use crate::canceller::Canceller;
 use crate::hub::Hub;
 use crate::stream::VsockInnerStream;
-use crate::sync::{Arc, AtomicBool, Ordering};
+use crate::sync::{Arc, AtomicBool, EventFd, Ordering};
 
 /// Accepts the connections that the guest opens to a port of the host.
 ///
@@ -39,10 +43,11 @@ pub struct VsockInnerListener {
     port: u32,
     nonblocking: AtomicBool,
     queue: Arc<AcceptQueue>,
+    fd: Arc<EventFd>,
     hub: Arc<Hub>,
 }
 
-/// Why nothing can be accepted any more.
+/// Why nothing was accepted. `WouldBlock` has no such source.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum AcceptError {
@@ -52,44 +57,119 @@ pub enum AcceptError {
         /// The listener's port.
         port: u32,
     },
+    /// No connection came in time: `TimedOut`.
+    #[error("accepting on port {port}: no connection within {timeout:?}")]
+    TimedOut {
+        /// The listener's port.
+        port: u32,
+        /// The time that was given.
+        timeout: Duration,
+    },
+    /// A [`Canceller`] has ended the wait: `Interrupted`.
+    #[error("accepting on port {port}: the wait was cancelled")]
+    Cancelled {
+        /// The listener's port.
+        port: u32,
+    },
+    /// A timeout of zero was given: `InvalidInput`.
+    #[error(
+        "accepting on port {port} with a timeout of zero: use the non-blocking mode to not wait"
+    )]
+    ZeroTimeout {
+        /// The listener's port.
+        port: u32,
+    },
 }
 
 impl From<AcceptError> for io::Error {
     fn from(error: AcceptError) -> Self {
-        Self::new(ErrorKind::NotConnected, error)
+        let kind = match error {
+            AcceptError::Dropped { .. } => ErrorKind::NotConnected,
+            AcceptError::TimedOut { .. } => ErrorKind::TimedOut,
+            AcceptError::Cancelled { .. } => ErrorKind::Interrupted,
+            AcceptError::ZeroTimeout { .. } => ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
     }
 }
 
 impl VsockInnerListener {
     pub(crate) fn new(hub: &Arc<Hub>, port: u32) -> io::Result<Self> {
+        let (queue, fd) = hub.listen(port)?;
         Ok(Self {
             port,
             nonblocking: AtomicBool::new(false),
-            queue: hub.listen(port)?,
+            queue,
+            fd,
             hub: Arc::clone(hub),
         })
     }
 
     /// Takes the next connection, which is in blocking mode; waits for one if need be. A call that waits
-    /// ends with a connection or with the backend's drop, and by nothing else: who must be able to stop
-    /// polls the listener beside a descriptor of its own.
+    /// ends with a connection, with the backend's drop, or by a [`canceller`](Self::canceller).
     ///
     /// # Errors
     ///
     /// - `WouldBlock`: none waits, in non-blocking mode.
+    /// - `Interrupted`: the wait was cancelled.
     /// - `NotConnected`: the backend has been dropped.
     pub fn accept(&self) -> io::Result<VsockInnerStream> {
-        // ORDER: Relaxed; partner: none, the flag guards nothing.
-        let next = if self.nonblocking.load(Ordering::Relaxed) {
-            self.queue.try_pop()
-        } else {
-            self.queue.pop().map(Some)
-        };
-        match next {
-            Ok(Some(stream)) => Ok(stream),
-            Ok(None) => Err(ErrorKind::WouldBlock.into()),
-            Err(Closed) => Err(AcceptError::Dropped { port: self.port }.into()),
+        self.next(None)
+    }
+
+    /// As [`accept`](Self::accept), and waits no longer than `timeout`, which non-blocking mode ignores.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use std::time::Duration;
+    /// use vsock_inner::VsockInnerBackend;
+    ///
+    /// let backend = VsockInnerBackend::new()?;
+    /// let listener = backend.listen(1024)?;
+    /// let nobody = listener.accept_timeout(Duration::from_millis(1)).unwrap_err();
+    /// assert_eq!(nobody.kind(), ErrorKind::TimedOut);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`accept`](Self::accept), and
+    ///
+    /// - `TimedOut`: none came in time.
+    /// - `InvalidInput`: the timeout is zero.
+    pub fn accept_timeout(&self, timeout: Duration) -> io::Result<VsockInnerStream> {
+        if timeout.is_zero() {
+            return Err(AcceptError::ZeroTimeout { port: self.port }.into());
         }
+        self.next(Some(timeout))
+    }
+
+    /// Ends the waits of all threads that accept here, from any thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller::of_accepts(&self.queue)
+    }
+
+    fn next(&self, timeout: Option<Duration>) -> io::Result<VsockInnerStream> {
+        let port = self.port;
+        // ORDER: Relaxed; partner: none, the flag guards nothing.
+        if self.nonblocking.load(Ordering::Relaxed) {
+            return match self.queue.try_pop() {
+                Ok(next) => next.ok_or_else(|| ErrorKind::WouldBlock.into()),
+                Err(Closed) => Err(AcceptError::Dropped { port }.into()),
+            };
+        }
+        // A moment too far for the clock never comes.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let next = self.queue.pop(deadline);
+        next.map_err(|gave_up| match gave_up {
+            GaveUp::Closed => AcceptError::Dropped { port }.into(),
+            GaveUp::Cancelled => AcceptError::Cancelled { port }.into(),
+            GaveUp::TimedOut => {
+                let timeout = timeout.unwrap_or_default();
+                AcceptError::TimedOut { port, timeout }.into()
+            }
+        })
     }
 
     /// Makes [`accept`](Self::accept) return `WouldBlock` (`true`) or wait (`false`). A call that
@@ -114,7 +194,17 @@ impl VsockInnerListener {
 impl AsRawFd for VsockInnerListener {
     /// For polling only: readable while a connection waits, and after the backend's drop.
     fn as_raw_fd(&self) -> RawFd {
-        self.queue.take_fd()
+        self.queue.take_fd();
+        self.fd.as_raw_fd()
+    }
+}
+
+#[cfg(not(loom))]
+impl AsFd for VsockInnerListener {
+    /// For polling only, as `as_raw_fd`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.take_fd();
+        self.fd.as_fd()
     }
 }
 

@@ -14,10 +14,13 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use loom::thread;
-use vsock_backend_api::VsockStream;
+use vsock_backend_api::{VsockAddr, VsockStream};
 
+use crate::canceller::Canceller;
 use crate::config::{Capacity, VsockInnerConfig};
+use crate::handshake::{self, HandshakeError};
 use crate::reader::VsockInnerReader;
+use crate::request;
 use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
 
@@ -413,5 +416,168 @@ fn a_change_of_mode_is_nothing_to_the_peer() {
         all.extend(read_all(&mut far).0);
         let _near = writing.join().unwrap();
         assert_eq!(all, [1, 2]);
+    });
+}
+
+#[test]
+fn a_cancellation_ends_a_blocked_read() {
+    explore(|| {
+        let (_writer, mut reader, _rest) = direction(8);
+        let canceller = reader.canceller();
+        let reading = thread::spawn(move || reader.read(&mut [0]).unwrap_err().kind());
+        canceller.cancel();
+        canceller.cancel();
+        assert_eq!(reading.join().unwrap(), ErrorKind::Interrupted);
+    });
+}
+
+/// A reader whose descriptor was taken, while another thread does `act` with its peer and its canceller.
+fn read_while(act: fn(&mut VsockInnerWriter, &Canceller)) {
+    explore(move || {
+        let (mut writer, mut reader, _rest) = direction(8);
+        reader.as_raw_fd();
+        let canceller = reader.canceller();
+        let acting = thread::spawn(move || {
+            act(&mut writer, &canceller);
+            (writer, canceller)
+        });
+        let first = reader.read(&mut [0; 4]).map_err(|error| error.kind());
+        let (_writer, canceller) = acting.join().unwrap();
+        // A call that can make progress does, cancelled or not.
+        if first != Ok(1) {
+            assert_eq!(first, Err(ErrorKind::Interrupted));
+            assert_eq!(reader.read(&mut [0; 4]).unwrap(), 1);
+        }
+        canceller.resume();
+        assert_readability(&mut reader);
+    });
+}
+
+#[test]
+fn a_cancellation_before_a_write_costs_no_byte_and_no_readiness() {
+    read_while(|writer, canceller| {
+        canceller.cancel();
+        writer.write_all(&[1]).unwrap();
+    });
+}
+
+#[test]
+fn a_cancellation_after_a_write_costs_no_byte_and_no_readiness() {
+    read_while(|writer, canceller| {
+        writer.write_all(&[1]).unwrap();
+        canceller.cancel();
+    });
+}
+
+#[test]
+fn a_cancelled_write_returns_what_it_has_moved() {
+    explore(|| {
+        let (mut writer, mut reader, _rest) = direction(1);
+        let canceller = writer.canceller();
+        let writing = thread::spawn(move || {
+            let written = writer.write(&[1, 2]).unwrap();
+            (written, writer)
+        });
+        canceller.cancel();
+        let mut read = reader.read(&mut [0; 2]).unwrap();
+        let (written, _writer) = writing.join().unwrap();
+        reader.set_nonblocking(true).unwrap();
+        read += reader.read(&mut [0; 2]).unwrap_or(0);
+        assert_eq!(read, written);
+    });
+}
+
+#[test]
+fn a_reader_that_was_cancelled_is_woken_as_before() {
+    explore(|| {
+        let (mut writer, mut reader, _rest) = direction(8);
+        let canceller = reader.canceller();
+        canceller.cancel();
+        let cancelled = reader.read(&mut [0]).unwrap_err().kind();
+        assert_eq!(cancelled, ErrorKind::Interrupted);
+        canceller.resume();
+        let reading = thread::spawn(move || reader.read(&mut [0; 4]).unwrap());
+        writer.write_all(&[1]).unwrap();
+        assert_eq!(reading.join().unwrap(), 1);
+    });
+}
+
+/// A stream that waits for its connection, and the device's end.
+fn pending() -> (VsockInnerStream, VsockInnerStream) {
+    let (mut near, mut far) = pair(64);
+    request::ask(&mut near, &mut far, 5);
+    near.set_nonblocking(true).unwrap();
+    (near, far)
+}
+
+#[test]
+fn a_confirmation_meets_a_write_and_a_poll_of_its_descriptor() {
+    explore(|| {
+        let (mut near, mut far) = pending();
+        assert_eq!(far.requested_port(), Some(5));
+        let confirming = thread::spawn(move || {
+            far.confirm(1).unwrap();
+            far
+        });
+        near.write_ready_fd().unwrap();
+        drop(near.write(&[1]));
+        let _far = confirming.join().unwrap();
+        assert!(near.is_connected());
+        assert!(near.writer.gate().polls_ready());
+        assert_eq!(near.write(&[1]).unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_confirmation_wakes_who_waits_for_it_and_shows_the_addresses() {
+    explore(|| {
+        let (near, mut far) = pending();
+        assert_eq!(far.requested_port(), Some(5));
+        let addr = |cid| VsockAddr { cid, port: 5 };
+        let confirming = thread::spawn(move || {
+            far.confirm_from(addr(3), addr(2)).unwrap();
+            far
+        });
+        handshake::wait(&near, 5, Duration::MAX, Duration::ZERO).unwrap();
+        assert_eq!(near.peer(), Some(addr(3)));
+        drop(confirming.join().unwrap());
+    });
+}
+
+#[test]
+fn a_refusal_wakes_who_waits_and_makes_both_descriptors_ready() {
+    explore(|| {
+        let (mut near, far) = pending();
+        let refusing = thread::spawn(move || drop(far));
+        let refused = handshake::wait(&near, 5, Duration::MAX, Duration::ZERO);
+        assert!(matches!(refused, Err(HandshakeError::Refused { .. })));
+        near.as_raw_fd();
+        near.write_ready_fd().unwrap();
+        refusing.join().unwrap();
+        assert!(near.reader.gate().polls_ready() && near.writer.gate().polls_ready());
+        let refused = ErrorKind::ConnectionRefused;
+        assert_eq!(near.read(&mut [0]).unwrap_err().kind(), refused);
+        assert_eq!(near.write(&[0]).unwrap_err().kind(), refused);
+    });
+}
+
+#[test]
+fn a_wrong_answer_is_never_taken_for_a_refusal() {
+    explore(|| {
+        let (mut near, mut far) = pending();
+        let reading = thread::spawn(move || {
+            let wrong = [ErrorKind::WouldBlock, ErrorKind::InvalidData];
+            let first = near.read(&mut [0]).unwrap_err().kind();
+            assert!(wrong.contains(&first), "{first}");
+            near
+        });
+        far.write_all(b"NO").unwrap();
+        let mut near = reading.join().unwrap();
+        near.as_raw_fd();
+        assert!(near.reader.gate().polls_ready());
+        assert_eq!(
+            near.read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::InvalidData
+        );
     });
 }

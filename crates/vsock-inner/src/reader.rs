@@ -7,15 +7,18 @@ use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::iter::once;
 use std::mem;
 use std::ops::DerefMut;
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::fd::{AsRawFd, RawFd};
 use std::thread::panicking;
 use std::time::Duration;
 
-use crate::connection::{Connection, Side};
+use crate::canceller::Canceller;
+use crate::connection::{Connection, Side, Standing};
 use crate::error::StreamError;
 use crate::ring::{Consumer, Progress};
 use crate::spin::Pace;
-use crate::sync::Arc;
+use crate::sync::{Arc, EventFd};
 use crate::wait::{Deadline, GaveUp, Patience};
 use crate::word::{FIN, READ_SHUT};
 
@@ -50,6 +53,8 @@ pub struct VsockInnerReader {
     /// Something was read since the last write at this end: the next write is an answer.
     owes_answer: bool,
     fd: RawFd,
+    /// What `fd` is the number of. It is closed when this half is dropped.
+    handle: Arc<EventFd>,
     side: Side,
     /// It is a part of a stream: both halves are dropped together, this one first.
     pub(crate) whole: bool,
@@ -58,10 +63,17 @@ pub struct VsockInnerReader {
 }
 
 impl VsockInnerReader {
-    pub(crate) fn new(connection: &Arc<Connection>, side: Side, spin_budget: Duration) -> Self {
+    /// Makes its descriptor now, because `as_raw_fd` cannot fail later.
+    pub(crate) fn new(
+        connection: &Arc<Connection>,
+        side: Side,
+        spin_budget: Duration,
+    ) -> io::Result<Self> {
         let ring = connection.incoming(side);
-        Self {
-            fd: ring.data.raw_fd().unwrap_or(-1),
+        let handle = ring.data.install_fd()?;
+        Ok(Self {
+            fd: handle.as_raw_fd(),
+            handle,
             consumer: Consumer::new(Arc::clone(ring), spin_budget),
             patience: Patience::new(spin_budget),
             expects_answer: false,
@@ -70,7 +82,7 @@ impl VsockInnerReader {
             whole: true,
             aborted: false,
             connection: Arc::clone(connection),
-        }
+        })
     }
 
     /// Reads without taking: the next read returns the same bytes. Waits as a read does.
@@ -126,6 +138,12 @@ impl VsockInnerReader {
         self.aborted = true;
     }
 
+    /// Ends the waits of this half, from any thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller::of_reads(self.connection.incoming(self.side))
+    }
+
     /// Whether the peer's end has been dropped, or both halves of it.
     #[must_use]
     pub fn peer_gone(&self) -> bool {
@@ -136,6 +154,19 @@ impl VsockInnerReader {
     #[must_use]
     pub fn queued(&self) -> u64 {
         self.consumer.queued()
+    }
+
+    /// It was made with the half: taking it does not fail.
+    fn take_fd(&self) {
+        drop(self.consumer.ring().data.take_fd(self.consumer.want()));
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) const fn side(&self) -> Side {
+        self.side
     }
 
     /// Whether something has been taken.
@@ -184,6 +215,9 @@ impl VsockInnerReader {
         } else {
             Pace::Calm
         };
+        if self.connection.standing(self.side) == Standing::Pending {
+            return Err(ErrorKind::WouldBlock.into());
+        }
         let (gate, want) = (&self.consumer.ring().data, self.consumer.want());
         let polled = self.patience.poll(gate, want, pace, deadline);
         if polled == Ok(true) {
@@ -195,16 +229,23 @@ impl VsockInnerReader {
             Ok(()) => Ok(()),
             Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(GaveUp::TimedOut) => Err(StreamError::TimedOut { call, fd: self.fd }.into()),
+            Err(GaveUp::Cancelled) => Err(StreamError::Cancelled { call, fd: self.fd }.into()),
         }
     }
 
     /// What a read at the end returns: a reset, if nothing else has ended the direction.
     #[cold]
     fn end(&self, call: &'static str) -> io::Result<usize> {
+        let fd = self.fd;
+        match self.connection.standing(self.side) {
+            Standing::Connected | Standing::Pending => {}
+            Standing::Refused => return Err(StreamError::Refused { call, fd }.into()),
+            Standing::BadAnswer => return Err(StreamError::BadAnswer { call, fd }.into()),
+        }
         if self.consumer.ring().data.load().has(FIN | READ_SHUT) {
             return Ok(0);
         }
-        Err(StreamError::Reset { call, fd: self.fd }.into())
+        Err(StreamError::Reset { call, fd }.into())
     }
 }
 
@@ -235,8 +276,17 @@ impl Read for VsockInnerReader {
 impl AsRawFd for VsockInnerReader {
     /// For polling only: readable when a read would not return `WouldBlock`.
     fn as_raw_fd(&self) -> RawFd {
-        let taken = self.consumer.ring().data.take_fd(self.consumer.want());
-        taken.unwrap_or(self.fd) // it was made with the connection: taking it does not fail
+        self.take_fd();
+        self.handle.as_raw_fd()
+    }
+}
+
+#[cfg(not(loom))]
+impl AsFd for VsockInnerReader {
+    /// For polling only, as `as_raw_fd`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.take_fd();
+        self.handle.as_fd()
     }
 }
 

@@ -4,17 +4,15 @@
 //!
 //! The command line stands in the ring all the same, so that the descriptor is readable and a
 //! device that knows nothing of this reads it as ever. One that asks for the port gets it, and the
-//! line is gone; its confirmation becomes the line that the opener waits for. So there is one way
-//! to wait, with one deadline, whichever way the device has gone.
+//! line is gone. Its confirmation releases the opener, as that in text does, which never comes into the
+//! ring either. So there is one way to wait, whichever way the device has gone.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::mem;
 
-use crate::config::{Capacity, VsockInnerConfig};
+use crate::connection::Addresses;
 use crate::stream::VsockInnerStream;
 
-/// No answer is longer: `OK `, ten digits, newline.
-const MAX_ANSWER: usize = 14;
 /// No command is longer: `CONNECT `, ten digits, newline.
 const MAX_COMMAND: usize = 19;
 
@@ -31,25 +29,15 @@ pub(crate) enum Request {
 }
 
 /// The command for a port.
-pub(crate) fn command(port: u32) -> String {
+fn command(port: u32) -> String {
     format!("CONNECT {port}\n")
 }
 
-impl Request {
-    /// The request for a port whose command has been written, as far as `written` bytes: offered
-    /// only if all of it is there, and the answer will have room.
-    pub(crate) fn offer(port: u32, written: usize, config: &VsockInnerConfig) -> Self {
-        let whole = written == command(port).len();
-        let room = match config.to_application {
-            Capacity::Bytes(bytes) => bytes >= MAX_ANSWER,
-            Capacity::Unbounded => true,
-        };
-        if whole && room {
-            Self::Offered(port)
-        } else {
-            Self::None
-        }
-    }
+/// Asks for `port`, before the device has its end.
+pub(crate) fn ask(application: &mut VsockInnerStream, device: &mut VsockInnerStream, port: u32) {
+    application.writer.request(command(port).as_bytes());
+    device.writer.owe_answer();
+    device.request = Request::Offered(port);
 }
 
 /// Takes the port that was asked for, and the command out of the ring; nothing, if there is none or
@@ -71,11 +59,16 @@ pub(crate) fn take(stream: &mut VsockInnerStream) -> Option<u32> {
     Some(port)
 }
 
-/// Completes the opener's wait.
-pub(crate) fn confirm(stream: &mut VsockInnerStream, host_port: u32) -> io::Result<()> {
+/// Completes the opener's wait, who then knows the addresses.
+pub(crate) fn confirm(
+    stream: &mut VsockInnerStream,
+    addresses: Option<Addresses>,
+) -> io::Result<()> {
     if mem::take(&mut stream.request) != Request::Taken {
         return Err(ErrorKind::Unsupported.into());
     }
-    // The first bytes in this direction, and they have room.
-    stream.write_all(format!("OK {host_port}\n").as_bytes())
+    if let Some(addresses) = addresses {
+        stream.reader.connection().set_addresses(addresses);
+    }
+    stream.writer.confirm()
 }

@@ -6,13 +6,16 @@ use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use vsock_backend_api::{VsockBackendType, VsockStream};
+use vsock_backend_api::{VsockAddr, VsockBackendType, VsockStream};
 
+use crate::canceller::Canceller;
 use crate::config::VsockInnerConfig;
-use crate::connection::{Connection, Side};
+use crate::connection::{Addresses, Connection, Side, Standing};
 use crate::counters::Open;
 use crate::reader::VsockInnerReader;
 use crate::request::{self, Request};
@@ -29,8 +32,8 @@ use crate::writer::VsockInnerWriter;
 /// Mode and timeouts belong to this end, and are set through the trait [`VsockStream`].
 ///
 /// It is `Send` and not `Sync`, and cannot be cloned: an end can be used by two threads after
-/// [`into_split`](Self::into_split). So no other thread can end a call that waits, as the `shutdown` of a
-/// cloned socket would: set a timeout, or poll and do not block.
+/// [`into_split`](Self::into_split). Another thread ends a call that waits, as the `shutdown` of a cloned
+/// socket would, by a [`canceller`](Self::canceller).
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -83,13 +86,17 @@ impl VsockInnerStream {
         config: &VsockInnerConfig,
         open: Option<Open>,
     ) -> io::Result<(Self, Self)> {
-        let connection = Connection::new(config, open)?;
-        let end = |side| Self {
-            reader: VsockInnerReader::new(&connection, side, config.spin_budget),
+        let connection = Connection::new(config, open);
+        let reader = |side| VsockInnerReader::new(&connection, side, config.spin_budget);
+        // Both first: an end that is dropped for want of the other would not be whole.
+        let readers = (reader(Side::Application)?, reader(Side::Device)?);
+        let end = |side, reader| Self {
+            reader,
             writer: VsockInnerWriter::new(&connection, side, config.spin_budget),
             request: Request::None,
         };
-        Ok((end(Side::Application), end(Side::Device)))
+        let application = end(Side::Application, readers.0);
+        Ok((application, end(Side::Device, readers.1)))
     }
 
     /// Reads without taking: the next read returns the same bytes. Waits as a read does.
@@ -134,6 +141,53 @@ impl VsockInnerStream {
     pub fn abort(mut self) {
         self.reader.note_abort();
         self.writer.note_abort();
+    }
+
+    /// Whether the connection is made. Only one that was begun by
+    /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to) is not from the beginning.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        let standing = self.reader.connection().standing(self.reader.side());
+        standing == Standing::Connected
+    }
+
+    /// Ends the waits of this end, and of its halves later, from any thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        let (connection, side) = (self.reader.connection(), self.reader.side());
+        Canceller::of_both(connection.incoming(side), connection.outgoing(side))
+    }
+
+    /// The address of the other end: at an application's end the CID and the port of the guest.
+    ///
+    /// It is known at what a listener has accepted from a device that tells it
+    /// ([`connect_from`](crate::VsockBackend::connect_from)), and after `connect_to` if the device
+    /// took the request beside the bytes. The device's end knows the same two, the other way round.
+    ///
+    /// ```
+    /// use vsock_inner::{VsockAddr, VsockBackend, VsockInnerBackend};
+    ///
+    /// let backend = VsockInnerBackend::new()?;
+    /// let listener = backend.listen(1024)?;
+    ///
+    /// // What a muxer does for guest 3:
+    /// let (guest, host) = (VsockAddr { cid: 3, port: 4000 }, VsockAddr { cid: 2, port: 1024 });
+    /// let device = backend.connect_from(guest, host)?;
+    ///
+    /// let stream = listener.accept()?;
+    /// assert_eq!((stream.peer(), stream.local()), (Some(guest), Some(host)));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn peer(&self) -> Option<VsockAddr> {
+        let side = self.reader.side().peer();
+        self.reader.connection().address(side)
+    }
+
+    /// The address of this end, known where that of the [`peer`](Self::peer) is.
+    #[must_use]
+    pub fn local(&self) -> Option<VsockAddr> {
+        self.reader.connection().address(self.reader.side())
     }
 
     /// How many bytes wait to be read here.
@@ -187,6 +241,14 @@ impl AsRawFd for VsockInnerStream {
     }
 }
 
+#[cfg(not(loom))]
+impl AsFd for VsockInnerStream {
+    /// For polling only, as `as_raw_fd`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
 impl VsockStream for VsockInnerStream {
     fn backend_type(&self) -> VsockBackendType {
         VsockBackendType::Inner
@@ -213,12 +275,29 @@ impl VsockStream for VsockInnerStream {
         self.writer.write_ready_fd()
     }
 
+    #[cfg(not(loom))]
+    fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
+        self.writer.write_ready()
+    }
+
     fn requested_port(&mut self) -> Option<u32> {
         request::take(self)
     }
 
-    fn confirm(&mut self, host_port: u32) -> io::Result<()> {
-        request::confirm(self, host_port)
+    fn confirm(&mut self, _host_port: u32) -> io::Result<()> {
+        request::confirm(self, None)
+    }
+
+    fn confirm_from(&mut self, guest: VsockAddr, host: VsockAddr) -> io::Result<()> {
+        request::confirm(self, Some(Addresses { guest, host }))
+    }
+
+    fn peer(&self) -> Option<VsockAddr> {
+        Self::peer(self)
+    }
+
+    fn local(&self) -> Option<VsockAddr> {
+        Self::local(self)
     }
 
     fn peer_gone(&self) -> bool {

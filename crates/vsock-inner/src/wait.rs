@@ -6,13 +6,21 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::error::StreamError;
-use crate::gate::Gate;
+use crate::gate::{Cancels, Gate, Waited};
 use crate::spin::{Pace, Spinner};
 use crate::word::Position;
 
 /// When a call gives up; it begins to count at the first wait of the call.
 #[derive(Debug, Default)]
-pub(crate) struct Deadline(Option<Option<Instant>>);
+pub(crate) struct Deadline(Option<Begun>);
+
+/// How the first wait of a call has found the clock and the gate.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    /// `None`: never.
+    until: Option<Instant>,
+    cancels: Cancels,
+}
 
 /// Why a call did not wait any longer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,6 +29,8 @@ pub(crate) enum GaveUp {
     WouldBlock,
     /// The timeout has expired.
     TimedOut,
+    /// A [`Canceller`](crate::Canceller) has ended the wait.
+    Cancelled,
 }
 
 /// Mode and timeout of one half.
@@ -76,21 +86,30 @@ impl Patience {
         }
         // A moment too far for the clock never comes.
         let after = |timeout| Instant::now().checked_add(timeout);
-        let deadline = *deadline
-            .0
-            .get_or_insert_with(|| self.timeout.and_then(after));
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        Ok(self.spinner.spin(left, pace, || gate.load().is_ready(want)))
+        let Begun { until, cancels } = *deadline.0.get_or_insert_with(|| Begun {
+            until: self.timeout.and_then(after),
+            cancels: gate.cancels(),
+        });
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let ready = || gate.load().is_ready(want);
+        let found = self
+            .spinner
+            .spin(left, pace, || ready() || gate.is_cancelled(cancels));
+        Ok(found && ready())
     }
 }
 
 impl Deadline {
     /// Sleeps until the other side's position is `want`; after a poll, by which the time counts.
     pub(crate) fn park(&self, gate: &Gate, want: Position) -> Result<(), GaveUp> {
-        if gate.wait(want, self.0.flatten()) {
-            Ok(())
-        } else {
-            Err(GaveUp::TimedOut)
+        let (until, cancels) = match self.0 {
+            Some(Begun { until, cancels }) => (until, cancels),
+            None => (None, gate.cancels()),
+        };
+        match gate.wait(want, until, cancels) {
+            Waited::Ready => Ok(()),
+            Waited::Late => Err(GaveUp::TimedOut),
+            Waited::Cancelled => Err(GaveUp::Cancelled),
         }
     }
 }

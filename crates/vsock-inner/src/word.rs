@@ -22,6 +22,8 @@ pub(crate) const WRITER_RESET: u64 = 1 << 3;
 pub(crate) const READ_SHUT: u64 = 1 << 4;
 /// The reader was dropped, and writes find a reset; not if [`READ_SHUT`] is set as well.
 pub(crate) const READER_RESET: u64 = 1 << 5;
+/// The side that waits for this word has no connection yet: no position counts, only an end.
+pub(crate) const HELD: u64 = 1 << 6;
 
 /// Requests to be woken.
 pub(crate) const ARMED: u64 = PARKED | FD;
@@ -95,7 +97,7 @@ impl Word {
     /// Whether whoever waits for `want` can go on.
     #[inline]
     pub(crate) const fn is_ready(self, want: Position) -> bool {
-        self.has(ENDED) || self.position().reached(want)
+        self.has(ENDED) || (!self.has(HELD) && self.position().reached(want))
     }
 }
 
@@ -103,7 +105,7 @@ impl Word {
 mod tests {
     use proptest::prelude::{any, proptest};
 
-    use super::{ENDED, Position, Word};
+    use super::{ENDED, FIN, HELD, Position, Word};
 
     proptest! {
         #[test]
@@ -122,6 +124,13 @@ mod tests {
             assert!(ahead.reached(here) && here.reached(here) && !here.reached(ahead));
             assert_eq!(ahead.back_by(bytes), here);
         }
+    }
+
+    #[test]
+    fn a_side_that_is_held_waits_for_an_end_alone() {
+        assert!(Word(0).is_ready(Position::START));
+        assert!(!Word(HELD).is_ready(Position::START));
+        assert!(Word(HELD | FIN).is_ready(Position::START));
     }
 
     #[test]

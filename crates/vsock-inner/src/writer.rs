@@ -2,18 +2,23 @@
 
 //! The writing half of a stream.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::iter::once;
-use std::os::fd::RawFd;
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::thread::panicking;
 use std::time::Duration;
 
-use crate::connection::{Connection, Side};
+use crate::answer::{Answer, Parsed};
+use crate::canceller::Canceller;
+use crate::connection::{Connection, Side, Standing};
 use crate::error::StreamError;
 use crate::ring::{Producer, Progress};
 use crate::spin::Pace;
-use crate::sync::Arc;
+use crate::sync::{Arc, EventFd};
 use crate::wait::{Deadline, GaveUp, Patience};
 use crate::word::{FIN, READ_SHUT, READER_RESET, WRITER_RESET};
 
@@ -27,7 +32,11 @@ use crate::word::{FIN, READ_SHUT, READER_RESET, WRITER_RESET};
 pub struct VsockInnerWriter {
     producer: Producer,
     patience: Patience,
+    /// At a device's end that owes an answer: what is written is this, and no bytes yet.
+    answer: Option<Answer>,
     fd: RawFd,
+    /// The descriptor for writing, once it was lent. It is closed when this half is dropped.
+    handle: OnceCell<Arc<EventFd>>,
     side: Side,
     /// It is a part of a stream: both halves are dropped together, this one last.
     pub(crate) whole: bool,
@@ -41,6 +50,8 @@ impl VsockInnerWriter {
             fd: connection.incoming(side).data.raw_fd().unwrap_or(-1),
             producer: Producer::new(Arc::clone(connection.outgoing(side))),
             patience: Patience::new(spin_budget),
+            answer: None,
+            handle: OnceCell::new(),
             side,
             whole: true,
             aborted: false,
@@ -55,7 +66,22 @@ impl VsockInnerWriter {
     ///
     /// Those of `eventfd(2)`, `EMFILE` among them. The half is then as it was.
     pub fn write_ready_fd(&self) -> io::Result<RawFd> {
-        self.producer.ring().space.take_fd(self.producer.want())
+        Ok(self.handle()?.as_raw_fd())
+    }
+
+    /// As [`write_ready_fd`](Self::write_ready_fd), borrowed from this half.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write_ready_fd`](Self::write_ready_fd).
+    #[cfg(not(loom))]
+    pub fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
+        Ok(self.handle()?.as_fd())
+    }
+
+    fn handle(&self) -> io::Result<&EventFd> {
+        let taken = self.producer.ring().space.take_fd(self.producer.want())?;
+        Ok(self.handle.get_or_init(|| taken))
     }
 
     /// Makes writes return `WouldBlock` (`true`) or wait (`false`) where there is no space.
@@ -84,6 +110,7 @@ impl VsockInnerWriter {
     /// None; the result is for the sake of sockets' users.
     pub fn shutdown(&mut self) -> io::Result<()> {
         self.producer.ring().end(FIN);
+        self.refuse();
         Ok(())
     }
 
@@ -98,6 +125,12 @@ impl VsockInnerWriter {
         self.aborted = true;
     }
 
+    /// Ends the waits of this half, from any thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller::of_writes(self.connection.outgoing(self.side))
+    }
+
     /// Whether the peer's end has been dropped, or both halves of it.
     #[must_use]
     pub fn peer_gone(&self) -> bool {
@@ -108,6 +141,62 @@ impl VsockInnerWriter {
     #[must_use]
     pub fn queued(&self) -> u64 {
         self.producer.ring().queued()
+    }
+
+    /// Asks for a connection, before the device has its end: until it answers, no byte is taken.
+    pub(crate) fn request(&mut self, request: &[u8]) {
+        self.producer.request(request);
+    }
+
+    /// The peer has asked for a connection.
+    pub(crate) fn owe_answer(&mut self) {
+        self.answer = Some(Answer::default());
+    }
+
+    /// Whether what is written is the answer that is owed.
+    pub(crate) const fn owes_answer(&self) -> bool {
+        self.answer.is_some()
+    }
+
+    /// Confirms beside the bytes, unless the opener has left.
+    pub(crate) fn confirm(&mut self) -> io::Result<()> {
+        self.answer = None;
+        if self.peer_gone() {
+            return Err(self.end().into());
+        }
+        self.connection.confirm(self.side);
+        Ok(())
+    }
+
+    /// Writes of the answer that is owed what is in `buf`, then the bytes after it.
+    #[cold]
+    pub(crate) fn write_answer(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let gone = self.peer_gone();
+        let Some(answer) = &mut self.answer else {
+            return Ok(0);
+        };
+        if gone {
+            return Err(self.end().into());
+        }
+        let (taken, parsed) = answer.take(buf);
+        if parsed == Parsed::Unfinished {
+            return Ok(taken);
+        }
+        self.answer = None;
+        if parsed == Parsed::Bad {
+            self.connection.reject(self.side);
+            return Ok(buf.len()); // nobody will read it, as with a socket
+        }
+        self.connection.confirm(self.side);
+        let rest = self.write(&buf[taken..]);
+        Ok(taken + rest.unwrap_or(0))
+    }
+
+    /// If an answer is owed, there will be none.
+    fn refuse(&mut self) {
+        if self.answer.take().is_some() {
+            self.connection.refuse(self.side);
+        }
     }
 
     /// Attempts until all `len` bytes are queued, or the patience is at its end. An attempt is told
@@ -141,15 +230,18 @@ impl VsockInnerWriter {
 
     #[cold]
     fn wait(&mut self, deadline: &mut Deadline) -> io::Result<()> {
+        match self.connection.standing(self.side) {
+            Standing::Connected => {}
+            Standing::Pending => return Err(ErrorKind::WouldBlock.into()),
+            Standing::Refused | Standing::BadAnswer => return Err(self.end().into()),
+        }
         let (gate, want) = (&self.producer.ring().space, self.producer.want());
+        let (call, fd) = ("writing to", self.fd);
         match self.patience.wait(gate, want, Pace::Calm, deadline) {
             Ok(()) => Ok(()),
             Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
-            Err(GaveUp::TimedOut) => Err(StreamError::TimedOut {
-                call: "writing to",
-                fd: self.fd,
-            }
-            .into()),
+            Err(GaveUp::TimedOut) => Err(StreamError::TimedOut { call, fd }.into()),
+            Err(GaveUp::Cancelled) => Err(StreamError::Cancelled { call, fd }.into()),
         }
     }
 
@@ -157,6 +249,16 @@ impl VsockInnerWriter {
     #[cold]
     fn end(&self) -> StreamError {
         let (call, fd) = ("writing to", self.fd);
+        let by_device = || {
+            let space = &self.producer.ring().space;
+            space.load().has(READ_SHUT | READER_RESET)
+        };
+        match self.connection.standing(self.side) {
+            Standing::BadAnswer => return StreamError::BadAnswer { call, fd },
+            Standing::Refused => return StreamError::Refused { call, fd },
+            Standing::Pending if by_device() => return StreamError::Refused { call, fd },
+            Standing::Pending | Standing::Connected => {}
+        }
         if self.producer.ring().data.load().has(FIN | READ_SHUT) {
             StreamError::ShutDown { call, fd }
         } else {
@@ -170,6 +272,9 @@ impl Write for VsockInnerWriter {
         if buf.is_empty() {
             return Ok(0);
         }
+        if self.owes_answer() {
+            return self.write_answer(buf);
+        }
         self.transfer(buf.len(), |producer, done| {
             producer.write(once(&buf[done..]), buf.len() - done)
         })
@@ -181,6 +286,10 @@ impl Write for VsockInnerWriter {
             .fold(0, |len: usize, buf| len.saturating_add(buf.len()));
         if len == 0 {
             return Ok(0);
+        }
+        if self.owes_answer() {
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return self.write_answer(first.map_or(&[], |buf| buf));
         }
         self.transfer(len, |producer, done| {
             producer.write(rest(bufs, done), len - done)
@@ -224,6 +333,7 @@ impl Drop for VsockInnerWriter {
         let follows = self.whole && incoming.load().has(READER_RESET);
         let is_reset = self.aborted || panicking() || follows;
         ring.end(if is_reset { WRITER_RESET } else { FIN });
+        self.refuse();
         self.connection.leave(self.side);
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 
-use vsock_backend_api::{ListenerId, VsockBackend, VsockStream};
-use vsock_proto::{Port, SocketType};
+use vsock_backend_api::{ListenerId, VsockAddr, VsockBackend, VsockStream};
+use vsock_proto::{Cid, Port, SocketType};
 
 use crate::backoff::Backoff;
 use crate::busy::Target;
@@ -94,14 +94,18 @@ impl Backends {
         Ok(())
     }
 
-    /// Asks for a stream to whoever serves a port: the backend that has it for itself, or the first of
+    /// Asks for a stream from the guest's address to whoever serves a port: the backend that has it for itself, or the first of
     /// those that serve the rest, which for messages is the first of them that has any.
-    pub(crate) fn connect(&self, target: Target) -> io::Result<Box<dyn VsockStream>> {
+    pub(crate) fn connect(
+        &self,
+        from: VsockAddr,
+        target: Target,
+    ) -> io::Result<Box<dyn VsockStream>> {
         let backend = self.serving(target).ok_or(ErrorKind::ConnectionRefused)?;
-        let port = target.port.into();
+        let to = addr(Cid::HOST, target.port);
         let mut stream = match target.socket_type {
-            SocketType::Stream => backend.connect(port)?,
-            SocketType::SeqPacket => backend.connect_seqpacket(port)?,
+            SocketType::Stream => backend.connect_from(from, to)?,
+            SocketType::SeqPacket => backend.connect_seqpacket_from(from, to)?,
         };
         // Boundaries would be made up, or lost.
         if stream.messages().is_some() != (target.socket_type == SocketType::SeqPacket) {
@@ -165,5 +169,13 @@ impl Backend {
                 fd: self.fd,
             });
         }
+    }
+}
+
+/// An address, as streams and backends know it.
+pub(crate) fn addr(cid: Cid, port: Port) -> VsockAddr {
+    VsockAddr {
+        cid: cid.into(),
+        port: port.into(),
     }
 }

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use super::block::Block;
 use super::{Progress, Ring};
 use crate::sync::{Arc, Bytes};
-use crate::word::{Position, WRITE_ENDED};
+use crate::word::{HELD, Position, WRITE_ENDED};
 
 /// The writing side: where it is, and what it knows of the reader.
 #[derive(Debug)]
@@ -73,6 +73,16 @@ impl Producer {
         })
     }
 
+    /// Queues a request whole, whatever the capacity, and nothing more until the other side has
+    /// [released](crate::gate::Gate::release) this one; before the other side has the ring.
+    pub(crate) fn request(&mut self, request: &[u8]) {
+        self.extend(request.len() as u64);
+        self.append(request);
+        self.publish(request.len() as u64);
+        self.ring.space.hold();
+        self.refused = true;
+    }
+
     /// Queues of `len` bytes what there is space for. `put` runs no code of a caller's: what it has
     /// reserved and not filled when it panics, the next call would publish.
     #[inline]
@@ -102,14 +112,17 @@ impl Producer {
     #[inline]
     fn room(&mut self, len: usize) -> usize {
         let Some(capacity) = self.ring.capacity else {
-            return len;
+            self.refused = self.refused && self.ring.space.load().has(HELD);
+            return if self.refused { 0 } else { len };
         };
-        let mut free = capacity - self.tail.since(self.head);
+        // A request may be more than the capacity.
+        let mut free = capacity.saturating_sub(self.tail.since(self.head));
         if self.refused || free < len as u64 {
-            self.head = self.ring.space.load().position();
-            free = capacity - self.tail.since(self.head);
+            let word = self.ring.space.load();
+            self.head = word.position();
+            free = capacity.saturating_sub(self.tail.since(self.head));
             if self.refused {
-                if free < self.ring.resume() {
+                if word.has(HELD) || free < self.ring.resume() {
                     return 0;
                 }
                 self.refused = false;

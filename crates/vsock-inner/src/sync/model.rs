@@ -19,6 +19,29 @@ pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 /// Small, so that a few bytes reach the seam between two blocks.
 pub(crate) const BLOCK_BYTES: usize = 2;
 
+/// Loom has none: this one keeps alive what it leads to.
+pub(crate) struct Weak<T>(Arc<T>);
+
+impl<T> Weak<T> {
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "as the shipping one, which may fail"
+    )]
+    pub(crate) fn upgrade(&self) -> Option<Arc<T>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Clone for Weak<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+pub(crate) fn downgrade<T>(shared: &Arc<T>) -> Weak<T> {
+    Weak(Arc::clone(shared))
+}
+
 #[derive(Debug)]
 pub(crate) struct Shared<T>(UnsafeCell<T>);
 
@@ -87,7 +110,7 @@ struct Counter {
 }
 
 impl EventFd {
-    pub(crate) fn new(_flags: i32) -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(Mutex::new(Counter::default())))
     }
 
@@ -101,10 +124,10 @@ impl EventFd {
         Ok(())
     }
 
-    pub(crate) fn read(&self) -> io::Result<u64> {
+    pub(crate) fn read(&self) -> io::Result<()> {
         match std::mem::take(&mut self.0.lock().unwrap().count) {
             0 => Err(io::ErrorKind::WouldBlock.into()),
-            count => Ok(count),
+            _ => Ok(()),
         }
     }
 

@@ -5,16 +5,58 @@
 #![expect(unsafe_code, reason = "raw cells: the ring's files argue every use")]
 
 use std::cell::UnsafeCell;
+use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
+
+use rustix::event::{EventfdFlags, eventfd};
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-pub(crate) use vmm_sys_util::eventfd::EventFd;
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 
 /// How many bytes a block holds. With its header it is 16 KiB.
 pub(crate) const BLOCK_BYTES: usize = 16 * 1024 - 64;
+
+pub(crate) fn downgrade<T>(shared: &Arc<T>) -> Weak<T> {
+    Arc::downgrade(shared)
+}
+
+/// An eventfd that never blocks.
+#[derive(Debug)]
+pub(crate) struct EventFd(OwnedFd);
+
+impl EventFd {
+    pub(crate) fn new() -> io::Result<Self> {
+        let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
+        Ok(Self(eventfd(0, flags)?))
+    }
+
+    /// Adds to the counter.
+    pub(crate) fn write(&self, value: u64) -> io::Result<()> {
+        rustix::io::write(&self.0, &value.to_ne_bytes())?;
+        Ok(())
+    }
+
+    /// Takes the counter to zero.
+    pub(crate) fn read(&self) -> io::Result<()> {
+        rustix::io::read(&self.0, &mut [0; size_of::<u64>()])?;
+        Ok(())
+    }
+}
+
+impl AsRawFd for EventFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// A value that two threads reach, under a protocol that its user argues.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use vsock_proto::{
     Body, Connection, Header, Packet, ResetReply, Slot, SocketType, Tick, Violation,
 };
 
+use crate::backends::addr;
 use crate::busy::Target;
 use crate::entry::{Entry, Open};
 use crate::link::Link;
@@ -122,7 +123,8 @@ impl Muxer {
         let stream = if self.busy.has(target) {
             Err(ErrorKind::WouldBlock.into())
         } else {
-            self.backends.connect(target)
+            let from = addr(self.guest.cid(), request.key.peer);
+            self.backends.connect(from, target)
         };
         let later = matches!(&stream, Err(error) if error.kind() == ErrorKind::WouldBlock);
         if later && self.busy.len() >= self.config.max_accepting() {

@@ -18,6 +18,7 @@ use vsock_proto::state::Phase;
 use vsock_proto::{Slot, Tick};
 
 use crate::Muxer;
+use crate::backends::addr;
 use crate::backoff::Backoff;
 use crate::busy::{First, Target, Ticket};
 use crate::link::Link;
@@ -83,11 +84,15 @@ impl Muxer {
         gone
     }
 
-    fn ask(&self, target: Target, first: First) -> Answer {
+    fn ask(&mut self, target: Target, first: First) -> Answer {
         if self.backends.listener(target) != first.met {
             return Answer::Another;
         }
-        match self.backends.connect(target) {
+        let Some(open) = self.table.open(first.slot) else {
+            return Answer::Refusal;
+        };
+        let from = addr(self.guest.cid(), open.conn.key().peer);
+        match self.backends.connect(from, target) {
             Ok(_) if self.backends.listener(target) != first.met => Answer::Another,
             Ok(stream) => Answer::Stream(stream),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Answer::Busy,

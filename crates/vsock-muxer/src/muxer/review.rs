@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use std::net::Shutdown;
 
 use vsock_proto::state::Phase;
-use vsock_proto::{Ending, Greeting, HostAction, Progress, Slot, Tick};
+use vsock_proto::{Cid, Ending, Greeting, GuestCid, HostAction, Progress, Slot, Tick};
 
 use crate::action::Last;
+use crate::backends::addr;
 use crate::backoff::Backoff;
 use crate::entry::{Entry, Open};
 use crate::payload::write;
@@ -31,7 +32,7 @@ impl Muxer {
             let max_message = self.config.max_message() as usize;
             open.depart(now, &mut self.reading, max_message);
         }
-        open.do_actions(now, &mut self.actions);
+        open.do_actions(now, self.guest, &mut self.actions);
         open.watch_writing(now, &mut self.actions, &mut self.counters);
         let waits = open.conn.phase() == Phase::Accepting;
         let left = open.ticket.take_if(|_| !waits);
@@ -89,7 +90,7 @@ impl Muxer {
 
 impl Open {
     /// Does to the stream what is to be done. A flush may lead to more.
-    fn do_actions(&mut self, now: Tick, out: &mut VecDeque<Action>) {
+    fn do_actions(&mut self, now: Tick, guest: GuestCid, out: &mut VecDeque<Action>) {
         loop {
             let actions = self.conn.take_actions();
             if actions.is_empty() {
@@ -105,7 +106,7 @@ impl Open {
             let both = ends_writing && actions.contains(HostAction::ShutdownRead);
             for action in actions {
                 match action {
-                    HostAction::Confirm => self.confirm(now),
+                    HostAction::Confirm => self.confirm(now, guest),
                     HostAction::ShutdownWrite | HostAction::ShutdownRead if closes => {}
                     HostAction::ShutdownWrite if both => self.shutdown(Shutdown::Both),
                     HostAction::ShutdownRead if both => {}
@@ -117,12 +118,13 @@ impl Open {
         }
     }
 
-    fn confirm(&mut self, now: Tick) {
+    fn confirm(&mut self, now: Tick, guest: GuestCid) {
         if self.conn.greeting() == Greeting::Silent {
-            let host_port = self.conn.key().local.into();
+            let key = self.conn.key();
+            let (guest, host) = (addr(guest.cid(), key.peer), addr(Cid::HOST, key.local));
             // Whoever asked has left.
             if let Some(link) = &mut self.link
-                && link.stream().confirm(host_port).is_err()
+                && link.stream().confirm_from(guest, host).is_err()
             {
                 self.conn.on_host_hangup(now);
             }

@@ -5,9 +5,10 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use vsock_backend_api::VsockAddr;
 use vsock_proto::{Config, Ending, Header, Op};
 
-use crate::world::{READABLE, World, bytes, header, op};
+use crate::world::{GUEST, READABLE, World, bytes, header, op};
 
 #[test]
 fn t26_a_refusal_is_exactly_one_rst_at_once() {
@@ -314,4 +315,23 @@ fn t37_the_request_bears_credit() {
     host.sends(&[1; 100]);
     world.event(host.fd, READABLE);
     assert_eq!(bytes(&world.receive(9)).len(), 10);
+}
+
+#[test]
+fn a_backend_is_told_who_connects_also_when_it_is_asked_again() {
+    let mut world = World::new();
+    let host = world.host();
+    world.answer(Err(ErrorKind::WouldBlock));
+    world.answer(Ok(&host));
+    world.guest_sends(&header(Op::Request, 4000, 52), b"");
+    let due = world.muxer.deadline().unwrap().since(world.now);
+    world.pass(due);
+    assert_eq!(world.ops(), [Op::Response]);
+    let (guest, component) = (addr(GUEST, 4000), addr(2, 52));
+    let asked_from = &world.backend.0.lock().unwrap().asked_from;
+    assert_eq!(*asked_from, [(guest, component); 2]);
+}
+
+fn addr(cid: u64, port: u32) -> VsockAddr {
+    VsockAddr { cid, port }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use vsock_proto::{Config, Op};
 
 use crate::stream::After;
-use crate::world::{READABLE, World, bytes, op, reply};
+use crate::world::{GUEST, READABLE, World, bytes, op, reply};
 
 #[test]
 fn t38_a_command_may_come_in_any_pieces() {
@@ -175,6 +175,9 @@ fn a_port_that_is_named_beside_the_bytes_needs_no_text() {
     assert_eq!((packets.len(), packets[0].0.dst_port), (1, 52));
     world.guest_sends(&reply(&packets[0].0, Op::Response), b"hi");
     assert_eq!(host.state().confirmed, Some(1 << 30));
+    let (guest, component) = host.state().confirmed_from.unwrap();
+    assert_eq!(guest.to_string(), format!("{GUEST}:52"));
+    assert_eq!(component.to_string(), format!("2:{}", 1 << 30));
     assert_eq!(host.got(), b"");
     assert_eq!(bytes(&world.receive(9)), b"payload");
 }

@@ -37,6 +37,9 @@ fn connected(world: &mut World, buf_alloc: u32) -> Host {
     };
     world.guest_sends(&request, b"");
     assert_eq!(world.ops(), [Op::Response]);
+    let asked_from = world.backend.0.lock().unwrap().asked_from.clone();
+    assert_eq!(asked_from[0].0.to_string(), "3:1");
+    assert_eq!(asked_from[0].1.to_string(), "2:52");
     host
 }
 

@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
+use vsock_backend_api::{Received, VsockAddr, VsockBackendType, VsockMessages, VsockStream};
 
 /// What a read finds after the last byte.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -54,6 +54,7 @@ pub(crate) struct State {
     pub(crate) write_fd_failures: usize,
     pub(crate) requested: Option<u32>,
     pub(crate) confirmed: Option<u32>,
+    pub(crate) confirmed_from: Option<(VsockAddr, VsockAddr)>,
     pub(crate) confirm_error: Option<ErrorKind>,
 }
 
@@ -215,6 +216,11 @@ impl VsockStream for Stream {
 
     fn abort(self: Box<Self>) {
         self.0.state().aborted = true;
+    }
+
+    fn confirm_from(&mut self, guest: VsockAddr, host: VsockAddr) -> io::Result<()> {
+        self.0.state().confirmed_from = Some((guest, host));
+        self.confirm(host.port)
     }
 
     fn peer_gone(&self) -> bool {

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
+use vsock_backend_api::{ListenerId, VsockAddr, VsockBackend, VsockBackendType, VsockStream};
 use vsock_driver::Temper;
 use vsock_muxer::{
     Action, Allowance, BackendId, GuestBuffers, GuestPayload, Muxer, Readiness, Token,
@@ -52,6 +52,8 @@ pub(crate) struct Script {
     pub(crate) next_listener: Option<u64>,
     /// Ports that were asked for.
     pub(crate) asked: Vec<u32>,
+    /// From which address to which, each time.
+    pub(crate) asked_from: Vec<(VsockAddr, VsockAddr)>,
     /// Whether it has streams of messages.
     pub(crate) seqpacket: bool,
     pub(crate) accepts: usize,
@@ -96,6 +98,20 @@ impl VsockBackend for Scripted {
             ErrorKind::ConnectionRefused
         };
         next(&mut script.answers).unwrap_or_else(|| Err(without.into()))
+    }
+
+    fn connect_from(&self, from: VsockAddr, to: VsockAddr) -> io::Result<Box<dyn VsockStream>> {
+        self.0.lock().unwrap().asked_from.push((from, to));
+        self.connect(to.port)
+    }
+
+    fn connect_seqpacket_from(
+        &self,
+        from: VsockAddr,
+        to: VsockAddr,
+    ) -> io::Result<Box<dyn VsockStream>> {
+        self.0.lock().unwrap().asked_from.push((from, to));
+        self.connect_seqpacket(to.port)
     }
 
     fn listener(&self, _dst_port: u32) -> Option<ListenerId> {

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -102,6 +102,12 @@ impl UnixBackend {
     #[must_use]
     pub fn service_path(&self, port: u32) -> PathBuf {
         with_suffix(self.path(), &port.to_string())
+    }
+}
+
+impl AsFd for UnixBackend {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.door.as_fd()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::net::SocketType;
@@ -76,6 +76,12 @@ impl UnixSeqpacketBackend {
     #[must_use]
     pub fn service_path(&self, port: u32) -> PathBuf {
         with_suffix(&self.base, &port.to_string())
+    }
+}
+
+impl AsFd for UnixSeqpacketBackend {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.door.as_fd()
     }
 }
 

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use rustix::io::{Errno, ioctl_fionbio};
@@ -182,6 +182,12 @@ impl Write for UnixSeqpacketStream {
     }
 }
 
+impl AsFd for UnixSeqpacketStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl AsRawFd for UnixSeqpacketStream {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
@@ -189,6 +195,10 @@ impl AsRawFd for UnixSeqpacketStream {
 }
 
 impl VsockStream for UnixSeqpacketStream {
+    fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
+        Ok(self.as_fd())
+    }
+
     fn backend_type(&self) -> VsockBackendType {
         VsockBackendType::UnixStream
     }

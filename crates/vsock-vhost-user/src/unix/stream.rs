@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::slice;
 use std::time::Duration;
@@ -202,6 +202,12 @@ impl VsockVolatileStream for UnixVsockStream {
     }
 }
 
+impl AsFd for UnixVsockStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl AsRawFd for UnixVsockStream {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
@@ -209,6 +215,10 @@ impl AsRawFd for UnixVsockStream {
 }
 
 impl VsockStream for UnixVsockStream {
+    fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
+        Ok(self.as_fd())
+    }
+
     fn backend_type(&self) -> VsockBackendType {
         VsockBackendType::UnixStream
     }

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The line by which a device confirms a request in text: `OK <number>\n`.
+//!
+//! It is read where it is written, at the device's end, and never lies in the ring: so the opener's
+//! descriptors tell of the guest's bytes alone, however many pieces the line comes in.
+
+/// No line is longer, its newline included.
+const MAX_LINE: usize = 32;
+/// How it begins.
+const OK: &[u8] = b"OK ";
+
+/// A line, as far as it has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Answer {
+    len: usize,
+    number: Option<u32>,
+}
+
+/// What a line has come to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Parsed {
+    Unfinished,
+    Confirmed,
+    /// It is none.
+    Bad,
+}
+
+impl Answer {
+    /// Takes bytes up to the end of the line, or up to the one that is wrong; returns how many.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> (usize, Parsed) {
+        for (at, byte) in bytes.iter().enumerate() {
+            match self.take_byte(*byte) {
+                Parsed::Unfinished => {}
+                end => return (at + 1, end),
+            }
+        }
+        (bytes.len(), Parsed::Unfinished)
+    }
+
+    fn take_byte(&mut self, byte: u8) -> Parsed {
+        let expected = OK.get(self.len);
+        self.len += 1;
+        match (expected, byte) {
+            (Some(expected), byte) if byte == *expected => Parsed::Unfinished,
+            (None, b'\n') if self.number.is_some() => Parsed::Confirmed,
+            (None, b'0'..=b'9') if self.len < MAX_LINE => {
+                let longer = self.number.unwrap_or(0).checked_mul(10);
+                self.number = longer.and_then(|number| number.checked_add(u32::from(byte - b'0')));
+                match self.number {
+                    Some(_) => Parsed::Unfinished,
+                    None => Parsed::Bad,
+                }
+            }
+            _ => Parsed::Bad,
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::{any, proptest};
+
+    use super::{Answer, Parsed};
+
+    proptest! {
+        #[test]
+        fn a_line_may_be_cut_anywhere(number in any::<u32>(), cut in 0..20_usize, rest in "[a-z]{0,4}") {
+            let line = format!("OK {number}\n");
+            let (first, second) = line.split_at(cut.min(line.len()));
+            let mut answer = Answer::default();
+            let whole = second.is_empty();
+            let (taken, parsed) = answer.take(first.as_bytes());
+            assert_eq!((taken, parsed == Parsed::Confirmed), (first.len(), whole));
+            if !whole {
+                let more = format!("{second}{rest}");
+                let (taken, parsed) = answer.take(more.as_bytes());
+                assert_eq!((taken, parsed), (second.len(), Parsed::Confirmed));
+            }
+        }
+    }
+}

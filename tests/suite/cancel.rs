@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Waits that another thread ends, and waits with a limit.
+
+use std::fmt::Debug;
+use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::{prop_assert_eq, prop_oneof, proptest, strategy::Just, strategy::Strategy};
+use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_inner::{Canceller, Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
+use vsock_muxer_harness::call::Call;
+use vsock_muxer_harness::poll::Stopwatch;
+
+use crate::soon;
+
+const PORT: u32 = 1024;
+
+fn holding(bytes: usize) -> VsockInnerConfig {
+    VsockInnerConfig::default()
+        .to_device(Capacity::Bytes(bytes))
+        .to_application(Capacity::Bytes(bytes))
+}
+
+#[test]
+fn a_canceller_can_be_shared_and_sent() {
+    fn traits<T: Clone + Debug + Send + Sync + 'static>() {}
+    traits::<Canceller>();
+}
+
+#[test]
+fn a_read_that_waits_is_cancelled_and_so_is_every_later_one_until_it_is_resumed() {
+    let (mut near, mut far) = VsockInnerStream::pair().unwrap();
+    let canceller = near.canceller();
+    for _ in 0..3 {
+        let reading = Call::start(move || (near.read(&mut [0; 8]), near)).unwrap();
+        reading.asleep(soon()).unwrap();
+        canceller.cancel();
+        let (read, back) = reading.finish(soon()).unwrap();
+        near = back;
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::Interrupted);
+        for _ in 0..2 {
+            let later = near.read(&mut [0; 8]).unwrap_err();
+            assert_eq!(later.kind(), ErrorKind::Interrupted);
+            let later = near.peek(&mut [0; 8]).unwrap_err();
+            assert_eq!(later.kind(), ErrorKind::Interrupted);
+        }
+        canceller.resume();
+    }
+    far.write_all(b"hello").unwrap();
+    assert_eq!(near.read(&mut [0; 8]).unwrap(), 5);
+}
+
+#[test]
+fn a_cancellation_ends_the_wait_though_it_is_resumed_immediately() {
+    let (mut near, _far) = VsockInnerStream::pair().unwrap();
+    let canceller = near.canceller();
+    let reading = Call::start(move || near.read(&mut [0; 8])).unwrap();
+    reading.asleep(soon()).unwrap();
+    canceller.cancel();
+    canceller.resume();
+    let read = reading.finish(soon()).unwrap().unwrap_err();
+    assert_eq!(read.kind(), ErrorKind::Interrupted);
+}
+
+#[test]
+fn a_call_that_polls_for_long_is_cancelled_as_well() {
+    let config = VsockInnerConfig::default().spin_budget(Duration::from_secs(3600));
+    let (mut near, _far) = VsockInnerStream::pair_with(&config).unwrap();
+    let canceller = near.canceller();
+    let reading = Call::start(move || near.read(&mut [0; 8])).unwrap();
+    canceller.cancel();
+    let read = reading.finish(soon()).unwrap().unwrap_err();
+    assert_eq!(read.kind(), ErrorKind::Interrupted);
+}
+
+#[test]
+fn a_call_that_can_make_progress_is_not_cancelled() {
+    let (mut near, mut far) = VsockInnerStream::pair().unwrap();
+    near.canceller().cancel();
+    assert_eq!(near.write(b"ping").unwrap(), 4);
+    far.write_all(b"hello").unwrap();
+    assert_eq!(near.read(&mut [0; 8]).unwrap(), 5);
+    far.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(near.read(&mut [0; 8]).unwrap(), 0);
+    assert_eq!(
+        far.read(&mut [0; 8]).unwrap(),
+        4,
+        "the peer's calls are its own"
+    );
+}
+
+#[test]
+fn nonblocking_calls_go_on_as_ever() {
+    let (mut near, _far) = VsockInnerStream::pair().unwrap();
+    near.canceller().cancel();
+    near.set_nonblocking(true).unwrap();
+    let read = near.read(&mut [0; 8]).unwrap_err();
+    assert_eq!(read.kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_write_that_has_moved_a_part_returns_its_count() {
+    let (mut near, mut far) = VsockInnerStream::pair_with(&holding(16)).unwrap();
+    let canceller = near.canceller();
+    let writing = Call::start(move || (near.write(&[7; 100]), near)).unwrap();
+    writing.asleep(soon()).unwrap();
+    canceller.cancel();
+    let (written, mut near) = writing.finish(soon()).unwrap();
+    assert_eq!(written.unwrap(), 16);
+    let later = near.write(&[7]).unwrap_err();
+    assert_eq!(later.kind(), ErrorKind::Interrupted);
+    assert_eq!(far.read(&mut [0; 100]).unwrap(), 16, "no byte more or less");
+    canceller.resume();
+    assert_eq!(near.write(&[7]).unwrap(), 1);
+}
+
+#[test]
+fn a_half_is_cancelled_by_its_own_canceller_and_by_that_of_the_stream() {
+    let (near, far) = VsockInnerStream::pair_with(&holding(16)).unwrap();
+    let of_stream = near.canceller();
+    let (mut reader, mut writer) = near.into_split();
+    writer.write_all(&[0; 16]).unwrap();
+    for (canceller, reads, writes) in [
+        (&reader.canceller(), true, false),
+        (&writer.canceller(), false, true),
+        (&of_stream, true, true),
+    ] {
+        let brief = Some(Duration::from_millis(1));
+        reader.set_timeout(brief).unwrap();
+        writer.set_timeout(brief).unwrap();
+        canceller.cancel();
+        let kind = |cancelled| match cancelled {
+            true => ErrorKind::Interrupted,
+            false => ErrorKind::TimedOut,
+        };
+        let read = reader.read(&mut [0]).unwrap_err();
+        assert_eq!(read.kind(), kind(reads));
+        let write = writer.write(&[0]).unwrap_err();
+        assert_eq!(write.kind(), kind(writes));
+        canceller.resume();
+    }
+    drop(far);
+}
+
+#[test]
+fn a_canceller_outlives_its_stream_and_keeps_nothing_of_it() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let connector = backend.get_connector();
+    let (stream, listener) = (
+        connector.connect_stream().unwrap(),
+        backend.listen(PORT).unwrap(),
+    );
+    let cancellers = [stream.canceller(), listener.canceller()];
+    let (reader, writer) = stream.into_split();
+    let of_halves = [reader.canceller(), writer.canceller()];
+    drop((reader, writer, listener, backend));
+    assert_eq!(connector.counters().open, 0);
+    for canceller in cancellers.iter().chain(&of_halves) {
+        canceller.cancel();
+        canceller.clone().resume();
+    }
+}
+
+#[test]
+fn every_accept_that_waits_is_cancelled() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = Arc::new(backend.listen(PORT).unwrap());
+    let canceller = listener.canceller();
+    let accepting = [(); 3].map(|()| {
+        let listener = Arc::clone(&listener);
+        let call = Call::start(move || listener.accept()).unwrap();
+        call.asleep(soon()).unwrap();
+        call
+    });
+    canceller.cancel();
+    for call in accepting {
+        let ended = call.finish(soon()).unwrap().unwrap_err();
+        assert_eq!(ended.kind(), ErrorKind::Interrupted);
+    }
+    let later = listener.accept().unwrap_err();
+    assert_eq!(later.kind(), ErrorKind::Interrupted);
+    let _device = backend.connect(PORT).unwrap();
+    listener.accept().unwrap(); // it need not wait
+    canceller.resume();
+    let late = listener.accept_timeout(Duration::from_millis(1));
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
+#[test]
+fn an_accept_is_cancelled_though_it_is_resumed_immediately() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = Arc::new(backend.listen(PORT).unwrap());
+    let canceller = listener.canceller();
+    let accepting = Call::start(move || listener.accept()).unwrap();
+    accepting.asleep(soon()).unwrap();
+    canceller.cancel();
+    canceller.resume();
+    let ended = accepting.finish(soon()).unwrap().unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::Interrupted);
+}
+
+#[test]
+fn an_accept_times_out_and_never_early() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    let timeout = Duration::from_millis(50);
+    let watch = Stopwatch::start();
+    let late = listener.accept_timeout(timeout).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::TimedOut);
+    assert!(watch.elapsed() >= timeout);
+    let invalid = listener.accept_timeout(Duration::ZERO).unwrap_err();
+    assert_eq!(invalid.kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn an_accept_with_a_timeout_takes_what_comes_and_ends_with_the_backend() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = Arc::new(backend.listen(PORT).unwrap());
+    let accept = |timeout| {
+        let listener = Arc::clone(&listener);
+        let call = Call::start(move || listener.accept_timeout(timeout)).unwrap();
+        call.asleep(soon()).unwrap();
+        call
+    };
+    let accepting = accept(Duration::MAX); // too long for the clock
+    let _device = backend.connect(PORT).unwrap();
+    accepting.finish(soon()).unwrap().unwrap();
+    let accepting = accept(Duration::from_secs(3600));
+    drop(backend);
+    let ended = accepting.finish(soon()).unwrap().unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::NotConnected);
+}
+
+#[test]
+fn nonblocking_mode_ignores_the_timeout_of_an_accept() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(PORT).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let none = listener.accept_timeout(Duration::MAX).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::WouldBlock);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Cancel,
+    Resume,
+    Write(usize),
+    Read(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        Just(Step::Cancel),
+        Just(Step::Resume),
+        (1..40_usize).prop_map(Step::Write),
+        (1..40_usize).prop_map(Step::Read),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_call_is_cancelled_exactly_where_it_would_wait(steps in vec(step(), 0..60)) {
+        const CAPACITY: usize = 32;
+        // A quarter must be free after a write that was refused.
+        const RESUME: usize = CAPACITY / 4;
+        let (mut near, mut far) = VsockInnerStream::pair_with(&holding(CAPACITY)).unwrap();
+        // A call that waits though it was cancelled would fail in another way.
+        near.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
+        far.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let cancellers = [near.canceller(), far.canceller()];
+        let (mut queued, mut refused, mut cancelled) = (0, false, false);
+        for step in steps {
+            let waited = match cancelled {
+                true => ErrorKind::Interrupted,
+                false => ErrorKind::TimedOut,
+            };
+            match step {
+                Step::Cancel => cancellers.iter().for_each(Canceller::cancel),
+                Step::Resume => cancellers.iter().for_each(Canceller::resume),
+                Step::Write(len) => {
+                    let free = CAPACITY - queued;
+                    let fits = if refused && free < RESUME { 0 } else { free };
+                    let want = if fits == 0 { Err(waited) } else { Ok(len.min(fits)) };
+                    let got = near.write(&vec![0; len]).map_err(|error| error.kind());
+                    prop_assert_eq!(got, want);
+                    refused = len > fits;
+                    queued += want.unwrap_or(0);
+                }
+                Step::Read(len) => {
+                    let want = if queued == 0 { Err(waited) } else { Ok(len.min(queued)) };
+                    let got = far.read(&mut vec![0; len]).map_err(|error| error.kind());
+                    prop_assert_eq!(got, want);
+                    queued -= want.unwrap_or(0);
+                }
+            }
+            cancelled = match step {
+                Step::Cancel => true,
+                Step::Resume => false,
+                Step::Write(_) | Step::Read(_) => cancelled,
+            };
+        }
+    }
+}

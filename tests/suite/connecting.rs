@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! `start_connect_to`: a stream that is not connected yet.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+
+use proptest::collection::vec;
+use proptest::{prop_assert_eq, prop_oneof, proptest, strategy::Just, strategy::Strategy};
+use vsock_backend_api::{VsockAddr, VsockBackend, VsockStream};
+use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
+use vsock_muxer_harness::call::Call;
+use vsock_muxer_harness::poll::{Interest, Watch, is_readable, is_writable};
+
+use crate::soon;
+
+const PORT: u32 = 52;
+
+/// A stream that waits, and the device's end.
+fn pending(config: VsockInnerConfig) -> (VsockInnerStream, Box<dyn VsockStream>) {
+    let mut backend = VsockInnerBackend::with_config(config).unwrap();
+    let stream = backend.get_connector().start_connect_to(PORT).unwrap();
+    (stream, backend.accept().unwrap())
+}
+
+fn holding(bytes: usize) -> VsockInnerConfig {
+    VsockInnerConfig::default()
+        .to_device(Capacity::Bytes(bytes))
+        .to_application(Capacity::Bytes(bytes))
+}
+
+/// What a read and a write come to, and whether the descriptors agree.
+#[track_caller]
+fn assert_both(stream: &mut VsockInnerStream, read: ErrorKind, write: ErrorKind) {
+    for nonblocking in [true, false] {
+        stream.set_nonblocking(nonblocking).unwrap();
+        assert_eq!(stream.read(&mut [0; 8]).unwrap_err().kind(), read);
+        assert_eq!(stream.peek(&mut [0; 8]).unwrap_err().kind(), read);
+        assert_eq!(stream.write(b"x").unwrap_err().kind(), write);
+        let readable = is_readable(stream.as_raw_fd()).unwrap();
+        assert_eq!(readable, read != ErrorKind::WouldBlock);
+        let writable = is_writable(stream.write_ready_fd().unwrap()).unwrap();
+        assert_eq!(writable, write != ErrorKind::WouldBlock);
+    }
+}
+
+#[track_caller]
+fn assert_pending(stream: &mut VsockInnerStream) {
+    assert!(!stream.is_connected());
+    assert_both(stream, ErrorKind::WouldBlock, ErrorKind::WouldBlock);
+}
+
+#[track_caller]
+fn assert_refused(stream: &mut VsockInnerStream) {
+    assert!(!stream.is_connected());
+    let refused = ErrorKind::ConnectionRefused;
+    assert_both(stream, refused, refused);
+}
+
+#[track_caller]
+fn assert_connected(mut stream: VsockInnerStream, mut device: Box<dyn VsockStream>) {
+    assert!(stream.is_connected());
+    stream.set_nonblocking(true).unwrap();
+    assert!(!is_readable(stream.as_raw_fd()).unwrap());
+    assert!(is_writable(stream.write_ready_fd().unwrap()).unwrap());
+    let nothing = stream.read(&mut [0; 8]).unwrap_err();
+    assert_eq!(
+        nothing.kind(),
+        ErrorKind::WouldBlock,
+        "no byte of the answer"
+    );
+    assert_eq!(stream.write(b"ping").unwrap(), 4);
+    let mut bytes = [0; 8];
+    assert_eq!(device.read(&mut bytes).unwrap(), 4);
+    assert_eq!(&bytes[..4], b"ping");
+    device.write_all(b"pong").unwrap();
+    assert!(is_readable(stream.as_raw_fd()).unwrap());
+    assert_eq!(stream.read(&mut bytes).unwrap(), 4);
+    assert_eq!(&bytes[..4], b"pong");
+}
+
+#[test]
+fn a_stream_is_pending_until_the_device_confirms_beside_the_bytes() {
+    for config in [
+        VsockInnerConfig::default(),
+        holding(4),
+        VsockInnerConfig::default().to_device(Capacity::Unbounded),
+    ] {
+        let (mut stream, mut device) = pending(config);
+        assert_pending(&mut stream);
+        assert_eq!(device.requested_port(), Some(PORT));
+        assert_pending(&mut stream);
+        device.confirm(1 << 30).unwrap();
+        assert_connected(stream, device);
+    }
+}
+
+#[test]
+fn a_stream_is_pending_until_the_whole_line_is_there() {
+    let (mut stream, mut device) = pending(VsockInnerConfig::default());
+    let mut command = [0; 11];
+    device.read_exact(&mut command).unwrap();
+    assert_eq!(&command, b"CONNECT 52\n");
+    for byte in b"OK 1073741824" {
+        assert_eq!(device.write(&[*byte]).unwrap(), 1);
+        assert_pending(&mut stream);
+    }
+    assert_eq!(device.write(b"\n").unwrap(), 1);
+    assert_connected(stream, device);
+}
+
+#[test]
+fn bytes_after_the_line_in_the_same_write_are_the_guests() {
+    let (mut stream, mut device) = pending(VsockInnerConfig::default());
+    let parts = [&b""[..], b"OK 1\nhel", b"lo"].map(std::io::IoSlice::new);
+    let written = device.write_vectored(&parts).unwrap();
+    assert_eq!(
+        written, 8,
+        "a vectored answer goes on after its first piece"
+    );
+    device.write_all(b"lo").unwrap();
+    let mut bytes = [0; 8];
+    assert_eq!(stream.read(&mut bytes).unwrap(), 5);
+    assert_eq!(&bytes[..5], b"hello");
+}
+
+#[test]
+fn the_confirmation_is_an_edge_for_writing() {
+    let (mut stream, mut device) = pending(VsockInnerConfig::default());
+    let mut writes = Watch::edges(stream.write_ready_fd().unwrap(), Interest::Write).unwrap();
+    let mut reads = Watch::edges(stream.as_raw_fd(), Interest::Read).unwrap();
+    assert!(writes.now().unwrap().is_none() && reads.now().unwrap().is_none());
+    drop(stream.write(b"x"));
+    assert_eq!(device.requested_port(), Some(PORT));
+    assert!(writes.now().unwrap().is_none());
+    device.confirm(1).unwrap();
+    assert!(writes.now().unwrap().is_some());
+    assert!(reads.now().unwrap().is_none());
+}
+
+#[test]
+fn a_refusal_is_an_edge_for_both_and_lasts() {
+    type Stream = Box<dyn VsockStream>;
+    let ends: [fn(Stream) -> Option<Stream>; 4] = [
+        |device| {
+            drop(device);
+            None
+        },
+        |mut device| {
+            device.shutdown(Shutdown::Write).unwrap();
+            Some(device)
+        },
+        |mut device| {
+            device.shutdown(Shutdown::Both).unwrap();
+            Some(device)
+        },
+        |mut device| {
+            device.write_all(b"OK 1").unwrap();
+            drop(device);
+            None
+        },
+    ];
+    for end in ends {
+        let (mut stream, device) = pending(VsockInnerConfig::default());
+        let mut writes = Watch::edges(stream.write_ready_fd().unwrap(), Interest::Write).unwrap();
+        let mut reads = Watch::edges(stream.as_raw_fd(), Interest::Read).unwrap();
+        assert!(writes.now().unwrap().is_none() && reads.now().unwrap().is_none());
+        let _device = end(device);
+        assert!(writes.now().unwrap().is_some() && reads.now().unwrap().is_some());
+        assert_refused(&mut stream);
+        assert_refused(&mut stream);
+    }
+}
+
+#[test]
+fn the_drop_of_the_backend_refuses_who_waits() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let mut stream = backend.get_connector().start_connect_to(PORT).unwrap();
+    drop(backend);
+    assert_refused(&mut stream);
+}
+
+#[test]
+fn a_wrong_answer_is_invalid_data_from_then_on() {
+    let (mut stream, mut device) = pending(VsockInnerConfig::default());
+    device.write_all(b"NO\n").unwrap();
+    let wrong = ErrorKind::InvalidData;
+    assert_both(&mut stream, wrong, wrong);
+    let later = device.write(b"OK 1\n").unwrap_err();
+    assert_eq!(later.kind(), ErrorKind::BrokenPipe);
+    drop(device);
+    assert_both(&mut stream, wrong, wrong);
+}
+
+#[test]
+fn ones_own_shutdown_while_it_is_pending_is_what_it_is() {
+    let (mut stream, mut device) = pending(VsockInnerConfig::default());
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_both(&mut stream, ErrorKind::WouldBlock, ErrorKind::BrokenPipe);
+    assert_eq!(device.requested_port(), Some(PORT));
+    device.confirm(1).unwrap();
+    assert!(stream.is_connected());
+    assert_eq!(device.read(&mut [0]).unwrap(), 0);
+    device.write_all(b"hello").unwrap();
+    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 5);
+
+    let (mut stream, mut device) = pending(VsockInnerConfig::default());
+    stream.shutdown(Shutdown::Read).unwrap();
+    assert!(is_readable(stream.as_raw_fd()).unwrap());
+    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+    assert_eq!(device.requested_port(), Some(PORT));
+    device.confirm(1).unwrap();
+    assert!(stream.is_connected());
+    assert_eq!(stream.write(b"hello").unwrap(), 5);
+}
+
+#[test]
+fn a_device_cannot_confirm_to_one_that_has_left() {
+    let (stream, mut device) = pending(VsockInnerConfig::default());
+    assert_eq!(device.requested_port(), Some(PORT));
+    drop(stream);
+    assert!(device.peer_gone());
+    device.confirm(1).unwrap_err();
+
+    let (stream, mut device) = pending(VsockInnerConfig::default());
+    drop(stream);
+    device.write(b"OK 1\n").unwrap_err();
+}
+
+#[test]
+fn halves_are_connected_together() {
+    let (stream, mut device) = pending(VsockInnerConfig::default());
+    let (mut reader, mut writer) = stream.into_split();
+    assert_eq!(
+        writer.write(b"x").unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
+    assert_eq!(device.requested_port(), Some(PORT));
+    let (guest, host) = (
+        VsockAddr { cid: 3, port: PORT },
+        VsockAddr { cid: 2, port: 9 },
+    );
+    device.confirm_from(guest, host).unwrap();
+    writer.write_all(b"hello").unwrap();
+    assert_eq!(device.read(&mut [0; 8]).unwrap(), 5);
+    let reading = Call::start(move || reader.read(&mut [0; 8])).unwrap();
+    reading.asleep(soon()).unwrap(); // it waits from here on
+    device.write_all(b"x").unwrap();
+    assert_eq!(reading.finish(soon()).unwrap().unwrap(), 1);
+}
+
+#[test]
+fn the_halves_of_a_device_answer_too() {
+    let (mut stream, device) = pending(VsockInnerConfig::default());
+    let device = device.into_any().unwrap().downcast::<VsockInnerStream>();
+    let (_reader, mut writer) = device.unwrap().into_split();
+    writer.write_all(b"OK 1\nhello").unwrap();
+    assert!(stream.is_connected());
+    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 5);
+
+    let (mut stream, device) = pending(VsockInnerConfig::default());
+    let device = device.into_any().unwrap().downcast::<VsockInnerStream>();
+    let (_reader, writer) = device.unwrap().into_split();
+    drop(writer);
+    assert_refused(&mut stream);
+}
+
+#[test]
+fn what_has_no_request_is_connected() {
+    let (near, far) = VsockInnerStream::pair().unwrap();
+    assert!(near.is_connected() && far.is_connected());
+    let backend = VsockInnerBackend::new().unwrap();
+    assert!(
+        backend
+            .get_connector()
+            .connect_stream()
+            .unwrap()
+            .is_connected()
+    );
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Ask,
+    Confirm,
+    Say(Vec<u8>),
+    TakeWriteFd,
+    Refuse,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        Just(Step::Ask),
+        Just(Step::Confirm),
+        "(O|K| |1|OK 1|OK 1\n|\n)".prop_map(|text| Step::Say(text.into_bytes())),
+        Just(Step::TakeWriteFd),
+        Just(Step::Refuse),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn descriptors_and_calls_agree_however_the_device_answers(steps in vec(step(), 0..12)) {
+        let (mut stream, mut device) = pending(VsockInnerConfig::default());
+        stream.set_nonblocking(true).unwrap();
+        for step in steps {
+            match step {
+                Step::Ask => drop(device.requested_port()),
+                Step::Confirm => drop(device.confirm(1)),
+                Step::Say(text) => drop(device.write(&text)),
+                Step::TakeWriteFd => drop(stream.write_ready_fd().unwrap()),
+                Step::Refuse => device.shutdown(Shutdown::Write).unwrap(),
+            }
+            let blocks = |call: std::io::Result<usize>| {
+                call.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+            };
+            let readable = is_readable(stream.as_raw_fd()).unwrap();
+            prop_assert_eq!(readable, !blocks(stream.peek(&mut [0; 8])));
+            let write = stream.write(b"x");
+            prop_assert_eq!(write.is_ok(), stream.is_connected());
+            let writable = is_writable(stream.write_ready_fd().unwrap()).unwrap();
+            prop_assert_eq!(writable, !blocks(write));
+        }
+    }
+}
