@@ -12,7 +12,7 @@ use clap::{Args as ClapArgs, Parser};
 use log::LevelFilter;
 use thiserror::Error;
 
-use crate::names::SocketNames;
+use vsock_vhost_user::SocketNames;
 
 /// A vsock device for virtual machines, outside of the VMM.
 ///

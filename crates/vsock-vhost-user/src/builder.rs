@@ -3,32 +3,35 @@
 use std::convert::identity;
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process::Signal;
+use vhost::vhost_user::VhostUserVirtioFeatures;
+use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::signal::block_signal;
 use vsock_backend_api::VsockBackend;
-use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
+use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerStream};
+use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid};
+use vsock_sockets::{
+    NamedListener, SocketFileRemover, UnixBackend, UnixSeqpacketBackend, UnixVsockStream,
+};
+use vsock_virtio::VsockDevice;
 
-use crate::caught::caught;
-use crate::claim::{CidClaim, NameClaim};
+use crate::cid_claim::CidClaim;
+use crate::device::VhostUserVsock;
+use crate::error::VhostUserError;
+use crate::frontend_thread::FrontendThread;
+use crate::io_thread::IoThread;
 use crate::journal::Journal;
-use crate::leftovers::Leftovers;
-use crate::mover::Mover;
-use crate::names::SocketNames;
+use crate::memory::SealedMemory;
+use crate::panics::catch;
 use crate::poller::Waker;
-use crate::service::Service;
 use crate::shared::{Offer, Shared};
-use crate::socket_file::SocketFile;
-use crate::stop::{Milestone, Progress};
-use crate::unix::Guarded;
+use crate::stopper::{StopOnDrop, StopStage, Stopper};
 use crate::worker::Worker;
-use crate::{DeviceError, Stopper, VsockDevice};
 
 /// The longest queue, unless it is set.
 const QUEUE_SIZE: u16 = 1024;
@@ -37,23 +40,23 @@ const QUEUE_SIZE: u16 = 1024;
 const MAX_QUEUE_SIZE: u16 = 1 << 15;
 
 /// A backend, and the ports of the guest's connections that are for it.
-pub(crate) struct Served {
-    pub(crate) backend: Box<dyn VsockBackend>,
+struct Served {
+    backend: Box<dyn VsockBackend>,
     /// `None`: those that no backend has for itself.
-    pub(crate) ports: Option<Vec<u32>>,
+    ports: Option<Vec<u32>>,
 }
 
-/// Makes a [`VsockDevice`].
-pub struct DeviceBuilder {
+/// Makes a [`VhostUserVsock`].
+pub struct VhostUserVsockBuilder {
     cid: u64,
     socket: PathBuf,
     config: Config,
     queue_size: u16,
-    sealed_memory: bool,
+    sealed_memory: SealedMemory,
     backends: Vec<Served>,
 }
 
-impl DeviceBuilder {
+impl VhostUserVsockBuilder {
     /// A device for the guest with this CID, whose VMM will connect to `socket`.
     #[must_use]
     pub fn new(cid: u64, socket: impl Into<PathBuf>) -> Self {
@@ -62,7 +65,7 @@ impl DeviceBuilder {
             socket: socket.into(),
             config: Config::default(),
             queue_size: QUEUE_SIZE,
-            sealed_memory: false,
+            sealed_memory: SealedMemory::default(),
             backends: Vec::new(),
         }
     }
@@ -91,8 +94,8 @@ impl DeviceBuilder {
     /// devices in it. Where not every VMM is trusted with that, its memory must be sealed; one that
     /// shares other memory is refused: its connection ends, and the log says what it lacks.
     #[must_use]
-    pub fn sealed_memory(mut self, demanded: bool) -> Self {
-        self.sealed_memory = demanded;
+    pub fn sealed_memory(mut self, sealed: SealedMemory) -> Self {
+        self.sealed_memory = sealed;
         self
     }
 
@@ -149,89 +152,104 @@ impl DeviceBuilder {
     ///
     /// What is wrong with the CID, the queue size, the socket or the backends, or what the operating
     /// system lacks.
-    pub fn spawn(self) -> Result<VsockDevice, DeviceError> {
-        let cid = GuestCid::try_from(self.cid).map_err(DeviceError::Cid)?;
+    pub fn spawn(self) -> Result<VhostUserVsock, VhostUserError> {
+        let cid = GuestCid::try_from(self.cid).map_err(VhostUserError::Cid)?;
         let size = self.queue_size;
         if !(2..=MAX_QUEUE_SIZE).contains(&size) || !size.is_power_of_two() {
-            return Err(DeviceError::QueueSize(size));
+            return Err(VhostUserError::QueueSize(size));
         }
-        let claim = CidClaim::new(cid).ok_or(DeviceError::CidTaken(cid))?;
+        let claim = CidClaim::new(cid).ok_or(VhostUserError::CidTaken(cid))?;
 
-        let (listener, socket) = Socket::listen(&self.socket).map_err(|source| {
+        let listener = NamedListener::bind(&self.socket).map_err(|source| {
             let path = self.socket.clone();
-            DeviceError::Socket { path, source }
+            VhostUserError::Socket { path, source }
         })?;
-        let other = listener.try_clone().map_err(DeviceError::Resources)?;
-        let waker = Waker::new().map_err(DeviceError::Resources)?;
-        let stopper = Stopper::new(Guarded::listener(other), waker.clone());
-        let leftovers = Leftovers::of(&self.backends);
-        let journal = Arc::new(Journal::new(cid, waker.clone()));
-        let own = Arc::clone(&journal);
-        let worker = Worker::new(own, self.config, size, self.backends, waker)?;
+        let waker = Waker::new().map_err(VhostUserError::Resources)?;
+        let stopper = Stopper::new(listener.handle(), waker.clone());
+        let file_removers = self.backends.iter().filter_map(file_remover).collect();
+        let wakes = waker.clone();
+        let journal = Arc::new(Journal::new(cid, move || wakes.wake()));
+        let virtio = virtio_device(cid, self.config, self.backends)?;
+        let worker = Worker::new(virtio, size, waker, Arc::clone(&journal))?;
         let offer = Offer {
             features: worker.features(),
             queue_size: size,
             sealed_memory: self.sealed_memory,
         };
         let shared = Arc::new(Shared::new(claim, journal, offer, worker));
-        let mover = Mover::new(Arc::clone(&shared), stopper.clone());
-        let mover = start(format!("vsock-{cid}"), || mover.run())?;
-        let listener = Guarded::listener(listener);
-        let service = Service::new(Arc::clone(&shared), listener, stopper.clone(), mover);
-        let end = Milestone(stopper.clone(), Progress::Ended);
-        let service = start(format!("vmm-{cid}"), move || {
+        let io_thread = IoThread::new(Arc::clone(&shared), stopper.clone());
+        let io_thread = start(format!("vsock-{cid}"), || io_thread.run())?;
+        let handle = listener.handle();
+        let frontends =
+            FrontendThread::new(Arc::clone(&shared), handle, stopper.clone(), io_thread);
+        let end = StopOnDrop {
+            stopper: stopper.clone(),
+            stage: StopStage::Ended,
+        };
+        let thread = start(format!("vmm-{cid}"), move || {
             let _end = end;
-            service.run()
+            frontends.run()
         });
-        Ok(VsockDevice {
+        Ok(VhostUserVsock {
             shared,
             stopper,
-            socket,
-            leftovers,
-            thread: Some(service?),
+            listener,
+            file_removers,
+            thread: Some(thread?),
         })
     }
+}
+
+/// The virtio device, to which the backends belong from here on.
+fn virtio_device(
+    cid: GuestCid,
+    config: Config,
+    backends: Vec<Served>,
+) -> Result<VsockDevice<GuestMemoryMmap>, VhostUserError> {
+    let mut muxer = Muxer::new(cid, config);
+    for Served { backend, ports } in backends {
+        match ports {
+            Some(ports) => muxer.add_backend_for(backend, &ports)?,
+            None => muxer.add_backend(backend)?,
+        };
+    }
+    Ok(VsockDevice::builder(muxer)
+        .transport_features(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
+        .direct::<VsockInnerStream>(0)
+        .direct::<UnixVsockStream>(0)
+        .build())
+}
+
+/// What can remove the file of a backend over Unix sockets.
+fn file_remover(served: &Served) -> Option<SocketFileRemover> {
+    let backend = served.backend.as_any();
+    let streams = backend.downcast_ref().map(UnixBackend::file_remover);
+    let messages = || {
+        backend
+            .downcast_ref()
+            .map(UnixSeqpacketBackend::file_remover)
+    };
+    streams.or_else(messages)
 }
 
 /// Starts a thread in which no stream can kill the process by writing to what has gone, whatever the
 /// process does with the signal.
 fn start(
     name: String,
-    body: impl FnOnce() -> Result<(), DeviceError> + Send + 'static,
-) -> Result<JoinHandle<Result<(), DeviceError>>, DeviceError> {
+    body: impl FnOnce() -> Result<(), VhostUserError> + Send + 'static,
+) -> Result<JoinHandle<Result<(), VhostUserError>>, VhostUserError> {
     let thread = thread::Builder::new().name(name).spawn(|| {
         if let Err(error) = block_signal(Signal::PIPE.as_raw()) {
             log::debug!("SIGPIPE is not blocked: {error:?}");
         }
-        caught(body).and_then(identity)
+        catch(body).and_then(identity)
     });
-    thread.map_err(DeviceError::Resources)
+    thread.map_err(VhostUserError::Resources)
 }
 
-/// The socket for VMMs, as others find it.
-pub(crate) struct Socket {
-    pub(crate) file: SocketFile,
-    _names: NameClaim,
-}
-
-impl Socket {
-    /// Listens for VMMs, which pass descriptors: memory, kicks, calls.
-    fn listen(path: &Path) -> io::Result<(OwnedFd, Self)> {
-        let names = NameClaim::new([SocketNames::one(path)])?;
-        let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
-        let listener = net::socket_with(family, SocketType::STREAM, flags, None)?;
-        let file = SocketFile::bind(path, &listener)?;
-        let socket = Self {
-            file,
-            _names: names,
-        };
-        Ok((listener, socket))
-    }
-}
-
-impl fmt::Debug for DeviceBuilder {
+impl fmt::Debug for VhostUserVsockBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceBuilder")
+        f.debug_struct("VhostUserVsockBuilder")
             .field("cid", &self.cid)
             .field("socket", &self.socket)
             .field("config", &self.config)

@@ -29,7 +29,7 @@ use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryError};
 use crate::journal::say;
 use crate::memory::{Memory, MemoryError};
 use crate::shared::Shared;
-use crate::vring::Addresses;
+use crate::vring::{Addresses, Enablement};
 use crate::worker::{QUEUES, QueueIndex};
 
 /// Why a request is refused.
@@ -235,9 +235,9 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     }
 
     fn get_vring_base(&mut self, index: u32) -> Answer<VhostUserVringState> {
-        let (base, discarded) = self.shared.worker().stop_queue(queue(index)?);
-        drop(discarded);
-        Ok(VhostUserVringState::new(index, base.into()))
+        let stopped = self.shared.worker().stop_queue(queue(index)?);
+        drop(stopped.discarded);
+        Ok(VhostUserVringState::new(index, stopped.next_avail.into()))
     }
 
     fn set_vring_kick(&mut self, index: u8, kick: Option<File>) -> Answer<()> {
@@ -253,9 +253,9 @@ impl VhostUserBackendReqHandlerMut for Frontend {
                 "the kick of queue {index} is no eventfd and no pipe, so the queue has none"
             );
         }
-        let (discarded, watched) = self.shared.worker().set_kick(queue, kick);
-        drop(discarded);
-        Ok(watched.map_err(Refusal::Kick)?)
+        let change = self.shared.worker().set_kick(queue, kick);
+        drop(change.discarded);
+        Ok(change.watched.map_err(Refusal::Kick)?)
     }
 
     fn set_vring_call(&mut self, index: u8, call: Option<File>) -> Answer<()> {
@@ -299,7 +299,13 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     }
 
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Answer<()> {
-        let set = self.shared.worker().set_enabled(queue(index)?, enable);
+        let enablement = if enable {
+            Enablement::Enabled
+        } else {
+            Enablement::Disabled
+        };
+        let mut worker = self.shared.worker();
+        let set = worker.set_enablement(queue(index)?, enablement);
         Ok(set.map_err(Refusal::Kick)?)
     }
 

@@ -9,22 +9,20 @@ use std::time::{Duration, Instant};
 use log::Level;
 use vsock_proto::GuestCid;
 
-use crate::limits::Limits;
-use crate::poller::Waker;
+use crate::rate_limit::RateLimits;
 
-/// The lines of one device. A line that is repeated goes out as [`limits`](crate::limits) has it. What
+/// The lines of one device. A line that is repeated goes out as [`limits`](crate::rate_limit) has it. What
 /// was left out is told by the next line of the kind; by [`tell`](Self::tell), if none comes; or when the
 /// device goes. Whichever thread leaves a line out, the one that tells is woken if it has to tell earlier
 /// than it knows.
 ///
 /// Each device has its own, so no guest can silence the lines of another.
-#[derive(Debug)]
 pub(crate) struct Journal {
     guest: GuestCid,
     start: Instant,
-    limits: Mutex<Limits<Line>>,
+    limits: Mutex<RateLimits<Line>>,
     /// Wakes the thread that [tells](Self::tell).
-    waker: Waker,
+    wake: Box<dyn Fn() + Send + Sync>,
 }
 
 /// A line of the source text. Lines that read the same are the same.
@@ -49,12 +47,13 @@ impl fmt::Display for LeftOut {
 }
 
 impl Journal {
-    pub(crate) fn new(guest: GuestCid, waker: Waker) -> Self {
+    /// `wake` wakes the thread that [tells](Self::tell).
+    pub(crate) fn new(guest: GuestCid, wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             guest,
             start: Instant::now(),
-            limits: Mutex::new(Limits::new()),
-            waker,
+            limits: Mutex::new(RateLimits::new()),
+            wake: Box::new(wake),
         }
     }
 
@@ -72,7 +71,7 @@ impl Journal {
             (left_out, left_out.is_none() && limits.due() != due)
         };
         if to_tell_earlier {
-            self.waker.wake();
+            (self.wake)();
         }
         left_out.map(LeftOut)
     }
@@ -111,7 +110,7 @@ impl Journal {
         owed.is_some()
     }
 
-    fn limits(&self) -> MutexGuard<'_, Limits<Line>> {
+    fn limits(&self) -> MutexGuard<'_, RateLimits<Line>> {
         // Counts and times: they are whole after a panic, too.
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,13 +197,15 @@ pub(crate) mod testing {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::testing::logged;
     use super::*;
-    use crate::limits::{BURST, INTERVAL};
+    use crate::rate_limit::{BURST, INTERVAL};
 
     fn journal(cid: u64) -> Journal {
-        Journal::new(GuestCid::try_from(cid).unwrap(), Waker::new().unwrap())
+        Journal::new(GuestCid::try_from(cid).unwrap(), || ())
     }
 
     /// A value that counts how often it is written.
@@ -282,13 +283,20 @@ mod tests {
 
     #[test]
     fn t131_a_line_that_is_left_out_wakes_who_tells_if_it_does_not_know_of_one() {
-        let mut journal = journal(3);
+        let woken = Arc::new(AtomicU32::new(0));
+        let told = Arc::clone(&woken);
+        let mut journal = Journal::new(GuestCid::try_from(3).unwrap(), move || {
+            // ORDER: Relaxed; partner: none, one thread alone.
+            told.fetch_add(1, Ordering::Relaxed);
+        });
+        // ORDER: Relaxed; partner: none, as above.
+        let woken = || woken.swap(0, Ordering::Relaxed);
         logged();
         let flood = |journal: &Journal, count| {
             for _ in 0..count {
                 say!(journal, Warn, "a line");
             }
-            journal.waker.taken()
+            woken()
         };
         assert_eq!(flood(&journal, BURST), 0);
         assert_eq!(flood(&journal, 100), 1);
@@ -298,7 +306,7 @@ mod tests {
         for _ in 0..100 {
             say!(journal, Warn, "another line");
         }
-        assert_eq!(journal.waker.taken(), 0, "it is due later");
+        assert_eq!(woken(), 0, "it is due later");
     }
 
     #[test]

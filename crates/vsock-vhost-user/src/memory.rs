@@ -56,6 +56,16 @@ pub(crate) enum MemoryError {
     Regions(#[source] vm_memory::GuestRegionCollectionError),
 }
 
+/// Whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a memfd).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SealedMemory {
+    /// A VMM that shares memory which may shrink is refused.
+    Required,
+    /// Memory of any kind is accepted.
+    #[default]
+    NotRequired,
+}
+
 /// Where a region is in the front-end, which names rings by its own addresses, and in the guest.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -71,13 +81,13 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Maps what a front-end shares. With `sealed`, only files that cannot shrink.
+    /// Maps what a front-end shares.
     ///
     /// This may wait for the owner of a file.
     pub(crate) fn map(
         table: &[VhostUserMemoryRegion],
         files: Vec<File>,
-        sealed: bool,
+        sealed: SealedMemory,
     ) -> Result<Self, MemoryError> {
         for (index, (region, file)) in table.iter().zip(&files).enumerate() {
             check(index, region, file, sealed)?;
@@ -118,11 +128,12 @@ fn check(
     index: usize,
     region: &VhostUserMemoryRegion,
     file: &File,
-    sealed: bool,
+    sealed: SealedMemory,
 ) -> Result<(), MemoryError> {
     // First this: what is sealed keeps the length that is asked for next.
+    let required = sealed == SealedMemory::Required;
     let shrinks = || !fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
-    if sealed && shrinks() {
+    if required && shrinks() {
         return Err(MemoryError::Unsealed(index));
     }
     let unknown = |error: Errno| MemoryError::Unknown {
@@ -131,7 +142,7 @@ fn check(
     };
     if let Some(page) = huge_page(file).map_err(unknown)? {
         // A hole that is made in them later is filled with what the system has left: nothing, perhaps.
-        if sealed {
+        if required {
             return Err(MemoryError::Huge(index));
         }
         // The kernel would map all of the last page, and refuse to unmap a part of it.
@@ -210,7 +221,7 @@ mod tests {
     }
 
     fn map(region: VhostUserMemoryRegion, file: File) -> Result<Memory, MemoryError> {
-        Memory::map(&[region], vec![file], false)
+        Memory::map(&[region], vec![file], SealedMemory::NotRequired)
     }
 
     #[test]
@@ -247,7 +258,11 @@ mod tests {
     #[test]
     fn t120_a_short_file_is_named_and_nothing_of_its_table_is_mapped() {
         let table = [region(0, PAGE, 0, 0), region(PAGE, 2 * PAGE, PAGE, 0)];
-        let refused = Memory::map(&table, vec![file(PAGE), file(PAGE)], false);
+        let refused = Memory::map(
+            &table,
+            vec![file(PAGE), file(PAGE)],
+            SealedMemory::NotRequired,
+        );
         let text = refused.err().unwrap().to_string();
         assert!(
             text.starts_with("memory region 1 at guest address 0x1000 ends at byte 8192"),
@@ -273,11 +288,13 @@ mod tests {
         let plain = tempfile::tempfile().unwrap();
         plain.set_len(PAGE).unwrap();
         for file in [open, plain] {
-            let refused = Memory::map(&table, vec![file], true).err().unwrap();
+            let refused = Memory::map(&table, vec![file], SealedMemory::Required)
+                .err()
+                .unwrap();
             assert!(matches!(refused, MemoryError::Unsealed(0)), "{refused}");
             assert!(refused.to_string().contains("seal=on"), "{refused}");
         }
-        Memory::map(&table, vec![sealed], true).unwrap();
+        Memory::map(&table, vec![sealed], SealedMemory::Required).unwrap();
     }
 
     #[test]
@@ -286,7 +303,12 @@ mod tests {
             region(0, PAGE, 0x7000_0000, 0),
             region(0x10_0000, PAGE, 0x7000_1000, 0),
         ];
-        let memory = Memory::map(&table, vec![file(PAGE), file(PAGE)], false).unwrap();
+        let memory = Memory::map(
+            &table,
+            vec![file(PAGE), file(PAGE)],
+            SealedMemory::NotRequired,
+        )
+        .unwrap();
         for (frontend, guest) in [
             (0x7000_0000, Some(0)),
             (0x7000_0FFF, Some(0xFFF)),
@@ -317,7 +339,9 @@ mod tests {
         };
         fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
         let table = [region(0, HUGE_PAGE, 0, 0)];
-        let refused = Memory::map(&table, vec![file], true).err().unwrap();
+        let refused = Memory::map(&table, vec![file], SealedMemory::Required)
+            .err()
+            .unwrap();
         assert!(matches!(refused, MemoryError::Huge(0)), "{refused}");
     }
 
@@ -357,7 +381,11 @@ mod tests {
     #[test]
     fn regions_that_overlap_are_refused() {
         let table = [region(0, PAGE, 0, 0), region(0, PAGE, PAGE, 0)];
-        let refused = Memory::map(&table, vec![file(PAGE), file(PAGE)], false);
+        let refused = Memory::map(
+            &table,
+            vec![file(PAGE), file(PAGE)],
+            SealedMemory::NotRequired,
+        );
         assert!(matches!(refused, Err(MemoryError::Regions(_))));
     }
 }

@@ -5,14 +5,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vsock_muxer::Counters;
 use vsock_proto::GuestCid;
-use vsock_virtio::DeviceCounters;
 
-use crate::DeviceError;
-use crate::caught::{self, caught};
-use crate::claim::CidClaim;
+use crate::cid_claim::CidClaim;
+use crate::error::VhostUserError;
 use crate::journal::Journal;
+use crate::memory::SealedMemory;
+use crate::panics::{self, catch};
 use crate::worker::Worker;
 
 /// What a front-end may ask for.
@@ -21,8 +20,7 @@ pub(crate) struct Offer {
     pub(crate) features: u64,
     /// The longest queue.
     pub(crate) queue_size: u16,
-    /// Only memory that cannot shrink is accepted.
-    pub(crate) sealed_memory: bool,
+    pub(crate) sealed_memory: SealedMemory,
 }
 
 pub(crate) struct Shared {
@@ -60,14 +58,6 @@ impl Shared {
         self.offer
     }
 
-    pub(crate) fn counters(&self) -> (Counters, DeviceCounters) {
-        self.worker().counters()
-    }
-
-    pub(crate) fn is_active(&self) -> bool {
-        self.worker().is_active()
-    }
-
     /// The front-end has gone.
     pub(crate) fn end(&self) {
         let remains = self.worker().end();
@@ -76,12 +66,12 @@ impl Shared {
     }
 
     /// The device has ended: its backends go, whatever panics meanwhile.
-    pub(crate) fn release(&self) -> Result<(), DeviceError> {
-        let backends = caught(|| self.worker().remove_backends())?;
-        let settled = caught(|| self.worker().settle());
+    pub(crate) fn release(&self) -> Result<(), VhostUserError> {
+        let backends = catch(|| self.worker().remove_backends())?;
+        let settled = catch(|| self.worker().settle());
         // Not under the lock: what a backend does when it is dropped is its own affair, and it may ask
         // for the device's counters.
-        let dropped = caught(|| caught::each(backends.into_iter(), drop));
+        let dropped = catch(|| panics::for_each(backends.into_iter(), drop));
         settled.and(dropped)
     }
 

@@ -34,6 +34,29 @@ pub(crate) struct Addresses {
     pub(crate) used_index: u16,
 }
 
+/// What follows from another kick.
+#[derive(Debug)]
+pub(crate) struct KickChange {
+    pub(crate) discarded: Discarded,
+    /// Whether the new one is watched, where it is to be.
+    pub(crate) watched: io::Result<()>,
+}
+
+/// What is left of a queue that was taken back.
+#[derive(Debug)]
+pub(crate) struct StoppedQueue {
+    /// How far the device has come in what is available.
+    pub(crate) next_avail: u16,
+    pub(crate) discarded: Discarded,
+}
+
+/// Whether the front-end lets a queue run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Enablement {
+    Enabled,
+    Disabled,
+}
+
 struct Kick {
     file: File,
     watched: bool,
@@ -55,7 +78,7 @@ pub(crate) struct Vring {
     journal: Arc<Journal>,
     kick: Option<Kick>,
     call: Option<Call>,
-    enabled: bool,
+    enablement: Enablement,
 }
 
 impl Vring {
@@ -65,13 +88,13 @@ impl Vring {
             journal,
             kick: None,
             call: None,
-            enabled: false,
+            enablement: Enablement::Disabled,
         })
     }
 
     /// Whether the driver has started the queue, and the front-end lets it run.
     pub(crate) fn runs(&self) -> bool {
-        self.enabled && self.queue.ready()
+        self.enablement == Enablement::Enabled && self.queue.ready()
     }
 
     pub(crate) fn queue_mut(&mut self) -> &mut Queue {
@@ -99,12 +122,8 @@ impl Vring {
         self.queue.set_next_avail(base);
     }
 
-    /// Takes another kick, or none, and starts with it. It is an error if it cannot be watched.
-    pub(crate) fn set_kick(
-        &mut self,
-        kick: Option<File>,
-        poller: &mut Poller,
-    ) -> (Discarded, io::Result<()>) {
+    /// Takes another kick, or none, and starts with it.
+    pub(crate) fn set_kick(&mut self, kick: Option<File>, poller: &mut Poller) -> KickChange {
         let discarded = Discarded {
             _kick: self.drop_kick(poller),
             _call: None,
@@ -116,7 +135,10 @@ impl Vring {
         if self.kick.is_some() {
             self.queue.set_ready(true);
         }
-        (discarded, self.watch(poller))
+        KickChange {
+            discarded,
+            watched: self.watch(poller),
+        }
     }
 
     /// Takes another call, or none.
@@ -129,20 +151,20 @@ impl Vring {
         }
     }
 
-    pub(crate) fn set_enabled(&mut self, enabled: bool, poller: &mut Poller) -> io::Result<()> {
-        self.enabled = enabled;
+    pub(crate) fn set_enablement(
+        &mut self,
+        enablement: Enablement,
+        poller: &mut Poller,
+    ) -> io::Result<()> {
+        self.enablement = enablement;
         self.watch(poller)
     }
 
-    /// The front-end takes the queue back: returns how far the device has come in what is available.
+    /// The front-end takes the queue back.
     ///
     /// A queue that was started notifies its guest, because the device may have held a notification
     /// back: whoever serves the queue next does not know of it.
-    pub(crate) fn stop(
-        &mut self,
-        poller: &mut Poller,
-        signaller: &mut Signaller,
-    ) -> (u16, Discarded) {
+    pub(crate) fn stop(&mut self, poller: &mut Poller, signaller: &mut Signaller) -> StoppedQueue {
         if self.queue.ready() {
             self.queue.set_ready(false);
             self.signal(signaller);
@@ -151,15 +173,18 @@ impl Vring {
             _kick: self.drop_kick(poller),
             ..self.set_call(None)
         };
-        (self.queue.next_avail(), discarded)
+        StoppedQueue {
+            next_avail: self.queue.next_avail(),
+            discarded,
+        }
     }
 
     /// As it was made.
     pub(crate) fn reset(&mut self, poller: &mut Poller, signaller: &mut Signaller) -> Discarded {
-        let (_, discarded) = self.stop(poller, signaller);
+        let stopped = self.stop(poller, signaller);
         self.queue.reset();
-        self.enabled = false;
-        discarded
+        self.enablement = Enablement::Disabled;
+        stopped.discarded
     }
 
     /// Lets the guest know that buffers were used.
@@ -234,27 +259,27 @@ mod tests {
         fn new() -> Self {
             let waker = Waker::new().unwrap();
             let guest = GuestCid::try_from(3).unwrap();
-            let journal = Arc::new(Journal::new(guest, waker.clone()));
+            let journal = Arc::new(Journal::new(guest, || ()));
             let mut rig = Self {
                 vring: Vring::new(64, Arc::clone(&journal)).unwrap(),
                 signaller: Signaller::new(&journal),
                 poller: Poller::new(waker, journal).unwrap(),
             };
-            rig.enable(true);
+            rig.enable(Enablement::Enabled);
             rig
         }
 
-        fn enable(&mut self, enabled: bool) {
-            self.vring.set_enabled(enabled, &mut self.poller).unwrap();
+        fn enable(&mut self, enablement: Enablement) {
+            let set = self.vring.set_enablement(enablement, &mut self.poller);
+            set.unwrap();
         }
 
         /// Gives the queue a kick, of which this is the front-end's copy.
         fn kick(&mut self) -> OwnedFd {
             let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
             let copy = File::from(kick.try_clone().unwrap());
-            let (discarded, watched) = self.vring.set_kick(Some(copy), &mut self.poller);
-            drop(discarded);
-            watched.unwrap();
+            let change = self.vring.set_kick(Some(copy), &mut self.poller);
+            change.watched.unwrap();
             kick
         }
 
@@ -266,7 +291,8 @@ mod tests {
         }
 
         fn stop(&mut self) -> Discarded {
-            self.vring.stop(&mut self.poller, &mut self.signaller).1
+            let stopped = self.vring.stop(&mut self.poller, &mut self.signaller);
+            stopped.discarded
         }
 
         /// Whether the poller was told of anything since this was asked last.
@@ -309,13 +335,13 @@ mod tests {
     #[test]
     fn t122_a_kick_before_the_queue_is_enabled_is_told_when_it_is() {
         let mut rig = Rig::new();
-        rig.enable(false);
+        rig.enable(Enablement::Disabled);
         let kick = rig.kick();
         notify(&kick);
         assert!(!rig.is_told());
-        rig.enable(true);
+        rig.enable(Enablement::Enabled);
         assert!(rig.is_told());
-        rig.enable(false);
+        rig.enable(Enablement::Disabled);
         notify(&kick);
         assert!(!rig.is_told());
     }
@@ -416,7 +442,7 @@ mod tests {
         /// Another kick, or none.
         Kick(bool),
         Call(bool),
-        Enable(bool),
+        Enable(Enablement),
         /// The front-end takes the queue back.
         Stop,
         /// A write to a kick that was given once, counted from the newest.
@@ -428,7 +454,8 @@ mod tests {
         prop_oneof![
             any::<bool>().prop_map(Step::Kick),
             any::<bool>().prop_map(Step::Call),
-            any::<bool>().prop_map(Step::Enable),
+            Just(Step::Enable(Enablement::Enabled)),
+            Just(Step::Enable(Enablement::Disabled)),
             Just(Step::Stop),
             (0..3_usize).prop_map(Step::Notify),
             Just(Step::Signal),
@@ -467,9 +494,9 @@ mod tests {
                     drop(rig.vring.set_call(None));
                     self.call = None;
                 }
-                Step::Enable(enabled) => {
-                    rig.enable(enabled);
-                    self.enabled = enabled;
+                Step::Enable(enablement) => {
+                    rig.enable(enablement);
+                    self.enabled = enablement == Enablement::Enabled;
                 }
                 Step::Stop => {
                     drop(rig.stop());
@@ -509,7 +536,7 @@ mod tests {
             steps in vec(step(), 1..40)
         ) {
             let mut rig = Rig::new();
-            rig.enable(false);
+            rig.enable(Enablement::Disabled);
             let mut model = Model::default();
             for step in steps {
                 let before = model.watched();

@@ -7,24 +7,21 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use vhost::vhost_user::VhostUserVirtioFeatures;
 use virtio_queue::Error as QueueError;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EpollEvent;
 use vsock_backend_api::VsockBackend;
-use vsock_inner::VsockInnerStream;
-use vsock_muxer::{Counters, Muxer};
-use vsock_proto::{Config, Tick};
+use vsock_muxer::Counters;
+use vsock_proto::Tick;
 use vsock_virtio::{DeviceCounters, QueueName, Queues, VsockDevice};
 
-use crate::builder::Served;
-use crate::caught;
+use crate::error::VhostUserError;
 use crate::journal::{Journal, say};
-use crate::machine::Machine;
+use crate::lifecycle::Lifecycle;
+use crate::panics;
 use crate::poller::{Events, Poller, Waker};
 use crate::signal::Signaller;
-use crate::vring::{Addresses, Discarded, Vring};
-use crate::{DeviceError, UnixVsockStream};
+use crate::vring::{Addresses, Discarded, Enablement, KickChange, StoppedQueue, Vring};
 
 /// Receive, transmit and event queue; some front-ends keep the last one for themselves.
 pub(crate) const QUEUES: usize = 3;
@@ -58,7 +55,7 @@ pub(crate) struct Remains {
 /// The device, and what it waits with.
 pub(crate) struct Worker {
     journal: Arc<Journal>,
-    machine: Machine,
+    lifecycle: Lifecycle,
     poller: Poller,
     signaller: Signaller,
     vrings: [Vring; QUEUES],
@@ -68,31 +65,18 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(
-        journal: Arc<Journal>,
-        config: Config,
+        device: VsockDevice<GuestMemoryMmap>,
         queue_size: u16,
-        backends: Vec<Served>,
         waker: Waker,
-    ) -> Result<Self, DeviceError> {
-        let mut muxer = Muxer::new(journal.guest(), config);
-        for Served { backend, ports } in backends {
-            match ports {
-                Some(ports) => muxer.add_backend_for(backend, &ports)?,
-                None => muxer.add_backend(backend)?,
-            };
-        }
-        let device = VsockDevice::builder(muxer)
-            .transport_features(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
-            .direct::<VsockInnerStream>(0)
-            .direct::<UnixVsockStream>(0)
-            .build();
+        journal: Arc<Journal>,
+    ) -> Result<Self, VhostUserError> {
         let vring = || {
             Vring::new(queue_size, Arc::clone(&journal))
-                .map_err(|_| DeviceError::QueueSize(queue_size))
+                .map_err(|_| VhostUserError::QueueSize(queue_size))
         };
-        let poller = Poller::new(waker, Arc::clone(&journal)).map_err(DeviceError::Resources)?;
+        let poller = Poller::new(waker, Arc::clone(&journal)).map_err(VhostUserError::Resources)?;
         Ok(Self {
-            machine: Machine::new(device, Arc::clone(&journal)),
+            lifecycle: Lifecycle::new(device, Arc::clone(&journal)),
             poller,
             signaller: Signaller::new(&journal),
             vrings: [vring()?, vring()?, vring()?],
@@ -104,7 +88,7 @@ impl Worker {
     /// The front-end has gone, and the guest with it.
     pub(crate) fn end(&mut self) -> Remains {
         self.stop();
-        self.machine.accept_features(0);
+        self.lifecycle.accept_features(0);
         let (poller, signaller) = (&mut self.poller, &mut self.signaller);
         Remains {
             _memory: self.memory.take(),
@@ -118,7 +102,7 @@ impl Worker {
     /// The device ends: gives up its backends. [`settle`](Self::settle) comes next.
     pub(crate) fn remove_backends(&mut self) -> Vec<Box<dyn VsockBackend>> {
         let now = self.poller.now();
-        self.machine.device.muxer_mut().remove_backends(now)
+        self.lifecycle.device.muxer_mut().remove_backends(now)
     }
 
     /// Lets go what is no longer needed.
@@ -129,7 +113,7 @@ impl Worker {
 
     /// Takes what the driver has accepted of what was offered.
     pub(crate) fn accept_features(&mut self, features: u64) {
-        self.machine.accept_features(features);
+        self.lifecycle.accept_features(features);
     }
 
     /// Takes the guest's memory; returns the one before.
@@ -157,11 +141,7 @@ impl Worker {
         self.vring(index).set_base(base);
     }
 
-    pub(crate) fn set_kick(
-        &mut self,
-        index: QueueIndex,
-        kick: Option<File>,
-    ) -> (Discarded, io::Result<()>) {
+    pub(crate) fn set_kick(&mut self, index: QueueIndex, kick: Option<File>) -> KickChange {
         self.vrings[index.0].set_kick(kick, &mut self.poller)
     }
 
@@ -169,8 +149,12 @@ impl Worker {
         self.vring(index).set_call(call)
     }
 
-    pub(crate) fn set_enabled(&mut self, index: QueueIndex, enabled: bool) -> io::Result<()> {
-        self.vrings[index.0].set_enabled(enabled, &mut self.poller)
+    pub(crate) fn set_enablement(
+        &mut self,
+        index: QueueIndex,
+        enablement: Enablement,
+    ) -> io::Result<()> {
+        self.vrings[index.0].set_enablement(enablement, &mut self.poller)
     }
 
     /// Lets every queue run: of a front-end that does not say it of each.
@@ -178,12 +162,11 @@ impl Worker {
         let poller = &mut self.poller;
         self.vrings
             .iter_mut()
-            .try_for_each(|vring| vring.set_enabled(true, poller))
+            .try_for_each(|vring| vring.set_enablement(Enablement::Enabled, poller))
     }
 
-    /// A queue is taken back: returns how far the device has come in what is available. A device
-    /// without one that carries packets has been reset.
-    pub(crate) fn stop_queue(&mut self, index: QueueIndex) -> (u16, Discarded) {
+    /// A queue is taken back. A device without one that carries packets has been reset.
+    pub(crate) fn stop_queue(&mut self, index: QueueIndex) -> StoppedQueue {
         let stopped = self.vrings[index.0].stop(&mut self.poller, &mut self.signaller);
         if index.carries_packets() {
             self.stop();
@@ -200,11 +183,11 @@ impl Worker {
     pub(crate) fn step(&mut self, events: &[EpollEvent]) {
         let now = self.poller.now();
         self.poller.retry(now);
-        let (poller, device) = (&mut self.poller, &mut self.machine.device);
+        let (poller, device) = (&mut self.poller, &mut self.lifecycle.device);
         let happened = poller.take(events, |token, ready| device.on_event(now, token, ready));
-        let is_due = self.machine.device.deadline().is_some_and(|at| at <= now);
+        let is_due = self.lifecycle.device.deadline().is_some_and(|at| at <= now);
         if is_due {
-            self.machine.device.on_timeout(now);
+            self.lifecycle.device.on_timeout(now);
         }
         // The timer is not set anew for a later deadline. What it was set for is over, and to look at the
         // queues now would break a batch.
@@ -217,33 +200,34 @@ impl Worker {
     /// The device is to end while its guest goes on: begins to reset the guest's connections.
     pub(crate) fn begin_farewell(&mut self) {
         let now = self.poller.now();
-        self.machine.device.farewell(now);
+        self.lifecycle.device.farewell(now);
         self.serve(now);
         self.carry_out(now);
     }
 
     /// Whether the guest does not know yet of the end of all its connections, and may learn of it.
     pub(crate) fn owes_farewells(&self) -> bool {
-        self.machine.owes_farewells()
+        self.lifecycle.owes_farewells()
     }
 
     pub(crate) fn features(&self) -> u64 {
-        self.machine.device.device_features()
+        self.lifecycle.device.device_features()
     }
 
     pub(crate) fn config(&self, offset: u32, data: &mut [u8]) {
-        self.machine.device.read_config(offset.into(), data);
+        self.lifecycle.device.read_config(offset.into(), data);
     }
 
     pub(crate) fn is_active(&self) -> bool {
-        self.machine.device.is_active()
+        self.lifecycle.device.is_active()
     }
 
-    pub(crate) fn counters(&self) -> (Counters, DeviceCounters) {
-        (
-            self.machine.device.muxer().counters(),
-            self.machine.device.counters(),
-        )
+    pub(crate) fn counters(&self) -> Counters {
+        self.lifecycle.device.muxer().counters()
+    }
+
+    pub(crate) fn queue_counters(&self) -> DeviceCounters {
+        self.lifecycle.device.counters()
     }
 
     /// Moves what can be moved, if the driver has started its queues.
@@ -260,7 +244,7 @@ impl Worker {
             tx: tx.queue_mut(),
             event: None,
         };
-        let outcome = self.machine.process(now, memory, &mut queues);
+        let outcome = self.lifecycle.process(now, memory, &mut queues);
         if outcome.notify_rx {
             rx.signal(&mut self.signaller);
         }
@@ -278,17 +262,17 @@ impl Worker {
 
     fn stop(&mut self) {
         let now = self.poller.now();
-        self.machine.stop(now);
+        self.lifecycle.stop(now);
         self.carry_out(now);
     }
 
     /// Does what the device wants done, and tells what was left out of the log.
     fn carry_out(&mut self, now: Tick) {
-        let (device, poller) = (&mut self.machine.device, &mut self.poller);
+        let (device, poller) = (&mut self.lifecycle.device, &mut self.poller);
         let actions = std::iter::from_fn(|| device.next_action());
-        caught::each(actions, |action| poller.apply(action));
+        panics::for_each(actions, |action| poller.apply(action));
         let telling = self.journal.tell().map(|wait| now.saturating_add(wait));
-        let deadline = self.machine.device.deadline().into_iter().chain(telling);
+        let deadline = self.lifecycle.device.deadline().into_iter().chain(telling);
         if let Err(error) = self.poller.arm(now, deadline.min()) {
             say!(self.journal, Error, "cannot set the timer: {error}");
         }
@@ -303,7 +287,8 @@ mod tests {
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
     use virtio_queue::QueueT;
     use vm_memory::{Bytes, FileOffset, GuestAddress};
-    use vsock_proto::GuestCid;
+    use vsock_muxer::Muxer;
+    use vsock_proto::{Config, GuestCid};
 
     use super::*;
     use crate::journal::testing::logged;
@@ -323,12 +308,14 @@ mod tests {
     }
 
     fn journal(waker: &Waker) -> Journal {
-        Journal::new(GuestCid::try_from(3).unwrap(), waker.clone())
+        let waker = waker.clone();
+        Journal::new(GuestCid::try_from(3).unwrap(), move || waker.wake())
     }
 
     fn worker(journal: Journal, waker: Waker) -> Worker {
-        let journal = Arc::new(journal);
-        Worker::new(journal, Config::default(), 16, Vec::new(), waker).unwrap()
+        let muxer = Muxer::new(journal.guest(), Config::default());
+        let device = VsockDevice::builder(muxer).build();
+        Worker::new(device, 16, waker, Arc::new(journal)).unwrap()
     }
 
     /// Starts a queue whose used ring is so far from its begin.
@@ -343,10 +330,10 @@ mod tests {
         let index = QueueIndex::new(index).unwrap();
         worker.set_addresses(index, &addresses).unwrap();
         let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        let (discarded, watched) = worker.set_kick(index, Some(kick.into()));
-        drop(discarded);
-        watched.unwrap();
-        worker.set_enabled(index, true).unwrap();
+        let change = worker.set_kick(index, Some(kick.into()));
+        change.watched.unwrap();
+        let enabled = worker.set_enablement(index, Enablement::Enabled);
+        enabled.unwrap();
     }
 
     /// A worker whose guest's queues run, and what its thread waits with.
@@ -380,7 +367,7 @@ mod tests {
             .unwrap();
         let index = GuestAddress(STRIDE + AVAILABLE + 2);
         memory.write_obj(1_u16.to_le(), index).unwrap();
-        assert_eq!(worker.machine.device.deadline(), None, "nothing is due");
+        assert_eq!(worker.lifecycle.device.deadline(), None, "nothing is due");
 
         let now = worker.poller.now();
         worker.poller.arm(now, Some(now)).unwrap();

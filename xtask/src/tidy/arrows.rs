@@ -13,10 +13,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("vsock-muxer", &["vsock-proto", "vsock-backend-api"]),
     ("vsock-epoll", &["vsock-backend-api", "vsock-muxer"]),
     ("vsock-muxer-harness", &["vsock-muxer", "vsock-backend-api"]),
+    ("vsock-sockets", &["vsock-backend-api"]),
     ("vsock-virtio", &["vsock-muxer"]),
     (
         "vsock-vhost-user",
-        &["vsock-virtio", "vsock-epoll", "vsock-inner"],
+        &[
+            "vsock-virtio",
+            "vsock-epoll",
+            "vsock-inner",
+            "vsock-sockets",
+        ],
     ),
 ];
 

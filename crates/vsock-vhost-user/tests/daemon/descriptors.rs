@@ -17,7 +17,7 @@ use vsock_inner::VsockInnerConnector;
 use vsock_muxer_harness::fd::duplicate;
 use vsock_muxer_harness::poll::{Deadline, Interest, Stopwatch, is_readable, pace, wait_ready};
 use vsock_proto::Op;
-use vsock_vhost_user::{DeviceBuilder, VsockDevice};
+use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
 
 use crate::guest::{Guest, PATIENCE};
 use crate::vmm::{RX, TX};
@@ -27,7 +27,7 @@ pub(crate) const STOP: Duration = Duration::from_secs(2);
 
 struct Host {
     dir: TempDir,
-    device: VsockDevice,
+    device: VhostUserVsock,
     connector: VsockInnerConnector,
     cid: u64,
 }
@@ -35,7 +35,7 @@ struct Host {
 impl Host {
     fn new(cid: u64) -> Self {
         let dir = TempDir::new().unwrap();
-        let builder = DeviceBuilder::new(cid, dir.path().join("vhost.sock"));
+        let builder = VhostUserVsockBuilder::new(cid, dir.path().join("vhost.sock"));
         let (builder, connector) = builder.in_process().unwrap();
         Self {
             device: builder.spawn().unwrap(),

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use vhost::vhost_user::VhostUserFrontend;
 use vsock_inner::VsockInnerConnector;
 use vsock_proto::Op;
-use vsock_vhost_user::{DeviceBuilder, VsockDevice};
+use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
 
 use crate::guest::{Guest, Socket};
 use crate::vmm::{FEATURES, TX};
@@ -19,9 +19,9 @@ use crate::vmm::{FEATURES, TX};
 /// Long for any answer; what has not come by then does not come.
 const LONG: Duration = Duration::from_secs(5);
 
-fn device(cid: u64) -> (TempDir, VsockDevice, VsockInnerConnector) {
+fn device(cid: u64) -> (TempDir, VhostUserVsock, VsockInnerConnector) {
     let dir = TempDir::new().unwrap();
-    let (builder, connector) = DeviceBuilder::new(cid, dir.path().join("vhost.sock"))
+    let (builder, connector) = VhostUserVsockBuilder::new(cid, dir.path().join("vhost.sock"))
         .in_process()
         .unwrap();
     (dir, builder.spawn().unwrap(), connector)

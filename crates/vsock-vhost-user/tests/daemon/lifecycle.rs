@@ -14,14 +14,14 @@ use vhost::vhost_user::VhostUserFrontend;
 use vsock_inner::VsockInnerConnector;
 use vsock_muxer_harness::poll::Deadline;
 use vsock_proto::Op;
-use vsock_vhost_user::{DeviceBuilder, DeviceError, VsockDevice};
+use vsock_vhost_user::{VhostUserError, VhostUserVsock, VhostUserVsockBuilder};
 
 use crate::guest::{Guest, PATIENCE};
 use crate::vmm::{FEATURES, PACKED, TX, Vmm};
 
 struct Host {
     dir: TempDir,
-    device: VsockDevice,
+    device: VhostUserVsock,
     connector: VsockInnerConnector,
 }
 
@@ -29,7 +29,9 @@ impl Host {
     fn new(cid: u64) -> Self {
         let dir = TempDir::new().unwrap();
         let socket = dir.path().join("vhost.sock");
-        let (builder, connector) = DeviceBuilder::new(cid, socket).in_process().unwrap();
+        let (builder, connector) = VhostUserVsockBuilder::new(cid, socket)
+            .in_process()
+            .unwrap();
         Self {
             device: builder.spawn().unwrap(),
             dir,
@@ -201,10 +203,10 @@ fn t25_three_queues_exist_and_a_size_beyond_the_limit_is_refused() {
 fn t11_two_devices_do_not_share_a_cid_and_a_dropped_one_frees_it() {
     let host = Host::new(127);
     let other = host.dir.path().join("other.sock");
-    let taken = DeviceBuilder::new(127, &other).spawn().unwrap_err();
-    assert!(matches!(taken, DeviceError::CidTaken(_)), "{taken}");
+    let taken = VhostUserVsockBuilder::new(127, &other).spawn().unwrap_err();
+    assert!(matches!(taken, VhostUserError::CidTaken(_)), "{taken}");
     drop(host.device);
-    DeviceBuilder::new(127, &other)
+    VhostUserVsockBuilder::new(127, &other)
         .spawn()
         .unwrap()
         .stop()
@@ -214,20 +216,23 @@ fn t11_two_devices_do_not_share_a_cid_and_a_dropped_one_frees_it() {
 #[test]
 fn t5_reserved_cids_are_refused() {
     for cid in [0, 1, 2, u64::from(u32::MAX), u64::MAX, 1 << 32] {
-        let refused = DeviceBuilder::new(cid, "/nowhere/vhost.sock")
+        let refused = VhostUserVsockBuilder::new(cid, "/nowhere/vhost.sock")
             .spawn()
             .unwrap_err();
-        assert!(matches!(refused, DeviceError::Cid(_)), "{cid}: {refused}");
+        assert!(
+            matches!(refused, VhostUserError::Cid(_)),
+            "{cid}: {refused}"
+        );
     }
 }
 
 #[test]
 fn queue_sizes_are_powers_of_two() {
     for size in [0, 1, 3, 1000, 40_000] {
-        let builder = DeviceBuilder::new(128, "/nowhere/vhost.sock");
+        let builder = VhostUserVsockBuilder::new(128, "/nowhere/vhost.sock");
         let refused = builder.queue_size(size).spawn().unwrap_err();
         assert!(
-            matches!(refused, DeviceError::QueueSize(_)),
+            matches!(refused, VhostUserError::QueueSize(_)),
             "{size}: {refused}"
         );
     }
@@ -238,10 +243,12 @@ fn t99_a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    let device = DeviceBuilder::new(129, &socket).spawn().unwrap();
-    let refused = DeviceBuilder::new(130, &socket).spawn().unwrap_err();
+    let device = VhostUserVsockBuilder::new(129, &socket).spawn().unwrap();
+    let refused = VhostUserVsockBuilder::new(130, &socket)
+        .spawn()
+        .unwrap_err();
     assert!(
-        matches!(&refused, DeviceError::Socket { source, .. }
+        matches!(&refused, VhostUserError::Socket { source, .. }
         if source.kind() == ErrorKind::AddrInUse),
         "{refused}"
     );
@@ -254,8 +261,11 @@ fn t99_a_file_that_is_no_socket_stays() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("notes.txt");
     std::fs::write(&file, "mine").unwrap();
-    let refused = DeviceBuilder::new(131, &file).spawn().unwrap_err();
-    assert!(matches!(refused, DeviceError::Socket { .. }), "{refused}");
+    let refused = VhostUserVsockBuilder::new(131, &file).spawn().unwrap_err();
+    assert!(
+        matches!(refused, VhostUserError::Socket { .. }),
+        "{refused}"
+    );
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
 }
 
@@ -263,7 +273,7 @@ fn t99_a_file_that_is_no_socket_stays() {
 fn t99_somebody_elses_socket_at_the_path_stays() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let device = DeviceBuilder::new(132, &socket).spawn().unwrap();
+    let device = VhostUserVsockBuilder::new(132, &socket).spawn().unwrap();
     std::fs::remove_file(&socket).unwrap();
     let _other = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     device.stop().unwrap();

@@ -9,7 +9,7 @@ use rustix::fs::{MemfdFlags, SealFlags, ftruncate, memfd_create};
 use tempfile::TempDir;
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
 use vsock_proto::Op;
-use vsock_vhost_user::DeviceBuilder;
+use vsock_vhost_user::{SealedMemory, VhostUserVsockBuilder};
 
 use crate::guest::Guest;
 use crate::vmm::{FEATURES, Vmm, memory};
@@ -40,7 +40,7 @@ fn assert_served(guest: &mut Guest) {
 fn t120_memory_that_is_longer_than_its_file_is_refused_and_the_next_vmm_served() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let device = DeviceBuilder::new(221, &socket).spawn().unwrap();
+    let device = VhostUserVsockBuilder::new(221, &socket).spawn().unwrap();
     for (len, size, offset) in [
         (0, 4096, 0),
         (4096, 4097, 0),
@@ -65,7 +65,7 @@ fn t120_memory_that_is_longer_than_its_file_is_refused_and_the_next_vmm_served()
 fn t120_a_queue_outside_of_memory_is_refused() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let _device = DeviceBuilder::new(222, &socket).spawn().unwrap();
+    let _device = VhostUserVsockBuilder::new(222, &socket).spawn().unwrap();
     let vmm = Vmm::connect(&socket);
     vmm.frontend.set_features(FEATURES).unwrap();
     let config = vmm.rings[0].config();
@@ -92,7 +92,7 @@ fn t120_a_queue_outside_of_memory_is_refused() {
 fn t120_where_memory_must_be_sealed_no_other_is_served() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let builder = DeviceBuilder::new(223, &socket).sealed_memory(true);
+    let builder = VhostUserVsockBuilder::new(223, &socket).sealed_memory(SealedMemory::Required);
     let _device = builder.spawn().unwrap();
     for seals in [SealFlags::empty(), SealFlags::GROW | SealFlags::SEAL] {
         let mut vmm = Vmm::connect_with(&socket, memory(seals));

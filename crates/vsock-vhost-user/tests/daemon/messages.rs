@@ -12,7 +12,7 @@ use rustix::net::{
 };
 use tempfile::TempDir;
 use vsock_proto::{Op, SocketTypes};
-use vsock_vhost_user::{DeviceBuilder, UnixBackend, UnixSeqpacketBackend, VsockDevice};
+use vsock_vhost_user::{UnixBackend, UnixSeqpacketBackend, VhostUserVsock, VhostUserVsockBuilder};
 
 use crate::guest::{Guest, PATIENCE};
 use crate::vmm::Vmm;
@@ -25,14 +25,14 @@ fn socket() -> rustix::fd::OwnedFd {
 
 struct Host {
     dir: TempDir,
-    _device: VsockDevice,
+    _device: VhostUserVsock,
 }
 
 impl Host {
     fn new(cid: u64) -> Self {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("vm.vsock");
-        let device = DeviceBuilder::new(cid, dir.path().join("vhost.sock"))
+        let device = VhostUserVsockBuilder::new(cid, dir.path().join("vhost.sock"))
             .backend(Box::new(UnixBackend::bind(&path).unwrap()))
             .backend(Box::new(UnixSeqpacketBackend::bind(&path).unwrap()))
             .spawn()
@@ -186,7 +186,7 @@ fn t109_a_driver_without_the_feature_gets_streams_alone() {
 fn t109_the_feature_is_offered_where_there_are_messages() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("vhost.sock");
-    let (builder, _connector) = DeviceBuilder::new(135, &path).in_process().unwrap();
+    let (builder, _connector) = VhostUserVsockBuilder::new(135, &path).in_process().unwrap();
     let device = builder.spawn().unwrap();
     assert_eq!(Vmm::connect(&path).features() & SocketTypes::F_SEQPACKET, 0);
     drop(device);

@@ -15,7 +15,7 @@ use vhost::vhost_user::message::FrontendReq;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 use vsock_muxer_harness::poll::Stopwatch;
 use vsock_proto::Op;
-use vsock_vhost_user::DeviceBuilder;
+use vsock_vhost_user::VhostUserVsockBuilder;
 
 use crate::descriptors::STOP;
 use crate::guest::{Guest, PATIENCE};
@@ -67,7 +67,7 @@ fn assert_answered(socket: &Path) {
 fn t122_a_connection_that_is_cut_at_any_byte_is_followed_by_the_next() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let device = DeviceBuilder::new(231, &socket).spawn().unwrap();
+    let device = VhostUserVsockBuilder::new(231, &socket).spawn().unwrap();
     let memory = memory(rustix::fs::SealFlags::empty());
     let region = vm_memory::GuestMemoryBackend::iter(&memory).next().unwrap();
     let file = vm_memory::GuestMemoryRegion::file_offset(region).unwrap();
@@ -109,7 +109,7 @@ const NOT_OFFERED: [FrontendReq; 12] = [
 fn t122_what_was_not_offered_ends_its_connection_alone() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let _device = DeviceBuilder::new(232, &socket).spawn().unwrap();
+    let _device = VhostUserVsockBuilder::new(232, &socket).spawn().unwrap();
     for code in NOT_OFFERED {
         let mut vmm = Vmm::connect(&socket);
         assert!(!vmm.request(code, &[0; 8], &[]), "{code:?}");
@@ -136,7 +136,7 @@ fn t122_what_was_not_offered_ends_its_connection_alone() {
 fn t122_a_front_end_without_protocol_features_is_served() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let _device = DeviceBuilder::new(233, &socket).spawn().unwrap();
+    let _device = VhostUserVsockBuilder::new(233, &socket).spawn().unwrap();
     let mut guest = Guest::boot(&socket, 233);
     for index in [0, 1] {
         vhost::vhost_user::VhostUserFrontend::set_vring_enable(
@@ -160,7 +160,7 @@ fn t122_a_front_end_without_protocol_features_is_served() {
 fn t119_a_front_end_that_takes_no_answers_does_not_hold_up_a_stop() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let device = DeviceBuilder::new(234, &socket).spawn().unwrap();
+    let device = VhostUserVsockBuilder::new(234, &socket).spawn().unwrap();
     let mut stream = UnixStream::connect(&socket).unwrap();
     let timeout = Some(Duration::from_millis(200));
     stream.set_write_timeout(timeout).unwrap();
@@ -175,7 +175,7 @@ fn t119_a_front_end_that_takes_no_answers_does_not_hold_up_a_stop() {
 fn a_stop_ends_the_wait_for_the_rest_of_a_request() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let device = DeviceBuilder::new(235, &socket).spawn().unwrap();
+    let device = VhostUserVsockBuilder::new(235, &socket).spawn().unwrap();
     assert_answered(&socket);
     let mut stream = UnixStream::connect(&socket).unwrap();
     stream

@@ -19,7 +19,7 @@ use vsock_inner::VsockInnerConnector;
 use vsock_muxer_harness::poll::{Deadline, Stopwatch, wait_until};
 use vsock_proto::Op;
 use vsock_vhost_user::{
-    DeviceBuilder, DeviceError, UnixBackend, UnixSeqpacketBackend, VsockDevice,
+    UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsock, VhostUserVsockBuilder,
 };
 
 use crate::descriptors::{STOP, assert_served};
@@ -58,7 +58,7 @@ impl VsockBackend for Defective {
 fn a_stop_alone_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backends() {
     let dir = TempDir::new().unwrap();
     let uds = dir.path().join("vm.vsock");
-    let (builder, connector) = DeviceBuilder::new(151, dir.path().join("vhost.sock"))
+    let (builder, connector) = VhostUserVsockBuilder::new(151, dir.path().join("vhost.sock"))
         // Backends go in this order: its file has gone when the listener ends.
         .backend(Box::new(UnixBackend::bind(&uds).unwrap()))
         .in_process()
@@ -95,11 +95,11 @@ fn accepting(connector: &VsockInnerConnector) -> Receiver<io::Result<()>> {
 }
 
 /// The wait has ended, by a panic of the device.
-fn assert_panicked(accepted: &Receiver<io::Result<()>>, device: VsockDevice) {
+fn assert_panicked(accepted: &Receiver<io::Result<()>>, device: VhostUserVsock) {
     let end = accepted.recv_timeout(PATIENCE).unwrap();
     assert_eq!(end.unwrap_err().kind(), ErrorKind::NotConnected);
     let ended = device.join().unwrap_err();
-    assert!(matches!(ended, DeviceError::Panicked), "{ended}");
+    assert!(matches!(ended, VhostUserError::Panicked), "{ended}");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_panic_ends_the_waits_of_host_threads_too() {
     let socket = dir.path().join("vhost.sock");
     let (readable, peer) = UnixStream::pair().unwrap();
     drop(peer);
-    let (builder, connector) = DeviceBuilder::new(155, &socket)
+    let (builder, connector) = VhostUserVsockBuilder::new(155, &socket)
         .backend(Box::new(Defective(readable)))
         .in_process()
         .unwrap();
@@ -210,7 +210,7 @@ impl Drop for PanickingStream {
 fn assert_ends(at: Where, cid: u64, stop: bool) {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let (builder, connector) = DeviceBuilder::new(cid, &socket)
+    let (builder, connector) = VhostUserVsockBuilder::new(cid, &socket)
         .backend(Box::new(Panicking(at)))
         .in_process()
         .unwrap();
@@ -367,7 +367,7 @@ fn t132_streams_and_backends_that_all_panic_when_they_are_dropped_end_their_devi
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
     let (tells, dropped) = mpsc::channel();
-    let (builder, connector) = DeviceBuilder::new(172, &socket)
+    let (builder, connector) = VhostUserVsockBuilder::new(172, &socket)
         .backend_for(Box::new(BombBackend), &[8])
         .backend_for(Box::new(BombBackend), &[9])
         .backend(Box::new(NestedBackend(tells)))
@@ -383,7 +383,7 @@ fn t132_streams_and_backends_that_all_panic_when_they_are_dropped_end_their_devi
     device.stopper().stop();
     assert_panicked(&accepted, device);
     assert_eq!(dropped.iter().count(), 10, "none is left");
-    let again = DeviceBuilder::new(172, &socket).spawn().unwrap();
+    let again = VhostUserVsockBuilder::new(172, &socket).spawn().unwrap();
     again.stop().unwrap();
 }
 
@@ -432,7 +432,7 @@ fn a_stop_ends_though_a_backend_does_not_and_says_so() {
         entered,
         let_go,
     };
-    let device = DeviceBuilder::new(167, &socket)
+    let device = VhostUserVsockBuilder::new(167, &socket)
         .backend(Box::new(stuck))
         .backend(Box::new(UnixBackend::bind(&uds).unwrap()))
         .backend(Box::new(UnixSeqpacketBackend::bind(&uds).unwrap()))
@@ -443,7 +443,7 @@ fn a_stop_ends_though_a_backend_does_not_and_says_so() {
     enters.recv_timeout(PATIENCE).unwrap();
     let watch = Stopwatch::start();
     let ended = device.stop().unwrap_err();
-    assert!(matches!(ended, DeviceError::NotEnded(_)), "{ended}");
+    assert!(matches!(ended, VhostUserError::NotEnded(_)), "{ended}");
     assert!(ended.to_string().contains("moves bytes"), "{ended}");
     assert!(watch.elapsed() < 2 * STOP, "{:?}", watch.elapsed());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -454,11 +454,13 @@ fn a_stop_ends_though_a_backend_does_not_and_says_so() {
         "{end:?}"
     );
     // What still runs shares its CID with nobody, until it has ended.
-    let taken = DeviceBuilder::new(167, &socket).spawn().unwrap_err();
-    assert!(matches!(taken, DeviceError::CidTaken(_)), "{taken}");
+    let taken = VhostUserVsockBuilder::new(167, &socket)
+        .spawn()
+        .unwrap_err();
+    assert!(matches!(taken, VhostUserError::CidTaken(_)), "{taken}");
     drop(lets_go);
     wait_until(Deadline::after(PATIENCE), || {
-        DeviceBuilder::new(167, &socket).spawn().is_ok()
+        VhostUserVsockBuilder::new(167, &socket).spawn().is_ok()
     })
     .unwrap();
 }
@@ -493,7 +495,9 @@ pub(crate) fn hold_up(vmm: &Vmm) -> TcpStream {
 fn t119_a_file_that_is_slow_to_close_stops_no_byte_and_no_stop() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let (builder, connector) = DeviceBuilder::new(173, &socket).in_process().unwrap();
+    let (builder, connector) = VhostUserVsockBuilder::new(173, &socket)
+        .in_process()
+        .unwrap();
     let device = builder.spawn().unwrap();
     let mut guest = Guest::boot(&socket, 173);
     let far = hold_up(&guest.vmm);
@@ -507,7 +511,7 @@ fn t119_a_file_that_is_slow_to_close_stops_no_byte_and_no_stop() {
     assert!(!socket.exists());
     drop(far);
     wait_until(Deadline::after(PATIENCE), || {
-        DeviceBuilder::new(173, &socket).spawn().is_ok()
+        VhostUserVsockBuilder::new(173, &socket).spawn().is_ok()
     })
     .unwrap();
 }
@@ -549,7 +553,7 @@ impl Drop for Clinging {
 fn a_backend_that_does_not_go_is_what_a_stop_names() {
     let dir = TempDir::new().unwrap();
     let (lets_go, let_go) = mpsc::channel();
-    let device = DeviceBuilder::new(168, dir.path().join("vhost.sock"))
+    let device = VhostUserVsockBuilder::new(168, dir.path().join("vhost.sock"))
         .backend(Box::new(Clinging(let_go)))
         .spawn()
         .unwrap();
@@ -562,7 +566,9 @@ fn a_backend_that_does_not_go_is_what_a_stop_names() {
 fn t133_a_stop_resets_the_connections_of_a_guest_that_has_room_for_it() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let (builder, connector) = DeviceBuilder::new(169, &socket).in_process().unwrap();
+    let (builder, connector) = VhostUserVsockBuilder::new(169, &socket)
+        .in_process()
+        .unwrap();
     let device = builder.spawn().unwrap();
     let listener = connector.listen(1).unwrap();
     let mut guest = Guest::boot(&socket, 169);
@@ -588,7 +594,9 @@ fn t133_a_stop_resets_the_connections_of_a_guest_that_has_room_for_it() {
 fn t133_a_guest_without_room_does_not_hold_up_a_stop() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let (builder, connector) = DeviceBuilder::new(170, &socket).in_process().unwrap();
+    let (builder, connector) = VhostUserVsockBuilder::new(170, &socket)
+        .in_process()
+        .unwrap();
     let device = builder.spawn().unwrap();
     let listener = connector.listen(1).unwrap();
     let mut vmm = Vmm::connect(&socket);
@@ -674,7 +682,7 @@ fn a_stream_that_writes_to_what_has_gone_raises_no_signal() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
     let (tells, told) = mpsc::channel();
-    let _device = DeviceBuilder::new(171, &socket)
+    let _device = VhostUserVsockBuilder::new(171, &socket)
         .backend(Box::new(ObservingBackend(tells)))
         .spawn()
         .unwrap();
@@ -700,7 +708,7 @@ fn t132_a_panic_of_a_backend_that_is_dropped_ends_the_waits() {
 fn t126_a_lock_of_the_directory_that_is_never_given_back_holds_no_stop_up() {
     let dir = TempDir::new().unwrap();
     let (socket, uds) = (dir.path().join("vhost.sock"), dir.path().join("vm.vsock"));
-    let device = DeviceBuilder::new(179, &socket)
+    let device = VhostUserVsockBuilder::new(179, &socket)
         .backend(Box::new(UnixBackend::bind(&uds).unwrap()))
         .backend(Box::new(UnixSeqpacketBackend::bind(&uds).unwrap()))
         .spawn()
@@ -716,7 +724,7 @@ fn t126_a_lock_of_the_directory_that_is_never_given_back_holds_no_stop_up() {
 fn t119_a_file_in_the_queue_of_a_front_end_that_waits_does_not_hold_up_a_stop() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let device = DeviceBuilder::new(180, &socket).spawn().unwrap();
+    let device = VhostUserVsockBuilder::new(180, &socket).spawn().unwrap();
     let mut vmm = Vmm::connect(&socket);
     vmm.start(FEATURES).unwrap();
     let (near, far) = lingering();

@@ -10,15 +10,15 @@ use tempfile::TempDir;
 use vsock_inner::VsockInnerConnector;
 use vsock_muxer_harness::pattern::Pattern;
 use vsock_proto::{Op, ShutdownFlags};
-use vsock_vhost_user::{DeviceBuilder, VsockDevice};
+use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
 
 use crate::guest::{Guest, WINDOW};
 
 /// A device with in-process streams, and a guest that runs.
-fn device_and_guest(cid: u64) -> (TempDir, VsockDevice, VsockInnerConnector, Guest) {
+fn device_and_guest(cid: u64) -> (TempDir, VhostUserVsock, VsockInnerConnector, Guest) {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let builder = DeviceBuilder::new(cid, &socket);
+    let builder = VhostUserVsockBuilder::new(cid, &socket);
     let (builder, connector) = builder.in_process().unwrap();
     let device = builder.spawn().unwrap();
     let guest = Guest::boot(&socket, cid);
@@ -67,7 +67,7 @@ fn the_guest_talks_to_a_listener_of_the_host_program() {
 fn ports_that_no_backend_has_go_to_the_first_that_was_added_without_ports() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let (builder, some) = DeviceBuilder::new(152, &socket)
+    let (builder, some) = VhostUserVsockBuilder::new(152, &socket)
         .in_process_for(&[52])
         .unwrap();
     let (builder, rest) = builder.in_process().unwrap();
@@ -92,7 +92,7 @@ fn ports_that_no_backend_has_go_to_the_first_that_was_added_without_ports() {
 fn without_a_backend_for_the_rest_other_ports_are_refused() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let builder = DeviceBuilder::new(153, &socket);
+    let builder = VhostUserVsockBuilder::new(153, &socket);
     let (builder, connector) = builder.in_process_for(&[52]).unwrap();
     let device = builder.spawn().unwrap();
     let mut guest = Guest::boot(&socket, 153);

@@ -10,21 +10,21 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use vsock_proto::Op;
 use vsock_vhost_user::{
-    DeviceBuilder, DeviceError, UnixBackend, UnixSeqpacketBackend, VsockDevice,
+    UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsock, VhostUserVsockBuilder,
 };
 
 use crate::guest::{Guest, PATIENCE};
 
 pub(crate) struct Host {
     dir: TempDir,
-    _device: VsockDevice,
+    _device: VhostUserVsock,
 }
 
 impl Host {
     fn new(cid: u64) -> Self {
         let dir = TempDir::new().unwrap();
         let backend = UnixBackend::bind(dir.path().join("vm.vsock")).unwrap();
-        let device = DeviceBuilder::new(cid, dir.path().join("vhost.sock"))
+        let device = VhostUserVsockBuilder::new(cid, dir.path().join("vhost.sock"))
             .backend(Box::new(backend))
             .spawn()
             .unwrap();
@@ -126,8 +126,8 @@ fn t125_no_guest_of_a_process_reaches_the_socket_of_another() {
     let taken = ErrorKind::AddrInUse;
     let backend = UnixBackend::bind(host.path("vm.vsock_1024"));
     assert_eq!(backend.unwrap_err().kind(), taken);
-    let device = DeviceBuilder::new(117, host.path("vm.vsock_4294967295")).spawn();
-    let DeviceError::Socket { source, .. } = device.unwrap_err() else {
+    let device = VhostUserVsockBuilder::new(117, host.path("vm.vsock_4294967295")).spawn();
+    let VhostUserError::Socket { source, .. } = device.unwrap_err() else {
         panic!("another error");
     };
     assert_eq!(source.kind(), taken);

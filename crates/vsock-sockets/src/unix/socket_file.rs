@@ -48,8 +48,8 @@ use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFl
 use rustix::io::Errno;
 use rustix::net::{self, SocketAddrUnix, SocketType};
 
-use crate::names;
-use crate::unix::Guarded;
+use super::guarded_socket::GuardedSocket;
+use super::socket_names::split;
 
 /// How long to wait for the lock of a directory. By the rules it is held for less than a millisecond.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -66,10 +66,27 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// The file of a listening socket. It is removed on drop, if it is still the one that was made. The socket must
 /// live until then: while it does, no other file gets the same inode.
 #[derive(Debug)]
-pub(crate) struct SocketFile(Arc<Made>);
+pub(super) struct SocketFile(Arc<Made>);
 
-/// Removes the file of a socket whose owner is held up.
-pub(crate) struct Remover(Arc<Made>);
+/// Removes the file of a backend's socket before the backend does: for a program that is to end while
+/// something holds the backend up, or without dropping it.
+///
+/// ```
+/// use vsock_sockets::UnixBackend;
+///
+/// # fn main() -> std::io::Result<()> {
+/// # let directory = std::env::temp_dir().join(format!("vsock-remove-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// let backend = UnixBackend::bind(directory.join("vm.vsock"))?;
+/// let remover = backend.file_remover();
+/// std::thread::spawn(move || remover.remove()).join().unwrap();
+/// assert!(!backend.path().exists());
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct SocketFileRemover(Arc<Made>);
 
 #[derive(Debug)]
 struct Made {
@@ -85,7 +102,7 @@ type Identity = (u64, u64);
 impl SocketFile {
     /// Listens on `path` with a socket that has no name yet. What a dead process has left there is
     /// replaced; a socket on which somebody answers, and anything that is no socket, stays and is an error.
-    pub(crate) fn bind(path: &Path, socket: &impl AsFd) -> io::Result<Self> {
+    pub(super) fn bind(path: &Path, socket: &impl AsFd) -> io::Result<Self> {
         // The length is checked here: a rename would take a longer name.
         let place = SocketAddr::from_pathname(path)
             .ok()
@@ -113,13 +130,13 @@ impl SocketFile {
     }
 
     /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0.path
     }
 
     /// What can remove the file before its owner does.
-    pub(crate) fn remover(&self) -> Remover {
-        Remover(Arc::clone(&self.0))
+    pub(super) fn remover(&self) -> SocketFileRemover {
+        SocketFileRemover(Arc::clone(&self.0))
     }
 }
 
@@ -129,8 +146,10 @@ impl Drop for SocketFile {
     }
 }
 
-impl Remover {
-    pub(crate) fn remove(&self) {
+impl SocketFileRemover {
+    /// Removes the file, if it is still the one that the backend has made. Waits at most 200 ms for the lock
+    /// of its directory; if the file cannot be removed, the log says so.
+    pub fn remove(&self) {
         self.0.remove();
     }
 }
@@ -182,7 +201,7 @@ enum There {
 impl<'p> Place<'p> {
     /// `None` for a path that ends in a directory.
     fn of(path: &'p Path) -> Option<Self> {
-        let (directory, name) = names::split(path);
+        let (directory, name) = split(path);
         (!name.is_empty()).then_some(Self {
             path,
             directory,
@@ -199,7 +218,7 @@ impl<'p> Place<'p> {
             }
             stat => stat?,
         };
-        what_answers(Guarded::connect(self.path, SocketType::STREAM).map(drop))
+        what_answers(GuardedSocket::connect(self.path, SocketType::STREAM).map(drop))
     }
 }
 
@@ -357,13 +376,13 @@ mod tests {
 
     use super::*;
 
-    fn bind(path: &Path) -> io::Result<(Guarded, SocketFile)> {
-        let socket = Guarded::new(SocketType::STREAM, SocketFlags::empty())?;
+    fn bind(path: &Path) -> io::Result<(GuardedSocket, SocketFile)> {
+        let socket = GuardedSocket::new(SocketType::STREAM, SocketFlags::empty())?;
         let file = SocketFile::bind(path, &socket)?;
         Ok((socket, file))
     }
 
-    fn kind(refused: io::Result<(Guarded, SocketFile)>) -> ErrorKind {
+    fn kind(refused: io::Result<(GuardedSocket, SocketFile)>) -> ErrorKind {
         refused.unwrap_err().kind()
     }
 
@@ -473,19 +492,6 @@ mod tests {
     }
 
     #[test]
-    fn t126_short_and_relative_paths_are_split_into_directory_and_name() {
-        for (path, directory, name) in [
-            ("s", ".", "s"),
-            ("./s", "./", "s"),
-            ("/s", "/", "s"),
-            ("a/b/s", "a/b/", "s"),
-        ] {
-            let expected = (Path::new(directory), OsStr::new(name));
-            assert_eq!(names::split(Path::new(path)), expected);
-        }
-    }
-
-    #[test]
     fn what_bind_does_not_take_is_refused() {
         let dir = TempDir::new().unwrap();
         let long = dir
@@ -517,7 +523,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("socket");
         for socket_type in [SocketType::STREAM, SocketType::SEQPACKET] {
-            let socket = Guarded::new(socket_type, SocketFlags::empty()).unwrap();
+            let socket = GuardedSocket::new(socket_type, SocketFlags::empty()).unwrap();
             let file = SocketFile::bind(&path, &socket).unwrap();
             let refused = bind(&path).unwrap_err();
             assert_eq!(refused.to_string(), "somebody listens on this socket");

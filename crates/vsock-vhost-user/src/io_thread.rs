@@ -6,21 +6,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::error::VhostUserError;
 use crate::poller::Events;
 use crate::shared::Shared;
-use crate::stop::{Milestone, Progress};
-use crate::{DeviceError, Stopper};
+use crate::stopper::{StopOnDrop, StopStage, Stopper};
 
 /// How long a guest has to take the ends of its connections when the device stops.
 const GRACE: Duration = Duration::from_millis(100);
 
-pub(crate) struct Mover {
+pub(crate) struct IoThread {
     shared: Arc<Shared>,
     events: Events,
     stopper: Stopper,
 }
 
-impl Mover {
+impl IoThread {
     pub(crate) fn new(shared: Arc<Shared>, stopper: Stopper) -> Self {
         let events = shared.worker().events();
         Self {
@@ -31,9 +31,12 @@ impl Mover {
     }
 
     /// Moves bytes until the device is stopped, and tells the guest then.
-    pub(crate) fn run(mut self) -> Result<(), DeviceError> {
+    pub(crate) fn run(mut self) -> Result<(), VhostUserError> {
         // The front-end is not to wait for a thread that has ended.
-        let _end = Milestone(self.stopper.clone(), Progress::Answering);
+        let _end = StopOnDrop {
+            stopper: self.stopper.clone(),
+            stage: StopStage::Answering,
+        };
         while !self.stopper.is_stopped() {
             self.step(None)?;
         }
@@ -52,8 +55,11 @@ impl Mover {
         self.shared.worker().owes_farewells()
     }
 
-    fn step(&mut self, timeout: Option<Duration>) -> Result<(), DeviceError> {
-        let events = self.events.wait(timeout).map_err(DeviceError::Resources)?;
+    fn step(&mut self, timeout: Option<Duration>) -> Result<(), VhostUserError> {
+        let events = self
+            .events
+            .wait(timeout)
+            .map_err(VhostUserError::Resources)?;
         self.shared.worker().step(events);
         Ok(())
     }

@@ -18,8 +18,8 @@ use smallvec::SmallVec;
 use vm_memory::VolatileSlice;
 use vm_memory::bitmap::BitmapSlice;
 
-use super::rights::{Guarded, Room, take_files};
-use crate::closer;
+use super::closer;
+use super::guarded_socket::{GuardedSocket, Room, take_files};
 
 /// Pieces of one call: enough for 64 KiB in buffers of 4 KiB, with a descriptor of its own for each
 /// header. The kernel takes 1,024.
@@ -40,7 +40,7 @@ fn taken<'p, 'm, B: BitmapSlice>(
 /// The bitmaps, which are the caller's code, are told after the system call: whoever copies memory that is
 /// marked as written must find it written. If one panics, bytes were received that no one can count.
 pub(super) fn receive<B: BitmapSlice>(
-    socket: &Guarded,
+    socket: &GuardedSocket,
     pieces: &[VolatileSlice<'_, B>],
 ) -> io::Result<usize> {
     let guards: SmallVec<[_; MOST]> = taken(pieces).map(VolatileSlice::ptr_guard_mut).collect();
@@ -93,7 +93,7 @@ fn cut(places: &mut Places, mut bytes: usize) {
 /// Sends what is in the pieces, one after the other, and nothing of none, in whatever state the socket is;
 /// to somebody who has gone without a signal.
 pub(super) fn send<B: BitmapSlice>(
-    socket: &Guarded,
+    socket: &GuardedSocket,
     pieces: &[VolatileSlice<'_, B>],
 ) -> io::Result<usize> {
     let guards: SmallVec<[_; MOST]> = taken(pieces).map(VolatileSlice::ptr_guard).collect();
@@ -140,9 +140,9 @@ mod tests {
 
     const PAGE: usize = 4096;
 
-    fn pair() -> (Guarded, UnixStream) {
+    fn pair() -> (GuardedSocket, UnixStream) {
         let (near, far) = UnixStream::pair().unwrap();
-        (Guarded::given(near.into()), far)
+        (GuardedSocket::given(near.into()), far)
     }
 
     /// Pages with an odd piece of each, in disorder.
