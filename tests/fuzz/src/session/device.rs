@@ -15,7 +15,7 @@ use vsock_driver::{Descriptor, bytes, filled};
 use vsock_inner::{VsockInnerListener, VsockInnerStream};
 use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready};
 use vsock_proto::{Header, Op};
-use vsock_vhost_user::{DeviceBuilder, VsockDevice};
+use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
 
 use super::front_end::{FrontEnd, LIMIT};
 use super::guest::Guest;
@@ -26,7 +26,7 @@ use crate::rig::SERVED;
 pub(super) struct Rig {
     directory: TempDir,
     /// To drop one that is stuck would wait for it: a failed run leaves it.
-    device: ManuallyDrop<VsockDevice>,
+    device: ManuallyDrop<VhostUserVsock>,
     listener: VsockInnerListener,
     hosts: Vec<VsockInnerStream>,
 }
@@ -35,7 +35,7 @@ impl Rig {
     /// `None` for want of descriptors.
     pub(super) fn new() -> Option<Self> {
         let directory = TempDir::new().ok()?;
-        let builder = DeviceBuilder::new(3, directory.path().join("vhost.sock"));
+        let builder = VhostUserVsockBuilder::new(3, directory.path().join("vhost.sock"));
         let (builder, connector) = builder.in_process().ok()?;
         let listener = connector.listen(SERVED).ok()?;
         listener.set_nonblocking(true).ok()?;

@@ -12,7 +12,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vsock_inner::{
     VsockInnerConnector, VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
 };
-use vsock_vhost_user::{DeviceBuilder, VsockDevice};
+use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
 
 use super::{Device, Host, LIMIT, Listener, Reader, Stream, Writer};
 use crate::child::Child;
@@ -20,7 +20,7 @@ use crate::usage::{self, Usage};
 
 /// The library's device, on its own threads.
 pub(crate) struct InProcess {
-    _device: VsockDevice,
+    _device: VhostUserVsock,
     connector: VsockInnerConnector,
     socket: PathBuf,
     /// How the names of its threads begin.
@@ -30,7 +30,7 @@ pub(crate) struct InProcess {
 impl InProcess {
     pub(crate) fn start(cid: u32, directory: &Path) -> anyhow::Result<Self> {
         let socket = directory.join("vhu.sock");
-        let (builder, connector) = DeviceBuilder::new(cid.into(), &socket).in_process()?;
+        let (builder, connector) = VhostUserVsockBuilder::new(cid.into(), &socket).in_process()?;
         Ok(Self {
             _device: builder.spawn()?,
             connector,
