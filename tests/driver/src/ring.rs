@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::sync::atomic::Ordering;
+
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -165,12 +167,14 @@ impl DriverRing {
     }
 
     fn store(&self, memory: &Memory, addr: u64, value: u16) {
-        let stored = memory.write_obj(value.to_le(), GuestAddress(addr));
+        // ORDER: Release; partner: the device's acquire of the index, which may be on another thread.
+        let stored = memory.store(value.to_le(), GuestAddress(addr), Ordering::Release);
         stored.expect("a ring in memory");
     }
 
     fn load(&self, memory: &Memory, addr: u64) -> u16 {
-        let loaded = memory.read_obj(GuestAddress(addr));
+        // ORDER: Acquire; partner: the device's release of the index.
+        let loaded = memory.load(GuestAddress(addr), Ordering::Acquire);
         u16::from_le(loaded.expect("a ring in memory"))
     }
 }
