@@ -112,7 +112,7 @@ impl AsFd for UnixBackend {
 
 impl AsRawFd for UnixBackend {
     fn as_raw_fd(&self) -> RawFd {
-        self.clients.as_raw_fd()
+        self.as_fd().as_raw_fd()
     }
 }
 

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -118,12 +118,6 @@ impl AsFd for ClientListener {
     }
 }
 
-impl AsRawFd for ClientListener {
-    fn as_raw_fd(&self) -> RawFd {
-        self.listener.as_raw_fd()
-    }
-}
-
 fn spare() -> io::Result<OwnedFd> {
     Ok(eventfd(0, EventfdFlags::CLOEXEC)?)
 }
@@ -150,6 +144,7 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use std::io::{ErrorKind, Read};
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
     use rustix::io::dup;
@@ -193,22 +188,32 @@ mod tests {
         clients.iter().filter(|client| !waits(client)).count()
     }
 
+    /// A listener, and so many clients that wait; its directory.
+    fn waiting(count: usize) -> (ClientListener, Vec<UnixStream>, TempDir) {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("vm");
+        let listener = ClientListener::open(&path, SocketType::STREAM, &path).unwrap();
+        (listener, clients(&path, count), dir)
+    }
+
+    #[track_caller]
+    fn assert_refuses(listener: &mut ClientListener, clients: &[UnixStream], expected: usize) {
+        let error = listener.accept().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()));
+        assert_eq!(refused(clients), expected);
+    }
+
     #[test]
-    fn one_go_refuses_so_many_clients_and_no_more_because_others_have_their_turn() {
+    fn one_call_refuses_so_many_clients_and_no_more_because_others_have_their_turn() {
         if !alone(
-            "client_listener::tests::one_go_refuses_so_many_clients_and_no_more_because_others_have_their_turn",
+            "client_listener::tests::one_call_refuses_so_many_clients_and_no_more_because_others_have_their_turn",
         ) {
             return;
         }
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("vm");
-        let mut listener = ClientListener::open(&path, SocketType::STREAM, &path).unwrap();
-        let clients = clients(listener.path(), REFUSALS + 2);
+        let (mut listener, clients, _dir) = waiting(REFUSALS + 2);
         let limit = use_up(&listener);
         for expected in [REFUSALS, REFUSALS + 2] {
-            let error = listener.accept().unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()));
-            assert_eq!(refused(&clients), expected);
+            assert_refuses(&mut listener, &clients, expected);
         }
         set(limit);
         let _client = UnixStream::connect(listener.path()).unwrap();
@@ -223,16 +228,11 @@ mod tests {
             return;
         }
         age();
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("vm");
-        let mut listener = ClientListener::open(&path, SocketType::STREAM, &path).unwrap();
-        let clients = clients(listener.path(), 1);
+        let (mut listener, clients, _dir) = waiting(1);
         let peer = pass_lingering(&clients[0], b"x");
         let limit = use_up(&listener);
         let started = Stopwatch::start();
-        let error = listener.accept().unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()));
-        assert_eq!(refused(&clients), 1);
+        assert_refuses(&mut listener, &clients, 1);
         assert!(started.elapsed() < SOON);
         set(limit);
         drop(peer);

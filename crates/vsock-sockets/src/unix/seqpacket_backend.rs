@@ -88,7 +88,7 @@ impl AsFd for UnixSeqpacketBackend {
 
 impl AsRawFd for UnixSeqpacketBackend {
     fn as_raw_fd(&self) -> RawFd {
-        self.clients.as_raw_fd()
+        self.as_fd().as_raw_fd()
     }
 }
 

@@ -47,11 +47,13 @@ pub(in crate::unix) fn alone(test: &str) -> bool {
         return true;
     }
     let name = format!("unix::{test}");
-    let status = Command::new(env::current_exe().unwrap())
+    let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", &name])
         .env(MARK, "1")
-        .status();
-    assert!(status.unwrap().success());
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{name}: {said}");
     false
 }
 
@@ -97,10 +99,24 @@ fn streams() -> (UnixVsockStream, UnixStream) {
     (UnixVsockStream::new(near.into()), far.into())
 }
 
+fn messages() -> (UnixSeqpacketStream, OwnedFd) {
+    let (near, far) = pair(SocketType::SEQPACKET);
+    (UnixSeqpacketStream::new(near).unwrap(), far)
+}
+
+fn send(socket: &impl AsFd, message: &[u8]) {
+    net::send(socket, message, SendFlags::empty()).unwrap();
+}
+
+/// A file whose close does not wait.
+fn file() -> UnixStream {
+    UnixStream::pair().unwrap().0
+}
+
 /// Does what must not wait, and sees that another connection's bytes follow soon.
 fn without_delay<T>(work: impl FnOnce() -> T) -> T {
-    let (mut other, mut sender) = streams();
-    sender.write_all(b"x").unwrap();
+    let (mut other, sender) = streams();
+    send(&sender, b"x");
     let started = Stopwatch::start();
     let done = work();
     assert_eq!(other.read(&mut [0]).unwrap(), 1);
@@ -108,11 +124,19 @@ fn without_delay<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
+fn unconnected(socket_type: SocketType) -> OwnedFd {
+    net::socket_with(AddressFamily::UNIX, socket_type, SocketFlags::CLOEXEC, None).unwrap()
+}
+
 fn connected(path: &Path, socket_type: SocketType) -> OwnedFd {
-    let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
-    let client = net::socket_with(family, socket_type, flags, None).unwrap();
+    let client = unconnected(socket_type);
     net::connect(&client, &SocketAddrUnix::new(path).unwrap()).unwrap();
     client
+}
+
+#[track_caller]
+fn assert_reset(read: io::Result<usize>) {
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 type Backend = Box<dyn VsockBackend>;
@@ -122,11 +146,8 @@ fn backends(dir: &TempDir) -> [(Backend, OwnedFd); 2] {
     let path = dir.path().join("vm");
     let streams = UnixBackend::bind(&path).unwrap();
     let messages = UnixSeqpacketBackend::bind(&path).unwrap();
-    let clients = [
-        connected(streams.path(), SocketType::STREAM),
-        connected(messages.path(), SocketType::SEQPACKET),
-    ];
-    let [first, second] = clients;
+    let first = connected(streams.path(), SocketType::STREAM);
+    let second = connected(messages.path(), SocketType::SEQPACKET);
     [(Box::new(streams), first), (Box::new(messages), second)]
 }
 
@@ -150,8 +171,7 @@ fn t124_files_are_refused_by_the_system_wherever_they_are_sent() {
     }
     for socket_type in [SocketType::STREAM, SocketType::SEQPACKET] {
         let path = dir.path().join("service");
-        let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
-        let service = net::socket_with(family, socket_type, flags, None).unwrap();
+        let service = unconnected(socket_type);
         net::bind(&service, &SocketAddrUnix::new(&path).unwrap()).unwrap();
         net::listen(&service, 1).unwrap();
         let _dialled = GuardedSocket::connect(&path, socket_type).unwrap();
@@ -160,8 +180,7 @@ fn t124_files_are_refused_by_the_system_wherever_they_are_sent() {
     }
     let (_stream, far) = streams();
     refused(&far);
-    let (near, far) = pair(SocketType::SEQPACKET);
-    let _stream = UnixSeqpacketStream::new(near).unwrap();
+    let (_messages, far) = messages();
     refused(&far);
 }
 
@@ -192,8 +211,7 @@ fn t124_a_read_of_bytes_that_a_file_comes_with_does_not_wait() {
 #[test]
 fn t124_a_message_that_a_file_comes_with_does_not_wait() {
     age();
-    let (near, far) = pair(SocketType::SEQPACKET);
-    let mut near = UnixSeqpacketStream::new(near).unwrap();
+    let (mut near, far) = messages();
     for message in [&b"ab"[..], b""] {
         let peer = pass_lingering(&far, message);
         let mut buffer = [0; 8];
@@ -226,46 +244,43 @@ fn t124_a_byte_out_of_band_brings_no_file_in_unseen() {
 
 #[test]
 fn t124_while_too_many_files_wait_no_other_is_received() {
-    if !alone("rights::tests::t124_while_too_many_files_wait_no_other_is_received") {
+    if !alone("guarded_socket::tests::t124_while_too_many_files_wait_no_other_is_received") {
         return;
     }
     age();
     let (mut near, far) = streams();
     let _peer = pass_lingering(&far, b"x");
-    let file = UnixStream::pair().unwrap().0;
+    let file = file();
     while !closer::is_busy() {
         assert_eq!(near.read(&mut [0]).unwrap(), 1);
         pass(&far, b"x", &file, SendFlags::empty()).unwrap();
     }
-    let (mut near, far) = streams();
-    let (messages, sender) = pair(SocketType::SEQPACKET);
-    let mut messages = UnixSeqpacketStream::new(messages).unwrap();
-    // What comes without files is received, and no byte of what comes with them.
-    (&far).write_all(b"abc").unwrap();
     let mut got = [0; 8];
+    // What comes without files is received, and no byte of what comes with them.
+    let (mut near, far) = streams();
+    send(&far, b"abc");
     assert_eq!(near.read(&mut got).unwrap(), 3);
     pass(&far, b"d", &file, SendFlags::empty()).unwrap();
-    let reset = near.read(&mut got).unwrap_err();
-    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
-    net::send(&sender, b"abc", SendFlags::empty()).unwrap();
-    pass(&sender, b"d", &file, SendFlags::empty()).unwrap();
-    assert_eq!(messages.read(&mut got).unwrap(), 3);
-    let reset = messages.read(&mut got).unwrap_err();
-    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+    assert_reset(near.read(&mut got));
+    let (mut near, far) = messages();
+    send(&far, b"abc");
+    pass(&far, b"d", &file, SendFlags::empty()).unwrap();
+    assert_eq!(near.read(&mut got).unwrap(), 3);
+    assert_reset(near.read(&mut got));
     // A peer that leaves without reading takes nothing back of what it has sent.
-    let (messages, sender) = pair(SocketType::SEQPACKET);
-    let mut messages = UnixSeqpacketStream::new(messages).unwrap();
-    messages.write_all(b"unread").unwrap();
-    net::send(&sender, b"abc", SendFlags::empty()).unwrap();
-    drop(sender);
-    assert_eq!(messages.read(&mut got).unwrap(), 3);
-    let reset = messages.read(&mut got).unwrap_err();
-    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+    let (mut near, far) = messages();
+    near.write_all(b"unread").unwrap();
+    send(&far, b"abc");
+    drop(far);
+    assert_eq!(near.read(&mut got).unwrap(), 3);
+    assert_reset(near.read(&mut got));
 }
 
 #[test]
 fn t124_connections_that_leave_files_behind_use_up_no_descriptors() {
-    if !alone("rights::tests::t124_connections_that_leave_files_behind_use_up_no_descriptors") {
+    if !alone(
+        "guarded_socket::tests::t124_connections_that_leave_files_behind_use_up_no_descriptors",
+    ) {
         return;
     }
     age();
@@ -278,7 +293,7 @@ fn t124_connections_that_leave_files_behind_use_up_no_descriptors() {
     let (near, far) = streams();
     let _peer = pass_lingering(&far, b"x");
     drop(near);
-    let file = UnixStream::pair().unwrap().0;
+    let file = file();
     let refused = (0..2 * closer::MOST).find_map(|_| {
         let client = connected(backend.path(), SocketType::STREAM);
         pass(&client, b"x", &file, SendFlags::empty()).unwrap();
@@ -321,8 +336,7 @@ fn t124_a_stream_that_is_dropped_with_a_file_in_its_queue_does_not_wait() {
     let late = (&far).write(b"x").unwrap_err();
     assert_eq!(late.kind(), ErrorKind::BrokenPipe);
     drop(peer);
-    let (near, far) = pair(SocketType::SEQPACKET);
-    let near = UnixSeqpacketStream::new(near).unwrap();
+    let (near, far) = messages();
     // Messages without bytes are not counted by the system.
     let peer = pass_lingering(&far, b"");
     without_delay(|| drop(near));
@@ -336,23 +350,20 @@ fn t124_a_stream_without_files_is_closed_by_its_drop() {
         let (near, mut far) = streams();
         far.write_all(&vec![7; bytes]).unwrap();
         drop(near);
-        let end = far.read(&mut [0]).map_err(|error| error.kind());
-        let expected = if bytes == 0 {
-            Ok(0)
+        let end = far.read(&mut [0]);
+        if bytes == 0 {
+            assert_eq!(end.unwrap(), 0);
         } else {
-            Err(ErrorKind::ConnectionReset)
-        };
-        assert_eq!(end, expected, "{bytes}");
+            assert_reset(end);
+        }
     }
-    let (near, far) = pair(SocketType::SEQPACKET);
-    let near = UnixSeqpacketStream::new(near).unwrap();
+    let (near, far) = messages();
     let mut far = UnixSeqpacketStream::new(far).unwrap();
     for message in [&b""[..], b"a", b"", b""] {
         far.send_message(&[IoSlice::new(message)], true).unwrap();
     }
     drop(near);
-    let end = far.receive_message(&mut [0]).unwrap_err();
-    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    assert_reset(far.read(&mut [0]));
 }
 
 #[test]
@@ -374,8 +385,7 @@ fn t124_a_file_is_found_wherever_it_is_in_the_queue() {
     for (before, after) in [(0, 0), (1, 0), (3 * LOOK / 2, 1)] {
         let (near, mut far) = UnixStream::pair().unwrap();
         far.write_all(&vec![7; before]).unwrap();
-        let file = UnixStream::pair().unwrap().0;
-        pass(&far, b"x", &file, SendFlags::empty()).unwrap();
+        pass(&far, b"x", &file(), SendFlags::empty()).unwrap();
         far.write_all(&vec![7; after]).unwrap();
         assert!(GuardedSocket::given(near.into()).holds_files(), "{before}");
     }
@@ -383,10 +393,9 @@ fn t124_a_file_is_found_wherever_it_is_in_the_queue() {
         let (near, far) = pair(SocketType::SEQPACKET);
         sockopt::set_socket_passcred(&near, true).unwrap();
         for message in before {
-            net::send(&far, message, SendFlags::empty()).unwrap();
+            send(&far, message);
         }
-        let file = UnixStream::pair().unwrap().0;
-        pass(&far, b"", &file, SendFlags::empty()).unwrap();
+        pass(&far, b"", &file(), SendFlags::empty()).unwrap();
         assert!(GuardedSocket::given(near).holds_files(), "{before:?}");
     }
 }
