@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
 use vsock_epoll::services::Echo;
-use vsock_epoll::{AcceptHandler, AcceptLimits, BackendSubscriber, Limits, More, StreamSubscriber};
+use vsock_epoll::{
+    AcceptHandler, AcceptLimits, BackendSubscriber, More, StreamLimits, StreamSubscriber,
+};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer_harness::poll::{Interest, Stopwatch, is_readable, wait_ready};
 
@@ -166,7 +168,7 @@ fn a_handler_without_place_is_asked_later() {
 fn shared_streams_serve_what_a_backend_gives() {
     let backend = VsockInnerBackend::new().unwrap();
     let connector = backend.get_connector();
-    let limits = Limits::default().streams(1);
+    let limits = StreamLimits::default().streams(1);
     let streams = StreamSubscriber::new(Echo::new(), limits).unwrap();
     let streams = Arc::new(Mutex::new(streams));
     let handler = Arc::clone(&streams);

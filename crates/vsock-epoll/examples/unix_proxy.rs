@@ -24,7 +24,7 @@ use std::{env, fs};
 use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
 use vsock_epoll::services::{Echo, Proxy};
-use vsock_epoll::{AcceptLimits, BackendSubscriber, Limits, More, StreamSubscriber};
+use vsock_epoll::{AcceptLimits, BackendSubscriber, More, StreamLimits, StreamSubscriber};
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 
 /// A client's socket.
@@ -118,12 +118,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let backend = VsockInnerBackend::new()?;
     let connector = backend.get_connector();
-    let echo = StreamSubscriber::new(Echo::new(), Limits::default())?;
+    let echo = StreamSubscriber::new(Echo::new(), StreamLimits::default())?;
     let echo = Arc::new(Mutex::new(echo));
     let limits = AcceptLimits::default();
     let service = BackendSubscriber::new(Box::new(backend), Arc::clone(&echo), limits)?;
 
-    let proxy = StreamSubscriber::new(Proxy::new(), Limits::default())?;
+    let proxy = StreamSubscriber::new(Proxy::new(), StreamLimits::default())?;
     let proxy = Arc::new(Mutex::new(proxy));
     let joined = Arc::clone(&proxy);
     let accepted = move |client| match join(&joined, &connector, client) {

@@ -13,7 +13,7 @@ use vsock_backend_api::{VsockBackend, VsockStream};
 
 use crate::contain::contain;
 use crate::watch::{Timer, Watched, Watcher};
-use crate::{AcceptLimits, Counters, LoopError, StreamHandler, StreamSubscriber};
+use crate::{AcceptLimits, LoopCounters, LoopError, StreamHandler, StreamSubscriber};
 
 /// The word of the backend in the epoll; nobody reads it.
 const BACKEND: u64 = 2;
@@ -101,7 +101,7 @@ pub struct BackendSubscriber<A> {
     /// Until when nothing is accepted.
     paused: Option<Instant>,
     error: Option<LoopError>,
-    counters: Counters,
+    counters: LoopCounters,
 }
 
 impl<A: AcceptHandler> BackendSubscriber<A> {
@@ -134,7 +134,7 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
             waiting,
             paused: None,
             error: None,
-            counters: Counters::default(),
+            counters: LoopCounters::default(),
         })
     }
 
@@ -181,7 +181,7 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
 
     /// What was done so far.
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> LoopCounters {
         self.counters
     }
 

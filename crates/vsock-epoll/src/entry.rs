@@ -12,7 +12,7 @@ use vsock_backend_api::VsockBackendType;
 
 use crate::contain::Contained;
 use crate::watch::{Watched, Watcher};
-use crate::{Failure, Token, Trigger};
+use crate::{StreamFailure, StreamId, Trigger};
 
 /// A backlog that was larger than this gives its memory back when it is empty.
 const KEPT: usize = 4096;
@@ -57,7 +57,7 @@ pub(crate) struct Entry<T> {
     /// The peer was found to be gone while this was paused: to be told, and told.
     pub(crate) gone_to_tell: bool,
     gone_seen: bool,
-    pub(crate) failure: Option<Failure>,
+    pub(crate) failure: Option<StreamFailure>,
     pub(crate) active: Instant,
     pub(crate) deadline: Option<Instant>,
     /// The moment of its one entry in the heap that counts.
@@ -199,7 +199,7 @@ impl<T> Entry<T> {
     }
 
     /// A write has failed: what is left is lost, and returned as a number.
-    pub(crate) fn broken(&mut self, failure: Failure) -> usize {
+    pub(crate) fn broken(&mut self, failure: StreamFailure) -> usize {
         let lost = self.backlog.len();
         self.backlog = VecDeque::new();
         self.outgoing = Outgoing::Broken;
@@ -236,7 +236,7 @@ impl<T> Entry<T> {
     pub(crate) fn watch(
         &mut self,
         watcher: &Watcher,
-        token: Token,
+        id: StreamId,
         trigger: Trigger,
     ) -> io::Result<()> {
         let edge = match trigger {
@@ -266,7 +266,7 @@ impl<T> Entry<T> {
         } else {
             EventSet::empty()
         };
-        let word = token.word();
+        let word = id.word();
         if self.outgoing_fd.is_none() && self.writing() {
             let fd = self.stream.write_ready_fd()?;
             self.outgoing_fd = Some(Watched::nothing_of(fd));

@@ -40,7 +40,7 @@ pub enum LoopError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// There are as many streams as [`Limits::streams`](crate::Limits#structfield.streams) allows.
+    /// There are as many streams as [`StreamLimits::streams`](crate::StreamLimits#structfield.streams) allows.
     #[error("{limit} streams are served, which is the limit")]
     Full {
         /// The limit.
@@ -90,7 +90,7 @@ impl fmt::Debug for AddError {
 /// What has become of a stream, when it is not its regular end.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum StreamFailure {
     /// Reading failed: a reset, or another error of the stream.
     #[error("reading a stream")]
     Read(#[source] io::Error),
@@ -100,7 +100,7 @@ pub enum Failure {
     /// The peer is gone, after it had ended its direction.
     #[error("the peer of a stream is gone")]
     PeerGone,
-    /// No byte has moved for as long as [`Limits::idle`](crate::Limits#structfield.idle) allows.
+    /// No byte has moved for as long as [`StreamLimits::idle`](crate::StreamLimits#structfield.idle) allows.
     #[error("a stream was idle for too long")]
     Idle,
     /// The kernel did not change what it watches of the stream.

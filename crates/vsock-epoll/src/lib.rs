@@ -15,7 +15,7 @@
 //!
 //! # What a loop promises
 //!
-//! - A token never means another stream than the one that it was made for, whatever descriptors do.
+//! - An id never means another stream than the one that it was made for, whatever descriptors do.
 //! - A busy stream waits for its next turn like everyone else; work per turn and per wake-up is bounded.
 //! - What `write` has accepted is delivered, unless the stream fails or is closed by force; and what is
 //!   lost then is counted.
@@ -47,16 +47,16 @@ mod table;
 mod watch;
 
 pub use acceptor::{AcceptHandler, BackendSubscriber, More};
-pub use counters::Counters;
-pub use error::{AddError, Failure, LoopError, Refusal};
+pub use counters::LoopCounters;
+pub use error::{AddError, LoopError, Refusal, StreamFailure};
 pub use event_manager;
 pub use handler::{After, StreamHandler};
-pub use limits::{AcceptLimits, LimitError, Limits, Trigger};
+pub use limits::{AcceptLimits, LimitError, StreamLimits, Trigger};
 #[cfg(feature = "remote")]
 pub use remote::{RemoteError, RemoteHandle};
 pub use streams::Streams;
 pub use subscriber::StreamSubscriber;
-pub use table::Token;
+pub use table::StreamId;
 
 /// The page for VMM authors, whose code is compiled and run.
 #[cfg(doctest)]

@@ -10,7 +10,9 @@ use vmm_sys_util::epoll::{EpollEvent, EventSet};
 use crate::contain::contain;
 use crate::streams::News;
 use crate::watch::{KICK, TIMER};
-use crate::{After, Counters, Failure, Limits, LoopError, StreamHandler, Streams, Token};
+use crate::{
+    After, LoopCounters, LoopError, StreamFailure, StreamHandler, StreamId, StreamLimits, Streams,
+};
 
 /// For each event that a wake-up may serve, the handler may be told so many things that follow from it. All
 /// that one event of a stream can cause is told in the same wake-up: that there is space, that its end has
@@ -29,12 +31,12 @@ const NEWS_FOR_AN_EVENT: usize = 4;
 /// use std::net::Shutdown;
 /// use event_manager::{EventManager, SubscriberOps};
 /// use vsock_epoll::services::Echo;
-/// use vsock_epoll::{Limits, StreamSubscriber};
+/// use vsock_epoll::{StreamLimits, StreamSubscriber};
 /// use vsock_inner::VsockInnerStream;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (mut host, device) = VsockInnerStream::pair()?;
-/// let mut echo = StreamSubscriber::new(Echo::new(), Limits::default())?;
+/// let mut echo = StreamSubscriber::new(Echo::new(), StreamLimits::default())?;
 /// echo.streams().add(Box::new(device), ())?;
 ///
 /// let mut manager = EventManager::new()?;
@@ -66,7 +68,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
     /// # Errors
     ///
     /// [`LoopError::Limit`] and [`LoopError::Descriptor`]: it needs three descriptors.
-    pub fn new(handler: H, limits: Limits) -> Result<Self, LoopError> {
+    pub fn new(handler: H, limits: StreamLimits) -> Result<Self, LoopError> {
         let streams = Streams::new(limits)?;
         Ok(Self {
             streams,
@@ -76,7 +78,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         })
     }
 
-    /// Serves what is ready, within the [`Limits`], and returns how many events that were. It never
+    /// Serves what is ready, within the [`StreamLimits`], and returns how many events that were. It never
     /// waits.
     ///
     /// # Errors
@@ -105,7 +107,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
 
     /// What was done so far.
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> LoopCounters {
         self.streams.counters()
     }
 
@@ -131,23 +133,23 @@ impl<H: StreamHandler> StreamSubscriber<H> {
             match event.data() {
                 KICK => {} // what it was for is done in every turn
                 TIMER => self.serve_timers(),
-                word => self.serve_stream(Token::of_word(word), event.event_set()),
+                word => self.serve_stream(StreamId::from_word(word), event.event_set()),
             }
         }
         for _ in 0..in_line {
-            let Some(token) = self.streams.next_in_line() else {
+            let Some(id) = self.streams.next_in_line() else {
                 break;
             };
-            self.serve_stream(token, EventSet::IN);
+            self.serve_stream(id, EventSet::IN);
         }
         Ok(ready)
     }
 
-    fn serve_stream(&mut self, token: Token, events: EventSet) {
-        if self.streams.begin(token, events) {
-            self.call(token, |handler, streams| handler.readable(streams, token));
+    fn serve_stream(&mut self, id: StreamId, events: EventSet) {
+        if self.streams.begin(id, events) {
+            self.call(id, |handler, streams| handler.readable(streams, id));
         }
-        self.streams.end(token);
+        self.streams.end(id);
         self.tell_news();
     }
 
@@ -155,10 +157,10 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         let now = Instant::now();
         self.streams.timer_fired(now);
         for _ in 0..self.events.len() {
-            let Some(token) = self.streams.next_due(now) else {
+            let Some(id) = self.streams.next_due(now) else {
                 break;
             };
-            self.call(token, |handler, streams| handler.timer(streams, token));
+            self.call(id, |handler, streams| handler.timer(streams, id));
             self.tell_news();
         }
         self.streams.rearm();
@@ -170,39 +172,37 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         {
             self.news_left -= 1;
             match news {
-                News::Space(token) => {
-                    self.call(token, |handler, streams| handler.writable(streams, token));
+                News::Space(id) => {
+                    self.call(id, |handler, streams| handler.writable(streams, id));
                 }
-                News::Ended(token) => {
-                    self.call(token, |handler, streams| handler.ended(streams, token));
+                News::Ended(id) => {
+                    self.call(id, |handler, streams| handler.ended(streams, id));
                 }
-                News::Gone(token) => {
-                    self.call(token, |handler, streams| handler.peer_gone(streams, token));
+                News::Gone(id) => {
+                    self.call(id, |handler, streams| handler.peer_gone(streams, id));
                 }
-                News::Failed(token, failure) => self.tell_failure(token, failure),
-                News::Closed(token, state) => {
-                    self.call(token, |handler, streams| {
-                        handler.closed(streams, token, state);
+                News::Failed(id, failure) => self.tell_failure(id, failure),
+                News::Closed(id, state) => {
+                    self.call(id, |handler, streams| {
+                        handler.closed(streams, id, state);
                     });
                 }
             }
         }
     }
 
-    fn tell_failure(&mut self, token: Token, failure: Failure) {
-        let read_on = matches!(failure, Failure::Write(_));
-        let after = self.call(token, |handler, streams| {
-            handler.failed(streams, token, failure)
-        });
+    fn tell_failure(&mut self, id: StreamId, failure: StreamFailure) {
+        let read_on = matches!(failure, StreamFailure::Write(_));
+        let after = self.call(id, |handler, streams| handler.failed(streams, id, failure));
         if !(read_on && after == Some(After::ReadOn)) {
-            self.streams.close(token);
+            self.streams.close(id);
         }
     }
 
     /// Calls the handler. If it panics, its stream is aborted and the loop goes on.
     fn call<R>(
         &mut self,
-        token: Token,
+        id: StreamId,
         what: impl FnOnce(&mut H, &mut Streams<H::State>) -> R,
     ) -> Option<R> {
         let (handler, streams) = (&mut self.handler, &mut self.streams);
@@ -211,7 +211,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         let called = contain(|| what(handler, streams));
         if called.is_none() {
             self.streams.counters.panics += 1;
-            self.streams.abort(token);
+            self.streams.abort(id);
         }
         called
     }

@@ -12,7 +12,7 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::LoopError;
 
-/// The word of the kick in the epoll. No token has generation zero.
+/// The word of the kick in the epoll. No id has generation zero.
 pub(crate) const KICK: u64 = 0;
 /// The word of the timer in the epoll.
 pub(crate) const TIMER: u64 = 1;

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use super::{Phase, Streams};
 use crate::entry::Entry;
-use crate::{Failure, Token};
+use crate::{StreamFailure, StreamId};
 
 impl<T> Streams<T> {
     /// A byte has moved.
-    pub(super) fn touch(&mut self, token: Token) {
+    pub(super) fn touch(&mut self, id: StreamId) {
         if self.limits.idle.is_some()
-            && let Some(entry) = self.table.get_mut(token)
+            && let Some(entry) = self.table.get_mut(id)
         {
             entry.active = Instant::now();
         }
@@ -27,19 +27,19 @@ impl<T> Streams<T> {
 
     /// Sees to it that a stream is looked after in time. Looking too early costs little, so an entry
     /// of the heap that has come too early is not taken out.
-    pub(super) fn schedule(&mut self, token: Token) {
-        let Some(at) = self.table.get(token).and_then(|entry| self.due(entry)) else {
+    pub(super) fn schedule(&mut self, id: StreamId) {
+        let Some(at) = self.table.get(id).and_then(|entry| self.due(entry)) else {
             return;
         };
-        let Some(entry) = self.table.get_mut(token) else {
+        let Some(entry) = self.table.get_mut(id) else {
             return;
         };
         if entry.wake.is_none_or(|wake| at < wake) {
             entry.wake = Some(at);
-            self.deadlines.push(at, token);
+            self.deadlines.push(at, id);
             let table = &self.table;
-            self.deadlines.tidy(table.len(), |at, token| {
-                table.get(token).is_some_and(|entry| entry.wake == Some(at))
+            self.deadlines.tidy(table.len(), |at, id| {
+                table.get(id).is_some_and(|entry| entry.wake == Some(at))
             });
             self.arm();
         }
@@ -85,9 +85,9 @@ impl<T> Streams<T> {
     }
 
     /// The next stream whose own timer is due. One that is idle for too long fails.
-    pub(crate) fn next_due(&mut self, now: Instant) -> Option<Token> {
-        while let Some((at, token)) = self.deadlines.pop_due(now) {
-            let Some(entry) = self.table.get_mut(token) else {
+    pub(crate) fn next_due(&mut self, now: Instant) -> Option<StreamId> {
+        while let Some((at, id)) = self.deadlines.pop_due(now) {
+            let Some(entry) = self.table.get_mut(id) else {
                 continue;
             };
             if entry.wake != Some(at) {
@@ -105,12 +105,12 @@ impl<T> Streams<T> {
                 entry.ended = true;
                 entry.active = now; // told once
                 self.counters.timers += 1;
-                self.fail(token, Failure::Idle);
+                self.fail(id, StreamFailure::Idle);
             }
-            self.schedule(token);
+            self.schedule(id);
             if rings && !idle {
                 self.counters.timers += 1;
-                return Some(token);
+                return Some(id);
             }
         }
         None
@@ -125,13 +125,13 @@ mod tests {
 
     use super::Streams;
     use crate::deadlines::SLACK;
-    use crate::{Limits, Token};
+    use crate::{StreamId, StreamLimits};
 
     fn streams() -> Streams<()> {
-        Streams::new(Limits::default()).unwrap()
+        Streams::new(StreamLimits::default()).unwrap()
     }
 
-    fn add(streams: &mut Streams<()>) -> (VsockInnerStream, Token) {
+    fn add(streams: &mut Streams<()>) -> (VsockInnerStream, StreamId) {
         let (host, device) = VsockInnerStream::pair().unwrap();
         (host, streams.add(Box::new(device), ()).unwrap())
     }
@@ -143,9 +143,9 @@ mod tests {
     #[test]
     fn timers_that_are_set_anew_leave_no_more_than_a_bound_behind() {
         let mut streams = streams();
-        let (_host, token) = add(&mut streams);
+        let (_host, id) = add(&mut streams);
         for step in 1..10_000 {
-            streams.set_timer(token, seconds(100_000 - step));
+            streams.set_timer(id, seconds(100_000 - step));
             assert!(streams.deadlines.len() <= 2 + SLACK);
         }
     }
@@ -154,9 +154,9 @@ mod tests {
     fn timers_of_closed_streams_leave_no_more_than_a_bound_behind() {
         let mut streams = streams();
         for _ in 0..1000 {
-            let (_host, token) = add(&mut streams);
-            streams.set_timer(token, seconds(100_000));
-            streams.close(token);
+            let (_host, id) = add(&mut streams);
+            streams.set_timer(id, seconds(100_000));
+            streams.close(id);
             assert!(streams.deadlines.len() <= 2 + SLACK);
         }
     }
@@ -164,17 +164,17 @@ mod tests {
     #[test]
     fn what_was_set_before_is_looked_at_once_and_leaves_nothing() {
         let mut streams = streams();
-        let (_host, token) = add(&mut streams);
+        let (_host, id) = add(&mut streams);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        streams.set_timer(token, seconds(200));
-        streams.set_timer(token, seconds(100)); // 200 is in vain
-        assert_eq!(streams.next_due(at(150)), Some(token));
-        streams.set_timer(token, seconds(300));
+        streams.set_timer(id, seconds(200));
+        streams.set_timer(id, seconds(100)); // 200 is in vain
+        assert_eq!(streams.next_due(at(150)), Some(id));
+        streams.set_timer(id, seconds(300));
         assert_eq!(streams.deadlines.len(), 2);
         assert_eq!(streams.next_due(at(250)), None);
         assert_eq!(streams.deadlines.len(), 1);
-        assert_eq!(streams.next_due(at(350)), Some(token));
+        assert_eq!(streams.next_due(at(350)), Some(id));
         assert_eq!(streams.deadlines.len(), 0);
     }
 }
