@@ -34,6 +34,8 @@ mod acceptor;
 mod contain;
 mod counters;
 mod deadlines;
+#[cfg(feature = "muxer")]
+mod driver;
 mod entry;
 mod error;
 mod handler;
@@ -46,9 +48,12 @@ mod subscriber;
 mod table;
 mod watch;
 
-pub use acceptor::{AcceptHandler, BackendSubscriber, More};
+pub use acceptor::{AcceptHandler, AcceptSubscriber, BackendSubscriber, ListenerSubscriber, More};
 pub use counters::LoopCounters;
+#[cfg(feature = "muxer")]
+pub use driver::{DriverEvents, Handover, MuxerDriver, Waker};
 pub use error::{AddError, LoopError, Refusal, StreamFailure};
+#[cfg(feature = "event-manager")]
 pub use event_manager;
 pub use handler::{After, StreamHandler};
 pub use limits::{AcceptLimits, LimitError, StreamLimits, Trigger};
@@ -57,6 +62,10 @@ pub use remote::{RemoteError, RemoteHandle};
 pub use streams::Streams;
 pub use subscriber::StreamSubscriber;
 pub use table::StreamId;
+#[cfg(feature = "muxer")]
+pub use vsock_muxer::{Closing, Driven};
+#[cfg(feature = "muxer")]
+pub use vsock_proto::Tick;
 
 /// The page for VMM authors, whose code is compiled and run.
 #[cfg(doctest)]

@@ -22,6 +22,10 @@ use crate::table::Table;
 use crate::watch::{Kick, Timer, Watcher};
 use crate::{AddError, LoopCounters, LoopError, Refusal, StreamFailure, StreamId, StreamLimits};
 
+/// The words of the kick and of the timer in the epoll. No id has generation zero.
+pub(crate) const KICK: u64 = 0;
+pub(crate) const TIMER: u64 = 1;
+
 /// Whether there is more to come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
@@ -61,8 +65,8 @@ impl<T> Streams<T> {
     pub(crate) fn new(limits: StreamLimits) -> Result<Self, LoopError> {
         limits.check()?;
         let watcher = Watcher::new()?;
-        let kick = Kick::new(&watcher)?;
-        let timer = Timer::new(&watcher)?;
+        let kick = Kick::new(&watcher, KICK)?;
+        let timer = Timer::new(&watcher, TIMER)?;
         Ok(Self {
             limits,
             watcher,

@@ -4,12 +4,12 @@ use std::fmt;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Instant;
 
+#[cfg(feature = "event-manager")]
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use vmm_sys_util::epoll::{EpollEvent, EventSet};
 
 use crate::contain::contain;
-use crate::streams::News;
-use crate::watch::{KICK, TIMER};
+use crate::streams::{KICK, News, TIMER};
 use crate::{
     After, LoopCounters, LoopError, StreamFailure, StreamHandler, StreamId, StreamLimits, Streams,
 };
@@ -131,7 +131,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         for at in 0..ready {
             let event = self.events[at];
             match event.data() {
-                KICK => {} // what it was for is done in every turn
+                KICK => self.streams.kicked(), // what it was for is done in every turn
                 TIMER => self.serve_timers(),
                 word => self.serve_stream(StreamId::from_word(word), event.event_set()),
             }
@@ -163,7 +163,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
             self.call(id, |handler, streams| handler.timer(streams, id));
             self.tell_news();
         }
-        self.streams.rearm();
+        self.streams.arm();
     }
 
     fn tell_news(&mut self) {
@@ -223,6 +223,7 @@ impl<H: StreamHandler> AsRawFd for StreamSubscriber<H> {
     }
 }
 
+#[cfg(feature = "event-manager")]
 impl<H: StreamHandler> MutEventSubscriber for StreamSubscriber<H> {
     fn process(&mut self, _events: Events, _ops: &mut EventOps<'_>) {
         if let Err(error) = self.dispatch() {

@@ -19,7 +19,7 @@ pub(crate) enum News<T> {
 
 impl<T> Streams<T> {
     pub(crate) fn ready(&self, events: &mut [EpollEvent]) -> Result<usize, LoopError> {
-        self.watcher.ready(events).map_err(LoopError::Wait)
+        self.watcher.ready(events)
     }
 
     /// The handler's turn begins, or ends: then the loop wakes again if there is more to do.
@@ -27,14 +27,21 @@ impl<T> Streams<T> {
         self.dispatching = dispatching;
         if !dispatching {
             let rest = !self.more.is_empty() || !self.news.is_empty() || !self.departed.is_empty();
-            self.kick.set(rest);
+            if rest {
+                self.kick.give();
+            }
         }
+    }
+
+    /// The loop has woken for a kick.
+    pub(crate) fn kicked(&mut self) {
+        self.kick.taken();
     }
 
     /// Something is to be told, maybe by another thread than the loop's.
     pub(super) fn rouse(&mut self) {
         if !self.dispatching {
-            self.kick.set(true);
+            self.kick.give();
         }
     }
 

@@ -45,18 +45,13 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Sets the timer to the next moment, if that is earlier than what it is set to.
-    pub(super) fn arm(&mut self) {
-        let next = self.next_moment();
-        if next.is_some_and(|next| self.timer.at().is_none_or(|at| next < at)) {
-            self.set_timer_to(next);
+    /// Lets the timer fire at the next moment.
+    pub(crate) fn arm(&mut self) {
+        if let Some(at) = self.next_moment()
+            && let Err(error) = self.timer.fire_by(at)
+        {
+            self.keep(error);
         }
-    }
-
-    /// Sets the timer to the next moment, or to none, after it has fired.
-    pub(crate) fn rearm(&mut self) {
-        let next = self.next_moment();
-        self.set_timer_to(next);
     }
 
     fn next_moment(&self) -> Option<Instant> {
@@ -66,12 +61,6 @@ impl<T> Streams<T> {
         };
         let moments = [self.deadlines.next(), patience];
         moments.into_iter().flatten().min()
-    }
-
-    fn set_timer_to(&mut self, at: Option<Instant>) {
-        if let Err(error) = self.timer.set(at) {
-            self.keep(error);
-        }
     }
 
     /// The timer has fired: a drain may have taken too long.
