@@ -2,16 +2,17 @@
 
 //! A vsock backend and its streams on an event loop.
 //!
-//! - A [`BackendSubscriber`] accepts the connections of one
-//!   [`VsockBackend`](vsock_backend_api::VsockBackend) and asks an [`AcceptHandler`] what to do with
-//!   each.
+//! - A [`ListenerSubscriber`] accepts what a guest opens to a port of the host, a [`BackendSubscriber`] what
+//!   host components open towards the guest. Each asks an [`AcceptHandler`] what to do with a connection.
 //! - A [`StreamSubscriber`] serves many streams of any kind through a [`StreamHandler`]. [`services`]
 //!   has an echo, a service of lines, and a proxy.
 //! - With the feature `remote`, a `RemoteHandle` does all of that from other threads.
+//! - With the feature `muxer`, a `MuxerDriver` is the loop of a device: of a muxer's streams and backends, of
+//!   deadlines and of a VMM's own descriptors.
 //!
-//! Both are subscribers for rust-vmm's [`event_manager`], whatever its type of subscriber is: alone, in
-//! a `Box<dyn MutEventSubscriber>`, or shared as `Arc<Mutex<..>>`. Each has one descriptor, so any other
-//! loop can drive them, too.
+//! They are subscribers for rust-vmm's `event_manager` (a default feature), whatever its type of subscriber is:
+//! alone, in a `Box<dyn MutEventSubscriber>`, or shared as `Arc<Mutex<..>>`. Each has one descriptor, so any
+//! other loop can drive them, too, and leave the feature out.
 //!
 //! # What a loop promises
 //!
@@ -68,6 +69,6 @@ pub use vsock_muxer::{Closing, Driven};
 pub use vsock_proto::Tick;
 
 /// The page for VMM authors, whose code is compiled and run.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "event-manager"))]
 #[doc = include_str!("../../../docs/event-loop.md")]
 struct EventLoopPage;

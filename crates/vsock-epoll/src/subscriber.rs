@@ -29,7 +29,8 @@ const NEWS_FOR_AN_EVENT: usize = 4;
 /// ```
 /// use std::io::{Read, Write};
 /// use std::net::Shutdown;
-/// use event_manager::{EventManager, SubscriberOps};
+/// use std::os::fd::AsRawFd;
+/// use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 /// use vsock_epoll::services::Echo;
 /// use vsock_epoll::{StreamLimits, StreamSubscriber};
 /// use vsock_inner::VsockInnerStream;
@@ -39,14 +40,16 @@ const NEWS_FOR_AN_EVENT: usize = 4;
 /// let mut echo = StreamSubscriber::new(Echo::new(), StreamLimits::default())?;
 /// echo.streams().add(Box::new(device), ())?;
 ///
-/// let mut manager = EventManager::new()?;
-/// let id = manager.add_subscriber(echo);
-/// assert!(manager.subscriber_mut(id)?.error().is_none());
+/// // The VMM's own loop, which has other descriptors as well.
+/// let epoll = Epoll::new()?;
+/// let event = EpollEvent::new(EventSet::IN, 0);
+/// epoll.ctl(ControlOperation::Add, echo.as_raw_fd(), event)?;
 ///
 /// host.write_all(b"hello")?;
 /// host.shutdown(Shutdown::Write)?;
-/// while !manager.subscriber_mut(id)?.streams().is_empty() {
-///     manager.run()?;
+/// while !echo.streams().is_empty() {
+///     epoll.wait(-1, &mut [EpollEvent::default()])?;
+///     echo.dispatch()?;
 /// }
 /// let mut back = String::new();
 /// host.read_to_string(&mut back)?;
