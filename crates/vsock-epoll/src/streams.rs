@@ -17,7 +17,7 @@ use vsock_backend_api::VsockStream;
 pub(crate) use self::news::News;
 use crate::contain::Contained;
 use crate::deadlines::Deadlines;
-use crate::entry::{Entry, Outgoing};
+use crate::entry::{Entry, Then};
 use crate::table::Table;
 use crate::watch::{Kick, Timer, Watcher};
 use crate::{AddError, LoopCounters, LoopError, Refusal, StreamFailure, StreamId, StreamLimits};
@@ -141,15 +141,13 @@ impl<T> Streams<T> {
         let Some(entry) = self.table.get_mut(id) else {
             return 0;
         };
-        let most = buf.len().min(entry.budget);
-        if most == 0 || !entry.reading() || entry.dry {
+        let most = buf.len().min(entry.turn.budget);
+        if most == 0 || !entry.reading() || entry.turn.dry {
             return 0;
         }
         match entry.read(&mut buf[..most], self.limits.trigger) {
             Ok(None) => 0,
             Ok(Some(0)) => {
-                entry.ended = true;
-                entry.end_to_tell = true;
                 self.changed(id);
                 0
             }
@@ -159,7 +157,6 @@ impl<T> Streams<T> {
                 read
             }
             Err(error) => {
-                entry.ended = true;
                 self.fail(id, StreamFailure::Read(error));
                 0
             }
@@ -177,7 +174,7 @@ impl<T> Streams<T> {
         let Some(entry) = self.table.get_mut(id) else {
             return 0;
         };
-        if entry.outgoing != Outgoing::Open || bytes.is_empty() {
+        if !entry.is_writable() || bytes.is_empty() {
             return 0;
         }
         match entry.write(bytes, limit) {
@@ -202,10 +199,9 @@ impl<T> Streams<T> {
     /// How many bytes [`write`](Self::write) is sure to accept.
     #[must_use]
     pub fn room(&self, id: StreamId) -> usize {
-        let open = |entry: &&Entry<T>| entry.outgoing == Outgoing::Open;
-        let entry = self.table.get(id).filter(open);
+        let entry = self.table.get(id).filter(|entry| entry.is_writable());
         entry.map_or(0, |entry| {
-            self.limits.backlog.saturating_sub(entry.backlog.len())
+            self.limits.backlog.saturating_sub(entry.waiting())
         })
     }
 
@@ -213,7 +209,7 @@ impl<T> Streams<T> {
     /// free. If it is already, that is soon.
     pub fn await_space(&mut self, id: StreamId) {
         if let Some(entry) = self.table.get_mut(id) {
-            entry.wants_space = true;
+            entry.await_space();
             self.changed(id);
         }
     }
@@ -221,20 +217,14 @@ impl<T> Streams<T> {
     /// Reads no more until [`resume`](Self::resume). What comes meanwhile waits in the transport, which
     /// pushes back. That the peer is gone is told by [`peer_gone`](crate::StreamHandler::peer_gone).
     pub fn pause(&mut self, id: StreamId) {
-        self.set_paused(id, true);
+        if self.table.get_mut(id).is_some_and(Entry::pause) {
+            self.watch(id);
+        }
     }
 
     /// Goes on reading.
     pub fn resume(&mut self, id: StreamId) {
-        self.set_paused(id, false);
-    }
-
-    fn set_paused(&mut self, id: StreamId, paused: bool) {
-        if let Some(entry) = self.table.get_mut(id)
-            && entry.paused != paused
-        {
-            entry.paused = paused;
-            entry.dry = false;
+        if self.table.get_mut(id).is_some_and(Entry::resume) {
             self.watch(id);
         }
     }
@@ -242,9 +232,8 @@ impl<T> Streams<T> {
     /// Ends the incoming direction: what has not been read is never read, and the peer's writes fail.
     pub fn stop_reading(&mut self, id: StreamId) {
         if let Some(entry) = self.table.get_mut(id)
-            && !entry.ended
+            && entry.stop_reading()
         {
-            entry.ended = true;
             // Whether the peer can be told, or is gone: nothing is read here any more.
             entry.stream.shutdown(Shutdown::Read).ok();
             self.changed(id);
@@ -254,20 +243,17 @@ impl<T> Streams<T> {
     /// Ends the outgoing direction, behind everything that was accepted for writing. When the incoming
     /// one has ended too, the stream is closed.
     pub fn finish(&mut self, id: StreamId) {
-        if let Some(entry) = self.table.get_mut(id)
-            && entry.outgoing == Outgoing::Open
-        {
-            entry.outgoing = Outgoing::Finishing;
-            entry.finish();
-            self.changed(id);
-        }
+        self.finish_then(id, Then::ReadOn);
     }
 
     /// As [`finish`](Self::finish), and closes the stream behind it, whatever the peer does.
     pub fn finish_and_close(&mut self, id: StreamId) {
+        self.finish_then(id, Then::Close);
+    }
+
+    fn finish_then(&mut self, id: StreamId, then: Then) {
         if let Some(entry) = self.table.get_mut(id) {
-            entry.closing = true;
-            self.finish(id);
+            entry.finish(then);
             self.changed(id);
         }
     }
@@ -275,29 +261,30 @@ impl<T> Streams<T> {
     /// Closes a stream at once. What waits in its backlog is lost, and then the peer gets a reset, as by
     /// [`abort`](Self::abort): an end would look as if all had come. Says whether there was one.
     pub fn close(&mut self, id: StreamId) -> bool {
-        let loses = self.backlog(id) > 0;
-        self.remove(id, loses)
+        let last = if self.backlog(id) > 0 {
+            Contained::abort
+        } else {
+            Contained::close
+        };
+        self.remove(id, last)
     }
 
     /// Closes a stream at once, with a reset for the peer where the stream knows one
     /// ([`VsockStream::abort`]). What waits in its backlog is lost. Says whether there was one.
     pub fn abort(&mut self, id: StreamId) -> bool {
-        self.remove(id, true)
+        self.remove(id, Contained::abort)
     }
 
-    fn remove(&mut self, id: StreamId, abort: bool) -> bool {
+    /// Takes a stream out; `last` is the last that is done to it.
+    fn remove(&mut self, id: StreamId, last: fn(Contained)) -> bool {
         let Some(mut entry) = self.table.remove(id) else {
             return false;
         };
         entry.unwatch(&self.watcher);
         self.counters.closes += 1;
-        self.counters.bytes_lost += entry.backlog.len() as u64;
+        self.counters.bytes_lost += entry.waiting() as u64;
         let Entry { stream, state, .. } = entry;
-        if abort {
-            stream.abort();
-        } else {
-            stream.close();
-        }
+        last(stream);
         self.departed.push_back((id, state));
         self.rouse();
         true
@@ -333,7 +320,7 @@ impl<T> Streams<T> {
     /// How many bytes of a stream wait to be written.
     #[must_use]
     pub fn backlog(&self, id: StreamId) -> usize {
-        self.table.get(id).map_or(0, |entry| entry.backlog.len())
+        self.table.get(id).map_or(0, Entry::waiting)
     }
 
     /// The streams that there are.

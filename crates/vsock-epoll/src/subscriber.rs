@@ -90,11 +90,11 @@ impl<H: StreamHandler> StreamSubscriber<H> {
     /// subscriber of an event manager it keeps the first one for [`error`](Self::error).
     pub fn dispatch(&mut self) -> Result<usize, LoopError> {
         self.streams.counters.wakeups += 1;
-        self.streams.set_dispatching(true);
+        self.streams.begin_dispatch();
         self.news_left = NEWS_FOR_AN_EVENT * self.events.len();
         let served = self.serve();
         self.tell_news();
-        self.streams.set_dispatching(false);
+        self.streams.end_dispatch();
         served
     }
 

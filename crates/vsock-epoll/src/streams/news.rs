@@ -5,7 +5,7 @@
 use vmm_sys_util::epoll::{EpollEvent, EventSet};
 
 use super::Streams;
-use crate::entry::Entry;
+use crate::entry::{Entry, Owed};
 use crate::{LoopError, StreamFailure, StreamId, Trigger};
 
 /// What a handler is to be told.
@@ -22,14 +22,16 @@ impl<T> Streams<T> {
         self.watcher.ready(events)
     }
 
-    /// The handler's turn begins, or ends: then the loop wakes again if there is more to do.
-    pub(crate) fn set_dispatching(&mut self, dispatching: bool) {
-        self.dispatching = dispatching;
-        if !dispatching {
-            let rest = !self.more.is_empty() || !self.news.is_empty() || !self.departed.is_empty();
-            if rest {
-                self.kick.give();
-            }
+    /// The handler's turn begins.
+    pub(crate) fn begin_dispatch(&mut self) {
+        self.dispatching = true;
+    }
+
+    /// The handler's turn ends: the loop wakes again if there is more to do.
+    pub(crate) fn end_dispatch(&mut self) {
+        self.dispatching = false;
+        if !self.more.is_empty() || !self.news.is_empty() || !self.departed.is_empty() {
+            self.kick.give();
         }
     }
 
@@ -52,9 +54,7 @@ impl<T> Streams<T> {
             self.counters.stale += 1;
             return false;
         };
-        entry.budget = turn;
-        entry.dry = false;
-        entry.moved = false;
+        entry.begin_turn(turn);
         if entry.writing() && Entry::<T>::may_write(events) {
             self.flush(id);
         }
@@ -71,7 +71,7 @@ impl<T> Streams<T> {
             return false;
         }
         // Paused, maybe by an earlier event of this batch, or parked.
-        entry.moved = true;
+        entry.turn.moved = true;
         if entry.see_gone(events) {
             self.changed(id);
         }
@@ -83,9 +83,9 @@ impl<T> Streams<T> {
         let Some(entry) = self.table.get_mut(id) else {
             return;
         };
-        self.counters.spurious += u64::from(!entry.moved && entry.dry);
+        self.counters.spurious += u64::from(!entry.turn.moved && entry.turn.dry);
         let edge = self.limits.trigger == Trigger::Edge;
-        if edge && entry.reading() && !entry.dry && !entry.queued {
+        if edge && entry.reading() && !entry.turn.dry && !entry.queued {
             entry.queued = true;
             self.more.push_back(id);
         }
@@ -117,7 +117,6 @@ impl<T> Streams<T> {
         if let Err(error) = result {
             return self.break_off(id, StreamFailure::Write(error));
         }
-        entry.finish();
         if taken > 0 {
             self.touch(id);
         } else {
@@ -138,7 +137,7 @@ impl<T> Streams<T> {
     /// The stream has failed.
     pub(super) fn fail(&mut self, id: StreamId, failure: StreamFailure) {
         if let Some(entry) = self.table.get_mut(id) {
-            entry.failure = Some(failure);
+            entry.fail(failure);
             self.counters.errors += 1;
             self.changed(id);
         }
@@ -151,12 +150,7 @@ impl<T> Streams<T> {
         let Some(entry) = self.table.get_mut(id) else {
             return;
         };
-        let news = entry.has_space_to_tell(limit)
-            || entry.end_to_tell
-            || entry.gone_to_tell
-            || entry.failure.is_some()
-            || entry.is_done();
-        if news && !entry.noted {
+        if entry.owes(limit) && !entry.noted {
             entry.noted = true;
             self.news.push_back(id);
             self.rouse();
@@ -170,7 +164,7 @@ impl<T> Streams<T> {
             return;
         };
         if let Err(error) = entry.watch(&self.watcher, id, trigger) {
-            entry.ended = true;
+            entry.stop_reading();
             self.counters.bytes_lost += entry.broken(StreamFailure::Register(error)) as u64;
             self.counters.errors += 1;
             if !entry.noted {
@@ -193,20 +187,14 @@ impl<T> Streams<T> {
                 continue;
             };
             entry.noted = false;
-            let failure = entry.failure.take();
-            let space = failure.is_none() && entry.has_space_to_tell(limit);
-            entry.wants_space &= !space;
-            let ended = failure.is_none() && !space && std::mem::take(&mut entry.end_to_tell);
-            let gone = failure.is_none() && !space && !ended;
-            let gone = gone && std::mem::take(&mut entry.gone_to_tell);
-            let done = entry.is_done();
+            let owed = entry.take_owed(limit);
             self.changed(id);
-            match failure {
-                Some(failure) => return Some(News::Failed(id, failure)),
-                None if space => return Some(News::Space(id)),
-                None if ended => return Some(News::Ended(id)),
-                None if gone => return Some(News::Gone(id)),
-                None if done => {
+            match owed {
+                Some(Owed::Failed(failure)) => return Some(News::Failed(id, failure)),
+                Some(Owed::Space) => return Some(News::Space(id)),
+                Some(Owed::End) => return Some(News::Ended(id)),
+                Some(Owed::PeerGone) => return Some(News::Gone(id)),
+                Some(Owed::Close) => {
                     self.close(id);
                 }
                 None => {}

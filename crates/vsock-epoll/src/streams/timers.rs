@@ -91,7 +91,6 @@ impl<T> Streams<T> {
             let idle =
                 limit.is_some_and(|idle| now.saturating_duration_since(entry.active) >= idle);
             if idle {
-                entry.ended = true;
                 entry.active = now; // told once
                 self.counters.timers += 1;
                 self.fail(id, StreamFailure::Idle);
