@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+//! Serving what connections come from.
+
+mod handler;
+mod source;
+
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 #[cfg(feature = "event-manager")]
@@ -11,95 +15,16 @@ use event_manager::{EventOps, Events, MutEventSubscriber};
 use vmm_sys_util::epoll::{EpollEvent, EventSet};
 use vsock_backend_api::{VsockBackend, VsockListener, VsockStream};
 
+pub use self::handler::{AcceptHandler, More};
+use self::source::Source;
 use crate::contain::contain;
 use crate::error::lacks_resource;
 use crate::watch::{Timer, Watched, Watcher};
-use crate::{AcceptLimits, LoopCounters, LoopError, StreamHandler, StreamSubscriber};
+use crate::{AcceptLimits, LoopCounters, LoopError};
 
 /// The words of the source and of the timer in the epoll.
 const SOURCE: u64 = 0;
 const TIMER: u64 = 1;
-
-/// Whether more connections are to be accepted.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum More {
-    /// Go on.
-    #[default]
-    Accept,
-    /// Not in this wake-up, and not for the time of [`AcceptLimits::pause`]: there is no place.
-    Later,
-}
-
-/// What is done with the connections of a backend or a listener.
-///
-/// A closure that takes a stream is one. So is a [`StreamSubscriber`] that is shared, if its states have
-/// a default: it serves every stream.
-pub trait AcceptHandler {
-    /// A connection was accepted. The stream is the handler's; to refuse it is to abort it. A backend's does not
-    /// block, a listener's does; [`Streams::add`](crate::Streams::add) changes that.
-    fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More;
-
-    /// One accept has failed. The next one is tried, at once or after a pause.
-    fn failed(&mut self, error: io::Error) {
-        drop(error);
-    }
-}
-
-impl<F: FnMut(Box<dyn VsockStream>) -> More> AcceptHandler for F {
-    fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More {
-        self(stream)
-    }
-}
-
-impl<H: StreamHandler> AcceptHandler for Arc<Mutex<StreamSubscriber<H>>>
-where
-    H::State: Default,
-{
-    /// What is refused is aborted, and counted by the streams.
-    fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More {
-        // A handler that panics is contained, so nothing is torn.
-        let mut streams = self.lock().unwrap_or_else(PoisonError::into_inner);
-        match streams.streams().add(stream, H::State::default()) {
-            Ok(_) => More::Accept,
-            Err(refused) => {
-                refused.stream.abort();
-                More::Later
-            }
-        }
-    }
-}
-
-/// Gives connections, and has a descriptor that is readable while one waits.
-#[expect(
-    unnameable_types,
-    reason = "sealed: a backend and a listener are all that there is"
-)]
-pub trait Source: AsRawFd {
-    fn next(&mut self) -> io::Result<Box<dyn VsockStream>>;
-
-    /// Whether the error says that no connection will ever come.
-    fn is_over(error: &io::Error) -> bool;
-}
-
-impl Source for dyn VsockBackend {
-    fn next(&mut self) -> io::Result<Box<dyn VsockStream>> {
-        self.accept()
-    }
-
-    fn is_over(_: &io::Error) -> bool {
-        false
-    }
-}
-
-impl Source for dyn VsockListener {
-    fn next(&mut self) -> io::Result<Box<dyn VsockStream>> {
-        self.accept()
-    }
-
-    fn is_over(error: &io::Error) -> bool {
-        error.kind() == ErrorKind::NotConnected
-    }
-}
 
 /// Accepts what a backend gives, for a device: the connections that host components open towards the guest.
 /// Whatever accepts them is an [`AcceptSubscriber`].
@@ -161,7 +86,7 @@ enum Phase {
 /// A source of connections, served as one subscriber of an event manager: accepts what waits, in bounded
 /// batches, and asks a handler what to do with it. It is a [`BackendSubscriber`] or a [`ListenerSubscriber`].
 ///
-/// As a [`StreamSubscriber`], it can be driven by any loop, through one descriptor.
+/// As a [`StreamSubscriber`](crate::StreamSubscriber), it can be driven by any loop, through one descriptor.
 pub struct AcceptSubscriber<S: ?Sized, A> {
     source: Box<S>,
     handler: A,

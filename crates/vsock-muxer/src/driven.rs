@@ -6,8 +6,8 @@ use crate::{Action, Muxer, Readiness, Token};
 
 /// What an event loop drives: a [`Muxer`], or a device around one.
 ///
-/// A loop that is written for this drives both. The loop tells of readiness and of time, and carries out
-/// what comes back, in this order, before it waits again:
+/// A loop that is written for this drives both; `MuxerDriver` of the crate `vsock-epoll` is one. It tells of
+/// readiness and of time, and carries out what comes back, in this order, before it waits again:
 ///
 /// ```
 /// use vsock_muxer::{Driven, Muxer};
