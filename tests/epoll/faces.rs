@@ -12,7 +12,8 @@ use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
 use vsock_backend_api::VsockStream;
 use vsock_epoll::services::Echo;
 use vsock_epoll::{
-    AcceptLimits, BackendSubscriber, Limits, LoopError, RemoteError, RemoteHandle, StreamSubscriber,
+    AcceptLimits, BackendSubscriber, LoopError, RemoteError, RemoteHandle, StreamLimits,
+    StreamSubscriber,
 };
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 
@@ -24,7 +25,7 @@ const TURN: i32 = 100;
 type Shared = Arc<Mutex<StreamSubscriber<Echo>>>;
 
 fn echo() -> StreamSubscriber<Echo> {
-    StreamSubscriber::new(Echo::new(), Limits::default()).unwrap()
+    StreamSubscriber::new(Echo::new(), StreamLimits::default()).unwrap()
 }
 
 #[test]
@@ -109,14 +110,14 @@ fn another_thread_adds_writes_counts_closes_and_drains() {
     });
     let (mut host, device) = VsockInnerStream::pair().unwrap();
     host.set_read_timeout(Some(soon().left())).unwrap();
-    let token = remote.add(Box::new(device), ()).unwrap();
+    let id = remote.add(Box::new(device), ()).unwrap();
     let (other, device) = VsockInnerStream::pair().unwrap();
     let closed = remote.clone().add(Box::new(device), ()).unwrap();
     assert_eq!(remote.count().unwrap(), 2);
     assert!(remote.close(closed).unwrap());
     assert!(!remote.close(closed).unwrap());
     assert!(other.peer_gone());
-    assert_eq!(remote.write(token, b"hello".to_vec()).unwrap(), 5);
+    assert_eq!(remote.write(id, b"hello".to_vec()).unwrap(), 5);
     let mut got = [0; 5];
     host.read_exact(&mut got).unwrap();
     assert_eq!(&got, b"hello");

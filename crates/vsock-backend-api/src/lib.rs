@@ -159,6 +159,7 @@
 mod addr;
 mod backend;
 mod backend_type;
+mod listener;
 mod listener_id;
 mod messages;
 mod sockets;
@@ -169,6 +170,7 @@ mod volatile;
 pub use addr::VsockAddr;
 pub use backend::VsockBackend;
 pub use backend_type::VsockBackendType;
+pub use listener::VsockListener;
 pub use listener_id::ListenerId;
 pub use messages::{Received, VsockMessages};
 pub use stream::VsockStream;

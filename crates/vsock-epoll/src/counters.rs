@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 /// What a subscriber has done since it was made.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct Counters {
+pub struct LoopCounters {
     /// How often it was woken.
     pub wakeups: u64,
     /// Events that were reported.
@@ -34,7 +34,7 @@ pub struct Counters {
     pub panics: u64,
 }
 
-impl AddAssign for Counters {
+impl AddAssign for LoopCounters {
     fn add_assign(&mut self, other: Self) {
         self.wakeups += other.wakeups;
         self.events += other.events;

@@ -8,7 +8,7 @@ use event_manager::{MutEventSubscriber, RemoteEndpoint, SubscriberId};
 use thiserror::Error;
 use vsock_backend_api::VsockStream;
 
-use crate::{AddError, Counters, StreamHandler, StreamSubscriber, Streams, Token};
+use crate::{AddError, LoopCounters, StreamHandler, StreamId, StreamSubscriber, Streams};
 
 /// Why something could not be done from another thread.
 #[derive(Debug, Error)]
@@ -44,12 +44,12 @@ type Find<S, H> = fn(&mut S) -> Option<&mut StreamSubscriber<H>>;
 /// use std::time::Duration;
 /// use event_manager::{EventManager, SubscriberOps};
 /// use vsock_epoll::services::Echo;
-/// use vsock_epoll::{Limits, RemoteHandle, StreamSubscriber};
+/// use vsock_epoll::{StreamLimits, RemoteHandle, StreamSubscriber};
 /// use vsock_inner::VsockInnerStream;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut manager = EventManager::new()?;
-/// let id = manager.add_subscriber(StreamSubscriber::new(Echo::new(), Limits::default())?);
+/// let id = manager.add_subscriber(StreamSubscriber::new(Echo::new(), StreamLimits::default())?);
 /// let remote = RemoteHandle::new(manager.remote_endpoint(), id, |subscriber| Some(subscriber));
 /// let looping = thread::spawn(move || -> Result<(), event_manager::Error> {
 ///     while !manager.subscriber_mut(id)?.streams().is_finished() {
@@ -98,7 +98,11 @@ where
     /// # Errors
     ///
     /// [`RemoteError`]; if it is [`RemoteError::Add`], it has the stream.
-    pub fn add(&self, stream: Box<dyn VsockStream>, state: H::State) -> Result<Token, RemoteError> {
+    pub fn add(
+        &self,
+        stream: Box<dyn VsockStream>,
+        state: H::State,
+    ) -> Result<StreamId, RemoteError> {
         self.call(move |streams| streams.add(stream, state))?
             .map_err(RemoteError::Add)
     }
@@ -108,8 +112,8 @@ where
     /// # Errors
     ///
     /// [`RemoteError`]
-    pub fn close(&self, token: Token) -> Result<bool, RemoteError> {
-        self.call(move |streams| streams.close(token))
+    pub fn close(&self, id: StreamId) -> Result<bool, RemoteError> {
+        self.call(move |streams| streams.close(id))
     }
 
     /// As [`Streams::write`].
@@ -117,8 +121,8 @@ where
     /// # Errors
     ///
     /// [`RemoteError`]
-    pub fn write(&self, token: Token, bytes: Vec<u8>) -> Result<usize, RemoteError> {
-        self.call(move |streams| streams.write(token, &bytes))
+    pub fn write(&self, id: StreamId, bytes: Vec<u8>) -> Result<usize, RemoteError> {
+        self.call(move |streams| streams.write(id, &bytes))
     }
 
     /// How many streams there are.
@@ -135,7 +139,7 @@ where
     /// # Errors
     ///
     /// [`RemoteError`]
-    pub fn counters(&self) -> Result<Counters, RemoteError> {
+    pub fn counters(&self) -> Result<LoopCounters, RemoteError> {
         self.call(|streams| streams.counters())
     }
 

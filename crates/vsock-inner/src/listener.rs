@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use vsock_backend_api::{VsockListener, VsockStream};
 
 use crate::accept_queue::{AcceptQueue, Closed, GaveUp};
 use crate::canceller::Canceller;
@@ -188,6 +189,16 @@ impl VsockInnerListener {
     #[must_use]
     pub const fn port(&self) -> u32 {
         self.port
+    }
+}
+
+impl VsockListener for VsockInnerListener {
+    fn accept(&self) -> io::Result<Box<dyn VsockStream>> {
+        Ok(Box::new(self.accept()?))
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.set_nonblocking(nonblocking)
     }
 }
 

@@ -234,6 +234,7 @@ mod backends;
 mod backoff;
 mod busy;
 mod counters;
+mod driven;
 mod early;
 mod entry;
 mod error;
@@ -250,6 +251,7 @@ mod waiting;
 
 pub use action::{Action, Closing};
 pub use counters::{ConnectionInfo, Counters, Endings};
+pub use driven::Driven;
 pub use error::MuxerError;
 pub use guest::{Allowance, GuestBuffers, GuestPayload};
 pub use muxer::Muxer;

@@ -12,6 +12,7 @@ use vhost::vhost_user::VhostUserVirtioFeatures;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::signal::block_signal;
 use vsock_backend_api::VsockBackend;
+use vsock_epoll::MuxerDriver;
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerStream};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid};
@@ -28,7 +29,6 @@ use crate::io_thread::IoThread;
 use crate::journal::Journal;
 use crate::memory::SealedMemory;
 use crate::panics::catch;
-use crate::poller::Waker;
 use crate::shared::{Offer, Shared};
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
 use crate::worker::Worker;
@@ -164,13 +164,12 @@ impl VhostUserVsockBuilder {
             let path = self.socket.clone();
             VhostUserError::Socket { path, source }
         })?;
-        let waker = Waker::new().map_err(VhostUserError::Resources)?;
-        let stopper = Stopper::new(listener.handle(), waker.clone());
+        let driver = MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
+        let stopper = Stopper::new(listener.handle(), driver.waker());
         let file_removers = self.backends.iter().filter_map(file_remover).collect();
-        let wakes = waker.clone();
-        let journal = Arc::new(Journal::new(cid, move || wakes.wake()));
+        let journal = Arc::new(Journal::new(cid, driver.waker()));
         let virtio = virtio_device(cid, self.config, self.backends)?;
-        let worker = Worker::new(virtio, size, waker, Arc::clone(&journal))?;
+        let worker = Worker::new(virtio, size, driver, Arc::clone(&journal))?;
         let offer = Offer {
             features: worker.features(),
             queue_size: size,

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! The thread that moves bytes: the only one that reads or writes a stream. It waits for nothing but the
-//! poller.
+//! loop of the driver.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use vsock_epoll::DriverEvents;
+
 use crate::error::VhostUserError;
-use crate::poller::Events;
 use crate::shared::Shared;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
 
@@ -16,7 +17,7 @@ const GRACE: Duration = Duration::from_millis(100);
 
 pub(crate) struct IoThread {
     shared: Arc<Shared>,
-    events: Events,
+    events: DriverEvents,
     stopper: Stopper,
 }
 
@@ -56,11 +57,9 @@ impl IoThread {
     }
 
     fn step(&mut self, timeout: Option<Duration>) -> Result<(), VhostUserError> {
-        let events = self
-            .events
-            .wait(timeout)
-            .map_err(VhostUserError::Resources)?;
-        self.shared.worker().step(events);
+        let waited = self.events.wait(timeout);
+        waited.map_err(|error| VhostUserError::Resources(error.into()))?;
+        self.shared.worker().step(&self.events);
         Ok(())
     }
 }

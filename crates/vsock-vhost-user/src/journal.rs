@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::Level;
+use vsock_epoll::Waker;
 use vsock_proto::GuestCid;
 
 use crate::rate_limit::RateLimits;
@@ -22,7 +23,7 @@ pub(crate) struct Journal {
     start: Instant,
     limits: Mutex<RateLimits<Line>>,
     /// Wakes the thread that [tells](Self::tell).
-    wake: Box<dyn Fn() + Send + Sync>,
+    waker: Waker,
 }
 
 /// A line of the source text. Lines that read the same are the same.
@@ -47,13 +48,12 @@ impl fmt::Display for LeftOut {
 }
 
 impl Journal {
-    /// `wake` wakes the thread that [tells](Self::tell).
-    pub(crate) fn new(guest: GuestCid, wake: impl Fn() + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(guest: GuestCid, waker: Waker) -> Self {
         Self {
             guest,
             start: Instant::now(),
             limits: Mutex::new(RateLimits::new()),
-            wake: Box::new(wake),
+            waker,
         }
     }
 
@@ -71,7 +71,7 @@ impl Journal {
             (left_out, left_out.is_none() && limits.due() != due)
         };
         if to_tell_earlier {
-            (self.wake)();
+            self.waker.wake();
         }
         left_out.map(LeftOut)
     }
@@ -197,15 +197,22 @@ pub(crate) mod testing {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use vsock_epoll::{DriverEvents, MuxerDriver};
 
     use super::testing::logged;
     use super::*;
     use crate::rate_limit::{BURST, INTERVAL};
 
     fn journal(cid: u64) -> Journal {
-        Journal::new(GuestCid::try_from(cid).unwrap(), || ())
+        woken_journal(cid).0
+    }
+
+    /// A journal, and the loop that it wakes.
+    fn woken_journal(cid: u64) -> (Journal, DriverEvents) {
+        let poller = MuxerDriver::new().unwrap();
+        let journal = Journal::new(GuestCid::try_from(cid).unwrap(), poller.waker());
+        (journal, poller.events())
     }
 
     /// A value that counts how often it is written.
@@ -283,20 +290,15 @@ mod tests {
 
     #[test]
     fn t131_a_line_that_is_left_out_wakes_who_tells_if_it_does_not_know_of_one() {
-        let woken = Arc::new(AtomicU32::new(0));
-        let told = Arc::clone(&woken);
-        let mut journal = Journal::new(GuestCid::try_from(3).unwrap(), move || {
-            // ORDER: Relaxed; partner: none, one thread alone.
-            told.fetch_add(1, Ordering::Relaxed);
-        });
-        // ORDER: Relaxed; partner: none, as above.
-        let woken = || woken.swap(0, Ordering::Relaxed);
+        let (mut journal, mut events) = woken_journal(3);
         logged();
-        let flood = |journal: &Journal, count| {
-            for _ in 0..count {
+        let mut wakes = || events.wait(Some(Duration::ZERO)).unwrap();
+        let mut flood = |journal: &Journal, count| {
+            let say_it = |_| {
                 say!(journal, Warn, "a line");
-            }
-            woken()
+                wakes()
+            };
+            (0..count).map(say_it).sum::<usize>()
         };
         assert_eq!(flood(&journal, BURST), 0);
         assert_eq!(flood(&journal, 100), 1);
@@ -306,7 +308,7 @@ mod tests {
         for _ in 0..100 {
             say!(journal, Warn, "another line");
         }
-        assert_eq!(woken(), 0, "it is due later");
+        assert_eq!(wakes(), 0, "it is due later");
     }
 
     #[test]

@@ -199,7 +199,6 @@ mod journal;
 mod lifecycle;
 mod memory;
 mod panics;
-mod poller;
 mod rate_limit;
 mod shared;
 mod signal;

@@ -8,10 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use vsock_epoll::Waker;
 use vsock_sockets::ListenerHandle;
 
 use crate::error::VhostUserError;
-use crate::poller::Waker;
 
 /// How long a device may take to end after it was told to.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -5,15 +5,18 @@
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use virtio_queue::{Error, Queue, QueueT};
 use vm_memory::GuestAddress;
+use vsock_epoll::MuxerDriver;
 
 use crate::journal::{Journal, say};
-use crate::poller::Poller;
 use crate::signal::{SignalError, Signaller};
+
+/// The number of each kick: the queues are to be looked at, whichever it was. So an event that was taken
+/// before the kick was replaced does no harm.
+const KICK: u32 = 0;
 
 /// Descriptors of a front-end that are no longer used. To close one may take as long as its owner
 /// likes, so whoever gets them drops them where nobody waits.
@@ -72,7 +75,7 @@ struct Call {
 ///
 /// It is *started* from when it has a kick until the front-end takes it back, and *enabled* as the
 /// front-end says. The kick is watched while it is both. A kick is never read: each write to an eventfd
-/// is an event of the poller, and what a front-end writes to it, or reads of it, is its own affair.
+/// is an event of the loop, and what a front-end writes to it, or reads of it, is its own affair.
 pub(crate) struct Vring {
     queue: Queue,
     journal: Arc<Journal>,
@@ -123,9 +126,9 @@ impl Vring {
     }
 
     /// Takes another kick, or none, and starts with it.
-    pub(crate) fn set_kick(&mut self, kick: Option<File>, poller: &mut Poller) -> KickChange {
+    pub(crate) fn set_kick(&mut self, kick: Option<File>, driver: &mut MuxerDriver) -> KickChange {
         let discarded = Discarded {
-            _kick: self.drop_kick(poller),
+            _kick: self.drop_kick(driver),
             _call: None,
         };
         self.kick = kick.map(|file| Kick {
@@ -137,7 +140,7 @@ impl Vring {
         }
         KickChange {
             discarded,
-            watched: self.watch(poller),
+            watched: self.watch(driver),
         }
     }
 
@@ -154,23 +157,27 @@ impl Vring {
     pub(crate) fn set_enablement(
         &mut self,
         enablement: Enablement,
-        poller: &mut Poller,
+        driver: &mut MuxerDriver,
     ) -> io::Result<()> {
         self.enablement = enablement;
-        self.watch(poller)
+        self.watch(driver)
     }
 
     /// The front-end takes the queue back.
     ///
     /// A queue that was started notifies its guest, because the device may have held a notification
     /// back: whoever serves the queue next does not know of it.
-    pub(crate) fn stop(&mut self, poller: &mut Poller, signaller: &mut Signaller) -> StoppedQueue {
+    pub(crate) fn stop(
+        &mut self,
+        driver: &mut MuxerDriver,
+        signaller: &mut Signaller,
+    ) -> StoppedQueue {
         if self.queue.ready() {
             self.queue.set_ready(false);
             self.signal(signaller);
         }
         let discarded = Discarded {
-            _kick: self.drop_kick(poller),
+            _kick: self.drop_kick(driver),
             ..self.set_call(None)
         };
         StoppedQueue {
@@ -180,8 +187,12 @@ impl Vring {
     }
 
     /// As it was made.
-    pub(crate) fn reset(&mut self, poller: &mut Poller, signaller: &mut Signaller) -> Discarded {
-        let stopped = self.stop(poller, signaller);
+    pub(crate) fn reset(
+        &mut self,
+        driver: &mut MuxerDriver,
+        signaller: &mut Signaller,
+    ) -> Discarded {
+        let stopped = self.stop(driver, signaller);
         self.queue.reset();
         self.enablement = Enablement::Disabled;
         stopped.discarded
@@ -208,15 +219,17 @@ impl Vring {
     }
 
     /// Watches the kick if the queue runs, and only then.
-    fn watch(&mut self, poller: &mut Poller) -> io::Result<()> {
+    fn watch(&mut self, driver: &mut MuxerDriver) -> io::Result<()> {
         let runs = self.runs();
         let Some(kick) = &mut self.kick else {
             return Ok(());
         };
         if runs && !kick.watched {
-            poller.watch_kick(kick.file.as_raw_fd())?;
+            driver.watch(KICK, &kick.file)?;
+            // Something may be in it, or in its queue, by now.
+            driver.wake();
         } else if !runs && kick.watched {
-            poller.unwatch_kick(kick.file.as_raw_fd());
+            unwatch(&kick.file, driver, &self.journal);
         }
         kick.watched = runs;
         Ok(())
@@ -224,12 +237,19 @@ impl Vring {
 
     /// Gives the kick up, which is not watched then: its owner may have kept a copy, so to close ours
     /// would not do.
-    fn drop_kick(&mut self, poller: &mut Poller) -> Option<File> {
+    fn drop_kick(&mut self, driver: &mut MuxerDriver) -> Option<File> {
         let Kick { file, watched } = self.kick.take()?;
         if watched {
-            poller.unwatch_kick(file.as_raw_fd());
+            unwatch(&file, driver, &self.journal);
         }
         Some(file)
+    }
+}
+
+/// Tells of a kick no more, whoever else has it.
+fn unwatch(kick: &File, driver: &mut MuxerDriver, journal: &Journal) {
+    if let Err(error) = driver.unwatch(kick) {
+        say!(journal, Warn, "cannot unwatch a kick: {error}");
     }
 }
 
@@ -244,31 +264,30 @@ mod tests {
     use vsock_proto::GuestCid;
 
     use super::*;
-    use crate::poller::Waker;
 
     struct Rig {
         vring: Vring,
-        poller: Poller,
+        driver: MuxerDriver,
         signaller: Signaller,
     }
 
     impl Rig {
         /// A queue that the front-end lets run.
         fn new() -> Self {
-            let waker = Waker::new().unwrap();
+            let driver = MuxerDriver::new().unwrap();
             let guest = GuestCid::try_from(3).unwrap();
-            let journal = Arc::new(Journal::new(guest, || ()));
+            let journal = Arc::new(Journal::new(guest, driver.waker()));
             let mut rig = Self {
                 vring: Vring::new(64, Arc::clone(&journal)).unwrap(),
                 signaller: Signaller::new(&journal),
-                poller: Poller::new(waker, journal).unwrap(),
+                driver,
             };
             rig.enable(Enablement::Enabled);
             rig
         }
 
         fn enable(&mut self, enablement: Enablement) {
-            let set = self.vring.set_enablement(enablement, &mut self.poller);
+            let set = self.vring.set_enablement(enablement, &mut self.driver);
             set.unwrap();
         }
 
@@ -276,7 +295,7 @@ mod tests {
         fn kick(&mut self) -> OwnedFd {
             let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
             let copy = File::from(kick.try_clone().unwrap());
-            let change = self.vring.set_kick(Some(copy), &mut self.poller);
+            let change = self.vring.set_kick(Some(copy), &mut self.driver);
             change.watched.unwrap();
             kick
         }
@@ -289,15 +308,14 @@ mod tests {
         }
 
         fn stop(&mut self) -> Discarded {
-            let stopped = self.vring.stop(&mut self.poller, &mut self.signaller);
+            let stopped = self.vring.stop(&mut self.driver, &mut self.signaller);
             stopped.discarded
         }
 
-        /// Whether the poller was told of anything since this was asked last.
+        /// Whether the driver was told of anything since this was asked last.
         fn is_told(&mut self) -> bool {
-            let mut events = self.poller.events();
-            let events = events.wait(Some(std::time::Duration::ZERO)).unwrap();
-            self.poller.take(events, |token, _| panic!("{token:?}"))
+            let mut events = self.driver.events();
+            events.wait(Some(std::time::Duration::ZERO)).unwrap() > 0
         }
     }
 
@@ -410,7 +428,7 @@ mod tests {
                     self.started = true;
                 }
                 Step::Kick(false) => {
-                    drop(rig.vring.set_kick(None, &mut rig.poller));
+                    drop(rig.vring.set_kick(None, &mut rig.driver));
                     self.kick = None;
                 }
                 Step::Call(true) => self.call = Some(rig.call()),

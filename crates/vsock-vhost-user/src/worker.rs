@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use virtio_queue::Error as QueueError;
 use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::epoll::EpollEvent;
 use vsock_backend_api::VsockBackend;
+use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
 use vsock_muxer::Counters;
 use vsock_proto::Tick;
 use vsock_virtio::{DeviceCounters, QueueName, Queues, VsockDevice};
@@ -18,8 +18,6 @@ use vsock_virtio::{DeviceCounters, QueueName, Queues, VsockDevice};
 use crate::error::VhostUserError;
 use crate::journal::{Journal, say};
 use crate::lifecycle::Lifecycle;
-use crate::panics;
-use crate::poller::{Events, Poller, Waker};
 use crate::signal::Signaller;
 use crate::vring::{Addresses, Discarded, Enablement, KickChange, StoppedQueue, Vring};
 
@@ -56,7 +54,7 @@ pub(crate) struct Remains {
 pub(crate) struct Worker {
     journal: Arc<Journal>,
     lifecycle: Lifecycle,
-    poller: Poller,
+    driver: MuxerDriver,
     signaller: Signaller,
     vrings: [Vring; QUEUES],
     /// The guest's memory, while a front-end shares it.
@@ -67,17 +65,16 @@ impl Worker {
     pub(crate) fn new(
         device: VsockDevice<GuestMemoryMmap>,
         queue_size: u16,
-        waker: Waker,
+        driver: MuxerDriver,
         journal: Arc<Journal>,
     ) -> Result<Self, VhostUserError> {
         let vring = || {
             Vring::new(queue_size, Arc::clone(&journal))
                 .map_err(|_| VhostUserError::QueueSize(queue_size))
         };
-        let poller = Poller::new(waker, Arc::clone(&journal)).map_err(VhostUserError::Resources)?;
         Ok(Self {
             lifecycle: Lifecycle::new(device, Arc::clone(&journal)),
-            poller,
+            driver,
             signaller: Signaller::new(&journal),
             vrings: [vring()?, vring()?, vring()?],
             journal,
@@ -89,25 +86,25 @@ impl Worker {
     pub(crate) fn end(&mut self) -> Remains {
         self.stop();
         self.lifecycle.accept_features(0);
-        let (poller, signaller) = (&mut self.poller, &mut self.signaller);
+        let (driver, signaller) = (&mut self.driver, &mut self.signaller);
         Remains {
             _memory: self.memory.take(),
             _descriptors: self
                 .vrings
                 .each_mut()
-                .map(|vring| vring.reset(poller, signaller)),
+                .map(|vring| vring.reset(driver, signaller)),
         }
     }
 
     /// The device ends: gives up its backends. [`settle`](Self::settle) comes next.
     pub(crate) fn remove_backends(&mut self) -> Vec<Box<dyn VsockBackend>> {
-        let now = self.poller.now();
+        let now = self.driver.now();
         self.lifecycle.device.muxer_mut().remove_backends(now)
     }
 
     /// Lets go what is no longer needed.
     pub(crate) fn settle(&mut self) {
-        let now = self.poller.now();
+        let now = self.driver.now();
         self.carry_out(now);
     }
 
@@ -142,7 +139,7 @@ impl Worker {
     }
 
     pub(crate) fn set_kick(&mut self, index: QueueIndex, kick: Option<File>) -> KickChange {
-        self.vrings[index.0].set_kick(kick, &mut self.poller)
+        self.vrings[index.0].set_kick(kick, &mut self.driver)
     }
 
     pub(crate) fn set_call(&mut self, index: QueueIndex, call: Option<File>) -> Discarded {
@@ -154,20 +151,20 @@ impl Worker {
         index: QueueIndex,
         enablement: Enablement,
     ) -> io::Result<()> {
-        self.vrings[index.0].set_enablement(enablement, &mut self.poller)
+        self.vrings[index.0].set_enablement(enablement, &mut self.driver)
     }
 
     /// Lets every queue run: of a front-end that does not say it of each.
     pub(crate) fn enable_all(&mut self) -> io::Result<()> {
-        let poller = &mut self.poller;
+        let driver = &mut self.driver;
         self.vrings
             .iter_mut()
-            .try_for_each(|vring| vring.set_enablement(Enablement::Enabled, poller))
+            .try_for_each(|vring| vring.set_enablement(Enablement::Enabled, driver))
     }
 
     /// A queue is taken back. A device without one that carries packets has been reset.
     pub(crate) fn stop_queue(&mut self, index: QueueIndex) -> StoppedQueue {
-        let stopped = self.vrings[index.0].stop(&mut self.poller, &mut self.signaller);
+        let stopped = self.vrings[index.0].stop(&mut self.driver, &mut self.signaller);
         if index.carries_packets() {
             self.stop();
         }
@@ -175,23 +172,15 @@ impl Worker {
     }
 
     /// For the thread that takes steps.
-    pub(crate) fn events(&self) -> Events {
-        self.poller.events()
+    pub(crate) fn events(&self) -> DriverEvents {
+        self.driver.events()
     }
 
     /// Something has happened.
-    pub(crate) fn step(&mut self, events: &[EpollEvent]) {
-        let now = self.poller.now();
-        self.poller.retry(now);
-        let (poller, device) = (&mut self.poller, &mut self.lifecycle.device);
-        let happened = poller.take(events, |token, ready| device.on_event(now, token, ready));
-        let is_due = self.lifecycle.device.deadline().is_some_and(|at| at <= now);
-        if is_due {
-            self.lifecycle.device.on_timeout(now);
-        }
-        // The timer is not set anew for a later deadline. What it was set for is over, and to look at the
-        // queues now would break a batch.
-        if happened || is_due {
+    pub(crate) fn step(&mut self, events: &DriverEvents) {
+        let now = self.driver.now();
+        let device = &mut self.lifecycle.device;
+        if self.driver.dispatch(now, events, device) {
             self.serve(now);
         }
         self.carry_out(now);
@@ -199,7 +188,7 @@ impl Worker {
 
     /// The device is to end while its guest goes on: begins to reset the guest's connections.
     pub(crate) fn begin_farewell(&mut self) {
-        let now = self.poller.now();
+        let now = self.driver.now();
         self.lifecycle.device.farewell(now);
         self.serve(now);
         self.carry_out(now);
@@ -252,7 +241,7 @@ impl Worker {
             tx.signal(&mut self.signaller);
         }
         if outcome.more {
-            self.poller.wake();
+            self.driver.wake();
         }
     }
 
@@ -261,20 +250,31 @@ impl Worker {
     }
 
     fn stop(&mut self) {
-        let now = self.poller.now();
+        let now = self.driver.now();
         self.lifecycle.stop(now);
         self.carry_out(now);
     }
 
     /// Does what the device wants done, and tells what was left out of the log.
     fn carry_out(&mut self, now: Tick) {
-        let (device, poller) = (&mut self.lifecycle.device, &mut self.poller);
-        let actions = std::iter::from_fn(|| device.next_action());
-        panics::for_each(actions, |action| poller.apply(action));
-        let telling = self.journal.tell().map(|wait| now.saturating_add(wait));
-        let deadline = self.lifecycle.device.deadline().into_iter().chain(telling);
-        if let Err(error) = self.poller.arm(now, deadline.min()) {
-            say!(self.journal, Error, "cannot set the timer: {error}");
+        let journal = &self.journal;
+        let device = &mut self.lifecycle.device;
+        self.driver
+            .carry_out(now, device, |handover| match handover {
+                // A socket that may take its time to close closes elsewhere.
+                Handover::Close(stream) => drop(stream),
+                Handover::Failed(LoopError::Watch { fd, source }) => {
+                    say!(journal, Warn, "cannot watch descriptor {fd}: {source}");
+                }
+                Handover::Failed(LoopError::Unwatch { fd, source }) => {
+                    say!(journal, Warn, "cannot unwatch descriptor {fd}: {source}");
+                }
+                Handover::Failed(error) => say!(journal, Error, "{error}"),
+            });
+        if let Some(wait) = self.journal.tell()
+            && let Err(error) = self.driver.wake_by(now.saturating_add(wait))
+        {
+            say!(self.journal, Error, "{error}");
         }
     }
 }
@@ -307,15 +307,23 @@ mod tests {
         Arc::new(GuestMemoryMmap::from_ranges_with_files([range]).unwrap())
     }
 
-    fn journal(waker: &Waker) -> Journal {
-        let waker = waker.clone();
-        Journal::new(GuestCid::try_from(3).unwrap(), move || waker.wake())
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn journal(driver: &MuxerDriver) -> Journal {
+        Journal::new(GuestCid::try_from(3).unwrap(), driver.waker())
     }
 
-    fn worker(journal: Journal, waker: Waker) -> Worker {
+    fn worker(journal: Journal, driver: MuxerDriver) -> Worker {
         let muxer = Muxer::new(journal.guest(), Config::default());
         let device = VsockDevice::builder(muxer).build();
-        Worker::new(device, 16, waker, Arc::new(journal)).unwrap()
+        Worker::new(device, 16, driver, Arc::new(journal)).unwrap()
+    }
+
+    /// Takes a step for what happens within the time; returns how many events that were.
+    fn step(worker: &mut Worker, events: &mut DriverEvents, timeout: Duration) -> usize {
+        let happened = events.wait(Some(timeout)).unwrap();
+        worker.step(events);
+        happened
     }
 
     /// Starts a queue whose used ring is so far from its begin.
@@ -337,9 +345,9 @@ mod tests {
     }
 
     /// A worker whose guest's queues run, and what its thread waits with.
-    fn running(memory: &Arc<GuestMemoryMmap>) -> (Worker, Events) {
-        let waker = Waker::new().unwrap();
-        let mut worker = worker(journal(&waker), waker);
+    fn running(memory: &Arc<GuestMemoryMmap>) -> (Worker, DriverEvents) {
+        let driver = MuxerDriver::new().unwrap();
+        let mut worker = worker(journal(&driver), driver);
         drop(worker.set_memory(Arc::clone(memory)));
         worker.accept_features(1 << 32);
         for index in [0, 1] {
@@ -359,7 +367,7 @@ mod tests {
     fn a_timer_for_what_is_over_does_not_look_at_the_queues() {
         let memory = memory();
         let (mut worker, mut events) = running(&memory);
-        worker.step(events.wait(Some(Duration::ZERO)).unwrap());
+        step(&mut worker, &mut events, Duration::ZERO);
         assert!(worker.is_active());
         let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
         memory
@@ -369,22 +377,20 @@ mod tests {
         memory.write_obj(1_u16.to_le(), index).unwrap();
         assert_eq!(worker.lifecycle.device.deadline(), None, "nothing is due");
 
-        let now = worker.poller.now();
-        worker.poller.arm(now, Some(now)).unwrap();
-        let fired = events.wait(Some(Duration::from_secs(20))).unwrap();
-        assert_eq!(fired.len(), 1);
-        worker.step(fired);
+        let now = worker.driver.now();
+        worker.driver.wake_by(now).unwrap();
+        assert_eq!(step(&mut worker, &mut events, PATIENCE), 1);
         assert_eq!(sent(&mut worker), 0);
 
-        worker.poller.wake();
-        worker.step(events.wait(Some(Duration::ZERO)).unwrap());
+        worker.driver.wake();
+        step(&mut worker, &mut events, Duration::ZERO);
         assert_eq!(sent(&mut worker), 1);
     }
 
     #[test]
     fn t131_the_timer_tells_what_was_left_out_of_the_log() {
-        let waker = Waker::new().unwrap();
-        let mut journal = journal(&waker);
+        let driver = MuxerDriver::new().unwrap();
+        let mut journal = journal(&driver);
         logged();
         for _ in 0..100 {
             say!(journal, Warn, "a line");
@@ -393,13 +399,11 @@ mod tests {
         let wait = journal.tell().unwrap();
         journal.advance(wait - Duration::from_millis(50));
         logged();
-        let mut worker = worker(journal, waker);
+        let mut worker = worker(journal, driver);
         let mut events = worker.events();
         // Whoever left lines out has woken the thread that sets the timer; the timer is the other event.
         for _ in 0..2 {
-            let happened = events.wait(Some(Duration::from_secs(20))).unwrap();
-            assert_eq!(happened.len(), 1);
-            worker.step(happened);
+            assert_eq!(step(&mut worker, &mut events, PATIENCE), 1);
         }
         assert_eq!(
             logged(),
@@ -416,7 +420,7 @@ mod tests {
             drop(worker.stop_queue(QueueIndex::new(1).unwrap()));
             // Beyond the end of memory.
             start_queue(&mut worker, 1, LEN - STRIDE - 8);
-            worker.step(events.wait(Some(Duration::ZERO)).unwrap());
+            step(&mut worker, &mut events, Duration::ZERO);
             assert!(!worker.is_active());
         }
         let mut lines = logged();
