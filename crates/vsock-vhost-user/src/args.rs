@@ -18,10 +18,10 @@ use vsock_vhost_user::SocketNames;
 ///
 /// The VMM connects to SOCKET and shares the guest's memory. A host process reaches port P of the
 /// guest by connecting to UDS_PATH and writing "CONNECT P\n"; it reads "OK <port>\n" once the guest
-/// has accepted. A host process that serves port P for the guest listens on UDS_PATH with "_P" behind
-/// it.
+/// has accepted. A host process that serves port P for the guest listens on UDS_PATH
+/// followed by "_P".
 ///
-/// Messages go over SOCK_SEQPACKET sockets: to reach the guest, UDS_PATH with "_seqpacket" behind it,
+/// Messages go over SOCK_SEQPACKET sockets: to reach the guest, UDS_PATH followed by "_seqpacket",
 /// where the command is the first message; to serve a port, the same name as for streams.
 ///
 /// When the VMM goes away, the next one is served. SIGTERM and SIGINT end the program and remove its

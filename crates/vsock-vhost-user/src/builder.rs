@@ -121,7 +121,7 @@ impl VhostUserVsockBuilder {
     /// to the guest, and listens for what the guest opens. With limits other than the usual ones, make
     /// it by [`VsockInnerBackend::with_config`] and add it by [`backend`](Self::backend).
     ///
-    /// Its listeners get connections to ports that come to this backend, and only to those. Behind
+    /// Its listeners get connections to ports that come to this backend, and only to those. After
     /// another one that was added without ports it has none: use
     /// [`in_process_for`](Self::in_process_for) there.
     ///

@@ -74,8 +74,8 @@ impl VhostUserVsock {
     /// a queue breaks the rules.
     ///
     /// It may have changed by the time of the answer. Like the counters, it is not for a backend or a stream
-    /// to ask while the device calls it: that would wait for itself. Nobody has to ask before connecting: what the host
-    /// begins waits for the driver, within its timeout.
+    /// to ask while the device calls it: that would wait for itself. There is no need to ask before connecting: what the
+    /// host begins waits for the driver, within its timeout.
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.shared.worker().is_active()

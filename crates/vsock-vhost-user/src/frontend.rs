@@ -139,8 +139,8 @@ fn queue(index: impl Into<u32>) -> Result<QueueIndex, Refusal> {
     QueueIndex::new(index).ok_or(Refusal::NoQueue(index))
 }
 
-/// Whether the kernel can say of a file without asking anybody whether something is in it, and nobody can
-/// put another file into it: one that holds the front-end's own end of its connection would keep that open
+/// Whether the kernel can say of a file by itself whether something is in it, and no process can put
+/// another file into it: one that holds the front-end's own end of its connection would keep that open
 /// when the front-end has gone. So no socket.
 fn is_kick(file: &File) -> bool {
     let file_type = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));

@@ -49,8 +49,8 @@ impl FrontendThread {
         }
     }
 
-    /// Serves until it is stopped, and lets the backends go, so that nobody waits for a guest that
-    /// cannot answer: also after a panic.
+    /// Serves until it is stopped, and lets the backends go, so that no thread waits for a guest
+    /// that cannot answer: also after a panic.
     pub(crate) fn run(self) -> Result<(), VhostUserError> {
         let Self {
             shared,

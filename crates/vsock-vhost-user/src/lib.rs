@@ -131,7 +131,7 @@
 //! | the front-end goes, or dies | the same; the next front-end is served |
 //! | the front-end wants what was not offered, such as `packed=on` | its request fails, the next front-end is served |
 //! | the front-end shares memory that is longer than its file | the same; see [`VhostUserVsockBuilder::sealed_memory`] for files that shrink later |
-//! | the front-end fills, empties or replaces its kicks and calls | nobody waits for it; a guest without notifications is its own affair |
+//! | the front-end fills, empties or replaces its kicks and calls | no thread waits for it; a guest without notifications is its own affair |
 //! | the guest's rings break the rules | its connections are reset, until it resets the device |
 //! | a host process does not read | the guest waits at [`buf_alloc`](ConfigBuilder::buf_alloc) bytes for this connection, all others go on |
 //! | no descriptor is left | the connection that needed one is refused or waits, all others go on |
@@ -184,7 +184,7 @@
 //! - A stop ends within two seconds, whatever a thread is in.
 //! - What a host process has passed is never closed by a thread that moves bytes.
 //! - Every descriptor is close-on-exec, and closed when what it belonged to ends.
-//! - A socket file is removed only by who made it, and only if it is still the one that was made.
+//! - A socket file is removed only by the process that made it, and only if it is still the one that was made.
 
 #![forbid(unsafe_code)]
 

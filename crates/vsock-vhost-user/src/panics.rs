@@ -31,7 +31,7 @@ pub(crate) fn for_each<T>(items: impl Iterator<Item = T>, mut call: impl FnMut(T
     }
 }
 
-/// Drops what somebody has panicked with, which may panic as well.
+/// Drops the payload of a panic, which may panic as well.
 fn discard(payload: Box<dyn Any + Send>) {
     if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         #[expect(clippy::mem_forget, reason = "to drop it might go on for ever")]

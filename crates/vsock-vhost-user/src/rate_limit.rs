@@ -8,7 +8,7 @@ use std::time::Duration;
 /// How often a line goes out before it has to wait.
 pub(crate) const BURST: u32 = 10;
 
-/// How long a line that has used up its burst waits for each further turn. A turn that nobody takes
+/// How long a line that has used up its burst waits for each further turn. A turn that is not used
 /// is saved, up to the burst.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 

@@ -76,7 +76,7 @@ impl Shared {
     }
 
     pub(crate) fn worker(&self) -> MutexGuard<'_, Worker> {
-        // After a panic the device ends; until then nobody is to panic for it.
+        // After a panic the device ends; until then no other thread is to panic for it.
         self.worker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

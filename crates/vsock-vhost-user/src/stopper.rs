@@ -14,7 +14,7 @@ use vsock_sockets::ListenerHandle;
 use crate::error::VhostUserError;
 
 /// How long a device may take to end after it was told to.
-const PATIENCE: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How far a device has come in stopping.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -79,8 +79,8 @@ impl Stopper {
     ///
     /// The device's threads do the rest, whether anybody waits for them or not: the guest gets an RST for
     /// each of its connections, if it has buffers for them within 100 ms; then the connection to the VMM
-    /// ends, and the backends are dropped. Whoever waits in `accept` of an in-process listener gets
-    /// `NotConnected`, and in `connect_to` `ConnectionRefused`; backends over Unix sockets remove
+    /// ends, and the backends are dropped. A thread in `accept` of an in-process listener gets
+    /// `NotConnected`, and one in `connect_to` `ConnectionRefused`; backends over Unix sockets remove
     /// theirs. The socket for the VMM is removed, and the CID is free again, when the
     /// [`VhostUserVsock`](crate::VhostUserVsock) goes: by `join`, `stop` or its drop. These wait for two
     /// seconds from the first stop, and no longer.
@@ -140,7 +140,7 @@ impl Stopper {
                 state = changed.unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let Some(left) = PATIENCE.checked_sub(stopped.elapsed()) else {
+            let Some(left) = STOP_TIMEOUT.checked_sub(stopped.elapsed()) else {
                 if let Some(session) = &state.session {
                     hang_up(session);
                 }
@@ -180,7 +180,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Ends a wait for whoever is at the other end.
+/// Ends every wait for the front-end.
 fn hang_up(session: &UnixStream) {
     if let Err(error) = session.shutdown(Shutdown::Both) {
         log::debug!("cannot hang up on the VMM: {error}");

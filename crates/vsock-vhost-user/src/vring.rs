@@ -19,9 +19,9 @@ use crate::signal::{SignalError, Signaller};
 const KICK: u32 = 0;
 
 /// Descriptors of a front-end that are no longer used. To close one may take as long as its owner
-/// likes, so whoever gets them drops them where nobody waits.
+/// likes, so they are to be dropped where no other thread waits.
 #[derive(Debug, Default)]
-#[must_use = "dropped where nobody waits for it"]
+#[must_use = "to be dropped without the lock"]
 pub(crate) struct Discarded {
     _kick: Option<File>,
     _call: Option<File>,
@@ -166,7 +166,7 @@ impl Vring {
     /// The front-end takes the queue back.
     ///
     /// A queue that was started notifies its guest, because the device may have held a notification
-    /// back: whoever serves the queue next does not know of it.
+    /// back: the next device of the queue does not know of it.
     pub(crate) fn stop(
         &mut self,
         driver: &mut MuxerDriver,
@@ -246,7 +246,7 @@ impl Vring {
     }
 }
 
-/// Tells of a kick no more, whoever else has it.
+/// Tells of a kick no more, even if others have it, too.
 fn unwatch(kick: &File, driver: &mut MuxerDriver, journal: &Journal) {
     if let Err(error) = driver.unwatch(kick) {
         say!(journal, Warn, "cannot unwatch a kick: {error}");
@@ -512,7 +512,7 @@ mod tests {
             // A queue that stops notifies its guest once.
             &[ON, GIVE, Step::Call(true), Step::Stop, Step::Stop],
             &[ON, GIVE, Step::Call(true), Step::Stop, GIVE, Step::Stop],
-            // One that was not started notifies nobody.
+            // One that was not started does not notify.
             &[ON, Step::Call(true), Step::Stop],
         ] {
             follow(steps);

@@ -43,7 +43,7 @@ impl QueueIndex {
 }
 
 /// What belonged to a front-end that has gone: memory and descriptors. To let it go may take long.
-#[must_use = "dropped where nobody waits for it"]
+#[must_use = "to be dropped without the lock"]
 #[derive(Debug)]
 pub(crate) struct Remains {
     _memory: Option<Arc<GuestMemoryMmap>>,
@@ -114,7 +114,7 @@ impl Worker {
     }
 
     /// Takes the guest's memory; returns the one before.
-    #[must_use = "dropped where nobody waits for it"]
+    #[must_use = "to be dropped without the lock"]
     pub(crate) fn set_memory(
         &mut self,
         memory: Arc<GuestMemoryMmap>,
@@ -307,7 +307,7 @@ mod tests {
         Arc::new(GuestMemoryMmap::from_ranges_with_files([range]).unwrap())
     }
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const GENEROUS: Duration = Duration::from_secs(20);
 
     fn journal(driver: &MuxerDriver) -> Journal {
         Journal::new(GuestCid::try_from(3).unwrap(), driver.waker())
@@ -379,7 +379,7 @@ mod tests {
 
         let now = worker.driver.now();
         worker.driver.wake_by(now).unwrap();
-        assert_eq!(step(&mut worker, &mut events, PATIENCE), 1);
+        assert_eq!(step(&mut worker, &mut events, GENEROUS), 1);
         assert_eq!(sent(&mut worker), 0);
 
         worker.driver.wake();
@@ -401,9 +401,9 @@ mod tests {
         logged();
         let mut worker = worker(journal, driver);
         let mut events = worker.events();
-        // Whoever left lines out has woken the thread that sets the timer; the timer is the other event.
+        // The thread that left lines out has woken the one that sets the timer; the timer is the other event.
         for _ in 0..2 {
-            assert_eq!(step(&mut worker, &mut events, PATIENCE), 1);
+            assert_eq!(step(&mut worker, &mut events, GENEROUS), 1);
         }
         assert_eq!(
             logged(),

@@ -58,14 +58,14 @@ pub struct UnixBackend {
 impl UnixBackend {
     /// Listens on `path`. A socket that a dead process has left there is replaced.
     ///
-    /// A path that leaves no room for every port behind it is warned about: the guest's connections to
+    /// A path that leaves no room for every port is warned about: the guest's connections to
     /// the longer ports will be refused.
     ///
     /// # Errors
     ///
     /// Each names the path in its text.
     ///
-    /// - `AddrInUse`: somebody listens on the path, or it is a file of another kind; or this process has
+    /// - `AddrInUse`: another process listens on the path, or it is a file of another kind; or this process has
     ///   another backend or device that listens on one of the guest's ports, or whose guest would have
     ///   this path as a port.
     /// - Anything else comes from the operating system, for example `NotFound` for want of the
@@ -77,7 +77,7 @@ impl UnixBackend {
         let longest = backend.service_path(u32::MAX);
         if SocketAddr::from_pathname(&longest).is_err() {
             log::warn!(
-                "{} is too long: nobody can listen on {}, for the path of a socket has at most 107 bytes",
+                "{} is too long: no process can listen on {}, for the path of a socket has at most 107 bytes; choose a shorter one",
                 path.display(),
                 longest.display()
             );
@@ -119,8 +119,8 @@ impl AsRawFd for UnixBackend {
 impl VsockBackend for UnixBackend {
     /// # Errors
     ///
-    /// - `WouldBlock`: nobody waits.
-    /// - `EMFILE`, `ENFILE`: no descriptor is left; who waited has been refused.
+    /// - `WouldBlock`: no client waits.
+    /// - `EMFILE`, `ENFILE`: no descriptor is left; the clients that waited have been refused.
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let socket = self.clients.accept()?;
@@ -129,7 +129,7 @@ impl VsockBackend for UnixBackend {
 
     /// # Errors
     ///
-    /// - `NotFound`, `ConnectionRefused`: nobody serves the port.
+    /// - `NotFound`, `ConnectionRefused`: no process serves the port.
     /// - `WouldBlock`: the backlog of the host process is full; to be tried again.
     /// - Anything else comes from the operating system.
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {

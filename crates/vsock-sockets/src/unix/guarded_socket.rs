@@ -80,7 +80,7 @@ impl GuardedSocket {
         Ok(Self::with(socket, files))
     }
 
-    /// A socket that somebody else has made, to which messages may have been sent.
+    /// A socket from elsewhere, to which messages may have been sent.
     pub(super) fn given(socket: OwnedFd) -> Self {
         let files = if !refuse(socket.as_fd()) {
             Files::Any

@@ -37,8 +37,8 @@ fn taken<'p, 'm, B: BitmapSlice>(
 /// Receives into the pieces, one after the other; nothing into none, in whatever state the socket is. Files
 /// that come with the bytes are closed by another thread; if that has too many, it is `ConnectionReset`.
 ///
-/// The bitmaps, which are the caller's code, are told after the system call: whoever copies memory that is
-/// marked as written must find it written. If one panics, bytes were received that no one can count.
+/// The bitmaps, which are the caller's code, are told after the system call: a copy of memory that is marked as
+/// written must find it written. If one panics, bytes were received that no one can count.
 pub(super) fn receive<B: BitmapSlice>(
     socket: &GuardedSocket,
     pieces: &[VolatileSlice<'_, B>],
@@ -65,7 +65,7 @@ pub(super) fn receive<B: BitmapSlice>(
     }
     let flags = libc::MSG_CMSG_CLOEXEC;
     // SAFETY: the header, the places and the room live until the call returns, and the guards keep each
-    // place mapped, whose length they know. Who else writes there is the guest's affair: no reference to
+    // place mapped, whose length they know. The guest may write there at the same time: no reference to
     // the bytes exists.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
@@ -91,7 +91,7 @@ fn cut(places: &mut Places, mut bytes: usize) {
 }
 
 /// Sends what is in the pieces, one after the other, and nothing of none, in whatever state the socket is;
-/// to somebody who has gone without a signal.
+/// without a signal, if the peer has gone.
 pub(super) fn send<B: BitmapSlice>(
     socket: &GuardedSocket,
     pieces: &[VolatileSlice<'_, B>],

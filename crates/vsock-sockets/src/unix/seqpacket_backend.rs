@@ -13,14 +13,14 @@ use super::guarded_socket::GuardedSocket;
 use super::seqpacket_stream::UnixSeqpacketStream;
 use super::socket_file::SocketFileRemover;
 
-/// Seqpacket connections of one guest over Unix sockets that keep messages apart, beside a
-/// [`UnixBackend`](crate::UnixBackend) for its streams.
+/// Seqpacket connections of one guest over Unix sockets that keep messages apart. A
+/// [`UnixBackend`](crate::UnixBackend) has its streams.
 ///
 /// A host process that wants to reach port 1024 of the guest connects by a `SOCK_SEQPACKET` socket to
-/// the path with `_seqpacket` behind it, and sends `CONNECT 1024\n` as its first message; the answer,
+/// the path followed by `_seqpacket`, and sends `CONNECT 1024\n` as its first message; the answer,
 /// `OK <host port>\n`, is a message as well, and from then on the messages are the guest's. A host
-/// process that serves port 1024 for the guest listens by a `SOCK_SEQPACKET` socket on the path with
-/// `_1024` behind it: the same name as for streams, so a port has either. A guest that comes with the
+/// process that serves port 1024 for the guest listens by a `SOCK_SEQPACKET` socket on the path
+/// followed by `_1024`: the same name as for streams, so a port has either. A guest that comes with the
 /// other type of socket is refused.
 ///
 /// ```
@@ -47,7 +47,7 @@ pub struct UnixSeqpacketBackend {
 }
 
 impl UnixSeqpacketBackend {
-    /// Listens on `path` with `_seqpacket` behind it. A socket that a dead process has left there is
+    /// Listens on `path` followed by `_seqpacket`. A socket that a dead process has left there is
     /// replaced.
     ///
     /// # Errors
@@ -95,8 +95,8 @@ impl AsRawFd for UnixSeqpacketBackend {
 impl VsockBackend for UnixSeqpacketBackend {
     /// # Errors
     ///
-    /// - `WouldBlock`: nobody waits.
-    /// - `EMFILE`, `ENFILE`: no descriptor is left; who waited has been refused.
+    /// - `WouldBlock`: no client waits.
+    /// - `EMFILE`, `ENFILE`: no descriptor is left; the clients that waited have been refused.
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let socket = self.clients.accept()?;
@@ -116,8 +116,8 @@ impl VsockBackend for UnixSeqpacketBackend {
 
     /// # Errors
     ///
-    /// - `NotFound`, `ConnectionRefused`: nobody serves the port.
-    /// - `EPROTOTYPE`: who serves it does so for streams.
+    /// - `NotFound`, `ConnectionRefused`: no process serves the port.
+    /// - `EPROTOTYPE`: the process that serves it does so for streams.
     /// - `WouldBlock`: the backlog of the host process is full; to be tried again.
     /// - Anything else comes from the operating system.
     fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {

@@ -2,7 +2,7 @@
 
 //! The file by which others find a listening Unix socket.
 //!
-//! # Who gets a name
+//! # Which process gets a name
 //!
 //! A process that dies leaves its file. The next process that wants the name connects to it; if no process
 //! answers, the file is stale and is replaced. Of any number of processes and threads that want the name, exactly
@@ -22,11 +22,11 @@
 //! # What others can do
 //!
 //! A process that can read the directory can lock it, and keep the lock. So the lock is waited for, for
-//! [`PATIENCE`] at most. Without it, a name is taken nevertheless, with a warning: a lock keeps no name
-//! busy. Who was waited for in vain is waited for [`SHORT_PATIENCE`] from then on, until the lock was got once
+//! [`LOCK_TIMEOUT`] at most. Without it, a name is taken nevertheless, with a warning: a lock keeps no name
+//! busy. A lock that was not got in time is waited for [`CONTENDED_LOCK_TIMEOUT`] from then on, until the lock was got once
 //! more: the lock holds up one name, and not each of many. Only then can two processes that want the same stale name at the same time both get it. A file is
 //! never removed without the lock: it stays, and is stale. So for a removal, of which a device has several
-//! to do when it stops, the lock is waited for only [`REMOVAL_PATIENCE`].
+//! to do when it stops, the lock is waited for only [`REMOVAL_LOCK_TIMEOUT`].
 //!
 //! A process that can write to the directory can make the file first, or remove it; it needs no lock for
 //! that. So only those who may speak for the guest should have that right. A program that does not know of
@@ -52,13 +52,13 @@ use super::guarded_socket::GuardedSocket;
 use super::socket_names::split;
 
 /// How long to wait for the lock of a directory. By the rules it is held for less than a millisecond.
-const PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// As [`PATIENCE`], to remove a file. That it stays does no harm.
-const REMOVAL_PATIENCE: Duration = Duration::from_millis(200);
+/// As [`LOCK_TIMEOUT`], to remove a file. That it stays does no harm.
+const REMOVAL_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// As [`PATIENCE`], for the lock of a directory that was waited for in vain.
-const SHORT_PATIENCE: Duration = Duration::from_millis(20);
+/// As [`LOCK_TIMEOUT`], for a lock that was not got in time before.
+const CONTENDED_LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// How long to leave the lock to others before the next attempt.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -101,7 +101,7 @@ type Identity = (u64, u64);
 
 impl SocketFile {
     /// Listens on `path` with a socket that has no name yet. What a dead process has left there is
-    /// replaced; a socket on which somebody answers, and anything that is no socket, stays and is an error.
+    /// replaced; a socket that answers, and anything that is no socket, stays and is an error.
     pub(super) fn bind(path: &Path, socket: &impl AsFd) -> io::Result<Self> {
         // The length is checked here: a rename would take a longer name.
         let place = SocketAddr::from_pathname(path)
@@ -112,7 +112,7 @@ impl SocketFile {
             io::Error::new(ErrorKind::InvalidInput, message)
         })?;
         let directory = open(fs::CWD, place.directory, OFlags::PATH)?;
-        let lock = Lock::take(&directory, Path::new("."), PATIENCE);
+        let lock = Lock::take(&directory, Path::new("."), LOCK_TIMEOUT);
         if let Err(error) = &lock {
             log::warn!(
                 "{}: cannot lock the directory, so another process may take the name at the same time: {error}",
@@ -170,7 +170,7 @@ impl Made {
         let Some(place) = Place::of(&self.path) else {
             return Ok(());
         };
-        let lock = match Lock::take(fs::CWD, place.directory, REMOVAL_PATIENCE) {
+        let lock = match Lock::take(fs::CWD, place.directory, REMOVAL_LOCK_TIMEOUT) {
             // The directory has gone, and the file with it.
             Err(Errno::NOENT) => return Ok(()),
             lock => lock?,
@@ -209,12 +209,12 @@ impl<'p> Place<'p> {
         })
     }
 
-    /// What is there, if it is not somebody's.
+    /// What is there, if it is free to take.
     fn look(&self, directory: &OwnedFd) -> io::Result<There> {
         match fs::statat(directory, self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(There::Nothing),
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Socket => {
-                return Err(in_use("there is a file, which is no socket"));
+                return Err(in_use("the path exists and is not a socket"));
             }
             stat => stat?,
         };
@@ -227,26 +227,25 @@ fn what_answers(connected: Result<(), Errno>) -> io::Result<There> {
     match connected {
         Err(Errno::CONNREFUSED) => Ok(There::Stale),
         Err(Errno::NOENT) => Ok(There::Nothing),
-        // A full backlog is somebody's, too, and so is a socket of another type.
+        // A socket with a full backlog is in use, too, and so is one of another type.
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
-            Err(in_use("somebody listens on this socket"))
+            Err(in_use("another process listens on this socket"))
         }
         Err(error) => {
             let error = io::Error::from(error);
-            let message = format!("cannot tell whether somebody listens on this socket: {error}");
+            let message =
+                format!("cannot tell whether another process listens on this socket: {error}");
             Err(io::Error::new(error.kind(), message))
         }
     }
 }
 
-/// Directories whose lock was waited for in vain, and was not got since.
-static WAITED_IN_VAIN: Mutex<BTreeSet<Identity>> = Mutex::new(BTreeSet::new());
+/// Directories whose lock was not got in time, and not since.
+static CONTENDED: Mutex<BTreeSet<Identity>> = Mutex::new(BTreeSet::new());
 
-fn waited_in_vain() -> MutexGuard<'static, BTreeSet<Identity>> {
+fn contended() -> MutexGuard<'static, BTreeSet<Identity>> {
     // A set of numbers is whole after a panic, too.
-    WAITED_IN_VAIN
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    CONTENDED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The lock of a directory, until it is dropped.
@@ -255,27 +254,27 @@ struct Lock {
 }
 
 impl Lock {
-    fn take(from: impl AsFd, path: &Path, patience: Duration) -> Result<Self, Errno> {
+    fn take(from: impl AsFd, path: &Path, timeout: Duration) -> Result<Self, Errno> {
         let directory = open(from, path, OFlags::RDONLY)?;
         let identity = identity(&fs::fstat(&directory)?);
-        let patience = if waited_in_vain().contains(&identity) {
-            SHORT_PATIENCE
+        let timeout = if contended().contains(&identity) {
+            CONTENDED_LOCK_TIMEOUT
         } else {
-            patience
+            timeout
         };
         let started = Instant::now();
         let locked = loop {
             match fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK | Errno::INTR) if started.elapsed() < patience => {
+                Err(Errno::WOULDBLOCK | Errno::INTR) if started.elapsed() < timeout => {
                     thread::park_timeout(PAUSE);
                 }
                 locked => break locked,
             }
         };
         if locked == Err(Errno::WOULDBLOCK) {
-            waited_in_vain().insert(identity);
+            contended().insert(identity);
         } else {
-            waited_in_vain().remove(&identity);
+            contended().remove(&identity);
         }
         locked.map(|()| Self { directory })
     }
@@ -330,7 +329,7 @@ impl<'d> Temporary<'d> {
             }
         };
         match named {
-            Err(Errno::EXIST) => Err(in_use("somebody has just taken the name")),
+            Err(Errno::EXIST) => Err(in_use("another process has just taken the name")),
             named => Ok(named.map(|()| identity(&stat))?),
         }
     }
@@ -508,7 +507,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("socket");
         make_stale(&path);
-        let held = Lock::take(fs::CWD, dir.path(), PATIENCE).unwrap();
+        let held = Lock::take(fs::CWD, dir.path(), LOCK_TIMEOUT).unwrap();
         let (listener, file) = bind(&path).unwrap();
         UnixStream::connect(&path).unwrap();
         drop((listener, file));
@@ -526,10 +525,13 @@ mod tests {
             let socket = GuardedSocket::new(socket_type, SocketFlags::empty()).unwrap();
             let file = SocketFile::bind(&path, &socket).unwrap();
             let refused = bind(&path).unwrap_err();
-            assert_eq!(refused.to_string(), "somebody listens on this socket");
+            assert_eq!(
+                refused.to_string(),
+                "another process listens on this socket"
+            );
             drop(file);
         }
-        // As it is for who may not write to another user's file, or has no descriptor left.
+        // As for a process that may not write to another user's file, or has no descriptor left.
         for error in [Errno::ACCESS, Errno::MFILE] {
             let refused = what_answers(Err(error)).err().unwrap();
             assert_eq!(refused.kind(), io::Error::from(error).kind());
@@ -546,11 +548,11 @@ mod tests {
         let names = (0..3).map(|name| bind(&dir.path().join(name.to_string())).unwrap());
         drop(names.collect::<Vec<_>>());
         let elapsed = started.elapsed();
-        assert!(elapsed >= PATIENCE, "{elapsed:?}");
-        assert!(elapsed < 2 * PATIENCE, "{elapsed:?}");
+        assert!(elapsed >= LOCK_TIMEOUT, "{elapsed:?}");
+        assert!(elapsed < 2 * LOCK_TIMEOUT, "{elapsed:?}");
         drop(held);
         drop(bind(&dir.path().join("next")).unwrap());
         let directory = identity(&fs::stat(dir.path()).unwrap());
-        assert!(!waited_in_vain().contains(&directory), "it is got again");
+        assert!(!contended().contains(&directory), "it is got again");
     }
 }

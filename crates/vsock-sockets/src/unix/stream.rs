@@ -192,8 +192,8 @@ impl VsockVolatileStream for UnixVsockStream {
         Ok(got)
     }
 
-    /// A guess, from the reads before: each buffer of a guest that is offered in vain costs a look at
-    /// its descriptors.
+    /// A guess, from the reads before: each buffer of a guest that stays empty costs a look at its
+    /// descriptors.
     fn readable_bytes(&self) -> usize {
         self.expected
     }

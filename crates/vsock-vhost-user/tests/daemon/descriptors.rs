@@ -16,7 +16,7 @@ use vsock_muxer_harness::fd::duplicate;
 use vsock_muxer_harness::poll::{Deadline, Interest, is_readable, pace, wait_ready};
 use vsock_proto::Op;
 
-use crate::guest::{Guest, PATIENCE};
+use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
 use crate::vmm::{RX, TX};
 
@@ -186,7 +186,7 @@ fn t118_a_call_that_replaces_another_is_called_alone() {
     );
     assert!(guest.vmm.set_call(RX, &old));
     guest.request(2000, 1);
-    wait_ready(old.as_raw_fd(), Interest::Read, Deadline::after(PATIENCE)).unwrap();
+    wait_ready(old.as_raw_fd(), Interest::Read, Deadline::after(GENEROUS)).unwrap();
     assert!(guest.vmm.set_call(RX, &new));
     guest.expect(Op::Reset);
     File::from(old.try_clone().unwrap())

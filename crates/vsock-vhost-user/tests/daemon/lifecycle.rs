@@ -14,7 +14,7 @@ use vsock_muxer_harness::poll::Deadline;
 use vsock_proto::Op;
 use vsock_vhost_user::{VhostUserError, VhostUserVsockBuilder};
 
-use crate::guest::PATIENCE;
+use crate::guest::GENEROUS;
 use crate::host::Host;
 use crate::vmm::{FEATURES, PACKED, TX};
 
@@ -108,7 +108,7 @@ fn a_queue_that_was_disabled_gives_the_notification_that_it_owed() {
         guest.vmm.frontend.set_vring_enable(TX, false).unwrap();
         let called = guest.vmm.rings[TX].wait_for_call(moment());
         guest.vmm.frontend.set_vring_enable(TX, true).unwrap();
-        assert!(called || guest.vmm.rings[TX].wait_for_call(Deadline::after(PATIENCE)));
+        assert!(called || guest.vmm.rings[TX].wait_for_call(Deadline::after(GENEROUS)));
         guest.expect(Op::Reset);
     }
 }

@@ -14,7 +14,7 @@ use vhost::VhostBackend;
 use vsock_muxer_harness::poll::{Deadline, wait_until};
 use vsock_proto::Op;
 
-use crate::guest::{Guest, PATIENCE};
+use crate::guest::{GENEROUS, Guest};
 use crate::program::Program;
 use crate::vmm::{FEATURES, RX, TX, Vmm};
 
@@ -28,7 +28,7 @@ fn bound(elapsed: Duration) -> u64 {
 fn assert_ends(program: &mut Program) {
     program.signal(Signal::TERM);
     let mut code = None;
-    wait_until(Deadline::after(PATIENCE), || {
+    wait_until(Deadline::after(GENEROUS), || {
         code = program.child.try_wait().unwrap();
         code.is_some()
     })

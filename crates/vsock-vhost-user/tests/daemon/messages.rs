@@ -12,7 +12,7 @@ use rustix::net::{
 use vsock_proto::{Op, SocketTypes};
 use vsock_vhost_user::{UnixBackend, UnixSeqpacketBackend};
 
-use crate::guest::{Guest, PATIENCE};
+use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
 
 /// With what `std` has for streams: a write sends a message, a read receives one.
@@ -39,7 +39,7 @@ fn connected(host: &Host) -> UnixStream {
     let path = host.path("vm.vsock_seqpacket");
     connect(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
     let stream = UnixStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(GENEROUS)).unwrap();
     stream
 }
 

@@ -17,7 +17,7 @@ use vsock_muxer_harness::poll::{Deadline, Stopwatch, pace, wait_until};
 use vsock_proto::Op;
 
 use crate::descriptors::{Churn, calls, fill};
-use crate::guest::{Guest, PATIENCE};
+use crate::guest::{GENEROUS, Guest};
 use crate::host::STOP;
 use crate::stopping::hold_up;
 use crate::vmm::{FEATURES, TX, Vmm, header, memory};
@@ -71,7 +71,7 @@ impl Program {
         let program = Self { child, dir };
         for cid in cids {
             let path = program.socket(*cid);
-            wait_until(Deadline::after(PATIENCE), || path.exists()).unwrap();
+            wait_until(Deadline::after(GENEROUS), || path.exists()).unwrap();
         }
         program
     }
@@ -317,7 +317,7 @@ fn without_descriptors_it_refuses_and_goes_on() {
     let mut guest = program.boot();
     let client = || {
         let mut client = UnixStream::connect(program.dir.path().join("3.vsock")).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(GENEROUS)).unwrap();
         client.write_all(b"CONNECT 9\n").map(|()| client)
     };
     // Each client that is let in waits for the guest; the first one that is not reads an end, or
@@ -346,7 +346,7 @@ fn without_descriptors_it_refuses_and_goes_on() {
     assert_eq!(answer.op, u16::from(Op::Reset));
     // What is given back can be used again.
     drop(held);
-    wait_until(Deadline::after(PATIENCE), || {
+    wait_until(Deadline::after(GENEROUS), || {
         guest.connect_to(2, 5) == Some(Op::Response)
     })
     .unwrap();
@@ -480,7 +480,7 @@ fn a_front_end_for_which_no_descriptor_is_left_is_served_when_there_is_one() {
     };
     limit(3);
     let mut waiting = UnixStream::connect(program.socket(3)).unwrap();
-    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    waiting.set_read_timeout(Some(GENEROUS)).unwrap();
     waiting
         .write_all(&header(FrontendReq::GET_FEATURES, 0, 0))
         .unwrap();

@@ -14,7 +14,7 @@ use vhost::vhost_user::message::FrontendReq;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 use vsock_proto::Op;
 
-use crate::guest::PATIENCE;
+use crate::guest::GENEROUS;
 use crate::host::Host;
 use crate::vmm::{FEATURES, NEED_REPLY, header, memory};
 
@@ -53,7 +53,7 @@ fn script(memory: RawFd, eventfd: RawFd) -> Vec<(Vec<u8>, Vec<RawFd>)> {
 /// A request is answered.
 fn assert_answered(socket: &Path) {
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(GENEROUS)).unwrap();
     stream
         .write_all(&header(FrontendReq::GET_FEATURES, 0, 0))
         .unwrap();

@@ -19,7 +19,7 @@ use vsock_vhost_user::{
     UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsock, VhostUserVsockBuilder,
 };
 
-use crate::guest::{Guest, PATIENCE};
+use crate::guest::{GENEROUS, Guest};
 use crate::host::{Host, STOP, Scripted, ScriptedStream, act, on_drop};
 use crate::ring::BUFFER;
 use crate::vmm::{FEATURES, RX, Vmm, header};
@@ -43,7 +43,7 @@ fn accepting(host: &Host) -> Receiver<io::Result<()>> {
 #[track_caller]
 fn assert_frees(cid: u64, socket: &Path) {
     let freed = || VhostUserVsockBuilder::new(cid, socket).spawn().is_ok();
-    wait_until(Deadline::after(PATIENCE), freed).unwrap();
+    wait_until(Deadline::after(GENEROUS), freed).unwrap();
 }
 
 #[test]
@@ -58,13 +58,13 @@ fn a_stop_alone_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backen
     };
     connect();
     host.device.stopper().stop();
-    let end = accepted.recv_timeout(PATIENCE).unwrap();
+    let end = accepted.recv_timeout(GENEROUS).unwrap();
     assert_eq!(end.unwrap_err().kind(), ErrorKind::NotConnected);
     assert!(!host.path("vm.vsock").exists());
     // Who comes later does not wait either.
     connect();
     for _ in 0..2 {
-        let end = connected.recv_timeout(PATIENCE).unwrap();
+        let end = connected.recv_timeout(GENEROUS).unwrap();
         assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionRefused);
     }
     assert_eq!(host.device.counters().packets_from_guest, 0);
@@ -75,7 +75,7 @@ fn a_stop_alone_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backen
 /// The wait has ended, by a panic of the device.
 #[track_caller]
 fn assert_panicked(accepted: &Receiver<io::Result<()>>, device: VhostUserVsock) {
-    let end = accepted.recv_timeout(PATIENCE).unwrap();
+    let end = accepted.recv_timeout(GENEROUS).unwrap();
     assert_eq!(end.unwrap_err().kind(), ErrorKind::NotConnected);
     let ended = device.join().unwrap_err();
     assert!(matches!(ended, VhostUserError::Panicked), "{ended}");
@@ -236,7 +236,7 @@ fn a_stop_ends_though_a_backend_does_not_and_says_so() {
     let (socket, cid) = (host.socket(), host.cid);
     let mut vmm = host.vmm();
     vmm.start(FEATURES).unwrap();
-    enters.recv_timeout(PATIENCE).unwrap();
+    enters.recv_timeout(GENEROUS).unwrap();
     let watch = Stopwatch::start();
     let ended = host.device.stop().unwrap_err();
     assert!(matches!(ended, VhostUserError::NotEnded(_)), "{ended}");
@@ -266,7 +266,7 @@ fn lingering() -> (TcpStream, TcpStream) {
     near.set_nonblocking(true).unwrap();
     while near.write(&[0; 65_536]).is_ok() {}
     near.set_nonblocking(false).unwrap();
-    rustix::net::sockopt::set_socket_linger(&near, Some(100 * PATIENCE)).unwrap();
+    rustix::net::sockopt::set_socket_linger(&near, Some(100 * GENEROUS)).unwrap();
     (near, far)
 }
 
@@ -374,7 +374,7 @@ fn a_stream_that_writes_to_what_has_gone_raises_no_signal() {
     let mut guest = host.boot();
     let (connection, _) = guest.connect(2000, 7);
     guest.write(&connection, b"x");
-    let status = told.recv_timeout(PATIENCE).unwrap().unwrap();
+    let status = told.recv_timeout(GENEROUS).unwrap().unwrap();
     let blocked = status
         .lines()
         .find_map(|line| line.strip_prefix("SigBlk:"))

@@ -10,7 +10,7 @@ use std::path::Path;
 use vsock_proto::Op;
 use vsock_vhost_user::{UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsockBuilder};
 
-use crate::guest::PATIENCE;
+use crate::guest::GENEROUS;
 use crate::host::Host;
 
 /// A device with a backend for streams over Unix sockets.
@@ -21,7 +21,7 @@ fn host() -> Host {
 /// A host process that connects, and says this.
 fn connect(host: &Host, command: &str) -> BufReader<UnixStream> {
     let mut stream = UnixStream::connect(host.path("vm.vsock")).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(GENEROUS)).unwrap();
     stream.write_all(command.as_bytes()).unwrap();
     BufReader::new(stream)
 }

@@ -15,7 +15,7 @@ use vhost::{Error, VhostBackend, VhostUserMemoryRegionInfo};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
-use crate::guest::PATIENCE;
+use crate::guest::GENEROUS;
 use crate::ring::{Ring, STRIDE};
 
 /// `VIRTIO_F_VERSION_1`, `VIRTIO_F_EVENT_IDX` and the bit by which both ends agree on protocol
@@ -45,7 +45,7 @@ impl Vmm {
     /// As [`connect`](Self::connect), with other memory.
     pub(crate) fn connect_with(socket: &Path, memory: GuestMemoryMmap) -> Self {
         let socket = UnixStream::connect(socket).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(GENEROUS)).unwrap();
         let mut frontend = Frontend::from_stream(socket.try_clone().unwrap(), 3);
         frontend.set_owner().unwrap();
         let features = frontend.get_features().unwrap();

@@ -303,7 +303,7 @@ fn t124_connections_that_leave_files_behind_use_up_no_descriptors() {
     assert_eq!(refused, Some(Errno::NOBUFS.raw_os_error()));
     let refused = backend.connect(1).map(drop).unwrap_err().raw_os_error();
     assert_eq!(refused, Some(Errno::NOBUFS.raw_os_error()));
-    // Who is connected goes on.
+    // What is connected goes on.
     without_delay(|| ());
 }
 
