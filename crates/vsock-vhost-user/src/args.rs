@@ -166,11 +166,11 @@ impl FromStr for Vm {
             queue_size,
             sealed_memory,
         ] = values;
-        let missing = VmError::Missing;
         Ok(Self {
-            guest_cid: parsed("guest-cid", guest_cid, NUMBER)?.ok_or(missing("guest-cid"))?,
-            socket: socket.ok_or(missing("socket"))?.into(),
-            uds_path: uds_path.ok_or(missing("uds-path"))?.into(),
+            guest_cid: parsed("guest-cid", guest_cid, NUMBER)?
+                .ok_or(VmError::Missing("guest-cid"))?,
+            socket: socket.ok_or(VmError::Missing("socket"))?.into(),
+            uds_path: uds_path.ok_or(VmError::Missing("uds-path"))?.into(),
             buf_alloc: parsed("buf-alloc", buf_alloc, NUMBER)?,
             queue_size: parsed("queue-size", queue_size, NUMBER)?,
             sealed_memory: parsed("sealed-memory", sealed_memory, "true or false")?,

@@ -39,7 +39,7 @@ enum Refusal {
     NoQueue(u32),
     #[error("{0} entries are not a power of two up to {1}, the longest queue")]
     Size(u32, u16),
-    #[error("{0} is no index of a ring")]
+    #[error("{0} is out of range for an index of a queue")]
     Base(u32),
     #[error("the features {0:#x} were not offered")]
     Features(u64),
@@ -49,9 +49,9 @@ enum Refusal {
     NoMemory,
     #[error("the address {0:#x} is in no memory region")]
     NoRegion(u64),
-    #[error("the addresses of the ring are not aligned")]
+    #[error("the addresses of the queue are not aligned")]
     Misaligned(#[source] QueueError),
-    #[error("cannot read the ring")]
+    #[error("cannot read the used ring of the queue")]
     Outside(#[source] GuestMemoryError),
     #[error("cannot watch the kick of a queue")]
     Kick(#[source] io::Error),
@@ -114,7 +114,7 @@ impl Frontend {
             | VhostUserProtocolFeatures::REPLY_ACK
     }
 
-    /// What the front-end's addresses of a ring are for the guest, and how far it was used.
+    /// What the front-end's addresses of a queue are for the guest, and how far it was used.
     fn addresses(&self, descriptors: u64, available: u64, used: u64) -> Result<Addresses, Refusal> {
         let memory = self.memory.as_ref().ok_or(Refusal::NoMemory)?;
         let guest = |address| {
@@ -123,7 +123,7 @@ impl Frontend {
         };
         let used = guest(used)?;
         let index = used.checked_add(2).ok_or(Refusal::NoRegion(used.0))?;
-        // ORDER: Relaxed; partner: none, the ring does not run yet.
+        // ORDER: Relaxed; partner: none, the queue does not run yet.
         let used_index = memory.mapped().load(index, Ordering::Relaxed);
         Ok(Addresses {
             descriptors: guest(descriptors)?,

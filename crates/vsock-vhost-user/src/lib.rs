@@ -132,7 +132,7 @@
 //! | the front-end wants what was not offered, such as `packed=on` | its request fails, the next front-end is served |
 //! | the front-end shares memory that is longer than its file | the same; see [`VhostUserVsockBuilder::sealed_memory`] for files that shrink later |
 //! | the front-end fills, empties or replaces its kicks and calls | no thread waits for it; a guest without notifications is its own affair |
-//! | the guest's rings break the rules | its connections are reset, until it resets the device |
+//! | the guest's queues break the rules | its connections are reset, until it resets the device |
 //! | a host process does not read | the guest waits at [`buf_alloc`](ConfigBuilder::buf_alloc) bytes for this connection, all others go on |
 //! | no descriptor is left | the connection that needed one is refused or waits, all others go on |
 //! | a host process sends descriptors (`SCM_RIGHTS`) | it gets an error (`EPERM`); on a system before Linux 6.16 its bytes arrive, and a thread of its own closes the descriptors |

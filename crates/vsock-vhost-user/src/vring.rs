@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A queue of the guest, and the descriptors by which both sides tell each other of it.
+//! A queue of the guest (a *vring*, in the words of vhost-user), and the descriptors by which both sides tell each other of it.
 
 use std::fs::File;
 use std::io;
@@ -27,7 +27,7 @@ pub(crate) struct Discarded {
     _call: Option<File>,
 }
 
-/// Where a ring is, in the guest's addresses.
+/// Where a queue is, in the guest's addresses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Addresses {
     pub(crate) descriptors: GuestAddress,
@@ -109,7 +109,7 @@ impl Vring {
         self.queue.try_set_size(size)
     }
 
-    /// Sets where the ring is. How far it was used is the device's own affair once it runs.
+    /// Sets where the queue is. How far it was used is the device's own affair once it runs.
     pub(crate) fn set_addresses(&mut self, at: &Addresses) -> Result<(), Error> {
         self.queue.try_set_desc_table_address(at.descriptors)?;
         self.queue.try_set_avail_ring_address(at.available)?;

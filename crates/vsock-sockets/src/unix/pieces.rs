@@ -145,6 +145,10 @@ mod tests {
         (GuardedSocket::given(near.into()), far)
     }
 
+    fn memory(pages: usize) -> GuestMemoryMmap<AtomicBitmap> {
+        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), pages * PAGE)]).unwrap()
+    }
+
     /// Pages with an odd piece of each, in disorder.
     fn pieces<'m>(
         memory: &'m GuestMemoryMmap<AtomicBitmap>,
@@ -161,8 +165,7 @@ mod tests {
 
     #[test]
     fn pieces_are_filled_in_order_by_one_call_and_only_what_came_is_dirty() {
-        let memory =
-            GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), 16 * PAGE)]).unwrap();
+        let memory = memory(16);
         let pieces = pieces(&memory, 16);
         let (near, mut far) = pair();
         let sent: Vec<u8> = (0..250).collect();
@@ -182,8 +185,7 @@ mod tests {
 
     #[test]
     fn more_pieces_than_one_call_takes_go_with_the_next() {
-        let memory =
-            GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), 65 * PAGE)]).unwrap();
+        let memory = memory(65);
         let pieces = pieces(&memory, 65);
         for (at, piece) in pieces.iter().enumerate() {
             piece.copy_from(&[u8::try_from(at).unwrap(); 100]);
@@ -193,17 +195,13 @@ mod tests {
         assert_eq!(send(&near, &pieces[64..]).unwrap(), 100);
         let mut got = [0; 6500];
         far.read_exact(&mut got).unwrap();
-        assert!(
-            got.iter()
-                .enumerate()
-                .all(|(at, byte)| usize::from(*byte) == at / 100)
-        );
+        let in_order = |(at, byte): (usize, &u8)| usize::from(*byte) == at / 100;
+        assert!(got.iter().enumerate().all(in_order));
     }
 
     #[test]
     fn empty_pieces_take_no_place_from_others_however_many_they_are() {
-        let memory =
-            GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), PAGE)]).unwrap();
+        let memory = memory(1);
         let empty = memory.get_slice(GuestAddress(9), 0).unwrap();
         let mut pieces = vec![empty; MOST];
         pieces.push(memory.get_slice(GuestAddress(100), 2).unwrap());
@@ -240,8 +238,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_has_gone_is_an_end_for_a_read_and_an_error_for_a_write() {
-        let memory =
-            GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), PAGE)]).unwrap();
+        let memory = memory(1);
         let pieces = pieces(&memory, 1);
         let (near, far) = pair();
         ioctl_fionbio(&near, true).unwrap();

@@ -381,6 +381,13 @@ mod tests {
         Ok((socket, file))
     }
 
+    /// A directory, and a path in it.
+    fn place() -> (TempDir, PathBuf) {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("socket");
+        (dir, path)
+    }
+
     fn kind(refused: io::Result<(GuardedSocket, SocketFile)>) -> ErrorKind {
         refused.unwrap_err().kind()
     }
@@ -391,8 +398,7 @@ mod tests {
 
     #[test]
     fn the_file_has_its_name_alone_and_is_removed_with_it() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("socket");
+        let (dir, path) = place();
         let (_listener, file) = bind(&path).unwrap();
         assert_eq!(count(&dir), 1);
         let _client = UnixStream::connect(&path).unwrap();
@@ -409,8 +415,7 @@ mod tests {
 
     #[test]
     fn t99_who_sees_the_file_can_connect() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("socket");
+        let (dir, path) = place();
         for _ in 0..50 {
             let watched = path.clone();
             let watcher = thread::spawn(move || connect_once_seen(&watched));
@@ -429,8 +434,7 @@ mod tests {
     fn t126_of_many_who_want_a_stale_name_one_gets_it() {
         const ROUNDS: usize = 1000;
         const BINDERS: usize = 4;
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("socket");
+        let (dir, path) = place();
         let start = Barrier::new(BINDERS);
         for _ in 0..ROUNDS {
             make_stale(&path);
@@ -444,10 +448,8 @@ mod tests {
             });
             let (won, lost): (Vec<_>, Vec<_>) = bound.into_iter().partition(Result::is_ok);
             assert_eq!(won.len(), 1, "{won:?}");
-            assert!(
-                lost.into_iter()
-                    .all(|lost| kind(lost) == ErrorKind::AddrInUse)
-            );
+            let in_use = |lost| kind(lost) == ErrorKind::AddrInUse;
+            assert!(lost.into_iter().all(in_use));
             drop(won);
             assert_eq!(count(&dir), 0);
         }
@@ -455,8 +457,7 @@ mod tests {
 
     #[test]
     fn t126_a_file_is_removed_only_by_who_made_it() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("socket");
+        let (dir, path) = place();
         let (listener, file) = bind(&path).unwrap();
         drop(listener);
         let (_listener, successor) = bind(&path).unwrap();
@@ -504,8 +505,7 @@ mod tests {
 
     #[test]
     fn t126_a_lock_that_is_never_given_back_keeps_no_name_busy() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("socket");
+        let (dir, path) = place();
         make_stale(&path);
         let held = Lock::take(fs::CWD, dir.path(), LOCK_TIMEOUT).unwrap();
         let (listener, file) = bind(&path).unwrap();
@@ -519,8 +519,7 @@ mod tests {
 
     #[test]
     fn t126_that_somebody_listens_is_said_only_of_a_socket_that_answers() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("socket");
+        let (dir, path) = place();
         for socket_type in [SocketType::STREAM, SocketType::SEQPACKET] {
             let socket = GuardedSocket::new(socket_type, SocketFlags::empty()).unwrap();
             let file = SocketFile::bind(&path, &socket).unwrap();

@@ -176,8 +176,13 @@ fn two_machines_are_served_by_one_program_and_a_signal_removes_their_sockets() {
         assert_eq!(names(&program.dir), all.concat());
         // They are connected when it comes.
         program.signal(signal);
-        assert_eq!(program.end().0, Some(0));
+        let (code, said) = program.end();
+        assert_eq!(code, Some(0));
         assert_eq!(names(&program.dir), [""; 0]);
+        for name in ["3.sock", "3.vsock", "4.sock", "4.vsock"] {
+            let path = path(&program.dir, name);
+            assert!(said.contains(&path), "it says where it waits: {said}");
+        }
         drop(guests);
     }
 }
@@ -211,24 +216,14 @@ fn t102_a_closed_standard_error_ends_nothing() {
 }
 
 #[test]
-fn an_error_names_its_cause_and_leaves_nothing_behind() {
-    let dir = TempDir::new().unwrap();
-    let nowhere = "--vm=guest-cid=4,socket=/nowhere/s,uds-path=/nowhere/u";
-    let (code, said) = run(&[&vm(&dir, 3), nowhere]);
-    assert_eq!(code, Some(1));
-    let expected = "/nowhere/u: No such file or directory";
-    assert!(said.contains(expected), "{said}");
-    assert_eq!(names(&dir), [""; 0]);
-}
-
-#[test]
-fn t125_a_wrong_argument_has_its_code_and_is_explained() {
+fn t125_an_error_has_its_code_names_its_cause_and_leaves_nothing_behind() {
     let dir = TempDir::new().unwrap();
     let (reserved, good) = (vm(&dir, 2), vm(&dir, 3));
     let odd = format!("{good},queue-size=100");
     let long = format!("{good}{}", "x".repeat(107));
     let (socket, uds) = (path(&dir, "3.vsock_7"), path(&dir, "4"));
     let port = format!("--vm=guest-cid=4,socket={socket},uds-path={uds}");
+    let nowhere = "--vm=guest-cid=4,socket=/nowhere/s,uds-path=/nowhere/u";
     let port_of = format!("guest 4 has {socket} (socket)");
     for (args, code, why) in [
         (&[][..], 2, "no virtual machine"),
@@ -242,6 +237,11 @@ fn t125_a_wrong_argument_has_its_code_and_is_explained() {
         (&[&good, "--max-connections=0"], 2, "within 1 to"),
         (&[&good, &port], 2, &port_of),
         (&[&long], 1, "1 to 107 bytes"),
+        (
+            &[&good, nowhere],
+            1,
+            "/nowhere/u: No such file or directory",
+        ),
     ] {
         let (ended, said) = run(args);
         assert_eq!(ended, Some(code), "{args:?}: {said}");
@@ -260,14 +260,6 @@ fn a_path_without_room_for_a_port_is_warned_about() {
         let said = Program::start(&[&vm]).said();
         assert_eq!(said.contains("at most 107 bytes"), warned, "{said}");
     }
-}
-
-#[test]
-fn the_program_says_where_it_waits() {
-    let program = Program::start(&[]);
-    let expected = ["3.sock", "3.vsock"].map(|name| path(&program.dir, name));
-    let said = program.said();
-    assert!(expected.iter().all(|path| said.contains(path)), "{said}");
 }
 
 #[test]
