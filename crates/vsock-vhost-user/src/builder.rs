@@ -4,7 +4,7 @@ use std::convert::identity;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use rustix::process::Signal;
@@ -175,12 +175,20 @@ impl VhostUserVsockBuilder {
             queue_size: size,
             sealed_memory: self.sealed_memory,
         };
-        let shared = Arc::new(Shared::new(claim, journal, offer, worker));
+        let shared = Arc::new(Shared {
+            claim,
+            journal,
+            offer,
+            worker: Mutex::new(worker),
+        });
         let io_thread = IoThread::new(Arc::clone(&shared), stopper.clone());
         let io_thread = start(format!("vsock-{cid}"), || io_thread.run())?;
-        let handle = listener.handle();
-        let frontends =
-            FrontendThread::new(Arc::clone(&shared), handle, stopper.clone(), io_thread);
+        let frontends = FrontendThread {
+            shared: Arc::clone(&shared),
+            listener: listener.handle(),
+            stopper: stopper.clone(),
+            io_thread,
+        };
         let end = StopOnDrop {
             stopper: stopper.clone(),
             stage: StopStage::Ended,

@@ -172,11 +172,11 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     }
 
     fn get_features(&mut self) -> Answer<u64> {
-        Ok(self.shared.offer().features)
+        Ok(self.shared.offer.features)
     }
 
     fn set_features(&mut self, features: u64) -> Answer<()> {
-        let foreign = features & !self.shared.offer().features;
+        let foreign = features & !self.shared.offer.features;
         if foreign != 0 {
             return Err(Refusal::Features(foreign).into());
         }
@@ -194,7 +194,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         files: Vec<File>,
         _postcopy_listening: Option<bool>,
     ) -> Answer<Option<Vec<VhostUserMemoryRegionBase>>> {
-        let sealed = self.shared.offer().sealed_memory;
+        let sealed = self.shared.offer.sealed_memory;
         let memory = Memory::map(table, files, sealed).map_err(Refusal::Memory)?;
         let before = self.shared.worker().set_memory(Arc::clone(memory.mapped()));
         drop(before);
@@ -204,11 +204,11 @@ impl VhostUserBackendReqHandlerMut for Frontend {
 
     fn set_vring_num(&mut self, index: u32, num: u32) -> Answer<()> {
         let queue = queue(index)?;
-        let refused = Refusal::Size(num, self.shared.offer().queue_size);
+        let refused = Refusal::Size(num, self.shared.offer.queue_size);
         let Ok(size) = u16::try_from(num) else {
             return Err(refused.into());
         };
-        let set = self.shared.worker().set_size(queue, size);
+        let set = self.shared.worker().vring(queue).set_size(size);
         Ok(set.map_err(|_| refused)?)
     }
 
@@ -223,14 +223,14 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     ) -> Answer<()> {
         let queue = queue(index)?;
         let addresses = self.addresses(descriptor, available, used)?;
-        let set = self.shared.worker().set_addresses(queue, &addresses);
+        let set = self.shared.worker().vring(queue).set_addresses(&addresses);
         Ok(set.map_err(Refusal::Misaligned)?)
     }
 
     fn set_vring_base(&mut self, index: u32, base: u32) -> Answer<()> {
         let queue = queue(index)?;
         let base = u16::try_from(base).map_err(|_| Refusal::Base(base))?;
-        self.shared.worker().set_base(queue, base);
+        self.shared.worker().vring(queue).set_base(base);
         Ok(())
     }
 
@@ -248,7 +248,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         };
         if unfit.is_some() {
             say!(
-                self.shared.journal(),
+                self.shared.journal,
                 Warn,
                 "the kick of queue {index} is no eventfd and no pipe, so the queue has none"
             );
@@ -266,12 +266,12 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         };
         if unfit.is_some() {
             say!(
-                self.shared.journal(),
+                self.shared.journal,
                 Warn,
                 "the call of queue {index} is no eventfd, so the queue has none"
             );
         }
-        let discarded = self.shared.worker().set_call(queue, call);
+        let discarded = self.shared.worker().vring(queue).set_call(call);
         drop(discarded);
         Ok(())
     }

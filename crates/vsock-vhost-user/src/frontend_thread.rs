@@ -28,27 +28,13 @@ const RECOVERY: Duration = Duration::from_millis(200);
 
 /// Waits for front-ends and serves them, until it is stopped.
 pub(crate) struct FrontendThread {
-    shared: Arc<Shared>,
-    listener: ListenerHandle,
-    stopper: Stopper,
-    io_thread: JoinHandle<Result<(), VhostUserError>>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) listener: ListenerHandle,
+    pub(crate) stopper: Stopper,
+    pub(crate) io_thread: JoinHandle<Result<(), VhostUserError>>,
 }
 
 impl FrontendThread {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        listener: ListenerHandle,
-        stopper: Stopper,
-        io_thread: JoinHandle<Result<(), VhostUserError>>,
-    ) -> Self {
-        Self {
-            shared,
-            listener,
-            stopper,
-            io_thread,
-        }
-    }
-
     /// Serves until it is stopped, and lets the backends go, so that no thread waits for a guest
     /// that cannot answer: also after a panic.
     pub(crate) fn run(self) -> Result<(), VhostUserError> {
@@ -72,7 +58,7 @@ impl FrontendThread {
 }
 
 fn serve_all(shared: &Arc<Shared>, listener: &ListenerHandle, stopper: &Stopper) {
-    let journal = shared.journal();
+    let journal = &shared.journal;
     while let Some(socket) = retry(journal, stopper, || listener.accept())
         && let Some(other) = retry(journal, stopper, || socket.try_clone())
     {
@@ -130,7 +116,7 @@ impl Session {
     }
 
     fn serve(mut self, shared: &Shared, stopper: &Stopper) {
-        let journal = shared.journal();
+        let journal = &shared.journal;
         say!(journal, Info, "a VMM has connected");
         stopper.set_session(Some(Arc::clone(&self.socket)));
         let served = self.answer_all();
@@ -142,7 +128,6 @@ impl Session {
                     journal,
                     Warn,
                     "a request of the VMM ({request}) ends its connection: {error}",
-                    request = request,
                     error = reasons(&reason)
                 );
             }

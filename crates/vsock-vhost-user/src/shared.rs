@@ -24,38 +24,16 @@ pub(crate) struct Offer {
 }
 
 pub(crate) struct Shared {
-    claim: CidClaim,
-    journal: Arc<Journal>,
-    offer: Offer,
-    worker: Mutex<Worker>,
+    pub(crate) claim: CidClaim,
+    /// Where the device says what its owner should know.
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) offer: Offer,
+    pub(crate) worker: Mutex<Worker>,
 }
 
 impl Shared {
-    pub(crate) fn new(
-        claim: CidClaim,
-        journal: Arc<Journal>,
-        offer: Offer,
-        worker: Worker,
-    ) -> Self {
-        Self {
-            claim,
-            journal,
-            offer,
-            worker: Mutex::new(worker),
-        }
-    }
-
     pub(crate) fn cid(&self) -> GuestCid {
         self.claim.cid()
-    }
-
-    /// Where the device says what its owner should know.
-    pub(crate) fn journal(&self) -> &Journal {
-        &self.journal
-    }
-
-    pub(crate) fn offer(&self) -> Offer {
-        self.offer
     }
 
     /// The front-end has gone.

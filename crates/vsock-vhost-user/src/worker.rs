@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use virtio_queue::Error as QueueError;
 use vm_memory::GuestMemoryMmap;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
@@ -19,7 +18,7 @@ use crate::error::VhostUserError;
 use crate::journal::{Journal, say};
 use crate::lifecycle::Lifecycle;
 use crate::signal::Signaller;
-use crate::vring::{Addresses, Discarded, Enablement, KickChange, StoppedQueue, Vring};
+use crate::vring::{Discarded, Enablement, KickChange, StoppedQueue, Vring};
 
 /// Receive, transmit and event queue; some front-ends keep the last one for themselves.
 pub(crate) const QUEUES: usize = 3;
@@ -122,28 +121,13 @@ impl Worker {
         self.memory.replace(memory)
     }
 
-    pub(crate) fn set_size(&mut self, index: QueueIndex, size: u16) -> Result<(), QueueError> {
-        self.vring(index).set_size(size)
-    }
-
-    pub(crate) fn set_addresses(
-        &mut self,
-        index: QueueIndex,
-        at: &Addresses,
-    ) -> Result<(), QueueError> {
-        self.vring(index).set_addresses(at)
-    }
-
-    pub(crate) fn set_base(&mut self, index: QueueIndex, base: u16) {
-        self.vring(index).set_base(base);
+    /// A queue, for what does not concern the loop.
+    pub(crate) fn vring(&mut self, index: QueueIndex) -> &mut Vring {
+        &mut self.vrings[index.0]
     }
 
     pub(crate) fn set_kick(&mut self, index: QueueIndex, kick: Option<File>) -> KickChange {
         self.vrings[index.0].set_kick(kick, &mut self.driver)
-    }
-
-    pub(crate) fn set_call(&mut self, index: QueueIndex, call: Option<File>) -> Discarded {
-        self.vring(index).set_call(call)
     }
 
     pub(crate) fn set_enablement(
@@ -245,10 +229,6 @@ impl Worker {
         }
     }
 
-    fn vring(&mut self, index: QueueIndex) -> &mut Vring {
-        &mut self.vrings[index.0]
-    }
-
     fn stop(&mut self) {
         let now = self.driver.now();
         self.lifecycle.stop(now);
@@ -292,6 +272,7 @@ mod tests {
 
     use super::*;
     use crate::journal::testing::logged;
+    use crate::vring::Addresses;
 
     const AVAILABLE: u64 = 0x1000;
     const USED: u64 = 0x2000;
@@ -336,7 +317,7 @@ mod tests {
             used_index: 0,
         };
         let index = QueueIndex::new(index).unwrap();
-        worker.set_addresses(index, &addresses).unwrap();
+        worker.vring(index).set_addresses(&addresses).unwrap();
         let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         let change = worker.set_kick(index, Some(kick.into()));
         change.watched.unwrap();

@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn t99_who_sees_the_file_can_connect() {
-        let (dir, path) = place();
+        let (_dir, path) = place();
         for _ in 0..50 {
             let watched = path.clone();
             let watcher = thread::spawn(move || connect_once_seen(&watched));
@@ -519,7 +519,7 @@ mod tests {
 
     #[test]
     fn t126_that_somebody_listens_is_said_only_of_a_socket_that_answers() {
-        let (dir, path) = place();
+        let (_dir, path) = place();
         for socket_type in [SocketType::STREAM, SocketType::SEQPACKET] {
             let socket = GuardedSocket::new(socket_type, SocketFlags::empty()).unwrap();
             let file = SocketFile::bind(&path, &socket).unwrap();

@@ -210,6 +210,12 @@ impl Guest {
         }
     }
 
+    /// The guest is served, if only by a refusal.
+    #[track_caller]
+    pub(crate) fn assert_refused(&mut self) {
+        assert_eq!(self.connect_to(1, 1), Some(Op::Reset));
+    }
+
     /// Accepts what the host asks for next, which must be for this port.
     #[track_caller]
     pub(crate) fn accept(&mut self, guest_port: u32) -> Socket {

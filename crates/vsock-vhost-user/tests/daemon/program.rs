@@ -155,19 +155,13 @@ fn names(dir: &TempDir) -> Vec<String> {
     names
 }
 
-/// The guest is served, if only by a refusal.
-#[track_caller]
-fn assert_refused(guest: &mut Guest) {
-    assert_eq!(guest.connect_to(1, 1), Some(Op::Reset));
-}
-
 #[test]
 fn two_machines_are_served_by_one_program_and_a_signal_removes_their_sockets() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut program = Program::start_for(&[3, 4], &[]);
         let guests = [3, 4].map(|cid| {
             let mut guest = Guest::boot(&program.socket(cid), cid);
-            assert_refused(&mut guest);
+            guest.assert_refused();
             guest
         });
         let all = [3, 4].map(|cid| {
@@ -209,7 +203,7 @@ fn t102_a_closed_standard_error_ends_nothing() {
     let mut program = Program::start(&["--log-level=trace"]);
     drop(program.child.stderr.take());
     for _ in 0..2 {
-        assert_refused(&mut program.boot());
+        program.boot().assert_refused();
     }
     program.signal(Signal::TERM);
     assert_eq!(program.child.wait().unwrap().code(), Some(0));
@@ -356,7 +350,7 @@ fn t119_a_signal_ends_it_whatever_a_front_end_does_to_its_calls() {
         for port in 1..50 {
             assert_eq!(guest.connect_to(port, 5), Some(Op::Response));
         }
-        assert_refused(&mut Guest::boot(&program.socket(4), 4));
+        Guest::boot(&program.socket(4), 4).assert_refused();
         let watch = Stopwatch::start();
         program.said();
         assert!(watch.elapsed() < STOP, "{:?}", watch.elapsed());
@@ -369,7 +363,7 @@ fn t119_a_signal_ends_it_also_if_it_must_say_what_was_held_up() {
     let mut program = Program::start_for(&[3, 4], &[]);
     let mut guest = program.boot();
     let far = hold_up(&guest.vmm);
-    assert_refused(&mut guest);
+    guest.assert_refused();
     let watch = Stopwatch::start();
     program.signal(Signal::TERM);
     let (code, said) = program.end();
@@ -414,7 +408,7 @@ fn t120_sealed_memory_is_demanded_by_an_option_and_what_is_missing_is_said() {
     let program = Program::start(&["--sealed-memory"]);
     assert!(program.vmm().start(FEATURES).is_err());
     let sealed = Vmm::connect_with(&program.socket(3), memory(SealFlags::SHRINK));
-    assert_refused(&mut Guest::boot_in(sealed, 3));
+    Guest::boot_in(sealed, 3).assert_refused();
     let said = program.said();
     assert!(said.contains("memory-backend-memfd,seal=on"), "{said}");
 }
@@ -432,7 +426,7 @@ fn t118_kicks_that_were_replaced_are_not_watched_though_the_front_end_keeps_them
     let vmm = program.vmm();
     let idle = watched(&program);
     let mut guest = Guest::boot_in(vmm, 3);
-    assert_refused(&mut guest);
+    guest.assert_refused();
     // The step that has answered is over when there is another answer.
     guest.vmm.config(0, 8);
     let before = watched(&program);
