@@ -231,12 +231,13 @@ fn virtio_device(
 fn file_remover(served: &Served) -> Option<SocketFileRemover> {
     let backend = served.backend.as_any();
     let streams = backend.downcast_ref().map(UnixBackend::file_remover);
-    let messages = || {
-        backend
-            .downcast_ref()
-            .map(UnixSeqpacketBackend::file_remover)
-    };
-    streams.or_else(messages)
+    streams.or_else(|| {
+        Some(
+            backend
+                .downcast_ref::<UnixSeqpacketBackend>()?
+                .file_remover(),
+        )
+    })
 }
 
 /// Starts a thread in which no stream can kill the process by writing to what has gone, whatever the

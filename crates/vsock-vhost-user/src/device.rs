@@ -60,7 +60,7 @@ impl VhostUserVsock {
     /// The guest's CID.
     #[must_use]
     pub fn guest_cid(&self) -> GuestCid {
-        self.shared.cid()
+        self.shared.claim.cid()
     }
 
     /// Where it listens for the VMM.

@@ -5,8 +5,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vsock_proto::GuestCid;
-
 use crate::cid_claim::CidClaim;
 use crate::error::VhostUserError;
 use crate::journal::Journal;
@@ -32,10 +30,6 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn cid(&self) -> GuestCid {
-        self.claim.cid()
-    }
-
     /// The front-end has gone.
     pub(crate) fn end(&self) {
         let remains = self.worker().end();
