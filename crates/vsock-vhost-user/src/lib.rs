@@ -146,8 +146,8 @@
 //!
 //! # What it logs
 //!
-//! Through the crate [`log`], in the targets `vsock_vhost_user` and `vsock_sockets` and below. Nothing is logged of single
-//! connections and packets: [`VhostUserVsock::counters`] has those.
+//! Through the crate [`log`], in the targets `vsock_vhost_user`, `vsock_sockets` and below. Nothing is logged of
+//! single connections and packets: [`VhostUserVsock::counters`] has those.
 //!
 //! | level | what |
 //! |---|---|
@@ -160,8 +160,8 @@
 //! own for each guest: it goes out ten times, and then once in ten seconds; a turn that is not used is
 //! saved, up to ten. What was left out is counted, and told by the next line of the kind; by a line of its
 //! own, if none comes within ten seconds of its turn; or when the device goes. Nothing is formatted for a
-//! line that is left out, and one that the logger does not want is not counted. The crates that the library uses
-//! log nothing while it serves.
+//! line that is left out, and one that the logger does not want is not counted. Of the crates that the library
+//! uses, `vsock_sockets` alone logs, and nothing that others can repeat.
 //!
 //! A logger that waits holds up the device that calls it. The program's does not: lines wait, up to
 //! 256 KiB of them, for a thread that writes to standard error; what finds no room is counted and told, and

@@ -89,7 +89,7 @@ impl Stopper {
         self.0.changed.notify_all();
         self.0.waker.wake();
         // This wakes the thread in `accept`. After that it has no effect.
-        if let Err(error) = self.0.listener.shut_down() {
+        if let Err(error) = self.0.listener.shutdown() {
             log::debug!("cannot shut down the vhost-user socket: {error}");
         }
     }

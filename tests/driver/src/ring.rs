@@ -169,12 +169,15 @@ impl DriverRing {
     fn store(&self, memory: &Memory, addr: u64, value: u16) {
         // ORDER: Release; partner: the device's acquire of the index, which may be on another thread.
         let stored = memory.store(value.to_le(), GuestAddress(addr), Ordering::Release);
+        // A ring at an odd address is none, and the device says so.
+        let stored = stored.or_else(|_| memory.write_obj(value.to_le(), GuestAddress(addr)));
         stored.expect("a ring in memory");
     }
 
     fn load(&self, memory: &Memory, addr: u64) -> u16 {
         // ORDER: Acquire; partner: the device's release of the index.
         let loaded = memory.load(GuestAddress(addr), Ordering::Acquire);
+        let loaded = loaded.or_else(|_| memory.read_obj(GuestAddress(addr)));
         u16::from_le(loaded.expect("a ring in memory"))
     }
 }

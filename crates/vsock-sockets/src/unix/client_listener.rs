@@ -18,8 +18,7 @@ use vsock_backend_api::ListenerId;
 
 use super::guarded_socket::GuardedSocket;
 use super::socket_file::{SocketFile, SocketFileRemover};
-use super::socket_names::NameClaim;
-use super::socket_names::SocketNames;
+use super::socket_names::{NameClaim, SocketNames};
 
 /// The listening socket for host processes that connect to the guest. It never waits.
 #[derive(Debug)]
@@ -29,7 +28,7 @@ pub(super) struct ClientListener {
     spare: Option<OwnedFd>,
     file: SocketFile,
     listener: GuardedSocket,
-    _names: NameClaim,
+    _claim: NameClaim,
 }
 
 /// The most clients that one call refuses when there is no descriptor for them, before it yields to other
@@ -59,7 +58,7 @@ impl ClientListener {
     }
 
     fn listen(path: &Path, socket_type: SocketType, base: &Path) -> io::Result<Self> {
-        let names = NameClaim::new([SocketNames::one(path), SocketNames::each_port(base)])?;
+        let claim = NameClaim::new([SocketNames::one(path), SocketNames::each_port(base)])?;
         let listener = GuardedSocket::new(socket_type, SocketFlags::NONBLOCK)?;
         let file = SocketFile::bind(path, &listener)?;
         let spare = Some(spare()?);
@@ -67,7 +66,7 @@ impl ClientListener {
             spare,
             file,
             listener,
-            _names: names,
+            _claim: claim,
         })
     }
 

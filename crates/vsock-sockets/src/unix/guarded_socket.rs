@@ -146,7 +146,7 @@ impl GuardedSocket {
         poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().intersects(gone)
     }
 
-    pub(super) fn shut_down(&self, how: std::net::Shutdown) -> io::Result<()> {
+    pub(super) fn shutdown(&self, how: std::net::Shutdown) -> io::Result<()> {
         let how = match how {
             std::net::Shutdown::Read => Shutdown::Read,
             std::net::Shutdown::Write => Shutdown::Write,

@@ -85,7 +85,7 @@ impl ListenerHandle {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` after a [shutdown](Self::shut_down), else those of the operating system.
+    /// `InvalidInput` after a [shutdown](Self::shutdown), else those of the operating system.
     pub fn accept(&self) -> io::Result<UnixStream> {
         let accepted = retry_on_intr(|| accept_with(&*self.0, SocketFlags::CLOEXEC));
         Ok(accepted?.into())
@@ -96,7 +96,43 @@ impl ListenerHandle {
     /// # Errors
     ///
     /// Those of the operating system.
-    pub fn shut_down(&self) -> io::Result<()> {
-        self.0.shut_down(std::net::Shutdown::Both)
+    pub fn shutdown(&self) -> io::Result<()> {
+        self.0.shutdown(std::net::Shutdown::Both)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::thread;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::UnixBackend;
+
+    #[test]
+    fn a_name_is_free_when_its_listener_goes_whoever_has_the_socket() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("vm_5");
+        let listener = NamedListener::bind(&path).unwrap();
+        let port_of = UnixBackend::bind(dir.path().join("vm"));
+        assert_eq!(port_of.unwrap_err().kind(), ErrorKind::AddrInUse);
+        let handle = listener.handle();
+        drop(listener);
+        assert!(!path.exists());
+        let _next = NamedListener::bind(&path).unwrap();
+        drop(handle);
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_shutdown_ends_the_wait_for_clients_for_ever() {
+        let dir = TempDir::new().unwrap();
+        let listener = NamedListener::bind(dir.path().join("socket")).unwrap();
+        let handle = listener.handle();
+        let waiter = thread::spawn(move || [(); 2].map(|()| handle.accept().unwrap_err().kind()));
+        listener.handle().shutdown().unwrap();
+        assert_eq!(waiter.join().unwrap(), [ErrorKind::InvalidInput; 2]);
     }
 }

@@ -215,7 +215,7 @@ impl VsockStream for UnixSeqpacketStream {
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        self.socket.shut_down(how)
+        self.socket.shutdown(how)
     }
 
     /// As of [`UnixVsockStream`](crate::UnixVsockStream).

@@ -240,7 +240,7 @@ impl VsockStream for UnixVsockStream {
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        self.socket.shut_down(how)
+        self.socket.shutdown(how)
     }
 
     /// As `EPOLLHUP`: where both directions were shut down, by whichever side, the peer looks as if it had
