@@ -219,14 +219,8 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         self.counters
     }
 
-    /// The first thing that has gone wrong with the subscriber itself, if anything has: an event manager
+    /// Takes the first thing that has gone wrong with the subscriber itself, if anything has: an event manager
     /// has no way to pass it on. To be asked after the subscriber was added.
-    #[must_use]
-    pub fn error(&self) -> Option<&LoopError> {
-        self.error.as_ref()
-    }
-
-    /// As [`error`](Self::error), and forgets it.
     pub fn take_error(&mut self) -> Option<LoopError> {
         self.error.take()
     }
