@@ -167,6 +167,17 @@ fn a_handler_without_place_is_asked_later() {
     assert_eq!(subscriber.backend().r#type(), VsockBackendType::Inner);
 }
 
+#[test]
+fn a_pause_may_be_longer_than_any_clock() {
+    let backend = Scripted::new([None]);
+    let limits = AcceptLimits::default().pause(Duration::MAX);
+    let mut subscriber = keeper(backend, limits);
+    subscriber.handler().most = Some(0);
+    assert_eq!(subscriber.dispatch().unwrap(), 1);
+    assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
+    assert_eq!(subscriber.dispatch().unwrap(), 0);
+}
+
 /// Two connections to a listener come to its subscriber.
 fn serves<L: VsockListener + 'static>(listener: L, connect: impl Fn(&L) -> Box<dyn VsockStream>) {
     let mut peers = [connect(&listener), connect(&listener)];

@@ -2,9 +2,10 @@
 
 //! Drain and stop, with data in flight.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
+use vsock_driver::{Call, Temper};
 use vsock_epoll::{Refusal, StreamId, StreamLimits, StreamSubscriber};
 use vsock_muxer_harness::source::PairSource;
 use vsock_tests::inner::{Inner, Way};
@@ -115,12 +116,29 @@ fn a_stop_closes_everything_at_once_and_takes_nothing_more() {
 }
 
 #[test]
+fn t132_a_stream_that_knows_no_half_close_is_closed_by_its_end() {
+    let temper = Temper::default();
+    let mut subscriber = reader(StreamLimits::default());
+    let (mut host, device) = pair(&Inner::by(Way::Pair));
+    let id = subscriber.streams().add(temper.stream(device), ()).unwrap();
+    assert_eq!(subscriber.streams().write(id, b"last words"), 10);
+    temper.panic_in(Call::Shutdown); // which tells as little as one that is not supported
+    subscriber.streams().finish(id);
+    rest(&mut subscriber);
+    assert_eq!(temper.shown(), 1);
+    assert_eq!(subscriber.handler().count(Told::Closed), 1);
+    assert_eq!(read_all(&mut *host), (b"last words".to_vec(), true));
+}
+
+#[test]
 fn finish_and_close_writes_what_waits_whatever_the_peer_sends() {
     let mut subscriber = reader(StreamLimits::default());
     let (mut host, device) = pair(&Inner::holding(10));
     let id = subscriber.streams().add(device, ()).unwrap();
     assert_eq!(subscriber.streams().write(id, &[3; 50]), 50);
     subscriber.streams().finish_and_close(id);
+    host.write_all(b"unread").unwrap(); // watched as ever, it would make the loop spin
+    rest(&mut subscriber);
     let mut got = 0;
     let deadline = soon();
     loop {

@@ -330,7 +330,7 @@ fn t132_what_another_thread_wants_done_panics_there_and_the_loop_goes_on() {
     }));
     let panic = asked.unwrap_err();
     assert_eq!(panic.downcast_ref(), Some(&"this call panics on purpose"));
-    assert_eq!(remote.count().unwrap(), 0);
-    remote.stop().unwrap();
+    assert_eq!(remote.call(|streams| streams.len()).unwrap(), 0);
+    remote.call(|streams| streams.stop()).unwrap();
     looping.join().unwrap();
 }

@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
         let (host, device) = VsockInnerStream::pair()?;
-        remote.add(Box::new(device), Vec::new())?;
+        remote.call(|streams| streams.add(Box::new(device), Vec::new()))??;
         clients.push(thread::spawn(move || client(host, number)));
     }
     let mut right = 0;
@@ -70,8 +70,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         right += client.join().map_err(|_| "a client panicked")??;
     }
     println!("{right} of {} answers are right", CLIENTS * CALLS);
-    println!("the loop: {:?}", remote.counters()?);
-    remote.drain(Some(Duration::from_secs(1)))?;
+    println!("the loop: {:?}", remote.call(|streams| streams.counters())?);
+    remote.call(|streams| streams.drain(Some(Duration::from_secs(1))))?;
     looping.join().map_err(|_| "the loop panicked")??;
     Ok(())
 }

@@ -8,7 +8,7 @@ mod source;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "event-manager")]
 use event_manager::{EventOps, Events, MutEventSubscriber};
@@ -25,6 +25,10 @@ use crate::{AcceptLimits, LoopCounters, LoopError};
 /// The words of the source and of the timer in the epoll.
 const SOURCE: u64 = 0;
 const TIMER: u64 = 1;
+
+/// The longest pause, about a century: one that is said to be longer is for ever, and would be too much for
+/// the clock.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Accepts what a backend gives, for a device: the connections that host components open towards the guest.
 /// Whatever accepts them is an [`AcceptSubscriber`].
@@ -104,7 +108,7 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
     ///
     /// # Errors
     ///
-    /// [`LoopError::Limit`] and [`LoopError::Descriptor`]: it needs two descriptors.
+    /// [`LoopError::Limit`], [`LoopError::Watch`], and [`LoopError::Descriptor`]: it needs two descriptors.
     pub fn new(
         backend: Box<dyn VsockBackend>,
         handler: A,
@@ -125,7 +129,8 @@ impl<A: AcceptHandler> ListenerSubscriber<A> {
     ///
     /// # Errors
     ///
-    /// [`LoopError::Limit`], [`LoopError::Blocking`] and [`LoopError::Descriptor`]: it needs two descriptors.
+    /// [`LoopError::Limit`], [`LoopError::Blocking`], [`LoopError::Watch`], and [`LoopError::Descriptor`]: it needs
+    /// two descriptors.
     pub fn new(
         listener: impl VsockListener + 'static,
         handler: A,
@@ -149,24 +154,19 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         limits.check()?;
         let watcher = Watcher::new()?;
         let timer = Timer::new(&watcher, TIMER)?;
-        let mut waiting = Watched::nothing_of(source.as_raw_fd());
-        waiting
-            .set(&watcher, EventSet::IN, SOURCE)
-            .map_err(|source| LoopError::Descriptor {
-                what: "place for the source's descriptor in its epoll",
-                source,
-            })?;
-        Ok(Self {
+        let mut subscriber = Self {
+            waiting: Watched::nothing_of(source.as_raw_fd()),
             source,
             handler,
             limits,
             watcher,
             timer,
-            waiting,
             phase: Phase::Accepting,
             error: None,
             counters: LoopCounters::default(),
-        })
+        };
+        subscriber.watch(EventSet::IN)?;
+        Ok(subscriber)
     }
 
     /// Accepts what waits, within the [`AcceptLimits`]; returns how many connections that were. It
@@ -219,14 +219,8 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         self.counters
     }
 
-    /// The first thing that has gone wrong with the subscriber itself, if anything has: an event manager
+    /// Takes the first thing that has gone wrong with the subscriber itself, if anything has: an event manager
     /// has no way to pass it on. To be asked after the subscriber was added.
-    #[must_use]
-    pub fn error(&self) -> Option<&LoopError> {
-        self.error.as_ref()
-    }
-
-    /// As [`error`](Self::error), and forgets it.
     pub fn take_error(&mut self) -> Option<LoopError> {
         self.error.take()
     }
@@ -288,7 +282,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
     }
 
     fn pause(&self) -> Phase {
-        Phase::Paused(Instant::now() + self.limits.pause)
+        Phase::Paused(Instant::now() + self.limits.pause.min(LONGEST))
     }
 
     /// Tells the handler of an accept that has failed.

@@ -119,9 +119,8 @@ impl MuxerDriver {
         self.waker.clone()
     }
 
-    /// Makes an event: for a device that has used its budget
-    /// ([`more`](https://docs.rs/vsock-virtio/latest/vsock_virtio/struct.Outcome.html)) and goes on after
-    /// what else this loop serves.
+    /// Makes an event: for a device that has used its budget (`Outcome::more` of `vsock-virtio`), and goes on
+    /// after what else this loop serves.
     pub fn wake(&self) {
         self.waker.wake();
     }

@@ -87,7 +87,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
     /// # Errors
     ///
     /// [`LoopError::Wait`] and [`LoopError::Timer`], after which the loop can be tried again. As a
-    /// subscriber of an event manager it keeps the first one for [`error`](Self::error).
+    /// subscriber of an event manager it keeps the first one for [`take_error`](Self::take_error).
     pub fn dispatch(&mut self) -> Result<usize, LoopError> {
         self.streams.counters.wakeups += 1;
         self.streams.begin_dispatch();
@@ -114,14 +114,8 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         self.streams.counters()
     }
 
-    /// The first thing that has gone wrong with the loop itself, if anything has: an event manager has
-    /// no way to pass it on. To be asked after the subscriber was added.
-    #[must_use]
-    pub fn error(&self) -> Option<&LoopError> {
-        self.streams.error()
-    }
-
-    /// As [`error`](Self::error), and forgets it.
+    /// Takes the first thing that has gone wrong with the loop itself, if anything has: an event manager has no
+    /// way to pass it on. To be asked after the subscriber was added.
     pub fn take_error(&mut self) -> Option<LoopError> {
         self.streams.take_error()
     }

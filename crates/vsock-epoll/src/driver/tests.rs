@@ -288,7 +288,7 @@ fn what_is_watched_anew_or_no_more_is_not_tried_again() {
 }
 
 #[test]
-fn a_panic_passes_through_when_everything_is_told() {
+fn t132_a_panic_passes_through_when_everything_is_told() {
     let mut rig = Rig::new();
     let mut pairs = [(); 2].map(|()| UnixStream::pair().unwrap());
     for (near, far) in &mut pairs {
@@ -301,7 +301,7 @@ fn a_panic_passes_through_when_everything_is_told() {
 }
 
 #[test]
-fn a_panic_passes_through_when_everything_is_carried_out() {
+fn t132_a_panic_passes_through_when_everything_is_carried_out() {
     let (near, mut far) = UnixStream::pair().unwrap();
     let mut rig = Rig::new();
     let now = rig.driver.now();

@@ -208,10 +208,6 @@ impl<T> Streams<T> {
         self.error.get_or_insert(error);
     }
 
-    pub(crate) fn error(&self) -> Option<&LoopError> {
-        self.error.as_ref()
-    }
-
     pub(crate) fn take_error(&mut self) -> Option<LoopError> {
         self.error.take()
     }
