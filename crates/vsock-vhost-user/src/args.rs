@@ -391,7 +391,7 @@ mod tests {
     fn what_is_wrong_with_a_machine_is_said() {
         let whole = "guest-cid=3,socket=/s,uds-path=/u";
         let more = |text: &str| format!("{whole},{text}");
-        let invalid = |key, expected| VmError::Invalid(key, expected);
+        let invalid = VmError::Invalid;
         let number = "a number that is not too large";
         for (text, error) in [
             ("guest-cid".to_owned(), VmError::NoValue),

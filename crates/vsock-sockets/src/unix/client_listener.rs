@@ -61,7 +61,7 @@ impl ClientListener {
         let claim = NameClaim::new([SocketNames::one(path), SocketNames::each_port(base)])?;
         let listener = GuardedSocket::new(socket_type, SocketFlags::NONBLOCK)?;
         let file = SocketFile::bind(path, &listener)?;
-        let spare = Some(spare()?);
+        let spare = Some(eventfd(0, EventfdFlags::CLOEXEC)?);
         Ok(Self {
             spare,
             file,
@@ -107,7 +107,7 @@ impl ClientListener {
             }
         }
         // If the place is taken by now, the next failure tries again.
-        self.spare = spare().ok();
+        self.spare = eventfd(0, EventfdFlags::CLOEXEC).ok();
     }
 }
 
@@ -115,10 +115,6 @@ impl AsFd for ClientListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
     }
-}
-
-fn spare() -> io::Result<OwnedFd> {
-    Ok(eventfd(0, EventfdFlags::CLOEXEC)?)
 }
 
 /// The process that listens on a path, by the file that a connect would find there. Where the file system does
@@ -158,10 +154,8 @@ mod tests {
     fn use_up(listener: &ClientListener) -> Rlimit {
         let limit = getrlimit(Resource::Nofile);
         let next = u64::try_from(dup(&listener.listener).unwrap().as_raw_fd()).unwrap();
-        set(Rlimit {
-            current: Some(next),
-            ..limit
-        });
+        let current = Some(next);
+        set(Rlimit { current, ..limit });
         limit
     }
 

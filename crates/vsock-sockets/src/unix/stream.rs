@@ -97,12 +97,6 @@ impl UnixVsockStream {
     }
 }
 
-impl From<UnixStream> for UnixVsockStream {
-    fn from(socket: UnixStream) -> Self {
-        Self::new(socket)
-    }
-}
-
 impl Read for UnixVsockStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {

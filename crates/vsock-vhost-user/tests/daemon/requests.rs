@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use vhost::VhostBackend;
+use vhost::vhost_user::VhostUserFrontend;
 use vhost::vhost_user::message::FrontendReq;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
@@ -127,12 +128,7 @@ fn t122_a_front_end_without_protocol_features_is_served() {
     let host = Host::new();
     let mut guest = host.boot();
     for index in [0, 1] {
-        vhost::vhost_user::VhostUserFrontend::set_vring_enable(
-            &mut guest.vmm.frontend,
-            index,
-            false,
-        )
-        .unwrap();
+        guest.vmm.frontend.set_vring_enable(index, false).unwrap();
     }
     // Such a front-end does not enable its queues one by one.
     guest
