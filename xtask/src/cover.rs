@@ -26,7 +26,7 @@ const FLOORS: &[(&str, f64)] = &[
     ("vsock-inner", 95.0),
     ("vsock-muxer", 95.0),
     ("vsock-proto", 97.0),
-    ("vsock-sockets", 90.0),
+    ("vsock-sockets", 85.0),
     ("vsock-vhost-user", 85.0),
     ("vsock-virtio", 93.0),
 ];
