@@ -107,7 +107,7 @@ pub use hub::{ConnectError, ListenError, Target};
 pub use listener::{AcceptError, VsockInnerListener};
 pub use reader::VsockInnerReader;
 pub use stream::VsockInnerStream;
-pub use vsock_backend_api::{VsockAddr, VsockBackend, VsockStream};
+pub use vsock_backend_api::{VsockAddr, VsockBackend, VsockListener, VsockStream};
 pub use writer::VsockInnerWriter;
 
 /// The examples of the front page, compiled and run.
