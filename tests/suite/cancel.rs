@@ -243,6 +243,32 @@ fn nonblocking_mode_ignores_the_timeout_of_an_accept() {
     assert_eq!(none.kind(), ErrorKind::WouldBlock);
 }
 
+#[test]
+fn a_long_spin_does_not_outlast_the_timeout() {
+    let config = VsockInnerConfig::default().spin_budget(Duration::from_secs(3600));
+    let (mut near, _far) = VsockInnerStream::pair_with(&config).unwrap();
+    near.set_read_timeout(Some(Duration::from_millis(5)))
+        .unwrap();
+    assert_eq!(near.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
+#[test]
+fn a_write_that_finds_space_again_and_again_still_times_out() {
+    let config = VsockInnerConfig::default()
+        .to_device(Capacity::Bytes(4))
+        .spin_budget(Duration::from_secs(3600));
+    let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
+    near.set_write_timeout(Some(Duration::from_millis(20)))
+        .unwrap();
+    let reading = std::thread::spawn(move || while far.read_exact(&mut [0]).is_ok() {});
+    // At a byte or so a spin this would take hours.
+    let watch = Stopwatch::start();
+    let written = near.write(&vec![0; 1 << 32]).unwrap();
+    assert!(written < 1 << 32 && watch.elapsed() >= Duration::from_millis(20));
+    drop(near);
+    reading.join().unwrap();
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Cancel,

@@ -64,7 +64,7 @@ fn read_all(reader: &mut impl Read) -> (Vec<u8>, Option<ErrorKind>) {
 
 /// At rest, the descriptor says what a read would do.
 fn assert_readability(reader: &mut VsockInnerReader) {
-    let polls_ready = reader.gate().polls_ready();
+    let polls_ready = reader.doorbell().polls_ready();
     reader.set_nonblocking(true).unwrap();
     let blocks = reader
         .peek(&mut [0])
@@ -77,7 +77,7 @@ fn assert_readability(reader: &mut VsockInnerReader) {
 
 /// At rest, the descriptor says what a write would do.
 fn assert_writability(writer: &mut VsockInnerWriter) {
-    let polls_ready = writer.gate().polls_ready();
+    let polls_ready = writer.doorbell().polls_ready();
     writer.set_nonblocking(true).unwrap();
     let blocks = writer
         .write(&[9])
@@ -208,10 +208,10 @@ fn a_reader_that_answers_its_own_request_is_readable_exactly_when_there_is_somet
         });
         // As a look ahead does that has seen something.
         let something = reader.peek(&mut [0]).is_ok();
-        reader.gate().ring();
-        assert!(!something || reader.gate().polls_ready());
+        reader.doorbell().wake();
+        assert!(!something || reader.doorbell().polls_ready());
         drop(reader.read(&mut [0; 4]));
-        reader.gate().ring();
+        reader.doorbell().wake();
         let _writer = writing.join().unwrap();
         assert_readability(&mut reader);
     });
@@ -227,9 +227,9 @@ fn an_edge_comes_for_whatever_comes_after_a_refused_read() {
             writer.write_all(&[1]).unwrap();
             writer
         });
-        let mut edges = reader.gate().edges();
+        let mut edges = reader.doorbell().edges();
         if reader.read(&mut [0; 4]).is_ok() {
-            edges = reader.gate().edges();
+            edges = reader.doorbell().edges();
             assert_eq!(
                 reader.read(&mut [0]).unwrap_err().kind(),
                 ErrorKind::WouldBlock
@@ -237,7 +237,7 @@ fn an_edge_comes_for_whatever_comes_after_a_refused_read() {
         }
         let _writer = writing.join().unwrap();
         if reader.peek(&mut [0]).is_ok() {
-            assert!(reader.gate().edges() > edges, "data without an edge");
+            assert!(reader.doorbell().edges() > edges, "data without an edge");
         }
     });
 }
@@ -265,7 +265,7 @@ fn a_descriptor_taken_late_agrees_with_the_peers_drop() {
         let dropping = thread::spawn(move || drop(writer));
         reader.as_raw_fd();
         dropping.join().unwrap();
-        assert!(reader.gate().polls_ready());
+        assert!(reader.doorbell().polls_ready());
         assert_readability(&mut reader);
     });
 }
@@ -360,8 +360,8 @@ fn both_ends_may_be_dropped_at_the_same_time() {
 }
 
 #[test]
-fn a_ring_in_flight_finds_no_closed_descriptor() {
-    // The model's eventfd is freed with its bell: a use after that is a use after free.
+fn a_wake_up_in_flight_finds_no_closed_descriptor() {
+    // The model's eventfd is freed with its ready_fd: a use after that is a use after free.
     explore(|| {
         let (mut writer, mut reader, _rest) = direction(8);
         reader.set_nonblocking(true).unwrap();
@@ -381,13 +381,13 @@ fn the_last_half_of_an_end_makes_an_edge_and_the_end_is_gone() {
         let (mut far_reader, _far_writer) = far.into_split();
         far_reader.as_raw_fd();
         far_reader.shutdown().unwrap(); // readable from here on
-        let edges = far_reader.gate().edges();
+        let edges = far_reader.doorbell().edges();
         let dropping = thread::spawn(move || drop(reader));
         drop(writer);
         dropping.join().unwrap();
         assert!(far_reader.peer_gone());
         assert!(
-            far_reader.gate().edges() > edges,
+            far_reader.doorbell().edges() > edges,
             "the peer's drop made no edge"
         );
     });
@@ -523,7 +523,7 @@ fn a_confirmation_meets_a_write_and_a_poll_of_its_descriptor() {
         drop(near.write(&[1]));
         let _far = confirming.join().unwrap();
         assert!(near.is_connected());
-        assert!(near.writer.gate().polls_ready());
+        assert!(near.writer.doorbell().polls_ready());
         assert_eq!(near.write(&[1]).unwrap(), 1);
     });
 }
@@ -554,7 +554,7 @@ fn a_refusal_wakes_who_waits_and_makes_both_descriptors_ready() {
         near.as_raw_fd();
         near.write_ready_fd().unwrap();
         refusing.join().unwrap();
-        assert!(near.reader.gate().polls_ready() && near.writer.gate().polls_ready());
+        assert!(near.reader.doorbell().polls_ready() && near.writer.doorbell().polls_ready());
         let refused = ErrorKind::ConnectionRefused;
         assert_eq!(near.read(&mut [0]).unwrap_err().kind(), refused);
         assert_eq!(near.write(&[0]).unwrap_err().kind(), refused);
@@ -574,7 +574,7 @@ fn a_wrong_answer_is_never_taken_for_a_refusal() {
         far.write_all(b"NO").unwrap();
         let mut near = reading.join().unwrap();
         near.as_raw_fd();
-        assert!(near.reader.gate().polls_ready());
+        assert!(near.reader.doorbell().polls_ready());
         assert_eq!(
             near.read(&mut [0]).unwrap_err().kind(),
             ErrorKind::InvalidData

@@ -113,7 +113,7 @@ fn polled_descriptors_agree_with_a_drop_that_meets_a_write() {
         drop(writer.write(&[1, 2]));
         drop(writer.write(&[3]));
         dropping.join().unwrap();
-        assert!(reader.gate().polls_ready() && writer.gate().polls_ready());
+        assert!(reader.doorbell().polls_ready() && writer.doorbell().polls_ready());
         assert_readability(&mut reader);
         assert_writability(&mut writer);
     });
