@@ -111,7 +111,7 @@ fn a_stream_is_pending_until_the_whole_line_is_there() {
 }
 
 #[test]
-fn bytes_after_the_line_in_the_same_write_are_the_guests() {
+fn s19_bytes_after_the_line_in_the_same_write_are_the_guests() {
     let (mut stream, mut device) = pending(VsockInnerConfig::default());
     let parts = [&b""[..], b"OK 1\nhel", b"lo"].map(std::io::IoSlice::new);
     let written = device.write_vectored(&parts).unwrap();
