@@ -4,9 +4,7 @@
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
-#[cfg(not(loom))]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use vsock_backend_api::{VsockAddr, VsockBackend, VsockBackendType, VsockStream};
 
@@ -146,7 +144,6 @@ impl AsRawFd for VsockInnerBackend {
     }
 }
 
-#[cfg(not(loom))]
 impl AsFd for VsockInnerBackend {
     /// For polling only, as `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -4,9 +4,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-#[cfg(not(loom))]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -191,7 +189,6 @@ impl AsRawFd for VsockInnerListener {
     }
 }
 
-#[cfg(not(loom))]
 impl AsFd for VsockInnerListener {
     /// For polling only, as `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {

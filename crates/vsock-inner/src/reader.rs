@@ -6,9 +6,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::iter::once;
 use std::ops::DerefMut;
-#[cfg(not(loom))]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use crate::connection::ConnectState;
@@ -244,7 +242,6 @@ impl AsRawFd for VsockInnerReader {
     }
 }
 
-#[cfg(not(loom))]
 impl AsFd for VsockInnerReader {
     /// For polling only, as `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -269,12 +266,5 @@ impl Drop for VsockInnerReader {
         self.consumer
             .close(|leaves_bytes| !has_ended && (resets || leaves_bytes));
         self.half.leave();
-    }
-}
-
-#[cfg(loom)]
-impl VsockInnerReader {
-    pub(crate) fn doorbell(&self) -> &crate::doorbell::Doorbell {
-        &self.half.incoming().data
     }
 }

@@ -2,7 +2,6 @@
 
 //! Polling for a short while before sleeping.
 
-#[cfg(not(loom))]
 use std::cell::Cell;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -193,13 +192,11 @@ enum OfThread {
     Waits,
 }
 
-#[cfg(not(loom))]
 thread_local! {
     static LOOKS: Cell<Backoff> = const { Cell::new(Backoff::NONE) };
     static WAITS: Cell<Backoff> = const { Cell::new(Backoff::NONE) };
 }
 
-#[cfg(not(loom))]
 impl OfThread {
     fn skips(self) -> bool {
         self.change(Backoff::skips)
@@ -219,16 +216,6 @@ impl OfThread {
         cell.set(backoff);
         result
     }
-}
-
-/// A model begins anew in every execution, on the same thread: what one would learn must not reach the next.
-#[cfg(loom)]
-impl OfThread {
-    fn skips(self) -> bool {
-        false
-    }
-
-    fn learn(self, _found: bool) {}
 }
 
 fn hurry(budget: Duration, ready: impl Fn() -> bool) -> bool {

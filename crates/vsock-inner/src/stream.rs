@@ -6,9 +6,7 @@ use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
-#[cfg(not(loom))]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use vsock_backend_api::{VsockAddr, VsockBackendType, VsockStream};
@@ -237,7 +235,6 @@ impl AsRawFd for VsockInnerStream {
     }
 }
 
-#[cfg(not(loom))]
 impl AsFd for VsockInnerStream {
     /// For polling only, as `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -271,7 +268,6 @@ impl VsockStream for VsockInnerStream {
         self.writer.write_ready_fd()
     }
 
-    #[cfg(not(loom))]
     fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
         self.writer.write_ready()
     }

@@ -6,9 +6,7 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::iter::once;
-#[cfg(not(loom))]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use crate::answer::{Answer, Parsed};
@@ -63,7 +61,6 @@ impl VsockInnerWriter {
     /// # Errors
     ///
     /// As for [`write_ready_fd`](Self::write_ready_fd).
-    #[cfg(not(loom))]
     pub fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
         Ok(self.take_fd()?.as_fd())
     }
@@ -308,12 +305,5 @@ impl Drop for VsockInnerWriter {
         pipe.end(if resets { WRITER_RESET } else { FIN });
         self.refuse();
         self.half.leave();
-    }
-}
-
-#[cfg(loom)]
-impl VsockInnerWriter {
-    pub(crate) fn doorbell(&self) -> &crate::doorbell::Doorbell {
-        &self.half.outgoing().space
     }
 }

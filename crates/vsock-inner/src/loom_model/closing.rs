@@ -159,7 +159,9 @@ fn polled_descriptors_agree_with_a_drop_that_meets_a_write() {
         drop(writer.write(&[1, 2]));
         drop(writer.write(&[3]));
         dropping.join().unwrap();
-        assert!(reader.doorbell().polls_ready() && writer.doorbell().polls_ready());
+        assert!(
+            reader.half.incoming().data.polls_ready() && writer.half.outgoing().space.polls_ready()
+        );
         assert_readability(&mut reader);
         assert_writability(&mut writer);
     });

@@ -35,7 +35,7 @@ fn a_confirmation_meets_a_write_and_a_poll_of_its_descriptor() {
         drop(near.write(&[1]));
         let _far = confirming.join().unwrap();
         assert!(near.is_connected());
-        assert!(near.writer.doorbell().polls_ready());
+        assert!(near.writer.half.outgoing().space.polls_ready());
         assert_eq!(near.write(&[1]).unwrap(), 1);
     });
 }
@@ -66,7 +66,10 @@ fn a_refusal_wakes_who_waits_and_makes_both_descriptors_ready() {
         near.as_raw_fd();
         near.write_ready_fd().unwrap();
         refusing.join().unwrap();
-        assert!(near.reader.doorbell().polls_ready() && near.writer.doorbell().polls_ready());
+        assert!(
+            near.reader.half.incoming().data.polls_ready()
+                && near.writer.half.outgoing().space.polls_ready()
+        );
         let refused = ErrorKind::ConnectionRefused;
         assert_eq!(near.read(&mut [0]).unwrap_err().kind(), refused);
         assert_eq!(near.write(&[0]).unwrap_err().kind(), refused);
@@ -86,7 +89,7 @@ fn a_wrong_answer_is_never_taken_for_a_refusal() {
         far.write_all(b"NO").unwrap();
         let mut near = reading.join().unwrap();
         near.as_raw_fd();
-        assert!(near.reader.doorbell().polls_ready());
+        assert!(near.reader.half.incoming().data.polls_ready());
         assert_eq!(
             near.read(&mut [0]).unwrap_err().kind(),
             ErrorKind::InvalidData

@@ -41,10 +41,10 @@ fn a_reader_that_wakes_itself_is_readable_exactly_when_there_is_something() {
     read_while_written(|reader| {
         // As a look ahead does that has seen something.
         let something = reader.peek(&mut [0]).is_ok();
-        reader.doorbell().wake();
-        assert!(!something || reader.doorbell().polls_ready());
+        reader.half.incoming().data.wake();
+        assert!(!something || reader.half.incoming().data.polls_ready());
         drop(reader.read(&mut [0; 4]));
-        reader.doorbell().wake();
+        reader.half.incoming().data.wake();
     });
 }
 
@@ -58,9 +58,9 @@ fn an_edge_comes_for_whatever_comes_after_a_refused_read() {
             writer.write_all(&[1]).unwrap();
             writer
         });
-        let mut edges = reader.doorbell().edges();
+        let mut edges = reader.half.incoming().data.edges();
         if reader.read(&mut [0; 4]).is_ok() {
-            edges = reader.doorbell().edges();
+            edges = reader.half.incoming().data.edges();
             assert_eq!(
                 reader.read(&mut [0]).unwrap_err().kind(),
                 ErrorKind::WouldBlock
@@ -68,7 +68,10 @@ fn an_edge_comes_for_whatever_comes_after_a_refused_read() {
         }
         let _writer = writing.join().unwrap();
         if reader.peek(&mut [0]).is_ok() {
-            assert!(reader.doorbell().edges() > edges, "data without an edge");
+            assert!(
+                reader.half.incoming().data.edges() > edges,
+                "data without an edge"
+            );
         }
     });
 }
@@ -96,7 +99,7 @@ fn a_descriptor_taken_late_agrees_with_the_peers_drop() {
         let dropping = thread::spawn(move || drop(writer));
         reader.as_raw_fd();
         dropping.join().unwrap();
-        assert!(reader.doorbell().polls_ready());
+        assert!(reader.half.incoming().data.polls_ready());
         assert_readability(&mut reader);
     });
 }
@@ -160,13 +163,13 @@ fn the_last_half_of_an_end_makes_an_edge_and_the_end_is_gone() {
         let (mut far_reader, _far_writer) = far.into_split();
         far_reader.as_raw_fd();
         far_reader.shutdown().unwrap(); // readable from here on
-        let edges = far_reader.doorbell().edges();
+        let edges = far_reader.half.incoming().data.edges();
         let dropping = thread::spawn(move || drop(reader));
         drop(writer);
         dropping.join().unwrap();
         assert!(far_reader.peer_gone());
         assert!(
-            far_reader.doorbell().edges() > edges,
+            far_reader.half.incoming().data.edges() > edges,
             "the peer's drop made no edge"
         );
     });

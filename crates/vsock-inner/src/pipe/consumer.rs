@@ -77,13 +77,8 @@ impl Consumer {
         self.transfer(len, |this, mut left| {
             for part in parts {
                 let fits = part.len().min(left);
-                let mut part = &mut part[..fits];
                 left -= fits;
-                this.take(fits, |bytes| {
-                    let (now, later) = mem::take(&mut part).split_at_mut(bytes.len());
-                    now.copy_from_slice(bytes);
-                    part = later;
-                });
+                this.take(fits, fill(&mut part[..fits]));
             }
         })
     }
@@ -92,12 +87,7 @@ impl Consumer {
     pub(crate) fn peek(&mut self, part: &mut [u8]) -> Progress {
         let there = self.available(part.len());
         if let Progress::Done(len) = there {
-            let mut part = &mut part[..len];
-            self.view(len, |bytes| {
-                let (now, later) = mem::take(&mut part).split_at_mut(bytes.len());
-                now.copy_from_slice(bytes);
-                part = later;
-            });
+            self.view(len, fill(&mut part[..len]));
         }
         there
     }
@@ -301,5 +291,14 @@ impl Consumer {
             self.rest();
             self.pipe.data.settle(want);
         }
+    }
+}
+
+/// Copies what it is shown to `part`, piece by piece.
+fn fill(mut part: &mut [u8]) -> impl FnMut(&[u8]) {
+    move |bytes| {
+        let (now, later) = mem::take(&mut part).split_at_mut(bytes.len());
+        now.copy_from_slice(bytes);
+        part = later;
     }
 }
