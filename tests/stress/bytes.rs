@@ -74,7 +74,13 @@ fn join(sides: Vec<Side>) -> Vec<Stream> {
 }
 
 /// Sends so many bytes from one end to the other, in lengths up to the longest.
-fn sides(ends: (Stream, Stream), bytes: u64, longest: usize, drives: (Drive, Drive)) -> [Side; 2] {
+fn sides(
+    ends: (Stream, Stream),
+    bytes: u64,
+    longest: usize,
+    drives: (Drive, Drive),
+    seed: u64,
+) -> [Side; 2] {
     let plan = |drive, seed| Plan {
         bytes: bytes * u64::from(factor()),
         longest,
@@ -85,14 +91,14 @@ fn sides(ends: (Stream, Stream), bytes: u64, longest: usize, drives: (Drive, Dri
     let writer: Run = |stream, plan, progress| send(&mut **stream, plan, progress);
     let reader: Run = |stream, plan, progress| receive(&mut **stream, plan, progress);
     [
-        Side::start("writer", ends.0, plan(drives.0, 0x5eed), writer),
-        Side::start("reader", ends.1, plan(drives.1, 0xfeed), reader),
+        Side::start("writer", ends.0, plan(drives.0, seed), writer),
+        Side::start("reader", ends.1, plan(drives.1, seed + 77), reader),
     ]
 }
 
 fn transfer(source: &Inner, bytes: u64, longest: usize, drives: (Drive, Drive)) {
     let ends = source.pair().unwrap();
-    join(sides(ends, bytes, longest, drives).into());
+    join(sides(ends, bytes, longest, drives, 0x5eed).into());
 }
 
 /// Every mix of the ways to wait.
@@ -155,7 +161,7 @@ fn many_connections_at_once_move_their_own_bytes() {
     let connections = (0..CONNECTIONS).flat_map(|at| {
         let (application, device) = Inner::by(Way::Split).pair().unwrap();
         let drives = drives[at * 5 % drives.len()];
-        sides((device, application), 32 * MIB, 100_000, drives)
+        sides((device, application), 32 * MIB, 100_000, drives, at as u64)
     });
     join(connections.collect());
 }
