@@ -170,7 +170,7 @@ pub use addr::VsockAddr;
 pub use backend::VsockBackend;
 pub use backend_type::VsockBackendType;
 pub use listener_id::ListenerId;
-pub use messages::{Received, VsockMessages};
+pub use messages::{Received, Record, VsockMessages};
 pub use stream::VsockStream;
 #[cfg(feature = "vm-memory")]
 pub use volatile::VsockVolatileStream;
