@@ -110,3 +110,8 @@ impl Half {
             .finish_non_exhaustive()
     }
 }
+
+/// The length of all buffers of a vectored call.
+pub(crate) fn total(lens: impl Iterator<Item = usize>) -> usize {
+    lens.fold(0, usize::saturating_add)
+}

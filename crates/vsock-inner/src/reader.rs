@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::connection::ConnectState;
 use crate::error::StreamError;
-use crate::half::{Half, Owner};
+use crate::half::{Half, Owner, total};
 use crate::pipe::{Consumer, Progress};
 use crate::ready_fd::ReadyFd;
 use crate::spin::Pace;
@@ -223,9 +223,7 @@ impl Read for VsockInnerReader {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let len = bufs
-            .iter()
-            .fold(0, |len: usize, buf| len.saturating_add(buf.len()));
+        let len = total(bufs.iter().map(|buf| buf.len()));
         if len == 0 {
             return Ok(0);
         }

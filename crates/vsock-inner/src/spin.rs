@@ -127,16 +127,16 @@ impl Experience {
     /// Whether this wait is one of those without a spin.
     fn skips(&mut self) -> bool {
         match self {
-            Self::Unproven => OfThread::Waits.skips(),
+            Self::Unproven => ThreadBackoff::Waits.skips(),
             Self::Proven(own) => own.skips(),
-            Self::AmongMany(own) => own.skips() || OfThread::Looks.skips(),
+            Self::AmongMany(own) => own.skips() || ThreadBackoff::Looks.skips(),
         }
     }
 
     fn learn(&mut self, found: bool) {
         match self {
             Self::Unproven => {
-                OfThread::Waits.learn(found);
+                ThreadBackoff::Waits.learn(found);
                 if found {
                     *self = Self::Proven(Backoff::NONE);
                 }
@@ -144,7 +144,7 @@ impl Experience {
             Self::Proven(own) => own.learn(found),
             Self::AmongMany(own) => {
                 own.learn(found);
-                OfThread::Looks.learn(found);
+                ThreadBackoff::Looks.learn(found);
             }
         }
     }
@@ -187,7 +187,7 @@ impl Backoff {
 
 /// What a thread has learnt at all streams of a kind.
 #[derive(Clone, Copy)]
-enum OfThread {
+enum ThreadBackoff {
     Looks,
     Waits,
 }
@@ -197,7 +197,7 @@ thread_local! {
     static WAITS: Cell<Backoff> = const { Cell::new(Backoff::NONE) };
 }
 
-impl OfThread {
+impl ThreadBackoff {
     fn skips(self) -> bool {
         self.change(Backoff::skips)
     }

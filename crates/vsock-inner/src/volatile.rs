@@ -9,6 +9,7 @@ use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::VsockVolatileStream;
 
+use crate::half::total;
 use crate::reader::VsockInnerReader;
 use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
@@ -24,7 +25,7 @@ impl VsockInnerReader {
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
     ) -> io::Result<usize> {
-        match total(pieces) {
+        match total(pieces.iter().map(VolatileSlice::len)) {
             0 => Ok(0),
             len => self.transfer("reading from", |consumer| {
                 consumer.read_volatile(pieces, len)
@@ -43,7 +44,7 @@ impl VsockInnerWriter {
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
     ) -> io::Result<usize> {
-        match total(pieces) {
+        match total(pieces.iter().map(VolatileSlice::len)) {
             0 => Ok(0),
             _ if self.owes_answer() => {
                 let mut line = [0; 32];
@@ -78,12 +79,6 @@ impl VsockVolatileStream for VsockInnerStream {
     fn readable_bytes(&self) -> usize {
         usize::try_from(self.queued_in()).unwrap_or(usize::MAX)
     }
-}
-
-fn total<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>]) -> usize {
-    pieces
-        .iter()
-        .fold(0, |len: usize, piece| len.saturating_add(piece.len()))
 }
 
 impl ReadVolatile for VsockInnerReader {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::answer::{Answer, Parsed};
 use crate::connection::ConnectState;
 use crate::error::StreamError;
-use crate::half::{Half, Owner};
+use crate::half::{Half, Owner, total};
 use crate::pipe::{Producer, Progress};
 use crate::ready_fd::ReadyFd;
 use crate::spin::Pace;
@@ -256,9 +256,7 @@ impl Write for VsockInnerWriter {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let len = bufs
-            .iter()
-            .fold(0, |len: usize, buf| len.saturating_add(buf.len()));
+        let len = total(bufs.iter().map(|buf| buf.len()));
         if len == 0 {
             return Ok(0);
         }
