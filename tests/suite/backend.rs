@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 
-use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_backend_api::VsockBackend;
 use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
 use vsock_muxer_harness::call::Call;
 use vsock_muxer_harness::poll::{Interest, Watch, is_readable};
@@ -178,33 +178,4 @@ fn a_capacity_out_of_range_is_invalid_input() {
         let config = VsockInnerConfig::default().to_device(Capacity::Bytes(bytes));
         VsockInnerStream::pair_with(&config).unwrap();
     }
-}
-
-#[test]
-fn connecting_from_many_threads_loses_no_connection() {
-    const THREADS: usize = 8;
-    const EACH: usize = 100;
-    let mut backend = VsockInnerBackend::new().unwrap();
-    let calls: Vec<_> = (0..THREADS)
-        .map(|_| {
-            let connector = backend.get_connector();
-            Call::start(move || {
-                (0..EACH)
-                    .map(|_| connector.connect().unwrap())
-                    .collect::<Vec<Box<dyn VsockStream>>>()
-            })
-            .unwrap()
-        })
-        .collect();
-    let clients: Vec<_> = calls
-        .into_iter()
-        .flat_map(|call| call.finish(soon()).unwrap())
-        .collect();
-    for _ in &clients {
-        backend.accept().unwrap();
-    }
-    assert_eq!(
-        backend.accept().err().unwrap().kind(),
-        ErrorKind::WouldBlock
-    );
 }

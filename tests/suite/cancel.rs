@@ -13,16 +13,11 @@ use vsock_backend_api::{VsockBackend, VsockStream};
 use vsock_inner::{Canceller, Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
 use vsock_muxer_harness::call::Call;
 use vsock_muxer_harness::poll::Stopwatch;
+use vsock_tests::inner::Inner;
 
 use crate::soon;
 
 const PORT: u32 = 1024;
-
-fn holding(bytes: usize) -> VsockInnerConfig {
-    VsockInnerConfig::default()
-        .to_device(Capacity::Bytes(bytes))
-        .to_application(Capacity::Bytes(bytes))
-}
 
 #[test]
 fn a_canceller_can_be_shared_and_sent() {
@@ -103,7 +98,7 @@ fn nonblocking_calls_go_on_as_ever() {
 
 #[test]
 fn a_write_that_has_moved_a_part_returns_its_count() {
-    let (mut near, mut far) = VsockInnerStream::pair_with(&holding(16)).unwrap();
+    let (mut near, mut far) = VsockInnerStream::pair_with(&Inner::holding(16).config).unwrap();
     let canceller = near.canceller();
     let writing = Call::start(move || (near.write(&[7; 100]), near)).unwrap();
     writing.asleep(soon()).unwrap();
@@ -119,7 +114,7 @@ fn a_write_that_has_moved_a_part_returns_its_count() {
 
 #[test]
 fn a_half_is_cancelled_by_its_own_canceller_and_by_that_of_the_stream() {
-    let (near, far) = VsockInnerStream::pair_with(&holding(16)).unwrap();
+    let (near, far) = VsockInnerStream::pair_with(&Inner::holding(16).config).unwrap();
     let of_stream = near.canceller();
     let (mut reader, mut writer) = near.into_split();
     writer.write_all(&[0; 16]).unwrap();
@@ -292,7 +287,7 @@ proptest! {
         const CAPACITY: usize = 32;
         // A quarter must be free after a write that was refused.
         const RESUME: usize = CAPACITY / 4;
-        let (mut near, mut far) = VsockInnerStream::pair_with(&holding(CAPACITY)).unwrap();
+        let (mut near, mut far) = VsockInnerStream::pair_with(&Inner::holding(CAPACITY).config).unwrap();
         // A call that waits though it was cancelled would fail in another way.
         near.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
         far.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
