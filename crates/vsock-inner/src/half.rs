@@ -15,8 +15,8 @@ use crate::wait::Waiter;
 /// See the documentation of the module.
 #[derive(Clone)]
 pub(crate) struct Half {
-    connection: Arc<Connection>,
-    side: Side,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) side: Side,
     /// The descriptor of this end, by which errors name it.
     pub(crate) fd: RawFd,
     pub(crate) waiter: Waiter,
@@ -72,14 +72,6 @@ impl Half {
     /// The half is being dropped, and has ended its direction.
     pub(crate) fn leave(&self) {
         self.connection.leave(self.side);
-    }
-
-    pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
-    pub(crate) const fn side(&self) -> Side {
-        self.side
     }
 
     /// The pipe that this end reads from.

@@ -135,7 +135,7 @@ impl Hub {
         let backlog = backlog.map_err(|error| self.count(error))?;
         let (application, device) = self.connection(&backlog, to)?;
         if let Some(addresses) = addresses {
-            device.reader.half.connection().set_addresses(addresses);
+            device.reader.half.connection.set_addresses(addresses);
         }
         let queued = backlog.push(application);
         queued.map_err(|refused| self.refuse(refused, to))?;

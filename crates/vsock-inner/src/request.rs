@@ -70,7 +70,7 @@ impl Request {
             return Err(ErrorKind::Unsupported.into());
         }
         if let Some(addresses) = addresses {
-            writer.half.connection().set_addresses(addresses);
+            writer.half.connection.set_addresses(addresses);
         }
         writer.confirm()
     }

@@ -174,14 +174,14 @@ impl VsockInnerStream {
     #[must_use]
     pub fn peer(&self) -> Option<VsockAddr> {
         let half = &self.reader.half;
-        half.connection().address(half.side().peer())
+        half.connection.address(half.side.peer())
     }
 
     /// The address of this end, known where that of the [`peer`](Self::peer) is.
     #[must_use]
     pub fn local(&self) -> Option<VsockAddr> {
         let half = &self.reader.half;
-        half.connection().address(half.side())
+        half.connection.address(half.side)
     }
 
     /// How many bytes wait to be read here.

@@ -144,7 +144,7 @@ impl VsockInnerWriter {
         if self.peer_gone() {
             return Err(self.end().into());
         }
-        self.half.connection().confirm(self.half.side());
+        self.half.connection.confirm(self.half.side);
         Ok(())
     }
 
@@ -164,10 +164,10 @@ impl VsockInnerWriter {
         }
         self.answer = None;
         if parsed == Parsed::Bad {
-            self.half.connection().reject(self.half.side());
+            self.half.connection.reject(self.half.side);
             return Ok(buf.len()); // nobody will read it, as with a socket
         }
-        self.half.connection().confirm(self.half.side());
+        self.half.connection.confirm(self.half.side);
         let rest = self.write(&buf[taken..]);
         Ok(taken + rest.unwrap_or(0))
     }
@@ -175,7 +175,7 @@ impl VsockInnerWriter {
     /// If an answer is owed, there will be none.
     fn refuse(&mut self) {
         if self.answer.take().is_some() {
-            self.half.connection().refuse(self.half.side());
+            self.half.connection.refuse(self.half.side);
         }
     }
 
