@@ -53,7 +53,7 @@ impl Half {
             connection: Arc::clone(connection),
             side,
             fd,
-            waiter: Waiter::new(spin_budget),
+            waiter: Waiter::new(spin_budget, None),
             owner: Owner::Stream,
             on_drop: OnDrop::Close,
         }

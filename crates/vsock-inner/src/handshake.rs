@@ -14,7 +14,7 @@ use crate::wait::{Deadline, Waiter};
 use crate::word::Position;
 
 /// Why a guest's port was not reached.
-#[derive(Debug, Error)]
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum HandshakeError {
     /// The muxer ended the connection without a confirmation: `ConnectionRefused`.
@@ -43,24 +43,15 @@ pub enum HandshakeError {
         /// The guest's port.
         port: u32,
     },
-    /// The stream failed in another way: the kind is the source's.
-    #[error("connecting to guest port {port}")]
-    Stream {
-        /// The guest's port.
-        port: u32,
-        /// What it failed with.
-        source: io::Error,
-    },
 }
 
 impl From<HandshakeError> for io::Error {
     fn from(error: HandshakeError) -> Self {
-        let kind = match &error {
+        let kind = match error {
             HandshakeError::Refused { .. } => ErrorKind::ConnectionRefused,
             HandshakeError::TimedOut { .. } => ErrorKind::TimedOut,
             HandshakeError::ZeroTimeout { .. } => ErrorKind::InvalidInput,
             HandshakeError::BadAnswer { .. } => ErrorKind::InvalidData,
-            HandshakeError::Stream { source, .. } => source.kind(),
         };
         Self::new(kind, error)
     }
@@ -73,9 +64,7 @@ pub(crate) fn wait(
     timeout: Duration,
     spin_budget: Duration,
 ) -> Result<(), HandshakeError> {
-    let mut waiter = Waiter::new(spin_budget);
-    let source = |source| HandshakeError::Stream { port, source };
-    waiter.set_timeout(Some(timeout)).map_err(source)?;
+    let mut waiter = Waiter::new(spin_budget, Some(timeout));
     let half = &stream.writer.half;
     let doorbell = &half.outgoing().space;
     // Until it is connected, no position counts; then any does.

@@ -44,10 +44,10 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    pub(crate) fn new(spin_budget: Duration) -> Self {
+    pub(crate) const fn new(spin_budget: Duration, timeout: Option<Duration>) -> Self {
         Self {
             nonblocking: false,
-            timeout: None,
+            timeout,
             spinner: Spinner::new(spin_budget),
         }
     }
