@@ -2,7 +2,7 @@
 
 //! Weaknesses that channel-per-message transports of this kind have had: none may come back. Most are
 //! what a rule of the compliance suite is about, which holds over every way to a connection; what is
-//! not has a test that bears its number, here or beside its like. Where there was a choice, the contract
+//! not has a test that bears its number, here or next to its like. Where there was a choice, the contract
 //! made it: a drop is a close, and an abort is a reset (S4), an expired timeout is `TimedOut` (S9), HUP
 //! is never reported (S11).
 
@@ -57,7 +57,7 @@ const WEAKNESSES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "S6: a writer that nobody reads was not held back",
+        "S6: a writer without a reader was not held back",
         &[
             "a_write_into_a_full_direction_would_block",
             "a_direction_holds_exactly_its_capacity",

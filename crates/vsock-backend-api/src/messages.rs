@@ -22,7 +22,7 @@ pub enum Received {
 /// message.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Record {
-    /// It goes on with the next message, or nobody marks records.
+    /// It goes on with the next message, or records are not marked.
     Continues,
     /// It ends.
     Ends,

@@ -24,7 +24,7 @@ struct State {
     waiting: Waiting,
     /// Threads that sleep in `pop`: a notification is a system call even if there are none.
     sleepers: usize,
-    /// The descriptor, once somebody polls it. Until then nothing is spent on it.
+    /// The descriptor, from the moment at which it is polled. Until then nothing is spent on it.
     fd: Option<ReadyFd>,
     cancels: Cancels,
 }
@@ -32,7 +32,7 @@ struct State {
 #[derive(Debug)]
 enum Waiting {
     Open(VecDeque<VsockInnerStream>),
-    /// Nobody will accept any more.
+    /// There is no more accepting.
     Closed,
 }
 
@@ -41,7 +41,7 @@ enum Waiting {
 pub(crate) enum PushError {
     /// So many connections wait already.
     Full(usize),
-    /// Nobody will accept any more.
+    /// There is no more accepting.
     Closed,
 }
 
@@ -54,7 +54,7 @@ pub(crate) enum PopError {
     Closed,
     /// The deadline came first.
     TimedOut,
-    /// Somebody has cancelled.
+    /// The wait was cancelled.
     Cancelled,
 }
 

@@ -126,7 +126,7 @@ impl Doorbell {
     /// Makes no position count for the waiting side, until it is [connected](Self::set_connected);
     /// before it shares the doorbell.
     pub(crate) fn set_connecting(&self) {
-        // ORDER: Relaxed; partner: none, nobody else has the doorbell yet.
+        // ORDER: Relaxed; partner: none, the doorbell is not shared yet.
         self.word.0.fetch_or(CONNECTING, Ordering::Relaxed);
     }
 

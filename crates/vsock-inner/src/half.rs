@@ -29,7 +29,7 @@ pub(crate) struct Half {
 pub(crate) enum Owner {
     /// To a stream: both halves are dropped together, the reading one first.
     Stream,
-    /// To somebody who has it alone.
+    /// To an owner of its own.
     Alone,
 }
 

@@ -7,7 +7,7 @@ use crate::sync::{Arc, EventFd};
 /// For which event a descriptor is polled.
 ///
 /// An eventfd is readable while its counter is above zero, and writable while it is below its
-/// maximum. So one that nobody else touches can stand for either.
+/// maximum. So one that is not touched from elsewhere can stand for either.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Interest {
     /// `EPOLLIN`: ready means a counter above zero.
@@ -28,7 +28,7 @@ pub(crate) struct ReadyFd {
 }
 
 impl ReadyFd {
-    /// One to poll for `EPOLLIN`, which nobody has written to. It does not show ready.
+    /// A fresh one, to poll for `EPOLLIN`. It does not show ready.
     pub(crate) fn readable(fd: &Arc<EventFd>) -> Self {
         Self {
             fd: Arc::clone(fd),
@@ -37,7 +37,7 @@ impl ReadyFd {
         }
     }
 
-    /// One to poll for `EPOLLOUT`, which nobody has written to. It shows ready.
+    /// A fresh one, to poll for `EPOLLOUT`. It shows ready.
     pub(crate) fn writable(fd: &Arc<EventFd>) -> Self {
         Self {
             fd: Arc::clone(fd),
