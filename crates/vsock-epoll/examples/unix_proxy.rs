@@ -14,10 +14,9 @@
 
 use std::any::Any;
 use std::error::Error;
-use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{env, fs};
 
@@ -26,48 +25,6 @@ use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
 use vsock_epoll::services::{Echo, Proxy};
 use vsock_epoll::{AcceptLimits, BackendSubscriber, Limits, More, StreamSubscriber};
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
-
-/// A client's socket.
-struct Client(UnixStream);
-
-impl Read for Client {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf)
-    }
-}
-
-impl Write for Client {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.write(buf)
-    }
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write_vectored(bufs)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl AsRawFd for Client {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-impl VsockStream for Client {
-    fn backend_type(&self) -> VsockBackendType {
-        VsockBackendType::UnixStream
-    }
-    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
-        self.0.set_nonblocking(nonblocking)
-    }
-    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        self.0.shutdown(how)
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
 
 /// The socket as a backend: what a client opens is accepted.
 struct Front(UnixListener);
@@ -81,7 +38,7 @@ impl AsRawFd for Front {
 impl VsockBackend for Front {
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         let (client, _) = self.0.accept()?;
-        Ok(Box::new(Client(client)))
+        Ok(Box::new(client))
     }
     fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         Err(io::ErrorKind::ConnectionRefused.into())
