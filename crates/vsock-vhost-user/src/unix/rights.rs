@@ -355,7 +355,7 @@ pub(super) mod tests {
     use tempfile::TempDir;
     use vm_memory::VolatileSlice;
     use vsock_backend_api::{
-        Received, VsockBackend, VsockMessages, VsockStream, VsockVolatileStream,
+        Received, Record, VsockBackend, VsockMessages, VsockStream, VsockVolatileStream,
     };
     use vsock_muxer_harness::poll::Stopwatch;
 
@@ -549,7 +549,7 @@ pub(super) mod tests {
             let got = without_delay(|| near.receive_message(&mut buffer).unwrap());
             let expected = Received::Message {
                 len: message.len(),
-                end_of_record: false,
+                record: Record::Continues,
             };
             assert_eq!(got, expected);
             drop(peer);
@@ -697,7 +697,8 @@ pub(super) mod tests {
         let near = UnixSeqpacketStream::new(near).unwrap();
         let mut far = UnixSeqpacketStream::new(far).unwrap();
         for message in [&b""[..], b"a", b"", b""] {
-            far.send_message(&[IoSlice::new(message)], true).unwrap();
+            far.send_message(&[IoSlice::new(message)], Record::Ends)
+                .unwrap();
         }
         drop(near);
         let end = far.receive_message(&mut [0]).unwrap_err();
