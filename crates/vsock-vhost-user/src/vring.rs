@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use virtio_queue::{Error, Queue, QueueT};
 use vm_memory::GuestAddress;
-use vsock_epoll::MuxerDriver;
+use vsock_epoll::{LoopError, MuxerDriver};
 
 use crate::journal::{Journal, say};
 use crate::signal::{SignalError, Signaller};
@@ -223,8 +223,8 @@ impl Vring {
 
 /// Tells of a kick no more, whoever else has it.
 fn unwatch(kick: &File, poller: &mut MuxerDriver, journal: &Journal) {
-    if let Err(error) = poller.unwatch(kick) {
-        say!(journal, Warn, "cannot unwatch a kick: {error}");
+    if let Err(LoopError::Unwatch { source, .. }) = poller.unwatch(kick) {
+        say!(journal, Warn, "cannot unwatch a kick: {source}");
     }
 }
 
