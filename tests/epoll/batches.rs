@@ -56,33 +56,30 @@ fn t80_an_event_of_a_closed_stream_never_reaches_its_successor() {
 
 #[test]
 fn t80_a_descriptor_that_is_used_again_has_another_id() {
-    crate::many::alone(
-        "batches::t80_a_descriptor_that_is_used_again_has_another_id",
-        || {
-            let mut subscriber = reader(StreamLimits::default());
-            let (_host, device) = Sockets.pair().unwrap();
-            let fd = device.as_raw_fd();
-            let old = subscriber.streams().add(device, ()).unwrap();
-            assert!(subscriber.streams().close(old));
-            let (host, device) = Sockets.pair().unwrap(); // the lowest free number is given out first
-            let ends = [host, device];
-            let at = ends.iter().position(|end| end.as_raw_fd() == fd).unwrap();
-            let [host, device] = ends;
-            let (reused, mut other) = if at == 0 {
-                (host, device)
-            } else {
-                (device, host)
-            };
-            let new = subscriber.streams().add(reused, ()).unwrap();
-            other.write_all(b"for the new one").unwrap();
-            rest(&mut subscriber);
-            assert!(subscriber.handler().told.contains(&(Told::Readable, new)));
-            assert!(!subscriber.handler().told.contains(&(Told::Readable, old)));
-            assert_eq!(subscriber.streams().write(old, b"x"), 0);
-            assert!(!subscriber.streams().close(old));
-            assert_eq!(subscriber.streams().len(), 1);
-        },
-    );
+    crate::many::alone(|| {
+        let mut subscriber = reader(StreamLimits::default());
+        let (_host, device) = Sockets.pair().unwrap();
+        let fd = device.as_raw_fd();
+        let old = subscriber.streams().add(device, ()).unwrap();
+        assert!(subscriber.streams().close(old));
+        let (host, device) = Sockets.pair().unwrap(); // the lowest free number is given out first
+        let ends = [host, device];
+        let at = ends.iter().position(|end| end.as_raw_fd() == fd).unwrap();
+        let [host, device] = ends;
+        let (reused, mut other) = if at == 0 {
+            (host, device)
+        } else {
+            (device, host)
+        };
+        let new = subscriber.streams().add(reused, ()).unwrap();
+        other.write_all(b"for the new one").unwrap();
+        rest(&mut subscriber);
+        assert!(subscriber.handler().told.contains(&(Told::Readable, new)));
+        assert!(!subscriber.handler().told.contains(&(Told::Readable, old)));
+        assert_eq!(subscriber.streams().write(old, b"x"), 0);
+        assert!(!subscriber.streams().close(old));
+        assert_eq!(subscriber.streams().len(), 1);
+    });
 }
 
 #[test]

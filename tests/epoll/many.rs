@@ -37,64 +37,58 @@ fn descriptors() -> usize {
 
 #[test]
 fn ten_thousand_streams_of_which_a_hundred_are_busy() {
-    alone(
-        "many::ten_thousand_streams_of_which_a_hundred_are_busy",
-        || {
-            let before = descriptors();
-            let count = make_room();
-            let mut echo = StreamSubscriber::new(Echo::new(), StreamLimits::default()).unwrap();
-            let mut hosts = Vec::new();
-            for _ in 0..count {
-                let (mut host, device) = VsockInnerStream::pair().unwrap();
-                host.set_nonblocking(true).unwrap();
-                echo.streams().add(Box::new(device), ()).unwrap();
-                hosts.push(host);
+    alone(|| {
+        let before = descriptors();
+        let count = make_room();
+        let mut echo = StreamSubscriber::new(Echo::new(), StreamLimits::default()).unwrap();
+        let mut hosts = Vec::new();
+        for _ in 0..count {
+            let (mut host, device) = VsockInnerStream::pair().unwrap();
+            host.set_nonblocking(true).unwrap();
+            echo.streams().add(Box::new(device), ()).unwrap();
+            hosts.push(host);
+        }
+        rest(&mut echo);
+        assert_eq!(echo.counters().events, 0);
+        let step = hosts.len() / BUSY;
+        for round in 0..50_u8 {
+            for host in hosts.iter_mut().step_by(step).take(BUSY) {
+                host.write_all(&[round; 100]).unwrap();
             }
             rest(&mut echo);
-            assert_eq!(echo.counters().events, 0);
-            let step = hosts.len() / BUSY;
-            for round in 0..50_u8 {
-                for host in hosts.iter_mut().step_by(step).take(BUSY) {
-                    host.write_all(&[round; 100]).unwrap();
-                }
-                rest(&mut echo);
-                for host in hosts.iter_mut().step_by(step).take(BUSY) {
-                    assert_eq!(read_all(host), (vec![round; 100], false));
-                }
+            for host in hosts.iter_mut().step_by(step).take(BUSY) {
+                assert_eq!(read_all(host), (vec![round; 100], false));
             }
-            let counters = echo.counters();
-            assert_eq!(counters.events, 50 * BUSY as u64, "one for each message");
-            assert_eq!((counters.spurious, counters.stale), (0, 0));
-            drop(hosts);
-            rest(&mut echo);
-            assert!(echo.streams().is_empty());
-            assert_eq!(echo.counters().closes, count);
-            drop(echo);
-            assert_eq!(descriptors(), before);
-        },
-    );
+        }
+        let counters = echo.counters();
+        assert_eq!(counters.events, 50 * BUSY as u64, "one for each message");
+        assert_eq!((counters.spurious, counters.stale), (0, 0));
+        drop(hosts);
+        rest(&mut echo);
+        assert!(echo.streams().is_empty());
+        assert_eq!(echo.counters().closes, count);
+        drop(echo);
+        assert_eq!(descriptors(), before);
+    });
 }
 
 #[test]
 fn a_stream_that_cannot_wait_for_space_fails_alone() {
-    alone(
-        "many::a_stream_that_cannot_wait_for_space_fails_alone",
-        || {
-            let mut subscriber = crate::reader(StreamLimits::default());
-            let (host, device) = crate::pair(&vsock_tests::inner::Inner::holding(10));
-            let id = subscriber.streams().add(device, ()).unwrap();
-            let (mut other, device) = crate::pair(&vsock_tests::inner::Inner::holding(10));
-            subscriber.streams().add(device, ()).unwrap();
-            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-            setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap(); // no descriptor more
-            assert_eq!(subscriber.streams().write(id, &[1; 20]), 20);
-            setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-            other.write_all(b"x").unwrap();
-            rest(&mut subscriber);
-            assert_eq!(subscriber.handler().count(crate::Told::Failed("other")), 1);
-            assert_eq!(subscriber.handler().got, b"x");
-            assert_eq!(subscriber.streams().len(), 1);
-            assert!(host.peer_gone());
-        },
-    );
+    alone(|| {
+        let mut subscriber = crate::reader(StreamLimits::default());
+        let (host, device) = crate::pair(&vsock_tests::inner::Inner::holding(10));
+        let id = subscriber.streams().add(device, ()).unwrap();
+        let (mut other, device) = crate::pair(&vsock_tests::inner::Inner::holding(10));
+        subscriber.streams().add(device, ()).unwrap();
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap(); // no descriptor more
+        assert_eq!(subscriber.streams().write(id, &[1; 20]), 20);
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+        other.write_all(b"x").unwrap();
+        rest(&mut subscriber);
+        assert_eq!(subscriber.handler().count(crate::Told::Failed("other")), 1);
+        assert_eq!(subscriber.handler().got, b"x");
+        assert_eq!(subscriber.streams().len(), 1);
+        assert!(host.peer_gone());
+    });
 }

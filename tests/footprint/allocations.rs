@@ -70,65 +70,56 @@ fn fill_and_drain(near: &mut VsockInnerStream, far: &mut VsockInnerStream, buf: 
 
 #[test]
 fn alternating_writes_and_reads_allocate_nothing() {
-    alone(
-        "allocations::alternating_writes_and_reads_allocate_nothing",
-        || {
-            for size in SIZES {
-                let (mut near, mut far) = pair(256 * 1024);
-                let mut buf = vec![0; size];
-                alternate(&mut near, &mut far, &mut buf, 256 * 1024);
-                assert_none_in(&format!("{size} bytes to and fro"), || {
-                    alternate(&mut near, &mut far, &mut buf, (1 << 20).max(1000 * size));
-                });
-            }
-        },
-    );
+    alone(|| {
+        for size in SIZES {
+            let (mut near, mut far) = pair(256 * 1024);
+            let mut buf = vec![0; size];
+            alternate(&mut near, &mut far, &mut buf, 256 * 1024);
+            assert_none_in(&format!("{size} bytes to and fro"), || {
+                alternate(&mut near, &mut far, &mut buf, (1 << 20).max(1000 * size));
+            });
+        }
+    });
 }
 
 #[test]
 fn filling_and_draining_allocates_nothing() {
-    alone(
-        "allocations::filling_and_draining_allocates_nothing",
-        || {
-            for size in SIZES {
-                let (mut near, mut far) = pair(256 * 1024);
-                nonblocking(&mut near, &mut far);
-                let mut buf = vec![0; size];
-                alternate(&mut near, &mut far, &mut buf, 256 * 1024);
-                assert_none_in(&format!("filling by {size} bytes"), || {
-                    (0..20).for_each(|_| fill_and_drain(&mut near, &mut far, &mut buf));
-                });
-            }
-        },
-    );
+    alone(|| {
+        for size in SIZES {
+            let (mut near, mut far) = pair(256 * 1024);
+            nonblocking(&mut near, &mut far);
+            let mut buf = vec![0; size];
+            alternate(&mut near, &mut far, &mut buf, 256 * 1024);
+            assert_none_in(&format!("filling by {size} bytes"), || {
+                (0..20).for_each(|_| fill_and_drain(&mut near, &mut far, &mut buf));
+            });
+        }
+    });
 }
 
 #[test]
 fn refusals_and_vectored_calls_allocate_nothing() {
-    alone(
-        "allocations::refusals_and_vectored_calls_allocate_nothing",
-        || {
-            let (mut near, mut far) = pair(10_000);
-            nonblocking(&mut near, &mut far);
-            let mut buf = vec![0; 100];
-            alternate(&mut near, &mut far, &mut buf, 20_000);
-            let head = [1; 30];
-            assert_none_in("refusals and vectored writes", || {
-                for _ in 0..1000 {
-                    assert_eq!(
-                        near.write_vectored(&[IoSlice::new(&head), IoSlice::new(&head)])
-                            .unwrap(),
-                        60
-                    );
-                    assert_eq!(far.read(&mut buf).unwrap(), 60);
-                    assert_eq!(
-                        far.read(&mut buf).unwrap_err().kind(),
-                        ErrorKind::WouldBlock
-                    );
-                }
-            });
-        },
-    );
+    alone(|| {
+        let (mut near, mut far) = pair(10_000);
+        nonblocking(&mut near, &mut far);
+        let mut buf = vec![0; 100];
+        alternate(&mut near, &mut far, &mut buf, 20_000);
+        let head = [1; 30];
+        assert_none_in("refusals and vectored writes", || {
+            for _ in 0..1000 {
+                assert_eq!(
+                    near.write_vectored(&[IoSlice::new(&head), IoSlice::new(&head)])
+                        .unwrap(),
+                    60
+                );
+                assert_eq!(far.read(&mut buf).unwrap(), 60);
+                assert_eq!(
+                    far.read(&mut buf).unwrap_err().kind(),
+                    ErrorKind::WouldBlock
+                );
+            }
+        });
+    });
 }
 
 /// What is allocated while two threads carry `size` bytes a call, after the first capacity.
@@ -172,7 +163,7 @@ fn two_threads(size: usize) -> Stats {
 
 #[test]
 fn two_threads_allocate_nothing() {
-    alone("allocations::two_threads_allocate_nothing", || {
+    alone(|| {
         for size in SIZES {
             // Three times, for the sake of the test runner's own thread; see `assert_none_in`.
             let rounds = [(); 3].map(|()| two_threads(size));

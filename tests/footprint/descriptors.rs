@@ -2,72 +2,65 @@
 
 //! How many descriptors there are, and when.
 
-use std::io::Write;
 use std::os::fd::AsRawFd;
 
 use vsock_backend_api::{VsockBackend, VsockStream};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
-use vsock_muxer_harness::fd::{is_close_on_exec, open_count};
+use vsock_muxer_harness::fd::open_count;
 use vsock_tests::alone::alone;
 
 #[test]
 fn a_connection_has_two_descriptors_and_one_for_each_write_fd_taken() {
-    alone(
-        "descriptors::a_connection_has_two_descriptors_and_one_for_each_write_fd_taken",
-        || {
-            let before = open_count().unwrap();
-            let (near, far) = VsockInnerStream::pair().unwrap();
-            assert_eq!(open_count().unwrap(), before + 2);
-            let _fds = [near.as_raw_fd(), far.as_raw_fd(), near.as_raw_fd()];
-            assert_eq!(open_count().unwrap(), before + 2, "as_raw_fd makes none");
-            near.write_ready_fd().unwrap();
-            assert_eq!(open_count().unwrap(), before + 3);
-            near.write_ready_fd().unwrap();
-            assert_eq!(open_count().unwrap(), before + 3, "it is made once");
-            far.write_ready_fd().unwrap();
-            assert_eq!(open_count().unwrap(), before + 4);
-            drop(near);
-            assert_eq!(
-                open_count().unwrap(),
-                before + 2,
-                "an end's descriptors go with it"
-            );
-            drop(far);
-            assert_eq!(open_count().unwrap(), before);
-        },
-    );
+    alone(|| {
+        let before = open_count().unwrap();
+        let (near, far) = VsockInnerStream::pair().unwrap();
+        assert_eq!(open_count().unwrap(), before + 2);
+        let _fds = [near.as_raw_fd(), far.as_raw_fd(), near.as_raw_fd()];
+        assert_eq!(open_count().unwrap(), before + 2, "as_raw_fd makes none");
+        near.write_ready_fd().unwrap();
+        assert_eq!(open_count().unwrap(), before + 3);
+        near.write_ready_fd().unwrap();
+        assert_eq!(open_count().unwrap(), before + 3, "it is made once");
+        far.write_ready_fd().unwrap();
+        assert_eq!(open_count().unwrap(), before + 4);
+        drop(near);
+        assert_eq!(
+            open_count().unwrap(),
+            before + 2,
+            "an end's descriptors go with it"
+        );
+        drop(far);
+        assert_eq!(open_count().unwrap(), before);
+    });
 }
 
 #[test]
 fn backend_and_listener_have_one_descriptor_each() {
-    alone(
-        "descriptors::backend_and_listener_have_one_descriptor_each",
-        || {
-            let before = open_count().unwrap();
-            let mut backend = VsockInnerBackend::new().unwrap();
-            assert_eq!(open_count().unwrap(), before + 1);
-            let listener = backend.listen(1).unwrap();
-            assert_eq!(open_count().unwrap(), before + 2);
-            let client = backend.get_connector().connect().unwrap();
-            let device = backend.connect(1).unwrap();
-            assert_eq!(open_count().unwrap(), before + 6);
-            drop((client, device));
-            assert_eq!(
-                open_count().unwrap(),
-                before + 4,
-                "the waiting ends have theirs"
-            );
-            backend.accept().unwrap();
-            listener.accept().unwrap();
-            drop((backend, listener));
-            assert_eq!(open_count().unwrap(), before);
-        },
-    );
+    alone(|| {
+        let before = open_count().unwrap();
+        let mut backend = VsockInnerBackend::new().unwrap();
+        assert_eq!(open_count().unwrap(), before + 1);
+        let listener = backend.listen(1).unwrap();
+        assert_eq!(open_count().unwrap(), before + 2);
+        let client = backend.get_connector().connect().unwrap();
+        let device = backend.connect(1).unwrap();
+        assert_eq!(open_count().unwrap(), before + 6);
+        drop((client, device));
+        assert_eq!(
+            open_count().unwrap(),
+            before + 4,
+            "the waiting ends have theirs"
+        );
+        backend.accept().unwrap();
+        listener.accept().unwrap();
+        drop((backend, listener));
+        assert_eq!(open_count().unwrap(), before);
+    });
 }
 
 #[test]
 fn a_refusal_leaves_no_descriptor_behind() {
-    alone("descriptors::a_refusal_leaves_no_descriptor_behind", || {
+    alone(|| {
         let config = vsock_inner::VsockInnerConfig::default().pending(0);
         let backend = VsockInnerBackend::with_config(config).unwrap();
         let _listener = backend.listen(1).unwrap();
@@ -79,28 +72,5 @@ fn a_refusal_leaves_no_descriptor_behind() {
             backend.listen(1).unwrap_err();
         }
         assert_eq!(open_count().unwrap(), before);
-    });
-}
-
-#[test]
-fn every_descriptor_is_close_on_exec() {
-    alone("descriptors::every_descriptor_is_close_on_exec", || {
-        let mut backend = VsockInnerBackend::new().unwrap();
-        let listener = backend.listen(1).unwrap();
-        let mut client = backend.get_connector().connect_stream().unwrap();
-        let mut device = backend.accept().unwrap();
-        client.write_all(b"x").unwrap();
-        device.write_all(b"x").unwrap();
-        let fds = [
-            backend.as_raw_fd(),
-            listener.as_raw_fd(),
-            client.as_raw_fd(),
-            client.write_ready_fd().unwrap(),
-            device.as_raw_fd(),
-            device.write_ready_fd().unwrap(),
-        ];
-        for fd in fds {
-            assert!(is_close_on_exec(fd).unwrap(), "descriptor {fd}");
-        }
     });
 }

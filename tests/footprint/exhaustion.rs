@@ -42,8 +42,7 @@ fn carries(from: &mut dyn VsockStream, to: &mut dyn VsockStream) {
 
 #[test]
 fn without_descriptors_every_call_that_needs_one_fails_and_nothing_else() {
-    let name = "exhaustion::without_descriptors_every_call_that_needs_one_fails_and_nothing_else";
-    alone(name, || {
+    alone(|| {
         let _gaps = fill_gaps();
         let mut backend = VsockInnerBackend::new().unwrap();
         let connector = backend.get_connector();
@@ -98,49 +97,43 @@ fn without_descriptors_every_call_that_needs_one_fails_and_nothing_else() {
 
 #[test]
 fn a_write_fd_that_failed_once_is_right_when_taken_later() {
-    alone(
-        "exhaustion::a_write_fd_that_failed_once_is_right_when_taken_later",
-        || {
-            let _gaps = fill_gaps();
-            let (mut near, mut far) = VsockInnerStream::pair().unwrap();
-            near.set_nonblocking(true).unwrap();
-            let before = allow_fds(20_000);
-            allow_fds(highest_fd() + 1);
-            out_of_descriptors("a write fd", near.write_ready_fd());
-            while near.write(&[0; 4096]).is_ok() {}
-            out_of_descriptors("a write fd", near.write_ready_fd());
-            allow_fds(before);
-            let mut edges = Watch::edges(near.write_ready_fd().unwrap(), Interest::Write).unwrap();
-            assert!(edges.now().unwrap().is_none(), "writable when full");
-            far.read_exact(&mut vec![0; 256 * 1024]).unwrap();
-            assert!(edges.now().unwrap().is_some(), "not writable when empty");
-        },
-    );
+    alone(|| {
+        let _gaps = fill_gaps();
+        let (mut near, mut far) = VsockInnerStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let before = allow_fds(20_000);
+        allow_fds(highest_fd() + 1);
+        out_of_descriptors("a write fd", near.write_ready_fd());
+        while near.write(&[0; 4096]).is_ok() {}
+        out_of_descriptors("a write fd", near.write_ready_fd());
+        allow_fds(before);
+        let mut edges = Watch::edges(near.write_ready_fd().unwrap(), Interest::Write).unwrap();
+        assert!(edges.now().unwrap().is_none(), "writable when full");
+        far.read_exact(&mut vec![0; 256 * 1024]).unwrap();
+        assert!(edges.now().unwrap().is_some(), "not writable when empty");
+    });
 }
 
 #[test]
 fn connecting_until_there_are_none_left_ends_with_an_error() {
-    alone(
-        "exhaustion::connecting_until_there_are_none_left_ends_with_an_error",
-        || {
-            let _gaps = fill_gaps();
-            let mut backend = VsockInnerBackend::new().unwrap();
-            let connector = backend.get_connector();
-            allow_fds(highest_fd() + 101);
-            let mut pairs = Vec::new();
-            let error = loop {
-                match connector.connect_stream() {
-                    Ok(client) => pairs.push((client, backend.accept().unwrap())),
-                    Err(error) => break error,
-                }
-            };
-            assert_eq!(pairs.len(), 50, "two descriptors each");
-            out_of_descriptors("the last connect", Err::<(), _>(error));
-            for (near, far) in &mut pairs {
-                exchange(near, &mut **far);
+    alone(|| {
+        let _gaps = fill_gaps();
+        let mut backend = VsockInnerBackend::new().unwrap();
+        let connector = backend.get_connector();
+        allow_fds(highest_fd() + 101);
+        let mut pairs = Vec::new();
+        let error = loop {
+            match connector.connect_stream() {
+                Ok(client) => pairs.push((client, backend.accept().unwrap())),
+                Err(error) => break error,
             }
-            pairs.pop();
-            connector.connect_stream().unwrap();
-        },
-    );
+        };
+        assert_eq!(pairs.len(), 50, "two descriptors each");
+        out_of_descriptors("the last connect", Err::<(), _>(error));
+        for (near, far) in &mut pairs {
+            exchange(near, &mut **far);
+        }
+        pairs.pop();
+        connector.connect_stream().unwrap();
+    });
 }

@@ -67,7 +67,7 @@ fn assert_idle_costs_little(
 
 #[test]
 fn an_idle_connection_costs_at_most_4_kib() {
-    alone("memory::an_idle_connection_costs_at_most_4_kib", || {
+    alone(|| {
         let count = affordable();
         drop(idle(1));
         let before = resident();
@@ -78,21 +78,18 @@ fn an_idle_connection_costs_at_most_4_kib() {
 
 #[test]
 fn an_idle_connection_costs_at_most_4_kib_with_its_descriptors_polled() {
-    alone(
-        "memory::an_idle_connection_costs_at_most_4_kib_with_its_descriptors_polled",
-        || {
-            let count = affordable() / 2; // the write fds are two more
-            drop(idle(1));
-            let before = resident();
-            let connections = idle(count);
-            for (near, far) in &connections {
-                let _fds = (near.as_raw_fd(), far.as_raw_fd());
-                near.write_ready_fd().unwrap();
-                far.write_ready_fd().unwrap();
-            }
-            assert_idle_costs_little(&connections, before);
-        },
-    );
+    alone(|| {
+        let count = affordable() / 2; // the write fds are two more
+        drop(idle(1));
+        let before = resident();
+        let connections = idle(count);
+        for (near, far) in &connections {
+            let _fds = (near.as_raw_fd(), far.as_raw_fd());
+            near.write_ready_fd().unwrap();
+            far.write_ready_fd().unwrap();
+        }
+        assert_idle_costs_little(&connections, before);
+    });
 }
 
 /// How many connections are filled and drained.
@@ -105,7 +102,7 @@ fn keep(directions: usize) -> usize {
 
 #[test]
 fn drained_connections_give_their_memory_back() {
-    alone("memory::drained_connections_give_their_memory_back", || {
+    alone(|| {
         allow_fds(20_200);
         let mut connections = idle(BUSY);
         let before = resident();
@@ -135,27 +132,24 @@ fn drained_connections_give_their_memory_back() {
 
 #[test]
 fn connections_drained_one_after_the_other_give_their_memory_back() {
-    alone(
-        "memory::connections_drained_one_after_the_other_give_their_memory_back",
-        || {
-            allow_fds(20_200);
-            let mut connections = idle(BUSY);
-            let before = resident();
-            let mut buf = vec![1; 256 * KIB];
-            for (near, far) in &mut connections {
-                near.write_all(&buf).unwrap();
-                far.read_exact(&mut buf).unwrap();
-            }
-            let kept = resident().saturating_sub(before);
-            println!("{} KiB kept by {BUSY} drained directions", kept / KIB);
-            assert!(kept <= keep(BUSY), "{kept} bytes are kept");
-        },
-    );
+    alone(|| {
+        allow_fds(20_200);
+        let mut connections = idle(BUSY);
+        let before = resident();
+        let mut buf = vec![1; 256 * KIB];
+        for (near, far) in &mut connections {
+            near.write_all(&buf).unwrap();
+            far.read_exact(&mut buf).unwrap();
+        }
+        let kept = resident().saturating_sub(before);
+        println!("{} KiB kept by {BUSY} drained directions", kept / KIB);
+        assert!(kept <= keep(BUSY), "{kept} bytes are kept");
+    });
 }
 
 #[test]
 fn dropped_connections_give_their_memory_back() {
-    alone("memory::dropped_connections_give_their_memory_back", || {
+    alone(|| {
         allow_fds(20_200);
         let before = resident();
         let mut connections = idle(BUSY);
@@ -173,29 +167,26 @@ fn dropped_connections_give_their_memory_back() {
 
 #[test]
 fn an_unbounded_queue_gives_its_memory_back_as_it_is_read() {
-    alone(
-        "memory::an_unbounded_queue_gives_its_memory_back_as_it_is_read",
-        || {
-            let config = VsockInnerConfig::default().to_device(Capacity::Unbounded);
-            let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
-            let mut buf = vec![1; MIB];
-            let before = resident();
-            (0..256).for_each(|_| near.write_all(&buf).unwrap());
-            assert!(resident() - before >= 256 * MIB, "nothing is measured");
-            (0..128).for_each(|_| far.read_exact(&mut buf).unwrap());
-            let half = resident() - before;
-            (0..128).for_each(|_| far.read_exact(&mut buf).unwrap());
-            let kept = resident().saturating_sub(before);
-            println!(
-                "{} KiB when half is read, {} KiB when all is",
-                half / KIB,
-                kept / KIB
-            );
-            assert!(
-                half <= 128 * MIB + keep(2),
-                "{half} bytes are kept with half of it read"
-            );
-            assert!(kept <= keep(2), "{kept} bytes are kept");
-        },
-    );
+    alone(|| {
+        let config = VsockInnerConfig::default().to_device(Capacity::Unbounded);
+        let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
+        let mut buf = vec![1; MIB];
+        let before = resident();
+        (0..256).for_each(|_| near.write_all(&buf).unwrap());
+        assert!(resident() - before >= 256 * MIB, "nothing is measured");
+        (0..128).for_each(|_| far.read_exact(&mut buf).unwrap());
+        let half = resident() - before;
+        (0..128).for_each(|_| far.read_exact(&mut buf).unwrap());
+        let kept = resident().saturating_sub(before);
+        println!(
+            "{} KiB when half is read, {} KiB when all is",
+            half / KIB,
+            kept / KIB
+        );
+        assert!(
+            half <= 128 * MIB + keep(2),
+            "{half} bytes are kept with half of it read"
+        );
+        assert!(kept <= keep(2), "{kept} bytes are kept");
+    });
 }

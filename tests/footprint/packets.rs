@@ -10,7 +10,7 @@ use crate::ALLOCATOR;
 
 #[test]
 fn packets_allocate_nothing() {
-    alone("packets::packets_allocate_nothing", || {
+    alone(|| {
         for (connections, payload) in [(1, 64), (1, 65_536), (100, 4096), (1000, 64)] {
             let mut bare = Bare::new(connections, payload).unwrap();
             bare.to_host(5000);

@@ -27,20 +27,15 @@ const BUDGET: usize = 1 << 20;
 pub struct BareStream(Box<[u8]>);
 
 impl BareStream {
-    fn new() -> Self {
-        Self(vec![7; MEMORY].into_boxed_slice())
-    }
-
-    /// A stream that shares no memory with another and can be read and written for ever.
-    #[must_use]
-    pub fn boxed() -> Box<dyn VsockStream> {
-        Box::new(Self::new())
+    /// A stream with so many bytes, which it shares with no other.
+    fn with(memory: usize) -> Self {
+        Self(vec![7; memory].into_boxed_slice())
     }
 }
 
 impl Read for BareStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let len = buf.len().min(MEMORY);
+        let len = buf.len().min(self.0.len());
         buf[..len].copy_from_slice(&self.0[..len]);
         Ok(len)
     }
@@ -52,7 +47,7 @@ impl Read for BareStream {
 
 impl Write for BareStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let len = buf.len().min(MEMORY);
+        let len = buf.len().min(self.0.len());
         self.0[..len].copy_from_slice(&buf[..len]);
         Ok(len)
     }
@@ -88,7 +83,8 @@ impl VsockStream for BareStream {
 
 #[derive(Debug)]
 struct BareBackend {
-    streams_have_memory: bool,
+    /// Bytes that each of its streams has.
+    memory: usize,
 }
 
 impl AsRawFd for BareBackend {
@@ -103,11 +99,7 @@ impl VsockBackend for BareBackend {
     }
 
     fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        Ok(if self.streams_have_memory {
-            BareStream::boxed()
-        } else {
-            Box::new(BareStream(Box::default()))
-        })
+        Ok(Box::new(BareStream::with(self.memory)))
     }
 
     fn r#type(&self) -> VsockBackendType {
@@ -140,7 +132,7 @@ impl Bare {
     ///
     /// `Other`: the muxer did not accept as many.
     pub fn new(connections: usize, payload: usize) -> io::Result<Self> {
-        Self::with_streams(connections, payload, true)
+        Self::with_streams(connections, payload, MEMORY)
     }
 
     /// As [`new`](Self::new), with streams that have no memory, to see what the muxer has.
@@ -149,17 +141,14 @@ impl Bare {
     ///
     /// As [`new`](Self::new).
     pub fn idle(connections: usize) -> io::Result<Self> {
-        Self::with_streams(connections, 64, false)
+        Self::with_streams(connections, 64, 0)
     }
 
-    fn with_streams(connections: usize, payload: usize, memory: bool) -> io::Result<Self> {
+    fn with_streams(connections: usize, payload: usize, memory: usize) -> io::Result<Self> {
         let guest = GuestCid::try_from(3).map_err(io::Error::other)?;
         let mut muxer = Muxer::new(guest, Config::default());
-        let backend = BareBackend {
-            streams_have_memory: memory,
-        };
         muxer
-            .add_backend(Box::new(backend))
+            .add_backend(Box::new(BareBackend { memory }))
             .map_err(io::Error::other)?;
         muxer.activate(Tick::ZERO, SocketTypes::STREAM);
         let mut ring = RxRing::default();
@@ -288,23 +277,6 @@ impl Bare {
             self.transmit();
         }
     }
-
-    /// The guest's buffers.
-    pub fn ring(&mut self) -> &mut RxRing {
-        &mut self.ring
-    }
-
-    /// Payload of a packet.
-    #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        &self.payload
-    }
-
-    /// Connections that the muxer has.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.muxer.connections().count()
-    }
 }
 
 /// What the copies alone cost: the same packets without a muxer.
@@ -324,7 +296,7 @@ impl Copies {
             ring.post(Header::LEN + payload);
         }
         Self {
-            streams: (0..streams).map(|_| BareStream::new()).collect(),
+            streams: (0..streams).map(|_| BareStream::with(MEMORY)).collect(),
             ring,
             payload: vec![9; payload],
         }

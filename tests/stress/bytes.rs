@@ -73,23 +73,32 @@ fn join(sides: Vec<Side>) -> Vec<Stream> {
     done.collect()
 }
 
-/// `bytes` each way at the same time, if both ways are wanted.
-fn transfer(source: &Inner, bytes: u64, longest: usize, drives: (Drive, Drive)) {
-    let bytes = bytes * u64::from(factor());
+/// Sends so many bytes from one end to the other, in lengths up to the longest.
+fn sides(
+    ends: (Stream, Stream),
+    bytes: u64,
+    longest: usize,
+    drives: (Drive, Drive),
+    seed: u64,
+) -> [Side; 2] {
     let plan = |drive, seed| Plan {
-        bytes,
+        bytes: bytes * u64::from(factor()),
         longest,
         drive,
         patience: PATIENCE,
         seed,
     };
-    let (application, device) = source.pair().unwrap();
     let writer: Run = |stream, plan, progress| send(&mut **stream, plan, progress);
     let reader: Run = |stream, plan, progress| receive(&mut **stream, plan, progress);
-    join(vec![
-        Side::start("writer", application, plan(drives.0, 0x5eed), writer),
-        Side::start("reader", device, plan(drives.1, 0xfeed), reader),
-    ]);
+    [
+        Side::start("writer", ends.0, plan(drives.0, seed), writer),
+        Side::start("reader", ends.1, plan(drives.1, seed + 77), reader),
+    ]
+}
+
+fn transfer(source: &Inner, bytes: u64, longest: usize, drives: (Drive, Drive)) {
+    let ends = source.pair().unwrap();
+    join(sides(ends, bytes, longest, drives, 0x5eed).into());
 }
 
 /// Every mix of the ways to wait.
@@ -149,32 +158,10 @@ fn an_unbounded_connection_moves_as_much_as_any() {
 fn many_connections_at_once_move_their_own_bytes() {
     const CONNECTIONS: usize = 8;
     let drives: Vec<_> = mixes().collect();
-    let mut sides = Vec::new();
-    for at in 0..CONNECTIONS {
+    let connections = (0..CONNECTIONS).flat_map(|at| {
         let (application, device) = Inner::by(Way::Split).pair().unwrap();
-        let bytes = 32 * MIB * u64::from(factor());
-        let (write, read) = drives[at * 5 % drives.len()];
-        let plan = |drive, seed| Plan {
-            bytes,
-            longest: 100_000,
-            drive,
-            patience: PATIENCE,
-            seed,
-        };
-        let writer: Run = |stream, plan, progress| send(&mut **stream, plan, progress);
-        let reader: Run = |stream, plan, progress| receive(&mut **stream, plan, progress);
-        sides.push(Side::start(
-            "writer",
-            device,
-            plan(write, at as u64 + 1),
-            writer,
-        ));
-        sides.push(Side::start(
-            "reader",
-            application,
-            plan(read, at as u64 + 77),
-            reader,
-        ));
-    }
-    join(sides);
+        let drives = drives[at * 5 % drives.len()];
+        sides((device, application), 32 * MIB, 100_000, drives, at as u64)
+    });
+    join(connections.collect());
 }

@@ -44,27 +44,24 @@ fn what_waits_shows_at_a_borrowed_descriptor() {
 
 #[test]
 fn a_borrowed_descriptor_is_closed_with_its_half() {
-    alone(
-        "borrowed::a_borrowed_descriptor_is_closed_with_its_half",
-        || {
-            let before = fd::open_count().unwrap();
-            let (near, _far) = VsockInnerStream::pair().unwrap();
-            let (reader, writer) = near.into_split();
-            assert!(reader.as_fd().as_raw_fd() >= 0);
-            assert!(writer.write_ready().is_ok() && writer.write_ready().is_ok());
-            assert_eq!(
-                fd::open_count().unwrap(),
-                before + 3,
-                "two ends, one for writing"
-            );
-            drop(writer);
-            assert_eq!(fd::open_count().unwrap(), before + 2);
-            drop(reader);
-            assert_eq!(
-                fd::open_count().unwrap(),
-                before + 1,
-                "while the peer lives"
-            );
-        },
-    );
+    alone(|| {
+        let before = fd::open_count().unwrap();
+        let (near, _far) = VsockInnerStream::pair().unwrap();
+        let (reader, writer) = near.into_split();
+        assert!(reader.as_fd().as_raw_fd() >= 0);
+        assert!(writer.write_ready().is_ok() && writer.write_ready().is_ok());
+        assert_eq!(
+            fd::open_count().unwrap(),
+            before + 3,
+            "two ends, one for writing"
+        );
+        drop(writer);
+        assert_eq!(fd::open_count().unwrap(), before + 2);
+        drop(reader);
+        assert_eq!(
+            fd::open_count().unwrap(),
+            before + 1,
+            "while the peer lives"
+        );
+    });
 }

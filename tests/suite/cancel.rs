@@ -13,16 +13,11 @@ use vsock_backend_api::{VsockBackend, VsockStream};
 use vsock_inner::{Canceller, Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
 use vsock_muxer_harness::call::Call;
 use vsock_muxer_harness::poll::Stopwatch;
+use vsock_tests::inner::Inner;
 
 use crate::soon;
 
 const PORT: u32 = 1024;
-
-fn holding(bytes: usize) -> VsockInnerConfig {
-    VsockInnerConfig::default()
-        .to_device(Capacity::Bytes(bytes))
-        .to_application(Capacity::Bytes(bytes))
-}
 
 #[test]
 fn a_canceller_can_be_shared_and_sent() {
@@ -103,7 +98,7 @@ fn nonblocking_calls_go_on_as_ever() {
 
 #[test]
 fn a_write_that_has_moved_a_part_returns_its_count() {
-    let (mut near, mut far) = VsockInnerStream::pair_with(&holding(16)).unwrap();
+    let (mut near, mut far) = VsockInnerStream::pair_with(&Inner::holding(16).config).unwrap();
     let canceller = near.canceller();
     let writing = Call::start(move || (near.write(&[7; 100]), near)).unwrap();
     writing.asleep(soon()).unwrap();
@@ -119,7 +114,7 @@ fn a_write_that_has_moved_a_part_returns_its_count() {
 
 #[test]
 fn a_half_is_cancelled_by_its_own_canceller_and_by_that_of_the_stream() {
-    let (near, far) = VsockInnerStream::pair_with(&holding(16)).unwrap();
+    let (near, far) = VsockInnerStream::pair_with(&Inner::holding(16).config).unwrap();
     let of_stream = near.canceller();
     let (mut reader, mut writer) = near.into_split();
     writer.write_all(&[0; 16]).unwrap();
@@ -243,6 +238,32 @@ fn nonblocking_mode_ignores_the_timeout_of_an_accept() {
     assert_eq!(none.kind(), ErrorKind::WouldBlock);
 }
 
+#[test]
+fn a_long_spin_does_not_outlast_the_timeout() {
+    let config = VsockInnerConfig::default().spin_budget(Duration::from_secs(3600));
+    let (mut near, _far) = VsockInnerStream::pair_with(&config).unwrap();
+    near.set_read_timeout(Some(Duration::from_millis(5)))
+        .unwrap();
+    assert_eq!(near.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
+#[test]
+fn a_write_that_finds_space_again_and_again_still_times_out() {
+    let config = VsockInnerConfig::default()
+        .to_device(Capacity::Bytes(4))
+        .spin_budget(Duration::from_secs(3600));
+    let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
+    near.set_write_timeout(Some(Duration::from_millis(20)))
+        .unwrap();
+    let reading = std::thread::spawn(move || while far.read_exact(&mut [0]).is_ok() {});
+    // At a byte or so a spin this would take hours.
+    let watch = Stopwatch::start();
+    let written = near.write(&vec![0; 1 << 32]).unwrap();
+    assert!(written < 1 << 32 && watch.elapsed() >= Duration::from_millis(20));
+    drop(near);
+    reading.join().unwrap();
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Cancel,
@@ -266,7 +287,7 @@ proptest! {
         const CAPACITY: usize = 32;
         // A quarter must be free after a write that was refused.
         const RESUME: usize = CAPACITY / 4;
-        let (mut near, mut far) = VsockInnerStream::pair_with(&holding(CAPACITY)).unwrap();
+        let (mut near, mut far) = VsockInnerStream::pair_with(&Inner::holding(CAPACITY).config).unwrap();
         // A call that waits though it was cancelled would fail in another way.
         near.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
         far.set_read_timeout(Some(Duration::from_millis(1))).unwrap();

@@ -12,6 +12,7 @@ use vsock_backend_api::{VsockAddr, VsockBackend, VsockStream};
 use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
 use vsock_muxer_harness::call::Call;
 use vsock_muxer_harness::poll::{Interest, Watch, is_readable, is_writable};
+use vsock_tests::inner::Inner;
 
 use crate::soon;
 
@@ -22,12 +23,6 @@ fn pending(config: VsockInnerConfig) -> (VsockInnerStream, Box<dyn VsockStream>)
     let mut backend = VsockInnerBackend::with_config(config).unwrap();
     let stream = backend.get_connector().start_connect_to(PORT).unwrap();
     (stream, backend.accept().unwrap())
-}
-
-fn holding(bytes: usize) -> VsockInnerConfig {
-    VsockInnerConfig::default()
-        .to_device(Capacity::Bytes(bytes))
-        .to_application(Capacity::Bytes(bytes))
 }
 
 /// What a read and a write come to, and whether the descriptors agree.
@@ -84,7 +79,7 @@ fn assert_connected(mut stream: VsockInnerStream, mut device: Box<dyn VsockStrea
 fn a_stream_is_pending_until_the_device_confirms_beside_the_bytes() {
     for config in [
         VsockInnerConfig::default(),
-        holding(4),
+        Inner::holding(4).config,
         VsockInnerConfig::default().to_device(Capacity::Unbounded),
     ] {
         let (mut stream, mut device) = pending(config);
@@ -111,7 +106,7 @@ fn a_stream_is_pending_until_the_whole_line_is_there() {
 }
 
 #[test]
-fn bytes_after_the_line_in_the_same_write_are_the_guests() {
+fn s19_bytes_after_the_line_in_the_same_write_are_the_guests() {
     let (mut stream, mut device) = pending(VsockInnerConfig::default());
     let parts = [&b""[..], b"OK 1\nhel", b"lo"].map(std::io::IoSlice::new);
     let written = device.write_vectored(&parts).unwrap();

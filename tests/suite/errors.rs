@@ -85,7 +85,7 @@ fn errors_are_errors_and_can_cross_threads() {
     is::<StreamError>();
     is::<ListenError>();
     is::<ConnectError>();
-    is::<vsock_inner::ConfigError>();
+    is::<vsock_inner::VsockInnerConfigError>();
     is::<vsock_inner::HandshakeError>();
     is::<vsock_inner::AcceptError>();
 }

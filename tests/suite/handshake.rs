@@ -4,10 +4,13 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use vsock_backend_api::{VsockAddr, VsockBackend, VsockStream};
-use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
+use vsock_inner::{
+    Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerConnector, VsockInnerStream,
+};
 use vsock_muxer_harness::call::Call;
 use vsock_muxer_harness::poll::{Interest, Stopwatch, pace, wait_ready};
 
@@ -19,16 +22,7 @@ type Connecting = Call<io::Result<VsockInnerStream>>;
 
 /// A client that asks for the port, and the muxer's end once the whole request is there.
 fn asked(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, VsockInnerBackend) {
-    let mut backend = VsockInnerBackend::with_config(config).unwrap();
-    let connector = backend.get_connector();
-    let connecting = Call::start(move || connector.connect_to(PORT)).unwrap();
-    wait_ready(
-        std::os::fd::AsRawFd::as_raw_fd(&backend),
-        Interest::Read,
-        soon(),
-    )
-    .unwrap();
-    let mut muxer = backend.accept().unwrap();
+    let (connecting, mut muxer, backend) = asked_beside(config);
     muxer.set_nonblocking(false).unwrap();
     muxer
         .set_read_timeout(Some(Duration::from_secs(20)))
@@ -37,6 +31,16 @@ fn asked(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, VsockIn
     muxer.read_exact(&mut request).unwrap();
     assert_eq!(&request, b"CONNECT 52\n");
     (connecting, muxer, backend)
+}
+
+/// A client that asks for the port, and the device's end before anything was read.
+fn asked_beside(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, VsockInnerBackend) {
+    let mut backend = VsockInnerBackend::with_config(config).unwrap();
+    let connector = backend.get_connector();
+    let connecting = Call::start(move || connector.connect_to(PORT)).unwrap();
+    wait_ready(backend.as_raw_fd(), Interest::Read, soon()).unwrap();
+    let device = backend.accept().unwrap();
+    (connecting, device, backend)
 }
 
 /// What comes of an answer.
@@ -67,17 +71,6 @@ fn any_number_confirms() {
 
 #[test]
 fn the_confirmed_stream_is_blocking_and_has_no_timeout() {
-    let (connecting, mut muxer, _backend) = asked(VsockInnerConfig::default());
-    muxer.write_all(b"OK 1\n").unwrap();
-    let mut stream = connecting.finish(soon()).unwrap().unwrap();
-    let reading = Call::start(move || stream.read(&mut [0; 8])).unwrap();
-    reading.asleep(soon()).unwrap();
-    muxer.write_all(b"x").unwrap();
-    assert_eq!(reading.finish(soon()).unwrap().unwrap(), 1);
-}
-
-#[test]
-fn a_timeout_of_the_exchange_does_not_stay_on_the_stream() {
     let config = VsockInnerConfig::default().connect_timeout(Duration::from_millis(300));
     let (connecting, mut muxer, _backend) = asked(config);
     muxer.write_all(b"OK 1\n").unwrap();
@@ -90,23 +83,13 @@ fn a_timeout_of_the_exchange_does_not_stay_on_the_stream() {
 }
 
 #[test]
-fn an_answer_may_come_byte_by_byte() {
+fn s19_an_answer_may_come_byte_by_byte() {
     let (connecting, mut muxer, _backend) = asked(VsockInnerConfig::default());
     for byte in b"OK 1073741824" {
         muxer.write_all(&[*byte]).unwrap();
         connecting.asleep(soon()).unwrap();
     }
     muxer.write_all(b"\n").unwrap();
-    connecting.finish(soon()).unwrap().unwrap();
-}
-
-#[test]
-fn the_request_passes_a_connection_of_one_byte() {
-    let config = VsockInnerConfig::default()
-        .to_device(Capacity::Bytes(1))
-        .to_application(Capacity::Bytes(1));
-    let (connecting, mut muxer, _backend) = asked(config);
-    muxer.write_all(b"OK 7\n").unwrap();
     connecting.finish(soon()).unwrap().unwrap();
 }
 
@@ -194,15 +177,33 @@ fn a_line_of_32_bytes_confirms_and_a_longer_one_does_not() {
 
 #[test]
 fn no_answer_in_time_is_timed_out_and_never_early() {
+    type Connect = fn(&VsockInnerConnector) -> io::Result<VsockInnerStream>;
     let timeout = Duration::from_millis(50);
-    let backend =
-        VsockInnerBackend::with_config(VsockInnerConfig::default().connect_timeout(timeout))
-            .unwrap();
-    let watch = Stopwatch::start();
-    let late = backend.get_connector().connect_to(PORT).unwrap_err();
-    assert_eq!(late.kind(), ErrorKind::TimedOut);
-    assert!(watch.elapsed() >= timeout);
-    assert!(late.to_string().contains("52"), "{late}");
+    let ways: [(VsockInnerConfig, Connect); 2] = [
+        (
+            VsockInnerConfig::default().connect_timeout(timeout),
+            |connector| connector.connect_to(PORT),
+        ),
+        (VsockInnerConfig::default(), |connector| {
+            connector.connect_to_timeout(PORT, Duration::from_millis(50))
+        }),
+    ];
+    for (config, connect) in ways {
+        let backend = VsockInnerBackend::with_config(config).unwrap();
+        let watch = Stopwatch::start();
+        let late = connect(&backend.get_connector()).unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::TimedOut);
+        assert!(watch.elapsed() >= timeout);
+        let message = late.to_string();
+        assert!(
+            message.contains("port 52") && message.contains("50ms"),
+            "{message}"
+        );
+        let invalid = backend
+            .get_connector()
+            .connect_to_timeout(PORT, Duration::ZERO);
+        assert_eq!(invalid.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
 }
 
 /// The guest may have accepted meanwhile: what it is told must not be that all was well.
@@ -236,24 +237,6 @@ fn one_deadline_holds_for_the_whole_exchange() {
     drop(muxer); // a refusal, if it still waits
     let late = connecting.finish(soon()).unwrap().unwrap_err();
     assert_eq!(late.kind(), ErrorKind::TimedOut, "after {sent} bytes");
-}
-
-#[test]
-fn a_full_backlog_refuses_connect_to_at_once() {
-    let backend = VsockInnerBackend::with_config(VsockInnerConfig::default().pending(0)).unwrap();
-    let refused = backend.get_connector().connect_to(PORT).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-}
-
-/// A client that asks for the port, and the device's end before anything was read.
-fn asked_beside(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, VsockInnerBackend) {
-    let mut backend = VsockInnerBackend::with_config(config).unwrap();
-    let connector = backend.get_connector();
-    let connecting = Call::start(move || connector.connect_to(PORT)).unwrap();
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&backend);
-    wait_ready(fd, Interest::Read, soon()).unwrap();
-    let device = backend.accept().unwrap();
-    (connecting, device, backend)
 }
 
 #[test]
@@ -347,39 +330,22 @@ fn a_stream_that_names_no_port_is_not_asked_for_one() {
 }
 
 #[test]
-fn a_confirmation_with_addresses_tells_both_ends_who_they_are() {
-    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
-    assert_eq!(device.requested_port(), Some(PORT));
-    let (guest, host) = (addr(3, PORT), addr(2, 1 << 30));
-    device.confirm_from(guest, host).unwrap();
-    let stream = connecting.finish(soon()).unwrap().unwrap();
-    assert_eq!((stream.peer(), stream.local()), (Some(guest), Some(host)));
-    assert_eq!((device.peer(), device.local()), (Some(host), Some(guest)));
-}
-
-#[test]
-fn a_confirmation_without_addresses_tells_nobody() {
-    let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
-    assert_eq!(device.requested_port(), Some(PORT));
-    device.confirm(1 << 30).unwrap();
-    let stream = connecting.finish(soon()).unwrap().unwrap();
-    assert_eq!((stream.peer(), stream.local()), (None, None));
-}
-
-fn addr(cid: u64, port: u32) -> VsockAddr {
-    VsockAddr { cid, port }
-}
-
-#[test]
-fn another_time_than_the_configured_one_counts_for_one_connection() {
-    let backend = VsockInnerBackend::new().unwrap();
-    let connector = backend.get_connector();
-    let timeout = Duration::from_millis(50);
-    let watch = Stopwatch::start();
-    let late = connector.connect_to_timeout(PORT, timeout).unwrap_err();
-    assert_eq!(late.kind(), ErrorKind::TimedOut);
-    assert!(watch.elapsed() >= timeout);
-    assert!(late.to_string().contains("50ms"), "{late}");
-    let invalid = connector.connect_to_timeout(PORT, Duration::ZERO);
-    assert_eq!(invalid.unwrap_err().kind(), ErrorKind::InvalidInput);
+fn a_confirmation_tells_both_ends_the_addresses_that_it_has() {
+    let guest = VsockAddr { cid: 3, port: PORT };
+    let host = VsockAddr {
+        cid: 2,
+        port: 1 << 30,
+    };
+    for addresses in [Some((guest, host)), None] {
+        let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
+        assert_eq!(device.requested_port(), Some(PORT));
+        match addresses {
+            Some((guest, host)) => device.confirm_from(guest, host).unwrap(),
+            None => device.confirm(host.port).unwrap(),
+        }
+        let stream = connecting.finish(soon()).unwrap().unwrap();
+        let (guest, host) = addresses.unzip();
+        assert_eq!((stream.peer(), stream.local()), (guest, host));
+        assert_eq!((device.peer(), device.local()), (host, guest));
+    }
 }

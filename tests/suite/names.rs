@@ -10,10 +10,10 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use vsock_backend_api::{VsockAddr, VsockBackend, VsockBackendType, VsockStream};
 use vsock_inner::{
-    BackendCounters, Canceller, Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerConnector,
-    VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
+    BackendCounters, Canceller, Capacity, VsockAddr, VsockBackend, VsockBackendType,
+    VsockInnerBackend, VsockInnerConfig, VsockInnerConnector, VsockInnerListener, VsockInnerReader,
+    VsockInnerStream, VsockInnerWriter, VsockStream,
 };
 use vsock_sockets::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream};
 

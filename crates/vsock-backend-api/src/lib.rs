@@ -160,7 +160,6 @@ mod addr;
 mod backend;
 mod backend_type;
 mod listener;
-mod listener_id;
 mod messages;
 mod sockets;
 mod stream;
@@ -168,11 +167,10 @@ mod stream;
 mod volatile;
 
 pub use addr::VsockAddr;
-pub use backend::VsockBackend;
+pub use backend::{ListenerId, VsockBackend};
 pub use backend_type::VsockBackendType;
 pub use listener::VsockListener;
-pub use listener_id::ListenerId;
-pub use messages::{Received, VsockMessages};
+pub use messages::{Received, Record, VsockMessages};
 pub use stream::VsockStream;
 #[cfg(feature = "vm-memory")]
 pub use volatile::VsockVolatileStream;

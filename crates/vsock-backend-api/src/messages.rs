@@ -9,13 +9,23 @@ pub enum Received {
     Message {
         /// Its bytes; an empty message is a message.
         len: usize,
-        /// Whether a record ends with it (`MSG_EOR`).
-        end_of_record: bool,
+        /// Whether a record ends with it.
+        record: Record,
     },
     /// The next message was longer than the buffer, and is lost. What is in the buffer means nothing.
     TooLong,
     /// The peer will send no more.
     End,
+}
+
+/// Whether a record ends with a message (`MSG_EOR`): a mark of the sender's, which changes nothing for the
+/// message.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Record {
+    /// It goes on with the next message, or records are not marked.
+    Continues,
+    /// It ends.
+    Ends,
 }
 
 /// Whole messages, by a stream that keeps their boundaries: the host's end of a seqpacket socket of
@@ -26,8 +36,8 @@ pub enum Received {
 /// [`VsockStream`](crate::VsockStream) says. `Read` and `Write` of such a stream are of little use:
 /// they cannot tell an empty message from the end.
 pub trait VsockMessages {
-    /// Sends one message, which lies in these pieces one behind the other. Where `end_of_record` is
-    /// set, a record ends with it, which a stream that knows no records leaves out.
+    /// Sends one message, which lies in these pieces one after the other. A stream that knows no records
+    /// leaves the mark out.
     ///
     /// # Errors
     ///
@@ -35,7 +45,7 @@ pub trait VsockMessages {
     /// - `InvalidInput`: the stream never takes so long a message; nothing was sent.
     /// - `BrokenPipe`: the peer does not receive any more, or this end has shut down its sending.
     /// - Anything else: the stream is broken.
-    fn send_message(&mut self, message: &[IoSlice<'_>], end_of_record: bool) -> io::Result<()>;
+    fn send_message(&mut self, message: &[IoSlice<'_>], record: Record) -> io::Result<()>;
 
     /// Receives the next message.
     ///

@@ -60,8 +60,7 @@ pub type BackendSubscriber<A> = AcceptSubscriber<dyn VsockBackend, A>;
 /// subscriber [is finished](AcceptSubscriber::is_finished).
 ///
 /// ```
-/// use vsock_backend_api::VsockBackend;
-/// use vsock_epoll::{AcceptLimits, ListenerSubscriber, More};
+/// use vsock_epoll::{AcceptLimits, ListenerSubscriber, More, VsockBackend};
 /// use vsock_inner::VsockInnerBackend;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -77,7 +77,7 @@ pub enum Handover {
 /// }
 /// driver.carry_out(now, &mut muxer, |handover| match handover {
 ///     Handover::Close(stream) => drop(stream),
-///     Handover::Failed(error) => eprintln!("vsock: {error}"),
+///     Handover::Failed(error) => eprintln!("vsock: {error:?}"),
 /// });
 /// # Ok(())
 /// # }

@@ -63,6 +63,7 @@ pub use remote::{RemoteError, RemoteHandle};
 pub use streams::Streams;
 pub use subscriber::StreamSubscriber;
 pub use table::StreamId;
+pub use vsock_backend_api::{VsockBackend, VsockListener, VsockStream};
 #[cfg(feature = "muxer")]
 pub use vsock_muxer::{Closing, Driven};
 #[cfg(feature = "muxer")]

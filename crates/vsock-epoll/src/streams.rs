@@ -19,11 +19,11 @@ use crate::contain::Contained;
 use crate::deadlines::Deadlines;
 use crate::entry::{Entry, Then};
 use crate::table::Table;
-use crate::watch::{Kick, Timer, Watcher};
+use crate::watch::{OwnWaker, Timer, Watcher};
 use crate::{AddError, LoopCounters, LoopError, Refusal, StreamFailure, StreamId, StreamLimits};
 
-/// The words of the kick and of the timer in the epoll. No id has generation zero.
-pub(crate) const KICK: u64 = 0;
+/// The words of the waker and of the timer in the epoll. No id has generation zero.
+pub(crate) const WAKE: u64 = 0;
 pub(crate) const TIMER: u64 = 1;
 
 /// Whether there is more to come.
@@ -44,7 +44,7 @@ enum Phase {
 pub struct Streams<T> {
     limits: StreamLimits,
     watcher: Watcher,
-    kick: Kick,
+    waker: OwnWaker,
     timer: Timer,
     table: Table<Entry<T>>,
     deadlines: Deadlines,
@@ -65,12 +65,12 @@ impl<T> Streams<T> {
     pub(crate) fn new(limits: StreamLimits) -> Result<Self, LoopError> {
         limits.check()?;
         let watcher = Watcher::new()?;
-        let kick = Kick::new(&watcher, KICK)?;
+        let waker = OwnWaker::new(&watcher, WAKE)?;
         let timer = Timer::new(&watcher, TIMER)?;
         Ok(Self {
             limits,
             watcher,
-            kick,
+            waker,
             timer,
             table: Table::new(),
             deadlines: Deadlines::default(),

@@ -9,7 +9,7 @@ use event_manager::{EventOps, Events, MutEventSubscriber};
 use vmm_sys_util::epoll::{EpollEvent, EventSet};
 
 use crate::contain::contain;
-use crate::streams::{KICK, News, TIMER};
+use crate::streams::{News, TIMER, WAKE};
 use crate::{
     After, LoopCounters, LoopError, StreamFailure, StreamHandler, StreamId, StreamLimits, Streams,
 };
@@ -128,7 +128,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         for at in 0..ready {
             let event = self.events[at];
             match event.data() {
-                KICK => self.streams.kicked(), // what it was for is done in every turn
+                WAKE => self.streams.woken(), // what it was for is done in every turn
                 TIMER => self.serve_timers(),
                 word => self.serve_stream(StreamId::from_word(word), event.event_set()),
             }

@@ -4,7 +4,7 @@
 
 /// A stream of a loop.
 ///
-/// It stays unambiguous when the stream is closed: what comes after it in the same place, even with
+/// It stays unambiguous when the stream is closed: what comes after it in the same slot, even with
 /// the same descriptor, has another id.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct StreamId {
@@ -52,7 +52,7 @@ impl<V> Table<V> {
         }
     }
 
-    /// A place for a value that is to come. `None` if 2^32 places are taken or used up.
+    /// A slot for a value that is to come. `None` if 2^32 slots are taken or used up.
     pub(crate) fn reserve(&mut self) -> Option<StreamId> {
         let index = match self.free.pop() {
             Some(index) => index,
@@ -69,12 +69,12 @@ impl<V> Table<V> {
         Some(StreamId { index, generation })
     }
 
-    /// Gives back a place that was reserved and not filled.
+    /// Gives back a slot that was reserved and not filled.
     pub(crate) fn release(&mut self, id: StreamId) {
         self.free.push(id.index);
     }
 
-    /// Puts a value where a place was reserved for it.
+    /// Puts a value where a slot was reserved for it.
     pub(crate) fn fill(&mut self, id: StreamId, value: V) {
         if let Some(slot) = self.slots.get_mut(id.index as usize) {
             slot.value = Some(value);
@@ -89,7 +89,7 @@ impl<V> Table<V> {
         }
         let value = slot.value.take()?;
         self.len -= 1;
-        // A place whose generations are used up stays empty for ever: no id comes twice.
+        // A slot whose generations are used up stays empty for ever: no id comes twice.
         if let Some(next) = slot.generation.checked_add(1) {
             slot.generation = next;
             self.free.push(id.index);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_in_the_same_place_has_another_id() {
+    fn a_successor_in_the_same_slot_has_another_id() {
         let mut table = Table::new();
         let first = table.insert('a').unwrap();
         assert_eq!(table.remove(first), Some('a'));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_whose_generations_are_used_up_is_left() {
+    fn a_slot_whose_generations_are_used_up_is_left() {
         let mut table = Table::new();
         let first = table.insert(1).unwrap();
         table.remove(first);

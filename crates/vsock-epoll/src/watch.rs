@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The descriptors of a loop: its epoll, what it watches of whom, its timer and its kick.
+//! The descriptors of a loop: its epoll, what it watches of whom, its timer and its waker.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -111,29 +111,29 @@ impl Watched {
 
 /// Wakes the loop for what no descriptor of a stream tells.
 #[derive(Debug)]
-pub(crate) struct Kick {
+pub(crate) struct OwnWaker {
     eventfd: EventFd,
     /// The loop was woken, and has not looked since.
-    given: bool,
+    pending: bool,
 }
 
-impl Kick {
+impl OwnWaker {
     pub(crate) fn new(watcher: &Watcher, word: u64) -> Result<Self, LoopError> {
         Ok(Self {
             eventfd: watcher.eventfd(word)?,
-            given: false,
+            pending: false,
         })
     }
 
     /// Makes the loop wake. Only the first call until it does costs a system call.
-    pub(crate) fn give(&mut self) {
+    pub(crate) fn wake(&mut self) {
         // It cannot fail: the counter has a place for each wake-up of the next centuries.
-        self.given = self.given || self.eventfd.write(1).is_ok();
+        self.pending = self.pending || self.eventfd.write(1).is_ok();
     }
 
     /// The loop has woken for it.
-    pub(crate) fn taken(&mut self) {
-        self.given = false;
+    pub(crate) fn woken(&mut self) {
+        self.pending = false;
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! The line by which a device confirms a request in text: `OK <number>\n`.
 //!
-//! It is read where it is written, at the device's end, and never lies in the ring: so the opener's
+//! It is read where it is written, at the device's end, and never lies in the pipe: so the opener's
 //! descriptors tell of the guest's bytes alone, however many pieces the line comes in.
 
 /// No line is longer, its newline included.

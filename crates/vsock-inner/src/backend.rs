@@ -4,9 +4,7 @@
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
-#[cfg(not(loom))]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use vsock_backend_api::{VsockAddr, VsockBackend, VsockBackendType, VsockStream};
 
@@ -75,14 +73,12 @@ impl VsockInnerBackend {
     /// # Errors
     ///
     /// - `InvalidInput`: the configuration is not valid; the source is a
-    ///   [`ConfigError`](crate::ConfigError).
+    ///   [`VsockInnerConfigError`](crate::VsockInnerConfigError).
     /// - Those of `eventfd(2)`.
     pub fn with_config(config: VsockInnerConfig) -> io::Result<Self> {
-        let (hub, fd) = Hub::new(config)?;
-        Ok(Self {
-            hub: Arc::new(hub),
-            fd,
-        })
+        let hub = Arc::new(Hub::new(config)?);
+        let fd = Arc::new(EventFd::new()?);
+        Ok(Self { hub, fd })
     }
 
     /// A handle that opens connections, for host components.
@@ -111,10 +107,10 @@ impl VsockInnerBackend {
 
 impl VsockBackend for VsockInnerBackend {
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
-        match self.hub.queue.try_pop() {
-            Ok(Some(stream)) => Ok(Box::new(stream)),
-            // The queue closes only with the backend itself.
-            Ok(None) | Err(_) => Err(ErrorKind::WouldBlock.into()),
+        match self.hub.backlog.try_pop() {
+            Ok(stream) => Ok(Box::new(stream)),
+            // It closes only with the backend itself, and so is empty.
+            Err(_) => Err(ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -143,16 +139,15 @@ impl VsockBackend for VsockInnerBackend {
 impl AsRawFd for VsockInnerBackend {
     /// For polling only: readable while a connection waits to be accepted.
     fn as_raw_fd(&self) -> RawFd {
-        self.hub.queue.take_fd();
+        self.hub.backlog.take_fd(&self.fd);
         self.fd.as_raw_fd()
     }
 }
 
-#[cfg(not(loom))]
 impl AsFd for VsockInnerBackend {
     /// For polling only, as `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.hub.queue.take_fd();
+        self.hub.backlog.take_fd(&self.fd);
         self.fd.as_fd()
     }
 }
@@ -160,6 +155,6 @@ impl AsFd for VsockInnerBackend {
 impl Drop for VsockInnerBackend {
     fn drop(&mut self) {
         self.hub.close();
-        self.hub.queue.close_fd();
+        self.hub.backlog.close_fd();
     }
 }

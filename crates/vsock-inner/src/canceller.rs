@@ -4,10 +4,14 @@
 
 use std::fmt;
 
-use crate::accept_queue::AcceptQueue;
-use crate::gate::Gate;
-use crate::ring::Ring;
-use crate::sync::{Arc, Weak, downgrade};
+use crate::backlog::Backlog;
+use crate::doorbell::Doorbell;
+use crate::listener::VsockInnerListener;
+use crate::pipe::Pipe;
+use crate::reader::VsockInnerReader;
+use crate::stream::VsockInnerStream;
+use crate::sync::{Weak, downgrade};
+use crate::writer::VsockInnerWriter;
 
 /// Ends the waits of a stream, of a half or of a listener, from any thread.
 ///
@@ -48,57 +52,77 @@ pub struct Canceller(Waits);
 /// Whose waits; weak, so that a canceller keeps no memory of theirs.
 #[derive(Clone)]
 enum Waits {
-    Reads(Weak<Ring>),
-    Writes(Weak<Ring>),
+    Reads(Weak<Pipe>),
+    Writes(Weak<Pipe>),
     Both {
-        incoming: Weak<Ring>,
-        outgoing: Weak<Ring>,
+        incoming: Weak<Pipe>,
+        outgoing: Weak<Pipe>,
     },
-    Accepts(Weak<AcceptQueue>),
+    Accepts(Weak<Backlog>),
 }
 
 impl Canceller {
-    pub(crate) fn of_reads(incoming: &Arc<Ring>) -> Self {
-        Self(Waits::Reads(downgrade(incoming)))
-    }
-
-    pub(crate) fn of_writes(outgoing: &Arc<Ring>) -> Self {
-        Self(Waits::Writes(downgrade(outgoing)))
-    }
-
-    pub(crate) fn of_both(incoming: &Arc<Ring>, outgoing: &Arc<Ring>) -> Self {
-        Self(Waits::Both {
-            incoming: downgrade(incoming),
-            outgoing: downgrade(outgoing),
-        })
-    }
-
-    pub(crate) fn of_accepts(queue: &Arc<AcceptQueue>) -> Self {
-        Self(Waits::Accepts(downgrade(queue)))
-    }
-
     /// Ends the wait that is going on, and every later one, until [`resume`](Self::resume).
     pub fn cancel(&self) {
-        self.each(Gate::cancel, AcceptQueue::cancel);
+        self.each(Doorbell::cancel, Backlog::cancel);
     }
 
     /// Lets calls wait again. A wait that was cancelled before is ended all the same.
     pub fn resume(&self) {
-        self.each(Gate::resume, AcceptQueue::resume);
+        self.each(Doorbell::resume, Backlog::resume);
     }
 
-    fn each(&self, gate: impl Fn(&Gate), queue: impl Fn(&AcceptQueue)) {
-        let reads = |ring: &Weak<Ring>| ring.upgrade().iter().for_each(|ring| gate(&ring.data));
-        let writes = |ring: &Weak<Ring>| ring.upgrade().iter().for_each(|ring| gate(&ring.space));
+    fn each(&self, doorbell: impl Fn(&Doorbell), backlog: impl Fn(&Backlog)) {
+        let reads = |pipe: &Weak<Pipe>| pipe.upgrade().iter().for_each(|pipe| doorbell(&pipe.data));
+        let writes =
+            |pipe: &Weak<Pipe>| pipe.upgrade().iter().for_each(|pipe| doorbell(&pipe.space));
         match &self.0 {
-            Waits::Reads(ring) => reads(ring),
-            Waits::Writes(ring) => writes(ring),
+            Waits::Reads(pipe) => reads(pipe),
+            Waits::Writes(pipe) => writes(pipe),
             Waits::Both { incoming, outgoing } => {
                 reads(incoming);
                 writes(outgoing);
             }
-            Waits::Accepts(waiting) => waiting.upgrade().iter().for_each(|waiting| queue(waiting)),
+            Waits::Accepts(waiting) => waiting
+                .upgrade()
+                .iter()
+                .for_each(|waiting| backlog(waiting)),
         }
+    }
+}
+
+impl VsockInnerReader {
+    /// Ends the waits of this half, from any thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller(Waits::Reads(downgrade(self.half.incoming())))
+    }
+}
+
+impl VsockInnerWriter {
+    /// Ends the waits of this half, from any thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller(Waits::Writes(downgrade(self.half.outgoing())))
+    }
+}
+
+impl VsockInnerStream {
+    /// Ends the waits of this end, and of its halves later, from any thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller(Waits::Both {
+            incoming: downgrade(self.reader.half.incoming()),
+            outgoing: downgrade(self.writer.half.outgoing()),
+        })
+    }
+}
+
+impl VsockInnerListener {
+    /// Ends the waits of all threads that accept here, from any thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller(Waits::Accepts(downgrade(&self.backlog)))
     }
 }
 

@@ -123,17 +123,17 @@ impl VsockInnerConfig {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), VsockInnerConfigError> {
         for capacity in [self.to_device, self.to_application] {
             match capacity {
                 Capacity::Bytes(bytes) if bytes == 0 || bytes > MAX_CAPACITY => {
-                    return Err(ConfigError::Capacity { bytes });
+                    return Err(VsockInnerConfigError::Capacity { bytes });
                 }
                 Capacity::Bytes(_) | Capacity::Unbounded => {}
             }
         }
         if self.connect_timeout.is_zero() {
-            return Err(ConfigError::ConnectTimeout);
+            return Err(VsockInnerConfigError::ConnectTimeout);
         }
         Ok(())
     }
@@ -142,7 +142,7 @@ impl VsockInnerConfig {
 /// Why a configuration was refused. As an [`io::Error`] it is `InvalidInput`.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
-pub enum ConfigError {
+pub enum VsockInnerConfigError {
     /// The capacity of a direction is out of range.
     #[error("a capacity of {bytes} bytes: it must be from 1 to {MAX_CAPACITY}, or unbounded")]
     Capacity {
@@ -154,8 +154,8 @@ pub enum ConfigError {
     ConnectTimeout,
 }
 
-impl From<ConfigError> for io::Error {
-    fn from(error: ConfigError) -> Self {
+impl From<VsockInnerConfigError> for io::Error {
+    fn from(error: VsockInnerConfigError) -> Self {
         Self::new(io::ErrorKind::InvalidInput, error)
     }
 }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the two ends of a connection share: a ring each way, and who is still there.
+//! What the two ends of a connection share: a pipe each way, and who is still there.
 
 use std::sync::OnceLock;
 
 use vsock_backend_api::VsockAddr;
 
 use crate::config::VsockInnerConfig;
-use crate::counters::Open;
-use crate::ring::Ring;
+use crate::counters::OpenGuard;
+use crate::pipe::Pipe;
 use crate::sync::{Arc, AtomicBool, AtomicU8, Ordering};
-use crate::word::{FIN, HELD, READ_SHUT, WRITER_RESET};
+use crate::word::{CONNECTING, FIN, READ_SHUT, WRITER_RESET};
 
 /// The two ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,10 +41,10 @@ pub(crate) struct Addresses {
 
 /// How far an end is connected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Standing {
+pub(crate) enum ConnectState {
     Connected,
     /// The device has not answered.
-    Pending,
+    Connecting,
     /// The device has ended the connection instead.
     Refused,
     /// The device's answer was none.
@@ -54,8 +54,8 @@ pub(crate) enum Standing {
 /// See the documentation of the module.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    to_device: Arc<Ring>,
-    to_application: Arc<Ring>,
+    to_device: Arc<Pipe>,
+    to_application: Arc<Pipe>,
     /// How many halves of each end are not dropped.
     application_halves: AtomicU8,
     device_halves: AtomicU8,
@@ -63,15 +63,15 @@ pub(crate) struct Connection {
     addresses: OnceLock<Addresses>,
     /// The device has answered something that is no answer.
     bad_answer: AtomicBool,
-    _open: Option<Open>,
+    _open: Option<OpenGuard>,
 }
 
 impl Connection {
     /// Makes the shared part.
-    pub(crate) fn new(config: &VsockInnerConfig, open: Option<Open>) -> Arc<Self> {
+    pub(crate) fn new(config: &VsockInnerConfig, open: Option<OpenGuard>) -> Arc<Self> {
         Arc::new(Self {
-            to_device: Arc::new(Ring::new(config.to_device)),
-            to_application: Arc::new(Ring::new(config.to_application)),
+            to_device: Arc::new(Pipe::new(config.to_device)),
+            to_application: Arc::new(Pipe::new(config.to_application)),
             application_halves: AtomicU8::new(2),
             device_halves: AtomicU8::new(2),
             addresses: OnceLock::new(),
@@ -80,16 +80,16 @@ impl Connection {
         })
     }
 
-    /// The ring that `side` writes to.
-    pub(crate) fn outgoing(&self, side: Side) -> &Arc<Ring> {
+    /// The pipe that `side` writes to.
+    pub(crate) fn outgoing(&self, side: Side) -> &Arc<Pipe> {
         match side {
             Side::Application => &self.to_device,
             Side::Device => &self.to_application,
         }
     }
 
-    /// The ring that `side` reads from.
-    pub(crate) fn incoming(&self, side: Side) -> &Arc<Ring> {
+    /// The pipe that `side` reads from.
+    pub(crate) fn incoming(&self, side: Side) -> &Arc<Pipe> {
         self.outgoing(side.peer())
     }
 
@@ -105,29 +105,30 @@ impl Connection {
     pub(crate) fn leave(&self, side: Side) {
         // ORDER: AcqRel; partners: `is_gone`, and the other half's `leave`.
         if self.halves(side).fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.outgoing(side).data.strike();
+            self.outgoing(side).data.new_edge();
         }
     }
 
     /// How far `side` is connected. What has no request to wait for is so from the beginning.
-    pub(crate) fn standing(&self, side: Side) -> Standing {
-        let held = self.outgoing(side).space.load().has(HELD);
-        if !held {
-            return Standing::Connected;
+    pub(crate) fn connect_state(&self, side: Side) -> ConnectState {
+        if !self.outgoing(side).space.load().has(CONNECTING) {
+            return ConnectState::Connected;
         }
-        let ended = self.incoming(side).data.load().has(FIN | WRITER_RESET);
+        if !self.incoming(side).data.load().has(FIN | WRITER_RESET) {
+            return ConnectState::Connecting;
+        }
         // ORDER: Acquire; partner: the release in `reject`. It comes before the end, and so is seen by
         // whoever sees the end.
-        match (ended, self.bad_answer.load(Ordering::Acquire)) {
-            (false, _) => Standing::Pending,
-            (true, false) => Standing::Refused,
-            (true, true) => Standing::BadAnswer,
+        if self.bad_answer.load(Ordering::Acquire) {
+            ConnectState::BadAnswer
+        } else {
+            ConnectState::Refused
         }
     }
 
     /// The device at `side` confirms the request of its peer.
     pub(crate) fn confirm(&self, side: Side) {
-        self.incoming(side).space.release();
+        self.incoming(side).space.set_connected();
     }
 
     /// The device at `side` has ended its writing without a confirmation: its peer's writing ends, too.
@@ -137,7 +138,7 @@ impl Connection {
 
     /// The device at `side` has answered something that is no answer.
     pub(crate) fn reject(&self, side: Side) {
-        // ORDER: Release; partner: the acquire in `standing`.
+        // ORDER: Release; partner: the acquire in `connect_state`.
         self.bad_answer.store(true, Ordering::Release);
         self.outgoing(side).end(FIN);
         self.refuse(side);

@@ -12,7 +12,6 @@ use crate::counters::BackendCounters;
 use crate::handshake::{self, HandshakeError};
 use crate::hub::Hub;
 use crate::listener::VsockInnerListener;
-use crate::request;
 use crate::stream::VsockInnerStream;
 use crate::sync::Arc;
 
@@ -62,7 +61,7 @@ impl VsockInnerConnector {
     ///
     /// As for [`connect`](Self::connect).
     pub fn connect_stream(&self) -> io::Result<VsockInnerStream> {
-        self.hub.connect_to_device(|_, _| {})
+        self.hub.connect_to_device(None)
     }
 
     /// Connects to a port of the guest, and waits until the muxer has confirmed. The stream is in
@@ -157,8 +156,7 @@ impl VsockInnerConnector {
     ///
     /// As for [`connect`](Self::connect).
     pub fn start_connect_to(&self, port: u32) -> io::Result<VsockInnerStream> {
-        let ask = |application: &mut _, device: &mut _| request::ask(application, device, port);
-        self.hub.connect_to_device(ask)
+        self.hub.connect_to_device(Some(port))
     }
 
     /// Accepts the connections that the guest opens to `port`, as

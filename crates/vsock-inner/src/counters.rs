@@ -59,9 +59,9 @@ impl Counters {
 
 /// Counts as an open connection for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Open(Arc<Counters>);
+pub(crate) struct OpenGuard(Arc<Counters>);
 
-impl Open {
+impl OpenGuard {
     pub(crate) fn new(counters: &Arc<Counters>) -> Self {
         // ORDER: Relaxed; partner: none, a counter.
         counters.open.fetch_add(1, Ordering::Relaxed);
@@ -69,7 +69,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenGuard {
     fn drop(&mut self) {
         // ORDER: Relaxed; partner: none, a counter.
         self.0.open.fetch_sub(1, Ordering::Relaxed);

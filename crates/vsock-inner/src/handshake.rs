@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::connection::Standing;
+use crate::connection::ConnectState;
 use crate::spin::Pace;
 use crate::stream::VsockInnerStream;
-use crate::wait::{Deadline, Patience};
+use crate::wait::{Deadline, Waiter};
 use crate::word::Position;
 
 /// Why a guest's port was not reached.
-#[derive(Debug, Error)]
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum HandshakeError {
     /// The muxer ended the connection without a confirmation: `ConnectionRefused`.
@@ -43,24 +43,15 @@ pub enum HandshakeError {
         /// The guest's port.
         port: u32,
     },
-    /// The stream failed in another way: the kind is the source's.
-    #[error("connecting to guest port {port}")]
-    Stream {
-        /// The guest's port.
-        port: u32,
-        /// What it failed with.
-        source: io::Error,
-    },
 }
 
 impl From<HandshakeError> for io::Error {
     fn from(error: HandshakeError) -> Self {
-        let kind = match &error {
+        let kind = match error {
             HandshakeError::Refused { .. } => ErrorKind::ConnectionRefused,
             HandshakeError::TimedOut { .. } => ErrorKind::TimedOut,
             HandshakeError::ZeroTimeout { .. } => ErrorKind::InvalidInput,
             HandshakeError::BadAnswer { .. } => ErrorKind::InvalidData,
-            HandshakeError::Stream { source, .. } => source.kind(),
         };
         Self::new(kind, error)
     }
@@ -73,17 +64,22 @@ pub(crate) fn wait(
     timeout: Duration,
     spin_budget: Duration,
 ) -> Result<(), HandshakeError> {
-    let mut patience = Patience::new(spin_budget);
-    let source = |source| HandshakeError::Stream { port, source };
-    patience.set_timeout(Some(timeout)).map_err(source)?;
-    let (connection, side) = (stream.reader.connection(), stream.reader.side());
-    let gate = &connection.outgoing(side).space;
-    // Held, no position counts; released, any does.
-    let waited = patience.wait(gate, Position::START, Pace::Hurry, &mut Deadline::default());
-    match (connection.standing(side), waited) {
-        (Standing::Connected, _) => Ok(()),
-        (Standing::BadAnswer, _) => Err(HandshakeError::BadAnswer { port }),
-        (Standing::Pending, Err(_)) => Err(HandshakeError::TimedOut { port, timeout }),
-        (Standing::Refused | Standing::Pending, _) => Err(HandshakeError::Refused { port }),
+    let mut waiter = Waiter::new(spin_budget, Some(timeout));
+    let half = &stream.writer.half;
+    let doorbell = &half.outgoing().space;
+    // Until it is connected, no position counts; then any does.
+    let waited = waiter.wait(
+        doorbell,
+        Position::START,
+        Pace::Hurry,
+        &mut Deadline::default(),
+    );
+    match (half.connect_state(), waited) {
+        (ConnectState::Connected, _) => Ok(()),
+        (ConnectState::BadAnswer, _) => Err(HandshakeError::BadAnswer { port }),
+        (ConnectState::Connecting, Err(_)) => Err(HandshakeError::TimedOut { port, timeout }),
+        (ConnectState::Refused | ConnectState::Connecting, _) => {
+            Err(HandshakeError::Refused { port })
+        }
     }
 }

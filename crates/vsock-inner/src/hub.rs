@@ -10,12 +10,13 @@ use std::sync::PoisonError;
 use thiserror::Error;
 use vsock_backend_api::VsockStream;
 
-use crate::accept_queue::{AcceptQueue, Refused};
-use crate::config::VsockInnerConfig;
+use crate::backlog::{Backlog, PushError};
+use crate::config::{VsockInnerConfig, VsockInnerConfigError};
 use crate::connection::Addresses;
-use crate::counters::{BackendCounters, Counters, Open};
+use crate::counters::{BackendCounters, Counters, OpenGuard};
+use crate::request::Request;
 use crate::stream::VsockInnerStream;
-use crate::sync::{Arc, EventFd, Mutex, MutexGuard};
+use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// The port that stands for any, in virtio and in Linux.
 const ANY_PORT: u32 = u32::MAX;
@@ -87,41 +88,33 @@ pub enum ListenError {
 pub(crate) struct Hub {
     pub(crate) config: VsockInnerConfig,
     /// Connections for the device.
-    pub(crate) queue: AcceptQueue,
-    /// Queues of the listeners; `None` after the backend's drop.
-    listeners: Mutex<Option<HashMap<u32, Arc<AcceptQueue>>>>,
+    pub(crate) backlog: Backlog,
+    /// Those of the listeners; `None` after the backend's drop.
+    listeners: Mutex<Option<HashMap<u32, Arc<Backlog>>>>,
     counters: Arc<Counters>,
 }
 
 impl Hub {
-    /// The hub, and the descriptor of the queue for the device.
-    pub(crate) fn new(config: VsockInnerConfig) -> io::Result<(Self, Arc<EventFd>)> {
+    pub(crate) fn new(config: VsockInnerConfig) -> Result<Self, VsockInnerConfigError> {
         config.check()?;
-        let (queue, fd) = AcceptQueue::new(config.pending)?;
-        let hub = Self {
+        Ok(Self {
             config,
-            queue,
+            backlog: Backlog::new(config.pending),
             listeners: Mutex::new(Some(HashMap::new())),
             counters: Counters::new(),
-        };
-        Ok((hub, fd))
+        })
     }
 
-    /// A connection from the application to the device. What `prepare` does to the two ends is
-    /// done before the device can accept it.
-    pub(crate) fn connect_to_device(
-        &self,
-        prepare: impl FnOnce(&mut VsockInnerStream, &mut VsockInnerStream),
-    ) -> io::Result<VsockInnerStream> {
-        self.queue
-            .check()
-            .map_err(|refused| self.refuse(refused, Target::Device))?;
-        let (mut application, mut device) = self.connection()?;
-        device.set_nonblocking(true)?;
-        prepare(&mut application, &mut device);
-        self.queue
-            .push(device)
-            .map_err(|refused| self.refuse(refused, Target::Device))?;
+    /// A connection from the application to the device, which is to connect it to `port` of the guest, if
+    /// there is one.
+    pub(crate) fn connect_to_device(&self, port: Option<u32>) -> io::Result<VsockInnerStream> {
+        let to = Target::Device;
+        let (mut application, mut device) = self.connection(&self.backlog, to)?;
+        if let Some(port) = port {
+            device.request = Request::ask(port, &mut application.writer, &mut device.writer);
+        }
+        let queued = self.backlog.push(device);
+        queued.map_err(|refused| self.refuse(refused, to))?;
         Ok(application)
     }
 
@@ -132,83 +125,91 @@ impl Hub {
         addresses: Option<Addresses>,
     ) -> io::Result<VsockInnerStream> {
         let to = Target::Port(port);
-        let queue = match &*self.listeners() {
+        let backlog = match &*self.listeners() {
             Some(listeners) => listeners
                 .get(&port)
                 .map(Arc::clone)
                 .ok_or(ConnectError::NoListener { port }),
             None => Err(ConnectError::Dropped { to }),
         };
-        let queue = queue.map_err(|error| self.count(error))?;
-        queue.check().map_err(|refused| self.refuse(refused, to))?;
-        let (application, mut device) = self.connection()?;
-        device.set_nonblocking(true)?;
+        let backlog = backlog.map_err(|error| self.count(error))?;
+        let (application, device) = self.connection(&backlog, to)?;
         if let Some(addresses) = addresses {
-            device.reader.connection().set_addresses(addresses);
+            device.reader.half.connection.set_addresses(addresses);
         }
-        queue
-            .push(application)
-            .map_err(|refused| self.refuse(refused, to))?;
+        let queued = backlog.push(application);
+        queued.map_err(|refused| self.refuse(refused, to))?;
         Ok(device)
     }
 
-    /// Gives the port a queue, and its listener the queue's descriptor.
-    pub(crate) fn listen(&self, port: u32) -> io::Result<(Arc<AcceptQueue>, Arc<EventFd>)> {
+    /// Gives the port a backlog.
+    pub(crate) fn listen(&self, port: u32) -> Result<Arc<Backlog>, ListenError> {
         if port == 0 || port == ANY_PORT {
-            return Err(ListenError::Reserved { port }.into());
+            return Err(ListenError::Reserved { port });
         }
-        let (queue, fd) = AcceptQueue::new(self.config.pending)?;
-        let queue = Arc::new(queue);
         match self
             .listeners()
             .as_mut()
             .map(|listeners| listeners.entry(port))
         {
-            None => Err(ListenError::Dropped { port }.into()),
-            Some(Entry::Occupied(_)) => Err(ListenError::InUse { port }.into()),
-            Some(Entry::Vacant(free)) => Ok((Arc::clone(free.insert(queue)), fd)),
+            None => Err(ListenError::Dropped { port }),
+            Some(Entry::Occupied(_)) => Err(ListenError::InUse { port }),
+            Some(Entry::Vacant(free)) => {
+                let backlog = Arc::new(Backlog::new(self.config.pending));
+                Ok(Arc::clone(free.insert(backlog)))
+            }
         }
     }
 
     /// Frees the port, unless the backend's drop has done so.
     pub(crate) fn stop_listening(&self, port: u32) {
-        let queue = self
+        let backlog = self
             .listeners()
             .as_mut()
             .and_then(|listeners| listeners.remove(&port));
-        if let Some(queue) = queue {
-            queue.close();
+        if let Some(backlog) = backlog {
+            backlog.close();
         }
     }
 
     /// The backend is being dropped.
     pub(crate) fn close(&self) {
-        self.queue.close();
+        self.backlog.close();
         let listeners = self.listeners().take();
-        for queue in listeners.into_iter().flat_map(HashMap::into_values) {
-            queue.close();
+        for backlog in listeners.into_iter().flat_map(HashMap::into_values) {
+            backlog.close();
         }
     }
 
     pub(crate) fn counters(&self) -> BackendCounters {
         let at_listeners = self.listeners().as_ref().map_or(0, |listeners| {
-            listeners.values().map(|queue| queue.len()).sum()
+            listeners.values().map(|backlog| backlog.len()).sum()
         });
         BackendCounters {
             open: self.counters.open(),
             refused: self.counters.refused(),
-            pending: self.queue.len() + at_listeners,
+            pending: self.backlog.len() + at_listeners,
         }
     }
 
-    fn connection(&self) -> io::Result<(VsockInnerStream, VsockInnerStream)> {
-        VsockInnerStream::connection(&self.config, Some(Open::new(&self.counters)))
+    /// Both ends of a connection, unless the backlog would refuse it.
+    fn connection(
+        &self,
+        backlog: &Backlog,
+        to: Target,
+    ) -> io::Result<(VsockInnerStream, VsockInnerStream)> {
+        let room = backlog.check();
+        room.map_err(|refused| self.refuse(refused, to))?;
+        let open = OpenGuard::new(&self.counters);
+        let (application, mut device) = VsockInnerStream::connection(&self.config, Some(open))?;
+        device.set_nonblocking(true)?;
+        Ok((application, device))
     }
 
-    fn refuse(&self, refused: Refused, to: Target) -> ConnectError {
+    fn refuse(&self, refused: PushError, to: Target) -> ConnectError {
         self.count(match refused {
-            Refused::Full(limit) => ConnectError::BacklogFull { to, limit },
-            Refused::Closed => ConnectError::Dropped { to },
+            PushError::Full(limit) => ConnectError::BacklogFull { to, limit },
+            PushError::Closed => ConnectError::Dropped { to },
         })
     }
 
@@ -217,7 +218,7 @@ impl Hub {
         error
     }
 
-    fn listeners(&self) -> MutexGuard<'_, Option<HashMap<u32, Arc<AcceptQueue>>>> {
+    fn listeners(&self) -> MutexGuard<'_, Option<HashMap<u32, Arc<Backlog>>>> {
         self.listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

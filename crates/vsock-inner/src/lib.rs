@@ -59,7 +59,7 @@
 //! # Features
 //!
 //! - `vm-memory` (off): streams and halves implement `ReadVolatile` and `WriteVolatile` of the
-//!   `vm-memory` crate, copying between ring and guest memory directly.
+//!   `vm-memory` crate, copying between pipe and guest memory directly.
 //!
 //! # Invariants
 //!
@@ -68,25 +68,27 @@
 //! - No call panics for anything that a peer, a guest or the operating system does. A panic of guest
 //!   memory's bitmap passes through, and nothing was moved then.
 
-mod accept_queue;
 mod answer;
 mod backend;
-mod bell;
+mod backlog;
 mod canceller;
+mod cancels;
 mod config;
 mod connection;
 mod connector;
 mod counters;
+mod doorbell;
 mod error;
-mod gate;
+mod half;
 mod handshake;
 mod hub;
 mod listener;
 #[cfg(all(test, loom))]
 mod loom_model;
+mod pipe;
 mod reader;
+mod ready_fd;
 mod request;
-mod ring;
 mod spin;
 mod stream;
 mod sync;
@@ -98,7 +100,9 @@ mod writer;
 
 pub use backend::VsockInnerBackend;
 pub use canceller::Canceller;
-pub use config::{Capacity, ConfigError, DEFAULT_CAPACITY, MAX_CAPACITY, VsockInnerConfig};
+pub use config::{
+    Capacity, DEFAULT_CAPACITY, MAX_CAPACITY, VsockInnerConfig, VsockInnerConfigError,
+};
 pub use connector::VsockInnerConnector;
 pub use counters::BackendCounters;
 pub use error::StreamError;
@@ -107,7 +111,12 @@ pub use hub::{ConnectError, ListenError, Target};
 pub use listener::{AcceptError, VsockInnerListener};
 pub use reader::VsockInnerReader;
 pub use stream::VsockInnerStream;
-pub use vsock_backend_api::{VsockAddr, VsockBackend, VsockStream};
+#[cfg(feature = "vm-memory")]
+pub use vsock_backend_api::VsockVolatileStream;
+pub use vsock_backend_api::{
+    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockListener,
+    VsockMessages, VsockStream,
+};
 pub use writer::VsockInnerWriter;
 
 /// The examples of the front page, compiled and run.

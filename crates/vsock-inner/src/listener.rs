@@ -4,16 +4,13 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-#[cfg(not(loom))]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use vsock_backend_api::{VsockListener, VsockStream};
 
-use crate::accept_queue::{AcceptQueue, Closed, GaveUp};
-use crate::canceller::Canceller;
+use crate::backlog::{Backlog, PopError};
 use crate::hub::Hub;
 use crate::stream::VsockInnerStream;
 use crate::sync::{Arc, AtomicBool, EventFd, Ordering};
@@ -43,7 +40,7 @@ use crate::sync::{Arc, AtomicBool, EventFd, Ordering};
 pub struct VsockInnerListener {
     port: u32,
     nonblocking: AtomicBool,
-    queue: Arc<AcceptQueue>,
+    pub(crate) backlog: Arc<Backlog>,
     fd: Arc<EventFd>,
     hub: Arc<Hub>,
 }
@@ -66,7 +63,7 @@ pub enum AcceptError {
         /// The time that was given.
         timeout: Duration,
     },
-    /// A [`Canceller`] has ended the wait: `Interrupted`.
+    /// A [`Canceller`](crate::Canceller) has ended the wait: `Interrupted`.
     #[error("accepting on port {port}: the wait was cancelled")]
     Cancelled {
         /// The listener's port.
@@ -96,11 +93,11 @@ impl From<AcceptError> for io::Error {
 
 impl VsockInnerListener {
     pub(crate) fn new(hub: &Arc<Hub>, port: u32) -> io::Result<Self> {
-        let (queue, fd) = hub.listen(port)?;
+        let fd = Arc::new(EventFd::new()?);
         Ok(Self {
             port,
             nonblocking: AtomicBool::new(false),
-            queue,
+            backlog: hub.listen(port)?,
             fd,
             hub: Arc::clone(hub),
         })
@@ -145,28 +142,21 @@ impl VsockInnerListener {
         self.next(Some(timeout))
     }
 
-    /// Ends the waits of all threads that accept here, from any thread.
-    #[must_use]
-    pub fn canceller(&self) -> Canceller {
-        Canceller::of_accepts(&self.queue)
-    }
-
     fn next(&self, timeout: Option<Duration>) -> io::Result<VsockInnerStream> {
         let port = self.port;
         // ORDER: Relaxed; partner: none, the flag guards nothing.
-        if self.nonblocking.load(Ordering::Relaxed) {
-            return match self.queue.try_pop() {
-                Ok(next) => next.ok_or_else(|| ErrorKind::WouldBlock.into()),
-                Err(Closed) => Err(AcceptError::Dropped { port }.into()),
-            };
-        }
-        // A moment too far for the clock never comes.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let next = self.queue.pop(deadline);
-        next.map_err(|gave_up| match gave_up {
-            GaveUp::Closed => AcceptError::Dropped { port }.into(),
-            GaveUp::Cancelled => AcceptError::Cancelled { port }.into(),
-            GaveUp::TimedOut => {
+        let next = if self.nonblocking.load(Ordering::Relaxed) {
+            self.backlog.try_pop()
+        } else {
+            // A moment too far for the clock never comes.
+            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            self.backlog.pop(deadline)
+        };
+        next.map_err(|why| match why {
+            PopError::Empty => ErrorKind::WouldBlock.into(),
+            PopError::Closed => AcceptError::Dropped { port }.into(),
+            PopError::Cancelled => AcceptError::Cancelled { port }.into(),
+            PopError::TimedOut => {
                 let timeout = timeout.unwrap_or_default();
                 AcceptError::TimedOut { port, timeout }.into()
             }
@@ -205,16 +195,15 @@ impl VsockListener for VsockInnerListener {
 impl AsRawFd for VsockInnerListener {
     /// For polling only: readable while a connection waits, and after the backend's drop.
     fn as_raw_fd(&self) -> RawFd {
-        self.queue.take_fd();
+        self.backlog.take_fd(&self.fd);
         self.fd.as_raw_fd()
     }
 }
 
-#[cfg(not(loom))]
 impl AsFd for VsockInnerListener {
     /// For polling only, as `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.queue.take_fd();
+        self.backlog.take_fd(&self.fd);
         self.fd.as_fd()
     }
 }
@@ -223,7 +212,7 @@ impl fmt::Debug for VsockInnerListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VsockInnerListener")
             .field("port", &self.port)
-            .field("waiting", &self.queue.len())
+            .field("waiting", &self.backlog.len())
             .finish_non_exhaustive()
     }
 }
@@ -231,6 +220,6 @@ impl fmt::Debug for VsockInnerListener {
 impl Drop for VsockInnerListener {
     fn drop(&mut self) {
         self.hub.stop_listening(self.port);
-        self.queue.close_fd();
+        self.backlog.close_fd();
     }
 }

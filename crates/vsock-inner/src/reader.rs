@@ -5,21 +5,18 @@
 use std::fmt;
 use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::iter::once;
-use std::mem;
 use std::ops::DerefMut;
-#[cfg(not(loom))]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::fd::{AsRawFd, RawFd};
-use std::thread::panicking;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use crate::canceller::Canceller;
-use crate::connection::{Connection, Side, Standing};
+use crate::connection::ConnectState;
 use crate::error::StreamError;
-use crate::ring::{Consumer, Progress};
+use crate::half::{Half, Owner, total};
+use crate::pipe::{Consumer, Progress};
+use crate::ready_fd::ReadyFd;
 use crate::spin::Pace;
 use crate::sync::{Arc, EventFd};
-use crate::wait::{Deadline, GaveUp, Patience};
+use crate::wait::Deadline;
 use crate::word::{FIN, READ_SHUT};
 
 /// The reading half of a [`VsockInnerStream`](crate::VsockInnerStream).
@@ -46,43 +43,32 @@ use crate::word::{FIN, READ_SHUT};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct VsockInnerReader {
+    pub(crate) half: Half,
     consumer: Consumer,
-    patience: Patience,
-    /// Something was written at this end since the last read: the next wait is for an answer.
-    expects_answer: bool,
-    /// Something was read since the last write at this end: the next write is an answer.
-    owes_answer: bool,
-    fd: RawFd,
-    /// What `fd` is the number of. It is closed when this half is dropped.
+    last: LastTransfer,
+    /// It is closed when this half is dropped.
     handle: Arc<EventFd>,
-    side: Side,
-    /// It is a part of a stream: both halves are dropped together, this one first.
-    pub(crate) whole: bool,
-    aborted: bool,
-    connection: Arc<Connection>,
+}
+
+/// What this end has moved last: where requests and answers alternate, it tells what comes next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum LastTransfer {
+    None,
+    /// The next write is an answer.
+    Read,
+    /// The next wait is for an answer.
+    Written,
 }
 
 impl VsockInnerReader {
-    /// Makes its descriptor now, because `as_raw_fd` cannot fail later.
-    pub(crate) fn new(
-        connection: &Arc<Connection>,
-        side: Side,
-        spin_budget: Duration,
-    ) -> io::Result<Self> {
-        let ring = connection.incoming(side);
-        let handle = ring.data.install_fd()?;
-        Ok(Self {
-            fd: handle.as_raw_fd(),
+    /// The half with the descriptor of its end, which is made already because `as_raw_fd` cannot fail.
+    pub(crate) fn new(half: Half, handle: Arc<EventFd>, spin_budget: Duration) -> Self {
+        Self {
+            consumer: Consumer::new(Arc::clone(half.incoming()), spin_budget),
+            half,
+            last: LastTransfer::None,
             handle,
-            consumer: Consumer::new(Arc::clone(ring), spin_budget),
-            patience: Patience::new(spin_budget),
-            expects_answer: false,
-            owes_answer: false,
-            side,
-            whole: true,
-            aborted: false,
-            connection: Arc::clone(connection),
-        })
+        }
     }
 
     /// Reads without taking: the next read returns the same bytes. Waits as a read does.
@@ -103,7 +89,7 @@ impl VsockInnerReader {
     ///
     /// None; the result is for the sake of sockets' users.
     pub fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
-        self.patience.nonblocking = nonblocking;
+        self.half.waiter.nonblocking = nonblocking;
         Ok(())
     }
 
@@ -113,7 +99,7 @@ impl VsockInnerReader {
     ///
     /// `InvalidInput`: the timeout is zero.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.patience.set_timeout(timeout)
+        self.half.waiter.set_timeout(timeout)
     }
 
     /// Ends the direction: what is queued can still be read, and the peer's writes fail with
@@ -130,24 +116,13 @@ impl VsockInnerReader {
     /// Drops the half, with a reset of its direction: the peer's writes are `ConnectionReset`, unless
     /// either side has shut the direction down before.
     pub fn abort(mut self) {
-        self.note_abort();
-    }
-
-    /// From now on the drop is a reset.
-    pub(crate) const fn note_abort(&mut self) {
-        self.aborted = true;
-    }
-
-    /// Ends the waits of this half, from any thread.
-    #[must_use]
-    pub fn canceller(&self) -> Canceller {
-        Canceller::of_reads(self.connection.incoming(self.side))
+        self.half.reset_on_drop();
     }
 
     /// Whether the peer's end has been dropped, or both halves of it.
     #[must_use]
     pub fn peer_gone(&self) -> bool {
-        self.connection.is_gone(self.side.peer())
+        self.half.peer_gone()
     }
 
     /// How many bytes wait to be read.
@@ -156,17 +131,10 @@ impl VsockInnerReader {
         self.consumer.queued()
     }
 
-    /// It was made with the half: taking it does not fail.
-    fn take_fd(&self) {
-        drop(self.consumer.ring().data.take_fd(self.consumer.want()));
-    }
-
-    pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
-    pub(crate) const fn side(&self) -> Side {
-        self.side
+    fn take_fd(&self) -> &EventFd {
+        let data = &self.half.incoming().data;
+        data.take_fd(self.consumer.want(), || ReadyFd::readable(&self.handle));
+        &self.handle
     }
 
     /// Whether something has been taken.
@@ -181,13 +149,13 @@ impl VsockInnerReader {
         if !matches!(written, Ok(1..)) {
             return;
         }
-        self.expects_answer = true;
-        if mem::take(&mut self.owes_answer) {
+        if self.last == LastTransfer::Read {
             self.consumer.look_ahead();
         }
+        self.last = LastTransfer::Written;
     }
 
-    /// Attempts until it got somewhere, or the patience is at its end.
+    /// Attempts until it got somewhere, or may wait no longer.
     #[inline]
     pub(crate) fn transfer(
         &mut self,
@@ -198,8 +166,7 @@ impl VsockInnerReader {
         loop {
             match attempt(&mut self.consumer) {
                 Progress::Done(bytes) => {
-                    self.expects_answer = false;
-                    self.owes_answer = true;
+                    self.last = LastTransfer::Read;
                     return Ok(bytes);
                 }
                 Progress::Ended => return self.end(call),
@@ -210,39 +177,34 @@ impl VsockInnerReader {
 
     #[cold]
     fn wait(&mut self, call: &'static str, deadline: &mut Deadline) -> io::Result<()> {
-        let pace = if self.expects_answer {
-            Pace::Hurry
-        } else {
-            Pace::Calm
-        };
-        if self.connection.standing(self.side) == Standing::Pending {
+        if self.half.connect_state() == ConnectState::Connecting {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let (gate, want) = (&self.consumer.ring().data, self.consumer.want());
-        let polled = self.patience.poll(gate, want, pace, deadline);
+        let pace = match self.last {
+            LastTransfer::Written => Pace::Hurry,
+            LastTransfer::None | LastTransfer::Read => Pace::Calm,
+        };
+        let (doorbell, want) = (&self.consumer.pipe().data, self.consumer.want());
+        let polled = self.half.waiter.poll(doorbell, want, pace, deadline);
         if polled == Ok(true) {
             return Ok(());
         }
         self.consumer.rest();
-        let gate = &self.consumer.ring().data;
-        match polled.and_then(|_| deadline.park(gate, want)) {
-            Ok(()) => Ok(()),
-            Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
-            Err(GaveUp::TimedOut) => Err(StreamError::TimedOut { call, fd: self.fd }.into()),
-            Err(GaveUp::Cancelled) => Err(StreamError::Cancelled { call, fd: self.fd }.into()),
-        }
+        let doorbell = &self.consumer.pipe().data;
+        let waited = polled.and_then(|_| deadline.park(doorbell, want));
+        waited.map_err(|gave_up| gave_up.into_error(call, self.half.fd))
     }
 
     /// What a read at the end returns: a reset, if nothing else has ended the direction.
     #[cold]
     fn end(&self, call: &'static str) -> io::Result<usize> {
-        let fd = self.fd;
-        match self.connection.standing(self.side) {
-            Standing::Connected | Standing::Pending => {}
-            Standing::Refused => return Err(StreamError::Refused { call, fd }.into()),
-            Standing::BadAnswer => return Err(StreamError::BadAnswer { call, fd }.into()),
+        let fd = self.half.fd;
+        match self.half.connect_state() {
+            ConnectState::Connected | ConnectState::Connecting => {}
+            ConnectState::Refused => return Err(StreamError::Refused { call, fd }.into()),
+            ConnectState::BadAnswer => return Err(StreamError::BadAnswer { call, fd }.into()),
         }
-        if self.consumer.ring().data.load().has(FIN | READ_SHUT) {
+        if self.consumer.pipe().data.load().has(FIN | READ_SHUT) {
             return Ok(0);
         }
         Err(StreamError::Reset { call, fd }.into())
@@ -261,9 +223,7 @@ impl Read for VsockInnerReader {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let len = bufs
-            .iter()
-            .fold(0, |len: usize, buf| len.saturating_add(buf.len()));
+        let len = total(bufs.iter().map(|buf| buf.len()));
         if len == 0 {
             return Ok(0);
         }
@@ -276,47 +236,33 @@ impl Read for VsockInnerReader {
 impl AsRawFd for VsockInnerReader {
     /// For polling only: readable when a read would not return `WouldBlock`.
     fn as_raw_fd(&self) -> RawFd {
-        self.take_fd();
-        self.handle.as_raw_fd()
+        self.take_fd().as_raw_fd()
     }
 }
 
-#[cfg(not(loom))]
 impl AsFd for VsockInnerReader {
     /// For polling only, as `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.take_fd();
-        self.handle.as_fd()
+        self.take_fd().as_fd()
     }
 }
 
 impl fmt::Debug for VsockInnerReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VsockInnerReader")
-            .field("side", &self.side)
-            .field("fd", &self.fd)
-            .field("nonblocking", &self.patience.nonblocking)
-            .field("queued", &self.queued())
-            .finish_non_exhaustive()
+        self.half.show(f, "VsockInnerReader", self.queued())
     }
 }
 
 impl Drop for VsockInnerReader {
     fn drop(&mut self) {
-        // First, because the end would ring at it.
-        self.consumer.ring().data.close_fd();
+        // First, because the end would wake by it.
+        self.consumer.pipe().data.close_fd();
         // An end that has shut down its writing has told the peer all that it had to tell.
-        let has_ended = self.whole && self.connection.outgoing(self.side).data.load().has(FIN);
-        let is_reset = self.aborted || panicking();
+        let has_ended =
+            self.half.owner == Owner::Stream && self.half.outgoing().data.load().has(FIN);
+        let resets = self.half.drop_resets();
         self.consumer
-            .close(|leaves_bytes| !has_ended && (is_reset || leaves_bytes));
-        self.connection.leave(self.side);
-    }
-}
-
-#[cfg(loom)]
-impl VsockInnerReader {
-    pub(crate) fn gate(&self) -> &crate::gate::Gate {
-        &self.consumer.ring().data
+            .close(|leaves_bytes| !has_ended && (resets || leaves_bytes));
+        self.half.leave();
     }
 }

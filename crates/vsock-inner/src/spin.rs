@@ -2,20 +2,19 @@
 
 //! Polling for a short while before sleeping.
 
-#[cfg(not(loom))]
 use std::cell::Cell;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::sync::spin_loop;
 
-/// So many spins in a row may be vain before they become rare.
-const PATIENCE: u32 = 2;
+/// So many spins in a row may be vain before they are backed off from.
+const MISSES: u32 = 2;
 /// Then one wait in so many spins, and after each vain one the number doubles ...
-const RARE_FIRST: u32 = 16;
+const BACKOFF_FIRST: u32 = 16;
 /// ... up to this: at 50 us for a vain spin that is 0.2 us for each wait, next to the several that sleeping and
 /// being woken take; and a peer that has become quick is noticed within as many waits.
-const RARE_LAST: u32 = 256;
+const BACKOFF_LAST: u32 = 256;
 /// Pauses between two turns of a poll.
 const PAUSES: u32 = 4;
 /// In a hurry, the clock is read once in so many turns.
@@ -26,7 +25,7 @@ const CALM: Range<Duration> = Duration::from_nanos(400)..Duration::from_nanos(32
 /// How often a side that polls looks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Pace {
-    /// All the time: what it waits for will come at once.
+    /// All the time: what it waits for will come immediately.
     Hurry,
     /// Seldom: each look takes the other side's cache line away from it, and what is found early is
     /// little. The more there is to find, the more seldom.
@@ -41,25 +40,42 @@ pub(crate) enum Pace {
 /// an attempt that is too short would tell nothing. On a machine with one processor every attempt is
 /// vain, which costs little soon; how many there are is not asked, because a thread may be tied to one
 /// of many.
-///
-/// Where polling has never been of use, it is the thread's luck at all such streams that counts: who
-/// makes a connection for each request has no time to learn it of one.
 #[derive(Clone, Debug)]
 pub(crate) struct Spinner {
     budget: Duration,
-    luck: Luck,
-    /// Whether polling has been of use here.
-    proven: bool,
+    experience: Experience,
     /// The time between two looks without hurry.
     calm: Duration,
 }
 
+/// How it went before: where, and what has come of it.
+#[derive(Clone, Copy, Debug)]
+enum Experience {
+    /// At waits of streams where polling has never been of use: it is the thread's that counts. Who makes
+    /// a connection for each request has no time to learn it of one.
+    Unproven,
+    /// At waits of one stream, since polling has been of use there.
+    Proven(Backoff),
+    /// At looks of one stream among the many that a thread may poll by their descriptors: the thread's
+    /// counts, too. A loop with a thousand of them has better things to do than to learn it anew of each.
+    AmongMany(Backoff),
+}
+
 impl Spinner {
-    pub(crate) fn new(budget: Duration) -> Self {
+    /// For a side that would sleep otherwise.
+    pub(crate) const fn new(budget: Duration) -> Self {
+        Self::with(budget, Experience::Unproven)
+    }
+
+    /// For a side whose descriptor is polled among others.
+    pub(crate) const fn among_many(budget: Duration) -> Self {
+        Self::with(budget, Experience::AmongMany(Backoff::NONE))
+    }
+
+    const fn with(budget: Duration, experience: Experience) -> Self {
         Self {
             budget,
-            luck: Luck::NEW,
-            proven: false,
+            experience,
             calm: CALM.start,
         }
     }
@@ -73,45 +89,15 @@ impl Spinner {
         ready: impl Fn() -> bool,
     ) -> bool {
         let budget = left.map_or(self.budget, |left| left.min(self.budget));
-        if budget.is_zero() {
+        if budget.is_zero() || self.experience.skips() {
             return false;
         }
-        let passes = if self.proven {
-            self.luck.passes()
-        } else {
-            OfThisThread::Waits.passes()
-        };
-        if passes {
-            return false;
-        }
-        let found = self.poll(budget, pace, ready);
-        if self.proven {
-            self.luck.learn(found);
-        } else {
-            OfThisThread::Waits.learn(found);
-            self.proven = found;
-        }
-        found
-    }
-
-    /// As [`spin`](Self::spin), at one of the many streams that a thread may poll by their
-    /// descriptors: only if it has been of use to the thread, too. A loop with a thousand of them has
-    /// better things to do than to learn it anew of each.
-    pub(crate) fn spin_among_many(&mut self, pace: Pace, ready: impl Fn() -> bool) -> bool {
-        if self.budget.is_zero() || self.luck.passes() || OfThisThread::Looks.passes() {
-            return false;
-        }
-        let found = self.poll(self.budget, pace, ready);
-        self.luck.learn(found);
-        OfThisThread::Looks.learn(found);
-        found
-    }
-
-    fn poll(&mut self, budget: Duration, pace: Pace, ready: impl Fn() -> bool) -> bool {
-        match pace {
+        let found = match pace {
             Pace::Hurry => hurry(budget, ready),
             Pace::Calm => self.calm(budget, ready),
-        }
+        };
+        self.experience.learn(found);
+        found
     }
 
     /// A first look that finds something says that there is much to find: the next one may come later.
@@ -137,84 +123,99 @@ impl Spinner {
     }
 }
 
-/// How it went before.
-#[derive(Clone, Copy, Debug)]
-struct Luck {
-    /// Vain spins in a row.
-    vain: u32,
-    /// Waits to go without a spin.
-    pass: u32,
+impl Experience {
+    /// Whether this wait is one of those without a spin.
+    fn skips(&mut self) -> bool {
+        match self {
+            Self::Unproven => ThreadBackoff::Waits.skips(),
+            Self::Proven(own) => own.skips(),
+            Self::AmongMany(own) => own.skips() || ThreadBackoff::Looks.skips(),
+        }
+    }
+
+    fn learn(&mut self, found: bool) {
+        match self {
+            Self::Unproven => {
+                ThreadBackoff::Waits.learn(found);
+                if found {
+                    *self = Self::Proven(Backoff::NONE);
+                }
+            }
+            Self::Proven(own) => own.learn(found),
+            Self::AmongMany(own) => {
+                own.learn(found);
+                ThreadBackoff::Looks.learn(found);
+            }
+        }
+    }
 }
 
-impl Luck {
-    const NEW: Self = Self { vain: 0, pass: 0 };
+/// How many waits go without a spin.
+#[derive(Clone, Copy, Debug)]
+struct Backoff {
+    /// Vain spins in a row.
+    misses: u32,
+    /// Waits to go without a spin.
+    skips: u32,
+}
 
-    /// Whether this wait is one of those without a spin.
-    fn passes(&mut self) -> bool {
-        let passes = self.pass > 0;
-        self.pass = self.pass.saturating_sub(1);
-        passes
+impl Backoff {
+    const NONE: Self = Self {
+        misses: 0,
+        skips: 0,
+    };
+
+    fn skips(&mut self) -> bool {
+        let skips = self.skips > 0;
+        self.skips = self.skips.saturating_sub(1);
+        skips
     }
 
     fn learn(&mut self, found: bool) {
         if found {
-            self.vain = 0;
+            self.misses = 0;
             return;
         }
-        self.vain += 1;
-        if self.vain >= PATIENCE {
-            let doublings = (self.vain - PATIENCE).min((RARE_LAST / RARE_FIRST).ilog2());
-            self.vain = PATIENCE + doublings;
-            self.pass = (RARE_FIRST << doublings) - 1;
+        self.misses += 1;
+        if self.misses >= MISSES {
+            let doublings = (self.misses - MISSES).min((BACKOFF_LAST / BACKOFF_FIRST).ilog2());
+            self.misses = MISSES + doublings;
+            self.skips = (BACKOFF_FIRST << doublings) - 1;
         }
     }
 }
 
-/// What a thread has learnt at all its streams.
+/// What a thread has learnt at all streams of a kind.
 #[derive(Clone, Copy)]
-enum OfThisThread {
-    /// At those that it polls by their descriptors.
+enum ThreadBackoff {
     Looks,
-    /// At those where it has waited, and polling has not been of use yet.
     Waits,
 }
 
-#[cfg(not(loom))]
 thread_local! {
-    static LOOKS: Cell<Luck> = const { Cell::new(Luck::NEW) };
-    static WAITS: Cell<Luck> = const { Cell::new(Luck::NEW) };
+    static LOOKS: Cell<Backoff> = const { Cell::new(Backoff::NONE) };
+    static WAITS: Cell<Backoff> = const { Cell::new(Backoff::NONE) };
 }
 
-#[cfg(not(loom))]
-impl OfThisThread {
-    fn passes(self) -> bool {
-        self.change(Luck::passes)
+impl ThreadBackoff {
+    fn skips(self) -> bool {
+        self.change(Backoff::skips)
     }
 
     fn learn(self, found: bool) {
-        self.change(|luck| luck.learn(found));
+        self.change(|backoff| backoff.learn(found));
     }
 
-    fn change<T>(self, change: impl FnOnce(&mut Luck) -> T) -> T {
+    fn change<T>(self, change: impl FnOnce(&mut Backoff) -> T) -> T {
         let cell = match self {
             Self::Looks => &LOOKS,
             Self::Waits => &WAITS,
         };
-        let mut luck = cell.get();
-        let result = change(&mut luck);
-        cell.set(luck);
+        let mut backoff = cell.get();
+        let result = change(&mut backoff);
+        cell.set(backoff);
         result
     }
-}
-
-/// A model begins anew in every execution, on the same thread: what one would learn must not reach the next.
-#[cfg(loom)]
-impl OfThisThread {
-    fn passes(self) -> bool {
-        false
-    }
-
-    fn learn(self, _found: bool) {}
 }
 
 fn hurry(budget: Duration, ready: impl Fn() -> bool) -> bool {
@@ -254,7 +255,7 @@ mod tests {
     use std::cell::Cell;
     use std::time::Duration;
 
-    use super::{Pace, RARE_FIRST, RARE_LAST, Spinner};
+    use super::{BACKOFF_FIRST, BACKOFF_LAST, Pace, Spinner};
 
     /// How many of `waits` vain waits have polled at all.
     fn spins_in(spinner: &mut Spinner, waits: u32) -> usize {
@@ -280,23 +281,23 @@ mod tests {
         let polls = |stream: &&Spinner| {
             let polled = Cell::new(false);
             let mut stream = Spinner::clone(stream);
-            stream.spin_among_many(Pace::Hurry, || {
+            stream.spin(None, Pace::Hurry, || {
                 polled.set(true);
                 false
             });
             polled.get()
         };
-        let streams = vec![Spinner::new(Duration::from_nanos(1)); 1000];
+        let streams = vec![Spinner::among_many(Duration::from_nanos(1)); 1000];
         let spins = streams.iter().filter(polls).count();
         assert!(
             (2..10).contains(&spins),
             "{spins}: one for each would be 1000"
         );
         let found = |_: &u32| {
-            let mut fresh = Spinner::new(Duration::from_nanos(1));
-            fresh.spin_among_many(Pace::Hurry, || true)
+            let mut fresh = Spinner::among_many(Duration::from_nanos(1));
+            fresh.spin(None, Pace::Hurry, || true)
         };
-        assert!((0..RARE_LAST).any(|at| found(&at)));
+        assert!((0..BACKOFF_LAST).any(|at| found(&at)));
         assert_eq!(
             (0..100).filter(found).count(),
             100,
@@ -326,11 +327,11 @@ mod tests {
     fn vain_spins_become_rare() {
         let mut spinner = Spinner::new(Duration::from_nanos(1));
         assert_eq!(spins_in(&mut spinner, 2), 2);
-        assert_eq!(spins_in(&mut spinner, RARE_FIRST - 1), 0);
+        assert_eq!(spins_in(&mut spinner, BACKOFF_FIRST - 1), 0);
         assert_eq!(spins_in(&mut spinner, 1), 1);
-        spins_in(&mut spinner, 4 * RARE_LAST);
+        spins_in(&mut spinner, 4 * BACKOFF_LAST);
         assert_eq!(
-            spins_in(&mut spinner, 4 * RARE_LAST),
+            spins_in(&mut spinner, 4 * BACKOFF_LAST),
             4,
             "no rarer than the last step"
         );

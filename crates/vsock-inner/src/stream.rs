@@ -6,19 +6,18 @@ use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
-#[cfg(not(loom))]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use vsock_backend_api::{VsockAddr, VsockBackendType, VsockStream};
 
-use crate::canceller::Canceller;
 use crate::config::VsockInnerConfig;
-use crate::connection::{Addresses, Connection, Side, Standing};
-use crate::counters::Open;
+use crate::connection::{Addresses, ConnectState, Connection, Side};
+use crate::counters::OpenGuard;
+use crate::half::{Half, Owner};
 use crate::reader::VsockInnerReader;
-use crate::request::{self, Request};
+use crate::request::Request;
+use crate::sync::{Arc, EventFd};
 use crate::writer::VsockInnerWriter;
 
 /// One end of an in-process connection.
@@ -84,19 +83,21 @@ impl VsockInnerStream {
     /// Makes a connection with a configuration that was checked.
     pub(crate) fn connection(
         config: &VsockInnerConfig,
-        open: Option<Open>,
+        open: Option<OpenGuard>,
     ) -> io::Result<(Self, Self)> {
         let connection = Connection::new(config, open);
-        let reader = |side| VsockInnerReader::new(&connection, side, config.spin_budget);
-        // Both first: an end that is dropped for want of the other would not be whole.
-        let readers = (reader(Side::Application)?, reader(Side::Device)?);
-        let end = |side, reader| Self {
-            reader,
-            writer: VsockInnerWriter::new(&connection, side, config.spin_budget),
-            request: Request::None,
+        // Both first: an end that is dropped for want of the other would count as one that has left.
+        let handles = (Arc::new(EventFd::new()?), Arc::new(EventFd::new()?));
+        let end = |side, handle: Arc<EventFd>| {
+            let half = Half::new(&connection, side, handle.as_raw_fd(), config.spin_budget);
+            Self {
+                reader: VsockInnerReader::new(half.clone(), handle, config.spin_budget),
+                writer: VsockInnerWriter::new(half),
+                request: Request::None,
+            }
         };
-        let application = end(Side::Application, readers.0);
-        Ok((application, end(Side::Device, readers.1)))
+        let application = end(Side::Application, handles.0);
+        Ok((application, end(Side::Device, handles.1)))
     }
 
     /// Reads without taking: the next read returns the same bytes. Waits as a read does.
@@ -131,31 +132,23 @@ impl VsockInnerStream {
     /// the stream had, and has its own from then on. The halves cannot be put together again.
     #[must_use]
     pub fn into_split(mut self) -> (VsockInnerReader, VsockInnerWriter) {
-        self.reader.whole = false;
-        self.writer.whole = false;
+        self.reader.half.owner = Owner::Alone;
+        self.writer.half.owner = Owner::Alone;
         (self.reader, self.writer)
     }
 
     /// Drops the stream, with a reset: the peer reads what is queued, then `ConnectionReset`, which its
     /// writes are as well. After `shutdown(Write)` it is as any drop: the end, and `BrokenPipe`.
     pub fn abort(mut self) {
-        self.reader.note_abort();
-        self.writer.note_abort();
+        self.reader.half.reset_on_drop();
+        self.writer.half.reset_on_drop();
     }
 
     /// Whether the connection is made. Only one that was begun by
     /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to) is not from the beginning.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        let standing = self.reader.connection().standing(self.reader.side());
-        standing == Standing::Connected
-    }
-
-    /// Ends the waits of this end, and of its halves later, from any thread.
-    #[must_use]
-    pub fn canceller(&self) -> Canceller {
-        let (connection, side) = (self.reader.connection(), self.reader.side());
-        Canceller::of_both(connection.incoming(side), connection.outgoing(side))
+        self.reader.half.connect_state() == ConnectState::Connected
     }
 
     /// The address of the other end: at an application's end the CID and the port of the guest.
@@ -180,14 +173,15 @@ impl VsockInnerStream {
     /// ```
     #[must_use]
     pub fn peer(&self) -> Option<VsockAddr> {
-        let side = self.reader.side().peer();
-        self.reader.connection().address(side)
+        let half = &self.reader.half;
+        half.connection.address(half.side.peer())
     }
 
     /// The address of this end, known where that of the [`peer`](Self::peer) is.
     #[must_use]
     pub fn local(&self) -> Option<VsockAddr> {
-        self.reader.connection().address(self.reader.side())
+        let half = &self.reader.half;
+        half.connection.address(half.side)
     }
 
     /// How many bytes wait to be read here.
@@ -241,7 +235,6 @@ impl AsRawFd for VsockInnerStream {
     }
 }
 
-#[cfg(not(loom))]
 impl AsFd for VsockInnerStream {
     /// For polling only, as `as_raw_fd`.
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -275,21 +268,21 @@ impl VsockStream for VsockInnerStream {
         self.writer.write_ready_fd()
     }
 
-    #[cfg(not(loom))]
     fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
         self.writer.write_ready()
     }
 
     fn requested_port(&mut self) -> Option<u32> {
-        request::take(self)
+        self.request.take(&mut self.reader)
     }
 
     fn confirm(&mut self, _host_port: u32) -> io::Result<()> {
-        request::confirm(self, None)
+        self.request.confirm(&mut self.writer, None)
     }
 
     fn confirm_from(&mut self, guest: VsockAddr, host: VsockAddr) -> io::Result<()> {
-        request::confirm(self, Some(Addresses { guest, host }))
+        let addresses = Addresses { guest, host };
+        self.request.confirm(&mut self.writer, Some(addresses))
     }
 
     fn peer(&self) -> Option<VsockAddr> {

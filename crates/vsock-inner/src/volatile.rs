@@ -9,6 +9,7 @@ use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::VsockVolatileStream;
 
+use crate::half::total;
 use crate::reader::VsockInnerReader;
 use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
@@ -24,7 +25,7 @@ impl VsockInnerReader {
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
     ) -> io::Result<usize> {
-        match total(pieces) {
+        match total(pieces.iter().map(VolatileSlice::len)) {
             0 => Ok(0),
             len => self.transfer("reading from", |consumer| {
                 consumer.read_volatile(pieces, len)
@@ -43,7 +44,7 @@ impl VsockInnerWriter {
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
     ) -> io::Result<usize> {
-        match total(pieces) {
+        match total(pieces.iter().map(VolatileSlice::len)) {
             0 => Ok(0),
             _ if self.owes_answer() => {
                 let mut line = [0; 32];
@@ -78,12 +79,6 @@ impl VsockVolatileStream for VsockInnerStream {
     fn readable_bytes(&self) -> usize {
         usize::try_from(self.queued_in()).unwrap_or(usize::MAX)
     }
-}
-
-fn total<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>]) -> usize {
-    pieces
-        .iter()
-        .fold(0, |len: usize, piece| len.saturating_add(piece.len()))
 }
 
 impl ReadVolatile for VsockInnerReader {
@@ -152,19 +147,29 @@ mod tests {
     }
 
     #[test]
-    fn guest_memory_is_read_into_and_written_from() {
+    fn guest_memory_is_read_into_and_written_from_by_streams_and_halves() {
         let (mut near, mut far) = VsockInnerStream::pair().unwrap();
-        let mut source = pattern();
+        let (mut source, mut target) = (pattern(), vec![0; LEN + 9]);
+        let memory = VolatileSlice::from(&mut source[..]);
         near.write_all(&[1, 2, 3]).unwrap();
-        near.write_all_volatile(&VolatileSlice::from(&mut source[..]))
-            .unwrap();
+        near.write_all_volatile(&memory).unwrap();
         assert_eq!(far.read(&mut [0; 3]).unwrap(), 3);
-        let mut target = vec![0; LEN + 9];
-        let got = far
-            .read_volatile(&mut VolatileSlice::from(&mut target[..]))
-            .unwrap();
-        assert_eq!(got, LEN);
+        let got = far.read_volatile(&mut VolatileSlice::from(&mut target[..]));
+        assert_eq!(got.unwrap(), LEN);
         assert!(target[..LEN] == pattern() && target[LEN..] == [0; 9]);
+
+        let (_, mut writer) = near.into_split();
+        let (mut reader, _keep) = far.into_split();
+        writer.write_all_volatile(&memory).unwrap();
+        target.fill(0);
+        reader
+            .read_exact_volatile(&mut VolatileSlice::from(&mut target[..LEN]))
+            .unwrap();
+        assert!(target[..LEN] == pattern() && target[LEN..] == [0; 9]);
+
+        let nothing = &mut VolatileSlice::from(&mut source[..0]);
+        assert_eq!(writer.write_volatile(nothing).unwrap(), 0);
+        assert_eq!(reader.read_volatile(nothing).unwrap(), 0);
     }
 
     #[test]
@@ -191,37 +196,6 @@ mod tests {
             reading.join().unwrap()
         });
         assert!(all[..17_000] == pattern()[..17_000] && all[17_000..] == pattern());
-    }
-
-    #[test]
-    fn halves_move_guest_memory_too() {
-        let (near, far) = VsockInnerStream::pair().unwrap();
-        let (_, mut writer) = near.into_split();
-        let (mut reader, _keep) = far.into_split();
-        let (mut source, mut target) = (pattern(), vec![0; LEN]);
-        writer
-            .write_all_volatile(&VolatileSlice::from(&mut source[..]))
-            .unwrap();
-        reader
-            .read_exact_volatile(&mut VolatileSlice::from(&mut target[..]))
-            .unwrap();
-        assert!(source == target);
-    }
-
-    #[test]
-    fn empty_guest_memory_moves_nothing() {
-        let (mut near, mut far) = VsockInnerStream::pair().unwrap();
-        let mut none = [0; 0];
-        assert_eq!(
-            near.write_volatile(&VolatileSlice::from(&mut none[..]))
-                .unwrap(),
-            0
-        );
-        assert_eq!(
-            far.read_volatile(&mut VolatileSlice::from(&mut none[..]))
-                .unwrap(),
-            0
-        );
     }
 
     /// Memory in pieces of these lengths, the last one as long as what is left.

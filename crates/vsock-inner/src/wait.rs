@@ -2,11 +2,13 @@
 
 //! How one half waits: its mode, its timeout, its spinning.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
+use crate::cancels::Cancels;
+use crate::doorbell::{Doorbell, Waited};
 use crate::error::StreamError;
-use crate::gate::{Cancels, Gate, Waited};
 use crate::spin::{Pace, Spinner};
 use crate::word::Position;
 
@@ -14,7 +16,7 @@ use crate::word::Position;
 #[derive(Debug, Default)]
 pub(crate) struct Deadline(Option<Begun>);
 
-/// How the first wait of a call has found the clock and the gate.
+/// How the first wait of a call has found the clock and the doorbell.
 #[derive(Clone, Copy, Debug)]
 struct Begun {
     /// `None`: never.
@@ -35,17 +37,17 @@ pub(crate) enum GaveUp {
 
 /// Mode and timeout of one half.
 #[derive(Clone, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct Waiter {
     pub(crate) nonblocking: bool,
     timeout: Option<Duration>,
     spinner: Spinner,
 }
 
-impl Patience {
-    pub(crate) fn new(spin_budget: Duration) -> Self {
+impl Waiter {
+    pub(crate) const fn new(spin_budget: Duration, timeout: Option<Duration>) -> Self {
         Self {
             nonblocking: false,
-            timeout: None,
+            timeout,
             spinner: Spinner::new(spin_budget),
         }
     }
@@ -62,21 +64,21 @@ impl Patience {
     /// at the given pace.
     pub(crate) fn wait(
         &mut self,
-        gate: &Gate,
+        doorbell: &Doorbell,
         want: Position,
         pace: Pace,
         deadline: &mut Deadline,
     ) -> Result<(), GaveUp> {
-        if self.poll(gate, want, pace, deadline)? {
+        if self.poll(doorbell, want, pace, deadline)? {
             return Ok(());
         }
-        deadline.park(gate, want)
+        deadline.park(doorbell, want)
     }
 
     /// Polls as [`wait`](Self::wait) does, and says whether the position came.
     pub(crate) fn poll(
         &mut self,
-        gate: &Gate,
+        doorbell: &Doorbell,
         want: Position,
         pace: Pace,
         deadline: &mut Deadline,
@@ -88,64 +90,39 @@ impl Patience {
         let after = |timeout| Instant::now().checked_add(timeout);
         let Begun { until, cancels } = *deadline.0.get_or_insert_with(|| Begun {
             until: self.timeout.and_then(after),
-            cancels: gate.cancels(),
+            cancels: doorbell.cancels(),
         });
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let ready = || gate.load().is_ready(want);
+        let ready = || doorbell.load().is_ready(want);
         let found = self
             .spinner
-            .spin(left, pace, || ready() || gate.is_cancelled(cancels));
+            .spin(left, pace, || ready() || doorbell.cancels().end(cancels));
         Ok(found && ready())
+    }
+}
+
+impl GaveUp {
+    /// What `call` at the stream of `fd` fails with.
+    pub(crate) fn into_error(self, call: &'static str, fd: RawFd) -> io::Error {
+        match self {
+            Self::WouldBlock => ErrorKind::WouldBlock.into(),
+            Self::TimedOut => StreamError::TimedOut { call, fd }.into(),
+            Self::Cancelled => StreamError::Cancelled { call, fd }.into(),
+        }
     }
 }
 
 impl Deadline {
     /// Sleeps until the other side's position is `want`; after a poll, by which the time counts.
-    pub(crate) fn park(&self, gate: &Gate, want: Position) -> Result<(), GaveUp> {
+    pub(crate) fn park(&self, doorbell: &Doorbell, want: Position) -> Result<(), GaveUp> {
         let (until, cancels) = match self.0 {
             Some(Begun { until, cancels }) => (until, cancels),
-            None => (None, gate.cancels()),
+            None => (None, doorbell.cancels()),
         };
-        match gate.wait(want, until, cancels) {
+        match doorbell.wait(want, until, cancels) {
             Waited::Ready => Ok(()),
-            Waited::Late => Err(GaveUp::TimedOut),
+            Waited::TimedOut => Err(GaveUp::TimedOut),
             Waited::Cancelled => Err(GaveUp::Cancelled),
         }
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use std::io::{ErrorKind, Read, Write};
-    use std::time::{Duration, Instant};
-
-    use vsock_backend_api::VsockStream;
-
-    use crate::{Capacity, VsockInnerConfig, VsockInnerStream};
-
-    #[test]
-    fn a_long_spin_does_not_outlast_the_timeout() {
-        let config = VsockInnerConfig::default().spin_budget(Duration::from_secs(3600));
-        let (mut near, _far) = VsockInnerStream::pair_with(&config).unwrap();
-        near.set_read_timeout(Some(Duration::from_millis(5)))
-            .unwrap();
-        assert_eq!(near.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
-    }
-
-    #[test]
-    fn a_write_that_finds_space_again_and_again_still_times_out() {
-        let config = VsockInnerConfig::default()
-            .to_device(Capacity::Bytes(4))
-            .spin_budget(Duration::from_secs(3600));
-        let (mut near, mut far) = VsockInnerStream::pair_with(&config).unwrap();
-        near.set_write_timeout(Some(Duration::from_millis(20)))
-            .unwrap();
-        let reading = std::thread::spawn(move || while far.read_exact(&mut [0]).is_ok() {});
-        // At a byte or so a spin this would take hours.
-        let start = Instant::now();
-        let written = near.write(&vec![0; 1 << 32]).unwrap();
-        assert!(written < 1 << 32 && start.elapsed() >= Duration::from_millis(20));
-        drop(near);
-        reading.join().unwrap();
     }
 }

@@ -2,10 +2,10 @@
 
 //! A position and its flags in one word.
 //!
-//! Each side of a channel publishes its position in a word, and the other side leaves its requests
-//! to be woken in the same word. One location has one order of changes, which every thread agrees
-//! on: whoever publishes sees the request that came before, and whoever requests sees the position
-//! that came before. No fence is needed to make two locations agree.
+//! Each side of a pipe publishes its position in a word, and the other side arms the same word to be
+//! woken. One location has one order of changes, which every thread agrees on: whoever publishes sees
+//! the flag that was set before, and whoever arms sees the position that came before. No fence is
+//! needed to make two locations agree.
 
 /// How many low bits are flags.
 const FLAG_BITS: u32 = 8;
@@ -23,9 +23,9 @@ pub(crate) const READ_SHUT: u64 = 1 << 4;
 /// The reader was dropped, and writes find a reset; not if [`READ_SHUT`] is set as well.
 pub(crate) const READER_RESET: u64 = 1 << 5;
 /// The side that waits for this word has no connection yet: no position counts, only an end.
-pub(crate) const HELD: u64 = 1 << 6;
+pub(crate) const CONNECTING: u64 = 1 << 6;
 
-/// Requests to be woken.
+/// The word is armed: the side that waits for it is to be woken.
 pub(crate) const ARMED: u64 = PARKED | FD;
 /// What ends a direction for its writer.
 pub(crate) const WRITE_ENDED: u64 = FIN | READ_SHUT | READER_RESET;
@@ -97,7 +97,7 @@ impl Word {
     /// Whether whoever waits for `want` can go on.
     #[inline]
     pub(crate) const fn is_ready(self, want: Position) -> bool {
-        self.has(ENDED) || (!self.has(HELD) && self.position().reached(want))
+        self.has(ENDED) || (!self.has(CONNECTING) && self.position().reached(want))
     }
 }
 
@@ -105,7 +105,7 @@ impl Word {
 mod tests {
     use proptest::prelude::{any, proptest};
 
-    use super::{ENDED, FIN, HELD, Position, Word};
+    use super::{CONNECTING, ENDED, FIN, Position, Word};
 
     proptest! {
         #[test]
@@ -127,10 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn a_side_that_is_held_waits_for_an_end_alone() {
+    fn a_side_that_is_not_connected_waits_for_an_end_alone() {
         assert!(Word(0).is_ready(Position::START));
-        assert!(!Word(HELD).is_ready(Position::START));
-        assert!(Word(HELD | FIN).is_ready(Position::START));
+        assert!(!Word(CONNECTING).is_ready(Position::START));
+        assert!(Word(CONNECTING | FIN).is_ready(Position::START));
     }
 
     #[test]

@@ -6,20 +6,18 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::iter::once;
-#[cfg(not(loom))]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::fd::{AsRawFd, RawFd};
-use std::thread::panicking;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use crate::answer::{Answer, Parsed};
-use crate::canceller::Canceller;
-use crate::connection::{Connection, Side, Standing};
+use crate::connection::ConnectState;
 use crate::error::StreamError;
-use crate::ring::{Producer, Progress};
+use crate::half::{Half, Owner, total};
+use crate::pipe::{Producer, Progress};
+use crate::ready_fd::ReadyFd;
 use crate::spin::Pace;
 use crate::sync::{Arc, EventFd};
-use crate::wait::{Deadline, GaveUp, Patience};
+use crate::wait::Deadline;
 use crate::word::{FIN, READ_SHUT, READER_RESET, WRITER_RESET};
 
 /// The writing half of a [`VsockInnerStream`](crate::VsockInnerStream).
@@ -30,32 +28,21 @@ use crate::word::{FIN, READ_SHUT, READER_RESET, WRITER_RESET};
 ///
 /// See [`VsockInnerReader`](crate::VsockInnerReader) for an example.
 pub struct VsockInnerWriter {
+    pub(crate) half: Half,
     producer: Producer,
-    patience: Patience,
     /// At a device's end that owes an answer: what is written is this, and no bytes yet.
     answer: Option<Answer>,
-    fd: RawFd,
     /// The descriptor for writing, once it was lent. It is closed when this half is dropped.
     handle: OnceCell<Arc<EventFd>>,
-    side: Side,
-    /// It is a part of a stream: both halves are dropped together, this one last.
-    pub(crate) whole: bool,
-    aborted: bool,
-    connection: Arc<Connection>,
 }
 
 impl VsockInnerWriter {
-    pub(crate) fn new(connection: &Arc<Connection>, side: Side, spin_budget: Duration) -> Self {
+    pub(crate) fn new(half: Half) -> Self {
         Self {
-            fd: connection.incoming(side).data.raw_fd().unwrap_or(-1),
-            producer: Producer::new(Arc::clone(connection.outgoing(side))),
-            patience: Patience::new(spin_budget),
+            producer: Producer::new(Arc::clone(half.outgoing())),
+            half,
             answer: None,
             handle: OnceCell::new(),
-            side,
-            whole: true,
-            aborted: false,
-            connection: Arc::clone(connection),
         }
     }
 
@@ -66,7 +53,7 @@ impl VsockInnerWriter {
     ///
     /// Those of `eventfd(2)`, `EMFILE` among them. The half is then as it was.
     pub fn write_ready_fd(&self) -> io::Result<RawFd> {
-        Ok(self.handle()?.as_raw_fd())
+        Ok(self.take_fd()?.as_raw_fd())
     }
 
     /// As [`write_ready_fd`](Self::write_ready_fd), borrowed from this half.
@@ -74,14 +61,18 @@ impl VsockInnerWriter {
     /// # Errors
     ///
     /// As for [`write_ready_fd`](Self::write_ready_fd).
-    #[cfg(not(loom))]
     pub fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
-        Ok(self.handle()?.as_fd())
+        Ok(self.take_fd()?.as_fd())
     }
 
-    fn handle(&self) -> io::Result<&EventFd> {
-        let taken = self.producer.ring().space.take_fd(self.producer.want())?;
-        Ok(self.handle.get_or_init(|| taken))
+    fn take_fd(&self) -> io::Result<&EventFd> {
+        if let Some(handle) = self.handle.get() {
+            return Ok(handle);
+        }
+        let made = Arc::new(EventFd::new()?);
+        let space = &self.half.outgoing().space;
+        space.take_fd(self.producer.want(), || ReadyFd::writable(&made));
+        Ok(self.handle.get_or_init(|| made))
     }
 
     /// Makes writes return `WouldBlock` (`true`) or wait (`false`) where there is no space.
@@ -90,7 +81,7 @@ impl VsockInnerWriter {
     ///
     /// None; the result is for the sake of sockets' users.
     pub fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
-        self.patience.nonblocking = nonblocking;
+        self.half.waiter.nonblocking = nonblocking;
         Ok(())
     }
 
@@ -100,7 +91,7 @@ impl VsockInnerWriter {
     ///
     /// `InvalidInput`: the timeout is zero.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.patience.set_timeout(timeout)
+        self.half.waiter.set_timeout(timeout)
     }
 
     /// Ends the direction: the peer reads what is queued, then the end.
@@ -109,7 +100,7 @@ impl VsockInnerWriter {
     ///
     /// None; the result is for the sake of sockets' users.
     pub fn shutdown(&mut self) -> io::Result<()> {
-        self.producer.ring().end(FIN);
+        self.producer.pipe().end(FIN);
         self.refuse();
         Ok(())
     }
@@ -117,30 +108,19 @@ impl VsockInnerWriter {
     /// Drops the half, with a reset of its direction: the peer reads what is queued, then
     /// `ConnectionReset`, unless either side has shut the direction down before.
     pub fn abort(mut self) {
-        self.note_abort();
-    }
-
-    /// From now on the drop is a reset.
-    pub(crate) const fn note_abort(&mut self) {
-        self.aborted = true;
-    }
-
-    /// Ends the waits of this half, from any thread.
-    #[must_use]
-    pub fn canceller(&self) -> Canceller {
-        Canceller::of_writes(self.connection.outgoing(self.side))
+        self.half.reset_on_drop();
     }
 
     /// Whether the peer's end has been dropped, or both halves of it.
     #[must_use]
     pub fn peer_gone(&self) -> bool {
-        self.connection.is_gone(self.side.peer())
+        self.half.peer_gone()
     }
 
     /// How many bytes wait for the peer to read them.
     #[must_use]
     pub fn queued(&self) -> u64 {
-        self.producer.ring().queued()
+        self.producer.pipe().queued()
     }
 
     /// Asks for a connection, before the device has its end: until it answers, no byte is taken.
@@ -164,7 +144,7 @@ impl VsockInnerWriter {
         if self.peer_gone() {
             return Err(self.end().into());
         }
-        self.connection.confirm(self.side);
+        self.half.connection.confirm(self.half.side);
         Ok(())
     }
 
@@ -184,10 +164,10 @@ impl VsockInnerWriter {
         }
         self.answer = None;
         if parsed == Parsed::Bad {
-            self.connection.reject(self.side);
+            self.half.connection.reject(self.half.side);
             return Ok(buf.len()); // nobody will read it, as with a socket
         }
-        self.connection.confirm(self.side);
+        self.half.connection.confirm(self.half.side);
         let rest = self.write(&buf[taken..]);
         Ok(taken + rest.unwrap_or(0))
     }
@@ -195,12 +175,12 @@ impl VsockInnerWriter {
     /// If an answer is owed, there will be none.
     fn refuse(&mut self) {
         if self.answer.take().is_some() {
-            self.connection.refuse(self.side);
+            self.half.connection.refuse(self.half.side);
         }
     }
 
-    /// Attempts until all `len` bytes are queued, or the patience is at its end. An attempt is told
-    /// how many bytes are queued already.
+    /// Attempts until all `len` bytes are queued, or it may wait no longer. An attempt is told how many
+    /// bytes are queued already.
     #[inline]
     pub(crate) fn transfer(
         &mut self,
@@ -213,7 +193,7 @@ impl VsockInnerWriter {
             let refusal = match attempt(&mut self.producer, done) {
                 Progress::Done(bytes) => {
                     done += bytes;
-                    if done == len || self.patience.nonblocking {
+                    if done == len || self.half.waiter.nonblocking {
                         return Ok(done);
                     }
                     continue;
@@ -230,36 +210,31 @@ impl VsockInnerWriter {
 
     #[cold]
     fn wait(&mut self, deadline: &mut Deadline) -> io::Result<()> {
-        match self.connection.standing(self.side) {
-            Standing::Connected => {}
-            Standing::Pending => return Err(ErrorKind::WouldBlock.into()),
-            Standing::Refused | Standing::BadAnswer => return Err(self.end().into()),
+        match self.half.connect_state() {
+            ConnectState::Connected => {}
+            ConnectState::Connecting => return Err(ErrorKind::WouldBlock.into()),
+            ConnectState::Refused | ConnectState::BadAnswer => return Err(self.end().into()),
         }
-        let (gate, want) = (&self.producer.ring().space, self.producer.want());
-        let (call, fd) = ("writing to", self.fd);
-        match self.patience.wait(gate, want, Pace::Calm, deadline) {
-            Ok(()) => Ok(()),
-            Err(GaveUp::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
-            Err(GaveUp::TimedOut) => Err(StreamError::TimedOut { call, fd }.into()),
-            Err(GaveUp::Cancelled) => Err(StreamError::Cancelled { call, fd }.into()),
-        }
+        let (doorbell, want) = (&self.producer.pipe().space, self.producer.want());
+        let waited = self.half.waiter.wait(doorbell, want, Pace::Calm, deadline);
+        waited.map_err(|gave_up| gave_up.into_error("writing to", self.half.fd))
     }
 
     /// What a write after the end fails with.
     #[cold]
     fn end(&self) -> StreamError {
-        let (call, fd) = ("writing to", self.fd);
+        let (call, fd) = ("writing to", self.half.fd);
         let by_device = || {
-            let space = &self.producer.ring().space;
+            let space = &self.producer.pipe().space;
             space.load().has(READ_SHUT | READER_RESET)
         };
-        match self.connection.standing(self.side) {
-            Standing::BadAnswer => return StreamError::BadAnswer { call, fd },
-            Standing::Refused => return StreamError::Refused { call, fd },
-            Standing::Pending if by_device() => return StreamError::Refused { call, fd },
-            Standing::Pending | Standing::Connected => {}
+        match self.half.connect_state() {
+            ConnectState::BadAnswer => return StreamError::BadAnswer { call, fd },
+            ConnectState::Refused => return StreamError::Refused { call, fd },
+            ConnectState::Connecting if by_device() => return StreamError::Refused { call, fd },
+            ConnectState::Connecting | ConnectState::Connected => {}
         }
-        if self.producer.ring().data.load().has(FIN | READ_SHUT) {
+        if self.producer.pipe().data.load().has(FIN | READ_SHUT) {
             StreamError::ShutDown { call, fd }
         } else {
             StreamError::Reset { call, fd }
@@ -281,9 +256,7 @@ impl Write for VsockInnerWriter {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let len = bufs
-            .iter()
-            .fold(0, |len: usize, buf| len.saturating_add(buf.len()));
+        let len = total(bufs.iter().map(|buf| buf.len()));
         if len == 0 {
             return Ok(0);
         }
@@ -314,33 +287,21 @@ fn rest<'a>(bufs: &'a [IoSlice<'_>], done: usize) -> impl Iterator<Item = &'a [u
 
 impl fmt::Debug for VsockInnerWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VsockInnerWriter")
-            .field("side", &self.side)
-            .field("fd", &self.fd)
-            .field("nonblocking", &self.patience.nonblocking)
-            .field("queued", &self.queued())
-            .finish_non_exhaustive()
+        self.half.show(f, "VsockInnerWriter", self.queued())
     }
 }
 
 impl Drop for VsockInnerWriter {
     fn drop(&mut self) {
-        let ring = self.producer.ring();
-        // First, because the end would ring at it.
-        ring.space.close_fd();
+        let pipe = self.producer.pipe();
+        // First, because the end would wake by it.
+        pipe.space.close_fd();
         // The reading half of a whole stream has been dropped just now, and found out about its bytes.
-        let incoming = &self.connection.incoming(self.side).data;
-        let follows = self.whole && incoming.load().has(READER_RESET);
-        let is_reset = self.aborted || panicking() || follows;
-        ring.end(if is_reset { WRITER_RESET } else { FIN });
+        let follows =
+            self.half.owner == Owner::Stream && self.half.incoming().data.load().has(READER_RESET);
+        let resets = self.half.drop_resets() || follows;
+        pipe.end(if resets { WRITER_RESET } else { FIN });
         self.refuse();
-        self.connection.leave(self.side);
-    }
-}
-
-#[cfg(loom)]
-impl VsockInnerWriter {
-    pub(crate) fn gate(&self) -> &crate::gate::Gate {
-        &self.producer.ring().space
+        self.half.leave();
     }
 }

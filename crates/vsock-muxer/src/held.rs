@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use vsock_backend_api::Received;
+use vsock_backend_api::{Received, Record};
 use vsock_proto::{MessageFlags, Progress};
 
 use crate::link::Link;
@@ -72,13 +72,12 @@ impl Reading {
         let messages = link.stream().messages().ok_or(Progress::Failed)?;
         loop {
             return match messages.receive_message(&mut self.0) {
-                Ok(Received::Message { len, end_of_record }) => Ok(Message {
+                Ok(Received::Message { len, record }) => Ok(Message {
                     rest: self.0.get(..len).ok_or(Progress::Failed)?,
                     len,
-                    flags: if end_of_record {
-                        MessageFlags::END_OF_RECORD
-                    } else {
-                        MessageFlags::END_OF_MESSAGE
+                    flags: match record {
+                        Record::Ends => MessageFlags::END_OF_RECORD,
+                        Record::Continues => MessageFlags::END_OF_MESSAGE,
                     },
                 }),
                 Ok(Received::TooLong) => Err(Progress::TooLong),

@@ -90,21 +90,6 @@
 //! # use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
 //! use vsock_muxer::{Action, Allowance, GuestBuffers, GuestPayload, Muxer, Readiness};
 //! use vsock_proto::{Config, GuestCid, Header, Op, Progress, SocketTypes, Tick};
-//! # struct Stream(UnixStream);
-//! # impl Read for Stream {
-//! #     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> { self.0.read(buf) }
-//! # }
-//! # impl Write for Stream {
-//! #     fn write(&mut self, buf: &[u8]) -> io::Result<usize> { self.0.write(buf) }
-//! #     fn flush(&mut self) -> io::Result<()> { Ok(()) }
-//! # }
-//! # impl AsRawFd for Stream {
-//! #     fn as_raw_fd(&self) -> RawFd { self.0.as_raw_fd() }
-//! # }
-//! # impl VsockStream for Stream {
-//! #     fn backend_type(&self) -> VsockBackendType { VsockBackendType::UnixStream }
-//! #     fn as_any(&self) -> &dyn Any { self }
-//! # }
 //! # /// Connects the guest to one component, once.
 //! # struct Once(UnixStream, Mutex<Option<UnixStream>>);
 //! # impl AsRawFd for Once {
@@ -118,7 +103,7 @@
 //! #         let stream = self.1.lock().unwrap().take();
 //! #         let stream = stream.ok_or(io::ErrorKind::ConnectionRefused)?;
 //! #         stream.set_nonblocking(true)?;
-//! #         Ok(Box::new(Stream(stream)))
+//! #         Ok(Box::new(stream))
 //! #     }
 //! #     fn r#type(&self) -> VsockBackendType { VsockBackendType::UnixStream }
 //! #     fn as_any(&self) -> &dyn Any { self }

@@ -4,7 +4,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 
-use vsock_backend_api::{VsockMessages, VsockStream};
+use vsock_backend_api::{Record, VsockMessages, VsockStream};
 use vsock_proto::{Chunk, MessageFlags, Payload, Progress};
 
 use crate::GuestPayload;
@@ -59,8 +59,13 @@ pub fn send_message(
     flags: MessageFlags,
 ) -> Progress {
     let len = message.iter().map(|piece| piece.len()).sum();
+    let record = if flags.ends_record() {
+        Record::Ends
+    } else {
+        Record::Continues
+    };
     loop {
-        return match stream.send_message(message, flags.ends_record()) {
+        return match stream.send_message(message, record) {
             Ok(()) => Progress::Done(len),
             Err(error) => match error.kind() {
                 ErrorKind::Interrupted => continue,

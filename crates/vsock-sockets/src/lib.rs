@@ -87,6 +87,6 @@ pub use unix::{
     UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,
 };
 pub use vsock_backend_api::{
-    ListenerId, Received, VsockAddr, VsockBackend, VsockBackendType, VsockMessages, VsockStream,
-    VsockVolatileStream,
+    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
+    VsockStream, VsockVolatileStream,
 };

@@ -212,11 +212,13 @@ pub use error::VhostUserError;
 pub use memory::SealedMemory;
 pub use stopper::Stopper;
 pub use vsock_backend_api::{
-    ListenerId, Received, VsockAddr, VsockBackend, VsockBackendType, VsockMessages, VsockStream,
+    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
+    VsockStream,
 };
 pub use vsock_inner::{
-    BackendCounters, Canceller, Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerConnector,
-    VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
+    BackendCounters, Canceller, Capacity, VsockInnerBackend, VsockInnerConfig,
+    VsockInnerConfigError, VsockInnerConnector, VsockInnerListener, VsockInnerReader,
+    VsockInnerStream, VsockInnerWriter,
 };
 pub use vsock_muxer::{Counters, Ending, Endings, MuxerError};
 pub use vsock_proto::{CidError, Config, ConfigBuilder, ConfigError, GuestCid};

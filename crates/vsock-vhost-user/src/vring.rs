@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use virtio_queue::{Error, Queue, QueueT};
 use vm_memory::GuestAddress;
-use vsock_epoll::MuxerDriver;
+use vsock_epoll::{LoopError, MuxerDriver};
 
 use crate::journal::{Journal, say};
 use crate::signal::{SignalError, Signaller};
@@ -248,8 +248,8 @@ impl Vring {
 
 /// Tells of a kick no more, even if others have it, too.
 fn unwatch(kick: &File, driver: &mut MuxerDriver, journal: &Journal) {
-    if let Err(error) = driver.unwatch(kick) {
-        say!(journal, Warn, "cannot unwatch a kick: {error}");
+    if let Err(LoopError::Unwatch { source, .. }) = driver.unwatch(kick) {
+        say!(journal, Warn, "cannot unwatch a kick: {source}");
     }
 }
 

@@ -243,19 +243,27 @@ impl Worker {
             .carry_out(now, device, |handover| match handover {
                 // A socket that may take its time to close closes elsewhere.
                 Handover::Close(stream) => drop(stream),
-                Handover::Failed(LoopError::Watch { fd, source }) => {
-                    say!(journal, Warn, "cannot watch descriptor {fd}: {source}");
-                }
-                Handover::Failed(LoopError::Unwatch { fd, source }) => {
-                    say!(journal, Warn, "cannot unwatch descriptor {fd}: {source}");
-                }
-                Handover::Failed(error) => say!(journal, Error, "{error}"),
+                Handover::Failed(error) => tell(journal, &error),
             });
         if let Some(wait) = self.journal.tell()
             && let Err(error) = self.driver.wake_by(now.saturating_add(wait))
         {
-            say!(self.journal, Error, "{error}");
+            tell(&self.journal, &error);
         }
+    }
+}
+
+/// Says what the kernel has refused, with its reason.
+fn tell(journal: &Journal, error: &LoopError) {
+    match error {
+        LoopError::Watch { fd, source } => {
+            say!(journal, Warn, "cannot watch descriptor {fd}: {source}");
+        }
+        LoopError::Unwatch { fd, source } => {
+            say!(journal, Warn, "cannot unwatch descriptor {fd}: {source}");
+        }
+        LoopError::Timer(source) => say!(journal, Error, "cannot set the timer: {source}"),
+        error => say!(journal, Error, "{error}"),
     }
 }
 

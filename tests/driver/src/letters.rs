@@ -8,7 +8,9 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vsock_backend_api::{Received, VsockBackend, VsockBackendType, VsockMessages, VsockStream};
+use vsock_backend_api::{
+    Received, Record, VsockBackend, VsockBackendType, VsockMessages, VsockStream,
+};
 
 /// What passes through the stream; a clone is the same.
 #[derive(Clone, Debug, Default)]
@@ -31,9 +33,9 @@ impl Letters {
 }
 
 impl VsockMessages for Letters {
-    fn send_message(&mut self, message: &[IoSlice<'_>], end_of_record: bool) -> io::Result<()> {
+    fn send_message(&mut self, message: &[IoSlice<'_>], record: Record) -> io::Result<()> {
         let message = message.iter().flat_map(|piece| piece.to_vec()).collect();
-        self.post().sent.push((message, end_of_record));
+        self.post().sent.push((message, record == Record::Ends));
         Ok(())
     }
 
@@ -47,7 +49,7 @@ impl VsockMessages for Letters {
         place.copy_from_slice(&message);
         Ok(Received::Message {
             len,
-            end_of_record: false,
+            record: Record::Continues,
         })
     }
 }

@@ -12,7 +12,8 @@ use std::thread;
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::{
-    Received, VsockBackend, VsockBackendType, VsockMessages, VsockStream, VsockVolatileStream,
+    Received, Record, VsockBackend, VsockBackendType, VsockMessages, VsockStream,
+    VsockVolatileStream,
 };
 
 /// A call of a stream or of a backend.
@@ -210,16 +211,16 @@ impl AsRawFd for Unruly {
 }
 
 impl VsockMessages for Unruly {
-    fn send_message(&mut self, message: &[IoSlice<'_>], end_of_record: bool) -> io::Result<()> {
+    fn send_message(&mut self, message: &[IoSlice<'_>], record: Record) -> io::Result<()> {
         self.temper.lies_in(Call::Write);
-        self.kept()?.send_message(message, end_of_record)
+        self.kept()?.send_message(message, record)
     }
 
     fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         if self.temper.lies_in(Call::Read) {
             return Ok(Received::Message {
                 len: buffer.len() + 1,
-                end_of_record: false,
+                record: Record::Continues,
             });
         }
         self.kept()?.receive_message(buffer)

@@ -13,7 +13,7 @@ pub enum More {
     /// Go on.
     #[default]
     Accept,
-    /// Not in this wake-up, and not for the time of [`AcceptLimits::pause`]: there is no place.
+    /// Not in this wake-up, and not for the time of [`AcceptLimits::pause`](crate::AcceptLimits#structfield.pause): there is no place.
     Later,
 }
 

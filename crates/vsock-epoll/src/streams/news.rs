@@ -31,19 +31,19 @@ impl<T> Streams<T> {
     pub(crate) fn end_dispatch(&mut self) {
         self.dispatching = false;
         if !self.more.is_empty() || !self.news.is_empty() || !self.departed.is_empty() {
-            self.kick.give();
+            self.waker.wake();
         }
     }
 
-    /// The loop has woken for a kick.
-    pub(crate) fn kicked(&mut self) {
-        self.kick.taken();
+    /// The loop has woken by its own waker.
+    pub(crate) fn woken(&mut self) {
+        self.waker.woken();
     }
 
     /// Something is to be told, maybe by another thread than the loop's.
     pub(super) fn rouse(&mut self) {
         if !self.dispatching {
-            self.kick.give();
+            self.waker.wake();
         }
     }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A drop as a close, and as a reset, against reads, writes and polls of the other end.
+//! Shutdowns, drops and aborts, against reads, writes and polls of the other end.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -8,32 +8,78 @@ use std::os::fd::AsRawFd;
 use loom::thread;
 use vsock_backend_api::VsockStream;
 
-use super::{assert_readability, assert_writability, explore, pair, read_all};
+use super::{assert_readability, assert_writability, direction, explore, pair, read_all};
+use crate::reader::VsockInnerReader;
 use crate::stream::VsockInnerStream;
 
-#[test]
-fn the_end_of_a_dropped_stream_comes_after_the_bytes() {
-    explore(|| {
+/// The peer has sent so many bytes when this end writes two and leaves: what the peer reads ends so.
+fn leave(left: &'static [u8], leave: fn(VsockInnerStream), end: Option<ErrorKind>) {
+    explore(move || {
         let (mut near, mut far) = pair(8);
+        far.write_all(left).unwrap();
         let reading = thread::spawn(move || read_all(&mut far));
         near.write_all(&[1, 2]).unwrap();
-        drop(near);
-        assert_eq!(reading.join().unwrap(), (vec![1, 2], None));
+        leave(near);
+        assert_eq!(reading.join().unwrap(), (vec![1, 2], end));
     });
 }
 
 #[test]
+fn the_end_of_a_dropped_stream_comes_after_the_bytes() {
+    leave(&[], drop, None);
+}
+
+#[test]
 fn the_reset_of_a_stream_that_leaves_bytes_comes_after_its_own() {
+    leave(&[9], drop, Some(ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn the_reset_of_an_aborted_stream_comes_after_the_bytes() {
+    leave(
+        &[],
+        VsockInnerStream::abort,
+        Some(ErrorKind::ConnectionReset),
+    );
+}
+
+/// A writer that is blocked, or about to be, ends in this way when the reader does this.
+fn end_blocked_write(end: fn(VsockInnerReader), kind: ErrorKind) {
+    explore(move || {
+        let (mut writer, reader, _rest) = direction(1);
+        writer.write_all(&[1]).unwrap();
+        // What a drop throws away makes space, so a byte or two may still be accepted.
+        let writing = thread::spawn(move || writer.write_all(&[2, 3, 4]).unwrap_err().kind());
+        end(reader);
+        assert_eq!(writing.join().unwrap(), kind);
+    });
+}
+
+#[test]
+fn a_blocked_writer_learns_of_the_readers_drop() {
+    end_blocked_write(drop, ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_blocked_writer_learns_of_the_readers_shutdown() {
+    let shut_down = |mut reader: VsockInnerReader| {
+        reader.shutdown().unwrap();
+        assert_eq!(read_all(&mut reader), (vec![1], None));
+    };
+    end_blocked_write(shut_down, ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn both_ends_may_be_dropped_at_the_same_time() {
     explore(|| {
         let (mut near, mut far) = pair(8);
-        far.write_all(&[9]).unwrap();
-        let reading = thread::spawn(move || read_all(&mut far));
-        near.write_all(&[1, 2]).unwrap();
-        drop(near);
-        assert_eq!(
-            reading.join().unwrap(),
-            (vec![1, 2], Some(ErrorKind::ConnectionReset))
-        );
+        near.as_raw_fd();
+        far.as_raw_fd();
+        near.write_all(&[1, 2, 3]).unwrap();
+        let dropping = thread::spawn(move || drop(near));
+        drop(far.write(&[4]));
+        drop(far);
+        dropping.join().unwrap();
     });
 }
 
@@ -113,7 +159,9 @@ fn polled_descriptors_agree_with_a_drop_that_meets_a_write() {
         drop(writer.write(&[1, 2]));
         drop(writer.write(&[3]));
         dropping.join().unwrap();
-        assert!(reader.gate().polls_ready() && writer.gate().polls_ready());
+        assert!(
+            reader.half.incoming().data.polls_ready() && writer.half.outgoing().space.polls_ready()
+        );
         assert_readability(&mut reader);
         assert_writability(&mut writer);
     });

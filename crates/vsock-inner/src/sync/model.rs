@@ -7,8 +7,10 @@
     reason = "the same cells as in the shipping primitives, checked by loom"
 )]
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::LazyLock;
 
 use loom::cell::UnsafeCell;
 
@@ -147,8 +149,17 @@ impl EventFd {
     }
 }
 
+/// What is lent in place of descriptors. Nothing in a model polls it.
+static LENT: LazyLock<File> = LazyLock::new(|| File::open("/dev/null").unwrap());
+
 impl AsRawFd for EventFd {
     fn as_raw_fd(&self) -> RawFd {
-        -1
+        LENT.as_raw_fd()
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        LENT.as_fd()
     }
 }

@@ -2,7 +2,7 @@
 
 //! The primitives that ship.
 
-#![expect(unsafe_code, reason = "raw cells: the ring's files argue every use")]
+#![expect(unsafe_code, reason = "raw cells: the pipe's files argue every use")]
 
 use std::cell::UnsafeCell;
 use std::io;

@@ -5,7 +5,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
 
-use vsock_backend_api::{Received, VsockMessages};
+use vsock_backend_api::{Received, Record, VsockMessages};
 
 use super::StreamRule;
 use super::scene::{Pair, Scene, readable, writable};
@@ -51,7 +51,7 @@ fn of(stream: &mut Stream) -> Result<&mut dyn VsockMessages, Failure> {
 }
 
 fn send(stream: &mut Stream, message: &[u8]) -> Result<io::Result<()>, Failure> {
-    Ok(of(stream)?.send_message(&[IoSlice::new(message)], false))
+    Ok(of(stream)?.send_message(&[IoSlice::new(message)], Record::Continues))
 }
 
 /// The next message must be this one.
@@ -109,7 +109,7 @@ fn empties(scene: &Scene<'_>) -> Verdict {
 fn pieces(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.nonblocking()?;
     let parts = [&b"one "[..], b"", b"message"].map(IoSlice::new);
-    of(&mut near)?.send_message(&parts, true)?;
+    of(&mut near)?.send_message(&parts, Record::Ends)?;
     expect(&mut far, b"one message")
 }
 

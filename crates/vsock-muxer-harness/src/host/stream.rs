@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 
-use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
+use vsock_backend_api::{Received, Record, VsockBackendType, VsockMessages, VsockStream};
 
 use super::world::{Conn, FdUse};
 use super::{Shared, StreamKind, TYPE, lock};
@@ -215,7 +215,7 @@ impl VsockStream for DeviceEnd {
 
 /// A fault that cuts a call short changes nothing: there are no parts of messages.
 impl VsockMessages for DeviceEnd {
-    fn send_message(&mut self, message: &[IoSlice<'_>], end_of_record: bool) -> io::Result<()> {
+    fn send_message(&mut self, message: &[IoSlice<'_>], record: Record) -> io::Result<()> {
         self.with(|conn| {
             let fault = conn.writes.next();
             if fault == Some(Fault::WouldBlock) {
@@ -229,7 +229,7 @@ impl VsockMessages for DeviceEnd {
                 return Err(ErrorKind::BrokenPipe.into());
             }
             let bytes = message.iter().flat_map(|piece| piece.iter().copied());
-            if pipe.push(bytes, end_of_record) {
+            if pipe.push(bytes, record == Record::Ends) {
                 return Ok(());
             }
             Err(ErrorKind::WouldBlock.into())
@@ -253,7 +253,12 @@ impl VsockMessages for DeviceEnd {
                         return Ok(Received::TooLong);
                     };
                     dst.copy_from_slice(&bytes);
-                    Ok(Received::Message { len, end_of_record })
+                    let record = if end_of_record {
+                        Record::Ends
+                    } else {
+                        Record::Continues
+                    };
+                    Ok(Received::Message { len, record })
                 }
                 None if pipe.broken => Err(ErrorKind::ConnectionReset.into()),
                 None if pipe.ended || pipe.deaf => Ok(Received::End),

@@ -9,7 +9,9 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use vsock_backend_api::{Received, VsockAddr, VsockBackendType, VsockMessages, VsockStream};
+use vsock_backend_api::{
+    Received, Record, VsockAddr, VsockBackendType, VsockMessages, VsockStream,
+};
 
 /// What a read finds after the last byte.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -238,7 +240,7 @@ impl VsockStream for Stream {
 }
 
 impl VsockMessages for Stream {
-    fn send_message(&mut self, message: &[IoSlice<'_>], end_of_record: bool) -> io::Result<()> {
+    fn send_message(&mut self, message: &[IoSlice<'_>], record: Record) -> io::Result<()> {
         let mut state = self.0.state();
         if state.interruptions > 0 {
             state.interruptions -= 1;
@@ -260,7 +262,7 @@ impl VsockMessages for Stream {
             .as_mut()
             .unwrap()
             .1
-            .push((bytes, end_of_record));
+            .push((bytes, record == Record::Ends));
         Ok(())
     }
 
@@ -283,6 +285,11 @@ impl VsockMessages for Stream {
             return Ok(Received::TooLong);
         };
         dst.copy_from_slice(&bytes);
-        Ok(Received::Message { len, end_of_record })
+        let record = if end_of_record {
+            Record::Ends
+        } else {
+            Record::Continues
+        };
+        Ok(Received::Message { len, record })
     }
 }

@@ -13,7 +13,7 @@ use rustix::net::{
     self, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendFlags,
 };
-use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
+use vsock_backend_api::{Received, Record, VsockBackendType, VsockMessages, VsockStream};
 
 use super::closer;
 use super::guarded_socket::{GuardedSocket, ROOM};
@@ -84,7 +84,7 @@ impl UnixSeqpacketStream {
 }
 
 impl VsockMessages for UnixSeqpacketStream {
-    fn send_message(&mut self, message: &[IoSlice<'_>], _end_of_record: bool) -> io::Result<()> {
+    fn send_message(&mut self, message: &[IoSlice<'_>], _record: Record) -> io::Result<()> {
         let mut sent = self.send(message);
         if sent == Err(Errno::MSGSIZE) {
             // As far as the system lets.
@@ -139,7 +139,7 @@ impl VsockMessages for UnixSeqpacketStream {
             } else if is_message {
                 Ok(Received::Message {
                     len: got.bytes,
-                    end_of_record: false,
+                    record: Record::Continues,
                 })
             } else if self.reset {
                 Err(ErrorKind::ConnectionReset.into())
@@ -172,7 +172,7 @@ impl Write for UnixSeqpacketStream {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.send_message(bufs, false)?;
+        self.send_message(bufs, Record::Continues)?;
         Ok(bufs.iter().map(|buf| buf.len()).sum())
     }
 

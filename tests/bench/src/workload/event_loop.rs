@@ -2,17 +2,14 @@
 
 //! An echo on an event loop, with many streams.
 
-use std::any::Any;
 use std::hint::black_box;
-use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
-use std::os::fd::{AsRawFd, RawFd};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, SubscriberId, SubscriberOps};
 use serde::{Deserialize, Serialize};
-use vsock_backend_api::{VsockBackendType, VsockStream};
+use vsock_backend_api::VsockStream;
 use vsock_epoll::services::Echo;
 use vsock_epoll::{StreamLimits, StreamSubscriber};
 use vsock_inner::VsockInnerStream;
@@ -46,57 +43,10 @@ pub(crate) struct IdleLoop {
     pub(crate) wakeups: u64,
 }
 
-/// A Unix socket as a stream of a loop.
-struct Socket(UnixStream);
-
-impl Read for Socket {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf)
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.write(buf)
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write_vectored(bufs)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl AsRawFd for Socket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-impl VsockStream for Socket {
-    fn backend_type(&self) -> VsockBackendType {
-        VsockBackendType::UnixStream
-    }
-
-    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
-        self.0.set_nonblocking(nonblocking)
-    }
-
-    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        self.0.shutdown(how)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
 /// A pair of Unix sockets.
 pub(crate) fn unix() -> io::Result<Pair> {
     let (host, device) = UnixStream::pair()?;
-    Ok((Box::new(Socket(host)), Box::new(Socket(device))))
+    Ok((Box::new(host), Box::new(device)))
 }
 
 /// An in-process connection.

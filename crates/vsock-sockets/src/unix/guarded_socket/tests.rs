@@ -12,7 +12,9 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, socketpa
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use vm_memory::VolatileSlice;
-use vsock_backend_api::{Received, VsockBackend, VsockMessages, VsockStream, VsockVolatileStream};
+use vsock_backend_api::{
+    Received, Record, VsockBackend, VsockMessages, VsockStream, VsockVolatileStream,
+};
 use vsock_muxer_harness::poll::Stopwatch;
 
 use super::*;
@@ -218,7 +220,7 @@ fn t124_a_message_that_a_file_comes_with_does_not_wait() {
         let got = without_delay(|| near.receive_message(&mut buffer).unwrap());
         let expected = Received::Message {
             len: message.len(),
-            end_of_record: false,
+            record: Record::Continues,
         };
         assert_eq!(got, expected);
         drop(peer);
@@ -360,7 +362,8 @@ fn t124_a_stream_without_files_is_closed_by_its_drop() {
     let (near, far) = messages();
     let mut far = UnixSeqpacketStream::new(far).unwrap();
     for message in [&b""[..], b"a", b"", b""] {
-        far.send_message(&[IoSlice::new(message)], true).unwrap();
+        let message = [IoSlice::new(message)];
+        far.send_message(&message, Record::Ends).unwrap();
     }
     drop(near);
     assert_reset(far.read(&mut [0]));

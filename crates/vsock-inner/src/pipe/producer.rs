@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The writing side of a ring.
+//! The writing side of a pipe.
 
 use std::ptr::NonNull;
 
 use super::block::Block;
-use super::{Progress, Ring};
+use super::{Pipe, Progress};
 use crate::sync::{Arc, Bytes};
-use crate::word::{HELD, Position, WRITE_ENDED};
+use crate::word::{CONNECTING, Position, WRITE_ENDED};
 
 /// The writing side: where it is, and what it knows of the reader.
 #[derive(Debug)]
 pub(crate) struct Producer {
-    ring: Arc<Ring>,
+    pipe: Arc<Pipe>,
     /// Behind the last byte that was put into a block.
     tail: Position,
     /// The reader's position when it was last looked at; it can only have gone on since.
@@ -33,12 +33,12 @@ pub(crate) struct Producer {
     until_busy: u64,
 }
 
-// SAFETY: what the pointer leads to is reached by this side under the rules of the ring, whatever
+// SAFETY: what the pointer leads to is reached by this side under the rules of the pipe, whatever
 // thread it is on.
 unsafe impl Send for Producer {}
 
 impl Producer {
-    pub(crate) fn new(ring: Arc<Ring>) -> Self {
+    pub(crate) fn new(pipe: Arc<Pipe>) -> Self {
         Self {
             tail: Position::START,
             head: Position::START,
@@ -48,13 +48,13 @@ impl Producer {
             last: None,
             end: Position::START,
             refused: false,
-            until_busy: ring.capacity.unwrap_or(u64::MAX),
-            ring,
+            until_busy: pipe.capacity.unwrap_or(u64::MAX),
+            pipe,
         }
     }
 
-    pub(crate) fn ring(&self) -> &Ring {
-        &self.ring
+    pub(crate) fn pipe(&self) -> &Pipe {
+        &self.pipe
     }
 
     /// Queues as much of `parts` as there is space for; they are `len` bytes in all, and not none.
@@ -73,13 +73,13 @@ impl Producer {
         })
     }
 
-    /// Queues a request whole, whatever the capacity, and nothing more until the other side has
-    /// [released](crate::gate::Gate::release) this one; before the other side has the ring.
+    /// Queues a request whole, whatever the capacity, and nothing more until this side is
+    /// [connected](crate::doorbell::Doorbell::set_connected); before the other side has the pipe.
     pub(crate) fn request(&mut self, request: &[u8]) {
         self.extend(request.len() as u64);
         self.append(request);
         self.publish(request.len() as u64);
-        self.ring.space.hold();
+        self.pipe.space.set_connecting();
         self.refused = true;
     }
 
@@ -87,7 +87,7 @@ impl Producer {
     /// reserved and not filled when it panics, the next call would publish.
     #[inline]
     pub(super) fn transfer(&mut self, len: usize, put: impl FnOnce(&mut Self, usize)) -> Progress {
-        if self.ring.data.peek().has(WRITE_ENDED) {
+        if self.pipe.data.peek().has(WRITE_ENDED) {
             return Progress::Ended;
         }
         let room = self.room(len);
@@ -111,18 +111,18 @@ impl Producer {
     /// How much of `len` bytes can be queued now.
     #[inline]
     fn room(&mut self, len: usize) -> usize {
-        let Some(capacity) = self.ring.capacity else {
-            self.refused = self.refused && self.ring.space.load().has(HELD);
+        let Some(capacity) = self.pipe.capacity else {
+            self.refused = self.refused && self.pipe.space.load().has(CONNECTING);
             return if self.refused { 0 } else { len };
         };
         // A request may be more than the capacity.
         let mut free = capacity.saturating_sub(self.tail.since(self.head));
         if self.refused || free < len as u64 {
-            let word = self.ring.space.load();
+            let word = self.pipe.space.load();
             self.head = word.position();
             free = capacity.saturating_sub(self.tail.since(self.head));
             if self.refused {
-                if word.has(HELD) || free < self.ring.resume() {
+                if word.has(CONNECTING) || free < self.pipe.resume() {
                     return 0;
                 }
                 self.refused = false;
@@ -181,16 +181,16 @@ impl Producer {
     /// first of them.
     #[cold]
     fn extend(&mut self, bytes: u64) -> NonNull<Block> {
-        let ring = &self.ring;
-        let mut more = ring
+        let pipe = &self.pipe;
+        let mut more = pipe
             .chain
-            .extend(&mut self.head, || ring.space.load().position());
+            .extend(&mut self.head, || pipe.space.load().position());
         let first = more.add(&mut self.end);
-        Self::link(ring, self.last, first);
+        Self::link(pipe, self.last, first);
         let mut last = first;
         for _ in 1..bytes.div_ceil(Block::BYTES as u64) {
             let block = more.add(&mut self.end);
-            Self::link(ring, Some(last), block);
+            Self::link(pipe, Some(last), block);
             last = block;
         }
         self.last = Some(last);
@@ -199,11 +199,11 @@ impl Producer {
     }
 
     /// Puts `block` behind `last`.
-    fn link(ring: &Ring, last: Option<NonNull<Block>>, block: NonNull<Block>) {
+    fn link(pipe: &Pipe, last: Option<NonNull<Block>>, block: NonNull<Block>) {
         let link = match last {
             // SAFETY: the last block stays in the chain: the reader's position cannot be behind it.
             Some(last) => unsafe { Block::link(last) },
-            None => &ring.first,
+            None => &pipe.first,
         };
         // SAFETY: the reader looks at the link only once bytes behind it are published.
         unsafe { link.set(Some(block)) };
@@ -217,8 +217,8 @@ impl Producer {
         } else {
             self.became_busy(); // before: a reader that finds the lock taken relies on more to come
         }
-        self.ring.data.publish(bytes);
-        if Some(self.tail.since(self.head)) == self.ring.capacity {
+        self.pipe.data.publish(bytes);
+        if Some(self.tail.since(self.head)) == self.pipe.capacity {
             self.settle();
         }
     }
@@ -227,22 +227,22 @@ impl Producer {
     #[cold]
     fn became_busy(&mut self) {
         self.until_busy = u64::MAX;
-        if let Some(capacity) = self.ring.capacity {
-            self.ring.chain.stock_up(capacity);
+        if let Some(capacity) = self.pipe.capacity {
+            self.pipe.chain.stock_up(capacity);
         }
     }
 
     /// The reader's position from which on a write gets somewhere.
     pub(crate) fn want(&self) -> Position {
-        let Some(capacity) = self.ring.capacity else {
+        let Some(capacity) = self.pipe.capacity else {
             return self.tail.back_by(1 << 54);
         };
-        let need = if self.refused { self.ring.resume() } else { 1 };
+        let need = if self.refused { self.pipe.resume() } else { 1 };
         self.tail.advanced_by(need).back_by(capacity)
     }
 
     /// Brings the descriptor for writing in line with what a write would do.
     fn settle(&self) {
-        self.ring.space.settle(self.want());
+        self.pipe.space.settle(self.want());
     }
 }

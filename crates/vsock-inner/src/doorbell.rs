@@ -1,41 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One side publishes its position, the other waits for it: the doorbell.
+//! The doorbell: one side publishes its position, the other waits for it.
 //!
-//! A channel has two gates: the writer publishes in the *data* gate and the reader waits there; the
-//! reader publishes in the *space* gate and the writer waits there. `docs/concurrency.md` has the
+//! A pipe has two: the writer publishes in the *data* doorbell and the reader waits there; the reader
+//! publishes in the *space* doorbell and the writer waits there. `docs/concurrency.md` has the
 //! argument; in short:
 //!
-//! - A side that finds nothing to do puts a request into the word ([`PARKED`] for its thread, [`FD`]
-//!   for its descriptor) by an atomic change that fails if the position has come meanwhile.
-//! - Publishing is one atomic addition to the same word. It returns the requests that came before,
-//!   and only then costs more than that.
-//! - Everything else happens under the lock of the gate: making a descriptor ready or not, going to
-//!   sleep, cancelling that, closing the descriptor. So a ring in flight can neither be lost nor come
+//! - A side that finds nothing to do arms the word ([`PARKED`] for its thread, [`FD`] for its
+//!   descriptor) by an atomic change that fails if the position has come meanwhile.
+//! - Publishing is one atomic addition to the same word. It returns the flags that were set before,
+//!   and only if the word was armed it costs more than that.
+//! - Everything else happens under the lock of the doorbell: making a descriptor ready or not, going to
+//!   sleep, cancelling that, closing the descriptor. So a wake-up in flight can neither be lost nor come
 //!   too late.
 //!
 //! All orderings are acquire-release, at one location each. There is no fence, and none is missing.
 
-use std::io;
-use std::os::fd::RawFd;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use crate::bell::{Bell, Polled};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Condvar, EventFd, Mutex, MutexGuard, Ordering};
-use crate::word::{ARMED, FD, HELD, PARKED, Position, Word};
+use crate::cancels::Cancels;
+use crate::ready_fd::ReadyFd;
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
+use crate::word::{ARMED, CONNECTING, FD, PARKED, Position, Word};
 
 /// See the documentation of the module.
 #[derive(Debug)]
-pub(crate) struct Gate {
-    word: Line<AtomicU64>,
-    /// The position that the waiting side waits for, of use while a request is in the word.
+pub(crate) struct Doorbell {
+    word: CachePadded<AtomicU64>,
+    /// The position that the waiting side waits for, of use while the word is armed.
     want: AtomicU64,
-    /// Whether the waiting side has taken its descriptor: set under the lock, by that side alone.
+    /// Whether the waiting side has taken its descriptor, for a look without the lock: set under it, by
+    /// that side alone.
     taken: AtomicBool,
-    /// Counts changes of "waits are cancelled", under the lock; they are while it is odd.
+    /// Changed under the lock.
     cancels: AtomicU64,
-    bell: Mutex<Bell>,
+    /// The descriptor on which the waiting side polls, from its taking to its closing.
+    fd: Mutex<Option<ReadyFd>>,
     parked: Condvar,
 }
 
@@ -45,29 +46,25 @@ pub(crate) enum Waited {
     /// The position is there, or the direction has ended.
     Ready,
     /// The deadline came first.
-    Late,
+    TimedOut,
     /// A cancellation came first.
     Cancelled,
 }
-
-/// When a call began, as cancellations count.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cancels(u64);
 
 /// Keeps what one thread writes all the time off the cache lines of everything else. Two lines,
 /// because processors fetch them in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Line<T>(T);
+struct CachePadded<T>(T);
 
-impl Gate {
-    pub(crate) fn new(polled: Polled) -> Self {
+impl Doorbell {
+    pub(crate) fn new() -> Self {
         Self {
-            word: Line(AtomicU64::new(0)),
+            word: CachePadded(AtomicU64::new(0)),
             want: AtomicU64::new(0),
             taken: AtomicBool::new(false),
-            cancels: AtomicU64::new(0),
-            bell: Mutex::new(Bell::new(polled)),
+            cancels: AtomicU64::new(Cancels::default().to_bits()),
+            fd: Mutex::new(None),
             parked: Condvar::new(),
         }
     }
@@ -92,7 +89,7 @@ impl Gate {
     #[inline]
     pub(crate) fn publish(&self, bytes: u64) {
         // ORDER: AcqRel; partners: the release makes the bytes (or the space) visible to `load`; the
-        // acquire makes `want` visible, which `arm` released with the request.
+        // acquire makes `want` visible, which `arm` released with its flag.
         let before = Word(self.word.0.fetch_add(Word::step(bytes), Ordering::AcqRel));
         if before.has(ARMED) {
             self.published_while_armed(before.position().advanced_by(bytes));
@@ -102,10 +99,10 @@ impl Gate {
     #[cold]
     fn published_while_armed(&self, position: Position) {
         // A glance without the lock: a reader that takes little by little would otherwise lock for
-        // each piece until there is enough space. The request was seen, so at least its `want` is; a
+        // each piece until there is enough space. The flag was seen, so at least its `want` is; a
         // newer one is followed by a change of the word that sees our position.
         if position.reached(self.wanted()) {
-            self.ring();
+            self.wake();
         }
     }
 
@@ -121,39 +118,41 @@ impl Gate {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, ended);
         let before = Word(before.unwrap_or_else(|word| word)); // it never refuses
         if before.has(ARMED) {
-            self.ring();
+            self.wake();
         }
         (before, reason(before))
     }
 
-    /// Makes no position count for the waiting side, until [`release`](Self::release); before it shares
-    /// the gate.
-    pub(crate) fn hold(&self) {
-        // ORDER: Relaxed; partner: none, nobody else has the gate yet.
-        self.word.0.fetch_or(HELD, Ordering::Relaxed);
+    /// Makes no position count for the waiting side, until it is [connected](Self::set_connected);
+    /// before it shares the doorbell.
+    pub(crate) fn set_connecting(&self) {
+        // ORDER: Relaxed; partner: none, the doorbell is not shared yet.
+        self.word.0.fetch_or(CONNECTING, Ordering::Relaxed);
     }
 
     /// Makes positions count, and wakes whoever waits for one that is there.
-    pub(crate) fn release(&self) {
-        // ORDER: AcqRel; partners: as in `publish`; what was done before is seen by whoever is released.
-        let before = Word(self.word.0.fetch_and(!HELD, Ordering::AcqRel));
+    pub(crate) fn set_connected(&self) {
+        // ORDER: AcqRel; partners: as in `publish`; what was done before is seen by whoever waited.
+        let before = Word(self.word.0.fetch_and(!CONNECTING, Ordering::AcqRel));
         if before.has(ARMED) {
-            self.ring();
+            self.wake();
         }
     }
 
-    /// Answers the requests in the word, if what they wait for is there. Afterwards they are answered,
-    /// whoever did it.
-    pub(crate) fn ring(&self) {
-        let mut bell = self.lock();
+    /// Wakes who has armed the word, if what they wait for is there. Afterwards they are woken, whoever
+    /// did it.
+    pub(crate) fn wake(&self) {
+        let mut fd = self.lock();
         if !self.load().is_ready(self.wanted()) {
             return;
         }
         let before = self.disarm(ARMED);
-        if before.has(FD) {
-            bell.show(true);
+        if let Some(fd) = &mut *fd
+            && before.has(FD)
+        {
+            fd.set_ready(true);
         }
-        drop(bell);
+        drop(fd);
         if before.has(PARKED) {
             self.parked.notify_one();
         }
@@ -161,34 +160,30 @@ impl Gate {
 
     /// Makes a new edge at the descriptor, if it was taken: something has happened that its owner
     /// may want to know although the descriptor was ready before.
-    pub(crate) fn strike(&self) {
-        let mut bell = self.lock();
-        if self.is_taken() {
+    pub(crate) fn new_edge(&self) {
+        if let Some(fd) = &mut *self.lock() {
             self.disarm(FD);
-            bell.strike();
+            fd.new_edge();
         }
     }
 
     /// Sleeps until the position is `want`, or the direction ends, or the deadline comes, or somebody
     /// cancels after `since`, or has done so.
     pub(crate) fn wait(&self, want: Position, deadline: Option<Instant>, since: Cancels) -> Waited {
-        let mut bell = self.lock();
+        let mut fd = self.lock();
         self.set_wanted(want);
         while self.arm(PARKED, want) {
-            if self.is_cancelled(since) {
+            if self.cancels().end(since) {
                 return self.stop_waiting(want, Waited::Cancelled);
             }
-            bell = match deadline {
-                None => self
-                    .parked
-                    .wait(bell)
-                    .unwrap_or_else(PoisonError::into_inner),
+            fd = match deadline {
+                None => self.parked.wait(fd).unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return self.stop_waiting(want, Waited::Late);
+                        return self.stop_waiting(want, Waited::TimedOut);
                     }
-                    let woken = self.parked.wait_timeout(bell, left);
+                    let woken = self.parked.wait_timeout(fd, left);
                     woken.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
@@ -207,106 +202,91 @@ impl Gate {
 
     /// Ends the wait of this side, and every later one, until [`resume`](Self::resume).
     pub(crate) fn cancel(&self) {
-        self.set_cancelled(true);
+        self.change_cancels(Cancels::cancelled);
         // After the change, which was made under the lock: whoever waits has seen it, or sleeps.
         self.parked.notify_one();
     }
 
     /// Lets this side wait again.
     pub(crate) fn resume(&self) {
-        self.set_cancelled(false);
+        self.change_cancels(Cancels::resumed);
     }
 
-    fn set_cancelled(&self, cancelled: bool) {
-        let _bell = self.lock();
-        let Cancels(count) = self.cancels();
-        if (count % 2 == 1) != cancelled {
-            // ORDER: Relaxed; partner: `cancels` in `wait`, under the same lock. Who polls looks again.
-            self.cancels.store(count + 1, Ordering::Relaxed);
-        }
+    fn change_cancels(&self, change: impl Fn(Cancels) -> Cancels) {
+        let _locked = self.lock();
+        let cancels = change(self.cancels()).to_bits();
+        // ORDER: Relaxed; partner: `cancels` in `wait`, under the same lock. Who polls looks again.
+        self.cancels.store(cancels, Ordering::Relaxed);
     }
 
     /// Now, as cancellations count: for a call that begins.
     pub(crate) fn cancels(&self) -> Cancels {
-        // ORDER: Relaxed; partner: `set_cancelled`, before in the lock. What was cancelled and resumed
+        // ORDER: Relaxed; partner: `change_cancels`, before in the lock. What was cancelled and resumed
         // before a call, in an order that the caller has made, is seen by coherence; else the call may
         // end too early, as if it had begun then.
-        Cancels(self.cancels.load(Ordering::Relaxed))
+        Cancels::from_bits(self.cancels.load(Ordering::Relaxed))
     }
 
-    /// Whether a wait of a call that began at `since` is to end.
-    pub(crate) fn is_cancelled(&self, since: Cancels) -> bool {
-        let Cancels(now) = self.cancels();
-        now != since.0 || now % 2 == 1
-    }
-
-    /// Makes the descriptor on which this side polls, without any readiness yet.
-    pub(crate) fn install_fd(&self) -> io::Result<Arc<EventFd>> {
-        self.lock().install()
-    }
-
-    /// The descriptor, from now on kept ready exactly while the position is `want` or the direction
-    /// has ended. To be called again, as [`settle`](Self::settle), whenever `want` changes.
-    pub(crate) fn take_fd(&self, want: Position) -> io::Result<Arc<EventFd>> {
-        let mut bell = self.lock();
-        let fd = bell.install()?;
-        // ORDER: Relaxed; partner: `is_taken`, on this side or under the lock.
-        if !self.taken.swap(true, Ordering::Relaxed) {
-            self.settle_locked(&mut bell, want);
+    /// Keeps the descriptor that `make` makes ready exactly while the position is `want` or the
+    /// direction has ended, unless this side has taken one before. To be followed by
+    /// [`settle`](Self::settle) whenever `want` changes.
+    pub(crate) fn take_fd(&self, want: Position, make: impl FnOnce() -> ReadyFd) {
+        let mut fd = self.lock();
+        if fd.is_none() {
+            // ORDER: Relaxed; partner: `is_taken`, on this side.
+            self.taken.store(true, Ordering::Relaxed);
+            self.settle_locked(fd.insert(make()), want);
         }
-        Ok(fd)
-    }
-
-    /// The number of a descriptor that was installed.
-    pub(crate) fn raw_fd(&self) -> Option<RawFd> {
-        self.lock().raw_fd()
     }
 
     #[inline]
     pub(crate) fn is_taken(&self) -> bool {
-        // ORDER: Relaxed; partner: `take_fd`, on the same side or before in the lock.
+        // ORDER: Relaxed; partner: `take_fd`, on the same side.
         self.taken.load(Ordering::Relaxed)
     }
 
     /// Brings the descriptor in line, after this side has made `want` its next position.
     pub(crate) fn settle(&self, want: Position) {
         // Look before the lock: what the other side publishes meanwhile spares two system calls.
-        if self.is_taken() && !self.load().is_ready(want) {
-            self.settle_locked(&mut self.lock(), want);
+        if self.is_taken()
+            && !self.load().is_ready(want)
+            && let Some(fd) = &mut *self.lock()
+        {
+            self.settle_locked(fd, want);
         }
     }
 
-    /// Under the lock no ring is in flight: the descriptor shows what the last one left, and whoever
-    /// answers a new request has to wait until it shows what it should.
-    fn settle_locked(&self, bell: &mut Bell, want: Position) {
+    /// Under the lock no wake-up is in flight: the descriptor shows what the last one left, and whoever
+    /// sees the word armed anew has to wait until it shows what it should.
+    fn settle_locked(&self, fd: &mut ReadyFd, want: Position) {
         self.set_wanted(want);
         let waits = self.arm(FD, want);
         if !waits {
             self.disarm(FD);
         }
-        bell.show(!waits);
+        fd.set_ready(!waits);
     }
 
-    /// Lets go of the descriptor, to be closed; a ring in flight either was before or finds none.
+    /// Lets go of the descriptor, to be closed; a wake-up in flight either was before or finds none.
     pub(crate) fn close_fd(&self) {
-        self.lock().close();
+        *self.lock() = None;
     }
 
-    /// Puts a request into the word, unless there is nothing to wait for.
-    fn arm(&self, request: u64, want: Position) -> bool {
-        let request = |word: u64| (!Word(word).is_ready(want)).then_some(word | request);
+    /// Sets a flag of those that arm the word, unless there is nothing to wait for.
+    fn arm(&self, flag: u64, want: Position) -> bool {
+        let armed = |word: u64| (!Word(word).is_ready(want)).then_some(word | flag);
         // ORDER: AcqRel; partners: the release publishes `want` to the acquire in `publish`; the
         // acquire, also of the failure, sees what a position that has come published.
         self.word
             .0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, request)
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, armed)
             .is_ok()
     }
 
-    /// Takes requests back; returns the word with what was there.
-    fn disarm(&self, requests: u64) -> Word {
+    /// Takes flags back that arm the word; returns it as it was.
+    fn disarm(&self, flags: u64) -> Word {
         // ORDER: AcqRel; partners: as in `arm`.
-        Word(self.word.0.fetch_and(!requests, Ordering::AcqRel))
+        Word(self.word.0.fetch_and(!flags, Ordering::AcqRel))
     }
 
     fn wanted(&self) -> Position {
@@ -319,19 +299,19 @@ impl Gate {
         self.want.store(want.to_bits(), Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Bell> {
-        self.bell.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<ReadyFd>> {
+        self.fd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a poll of the descriptor would say.
     #[cfg(loom)]
     pub(crate) fn polls_ready(&self) -> bool {
-        self.lock().polls_ready()
+        self.lock().as_ref().is_some_and(ReadyFd::polls_ready)
     }
 
     /// How often an edge-triggered poll for `EPOLLIN` was woken.
     #[cfg(loom)]
     pub(crate) fn edges(&self) -> usize {
-        self.lock().edges()
+        self.lock().as_ref().map_or(0, ReadyFd::edges)
     }
 }

@@ -26,9 +26,8 @@ pub(crate) use producer::Producer;
 use block::Link;
 use chain::Chain;
 
-use crate::bell::Polled;
 use crate::config::Capacity;
-use crate::gate::Gate;
+use crate::doorbell::Doorbell;
 use crate::word::Word;
 
 /// A refused write asks for this share of the capacity before it counts as refused no more.
@@ -49,11 +48,11 @@ pub(crate) enum Progress {
 
 /// What writer and reader share.
 #[derive(Debug)]
-pub(crate) struct Ring {
+pub(crate) struct Pipe {
     /// The writer's position; here the reader waits.
-    pub(crate) data: Gate,
+    pub(crate) data: Doorbell,
     /// The reader's position; here the writer waits.
-    pub(crate) space: Gate,
+    pub(crate) space: Doorbell,
     /// The first block, for a reader that has not begun.
     first: Link,
     chain: Chain,
@@ -61,11 +60,11 @@ pub(crate) struct Ring {
     capacity: Option<u64>,
 }
 
-impl Ring {
+impl Pipe {
     pub(crate) fn new(capacity: Capacity) -> Self {
         Self {
-            data: Gate::new(Polled::In),
-            space: Gate::new(Polled::Out),
+            data: Doorbell::new(),
+            space: Doorbell::new(),
             first: Link::empty(),
             chain: Chain::new(),
             capacity: match capacity {

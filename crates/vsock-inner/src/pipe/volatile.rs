@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Copying between the ring and guest memory, with nothing in between.
+//! Copying between the pipe and guest memory, with nothing in between.
 //!
 //! The bitmap of guest memory is the caller's code, and may panic. So it is called where a panic changes
 //! nothing: never while a write has reserved what it has not published, and before a read takes what it
@@ -23,7 +23,7 @@ impl Consumer {
             nothing => return nothing,
         };
         let mut places = Places::of(pieces);
-        self.look(there, |bytes| places.fill(bytes));
+        self.view(there, |bytes| places.fill(bytes));
         mark_dirty(pieces, there);
         self.transfer(there, |this, there| this.take(there, |_| {}))
     }

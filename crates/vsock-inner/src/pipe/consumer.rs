@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The reading side of a ring.
+//! The reading side of a pipe.
 
 use std::mem;
 use std::ptr::NonNull;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::block::Block;
 use super::pool::{Lease, Pool};
-use super::{Progress, Ring};
+use super::{Pipe, Progress};
 use crate::spin::{Pace, Spinner};
 use crate::sync::Arc;
 use crate::word::{ENDED, Position, READ_SHUT, READER_RESET};
@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_micros(2);
 /// The reading side: where it is, and what it knows of the writer.
 #[derive(Debug)]
 pub(crate) struct Consumer {
-    ring: Arc<Ring>,
+    pipe: Arc<Pipe>,
     head: Position,
     /// The writer's position when it was last looked at; it can only have gone on since.
     tail: Position,
@@ -44,27 +44,27 @@ pub(crate) struct Consumer {
     round: Option<Lease>,
 }
 
-// SAFETY: what the pointer leads to is reached by this side under the rules of the ring, whatever
+// SAFETY: what the pointer leads to is reached by this side under the rules of the pipe, whatever
 // thread it is on.
 unsafe impl Send for Consumer {}
 
 impl Consumer {
-    pub(crate) fn new(ring: Arc<Ring>, spin_budget: Duration) -> Self {
+    pub(crate) fn new(pipe: Arc<Pipe>, spin_budget: Duration) -> Self {
         Self {
-            ring,
+            pipe,
             head: Position::START,
             tail: Position::START,
             limit: None,
             block: None,
             at: Block::BYTES,
-            look: Spinner::new(spin_budget.min(LOOK)),
-            ahead: Spinner::new(spin_budget.min(LOOK)),
+            look: Spinner::among_many(spin_budget.min(LOOK)),
+            ahead: Spinner::among_many(spin_budget.min(LOOK)),
             round: None,
         }
     }
 
-    pub(crate) fn ring(&self) -> &Ring {
-        &self.ring
+    pub(crate) fn pipe(&self) -> &Pipe {
+        &self.pipe
     }
 
     /// Takes what is there into `parts`, which are `len` bytes in all, and not none.
@@ -77,13 +77,8 @@ impl Consumer {
         self.transfer(len, |this, mut left| {
             for part in parts {
                 let fits = part.len().min(left);
-                let mut part = &mut part[..fits];
                 left -= fits;
-                this.take(fits, |bytes| {
-                    let (now, later) = mem::take(&mut part).split_at_mut(bytes.len());
-                    now.copy_from_slice(bytes);
-                    part = later;
-                });
+                this.take(fits, fill(&mut part[..fits]));
             }
         })
     }
@@ -92,18 +87,13 @@ impl Consumer {
     pub(crate) fn peek(&mut self, part: &mut [u8]) -> Progress {
         let there = self.available(part.len());
         if let Progress::Done(len) = there {
-            let mut part = &mut part[..len];
-            self.look(len, |bytes| {
-                let (now, later) = mem::take(&mut part).split_at_mut(bytes.len());
-                now.copy_from_slice(bytes);
-                part = later;
-            });
+            self.view(len, fill(&mut part[..len]));
         }
         there
     }
 
     /// Shows the next `len` bytes, which are there, piece by piece, and takes nothing.
-    pub(super) fn look(&self, mut len: usize, mut show: impl FnMut(&[u8])) {
+    pub(super) fn view(&self, mut len: usize, mut show: impl FnMut(&[u8])) {
         let (mut block, mut at) = (self.block, self.at);
         while len > 0 {
             if at == Block::BYTES {
@@ -121,7 +111,7 @@ impl Consumer {
     /// says so of whether there are bytes that were not taken.
     pub(crate) fn close(&mut self, resets: impl Fn(bool) -> bool) {
         let (head, limit) = (self.head, self.limit);
-        self.ring.end_by(|word| {
+        self.pipe.end_by(|word| {
             let tail = limit.unwrap_or_else(|| word.position());
             if resets(tail != head) {
                 READER_RESET
@@ -157,7 +147,7 @@ impl Consumer {
     /// Ends the direction: what is queued now can still be taken, and nothing that a writer queues
     /// that was at it already.
     pub(crate) fn shut_down(&mut self) {
-        let before = self.ring.end(READ_SHUT);
+        let before = self.pipe.end(READ_SHUT);
         if !before.has(READ_SHUT) {
             self.limit = Some(before.position());
             self.tail = before.position();
@@ -173,7 +163,7 @@ impl Consumer {
     pub(crate) fn queued(&self) -> u64 {
         let tail = self
             .limit
-            .unwrap_or_else(|| self.ring.data.load().position());
+            .unwrap_or_else(|| self.pipe.data.load().position());
         tail.since(self.head)
     }
 
@@ -182,7 +172,7 @@ impl Consumer {
     pub(super) fn available(&mut self, len: usize) -> Progress {
         let mut there = self.tail.since(self.head);
         if there < len as u64 {
-            let word = self.ring.data.load();
+            let word = self.pipe.data.load();
             self.tail = self.limit.unwrap_or_else(|| word.position());
             there = self.tail.since(self.head);
             if there == 0 {
@@ -229,7 +219,7 @@ impl Consumer {
         self.at = 0;
         let ahead = self.tail.since(self.head) / Block::BYTES as u64;
         let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
-        self.ring
+        self.pipe
             .chain
             .release(ahead.saturating_add(SPARE_IN_FLOW), self.head);
     }
@@ -239,7 +229,7 @@ impl Consumer {
         let link = match block {
             // SAFETY: a block stays in the chain until this side's position is behind it.
             Some(block) => unsafe { Block::link(block) },
-            None => &self.ring.first,
+            None => &self.pipe.first,
         };
         // SAFETY: the writer set the link before it published bytes behind it, and bytes behind it
         // are there.
@@ -249,9 +239,9 @@ impl Consumer {
     /// Gives the space of `bytes` that were taken back to the writer.
     #[inline]
     fn release(&mut self, bytes: u64) {
-        self.ring.space.publish(bytes);
+        self.pipe.space.publish(bytes);
         if self.head == self.tail {
-            if self.ring.chain.len() > KEPT_WHEN_DRAINED {
+            if self.pipe.chain.len() > KEPT_WHEN_DRAINED {
                 self.keep_a_round();
             }
             self.settle();
@@ -261,19 +251,19 @@ impl Consumer {
     #[cold]
     fn keep_a_round(&mut self) {
         if self.round.is_none() {
-            self.round = self.ring.chain.lease();
+            self.round = self.pipe.chain.lease();
         }
         let keep = match self.round {
             Some(_) => Pool::ROUND + 1,
             None => KEPT_WHEN_DRAINED,
         };
-        self.ring.chain.release(keep, self.head);
+        self.pipe.chain.release(keep, self.head);
     }
 
     /// Gives back what only a reader at work may keep: there is nothing more to read for now.
     pub(crate) fn rest(&mut self) {
         self.round = None;
-        self.ring.chain.release(KEPT_WHEN_DRAINED, self.head);
+        self.pipe.chain.release(KEPT_WHEN_DRAINED, self.head);
     }
 
     /// The writer's position from which on a read gets somewhere.
@@ -284,24 +274,31 @@ impl Consumer {
     /// Waits a moment for the next request, after an answer was written: a peer that waited for the
     /// answer at work sends it at once, and then polling the descriptor takes no sleep.
     pub(crate) fn look_ahead(&mut self) {
-        let (gate, want) = (&self.ring.data, self.want());
-        let more = || gate.load().is_ready(want);
-        if gate.is_taken()
-            && self.head == self.tail
-            && self.ahead.spin_among_many(Pace::Hurry, more)
+        let (doorbell, want) = (&self.pipe.data, self.want());
+        let more = || doorbell.load().is_ready(want);
+        if doorbell.is_taken() && self.head == self.tail && self.ahead.spin(None, Pace::Hurry, more)
         {
-            self.ring.data.ring(); // or the peer's may come after the owner has gone to sleep
+            self.pipe.data.wake(); // or the peer's may come after the owner has gone to sleep
         }
     }
 
     /// Brings the descriptor in line with what a read would do. A writer at work is about to publish
-    /// more, so another look is worth the two system calls that clearing and ringing cost.
+    /// more, so another look is worth the two system calls that clearing and waking cost.
     fn settle(&mut self) {
-        let (gate, want) = (&self.ring.data, self.want());
-        let more = || gate.load().is_ready(want);
-        if gate.is_taken() && !self.look.spin_among_many(Pace::Calm, more) {
+        let (doorbell, want) = (&self.pipe.data, self.want());
+        let more = || doorbell.load().is_ready(want);
+        if doorbell.is_taken() && !self.look.spin(None, Pace::Calm, more) {
             self.rest();
-            self.ring.data.settle(want);
+            self.pipe.data.settle(want);
         }
+    }
+}
+
+/// Copies what it is shown to `part`, piece by piece.
+fn fill(mut part: &mut [u8]) -> impl FnMut(&[u8]) {
+    move |bytes| {
+        let (now, later) = mem::take(&mut part).split_at_mut(bytes.len());
+        now.copy_from_slice(bytes);
+        part = later;
     }
 }

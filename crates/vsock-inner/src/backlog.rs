@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Connections that wait to be accepted, at a backend or at a listener.
+
+use std::collections::VecDeque;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use crate::cancels::Cancels;
+use crate::ready_fd::ReadyFd;
+use crate::stream::VsockInnerStream;
+use crate::sync::{Arc, Condvar, EventFd, Mutex, MutexGuard};
+
+/// A bounded queue with a descriptor that is readable exactly while there is something to accept.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    limit: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    waiting: Waiting,
+    /// Threads that sleep in `pop`: a notification is a system call even if there are none.
+    sleepers: usize,
+    /// The descriptor, from the moment at which it is polled. Until then nothing is spent on it.
+    fd: Option<ReadyFd>,
+    cancels: Cancels,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Open(VecDeque<VsockInnerStream>),
+    /// There is no more accepting.
+    Closed,
+}
+
+/// Why a connection was not queued. It is dropped, and so is its other end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum PushError {
+    /// So many connections wait already.
+    Full(usize),
+    /// There is no more accepting.
+    Closed,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum PopError {
+    /// None waits.
+    Empty,
+    /// None will come.
+    Closed,
+    /// The deadline came first.
+    TimedOut,
+    /// The wait was cancelled.
+    Cancelled,
+}
+
+impl Backlog {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            state: Mutex::new(State {
+                waiting: Waiting::Open(VecDeque::new()),
+                sleepers: 0,
+                fd: None,
+                cancels: Cancels::default(),
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Whether a connection would be refused now: then there is no need to make one.
+    pub(crate) fn check(&self) -> Result<(), PushError> {
+        self.lock().room(self.limit).map(drop)
+    }
+
+    pub(crate) fn push(&self, stream: VsockInnerStream) -> Result<(), PushError> {
+        let mut state = self.lock();
+        state.room(self.limit)?.push_back(stream);
+        state.settle();
+        let sleepers = state.sleepers;
+        drop(state);
+        if sleepers > 0 {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// The next connection, if one waits.
+    pub(crate) fn try_pop(&self) -> Result<VsockInnerStream, PopError> {
+        self.lock().pop()
+    }
+
+    /// The next connection; waits for it, at most until `deadline`.
+    pub(crate) fn pop(&self, deadline: Option<Instant>) -> Result<VsockInnerStream, PopError> {
+        let mut state = self.lock();
+        let since = state.cancels;
+        loop {
+            match state.pop() {
+                Err(PopError::Empty) => {}
+                popped => return popped,
+            }
+            if state.cancels.end(since) {
+                return Err(PopError::Cancelled);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(PopError::TimedOut);
+            }
+            state.sleepers += 1;
+            state = self.wait(state, left);
+            state.sleepers -= 1;
+        }
+    }
+
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        let Some(left) = left else {
+            let woken = self.changed.wait(state);
+            return woken.unwrap_or_else(PoisonError::into_inner);
+        };
+        let woken = self.changed.wait_timeout(state, left);
+        woken.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Ends every wait, and every later one, until [`resume`](Self::resume).
+    pub(crate) fn cancel(&self) {
+        let mut state = self.lock();
+        state.cancels = state.cancels.cancelled();
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Lets callers wait again.
+    pub(crate) fn resume(&self) {
+        let mut state = self.lock();
+        state.cancels = state.cancels.resumed();
+    }
+
+    /// Resets what waits, refuses what comes, and wakes everybody.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        let waiting = std::mem::replace(&mut state.waiting, Waiting::Closed);
+        state.settle();
+        drop(state);
+        self.changed.notify_all();
+        // Not under the lock: this wakes the other ends.
+        if let Waiting::Open(waiting) = waiting {
+            waiting.into_iter().for_each(VsockInnerStream::abort);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match &self.lock().waiting {
+            Waiting::Open(waiting) => waiting.len(),
+            Waiting::Closed => 0,
+        }
+    }
+
+    /// From now on `fd` is kept readable exactly while there is something to accept.
+    pub(crate) fn take_fd(&self, fd: &Arc<EventFd>) {
+        let mut state = self.lock();
+        state.fd.get_or_insert_with(|| ReadyFd::readable(fd));
+        state.settle();
+    }
+
+    /// Lets go of the descriptor: whoever polled it is being dropped.
+    pub(crate) fn close_fd(&self) {
+        self.lock().fd = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The queue, if it takes another connection.
+    fn room(&mut self, limit: usize) -> Result<&mut VecDeque<VsockInnerStream>, PushError> {
+        match &mut self.waiting {
+            Waiting::Closed => Err(PushError::Closed),
+            Waiting::Open(waiting) if waiting.len() >= limit => Err(PushError::Full(limit)),
+            Waiting::Open(waiting) => Ok(waiting),
+        }
+    }
+
+    fn pop(&mut self) -> Result<VsockInnerStream, PopError> {
+        let Waiting::Open(waiting) = &mut self.waiting else {
+            return Err(PopError::Closed);
+        };
+        let next = waiting.pop_front().ok_or(PopError::Empty)?;
+        self.settle();
+        Ok(next)
+    }
+
+    /// Brings the descriptor in line: an accept would not wait.
+    fn settle(&mut self) {
+        let ready = match &self.waiting {
+            Waiting::Open(waiting) => !waiting.is_empty(),
+            Waiting::Closed => true,
+        };
+        if let Some(fd) = &mut self.fd {
+            fd.set_ready(ready);
+        }
+    }
+}

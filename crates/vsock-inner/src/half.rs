@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What both halves of an end have: whose they are, how they wait, how they end.
+
+use std::fmt;
+use std::os::fd::RawFd;
+use std::thread::panicking;
+use std::time::Duration;
+
+use crate::connection::{ConnectState, Connection, Side};
+use crate::pipe::Pipe;
+use crate::sync::Arc;
+use crate::wait::Waiter;
+
+/// See the documentation of the module.
+#[derive(Clone)]
+pub(crate) struct Half {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) side: Side,
+    /// The descriptor of this end, by which errors name it.
+    pub(crate) fd: RawFd,
+    pub(crate) waiter: Waiter,
+    pub(crate) owner: Owner,
+    on_drop: OnDrop,
+}
+
+/// To whom a half belongs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Owner {
+    /// To a stream: both halves are dropped together, the reading one first.
+    Stream,
+    /// To an owner of its own.
+    Alone,
+}
+
+/// What the drop of a half is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum OnDrop {
+    /// A close, or by a panic a reset.
+    Close,
+    /// A reset.
+    Reset,
+}
+
+impl Half {
+    pub(crate) fn new(
+        connection: &Arc<Connection>,
+        side: Side,
+        fd: RawFd,
+        spin_budget: Duration,
+    ) -> Self {
+        Self {
+            connection: Arc::clone(connection),
+            side,
+            fd,
+            waiter: Waiter::new(spin_budget, None),
+            owner: Owner::Stream,
+            on_drop: OnDrop::Close,
+        }
+    }
+
+    /// From now on the drop is a reset.
+    pub(crate) const fn reset_on_drop(&mut self) {
+        self.on_drop = OnDrop::Reset;
+    }
+
+    /// Whether a drop at this moment is a reset, whatever was read.
+    pub(crate) fn drop_resets(&self) -> bool {
+        self.on_drop == OnDrop::Reset || panicking()
+    }
+
+    /// The half is being dropped, and has ended its direction.
+    pub(crate) fn leave(&self) {
+        self.connection.leave(self.side);
+    }
+
+    /// The pipe that this end reads from.
+    pub(crate) fn incoming(&self) -> &Arc<Pipe> {
+        self.connection.incoming(self.side)
+    }
+
+    /// The pipe that this end writes to.
+    pub(crate) fn outgoing(&self) -> &Arc<Pipe> {
+        self.connection.outgoing(self.side)
+    }
+
+    pub(crate) fn connect_state(&self) -> ConnectState {
+        self.connection.connect_state(self.side)
+    }
+
+    pub(crate) fn peer_gone(&self) -> bool {
+        self.connection.is_gone(self.side.peer())
+    }
+
+    /// Shows the half of the type `name`, with so many bytes queued.
+    pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>, name: &str, queued: u64) -> fmt::Result {
+        f.debug_struct(name)
+            .field("side", &self.side)
+            .field("fd", &self.fd)
+            .field("nonblocking", &self.waiter.nonblocking)
+            .field("queued", &queued)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The length of all buffers of a vectored call.
+pub(crate) fn total(lens: impl Iterator<Item = usize>) -> usize {
+    lens.fold(0, usize::saturating_add)
+}

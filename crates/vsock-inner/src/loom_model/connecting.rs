@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Answers of the device, against an end that waits for its connection.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use loom::thread;
+use vsock_backend_api::{VsockAddr, VsockStream};
+
+use super::{explore, pair};
+use crate::handshake::{self, HandshakeError};
+use crate::request::Request;
+use crate::stream::VsockInnerStream;
+
+/// A stream that waits for its connection, and the device's end.
+fn pending() -> (VsockInnerStream, VsockInnerStream) {
+    let (mut near, mut far) = pair(64);
+    far.request = Request::ask(5, &mut near.writer, &mut far.writer);
+    near.set_nonblocking(true).unwrap();
+    (near, far)
+}
+
+#[test]
+fn a_confirmation_meets_a_write_and_a_poll_of_its_descriptor() {
+    explore(|| {
+        let (mut near, mut far) = pending();
+        assert_eq!(far.requested_port(), Some(5));
+        let confirming = thread::spawn(move || {
+            far.confirm(1).unwrap();
+            far
+        });
+        near.write_ready_fd().unwrap();
+        drop(near.write(&[1]));
+        let _far = confirming.join().unwrap();
+        assert!(near.is_connected());
+        assert!(near.writer.half.outgoing().space.polls_ready());
+        assert_eq!(near.write(&[1]).unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_confirmation_wakes_who_waits_for_it_and_shows_the_addresses() {
+    explore(|| {
+        let (near, mut far) = pending();
+        assert_eq!(far.requested_port(), Some(5));
+        let addr = |cid| VsockAddr { cid, port: 5 };
+        let confirming = thread::spawn(move || {
+            far.confirm_from(addr(3), addr(2)).unwrap();
+            far
+        });
+        handshake::wait(&near, 5, Duration::MAX, Duration::ZERO).unwrap();
+        assert_eq!(near.peer(), Some(addr(3)));
+        drop(confirming.join().unwrap());
+    });
+}
+
+#[test]
+fn a_refusal_wakes_who_waits_and_makes_both_descriptors_ready() {
+    explore(|| {
+        let (mut near, far) = pending();
+        let refusing = thread::spawn(move || drop(far));
+        let refused = handshake::wait(&near, 5, Duration::MAX, Duration::ZERO);
+        assert!(matches!(refused, Err(HandshakeError::Refused { .. })));
+        near.as_raw_fd();
+        near.write_ready_fd().unwrap();
+        refusing.join().unwrap();
+        assert!(
+            near.reader.half.incoming().data.polls_ready()
+                && near.writer.half.outgoing().space.polls_ready()
+        );
+        let refused = ErrorKind::ConnectionRefused;
+        assert_eq!(near.read(&mut [0]).unwrap_err().kind(), refused);
+        assert_eq!(near.write(&[0]).unwrap_err().kind(), refused);
+    });
+}
+
+#[test]
+fn a_wrong_answer_is_never_taken_for_a_refusal() {
+    explore(|| {
+        let (mut near, mut far) = pending();
+        let reading = thread::spawn(move || {
+            let wrong = [ErrorKind::WouldBlock, ErrorKind::InvalidData];
+            let first = near.read(&mut [0]).unwrap_err().kind();
+            assert!(wrong.contains(&first), "{first}");
+            near
+        });
+        far.write_all(b"NO").unwrap();
+        let mut near = reading.join().unwrap();
+        near.as_raw_fd();
+        assert!(near.reader.half.incoming().data.polls_ready());
+        assert_eq!(
+            near.read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::InvalidData
+        );
+    });
+}

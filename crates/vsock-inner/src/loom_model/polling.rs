@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Polled descriptors, against what changes what they show.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+
+use loom::thread;
+
+use super::{assert_readability, assert_writability, direction, explore, pair};
+use crate::reader::VsockInnerReader;
+
+/// A polled reader does something while two bytes are written, one by one; then it is readable exactly
+/// when there is something.
+fn read_while_written(read: fn(&mut VsockInnerReader)) {
+    explore(move || {
+        let (mut writer, mut reader, _rest) = direction(8);
+        reader.set_nonblocking(true).unwrap();
+        reader.as_raw_fd();
+        let writing = thread::spawn(move || {
+            writer.write_all(&[1]).unwrap();
+            writer.write_all(&[2]).unwrap();
+            writer
+        });
+        read(&mut reader);
+        let _writer = writing.join().unwrap();
+        assert_readability(&mut reader);
+    });
+}
+
+#[test]
+fn a_polled_reader_is_readable_exactly_when_there_is_something() {
+    read_while_written(|reader| {
+        drop(reader.read(&mut [0; 4]));
+        drop(reader.read(&mut [0; 4]));
+    });
+}
+
+#[test]
+fn a_reader_that_wakes_itself_is_readable_exactly_when_there_is_something() {
+    read_while_written(|reader| {
+        // As a look ahead does that has seen something.
+        let something = reader.peek(&mut [0]).is_ok();
+        reader.half.incoming().data.wake();
+        assert!(!something || reader.half.incoming().data.polls_ready());
+        drop(reader.read(&mut [0; 4]));
+        reader.half.incoming().data.wake();
+    });
+}
+
+#[test]
+fn an_edge_comes_for_whatever_comes_after_a_refused_read() {
+    explore(|| {
+        let (mut writer, mut reader, _rest) = direction(8);
+        reader.set_nonblocking(true).unwrap();
+        reader.as_raw_fd();
+        let writing = thread::spawn(move || {
+            writer.write_all(&[1]).unwrap();
+            writer
+        });
+        let mut edges = reader.half.incoming().data.edges();
+        if reader.read(&mut [0; 4]).is_ok() {
+            edges = reader.half.incoming().data.edges();
+            assert_eq!(
+                reader.read(&mut [0]).unwrap_err().kind(),
+                ErrorKind::WouldBlock
+            );
+        }
+        let _writer = writing.join().unwrap();
+        if reader.peek(&mut [0]).is_ok() {
+            assert!(
+                reader.half.incoming().data.edges() > edges,
+                "data without an edge"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_descriptor_taken_late_agrees_with_what_happens_meanwhile() {
+    explore(|| {
+        let (mut writer, mut reader, _rest) = direction(8);
+        let writing = thread::spawn(move || {
+            writer.write_all(&[1]).unwrap();
+            writer
+        });
+        reader.as_raw_fd();
+        reader.set_nonblocking(true).unwrap();
+        drop(reader.read(&mut [0; 4]));
+        let _writer = writing.join().unwrap();
+        assert_readability(&mut reader);
+    });
+}
+
+#[test]
+fn a_descriptor_taken_late_agrees_with_the_peers_drop() {
+    explore(|| {
+        let (writer, mut reader, _rest) = direction(8);
+        let dropping = thread::spawn(move || drop(writer));
+        reader.as_raw_fd();
+        dropping.join().unwrap();
+        assert!(reader.half.incoming().data.polls_ready());
+        assert_readability(&mut reader);
+    });
+}
+
+#[test]
+fn a_polled_writer_is_writable_exactly_when_there_is_space() {
+    explore(|| {
+        let (mut writer, mut reader, _rest) = direction(2);
+        writer.set_nonblocking(true).unwrap();
+        writer.write_ready_fd().unwrap();
+        writer.write_all(&[1, 2]).unwrap();
+        let reading = thread::spawn(move || {
+            reader.read_exact(&mut [0]).unwrap();
+            reader.read_exact(&mut [0]).unwrap();
+            reader
+        });
+        drop(writer.write(&[3]));
+        drop(writer.write(&[4, 5]));
+        let _reader = reading.join().unwrap();
+        assert_writability(&mut writer);
+    });
+}
+
+#[test]
+fn a_writer_refused_meanwhile_is_woken_at_its_share() {
+    explore(|| {
+        let (mut writer, mut reader, _rest) = direction(8);
+        writer.set_nonblocking(true).unwrap();
+        writer.write_all(&[0; 8]).unwrap();
+        let reading = thread::spawn(move || {
+            reader.read_exact(&mut [0]).unwrap();
+            reader.read_exact(&mut [0]).unwrap();
+            reader
+        });
+        writer.write_ready_fd().unwrap();
+        drop(writer.write(&[1]));
+        let _reader = reading.join().unwrap();
+        assert_writability(&mut writer);
+    });
+}
+
+#[test]
+fn a_wake_up_in_flight_finds_no_closed_descriptor() {
+    // The model's eventfd is freed with its ready_fd: a use after that is a use after free.
+    explore(|| {
+        let (mut writer, mut reader, _rest) = direction(8);
+        reader.set_nonblocking(true).unwrap();
+        reader.as_raw_fd();
+        drop(reader.read(&mut [0]));
+        let writing = thread::spawn(move || writer.write(&[1]).is_ok());
+        drop(reader);
+        writing.join().unwrap();
+    });
+}
+
+#[test]
+fn the_last_half_of_an_end_makes_an_edge_and_the_end_is_gone() {
+    explore(|| {
+        let (near, far) = pair(8);
+        let (reader, writer) = near.into_split();
+        let (mut far_reader, _far_writer) = far.into_split();
+        far_reader.as_raw_fd();
+        far_reader.shutdown().unwrap(); // readable from here on
+        let edges = far_reader.half.incoming().data.edges();
+        let dropping = thread::spawn(move || drop(reader));
+        drop(writer);
+        dropping.join().unwrap();
+        assert!(far_reader.peer_gone());
+        assert!(
+            far_reader.half.incoming().data.edges() > edges,
+            "the peer's drop made no edge"
+        );
+    });
+}

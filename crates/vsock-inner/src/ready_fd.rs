@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! An eventfd that shows whether its owner would make progress.
+
+use crate::sync::{Arc, EventFd};
+
+/// For which event a descriptor is polled.
+///
+/// An eventfd is readable while its counter is above zero, and writable while it is below its
+/// maximum. So one that is not touched from elsewhere can stand for either.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Interest {
+    /// `EPOLLIN`: ready means a counter above zero.
+    Readable,
+    /// `EPOLLOUT`: ready means a counter of zero.
+    Writable,
+}
+
+/// A descriptor that is polled, and what it shows.
+///
+/// It lives under a lock: two threads never change the counter at the same time. The descriptor is
+/// shared with its owner alone, and is closed when both have let go of it.
+#[derive(Debug)]
+pub(crate) struct ReadyFd {
+    fd: Arc<EventFd>,
+    interest: Interest,
+    shows_ready: bool,
+}
+
+impl ReadyFd {
+    /// A fresh one, to poll for `EPOLLIN`. It does not show ready.
+    pub(crate) fn readable(fd: &Arc<EventFd>) -> Self {
+        Self {
+            fd: Arc::clone(fd),
+            interest: Interest::Readable,
+            shows_ready: false,
+        }
+    }
+
+    /// A fresh one, to poll for `EPOLLOUT`. It shows ready.
+    pub(crate) fn writable(fd: &Arc<EventFd>) -> Self {
+        Self {
+            fd: Arc::clone(fd),
+            interest: Interest::Writable,
+            shows_ready: true,
+        }
+    }
+
+    /// Makes the descriptor show ready or not; a change to ready is a new edge for an edge-triggered
+    /// poll.
+    pub(crate) fn set_ready(&mut self, ready: bool) {
+        if self.shows_ready != ready {
+            self.change(ready);
+        }
+    }
+
+    /// Makes the descriptor show ready, with a new edge for `EPOLLIN` also where it did before.
+    pub(crate) fn new_edge(&mut self) {
+        self.change(true);
+    }
+
+    /// Raises the counter, or takes it to zero.
+    ///
+    /// An error can only be that the counter is there already, because the owner has read or written
+    /// its descriptor by hand; for that there is no remedy but the next change.
+    fn change(&mut self, ready: bool) {
+        self.shows_ready = ready;
+        drop(match (self.interest, ready) {
+            (Interest::Readable, true) => self.fd.write(1),
+            (Interest::Writable, false) => self.fd.write(u64::MAX - 1),
+            (Interest::Readable, false) | (Interest::Writable, true) => self.fd.read(),
+        });
+    }
+
+    /// What a poll would say.
+    #[cfg(loom)]
+    pub(crate) fn polls_ready(&self) -> bool {
+        match self.interest {
+            Interest::Readable => self.fd.is_readable(),
+            Interest::Writable => self.fd.is_writable(),
+        }
+    }
+
+    /// How often an edge-triggered poll for `EPOLLIN` was woken.
+    #[cfg(loom)]
+    pub(crate) fn edges(&self) -> usize {
+        self.fd.edges()
+    }
+}
