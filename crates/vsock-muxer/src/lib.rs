@@ -3,8 +3,8 @@
 //! Many connections, many backends, one guest.
 //!
 //! [`Muxer`] owns the host's streams and the state of every connection. It takes packets of the
-//! guest, readiness of descriptors and the time; it fills buffers of the guest, and says what its
-//! driver shall do ([`Action`]) and when it wants to be woken. It polls nothing, takes no lock,
+//! guest, readiness of descriptors and the time; it fills buffers of the guest, and says what the event
+//! loop shall do ([`Action`]) and when it wants to be woken. It polls nothing, takes no lock,
 //! reads no clock: `&mut Muxer` is the lock.
 //!
 //! ```text
@@ -20,7 +20,7 @@
 //!
 //! # How it is driven
 //!
-//! After every call that takes `now`, the driver takes the [actions](Muxer::next_action) until there
+//! After every call that takes `now`, the caller takes the [actions](Muxer::next_action) until there
 //! is none; fills buffers, if the muxer [wants](Muxer::wants_transmit) some and the guest has posted
 //! some; and sleeps no longer than until the [deadline](Muxer::deadline), which may be now. Before it
 //! takes a packet out of the guest's queue it asks [`can_take_packet`](Muxer::can_take_packet).
@@ -33,17 +33,17 @@
 //! # Connections
 //!
 //! *The host begins:* a backend is [accepted](vsock_backend_api::VsockBackend::accept) from. A stream
-//! that [names its port](vsock_backend_api::VsockStream::requested_port) is a connection at once, and
+//! that [names its port](vsock_backend_api::VsockStream::requested_port) is a connection immediately, and
 //! [confirmed](vsock_backend_api::VsockStream::confirm) when the guest accepts. Any other first sends
 //! `CONNECT <port>\n` and is answered `OK <host port>\n`; a client that is refused is answered by the
-//! end of its stream, and [`Counters`] say why. One that has [left](vsock_backend_api::VsockStream::peer_gone)
+//! end of its stream, and [`MuxerCounters`] say why. One that has [left](vsock_backend_api::VsockStream::peer_gone)
 //! before its REQUEST is in a buffer of the guest is not announced, unless it has written something.
 //!
 //! *The guest begins:* the backend of the port, or the first that was added without ports, is asked
 //! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart and whenever another comes, within
 //! [`connect_timeout`](vsock_proto::Config::connect_timeout), for at most
-//! [`max_accepting`](vsock_proto::Config::max_accepting) connections at a time. Who has waited for the
-//! longest time is served first. If the [listener](vsock_backend_api::VsockBackend::listener) is not the one
+//! [`max_accepting`](vsock_proto::Config::max_accepting) connections at a time. The one that has waited
+//! longest is served first. If the [listener](vsock_backend_api::VsockBackend::listener) is not the one
 //! any more that was busy, those that wait for it get an RST; so does the guest after any other error, and
 //! for a port that no backend serves.
 //! A REQUEST for ports that are in use means that the guest has forgotten the old connection: it is
@@ -87,9 +87,11 @@
 //! # use std::io;
 //! # use std::os::fd::{AsRawFd, RawFd};
 //! # use std::sync::Mutex;
-//! # use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
-//! use vsock_muxer::{Action, Allowance, GuestBuffers, GuestPayload, Muxer, Readiness};
-//! use vsock_proto::{Config, GuestCid, Header, Op, Progress, SocketTypes, Tick};
+//! # use vsock_muxer::{VsockBackend, VsockBackendType};
+//! use vsock_muxer::{
+//!     Action, Allowance, Config, GuestBuffers, GuestCid, GuestPayload, Header, Muxer, Op, Progress,
+//!     Readiness, SocketTypes, Tick, VsockStream,
+//! };
 //! # struct Stream(UnixStream);
 //! # impl Read for Stream {
 //! #     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> { self.0.read(buf) }
@@ -234,26 +236,33 @@ mod backends;
 mod backoff;
 mod busy;
 mod counters;
-mod early;
 mod entry;
-mod error;
 mod guest;
-mod held;
-mod link;
+mod host_stream;
 mod muxer;
 mod notice;
 mod payload;
-mod state;
+mod ports;
+mod rxq;
+mod sender;
+mod slot;
 mod table;
+mod timers;
 mod token;
+mod unsent;
 mod waiting;
 
-pub use action::{Action, Closing};
-pub use counters::{ConnectionInfo, Counters, Endings};
-pub use error::MuxerError;
+pub use action::{Action, CloseMode, ClosingStream};
+pub use backends::MuxerError;
+pub use counters::{ConnectionInfo, EndingCounts, Initiator, MuxerCounters};
 pub use guest::{Allowance, GuestBuffers, GuestPayload};
-pub use muxer::Muxer;
+pub use muxer::{Muxer, MuxerState};
 pub use payload::send_message;
-pub use state::MuxerState;
 pub use token::{BackendId, Readiness, Token};
-pub use vsock_proto::Ending;
+pub use vsock_backend_api::{
+    ListenerId, Received, VsockAddr, VsockBackend, VsockBackendType, VsockMessages, VsockStream,
+};
+pub use vsock_proto::{
+    Cid, CidError, Config, ConfigBuilder, ConfigError, ConnKey, Ending, GuestCid, Header, Interest,
+    MessageFlags, Op, Phase, Port, Progress, SocketType, SocketTypes, Tick,
+};

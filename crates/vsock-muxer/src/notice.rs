@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use vsock_proto::{Body, Tick};
 
-use crate::entry::Open;
-use crate::muxer::Carried;
+use crate::entry::ConnectionEntry;
+use crate::sender::Sent;
 
 /// How many times as much a guest has to read as it is not told of: so it is told while it is still
 /// at it, and where few answers are under way, of each.
@@ -89,7 +89,7 @@ impl Notice {
     }
 
     /// Payload was sent on a connection, if anything was.
-    pub(crate) fn sent(&mut self, now: Tick, open: &mut Open, carried: &Carried) {
+    pub(crate) fn sent(&mut self, now: Tick, open: &mut ConnectionEntry, carried: &Sent) {
         self.answers |= carried.packets > 0;
         if carried.bytes == 0 {
             // A guest that reads on does not find an empty message by its bytes.
@@ -110,7 +110,7 @@ impl Notice {
     }
 
     /// The guest has said on a connection how much it has read.
-    pub(crate) fn heard(&mut self, now: Tick, open: &mut Open) {
+    pub(crate) fn heard(&mut self, now: Tick, open: &mut ConnectionEntry) {
         open.unannounced.heard = Some(now);
         if self.is_short(open) {
             self.state = State::Pressing;
@@ -130,7 +130,7 @@ impl Notice {
         self.state == State::Patient
     }
 
-    fn unannounced(&self, open: &Open) -> usize {
+    fn unannounced(&self, open: &ConnectionEntry) -> usize {
         if open.unannounced.round == self.round {
             open.unannounced.bytes
         } else {
@@ -139,7 +139,7 @@ impl Notice {
     }
 
     /// Whether the guest will soon have read all that it was told of.
-    fn is_short(&self, open: &Open) -> bool {
+    fn is_short(&self, open: &ConnectionEntry) -> bool {
         let (unread, unannounced) = (open.conn.in_flight() as usize, self.unannounced(open));
         unannounced.saturating_mul(AHEAD) > unread.saturating_sub(unannounced)
     }

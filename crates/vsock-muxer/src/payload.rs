@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use vsock_backend_api::{VsockMessages, VsockStream};
 use vsock_proto::{Chunk, MessageFlags, Payload, Progress};
 
-use crate::GuestPayload;
+use crate::guest::GuestPayload;
 
 /// The payload of a packet, and the stream it goes to.
 pub(crate) struct ToStream<'a> {
@@ -31,6 +31,16 @@ impl Payload for ToStream<'_> {
 
     fn copy_to(&mut self, dst: &mut [u8]) {
         self.payload.copy_to(dst);
+    }
+}
+
+/// Reads; a call that was interrupted is repeated.
+pub(crate) fn read(stream: &mut dyn VsockStream, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
+    loop {
+        match stream.read(buffer).map_err(|error| error.kind()) {
+            Err(ErrorKind::Interrupted) => {}
+            result => return result,
+        }
     }
 }
 
@@ -73,8 +83,8 @@ pub fn send_message(
     }
 }
 
-/// What came of a write of `offered` bytes; one that was interrupted is repeated. What the stream of one
-/// that counts more has taken, nobody knows.
+/// What came of a write of `offered` bytes; one that was interrupted is repeated. A stream that counts more
+/// than it was offered is broken: what it has taken is unknown.
 fn progress(offered: usize, mut write: impl FnMut() -> io::Result<usize>) -> Progress {
     loop {
         return match write() {

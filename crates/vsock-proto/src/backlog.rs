@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
-use crate::error::BacklogFull;
+use thiserror::Error;
 
 /// A bounded queue of bytes: what the guest has sent and the host's stream has not yet taken.
 ///
@@ -12,21 +12,8 @@ use crate::error::BacklogFull;
 ///
 /// Bytes leave with [`consume`](Self::consume), after they were written: a write that takes half of
 /// them, or fails, loses nothing and repeats nothing.
-///
-/// ```
-/// use vsock_proto::{Backlog, BacklogFull};
-///
-/// let mut backlog = Backlog::new(8);
-/// backlog.push(b"hello")?;
-/// assert_eq!(backlog.slices(usize::MAX).0, b"hello");
-/// backlog.consume(4);
-/// backlog.push(b" again!")?;
-/// assert_eq!(backlog.len(), 8);
-/// assert_eq!(backlog.push(b"?"), Err(BacklogFull { len: 8, more: 1, limit: 8 }));
-/// # Ok::<(), BacklogFull>(())
-/// ```
 #[derive(Debug)]
-pub struct Backlog {
+pub(crate) struct Backlog {
     ring: Box<[u8]>,
     head: usize,
     len: usize,
@@ -36,14 +23,14 @@ pub struct Backlog {
 impl Backlog {
     /// Bytes of memory that an empty backlog may keep, so that a stream which now and then refuses
     /// a little does not allocate each time.
-    pub const KEPT: usize = 4096;
+    pub(crate) const KEPT: usize = 4096;
 
     /// The least that is allocated.
     const LEAST: usize = 512;
 
     /// An empty backlog that will hold at most `limit` bytes. Allocates nothing.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             ring: Box::default(),
             head: 0,
@@ -54,19 +41,19 @@ impl Backlog {
 
     /// Bytes that wait.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
     /// Whether no byte waits.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Bytes of memory in use, for whatever waits and beyond.
     #[must_use]
-    pub const fn memory(&self) -> usize {
+    pub(crate) const fn memory(&self) -> usize {
         self.ring.len()
     }
 
@@ -75,7 +62,7 @@ impl Backlog {
     /// # Errors
     ///
     /// [`BacklogFull`]: they exceed the limit; none was added.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), BacklogFull> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), BacklogFull> {
         let mut rest = bytes;
         self.append(bytes.len(), |dst| {
             let (next, after) = rest.split_at(dst.len());
@@ -90,7 +77,7 @@ impl Backlog {
     /// # Errors
     ///
     /// [`BacklogFull`]: they exceed the limit; `fill` was not called.
-    pub fn append(
+    pub(crate) fn append(
         &mut self,
         more: usize,
         mut fill: impl FnMut(&mut [u8]),
@@ -126,7 +113,7 @@ impl Backlog {
     /// The first bytes that wait, at most `max`, in order: those of the first slice come before
     /// those of the second.
     #[must_use]
-    pub fn slices(&self, max: usize) -> (&[u8], &[u8]) {
+    pub(crate) fn slices(&self, max: usize) -> (&[u8], &[u8]) {
         let (front, back) = self.ring.split_at(self.head);
         let max = max.min(self.len);
         let first = max.min(back.len());
@@ -137,7 +124,7 @@ impl Backlog {
     }
 
     /// Drops the first `count` bytes, once they have been written; all, if there are fewer.
-    pub fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         let count = count.min(self.len);
         self.len = self.len.saturating_sub(count);
         self.head = self.head.saturating_add(count);
@@ -148,13 +135,13 @@ impl Backlog {
     }
 
     /// Drops the last `count` bytes; all, if there are fewer.
-    pub fn drop_last(&mut self, count: usize) {
+    pub(crate) fn drop_last(&mut self, count: usize) {
         self.len = self.len.saturating_sub(count);
         self.release_if_empty();
     }
 
     /// Drops all bytes, and the memory with them.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.ring = Box::default();
         self.head = 0;
         self.len = 0;
@@ -191,3 +178,18 @@ impl Backlog {
         self.head = 0;
     }
 }
+
+/// Bytes that would exceed the limit of a [`Backlog`].
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("{len} bytes wait and {more} more exceed the limit of {limit}")]
+pub(crate) struct BacklogFull {
+    /// Bytes that wait.
+    pub(crate) len: usize,
+    /// Bytes that were to be added.
+    pub(crate) more: usize,
+    /// Bytes that may wait.
+    pub(crate) limit: usize,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use thiserror::Error;
+
 use crate::{
-    Body, Cid, ConnKey, Credit, GuestCid, Header, Op, Packet, Port, Reject, RejectCause,
-    SocketType, SocketTypes,
+    Body, Cid, ConnKey, Credit, GuestCid, Header, Op, Packet, Port, SocketType, SocketTypes,
 };
 
 /// Who speaks with whom: turns headers into packets and packets into headers.
@@ -175,4 +176,39 @@ pub struct ResetReply {
     pub key: ConnKey,
     /// The `type` field.
     pub socket_type: u16,
+}
+
+/// A packet that concerns no connection, and the RST that answers it, if one does.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("packet rejected")]
+pub struct Reject {
+    /// What is wrong with it.
+    #[source]
+    pub cause: RejectCause,
+    /// What the sender shall be told.
+    pub reply: Option<ResetReply>,
+}
+
+impl From<RejectCause> for Reject {
+    fn from(cause: RejectCause) -> Self {
+        Self { cause, reply: None }
+    }
+}
+
+/// Why a packet concerns no connection.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum RejectCause {
+    /// It bears somebody else's source CID.
+    #[error("source CID {0} is not the peer's")]
+    ForeignSource(u64),
+    /// It is for somebody else.
+    #[error("destination CID {0} is not ours")]
+    ForeignDestination(u64),
+    /// Its socket type is unknown, or has not been negotiated.
+    #[error("socket type {0} is not in use")]
+    UnknownType(u16),
+    /// Its operation is unknown.
+    #[error("operation {0} is unknown")]
+    UnknownOp(u16),
 }

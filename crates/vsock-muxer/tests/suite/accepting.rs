@@ -70,14 +70,14 @@ fn accepting_goes_on_after_an_error_pauses_and_does_not_spin() {
     world.backend_event();
     assert_eq!(world.backend.0.lock().unwrap().accepts, asked, "it pauses");
     assert!(
-        world.watched.values().all(|watched| !watched.read),
+        world.watched.values().all(|watched| !watched.interest.read),
         "and rests"
     );
     world.pass(Duration::from_millis(10));
     assert_eq!(world.muxer.handshakes(), 0);
     world.pass(Duration::from_millis(20));
     assert_eq!(world.muxer.handshakes(), 1);
-    assert!(world.watched.values().all(|watched| watched.read));
+    assert!(world.watched.values().all(|watched| watched.interest.read));
     assert_eq!(world.muxer.counters().accept_failures, 3);
 }
 

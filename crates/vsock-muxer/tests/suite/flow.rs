@@ -2,7 +2,7 @@
 
 //! Bytes, both ways.
 
-use vsock_proto::{Config, Header, Op};
+use vsock_muxer::{Config, Header, Initiator, Op};
 
 use crate::world::{READABLE, WRITABLE, World, bytes, header, op};
 
@@ -18,8 +18,8 @@ fn bytes_go_both_ways_and_are_counted() {
     let info = world.muxer.connections().next().unwrap();
     assert_eq!((info.bytes_from_guest, info.bytes_to_guest), (4, 5));
     assert_eq!(
-        (info.in_flight, info.waiting, info.host_initiated),
-        (5, 0, false)
+        (info.in_flight, info.waiting, info.initiator),
+        (5, 0, Initiator::Guest)
     );
     let counters = world.muxer.counters();
     assert_eq!((counters.bytes_from_guest, counters.bytes_to_guest), (4, 5));

@@ -217,7 +217,7 @@ proptest! {
                     world.guest.rooms.extend(rooms);
                     world.transmit(budget);
                 }
-                // After a farewell, no client is accepted.
+                // After a shutdown has begun, no client is accepted.
                 Deed::Client(_) if !world.accepts() => {}
                 Deed::Client(bytes) => hosts.push(world.client(&bytes)),
                 Deed::Event(who, bits) => {
@@ -247,7 +247,7 @@ proptest! {
                     }
                 }
                 Deed::Farewell => {
-                    world.muxer.farewell(world.now);
+                    world.muxer.begin_shutdown(world.now);
                     world.apply();
                     prop_assert!(world.watched.is_empty());
                 }

@@ -11,10 +11,9 @@
 
 mod accepting;
 mod busy;
+mod client_gone;
 mod closing;
 mod crowd;
-mod departure;
-mod farewell;
 mod flow;
 mod guest_initiated;
 mod handshake;
@@ -23,6 +22,7 @@ mod lifetime;
 mod messages;
 mod notice;
 mod panics;
+mod shutdown;
 mod stream;
 mod watching;
 mod world;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use vsock_backend_api::{VsockBackendType, VsockStream};
 use vsock_driver::{Call, Temper};
-use vsock_muxer::Closing;
+use vsock_muxer::{CloseMode, ClosingStream};
 use vsock_proto::{Config, Header, Op, SocketTypes};
 
 use crate::stream::Host;
@@ -366,8 +366,8 @@ impl VsockStream for Ruined {
 
 #[test]
 fn t132_a_stream_that_panics_in_its_end_and_in_its_drop_does_not_end_the_process() {
-    for orderly in [true, false] {
-        let closing = Closing::new(Box::new(Ruined), orderly);
+    for mode in [CloseMode::Shutdown, CloseMode::Abort] {
+        let closing = ClosingStream::new(Box::new(Ruined), mode);
         let closed = catch_unwind(AssertUnwindSafe(|| drop(closing)));
         drop(closed.unwrap_err());
     }

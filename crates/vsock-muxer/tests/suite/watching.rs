@@ -148,7 +148,7 @@ fn a_second_descriptor_is_taken_when_it_is_needed_and_stays() {
     assert!(!world.watched.contains_key(&500));
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"does not");
-    assert!(world.watched[&500].write);
+    assert!(world.watched[&500].interest.write);
     assert_eq!(world.watch_of(&host), Some((true, false)));
     host.state().space = 99;
     world.event(500, WRITABLE);
@@ -162,10 +162,10 @@ fn a_second_descriptor_is_taken_when_it_is_needed_and_stays() {
     }
     assert_eq!(world.changes, before, "it stays registered");
     world.event(500, WRITABLE);
-    assert!(!world.watched[&500].write, "level-triggered: taken back");
+    assert!(!world.watched[&500].interest.write, "level-triggered: taken back");
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"x");
-    assert!(world.watched[&500].write);
+    assert!(world.watched[&500].interest.write);
     world.guest_sends(&op(Op::Reset, &request), b"");
     assert!(host.state().closed);
     assert_eq!(world.watched.len(), 1);
@@ -180,7 +180,7 @@ fn a_short_write_is_tried_again_where_no_edge_need_come() {
     world.guest_sends(&op(Op::ReadWrite, &request), b"one ");
     host.state().space = 99;
     world.event(500, WRITABLE);
-    assert!(world.watched[&500].write, "its edges are awaited");
+    assert!(world.watched[&500].interest.write, "its edges are awaited");
     host.state().space = 2;
     host.state().space_after_short_write = 99;
     world.guest_sends(&op(Op::ReadWrite, &request), b"two");
@@ -200,7 +200,7 @@ fn without_a_descriptor_for_writing_time_does_it() {
     host.state().space = 3;
     world.pass(Duration::from_millis(20));
     assert_eq!(host.got(), b"pat");
-    assert!(world.watched[&500].write, "now it could be had");
+    assert!(world.watched[&500].interest.write, "now it could be had");
     host.state().space = 99;
     world.event(500, WRITABLE);
     assert_eq!(host.got(), b"ience");

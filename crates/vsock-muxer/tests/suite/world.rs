@@ -12,9 +12,9 @@ use std::time::Duration;
 use vsock_backend_api::{ListenerId, VsockAddr, VsockBackend, VsockBackendType, VsockStream};
 use vsock_driver::Temper;
 use vsock_muxer::{
-    Action, Allowance, BackendId, GuestBuffers, GuestPayload, Muxer, Readiness, Token,
+    Action, Allowance, BackendId, Config, GuestBuffers, GuestCid, GuestPayload, Header, Interest,
+    Muxer, Op, Progress, Readiness, SocketTypes, Tick, Token,
 };
-use vsock_proto::{Config, GuestCid, Header, Op, Progress, SocketTypes, Tick};
 
 use crate::stream::Host;
 
@@ -224,8 +224,7 @@ impl GuestPayload for Payload<'_> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Watched {
     pub(crate) token: Token,
-    pub(crate) read: bool,
-    pub(crate) write: bool,
+    pub(crate) interest: Interest,
 }
 
 pub(crate) struct World {
@@ -301,10 +300,9 @@ impl World {
                 Action::Watch {
                     token,
                     fd,
-                    read,
-                    write,
+                    interest,
                 } => {
-                    let watched = Watched { token, read, write };
+                    let watched = Watched { token, interest };
                     let before = self.watched.insert(fd, watched);
                     assert!(before.is_none_or(|before| before.token == token));
                     assert_ne!(before, Some(watched), "said twice");
@@ -323,7 +321,9 @@ impl World {
     }
 
     pub(crate) fn watch_of(&self, host: &Host) -> Option<(bool, bool)> {
-        self.watched.get(&host.fd).map(|w| (w.read, w.write))
+        self.watched
+            .get(&host.fd)
+            .map(|w| (w.interest.read, w.interest.write))
     }
 
     /// An event of whatever is registered with this descriptor.

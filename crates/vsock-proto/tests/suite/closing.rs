@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use vsock_proto::state::Phase;
+use vsock_proto::Phase;
 use vsock_proto::{Body, Config, Ending, HostAction, Interest, ShutdownFlags, Violation};
 
 use crate::rig::{BOTH, End, RECEIVE, RW, Rig, SEND, buf_alloc};

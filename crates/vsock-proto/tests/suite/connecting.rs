@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use vsock_proto::state::Phase;
-use vsock_proto::{Body, Config, Credit, Ending, Greeting, HostAction, Violation};
+use vsock_proto::Phase;
+use vsock_proto::{Body, Config, Confirmation, Credit, Ending, HostAction, Violation};
 
 use crate::rig::{BOTH, End, KEY, RECEIVE, RW, Rig, SEND, packet};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 fn requesting() -> Rig {
-    Rig::requesting(Config::default(), Greeting::Line)
+    Rig::requesting(Config::default(), Confirmation::Line)
 }
 
 /// The guest has the REQUEST.
@@ -272,7 +272,7 @@ fn t46_ok_names_the_hosts_port() {
 
 #[test]
 fn a_stream_that_names_its_port_hears_nothing_but_the_guest() {
-    let mut rig = Rig::requesting(Config::default(), Greeting::Silent);
+    let mut rig = Rig::requesting(Config::default(), Confirmation::OutOfBand);
     rig.next();
     rig.guest(Body::Response);
     assert!(rig.host.did(HostAction::Confirm));
@@ -365,7 +365,7 @@ fn t133_a_farewell_is_an_rst_where_the_guest_knows_of_the_connection() {
     ];
     for mut rig in known {
         rig.host_sends(b"x");
-        rig.conn.farewell(rig.now);
+        rig.conn.shut_down(rig.now);
         assert!(rig.conn.take_actions().contains(HostAction::Close));
         assert_eq!(rig.conn.deadline(), None);
         assert_eq!(rig.drain(), [Body::Reset]);
@@ -373,7 +373,7 @@ fn t133_a_farewell_is_an_rst_where_the_guest_knows_of_the_connection() {
         assert_eq!(rig.conn.ending(), Some(Ending::Aborted));
     }
     let mut unasked = requesting();
-    unasked.conn.farewell(unasked.now);
+    unasked.conn.shut_down(unasked.now);
     assert!(unasked.conn.take_actions().contains(HostAction::Close));
     assert_eq!(unasked.drain(), []);
     assert!(unasked.conn.is_closed());

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use vsock_proto::state::Phase;
+use vsock_proto::Phase;
 use vsock_proto::{
-    Body, Config, Connection, Credit, Ending, Greeting, Interest, Progress, Transmit, Violation,
+    Body, Config, Confirmation, Connection, Credit, Ending, Interest, Progress, Transmit, Violation,
 };
 
 use crate::rig::{BOTH, End, RECEIVE, RW, Rig, SEND, buf_alloc, packet};
@@ -491,7 +491,7 @@ fn t60_an_empty_payload_before_our_response_changes_nothing() {
 #[test]
 fn t60_an_empty_payload_is_no_answer_to_our_request() {
     for sent in [false, true] {
-        let mut rig = Rig::requesting(Config::default(), Greeting::Silent);
+        let mut rig = Rig::requesting(Config::default(), Confirmation::OutOfBand);
         if sent {
             assert_eq!(rig.drain(), [Body::Request]);
         }

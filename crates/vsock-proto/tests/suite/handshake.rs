@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use proptest::prelude::*;
-use vsock_proto::hybrid::{CommandParser, MAX_LINE, OkLine, OkParser, Parse};
-use vsock_proto::{LineError, Port};
+use vsock_proto::Port;
+use vsock_proto::handshake::{CommandParser, LineError, MAX_LINE, OkLine, OkParser, Parse};
 
 fn command(line: &[u8]) -> Result<Parse, LineError> {
     CommandParser::new().feed(line)

@@ -8,10 +8,10 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vsock_proto::state::Phase;
+use vsock_proto::Phase;
 use vsock_proto::{
-    Body, Config, Connection, Credit, Ending, Greeting, HostAction, Interest, MessageFlags, Packet,
-    ShutdownFlags, SocketType, Tick,
+    Body, Config, Confirmation, Connection, Credit, Ending, HostAction, Interest, MessageFlags,
+    Packet, ShutdownFlags, SocketType, Tick,
 };
 
 use crate::rig::{BOTH, End, KEY, RW, Rig, packet};
@@ -96,7 +96,7 @@ impl World {
     fn new(host_initiated: bool, start: u32, guest_start: u32) -> Self {
         let config = Config::builder().buf_alloc(WINDOW).build().unwrap();
         let mut rig = if host_initiated {
-            Rig::requesting(config.clone(), Greeting::Line)
+            Rig::requesting(config.clone(), Confirmation::Line)
         } else {
             Rig::accepting(config.clone())
         };
@@ -107,7 +107,7 @@ impl World {
         let config = config.into();
         rig.conn = if host_initiated {
             let stream = SocketType::Stream;
-            Connection::connect(&config, KEY, stream, Greeting::Line, Tick::ZERO)
+            Connection::connect(&config, KEY, stream, Confirmation::Line, Tick::ZERO)
         } else {
             Connection::accept(&config, &packet(Body::Request, 0, rig.guest), Tick::ZERO)
         }
@@ -189,7 +189,7 @@ impl World {
             }
             Op::HostConnects => self.rig.conn.on_host_connected(self.rig.now),
             Op::HostRefuses => self.rig.refuse(),
-            Op::Farewell => self.farewell(),
+            Op::Farewell => self.shut_down(),
             Op::Flush => self.rig.flush(),
             Op::Transmit(room) => {
                 self.transmit(room);
@@ -205,9 +205,9 @@ impl World {
     }
 
     /// A guest that knows of the connection is told in one packet, and no other is.
-    fn farewell(&mut self) {
+    fn shut_down(&mut self) {
         let knows = (self.guest.asked || self.guest.connected) && !self.guest.reset;
-        self.rig.farewell();
+        self.rig.shut_down();
         assert!(self.rig.host.is_closed());
         assert_eq!(self.rig.conn.deadline(), None);
         assert_eq!(self.transmit(0), knows);
@@ -422,7 +422,7 @@ proptest! {
             .build()
             .unwrap();
         let mut rig = match (host_initiated, seqpacket) {
-            (true, _) => Rig::requesting(config, Greeting::Line),
+            (true, _) => Rig::requesting(config, Confirmation::Line),
             (false, false) => Rig::accepting(config),
             (false, true) => Rig::accepting_as(config, SocketType::SeqPacket),
         };

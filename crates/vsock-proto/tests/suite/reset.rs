@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use vsock_proto::state::Phase;
+use vsock_proto::Phase;
 use vsock_proto::{
     Body, Config, Ending, HostAction, Interest, Packet, SlicePayload, SocketType, Violation,
 };

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vsock_proto::{
-    Body, Chunk, Config, ConnKey, Connection, Credit, Greeting, HostAction, MessageFlags, Packet,
-    Port, Progress, ShutdownFlags, SlicePayload, SocketType, Tick, Transmit, Violation,
+    Body, Chunk, Config, Confirmation, ConnKey, Connection, Credit, HostAction, MessageFlags,
+    Packet, Port, Progress, ShutdownFlags, SlicePayload, SocketType, Tick, Transmit, Violation,
 };
 
 pub(crate) const KEY: ConnKey = ConnKey::new(Port::new(1 << 30), Port::new(52));
@@ -129,7 +129,7 @@ impl Rig {
     }
 
     /// A host-initiated connection whose REQUEST is owed.
-    pub(crate) fn requesting(config: Config, greeting: Greeting) -> Self {
+    pub(crate) fn requesting(config: Config, greeting: Confirmation) -> Self {
         let socket_type = SocketType::Stream;
         let config = Arc::new(config);
         let conn = Connection::connect(&config, KEY, socket_type, greeting, Tick::ZERO);
@@ -243,8 +243,8 @@ impl Rig {
         self.act();
     }
 
-    pub(crate) fn farewell(&mut self) {
-        self.conn.farewell(self.now);
+    pub(crate) fn shut_down(&mut self) {
+        self.conn.shut_down(self.now);
         self.act();
     }
 

@@ -413,12 +413,13 @@ fn t56_messages_for_a_deaf_host_are_credited() {
 #[test]
 fn a_greeting_is_a_message_of_its_own() {
     use std::sync::Arc;
-    use vsock_proto::{Connection, Greeting, Packet, SlicePayload, Tick};
+    use vsock_proto::{Confirmation, Connection, Packet, SlicePayload, Tick};
 
     let key = crate::rig::KEY;
     let config = Arc::new(Config::default());
     let now = Tick::ZERO;
-    let mut conn = Connection::connect(&config, key, SocketType::SeqPacket, Greeting::Line, now);
+    let mut conn =
+        Connection::connect(&config, key, SocketType::SeqPacket, Confirmation::Line, now);
     assert!(matches!(
         conn.poll_transmit(now, 0),
         Some(Transmit::Packet(_))

@@ -2,9 +2,11 @@
 
 use alloc::boxed::Box;
 
+use crate::backlog::{Backlog, BacklogFull};
 use crate::credit::RecvWindow;
 use crate::messages::Messages;
-use crate::{Backlog, BacklogFull, Config, MessageFlags, Payload, Progress, SocketType, Violation};
+use crate::state::ToHostState;
+use crate::{Config, MessageFlags, Payload, Progress, SocketType, Violation};
 
 /// Bytes that wait for the host's stream, to be written in one call.
 ///
@@ -44,7 +46,8 @@ pub(super) enum HostReader {
 
 /// The way from the guest to the host: receive window, backlog, message boundaries.
 #[derive(Debug)]
-pub(super) struct Inbound {
+pub(super) struct ToHost {
+    pub(super) state: ToHostState,
     pub(super) window: RecvWindow,
     backlog: Backlog,
     /// Where messages end, on a seqpacket socket.
@@ -56,9 +59,10 @@ pub(super) struct Inbound {
 /// The longest line that the host is told before the guest's bytes.
 const MAX_PREAMBLE: usize = 32;
 
-impl Inbound {
+impl ToHost {
     pub(super) fn new(config: &Config, socket_type: SocketType) -> Self {
         Self {
+            state: ToHostState::Open,
             window: RecvWindow::new(config.buf_alloc(), 0),
             backlog: Backlog::new((config.buf_alloc() as usize).saturating_add(MAX_PREAMBLE)),
             messages: (socket_type == SocketType::SeqPacket).then(Box::default),

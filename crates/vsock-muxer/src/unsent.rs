@@ -5,71 +5,84 @@ use std::io::ErrorKind;
 use vsock_backend_api::Received;
 use vsock_proto::{MessageFlags, Progress};
 
-use crate::link::Link;
+use crate::host_stream::HostStream;
 
-/// A message of the host of which the guest has a part: the rest waits for credit, buffers or its turn.
-/// A connection holds at most one, and reads no other before it is gone.
+/// What was read from a host's stream and is not yet with the guest: bytes that came with a client's
+/// command, or that a client which has gone left behind; or the rest of a message that waits for
+/// credit, buffers or its turn. Nothing else is read before it has been sent.
 #[derive(Debug)]
-pub(crate) struct Held {
-    rest: Box<[u8]>,
-    /// Bytes of `rest` that are with the guest by now.
+pub(crate) struct Unsent {
+    bytes: Box<[u8]>,
+    /// How many of `bytes` are with the guest by now.
     sent: usize,
     /// Bytes of the whole message.
     len: usize,
     flags: MessageFlags,
 }
 
-/// A message that is on its way to the guest, wherever it lies.
+/// A message on its way to the guest, wherever it lies.
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a> {
     /// What the guest does not have yet.
     pub(crate) rest: &'a [u8],
     /// Bytes of the whole message.
     pub(crate) len: usize,
-    /// Those of its last packet.
+    /// The flags of its last packet.
     pub(crate) flags: MessageFlags,
 }
 
-impl Held {
-    /// Keeps what the guest does not have.
-    pub(crate) fn new(message: Message<'_>) -> Self {
+impl Unsent {
+    /// Keeps bytes of a stream, if there are any.
+    pub(crate) fn bytes(bytes: &[u8]) -> Option<Self> {
+        let whole = Message {
+            rest: bytes,
+            len: bytes.len(),
+            flags: MessageFlags::NONE,
+        };
+        (!bytes.is_empty()).then(|| Self::message(whole))
+    }
+
+    /// Keeps what the guest does not have of a message, which may be empty.
+    pub(crate) fn message(message: Message<'_>) -> Self {
         Self {
-            rest: message.rest.into(),
+            bytes: message.rest.into(),
             sent: 0,
             len: message.len,
             flags: message.flags,
         }
     }
 
-    pub(crate) fn message(&self) -> Message<'_> {
+    /// What is still to be sent.
+    pub(crate) fn rest(&self) -> Message<'_> {
         Message {
-            rest: self.rest.get(self.sent..).unwrap_or_default(),
+            rest: self.bytes.get(self.sent..).unwrap_or_default(),
             len: self.len,
             flags: self.flags,
         }
     }
 
-    /// So many bytes more are with the guest.
-    pub(crate) const fn advance(&mut self, count: usize) {
+    /// Notes that `count` bytes more are with the guest. Returns whether that was all.
+    pub(crate) const fn advance(&mut self, count: usize) -> bool {
         self.sent += count;
+        self.sent >= self.bytes.len()
     }
 }
 
 /// Memory for the message that is being read. It has none before the first one is.
 #[derive(Debug, Default)]
-pub(crate) struct Reading(Vec<u8>);
+pub(crate) struct MessageBuffer(Vec<u8>);
 
-impl Reading {
+impl MessageBuffer {
     /// Reads the next message, of at most `limit` bytes. Without one, says why.
     pub(crate) fn receive(
         &mut self,
-        link: &mut Link,
+        host: &mut HostStream,
         limit: usize,
     ) -> Result<Message<'_>, Progress> {
         if self.0.is_empty() {
             self.0 = vec![0; limit];
         }
-        let messages = link.stream().messages().ok_or(Progress::Failed)?;
+        let messages = host.stream().messages().ok_or(Progress::Failed)?;
         loop {
             return match messages.receive_message(&mut self.0) {
                 Ok(Received::Message { len, end_of_record }) => Ok(Message {
@@ -90,5 +103,25 @@ impl Reading {
                 },
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Unsent;
+
+    #[test]
+    fn bytes_leave_in_order() {
+        let mut unsent = Unsent::bytes(b"hello").unwrap();
+        assert_eq!(unsent.rest().rest, b"hello");
+        assert!(!unsent.advance(2));
+        assert_eq!(unsent.rest().rest, b"llo");
+        assert!(unsent.advance(3));
+        assert_eq!(unsent.rest().rest, b"");
+    }
+
+    #[test]
+    fn nothing_is_not_kept() {
+        assert!(Unsent::bytes(b"").is_none());
     }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use super::packets::PacketWindow;
+use super::{RecvWindow, SendWindow};
+use crate::{Credit, Violation};
 use proptest::prelude::*;
-use vsock_proto::credit::{PacketWindow, RecvWindow, SendWindow};
-use vsock_proto::{Credit, Violation};
 
 const fn credit(buf_alloc: u32, fwd_cnt: u32) -> Credit {
     Credit { buf_alloc, fwd_cnt }

@@ -3,11 +3,13 @@
 use core::time::Duration;
 
 use crate::credit::SendWindow;
+use crate::state::ToGuestState;
 use crate::{Config, SocketType, Tick};
 
 /// The way from the host to the guest: send window, and what to do when it is empty.
 #[derive(Debug)]
-pub(super) struct Outbound {
+pub(super) struct ToGuest {
+    pub(super) state: ToGuestState,
     pub(super) window: SendWindow,
     /// The host's stream was ready to be read, and has not yet refused.
     pub(super) readable: bool,
@@ -17,8 +19,8 @@ pub(super) struct Outbound {
     probe_at: Option<Tick>,
     /// How often it was asked in vain.
     probes: u32,
-    /// The connection is a stream, whose bytes may be put together.
-    is_stream: bool,
+    /// The bytes of a stream may be put together.
+    socket_type: SocketType,
     /// Packets have run out, and one may be sent all the same.
     one_more: bool,
     /// Bytes sent of the message that has not yet ended, on a seqpacket socket.
@@ -37,15 +39,16 @@ enum Lack {
 /// The time between two questions doubles at most so often.
 const MAX_DOUBLINGS: u32 = 6;
 
-impl Outbound {
+impl ToGuest {
     pub(super) fn new(config: &Config, socket_type: SocketType) -> Self {
         Self {
+            state: ToGuestState::Open,
             window: SendWindow::new(config.packet_overhead()),
             readable: false,
             asked: Lack::Nothing,
             probe_at: None,
             probes: 0,
-            is_stream: socket_type == SocketType::Stream,
+            socket_type,
             one_more: false,
             message_sent: 0,
         }
@@ -137,7 +140,7 @@ impl Outbound {
             return false;
         }
         self.probes = self.probes.saturating_add(1).min(MAX_DOUBLINGS);
-        self.one_more = self.is_stream && self.window.extra_bytes() > 0;
+        self.one_more = self.socket_type == SocketType::Stream && self.window.extra_bytes() > 0;
         self.probe_at = (!self.one_more).then(|| self.next_probe(now, config));
         true
     }

@@ -2,15 +2,15 @@
 
 //! What the host's stream does to a connection.
 
-use crate::conn::inbound::{Chunk, HostReader};
-use crate::state::{Event, Outlook, Phase, ToGuestEvent, ToHost, ToHostEvent};
-use crate::{Connection, Ending, Greeting, HostAction, Progress, ShutdownFlags, Tick};
+use crate::conn::to_host::{Chunk, HostReader};
+use crate::state::{Event, Outlook, Phase, ToGuestEvent, ToHostEvent, ToHostState};
+use crate::{Confirmation, Connection, Ending, HostAction, Progress, ShutdownFlags, Tick};
 
 impl Connection {
     /// How the client of a host-initiated connection is told.
     #[must_use]
-    pub const fn greeting(&self) -> Greeting {
-        self.greeting
+    pub const fn confirmation(&self) -> Confirmation {
+        self.confirmation
     }
 
     /// The stream for a guest-initiated connection is there: the guest is owed a RESPONSE.
@@ -30,23 +30,23 @@ impl Connection {
     /// nothing.
     pub fn on_host_readable(&mut self, now: Tick) {
         if self.phase.has_stream() && self.phase != Phase::Draining {
-            self.outbound.readable = true;
+            self.to_guest.readable = true;
             self.review_credit(now);
         }
     }
 
     /// The stream's other end is gone altogether. What it left behind is still read; nothing will
     /// be written to it any more. An attempt that the guest has not yet answered ends, unless
-    /// [something was left](Self::on_host_left) for it.
+    /// [something was left](Self::on_host_hangup_with_data) for it.
     pub fn on_host_hangup(&mut self, now: Tick) {
         match self.phase {
             Phase::Requesting | Phase::Requested | Phase::Accepting => self.on_host_refused(now),
             Phase::Responding => {
                 self.hung_up = true;
-                self.outbound.readable = true;
+                self.to_guest.readable = true;
             }
             Phase::Connected => {
-                self.on_host_deaf(now);
+                self.on_host_stops_reading(now);
                 self.on_host_readable(now);
             }
             Phase::Draining => self.end(now, Event::HostGone, Ending::Forfeited),
@@ -57,14 +57,27 @@ impl Connection {
     /// As [`on_host_hangup`](Self::on_host_hangup), of a client that has left something for the guest:
     /// where the guest has not yet answered, the attempt goes on, for what was written arrives before
     /// its end.
-    pub fn on_host_left(&mut self, now: Tick) {
+    pub fn on_host_hangup_with_data(&mut self, now: Tick) {
         match self.phase {
             Phase::Requesting | Phase::Requested => {
                 self.hung_up = true;
-                self.outbound.readable = true;
+                self.to_guest.readable = true;
             }
             _ => self.on_host_hangup(now),
         }
+    }
+
+    /// Ends the connection because nothing that the guest knew counts any more: it was reset, or
+    /// the device was. The guest is told nothing.
+    pub fn abort(&mut self, now: Tick) {
+        self.end(now, Event::Aborted, Ending::Aborted);
+    }
+
+    /// Ends the connection because the device is shutting down. A guest that knows of it is owed an
+    /// RST, before which nothing else is sent; one that has not been given the REQUEST, or has left
+    /// already, is told nothing.
+    pub fn shut_down(&mut self, now: Tick) {
+        self.end(now, Event::DeviceStops, Ending::Aborted);
     }
 
     /// Writes what waits for the host, by calling `write` until it is not `Done` or nothing waits.
@@ -73,25 +86,27 @@ impl Connection {
         if !self.phase.has_stream() {
             return;
         }
-        let (written, reader) = self.unwinding(now, |conn| conn.inbound.flush(write));
+        let (written, reader) = self.unwinding(now, |conn| conn.to_host.flush(write));
         match reader {
             HostReader::Alive => {}
             HostReader::Gone if self.phase == Phase::Draining => {
                 return self.end(now, Event::HostGone, Ending::Forfeited);
             }
-            HostReader::Gone => return self.on_host_deaf(now),
+            HostReader::Gone => return self.on_host_stops_reading(now),
             HostReader::TooSmall => return self.on_message_too_long(now),
         }
         self.after_flush();
         if self.phase == Phase::Draining {
-            if self.to_host == ToHost::Ended {
+            if self.to_host.state == ToHostState::Ended {
                 self.end(now, Event::Drained, Ending::Clean);
             } else if written > 0 {
                 self.deadline = Some(now.saturating_add(self.config.linger_timeout()));
             }
             return;
         }
-        if written > 0 && Outlook::of(self.to_guest, self.to_host) == Outlook::FlushInTime {
+        if written > 0
+            && Outlook::of(self.to_guest.state, self.to_host.state) == Outlook::FlushInTime
+        {
             self.deadline = Some(now.saturating_add(self.config.linger_timeout()));
         }
         self.settle(now);
@@ -100,28 +115,28 @@ impl Connection {
 
     /// Once the last byte of a guest that has ended its sending is with the host: the end follows.
     pub(super) fn after_flush(&mut self) {
-        if self.to_host == ToHost::Flushing
-            && !self.inbound.has_chunk()
-            && let Some(next) = self.to_host.next(ToHostEvent::Flushed)
+        if self.to_host.state == ToHostState::Flushing
+            && !self.to_host.has_chunk()
+            && let Some(next) = self.to_host.state.next(ToHostEvent::Flushed)
         {
-            self.to_host = next;
+            self.to_host.state = next;
             self.actions.insert(HostAction::ShutdownWrite);
         }
     }
 
     /// The host does not read any more. What waits for it is thrown away; a guest that still sends
     /// shall know.
-    pub(super) fn on_host_deaf(&mut self, now: Tick) {
-        let Some(next) = self.to_host.next(ToHostEvent::HostStopsReading) else {
+    pub(super) fn on_host_stops_reading(&mut self, now: Tick) {
+        let Some(next) = self.to_host.state.next(ToHostEvent::HostStopsReading) else {
             return;
         };
-        if next == ToHost::Ended {
+        if next == ToHostState::Ended {
             self.ending.get_or_insert(Ending::Forfeited);
         } else {
             self.declare(ShutdownFlags::RECEIVE);
         }
-        self.to_host = next;
-        self.inbound.discard();
+        self.to_host.state = next;
+        self.to_host.discard();
         self.settle(now);
     }
 
@@ -132,9 +147,9 @@ impl Connection {
 
     /// A read has found the end of what the host sends.
     pub(super) fn on_host_end(&mut self, now: Tick) {
-        self.outbound.end();
-        if let Some(next) = self.to_guest.next(ToGuestEvent::HostEndsSending) {
-            self.to_guest = next;
+        self.to_guest.end();
+        if let Some(next) = self.to_guest.state.next(ToGuestEvent::HostEndsSending) {
+            self.to_guest.state = next;
             self.declare(ShutdownFlags::SEND);
             self.settle(now);
         }

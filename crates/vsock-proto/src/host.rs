@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+//! The host's side of a connection: what is to be done with its stream.
+
 /// Something to do with the host's stream, in the order in which they are to be done.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
@@ -72,4 +74,44 @@ impl Iterator for HostActions {
         self.0 &= !action.bit();
         Some(action)
     }
+}
+
+/// What the client of a host-initiated connection is told when the guest has accepted.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Confirmation {
+    /// A line of text, `OK <host port>\n`, ahead of the guest's bytes. Its own bytes cost no credit.
+    Line,
+    /// Nothing in the stream: [`HostAction::Confirm`] says all.
+    OutOfBand,
+}
+
+/// For which events the host's stream should be watched. An event that finds nothing to do is harmless.
+///
+/// A hang-up matters in every case.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Interest {
+    /// Until it is readable.
+    pub read: bool,
+    /// Until it is writable.
+    pub write: bool,
+}
+
+impl Interest {
+    /// Hang-ups alone.
+    pub const NONE: Self = Self {
+        read: false,
+        write: false,
+    };
+
+    /// Until it is readable.
+    pub const READ: Self = Self {
+        read: true,
+        write: false,
+    };
+
+    /// Until it is writable.
+    pub const WRITE: Self = Self {
+        read: false,
+        write: true,
+    };
 }

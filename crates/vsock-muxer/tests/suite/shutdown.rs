@@ -9,8 +9,8 @@ use vsock_proto::{Config, Ending, Op, SocketTypes};
 
 use crate::world::{READABLE, Scripted, World, header, op, reply};
 
-fn farewell(world: &mut World) {
-    world.muxer.farewell(world.now);
+fn shut_down(world: &mut World) {
+    world.muxer.begin_shutdown(world.now);
     world.apply();
 }
 
@@ -31,7 +31,7 @@ fn t133_each_connection_that_the_guest_knows_gets_an_rst_and_no_other_does() {
     world.answer(Ok(&unanswered));
     world.guest_sends(&header(Op::Request, 3, 53), b"");
 
-    farewell(&mut world);
+    shut_down(&mut world);
     for host in [
         &silent,
         &host_begun,
@@ -43,7 +43,7 @@ fn t133_each_connection_that_the_guest_knows_gets_an_rst_and_no_other_does() {
         assert!(host.state().closed);
     }
     assert!(world.watched.is_empty(), "backends rest too");
-    assert!(world.muxer.owes_farewells());
+    assert!(world.muxer.owes_resets());
     let packets = world.receive(64);
     assert!(
         packets
@@ -63,7 +63,7 @@ fn t133_each_connection_that_the_guest_knows_gets_an_rst_and_no_other_does() {
     ];
     assert_eq!(packets.len(), known.len());
     assert_eq!(told, BTreeSet::from(known));
-    assert!(!world.muxer.owes_farewells());
+    assert!(!world.muxer.owes_resets());
     assert_eq!(world.muxer.deadline(), None);
     assert_eq!(world.muxer.connections().count(), 0);
     let endings = world.muxer.counters().endings;
@@ -77,9 +77,9 @@ fn t133_rsts_beyond_every_limit_come_as_buffers_do() {
     for port in 0..700 {
         world.guest_connects(port, 52);
     }
-    farewell(&mut world);
+    shut_down(&mut world);
     let mut told = BTreeSet::new();
-    while world.muxer.owes_farewells() {
+    while world.muxer.owes_resets() {
         assert!(world.muxer.can_take_packet());
         let packets = world.receive(10);
         assert_eq!(packets.len(), 10);
@@ -92,16 +92,16 @@ fn t133_rsts_beyond_every_limit_come_as_buffers_do() {
 }
 
 #[test]
-fn t133_after_a_farewell_nothing_begins() {
+fn t133_after_a_shutdown_nothing_begins() {
     let mut world = World::new();
     // A failure, after which the backend would be asked again.
     let failure = Err(ErrorKind::OutOfMemory);
     world.backend.0.lock().unwrap().clients.push_back(failure);
     world.backend_event();
     let token = world.watched.values().next().unwrap().token;
-    farewell(&mut world);
+    shut_down(&mut world);
     assert_eq!(world.muxer.deadline(), None);
-    assert!(!world.muxer.owes_farewells());
+    assert!(!world.muxer.owes_resets());
 
     let asked = world.backend.0.lock().unwrap().accepts;
     let waiting = world.host();
@@ -117,7 +117,7 @@ fn t133_after_a_farewell_nothing_begins() {
     let host = world.host();
     world.answer(Ok(&host));
     world.guest_sends(&header(Op::Request, 1, 52), b"");
-    assert!(world.muxer.owes_farewells());
+    assert!(world.muxer.owes_resets());
     assert_eq!(world.ops(), [Op::Reset]);
     assert!(world.backend.0.lock().unwrap().asked.is_empty());
 
@@ -132,37 +132,37 @@ fn t133_a_guest_that_resets_or_asks_anew_is_owed_one_rst_at_most() {
     let mut world = World::new();
     let (_, first) = world.host_connects(9);
     let (_, second) = world.guest_connects(1, 52);
-    farewell(&mut world);
+    shut_down(&mut world);
     world.guest_sends(&op(Op::Reset, &first), b"");
     world.guest_sends(&op(Op::Request, &second), b"");
     let packets = world.receive(64);
     assert_eq!(packets.len(), 1);
     assert_eq!(reply(&packets[0].0, Op::Reset).src_port, second.src_port);
-    assert!(!world.muxer.owes_farewells());
+    assert!(!world.muxer.owes_resets());
 }
 
 #[test]
-fn t133_rsts_that_were_owed_before_are_farewells_too() {
+fn t133_rsts_that_were_owed_before_are_given_too() {
     let mut world = World::new();
     world.guest_sends(&header(Op::ReadWrite, 77, 77), b"orphan");
-    farewell(&mut world);
-    assert!(world.muxer.owes_farewells());
+    shut_down(&mut world);
+    assert!(world.muxer.owes_resets());
     assert_eq!(world.ops(), [Op::Reset]);
-    assert!(!world.muxer.owes_farewells());
+    assert!(!world.muxer.owes_resets());
 }
 
 #[test]
-fn a_muxer_without_a_guest_says_no_farewell() {
+fn a_muxer_without_a_guest_owes_no_reset() {
     let mut world = World::asleep(Config::default());
-    farewell(&mut world);
-    assert!(!world.muxer.owes_farewells());
+    shut_down(&mut world);
+    assert!(!world.muxer.owes_resets());
     world.guest_sends(&header(Op::Request, 1, 52), b"");
     assert_eq!(world.ops(), []);
     world.muxer.activate(world.now, SocketTypes::STREAM);
     world.apply();
     world.guest_connects(1, 52);
-    farewell(&mut world);
+    shut_down(&mut world);
     world.muxer.reset(world.now);
-    assert!(!world.muxer.owes_farewells());
+    assert!(!world.muxer.owes_resets());
     assert_eq!(world.ops(), []);
 }

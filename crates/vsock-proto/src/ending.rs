@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use crate::state::Event;
-use crate::{Connection, Tick};
-
 /// Why a connection ended, for counters and logs. The first reason stays.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -30,21 +27,6 @@ pub enum Ending {
     /// A message is longer than its receiver can hold: than the guest's buffer or the limit, where the
     /// host has sent it, or than the host's stream takes.
     MessageTooLong,
-    /// The device was reset, or has said farewell to its guest.
+    /// The device was reset or is shutting down.
     Aborted,
-}
-
-impl Connection {
-    /// Ends the connection because nothing that the guest knew counts any more: it was reset, or
-    /// the device was. The guest is told nothing.
-    pub fn abort(&mut self, now: Tick) {
-        self.end(now, Event::Aborted, Ending::Aborted);
-    }
-
-    /// Ends the connection because the device is about to stop. A guest that knows of it is owed an
-    /// RST, before which nothing else is sent; one that has not been given the REQUEST, or has left
-    /// already, is told nothing.
-    pub fn farewell(&mut self, now: Tick) {
-        self.end(now, Event::Farewell, Ending::Aborted);
-    }
 }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The end of a device whose guest lives on.
+//! The graceful shutdown of a device whose guest goes on.
 
 use vsock_proto::Tick;
 
-use super::Life;
-use crate::Muxer;
 use crate::entry::Entry;
+use crate::muxer::{Life, Muxer};
 
 impl Muxer {
     /// The device is about to stop, and its guest goes on: every connection is closed, and each that
@@ -16,7 +15,7 @@ impl Muxer {
     ///
     /// The RSTs take buffers of the guest, one each, in as many calls of
     /// [`transmit`](Self::transmit) as that takes; the caller decides how long it waits for them while
-    /// the muxer [owes](Self::owes_farewells) some, and takes the guest's packets meanwhile: a guest may
+    /// the muxer [owes](Self::owes_resets) some, and takes the guest's packets meanwhile: a guest may
     /// have no buffers before its own packets are taken.
     ///
     /// An RST cuts: what a host component has written and the guest has not in its buffers is lost, and
@@ -27,31 +26,30 @@ impl Muxer {
     /// A muxer that is not active owes its guest nothing, and stays as it is.
     ///
     /// ```
-    /// use vsock_muxer::{GuestBuffers, Muxer};
-    /// use vsock_proto::Tick;
+    /// use vsock_muxer::{GuestBuffers, Muxer, Tick};
     ///
     /// /// The beginning of a stop. Returns whether the guest knows of the end of its connections; if
-    /// /// not, this goes on when it has more buffers, or until the driver has waited for long enough.
-    /// fn say_farewell(muxer: &mut Muxer, now: Tick, buffers: &mut dyn GuestBuffers) -> bool {
-    ///     muxer.farewell(now);
+    /// /// not, this goes on when it has more buffers, or until the device has waited for long enough.
+    /// fn shut_down(muxer: &mut Muxer, now: Tick, buffers: &mut dyn GuestBuffers) -> bool {
+    ///     muxer.begin_shutdown(now);
     ///     while let Some(action) = muxer.next_action() {
     ///         // The event loop carries it out.
     ///         drop(action);
     ///     }
     ///     muxer.transmit(now, buffers, usize::MAX);
-    ///     !muxer.owes_farewells()
+    ///     !muxer.owes_resets()
     /// }
     /// ```
-    pub fn farewell(&mut self, now: Tick) {
+    pub fn begin_shutdown(&mut self, now: Tick) {
         if self.life == Life::Inactive {
             return;
         }
-        self.life = Life::Leaving;
+        self.life = Life::ShuttingDown;
         self.unwatch_backends();
         for slot in self.table.slots() {
             match self.table.entry(slot) {
-                Some(Entry::Open(open)) => {
-                    open.conn.farewell(now);
+                Some(Entry::Connection(entry)) => {
+                    entry.conn.shut_down(now);
                     self.review(now, slot);
                 }
                 Some(Entry::Handshake(_)) => self.end_handshake(slot),
@@ -60,9 +58,9 @@ impl Muxer {
         }
     }
 
-    /// Whether a [farewell](Self::farewell) has been said of which the guest does not have every RST.
+    /// Whether a [shutdown](Self::begin_shutdown) has begun of which the guest does not have every RST.
     #[must_use]
-    pub fn owes_farewells(&self) -> bool {
-        self.life == Life::Leaving && self.wants_transmit()
+    pub fn owes_resets(&self) -> bool {
+        self.life == Life::ShuttingDown && self.wants_transmit()
     }
 }

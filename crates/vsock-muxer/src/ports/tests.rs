@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use proptest::prelude::*;
-use vsock_proto::{NoPortLeft, Port, PortAllocator};
+use vsock_proto::Port;
+
+use super::{NoPortLeft, PortAllocator};
 
 #[test]
 fn t94_the_search_ends_when_all_are_taken() {
     let mut ports = PortAllocator::new(10..13);
     let leases: Vec<_> = (0..3).map(|_| ports.lease(|_| false).unwrap()).collect();
     assert_eq!(ports.lease(|_| false).unwrap_err(), NoPortLeft { ports: 3 });
-    assert_eq!(ports.leased(), 3);
+    assert_eq!(ports.leased.len(), 3);
     leases.into_iter().for_each(|lease| ports.release(lease));
-    assert_eq!(ports.leased(), 0);
+    assert_eq!(ports.leased.len(), 0);
 }
 
 #[test]
@@ -95,7 +98,19 @@ proptest! {
                 model.remove(&lease.port());
                 ports.release(lease);
             }
-            prop_assert_eq!(ports.leased(), model.len());
+            prop_assert_eq!(ports.leased.len(), model.len());
         }
     }
+}
+
+#[test]
+fn t132_a_port_that_a_panic_was_to_judge_is_not_leased() {
+    let mut ports = PortAllocator::new(5000..5002);
+    let leased = catch_unwind(AssertUnwindSafe(|| {
+        ports.lease(|_| panic!("this closure panics on purpose"))
+    }));
+    drop(leased.unwrap_err());
+    assert_eq!(ports.leased.len(), 0);
+    let _leases = [(); 2].map(|()| ports.lease(|_| false).unwrap());
+    assert_eq!(ports.leased.len(), 2);
 }

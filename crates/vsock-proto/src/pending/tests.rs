@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use vsock_proto::pending::{Owed, Pending};
+use super::{Owed, Pending};
 
 #[rustfmt::skip]
 const PAIRS: [(Owed, Owed); 21] = [

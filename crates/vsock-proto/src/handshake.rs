@@ -15,8 +15,9 @@
 //! The parsers read nothing themselves. They are fed whatever has come, in any number of pieces,
 //! and say how much of the last piece was part of the line.
 
+use thiserror::Error;
+
 use crate::Port;
-use crate::error::LineError;
 
 /// Bytes that a line may have, with the newline.
 pub const MAX_LINE: usize = 32;
@@ -41,8 +42,8 @@ pub enum Parse {
 /// with `\r\n`. The port is a decimal number without a sign; `VMADDR_PORT_ANY` is none.
 ///
 /// ```
-/// use vsock_proto::hybrid::{CommandParser, Parse};
-/// use vsock_proto::{LineError, Port};
+/// use vsock_proto::Port;
+/// use vsock_proto::handshake::{CommandParser, LineError, Parse};
 ///
 /// let mut parser = CommandParser::new();
 /// assert_eq!(parser.feed(b"CONNE")?, Parse::NeedMore);
@@ -80,8 +81,8 @@ impl CommandParser {
 /// Reads a device's `OK <port>\n`: the client's side of the handshake.
 ///
 /// ```
-/// use vsock_proto::hybrid::{OkLine, OkParser, Parse};
-/// use vsock_proto::{LineError, Port};
+/// use vsock_proto::Port;
+/// use vsock_proto::handshake::{LineError, OkLine, OkParser, Parse};
 ///
 /// let port = Port::new(1 << 30);
 /// let line = OkLine::new(port);
@@ -112,7 +113,7 @@ impl OkParser {
 ///
 /// ```
 /// use vsock_proto::Port;
-/// use vsock_proto::hybrid::OkLine;
+/// use vsock_proto::handshake::OkLine;
 ///
 /// assert_eq!(OkLine::new(Port::new(7)).as_bytes(), b"OK 7\n");
 /// ```
@@ -155,6 +156,24 @@ impl OkLine {
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(self.start..).unwrap_or_default()
     }
+}
+
+/// A line of the text handshake that is not what it should be.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum LineError {
+    /// It has no end within the limit.
+    #[error("no line of at most {limit} bytes")]
+    TooLong {
+        /// Bytes that a line may have, with the newline.
+        limit: usize,
+    },
+    /// It does not begin with the keyword, or has another number of words than two.
+    #[error("not a keyword and a port")]
+    Malformed,
+    /// The second word is not a port: decimal digits for a number below 2^32 - 1.
+    #[error("not a port number")]
+    BadPort,
 }
 
 /// The part of a line that has come so far.

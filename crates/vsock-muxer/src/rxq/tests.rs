@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 use vsock_proto::{
-    ConnKey, GuestCid, Header, Next, Op, Port, ResetReply, ResetsFull, Route, RxQueue, Slot,
-    SocketType, SocketTypes,
+    ConnKey, GuestCid, Header, Op, Port, ResetReply, Route, SocketType, SocketTypes,
 };
+
+use super::{Next, ResetsFull, RxQueue};
+use crate::slot::Slot;
 
 /// The RST that a stray packet from this guest port gets.
 fn reset(port: u32) -> ResetReply {
@@ -59,7 +61,7 @@ fn t74_owed_rsts_are_bounded_and_say_so() {
     }
     assert!(queue.is_full(), "the guest's packets must wait");
     assert_eq!(queue.owe_reset(reset(3)), Err(ResetsFull { limit: 3 }));
-    assert_eq!(queue.resets(), 3);
+    assert_eq!(queue.resets.len(), 3);
     assert_eq!(queue.pop(), Some(Next::Reset(reset(0))));
     assert!(!queue.is_full());
     queue.owe_reset(reset(3)).unwrap();
@@ -70,7 +72,7 @@ fn t74_the_same_rst_is_owed_once() {
     let mut queue = RxQueue::new(1);
     queue.owe_reset(reset(9)).unwrap();
     queue.owe_reset(reset(9)).unwrap();
-    assert_eq!(queue.resets(), 1);
+    assert_eq!(queue.resets.len(), 1);
 }
 
 #[test]
@@ -183,7 +185,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(queue.is_empty(), ready.is_empty() && resets.is_empty());
-            prop_assert_eq!(queue.resets(), resets.len());
+            prop_assert_eq!(queue.resets.len(), resets.len());
         }
     }
 }

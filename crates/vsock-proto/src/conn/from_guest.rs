@@ -2,12 +2,12 @@
 
 //! What the guest does to a connection.
 
-use crate::conn::inbound::HostReader;
+use crate::conn::to_host::HostReader;
 use crate::pending::Owed;
-use crate::state::{Event, Phase, ToGuestEvent, ToHost, ToHostEvent};
+use crate::state::{Event, Phase, ToGuestEvent, ToHostEvent, ToHostState};
 use crate::{
-    Body, Connection, Ending, Greeting, HostAction, MessageFlags, Packet, Payload, ShutdownFlags,
-    SocketType, Tick, Violation, hybrid,
+    Body, Confirmation, Connection, Ending, HostAction, MessageFlags, Packet, Payload,
+    ShutdownFlags, SocketType, Tick, Violation, handshake,
 };
 
 impl Connection {
@@ -60,13 +60,13 @@ impl Connection {
         if !counts {
             return Ok(());
         }
-        let window = &mut self.outbound.window;
+        let window = &mut self.to_guest.window;
         let opens = match packet.body {
             Body::CreditUpdate => window.on_credit_update(packet.credit)?,
             _ => window.update(packet.credit)?,
         };
         if opens {
-            self.outbound.opened();
+            self.to_guest.opened();
         }
         self.check_message(now);
         Ok(())
@@ -79,20 +79,20 @@ impl Connection {
         flags: MessageFlags,
         payload: &mut P,
     ) -> Result<(), Violation> {
-        match (self.phase, self.to_host) {
-            (Phase::Connected, ToHost::Open) => {
+        match (self.phase, self.to_host.state) {
+            (Phase::Connected, ToHostState::Open) => {
                 let taken = self.unwinding(now, |conn| {
-                    conn.inbound.take(len, flags, &conn.config, payload)
+                    conn.to_host.take(len, flags, &conn.config, payload)
                 });
                 match taken? {
                     HostReader::Alive => {}
-                    HostReader::Gone => self.on_host_deaf(now),
+                    HostReader::Gone => self.on_host_stops_reading(now),
                     HostReader::TooSmall => self.on_message_too_long(now),
                 }
                 Ok(())
             }
-            (Phase::Connected | Phase::Lingering, ToHost::Deaf) => {
-                self.inbound.discard_payload(len)
+            (Phase::Connected | Phase::Lingering, ToHostState::Discarding) => {
+                self.to_host.discard_payload(len)
             }
             _ if self.is_nothing(len) => Ok(()),
             (Phase::Connected | Phase::Lingering, _) => Err(Violation::DataAfterEnd),
@@ -115,14 +115,14 @@ impl Connection {
         if self.phase != Phase::Requested {
             return;
         }
-        self.outbound.window.start(packet.credit);
+        self.to_guest.window.start(packet.credit);
         self.advance(now, Event::GuestResponse);
         self.actions.insert(HostAction::Confirm);
-        if self.greeting == Greeting::Line {
-            let line = hybrid::OkLine::new(self.key.local);
+        if self.confirmation == Confirmation::Line {
+            let line = handshake::OkLine::new(self.key.local);
             // The backlog is empty and has room for one line beside the window.
-            let queued = self.inbound.preamble(line.as_bytes());
-            debug_assert!(queued.is_ok(), "no room for the greeting");
+            let queued = self.to_host.preamble(line.as_bytes());
+            debug_assert!(queued.is_ok(), "no room for the confirmation");
         }
         self.catch_up(now);
     }
@@ -138,7 +138,7 @@ impl Connection {
     /// The guest has forgotten the connection. What it sent before it ended its sending was
     /// promised to arrive, so that much still goes to the host.
     fn on_forgotten(&mut self, now: Tick, event: Event, ending: Ending) {
-        if self.phase == Phase::Connected && self.to_host == ToHost::Flushing {
+        if self.phase == Phase::Connected && self.to_host.state == ToHostState::Flushing {
             self.guest_stops_reading();
             self.advance(now, Event::GuestLeft);
         } else {
@@ -176,10 +176,10 @@ impl Connection {
             self.guest_stops_reading();
         }
         if self.theirs.contains(ShutdownFlags::SEND)
-            && let Some(next) = self.to_host.next(ToHostEvent::GuestEndsSending)
+            && let Some(next) = self.to_host.state.next(ToHostEvent::GuestEndsSending)
         {
-            self.to_host = next;
-            self.inbound.end();
+            self.to_host.state = next;
+            self.to_host.end();
             self.after_flush();
         }
         if !self.theirs.is_empty() {
@@ -189,9 +189,9 @@ impl Connection {
 
     /// Nothing goes to the guest any more, so the host need not write.
     fn guest_stops_reading(&mut self) {
-        if let Some(next) = self.to_guest.next(ToGuestEvent::GuestStopsReading) {
-            self.to_guest = next;
-            self.outbound.end();
+        if let Some(next) = self.to_guest.state.next(ToGuestEvent::GuestStopsReading) {
+            self.to_guest.state = next;
+            self.to_guest.end();
             self.actions.insert(HostAction::ShutdownRead);
         }
     }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::{Backlog, BacklogFull};
 use proptest::prelude::*;
-use vsock_proto::{Backlog, BacklogFull};
 
 fn all(backlog: &Backlog) -> Vec<u8> {
     let (first, second) = backlog.slices(usize::MAX);
@@ -144,4 +145,17 @@ proptest! {
         let expected: Vec<u8> = (1..=more).map(|i| i as u8).collect();
         prop_assert_eq!(&all(&backlog)[kept..], &expected[..]);
     }
+}
+
+#[test]
+fn t132_a_backlog_that_a_panic_was_to_fill_is_as_it_was() {
+    let mut backlog = Backlog::new(1 << 20);
+    backlog.push(b"hello").unwrap();
+    let filled = catch_unwind(AssertUnwindSafe(|| {
+        backlog.append(10_000, |_| panic!("this closure panics on purpose"))
+    }));
+    drop(filled.unwrap_err());
+    assert_eq!(backlog.slices(usize::MAX).0, b"hello");
+    backlog.push(b" again").unwrap();
+    assert_eq!(backlog.slices(usize::MAX).0, b"hello again");
 }
