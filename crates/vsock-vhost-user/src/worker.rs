@@ -13,7 +13,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EpollEvent;
 use vsock_backend_api::VsockBackend;
 use vsock_inner::VsockInnerStream;
-use vsock_muxer::{Counters, Muxer};
+use vsock_muxer::{Muxer, MuxerCounters};
 use vsock_proto::{Config, Tick};
 use vsock_virtio::{DeviceCounters, QueueName, Queues, VsockDevice};
 
@@ -239,7 +239,7 @@ impl Worker {
         self.machine.device.is_active()
     }
 
-    pub(crate) fn counters(&self) -> (Counters, DeviceCounters) {
+    pub(crate) fn counters(&self) -> (MuxerCounters, DeviceCounters) {
         (
             self.machine.device.muxer().counters(),
             self.machine.device.counters(),

@@ -115,9 +115,9 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         while let Some(action) = self.device.next_action() {
             match action {
                 Action::Watch {
-                    token, read, write, ..
+                    token, interest, ..
                 } => {
-                    self.watched.insert(token, (read, write));
+                    self.watched.insert(token, (interest.read, interest.write));
                 }
                 Action::Unwatch { token, .. } | Action::Close { token, .. } => {
                     self.watched.remove(&token);

@@ -170,9 +170,9 @@ impl Rig {
             any = true;
             match action {
                 Action::Watch {
-                    token, read, write, ..
+                    token, interest, ..
                 } => {
-                    self.watched.insert(token, (read, write));
+                    self.watched.insert(token, (interest.read, interest.write));
                 }
                 Action::Unwatch { token, .. } | Action::Close { token, .. } => {
                     self.watched.remove(&token);
