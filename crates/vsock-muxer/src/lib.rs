@@ -87,10 +87,9 @@
 //! # use std::io;
 //! # use std::os::fd::{AsRawFd, RawFd};
 //! # use std::sync::Mutex;
-//! # use vsock_muxer::{VsockBackend, VsockBackendType};
+//! # use vsock_muxer::{VsockBackend, VsockBackendType, VsockStream};
 //! use vsock_muxer::{
-//!     Action, Allowance, Config, GuestBuffers, GuestCid, GuestPayload, Header, Muxer, Op, Progress,
-//!     Readiness, SocketTypes, Tick, VsockStream,
+//!     Action, Config, GuestBuffers, GuestCid, Header, Muxer, Op, Readiness, SocketTypes, Tick,
 //! };
 //! # struct Stream(UnixStream);
 //! # impl Read for Stream {
@@ -126,27 +125,6 @@
 //! #     fn as_any(&self) -> &dyn Any { self }
 //! # }
 //!
-//! /// A packet's bytes; in a device they lie in guest memory.
-//! struct Bytes<'a>(&'a [u8]);
-//!
-//! impl GuestPayload for Bytes<'_> {
-//!     fn write_to(&mut self, stream: &mut dyn VsockStream) -> Progress {
-//!         match stream.write(self.0) {
-//!             Ok(len) => {
-//!                 self.0 = &self.0[len..];
-//!                 Progress::Done(len)
-//!             }
-//!             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Pending,
-//!             Err(_) => Progress::Failed,
-//!         }
-//!     }
-//!     fn copy_to(&mut self, dst: &mut [u8]) {
-//!         let (next, rest) = self.0.split_at(dst.len());
-//!         dst.copy_from_slice(next);
-//!         self.0 = rest;
-//!     }
-//! }
-//!
 //! /// A guest that always has one buffer of 4 KiB more.
 //! #[derive(Default)]
 //! struct Buffers(Vec<(Header, Vec<u8>)>);
@@ -155,29 +133,8 @@
 //!     fn room(&mut self) -> Option<usize> {
 //!         Some(4096)
 //!     }
-//!     fn put(&mut self, header: &Header) {
-//!         self.put_bytes(header, &[]);
-//!     }
 //!     fn put_bytes(&mut self, header: &Header, payload: &[u8]) {
 //!         self.0.push((*header, payload.to_vec()));
-//!     }
-//!     fn fill(
-//!         &mut self,
-//!         stream: &mut dyn VsockStream,
-//!         allowance: Allowance,
-//!         packet: &mut dyn FnMut(usize) -> Header,
-//!     ) -> Progress {
-//!         let mut buffer = vec![0; allowance.bytes.min(allowance.packet_bytes).min(4096)];
-//!         match stream.read(&mut buffer) {
-//!             Ok(0) => Progress::Closed,
-//!             Ok(len) => {
-//!                 let header = packet(len);
-//!                 self.put_bytes(&header, &buffer[..len]);
-//!                 Progress::Done(len)
-//!             }
-//!             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Pending,
-//!             Err(_) => Progress::Failed,
-//!         }
 //!     }
 //! }
 //!
@@ -198,11 +155,11 @@
 //!     buf_alloc: 65_536,
 //!     ..Header::default()
 //! };
-//! muxer.on_packet(now, &request, &mut Bytes(b""));
+//! muxer.on_packet(now, &request, &mut &b""[..]);
 //! let data = Header { op: Op::ReadWrite.into(), len: 4, ..request };
 //! let mut buffers = Buffers::default();
 //! muxer.transmit(now, &mut buffers, usize::MAX);
-//! muxer.on_packet(now, &data, &mut Bytes(b"ping"));
+//! muxer.on_packet(now, &data, &mut &b"ping"[..]);
 //! let mut word = [0; 4];
 //! component.read_exact(&mut word)?;
 //! assert_eq!(&word, b"ping");
@@ -246,6 +203,7 @@ mod ports;
 mod rxq;
 mod sender;
 mod slot;
+mod stream_calls;
 mod table;
 mod timers;
 mod token;
@@ -257,7 +215,7 @@ pub use backends::MuxerError;
 pub use counters::{ConnectionInfo, EndingCounts, Initiator, MuxerCounters};
 pub use guest::{Allowance, GuestBuffers, GuestPayload};
 pub use muxer::{Muxer, MuxerState};
-pub use payload::send_message;
+pub use stream_calls::send_message;
 pub use token::{BackendId, Readiness, Token};
 pub use vsock_backend_api::{
     ListenerId, Received, VsockAddr, VsockBackend, VsockBackendType, VsockMessages, VsockStream,

@@ -103,7 +103,7 @@ impl Muxer {
             table: Table::default(),
             waiting: Waiting::default(),
             busy: Busy::default(),
-            ports: PortAllocator::new(config.host_ports().clone()),
+            ports: PortAllocator::new(config.host_ports()),
             rxq: RxQueue::new(config.max_resets()),
             notice: Notice::default(),
             message_buffer: MessageBuffer::default(),
@@ -239,7 +239,7 @@ impl Muxer {
     /// and the device owes its guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`; see [`MuxerState`].
     pub fn restore(&mut self, now: Tick, state: &MuxerState) {
         self.transport_reset(now);
-        self.ports = PortAllocator::new(self.config.host_ports().clone())
+        self.ports = PortAllocator::new(self.config.host_ports())
             .starting_at(Port::new(state.next_host_port));
     }
 

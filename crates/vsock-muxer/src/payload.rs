@@ -2,12 +2,13 @@
 
 //! Between the core's idea of bytes and that of streams and guests.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::IoSlice;
 
-use vsock_backend_api::{VsockMessages, VsockStream};
+use vsock_backend_api::VsockStream;
 use vsock_proto::{Chunk, MessageFlags, Payload, Progress};
 
 use crate::guest::GuestPayload;
+use crate::stream_calls::{send_message, write_bytes};
 
 /// The payload of a packet, and the stream it goes to.
 pub(crate) struct ToStream<'a> {
@@ -34,16 +35,6 @@ impl Payload for ToStream<'_> {
     }
 }
 
-/// Reads; a call that was interrupted is repeated.
-pub(crate) fn read(stream: &mut dyn VsockStream, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
-    loop {
-        match stream.read(buffer).map_err(|error| error.kind()) {
-            Err(ErrorKind::Interrupted) => {}
-            result => return result,
-        }
-    }
-}
-
 /// Writes what waits to the stream, in one call.
 pub(crate) fn write(stream: &mut dyn VsockStream, chunk: &Chunk<'_>) -> Progress {
     if let Some(flags) = chunk.message {
@@ -52,50 +43,5 @@ pub(crate) fn write(stream: &mut dyn VsockStream, chunk: &Chunk<'_>) -> Progress
             send_message(messages, &pieces, flags)
         });
     }
-    progress(chunk.len(), || {
-        if chunk.second.is_empty() {
-            stream.write(chunk.first)
-        } else {
-            stream.write_vectored(&[IoSlice::new(chunk.first), IoSlice::new(chunk.second)])
-        }
-    })
-}
-
-/// Sends a message to a stream, in one call that is repeated if interrupted: for implementations of
-/// [`GuestPayload::send_to`].
-pub fn send_message(
-    stream: &mut dyn VsockMessages,
-    message: &[IoSlice<'_>],
-    flags: MessageFlags,
-) -> Progress {
-    let len = message.iter().map(|piece| piece.len()).sum();
-    loop {
-        return match stream.send_message(message, flags.ends_record()) {
-            Ok(()) => Progress::Done(len),
-            Err(error) => match error.kind() {
-                ErrorKind::Interrupted => continue,
-                ErrorKind::WouldBlock => Progress::Pending,
-                ErrorKind::BrokenPipe => Progress::Closed,
-                ErrorKind::InvalidInput => Progress::TooLong,
-                _ => Progress::Failed,
-            },
-        };
-    }
-}
-
-/// What came of a write of `offered` bytes; one that was interrupted is repeated. A stream that counts more
-/// than it was offered is broken: what it has taken is unknown.
-fn progress(offered: usize, mut write: impl FnMut() -> io::Result<usize>) -> Progress {
-    loop {
-        return match write() {
-            Ok(taken) if taken > offered => Progress::Failed,
-            Ok(taken) => Progress::Done(taken),
-            Err(error) => match error.kind() {
-                ErrorKind::Interrupted => continue,
-                ErrorKind::WouldBlock => Progress::Pending,
-                ErrorKind::BrokenPipe => Progress::Closed,
-                _ => Progress::Failed,
-            },
-        };
-    }
+    write_bytes(stream, chunk.first, chunk.second)
 }

@@ -20,7 +20,7 @@ pub(crate) struct Sender<'a> {
 }
 
 /// What a turn has sent to the guest.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sent {
     pub(crate) bytes: usize,
     pub(crate) packets: usize,

@@ -43,9 +43,8 @@
 #![cfg_attr(
     test,
     expect(
-        clippy::unwrap_used,
         clippy::cast_possible_truncation,
-        reason = "a test may panic, and its numbers are small or are meant to wrap"
+        reason = "numbers of tests are small or are meant to wrap"
     )
 )]
 

@@ -235,7 +235,7 @@ impl Phase {
     /// How long the phase may last. A connection may stay `Connected` for ever, and the phases that
     /// only owe a packet hold nothing but the tuple.
     #[must_use]
-    pub(crate) const fn timeout(self, config: &Config) -> Option<Duration> {
+    pub(crate) fn timeout(self, config: &Config) -> Option<Duration> {
         match self {
             Self::Requesting | Self::Responding => Some(config.deliver_timeout()),
             Self::Requested | Self::Accepting => Some(config.connect_timeout()),

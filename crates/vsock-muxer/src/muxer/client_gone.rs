@@ -15,8 +15,8 @@ use vsock_proto::{Phase, Progress, SocketType, Tick};
 use crate::entry::{ConnectionEntry, Entry};
 use crate::host_stream::HostStream;
 use crate::muxer::Muxer;
-use crate::payload::read;
 use crate::slot::{Slot, SlotKey};
+use crate::stream_calls::read;
 use crate::token::Readiness;
 use crate::unsent::{MessageBuffer, Unsent};
 

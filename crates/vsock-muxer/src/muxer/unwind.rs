@@ -49,8 +49,8 @@ impl Muxer {
         self.accept_timers = Timers::new();
         self.waiting = Waiting::default();
         self.busy = Busy::default();
-        self.ports = PortAllocator::new(self.config.host_ports().clone())
-            .starting_at(self.ports.next_port());
+        self.ports =
+            PortAllocator::new(self.config.host_ports()).starting_at(self.ports.next_port());
         for entry in self.table.clear() {
             let host = match entry {
                 Entry::Handshake(handshake) => Some(handshake.host),

@@ -9,7 +9,7 @@ use proptest::{collection, prop_assert, prop_assert_eq, proptest};
 use vsock_proto::{Config, Header, Op};
 
 use crate::stream::After;
-use crate::world::{GUEST, Payload, READABLE, World, header, op};
+use crate::world::{GUEST, READABLE, World, header, op};
 
 #[test]
 fn t74_owed_replies_are_bounded_by_taking_no_more_packets() {
@@ -208,7 +208,7 @@ proptest! {
                     hosts.push(host);
                     let header = Header { len: len as u32, ..header };
                     let data = vec![0; len];
-                    world.muxer.on_packet(world.now, &header, &mut Payload(&data));
+                    world.muxer.on_packet(world.now, &header, &mut &data[..]);
                     world.apply();
                     world.backend.0.lock().unwrap().answers.clear();
                 }

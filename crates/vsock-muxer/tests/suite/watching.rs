@@ -162,7 +162,10 @@ fn a_second_descriptor_is_taken_when_it_is_needed_and_stays() {
     }
     assert_eq!(world.changes, before, "it stays registered");
     world.event(500, WRITABLE);
-    assert!(!world.watched[&500].interest.write, "level-triggered: taken back");
+    assert!(
+        !world.watched[&500].interest.write,
+        "level-triggered: taken back"
+    );
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"x");
     assert!(world.watched[&500].interest.write);

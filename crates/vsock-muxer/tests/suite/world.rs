@@ -12,8 +12,8 @@ use std::time::Duration;
 use vsock_backend_api::{ListenerId, VsockAddr, VsockBackend, VsockBackendType, VsockStream};
 use vsock_driver::Temper;
 use vsock_muxer::{
-    Action, Allowance, BackendId, Config, GuestBuffers, GuestCid, GuestPayload, Header, Interest,
-    Muxer, Op, Progress, Readiness, SocketTypes, Tick, Token,
+    Action, BackendId, Config, GuestBuffers, GuestCid, Header, Interest, Muxer, Op, Readiness,
+    SocketTypes, Tick, Token,
 };
 
 use crate::stream::Host;
@@ -148,75 +148,11 @@ impl GuestBuffers for Buffers {
         self.rooms.front().copied()
     }
 
-    fn put(&mut self, header: &Header) {
-        self.put_bytes(header, &[]);
-    }
-
     fn put_bytes(&mut self, header: &Header, payload: &[u8]) {
         let room = self.rooms.pop_front().expect("a buffer");
         assert!(payload.len() <= room);
         assert_eq!(header.len as usize, payload.len());
         self.packets.push_back((*header, payload.to_vec()));
-    }
-
-    fn fill(
-        &mut self,
-        stream: &mut dyn VsockStream,
-        allowance: Allowance,
-        packet: &mut dyn FnMut(usize) -> Header,
-    ) -> Progress {
-        let (mut bytes, mut packets) = (0, 0);
-        while let Some(room) = self.room() {
-            let max = room
-                .min(allowance.bytes - bytes)
-                .min(allowance.packet_bytes);
-            if max == 0 || packets == allowance.packets {
-                break;
-            }
-            let mut buffer = vec![0; max];
-            let progress = match stream.read(&mut buffer) {
-                Ok(0) => Progress::Closed,
-                Ok(len) => {
-                    self.put_bytes(&packet(len), &buffer[..len]);
-                    (bytes, packets) = (bytes + len, packets + 1);
-                    continue;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Progress::Pending,
-                Err(_) => Progress::Failed,
-            };
-            if bytes == 0 {
-                return progress;
-            }
-            break;
-        }
-        Progress::Done(bytes)
-    }
-}
-
-pub(crate) struct Payload<'a>(pub(crate) &'a [u8]);
-
-impl GuestPayload for Payload<'_> {
-    fn write_to(&mut self, stream: &mut dyn VsockStream) -> Progress {
-        loop {
-            return match stream.write(self.0) {
-                Ok(len) => {
-                    self.0 = &self.0[len..];
-                    Progress::Done(len)
-                }
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => continue,
-                    ErrorKind::WouldBlock => Progress::Pending,
-                    ErrorKind::BrokenPipe => Progress::Closed,
-                    _ => Progress::Failed,
-                },
-            };
-        }
-    }
-
-    fn copy_to(&mut self, dst: &mut [u8]) {
-        let (next, rest) = self.0.split_at(dst.len());
-        dst.copy_from_slice(next);
-        self.0 = rest;
     }
 }
 
@@ -367,8 +303,8 @@ impl World {
             len: payload.len() as u32,
             ..*header
         };
-        self.muxer
-            .on_packet(self.now, &header, &mut Payload(payload));
+        let mut rest = payload;
+        self.muxer.on_packet(self.now, &header, &mut rest);
         self.apply();
     }
 

@@ -71,7 +71,7 @@ impl ToHost {
     }
 
     /// Lets the counters begin at `start`, before anything has come.
-    pub(super) const fn start_at(&mut self, config: &Config, start: u32) {
+    pub(super) fn start_at(&mut self, config: &Config, start: u32) {
         self.window = RecvWindow::new(config.buf_alloc(), start);
     }
 

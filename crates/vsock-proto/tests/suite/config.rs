@@ -17,7 +17,7 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(config.max_handshakes(), 1024);
     assert_eq!(config.max_accepting(), 1024);
     assert_eq!(config.max_resets(), 1024);
-    assert_eq!(*config.host_ports(), 1 << 30..1 << 31);
+    assert_eq!(config.host_ports(), 1 << 30..1 << 31);
     assert_eq!(config.command_timeout(), Duration::from_secs(5));
     assert_eq!(config.deliver_timeout(), Duration::from_secs(3));
     assert_eq!(config.connect_timeout(), Duration::from_secs(2));
@@ -57,7 +57,7 @@ fn values_are_taken_as_they_are_set() {
     assert_eq!(config.max_handshakes(), 7);
     assert_eq!(config.max_accepting(), 17);
     assert_eq!(config.max_resets(), 8);
-    assert_eq!(*config.host_ports(), 9..10);
+    assert_eq!(config.host_ports(), 9..10);
     assert_eq!(config.command_timeout(), second * 11);
     assert_eq!(config.deliver_timeout(), second * 12);
     assert_eq!(config.connect_timeout(), second * 13);
