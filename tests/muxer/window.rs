@@ -2,18 +2,17 @@
 
 //! How many packets are under way, and that their number stops nobody for ever.
 
-use std::env;
 use std::time::Duration;
 
 use proptest::collection::vec;
-use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_oneof, proptest};
+use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
 use proptest::sample::select;
 use vsock_muxer_harness::guest::{GuestConfig, GuestRead, SocketId, SocketState};
 use vsock_muxer_harness::host::{HostBackend, HostEnd, StreamKind};
 use vsock_muxer_harness::pattern::Pattern;
 use vsock_muxer_harness::sim::{Sim, SimConfig};
 
-use crate::{WAYS, connected, sim_with};
+use crate::{WAYS, cases, connected, sim_with};
 
 /// More than the longest pause between two packets that are sent beyond the window.
 const LONGEST: Duration = Duration::from_millis(1300);
@@ -295,19 +294,6 @@ fn t129_a_reader_of_nothing_but_empty_messages_goes_on_receiving() {
     }
 }
 
-/// How long a property is tried for.
-fn config(cases: u32) -> ProptestConfig {
-    let cases = env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(cases);
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
-
 #[derive(Clone, Debug)]
 enum Op {
     Writes(usize, usize),
@@ -335,7 +321,7 @@ fn kernel() -> impl Strategy<Value = GuestConfig> {
 }
 
 proptest! {
-    #![proptest_config(config(150))]
+    #![proptest_config(cases(150))]
 
     /// Whatever has happened: where bytes wait and the guest has credit, some go within a pause. And no
     /// kernel that there is has more packets in its queue than it takes.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use vsock_proto::{Ending, Op};
 
 use crate::stream::{After, Host};
-use crate::world::{HANGUP, READABLE, World, bytes, reply};
+use crate::world::{HANGUP, READABLE, World, bytes, reply, seqpacket};
 
 /// The client closes; its stream tells whoever asks.
 fn leaves(host: &Host) {
@@ -153,10 +153,7 @@ fn t127_messages_that_were_left_count_even_if_they_are_empty() {
             assert!(host.state().closed);
             continue;
         };
-        let response = vsock_proto::Header {
-            socket_type: 2,
-            ..reply(&requests[0].0, Op::Response)
-        };
+        let response = seqpacket(reply(&requests[0].0, Op::Response));
         world.guest_sends(&response, b"");
         let packets = world.receive(9);
         let data = packets

@@ -6,9 +6,9 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use vsock_backend_api::VsockAddr;
-use vsock_proto::{Config, Ending, Header, Op};
+use vsock_proto::{Config, Ending, Op};
 
-use crate::world::{GUEST, READABLE, World, bytes, header, op};
+use crate::world::{GUEST, World, header, op, seqpacket};
 
 #[test]
 fn t26_a_refusal_is_exactly_one_rst_at_once() {
@@ -20,19 +20,6 @@ fn t26_a_refusal_is_exactly_one_rst_at_once() {
     }
     assert_eq!(world.muxer.counters().refused_by_backend, 2);
     assert_eq!(world.muxer.connections().count(), 0);
-}
-
-#[test]
-fn t27_the_response_comes_before_what_the_host_has_sent() {
-    let mut world = World::new();
-    let host = world.host();
-    host.sends(b"eager");
-    world.answer(Ok(&host));
-    world.guest_sends(&header(Op::Request, 1, 52), b"");
-    world.event(host.fd, READABLE);
-    let packets = world.receive(9);
-    assert_eq!(packets[0].0.op, u16::from(Op::Response));
-    assert_eq!(bytes(&packets), b"eager");
 }
 
 #[test]
@@ -275,10 +262,7 @@ fn t97_the_limit_counts_live_connections_of_both_kinds() {
 #[test]
 fn a_seqpacket_request_gets_an_rst_of_its_type() {
     let mut world = World::new();
-    let request = Header {
-        socket_type: 2,
-        ..header(Op::Request, 1, 52)
-    };
+    let request = seqpacket(header(Op::Request, 1, 52));
     world.guest_sends(&request, b"");
     let packets = world.receive(9);
     assert_eq!(packets.len(), 1);
@@ -290,31 +274,11 @@ fn t111_a_packet_of_another_type_leaves_the_connection_alone() {
     let mut world = World::new();
     let (host, request) = world.guest_connects(1, 52);
     for wrong in [Op::ReadWrite, Op::Request] {
-        let wrong = Header {
-            socket_type: 2,
-            ..op(wrong, &request)
-        };
-        world.guest_sends(&wrong, b"");
+        world.guest_sends(&seqpacket(op(wrong, &request)), b"");
         assert_eq!(world.receive(9)[0].0.socket_type, 2);
     }
     world.guest_sends(&op(Op::ReadWrite, &request), b"still here");
     assert_eq!(host.got(), b"still here");
-}
-
-#[test]
-fn t37_the_request_bears_credit() {
-    let mut world = World::new();
-    let host = world.host();
-    world.answer(Ok(&host));
-    let request = Header {
-        buf_alloc: 10,
-        fwd_cnt: 77,
-        ..header(Op::Request, 1, 52)
-    };
-    world.guest_sends(&request, b"");
-    host.sends(&[1; 100]);
-    world.event(host.fd, READABLE);
-    assert_eq!(bytes(&world.receive(9)).len(), 10);
 }
 
 #[test]

@@ -118,37 +118,6 @@ fn t42_silent_clients_are_bounded_and_do_not_shut_out_ports_that_are_named() {
 }
 
 #[test]
-fn t44_the_answer_comes_before_any_byte_of_the_guest_and_costs_no_credit() {
-    let mut world = World::new();
-    let host = world.client(b"CONNECT 7\n");
-    host.state().space = 0;
-    let request = world.receive(1)[0].0;
-    let response = reply(&request, Op::Response);
-    world.guest_sends(&response, b"");
-    world.guest_sends(&op(Op::ReadWrite, &response), b"data");
-    host.state().space = usize::MAX;
-    world.event(host.fd, crate::world::WRITABLE);
-    assert_eq!(host.got(), b"OK 1073741824\ndata");
-    world.guest_sends(&op(Op::CreditRequest, &response), b"");
-    assert_eq!(world.receive(1)[0].0.fwd_cnt, 4);
-}
-
-#[test]
-fn t45_a_client_that_does_not_read_its_answer_can_still_send() {
-    let mut world = World::new();
-    let host = world.client(b"CONNECT 7\n");
-    host.state().write_error = Some(std::io::ErrorKind::BrokenPipe);
-    host.sends(b"one way");
-    world.event(host.fd, READABLE);
-    let request = world.receive(1)[0].0;
-    world.guest_sends(&reply(&request, Op::Response), b"");
-    let packets = world.receive(9);
-    assert_eq!(bytes(&packets), b"one way");
-    assert_eq!(packets[0].0.op, u16::from(Op::Shutdown));
-    assert_eq!(packets[0].0.flags, 1, "will not receive");
-}
-
-#[test]
 fn t46_t47_the_answer_bears_the_hosts_port_and_a_refusal_says_nothing() {
     let mut world = World::new();
     let (_, header) = world.host_connects(52);

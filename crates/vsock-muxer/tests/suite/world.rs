@@ -299,10 +299,7 @@ impl World {
 
     pub(crate) fn guest_sends(&mut self, header: &Header, payload: &[u8]) {
         assert!(self.muxer.can_take_packet());
-        let header = Header {
-            len: payload.len() as u32,
-            ..*header
-        };
+        let header = with(*header, |header| header.len = payload.len() as u32);
         let mut rest = payload;
         self.muxer.on_packet(self.now, &header, &mut rest);
         self.apply();
@@ -345,13 +342,7 @@ impl World {
         let response = reply(&request, Op::Response);
         self.guest_sends(&response, b"");
         assert!(String::from_utf8(host.got()).unwrap().starts_with("OK "));
-        (
-            host,
-            Header {
-                fwd_cnt: 0,
-                ..response
-            },
-        )
+        (host, response)
     }
 
     /// A connection that the guest has begun.
@@ -387,17 +378,22 @@ pub(crate) fn reply(to: &Header, op: Op) -> Header {
 }
 
 pub(crate) fn op(op: Op, of: &Header) -> Header {
-    Header {
-        op: op.into(),
-        ..*of
-    }
+    with(*of, |header| header.op = op.into())
 }
 
 pub(crate) fn shutdown(of: &Header, flags: u32) -> Header {
-    Header {
-        flags,
-        ..op(Op::Shutdown, of)
-    }
+    with(op(Op::Shutdown, of), |header| header.flags = flags)
+}
+
+/// The header, changed so.
+pub(crate) fn with(mut header: Header, change: impl FnOnce(&mut Header)) -> Header {
+    change(&mut header);
+    header
+}
+
+/// A packet of the same ports on a seqpacket socket.
+pub(crate) fn seqpacket(header: Header) -> Header {
+    with(header, |header| header.socket_type = 2)
 }
 
 pub(crate) fn bytes(packets: &[(Header, Vec<u8>)]) -> Vec<u8> {

@@ -4,7 +4,7 @@
 
 use vsock_proto::{Body, Config, Ending, MessageFlags, Progress, SocketType, Transmit, Violation};
 
-use crate::rig::{Rig, SEND, buf_alloc};
+use crate::rig::{Rig, SEND, buf_alloc, room};
 
 const NONE: MessageFlags = MessageFlags::NONE;
 const EOM: MessageFlags = MessageFlags::END_OF_MESSAGE;
@@ -190,11 +190,7 @@ fn t111_end_marks_only_the_last_packet_of_a_host_message() {
 
 #[test]
 fn t111_boundaries_survive_a_small_window() {
-    let config = Config::default();
-    let mut rig = Rig::accepting_as(config, SocketType::SeqPacket);
-    rig.guest.buf_alloc = 300;
-    let mut rig = rig.establish();
-    rig.guest(Body::CreditUpdate);
+    let mut rig = small(300);
     let flags = host_message(&mut rig, 250, EOM, 100);
     assert_eq!(flags.last(), Some(&EOM));
     assert!(flags[..flags.len() - 1].iter().all(|flags| *flags == NONE));
@@ -203,24 +199,14 @@ fn t111_boundaries_survive_a_small_window() {
 }
 
 #[test]
-fn t111_a_host_message_that_the_guest_cannot_hold_resets() {
-    let mut rig = Rig::accepting_as(Config::default(), SocketType::SeqPacket);
-    rig.guest.buf_alloc = 1000;
-    let mut rig = rig.establish();
-    rig.guest(Body::CreditUpdate);
+fn t111_a_host_message_passes_if_the_guest_can_hold_it_and_else_resets() {
+    let mut rig = small(1000);
+    assert_eq!(host_message(&mut rig, 1000, EOM, 4000), [EOM]);
+    assert_eq!(rig.conn.ending(), None);
+    let mut rig = small(1000);
     host_message(&mut rig, 1001, EOM, 4000);
     assert_eq!(rig.conn.ending(), Some(Ending::MessageTooLong));
     assert!(rig.conn.is_closed(), "the RST was sent");
-}
-
-#[test]
-fn t111_a_host_message_of_just_the_window_passes() {
-    let mut rig = Rig::accepting_as(Config::default(), SocketType::SeqPacket);
-    rig.guest.buf_alloc = 1000;
-    let mut rig = rig.establish();
-    rig.guest(Body::CreditUpdate);
-    assert_eq!(host_message(&mut rig, 1000, EOM, 4000), [EOM]);
-    assert_eq!(rig.conn.ending(), None);
 }
 
 /// Sends a message in pieces of so many bytes, none of which the guest takes yet, as far as it may;
@@ -244,10 +230,8 @@ fn pieces(rig: &mut Rig, mut left: usize, piece: usize) -> usize {
 }
 
 fn small(buf_alloc: u32) -> Rig {
-    let mut rig = Rig::accepting_as(Config::default(), SocketType::SeqPacket);
-    rig.guest.buf_alloc = buf_alloc;
-    let mut rig = rig.establish();
-    rig.guest(Body::CreditUpdate);
+    let guest = room(buf_alloc);
+    let mut rig = Rig::accepting_from(Config::default(), SocketType::SeqPacket, guest).establish();
     rig.conn.on_host_readable(rig.now);
     rig
 }
