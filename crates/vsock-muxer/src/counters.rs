@@ -24,7 +24,7 @@ pub struct MuxerCounters {
     pub credit_updates_from_guest: u64,
     /// Packets that were dropped: with foreign addresses, of an unknown operation, of a socket type that
     /// is unknown or was not negotiated, or while the device was not active. Where the guest waits for
-    /// an answer, it gets an RST: so a REQUEST for a seqpacket socket counts here if the driver has not
+    /// an answer, it gets an RST: so a REQUEST for a seqpacket socket counts here if the guest driver has not
     /// accepted `VIRTIO_VSOCK_F_SEQPACKET`.
     pub packets_rejected: u64,
     /// Packets of connections that do not exist, answered by an RST unless they were one. A few are
@@ -48,7 +48,7 @@ pub struct MuxerCounters {
     /// Host clients that were closed, to make room for the next, because as many as
     /// [`max_handshakes`](vsock_proto::Config::max_handshakes) had not sent their command.
     pub handshakes_at_limit: u64,
-    /// Host clients whose command was none, or that wanted messages of a driver without
+    /// Host clients whose command was none, or that wanted messages of a guest without
     /// `VIRTIO_VSOCK_F_SEQPACKET`.
     pub handshakes_malformed: u64,
     /// Host clients that left before their command was whole.

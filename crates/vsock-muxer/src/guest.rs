@@ -9,7 +9,7 @@ use vsock_proto::{Header, MessageFlags, Progress};
 
 use crate::stream_calls::{read, send_message, write_bytes};
 
-/// The payload of one packet from the guest, wherever it lies: the `len` bytes behind the header.
+/// The payload of one packet from the guest, wherever it lies: the `len` bytes after the header.
 ///
 /// Each method goes on where the last call stopped. Bytes in plain memory are one: `&[u8]`.
 pub trait GuestPayload {
@@ -67,7 +67,7 @@ pub struct Allowance {
 
 /// The buffers that the guest has provided for packets.
 pub trait GuestBuffers {
-    /// Bytes that the next buffer has behind a header; `None` while there is no buffer.
+    /// Bytes that the next buffer has after a header; `None` while there is no buffer.
     ///
     /// A buffer that cannot hold a header is given back to the guest unused and does not count.
     fn room(&mut self) -> Option<usize>;

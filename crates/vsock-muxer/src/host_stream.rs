@@ -68,7 +68,7 @@ impl HostStream {
     }
 
     /// Takes the stream in, of which the event loop does not know yet: until [`begin_watch`](Self::begin_watch)
-    /// it may be called outside of the table, for a panic leaves nothing behind.
+    /// it may be called outside of the table, for a panic leaves nothing registered.
     pub(crate) fn unwatched(mut stream: Box<dyn VsockStream>, token: Token) -> Self {
         Self {
             fd: stream.as_raw_fd(),

@@ -52,10 +52,10 @@
 //! # Messages
 //!
 //! A stream that has [`messages`](vsock_backend_api::VsockStream::messages) is the host's end of a
-//! seqpacket connection, whoever begins it. For the guest's REQUEST the backend of the port is asked,
+//! seqpacket connection, whichever side begins it. For the guest's REQUEST the backend of the port is asked,
 //! or the first without ports that
 //! [has such streams](vsock_backend_api::VsockBackend::has_seqpacket); a device offers
-//! `VIRTIO_VSOCK_F_SEQPACKET` if [any backend](Muxer::has_seqpacket) has, and where the driver has not
+//! `VIRTIO_VSOCK_F_SEQPACKET` if [any backend](Muxer::has_seqpacket) has, and where the guest driver has not
 //! accepted it, both a REQUEST and a client are refused. A client's command is its first message, the
 //! answer another one.
 //!
@@ -183,7 +183,7 @@
 //! - Whatever guest, host clients and event loop do: no panic, and every limit holds.
 //! - A panic of a stream, a backend or the guest's side passes through, and ends every connection.
 //! - An event of a stream that is gone never reaches another.
-//! - A host port is given back by whoever was given it, on every path.
+//! - A host port is given back by the connection that has it, on every path.
 //! - Each descriptor is registered when it is named in [`Action::Close`], and in no other case.
 
 #![forbid(unsafe_code)]

@@ -36,7 +36,7 @@ use crate::waiting::Waiting;
 /// Where a muxer stands between two resets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Life {
-    /// The guest's driver is not ready.
+    /// The guest driver is not ready.
     Inactive,
     Active,
     /// The guest is told that its connections are gone; none begins.
@@ -193,7 +193,7 @@ impl Muxer {
         self.backends.has_seqpacket()
     }
 
-    /// The guest's driver is ready: backends are watched from now on. The socket types are those that
+    /// The guest driver is ready: backends are watched from now on. The socket types are those that
     /// were negotiated.
     ///
     /// A device that is active already is [reset](Self::reset) first.

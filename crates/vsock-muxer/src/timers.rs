@@ -7,7 +7,7 @@ use crate::slot::Slot;
 /// When which connection wants to be woken.
 ///
 /// Each has one deadline or none. They stand in a binary heap that knows where each of them is: to
-/// set, move or cancel one costs the logarithm of their number and leaves nothing behind, and
+/// set, move or cancel one costs the logarithm of their number and leaves no trace, and
 /// nothing is allocated once as many have been set as ever will be at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {

@@ -73,7 +73,7 @@ impl From<u64> for Token {
     }
 }
 
-/// What an event loop has reported of a descriptor: a set, for several come at once.
+/// What an event loop has reported of a descriptor: a set, for several come together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Readiness {
     /// `EPOLLIN`, or `EPOLLRDHUP`.

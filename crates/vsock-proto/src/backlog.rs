@@ -14,7 +14,8 @@ use thiserror::Error;
 /// them, or fails, loses nothing and repeats nothing.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    ring: Box<[u8]>,
+    /// A circle: those that wait begin at `head`.
+    bytes: Box<[u8]>,
     head: usize,
     len: usize,
     limit: usize,
@@ -32,7 +33,7 @@ impl Backlog {
     #[must_use]
     pub(crate) fn new(limit: usize) -> Self {
         Self {
-            ring: Box::default(),
+            bytes: Box::default(),
             head: 0,
             len: 0,
             limit,
@@ -54,10 +55,10 @@ impl Backlog {
     /// Bytes of memory in use, for whatever waits and beyond.
     #[must_use]
     pub(crate) const fn memory(&self) -> usize {
-        self.ring.len()
+        self.bytes.len()
     }
 
-    /// Adds `bytes` behind those that wait.
+    /// Adds `bytes` after those that wait.
     ///
     /// # Errors
     ///
@@ -71,7 +72,7 @@ impl Backlog {
         })
     }
 
-    /// Adds `more` bytes behind those that wait, written by `fill`: it is called for one slice of
+    /// Adds `more` bytes after those that wait, written by `fill`: it is called for one slice of
     /// the backlog's memory, or for two where the room for them is split.
     ///
     /// # Errors
@@ -90,7 +91,7 @@ impl Backlog {
             });
         }
         self.make_room(more);
-        let (front, back) = self.ring.split_at_mut(self.head);
+        let (front, back) = self.bytes.split_at_mut(self.head);
         // Free is what follows the used part: the end of `back`, then the start of `front`.
         let (tail, wrapped) = match back.get_mut(self.len..) {
             Some(tail) => (tail, front),
@@ -114,7 +115,7 @@ impl Backlog {
     /// those of the second.
     #[must_use]
     pub(crate) fn slices(&self, max: usize) -> (&[u8], &[u8]) {
-        let (front, back) = self.ring.split_at(self.head);
+        let (front, back) = self.bytes.split_at(self.head);
         let max = max.min(self.len);
         let first = max.min(back.len());
         (
@@ -128,8 +129,8 @@ impl Backlog {
         let count = count.min(self.len);
         self.len = self.len.saturating_sub(count);
         self.head = self.head.saturating_add(count);
-        if self.head >= self.ring.len() {
-            self.head = self.head.saturating_sub(self.ring.len());
+        if self.head >= self.bytes.len() {
+            self.head = self.head.saturating_sub(self.bytes.len());
         }
         self.release_if_empty();
     }
@@ -142,7 +143,7 @@ impl Backlog {
 
     /// Drops all bytes, and the memory with them.
     pub(crate) fn clear(&mut self) {
-        self.ring = Box::default();
+        self.bytes = Box::default();
         self.head = 0;
         self.len = 0;
     }
@@ -150,16 +151,16 @@ impl Backlog {
     fn release_if_empty(&mut self) {
         if self.len == 0 {
             self.head = 0;
-            if self.ring.len() > Self::KEPT {
-                self.ring = Box::default();
+            if self.bytes.len() > Self::KEPT {
+                self.bytes = Box::default();
             }
         }
     }
 
-    /// Grows the ring until `more` bytes fit; the caller has checked the limit.
+    /// Grows the memory until `more` bytes fit; the caller has checked the limit.
     fn make_room(&mut self, more: usize) {
         let needed = self.len.saturating_add(more);
-        if needed <= self.ring.len() {
+        if needed <= self.bytes.len() {
             return;
         }
         let size = needed
@@ -167,14 +168,14 @@ impl Backlog {
             .unwrap_or(needed)
             .max(Self::LEAST)
             .min(self.limit);
-        let mut ring = vec![0; size].into_boxed_slice();
+        let mut grown = vec![0; size].into_boxed_slice();
         let (first, second) = self.slices(usize::MAX);
-        let (start, rest) = ring.split_at_mut(first.len());
+        let (start, rest) = grown.split_at_mut(first.len());
         start.copy_from_slice(first);
         if let Some(dst) = rest.get_mut(..second.len()) {
             dst.copy_from_slice(second);
         }
-        self.ring = ring;
+        self.bytes = grown;
         self.head = 0;
     }
 }

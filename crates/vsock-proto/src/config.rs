@@ -70,11 +70,11 @@ settings! {
 
     /// Connections that may exist at a time: at least 1, default 16,384. Each has a descriptor: keep
     /// the limits of all devices together below the process's `RLIMIT_NOFILE`, or one guest can use up
-    /// the descriptors of everybody.
+    /// everyone's descriptors.
     max_connections: usize = 16_384,
 
     /// Host clients that may be connected without having sent their command: default 1,024. With 0,
-    /// only those are served that name their port beside the bytes, as `connect_to` of `vsock-inner` does.
+    /// only those are served that name their port out of band, as `connect_to` of `vsock-inner` does.
     ///
     /// One more closes another: the oldest of those that have said nothing; or, where those that have
     /// said a part of their command are more than half of them, the one of these that began first. A

@@ -36,7 +36,7 @@ use to_host::ToHost;
 ///
 /// Payload passes through none of this. On the way to the host the connection asks the payload to
 /// go to the stream, and takes what the stream refuses ([`Payload`](crate::Payload)). On the way to
-/// the guest it grants so many bytes, the caller reads them from the stream into the guest's
+/// the guest it grants a number of bytes, the caller reads them from the stream into the guest's
 /// buffer, and the grant makes the packet ([`DataGrant`]).
 ///
 /// # Example
@@ -60,7 +60,7 @@ use to_host::ToHost;
 ///     credit: Credit { buf_alloc: 4096, fwd_cnt: 0 },
 /// };
 /// let mut conn = Connection::accept(&config, &request, now);
-/// // The caller has a stream to whoever serves port 52.
+/// // The caller has a stream to the component that serves port 52.
 /// conn.on_host_connected(now);
 /// let Some(Transmit::Packet(response)) = conn.poll_transmit(now, 4096) else { panic!() };
 /// assert_eq!(response.body, Body::Response);

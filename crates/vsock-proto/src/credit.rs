@@ -27,7 +27,7 @@ use crate::{Credit, Violation};
 /// What the peer may send to us.
 ///
 /// A byte is *received* when its packet arrives and *forwarded* when the host has taken it, be it
-/// at once or out of the backlog later. Between the two it takes room in the buffer.
+/// immediately or out of the backlog later. Between the two it takes room in the buffer.
 #[derive(Clone, Debug)]
 pub(crate) struct RecvWindow {
     buf_alloc: u32,
@@ -44,7 +44,7 @@ const UPDATE_SHARE: u32 = 4;
 const KNOWN_SHARE: u32 = 2;
 
 /// The room that it has left in any case, if its window is as large, so that it never waits for some: as
-/// many bytes as a packet of any driver has at most.
+/// many bytes as a packet of any guest has at most.
 const LARGEST_PACKET: u32 = 64 * 1024;
 
 impl RecvWindow {

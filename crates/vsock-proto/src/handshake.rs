@@ -70,8 +70,8 @@ impl CommandParser {
         self.0.feed(piece, b"CONNECT")
     }
 
-    /// How many bytes a line can still have. Who reads no more than these at a time keeps at most
-    /// that many which belong to the guest.
+    /// How many bytes a line can still have. A caller that reads no more than these at a time keeps
+    /// at most that many which belong to the guest.
     #[must_use]
     pub const fn room(&self) -> usize {
         MAX_LINE.saturating_sub(self.0.len)

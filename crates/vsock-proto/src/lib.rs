@@ -21,7 +21,7 @@
 //!
 //! # What holds
 //!
-//! - No input panics, whoever it comes from.
+//! - No input panics, from whichever side it comes.
 //! - Payload is never held when the host takes it, and never copied more than once when not.
 //! - Nothing is allocated per packet. What is kept for a connection is bounded by [`Config`], and is
 //!   given back when it is not needed.

@@ -10,7 +10,7 @@
 /// |---|---|
 /// | `Reset` before all | nothing that is owed besides means anything to a guest that is told to forget the connection |
 /// | `Request`, `Response` before the rest | a guest that waits for a RESPONSE fails its `connect` on anything else |
-/// | `Shutdown` before data | a guest that keeps writing to a host which no longer reads shall know at once; an end of sending becomes owed only when there is no data left |
+/// | `Shutdown` before data | a guest that keeps writing to a host which no longer reads shall know immediately; an end of sending becomes owed only when there is no data left |
 /// | `CreditRequest` before data | it is owed when data cannot flow, or soon cannot |
 /// | `CreditUpdate` last | every packet carries credit, so any other makes it superfluous and saves a buffer |
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

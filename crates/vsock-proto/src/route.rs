@@ -27,7 +27,7 @@ use crate::{
 /// let packet = route.parse(&header).expect("a request from guest 3 to the host");
 /// assert_eq!(packet.body, Body::Request);
 ///
-/// // Nobody speaks in another guest's name.
+/// // A packet in another guest's name.
 /// let forged = Header { src_cid: 4, ..header };
 /// assert!(route.parse(&forged).unwrap_err().reply.is_none());
 /// # Ok::<(), CidError>(())
@@ -50,7 +50,7 @@ impl Route {
         }
     }
 
-    /// The guest's route to the host: what a model of a driver uses.
+    /// The guest's route to the host: what a model of a guest uses.
     #[must_use]
     pub const fn to_host(guest: GuestCid, types: SocketTypes) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl Route {
 
     /// Checks a header that came from the peer.
     ///
-    /// The addresses come first: a packet that is not for us, or from somebody else, is never
+    /// The addresses come first: a packet that is not for us, or not from the peer, is never
     /// answered in our name.
     ///
     /// # Errors
@@ -134,7 +134,7 @@ impl Route {
         }
     }
 
-    /// A guest that connects to a CID which does not exist shall learn of it at once, from that
+    /// A guest that connects to a CID which does not exist shall learn of it immediately, from that
     /// CID. Anything else that goes astray is dropped.
     fn foreign_destination(header: &Header) -> Reject {
         let from = Cid::try_from(header.dst_cid).ok();
@@ -199,10 +199,10 @@ impl From<RejectCause> for Reject {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum RejectCause {
-    /// It bears somebody else's source CID.
+    /// Its source CID is not the peer's.
     #[error("source CID {0} is not the peer's")]
     ForeignSource(u64),
-    /// It is for somebody else.
+    /// Its destination CID is not ours.
     #[error("destination CID {0} is not ours")]
     ForeignDestination(u64),
     /// Its socket type is unknown, or has not been negotiated.

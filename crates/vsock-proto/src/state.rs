@@ -200,7 +200,7 @@ impl Phase {
     }
 
     /// Whether the host's stream belongs to the connection in this phase. When a connection leaves
-    /// these phases its stream is closed and its buffers are freed, at once.
+    /// these phases its stream is closed and its buffers are freed immediately.
     #[must_use]
     pub(crate) const fn has_stream(self) -> bool {
         matches!(

@@ -97,7 +97,7 @@ impl Muxer {
         self.accept_timers.set(id.slot(), now);
     }
 
-    /// Takes in a client's stream: a connection at once, where it names its port, else a handshake.
+    /// Takes in a client's stream: a connection immediately, where it names its port, else a handshake.
     fn admit(&mut self, now: Tick, mut stream: Box<dyn VsockStream>) {
         let requested = stream.requested_port();
         let Some(key) = self.table.reserve() else {

@@ -162,7 +162,7 @@ impl Muxer {
 
     fn owe_reset(&mut self, reply: Option<ResetReply>) {
         if let Some(reply) = reply {
-            // A driver that asks `can_take_packet` first never loses one.
+            // A caller that asks `can_take_packet` first never loses one.
             let kept = self.rxq.owe_reset(reply);
             debug_assert!(kept.is_ok(), "a packet was given while none could be taken");
         }

@@ -38,8 +38,8 @@ impl Muxer {
 }
 
 impl ConnectionEntry {
-    /// Several things may be reported at once: what waits for the host is written first, and what
-    /// the host has left behind is read before its end counts.
+    /// Several things may be reported together: what waits for the host is written first, and what
+    /// the host has left is read before its end counts.
     fn on_event(&mut self, now: Tick, ready: Readiness, actions: &mut VecDeque<Action>) {
         if ready.writable && self.conn.interest().write {
             self.flush(now);

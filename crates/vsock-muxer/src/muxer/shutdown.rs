@@ -8,7 +8,7 @@ use crate::entry::Entry;
 use crate::muxer::{Life, Muxer};
 
 impl Muxer {
-    /// The device is about to stop, and its guest goes on: every connection is closed, and each that
+    /// Begins a graceful shutdown, of a device that is about to stop while its guest goes on: every connection is closed, and each that
     /// the guest knows of is owed its RST. So is whatever it asks for from now on. Backends are no
     /// longer watched, and no client is accepted. Only [`reset`](Self::reset) or
     /// [`activate`](Self::activate) ends that.

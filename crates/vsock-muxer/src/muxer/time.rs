@@ -59,7 +59,7 @@ impl Muxer {
             Some(Entry::Connection(entry)) => {
                 entry.flush_at = None;
                 if entry.conn.interest().write {
-                    // A socket is called writable when much of it is free. Whoever reads slowly may
+                    // A socket is called writable when much of it is free. A slow reader may
                     // have taken something all the same, and is not to lose the rest.
                     entry.flush(now);
                 }

@@ -19,11 +19,7 @@ fn t62_bytes_stay_in_order_across_the_wrap() {
     let next: Vec<u8> = (0..200).collect();
     backlog.push(&next).unwrap();
     let (first, second) = backlog.slices(usize::MAX);
-    assert_eq!(
-        (first.len(), second.len()),
-        (22, 188),
-        "the ring has wrapped"
-    );
+    assert_eq!((first.len(), second.len()), (22, 188), "it has wrapped");
     assert_eq!(all(&backlog)[10..], next);
 }
 

@@ -102,9 +102,9 @@ impl Connection {
         }
     }
 
-    /// Whether a payload of so many bytes says nothing at all. A stream's that is empty breaks no
+    /// Whether a payload of this length says nothing at all. An empty one of a stream breaks no
     /// promise to send no more, nor is it too early where the guest has begun: Linux takes both. But
-    /// whoever sends it instead of a RESPONSE takes our REQUEST for another connection, and Linux
+    /// a guest that sends it instead of a RESPONSE takes our REQUEST for another connection, and Linux
     /// refuses it as well.
     const fn is_nothing(&self, len: u32) -> bool {
         let instead_of_response = matches!(self.phase, Phase::Requesting | Phase::Requested);
@@ -120,7 +120,7 @@ impl Connection {
         self.actions.insert(HostAction::Confirm);
         if self.confirmation == Confirmation::Line {
             let line = handshake::OkLine::new(self.key.local);
-            // The backlog is empty and has room for one line beside the window.
+            // The backlog is empty and has room for one line more than the window.
             let queued = self.to_host.preamble(line.as_bytes());
             debug_assert!(queued.is_ok(), "no room for the confirmation");
         }

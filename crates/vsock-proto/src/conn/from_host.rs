@@ -35,7 +35,7 @@ impl Connection {
         }
     }
 
-    /// The stream's other end is gone altogether. What it left behind is still read; nothing will
+    /// The stream's other end is gone altogether. What it has sent is still read; nothing will
     /// be written to it any more. An attempt that the guest has not yet answered ends, unless
     /// [something was left](Self::on_host_hangup_with_data) for it.
     pub fn on_host_hangup(&mut self, now: Tick) {

@@ -17,7 +17,7 @@ pub(super) struct ToGuest {
     asked: Lack,
     /// When to ask again.
     probe_at: Option<Tick>,
-    /// How often it was asked in vain.
+    /// How often it was asked without an answer that helps.
     probes: u32,
     /// The bytes of a stream may be put together.
     socket_type: SocketType,
@@ -36,7 +36,7 @@ enum Lack {
     Bytes,
 }
 
-/// The time between two questions doubles at most so often.
+/// How often the time between two questions doubles at most.
 const MAX_DOUBLINGS: u32 = 6;
 
 impl ToGuest {
@@ -73,7 +73,7 @@ impl ToGuest {
         }
     }
 
-    /// Bytes that may be sent now, in so many packets.
+    /// Bytes that may be sent now, in [that many packets](Self::packets_free).
     pub(super) fn bytes_free(&self) -> u32 {
         if self.is_extra() {
             self.window.extra_bytes()

@@ -25,7 +25,7 @@ impl Connection {
     /// The next packet for the guest.
     ///
     /// To be called with a buffer of the guest at hand, which has been checked, and in which `room`
-    /// bytes are left behind the header: with no room there may be a packet, but never a grant. A
+    /// bytes are left after the header: with no room there may be a packet, but never a grant. A
     /// read into an empty buffer would look like the end of the stream.
     ///
     /// The order of what is owed is that of [`Owed`].

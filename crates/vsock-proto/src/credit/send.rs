@@ -52,7 +52,7 @@ impl SendWindow {
 
     /// The credit that comes with any other packet; returns whether it lets us send more.
     ///
-    /// A driver fills in a header before it queues the packet, so two packets of one connection may
+    /// A guest driver fills in a header before it queues the packet, so two packets of one connection may
     /// change places: an older `fwd_cnt` takes nothing back.
     ///
     /// # Errors

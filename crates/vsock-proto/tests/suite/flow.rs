@@ -80,12 +80,8 @@ fn t51_credit_counts_before_the_packet_is_acted_on() {
 
 #[test]
 fn t52_a_credit_request_gets_one_update_also_after_the_host_has_ended_or_closed() {
-    let ends: [(fn(&mut Rig), Option<Body>); 3] = [
-        (|_| {}, None),
-        (|rig| rig.host_ends(End::Ended), Some(SEND)),
-        (Rig::host_closes, Some(BOTH)),
-    ];
-    for (end, told) in ends {
+    let ends: [fn(&mut Rig); 3] = [|_| {}, |rig| rig.host_ends(End::Ended), Rig::host_closes];
+    for (end, told) in ends.into_iter().zip([None, Some(SEND), Some(BOTH)]) {
         let mut rig = Rig::connected();
         end(&mut rig);
         assert_eq!(rig.drain().last().copied(), told);
