@@ -32,18 +32,18 @@
 //!
 //! # Connections
 //!
-//! *The host begins:* a backend is [accepted](vsock_backend_api::VsockBackend::accept) from. A stream
-//! that [names its port](vsock_backend_api::VsockStream::requested_port) is a connection immediately, and
-//! [confirmed](vsock_backend_api::VsockStream::confirm) when the guest accepts. Any other first sends
+//! *The host begins:* a backend is [accepted](VsockBackend::accept) from. A stream
+//! that [names its port](VsockStream::requested_port) is a connection immediately, and
+//! [confirmed](VsockStream::confirm) when the guest accepts. Any other first sends
 //! `CONNECT <port>\n` and is answered `OK <host port>\n`; a client that is refused is answered by the
-//! end of its stream, and [`MuxerCounters`] say why. One that has [left](vsock_backend_api::VsockStream::peer_gone)
+//! end of its stream, and [`MuxerCounters`] say why. One that has [left](VsockStream::peer_gone)
 //! before its REQUEST is in a buffer of the guest is not announced, unless it has written something.
 //!
 //! *The guest begins:* the backend of the port, or the first that was added without ports, is asked
 //! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart and whenever another comes, within
-//! [`connect_timeout`](vsock_proto::Config::connect_timeout), for at most
-//! [`max_accepting`](vsock_proto::Config::max_accepting) connections at a time. The one that has waited
-//! longest is served first. If the [listener](vsock_backend_api::VsockBackend::listener) is not the one
+//! [`connect_timeout`](Config::connect_timeout), for at most
+//! [`max_accepting`](Config::max_accepting) connections at a time. The one that has waited
+//! longest is served first. If the [listener](VsockBackend::listener) is not the one
 //! any more that was busy, those that wait for it get an RST; so does the guest after any other error, and
 //! for a port that no backend serves.
 //! A REQUEST for ports that are in use means that the guest has forgotten the old connection: it is
@@ -51,10 +51,10 @@
 //!
 //! # Messages
 //!
-//! A stream that has [`messages`](vsock_backend_api::VsockStream::messages) is the host's end of a
+//! A stream that has [`messages`](VsockStream::messages) is the host's end of a
 //! seqpacket connection, whichever side begins it. For the guest's REQUEST the backend of the port is asked,
 //! or the first without ports that
-//! [has such streams](vsock_backend_api::VsockBackend::has_seqpacket); a device offers
+//! [has such streams](VsockBackend::has_seqpacket); a device offers
 //! `VIRTIO_VSOCK_F_SEQPACKET` if [any backend](Muxer::has_seqpacket) has, and where the guest driver has not
 //! accepted it, both a REQUEST and a client are refused. A client's command is its first message, the
 //! answer another one.
@@ -62,15 +62,15 @@
 //! The guest's packets are put together, and go to the stream as one message. A message of the stream
 //! is read whole, and cut to the guest's credit and buffers; a connection holds at most one of which
 //! the guest has a part, and others have their turn meanwhile. A message beyond
-//! [`max_message`](vsock_proto::Config::max_message), or beyond what its receiver can hold, ends the
-//! connection ([`MessageTooLong`](vsock_proto::Ending::MessageTooLong), or a violation if it is the
+//! [`max_message`](Config::max_message), or beyond what its receiver can hold, ends the
+//! connection ([`MessageTooLong`](Ending::MessageTooLong), or a violation if it is the
 //! guest's), without a part of it: one of which a part is with the guest already is never given its
 //! end. Ends are those of other streams. The mark of a record passes where the stream knows it.
 //!
 //! # What is bounded
 //!
 //! Connections, handshakes, owed replies, the window of a connection and every wait: by
-//! [`Config`](vsock_proto::Config). No packet allocates memory, except for bytes that a stream does
+//! [`Config`]. No packet allocates memory, except for bytes that a stream does
 //! not take, within the window, and for a message of which the guest can take a part. One event
 //! accepts at most 32 clients, and makes at most 64 writes of what waited for a stream; the rest comes
 //! through the deadline. One call of [`transmit`](Muxer::transmit) sends at most its budget, and while
