@@ -15,6 +15,9 @@
 //! The parsers read nothing themselves. They are fed whatever has come, in any number of pieces,
 //! and say how much of the last piece was part of the line.
 
+use alloc::format;
+use alloc::string::String;
+
 use thiserror::Error;
 
 use crate::Port;
@@ -82,10 +85,10 @@ impl CommandParser {
 ///
 /// ```
 /// use vsock_proto::Port;
-/// use vsock_proto::handshake::{LineError, OkLine, OkParser, Parse};
+/// use vsock_proto::handshake::{LineError, OkParser, Parse, ok_line};
 ///
 /// let port = Port::new(1 << 30);
-/// let line = OkLine::new(port);
+/// let line = ok_line(port);
 /// assert_eq!(OkParser::new().feed(line.as_bytes())?, Parse::Line { port, used: 14 });
 /// # Ok::<(), LineError>(())
 /// ```
@@ -113,49 +116,13 @@ impl OkParser {
 ///
 /// ```
 /// use vsock_proto::Port;
-/// use vsock_proto::handshake::OkLine;
+/// use vsock_proto::handshake::ok_line;
 ///
-/// assert_eq!(OkLine::new(Port::new(7)).as_bytes(), b"OK 7\n");
+/// assert_eq!(ok_line(Port::new(7)), "OK 7\n");
 /// ```
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct OkLine {
-    bytes: [u8; Self::MAX],
-    start: usize,
-}
-
-impl OkLine {
-    /// `OK `, ten digits, newline.
-    const MAX: usize = 14;
-
-    /// The answer that names this port.
-    #[must_use]
-    pub fn new(port: Port) -> Self {
-        let mut bytes = [0; Self::MAX];
-        let mut number = u32::from(port);
-        let mut start = Self::MAX;
-        let mut prepend = |byte: u8| {
-            start = start.saturating_sub(1);
-            if let Some(place) = bytes.get_mut(start) {
-                *place = byte;
-            }
-        };
-        prepend(b'\n');
-        loop {
-            prepend(b'0' | (number % 10) as u8);
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        b" KO".iter().copied().for_each(prepend);
-        Self { bytes, start }
-    }
-
-    /// The line, with its newline.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
-    }
+#[must_use]
+pub fn ok_line(port: Port) -> String {
+    format!("OK {port}\n")
 }
 
 /// A line of the text handshake that is not what it should be.

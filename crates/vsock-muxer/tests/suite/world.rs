@@ -297,6 +297,11 @@ impl World {
         script.answers.push_back(answer.cloned());
     }
 
+    /// Whether the backend is busy when there is no answer; else it refuses.
+    pub(crate) fn is_busy(&self, busy: bool) {
+        self.backend.0.lock().unwrap().busy = busy;
+    }
+
     pub(crate) fn guest_sends(&mut self, header: &Header, payload: &[u8]) {
         assert!(self.muxer.can_take_packet());
         let header = with(*header, |header| header.len = payload.len() as u32);

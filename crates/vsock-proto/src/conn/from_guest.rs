@@ -119,7 +119,7 @@ impl Connection {
         self.advance(now, Event::GuestResponse);
         self.actions.insert(HostAction::Confirm);
         if self.confirmation == Confirmation::Line {
-            let line = handshake::OkLine::new(self.key.local);
+            let line = handshake::ok_line(self.key.local);
             // The backlog is empty and has room for one line more than the window.
             let queued = self.to_host.preamble(line.as_bytes());
             debug_assert!(queued.is_ok(), "no room for the confirmation");

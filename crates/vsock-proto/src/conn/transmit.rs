@@ -28,8 +28,8 @@ impl Connection {
     /// bytes are left after the header: with no room there may be a packet, but never a grant. A
     /// read into an empty buffer would look like the end of the stream.
     ///
-    /// What is owed comes in this order: RST, REQUEST, RESPONSE, SHUTDOWN, CREDIT_REQUEST, payload,
-    /// CREDIT_UPDATE.
+    /// What is owed comes in this order: RST, REQUEST, RESPONSE, SHUTDOWN, `CREDIT_REQUEST`, payload,
+    /// `CREDIT_UPDATE`.
     pub fn poll_transmit(&mut self, now: Tick, room: usize) -> Option<Transmit<'_>> {
         let mut pending = self.pending;
         if room > 0 && self.may_send_data() {

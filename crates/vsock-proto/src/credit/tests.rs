@@ -95,61 +95,39 @@ fn t61_counters_wrap() {
 }
 
 #[test]
-fn t53_updates_follow_the_smaller_window() {
-    let mut ours = RecvWindow::new(1 << 20, 0);
-    ours.receive(131_071).unwrap();
-    ours.forward(131_071);
-    assert!(!ours.update_due(256 * 1024), "it knows of more than half");
-    ours.receive(1).unwrap();
-    assert!(ours.update_due(256 * 1024), "half of the guest's cap");
-    assert!(!ours.update_due(1 << 20));
-    assert!(
-        ours.update_due(0),
-        "a guest without a buffer is told of each byte"
-    );
-    ours.advertise();
-    assert!(!ours.update_due(0), "there is nothing to tell");
-    ours.receive(1).unwrap();
-    ours.forward(1);
-    assert!(ours.update_due(0), "one byte is something");
-}
-
-#[test]
-fn t53_an_update_gives_back_a_quarter_at_least() {
-    let mut ours = RecvWindow::new(256 * 1024, 0);
-    ours.receive(256 * 1024).unwrap();
-    ours.forward(65_535);
-    assert!(!ours.update_due(u32::MAX));
-    ours.forward(1);
-    assert!(ours.update_due(u32::MAX));
-}
-
-#[test]
-fn t53_a_guest_with_a_small_window_never_waits_for_room_for_a_packet() {
-    let mut ours = RecvWindow::new(96 * 1024, 0);
-    ours.receive(32 * 1024 - 1).unwrap();
-    ours.forward(32 * 1024 - 1);
-    assert!(!ours.update_due(u32::MAX), "a packet of 64 KiB has room");
-    ours.receive(1).unwrap();
-    assert!(ours.update_due(u32::MAX));
-
-    let mut ours = RecvWindow::new(64 * 1024, 0);
-    ours.receive(16 * 1024).unwrap();
-    ours.forward(16 * 1024);
-    assert!(
-        ours.update_due(u32::MAX),
-        "a quarter, where half is less than a packet"
-    );
-}
-
-#[test]
-fn t53_updates_are_due_as_ever_while_counters_wrap() {
-    let mut ours = RecvWindow::new(256 * 1024, u32::MAX - 100_000);
-    ours.receive(131_071).unwrap();
-    ours.forward(131_071);
-    assert!(!ours.update_due(u32::MAX));
-    ours.receive(1).unwrap();
-    assert!(ours.update_due(u32::MAX));
+fn t53_updates_are_due_when_they_give_back_much_and_the_peer_knows_of_little() {
+    const KIB: u32 = 1024;
+    #[rustfmt::skip]
+    let cases = [
+        // Our buffer; what was received and forwarded of it; the peer's cap.
+        (1024 * KIB, 131_071, 131_071, 256 * KIB, false), // it knows of more than half
+        (1024 * KIB, 131_072, 131_071, 256 * KIB, true), // half of its cap
+        (1024 * KIB, 131_072, 131_071, 1024 * KIB, false),
+        (1024 * KIB, 131_072, 131_071, 0, true), // without a buffer it is told of each byte
+        (1024 * KIB, 131_072, 0, 0, false), // there is nothing to tell
+        (1024 * KIB, 131_072, 1, 0, true),
+        (256 * KIB, 131_071, 131_071, u32::MAX, false),
+        (256 * KIB, 131_072, 131_071, u32::MAX, true),
+        (256 * KIB, 256 * KIB, 65_535, u32::MAX, false), // less than a quarter
+        (256 * KIB, 256 * KIB, 65_536, u32::MAX, true),
+        (96 * KIB, 32 * KIB - 1, 32 * KIB - 1, u32::MAX, false), // room for a packet of 64 KiB
+        (96 * KIB, 32 * KIB, 32 * KIB - 1, u32::MAX, true),
+        (64 * KIB, 16 * KIB, 16 * KIB, u32::MAX, true), // where half is less than a packet
+    ];
+    for (buf_alloc, received, forwarded, cap, due) in cases {
+        for start in [0, u32::MAX - 100_000, u32::MAX] {
+            let mut ours = RecvWindow::new(buf_alloc, start);
+            ours.receive(received).unwrap();
+            ours.forward(forwarded);
+            assert_eq!(
+                ours.update_due(cap),
+                due,
+                "{buf_alloc} {received} {forwarded} {cap}"
+            );
+            ours.advertise();
+            assert!(!ours.update_due(cap), "there is nothing to tell");
+        }
+    }
 }
 
 #[test]

@@ -8,59 +8,37 @@ use super::{Event, Outlook, Phase, ToGuestEvent, ToGuestState, ToHostEvent, ToHo
 
 const SOURCE: &str = include_str!("../state.rs");
 
-const PHASES: [Phase; 10] = [
-    Phase::Requesting,
-    Phase::Requested,
-    Phase::Accepting,
-    Phase::Responding,
-    Phase::Connected,
-    Phase::Draining,
-    Phase::Lingering,
-    Phase::Finishing,
-    Phase::Resetting,
-    Phase::Closed,
-];
+#[rustfmt::skip]
+const PHASES: [Phase; 10] = {
+    use Phase as P;
+    [P::Requesting, P::Requested, P::Accepting, P::Responding, P::Connected, P::Draining,
+     P::Lingering, P::Finishing, P::Resetting, P::Closed]
+};
 
-const EVENTS: [Event; 18] = [
-    Event::RequestSent,
-    Event::ResponseSent,
-    Event::ShutdownSent,
-    Event::ResetSent,
-    Event::GuestRequest,
-    Event::GuestResponse,
-    Event::GuestReset,
-    Event::GuestLeft,
-    Event::GuestClosed,
-    Event::HostConnected,
-    Event::HostGone,
-    Event::HostClosed,
-    Event::HalvesEnded,
-    Event::Drained,
-    Event::Expired,
-    Event::Violation,
-    Event::DeviceStops,
-    Event::Aborted,
-];
-const TO_HOST: [ToHostState; 4] = [
-    ToHostState::Open,
-    ToHostState::Flushing,
-    ToHostState::Ended,
-    ToHostState::Discarding,
-];
-const TO_HOST_EVENTS: [ToHostEvent; 3] = [
-    ToHostEvent::GuestEndsSending,
-    ToHostEvent::Flushed,
-    ToHostEvent::HostStopsReading,
-];
-const TO_GUEST: [ToGuestState; 3] = [
-    ToGuestState::Open,
-    ToGuestState::Ended,
-    ToGuestState::Refused,
-];
-const TO_GUEST_EVENTS: [ToGuestEvent; 2] = [
-    ToGuestEvent::HostEndsSending,
-    ToGuestEvent::GuestStopsReading,
-];
+#[rustfmt::skip]
+const EVENTS: [Event; 18] = {
+    use Event as E;
+    [E::RequestSent, E::ResponseSent, E::ShutdownSent, E::ResetSent, E::GuestRequest,
+     E::GuestResponse, E::GuestReset, E::GuestLeft, E::GuestClosed, E::HostConnected, E::HostGone,
+     E::HostClosed, E::HalvesEnded, E::Drained, E::Expired, E::Violation, E::DeviceStops, E::Aborted]
+};
+
+const TO_HOST: [ToHostState; 4] = {
+    use ToHostState as S;
+    [S::Open, S::Flushing, S::Ended, S::Discarding]
+};
+const TO_HOST_EVENTS: [ToHostEvent; 3] = {
+    use ToHostEvent as E;
+    [E::GuestEndsSending, E::Flushed, E::HostStopsReading]
+};
+const TO_GUEST: [ToGuestState; 3] = {
+    use ToGuestState as S;
+    [S::Open, S::Ended, S::Refused]
+};
+const TO_GUEST_EVENTS: [ToGuestEvent; 2] = {
+    use ToGuestEvent as E;
+    [E::HostEndsSending, E::GuestStopsReading]
+};
 
 /// The cells of the table under this heading, row by row, without its head.
 fn table(heading: &str) -> Vec<Vec<String>> {

@@ -145,7 +145,14 @@ impl Rig {
 
     /// A host-initiated connection whose REQUEST is owed.
     pub(crate) fn requesting(config: Config, confirmation: Confirmation) -> Self {
-        let socket_type = SocketType::Stream;
+        Self::requesting_as(config, confirmation, SocketType::Stream)
+    }
+
+    pub(crate) fn requesting_as(
+        config: Config,
+        confirmation: Confirmation,
+        socket_type: SocketType,
+    ) -> Self {
         let config = Arc::new(config);
         let conn = Connection::connect(&config, KEY, socket_type, confirmation, Tick::ZERO);
         Self::new(conn, GUEST, socket_type)

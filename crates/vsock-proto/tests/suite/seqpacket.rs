@@ -2,7 +2,9 @@
 
 //! Messages and records on seqpacket sockets: T111.
 
-use vsock_proto::{Body, Config, Ending, MessageFlags, Progress, SocketType, Transmit, Violation};
+use vsock_proto::{
+    Body, Config, Confirmation, Ending, MessageFlags, Progress, SocketType, Transmit, Violation,
+};
 
 use crate::rig::{Rig, SEND, buf_alloc, room};
 
@@ -45,32 +47,31 @@ fn host_message(rig: &mut Rig, len: usize, end: MessageFlags, room: usize) -> Ve
 }
 
 #[test]
-fn t111_messages_keep_their_boundaries() {
-    let mut rig = rig();
-    rig.piece(b"one", EOM);
-    rig.piece(b"two", EOR);
-    let expected = [(b"one".to_vec(), EOM), (b"two".to_vec(), EOR)];
-    assert_eq!(rig.host.messages, expected);
-}
-
-#[test]
-fn t111_a_message_in_pieces_arrives_whole() {
-    let mut rig = rig();
-    rig.piece(b"in ", NONE);
-    rig.piece(b"three ", NONE);
-    assert_eq!(rig.host.messages, []);
-    assert_eq!(rig.host.writes, 0);
-    rig.piece(b"pieces", EOR);
-    rig.flush();
-    assert_eq!(rig.host.messages, [(b"in three pieces".to_vec(), EOR)]);
-}
-
-#[test]
-fn t111_an_empty_message_is_a_message() {
-    let mut rig = rig();
-    rig.piece(b"", EOM);
-    rig.piece(b"", EOR);
-    assert_eq!(rig.host.messages, [(vec![], EOM), (vec![], EOR)]);
+fn t111_messages_whole_in_pieces_and_empty_keep_their_boundaries() {
+    let cases = [
+        (
+            &[("one", EOM), ("two", EOR)][..],
+            vec![("one", EOM), ("two", EOR)],
+        ),
+        (
+            &[("in ", NONE), ("three ", NONE), ("pieces", EOR)],
+            vec![("in three pieces", EOR)],
+        ),
+        (&[("", EOM), ("", EOR)], vec![("", EOM), ("", EOR)]),
+    ];
+    for (pieces, messages) in cases {
+        let mut rig = rig();
+        for (bytes, flags) in pieces {
+            let whole = rig.host.writes;
+            rig.piece(bytes.as_bytes(), *flags);
+            rig.flush();
+            assert_eq!(rig.host.writes > whole, flags.ends_message());
+        }
+        let expected = messages
+            .iter()
+            .map(|(text, end)| (text.as_bytes().to_vec(), *end));
+        assert_eq!(rig.host.messages, expected.collect::<Vec<_>>());
+    }
 }
 
 #[test]
@@ -395,39 +396,15 @@ fn t56_messages_for_a_deaf_host_are_credited() {
 }
 
 #[test]
-fn a_greeting_is_a_message_of_its_own() {
-    use std::sync::Arc;
-    use vsock_proto::{Confirmation, Connection, Packet, SlicePayload, Tick};
-
-    let key = crate::rig::KEY;
-    let config = Arc::new(Config::default());
-    let now = Tick::ZERO;
-    let mut conn =
-        Connection::connect(&config, key, SocketType::SeqPacket, Confirmation::Line, now);
-    assert!(matches!(
-        conn.poll_transmit(now, 0),
-        Some(Transmit::Packet(_))
-    ));
-    let response = Packet {
-        socket_type: SocketType::SeqPacket,
-        ..crate::rig::packet(Body::Response, 0, vsock_proto::Credit::default())
-    };
-    let refuse = |_: &[u8], _| Progress::Pending;
-    conn.on_packet(now, &response, &mut SlicePayload::new(&[], refuse))
-        .unwrap();
-    let message = Packet {
-        body: Body::Data(EOM),
-        len: 2,
-        ..response
-    };
-    conn.on_packet(now, &message, &mut SlicePayload::new(b"hi", refuse))
-        .unwrap();
-    let mut got = Vec::new();
-    conn.flush(now, |chunk| {
-        got.push(([chunk.first, chunk.second].concat(), chunk.message));
-        assert!(!chunk.is_empty());
-        Progress::Done(chunk.len())
-    });
-    let line = (b"OK 1073741824\n".to_vec(), Some(EOM));
-    assert_eq!(got, [line, (b"hi".to_vec(), Some(EOM))]);
+fn a_confirmation_is_a_message_of_its_own() {
+    let config = Config::default();
+    let mut rig = Rig::requesting_as(config, Confirmation::Line, SocketType::SeqPacket);
+    assert_eq!(rig.next(), Some(Body::Request));
+    rig.host.space = 0;
+    rig.guest(Body::Response);
+    rig.piece(b"hi", EOM);
+    assert_eq!(rig.host.messages, []);
+    rig.host_takes(100);
+    let line = b"OK 1073741824\n".to_vec();
+    assert_eq!(rig.host.messages, [(line, EOM), (b"hi".to_vec(), EOM)]);
 }
