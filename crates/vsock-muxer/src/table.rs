@@ -30,7 +30,7 @@ struct Cell {
 
 impl Table {
     /// Takes a slot. It must be filled with [`put`](Self::put), or given back with
-    /// [`remove`](Self::remove).
+    /// [`free`](Self::free).
     pub(crate) fn reserve(&mut self) -> Option<SlotKey> {
         if let Some(slot) = self.free.pop() {
             return self.key(slot);
@@ -63,8 +63,8 @@ impl Table {
             Entry::Handshake(_) => self.handshakes -= 1,
             Entry::Connection(entry) => {
                 self.connections -= 1;
-                let key = entry.conn.key();
-                self.release_ports(key, slot);
+                let ports = entry.conn.key();
+                self.release_ports(ports, slot);
             }
         }
         Some(entry)
@@ -100,28 +100,28 @@ impl Table {
 
     /// The connection in this slot is not found by its ports any more: they are free for the next one,
     /// which may have them already.
-    pub(crate) fn release_ports(&mut self, key: ConnKey, slot: Slot) {
-        if self.by_ports.get(&key) == Some(&slot) {
-            self.by_ports.remove(&key);
+    pub(crate) fn release_ports(&mut self, ports: ConnKey, slot: Slot) {
+        if self.by_ports.get(&ports) == Some(&slot) {
+            self.by_ports.remove(&ports);
             self.last = None;
         }
     }
 
     /// Where the connection with these ports is.
-    pub(crate) fn find(&mut self, key: ConnKey) -> Option<Slot> {
+    pub(crate) fn find(&mut self, ports: ConnKey) -> Option<Slot> {
         if let Some((last, slot)) = self.last
-            && last == key
+            && last == ports
         {
             return Some(slot);
         }
-        let slot = *self.by_ports.get(&key)?;
-        self.last = Some((key, slot));
+        let slot = *self.by_ports.get(&ports)?;
+        self.last = Some((ports, slot));
         Some(slot)
     }
 
     /// Whether a connection has these ports.
-    pub(crate) fn contains(&self, key: ConnKey) -> bool {
-        self.by_ports.contains_key(&key)
+    pub(crate) fn contains(&self, ports: ConnKey) -> bool {
+        self.by_ports.contains_key(&ports)
     }
 
     pub(crate) fn entry(&mut self, slot: Slot) -> Option<&mut Entry> {
