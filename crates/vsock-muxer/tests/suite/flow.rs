@@ -2,9 +2,10 @@
 
 //! Bytes, both ways.
 
-use vsock_muxer::{Initiator, Op};
+use vsock_driver::Resetting;
+use vsock_muxer::{Allowance, GuestBuffers, Initiator, Op, Progress};
 
-use crate::world::{READABLE, WRITABLE, World, bytes, header, op, with};
+use crate::world::{Buffers, READABLE, WRITABLE, World, bytes, header, op, with};
 
 #[test]
 fn bytes_go_both_ways_and_are_counted() {
@@ -139,4 +140,27 @@ fn t73_more_than_256_connections_are_all_served() {
         served.extend(world.receive(1).iter().map(|(header, _)| header.dst_port));
     }
     assert_eq!(served.len(), 600);
+}
+
+/// As a socket does: a second read would find an end.
+#[test]
+fn a_failure_that_a_stream_tells_once_after_bytes_is_not_lost() {
+    let mut buffers = Buffers::default();
+    buffers.rooms.extend([4, 100, 100]);
+    let allowance = Allowance {
+        bytes: 100,
+        packets: 9,
+        packet_bytes: 6,
+    };
+    let mut stream = Resetting::after(b"some bytes");
+    let filled = buffers.fill(&mut stream, allowance, &mut |len| {
+        with(header(Op::ReadWrite, 1, 52), |h| h.len = len as u32)
+    });
+    assert_eq!(filled, Progress::Failed);
+    let pieces: Vec<_> = buffers
+        .packets
+        .iter()
+        .map(|(_, bytes)| &bytes[..])
+        .collect();
+    assert_eq!(pieces, [&b"some"[..], b" bytes"]);
 }
