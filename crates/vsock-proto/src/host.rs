@@ -2,7 +2,7 @@
 
 //! The host's side of a connection: what is to be done with its stream.
 
-/// Something to do with the host's stream, in the order in which they are to be done.
+/// Something to do with the host's stream. The smaller is to be done first.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub enum HostAction {
@@ -23,26 +23,17 @@ impl HostAction {
     }
 }
 
-/// A set of [`HostAction`]s.
-///
-/// ```
-/// use vsock_proto::{HostAction, HostActions};
-///
-/// let mut actions = HostActions::NONE;
-/// actions.insert(HostAction::Close);
-/// actions.insert(HostAction::ShutdownWrite);
-/// let order: Vec<_> = actions.collect();
-/// assert_eq!(order, [HostAction::ShutdownWrite, HostAction::Close]);
-/// ```
+/// What is to be done with the host's stream: an iterator over each [`HostAction`] of the set once, in the
+/// order in which they are to be done. See [`Connection::take_actions`](crate::Connection::take_actions).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct HostActions(u8);
 
 impl HostActions {
     /// Nothing to do.
-    pub const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
 
     /// Adds one.
-    pub const fn insert(&mut self, action: HostAction) {
+    pub(crate) const fn insert(&mut self, action: HostAction) {
         self.0 |= action.bit();
     }
 
@@ -59,7 +50,6 @@ impl HostActions {
     }
 }
 
-/// Takes them out one by one, in the order in which they are to be done.
 impl Iterator for HostActions {
     type Item = HostAction;
 
