@@ -20,7 +20,7 @@ mod empties;
 mod packets;
 mod send;
 
-pub(crate) use send::SendWindow;
+pub(crate) use send::{CreditChange, SendWindow};
 
 use crate::{Credit, Violation};
 

@@ -113,7 +113,8 @@ impl ConnectionEntry {
                     HostAction::ShutdownRead if both => {}
                     HostAction::ShutdownWrite => self.shutdown(Shutdown::Write),
                     HostAction::ShutdownRead => self.shutdown(Shutdown::Read),
-                    HostAction::Close => self.close(ends_writing, out),
+                    HostAction::Close if ends_writing => self.close(CloseMode::Shutdown, out),
+                    HostAction::Close => self.close(self.close_mode(), out),
                 }
             }
         }
@@ -135,15 +136,17 @@ impl ConnectionEntry {
         }
     }
 
-    /// Gives the stream up: with an end of what was written to it if that is owed, and as the
-    /// connection has ended otherwise. Where there is no stream yet, it is not asked for again.
-    fn close(&mut self, end_is_owed: bool, out: &mut VecDeque<Action>) {
-        self.retry = None;
-        let mode = match self.conn.ending() {
-            _ if end_is_owed => CloseMode::Shutdown,
+    /// How a stream is closed that is owed no end of what was written to it.
+    fn close_mode(&self) -> CloseMode {
+        match self.conn.ending() {
             Some(Ending::Clean) => CloseMode::Drop,
             _ => CloseMode::Abort,
-        };
+        }
+    }
+
+    /// Gives the stream up. Where there is none yet, it is not asked for again.
+    fn close(&mut self, mode: CloseMode, out: &mut VecDeque<Action>) {
+        self.retry = None;
         if let Some(host) = self.host.take() {
             host.close(mode, out);
         }

@@ -3,6 +3,7 @@
 //! What the guest does to a connection.
 
 use crate::conn::to_host::HostReader;
+use crate::credit::CreditChange;
 use crate::pending::Owed;
 use crate::state::{Event, Phase, ToGuestEvent, ToHostEvent, ToHostState};
 use crate::{
@@ -61,11 +62,11 @@ impl Connection {
             return Ok(());
         }
         let window = &mut self.to_guest.window;
-        let opens = match packet.body {
+        let change = match packet.body {
             Body::CreditUpdate => window.on_credit_update(packet.credit)?,
             _ => window.update(packet.credit)?,
         };
-        if opens {
+        if change == CreditChange::More {
             self.to_guest.opened();
         }
         self.check_message(now);

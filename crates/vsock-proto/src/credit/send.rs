@@ -15,6 +15,21 @@ pub(crate) struct SendWindow {
     empties: Empties,
 }
 
+/// What credit of the peer means for what may be sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CreditChange {
+    /// More than before.
+    More,
+    /// No more than before.
+    None,
+}
+
+impl CreditChange {
+    const fn more_if(opens: bool) -> Self {
+        if opens { Self::More } else { Self::None }
+    }
+}
+
 /// What Linux charges for a packet: 576 bytes, or 640 where a cache line has 128. With more packets in
 /// its queue than its buffer could pay for, it resets the connection.
 const CHARGE: u32 = 640;
@@ -50,7 +65,7 @@ impl SendWindow {
         self.peer_buf_alloc = credit.buf_alloc;
     }
 
-    /// The credit that comes with any other packet; returns whether it lets us send more.
+    /// The credit that comes with any other packet.
     ///
     /// A guest driver fills in a header before it queues the packet, so two packets of one connection may
     /// change places: an older `fwd_cnt` takes nothing back.
@@ -59,7 +74,7 @@ impl SendWindow {
     ///
     /// [`Violation::ForwardedUnsent`]: the peer has taken bytes that were never sent. The window is
     /// as it was.
-    pub(crate) fn update(&mut self, credit: Credit) -> Result<bool, Violation> {
+    pub(crate) fn update(&mut self, credit: Credit) -> Result<CreditChange, Violation> {
         let advance = credit.fwd_cnt.wrapping_sub(self.acked);
         let stale = self.acked.wrapping_sub(credit.fwd_cnt) <= MAX_IN_FLIGHT;
         if advance > self.in_flight() && !stale {
@@ -71,12 +86,12 @@ impl SendWindow {
         let before = self.peer_buf_alloc;
         self.peer_buf_alloc = credit.buf_alloc;
         if stale {
-            return Ok(credit.buf_alloc > before);
+            return Ok(CreditChange::more_if(credit.buf_alloc > before));
         }
         self.acked = credit.fwd_cnt;
         self.packets.retire(self.acked, self.sent);
         self.empties.retire(self.acked, self.sent);
-        Ok(true)
+        Ok(CreditChange::More)
     }
 
     /// As [`update`](Self::update), by a credit update. One that repeats what is known may stand for a
@@ -85,9 +100,9 @@ impl SendWindow {
     /// # Errors
     ///
     /// As [`update`](Self::update).
-    pub(crate) fn on_credit_update(&mut self, credit: Credit) -> Result<bool, Violation> {
+    pub(crate) fn on_credit_update(&mut self, credit: Credit) -> Result<CreditChange, Violation> {
         if credit.fwd_cnt == self.acked && credit.buf_alloc == self.peer_buf_alloc {
-            return Ok(self.empties.repeated());
+            return Ok(CreditChange::more_if(self.empties.repeated()));
         }
         self.update(credit)
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use super::packets::PacketWindow;
-use super::{RecvWindow, SendWindow};
+use super::{CreditChange, RecvWindow, SendWindow};
 use crate::{Credit, Violation};
 use proptest::prelude::*;
 
@@ -51,8 +51,8 @@ fn t49_a_fwd_cnt_ahead_of_what_was_sent_is_a_violation() {
 fn an_older_fwd_cnt_takes_nothing_back() {
     let mut window = window(0, 4096);
     window.on_sent(3000);
-    assert_eq!(window.update(credit(4096, 2000)), Ok(true));
-    assert_eq!(window.update(credit(4096, 1000)), Ok(false));
+    assert_eq!(window.update(credit(4096, 2000)), Ok(CreditChange::More));
+    assert_eq!(window.update(credit(4096, 1000)), Ok(CreditChange::None));
     assert_eq!(window.in_flight(), 1000);
 }
 
@@ -60,9 +60,9 @@ fn an_older_fwd_cnt_takes_nothing_back() {
 fn credit_is_news_only_when_it_lets_us_send_more() {
     let mut window = window(0, 4096);
     window.on_sent(4096);
-    assert_eq!(window.update(credit(4096, 0)), Ok(false));
-    assert_eq!(window.update(credit(8192, 0)), Ok(true));
-    assert_eq!(window.update(credit(8192, 1)), Ok(true));
+    assert_eq!(window.update(credit(4096, 0)), Ok(CreditChange::None));
+    assert_eq!(window.update(credit(8192, 0)), Ok(CreditChange::More));
+    assert_eq!(window.update(credit(8192, 1)), Ok(CreditChange::More));
 }
 
 #[test]
@@ -71,7 +71,10 @@ fn a_window_beyond_any_buffer_is_capped() {
     assert_eq!(window.free(), i32::MAX as u32);
     window.on_sent(i32::MAX as u32);
     assert_eq!(window.free(), 0);
-    assert_eq!(window.update(credit(u32::MAX, i32::MAX as u32)), Ok(true));
+    assert_eq!(
+        window.update(credit(u32::MAX, i32::MAX as u32)),
+        Ok(CreditChange::More)
+    );
 }
 
 #[test]
