@@ -8,7 +8,6 @@ use crate::busy::Ticket;
 use crate::early::Early;
 use crate::held::Held;
 use crate::link::Link;
-use crate::notice::Unannounced;
 use crate::waiting::Turn;
 
 /// What has a place in the table: a host's stream, with or without a connection.
@@ -49,8 +48,6 @@ pub(crate) struct Open {
     pub(crate) has_key: bool,
     pub(crate) bytes_from_guest: u64,
     pub(crate) bytes_to_guest: u64,
-    /// Of what was sent, what the guest was not told of.
-    pub(crate) unannounced: Unannounced,
 }
 
 impl Open {
@@ -67,7 +64,6 @@ impl Open {
             has_key: true,
             bytes_from_guest: 0,
             bytes_to_guest: 0,
-            unannounced: Unannounced::default(),
         }
     }
 

@@ -241,7 +241,6 @@ mod guest;
 mod held;
 mod link;
 mod muxer;
-mod notice;
 mod payload;
 mod state;
 mod table;

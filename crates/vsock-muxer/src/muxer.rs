@@ -12,8 +12,6 @@ mod rx;
 mod time;
 mod unwind;
 
-pub(crate) use rx::Carried;
-
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +25,6 @@ use crate::backends::{Backends, Serves};
 use crate::busy::Busy;
 use crate::entry::Entry;
 use crate::held::Reading;
-use crate::notice::Notice;
 use crate::table::Table;
 use crate::waiting::Waiting;
 use crate::{Action, BackendId, ConnectionInfo, Counters, MuxerError, MuxerState};
@@ -60,7 +57,6 @@ pub struct Muxer {
     busy: Busy,
     ports: PortAllocator,
     rxq: RxQueue,
-    notice: Notice,
     reading: Reading,
     /// Deadlines of connections and handshakes.
     timers: Timers,
@@ -88,7 +84,6 @@ impl Muxer {
             busy: Busy::default(),
             ports: PortAllocator::new(config.host_ports().clone()),
             rxq: RxQueue::new(config.max_resets()),
-            notice: Notice::default(),
             reading: Reading::default(),
             timers: Timers::new(),
             accept_timers: Timers::new(),
@@ -271,7 +266,6 @@ impl Muxer {
     /// Closes what `which` names, and forgets whatever is owed to the guest.
     fn close_all(&mut self, now: Tick, which: impl Fn(&Entry) -> bool) {
         self.rxq.clear();
-        self.notice.forget();
         for slot in self.table.slots() {
             if !self.table.entry(slot).is_some_and(|entry| which(entry)) {
                 continue;

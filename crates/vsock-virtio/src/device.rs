@@ -14,8 +14,7 @@ use vsock_proto::Tick;
 use crate::direct::DirectTypes;
 use crate::event::Events;
 use crate::features::Features;
-use crate::kicks::TxKicks;
-use crate::notify::{Delayed, TxNotifications};
+use crate::notification::Notifications;
 use crate::parts::Parts;
 use crate::rx::Reserved;
 use crate::scratch::Scratch;
@@ -28,6 +27,10 @@ use crate::{
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     Inactive,
+    /// It was activated, and has not looked at its queues yet. In queues that were used before, the driver may have
+    /// been left without a notification. Whether they were cannot be told: their indices may have come round
+    /// to zero.
+    Starting,
     Active,
     Broken(Fault),
 }
@@ -61,11 +64,7 @@ pub struct VsockDevice<M: GuestMemory> {
     budget: usize,
     phase: Phase,
     events: Events,
-    /// The driver was asked not to kick for its buffers, and for nothing else since.
-    rx_kicks_off: bool,
-    tx_kicks: TxKicks,
-    rx_notifications: Delayed,
-    tx_notifications: TxNotifications,
+    notifications: Notifications,
     direct: DirectTypes<M>,
     scratch: Scratch,
     reserved: Vec<Reserved>,
@@ -80,19 +79,13 @@ impl<M: GuestMemory> VsockDevice<M> {
     }
 
     pub(crate) fn new(builder: VsockDeviceBuilder<M>) -> Self {
-        let mut muxer = builder.muxer;
-        muxer.set_notification_delay(builder.rx_delay);
-        let window = muxer.config().buf_alloc();
         Self {
-            muxer,
+            muxer: builder.muxer,
             features: Features::new(builder.transport_features),
             budget: builder.budget,
             phase: Phase::Inactive,
             events: Events::default(),
-            rx_kicks_off: false,
-            tx_kicks: TxKicks::new(builder.kick_delay, window),
-            rx_notifications: Delayed::new(builder.rx_delay),
-            tx_notifications: TxNotifications::new(builder.tx_delay),
+            notifications: Notifications::new(builder.poll_budget),
             direct: builder.direct,
             scratch: Scratch::default(),
             reserved: Vec::new(),
@@ -149,13 +142,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         if let Some(event) = queues.event.as_deref_mut() {
             set_up(mem, event, QueueName::Event, event_idx)?;
         }
-        self.rx_kicks_off = false;
-        self.tx_kicks.restart();
-        // In rings that were used before, the driver may have been left without a notification. Whether
-        // they were cannot be told: their indices may have come round to zero.
-        self.rx_notifications.restart();
-        self.tx_notifications.restart();
-        self.phase = Phase::Active;
+        self.notifications.restart();
+        self.phase = Phase::Starting;
         self.muxer.activate(now, features.socket_types());
         Ok(())
     }
@@ -182,7 +170,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// [`process`](Self::process) publishes the event. A VMM that pauses a guest and resumes it in the
     /// same process does not need this: the connections are still there.
     pub fn transport_reset(&mut self, now: Tick) {
-        if self.phase == Phase::Active {
+        if self.is_active() {
             self.muxer.transport_reset(now);
             self.events.owe();
         }
@@ -237,11 +225,17 @@ impl<M: GuestMemory> VsockDevice<M> {
         match self.phase {
             Phase::Inactive => return Ok(Outcome::default()),
             Phase::Broken(fault) => return Err(fault),
-            Phase::Active => {}
+            Phase::Starting | Phase::Active => {}
         }
-        let result = self.unwinding(now, |device| device.work(now, mem, queues));
-        if let Err(fault) = result {
-            self.break_down(now, fault);
+        let mut result = self.unwinding(now, |device| device.work(now, mem, queues));
+        match &mut result {
+            Ok(outcome) => {
+                let is_first = self.phase == Phase::Starting;
+                outcome.notify_rx |= is_first;
+                outcome.notify_tx |= is_first;
+                self.phase = Phase::Active;
+            }
+            Err(fault) => self.break_down(now, *fault),
         }
         result
     }
@@ -254,9 +248,6 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// Does what is due by now.
     pub fn on_timeout(&mut self, now: Tick) {
         self.unwinding(now, |device| device.muxer.on_timeout(now));
-        self.rx_notifications.on_timeout(now);
-        self.tx_notifications.on_timeout(now);
-        self.tx_kicks.on_timeout(now);
     }
 
     /// The next thing to do on the event loop.
@@ -276,16 +267,10 @@ impl<M: GuestMemory> VsockDevice<M> {
     }
 
     /// When [`on_timeout`](Self::on_timeout) is to be called, and [`process`](Self::process) after it.
-    /// It may be a fraction of a millisecond away; a timer that is late by one does no harm.
+    /// A timer that is late by a millisecond does no harm.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        let due = [
-            self.muxer.deadline(),
-            self.rx_notifications.due(),
-            self.tx_notifications.due(),
-            self.tx_kicks.due(),
-        ];
-        due.into_iter().flatten().min()
+        self.muxer.deadline()
     }
 
     /// The features that the device offers. `VIRTIO_VSOCK_F_SEQPACKET` is one of them if a backend
@@ -310,15 +295,13 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// Whether the device serves its queues.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        self.phase == Phase::Active
+        matches!(self.phase, Phase::Starting | Phase::Active)
     }
 
     /// Nothing is owed to the guest any more, and nothing expected of it.
     fn quiet(&mut self) {
-        self.tx_kicks.restart();
+        self.notifications.restart();
         self.events = Events::Quiet;
-        self.rx_notifications.stop();
-        self.tx_notifications.stop();
     }
 
     /// What is to be saved in a snapshot.

@@ -13,7 +13,7 @@
 //! use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 //! use vsock_muxer::Muxer;
 //! use vsock_proto::{Config, GuestCid, Tick};
-//! use vsock_virtio::{F_VERSION_1, Queues, VsockDevice};
+//! use vsock_virtio::{F_VERSION_1, Next, Queues, VsockDevice};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let backend = VsockInnerBackend::new()?;
@@ -42,6 +42,7 @@
 //! // After a kick, a ready descriptor or a timeout:
 //! let outcome = device.process(Tick::ZERO, &memory, &mut queues)?;
 //! assert!(outcome.notify_tx, "once, whatever a device before may have left unsaid");
+//! assert_eq!(outcome.next, Next::Wait, "the loop may sleep; else it calls `process` again");
 //! while let Some(action) = device.next_action() {
 //!     println!("for the event loop: {action:?}");
 //! }
@@ -76,8 +77,7 @@ mod direct;
 mod error;
 mod event;
 mod features;
-mod kicks;
-mod notify;
+mod notification;
 mod parts;
 mod queues;
 mod ring;
@@ -85,9 +85,9 @@ mod rx;
 mod scatter;
 mod scratch;
 mod state;
-#[cfg(test)]
+mod suppression;
+#[cfg(all(test, not(loom)))]
 mod tests;
-
 mod tx;
 
 pub use builder::VsockDeviceBuilder;
@@ -95,7 +95,7 @@ pub use counters::DeviceCounters;
 pub use device::VsockDevice;
 pub use error::{ActivateError, Fault, FaultCause, QueueName, RestoreError};
 pub use features::{F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, FeatureError};
-pub use queues::{Outcome, Queues};
+pub use queues::{Next, Outcome, Queues};
 pub use state::DeviceState;
 
 // The guide's program is compiled and run by `cargo test --doc`.

@@ -6,7 +6,7 @@
 //! of a few KiB that took a quarter of the device's time. Its `Queue` remains what a queue *is*; this is how the
 //! device comes at the fields.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueT};
@@ -15,6 +15,7 @@ use vm_memory::{
 };
 
 use crate::scatter::Slice;
+use crate::suppression::SharedFields;
 
 /// A field of a queue is not in guest memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,26 +61,11 @@ impl<'m, M: GuestMemory> Parts<'m, M> {
         &self.descriptors
     }
 
-    /// How many chains have been made available, in wrapping counting.
-    pub(crate) fn available_index(&self, order: Ordering) -> Result<u16, Inaccessible> {
-        self.available.load(2, order)
-    }
-
     /// The head of the chain that is counted so.
     pub(crate) fn available_head(&self, count: u16) -> Result<u16, Inaccessible> {
         // ORDER: Relaxed; partner: the driver's store, which the acquire of the index has seen.
         self.available
             .load(4 + 2 * self.slot(count), Ordering::Relaxed)
-    }
-
-    /// The flags by which the driver suppresses notifications.
-    pub(crate) fn available_flags(&self, order: Ordering) -> Result<u16, Inaccessible> {
-        self.available.load(0, order)
-    }
-
-    /// At which used chain the driver wants to be notified.
-    pub(crate) fn used_event(&self, order: Ordering) -> Result<u16, Inaccessible> {
-        self.available.load(4 + 2 * usize::from(self.size), order)
     }
 
     /// Notes a chain as the used one that is counted so, with what was written to it.
@@ -93,19 +79,36 @@ impl<'m, M: GuestMemory> Parts<'m, M> {
         self.used.store(2, count, order)
     }
 
-    /// Sets the flags by which the device suppresses notifications.
-    pub(crate) fn set_used_flags(&self, flags: u16, order: Ordering) -> Result<(), Inaccessible> {
+    fn slot(&self, count: u16) -> usize {
+        usize::from(count % self.size.max(1))
+    }
+}
+
+impl<M: GuestMemory> SharedFields for Parts<'_, M> {
+    fn available_index(&self, order: Ordering) -> Result<u16, Inaccessible> {
+        self.available.load(2, order)
+    }
+
+    fn available_flags(&self, order: Ordering) -> Result<u16, Inaccessible> {
+        self.available.load(0, order)
+    }
+
+    fn used_event(&self, order: Ordering) -> Result<u16, Inaccessible> {
+        self.available.load(4 + 2 * usize::from(self.size), order)
+    }
+
+    fn set_used_flags(&self, flags: u16, order: Ordering) -> Result<(), Inaccessible> {
         self.used.store(0, flags, order)
     }
 
-    /// Sets at which available chain the device wants to be notified (virtio 1.3, 2.7.8).
-    pub(crate) fn set_avail_event(&self, count: u16, order: Ordering) -> Result<(), Inaccessible> {
+    fn set_avail_event(&self, count: u16, order: Ordering) -> Result<(), Inaccessible> {
         self.used
             .store(4 + 8 * usize::from(self.size), count, order)
     }
 
-    fn slot(&self, count: u16) -> usize {
-        usize::from(count % self.size.max(1))
+    fn full_fence(&self) {
+        // ORDER: SeqCst; partner: the driver's full barrier; see `suppression`.
+        fence(Ordering::SeqCst);
     }
 }
 

@@ -3,7 +3,7 @@
 //! A queue as the device uses it: every failure of a ring is a [`Fault`].
 
 use std::num::Wrapping;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemory;
@@ -11,12 +11,8 @@ use vm_memory::GuestMemory;
 use crate::chain::{BadChain, Part, gather};
 use crate::parts::{Inaccessible, Parts};
 use crate::scatter::Slices;
+use crate::suppression::{Kicks, SharedFields, Suppression};
 use crate::{Fault, FaultCause, QueueName};
-
-/// `VIRTQ_AVAIL_F_NO_INTERRUPT` (virtio 1.3, 2.7.6).
-const NO_INTERRUPT: u16 = 1;
-/// `VIRTQ_USED_F_NO_NOTIFY` (virtio 1.3, 2.7.10).
-const NO_NOTIFY: u16 = 1;
 
 /// A queue and the memory that it lies in, for one call of the device.
 ///
@@ -108,70 +104,36 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
         self.used
     }
 
-    /// Whether the guest is to be notified of what was used: once for a whole batch, after the used
-    /// index of the last chain has been published.
-    pub(crate) fn notification(&self) -> Result<bool, Fault> {
-        if self.used == 0 {
-            return Ok(false);
-        }
-        // ORDER: SeqCst; partner: the driver's full barrier between asking to be notified and looking at
-        // the used index. One of the two sees the other's store.
-        fence(Ordering::SeqCst);
-        if self.queue.event_idx_enabled() {
-            // ORDER: Relaxed; partner: the driver's store, which is ordered by the fence.
-            let event = self.checked(self.parts.used_event(Ordering::Relaxed))?;
-            let behind = Wrapping(self.queue.next_used()) - Wrapping(event) - Wrapping(1);
-            return Ok(behind.0 < self.used);
-        }
-        // ORDER: Relaxed; partner: the driver's store, which is a hint. The fence puts this load behind
-        // the store of the used index.
-        let flags = self.checked(self.parts.available_flags(Ordering::Relaxed))?;
-        Ok(flags & NO_INTERRUPT == 0)
+    /// Whether the guest is to be interrupted for the last `count` chains that were given back: once for all of
+    /// them.
+    pub(crate) fn wants_interrupt(&self, count: u16) -> Result<bool, Fault> {
+        let used = self.queue.next_used();
+        let wants = self.suppression().wants_interrupt(&self.parts, used, count);
+        self.checked(wants)
     }
 
-    /// Asks to be notified of the last of the next `count` chains, or of each if `VIRTIO_F_EVENT_IDX` was not
-    /// negotiated. `true` if there is one by now: of those that there are no notification may come.
-    pub(crate) fn enable_notification(&mut self, count: u16) -> Result<bool, Fault> {
+    /// The device is about to sleep: asks for a kick with the next chain, and returns whether it is there by now.
+    pub(crate) fn turn_kicks_on(&self, kicks: &mut Kicks) -> Result<bool, Fault> {
         if !self.ready() {
             return Ok(false);
         }
         let next = self.queue.next_avail();
-        self.ask_for_notification(next.wrapping_add(count).wrapping_sub(1))?;
-        Ok(self.available()?.0 != next)
+        self.checked(kicks.turn_on(self.suppression(), &self.parts, next))
     }
 
-    /// Asks to be notified when the driver goes beyond `index`. Whoever looks at its index after this
-    /// sees a chain, or is notified of it.
-    fn ask_for_notification(&mut self, index: u16) -> Result<(), Fault> {
-        let asked = if self.queue.event_idx_enabled() {
-            // ORDER: Relaxed; the fence orders it; partner: the driver's load of `avail_event` behind its
-            // own barrier, after it has published the new index.
-            self.parts.set_avail_event(index, Ordering::Relaxed)
-        } else {
-            // ORDER: Relaxed; the fence orders it; partner: the driver's load of the flags, likewise.
-            self.parts.set_used_flags(0, Ordering::Relaxed)
-        };
-        self.checked(asked)?;
-        // ORDER: SeqCst; partner: the driver's full barrier between publishing its index and looking
-        // whether it is to notify. One of the two sees the other's store.
-        fence(Ordering::SeqCst);
-        Ok(())
-    }
-
-    /// Asks not to be notified; with `VIRTIO_F_EVENT_IDX` that is so until it is asked for.
-    pub(crate) fn disable_notification(&mut self) -> Result<(), Fault> {
-        if !self.ready() || self.queue.event_idx_enabled() {
+    /// The device is awake, or needs nothing of this queue: kicks are of no use.
+    pub(crate) fn turn_kicks_off(&self, kicks: &mut Kicks) -> Result<(), Fault> {
+        if !self.ready() {
             return Ok(());
         }
-        // ORDER: Relaxed; partner: the driver's load, to which it is a hint.
-        self.checked(self.parts.set_used_flags(NO_NOTIFY, Ordering::Relaxed))
+        self.checked(kicks.turn_off(self.suppression(), &self.parts))
     }
 
-    /// Asks to be notified when the guest adds a chain to those that it has made available, of which
-    /// the device has not taken all. Returns how many it has made available, in wrapping counting.
-    pub(crate) fn watch_available(&mut self) -> Result<Wrapping<u16>, Fault> {
+    /// Asks for a kick when the guest adds a chain to those that it has made available, of which the
+    /// device has not taken all. Returns how many it has made available, in wrapping counting.
+    pub(crate) fn watch_available(&self) -> Result<Wrapping<u16>, Fault> {
         let available = self.available()?;
-        self.ask_for_notification(available.0)?;
+        self.checked(self.suppression().ask_for_kick(&self.parts, available.0))?;
         self.available()
     }
 
@@ -188,8 +150,12 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
         self.queue.next_avail()
     }
 
-    pub(crate) fn event_idx(&self) -> bool {
-        self.queue.event_idx_enabled()
+    fn suppression(&self) -> Suppression {
+        if self.queue.event_idx_enabled() {
+            Suppression::EventIdx
+        } else {
+            Suppression::Flags
+        }
     }
 
     pub(crate) fn size(&self) -> u16 {

@@ -21,7 +21,6 @@ mod handshake;
 mod hostile;
 mod lifetime;
 mod messages;
-mod notice;
 mod panics;
 mod stream;
 mod watching;

@@ -11,7 +11,7 @@ use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
 use vsock_virtio::{
-    DeviceState, F_EVENT_IDX, F_VERSION_1, Fault, Outcome, Queues, RestoreError, VsockDevice,
+    DeviceState, F_EVENT_IDX, F_VERSION_1, Fault, Next, Outcome, Queues, RestoreError, VsockDevice,
 };
 
 pub(crate) const CID: u64 = 3;
@@ -37,14 +37,13 @@ pub(crate) struct Rig {
     sent: u16,
 }
 
-/// A device for the guest with this backend, not yet active, that notifies at once.
+/// A device for the guest with this backend, not yet active, that does not poll.
 pub(crate) fn device(backend: VsockInnerBackend, config: Config) -> VsockDevice<Memory> {
     let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), config);
     muxer.add_backend(Box::new(backend)).unwrap();
     VsockDevice::builder(muxer)
         .direct::<VsockInnerStream>(0)
-        .rx_notification_delay(Duration::ZERO)
-        .tx_notification_delay(Duration::ZERO)
+        .poll_budget(Duration::ZERO)
         .build()
 }
 
@@ -144,8 +143,8 @@ impl Rig {
     pub(crate) fn settle(&mut self) {
         for _ in 0..64 {
             self.ready();
-            let more = self.process().more;
-            if !self.apply_actions() && !more {
+            let next = self.process().next;
+            if !self.apply_actions() && next == Next::Wait {
                 return;
             }
         }
@@ -253,4 +252,9 @@ pub(crate) fn packet(op: Op, guest: u32, host: u32) -> Header {
         buf_alloc: 262_144,
         ..Header::default()
     }
+}
+
+/// Whether a call has used its budget up.
+pub(crate) fn has_more(outcome: Outcome) -> bool {
+    outcome.next == Next::Continue
 }

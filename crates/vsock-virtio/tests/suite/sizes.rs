@@ -7,7 +7,7 @@ use vsock_inner::VsockInnerBackend;
 use vsock_proto::{Config, Op, Tick};
 use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Queues};
 
-use crate::rig::{device, packet};
+use crate::rig::{device, has_more, packet};
 
 /// Packets, each from a port of its own, for one port is answered once in a call.
 const PACKETS: u64 = 0x50_0000;
@@ -48,7 +48,7 @@ fn exchange(size: u16, features: u64) {
             let outcome = device.process(Tick::ZERO, &memory, &mut queues).unwrap();
             notified[0] |= outcome.notify_rx;
             notified[1] |= outcome.notify_tx;
-            outcome.more
+            has_more(outcome)
         } {}
         let heads = || 0..u32::from(size);
         let answered: Vec<_> = heads().map(|head| (head, 44)).collect();

@@ -55,7 +55,7 @@ fn t24_translation_is_asked_for_every_address_and_may_fail() {
     let muxer = Muxer::new(cid, Config::builder().build().unwrap());
     let mut device = VsockDevice::<Iommu>::builder(muxer)
         .transport_features(F_ACCESS_PLATFORM)
-        .tx_notification_delay(Duration::ZERO)
+        .poll_budget(Duration::ZERO)
         .build();
     device
         .ack_features(F_VERSION_1 | F_ACCESS_PLATFORM)
