@@ -113,7 +113,7 @@ fn a_call_for_nothing_is_followed_by_no_poll() {
 }
 
 #[test]
-fn without_a_budget_every_notification_is_given() {
+fn t134_without_a_budget_every_notification_is_given() {
     for features in FEATURES {
         let backend = VsockInnerBackend::new().unwrap();
         let mut rig = Rig::with(backend, features);
@@ -127,7 +127,7 @@ fn without_a_budget_every_notification_is_given() {
 }
 
 #[test]
-fn a_filled_buffer_is_told_immediately_also_by_a_device_that_polls() {
+fn t134_a_filled_buffer_is_told_immediately_also_by_a_device_that_polls() {
     for features in FEATURES {
         let mut rig = asleep(features);
         for seen in 0..20 {

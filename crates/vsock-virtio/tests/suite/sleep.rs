@@ -449,7 +449,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn t104_no_side_sleeps_while_the_other_has_something_for_it(
+    fn t134_no_side_sleeps_while_the_other_has_something_for_it(
         shape in shape(),
         steps in vec(step(), 1..300),
     ) {
