@@ -16,7 +16,7 @@ use vsock_backend_api::VsockBackend;
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::{Counters, Muxer};
 use vsock_proto::{Config, Tick};
-use vsock_virtio::{DeviceCounters, Next, QueueName, Queues, VsockDevice};
+use vsock_virtio::{DeviceCounters, NextCall, QueueName, Queues, VsockDevice};
 
 use crate::builder::Served;
 use crate::caught;
@@ -66,7 +66,7 @@ pub(crate) struct Worker {
     /// The guest's memory, while a front-end shares it.
     memory: Option<Arc<GuestMemoryMmap>>,
     /// What the device wants of its thread before its next call.
-    next: Next,
+    next: NextCall,
 }
 
 /// How the device is configured.
@@ -110,7 +110,7 @@ impl Worker {
             vrings: [vring()?, vring()?, vring()?],
             journal,
             memory: None,
-            next: Next::Wait,
+            next: NextCall::OnEvent,
         })
     }
 
@@ -221,11 +221,11 @@ impl Worker {
             self.machine.device.on_timeout(now);
         }
         // The timer is not set anew for a later deadline, and what it was set for may be over.
-        if happened || is_due || self.next != Next::Wait {
+        if happened || is_due || self.next != NextCall::OnEvent {
             self.serve(now);
         }
         self.carry_out(now);
-        self.next != Next::Wait
+        self.next != NextCall::OnEvent
     }
 
     /// The device is to end while its guest goes on: begins to reset the guest's connections. Returns as of
@@ -235,7 +235,7 @@ impl Worker {
         self.machine.device.farewell(now);
         self.serve(now);
         self.carry_out(now);
-        self.next != Next::Wait
+        self.next != NextCall::OnEvent
     }
 
     /// Whether the guest does not know yet of the end of all its connections, and may learn of it.
@@ -264,7 +264,7 @@ impl Worker {
 
     /// Moves what can be moved, if the driver has started its queues.
     fn serve(&mut self, now: Tick) {
-        self.next = Next::Wait;
+        self.next = NextCall::OnEvent;
         let Some(memory) = &self.memory else {
             return;
         };

@@ -6,10 +6,9 @@ use vm_memory::GuestMemory;
 use vsock_backend_api::VsockVolatileStream;
 use vsock_muxer::Muxer;
 
-use crate::VsockDevice;
 use crate::direct::DirectTypes;
 
-/// Makes a [`VsockDevice`].
+/// Makes a [`VsockDevice`](crate::VsockDevice).
 #[derive(Debug)]
 pub struct VsockDeviceBuilder<M: GuestMemory> {
     pub(crate) muxer: Muxer,
@@ -60,7 +59,7 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
         self
     }
 
-    /// Bytes that one call of [`VsockDevice::process`] moves in each direction, roughly: default
+    /// Bytes that one call of [`VsockDevice::process`](crate::VsockDevice::process) moves in each direction, roughly: default
     /// 512 KiB. A packet of the guest counts as 2 KiB if it is smaller, so that a call
     /// ends after 256 of them; a descriptor counts as 64 bytes, if those of a packet come to more.
     /// Every call moves something if it can: 0 counts as 1.
@@ -73,7 +72,7 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     /// How long the device expects something more after it has moved something: default 20 us. Zero turns it
     /// off.
     ///
-    /// For so long it asks its caller to [poll](crate::Next::Poll) instead of sleeping, and the driver for no kicks:
+    /// For so long it asks its caller to [poll](crate::NextCall::Poll) instead of sleeping, and the driver for no kicks:
     /// what comes then costs no exit of the guest and no wake-up of the thread. After three polls in a row that found
     /// nothing, only one in 16 wake-ups is followed by one.
     ///
@@ -84,11 +83,5 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
     pub const fn poll_budget(mut self, budget: Duration) -> Self {
         self.poll_budget = budget;
         self
-    }
-
-    /// The device, not yet active.
-    #[must_use]
-    pub fn build(self) -> VsockDevice<M> {
-        VsockDevice::new(self)
     }
 }

@@ -4,7 +4,7 @@ mod farewell;
 mod unwind;
 mod work;
 
-use std::fmt;
+use std::{fmt, iter};
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemory;
@@ -14,13 +14,13 @@ use vsock_proto::Tick;
 use crate::direct::DirectTypes;
 use crate::event::Events;
 use crate::features::Features;
+use crate::fields::Fields;
 use crate::notification::Notifications;
-use crate::parts::Parts;
 use crate::rx::Reserved;
-use crate::scratch::Scratch;
+use crate::stream_io::Scratch;
 use crate::{
     ActivateError, DeviceCounters, DeviceState, Fault, FeatureError, Outcome, QueueName, Queues,
-    RestoreError, VsockDeviceBuilder, config_space,
+    RestoreError, VsockDeviceBuilder,
 };
 
 /// Where the device stands between two resets.
@@ -78,7 +78,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         VsockDeviceBuilder::new(muxer)
     }
 
-    pub(crate) fn new(builder: VsockDeviceBuilder<M>) -> Self {
+    fn new(builder: VsockDeviceBuilder<M>) -> Self {
         Self {
             muxer: builder.muxer,
             features: Features::new(builder.transport_features),
@@ -104,7 +104,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     ///
     /// Bits that were not offered; nothing has changed then.
     pub fn ack_features(&mut self, bits: u64) -> Result<(), FeatureError> {
-        self.features.ack(bits, self.muxer.has_seqpacket())
+        self.features.ack(bits, &self.muxer)
     }
 
     /// The driver is ready (`DRIVER_OK`): the device begins to serve its queues.
@@ -195,7 +195,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         state: &DeviceState,
     ) -> Result<(), RestoreError> {
         let mut features = self.features;
-        features.ack(state.acked_features, self.muxer.has_seqpacket())?;
+        features.ack(state.acked_features, &self.muxer)?;
         if state.active {
             self.activate_with(features, now, mem, queues)?;
             self.events.owe();
@@ -277,7 +277,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// [has streams for it](Muxer::has_seqpacket), so backends are added before the driver asks.
     #[must_use]
     pub fn device_features(&self) -> u64 {
-        self.features.offered(self.muxer.has_seqpacket())
+        self.features.offered(&self.muxer)
     }
 
     /// The features that the driver has accepted.
@@ -289,7 +289,12 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// Reads the configuration space at any offset (virtio 1.3, 5.10.4): the guest's CID, and zeros
     /// behind it. The driver can write nothing in it; a VMM ignores that it tries.
     pub fn read_config(&self, offset: u64, data: &mut [u8]) {
-        config_space::read(self.muxer.guest_cid(), offset, data);
+        let config = u64::from(self.muxer.guest_cid()).to_le_bytes();
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = config.into_iter().skip(skip).chain(iter::repeat(0));
+        for (to, from) in data.iter_mut().zip(bytes) {
+            *to = from;
+        }
     }
 
     /// Whether the device serves its queues.
@@ -332,6 +337,14 @@ impl<M: GuestMemory> fmt::Debug for VsockDevice<M> {
     }
 }
 
+impl<M: GuestMemory> VsockDeviceBuilder<M> {
+    /// The device, not yet active.
+    #[must_use]
+    pub fn build(self) -> VsockDevice<M> {
+        VsockDevice::new(self)
+    }
+}
+
 /// Checks a queue and tells it how notifications are suppressed.
 fn set_up<M: GuestMemory>(
     mem: &M,
@@ -339,7 +352,7 @@ fn set_up<M: GuestMemory>(
     name: QueueName,
     event_idx: bool,
 ) -> Result<(), ActivateError> {
-    if !(queue.ready() && Parts::are_in_memory(mem, queue)) {
+    if !(queue.ready() && Fields::are_in_memory(mem, queue)) {
         return Err(ActivateError::InvalidQueue(name));
     }
     queue.set_event_idx(event_idx);

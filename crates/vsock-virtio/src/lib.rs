@@ -13,7 +13,7 @@
 //! use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 //! use vsock_muxer::Muxer;
 //! use vsock_proto::{Config, GuestCid, Tick};
-//! use vsock_virtio::{F_VERSION_1, Next, Queues, VsockDevice};
+//! use vsock_virtio::{F_VERSION_1, NextCall, Queues, VsockDevice};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let backend = VsockInnerBackend::new()?;
@@ -42,7 +42,7 @@
 //! // After a kick, a ready descriptor or a timeout:
 //! let outcome = device.process(Tick::ZERO, &memory, &mut queues)?;
 //! assert!(outcome.notify_tx, "once, whatever a device before may have left unsaid");
-//! assert_eq!(outcome.next, Next::Wait, "the loop may sleep; else it calls `process` again");
+//! assert_eq!(outcome.next, NextCall::OnEvent, "the loop may sleep; else it calls `process` again");
 //! while let Some(action) = device.next_action() {
 //!     println!("for the event loop: {action:?}");
 //! }
@@ -67,36 +67,30 @@
 
 #![forbid(unsafe_code)]
 
-mod attempt;
 mod builder;
 mod chain;
-mod config_space;
-mod counters;
 mod device;
 mod direct;
 mod error;
 mod event;
+mod exchange;
 mod features;
+mod fields;
 mod notification;
-mod parts;
-mod queues;
-mod ring;
 mod rx;
 mod scatter;
-mod scratch;
-mod state;
+mod stream_io;
 mod suppression;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod tx;
+mod virtqueue;
 
 pub use builder::VsockDeviceBuilder;
-pub use counters::DeviceCounters;
 pub use device::VsockDevice;
 pub use error::{ActivateError, Fault, FaultCause, QueueName, RestoreError};
+pub use exchange::{DeviceCounters, DeviceState, NextCall, Outcome, Queues};
 pub use features::{F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, FeatureError};
-pub use queues::{Next, Outcome, Queues};
-pub use state::DeviceState;
 
 // The guide's program is compiled and run by `cargo test --doc`.
 #[cfg(doctest)]

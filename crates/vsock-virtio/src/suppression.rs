@@ -23,7 +23,7 @@ mod loom_model;
 use std::num::Wrapping;
 use std::sync::atomic::Ordering;
 
-use crate::parts::Inaccessible;
+use crate::fields::Inaccessible;
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT` (virtio 1.3, 2.7.6).
 const NO_INTERRUPT: u16 = 1;

@@ -9,11 +9,11 @@ use vsock_proto::Tick;
 use super::VsockDevice;
 use crate::chain::{DESCRIPTOR_COST, Part};
 use crate::notification::Moved;
-use crate::ring::Ring;
 use crate::rx::{RxBuffers, Tools};
 use crate::scatter::Slices;
 use crate::tx::{self, TxPayload};
-use crate::{Fault, Next, Outcome, QueueName, Queues};
+use crate::virtqueue::Virtqueue;
+use crate::{Fault, NextCall, Outcome, QueueName, Queues};
 
 /// What a packet of the guest costs at least, of the budget of a call.
 const LEAST_COST: usize = 2048;
@@ -48,12 +48,12 @@ impl<M: GuestMemory> VsockDevice<M> {
         let mut outcome = Outcome::default();
         let mut events_left = false;
         if let Some(event) = queues.event.as_deref_mut() {
-            let mut event = Ring::new(mem, event, QueueName::Event);
+            let mut event = Virtqueue::new(mem, event, QueueName::Event);
             events_left = self.publish_event(now, &mut event)?;
             outcome.notify_event = event.wants_interrupt(event.used())?;
         }
-        let mut rx = Ring::new(mem, queues.rx, QueueName::Rx);
-        let mut tx = Ring::new(mem, queues.tx, QueueName::Tx);
+        let mut rx = Virtqueue::new(mem, queues.rx, QueueName::Rx);
+        let mut tx = Virtqueue::new(mem, queues.tx, QueueName::Tx);
         let mut call = Call {
             tx_budget: self.budget,
             rx_budget: self.budget,
@@ -67,7 +67,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                 continue;
             }
             if events_left || tx_rest == Rest::Spent || rx_rest == Rest::Spent {
-                break Next::Continue;
+                break NextCall::Immediately;
             }
             let moved = match (tx.used(), rx.used()) {
                 (0, 0) => Moved::Nothing,
@@ -77,7 +77,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             if let Some(until) = notifications.polling.next(now, moved) {
                 tx.turn_kicks_off(&mut notifications.tx_kicks)?;
                 rx.turn_kicks_off(&mut notifications.rx_kicks)?;
-                break Next::Poll { until };
+                break NextCall::Poll { until };
             }
             let has_packet =
                 tx_rest == Rest::Idle && tx.turn_kicks_on(&mut notifications.tx_kicks)?;
@@ -89,7 +89,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             };
             // For what came before the kicks were on, none may come.
             if !(has_packet || has_buffer) {
-                break Next::Wait;
+                break NextCall::OnEvent;
             }
         };
         self.notifications.taken.add(now, tx.used(), call.taken);
@@ -101,7 +101,11 @@ impl<M: GuestMemory> VsockDevice<M> {
     }
 
     /// Publishes the event that is owed. Returns whether it still is, and there are buffers that were not looked at.
-    fn publish_event(&mut self, now: Tick, event: &mut Ring<'_, '_, M>) -> Result<bool, Fault> {
+    fn publish_event(
+        &mut self,
+        now: Tick,
+        event: &mut Virtqueue<'_, '_, M>,
+    ) -> Result<bool, Fault> {
         let is_published = self
             .events
             .proceed(event, &mut self.counters, self.budget)?;
@@ -116,7 +120,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     fn take_packets(
         &mut self,
         now: Tick,
-        tx: &mut Ring<'_, '_, M>,
+        tx: &mut Virtqueue<'_, '_, M>,
         call: &mut Call,
     ) -> Result<Rest, Fault> {
         let mut slices = Slices::<M>::new();
@@ -128,13 +132,13 @@ impl<M: GuestMemory> VsockDevice<M> {
                 return Ok(Rest::Spent);
             }
             slices.clear();
-            let Some(chain) = tx.take(Part::Readable, &mut slices)? else {
+            let Some(taken) = tx.take(Part::Readable, &mut slices)? else {
                 return Ok(Rest::Idle);
             };
             tx.turn_kicks_off(&mut self.notifications.tx_kicks)?;
-            let mut cost = chain.cost;
+            let mut cost = taken.cost;
             call.taken += cost / DESCRIPTOR_COST;
-            let parsed = chain.len.and_then(|readable| tx::header(&slices, readable));
+            let parsed = taken.len.and_then(|readable| tx::header(&slices, readable));
             match parsed {
                 Ok((header, cursor)) => {
                     let carried = header.len as usize;
@@ -151,7 +155,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                 Err(_) => self.counters.malformed_packets += 1,
             }
             call.tx_budget = call.tx_budget.saturating_sub(cost.max(LEAST_COST));
-            tx.give_back(chain.head, 0)?;
+            tx.give_back(taken.head, 0)?;
         }
     }
 
@@ -159,7 +163,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     fn fill_buffers(
         &mut self,
         now: Tick,
-        rx: &mut Ring<'_, '_, M>,
+        rx: &mut Virtqueue<'_, '_, M>,
         call: &mut Call,
     ) -> Result<Rest, Fault> {
         if self.events.holds_back() || !self.muxer.wants_transmit() {

@@ -11,7 +11,7 @@ use loom::sync::atomic::{AtomicBool, AtomicU16, Ordering, fence};
 use loom::thread;
 
 use super::{Kicks, NO_INTERRUPT, SharedFields, Suppression};
-use crate::parts::Inaccessible;
+use crate::fields::Inaccessible;
 
 /// Where both rings of the queue begin: where counting comes round to zero.
 const START: u16 = u16::MAX;

@@ -3,8 +3,8 @@
 use vsock_driver::{Descriptor, DriverRing, Memory, filled, memory};
 
 use crate::chain::{BadChain, Part};
-use crate::ring::Ring;
 use crate::scatter::Slices;
+use crate::virtqueue::Virtqueue;
 use crate::{Fault, FaultCause, QueueName};
 
 const SIZE: u16 = 16;
@@ -23,7 +23,7 @@ fn gathered(part: Part, prepare: impl FnOnce(&Memory, &DriverRing)) -> Result<us
     prepare(&memory, &driver);
     driver.offer(&memory, 0);
     let mut queue = driver.queue();
-    let mut ring = Ring::new(&memory, &mut queue, QueueName::Tx);
+    let mut ring = Virtqueue::new(&memory, &mut queue, QueueName::Tx);
     let mut slices = Slices::<Memory>::new();
     let total = ring.take(part, &mut slices).unwrap().unwrap().len?;
     assert_eq!(slices.iter().map(|slice| slice.len()).sum::<usize>(), total);
@@ -184,7 +184,7 @@ fn fault_of(prepare: impl FnOnce(&Memory, &mut DriverRing)) -> Fault {
     let mut driver = DriverRing::new(0x1000, SIZE);
     prepare(&memory, &mut driver);
     let mut queue = driver.queue();
-    Ring::new(&memory, &mut queue, QueueName::Rx)
+    Virtqueue::new(&memory, &mut queue, QueueName::Rx)
         .take(Part::Writable, &mut Slices::<Memory>::new())
         .unwrap_err()
 }
@@ -219,7 +219,7 @@ fn t15_a_queue_may_lie_across_regions() {
                 Descriptor::writable(DATA, u32::from(head) + 1),
             );
             driver.offer(&memory, head);
-            let mut ring = Ring::new(&memory, &mut queue, QueueName::Rx);
+            let mut ring = Virtqueue::new(&memory, &mut queue, QueueName::Rx);
             let mut slices = Slices::<Memory>::new();
             let taken = ring.take(Part::Writable, &mut slices).unwrap().unwrap();
             assert_eq!((taken.head, taken.len), (head, Ok(usize::from(head) + 1)));
@@ -239,7 +239,7 @@ fn t23_an_available_index_that_goes_back_is_looked_at_when_it_counts() {
     driver.offer(&memory, 0);
     driver.offer(&memory, 0);
     let mut queue = driver.queue();
-    let mut ring = Ring::new(&memory, &mut queue, QueueName::Rx);
+    let mut ring = Virtqueue::new(&memory, &mut queue, QueueName::Rx);
     let mut slices = Slices::<Memory>::new();
     assert!(ring.take(Part::Writable, &mut slices).unwrap().is_some());
     // One that was seen stays available; behind it the index is a lie.
@@ -256,7 +256,7 @@ fn a_ring_at_an_odd_address_is_a_fault() {
     let mut driver = DriverRing::new(0x1000, SIZE);
     driver.offer(&memory, 0);
     let mut queue = driver.queue();
-    let fault = Ring::new(&memory, &mut queue, QueueName::Rx)
+    let fault = Virtqueue::new(&memory, &mut queue, QueueName::Rx)
         .take(Part::Writable, &mut Slices::<Memory>::new())
         .unwrap_err();
     assert_eq!(fault.cause, FaultCause::Memory);

@@ -14,9 +14,9 @@ use vsock_proto::{Header, Progress};
 
 use super::stream::{pair, pattern};
 use crate::direct::DirectTypes;
-use crate::ring::Ring;
 use crate::rx::{RxBuffers, Tools};
-use crate::scratch::Scratch;
+use crate::stream_io::Scratch;
+use crate::virtqueue::Virtqueue;
 use crate::{DeviceCounters, Fault, FaultCause, QueueName};
 
 const SIZE: u16 = 64;
@@ -86,7 +86,7 @@ impl Rig {
         act: impl FnOnce(&mut RxBuffers<'_, '_, '_, Memory>) -> R,
     ) -> (R, Result<(), Fault>) {
         let (mut scratch, mut reserved) = (Scratch::default(), Vec::new());
-        let mut ring = Ring::new(&self.memory, &mut self.queue, QueueName::Rx);
+        let mut ring = Virtqueue::new(&self.memory, &mut self.queue, QueueName::Rx);
         let tools = Tools {
             direct: &self.direct,
             scratch: &mut scratch,

@@ -9,7 +9,7 @@ use vsock_driver::{Descriptor, filled};
 use vsock_inner::VsockInnerBackend;
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Header, Op};
-use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Next, Outcome, QueueName, VsockDevice};
+use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, Outcome, QueueName, VsockDevice};
 
 use crate::rig::{CID, Rig, SIZE, packet};
 
@@ -48,7 +48,7 @@ fn pass(rig: &mut Rig, time: Duration) -> Outcome {
 }
 
 fn polls(outcome: Outcome) -> bool {
-    matches!(outcome.next, Next::Poll { .. })
+    matches!(outcome.next, NextCall::Poll { .. })
 }
 
 /// Whether the driver would kick with its next packet.
@@ -67,12 +67,16 @@ fn a_device_that_has_moved_something_polls_without_kicks_and_then_sleeps_with_th
         assert!(wants_kick(&rig, features));
         for _ in 0..3 {
             let until = rig.now.saturating_add(BUDGET);
-            assert_eq!(send(&mut rig).next, Next::Poll { until });
+            assert_eq!(send(&mut rig).next, NextCall::Poll { until });
             assert!(!wants_kick(&rig, features));
             let halfway = pass(&mut rig, BUDGET / 2);
-            assert_eq!(halfway.next, Next::Poll { until }, "no longer than that");
+            assert_eq!(
+                halfway.next,
+                NextCall::Poll { until },
+                "no longer than that"
+            );
         }
-        assert_eq!(pass(&mut rig, BUDGET).next, Next::Wait);
+        assert_eq!(pass(&mut rig, BUDGET).next, NextCall::OnEvent);
         assert!(wants_kick(&rig, features));
         assert_eq!(rig.device.deadline(), None, "no timer is needed for it");
     }
@@ -87,7 +91,7 @@ fn polls_that_find_nothing_become_rare_until_one_finds_something() {
             assert!(polls(send(&mut rig)));
         }
         rig.tx.used(&rig.memory);
-        assert_eq!(pass(&mut rig, BUDGET).next, Next::Wait);
+        assert_eq!(pass(&mut rig, BUDGET).next, NextCall::OnEvent);
         polled
     };
     for _ in 0..3 {
@@ -109,7 +113,7 @@ fn polls_that_find_nothing_become_rare_until_one_finds_something() {
 #[test]
 fn a_call_for_nothing_is_followed_by_no_poll() {
     let mut rig = asleep(0);
-    assert_eq!(rig.process().next, Next::Wait);
+    assert_eq!(rig.process().next, NextCall::OnEvent);
 }
 
 #[test]
@@ -120,7 +124,7 @@ fn t134_without_a_budget_every_notification_is_given() {
         for seen in 0..SIZE / 2 {
             rig.tx.set_used_event(&rig.memory, seen);
             let outcome = send(&mut rig);
-            assert!(outcome.notify_tx && outcome.next == Next::Wait);
+            assert!(outcome.notify_tx && outcome.next == NextCall::OnEvent);
             assert!(wants_kick(&rig, features));
         }
     }
@@ -169,7 +173,7 @@ fn taken_packets_are_told_when_the_device_goes_to_sleep_or_the_guest_pauses() {
             assert!(!send(&mut rig).notify_tx);
         }
         let outcome = pass(&mut rig, BUDGET);
-        assert!(outcome.notify_tx && outcome.next == Next::Wait);
+        assert!(outcome.notify_tx && outcome.next == NextCall::OnEvent);
         assert!(!rig.process().notify_tx, "once");
 
         // Something else keeps the device awake.

@@ -11,7 +11,8 @@ use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
 use vsock_virtio::{
-    DeviceState, F_EVENT_IDX, F_VERSION_1, Fault, Next, Outcome, Queues, RestoreError, VsockDevice,
+    DeviceState, F_EVENT_IDX, F_VERSION_1, Fault, NextCall, Outcome, Queues, RestoreError,
+    VsockDevice,
 };
 
 pub(crate) const CID: u64 = 3;
@@ -144,7 +145,7 @@ impl Rig {
         for _ in 0..64 {
             self.ready();
             let next = self.process().next;
-            if !self.apply_actions() && next == Next::Wait {
+            if !self.apply_actions() && next == NextCall::OnEvent {
                 return;
             }
         }
@@ -256,5 +257,5 @@ pub(crate) fn packet(op: Op, guest: u32, host: u32) -> Header {
 
 /// Whether a call has used its budget up.
 pub(crate) fn has_more(outcome: Outcome) -> bool {
-    outcome.next == Next::Continue
+    outcome.next == NextCall::Immediately
 }

@@ -19,7 +19,7 @@ use vsock_driver::{Descriptor, DriverRing, Memory, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Op, Tick};
-use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Next, QueueName, Queues, VsockDevice};
+use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, QueueName, Queues, VsockDevice};
 
 use crate::rig::{CID, Rig, packet};
 
@@ -151,7 +151,7 @@ fn act_before(moment: Moment, event_idx: bool, access: usize, poll_budget: Durat
     loop {
         let outcome = device.process(now, &watched, &mut queues).unwrap();
         interrupted |= outcome.notify_tx;
-        if outcome.next == Next::Wait {
+        if outcome.next == NextCall::OnEvent {
             break;
         }
         now = now.saturating_add(poll_budget);
@@ -210,7 +210,7 @@ struct World {
     rig: Rig,
     shape: Shape,
     host: VsockInnerStream,
-    next: Next,
+    next: NextCall,
     /// A kick, or something that the device's event loop has to tell it.
     woken: bool,
     /// Of the receive and of the transmit queue.
@@ -260,7 +260,7 @@ impl World {
             rig,
             shape,
             host,
-            next: Next::Continue,
+            next: NextCall::Immediately,
             woken: true,
             interrupted: [false; 2],
             untold_since: None,
@@ -348,7 +348,7 @@ impl World {
     }
 
     fn is_awake(&self) -> bool {
-        self.next != Next::Wait || self.woken
+        self.next != NextCall::OnEvent || self.woken
     }
 
     /// The device's thread runs, unless it sleeps.
@@ -388,7 +388,11 @@ impl World {
             self.untold_since = None;
             return;
         }
-        assert_ne!(self.next, Next::Wait, "the device sleeps on an interrupt");
+        assert_ne!(
+            self.next,
+            NextCall::OnEvent,
+            "the device sleeps on an interrupt"
+        );
         assert!(untold[TX] * 4 < self.shape.size, "{}", untold[TX]);
         let since = *self.untold_since.get_or_insert(self.rig.now);
         assert!(self.rig.now.since(since) < Duration::from_millis(2));

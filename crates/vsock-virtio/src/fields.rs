@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The parts of a split virtqueue in guest memory (virtio 1.3, 2.7), looked up once for a call.
+//! The fields of a split virtqueue in guest memory (virtio 1.3, 2.7), whose three parts are looked up once for a
+//! call.
 //!
 //! `virtio-queue` looks each field up by its guest address, several times for each chain: for packets
 //! of a few KiB that took a quarter of the device's time. Its `Queue` remains what a queue *is*; this is how the
@@ -24,15 +25,15 @@ pub(crate) struct Inaccessible;
 /// Bytes of a descriptor.
 pub(crate) const DESCRIPTOR: usize = 16;
 
-/// The three parts of a queue.
-pub(crate) struct Parts<'m, M: GuestMemory> {
+/// The three parts of a queue, at whose fields one looks.
+pub(crate) struct Fields<'m, M: GuestMemory> {
     descriptors: Span<'m, M>,
     available: Span<'m, M>,
     used: Span<'m, M>,
     size: u16,
 }
 
-impl<'m, M: GuestMemory> Parts<'m, M> {
+impl<'m, M: GuestMemory> Fields<'m, M> {
     pub(crate) fn new(mem: &'m M, queue: &Queue) -> Self {
         let [descriptors, available, used] =
             ranges(queue).map(|(start, len, access)| Span::new(mem, start, len, access));
@@ -65,13 +66,13 @@ impl<'m, M: GuestMemory> Parts<'m, M> {
     pub(crate) fn available_head(&self, count: u16) -> Result<u16, Inaccessible> {
         // ORDER: Relaxed; partner: the driver's store, which the acquire of the index has seen.
         self.available
-            .load(4 + 2 * self.slot(count), Ordering::Relaxed)
+            .load(4 + 2 * self.entry(count), Ordering::Relaxed)
     }
 
     /// Notes a chain as the used one that is counted so, with what was written to it.
     pub(crate) fn set_used(&self, count: u16, head: u16, len: u32) -> Result<(), Inaccessible> {
         let element = u64::from(head) | u64::from(len) << 32;
-        self.used.write(4 + 8 * self.slot(count), element.to_le())
+        self.used.write(4 + 8 * self.entry(count), element.to_le())
     }
 
     /// Publishes how many chains have been used, in wrapping counting.
@@ -79,12 +80,12 @@ impl<'m, M: GuestMemory> Parts<'m, M> {
         self.used.store(2, count, order)
     }
 
-    fn slot(&self, count: u16) -> usize {
+    fn entry(&self, count: u16) -> usize {
         usize::from(count % self.size.max(1))
     }
 }
 
-impl<M: GuestMemory> SharedFields for Parts<'_, M> {
+impl<M: GuestMemory> SharedFields for Fields<'_, M> {
     fn available_index(&self, order: Ordering) -> Result<u16, Inaccessible> {
         self.available.load(2, order)
     }
@@ -173,7 +174,7 @@ impl<'m, M: GuestMemory> Span<'m, M> {
 
     fn read<T: ByteValued>(&self, offset: usize) -> Result<T, Inaccessible> {
         let read = match &self.whole {
-            Some(whole) => whole.get_ref(offset).ok().map(|place| place.load()),
+            Some(whole) => whole.get_ref(offset).ok().map(|field| field.load()),
             None => self.mem.read_obj(self.address(offset)?).ok(),
         };
         read.ok_or(Inaccessible)
@@ -181,7 +182,7 @@ impl<'m, M: GuestMemory> Span<'m, M> {
 
     fn write<T: ByteValued>(&self, offset: usize, value: T) -> Result<(), Inaccessible> {
         let written = match &self.whole {
-            Some(whole) => whole.get_ref(offset).ok().map(|place| place.store(value)),
+            Some(whole) => whole.get_ref(offset).ok().map(|field| field.store(value)),
             None => self.mem.write_obj(value, self.address(offset)?).ok(),
         };
         written.ok_or(Inaccessible)

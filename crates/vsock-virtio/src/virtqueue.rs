@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A queue as the device uses it: every failure of a ring is a [`Fault`].
+//! A queue as the device uses it: what is wrong with it is a [`Fault`].
 
 use std::num::Wrapping;
 use std::sync::atomic::Ordering;
@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemory;
 
-use crate::chain::{BadChain, Part, gather};
-use crate::parts::{Inaccessible, Parts};
+use crate::chain::{BadChain, Chain, Gathered, Part};
+use crate::fields::{Fields, Inaccessible};
 use crate::scatter::Slices;
 use crate::suppression::{Kicks, SharedFields, Suppression};
 use crate::{Fault, FaultCause, QueueName};
@@ -17,9 +17,9 @@ use crate::{Fault, FaultCause, QueueName};
 /// A queue and the memory that it lies in, for one call of the device.
 ///
 /// What outlives the call, the position in both rings, is the `Queue`'s, and is always up to date there.
-pub(crate) struct Ring<'q, 'm, M: GuestMemory> {
+pub(crate) struct Virtqueue<'q, 'm, M: GuestMemory> {
     mem: &'m M,
-    parts: Parts<'m, M>,
+    fields: Fields<'m, M>,
     queue: &'q mut Queue,
     name: QueueName,
     /// How many chains had been made available when this was last looked at.
@@ -38,11 +38,11 @@ pub(crate) struct Taken {
     pub(crate) cost: usize,
 }
 
-impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
+impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
     pub(crate) fn new(mem: &'m M, queue: &'q mut Queue, name: QueueName) -> Self {
         Self {
             mem,
-            parts: Parts::new(mem, queue),
+            fields: Fields::new(mem, queue),
             queue,
             name,
             available: None,
@@ -71,13 +71,17 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
                 return Ok(None);
             }
         }
-        let head = self.checked(self.parts.available_head(next.0))?;
+        let head = self.checked(self.fields.available_head(next.0))?;
         if head >= self.queue.size() {
             return Err(self.because(FaultCause::HeadIndex));
         }
         self.queue.set_next_avail((next + Wrapping(1)).0);
-        let mut cost = 0;
-        let len = gather(self.mem, (&self.parts, head), part, slices, &mut cost);
+        let chain = Chain {
+            mem: self.mem,
+            queue: &self.fields,
+            head,
+        };
+        let Gathered { len, cost } = chain.gather(part, slices);
         Ok(Some(Taken { head, len, cost }))
     }
 
@@ -90,13 +94,13 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
     /// Gives a chain back to the guest, with `len` bytes written to it.
     pub(crate) fn give_back(&mut self, head: u16, len: u32) -> Result<(), Fault> {
         let count = self.queue.next_used();
-        self.checked(self.parts.set_used(count, head, len))?;
+        self.checked(self.fields.set_used(count, head, len))?;
         let count = count.wrapping_add(1);
         self.queue.set_next_used(count);
         self.used = self.used.saturating_add(1);
         // ORDER: Release; partner: the driver's acquire of the used index. Who sees it sees the element,
         // and what was written to the chain.
-        self.checked(self.parts.set_used_index(count, Ordering::Release))
+        self.checked(self.fields.set_used_index(count, Ordering::Release))
     }
 
     /// How many chains were given back in this call, or more.
@@ -108,7 +112,9 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
     /// them.
     pub(crate) fn wants_interrupt(&self, count: u16) -> Result<bool, Fault> {
         let used = self.queue.next_used();
-        let wants = self.suppression().wants_interrupt(&self.parts, used, count);
+        let wants = self
+            .suppression()
+            .wants_interrupt(&self.fields, used, count);
         self.checked(wants)
     }
 
@@ -118,7 +124,7 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
             return Ok(false);
         }
         let next = self.queue.next_avail();
-        self.checked(kicks.turn_on(self.suppression(), &self.parts, next))
+        self.checked(kicks.turn_on(self.suppression(), &self.fields, next))
     }
 
     /// The device is awake, or needs nothing of this queue: kicks are of no use.
@@ -126,14 +132,14 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
         if !self.ready() {
             return Ok(());
         }
-        self.checked(kicks.turn_off(self.suppression(), &self.parts))
+        self.checked(kicks.turn_off(self.suppression(), &self.fields))
     }
 
     /// Asks for a kick when the guest adds a chain to those that it has made available, of which the
     /// device has not taken all. Returns how many it has made available, in wrapping counting.
     pub(crate) fn watch_available(&self) -> Result<Wrapping<u16>, Fault> {
         let available = self.available()?;
-        self.checked(self.suppression().ask_for_kick(&self.parts, available.0))?;
+        self.checked(self.suppression().ask_for_kick(&self.fields, available.0))?;
         self.available()
     }
 
@@ -141,7 +147,7 @@ impl<'q, 'm, M: GuestMemory> Ring<'q, 'm, M> {
     pub(crate) fn available(&self) -> Result<Wrapping<u16>, Fault> {
         // ORDER: Acquire; partner: the driver's release of its index. Who sees the index sees the
         // entries.
-        let available = self.parts.available_index(Ordering::Acquire);
+        let available = self.fields.available_index(Ordering::Acquire);
         self.checked(available).map(Wrapping)
     }
 
