@@ -19,8 +19,8 @@ use crate::notification::Notifications;
 use crate::rx::Reserved;
 use crate::stream_io::Scratch;
 use crate::{
-    ActivateError, DeviceCounters, DeviceState, Fault, FeatureError, Outcome, QueueName, Queues,
-    RestoreError, VsockDeviceBuilder,
+    ActivateError, DeviceCounters, DeviceFault, DeviceState, FeatureError, Outcome, QueueName,
+    Queues, RestoreError, VsockDeviceBuilder,
 };
 
 /// Where the device stands between two resets.
@@ -32,7 +32,7 @@ enum Phase {
     /// to zero.
     Starting,
     Active,
-    Broken(Fault),
+    Broken(DeviceFault),
 }
 
 /// A virtio vsock device: a [`Muxer`] behind virtqueues.
@@ -221,7 +221,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         now: Tick,
         mem: &M,
         queues: &mut Queues<'_>,
-    ) -> Result<Outcome, Fault> {
+    ) -> Result<Outcome, DeviceFault> {
         match self.phase {
             Phase::Inactive => return Ok(Outcome::default()),
             Phase::Broken(fault) => return Err(fault),

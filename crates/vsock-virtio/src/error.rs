@@ -67,7 +67,7 @@ pub enum RestoreError {
 /// A bad descriptor chain is no fault: it is given back to the guest and counted.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("the {queue} queue is broken: {cause}")]
-pub struct Fault {
+pub struct DeviceFault {
     /// The queue.
     pub queue: QueueName,
     /// What is wrong with it. The message says it, so that it is no `source` besides.

@@ -10,7 +10,7 @@ use crate::chain::Part;
 use crate::rx::REFUSAL_COST;
 use crate::scatter::{Cursor, Slices};
 use crate::virtqueue::Virtqueue;
-use crate::{DeviceCounters, Fault};
+use crate::{DeviceCounters, DeviceFault};
 
 /// `struct virtio_vsock_event` with `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
 const TRANSPORT_RESET: [u8; 4] = 0_u32.to_le_bytes();
@@ -47,7 +47,7 @@ impl Events {
     pub(crate) fn want_more<M: GuestMemory>(
         self,
         queue: &Virtqueue<'_, '_, M>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, DeviceFault> {
         Ok(self == Self::Owed && queue.ready() && queue.available()?.0 != queue.next_available())
     }
 
@@ -58,7 +58,7 @@ impl Events {
         queue: &mut Virtqueue<'_, '_, M>,
         counters: &mut DeviceCounters,
         mut budget: usize,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, DeviceFault> {
         if *self == Self::Quiet || !queue.ready() {
             return Ok(false);
         }
@@ -84,7 +84,7 @@ impl Events {
         queue: &mut Virtqueue<'_, '_, M>,
         counters: &mut DeviceCounters,
         budget: &mut usize,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, DeviceFault> {
         let mut slices = Slices::<M>::new();
         while *budget > 0 {
             let available = queue.available()?;

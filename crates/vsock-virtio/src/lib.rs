@@ -62,7 +62,7 @@
 //! - A call does a bounded amount of work, allocates nothing per packet, and asks for at most one
 //!   notification of each queue.
 //! - Nothing that a guest writes anywhere makes a call panic. What it can do to its device is to break
-//!   it until the next reset ([`Fault`]). So does a panic of a stream, a backend or guest memory, which
+//!   it until the next reset ([`DeviceFault`]). So does a panic of a stream, a backend or guest memory, which
 //!   passes through ([`FaultCause::Panic`]).
 
 #![forbid(unsafe_code)]
@@ -88,7 +88,7 @@ mod virtqueue;
 
 pub use builder::VsockDeviceBuilder;
 pub use device::VsockDevice;
-pub use error::{ActivateError, Fault, FaultCause, QueueName, RestoreError};
+pub use error::{ActivateError, DeviceFault, FaultCause, QueueName, RestoreError};
 pub use exchange::{DeviceCounters, DeviceState, NextCall, Outcome, Queues};
 pub use features::{F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, FeatureError};
 

@@ -12,7 +12,7 @@ use crate::direct::DirectTypes;
 use crate::scatter::{Cursor, Slice, Slices};
 use crate::stream_io::{self, MAX_PAYLOAD, Scratch};
 use crate::virtqueue::Virtqueue;
-use crate::{DeviceCounters, Fault};
+use crate::{DeviceCounters, DeviceFault};
 
 /// What it may cost to look at chains in advance: 1,024 descriptors. Pieces would be no measure, for an empty
 /// descriptor is none.
@@ -57,7 +57,7 @@ pub(crate) struct RxBuffers<'a, 'q, 'm, M: GuestMemory> {
     /// What this may cost before no other buffer is looked for.
     budget: usize,
     cost: usize,
-    fault: Option<Fault>,
+    fault: Option<DeviceFault>,
 }
 
 impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
@@ -109,7 +109,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
     }
 
     /// Puts back what was not used.
-    pub(crate) fn finish(self) -> Result<(), Fault> {
+    pub(crate) fn finish(self) -> Result<(), DeviceFault> {
         let unused = self.tools.reserved.len().saturating_sub(self.next);
         self.queue
             .put_back(u16::try_from(unused).unwrap_or(u16::MAX));

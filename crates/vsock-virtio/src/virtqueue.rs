@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A queue as the device uses it: what is wrong with it is a [`Fault`].
+//! A queue as the device uses it: what is wrong with it is a [`DeviceFault`].
 
 use std::num::Wrapping;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use crate::chain::{BadChain, Chain, Gathered, Part};
 use crate::fields::{Fields, Inaccessible};
 use crate::scatter::Slices;
 use crate::suppression::{Kicks, SharedFields, Suppression};
-use crate::{Fault, FaultCause, QueueName};
+use crate::{DeviceFault, FaultCause, QueueName};
 
 /// A queue and the memory that it lies in, for one call of the device.
 ///
@@ -56,7 +56,7 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         &mut self,
         part: Part,
         slices: &mut Slices<'m, M>,
-    ) -> Result<Option<Taken>, Fault> {
+    ) -> Result<Option<Taken>, DeviceFault> {
         if !self.ready() {
             return Ok(None);
         }
@@ -92,7 +92,7 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
     }
 
     /// Gives a chain back to the guest, with `len` bytes written to it.
-    pub(crate) fn give_back(&mut self, head: u16, len: u32) -> Result<(), Fault> {
+    pub(crate) fn give_back(&mut self, head: u16, len: u32) -> Result<(), DeviceFault> {
         let count = self.queue.next_used();
         self.checked(self.fields.set_used(count, head, len))?;
         let count = count.wrapping_add(1);
@@ -110,7 +110,7 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
 
     /// Whether the guest is to be interrupted for the last `count` chains that were given back: once for all of
     /// them.
-    pub(crate) fn wants_interrupt(&self, count: u16) -> Result<bool, Fault> {
+    pub(crate) fn wants_interrupt(&self, count: u16) -> Result<bool, DeviceFault> {
         let used = self.queue.next_used();
         let wants = self
             .suppression()
@@ -119,7 +119,7 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
     }
 
     /// The device is about to sleep: asks for a kick with the next chain, and returns whether it is there by now.
-    pub(crate) fn turn_kicks_on(&self, kicks: &mut Kicks) -> Result<bool, Fault> {
+    pub(crate) fn turn_kicks_on(&self, kicks: &mut Kicks) -> Result<bool, DeviceFault> {
         if !self.ready() {
             return Ok(false);
         }
@@ -128,7 +128,7 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
     }
 
     /// The device is awake, or needs nothing of this queue: kicks are of no use.
-    pub(crate) fn turn_kicks_off(&self, kicks: &mut Kicks) -> Result<(), Fault> {
+    pub(crate) fn turn_kicks_off(&self, kicks: &mut Kicks) -> Result<(), DeviceFault> {
         if !self.ready() {
             return Ok(());
         }
@@ -137,14 +137,14 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
 
     /// Asks for a kick when the guest adds a chain to those that it has made available, of which the
     /// device has not taken all. Returns how many it has made available, in wrapping counting.
-    pub(crate) fn watch_available(&self) -> Result<Wrapping<u16>, Fault> {
+    pub(crate) fn watch_available(&self) -> Result<Wrapping<u16>, DeviceFault> {
         let available = self.available()?;
         self.checked(self.suppression().ask_for_kick(&self.fields, available.0))?;
         self.available()
     }
 
     /// How many chains the guest has made available, in wrapping counting.
-    pub(crate) fn available(&self) -> Result<Wrapping<u16>, Fault> {
+    pub(crate) fn available(&self) -> Result<Wrapping<u16>, DeviceFault> {
         // ORDER: Acquire; partner: the driver's release of its index. Who sees the index sees the
         // entries.
         let available = self.fields.available_index(Ordering::Acquire);
@@ -173,12 +173,12 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         self.queue.ready() && self.queue.avail_ring() != 0
     }
 
-    fn checked<T>(&self, result: Result<T, Inaccessible>) -> Result<T, Fault> {
+    fn checked<T>(&self, result: Result<T, Inaccessible>) -> Result<T, DeviceFault> {
         result.map_err(|Inaccessible| self.because(FaultCause::Memory))
     }
 
-    const fn because(&self, cause: FaultCause) -> Fault {
-        Fault {
+    const fn because(&self, cause: FaultCause) -> DeviceFault {
+        DeviceFault {
             queue: self.name,
             cause,
         }

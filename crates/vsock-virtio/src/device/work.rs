@@ -13,7 +13,7 @@ use crate::rx::{RxBuffers, Tools};
 use crate::scatter::Slices;
 use crate::tx::{self, TxPayload};
 use crate::virtqueue::Virtqueue;
-use crate::{Fault, NextCall, Outcome, QueueName, Queues};
+use crate::{DeviceFault, NextCall, Outcome, QueueName, Queues};
 
 /// What a packet of the guest costs at least, of the budget of a call.
 const LEAST_COST: usize = 2048;
@@ -44,7 +44,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         now: Tick,
         mem: &M,
         queues: &mut Queues<'_>,
-    ) -> Result<Outcome, Fault> {
+    ) -> Result<Outcome, DeviceFault> {
         let mut outcome = Outcome::default();
         let mut events_left = false;
         if let Some(event) = queues.event.as_deref_mut() {
@@ -105,7 +105,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         &mut self,
         now: Tick,
         event: &mut Virtqueue<'_, '_, M>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, DeviceFault> {
         let is_published = self
             .events
             .proceed(event, &mut self.counters, self.budget)?;
@@ -122,7 +122,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         now: Tick,
         tx: &mut Virtqueue<'_, '_, M>,
         call: &mut Call,
-    ) -> Result<Rest, Fault> {
+    ) -> Result<Rest, DeviceFault> {
         let mut slices = Slices::<M>::new();
         loop {
             if !self.muxer.can_take_packet() {
@@ -165,7 +165,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         now: Tick,
         rx: &mut Virtqueue<'_, '_, M>,
         call: &mut Call,
-    ) -> Result<Rest, Fault> {
+    ) -> Result<Rest, DeviceFault> {
         if self.events.holds_back() || !self.muxer.wants_transmit() {
             return Ok(Rest::Idle);
         }

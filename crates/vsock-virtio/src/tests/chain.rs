@@ -5,7 +5,7 @@ use vsock_driver::{Descriptor, DriverRing, Memory, filled, memory};
 use crate::chain::{BadChain, Part};
 use crate::scatter::Slices;
 use crate::virtqueue::Virtqueue;
-use crate::{Fault, FaultCause, QueueName};
+use crate::{DeviceFault, FaultCause, QueueName};
 
 const SIZE: u16 = 16;
 const TABLE: u64 = 0x4000;
@@ -179,7 +179,7 @@ fn pieces_without_bytes_are_passed_over() {
     assert_eq!(total, Ok(7));
 }
 
-fn fault_of(prepare: impl FnOnce(&Memory, &mut DriverRing)) -> Fault {
+fn fault_of(prepare: impl FnOnce(&Memory, &mut DriverRing)) -> DeviceFault {
     let memory = regions();
     let mut driver = DriverRing::new(0x1000, SIZE);
     prepare(&memory, &mut driver);

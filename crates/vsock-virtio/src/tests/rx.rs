@@ -17,7 +17,7 @@ use crate::direct::DirectTypes;
 use crate::rx::{RxBuffers, Tools};
 use crate::stream_io::Scratch;
 use crate::virtqueue::Virtqueue;
-use crate::{DeviceCounters, Fault, FaultCause, QueueName};
+use crate::{DeviceCounters, DeviceFault, FaultCause, QueueName};
 
 const SIZE: u16 = 64;
 const DATA: u64 = 0x1_0000;
@@ -84,7 +84,7 @@ impl Rig {
     fn ending<R>(
         &mut self,
         act: impl FnOnce(&mut RxBuffers<'_, '_, '_, Memory>) -> R,
-    ) -> (R, Result<(), Fault>) {
+    ) -> (R, Result<(), DeviceFault>) {
         let (mut scratch, mut reserved) = (Scratch::default(), Vec::new());
         let mut ring = Virtqueue::new(&self.memory, &mut self.queue, QueueName::Rx);
         let tools = Tools {
@@ -387,7 +387,7 @@ fn a_fault_ends_the_filling_and_is_reported() {
     rig.driver.set_available(&rig.memory, SIZE + 1);
     let (room, ending) = rig.ending(|buffers| buffers.room());
     assert_eq!(room, None);
-    let expected = Fault {
+    let expected = DeviceFault {
         queue: QueueName::Rx,
         cause: FaultCause::AvailIndex,
     };

@@ -6,8 +6,8 @@ use vsock_inner::VsockInnerBackend;
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Op, SocketTypes};
 use vsock_virtio::{
-    ActivateError, F_EVENT_IDX, F_VERSION_1, Fault, FaultCause, FeatureError, Outcome, QueueName,
-    Queues, RestoreError, VsockDevice,
+    ActivateError, DeviceFault, F_EVENT_IDX, F_VERSION_1, FaultCause, FeatureError, Outcome,
+    QueueName, Queues, RestoreError, VsockDevice,
 };
 
 use crate::rig::{CID, Rig, SIZE, device, has_more, packet};
@@ -134,7 +134,7 @@ fn t23_a_broken_ring_is_reported_until_the_reset() {
         };
         ring.set_available(&rig.memory, SIZE + 9);
         let cause = FaultCause::AvailIndex;
-        let fault = Fault { queue: name, cause };
+        let fault = DeviceFault { queue: name, cause };
         assert!(fault.to_string().contains(&cause.to_string()), "{fault}");
         assert_eq!(rig.try_process(), Err(fault));
         assert_eq!(rig.try_process(), Err(fault));

@@ -22,7 +22,9 @@ use vsock_driver::{
 use vsock_inner::{VsockInnerBackend, VsockInnerListener, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
-use vsock_virtio::{DeviceState, F_EVENT_IDX, F_VERSION_1, Fault, FaultCause, Queues, VsockDevice};
+use vsock_virtio::{
+    DeviceFault, DeviceState, F_EVENT_IDX, F_VERSION_1, FaultCause, Queues, VsockDevice,
+};
 
 use crate::rig::{BUFFER, CID, packet};
 
@@ -129,7 +131,7 @@ impl World {
         self.rings[0].offer(&self.memory, head);
     }
 
-    fn process(&mut self) -> Result<(), Fault> {
+    fn process(&mut self) -> Result<(), DeviceFault> {
         let [rx, tx] = &mut self.queues;
         let mut queues = Queues {
             rx,

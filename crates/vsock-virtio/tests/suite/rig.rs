@@ -11,7 +11,7 @@ use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
 use vsock_virtio::{
-    DeviceState, F_EVENT_IDX, F_VERSION_1, Fault, NextCall, Outcome, Queues, RestoreError,
+    DeviceFault, DeviceState, F_EVENT_IDX, F_VERSION_1, NextCall, Outcome, Queues, RestoreError,
     VsockDevice,
 };
 
@@ -129,7 +129,7 @@ impl Rig {
         self.sent = 0;
     }
 
-    pub(crate) fn try_process(&mut self) -> Result<Outcome, Fault> {
+    pub(crate) fn try_process(&mut self) -> Result<Outcome, DeviceFault> {
         let [rx, tx, event] = &mut self.queues;
         let event = Some(event);
         let mut queues = Queues { rx, tx, event };

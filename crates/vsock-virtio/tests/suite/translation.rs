@@ -10,7 +10,7 @@ use vm_memory::{GuestAddress, GuestMemory, GuestMemoryError, Permissions};
 use vsock_driver::{Descriptor, DriverRing, Memory, bytes, filled, memory};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Op, Tick};
-use vsock_virtio::{F_VERSION_1, Fault, FaultCause, Outcome, QueueName, Queues, VsockDevice};
+use vsock_virtio::{DeviceFault, F_VERSION_1, FaultCause, Outcome, QueueName, Queues, VsockDevice};
 
 use crate::rig::{SIZE, packet};
 
@@ -100,7 +100,7 @@ fn t24_translation_is_asked_for_every_address_and_may_fail() {
 
     // Rings that are unmapped under the device.
     iommu.rings = false;
-    let fault = Fault {
+    let fault = DeviceFault {
         queue: QueueName::Tx,
         cause: FaultCause::Memory,
     };
