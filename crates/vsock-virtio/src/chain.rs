@@ -17,7 +17,7 @@ pub(crate) enum Part {
     Writable,
 }
 
-/// A chain that is not what it should be. It concerns nobody but its sender.
+/// A chain that is not what it should be. It concerns its sender alone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct BadChain;
 
@@ -127,7 +127,7 @@ impl<'t, 'm, M: GuestMemory> Walk<'t, 'm, M> {
         }
     }
 
-    /// The next descriptor. Whether there is another behind it, it says itself.
+    /// The next descriptor. Whether another follows, it says itself.
     fn step(&mut self, mem: &'m M) -> Result<Descriptor, BadChain> {
         let mut descriptor = self.read()?;
         if descriptor.refers_to_indirect_table() {

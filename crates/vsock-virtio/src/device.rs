@@ -53,11 +53,11 @@ enum Phase {
 /// | the device stops and its guest goes on | [`farewell`](Self::farewell), then [`process`](Self::process) until it no longer [owes any](Self::owes_farewells) |
 /// | the device is about to be dropped | [`reset`](Self::reset) |
 ///
-/// and behind each of them [`next_action`](Self::next_action) until there is none, and
+/// and after each of them [`next_action`](Self::next_action) until there is none, and
 /// [`deadline`](Self::deadline) for the timer. The crate's documentation has a complete example.
 ///
 /// A panic of a stream, of a backend or of guest memory in one of these calls passes through, and breaks an
-/// active device as a fault of its rings does: see [`FaultCause::Panic`](crate::FaultCause::Panic).
+/// active device as a fault of its queues does: see [`FaultCause::Panic`](crate::FaultCause::Panic).
 pub struct VsockDevice<M: GuestMemory> {
     muxer: Muxer,
     features: Features,
@@ -95,7 +95,7 @@ impl<M: GuestMemory> VsockDevice<M> {
 
     /// Takes the features that the driver has accepted: before [`activate`](Self::activate), which puts
     /// them in force. Without this the driver has accepted none, which is no error: it has stream sockets,
-    /// and is notified by the rings' flags.
+    /// and is notified by the queues' flags.
     ///
     /// What is accepted while the device is active shows in [`acked_features`](Self::acked_features) and
     /// [`state`](Self::state), and changes nothing of how it works.
@@ -111,7 +111,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     ///
     /// Sets in the queues whether `VIRTIO_F_EVENT_IDX` was negotiated. Call
     /// [`process`](Self::process) next: the queues may be full already. It notifies the guest of both,
-    /// in case that the device which served them before owed it that; a driver must bear one in vain.
+    /// in case the device that served them before owed it that; a driver must bear one for nothing.
     ///
     /// # Errors
     ///
@@ -163,7 +163,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     }
 
     /// Every connection is closed, and the guest is told that they are gone
-    /// (`VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`): at once if it has provided a buffer, else as soon as
+    /// (`VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`): immediately if it has provided a buffer, else as soon as
     /// it does. From then until it has taken notice, which it does by making another buffer of the event
     /// queue available, it gets no packet.
     ///
@@ -209,12 +209,12 @@ impl<M: GuestMemory> VsockDevice<M> {
     ///
     /// To be called after a kick of any queue and after whatever was reported to the device, because
     /// each may set the others going: a packet asks for a reply, a buffer lets a reply go, and a reply
-    /// that is gone lets the next packet in. Called in vain, it costs a look at the rings. Before
+    /// that is gone lets the next packet in. A call for nothing costs a look at the queues. Before
     /// the device is active it does nothing.
     ///
     /// # Errors
     ///
-    /// A ring breaks the rules. Every connection is closed then, and this is reported again and
+    /// A queue breaks the rules. Every connection is closed then, and this is reported again and
     /// again until the device is reset; a VMM sets `DEVICE_NEEDS_RESET`.
     pub fn process(
         &mut self,
@@ -287,7 +287,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     }
 
     /// Reads the configuration space at any offset (virtio 1.3, 5.10.4): the guest's CID, and zeros
-    /// behind it. The driver can write nothing in it; a VMM ignores that it tries.
+    /// after it. The driver can write nothing in it; a VMM ignores that it tries.
     pub fn read_config(&self, offset: u64, data: &mut [u8]) {
         let config = u64::from(self.muxer.guest_cid()).to_le_bytes();
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);

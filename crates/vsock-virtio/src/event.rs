@@ -65,7 +65,7 @@ impl Events {
         let mut published = false;
         if *self == Self::Owed {
             published = self.publish(queue, counters, &mut budget)?;
-            // Whoever looks only when there is something to tell hears of a buffer only if it asks.
+            // A device that looks only when there is something to tell hears of a buffer only if it asks.
             if !published && queue.watch_available()?.0 != queue.next_available() {
                 published = self.publish(queue, counters, &mut budget)?;
             }

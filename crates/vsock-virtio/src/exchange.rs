@@ -8,7 +8,7 @@ use vsock_proto::Tick;
 
 /// The device's queues, for one call (virtio 1.3, 5.10.2).
 ///
-/// They stay with whoever owns them: a VMM lends its `Queue`s, or what it has locked of its
+/// They stay with their owner: a VMM lends its `Queue`s, or what it has locked of its
 /// `QueueSync`s; a vhost-user device `get_queue_mut` of its locked vrings.
 #[derive(Debug)]
 pub struct Queues<'q> {

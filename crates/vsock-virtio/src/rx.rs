@@ -25,7 +25,7 @@ pub(crate) struct Reserved {
     /// Where its pieces are.
     first: usize,
     end: usize,
-    /// Bytes behind a header; `None` if the chain is of no use.
+    /// Bytes after a header; `None` if the chain is of no use.
     room: Option<usize>,
     /// What it cost to look at its descriptors.
     cost: usize,
@@ -44,7 +44,7 @@ pub(crate) struct Tools<'a, M: GuestMemory> {
 
 /// The buffers of the receive queue, in order.
 ///
-/// Chains are taken when they are needed. Those that were taken in vain are put back at the end, so
+/// Chains are taken when they are needed. Those that were taken for nothing are put back at the end, so
 /// that nothing is held between two calls: no reset, no migration can find a chain here.
 pub(crate) struct RxBuffers<'a, 'q, 'm, M: GuestMemory> {
     queue: &'a mut Virtqueue<'q, 'm, M>,
@@ -134,7 +134,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         None
     }
 
-    /// The chain at `ahead` behind the front, taken now if need be, while to look costs little enough.
+    /// The chain `ahead` places after the front, taken now if need be, while to look costs little enough.
     fn ahead(&mut self, ahead: usize) -> Option<Reserved> {
         match self.tools.reserved.get(self.next + ahead) {
             Some(chain) => Some(*chain),

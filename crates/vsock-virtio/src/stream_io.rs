@@ -31,7 +31,7 @@ pub(crate) fn write(len: usize, call: impl FnMut() -> io::Result<usize>) -> Prog
     }
 }
 
-/// A stream that counts more than it was offered has failed: what it has moved, nobody knows.
+/// A stream that counts more than it was offered has failed: what it has moved is unknown.
 fn uninterrupted(offered: usize, mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
@@ -83,7 +83,7 @@ pub(crate) const fn together(carried: usize, last: Progress) -> Progress {
     }
 }
 
-/// Bytes of payload that a packet may have: as many as Linux sends and accepts at once.
+/// Bytes of payload that a packet may have: as many as Linux sends and accepts in one.
 pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
 
 /// A buffer for one call of a stream. It has no memory before it is used.

@@ -3,8 +3,8 @@
 //! Notification suppression of a split virtqueue (virtio 1.3, 2.7.7 to 2.7.10): how either side says when it
 //! wants to hear of the other.
 //!
-//! Whoever has done something publishes it, and then reads whether the other side wants to know. Whoever is about to
-//! sleep writes that it wants to know, and then looks once more at what there is:
+//! A side that has done something publishes it, and then reads whether the other side wants to know. A side that is
+//! about to sleep writes that it wants to know, and then looks once more at what there is:
 //!
 //! ```text
 //! the driver makes a chain available      the device is about to sleep
@@ -55,7 +55,7 @@ pub(crate) enum Suppression {
 }
 
 impl Suppression {
-    /// Asks for a kick with the chain that is counted `next`. Whoever looks at the available index after this
+    /// Asks for a kick with the chain that is counted `next`. A look at the available index after this
     /// finds that chain, or a kick will come for it.
     pub(crate) fn ask_for_kick(
         self,
@@ -75,8 +75,8 @@ impl Suppression {
         Ok(())
     }
 
-    /// Whether the driver is to be interrupted for the last `count` chains, behind which the used index is
-    /// `used` and published: once for all of them.
+    /// Whether the driver is to be interrupted for the last `count` chains: once for all of them. The used index after
+    /// them is `used`, and was published.
     pub(crate) fn wants_interrupt(
         self,
         fields: &impl SharedFields,
@@ -126,13 +126,13 @@ impl Kicks {
         fields: &impl SharedFields,
         next: u16,
     ) -> Result<bool, Inaccessible> {
-        // It was asked for, and has not come: the driver has seen it since, or will.
+        // The request still stands: the driver has seen it, or will see it when it publishes the next chain.
         if *self == (Self::On { next }) {
             return Ok(false);
         }
         suppression.ask_for_kick(fields, next)?;
         *self = Self::On { next };
-        // ORDER: Acquire; partner: the driver's release of its index. Whoever sees it sees the entries.
+        // ORDER: Acquire; partner: the driver's release of its index. A side that sees it sees the entries.
         Ok(fields.available_index(Ordering::Acquire)? != next)
     }
 

@@ -16,7 +16,7 @@ use crate::{DeviceFault, FaultCause, QueueName};
 
 /// A queue and the memory that it lies in, for one call of the device.
 ///
-/// What outlives the call, the position in both rings, is the `Queue`'s, and is always up to date there.
+/// What outlives the call, the position in both of its rings, is the `Queue`'s, and is always up to date there.
 pub(crate) struct Virtqueue<'q, 'm, M: GuestMemory> {
     mem: &'m M,
     fields: Fields<'m, M>,

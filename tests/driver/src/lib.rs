@@ -16,8 +16,8 @@ mod fuse;
 mod interrupting;
 mod letters;
 mod memory;
+mod queue;
 mod resetting;
-mod ring;
 mod stream;
 mod unruly;
 
@@ -26,7 +26,7 @@ pub use fuse::Fuse;
 pub use interrupting::Interrupting;
 pub use letters::{Letters, Post};
 pub use memory::{Memory, bytes, filled, memory};
+pub use queue::DriverQueue;
 pub use resetting::Resetting;
-pub use ring::DriverRing;
 pub use stream::Counted;
 pub use unruly::{Call, Temper, Unruly};

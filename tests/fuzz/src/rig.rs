@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use vm_memory::GuestMemory;
 use vsock_backend_api::{VsockBackend, VsockStream};
-use vsock_driver::{Descriptor, DriverRing, Memory, filled, memory};
+use vsock_driver::{Descriptor, DriverQueue, Memory, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerListener, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
@@ -145,8 +145,8 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         self.memory = memory(&REGIONS);
         self.seen = self.memory.clone().into();
         self.carry_out();
-        let mut rings = RINGS.map(|base| DriverRing::new(base, SIZES[0]));
-        let [mut rx, mut tx, mut event] = rings.each_ref().map(DriverRing::queue);
+        let mut rings = RINGS.map(|base| DriverQueue::new(base, SIZES[0]));
+        let [mut rx, mut tx, mut event] = rings.each_ref().map(DriverQueue::queue);
         let mut queues = Queues {
             rx: &mut rx,
             tx: &mut tx,

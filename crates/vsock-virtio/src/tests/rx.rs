@@ -7,7 +7,7 @@ use proptest::strategy::Strategy;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use virtio_queue::{Queue, QueueT};
 use vsock_backend_api::VsockStream;
-use vsock_driver::{Counted, Descriptor, DriverRing, Memory, Resetting, bytes, memory};
+use vsock_driver::{Counted, Descriptor, DriverQueue, Memory, Resetting, bytes, memory};
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::{Allowance, GuestBuffers};
 use vsock_proto::{Header, Progress};
@@ -26,7 +26,7 @@ const HEADER: u32 = 44;
 /// A receive queue whose chains are known, and what the device needs to fill them.
 struct Rig {
     memory: Memory,
-    driver: DriverRing,
+    driver: DriverQueue,
     queue: Queue,
     direct: DirectTypes<Memory>,
     counters: DeviceCounters,
@@ -38,7 +38,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let driver = DriverRing::new(0x1000, SIZE);
+        let driver = DriverQueue::new(0x1000, SIZE);
         let mut direct = DirectTypes::new();
         direct.add::<VsockInnerStream>(0);
         Self {
@@ -86,14 +86,14 @@ impl Rig {
         act: impl FnOnce(&mut RxBuffers<'_, '_, '_, Memory>) -> R,
     ) -> (R, Result<(), DeviceFault>) {
         let (mut scratch, mut reserved) = (Scratch::default(), Vec::new());
-        let mut ring = Virtqueue::new(&self.memory, &mut self.queue, QueueName::Rx);
+        let mut virtqueue = Virtqueue::new(&self.memory, &mut self.queue, QueueName::Rx);
         let tools = Tools {
             direct: &self.direct,
             scratch: &mut scratch,
             reserved: &mut reserved,
             counters: &mut self.counters,
         };
-        let mut buffers = RxBuffers::new(&mut ring, tools, usize::MAX);
+        let mut buffers = RxBuffers::new(&mut virtqueue, tools, usize::MAX);
         let result = act(&mut buffers);
         (result, buffers.finish())
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use virtio_queue::Queue;
-use vsock_driver::{Descriptor, DriverRing, Memory, bytes, filled, memory};
+use vsock_driver::{Descriptor, DriverQueue, Memory, bytes, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
@@ -26,9 +26,9 @@ pub(crate) const RX_DATA: u64 = 0x80_0000;
 
 pub(crate) struct Rig {
     pub(crate) memory: Memory,
-    pub(crate) rx: DriverRing,
-    pub(crate) tx: DriverRing,
-    pub(crate) event: DriverRing,
+    pub(crate) rx: DriverQueue,
+    pub(crate) tx: DriverQueue,
+    pub(crate) event: DriverQueue,
     pub(crate) queues: [Queue; 3],
     pub(crate) device: VsockDevice<Memory>,
     pub(crate) now: Tick,
@@ -73,8 +73,8 @@ impl Rig {
 
     /// The same, with rings of `size` entries.
     pub(crate) fn sized(device: VsockDevice<Memory>, size: u16) -> Self {
-        let rings = [0x1000, 0x4000, 0x8000].map(|base| DriverRing::new(base, size));
-        let queues = rings.each_ref().map(DriverRing::queue);
+        let rings = [0x1000, 0x4000, 0x8000].map(|base| DriverQueue::new(base, size));
+        let queues = rings.each_ref().map(DriverQueue::queue);
         let [rx, tx, event] = rings;
         Self {
             memory: memory(&[(0, 0x200_0000)]),
@@ -125,7 +125,7 @@ impl Rig {
         for ring in [&mut self.rx, &mut self.tx, &mut self.event] {
             *ring = ring.emptied();
         }
-        self.queues = [&self.rx, &self.tx, &self.event].map(DriverRing::queue);
+        self.queues = [&self.rx, &self.tx, &self.event].map(DriverQueue::queue);
         self.sent = 0;
     }
 

@@ -2,7 +2,7 @@
 
 //! The smallest and the largest queue, for so long that every index wraps.
 
-use vsock_driver::{Descriptor, DriverRing, filled, memory};
+use vsock_driver::{Descriptor, DriverQueue, filled, memory};
 use vsock_inner::VsockInnerBackend;
 use vsock_proto::{Config, Op, Tick};
 use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Queues};
@@ -19,8 +19,8 @@ fn exchange(size: u16, features: u64) {
     let mut device = device(backend, Config::builder().build().unwrap());
     device.ack_features(F_VERSION_1 | features).unwrap();
     let memory = memory(&[(0, 0x80_0000)]);
-    let mut rings = [0x1000, 0x20_0000, 0x40_0000].map(|base| DriverRing::new(base, size));
-    let [mut rx_queue, mut tx_queue, mut event_queue] = rings.each_ref().map(DriverRing::queue);
+    let mut rings = [0x1000, 0x20_0000, 0x40_0000].map(|base| DriverQueue::new(base, size));
+    let [mut rx_queue, mut tx_queue, mut event_queue] = rings.each_ref().map(DriverQueue::queue);
     let mut queues = Queues {
         rx: &mut rx_queue,
         tx: &mut tx_queue,

@@ -15,7 +15,7 @@ use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::GuestMemorySliceIterator;
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryError, Permissions};
 use vsock_backend_api::VsockStream;
-use vsock_driver::{Descriptor, DriverRing, Memory, filled, memory};
+use vsock_driver::{Descriptor, DriverQueue, Memory, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Op, Tick};
@@ -32,7 +32,7 @@ fn features(event_idx: bool) -> u64 {
 }
 
 /// Whether a driver kicks that has made the last chain available (`virtqueue_kick_prepare` of Linux).
-fn has_to_kick(ring: &DriverRing, memory: &Memory, event_idx: bool) -> bool {
+fn has_to_kick(ring: &DriverQueue, memory: &Memory, event_idx: bool) -> bool {
     if event_idx {
         ring.avail_event(memory).wrapping_add(1) == ring.available()
     } else {
@@ -41,7 +41,7 @@ fn has_to_kick(ring: &DriverRing, memory: &Memory, event_idx: bool) -> bool {
 }
 
 /// Asks for an interrupt, and returns whether there is something used by now (`virtqueue_enable_cb`).
-fn enable_interrupt(ring: &DriverRing, memory: &Memory, event_idx: bool) -> bool {
+fn enable_interrupt(ring: &DriverQueue, memory: &Memory, event_idx: bool) -> bool {
     if event_idx {
         ring.set_used_event(memory, ring.seen());
     } else {
@@ -51,7 +51,7 @@ fn enable_interrupt(ring: &DriverRing, memory: &Memory, event_idx: bool) -> bool
 }
 
 /// Asks for none (`virtqueue_disable_cb`).
-fn disable_interrupt(ring: &DriverRing, memory: &Memory, event_idx: bool) {
+fn disable_interrupt(ring: &DriverQueue, memory: &Memory, event_idx: bool) {
     if event_idx {
         ring.set_used_event(memory, ring.seen().wrapping_sub(1));
     } else {
@@ -111,8 +111,8 @@ fn act_before(moment: Moment, event_idx: bool, access: usize, poll_budget: Durat
         .poll_budget(poll_budget)
         .build();
     device.ack_features(features(event_idx)).unwrap();
-    let rings = [0x1000, 0x4000].map(|base| DriverRing::new(base, 4));
-    let [mut rx, mut tx] = rings.each_ref().map(DriverRing::queue);
+    let rings = [0x1000, 0x4000].map(|base| DriverQueue::new(base, 4));
+    let [mut rx, mut tx] = rings.each_ref().map(DriverQueue::queue);
     let mut queues = Queues {
         rx: &mut rx,
         tx: &mut tx,
@@ -273,7 +273,7 @@ impl World {
         world
     }
 
-    fn ring(&self, queue: usize) -> &DriverRing {
+    fn ring(&self, queue: usize) -> &DriverQueue {
         [&self.rig.rx, &self.rig.tx][queue]
     }
 
