@@ -342,11 +342,15 @@ mod tests {
     }
 
     fn worker(journal: Journal, waker: Waker) -> Worker {
+        polling(journal, waker, Duration::ZERO)
+    }
+
+    fn polling(journal: Journal, waker: Waker, poll_budget: Duration) -> Worker {
         let journal = Arc::new(journal);
         let settings = Settings {
             config: Config::default(),
             queue_size: 16,
-            poll_budget: Duration::ZERO,
+            poll_budget,
         };
         Worker::new(journal, settings, Vec::new(), waker).unwrap()
     }
@@ -371,8 +375,15 @@ mod tests {
 
     /// A worker whose guest's queues run, and what its thread waits with.
     fn running(memory: &Arc<GuestMemoryMmap>) -> (Worker, Events) {
+        running_and_polling(memory, Duration::ZERO)
+    }
+
+    fn running_and_polling(
+        memory: &Arc<GuestMemoryMmap>,
+        poll_budget: Duration,
+    ) -> (Worker, Events) {
         let waker = Waker::new().unwrap();
-        let mut worker = worker(journal(&waker), waker);
+        let mut worker = polling(journal(&waker), waker, poll_budget);
         drop(worker.set_memory(Arc::clone(memory)));
         worker.accept_features(1 << 32);
         for index in [0, 1] {
@@ -387,18 +398,38 @@ mod tests {
         worker.vring(index).queue_mut().next_avail()
     }
 
+    /// The driver sends packets until there have been so many, and does not kick.
+    fn offer(memory: &GuestMemoryMmap, count: u16) {
+        let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
+        memory
+            .write_slice(&descriptor, GuestAddress(STRIDE))
+            .unwrap();
+        let index = GuestAddress(STRIDE + AVAILABLE + 2);
+        memory.write_obj(count.to_le(), index).unwrap();
+    }
+
+    #[test]
+    fn a_device_that_polls_is_served_without_a_kick_until_its_queue_is_stopped() {
+        let memory = memory();
+        let (mut worker, mut events) = running_and_polling(&memory, Duration::from_secs(3600));
+        assert!(!worker.step(events.wait(Some(Duration::ZERO)).unwrap()));
+        offer(&memory, 1);
+        worker.poller.wake();
+        assert!(worker.step(events.wait(Some(Duration::ZERO)).unwrap()));
+        offer(&memory, 2);
+        assert!(worker.step(&[]), "it is not done");
+        assert_eq!(sent(&mut worker), 2);
+        drop(worker.stop_queue(QueueIndex::new(1).unwrap()));
+        assert!(!worker.step(&[]));
+    }
+
     #[test]
     fn a_timer_for_what_is_over_does_not_look_at_the_queues() {
         let memory = memory();
         let (mut worker, mut events) = running(&memory);
         worker.step(events.wait(Some(Duration::ZERO)).unwrap());
         assert!(worker.is_active());
-        let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
-        memory
-            .write_slice(&descriptor, GuestAddress(STRIDE))
-            .unwrap();
-        let index = GuestAddress(STRIDE + AVAILABLE + 2);
-        memory.write_obj(1_u16.to_le(), index).unwrap();
+        offer(&memory, 1);
         assert_eq!(worker.machine.device.deadline(), None, "nothing is due");
 
         let now = worker.poller.now();

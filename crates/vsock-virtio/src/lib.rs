@@ -85,7 +85,7 @@ mod rx;
 mod scatter;
 mod stream_io;
 mod suppression;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;
 mod tx;
 mod virtqueue;

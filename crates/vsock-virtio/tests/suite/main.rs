@@ -9,6 +9,7 @@ mod events;
 mod flow;
 mod hostile;
 mod lifecycle;
+mod lost_wakeups;
 mod messages;
 mod notifications;
 mod packets;
@@ -16,5 +17,5 @@ mod panics;
 mod polling;
 mod rig;
 mod sizes;
-mod sleep;
+
 mod translation;

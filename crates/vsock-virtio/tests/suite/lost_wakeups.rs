@@ -3,8 +3,9 @@
 //! No side sleeps while the other has something for it: at whatever moment the driver acts, and for whatever
 //! schedule of driver and device. The driver suppresses notifications as Linux does.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
+use std::rc::Rc;
 use std::time::Duration;
 
 use proptest::collection::vec;
@@ -25,6 +26,12 @@ use crate::rig::{CID, Rig, packet};
 
 const GUEST: u32 = 1024;
 const PORT: u32 = 80;
+
+fn muxer(backend: VsockInnerBackend) -> Muxer {
+    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), Config::default());
+    muxer.add_backend(Box::new(backend)).unwrap();
+    muxer
+}
 
 /// How a driver asks and is asked.
 fn features(event_idx: bool) -> u64 {
@@ -101,18 +108,16 @@ enum Moment {
     Sleeps,
 }
 
-/// A device that has taken one packet takes its call until it sleeps; before its access with this number the
-/// driver acts. Returns whether it has acted.
+/// A device is called for one packet until it may sleep, and before its access with this number the driver acts.
+/// Returns whether there was such an access.
 fn act_before(moment: Moment, event_idx: bool, access: usize, poll_budget: Duration) -> bool {
-    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), Config::default());
-    let backend = VsockInnerBackend::new().unwrap();
-    muxer.add_backend(Box::new(backend)).unwrap();
+    let muxer = muxer(VsockInnerBackend::new().unwrap());
     let mut device = VsockDevice::<Watched>::builder(muxer)
         .poll_budget(poll_budget)
         .build();
     device.ack_features(features(event_idx)).unwrap();
-    let rings = [0x1000, 0x4000].map(|base| DriverQueue::new(base, 4));
-    let [mut rx, mut tx] = rings.each_ref().map(DriverQueue::queue);
+    let drivers = [0x1000, 0x4000].map(|base| DriverQueue::new(base, 4));
+    let [mut rx, mut tx] = drivers.each_ref().map(DriverQueue::queue);
     let mut queues = Queues {
         rx: &mut rx,
         tx: &mut tx,
@@ -122,21 +127,20 @@ fn act_before(moment: Moment, event_idx: bool, access: usize, poll_budget: Durat
         memory: memory(&[(0, 0x1_0000)]),
         act: RefCell::default(),
     };
-    let [_, mut ring] = rings;
+    let [_, mut driver] = drivers;
     filled(&watched.memory, 0x8000, &packet(Op::Reset, 1, 2).encode());
     for head in 0..2 {
-        ring.describe(&watched.memory, head, Descriptor::readable(0x8000, 44));
+        driver.describe(&watched.memory, head, Descriptor::readable(0x8000, 44));
     }
     let mut now = Tick::ZERO;
     device.activate(now, &watched, &mut queues).unwrap();
     let _ = device.process(now, &watched, &mut queues).unwrap();
-    disable_interrupt(&ring, &watched.memory, event_idx);
-    ring.offer(&watched.memory, 0);
+    disable_interrupt(&driver, &watched.memory, event_idx);
+    driver.offer(&watched.memory, 0);
 
     let memory = watched.memory.clone();
-    let result = std::rc::Rc::new(std::cell::Cell::new(None));
-    let told = std::rc::Rc::clone(&result);
-    let mut driver = ring.clone();
+    let result = Rc::new(Cell::new(None));
+    let told = Rc::clone(&result);
     let act = move || {
         told.set(Some(match moment {
             Moment::Sends => {
@@ -230,9 +234,7 @@ impl World {
     fn new(shape: Shape) -> Self {
         let backend = VsockInnerBackend::new().unwrap();
         let listener = backend.listen(PORT).unwrap();
-        let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), Config::default());
-        muxer.add_backend(Box::new(backend)).unwrap();
-        let device = VsockDevice::builder(muxer)
+        let device = VsockDevice::builder(muxer(backend))
             .poll_budget(shape.poll_budget)
             .build();
         let mut rig = Rig::sized(device, shape.size);
