@@ -86,7 +86,9 @@ fn a_device_that_has_moved_something_polls_without_kicks_and_then_sleeps_with_th
 fn polls_that_find_nothing_become_rare_until_one_finds_something() {
     let mut rig = asleep(0);
     let mut wake_up = |finds: bool| {
-        let polled = polls(send(&mut rig));
+        let outcome = send(&mut rig);
+        let polled = polls(outcome);
+        assert_ne!(outcome.notify_tx, polled, "a device that sleeps has told");
         if polled && finds {
             assert!(polls(send(&mut rig)));
         }
