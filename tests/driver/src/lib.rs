@@ -2,7 +2,7 @@
 
 //! The driver's side of virtqueues in plain memory: descriptor tables made by hand, so that they can
 //! be as wrong as a test wants. And streams: one that counts its calls, one that is reset, one that keeps messages apart,
-//! one during whose reads something happens, one that panics and lies. And a bitmap that panics.
+//! one that panics and lies. And a bitmap that panics.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -13,7 +13,6 @@
 
 mod descriptor;
 mod fuse;
-mod interrupting;
 mod letters;
 mod memory;
 mod queue;
@@ -23,7 +22,6 @@ mod unruly;
 
 pub use descriptor::Descriptor;
 pub use fuse::Fuse;
-pub use interrupting::Interrupting;
 pub use letters::{Letters, Post};
 pub use memory::{Memory, bytes, filled, memory};
 pub use queue::DriverQueue;
