@@ -11,7 +11,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any};
 use proptest::{prop_oneof, proptest};
-use virtio_queue::QueueT;
+use virtio_queue::{Queue, QueueT};
 use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::GuestMemorySliceIterator;
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryError, Permissions};
@@ -26,6 +26,8 @@ use crate::rig::{CID, Rig, packet};
 
 const GUEST: u32 = 1024;
 const PORT: u32 = 80;
+const RX: usize = QueueName::Rx.index();
+const TX: usize = QueueName::Tx.index();
 
 fn muxer(backend: VsockInnerBackend) -> Muxer {
     let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), Config::default());
@@ -66,11 +68,13 @@ fn disable_interrupt(ring: &DriverQueue, memory: &Memory, event_idx: bool) {
     }
 }
 
+type Hook = Box<dyn FnOnce()>;
+
 /// Memory of which each field is looked up for itself.
 struct Watched {
     memory: Memory,
     /// What happens before an access, and how many accesses come before that.
-    at: RefCell<(usize, Option<Box<dyn FnOnce()>>)>,
+    at: RefCell<(usize, Option<Hook>)>,
 }
 
 impl GuestMemory for Watched {
@@ -105,74 +109,109 @@ enum Act {
     Awaits(QueueName),
 }
 
-/// The device takes a packet that it answers, and is called until it may sleep. Before its access with this number
-/// the driver acts. Returns whether there was such an access.
-fn act_before(act: Act, event_idx: bool, access: usize, poll_budget: Duration) -> bool {
-    let mut device = VsockDevice::<Watched>::builder(muxer(VsockInnerBackend::new().unwrap()))
-        .poll_budget(poll_budget)
-        .build();
-    device.ack_features(features(event_idx)).unwrap();
-    let [mut rx, mut tx] = [0x1000, 0x4000].map(|base| DriverQueue::new(base, 4));
-    let [mut rx_queue, mut tx_queue] = [&rx, &tx].map(DriverQueue::queue);
-    let mut queues = Queues {
-        rx: &mut rx_queue,
-        tx: &mut tx_queue,
-        event: None,
-    };
-    let watched = Watched {
-        memory: memory(&[(0, 0x1_0000)]),
-        at: RefCell::default(),
-    };
-    let memory = watched.memory.clone();
-    filled(&memory, 0x8000, &packet(Op::ReadWrite, 1, 2).encode());
-    for head in 0..2 {
-        tx.describe(&memory, head, Descriptor::readable(0x8000, 44));
-        rx.describe(&memory, head, Descriptor::writable(0x9000, 44));
-    }
-    let mut now = Tick::ZERO;
-    device.activate(now, &watched, &mut queues).unwrap();
-    let _ = device.process(now, &watched, &mut queues).unwrap();
-    for queue in [&rx, &tx] {
-        disable_interrupt(queue, &memory, event_idx);
-    }
-    tx.offer(&memory, 0);
-    if act != Act::Offers(QueueName::Rx) {
-        rx.offer(&memory, 0);
+/// A driver with a packet that the device answers, and with a buffer for the answer.
+struct Scene {
+    device: VsockDevice<Watched>,
+    memory: Watched,
+    queues: [Queue; 2],
+    drivers: [DriverQueue; 2],
+}
+
+impl Scene {
+    /// The device has started, and the driver wants no interrupt.
+    fn new(event_idx: bool, poll_budget: Duration) -> Self {
+        let muxer = muxer(VsockInnerBackend::new().unwrap());
+        let mut device = VsockDevice::builder(muxer).poll_budget(poll_budget).build();
+        device.ack_features(features(event_idx)).unwrap();
+        let memory = memory(&[(0, 0x1_0000)]);
+        filled(&memory, 0x8000, &packet(Op::ReadWrite, 1, 2).encode());
+        let drivers = [0x1000, 0x4000].map(|base| DriverQueue::new(base, 4));
+        for head in 0..2 {
+            drivers[TX].describe(&memory, head, Descriptor::readable(0x8000, 44));
+            drivers[RX].describe(&memory, head, Descriptor::writable(0x9000, 44));
+        }
+        let mut scene = Self {
+            device,
+            memory: Watched {
+                memory,
+                at: RefCell::default(),
+            },
+            queues: drivers.each_ref().map(DriverQueue::queue),
+            drivers,
+        };
+        let Self {
+            queues,
+            device,
+            memory,
+            ..
+        } = &mut scene;
+        let [rx, tx] = queues;
+        let mut queues = Queues {
+            rx,
+            tx,
+            event: None,
+        };
+        device.activate(Tick::ZERO, memory, &mut queues).unwrap();
+        let _ = scene.run(Duration::ZERO);
+        for driver in &scene.drivers {
+            disable_interrupt(driver, &scene.memory.memory, event_idx);
+        }
+        scene
     }
 
+    /// The device is called until it may sleep. Returns of which queues the guest was notified.
+    fn run(&mut self, poll_budget: Duration) -> [bool; 2] {
+        let mut interrupted = [false; 2];
+        let mut now = Tick::ZERO;
+        loop {
+            let [rx, tx] = &mut self.queues;
+            let mut queues = Queues {
+                rx,
+                tx,
+                event: None,
+            };
+            let outcome = self.device.process(now, &self.memory, &mut queues).unwrap();
+            interrupted[RX] |= outcome.notify_rx;
+            interrupted[TX] |= outcome.notify_tx;
+            if outcome.next == NextCall::OnEvent {
+                return interrupted;
+            }
+            now = now.saturating_add(poll_budget);
+        }
+    }
+}
+
+/// The device takes a packet that it answers, and before its access to memory with this number the driver acts.
+/// Returns whether there was such an access.
+fn act_before(act: Act, event_idx: bool, access: usize, poll_budget: Duration) -> bool {
+    let mut scene = Scene::new(event_idx, poll_budget);
+    let memory = scene.memory.memory.clone();
+    scene.drivers[TX].offer(&memory, 0);
+    if act != Act::Offers(QueueName::Rx) {
+        scene.drivers[RX].offer(&memory, 0);
+    }
     let noticed = Rc::new(Cell::new(None));
     let notices = Rc::clone(&noticed);
     let (Act::Offers(name) | Act::Awaits(name)) = act;
-    let mut driver = if name == QueueName::Rx { rx } else { tx };
-    watched.at.replace((
-        access,
-        Some(Box::new(move || {
-            notices.set(Some(match act {
-                Act::Offers(_) => {
-                    let head = driver.available();
-                    driver.offer(&memory, head);
-                    has_to_kick(&driver, &memory, event_idx)
-                }
-                Act::Awaits(_) => enable_interrupt(&driver, &memory, event_idx),
-            }));
-        })),
-    ));
-    let mut interrupted = [false; 2];
-    loop {
-        let outcome = device.process(now, &watched, &mut queues).unwrap();
-        interrupted[RX] |= outcome.notify_rx;
-        interrupted[TX] |= outcome.notify_tx;
-        if outcome.next == NextCall::OnEvent {
-            break;
-        }
-        now = now.saturating_add(poll_budget);
-    }
+    let mut driver = scene.drivers[name.index()].clone();
+    let acts = move || {
+        notices.set(Some(match act {
+            Act::Offers(_) => {
+                let head = driver.available();
+                driver.offer(&memory, head);
+                has_to_kick(&driver, &memory, event_idx)
+            }
+            Act::Awaits(_) => enable_interrupt(&driver, &memory, event_idx),
+        }));
+    };
+    scene.memory.at.replace((access, Some(Box::new(acts))));
+    let interrupted = scene.run(poll_budget);
     let Some(noticed) = noticed.take() else {
         return false;
     };
     let is_known = match act {
-        Act::Offers(QueueName::Rx) => queues.rx.next_used() == 1,
-        Act::Offers(_) => queues.tx.next_used() == 2,
+        Act::Offers(QueueName::Rx) => scene.queues[RX].next_used() == 1,
+        Act::Offers(_) => scene.queues[TX].next_used() == 2,
         Act::Awaits(name) => interrupted[name.index()],
     };
     assert!(is_known || noticed, "{act:?} before access {access}");
@@ -237,9 +276,6 @@ struct World {
     written: usize,
     received: usize,
 }
-
-const RX: usize = QueueName::Rx.index();
-const TX: usize = QueueName::Tx.index();
 
 impl World {
     fn new(shape: Shape) -> Self {
