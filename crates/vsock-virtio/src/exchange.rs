@@ -35,6 +35,20 @@ pub struct Outcome {
 }
 
 /// When [`VsockDevice::process`](crate::VsockDevice::process) is to be called again.
+///
+/// ```
+/// use std::time::Duration;
+/// use vsock_virtio::{NextCall, Outcome};
+///
+/// /// How long an event loop may wait for its descriptors, with so much time left until the deadline.
+/// fn timeout(outcome: Outcome, left: Option<Duration>) -> Option<Duration> {
+///     match outcome.next {
+///         NextCall::OnEvent => left,
+///         NextCall::Poll { .. } | NextCall::Immediately => Some(Duration::ZERO),
+///     }
+/// }
+/// # assert_eq!(timeout(Outcome::default(), None), None);
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum NextCall {
     /// After a kick, a ready descriptor or the [deadline](crate::VsockDevice::deadline). Until then the caller may sleep.
