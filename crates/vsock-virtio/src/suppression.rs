@@ -105,10 +105,9 @@ impl Suppression {
 }
 
 /// What the driver was told of its kicks for one queue.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kicks {
     /// Whatever the device before told it.
-    #[default]
     Unknown,
     Off,
     /// It kicks with the chain that is counted so.
