@@ -44,6 +44,7 @@ enum Phase {
 /// |---|---|
 /// | the driver kicks a queue, whichever | [`process`](Self::process) |
 /// | a descriptor that an [`Action`] named is ready | [`on_event`](Self::on_event), then [`process`](Self::process) |
+/// | [`Outcome::next`] of the last call is not [`OnEvent`](crate::NextCall::OnEvent) | [`process`](Self::process), without sleeping before |
 /// | the [`deadline`](Self::deadline) has come | [`on_timeout`](Self::on_timeout), then [`process`](Self::process) |
 /// | the driver has accepted features (`FEATURES_OK`) | [`ack_features`](Self::ack_features) |
 /// | the driver is ready (`DRIVER_OK`) | [`activate`](Self::activate), then [`process`](Self::process) |
