@@ -6,7 +6,6 @@ use vsock_proto::{Connection, Tick};
 use crate::backoff::Backoff;
 use crate::busy::Ticket;
 use crate::host_stream::HostStream;
-use crate::notice::Unannounced;
 use crate::ports::PortLease;
 use crate::unsent::Unsent;
 use crate::waiting::WaitingId;
@@ -45,8 +44,6 @@ pub(crate) struct ConnectionEntry {
     pub(crate) ticket: Option<Ticket>,
     pub(crate) bytes_from_guest: u64,
     pub(crate) bytes_to_guest: u64,
-    /// Of what was sent, what the guest was not told of.
-    pub(crate) unannounced: Unannounced,
 }
 
 impl ConnectionEntry {
@@ -61,7 +58,6 @@ impl ConnectionEntry {
             ticket: None,
             bytes_from_guest: 0,
             bytes_to_guest: 0,
-            unannounced: Unannounced::default(),
         }
     }
 

@@ -197,7 +197,6 @@ mod entry;
 mod guest;
 mod host_stream;
 mod muxer;
-mod notice;
 mod payload;
 mod ports;
 mod rxq;

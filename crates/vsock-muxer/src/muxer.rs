@@ -24,7 +24,6 @@ use crate::backends::{Backends, MuxerError, Serves};
 use crate::busy::Busy;
 use crate::counters::{ConnectionInfo, Initiator, MuxerCounters};
 use crate::entry::Entry;
-use crate::notice::Notice;
 use crate::ports::PortAllocator;
 use crate::rxq::RxQueue;
 use crate::table::Table;
@@ -77,7 +76,6 @@ pub struct Muxer {
     busy: Busy,
     ports: PortAllocator,
     rxq: RxQueue,
-    notice: Notice,
     message_buffer: MessageBuffer,
     /// Deadlines of connections and handshakes.
     timers: Timers,
@@ -105,7 +103,6 @@ impl Muxer {
             busy: Busy::default(),
             ports: PortAllocator::new(config.host_ports()),
             rxq: RxQueue::new(config.max_resets()),
-            notice: Notice::default(),
             message_buffer: MessageBuffer::default(),
             timers: Timers::new(),
             accept_timers: Timers::new(),
@@ -292,7 +289,6 @@ impl Muxer {
     /// Closes what `which` names, and forgets whatever is owed to the guest.
     fn close_all(&mut self, now: Tick, which: impl Fn(&Entry) -> bool) {
         self.rxq.clear();
-        self.notice.forget();
         for slot in self.table.slots() {
             if !self.table.entry(slot).is_some_and(|entry| which(entry)) {
                 continue;

@@ -47,10 +47,8 @@ impl Muxer {
                 return;
             }
         };
-        match packet.body {
-            Body::CreditUpdate => self.counters.credit_updates_from_guest += 1,
-            Body::CreditRequest => {}
-            _ => self.notice.asked(),
+        if packet.body == Body::CreditUpdate {
+            self.counters.credit_updates_from_guest += 1;
         }
         match self.table.find(packet.key) {
             Some(slot) => self.deliver(now, slot, &packet, payload),
@@ -86,7 +84,6 @@ impl Muxer {
             // The connection resets itself.
             Err(_) => {}
         }
-        self.notice.heard(now, entry);
         // What was taken only in part may be taken by now, and the descriptor as ready as it was: an
         // edge comes only after a refusal. And a message that came in pieces was not offered yet.
         let waits = !waited && entry.conn.interest().write;

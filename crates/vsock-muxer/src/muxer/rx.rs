@@ -2,8 +2,6 @@
 
 //! Packets for the guest.
 
-use std::time::Duration;
-
 use vsock_proto::{Body, Header, SocketType, Tick, Transmit};
 
 use super::messages::Source;
@@ -44,7 +42,6 @@ impl Muxer {
             let used = match self.rxq.pop() {
                 None => break,
                 Some(Next::Reset(reply)) => {
-                    self.notice.packet(Body::Reset);
                     buffers.put(&self.route.reset_header(&reply));
                     self.counters.packets_to_guest += 1;
                     Header::LEN
@@ -67,36 +64,6 @@ impl Muxer {
             left = left.saturating_sub(used);
         }
         self.wants_transmit()
-    }
-
-    /// How long a device may keep from its guest that there is more to read, where the guest is known to
-    /// have other bytes to read before. Zero, as it is at first: not at all.
-    pub const fn set_notification_delay(&mut self, delay: Duration) {
-        self.notice.set_delay(delay);
-    }
-
-    /// Whether the guest need not yet be notified of what was put into its buffers since
-    /// [`guest_notified`](Self::guest_notified): it is payload, and on each connection that it belongs
-    /// to, the guest has spoken within the [delay](Self::set_notification_delay), and has at least twice
-    /// as much to read that it was notified of.
-    ///
-    /// That can change with each packet of the guest. And a guest may stop reading, so a device that
-    /// lets it wait does so no longer than the delay.
-    #[must_use]
-    pub fn notification_may_wait(&self) -> bool {
-        self.notice.may_wait()
-    }
-
-    /// Whether something was put into the guest's buffers since [`guest_notified`](Self::guest_notified)
-    /// that it may be waiting for: it has sent more than credit before, and was sent more than credit.
-    #[must_use]
-    pub const fn answers_guest(&self) -> bool {
-        self.notice.is_answer()
-    }
-
-    /// The guest was notified of all that was put into its buffers, or has asked not to be.
-    pub fn guest_notified(&mut self) {
-        self.notice.announced();
     }
 
     /// Lets one connection send: one packet that it owes, or as much payload as its turn allows.
@@ -122,7 +89,6 @@ impl Muxer {
         let used = match entry.conn.poll_transmit(now, room) {
             None => 0,
             Some(Transmit::Packet(packet)) => {
-                self.notice.packet(packet.body);
                 buffers.put(&self.route.header(&packet));
                 self.counters.packets_to_guest += 1;
                 let is_update = packet.body == Body::CreditUpdate;
@@ -151,7 +117,6 @@ impl Muxer {
                     Some(host) => sender.read(host, limit, &mut self.actions),
                     None => Sent::default(),
                 };
-                self.notice.sent(now, entry, &sent);
                 entry.bytes_to_guest += sent.bytes as u64;
                 sent.count(&mut self.counters);
                 if sent.is_stuck() {

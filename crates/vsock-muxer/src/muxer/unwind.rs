@@ -44,7 +44,6 @@ impl Muxer {
         self.life = Life::Inactive;
         self.unwatch_backends();
         self.rxq.clear();
-        self.notice.forget();
         self.timers = Timers::new();
         self.accept_timers = Timers::new();
         self.waiting = Waiting::default();

@@ -20,7 +20,6 @@ mod handshake;
 mod hostile;
 mod lifetime;
 mod messages;
-mod notice;
 mod panics;
 mod shutdown;
 mod stream;

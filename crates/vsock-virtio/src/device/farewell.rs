@@ -19,7 +19,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// ```
     /// use vm_memory::GuestMemoryMmap;
     /// use vsock_proto::Tick;
-    /// use vsock_virtio::{Fault, Queues, VsockDevice};
+    /// use vsock_virtio::{DeviceFault, Queues, VsockDevice};
     ///
     /// /// The beginning of a stop. Returns whether it is over: else `process` is called as ever, with
     /// /// each kick, until the device owes nothing or its owner has waited for long enough.
@@ -28,7 +28,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     ///     now: Tick,
     ///     mem: &GuestMemoryMmap,
     ///     queues: &mut Queues<'_>,
-    /// ) -> Result<bool, Fault> {
+    /// ) -> Result<bool, DeviceFault> {
     ///     device.farewell(now);
     ///     let outcome = device.process(now, mem, queues)?;
     ///     if outcome.notify_rx {

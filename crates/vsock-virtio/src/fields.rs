@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The parts of a split virtqueue in guest memory (virtio 1.3, 2.7), looked up once for a call.
+//! The fields of a split virtqueue in guest memory (virtio 1.3, 2.7), whose three parts are looked up once for a
+//! call.
 //!
 //! `virtio-queue` looks each field up by its guest address, several times for each chain: for packets
 //! of a few KiB that took a quarter of the device's time. Its `Queue` remains what a queue *is*; this is how the
 //! device comes at the fields.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueT};
@@ -15,6 +16,7 @@ use vm_memory::{
 };
 
 use crate::scatter::Slice;
+use crate::suppression::SharedFields;
 
 /// A field of a queue is not in guest memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,15 +25,15 @@ pub(crate) struct Inaccessible;
 /// Bytes of a descriptor.
 pub(crate) const DESCRIPTOR: usize = 16;
 
-/// The three parts of a queue.
-pub(crate) struct Parts<'m, M: GuestMemory> {
+/// The three parts of a queue, at whose fields one looks.
+pub(crate) struct Fields<'m, M: GuestMemory> {
     descriptors: Span<'m, M>,
     available: Span<'m, M>,
     used: Span<'m, M>,
     size: u16,
 }
 
-impl<'m, M: GuestMemory> Parts<'m, M> {
+impl<'m, M: GuestMemory> Fields<'m, M> {
     pub(crate) fn new(mem: &'m M, queue: &Queue) -> Self {
         let [descriptors, available, used] =
             ranges(queue).map(|(start, len, access)| Span::new(mem, start, len, access));
@@ -60,32 +62,17 @@ impl<'m, M: GuestMemory> Parts<'m, M> {
         &self.descriptors
     }
 
-    /// How many chains have been made available, in wrapping counting.
-    pub(crate) fn available_index(&self, order: Ordering) -> Result<u16, Inaccessible> {
-        self.available.load(2, order)
-    }
-
     /// The head of the chain that is counted so.
     pub(crate) fn available_head(&self, count: u16) -> Result<u16, Inaccessible> {
         // ORDER: Relaxed; partner: the driver's store, which the acquire of the index has seen.
         self.available
-            .load(4 + 2 * self.slot(count), Ordering::Relaxed)
-    }
-
-    /// The flags by which the driver suppresses notifications.
-    pub(crate) fn available_flags(&self, order: Ordering) -> Result<u16, Inaccessible> {
-        self.available.load(0, order)
-    }
-
-    /// At which used chain the driver wants to be notified.
-    pub(crate) fn used_event(&self, order: Ordering) -> Result<u16, Inaccessible> {
-        self.available.load(4 + 2 * usize::from(self.size), order)
+            .load(4 + 2 * self.entry(count), Ordering::Relaxed)
     }
 
     /// Notes a chain as the used one that is counted so, with what was written to it.
     pub(crate) fn set_used(&self, count: u16, head: u16, len: u32) -> Result<(), Inaccessible> {
         let element = u64::from(head) | u64::from(len) << 32;
-        self.used.write(4 + 8 * self.slot(count), element.to_le())
+        self.used.write(4 + 8 * self.entry(count), element.to_le())
     }
 
     /// Publishes how many chains have been used, in wrapping counting.
@@ -93,19 +80,36 @@ impl<'m, M: GuestMemory> Parts<'m, M> {
         self.used.store(2, count, order)
     }
 
-    /// Sets the flags by which the device suppresses notifications.
-    pub(crate) fn set_used_flags(&self, flags: u16, order: Ordering) -> Result<(), Inaccessible> {
+    fn entry(&self, count: u16) -> usize {
+        usize::from(count % self.size.max(1))
+    }
+}
+
+impl<M: GuestMemory> SharedFields for Fields<'_, M> {
+    fn available_index(&self, order: Ordering) -> Result<u16, Inaccessible> {
+        self.available.load(2, order)
+    }
+
+    fn available_flags(&self, order: Ordering) -> Result<u16, Inaccessible> {
+        self.available.load(0, order)
+    }
+
+    fn used_event(&self, order: Ordering) -> Result<u16, Inaccessible> {
+        self.available.load(4 + 2 * usize::from(self.size), order)
+    }
+
+    fn set_used_flags(&self, flags: u16, order: Ordering) -> Result<(), Inaccessible> {
         self.used.store(0, flags, order)
     }
 
-    /// Sets at which available chain the device wants to be notified (virtio 1.3, 2.7.8).
-    pub(crate) fn set_avail_event(&self, count: u16, order: Ordering) -> Result<(), Inaccessible> {
+    fn set_avail_event(&self, count: u16, order: Ordering) -> Result<(), Inaccessible> {
         self.used
             .store(4 + 8 * usize::from(self.size), count, order)
     }
 
-    fn slot(&self, count: u16) -> usize {
-        usize::from(count % self.size.max(1))
+    fn full_fence(&self) {
+        // ORDER: SeqCst; partner: the driver's full barrier; see `suppression`.
+        fence(Ordering::SeqCst);
     }
 }
 
@@ -170,7 +174,7 @@ impl<'m, M: GuestMemory> Span<'m, M> {
 
     fn read<T: ByteValued>(&self, offset: usize) -> Result<T, Inaccessible> {
         let read = match &self.whole {
-            Some(whole) => whole.get_ref(offset).ok().map(|place| place.load()),
+            Some(whole) => whole.get_ref(offset).ok().map(|field| field.load()),
             None => self.mem.read_obj(self.address(offset)?).ok(),
         };
         read.ok_or(Inaccessible)
@@ -178,7 +182,7 @@ impl<'m, M: GuestMemory> Span<'m, M> {
 
     fn write<T: ByteValued>(&self, offset: usize, value: T) -> Result<(), Inaccessible> {
         let written = match &self.whole {
-            Some(whole) => whole.get_ref(offset).ok().map(|place| place.store(value)),
+            Some(whole) => whole.get_ref(offset).ok().map(|field| field.store(value)),
             None => self.mem.write_obj(value, self.address(offset)?).ok(),
         };
         written.ok_or(Inaccessible)

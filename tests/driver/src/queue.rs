@@ -7,7 +7,7 @@ use crate::{Descriptor, Memory, filled};
 
 /// A split virtqueue as its driver sees it (virtio 1.3, 2.7).
 #[derive(Clone, Debug)]
-pub struct DriverRing {
+pub struct DriverQueue {
     base: u64,
     size: u16,
     /// Chains made available, in wrapping counting.
@@ -16,7 +16,7 @@ pub struct DriverRing {
     seen: u16,
 }
 
-impl DriverRing {
+impl DriverQueue {
     /// A queue of `size` entries at `base`; it takes [`bytes`](Self::bytes) from there.
     #[must_use]
     pub const fn new(base: u64, size: u16) -> Self {
@@ -101,8 +101,8 @@ impl DriverRing {
         while self.seen != until && used.len() < most.into() {
             let at = self.used_ring() + 4 + 8 * u64::from(self.seen % self.size);
             let field = |at| memory.read_obj(GuestAddress(at)).map(u32::from_le);
-            let head = field(at).expect("a ring in memory");
-            let len = field(at + 4).expect("a ring in memory");
+            let head = field(at).expect("a queue in memory");
+            let len = field(at + 4).expect("a queue in memory");
             used.push((head, len));
             self.seen = self.seen.wrapping_add(1);
         }
@@ -166,11 +166,11 @@ impl DriverRing {
 
     fn store(&self, memory: &Memory, addr: u64, value: u16) {
         let stored = memory.write_obj(value.to_le(), GuestAddress(addr));
-        stored.expect("a ring in memory");
+        stored.expect("a queue in memory");
     }
 
     fn load(&self, memory: &Memory, addr: u64) -> u16 {
         let loaded = memory.read_obj(GuestAddress(addr));
-        u16::from_le(loaded.expect("a ring in memory"))
+        u16::from_le(loaded.expect("a queue in memory"))
     }
 }

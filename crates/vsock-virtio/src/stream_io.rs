@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Calls of a stream, and what came of them as a value.
+//! Calls of a stream, what came of them as a value, and ordinary memory for those that know nothing else.
 
 use std::io::{self, ErrorKind};
 
@@ -31,7 +31,7 @@ pub(crate) fn write(len: usize, call: impl FnMut() -> io::Result<usize>) -> Prog
     }
 }
 
-/// A stream that counts more than it was offered has failed: what it has moved, nobody knows.
+/// A stream that counts more than it was offered has failed: what it has moved is unknown.
 fn uninterrupted(offered: usize, mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
@@ -80,5 +80,23 @@ pub(crate) const fn together(carried: usize, last: Progress) -> Progress {
         (0, last) | (_, last @ (Progress::Failed | Progress::TooLong)) => last,
         (carried, Progress::Done(len)) => Progress::Done(carried + len),
         (carried, Progress::Pending | Progress::Closed) => Progress::Done(carried),
+    }
+}
+
+/// Bytes of payload that a packet may have: as many as Linux sends and accepts in one.
+pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
+
+/// A buffer for one call of a stream. It has no memory before it is used.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch(Vec<u8>);
+
+impl Scratch {
+    /// The first `len` bytes, of whatever value, and at most 64 KiB.
+    pub(crate) fn first(&mut self, len: usize) -> &mut [u8] {
+        if self.0.is_empty() {
+            self.0 = vec![0; MAX_PAYLOAD];
+        }
+        let len = len.min(MAX_PAYLOAD);
+        self.0.get_mut(..len).unwrap_or_default()
     }
 }
