@@ -12,8 +12,7 @@ use crate::world::{HANGUP, READABLE, WRITABLE, World, bytes, op, reply, shutdown
 
 #[test]
 fn t82_a_guests_half_close_follows_its_bytes_once() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"question");
     world.guest_sends(&shutdown(&request, 2), b"");
@@ -22,15 +21,13 @@ fn t82_a_guests_half_close_follows_its_bytes_once() {
     world.event(host.fd, WRITABLE);
     assert_eq!(host.got(), b"question");
     assert!(host.state().shut_write && !host.state().shut_read);
-    host.sends(b"answer");
-    world.event(host.fd, READABLE);
+    world.host_sends(&host, b"answer");
     assert_eq!(bytes(&world.receive(9)), b"answer");
 }
 
 #[test]
 fn t83_t84_a_hosts_half_close_leaves_the_other_way_open_until_one_rst_ends_both() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.sends(b"request");
     host.state().after = After::End;
     world.event(host.fd, READABLE);
@@ -57,8 +54,7 @@ fn t83_t84_a_hosts_half_close_leaves_the_other_way_open_until_one_rst_ends_both(
 
 #[test]
 fn t83_a_host_that_has_left_is_told_by_one_shutdown_of_both_directions() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.sends(b"last words");
     host.state().after = After::End;
     world.event(host.fd, READABLE);
@@ -76,8 +72,7 @@ fn t83_a_host_that_has_left_is_told_by_one_shutdown_of_both_directions() {
 
 #[test]
 fn t83_a_hangup_is_one_shutdown_of_both_directions_behind_what_was_sent() {
-    let mut world = World::new();
-    let (host, _) = world.guest_connects(1, 52);
+    let (mut world, host, _) = World::connected();
     host.sends(b"last words");
     host.state().after = After::End;
     world.event(host.fd, HANGUP);
@@ -89,8 +84,7 @@ fn t83_a_hangup_is_one_shutdown_of_both_directions_behind_what_was_sent() {
 
 #[test]
 fn t83_a_hangup_that_was_to_be_read_out_ends_a_connection_whose_guest_reads_no_more() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.sends(b"for nobody");
     host.state().after = After::End;
     // The guest has no buffer, and then does not want any.
@@ -102,8 +96,7 @@ fn t83_a_hangup_that_was_to_be_read_out_ends_a_connection_whose_guest_reads_no_m
 
 #[test]
 fn t83_a_hangup_whose_stream_finds_no_end_is_told_once() {
-    let mut world = World::new();
-    let (host, _) = world.guest_connects(1, 52);
+    let (mut world, host, _) = World::connected();
     world.event(host.fd, HANGUP);
     let packets = world.receive(9);
     let flags: Vec<u32> = packets.iter().map(|packet| packet.0.flags).collect();
@@ -117,8 +110,7 @@ fn t83_a_hangup_whose_stream_finds_no_end_is_told_once() {
 
 #[test]
 fn t85_what_was_sent_before_the_close_arrives_before_the_end() {
-    let mut world = World::new();
-    let (host, mut header) = world.guest_connects(1, 52);
+    let (mut world, host, mut header) = World::connected();
     let sent: Vec<u8> = (0..1_u32 << 20).map(|i| (i % 253) as u8).collect();
     host.sends(&sent);
     host.state().after = After::Failure(ErrorKind::ConnectionReset);
@@ -142,8 +134,7 @@ fn t85_what_was_sent_before_the_close_arrives_before_the_end() {
 /// A socket says that it is writable only when much of it is free.
 #[test]
 fn t86_t87_space_that_no_event_told_of_counts_before_a_host_is_given_up() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"abc");
     world.guest_sends(&shutdown(&request, 3), b"");
@@ -176,8 +167,7 @@ fn t89_a_guests_rst_frees_everything_at_once() {
 
 #[test]
 fn a_guest_that_closes_ends_the_hosts_stream_in_order() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     world.guest_sends(&op(Op::ReadWrite, &request), b"last words");
     world.guest_sends(&shutdown(&request, 3), b"");
     assert_eq!(host.got(), b"last words");
@@ -197,8 +187,7 @@ fn a_guest_that_refuses_a_client_resets_it() {
 
 #[test]
 fn t90_t91_a_broken_stream_is_closed_at_once_and_its_rst_is_the_last_packet() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     world.guest_sends(&op(Op::CreditRequest, &request), b"");
     host.state().after = After::Failure(ErrorKind::ConnectionReset);
     world.event(host.fd, READABLE);

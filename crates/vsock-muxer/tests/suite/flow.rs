@@ -5,16 +5,14 @@
 use vsock_driver::Resetting;
 use vsock_muxer::{Allowance, GuestBuffers, Initiator, Op, Progress};
 
-use crate::world::{Buffers, READABLE, WRITABLE, World, bytes, header, op, with};
+use crate::world::{Buffers, WRITABLE, World, bytes, header, op, with};
 
 #[test]
 fn bytes_go_both_ways_and_are_counted() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     world.guest_sends(&op(Op::ReadWrite, &request), b"ping");
     assert_eq!(host.got(), b"ping");
-    host.sends(b"pong!");
-    world.event(host.fd, READABLE);
+    world.host_sends(&host, b"pong!");
     assert_eq!(bytes(&world.receive(9)), b"pong!");
     let info = world.muxer.connections().next().unwrap();
     assert_eq!((info.bytes_from_guest, info.bytes_to_guest), (4, 5));
@@ -32,8 +30,7 @@ fn bytes_go_both_ways_and_are_counted() {
 
 #[test]
 fn t63_t64_a_short_write_loses_nothing_and_later_bytes_wait_behind_it() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.state().space = 3;
     world.guest_sends(&op(Op::ReadWrite, &request), b"abcdef");
     host.state().space = 100;
@@ -54,8 +51,7 @@ fn t63_t64_a_short_write_loses_nothing_and_later_bytes_wait_behind_it() {
 
 #[test]
 fn t68_interrupted_calls_are_repeated() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.state().space = 1;
     world.guest_sends(&op(Op::ReadWrite, &request), b"abc");
     *host.state() = {
@@ -67,8 +63,7 @@ fn t68_interrupted_calls_are_repeated() {
     assert_eq!(host.got(), b"abc");
     let slow = world.client(b"");
     slow.state().interruptions = 2;
-    slow.sends(b"CONNECT 1\n");
-    world.event(slow.fd, READABLE);
+    world.host_sends(&slow, b"CONNECT 1\n");
     assert_eq!(world.ops(), [Op::Request]);
 }
 
@@ -81,11 +76,9 @@ fn t72_small_streams_are_served_beside_a_saturated_one() {
     world.guest_sends(&big_window, b"");
     assert_eq!(world.ops(), [Op::Response]);
     let (small, _) = world.guest_connects(2, 52);
-    busy.sends(&vec![7; 1 << 22]);
-    world.event(busy.fd, READABLE);
+    world.host_sends(&busy, &vec![7; 1 << 22]);
     world.receive(4);
-    small.sends(b"me too");
-    world.event(small.fd, READABLE);
+    world.host_sends(&small, b"me too");
     let packets = world.receive(18);
     let place = packets.iter().position(|(header, _)| header.dst_port == 2);
     assert!(place.unwrap() <= 16, "after one turn of 64 KiB");
@@ -93,10 +86,8 @@ fn t72_small_streams_are_served_beside_a_saturated_one() {
 
 #[test]
 fn t76_the_budget_bounds_a_call_and_the_rest_is_announced() {
-    let mut world = World::new();
-    let (host, _) = world.guest_connects(1, 52);
-    host.sends(&[1; 20_000]);
-    world.event(host.fd, READABLE);
+    let (mut world, host, _) = World::connected();
+    world.host_sends(&host, &[1; 20_000]);
     world.guest.rooms.extend([4096; 64]);
     assert!(world.transmit(8192));
     let sent: usize = world.guest.packets.iter().map(|(_, data)| data.len()).sum();
@@ -111,8 +102,7 @@ fn t19_a_buffer_without_room_for_payload_is_no_end_and_no_endless_loop() {
     let mut world = World::new();
     let hosts: Vec<_> = (1..4).map(|port| world.guest_connects(port, 52)).collect();
     for (host, _) in &hosts {
-        host.sends(b"payload");
-        world.event(host.fd, READABLE);
+        world.host_sends(host, b"payload");
     }
     world.guest.rooms.extend([0, 4096, 4096, 4096, 4096]);
     assert!(!world.transmit(usize::MAX));
@@ -132,8 +122,7 @@ fn t73_more_than_256_connections_are_all_served() {
         .map(|port| world.guest_connects(port, 52).0)
         .collect();
     for host in &hosts {
-        host.sends(b"x");
-        world.event(host.fd, READABLE);
+        world.host_sends(host, b"x");
     }
     let mut served = std::collections::HashSet::new();
     for _ in 0..600 {

@@ -24,8 +24,7 @@ fn t26_a_refusal_is_exactly_one_rst_at_once() {
 
 #[test]
 fn t28_a_request_for_an_existing_tuple_replaces_the_connection() {
-    let mut world = World::new();
-    let (old, request) = world.guest_connects(1, 52);
+    let (mut world, old, request) = World::connected();
     world.guest_sends(&op(Op::ReadWrite, &request), b"old");
     let new = world.host();
     world.answer(Ok(&new));
@@ -45,8 +44,7 @@ fn t28_a_request_for_an_existing_tuple_replaces_the_connection() {
 
 #[test]
 fn t28_what_was_promised_to_the_old_one_still_arrives_while_the_new_one_lives() {
-    let mut world = World::new();
-    let (old, request) = world.guest_connects(1, 52);
+    let (mut world, old, request) = World::connected();
     old.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"last words");
     world.guest_sends(&shutdown(&request, 2), b"");
@@ -250,8 +248,7 @@ fn a_seqpacket_request_gets_an_rst_of_its_type() {
 
 #[test]
 fn t111_a_packet_of_another_type_leaves_the_connection_alone() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     for wrong in [Op::ReadWrite, Op::Request] {
         world.guest_sends(&seqpacket(op(wrong, &request)), b"");
         assert_eq!(world.receive(9)[0].0.socket_type, 2);

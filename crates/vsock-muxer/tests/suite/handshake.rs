@@ -14,12 +14,10 @@ fn t38_a_command_may_come_in_any_pieces() {
     let mut world = World::new();
     let host = world.client(b"CONN");
     for piece in [&b"E"[..], b"CT ", b"5", b"2"] {
-        host.sends(piece);
-        world.event(host.fd, READABLE);
+        world.host_sends(&host, piece);
         assert_eq!(world.receive(1), []);
     }
-    host.sends(b"\n");
-    world.event(host.fd, READABLE);
+    world.host_sends(&host, b"\n");
     let packets = world.receive(4);
     assert_eq!(packets.len(), 1);
     assert_eq!(
@@ -60,8 +58,7 @@ fn t40_a_line_without_an_end_is_refused() {
 fn t41_what_follows_the_line_goes_to_the_guest_first_and_once() {
     let mut world = World::new();
     let host = world.client(b"CONNECT 7\nfirst words, ");
-    host.sends(b"and a lot that comes later");
-    world.event(host.fd, READABLE);
+    world.host_sends(&host, b"and a lot that comes later");
     let request = world.receive(9);
     assert_eq!(request.len(), 1, "nothing before the guest has accepted");
     world.guest_sends(&reply(&request[0].0, Op::Response), b"");

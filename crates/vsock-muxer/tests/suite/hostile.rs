@@ -29,8 +29,7 @@ fn t74_owed_replies_are_bounded_by_taking_no_more_packets() {
 
 #[test]
 fn t74_a_flood_of_credit_requests_is_owed_one_update() {
-    let mut world = World::new();
-    let (_, request) = world.guest_connects(1, 52);
+    let (mut world, _, request) = World::connected();
     for _ in 0..10_000 {
         world.guest_sends(&op(Op::CreditRequest, &request), b"");
     }
@@ -40,8 +39,7 @@ fn t74_a_flood_of_credit_requests_is_owed_one_update() {
 
 #[test]
 fn t6_t7_a_foreign_address_touches_no_connection() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     let reset = op(Op::Reset, &request);
     for foreign in [
         with(reset, |h| h.src_cid = 4),
@@ -57,8 +55,7 @@ fn t6_t7_a_foreign_address_touches_no_connection() {
 
 #[test]
 fn t8_t9_unknown_types_and_operations_stop_nothing() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     for unknown in [0, 8, 255, u16::MAX] {
         world.guest_sends(&with(request, |h| h.op = unknown), b"");
         assert_eq!(world.ops(), []);
@@ -224,8 +221,7 @@ proptest! {
                 Deed::Pass(millis) => world.pass(Duration::from_millis(millis)),
                 Deed::Reset => {
                     world.muxer.reset(world.now);
-                    world.muxer.activate(world.now, vsock_proto::SocketTypes::ALL);
-                    world.apply();
+                    world.activate(vsock_proto::SocketTypes::ALL);
                 }
                 Deed::TransportReset => {
                     world.muxer.transport_reset(world.now);

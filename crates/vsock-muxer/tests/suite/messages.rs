@@ -376,8 +376,7 @@ fn t109_without_the_feature_neither_side_gets_messages() {
     let mut world = World::asleep(Config::default());
     world.backend.0.lock().unwrap().seqpacket = true;
     assert!(world.muxer.has_seqpacket());
-    world.muxer.activate(world.now, SocketTypes::STREAM);
-    world.apply();
+    world.activate(SocketTypes::STREAM);
     world.guest_sends(&packet(Op::Request, 0), b"");
     assert_eq!(world.ops(), [Op::Reset]);
     assert_eq!(world.backend.0.lock().unwrap().asked, [0_u32; 0]);

@@ -22,8 +22,7 @@ fn t133_each_connection_that_the_guest_knows_gets_an_rst_and_no_other_does() {
     let (guest_begun, second) = world.guest_connects(1, 52);
     let asked = world.client(b"CONNECT 10\n");
     let request = world.receive(1)[0].0;
-    guest_begun.sends(b"not yet with the guest");
-    world.event(guest_begun.fd, READABLE);
+    world.host_sends(&guest_begun, b"not yet with the guest");
     let unasked = world.client(b"CONNECT 11\n");
     world.answer(Err(ErrorKind::WouldBlock));
     world.guest_sends(&header(Op::Request, 2, 52), b"");
@@ -121,8 +120,7 @@ fn t133_after_a_shutdown_nothing_begins() {
     assert_eq!(world.ops(), [Op::Reset]);
     assert!(world.backend.0.lock().unwrap().asked.is_empty());
 
-    world.muxer.activate(world.now, SocketTypes::STREAM);
-    world.apply();
+    world.activate(SocketTypes::STREAM);
     assert_eq!(world.watched.len(), 2);
     world.guest_connects(1, 52);
 }
@@ -158,8 +156,7 @@ fn a_muxer_without_a_guest_owes_no_reset() {
     assert!(!world.muxer.owes_resets());
     world.guest_sends(&header(Op::Request, 1, 52), b"");
     assert_eq!(world.ops(), []);
-    world.muxer.activate(world.now, SocketTypes::STREAM);
-    world.apply();
+    world.activate(SocketTypes::STREAM);
     world.guest_connects(1, 52);
     shut_down(&mut world);
     world.muxer.reset(world.now);

@@ -182,8 +182,7 @@ impl World {
 
     pub(crate) fn with(config: Config) -> Self {
         let mut world = Self::asleep(config);
-        world.muxer.activate(world.now, SocketTypes::ALL);
-        world.apply();
+        world.activate(SocketTypes::ALL);
         world
     }
 
@@ -201,9 +200,20 @@ impl World {
         drop(world.muxer.remove_backends(world.now));
         let backend = temper.backend(Box::new(world.backend.clone()));
         world.backend_id = world.muxer.add_backend(backend).unwrap();
-        world.muxer.activate(world.now, SocketTypes::ALL);
-        world.apply();
+        world.activate(SocketTypes::ALL);
         world
+    }
+
+    /// Active, with a connection that the guest has begun.
+    pub(crate) fn connected() -> (Self, Host, Header) {
+        let mut world = Self::new();
+        let (host, request) = world.guest_connects(1, 52);
+        (world, host, request)
+    }
+
+    pub(crate) fn activate(&mut self, types: SocketTypes) {
+        self.muxer.activate(self.now, types);
+        self.apply();
     }
 
     /// Not yet activated.
@@ -308,6 +318,12 @@ impl World {
         let mut rest = payload;
         self.muxer.on_packet(self.now, &header, &mut rest);
         self.apply();
+    }
+
+    /// The host sends, and the event loop tells of it.
+    pub(crate) fn host_sends(&mut self, host: &Host, bytes: &[u8]) {
+        host.sends(bytes);
+        self.event(host.fd, READABLE);
     }
 
     /// Posts so many buffers of 4 KiB, and gives what has come in them.
