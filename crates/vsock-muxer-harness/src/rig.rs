@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vsock_backend_api::VsockBackend;
-use vsock_muxer::{Action, Counters, Muxer, MuxerError, Readiness, Token};
+use vsock_muxer::{Action, Muxer, MuxerCounters, MuxerError, Readiness, Token};
 use vsock_proto::{Config, Tick};
 
 use crate::guest::{BytesPayload, Guest, GuestConfig};
@@ -99,7 +99,7 @@ impl Rig {
 
     /// What the muxer has counted.
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> MuxerCounters {
         self.muxer.counters()
     }
 
@@ -194,9 +194,8 @@ impl Rig {
                 Action::Watch {
                     token,
                     fd,
-                    read,
-                    write,
-                } => self.watch(token, fd, read, write)?,
+                    interest,
+                } => self.watch(token, fd, interest.read, interest.write)?,
                 Action::Unwatch { fd, .. } => self.unwatch(fd)?,
                 Action::Close { fds, stream, .. } => {
                     for fd in fds.into_iter().flatten() {

@@ -69,6 +69,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) sealed_memory: bool,
 
+    /// Microseconds for which a guest's thread looks for more after it has moved something, before it sleeps;
+    /// 0 turns it off
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) poll_us: u32,
+
     /// What to write to standard error: off, error, warn, info, debug, trace. Without it, RUST_LOG
     /// says, and otherwise it is info
     #[arg(long, value_name = "LEVEL", value_parser = level(), ignore_case = true, hide_possible_values = true)]
@@ -442,6 +447,7 @@ mod tests {
             "--max-connections",
             "--queue-size",
             "--sealed-memory",
+            "--poll-us",
             "--log-level",
         ] {
             assert!(help.contains(option), "{option} is missing in\n{help}");

@@ -18,6 +18,8 @@ pub(crate) struct Mover {
     shared: Arc<Shared>,
     events: Events,
     stopper: Stopper,
+    /// The device is not done, or polls: what has happened is looked for without waiting.
+    is_busy: bool,
 }
 
 impl Mover {
@@ -27,6 +29,7 @@ impl Mover {
             shared,
             events,
             stopper,
+            is_busy: false,
         }
     }
 
@@ -38,7 +41,7 @@ impl Mover {
             self.step(None)?;
         }
         let begun = Instant::now();
-        self.shared.worker().begin_farewell();
+        self.is_busy = self.shared.worker().begin_farewell();
         while let Some(left) = GRACE.checked_sub(begun.elapsed()) {
             if !self.owes_farewells() {
                 break;
@@ -53,8 +56,13 @@ impl Mover {
     }
 
     fn step(&mut self, timeout: Option<Duration>) -> Result<(), DeviceError> {
+        let timeout = if self.is_busy {
+            Some(Duration::ZERO)
+        } else {
+            timeout
+        };
         let events = self.events.wait(timeout).map_err(DeviceError::Resources)?;
-        self.shared.worker().step(events);
+        self.is_busy = self.shared.worker().step(events);
         Ok(())
     }
 }

@@ -185,12 +185,11 @@ impl Poller {
             Action::Watch {
                 token,
                 fd,
-                read,
-                write,
+                interest,
             } => self.watch(Watch {
                 token,
                 fd,
-                events: events(read, write),
+                events: events(interest.read, interest.write),
             }),
             Action::Unwatch { fd, .. } => self.unwatch(fd),
             Action::Close { fds, stream, .. } => {
@@ -303,7 +302,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
-    use vsock_muxer::Closing;
+    use vsock_muxer::{CloseMode, ClosingStream, Interest};
     use vsock_proto::GuestCid;
 
     use super::*;
@@ -316,8 +315,7 @@ mod tests {
         Action::Watch {
             token,
             fd,
-            read,
-            write,
+            interest: Interest { read, write },
         }
     }
 
@@ -395,7 +393,7 @@ mod tests {
         poller.apply(Action::Close {
             token,
             fds: [Some(fd), None],
-            stream: Closing::new(Box::new(UnixVsockStream::new(near)), false),
+            stream: ClosingStream::new(Box::new(UnixVsockStream::new(near)), CloseMode::Abort),
         });
         assert_eq!(polled(&mut poller), []);
         // What was not read makes the end a reset.

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vsock_muxer::Counters;
+use vsock_muxer::MuxerCounters;
 use vsock_proto::GuestCid;
 use vsock_virtio::DeviceCounters;
 
@@ -60,7 +60,7 @@ impl Shared {
         self.offer
     }
 
-    pub(crate) fn counters(&self) -> (Counters, DeviceCounters) {
+    pub(crate) fn counters(&self) -> (MuxerCounters, DeviceCounters) {
         self.worker().counters()
     }
 

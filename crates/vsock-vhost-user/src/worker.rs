@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use vhost::vhost_user::VhostUserVirtioFeatures;
 use virtio_queue::Error as QueueError;
@@ -13,9 +14,9 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EpollEvent;
 use vsock_backend_api::VsockBackend;
 use vsock_inner::VsockInnerStream;
-use vsock_muxer::{Counters, Muxer};
+use vsock_muxer::{Muxer, MuxerCounters};
 use vsock_proto::{Config, Tick};
-use vsock_virtio::{DeviceCounters, QueueName, Queues, VsockDevice};
+use vsock_virtio::{DeviceCounters, NextCall, QueueName, Queues, VsockDevice};
 
 use crate::builder::Served;
 use crate::caught;
@@ -64,17 +65,27 @@ pub(crate) struct Worker {
     vrings: [Vring; QUEUES],
     /// The guest's memory, while a front-end shares it.
     memory: Option<Arc<GuestMemoryMmap>>,
+    /// What the device wants of its thread before its next call.
+    next: NextCall,
+}
+
+/// How the device is configured.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    pub(crate) queue_size: u16,
+    pub(crate) poll_budget: Duration,
 }
 
 impl Worker {
     pub(crate) fn new(
         journal: Arc<Journal>,
-        config: Config,
-        queue_size: u16,
+        settings: Settings,
         backends: Vec<Served>,
         waker: Waker,
     ) -> Result<Self, DeviceError> {
-        let mut muxer = Muxer::new(journal.guest(), config);
+        let queue_size = settings.queue_size;
+        let mut muxer = Muxer::new(journal.guest(), settings.config);
         for Served { backend, ports } in backends {
             match ports {
                 Some(ports) => muxer.add_backend_for(backend, &ports)?,
@@ -85,6 +96,7 @@ impl Worker {
             .transport_features(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
             .direct::<VsockInnerStream>(0)
             .direct::<UnixVsockStream>(0)
+            .poll_budget(settings.poll_budget)
             .build();
         let vring = || {
             Vring::new(queue_size, Arc::clone(&journal))
@@ -98,6 +110,7 @@ impl Worker {
             vrings: [vring()?, vring()?, vring()?],
             journal,
             memory: None,
+            next: NextCall::OnEvent,
         })
     }
 
@@ -196,8 +209,9 @@ impl Worker {
         self.poller.events()
     }
 
-    /// Something has happened.
-    pub(crate) fn step(&mut self, events: &[EpollEvent]) {
+    /// Something has happened, or the thread has looked because the device polls. Returns whether it must not sleep
+    /// before the next step.
+    pub(crate) fn step(&mut self, events: &[EpollEvent]) -> bool {
         let now = self.poller.now();
         self.poller.retry(now);
         let (poller, device) = (&mut self.poller, &mut self.machine.device);
@@ -206,20 +220,22 @@ impl Worker {
         if is_due {
             self.machine.device.on_timeout(now);
         }
-        // The timer is not set anew for a later deadline. What it was set for is over, and to look at the
-        // queues now would break a batch.
-        if happened || is_due {
+        // The timer is not set anew for a later deadline, and what it was set for may be over.
+        if happened || is_due || self.next != NextCall::OnEvent {
             self.serve(now);
         }
         self.carry_out(now);
+        self.next != NextCall::OnEvent
     }
 
-    /// The device is to end while its guest goes on: begins to reset the guest's connections.
-    pub(crate) fn begin_farewell(&mut self) {
+    /// The device is to end while its guest goes on: begins to reset the guest's connections. Returns as of
+    /// [`step`](Self::step).
+    pub(crate) fn begin_farewell(&mut self) -> bool {
         let now = self.poller.now();
         self.machine.device.farewell(now);
         self.serve(now);
         self.carry_out(now);
+        self.next != NextCall::OnEvent
     }
 
     /// Whether the guest does not know yet of the end of all its connections, and may learn of it.
@@ -239,7 +255,7 @@ impl Worker {
         self.machine.device.is_active()
     }
 
-    pub(crate) fn counters(&self) -> (Counters, DeviceCounters) {
+    pub(crate) fn counters(&self) -> (MuxerCounters, DeviceCounters) {
         (
             self.machine.device.muxer().counters(),
             self.machine.device.counters(),
@@ -248,6 +264,7 @@ impl Worker {
 
     /// Moves what can be moved, if the driver has started its queues.
     fn serve(&mut self, now: Tick) {
+        self.next = NextCall::OnEvent;
         let Some(memory) = &self.memory else {
             return;
         };
@@ -267,9 +284,7 @@ impl Worker {
         if outcome.notify_tx {
             tx.signal(&mut self.signaller);
         }
-        if outcome.more {
-            self.poller.wake();
-        }
+        self.next = outcome.next;
     }
 
     fn vring(&mut self, index: QueueIndex) -> &mut Vring {
@@ -327,8 +342,17 @@ mod tests {
     }
 
     fn worker(journal: Journal, waker: Waker) -> Worker {
+        polling(journal, waker, Duration::ZERO)
+    }
+
+    fn polling(journal: Journal, waker: Waker, poll_budget: Duration) -> Worker {
         let journal = Arc::new(journal);
-        Worker::new(journal, Config::default(), 16, Vec::new(), waker).unwrap()
+        let settings = Settings {
+            config: Config::default(),
+            queue_size: 16,
+            poll_budget,
+        };
+        Worker::new(journal, settings, Vec::new(), waker).unwrap()
     }
 
     /// Starts a queue whose used ring is so far from its begin.
@@ -351,8 +375,15 @@ mod tests {
 
     /// A worker whose guest's queues run, and what its thread waits with.
     fn running(memory: &Arc<GuestMemoryMmap>) -> (Worker, Events) {
+        running_and_polling(memory, Duration::ZERO)
+    }
+
+    fn running_and_polling(
+        memory: &Arc<GuestMemoryMmap>,
+        poll_budget: Duration,
+    ) -> (Worker, Events) {
         let waker = Waker::new().unwrap();
-        let mut worker = worker(journal(&waker), waker);
+        let mut worker = polling(journal(&waker), waker, poll_budget);
         drop(worker.set_memory(Arc::clone(memory)));
         worker.accept_features(1 << 32);
         for index in [0, 1] {
@@ -367,19 +398,38 @@ mod tests {
         worker.vring(index).queue_mut().next_avail()
     }
 
-    /// A guest that was asked to kick for a batch of packets has sent some of it.
+    /// The driver sends packets until there have been so many, and does not kick.
+    fn offer(memory: &GuestMemoryMmap, count: u16) {
+        let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
+        memory
+            .write_slice(&descriptor, GuestAddress(STRIDE))
+            .unwrap();
+        let index = GuestAddress(STRIDE + AVAILABLE + 2);
+        memory.write_obj(count.to_le(), index).unwrap();
+    }
+
+    #[test]
+    fn a_device_that_polls_is_served_without_a_kick_until_its_queue_is_stopped() {
+        let memory = memory();
+        let (mut worker, mut events) = running_and_polling(&memory, Duration::from_secs(3600));
+        assert!(!worker.step(events.wait(Some(Duration::ZERO)).unwrap()));
+        offer(&memory, 1);
+        worker.poller.wake();
+        assert!(worker.step(events.wait(Some(Duration::ZERO)).unwrap()));
+        offer(&memory, 2);
+        assert!(worker.step(&[]), "it is not done");
+        assert_eq!(sent(&mut worker), 2);
+        drop(worker.stop_queue(QueueIndex::new(1).unwrap()));
+        assert!(!worker.step(&[]));
+    }
+
     #[test]
     fn a_timer_for_what_is_over_does_not_look_at_the_queues() {
         let memory = memory();
         let (mut worker, mut events) = running(&memory);
         worker.step(events.wait(Some(Duration::ZERO)).unwrap());
         assert!(worker.is_active());
-        let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
-        memory
-            .write_slice(&descriptor, GuestAddress(STRIDE))
-            .unwrap();
-        let index = GuestAddress(STRIDE + AVAILABLE + 2);
-        memory.write_obj(1_u16.to_le(), index).unwrap();
+        offer(&memory, 1);
         assert_eq!(worker.machine.device.deadline(), None, "nothing is due");
 
         let now = worker.poller.now();

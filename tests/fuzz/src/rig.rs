@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use vm_memory::GuestMemory;
 use vsock_backend_api::{VsockBackend, VsockStream};
-use vsock_driver::{Descriptor, DriverRing, Memory, filled, memory};
+use vsock_driver::{Descriptor, DriverQueue, Memory, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerListener, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
@@ -23,8 +23,8 @@ pub(crate) const RINGS: [u64; 3] = [0x1000, 0x2000, 0x3000];
 pub(crate) const PLACES: [u64; 4] = [0x4000, 0xffe0, 0x2_fff0, 0x8_0000];
 /// The port that a host component listens on.
 pub(crate) const SERVED: u32 = 1;
-/// How much time a guest lets pass: none, some of that for which the device may keep a notification
-/// back, all of it, and more than a connection waits for anything.
+/// How much time a guest lets pass: none, more than the device polls, more than it holds an interrupt back for
+/// packets that it took, and more than a connection waits for anything.
 pub(crate) const PAUSES: [Duration; 4] = [
     Duration::ZERO,
     Duration::from_micros(300),
@@ -115,9 +115,9 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         while let Some(action) = self.device.next_action() {
             match action {
                 Action::Watch {
-                    token, read, write, ..
+                    token, interest, ..
                 } => {
-                    self.watched.insert(token, (read, write));
+                    self.watched.insert(token, (interest.read, interest.write));
                 }
                 Action::Unwatch { token, .. } | Action::Close { token, .. } => {
                     self.watched.remove(&token);
@@ -145,8 +145,8 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         self.memory = memory(&REGIONS);
         self.seen = self.memory.clone().into();
         self.carry_out();
-        let mut rings = RINGS.map(|base| DriverRing::new(base, SIZES[0]));
-        let [mut rx, mut tx, mut event] = rings.each_ref().map(DriverRing::queue);
+        let mut rings = RINGS.map(|base| DriverQueue::new(base, SIZES[0]));
+        let [mut rx, mut tx, mut event] = rings.each_ref().map(DriverQueue::queue);
         let mut queues = Queues {
             rx: &mut rx,
             tx: &mut tx,

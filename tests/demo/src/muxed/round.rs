@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerListener, VsockInnerStream};
 use vsock_meter::{SystemCallCounter, SystemCallError};
-use vsock_muxer::Counters;
+use vsock_muxer::MuxerCounters;
 use vsock_muxer_harness::guest::GuestConfig;
 use vsock_muxer_harness::rig::Rig;
 use vsock_proto::Config;
@@ -49,7 +49,7 @@ pub(crate) struct Outcome {
     pub(crate) time: Duration,
     /// System calls of all threads, or why they were not counted.
     pub(crate) calls: Result<u64, String>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: MuxerCounters,
 }
 
 /// Sends `bytes` there and back; returns what came.
@@ -148,7 +148,7 @@ fn counted<T>(work: impl FnOnce() -> T) -> (T, Calls) {
 }
 
 /// The device's thread, with the guest's program.
-fn serve(mut rig: Rig, begins: Begins, stop: &AtomicBool) -> io::Result<Counters> {
+fn serve(mut rig: Rig, begins: Begins, stop: &AtomicBool) -> io::Result<MuxerCounters> {
     let mut echo = None;
     if begins == Begins::Guest {
         let now = rig.now();
