@@ -5,13 +5,18 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_backend_api::{VsockBackend, VsockBackendType, VsockListener, VsockStream};
 use vsock_epoll::services::Echo;
-use vsock_epoll::{AcceptHandler, AcceptLimits, BackendSubscriber, Limits, More, StreamSubscriber};
+use vsock_epoll::{
+    AcceptHandler, AcceptLimits, BackendSubscriber, ListenerSubscriber, More, StreamLimits,
+    StreamSubscriber,
+};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer_harness::poll::{Interest, Stopwatch, is_readable, wait_ready};
 
@@ -158,15 +163,89 @@ fn a_handler_without_place_is_asked_later() {
     assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
     wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
     assert_eq!(subscriber.dispatch().unwrap(), 1);
-    assert!(format!("{subscriber:?}").contains("Inner"));
+    assert!(format!("{subscriber:?}").contains("Paused"));
     assert_eq!(subscriber.backend().r#type(), VsockBackendType::Inner);
+}
+
+#[test]
+fn a_pause_may_be_longer_than_any_clock() {
+    let backend = Scripted::new([None]);
+    let limits = AcceptLimits::default().pause(Duration::MAX);
+    let mut subscriber = keeper(backend, limits);
+    subscriber.handler().most = Some(0);
+    assert_eq!(subscriber.dispatch().unwrap(), 1);
+    assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
+    assert_eq!(subscriber.dispatch().unwrap(), 0);
+}
+
+/// Two connections to a listener come to its subscriber.
+fn serves<L: VsockListener + 'static>(listener: L, connect: impl Fn(&L) -> Box<dyn VsockStream>) {
+    let mut peers = [connect(&listener), connect(&listener)];
+    let keeper = Keeper {
+        most: Some(1),
+        ..Keeper::default()
+    };
+    let mut subscriber =
+        ListenerSubscriber::new(listener, keeper, AcceptLimits::default()).unwrap();
+    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    assert_eq!(
+        subscriber.dispatch().unwrap(),
+        1,
+        "there is no place for two"
+    );
+    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    assert_eq!(subscriber.dispatch().unwrap(), 1, "after a pause there is");
+    subscriber.handler().most = None;
+    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    assert_eq!(subscriber.dispatch().unwrap(), 0, "it does not wait");
+    assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
+    assert!(!subscriber.is_finished());
+    for (peer, stream) in peers.iter_mut().zip(&mut subscriber.handler().streams) {
+        peer.write_all(b"x").unwrap();
+        stream.read_exact(&mut [0]).unwrap(); // in blocking mode
+    }
+}
+
+#[test]
+fn listeners_of_every_kind_are_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    serves(UnixListener::bind(path).unwrap(), |listener| {
+        let address = listener.local_addr().unwrap();
+        Box::new(UnixStream::connect_addr(&address).unwrap())
+    });
+    serves(TcpListener::bind(("127.0.0.1", 0)).unwrap(), |listener| {
+        Box::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap())
+    });
+    let backend = VsockInnerBackend::new().unwrap();
+    serves(backend.listen(1024).unwrap(), |_| {
+        backend.connect(1024).unwrap()
+    });
+}
+
+#[test]
+fn a_listener_without_its_backend_is_told_once_and_rests() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(1024).unwrap();
+    let limits = AcceptLimits::default();
+    let mut subscriber = ListenerSubscriber::new(listener, Keeper::default(), limits).unwrap();
+    drop(backend);
+    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(subscriber.dispatch().unwrap(), 0);
+        assert!(subscriber.is_finished());
+        assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
+        assert_eq!(subscriber.handler().errors.len(), 1);
+    }
+    let kind = subscriber.handler().errors[0].kind();
+    assert_eq!(kind, io::ErrorKind::NotConnected);
 }
 
 #[test]
 fn shared_streams_serve_what_a_backend_gives() {
     let backend = VsockInnerBackend::new().unwrap();
     let connector = backend.get_connector();
-    let limits = Limits::default().streams(1);
+    let limits = StreamLimits::default().streams(1);
     let streams = StreamSubscriber::new(Echo::new(), limits).unwrap();
     let streams = Arc::new(Mutex::new(streams));
     let handler = Arc::clone(&streams);

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
 use vsock_backend_api::VsockStream;
-use vsock_epoll::{Limits, Refusal, Streams, Token};
+use vsock_epoll::{Refusal, StreamId, StreamLimits, Streams};
 use vsock_muxer_harness::source::PairSource;
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
@@ -23,23 +23,23 @@ fn t80_an_event_of_a_closed_stream_never_reaches_its_successor() {
     for source in sources {
         let (spare_host, spare) = pair(source);
         let mut spare = Some(spare);
-        let mut tokens: Vec<Token> = Vec::new();
-        let mut swap: Option<(Token, Token)> = None;
-        let mut both: Vec<Token> = Vec::new();
-        let mut act = |streams: &mut Streams<()>, token: Token, told: Told| {
-            both = streams.tokens().collect();
+        let mut ids: Vec<StreamId> = Vec::new();
+        let mut swap: Option<(StreamId, StreamId)> = None;
+        let mut both: Vec<StreamId> = Vec::new();
+        let mut act = |streams: &mut Streams<()>, id: StreamId, told: Told| {
+            both = streams.ids().collect();
             if told == Told::Readable && swap.is_none() {
-                let victim = both.iter().copied().find(|other| *other != token).unwrap();
+                let victim = both.iter().copied().find(|other| *other != id).unwrap();
                 streams.close(victim);
                 let successor = streams.add(spare.take().unwrap(), ()).unwrap();
                 swap = Some((victim, successor));
             }
         };
-        let mut subscriber = recorder(Limits::default(), &mut act);
+        let mut subscriber = recorder(StreamLimits::default(), &mut act);
         let mut hosts = Vec::new();
         for _ in 0..2 {
             let (mut host, device) = pair(source);
-            tokens.push(subscriber.streams().add(device, ()).unwrap());
+            ids.push(subscriber.streams().add(device, ()).unwrap());
             host.write_all(b"x").unwrap();
             hosts.push(host);
         }
@@ -55,9 +55,9 @@ fn t80_an_event_of_a_closed_stream_never_reaches_its_successor() {
 }
 
 #[test]
-fn t80_a_descriptor_that_is_used_again_has_another_token() {
+fn t80_a_descriptor_that_is_used_again_has_another_id() {
     crate::many::alone(|| {
-        let mut subscriber = reader(Limits::default());
+        let mut subscriber = reader(StreamLimits::default());
         let (_host, device) = Sockets.pair().unwrap();
         let fd = device.as_raw_fd();
         let old = subscriber.streams().add(device, ()).unwrap();
@@ -86,10 +86,10 @@ fn t80_a_descriptor_that_is_used_again_has_another_token() {
 fn a_closed_stream_whose_descriptor_has_a_copy_wakes_the_loop_no_more() {
     let (mut host, device) = UnixStream::pair().unwrap();
     let copy = device.try_clone().unwrap();
-    let mut subscriber = reader(Limits::default());
+    let mut subscriber = reader(StreamLimits::default());
     let device = Box::new(UnixVsockStream::new(device));
-    let token = subscriber.streams().add(device, ()).unwrap();
-    subscriber.streams().close(token);
+    let id = subscriber.streams().add(device, ()).unwrap();
+    subscriber.streams().close(id);
     host.write_all(b"for the copy").unwrap();
     rest(&mut subscriber); // would spin: the kernel forgets a descriptor with its last copy only
     assert_eq!(subscriber.counters().stale, 0);
@@ -99,7 +99,7 @@ fn a_closed_stream_whose_descriptor_has_a_copy_wakes_the_loop_no_more() {
 #[test]
 fn peers_that_drop_in_the_middle_of_a_batch_end_their_streams_alone() {
     let mut hosts = Vec::new();
-    let mut subscriber = reader(Limits::default());
+    let mut subscriber = reader(StreamLimits::default());
     for _ in 0..200 {
         let (mut host, device) = pair(&Inner::by(Way::Pair));
         subscriber.streams().add(device, ()).unwrap();
@@ -115,13 +115,15 @@ fn peers_that_drop_in_the_middle_of_a_batch_end_their_streams_alone() {
 
 #[test]
 fn a_handler_may_close_every_stream_from_within_a_call() {
-    let mut subscriber = recorder(Limits::default(), |streams: &mut Streams<()>, _, told| {
-        if told == Told::Readable {
-            let all: Vec<Token> = streams.tokens().collect();
-            all.into_iter()
-                .for_each(|token| assert!(streams.close(token)));
-        }
-    });
+    let mut subscriber = recorder(
+        StreamLimits::default(),
+        |streams: &mut Streams<()>, _, told| {
+            if told == Told::Readable {
+                let all: Vec<StreamId> = streams.ids().collect();
+                all.into_iter().for_each(|id| assert!(streams.close(id)));
+            }
+        },
+    );
     let mut hosts = Vec::new();
     for _ in 0..50 {
         let (mut host, device) = pair(&Inner::by(Way::Pair));
@@ -137,12 +139,12 @@ fn a_handler_may_close_every_stream_from_within_a_call() {
 #[test]
 fn what_the_events_of_a_wake_up_cause_is_told_in_it() {
     const EVENTS: usize = 8;
-    let act = |streams: &mut Streams<()>, token, told| match told {
-        Told::Readable => streams.await_space(token),
-        Told::Ended => streams.finish(token),
+    let act = |streams: &mut Streams<()>, id, told| match told {
+        Told::Readable => streams.await_space(id),
+        Told::Ended => streams.finish(id),
         _ => {}
     };
-    let mut subscriber = recorder(Limits::default().events(EVENTS), act);
+    let mut subscriber = recorder(StreamLimits::default().events(EVENTS), act);
     let mut hosts = Vec::new();
     for _ in 0..EVENTS {
         let (mut host, device) = pair(&Inner::by(Way::Pair));
@@ -160,15 +162,15 @@ fn what_the_events_of_a_wake_up_cause_is_told_in_it() {
 #[test]
 fn a_handler_that_causes_news_without_end_leaves_the_thread_to_others() {
     const EVENTS: usize = 8;
-    let act = |streams: &mut Streams<()>, token, told| {
+    let act = |streams: &mut Streams<()>, id, told| {
         if told == Told::Writable {
-            streams.await_space(token);
+            streams.await_space(id);
         }
     };
-    let mut subscriber = recorder(Limits::default().events(EVENTS), act);
+    let mut subscriber = recorder(StreamLimits::default().events(EVENTS), act);
     let (_host, device) = pair(&Inner::by(Way::Pair));
-    let token = subscriber.streams().add(device, ()).unwrap();
-    subscriber.streams().await_space(token);
+    let id = subscriber.streams().add(device, ()).unwrap();
+    subscriber.streams().await_space(id);
     for turns in 1..=3 {
         let more = is_readable(subscriber.as_raw_fd()).unwrap();
         assert!(more, "what is not told yet wakes the loop again");
@@ -183,11 +185,11 @@ fn a_handler_that_causes_news_without_end_leaves_the_thread_to_others() {
 
 #[test]
 fn a_refusal_alone_is_an_error_for_any_thread_and_closes_the_stream() {
-    fn serve(to: &mut Streams<()>, stream: Box<dyn VsockStream>) -> Result<Token, Refusal> {
+    fn serve(to: &mut Streams<()>, stream: Box<dyn VsockStream>) -> Result<StreamId, Refusal> {
         Ok(to.add(stream, ())?)
     }
     fn is<E: Error + Send + Sync + 'static>(_: &E) {}
-    let mut subscriber = reader(Limits::default());
+    let mut subscriber = reader(StreamLimits::default());
     subscriber.streams().stop();
     let (mut host, device) = pair(&Inner::by(Way::Pair));
     let refused = serve(subscriber.streams(), device).unwrap_err();
@@ -198,7 +200,7 @@ fn a_refusal_alone_is_an_error_for_any_thread_and_closes_the_stream() {
 
 #[test]
 fn the_limit_of_streams_gives_the_stream_back() {
-    let mut subscriber = reader(Limits::default().streams(1));
+    let mut subscriber = reader(StreamLimits::default().streams(1));
     let (_one, device) = pair(&Inner::by(Way::Pair));
     let first = subscriber.streams().add(device, ()).unwrap();
     let (mut host, device) = pair(&Inner::by(Way::Pair));

@@ -8,7 +8,7 @@ use std::thread;
 
 use vsock_backend_api::VsockStream;
 use vsock_epoll::services::Proxy;
-use vsock_epoll::{AcceptLimits, BackendSubscriber, Limits, More, StreamSubscriber, Trigger};
+use vsock_epoll::{AcceptLimits, BackendSubscriber, More, StreamLimits, StreamSubscriber, Trigger};
 use vsock_inner::VsockInnerBackend;
 use vsock_muxer_harness::compliance::judge_streams;
 use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready};
@@ -57,7 +57,7 @@ fn what_a_loop_accepts_complies() {
 }
 
 /// Bytes of a pattern through two transports and the loop between them, each side in its own way.
-fn pump(limits: Limits, writer: Drive, reader: Drive) {
+fn pump(limits: StreamLimits, writer: Drive, reader: Drive) {
     let mut proxy = StreamSubscriber::new(Proxy::new(), limits).unwrap();
     let source = Inner::holding(5000);
     let (mut near, left) = source.pair().unwrap();
@@ -100,7 +100,10 @@ fn pump(limits: Limits, writer: Drive, reader: Drive) {
 #[test]
 fn bytes_through_a_proxy_arrive_in_order_in_every_mix_of_modes_and_triggers() {
     for trigger in [Trigger::Level, Trigger::Edge] {
-        let limits = Limits::default().trigger(trigger).backlog(3000).turn(2000);
+        let limits = StreamLimits::default()
+            .trigger(trigger)
+            .backlog(3000)
+            .turn(2000);
         for drive in Drive::ALL {
             pump(limits, drive, drive);
         }

@@ -12,7 +12,8 @@ use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
 use vsock_backend_api::VsockStream;
 use vsock_epoll::services::Echo;
 use vsock_epoll::{
-    AcceptLimits, BackendSubscriber, Limits, LoopError, RemoteError, RemoteHandle, StreamSubscriber,
+    AcceptLimits, BackendSubscriber, LoopError, RemoteError, RemoteHandle, StreamLimits,
+    StreamSubscriber,
 };
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 
@@ -24,7 +25,7 @@ const TURN: i32 = 100;
 type Shared = Arc<Mutex<StreamSubscriber<Echo>>>;
 
 fn echo() -> StreamSubscriber<Echo> {
-    StreamSubscriber::new(Echo::new(), Limits::default()).unwrap()
+    StreamSubscriber::new(Echo::new(), StreamLimits::default()).unwrap()
 }
 
 #[test]
@@ -52,7 +53,7 @@ fn boxed_subscribers_serve_a_backend_and_its_streams() {
         manager.run_with_timeout(TURN).unwrap();
     }
     assert_eq!(in_time(|| host.join().unwrap()), "hello");
-    assert!(streams.lock().unwrap().error().is_none());
+    assert!(streams.lock().unwrap().take_error().is_none());
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn a_descriptor_that_the_manager_refuses_is_an_error_that_is_kept() {
     let streams: Shared = Arc::new(Mutex::new(echo()));
     let mut manager = EventManager::new().unwrap();
     manager.add_subscriber(Arc::clone(&streams));
-    assert!(streams.lock().unwrap().error().is_none());
+    assert!(streams.lock().unwrap().take_error().is_none());
     manager.add_subscriber(Arc::clone(&streams));
     let error = streams.lock().unwrap().take_error();
     assert!(matches!(
@@ -69,7 +70,7 @@ fn a_descriptor_that_the_manager_refuses_is_an_error_that_is_kept() {
             event_manager::Error::FdAlreadyRegistered
         ))
     ));
-    assert!(streams.lock().unwrap().error().is_none());
+    assert!(streams.lock().unwrap().take_error().is_none());
     assert_eq!(streams.lock().unwrap().counters().errors, 1);
 }
 
@@ -109,25 +110,38 @@ fn another_thread_adds_writes_counts_closes_and_drains() {
     });
     let (mut host, device) = VsockInnerStream::pair().unwrap();
     host.set_read_timeout(Some(soon().left())).unwrap();
-    let token = remote.add(Box::new(device), ()).unwrap();
+    let add = |device| remote.call(|streams| streams.add(Box::new(device), ()).unwrap());
+    let id = add(device).unwrap();
     let (other, device) = VsockInnerStream::pair().unwrap();
-    let closed = remote.clone().add(Box::new(device), ()).unwrap();
-    assert_eq!(remote.count().unwrap(), 2);
-    assert!(remote.close(closed).unwrap());
-    assert!(!remote.close(closed).unwrap());
+    let closed = add(device).unwrap();
+    let count = |from: &RemoteHandle<_, Echo>| from.call(|streams| streams.len());
+    assert_eq!(count(&remote.clone()).unwrap(), 2);
+    for there in [true, false] {
+        let close = remote.call(move |streams| streams.close(closed));
+        assert_eq!(close.unwrap(), there);
+    }
     assert!(other.peer_gone());
-    assert_eq!(remote.write(token, b"hello".to_vec()).unwrap(), 5);
+    assert_eq!(
+        remote
+            .call(move |streams| streams.write(id, b"hello"))
+            .unwrap(),
+        5
+    );
     let mut got = [0; 5];
     host.read_exact(&mut got).unwrap();
     assert_eq!(&got, b"hello");
-    assert!(matches!(blind.count(), Err(RemoteError::OtherSubscriber)));
-    assert_eq!(remote.counters().unwrap().accepts, 2);
+    assert!(matches!(count(&blind), Err(RemoteError::OtherSubscriber)));
+    assert_eq!(
+        remote.call(|streams| streams.counters()).unwrap().accepts,
+        2
+    );
     assert!(format!("{remote:?}").contains("subscriber"));
 
-    remote.drain(Some(Duration::from_secs(20))).unwrap();
+    let patience = Some(Duration::from_secs(20));
+    remote.call(move |streams| streams.drain(patience)).unwrap();
     looping.join().unwrap();
     assert_eq!(host.read(&mut got).unwrap(), 0);
-    assert!(matches!(remote.count(), Err(RemoteError::Manager(_))));
+    assert!(matches!(count(&remote), Err(RemoteError::Manager(_))));
 }
 
 #[test]
@@ -144,12 +158,10 @@ fn another_thread_stops_the_loop_and_a_refused_stream_comes_back() {
         }
         manager
     });
-    remote.stop().unwrap();
+    remote.call(|streams| streams.stop()).unwrap();
     let (_host, device) = VsockInnerStream::pair().unwrap();
-    let added = remote.add(Box::new(device), ());
-    let Err(RemoteError::Add(error)) = added else {
-        panic!("{added:?}");
-    };
+    let added = remote.call(|streams| streams.add(Box::new(device), ()));
+    let error = added.unwrap().unwrap_err();
     assert!(format!("{error:?}").contains("Ending"));
     drop(looping.join().unwrap());
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::Shutdown;
 
 use vsock_epoll::services::Echo;
-use vsock_epoll::{Limits, StreamSubscriber, Trigger};
+use vsock_epoll::{StreamLimits, StreamSubscriber, Trigger};
 use vsock_muxer_harness::source::PairSource;
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
@@ -29,7 +29,10 @@ fn an_echo_of_many_bytes_comes_back_whole_over_every_transport_and_trigger() {
         .map(|at| at.to_le_bytes()[at as usize % 3])
         .collect();
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
-        let limits = Limits::default().trigger(trigger).backlog(5000).turn(3000);
+        let limits = StreamLimits::default()
+            .trigger(trigger)
+            .backlog(5000)
+            .turn(3000);
         let mut echo = StreamSubscriber::new(Echo::new(), limits).unwrap();
         let (mut host, device) = pair(&**source);
         echo.streams().add(device, ()).unwrap();
@@ -67,19 +70,19 @@ fn an_echo_of_many_bytes_comes_back_whole_over_every_transport_and_trigger() {
 #[test]
 fn t65_a_descriptor_is_watched_for_space_only_while_something_waits() {
     for source in sources() {
-        let mut subscriber = reader(Limits::default());
+        let mut subscriber = reader(StreamLimits::default());
         let (mut host, device) = pair(&*source);
-        let token = subscriber.streams().add(device, ()).unwrap();
+        let id = subscriber.streams().add(device, ()).unwrap();
         let mut accepted = 0;
         loop {
-            let written = subscriber.streams().write(token, &[7; 4096]);
+            let written = subscriber.streams().write(id, &[7; 4096]);
             accepted += written;
             if written < 4096 {
                 break;
             }
             assert!(accepted < 1 << 24, "the backlog has no limit");
         }
-        assert_eq!(subscriber.streams().backlog(token), 64 * 1024);
+        assert_eq!(subscriber.streams().backlog(id), 64 * 1024);
         rest(&mut subscriber); // would spin if it asked for what is there, or did not wait
         let mut got = 0;
         let deadline = soon();
@@ -88,7 +91,7 @@ fn t65_a_descriptor_is_watched_for_space_only_while_something_waits() {
             got += read_all(&mut *host).0.len();
             rest(&mut subscriber);
         }
-        assert_eq!((got, subscriber.streams().backlog(token)), (accepted, 0));
+        assert_eq!((got, subscriber.streams().backlog(id)), (accepted, 0));
         assert_eq!(subscriber.handler().count(Told::Writable), 1);
     }
 }
@@ -96,23 +99,23 @@ fn t65_a_descriptor_is_watched_for_space_only_while_something_waits() {
 #[test]
 fn t71_a_paused_stream_learns_once_that_its_peer_is_gone_and_loses_nothing() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
-        let mut subscriber = reader(Limits::default().trigger(trigger));
+        let mut subscriber = reader(StreamLimits::default().trigger(trigger));
         let (mut host, device) = pair(&**source);
-        let token = subscriber.streams().add(device, ()).unwrap();
-        subscriber.streams().pause(token);
+        let id = subscriber.streams().add(device, ()).unwrap();
+        subscriber.streams().pause(id);
         host.write_all(b"last words").unwrap();
         rest(&mut subscriber); // would spin if what is not read were watched as ever
         assert_eq!(subscriber.handler().told, []);
         host.shutdown(Shutdown::Both).unwrap();
         drop(host);
         rest(&mut subscriber);
-        assert_eq!(subscriber.handler().told, [(Told::Gone, token)]);
+        assert_eq!(subscriber.handler().told, [(Told::Gone, id)]);
         assert_eq!(subscriber.handler().got, b"");
-        subscriber.streams().resume(token);
-        subscriber.streams().pause(token);
+        subscriber.streams().resume(id);
+        subscriber.streams().pause(id);
         rest(&mut subscriber);
         assert_eq!(subscriber.handler().count(Told::Gone), 1);
-        subscriber.streams().resume(token);
+        subscriber.streams().resume(id);
         rest(&mut subscriber);
         assert_eq!(subscriber.handler().got, b"last words");
         assert_eq!(subscriber.handler().count(Told::Gone), 1);
@@ -123,32 +126,32 @@ fn t71_a_paused_stream_learns_once_that_its_peer_is_gone_and_loses_nothing() {
 #[test]
 fn a_stream_that_is_paused_after_its_peer_has_gone_learns_it_too() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
-        let mut subscriber = reader(Limits::default().trigger(trigger));
+        let mut subscriber = reader(StreamLimits::default().trigger(trigger));
         let (mut host, device) = pair(&**source);
-        let token = subscriber.streams().add(device, ()).unwrap();
+        let id = subscriber.streams().add(device, ()).unwrap();
         host.write_all(b"last words").unwrap();
         drop(host);
-        subscriber.streams().pause(token);
+        subscriber.streams().pause(id);
         rest(&mut subscriber);
-        assert_eq!(subscriber.handler().told, [(Told::Gone, token)]);
+        assert_eq!(subscriber.handler().told, [(Told::Gone, id)]);
     }
 }
 
 #[test]
 fn a_paused_stream_is_not_read_whatever_comes_and_goes_on_where_it_was() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
-        let mut subscriber = reader(Limits::default().trigger(trigger));
+        let mut subscriber = reader(StreamLimits::default().trigger(trigger));
         let (mut host, device) = pair(&**source);
-        let token = subscriber.streams().add(device, ()).unwrap();
+        let id = subscriber.streams().add(device, ()).unwrap();
         for round in 1..=5 {
-            subscriber.streams().pause(token);
+            subscriber.streams().pause(id);
             for _ in 0..9 {
                 host.write_all(&[round]).unwrap();
                 rest(&mut subscriber);
             }
             let before = usize::from(round - 1) * 9;
             assert_eq!(subscriber.handler().got.len(), before, "it was read");
-            subscriber.streams().resume(token);
+            subscriber.streams().resume(id);
             rest(&mut subscriber);
             assert_eq!(subscriber.handler().got.len(), before + 9);
         }
@@ -162,7 +165,7 @@ fn a_paused_stream_is_not_read_whatever_comes_and_goes_on_where_it_was() {
 #[test]
 fn t85_what_was_written_before_a_drop_is_read_before_its_end() {
     for trigger in TRIGGERS {
-        let mut subscriber = reader(Limits::default().trigger(trigger).turn(1));
+        let mut subscriber = reader(StreamLimits::default().trigger(trigger).turn(1));
         let (mut host, device) = pair(&Inner::by(Way::Pair));
         subscriber.streams().add(device, ()).unwrap();
         host.write_all(b"hello").unwrap();
@@ -177,7 +180,7 @@ fn t85_what_was_written_before_a_drop_is_read_before_its_end() {
 #[test]
 fn t85_what_was_written_before_an_abort_is_read_before_its_reset() {
     for trigger in TRIGGERS {
-        let mut subscriber = reader(Limits::default().trigger(trigger).turn(1));
+        let mut subscriber = reader(StreamLimits::default().trigger(trigger).turn(1));
         let (mut host, device) = pair(&Inner::by(Way::Pair));
         subscriber.streams().add(device, ()).unwrap();
         host.write_all(b"hello").unwrap();
@@ -192,7 +195,7 @@ fn t85_what_was_written_before_an_abort_is_read_before_its_reset() {
 #[test]
 fn an_ended_stream_that_waits_learns_that_its_peer_is_gone() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
-        let limits = Limits::default().trigger(trigger);
+        let limits = StreamLimits::default().trigger(trigger);
         let mut subscriber = recorder(limits, |_, _, _| {}); // it has an answer to prepare
         let (mut host, device) = pair(&**source);
         subscriber.streams().add(device, ()).unwrap();
@@ -211,28 +214,28 @@ fn an_ended_stream_that_waits_learns_that_its_peer_is_gone() {
 fn t72_a_stream_that_is_always_readable_starves_nobody() {
     for trigger in TRIGGERS {
         // One event for each wake-up is the hardest case.
-        let limits = Limits::default().trigger(trigger).events(1).turn(64);
+        let limits = StreamLimits::default().trigger(trigger).events(1).turn(64);
         let mut subscriber = reader(limits);
         let (mut busy, device) = pair(&Inner::by(Way::Pair));
-        let busy_token = subscriber.streams().add(device, ()).unwrap();
+        let busy_id = subscriber.streams().add(device, ()).unwrap();
         busy.write_all(&[1; 10_000]).unwrap();
         subscriber.dispatch().unwrap();
         let (mut quiet, device) = pair(&Inner::by(Way::Pair));
-        let quiet_token = subscriber.streams().add(device, ()).unwrap();
+        let quiet_id = subscriber.streams().add(device, ()).unwrap();
         quiet.write_all(&[2]).unwrap();
         let from = subscriber.handler().told.len();
         for _ in 0..4 {
             subscriber.dispatch().unwrap();
         }
         let told = &subscriber.handler().told[from..];
-        assert!(told.contains(&(Told::Readable, quiet_token)), "{told:?}");
-        assert!(told.contains(&(Told::Readable, busy_token)), "{told:?}");
+        assert!(told.contains(&(Told::Readable, quiet_id)), "{told:?}");
+        assert!(told.contains(&(Told::Readable, busy_id)), "{told:?}");
     }
 }
 
 #[test]
 fn t76_a_wakeup_reads_no_more_of_a_stream_than_its_turn() {
-    let mut subscriber = reader(Limits::default().turn(1000));
+    let mut subscriber = reader(StreamLimits::default().turn(1000));
     let (mut host, device) = pair(&Inner::by(Way::Pair));
     subscriber.streams().add(device, ()).unwrap();
     host.write_all(&[1; 2500]).unwrap();
@@ -244,11 +247,11 @@ fn t76_a_wakeup_reads_no_more_of_a_stream_than_its_turn() {
 
 #[test]
 fn t78_a_slow_reader_costs_its_backlog_and_nobody_elses_time() {
-    let limits = Limits::default().backlog(1000);
+    let limits = StreamLimits::default().backlog(1000);
     let mut echo = StreamSubscriber::new(Echo::new(), limits).unwrap();
     let source = Inner::holding(4096);
     let (mut slow, device) = pair(&source);
-    let slow_token = echo.streams().add(device, ()).unwrap();
+    let slow_id = echo.streams().add(device, ()).unwrap();
     let (mut fast, device) = pair(&source);
     echo.streams().add(device, ()).unwrap();
     let mut sent = 0;
@@ -259,7 +262,7 @@ fn t78_a_slow_reader_costs_its_backlog_and_nobody_elses_time() {
         fast.write_all(&[2; 100]).unwrap();
         rest(&mut echo);
         assert_eq!(read_all(&mut *fast).0.len(), 100);
-        assert!(echo.streams().backlog(slow_token) <= 1000);
+        assert!(echo.streams().backlog(slow_id) <= 1000);
     }
     assert!(sent <= 2 * 4096 + 1000, "{sent} bytes are somewhere");
     let mut got = 0;

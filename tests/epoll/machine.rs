@@ -12,7 +12,7 @@ use proptest::prelude::{
     Just, ProptestConfig, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest,
 };
 use vsock_backend_api::VsockStream;
-use vsock_epoll::{Limits, StreamHandler, StreamSubscriber, Streams, Token, Trigger};
+use vsock_epoll::{StreamHandler, StreamId, StreamLimits, StreamSubscriber, Streams, Trigger};
 use vsock_inner::{Capacity, VsockInnerConfig, VsockInnerStream};
 use vsock_muxer_harness::poll::{Interest, wait_ready};
 
@@ -47,18 +47,18 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 /// Reads everything and keeps how much that was; counts whom it was told to be closed.
 #[derive(Default)]
 struct Sink {
-    closed: Vec<Token>,
+    closed: Vec<StreamId>,
 }
 
 impl StreamHandler for Sink {
     type State = ();
 
-    fn readable(&mut self, streams: &mut Streams<()>, token: Token) {
-        while streams.read(token, &mut [0; 64]) > 0 {}
+    fn readable(&mut self, streams: &mut Streams<()>, id: StreamId) {
+        while streams.read(id, &mut [0; 64]) > 0 {}
     }
 
-    fn closed(&mut self, _: &mut Streams<()>, token: Token, (): ()) {
-        self.closed.push(token);
+    fn closed(&mut self, _: &mut Streams<()>, id: StreamId, (): ()) {
+        self.closed.push(id);
     }
 }
 
@@ -66,7 +66,7 @@ type Shared = Arc<Mutex<StreamSubscriber<Sink>>>;
 
 /// A stream, its host's end, and what that must get.
 struct Pair {
-    token: Token,
+    id: StreamId,
     host: Option<VsockInnerStream>,
     accepted: u64,
     got: u64,
@@ -93,7 +93,7 @@ fn act(shared: &Shared, pairs: &mut Vec<Pair>, op: Op) {
             .to_application(capacity);
         let (mut host, device) = VsockInnerStream::pair_with(&config).unwrap();
         host.set_nonblocking(true).unwrap();
-        let token = shared
+        let id = shared
             .lock()
             .unwrap()
             .streams()
@@ -102,7 +102,7 @@ fn act(shared: &Shared, pairs: &mut Vec<Pair>, op: Op) {
         let (accepted, got, closed) = (0, 0, false);
         let host = Some(host);
         return pairs.push(Pair {
-            token,
+            id,
             host,
             accepted,
             got,
@@ -118,7 +118,7 @@ fn act(shared: &Shared, pairs: &mut Vec<Pair>, op: Op) {
     };
     match op {
         Op::Close(_) => {
-            shared.lock().unwrap().streams().close(pair.token);
+            shared.lock().unwrap().streams().close(pair.id);
             pair.closed = true;
         }
         Op::Write(_, len) => {
@@ -126,7 +126,7 @@ fn act(shared: &Shared, pairs: &mut Vec<Pair>, op: Op) {
                 .take(len)
                 .map(|at| (at % 251) as u8)
                 .collect();
-            pair.accepted += shared.lock().unwrap().streams().write(pair.token, &bytes) as u64;
+            pair.accepted += shared.lock().unwrap().streams().write(pair.id, &bytes) as u64;
         }
         Op::Send(_, len) => {
             pair.host.as_mut().map(|host| host.write(&vec![9; len]));
@@ -156,7 +156,7 @@ proptest! {
         edge: bool,
     ) {
         let trigger = if edge { Trigger::Edge } else { Trigger::Level };
-        let limits = Limits::default().trigger(trigger).backlog(150).turn(70).events(3);
+        let limits = StreamLimits::default().trigger(trigger).backlog(150).turn(70).events(3);
         let subscriber = StreamSubscriber::new(Sink::default(), limits).unwrap();
         let fd = subscriber.as_raw_fd();
         let shared: Shared = Arc::new(Mutex::new(subscriber));

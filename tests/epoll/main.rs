@@ -32,7 +32,9 @@ use std::thread;
 use std::time::Duration;
 
 use vsock_backend_api::VsockStream;
-use vsock_epoll::{After, Failure, Limits, StreamHandler, StreamSubscriber, Streams, Token};
+use vsock_epoll::{
+    After, StreamFailure, StreamHandler, StreamId, StreamLimits, StreamSubscriber, Streams,
+};
 use vsock_muxer_harness::poll::{Deadline, Interest, is_readable, wait_ready, wait_until};
 use vsock_muxer_harness::source::{PairSource, Stream};
 
@@ -118,34 +120,34 @@ enum Told {
 
 /// Keeps what it was told, and does what a test says when it is told that.
 struct Recorder<F> {
-    told: Vec<(Told, Token)>,
+    told: Vec<(Told, StreamId)>,
     got: Vec<u8>,
     act: F,
 }
 
-type Act = fn(&mut Streams<()>, Token, Told);
+type Act = fn(&mut Streams<()>, StreamId, Told);
 
 /// Keeps what it was told, reads everything, ends what has ended.
-fn reader(limits: Limits) -> StreamSubscriber<Recorder<Act>> {
-    recorder(limits, |streams, token, told| {
+fn reader(limits: StreamLimits) -> StreamSubscriber<Recorder<Act>> {
+    recorder(limits, |streams, id, told| {
         if told == Told::Ended {
-            streams.finish(token);
+            streams.finish(id);
         }
     })
 }
 
-fn recorder<F: FnMut(&mut Streams<()>, Token, Told)>(
-    limits: Limits,
+fn recorder<F: FnMut(&mut Streams<()>, StreamId, Told)>(
+    limits: StreamLimits,
     act: F,
 ) -> StreamSubscriber<Recorder<F>> {
     let (told, got) = (Vec::new(), Vec::new());
     StreamSubscriber::new(Recorder { told, got, act }, limits).unwrap()
 }
 
-impl<F: FnMut(&mut Streams<()>, Token, Told)> Recorder<F> {
-    fn tell(&mut self, streams: &mut Streams<()>, token: Token, told: Told) {
-        self.told.push((told, token));
-        (self.act)(streams, token, told);
+impl<F: FnMut(&mut Streams<()>, StreamId, Told)> Recorder<F> {
+    fn tell(&mut self, streams: &mut Streams<()>, id: StreamId, told: Told) {
+        self.told.push((told, id));
+        (self.act)(streams, id, told);
     }
 
     fn count(&self, what: Told) -> usize {
@@ -153,14 +155,14 @@ impl<F: FnMut(&mut Streams<()>, Token, Told)> Recorder<F> {
     }
 }
 
-impl<F: FnMut(&mut Streams<()>, Token, Told)> StreamHandler for Recorder<F> {
+impl<F: FnMut(&mut Streams<()>, StreamId, Told)> StreamHandler for Recorder<F> {
     type State = ();
 
-    fn readable(&mut self, streams: &mut Streams<()>, token: Token) {
-        self.tell(streams, token, Told::Readable);
+    fn readable(&mut self, streams: &mut Streams<()>, id: StreamId) {
+        self.tell(streams, id, Told::Readable);
         let mut buf = [0; 1000];
         loop {
-            let read = streams.read(token, &mut buf);
+            let read = streams.read(id, &mut buf);
             if read == 0 {
                 return;
             }
@@ -168,35 +170,35 @@ impl<F: FnMut(&mut Streams<()>, Token, Told)> StreamHandler for Recorder<F> {
         }
     }
 
-    fn writable(&mut self, streams: &mut Streams<()>, token: Token) {
-        self.tell(streams, token, Told::Writable);
+    fn writable(&mut self, streams: &mut Streams<()>, id: StreamId) {
+        self.tell(streams, id, Told::Writable);
     }
 
-    fn ended(&mut self, streams: &mut Streams<()>, token: Token) {
-        self.tell(streams, token, Told::Ended);
+    fn ended(&mut self, streams: &mut Streams<()>, id: StreamId) {
+        self.tell(streams, id, Told::Ended);
     }
 
-    fn peer_gone(&mut self, streams: &mut Streams<()>, token: Token) {
-        self.tell(streams, token, Told::Gone);
+    fn peer_gone(&mut self, streams: &mut Streams<()>, id: StreamId) {
+        self.tell(streams, id, Told::Gone);
     }
 
-    fn failed(&mut self, streams: &mut Streams<()>, token: Token, failure: Failure) -> After {
+    fn failed(&mut self, streams: &mut Streams<()>, id: StreamId, failure: StreamFailure) -> After {
         let name = match failure {
-            Failure::Read(_) => "read",
-            Failure::Write(_) => "write",
-            Failure::PeerGone => "gone",
-            Failure::Idle => "idle",
+            StreamFailure::Read(_) => "read",
+            StreamFailure::Write(_) => "write",
+            StreamFailure::PeerGone => "gone",
+            StreamFailure::Idle => "idle",
             _ => "other",
         };
-        self.tell(streams, token, Told::Failed(name));
+        self.tell(streams, id, Told::Failed(name));
         After::Close
     }
 
-    fn timer(&mut self, streams: &mut Streams<()>, token: Token) {
-        self.tell(streams, token, Told::Timer);
+    fn timer(&mut self, streams: &mut Streams<()>, id: StreamId) {
+        self.tell(streams, id, Told::Timer);
     }
 
-    fn closed(&mut self, streams: &mut Streams<()>, token: Token, (): ()) {
-        self.tell(streams, token, Told::Closed);
+    fn closed(&mut self, streams: &mut Streams<()>, id: StreamId, (): ()) {
+        self.tell(streams, id, Told::Closed);
     }
 }

@@ -7,7 +7,7 @@ use std::io::Write;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use vsock_backend_api::VsockStream;
 use vsock_epoll::services::Echo;
-use vsock_epoll::{Limits, StreamSubscriber};
+use vsock_epoll::{StreamLimits, StreamSubscriber};
 use vsock_inner::VsockInnerStream;
 pub(crate) use vsock_tests::alone::alone;
 
@@ -40,7 +40,7 @@ fn ten_thousand_streams_of_which_a_hundred_are_busy() {
     alone(|| {
         let before = descriptors();
         let count = make_room();
-        let mut echo = StreamSubscriber::new(Echo::new(), Limits::default()).unwrap();
+        let mut echo = StreamSubscriber::new(Echo::new(), StreamLimits::default()).unwrap();
         let mut hosts = Vec::new();
         for _ in 0..count {
             let (mut host, device) = VsockInnerStream::pair().unwrap();
@@ -75,14 +75,14 @@ fn ten_thousand_streams_of_which_a_hundred_are_busy() {
 #[test]
 fn a_stream_that_cannot_wait_for_space_fails_alone() {
     alone(|| {
-        let mut subscriber = crate::reader(Limits::default());
+        let mut subscriber = crate::reader(StreamLimits::default());
         let (host, device) = crate::pair(&vsock_tests::inner::Inner::holding(10));
-        let token = subscriber.streams().add(device, ()).unwrap();
+        let id = subscriber.streams().add(device, ()).unwrap();
         let (mut other, device) = crate::pair(&vsock_tests::inner::Inner::holding(10));
         subscriber.streams().add(device, ()).unwrap();
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap(); // no descriptor more
-        assert_eq!(subscriber.streams().write(token, &[1; 20]), 20);
+        assert_eq!(subscriber.streams().write(id, &[1; 20]), 20);
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
         other.write_all(b"x").unwrap();
         rest(&mut subscriber);

@@ -13,8 +13,8 @@ use vsock_backend_api::VsockStream;
 use vsock_driver::{Call, Temper};
 use vsock_epoll::services::{Echo, Lines, Proxy, Reply};
 use vsock_epoll::{
-    AcceptHandler, AcceptLimits, BackendSubscriber, Limits, More, RemoteHandle, StreamSubscriber,
-    Streams, Token, Trigger,
+    AcceptHandler, AcceptLimits, BackendSubscriber, More, RemoteHandle, StreamId, StreamLimits,
+    StreamSubscriber, Streams, Trigger,
 };
 use vsock_inner::{Capacity, VsockInnerBackend};
 use vsock_tests::inner::{Inner, Way};
@@ -25,11 +25,11 @@ use crate::{Told, pair, read_all, recorder, rest, soon, waiting};
 fn a_panic_closes_its_stream_and_no_other_and_leaks_nothing() {
     let witness = Arc::new(());
     let kept = Arc::clone(&witness);
-    let mut victim: Option<Token> = None;
-    let mut subscriber = recorder(Limits::default(), |_: &mut Streams<()>, token, told| {
+    let mut victim: Option<StreamId> = None;
+    let mut subscriber = recorder(StreamLimits::default(), |_: &mut Streams<()>, id, told| {
         let _kept = &kept;
         if told == Told::Readable && victim.is_none() {
-            victim = Some(token);
+            victim = Some(id);
             panic!("this handler panics on purpose");
         }
     });
@@ -54,7 +54,7 @@ fn a_panic_closes_its_stream_and_no_other_and_leaks_nothing() {
 
 #[test]
 fn a_panic_aborts_its_stream_though_all_was_read() {
-    let mut subscriber = recorder(Limits::default(), |_: &mut Streams<()>, _, told| {
+    let mut subscriber = recorder(StreamLimits::default(), |_: &mut Streams<()>, _, told| {
         assert_ne!(told, Told::Ended, "this handler panics on purpose");
     });
     let (mut host, device) = pair(&Inner::by(Way::Pair));
@@ -69,7 +69,7 @@ fn a_panic_aborts_its_stream_though_all_was_read() {
 
 #[test]
 fn a_panic_for_every_call_closes_every_stream() {
-    let mut subscriber = recorder(Limits::default(), |_: &mut Streams<()>, _, _| {
+    let mut subscriber = recorder(StreamLimits::default(), |_: &mut Streams<()>, _, _| {
         panic!("this handler panics on purpose");
     });
     let mut hosts = Vec::new();
@@ -112,7 +112,7 @@ impl Drop for Bomb {
 
 #[test]
 fn t132_the_payload_of_a_panic_that_panics_is_contained_too() {
-    let mut subscriber = recorder(Limits::default(), |_: &mut Streams<()>, _, told| {
+    let mut subscriber = recorder(StreamLimits::default(), |_: &mut Streams<()>, _, told| {
         if told == Told::Readable {
             panic_any(Bomb);
         }
@@ -138,7 +138,7 @@ impl Proxied {
         source.config = source.config.to_application(Capacity::Bytes(64));
         let pairs: [_; 4] = std::array::from_fn(|_| pair(&source));
         let (hosts, [first, second, third, fourth]) = split(pairs);
-        let limits = Limits::default().trigger(trigger);
+        let limits = StreamLimits::default().trigger(trigger);
         let mut subscriber = StreamSubscriber::new(Proxy::new(), limits).unwrap();
         let streams = subscriber.streams();
         Proxy::join(streams, temper.stream(first), second).unwrap();
@@ -239,7 +239,7 @@ fn t132_a_stream_that_panics_or_lies_fails_alone_whoever_has_called_it() {
 fn t132_a_stream_that_panics_when_it_is_added_is_given_back() {
     for call in [Call::SetNonblocking, Call::AsRawFd, Call::BackendType] {
         let temper = Temper::default();
-        let mut echo = StreamSubscriber::new(Echo::new(), Limits::default()).unwrap();
+        let mut echo = StreamSubscriber::new(Echo::new(), StreamLimits::default()).unwrap();
         let (host, device) = pair(&Inner::by(Way::Pair));
         temper.panic_in(call);
         let error = echo.streams().add(temper.stream(device), ()).unwrap_err();
@@ -260,7 +260,7 @@ fn t132_a_service_of_lines_that_panics_loses_one_stream() {
         Reply::Send
     };
     let lines = Lines::new(100, answer).unwrap();
-    let mut service = StreamSubscriber::new(lines, Limits::default()).unwrap();
+    let mut service = StreamSubscriber::new(lines, StreamLimits::default()).unwrap();
     let (mut one, device) = pair(&Inner::by(Way::Pair));
     service.streams().add(device, Vec::new()).unwrap();
     let (mut two, device) = pair(&Inner::by(Way::Pair));
@@ -312,7 +312,7 @@ fn t132_a_backend_that_panics_is_tried_again_after_a_pause() {
 #[test]
 fn t132_what_another_thread_wants_done_panics_there_and_the_loop_goes_on() {
     let mut manager = EventManager::new().unwrap();
-    let echo = StreamSubscriber::new(Echo::new(), Limits::default()).unwrap();
+    let echo = StreamSubscriber::new(Echo::new(), StreamLimits::default()).unwrap();
     let id = manager.add_subscriber(echo);
     let remote: RemoteHandle<_, Echo> =
         RemoteHandle::new(manager.remote_endpoint(), id, |found| Some(found));
@@ -330,7 +330,7 @@ fn t132_what_another_thread_wants_done_panics_there_and_the_loop_goes_on() {
     }));
     let panic = asked.unwrap_err();
     assert_eq!(panic.downcast_ref(), Some(&"this call panics on purpose"));
-    assert_eq!(remote.count().unwrap(), 0);
-    remote.stop().unwrap();
+    assert_eq!(remote.call(|streams| streams.len()).unwrap(), 0);
+    remote.call(|streams| streams.stop()).unwrap();
     looping.join().unwrap();
 }

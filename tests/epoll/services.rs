@@ -5,8 +5,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 
-use vsock_epoll::services::{LineError, Lines, Proxy, Reply};
-use vsock_epoll::{Limits, StreamSubscriber, Token};
+use vsock_epoll::services::{Lines, LinesError, Proxy, Reply};
+use vsock_epoll::{StreamId, StreamLimits, StreamSubscriber};
 use vsock_inner::Capacity;
 use vsock_muxer_harness::source::{PairSource, Stream};
 use vsock_tests::inner::{Inner, Way};
@@ -19,7 +19,8 @@ fn proxied(
     left: &dyn PairSource,
     right: &dyn PairSource,
 ) -> (StreamSubscriber<Proxy>, Stream, Stream) {
-    let mut proxy = StreamSubscriber::new(Proxy::new(), Limits::default().backlog(700)).unwrap();
+    let mut proxy =
+        StreamSubscriber::new(Proxy::new(), StreamLimits::default().backlog(700)).unwrap();
     let (left, left_device) = pair(left);
     let (right, right_device) = pair(right);
     Proxy::join(proxy.streams(), left_device, right_device).unwrap();
@@ -119,7 +120,7 @@ fn a_proxy_whose_one_side_takes_nothing_more_still_brings_its_last_words() {
 
 #[test]
 fn a_proxy_that_has_no_place_for_the_second_closes_the_first() {
-    let limits = Limits::default().streams(1);
+    let limits = StreamLimits::default().streams(1);
     let mut proxy = StreamSubscriber::new(Proxy::default(), limits).unwrap();
     let (mut left, left_device) = pair(&Inner::by(Way::Pair));
     let (_right, right_device) = pair(&Inner::by(Way::Pair));
@@ -130,17 +131,17 @@ fn a_proxy_that_has_no_place_for_the_second_closes_the_first() {
 
 #[test]
 fn a_stream_without_its_other_side_waits() {
-    let mut proxy = StreamSubscriber::new(Proxy::new(), Limits::default()).unwrap();
+    let mut proxy = StreamSubscriber::new(Proxy::new(), StreamLimits::default()).unwrap();
     let (mut host, device) = pair(&Inner::by(Way::Pair));
-    let token: Token = proxy.streams().add(device, None).unwrap();
+    let id: StreamId = proxy.streams().add(device, None).unwrap();
     host.write_all(b"x").unwrap();
     rest(&mut proxy);
-    assert!(proxy.streams().close(token));
+    assert!(proxy.streams().close(id));
 }
 
 type Answer = fn(&[u8], &mut Vec<u8>) -> Reply;
 
-fn lines(limits: Limits, longest: usize) -> StreamSubscriber<Lines<Answer>> {
+fn lines(limits: StreamLimits, longest: usize) -> StreamSubscriber<Lines<Answer>> {
     let answer: Answer = |line, answer| {
         answer.extend(line.iter().rev());
         answer.push(b'\n');
@@ -155,7 +156,7 @@ fn lines(limits: Limits, longest: usize) -> StreamSubscriber<Lines<Answer>> {
 
 #[test]
 fn lines_are_answered_in_any_number_of_pieces() {
-    let mut service = lines(Limits::default(), 100);
+    let mut service = lines(StreamLimits::default(), 100);
     let (mut host, device) = pair(&Inner::by(Way::Pair));
     service.streams().add(device, Vec::new()).unwrap();
     for piece in ["ab", "c\nde", "f\n", "\n", "bye\nnever read\n"] {
@@ -170,7 +171,7 @@ fn lines_are_answered_in_any_number_of_pieces() {
 #[test]
 fn a_line_without_end_closes_its_stream() {
     for bytes in [&[b'x'; 101][..], &[[b'x'; 101].as_slice(), b"\n"].concat()] {
-        let mut service = lines(Limits::default(), 100);
+        let mut service = lines(StreamLimits::default(), 100);
         let (mut host, device) = pair(&Inner::by(Way::Pair));
         service.streams().add(device, Vec::new()).unwrap();
         host.write_all(bytes).unwrap();
@@ -178,16 +179,16 @@ fn a_line_without_end_closes_its_stream() {
         assert!(service.streams().is_empty());
     }
     let none = Lines::new(0, |_: &[u8], _: &mut Vec<u8>| Reply::Send);
-    assert_eq!(none.err(), Some(LineError::NoLength));
+    assert_eq!(none.err(), Some(LinesError::NoLength));
 }
 
 #[test]
 fn requests_wait_while_their_answers_are_not_taken() {
-    let mut service = lines(Limits::default().backlog(64), 20);
+    let mut service = lines(StreamLimits::default().backlog(64), 20);
     let mut source = Inner::by(Way::Pair);
     source.config = source.config.to_application(Capacity::Bytes(16));
     let (mut host, device) = pair(&source);
-    let token = service.streams().add(device, Vec::new()).unwrap();
+    let id = service.streams().add(device, Vec::new()).unwrap();
     let request = b"0123456789\n".repeat(200);
     let (mut at, mut got) = (0, Vec::new());
     let deadline = soon();
@@ -200,7 +201,7 @@ fn requests_wait_while_their_answers_are_not_taken() {
             }
         }
         rest(&mut service);
-        assert!(service.streams().backlog(token) <= 64);
+        assert!(service.streams().backlog(id) <= 64);
         got.extend(read_all(&mut *host).0);
     }
     assert!(got == b"9876543210\n".repeat(200));
@@ -208,7 +209,7 @@ fn requests_wait_while_their_answers_are_not_taken() {
 
 #[test]
 fn an_answer_that_does_not_fit_closes_the_stream() {
-    let mut service = lines(Limits::default().backlog(8), 100);
+    let mut service = lines(StreamLimits::default().backlog(8), 100);
     let (mut host, device) = pair(&Inner::holding(4));
     service.streams().add(device, Vec::new()).unwrap();
     for byte in b"0123456789012345678901234567890123456789\n" {

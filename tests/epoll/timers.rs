@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use vsock_epoll::{Limits, Streams, Token};
+use vsock_epoll::{StreamId, StreamLimits, Streams};
 use vsock_muxer_harness::poll::Stopwatch;
 use vsock_tests::inner::{Inner, Way};
 
@@ -15,23 +15,23 @@ const NEVER: Duration = Duration::from_secs(1_000_000);
 
 #[test]
 fn t32_a_timer_fires_by_itself_once_and_never_early() {
-    let mut subscriber = reader(Limits::default());
+    let mut subscriber = reader(StreamLimits::default());
     let (_host, device) = pair(&Inner::by(Way::Pair));
-    let token = subscriber.streams().add(device, ()).unwrap();
-    subscriber.streams().set_timer(token, Some(NEVER));
-    subscriber.streams().set_timer(token, Some(SHORT));
+    let id = subscriber.streams().add(device, ()).unwrap();
+    subscriber.streams().set_timer(id, Some(NEVER));
+    subscriber.streams().set_timer(id, Some(SHORT));
     let watch = Stopwatch::start();
     until(&mut subscriber, |subscriber| {
         subscriber.handler().count(Told::Timer) > 0
     });
     assert!(watch.elapsed() >= SHORT);
     rest(&mut subscriber);
-    assert_eq!(subscriber.handler().told, [(Told::Timer, token)]);
+    assert_eq!(subscriber.handler().told, [(Told::Timer, id)]);
 }
 
 #[test]
 fn a_timer_that_was_taken_back_does_not_fire() {
-    let mut subscriber = reader(Limits::default());
+    let mut subscriber = reader(StreamLimits::default());
     let (_one, device) = pair(&Inner::by(Way::Pair));
     let silent = subscriber.streams().add(device, ()).unwrap();
     let (_two, device) = pair(&Inner::by(Way::Pair));
@@ -47,7 +47,7 @@ fn a_timer_that_was_taken_back_does_not_fire() {
 
 #[test]
 fn a_timer_of_a_closed_stream_is_not_its_successors() {
-    let mut subscriber = reader(Limits::default());
+    let mut subscriber = reader(StreamLimits::default());
     let (_one, device) = pair(&Inner::by(Way::Pair));
     let first = subscriber.streams().add(device, ()).unwrap();
     subscriber.streams().set_timer(first, Some(SHORT));
@@ -64,7 +64,7 @@ fn a_timer_of_a_closed_stream_is_not_its_successors() {
 
 #[test]
 fn an_idle_stream_fails_and_a_busy_one_does_not() {
-    let mut subscriber = reader(Limits::default().idle(Some(Duration::from_millis(50))));
+    let mut subscriber = reader(StreamLimits::default().idle(Some(Duration::from_millis(50))));
     let (_idle_host, device) = pair(&Inner::by(Way::Pair));
     let idle = subscriber.streams().add(device, ()).unwrap();
     let (_busy_host, device) = pair(&Inner::by(Way::Pair));
@@ -84,14 +84,14 @@ fn an_idle_stream_fails_and_a_busy_one_does_not() {
 #[test]
 fn more_timers_than_a_wakeup_may_serve_all_fire() {
     let mut subscriber = recorder(
-        Limits::default().events(2),
-        |_: &mut Streams<()>, _: Token, _| {},
+        StreamLimits::default().events(2),
+        |_: &mut Streams<()>, _: StreamId, _| {},
     );
     let mut hosts = Vec::new();
     for _ in 0..20 {
         let (host, device) = pair(&Inner::by(Way::Pair));
-        let token = subscriber.streams().add(device, ()).unwrap();
-        subscriber.streams().set_timer(token, Some(Duration::ZERO));
+        let id = subscriber.streams().add(device, ()).unwrap();
+        subscriber.streams().set_timer(id, Some(Duration::ZERO));
         hosts.push(host);
     }
     until(&mut subscriber, |subscriber| {

@@ -13,5 +13,11 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
         "cargo test --workspace --all-features --locked --no-fail-fast"
     )
     .run()?;
+    // An event loop without rust-vmm's event manager.
+    cmd!(
+        env.sh,
+        "cargo test --package vsock-epoll --no-default-features --locked --no-fail-fast"
+    )
+    .run()?;
     Ok(())
 }

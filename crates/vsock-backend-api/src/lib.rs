@@ -159,6 +159,7 @@
 mod addr;
 mod backend;
 mod backend_type;
+mod listener;
 mod messages;
 mod sockets;
 mod stream;
@@ -168,6 +169,7 @@ mod volatile;
 pub use addr::VsockAddr;
 pub use backend::{ListenerId, VsockBackend};
 pub use backend_type::VsockBackendType;
+pub use listener::VsockListener;
 pub use messages::{Received, Record, VsockMessages};
 pub use stream::VsockStream;
 #[cfg(feature = "vm-memory")]

@@ -14,7 +14,7 @@ use std::thread;
 
 use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
 use vsock_epoll::services::Echo;
-use vsock_epoll::{AcceptLimits, BackendSubscriber, Limits, StreamSubscriber};
+use vsock_epoll::{AcceptLimits, BackendSubscriber, StreamLimits, StreamSubscriber};
 use vsock_inner::VsockInnerBackend;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let connector = backend.get_connector();
 
     // The loop of the VMM: one subscriber accepts, the other one serves what was accepted.
-    let echo = StreamSubscriber::new(Echo::new(), Limits::default())?;
+    let echo = StreamSubscriber::new(Echo::new(), StreamLimits::default())?;
     let streams = Arc::new(Mutex::new(echo));
     let acceptor = BackendSubscriber::new(
         Box::new(backend),

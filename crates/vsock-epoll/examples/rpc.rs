@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use event_manager::{EventManager, SubscriberOps};
 use vsock_epoll::services::{Lines, Reply};
-use vsock_epoll::{Limits, RemoteHandle, StreamSubscriber};
+use vsock_epoll::{RemoteHandle, StreamLimits, StreamSubscriber};
 use vsock_inner::VsockInnerStream;
 
 const CLIENTS: u64 = 8;
@@ -49,7 +49,7 @@ fn client(stream: VsockInnerStream, number: u64) -> io::Result<u64> {
 fn main() -> Result<(), Box<dyn Error>> {
     let service: Service = Lines::new(1024, sum as Answer)?;
     let mut manager = EventManager::new()?;
-    let id = manager.add_subscriber(StreamSubscriber::new(service, Limits::default())?);
+    let id = manager.add_subscriber(StreamSubscriber::new(service, StreamLimits::default())?);
     let remote: RemoteHandle<_, Service> =
         RemoteHandle::new(manager.remote_endpoint(), id, |subscriber| Some(subscriber));
     let looping = thread::spawn(move || -> Result<(), event_manager::Error> {
@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
         let (host, device) = VsockInnerStream::pair()?;
-        remote.add(Box::new(device), Vec::new())?;
+        remote.call(|streams| streams.add(Box::new(device), Vec::new()))??;
         clients.push(thread::spawn(move || client(host, number)));
     }
     let mut right = 0;
@@ -70,8 +70,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         right += client.join().map_err(|_| "a client panicked")??;
     }
     println!("{right} of {} answers are right", CLIENTS * CALLS);
-    println!("the loop: {:?}", remote.counters()?);
-    remote.drain(Some(Duration::from_secs(1)))?;
+    println!("the loop: {:?}", remote.call(|streams| streams.counters())?);
+    remote.call(|streams| streams.drain(Some(Duration::from_secs(1))))?;
     looping.join().map_err(|_| "the loop panicked")??;
     Ok(())
 }

@@ -12,44 +12,18 @@
 
 #![expect(clippy::print_stdout, reason = "an example for people")]
 
-use std::any::Any;
 use std::error::Error;
-use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{env, fs};
 
 use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
-use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_backend_api::VsockStream;
 use vsock_epoll::services::{Echo, Proxy};
-use vsock_epoll::{AcceptLimits, BackendSubscriber, Limits, More, StreamSubscriber};
+use vsock_epoll::{
+    AcceptLimits, BackendSubscriber, ListenerSubscriber, More, StreamLimits, StreamSubscriber,
+};
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
-
-/// The socket as a backend: what a client opens is accepted.
-struct Front(UnixListener);
-
-impl AsRawFd for Front {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-impl VsockBackend for Front {
-    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
-        let (client, _) = self.0.accept()?;
-        Ok(Box::new(client))
-    }
-    fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        Err(io::ErrorKind::ConnectionRefused.into())
-    }
-    fn r#type(&self) -> VsockBackendType {
-        VsockBackendType::UnixStream
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
 
 /// Connects each client with the service: there is one more connection to the backend for it.
 fn join(
@@ -71,16 +45,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => None,
     };
     let listener = UnixListener::bind(&path)?;
-    listener.set_nonblocking(true)?;
 
     let backend = VsockInnerBackend::new()?;
     let connector = backend.get_connector();
-    let echo = StreamSubscriber::new(Echo::new(), Limits::default())?;
+    let echo = StreamSubscriber::new(Echo::new(), StreamLimits::default())?;
     let echo = Arc::new(Mutex::new(echo));
     let limits = AcceptLimits::default();
     let service = BackendSubscriber::new(Box::new(backend), Arc::clone(&echo), limits)?;
 
-    let proxy = StreamSubscriber::new(Proxy::new(), Limits::default())?;
+    let proxy = StreamSubscriber::new(Proxy::new(), StreamLimits::default())?;
     let proxy = Arc::new(Mutex::new(proxy));
     let joined = Arc::clone(&proxy);
     let accepted = move |client| match join(&joined, &connector, client) {
@@ -90,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             More::Later
         }
     };
-    let front = BackendSubscriber::new(Box::new(Front(listener)), accepted, limits)?;
+    let front = ListenerSubscriber::new(listener, accepted, limits)?;
 
     let mut manager: EventManager<Box<dyn MutEventSubscriber>> = EventManager::new()?;
     manager.add_subscriber(Box::new(service));

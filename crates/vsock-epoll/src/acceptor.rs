@@ -1,75 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use std::error::Error;
+//! Serving what connections come from.
+
+mod handler;
+mod source;
+
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+#[cfg(feature = "event-manager")]
 use event_manager::{EventOps, Events, MutEventSubscriber};
-use vmm_sys_util::epoll::EventSet;
-use vsock_backend_api::{VsockBackend, VsockStream};
+use vmm_sys_util::epoll::{EpollEvent, EventSet};
+use vsock_backend_api::{VsockBackend, VsockListener, VsockStream};
 
+pub use self::handler::{AcceptHandler, More};
+use self::source::Source;
 use crate::contain::contain;
+use crate::error::lacks_resource;
 use crate::watch::{Timer, Watched, Watcher};
-use crate::{AcceptLimits, Counters, LoopError, StreamHandler, StreamSubscriber};
+use crate::{AcceptLimits, LoopCounters, LoopError};
 
-/// The word of the backend in the epoll; nobody reads it.
-const BACKEND: u64 = 2;
+/// The words of the source and of the timer in the epoll.
+const SOURCE: u64 = 0;
+const TIMER: u64 = 1;
 
-/// Whether more connections are to be accepted.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum More {
-    /// Go on.
-    #[default]
-    Accept,
-    /// Not in this wake-up, and not for the time of [`AcceptLimits::pause`]: there is no place.
-    Later,
-}
+/// The longest pause, about a century: one that is said to be longer is for ever, and would be too much for
+/// the clock.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// What is done with the connections of a backend.
-///
-/// A closure that takes a stream is one. So is a [`StreamSubscriber`] that is shared, if its states have
-/// a default: it serves every stream.
-pub trait AcceptHandler {
-    /// A connection was accepted. The stream is the handler's; to refuse it is to abort it.
-    fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More;
-
-    /// One accept has failed. The next one is tried, at once or after a pause.
-    fn failed(&mut self, error: io::Error) {
-        drop(error);
-    }
-}
-
-impl<F: FnMut(Box<dyn VsockStream>) -> More> AcceptHandler for F {
-    fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More {
-        self(stream)
-    }
-}
-
-impl<H: StreamHandler> AcceptHandler for Arc<Mutex<StreamSubscriber<H>>>
-where
-    H::State: Default,
-{
-    /// What is refused is aborted, and counted by the streams.
-    fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More {
-        // A handler that panics is contained, so nothing is torn.
-        let mut streams = self.lock().unwrap_or_else(PoisonError::into_inner);
-        match streams.streams().add(stream, H::State::default()) {
-            Ok(_) => More::Accept,
-            Err(refused) => {
-                refused.stream.abort();
-                More::Later
-            }
-        }
-    }
-}
-
-/// A backend, served as one subscriber of an event manager: accepts what waits, in bounded batches, and
-/// asks a handler what to do with it.
-///
-/// As a [`StreamSubscriber`], it can be driven by any loop, through one descriptor.
+/// Accepts what a backend gives, for a device: the connections that host components open towards the guest.
+/// Whatever accepts them is an [`AcceptSubscriber`].
 ///
 /// ```
 /// use vsock_epoll::{AcceptLimits, BackendSubscriber, More};
@@ -91,17 +53,53 @@ where
 /// # Ok(())
 /// # }
 /// ```
-pub struct BackendSubscriber<A> {
-    backend: Box<dyn VsockBackend>,
+pub type BackendSubscriber<A> = AcceptSubscriber<dyn VsockBackend, A>;
+
+/// Accepts what comes to a listener, for a host component: the connections that a guest opens to a port.
+/// When the listener says that no more will come (`NotConnected`), the handler is told once, and the
+/// subscriber [is finished](AcceptSubscriber::is_finished).
+///
+/// ```
+/// use vsock_epoll::{AcceptLimits, ListenerSubscriber, More, VsockBackend};
+/// use vsock_inner::VsockInnerBackend;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let backend = VsockInnerBackend::new()?;
+/// let listener = backend.listen(1024)?;
+/// let handler = |_stream| More::Accept;
+/// let mut subscriber = ListenerSubscriber::new(listener, handler, AcceptLimits::default())?;
+///
+/// let _device = backend.connect(1024)?; // the guest has opened port 1024
+/// assert_eq!(subscriber.dispatch()?, 1);
+/// # Ok(())
+/// # }
+/// ```
+pub type ListenerSubscriber<A> = AcceptSubscriber<dyn VsockListener, A>;
+
+/// Whether the source is looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Accepting,
+    /// Nothing is accepted until then.
+    Paused(Instant),
+    /// No more will come.
+    Over,
+}
+
+/// A source of connections, served as one subscriber of an event manager: accepts what waits, in bounded
+/// batches, and asks a handler what to do with it. It is a [`BackendSubscriber`] or a [`ListenerSubscriber`].
+///
+/// As a [`StreamSubscriber`](crate::StreamSubscriber), it can be driven by any loop, through one descriptor.
+pub struct AcceptSubscriber<S: ?Sized, A> {
+    source: Box<S>,
     handler: A,
     limits: AcceptLimits,
     watcher: Watcher,
     timer: Timer,
     waiting: Watched,
-    /// Until when nothing is accepted.
-    paused: Option<Instant>,
+    phase: Phase,
     error: Option<LoopError>,
-    counters: Counters,
+    counters: LoopCounters,
 }
 
 impl<A: AcceptHandler> BackendSubscriber<A> {
@@ -109,33 +107,65 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
     ///
     /// # Errors
     ///
-    /// [`LoopError::Limit`] and [`LoopError::Descriptor`]: it needs two descriptors.
+    /// [`LoopError::Limit`], [`LoopError::Watch`], and [`LoopError::Descriptor`]: it needs two descriptors.
     pub fn new(
         backend: Box<dyn VsockBackend>,
         handler: A,
         limits: AcceptLimits,
     ) -> Result<Self, LoopError> {
+        Self::serve(backend, handler, limits)
+    }
+
+    /// The backend, to connect to host components, for example.
+    #[must_use]
+    pub fn backend(&self) -> &dyn VsockBackend {
+        &*self.source
+    }
+}
+
+impl<A: AcceptHandler> ListenerSubscriber<A> {
+    /// Serves `listener`, which is made non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopError::Limit`], [`LoopError::Blocking`], [`LoopError::Watch`], and [`LoopError::Descriptor`]: it needs
+    /// two descriptors.
+    pub fn new(
+        listener: impl VsockListener + 'static,
+        handler: A,
+        limits: AcceptLimits,
+    ) -> Result<Self, LoopError> {
+        listener
+            .set_nonblocking(true)
+            .map_err(LoopError::Blocking)?;
+        Self::serve(Box::new(listener), handler, limits)
+    }
+
+    /// Whether no more will come. It can be removed from its event manager then.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.phase == Phase::Over
+    }
+}
+
+impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
+    fn serve(source: Box<S>, handler: A, limits: AcceptLimits) -> Result<Self, LoopError> {
         limits.check()?;
         let watcher = Watcher::new()?;
-        let timer = Timer::new(&watcher)?;
-        let mut waiting = Watched::nothing_of(backend.as_raw_fd());
-        waiting
-            .set(&watcher, EventSet::IN, BACKEND)
-            .map_err(|source| LoopError::Descriptor {
-                what: "place for the backend's descriptor in its epoll",
-                source,
-            })?;
-        Ok(Self {
-            backend,
+        let timer = Timer::new(&watcher, TIMER)?;
+        let mut subscriber = Self {
+            waiting: Watched::nothing_of(source.as_raw_fd()),
+            source,
             handler,
             limits,
             watcher,
             timer,
-            waiting,
-            paused: None,
+            phase: Phase::Accepting,
             error: None,
-            counters: Counters::default(),
-        })
+            counters: LoopCounters::default(),
+        };
+        subscriber.watch(EventSet::IN)?;
+        Ok(subscriber)
     }
 
     /// Accepts what waits, within the [`AcceptLimits`]; returns how many connections that were. It
@@ -143,35 +173,38 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
     ///
     /// # Errors
     ///
-    /// [`LoopError::Wait`] and [`LoopError::Timer`]. What fails of one accept is told the handler.
+    /// [`LoopError::Wait`], [`LoopError::Watch`] and [`LoopError::Timer`]. What fails of one accept is told the
+    /// handler.
     pub fn dispatch(&mut self) -> Result<usize, LoopError> {
         self.counters.wakeups += 1;
         self.counters.events += 1;
-        if let Some(until) = self.paused {
-            if Instant::now() < until {
+        self.see_timer()?;
+        match self.phase {
+            Phase::Accepting => {}
+            Phase::Paused(until) if Instant::now() < until => {
+                self.counters.spurious += 1;
+                self.timer.fire_by(until)?;
+                return Ok(0);
+            }
+            Phase::Paused(_) => {
+                self.counters.timers += 1;
+                self.watch(EventSet::IN)?;
+                self.phase = Phase::Accepting;
+            }
+            Phase::Over => {
                 self.counters.spurious += 1;
                 return Ok(0);
             }
-            self.counters.timers += 1;
-            self.timer.fired();
-            self.timer.set(None)?;
-            self.watch(EventSet::IN)?;
-            self.paused = None;
         }
-        let (accepted, more) = self.accept_batch();
-        if more == More::Later {
-            let until = Instant::now() + self.limits.pause;
-            self.timer.set(Some(until))?;
-            self.paused = Some(until);
-            self.watch(EventSet::empty())?;
+        let (accepted, next) = self.accept_batch();
+        match next {
+            Phase::Accepting => return Ok(accepted),
+            Phase::Paused(until) => self.timer.fire_by(until)?,
+            Phase::Over => {}
         }
+        self.phase = next;
+        self.watch(EventSet::empty())?;
         Ok(accepted)
-    }
-
-    /// The backend, to connect to host components, for example.
-    #[must_use]
-    pub fn backend(&self) -> &dyn VsockBackend {
-        &*self.backend
     }
 
     /// The handler.
@@ -181,27 +214,32 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
 
     /// What was done so far.
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> LoopCounters {
         self.counters
     }
 
-    /// The first thing that has gone wrong with the subscriber itself, if anything has: an event manager
+    /// Takes the first thing that has gone wrong with the subscriber itself, if anything has: an event manager
     /// has no way to pass it on. To be asked after the subscriber was added.
-    #[must_use]
-    pub fn error(&self) -> Option<&LoopError> {
-        self.error.as_ref()
-    }
-
-    /// As [`error`](Self::error), and forgets it.
     pub fn take_error(&mut self) -> Option<LoopError> {
         self.error.take()
     }
 
-    fn accept_batch(&mut self) -> (usize, More) {
+    /// The timer is edge-triggered: what it tells is to be taken, or the loop would not rest.
+    fn see_timer(&mut self) -> Result<(), LoopError> {
+        let mut events = [EpollEvent::default(); 2];
+        let ready = self.watcher.ready(&mut events)?;
+        if events.iter().take(ready).any(|event| event.data() == TIMER) {
+            self.timer.fired();
+        }
+        Ok(())
+    }
+
+    /// Returns how many were accepted, and what is to follow.
+    fn accept_batch(&mut self) -> (usize, Phase) {
         let (mut accepted, mut failed) = (0, 0);
         for _ in 0..self.limits.batch {
-            let backend = &mut self.backend;
-            let Some(accept) = contain(|| backend.accept()) else {
+            let source = &mut self.source;
+            let Some(accept) = contain(|| source.next()) else {
                 failed += 1;
                 self.counters.panics += 1;
                 continue;
@@ -211,32 +249,48 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
                     accepted += 1;
                     self.counters.accepts += 1;
                     if self.ask(stream) == More::Later {
-                        return (accepted, More::Later);
+                        return (accepted, self.pause());
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.counters.spurious += u64::from(accepted + failed == 0);
-                    return (accepted, More::Accept);
+                    return (accepted, Phase::Accepting);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     failed += 1;
-                    self.counters.errors += 1;
-                    let lacks = lacks_resource(&error);
-                    let handler = &mut self.handler;
-                    if contain(|| handler.failed(error)).is_none() {
-                        self.counters.panics += 1;
+                    let (lacks, over) = (lacks_resource(&error), S::is_over(&error));
+                    self.tell(error);
+                    if over {
+                        return (accepted, Phase::Over);
                     }
                     if lacks {
-                        return (accepted, More::Later);
+                        return (accepted, self.pause());
                     }
                 }
             }
         }
-        // A backend that only fails would be ready for ever.
+        // A source that only fails would be ready for ever.
         let hopeless = accepted == 0 && failed > 0;
-        let more = if hopeless { More::Later } else { More::Accept };
-        (accepted, more)
+        let next = if hopeless {
+            self.pause()
+        } else {
+            Phase::Accepting
+        };
+        (accepted, next)
+    }
+
+    fn pause(&self) -> Phase {
+        Phase::Paused(Instant::now() + self.limits.pause.min(LONGEST))
+    }
+
+    /// Tells the handler of an accept that has failed.
+    fn tell(&mut self, error: io::Error) {
+        self.counters.errors += 1;
+        let handler = &mut self.handler;
+        if contain(|| handler.failed(error)).is_none() {
+            self.counters.panics += 1;
+        }
     }
 
     /// Asks the handler. If it panics, it has lost that stream, and the next one is accepted.
@@ -249,47 +303,27 @@ impl<A: AcceptHandler> BackendSubscriber<A> {
     }
 
     fn watch(&mut self, events: EventSet) -> Result<(), LoopError> {
-        let set = self.waiting.set(&self.watcher, events, BACKEND);
-        set.map_err(LoopError::Wait)
+        let fd = self.waiting.fd();
+        let set = self.waiting.set(&self.watcher, events, SOURCE);
+        set.map_err(|source| LoopError::Watch { fd, source })
     }
 
+    #[cfg(feature = "event-manager")]
     fn keep(&mut self, error: LoopError) {
         self.counters.errors += 1;
         self.error.get_or_insert(error);
     }
 }
 
-/// Whether the next accept would fail for the same reason: no descriptors, or no memory. Their numbers
-/// are the same on every architecture that Linux has (`errno(3)`, asm-generic).
-fn lacks_resource(error: &io::Error) -> bool {
-    const ENOMEM: i32 = 12;
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const ENOBUFS: i32 = 105;
-    // An error that says what was attempted has the system's own inside.
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(inner) = next {
-        next = match inner.downcast_ref::<io::Error>() {
-            Some(error) => match error.raw_os_error() {
-                Some(ENOMEM | ENFILE | EMFILE | ENOBUFS) => return true,
-                _ => error
-                    .get_ref()
-                    .map(|inner| -> &(dyn Error + 'static) { inner }),
-            },
-            None => inner.source(),
-        };
-    }
-    error.kind() == ErrorKind::OutOfMemory
-}
-
-impl<A> AsRawFd for BackendSubscriber<A> {
+impl<S: ?Sized, A> AsRawFd for AcceptSubscriber<S, A> {
     /// Readable while a connection waits, unless accepting is paused.
     fn as_raw_fd(&self) -> RawFd {
         self.watcher.as_raw_fd()
     }
 }
 
-impl<A: AcceptHandler> MutEventSubscriber for BackendSubscriber<A> {
+#[cfg(feature = "event-manager")]
+impl<S: Source + ?Sized, A: AcceptHandler> MutEventSubscriber for AcceptSubscriber<S, A> {
     fn process(&mut self, _events: Events, _ops: &mut EventOps<'_>) {
         if let Err(error) = self.dispatch() {
             self.keep(error);
@@ -304,12 +338,12 @@ impl<A: AcceptHandler> MutEventSubscriber for BackendSubscriber<A> {
     }
 }
 
-impl<A> fmt::Debug for BackendSubscriber<A> {
+impl<S: AsRawFd + ?Sized, A> fmt::Debug for AcceptSubscriber<S, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BackendSubscriber")
-            .field("backend", &self.backend.r#type())
+        f.debug_struct("AcceptSubscriber")
+            .field("source", &self.source.as_raw_fd())
             .field("limits", &self.limits)
-            .field("paused", &self.paused)
+            .field("phase", &self.phase)
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }

@@ -7,6 +7,8 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::mem::ManuallyDrop;
 use std::net::Shutdown;
 use std::os::fd::RawFd;
+#[cfg(feature = "muxer")]
+use std::panic::resume_unwind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use thiserror::Error;
@@ -22,6 +24,34 @@ pub(crate) fn contain<R>(call: impl FnOnce() -> R) -> Option<R> {
             dispose(payload);
             None
         }
+    }
+}
+
+/// Does this with each, however many of them panic. Gives back what the first has panicked with.
+#[cfg(feature = "muxer")]
+#[must_use = "a panic is to pass through"]
+pub(crate) fn each<T>(
+    items: impl Iterator<Item = T>,
+    mut call: impl FnMut(T),
+) -> Option<Box<dyn Any + Send>> {
+    let mut first = None;
+    for item in items {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| call(item))) {
+            if first.is_none() {
+                first = Some(payload);
+            } else {
+                dispose(payload);
+            }
+        }
+    }
+    first
+}
+
+/// Lets a panic pass through, if there was one.
+#[cfg(feature = "muxer")]
+pub(crate) fn resume(panicked: Option<Box<dyn Any + Send>>) {
+    if let Some(payload) = panicked {
+        resume_unwind(payload);
     }
 }
 

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use std::ops::AddAssign;
-
 /// What a subscriber has done since it was made.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct Counters {
+pub struct LoopCounters {
     /// How often it was woken.
     pub wakeups: u64,
     /// Events that were reported.
@@ -32,22 +30,4 @@ pub struct Counters {
     pub timers: u64,
     /// Calls of a handler, and accepts of a backend, that panicked. A stream that panics has failed.
     pub panics: u64,
-}
-
-impl AddAssign for Counters {
-    fn add_assign(&mut self, other: Self) {
-        self.wakeups += other.wakeups;
-        self.events += other.events;
-        self.spurious += other.spurious;
-        self.stale += other.stale;
-        self.accepts += other.accepts;
-        self.refused += other.refused;
-        self.closes += other.closes;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-        self.bytes_lost += other.bytes_lost;
-        self.errors += other.errors;
-        self.timers += other.timers;
-        self.panics += other.panics;
-    }
 }

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-use crate::table::Token;
+use crate::table::StreamId;
 
 /// A heap may hold so many entries that mean nothing any more, beside twice those that do.
 pub(crate) const SLACK: usize = 64;
@@ -15,16 +15,16 @@ pub(crate) const SLACK: usize = 64;
 /// heap until its turn comes, or until there is too much of it.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    heap: BinaryHeap<Reverse<(Instant, Token)>>,
+    heap: BinaryHeap<Reverse<(Instant, StreamId)>>,
 }
 
 impl Deadlines {
-    pub(crate) fn push(&mut self, at: Instant, token: Token) {
-        self.heap.push(Reverse((at, token)));
+    pub(crate) fn push(&mut self, at: Instant, id: StreamId) {
+        self.heap.push(Reverse((at, id)));
     }
 
     /// The earliest entry, if it is due.
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, Token)> {
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, StreamId)> {
         let Reverse((at, _)) = self.heap.peek()?;
         if *at > now {
             return None;
@@ -37,9 +37,9 @@ impl Deadlines {
     }
 
     /// Forgets what `wanted` does not know, if that has become too much for `live` streams.
-    pub(crate) fn tidy(&mut self, live: usize, wanted: impl Fn(Instant, Token) -> bool) {
+    pub(crate) fn tidy(&mut self, live: usize, wanted: impl Fn(Instant, StreamId) -> bool) {
         if self.heap.len() > 2 * live + SLACK {
-            self.heap.retain(|Reverse((at, token))| wanted(*at, *token));
+            self.heap.retain(|Reverse((at, id))| wanted(*at, *id));
         }
     }
 }
@@ -76,12 +76,12 @@ mod tests {
     #[test]
     fn what_nobody_waits_for_is_bounded() {
         let mut table = Table::new();
-        let token = table.insert(()).unwrap();
+        let id = table.insert(()).unwrap();
         let now = Instant::now();
         let mut deadlines = Deadlines::default();
         for step in 0..10_000 {
             let at = now + Duration::from_millis(step);
-            deadlines.push(at, token);
+            deadlines.push(at, id);
             deadlines.tidy(1, |wanted, _| wanted == at);
             assert!(deadlines.heap.len() <= 2 + SLACK + 1);
         }

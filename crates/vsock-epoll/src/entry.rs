@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One stream of a loop: what it owes, what it is watched for.
+//! One stream of a loop: how its directions stand, what it owes, what it is watched for.
+
+mod bytes;
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice};
-use std::net::Shutdown;
+use std::io;
 use std::time::Instant;
 
 use vmm_sys_util::epoll::EventSet;
@@ -12,56 +13,120 @@ use vsock_backend_api::VsockBackendType;
 
 use crate::contain::Contained;
 use crate::watch::{Watched, Watcher};
-use crate::{Failure, Token, Trigger};
-
-/// A backlog that was larger than this gives its memory back when it is empty.
-const KEPT: usize = 4096;
+use crate::{StreamFailure, StreamId, Trigger};
 
 /// What the kernel reports of a descriptor whether it was asked or not.
 const BROKEN: EventSet = EventSet::HANG_UP.union(EventSet::ERROR);
 
+/// The incoming direction. When a stream [is closing](Entry::is_closing), it is left alone.
+///
+/// ```text
+/// Paused ◀──▶ Open ──▶ Ending ──▶ Ended
+///    └──────────┴────────────────▶
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Incoming {
+    Open,
+    /// What comes is left where it is.
+    Paused,
+    /// The end was read, and is to be told.
+    Ending,
+    /// Nothing is read any more: the end was told, reading has failed, or nobody wanted more.
+    Ended,
+}
+
 /// The outgoing direction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Outgoing {
-    Open,
+enum Outgoing {
+    Open(Space),
+    Closed(Closure, Then),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Space {
+    NotAwaited,
+    /// A write was refused, or the handler has asked: it is told when there is space.
+    Awaited,
+}
+
+/// How far the outgoing direction is closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Closure {
     /// To be shut down once the backlog is written.
-    Finishing,
+    Pending,
     Shut,
     /// A write has failed.
     Broken,
 }
 
-pub(crate) struct Entry<T> {
-    pub(crate) stream: Contained,
-    pub(crate) state: T,
-    pub(crate) backlog: VecDeque<u8>,
-    pub(crate) outgoing: Outgoing,
-    /// The incoming direction has ended, or reading it has failed.
-    pub(crate) ended: bool,
-    pub(crate) paused: bool,
-    /// To be closed once everything is written.
-    pub(crate) closing: bool,
-    /// A write was refused, so the handler waits for space.
-    pub(crate) wants_space: bool,
-    /// What may be read until the next turn.
+/// What follows when the outgoing direction is shut.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Then {
+    /// The incoming direction goes on.
+    ReadOn,
+    /// The stream is closed, whatever comes.
+    Close,
+}
+
+/// Whether the peer of a paused stream is there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Peer {
+    Present,
+    /// It is gone, which is to be told.
+    Gone,
+    GoneAndTold,
+}
+
+/// What has come of a turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// What may be read until the next one.
     pub(crate) budget: usize,
     /// The last read has found nothing, or less than it could take.
     pub(crate) dry: bool,
     /// Something has come of this turn.
     pub(crate) moved: bool,
+}
+
+impl Turn {
+    const fn new(budget: usize) -> Self {
+        Self {
+            budget,
+            dry: false,
+            moved: false,
+        }
+    }
+}
+
+/// What a handler is to be told of a stream, or what is to become of it.
+pub(crate) enum Owed {
+    Failed(StreamFailure),
+    Space,
+    End,
+    PeerGone,
+    /// Nothing will ever happen again: it is to be closed.
+    Close,
+}
+
+pub(crate) struct Entry<T> {
+    pub(crate) stream: Contained,
+    pub(crate) state: T,
+    pub(crate) turn: Turn,
     /// It is in the queue of those that have news for the handler.
     pub(crate) noted: bool,
     /// It is in the queue of those that have more to read, which edges do not tell again.
     pub(crate) queued: bool,
-    pub(crate) end_to_tell: bool,
-    /// The peer was found to be gone while this was paused: to be told, and told.
-    pub(crate) gone_to_tell: bool,
-    gone_seen: bool,
-    pub(crate) failure: Option<Failure>,
+    /// When a byte has moved.
     pub(crate) active: Instant,
     pub(crate) deadline: Option<Instant>,
     /// The moment of its one entry in the heap that counts.
     pub(crate) wake: Option<Instant>,
+    backlog: VecDeque<u8>,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    peer: Peer,
+    /// What it has failed with, to be told.
+    failure: Option<StreamFailure>,
     incoming_fd: Watched,
     outgoing_fd: Option<Watched>,
 }
@@ -72,156 +137,158 @@ impl<T> Entry<T> {
         Self {
             stream,
             state,
-            backlog: VecDeque::new(),
-            outgoing: Outgoing::Open,
-            ended: false,
-            paused: false,
-            closing: false,
-            wants_space: false,
-            budget,
-            dry: false,
-            moved: false,
+            turn: Turn::new(budget),
             noted: false,
             queued: false,
-            end_to_tell: false,
-            gone_to_tell: false,
-            gone_seen: false,
-            failure: None,
             active: now,
             deadline: None,
             wake: None,
+            backlog: VecDeque::new(),
+            incoming: Incoming::Open,
+            outgoing: Outgoing::Open(Space::NotAwaited),
+            peer: Peer::Present,
+            failure: None,
             incoming_fd,
             outgoing_fd: None,
         }
     }
 
+    pub(crate) fn begin_turn(&mut self, budget: usize) {
+        self.turn = Turn::new(budget);
+    }
+
     pub(crate) fn reading(&self) -> bool {
-        !self.ended && !self.paused && !self.closing
+        self.incoming == Incoming::Open && !self.is_closing()
     }
 
     pub(crate) fn writing(&self) -> bool {
         !self.backlog.is_empty()
     }
 
+    /// Whether it takes bytes for writing.
+    pub(crate) fn is_writable(&self) -> bool {
+        matches!(self.outgoing, Outgoing::Open(_))
+    }
+
+    /// How many bytes wait to be written.
+    pub(crate) fn waiting(&self) -> usize {
+        self.backlog.len()
+    }
+
+    /// To be closed once everything is written.
+    fn is_closing(&self) -> bool {
+        matches!(self.outgoing, Outgoing::Closed(_, Then::Close))
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.incoming, Incoming::Ending | Incoming::Ended)
+    }
+
     /// The handler waits for space, and there is some: half of the backlog, so that it is not woken for
     /// every byte.
-    pub(crate) fn has_space_to_tell(&self, limit: usize) -> bool {
-        self.wants_space && self.outgoing == Outgoing::Open && self.backlog.len() <= limit / 2
+    fn has_space_to_tell(&self, limit: usize) -> bool {
+        self.outgoing == Outgoing::Open(Space::Awaited) && self.backlog.len() <= limit / 2
     }
 
     /// Nothing will ever happen again.
-    pub(crate) fn is_done(&self) -> bool {
-        let written = matches!(self.outgoing, Outgoing::Shut | Outgoing::Broken);
-        written && !self.writing() && (self.ended || self.closing) && self.failure.is_none()
+    fn is_done(&self) -> bool {
+        let Outgoing::Closed(closure, then) = self.outgoing else {
+            return false;
+        };
+        closure != Closure::Pending
+            && !self.writing()
+            && (self.has_ended() || then == Then::Close)
+            && self.failure.is_none()
     }
 
-    /// Reads once. `Ok(None)` if nothing is there.
-    pub(crate) fn read(&mut self, buf: &mut [u8], trigger: Trigger) -> io::Result<Option<usize>> {
-        let most = buf.len();
-        loop {
-            match self.stream.read(buf) {
-                Ok(read) => {
-                    // Less than there was room for is all that there was. Levels come again if that
-                    // is wrong; for edges only `WouldBlock` will do.
-                    self.dry = read < most && trigger == Trigger::Level;
-                    self.budget = self.budget.saturating_sub(read);
-                    self.moved = true;
-                    return Ok(Some(read));
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.dry = true;
-                    return Ok(None);
-                }
-                Err(error) => {
-                    self.moved = true;
-                    return Err(error);
-                }
-            }
-        }
+    /// Whether something is owed to the handler.
+    pub(crate) fn owes(&self, limit: usize) -> bool {
+        self.failure.is_some()
+            || self.has_space_to_tell(limit)
+            || self.incoming == Incoming::Ending
+            || self.peer == Peer::Gone
+            || self.is_done()
     }
 
-    /// Writes as much of `bytes` as the stream takes, and keeps of the rest as much as the backlog may
-    /// hold. Returns how many of them the stream took, and how many are kept.
-    pub(crate) fn write(&mut self, bytes: &[u8], limit: usize) -> io::Result<(usize, usize)> {
-        let mut taken = 0;
-        while !self.writing() && taken < bytes.len() {
-            match self.stream.write(&bytes[taken..]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => taken += written,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
+    /// Takes the next thing that is owed. A failure comes first, and the end of everything last.
+    pub(crate) fn take_owed(&mut self, limit: usize) -> Option<Owed> {
+        if let Some(failure) = self.failure.take() {
+            return Some(Owed::Failed(failure));
         }
-        let rest = &bytes[taken..];
-        let kept = rest.len().min(limit.saturating_sub(self.backlog.len()));
-        self.backlog.extend(&rest[..kept]);
-        self.wants_space |= kept < rest.len();
-        Ok((taken, kept))
+        if self.has_space_to_tell(limit) {
+            self.outgoing = Outgoing::Open(Space::NotAwaited);
+            return Some(Owed::Space);
+        }
+        if self.incoming == Incoming::Ending {
+            self.incoming = Incoming::Ended;
+            return Some(Owed::End);
+        }
+        if self.peer == Peer::Gone {
+            self.peer = Peer::GoneAndTold;
+            return Some(Owed::PeerGone);
+        }
+        self.is_done().then_some(Owed::Close)
     }
 
-    /// Writes the backlog as far as the stream takes it; returns how much that was.
-    pub(crate) fn flush(&mut self) -> (usize, io::Result<()>) {
-        let mut taken = 0;
-        while self.writing() {
-            let (first, second) = self.backlog.as_slices();
-            let slices = [IoSlice::new(first), IoSlice::new(second)];
-            match self.stream.write_vectored(&slices) {
-                Ok(0) => return (taken, Err(ErrorKind::WriteZero.into())),
-                Ok(written) => {
-                    drop(self.backlog.drain(..written));
-                    taken += written;
-                    self.moved = true;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return (taken, Err(error)),
-            }
-        }
-        if !self.writing() && self.backlog.capacity() > KEPT {
-            self.backlog = VecDeque::new();
-        }
-        (taken, Ok(()))
+    /// Leaves alone what comes; says whether that is a change.
+    pub(crate) fn pause(&mut self) -> bool {
+        self.turn_to(Incoming::Open, Incoming::Paused)
     }
 
-    /// Ends the outgoing direction if everything is written.
-    pub(crate) fn finish(&mut self) {
-        if self.outgoing != Outgoing::Finishing || self.writing() {
-            return;
+    /// Goes on reading; says whether that is a change.
+    pub(crate) fn resume(&mut self) -> bool {
+        self.turn_to(Incoming::Paused, Incoming::Open)
+    }
+
+    fn turn_to(&mut self, from: Incoming, to: Incoming) -> bool {
+        let changes = self.incoming == from;
+        if changes {
+            self.incoming = to;
+            self.turn.dry = false;
         }
-        self.outgoing = Outgoing::Shut;
-        // Where there is no half-close, the only end is the whole one. Any other error says that there
-        // is no peer any more, which reading will tell.
-        if let Err(error) = self.stream.shutdown(Shutdown::Write) {
-            self.closing |= error.kind() == ErrorKind::Unsupported;
+        changes
+    }
+
+    /// Reads no more; says whether that is a change. An end that was read before is told all the same.
+    pub(crate) fn stop_reading(&mut self) -> bool {
+        let changes = !self.has_ended();
+        if changes {
+            self.incoming = Incoming::Ended;
+        }
+        changes
+    }
+
+    /// Tells the handler when there is space.
+    pub(crate) fn await_space(&mut self) {
+        if let Outgoing::Open(space) = &mut self.outgoing {
+            *space = Space::Awaited;
         }
     }
 
-    /// A write has failed: what is left is lost, and returned as a number.
-    pub(crate) fn broken(&mut self, failure: Failure) -> usize {
-        let lost = self.backlog.len();
-        self.backlog = VecDeque::new();
-        self.outgoing = Outgoing::Broken;
-        self.wants_space = false;
-        self.moved = true;
-        self.failure.get_or_insert(failure);
-        lost
+    /// It has failed, which closes it when it is told.
+    pub(crate) fn fail(&mut self, failure: StreamFailure) {
+        self.stop_reading();
+        self.failure = Some(failure);
     }
 
     /// Whether an event says that the peer is gone, of a stream that has ended and says nothing else.
     pub(crate) fn is_deserted(&self, events: EventSet) -> bool {
-        let waits = self.ended && !self.writing() && self.outgoing == Outgoing::Open;
-        waits && (events.intersects(BROKEN) || self.stream.peer_gone())
+        let waits = self.has_ended() && !self.writing() && self.is_writable();
+        waits && self.peer_is_gone(events)
     }
 
     /// Sees, once, that the peer of a paused stream is gone.
     pub(crate) fn see_gone(&mut self, events: EventSet) -> bool {
-        let waits = self.paused && !self.ended && !self.closing && !self.gone_seen;
-        let gone = waits && (events.intersects(BROKEN) || self.stream.peer_gone());
-        self.gone_seen |= gone;
-        self.gone_to_tell |= gone;
+        let waits = self.incoming == Incoming::Paused && !self.is_closing();
+        let gone = waits && self.peer == Peer::Present && self.peer_is_gone(events);
+        if gone {
+            self.peer = Peer::Gone;
+        }
         gone
+    }
+
+    fn peer_is_gone(&self, events: EventSet) -> bool {
+        events.intersects(BROKEN) || self.stream.peer_gone()
     }
 
     pub(crate) fn may_read(events: EventSet) -> bool {
@@ -236,37 +303,36 @@ impl<T> Entry<T> {
     pub(crate) fn watch(
         &mut self,
         watcher: &Watcher,
-        token: Token,
+        id: StreamId,
         trigger: Trigger,
     ) -> io::Result<()> {
         let edge = match trigger {
             Trigger::Level => EventSet::empty(),
             Trigger::Edge => EventSet::EDGE_TRIGGERED,
         };
-        let incoming = if self.reading() {
-            EventSet::IN | edge
-        } else if self.ended && !self.closing {
+        let incoming = match self.incoming {
+            _ if self.is_closing() => EventSet::empty(),
+            Incoming::Open => EventSet::IN | edge,
             // Parked: its descriptor is readable for ever, so only an edge tells that the peer goes.
-            EventSet::IN | EventSet::EDGE_TRIGGERED
-        } else if self.paused && !self.closing {
+            Incoming::Ending | Incoming::Ended => EventSet::IN | EventSet::EDGE_TRIGGERED,
             // What comes is left alone, so here, too, only an edge tells that the peer goes. The set is
             // never that of a stream that is read, so that to go on reading looks at what has come.
-            let silent = self.stream.backend_type() == VsockBackendType::Inner; // it has no hang-up
-            let data = if silent {
-                EventSet::IN
-            } else {
-                EventSet::empty()
-            };
-            data | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED
-        } else {
-            EventSet::empty()
+            Incoming::Paused => {
+                let silent = self.stream.backend_type() == VsockBackendType::Inner; // it has no hang-up
+                let data = if silent {
+                    EventSet::IN
+                } else {
+                    EventSet::empty()
+                };
+                data | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED
+            }
         };
         let outgoing = if self.writing() {
             EventSet::OUT | edge
         } else {
             EventSet::empty()
         };
-        let word = token.word();
+        let word = id.word();
         if self.outgoing_fd.is_none() && self.writing() {
             let fd = self.stream.write_ready_fd()?;
             self.outgoing_fd = Some(Watched::nothing_of(fd));

@@ -2,8 +2,10 @@
 
 //! What can go wrong with a loop, with adding a stream, and with a stream.
 
+use std::error::Error;
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
+use std::os::fd::RawFd;
 
 use thiserror::Error;
 use vsock_backend_api::VsockStream;
@@ -25,8 +27,12 @@ pub enum LoopError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// A listener did not become non-blocking.
+    #[error("a listener stays blocking")]
+    Blocking(#[source] io::Error),
     /// The event manager did not take the subscriber's descriptor, so nothing is served.
     #[error("the event manager refuses the descriptor of a subscriber")]
+    #[cfg(feature = "event-manager")]
     Manager(#[source] event_manager::Error),
     /// The readiness of the streams could not be asked for.
     #[error("epoll does not say which streams are ready")]
@@ -34,13 +40,70 @@ pub enum LoopError {
     /// The timer could not be set.
     #[error("the timer of a loop cannot be set")]
     Timer(#[source] io::Error),
+    /// A descriptor is not watched.
+    #[error("epoll does not watch descriptor {fd}")]
+    Watch {
+        /// The descriptor.
+        fd: RawFd,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A descriptor is still watched, or its owner has closed it too early.
+    #[error("epoll does not let go of descriptor {fd}")]
+    Unwatch {
+        /// The descriptor.
+        fd: RawFd,
+        /// What the kernel says.
+        source: io::Error,
+    },
+}
+
+impl From<LoopError> for io::Error {
+    fn from(error: LoopError) -> Self {
+        let kind = match &error {
+            LoopError::Limit(_) => ErrorKind::InvalidInput,
+            #[cfg(feature = "event-manager")]
+            LoopError::Manager(_) => ErrorKind::Other,
+            LoopError::Descriptor { source, .. }
+            | LoopError::Blocking(source)
+            | LoopError::Wait(source)
+            | LoopError::Timer(source)
+            | LoopError::Watch { source, .. }
+            | LoopError::Unwatch { source, .. } => source.kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Whether the system lacks something that it may have again soon: descriptors, memory, or room for what is
+/// watched. The numbers are the same on every architecture that Linux has (`errno(3)`, asm-generic).
+pub(crate) fn lacks_resource(error: &io::Error) -> bool {
+    const ENOMEM: i32 = 12;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOSPC: i32 = 28;
+    const ENOBUFS: i32 = 105;
+    // An error that says what was attempted has the system's own inside.
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(inner) = next {
+        next = match inner.downcast_ref::<io::Error>() {
+            Some(error) => match error.raw_os_error() {
+                Some(ENOMEM | ENFILE | EMFILE | ENOSPC | ENOBUFS) => return true,
+                _ => error
+                    .get_ref()
+                    .map(|inner| -> &(dyn Error + 'static) { inner }),
+            },
+            None => inner.source(),
+        };
+    }
+    error.kind() == ErrorKind::OutOfMemory
 }
 
 /// Why a stream is not served.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// There are as many streams as [`Limits::streams`](crate::Limits#structfield.streams) allows.
+    /// There are as many streams as [`StreamLimits::streams`](crate::StreamLimits#structfield.streams) allows.
     #[error("{limit} streams are served, which is the limit")]
     Full {
         /// The limit.
@@ -90,7 +153,7 @@ impl fmt::Debug for AddError {
 /// What has become of a stream, when it is not its regular end.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum StreamFailure {
     /// Reading failed: a reset, or another error of the stream.
     #[error("reading a stream")]
     Read(#[source] io::Error),
@@ -100,7 +163,7 @@ pub enum Failure {
     /// The peer is gone, after it had ended its direction.
     #[error("the peer of a stream is gone")]
     PeerGone,
-    /// No byte has moved for as long as [`Limits::idle`](crate::Limits#structfield.idle) allows.
+    /// No byte has moved for as long as [`StreamLimits::idle`](crate::StreamLimits#structfield.idle) allows.
     #[error("a stream was idle for too long")]
     Idle,
     /// The kernel did not change what it watches of the stream.

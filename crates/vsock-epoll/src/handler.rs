@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use crate::{Failure, Streams, Token};
+use crate::{StreamFailure, StreamId, Streams};
 
 /// What becomes of a stream that has failed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -9,7 +9,7 @@ pub enum After {
     /// It is closed.
     #[default]
     Close,
-    /// It is read to its end, and closed then. Of use after [`Failure::Write`] only: what else fails
+    /// It is read to its end, and closed then. Of use after [`StreamFailure::Write`] only: what else fails
     /// is closed in any case.
     ReadOn,
 }
@@ -21,11 +21,11 @@ pub enum After {
 ///
 /// A call that panics is contained: its stream is aborted, and the loop goes on with the others and
 /// with the same handler. A handler whose own state does not survive that should count
-/// [`panics`](crate::Counters#structfield.panics) and stop. A stream that panics in a call, or counts more bytes
+/// [`panics`](crate::LoopCounters#structfield.panics) and stop. A stream that panics in a call, or counts more bytes
 /// than it was offered, has failed as one that returns an error, whoever has made the call.
 ///
 /// ```
-/// use vsock_epoll::{StreamHandler, Streams, Token};
+/// use vsock_epoll::{StreamHandler, Streams, StreamId};
 ///
 /// /// Counts what comes, and answers the count at the end.
 /// struct Count;
@@ -33,21 +33,21 @@ pub enum After {
 /// impl StreamHandler for Count {
 ///     type State = u64;
 ///
-///     fn readable(&mut self, streams: &mut Streams<u64>, token: Token) {
+///     fn readable(&mut self, streams: &mut Streams<u64>, id: StreamId) {
 ///         let mut buf = [0; 4096];
 ///         loop {
-///             let read = streams.read(token, &mut buf) as u64;
-///             match streams.state_mut(token) {
+///             let read = streams.read(id, &mut buf) as u64;
+///             match streams.state_mut(id) {
 ///                 Some(count) if read > 0 => *count += read,
 ///                 _ => return,
 ///             }
 ///         }
 ///     }
 ///
-///     fn ended(&mut self, streams: &mut Streams<u64>, token: Token) {
-///         let count = streams.state(token).copied().unwrap_or_default();
-///         streams.write(token, &count.to_le_bytes());
-///         streams.finish(token);
+///     fn ended(&mut self, streams: &mut Streams<u64>, id: StreamId) {
+///         let count = streams.state(id).copied().unwrap_or_default();
+///         streams.write(id, &count.to_le_bytes());
+///         streams.finish(id);
 ///     }
 /// }
 /// ```
@@ -57,48 +57,48 @@ pub trait StreamHandler {
 
     /// There is something to read. To be read until [`Streams::read`] returns zero, or to be
     /// [paused](Streams::pause): what is left is told again, at once.
-    fn readable(&mut self, streams: &mut Streams<Self::State>, token: Token);
+    fn readable(&mut self, streams: &mut Streams<Self::State>, id: StreamId);
 
     /// Half of the backlog, or more, is free again, after a [`Streams::write`] that was not accepted
     /// whole, or a [`Streams::await_space`].
-    fn writable(&mut self, streams: &mut Streams<Self::State>, token: Token) {
-        _ = (streams, token);
+    fn writable(&mut self, streams: &mut Streams<Self::State>, id: StreamId) {
+        _ = (streams, id);
     }
 
     /// The peer has ended its direction, and everything is read. The other direction goes on. The
     /// default ends it, too.
-    fn ended(&mut self, streams: &mut Streams<Self::State>, token: Token) {
-        streams.finish(token);
+    fn ended(&mut self, streams: &mut Streams<Self::State>, id: StreamId) {
+        streams.finish(id);
     }
 
     /// The peer of a [paused](Streams::pause) stream is gone. What it has sent before can still be read,
     /// after [`Streams::resume`], and its end or its reset comes behind that. To be told, once, is of use
     /// to a handler that works on an answer nobody waits for any more. The default does nothing.
-    fn peer_gone(&mut self, streams: &mut Streams<Self::State>, token: Token) {
-        _ = (streams, token);
+    fn peer_gone(&mut self, streams: &mut Streams<Self::State>, id: StreamId) {
+        _ = (streams, id);
     }
 
     /// The stream has failed.
     fn failed(
         &mut self,
         streams: &mut Streams<Self::State>,
-        token: Token,
-        failure: Failure,
+        id: StreamId,
+        failure: StreamFailure,
     ) -> After {
-        _ = (streams, token);
+        _ = (streams, id);
         drop(failure);
         After::Close
     }
 
     /// The time that [`Streams::set_timer`] has set is over.
-    fn timer(&mut self, streams: &mut Streams<Self::State>, token: Token) {
-        _ = (streams, token);
+    fn timer(&mut self, streams: &mut Streams<Self::State>, id: StreamId) {
+        _ = (streams, id);
     }
 
     /// A stream is gone, for whatever reason: told once of each that was added, unless the loop itself
     /// is dropped.
-    fn closed(&mut self, streams: &mut Streams<Self::State>, token: Token, state: Self::State) {
-        _ = (streams, token);
+    fn closed(&mut self, streams: &mut Streams<Self::State>, id: StreamId, state: Self::State) {
+        _ = (streams, id);
         drop(state);
     }
 }

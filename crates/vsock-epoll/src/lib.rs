@@ -2,20 +2,21 @@
 
 //! A vsock backend and its streams on an event loop.
 //!
-//! - A [`BackendSubscriber`] accepts the connections of one
-//!   [`VsockBackend`](vsock_backend_api::VsockBackend) and asks an [`AcceptHandler`] what to do with
-//!   each.
+//! - A [`ListenerSubscriber`] accepts what a guest opens to a port of the host, a [`BackendSubscriber`] what
+//!   host components open towards the guest. Each asks an [`AcceptHandler`] what to do with a connection.
 //! - A [`StreamSubscriber`] serves many streams of any kind through a [`StreamHandler`]. [`services`]
 //!   has an echo, a service of lines, and a proxy.
 //! - With the feature `remote`, a `RemoteHandle` does all of that from other threads.
+//! - With the feature `muxer`, a `MuxerDriver` is the loop of a device: of a muxer's streams and backends, of
+//!   deadlines and of a VMM's own descriptors.
 //!
-//! Both are subscribers for rust-vmm's [`event_manager`], whatever its type of subscriber is: alone, in
-//! a `Box<dyn MutEventSubscriber>`, or shared as `Arc<Mutex<..>>`. Each has one descriptor, so any other
-//! loop can drive them, too.
+//! They are subscribers for rust-vmm's `event_manager` (a default feature), whatever its type of subscriber is:
+//! alone, in a `Box<dyn MutEventSubscriber>`, or shared as `Arc<Mutex<..>>`. Each has one descriptor, so any
+//! other loop can drive them, too, and leave the feature out.
 //!
 //! # What a loop promises
 //!
-//! - A token never means another stream than the one that it was made for, whatever descriptors do.
+//! - An id never means another stream than the one that it was made for, whatever descriptors do.
 //! - A busy stream waits for its next turn like everyone else; work per turn and per wake-up is bounded.
 //! - What `write` has accepted is delivered, unless the stream fails or is closed by force; and what is
 //!   lost then is counted.
@@ -34,6 +35,8 @@ mod acceptor;
 mod contain;
 mod counters;
 mod deadlines;
+#[cfg(feature = "muxer")]
+mod driver;
 mod entry;
 mod error;
 mod handler;
@@ -46,19 +49,27 @@ mod subscriber;
 mod table;
 mod watch;
 
-pub use acceptor::{AcceptHandler, BackendSubscriber, More};
-pub use counters::Counters;
-pub use error::{AddError, Failure, LoopError, Refusal};
+pub use acceptor::{AcceptHandler, AcceptSubscriber, BackendSubscriber, ListenerSubscriber, More};
+pub use counters::LoopCounters;
+#[cfg(feature = "muxer")]
+pub use driver::{DriverEvents, Handover, MuxerDriver, Waker};
+pub use error::{AddError, LoopError, Refusal, StreamFailure};
+#[cfg(feature = "event-manager")]
 pub use event_manager;
 pub use handler::{After, StreamHandler};
-pub use limits::{AcceptLimits, LimitError, Limits, Trigger};
+pub use limits::{AcceptLimits, LimitError, StreamLimits, Trigger};
 #[cfg(feature = "remote")]
 pub use remote::{RemoteError, RemoteHandle};
 pub use streams::Streams;
 pub use subscriber::StreamSubscriber;
-pub use table::Token;
+pub use table::StreamId;
+pub use vsock_backend_api::{VsockBackend, VsockListener, VsockStream};
+#[cfg(feature = "muxer")]
+pub use vsock_muxer::{ClosingStream, Driven};
+#[cfg(feature = "muxer")]
+pub use vsock_proto::Tick;
 
 /// The page for VMM authors, whose code is compiled and run.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "event-manager"))]
 #[doc = include_str!("../../../docs/event-loop.md")]
 struct EventLoopPage;

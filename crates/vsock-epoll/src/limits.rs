@@ -28,14 +28,14 @@ pub enum Trigger {
 ///
 /// ```
 /// use std::time::Duration;
-/// use vsock_epoll::Limits;
+/// use vsock_epoll::StreamLimits;
 ///
-/// let limits = Limits::default().streams(100).idle(Some(Duration::from_secs(60)));
+/// let limits = StreamLimits::default().streams(100).idle(Some(Duration::from_secs(60)));
 /// assert_eq!(limits.backlog, 64 * 1024);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct Limits {
+pub struct StreamLimits {
     /// How many streams there may be at a time: 1 to 2^24; 65,536 by default.
     pub streams: usize,
     /// How many bytes of a stream the loop keeps that the stream has refused: 1 to 1 GiB; 64 KiB by
@@ -53,7 +53,7 @@ pub struct Limits {
     pub trigger: Trigger,
 }
 
-impl Default for Limits {
+impl Default for StreamLimits {
     fn default() -> Self {
         Self {
             streams: 1 << 16,
@@ -66,7 +66,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl StreamLimits {
     /// Sets [`streams`](Self#structfield.streams).
     #[must_use]
     pub fn streams(mut self, streams: usize) -> Self {
@@ -203,11 +203,11 @@ fn long_enough(name: &'static str, value: Duration) -> Result<(), LimitError> {
 mod tests {
     use std::time::Duration;
 
-    use super::{AcceptLimits, Limits};
+    use super::{AcceptLimits, StreamLimits};
 
     #[test]
     fn every_limit_has_both_of_its_edges() {
-        let limits = Limits::default();
+        let limits = StreamLimits::default();
         let good = [
             limits,
             limits.streams(1).backlog(1).turn(1).events(1),

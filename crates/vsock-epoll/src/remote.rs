@@ -2,13 +2,11 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::Duration;
 
 use event_manager::{MutEventSubscriber, RemoteEndpoint, SubscriberId};
 use thiserror::Error;
-use vsock_backend_api::VsockStream;
 
-use crate::{AddError, Counters, StreamHandler, StreamSubscriber, Streams, Token};
+use crate::{StreamHandler, StreamSubscriber, Streams};
 
 /// Why something could not be done from another thread.
 #[derive(Debug, Error)]
@@ -20,9 +18,6 @@ pub enum RemoteError {
     /// The subscriber is not one of streams.
     #[error("the subscriber serves no streams")]
     OtherSubscriber,
-    /// The stream was not added.
-    #[error("a stream cannot be added from another thread")]
-    Add(#[from] AddError),
 }
 
 /// Finds the streams in the event manager's type of subscriber.
@@ -44,12 +39,12 @@ type Find<S, H> = fn(&mut S) -> Option<&mut StreamSubscriber<H>>;
 /// use std::time::Duration;
 /// use event_manager::{EventManager, SubscriberOps};
 /// use vsock_epoll::services::Echo;
-/// use vsock_epoll::{Limits, RemoteHandle, StreamSubscriber};
+/// use vsock_epoll::{StreamLimits, RemoteHandle, StreamSubscriber};
 /// use vsock_inner::VsockInnerStream;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut manager = EventManager::new()?;
-/// let id = manager.add_subscriber(StreamSubscriber::new(Echo::new(), Limits::default())?);
+/// let id = manager.add_subscriber(StreamSubscriber::new(Echo::new(), StreamLimits::default())?);
 /// let remote = RemoteHandle::new(manager.remote_endpoint(), id, |subscriber| Some(subscriber));
 /// let looping = thread::spawn(move || -> Result<(), event_manager::Error> {
 ///     while !manager.subscriber_mut(id)?.streams().is_finished() {
@@ -59,13 +54,13 @@ type Find<S, H> = fn(&mut S) -> Option<&mut StreamSubscriber<H>>;
 /// });
 ///
 /// let (mut host, device) = VsockInnerStream::pair()?;
-/// remote.add(Box::new(device), ())?;
+/// remote.call(|streams| streams.add(Box::new(device), ()))??;
 /// host.write_all(b"hello")?;
 /// let mut back = [0; 5];
 /// host.read_exact(&mut back)?;
 /// assert_eq!(&back, b"hello");
 ///
-/// remote.drain(Some(Duration::from_secs(5)))?;
+/// remote.call(|streams| streams.drain(Some(Duration::from_secs(5))))?;
 /// looping.join().expect("the loop has not panicked")?;
 /// # Ok(())
 /// # }
@@ -93,72 +88,8 @@ where
         }
     }
 
-    /// As [`Streams::add`].
-    ///
-    /// # Errors
-    ///
-    /// [`RemoteError`]; if it is [`RemoteError::Add`], it has the stream.
-    pub fn add(&self, stream: Box<dyn VsockStream>, state: H::State) -> Result<Token, RemoteError> {
-        self.call(move |streams| streams.add(stream, state))?
-            .map_err(RemoteError::Add)
-    }
-
-    /// As [`Streams::close`].
-    ///
-    /// # Errors
-    ///
-    /// [`RemoteError`]
-    pub fn close(&self, token: Token) -> Result<bool, RemoteError> {
-        self.call(move |streams| streams.close(token))
-    }
-
-    /// As [`Streams::write`].
-    ///
-    /// # Errors
-    ///
-    /// [`RemoteError`]
-    pub fn write(&self, token: Token, bytes: Vec<u8>) -> Result<usize, RemoteError> {
-        self.call(move |streams| streams.write(token, &bytes))
-    }
-
-    /// How many streams there are.
-    ///
-    /// # Errors
-    ///
-    /// [`RemoteError`]
-    pub fn count(&self) -> Result<usize, RemoteError> {
-        self.call(|streams| streams.len())
-    }
-
-    /// As [`Streams::counters`].
-    ///
-    /// # Errors
-    ///
-    /// [`RemoteError`]
-    pub fn counters(&self) -> Result<Counters, RemoteError> {
-        self.call(|streams| streams.counters())
-    }
-
-    /// As [`Streams::drain`]: returns when it has begun.
-    ///
-    /// # Errors
-    ///
-    /// [`RemoteError`]
-    pub fn drain(&self, patience: Option<Duration>) -> Result<(), RemoteError> {
-        self.call(move |streams| streams.drain(patience))
-    }
-
-    /// As [`Streams::stop`].
-    ///
-    /// # Errors
-    ///
-    /// [`RemoteError`]
-    pub fn stop(&self) -> Result<(), RemoteError> {
-        self.call(|streams| streams.stop())
-    }
-
-    /// Does anything else with the streams, on the loop's thread, and gives back its result. If it panics,
-    /// the loop goes on, and the panic is that of who has called this.
+    /// Does something with the streams, on the loop's thread, and gives back its result. If it panics, the
+    /// loop goes on, and the panic is the caller's.
     ///
     /// # Errors
     ///

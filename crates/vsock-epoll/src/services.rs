@@ -7,7 +7,7 @@ mod lines;
 mod proxy;
 
 pub use echo::Echo;
-pub use lines::{LineError, Lines, Reply};
+pub use lines::{Lines, LinesError, Reply};
 pub use proxy::Proxy;
 
 /// How much a service reads at once, into a buffer that all its streams share.

@@ -4,13 +4,15 @@ use std::fmt;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Instant;
 
+#[cfg(feature = "event-manager")]
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use vmm_sys_util::epoll::{EpollEvent, EventSet};
 
 use crate::contain::contain;
-use crate::streams::News;
-use crate::watch::{KICK, TIMER};
-use crate::{After, Counters, Failure, Limits, LoopError, StreamHandler, Streams, Token};
+use crate::streams::{News, TIMER, WAKE};
+use crate::{
+    After, LoopCounters, LoopError, StreamFailure, StreamHandler, StreamId, StreamLimits, Streams,
+};
 
 /// For each event that a wake-up may serve, the handler may be told so many things that follow from it. All
 /// that one event of a stream can cause is told in the same wake-up: that there is space, that its end has
@@ -27,24 +29,27 @@ const NEWS_FOR_AN_EVENT: usize = 4;
 /// ```
 /// use std::io::{Read, Write};
 /// use std::net::Shutdown;
-/// use event_manager::{EventManager, SubscriberOps};
+/// use std::os::fd::AsRawFd;
+/// use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 /// use vsock_epoll::services::Echo;
-/// use vsock_epoll::{Limits, StreamSubscriber};
+/// use vsock_epoll::{StreamLimits, StreamSubscriber};
 /// use vsock_inner::VsockInnerStream;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (mut host, device) = VsockInnerStream::pair()?;
-/// let mut echo = StreamSubscriber::new(Echo::new(), Limits::default())?;
+/// let mut echo = StreamSubscriber::new(Echo::new(), StreamLimits::default())?;
 /// echo.streams().add(Box::new(device), ())?;
 ///
-/// let mut manager = EventManager::new()?;
-/// let id = manager.add_subscriber(echo);
-/// assert!(manager.subscriber_mut(id)?.error().is_none());
+/// // The VMM's own loop, which has other descriptors as well.
+/// let epoll = Epoll::new()?;
+/// let event = EpollEvent::new(EventSet::IN, 0);
+/// epoll.ctl(ControlOperation::Add, echo.as_raw_fd(), event)?;
 ///
 /// host.write_all(b"hello")?;
 /// host.shutdown(Shutdown::Write)?;
-/// while !manager.subscriber_mut(id)?.streams().is_empty() {
-///     manager.run()?;
+/// while !echo.streams().is_empty() {
+///     epoll.wait(-1, &mut [EpollEvent::default()])?;
+///     echo.dispatch()?;
 /// }
 /// let mut back = String::new();
 /// host.read_to_string(&mut back)?;
@@ -66,7 +71,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
     /// # Errors
     ///
     /// [`LoopError::Limit`] and [`LoopError::Descriptor`]: it needs three descriptors.
-    pub fn new(handler: H, limits: Limits) -> Result<Self, LoopError> {
+    pub fn new(handler: H, limits: StreamLimits) -> Result<Self, LoopError> {
         let streams = Streams::new(limits)?;
         Ok(Self {
             streams,
@@ -76,20 +81,20 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         })
     }
 
-    /// Serves what is ready, within the [`Limits`], and returns how many events that were. It never
+    /// Serves what is ready, within the [`StreamLimits`], and returns how many events that were. It never
     /// waits.
     ///
     /// # Errors
     ///
     /// [`LoopError::Wait`] and [`LoopError::Timer`], after which the loop can be tried again. As a
-    /// subscriber of an event manager it keeps the first one for [`error`](Self::error).
+    /// subscriber of an event manager it keeps the first one for [`take_error`](Self::take_error).
     pub fn dispatch(&mut self) -> Result<usize, LoopError> {
         self.streams.counters.wakeups += 1;
-        self.streams.set_dispatching(true);
+        self.streams.begin_dispatch();
         self.news_left = NEWS_FOR_AN_EVENT * self.events.len();
         let served = self.serve();
         self.tell_news();
-        self.streams.set_dispatching(false);
+        self.streams.end_dispatch();
         served
     }
 
@@ -105,18 +110,12 @@ impl<H: StreamHandler> StreamSubscriber<H> {
 
     /// What was done so far.
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> LoopCounters {
         self.streams.counters()
     }
 
-    /// The first thing that has gone wrong with the loop itself, if anything has: an event manager has
-    /// no way to pass it on. To be asked after the subscriber was added.
-    #[must_use]
-    pub fn error(&self) -> Option<&LoopError> {
-        self.streams.error()
-    }
-
-    /// As [`error`](Self::error), and forgets it.
+    /// Takes the first thing that has gone wrong with the loop itself, if anything has: an event manager has no
+    /// way to pass it on. To be asked after the subscriber was added.
     pub fn take_error(&mut self) -> Option<LoopError> {
         self.streams.take_error()
     }
@@ -129,25 +128,25 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         for at in 0..ready {
             let event = self.events[at];
             match event.data() {
-                KICK => {} // what it was for is done in every turn
+                WAKE => self.streams.woken(), // what it was for is done in every turn
                 TIMER => self.serve_timers(),
-                word => self.serve_stream(Token::of_word(word), event.event_set()),
+                word => self.serve_stream(StreamId::from_word(word), event.event_set()),
             }
         }
         for _ in 0..in_line {
-            let Some(token) = self.streams.next_in_line() else {
+            let Some(id) = self.streams.next_in_line() else {
                 break;
             };
-            self.serve_stream(token, EventSet::IN);
+            self.serve_stream(id, EventSet::IN);
         }
         Ok(ready)
     }
 
-    fn serve_stream(&mut self, token: Token, events: EventSet) {
-        if self.streams.begin(token, events) {
-            self.call(token, |handler, streams| handler.readable(streams, token));
+    fn serve_stream(&mut self, id: StreamId, events: EventSet) {
+        if self.streams.begin(id, events) {
+            self.call(id, |handler, streams| handler.readable(streams, id));
         }
-        self.streams.end(token);
+        self.streams.end(id);
         self.tell_news();
     }
 
@@ -155,13 +154,13 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         let now = Instant::now();
         self.streams.timer_fired(now);
         for _ in 0..self.events.len() {
-            let Some(token) = self.streams.next_due(now) else {
+            let Some(id) = self.streams.next_due(now) else {
                 break;
             };
-            self.call(token, |handler, streams| handler.timer(streams, token));
+            self.call(id, |handler, streams| handler.timer(streams, id));
             self.tell_news();
         }
-        self.streams.rearm();
+        self.streams.arm();
     }
 
     fn tell_news(&mut self) {
@@ -170,39 +169,37 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         {
             self.news_left -= 1;
             match news {
-                News::Space(token) => {
-                    self.call(token, |handler, streams| handler.writable(streams, token));
+                News::Space(id) => {
+                    self.call(id, |handler, streams| handler.writable(streams, id));
                 }
-                News::Ended(token) => {
-                    self.call(token, |handler, streams| handler.ended(streams, token));
+                News::Ended(id) => {
+                    self.call(id, |handler, streams| handler.ended(streams, id));
                 }
-                News::Gone(token) => {
-                    self.call(token, |handler, streams| handler.peer_gone(streams, token));
+                News::Gone(id) => {
+                    self.call(id, |handler, streams| handler.peer_gone(streams, id));
                 }
-                News::Failed(token, failure) => self.tell_failure(token, failure),
-                News::Closed(token, state) => {
-                    self.call(token, |handler, streams| {
-                        handler.closed(streams, token, state);
+                News::Failed(id, failure) => self.tell_failure(id, failure),
+                News::Closed(id, state) => {
+                    self.call(id, |handler, streams| {
+                        handler.closed(streams, id, state);
                     });
                 }
             }
         }
     }
 
-    fn tell_failure(&mut self, token: Token, failure: Failure) {
-        let read_on = matches!(failure, Failure::Write(_));
-        let after = self.call(token, |handler, streams| {
-            handler.failed(streams, token, failure)
-        });
+    fn tell_failure(&mut self, id: StreamId, failure: StreamFailure) {
+        let read_on = matches!(failure, StreamFailure::Write(_));
+        let after = self.call(id, |handler, streams| handler.failed(streams, id, failure));
         if !(read_on && after == Some(After::ReadOn)) {
-            self.streams.close(token);
+            self.streams.close(id);
         }
     }
 
     /// Calls the handler. If it panics, its stream is aborted and the loop goes on.
     fn call<R>(
         &mut self,
-        token: Token,
+        id: StreamId,
         what: impl FnOnce(&mut H, &mut Streams<H::State>) -> R,
     ) -> Option<R> {
         let (handler, streams) = (&mut self.handler, &mut self.streams);
@@ -211,7 +208,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
         let called = contain(|| what(handler, streams));
         if called.is_none() {
             self.streams.counters.panics += 1;
-            self.streams.abort(token);
+            self.streams.abort(id);
         }
         called
     }
@@ -223,6 +220,7 @@ impl<H: StreamHandler> AsRawFd for StreamSubscriber<H> {
     }
 }
 
+#[cfg(feature = "event-manager")]
 impl<H: StreamHandler> MutEventSubscriber for StreamSubscriber<H> {
     fn process(&mut self, _events: Events, _ops: &mut EventOps<'_>) {
         if let Err(error) = self.dispatch() {

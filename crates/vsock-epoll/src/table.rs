@@ -4,21 +4,21 @@
 
 /// A stream of a loop.
 ///
-/// It stays unambiguous when the stream is closed: what comes after it in the same place, even with
-/// the same descriptor, has another token.
+/// It stays unambiguous when the stream is closed: what comes after it in the same slot, even with
+/// the same descriptor, has another id.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Token {
+pub struct StreamId {
     index: u32,
     generation: u32,
 }
 
-impl Token {
-    /// The token as one word, as epoll keeps it.
+impl StreamId {
+    /// The id as one word, as epoll keeps it.
     pub(crate) fn word(self) -> u64 {
         u64::from(self.index) | u64::from(self.generation) << 32
     }
 
-    pub(crate) fn of_word(word: u64) -> Self {
+    pub(crate) fn from_word(word: u64) -> Self {
         let [.., i0, i1, i2, i3] = word.to_be_bytes();
         let [g0, g1, g2, g3, ..] = word.to_be_bytes();
         Self {
@@ -35,7 +35,7 @@ struct Slot<V> {
     value: Option<V>,
 }
 
-/// Values by their tokens.
+/// Values by their ids.
 #[derive(Debug)]
 pub(crate) struct Table<V> {
     slots: Vec<Slot<V>>,
@@ -52,70 +52,72 @@ impl<V> Table<V> {
         }
     }
 
-    /// A place for a value that is to come. `None` if 2^32 places are taken or used up.
-    pub(crate) fn reserve(&mut self) -> Option<Token> {
+    /// A slot for a value that is to come. `None` if 2^32 slots are taken or used up.
+    pub(crate) fn reserve(&mut self) -> Option<StreamId> {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
                 let index = u32::try_from(self.slots.len()).ok()?;
                 self.slots.push(Slot {
-                    generation: 1, // so no word of a token is a word of the loop's own
+                    generation: 1, // so no word of an id is a word of the loop's own
                     value: None,
                 });
                 index
             }
         };
         let generation = self.slots.get(index as usize)?.generation;
-        Some(Token { index, generation })
+        Some(StreamId { index, generation })
     }
 
-    /// Gives back a place that was reserved and not filled.
-    pub(crate) fn release(&mut self, token: Token) {
-        self.free.push(token.index);
+    /// Gives back a slot that was reserved and not filled.
+    pub(crate) fn release(&mut self, id: StreamId) {
+        self.free.push(id.index);
     }
 
-    /// Puts a value where a place was reserved for it.
-    pub(crate) fn fill(&mut self, token: Token, value: V) {
-        if let Some(slot) = self.slots.get_mut(token.index as usize) {
+    /// Puts a value where a slot was reserved for it.
+    pub(crate) fn fill(&mut self, id: StreamId, value: V) {
+        if let Some(slot) = self.slots.get_mut(id.index as usize) {
             slot.value = Some(value);
             self.len += 1;
         }
     }
 
-    pub(crate) fn remove(&mut self, token: Token) -> Option<V> {
-        let slot = self.slots.get_mut(token.index as usize)?;
-        if slot.generation != token.generation {
+    pub(crate) fn remove(&mut self, id: StreamId) -> Option<V> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        if slot.generation != id.generation {
             return None;
         }
         let value = slot.value.take()?;
         self.len -= 1;
-        // A place whose generations are used up stays empty for ever: no token comes twice.
+        // A slot whose generations are used up stays empty for ever: no id comes twice.
         if let Some(next) = slot.generation.checked_add(1) {
             slot.generation = next;
-            self.free.push(token.index);
+            self.free.push(id.index);
         }
         Some(value)
     }
 
-    pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut V> {
-        let slot = self.slots.get_mut(token.index as usize)?;
-        (slot.generation == token.generation)
+    pub(crate) fn get_mut(&mut self, id: StreamId) -> Option<&mut V> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        (slot.generation == id.generation)
             .then_some(slot.value.as_mut())
             .flatten()
     }
 
-    pub(crate) fn get(&self, token: Token) -> Option<&V> {
-        let slot = self.slots.get(token.index as usize)?;
-        (slot.generation == token.generation)
+    pub(crate) fn get(&self, id: StreamId) -> Option<&V> {
+        let slot = self.slots.get(id.index as usize)?;
+        (slot.generation == id.generation)
             .then_some(slot.value.as_ref())
             .flatten()
     }
 
-    pub(crate) fn tokens(&self) -> impl Iterator<Item = Token> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = StreamId> {
         let numbered = (0..).zip(&self.slots);
         numbered.filter_map(|(index, slot)| {
             let generation = slot.generation;
-            slot.value.is_some().then_some(Token { index, generation })
+            slot.value
+                .is_some()
+                .then_some(StreamId { index, generation })
         })
     }
 
@@ -126,27 +128,27 @@ impl<V> Table<V> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Table, Token};
+    use super::{StreamId, Table};
 
     impl<V> Table<V> {
-        pub(crate) fn insert(&mut self, value: V) -> Option<Token> {
-            let token = self.reserve()?;
-            self.fill(token, value);
-            Some(token)
+        pub(crate) fn insert(&mut self, value: V) -> Option<StreamId> {
+            let id = self.reserve()?;
+            self.fill(id, value);
+            Some(id)
         }
     }
 
     #[test]
-    fn a_token_survives_its_word() {
-        let token = Token {
+    fn an_id_survives_its_word() {
+        let id = StreamId {
             index: 0x0102_0304,
             generation: 0xfffe_fdfc,
         };
-        assert_eq!(Token::of_word(token.word()), token);
+        assert_eq!(StreamId::from_word(id.word()), id);
     }
 
     #[test]
-    fn a_successor_in_the_same_place_has_another_token() {
+    fn a_successor_in_the_same_slot_has_another_id() {
         let mut table = Table::new();
         let first = table.insert('a').unwrap();
         assert_eq!(table.remove(first), Some('a'));
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_whose_generations_are_used_up_is_left() {
+    fn a_slot_whose_generations_are_used_up_is_left() {
         let mut table = Table::new();
         let first = table.insert(1).unwrap();
         table.remove(first);
@@ -170,6 +172,6 @@ mod tests {
         table.remove(last);
         let next = table.insert(3).unwrap();
         assert_eq!(next.index, 1);
-        assert_eq!(table.tokens().collect::<Vec<_>>(), [next]);
+        assert_eq!(table.ids().collect::<Vec<_>>(), [next]);
     }
 }

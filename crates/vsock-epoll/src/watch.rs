@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The descriptors of a loop: its epoll, what it watches of whom, its timer and its kick.
+//! The descriptors of a loop: its epoll, what it watches of whom, its timer and its waker.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::LoopError;
 
-/// The word of the kick in the epoll. No token has generation zero.
-pub(crate) const KICK: u64 = 0;
-/// The word of the timer in the epoll.
-pub(crate) const TIMER: u64 = 1;
+/// What never has to be read: each change is an event.
+pub(crate) const EDGE: EventSet = EventSet::IN.union(EventSet::EDGE_TRIGGERED);
 
-/// An epoll of a subscriber's own. Only this one descriptor is known to the VMM's loop.
+/// An epoll of a loop's own. Only this one descriptor is known to the VMM's loop.
 #[derive(Debug)]
 pub(crate) struct Watcher(Epoll);
 
@@ -35,11 +33,38 @@ impl Watcher {
         self.0.ctl(ControlOperation::Add, fd, event)
     }
 
+    /// An eventfd that is watched. Each write to it is an edge, so it is never read.
+    pub(crate) fn eventfd(&self, word: u64) -> Result<EventFd, LoopError> {
+        let made = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).and_then(|eventfd| {
+            self.add(eventfd.as_raw_fd(), EDGE, word)?;
+            Ok(eventfd)
+        });
+        made.map_err(|source| LoopError::Descriptor {
+            what: "eventfd",
+            source,
+        })
+    }
+
+    pub(crate) fn change(&self, fd: RawFd, events: EventSet, word: u64) -> io::Result<()> {
+        let event = EpollEvent::new(events, word);
+        self.0.ctl(ControlOperation::Modify, fd, event)
+    }
+
+    pub(crate) fn remove(&self, fd: RawFd) -> io::Result<()> {
+        let event = EpollEvent::default();
+        self.0.ctl(ControlOperation::Delete, fd, event)
+    }
+
     /// What is ready now, without waiting.
-    pub(crate) fn ready(&self, events: &mut [EpollEvent]) -> io::Result<usize> {
-        match self.0.wait(0, events) {
+    pub(crate) fn ready(&self, events: &mut [EpollEvent]) -> Result<usize, LoopError> {
+        self.wait(0, events)
+    }
+
+    /// Waits for something to be ready, for so many milliseconds; -1 is without an end.
+    pub(crate) fn wait(&self, millis: i32, events: &mut [EpollEvent]) -> Result<usize, LoopError> {
+        match self.0.wait(millis, events) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            result => result,
+            result => result.map_err(LoopError::Wait),
         }
     }
 }
@@ -74,12 +99,11 @@ impl Watched {
         if events == self.events {
             return Ok(());
         }
-        let operation = match (self.events.is_empty(), events.is_empty()) {
-            (true, _) => ControlOperation::Add,
-            (_, true) => ControlOperation::Delete,
-            _ => ControlOperation::Modify,
-        };
-        to.0.ctl(operation, self.fd, EpollEvent::new(events, word))?;
+        match (self.events.is_empty(), events.is_empty()) {
+            (true, _) => to.add(self.fd, events, word)?,
+            (_, true) => to.remove(self.fd)?,
+            _ => to.change(self.fd, events, word)?,
+        }
         self.events = events;
         Ok(())
     }
@@ -87,94 +111,68 @@ impl Watched {
 
 /// Wakes the loop for what no descriptor of a stream tells.
 #[derive(Debug)]
-pub(crate) struct Kick {
+pub(crate) struct OwnWaker {
     eventfd: EventFd,
-    given: bool,
+    /// The loop was woken, and has not looked since.
+    pending: bool,
 }
 
-impl Kick {
-    pub(crate) fn new(watcher: &Watcher) -> Result<Self, LoopError> {
-        let cannot = |source| LoopError::Descriptor {
-            what: "eventfd",
-            source,
-        };
-        let eventfd = EventFd::new(EFD_NONBLOCK).map_err(cannot)?;
-        let fd = eventfd.as_raw_fd();
-        watcher.add(fd, EventSet::IN, KICK).map_err(cannot)?;
+impl OwnWaker {
+    pub(crate) fn new(watcher: &Watcher, word: u64) -> Result<Self, LoopError> {
         Ok(Self {
-            eventfd,
-            given: false,
+            eventfd: watcher.eventfd(word)?,
+            pending: false,
         })
     }
 
-    /// Makes the loop wake, or not. It costs a system call only where that is a change.
-    pub(crate) fn set(&mut self, given: bool) {
-        if given == self.given {
-            return;
-        }
-        // Neither can fail: the count is zero or one.
-        let done = if given {
-            self.eventfd.write(1)
-        } else {
-            self.eventfd.read().map(drop)
-        };
-        if done.is_ok() {
-            self.given = given;
-        }
+    /// Makes the loop wake. Only the first call until it does costs a system call.
+    pub(crate) fn wake(&mut self) {
+        // It cannot fail: the counter has a place for each wake-up of the next centuries.
+        self.pending = self.pending || self.eventfd.write(1).is_ok();
+    }
+
+    /// The loop has woken for it.
+    pub(crate) fn woken(&mut self) {
+        self.pending = false;
     }
 }
 
-/// One `timerfd`, which is set only when the moment changes. It is never read: setting it again takes
-/// back its readiness, and reading one that has not fired would wait.
+/// One `timerfd`, which is set only where it would fire too late, so one that fires may be too early. It is
+/// watched edge-triggered: each firing is an edge, so it is never read.
 #[derive(Debug)]
 pub(crate) struct Timer {
     timer: TimerFd,
+    /// When it fires.
     at: Option<Instant>,
-    fired: bool,
 }
 
 impl Timer {
-    pub(crate) fn new(watcher: &Watcher) -> Result<Self, LoopError> {
-        let cannot = |source| LoopError::Descriptor {
+    pub(crate) fn new(watcher: &Watcher, word: u64) -> Result<Self, LoopError> {
+        let made = TimerFd::new().map_err(io::Error::from).and_then(|timer| {
+            watcher.add(timer.as_raw_fd(), EDGE, word)?;
+            Ok(Self { timer, at: None })
+        });
+        made.map_err(|source| LoopError::Descriptor {
             what: "timerfd",
             source,
-        };
-        let timer = TimerFd::new().map_err(|error| cannot(error.into()))?;
-        let fd = timer.as_raw_fd();
-        watcher.add(fd, EventSet::IN, TIMER).map_err(cannot)?;
-        Ok(Self {
-            timer,
-            at: None,
-            fired: false,
         })
     }
 
-    /// To fire at that moment, or never.
-    pub(crate) fn set(&mut self, at: Option<Instant>) -> Result<(), LoopError> {
-        if at == self.at && !self.fired {
+    /// Lets it fire at that moment, if it would not fire before anyway.
+    pub(crate) fn fire_by(&mut self, at: Instant) -> Result<(), LoopError> {
+        if self.at.is_some_and(|set| set <= at) {
             return Ok(());
         }
-        let set = match at {
-            // A time of zero would disarm it.
-            Some(at) => {
-                let left = at.saturating_duration_since(Instant::now());
-                self.timer.reset(left.max(Duration::from_nanos(1)), None)
-            }
-            None => self.timer.clear(),
-        };
+        // A time of zero would disarm it.
+        let left = at.saturating_duration_since(Instant::now());
+        let set = self.timer.reset(left.max(Duration::from_nanos(1)), None);
         set.map_err(|error| LoopError::Timer(error.into()))?;
-        self.at = at;
-        self.fired = false;
+        self.at = Some(at);
         Ok(())
     }
 
-    /// It has fired: it stays ready until it is set anew, be it to nothing.
+    /// It has fired.
     pub(crate) fn fired(&mut self) {
-        self.fired = true;
-    }
-
-    /// When it fires.
-    pub(crate) fn at(&self) -> Option<Instant> {
-        self.at
+        self.at = None;
     }
 }

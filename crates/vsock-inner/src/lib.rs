@@ -114,8 +114,8 @@ pub use stream::VsockInnerStream;
 #[cfg(feature = "vm-memory")]
 pub use vsock_backend_api::VsockVolatileStream;
 pub use vsock_backend_api::{
-    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
-    VsockStream,
+    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockListener,
+    VsockMessages, VsockStream,
 };
 pub use writer::VsockInnerWriter;
 

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use vsock_backend_api::{VsockListener, VsockStream};
 
 use crate::backlog::{Backlog, PopError};
 use crate::hub::Hub;
@@ -178,6 +179,16 @@ impl VsockInnerListener {
     #[must_use]
     pub const fn port(&self) -> u32 {
         self.port
+    }
+}
+
+impl VsockListener for VsockInnerListener {
+    fn accept(&self) -> io::Result<Box<dyn VsockStream>> {
+        Ok(Box::new(self.accept()?))
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.set_nonblocking(nonblocking)
     }
 }
 

@@ -6,13 +6,12 @@
 //! measure. The thread that turns it is the device's.
 
 use std::fmt;
-use std::io::{self, ErrorKind};
-use std::os::fd::RawFd;
-use std::time::{Duration, Instant};
+use std::io;
+use std::time::Duration;
 
-use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vsock_backend_api::VsockBackend;
-use vsock_muxer::{Action, Muxer, MuxerCounters, MuxerError, Readiness, Token};
+use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
+use vsock_muxer::{Muxer, MuxerCounters, MuxerError};
 use vsock_proto::{Config, Tick};
 
 use crate::guest::{BytesPayload, Guest, GuestConfig};
@@ -20,8 +19,6 @@ use crate::guest::{BytesPayload, Guest, GuestConfig};
 /// Packets of the guest, and bytes to it, that a turn carries at most.
 const TX_PACKETS: usize = 256;
 const RX_BYTES: usize = 512 * 1024;
-/// Events of one wake-up.
-const EVENTS: usize = 64;
 
 /// A muxer, its event loop, and its guest.
 ///
@@ -48,10 +45,8 @@ pub struct Rig {
     /// The guest, to be used as its applications would.
     pub guest: Guest,
     muxer: Muxer,
-    epoll: Epoll,
-    registered: Vec<RawFd>,
-    events: Vec<EpollEvent>,
-    start: Instant,
+    driver: MuxerDriver,
+    events: DriverEvents,
 }
 
 impl fmt::Debug for Rig {
@@ -65,17 +60,16 @@ impl Rig {
     ///
     /// # Errors
     ///
-    /// Those of `epoll_create1(2)`.
+    /// What the process lacks for an event loop.
     pub fn new(config: Config, guest: GuestConfig) -> io::Result<Self> {
         let mut muxer = Muxer::new(guest.cid, config);
         muxer.activate(Tick::ZERO, guest.types);
+        let driver = MuxerDriver::new()?;
         Ok(Self {
             guest: Guest::new(guest),
             muxer,
-            epoll: Epoll::new()?,
-            registered: Vec::new(),
-            events: vec![EpollEvent::default(); EVENTS],
-            start: Instant::now(),
+            events: driver.events(),
+            driver,
         })
     }
 
@@ -88,13 +82,13 @@ impl Rig {
         self.muxer
             .add_backend(backend)
             .map_err(|error: MuxerError| io::Error::other(error))?;
-        self.apply()
+        self.carry_out()
     }
 
     /// The time since the beginning.
     #[must_use]
     pub fn now(&self) -> Tick {
-        Tick::ZERO.saturating_add(self.start.elapsed())
+        self.driver.now()
     }
 
     /// What the muxer has counted.
@@ -108,31 +102,25 @@ impl Rig {
     ///
     /// # Errors
     ///
-    /// Those of `epoll_wait(2)` and `epoll_ctl(2)`.
+    /// Those of [`DriverEvents::wait`] and [`MuxerDriver::carry_out`].
     pub fn turn(&mut self, wait: Option<Duration>) -> io::Result<bool> {
         let mut busy = self.take_packets()?;
         busy |= self.transmit()?;
         busy |= self.guest.receive() > 0;
-        let now = self.now();
-        let deadline = self
-            .muxer
-            .deadline()
-            .into_iter()
-            .chain(self.guest.deadline())
-            .min();
-        let due = deadline.map(|at| at.since(now));
+        // The muxer's own deadline is the driver's affair, the guest's is not.
+        let due = self.guest.deadline().map(|at| at.since(self.now()));
         let wait = if busy || self.guest.tx_len() > 0 {
             Some(Duration::ZERO)
         } else {
             wait.into_iter().chain(due).min()
         };
-        busy |= self.dispatch(wait)?;
+        self.events.wait(wait)?;
         let now = self.now();
-        if due.is_some_and(|due| due.is_zero()) || deadline.is_some_and(|at| at <= now) {
-            self.muxer.on_timeout(now);
+        busy |= self.driver.dispatch(now, &self.events, &mut self.muxer);
+        if self.guest.deadline().is_some_and(|at| at <= now) {
             self.guest.on_timeout(now);
-            self.apply()?;
         }
+        self.carry_out()?;
         Ok(busy)
     }
 
@@ -147,7 +135,7 @@ impl Rig {
             self.muxer.on_packet(now, &packet.header, &mut payload);
             taken += 1;
         }
-        self.apply()?;
+        self.carry_out()?;
         Ok(taken > 0)
     }
 
@@ -159,75 +147,21 @@ impl Rig {
             self.muxer.transmit(now, ring, RX_BYTES);
         }
         let any = self.guest.ring().used() > before;
-        self.apply()?;
+        self.carry_out()?;
         Ok(any)
     }
 
-    fn dispatch(&mut self, wait: Option<Duration>) -> io::Result<bool> {
-        // A part of a millisecond is a whole one, or the loop would spin through it.
-        let timeout = wait.map_or(-1, |wait| {
-            i32::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
-        });
-        let count = match self.epoll.wait(timeout, &mut self.events) {
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => 0,
-            Err(error) => return Err(error),
-        };
+    /// Does what the muxer wants done; fails with the first thing that fails.
+    fn carry_out(&mut self) -> io::Result<()> {
+        let mut failed: Option<LoopError> = None;
         let now = self.now();
-        for at in 0..count {
-            let event = self.events[at];
-            let set = event.event_set();
-            let ready = Readiness {
-                readable: set.intersects(EventSet::IN | EventSet::READ_HANG_UP),
-                writable: set.contains(EventSet::OUT),
-                hangup: set.intersects(EventSet::HANG_UP | EventSet::ERROR),
-            };
-            self.muxer.on_event(now, Token::from(event.data()), ready);
-        }
-        self.apply()?;
-        Ok(count > 0)
-    }
-
-    fn apply(&mut self) -> io::Result<()> {
-        while let Some(action) = self.muxer.next_action() {
-            match action {
-                Action::Watch {
-                    token,
-                    fd,
-                    interest,
-                } => self.watch(token, fd, interest.read, interest.write)?,
-                Action::Unwatch { fd, .. } => self.unwatch(fd)?,
-                Action::Close { fds, stream, .. } => {
-                    for fd in fds.into_iter().flatten() {
-                        self.unwatch(fd)?;
-                    }
-                    drop(stream);
+        self.driver
+            .carry_out(now, &mut self.muxer, |handover| match handover {
+                Handover::Close(stream) => drop(stream),
+                Handover::Failed(error) => {
+                    failed.get_or_insert(error);
                 }
-            }
-        }
-        Ok(())
-    }
-
-    fn watch(&mut self, token: Token, fd: RawFd, read: bool, write: bool) -> io::Result<()> {
-        let mut set = EventSet::EDGE_TRIGGERED;
-        if read {
-            set |= EventSet::IN | EventSet::READ_HANG_UP;
-        }
-        if write {
-            set |= EventSet::OUT;
-        }
-        let how = if self.registered.contains(&fd) {
-            ControlOperation::Modify
-        } else {
-            self.registered.push(fd);
-            ControlOperation::Add
-        };
-        self.epoll.ctl(how, fd, EpollEvent::new(set, token.into()))
-    }
-
-    fn unwatch(&mut self, fd: RawFd) -> io::Result<()> {
-        self.registered.retain(|known| *known != fd);
-        self.epoll
-            .ctl(ControlOperation::Delete, fd, EpollEvent::default())
+            });
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 }

@@ -13,6 +13,7 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process::Signal;
 use vmm_sys_util::signal::block_signal;
 use vsock_backend_api::VsockBackend;
+use vsock_epoll::MuxerDriver;
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 use vsock_proto::{Config, GuestCid};
 
@@ -22,7 +23,6 @@ use crate::journal::Journal;
 use crate::leftovers::Leftovers;
 use crate::mover::Mover;
 use crate::names::SocketNames;
-use crate::poller::Waker;
 use crate::service::Service;
 use crate::shared::{Offer, Shared};
 use crate::socket_file::SocketFile;
@@ -176,17 +176,17 @@ impl DeviceBuilder {
             DeviceError::Socket { path, source }
         })?;
         let other = listener.try_clone().map_err(DeviceError::Resources)?;
-        let waker = Waker::new().map_err(DeviceError::Resources)?;
-        let stopper = Stopper::new(Guarded::listener(other), waker.clone());
+        let poller = MuxerDriver::new().map_err(|error| DeviceError::Resources(error.into()))?;
+        let stopper = Stopper::new(Guarded::listener(other), poller.waker());
         let leftovers = Leftovers::of(&self.backends);
-        let journal = Arc::new(Journal::new(cid, waker.clone()));
+        let journal = Arc::new(Journal::new(cid, poller.waker()));
         let own = Arc::clone(&journal);
         let settings = Settings {
             config: self.config,
             queue_size: size,
             poll_budget: self.poll_budget,
         };
-        let worker = Worker::new(own, settings, self.backends, waker)?;
+        let worker = Worker::new(own, settings, self.backends, poller)?;
         let offer = Offer {
             features: worker.features(),
             queue_size: size,

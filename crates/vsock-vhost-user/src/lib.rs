@@ -145,7 +145,6 @@ mod machine;
 mod memory;
 mod mover;
 mod names;
-mod poller;
 mod service;
 mod shared;
 mod signal;

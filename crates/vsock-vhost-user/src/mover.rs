@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! The thread that moves bytes: the only one that reads or writes a stream. It waits for nothing but the
-//! poller.
+//! loop of the driver.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::poller::Events;
+use vsock_epoll::DriverEvents;
+
 use crate::shared::Shared;
 use crate::stop::{Milestone, Progress};
 use crate::{DeviceError, Stopper};
@@ -16,7 +17,7 @@ const GRACE: Duration = Duration::from_millis(100);
 
 pub(crate) struct Mover {
     shared: Arc<Shared>,
-    events: Events,
+    events: DriverEvents,
     stopper: Stopper,
     /// The device is not done, or polls: what has happened is looked for without waiting.
     is_busy: bool,
@@ -61,8 +62,9 @@ impl Mover {
         } else {
             timeout
         };
-        let events = self.events.wait(timeout).map_err(DeviceError::Resources)?;
-        self.is_busy = self.shared.worker().step(events);
+        let waited = self.events.wait(timeout);
+        waited.map_err(|error| DeviceError::Resources(error.into()))?;
+        self.is_busy = self.shared.worker().step(&self.events);
         Ok(())
     }
 }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::net::Shutdown;
+use vsock_epoll::Waker;
 
 use crate::DeviceError;
-use crate::poller::Waker;
 use crate::unix::Guarded;
 
 /// How long a device may take to end after it was told to.

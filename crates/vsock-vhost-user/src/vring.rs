@@ -5,15 +5,18 @@
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use virtio_queue::{Error, Queue, QueueT};
 use vm_memory::GuestAddress;
+use vsock_epoll::{LoopError, MuxerDriver};
 
 use crate::journal::{Journal, say};
-use crate::poller::Poller;
 use crate::signal::{SignalError, Signaller};
+
+/// The number of each kick: the queues are to be looked at, whichever it was. So an event that was taken
+/// before the kick was replaced does no harm.
+const KICK: u32 = 0;
 
 /// Descriptors of a front-end that are no longer used. To close one may take as long as its owner
 /// likes, so whoever gets them drops them where nobody waits.
@@ -103,7 +106,7 @@ impl Vring {
     pub(crate) fn set_kick(
         &mut self,
         kick: Option<File>,
-        poller: &mut Poller,
+        poller: &mut MuxerDriver,
     ) -> (Discarded, io::Result<()>) {
         let discarded = Discarded {
             _kick: self.drop_kick(poller),
@@ -129,7 +132,11 @@ impl Vring {
         }
     }
 
-    pub(crate) fn set_enabled(&mut self, enabled: bool, poller: &mut Poller) -> io::Result<()> {
+    pub(crate) fn set_enabled(
+        &mut self,
+        enabled: bool,
+        poller: &mut MuxerDriver,
+    ) -> io::Result<()> {
         self.enabled = enabled;
         self.watch(poller)
     }
@@ -140,7 +147,7 @@ impl Vring {
     /// back: whoever serves the queue next does not know of it.
     pub(crate) fn stop(
         &mut self,
-        poller: &mut Poller,
+        poller: &mut MuxerDriver,
         signaller: &mut Signaller,
     ) -> (u16, Discarded) {
         if self.queue.ready() {
@@ -155,7 +162,11 @@ impl Vring {
     }
 
     /// As it was made.
-    pub(crate) fn reset(&mut self, poller: &mut Poller, signaller: &mut Signaller) -> Discarded {
+    pub(crate) fn reset(
+        &mut self,
+        poller: &mut MuxerDriver,
+        signaller: &mut Signaller,
+    ) -> Discarded {
         let (_, discarded) = self.stop(poller, signaller);
         self.queue.reset();
         self.enabled = false;
@@ -183,15 +194,17 @@ impl Vring {
     }
 
     /// Watches the kick if the queue runs, and only then.
-    fn watch(&mut self, poller: &mut Poller) -> io::Result<()> {
+    fn watch(&mut self, poller: &mut MuxerDriver) -> io::Result<()> {
         let runs = self.runs();
         let Some(kick) = &mut self.kick else {
             return Ok(());
         };
         if runs && !kick.watched {
-            poller.watch_kick(kick.file.as_raw_fd())?;
+            poller.watch(KICK, &kick.file)?;
+            // Something may be in it, or in its queue, by now.
+            poller.wake();
         } else if !runs && kick.watched {
-            poller.unwatch_kick(kick.file.as_raw_fd());
+            unwatch(&kick.file, poller, &self.journal);
         }
         kick.watched = runs;
         Ok(())
@@ -199,12 +212,19 @@ impl Vring {
 
     /// Gives the kick up, which is not watched then: its owner may have kept a copy, so to close ours
     /// would not do.
-    fn drop_kick(&mut self, poller: &mut Poller) -> Option<File> {
+    fn drop_kick(&mut self, poller: &mut MuxerDriver) -> Option<File> {
         let Kick { file, watched } = self.kick.take()?;
         if watched {
-            poller.unwatch_kick(file.as_raw_fd());
+            unwatch(&file, poller, &self.journal);
         }
         Some(file)
+    }
+}
+
+/// Tells of a kick no more, whoever else has it.
+fn unwatch(kick: &File, poller: &mut MuxerDriver, journal: &Journal) {
+    if let Err(LoopError::Unwatch { source, .. }) = poller.unwatch(kick) {
+        say!(journal, Warn, "cannot unwatch a kick: {source}");
     }
 }
 
@@ -221,24 +241,23 @@ mod tests {
     use vsock_proto::GuestCid;
 
     use super::*;
-    use crate::poller::Waker;
 
     struct Rig {
         vring: Vring,
-        poller: Poller,
+        poller: MuxerDriver,
         signaller: Signaller,
     }
 
     impl Rig {
         /// A queue that the front-end lets run.
         fn new() -> Self {
-            let waker = Waker::new().unwrap();
+            let poller = MuxerDriver::new().unwrap();
             let guest = GuestCid::try_from(3).unwrap();
-            let journal = Arc::new(Journal::new(guest, waker.clone()));
+            let journal = Arc::new(Journal::new(guest, poller.waker()));
             let mut rig = Self {
                 vring: Vring::new(64, Arc::clone(&journal)).unwrap(),
                 signaller: Signaller::new(&journal),
-                poller: Poller::new(waker, journal).unwrap(),
+                poller,
             };
             rig.enable(true);
             rig
@@ -272,8 +291,7 @@ mod tests {
         /// Whether the poller was told of anything since this was asked last.
         fn is_told(&mut self) -> bool {
             let mut events = self.poller.events();
-            let events = events.wait(Some(std::time::Duration::ZERO)).unwrap();
-            self.poller.take(events, |token, _| panic!("{token:?}"))
+            events.wait(Some(std::time::Duration::ZERO)).unwrap() > 0
         }
     }
 

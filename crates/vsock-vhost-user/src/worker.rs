@@ -11,18 +11,16 @@ use std::time::Duration;
 use vhost::vhost_user::VhostUserVirtioFeatures;
 use virtio_queue::Error as QueueError;
 use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::epoll::EpollEvent;
 use vsock_backend_api::VsockBackend;
+use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::{Muxer, MuxerCounters};
 use vsock_proto::{Config, Tick};
 use vsock_virtio::{DeviceCounters, NextCall, QueueName, Queues, VsockDevice};
 
 use crate::builder::Served;
-use crate::caught;
 use crate::journal::{Journal, say};
 use crate::machine::Machine;
-use crate::poller::{Events, Poller, Waker};
 use crate::signal::Signaller;
 use crate::vring::{Addresses, Discarded, Vring};
 use crate::{DeviceError, UnixVsockStream};
@@ -60,7 +58,7 @@ pub(crate) struct Remains {
 pub(crate) struct Worker {
     journal: Arc<Journal>,
     machine: Machine,
-    poller: Poller,
+    poller: MuxerDriver,
     signaller: Signaller,
     vrings: [Vring; QUEUES],
     /// The guest's memory, while a front-end shares it.
@@ -82,7 +80,7 @@ impl Worker {
         journal: Arc<Journal>,
         settings: Settings,
         backends: Vec<Served>,
-        waker: Waker,
+        poller: MuxerDriver,
     ) -> Result<Self, DeviceError> {
         let queue_size = settings.queue_size;
         let mut muxer = Muxer::new(journal.guest(), settings.config);
@@ -102,7 +100,6 @@ impl Worker {
             Vring::new(queue_size, Arc::clone(&journal))
                 .map_err(|_| DeviceError::QueueSize(queue_size))
         };
-        let poller = Poller::new(waker, Arc::clone(&journal)).map_err(DeviceError::Resources)?;
         Ok(Self {
             machine: Machine::new(device, Arc::clone(&journal)),
             poller,
@@ -205,23 +202,16 @@ impl Worker {
     }
 
     /// For the thread that takes steps.
-    pub(crate) fn events(&self) -> Events {
+    pub(crate) fn events(&self) -> DriverEvents {
         self.poller.events()
     }
 
     /// Something has happened, or the thread has looked because the device polls. Returns whether it must not sleep
     /// before the next step.
-    pub(crate) fn step(&mut self, events: &[EpollEvent]) -> bool {
+    pub(crate) fn step(&mut self, events: &DriverEvents) -> bool {
         let now = self.poller.now();
-        self.poller.retry(now);
-        let (poller, device) = (&mut self.poller, &mut self.machine.device);
-        let happened = poller.take(events, |token, ready| device.on_event(now, token, ready));
-        let is_due = self.machine.device.deadline().is_some_and(|at| at <= now);
-        if is_due {
-            self.machine.device.on_timeout(now);
-        }
-        // The timer is not set anew for a later deadline, and what it was set for may be over.
-        if happened || is_due || self.next != NextCall::OnEvent {
+        let happened = self.poller.dispatch(now, events, &mut self.machine.device);
+        if happened || self.next != NextCall::OnEvent {
             self.serve(now);
         }
         self.carry_out(now);
@@ -299,14 +289,33 @@ impl Worker {
 
     /// Does what the device wants done, and tells what was left out of the log.
     fn carry_out(&mut self, now: Tick) {
-        let (device, poller) = (&mut self.machine.device, &mut self.poller);
-        let actions = std::iter::from_fn(|| device.next_action());
-        caught::each(actions, |action| poller.apply(action));
-        let telling = self.journal.tell().map(|wait| now.saturating_add(wait));
-        let deadline = self.machine.device.deadline().into_iter().chain(telling);
-        if let Err(error) = self.poller.arm(now, deadline.min()) {
-            say!(self.journal, Error, "cannot set the timer: {error}");
+        let journal = &self.journal;
+        let device = &mut self.machine.device;
+        self.poller
+            .carry_out(now, device, |handover| match handover {
+                // A socket that may take its time to close closes elsewhere.
+                Handover::Close(stream) => drop(stream),
+                Handover::Failed(error) => tell(journal, &error),
+            });
+        if let Some(wait) = self.journal.tell()
+            && let Err(error) = self.poller.wake_by(now.saturating_add(wait))
+        {
+            tell(&self.journal, &error);
         }
+    }
+}
+
+/// Says what the kernel has refused, with its reason.
+fn tell(journal: &Journal, error: &LoopError) {
+    match error {
+        LoopError::Watch { fd, source } => {
+            say!(journal, Warn, "cannot watch descriptor {fd}: {source}");
+        }
+        LoopError::Unwatch { fd, source } => {
+            say!(journal, Warn, "cannot unwatch descriptor {fd}: {source}");
+        }
+        LoopError::Timer(source) => say!(journal, Error, "cannot set the timer: {source}"),
+        error => say!(journal, Error, "{error}"),
     }
 }
 
@@ -337,22 +346,31 @@ mod tests {
         Arc::new(GuestMemoryMmap::from_ranges_with_files([range]).unwrap())
     }
 
-    fn journal(waker: &Waker) -> Journal {
-        Journal::new(GuestCid::try_from(3).unwrap(), waker.clone())
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn journal(poller: &MuxerDriver) -> Journal {
+        Journal::new(GuestCid::try_from(3).unwrap(), poller.waker())
     }
 
-    fn worker(journal: Journal, waker: Waker) -> Worker {
-        polling(journal, waker, Duration::ZERO)
+    fn worker(journal: Journal, poller: MuxerDriver) -> Worker {
+        polling(journal, poller, Duration::ZERO)
     }
 
-    fn polling(journal: Journal, waker: Waker, poll_budget: Duration) -> Worker {
+    fn polling(journal: Journal, poller: MuxerDriver, poll_budget: Duration) -> Worker {
         let journal = Arc::new(journal);
         let settings = Settings {
             config: Config::default(),
             queue_size: 16,
             poll_budget,
         };
-        Worker::new(journal, settings, Vec::new(), waker).unwrap()
+        Worker::new(journal, settings, Vec::new(), poller).unwrap()
+    }
+
+    /// Takes a step for what happens within the time; returns how many events that were.
+    fn step(worker: &mut Worker, events: &mut DriverEvents, timeout: Duration) -> usize {
+        let happened = events.wait(Some(timeout)).unwrap();
+        worker.step(events);
+        happened
     }
 
     /// Starts a queue whose used ring is so far from its begin.
@@ -374,16 +392,16 @@ mod tests {
     }
 
     /// A worker whose guest's queues run, and what its thread waits with.
-    fn running(memory: &Arc<GuestMemoryMmap>) -> (Worker, Events) {
+    fn running(memory: &Arc<GuestMemoryMmap>) -> (Worker, DriverEvents) {
         running_and_polling(memory, Duration::ZERO)
     }
 
     fn running_and_polling(
         memory: &Arc<GuestMemoryMmap>,
         poll_budget: Duration,
-    ) -> (Worker, Events) {
-        let waker = Waker::new().unwrap();
-        let mut worker = polling(journal(&waker), waker, poll_budget);
+    ) -> (Worker, DriverEvents) {
+        let poller = MuxerDriver::new().unwrap();
+        let mut worker = polling(journal(&poller), poller, poll_budget);
         drop(worker.set_memory(Arc::clone(memory)));
         worker.accept_features(1 << 32);
         for index in [0, 1] {
@@ -412,42 +430,44 @@ mod tests {
     fn a_device_that_polls_is_served_without_a_kick_until_its_queue_is_stopped() {
         let memory = memory();
         let (mut worker, mut events) = running_and_polling(&memory, Duration::from_secs(3600));
-        assert!(!worker.step(events.wait(Some(Duration::ZERO)).unwrap()));
+        let mut is_busy = |worker: &mut Worker| {
+            events.wait(Some(Duration::ZERO)).unwrap();
+            worker.step(&events)
+        };
+        assert!(!is_busy(&mut worker));
         offer(&memory, 1);
         worker.poller.wake();
-        assert!(worker.step(events.wait(Some(Duration::ZERO)).unwrap()));
+        assert!(is_busy(&mut worker));
         offer(&memory, 2);
-        assert!(worker.step(&[]), "it is not done");
+        assert!(is_busy(&mut worker), "it is not done");
         assert_eq!(sent(&mut worker), 2);
         drop(worker.stop_queue(QueueIndex::new(1).unwrap()));
-        assert!(!worker.step(&[]));
+        assert!(!is_busy(&mut worker));
     }
 
     #[test]
     fn a_timer_for_what_is_over_does_not_look_at_the_queues() {
         let memory = memory();
         let (mut worker, mut events) = running(&memory);
-        worker.step(events.wait(Some(Duration::ZERO)).unwrap());
+        step(&mut worker, &mut events, Duration::ZERO);
         assert!(worker.is_active());
         offer(&memory, 1);
         assert_eq!(worker.machine.device.deadline(), None, "nothing is due");
 
         let now = worker.poller.now();
-        worker.poller.arm(now, Some(now)).unwrap();
-        let fired = events.wait(Some(Duration::from_secs(20))).unwrap();
-        assert_eq!(fired.len(), 1);
-        worker.step(fired);
+        worker.poller.wake_by(now).unwrap();
+        assert_eq!(step(&mut worker, &mut events, PATIENCE), 1);
         assert_eq!(sent(&mut worker), 0);
 
         worker.poller.wake();
-        worker.step(events.wait(Some(Duration::ZERO)).unwrap());
+        step(&mut worker, &mut events, Duration::ZERO);
         assert_eq!(sent(&mut worker), 1);
     }
 
     #[test]
     fn t131_the_timer_tells_what_was_left_out_of_the_log() {
-        let waker = Waker::new().unwrap();
-        let mut journal = journal(&waker);
+        let poller = MuxerDriver::new().unwrap();
+        let mut journal = journal(&poller);
         logged();
         for _ in 0..100 {
             say!(journal, Warn, "a line");
@@ -456,13 +476,11 @@ mod tests {
         let wait = journal.tell().unwrap();
         journal.advance(wait - Duration::from_millis(50));
         logged();
-        let mut worker = worker(journal, waker);
+        let mut worker = worker(journal, poller);
         let mut events = worker.events();
         // Whoever left lines out has woken the thread that sets the timer; the timer is the other event.
         for _ in 0..2 {
-            let happened = events.wait(Some(Duration::from_secs(20))).unwrap();
-            assert_eq!(happened.len(), 1);
-            worker.step(happened);
+            assert_eq!(step(&mut worker, &mut events, PATIENCE), 1);
         }
         assert_eq!(
             logged(),
@@ -479,7 +497,7 @@ mod tests {
             drop(worker.stop_queue(QueueIndex::new(1).unwrap()));
             // Beyond the end of memory.
             start_queue(&mut worker, 1, LEN - STRIDE - 8);
-            worker.step(events.wait(Some(Duration::ZERO)).unwrap());
+            step(&mut worker, &mut events, Duration::ZERO);
             assert!(!worker.is_active());
         }
         let mut lines = logged();

@@ -8,7 +8,7 @@ use std::{fmt, iter};
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemory;
-use vsock_muxer::{Action, Muxer, Readiness, Token};
+use vsock_muxer::{Action, Driven, Muxer, Readiness, Token};
 use vsock_proto::Tick;
 
 use crate::direct::DirectTypes;
@@ -324,6 +324,24 @@ impl<M: GuestMemory> VsockDevice<M> {
     #[must_use]
     pub const fn counters(&self) -> DeviceCounters {
         self.counters
+    }
+}
+
+impl<M: GuestMemory> Driven for VsockDevice<M> {
+    fn on_event(&mut self, now: Tick, token: Token, ready: Readiness) {
+        self.on_event(now, token, ready);
+    }
+
+    fn on_timeout(&mut self, now: Tick) {
+        self.on_timeout(now);
+    }
+
+    fn next_action(&mut self) -> Option<Action> {
+        self.next_action()
+    }
+
+    fn deadline(&self) -> Option<Tick> {
+        self.deadline()
     }
 }
 

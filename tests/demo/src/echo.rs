@@ -8,7 +8,7 @@ use std::io;
 use event_manager::{EventManager, SubscriberId, SubscriberOps};
 use vsock_backend_api::VsockStream;
 use vsock_epoll::services;
-use vsock_epoll::{Limits, StreamSubscriber};
+use vsock_epoll::{StreamLimits, StreamSubscriber};
 
 /// What stands behind the device's end. Today an echo on an event loop; a guest can take its place.
 pub(crate) trait Service: Send {
@@ -24,7 +24,7 @@ pub(crate) struct Echo {
 
 impl Echo {
     pub(crate) fn new() -> io::Result<Self> {
-        let subscriber = StreamSubscriber::new(services::Echo::new(), Limits::default());
+        let subscriber = StreamSubscriber::new(services::Echo::new(), StreamLimits::default());
         let mut manager = EventManager::new().map_err(io::Error::other)?;
         let id = manager.add_subscriber(subscriber.map_err(io::Error::other)?);
         Ok(Self { manager, id })

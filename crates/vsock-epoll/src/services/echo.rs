@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::PIECE;
-use crate::{StreamHandler, Streams, Token};
+use crate::{StreamHandler, StreamId, Streams};
 
 /// Sends back what comes. A peer that does not read is not read either.
 pub struct Echo {
@@ -29,23 +29,23 @@ impl Default for Echo {
 impl StreamHandler for Echo {
     type State = ();
 
-    fn readable(&mut self, streams: &mut Streams<()>, token: Token) {
+    fn readable(&mut self, streams: &mut Streams<()>, id: StreamId) {
         loop {
-            let room = streams.room(token).min(self.buf.len());
+            let room = streams.room(id).min(self.buf.len());
             if room == 0 {
-                streams.await_space(token);
-                return streams.pause(token);
+                streams.await_space(id);
+                return streams.pause(id);
             }
-            let read = streams.read(token, &mut self.buf[..room]);
+            let read = streams.read(id, &mut self.buf[..room]);
             if read == 0 {
                 return;
             }
-            streams.write(token, &self.buf[..read]);
+            streams.write(id, &self.buf[..read]);
         }
     }
 
-    fn writable(&mut self, streams: &mut Streams<()>, token: Token) {
-        streams.resume(token);
+    fn writable(&mut self, streams: &mut Streams<()>, id: StreamId) {
+        streams.resume(id);
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::PIECE;
-use crate::{StreamHandler, Streams, Token};
+use crate::{StreamHandler, StreamId, Streams};
 
 /// What a service of lines does after a line.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -20,7 +20,7 @@ pub enum Reply {
 /// Why a service of lines cannot be made.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
-pub enum LineError {
+pub enum LinesError {
     /// A line of no length.
     #[error("a line must be allowed at least one byte")]
     NoLength,
@@ -40,7 +40,7 @@ pub enum LineError {
 ///     answer.push(b'\n');
 ///     Reply::Send
 /// })?;
-/// # Ok::<(), vsock_epoll::services::LineError>(())
+/// # Ok::<(), vsock_epoll::services::LinesError>(())
 /// ```
 pub struct Lines<F> {
     answer_to: F,
@@ -54,10 +54,10 @@ impl<F: FnMut(&[u8], &mut Vec<u8>) -> Reply> Lines<F> {
     ///
     /// # Errors
     ///
-    /// [`LineError::NoLength`]: `longest` is zero.
-    pub fn new(longest: usize, answer_to: F) -> Result<Self, LineError> {
+    /// [`LinesError::NoLength`]: `longest` is zero.
+    pub fn new(longest: usize, answer_to: F) -> Result<Self, LinesError> {
         if longest == 0 {
-            return Err(LineError::NoLength);
+            return Err(LinesError::NoLength);
         }
         Ok(Self {
             answer_to,
@@ -68,8 +68,8 @@ impl<F: FnMut(&[u8], &mut Vec<u8>) -> Reply> Lines<F> {
     }
 
     /// Answers the lines that are whole, until there is no room; says whether to go on reading.
-    fn answer_all(&mut self, streams: &mut Streams<Vec<u8>>, token: Token) -> bool {
-        let Some(state) = streams.state_mut(token) else {
+    fn answer_all(&mut self, streams: &mut Streams<Vec<u8>>, id: StreamId) -> bool {
+        let Some(state) = streams.state_mut(id) else {
             return false;
         };
         let mut pending = std::mem::take(state);
@@ -77,34 +77,34 @@ impl<F: FnMut(&[u8], &mut Vec<u8>) -> Reply> Lines<F> {
         let mut go_on = true;
         while let Some(len) = pending[done..].iter().position(|byte| *byte == b'\n') {
             if len > self.longest {
-                streams.close(token);
+                streams.close(id);
                 return false;
             }
-            if streams.room(token) < streams.limits().backlog.div_ceil(2) {
+            if streams.room(id) < streams.limits().backlog.div_ceil(2) {
                 // The peer is to take something first.
-                streams.await_space(token);
+                streams.await_space(id);
                 go_on = false;
                 break;
             }
             self.answer.clear();
             let reply = (self.answer_to)(&pending[done..done + len], &mut self.answer);
             done += len + 1;
-            if streams.write(token, &self.answer) < self.answer.len() {
-                streams.close(token);
+            if streams.write(id, &self.answer) < self.answer.len() {
+                streams.close(id);
                 return false;
             }
             if reply == Reply::SendAndClose {
-                streams.finish_and_close(token);
+                streams.finish_and_close(id);
                 return false;
             }
         }
         pending.drain(..done);
         let too_long = go_on && pending.len() > self.longest;
-        if let Some(state) = streams.state_mut(token) {
+        if let Some(state) = streams.state_mut(id) {
             *state = pending;
         }
         if too_long {
-            streams.close(token);
+            streams.close(id);
         }
         go_on && !too_long
     }
@@ -114,24 +114,24 @@ impl<F: FnMut(&[u8], &mut Vec<u8>) -> Reply> StreamHandler for Lines<F> {
     /// The line that has begun.
     type State = Vec<u8>;
 
-    fn readable(&mut self, streams: &mut Streams<Vec<u8>>, token: Token) {
+    fn readable(&mut self, streams: &mut Streams<Vec<u8>>, id: StreamId) {
         loop {
-            let read = streams.read(token, &mut self.buf);
+            let read = streams.read(id, &mut self.buf);
             if read == 0 {
                 return;
             }
-            if let Some(state) = streams.state_mut(token) {
+            if let Some(state) = streams.state_mut(id) {
                 state.extend(&self.buf[..read]);
             }
-            if !self.answer_all(streams, token) {
-                return streams.pause(token);
+            if !self.answer_all(streams, id) {
+                return streams.pause(id);
             }
         }
     }
 
-    fn writable(&mut self, streams: &mut Streams<Vec<u8>>, token: Token) {
-        if self.answer_all(streams, token) {
-            streams.resume(token);
+    fn writable(&mut self, streams: &mut Streams<Vec<u8>>, id: StreamId) {
+        if self.answer_all(streams, id) {
+            streams.resume(id);
         }
     }
 }

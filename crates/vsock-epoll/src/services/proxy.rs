@@ -5,7 +5,7 @@ use std::fmt;
 use vsock_backend_api::VsockStream;
 
 use super::PIECE;
-use crate::{AddError, After, Failure, StreamHandler, Streams, Token};
+use crate::{AddError, After, StreamFailure, StreamHandler, StreamId, Streams};
 
 /// Copies between two streams, in both directions, each of which ends by itself.
 ///
@@ -31,10 +31,10 @@ impl Proxy {
     ///
     /// [`AddError`], with the stream that could not be added; the other one is closed.
     pub fn join(
-        streams: &mut Streams<Option<Token>>,
+        streams: &mut Streams<Option<StreamId>>,
         left: Box<dyn VsockStream>,
         right: Box<dyn VsockStream>,
-    ) -> Result<(Token, Token), AddError> {
+    ) -> Result<(StreamId, StreamId), AddError> {
         let left = streams.add(left, None)?;
         let right = streams.add(right, Some(left)).inspect_err(|_| {
             streams.close(left);
@@ -45,8 +45,8 @@ impl Proxy {
         Ok((left, right))
     }
 
-    fn other(streams: &Streams<Option<Token>>, token: Token) -> Option<Token> {
-        streams.state(token).copied().flatten()
+    fn other(streams: &Streams<Option<StreamId>>, id: StreamId) -> Option<StreamId> {
+        streams.state(id).copied().flatten()
     }
 }
 
@@ -58,19 +58,19 @@ impl Default for Proxy {
 
 impl StreamHandler for Proxy {
     /// The other one of the two.
-    type State = Option<Token>;
+    type State = Option<StreamId>;
 
-    fn readable(&mut self, streams: &mut Streams<Option<Token>>, token: Token) {
-        let Some(to) = Self::other(streams, token) else {
-            return streams.pause(token);
+    fn readable(&mut self, streams: &mut Streams<Option<StreamId>>, id: StreamId) {
+        let Some(to) = Self::other(streams, id) else {
+            return streams.pause(id);
         };
         loop {
             let room = streams.room(to).min(self.buf.len());
             if room == 0 {
                 streams.await_space(to);
-                return streams.pause(token);
+                return streams.pause(id);
             }
-            let read = streams.read(token, &mut self.buf[..room]);
+            let read = streams.read(id, &mut self.buf[..room]);
             if read == 0 {
                 return;
             }
@@ -78,25 +78,25 @@ impl StreamHandler for Proxy {
         }
     }
 
-    fn writable(&mut self, streams: &mut Streams<Option<Token>>, token: Token) {
-        if let Some(from) = Self::other(streams, token) {
+    fn writable(&mut self, streams: &mut Streams<Option<StreamId>>, id: StreamId) {
+        if let Some(from) = Self::other(streams, id) {
             streams.resume(from);
         }
     }
 
-    fn ended(&mut self, streams: &mut Streams<Option<Token>>, token: Token) {
-        if let Some(to) = Self::other(streams, token) {
+    fn ended(&mut self, streams: &mut Streams<Option<StreamId>>, id: StreamId) {
+        if let Some(to) = Self::other(streams, id) {
             streams.finish(to);
         }
     }
 
     fn failed(
         &mut self,
-        streams: &mut Streams<Option<Token>>,
-        token: Token,
-        failure: Failure,
+        streams: &mut Streams<Option<StreamId>>,
+        id: StreamId,
+        failure: StreamFailure,
     ) -> After {
-        if let (Failure::Write(_), Some(from)) = (failure, Self::other(streams, token)) {
+        if let (StreamFailure::Write(_), Some(from)) = (failure, Self::other(streams, id)) {
             // Nothing more can be delivered here, so nothing more is taken there.
             streams.stop_reading(from);
             return After::ReadOn;
@@ -106,9 +106,9 @@ impl StreamHandler for Proxy {
 
     fn closed(
         &mut self,
-        streams: &mut Streams<Option<Token>>,
-        _token: Token,
-        other: Option<Token>,
+        streams: &mut Streams<Option<StreamId>>,
+        _id: StreamId,
+        other: Option<StreamId>,
     ) {
         // The other one gets what is still on its way to it. One that has ended by itself does already.
         if let Some(other) = other {

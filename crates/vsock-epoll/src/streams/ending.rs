@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Phase, Streams};
-use crate::Token;
+use crate::StreamId;
 
 impl<T> Streams<T> {
     /// Ends regularly: takes no more streams, reads no more, writes all that was accepted, and closes
@@ -17,10 +17,8 @@ impl<T> Streams<T> {
         }
         let until = patience.and_then(|patience| Instant::now().checked_add(patience));
         self.phase = Phase::Draining(until);
-        let tokens: Vec<Token> = self.table.tokens().collect();
-        tokens
-            .into_iter()
-            .for_each(|token| self.finish_and_close(token));
+        let ids: Vec<StreamId> = self.table.ids().collect();
+        ids.into_iter().for_each(|id| self.finish_and_close(id));
         self.arm();
         self.rouse();
     }
@@ -28,9 +26,9 @@ impl<T> Streams<T> {
     /// Ends at once: closes every stream, and takes no more. What waits in backlogs is lost.
     pub fn stop(&mut self) {
         self.phase = Phase::Stopped;
-        let tokens: Vec<Token> = self.table.tokens().collect();
-        for token in tokens {
-            self.close(token);
+        let ids: Vec<StreamId> = self.table.ids().collect();
+        for id in ids {
+            self.close(id);
         }
         self.rouse();
     }

@@ -5,82 +5,89 @@
 use vmm_sys_util::epoll::{EpollEvent, EventSet};
 
 use super::Streams;
-use crate::entry::Entry;
-use crate::{Failure, LoopError, Token, Trigger};
+use crate::entry::{Entry, Owed};
+use crate::{LoopError, StreamFailure, StreamId, Trigger};
 
 /// What a handler is to be told.
 pub(crate) enum News<T> {
-    Space(Token),
-    Ended(Token),
-    Gone(Token),
-    Failed(Token, Failure),
-    Closed(Token, T),
+    Space(StreamId),
+    Ended(StreamId),
+    Gone(StreamId),
+    Failed(StreamId, StreamFailure),
+    Closed(StreamId, T),
 }
 
 impl<T> Streams<T> {
     pub(crate) fn ready(&self, events: &mut [EpollEvent]) -> Result<usize, LoopError> {
-        self.watcher.ready(events).map_err(LoopError::Wait)
+        self.watcher.ready(events)
     }
 
-    /// The handler's turn begins, or ends: then the loop wakes again if there is more to do.
-    pub(crate) fn set_dispatching(&mut self, dispatching: bool) {
-        self.dispatching = dispatching;
-        if !dispatching {
-            let rest = !self.more.is_empty() || !self.news.is_empty() || !self.departed.is_empty();
-            self.kick.set(rest);
+    /// The handler's turn begins.
+    pub(crate) fn begin_dispatch(&mut self) {
+        self.dispatching = true;
+    }
+
+    /// The handler's turn ends: the loop wakes again if there is more to do.
+    pub(crate) fn end_dispatch(&mut self) {
+        self.dispatching = false;
+        if !self.more.is_empty() || !self.news.is_empty() || !self.departed.is_empty() {
+            self.waker.wake();
         }
+    }
+
+    /// The loop has woken by its own waker.
+    pub(crate) fn woken(&mut self) {
+        self.waker.woken();
     }
 
     /// Something is to be told, maybe by another thread than the loop's.
     pub(super) fn rouse(&mut self) {
         if !self.dispatching {
-            self.kick.set(true);
+            self.waker.wake();
         }
     }
 
     /// Begins the turn of a stream: writes what waits, and says whether there may be something to read.
-    pub(crate) fn begin(&mut self, token: Token, events: EventSet) -> bool {
+    pub(crate) fn begin(&mut self, id: StreamId, events: EventSet) -> bool {
         let turn = self.limits.turn;
-        let Some(entry) = self.table.get_mut(token) else {
+        let Some(entry) = self.table.get_mut(id) else {
             self.counters.stale += 1;
             return false;
         };
-        entry.budget = turn;
-        entry.dry = false;
-        entry.moved = false;
+        entry.begin_turn(turn);
         if entry.writing() && Entry::<T>::may_write(events) {
-            self.flush(token);
+            self.flush(id);
         }
-        let Some(entry) = self.table.get_mut(token) else {
+        let Some(entry) = self.table.get_mut(id) else {
             return false;
         };
         if entry.reading() {
             return Entry::<T>::may_read(events);
         }
         if entry.is_deserted(events) {
-            entry.broken(Failure::PeerGone);
+            entry.broken(StreamFailure::PeerGone);
             self.counters.errors += 1;
-            self.changed(token);
+            self.changed(id);
             return false;
         }
         // Paused, maybe by an earlier event of this batch, or parked.
-        entry.moved = true;
+        entry.turn.moved = true;
         if entry.see_gone(events) {
-            self.changed(token);
+            self.changed(id);
         }
         false
     }
 
     /// Ends the turn of a stream: one that has more to read stands in line for it.
-    pub(crate) fn end(&mut self, token: Token) {
-        let Some(entry) = self.table.get_mut(token) else {
+    pub(crate) fn end(&mut self, id: StreamId) {
+        let Some(entry) = self.table.get_mut(id) else {
             return;
         };
-        self.counters.spurious += u64::from(!entry.moved && entry.dry);
+        self.counters.spurious += u64::from(!entry.turn.moved && entry.turn.dry);
         let edge = self.limits.trigger == Trigger::Edge;
-        if edge && entry.reading() && !entry.dry && !entry.queued {
+        if edge && entry.reading() && !entry.turn.dry && !entry.queued {
             entry.queued = true;
-            self.more.push_back(token);
+            self.more.push_back(id);
         }
     }
 
@@ -90,85 +97,79 @@ impl<T> Streams<T> {
     }
 
     /// The first stream in line.
-    pub(crate) fn next_in_line(&mut self) -> Option<Token> {
+    pub(crate) fn next_in_line(&mut self) -> Option<StreamId> {
         loop {
-            let token = self.more.pop_front()?;
-            if let Some(entry) = self.table.get_mut(token) {
+            let id = self.more.pop_front()?;
+            if let Some(entry) = self.table.get_mut(id) {
                 entry.queued = false;
-                return Some(token);
+                return Some(id);
             }
         }
     }
 
     /// Writes what waits.
-    fn flush(&mut self, token: Token) {
-        let Some(entry) = self.table.get_mut(token) else {
+    fn flush(&mut self, id: StreamId) {
+        let Some(entry) = self.table.get_mut(id) else {
             return;
         };
         let (taken, result) = entry.flush();
         self.counters.bytes_out += taken as u64;
         if let Err(error) = result {
-            return self.break_off(token, Failure::Write(error));
+            return self.break_off(id, StreamFailure::Write(error));
         }
-        entry.finish();
         if taken > 0 {
-            self.touch(token);
+            self.touch(id);
         } else {
             self.counters.spurious += 1;
         }
-        self.changed(token);
+        self.changed(id);
     }
 
     /// The outgoing direction has failed.
-    pub(super) fn break_off(&mut self, token: Token, failure: Failure) {
-        if let Some(entry) = self.table.get_mut(token) {
+    pub(super) fn break_off(&mut self, id: StreamId, failure: StreamFailure) {
+        if let Some(entry) = self.table.get_mut(id) {
             self.counters.bytes_lost += entry.broken(failure) as u64;
             self.counters.errors += 1;
-            self.changed(token);
+            self.changed(id);
         }
     }
 
     /// The stream has failed.
-    pub(super) fn fail(&mut self, token: Token, failure: Failure) {
-        if let Some(entry) = self.table.get_mut(token) {
-            entry.failure = Some(failure);
+    pub(super) fn fail(&mut self, id: StreamId, failure: StreamFailure) {
+        if let Some(entry) = self.table.get_mut(id) {
+            entry.fail(failure);
             self.counters.errors += 1;
-            self.changed(token);
+            self.changed(id);
         }
     }
 
     /// A stream has changed: it is watched for other things, and may have news.
-    pub(super) fn changed(&mut self, token: Token) {
-        self.watch(token);
+    pub(super) fn changed(&mut self, id: StreamId) {
+        self.watch(id);
         let limit = self.limits.backlog;
-        let Some(entry) = self.table.get_mut(token) else {
+        let Some(entry) = self.table.get_mut(id) else {
             return;
         };
-        let news = entry.has_space_to_tell(limit)
-            || entry.end_to_tell
-            || entry.gone_to_tell
-            || entry.failure.is_some()
-            || entry.is_done();
-        if news && !entry.noted {
+        if entry.owes(limit) && !entry.noted {
             entry.noted = true;
-            self.news.push_back(token);
+            self.news.push_back(id);
             self.rouse();
         }
     }
 
     /// Watches a stream for what there is to do.
-    pub(super) fn watch(&mut self, token: Token) {
+    pub(super) fn watch(&mut self, id: StreamId) {
         let trigger = self.limits.trigger;
-        let Some(entry) = self.table.get_mut(token) else {
+        let Some(entry) = self.table.get_mut(id) else {
             return;
         };
-        if let Err(error) = entry.watch(&self.watcher, token, trigger) {
-            entry.ended = true;
-            self.counters.bytes_lost += entry.broken(Failure::Register(error)) as u64;
+        if let Err(error) = entry.watch(&self.watcher, id, trigger) {
+            entry.stop_reading();
+            self.counters.bytes_lost += entry.broken(StreamFailure::Register(error)) as u64;
             self.counters.errors += 1;
             if !entry.noted {
                 entry.noted = true;
-                self.news.push_back(token);
+                self.news.push_back(id);
                 self.rouse();
             }
         }
@@ -178,29 +179,23 @@ impl<T> Streams<T> {
     pub(crate) fn next_news(&mut self) -> Option<News<T>> {
         let limit = self.limits.backlog;
         loop {
-            if let Some((token, state)) = self.departed.pop_front() {
-                return Some(News::Closed(token, state));
+            if let Some((id, state)) = self.departed.pop_front() {
+                return Some(News::Closed(id, state));
             }
-            let token = self.news.pop_front()?;
-            let Some(entry) = self.table.get_mut(token) else {
+            let id = self.news.pop_front()?;
+            let Some(entry) = self.table.get_mut(id) else {
                 continue;
             };
             entry.noted = false;
-            let failure = entry.failure.take();
-            let space = failure.is_none() && entry.has_space_to_tell(limit);
-            entry.wants_space &= !space;
-            let ended = failure.is_none() && !space && std::mem::take(&mut entry.end_to_tell);
-            let gone = failure.is_none() && !space && !ended;
-            let gone = gone && std::mem::take(&mut entry.gone_to_tell);
-            let done = entry.is_done();
-            self.changed(token);
-            match failure {
-                Some(failure) => return Some(News::Failed(token, failure)),
-                None if space => return Some(News::Space(token)),
-                None if ended => return Some(News::Ended(token)),
-                None if gone => return Some(News::Gone(token)),
-                None if done => {
-                    self.close(token);
+            let owed = entry.take_owed(limit);
+            self.changed(id);
+            match owed {
+                Some(Owed::Failed(failure)) => return Some(News::Failed(id, failure)),
+                Some(Owed::Space) => return Some(News::Space(id)),
+                Some(Owed::End) => return Some(News::Ended(id)),
+                Some(Owed::PeerGone) => return Some(News::Gone(id)),
+                Some(Owed::Close) => {
+                    self.close(id);
                 }
                 None => {}
             }
@@ -211,10 +206,6 @@ impl<T> Streams<T> {
     pub(crate) fn keep(&mut self, error: LoopError) {
         self.counters.errors += 1;
         self.error.get_or_insert(error);
-    }
-
-    pub(crate) fn error(&self) -> Option<&LoopError> {
-        self.error.as_ref()
     }
 
     pub(crate) fn take_error(&mut self) -> Option<LoopError> {

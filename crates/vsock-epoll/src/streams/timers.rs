@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use super::{Phase, Streams};
 use crate::entry::Entry;
-use crate::{Failure, Token};
+use crate::{StreamFailure, StreamId};
 
 impl<T> Streams<T> {
     /// A byte has moved.
-    pub(super) fn touch(&mut self, token: Token) {
+    pub(super) fn touch(&mut self, id: StreamId) {
         if self.limits.idle.is_some()
-            && let Some(entry) = self.table.get_mut(token)
+            && let Some(entry) = self.table.get_mut(id)
         {
             entry.active = Instant::now();
         }
@@ -27,36 +27,31 @@ impl<T> Streams<T> {
 
     /// Sees to it that a stream is looked after in time. Looking too early costs little, so an entry
     /// of the heap that has come too early is not taken out.
-    pub(super) fn schedule(&mut self, token: Token) {
-        let Some(at) = self.table.get(token).and_then(|entry| self.due(entry)) else {
+    pub(super) fn schedule(&mut self, id: StreamId) {
+        let Some(at) = self.table.get(id).and_then(|entry| self.due(entry)) else {
             return;
         };
-        let Some(entry) = self.table.get_mut(token) else {
+        let Some(entry) = self.table.get_mut(id) else {
             return;
         };
         if entry.wake.is_none_or(|wake| at < wake) {
             entry.wake = Some(at);
-            self.deadlines.push(at, token);
+            self.deadlines.push(at, id);
             let table = &self.table;
-            self.deadlines.tidy(table.len(), |at, token| {
-                table.get(token).is_some_and(|entry| entry.wake == Some(at))
+            self.deadlines.tidy(table.len(), |at, id| {
+                table.get(id).is_some_and(|entry| entry.wake == Some(at))
             });
             self.arm();
         }
     }
 
-    /// Sets the timer to the next moment, if that is earlier than what it is set to.
-    pub(super) fn arm(&mut self) {
-        let next = self.next_moment();
-        if next.is_some_and(|next| self.timer.at().is_none_or(|at| next < at)) {
-            self.set_timer_to(next);
+    /// Lets the timer fire at the next moment.
+    pub(crate) fn arm(&mut self) {
+        if let Some(at) = self.next_moment()
+            && let Err(error) = self.timer.fire_by(at)
+        {
+            self.keep(error);
         }
-    }
-
-    /// Sets the timer to the next moment, or to none, after it has fired.
-    pub(crate) fn rearm(&mut self) {
-        let next = self.next_moment();
-        self.set_timer_to(next);
     }
 
     fn next_moment(&self) -> Option<Instant> {
@@ -66,12 +61,6 @@ impl<T> Streams<T> {
         };
         let moments = [self.deadlines.next(), patience];
         moments.into_iter().flatten().min()
-    }
-
-    fn set_timer_to(&mut self, at: Option<Instant>) {
-        if let Err(error) = self.timer.set(at) {
-            self.keep(error);
-        }
     }
 
     /// The timer has fired: a drain may have taken too long.
@@ -85,9 +74,9 @@ impl<T> Streams<T> {
     }
 
     /// The next stream whose own timer is due. One that is idle for too long fails.
-    pub(crate) fn next_due(&mut self, now: Instant) -> Option<Token> {
-        while let Some((at, token)) = self.deadlines.pop_due(now) {
-            let Some(entry) = self.table.get_mut(token) else {
+    pub(crate) fn next_due(&mut self, now: Instant) -> Option<StreamId> {
+        while let Some((at, id)) = self.deadlines.pop_due(now) {
+            let Some(entry) = self.table.get_mut(id) else {
                 continue;
             };
             if entry.wake != Some(at) {
@@ -102,15 +91,14 @@ impl<T> Streams<T> {
             let idle =
                 limit.is_some_and(|idle| now.saturating_duration_since(entry.active) >= idle);
             if idle {
-                entry.ended = true;
                 entry.active = now; // told once
                 self.counters.timers += 1;
-                self.fail(token, Failure::Idle);
+                self.fail(id, StreamFailure::Idle);
             }
-            self.schedule(token);
+            self.schedule(id);
             if rings && !idle {
                 self.counters.timers += 1;
-                return Some(token);
+                return Some(id);
             }
         }
         None
@@ -125,13 +113,13 @@ mod tests {
 
     use super::Streams;
     use crate::deadlines::SLACK;
-    use crate::{Limits, Token};
+    use crate::{StreamId, StreamLimits};
 
     fn streams() -> Streams<()> {
-        Streams::new(Limits::default()).unwrap()
+        Streams::new(StreamLimits::default()).unwrap()
     }
 
-    fn add(streams: &mut Streams<()>) -> (VsockInnerStream, Token) {
+    fn add(streams: &mut Streams<()>) -> (VsockInnerStream, StreamId) {
         let (host, device) = VsockInnerStream::pair().unwrap();
         (host, streams.add(Box::new(device), ()).unwrap())
     }
@@ -143,9 +131,9 @@ mod tests {
     #[test]
     fn timers_that_are_set_anew_leave_no_more_than_a_bound_behind() {
         let mut streams = streams();
-        let (_host, token) = add(&mut streams);
+        let (_host, id) = add(&mut streams);
         for step in 1..10_000 {
-            streams.set_timer(token, seconds(100_000 - step));
+            streams.set_timer(id, seconds(100_000 - step));
             assert!(streams.deadlines.len() <= 2 + SLACK);
         }
     }
@@ -154,9 +142,9 @@ mod tests {
     fn timers_of_closed_streams_leave_no_more_than_a_bound_behind() {
         let mut streams = streams();
         for _ in 0..1000 {
-            let (_host, token) = add(&mut streams);
-            streams.set_timer(token, seconds(100_000));
-            streams.close(token);
+            let (_host, id) = add(&mut streams);
+            streams.set_timer(id, seconds(100_000));
+            streams.close(id);
             assert!(streams.deadlines.len() <= 2 + SLACK);
         }
     }
@@ -164,17 +152,17 @@ mod tests {
     #[test]
     fn what_was_set_before_is_looked_at_once_and_leaves_nothing() {
         let mut streams = streams();
-        let (_host, token) = add(&mut streams);
+        let (_host, id) = add(&mut streams);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        streams.set_timer(token, seconds(200));
-        streams.set_timer(token, seconds(100)); // 200 is in vain
-        assert_eq!(streams.next_due(at(150)), Some(token));
-        streams.set_timer(token, seconds(300));
+        streams.set_timer(id, seconds(200));
+        streams.set_timer(id, seconds(100)); // 200 is in vain
+        assert_eq!(streams.next_due(at(150)), Some(id));
+        streams.set_timer(id, seconds(300));
         assert_eq!(streams.deadlines.len(), 2);
         assert_eq!(streams.next_due(at(250)), None);
         assert_eq!(streams.deadlines.len(), 1);
-        assert_eq!(streams.next_due(at(350)), Some(token));
+        assert_eq!(streams.next_due(at(350)), Some(id));
         assert_eq!(streams.deadlines.len(), 0);
     }
 }

@@ -11,7 +11,7 @@ use event_manager::{EventManager, SubscriberId, SubscriberOps};
 use serde::{Deserialize, Serialize};
 use vsock_backend_api::VsockStream;
 use vsock_epoll::services::Echo;
-use vsock_epoll::{Limits, StreamSubscriber};
+use vsock_epoll::{StreamLimits, StreamSubscriber};
 use vsock_inner::VsockInnerStream;
 use vsock_meter::thread_processor_time;
 
@@ -64,7 +64,7 @@ struct Loop {
 impl Loop {
     /// With so many streams, or as many as there are descriptors for; and their other ends.
     fn with(make: Make, streams: usize) -> io::Result<(Self, Vec<Box<dyn VsockStream>>)> {
-        let echo = StreamSubscriber::new(Echo::new(), Limits::default());
+        let echo = StreamSubscriber::new(Echo::new(), StreamLimits::default());
         let mut echo = echo.map_err(io::Error::other)?;
         allow_descriptors((2 * streams + SPARE_DESCRIPTORS) as u64)?;
         let mut hosts = Vec::new();

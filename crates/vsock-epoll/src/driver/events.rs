@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmm_sys_util::epoll::EpollEvent;
+
+use crate::LoopError;
+use crate::watch::Watcher;
+
+/// Events that are taken from the kernel at once; more come with the next turn.
+const BATCH: usize = 128;
+
+/// The events of one turn of a [`MuxerDriver`](crate::MuxerDriver), and what waits for them. It borrows nothing
+/// of the driver, which may be behind a lock that others take meanwhile.
+pub struct DriverEvents {
+    watcher: Arc<Watcher>,
+    batch: Vec<EpollEvent>,
+    len: usize,
+}
+
+impl DriverEvents {
+    pub(super) fn new(watcher: Arc<Watcher>) -> Self {
+        Self {
+            watcher,
+            batch: vec![EpollEvent::default(); BATCH],
+            len: 0,
+        }
+    }
+
+    /// Waits for the next events, up to `timeout`, rounded up to milliseconds, or without an end. Zero looks
+    /// without sleeping. Returns how many there are, 128 at most; a signal ends the wait with none.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopError::Wait`]
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<usize, LoopError> {
+        // A part of a millisecond is a whole one, or the loop would spin through it.
+        let millis = timeout.map_or(-1, |timeout| {
+            i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+        });
+        self.len = 0;
+        self.len = self.watcher.wait(millis, &mut self.batch)?;
+        Ok(self.len)
+    }
+
+    /// The numbers of the embedder's own descriptors that became readable.
+    pub fn own(&self) -> impl Iterator<Item = u32> {
+        self.all().filter_map(|event| event.data().try_into().ok())
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &EpollEvent> {
+        self.batch.iter().take(self.len)
+    }
+}
+
+impl fmt::Debug for DriverEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.all()).finish()
+    }
+}

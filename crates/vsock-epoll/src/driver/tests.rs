@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use vsock_inner::VsockInnerStream;
+use vsock_muxer::{CloseMode, Interest};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const TOKEN: u64 = 7 << 33;
+
+/// A device that wants what a test says, and keeps what it is told.
+#[derive(Default)]
+struct Device {
+    actions: VecDeque<Action>,
+    events: Vec<(u64, Readiness)>,
+    deadline: Option<Tick>,
+    timeouts: usize,
+    panics: bool,
+}
+
+impl Driven for Device {
+    fn on_event(&mut self, _now: Tick, token: Token, ready: Readiness) {
+        self.events.push((token.into(), ready));
+        assert!(!self.panics, "this device panics on purpose");
+    }
+
+    fn on_timeout(&mut self, _now: Tick) {
+        self.timeouts += 1;
+        self.deadline = None;
+    }
+
+    fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Tick> {
+        self.deadline
+    }
+}
+
+/// A driver, its events and its device.
+struct Rig {
+    driver: MuxerDriver,
+    events: DriverEvents,
+    device: Device,
+    failures: Vec<LoopError>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let driver = MuxerDriver::new().unwrap();
+        Self {
+            events: driver.events(),
+            driver,
+            device: Device::default(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Carries out what the device wants, now.
+    fn want(&mut self, actions: impl IntoIterator<Item = Action>) {
+        self.device.actions.extend(actions);
+        let now = self.driver.now();
+        self.carry_out(now);
+    }
+
+    fn carry_out(&mut self, now: Tick) {
+        let failures = &mut self.failures;
+        self.driver
+            .carry_out(now, &mut self.device, |handover| match handover {
+                Handover::Close(stream) => drop(stream),
+                Handover::Failed(error) => failures.push(error),
+            });
+    }
+
+    /// Waits, dispatches; returns how many events that were, and whether the device is to work.
+    fn turn(&mut self, timeout: Duration) -> (usize, bool) {
+        let count = self.events.wait(Some(timeout)).unwrap();
+        let now = self.driver.now();
+        let works = self.driver.dispatch(now, &self.events, &mut self.device);
+        (count, works)
+    }
+
+    /// What the device is told without waiting.
+    fn told(&mut self) -> Vec<(u64, Readiness)> {
+        self.turn(Duration::ZERO);
+        std::mem::take(&mut self.device.events)
+    }
+
+    /// As by a kernel that had no room for it.
+    fn refuse(&mut self, fd: RawFd, now: Tick) {
+        let token = Token::from(TOKEN);
+        let (read, write) = (true, false);
+        let watch = Watch {
+            token,
+            fd,
+            interest: Interest { read, write },
+        };
+        self.driver.registrations.put_off(watch, now);
+    }
+}
+
+fn watch(of: &impl AsRawFd, read: bool, write: bool) -> Action {
+    Action::Watch {
+        token: Token::from(TOKEN),
+        fd: of.as_raw_fd(),
+        interest: Interest { read, write },
+    }
+}
+
+fn unwatch(of: &impl AsRawFd) -> Action {
+    Action::Unwatch {
+        token: Token::from(TOKEN),
+        fd: of.as_raw_fd(),
+    }
+}
+
+fn close(fds: [Option<RawFd>; 2], stream: VsockInnerStream) -> Action {
+    Action::Close {
+        token: Token::from(TOKEN),
+        fds,
+        stream: ClosingStream::new(Box::new(stream), CloseMode::Shutdown),
+    }
+}
+
+const READABLE: Readiness = Readiness {
+    readable: true,
+    writable: false,
+    hangup: false,
+};
+
+#[test]
+fn each_change_is_told_once() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let mut rig = Rig::new();
+    rig.want([watch(&near, true, false)]);
+    assert_eq!(rig.told(), []);
+    for _ in 0..2 {
+        far.write_all(b"x").unwrap();
+        assert_eq!(rig.told(), [(TOKEN, READABLE)]);
+        assert_eq!(rig.told(), []);
+    }
+    drop(far);
+    let [(TOKEN, ready)] = rig.told()[..] else {
+        panic!("no end was told");
+    };
+    assert!(ready.readable && ready.hangup);
+}
+
+#[test]
+fn what_was_ready_before_is_told_when_it_is_watched_anew() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    far.write_all(b"x").unwrap();
+    let mut rig = Rig::new();
+    rig.want([watch(&near, false, true)]);
+    assert!(rig.told()[0].1.writable);
+    rig.want([watch(&near, false, false)]);
+    assert_eq!(rig.told(), []);
+    rig.want([watch(&near, true, false)]);
+    assert!(rig.told()[0].1.readable);
+}
+
+#[test]
+fn what_is_unwatched_or_closed_is_told_no_more() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let (stream, mut peer) = VsockInnerStream::pair().unwrap();
+    let mut rig = Rig::new();
+    rig.want([watch(&near, true, false)]);
+    far.write_all(b"x").unwrap();
+    rig.want([unwatch(&near)]);
+    assert_eq!(rig.told(), []);
+    rig.want([watch(&near, true, false)]);
+    rig.want([close([Some(near.as_raw_fd()), None], stream)]);
+    assert_eq!(rig.told(), []);
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "the stream was closed");
+    assert!(rig.failures.is_empty());
+}
+
+#[test]
+fn the_timer_fires_at_the_earliest_deadline_and_is_set_for_no_later_one() {
+    let mut rig = Rig::new();
+    let now = rig.driver.now();
+    let far = now.saturating_add(Duration::from_secs(3600));
+    for (deadline, works) in [(None, false), (Some(Tick::MAX), false), (Some(far), false)] {
+        rig.device.deadline = deadline;
+        rig.want([]);
+        assert_eq!(rig.turn(Duration::ZERO), (0, works));
+    }
+    rig.device.deadline = Some(now);
+    rig.want([]);
+    rig.device.deadline = Some(far);
+    rig.want([]);
+    // What it was set for is over.
+    assert_eq!(rig.turn(PATIENCE), (1, false));
+    assert_eq!(rig.device.timeouts, 0);
+    rig.device.deadline = Some(rig.driver.now());
+    rig.want([]);
+    assert_eq!(rig.turn(PATIENCE), (1, true));
+    assert_eq!(rig.device.timeouts, 1);
+}
+
+#[test]
+fn a_wake_is_for_one_turn() {
+    let mut rig = Rig::new();
+    let waker = rig.driver.waker();
+    for _ in 0..2 {
+        rig.driver.wake();
+        waker.wake();
+        assert_eq!(rig.turn(Duration::ZERO), (1, true));
+        assert_eq!(rig.turn(Duration::ZERO), (0, false));
+    }
+    assert_eq!(rig.device.events, []);
+}
+
+#[test]
+fn a_descriptor_of_the_embedders_is_told_by_its_number_and_never_read() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let mut rig = Rig::new();
+    rig.driver.watch(u32::MAX, &near).unwrap();
+    for _ in 0..2 {
+        far.write_all(b"x").unwrap();
+        assert_eq!(rig.turn(Duration::ZERO), (1, true));
+        assert!(rig.events.own().eq([u32::MAX]));
+        assert_eq!(rig.turn(Duration::ZERO), (0, false));
+        assert_eq!(rig.events.own().count(), 0);
+    }
+    assert_eq!(rig.device.events, []);
+    rig.driver.unwatch(&near).unwrap();
+    far.write_all(b"x").unwrap();
+    assert_eq!(rig.turn(Duration::ZERO), (0, false));
+    let error = io::Error::from(rig.driver.unwatch(&near).unwrap_err());
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn what_can_never_be_watched_is_told_and_not_tried_again() {
+    let file = File::open("/proc/self/exe").unwrap();
+    let mut rig = Rig::new();
+    rig.want([watch(&file, true, false)]);
+    let [LoopError::Watch { fd, .. }] = rig.failures[..] else {
+        panic!("{:?}", rig.failures);
+    };
+    assert_eq!(fd, file.as_raw_fd());
+    assert_eq!(rig.driver.registrations.retry_at(), None);
+    rig.want([unwatch(&file)]);
+    assert_eq!(rig.failures.len(), 1, "nothing was to be unregistered");
+}
+
+#[test]
+fn what_the_kernel_had_no_room_for_is_tried_again_by_the_timer() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let mut rig = Rig::new();
+    let now = rig.driver.now();
+    rig.refuse(near.as_raw_fd(), now);
+    let due = rig.driver.registrations.retry_at().unwrap();
+    // Tried with every event it would be tried all the time; tried after long, a stream stands still.
+    let wait = due.since(now);
+    assert!(wait >= Duration::from_millis(20), "{wait:?}");
+    assert!(wait <= Duration::from_secs(1), "{wait:?}");
+    far.write_all(b"x").unwrap();
+    rig.carry_out(now);
+    assert_eq!(rig.told(), [], "it was asked just now");
+    assert_eq!(rig.turn(PATIENCE), (1, false), "the timer has fired");
+    rig.carry_out(due);
+    assert_eq!(rig.told(), [(TOKEN, READABLE)]);
+    assert_eq!(rig.driver.registrations.retry_at(), None);
+}
+
+#[test]
+fn what_is_watched_anew_or_no_more_is_not_tried_again() {
+    let (near, _far) = UnixStream::pair().unwrap();
+    for action in [watch(&near, true, false), unwatch(&near)] {
+        let mut rig = Rig::new();
+        let now = rig.driver.now();
+        rig.refuse(near.as_raw_fd(), now);
+        rig.want([action]);
+        assert_eq!(rig.driver.registrations.retry_at(), None);
+        assert!(rig.failures.is_empty());
+    }
+}
+
+#[test]
+fn t132_a_panic_passes_through_when_everything_is_told() {
+    let mut rig = Rig::new();
+    let mut pairs = [(); 2].map(|()| UnixStream::pair().unwrap());
+    for (near, far) in &mut pairs {
+        rig.want([watch(near, true, false)]);
+        far.write_all(b"x").unwrap();
+    }
+    rig.device.panics = true;
+    catch_unwind(AssertUnwindSafe(|| rig.turn(Duration::ZERO))).unwrap_err();
+    assert_eq!(rig.device.events.len(), 2);
+}
+
+#[test]
+fn t132_a_panic_passes_through_when_everything_is_carried_out() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let mut rig = Rig::new();
+    let now = rig.driver.now();
+    let (stream, mut peer) = VsockInnerStream::pair().unwrap();
+    rig.device.actions.push_back(close([None; 2], stream));
+    rig.device.actions.push_back(watch(&near, true, false));
+    rig.device.deadline = Some(now);
+    let carried = catch_unwind(AssertUnwindSafe(|| {
+        rig.driver.carry_out(now, &mut rig.device, |handover| {
+            drop(handover);
+            panic!("a close that panics on purpose");
+        });
+    }));
+    carried.unwrap_err();
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    assert_eq!(rig.turn(PATIENCE), (1, true), "the timer was set");
+    far.write_all(b"x").unwrap();
+    assert_eq!(rig.told(), [(TOKEN, READABLE)]);
+}
+
+#[test]
+fn the_one_descriptor_of_the_loop_is_readable_while_there_are_events() {
+    let mut outer = Rig::new();
+    let inner = Rig::new();
+    outer.driver.watch(1, &inner.driver).unwrap();
+    assert_eq!(outer.turn(Duration::ZERO), (0, false));
+    inner.driver.wake();
+    assert_eq!(outer.turn(PATIENCE), (1, true));
+    assert!(outer.events.own().eq([1]));
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use vsock_proto::Tick;
+
+use crate::{Action, Muxer, Readiness, Token};
+
+/// What an event loop drives: a [`Muxer`], or a device around one.
+///
+/// A loop that is written for this drives both; `MuxerDriver` of the crate `vsock-epoll` is one. It tells of
+/// readiness and of time, and carries out what comes back, in this order, before it waits again:
+///
+/// ```
+/// use vsock_muxer::{Driven, Muxer};
+/// use vsock_proto::{Config, GuestCid, Tick};
+///
+/// /// Returns how long the loop may sleep.
+/// fn turn(device: &mut impl Driven, now: Tick) -> Option<std::time::Duration> {
+///     device.on_timeout(now); // called too early, it does nothing
+///     while let Some(action) = device.next_action() {
+///         println!("for the event loop: {action:?}");
+///     }
+///     device.deadline().map(|at| at.since(now))
+/// }
+///
+/// let mut muxer = Muxer::new(GuestCid::try_from(3)?, Config::default());
+/// assert_eq!(turn(&mut muxer, Tick::ZERO), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Driven {
+    /// Tells that a descriptor is ready, by the token of its [`Action::Watch`]. An event of a stream that is
+    /// gone does nothing.
+    fn on_event(&mut self, now: Tick, token: Token, ready: Readiness);
+
+    /// Does what is due by now.
+    fn on_timeout(&mut self, now: Tick);
+
+    /// The next thing to do on the event loop. Called until there is none.
+    fn next_action(&mut self) -> Option<Action>;
+
+    /// When [`on_timeout`](Self::on_timeout) is to be called.
+    fn deadline(&self) -> Option<Tick>;
+}
+
+impl Driven for Muxer {
+    fn on_event(&mut self, now: Tick, token: Token, ready: Readiness) {
+        self.on_event(now, token, ready);
+    }
+
+    fn on_timeout(&mut self, now: Tick) {
+        self.on_timeout(now);
+    }
+
+    fn next_action(&mut self) -> Option<Action> {
+        self.next_action()
+    }
+
+    fn deadline(&self) -> Option<Tick> {
+        self.deadline()
+    }
+}
