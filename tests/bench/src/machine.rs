@@ -7,7 +7,8 @@ use std::fs;
 use vsock_meter::SystemCallCounter;
 
 /// The processor, by the name it gives itself.
-pub(crate) fn processor() -> String {
+#[must_use]
+pub fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text
         .lines()
@@ -20,7 +21,8 @@ pub(crate) fn processor() -> String {
 }
 
 /// The kernel's release.
-pub(crate) fn kernel() -> String {
+#[must_use]
+pub fn kernel() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(
         |_| "unknown kernel".to_owned(),
         |release| format!("Linux {}", release.trim()),
@@ -28,7 +30,8 @@ pub(crate) fn kernel() -> String {
 }
 
 /// How system calls are counted here, or why they are not.
-pub(crate) fn counting() -> String {
+#[must_use]
+pub fn counting() -> String {
     match SystemCallCounter::open() {
         Ok(_) => "counted by the kernel, tracepoint raw_syscalls:sys_enter".to_owned(),
         Err(why) => format!("not counted: {why}"),

@@ -9,19 +9,14 @@
 
 mod args;
 mod baseline;
-mod machine;
 mod muxer;
-mod place;
-mod progress;
 mod report;
 mod results;
 mod runner;
 mod sample;
-mod stats;
 mod suite;
 mod targets;
 mod transport;
-mod watchdog;
 mod workload;
 
 use std::io::{self, Write};
@@ -32,6 +27,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use vsock_bench::{format, machine, place, progress, revision, stats, watchdog};
 
 use crate::args::Args;
 use crate::report::{chart, table};

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 /// Where the two threads of a run may run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Place {
+pub enum Place {
     /// Wherever the scheduler puts them.
     Free,
     /// Each on a core of its own.
@@ -20,7 +20,7 @@ pub(crate) enum Place {
 
 /// One of the two threads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Side {
+pub enum Side {
     /// The one that writes first: the application's, but for a device that writes.
     Left,
     /// The other one.
@@ -28,8 +28,12 @@ pub(crate) enum Side {
 }
 
 impl Place {
-    /// Puts the calling thread where `side` belongs.
-    pub(crate) fn take(self, side: Side) -> io::Result<()> {
+    /// Puts the calling thread where `side` belongs; the threads that it starts later stay with it.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system answers.
+    pub fn take(self, side: Side) -> io::Result<()> {
         let turn = match (self, side) {
             (Self::Free, _) => return Ok(()),
             (Self::OneCore, _) | (Self::Apart, Side::Left) => 0,
@@ -47,7 +51,11 @@ impl Place {
 }
 
 /// The cores that this process may use.
-pub(crate) fn allowed_cores() -> io::Result<Vec<usize>> {
+///
+/// # Errors
+///
+/// What the operating system answers.
+pub fn allowed_cores() -> io::Result<Vec<usize>> {
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
     let cores = 0..CpuSet::count();
     Ok(cores

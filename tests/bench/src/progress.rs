@@ -8,14 +8,16 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// How far the bench is, on standard error.
-pub(crate) struct Progress {
+#[derive(Debug)]
+pub struct Progress {
     bar: Option<ProgressBar>,
     start: Instant,
 }
 
 impl Progress {
-    /// Of so many runs.
-    pub(crate) fn new(runs: usize) -> Self {
+    /// Of `runs` runs.
+    #[must_use]
+    pub fn new(runs: usize) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let template = "{prefix} {wide_bar} {pos}/{len} {elapsed} {msg:40}";
             let style = ProgressStyle::with_template(template);
@@ -31,7 +33,7 @@ impl Progress {
 
     /// What begins now.
     #[expect(clippy::print_stderr, reason = "the plain form of the bar")]
-    pub(crate) fn phase(&self, name: &str) {
+    pub fn phase(&self, name: &str) {
         match &self.bar {
             Some(bar) => bar.set_prefix(name.to_owned()),
             None => eprintln!("{:>5.0} s  {name}", self.start.elapsed().as_secs_f64()),
@@ -39,21 +41,21 @@ impl Progress {
     }
 
     /// The run that begins now.
-    pub(crate) fn doing(&self, name: &str) {
+    pub fn doing(&self, name: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(name.to_owned());
         }
     }
 
     /// A run has ended.
-    pub(crate) fn step(&self) {
+    pub fn step(&self) {
         if let Some(bar) = &self.bar {
             bar.inc(1);
         }
     }
 
     /// All runs have ended.
-    pub(crate) fn finish(&self) {
+    pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -3,5 +3,4 @@
 //! What was measured, for people.
 
 pub(crate) mod chart;
-pub(crate) mod format;
 pub(crate) mod table;

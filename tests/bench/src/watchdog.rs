@@ -13,11 +13,13 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const STUCK: i32 = 3;
 
 /// Ends the process with a message when nothing is reported for too long.
-pub(crate) struct Watchdog(Sender<String>);
+#[derive(Debug)]
+pub struct Watchdog(Sender<String>);
 
 impl Watchdog {
     /// Starts watching.
-    pub(crate) fn start() -> Self {
+    #[must_use]
+    pub fn start() -> Self {
         let (reports, watched) = channel::<String>();
         thread::spawn(move || {
             let mut doing = String::from("the start");
@@ -33,7 +35,7 @@ impl Watchdog {
     }
 
     /// Reports what is done from now on.
-    pub(crate) fn doing(&self, what: String) {
+    pub fn doing(&self, what: String) {
         drop(self.0.send(what)); // nobody listens only when the process ends
     }
 }
@@ -42,6 +44,6 @@ impl Watchdog {
 #[expect(clippy::exit, reason = "the stuck threads cannot be joined")]
 fn bark(doing: &str) {
     let seconds = PATIENCE.as_secs();
-    eprintln!("vsock-bench: no end in sight after {seconds} s: {doing}");
+    eprintln!("the bench sees no end after {seconds} s: {doing}");
     process::exit(STUCK);
 }

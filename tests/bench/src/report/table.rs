@@ -2,13 +2,12 @@
 
 use std::io::{self, Write};
 
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 
-use crate::report::format::{digits, rate, ratio};
+use crate::format::{Unit, digits, empty, rate, ratio};
 use crate::results::{Cell, Results};
 use crate::stats::Spread;
-use crate::suite::{INNER_1M, INNER_256K, RING_1M, RING_256K, UNIX, Unit, Workload};
+use crate::suite::{INNER_1M, INNER_256K, RING_1M, RING_256K, UNIX, Workload};
 use crate::targets::Verdict;
 
 /// Where a number was not measured.
@@ -69,16 +68,6 @@ pub(crate) fn write_verdicts(out: &mut impl Write, verdicts: &[Verdict]) -> io::
         "\nFigures to reach: {} of {count}\n\n{table}",
         count - missed
     )
-}
-
-/// A table in the form that a Markdown file takes, its numbers at the right.
-pub(crate) fn empty(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN).set_header(header);
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 fn table(results: &Results, workload: Workload) -> Table {
