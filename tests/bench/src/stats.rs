@@ -34,6 +34,7 @@ impl Spread {
     }
 
     /// Of `value / reference`, run by run: what the machine did to both of a round cancels out.
+    #[must_use]
     pub fn of_ratios(values: &[f64], references: &[f64]) -> Option<Self> {
         let pairs = values.iter().zip(references);
         Self::of(pairs.map(|(value, reference)| value / reference))

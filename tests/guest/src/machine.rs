@@ -198,7 +198,7 @@ fn start_device(
         return Ok(Box::new(InProcess::start(CID, directory)?));
     };
     let log = parts.logs.join("device.log");
-    let device = Daemon::start(program, CID, directory, &log)?;
+    let device = Daemon::start(program, &[], CID, directory, &log)?;
     processes.add(device.process());
     Ok(Box::new(device))
 }
