@@ -19,7 +19,7 @@ pub(crate) const QEMU: (&str, &str) = (
 /// What the runner answers where there is no kernel to be had.
 const LEFT_OUT: u8 = 77;
 /// The word by which `demo` and `bench` are asked for a guest.
-const WORD: &str = "--guest";
+pub(crate) const WORD: &str = "--guest";
 
 /// Runs a command of the runner's with the user's words.
 pub(crate) fn run(
@@ -32,9 +32,13 @@ pub(crate) fn run(
     env.program(package, profile, words)
 }
 
-/// The user's words without the one that asks for a guest, if that is among them.
-pub(crate) fn asked_for(words: &[OsString]) -> Option<Vec<OsString>> {
-    let others: Vec<OsString> = words.iter().filter(|word| *word != WORD).cloned().collect();
+/// The user's words without this one, if it is among them.
+pub(crate) fn without(word: &str, words: &[OsString]) -> Option<Vec<OsString>> {
+    let others: Vec<OsString> = words
+        .iter()
+        .filter(|other| *other != word)
+        .cloned()
+        .collect();
     (others.len() < words.len()).then_some(others)
 }
 
@@ -76,10 +80,10 @@ mod tests {
 
     #[test]
     fn a_guest_is_asked_for_anywhere_among_the_words() {
-        assert_eq!(asked_for(&words("some.iso")), None);
-        assert_eq!(asked_for(&words("--guest")), Some(words("")));
+        assert_eq!(without(WORD, &words("some.iso")), None);
+        assert_eq!(without(WORD, &words("--guest")), Some(words("")));
         assert_eq!(
-            asked_for(&words("some.iso --guest --rounds 2")),
+            without(WORD, &words("some.iso --guest --rounds 2")),
             Some(words("some.iso --rounds 2"))
         );
     }
