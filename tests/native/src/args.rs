@@ -6,7 +6,7 @@ use clap::Parser;
 
 use crate::device::Named;
 use crate::row::{self, Effort, Row};
-use crate::shape::{Chains, Notifications, RxBuffer, Shape};
+use crate::shape::{Chains, CreditUpdates, Notifications, RxBuffer, Shape};
 
 const ROUNDS: u16 = 5;
 const QUICK_ROUNDS: u16 = 1;
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) one_core: bool,
 
-    /// How long our device looks for work before it sleeps
+    /// How long our devices look for work before they sleep
     #[arg(long, value_name = "N")]
     pub(crate) poll_us: Option<u32>,
 
@@ -66,6 +66,10 @@ pub(crate) struct Args {
     /// Bytes of the guest's receive buffers
     #[arg(long, value_enum, default_value_t = Shape::default().rx_buffer)]
     rx_buffer: RxBuffer,
+
+    /// When the guest says by a message of its own what was read
+    #[arg(long, value_enum, default_value_t = Shape::default().credit_updates)]
+    credit_updates: CreditUpdates,
 
     /// Embed the library for a guest with this CID (the bench calls itself)
     #[arg(long, value_name = "CID", requires = "directory", hide = true)]
@@ -108,6 +112,7 @@ impl Args {
             notifications: self.notifications,
             chains: self.chains,
             rx_buffer: self.rx_buffer,
+            credit_updates: self.credit_updates,
         }
     }
 }

@@ -42,16 +42,21 @@ impl Credit {
         taken as usize
     }
 
-    /// The program has read `len` bytes. A message of its own tells the device so only when that
-    /// believes to have less than one packet's room left.
+    /// The program has read `len` bytes. A message of its own tells the device so when that believes to
+    /// have less than one packet's room left.
     pub(crate) fn read(&mut self, len: u32) -> Update {
         self.forwarded = self.forwarded.wrapping_add(len);
         let untold = self.forwarded.wrapping_sub(self.told);
-        if untold > 0 && BUF_ALLOC.saturating_sub(untold) < MAX_PAYLOAD {
+        if BUF_ALLOC.saturating_sub(untold) < MAX_PAYLOAD {
             Update::Due
         } else {
             Update::NotDue
         }
+    }
+
+    /// Whether the device does not know of everything that was read.
+    pub(crate) fn is_untold(&self) -> bool {
+        self.told != self.forwarded
     }
 
     /// What a packet to the device says, by which that knows it.
@@ -95,8 +100,9 @@ mod tests {
         let free = BUF_ALLOC - MAX_PAYLOAD;
         assert_eq!(credit.read(free), Update::NotDue);
         assert_eq!(credit.read(1), Update::Due);
+        assert!(credit.is_untold());
         assert_eq!(credit.tell(), free + 1);
-        assert_eq!(credit.read(0), Update::NotDue);
+        assert!(!credit.is_untold());
         assert_eq!(credit.read(free), Update::NotDue);
         assert_eq!(credit.read(1), Update::Due);
     }

@@ -34,8 +34,9 @@ impl Named {
     pub(crate) const ALL: [Self; 3] = [Self::Program, Self::Library, Self::Peer];
 }
 
-/// The device whose figures the others' are told as ratios to.
+/// The names of the devices that ours are compared with.
 pub(crate) const PEER: &str = "peer";
+pub(crate) const BASELINE: &str = "baseline";
 
 /// How a device is started.
 pub(crate) struct Contender {
@@ -49,14 +50,12 @@ pub(crate) struct Contender {
 enum How {
     /// A program over Unix sockets, and what it is told beside them.
     Daemon(Vec<String>),
-    /// This program, which embeds the library.
-    Embedder,
+    /// This program, which embeds the library, and what it is told.
+    Embedder(Vec<String>),
 }
 
-/// How long our device looks for work before it sleeps, in microseconds.
-///
-/// The one place where that is passed on: to the program as an option, which it refuses as long as it
-/// has none of that name. The library has no such setting yet.
+/// How long our device looks for work before it sleeps, in microseconds: an option of the program, and
+/// of this one that embeds the library (see [`host::serve`](crate::host::serve)).
 fn polling(poll_us: Option<u32>) -> Vec<String> {
     poll_us.map_or_else(Vec::new, |poll_us| vec![format!("--poll-us={poll_us}")])
 }
@@ -76,7 +75,7 @@ impl Contender {
                 name: "library",
                 cid: 4,
                 program: env::current_exe()?,
-                how: How::Embedder,
+                how: How::Embedder(polling(poll_us)),
             },
             Named::Peer => Self {
                 name: PEER,
@@ -90,7 +89,7 @@ impl Contender {
     /// Builds our program of another revision.
     pub(crate) fn baseline(revision: &Revision) -> Result<Self> {
         Ok(Self {
-            name: "baseline",
+            name: BASELINE,
             cid: 6,
             program: revision.build("vsock-vhost-user")?,
             how: How::Daemon(Vec::new()),
@@ -99,7 +98,7 @@ impl Contender {
 
     /// Whether it is of this revision.
     pub(crate) fn is_ours(&self) -> bool {
-        ["program", "library"].contains(&self.name)
+        ![PEER, BASELINE].contains(&self.name)
     }
 
     /// Starts it, and a guest on it.
@@ -113,8 +112,8 @@ impl Contender {
                 let (host, socket) = (daemon.host(), daemon.socket().to_owned());
                 (Running::Daemon(daemon), HostSide::Here(host), socket)
             }
-            How::Embedder => {
-                let embedder = Embedder::start(&self.program, cid, path)?;
+            How::Embedder(words) => {
+                let embedder = Embedder::start(&self.program, words, cid, path)?;
                 let process = embedder.id();
                 let device = Running::Embedded { process, cid };
                 (device, HostSide::There(embedder), path.join("vhu.sock"))

@@ -91,11 +91,17 @@ pub(crate) struct Embedder {
 
 impl Embedder {
     /// Starts this program anew, to serve `cid` in `directory`; returns when its socket is there.
-    pub(crate) fn start(program: &Path, cid: u32, directory: &Path) -> Result<Self> {
+    pub(crate) fn start(
+        program: &Path,
+        words: &[String],
+        cid: u32,
+        directory: &Path,
+    ) -> Result<Self> {
         let mut process = Command::new(program)
             .args(["--serve", &cid.to_string()])
             .arg("--directory")
             .arg(directory)
+            .args(words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -141,7 +147,11 @@ impl Drop for Embedder {
 }
 
 /// The other end of [`Embedder`]: does jobs until its input ends.
-pub(crate) fn serve(cid: u32, directory: &Path) -> Result<()> {
+pub(crate) fn serve(cid: u32, directory: &Path, poll_us: Option<u32>) -> Result<()> {
+    ensure!(
+        poll_us.is_none(),
+        "this library has no setting for --poll-us; choose other devices"
+    );
     let device = InProcess::start(cid, directory)?;
     let host = device.host();
     say(&Said::Ready)?;

@@ -14,6 +14,7 @@ mod args;
 mod clock;
 mod credit;
 mod device;
+mod driver;
 mod frontend;
 mod guest;
 mod halt;
@@ -43,7 +44,7 @@ use vsock_bench::watchdog::Watchdog;
 use vsock_guest::place::Place as Repository;
 
 use crate::args::Args;
-use crate::device::{Contender, Machine};
+use crate::device::{BASELINE, Contender, Machine, PEER};
 use crate::results::{Results, Sample};
 use crate::row::{On, Row};
 use crate::shape::Shape;
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     if let (Some(cid), Some(directory)) = (args.serve, &args.directory) {
-        return host::serve(cid, directory);
+        return host::serve(cid, directory, args.poll_us);
     }
     let rows = args.selected_rows();
     let mut out = io::stdout().lock();
@@ -94,11 +95,16 @@ fn run(args: &Args) -> Result<()> {
         schema: SCHEMA,
         processor: processor(),
         kernel: kernel(),
-        place: match args.one_core {
-            true => "all threads on one core".to_owned(),
-            false => format!("{cores} cores"),
+        place: if args.one_core {
+            "all threads on one core".to_owned()
+        } else {
+            format!("{cores} cores")
         },
-        guest: args.shape().to_string(),
+        guest: args.shape(),
+        reference: match revision {
+            Some(_) => BASELINE.to_owned(),
+            None => PEER.to_owned(),
+        },
         baseline: revision.map(|revision| revision.commit().to_owned()),
         cells: Vec::new(),
     };

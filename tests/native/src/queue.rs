@@ -129,10 +129,10 @@ impl Queue {
     }
 
     /// Chains of so many pieces that fit into the queue.
-    pub(crate) fn capacity(&self, pieces: u16) -> u16 {
-        match self.chains {
-            Chains::Indirect => self.size,
-            Chains::Direct => self.size / pieces,
+    pub(crate) fn capacity(&self, pieces: usize) -> u16 {
+        match (self.chains, pieces) {
+            (Chains::Direct, 2..) => self.size / 2,
+            _ => self.size,
         }
     }
 
@@ -440,7 +440,7 @@ mod tests {
         both.memory
             .write_obj(1_u16, GuestAddress(USED + 2))
             .unwrap();
-        assert!(both.driver.take().is_err());
+        both.driver.take().unwrap_err();
     }
 
     #[test]

@@ -6,7 +6,7 @@ use vsock_bench::chart::{Bar, Case, Chart, OURS, PEER as PEER_COLOUR};
 use vsock_bench::format::{digits, empty};
 use vsock_bench::stats::Spread;
 
-use crate::device::PEER;
+use crate::device::{BASELINE, PEER};
 use crate::latency::Latency;
 use crate::results::{Cell, Figure, Results, Sample};
 use crate::row::{Group, Row};
@@ -18,7 +18,7 @@ const GIB: f64 = 1_073_741_824.0;
 struct Column {
     head: &'static str,
     figure: Figure,
-    /// Whether a column with the ratio to the peer follows.
+    /// Whether a column with the ratio to the reference follows.
     compared: bool,
 }
 
@@ -171,12 +171,12 @@ fn packets(sample: &Sample, figure: impl Fn(&Latency) -> f64) -> Option<f64> {
 /// Everything, as a person reads it.
 pub(crate) fn text(results: &Results, rows: &[Row]) -> String {
     let mut text = format!(
-        "{}, {}, {}\nThe guest: {}.\nMedians of the rounds; ratios (x) are to {PEER} in the same round: the median, with the \
-         least and the greatest.\n",
-        results.processor, results.kernel, results.place, results.guest
+        "{}, {}, {}\nThe guest: {:?}.\nMedians of the rounds; ratios (x) are to the device \"{}\" in the same round: the \
+         median, with the least and the greatest.\n",
+        results.processor, results.kernel, results.place, results.guest, results.reference
     );
     if let Some(commit) = &results.baseline {
-        text += &format!("The device \"baseline\" is our program of {commit}.\n");
+        text += &format!("The device \"{BASELINE}\" is our program of {commit}.\n");
     }
     for sheet in &SHEETS {
         text += &sheet.table(results, rows);
@@ -219,15 +219,15 @@ impl Sheet {
         head.push("failed");
         let mut table = empty(&head);
         for (row, cell) in self.cells(results, rows) {
-            let peer = results
-                .find(&row.name, PEER)
-                .filter(|_| cell.device != PEER);
+            let reference = results
+                .find(&row.name, &results.reference)
+                .filter(|_| cell.device != results.reference);
             let mut line = vec![row.name.clone(), cell.device.clone()];
             for column in self.columns {
                 let median = cell.median(column.figure);
                 line.push(median.map_or_else(none, digits));
                 if column.compared {
-                    let ratio = peer.and_then(|peer| cell.ratio(peer, column.figure));
+                    let ratio = reference.and_then(|other| cell.ratio(other, column.figure));
                     line.push(ratio.map_or_else(none, spread));
                 }
             }
@@ -253,10 +253,9 @@ impl Sheet {
                     label: cell.device.clone(),
                     value,
                     figure: digits(value),
-                    colour: if cell.device == PEER {
-                        PEER_COLOUR
-                    } else {
-                        OURS
+                    colour: match &*cell.device {
+                        PEER | BASELINE => PEER_COLOUR,
+                        _ => OURS,
                     },
                 })
             });

@@ -7,6 +7,7 @@ use vsock_bench::stats::Spread;
 use vsock_guest::usage::Usage;
 
 use crate::latency::Latencies;
+use crate::shape::Shape;
 
 /// One run of a row on a device.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -42,9 +43,11 @@ pub(crate) struct Results {
     /// Where the threads ran.
     pub(crate) place: String,
     /// How the guest's driver was set up.
-    pub(crate) guest: String,
-    /// The revision that the row "baseline" is of.
+    pub(crate) guest: Shape,
+    /// The revision that the device "baseline" is of.
     pub(crate) baseline: Option<String>,
+    /// The device that the others are compared with.
+    pub(crate) reference: String,
     pub(crate) cells: Vec<Cell>,
 }
 

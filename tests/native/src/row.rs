@@ -33,6 +33,14 @@ pub(crate) enum Begins {
     Host,
 }
 
+/// What another connection carries meanwhile.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Beside {
+    Nothing,
+    /// Bulk to the guest.
+    Bulk,
+}
+
 /// What is done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Work {
@@ -53,10 +61,10 @@ pub(crate) enum Work {
         way: Way,
         plan: Plan,
     },
-    /// Requests on connections of the guest, some under way on each; and bulk to the guest meanwhile.
+    /// Requests on connections of the guest, some under way on each.
     Requests {
         count: u64,
-        beside: bool,
+        beside: Beside,
     },
     Idle {
         connections: u32,
@@ -111,18 +119,24 @@ impl Effort {
     }
 }
 
+/// How long packets that come when they come go on.
+const TIME: Nanos = 400 * MILLISECOND;
+
 /// Every row, in the order of the tables.
 pub(crate) fn all(effort: Effort) -> Vec<Row> {
     let mut rows = Vec::new();
     for way in [Way::ToHost, Way::ToGuest] {
-        for (piece, mib) in [(64 << 10, 512), (4 << 10, 192), (512, 32)] {
-            bulk(&mut rows, effort, way, piece, mib, On::Shared);
+        for piece in [65_536, 4_096, 512] {
+            bulk(&mut rows, effort, way, piece, On::Shared);
         }
     }
     for begins in [Begins::Guest, Begins::Host] {
         turns(&mut rows, effort, begins, On::Shared);
     }
-    for (name, beside) in [("", false), (" beside bulk to the guest", true)] {
+    for (name, beside) in [
+        ("", Beside::Nothing),
+        (" beside bulk to the guest", Beside::Bulk),
+    ] {
         rows.push(Row {
             name: format!("requests of 1 KiB, 8 under way on each of 16{name}"),
             work: Work::Requests {
@@ -148,14 +162,11 @@ pub(crate) fn all(effort: Effort) -> Vec<Row> {
             (20, 1024, 1_000),
             (150, 4096, 5_000),
         ] {
-            packets(&mut rows, effort, way, burst, size, micros * 1_000);
+            let plan = plan(effort, burst, size, micros * 1_000);
+            packets(&mut rows, way, plan, On::Shared);
         }
     }
-    let plain = On::Fresh(Some(Shape::PLAIN));
-    for way in [Way::ToHost, Way::ToGuest] {
-        bulk(&mut rows, effort, way, 4 << 10, 192, plain);
-    }
-    turns(&mut rows, effort, Begins::Guest, plain);
+    other_guests(&mut rows, effort);
     for connections in [1_000, 8_000] {
         let connections = match effort {
             Effort::Full => connections,
@@ -173,18 +184,33 @@ pub(crate) fn all(effort: Effort) -> Vec<Row> {
     rows
 }
 
-/// What tells the rows of a plain guest from the others.
+/// Some of the work for guests whose kernels have other habits.
+fn other_guests(rows: &mut Vec<Row>, effort: Effort) {
+    let [plain, recent] = [Shape::PLAIN, Shape::recent()].map(|shape| On::Fresh(Some(shape)));
+    for way in [Way::ToHost, Way::ToGuest] {
+        bulk(rows, effort, way, 4_096, plain);
+    }
+    bulk(rows, effort, Way::ToGuest, 4_096, recent);
+    for guest in [plain, recent] {
+        turns(rows, effort, Begins::Guest, guest);
+    }
+    packets(rows, Way::ToGuest, plan(effort, 8, 1024, 500_000), recent);
+}
+
+/// What tells the rows of such a guest from the others.
 fn suffix(on: On) -> &'static str {
     match on {
-        On::Fresh(Some(_)) => ", plain guest",
+        On::Fresh(Some(Shape::PLAIN)) => ", plain guest",
+        On::Fresh(Some(_)) => ", recent guest",
         _ => "",
     }
 }
 
-fn bulk(rows: &mut Vec<Row>, effort: Effort, way: Way, piece: usize, mib: u64, on: On) {
-    let name = match piece {
-        size if size >= 1024 => format!("{} KiB", size / 1024),
-        size => format!("{size} B"),
+fn bulk(rows: &mut Vec<Row>, effort: Effort, way: Way, piece: usize, on: On) {
+    let (name, mib) = match piece {
+        65_536 => ("64 KiB", 256),
+        4_096 => ("4 KiB", 96),
+        _ => ("512 B", 24),
     };
     rows.push(Row {
         name: format!("bulk {}, writes of {name}{}", to(way), suffix(on)),
@@ -210,23 +236,27 @@ fn turns(rows: &mut Vec<Row>, effort: Effort, begins: Begins, on: On) {
     });
 }
 
-fn packets(rows: &mut Vec<Row>, effort: Effort, way: Way, burst: u32, size: usize, every: Nanos) {
-    /// How long such a row takes.
-    const TIME: Nanos = 400 * MILLISECOND;
+/// Bursts of so many packets of so many bytes, for [`TIME`].
+fn plan(effort: Effort, burst: u32, size: usize, every: Nanos) -> Plan {
     let bursts = u32::try_from(effort.of(TIME / every)).unwrap_or(u32::MAX);
-    let (micros, kib) = (every / 1_000, size / 1024);
+    Plan {
+        burst,
+        size,
+        every,
+        bursts: bursts.max(2),
+    }
+}
+
+fn packets(rows: &mut Vec<Row>, way: Way, plan: Plan, on: On) {
+    let (burst, kib, micros) = (plan.burst, plan.size / 1024, plan.every / 1_000);
     rows.push(Row {
-        name: format!("{burst} x {kib} KiB each {micros} us, {}", to(way)),
-        work: Work::Packets {
-            way,
-            plan: Plan {
-                burst,
-                size,
-                every,
-                bursts: bursts.max(2),
-            },
-        },
-        on: On::Shared,
+        name: format!(
+            "{burst} x {kib} KiB each {micros} us, {}{}",
+            to(way),
+            suffix(on)
+        ),
+        work: Work::Packets { way, plan },
+        on,
     });
 }
 

@@ -2,8 +2,6 @@
 
 //! How a guest's kernel sets its driver up.
 
-use std::fmt;
-
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +34,15 @@ pub(crate) enum RxBuffer {
     TwoPieces,
 }
 
+/// When the guest says by a message of its own what its programs have read.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+pub(crate) enum CreditUpdates {
+    /// When the device believes to have less than one packet's room left: before Linux 6.8.
+    LittleRoom,
+    /// Also when a program has read all that came: since Linux 6.8.
+    AllRead,
+}
+
 /// How a guest's kernel sets its driver up.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Shape {
@@ -44,16 +51,18 @@ pub(crate) struct Shape {
     pub(crate) notifications: Notifications,
     pub(crate) chains: Chains,
     pub(crate) rx_buffer: RxBuffer,
+    pub(crate) credit_updates: CreditUpdates,
 }
 
 impl Default for Shape {
-    /// A recent kernel under QEMU.
+    /// Linux 6.3 to 6.7 under QEMU.
     fn default() -> Self {
         Self {
             queue_size: 128,
             notifications: Notifications::EventIdx,
             chains: Chains::Indirect,
             rx_buffer: RxBuffer::Page,
+            credit_updates: CreditUpdates::LittleRoom,
         }
     }
 }
@@ -65,27 +74,14 @@ impl Shape {
         notifications: Notifications::Flags,
         chains: Chains::Direct,
         rx_buffer: RxBuffer::TwoPieces,
+        credit_updates: CreditUpdates::LittleRoom,
     };
-}
 
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let event_idx = match self.notifications {
-            Notifications::EventIdx => "EVENT_IDX",
-            Notifications::Flags => "no EVENT_IDX",
-        };
-        let chains = match self.chains {
-            Chains::Indirect => "indirect descriptors where offered",
-            Chains::Direct => "direct descriptors",
-        };
-        let buffer = match self.rx_buffer {
-            RxBuffer::Page => "3,776",
-            RxBuffer::TwoPieces => "4,140",
-        };
-        let size = self.queue_size;
-        write!(
-            f,
-            "queues of {size}, {event_idx}, {chains}, receive buffers of {buffer} bytes"
-        )
+    /// A kernel of today.
+    pub(crate) fn recent() -> Self {
+        Self {
+            credit_updates: CreditUpdates::AllRead,
+            ..Self::default()
+        }
     }
 }

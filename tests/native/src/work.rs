@@ -9,13 +9,14 @@ use vsock_guest::usage::Usage;
 
 use crate::clock::{self, MILLISECOND, Nanos};
 use crate::device::{Machine, Running};
-use crate::guest::{Event, Guest, Id, Notified};
+use crate::driver::Notified;
+use crate::guest::{Event, Guest, Id};
 use crate::halt::Wait;
 use crate::job::{Job, Report};
 use crate::latency::{Collection, Latencies, Latency, Plan};
 use crate::pattern::{self, Pattern};
 use crate::results::Sample;
-use crate::row::{Begins, Way, Work};
+use crate::row::{Begins, Beside, Way, Work};
 
 /// Bytes of a message that goes there and back.
 const MESSAGE: usize = 64;
@@ -114,77 +115,58 @@ impl Sample {
 
 fn bulk_to_host(machine: &mut Machine, bytes: u64, piece: usize) -> Result<Sample> {
     let port = machine.port();
-    let Machine {
-        guest,
-        host,
-        device,
-        ..
-    } = machine;
     let pattern = Pattern::new();
-    let job = host.start(Job::Receive { port, bytes })?;
-    let id = guest.open(port)?;
-    let start = Start::now(device, guest)?;
+    let job = machine.host.start(Job::Receive { port, bytes })?;
+    let id = machine.guest.open(port)?;
+    let start = Start::now(&machine.device, &machine.guest)?;
     for position in (0..bytes).step_by(piece) {
-        guest.send_all(id, pattern.at(position, piece))?;
-        // What the device says is heard when it interrupts.
-        while guest.next(Wait::No)?.is_some() {}
+        machine.guest.send_all(id, pattern.at(position, piece))?;
+        machine.guest.hear()?;
     }
     let report = job.finish()?;
-    let mut sample = start.sample(device, guest, bytes)?;
+    let mut sample = start.sample(&machine.device, &machine.guest, bytes)?;
     sample.seconds = (report.ended - start.time) as f64 / 1e9;
-    guest.close(id)?;
+    machine.guest.close(id)?;
     Ok(sample)
 }
 
 fn bulk_to_guest(machine: &mut Machine, bytes: u64, piece: usize) -> Result<Sample> {
     let port = machine.port();
-    let Machine {
-        guest,
-        host,
-        device,
-        ..
-    } = machine;
     let pattern = Pattern::new();
-    let start = Start::now(device, guest)?;
-    let job = host.start(Job::Send { port, bytes, piece })?;
-    let id = guest.accept()?;
+    let start = Start::now(&machine.device, &machine.guest)?;
+    let job = machine.host.start(Job::Send { port, bytes, piece })?;
+    let id = machine.guest.accept()?;
     let mut received = 0;
     while received < bytes {
-        match guest.next_within_limit()? {
+        match machine.guest.next_within_limit()? {
             Event::Data(_) => {
-                pattern.check(received, guest.payload())?;
-                received += guest.payload().len() as u64;
+                pattern.check(received, machine.guest.payload())?;
+                received += machine.guest.payload().len() as u64;
             }
             Event::Ended(_) => bail!("the host has ended after {received} bytes"),
             Event::Opened(_) | Event::Credit(_) => {}
         }
     }
     let ended = clock::now()?;
-    let mut sample = start.sample(device, guest, bytes)?;
-    guest.close(id)?;
+    let mut sample = start.sample(&machine.device, &machine.guest, bytes)?;
+    machine.guest.close(id)?;
     sample.seconds = (ended - job.finish()?.began) as f64 / 1e9;
     Ok(sample)
 }
 
 fn guest_asks(machine: &mut Machine, count: u64) -> Result<Sample> {
     let port = machine.port();
-    let Machine {
-        guest,
-        host,
-        device,
-        ..
-    } = machine;
-    let job = host.start(Job::Echo {
+    let job = machine.host.start(Job::Echo {
         port,
         connections: 1,
         flood: None,
     })?;
-    let id = guest.open(port)?;
-    let start = Start::now(device, guest)?;
-    let latencies = turns(guest, id, count)?;
-    let mut sample = start.sample(device, guest, count)?;
+    let id = machine.guest.open(port)?;
+    let start = Start::now(&machine.device, &machine.guest)?;
+    let latencies = turns(&mut machine.guest, id, count)?;
+    let mut sample = start.sample(&machine.device, &machine.guest, count)?;
     sample.latencies = latencies;
-    guest.close(id)?;
+    machine.guest.close(id)?;
     job.finish()?;
     Ok(sample)
 }
@@ -217,114 +199,84 @@ fn turns(guest: &mut Guest, id: Id, count: u64) -> Result<Latencies> {
 
 fn host_asks(machine: &mut Machine, count: u64) -> Result<Sample> {
     let port = machine.port();
-    let Machine {
-        guest,
-        host,
-        device,
-        ..
-    } = machine;
-    let start = Start::now(device, guest)?;
+    let start = Start::now(&machine.device, &machine.guest)?;
     let size = MESSAGE;
-    let job = host.start(Job::Ask { port, size, count })?;
-    let id = guest.accept()?;
+    let job = machine.host.start(Job::Ask { port, size, count })?;
+    let id = machine.guest.accept()?;
     let mut message = Vec::new();
     loop {
-        match guest.next_within_limit()? {
+        match machine.guest.next_within_limit()? {
             Event::Data(_) => {
                 message.clear();
-                message.extend_from_slice(guest.payload());
-                guest.send_all(id, &message)?;
+                message.extend_from_slice(machine.guest.payload());
+                machine.guest.send_all(id, &message)?;
             }
             Event::Ended(_) => break,
             Event::Opened(_) | Event::Credit(_) => {}
         }
     }
-    let sample = start.sample(device, guest, count)?;
+    let sample = start.sample(&machine.device, &machine.guest, count)?;
     Ok(sample.of_host(&job.finish()?))
 }
 
 fn guest_connects(machine: &mut Machine, count: u64) -> Result<Sample> {
     let port = machine.port();
-    let Machine {
-        guest,
-        host,
-        device,
-        ..
-    } = machine;
-    let job = host.start(Job::Accept { port, count })?;
-    let start = Start::now(device, guest)?;
+    let job = machine.host.start(Job::Accept { port, count })?;
+    let start = Start::now(&machine.device, &machine.guest)?;
     for _ in 0..count {
-        let id = guest.open(port)?;
-        guest.close(id)?;
+        let id = machine.guest.open(port)?;
+        machine.guest.close(id)?;
     }
-    let sample = start.sample(device, guest, count)?;
+    let sample = start.sample(&machine.device, &machine.guest, count)?;
     job.finish()?;
     Ok(sample)
 }
 
 fn host_connects(machine: &mut Machine, count: u64) -> Result<Sample> {
     let port = machine.port();
-    let Machine {
-        guest,
-        host,
-        device,
-        ..
-    } = machine;
-    let start = Start::now(device, guest)?;
-    let job = host.start(Job::Connect { port, count })?;
+    let start = Start::now(&machine.device, &machine.guest)?;
+    let job = machine.host.start(Job::Connect { port, count })?;
     let mut ended = 0;
     while ended < count {
-        if let Event::Ended(_) = guest.next_within_limit()? {
+        if let Event::Ended(_) = machine.guest.next_within_limit()? {
             ended += 1;
         }
     }
-    let sample = start.sample(device, guest, count)?;
+    let sample = start.sample(&machine.device, &machine.guest, count)?;
     Ok(sample.of_host(&job.finish()?))
 }
 
 fn packets_to_host(machine: &mut Machine, plan: Plan) -> Result<Sample> {
     let port = machine.port();
-    let Machine {
-        guest,
-        host,
-        device,
-        ..
-    } = machine;
-    let job = host.start(Job::Collect { port, plan })?;
-    let id = guest.open(port)?;
-    let start = Start::now(device, guest)?;
+    let job = machine.host.start(Job::Collect { port, plan })?;
+    let id = machine.guest.open(port)?;
+    let start = Start::now(&machine.device, &machine.guest)?;
     let mut packet = Pattern::new().at(0, plan.size).to_vec();
     let mut burst = start.time;
     for number in 0..plan.packets() {
         let due = Wait::Until(plan.due(number, start.time));
         if number % u64::from(plan.burst) == 0 {
-            while guest.next(due)?.is_some() {}
+            while machine.guest.next(due)?.is_some() {}
         }
         burst = plan.stamp(&mut packet, number, burst)?;
-        guest.send_all(id, &packet)?;
+        machine.guest.send_all(id, &packet)?;
     }
     let report = job.finish()?;
-    let sample = start.sample(device, guest, plan.packets())?;
-    guest.close(id)?;
+    let sample = start.sample(&machine.device, &machine.guest, plan.packets())?;
+    machine.guest.close(id)?;
     Ok(sample.of_host(&report))
 }
 
 fn packets_to_guest(machine: &mut Machine, plan: Plan) -> Result<Sample> {
     let port = machine.port();
-    let Machine {
-        guest,
-        host,
-        device,
-        ..
-    } = machine;
-    let start = Start::now(device, guest)?;
-    let job = host.start(Job::Pace { port, plan })?;
-    let id = guest.accept()?;
+    let start = Start::now(&machine.device, &machine.guest)?;
+    let job = machine.host.start(Job::Pace { port, plan })?;
+    let id = machine.guest.accept()?;
     let mut collection = Collection::new(plan);
     let mut waiting = Vec::new();
     while !collection.is_complete() {
-        match guest.next_within_limit()? {
-            Event::Data(_) => waiting.extend_from_slice(guest.payload()),
+        match machine.guest.next_within_limit()? {
+            Event::Data(_) => waiting.extend_from_slice(machine.guest.payload()),
             Event::Ended(_) => bail!("the host has ended"),
             Event::Opened(_) | Event::Credit(_) => {}
         }
@@ -334,8 +286,8 @@ fn packets_to_guest(machine: &mut Machine, plan: Plan) -> Result<Sample> {
         }
         waiting.drain(..whole);
     }
-    let sample = start.sample(device, guest, plan.packets())?;
-    guest.close(id)?;
+    let sample = start.sample(&machine.device, &machine.guest, plan.packets())?;
+    machine.guest.close(id)?;
     let mut sample = sample.of_host(&job.finish()?);
     sample.latencies = collection.latencies();
     Ok(sample)
@@ -370,47 +322,44 @@ impl Client {
     }
 }
 
-fn requests(machine: &mut Machine, count: u64, beside: bool) -> Result<Sample> {
+fn requests(machine: &mut Machine, count: u64, beside: Beside) -> Result<Sample> {
     let port = machine.port();
-    let Machine {
-        guest,
-        host,
-        device,
-        ..
-    } = machine;
     let pattern = Pattern::new();
-    let job = host.start(Job::Echo {
+    let job = machine.host.start(Job::Echo {
         port,
         connections: CLIENTS,
-        flood: beside.then_some(port),
+        flood: (beside == Beside::Bulk).then_some(port),
     })?;
-    let flood = beside.then(|| guest.accept()).transpose()?;
+    let flood = match beside {
+        Beside::Nothing => None,
+        Beside::Bulk => Some(machine.guest.accept()?),
+    };
     let mut clients = HashMap::new();
     while clients.len() < CLIENTS as usize {
         // What the flood brings by now is not looked at.
-        clients.insert(guest.open(port)?, Client::default());
+        clients.insert(machine.guest.open(port)?, Client::default());
     }
-    let start = Start::now(device, guest)?;
+    let start = Start::now(&machine.device, &machine.guest)?;
     let (mut asked, mut flooded, mut took) = (0, 0, Vec::new());
     for (id, client) in &mut clients {
         for _ in 0..WINDOW {
-            client.ask(guest, *id, &pattern)?;
+            client.ask(&mut machine.guest, *id, &pattern)?;
             asked += 1;
         }
     }
     while (took.len() as u64) < count {
-        match guest.next_within_limit()? {
-            Event::Data(id) if Some(id) == flood => flooded += guest.payload().len(),
+        match machine.guest.next_within_limit()? {
+            Event::Data(id) if Some(id) == flood => flooded += machine.guest.payload().len(),
             Event::Data(id) => {
                 let client = clients.get_mut(&id);
                 let client = client.filter(|client| !client.under_way.is_empty());
                 let Some(client) = client else {
                     bail!("an answer came that was not asked for");
                 };
-                let complete = client.hear(guest.payload(), &pattern, &mut took)?;
+                let complete = client.hear(machine.guest.payload(), &pattern, &mut took)?;
                 for _ in 0..complete {
                     if asked < count {
-                        client.ask(guest, id, &pattern)?;
+                        client.ask(&mut machine.guest, id, &pattern)?;
                         asked += 1;
                     }
                 }
@@ -419,11 +368,11 @@ fn requests(machine: &mut Machine, count: u64, beside: bool) -> Result<Sample> {
             Event::Opened(_) | Event::Credit(_) => {}
         }
     }
-    let mut sample = start.sample(device, guest, took.len() as u64)?;
+    let mut sample = start.sample(&machine.device, &machine.guest, took.len() as u64)?;
     sample.latencies.packets = Latency::of(took);
-    sample.beside = beside.then_some(flooded as f64);
+    sample.beside = flood.map(|_| flooded as f64);
     for id in flood.iter().chain(clients.keys()) {
-        guest.close(*id)?;
+        machine.guest.close(*id)?;
     }
     job.finish()?;
     Ok(sample)
@@ -431,36 +380,30 @@ fn requests(machine: &mut Machine, count: u64, beside: bool) -> Result<Sample> {
 
 fn idle(machine: &mut Machine, connections: u32, count: u64) -> Result<Sample> {
     let port = machine.port();
-    let Machine {
-        guest,
-        host,
-        device,
-        ..
-    } = machine;
-    let job = host.start(Job::Hold { port, connections })?;
-    let mut last = guest.open(port)?;
+    let job = machine.host.start(Job::Hold { port, connections })?;
+    let mut last = machine.guest.open(port)?;
     let (mut begun, mut opened) = (1, 1);
     while opened < connections {
         while begun < connections && begun - opened < OPENING {
-            last = guest.request(port)?;
+            last = machine.guest.request(port)?;
             begun += 1;
         }
-        match guest.next_within_limit()? {
+        match machine.guest.next_within_limit()? {
             Event::Opened(_) => opened += 1,
             Event::Ended(_) => bail!("connection {opened} was refused"),
             Event::Data(_) | Event::Credit(_) => {}
         }
     }
-    let start = Start::now(device, guest)?;
+    let start = Start::now(&machine.device, &machine.guest)?;
     let until = Wait::Until(start.time + IDLE);
-    while guest.next(until)?.is_some() {}
-    let quiet = start.sample(device, guest, 1)?;
-    let start = Start::now(device, guest)?;
-    let latencies = turns(guest, last, count)?;
-    let mut sample = start.sample(device, guest, count)?;
+    while machine.guest.next(until)?.is_some() {}
+    let quiet = start.sample(&machine.device, &machine.guest, 1)?;
+    let start = Start::now(&machine.device, &machine.guest)?;
+    let latencies = turns(&mut machine.guest, last, count)?;
+    let mut sample = start.sample(&machine.device, &machine.guest, count)?;
     sample.latencies = latencies;
     sample.idle_core = Some(quiet.device.cpu / quiet.seconds);
-    guest.close(last)?;
+    machine.guest.close(last)?;
     job.finish()?;
     Ok(sample)
 }
