@@ -110,7 +110,8 @@ To see it at work
   demo [FILE]       The main job: a file through the transport and back, with a table of figures.
                     With --guest: to an echo service in a Linux guest and back.
   bench [ARGS]      The transport beside its peers, in one run. With --guest: our devices beside
-                    vhost-device-vsock, with a Linux guest.
+                    vhost-device-vsock, with a Linux guest. With --native: the same without an
+                    emulator, under a driver of our own.
   guest [NAME]      A stock Linux guest under QEMU on our device: the guest suite, or the tests with
                     NAME in their names. --list shows them; --kernel 6.1, 6.12, 7 or all: on
                     other kernels than this system's.

@@ -20,8 +20,8 @@ pub(crate) fn now() -> io::Result<Nanos> {
     Ok(u64::try_from(time.num_nanoseconds()).unwrap_or(0))
 }
 
-/// Sleeps until then; not at all if that has passed.
-pub(crate) fn sleep_until(moment: Nanos) -> io::Result<()> {
+/// Waits until then; not at all if that has passed.
+pub(crate) fn wait_until(moment: Nanos) -> io::Result<()> {
     let until = TimeSpec::nanoseconds(i64::try_from(moment).unwrap_or(i64::MAX));
     let absolute = ClockNanosleepFlags::TIMER_ABSTIME;
     loop {

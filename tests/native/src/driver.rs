@@ -73,6 +73,8 @@ pub(crate) struct Driver {
     halt: Halt,
     rx_buffer: RxBuffer,
     rx_work: RxWork,
+    /// Packets that were dropped.
+    malformed: u64,
     buffer: Vec<u8>,
     len: usize,
 }
@@ -86,6 +88,7 @@ impl Driver {
             session,
             rx_buffer: shape.rx_buffer,
             rx_work: RxWork::Asleep,
+            malformed: 0,
             buffer: vec![0; usize::try_from(PAGE)?],
             len: 0,
         };
@@ -150,6 +153,11 @@ impl Driver {
         }
     }
 
+    /// Packets that were dropped, for the device has not written what they say.
+    pub(crate) fn malformed(&self) -> u64 {
+        self.malformed
+    }
+
     /// Waits for interrupts and does what they are for; `false` if none came in time.
     fn interrupts(&mut self, wait: Wait) -> Result<bool> {
         let Some(pending) = self.halt.wait(wait)? else {
@@ -170,7 +178,10 @@ impl Driver {
     fn rx_work(&mut self) -> Result<Next> {
         loop {
             if let Some(used) = self.session.rx.take()? {
-                return Ok(Next::Packet(self.receive(used)?));
+                match self.receive(used)? {
+                    Some(header) => return Ok(Next::Packet(header)),
+                    None => continue,
+                }
             }
             let rx = &mut self.session.rx;
             if rx.enable_interrupts()? == Found::Nothing {
@@ -223,8 +234,8 @@ impl Driver {
         rx.kick()
     }
 
-    /// Copies a packet out of its buffer.
-    fn receive(&mut self, used: Used) -> Result<Header> {
+    /// Copies a packet out of its buffer; one whose length is not that of what was written is dropped.
+    fn receive(&mut self, used: Used) -> Result<Option<Header>> {
         let at = rx_buffer(used.head);
         let (payload, room) = match self.rx_buffer {
             RxBuffer::Page => (at + u64::from(HEADER), WHOLE - HEADER),
@@ -234,14 +245,13 @@ impl Driver {
         let mut bytes = [0; Header::LEN];
         memory.read_slice(&mut bytes, GuestAddress(at))?;
         let header = Header::decode(&bytes);
-        ensure!(
-            header.len <= room && used.len == HEADER + header.len,
-            "the device has written {} bytes of {header:?}",
-            used.len
-        );
+        if header.len > room || used.len != HEADER + header.len {
+            self.malformed += 1;
+            return Ok(None);
+        }
         self.len = usize::try_from(header.len)?;
         memory.read_slice(&mut self.buffer[..self.len], GuestAddress(payload))?;
-        Ok(header)
+        Ok(Some(header))
     }
 }
 

@@ -173,6 +173,11 @@ impl Guest {
         self.driver.notified()
     }
 
+    /// Packets of the device that say that they are longer or shorter than they are. Linux drops them.
+    pub(crate) fn malformed(&self) -> u64 {
+        self.driver.malformed()
+    }
+
     /// Does what a packet says.
     fn receive(&mut self, header: &Header) -> Result<Option<Event>> {
         ensure!(

@@ -276,7 +276,7 @@ fn pace(stream: &mut Stream, plan: Plan) -> Result<Report> {
     let began = clock::now()?;
     let mut burst = began;
     for number in 0..plan.packets() {
-        clock::sleep_until(plan.due(number, began))?;
+        clock::wait_until(plan.due(number, began))?;
         burst = plan.stamp(&mut packet, number, burst)?;
         stream.writer.write_all(&packet)?;
     }

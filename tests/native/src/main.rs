@@ -193,19 +193,22 @@ fn one(
     shared: &mut Option<Machine>,
     shape: Shape,
 ) -> Result<Sample> {
-    match row.on {
-        On::Fresh(other) => {
-            let mut machine = contender.start(other.unwrap_or(shape))?;
-            work::run(row.work, &mut machine)
+    let mut fresh;
+    let machine = match (row.on, shared) {
+        (On::Fresh(other), _) => {
+            fresh = contender.start(other.unwrap_or(shape))?;
+            &mut fresh
         }
-        On::Shared => {
-            let machine = match shared {
-                Some(machine) => machine,
-                None => shared.insert(contender.start(shape)?),
-            };
-            work::run(row.work, machine)
-        }
-    }
+        (On::Shared, Some(machine)) => machine,
+        (On::Shared, none) => none.insert(contender.start(shape)?),
+    };
+    let sample = work::run(row.work, machine)?;
+    let malformed = machine.guest.malformed();
+    ensure!(
+        malformed == 0 || !contender.is_ours(),
+        "expected packets that are as long as they say; {malformed} were not"
+    );
+    Ok(sample)
 }
 
 fn save(args: &Args, results: &Results, rows: &[Row]) -> Result<()> {
