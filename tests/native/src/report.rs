@@ -7,7 +7,6 @@ use vsock_bench::format::{digits, empty};
 use vsock_bench::stats::Spread;
 
 use crate::device::{BASELINE, PEER};
-use crate::latency::Latency;
 use crate::results::{Cell, Figure, Results, Sample};
 use crate::row::{Group, Row};
 
@@ -18,155 +17,101 @@ const GIB: f64 = 1_073_741_824.0;
 struct Column {
     head: &'static str,
     figure: Figure,
+    scale: f64,
     /// Whether a column with the ratio to the reference follows.
     compared: bool,
 }
 
-const fn plain(head: &'static str, figure: Figure) -> Column {
-    let compared = false;
+const fn plain(head: &'static str, figure: Figure, scale: f64) -> Column {
     Column {
         head,
         figure,
-        compared,
+        scale,
+        compared: false,
     }
 }
 
-const fn compared(head: &'static str, figure: Figure) -> Column {
-    let compared = true;
+const fn compared(head: &'static str, figure: Figure, scale: f64) -> Column {
     Column {
         head,
         figure,
-        compared,
+        scale,
+        compared: true,
     }
 }
 
-/// A table: the rows of a group.
+/// A table: the rows of a group. Its chart shows the first column that is compared.
 struct Sheet {
     group: Group,
     title: &'static str,
+    /// The file of its chart, and how to read that.
+    chart: &'static str,
+    note: &'static str,
     columns: &'static [Column],
-    /// The file of its chart, what that shows, and the figure.
-    chart: (&'static str, &'static str, Figure),
 }
 
 const SHEETS: [Sheet; 4] = [
     Sheet {
         group: Group::Bulk,
         title: "Bulk",
+        chart: "bulk",
+        note: "longer is faster",
         columns: &[
-            compared("MB/s", |sample| Some(sample.units / sample.seconds / 1e6)),
-            compared("CPU s/GiB", |sample| {
-                Some(sample.device.cpu / sample.units * GIB)
-            }),
-            plain("kicks/MiB", |sample| {
-                Some(sample.kicks / sample.units * MIB)
-            }),
-            plain("interrupts/MiB", |sample| {
-                Some(sample.interrupts / sample.units * MIB)
-            }),
-            plain("switches/MiB", |sample| {
-                Some(sample.device.switches / sample.units * MIB)
-            }),
+            compared("MB/s", Sample::rate, 1e-6),
+            compared("CPU s/GiB", Sample::cpu, GIB),
+            plain("kicks/MiB", Sample::kicks_each, MIB),
+            plain("interrupts/MiB", Sample::interrupts_each, MIB),
+            plain("switches/MiB", Sample::switches, MIB),
         ],
-        chart: ("bulk", "MB/s; longer is faster", |sample| {
-            Some(sample.units / sample.seconds / 1e6)
-        }),
     },
     Sheet {
         group: Group::Operations,
         title: "Round trips, requests and connections",
+        chart: "operations",
+        note: "longer is faster",
         columns: &[
-            compared("per second", rate),
-            compared("CPU us each", cpu_each),
-            plain("kicks each", kicks_each),
-            plain("interrupts each", interrupts_each),
-            plain("switches each", switches_each),
-            plain("p50 us", |sample| {
-                packets(sample, |latency| latency.median as f64 / 1e3)
-            }),
-            compared("p99 us", p99),
-            plain("bulk beside, MB/s", |sample| {
-                Some(sample.beside? / sample.seconds / 1e6)
-            }),
+            compared("per second", Sample::rate, 1.0),
+            compared("CPU us each", Sample::cpu, 1e6),
+            plain("kicks each", Sample::kicks_each, 1.0),
+            plain("interrupts each", Sample::interrupts_each, 1.0),
+            plain("switches each", Sample::switches, 1.0),
+            plain("p50 us", Sample::median, 1e-3),
+            compared("p99 us", Sample::p99, 1e-3),
+            plain("bulk beside, MB/s", Sample::beside_rate, 1e-6),
         ],
-        chart: ("operations", "per second; longer is faster", rate),
     },
     Sheet {
         group: Group::Packets,
         title: "Packets that come when they come",
+        chart: "packets",
+        note: "99 of 100 took no longer; shorter is better",
         columns: &[
-            compared("p50 us", |sample| {
-                packets(sample, |latency| latency.median as f64 / 1e3)
-            }),
-            compared("p99 us", p99),
-            plain("max us", |sample| {
-                packets(sample, |latency| latency.most as f64 / 1e3)
-            }),
-            plain("over 1 ms, %", |sample| {
-                packets(sample, |latency| latency.slow * 100.0)
-            }),
-            plain("burst p50 us", |sample| {
-                Some(sample.latencies.bursts?.median as f64 / 1e3)
-            }),
-            plain("burst p99 us", |sample| {
-                Some(sample.latencies.bursts?.p99 as f64 / 1e3)
-            }),
-            compared("CPU us each", cpu_each),
-            plain("kicks each", kicks_each),
-            plain("interrupts each", interrupts_each),
-            plain("switches each", switches_each),
+            compared("p99 us", Sample::p99, 1e-3),
+            compared("p50 us", Sample::median, 1e-3),
+            plain("max us", Sample::most, 1e-3),
+            plain("over 1 ms, %", Sample::slow, 100.0),
+            plain("burst p50 us", Sample::burst_median, 1e-3),
+            plain("burst p99 us", Sample::burst_p99, 1e-3),
+            compared("CPU us each", Sample::cpu, 1e6),
+            plain("kicks each", Sample::kicks_each, 1.0),
+            plain("interrupts each", Sample::interrupts_each, 1.0),
+            plain("switches each", Sample::switches, 1.0),
         ],
-        chart: (
-            "packets",
-            "99 of 100 took no longer, in us; shorter is better",
-            p99,
-        ),
     },
     Sheet {
         group: Group::Idle,
         title: "Idle connections, and round trips of 64 B among them",
+        chart: "idle",
+        note: "longer is faster",
         columns: &[
-            plain("core while idle, %", |sample| {
-                Some(sample.idle_core? * 100.0)
-            }),
-            compared("trips per second", rate),
-            compared("CPU us each", cpu_each),
-            plain("p50 us", |sample| {
-                packets(sample, |latency| latency.median as f64 / 1e3)
-            }),
-            compared("p99 us", p99),
+            plain("core while idle, %", |sample| sample.idle_core, 100.0),
+            compared("trips per second", Sample::rate, 1.0),
+            compared("CPU us each", Sample::cpu, 1e6),
+            plain("p50 us", Sample::median, 1e-3),
+            compared("p99 us", Sample::p99, 1e-3),
         ],
-        chart: ("idle", "round trips per second; longer is faster", rate),
     },
 ];
-
-fn rate(sample: &Sample) -> Option<f64> {
-    Some(sample.units / sample.seconds)
-}
-
-fn cpu_each(sample: &Sample) -> Option<f64> {
-    Some(sample.device.cpu / sample.units * 1e6)
-}
-
-fn kicks_each(sample: &Sample) -> Option<f64> {
-    Some(sample.kicks / sample.units)
-}
-
-fn interrupts_each(sample: &Sample) -> Option<f64> {
-    Some(sample.interrupts / sample.units)
-}
-
-fn switches_each(sample: &Sample) -> Option<f64> {
-    Some(sample.device.switches / sample.units)
-}
-
-fn p99(sample: &Sample) -> Option<f64> {
-    packets(sample, |latency| latency.p99 as f64 / 1e3)
-}
-
-fn packets(sample: &Sample, figure: impl Fn(&Latency) -> f64) -> Option<f64> {
-    sample.latencies.packets.as_ref().map(figure)
-}
 
 /// Everything, as a person reads it.
 pub(crate) fn text(results: &Results, rows: &[Row]) -> String {
@@ -188,7 +133,7 @@ pub(crate) fn text(results: &Results, rows: &[Row]) -> String {
 pub(crate) fn charts(results: &Results, rows: &[Row]) -> Vec<(&'static str, String)> {
     SHEETS
         .iter()
-        .filter_map(|sheet| Some((sheet.chart.0, sheet.chart(results, rows).svg()?)))
+        .filter_map(|sheet| Some((sheet.chart, sheet.chart(results, rows)?.svg()?)))
         .collect()
 }
 
@@ -225,7 +170,7 @@ impl Sheet {
             let mut line = vec![row.name.clone(), cell.device.clone()];
             for column in self.columns {
                 let median = cell.median(column.figure);
-                line.push(median.map_or_else(none, digits));
+                line.push(median.map_or_else(none, |median| digits(median * column.scale)));
                 if column.compared {
                     let ratio = reference.and_then(|other| cell.ratio(other, column.figure));
                     line.push(ratio.map_or_else(none, spread));
@@ -243,12 +188,12 @@ impl Sheet {
         format!("\n{}\n\n{table}\n", self.title)
     }
 
-    fn chart(&self, results: &Results, rows: &[Row]) -> Chart {
-        let (_, note, figure) = self.chart;
+    fn chart(&self, results: &Results, rows: &[Row]) -> Option<Chart> {
+        let column = self.columns.iter().find(|column| column.compared)?;
         let cases = self.rows(rows).map(|row| {
             let cells = results.cells.iter().filter(|cell| cell.row == row.name);
             let bars = cells.filter_map(|cell| {
-                let value = cell.median(figure)?;
+                let value = cell.median(column.figure)? * column.scale;
                 Some(Bar {
                     label: cell.device.clone(),
                     value,
@@ -264,15 +209,15 @@ impl Sheet {
                 bars: bars.collect(),
             }
         });
-        Chart {
+        Some(Chart {
             title: self.title.to_owned(),
             note: format!(
-                "{note}; logarithmic scale, medians; {}, {}",
-                results.processor, results.place
+                "{}: {}; logarithmic scale, medians; {}, {}",
+                column.head, self.note, results.processor, results.place
             ),
             mark: |value| value.to_string(),
             cases: cases.collect(),
-        }
+        })
     }
 }
 

@@ -54,6 +54,57 @@ pub(crate) struct Results {
 /// A figure of a sample.
 pub(crate) type Figure = fn(&Sample) -> Option<f64>;
 
+/// Figures: times in nanoseconds, or in seconds on a core; everything that is used per unit.
+impl Sample {
+    pub(crate) fn rate(&self) -> Option<f64> {
+        Some(self.units / self.seconds)
+    }
+
+    pub(crate) fn cpu(&self) -> Option<f64> {
+        Some(self.device.cpu / self.units)
+    }
+
+    pub(crate) fn switches(&self) -> Option<f64> {
+        Some(self.device.switches / self.units)
+    }
+
+    pub(crate) fn kicks_each(&self) -> Option<f64> {
+        Some(self.kicks / self.units)
+    }
+
+    pub(crate) fn interrupts_each(&self) -> Option<f64> {
+        Some(self.interrupts / self.units)
+    }
+
+    pub(crate) fn median(&self) -> Option<f64> {
+        Some(self.latencies.packets?.median as f64)
+    }
+
+    pub(crate) fn p99(&self) -> Option<f64> {
+        Some(self.latencies.packets?.p99 as f64)
+    }
+
+    pub(crate) fn most(&self) -> Option<f64> {
+        Some(self.latencies.packets?.most as f64)
+    }
+
+    pub(crate) fn slow(&self) -> Option<f64> {
+        Some(self.latencies.packets?.slow)
+    }
+
+    pub(crate) fn burst_median(&self) -> Option<f64> {
+        Some(self.latencies.bursts?.median as f64)
+    }
+
+    pub(crate) fn burst_p99(&self) -> Option<f64> {
+        Some(self.latencies.bursts?.p99 as f64)
+    }
+
+    pub(crate) fn beside_rate(&self) -> Option<f64> {
+        Some(self.beside? / self.seconds)
+    }
+}
+
 impl Results {
     pub(crate) fn find(&self, row: &str, device: &str) -> Option<&Cell> {
         self.cells

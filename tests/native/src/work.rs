@@ -32,40 +32,22 @@ const OPENING: u32 = 64;
 /// Does the work of a row.
 pub(crate) fn run(work: Work, machine: &mut Machine) -> Result<Sample> {
     match work {
-        Work::Bulk {
-            way: Way::ToHost,
-            bytes,
-            piece,
-        } => bulk_to_host(machine, bytes, piece),
-        Work::Bulk {
-            way: Way::ToGuest,
-            bytes,
-            piece,
-        } => bulk_to_guest(machine, bytes, piece),
-        Work::Turns {
-            begins: Begins::Guest,
-            count,
-        } => guest_asks(machine, count),
-        Work::Turns {
-            begins: Begins::Host,
-            count,
-        } => host_asks(machine, count),
-        Work::Connects {
-            begins: Begins::Guest,
-            count,
-        } => guest_connects(machine, count),
-        Work::Connects {
-            begins: Begins::Host,
-            count,
-        } => host_connects(machine, count),
-        Work::Packets {
-            way: Way::ToHost,
-            plan,
-        } => packets_to_host(machine, plan),
-        Work::Packets {
-            way: Way::ToGuest,
-            plan,
-        } => packets_to_guest(machine, plan),
+        Work::Bulk { way, bytes, piece } => match way {
+            Way::ToHost => bulk_to_host(machine, bytes, piece),
+            Way::ToGuest => bulk_to_guest(machine, bytes, piece),
+        },
+        Work::Turns { begins, count } => match begins {
+            Begins::Guest => guest_asks(machine, count),
+            Begins::Host => host_asks(machine, count),
+        },
+        Work::Connects { begins, count } => match begins {
+            Begins::Guest => guest_connects(machine, count),
+            Begins::Host => host_connects(machine, count),
+        },
+        Work::Packets { way, plan } => match way {
+            Way::ToHost => packets_to_host(machine, plan),
+            Way::ToGuest => packets_to_guest(machine, plan),
+        },
         Work::Requests { count, beside } => requests(machine, count, beside),
         Work::Idle { connections, turns } => idle(machine, connections, turns),
     }
