@@ -100,6 +100,8 @@ impl Guest {
 
     /// Sends what one packet can carry and the device has room for; how much that was.
     pub(crate) fn send(&mut self, id: Id, bytes: &[u8]) -> Result<usize> {
+        // The program has read before it sends, in a call of its own.
+        self.tell_what_was_read()?;
         let credit = self.sockets.get_mut(&id);
         let credit = credit.with_context(|| format!("the connection {id:?} is gone"))?;
         let len = credit.take(bytes.len());
