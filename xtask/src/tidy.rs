@@ -7,9 +7,11 @@
 
 mod arrows;
 mod banned;
+mod circles;
 mod dependencies;
 mod head;
 mod layout;
+mod names;
 mod orders;
 mod requirements;
 mod size;
@@ -33,6 +35,8 @@ const RULES: &[Rule] = &[
     ("orders", orders::check),
     ("banned", banned::check),
     ("arrows", arrows::check),
+    ("circles", circles::check),
+    ("names", names::check),
     ("dependencies", dependencies::check),
     ("layout", layout::check),
     ("words", words::check),
