@@ -35,12 +35,17 @@ xflags::xflags! {
         }
         /// The tests of unsafe code, and those in which somebody else's code panics, under valgrind.
         cmd memcheck {}
-        /// The lines that the tests reach, per crate; fails under a crate's floor.
+        /// All tests, and the lines of each crate that they reach; fails under a crate's floor.
         cmd cover {
-            /// Writes a report to target/cover/html, line by line.
+            /// Writes a report to target/llvm-cov/html, line by line.
             optional --html
             /// Lists the lines that no test reaches.
             optional --missed
+        }
+        /// Licences, sources and versions of all that is built in, with cargo-deny.
+        cmd deny {
+            /// Asks the database of advisories too, which needs its server.
+            optional --advisories
         }
         /// Random inputs for the fuzz targets.
         cmd fuzz {
@@ -86,9 +91,9 @@ pub(crate) const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
 Before a change is sent
-  ci [--strict]     All of setup, tidy, spell, workflows, lint, test, fuzz (a replay), doc, model, cover, a
-                    short demo and the guest suite. Goes on after a failure and ends with a table. A step
-                    whose tool cannot be had is left out; with --strict it fails.
+  ci [--strict]     All of setup, tidy, spell, workflows, deny, lint, test (as cover), fuzz (a replay), doc,
+                    model, a short demo and the guest suite. Goes on after a failure and ends with a table.
+                    A step whose tool cannot be had is left out; with --strict it fails.
   lint [--fix]      Formatting and clippy. --fix formats, and mends what clippy can.
   test              All tests of the workspace, and the examples in the documentation.
   tidy              The rules of this repository that no common tool knows.
@@ -97,8 +102,10 @@ Before a change is sent
                     --seconds N for each.
   memcheck          The tests of unsafe code, and those in which somebody else's code panics in the middle of
                     a call, under valgrind: no memory is read that was not written. Not a part of ci.
-  cover             The share of lines that the tests reach, per crate; fails under a crate's floor.
-                    --missed lists the lines that they do not reach, --html makes pages.
+  cover             All tests, and the share of lines that they reach, per crate; fails under a crate's
+                    floor. --missed lists the lines that they do not reach, --html makes pages.
+  deny              Licences, sources and versions of all that is built in. --advisories: those too, which
+                    needs their server. Not a part of ci.
   fuzz [TARGET]     Random inputs for the fuzz targets (tests/fuzz), 30 s for each; --seconds N, --seed N.
                     An input that does harm is kept in tests/fuzz/corpus. --guided: by libFuzzer,
                     which follows what an input reaches (needs a compiler for C++).
@@ -122,7 +129,7 @@ Besides
 Examples
   cargo xtask demo some.iso
   cargo xtask model --preemptions 6 drop
-  cargo xtask cover --html && xdg-open target/cover/html/index.html
+  cargo xtask cover --html && xdg-open target/llvm-cov/html/index.html
   cargo xtask bench --help
   cargo xtask demo --guest some.iso
   cargo xtask guest 8000 --kernel all

@@ -13,6 +13,7 @@ mod bench;
 mod ci;
 mod cover;
 mod demo;
+mod deny;
 mod doc;
 mod flags;
 mod fuzz;
@@ -66,9 +67,11 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Memcheck(_) => memcheck::run(&env)?,
         XtaskCmd::Cover(options) => cover::run(&env, &options)?,
         XtaskCmd::Fuzz(options) => fuzz::run(&env, &options)?,
+        XtaskCmd::Deny(options) if options.advisories => deny::with_advisories(&env)?,
+        XtaskCmd::Deny(_) => deny::run(&env)?,
         XtaskCmd::Doc(_) => doc::run(&env)?,
-        XtaskCmd::Workflows(_) => ACTIONLINT.run(&env)?,
-        XtaskCmd::Spell(_) => TYPOS.run(&env)?,
+        XtaskCmd::Workflows(_) => ACTIONLINT.run(&env, &[])?,
+        XtaskCmd::Spell(_) => TYPOS.run(&env, &[])?,
         XtaskCmd::Setup(_) => setup::run(&env)?,
         XtaskCmd::Help(_) | XtaskCmd::Demo(_) | XtaskCmd::Bench(_) | XtaskCmd::Guest(_) => {
             println!("{}", flags::HELP);

@@ -109,6 +109,18 @@ impl Env {
             .map(|dir| dir.join(program))
             .find(|file| is_program(file))
     }
+
+    /// Makes sure that a program is there, which Debian has in a package.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`].
+    pub(crate) fn require((program, package): (&str, &str)) -> Result<(), Missing> {
+        let hint = format!("apt-get install --no-install-recommends {package}");
+        Self::which(program)
+            .map(drop)
+            .ok_or_else(|| Missing::new(program, hint))
+    }
 }
 
 /// Whether the file can be executed.
@@ -125,6 +137,15 @@ pub(crate) struct Missing {
     pub(crate) tool: String,
     /// The line to run.
     pub(crate) hint: String,
+}
+
+impl Missing {
+    pub(crate) fn new(tool: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            tool: tool.into(),
+            hint: hint.into(),
+        }
+    }
 }
 
 impl std::fmt::Display for Missing {

@@ -6,7 +6,6 @@
 //! it green and red.
 
 mod arrows;
-mod banned;
 mod circles;
 mod dependencies;
 mod head;
@@ -17,7 +16,6 @@ mod requirements;
 mod size;
 mod tree;
 mod unsafe_code;
-mod words;
 
 use anyhow::ensure;
 
@@ -33,13 +31,11 @@ const RULES: &[Rule] = &[
     ("head", head::check),
     ("unsafe", unsafe_code::check),
     ("orders", orders::check),
-    ("banned", banned::check),
     ("arrows", arrows::check),
     ("circles", circles::check),
     ("names", names::check),
     ("dependencies", dependencies::check),
     ("layout", layout::check),
-    ("words", words::check),
     ("requirements", requirements::check),
 ];
 
