@@ -136,7 +136,7 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         }
         let mut buf = [0; 4096];
         for stream in &mut self.hosts {
-            let _ = stream.read(&mut buf);
+            let _taken = stream.read(&mut buf);
         }
     }
 

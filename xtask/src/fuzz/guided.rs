@@ -9,10 +9,11 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use xshell::cmd;
 
+use super::PACKAGE;
 use crate::shell::Env;
 
 /// What makes a stable compiler count what is reached; the rest of libFuzzer is a library.
-const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 const PROGRAM: &str = "vsock-fuzz-guided";
@@ -92,17 +93,17 @@ fn names(corpus: &Path) -> anyhow::Result<Vec<String>> {
 fn build(env: &Env, directory: &Path) -> anyhow::Result<PathBuf> {
     Env::require(COMPILER)?;
     let host = env.rustc("host: ")?;
-    let manifest = env.root.join("tests/fuzz/guided/Cargo.toml");
     // With a target of its own the flags are not for build scripts and macros.
     cmd!(
         env.sh,
-        "cargo build --quiet --locked --release --manifest-path {manifest} --target {host}"
+        "cargo build --quiet {PACKAGE...} --bin {PROGRAM} --target {host}"
     )
     .env("CARGO_TARGET_DIR", directory)
     .env("RUSTFLAGS", FLAGS)
+    .env("CARGO_PROFILE_FUZZ_CODEGEN_UNITS", "1")
     .env_remove("CARGO_ENCODED_RUSTFLAGS")
     .run()?;
-    Ok(directory.join(&host).join("release").join(PROGRAM))
+    Ok(directory.join(&host).join("fuzz").join(PROGRAM))
 }
 
 /// Executions and coverage, out of libFuzzer's log.

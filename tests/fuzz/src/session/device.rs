@@ -60,7 +60,7 @@ impl Rig {
             }
         }
         for stream in &mut self.hosts {
-            let _ = stream.read(&mut [0; 4096]);
+            let _taken = stream.read(&mut [0; 4096]);
         }
     }
 
