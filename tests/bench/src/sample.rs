@@ -39,6 +39,14 @@ pub(crate) fn counted<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// How system calls are counted here, or why they are not.
+pub(crate) fn counting() -> String {
+    match SystemCallCounter::open() {
+        Ok(_) => "counted by the kernel, tracepoint raw_syscalls:sys_enter".to_owned(),
+        Err(why) => format!("not counted: {why}"),
+    }
+}
+
 fn counter() -> Option<SystemCallCounter> {
     // ORDER: Relaxed; partner: `counted`, on this thread or on the one that started it.
     let counting = COUNTING.load(Ordering::Relaxed);

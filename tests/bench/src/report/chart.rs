@@ -4,9 +4,10 @@
 
 use std::fmt::{self, Write};
 
-use crate::report::format::{digits, rate};
+use vsock_report::{Spread, digits};
+
+use crate::report::format::rate;
 use crate::results::{Cell, Results};
-use crate::stats::Spread;
 use crate::suite::{UNIX, Unit, Workload};
 
 const WIDTH: f64 = 900.0;

@@ -4,15 +4,18 @@
 
 /// The middle of some runs, and how far they lie apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Spread {
-    pub(crate) least: f64,
-    pub(crate) median: f64,
-    pub(crate) most: f64,
+pub struct Spread {
+    /// The least of them.
+    pub least: f64,
+    /// The middle one; of an even number, between the two in the middle.
+    pub median: f64,
+    /// The greatest of them.
+    pub most: f64,
 }
 
 impl Spread {
     /// Of `values`, in any order; `None` if there are none.
-    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let (least, most) = (*sorted.first()?, *sorted.last()?);
@@ -31,10 +34,16 @@ impl Spread {
     }
 
     /// Of `value / reference`, run by run: what the machine did to both of a round cancels out.
-    pub(crate) fn of_ratios(values: &[f64], references: &[f64]) -> Option<Self> {
+    #[must_use]
+    pub fn of_ratios(values: &[f64], references: &[f64]) -> Option<Self> {
         let pairs = values.iter().zip(references);
         Self::of(pairs.map(|(value, reference)| value / reference))
     }
+}
+
+/// The middle of some values; none of none.
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    Spread::of(values).map(|spread| spread.median)
 }
 
 #[cfg(test)]
