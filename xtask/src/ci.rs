@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Env, Missing};
 use crate::tools::{ACTIONLINT, TYPOS};
-use crate::{demo, deny, doc, fuzz, guest, lint, model, setup, test, tidy};
+use crate::{checks, demo, fuzz, guest, model, setup, tidy};
 
 /// One step: its name and what it runs.
 type Step = (&'static str, fn(&Env) -> anyhow::Result<()>);
@@ -18,11 +18,11 @@ const STEPS: &[Step] = &[
     ("tidy", tidy::run),
     ("spell", |env| TYPOS.run(env, &[])),
     ("workflows", |env| ACTIONLINT.run(env, &[])),
-    ("deny", deny::run),
-    ("lint", |env| lint::run(env, false)),
-    ("test", test::with_coverage),
+    ("deny", checks::deny),
+    ("lint", checks::lint),
+    ("test", checks::test_and_cover),
     ("fuzz", fuzz::replay),
-    ("doc", doc::run),
+    ("doc", checks::doc),
     ("model", model::with_defaults),
     ("demo", demo::short),
     ("guest", guest::in_ci),

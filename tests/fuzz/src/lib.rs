@@ -13,6 +13,7 @@
 )]
 
 pub mod bytes;
+mod component;
 pub mod connection;
 pub mod device;
 pub mod driver;
