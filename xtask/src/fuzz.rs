@@ -13,11 +13,11 @@ use crate::shell::Env;
 /// Seconds for each target, where nobody says otherwise.
 const SECONDS: u64 = 30;
 
-/// The package, with optimization and with assertions.
-const PACKAGE: [&str; 5] = ["--package", "vsock-fuzz", "--profile", "fuzz", "--locked"];
+const PACKAGE: [&str; 4] = ["--package", "vsock-fuzz", "--release", "--locked"];
 
 /// Drives one target, or all of them one after the other.
 pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
+    let _checked = env.checked();
     let seconds = options.seconds.unwrap_or(SECONDS).to_string();
     let seed = options.seed.unwrap_or(1).to_string();
     if options.guided {
@@ -39,6 +39,7 @@ pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
 
 /// The tests of the targets: the corpus, and some thousand random inputs.
 pub(crate) fn replay(env: &Env) -> anyhow::Result<()> {
+    let _checked = env.checked();
     cmd!(env.sh, "cargo test --quiet {PACKAGE...}").run()?;
     Ok(())
 }

@@ -42,6 +42,7 @@ pub(crate) fn asked_for(words: &[OsString]) -> Option<Vec<OsString>> {
 /// [`Missing`] where there is no QEMU.
 pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
     Env::require(QEMU)?;
+    let _checked = env.checked();
     let code = run(env, "suite", std::iter::empty())?;
     if code == ExitCode::from(LEFT_OUT) {
         return Err(Missing::new("a kernel for the guest", "apt-get update").into());

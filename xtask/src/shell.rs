@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
-use xshell::{Shell, cmd};
+use xshell::{PushEnv, Shell, cmd};
 
 /// What every command is given.
 #[derive(Debug)]
@@ -80,26 +80,36 @@ impl Env {
         profile: &str,
         words: impl Iterator<Item = OsString>,
     ) -> anyhow::Result<ExitCode> {
-        let status = Command::new("cargo")
-            .args([
-                "run",
-                "--quiet",
-                "--locked",
-                "--profile",
-                profile,
-                "--package",
-                package,
-            ])
-            .arg("--manifest-path")
-            .arg(self.root.join("Cargo.toml"))
-            .arg("--")
-            .args(words)
+        let manifest = self.root.join("Cargo.toml");
+        let options = ["--quiet", "--locked", "--profile", profile];
+        let run = cmd!(
+            self.sh,
+            "cargo run {options...} --package {package} --manifest-path {manifest}"
+        );
+        let status = Command::from(run.arg("--").args(words))
+            .current_dir(std::env::current_dir()?)
             .stdin(Stdio::null())
             .status()
             .context("cargo could not be started")?;
         // A signal has no code, and is a failure.
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    }
+
+    /// While the values live, what is built for speed keeps its assertions. It is not optimized as a whole,
+    /// which would take longest, and one build serves several commands.
+    pub(crate) fn checked(&self) -> [PushEnv<'_>; 5] {
+        let release = [
+            ("CODEGEN_UNITS", "16"),
+            ("DEBUG", "line-tables-only"),
+            ("DEBUG_ASSERTIONS", "true"),
+            ("LTO", "off"),
+            ("OVERFLOW_CHECKS", "true"),
+        ];
+        release.map(|(name, value)| {
+            self.sh
+                .push_env(format!("CARGO_PROFILE_RELEASE_{name}"), value)
+        })
     }
 
     /// The program's path, if it is in a directory of `PATH`.

@@ -100,10 +100,10 @@ fn build(env: &Env, directory: &Path) -> anyhow::Result<PathBuf> {
     )
     .env("CARGO_TARGET_DIR", directory)
     .env("RUSTFLAGS", FLAGS)
-    .env("CARGO_PROFILE_FUZZ_CODEGEN_UNITS", "1")
+    .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
     .env_remove("CARGO_ENCODED_RUSTFLAGS")
     .run()?;
-    Ok(directory.join(&host).join("fuzz").join(PROGRAM))
+    Ok(directory.join(&host).join("release").join(PROGRAM))
 }
 
 /// Executions and coverage, out of libFuzzer's log.
