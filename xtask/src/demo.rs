@@ -21,6 +21,7 @@ pub(crate) fn run(env: &Env, words: impl Iterator<Item = OsString>) -> anyhow::R
 
 /// A short run for `ci`: this very program is the file.
 pub(crate) fn short(env: &Env) -> anyhow::Result<()> {
+    let _checked = env.checked();
     let file = std::env::current_exe()?;
     let code = run(env, [file.into_os_string()].into_iter())?;
     ensure!(code == ExitCode::SUCCESS, "the demo failed");

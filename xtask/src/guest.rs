@@ -11,11 +11,8 @@ use crate::shell::{Env, Missing};
 
 /// The package that does it, and the profile in which its figures mean something.
 const PACKAGE: (&str, &str) = ("vsock-guest", "release");
-/// The program of Debian's package, and the line that installs it.
-pub(crate) const QEMU: (&str, &str) = (
-    "qemu-system-x86_64",
-    "apt-get install --no-install-recommends qemu-system-x86",
-);
+/// The program, and Debian's package of it.
+pub(crate) const QEMU: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
 /// What the runner answers where there is no kernel to be had.
 const LEFT_OUT: u8 = 77;
 /// The word by which `demo` and `bench` are asked for a guest.
@@ -48,21 +45,11 @@ pub(crate) fn without(word: &str, words: &[OsString]) -> Option<Vec<OsString>> {
 ///
 /// [`Missing`] where there is no QEMU.
 pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
-    let (tool, hint) = QEMU;
-    if Env::which(tool).is_none() {
-        return Err(Missing {
-            tool: tool.to_owned(),
-            hint: hint.to_owned(),
-        }
-        .into());
-    }
+    Env::require(QEMU)?;
+    let _checked = env.checked();
     let code = run(env, "suite", std::iter::empty())?;
     if code == ExitCode::from(LEFT_OUT) {
-        return Err(Missing {
-            tool: "a kernel for the guest".to_owned(),
-            hint: "apt-get update".to_owned(),
-        }
-        .into());
+        return Err(Missing::new("a kernel for the guest", "apt-get update").into());
     }
     ensure!(code == ExitCode::SUCCESS, "the guest suite failed");
     let code = run(env, "demo", ["--rounds".into(), "1".into()].into_iter())?;

@@ -65,6 +65,7 @@
 //!   passes through ([`FaultCause::Panic`]).
 
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_types)]
 
 mod attempt;
 mod builder;

@@ -9,13 +9,12 @@ use std::process::{Command, Stdio};
 use std::{env, io};
 
 use anyhow::{Context, Result, ensure};
+use vsock_report::{Revision, Spread, empty_table as empty};
 
 use crate::RESULTS_FILE;
 use crate::args::Args;
-use crate::format::{empty, rate, ratio};
+use crate::report::format::{rate, ratio};
 use crate::results::{Results, SCHEMA};
-use crate::revision::Revision;
-use crate::stats::Spread;
 use crate::suite::cell_name;
 
 /// Measures both and writes how many times as fast this revision is, cell by cell.

@@ -3,4 +3,5 @@
 //! What was measured, for people.
 
 pub(crate) mod chart;
+pub(crate) mod format;
 pub(crate) mod table;

@@ -15,7 +15,6 @@ pub(crate) use rows::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::format::Unit;
 use crate::sample::Sample;
 
 /// What is to be done.
@@ -42,6 +41,15 @@ pub(crate) enum Workload {
     LoopEvents,
     /// Clients of an echo on an event loop.
     LoopEcho,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Unit {
+    /// Bytes carried.
+    Bytes,
+    /// Operations done.
+    Operations,
 }
 
 impl Workload {

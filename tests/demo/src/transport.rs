@@ -2,13 +2,11 @@
 
 //! What connects the host component and the service.
 
-use std::any::Any;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use vsock_backend_api::{VsockBackendType, VsockStream};
+use vsock_backend_api::VsockStream;
 use vsock_epoll::{AcceptLimits, BackendSubscriber, More};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream, VsockInnerWriter};
 
@@ -23,6 +21,12 @@ pub(crate) struct Connected {
 pub(crate) trait HostWriter: Write + Send {
     /// Ends the direction.
     fn finish(&mut self) -> io::Result<()>;
+}
+
+/// Writes all of `bytes`, and ends the direction.
+pub(crate) fn send(mut writer: Box<dyn HostWriter>, bytes: &[u8]) -> io::Result<()> {
+    vsock_report::send(&mut writer, bytes)?;
+    writer.finish()
 }
 
 /// A way to connect the two.
@@ -81,7 +85,7 @@ impl Transport for UnixPair {
         Ok(Connected {
             writer: Box::new(host.try_clone()?),
             reader: Box::new(host),
-            device: Box::new(UnixEnd(device)),
+            device: Box::new(device),
         })
     }
 }
@@ -89,52 +93,5 @@ impl Transport for UnixPair {
 impl HostWriter for UnixStream {
     fn finish(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
-    }
-}
-
-/// A Unix socket as a device sees it.
-struct UnixEnd(UnixStream);
-
-impl Read for UnixEnd {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf)
-    }
-}
-
-impl Write for UnixEnd {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.write(buf)
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write_vectored(bufs)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-impl AsRawFd for UnixEnd {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-impl VsockStream for UnixEnd {
-    fn backend_type(&self) -> VsockBackendType {
-        VsockBackendType::UnixStream
-    }
-
-    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
-        self.0.set_nonblocking(nonblocking)
-    }
-
-    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        self.0.shutdown(how)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

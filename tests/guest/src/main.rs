@@ -17,9 +17,7 @@ mod guest;
 mod image;
 mod kernel;
 mod machine;
-mod progress;
 mod qemu;
-mod statistics;
 mod suite;
 mod table;
 

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use tempfile::TempDir;
-use vsock_bench::revision::Revision;
 use vsock_guest::device::daemon::{self, Daemon};
 use vsock_guest::device::in_process::is_its_thread;
 use vsock_guest::device::{Device, Kind};
 use vsock_guest::place::Place;
 use vsock_guest::usage::Usage;
+use vsock_report::Revision;
 
 use crate::guest::Guest;
 use crate::host::{Embedder, HostSide};

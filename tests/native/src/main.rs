@@ -36,12 +36,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vsock_bench::machine::{kernel, processor};
-use vsock_bench::place::{self, Place, Side};
-use vsock_bench::progress::Progress;
-use vsock_bench::revision::Revision;
-use vsock_bench::watchdog::Watchdog;
 use vsock_guest::place::Place as Repository;
+use vsock_report::{Place, Progress, Revision, Side, Watchdog, allowed_cores, kernel, processor};
 
 use crate::args::Args;
 use crate::device::{BASELINE, Contender, Machine, PEER};
@@ -90,7 +86,7 @@ fn run(args: &Args) -> Result<()> {
         .map(|name| Revision::find(name, &args.out.join("baseline")))
         .transpose()?;
     let contenders = contenders(args, revision.as_ref())?;
-    let cores = place::allowed_cores()?.len();
+    let cores = allowed_cores()?.len();
     let mut results = Results {
         schema: SCHEMA,
         processor: processor(),
@@ -157,7 +153,7 @@ fn measure(
 ) -> Result<()> {
     let watchdog = Watchdog::start();
     let rounds = args.rounds();
-    let progress = Progress::new(rounds * rows.len() * contenders.len());
+    let progress = Progress::of_runs(rounds * rows.len() * contenders.len());
     for round in 0..rounds {
         progress.phase(&format!("round {} of {rounds}", round + 1));
         let mut machines: Vec<Option<Machine>> = contenders.iter().map(|_| None).collect();
@@ -178,7 +174,7 @@ fn measure(
                     .cell(&row.name, contender.name)
                     .samples
                     .push(sample.ok());
-                progress.step();
+                progress.advance(1);
             }
         }
     }

@@ -2,9 +2,8 @@
 
 //! The tables of a run, and its charts.
 
-use vsock_bench::chart::{Bar, Case, Chart, OURS, PEER as PEER_COLOUR};
-use vsock_bench::format::{digits, empty};
-use vsock_bench::stats::Spread;
+use vsock_report::chart::{Bar, Case, Chart, OURS, PEER as PEER_COLOUR};
+use vsock_report::{Spread, digits, empty_table};
 
 use crate::device::{BASELINE, PEER};
 use crate::results::{Cell, Figure, Results, Sample};
@@ -162,7 +161,7 @@ impl Sheet {
             head.extend(column.compared.then_some("x"));
         }
         head.push("failed");
-        let mut table = empty(&head);
+        let mut table = empty_table(&head);
         for (row, cell) in self.cells(results, rows) {
             let reference = results
                 .find(&row.name, &results.reference)

@@ -3,8 +3,8 @@
 //! What was measured, as it is kept.
 
 use serde::{Deserialize, Serialize};
-use vsock_bench::stats::Spread;
 use vsock_guest::usage::Usage;
+use vsock_report::Spread;
 
 use crate::latency::Latencies;
 use crate::shape::Shape;

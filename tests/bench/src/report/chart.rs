@@ -2,12 +2,12 @@
 
 //! A chart per workload: one bar per row, grouped by case.
 
-use vsock_bench::chart::{Bar, Case, Chart, LIMIT, OURS, PEER};
+use vsock_report::chart::{Bar, Case, Chart, LIMIT, OURS, PEER};
+use vsock_report::{Spread, digits};
 
-use crate::format::{Unit, digits, rate};
+use crate::report::format::rate;
 use crate::results::{Cell, Results};
-use crate::stats::Spread;
-use crate::suite::{UNIX, Workload};
+use crate::suite::{UNIX, Unit, Workload};
 
 /// The chart of a workload as an SVG document; `None` if it was not measured.
 pub(crate) fn svg(results: &Results, workload: Workload) -> Option<String> {

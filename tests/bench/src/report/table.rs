@@ -2,13 +2,11 @@
 
 use std::io::{self, Write};
 
-use comfy_table::Table;
+use vsock_report::{Spread, Table, digits, empty_table as empty};
 
-use crate::format::{Unit, digits, empty, rate, ratio};
+use crate::report::format::{rate, ratio};
 use crate::results::{Cell, Results};
-use crate::stats::Spread;
-use crate::suite::{INNER_1M, INNER_256K, RING_1M, RING_256K, UNIX, Workload};
-use crate::targets::Verdict;
+use crate::suite::{INNER_1M, INNER_256K, RING_1M, RING_256K, UNIX, Unit, Workload};
 
 /// Where a number was not measured.
 const NONE: &str = "-";
@@ -52,22 +50,6 @@ pub(crate) fn write_results(out: &mut impl Write, results: &Results) -> io::Resu
         )?;
     }
     Ok(())
-}
-
-/// Writes which figures were reached.
-pub(crate) fn write_verdicts(out: &mut impl Write, verdicts: &[Verdict]) -> io::Result<()> {
-    let missed = verdicts.iter().filter(|verdict| !verdict.reached).count();
-    let mut table = empty(&["figure", "goal", "measured", ""]);
-    for verdict in verdicts {
-        let word = if verdict.reached { "reached" } else { "MISSED" };
-        table.add_row([&verdict.what, &verdict.goal, &verdict.measured, word]);
-    }
-    let count = verdicts.len();
-    writeln!(
-        out,
-        "\nFigures to reach: {} of {count}\n\n{table}",
-        count - missed
-    )
 }
 
 fn table(results: &Results, workload: Workload) -> Table {

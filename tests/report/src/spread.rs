@@ -5,11 +5,11 @@
 /// The middle of some runs, and how far they lie apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// The least.
+    /// The least of them.
     pub least: f64,
-    /// The one in the middle.
+    /// The middle one; of an even number, between the two in the middle.
     pub median: f64,
-    /// The greatest.
+    /// The greatest of them.
     pub most: f64,
 }
 
@@ -39,6 +39,11 @@ impl Spread {
         let pairs = values.iter().zip(references);
         Self::of(pairs.map(|(value, reference)| value / reference))
     }
+}
+
+/// The middle of some values; none of none.
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    Spread::of(values).map(|spread| spread.median)
 }
 
 #[cfg(test)]

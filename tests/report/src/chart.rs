@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::stats::Spread;
+use crate::spread::Spread;
 
 const WIDTH: f64 = 900.0;
 const LABELS: f64 = 190.0;
