@@ -172,6 +172,7 @@
 //! - Each descriptor is registered when it is named in [`Action::Close`], and in no other case.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_types)]
 
 mod action;
 mod backends;

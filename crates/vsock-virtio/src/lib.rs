@@ -70,6 +70,7 @@
 //!   passes through ([`FaultCause::Panic`]).
 
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_types)]
 
 mod builder;
 mod chain;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vsock_proto::{
-    Body, Config, Confirmation, ConnKey, Connection, Credit, HostAction, Op, Packet, Port, Progress,
-    SlicePayload, SocketType, Tick, Transmit,
+    Body, Config, Confirmation, ConnKey, Connection, Credit, HostAction, Op, Packet, Port,
+    Progress, SlicePayload, SocketType, Tick, Transmit,
 };
 
 use crate::bytes::Bytes;

@@ -15,10 +15,10 @@ use vsock_muxer::MuxerCounters;
 use vsock_muxer_harness::guest::GuestConfig;
 use vsock_muxer_harness::rig::Rig;
 use vsock_proto::Config;
+use vsock_report::{Progress, receive};
 
 use super::echo::Echo;
-use crate::host;
-use crate::progress::Progress;
+use crate::transport;
 
 /// The port of the service, on whichever side it is.
 const PORT: u32 = 1024;
@@ -114,11 +114,11 @@ fn carry(
     back: &mut [u8],
     progress: &Progress,
 ) -> anyhow::Result<(Duration, [Calls; 2])> {
-    let (reader, writer) = stream.into_split();
+    let (mut reader, writer) = stream.into_split();
     let start = Instant::now();
     let (received, calls) = thread::scope(|scope| {
-        let sender = scope.spawn(|| counted(|| host::send(Box::new(writer), bytes)));
-        let (received, reading) = counted(|| host::receive(Box::new(reader), back, progress));
+        let sender = scope.spawn(|| counted(|| transport::send(Box::new(writer), bytes)));
+        let (received, reading) = counted(|| receive(&mut reader, back, progress));
         let (sent, writing) = sender
             .join()
             .map_err(|_| anyhow!("the sender has panicked"))?;

@@ -6,8 +6,9 @@ use vsock_driver::{Descriptor, DriverQueue, Memory, filled};
 use vsock_proto::{Header, Op};
 
 use crate::bytes::Bytes;
+use crate::component::SERVED;
 use crate::device::packet;
-use crate::rig::{RINGS, SERVED};
+use crate::rig::RINGS;
 
 /// Where headers and payload lie; the second place is across the seam of two regions.
 const PLACES: [u64; 4] = [0x4000, 0xffe0, 0x5000, 0x6000];
