@@ -101,8 +101,11 @@ fn hint(env: &Env, origin: Origin) -> String {
         Origin::Component(name) => format!("rustup component add {name}"),
         Origin::Debian(package) => format!("apt-get install --no-install-recommends {package}"),
         Origin::Llvm => {
-            let missing = cover::llvm(env).err();
-            missing.map_or_else(String::new, |error| error.to_string())
+            let missing = cover::llvm(env).map_err(anyhow::Error::downcast::<Missing>);
+            match missing {
+                Err(Ok(missing)) => missing.hint,
+                _ => "rustup component add llvm-tools".to_owned(),
+            }
         }
         Origin::List(tool) => tool.hint.to_owned(),
     }
