@@ -5,10 +5,8 @@
 //! Together these are 10,000 cases and more; `PROPTEST_CASES` is how many each of them has, where it
 //! is set.
 
-use std::env;
-
 use proptest::collection::vec;
-use proptest::prelude::{ProptestConfig, Strategy, any, proptest};
+use proptest::prelude::{Strategy, any, proptest};
 use proptest::sample::select;
 use proptest::test_runner::TestCaseError;
 use vsock_muxer_harness::faulty::Fault;
@@ -17,19 +15,7 @@ use vsock_muxer_harness::scenario::{Op, Scenario, calm, rough};
 use vsock_muxer_harness::sim::{SimConfig, Trigger};
 use vsock_proto::{Config, ShutdownFlags};
 
-/// Cases of each property.
-fn config(cases: u32) -> ProptestConfig {
-    let cases = env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(cases);
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        max_shrink_iters: 20_000,
-        ..ProptestConfig::default()
-    }
-}
+use crate::cases;
 
 /// Guests of every kind: large and small, new and old, with many buffers and few.
 fn guest() -> impl Strategy<Value = GuestConfig> {
@@ -101,7 +87,7 @@ fn live(
 }
 
 proptest! {
-    #![proptest_config(config(6000))]
+    #![proptest_config(cases(6000))]
 
     #[test]
     fn every_byte_arrives_in_order_and_nothing_is_left(ops in vec(calm(), 1..60)) {
@@ -110,7 +96,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(2000))]
+    #![proptest_config(cases(2000))]
 
     #[test]
     fn every_guest_and_every_driver_gets_along(
@@ -123,7 +109,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(2500))]
+    #![proptest_config(cases(2500))]
 
     #[test]
     fn nothing_is_left_whatever_happens(

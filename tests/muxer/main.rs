@@ -12,6 +12,9 @@ mod machine;
 mod replay;
 mod window;
 
+use std::env;
+
+use proptest::prelude::ProptestConfig;
 use vsock_muxer_harness::guest::{GuestConfig, SocketId};
 use vsock_muxer_harness::host::{HostBackend, HostEnd, StreamKind};
 use vsock_muxer_harness::sim::{Sim, SimConfig, Trigger};
@@ -23,6 +26,20 @@ const WAYS: [(StreamKind, Trigger); 4] = [
     (StreamKind::Channel, Trigger::Edge),
     (StreamKind::Channel, Trigger::Level),
 ];
+
+/// Cases of a property, unless `PROPTEST_CASES` says otherwise.
+fn cases(cases: u32) -> ProptestConfig {
+    let cases = env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(cases);
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    }
+}
 
 /// A simulation with a backend whose streams hold so many bytes.
 fn sim((kind, trigger): (StreamKind, Trigger), capacity: usize) -> (Sim, HostBackend) {

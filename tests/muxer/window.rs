@@ -2,18 +2,17 @@
 
 //! How many packets are under way, and that their number stops nobody for ever.
 
-use std::env;
 use std::time::Duration;
 
 use proptest::collection::vec;
-use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_oneof, proptest};
+use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
 use proptest::sample::select;
 use vsock_muxer_harness::guest::{GuestConfig, GuestRead, SocketId, SocketState};
 use vsock_muxer_harness::host::{HostBackend, HostEnd, StreamKind};
 use vsock_muxer_harness::pattern::Pattern;
 use vsock_muxer_harness::sim::{Sim, SimConfig};
 
-use crate::{WAYS, connected, sim_with};
+use crate::{WAYS, cases, connected, sim_with};
 
 /// More than the longest pause between two packets that are sent beyond the window.
 const LONGEST: Duration = Duration::from_millis(1300);
@@ -28,6 +27,20 @@ fn that_merges_nothing() -> GuestConfig {
         merges_small_packets: false,
         ..GuestConfig::linux_6_12()
     }
+}
+
+/// Each of these kernels, with a buffer of each of these sizes.
+fn guests<'a>(
+    kernels: &'a [GuestConfig],
+    sizes: &'a [u32],
+) -> impl Iterator<Item = GuestConfig> + 'a {
+    let with_size = |buf_alloc, kernel: &GuestConfig| GuestConfig {
+        buf_alloc,
+        ..kernel.clone()
+    };
+    kernels
+        .iter()
+        .flat_map(move |kernel| sizes.iter().map(move |size| with_size(*size, kernel)))
 }
 
 /// A stream from a host to a guest's program, and what has been sent and read.
@@ -94,42 +107,31 @@ impl Flow {
 
 #[test]
 fn t128_a_reader_that_waits_for_many_bytes_gets_those_that_come_one_by_one() {
-    for kernel in kernels().into_iter().chain([that_merges_nothing()]) {
-        for buf_alloc in [256 * 1024, 4096] {
-            for (kind, _) in WAYS {
-                let guest = GuestConfig {
-                    buf_alloc,
-                    ..kernel.clone()
-                };
-                let mut flow = Flow::new(kind, guest);
-                flow.sim.guest.set_lowat(flow.socket, 1000);
-                for _ in 0..5000 {
-                    flow.write(1);
-                }
-                flow.read_up_to(4001, Duration::from_secs(10));
+    let [old, new] = kernels();
+    for guest in guests(&[old, new, that_merges_nothing()], &[256 * 1024, 4096]) {
+        for (kind, _) in WAYS {
+            let mut flow = Flow::new(kind, guest.clone());
+            flow.sim.guest.set_lowat(flow.socket, 1000);
+            for _ in 0..5000 {
+                flow.write(1);
             }
+            flow.read_up_to(4001, Duration::from_secs(10));
         }
     }
 }
 
 #[test]
 fn t128_a_reader_that_waits_for_many_bytes_gets_those_of_a_slow_host() {
-    for kernel in kernels() {
-        for buf_alloc in [256 * 1024, 4096] {
-            for piece in [1, 100, 200] {
-                let guest = GuestConfig {
-                    buf_alloc,
-                    ..kernel.clone()
-                };
-                let mut flow = Flow::new(StreamKind::Socket, guest);
-                flow.sim.guest.set_lowat(flow.socket, 3000);
-                for _ in 0..20_000 / piece {
-                    flow.write(piece);
-                    flow.sim.pass(Duration::from_millis(1)).unwrap();
-                    flow.read();
-                }
-                flow.read_up_to(17_001, Duration::from_secs(2));
+    for guest in guests(&kernels(), &[256 * 1024, 4096]) {
+        for piece in [1, 100, 200] {
+            let mut flow = Flow::new(StreamKind::Socket, guest.clone());
+            flow.sim.guest.set_lowat(flow.socket, 3000);
+            for _ in 0..20_000 / piece {
+                flow.write(piece);
+                flow.sim.pass(Duration::from_millis(1)).unwrap();
+                flow.read();
             }
+            flow.read_up_to(17_001, Duration::from_secs(2));
         }
     }
 }
@@ -169,21 +171,16 @@ fn t128_many_small_packets_can_be_peeked_at() {
 /// For half an hour, with packets that are added to others, and such as are not.
 #[test]
 fn t128_a_reader_that_pauses_is_not_reset() {
-    for kernel in kernels() {
-        for buf_alloc in [256 * 1024, 4096, 1280, 1024] {
-            for piece in [1, 129, 1000] {
-                let guest = GuestConfig {
-                    buf_alloc,
-                    ..kernel.clone()
-                };
-                let mut flow = Flow::new(StreamKind::Socket, guest);
-                for _ in 0..900 {
-                    flow.write(piece);
-                    flow.sim.pass(Duration::from_secs(2)).unwrap();
-                }
-                assert!(flow.is_connected(), "{buf_alloc} bytes in {piece}s");
-                flow.read_up_to(900 * piece as u64, Duration::from_secs(600));
+    for guest in guests(&kernels(), &[256 * 1024, 4096, 1280, 1024]) {
+        for piece in [1, 129, 1000] {
+            let mut flow = Flow::new(StreamKind::Socket, guest.clone());
+            for _ in 0..900 {
+                flow.write(piece);
+                flow.sim.pass(Duration::from_secs(2)).unwrap();
             }
+            let size = guest.buf_alloc;
+            assert!(flow.is_connected(), "{size} bytes in {piece}s");
+            flow.read_up_to(900 * piece as u64, Duration::from_secs(600));
         }
     }
 }
@@ -246,65 +243,43 @@ impl Messages {
 
 #[test]
 fn t129_empty_messages_that_are_not_received_are_bounded() {
-    for kernel in kernels() {
-        for (buf_alloc, most) in [(256 * 1024, 256), (4096, 4)] {
-            let guest = GuestConfig {
-                buf_alloc,
-                ..kernel.clone()
-            };
-            let mut messages = Messages::new(guest);
-            for at in 0..2000 {
-                messages.send(0);
-                // The guest speaks of other things.
-                match at % 3 {
-                    0 => messages.sim.guest.request_credit(messages.socket),
-                    1 => drop(messages.sim.guest.send(messages.socket, b"x", false)),
-                    _ => messages.sim.pass(Duration::from_millis(500)).unwrap(),
-                }
-                messages.sim.settle().unwrap();
-                drop(messages.host.receive());
+    for guest in guests(&kernels(), &[256 * 1024, 4096]) {
+        // Each is taken to cost 1 KiB.
+        let most = guest.buf_alloc as usize / 1024;
+        let mut messages = Messages::new(guest);
+        for at in 0..2000 {
+            messages.send(0);
+            // The guest speaks of other things.
+            match at % 3 {
+                0 => messages.sim.guest.request_credit(messages.socket),
+                1 => drop(messages.sim.guest.send(messages.socket, b"x", false)),
+                _ => messages.sim.pass(Duration::from_millis(500)).unwrap(),
             }
-            assert!(messages.is_connected());
-            assert_eq!(messages.queued(), most);
-            for _ in 0..2000 {
-                assert_eq!(messages.receive(), Some(0));
-            }
-            assert_eq!(messages.queued(), 0);
+            messages.sim.settle().unwrap();
+            drop(messages.host.receive());
         }
+        assert!(messages.is_connected());
+        assert_eq!(messages.queued(), most);
+        for _ in 0..2000 {
+            assert_eq!(messages.receive(), Some(0));
+        }
+        assert_eq!(messages.queued(), 0);
     }
 }
 
 #[test]
 fn t129_a_reader_of_nothing_but_empty_messages_goes_on_receiving() {
-    for kernel in kernels() {
-        for buf_alloc in [256 * 1024, 4096, 600] {
-            let guest = GuestConfig {
-                buf_alloc,
-                ..kernel.clone()
-            };
-            let mut messages = Messages::new(guest);
-            for _ in 0..3000 {
-                messages.send(0);
-            }
-            let start = messages.sim.now();
-            for at in 0..3000 {
-                assert_eq!(messages.receive(), Some(0), "{at} of {buf_alloc}");
-            }
-            assert_eq!(messages.sim.now(), start, "it had to wait");
+    for guest in guests(&kernels(), &[256 * 1024, 4096, 600]) {
+        let size = guest.buf_alloc;
+        let mut messages = Messages::new(guest);
+        for _ in 0..3000 {
+            messages.send(0);
         }
-    }
-}
-
-/// How long a property is tried for.
-fn config(cases: u32) -> ProptestConfig {
-    let cases = env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(cases);
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
+        let start = messages.sim.now();
+        for at in 0..3000 {
+            assert_eq!(messages.receive(), Some(0), "{at} of {size}");
+        }
+        assert_eq!(messages.sim.now(), start, "it had to wait");
     }
 }
 
@@ -335,7 +310,7 @@ fn kernel() -> impl Strategy<Value = GuestConfig> {
 }
 
 proptest! {
-    #![proptest_config(config(150))]
+    #![proptest_config(cases(150))]
 
     /// Whatever has happened: where bytes wait and the guest has credit, some go within a pause. And no
     /// kernel that there is has more packets in its queue than it takes.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Env, Missing};
 use crate::tools::{ACTIONLINT, TYPOS};
-use crate::{cover, demo, doc, fuzz, guest, lint, model, setup, test, tidy};
+use crate::{checks, demo, fuzz, guest, model, setup, tidy};
 
 /// One step: its name and what it runs.
 type Step = (&'static str, fn(&Env) -> anyhow::Result<()>);
@@ -16,14 +16,14 @@ type Step = (&'static str, fn(&Env) -> anyhow::Result<()>);
 const STEPS: &[Step] = &[
     ("setup", setup::run),
     ("tidy", tidy::run),
-    ("spell", |env| TYPOS.run(env)),
-    ("workflows", |env| ACTIONLINT.run(env)),
-    ("lint", |env| lint::run(env, false)),
-    ("test", test::run),
+    ("spell", |env| TYPOS.run(env, &[])),
+    ("workflows", |env| ACTIONLINT.run(env, &[])),
+    ("deny", checks::deny),
+    ("lint", checks::lint),
+    ("test", checks::test_and_cover),
     ("fuzz", fuzz::replay),
-    ("doc", doc::run),
+    ("doc", checks::doc),
     ("model", model::with_defaults),
-    ("cover", cover::with_defaults),
     ("demo", demo::short),
     ("guest", guest::in_ci),
 ];
@@ -89,11 +89,7 @@ mod tests {
     use super::*;
 
     fn missing() -> anyhow::Error {
-        Missing {
-            tool: "llvm-cov".to_owned(),
-            hint: "get it".to_owned(),
-        }
-        .into()
+        Missing::new("llvm-cov", "get it").into()
     }
 
     #[test]

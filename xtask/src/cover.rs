@@ -1,146 +1,263 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `cover`: what the tests reach.
+//! `cover`: all tests, and the lines of the crates that they reach, by cargo-llvm-cov.
 //!
-//! The tests are built with the compiler's own instrumentation and the counters are read by LLVM's
-//! tools. Code that is itself a test does not count: a test module is always covered.
+//! The floors are for code that ships. A test module is always reached, so lines after its beginning
+//! do not count.
 
-mod figures;
-mod report;
-pub(crate) mod tools;
-
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use xshell::cmd;
 
 use crate::flags::Cover;
-use crate::shell::Env;
-use report::Report;
-use tools::Llvm;
+use crate::shell::{Env, Missing, is_program};
+use crate::source::Source;
+use crate::tools::LLVM_COV;
 
-/// The least share of lines, in percent, that each crate's tests reach. Only ever raised.
+/// The least share of lines, in percent, that the tests reach of each crate. Only ever raised.
 const FLOORS: &[(&str, f64)] = &[
-    ("vsock-backend-api", 95.0),
+    ("vsock-backend-api", 98.0),
     ("vsock-epoll", 92.0),
-    ("vsock-inner", 95.0),
-    ("vsock-muxer", 95.0),
-    ("vsock-proto", 97.0),
-    ("vsock-sockets", 85.0),
-    ("vsock-vhost-user", 85.0),
-    ("vsock-virtio", 93.0),
+    ("vsock-inner", 96.0),
+    ("vsock-muxer", 97.0),
+    ("vsock-proto", 99.0),
+    ("vsock-sockets", 88.0),
+    ("vsock-vhost-user", 88.0),
+    ("vsock-virtio", 97.0),
 ];
 
+/// All tests of the workspace. The fuzz targets have a step and a profile of their own.
+pub(crate) const TESTS: [&str; 6] = [
+    "--workspace",
+    "--exclude",
+    "vsock-fuzz",
+    "--all-features",
+    "--locked",
+    "--no-fail-fast",
+];
+
+/// The tools that read what the compiler's instrumentation counts.
+const LLVM: [(&str, &str); 2] = [("LLVM_COV", "llvm-cov"), ("LLVM_PROFDATA", "llvm-profdata")];
+
+/// # Errors
+///
+/// [`Missing`] without LLVM's tools or cargo-llvm-cov; else a test has failed, or a floor is missed.
 pub(crate) fn run(env: &Env, options: &Cover) -> anyhow::Result<()> {
-    let llvm = Llvm::find(env)?;
-    let dir = env.target.join("cover");
-    let (objects, passed) = run_tests(env, &dir)?;
-    let profile = merge(env, &llvm, &dir)?;
-    let report = Report::new(env, &llvm, &profile, &objects)?;
+    let tool = LLVM_COV.get(env)?;
+    let llvm = llvm(env)?;
+    let sh = &env.sh;
+    let _llvm = LLVM.map(|(variable, name)| sh.push_env(variable, llvm.join(name)));
+    cmd!(sh, "{tool} llvm-cov clean --profraw-only").run()?;
+    let build = ["--no-report", "--no-cfg-coverage", "--tests"];
+    let passed = cmd!(sh, "{tool} llvm-cov {build...} {TESTS...}").run();
     if options.html {
-        println!("{}", report.html(&dir.join("html"))?.display());
+        cmd!(sh, "{tool} llvm-cov report --html").run()?;
     }
-    let rows = report.rows(&env.crates()?)?;
-    let low = report::under_floor(&rows, FLOORS);
+    // A process that a test kills leaves a torn profile, which is not worth failing for.
+    let lcov = cmd!(sh, "{tool} llvm-cov report --lcov --failure-mode all").read()?;
+    let rows = rows(env, &lcov)?;
+    let low = under_floor(&rows, FLOORS);
     if options.missed || !low.is_empty() {
-        rows.iter()
-            .flat_map(|row| &row.missed)
-            .for_each(|place| println!("not reached: {place}"));
+        let missed = rows.iter().flat_map(|row| &row.missed);
+        missed.for_each(|place| println!("not reached: {place}"));
     }
-    println!("{}", report::table(&rows, FLOORS));
-    ensure!(passed, "a test failed");
+    println!("{}", table(&rows, FLOORS));
+    ensure!(passed.is_ok(), "a test failed");
     ensure!(low.is_empty(), "{}", low.join("; "));
     Ok(())
 }
 
-/// Builds and runs the tests; gives back their programs, and whether they passed.
-fn run_tests(env: &Env, dir: &Path) -> anyhow::Result<(Vec<PathBuf>, bool)> {
-    let profiles = dir.join("profiles");
-    env.sh.remove_path(&profiles)?;
-    let flags = env.sh.var("RUSTFLAGS").unwrap_or_default();
-    let flags = format!("{flags} -C instrument-coverage");
-    // One file per program and process: a test may start others, or fork.
-    let files = profiles.join("%m-%p.profraw");
-    let _flags = env.sh.push_env("RUSTFLAGS", flags.trim());
-    let _target = env.sh.push_env("CARGO_TARGET_DIR", dir);
-    let _profiles = env.sh.push_env("LLVM_PROFILE_FILE", files);
-    let mut what = vec![
-        "--tests".to_owned(),
-        "--all-features".to_owned(),
-        "--locked".to_owned(),
-    ];
-    for name in env.crates()?.into_iter().chain(["vsock-tests".to_owned()]) {
-        what.extend(["--package".to_owned(), name]);
-    }
-    let what = &what;
-    let messages = "json-render-diagnostics";
-    let built = cmd!(
-        env.sh,
-        "cargo test {what...} --no-run --message-format {messages}"
-    )
-    .read()?;
-    let objects = programs(&built);
-    ensure!(!objects.is_empty(), "cargo built no test");
-    let passed = cmd!(env.sh, "cargo test {what...} --no-fail-fast")
-        .run()
-        .is_ok();
-    Ok((objects, passed))
-}
-
-/// The programs that cargo reports, in its JSON lines.
-fn programs(messages: &str) -> Vec<PathBuf> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .collect()
-}
-
 /// With no page and no list, as `ci` runs it.
 pub(crate) fn with_defaults(env: &Env) -> anyhow::Result<()> {
-    run(
-        env,
-        &Cover {
-            html: false,
-            missed: false,
-        },
-    )
+    let (html, missed) = (false, false);
+    run(env, &Cover { html, missed })
 }
 
-/// Makes one profile of those that the programs left.
-fn merge(env: &Env, llvm: &Llvm, dir: &Path) -> anyhow::Result<PathBuf> {
-    let list: String = env
-        .sh
-        .read_dir(dir.join("profiles"))
-        .context("no test left a profile")?
-        .iter()
-        .map(|file| format!("{}\n", file.display()))
-        .collect();
-    let inputs = dir.join("profiles.txt");
-    env.sh.write_file(&inputs, list)?;
-    let merged = dir.join("merged.profdata");
-    let profdata = &llvm.profdata;
-    // A process that a test kills leaves a torn profile, which is not worth failing for.
-    cmd!(
-        env.sh,
-        "{profdata} merge --sparse --failure-mode=all --input-files={inputs} --output={merged}"
-    )
-    .run()?;
-    Ok(merged)
+/// The directory of LLVM's tools, which must be of the compiler's own version: the toolchain has them
+/// as a component, Debian in a package.
+///
+/// # Errors
+///
+/// [`Missing`].
+pub(crate) fn llvm(env: &Env) -> anyhow::Result<PathBuf> {
+    let (host, major) = (env.rustc("host: ")?, llvm_major(env)?);
+    let root = cmd!(env.sh, "rustc --print sysroot").quiet().read()?;
+    let toolchain = Path::new(&root).join("lib/rustlib").join(host).join("bin");
+    let debian = PathBuf::from(format!("/usr/lib/llvm-{major}/bin"));
+    let has_all = |dir: &PathBuf| LLVM.iter().all(|(_, name)| is_program(&dir.join(name)));
+    [toolchain, debian]
+        .into_iter()
+        .find(has_all)
+        .ok_or_else(|| {
+            let hint = format!("rustup component add llvm-tools (or apt-get install llvm-{major})");
+            Missing::new("llvm-cov", hint).into()
+        })
+}
+
+/// The major version of the compiler's LLVM.
+pub(crate) fn llvm_major(env: &Env) -> anyhow::Result<String> {
+    let version = env.rustc("LLVM version: ")?;
+    Ok(version.split('.').next().unwrap_or_default().to_owned())
+}
+
+/// The lines of one crate, without its tests.
+#[derive(Debug, Default)]
+struct Row {
+    name: String,
+    all: u32,
+    hit: u32,
+    /// The lines that no test reached, as `path:first-last`.
+    missed: Vec<String>,
+}
+
+impl Row {
+    /// In percent; all of nothing is 100.
+    fn share(&self) -> f64 {
+        match self.all {
+            0 => 100.0,
+            all => 100.0 * f64::from(self.hit) / f64::from(all),
+        }
+    }
+
+    /// Adds those of the first `production` lines of a file that have code, by number.
+    fn add(&mut self, path: &str, lines: &BTreeMap<usize, bool>, production: usize) {
+        let lines: Vec<(usize, bool)> = lines
+            .range(..=production)
+            .map(|(n, hit)| (*n, *hit))
+            .collect();
+        for run in lines.chunk_by(|a, b| a.1 == b.1) {
+            let count = u32::try_from(run.len()).unwrap_or(u32::MAX);
+            self.all += count;
+            match run {
+                [(line, false)] => self.missed.push(format!("{path}:{line}")),
+                [(first, false), .., (last, _)] => {
+                    self.missed.push(format!("{path}:{first}-{last}"));
+                }
+                _ => self.hit += count,
+            }
+        }
+    }
+}
+
+/// A row for each crate, from the tracefile format of lcov.
+fn rows(env: &Env, lcov: &str) -> anyhow::Result<Vec<Row>> {
+    let mut rows: Vec<Row> = Vec::new();
+    for name in env.crates()? {
+        rows.push(Row {
+            name,
+            ..Row::default()
+        });
+    }
+    for (path, lines) in files(lcov) {
+        let Ok(path) = Path::new(path).strip_prefix(&env.root) else {
+            continue;
+        };
+        let of_crate = |row: &&mut Row| path.starts_with(Path::new("crates").join(&row.name));
+        if let Some(row) = rows.iter_mut().find(of_crate) {
+            let name = path.display().to_string();
+            let production = Source::new(&name, &env.sh.read_file(path)?).production;
+            row.add(&name, &lines, production);
+        }
+    }
+    Ok(rows)
+}
+
+/// The lines of each file that have code, and whether one of the programs reached them.
+fn files(lcov: &str) -> BTreeMap<&str, BTreeMap<usize, bool>> {
+    let mut files: BTreeMap<&str, BTreeMap<usize, bool>> = BTreeMap::new();
+    let mut path = "";
+    for line in lcov.lines() {
+        if let Some(name) = line.strip_prefix("SF:") {
+            path = name;
+        } else if let Some((number, count)) = line
+            .strip_prefix("DA:")
+            .and_then(|line| line.split_once(','))
+        {
+            let number = number.parse().unwrap_or_default();
+            *files.entry(path).or_default().entry(number).or_default() |= count != "0";
+        }
+    }
+    files
+}
+
+fn table(rows: &[Row], floors: &[(&str, f64)]) -> String {
+    let mut text = format!("{:<22}{:>16}{:>9}", "crate", "lines", "floor");
+    for row in rows {
+        let floor = floors.iter().find(|(name, _)| *name == row.name);
+        let floor = floor.map_or_else(|| "-".to_owned(), |(_, floor)| format!("{floor:.1} %"));
+        let lines = format!("{:.1} % of {:>4}", row.share(), row.all);
+        text += &format!("\n{:<22}{lines:>16}{floor:>9}", row.name);
+    }
+    text
+}
+
+/// A sentence for each crate that is under its floor, or has a floor and no code.
+fn under_floor(rows: &[Row], floors: &[(&str, f64)]) -> Vec<String> {
+    let complaint = |(name, floor): &(&str, f64)| {
+        let share = rows
+            .iter()
+            .find(|row| row.name == *name && row.all > 0)
+            .map(Row::share);
+        match share {
+            None => Some(format!("{name} has a floor and no lines")),
+            Some(share) if share < *floor => Some(format!(
+                "{name} has {share:.2} % of lines, its floor is {floor} %"
+            )),
+            Some(_) => None,
+        }
+    };
+    floors.iter().filter_map(complaint).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::programs;
+    use super::*;
+
+    fn row(lcov: &str, production: usize) -> Row {
+        let mut row = Row {
+            name: "a".to_owned(),
+            ..Row::default()
+        };
+        row.add("a.rs", &files(lcov)["/r/a.rs"], production);
+        row
+    }
 
     #[test]
-    fn programs_are_what_cargo_says_it_built() {
-        let messages = concat!(
-            r#"{"reason":"compiler-artifact","executable":null}"#,
-            "\n",
-            r#"{"reason":"compiler-artifact","executable":"/t/a-1"}"#,
-            "\nnot json\n",
+    fn every_line_counts_once_and_tests_do_not() {
+        // Two programs have the file; line 9 is in its tests.
+        let lcov =
+            "SF:/r/a.rs\nFNDA:0,f\nDA:1,2\nDA:2,0\nDA:9,1\nend_of_record\nSF:/r/a.rs\nDA:1,0\n";
+        let (all, before) = (row(lcov, 100), row(lcov, 8));
+        assert_eq!((all.all, all.hit), (3, 2));
+        assert_eq!((before.all, before.hit), (2, 1));
+    }
+
+    #[test]
+    fn missed_lines_next_to_each_other_are_one_range() {
+        let lcov = "SF:/r/a.rs\nDA:1,1\nDA:2,0\nDA:3,0\nDA:5,0\nDA:6,1\nDA:7,0\nDA:9,0\n";
+        assert_eq!(row(lcov, 8).missed, ["a.rs:2-5", "a.rs:7"]);
+    }
+
+    #[test]
+    fn a_crate_under_its_floor_is_named() {
+        let rows = |hit| {
+            [Row {
+                name: "a".to_owned(),
+                all: 100,
+                hit,
+                missed: Vec::new(),
+            }]
+        };
+        assert_eq!(
+            under_floor(&rows(94), &[("a", 95.0)]),
+            ["a has 94.00 % of lines, its floor is 95 %"]
         );
-        assert_eq!(programs(messages), ["/t/a-1"].map(std::path::PathBuf::from));
+        assert_eq!(under_floor(&rows(95), &[("a", 95.0)]), [""; 0]);
+        assert_eq!(
+            under_floor(&rows(100), &[("b", 95.0)]),
+            ["b has a floor and no lines"]
+        );
     }
 }

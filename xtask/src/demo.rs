@@ -13,7 +13,7 @@ use crate::shell::Env;
 /// Runs the demo with the user's words; with `--guest` through a device and a guest.
 pub(crate) fn run(env: &Env, words: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
     let words: Vec<OsString> = words.collect();
-    match guest::asked_for(&words) {
+    match guest::without(guest::WORD, &words) {
         Some(words) => guest::run(env, "demo", words.into_iter()),
         None => env.program("vsock-demo", "release", words.into_iter()),
     }
@@ -21,6 +21,7 @@ pub(crate) fn run(env: &Env, words: impl Iterator<Item = OsString>) -> anyhow::R
 
 /// A short run for `ci`: this very program is the file.
 pub(crate) fn short(env: &Env) -> anyhow::Result<()> {
+    let _checked = env.checked();
     let file = std::env::current_exe()?;
     let code = run(env, [file.into_os_string()].into_iter())?;
     ensure!(code == ExitCode::SUCCESS, "the demo failed");

@@ -13,22 +13,22 @@ use crate::shell::Env;
 /// Seconds for each target, where nobody says otherwise.
 const SECONDS: u64 = 30;
 
+const PACKAGE: [&str; 4] = ["--package", "vsock-fuzz", "--release", "--locked"];
+
 /// Drives one target, or all of them one after the other.
 pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
+    let _checked = env.checked();
     let seconds = options.seconds.unwrap_or(SECONDS).to_string();
     let seed = options.seed.unwrap_or(1).to_string();
     if options.guided {
         return guided::run(env, options.target.as_deref(), &seconds, &seed);
     }
     let corpus = env.root.join("tests/fuzz/corpus");
-    let target = env.target.join("fuzz");
     let name = options.target.iter();
-    let manifest = env.root.join("tests/fuzz/Cargo.toml");
     let good = cmd!(
         env.sh,
-        "cargo run --quiet --locked --release --manifest-path {manifest} -- {corpus} {seconds} {seed} {name...}"
+        "cargo run --quiet {PACKAGE...} --bin vsock-fuzz -- {corpus} {seconds} {seed} {name...}"
     )
-    .env("CARGO_TARGET_DIR", target)
     .run();
     ensure!(
         good.is_ok(),
@@ -37,15 +37,9 @@ pub(crate) fn run(env: &Env, options: &Fuzz) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tests of the fuzz workspace: the corpus, and some thousand random inputs.
+/// The tests of the targets: the corpus, and some thousand random inputs.
 pub(crate) fn replay(env: &Env) -> anyhow::Result<()> {
-    let target = env.target.join("fuzz");
-    let manifest = env.root.join("tests/fuzz/Cargo.toml");
-    cmd!(
-        env.sh,
-        "cargo test --quiet --locked --release --manifest-path {manifest}"
-    )
-    .env("CARGO_TARGET_DIR", target)
-    .run()?;
+    let _checked = env.checked();
+    cmd!(env.sh, "cargo test --quiet {PACKAGE...}").run()?;
     Ok(())
 }

@@ -11,15 +11,12 @@ use crate::shell::{Env, Missing};
 
 /// The package that does it, and the profile in which its figures mean something.
 const PACKAGE: (&str, &str) = ("vsock-guest", "release");
-/// The program of Debian's package, and the line that installs it.
-pub(crate) const QEMU: (&str, &str) = (
-    "qemu-system-x86_64",
-    "apt-get install --no-install-recommends qemu-system-x86",
-);
+/// The program, and Debian's package of it.
+pub(crate) const QEMU: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
 /// What the runner answers where there is no kernel to be had.
 const LEFT_OUT: u8 = 77;
 /// The word by which `demo` and `bench` are asked for a guest.
-const WORD: &str = "--guest";
+pub(crate) const WORD: &str = "--guest";
 
 /// Runs a command of the runner's with the user's words.
 pub(crate) fn run(
@@ -32,9 +29,13 @@ pub(crate) fn run(
     env.program(package, profile, words)
 }
 
-/// The user's words without the one that asks for a guest, if that is among them.
-pub(crate) fn asked_for(words: &[OsString]) -> Option<Vec<OsString>> {
-    let others: Vec<OsString> = words.iter().filter(|word| *word != WORD).cloned().collect();
+/// The user's words without this one, if it is among them.
+pub(crate) fn without(word: &str, words: &[OsString]) -> Option<Vec<OsString>> {
+    let others: Vec<OsString> = words
+        .iter()
+        .filter(|other| *other != word)
+        .cloned()
+        .collect();
     (others.len() < words.len()).then_some(others)
 }
 
@@ -44,21 +45,11 @@ pub(crate) fn asked_for(words: &[OsString]) -> Option<Vec<OsString>> {
 ///
 /// [`Missing`] where there is no QEMU.
 pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
-    let (tool, hint) = QEMU;
-    if Env::which(tool).is_none() {
-        return Err(Missing {
-            tool: tool.to_owned(),
-            hint: hint.to_owned(),
-        }
-        .into());
-    }
+    Env::require(QEMU)?;
+    let _checked = env.checked();
     let code = run(env, "suite", std::iter::empty())?;
     if code == ExitCode::from(LEFT_OUT) {
-        return Err(Missing {
-            tool: "a kernel for the guest".to_owned(),
-            hint: "apt-get update".to_owned(),
-        }
-        .into());
+        return Err(Missing::new("a kernel for the guest", "apt-get update").into());
     }
     ensure!(code == ExitCode::SUCCESS, "the guest suite failed");
     let code = run(env, "demo", ["--rounds".into(), "1".into()].into_iter())?;
@@ -76,10 +67,10 @@ mod tests {
 
     #[test]
     fn a_guest_is_asked_for_anywhere_among_the_words() {
-        assert_eq!(asked_for(&words("some.iso")), None);
-        assert_eq!(asked_for(&words("--guest")), Some(words("")));
+        assert_eq!(without(WORD, &words("some.iso")), None);
+        assert_eq!(without(WORD, &words("--guest")), Some(words("")));
         assert_eq!(
-            asked_for(&words("some.iso --guest --rounds 2")),
+            without(WORD, &words("some.iso --guest --rounds 2")),
             Some(words("some.iso --rounds 2"))
         );
     }

@@ -10,20 +10,18 @@
 #![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
 
 mod bench;
+mod checks;
 mod ci;
 mod cover;
 mod demo;
-mod doc;
 mod flags;
 mod fuzz;
 mod guest;
-mod lint;
 mod memcheck;
 mod model;
 mod setup;
 mod shell;
 mod source;
-mod test;
 mod tidy;
 mod tools;
 
@@ -59,16 +57,23 @@ fn run() -> anyhow::Result<ExitCode> {
     }
     match Xtask::from_env_or_exit().subcommand {
         XtaskCmd::Ci(options) => return ci::run(&env, options.strict),
-        XtaskCmd::Lint(options) => lint::run(&env, options.fix)?,
-        XtaskCmd::Test(_) => test::run(&env)?,
+        XtaskCmd::Lint(options) => {
+            if options.fix {
+                checks::mend(&env)?;
+            }
+            checks::lint(&env)?;
+        }
+        XtaskCmd::Test(_) => checks::test(&env)?,
         XtaskCmd::Tidy(_) => tidy::run(&env)?,
         XtaskCmd::Model(options) => model::run(&env, &options)?,
         XtaskCmd::Memcheck(_) => memcheck::run(&env)?,
         XtaskCmd::Cover(options) => cover::run(&env, &options)?,
         XtaskCmd::Fuzz(options) => fuzz::run(&env, &options)?,
-        XtaskCmd::Doc(_) => doc::run(&env)?,
-        XtaskCmd::Workflows(_) => ACTIONLINT.run(&env)?,
-        XtaskCmd::Spell(_) => TYPOS.run(&env)?,
+        XtaskCmd::Deny(options) if options.advisories => checks::deny_with_advisories(&env)?,
+        XtaskCmd::Deny(_) => checks::deny(&env)?,
+        XtaskCmd::Doc(_) => checks::doc(&env)?,
+        XtaskCmd::Workflows(_) => ACTIONLINT.run(&env, &[])?,
+        XtaskCmd::Spell(_) => TYPOS.run(&env, &[])?,
         XtaskCmd::Setup(_) => setup::run(&env)?,
         XtaskCmd::Help(_) | XtaskCmd::Demo(_) | XtaskCmd::Bench(_) | XtaskCmd::Guest(_) => {
             println!("{}", flags::HELP);

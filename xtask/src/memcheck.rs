@@ -6,9 +6,9 @@
 use anyhow::bail;
 use xshell::cmd;
 
-use crate::shell::{Env, Missing};
+use crate::shell::Env;
 
-const VALGRIND: &str = "valgrind";
+const VALGRIND: (&str, &str) = ("valgrind", "valgrind");
 
 /// What cargo starts each test program with. Leaks are not looked for: the pool of blocks keeps its memory.
 const RUNNER: &str =
@@ -41,15 +41,9 @@ const PANICS: &[&str] = &["t132_"];
 ///
 /// # Errors
 ///
-/// [`Missing`] where there is no valgrind.
+/// [`Missing`](crate::shell::Missing) where there is no valgrind.
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
-    if Env::which(VALGRIND).is_none() {
-        return Err(Missing {
-            tool: VALGRIND.to_owned(),
-            hint: "apt-get install valgrind".to_owned(),
-        }
-        .into());
-    }
+    Env::require(VALGRIND)?;
     let cases = env
         .sh
         .var("PROPTEST_CASES")

@@ -8,7 +8,7 @@ use crate::flags::Model;
 use crate::shell::Env;
 
 /// The crates that have models, in modules or tests with `loom` in their path.
-const CRATES: &[&str] = &["vsock-inner"];
+const CRATES: &[&str] = &["vsock-inner", "vsock-virtio"];
 
 pub(crate) fn run(env: &Env, options: &Model) -> anyhow::Result<()> {
     let _loom = env.sh.push_env("RUSTFLAGS", "--cfg loom");

@@ -7,109 +7,108 @@
 use anyhow::ensure;
 use xshell::cmd;
 
-use crate::cover::tools::Llvm;
+use crate::cover;
 use crate::guest::QEMU;
 use crate::shell::{Env, Missing};
-use crate::tools::{self, ACTIONLINT, TYPOS};
+use crate::tools::{self, Tool};
 
-/// Something that a command needs.
-struct Need {
-    name: &'static str,
-    present: fn(&Env) -> bool,
-    install: fn(&Env) -> anyhow::Result<()>,
-    /// The line to run by hand.
-    hint: fn(&Env) -> String,
+/// Where a need comes from.
+#[derive(Clone, Copy)]
+enum Origin {
+    /// A part of the toolchain, by the name of the component.
+    Component(&'static str),
+    /// Debian's package.
+    Debian(&'static str),
+    /// Debian's package in the compiler's version, or a component.
+    Llvm,
+    /// Our own list.
+    List(Tool),
 }
 
-/// The table of needs. Beside these, the toolchain and a C linker are taken for granted.
-const NEEDS: &[Need] = &[
-    Need {
-        name: "rustfmt",
-        present: |env| answers(env, "fmt"),
-        install: |env| component(env, "rustfmt"),
-        hint: |_| "rustup component add rustfmt".to_owned(),
-    },
-    Need {
-        name: "clippy",
-        present: |env| answers(env, "clippy"),
-        install: |env| component(env, "clippy"),
-        hint: |_| "rustup component add clippy".to_owned(),
-    },
-    Need {
-        name: Llvm::NAME,
-        present: |env| Llvm::find(env).is_ok(),
-        install: install_llvm,
-        hint: Llvm::hint,
-    },
-    Need {
-        name: ACTIONLINT.name,
-        present: |env| ACTIONLINT.find(env).is_ok(),
-        install: install_tools,
-        hint: |_| ACTIONLINT.hint.to_owned(),
-    },
-    Need {
-        name: TYPOS.name,
-        present: |env| TYPOS.find(env).is_ok(),
-        install: install_tools,
-        hint: |_| TYPOS.hint.to_owned(),
-    },
-    Need {
-        name: "strace",
-        present: |_| Env::which("strace").is_some(),
-        install: |env| apt(env, "strace"),
-        hint: |_| "apt-get install strace".to_owned(),
-    },
-    Need {
-        name: QEMU.0,
-        present: |_| Env::which(QEMU.0).is_some(),
-        install: |env| apt(env, "qemu-system-x86"),
-        hint: |_| QEMU.1.to_owned(),
-    },
-];
+/// What the commands need. Besides these, the toolchain and a C linker are taken for granted.
+fn needs() -> impl Iterator<Item = (&'static str, Origin)> {
+    let fixed = [
+        ("rustfmt", Origin::Component("rustfmt")),
+        ("clippy", Origin::Component("clippy")),
+        ("llvm-cov", Origin::Llvm),
+        ("strace", Origin::Debian("strace")),
+        (QEMU.0, Origin::Debian(QEMU.1)),
+    ];
+    fixed
+        .into_iter()
+        .chain(Tool::ALL.map(|tool| (tool.name, Origin::List(tool))))
+}
 
 /// Installs what is missing.
 ///
 /// # Errors
 ///
-/// [`Missing`] if something is missing still.
+/// [`Missing`] if something is still missing.
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
-    let mut missing: Vec<&Need> = Vec::new();
-    for need in NEEDS {
-        if (need.present)(env) {
-            println!("{}: there", need.name);
+    let mut missing = Vec::new();
+    for (name, origin) in needs() {
+        if is_present(env, name, origin) {
+            println!("{name}: present");
             continue;
         }
-        println!("{}: installing", need.name);
-        if let Err(error) = (need.install)(env) {
-            println!("{}: {error:#}", need.name);
+        println!("{name}: installing");
+        if let Err(error) = install(env, origin) {
+            println!("{name}: {error:#}");
         }
-        if !(need.present)(env) {
-            missing.push(need);
+        if !is_present(env, name, origin) {
+            missing.push((name, hint(env, origin)));
         }
     }
     if missing.is_empty() {
         return Ok(());
     }
-    let tool = missing
-        .iter()
-        .map(|need| need.name)
-        .collect::<Vec<_>>()
-        .join(", ");
-    let hint = missing
-        .iter()
-        .map(|need| (need.hint)(env))
-        .collect::<Vec<_>>()
-        .join("; ");
-    Err(Missing { tool, hint }.into())
+    let (tools, hints): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+    Err(Missing::new(tools.join(", "), hints.join("; ")).into())
 }
 
-fn answers(env: &Env, command: &str) -> bool {
-    cmd!(env.sh, "cargo {command} --version")
-        .quiet()
-        .ignore_stdout()
-        .ignore_stderr()
-        .run()
-        .is_ok()
+fn is_present(env: &Env, name: &str, origin: Origin) -> bool {
+    match origin {
+        Origin::Component(name) => {
+            let command = name.trim_start_matches("rust");
+            let version = cmd!(env.sh, "cargo {command} --version").quiet();
+            version.ignore_stdout().ignore_stderr().run().is_ok()
+        }
+        Origin::Debian(_) => Env::which(name).is_some(),
+        Origin::Llvm => cover::llvm(env).is_ok(),
+        Origin::List(tool) => tool.find(env).is_some(),
+    }
+}
+
+fn install(env: &Env, origin: Origin) -> anyhow::Result<()> {
+    match origin {
+        Origin::Component(name) => component(env, name),
+        Origin::Debian(package) => apt(env, package),
+        Origin::Llvm => {
+            let package = format!("llvm-{}", cover::llvm_major(env)?);
+            apt(env, &package).or_else(|_| component(env, "llvm-tools"))
+        }
+        // Debian has the module that makes environments in a package of its own.
+        Origin::List(_) => tools::install(env).or_else(|_| {
+            apt(env, "python3-venv")?;
+            tools::install(env)
+        }),
+    }
+}
+
+/// The line to run by hand.
+fn hint(env: &Env, origin: Origin) -> String {
+    match origin {
+        Origin::Component(name) => format!("rustup component add {name}"),
+        Origin::Debian(package) => format!("apt-get install --no-install-recommends {package}"),
+        Origin::Llvm => {
+            let missing = cover::llvm(env).map_err(anyhow::Error::downcast::<Missing>);
+            match missing {
+                Err(Ok(missing)) => missing.hint,
+                _ => "rustup component add llvm-tools".to_owned(),
+            }
+        }
+        Origin::List(tool) => tool.hint.to_owned(),
+    }
 }
 
 fn component(env: &Env, name: &str) -> anyhow::Result<()> {
@@ -118,33 +117,14 @@ fn component(env: &Env, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn install_llvm(env: &Env) -> anyhow::Result<()> {
-    // The package of the same major version, or the toolchain's own tools.
-    if apt(env, &format!("llvm-{}", Llvm::major(env)?)).is_ok() {
-        return Ok(());
-    }
-    component(env, "llvm-tools")
-}
-
-fn install_tools(env: &Env) -> anyhow::Result<()> {
-    if tools::install(env).is_ok() {
-        return Ok(());
-    }
-    // Debian has the module that makes environments in a package of its own.
-    apt(env, "python3-venv")?;
-    tools::install(env)
-}
-
 /// Installs a package of Debian's, if that may be done without asking.
 fn apt(env: &Env, package: &str) -> anyhow::Result<()> {
     ensure!(Env::which("apt-get").is_some(), "there is no apt-get");
     ensure!(cmd!(env.sh, "id -u").quiet().read()? == "0", "not root");
     let _quiet = env.sh.push_env("DEBIAN_FRONTEND", "noninteractive");
     let install = || {
-        let line = cmd!(
-            env.sh,
-            "apt-get install -y -qq --no-install-recommends {package}"
-        );
+        let options = ["-y", "-qq", "--no-install-recommends"];
+        let line = cmd!(env.sh, "apt-get install {options...} {package}");
         line.ignore_stdout().run()
     };
     // The lists of a fresh machine are empty or old.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
-use xshell::{Shell, cmd};
+use xshell::{PushEnv, Shell, cmd};
 
 /// What every command is given.
 #[derive(Debug)]
@@ -80,20 +80,14 @@ impl Env {
         profile: &str,
         words: impl Iterator<Item = OsString>,
     ) -> anyhow::Result<ExitCode> {
-        let status = Command::new("cargo")
-            .args([
-                "run",
-                "--quiet",
-                "--locked",
-                "--profile",
-                profile,
-                "--package",
-                package,
-            ])
-            .arg("--manifest-path")
-            .arg(self.root.join("Cargo.toml"))
-            .arg("--")
-            .args(words)
+        let manifest = self.root.join("Cargo.toml");
+        let options = ["--quiet", "--locked", "--profile", profile];
+        let run = cmd!(
+            self.sh,
+            "cargo run {options...} --package {package} --manifest-path {manifest}"
+        );
+        let status = Command::from(run.arg("--").args(words))
+            .current_dir(std::env::current_dir()?)
             .stdin(Stdio::null())
             .status()
             .context("cargo could not be started")?;
@@ -102,12 +96,40 @@ impl Env {
         Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
     }
 
+    /// While the values live, what is built for speed keeps its assertions. It is not optimized as a whole,
+    /// which would take longest, and one build serves several commands.
+    pub(crate) fn checked(&self) -> [PushEnv<'_>; 5] {
+        let release = [
+            ("CODEGEN_UNITS", "16"),
+            ("DEBUG", "line-tables-only"),
+            ("DEBUG_ASSERTIONS", "true"),
+            ("LTO", "off"),
+            ("OVERFLOW_CHECKS", "true"),
+        ];
+        release.map(|(name, value)| {
+            self.sh
+                .push_env(format!("CARGO_PROFILE_RELEASE_{name}"), value)
+        })
+    }
+
     /// The program's path, if it is in a directory of `PATH`.
     pub(crate) fn which(program: &str) -> Option<PathBuf> {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path)
             .map(|dir| dir.join(program))
             .find(|file| is_program(file))
+    }
+
+    /// Makes sure that a program is there, which Debian has in a package.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`].
+    pub(crate) fn require((program, package): (&str, &str)) -> Result<(), Missing> {
+        let hint = format!("apt-get install --no-install-recommends {package}");
+        Self::which(program)
+            .map(drop)
+            .ok_or_else(|| Missing::new(program, hint))
     }
 }
 
@@ -125,6 +147,15 @@ pub(crate) struct Missing {
     pub(crate) tool: String,
     /// The line to run.
     pub(crate) hint: String,
+}
+
+impl Missing {
+    pub(crate) fn new(tool: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            tool: tool.into(),
+            hint: hint.into(),
+        }
+    }
 }
 
 impl std::fmt::Display for Missing {

@@ -6,16 +6,16 @@
 //! it green and red.
 
 mod arrows;
-mod banned;
+mod circles;
 mod dependencies;
 mod head;
 mod layout;
+mod names;
 mod orders;
 mod requirements;
 mod size;
 mod tree;
 mod unsafe_code;
-mod words;
 
 use anyhow::ensure;
 
@@ -31,11 +31,11 @@ const RULES: &[Rule] = &[
     ("head", head::check),
     ("unsafe", unsafe_code::check),
     ("orders", orders::check),
-    ("banned", banned::check),
     ("arrows", arrows::check),
+    ("circles", circles::check),
+    ("names", names::check),
     ("dependencies", dependencies::check),
     ("layout", layout::check),
-    ("words", words::check),
     ("requirements", requirements::check),
 ];
 

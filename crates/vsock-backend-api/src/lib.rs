@@ -155,6 +155,7 @@
 //!   of `std` the call of the same name.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_types)]
 
 mod addr;
 mod backend;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use vmm_sys_util::epoll::{EpollEvent, EventSet};
-use vsock_muxer::{Action, Closing, Driven, Readiness, Token};
+use vsock_muxer::{Action, ClosingStream, Driven, Readiness, Token};
 use vsock_proto::Tick;
 
 pub use self::events::DriverEvents;
@@ -36,7 +36,7 @@ const OWN: u64 = u32::MAX as u64;
 pub enum Handover {
     /// A stream that is no longer watched: dropping this closes it. It may wake the peer, and a close may wait
     /// (`SO_LINGER`, a file of a network file system), so it can be dropped elsewhere.
-    Close(Closing),
+    Close(ClosingStream),
     /// The kernel has refused something; for the log. The loop goes on. What the kernel had no room for
     /// (`ENOSPC`, `ENOMEM`) is offered to it again after 100 ms.
     Failed(LoopError),
@@ -229,14 +229,12 @@ impl MuxerDriver {
             Action::Watch {
                 token,
                 fd,
-                read,
-                write,
+                interest,
             } => {
                 let watch = Watch {
                     token,
                     fd,
-                    read,
-                    write,
+                    interest,
                 };
                 tell(registrations.watch(watcher, watch, now));
             }

@@ -65,7 +65,7 @@ pub use subscriber::StreamSubscriber;
 pub use table::StreamId;
 pub use vsock_backend_api::{VsockBackend, VsockListener, VsockStream};
 #[cfg(feature = "muxer")]
-pub use vsock_muxer::{Closing, Driven};
+pub use vsock_muxer::{ClosingStream, Driven};
 #[cfg(feature = "muxer")]
 pub use vsock_proto::Tick;
 

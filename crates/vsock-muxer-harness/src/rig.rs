@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
-use vsock_muxer::{Counters, Muxer, MuxerError};
+use vsock_muxer::{Muxer, MuxerCounters, MuxerError};
 use vsock_proto::{Config, Tick};
 
 use crate::guest::{BytesPayload, Guest, GuestConfig};
@@ -93,7 +93,7 @@ impl Rig {
 
     /// What the muxer has counted.
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> MuxerCounters {
         self.muxer.counters()
     }
 

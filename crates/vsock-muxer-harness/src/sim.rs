@@ -280,7 +280,7 @@ impl<D: Device> Sim<D> {
     ///
     /// What the device did wrong.
     pub fn replace_device(&mut self) -> Result<(), Failure> {
-        self.device.farewell(self.now);
+        self.device.begin_shutdown(self.now);
         self.apply()?;
         self.settle()?;
         let starved = self.guest.posted() == 0;

@@ -7,10 +7,11 @@ use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use vsock_backend_api::VsockStream;
+use vsock_proto::Interest;
 
 use crate::Token;
 
-/// Something for the driver to do on its event loop, in order.
+/// Something for the event loop to do, in order.
 ///
 /// Each descriptor is registered once, by `Watch`, and unregistered once, by `Unwatch` or before the
 /// stream of `Close` is dropped. Edge-triggered registration is best; level-triggered works too: the
@@ -18,17 +19,15 @@ use crate::Token;
 #[derive(Debug)]
 pub enum Action {
     /// Registers the descriptor for reading, with hang-ups (`EPOLLIN | EPOLLRDHUP`), and for writing
-    /// (`EPOLLOUT`), as said; or changes its registration. With neither it stays registered for
-    /// hang-ups alone.
+    /// (`EPOLLOUT`), as the interest says; or changes its registration. With neither it stays
+    /// registered for hang-ups alone.
     Watch {
         /// What events of it belong to.
         token: Token,
         /// The descriptor.
         fd: RawFd,
-        /// Whether to watch until it is readable.
-        read: bool,
-        /// Whether to watch until it is writable.
-        write: bool,
+        /// What to watch it for.
+        interest: Interest,
     },
     /// Unregisters the descriptor.
     Unwatch {
@@ -44,56 +43,51 @@ pub enum Action {
         /// Its descriptors that are registered.
         fds: [Option<RawFd>; 2],
         /// The stream; dropping it closes it.
-        stream: Closing,
+        stream: ClosingStream,
     },
 }
 
 /// A stream that is to be closed or aborted: dropping this does it.
 ///
-/// It may wake who has the other end, so a driver drops it behind what others wait for, such as the
-/// notification of the guest.
+/// Dropping it may wake the peer, so do that last: after the notification of the guest, and whatever
+/// else others wait for.
 ///
-/// A stream that panics in that may panic in its drop as well: one of the panics passes through.
-pub struct Closing {
-    /// Is there until the drop.
+/// A stream that panics then may panic again in its own drop: one of the panics passes through.
+pub struct ClosingStream {
+    /// `None` only within the drop.
     stream: Option<Box<dyn VsockStream>>,
-    last: Last,
+    mode: CloseMode,
 }
 
-/// The last that is done to a stream.
+/// How a stream is closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Last {
-    /// It ends what was written to it, whatever else is left in it.
-    End,
-    /// It is dropped: an end, unless the guest has left bytes of the host's.
+pub enum CloseMode {
+    /// `shutdown(Write)` and a drop: the peer reads an end, whatever the guest has left unread.
+    Shutdown,
+    /// A drop: an end, unless the guest has left bytes unread.
     Drop,
-    /// It is aborted: the guest has broken the connection off, or something else has.
+    /// [`abort`](VsockStream::abort): the connection was broken off.
     Abort,
 }
 
-impl Closing {
-    /// Dropped with an end of what is written, if it is `orderly`; else aborted, which is a reset where
-    /// the stream knows one.
+impl ClosingStream {
+    /// The stream, and how it is closed when this is dropped.
     #[must_use]
-    pub fn new(stream: Box<dyn VsockStream>, orderly: bool) -> Self {
-        Self::by(stream, if orderly { Last::End } else { Last::Abort })
-    }
-
-    pub(crate) const fn by(stream: Box<dyn VsockStream>, last: Last) -> Self {
+    pub const fn new(stream: Box<dyn VsockStream>, mode: CloseMode) -> Self {
         let stream = Some(stream);
-        Self { stream, last }
+        Self { stream, mode }
     }
 }
 
-impl Drop for Closing {
+impl Drop for ClosingStream {
     fn drop(&mut self) {
         let Some(mut stream) = self.stream.take() else {
             return;
         };
-        match self.last {
-            Last::End => {}
-            Last::Drop => return,
-            Last::Abort => return stream.abort(),
+        match self.mode {
+            CloseMode::Shutdown => {}
+            CloseMode::Drop => return,
+            CloseMode::Abort => return stream.abort(),
         }
         // A stream that knows no half-close, or has ended already, shows the end by its drop.
         let end = || drop(stream.shutdown(Shutdown::Write));
@@ -106,11 +100,11 @@ impl Drop for Closing {
     }
 }
 
-impl fmt::Debug for Closing {
+impl fmt::Debug for ClosingStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Closing")
+        f.debug_struct("ClosingStream")
             .field("fd", &self.stream.as_ref().map(|stream| stream.as_raw_fd()))
-            .field("last", &self.last)
+            .field("mode", &self.mode)
             .finish_non_exhaustive()
     }
 }

@@ -4,31 +4,33 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 
+use thiserror::Error;
 use vsock_backend_api::{ListenerId, VsockAddr, VsockBackend, VsockStream};
-use vsock_proto::{Cid, Port, SocketType};
+use vsock_proto::{Cid, Interest, Port, SocketType};
 
+use crate::action::Action;
 use crate::backoff::Backoff;
 use crate::busy::Target;
-use crate::{Action, BackendId, MuxerError, Token};
+use crate::token::{BackendId, Token};
 
 /// The backends, and which of them has which port.
 #[derive(Default)]
 pub(crate) struct Backends {
     list: Vec<Backend>,
     ports: HashMap<Port, BackendId>,
+    /// Those that serve every other port, in order.
+    rest: Vec<BackendId>,
 }
 
-/// A backend, and how the driver watches it.
+/// A backend, and how the event loop watches it.
 pub(crate) struct Backend {
     pub(crate) backend: Box<dyn VsockBackend>,
     /// The pause after a failure.
     pub(crate) pause: Option<Backoff>,
-    /// Whether it may get the guest's connections to ports that nobody has for himself.
-    serves_rest: bool,
     fd: RawFd,
     token: Token,
-    /// Whether its descriptor is registered for reading; `None`: not registered.
-    watch: Option<bool>,
+    /// How its descriptor is registered.
+    watch: Option<Interest>,
 }
 
 /// Which of the guest's connections are for a backend.
@@ -36,7 +38,7 @@ pub(crate) struct Backend {
 pub(crate) enum Serves<'p> {
     /// Those to these ports alone.
     Ports(&'p [u32]),
-    /// Those to every port that nobody has for himself.
+    /// Those to every port that no backend has for itself.
     Rest,
 }
 
@@ -70,11 +72,13 @@ impl Backends {
         self.list.push(Backend {
             fd,
             backend,
-            serves_rest: serves == Serves::Rest,
             pause: None,
             token: Token::backend(id),
             watch: None,
         });
+        if serves == Serves::Rest {
+            self.rest.push(id);
+        }
         Ok(id)
     }
 
@@ -94,8 +98,8 @@ impl Backends {
         Ok(())
     }
 
-    /// Asks for a stream from the guest's address to whoever serves a port: the backend that has it for itself, or the first of
-    /// those that serve the rest, which for messages is the first of them that has any.
+    /// Asks for a stream from the guest's address to a port: the backend that has it for itself, or the
+    /// first of those that serve the rest, which for messages is the first of them that has any.
     pub(crate) fn connect(
         &self,
         from: VsockAddr,
@@ -114,13 +118,13 @@ impl Backends {
         Ok(stream)
     }
 
-    /// Whom [`connect`](Self::connect) would meet now, where that can be told.
+    /// The listener that [`connect`](Self::connect) would meet now, where that can be told.
     pub(crate) fn listener(&self, target: Target) -> Option<ListenerId> {
         self.serving(target)?.listener(target.port.into())
     }
 
     fn serving(&self, target: Target) -> Option<&dyn VsockBackend> {
-        let mut rest = self.list.iter().filter(|one| one.serves_rest);
+        let mut rest = self.rest.iter().filter_map(|id| self.list.get(id.index()));
         let backend = match (self.ports.get(&target.port), target.socket_type) {
             (Some(id), _) => self.list.get(id.index()),
             (None, SocketType::Stream) => rest.next(),
@@ -148,16 +152,14 @@ impl Backends {
 }
 
 impl Backend {
-    pub(crate) fn watch(&mut self, read: bool, actions: &mut VecDeque<Action>) {
-        if self.watch == Some(read) {
+    pub(crate) fn watch(&mut self, interest: Interest, actions: &mut VecDeque<Action>) {
+        if self.watch.replace(interest) == Some(interest) {
             return;
         }
-        self.watch = Some(read);
         actions.push_back(Action::Watch {
             token: self.token,
             fd: self.fd,
-            read,
-            write: false,
+            interest,
         });
     }
 
@@ -170,6 +172,27 @@ impl Backend {
             });
         }
     }
+}
+
+/// Why a muxer cannot be set up as asked.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum MuxerError {
+    /// The port has a backend already.
+    #[error("guest connections to port {port} have a backend already")]
+    PortTaken {
+        /// The port.
+        port: u32,
+    },
+    /// The backend belongs to another muxer.
+    #[error("the backend belongs to another muxer")]
+    UnknownBackend,
+    /// There are as many backends as a muxer takes.
+    #[error("a muxer takes {limit} backends")]
+    TooManyBackends {
+        /// How many it takes.
+        limit: usize,
+    },
 }
 
 /// An address, as streams and backends know it.

@@ -27,7 +27,7 @@ impl Backoff {
         }
     }
 
-    /// A pause that is over: what was not done is for want of a turn.
+    /// A pause that is over: the rest was only put off to be fair to others.
     pub(crate) const fn over(now: Tick) -> Self {
         Self {
             wait: Self::FIRST,

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use vsock_backend_api::ListenerId;
-use vsock_proto::{Packet, Port, Slot, SocketType, Tick};
+use vsock_proto::{Packet, Port, SocketType, Tick};
 
 use crate::backoff::Backoff;
+use crate::slot::Slot;
 
-/// Connections of the guest that wait for busy host components, in a queue for each: who came first is
-/// served first.
+/// Connections of the guest that wait for busy host components, in a queue for each: first
+/// come, first served.
 ///
 /// The guest chooses ports, so the map hashes with a secret.
 #[derive(Debug, Default)]
@@ -25,14 +26,14 @@ pub(crate) struct Target {
     pub(crate) socket_type: SocketType,
 }
 
-/// The place of one connection in its queue.
+/// The position of one connection in its queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Ticket {
     target: Target,
     number: u64,
 }
 
-/// Those that wait for one component; at least one does.
+/// The connections that wait for one component: at least one.
 #[derive(Debug)]
 struct Queue {
     /// The listener that was busy, for which all in the queue are.
@@ -41,7 +42,7 @@ struct Queue {
     waiting: BTreeMap<u64, Slot>,
 }
 
-/// Who is next, and how it is tried.
+/// The next connection, and how it is tried.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct First {
     pub(crate) slot: Slot,
@@ -70,7 +71,7 @@ impl Busy {
         self.waiting
     }
 
-    /// Whether somebody waits for this component.
+    /// Whether a connection waits for this component.
     pub(crate) fn has(&self, target: Target) -> bool {
         self.queues.contains_key(&target)
     }
@@ -108,7 +109,7 @@ impl Busy {
         }
     }
 
-    /// Who has waited for this component for the longest time.
+    /// The connection that has waited for this component for the longest time.
     pub(crate) fn first(&self, target: Target) -> Option<First> {
         let queue = self.queues.get(&target)?;
         let (_, slot) = queue.waiting.first_key_value()?;

@@ -2,15 +2,14 @@
 
 use std::fmt;
 
-use vsock_proto::state::Phase;
-use vsock_proto::{ConnKey, Ending};
+use vsock_proto::{ConnKey, Ending, Phase};
 
 /// What a muxer has counted since it was made.
 ///
 /// A host client that is refused sees no more than the end of its stream; these say why.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct Counters {
+pub struct MuxerCounters {
     /// Packets that came from the guest.
     pub packets_from_guest: u64,
     /// Packets that were put into buffers of the guest.
@@ -25,7 +24,7 @@ pub struct Counters {
     pub credit_updates_from_guest: u64,
     /// Packets that were dropped: with foreign addresses, of an unknown operation, of a socket type that
     /// is unknown or was not negotiated, or while the device was not active. Where the guest waits for
-    /// an answer, it gets an RST: so a REQUEST for a seqpacket socket counts here if the driver has not
+    /// an answer, it gets an RST: so a REQUEST for a seqpacket socket counts here if the guest driver has not
     /// accepted `VIRTIO_VSOCK_F_SEQPACKET`.
     pub packets_rejected: u64,
     /// Packets of connections that do not exist, answered by an RST unless they were one. A few are
@@ -35,8 +34,8 @@ pub struct Counters {
     pub host_initiated: u64,
     /// Connections that the guest has begun, refused ones among them.
     pub guest_initiated: u64,
-    /// Connections of the guest to which no backend had a stream, or was asked for one after a
-    /// [farewell](crate::Muxer::farewell).
+    /// Connections of the guest to which no backend had a stream, or was asked for one after
+    /// [`begin_shutdown`](crate::Muxer::begin_shutdown).
     pub refused_by_backend: u64,
     /// Connections that were refused because there were as many as
     /// [`max_connections`](vsock_proto::Config::max_connections).
@@ -49,7 +48,7 @@ pub struct Counters {
     /// Host clients that were closed, to make room for the next, because as many as
     /// [`max_handshakes`](vsock_proto::Config::max_handshakes) had not sent their command.
     pub handshakes_at_limit: u64,
-    /// Host clients whose command was none, or that wanted messages of a driver without
+    /// Host clients whose command was none, or that wanted messages of a guest without
     /// `VIRTIO_VSOCK_F_SEQPACKET`.
     pub handshakes_malformed: u64,
     /// Host clients that left before their command was whole.
@@ -61,10 +60,10 @@ pub struct Counters {
     /// Streams that could not be watched for writing, and were tried again later.
     pub watch_failures: u64,
     /// How connections ended.
-    pub endings: Endings,
+    pub endings: EndingCounts,
 }
 
-/// Every way, by its place among the counts.
+/// Every way, in the order of the counts.
 const WAYS: [Ending; 12] = [
     Ending::Clean,
     Ending::GuestRefused,
@@ -83,9 +82,9 @@ const WAYS: [Ending; 12] = [
 /// How many connections ended in which way: see [`Ending`]. Its `Debug` form has those ways that have
 /// been seen.
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
-pub struct Endings([u64; WAYS.len()]);
+pub struct EndingCounts([u64; WAYS.len()]);
 
-impl Endings {
+impl EndingCounts {
     /// How many ended so.
     #[must_use]
     pub fn of(&self, ending: Ending) -> u64 {
@@ -114,11 +113,20 @@ impl Endings {
     }
 }
 
-impl fmt::Debug for Endings {
+impl fmt::Debug for EndingCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seen = self.iter().filter(|(_, count)| *count > 0);
         f.debug_map().entries(seen).finish()
     }
+}
+
+/// The side that begins a connection.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Initiator {
+    /// The guest, by a REQUEST.
+    Guest,
+    /// A host client, of a backend's [`accept`](vsock_backend_api::VsockBackend::accept).
+    Host,
 }
 
 /// One connection, as it is at the moment.
@@ -129,8 +137,8 @@ pub struct ConnectionInfo {
     pub key: ConnKey,
     /// Where it is in its life.
     pub phase: Phase,
-    /// Whether the host has begun it.
-    pub host_initiated: bool,
+    /// The side that has begun it.
+    pub initiator: Initiator,
     /// Bytes that wait for the host.
     pub waiting: usize,
     /// Bytes that the guest was sent and has not yet taken out of its buffer.

@@ -3,8 +3,8 @@
 //! Many connections, many backends, one guest.
 //!
 //! [`Muxer`] owns the host's streams and the state of every connection. It takes packets of the
-//! guest, readiness of descriptors and the time; it fills buffers of the guest, and says what its
-//! driver shall do ([`Action`]) and when it wants to be woken. It polls nothing, takes no lock,
+//! guest, readiness of descriptors and the time; it fills buffers of the guest, and says what the event
+//! loop shall do ([`Action`]) and when it wants to be woken. It polls nothing, takes no lock,
 //! reads no clock: `&mut Muxer` is the lock.
 //!
 //! ```text
@@ -20,7 +20,7 @@
 //!
 //! # How it is driven
 //!
-//! After every call that takes `now`, the driver takes the [actions](Muxer::next_action) until there
+//! After every call that takes `now`, the caller takes the [actions](Muxer::next_action) until there
 //! is none; fills buffers, if the muxer [wants](Muxer::wants_transmit) some and the guest has posted
 //! some; and sleeps no longer than until the [deadline](Muxer::deadline), which may be now. Before it
 //! takes a packet out of the guest's queue it asks [`can_take_packet`](Muxer::can_take_packet).
@@ -32,18 +32,18 @@
 //!
 //! # Connections
 //!
-//! *The host begins:* a backend is [accepted](vsock_backend_api::VsockBackend::accept) from. A stream
-//! that [names its port](vsock_backend_api::VsockStream::requested_port) is a connection at once, and
-//! [confirmed](vsock_backend_api::VsockStream::confirm) when the guest accepts. Any other first sends
+//! *The host begins:* a backend is [accepted](VsockBackend::accept) from. A stream
+//! that [names its port](VsockStream::requested_port) is a connection immediately, and
+//! [confirmed](VsockStream::confirm) when the guest accepts. Any other first sends
 //! `CONNECT <port>\n` and is answered `OK <host port>\n`; a client that is refused is answered by the
-//! end of its stream, and [`Counters`] say why. One that has [left](vsock_backend_api::VsockStream::peer_gone)
+//! end of its stream, and [`MuxerCounters`] say why. One that has [left](VsockStream::peer_gone)
 //! before its REQUEST is in a buffer of the guest is not announced, unless it has written something.
 //!
 //! *The guest begins:* the backend of the port, or the first that was added without ports, is asked
 //! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart and whenever another comes, within
-//! [`connect_timeout`](vsock_proto::Config::connect_timeout), for at most
-//! [`max_accepting`](vsock_proto::Config::max_accepting) connections at a time. Who has waited for the
-//! longest time is served first. If the [listener](vsock_backend_api::VsockBackend::listener) is not the one
+//! [`connect_timeout`](Config::connect_timeout), for at most
+//! [`max_accepting`](Config::max_accepting) connections at a time. The one that has waited
+//! longest is served first. If the [listener](VsockBackend::listener) is not the one
 //! any more that was busy, those that wait for it get an RST; so does the guest after any other error, and
 //! for a port that no backend serves.
 //! A REQUEST for ports that are in use means that the guest has forgotten the old connection: it is
@@ -51,26 +51,26 @@
 //!
 //! # Messages
 //!
-//! A stream that has [`messages`](vsock_backend_api::VsockStream::messages) is the host's end of a
-//! seqpacket connection, whoever begins it. For the guest's REQUEST the backend of the port is asked,
+//! A stream that has [`messages`](VsockStream::messages) is the host's end of a
+//! seqpacket connection, whichever side begins it. For the guest's REQUEST the backend of the port is asked,
 //! or the first without ports that
-//! [has such streams](vsock_backend_api::VsockBackend::has_seqpacket); a device offers
-//! `VIRTIO_VSOCK_F_SEQPACKET` if [any backend](Muxer::has_seqpacket) has, and where the driver has not
+//! [has such streams](VsockBackend::has_seqpacket); a device offers
+//! `VIRTIO_VSOCK_F_SEQPACKET` if [any backend](Muxer::has_seqpacket) has, and where the guest driver has not
 //! accepted it, both a REQUEST and a client are refused. A client's command is its first message, the
 //! answer another one.
 //!
 //! The guest's packets are put together, and go to the stream as one message. A message of the stream
 //! is read whole, and cut to the guest's credit and buffers; a connection holds at most one of which
 //! the guest has a part, and others have their turn meanwhile. A message beyond
-//! [`max_message`](vsock_proto::Config::max_message), or beyond what its receiver can hold, ends the
-//! connection ([`MessageTooLong`](vsock_proto::Ending::MessageTooLong), or a violation if it is the
+//! [`max_message`](Config::max_message), or beyond what its receiver can hold, ends the
+//! connection ([`MessageTooLong`](Ending::MessageTooLong), or a violation if it is the
 //! guest's), without a part of it: one of which a part is with the guest already is never given its
 //! end. Ends are those of other streams. The mark of a record passes where the stream knows it.
 //!
 //! # What is bounded
 //!
 //! Connections, handshakes, owed replies, the window of a connection and every wait: by
-//! [`Config`](vsock_proto::Config). No packet allocates memory, except for bytes that a stream does
+//! [`Config`]. No packet allocates memory, except for bytes that a stream does
 //! not take, within the window, and for a message of which the guest can take a part. One event
 //! accepts at most 32 clients, and makes at most 64 writes of what waited for a stream; the rest comes
 //! through the deadline. One call of [`transmit`](Muxer::transmit) sends at most its budget, and while
@@ -87,9 +87,10 @@
 //! # use std::io;
 //! # use std::os::fd::{AsRawFd, RawFd};
 //! # use std::sync::Mutex;
-//! # use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
-//! use vsock_muxer::{Action, Allowance, GuestBuffers, GuestPayload, Muxer, Readiness};
-//! use vsock_proto::{Config, GuestCid, Header, Op, Progress, SocketTypes, Tick};
+//! # use vsock_muxer::{VsockBackend, VsockBackendType, VsockStream};
+//! use vsock_muxer::{
+//!     Action, Config, GuestBuffers, GuestCid, Header, Muxer, Op, Readiness, SocketTypes, Tick,
+//! };
 //! # /// Connects the guest to one component, once.
 //! # struct Once(UnixStream, Mutex<Option<UnixStream>>);
 //! # impl AsRawFd for Once {
@@ -109,27 +110,6 @@
 //! #     fn as_any(&self) -> &dyn Any { self }
 //! # }
 //!
-//! /// A packet's bytes; in a device they lie in guest memory.
-//! struct Bytes<'a>(&'a [u8]);
-//!
-//! impl GuestPayload for Bytes<'_> {
-//!     fn write_to(&mut self, stream: &mut dyn VsockStream) -> Progress {
-//!         match stream.write(self.0) {
-//!             Ok(len) => {
-//!                 self.0 = &self.0[len..];
-//!                 Progress::Done(len)
-//!             }
-//!             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Pending,
-//!             Err(_) => Progress::Failed,
-//!         }
-//!     }
-//!     fn copy_to(&mut self, dst: &mut [u8]) {
-//!         let (next, rest) = self.0.split_at(dst.len());
-//!         dst.copy_from_slice(next);
-//!         self.0 = rest;
-//!     }
-//! }
-//!
 //! /// A guest that always has one buffer of 4 KiB more.
 //! #[derive(Default)]
 //! struct Buffers(Vec<(Header, Vec<u8>)>);
@@ -138,29 +118,8 @@
 //!     fn room(&mut self) -> Option<usize> {
 //!         Some(4096)
 //!     }
-//!     fn put(&mut self, header: &Header) {
-//!         self.put_bytes(header, &[]);
-//!     }
 //!     fn put_bytes(&mut self, header: &Header, payload: &[u8]) {
 //!         self.0.push((*header, payload.to_vec()));
-//!     }
-//!     fn fill(
-//!         &mut self,
-//!         stream: &mut dyn VsockStream,
-//!         allowance: Allowance,
-//!         packet: &mut dyn FnMut(usize) -> Header,
-//!     ) -> Progress {
-//!         let mut buffer = vec![0; allowance.bytes.min(allowance.packet_bytes).min(4096)];
-//!         match stream.read(&mut buffer) {
-//!             Ok(0) => Progress::Closed,
-//!             Ok(len) => {
-//!                 let header = packet(len);
-//!                 self.put_bytes(&header, &buffer[..len]);
-//!                 Progress::Done(len)
-//!             }
-//!             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Progress::Pending,
-//!             Err(_) => Progress::Failed,
-//!         }
 //!     }
 //! }
 //!
@@ -181,11 +140,11 @@
 //!     buf_alloc: 65_536,
 //!     ..Header::default()
 //! };
-//! muxer.on_packet(now, &request, &mut Bytes(b""));
+//! muxer.on_packet(now, &request, &mut &b""[..]);
 //! let data = Header { op: Op::ReadWrite.into(), len: 4, ..request };
 //! let mut buffers = Buffers::default();
 //! muxer.transmit(now, &mut buffers, usize::MAX);
-//! muxer.on_packet(now, &data, &mut Bytes(b"ping"));
+//! muxer.on_packet(now, &data, &mut &b"ping"[..]);
 //! let mut word = [0; 4];
 //! component.read_exact(&mut word)?;
 //! assert_eq!(&word, b"ping");
@@ -209,10 +168,11 @@
 //! - Whatever guest, host clients and event loop do: no panic, and every limit holds.
 //! - A panic of a stream, a backend or the guest's side passes through, and ends every connection.
 //! - An event of a stream that is gone never reaches another.
-//! - A host port is given back by whoever was given it, on every path.
+//! - A host port is given back by the connection that has it, on every path.
 //! - Each descriptor is registered when it is named in [`Action::Close`], and in no other case.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_types)]
 
 mod action;
 mod backends;
@@ -220,27 +180,35 @@ mod backoff;
 mod busy;
 mod counters;
 mod driven;
-mod early;
 mod entry;
-mod error;
 mod guest;
-mod held;
-mod link;
+mod host_stream;
 mod muxer;
-mod notice;
 mod payload;
-mod state;
+mod ports;
+mod rxq;
+mod sender;
+mod slot;
+mod stream_calls;
 mod table;
+mod timers;
 mod token;
+mod unsent;
 mod waiting;
 
-pub use action::{Action, Closing};
-pub use counters::{ConnectionInfo, Counters, Endings};
+pub use action::{Action, CloseMode, ClosingStream};
+pub use backends::MuxerError;
+pub use counters::{ConnectionInfo, EndingCounts, Initiator, MuxerCounters};
 pub use driven::Driven;
-pub use error::MuxerError;
 pub use guest::{Allowance, GuestBuffers, GuestPayload};
-pub use muxer::Muxer;
-pub use payload::send_message;
-pub use state::MuxerState;
+pub use muxer::{Muxer, MuxerState};
+pub use stream_calls::send_message;
 pub use token::{BackendId, Readiness, Token};
-pub use vsock_proto::Ending;
+pub use vsock_backend_api::{
+    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
+    VsockStream,
+};
+pub use vsock_proto::{
+    Cid, CidError, Config, ConfigBuilder, ConfigError, ConnKey, Ending, GuestCid, Header, Interest,
+    MessageFlags, Op, Phase, Port, Progress, SocketType, SocketTypes, Tick,
+};

@@ -1,45 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 mod accept;
-mod departure;
-mod farewell;
+mod client_gone;
 mod guest_side;
 mod host_side;
 mod messages;
 mod retry;
 mod review;
 mod rx;
+mod shutdown;
 mod time;
 mod unwind;
-
-pub(crate) use rx::Carried;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
 use vsock_backend_api::VsockBackend;
-use vsock_proto::{
-    Config, GuestCid, Port, PortAllocator, Route, RxQueue, SocketTypes, Tick, Timers,
-};
+use vsock_proto::{Config, GuestCid, Interest, Port, Route, SocketTypes, Tick};
 
-use crate::backends::{Backends, Serves};
+use crate::action::Action;
+use crate::backends::{Backends, MuxerError, Serves};
 use crate::busy::Busy;
+use crate::counters::{ConnectionInfo, Initiator, MuxerCounters};
 use crate::entry::Entry;
-use crate::held::Reading;
-use crate::notice::Notice;
+use crate::ports::PortAllocator;
+use crate::rxq::RxQueue;
 use crate::table::Table;
+use crate::timers::Timers;
+use crate::token::BackendId;
+use crate::unsent::MessageBuffer;
 use crate::waiting::Waiting;
-use crate::{Action, BackendId, ConnectionInfo, Counters, MuxerError, MuxerState};
 
 /// Where a muxer stands between two resets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Life {
-    /// The guest's driver is not ready.
+    /// The guest driver is not ready.
     Inactive,
     Active,
     /// The guest is told that its connections are gone; none begins.
-    Leaving,
+    ShuttingDown,
+}
+
+/// What of a muxer outlives a snapshot or a migration: plain numbers, for the device to put into its
+/// own format.
+///
+/// Connections do not. Their host ends are streams of this process, whose other ends may be gone,
+/// or have gone on, by the time of the restore; and the guest's window and the stream's bytes would
+/// have to be of one moment. So a restored device tells its guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`
+/// (virtio 1.3, 5.10.6.7), upon which the guest resets its connections and keeps its listeners.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct MuxerState {
+    /// The host port that is tried next: a restored guest does not see the ports of connections that
+    /// it may still remember.
+    pub next_host_port: u32,
+    /// Connections that there were, and that the guest loses by the restore.
+    pub connections: u64,
 }
 
 /// The connections of one guest. The [crate](crate)'s documentation says how it is driven.
@@ -60,14 +76,13 @@ pub struct Muxer {
     busy: Busy,
     ports: PortAllocator,
     rxq: RxQueue,
-    notice: Notice,
-    reading: Reading,
+    message_buffer: MessageBuffer,
     /// Deadlines of connections and handshakes.
     timers: Timers,
     /// When which backend is asked again.
     accept_timers: Timers,
     actions: VecDeque<Action>,
-    counters: Counters,
+    counters: MuxerCounters,
 }
 
 impl Muxer {
@@ -86,14 +101,13 @@ impl Muxer {
             table: Table::default(),
             waiting: Waiting::default(),
             busy: Busy::default(),
-            ports: PortAllocator::new(config.host_ports().clone()),
+            ports: PortAllocator::new(config.host_ports()),
             rxq: RxQueue::new(config.max_resets()),
-            notice: Notice::default(),
-            reading: Reading::default(),
+            message_buffer: MessageBuffer::default(),
             timers: Timers::new(),
             accept_timers: Timers::new(),
             actions: VecDeque::new(),
-            counters: Counters::default(),
+            counters: MuxerCounters::default(),
             config: Arc::new(config),
         }
     }
@@ -144,7 +158,7 @@ impl Muxer {
         if self.life == Life::Active
             && let Some(backend) = self.backends.get_mut(id)
         {
-            backend.watch(true, &mut self.actions);
+            backend.watch(Interest::READ, &mut self.actions);
         }
     }
 
@@ -158,9 +172,10 @@ impl Muxer {
     }
 
     /// [Resets](Self::reset) the muxer, and gives up every backend and every port that one had. What
-    /// was counted stays, other backends may be added before the next [`activate`](Self::activate), and a [`BackendId`] from before means nothing.
+    /// was counted stays, other backends may be added before the next [`activate`](Self::activate), and a
+    /// [`BackendId`] from before means nothing.
     ///
-    /// The backends are the caller's, to be dropped behind the next [actions](Self::next_action): some
+    /// The backends are the caller's, to be dropped after the next [actions](Self::next_action): some
     /// of these take back the watches of their descriptors.
     #[must_use = "the backends must live until the actions have been taken"]
     pub fn remove_backends(&mut self, now: Tick) -> Vec<Box<dyn VsockBackend>> {
@@ -175,7 +190,7 @@ impl Muxer {
         self.backends.has_seqpacket()
     }
 
-    /// The guest's driver is ready: backends are watched from now on. The socket types are those that
+    /// The guest driver is ready: backends are watched from now on. The socket types are those that
     /// were negotiated.
     ///
     /// A device that is active already is [reset](Self::reset) first.
@@ -187,7 +202,7 @@ impl Muxer {
         self.types = types;
         self.route = Route::to_guest(self.guest, types);
         for backend in self.backends.iter_mut() {
-            backend.watch(true, &mut self.actions);
+            backend.watch(Interest::READ, &mut self.actions);
         }
     }
 
@@ -204,7 +219,7 @@ impl Muxer {
     ///
     /// Host clients that have not yet sent their command lose nothing and stay.
     pub fn transport_reset(&mut self, now: Tick) {
-        self.close_all(now, |entry| matches!(entry, Entry::Open(_)));
+        self.close_all(now, |entry| matches!(entry, Entry::Connection(_)));
     }
 
     /// What a snapshot needs of the muxer. Nothing is closed: a device that goes on after the
@@ -221,27 +236,30 @@ impl Muxer {
     /// and the device owes its guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`; see [`MuxerState`].
     pub fn restore(&mut self, now: Tick, state: &MuxerState) {
         self.transport_reset(now);
-        self.ports = PortAllocator::new(self.config.host_ports().clone())
+        self.ports = PortAllocator::new(self.config.host_ports())
             .starting_at(Port::new(state.next_host_port));
     }
 
     /// What has been counted.
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> MuxerCounters {
         self.counters
     }
 
     /// Every connection, in no particular order.
     pub fn connections(&self) -> impl Iterator<Item = ConnectionInfo> {
         self.table.iter().filter_map(|entry| match entry {
-            Entry::Open(open) => Some(ConnectionInfo {
-                key: open.conn.key(),
-                phase: open.conn.phase(),
-                host_initiated: open.lease.is_some(),
-                waiting: open.conn.waiting(),
-                in_flight: open.conn.in_flight(),
-                bytes_from_guest: open.bytes_from_guest,
-                bytes_to_guest: open.bytes_to_guest,
+            Entry::Connection(entry) => Some(ConnectionInfo {
+                key: entry.conn.key(),
+                phase: entry.conn.phase(),
+                initiator: match entry.lease {
+                    Some(_) => Initiator::Host,
+                    None => Initiator::Guest,
+                },
+                waiting: entry.conn.waiting(),
+                in_flight: entry.conn.in_flight(),
+                bytes_from_guest: entry.bytes_from_guest,
+                bytes_to_guest: entry.bytes_to_guest,
             }),
             Entry::Handshake(_) => None,
         })
@@ -253,7 +271,7 @@ impl Muxer {
         self.table.handshakes()
     }
 
-    /// The next thing for the driver to do; to be asked after every call that takes `now`, until
+    /// The next thing for the event loop to do; to be asked after every call that takes `now`, until
     /// there is none.
     #[must_use = "what is not carried out is lost"]
     pub fn next_action(&mut self) -> Option<Action> {
@@ -271,14 +289,13 @@ impl Muxer {
     /// Closes what `which` names, and forgets whatever is owed to the guest.
     fn close_all(&mut self, now: Tick, which: impl Fn(&Entry) -> bool) {
         self.rxq.clear();
-        self.notice.forget();
         for slot in self.table.slots() {
             if !self.table.entry(slot).is_some_and(|entry| which(entry)) {
                 continue;
             }
-            match self.table.open(slot) {
-                Some(open) => {
-                    open.conn.abort(now);
+            match self.table.connection(slot) {
+                Some(entry) => {
+                    entry.conn.abort(now);
                     self.review(now, slot);
                 }
                 None => self.end_handshake(slot),

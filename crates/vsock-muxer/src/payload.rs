@@ -2,12 +2,13 @@
 
 //! Between the core's idea of bytes and that of streams and guests.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::IoSlice;
 
-use vsock_backend_api::{Record, VsockMessages, VsockStream};
+use vsock_backend_api::VsockStream;
 use vsock_proto::{Chunk, MessageFlags, Payload, Progress};
 
-use crate::GuestPayload;
+use crate::guest::GuestPayload;
+use crate::stream_calls::{send_message, write_bytes};
 
 /// The payload of a packet, and the stream it goes to.
 pub(crate) struct ToStream<'a> {
@@ -42,55 +43,5 @@ pub(crate) fn write(stream: &mut dyn VsockStream, chunk: &Chunk<'_>) -> Progress
             send_message(messages, &pieces, flags)
         });
     }
-    progress(chunk.len(), || {
-        if chunk.second.is_empty() {
-            stream.write(chunk.first)
-        } else {
-            stream.write_vectored(&[IoSlice::new(chunk.first), IoSlice::new(chunk.second)])
-        }
-    })
-}
-
-/// Sends a message to a stream, in one call that is repeated if interrupted: for implementations of
-/// [`GuestPayload::send_to`].
-pub fn send_message(
-    stream: &mut dyn VsockMessages,
-    message: &[IoSlice<'_>],
-    flags: MessageFlags,
-) -> Progress {
-    let len = message.iter().map(|piece| piece.len()).sum();
-    let record = if flags.ends_record() {
-        Record::Ends
-    } else {
-        Record::Continues
-    };
-    loop {
-        return match stream.send_message(message, record) {
-            Ok(()) => Progress::Done(len),
-            Err(error) => match error.kind() {
-                ErrorKind::Interrupted => continue,
-                ErrorKind::WouldBlock => Progress::Pending,
-                ErrorKind::BrokenPipe => Progress::Closed,
-                ErrorKind::InvalidInput => Progress::TooLong,
-                _ => Progress::Failed,
-            },
-        };
-    }
-}
-
-/// What came of a write of `offered` bytes; one that was interrupted is repeated. What the stream of one
-/// that counts more has taken, nobody knows.
-fn progress(offered: usize, mut write: impl FnMut() -> io::Result<usize>) -> Progress {
-    loop {
-        return match write() {
-            Ok(taken) if taken > offered => Progress::Failed,
-            Ok(taken) => Progress::Done(taken),
-            Err(error) => match error.kind() {
-                ErrorKind::Interrupted => continue,
-                ErrorKind::WouldBlock => Progress::Pending,
-                ErrorKind::BrokenPipe => Progress::Closed,
-                _ => Progress::Failed,
-            },
-        };
-    }
+    write_bytes(stream, chunk.first, chunk.second)
 }

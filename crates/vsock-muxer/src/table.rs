@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 
-use vsock_proto::{ConnKey, Slot};
+use vsock_proto::ConnKey;
 
-use crate::entry::{Entry, Handshake, Open};
-use crate::token::Place;
+use crate::entry::{ConnectionEntry, Entry, Handshake};
+use crate::slot::{Slot, SlotKey};
 
-/// Every stream and every connection, by place and by ports.
+/// Every stream and every connection, by slot and by ports.
 ///
-/// Places are used again, and each new tenant has another generation. The guest chooses ports, so
+/// Slots are used again, each time with another generation. The guest chooses ports, so
 /// the map hashes with a secret.
 #[derive(Default)]
 pub(crate) struct Table {
-    places: Vec<Tenancy>,
+    cells: Vec<Cell>,
     free: Vec<Slot>,
     by_ports: HashMap<ConnKey, Slot>,
     /// The last that was found: packets come in runs.
@@ -23,121 +23,122 @@ pub(crate) struct Table {
 }
 
 #[derive(Default)]
-struct Tenancy {
+struct Cell {
     generation: u32,
     entry: Option<Entry>,
 }
 
 impl Table {
-    /// Takes a place. It must be filled with [`put`](Self::put), or given back with
-    /// [`remove`](Self::remove).
-    pub(crate) fn reserve(&mut self) -> Option<Place> {
+    /// Takes a slot. It must be filled with [`put`](Self::put), or given back with
+    /// [`free`](Self::free).
+    pub(crate) fn reserve(&mut self) -> Option<SlotKey> {
         if let Some(slot) = self.free.pop() {
-            return self.place(slot);
+            return self.key(slot);
         }
-        let slot = Slot::new(u32::try_from(self.places.len()).ok()?);
-        self.places.push(Tenancy::default());
-        self.place(slot)
+        let slot = Slot::new(u32::try_from(self.cells.len()).ok()?);
+        self.cells.push(Cell::default());
+        self.key(slot)
     }
 
-    /// Fills a place. A connection is from now on found by its ports.
-    pub(crate) fn put(&mut self, place: Place, entry: Entry) {
+    /// Fills a slot. A connection is from now on found by its ports.
+    pub(crate) fn put(&mut self, key: SlotKey, entry: Entry) {
         match &entry {
             Entry::Handshake(_) => self.handshakes += 1,
-            Entry::Open(open) => {
+            Entry::Connection(entry) => {
                 self.connections += 1;
-                self.by_ports.insert(open.conn.key(), place.slot);
+                self.by_ports.insert(entry.conn.key(), key.slot);
                 self.last = None;
             }
         }
-        if let Some(tenancy) = self.places.get_mut(place.slot.index()) {
-            tenancy.entry = Some(entry);
+        if let Some(cell) = self.cells.get_mut(key.slot.index()) {
+            cell.entry = Some(entry);
         }
     }
 
-    /// Takes out whatever has the place; the place keeps its generation until it is
+    /// Takes out whatever has the slot, which keeps its generation until it is
     /// [`put`](Self::put) again or [freed](Self::free).
     pub(crate) fn take(&mut self, slot: Slot) -> Option<Entry> {
-        let entry = self.places.get_mut(slot.index())?.entry.take()?;
+        let entry = self.cells.get_mut(slot.index())?.entry.take()?;
         match &entry {
             Entry::Handshake(_) => self.handshakes -= 1,
-            Entry::Open(open) => {
+            Entry::Connection(entry) => {
                 self.connections -= 1;
-                if open.has_key {
-                    self.forget_key(open.conn.key());
-                }
+                let ports = entry.conn.key();
+                self.release_ports(ports, slot);
             }
         }
         Some(entry)
     }
 
-    /// Takes everything out, and gives every place back, also one that was reserved and not filled.
+    /// Takes everything out, and gives every slot back, also one that was reserved and not filled.
     pub(crate) fn clear(&mut self) -> Vec<Entry> {
-        let places = std::mem::take(&mut self.places);
+        let cells = std::mem::take(&mut self.cells);
         let (mut entries, mut vacant) = (Vec::new(), Vec::new());
-        for Tenancy { generation, entry } in places {
+        for Cell { generation, entry } in cells {
             entries.extend(entry);
-            vacant.push(Tenancy {
-                generation: Place::next_generation(generation),
+            vacant.push(Cell {
+                generation: SlotKey::next_generation(generation),
                 entry: None,
             });
         }
         let slots = (0..).map(Slot::new).take(vacant.len());
         *self = Self {
             free: slots.collect(),
-            places: vacant,
+            cells: vacant,
             ..Self::default()
         };
         entries
     }
 
-    /// Gives a place back that is empty; its tokens mean nothing from now on.
+    /// Gives a slot back that is empty; its tokens mean nothing from now on.
     pub(crate) fn free(&mut self, slot: Slot) {
-        if let Some(tenancy) = self.places.get_mut(slot.index()) {
-            tenancy.generation = Place::next_generation(tenancy.generation);
+        if let Some(cell) = self.cells.get_mut(slot.index()) {
+            cell.generation = SlotKey::next_generation(cell.generation);
             self.free.push(slot);
         }
     }
 
-    /// The connection is not found by its ports any more: they belong to the next.
-    pub(crate) fn forget_key(&mut self, key: ConnKey) {
-        self.by_ports.remove(&key);
-        self.last = None;
+    /// The connection in this slot is not found by its ports any more: they are free for the next one,
+    /// which may have them already.
+    pub(crate) fn release_ports(&mut self, ports: ConnKey, slot: Slot) {
+        if self.by_ports.get(&ports) == Some(&slot) {
+            self.by_ports.remove(&ports);
+            self.last = None;
+        }
     }
 
     /// Where the connection with these ports is.
-    pub(crate) fn find(&mut self, key: ConnKey) -> Option<Slot> {
+    pub(crate) fn find(&mut self, ports: ConnKey) -> Option<Slot> {
         if let Some((last, slot)) = self.last
-            && last == key
+            && last == ports
         {
             return Some(slot);
         }
-        let slot = *self.by_ports.get(&key)?;
-        self.last = Some((key, slot));
+        let slot = *self.by_ports.get(&ports)?;
+        self.last = Some((ports, slot));
         Some(slot)
     }
 
     /// Whether a connection has these ports.
-    pub(crate) fn contains(&self, key: ConnKey) -> bool {
-        self.by_ports.contains_key(&key)
+    pub(crate) fn contains(&self, ports: ConnKey) -> bool {
+        self.by_ports.contains_key(&ports)
     }
 
     pub(crate) fn entry(&mut self, slot: Slot) -> Option<&mut Entry> {
-        self.places.get_mut(slot.index())?.entry.as_mut()
+        self.cells.get_mut(slot.index())?.entry.as_mut()
     }
 
     /// What a token means, if it is still there.
-    pub(crate) fn tenant(&mut self, place: Place) -> Option<&mut Entry> {
-        let tenancy = self.places.get_mut(place.slot.index())?;
-        tenancy
-            .entry
+    pub(crate) fn get(&mut self, key: SlotKey) -> Option<&mut Entry> {
+        let cell = self.cells.get_mut(key.slot.index())?;
+        cell.entry
             .as_mut()
-            .filter(|_| tenancy.generation == place.generation)
+            .filter(|_| cell.generation == key.generation)
     }
 
-    pub(crate) fn open(&mut self, slot: Slot) -> Option<&mut Open> {
+    pub(crate) fn connection(&mut self, slot: Slot) -> Option<&mut ConnectionEntry> {
         match self.entry(slot)? {
-            Entry::Open(open) => Some(open),
+            Entry::Connection(entry) => Some(entry),
             Entry::Handshake(_) => None,
         }
     }
@@ -145,30 +146,28 @@ impl Table {
     pub(crate) fn handshake(&mut self, slot: Slot) -> Option<&mut Handshake> {
         match self.entry(slot)? {
             Entry::Handshake(handshake) => Some(handshake),
-            Entry::Open(_) => None,
+            Entry::Connection(_) => None,
         }
     }
 
-    /// The place of an entry that is there.
-    pub(crate) fn place(&self, slot: Slot) -> Option<Place> {
-        let generation = self.places.get(slot.index())?.generation;
-        Some(Place { slot, generation })
+    /// The key of an entry that is there.
+    pub(crate) fn key(&self, slot: Slot) -> Option<SlotKey> {
+        let generation = self.cells.get(slot.index())?.generation;
+        Some(SlotKey { slot, generation })
     }
 
-    /// Every place that is taken.
+    /// Every slot that is taken.
     pub(crate) fn slots(&self) -> Vec<Slot> {
         (0..)
             .map(Slot::new)
-            .zip(&self.places)
-            .filter(|(_, tenancy)| tenancy.entry.is_some())
+            .zip(&self.cells)
+            .filter(|(_, cell)| cell.entry.is_some())
             .map(|(slot, _)| slot)
             .collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.places
-            .iter()
-            .filter_map(|tenancy| tenancy.entry.as_ref())
+        self.cells.iter().filter_map(|cell| cell.entry.as_ref())
     }
 
     pub(crate) const fn connections(&self) -> usize {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use vsock_proto::Slot;
+use crate::slot::{Slot, SlotKey};
 
 /// A backend of a [`Muxer`](crate::Muxer).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -11,7 +11,7 @@ impl BackendId {
         self.0 as usize
     }
 
-    /// Its place among the backends' deadlines.
+    /// Its slot among the backends' deadlines.
     pub(crate) const fn slot(self) -> Slot {
         Slot::new(self.0)
     }
@@ -20,41 +20,21 @@ impl BackendId {
 /// What a descriptor belongs to: a backend or a stream.
 ///
 /// A stream's token bears a generation: an event for a stream that is gone never reaches the one
-/// that has its place, or its descriptor's number. As a `u64` it fits into `epoll_data`, and is never
-/// below 2^62, so a driver has the small numbers for itself.
+/// that has its slot, or its descriptor's number. As a `u64` it fits into `epoll_data`, and is never
+/// below 2^62, so the event loop has the small numbers for itself.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Token(u64);
 
-/// The two upper bits say what it is, the next 30 are the generation, the rest is the place.
+/// The two upper bits say what it is, the next 30 are the generation, the rest is the slot.
 const BACKEND: u64 = 1 << 62;
 const STREAM: u64 = 1 << 63;
 const KIND: u64 = BACKEND | STREAM;
-const GENERATION: u32 = (1 << 30) - 1;
 
 /// A token, taken apart.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Belongs {
+pub(crate) enum Owner {
     Backend(BackendId),
-    Stream(Place),
-}
-
-/// A place in the table of streams, and which of its tenants is meant.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Place {
-    pub(crate) slot: Slot,
-    pub(crate) generation: u32,
-}
-
-impl Place {
-    pub(crate) fn token(self) -> Token {
-        let generation = u64::from(self.generation & GENERATION) << 32;
-        Token(STREAM | generation | u64::from(self.slot.number()))
-    }
-
-    /// The generation after this one, for the next tenant.
-    pub(crate) const fn next_generation(generation: u32) -> u32 {
-        generation.wrapping_add(1) & GENERATION
-    }
+    Stream(SlotKey),
 }
 
 impl Token {
@@ -62,12 +42,16 @@ impl Token {
         Self(BACKEND | id.0 as u64)
     }
 
+    pub(crate) const fn stream(key: SlotKey) -> Self {
+        Self(STREAM | (key.generation as u64) << 32 | key.slot.number() as u64)
+    }
+
     /// What the token means; `None` for a number that was never given out.
-    pub(crate) fn belongs(self) -> Option<Belongs> {
+    pub(crate) fn owner(self) -> Option<Owner> {
         let low = u32::try_from(self.0 & u64::from(u32::MAX)).ok()?;
         match self.0 & KIND {
-            BACKEND if self.0 == BACKEND | u64::from(low) => Some(Belongs::Backend(BackendId(low))),
-            STREAM => Some(Belongs::Stream(Place {
+            BACKEND if self.0 == BACKEND | u64::from(low) => Some(Owner::Backend(BackendId(low))),
+            STREAM => Some(Owner::Stream(SlotKey {
                 slot: Slot::new(low),
                 generation: u32::try_from((self.0 & !KIND) >> 32).ok()?,
             })),
@@ -89,7 +73,7 @@ impl From<u64> for Token {
     }
 }
 
-/// What an event loop has reported of a descriptor: a set, for several come at once.
+/// What an event loop has reported of a descriptor: a set, for several come together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Readiness {
     /// `EPOLLIN`, or `EPOLLRDHUP`.
@@ -102,30 +86,29 @@ pub struct Readiness {
 
 #[cfg(test)]
 mod tests {
-    use vsock_proto::Slot;
-
-    use super::{BackendId, Belongs, Place, Token};
+    use super::{BackendId, Owner, Token};
+    use crate::slot::{Slot, SlotKey};
 
     #[test]
     fn a_token_says_what_it_was_made_of() {
         let id = BackendId(7);
-        assert_eq!(Token::backend(id).belongs(), Some(Belongs::Backend(id)));
-        let place = Place {
+        assert_eq!(Token::backend(id).owner(), Some(Owner::Backend(id)));
+        let key = SlotKey {
             slot: Slot::new(u32::MAX),
-            generation: (1 << 30) - 1,
+            generation: SlotKey::GENERATIONS - 1,
         };
-        assert_eq!(place.token().belongs(), Some(Belongs::Stream(place)));
+        assert_eq!(Token::stream(key).owner(), Some(Owner::Stream(key)));
     }
 
     #[test]
     fn a_number_that_was_never_given_out_belongs_to_nothing() {
         for bits in [0, 1, u64::from(u32::MAX), 3 << 62, 1 << 62 | 1 << 32] {
-            assert_eq!(Token::from(bits).belongs(), None, "{bits:#x}");
+            assert_eq!(Token::from(bits).owner(), None, "{bits:#x}");
         }
     }
 
     #[test]
     fn generations_go_round() {
-        assert_eq!(Place::next_generation((1 << 30) - 1), 0);
+        assert_eq!(SlotKey::next_generation(SlotKey::GENERATIONS - 1), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::CidError;
+use thiserror::Error;
 
 /// A context identifier: who an address belongs to (virtio 1.3, 5.10.4).
 ///
@@ -173,4 +173,16 @@ impl ConnKey {
             peer: self.local,
         }
     }
+}
+
+/// A number that is not the CID it should be.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum CidError {
+    /// The upper 32 bits are reserved and must be zero.
+    #[error("the reserved upper bits of CID {0:#x} are set")]
+    UpperBits(u64),
+    /// The CID has a meaning of its own, so no guest may have it.
+    #[error("CID {0} is reserved")]
+    Reserved(u64),
 }

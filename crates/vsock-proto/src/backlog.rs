@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
-use crate::error::BacklogFull;
+use thiserror::Error;
 
 /// A bounded queue of bytes: what the guest has sent and the host's stream has not yet taken.
 ///
@@ -12,22 +12,10 @@ use crate::error::BacklogFull;
 ///
 /// Bytes leave with [`consume`](Self::consume), after they were written: a write that takes half of
 /// them, or fails, loses nothing and repeats nothing.
-///
-/// ```
-/// use vsock_proto::{Backlog, BacklogFull};
-///
-/// let mut backlog = Backlog::new(8);
-/// backlog.push(b"hello")?;
-/// assert_eq!(backlog.slices(usize::MAX).0, b"hello");
-/// backlog.consume(4);
-/// backlog.push(b" again!")?;
-/// assert_eq!(backlog.len(), 8);
-/// assert_eq!(backlog.push(b"?"), Err(BacklogFull { len: 8, more: 1, limit: 8 }));
-/// # Ok::<(), BacklogFull>(())
-/// ```
 #[derive(Debug)]
-pub struct Backlog {
-    ring: Box<[u8]>,
+pub(crate) struct Backlog {
+    /// A circle: those that wait begin at `head`.
+    bytes: Box<[u8]>,
     head: usize,
     len: usize,
     limit: usize,
@@ -36,16 +24,16 @@ pub struct Backlog {
 impl Backlog {
     /// Bytes of memory that an empty backlog may keep, so that a stream which now and then refuses
     /// a little does not allocate each time.
-    pub const KEPT: usize = 4096;
+    pub(crate) const KEPT: usize = 4096;
 
     /// The least that is allocated.
     const LEAST: usize = 512;
 
     /// An empty backlog that will hold at most `limit` bytes. Allocates nothing.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
-            ring: Box::default(),
+            bytes: Box::default(),
             head: 0,
             len: 0,
             limit,
@@ -54,28 +42,28 @@ impl Backlog {
 
     /// Bytes that wait.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
     /// Whether no byte waits.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Bytes of memory in use, for whatever waits and beyond.
     #[must_use]
-    pub const fn memory(&self) -> usize {
-        self.ring.len()
+    pub(crate) const fn memory(&self) -> usize {
+        self.bytes.len()
     }
 
-    /// Adds `bytes` behind those that wait.
+    /// Adds `bytes` after those that wait.
     ///
     /// # Errors
     ///
     /// [`BacklogFull`]: they exceed the limit; none was added.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), BacklogFull> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), BacklogFull> {
         let mut rest = bytes;
         self.append(bytes.len(), |dst| {
             let (next, after) = rest.split_at(dst.len());
@@ -84,13 +72,13 @@ impl Backlog {
         })
     }
 
-    /// Adds `more` bytes behind those that wait, written by `fill`: it is called for one slice of
+    /// Adds `more` bytes after those that wait, written by `fill`: it is called for one slice of
     /// the backlog's memory, or for two where the room for them is split.
     ///
     /// # Errors
     ///
     /// [`BacklogFull`]: they exceed the limit; `fill` was not called.
-    pub fn append(
+    pub(crate) fn append(
         &mut self,
         more: usize,
         mut fill: impl FnMut(&mut [u8]),
@@ -103,7 +91,7 @@ impl Backlog {
             });
         }
         self.make_room(more);
-        let (front, back) = self.ring.split_at_mut(self.head);
+        let (front, back) = self.bytes.split_at_mut(self.head);
         // Free is what follows the used part: the end of `back`, then the start of `front`.
         let (tail, wrapped) = match back.get_mut(self.len..) {
             Some(tail) => (tail, front),
@@ -126,8 +114,8 @@ impl Backlog {
     /// The first bytes that wait, at most `max`, in order: those of the first slice come before
     /// those of the second.
     #[must_use]
-    pub fn slices(&self, max: usize) -> (&[u8], &[u8]) {
-        let (front, back) = self.ring.split_at(self.head);
+    pub(crate) fn slices(&self, max: usize) -> (&[u8], &[u8]) {
+        let (front, back) = self.bytes.split_at(self.head);
         let max = max.min(self.len);
         let first = max.min(back.len());
         (
@@ -137,25 +125,25 @@ impl Backlog {
     }
 
     /// Drops the first `count` bytes, once they have been written; all, if there are fewer.
-    pub fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         let count = count.min(self.len);
         self.len = self.len.saturating_sub(count);
         self.head = self.head.saturating_add(count);
-        if self.head >= self.ring.len() {
-            self.head = self.head.saturating_sub(self.ring.len());
+        if self.head >= self.bytes.len() {
+            self.head = self.head.saturating_sub(self.bytes.len());
         }
         self.release_if_empty();
     }
 
     /// Drops the last `count` bytes; all, if there are fewer.
-    pub fn drop_last(&mut self, count: usize) {
+    pub(crate) fn drop_last(&mut self, count: usize) {
         self.len = self.len.saturating_sub(count);
         self.release_if_empty();
     }
 
     /// Drops all bytes, and the memory with them.
-    pub fn clear(&mut self) {
-        self.ring = Box::default();
+    pub(crate) fn clear(&mut self) {
+        self.bytes = Box::default();
         self.head = 0;
         self.len = 0;
     }
@@ -163,16 +151,16 @@ impl Backlog {
     fn release_if_empty(&mut self) {
         if self.len == 0 {
             self.head = 0;
-            if self.ring.len() > Self::KEPT {
-                self.ring = Box::default();
+            if self.bytes.len() > Self::KEPT {
+                self.bytes = Box::default();
             }
         }
     }
 
-    /// Grows the ring until `more` bytes fit; the caller has checked the limit.
+    /// Grows the memory until `more` bytes fit; the caller has checked the limit.
     fn make_room(&mut self, more: usize) {
         let needed = self.len.saturating_add(more);
-        if needed <= self.ring.len() {
+        if needed <= self.bytes.len() {
             return;
         }
         let size = needed
@@ -180,14 +168,29 @@ impl Backlog {
             .unwrap_or(needed)
             .max(Self::LEAST)
             .min(self.limit);
-        let mut ring = vec![0; size].into_boxed_slice();
+        let mut grown = vec![0; size].into_boxed_slice();
         let (first, second) = self.slices(usize::MAX);
-        let (start, rest) = ring.split_at_mut(first.len());
+        let (start, rest) = grown.split_at_mut(first.len());
         start.copy_from_slice(first);
         if let Some(dst) = rest.get_mut(..second.len()) {
             dst.copy_from_slice(second);
         }
-        self.ring = ring;
+        self.bytes = grown;
         self.head = 0;
     }
 }
+
+/// Bytes that would exceed the limit of a [`Backlog`].
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("{len} bytes wait and {more} more exceed the limit of {limit}")]
+pub(crate) struct BacklogFull {
+    /// Bytes that wait.
+    pub(crate) len: usize,
+    /// Bytes that were to be added.
+    pub(crate) more: usize,
+    /// Bytes that may wait.
+    pub(crate) limit: usize,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,100 +1,94 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One connection: events in, packets and actions out.
-//!
-//! A connection has two sides, and time.
-//!
-//! * *The guest.* [`Connection::on_packet`] takes a packet. [`Connection::poll_transmit`] gives one,
-//!   for a buffer of the guest that is at hand.
-//! * *The host's stream*, which the caller owns. The connection is told what becomes of it
-//!   ([`on_host_connected`](Connection::on_host_connected),
-//!   [`on_host_readable`](Connection::on_host_readable), [`flush`](Connection::flush),
-//!   [`on_host_hangup`](Connection::on_host_hangup)), and says what to do with it
-//!   ([`take_actions`](Connection::take_actions), [`interest`](Connection::interest)).
-//! * *Time.* Every event comes with the time. [`deadline`](Connection::deadline) is when
-//!   [`on_timeout`](Connection::on_timeout) wants to be called.
-//!
-//! Payload passes through none of this. On the way to the host the connection asks the payload to
-//! go to the stream, and takes what the stream refuses ([`Payload`](crate::Payload)). On the way to
-//! the guest it grants so many bytes, the caller reads them from the stream into the guest's
-//! buffer, and the grant makes the packet ([`DataGrant`]).
-//!
-//! # Example
-//!
-//! A guest connects, sends three bytes, and gets two.
-//!
-//! ```
-//! use std::sync::Arc;
-//! use vsock_proto::{
-//!     Body, Config, ConnKey, Connection, Credit, MessageFlags, Packet, Port, Progress,
-//!     SlicePayload, SocketType, Tick, Transmit, Violation,
-//! };
-//!
-//! let config = Arc::new(Config::default());
-//! let now = Tick::ZERO;
-//! let request = Packet {
-//!     key: ConnKey::new(Port::new(52), Port::new(1024)),
-//!     socket_type: SocketType::Stream,
-//!     body: Body::Request,
-//!     len: 0,
-//!     credit: Credit { buf_alloc: 4096, fwd_cnt: 0 },
-//! };
-//! let mut conn = Connection::accept(&config, &request, now);
-//! // The caller has a stream to whoever serves port 52.
-//! conn.on_host_connected(now);
-//! let Some(Transmit::Packet(response)) = conn.poll_transmit(now, 4096) else { panic!() };
-//! assert_eq!(response.body, Body::Response);
-//!
-//! let data = Packet { body: Body::Data(MessageFlags::NONE), len: 3, ..request };
-//! let mut host = Vec::new();
-//! let write = |bytes: &[u8], _| {
-//!     host.extend_from_slice(bytes);
-//!     Progress::Done(bytes.len())
-//! };
-//! conn.on_packet(now, &data, &mut SlicePayload::new(b"abc", write))?;
-//! assert_eq!(host, b"abc");
-//!
-//! conn.on_host_readable(now);
-//! let Some(Transmit::Data(mut grant)) = conn.poll_transmit(now, 4096) else { panic!() };
-//! assert_eq!(grant.bytes(), 4096, "as much as the guest has credit for");
-//! // The caller reads two bytes from the stream into the guest's buffer.
-//! let packet = grant.sent(2);
-//! assert_eq!((packet.len, packet.credit.fwd_cnt), (2, 3));
-//! # Ok::<(), Violation>(())
-//! ```
-
-mod ending;
-mod guest;
-mod host;
-mod inbound;
-mod outbound;
+mod from_guest;
+mod from_host;
+mod to_guest;
+mod to_host;
 mod transmit;
-mod unwind;
 
 use alloc::sync::Arc;
 
-pub use ending::Ending;
-pub use inbound::Chunk;
+pub use to_host::Chunk;
 pub use transmit::{DataGrant, Transmit};
 
 use crate::pending::{Owed, Pending};
-use crate::state::{Event, Outlook, Phase, ToGuest, ToHost};
+use crate::state::{Event, Outlook, Phase, ToGuestState};
 use crate::{
-    Config, ConnKey, HostAction, HostActions, Packet, ShutdownFlags, SocketType, Tick, Violation,
+    Config, Confirmation, ConnKey, Ending, HostAction, HostActions, Interest, Packet,
+    ShutdownFlags, SocketType, Tick, Violation,
 };
-use inbound::Inbound;
-use outbound::Outbound;
+use to_guest::ToGuest;
+use to_host::ToHost;
 
-/// One connection. See the [module](self) for how it is driven.
+/// One connection: events in, packets and actions out.
+///
+/// A connection has two sides, and time.
+///
+/// * *The guest.* [`Connection::on_packet`] takes a packet. [`Connection::poll_transmit`] gives one,
+///   for a buffer of the guest that is at hand.
+/// * *The host's stream*, which the caller owns. The connection is told what becomes of it
+///   ([`on_host_connected`](Self::on_host_connected),
+///   [`on_host_readable`](Self::on_host_readable), [`flush`](Self::flush),
+///   [`on_host_hangup`](Self::on_host_hangup)), and says what to do with it
+///   ([`take_actions`](Self::take_actions), [`interest`](Self::interest)).
+/// * *Time.* Every event comes with the time. [`deadline`](Self::deadline) is when
+///   [`on_timeout`](Self::on_timeout) wants to be called.
+///
+/// Payload passes through none of this. On the way to the host the connection asks the payload to
+/// go to the stream, and takes what the stream refuses ([`Payload`](crate::Payload)). On the way to
+/// the guest it grants a number of bytes, the caller reads them from the stream into the guest's
+/// buffer, and the grant makes the packet ([`DataGrant`]).
+///
+/// # Example
+///
+/// A guest connects, sends three bytes, and gets two.
+///
+/// ```
+/// use std::sync::Arc;
+/// use vsock_proto::{
+///     Body, Config, ConnKey, Connection, Credit, MessageFlags, Packet, Port, Progress,
+///     SlicePayload, SocketType, Tick, Transmit, Violation,
+/// };
+///
+/// let config = Arc::new(Config::default());
+/// let now = Tick::ZERO;
+/// let request = Packet {
+///     key: ConnKey::new(Port::new(52), Port::new(1024)),
+///     socket_type: SocketType::Stream,
+///     body: Body::Request,
+///     len: 0,
+///     credit: Credit { buf_alloc: 4096, fwd_cnt: 0 },
+/// };
+/// let mut conn = Connection::accept(&config, &request, now);
+/// // The caller has a stream to the component that serves port 52.
+/// conn.on_host_connected(now);
+/// let Some(Transmit::Packet(response)) = conn.poll_transmit(now, 4096) else { panic!() };
+/// assert_eq!(response.body, Body::Response);
+///
+/// let data = Packet { body: Body::Data(MessageFlags::NONE), len: 3, ..request };
+/// let mut host = Vec::new();
+/// let write = |bytes: &[u8], _| {
+///     host.extend_from_slice(bytes);
+///     Progress::Done(bytes.len())
+/// };
+/// conn.on_packet(now, &data, &mut SlicePayload::new(b"abc", write))?;
+/// assert_eq!(host, b"abc");
+///
+/// conn.on_host_readable(now);
+/// let Some(Transmit::Data(mut grant)) = conn.poll_transmit(now, 4096) else { panic!() };
+/// assert_eq!(grant.bytes(), 4096, "as much as the guest has credit for");
+/// // The caller reads two bytes from the stream into the guest's buffer.
+/// let packet = grant.sent(2);
+/// assert_eq!((packet.len, packet.credit.fwd_cnt), (2, 3));
+/// # Ok::<(), Violation>(())
+/// ```
 #[derive(Debug)]
 pub struct Connection {
     config: Arc<Config>,
     key: ConnKey,
     socket_type: SocketType,
-    greeting: Greeting,
+    confirmation: Confirmation,
     phase: Phase,
-    to_host: ToHost,
-    to_guest: ToGuest,
     /// What the guest was told, or is owed to be told.
     ours: ShutdownFlags,
     /// What the guest has told us.
@@ -103,30 +97,10 @@ pub struct Connection {
     hung_up: bool,
     pending: Pending,
     actions: HostActions,
-    inbound: Inbound,
-    outbound: Outbound,
+    to_host: ToHost,
+    to_guest: ToGuest,
     deadline: Option<Tick>,
     ending: Option<Ending>,
-}
-
-/// What the client of a host-initiated connection is told when the guest has accepted.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Greeting {
-    /// A line of text, `OK <host port>\n`, ahead of the guest's bytes. Its own bytes cost no credit.
-    Line,
-    /// Nothing in the stream: [`HostAction::Confirm`] says all.
-    Silent,
-}
-
-/// For which events the host's stream should be watched. Either may be watched in vain.
-///
-/// A hang-up matters in every case.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Interest {
-    /// Until it is readable.
-    pub read: bool,
-    /// Until it is writable.
-    pub write: bool,
 }
 
 impl Connection {
@@ -136,11 +110,11 @@ impl Connection {
         config: &Arc<Config>,
         key: ConnKey,
         socket_type: SocketType,
-        greeting: Greeting,
+        confirmation: Confirmation,
         now: Tick,
     ) -> Self {
         let mut conn = Self::new(config, key, socket_type, Phase::Requesting, now);
-        conn.greeting = greeting;
+        conn.confirmation = confirmation;
         conn.pending.insert(Owed::Request);
         conn
     }
@@ -157,7 +131,7 @@ impl Connection {
             Phase::Accepting,
             now,
         );
-        conn.outbound.window.start(request.credit);
+        conn.to_guest.window.start(request.credit);
         conn
     }
 
@@ -172,17 +146,15 @@ impl Connection {
             config: Arc::clone(config),
             key,
             socket_type,
-            greeting: Greeting::Silent,
+            confirmation: Confirmation::OutOfBand,
             phase,
-            to_host: ToHost::Open,
-            to_guest: ToGuest::Open,
             ours: ShutdownFlags::NONE,
             theirs: ShutdownFlags::NONE,
             hung_up: false,
             pending: Pending::NONE,
             actions: HostActions::NONE,
-            inbound: Inbound::new(config, socket_type),
-            outbound: Outbound::new(config, socket_type),
+            to_host: ToHost::new(config, socket_type),
+            to_guest: ToGuest::new(config, socket_type),
             deadline: phase
                 .timeout(config)
                 .map(|timeout| now.saturating_add(timeout)),
@@ -195,14 +167,14 @@ impl Connection {
     /// other direction begin, the guest's own packet says.
     #[must_use]
     pub fn with_fwd_cnt(mut self, start: u32) -> Self {
-        self.inbound.start_at(&self.config, start);
+        self.to_host.start_at(&self.config, start);
         self
     }
 
     /// What time may bring: a deadline, or another question for credit. Called too early, it does
     /// nothing.
     pub fn on_timeout(&mut self, now: Tick) {
-        if self.phase == Phase::Connected && self.outbound.probe(now, &self.config) {
+        if self.phase == Phase::Connected && self.to_guest.probe(now, &self.config) {
             self.pending.insert(Owed::CreditRequest);
         }
         if self.deadline.is_none_or(|deadline| now < deadline) {
@@ -237,17 +209,17 @@ impl Connection {
         let connected = self.phase == Phase::Connected;
         Interest {
             read: connected
-                && self.to_guest == ToGuest::Open
-                && !self.outbound.readable
-                && self.outbound.has_credit(),
-            write: self.phase.has_stream() && self.inbound.has_chunk(),
+                && self.to_guest.state == ToGuestState::Open
+                && !self.to_guest.readable
+                && self.to_guest.has_credit(),
+            write: self.phase.has_stream() && self.to_host.has_chunk(),
         }
     }
 
     /// When [`on_timeout`](Self::on_timeout) is to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        match (self.deadline, self.outbound.probe_at()) {
+        match (self.deadline, self.to_guest.probe_at()) {
             (Some(deadline), Some(probe)) => Some(deadline.min(probe)),
             (one, other) => one.or(other),
         }
@@ -286,19 +258,19 @@ impl Connection {
     /// Bytes that wait for the host.
     #[must_use]
     pub const fn waiting(&self) -> usize {
-        self.inbound.waiting()
+        self.to_host.waiting()
     }
 
     /// Bytes of memory that they take.
     #[must_use]
     pub const fn memory(&self) -> usize {
-        self.inbound.memory()
+        self.to_host.memory()
     }
 
     /// Bytes that the guest was sent and has not yet taken out of its buffer.
     #[must_use]
     pub const fn in_flight(&self) -> u32 {
-        self.outbound.window.in_flight()
+        self.to_guest.window.in_flight()
     }
 
     /// Moves to another phase, and does what belongs to leaving the old and entering the new.
@@ -308,8 +280,8 @@ impl Connection {
         };
         if self.phase.has_stream() && !next.has_stream() {
             self.actions.insert(HostAction::Close);
-            self.inbound.discard();
-            self.outbound.end();
+            self.to_host.discard();
+            self.to_guest.end();
         }
         self.phase = next;
         self.deadline = next
@@ -337,6 +309,19 @@ impl Connection {
         }
     }
 
+    /// Lets payload be moved by code that is not ours. After a panic it is unknown what the
+    /// stream has taken: for the connection that is a broken stream.
+    fn unwinding<R>(&mut self, now: Tick, call: impl FnOnce(&mut Self) -> R) -> R {
+        let mut guard = Unwinding {
+            conn: self,
+            now,
+            ended: false,
+        };
+        let result = call(guard.conn);
+        guard.ended = true;
+        result
+    }
+
     /// Ends the connection because of what the guest did.
     fn violated(&mut self, now: Tick, violation: Violation) -> Violation {
         self.end(now, Event::Violation, Ending::Violated);
@@ -345,7 +330,7 @@ impl Connection {
 
     /// After a direction has ended: whether the connection has.
     fn settle(&mut self, now: Tick) {
-        match Outlook::of(self.to_guest, self.to_host) {
+        match Outlook::of(self.to_guest.state, self.to_host.state) {
             Outlook::GoOn => {}
             Outlook::FlushInTime => {
                 let timeout = self.config.linger_timeout();
@@ -373,12 +358,12 @@ impl Connection {
             return;
         }
         let guest_sends = !self.theirs.contains(ShutdownFlags::SEND);
-        let peer_buf_alloc = self.outbound.window.peer_buf_alloc();
-        if guest_sends && self.inbound.update_due(peer_buf_alloc) {
+        let peer_buf_alloc = self.to_guest.window.peer_buf_alloc();
+        if guest_sends && self.to_host.update_due(peer_buf_alloc) {
             self.pending.insert(Owed::CreditUpdate);
         }
-        let host_sends = self.outbound.readable && self.to_guest == ToGuest::Open;
-        if host_sends && self.outbound.ask(now, &self.config) {
+        let host_sends = self.to_guest.readable && self.to_guest.state == ToGuestState::Open;
+        if host_sends && self.to_guest.ask(now, &self.config) {
             self.pending.insert(Owed::CreditRequest);
         }
     }
@@ -386,8 +371,23 @@ impl Connection {
     /// Whether payload may go to the guest now.
     fn may_send_data(&self) -> bool {
         self.phase == Phase::Connected
-            && self.to_guest == ToGuest::Open
-            && self.outbound.readable
-            && self.outbound.has_credit()
+            && self.to_guest.state == ToGuestState::Open
+            && self.to_guest.readable
+            && self.to_guest.has_credit()
+    }
+}
+
+/// Ends the connection, unless the call has come to its end.
+struct Unwinding<'a> {
+    conn: &'a mut Connection,
+    now: Tick,
+    ended: bool,
+}
+
+impl Drop for Unwinding<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.conn.end(self.now, Event::HostGone, Ending::HostReset);
+        }
     }
 }

@@ -6,26 +6,22 @@
 //! device has to know about the protocol, and nothing else: it names no descriptor and no socket,
 //! reads no clock, takes no lock and starts no thread. It takes packets, what became of the host's
 //! stream, and the time; it gives packets, things to do with the stream, and the next deadline. So
-//! every sequence of events can be played in a test, at any speed, as often as one likes.
+//! every sequence of events can be played in a test, at any speed, any number of times.
 //!
 //! # The parts
 //!
 //! | part | what it is |
 //! |---|---|
 //! | [`Header`], [`Route`], [`Packet`] | 44 bytes of guest memory, checked once and turned into types |
-//! | [`Connection`] | one connection: see [`conn`] for how it is driven |
-//! | [`state`] | its states, as tables |
-//! | [`credit`] | its two windows |
-//! | [`Backlog`] | what the host has not yet taken |
-//! | [`RxQueue`] | who is next to fill a buffer of the guest |
-//! | [`Timers`], [`Tick`] | deadlines, in the caller's time |
-//! | [`PortAllocator`] | host ports, with owners |
-//! | [`hybrid`] | the text handshake of host-initiated connections |
+//! | [`Connection`] | one connection: events in, packets and actions out |
+//! | [`Phase`] | where it is in its life |
+//! | [`Tick`] | the caller's time |
+//! | [`handshake`] | the text handshake of host-initiated connections |
 //! | [`Config`] | every limit and every timeout |
 //!
 //! # What holds
 //!
-//! - No input panics, whoever it comes from.
+//! - No input panics, from whichever side it comes.
 //! - Payload is never held when the host takes it, and never copied more than once when not.
 //! - Nothing is allocated per packet. What is kept for a connection is bounded by [`Config`], and is
 //!   given back when it is not needed.
@@ -33,7 +29,7 @@
 //! - After an RST nothing is sent; an RST is never answered by an RST.
 //! - Every packet that is owed is sent when the guest provides a buffer, however long that takes.
 
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -44,48 +40,47 @@
         clippy::std_instead_of_core
     )
 )]
+#![cfg_attr(
+    test,
+    expect(
+        clippy::cast_possible_truncation,
+        reason = "numbers of tests are small or are meant to wrap"
+    )
+)]
 
 extern crate alloc;
 
-mod actions;
 mod addr;
 mod backlog;
 mod config;
-pub mod conn;
-pub mod credit;
-mod error;
+mod conn;
+mod credit;
+mod ending;
+pub mod handshake;
 mod header;
-pub mod hybrid;
+mod host;
 mod messages;
 mod op;
 mod packet;
-pub mod pending;
-mod ports;
+mod pending;
 mod progress;
 mod route;
-mod rxq;
-mod slot;
 mod socket_types;
-pub mod state;
+mod state;
 mod tick;
-mod timers;
+mod violation;
 
-pub use actions::{HostAction, HostActions};
-pub use addr::{Cid, ConnKey, GuestCid, Port};
-pub use backlog::Backlog;
+pub use addr::{Cid, CidError, ConnKey, GuestCid, Port};
 pub use config::{Config, ConfigBuilder, ConfigError};
-pub use conn::{Chunk, Connection, DataGrant, Ending, Greeting, Interest, Transmit};
-pub use error::{
-    BacklogFull, CidError, LineError, NoPortLeft, Reject, RejectCause, ResetsFull, Violation,
-};
+pub use conn::{Chunk, Connection, DataGrant, Transmit};
+pub use ending::Ending;
 pub use header::Header;
+pub use host::{Confirmation, HostAction, HostActions, Interest};
 pub use op::{MessageFlags, Op, ShutdownFlags, SocketType};
 pub use packet::{Body, Credit, Packet};
-pub use ports::{PortAllocator, PortLease};
 pub use progress::{Payload, Progress, SlicePayload};
-pub use route::{ResetReply, Route};
-pub use rxq::{Next, RxQueue};
-pub use slot::Slot;
+pub use route::{Reject, RejectCause, ResetReply, Route};
 pub use socket_types::SocketTypes;
+pub use state::Phase;
 pub use tick::Tick;
-pub use timers::Timers;
+pub use violation::Violation;

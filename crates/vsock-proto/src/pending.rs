@@ -10,23 +10,12 @@
 /// |---|---|
 /// | `Reset` before all | nothing that is owed besides means anything to a guest that is told to forget the connection |
 /// | `Request`, `Response` before the rest | a guest that waits for a RESPONSE fails its `connect` on anything else |
-/// | `Shutdown` before data | a guest that keeps writing to a host which no longer reads shall know at once; an end of sending becomes owed only when there is no data left |
+/// | `Shutdown` before data | a guest that keeps writing to a host which no longer reads shall know immediately; an end of sending becomes owed only when there is no data left |
 /// | `CreditRequest` before data | it is owed when data cannot flow, or soon cannot |
 /// | `CreditUpdate` last | every packet carries credit, so any other makes it superfluous and saves a buffer |
-///
-/// ```
-/// use vsock_proto::pending::{Owed, Pending};
-///
-/// let mut pending = Pending::NONE;
-/// pending.insert(Owed::CreditUpdate);
-/// pending.insert(Owed::Response);
-/// assert_eq!(pending.first(), Some(Owed::Response));
-/// pending.remove(Owed::Response);
-/// assert_eq!(pending.first(), Some(Owed::CreditUpdate));
-/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
-pub enum Owed {
+pub(crate) enum Owed {
     /// An RST.
     Reset,
     /// The REQUEST of a host-initiated connection.
@@ -45,7 +34,7 @@ pub enum Owed {
 
 impl Owed {
     /// All of them, most urgent first.
-    pub const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Reset,
         Self::Request,
         Self::Response,
@@ -64,42 +53,45 @@ impl Owed {
 ///
 /// A set, not a queue: each kind is owed once or not at all, so a guest cannot make it grow.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Pending(u8);
+pub(crate) struct Pending(u8);
 
 impl Pending {
     /// Nothing is owed.
-    pub const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
 
     /// Adds one; owing it twice is owing it once.
-    pub const fn insert(&mut self, owed: Owed) {
+    pub(crate) const fn insert(&mut self, owed: Owed) {
         self.0 |= owed.bit();
     }
 
     /// Takes one out, if it is there.
-    pub const fn remove(&mut self, owed: Owed) {
+    pub(crate) const fn remove(&mut self, owed: Owed) {
         self.0 &= !owed.bit();
     }
 
     /// Forgets all.
-    pub const fn clear(&mut self) {
+    pub(crate) const fn clear(&mut self) {
         self.0 = 0;
     }
 
     /// Whether this one is owed.
     #[must_use]
-    pub const fn contains(self, owed: Owed) -> bool {
+    pub(crate) const fn contains(self, owed: Owed) -> bool {
         self.0 & owed.bit() != 0
     }
 
     /// Whether nothing is owed.
     #[must_use]
-    pub const fn is_empty(self) -> bool {
+    pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// The most urgent one.
     #[must_use]
-    pub fn first(self) -> Option<Owed> {
+    pub(crate) fn first(self) -> Option<Owed> {
         Owed::ALL.get(self.0.trailing_zeros() as usize).copied()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,8 @@ use crate::MessageFlags;
 
 /// What came of trying to read from the host's stream, or to write to it.
 ///
-/// "Would block" is one of the things that happen, so it is a value and not an error. Whoever calls
-/// the operating system translates:
+/// "Would block" is one of the things that happen, so it is a value and not an error. The
+/// caller of the operating system translates:
 ///
 /// | | read | write |
 /// |---|---|---|
@@ -21,7 +21,7 @@ use crate::MessageFlags;
 /// `Ok(0)` would look like an end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Progress {
-    /// So many bytes were carried.
+    /// That many bytes were carried.
     Done(usize),
     /// Not now; the stream will become ready.
     Pending,

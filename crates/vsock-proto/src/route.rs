@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use thiserror::Error;
+
 use crate::{
-    Body, Cid, ConnKey, Credit, GuestCid, Header, Op, Packet, Port, Reject, RejectCause,
-    SocketType, SocketTypes,
+    Body, Cid, ConnKey, Credit, GuestCid, Header, Op, Packet, Port, SocketType, SocketTypes,
 };
 
 /// Who speaks with whom: turns headers into packets and packets into headers.
@@ -26,7 +27,7 @@ use crate::{
 /// let packet = route.parse(&header).expect("a request from guest 3 to the host");
 /// assert_eq!(packet.body, Body::Request);
 ///
-/// // Nobody speaks in another guest's name.
+/// // A packet in another guest's name.
 /// let forged = Header { src_cid: 4, ..header };
 /// assert!(route.parse(&forged).unwrap_err().reply.is_none());
 /// # Ok::<(), CidError>(())
@@ -49,7 +50,7 @@ impl Route {
         }
     }
 
-    /// The guest's route to the host: what a model of a driver uses.
+    /// The guest's route to the host: what a model of a guest uses.
     #[must_use]
     pub const fn to_host(guest: GuestCid, types: SocketTypes) -> Self {
         Self {
@@ -61,7 +62,7 @@ impl Route {
 
     /// Checks a header that came from the peer.
     ///
-    /// The addresses come first: a packet that is not for us, or from somebody else, is never
+    /// The addresses come first: a packet that is not for us, or not from the peer, is never
     /// answered in our name.
     ///
     /// # Errors
@@ -133,7 +134,7 @@ impl Route {
         }
     }
 
-    /// A guest that connects to a CID which does not exist shall learn of it at once, from that
+    /// A guest that connects to a CID which does not exist shall learn of it immediately, from that
     /// CID. Anything else that goes astray is dropped.
     fn foreign_destination(header: &Header) -> Reject {
         let from = Cid::try_from(header.dst_cid).ok();
@@ -175,4 +176,39 @@ pub struct ResetReply {
     pub key: ConnKey,
     /// The `type` field.
     pub socket_type: u16,
+}
+
+/// A packet that concerns no connection, and the RST that answers it, if one does.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("packet rejected")]
+pub struct Reject {
+    /// What is wrong with it.
+    #[source]
+    pub cause: RejectCause,
+    /// What the sender shall be told.
+    pub reply: Option<ResetReply>,
+}
+
+impl From<RejectCause> for Reject {
+    fn from(cause: RejectCause) -> Self {
+        Self { cause, reply: None }
+    }
+}
+
+/// Why a packet concerns no connection.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum RejectCause {
+    /// Its source CID is not the peer's.
+    #[error("source CID {0} is not the peer's")]
+    ForeignSource(u64),
+    /// Its destination CID is not ours.
+    #[error("destination CID {0} is not ours")]
+    ForeignDestination(u64),
+    /// Its socket type is unknown, or has not been negotiated.
+    #[error("socket type {0} is not in use")]
+    UnknownType(u16),
+    /// Its operation is unknown.
+    #[error("operation {0} is unknown")]
+    UnknownOp(u16),
 }

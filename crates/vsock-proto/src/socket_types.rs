@@ -2,12 +2,12 @@
 
 use crate::SocketType;
 
-/// Which socket types device and driver have agreed on (virtio 1.3, 5.10.3).
+/// Which socket types the device and the guest driver have agreed on (virtio 1.3, 5.10.3).
 ///
 /// ```
 /// use vsock_proto::{SocketType, SocketTypes};
 ///
-/// // A driver that negotiated nothing speaks of streams.
+/// // A guest that negotiated nothing speaks of streams.
 /// assert!(SocketTypes::from_features(0).contains(SocketType::Stream));
 /// // Seqpacket implies streams, unless both sides have said that it does not.
 /// let seqpacket = SocketTypes::F_SEQPACKET;
@@ -29,7 +29,7 @@ impl SocketTypes {
     /// `VIRTIO_VSOCK_F_NO_IMPLIED_STREAM`.
     pub const F_NO_IMPLIED_STREAM: u64 = 1 << 2;
 
-    /// Streams alone: what every driver knows.
+    /// Streams alone: what every guest knows.
     pub const STREAM: Self = Self {
         stream: true,
         seqpacket: false,
@@ -41,7 +41,7 @@ impl SocketTypes {
         seqpacket: true,
     };
 
-    /// The types that follow from the features which the driver has *accepted*; what the device
+    /// The types that follow from the features which the guest driver has *accepted*; what the device
     /// offered does not count.
     #[must_use]
     pub const fn from_features(acked: u64) -> Self {

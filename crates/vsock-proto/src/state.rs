@@ -3,7 +3,7 @@
 //! The states of a connection, as pure functions.
 //!
 //! A connection is in one [`Phase`] of its life. While it is [`Connected`](Phase::Connected), each
-//! of its two directions has a state of its own, [`ToHost`] and [`ToGuest`], because either may end
+//! of its two directions has a state of its own, [`ToHostState`] and [`ToGuestState`], because either may end
 //! before the other. Nothing here has a side effect, or a memory. The tables below are complete, and
 //! a test reads them: a pair that is not listed is an event that means nothing in this state and
 //! changes nothing.
@@ -15,27 +15,27 @@
 //! | phase | events | next |
 //! |---|---|---|
 //! | `Requesting` | `RequestSent` | `Requested` |
-//! | `Requesting` | `HostGone`, `Expired`, `GuestRequest`, `Farewell`, `Aborted` | `Closed` |
+//! | `Requesting` | `HostGone`, `Expired`, `GuestRequest`, `DeviceStops`, `Aborted` | `Closed` |
 //! | `Requesting` | `Violation` | `Resetting` |
 //! | `Requested` | `GuestResponse` | `Connected` |
 //! | `Requested` | `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
-//! | `Requested` | `HostGone`, `Expired`, `GuestClosed`, `Violation`, `Farewell` | `Resetting` |
+//! | `Requested` | `HostGone`, `Expired`, `GuestClosed`, `Violation`, `DeviceStops` | `Resetting` |
 //! | `Accepting` | `HostConnected` | `Responding` |
 //! | `Accepting` | `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
-//! | `Accepting` | `HostGone`, `Expired`, `GuestClosed`, `Violation`, `Farewell` | `Resetting` |
+//! | `Accepting` | `HostGone`, `Expired`, `GuestClosed`, `Violation`, `DeviceStops` | `Resetting` |
 //! | `Responding` | `ResponseSent` | `Connected` |
 //! | `Responding` | `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
-//! | `Responding` | `Expired`, `GuestClosed`, `Violation`, `Farewell` | `Resetting` |
+//! | `Responding` | `Expired`, `GuestClosed`, `Violation`, `DeviceStops` | `Resetting` |
 //! | `Connected` | `HalvesEnded` | `Finishing` |
 //! | `Connected` | `HostClosed` | `Lingering` |
 //! | `Connected` | `GuestLeft` | `Draining` |
 //! | `Connected` | `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
-//! | `Connected` | `HostGone`, `Expired`, `GuestClosed`, `Violation`, `Farewell` | `Resetting` |
-//! | `Draining` | `Drained`, `HostGone`, `Expired`, `Farewell`, `Aborted` | `Closed` |
+//! | `Connected` | `HostGone`, `Expired`, `GuestClosed`, `Violation`, `DeviceStops` | `Resetting` |
+//! | `Draining` | `Drained`, `HostGone`, `Expired`, `DeviceStops`, `Aborted` | `Closed` |
 //! | `Lingering` | `HalvesEnded` | `Finishing` |
 //! | `Lingering` | `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
-//! | `Lingering` | `Expired`, `GuestClosed`, `Violation`, `Farewell` | `Resetting` |
-//! | `Finishing` | `ShutdownSent`, `GuestClosed`, `Violation`, `Farewell` | `Resetting` |
+//! | `Lingering` | `Expired`, `GuestClosed`, `Violation`, `DeviceStops` | `Resetting` |
+//! | `Finishing` | `ShutdownSent`, `GuestClosed`, `Violation`, `DeviceStops` | `Resetting` |
 //! | `Finishing` | `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
 //! | `Resetting` | `ResetSent`, `GuestReset`, `GuestRequest`, `Aborted` | `Closed` |
 //!
@@ -48,10 +48,10 @@
 //! | to host | event | next |
 //! |---|---|---|
 //! | `Open` | `GuestEndsSending` | `Flushing` |
-//! | `Open` | `HostStopsReading` | `Deaf` |
+//! | `Open` | `HostStopsReading` | `Discarding` |
 //! | `Flushing` | `Flushed` | `Ended` |
 //! | `Flushing` | `HostStopsReading` | `Ended` |
-//! | `Deaf` | `GuestEndsSending` | `Ended` |
+//! | `Discarding` | `GuestEndsSending` | `Ended` |
 //!
 //! # From the host to the guest
 //!
@@ -67,7 +67,7 @@
 //! host. `Finish` is the end that both sides have a part in: one RST completes it. `Linger` is the
 //! end that the host alone has made: the guest still has to say that it has seen it.
 //!
-//! | to guest | `Open` | `Flushing` | `Ended` | `Deaf` |
+//! | to guest | `Open` | `Flushing` | `Ended` | `Discarding` |
 //! |---|---|---|---|---|
 //! | `Open` | `GoOn` | `GoOn` | `GoOn` | `GoOn` |
 //! | `Ended` | `GoOn` | `GoOn` | `Finish` | `Linger` |
@@ -107,7 +107,7 @@ pub enum Phase {
 /// What moves a connection from one phase to another.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
-pub enum Event {
+pub(crate) enum Event {
     /// The REQUEST is in a buffer of the guest.
     RequestSent,
     /// The RESPONSE is in a buffer of the guest.
@@ -142,37 +142,15 @@ pub enum Event {
     /// The guest broke the protocol.
     Violation,
     /// The device is about to stop: a guest that knows of the connection is to learn of its end.
-    Farewell,
+    DeviceStops,
     /// The device was reset: nothing that the guest knew counts any more.
     Aborted,
 }
 
 impl Phase {
-    /// Every phase.
-    pub const ALL: [Self; 10] = [
-        Self::Requesting,
-        Self::Requested,
-        Self::Accepting,
-        Self::Responding,
-        Self::Connected,
-        Self::Draining,
-        Self::Lingering,
-        Self::Finishing,
-        Self::Resetting,
-        Self::Closed,
-    ];
-
     /// The phase after `event`, or `None` if the event means nothing in this phase.
-    ///
-    /// ```
-    /// use vsock_proto::state::{Event, Phase};
-    ///
-    /// assert_eq!(Phase::Requested.next(Event::GuestResponse), Some(Phase::Connected));
-    /// // A RESPONSE before the REQUEST has been delivered answers something else.
-    /// assert_eq!(Phase::Requesting.next(Event::GuestResponse), None);
-    /// ```
     #[must_use]
-    pub const fn next(self, event: Event) -> Option<Self> {
+    pub(crate) const fn next(self, event: Event) -> Option<Self> {
         use Event as E;
         Some(match (self, event) {
             (Self::Requesting, E::RequestSent) => Self::Requested,
@@ -185,8 +163,11 @@ impl Phase {
             (Self::Connected | Self::Lingering, E::HalvesEnded) => Self::Finishing,
 
             // Nothing was said to the guest, or nothing is left to say.
-            (Self::Requesting, E::HostGone | E::Expired | E::Farewell)
-            | (Self::Draining, E::Drained | E::HostGone | E::Expired | E::Farewell | E::Aborted)
+            (Self::Requesting, E::HostGone | E::Expired | E::DeviceStops)
+            | (
+                Self::Draining,
+                E::Drained | E::HostGone | E::Expired | E::DeviceStops | E::Aborted,
+            )
             | (Self::Resetting, E::ResetSent) => Self::Closed,
 
             (Self::Requesting, E::GuestRequest | E::Aborted)
@@ -208,10 +189,10 @@ impl Phase {
                 | Self::Responding
                 | Self::Connected
                 | Self::Lingering,
-                E::Expired | E::GuestClosed | E::Violation | E::Farewell,
+                E::Expired | E::GuestClosed | E::Violation | E::DeviceStops,
             )
             | (Self::Requesting, E::Violation)
-            | (Self::Finishing, E::ShutdownSent | E::GuestClosed | E::Violation | E::Farewell) => {
+            | (Self::Finishing, E::ShutdownSent | E::GuestClosed | E::Violation | E::DeviceStops) => {
                 Self::Resetting
             }
             _ => return None,
@@ -219,9 +200,9 @@ impl Phase {
     }
 
     /// Whether the host's stream belongs to the connection in this phase. When a connection leaves
-    /// these phases its stream is closed and its buffers are freed, at once.
+    /// these phases its stream is closed and its buffers are freed immediately.
     #[must_use]
-    pub const fn has_stream(self) -> bool {
+    pub(crate) const fn has_stream(self) -> bool {
         matches!(
             self,
             Self::Requesting
@@ -241,20 +222,20 @@ impl Phase {
 
     /// Whether the guest, as far as is known, has the connection open: so it may be told of credit.
     #[must_use]
-    pub const fn has_credit(self) -> bool {
+    pub(crate) const fn has_credit(self) -> bool {
         matches!(self, Self::Connected | Self::Lingering)
     }
 
     /// Whether the guest has told the size of its buffer, so that what else it tells counts.
     #[must_use]
-    pub const fn knows_window(self) -> bool {
+    pub(crate) const fn knows_window(self) -> bool {
         self.has_credit() || matches!(self, Self::Accepting | Self::Responding)
     }
 
     /// How long the phase may last. A connection may stay `Connected` for ever, and the phases that
     /// only owe a packet hold nothing but the tuple.
     #[must_use]
-    pub const fn timeout(self, config: &Config) -> Option<Duration> {
+    pub(crate) fn timeout(self, config: &Config) -> Option<Duration> {
         match self {
             Self::Requesting | Self::Responding => Some(config.deliver_timeout()),
             Self::Requested | Self::Accepting => Some(config.connect_timeout()),
@@ -267,7 +248,7 @@ impl Phase {
 
 /// The direction from the guest to the host.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum ToHost {
+pub(crate) enum ToHostState {
     /// The guest may send.
     Open,
     /// The guest has ended its sending; the host has not yet taken all.
@@ -276,12 +257,12 @@ pub enum ToHost {
     Ended,
     /// The host does not read any more, and the guest has not yet ended its sending: what it sends
     /// is thrown away, and credited.
-    Deaf,
+    Discarding,
 }
 
-/// What moves [`ToHost`].
+/// What moves [`ToHostState`].
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum ToHostEvent {
+pub(crate) enum ToHostEvent {
     /// The guest said that it will send no more.
     GuestEndsSending,
     /// The host has taken the last byte.
@@ -290,22 +271,16 @@ pub enum ToHostEvent {
     HostStopsReading,
 }
 
-impl ToHost {
+impl ToHostState {
     /// The state after `event`, or `None` if it changes nothing.
-    ///
-    /// ```
-    /// use vsock_proto::state::{ToHost, ToHostEvent};
-    ///
-    /// assert_eq!(ToHost::Open.next(ToHostEvent::GuestEndsSending), Some(ToHost::Flushing));
-    /// ```
     #[must_use]
-    pub const fn next(self, event: ToHostEvent) -> Option<Self> {
+    pub(crate) const fn next(self, event: ToHostEvent) -> Option<Self> {
         use ToHostEvent as E;
         Some(match (self, event) {
             (Self::Open, E::GuestEndsSending) => Self::Flushing,
-            (Self::Open, E::HostStopsReading) => Self::Deaf,
+            (Self::Open, E::HostStopsReading) => Self::Discarding,
             (Self::Flushing, E::Flushed | E::HostStopsReading)
-            | (Self::Deaf, E::GuestEndsSending) => Self::Ended,
+            | (Self::Discarding, E::GuestEndsSending) => Self::Ended,
             _ => return None,
         })
     }
@@ -313,7 +288,7 @@ impl ToHost {
 
 /// The direction from the host to the guest.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum ToGuest {
+pub(crate) enum ToGuestState {
     /// The host may send.
     Open,
     /// The host has ended its sending; the guest has been told, or will be.
@@ -322,26 +297,19 @@ pub enum ToGuest {
     Refused,
 }
 
-/// What moves [`ToGuest`].
+/// What moves [`ToGuestState`].
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum ToGuestEvent {
+pub(crate) enum ToGuestEvent {
     /// A read from the host's stream has found its end.
     HostEndsSending,
     /// The guest said that it will receive no more.
     GuestStopsReading,
 }
 
-impl ToGuest {
+impl ToGuestState {
     /// The state after `event`, or `None` if it changes nothing.
-    ///
-    /// ```
-    /// use vsock_proto::state::{ToGuest, ToGuestEvent};
-    ///
-    /// // What has ended stays ended.
-    /// assert_eq!(ToGuest::Refused.next(ToGuestEvent::HostEndsSending), None);
-    /// ```
     #[must_use]
-    pub const fn next(self, event: ToGuestEvent) -> Option<Self> {
+    pub(crate) const fn next(self, event: ToGuestEvent) -> Option<Self> {
         use ToGuestEvent as E;
         Some(match (self, event) {
             (Self::Open, E::HostEndsSending) => Self::Ended,
@@ -353,7 +321,7 @@ impl ToGuest {
 
 /// What follows from the states of both directions.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Outlook {
+pub(crate) enum Outlook {
     /// The connection goes on, with no deadline: a half-close may last, and a host may read slowly.
     GoOn,
     /// The guest has closed and waits; the host must take the rest, and not stop taking it.
@@ -366,22 +334,19 @@ pub enum Outlook {
 
 impl Outlook {
     /// The outlook of a connection whose directions are in these states.
-    ///
-    /// ```
-    /// use vsock_proto::state::{Outlook, ToGuest, ToHost};
-    ///
-    /// assert_eq!(Outlook::of(ToGuest::Ended, ToHost::Open), Outlook::GoOn);
-    /// ```
     #[must_use]
-    pub const fn of(to_guest: ToGuest, to_host: ToHost) -> Self {
+    pub(crate) const fn of(to_guest: ToGuestState, to_host: ToHostState) -> Self {
         match (to_guest, to_host) {
-            (ToGuest::Open, _) | (_, ToHost::Open) | (ToGuest::Ended, ToHost::Flushing) => {
-                Self::GoOn
-            }
-            (ToGuest::Refused, ToHost::Flushing) => Self::FlushInTime,
-            (ToGuest::Ended, ToHost::Deaf) => Self::Linger,
-            (ToGuest::Ended | ToGuest::Refused, ToHost::Ended)
-            | (ToGuest::Refused, ToHost::Deaf) => Self::Finish,
+            (ToGuestState::Open, _)
+            | (_, ToHostState::Open)
+            | (ToGuestState::Ended, ToHostState::Flushing) => Self::GoOn,
+            (ToGuestState::Refused, ToHostState::Flushing) => Self::FlushInTime,
+            (ToGuestState::Ended, ToHostState::Discarding) => Self::Linger,
+            (ToGuestState::Ended | ToGuestState::Refused, ToHostState::Ended)
+            | (ToGuestState::Refused, ToHostState::Discarding) => Self::Finish,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

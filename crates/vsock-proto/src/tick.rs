@@ -4,7 +4,7 @@ use core::time::Duration;
 
 /// A point in monotonic time, in nanoseconds since an origin that the caller chooses.
 ///
-/// The core reads no clock: whoever drives it passes the time in. A driver takes one `Instant` when
+/// The core reads no clock: its caller passes the time in. An event loop takes one `Instant` when
 /// it starts and counts from there; a test counts as it likes. 64 bits of nanoseconds last 584 years.
 ///
 /// ```

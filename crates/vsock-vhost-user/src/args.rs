@@ -69,6 +69,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) sealed_memory: bool,
 
+    /// Microseconds for which a guest's thread looks for more after it has moved something, before it sleeps;
+    /// 0 turns it off
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) poll_us: u32,
+
     /// What to write to standard error: off, error, warn, info, debug, trace. Without it, RUST_LOG
     /// says, and otherwise it is info
     #[arg(long, value_name = "LEVEL", value_parser = level(), ignore_case = true, hide_possible_values = true)]
@@ -424,7 +429,7 @@ mod tests {
     #[test]
     fn the_help_names_every_option() {
         let help = parse(&["--help"]).unwrap_err().to_string();
-        let options = "guest-cid socket uds-path vm buf-alloc max-connections queue-size sealed-memory log-level";
+        let options = "guest-cid socket uds-path vm buf-alloc max-connections queue-size sealed-memory poll-us log-level";
         for option in options.split(' ') {
             assert!(
                 help.contains(&format!("--{option}")),

@@ -6,10 +6,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use vhost::vhost_user::VhostUserVirtioFeatures;
-use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::signal::block_signal;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::MuxerDriver;
@@ -36,6 +36,9 @@ use crate::worker::Worker;
 /// The longest queue, unless it is set.
 const QUEUE_SIZE: u16 = 1024;
 
+/// How long the device polls after it has moved something, unless it is set.
+const POLL_BUDGET: Duration = Duration::from_micros(20);
+
 /// The longest queue that virtio knows (virtio 1.3, 2.7).
 const MAX_QUEUE_SIZE: u16 = 1 << 15;
 
@@ -53,6 +56,7 @@ pub struct VhostUserVsockBuilder {
     config: Config,
     queue_size: u16,
     sealed_memory: SealedMemory,
+    poll_budget: Duration,
     backends: Vec<Served>,
 }
 
@@ -66,6 +70,7 @@ impl VhostUserVsockBuilder {
             config: Config::default(),
             queue_size: QUEUE_SIZE,
             sealed_memory: SealedMemory::default(),
+            poll_budget: POLL_BUDGET,
             backends: Vec::new(),
         }
     }
@@ -96,6 +101,14 @@ impl VhostUserVsockBuilder {
     #[must_use]
     pub fn sealed_memory(mut self, sealed: SealedMemory) -> Self {
         self.sealed_memory = sealed;
+        self
+    }
+
+    /// How long the device's thread looks for more, instead of sleeping, after it has moved something: default
+    /// 20 us, and zero turns it off. See [`vsock_virtio::VsockDeviceBuilder::poll_budget`].
+    #[must_use]
+    pub fn poll_budget(mut self, budget: Duration) -> Self {
+        self.poll_budget = budget;
         self
     }
 
@@ -168,7 +181,13 @@ impl VhostUserVsockBuilder {
         let stopper = Stopper::new(listener.handle(), driver.waker());
         let file_removers = self.backends.iter().filter_map(file_remover).collect();
         let journal = Arc::new(Journal::new(cid, driver.waker()));
-        let virtio = virtio_device(cid, self.config, self.backends)?;
+        let muxer = muxer(cid, self.config, self.backends)?;
+        let virtio = VsockDevice::builder(muxer)
+            .transport_features(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
+            .direct::<VsockInnerStream>(0)
+            .direct::<UnixVsockStream>(0)
+            .poll_budget(self.poll_budget)
+            .build();
         let worker = Worker::new(virtio, size, driver, Arc::clone(&journal))?;
         let offer = Offer {
             features: worker.features(),
@@ -207,12 +226,8 @@ impl VhostUserVsockBuilder {
     }
 }
 
-/// The virtio device, to which the backends belong from here on.
-fn virtio_device(
-    cid: GuestCid,
-    config: Config,
-    backends: Vec<Served>,
-) -> Result<VsockDevice<GuestMemoryMmap>, VhostUserError> {
+/// A muxer, to which the backends belong from here on.
+fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, VhostUserError> {
     let mut muxer = Muxer::new(cid, config);
     for Served { backend, ports } in backends {
         match ports {
@@ -220,11 +235,7 @@ fn virtio_device(
             None => muxer.add_backend(backend)?,
         };
     }
-    Ok(VsockDevice::builder(muxer)
-        .transport_features(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
-        .direct::<VsockInnerStream>(0)
-        .direct::<UnixVsockStream>(0)
-        .build())
+    Ok(muxer)
 }
 
 /// What can remove the file of a backend over Unix sockets.
@@ -263,6 +274,7 @@ impl fmt::Debug for VhostUserVsockBuilder {
             .field("config", &self.config)
             .field("queue_size", &self.queue_size)
             .field("sealed_memory", &self.sealed_memory)
+            .field("poll_budget", &self.poll_budget)
             .field("backends", &self.backends.len())
             .finish()
     }

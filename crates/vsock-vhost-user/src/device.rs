@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use vsock_muxer::Counters;
+use vsock_muxer::MuxerCounters;
 use vsock_proto::GuestCid;
 use vsock_sockets::{NamedListener, SocketFileRemover};
 use vsock_virtio::DeviceCounters;
@@ -84,7 +84,7 @@ impl VhostUserVsock {
     /// What has been counted of connections and packets since the device was made, over all
     /// front-ends.
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> MuxerCounters {
         self.shared.worker().counters()
     }
 

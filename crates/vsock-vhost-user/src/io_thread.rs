@@ -19,6 +19,8 @@ pub(crate) struct IoThread {
     shared: Arc<Shared>,
     events: DriverEvents,
     stopper: Stopper,
+    /// The device is not done, or polls: what has happened is looked for without waiting.
+    is_busy: bool,
 }
 
 impl IoThread {
@@ -28,6 +30,7 @@ impl IoThread {
             shared,
             events,
             stopper,
+            is_busy: false,
         }
     }
 
@@ -42,7 +45,7 @@ impl IoThread {
             self.step(None)?;
         }
         let begun = Instant::now();
-        self.shared.worker().begin_farewell();
+        self.is_busy = self.shared.worker().begin_farewell();
         while let Some(left) = GRACE.checked_sub(begun.elapsed()) {
             if !self.owes_farewells() {
                 break;
@@ -57,9 +60,14 @@ impl IoThread {
     }
 
     fn step(&mut self, timeout: Option<Duration>) -> Result<(), VhostUserError> {
+        let timeout = if self.is_busy {
+            Some(Duration::ZERO)
+        } else {
+            timeout
+        };
         let waited = self.events.wait(timeout);
         waited.map_err(|error| VhostUserError::Resources(error.into()))?;
-        self.shared.worker().step(&self.events);
+        self.is_busy = self.shared.worker().step(&self.events);
         Ok(())
     }
 }

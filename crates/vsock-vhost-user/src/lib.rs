@@ -220,7 +220,7 @@ pub use vsock_inner::{
     VsockInnerConfigError, VsockInnerConnector, VsockInnerListener, VsockInnerReader,
     VsockInnerStream, VsockInnerWriter,
 };
-pub use vsock_muxer::{Counters, Ending, Endings, MuxerError};
+pub use vsock_muxer::{Ending, EndingCounts, MuxerCounters, MuxerError};
 pub use vsock_proto::{CidError, Config, ConfigBuilder, ConfigError, GuestCid};
 pub use vsock_sockets::{
     ListenerHandle, NamedListener, SocketFileRemover, SocketNames, UnixBackend,

@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
+use std::time::Duration;
 
 use args::{Args, ArgsError, Vm};
 use clap::Parser;
@@ -178,6 +179,7 @@ fn device(args: &Args, vm: &Vm, config: Config) -> Result<VhostUserVsock, MainEr
         .config(config)
         .queue_size(vm.queue_size.unwrap_or(args.queue_size))
         .sealed_memory(sealed_memory)
+        .poll_budget(Duration::from_micros(args.poll_us.into()))
         .backend(Box::new(streams));
     if let Some(messages) = messages(vm)? {
         builder = builder.backend(Box::new(messages));

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use vm_memory::GuestMemoryMmap;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
-use vsock_muxer::Counters;
+use vsock_muxer::MuxerCounters;
 use vsock_proto::Tick;
-use vsock_virtio::{DeviceCounters, QueueName, Queues, VsockDevice};
+use vsock_virtio::{DeviceCounters, NextCall, QueueName, Queues, VsockDevice};
 
 use crate::error::VhostUserError;
 use crate::journal::{Journal, say};
@@ -58,6 +58,8 @@ pub(crate) struct Worker {
     vrings: [Vring; QUEUES],
     /// The guest's memory, while a front-end shares it.
     memory: Option<Arc<GuestMemoryMmap>>,
+    /// What the device wants of its thread before its next call.
+    next: NextCall,
 }
 
 impl Worker {
@@ -78,6 +80,7 @@ impl Worker {
             vrings: [vring()?, vring()?, vring()?],
             journal,
             memory: None,
+            next: NextCall::OnEvent,
         })
     }
 
@@ -160,22 +163,28 @@ impl Worker {
         self.driver.events()
     }
 
-    /// Something has happened.
-    pub(crate) fn step(&mut self, events: &DriverEvents) {
+    /// Something has happened, or the thread has looked because the device polls. Returns whether it must not sleep
+    /// before the next step.
+    pub(crate) fn step(&mut self, events: &DriverEvents) -> bool {
         let now = self.driver.now();
-        let device = &mut self.lifecycle.device;
-        if self.driver.dispatch(now, events, device) {
+        let happened = self
+            .driver
+            .dispatch(now, events, &mut self.lifecycle.device);
+        if happened || self.next != NextCall::OnEvent {
             self.serve(now);
         }
         self.carry_out(now);
+        self.next != NextCall::OnEvent
     }
 
-    /// The device is to end while its guest goes on: begins to reset the guest's connections.
-    pub(crate) fn begin_farewell(&mut self) {
+    /// The device is to end while its guest goes on: begins to reset the guest's connections. Returns as of
+    /// [`step`](Self::step).
+    pub(crate) fn begin_farewell(&mut self) -> bool {
         let now = self.driver.now();
         self.lifecycle.device.farewell(now);
         self.serve(now);
         self.carry_out(now);
+        self.next != NextCall::OnEvent
     }
 
     /// Whether the guest does not know yet of the end of all its connections, and may learn of it.
@@ -195,7 +204,7 @@ impl Worker {
         self.lifecycle.device.is_active()
     }
 
-    pub(crate) fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> MuxerCounters {
         self.lifecycle.device.muxer().counters()
     }
 
@@ -205,6 +214,7 @@ impl Worker {
 
     /// Moves what can be moved, if the driver has started its queues.
     fn serve(&mut self, now: Tick) {
+        self.next = NextCall::OnEvent;
         let Some(memory) = &self.memory else {
             return;
         };
@@ -224,9 +234,7 @@ impl Worker {
         if outcome.notify_tx {
             tx.signal(&mut self.signaller);
         }
-        if outcome.more {
-            self.driver.wake();
-        }
+        self.next = outcome.next;
     }
 
     fn stop(&mut self) {
@@ -303,9 +311,13 @@ mod tests {
     }
 
     fn worker(journal: Journal, driver: MuxerDriver) -> Worker {
+        polling(journal, driver, Duration::ZERO)
+    }
+
+    fn polling(journal: Journal, driver: MuxerDriver, poll_budget: Duration) -> Worker {
         let muxer = Muxer::new(journal.guest(), Config::default());
-        let device = VsockDevice::builder(muxer).build();
-        Worker::new(device, 16, driver, Arc::new(journal)).unwrap()
+        let device = VsockDevice::builder(muxer).poll_budget(poll_budget);
+        Worker::new(device.build(), 16, driver, Arc::new(journal)).unwrap()
     }
 
     /// Takes a step for what happens within the time; returns how many events that were.
@@ -335,8 +347,15 @@ mod tests {
 
     /// A worker whose guest's queues run, and what its thread waits with.
     fn running(memory: &Arc<GuestMemoryMmap>) -> (Worker, DriverEvents) {
+        running_and_polling(memory, Duration::ZERO)
+    }
+
+    fn running_and_polling(
+        memory: &Arc<GuestMemoryMmap>,
+        poll_budget: Duration,
+    ) -> (Worker, DriverEvents) {
         let driver = MuxerDriver::new().unwrap();
-        let mut worker = worker(journal(&driver), driver);
+        let mut worker = polling(journal(&driver), driver, poll_budget);
         drop(worker.set_memory(Arc::clone(memory)));
         worker.accept_features(1 << 32);
         for index in [0, 1] {
@@ -351,19 +370,42 @@ mod tests {
         worker.vring(index).queue_mut().next_avail()
     }
 
-    /// A guest that was asked to kick for a batch of packets has sent some of it.
+    /// The driver sends packets until there have been so many, and does not kick.
+    fn offer(memory: &GuestMemoryMmap, count: u16) {
+        let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
+        memory
+            .write_slice(&descriptor, GuestAddress(STRIDE))
+            .unwrap();
+        let index = GuestAddress(STRIDE + AVAILABLE + 2);
+        memory.write_obj(count.to_le(), index).unwrap();
+    }
+
+    #[test]
+    fn a_device_that_polls_is_served_without_a_kick_until_its_queue_is_stopped() {
+        let memory = memory();
+        let (mut worker, mut events) = running_and_polling(&memory, Duration::from_secs(3600));
+        let mut is_busy = |worker: &mut Worker| {
+            events.wait(Some(Duration::ZERO)).unwrap();
+            worker.step(&events)
+        };
+        assert!(!is_busy(&mut worker));
+        offer(&memory, 1);
+        worker.driver.wake();
+        assert!(is_busy(&mut worker));
+        offer(&memory, 2);
+        assert!(is_busy(&mut worker), "it is not done");
+        assert_eq!(sent(&mut worker), 2);
+        drop(worker.stop_queue(QueueIndex::new(1).unwrap()));
+        assert!(!is_busy(&mut worker));
+    }
+
     #[test]
     fn a_timer_for_what_is_over_does_not_look_at_the_queues() {
         let memory = memory();
         let (mut worker, mut events) = running(&memory);
         step(&mut worker, &mut events, Duration::ZERO);
         assert!(worker.is_active());
-        let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
-        memory
-            .write_slice(&descriptor, GuestAddress(STRIDE))
-            .unwrap();
-        let index = GuestAddress(STRIDE + AVAILABLE + 2);
-        memory.write_obj(1_u16.to_le(), index).unwrap();
+        offer(&memory, 1);
         assert_eq!(worker.lifecycle.device.deadline(), None, "nothing is due");
 
         let now = worker.driver.now();

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use virtio_queue::Queue;
 use vsock_backend_api::VsockStream;
-use vsock_driver::{Descriptor, DriverRing, Memory, filled, memory};
+use vsock_driver::{Descriptor, DriverQueue, Memory, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
@@ -32,7 +32,7 @@ const WRITE: usize = 60 * 1024;
 
 struct Guest {
     memory: Memory,
-    rings: [DriverRing; 2],
+    rings: [DriverQueue; 2],
     queues: [Queue; 2],
     device: VsockDevice<Memory>,
     token: Option<Token>,
@@ -51,10 +51,10 @@ impl Guest {
         if direct {
             builder = builder.direct::<VsockInnerStream>(0);
         }
-        let rings = [0x1000, 0x4000].map(|base| DriverRing::new(base, SIZE));
+        let rings = [0x1000, 0x4000].map(|base| DriverQueue::new(base, SIZE));
         let mut guest = Self {
             memory: memory(&[(0, 0xc0_0000), (0x1_0000_0000, 0x10_0000)]),
-            queues: rings.each_ref().map(DriverRing::queue),
+            queues: rings.each_ref().map(DriverQueue::queue),
             rings,
             device: builder.build(),
             token: None,

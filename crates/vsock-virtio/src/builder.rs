@@ -6,18 +6,15 @@ use vm_memory::GuestMemory;
 use vsock_backend_api::VsockVolatileStream;
 use vsock_muxer::Muxer;
 
-use crate::VsockDevice;
 use crate::direct::DirectTypes;
 
-/// Makes a [`VsockDevice`].
+/// Makes a [`VsockDevice`](crate::VsockDevice).
 #[derive(Debug)]
 pub struct VsockDeviceBuilder<M: GuestMemory> {
     pub(crate) muxer: Muxer,
     pub(crate) transport_features: u64,
     pub(crate) budget: usize,
-    pub(crate) rx_delay: Duration,
-    pub(crate) tx_delay: Duration,
-    pub(crate) kick_delay: Duration,
+    pub(crate) poll_budget: Duration,
     pub(crate) direct: DirectTypes<M>,
 }
 
@@ -29,9 +26,7 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
             muxer,
             transport_features: 0,
             budget: 512 * 1024,
-            rx_delay: Duration::from_micros(500),
-            tx_delay: Duration::from_millis(5),
-            kick_delay: Duration::from_millis(1),
+            poll_budget: Duration::from_micros(20),
             direct: DirectTypes::new(),
         }
     }
@@ -64,7 +59,7 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
         self
     }
 
-    /// Bytes that one call of [`VsockDevice::process`] moves in each direction, roughly: default
+    /// Bytes that one call of [`VsockDevice::process`](crate::VsockDevice::process) moves in each direction, roughly: default
     /// 512 KiB. A packet of the guest counts as 2 KiB if it is smaller, so that a call
     /// ends after 256 of them; a descriptor counts as 64 bytes, if those of a packet come to more.
     /// Every call moves something if it can: 0 counts as 1.
@@ -74,48 +69,19 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
         self
     }
 
-    /// How long the guest may be left without a notification of filled buffers while, of what it was
-    /// notified of, it is known to have at least twice as much left to read: default 500 us. It makes one
-    /// interrupt of many where a guest has many requests under way. Zero turns it off.
+    /// How long the device expects something more after it has moved something: default 20 us. Zero turns it
+    /// off.
     ///
-    /// The guest's own packets say what it has read; see [`Muxer::notification_may_wait`]. A first byte,
-    /// an answer that the guest waits for, and whatever is no payload are never held back.
-    #[must_use]
-    pub const fn rx_notification_delay(mut self, delay: Duration) -> Self {
-        self.rx_delay = delay;
-        self
-    }
-
-    /// How long the guest may be left without a notification that its packets were taken: default
-    /// 5 ms. Zero turns it off.
+    /// For so long it asks its caller to [poll](crate::NextCall::Poll) instead of sleeping, and the driver for no kicks:
+    /// what comes then costs no exit of the guest and no wake-up of the thread. After three polls in a row that found
+    /// nothing, only one in 16 wake-ups is followed by one.
     ///
-    /// It hears of its buffers that much later, or when a quarter of its ring is used. That is for a guest
-    /// that streams to the host. One that waits for answers is notified at once; so is one that sends
-    /// little, or that waits for its buffers, but for one time in hundreds.
+    /// While it polls and the guest goes on sending, the guest is told once that several packets were taken: when they
+    /// are a quarter of its queue, after 2 ms, or when it has paused for this time. A filled buffer is told
+    /// immediately, always.
     #[must_use]
-    pub const fn tx_notification_delay(mut self, delay: Duration) -> Self {
-        self.tx_delay = delay;
+    pub const fn poll_budget(mut self, budget: Duration) -> Self {
+        self.poll_budget = budget;
         self
-    }
-
-    /// How long packets of a guest that streams to the host may lie in the ring before the device looks at
-    /// it: default 1 ms. Zero turns it off; without `VIRTIO_F_EVENT_IDX` it is off.
-    ///
-    /// The driver is asked to kick the device with the last packet of a batch, a quarter of its ring or half
-    /// of [its window](vsock_proto::Config::buf_alloc) at most: fewer exits of the guest, and wake-ups of the
-    /// VMM's thread and of the host's reader. That is for a guest that sends payload and nothing else, and
-    /// has used 256 descriptors since it got an answer, or twice as many as before that, up to 4,096. Of every
-    /// other the next packet is asked for; so it is of one whose batches are half full or less in that
-    /// time, but for one in hundreds of its packets.
-    #[must_use]
-    pub const fn tx_kick_delay(mut self, delay: Duration) -> Self {
-        self.kick_delay = delay;
-        self
-    }
-
-    /// The device, not yet active.
-    #[must_use]
-    pub fn build(self) -> VsockDevice<M> {
-        VsockDevice::new(self)
     }
 }

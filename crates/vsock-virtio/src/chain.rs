@@ -5,7 +5,7 @@
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Address, GuestMemory, Permissions};
 
-use crate::parts::{DESCRIPTOR, Parts, Span};
+use crate::fields::{DESCRIPTOR, Fields, Span};
 use crate::scatter::Slices;
 
 /// Which part of a chain is asked for.
@@ -17,7 +17,7 @@ pub(crate) enum Part {
     Writable,
 }
 
-/// A chain that is not what it should be. It concerns nobody but its sender.
+/// A chain that is not what it should be. It concerns its sender alone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct BadChain;
 
@@ -25,45 +25,66 @@ pub(crate) struct BadChain;
 /// the thread busy, and one of a few costs what its bytes do.
 pub(crate) const DESCRIPTOR_COST: usize = 64;
 
-/// Appends the pieces of the chain that begins at `head` to `slices`; returns how many bytes they have. In
-/// `cost` is what it cost to look at its descriptors, also if the chain is bad.
-///
-/// A range may lie in several regions, whose pieces need not be neighbours in this process; a byte
-/// outside of all regions spoils the chain. So does a loop, an index outside of its table, a table
-/// within a table or of a length that is no multiple of 16, a chain that is longer than the queue
-/// (virtio 1.3, 2.7.5.3.1) or than 2^32 bytes (2.7.5.2), or a descriptor of the wrong direction.
-pub(crate) fn gather<'m, M: GuestMemory>(
-    mem: &'m M,
-    (parts, head): (&Parts<'m, M>, u16),
-    part: Part,
-    slices: &mut Slices<'m, M>,
-    cost: &mut usize,
-) -> Result<usize, BadChain> {
-    *cost = 0;
-    let (mut total, mut room) = (0, u32::MAX);
-    let mut writable_seen = false;
-    let mut walk = Walk::new(parts, head);
-    for _ in 0..parts.size() {
-        *cost += DESCRIPTOR_COST;
-        let descriptor = walk.step(mem)?;
-        room = room.checked_sub(descriptor.len()).ok_or(BadChain)?;
-        let access = match (part, descriptor.is_write_only()) {
-            (Part::Readable, false) if !writable_seen => Some(Permissions::Read),
-            (Part::Readable, true) => {
-                writable_seen = true;
-                None
-            }
-            (Part::Writable, true) => Some(Permissions::Write),
-            (Part::Readable | Part::Writable, false) => return Err(BadChain),
-        };
-        if let Some(access) = access {
-            total += append(mem, &descriptor, access, slices)?;
-        }
-        if !descriptor.has_next() {
-            return Ok(total);
-        }
+/// A chain that was looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gathered {
+    /// How many bytes it has.
+    pub(crate) len: Result<usize, BadChain>,
+    /// What it cost to look at its descriptors, also if it is bad.
+    pub(crate) cost: usize,
+}
+
+/// A chain of a queue.
+pub(crate) struct Chain<'t, 'm, M: GuestMemory> {
+    pub(crate) mem: &'m M,
+    pub(crate) queue: &'t Fields<'m, M>,
+    pub(crate) head: u16,
+}
+
+impl<'m, M: GuestMemory> Chain<'_, 'm, M> {
+    /// Appends the pieces of the chain to `slices`. Those of a bad one are of no use.
+    ///
+    /// A range may lie in several regions, whose pieces need not be neighbours in this process; a byte
+    /// outside of all regions spoils the chain. So does a loop, an index outside of its table, a table
+    /// within a table or of a length that is no multiple of 16, a chain that is longer than the queue
+    /// (virtio 1.3, 2.7.5.3.1) or than 2^32 bytes (2.7.5.2), or a descriptor of the wrong direction.
+    pub(crate) fn gather(&self, part: Part, slices: &mut Slices<'m, M>) -> Gathered {
+        let mut cost = 0;
+        let len = self.walk(part, slices, &mut cost);
+        Gathered { len, cost }
     }
-    Err(BadChain)
+
+    fn walk(
+        &self,
+        part: Part,
+        slices: &mut Slices<'m, M>,
+        cost: &mut usize,
+    ) -> Result<usize, BadChain> {
+        let (mut total, mut room) = (0, u32::MAX);
+        let mut writable_seen = false;
+        let mut walk = Walk::new(self.queue, self.head);
+        for _ in 0..self.queue.size() {
+            *cost += DESCRIPTOR_COST;
+            let descriptor = walk.step(self.mem)?;
+            room = room.checked_sub(descriptor.len()).ok_or(BadChain)?;
+            let access = match (part, descriptor.is_write_only()) {
+                (Part::Readable, false) if !writable_seen => Some(Permissions::Read),
+                (Part::Readable, true) => {
+                    writable_seen = true;
+                    None
+                }
+                (Part::Writable, true) => Some(Permissions::Write),
+                (Part::Readable | Part::Writable, false) => return Err(BadChain),
+            };
+            if let Some(access) = access {
+                total += append(self.mem, &descriptor, access, slices)?;
+            }
+            if !descriptor.has_next() {
+                return Ok(total);
+            }
+        }
+        Err(BadChain)
+    }
 }
 
 /// Appends the pieces of a descriptor's range.
@@ -97,7 +118,7 @@ struct Walk<'t, 'm, M: GuestMemory> {
 }
 
 impl<'t, 'm, M: GuestMemory> Walk<'t, 'm, M> {
-    const fn new(queue: &'t Parts<'m, M>, head: u16) -> Self {
+    const fn new(queue: &'t Fields<'m, M>, head: u16) -> Self {
         Self {
             queue: queue.descriptors(),
             entries: queue.size(),
@@ -106,7 +127,7 @@ impl<'t, 'm, M: GuestMemory> Walk<'t, 'm, M> {
         }
     }
 
-    /// The next descriptor. Whether there is another behind it, it says itself.
+    /// The next descriptor. Whether another follows, it says itself.
     fn step(&mut self, mem: &'m M) -> Result<Descriptor, BadChain> {
         let mut descriptor = self.read()?;
         if descriptor.refers_to_indirect_table() {

@@ -4,7 +4,7 @@ mod farewell;
 mod unwind;
 mod work;
 
-use std::fmt;
+use std::{fmt, iter};
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemory;
@@ -14,22 +14,25 @@ use vsock_proto::Tick;
 use crate::direct::DirectTypes;
 use crate::event::Events;
 use crate::features::Features;
-use crate::kicks::TxKicks;
-use crate::notify::{Delayed, TxNotifications};
-use crate::parts::Parts;
+use crate::fields::Fields;
+use crate::notification::Notifications;
 use crate::rx::Reserved;
-use crate::scratch::Scratch;
+use crate::stream_io::Scratch;
 use crate::{
-    ActivateError, DeviceCounters, DeviceState, Fault, FeatureError, Outcome, QueueName, Queues,
-    RestoreError, VsockDeviceBuilder, config_space,
+    ActivateError, DeviceCounters, DeviceFault, DeviceState, FeatureError, Outcome, QueueName,
+    Queues, RestoreError, VsockDeviceBuilder,
 };
 
 /// Where the device stands between two resets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     Inactive,
+    /// It was activated, and has not looked at its queues yet. In queues that were used before, the driver may have
+    /// been left without a notification. Whether they were cannot be told: their indices may have come round
+    /// to zero.
+    Starting,
     Active,
-    Broken(Fault),
+    Broken(DeviceFault),
 }
 
 /// A virtio vsock device: a [`Muxer`] behind virtqueues.
@@ -41,6 +44,7 @@ enum Phase {
 /// |---|---|
 /// | the driver kicks a queue, whichever | [`process`](Self::process) |
 /// | a descriptor that an [`Action`] named is ready | [`on_event`](Self::on_event), then [`process`](Self::process) |
+/// | [`Outcome::next`] of the last call is not [`OnEvent`](crate::NextCall::OnEvent) | [`process`](Self::process), without sleeping before |
 /// | the [`deadline`](Self::deadline) has come | [`on_timeout`](Self::on_timeout), then [`process`](Self::process) |
 /// | the driver has accepted features (`FEATURES_OK`) | [`ack_features`](Self::ack_features) |
 /// | the driver is ready (`DRIVER_OK`) | [`activate`](Self::activate), then [`process`](Self::process) |
@@ -50,22 +54,18 @@ enum Phase {
 /// | the device stops and its guest goes on | [`farewell`](Self::farewell), then [`process`](Self::process) until it no longer [owes any](Self::owes_farewells) |
 /// | the device is about to be dropped | [`reset`](Self::reset) |
 ///
-/// and behind each of them [`next_action`](Self::next_action) until there is none, and
+/// and after each of them [`next_action`](Self::next_action) until there is none, and
 /// [`deadline`](Self::deadline) for the timer. The crate's documentation has a complete example.
 ///
 /// A panic of a stream, of a backend or of guest memory in one of these calls passes through, and breaks an
-/// active device as a fault of its rings does: see [`FaultCause::Panic`](crate::FaultCause::Panic).
+/// active device as a fault of its queues does: see [`FaultCause::Panic`](crate::FaultCause::Panic).
 pub struct VsockDevice<M: GuestMemory> {
     muxer: Muxer,
     features: Features,
     budget: usize,
     phase: Phase,
     events: Events,
-    /// The driver was asked not to kick for its buffers, and for nothing else since.
-    rx_kicks_off: bool,
-    tx_kicks: TxKicks,
-    rx_notifications: Delayed,
-    tx_notifications: TxNotifications,
+    notifications: Notifications,
     direct: DirectTypes<M>,
     scratch: Scratch,
     reserved: Vec<Reserved>,
@@ -79,20 +79,14 @@ impl<M: GuestMemory> VsockDevice<M> {
         VsockDeviceBuilder::new(muxer)
     }
 
-    pub(crate) fn new(builder: VsockDeviceBuilder<M>) -> Self {
-        let mut muxer = builder.muxer;
-        muxer.set_notification_delay(builder.rx_delay);
-        let window = muxer.config().buf_alloc();
+    fn new(builder: VsockDeviceBuilder<M>) -> Self {
         Self {
-            muxer,
+            muxer: builder.muxer,
             features: Features::new(builder.transport_features),
             budget: builder.budget,
             phase: Phase::Inactive,
             events: Events::default(),
-            rx_kicks_off: false,
-            tx_kicks: TxKicks::new(builder.kick_delay, window),
-            rx_notifications: Delayed::new(builder.rx_delay),
-            tx_notifications: TxNotifications::new(builder.tx_delay),
+            notifications: Notifications::new(builder.poll_budget),
             direct: builder.direct,
             scratch: Scratch::default(),
             reserved: Vec::new(),
@@ -102,7 +96,7 @@ impl<M: GuestMemory> VsockDevice<M> {
 
     /// Takes the features that the driver has accepted: before [`activate`](Self::activate), which puts
     /// them in force. Without this the driver has accepted none, which is no error: it has stream sockets,
-    /// and is notified by the rings' flags.
+    /// and is notified by the queues' flags.
     ///
     /// What is accepted while the device is active shows in [`acked_features`](Self::acked_features) and
     /// [`state`](Self::state), and changes nothing of how it works.
@@ -111,14 +105,14 @@ impl<M: GuestMemory> VsockDevice<M> {
     ///
     /// Bits that were not offered; nothing has changed then.
     pub fn ack_features(&mut self, bits: u64) -> Result<(), FeatureError> {
-        self.features.ack(bits, self.muxer.has_seqpacket())
+        self.features.ack(bits, &self.muxer)
     }
 
     /// The driver is ready (`DRIVER_OK`): the device begins to serve its queues.
     ///
     /// Sets in the queues whether `VIRTIO_F_EVENT_IDX` was negotiated. Call
     /// [`process`](Self::process) next: the queues may be full already. It notifies the guest of both,
-    /// in case that the device which served them before owed it that; a driver must bear one in vain.
+    /// in case the device that served them before owed it that; a driver must bear one for nothing.
     ///
     /// # Errors
     ///
@@ -149,13 +143,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         if let Some(event) = queues.event.as_deref_mut() {
             set_up(mem, event, QueueName::Event, event_idx)?;
         }
-        self.rx_kicks_off = false;
-        self.tx_kicks.restart();
-        // In rings that were used before, the driver may have been left without a notification. Whether
-        // they were cannot be told: their indices may have come round to zero.
-        self.rx_notifications.restart();
-        self.tx_notifications.restart();
-        self.phase = Phase::Active;
+        self.notifications.restart();
+        self.phase = Phase::Starting;
         self.muxer.activate(now, features.socket_types());
         Ok(())
     }
@@ -175,14 +164,14 @@ impl<M: GuestMemory> VsockDevice<M> {
     }
 
     /// Every connection is closed, and the guest is told that they are gone
-    /// (`VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`): at once if it has provided a buffer, else as soon as
+    /// (`VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`): immediately if it has provided a buffer, else as soon as
     /// it does. From then until it has taken notice, which it does by making another buffer of the event
     /// queue available, it gets no packet.
     ///
     /// [`process`](Self::process) publishes the event. A VMM that pauses a guest and resumes it in the
     /// same process does not need this: the connections are still there.
     pub fn transport_reset(&mut self, now: Tick) {
-        if self.phase == Phase::Active {
+        if self.is_active() {
             self.muxer.transport_reset(now);
             self.events.owe();
         }
@@ -207,7 +196,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         state: &DeviceState,
     ) -> Result<(), RestoreError> {
         let mut features = self.features;
-        features.ack(state.acked_features, self.muxer.has_seqpacket())?;
+        features.ack(state.acked_features, &self.muxer)?;
         if state.active {
             self.activate_with(features, now, mem, queues)?;
             self.events.owe();
@@ -221,27 +210,33 @@ impl<M: GuestMemory> VsockDevice<M> {
     ///
     /// To be called after a kick of any queue and after whatever was reported to the device, because
     /// each may set the others going: a packet asks for a reply, a buffer lets a reply go, and a reply
-    /// that is gone lets the next packet in. Called in vain, it costs a look at the rings. Before
+    /// that is gone lets the next packet in. A call for nothing costs a look at the queues. Before
     /// the device is active it does nothing.
     ///
     /// # Errors
     ///
-    /// A ring breaks the rules. Every connection is closed then, and this is reported again and
+    /// A queue breaks the rules. Every connection is closed then, and this is reported again and
     /// again until the device is reset; a VMM sets `DEVICE_NEEDS_RESET`.
     pub fn process(
         &mut self,
         now: Tick,
         mem: &M,
         queues: &mut Queues<'_>,
-    ) -> Result<Outcome, Fault> {
+    ) -> Result<Outcome, DeviceFault> {
         match self.phase {
             Phase::Inactive => return Ok(Outcome::default()),
             Phase::Broken(fault) => return Err(fault),
-            Phase::Active => {}
+            Phase::Starting | Phase::Active => {}
         }
-        let result = self.unwinding(now, |device| device.work(now, mem, queues));
-        if let Err(fault) = result {
-            self.break_down(now, fault);
+        let mut result = self.unwinding(now, |device| device.work(now, mem, queues));
+        match &mut result {
+            Ok(outcome) => {
+                let is_first = self.phase == Phase::Starting;
+                outcome.notify_rx |= is_first;
+                outcome.notify_tx |= is_first;
+                self.phase = Phase::Active;
+            }
+            Err(fault) => self.break_down(now, *fault),
         }
         result
     }
@@ -254,9 +249,6 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// Does what is due by now.
     pub fn on_timeout(&mut self, now: Tick) {
         self.unwinding(now, |device| device.muxer.on_timeout(now));
-        self.rx_notifications.on_timeout(now);
-        self.tx_notifications.on_timeout(now);
-        self.tx_kicks.on_timeout(now);
     }
 
     /// The next thing to do on the event loop.
@@ -276,23 +268,17 @@ impl<M: GuestMemory> VsockDevice<M> {
     }
 
     /// When [`on_timeout`](Self::on_timeout) is to be called, and [`process`](Self::process) after it.
-    /// It may be a fraction of a millisecond away; a timer that is late by one does no harm.
+    /// A timer that is late by a millisecond does no harm.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        let due = [
-            self.muxer.deadline(),
-            self.rx_notifications.due(),
-            self.tx_notifications.due(),
-            self.tx_kicks.due(),
-        ];
-        due.into_iter().flatten().min()
+        self.muxer.deadline()
     }
 
     /// The features that the device offers. `VIRTIO_VSOCK_F_SEQPACKET` is one of them if a backend
     /// [has streams for it](Muxer::has_seqpacket), so backends are added before the driver asks.
     #[must_use]
     pub fn device_features(&self) -> u64 {
-        self.features.offered(self.muxer.has_seqpacket())
+        self.features.offered(&self.muxer)
     }
 
     /// The features that the driver has accepted.
@@ -302,23 +288,26 @@ impl<M: GuestMemory> VsockDevice<M> {
     }
 
     /// Reads the configuration space at any offset (virtio 1.3, 5.10.4): the guest's CID, and zeros
-    /// behind it. The driver can write nothing in it; a VMM ignores that it tries.
+    /// after it. The driver can write nothing in it; a VMM ignores that it tries.
     pub fn read_config(&self, offset: u64, data: &mut [u8]) {
-        config_space::read(self.muxer.guest_cid(), offset, data);
+        let config = u64::from(self.muxer.guest_cid()).to_le_bytes();
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = config.into_iter().skip(skip).chain(iter::repeat(0));
+        for (to, from) in data.iter_mut().zip(bytes) {
+            *to = from;
+        }
     }
 
     /// Whether the device serves its queues.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        self.phase == Phase::Active
+        matches!(self.phase, Phase::Starting | Phase::Active)
     }
 
     /// Nothing is owed to the guest any more, and nothing expected of it.
     fn quiet(&mut self) {
-        self.tx_kicks.restart();
+        self.notifications.restart();
         self.events = Events::Quiet;
-        self.rx_notifications.stop();
-        self.tx_notifications.stop();
     }
 
     /// What is to be saved in a snapshot.
@@ -367,6 +356,14 @@ impl<M: GuestMemory> fmt::Debug for VsockDevice<M> {
     }
 }
 
+impl<M: GuestMemory> VsockDeviceBuilder<M> {
+    /// The device, not yet active.
+    #[must_use]
+    pub fn build(self) -> VsockDevice<M> {
+        VsockDevice::new(self)
+    }
+}
+
 /// Checks a queue and tells it how notifications are suppressed.
 fn set_up<M: GuestMemory>(
     mem: &M,
@@ -374,7 +371,7 @@ fn set_up<M: GuestMemory>(
     name: QueueName,
     event_idx: bool,
 ) -> Result<(), ActivateError> {
-    if !(queue.ready() && Parts::are_in_memory(mem, queue)) {
+    if !(queue.ready() && Fields::are_in_memory(mem, queue)) {
         return Err(ActivateError::InvalidQueue(name));
     }
     queue.set_event_idx(event_idx);

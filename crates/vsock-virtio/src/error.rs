@@ -44,7 +44,7 @@ pub enum ActivateError {
     /// It is active, or broken, and has not been reset since.
     #[error("the device is in use; reset it first")]
     InUse,
-    /// The queue is not marked ready, or its rings do not lie in guest memory.
+    /// The queue is not marked ready, or does not lie in guest memory.
     #[error("the {0} queue is not usable")]
     InvalidQueue(QueueName),
 }
@@ -61,20 +61,20 @@ pub enum RestoreError {
     Activate(#[from] ActivateError),
 }
 
-/// A ring that breaks the rules, so that the device cannot go on: a VMM sets
+/// A queue that breaks the rules, so that the device cannot go on: a VMM sets
 /// `DEVICE_NEEDS_RESET` (virtio 1.3, 2.1.2).
 ///
 /// A bad descriptor chain is no fault: it is given back to the guest and counted.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("the {queue} queue is broken: {cause}")]
-pub struct Fault {
+pub struct DeviceFault {
     /// The queue.
     pub queue: QueueName,
-    /// What is wrong with it. The message says it, so that it is no `source` besides.
+    /// What is wrong with it. The message says it, so it is no `source` as well.
     pub cause: FaultCause,
 }
 
-/// What is wrong with a ring.
+/// What is wrong with a queue.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum FaultCause {
@@ -84,11 +84,11 @@ pub enum FaultCause {
     /// A chain begins at a descriptor that does not exist.
     #[error("a chain's head is no index of the descriptor table")]
     HeadIndex,
-    /// A ring is not, or no longer, in guest memory.
-    #[error("guest memory of the ring is not accessible")]
+    /// A part of the queue is not, or no longer, in guest memory.
+    #[error("guest memory of the queue is not accessible")]
     Memory,
     /// A stream, a backend or guest memory has panicked in a call of the device, of whichever queue or of
-    /// none. What the call had taken from the rings is not given back, so the receive queue is named.
+    /// none. What the call had taken from the queues is not given back, so the receive queue is named.
     #[error("a call of the device was left by a panic")]
     Panic,
 }

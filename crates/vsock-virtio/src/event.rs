@@ -7,10 +7,10 @@ use std::num::Wrapping;
 use vm_memory::GuestMemory;
 
 use crate::chain::Part;
-use crate::ring::Ring;
 use crate::rx::REFUSAL_COST;
 use crate::scatter::{Cursor, Slices};
-use crate::{DeviceCounters, Fault};
+use crate::virtqueue::Virtqueue;
+use crate::{DeviceCounters, DeviceFault};
 
 /// `struct virtio_vsock_event` with `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
 const TRANSPORT_RESET: [u8; 4] = 0_u32.to_le_bytes();
@@ -44,31 +44,34 @@ impl Events {
     }
 
     /// Whether the event is still owed, and there are buffers that were not looked at.
-    pub(crate) fn want_more<M: GuestMemory>(self, ring: &Ring<'_, '_, M>) -> Result<bool, Fault> {
-        Ok(self == Self::Owed && ring.ready() && ring.available()?.0 != ring.next_available())
+    pub(crate) fn want_more<M: GuestMemory>(
+        self,
+        queue: &Virtqueue<'_, '_, M>,
+    ) -> Result<bool, DeviceFault> {
+        Ok(self == Self::Owed && queue.ready() && queue.available()?.0 != queue.next_available())
     }
 
     /// Goes on as far as the guest lets it, and the budget for buffers of no use. `true` if the event has been
     /// published just now.
     pub(crate) fn proceed<M: GuestMemory>(
         &mut self,
-        ring: &mut Ring<'_, '_, M>,
+        queue: &mut Virtqueue<'_, '_, M>,
         counters: &mut DeviceCounters,
         mut budget: usize,
-    ) -> Result<bool, Fault> {
-        if *self == Self::Quiet || !ring.ready() {
+    ) -> Result<bool, DeviceFault> {
+        if *self == Self::Quiet || !queue.ready() {
             return Ok(false);
         }
         let mut published = false;
         if *self == Self::Owed {
-            published = self.publish(ring, counters, &mut budget)?;
-            // Whoever looks only when there is something to tell hears of a buffer only if it asks.
-            if !published && ring.watch_available()?.0 != ring.next_available() {
-                published = self.publish(ring, counters, &mut budget)?;
+            published = self.publish(queue, counters, &mut budget)?;
+            // A device that looks only when there is something to tell hears of a buffer only if it asks.
+            if !published && queue.watch_available()?.0 != queue.next_available() {
+                published = self.publish(queue, counters, &mut budget)?;
             }
         }
         if let Self::Published { available } = *self
-            && (ring.available()? != available || ring.watch_available()? != available)
+            && (queue.available()? != available || queue.watch_available()? != available)
         {
             *self = Self::Quiet;
         }
@@ -78,25 +81,25 @@ impl Events {
     /// Puts the event into the next buffer that can hold it.
     fn publish<M: GuestMemory>(
         &mut self,
-        ring: &mut Ring<'_, '_, M>,
+        queue: &mut Virtqueue<'_, '_, M>,
         counters: &mut DeviceCounters,
         budget: &mut usize,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, DeviceFault> {
         let mut slices = Slices::<M>::new();
         while *budget > 0 {
-            let available = ring.available()?;
+            let available = queue.available()?;
             slices.clear();
-            let Some(chain) = ring.take(Part::Writable, &mut slices)? else {
+            let Some(taken) = queue.take(Part::Writable, &mut slices)? else {
                 return Ok(false);
             };
-            if chain.len.unwrap_or(0) < TRANSPORT_RESET.len() {
-                *budget = budget.saturating_sub(chain.cost.max(REFUSAL_COST));
+            if taken.len.unwrap_or(0) < TRANSPORT_RESET.len() {
+                *budget = budget.saturating_sub(taken.cost.max(REFUSAL_COST));
                 counters.unusable_buffers += 1;
-                ring.give_back(chain.head, 0)?;
+                queue.give_back(taken.head, 0)?;
                 continue;
             }
             Cursor::default().copy_from(&slices, &TRANSPORT_RESET);
-            ring.give_back(chain.head, 4)?;
+            queue.give_back(taken.head, 4)?;
             counters.transport_resets += 1;
             *self = Self::Published { available };
             return Ok(true);

@@ -3,6 +3,7 @@
 //! Which features the device offers, and which of them the driver has accepted.
 
 use thiserror::Error;
+use vsock_muxer::Muxer;
 use vsock_proto::SocketTypes;
 
 /// `VIRTIO_F_INDIRECT_DESC`: a chain may lie in a table of its own (virtio 1.3, 2.7.5.3).
@@ -46,8 +47,8 @@ impl Features {
         }
     }
 
-    pub(crate) const fn ack(&mut self, bits: u64, seqpacket: bool) -> Result<(), FeatureError> {
-        let unoffered = bits & !self.offered(seqpacket);
+    pub(crate) fn ack(&mut self, bits: u64, muxer: &Muxer) -> Result<(), FeatureError> {
+        let unoffered = bits & !self.offered(muxer);
         if unoffered != 0 {
             return Err(FeatureError { unoffered });
         }
@@ -59,9 +60,9 @@ impl Features {
         self.acked = 0;
     }
 
-    /// What is offered, with or without seqpacket sockets.
-    pub(crate) const fn offered(&self, seqpacket: bool) -> u64 {
-        let types = if seqpacket {
+    /// What is offered: seqpacket sockets if a backend of the muxer has streams for them.
+    pub(crate) fn offered(&self, muxer: &Muxer) -> u64 {
+        let types = if muxer.has_seqpacket() {
             SocketTypes::F_SEQPACKET
         } else {
             0

@@ -7,13 +7,12 @@ use vsock_backend_api::VsockStream;
 use vsock_muxer::{Allowance, GuestBuffers};
 use vsock_proto::{Header, Progress};
 
-use crate::attempt;
 use crate::chain::{DESCRIPTOR_COST, Part};
 use crate::direct::DirectTypes;
-use crate::ring::Ring;
 use crate::scatter::{Cursor, Slice, Slices};
-use crate::scratch::{MAX_PAYLOAD, Scratch};
-use crate::{DeviceCounters, Fault};
+use crate::stream_io::{self, MAX_PAYLOAD, Scratch};
+use crate::virtqueue::Virtqueue;
+use crate::{DeviceCounters, DeviceFault};
 
 /// What it may cost to look at chains in advance: 1,024 descriptors. Pieces would be no measure, for an empty
 /// descriptor is none.
@@ -26,7 +25,7 @@ pub(crate) struct Reserved {
     /// Where its pieces are.
     first: usize,
     end: usize,
-    /// Bytes behind a header; `None` if the chain is of no use.
+    /// Bytes after a header; `None` if the chain is of no use.
     room: Option<usize>,
     /// What it cost to look at its descriptors.
     cost: usize,
@@ -45,10 +44,10 @@ pub(crate) struct Tools<'a, M: GuestMemory> {
 
 /// The buffers of the receive queue, in order.
 ///
-/// Chains are taken when they are needed. Those that were taken in vain are put back at the end, so
+/// Chains are taken when they are needed. Those that were taken for nothing are put back at the end, so
 /// that nothing is held between two calls: no reset, no migration can find a chain here.
 pub(crate) struct RxBuffers<'a, 'q, 'm, M: GuestMemory> {
-    ring: &'a mut Ring<'q, 'm, M>,
+    queue: &'a mut Virtqueue<'q, 'm, M>,
     tools: Tools<'a, M>,
     slices: Slices<'m, M>,
     /// The first of `tools.reserved` that is not used.
@@ -58,14 +57,18 @@ pub(crate) struct RxBuffers<'a, 'q, 'm, M: GuestMemory> {
     /// What this may cost before no other buffer is looked for.
     budget: usize,
     cost: usize,
-    fault: Option<Fault>,
+    fault: Option<DeviceFault>,
 }
 
 impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
-    pub(crate) fn new(ring: &'a mut Ring<'q, 'm, M>, tools: Tools<'a, M>, budget: usize) -> Self {
+    pub(crate) fn new(
+        queue: &'a mut Virtqueue<'q, 'm, M>,
+        tools: Tools<'a, M>,
+        budget: usize,
+    ) -> Self {
         tools.reserved.clear();
         Self {
-            ring,
+            queue,
             tools,
             slices: Slices::<M>::new(),
             next: 0,
@@ -88,9 +91,9 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
     }
 
     /// How many chains were taken, used or not.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn taken(&self) -> u16 {
-        self.ring.next_available()
+        self.queue.next_available()
     }
 
     /// Gives the next buffer back unused if it has no room for payload, which is all that is left to
@@ -106,9 +109,9 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
     }
 
     /// Puts back what was not used.
-    pub(crate) fn finish(self) -> Result<(), Fault> {
+    pub(crate) fn finish(self) -> Result<(), DeviceFault> {
         let unused = self.tools.reserved.len().saturating_sub(self.next);
-        self.ring
+        self.queue
             .put_back(u16::try_from(unused).unwrap_or(u16::MAX));
         self.fault.map_or(Ok(()), Err)
     }
@@ -131,7 +134,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         None
     }
 
-    /// The chain at `ahead` behind the front, taken now if need be, while to look costs little enough.
+    /// The chain `ahead` places after the front, taken now if need be, while to look costs little enough.
     fn ahead(&mut self, ahead: usize) -> Option<Reserved> {
         match self.tools.reserved.get(self.next + ahead) {
             Some(chain) => Some(*chain),
@@ -143,7 +146,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
     /// Takes one more chain.
     fn reserve(&mut self) -> Option<Reserved> {
         let first = self.slices.len();
-        let taken = match self.ring.take(Part::Writable, &mut self.slices) {
+        let taken = match self.queue.take(Part::Writable, &mut self.slices) {
             Ok(taken) => taken?,
             Err(fault) => {
                 self.fault = Some(fault);
@@ -175,7 +178,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
     /// Gives the front to the guest.
     fn give_back(&mut self, chain: Reserved, len: usize) {
         let len = u32::try_from(len).unwrap_or(u32::MAX);
-        if let Err(fault) = self.ring.give_back(chain.head, len) {
+        if let Err(fault) = self.queue.give_back(chain.head, len) {
             self.fault = Some(fault);
         }
         self.next += 1;
@@ -254,7 +257,7 @@ fn read_and_copy<M: GuestMemory>(
     pieces: &[Slice<'_, M>],
     buffer: &mut [u8],
 ) -> (usize, Progress) {
-    match attempt::read(buffer.len(), || stream.read(buffer)) {
+    match stream_io::read(buffer.len(), || stream.read(buffer)) {
         Progress::Done(len) => {
             let bytes = buffer.get(..len).unwrap_or_default();
             let copied = Cursor::default().copy_from(pieces, bytes);
@@ -295,15 +298,17 @@ impl<M: GuestMemory> GuestBuffers for RxBuffers<'_, '_, '_, M> {
         let first = pieces.first().map_or(0, |piece| piece.len());
         let (got, last) = match direct {
             _ if wanted == 0 => return Progress::Done(0),
-            Some(direct) if first >= direct.least => attempt::all(&pieces, wanted, |rest, room| {
-                attempt::read(room, || (direct.read)(stream, rest))
-            }),
+            Some(direct) if first >= direct.least => {
+                stream_io::all(&pieces, wanted, |rest, room| {
+                    stream_io::read(room, || (direct.read)(stream, rest))
+                })
+            }
             _ => {
                 let buffer = self.tools.scratch.first(wanted);
                 read_and_copy::<M>(stream, &pieces, buffer)
             }
         };
         self.publish_ahead(got, allowance.packet_bytes, packet);
-        attempt::together(got, last)
+        stream_io::together(got, last)
     }
 }

@@ -10,11 +10,10 @@ use vsock_backend_api::{VsockMessages, VsockStream};
 use vsock_muxer::{GuestPayload, send_message};
 use vsock_proto::{Header, MessageFlags, Progress};
 
-use crate::attempt;
 use crate::chain::BadChain;
 use crate::direct::{Direct, DirectTypes};
 use crate::scatter::{Cursor, Slice, Slices};
-use crate::scratch::{MAX_PAYLOAD, Scratch};
+use crate::stream_io::{self, MAX_PAYLOAD, Scratch};
 
 /// Reads the header, once, out of a chain with so many readable bytes; returns it with the position
 /// of the payload.
@@ -79,11 +78,11 @@ impl<'m, M: GuestMemory> TxPayload<'_, 'm, M> {
     /// Writes the pieces out of guest memory.
     fn write_pieces(&mut self, stream: &mut dyn VsockStream, direct: &Direct<M>) -> Progress {
         let pieces: Slices<'m, M> = self.cursor.pieces(self.slices, self.left).collect();
-        let (carried, last) = attempt::all(&pieces, self.left, |rest, len| {
-            attempt::write(len, || (direct.write)(stream, rest))
+        let (carried, last) = stream_io::all(&pieces, self.left, |rest, len| {
+            stream_io::write(len, || (direct.write)(stream, rest))
         });
         self.taken(carried);
-        attempt::together(carried, last)
+        stream_io::together(carried, last)
     }
 
     /// Gathers the pieces and writes once.
@@ -95,7 +94,7 @@ impl<'m, M: GuestMemory> TxPayload<'_, 'm, M> {
         let mut ahead = self.cursor;
         let gathered = ahead.copy_to(self.slices, buffer);
         let bytes = buffer.get(..gathered).unwrap_or_default();
-        let progress = attempt::write(gathered, || stream.write(bytes));
+        let progress = stream_io::write(gathered, || stream.write(bytes));
         if let Progress::Done(len) = progress {
             self.taken(len);
         }

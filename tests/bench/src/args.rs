@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::place::Place;
 use crate::runner::Effort;
+use vsock_report::Place;
 
 /// Rounds where nothing else is said: enough for a median that means something.
 const ROUNDS: usize = 7;

@@ -2,32 +2,26 @@
 
 //! This revision beside another one: each with the bench of its own, in turn, round after round.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{env, io};
 
 use anyhow::{Context, Result, ensure};
+use vsock_report::{Revision, Spread, empty_table as empty};
 
 use crate::RESULTS_FILE;
 use crate::args::Args;
 use crate::report::format::{rate, ratio};
-use crate::report::table::empty;
 use crate::results::{Results, SCHEMA};
-use crate::stats::Spread;
 use crate::suite::cell_name;
 
 /// Measures both and writes how many times as fast this revision is, cell by cell.
 pub(crate) fn compare(args: &Args, revision: &str, out: &mut impl Write) -> Result<()> {
     let directory = std::path::absolute(args.out.join("baseline"))?;
-    let commit = said(
-        Command::new("git")
-            .args(["rev-parse", "--verify", "--end-of-options"])
-            .arg(format!("{revision}^{{commit}}")),
-    )
-    .with_context(|| format!("{revision:?} is no revision of this repository"))?;
-    let theirs = build(&commit, &directory)?;
+    let revision = Revision::find(revision, &directory)?;
+    let theirs = revision.build("vsock-bench")?;
     let ours = env::current_exe().context("the bench cannot find itself")?;
     let mut rounds = Vec::new();
     for round in 0..args.effort().rounds {
@@ -41,50 +35,8 @@ pub(crate) fn compare(args: &Args, revision: &str, out: &mut impl Write) -> Resu
             (here()?, there)
         });
     }
-    write_table(&rounds, &commit, out)?;
+    write_table(&rounds, revision.commit(), out)?;
     Ok(())
-}
-
-/// What a program writes to its output.
-fn said(command: &mut Command) -> Result<String> {
-    let output = command.stderr(Stdio::inherit()).output()?;
-    ensure!(output.status.success(), "{command:?} failed");
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-}
-
-/// Builds the bench of `commit` from a copy of its files.
-fn build(commit: &str, directory: &Path) -> Result<PathBuf> {
-    let tree = directory.join(commit);
-    let repository = said(Command::new("git").args(["rev-parse", "--show-toplevel"]))?;
-    if !tree.exists() {
-        let unpacked = directory.join("unpacking");
-        fs::create_dir_all(&unpacked)?;
-        let archive = directory.join("tree.tar");
-        let git = Command::new("git")
-            .current_dir(&repository)
-            .args(["archive", "--format=tar", commit])
-            .stdout(File::create(&archive)?)
-            .status()?;
-        ensure!(git.success(), "git archive {commit} failed");
-        let tar = Command::new("tar")
-            .arg("-xf")
-            .arg(&archive)
-            .arg("-C")
-            .arg(&unpacked)
-            .status()
-            .context("cannot run tar")?;
-        ensure!(tar.success(), "tar failed");
-        fs::rename(&unpacked, &tree)?;
-    }
-    let target = directory.join("target");
-    let cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(&tree)
-        .env("CARGO_TARGET_DIR", &target)
-        .args(["build", "--quiet", "--locked", "--profile", "bench"])
-        .args(["--package", "vsock-bench"])
-        .status()?;
-    ensure!(cargo.success(), "the bench of {commit} does not build");
-    Ok(target.join("release").join("vsock-bench"))
 }
 
 /// Runs a bench for one round and reads what it has kept.

@@ -9,19 +9,14 @@
 
 mod args;
 mod baseline;
-mod machine;
 mod muxer;
-mod place;
-mod progress;
 mod report;
 mod results;
 mod runner;
 mod sample;
-mod stats;
 mod suite;
 mod targets;
 mod transport;
-mod watchdog;
 mod workload;
 
 use std::io::{self, Write};
@@ -32,6 +27,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use vsock_report::{allowed_cores, figures};
 
 use crate::args::Args;
 use crate::report::{chart, table};
@@ -89,7 +85,7 @@ fn run(args: &Args) -> Result<()> {
     let results = measure(args, &groups, &idle_rows, &idle_loops)?;
     let mut out = io::stdout().lock();
     table::write_results(&mut out, &results)?;
-    table::write_verdicts(&mut out, &targets::verdicts(&results))?;
+    writeln!(out, "\n{}", figures(&targets::verdicts(&results)))?;
     save(&args.out, &results)?;
     writeln!(
         out,
@@ -151,10 +147,10 @@ fn measure(
     }
     Ok(Results {
         schema: SCHEMA,
-        processor: machine::processor(),
-        cores: place::allowed_cores()?.len(),
-        kernel: machine::kernel(),
-        counted: machine::counting(),
+        processor: vsock_report::processor(),
+        cores: allowed_cores()?.len(),
+        kernel: vsock_report::kernel(),
+        counted: sample::counting(),
         cells: runner::run(groups, args.effort())?,
         idle,
         idle_loops,

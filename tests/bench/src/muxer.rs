@@ -15,7 +15,6 @@ use serde::Serialize;
 use vsock_tests::bare::{Bare, Copies};
 
 use crate::runner::Effort;
-use crate::stats::Spread;
 
 /// Payloads, and numbers of connections.
 const PAYLOADS: [(&str, usize); 3] = [("64 B", 64), ("4 KiB", 4096), ("64 KiB", 65_536)];
@@ -210,8 +209,7 @@ fn write(figures: &Figures) -> io::Result<()> {
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let values: Vec<f64> = values.collect();
-    Spread::of(values).map_or(f64::NAN, |spread| spread.median)
+    vsock_report::median(values).unwrap_or(f64::NAN)
 }
 
 fn nanos((count, time): (u64, Duration)) -> f64 {

@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use vsock_report::Progress;
 
-use crate::progress::Progress;
 use crate::results::Cell;
 use crate::sample;
 use crate::suite::{Group, Job};
-use crate::watchdog::Watchdog;
+use vsock_report::Watchdog;
 
 /// How much to measure.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ const MOST_UNITS: u64 = 1 << 40;
 pub(crate) fn run(groups: &[Group], effort: Effort) -> Result<Vec<Cell>> {
     let watchdog = Watchdog::start();
     let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
-    let progress = Progress::new(rows * (effort.rounds + 1));
+    let progress = Progress::of_runs(rows * (effort.rounds + 1));
     let mut tables = Vec::new();
     progress.phase("calibration");
     for group in groups {
@@ -71,7 +71,7 @@ fn calibrate(
         let counted = sample::counted(|| job(units));
         cell.count(counted.with_context(|| format!("{name} failed"))?);
         rows.push(Calibrated { cell, units });
-        progress.step();
+        progress.advance(1);
     }
     Ok(rows)
 }
@@ -114,7 +114,7 @@ fn one_round(
         progress.doing(&name);
         watchdog.doing(name.clone());
         cell.add(job(*units).with_context(|| format!("{name} failed"))?);
-        progress.step();
+        progress.advance(1);
     }
     Ok(())
 }

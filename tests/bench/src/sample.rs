@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use vsock_meter::{Switches, SystemCallCounter, thread_switches};
 
-use crate::place::{Place, Side};
+use vsock_report::{Place, Side};
 
 /// What one run cost.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,14 @@ pub(crate) fn counted<T>(work: impl FnOnce() -> T) -> T {
     // ORDER: Relaxed; partner: as above.
     COUNTING.store(false, Ordering::Relaxed);
     result
+}
+
+/// How system calls are counted here, or why they are not.
+pub(crate) fn counting() -> String {
+    match SystemCallCounter::open() {
+        Ok(_) => "counted by the kernel, tracepoint raw_syscalls:sys_enter".to_owned(),
+        Err(why) => format!("not counted: {why}"),
+    }
 }
 
 fn counter() -> Option<SystemCallCounter> {

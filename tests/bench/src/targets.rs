@@ -4,8 +4,9 @@
 //!
 //! They hold on two cores that have nothing else to do.
 
+use vsock_report::{Spread, Verdict};
+
 use crate::results::Results;
-use crate::stats::Spread;
 use crate::suite::{
     INNER, INNER_1M, INNER_256K, INNER_NO_SPIN, RING_1M, RING_256K, UNIX, Workload,
 };
@@ -46,18 +47,6 @@ struct Target {
     case: &'static str,
     row: &'static str,
     goal: Goal,
-}
-
-/// A figure that was to be reached, and what was measured.
-#[derive(Debug)]
-pub(crate) struct Verdict {
-    /// Which figure.
-    pub(crate) what: String,
-    /// What it should be.
-    pub(crate) goal: String,
-    /// What was measured.
-    pub(crate) measured: String,
-    pub(crate) reached: bool,
 }
 
 /// Holds `results` against every figure that they have measured.
@@ -199,11 +188,11 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::{targets, verdicts};
-    use crate::place::Place;
     use crate::results::{Cell, Results, SCHEMA};
     use crate::sample::Sample;
     use crate::suite::{INNER_1M, UNIX, Workload, all_groups};
     use std::time::Duration;
+    use vsock_report::Place;
 
     fn cell(row: &str, millis: u64) -> Cell {
         let mut cell = Cell::new(Workload::Stream, "64 B", row);

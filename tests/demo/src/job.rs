@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use vsock_meter::{SystemCallCounter, SystemCallError};
+use vsock_report::{Progress, receive};
 
 use crate::echo::{Echo, Service};
-use crate::host;
-use crate::progress::Progress;
-use crate::transport::Transport;
+use crate::transport::{self, Transport};
 
 /// What a round took.
 #[derive(Clone, Debug)]
@@ -29,7 +28,7 @@ pub(crate) fn run(
     bytes: &[u8],
     progress: &Progress,
 ) -> anyhow::Result<(Outcome, Vec<u8>)> {
-    let connected = transport.connect().context("cannot connect")?;
+    let mut connected = transport.connect().context("cannot connect")?;
     let mut back = vec![0; bytes.len()];
     back.fill(1); // its pages are there before the clock starts
     let mut echo = Echo::new().context("the service has no event loop")?;
@@ -37,10 +36,10 @@ pub(crate) fn run(
     let mut start = Instant::now();
     let results = thread::scope(|scope| {
         let service = scope.spawn(|| counted(&ready, || echo.serve(connected.device)));
-        let sender = scope.spawn(|| counted(&ready, || host::send(connected.writer, bytes)));
+        let sender = scope.spawn(|| counted(&ready, || transport::send(connected.writer, bytes)));
         let receiver = counted(&ready, || {
             start = Instant::now();
-            host::receive(connected.reader, &mut back, progress)
+            receive(&mut connected.reader, &mut back, progress)
         });
         (join(service), join(sender), receiver)
     });

@@ -13,25 +13,20 @@
     reason = "a program for people"
 )]
 
-mod digest;
 mod echo;
-mod file;
-mod host;
 mod job;
 mod muxed;
-mod progress;
 mod table;
 mod transport;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::ensure;
+use anyhow::Context;
 use clap::Parser;
+use vsock_report::{Digest, Progress, largest_of_build, read};
 
-use crate::digest::Digest;
 use crate::job::Outcome;
-use crate::progress::Progress;
 use crate::transport::{InProcess, Transport, UnixPair};
 
 /// Sends a file through the in-process transport and back, beside a Unix socket pair.
@@ -58,9 +53,9 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> anyhow::Result<()> {
     let path = match &args.file {
         Some(path) => path.clone(),
-        None => file::largest_beside_this_program()?,
+        None => largest_of_build()?,
     };
-    let bytes = file::read(&path)?;
+    let bytes = read(&path)?;
     let sent = Digest::of(&bytes);
     println!("file      {}", path.display());
     println!("bytes     {}, there and back", bytes.len());
@@ -72,18 +67,13 @@ fn run(args: &Args) -> anyhow::Result<()> {
     );
 
     let transports: [&dyn Transport; 2] = [&InProcess, &UnixPair];
-    let progress = Progress::new(bytes.len() as u64 * 4 * u64::from(args.rounds));
+    let progress = Progress::of_bytes(bytes.len() as u64 * 4 * u64::from(args.rounds));
     let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); transports.len()];
     let mut muxed = Vec::new();
     for _ in 0..args.rounds {
         for (transport, outcomes) in transports.iter().zip(&mut outcomes) {
             let (outcome, back) = job::run(*transport, &bytes, &progress)?;
-            let received = Digest::of(&back);
-            ensure!(
-                received == sent,
-                "{}: what came back is not what was sent: SHA-256 {received} instead of {sent}",
-                transport.name()
-            );
+            sent.check(&back).context(transport.name())?;
             outcomes.push(outcome);
         }
         muxed.push(muxed::round(&bytes, sent, &progress)?);

@@ -7,11 +7,9 @@ mod round;
 
 use std::fmt::Write as _;
 
-use anyhow::ensure;
+use anyhow::Context;
 pub(crate) use round::{Begins, Outcome};
-
-use crate::digest::Digest;
-use crate::progress::Progress;
+use vsock_report::{Digest, Progress};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -23,13 +21,8 @@ pub(crate) fn round(
 ) -> anyhow::Result<[Outcome; 2]> {
     let once = |begins: Begins| {
         let (outcome, back) = round::run(begins, bytes, progress)?;
-        let received = Digest::of(&back);
-        ensure!(
-            received == sent,
-            "{}: what came back is not what was sent: SHA-256 {received} instead of {sent}",
-            begins.name()
-        );
-        Ok(outcome)
+        let same = sent.check(&back).context(begins.name());
+        same.map(|()| outcome)
     };
     Ok([once(Begins::Host)?, once(Begins::Guest)?])
 }

@@ -23,6 +23,12 @@ pub(crate) trait HostWriter: Write + Send {
     fn finish(&mut self) -> io::Result<()>;
 }
 
+/// Writes all of `bytes`, and ends the direction.
+pub(crate) fn send(mut writer: Box<dyn HostWriter>, bytes: &[u8]) -> io::Result<()> {
+    vsock_report::send(&mut writer, bytes)?;
+    writer.finish()
+}
+
 /// A way to connect the two.
 pub(crate) trait Transport {
     fn name(&self) -> &'static str;

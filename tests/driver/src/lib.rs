@@ -2,7 +2,7 @@
 
 //! The driver's side of virtqueues in plain memory: descriptor tables made by hand, so that they can
 //! be as wrong as a test wants. And streams: one that counts its calls, one that is reset, one that keeps messages apart,
-//! one during whose reads something happens, one that panics and lies. And a bitmap that panics.
+//! one that panics and lies. And a bitmap that panics.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -13,20 +13,18 @@
 
 mod descriptor;
 mod fuse;
-mod interrupting;
 mod letters;
 mod memory;
+mod queue;
 mod resetting;
-mod ring;
 mod stream;
 mod unruly;
 
 pub use descriptor::Descriptor;
 pub use fuse::Fuse;
-pub use interrupting::Interrupting;
 pub use letters::{Letters, Post};
 pub use memory::{Memory, bytes, filled, memory};
+pub use queue::DriverQueue;
 pub use resetting::Resetting;
-pub use ring::DriverRing;
 pub use stream::Counted;
 pub use unruly::{Call, Temper, Unruly};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vsock_proto::{
-    Body, Config, ConnKey, Connection, Credit, Greeting, HostAction, Op, Packet, Port, Progress,
-    SlicePayload, SocketType, Tick, Transmit,
+    Body, Config, Confirmation, ConnKey, Connection, Credit, HostAction, Op, Packet, Port,
+    Progress, SlicePayload, SocketType, Tick, Transmit,
 };
 
 use crate::bytes::Bytes;
@@ -70,8 +70,8 @@ pub fn fuzz(data: &[u8]) {
             &packet(&mut bytes, Body::Request, socket_type),
             now,
         ),
-        2 => Connection::connect(&config, key, socket_type, Greeting::Line, now),
-        _ => Connection::connect(&config, key, socket_type, Greeting::Silent, now),
+        2 => Connection::connect(&config, key, socket_type, Confirmation::Line, now),
+        _ => Connection::connect(&config, key, socket_type, Confirmation::OutOfBand, now),
     };
     let mut life = Life {
         conn: conn.with_fwd_cnt(bytes.number()),

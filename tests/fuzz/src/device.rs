@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use virtio_queue::QueueT;
-use vsock_driver::{Descriptor, DriverRing, Memory, filled};
+use vsock_driver::{Descriptor, DriverQueue, Memory, filled};
 use vsock_proto::Header;
 use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Queues};
 
@@ -30,8 +30,8 @@ pub fn fuzz(data: &[u8]) {
     for _ in 0..3 {
         rig.pass(Duration::from_nanos(1));
         let size = SIZES[usize::from(data.byte()) % SIZES.len()];
-        let mut rings = RINGS.map(|base| DriverRing::new(base, size));
-        let [mut rx, mut tx, mut event] = rings.each_ref().map(DriverRing::queue);
+        let mut rings = RINGS.map(|base| DriverQueue::new(base, size));
+        let [mut rx, mut tx, mut event] = rings.each_ref().map(DriverQueue::queue);
         displace(&mut rx, data.byte());
         displace(&mut tx, data.byte());
         let mut queues = Queues {
@@ -71,7 +71,7 @@ fn displace(queue: &mut virtio_queue::Queue, odd: u8) {
 fn step(
     data: &mut Bytes<'_>,
     rig: &mut Rig<Memory>,
-    rings: &mut [DriverRing; 3],
+    rings: &mut [DriverQueue; 3],
 ) -> Option<Duration> {
     let memory = &rig.memory;
     let what = data.byte();

@@ -2,8 +2,7 @@
 
 //! A line in pieces means what it means at once.
 
-use vsock_proto::LineError;
-use vsock_proto::hybrid::{CommandParser, MAX_LINE, OkParser, Parse};
+use vsock_proto::handshake::{CommandParser, LineError, MAX_LINE, OkParser, Parse};
 
 use crate::bytes::Bytes;
 

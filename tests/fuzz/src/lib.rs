@@ -6,8 +6,14 @@
 //! calls the same functions. What it has found lies in `corpus`, and is played again by the tests.
 
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a target fails by panicking"
+)]
 
 pub mod bytes;
+mod component;
 pub mod connection;
 pub mod device;
 pub mod driver;

@@ -3,6 +3,13 @@
 //! Runs targets for a while: `vsock-fuzz CORPUS SECONDS SEED [TARGET]`. An input at which a target panics
 //! is written to the corpus, and the program fails.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::expect_used,
+    reason = "a program for people"
+)]
+
 use std::fs;
 use std::panic;
 use std::path::Path;

@@ -3,16 +3,17 @@
 //! A virtio device with a host component, for a guest that does what it likes.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use vm_memory::GuestMemory;
-use vsock_backend_api::{VsockBackend, VsockStream};
-use vsock_driver::{Descriptor, DriverRing, Memory, filled, memory};
-use vsock_inner::{VsockInnerBackend, VsockInnerListener, VsockInnerStream};
+use vsock_backend_api::VsockBackend;
+use vsock_driver::{Descriptor, DriverQueue, Memory, filled, memory};
+use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
-use vsock_proto::{Config, GuestCid, Header, Op, Tick};
+use vsock_proto::{Config, GuestCid, Tick};
 use vsock_virtio::{Outcome, Queues, VsockDevice};
+
+use crate::component::{Component, request};
 
 pub(crate) const SIZES: [u16; 4] = [16, 1, 2, 64];
 /// Two regions without a gap, and one behind a gap.
@@ -21,10 +22,8 @@ pub(crate) const REGIONS: [(u64, usize); 3] =
 pub(crate) const RINGS: [u64; 3] = [0x1000, 0x2000, 0x3000];
 /// Where descriptors mostly point: across the seam of two regions, and up to the gap.
 pub(crate) const PLACES: [u64; 4] = [0x4000, 0xffe0, 0x2_fff0, 0x8_0000];
-/// The port that a host component listens on.
-pub(crate) const SERVED: u32 = 1;
-/// How much time a guest lets pass: none, some of that for which the device may keep a notification
-/// back, all of it, and more than a connection waits for anything.
+/// How much time a guest lets pass: none, more than the device polls, more than it holds an interrupt back for
+/// packets that it took, and more than a connection waits for anything.
 pub(crate) const PAUSES: [Duration; 4] = [
     Duration::ZERO,
     Duration::from_micros(300),
@@ -44,8 +43,7 @@ pub(crate) struct Rig<M: GuestMemory> {
     /// The same, as the device sees it.
     pub(crate) seen: M,
     pub(crate) now: Tick,
-    listener: VsockInnerListener,
-    hosts: Vec<VsockInnerStream>,
+    component: Component,
     watched: HashMap<Token, (bool, bool)>,
 }
 
@@ -58,8 +56,7 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
     ) -> Option<Self> {
         let backend = VsockInnerBackend::new().ok()?;
         let connector = backend.get_connector();
-        let listener = connector.listen(SERVED).ok()?;
-        listener.set_nonblocking(true).ok()?;
+        let component = Component::new(&connector)?;
         let config = Config::builder().max_resets(8).build().ok()?;
         let mut muxer = Muxer::new(GuestCid::try_from(3).ok()?, config);
         muxer.add_backend(Box::new(backend)).ok()?;
@@ -76,8 +73,7 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
             seen: memory.clone().into(),
             memory,
             now: Tick::ZERO,
-            listener,
-            hosts: Vec::new(),
+            component,
             watched: HashMap::new(),
         })
     }
@@ -104,7 +100,7 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         let outcome = self.device.process(self.now, &self.seen, queues);
         assert!(start.elapsed() < TOO_LONG, "a call without an end");
         self.carry_out();
-        self.host();
+        self.component.turn();
         assert_eq!(self.device.is_active(), outcome.is_ok());
         let due = self.device.deadline();
         assert!(due.is_none_or(|due| due > self.now), "a timer that spins");
@@ -115,9 +111,9 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         while let Some(action) = self.device.next_action() {
             match action {
                 Action::Watch {
-                    token, read, write, ..
+                    token, interest, ..
                 } => {
-                    self.watched.insert(token, (read, write));
+                    self.watched.insert(token, (interest.read, interest.write));
                 }
                 Action::Unwatch { token, .. } | Action::Close { token, .. } => {
                     self.watched.remove(&token);
@@ -126,27 +122,13 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         }
     }
 
-    /// The component answers whoever comes with some bytes, and takes what it gets.
-    fn host(&mut self) {
-        while let Ok(mut stream) = self.listener.accept() {
-            let ready = stream.set_nonblocking(true);
-            if ready.and_then(|()| stream.write(&[0xa5; 10_000])).is_ok() {
-                self.hosts.push(stream);
-            }
-        }
-        let mut buf = [0; 4096];
-        for stream in &mut self.hosts {
-            let _ = stream.read(&mut buf);
-        }
-    }
-
     /// After all of it, a driver that keeps to the rules is served, in memory that is clean.
     pub(crate) fn serves_again(&mut self) {
         self.memory = memory(&REGIONS);
         self.seen = self.memory.clone().into();
         self.carry_out();
-        let mut rings = RINGS.map(|base| DriverRing::new(base, SIZES[0]));
-        let [mut rx, mut tx, mut event] = rings.each_ref().map(DriverRing::queue);
+        let mut rings = RINGS.map(|base| DriverQueue::new(base, SIZES[0]));
+        let [mut rx, mut tx, mut event] = rings.each_ref().map(DriverQueue::queue);
         let mut queues = Queues {
             rx: &mut rx,
             tx: &mut tx,
@@ -155,17 +137,7 @@ impl<M: GuestMemory + From<Memory>> Rig<M> {
         let active = self.device.activate(self.now, &self.seen, &mut queues);
         active.expect("it was reset, and the rings are in memory");
         let [rx, tx, _] = &mut rings;
-        let header = Header {
-            src_cid: 3,
-            dst_cid: 2,
-            src_port: 7,
-            dst_port: SERVED,
-            socket_type: 1,
-            op: Op::Request.into(),
-            buf_alloc: 65_536,
-            ..Header::default()
-        };
-        filled(&self.memory, PLACES[0], &header.encode());
+        filled(&self.memory, PLACES[0], &request());
         tx.chain(&self.memory, 0, &[Descriptor::readable(PLACES[0], 44)]);
         tx.offer(&self.memory, 0);
         for (head, addr) in [(0, 0x1_0000), (1, 0x1_2000)] {

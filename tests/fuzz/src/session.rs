@@ -90,7 +90,7 @@ fn session(data: &mut Bytes<'_>, rig: &mut Rig) {
             11 => Change::read(data, true).apply(&guest.memory, &mut guest.rings),
             12 => guest.kick(usize::from(high) % 3),
             13 => front_end.read_some(),
-            14 => rig.host(),
+            14 => rig.component.turn(),
             _ if high < 8 => return, // it dies
             _ => return front_end.finish(),
         }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use virtio_queue::{Queue, QueueT};
 use vsock_backend_api::VsockBackend;
-use vsock_driver::{DriverRing, Memory, bytes, filled};
+use vsock_driver::{DriverQueue, Memory, bytes, filled};
 use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Queues};
 
 use self::change::Change;
@@ -71,7 +71,7 @@ pub fn fuzz(data: &[u8]) {
         budget: if first & 0x10 == 0 { BUDGET } else { 16 * 1024 },
     };
     let size = SIZES[usize::from(data.byte()) % SIZES.len()];
-    let rings = RINGS.map(|base| DriverRing::new(base, size));
+    let rings = RINGS.map(|base| DriverQueue::new(base, size));
     if !asked.thread {
         return play(&mut data, asked, rings, |_| ());
     }
@@ -87,7 +87,7 @@ pub fn fuzz(data: &[u8]) {
 }
 
 /// Changes memory at random until it is told to stop.
-fn hammer(memory: &Memory, mut rings: [DriverRing; 3], indirect: bool, done: &AtomicBool) {
+fn hammer(memory: &Memory, mut rings: [DriverQueue; 3], indirect: bool, done: &AtomicBool) {
     let mut random = Random::new(7);
     for _ in 0..MOST_CHANGES {
         // ORDER: Relaxed; it guards nothing.
@@ -102,7 +102,7 @@ fn hammer(memory: &Memory, mut rings: [DriverRing; 3], indirect: bool, done: &At
 fn play(
     data: &mut Bytes<'_>,
     asked: Asked,
-    mut rings: [DriverRing; 3],
+    mut rings: [DriverQueue; 3],
     at_start: impl FnOnce(&Memory),
 ) {
     let script = Script::new();
@@ -120,7 +120,7 @@ fn play(
     let acked = rig.device.ack_features(F_VERSION_1 | event_idx);
     acked.expect("they are offered");
     at_start(&rig.memory);
-    let [mut rx, mut tx, mut event] = rings.each_ref().map(DriverRing::queue);
+    let [mut rx, mut tx, mut event] = rings.each_ref().map(DriverQueue::queue);
     let mut queues = Queues {
         rx: &mut rx,
         tx: &mut tx,
@@ -195,7 +195,7 @@ fn turn(
 fn step(
     data: &mut Bytes<'_>,
     indirect: bool,
-    rings: &mut [DriverRing; 3],
+    rings: &mut [DriverQueue; 3],
     (memory, script): (&Memory, &Script),
 ) -> Option<Duration> {
     let what = data.byte();

@@ -17,14 +17,19 @@ use nix::unistd::Pid;
 
 /// A running program whose words go to a file.
 #[derive(Clone, Debug)]
-pub(crate) struct Child {
+pub struct Child {
     process: Arc<Mutex<Process>>,
     id: u32,
     log: PathBuf,
 }
 
 impl Child {
-    pub(crate) fn spawn(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written or the program not started.
+    pub fn spawn(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let process = command
             .stdin(Stdio::null())
@@ -39,17 +44,20 @@ impl Child {
         })
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
         self.id
     }
 
     /// How it ended, if it has.
-    pub(crate) fn ended(&self) -> Option<ExitStatus> {
+    #[must_use]
+    pub fn ended(&self) -> Option<ExitStatus> {
         self.process().try_wait().ok().flatten()
     }
 
     /// Ends it at once.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         let mut process = self.process();
         // It may have ended by itself.
         process.kill().ok();
@@ -57,7 +65,11 @@ impl Child {
     }
 
     /// Asks it to end; how it did.
-    pub(crate) fn terminate(&self, limit: Duration) -> anyhow::Result<ExitStatus> {
+    ///
+    /// # Errors
+    ///
+    /// It does not within the limit, and is killed.
+    pub fn terminate(&self, limit: Duration) -> anyhow::Result<ExitStatus> {
         let process = i32::try_from(self.id).context("the process has a strange number")?;
         if let Some(status) = self.ended() {
             return Ok(status);
@@ -71,7 +83,8 @@ impl Child {
     }
 
     /// The end of what it said.
-    pub(crate) fn last_words(&self) -> String {
+    #[must_use]
+    pub fn last_words(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.trim().lines().rev().take(3).collect();
@@ -84,7 +97,8 @@ impl Child {
 }
 
 /// Says how a process ended, in words.
-pub(crate) fn describe(status: ExitStatus) -> String {
+#[must_use]
+pub fn describe(status: ExitStatus) -> String {
     match status.signal() {
         Some(signal) => format!("died of signal {signal}"),
         None => format!("ended with {}", status.code().unwrap_or(-1)),
@@ -92,7 +106,11 @@ pub(crate) fn describe(status: ExitStatus) -> String {
 }
 
 /// Looks again and again, up to a limit, where the system has no event to wait for.
-pub(crate) fn wait_until<T>(
+///
+/// # Errors
+///
+/// Those of `look`.
+pub fn wait_until<T>(
     limit: Duration,
     mut look: impl FnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<Option<T>> {

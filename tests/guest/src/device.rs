@@ -2,9 +2,9 @@
 
 //! The device under test, and the host's side of it.
 
-pub(crate) mod daemon;
-mod hybrid;
-pub(crate) mod in_process;
+pub mod daemon;
+pub mod hybrid;
+pub mod in_process;
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::child::Child;
 use crate::usage::Usage;
 
 /// How long any wait for the other side may take, and more than any should.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// The devices that we know to start.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Our program, over Unix sockets.
     Ours,
     /// Our library, in this process.
@@ -31,9 +32,11 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Those that the bench compares, the peer last.
-    pub(crate) const MEASURED: [Self; 3] = [Self::Ours, Self::InProcess, Self::Peer];
+    pub const MEASURED: [Self; 3] = [Self::Ours, Self::InProcess, Self::Peer];
 
-    pub(crate) fn name(self) -> &'static str {
+    /// As tables have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "vsock-vhost-user",
             Self::InProcess => "vsock-vhost-user, in process",
@@ -43,28 +46,52 @@ impl Kind {
 }
 
 /// A device that is running.
-pub(crate) trait Device: Send + Sync {
+pub trait Device: Send + Sync {
     /// Where QEMU finds it.
     fn socket(&self) -> &Path;
     /// What host components use.
     fn host(&self) -> Arc<dyn Host>;
     /// What it has used so far.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell.
     fn usage(&self) -> anyhow::Result<Usage>;
     /// What host components have used so far: this process, without the device if that is in it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell.
     fn host_usage(&self) -> anyhow::Result<Usage>;
     /// Its memory, without the guest's.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell.
     fn anonymous_bytes(&self) -> anyhow::Result<u64>;
     /// Descriptors that it has open.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell.
     fn descriptors(&self) -> anyhow::Result<usize>;
     /// The process, if it has one of its own.
-    fn process(&self) -> Option<&crate::child::Child>;
+    fn process(&self) -> Option<&Child>;
 }
 
 /// The host's side.
-pub(crate) trait Host: Send + Sync {
+pub trait Host: Send + Sync {
     /// Connects to a port of the guest.
+    ///
+    /// # Errors
+    ///
+    /// The guest refuses, or does not answer within [`LIMIT`].
     fn connect(&self, port: u32) -> io::Result<Stream>;
     /// Takes the guest's connections to a port of the host.
+    ///
+    /// # Errors
+    ///
+    /// The port is in use.
     fn listen(&self, port: u32) -> io::Result<Box<dyn Listener>>;
     /// The same for messages: each is read or written by one call.
     fn messages(&self) -> Option<Arc<dyn Host>> {
@@ -73,24 +100,42 @@ pub(crate) trait Host: Send + Sync {
 }
 
 /// A port of the host.
-pub(crate) trait Listener: Send + Sync {
+pub trait Listener: Send + Sync {
     /// Waits for a connection, but not longer than [`LIMIT`].
+    ///
+    /// # Errors
+    ///
+    /// Nothing comes.
     fn accept(&self) -> io::Result<Stream>;
 }
 
 /// A connection's end on the host. No operation waits longer than [`LIMIT`] unless told so.
-pub(crate) struct Stream {
-    pub(crate) reader: Box<dyn Reader>,
-    pub(crate) writer: Box<dyn Writer>,
+#[expect(
+    missing_debug_implementations,
+    reason = "streams of two kinds, neither of which is looked at"
+)]
+pub struct Stream {
+    /// The half that receives.
+    pub reader: Box<dyn Reader>,
+    /// The half that sends.
+    pub writer: Box<dyn Writer>,
 }
 
 /// The half of a stream that receives.
-pub(crate) trait Reader: Read + Send {}
+pub trait Reader: Read + Send {}
 
 /// The half of a stream that sends.
-pub(crate) trait Writer: Write + Send {
+pub trait Writer: Write + Send {
     /// How long a write may wait from now on.
+    ///
+    /// # Errors
+    ///
+    /// What the stream answers.
     fn set_limit(&mut self, limit: Duration) -> io::Result<()>;
     /// Ends the direction; what has been written arrives before the end does.
+    ///
+    /// # Errors
+    ///
+    /// What the stream answers.
     fn finish(&mut self) -> io::Result<()>;
 }

@@ -14,7 +14,6 @@ use clap::ValueEnum;
 use self::apt::Apt;
 pub(crate) use self::modules::Module;
 use crate::place::Place;
-use crate::progress;
 
 /// The kernels that we know to get.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
@@ -112,7 +111,7 @@ impl Kernel {
             };
             for file in apt.download(&directory)? {
                 let what = format!("kernel {name}: unpacking {}", name_of(&file));
-                progress::step(&what, || apt::unpack(&file, &directory))?;
+                vsock_report::step(&what, || apt::unpack(&file, &directory))?;
                 fs::remove_file(&file)?;
             }
             fs::write(&ready, "")?;

@@ -18,7 +18,6 @@ use crate::device::{Device, Host, Kind};
 use crate::guest::{Control, Guest};
 use crate::image::Image;
 use crate::place::Place;
-use crate::progress;
 use crate::qemu::{self, Accelerator, Setting};
 
 /// A boot takes three seconds under software emulation on an idle machine.
@@ -73,7 +72,7 @@ impl Machine {
         let device = start_device(parts, directory.path(), processes)?;
         let (qemu, guest) = boot(parts, directory.path(), &*device, processes, "")?;
         let what = format!("booting a guest, kernel {}", parts.image.version.name());
-        let release = progress::step(&what, || guest.hello(BOOT))?;
+        let release = vsock_report::step(&what, || guest.hello(BOOT))?;
         Ok(Self {
             parts: parts.clone(),
             directory,
@@ -198,7 +197,7 @@ fn start_device(
         return Ok(Box::new(InProcess::start(CID, directory)?));
     };
     let log = parts.logs.join("device.log");
-    let device = Daemon::start(program, CID, directory, &log)?;
+    let device = Daemon::start(program, &[], CID, directory, &log)?;
     processes.add(device.process());
     Ok(Box::new(device))
 }

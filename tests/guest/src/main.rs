@@ -11,22 +11,15 @@
 
 mod bench;
 mod bytes;
-mod child;
 mod cpio;
 mod demo;
-mod device;
 mod guest;
 mod image;
 mod kernel;
 mod machine;
-mod place;
-mod progress;
 mod qemu;
-mod statistics;
 mod suite;
 mod table;
-mod tool;
-mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +27,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use vsock_guest::{child, device, place, tool, usage};
 
 use crate::device::Kind;
 use crate::image::Image;

@@ -9,13 +9,20 @@ use anyhow::Context;
 
 /// The repository and its directory of build products.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
-    pub(crate) root: PathBuf,
-    pub(crate) target: PathBuf,
+pub struct Place {
+    /// The repository.
+    pub root: PathBuf,
+    /// Where cargo puts what it builds.
+    pub target: PathBuf,
 }
 
 impl Place {
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    /// Those of this package.
+    ///
+    /// # Errors
+    ///
+    /// The package was moved, or there is no current directory.
+    pub fn new() -> anyhow::Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = manifest
             .ancestors()
@@ -30,7 +37,11 @@ impl Place {
     }
 
     /// A directory of ours below the build products, made if need be.
-    pub(crate) fn directory(&self, name: &str) -> anyhow::Result<PathBuf> {
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    pub fn directory(&self, name: &str) -> anyhow::Result<PathBuf> {
         let directory = self.target.join("guest").join(name);
         fs::create_dir_all(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;

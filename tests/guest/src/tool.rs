@@ -10,14 +10,14 @@ use anyhow::{Context, ensure};
 
 /// Something that this machine does not have and that cannot be installed without asking.
 #[derive(Debug)]
-pub(crate) struct Missing {
+pub struct Missing {
     what: String,
     hint: String,
 }
 
 impl Missing {
     /// Something, and what a person does to get it.
-    pub(crate) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             what: what.into(),
             hint: hint.into(),
@@ -34,7 +34,8 @@ impl fmt::Display for Missing {
 impl std::error::Error for Missing {}
 
 /// The path of a program.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
+#[must_use]
+pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|directory| directory.join(name))
@@ -42,7 +43,11 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// Runs a command; its output, if it succeeds.
-pub(crate) fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+///
+/// # Errors
+///
+/// It cannot be started, or fails.
+pub fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -58,12 +63,20 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Runs a command that needs no looking at.
-pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// Those of [`output`].
+pub fn run(command: &mut Command) -> anyhow::Result<()> {
     output(command).map(drop)
 }
 
 /// Runs a command that shows a person itself what it does.
-pub(crate) fn show(command: &mut Command) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// Those of [`output`].
+pub fn show(command: &mut Command) -> anyhow::Result<()> {
     let status = command
         .stdin(Stdio::null())
         .status()

@@ -16,19 +16,24 @@ use serde::{Deserialize, Serialize};
 
 /// Sums over the threads of a device.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct Usage {
+pub struct Usage {
     /// Seconds on a core, to the nanosecond.
-    pub(crate) cpu: f64,
-    /// Seconds in user mode and in the kernel, to the tick of 10 ms.
-    pub(crate) user: f64,
-    pub(crate) system: f64,
+    pub cpu: f64,
+    /// Seconds in user mode, to the tick of 10 ms, as those in the kernel.
+    pub user: f64,
+    /// In the kernel.
+    pub system: f64,
     /// Context switches of both kinds.
-    pub(crate) switches: f64,
+    pub switches: f64,
 }
 
 impl Usage {
     /// Of the running threads of a process that `counts` chooses by name.
-    pub(crate) fn of_threads(process: u32, counts: impl Fn(&str) -> bool) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// There is no such process.
+    pub fn of_threads(process: u32, counts: impl Fn(&str) -> bool) -> anyhow::Result<Self> {
         let mut sum = Self::default();
         let directory = format!("/proc/{process}/task");
         for task in fs::read_dir(&directory).with_context(|| format!("cannot read {directory}"))? {
@@ -50,7 +55,11 @@ impl Usage {
     }
 
     /// Of this process, with the threads that have ended.
-    pub(crate) fn of_this_process() -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn of_this_process() -> anyhow::Result<Self> {
         let usage = getrusage(UsageWho::RUSAGE_SELF)?;
         let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
         let cpu = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?;
@@ -92,7 +101,11 @@ impl Sub for Usage {
 }
 
 /// Memory that belongs to the process alone; the guest's, which it shares with QEMU, is not in it.
-pub(crate) fn anonymous_bytes(process: u32) -> anyhow::Result<u64> {
+///
+/// # Errors
+///
+/// `/proc` does not say it.
+pub fn anonymous_bytes(process: u32) -> anyhow::Result<u64> {
     let file = format!("/proc/{process}/smaps_rollup");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
     let kib: u64 = text
@@ -104,7 +117,11 @@ pub(crate) fn anonymous_bytes(process: u32) -> anyhow::Result<u64> {
 }
 
 /// Descriptors that the process has open.
-pub(crate) fn descriptors(process: u32) -> anyhow::Result<usize> {
+///
+/// # Errors
+///
+/// `/proc` does not say it.
+pub fn descriptors(process: u32) -> anyhow::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{process}/fd"))?.count())
 }
 

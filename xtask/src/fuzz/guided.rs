@@ -9,15 +9,16 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use xshell::cmd;
 
-use crate::shell::{Env, Missing};
+use super::PACKAGE;
+use crate::shell::Env;
 
 /// What makes a stable compiler count what is reached; the rest of libFuzzer is a library.
-const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 const PROGRAM: &str = "vsock-fuzz-guided";
 /// The compiler that libFuzzer itself needs.
-const COMPILER: &str = "c++";
+const COMPILER: (&str, &str) = ("c++", "g++");
 /// Bytes of an input, seconds that one may take, and MiB of memory, at most.
 const LIMITS: [&str; 3] = ["-max_len=2048", "-timeout=60", "-rss_limit_mb=4096"];
 /// Lines of a log that are shown of a target that fails.
@@ -90,22 +91,16 @@ fn names(corpus: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 fn build(env: &Env, directory: &Path) -> anyhow::Result<PathBuf> {
-    if Env::which(COMPILER).is_none() {
-        return Err(Missing {
-            tool: COMPILER.to_owned(),
-            hint: "apt-get install g++".to_owned(),
-        }
-        .into());
-    }
+    Env::require(COMPILER)?;
     let host = env.rustc("host: ")?;
-    let manifest = env.root.join("tests/fuzz/guided/Cargo.toml");
     // With a target of its own the flags are not for build scripts and macros.
     cmd!(
         env.sh,
-        "cargo build --quiet --locked --release --manifest-path {manifest} --target {host}"
+        "cargo build --quiet {PACKAGE...} --bin {PROGRAM} --target {host}"
     )
     .env("CARGO_TARGET_DIR", directory)
     .env("RUSTFLAGS", FLAGS)
+    .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
     .env_remove("CARGO_ENCODED_RUSTFLAGS")
     .run()?;
     Ok(directory.join(&host).join("release").join(PROGRAM))

@@ -38,10 +38,8 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let strange = top
         .into_iter()
         .filter(|name| !name.starts_with('.') && !TOP.contains(name));
-    let modules = paths.iter().filter(|path| path.ends_with("/mod.rs"));
     strange
         .map(|name| Finding::new(name, "nothing new belongs in the root of the repository"))
-        .chain(modules.map(|path| Finding::new(*path, "write `a.rs` beside `a/`, not `a/mod.rs`")))
         .chain(decisions(&paths))
         .collect()
 }
@@ -97,14 +95,6 @@ mod tests {
         assert_eq!(
             findings(&["notes.txt", "scripts/a.sh"]),
             ["notes.txt", "scripts"]
-        );
-    }
-
-    #[test]
-    fn a_module_file_of_the_old_kind_is_found() {
-        assert_eq!(
-            findings(&["crates/a/src/b/mod.rs"]),
-            ["crates/a/src/b/mod.rs"]
         );
     }
 

@@ -7,8 +7,7 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use vmm_sys_util::epoll::EventSet;
-use vsock_muxer::{Action, Token};
-use vsock_proto::Tick;
+use vsock_muxer::{Action, Interest, Tick, Token};
 
 use crate::LoopError;
 use crate::error::lacks_resource;
@@ -23,15 +22,14 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(super) struct Watch {
     pub(super) token: Token,
     pub(super) fd: RawFd,
-    pub(super) read: bool,
-    pub(super) write: bool,
+    pub(super) interest: Interest,
 }
 
 impl Watch {
     fn events(&self) -> EventSet {
         let mut events = EventSet::EDGE_TRIGGERED;
-        events.set(EventSet::IN | EventSet::READ_HANG_UP, self.read);
-        events.set(EventSet::OUT, self.write);
+        events.set(EventSet::IN | EventSet::READ_HANG_UP, self.interest.read);
+        events.set(EventSet::OUT, self.interest.write);
         events
     }
 }
@@ -95,14 +93,12 @@ impl Registrations {
             let Watch {
                 token,
                 fd,
-                read,
-                write,
+                interest,
             } = watch;
             Action::Watch {
                 token,
                 fd,
-                read,
-                write,
+                interest,
             }
         };
         self.refused.drain(..).map(action).collect()

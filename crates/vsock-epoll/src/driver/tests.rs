@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use vsock_inner::VsockInnerStream;
+use vsock_muxer::{CloseMode, Interest};
 
 use super::*;
 
@@ -100,8 +101,7 @@ impl Rig {
         let watch = Watch {
             token,
             fd,
-            read,
-            write,
+            interest: Interest { read, write },
         };
         self.driver.registrations.put_off(watch, now);
     }
@@ -111,8 +111,7 @@ fn watch(of: &impl AsRawFd, read: bool, write: bool) -> Action {
     Action::Watch {
         token: Token::from(TOKEN),
         fd: of.as_raw_fd(),
-        read,
-        write,
+        interest: Interest { read, write },
     }
 }
 
@@ -127,7 +126,7 @@ fn close(fds: [Option<RawFd>; 2], stream: VsockInnerStream) -> Action {
     Action::Close {
         token: Token::from(TOKEN),
         fds,
-        stream: Closing::new(Box::new(stream), true),
+        stream: ClosingStream::new(Box::new(stream), CloseMode::Shutdown),
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! A connection of a scenario: both applications, and what each must see.
 
-use vsock_proto::hybrid::{OkParser, Parse};
+use vsock_proto::handshake::{OkParser, Parse};
 
 use crate::guest::{Guest, GuestRead, SocketId};
 use crate::host::{HostEnd, HostRead};

@@ -13,8 +13,8 @@ pub trait Device {
     fn reset(&mut self, now: Tick);
     /// See [`Muxer::transport_reset`].
     fn transport_reset(&mut self, now: Tick);
-    /// See [`Muxer::farewell`].
-    fn farewell(&mut self, now: Tick);
+    /// See [`Muxer::begin_shutdown`].
+    fn begin_shutdown(&mut self, now: Tick);
     /// See [`Muxer::can_take_packet`].
     fn can_take_packet(&self) -> bool;
     /// See [`Muxer::on_packet`].
@@ -46,8 +46,8 @@ impl Device for Muxer {
         self.transport_reset(now);
     }
 
-    fn farewell(&mut self, now: Tick) {
-        self.farewell(now);
+    fn begin_shutdown(&mut self, now: Tick) {
+        self.begin_shutdown(now);
     }
 
     fn can_take_packet(&self) -> bool {

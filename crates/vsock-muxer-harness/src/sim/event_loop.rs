@@ -58,9 +58,8 @@ impl EventLoop {
             Action::Watch {
                 token,
                 fd,
-                read,
-                write,
-            } => self.watch(token, fd, read, write),
+                interest,
+            } => self.watch(token, fd, interest.read, interest.write),
             Action::Unwatch { token, fd } => self.unwatch(token, fd),
             Action::Close { token, fds, stream } => {
                 for fd in fds.into_iter().flatten() {

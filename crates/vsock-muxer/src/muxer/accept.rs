@@ -2,22 +2,25 @@
 
 //! Host clients: from a backend's queue to a connection.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 
 use vsock_backend_api::{Received, VsockMessages, VsockStream};
-use vsock_proto::hybrid::{CommandParser, MAX_LINE, Parse};
-use vsock_proto::{ConnKey, Connection, Greeting, Port, Slot, Tick};
+use vsock_proto::handshake::{CommandParser, MAX_LINE, Parse};
+use vsock_proto::{Confirmation, ConnKey, Connection, Interest, Port, Tick};
 
-use crate::action::Last;
+use crate::action::CloseMode;
 use crate::backoff::Backoff;
-use crate::early::Early;
-use crate::entry::{Entry, Handshake, Open};
-use crate::link::Link;
-use crate::muxer::Life;
-use crate::token::Place;
-use crate::{BackendId, Counters, Muxer};
+use crate::counters::MuxerCounters;
+use crate::entry::{ConnectionEntry, Entry, Handshake};
+use crate::host_stream::HostStream;
+use crate::muxer::{Life, Muxer};
+use crate::slot::{Slot, SlotKey};
+use crate::stream_calls::read;
+use crate::token::{BackendId, Token};
+use crate::unsent::Unsent;
+use crate::waiting::Said;
 
-/// Clients that are accepted from a backend before somebody else has his turn.
+/// Clients that are accepted from a backend before others have their turn.
 const BATCH: usize = 32;
 
 /// What a client's command has come to.
@@ -25,9 +28,21 @@ enum Command {
     /// It is not whole yet.
     Unfinished,
     /// It is whole.
-    Given { port: Port, early: Early },
+    Given {
+        port: Port,
+        /// What was read after it.
+        unsent: Option<Unsent>,
+    },
     /// The client is refused, or has left.
     Refused,
+}
+
+/// What a client wants.
+struct Request {
+    port: Port,
+    confirmation: Confirmation,
+    seen: Seen,
+    unsent: Option<Unsent>,
 }
 
 impl Muxer {
@@ -38,7 +53,7 @@ impl Muxer {
         };
         if backend.pause.is_some_and(|pause| now < pause.at()) {
             // Nothing can be done about it before the pause is over.
-            backend.watch(false, &mut self.actions);
+            backend.watch(Interest::NONE, &mut self.actions);
             return;
         }
         self.accept(now, id);
@@ -63,7 +78,7 @@ impl Muxer {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock => {
                         backend.pause = None;
-                        backend.watch(true, &mut self.actions);
+                        backend.watch(Interest::READ, &mut self.actions);
                         self.accept_timers.cancel(id.slot());
                         return;
                     }
@@ -82,143 +97,136 @@ impl Muxer {
         self.accept_timers.set(id.slot(), now);
     }
 
-    /// Takes in a client's stream: a connection at once, where it names its port, else a handshake.
+    /// Takes in a client's stream: a connection immediately, where it names its port, else a handshake.
     fn admit(&mut self, now: Tick, mut stream: Box<dyn VsockStream>) {
         let requested = stream.requested_port();
-        let Some(place) = self.table.reserve() else {
+        let Some(key) = self.table.reserve() else {
             return;
         };
-        let mut link = Link::unwatched(stream, place.token());
+        let mut host = HostStream::unwatched(stream, Token::stream(key));
         if let Some(port) = requested {
-            link.begin_watch(&mut self.actions);
-            self.begin(
-                now,
-                place,
-                link,
-                Port::new(port),
-                (Greeting::Silent, Seen::BeforeWatch),
-                Early::NONE,
-            );
+            host.begin_watch(&mut self.actions);
+            let request = Request {
+                port: Port::new(port),
+                confirmation: Confirmation::OutOfBand,
+                seen: Seen::BeforeWatch,
+                unsent: None,
+            };
+            self.begin(now, key, host, request);
             return;
         }
         if self.config.max_handshakes() == 0 {
             self.counters.handshakes_at_limit += 1;
-            link.close(Last::Abort, &mut self.actions);
-            self.table.free(place.slot);
+            host.close(CloseMode::Abort, &mut self.actions);
+            self.table.free(key.slot);
             return;
         }
         let mut handshake = Handshake {
-            link,
+            host,
             parser: CommandParser::new(),
             deadline: now.saturating_add(self.config.command_timeout()),
-            turn: None,
+            waiting: None,
         };
-        // Most clients have sent it already, and need no place.
+        // Most clients have sent it already, and need not wait.
         match handshake.read(&mut self.counters) {
             Command::Unfinished => {
-                handshake.link.begin_watch(&mut self.actions);
-                self.wait_for_command(place, handshake);
+                handshake.host.begin_watch(&mut self.actions);
+                self.wait_for_command(key, handshake);
             }
             Command::Refused => {
-                handshake.link.close(Last::Abort, &mut self.actions);
-                self.table.free(place.slot);
+                handshake.host.close(CloseMode::Abort, &mut self.actions);
+                self.table.free(key.slot);
             }
-            Command::Given { port, early } => {
-                handshake.link.begin_watch(&mut self.actions);
-                let seen = (Greeting::Line, Seen::BeforeWatch);
-                self.begin(now, place, handshake.link, port, seen, early);
+            Command::Given { port, unsent } => {
+                handshake.host.begin_watch(&mut self.actions);
+                let request = Request::by_line(port, Seen::BeforeWatch, unsent);
+                self.begin(now, key, handshake.host, request);
             }
         }
     }
 
     /// A client waits until it has sent its command, where it may have to make room for the next.
-    fn wait_for_command(&mut self, place: Place, mut handshake: Handshake) {
+    fn wait_for_command(&mut self, key: SlotKey, mut handshake: Handshake) {
         if let Some(slot) = self.waiting.first_to_go(self.config.max_handshakes()) {
             self.counters.handshakes_at_limit += 1;
             self.end_handshake(slot);
         }
-        handshake.turn = Some(self.waiting.add(place.slot, handshake.has_begun()));
-        self.timers.set(place.slot, handshake.deadline);
-        self.table.put(place, Entry::Handshake(Box::new(handshake)));
+        handshake.waiting = Some(self.waiting.add(key.slot, handshake.said()));
+        self.timers.set(key.slot, handshake.deadline);
+        self.table.put(key, Entry::Handshake(Box::new(handshake)));
     }
 
     /// A client that has no connection yet may have sent its command.
-    pub(super) fn on_command(&mut self, now: Tick, place: Place) {
-        let Some(handshake) = self.table.handshake(place.slot) else {
+    pub(super) fn on_command(&mut self, now: Tick, key: SlotKey) {
+        let Some(handshake) = self.table.handshake(key.slot) else {
             return;
         };
         match handshake.read(&mut self.counters) {
-            Command::Unfinished if handshake.has_begun() => {
-                handshake.turn = handshake.turn.map(|turn| self.waiting.speaks(turn));
+            Command::Unfinished if handshake.said() == Said::Part => {
+                handshake.waiting = handshake.waiting.map(|id| self.waiting.speaks(id));
             }
             Command::Unfinished => {}
-            Command::Refused => self.end_handshake(place.slot),
-            Command::Given { port, early } => {
-                if let Some(handshake) = self.take_handshake(place.slot) {
-                    let seen = (Greeting::Line, Seen::ByEvent);
-                    self.begin(now, place, handshake.link, port, seen, early);
+            Command::Refused => self.end_handshake(key.slot),
+            Command::Given { port, unsent } => {
+                if let Some(handshake) = self.take_handshake(key.slot) {
+                    let request = Request::by_line(port, Seen::ByEvent, unsent);
+                    self.begin(now, key, handshake.host, request);
                 }
             }
         }
     }
 
-    /// Begins the connection that a client wants, in a place that is reserved for it.
-    fn begin(
-        &mut self,
-        now: Tick,
-        place: Place,
-        mut link: Link,
-        port: Port,
-        (greeting, seen): (Greeting, Seen),
-        early: Early,
-    ) {
+    /// Begins the connection that a client wants, in a slot that is reserved for it.
+    fn begin(&mut self, now: Tick, key: SlotKey, mut host: HostStream, request: Request) {
         self.counters.host_initiated += 1;
-        let socket_type = link.socket_type();
-        if port == Port::ANY || !self.types.contains(socket_type) {
+        let socket_type = host.socket_type();
+        let peer = request.port;
+        if peer == Port::ANY || !self.types.contains(socket_type) {
             self.counters.handshakes_malformed += 1;
         } else if self.table.connections() >= self.config.max_connections() {
             self.counters.refused_at_limit += 1;
         } else if let Ok(lease) = self.ports.lease(|local| {
             // An RST to what had this tuple before would kill what has it now.
-            let key = ConnKey::new(local, port);
-            self.table.contains(key) || self.rxq.owes_reset(key)
+            let ports = ConnKey::new(local, peer);
+            self.table.contains(ports) || self.rxq.owes_reset(ports)
         }) {
-            let key = ConnKey::new(lease.port(), port);
-            let mut conn = Connection::connect(&self.config, key, socket_type, greeting, now);
-            // What came behind the command is sent as if it were read.
-            if seen == Seen::ByEvent || !early.is_empty() {
-                link.assume_readable();
+            let ports = ConnKey::new(lease.port(), peer);
+            let confirmation = request.confirmation;
+            let mut conn = Connection::connect(&self.config, ports, socket_type, confirmation, now);
+            // What came after the command is sent as if it were read now.
+            if request.seen == Seen::ByEvent || request.unsent.is_some() {
+                host.assume_readable();
                 conn.on_host_readable(now);
             }
-            let mut open = Open::new(conn, Some(link));
-            open.lease = Some(lease);
-            open.early = early;
-            self.table.put(place, Entry::Open(Box::new(open)));
-            self.review(now, place.slot);
+            let mut entry = ConnectionEntry::new(conn, Some(host));
+            entry.lease = Some(lease);
+            entry.unsent = request.unsent;
+            self.table.put(key, Entry::Connection(Box::new(entry)));
+            self.review(now, key.slot);
             return;
         } else {
             self.counters.refused_without_port += 1;
         }
-        link.close(Last::Abort, &mut self.actions);
-        self.table.free(place.slot);
+        host.close(CloseMode::Abort, &mut self.actions);
+        self.table.free(key.slot);
     }
 
     /// Closes the stream of a client that has no connection.
     pub(super) fn end_handshake(&mut self, slot: Slot) {
         if let Some(handshake) = self.take_handshake(slot) {
-            handshake.link.close(Last::Abort, &mut self.actions);
+            handshake.host.close(CloseMode::Abort, &mut self.actions);
             self.table.free(slot);
         }
     }
 
-    /// Takes a client out of its place, which is still to be freed or filled.
+    /// Takes a client out of its slot, which is still to be freed or filled.
     fn take_handshake(&mut self, slot: Slot) -> Option<Box<Handshake>> {
         let Some(Entry::Handshake(handshake)) = self.table.take(slot) else {
             return None;
         };
         self.timers.cancel(slot);
-        if let Some(turn) = handshake.turn {
-            self.waiting.remove(turn);
+        if let Some(id) = handshake.waiting {
+            self.waiting.remove(id);
         }
         Some(handshake)
     }
@@ -226,33 +234,49 @@ impl Muxer {
 
 /// How it was seen what a client wants.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Seen {
-    /// Before the driver watches the stream: what it has beside, it shows when it is registered.
+enum Seen {
+    /// Before the event loop watches the stream, which shows what else there is when it is registered.
     BeforeWatch,
-    /// By an event, behind which there may be more that no other event tells of.
+    /// By an event: there may be more, of which no other event tells.
     ByEvent,
 }
 
+impl Request {
+    /// A command's, which is answered by a line.
+    const fn by_line(port: Port, seen: Seen, unsent: Option<Unsent>) -> Self {
+        Self {
+            port,
+            confirmation: Confirmation::Line,
+            seen,
+            unsent,
+        }
+    }
+}
+
 impl Handshake {
-    /// Whether the client has said anything. Who keeps messages apart says it all or nothing.
-    const fn has_begun(&self) -> bool {
-        self.parser.room() < MAX_LINE
+    /// What the client has said. A stream of messages says it all or nothing.
+    const fn said(&self) -> Said {
+        if self.parser.room() < MAX_LINE {
+            Said::Part
+        } else {
+            Said::Nothing
+        }
     }
 
     /// Reads until the command is whole or nothing is left. Never more than a line can still have:
     /// what is read beyond it is kept.
-    fn read(&mut self, counters: &mut Counters) -> Command {
+    fn read(&mut self, counters: &mut MuxerCounters) -> Command {
         let mut buffer = [0; MAX_LINE];
-        if let Some(messages) = self.link.stream().messages() {
+        if let Some(messages) = self.host.stream().messages() {
             return read_message(messages, &mut buffer, counters);
         }
         loop {
             let room = self.parser.room().clamp(1, MAX_LINE);
             let piece = buffer.get_mut(..room).unwrap_or_default();
-            let len = match read(self.link.stream(), piece) {
+            let len = match read(self.host.stream(), piece) {
                 Ok(len @ 1..) if len <= piece.len() => len,
                 Err(ErrorKind::WouldBlock) => return Command::Unfinished,
-                // The end, a failure, or a count of bytes that nothing offered a place.
+                // The end, a failure, or a count of more bytes than were asked for.
                 Ok(_) | Err(_) => {
                     counters.handshakes_abandoned += 1;
                     return Command::Refused;
@@ -262,8 +286,8 @@ impl Handshake {
             match self.parser.feed(piece) {
                 Ok(Parse::NeedMore) => {}
                 Ok(Parse::Line { port, used }) => {
-                    let early = Early::new(piece.get(used..).unwrap_or_default());
-                    return Command::Given { port, early };
+                    let unsent = Unsent::bytes(piece.get(used..).unwrap_or_default());
+                    return Command::Given { port, unsent };
                 }
                 Err(_) => {
                     counters.handshakes_malformed += 1;
@@ -278,7 +302,7 @@ impl Handshake {
 fn read_message(
     messages: &mut dyn VsockMessages,
     buffer: &mut [u8],
-    counters: &mut Counters,
+    counters: &mut MuxerCounters,
 ) -> Command {
     let received = loop {
         match messages.receive_message(buffer) {
@@ -292,8 +316,8 @@ fn read_message(
             if let Ok(Parse::Line { port, used }) = CommandParser::new().feed(line)
                 && used == len
             {
-                let early = Early::NONE;
-                return Command::Given { port, early };
+                let unsent = None;
+                return Command::Given { port, unsent };
             }
             counters.handshakes_malformed += 1;
         }
@@ -302,14 +326,4 @@ fn read_message(
         Ok(Received::End) | Err(_) => counters.handshakes_abandoned += 1,
     }
     Command::Refused
-}
-
-/// Reads; a call that was interrupted is repeated.
-pub(super) fn read(stream: &mut dyn VsockStream, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
-    loop {
-        match stream.read(buffer).map_err(|error: io::Error| error.kind()) {
-            Err(ErrorKind::Interrupted) => {}
-            result => return result,
-        }
-    }
 }

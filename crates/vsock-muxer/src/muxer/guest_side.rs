@@ -4,17 +4,17 @@
 
 use std::io::ErrorKind;
 
-use vsock_proto::{
-    Body, Connection, Header, Packet, ResetReply, Slot, SocketType, Tick, Violation,
-};
+use vsock_proto::{Body, Connection, Header, Packet, ResetReply, SocketType, Tick, Violation};
 
 use crate::backends::addr;
 use crate::busy::Target;
-use crate::entry::{Entry, Open};
-use crate::link::Link;
-use crate::muxer::Life;
+use crate::entry::{ConnectionEntry, Entry};
+use crate::guest::GuestPayload;
+use crate::host_stream::HostStream;
+use crate::muxer::{Life, Muxer};
 use crate::payload::ToStream;
-use crate::{GuestPayload, Muxer};
+use crate::slot::Slot;
+use crate::token::Token;
 
 impl Muxer {
     /// Whether the next packet of the guest can be taken. While it cannot, because too many replies
@@ -47,10 +47,8 @@ impl Muxer {
                 return;
             }
         };
-        match packet.body {
-            Body::CreditUpdate => self.counters.credit_updates_from_guest += 1,
-            Body::CreditRequest => {}
-            _ => self.notice.asked(),
+        if packet.body == Body::CreditUpdate {
+            self.counters.credit_updates_from_guest += 1;
         }
         match self.table.find(packet.key) {
             Some(slot) => self.deliver(now, slot, &packet, payload),
@@ -64,35 +62,34 @@ impl Muxer {
 
     /// A packet for a connection that is there.
     fn deliver(&mut self, now: Tick, slot: Slot, packet: &Packet, payload: &mut dyn GuestPayload) {
-        let Some(open) = self.table.open(slot) else {
+        let Some(entry) = self.table.connection(slot) else {
             return;
         };
-        let waited = open.conn.interest().write;
+        let waited = entry.conn.interest().write;
         let mut reply = None;
         let mut payload = ToStream {
             payload,
-            stream: open.link.as_mut().map(Link::stream),
+            stream: entry.host.as_mut().map(HostStream::stream),
         };
-        match open.conn.on_packet(now, packet, &mut payload) {
+        match entry.conn.on_packet(now, packet, &mut payload) {
             Ok(()) => {
                 let bytes = match packet.body {
                     Body::Data(_) => u64::from(packet.len),
                     _ => 0,
                 };
-                open.bytes_from_guest += bytes;
+                entry.bytes_from_guest += bytes;
                 self.counters.bytes_from_guest += bytes;
             }
             Err(Violation::WrongType) => reply = self.route.reset_for(packet),
             // The connection resets itself.
             Err(_) => {}
         }
-        self.notice.heard(now, open);
         // What was taken only in part may be taken by now, and the descriptor as ready as it was: an
         // edge comes only after a refusal. And a message that came in pieces was not offered yet.
-        let waits = !waited && open.conn.interest().write;
+        let waits = !waited && entry.conn.interest().write;
         let is_message = packet.socket_type == SocketType::SeqPacket;
-        if waits && (is_message || open.link.as_ref().is_some_and(Link::awaits_edge)) {
-            open.flush(now);
+        if waits && (is_message || entry.host.as_ref().is_some_and(HostStream::awaits_edge)) {
+            entry.flush(now);
         }
         self.owe_reset(reply);
         self.review(now, slot);
@@ -112,12 +109,12 @@ impl Muxer {
             self.owe_reset(self.route.reset_for(request));
             return;
         }
-        if self.life == Life::Leaving {
+        if self.life == Life::ShuttingDown {
             self.counters.refused_by_backend += 1;
             self.owe_reset(self.route.reset_for(request));
             return;
         }
-        // Whoever came before is served before.
+        // First come, first served.
         let target = Target::of(request);
         self.ask_again(now, target);
         let stream = if self.busy.has(target) {
@@ -132,33 +129,37 @@ impl Muxer {
             self.owe_reset(self.route.reset_for(request));
             return;
         }
-        let place = match stream {
+        let key = match stream {
             Err(_) if !later => None,
             _ => self.table.reserve(),
         };
-        let Some(place) = place else {
+        let Some(key) = key else {
             self.counters.refused_by_backend += 1;
             self.owe_reset(self.route.reset_for(request));
             return;
         };
-        let mut open = Open::new(Connection::accept(&self.config, request, now), None);
+        let mut entry = ConnectionEntry::new(Connection::accept(&self.config, request, now), None);
         match stream {
             Ok(stream) => {
-                open.link = Some(Link::new(stream, place.token(), &mut self.actions));
-                open.conn.on_host_connected(now);
+                entry.host = Some(HostStream::new(
+                    stream,
+                    Token::stream(key),
+                    &mut self.actions,
+                ));
+                entry.conn.on_host_connected(now);
             }
             Err(_) => {
                 let met = || self.backends.listener(target);
-                open.ticket = Some(self.busy.add(now, target, place.slot, met));
+                entry.ticket = Some(self.busy.add(now, target, key.slot, met));
             }
         }
-        self.table.put(place, Entry::Open(Box::new(open)));
-        self.review(now, place.slot);
+        self.table.put(key, Entry::Connection(Box::new(entry)));
+        self.review(now, key.slot);
     }
 
     fn owe_reset(&mut self, reply: Option<ResetReply>) {
         if let Some(reply) = reply {
-            // A driver that asks `can_take_packet` first never loses one.
+            // A caller that asks `can_take_packet` first never loses one.
             let kept = self.rxq.owe_reset(reply);
             debug_assert!(kept.is_ok(), "a packet was given while none could be taken");
         }

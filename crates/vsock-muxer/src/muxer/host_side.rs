@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 
 use vsock_proto::Tick;
 
-use crate::entry::{Entry, Open};
-use crate::token::Belongs;
-use crate::{Action, Muxer, Readiness, Token};
+use crate::action::Action;
+use crate::entry::{ConnectionEntry, Entry};
+use crate::muxer::Muxer;
+use crate::token::{Owner, Readiness, Token};
 
 impl Muxer {
     /// An event loop reports readiness of what belongs to the token. An unknown or outdated token is
@@ -18,16 +19,16 @@ impl Muxer {
     }
 
     fn take_event(&mut self, now: Tick, token: Token, ready: Readiness) {
-        match token.belongs() {
-            Some(Belongs::Backend(id)) => self.on_backend_event(now, id),
-            Some(Belongs::Stream(place)) => match self.table.tenant(place) {
+        match token.owner() {
+            Some(Owner::Backend(id)) => self.on_backend_event(now, id),
+            Some(Owner::Stream(key)) => match self.table.get(key) {
                 Some(Entry::Handshake(_)) => {
-                    self.on_command(now, place);
-                    self.on_command_event(now, place, ready);
+                    self.on_command(now, key);
+                    self.on_command_event(now, key, ready);
                 }
-                Some(Entry::Open(open)) => {
-                    open.on_event(now, ready, &mut self.actions);
-                    self.review(now, place.slot);
+                Some(Entry::Connection(entry)) => {
+                    entry.on_event(now, ready, &mut self.actions);
+                    self.review(now, key.slot);
                 }
                 None => {}
             },
@@ -36,24 +37,24 @@ impl Muxer {
     }
 }
 
-impl Open {
-    /// Several things may be reported at once: what waits for the host is written first, and what
-    /// the host has left behind is read before its end counts.
+impl ConnectionEntry {
+    /// Several things may be reported together: what waits for the host is written first, and what
+    /// the host has left is read before its end counts.
     fn on_event(&mut self, now: Tick, ready: Readiness, actions: &mut VecDeque<Action>) {
         if ready.writable && self.conn.interest().write {
             self.flush(now);
         } else if ready.writable
-            && let Some(link) = &mut self.link
+            && let Some(host) = &mut self.host
         {
-            link.rest_writing(true, actions);
+            host.note_unused_writable(actions);
         }
-        let Some(link) = &mut self.link else {
+        let Some(host) = &mut self.host else {
             return;
         };
-        if ready.hangup || ready.readable && link.is_left() {
-            link.note_hangup(actions);
+        if ready.hangup || ready.readable && host.is_left() {
+            host.note_hangup(actions);
             self.conn.on_host_readable(now);
-        } else if ready.readable && link.note_readable(actions) {
+        } else if ready.readable && host.note_readable(actions) {
             self.conn.on_host_readable(now);
         }
     }

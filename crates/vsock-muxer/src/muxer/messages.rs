@@ -6,22 +6,22 @@ use std::collections::VecDeque;
 
 use vsock_proto::{Header, MessageFlags, Progress};
 
-use super::rx::{Carried, Pipe};
-use crate::Action;
-use crate::held::{Held, Message, Reading};
-use crate::link::Link;
+use crate::action::Action;
+use crate::host_stream::HostStream;
+use crate::sender::{Sender, Sent};
+use crate::unsent::{Message, MessageBuffer, Unsent};
 
 /// What a connection has for its messages.
 pub(super) struct Source<'a> {
-    pub(super) link: &'a mut Link,
-    pub(super) held: &'a mut Option<Held>,
+    pub(super) host: &'a mut HostStream,
+    pub(super) unsent: &'a mut Option<Unsent>,
     /// Bytes that a message may have.
     pub(super) limit: usize,
-    pub(super) reading: &'a mut Reading,
+    pub(super) buffer: &'a mut MessageBuffer,
 }
 
-impl Pipe<'_> {
-    /// Sends what is held of a message, then reads others, as long as a part of them can be sent.
+impl Sender<'_> {
+    /// Sends the rest of the last message, then reads others, as long as a part of them can be sent.
     ///
     /// A packet is cut by credit and buffer alone, so the turn may be overdrawn by less than one.
     pub(super) fn send_messages(
@@ -29,46 +29,45 @@ impl Pipe<'_> {
         source: Source<'_>,
         turn: usize,
         actions: &mut VecDeque<Action>,
-    ) -> Carried {
-        let mut carried = Carried::default();
+    ) -> Sent {
+        let mut total = Sent::default();
         let Source {
-            link,
-            held,
+            host,
+            unsent,
             limit,
-            reading,
+            buffer,
         } = source;
-        if let Some(waiting) = held {
-            let sent = match self.send(waiting.message(), turn, &mut carried) {
+        if let Some(waiting) = unsent {
+            let sent = match self.send(waiting.rest(), turn, &mut total) {
                 Ok(sent) => sent,
-                Err(why) => return self.finish(why, carried),
+                Err(why) => return self.stop(why, total),
             };
-            waiting.advance(sent);
-            if !waiting.message().rest.is_empty() {
-                return carried;
+            if !waiting.advance(sent) {
+                return total;
             }
-            *held = None;
+            *unsent = None;
         }
-        while carried.cost() < turn && self.has_room() {
-            let message = match reading.receive(link, limit) {
+        while total.cost() < turn && self.has_room() {
+            let message = match buffer.receive(host, limit) {
                 Ok(message) => message,
                 Err(why) => {
                     if why == Progress::Pending {
-                        link.note_drained(actions);
+                        host.note_drained(actions);
                     }
-                    return self.finish(why, carried);
+                    return self.stop(why, total);
                 }
             };
-            let sent = match self.send(message, turn, &mut carried) {
+            let sent = match self.send(message, turn, &mut total) {
                 Ok(sent) => sent,
-                Err(why) => return self.finish(why, carried),
+                Err(why) => return self.stop(why, total),
             };
             let rest = message.rest.get(sent..).unwrap_or_default();
             if !rest.is_empty() {
-                *held = Some(Held::new(Message { rest, ..message }));
+                *unsent = Some(Unsent::message(Message { rest, ..message }));
                 break;
             }
         }
-        carried
+        total
     }
 
     /// Sends as much of a message as credit, buffers and turn allow, but at least one packet if there
@@ -77,7 +76,7 @@ impl Pipe<'_> {
         &mut self,
         message: Message<'_>,
         turn: usize,
-        carried: &mut Carried,
+        total: &mut Sent,
     ) -> Result<usize, Progress> {
         if message.len > self.grant.message_limit() {
             return Err(Progress::TooLong);
@@ -96,10 +95,10 @@ impl Pipe<'_> {
                 .route
                 .header(&self.grant.sent_piece(piece.len(), flags));
             self.buffers.put_bytes(&header, piece);
-            carried.bytes += piece.len();
-            carried.packets += 1;
+            total.bytes += piece.len();
+            total.packets += 1;
             rest = later;
-            if rest.is_empty() || carried.cost() >= turn {
+            if rest.is_empty() || total.cost() >= turn {
                 break;
             }
         }
@@ -111,12 +110,5 @@ impl Pipe<'_> {
         self.grant.packet_bytes() > 0
             && self.grant.packets() > 0
             && self.buffers.room().is_some_and(|room| room > 0)
-    }
-
-    fn finish(self, why: Progress, mut carried: Carried) -> Carried {
-        carried.finished = true;
-        carried.ended = why == Progress::Closed;
-        self.grant.finish(why);
-        carried
     }
 }

@@ -2,7 +2,7 @@
 
 //! Connections of the guest to host components that are busy.
 //!
-//! A host whose backlog is full is asked again, for whoever has waited for the longest time, and then for
+//! A host whose backlog is full is asked again, for the connection that has waited longest, and then for
 //! the next. It is not asked when its listener is another one: a server that starts anew would get all the
 //! connections that were meant for the one before, and the guest may have given up each of them without a
 //! word. Those that wait get an RST; a guest that has not given up asks anew.
@@ -14,16 +14,17 @@
 use std::io::ErrorKind;
 
 use vsock_backend_api::VsockStream;
-use vsock_proto::state::Phase;
-use vsock_proto::{Slot, Tick};
+use vsock_proto::{Phase, Tick};
 
-use crate::Muxer;
 use crate::backends::addr;
 use crate::backoff::Backoff;
 use crate::busy::{First, Target, Ticket};
-use crate::link::Link;
+use crate::host_stream::HostStream;
+use crate::muxer::Muxer;
+use crate::slot::Slot;
+use crate::token::Token;
 
-/// Connections that are tried before somebody else has his turn.
+/// Connections that are tried before others have their turn.
 const TRIES: usize = 64;
 
 /// What a host component has said.
@@ -73,11 +74,11 @@ impl Muxer {
 
     /// Whether a guest has had no reason to go on waiting.
     fn gives_up(&mut self, now: Tick, slot: Slot) -> bool {
-        let Some(open) = self.table.open(slot) else {
+        let Some(entry) = self.table.connection(slot) else {
             return false;
         };
-        open.conn.on_timeout(now);
-        let gone = open.conn.phase() != Phase::Accepting;
+        entry.conn.on_timeout(now);
+        let gone = entry.conn.phase() != Phase::Accepting;
         if gone {
             self.review(now, slot);
         }
@@ -88,10 +89,10 @@ impl Muxer {
         if self.backends.listener(target) != first.met {
             return Answer::Another;
         }
-        let Some(open) = self.table.open(first.slot) else {
+        let Some(entry) = self.table.connection(first.slot) else {
             return Answer::Refusal;
         };
-        let from = addr(self.guest.cid(), open.conn.key().peer);
+        let from = addr(self.guest.cid(), entry.conn.key().peer);
         match self.backends.connect(from, target) {
             Ok(_) if self.backends.listener(target) != first.met => Answer::Another,
             Ok(stream) => Answer::Stream(stream),
@@ -101,20 +102,24 @@ impl Muxer {
     }
 
     fn meet(&mut self, now: Tick, slot: Slot, stream: Box<dyn VsockStream>) {
-        let Some(place) = self.table.place(slot) else {
+        let Some(key) = self.table.key(slot) else {
             return;
         };
-        if let Some(open) = self.table.open(slot) {
-            open.link = Some(Link::new(stream, place.token(), &mut self.actions));
-            open.conn.on_host_connected(now);
+        if let Some(entry) = self.table.connection(slot) {
+            entry.host = Some(HostStream::new(
+                stream,
+                Token::stream(key),
+                &mut self.actions,
+            ));
+            entry.conn.on_host_connected(now);
         }
         self.review(now, slot);
     }
 
     fn refuse(&mut self, now: Tick, slot: Slot) {
         self.counters.refused_by_backend += 1;
-        if let Some(open) = self.table.open(slot) {
-            open.conn.on_host_refused(now);
+        if let Some(entry) = self.table.connection(slot) {
+            entry.conn.on_host_refused(now);
         }
         self.review(now, slot);
     }

@@ -5,17 +5,19 @@
 use std::collections::VecDeque;
 use std::net::Shutdown;
 
-use vsock_proto::state::Phase;
-use vsock_proto::{Cid, Ending, Greeting, GuestCid, HostAction, Progress, Slot, Tick};
+use vsock_proto::{Cid, Confirmation, Ending, GuestCid, HostAction, Phase, Progress, Tick};
 
-use crate::action::Last;
+use crate::action::{Action, CloseMode};
 use crate::backends::addr;
 use crate::backoff::Backoff;
-use crate::entry::{Entry, Open};
+use crate::counters::MuxerCounters;
+use crate::entry::{ConnectionEntry, Entry};
+use crate::host_stream::HostStream;
+use crate::muxer::Muxer;
 use crate::payload::write;
-use crate::{Action, Counters, Muxer};
+use crate::slot::Slot;
 
-/// Writes to a stream before somebody else has his turn: each message is one.
+/// Writes to a stream before others have their turn: each message is one.
 const WRITES: usize = 64;
 
 impl Muxer {
@@ -23,26 +25,25 @@ impl Muxer {
     /// and queues it if it has something for the guest. To be called after every event; most have
     /// changed nothing.
     pub(super) fn review(&mut self, now: Tick, slot: Slot) {
-        let Some(open) = self.table.open(slot) else {
+        let Some(entry) = self.table.connection(slot) else {
             return;
         };
-        if let Some(link) = &mut open.link
-            && link.owes_hangup(open.conn.reads_next())
-        {
+        // A connection that reads on comes to the end by itself, and then one SHUTDOWN says what an end
+        // and a hang-up would say in two.
+        if !entry.conn.reads_next() && entry.host.as_mut().is_some_and(HostStream::take_hangup) {
             let max_message = self.config.max_message() as usize;
-            open.depart(now, &mut self.reading, max_message);
+            entry.on_hangup(now, &mut self.message_buffer, max_message);
         }
-        open.do_actions(now, self.guest, &mut self.actions);
-        open.watch_writing(now, &mut self.actions, &mut self.counters);
-        let waits = open.conn.phase() == Phase::Accepting;
-        let left = open.ticket.take_if(|_| !waits);
-        if let Some(ticket) = open.ticket {
-            open.retry = self.busy.retry(ticket);
+        entry.do_actions(now, self.guest, &mut self.actions);
+        entry.watch_writing(now, &mut self.actions, &mut self.counters);
+        let waits = entry.conn.phase() == Phase::Accepting;
+        let left = entry.ticket.take_if(|_| !waits);
+        if let Some(ticket) = entry.ticket {
+            entry.retry = self.busy.retry(ticket);
         }
-        if open.has_key && !open.conn.phase().has_tuple() {
-            open.has_key = false;
-            let key = open.conn.key();
-            self.table.forget_key(key);
+        if !entry.conn.phase().has_tuple() {
+            let ports = entry.conn.key();
+            self.table.release_ports(ports, slot);
         }
         if let Some(ticket) = left {
             self.stop_waiting(now, ticket);
@@ -52,18 +53,18 @@ impl Muxer {
 
     /// Sets deadline and place in the queue; takes the connection out if nothing is left of it.
     fn schedule(&mut self, slot: Slot) {
-        let Some(open) = self.table.open(slot) else {
+        let Some(entry) = self.table.connection(slot) else {
             return;
         };
-        if open.conn.is_closed() {
+        if entry.conn.is_closed() {
             self.remove(slot);
             return;
         }
-        match open.deadline() {
+        match entry.deadline() {
             Some(at) => self.timers.set(slot, at),
             None => self.timers.cancel(slot),
         }
-        if open.conn.wants_transmit() {
+        if entry.conn.wants_transmit() {
             self.rxq.push(slot);
         }
     }
@@ -72,23 +73,23 @@ impl Muxer {
     fn remove(&mut self, slot: Slot) {
         self.timers.cancel(slot);
         self.rxq.remove(slot);
-        let Some(Entry::Open(mut open)) = self.table.take(slot) else {
+        let Some(Entry::Connection(mut entry)) = self.table.take(slot) else {
             return;
         };
-        if let Some(ending) = open.conn.ending() {
+        if let Some(ending) = entry.conn.ending() {
             self.counters.endings.count(ending);
         }
-        if let Some(lease) = open.lease.take() {
+        if let Some(lease) = entry.lease.take() {
             self.ports.release(lease);
         }
-        if let Some(link) = open.link.take() {
-            link.close(Last::Abort, &mut self.actions);
+        if let Some(host) = entry.host.take() {
+            host.close(CloseMode::Abort, &mut self.actions);
         }
         self.table.free(slot);
     }
 }
 
-impl Open {
+impl ConnectionEntry {
     /// Does to the stream what is to be done. A flush may lead to more.
     fn do_actions(&mut self, now: Tick, guest: GuestCid, out: &mut VecDeque<Action>) {
         loop {
@@ -99,10 +100,10 @@ impl Open {
             let ends_writing = actions.contains(HostAction::ShutdownWrite);
             let closes = actions.contains(HostAction::Close);
             if closes || actions.contains(HostAction::ShutdownRead) {
-                // Nobody gets the rest of a message any more.
-                self.held = None;
+                // What the guest does not have of it goes nowhere any more.
+                self.unsent = None;
             }
-            // Both ends at once are one call, and one wake-up of who has the other end.
+            // Both ends together are one call, and one wake-up of the peer.
             let both = ends_writing && actions.contains(HostAction::ShutdownRead);
             for action in actions {
                 match action {
@@ -112,19 +113,21 @@ impl Open {
                     HostAction::ShutdownRead if both => {}
                     HostAction::ShutdownWrite => self.shutdown(Shutdown::Write),
                     HostAction::ShutdownRead => self.shutdown(Shutdown::Read),
-                    HostAction::Close => self.close(ends_writing, out),
+                    HostAction::Close if ends_writing => self.close(CloseMode::Shutdown, out),
+                    HostAction::Close => self.close(self.close_mode(), out),
                 }
             }
         }
     }
 
     fn confirm(&mut self, now: Tick, guest: GuestCid) {
-        if self.conn.greeting() == Greeting::Silent {
+        if self.conn.confirmation() == Confirmation::OutOfBand {
             let key = self.conn.key();
-            let (guest, host) = (addr(guest.cid(), key.peer), addr(Cid::HOST, key.local));
-            // Whoever asked has left.
-            if let Some(link) = &mut self.link
-                && link.stream().confirm_from(guest, host).is_err()
+            let from = addr(guest.cid(), key.peer);
+            let to = addr(Cid::HOST, key.local);
+            // An error means that the client has left.
+            if let Some(host) = &mut self.host
+                && host.stream().confirm_from(from, to).is_err()
             {
                 self.conn.on_host_hangup(now);
             }
@@ -133,32 +136,34 @@ impl Open {
         }
     }
 
-    /// Gives the stream up: with an end of what was written to it if that is owed, and as the
-    /// connection has ended otherwise. Where there is no stream yet, it is not asked for again.
-    fn close(&mut self, end_is_owed: bool, out: &mut VecDeque<Action>) {
+    /// How a stream is closed that is owed no end of what was written to it.
+    fn close_mode(&self) -> CloseMode {
+        match self.conn.ending() {
+            Some(Ending::Clean) => CloseMode::Drop,
+            _ => CloseMode::Abort,
+        }
+    }
+
+    /// Gives the stream up. Where there is none yet, it is not asked for again.
+    fn close(&mut self, mode: CloseMode, out: &mut VecDeque<Action>) {
         self.retry = None;
-        let last = match self.conn.ending() {
-            _ if end_is_owed => Last::End,
-            Some(Ending::Clean) => Last::Drop,
-            _ => Last::Abort,
-        };
-        if let Some(link) = self.link.take() {
-            link.close(last, out);
+        if let Some(host) = self.host.take() {
+            host.close(mode, out);
         }
     }
 
     /// A stream that knows no half-close, or has ended already, shows the end when it is dropped.
     fn shutdown(&mut self, how: Shutdown) {
-        if let Some(link) = &mut self.link {
-            drop(link.stream().shutdown(how));
+        if let Some(host) = &mut self.host {
+            drop(host.stream().shutdown(how));
         }
     }
 
-    /// Writes what waits for the stream, in so many calls as are fair at once. Where that does not
+    /// Writes what waits for the stream, in as many calls as are fair to others. Where that does not
     /// suffice, time goes on with it: an edge is not reported twice.
     pub(super) fn flush(&mut self, now: Tick) {
         self.flush_at = None;
-        let Some(link) = &mut self.link else {
+        let Some(host) = &mut self.host else {
             return;
         };
         let mut calls = 0;
@@ -169,21 +174,26 @@ impl Open {
                 return Progress::Pending;
             }
             calls += 1;
-            write(link.stream(), chunk)
+            write(host.stream(), chunk)
         });
     }
 
     /// Has the stream watched for writing exactly while something waits for it.
-    fn watch_writing(&mut self, now: Tick, out: &mut VecDeque<Action>, counters: &mut Counters) {
-        let Some(link) = &mut self.link else {
+    fn watch_writing(
+        &mut self,
+        now: Tick,
+        out: &mut VecDeque<Action>,
+        counters: &mut MuxerCounters,
+    ) {
+        let Some(host) = &mut self.host else {
             return;
         };
         if !self.conn.interest().write {
             self.retry = None;
-            link.rest_writing(false, out);
+            host.rest_writing(out);
         } else if self.retry.is_none_or(|retry| retry.at() <= now) {
             // Without a descriptor to be woken by, time does it.
-            self.retry = match link.watch_writing(out) {
+            self.retry = match host.watch_writing(out) {
                 Ok(()) => None,
                 Err(_) => {
                     counters.watch_failures += 1;

@@ -2,20 +2,16 @@
 
 //! Packets for the guest.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
-use vsock_proto::{
-    Body, DataGrant, Header, Next, Packet, Progress, Route, Slot, SocketType, Tick, Transmit,
-};
+use vsock_proto::{Body, Header, SocketType, Tick, Transmit};
 
 use super::messages::Source;
-use crate::early::Early;
-use crate::link::Link;
-use crate::muxer::Life;
-use crate::{Action, Allowance, Counters, GuestBuffers, Muxer};
+use crate::guest::GuestBuffers;
+use crate::muxer::{Life, Muxer};
+use crate::rxq::Next;
+use crate::sender::{Sender, Sent};
+use crate::slot::Slot;
 
-/// Bytes that a connection may send before it is the next one's turn, if somebody else waits.
+/// Bytes that a connection may send before it is the next one's turn, if another waits.
 const TURN: usize = 64 * 1024;
 
 impl Muxer {
@@ -26,7 +22,7 @@ impl Muxer {
     }
 
     /// Fills buffers of the guest until there are none, there is nothing to send, or `budget` bytes
-    /// (each packet counts its header too) have been sent. Returns whether more could be sent at once,
+    /// (each packet counts its header too) have been sent. Returns whether more could be sent,
     /// if there were buffers or budget.
     ///
     /// A buffer that has room for a header alone takes no payload; where nothing but payload waits,
@@ -37,7 +33,7 @@ impl Muxer {
 
     fn send_packets(&mut self, now: Tick, buffers: &mut dyn GuestBuffers, budget: usize) -> bool {
         let mut left = budget;
-        // The first of those who could not use the buffer at hand.
+        // The first connection that could not use the buffer at hand.
         let mut unfit = None;
         while left > 0 && self.wants_transmit() {
             let Some(room) = buffers.room() else {
@@ -46,7 +42,6 @@ impl Muxer {
             let used = match self.rxq.pop() {
                 None => break,
                 Some(Next::Reset(reply)) => {
-                    self.notice.packet(Body::Reset);
                     buffers.put(&self.route.reset_header(&reply));
                     self.counters.packets_to_guest += 1;
                     Header::LEN
@@ -71,36 +66,6 @@ impl Muxer {
         self.wants_transmit()
     }
 
-    /// How long a device may keep from its guest that there is more to read, where the guest is known to
-    /// have other bytes to read before. Zero, as it is at first: not at all.
-    pub const fn set_notification_delay(&mut self, delay: Duration) {
-        self.notice.set_delay(delay);
-    }
-
-    /// Whether the guest need not yet be notified of what was put into its buffers since
-    /// [`guest_notified`](Self::guest_notified): it is payload, and on each connection that it belongs
-    /// to, the guest has spoken within the [delay](Self::set_notification_delay), and has at least twice
-    /// as much to read that it was notified of.
-    ///
-    /// That can change with each packet of the guest. And a guest may stop reading, so a device that
-    /// lets it wait does so no longer than the delay.
-    #[must_use]
-    pub fn notification_may_wait(&self) -> bool {
-        self.notice.may_wait()
-    }
-
-    /// Whether something was put into the guest's buffers since [`guest_notified`](Self::guest_notified)
-    /// that it may be waiting for: it has sent more than credit before, and was sent more than credit.
-    #[must_use]
-    pub const fn answers_guest(&self) -> bool {
-        self.notice.is_answer()
-    }
-
-    /// The guest was notified of all that was put into its buffers, or has asked not to be.
-    pub fn guest_notified(&mut self) {
-        self.notice.announced();
-    }
-
     /// Lets one connection send: one packet that it owes, or as much payload as its turn allows.
     /// Returns how many bytes of budget that took; `None` if the connection has something, but
     /// nothing for the buffer at hand.
@@ -117,14 +82,13 @@ impl Muxer {
         } else {
             budget.min(TURN)
         };
-        let Some(open) = self.table.open(slot) else {
+        let Some(entry) = self.table.connection(slot) else {
             return Some(0);
         };
-        let is_message = open.conn.socket_type() == SocketType::SeqPacket;
-        let used = match open.conn.poll_transmit(now, room) {
+        let is_message = entry.conn.socket_type() == SocketType::SeqPacket;
+        let used = match entry.conn.poll_transmit(now, room) {
             None => 0,
             Some(Transmit::Packet(packet)) => {
-                self.notice.packet(packet.body);
                 buffers.put(&self.route.header(&packet));
                 self.counters.packets_to_guest += 1;
                 let is_update = packet.body == Body::CreditUpdate;
@@ -132,120 +96,44 @@ impl Muxer {
                 Header::LEN
             }
             Some(Transmit::Data(grant)) => {
-                let pipe = Pipe {
+                let sender = Sender {
                     grant,
                     route: &self.route,
                     buffers,
                 };
-                let carried = match &mut open.link {
-                    _ if !open.early.is_empty() => pipe.send_early(&mut open.early, room, limit),
-                    Some(link) if is_message => {
+                let sent = match &mut entry.host {
+                    Some(host) if is_message => {
                         let source = Source {
-                            link,
-                            held: &mut open.held,
+                            host,
+                            unsent: &mut entry.unsent,
                             limit: self.config.max_message() as usize,
-                            reading: &mut self.reading,
+                            buffer: &mut self.message_buffer,
                         };
-                        pipe.send_messages(source, limit, &mut self.actions)
+                        sender.send_messages(source, limit, &mut self.actions)
                     }
-                    Some(link) => pipe.read(link, limit, &mut self.actions),
-                    None => Carried::default(),
+                    _ if !is_message && entry.unsent.is_some() => {
+                        sender.send_bytes(&mut entry.unsent, room.min(limit))
+                    }
+                    Some(host) => sender.read(host, limit, &mut self.actions),
+                    None => Sent::default(),
                 };
-                self.notice.sent(now, open, &carried);
-                open.bytes_to_guest += carried.bytes as u64;
-                carried.count(&mut self.counters);
-                if carried.is_stuck() {
+                entry.bytes_to_guest += sent.bytes as u64;
+                sent.count(&mut self.counters);
+                if sent.is_stuck() {
                     return None;
                 }
-                if carried.ended
-                    && let Some(link) = &mut open.link
+                if sent.found_end()
+                    && let Some(host) = &mut entry.host
                 {
-                    link.note_end(&mut self.actions);
+                    host.note_end(&mut self.actions);
                 }
-                carried.cost()
+                sent.cost()
             }
         };
-        if used == 0 && room == 0 && open.conn.wants_transmit() {
+        if used == 0 && room == 0 && entry.conn.wants_transmit() {
             return None;
         }
         self.review(now, slot);
         Some(used)
-    }
-}
-
-/// What a turn has carried to the guest.
-#[derive(Default)]
-pub(crate) struct Carried {
-    pub(crate) bytes: usize,
-    pub(crate) packets: usize,
-    /// The stream said why there is no more.
-    pub(super) finished: bool,
-    /// It had come to its end.
-    pub(super) ended: bool,
-}
-
-impl Carried {
-    /// Nothing was carried, and nobody said why: the buffers were of no use.
-    const fn is_stuck(&self) -> bool {
-        self.packets == 0 && !self.finished
-    }
-
-    fn count(&self, counters: &mut Counters) {
-        counters.bytes_to_guest += self.bytes as u64;
-        counters.packets_to_guest += self.packets as u64;
-    }
-
-    /// What that is of the budget.
-    pub(super) const fn cost(&self) -> usize {
-        self.bytes + self.packets * Header::LEN
-    }
-}
-
-/// From a stream to the guest, as far as the grant goes.
-pub(super) struct Pipe<'a> {
-    pub(super) grant: DataGrant<'a>,
-    pub(super) route: &'a Route,
-    pub(super) buffers: &'a mut dyn GuestBuffers,
-}
-
-impl Pipe<'_> {
-    /// Reads from the stream into buffers.
-    fn read(mut self, link: &mut Link, limit: usize, actions: &mut VecDeque<Action>) -> Carried {
-        let allowance = Allowance {
-            bytes: self.grant.bytes().min(limit),
-            packets: self.grant.packets(),
-            packet_bytes: self.grant.packet_bytes(),
-        };
-        let mut carried = Carried::default();
-        let grant = &mut self.grant;
-        let route = self.route;
-        let progress = self.buffers.fill(link.stream(), allowance, &mut |len| {
-            carried.bytes += len;
-            carried.packets += 1;
-            route.header(&grant.sent(len))
-        });
-        if progress == Progress::Pending {
-            link.note_drained(actions);
-        }
-        carried.finished = !matches!(progress, Progress::Done(_));
-        carried.ended = progress == Progress::Closed;
-        self.grant.finish(progress);
-        carried
-    }
-
-    /// Sends what came behind the command, before anything is read.
-    fn send_early(mut self, early: &mut Early, room: usize, limit: usize) -> Carried {
-        let max = self.grant.packet_bytes().min(room).min(limit);
-        let bytes = early.first(max);
-        let len = bytes.len();
-        let packet: Packet = self.grant.sent(len);
-        self.buffers.put_bytes(&self.route.header(&packet), bytes);
-        early.consume(len);
-        Carried {
-            bytes: len,
-            packets: 1,
-            finished: false,
-            ended: false,
-        }
     }
 }

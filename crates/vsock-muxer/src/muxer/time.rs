@@ -2,18 +2,20 @@
 
 //! What time brings.
 
-use vsock_proto::{Slot, Tick};
+use vsock_proto::Tick;
 
 use crate::entry::Entry;
-use crate::{BackendId, Muxer};
+use crate::muxer::Muxer;
+use crate::slot::Slot;
+use crate::token::BackendId;
 
-/// Connections whose time has come that are looked at before somebody else has his turn: each may
+/// Connections whose time has come that are looked at before others have their turn: each may
 /// cost a call of a backend.
 const BATCH: usize = 256;
 
 impl Muxer {
     /// When [`on_timeout`](Self::on_timeout) is to be called. It may be now, or past: then there is
-    /// work left that was not done at once, so that nobody waits too long for his turn.
+    /// work left that was put off, so that others do not wait too long for their turn.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         match (
@@ -25,7 +27,7 @@ impl Muxer {
         }
     }
 
-    /// Does what is due, or as much of it as is fair at once: then the deadline stays past. Called too
+    /// Does what is due, or as much of it as is fair to others: then the deadline stays past. Called too
     /// early, it does nothing.
     pub fn on_timeout(&mut self, now: Tick) {
         self.unwinding(|muxer| muxer.do_due(now));
@@ -54,17 +56,17 @@ impl Muxer {
                 self.counters.handshakes_timed_out += 1;
                 self.end_handshake(slot);
             }
-            Some(Entry::Open(open)) => {
-                open.flush_at = None;
-                if open.conn.interest().write {
-                    // A socket is called writable when much of it is free. Whoever reads slowly may
+            Some(Entry::Connection(entry)) => {
+                entry.flush_at = None;
+                if entry.conn.interest().write {
+                    // A socket is called writable when much of it is free. A slow reader may
                     // have taken something all the same, and is not to lose the rest.
-                    open.flush(now);
+                    entry.flush(now);
                 }
-                open.conn.on_timeout(now);
-                let retry = open.retry.is_some_and(|retry| retry.at() <= now);
+                entry.conn.on_timeout(now);
+                let retry = entry.retry.is_some_and(|retry| retry.at() <= now);
                 self.review(now, slot);
-                let ticket = self.table.open(slot).and_then(|open| open.ticket);
+                let ticket = self.table.connection(slot).and_then(|entry| entry.ticket);
                 if let Some(ticket) = ticket.filter(|_| retry) {
                     return self.ask_again(now, ticket.target()).max(1);
                 }

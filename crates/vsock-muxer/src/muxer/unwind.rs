@@ -2,13 +2,12 @@
 
 //! What holds after a panic of code that is not ours: a stream's, a backend's, that of the guest's side.
 
-use vsock_proto::{PortAllocator, Timers};
-
-use crate::Muxer;
-use crate::action::Last;
+use crate::action::CloseMode;
 use crate::busy::Busy;
 use crate::entry::Entry;
-use crate::muxer::Life;
+use crate::muxer::{Life, Muxer};
+use crate::ports::PortAllocator;
+use crate::timers::Timers;
 use crate::waiting::Waiting;
 
 /// Gives the muxer up, unless the call has come to its end.
@@ -27,7 +26,7 @@ impl Drop for Unwinding<'_> {
 
 impl Muxer {
     /// Makes a call in which code runs that is not ours. If a panic leaves it, what the call has begun
-    /// would never be ended: a connection that is in no queue, credit that nobody gives back. So every
+    /// would never be ended: a connection that is in no queue, credit that is never given back. So every
     /// connection ends with it.
     pub(super) fn unwinding<R>(&mut self, call: impl FnOnce(&mut Self) -> R) -> R {
         let mut guard = Unwinding {
@@ -45,20 +44,19 @@ impl Muxer {
         self.life = Life::Inactive;
         self.unwatch_backends();
         self.rxq.clear();
-        self.notice.forget();
         self.timers = Timers::new();
         self.accept_timers = Timers::new();
         self.waiting = Waiting::default();
         self.busy = Busy::default();
-        self.ports = PortAllocator::new(self.config.host_ports().clone())
-            .starting_at(self.ports.next_port());
+        self.ports =
+            PortAllocator::new(self.config.host_ports()).starting_at(self.ports.next_port());
         for entry in self.table.clear() {
-            let link = match entry {
-                Entry::Handshake(handshake) => Some(handshake.link),
-                Entry::Open(open) => open.link,
+            let host = match entry {
+                Entry::Handshake(handshake) => Some(handshake.host),
+                Entry::Connection(entry) => entry.host,
             };
-            if let Some(link) = link {
-                link.close(Last::Abort, &mut self.actions);
+            if let Some(host) = host {
+                host.close(CloseMode::Abort, &mut self.actions);
             }
         }
     }

@@ -22,8 +22,7 @@ fn t36_nothing_is_watched_or_accepted_before_activation() {
     assert_eq!(world.ops(), [], "a kick while inactive is ignored (T102)");
     assert!(world.backend.0.lock().unwrap().asked.is_empty());
 
-    world.muxer.activate(world.now, SocketTypes::STREAM);
-    world.apply();
+    world.activate(SocketTypes::STREAM);
     assert_eq!(world.watched.len(), 1);
     world.backend_event();
     assert_eq!(world.muxer.handshakes(), 1);
@@ -70,14 +69,14 @@ fn accepting_goes_on_after_an_error_pauses_and_does_not_spin() {
     world.backend_event();
     assert_eq!(world.backend.0.lock().unwrap().accepts, asked, "it pauses");
     assert!(
-        world.watched.values().all(|watched| !watched.read),
+        world.watched.values().all(|watched| !watched.interest.read),
         "and rests"
     );
     world.pass(Duration::from_millis(10));
     assert_eq!(world.muxer.handshakes(), 0);
     world.pass(Duration::from_millis(20));
     assert_eq!(world.muxer.handshakes(), 1);
-    assert!(world.watched.values().all(|watched| watched.read));
+    assert!(world.watched.values().all(|watched| watched.interest.read));
     assert_eq!(world.muxer.counters().accept_failures, 3);
 }
 
@@ -153,8 +152,7 @@ fn backends_are_removed_with_their_connections_and_ports_and_may_be_added_anew()
     );
     drop(backends);
 
-    world.muxer.activate(world.now, SocketTypes::STREAM);
-    world.apply();
+    world.activate(SocketTypes::STREAM);
     assert!(world.watched.is_empty());
     world.guest_sends(&header(Op::Request, 1, 52), b"");
     assert_eq!(world.ops(), [Op::Reset]);

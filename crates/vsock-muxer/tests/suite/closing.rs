@@ -12,8 +12,7 @@ use crate::world::{HANGUP, READABLE, WRITABLE, World, bytes, op, reply, shutdown
 
 #[test]
 fn t82_a_guests_half_close_follows_its_bytes_once() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"question");
     world.guest_sends(&shutdown(&request, 2), b"");
@@ -22,15 +21,13 @@ fn t82_a_guests_half_close_follows_its_bytes_once() {
     world.event(host.fd, WRITABLE);
     assert_eq!(host.got(), b"question");
     assert!(host.state().shut_write && !host.state().shut_read);
-    host.sends(b"answer");
-    world.event(host.fd, READABLE);
+    world.host_sends(&host, b"answer");
     assert_eq!(bytes(&world.receive(9)), b"answer");
 }
 
 #[test]
 fn t83_t84_a_hosts_half_close_leaves_the_other_way_open_until_one_rst_ends_both() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.sends(b"request");
     host.state().after = After::End;
     world.event(host.fd, READABLE);
@@ -57,8 +54,7 @@ fn t83_t84_a_hosts_half_close_leaves_the_other_way_open_until_one_rst_ends_both(
 
 #[test]
 fn t83_a_host_that_has_left_is_told_by_one_shutdown_of_both_directions() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.sends(b"last words");
     host.state().after = After::End;
     world.event(host.fd, READABLE);
@@ -76,8 +72,7 @@ fn t83_a_host_that_has_left_is_told_by_one_shutdown_of_both_directions() {
 
 #[test]
 fn t83_a_hangup_is_one_shutdown_of_both_directions_behind_what_was_sent() {
-    let mut world = World::new();
-    let (host, _) = world.guest_connects(1, 52);
+    let (mut world, host, _) = World::connected();
     host.sends(b"last words");
     host.state().after = After::End;
     world.event(host.fd, HANGUP);
@@ -89,8 +84,7 @@ fn t83_a_hangup_is_one_shutdown_of_both_directions_behind_what_was_sent() {
 
 #[test]
 fn t83_a_hangup_that_was_to_be_read_out_ends_a_connection_whose_guest_reads_no_more() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.sends(b"for nobody");
     host.state().after = After::End;
     // The guest has no buffer, and then does not want any.
@@ -102,8 +96,7 @@ fn t83_a_hangup_that_was_to_be_read_out_ends_a_connection_whose_guest_reads_no_m
 
 #[test]
 fn t83_a_hangup_whose_stream_finds_no_end_is_told_once() {
-    let mut world = World::new();
-    let (host, _) = world.guest_connects(1, 52);
+    let (mut world, host, _) = World::connected();
     world.event(host.fd, HANGUP);
     let packets = world.receive(9);
     let flags: Vec<u32> = packets.iter().map(|packet| packet.0.flags).collect();
@@ -117,8 +110,7 @@ fn t83_a_hangup_whose_stream_finds_no_end_is_told_once() {
 
 #[test]
 fn t85_what_was_sent_before_the_close_arrives_before_the_end() {
-    let mut world = World::new();
-    let (host, mut header) = world.guest_connects(1, 52);
+    let (mut world, host, mut header) = World::connected();
     let sent: Vec<u8> = (0..1_u32 << 20).map(|i| (i % 253) as u8).collect();
     host.sends(&sent);
     host.state().after = After::Failure(ErrorKind::ConnectionReset);
@@ -139,31 +131,10 @@ fn t85_what_was_sent_before_the_close_arrives_before_the_end() {
     assert!(host.state().closed);
 }
 
-#[test]
-fn t86_t87_a_host_that_drains_slowly_gets_all_and_one_that_stops_is_given_up() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
-    host.state().space = 0;
-    world.guest_sends(&op(Op::ReadWrite, &request), b"abcdef");
-    world.guest_sends(&shutdown(&request, 1), b"");
-    world.guest_sends(&shutdown(&request, 2), b"");
-    for _ in 0..5 {
-        world.pass(Duration::from_secs(20));
-        host.state().space = 1;
-        world.event(host.fd, WRITABLE);
-    }
-    assert_eq!(host.got(), b"abcde");
-    world.pass(Duration::from_secs(30));
-    assert_eq!(world.ops(), [Op::Reset]);
-    assert!(host.state().aborted, "it has not got all");
-    assert_eq!(world.muxer.counters().endings.of(Ending::Forfeited), 1);
-}
-
 /// A socket says that it is writable only when much of it is free.
 #[test]
-fn t87_space_that_no_event_told_of_counts_before_a_host_is_given_up() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+fn t86_t87_space_that_no_event_told_of_counts_before_a_host_is_given_up() {
+    let (mut world, host, request) = World::connected();
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"abc");
     world.guest_sends(&shutdown(&request, 3), b"");
@@ -174,6 +145,7 @@ fn t87_space_that_no_event_told_of_counts_before_a_host_is_given_up() {
     assert_eq!(host.got(), b"ab");
     world.pass(Duration::from_secs(30));
     assert_eq!(world.ops(), [Op::Reset]);
+    assert!(host.state().aborted, "it has not got all");
     assert_eq!(world.muxer.counters().endings.of(Ending::Forfeited), 1);
 }
 
@@ -195,8 +167,7 @@ fn t89_a_guests_rst_frees_everything_at_once() {
 
 #[test]
 fn a_guest_that_closes_ends_the_hosts_stream_in_order() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     world.guest_sends(&op(Op::ReadWrite, &request), b"last words");
     world.guest_sends(&shutdown(&request, 3), b"");
     assert_eq!(host.got(), b"last words");
@@ -216,8 +187,7 @@ fn a_guest_that_refuses_a_client_resets_it() {
 
 #[test]
 fn t90_t91_a_broken_stream_is_closed_at_once_and_its_rst_is_the_last_packet() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     world.guest_sends(&op(Op::CreditRequest, &request), b"");
     host.state().after = After::Failure(ErrorKind::ConnectionReset);
     world.event(host.fd, READABLE);
@@ -228,43 +198,4 @@ fn t90_t91_a_broken_stream_is_closed_at_once_and_its_rst_is_the_last_packet() {
     );
     assert!(host.state().closed);
     assert_eq!(world.ops(), []);
-}
-
-#[test]
-fn t92_a_host_that_stops_reading_is_told_to_the_guest_and_its_bytes_still_flow() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
-    host.state().write_error = Some(ErrorKind::BrokenPipe);
-    for _ in 0..3 {
-        world.guest_sends(&op(Op::ReadWrite, &request), b"nobody reads this");
-    }
-    let told = world.receive(9);
-    assert_eq!(told.len(), 1, "once");
-    assert_eq!((told[0].0.op, told[0].0.flags), (Op::Shutdown.into(), 1));
-    assert_eq!(told[0].0.fwd_cnt, 51, "T56: credited");
-    host.sends(b"but I speak");
-    world.event(host.fd, READABLE);
-    assert_eq!(bytes(&world.receive(9)), b"but I speak");
-}
-
-#[test]
-fn t32_a_request_that_is_never_answered_ends_by_itself() {
-    let mut world = World::new();
-    let host = world.client(b"CONNECT 9\n");
-    assert_eq!(world.ops(), [Op::Request]);
-    assert_eq!(world.muxer.deadline().unwrap().as_nanos(), 2_000_000_000);
-    world.pass(Duration::from_secs(2));
-    assert!(host.state().closed);
-    assert_eq!(world.ops(), [Op::Reset]);
-    assert_eq!(world.muxer.counters().endings.of(Ending::TimedOut), 1);
-}
-
-#[test]
-fn t33_a_guest_that_posts_no_buffers_is_timed_out_too() {
-    let mut world = World::new();
-    let host = world.client(b"CONNECT 9\n");
-    world.pass(Duration::from_secs(3));
-    assert!(host.state().closed);
-    assert_eq!(world.ops(), [], "it never heard of it");
-    assert_eq!(world.muxer.counters().endings.of(Ending::NotDelivered), 1);
 }

@@ -9,17 +9,12 @@ use proptest::prelude::*;
 use vsock_proto::{Config, Op};
 
 use crate::stream::{After, Host};
-use crate::world::{READABLE, World};
+use crate::world::World;
 
 const COMMAND: &[u8] = b"CONNECT 9\n";
 
 fn crowded(places: usize) -> World {
     World::with(Config::builder().max_handshakes(places).build().unwrap())
-}
-
-fn says(world: &mut World, host: &Host, words: &[u8]) {
-    host.sends(words);
-    world.event(host.fd, READABLE);
 }
 
 #[test]
@@ -35,10 +30,10 @@ fn t42_a_crowd_that_says_nothing_does_not_lock_out_one_that_speaks() {
     let late = world.client(b"");
     crowd.extend((0..6).map(|_| world.client(b"")));
     let (begin, rest) = COMMAND.split_at(4);
-    says(&mut world, &late, begin);
+    world.host_sends(&late, begin);
     // From now on it is not one of those that go first.
     crowd.extend((0..20).map(|_| world.client(b"")));
-    says(&mut world, &late, rest);
+    world.host_sends(&late, rest);
     assert_eq!(world.ops(), [Op::Request]);
     assert!(!late.state().closed && !prompt.state().closed);
     let open = crowd.iter().filter(|host| !host.state().closed).count();
@@ -58,7 +53,7 @@ fn t42_a_crowd_that_says_a_little_does_not_lock_out_one_that_speaks() {
     for _ in 0..20 {
         world.client(b"C");
     }
-    says(&mut world, &late, COMMAND);
+    world.host_sends(&late, COMMAND);
     assert_eq!(world.ops(), [Op::Request]);
     assert_eq!(world.muxer.handshakes(), 7);
 }
@@ -126,7 +121,7 @@ proptest! {
                     let words = &COMMAND[client.said..];
                     let words = &words[..len.min(words.len())];
                     client.said += words.len();
-                    says(&mut world, &client.host, words);
+                    world.host_sends(&client.host, words);
                     if client.said == COMMAND.len() {
                         asked += 1;
                         half.remove(at);
@@ -140,7 +135,7 @@ proptest! {
                     let Some(at) = at.checked_rem(half.len()) else { continue };
                     let client = half.remove(at).unwrap();
                     client.host.state().after = After::End;
-                    says(&mut world, &client.host, b"");
+                    world.host_sends(&client.host, b"");
                     prop_assert!(client.host.state().closed);
                     gone += 1;
                 }

@@ -2,24 +2,23 @@
 
 //! Bytes, both ways.
 
-use vsock_proto::{Config, Header, Op};
+use vsock_driver::Resetting;
+use vsock_muxer::{Allowance, GuestBuffers, Initiator, Op, Progress};
 
-use crate::world::{READABLE, WRITABLE, World, bytes, header, op};
+use crate::world::{Buffers, WRITABLE, World, bytes, header, op, with};
 
 #[test]
 fn bytes_go_both_ways_and_are_counted() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     world.guest_sends(&op(Op::ReadWrite, &request), b"ping");
     assert_eq!(host.got(), b"ping");
-    host.sends(b"pong!");
-    world.event(host.fd, READABLE);
+    world.host_sends(&host, b"pong!");
     assert_eq!(bytes(&world.receive(9)), b"pong!");
     let info = world.muxer.connections().next().unwrap();
     assert_eq!((info.bytes_from_guest, info.bytes_to_guest), (4, 5));
     assert_eq!(
-        (info.in_flight, info.waiting, info.host_initiated),
-        (5, 0, false)
+        (info.in_flight, info.waiting, info.initiator),
+        (5, 0, Initiator::Guest)
     );
     let counters = world.muxer.counters();
     assert_eq!((counters.bytes_from_guest, counters.bytes_to_guest), (4, 5));
@@ -31,8 +30,7 @@ fn bytes_go_both_ways_and_are_counted() {
 
 #[test]
 fn t63_t64_a_short_write_loses_nothing_and_later_bytes_wait_behind_it() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.state().space = 3;
     world.guest_sends(&op(Op::ReadWrite, &request), b"abcdef");
     host.state().space = 100;
@@ -53,8 +51,7 @@ fn t63_t64_a_short_write_loses_nothing_and_later_bytes_wait_behind_it() {
 
 #[test]
 fn t68_interrupted_calls_are_repeated() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.state().space = 1;
     world.guest_sends(&op(Op::ReadWrite, &request), b"abc");
     *host.state() = {
@@ -66,28 +63,22 @@ fn t68_interrupted_calls_are_repeated() {
     assert_eq!(host.got(), b"abc");
     let slow = world.client(b"");
     slow.state().interruptions = 2;
-    slow.sends(b"CONNECT 1\n");
-    world.event(slow.fd, READABLE);
+    world.host_sends(&slow, b"CONNECT 1\n");
     assert_eq!(world.ops(), [Op::Request]);
 }
 
 #[test]
 fn t72_small_streams_are_served_beside_a_saturated_one() {
     let mut world = World::new();
-    let big_window = Header {
-        buf_alloc: 1 << 24,
-        ..header(Op::Request, 1, 52)
-    };
+    let big_window = with(header(Op::Request, 1, 52), |h| h.buf_alloc = 1 << 24);
     let busy = world.host();
     world.answer(Ok(&busy));
     world.guest_sends(&big_window, b"");
     assert_eq!(world.ops(), [Op::Response]);
     let (small, _) = world.guest_connects(2, 52);
-    busy.sends(&vec![7; 1 << 22]);
-    world.event(busy.fd, READABLE);
+    world.host_sends(&busy, &vec![7; 1 << 22]);
     world.receive(4);
-    small.sends(b"me too");
-    world.event(small.fd, READABLE);
+    world.host_sends(&small, b"me too");
     let packets = world.receive(18);
     let place = packets.iter().position(|(header, _)| header.dst_port == 2);
     assert!(place.unwrap() <= 16, "after one turn of 64 KiB");
@@ -95,10 +86,8 @@ fn t72_small_streams_are_served_beside_a_saturated_one() {
 
 #[test]
 fn t76_the_budget_bounds_a_call_and_the_rest_is_announced() {
-    let mut world = World::new();
-    let (host, _) = world.guest_connects(1, 52);
-    host.sends(&[1; 20_000]);
-    world.event(host.fd, READABLE);
+    let (mut world, host, _) = World::connected();
+    world.host_sends(&host, &[1; 20_000]);
     world.guest.rooms.extend([4096; 64]);
     assert!(world.transmit(8192));
     let sent: usize = world.guest.packets.iter().map(|(_, data)| data.len()).sum();
@@ -113,8 +102,7 @@ fn t19_a_buffer_without_room_for_payload_is_no_end_and_no_endless_loop() {
     let mut world = World::new();
     let hosts: Vec<_> = (1..4).map(|port| world.guest_connects(port, 52)).collect();
     for (host, _) in &hosts {
-        host.sends(b"payload");
-        world.event(host.fd, READABLE);
+        world.host_sends(host, b"payload");
     }
     world.guest.rooms.extend([0, 4096, 4096, 4096, 4096]);
     assert!(!world.transmit(usize::MAX));
@@ -128,52 +116,13 @@ fn t19_a_buffer_without_room_for_payload_is_no_end_and_no_endless_loop() {
 }
 
 #[test]
-fn t50_t57_credit_is_never_exceeded_and_sending_goes_on_when_it_comes() {
-    let mut world = World::new();
-    let host = world.host();
-    world.answer(Ok(&host));
-    let mut header = Header {
-        buf_alloc: 4096,
-        ..header(Op::Request, 1, 52)
-    };
-    world.guest_sends(&header, b"");
-    let sent: Vec<u8> = (0..100_000_u32).map(|i| i as u8).collect();
-    host.sends(&sent);
-    world.event(host.fd, READABLE);
-    let mut got = Vec::new();
-    while got.len() < sent.len() {
-        let before = got.len();
-        got.extend(bytes(&world.receive(64)));
-        assert!(got.len() - header.fwd_cnt as usize <= 4096);
-        assert!(got.len() > before);
-        header.fwd_cnt = got.len() as u32;
-        world.guest_sends(&op(Op::CreditUpdate, &header), b"");
-    }
-    assert_eq!(got, sent);
-}
-
-#[test]
-fn t58_a_guest_that_overruns_its_window_is_reset() {
-    let config = Config::builder().buf_alloc(8).build().unwrap();
-    let mut world = World::with(config);
-    let (host, request) = world.guest_connects(1, 52);
-    host.state().space = 0;
-    world.guest_sends(&op(Op::ReadWrite, &request), b"12345678");
-    world.guest_sends(&op(Op::ReadWrite, &request), b"9");
-    assert_eq!(world.ops(), [Op::Reset]);
-    assert!(host.state().closed);
-    assert_eq!(world.muxer.connections().count(), 0);
-}
-
-#[test]
 fn t73_more_than_256_connections_are_all_served() {
     let mut world = World::new();
     let hosts: Vec<_> = (0..600)
         .map(|port| world.guest_connects(port, 52).0)
         .collect();
     for host in &hosts {
-        host.sends(b"x");
-        world.event(host.fd, READABLE);
+        world.host_sends(host, b"x");
     }
     let mut served = std::collections::HashSet::new();
     for _ in 0..600 {
@@ -182,20 +131,25 @@ fn t73_more_than_256_connections_are_all_served() {
     assert_eq!(served.len(), 600);
 }
 
+/// As a socket does: a second read would find an end.
 #[test]
-fn t78_a_host_that_does_not_read_costs_one_window_and_gets_all_of_it_in_order() {
-    let config = Config::builder().buf_alloc(4096).build().unwrap();
-    let mut world = World::with(config);
-    let (host, request) = world.guest_connects(1, 52);
-    host.state().space = 0;
-    let sent: Vec<u8> = (0..4096_u32).map(|i| (i % 251) as u8).collect();
-    for piece in sent.chunks(100) {
-        world.guest_sends(&op(Op::ReadWrite, &request), piece);
-    }
-    assert_eq!(world.muxer.connections().next().unwrap().waiting, 4096);
-    while host.state().output.len() < sent.len() {
-        host.state().space = 700;
-        world.event(host.fd, WRITABLE);
-    }
-    assert_eq!(host.got(), sent);
+fn a_failure_that_a_stream_tells_once_after_bytes_is_not_lost() {
+    let mut buffers = Buffers::default();
+    buffers.rooms.extend([4, 100, 100]);
+    let allowance = Allowance {
+        bytes: 100,
+        packets: 9,
+        packet_bytes: 6,
+    };
+    let mut stream = Resetting::after(b"some bytes");
+    let filled = buffers.fill(&mut stream, allowance, &mut |len| {
+        with(header(Op::ReadWrite, 1, 52), |h| h.len = len as u32)
+    });
+    assert_eq!(filled, Progress::Failed);
+    let pieces: Vec<_> = buffers
+        .packets
+        .iter()
+        .map(|(_, bytes)| &bytes[..])
+        .collect();
+    assert_eq!(pieces, [&b"some"[..], b" bytes"]);
 }

@@ -14,12 +14,10 @@ fn t38_a_command_may_come_in_any_pieces() {
     let mut world = World::new();
     let host = world.client(b"CONN");
     for piece in [&b"E"[..], b"CT ", b"5", b"2"] {
-        host.sends(piece);
-        world.event(host.fd, READABLE);
+        world.host_sends(&host, piece);
         assert_eq!(world.receive(1), []);
     }
-    host.sends(b"\n");
-    world.event(host.fd, READABLE);
+    world.host_sends(&host, b"\n");
     let packets = world.receive(4);
     assert_eq!(packets.len(), 1);
     assert_eq!(
@@ -60,8 +58,7 @@ fn t40_a_line_without_an_end_is_refused() {
 fn t41_what_follows_the_line_goes_to_the_guest_first_and_once() {
     let mut world = World::new();
     let host = world.client(b"CONNECT 7\nfirst words, ");
-    host.sends(b"and a lot that comes later");
-    world.event(host.fd, READABLE);
+    world.host_sends(&host, b"and a lot that comes later");
     let request = world.receive(9);
     assert_eq!(request.len(), 1, "nothing before the guest has accepted");
     world.guest_sends(&reply(&request[0].0, Op::Response), b"");
@@ -115,37 +112,6 @@ fn t42_silent_clients_are_bounded_and_do_not_shut_out_ports_that_are_named() {
     world.queue_client(&host);
     world.backend_event();
     assert_eq!(world.ops(), [Op::Request]);
-}
-
-#[test]
-fn t44_the_answer_comes_before_any_byte_of_the_guest_and_costs_no_credit() {
-    let mut world = World::new();
-    let host = world.client(b"CONNECT 7\n");
-    host.state().space = 0;
-    let request = world.receive(1)[0].0;
-    let response = reply(&request, Op::Response);
-    world.guest_sends(&response, b"");
-    world.guest_sends(&op(Op::ReadWrite, &response), b"data");
-    host.state().space = usize::MAX;
-    world.event(host.fd, crate::world::WRITABLE);
-    assert_eq!(host.got(), b"OK 1073741824\ndata");
-    world.guest_sends(&op(Op::CreditRequest, &response), b"");
-    assert_eq!(world.receive(1)[0].0.fwd_cnt, 4);
-}
-
-#[test]
-fn t45_a_client_that_does_not_read_its_answer_can_still_send() {
-    let mut world = World::new();
-    let host = world.client(b"CONNECT 7\n");
-    host.state().write_error = Some(std::io::ErrorKind::BrokenPipe);
-    host.sends(b"one way");
-    world.event(host.fd, READABLE);
-    let request = world.receive(1)[0].0;
-    world.guest_sends(&reply(&request, Op::Response), b"");
-    let packets = world.receive(9);
-    assert_eq!(bytes(&packets), b"one way");
-    assert_eq!(packets[0].0.op, u16::from(Op::Shutdown));
-    assert_eq!(packets[0].0.flags, 1, "will not receive");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use vsock_muxer::MuxerState;
 use vsock_proto::{Config, Ending, Op, SocketTypes};
 
-use crate::world::{READABLE, World, header, op};
+use crate::world::{World, header, op};
 
 #[test]
 fn t101_a_reset_closes_everything_and_a_second_activation_works() {
@@ -17,8 +17,7 @@ fn t101_a_reset_closes_everything_and_a_second_activation_works() {
         let (first, _) = world.host_connects(9);
         let (second, request) = world.guest_connects(1, 52);
         world.guest_sends(&header(Op::ReadWrite, 77, 77), b"orphan");
-        second.sends(b"never delivered");
-        world.event(second.fd, READABLE);
+        world.host_sends(&second, b"never delivered");
         world.muxer.reset(world.now);
         world.apply();
         for host in [&silent, &first, &second] {
@@ -29,8 +28,7 @@ fn t101_a_reset_closes_everything_and_a_second_activation_works() {
         world.guest_sends(&op(Op::ReadWrite, &request), b"late");
         assert_eq!(world.ops(), []);
 
-        world.muxer.activate(world.now, SocketTypes::STREAM);
-        world.apply();
+        world.activate(SocketTypes::STREAM);
         assert_eq!(world.watched.len(), 1);
         let endings = world.muxer.counters().endings;
         assert_eq!(endings.of(Ending::Aborted), 2 * round);
@@ -48,8 +46,7 @@ fn t105_a_transport_reset_says_nothing_and_keeps_the_device_active() {
     assert_eq!(world.ops(), []);
     world.guest_sends(&op(Op::ReadWrite, &header), b"stale");
     assert_eq!(world.ops(), [Op::Reset]);
-    silent.sends(b" 9\n");
-    world.event(silent.fd, READABLE);
+    world.host_sends(&silent, b" 9\n");
     assert_eq!(world.ops(), [Op::Request]);
 }
 
@@ -107,8 +104,7 @@ fn restoring_closes_what_was_there() {
 fn activating_twice_resets_first() {
     let mut world = World::new();
     let (host, _) = world.host_connects(9);
-    world.muxer.activate(world.now, SocketTypes::STREAM);
-    world.apply();
+    world.activate(SocketTypes::STREAM);
     assert!(host.state().closed);
     world.pass(Duration::from_secs(1));
     world.host_connects(9);

@@ -11,18 +11,17 @@
 
 mod accepting;
 mod busy;
+mod client_gone;
 mod closing;
 mod crowd;
-mod departure;
-mod farewell;
 mod flow;
 mod guest_initiated;
 mod handshake;
 mod hostile;
 mod lifetime;
 mod messages;
-mod notice;
 mod panics;
+mod shutdown;
 mod stream;
 mod watching;
 mod world;

@@ -8,18 +8,16 @@ use std::time::Duration;
 use vsock_proto::{Config, Ending, Header, Op, SocketTypes};
 
 use crate::stream::{After, Host};
-use crate::world::{HANGUP, READABLE, Scripted, WRITABLE, World, header, op, reply, shutdown};
+use crate::world::{
+    HANGUP, READABLE, Scripted, WRITABLE, World, header, op, reply, seqpacket, shutdown, with,
+};
 
 const EOM: u32 = 1;
 const EOR: u32 = 3;
 
 /// A packet of the guest on a seqpacket socket.
 fn packet(op: Op, flags: u32) -> Header {
-    Header {
-        socket_type: 2,
-        flags,
-        ..header(op, 1, 52)
-    }
+    with(seqpacket(header(op, 1, 52)), |h| h.flags = flags)
 }
 
 fn message_host(world: &mut World) -> Host {
@@ -31,10 +29,7 @@ fn connected(world: &mut World, buf_alloc: u32) -> Host {
     world.backend.0.lock().unwrap().seqpacket = true;
     let host = message_host(world);
     world.answer(Ok(&host));
-    let request = Header {
-        buf_alloc,
-        ..packet(Op::Request, 0)
-    };
+    let request = with(packet(Op::Request, 0), |h| h.buf_alloc = buf_alloc);
     world.guest_sends(&request, b"");
     assert_eq!(world.ops(), [Op::Response]);
     let asked_from = world.backend.0.lock().unwrap().asked_from.clone();
@@ -43,9 +38,22 @@ fn connected(world: &mut World, buf_alloc: u32) -> Host {
     host
 }
 
-/// A world in which packets cost the guest nothing but their bytes, so that its buffers can be small.
-fn frugal() -> World {
-    World::with(Config::builder().packet_overhead(0).build().unwrap())
+/// As [`world`], where packets cost the guest nothing but their bytes, so that its buffers can be small.
+fn frugal(buf_alloc: u32) -> (World, Host) {
+    let mut world = World::with(Config::builder().packet_overhead(0).build().unwrap());
+    let host = connected(&mut world, buf_alloc);
+    (world, host)
+}
+
+/// A client at the backend, of messages, that has sent these.
+fn client(world: &mut World, messages: &[&[u8]]) -> Host {
+    let host = message_host(world);
+    for message in messages {
+        host.sends_message(message, false);
+    }
+    world.queue_client(&host);
+    world.backend_event();
+    host
 }
 
 /// A world with one such connection.
@@ -57,11 +65,9 @@ fn world() -> (World, Host) {
 
 /// A packet that says so much of the guest's buffer.
 fn credit(buf_alloc: u32, fwd_cnt: u32) -> Header {
-    Header {
-        buf_alloc,
-        fwd_cnt,
-        ..packet(Op::CreditUpdate, 0)
-    }
+    with(packet(Op::CreditUpdate, 0), |h| {
+        (h.buf_alloc, h.fwd_cnt) = (buf_alloc, fwd_cnt);
+    })
 }
 
 /// The lengths and the flags of the packets with payload that fit into buffers with this room.
@@ -168,8 +174,7 @@ fn t111_only_the_last_packet_of_a_message_is_marked() {
 
 #[test]
 fn t111_a_message_waits_for_credit_and_no_other_is_read_meanwhile() {
-    let mut world = frugal();
-    let host = connected(&mut world, 300);
+    let (mut world, host) = frugal(300);
     host.sends_message(&[7; 200], false);
     host.sends_message(&[8; 250], false);
     host.sends_message(&[9; 1], false);
@@ -194,8 +199,7 @@ fn t111_a_message_waits_for_buffers() {
 #[test]
 fn t111_a_message_is_as_long_as_the_guest_can_hold_or_ends_the_connection() {
     for (len, passes) in [(300, true), (301, false)] {
-        let mut world = frugal();
-        let host = connected(&mut world, 300);
+        let (mut world, host) = frugal(300);
         host.sends_message(&vec![7; len], false);
         world.event(host.fd, READABLE);
         if passes {
@@ -222,8 +226,7 @@ fn t111_a_message_over_the_limit_ends_the_connection() {
 
 #[test]
 fn t111_a_guest_that_shrinks_under_a_message_is_reset() {
-    let mut world = frugal();
-    let host = connected(&mut world, 300);
+    let (mut world, host) = frugal(300);
     host.sends_message(&[7; 300], false);
     world.event(host.fd, READABLE);
     assert_eq!(pieces(&mut world, &[100]), [(100, 0)]);
@@ -254,8 +257,7 @@ fn t72_others_have_their_turn_while_a_message_is_under_way() {
 
 #[test]
 fn t85_the_end_comes_behind_the_rest_of_a_message() {
-    let mut world = frugal();
-    let host = connected(&mut world, 300);
+    let (mut world, host) = frugal(300);
     host.sends_message(&[7; 200], false);
     host.sends_message(&[8; 200], false);
     host.state().after = After::End;
@@ -286,8 +288,7 @@ fn t84_the_guests_end_comes_behind_its_messages() {
 
 #[test]
 fn t91_a_guest_that_stops_receiving_gets_no_rest() {
-    let mut world = frugal();
-    let host = connected(&mut world, 100);
+    let (mut world, host) = frugal(100);
     host.sends_message(&[7; 90], false);
     host.sends_message(&[7; 90], false);
     world.event(host.fd, READABLE);
@@ -300,8 +301,7 @@ fn t91_a_guest_that_stops_receiving_gets_no_rest() {
 
 #[test]
 fn t105_a_transport_reset_forgets_half_a_message() {
-    let mut world = frugal();
-    let host = connected(&mut world, 100);
+    let (mut world, host) = frugal(100);
     host.sends_message(&[7; 100], false);
     world.event(host.fd, READABLE);
     assert_eq!(pieces(&mut world, &[60]), [(60, 0)]);
@@ -327,11 +327,7 @@ fn a_client_of_messages_says_its_command_in_one() {
     world.event(host.fd, READABLE);
     let request = world.receive(1)[0].0;
     assert_eq!((request.socket_type, request.dst_port), (2, 9));
-    let response = Header {
-        socket_type: 2,
-        ..reply(&request, Op::Response)
-    };
-    world.guest_sends(&response, b"");
+    world.guest_sends(&seqpacket(reply(&request, Op::Response)), b"");
     let answer = format!("OK {}\n", request.src_port);
     assert_eq!(host.got_messages(), [(answer.into_bytes(), false)]);
     let packets = world.receive(9);
@@ -342,9 +338,7 @@ fn a_client_of_messages_says_its_command_in_one() {
 #[test]
 fn a_client_of_messages_may_be_slow() {
     let mut world = World::new();
-    let host = message_host(&mut world);
-    world.queue_client(&host);
-    world.backend_event();
+    let host = client(&mut world, &[]);
     assert_eq!(world.muxer.handshakes(), 1);
     host.sends_message(b"CONNECT 9\n", false);
     world.event(host.fd, READABLE);
@@ -357,10 +351,7 @@ fn t40_t43_a_message_that_is_no_command_is_refused() {
     let bad: [&[u8]; 5] = [b"", b"CONNECT 9", b"CONNECT 9\nmore", b"HELLO 9\n", &long];
     for (number, command) in bad.iter().enumerate() {
         let mut world = World::new();
-        let host = message_host(&mut world);
-        host.sends_message(command, false);
-        world.queue_client(&host);
-        world.backend_event();
+        let host = client(&mut world, &[command]);
         assert!(host.state().closed, "{command:?}");
         assert_eq!(world.muxer.counters().handshakes_malformed, 1, "{number}");
         assert_eq!(world.ops(), []);
@@ -385,15 +376,11 @@ fn t109_without_the_feature_neither_side_gets_messages() {
     let mut world = World::asleep(Config::default());
     world.backend.0.lock().unwrap().seqpacket = true;
     assert!(world.muxer.has_seqpacket());
-    world.muxer.activate(world.now, SocketTypes::STREAM);
-    world.apply();
+    world.activate(SocketTypes::STREAM);
     world.guest_sends(&packet(Op::Request, 0), b"");
     assert_eq!(world.ops(), [Op::Reset]);
     assert_eq!(world.backend.0.lock().unwrap().asked, [0_u32; 0]);
-    let host = message_host(&mut world);
-    host.sends_message(b"CONNECT 9\n", false);
-    world.queue_client(&host);
-    world.backend_event();
+    let host = client(&mut world, &[b"CONNECT 9\n"]);
     assert!(host.state().closed);
 }
 
@@ -414,10 +401,7 @@ fn the_first_backend_of_messages_gets_the_ports_that_nobody_has() {
     let backend = Box::new(Scripted::clone(&other));
     aloof.muxer.add_backend_for(backend, &[52]).unwrap();
     assert!(aloof.muxer.has_seqpacket());
-    let request = Header {
-        socket_type: 2,
-        ..header(Op::Request, 1, 53)
-    };
+    let request = seqpacket(header(Op::Request, 1, 53));
     aloof.guest_sends(&request, b"");
     assert_eq!(aloof.ops(), [Op::Reset]);
     assert_eq!(other.0.lock().unwrap().asked, [52], "by the first guest");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use vsock_backend_api::{VsockBackendType, VsockStream};
 use vsock_driver::{Call, Temper};
-use vsock_muxer::Closing;
+use vsock_muxer::{CloseMode, ClosingStream};
 use vsock_proto::{Config, Header, Op, SocketTypes};
 
 use crate::stream::Host;
@@ -77,8 +77,7 @@ impl Life {
 
     fn it_sends_its_command_and_more(&mut self, world: &mut World) {
         let host = &self.hosts[0];
-        host.sends(b"CONNECT 52\nearly");
-        world.event(host.fd, READABLE);
+        world.host_sends(host, b"CONNECT 52\nearly");
         let request = world.receive(1)[0].0;
         world.guest_sends(&reply(&request, Op::Response), b"");
         assert_eq!(world.ops(), [Op::ReadWrite]);
@@ -116,8 +115,7 @@ impl Life {
 
     fn the_host_sends(&mut self, world: &mut World) {
         let host = &self.hosts[2];
-        host.sends(b"hello host");
-        world.event(host.fd, READABLE);
+        world.host_sends(host, b"hello host");
         assert!(world.ops().contains(&Op::ReadWrite));
     }
 
@@ -212,8 +210,7 @@ fn t132_whatever_panics_ends_every_connection_and_the_muxer_can_be_activated_aga
             assert!(in_driver || world.watched.is_empty(), "{call:?}");
             world.guest.packets.clear();
             world.guest.rooms.clear();
-            world.muxer.activate(world.now, SocketTypes::ALL);
-            world.apply();
+            world.activate(SocketTypes::ALL);
             for host in &life.hosts {
                 assert!(
                     !host.state().made || host.state().closed,
@@ -366,8 +363,8 @@ impl VsockStream for Ruined {
 
 #[test]
 fn t132_a_stream_that_panics_in_its_end_and_in_its_drop_does_not_end_the_process() {
-    for orderly in [true, false] {
-        let closing = Closing::new(Box::new(Ruined), orderly);
+    for mode in [CloseMode::Shutdown, CloseMode::Abort] {
+        let closing = ClosingStream::new(Box::new(Ruined), mode);
         let closed = catch_unwind(AssertUnwindSafe(|| drop(closing)));
         drop(closed.unwrap_err());
     }

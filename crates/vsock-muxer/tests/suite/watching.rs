@@ -11,12 +11,10 @@ use crate::world::{HANGUP, READABLE, WRITABLE, World, bytes, op};
 
 #[test]
 fn t57_the_steady_flow_says_nothing_to_the_event_loop() {
-    let mut world = World::new();
-    let (host, mut request) = world.guest_connects(1, 52);
+    let (mut world, host, mut request) = World::connected();
     let before = world.changes;
     for round in 1..100 {
-        host.sends(b"0123456789");
-        world.event(host.fd, READABLE);
+        world.host_sends(&host, b"0123456789");
         assert_eq!(bytes(&world.receive(9)), b"0123456789");
         request.fwd_cnt = round * 10;
         world.guest_sends(&op(Op::ReadWrite, &request), b"answer");
@@ -39,8 +37,7 @@ fn wake_ups(world: &mut World, host: &crate::stream::Host) -> usize {
 
 #[test]
 fn t69_a_guest_without_buffers_does_not_keep_the_loop_awake() {
-    let mut world = World::new();
-    let (host, _) = world.guest_connects(1, 52);
+    let (mut world, host, _) = World::connected();
     host.sends(b"waits");
     assert_eq!(wake_ups(&mut world, &host), 2);
     assert_eq!(bytes(&world.receive(9)), b"waits");
@@ -49,10 +46,8 @@ fn t69_a_guest_without_buffers_does_not_keep_the_loop_awake() {
 
 #[test]
 fn t57_a_guest_without_credit_does_not_keep_the_loop_awake() {
-    let mut world = World::new();
-    let (host, mut header) = world.guest_connects(1, 52);
-    host.sends(&vec![1; 70_000]);
-    world.event(host.fd, READABLE);
+    let (mut world, host, mut header) = World::connected();
+    world.host_sends(&host, &vec![1; 70_000]);
     world.receive(99);
     assert_eq!(
         world.watch_of(&host),
@@ -68,8 +63,7 @@ fn t57_a_guest_without_credit_does_not_keep_the_loop_awake() {
 
 #[test]
 fn t67_a_spurious_event_does_no_harm() {
-    let mut world = World::new();
-    let (host, _) = world.guest_connects(1, 52);
+    let (mut world, host, _) = World::connected();
     let before = world.changes;
     for _ in 0..5 {
         world.event(host.fd, READABLE);
@@ -82,8 +76,7 @@ fn t67_a_spurious_event_does_no_harm() {
 
 #[test]
 fn t66_several_bits_at_once_all_count() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"out");
     host.state().space = 9;
@@ -100,8 +93,7 @@ fn t66_several_bits_at_once_all_count() {
 
 #[test]
 fn t71_a_hangup_that_cannot_be_used_is_unregistered_and_not_lost() {
-    let mut world = World::new();
-    let (host, mut header) = world.guest_connects(1, 52);
+    let (mut world, host, mut header) = World::connected();
     host.sends(&vec![1; 70_000]);
     host.state().after = After::End;
     world.event(host.fd, HANGUP);
@@ -120,8 +112,7 @@ fn t71_a_hangup_that_cannot_be_used_is_unregistered_and_not_lost() {
 
 #[test]
 fn t70_a_killed_connection_leaves_nothing_registered() {
-    let mut world = World::new();
-    let (host, request) = world.guest_connects(1, 52);
+    let (mut world, host, request) = World::connected();
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"stuck");
     assert_eq!(world.watch_of(&host), Some((true, true)));
@@ -148,7 +139,7 @@ fn a_second_descriptor_is_taken_when_it_is_needed_and_stays() {
     assert!(!world.watched.contains_key(&500));
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"does not");
-    assert!(world.watched[&500].write);
+    assert!(world.watched[&500].interest.write);
     assert_eq!(world.watch_of(&host), Some((true, false)));
     host.state().space = 99;
     world.event(500, WRITABLE);
@@ -162,10 +153,13 @@ fn a_second_descriptor_is_taken_when_it_is_needed_and_stays() {
     }
     assert_eq!(world.changes, before, "it stays registered");
     world.event(500, WRITABLE);
-    assert!(!world.watched[&500].write, "level-triggered: taken back");
+    assert!(
+        !world.watched[&500].interest.write,
+        "level-triggered: taken back"
+    );
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"x");
-    assert!(world.watched[&500].write);
+    assert!(world.watched[&500].interest.write);
     world.guest_sends(&op(Op::Reset, &request), b"");
     assert!(host.state().closed);
     assert_eq!(world.watched.len(), 1);
@@ -180,7 +174,7 @@ fn a_short_write_is_tried_again_where_no_edge_need_come() {
     world.guest_sends(&op(Op::ReadWrite, &request), b"one ");
     host.state().space = 99;
     world.event(500, WRITABLE);
-    assert!(world.watched[&500].write, "its edges are awaited");
+    assert!(world.watched[&500].interest.write, "its edges are awaited");
     host.state().space = 2;
     host.state().space_after_short_write = 99;
     world.guest_sends(&op(Op::ReadWrite, &request), b"two");
@@ -200,7 +194,7 @@ fn without_a_descriptor_for_writing_time_does_it() {
     host.state().space = 3;
     world.pass(Duration::from_millis(20));
     assert_eq!(host.got(), b"pat");
-    assert!(world.watched[&500].write, "now it could be had");
+    assert!(world.watched[&500].interest.write, "now it could be had");
     host.state().space = 99;
     world.event(500, WRITABLE);
     assert_eq!(host.got(), b"ience");

@@ -12,9 +12,9 @@ use std::time::Duration;
 use vsock_backend_api::{ListenerId, VsockAddr, VsockBackend, VsockBackendType, VsockStream};
 use vsock_driver::Temper;
 use vsock_muxer::{
-    Action, Allowance, BackendId, GuestBuffers, GuestPayload, Muxer, Readiness, Token,
+    Action, BackendId, Config, GuestBuffers, GuestCid, Header, Interest, Muxer, Op, Readiness,
+    SocketTypes, Tick, Token,
 };
-use vsock_proto::{Config, GuestCid, Header, Op, Progress, SocketTypes, Tick};
 
 use crate::stream::Host;
 
@@ -148,75 +148,11 @@ impl GuestBuffers for Buffers {
         self.rooms.front().copied()
     }
 
-    fn put(&mut self, header: &Header) {
-        self.put_bytes(header, &[]);
-    }
-
     fn put_bytes(&mut self, header: &Header, payload: &[u8]) {
         let room = self.rooms.pop_front().expect("a buffer");
         assert!(payload.len() <= room);
         assert_eq!(header.len as usize, payload.len());
         self.packets.push_back((*header, payload.to_vec()));
-    }
-
-    fn fill(
-        &mut self,
-        stream: &mut dyn VsockStream,
-        allowance: Allowance,
-        packet: &mut dyn FnMut(usize) -> Header,
-    ) -> Progress {
-        let (mut bytes, mut packets) = (0, 0);
-        while let Some(room) = self.room() {
-            let max = room
-                .min(allowance.bytes - bytes)
-                .min(allowance.packet_bytes);
-            if max == 0 || packets == allowance.packets {
-                break;
-            }
-            let mut buffer = vec![0; max];
-            let progress = match stream.read(&mut buffer) {
-                Ok(0) => Progress::Closed,
-                Ok(len) => {
-                    self.put_bytes(&packet(len), &buffer[..len]);
-                    (bytes, packets) = (bytes + len, packets + 1);
-                    continue;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Progress::Pending,
-                Err(_) => Progress::Failed,
-            };
-            if bytes == 0 {
-                return progress;
-            }
-            break;
-        }
-        Progress::Done(bytes)
-    }
-}
-
-pub(crate) struct Payload<'a>(pub(crate) &'a [u8]);
-
-impl GuestPayload for Payload<'_> {
-    fn write_to(&mut self, stream: &mut dyn VsockStream) -> Progress {
-        loop {
-            return match stream.write(self.0) {
-                Ok(len) => {
-                    self.0 = &self.0[len..];
-                    Progress::Done(len)
-                }
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => continue,
-                    ErrorKind::WouldBlock => Progress::Pending,
-                    ErrorKind::BrokenPipe => Progress::Closed,
-                    _ => Progress::Failed,
-                },
-            };
-        }
-    }
-
-    fn copy_to(&mut self, dst: &mut [u8]) {
-        let (next, rest) = self.0.split_at(dst.len());
-        dst.copy_from_slice(next);
-        self.0 = rest;
     }
 }
 
@@ -224,8 +160,7 @@ impl GuestPayload for Payload<'_> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Watched {
     pub(crate) token: Token,
-    pub(crate) read: bool,
-    pub(crate) write: bool,
+    pub(crate) interest: Interest,
 }
 
 pub(crate) struct World {
@@ -247,8 +182,7 @@ impl World {
 
     pub(crate) fn with(config: Config) -> Self {
         let mut world = Self::asleep(config);
-        world.muxer.activate(world.now, SocketTypes::ALL);
-        world.apply();
+        world.activate(SocketTypes::ALL);
         world
     }
 
@@ -266,9 +200,20 @@ impl World {
         drop(world.muxer.remove_backends(world.now));
         let backend = temper.backend(Box::new(world.backend.clone()));
         world.backend_id = world.muxer.add_backend(backend).unwrap();
-        world.muxer.activate(world.now, SocketTypes::ALL);
-        world.apply();
+        world.activate(SocketTypes::ALL);
         world
+    }
+
+    /// Active, with a connection that the guest has begun.
+    pub(crate) fn connected() -> (Self, Host, Header) {
+        let mut world = Self::new();
+        let (host, request) = world.guest_connects(1, 52);
+        (world, host, request)
+    }
+
+    pub(crate) fn activate(&mut self, types: SocketTypes) {
+        self.muxer.activate(self.now, types);
+        self.apply();
     }
 
     /// Not yet activated.
@@ -301,10 +246,9 @@ impl World {
                 Action::Watch {
                     token,
                     fd,
-                    read,
-                    write,
+                    interest,
                 } => {
-                    let watched = Watched { token, read, write };
+                    let watched = Watched { token, interest };
                     let before = self.watched.insert(fd, watched);
                     assert!(before.is_none_or(|before| before.token == token));
                     assert_ne!(before, Some(watched), "said twice");
@@ -323,7 +267,9 @@ impl World {
     }
 
     pub(crate) fn watch_of(&self, host: &Host) -> Option<(bool, bool)> {
-        self.watched.get(&host.fd).map(|w| (w.read, w.write))
+        self.watched
+            .get(&host.fd)
+            .map(|w| (w.interest.read, w.interest.write))
     }
 
     /// An event of whatever is registered with this descriptor.
@@ -361,15 +307,23 @@ impl World {
         script.answers.push_back(answer.cloned());
     }
 
+    /// Whether the backend is busy when there is no answer; else it refuses.
+    pub(crate) fn is_busy(&self, busy: bool) {
+        self.backend.0.lock().unwrap().busy = busy;
+    }
+
     pub(crate) fn guest_sends(&mut self, header: &Header, payload: &[u8]) {
         assert!(self.muxer.can_take_packet());
-        let header = Header {
-            len: payload.len() as u32,
-            ..*header
-        };
-        self.muxer
-            .on_packet(self.now, &header, &mut Payload(payload));
+        let header = with(*header, |header| header.len = payload.len() as u32);
+        let mut rest = payload;
+        self.muxer.on_packet(self.now, &header, &mut rest);
         self.apply();
+    }
+
+    /// The host sends, and the event loop tells of it.
+    pub(crate) fn host_sends(&mut self, host: &Host, bytes: &[u8]) {
+        host.sends(bytes);
+        self.event(host.fd, READABLE);
     }
 
     /// Posts so many buffers of 4 KiB, and gives what has come in them.
@@ -409,13 +363,7 @@ impl World {
         let response = reply(&request, Op::Response);
         self.guest_sends(&response, b"");
         assert!(String::from_utf8(host.got()).unwrap().starts_with("OK "));
-        (
-            host,
-            Header {
-                fwd_cnt: 0,
-                ..response
-            },
-        )
+        (host, response)
     }
 
     /// A connection that the guest has begun.
@@ -451,17 +399,22 @@ pub(crate) fn reply(to: &Header, op: Op) -> Header {
 }
 
 pub(crate) fn op(op: Op, of: &Header) -> Header {
-    Header {
-        op: op.into(),
-        ..*of
-    }
+    with(*of, |header| header.op = op.into())
 }
 
 pub(crate) fn shutdown(of: &Header, flags: u32) -> Header {
-    Header {
-        flags,
-        ..op(Op::Shutdown, of)
-    }
+    with(op(Op::Shutdown, of), |header| header.flags = flags)
+}
+
+/// The header, changed so.
+pub(crate) fn with(mut header: Header, change: impl FnOnce(&mut Header)) -> Header {
+    change(&mut header);
+    header
+}
+
+/// A packet of the same ports on a seqpacket socket.
+pub(crate) fn seqpacket(header: Header) -> Header {
+    with(header, |header| header.socket_type = 2)
 }
 
 pub(crate) fn bytes(packets: &[(Header, Vec<u8>)]) -> Vec<u8> {

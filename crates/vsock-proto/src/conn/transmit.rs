@@ -25,10 +25,11 @@ impl Connection {
     /// The next packet for the guest.
     ///
     /// To be called with a buffer of the guest at hand, which has been checked, and in which `room`
-    /// bytes are left behind the header: with no room there may be a packet, but never a grant. A
+    /// bytes are left after the header: with no room there may be a packet, but never a grant. A
     /// read into an empty buffer would look like the end of the stream.
     ///
-    /// The order of what is owed is that of [`Owed`].
+    /// What is owed comes in this order: RST, REQUEST, RESPONSE, SHUTDOWN, `CREDIT_REQUEST`, payload,
+    /// `CREDIT_UPDATE`.
     pub fn poll_transmit(&mut self, now: Tick, room: usize) -> Option<Transmit<'_>> {
         let mut pending = self.pending;
         if room > 0 && self.may_send_data() {
@@ -42,7 +43,7 @@ impl Connection {
             Owed::Response => (Body::Response, Some(Event::ResponseSent)),
             Owed::Shutdown => (Body::Shutdown(self.ours), Some(Event::ShutdownSent)),
             Owed::CreditRequest => {
-                self.outbound.window.on_asked();
+                self.to_guest.window.on_asked();
                 (Body::CreditRequest, None)
             }
             Owed::Data => return Some(Transmit::Data(DataGrant { conn: self, now })),
@@ -68,7 +69,7 @@ impl Connection {
             socket_type: self.socket_type,
             body,
             len,
-            credit: self.inbound.window.advertise(),
+            credit: self.to_host.window.advertise(),
         }
     }
 }
@@ -119,13 +120,13 @@ impl DataGrant<'_> {
     /// Bytes that may be sent, in packets of at most [`max_payload`](crate::Config::max_payload).
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.conn.outbound.bytes_free() as usize
+        self.conn.to_guest.bytes_free() as usize
     }
 
     /// Packets that may be sent.
     #[must_use]
     pub fn packets(&self) -> usize {
-        self.conn.outbound.packets_free() as usize
+        self.conn.to_guest.packets_free() as usize
     }
 
     /// Bytes that a message may have on a seqpacket socket: as many as the guest's buffer holds, for
@@ -155,7 +156,7 @@ impl DataGrant<'_> {
         debug_assert!(len <= self.packet_bytes(), "more than was granted");
         let conn = &mut *self.conn;
         let len = u32::try_from(len).unwrap_or(u32::MAX);
-        conn.outbound.on_sent(len);
+        conn.to_guest.on_sent(len);
         let packet = conn.packet(Body::Data(flags), len);
         if conn.socket_type == SocketType::SeqPacket {
             conn.count_message(self.now, len, flags);
@@ -169,7 +170,7 @@ impl DataGrant<'_> {
     pub fn finish(self, progress: Progress) {
         match progress {
             Progress::Done(_) => {}
-            Progress::Pending => self.conn.outbound.readable = false,
+            Progress::Pending => self.conn.to_guest.readable = false,
             Progress::Closed => self.conn.on_host_end(self.now),
             Progress::Failed => {
                 self.conn.end(self.now, Event::HostGone, Ending::HostReset);
@@ -181,25 +182,25 @@ impl DataGrant<'_> {
 
 impl Connection {
     fn count_message(&mut self, now: Tick, len: u32, flags: MessageFlags) {
-        let total = self.outbound.message_sent.saturating_add(len);
+        let total = self.to_guest.message_sent.saturating_add(len);
         let limit = self.message_limit();
         if total > limit || total == limit && !flags.ends_message() {
             self.on_message_too_long(now);
         } else {
-            self.outbound.message_sent = if flags.ends_message() { 0 } else { total };
+            self.to_guest.message_sent = if flags.ends_message() { 0 } else { total };
         }
     }
 
     /// After the guest has told of its buffer: a message of which it now holds all that it can, and
     /// not the end, will never be whole.
     pub(super) fn check_message(&mut self, now: Tick) {
-        if self.outbound.message_sent > 0 && self.outbound.message_sent >= self.message_limit() {
+        if self.to_guest.message_sent > 0 && self.to_guest.message_sent >= self.message_limit() {
             self.on_message_too_long(now);
         }
     }
 
     fn message_limit(&self) -> u32 {
-        let guest = self.outbound.window.peer_buf_alloc();
+        let guest = self.to_guest.window.peer_buf_alloc();
         self.config.max_message().min(guest)
     }
 }

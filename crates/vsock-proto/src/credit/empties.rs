@@ -6,7 +6,7 @@
 /// peer's queue. What does show it: a kernel sends a credit update for each message that is received. If
 /// that was an empty one, the update repeats what the kernel has said before. So does the answer to a
 /// question for credit, and nothing else. A repetition therefore counts as an answer while one is
-/// outstanding, and else as one message: so many were received at least.
+/// outstanding, and else as one message: at least that many were received.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Empties {
     unread: u32,

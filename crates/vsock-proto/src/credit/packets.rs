@@ -13,19 +13,8 @@ const MARKS: usize = 16;
 /// A packet is retired when `fwd_cnt` passes its end. The ends are not kept one by one: sixteen
 /// marks each stand for a run of packets, and a run is retired as a whole. The count may thus be
 /// too high by one run, a sixteenth of the limit, and is never too low.
-///
-/// ```
-/// use vsock_proto::credit::PacketWindow;
-///
-/// let mut window = PacketWindow::new();
-/// window.push(100, 256);
-/// window.push(200, 256);
-/// assert_eq!(window.unacked(), 2);
-/// window.retire(200, 200);
-/// assert_eq!(window.unacked(), 0);
-/// ```
 #[derive(Clone, Debug, Default)]
-pub struct PacketWindow {
+pub(super) struct PacketWindow {
     marks: [Mark; MARKS],
     first: usize,
     used: usize,
@@ -42,13 +31,13 @@ struct Mark {
 impl PacketWindow {
     /// A window with nothing under way.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::default()
     }
 
     /// Notes that a packet was sent, after which the sender's counter is `end`. `limit` is how many
     /// may be under way; it sets how long a run may grow.
-    pub fn push(&mut self, end: u32, limit: u32) {
+    pub(super) fn push(&mut self, end: u32, limit: u32) {
         self.unacked = self.unacked.saturating_add(1);
         let run = (limit >> MARKS.ilog2()).max(1);
         let full = self.used == MARKS;
@@ -73,7 +62,7 @@ impl PacketWindow {
     }
 
     /// Retires every run that ends at or before `acked`, where `sent` is the sender's counter.
-    pub fn retire(&mut self, acked: u32, sent: u32) {
+    pub(super) fn retire(&mut self, acked: u32, sent: u32) {
         let in_flight = sent.wrapping_sub(acked);
         while self.used > 0 {
             let mark = *self.mark(0);
@@ -89,7 +78,7 @@ impl PacketWindow {
 
     /// Packets under way.
     #[must_use]
-    pub const fn unacked(&self) -> u32 {
+    pub(super) const fn unacked(&self) -> u32 {
         self.unacked
     }
 

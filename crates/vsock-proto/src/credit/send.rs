@@ -1,32 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use crate::credit::PacketWindow;
-use crate::credit::empties::Empties;
+use super::empties::Empties;
+use super::packets::PacketWindow;
 use crate::{Credit, Violation};
 
 /// What we may send to the peer.
-///
-/// ```
-/// use vsock_proto::credit::SendWindow;
-/// use vsock_proto::{Credit, Violation};
-///
-/// let mut window = SendWindow::new(1024);
-/// window.start(Credit { buf_alloc: 4096, fwd_cnt: 0 });
-/// window.on_sent(4000);
-/// assert_eq!(window.free(), 96);
-/// // The peer has read 3000 bytes, and shrinks its buffer to less than what it still holds.
-/// window.update(Credit { buf_alloc: 500, fwd_cnt: 3000 })?;
-/// assert_eq!(window.free(), 0);
-/// # Ok::<(), Violation>(())
-/// ```
 #[derive(Clone, Debug)]
-pub struct SendWindow {
+pub(crate) struct SendWindow {
     sent: u32,
     acked: u32,
     peer_buf_alloc: u32,
     packet_overhead: u32,
     packets: PacketWindow,
     empties: Empties,
+}
+
+/// What credit of the peer means for what may be sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CreditChange {
+    /// More than before.
+    More,
+    /// No more than before.
+    None,
+}
+
+impl CreditChange {
+    const fn more_if(opens: bool) -> Self {
+        if opens { Self::More } else { Self::None }
+    }
 }
 
 /// What Linux charges for a packet: 576 bytes, or 640 where a cache line has 128. With more packets in
@@ -45,7 +46,7 @@ impl SendWindow {
     /// A window without credit. `packet_overhead` is how many bytes of the peer's buffer each
     /// packet under way is taken to cost; zero leaves the number of packets unbounded.
     #[must_use]
-    pub fn new(packet_overhead: u32) -> Self {
+    pub(crate) fn new(packet_overhead: u32) -> Self {
         Self {
             sent: 0,
             acked: 0,
@@ -58,22 +59,22 @@ impl SendWindow {
 
     /// The credit that comes with the REQUEST or the RESPONSE. Both fields count: wherever the
     /// peer's counter stands, that is where ours begins.
-    pub fn start(&mut self, credit: Credit) {
+    pub(crate) fn start(&mut self, credit: Credit) {
         self.sent = credit.fwd_cnt;
         self.acked = credit.fwd_cnt;
         self.peer_buf_alloc = credit.buf_alloc;
     }
 
-    /// The credit that comes with any other packet; returns whether it lets us send more.
+    /// The credit that comes with any other packet.
     ///
-    /// A driver fills in a header before it queues the packet, so two packets of one connection may
+    /// A guest driver fills in a header before it queues the packet, so two packets of one connection may
     /// change places: an older `fwd_cnt` takes nothing back.
     ///
     /// # Errors
     ///
     /// [`Violation::ForwardedUnsent`]: the peer has taken bytes that were never sent. The window is
     /// as it was.
-    pub fn update(&mut self, credit: Credit) -> Result<bool, Violation> {
+    pub(crate) fn update(&mut self, credit: Credit) -> Result<CreditChange, Violation> {
         let advance = credit.fwd_cnt.wrapping_sub(self.acked);
         let stale = self.acked.wrapping_sub(credit.fwd_cnt) <= MAX_IN_FLIGHT;
         if advance > self.in_flight() && !stale {
@@ -85,12 +86,12 @@ impl SendWindow {
         let before = self.peer_buf_alloc;
         self.peer_buf_alloc = credit.buf_alloc;
         if stale {
-            return Ok(credit.buf_alloc > before);
+            return Ok(CreditChange::more_if(credit.buf_alloc > before));
         }
         self.acked = credit.fwd_cnt;
         self.packets.retire(self.acked, self.sent);
         self.empties.retire(self.acked, self.sent);
-        Ok(true)
+        Ok(CreditChange::More)
     }
 
     /// As [`update`](Self::update), by a credit update. One that repeats what is known may stand for a
@@ -99,20 +100,20 @@ impl SendWindow {
     /// # Errors
     ///
     /// As [`update`](Self::update).
-    pub fn on_credit_update(&mut self, credit: Credit) -> Result<bool, Violation> {
+    pub(crate) fn on_credit_update(&mut self, credit: Credit) -> Result<CreditChange, Violation> {
         if credit.fwd_cnt == self.acked && credit.buf_alloc == self.peer_buf_alloc {
-            return Ok(self.empties.repeated());
+            return Ok(CreditChange::more_if(self.empties.repeated()));
         }
         self.update(credit)
     }
 
     /// Notes that the peer was asked for credit, which it answers by a credit update.
-    pub const fn on_asked(&mut self) {
+    pub(crate) const fn on_asked(&mut self) {
         self.empties.asked();
     }
 
     /// Notes that a packet with `len` bytes of payload was sent; one without is an empty message.
-    pub fn on_sent(&mut self, len: u32) {
+    pub(crate) fn on_sent(&mut self, len: u32) {
         debug_assert!(len <= self.free(), "sent beyond the peer's credit");
         self.sent = self.sent.wrapping_add(len);
         if len == 0 {
@@ -154,7 +155,7 @@ impl SendWindow {
 
     /// Bytes that may be sent now.
     #[must_use]
-    pub fn free(&self) -> u32 {
+    pub(crate) fn free(&self) -> u32 {
         self.peer_buf_alloc
             .min(MAX_IN_FLIGHT)
             .saturating_sub(self.in_flight())
@@ -162,13 +163,13 @@ impl SendWindow {
 
     /// Packets that may be sent now.
     #[must_use]
-    pub fn packets_free(&self) -> u32 {
+    pub(crate) fn packets_free(&self) -> u32 {
         self.packet_limit().saturating_sub(self.unacked())
     }
 
     /// Whether packets are about to run out, or have, while bytes would last.
     #[must_use]
-    pub fn packets_scarce(&self) -> bool {
+    pub(crate) fn packets_scarce(&self) -> bool {
         let limit = self.packet_limit();
         let bytes_last = self.in_flight() <= self.peer_buf_alloc / 2;
         let unacked = self.unacked();
@@ -177,13 +178,13 @@ impl SendWindow {
 
     /// Bytes sent that the peer has not yet taken out of its buffer.
     #[must_use]
-    pub const fn in_flight(&self) -> u32 {
+    pub(crate) const fn in_flight(&self) -> u32 {
         self.sent.wrapping_sub(self.acked)
     }
 
     /// The size of the peer's buffer.
     #[must_use]
-    pub const fn peer_buf_alloc(&self) -> u32 {
+    pub(crate) const fn peer_buf_alloc(&self) -> u32 {
         self.peer_buf_alloc
     }
 

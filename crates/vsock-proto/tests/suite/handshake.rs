@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use proptest::prelude::*;
-use vsock_proto::hybrid::{CommandParser, MAX_LINE, OkLine, OkParser, Parse};
-use vsock_proto::{LineError, Port};
+use vsock_proto::Port;
+use vsock_proto::handshake::{CommandParser, LineError, MAX_LINE, OkParser, Parse, ok_line};
 
 fn command(line: &[u8]) -> Result<Parse, LineError> {
     CommandParser::new().feed(line)
@@ -118,7 +118,7 @@ fn t46_ok_names_a_port_in_decimal() {
         (1 << 30, b"OK 1073741824\n"),
         (u32::MAX, b"OK 4294967295\n"),
     ] {
-        assert_eq!(OkLine::new(Port::new(port)).as_bytes(), line);
+        assert_eq!(ok_line(Port::new(port)).as_bytes(), line);
     }
 }
 
@@ -187,11 +187,11 @@ proptest! {
 
     #[test]
     fn what_the_device_writes_the_client_reads(port in 0..u32::MAX) {
-        let line = OkLine::new(Port::new(port));
+        let line = ok_line(Port::new(port));
         let parsed = OkParser::new().feed(line.as_bytes()).unwrap();
         prop_assert_eq!(parsed, Parse::Line {
             port: Port::new(port),
-            used: line.as_bytes().len(),
+            used: line.len(),
         });
     }
 }

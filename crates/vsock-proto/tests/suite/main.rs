@@ -10,21 +10,14 @@
 )]
 
 mod address;
-mod backlog;
 mod closing;
 mod config;
 mod connecting;
-mod credit;
 mod flow;
 mod handshake;
 mod header;
 mod model;
 mod panics;
-mod pending;
-mod ports;
 mod reset;
 mod rig;
-mod rxq;
 mod seqpacket;
-mod state;
-mod timers;

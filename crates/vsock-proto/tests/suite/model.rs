@@ -8,13 +8,12 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vsock_proto::state::Phase;
 use vsock_proto::{
-    Body, Config, Connection, Credit, Ending, Greeting, HostAction, Interest, MessageFlags, Packet,
-    ShutdownFlags, SocketType, Tick,
+    Body, Config, Confirmation, Credit, Ending, HostAction, Interest, MessageFlags, Packet, Phase,
+    ShutdownFlags, SocketType,
 };
 
-use crate::rig::{BOTH, End, KEY, RW, Rig, packet};
+use crate::rig::{BOTH, End, RW, Rig};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -31,7 +30,7 @@ enum Op {
     HostReads(usize),
     HostConnects,
     HostRefuses,
-    Farewell,
+    DeviceStops,
     Flush,
     Transmit(usize),
     Passes(u64),
@@ -52,7 +51,7 @@ fn op() -> impl Strategy<Value = Op> {
         10 => (0_usize..4000).prop_map(Op::HostReads),
         4 => Just(Op::HostConnects),
         1 => Just(Op::HostRefuses),
-        1 => Just(Op::Farewell),
+        1 => Just(Op::DeviceStops),
         4 => Just(Op::Flush),
         16 => prop_oneof![Just(0), 1_usize..64, 64_usize..5000].prop_map(Op::Transmit),
         3 => (0_u64..1500).prop_map(Op::Passes),
@@ -95,23 +94,17 @@ const WINDOW: u32 = 4096;
 impl World {
     fn new(host_initiated: bool, start: u32, guest_start: u32) -> Self {
         let config = Config::builder().buf_alloc(WINDOW).build().unwrap();
-        let mut rig = if host_initiated {
-            Rig::requesting(config.clone(), Greeting::Line)
-        } else {
-            Rig::accepting(config.clone())
-        };
-        rig.guest = Credit {
+        let guest = Credit {
             buf_alloc: 3000,
             fwd_cnt: guest_start,
         };
-        let config = config.into();
-        rig.conn = if host_initiated {
-            let stream = SocketType::Stream;
-            Connection::connect(&config, KEY, stream, Greeting::Line, Tick::ZERO)
+        let mut rig = if host_initiated {
+            Rig::requesting(config, Confirmation::Line)
         } else {
-            Connection::accept(&config, &packet(Body::Request, 0, rig.guest), Tick::ZERO)
-        }
-        .with_fwd_cnt(start);
+            Rig::accepting_from(config, SocketType::Stream, guest)
+        };
+        rig.guest = guest;
+        rig.conn = rig.conn.with_fwd_cnt(start);
         rig.host.space = 1000;
         let guest = Guest {
             asked: !host_initiated,
@@ -189,7 +182,7 @@ impl World {
             }
             Op::HostConnects => self.rig.conn.on_host_connected(self.rig.now),
             Op::HostRefuses => self.rig.refuse(),
-            Op::Farewell => self.farewell(),
+            Op::DeviceStops => self.shut_down(),
             Op::Flush => self.rig.flush(),
             Op::Transmit(room) => {
                 self.transmit(room);
@@ -205,9 +198,9 @@ impl World {
     }
 
     /// A guest that knows of the connection is told in one packet, and no other is.
-    fn farewell(&mut self) {
+    fn shut_down(&mut self) {
         let knows = (self.guest.asked || self.guest.connected) && !self.guest.reset;
-        self.rig.farewell();
+        self.rig.shut_down();
         assert!(self.rig.host.is_closed());
         assert_eq!(self.rig.conn.deadline(), None);
         assert_eq!(self.transmit(0), knows);
@@ -422,7 +415,7 @@ proptest! {
             .build()
             .unwrap();
         let mut rig = match (host_initiated, seqpacket) {
-            (true, _) => Rig::requesting(config, Greeting::Line),
+            (true, _) => Rig::requesting(config, Confirmation::Line),
             (false, false) => Rig::accepting(config),
             (false, true) => Rig::accepting_as(config, SocketType::SeqPacket),
         };

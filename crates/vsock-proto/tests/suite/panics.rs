@@ -4,10 +4,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use vsock_proto::state::Phase;
+use vsock_proto::Phase;
 use vsock_proto::{
-    Backlog, Body, Chunk, Config, Ending, HostAction, MessageFlags, Payload, PortAllocator,
-    Progress, SlicePayload,
+    Body, Chunk, Config, Ending, HostAction, MessageFlags, Payload, Progress, SlicePayload,
 };
 
 use crate::rig::{RW, Rig, packet};
@@ -71,31 +70,6 @@ fn t132_a_write_that_panics_ends_the_connection_as_a_broken_stream_does() {
     }));
     drop(flushed.unwrap_err());
     has_ended(&mut rig);
-}
-
-#[test]
-fn t132_a_backlog_that_a_panic_was_to_fill_is_as_it_was() {
-    let mut backlog = Backlog::new(1 << 20);
-    backlog.push(b"hello").unwrap();
-    let filled = catch_unwind(AssertUnwindSafe(|| {
-        backlog.append(10_000, |_| panic!("this closure panics on purpose"))
-    }));
-    drop(filled.unwrap_err());
-    assert_eq!(backlog.slices(usize::MAX).0, b"hello");
-    backlog.push(b" again").unwrap();
-    assert_eq!(backlog.slices(usize::MAX).0, b"hello again");
-}
-
-#[test]
-fn t132_a_port_that_a_panic_was_to_judge_is_not_leased() {
-    let mut ports = PortAllocator::new(5000..5002);
-    let leased = catch_unwind(AssertUnwindSafe(|| {
-        ports.lease(|_| panic!("this closure panics on purpose"))
-    }));
-    drop(leased.unwrap_err());
-    assert_eq!(ports.leased(), 0);
-    let _leases = [(); 2].map(|()| ports.lease(|_| false).unwrap());
-    assert_eq!(ports.leased(), 2);
 }
 
 #[test]

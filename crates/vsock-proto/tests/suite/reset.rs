@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use vsock_proto::state::Phase;
 use vsock_proto::{
-    Body, Config, Ending, HostAction, Interest, Packet, SlicePayload, SocketType, Violation,
+    Body, Config, Ending, HostAction, Interest, Packet, Phase, Progress, SlicePayload, SocketType,
+    Transmit, Violation,
 };
 
 use crate::rig::{End, RECEIVE, RW, Rig, SEND, buf_alloc, packet};
@@ -44,7 +44,7 @@ fn t89_an_rst_frees_everything_at_once() {
     assert_eq!(rig.host.actions, [HostAction::Close]);
     assert_eq!(rig.conn.memory(), 0);
     assert_eq!(rig.conn.deadline(), None);
-    assert_eq!(rig.conn.interest(), Interest::default());
+    assert_eq!(rig.conn.interest(), Interest::NONE);
     assert!(rig.conn.is_closed());
     assert_eq!(rig.conn.ending(), Some(Ending::GuestReset));
 }
@@ -55,10 +55,10 @@ fn t90_our_rst_waits_for_a_buffer_but_nothing_else_does() {
     rig.host.space = 0;
     rig.data(&[0; 10_000]);
     rig.host_ends(End::Broken);
-    let Some(vsock_proto::Transmit::Data(grant)) = rig.conn.poll_transmit(rig.now, 100) else {
+    let Some(Transmit::Data(grant)) = rig.conn.poll_transmit(rig.now, 100) else {
         panic!("no grant");
     };
-    grant.finish(vsock_proto::Progress::Failed);
+    grant.finish(Progress::Failed);
     assert!(rig.conn.take_actions().contains(HostAction::Close));
     assert_eq!(rig.conn.memory(), 0);
     assert_eq!(rig.conn.phase(), Phase::Resetting);
@@ -107,7 +107,7 @@ fn t70_after_the_end_nothing_is_watched() {
     assert!(rig.conn.interest().write);
     rig.host_ends(End::Broken);
     assert_eq!(rig.next(), Some(Body::Reset));
-    assert_eq!(rig.conn.interest(), Interest::default());
+    assert_eq!(rig.conn.interest(), Interest::NONE);
     assert_eq!(rig.conn.memory(), 0);
 }
 

@@ -8,11 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vsock_proto::{
-    Body, Chunk, Config, ConnKey, Connection, Credit, Greeting, HostAction, MessageFlags, Packet,
-    Port, Progress, ShutdownFlags, SlicePayload, SocketType, Tick, Transmit, Violation,
+    Body, Chunk, Config, Confirmation, ConnKey, Connection, Credit, HostAction, MessageFlags,
+    Packet, Port, Progress, ShutdownFlags, SlicePayload, SocketType, Tick, Transmit, Violation,
 };
 
 pub(crate) const KEY: ConnKey = ConnKey::new(Port::new(1 << 30), Port::new(52));
+
+/// The buffer of a usual guest.
+pub(crate) const GUEST: Credit = room(64 * 1024);
+
+/// A buffer of which nothing was taken out so far.
+pub(crate) const fn room(buf_alloc: u32) -> Credit {
+    let fwd_cnt = 0;
+    Credit { buf_alloc, fwd_cnt }
+}
 
 /// The host's stream, as the caller of the core would own it.
 #[derive(Debug, Default)]
@@ -118,26 +127,35 @@ impl Rig {
     }
 
     pub(crate) fn accepting_as(config: Config, socket_type: SocketType) -> Self {
-        let guest = Credit {
-            buf_alloc: 64 * 1024,
-            fwd_cnt: 0,
-        };
+        Self::accepting_from(config, socket_type, GUEST)
+    }
+
+    /// The guest has this buffer, of which its REQUEST tells.
+    pub(crate) fn accepting_from(config: Config, socket_type: SocketType, guest: Credit) -> Self {
         let mut request = packet(Body::Request, 0, guest);
         request.socket_type = socket_type;
         let conn = Connection::accept(&Arc::new(config), &request, Tick::ZERO);
         Self::new(conn, guest, socket_type)
     }
 
+    /// A stream that such a guest has opened.
+    pub(crate) fn connected_to(config: Config, guest: Credit) -> Self {
+        Self::accepting_from(config, SocketType::Stream, guest).establish()
+    }
+
     /// A host-initiated connection whose REQUEST is owed.
-    pub(crate) fn requesting(config: Config, greeting: Greeting) -> Self {
-        let socket_type = SocketType::Stream;
+    pub(crate) fn requesting(config: Config, confirmation: Confirmation) -> Self {
+        Self::requesting_as(config, confirmation, SocketType::Stream)
+    }
+
+    pub(crate) fn requesting_as(
+        config: Config,
+        confirmation: Confirmation,
+        socket_type: SocketType,
+    ) -> Self {
         let config = Arc::new(config);
-        let conn = Connection::connect(&config, KEY, socket_type, greeting, Tick::ZERO);
-        let guest = Credit {
-            buf_alloc: 64 * 1024,
-            fwd_cnt: 0,
-        };
-        Self::new(conn, guest, socket_type)
+        let conn = Connection::connect(&config, KEY, socket_type, confirmation, Tick::ZERO);
+        Self::new(conn, GUEST, socket_type)
     }
 
     fn new(conn: Connection, guest: Credit, socket_type: SocketType) -> Self {
@@ -243,8 +261,8 @@ impl Rig {
         self.act();
     }
 
-    pub(crate) fn farewell(&mut self) {
-        self.conn.farewell(self.now);
+    pub(crate) fn shut_down(&mut self) {
+        self.conn.shut_down(self.now);
         self.act();
     }
 

@@ -2,9 +2,11 @@
 
 //! Messages and records on seqpacket sockets: T111.
 
-use vsock_proto::{Body, Config, Ending, MessageFlags, Progress, SocketType, Transmit, Violation};
+use vsock_proto::{
+    Body, Config, Confirmation, Ending, MessageFlags, Progress, SocketType, Transmit, Violation,
+};
 
-use crate::rig::{Rig, SEND, buf_alloc};
+use crate::rig::{Rig, SEND, buf_alloc, room};
 
 const NONE: MessageFlags = MessageFlags::NONE;
 const EOM: MessageFlags = MessageFlags::END_OF_MESSAGE;
@@ -45,32 +47,31 @@ fn host_message(rig: &mut Rig, len: usize, end: MessageFlags, room: usize) -> Ve
 }
 
 #[test]
-fn t111_messages_keep_their_boundaries() {
-    let mut rig = rig();
-    rig.piece(b"one", EOM);
-    rig.piece(b"two", EOR);
-    let expected = [(b"one".to_vec(), EOM), (b"two".to_vec(), EOR)];
-    assert_eq!(rig.host.messages, expected);
-}
-
-#[test]
-fn t111_a_message_in_pieces_arrives_whole() {
-    let mut rig = rig();
-    rig.piece(b"in ", NONE);
-    rig.piece(b"three ", NONE);
-    assert_eq!(rig.host.messages, []);
-    assert_eq!(rig.host.writes, 0);
-    rig.piece(b"pieces", EOR);
-    rig.flush();
-    assert_eq!(rig.host.messages, [(b"in three pieces".to_vec(), EOR)]);
-}
-
-#[test]
-fn t111_an_empty_message_is_a_message() {
-    let mut rig = rig();
-    rig.piece(b"", EOM);
-    rig.piece(b"", EOR);
-    assert_eq!(rig.host.messages, [(vec![], EOM), (vec![], EOR)]);
+fn t111_messages_whole_in_pieces_and_empty_keep_their_boundaries() {
+    let cases = [
+        (
+            &[("one", EOM), ("two", EOR)][..],
+            vec![("one", EOM), ("two", EOR)],
+        ),
+        (
+            &[("in ", NONE), ("three ", NONE), ("pieces", EOR)],
+            vec![("in three pieces", EOR)],
+        ),
+        (&[("", EOM), ("", EOR)], vec![("", EOM), ("", EOR)]),
+    ];
+    for (pieces, messages) in cases {
+        let mut rig = rig();
+        for (bytes, flags) in pieces {
+            let whole = rig.host.writes;
+            rig.piece(bytes.as_bytes(), *flags);
+            rig.flush();
+            assert_eq!(rig.host.writes > whole, flags.ends_message());
+        }
+        let expected = messages
+            .iter()
+            .map(|(text, end)| (text.as_bytes().to_vec(), *end));
+        assert_eq!(rig.host.messages, expected.collect::<Vec<_>>());
+    }
 }
 
 #[test]
@@ -190,11 +191,7 @@ fn t111_end_marks_only_the_last_packet_of_a_host_message() {
 
 #[test]
 fn t111_boundaries_survive_a_small_window() {
-    let config = Config::default();
-    let mut rig = Rig::accepting_as(config, SocketType::SeqPacket);
-    rig.guest.buf_alloc = 300;
-    let mut rig = rig.establish();
-    rig.guest(Body::CreditUpdate);
+    let mut rig = small(300);
     let flags = host_message(&mut rig, 250, EOM, 100);
     assert_eq!(flags.last(), Some(&EOM));
     assert!(flags[..flags.len() - 1].iter().all(|flags| *flags == NONE));
@@ -203,24 +200,14 @@ fn t111_boundaries_survive_a_small_window() {
 }
 
 #[test]
-fn t111_a_host_message_that_the_guest_cannot_hold_resets() {
-    let mut rig = Rig::accepting_as(Config::default(), SocketType::SeqPacket);
-    rig.guest.buf_alloc = 1000;
-    let mut rig = rig.establish();
-    rig.guest(Body::CreditUpdate);
+fn t111_a_host_message_passes_if_the_guest_can_hold_it_and_else_resets() {
+    let mut rig = small(1000);
+    assert_eq!(host_message(&mut rig, 1000, EOM, 4000), [EOM]);
+    assert_eq!(rig.conn.ending(), None);
+    let mut rig = small(1000);
     host_message(&mut rig, 1001, EOM, 4000);
     assert_eq!(rig.conn.ending(), Some(Ending::MessageTooLong));
     assert!(rig.conn.is_closed(), "the RST was sent");
-}
-
-#[test]
-fn t111_a_host_message_of_just_the_window_passes() {
-    let mut rig = Rig::accepting_as(Config::default(), SocketType::SeqPacket);
-    rig.guest.buf_alloc = 1000;
-    let mut rig = rig.establish();
-    rig.guest(Body::CreditUpdate);
-    assert_eq!(host_message(&mut rig, 1000, EOM, 4000), [EOM]);
-    assert_eq!(rig.conn.ending(), None);
 }
 
 /// Sends a message in pieces of so many bytes, none of which the guest takes yet, as far as it may;
@@ -244,10 +231,8 @@ fn pieces(rig: &mut Rig, mut left: usize, piece: usize) -> usize {
 }
 
 fn small(buf_alloc: u32) -> Rig {
-    let mut rig = Rig::accepting_as(Config::default(), SocketType::SeqPacket);
-    rig.guest.buf_alloc = buf_alloc;
-    let mut rig = rig.establish();
-    rig.guest(Body::CreditUpdate);
+    let guest = room(buf_alloc);
+    let mut rig = Rig::accepting_from(Config::default(), SocketType::SeqPacket, guest).establish();
     rig.conn.on_host_readable(rig.now);
     rig
 }
@@ -411,38 +396,15 @@ fn t56_messages_for_a_deaf_host_are_credited() {
 }
 
 #[test]
-fn a_greeting_is_a_message_of_its_own() {
-    use std::sync::Arc;
-    use vsock_proto::{Connection, Greeting, Packet, SlicePayload, Tick};
-
-    let key = crate::rig::KEY;
-    let config = Arc::new(Config::default());
-    let now = Tick::ZERO;
-    let mut conn = Connection::connect(&config, key, SocketType::SeqPacket, Greeting::Line, now);
-    assert!(matches!(
-        conn.poll_transmit(now, 0),
-        Some(Transmit::Packet(_))
-    ));
-    let response = Packet {
-        socket_type: SocketType::SeqPacket,
-        ..crate::rig::packet(Body::Response, 0, vsock_proto::Credit::default())
-    };
-    let refuse = |_: &[u8], _| Progress::Pending;
-    conn.on_packet(now, &response, &mut SlicePayload::new(&[], refuse))
-        .unwrap();
-    let message = Packet {
-        body: Body::Data(EOM),
-        len: 2,
-        ..response
-    };
-    conn.on_packet(now, &message, &mut SlicePayload::new(b"hi", refuse))
-        .unwrap();
-    let mut got = Vec::new();
-    conn.flush(now, |chunk| {
-        got.push(([chunk.first, chunk.second].concat(), chunk.message));
-        assert!(!chunk.is_empty());
-        Progress::Done(chunk.len())
-    });
-    let line = (b"OK 1073741824\n".to_vec(), Some(EOM));
-    assert_eq!(got, [line, (b"hi".to_vec(), Some(EOM))]);
+fn a_confirmation_is_a_message_of_its_own() {
+    let config = Config::default();
+    let mut rig = Rig::requesting_as(config, Confirmation::Line, SocketType::SeqPacket);
+    assert_eq!(rig.next(), Some(Body::Request));
+    rig.host.space = 0;
+    rig.guest(Body::Response);
+    rig.piece(b"hi", EOM);
+    assert_eq!(rig.host.messages, []);
+    rig.host_takes(100);
+    let line = b"OK 1073741824\n".to_vec();
+    assert_eq!(rig.host.messages, [(line, EOM), (b"hi".to_vec(), EOM)]);
 }

@@ -9,7 +9,7 @@ use vhost::VringConfigData;
 use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
-use vsock_driver::{Descriptor, DriverRing};
+use vsock_driver::{Descriptor, DriverQueue};
 use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready, wait_until};
 
 /// Entries of a queue.
@@ -27,7 +27,7 @@ const BUFFERS: u64 = 0x4000;
 pub(crate) struct Ring {
     memory: GuestMemoryMmap,
     base: u64,
-    ring: DriverRing,
+    ring: DriverQueue,
     pub(crate) kick: EventFd,
     pub(crate) call: EventFd,
     pub(crate) kicks: u32,
@@ -40,7 +40,7 @@ impl Ring {
         let mut ring = Self {
             memory: memory.clone(),
             base: index * STRIDE,
-            ring: DriverRing::new(index * STRIDE, SIZE),
+            ring: DriverQueue::new(index * STRIDE, SIZE),
             kick: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
             call: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
             kicks: 0,

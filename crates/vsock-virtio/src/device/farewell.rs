@@ -10,7 +10,7 @@ use super::VsockDevice;
 impl<M: GuestMemory> VsockDevice<M> {
     /// The device is about to stop, and its guest goes on: every connection is closed, and
     /// [`process`](Self::process) gives the guest an RST for each that it knows of, as its buffers allow.
-    /// See [`Muxer::farewell`](vsock_muxer::Muxer::farewell), also for what is lost.
+    /// See [`Muxer::begin_shutdown`](vsock_muxer::Muxer::begin_shutdown), also for what is lost.
     ///
     /// How long to wait for a guest without buffers is the caller's decision; [`reset`](Self::reset) ends
     /// it. A guest that has yet to take notice of a [`transport_reset`](Self::transport_reset) gets no
@@ -19,7 +19,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// ```
     /// use vm_memory::GuestMemoryMmap;
     /// use vsock_proto::Tick;
-    /// use vsock_virtio::{Fault, Queues, VsockDevice};
+    /// use vsock_virtio::{DeviceFault, Queues, VsockDevice};
     ///
     /// /// The beginning of a stop. Returns whether it is over: else `process` is called as ever, with
     /// /// each kick, until the device owes nothing or its owner has waited for long enough.
@@ -28,7 +28,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     ///     now: Tick,
     ///     mem: &GuestMemoryMmap,
     ///     queues: &mut Queues<'_>,
-    /// ) -> Result<bool, Fault> {
+    /// ) -> Result<bool, DeviceFault> {
     ///     device.farewell(now);
     ///     let outcome = device.process(now, mem, queues)?;
     ///     if outcome.notify_rx {
@@ -38,12 +38,12 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// }
     /// ```
     pub fn farewell(&mut self, now: Tick) {
-        self.muxer.farewell(now);
+        self.muxer.begin_shutdown(now);
     }
 
     /// Whether a [farewell](Self::farewell) has been said of which the guest does not have every RST.
     #[must_use]
     pub fn owes_farewells(&self) -> bool {
-        self.muxer.owes_farewells()
+        self.muxer.owes_resets()
     }
 }

@@ -6,7 +6,7 @@ use vm_memory::GuestMemory;
 use vsock_proto::Tick;
 
 use super::{Phase, VsockDevice};
-use crate::{Fault, FaultCause, QueueName};
+use crate::{DeviceFault, FaultCause, QueueName};
 
 /// Breaks the device, unless the call has come to its end.
 struct Unwinding<'a, M: GuestMemory> {
@@ -17,10 +17,10 @@ struct Unwinding<'a, M: GuestMemory> {
 
 impl<M: GuestMemory> Drop for Unwinding<'_, M> {
     fn drop(&mut self) {
-        if !self.ended && self.device.phase == Phase::Active {
+        if !self.ended && self.device.is_active() {
             self.device.break_down(
                 self.now,
-                Fault {
+                DeviceFault {
                     queue: QueueName::Rx,
                     cause: FaultCause::Panic,
                 },
@@ -44,7 +44,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     }
 
     /// Closes every connection; nothing is done any more until a reset. Asks no stream for anything.
-    pub(super) fn break_down(&mut self, now: Tick, fault: Fault) {
+    pub(super) fn break_down(&mut self, now: Tick, fault: DeviceFault) {
         self.muxer.reset(now);
         self.quiet();
         self.phase = Phase::Broken(fault);

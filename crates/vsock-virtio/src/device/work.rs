@@ -8,12 +8,12 @@ use vsock_proto::Tick;
 
 use super::VsockDevice;
 use crate::chain::{DESCRIPTOR_COST, Part};
-use crate::notify::Verdict;
-use crate::ring::Ring;
+use crate::notification::Moved;
 use crate::rx::{RxBuffers, Tools};
 use crate::scatter::Slices;
 use crate::tx::{self, TxPayload};
-use crate::{Fault, Outcome, QueueName, Queues};
+use crate::virtqueue::Virtqueue;
+use crate::{DeviceFault, NextCall, Outcome, QueueName, Queues};
 
 /// What a packet of the guest costs at least, of the budget of a call.
 const LEAST_COST: usize = 2048;
@@ -24,17 +24,16 @@ struct Call {
     rx_budget: usize,
     /// Descriptors of the guest's packets.
     taken: usize,
-    /// Something waits for buffers that the guest does not offer.
-    starved: bool,
 }
 
-/// Why the transmit queue rests.
+/// Why a queue rests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Rest {
-    /// There is nothing more in it.
-    Drained,
-    /// The muxer has too many replies that wait for buffers.
-    Blocked,
+    /// Of the transmit queue: there is nothing more in it. Of the receive queue: there is nothing to send.
+    Idle,
+    /// Of the transmit queue: the muxer has too many replies that wait for buffers. Of the receive queue: something
+    /// waits for buffers that the guest does not offer.
+    Starved,
     /// The budget is used up.
     Spent,
 }
@@ -45,100 +44,104 @@ impl<M: GuestMemory> VsockDevice<M> {
         now: Tick,
         mem: &M,
         queues: &mut Queues<'_>,
-    ) -> Result<Outcome, Fault> {
+    ) -> Result<Outcome, DeviceFault> {
         let mut outcome = Outcome::default();
+        let mut events_left = false;
         if let Some(event) = queues.event.as_deref_mut() {
-            let mut ring = Ring::new(mem, event, QueueName::Event);
-            if self
-                .events
-                .proceed(&mut ring, &mut self.counters, self.budget)?
-            {
-                // Those that were opened since the reset was owed are gone for the guest as well.
-                self.muxer.transport_reset(now);
-            }
-            outcome.more = self.events.want_more(&ring)?;
-            outcome.notify_event = ring.notification()?;
+            let mut event = Virtqueue::new(mem, event, QueueName::Event);
+            events_left = self.publish_event(now, &mut event)?;
+            outcome.notify_event = event.wants_interrupt(event.used())?;
         }
-        let mut rx = Ring::new(mem, queues.rx, QueueName::Rx);
-        let mut tx = Ring::new(mem, queues.tx, QueueName::Tx);
+        let mut rx = Virtqueue::new(mem, queues.rx, QueueName::Rx);
+        let mut tx = Virtqueue::new(mem, queues.tx, QueueName::Tx);
         let mut call = Call {
             tx_budget: self.budget,
             rx_budget: self.budget,
             taken: 0,
-            starved: false,
         };
-        loop {
-            let rest = self.take_packets(now, &mut tx, &mut call)?;
-            let more = self.fill_buffers(now, &mut rx, &mut call)?;
+        outcome.next = loop {
+            let tx_rest = self.take_packets(now, &mut tx, &mut call)?;
+            let rx_rest = self.fill_buffers(now, &mut rx, &mut call)?;
             // The replies that were in the way may have left.
-            if rest != Rest::Blocked || !self.muxer.can_take_packet() {
-                outcome.more |= more || rest == Rest::Spent;
-                break;
+            if tx_rest == Rest::Starved && self.muxer.can_take_packet() {
+                continue;
             }
-        }
-        let wanted = tx.notification()?;
-        outcome.notify_tx = self
-            .tx_notifications
-            .decide(now, wanted, call.taken, tx.size());
-        // A guest that has to offer buffers must know of those that are back.
-        let may_wait = !call.starved && self.muxer.notification_may_wait();
-        let (wanted, used) = (rx.notification()?, rx.used().into());
-        let verdict = self
-            .rx_notifications
-            .decide(now, wanted, used, rx.size(), may_wait);
-        outcome.notify_rx = verdict.notifies();
-        if verdict != Verdict::Later {
-            if self.muxer.answers_guest() {
-                if self.tx_kicks.on_answer() {
-                    outcome.more |= tx.enable_notification(1)?;
-                }
-                if outcome.notify_rx {
-                    self.tx_notifications.on_answer();
-                }
+            if events_left || tx_rest == Rest::Spent || rx_rest == Rest::Spent {
+                break NextCall::Immediately;
             }
-            self.muxer.guest_notified();
+            let moved = match (tx.used(), rx.used()) {
+                (0, 0) => Moved::Nothing,
+                _ => Moved::Something,
+            };
+            let notifications = &mut self.notifications;
+            if let Some(until) = notifications.polling.next(now, moved) {
+                tx.turn_kicks_off(&mut notifications.tx_kicks)?;
+                rx.turn_kicks_off(&mut notifications.rx_kicks)?;
+                break NextCall::Poll { until };
+            }
+            let has_packet =
+                tx_rest == Rest::Idle && tx.turn_kicks_on(&mut notifications.tx_kicks)?;
+            let has_buffer = if rx_rest == Rest::Starved {
+                rx.turn_kicks_on(&mut notifications.rx_kicks)?
+            } else {
+                rx.turn_kicks_off(&mut notifications.rx_kicks)?;
+                false
+            };
+            // For what came before the kicks were on, none may come.
+            if !(has_packet || has_buffer) {
+                break NextCall::OnEvent;
+            }
+        };
+        self.notifications.taken.add(now, tx.used(), call.taken);
+        if self.notifications.is_batch_due(now, tx.size()) {
+            outcome.notify_tx = tx.wants_interrupt(self.notifications.taken.take())?;
         }
+        outcome.notify_rx = rx.wants_interrupt(rx.used())?;
         Ok(outcome)
+    }
+
+    /// Publishes the event that is owed. Returns whether it still is, and there are buffers that were not looked at.
+    fn publish_event(
+        &mut self,
+        now: Tick,
+        event: &mut Virtqueue<'_, '_, M>,
+    ) -> Result<bool, DeviceFault> {
+        let is_published = self
+            .events
+            .proceed(event, &mut self.counters, self.budget)?;
+        if is_published {
+            // Those that were opened since the reset was owed are gone for the guest as well.
+            self.muxer.transport_reset(now);
+        }
+        self.events.want_more(event)
     }
 
     /// Takes packets from the transmit queue.
     fn take_packets(
         &mut self,
         now: Tick,
-        tx: &mut Ring<'_, '_, M>,
+        tx: &mut Virtqueue<'_, '_, M>,
         call: &mut Call,
-    ) -> Result<Rest, Fault> {
+    ) -> Result<Rest, DeviceFault> {
         let mut slices = Slices::<M>::new();
         loop {
             if !self.muxer.can_take_packet() {
-                return Ok(Rest::Blocked);
+                return Ok(Rest::Starved);
             }
             if call.tx_budget == 0 {
                 return Ok(Rest::Spent);
             }
             slices.clear();
-            let Some(chain) = tx.take(Part::Readable, &mut slices)? else {
-                if self.tx_kicks.is_asked(now) {
-                    return Ok(Rest::Drained);
-                }
-                let batch = self.tx_kicks.ask(now, tx.size(), tx.event_idx());
-                if tx.enable_notification(batch)? {
-                    continue;
-                }
-                return Ok(Rest::Drained);
+            let Some(taken) = tx.take(Part::Readable, &mut slices)? else {
+                return Ok(Rest::Idle);
             };
-            if self.tx_kicks.found(now) {
-                tx.disable_notification()?;
-            }
-            let mut cost = chain.cost;
-            let descriptors = cost / DESCRIPTOR_COST;
-            call.taken += descriptors;
-            let (mut carried, mut window) = (0, 0);
-            let parsed = chain.len.and_then(|readable| tx::header(&slices, readable));
+            tx.turn_kicks_off(&mut self.notifications.tx_kicks)?;
+            let mut cost = taken.cost;
+            call.taken += cost / DESCRIPTOR_COST;
+            let parsed = taken.len.and_then(|readable| tx::header(&slices, readable));
             match parsed {
                 Ok((header, cursor)) => {
-                    carried = header.len as usize;
-                    window = header.buf_alloc as usize;
+                    let carried = header.len as usize;
                     cost = cost.max(carried);
                     let mut payload = TxPayload {
                         slices: &slices,
@@ -151,67 +154,47 @@ impl<M: GuestMemory> VsockDevice<M> {
                 }
                 Err(_) => self.counters.malformed_packets += 1,
             }
-            self.tx_kicks.took(descriptors, carried, window);
             call.tx_budget = call.tx_budget.saturating_sub(cost.max(LEAST_COST));
-            tx.give_back(chain.head, 0)?;
+            tx.give_back(taken.head, 0)?;
         }
     }
 
-    /// Fills buffers of the receive queue. Returns whether more could be sent with more budget.
+    /// Fills buffers of the receive queue.
     fn fill_buffers(
         &mut self,
         now: Tick,
-        rx: &mut Ring<'_, '_, M>,
+        rx: &mut Virtqueue<'_, '_, M>,
         call: &mut Call,
-    ) -> Result<bool, Fault> {
-        loop {
-            if self.events.holds_back() || !self.muxer.wants_transmit() {
-                self.expect_no_buffers(rx)?;
-                return Ok(false);
-            }
-            if call.rx_budget == 0 {
-                return Ok(true);
-            }
-            let tools = Tools {
-                direct: &self.direct,
-                scratch: &mut self.scratch,
-                reserved: &mut self.reserved,
-                counters: &mut self.counters,
-            };
-            let mut buffers = RxBuffers::new(rx, tools, call.rx_budget);
-            let starved = loop {
-                let left = call.rx_budget.saturating_sub(buffers.cost());
-                self.muxer.transmit(now, &mut buffers, left);
-                if !self.muxer.wants_transmit() {
-                    break false;
-                }
-                match buffers.room() {
-                    None => break !buffers.is_spent(),
-                    // Payload waits, and this buffer has no room for any.
-                    Some(0) if buffers.refuse_roomless() => {}
-                    Some(_) => break false,
-                }
-            };
-            call.rx_budget = call.rx_budget.saturating_sub(buffers.cost());
-            buffers.finish()?;
-            call.starved = starved;
-            if starved {
-                self.rx_kicks_off = false;
-                if !rx.enable_notification(1)? {
-                    return Ok(false);
-                }
-            } else if self.muxer.wants_transmit() {
-                return Ok(true);
-            }
+    ) -> Result<Rest, DeviceFault> {
+        if self.events.holds_back() || !self.muxer.wants_transmit() {
+            return Ok(Rest::Idle);
         }
-    }
-
-    /// Buffers are not needed now: notifications of them would be for nothing.
-    fn expect_no_buffers(&mut self, rx: &mut Ring<'_, '_, M>) -> Result<(), Fault> {
-        if !self.rx_kicks_off {
-            rx.disable_notification()?;
-            self.rx_kicks_off = true;
+        if call.rx_budget == 0 {
+            return Ok(Rest::Spent);
         }
-        Ok(())
+        let tools = Tools {
+            direct: &self.direct,
+            scratch: &mut self.scratch,
+            reserved: &mut self.reserved,
+            counters: &mut self.counters,
+        };
+        let mut buffers = RxBuffers::new(rx, tools, call.rx_budget);
+        let rest = loop {
+            let left = call.rx_budget.saturating_sub(buffers.cost());
+            self.muxer.transmit(now, &mut buffers, left);
+            if !self.muxer.wants_transmit() {
+                break Rest::Idle;
+            }
+            match buffers.room() {
+                None if buffers.is_spent() => break Rest::Spent,
+                None => break Rest::Starved,
+                // Payload waits, and this buffer has no room for any.
+                Some(0) if buffers.refuse_roomless() => {}
+                Some(_) => break Rest::Spent,
+            }
+        };
+        call.rx_budget = call.rx_budget.saturating_sub(buffers.cost());
+        buffers.finish()?;
+        Ok(rest)
     }
 }

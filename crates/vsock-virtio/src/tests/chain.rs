@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use vsock_driver::{Descriptor, DriverRing, Memory, filled, memory};
+use vsock_driver::{Descriptor, DriverQueue, Memory, filled, memory};
 
 use crate::chain::{BadChain, Part};
-use crate::ring::Ring;
 use crate::scatter::Slices;
-use crate::{Fault, FaultCause, QueueName};
+use crate::virtqueue::Virtqueue;
+use crate::{DeviceFault, FaultCause, QueueName};
 
 const SIZE: u16 = 16;
 const TABLE: u64 = 0x4000;
@@ -17,15 +17,15 @@ pub(super) fn regions() -> Memory {
 }
 
 /// What becomes of the chain that begins at descriptor 0.
-fn gathered(part: Part, prepare: impl FnOnce(&Memory, &DriverRing)) -> Result<usize, BadChain> {
+fn gathered(part: Part, prepare: impl FnOnce(&Memory, &DriverQueue)) -> Result<usize, BadChain> {
     let memory = regions();
-    let mut driver = DriverRing::new(0x1000, SIZE);
+    let mut driver = DriverQueue::new(0x1000, SIZE);
     prepare(&memory, &driver);
     driver.offer(&memory, 0);
     let mut queue = driver.queue();
-    let mut ring = Ring::new(&memory, &mut queue, QueueName::Tx);
+    let mut virtqueue = Virtqueue::new(&memory, &mut queue, QueueName::Tx);
     let mut slices = Slices::<Memory>::new();
-    let total = ring.take(part, &mut slices).unwrap().unwrap().len?;
+    let total = virtqueue.take(part, &mut slices).unwrap().unwrap().len?;
     assert_eq!(slices.iter().map(|slice| slice.len()).sum::<usize>(), total);
     Ok(total)
 }
@@ -179,12 +179,12 @@ fn pieces_without_bytes_are_passed_over() {
     assert_eq!(total, Ok(7));
 }
 
-fn fault_of(prepare: impl FnOnce(&Memory, &mut DriverRing)) -> Fault {
+fn fault_of(prepare: impl FnOnce(&Memory, &mut DriverQueue)) -> DeviceFault {
     let memory = regions();
-    let mut driver = DriverRing::new(0x1000, SIZE);
+    let mut driver = DriverQueue::new(0x1000, SIZE);
     prepare(&memory, &mut driver);
     let mut queue = driver.queue();
-    Ring::new(&memory, &mut queue, QueueName::Rx)
+    Virtqueue::new(&memory, &mut queue, QueueName::Rx)
         .take(Part::Writable, &mut Slices::<Memory>::new())
         .unwrap_err()
 }
@@ -209,7 +209,7 @@ fn t15_a_queue_may_lie_across_regions() {
     // Each of the parts in turn reaches from one region into the next.
     for before in [0x80, 0x110, 0x140] {
         let memory = regions();
-        let mut driver = DriverRing::new(0x1_0000 - before, SIZE);
+        let mut driver = DriverQueue::new(0x1_0000 - before, SIZE);
         let mut queue = driver.queue();
         for round in 0..3 * SIZE {
             let head = round % SIZE;
@@ -219,13 +219,21 @@ fn t15_a_queue_may_lie_across_regions() {
                 Descriptor::writable(DATA, u32::from(head) + 1),
             );
             driver.offer(&memory, head);
-            let mut ring = Ring::new(&memory, &mut queue, QueueName::Rx);
+            let mut virtqueue = Virtqueue::new(&memory, &mut queue, QueueName::Rx);
             let mut slices = Slices::<Memory>::new();
-            let taken = ring.take(Part::Writable, &mut slices).unwrap().unwrap();
+            let taken = virtqueue
+                .take(Part::Writable, &mut slices)
+                .unwrap()
+                .unwrap();
             assert_eq!((taken.head, taken.len), (head, Ok(usize::from(head) + 1)));
-            assert!(ring.take(Part::Writable, &mut slices).unwrap().is_none());
-            ring.give_back(taken.head, 7).unwrap();
-            assert_eq!(ring.notification(), Ok(true));
+            assert!(
+                virtqueue
+                    .take(Part::Writable, &mut slices)
+                    .unwrap()
+                    .is_none()
+            );
+            virtqueue.give_back(taken.head, 7).unwrap();
+            assert_eq!(virtqueue.wants_interrupt(1), Ok(true));
             assert_eq!(driver.used(&memory), [(u32::from(head), 7)]);
         }
     }
@@ -234,29 +242,39 @@ fn t15_a_queue_may_lie_across_regions() {
 #[test]
 fn t23_an_available_index_that_goes_back_is_looked_at_when_it_counts() {
     let memory = regions();
-    let mut driver = DriverRing::new(0x1000, SIZE);
+    let mut driver = DriverQueue::new(0x1000, SIZE);
     driver.describe(&memory, 0, Descriptor::writable(DATA, 9));
     driver.offer(&memory, 0);
     driver.offer(&memory, 0);
     let mut queue = driver.queue();
-    let mut ring = Ring::new(&memory, &mut queue, QueueName::Rx);
+    let mut virtqueue = Virtqueue::new(&memory, &mut queue, QueueName::Rx);
     let mut slices = Slices::<Memory>::new();
-    assert!(ring.take(Part::Writable, &mut slices).unwrap().is_some());
+    assert!(
+        virtqueue
+            .take(Part::Writable, &mut slices)
+            .unwrap()
+            .is_some()
+    );
     // One that was seen stays available; behind it the index is a lie.
     driver.set_available(&memory, 0);
-    assert!(ring.take(Part::Writable, &mut slices).unwrap().is_some());
-    let fault = ring.take(Part::Writable, &mut slices).unwrap_err();
+    assert!(
+        virtqueue
+            .take(Part::Writable, &mut slices)
+            .unwrap()
+            .is_some()
+    );
+    let fault = virtqueue.take(Part::Writable, &mut slices).unwrap_err();
     assert_eq!(fault.cause, FaultCause::AvailIndex);
 }
 
 #[test]
-fn a_ring_at_an_odd_address_is_a_fault() {
+fn a_queue_at_an_odd_address_is_a_fault() {
     // A front-end may say that a region begins anywhere.
     let memory = memory(&[(1, 0x1_0000)]);
-    let mut driver = DriverRing::new(0x1000, SIZE);
+    let mut driver = DriverQueue::new(0x1000, SIZE);
     driver.offer(&memory, 0);
     let mut queue = driver.queue();
-    let fault = Ring::new(&memory, &mut queue, QueueName::Rx)
+    let fault = Virtqueue::new(&memory, &mut queue, QueueName::Rx)
         .take(Part::Writable, &mut Slices::<Memory>::new())
         .unwrap_err();
     assert_eq!(fault.cause, FaultCause::Memory);

@@ -7,17 +7,17 @@ use proptest::strategy::Strategy;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use virtio_queue::{Queue, QueueT};
 use vsock_backend_api::VsockStream;
-use vsock_driver::{Counted, Descriptor, DriverRing, Memory, Resetting, bytes, memory};
+use vsock_driver::{Counted, Descriptor, DriverQueue, Memory, Resetting, bytes, memory};
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::{Allowance, GuestBuffers};
 use vsock_proto::{Header, Progress};
 
 use super::stream::{pair, pattern};
 use crate::direct::DirectTypes;
-use crate::ring::Ring;
 use crate::rx::{RxBuffers, Tools};
-use crate::scratch::Scratch;
-use crate::{DeviceCounters, Fault, FaultCause, QueueName};
+use crate::stream_io::Scratch;
+use crate::virtqueue::Virtqueue;
+use crate::{DeviceCounters, DeviceFault, FaultCause, QueueName};
 
 const SIZE: u16 = 64;
 const DATA: u64 = 0x1_0000;
@@ -26,7 +26,7 @@ const HEADER: u32 = 44;
 /// A receive queue whose chains are known, and what the device needs to fill them.
 struct Rig {
     memory: Memory,
-    driver: DriverRing,
+    driver: DriverQueue,
     queue: Queue,
     direct: DirectTypes<Memory>,
     counters: DeviceCounters,
@@ -38,7 +38,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let driver = DriverRing::new(0x1000, SIZE);
+        let driver = DriverQueue::new(0x1000, SIZE);
         let mut direct = DirectTypes::new();
         direct.add::<VsockInnerStream>(0);
         Self {
@@ -84,16 +84,16 @@ impl Rig {
     fn ending<R>(
         &mut self,
         act: impl FnOnce(&mut RxBuffers<'_, '_, '_, Memory>) -> R,
-    ) -> (R, Result<(), Fault>) {
+    ) -> (R, Result<(), DeviceFault>) {
         let (mut scratch, mut reserved) = (Scratch::default(), Vec::new());
-        let mut ring = Ring::new(&self.memory, &mut self.queue, QueueName::Rx);
+        let mut virtqueue = Virtqueue::new(&self.memory, &mut self.queue, QueueName::Rx);
         let tools = Tools {
             direct: &self.direct,
             scratch: &mut scratch,
             reserved: &mut reserved,
             counters: &mut self.counters,
         };
-        let mut buffers = RxBuffers::new(&mut ring, tools, usize::MAX);
+        let mut buffers = RxBuffers::new(&mut virtqueue, tools, usize::MAX);
         let result = act(&mut buffers);
         (result, buffers.finish())
     }
@@ -387,7 +387,7 @@ fn a_fault_ends_the_filling_and_is_reported() {
     rig.driver.set_available(&rig.memory, SIZE + 1);
     let (room, ending) = rig.ending(|buffers| buffers.room());
     assert_eq!(room, None);
-    let expected = Fault {
+    let expected = DeviceFault {
         queue: QueueName::Rx,
         cause: FaultCause::AvailIndex,
     };

@@ -15,7 +15,7 @@ use vsock_proto::{Header, MessageFlags, Progress};
 use super::stream::{pair, pattern};
 use crate::chain::BadChain;
 use crate::direct::DirectTypes;
-use crate::scratch::{MAX_PAYLOAD, Scratch};
+use crate::stream_io::{MAX_PAYLOAD, Scratch};
 use crate::tx::{TxPayload, header};
 
 fn packet(payload: &[u8]) -> Vec<u8> {

@@ -5,10 +5,10 @@ use proptest::prelude::{Just, Strategy, any};
 use proptest::{prop_assert_eq, prop_oneof, proptest};
 use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress};
-use vsock_driver::{Descriptor, DriverRing};
+use vsock_driver::{Descriptor, DriverQueue};
 use vsock_proto::Op;
 
-use crate::rig::{Rig, SIZE, packet};
+use crate::rig::{Rig, SIZE, has_more, packet};
 
 /// Descriptors that a hostile guest may write: half of them almost right.
 fn descriptor() -> impl Strategy<Value = Descriptor> {
@@ -53,7 +53,7 @@ proptest! {
         let mut offered: [Vec<u32>; 3] = Default::default();
         let mut used: [Vec<u32>; 3] = Default::default();
         for step in steps.into_iter().flat_map(|steps| steps.into_iter().map(Some).chain([None])) {
-            let rings: [&mut DriverRing; 3] = [&mut rig.rx, &mut rig.tx, &mut rig.event];
+            let rings: [&mut DriverQueue; 3] = [&mut rig.rx, &mut rig.tx, &mut rig.event];
             match step {
                 Some(Step::Describe(q, at, d)) => rings[q].describe(&rig.memory, at, d),
                 Some(Step::Offer(q, head)) => {
@@ -69,7 +69,7 @@ proptest! {
                     rig.device.transport_reset(rig.now);
                     let _ = rig.process();
                     rig.apply_actions();
-                    let rings: [&mut DriverRing; 3] = [&mut rig.rx, &mut rig.tx, &mut rig.event];
+                    let rings: [&mut DriverQueue; 3] = [&mut rig.rx, &mut rig.tx, &mut rig.event];
                     for (ring, used) in rings.into_iter().zip(&mut used) {
                         used.extend(ring.used(&rig.memory).iter().map(|(head, _)| *head));
                     }
@@ -116,6 +116,6 @@ fn t76_buffers_of_no_use_that_never_end_do_not_hold_the_thread() {
     rig.rx.offer(&rig.memory, 0);
     rig.send(packet(Op::ReadWrite, 1, 2), b"");
     let outcome = rig.process();
-    assert!(outcome.more, "the thread is somebody else's now");
+    assert!(has_more(outcome), "the thread is somebody else's now");
     assert!(rig.device.counters().unusable_buffers > 0);
 }

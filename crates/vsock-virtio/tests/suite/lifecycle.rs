@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::time::Duration;
 use virtio_queue::QueueT;
 use vsock_inner::VsockInnerBackend;
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Op, SocketTypes};
 use vsock_virtio::{
-    ActivateError, F_EVENT_IDX, F_VERSION_1, Fault, FaultCause, FeatureError, Outcome, QueueName,
-    Queues, RestoreError, VsockDevice,
+    ActivateError, DeviceFault, F_EVENT_IDX, F_VERSION_1, FaultCause, FeatureError, Outcome,
+    QueueName, Queues, RestoreError, VsockDevice,
 };
 
-use crate::rig::{CID, Rig, SIZE, device, packet};
+use crate::rig::{CID, Rig, SIZE, device, has_more, packet};
 
 const F_RING_PACKED: u64 = 1 << 34;
 
@@ -133,7 +134,7 @@ fn t23_a_broken_ring_is_reported_until_the_reset() {
         };
         ring.set_available(&rig.memory, SIZE + 9);
         let cause = FaultCause::AvailIndex;
-        let fault = Fault { queue: name, cause };
+        let fault = DeviceFault { queue: name, cause };
         assert!(fault.to_string().contains(&cause.to_string()), "{fault}");
         assert_eq!(rig.try_process(), Err(fault));
         assert_eq!(rig.try_process(), Err(fault));
@@ -185,7 +186,12 @@ fn a_budget_of_zero_serves_packet_by_packet() {
         GuestCid::try_from(CID).unwrap(),
         Config::builder().build().unwrap(),
     );
-    let mut rig = Rig::around(VsockDevice::builder(muxer).budget(0).build());
+    let mut rig = Rig::around(
+        VsockDevice::builder(muxer)
+            .budget(0)
+            .poll_budget(Duration::ZERO)
+            .build(),
+    );
     rig.device.ack_features(F_VERSION_1).unwrap();
     rig.start();
     rig.post(4);
@@ -194,7 +200,7 @@ fn a_budget_of_zero_serves_packet_by_packet() {
     for port in [80, 81] {
         rig.send(packet(Op::Request, 1024, port), b"");
     }
-    let calls = (0..8).take_while(|_| rig.process().more).count();
+    let calls = (0..8).take_while(|_| has_more(rig.process())).count();
     assert_eq!(rig.tx.used(&rig.memory).len(), 2);
     assert_eq!(rig.event.used(&rig.memory), [(0, 4)]);
     assert!((1..8).contains(&calls), "{calls}");

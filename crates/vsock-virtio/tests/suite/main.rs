@@ -5,17 +5,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod delayed;
 mod events;
 mod flow;
 mod hostile;
-mod kicks;
 mod lifecycle;
+mod lost_wakeups;
 mod messages;
 mod notifications;
-mod owed;
 mod packets;
 mod panics;
+mod polling;
 mod rig;
 mod sizes;
+
 mod translation;

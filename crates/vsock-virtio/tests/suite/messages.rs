@@ -2,6 +2,8 @@
 
 //! Seqpacket sockets: the feature, and messages through the queues.
 
+use std::time::Duration;
+
 use vsock_driver::Letters;
 use vsock_inner::VsockInnerBackend;
 use vsock_muxer::Muxer;
@@ -20,7 +22,11 @@ fn inactive(letters: &Letters) -> Rig {
     let streams = VsockInnerBackend::new().unwrap();
     muxer.add_backend(Box::new(streams)).unwrap();
     muxer.add_backend(Box::new(letters.clone())).unwrap();
-    Rig::around(VsockDevice::builder(muxer).build())
+    Rig::around(
+        VsockDevice::builder(muxer)
+            .poll_budget(Duration::ZERO)
+            .build(),
+    )
 }
 
 /// A guest that has connected by a seqpacket socket.

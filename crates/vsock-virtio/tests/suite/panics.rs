@@ -17,12 +17,14 @@ use vm_memory::{
 use vmm_sys_util::tempfile::TempFile;
 use vsock_backend_api::{VsockBackend, VsockStream};
 use vsock_driver::{
-    Call, Descriptor, DriverRing, Fuse, Memory, Temper, Unruly, bytes, filled, memory,
+    Call, Descriptor, DriverQueue, Fuse, Memory, Temper, Unruly, bytes, filled, memory,
 };
 use vsock_inner::{VsockInnerBackend, VsockInnerListener, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
-use vsock_virtio::{DeviceState, F_EVENT_IDX, F_VERSION_1, Fault, FaultCause, Queues, VsockDevice};
+use vsock_virtio::{
+    DeviceFault, DeviceState, F_EVENT_IDX, F_VERSION_1, FaultCause, Queues, VsockDevice,
+};
 
 use crate::rig::{BUFFER, CID, packet};
 
@@ -51,7 +53,7 @@ struct World {
     /// The device's.
     fused: GuestMemoryMmap<Fuse>,
     device: VsockDevice<GuestMemoryMmap<Fuse>>,
-    rings: [DriverRing; 2],
+    rings: [DriverQueue; 2],
     queues: [Queue; 2],
     listener: VsockInnerListener,
     /// What the listener has accepted.
@@ -83,12 +85,12 @@ impl World {
             Way::Direct => device.direct::<Unruly>(0),
             Way::Inner => device.direct::<VsockInnerStream>(0),
         };
-        let rings = [0x1000, 0x4000].map(|base| DriverRing::new(base, SIZE));
+        let rings = [0x1000, 0x4000].map(|base| DriverQueue::new(base, SIZE));
         let mut world = Self {
             memory: GuestMemoryMmap::from_ranges_with_files(range()).unwrap(),
             fused: GuestMemoryMmap::from_ranges_with_files(range()).unwrap(),
             device: device.build(),
-            queues: rings.each_ref().map(DriverRing::queue),
+            queues: rings.each_ref().map(DriverQueue::queue),
             rings,
             listener,
             host: None,
@@ -105,8 +107,8 @@ impl World {
         self.memory
             .write_slice(&vec![0; LEN], GuestAddress(0))
             .unwrap();
-        self.rings = self.rings.each_ref().map(DriverRing::emptied);
-        self.queues = self.rings.each_ref().map(DriverRing::queue);
+        self.rings = self.rings.each_ref().map(DriverQueue::emptied);
+        self.queues = self.rings.each_ref().map(DriverQueue::queue);
         self.got.clear();
         for head in 0..SIZE {
             self.post(head);
@@ -129,7 +131,7 @@ impl World {
         self.rings[0].offer(&self.memory, head);
     }
 
-    fn process(&mut self) -> Result<(), Fault> {
+    fn process(&mut self) -> Result<(), DeviceFault> {
         let [rx, tx] = &mut self.queues;
         let mut queues = Queues {
             rx,
@@ -375,7 +377,7 @@ fn t132_memory_that_panics_while_a_device_is_activated_or_restored_leaves_it_as_
         }
     };
     let mut device = VsockDevice::<Mined>::builder(muxer()).build();
-    let mut queues = [0x1000, 0x4000].map(|base| DriverRing::new(base, SIZE).queue());
+    let mut queues = [0x1000, 0x4000].map(|base| DriverQueue::new(base, SIZE).queue());
     let [rx, tx] = &mut queues;
     let mut queues = Queues {
         rx,

@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use virtio_queue::Queue;
-use vsock_driver::{Descriptor, DriverRing, Memory, bytes, filled, memory};
+use vsock_driver::{Descriptor, DriverQueue, Memory, bytes, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
 use vsock_virtio::{
-    DeviceState, F_EVENT_IDX, F_VERSION_1, Fault, Outcome, Queues, RestoreError, VsockDevice,
+    DeviceFault, DeviceState, F_EVENT_IDX, F_VERSION_1, NextCall, Outcome, Queues, RestoreError,
+    VsockDevice,
 };
 
 pub(crate) const CID: u64 = 3;
@@ -25,9 +26,9 @@ pub(crate) const RX_DATA: u64 = 0x80_0000;
 
 pub(crate) struct Rig {
     pub(crate) memory: Memory,
-    pub(crate) rx: DriverRing,
-    pub(crate) tx: DriverRing,
-    pub(crate) event: DriverRing,
+    pub(crate) rx: DriverQueue,
+    pub(crate) tx: DriverQueue,
+    pub(crate) event: DriverQueue,
     pub(crate) queues: [Queue; 3],
     pub(crate) device: VsockDevice<Memory>,
     pub(crate) now: Tick,
@@ -37,14 +38,13 @@ pub(crate) struct Rig {
     sent: u16,
 }
 
-/// A device for the guest with this backend, not yet active, that notifies at once.
+/// A device for the guest with this backend, not yet active, that does not poll.
 pub(crate) fn device(backend: VsockInnerBackend, config: Config) -> VsockDevice<Memory> {
     let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), config);
     muxer.add_backend(Box::new(backend)).unwrap();
     VsockDevice::builder(muxer)
         .direct::<VsockInnerStream>(0)
-        .rx_notification_delay(Duration::ZERO)
-        .tx_notification_delay(Duration::ZERO)
+        .poll_budget(Duration::ZERO)
         .build()
 }
 
@@ -73,8 +73,8 @@ impl Rig {
 
     /// The same, with rings of `size` entries.
     pub(crate) fn sized(device: VsockDevice<Memory>, size: u16) -> Self {
-        let rings = [0x1000, 0x4000, 0x8000].map(|base| DriverRing::new(base, size));
-        let queues = rings.each_ref().map(DriverRing::queue);
+        let rings = [0x1000, 0x4000, 0x8000].map(|base| DriverQueue::new(base, size));
+        let queues = rings.each_ref().map(DriverQueue::queue);
         let [rx, tx, event] = rings;
         Self {
             memory: memory(&[(0, 0x200_0000)]),
@@ -125,11 +125,11 @@ impl Rig {
         for ring in [&mut self.rx, &mut self.tx, &mut self.event] {
             *ring = ring.emptied();
         }
-        self.queues = [&self.rx, &self.tx, &self.event].map(DriverRing::queue);
+        self.queues = [&self.rx, &self.tx, &self.event].map(DriverQueue::queue);
         self.sent = 0;
     }
 
-    pub(crate) fn try_process(&mut self) -> Result<Outcome, Fault> {
+    pub(crate) fn try_process(&mut self) -> Result<Outcome, DeviceFault> {
         let [rx, tx, event] = &mut self.queues;
         let event = Some(event);
         let mut queues = Queues { rx, tx, event };
@@ -144,8 +144,8 @@ impl Rig {
     pub(crate) fn settle(&mut self) {
         for _ in 0..64 {
             self.ready();
-            let more = self.process().more;
-            if !self.apply_actions() && !more {
+            let next = self.process().next;
+            if !self.apply_actions() && next == NextCall::OnEvent {
                 return;
             }
         }
@@ -170,9 +170,9 @@ impl Rig {
             any = true;
             match action {
                 Action::Watch {
-                    token, read, write, ..
+                    token, interest, ..
                 } => {
-                    self.watched.insert(token, (read, write));
+                    self.watched.insert(token, (interest.read, interest.write));
                 }
                 Action::Unwatch { token, .. } | Action::Close { token, .. } => {
                     self.watched.remove(&token);
@@ -253,4 +253,9 @@ pub(crate) fn packet(op: Op, guest: u32, host: u32) -> Header {
         buf_alloc: 262_144,
         ..Header::default()
     }
+}
+
+/// Whether a call has used its budget up.
+pub(crate) fn has_more(outcome: Outcome) -> bool {
+    outcome.next == NextCall::Immediately
 }

@@ -2,12 +2,12 @@
 
 //! The smallest and the largest queue, for so long that every index wraps.
 
-use vsock_driver::{Descriptor, DriverRing, filled, memory};
+use vsock_driver::{Descriptor, DriverQueue, filled, memory};
 use vsock_inner::VsockInnerBackend;
 use vsock_proto::{Config, Op, Tick};
 use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, Queues};
 
-use crate::rig::{device, packet};
+use crate::rig::{device, has_more, packet};
 
 /// Packets, each from a port of its own, for one port is answered once in a call.
 const PACKETS: u64 = 0x50_0000;
@@ -19,8 +19,8 @@ fn exchange(size: u16, features: u64) {
     let mut device = device(backend, Config::builder().build().unwrap());
     device.ack_features(F_VERSION_1 | features).unwrap();
     let memory = memory(&[(0, 0x80_0000)]);
-    let mut rings = [0x1000, 0x20_0000, 0x40_0000].map(|base| DriverRing::new(base, size));
-    let [mut rx_queue, mut tx_queue, mut event_queue] = rings.each_ref().map(DriverRing::queue);
+    let mut rings = [0x1000, 0x20_0000, 0x40_0000].map(|base| DriverQueue::new(base, size));
+    let [mut rx_queue, mut tx_queue, mut event_queue] = rings.each_ref().map(DriverQueue::queue);
     let mut queues = Queues {
         rx: &mut rx_queue,
         tx: &mut tx_queue,
@@ -48,7 +48,7 @@ fn exchange(size: u16, features: u64) {
             let outcome = device.process(Tick::ZERO, &memory, &mut queues).unwrap();
             notified[0] |= outcome.notify_rx;
             notified[1] |= outcome.notify_tx;
-            outcome.more
+            has_more(outcome)
         } {}
         let heads = || 0..u32::from(size);
         let answered: Vec<_> = heads().map(|head| (head, 44)).collect();

@@ -7,10 +7,10 @@ use std::time::Duration;
 use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::GuestMemorySliceIterator;
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryError, Permissions};
-use vsock_driver::{Descriptor, DriverRing, Memory, bytes, filled, memory};
+use vsock_driver::{Descriptor, DriverQueue, Memory, bytes, filled, memory};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Op, Tick};
-use vsock_virtio::{F_VERSION_1, Fault, FaultCause, Outcome, QueueName, Queues, VsockDevice};
+use vsock_virtio::{DeviceFault, F_VERSION_1, FaultCause, Outcome, QueueName, Queues, VsockDevice};
 
 use crate::rig::{SIZE, packet};
 
@@ -55,7 +55,7 @@ fn t24_translation_is_asked_for_every_address_and_may_fail() {
     let muxer = Muxer::new(cid, Config::builder().build().unwrap());
     let mut device = VsockDevice::<Iommu>::builder(muxer)
         .transport_features(F_ACCESS_PLATFORM)
-        .tx_notification_delay(Duration::ZERO)
+        .poll_budget(Duration::ZERO)
         .build();
     device
         .ack_features(F_VERSION_1 | F_ACCESS_PLATFORM)
@@ -63,9 +63,9 @@ fn t24_translation_is_asked_for_every_address_and_may_fail() {
 
     // The driver writes where the translation ends up; the device has only addresses before it.
     let physical = memory(&[(END, 0x10_0000)]);
-    let [mut rx, mut tx] = [0x1000, 0x4000].map(|base| DriverRing::new(base + END, SIZE));
-    let as_seen = [0x1000, 0x4000].map(|base| DriverRing::new(base, SIZE));
-    let [mut rx_queue, mut tx_queue] = as_seen.each_ref().map(DriverRing::queue);
+    let [mut rx, mut tx] = [0x1000, 0x4000].map(|base| DriverQueue::new(base + END, SIZE));
+    let as_seen = [0x1000, 0x4000].map(|base| DriverQueue::new(base, SIZE));
+    let [mut rx_queue, mut tx_queue] = as_seen.each_ref().map(DriverQueue::queue);
     let mut queues = Queues {
         rx: &mut rx_queue,
         tx: &mut tx_queue,
@@ -100,7 +100,7 @@ fn t24_translation_is_asked_for_every_address_and_may_fail() {
 
     // Rings that are unmapped under the device.
     iommu.rings = false;
-    let fault = Fault {
+    let fault = DeviceFault {
         queue: QueueName::Tx,
         cause: FaultCause::Memory,
     };

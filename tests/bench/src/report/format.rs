@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use crate::stats::Spread;
+use vsock_report::{Spread, digits};
+
 use crate::suite::Unit;
 
 /// A rate as people say it: bytes per second, or time per operation.
@@ -18,28 +19,10 @@ pub(crate) fn ratio(spread: Spread) -> String {
     format!("{median} x ({least} .. {most})")
 }
 
-/// Three significant digits, or as many as stand before the point.
-pub(crate) fn digits(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        size if size >= 1.0 || size == 0.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{digits, rate};
+    use super::rate;
     use crate::suite::Unit;
-
-    #[test]
-    fn three_digits_are_enough() {
-        assert_eq!(digits(12345.6), "12346");
-        assert_eq!(digits(12.345), "12.3");
-        assert_eq!(digits(0.9876), "0.988");
-        assert_eq!(digits(0.0), "0.00");
-    }
 
     #[test]
     fn short_operations_are_told_in_nanoseconds() {

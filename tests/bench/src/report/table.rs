@@ -2,14 +2,11 @@
 
 use std::io::{self, Write};
 
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Table};
+use vsock_report::{Spread, Table, digits, empty_table as empty};
 
-use crate::report::format::{digits, rate, ratio};
+use crate::report::format::{rate, ratio};
 use crate::results::{Cell, Results};
-use crate::stats::Spread;
 use crate::suite::{INNER_1M, INNER_256K, RING_1M, RING_256K, UNIX, Unit, Workload};
-use crate::targets::Verdict;
 
 /// Where a number was not measured.
 const NONE: &str = "-";
@@ -53,32 +50,6 @@ pub(crate) fn write_results(out: &mut impl Write, results: &Results) -> io::Resu
         )?;
     }
     Ok(())
-}
-
-/// Writes which figures were reached.
-pub(crate) fn write_verdicts(out: &mut impl Write, verdicts: &[Verdict]) -> io::Result<()> {
-    let missed = verdicts.iter().filter(|verdict| !verdict.reached).count();
-    let mut table = empty(&["figure", "goal", "measured", ""]);
-    for verdict in verdicts {
-        let word = if verdict.reached { "reached" } else { "MISSED" };
-        table.add_row([&verdict.what, &verdict.goal, &verdict.measured, word]);
-    }
-    let count = verdicts.len();
-    writeln!(
-        out,
-        "\nFigures to reach: {} of {count}\n\n{table}",
-        count - missed
-    )
-}
-
-/// A table in the form that a Markdown file takes, its numbers at the right.
-pub(crate) fn empty(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN).set_header(header);
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 fn table(results: &Results, workload: Workload) -> Table {

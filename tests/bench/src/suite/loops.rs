@@ -5,9 +5,9 @@
 use std::io;
 use std::time::Duration;
 
-use crate::place::Place;
 use crate::suite::{Group, INNER, Job, UNIX, Workload};
 use crate::workload::event_loop::{self, IdleLoop, Make, inner, unix};
+use vsock_report::Place;
 
 /// Streams of a loop.
 const STREAMS: [(&str, usize); 4] = [("10", 10), ("100", 100), ("1000", 1000), ("10000", 10_000)];

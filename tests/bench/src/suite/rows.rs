@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use vsock_inner::{Capacity, VsockInnerConfig};
 
-use crate::place::Place;
 use crate::suite::{Group, Job, Workload, loops};
 use crate::transport::{
     BareRing, Channel, ChannelDoor, Duplex, Guest, Inner, InnerDoor, Pipe, Pollable, Transport,
     UnixDoor, UnixPair,
 };
 use crate::workload::{connect, copies, duplex, ping_pong, stream};
+use vsock_report::Place;
 
 pub(crate) const UNIX: &str = "unix pair";
 pub(crate) const INNER_256K: &str = "vsock-inner 256 KiB";
@@ -262,7 +262,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::{UNIX, all_groups};
-    use crate::place::Place;
+    use vsock_report::Place;
 
     #[test]
     fn every_cell_has_a_name_of_its_own_and_every_group_its_reference_first() {

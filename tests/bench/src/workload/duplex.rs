@@ -8,10 +8,10 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::place::Place;
 use crate::sample::{Sample, together};
 use crate::transport::Duplex;
 use crate::workload::{ping_pong, stream};
+use vsock_report::Place;
 
 /// [`stream::blocking`] with an awaiting writer and an awaiting reader.
 pub(crate) fn stream(

@@ -5,11 +5,11 @@
 use std::hint::black_box;
 use std::io::{self, ErrorKind, Read, Write};
 
-use crate::place::Place;
 use crate::sample::{Sample, together};
 use crate::transport::{Pollable, Transport};
 use crate::workload::stream::READ_SIZE;
 use crate::workload::wait::Wait;
+use vsock_report::Place;
 
 /// Bytes of a request, and of its answer.
 pub(crate) const SIZE: usize = 64;

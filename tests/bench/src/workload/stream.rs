@@ -5,10 +5,10 @@
 use std::hint::black_box;
 use std::io::{self, ErrorKind, Read, Write};
 
-use crate::place::Place;
 use crate::sample::{Sample, together};
 use crate::transport::{Pollable, Transport};
 use crate::workload::wait::Wait;
+use vsock_report::Place;
 
 /// The reader's buffer: the largest packet that a Linux guest sends.
 pub(crate) const READ_SIZE: usize = 64 * 1024;

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerListener, VsockInnerStream};
 use vsock_meter::{SystemCallCounter, SystemCallError};
-use vsock_muxer::Counters;
+use vsock_muxer::MuxerCounters;
 use vsock_muxer_harness::guest::GuestConfig;
 use vsock_muxer_harness::rig::Rig;
 use vsock_proto::Config;
+use vsock_report::{Progress, receive};
 
 use super::echo::Echo;
-use crate::host;
-use crate::progress::Progress;
+use crate::transport;
 
 /// The port of the service, on whichever side it is.
 const PORT: u32 = 1024;
@@ -49,7 +49,7 @@ pub(crate) struct Outcome {
     pub(crate) time: Duration,
     /// System calls of all threads, or why they were not counted.
     pub(crate) calls: Result<u64, String>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: MuxerCounters,
 }
 
 /// Sends `bytes` there and back; returns what came.
@@ -114,11 +114,11 @@ fn carry(
     back: &mut [u8],
     progress: &Progress,
 ) -> anyhow::Result<(Duration, [Calls; 2])> {
-    let (reader, writer) = stream.into_split();
+    let (mut reader, writer) = stream.into_split();
     let start = Instant::now();
     let (received, calls) = thread::scope(|scope| {
-        let sender = scope.spawn(|| counted(|| host::send(Box::new(writer), bytes)));
-        let (received, reading) = counted(|| host::receive(Box::new(reader), back, progress));
+        let sender = scope.spawn(|| counted(|| transport::send(Box::new(writer), bytes)));
+        let (received, reading) = counted(|| receive(&mut reader, back, progress));
         let (sent, writing) = sender
             .join()
             .map_err(|_| anyhow!("the sender has panicked"))?;
@@ -148,7 +148,7 @@ fn counted<T>(work: impl FnOnce() -> T) -> (T, Calls) {
 }
 
 /// The device's thread, with the guest's program.
-fn serve(mut rig: Rig, begins: Begins, stop: &AtomicBool) -> io::Result<Counters> {
+fn serve(mut rig: Rig, begins: Begins, stop: &AtomicBool) -> io::Result<MuxerCounters> {
     let mut echo = None;
     if begins == Begins::Guest {
         let now = rig.now();

@@ -2,7 +2,6 @@
 
 //! A device that waits for front-ends, with a host component.
 
-use std::io::{Read, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -10,9 +9,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use tempfile::TempDir;
-use vsock_backend_api::VsockStream;
 use vsock_driver::{Descriptor, bytes, filled};
-use vsock_inner::{VsockInnerListener, VsockInnerStream};
 use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready};
 use vsock_proto::{Header, Op};
 use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
@@ -20,15 +17,14 @@ use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
 use super::front_end::{FrontEnd, LIMIT};
 use super::guest::Guest;
 use super::message::{GET_FEATURES, GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES};
-use crate::rig::SERVED;
+use crate::component::{Component, request};
 
 /// The device of one input.
 pub(super) struct Rig {
     directory: TempDir,
     /// To drop one that is stuck would wait for it: a failed run leaves it.
     device: ManuallyDrop<VhostUserVsock>,
-    listener: VsockInnerListener,
-    hosts: Vec<VsockInnerStream>,
+    pub(super) component: Component,
 }
 
 impl Rig {
@@ -37,31 +33,16 @@ impl Rig {
         let directory = TempDir::new().ok()?;
         let builder = VhostUserVsockBuilder::new(3, directory.path().join("vhost.sock"));
         let (builder, connector) = builder.in_process().ok()?;
-        let listener = connector.listen(SERVED).ok()?;
-        listener.set_nonblocking(true).ok()?;
+        let component = Component::new(&connector)?;
         Some(Self {
             directory,
             device: ManuallyDrop::new(builder.spawn().ok()?),
-            listener,
-            hosts: Vec::new(),
+            component,
         })
     }
 
     pub(super) fn socket(&self) -> PathBuf {
         self.directory.path().join("vhost.sock")
-    }
-
-    /// The host component answers whoever comes, and takes what it gets.
-    pub(super) fn host(&mut self) {
-        while let Ok(mut stream) = self.listener.accept() {
-            let ready = stream.set_nonblocking(true);
-            if ready.and_then(|()| stream.write(&[0xa5; 10_000])).is_ok() {
-                self.hosts.push(stream);
-            }
-        }
-        for stream in &mut self.hosts {
-            let _ = stream.read(&mut [0; 4096]);
-        }
     }
 
     /// A front-end that keeps to the rules is served.
@@ -83,16 +64,6 @@ impl Rig {
                 }
             }
         }
-        let header = Header {
-            src_cid: 3,
-            dst_cid: 2,
-            src_port: 7,
-            dst_port: SERVED,
-            socket_type: 1,
-            op: Op::Request.into(),
-            buf_alloc: 65_536,
-            ..Header::default()
-        };
         let Guest { memory, rings, .. } = &mut guest;
         let [rx, tx, _] = rings;
         // One for the answer, and others for a farewell: to wait for room costs the device time.
@@ -100,7 +71,7 @@ impl Rig {
             rx.chain(memory, head, &[Descriptor::writable(addr, 4096)]);
             rx.offer(memory, head);
         }
-        filled(memory, 0x4000, &header.encode());
+        filled(memory, 0x4000, &request());
         tx.chain(memory, 0, &[Descriptor::readable(0x4000, 44)]);
         tx.offer(memory, 0);
         guest.kick(1);

@@ -10,7 +10,7 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::io::write;
 use virtio_queue::QueueT;
 use vm_memory::{FileOffset, GuestAddress};
-use vsock_driver::{DriverRing, Memory};
+use vsock_driver::{DriverQueue, Memory};
 
 use super::message::{self, Message, longs, words};
 use crate::rig::RINGS;
@@ -30,7 +30,7 @@ const PROTOCOL: u64 = 1 | 1 << 3 | 1 << 9;
 pub(super) struct Guest {
     file: File,
     pub(super) memory: Memory,
-    pub(super) rings: [DriverRing; 3],
+    pub(super) rings: [DriverQueue; 3],
     kicks: [OwnedFd; 3],
     pub(super) calls: [OwnedFd; 3],
 }
@@ -47,7 +47,7 @@ impl Guest {
         Some(Self {
             file,
             memory: Memory::from_ranges_with_files(ranges).ok()?,
-            rings: RINGS.map(|base| DriverRing::new(base, ENTRIES)),
+            rings: RINGS.map(|base| DriverQueue::new(base, ENTRIES)),
             kicks: [event()?, event()?, event()?],
             calls: [event()?, event()?, event()?],
         })

@@ -2,12 +2,13 @@
 
 //! What a guest changes in its memory.
 
-use vsock_driver::{Descriptor, DriverRing, Memory, filled};
+use vsock_driver::{Descriptor, DriverQueue, Memory, filled};
 use vsock_proto::{Header, Op};
 
 use crate::bytes::Bytes;
+use crate::component::SERVED;
 use crate::device::packet;
-use crate::rig::{RINGS, SERVED};
+use crate::rig::RINGS;
 
 /// Where headers and payload lie; the second place is across the seam of two regions.
 const PLACES: [u64; 4] = [0x4000, 0xffe0, 0x5000, 0x6000];
@@ -45,7 +46,7 @@ impl Change {
         }
     }
 
-    pub(crate) fn apply(self, memory: &Memory, rings: &mut [DriverRing; 3]) {
+    pub(crate) fn apply(self, memory: &Memory, rings: &mut [DriverQueue; 3]) {
         match self {
             // Mostly near to what it was: further away is a broken ring.
             Self::Available(ring, index) if index & 0xf00 != 0 => {
@@ -67,7 +68,7 @@ impl Change {
             Self::Byte(ring, offset, byte) => {
                 let size = rings[ring].size();
                 let table = Descriptor::LEN * u64::from(size);
-                let rest = DriverRing::bytes(size) - table;
+                let rest = DriverQueue::bytes(size) - table;
                 let addr = RINGS[ring] + table + u64::from(offset) % rest;
                 filled(memory, addr, &[byte]);
             }
@@ -90,7 +91,7 @@ fn descriptor(data: &mut Bytes<'_>, indirect: bool) -> Descriptor {
 }
 
 /// The driver sends a packet that is mostly right, on an entry of its own.
-pub(crate) fn send(data: &mut Bytes<'_>, memory: &Memory, ring: &mut DriverRing) {
+pub(crate) fn send(data: &mut Bytes<'_>, memory: &Memory, ring: &mut DriverQueue) {
     let (addr, len) = (place(data), data.number() % 4096);
     let op = match data.byte() % 8 {
         0..=2 => Op::Request,
@@ -118,7 +119,7 @@ pub(crate) fn send(data: &mut Bytes<'_>, memory: &Memory, ring: &mut DriverRing)
 }
 
 /// The driver offers some buffers.
-pub(crate) fn offer_buffers(data: &mut Bytes<'_>, memory: &Memory, ring: &mut DriverRing) {
+pub(crate) fn offer_buffers(data: &mut Bytes<'_>, memory: &Memory, ring: &mut DriverQueue) {
     for _ in 0..=data.byte() % 8 {
         let head = ring.available() % ring.size();
         let addr = 0x7000 + 0x800 * u64::from(head % 8);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::{GuestMemorySliceIterator, Result};
 use vm_memory::{GuestAddress, GuestMemory, Permissions};
-use vsock_driver::{DriverRing, Memory};
+use vsock_driver::{DriverQueue, Memory};
 
 use super::change::Change;
 
@@ -28,7 +28,7 @@ pub(super) struct Script(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    guest: Option<(Memory, [DriverRing; 3])>,
+    guest: Option<(Memory, [DriverQueue; 3])>,
     changes: VecDeque<(u8, Change)>,
     moved: Moved,
     sends: usize,
@@ -41,7 +41,7 @@ impl Script {
     }
 
     /// From now on memory changes.
-    pub(super) fn begin(&self, memory: &Memory, rings: &[DriverRing; 3]) {
+    pub(super) fn begin(&self, memory: &Memory, rings: &[DriverQueue; 3]) {
         self.state().guest = Some((memory.clone(), rings.clone()));
     }
 

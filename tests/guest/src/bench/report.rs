@@ -2,34 +2,29 @@
 
 //! The tables of a run.
 
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Table};
+use vsock_report::{Table, Verdict, digits, empty_table as empty, figures, median};
 
 use super::results::{Cell, Results, Sample};
-use super::targets::{Verdict, ratio};
+use super::targets::ratio;
 use super::work::{Unit, Work};
 use crate::device::Kind;
-use crate::statistics::median;
 
 const GIB: f64 = 1_073_741_824.0;
 const MIB: f64 = 1_048_576.0;
 
 /// Everything, as a person reads it.
 pub(crate) fn text(results: &Results, verdicts: &[Verdict]) -> String {
-    let missed = verdicts.iter().filter(|verdict| !verdict.reached).count();
     format!(
-        "\n{}, Linux {}\nMedians of the rounds; ratios (x) are medians of the rounds' ratios to {}.\n\n\
+        "\n{}, {}\nMedians of the rounds; ratios (x) are medians of the rounds' ratios to {}.\n\n\
          Bulk\n\n{}\n\nRound trips and connections\n\n{}\n\n\
          Connections that wait (anonymous memory, without the guest's)\n\n{}\n\n\
-         Figures to reach: {} of {}\n\n{}\n",
+         {}\n",
         results.processor,
         results.kernel,
         Kind::Peer.name(),
         bulk(results),
         operations(results),
         memory(results),
-        verdicts.len() - missed,
-        verdicts.len(),
         figures(verdicts),
     )
 }
@@ -103,15 +98,6 @@ fn memory(results: &Results) -> Table {
     table
 }
 
-fn figures(verdicts: &[Verdict]) -> Table {
-    let mut table = empty(&["figure", "goal", "measured", ""]);
-    for verdict in verdicts {
-        let word = if verdict.reached { "reached" } else { "MISSED" };
-        table.add_row([&verdict.what, &verdict.goal, &verdict.measured, word]);
-    }
-    table
-}
-
 /// Each cell of a unit's workloads.
 fn each(results: &Results, unit: Unit, mut row: impl FnMut(Kind, Work, &Cell)) {
     for work in Work::ALL.into_iter().filter(|work| work.unit() == unit) {
@@ -133,23 +119,4 @@ fn times(ratio: Option<f64>) -> String {
 
 fn none() -> String {
     "-".to_owned()
-}
-
-/// Three digits are enough.
-fn digits(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-/// In the form that a Markdown file takes, numbers at the right.
-fn empty(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN).set_header(header);
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }

@@ -2,9 +2,8 @@
 
 //! What was measured, as it is kept.
 
-use std::fs;
-
 use serde::Serialize;
+use vsock_report::{kernel, processor};
 
 use crate::usage::Usage;
 
@@ -111,17 +110,4 @@ impl Sample {
     pub(crate) fn cpu(&self) -> f64 {
         self.device.cpu / self.units
     }
-}
-
-fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    name.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned())
-}
-
-fn kernel() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }

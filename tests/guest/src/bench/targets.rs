@@ -2,19 +2,11 @@
 
 //! The figures that our devices are meant to reach, as ratios to the peer's.
 
+use vsock_report::{Spread, Verdict};
+
 use super::results::{Results, Sample};
 use super::work::Work;
 use crate::device::Kind;
-use crate::statistics::median_ratio;
-
-/// A figure that was to be reached, and what was measured.
-#[derive(Debug)]
-pub(crate) struct Verdict {
-    pub(crate) what: String,
-    pub(crate) goal: String,
-    pub(crate) measured: String,
-    pub(crate) reached: bool,
-}
 
 /// At most so much of the peer's time on a core.
 fn most_cpu(kind: Kind, work: Work) -> Option<f64> {
@@ -70,7 +62,7 @@ pub(crate) fn ratio(
 ) -> Option<f64> {
     let ours = results.find(work.name(), kind.name())?.each(figure);
     let peers = results.find(work.name(), Kind::Peer.name())?.each(figure);
-    median_ratio(&ours, &peers)
+    Spread::of_ratios(&ours, &peers).map(|spread| spread.median)
 }
 
 #[cfg(test)]

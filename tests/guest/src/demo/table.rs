@@ -4,8 +4,9 @@
 
 use std::fmt::Write as _;
 
+use vsock_report::median;
+
 use super::Round;
-use crate::statistics::median;
 use crate::suite::pairs::Opener;
 
 const GIB: f64 = 1_073_741_824.0;
@@ -36,9 +37,8 @@ pub(super) fn text(file: usize, lines: &[Line]) -> String {
         "device", "connects", "bytes", "seconds", "MB/s", "device CPU s per GiB"
     );
     for line in lines {
-        let middle = |figure: fn(&Round) -> f64| {
-            median(line.rounds.iter().map(figure).collect()).unwrap_or_default()
-        };
+        let middle =
+            |figure: fn(&Round) -> f64| median(line.rounds.iter().map(figure)).unwrap_or_default();
         let seconds = middle(|round| round.seconds);
         let cpu = match bytes {
             0.0 => "-".to_owned(),

@@ -24,7 +24,11 @@ const PEER: (&str, &str) = ("vhost-device-vsock", "=0.3.0");
 const OURS: &str = "vsock-vhost-user";
 
 /// Builds or installs the program of a kind, if it has one.
-pub(crate) fn program(kind: Kind, place: &Place) -> anyhow::Result<Option<PathBuf>> {
+///
+/// # Errors
+///
+/// It does not build, or cannot be installed.
+pub fn program(kind: Kind, place: &Place) -> anyhow::Result<Option<PathBuf>> {
     match kind {
         Kind::Ours => build(place).map(Some),
         Kind::Peer => install(place).map(Some),
@@ -44,6 +48,7 @@ fn build(place: &Place) -> anyhow::Result<PathBuf> {
     Ok(place.target.join("release").join(OURS))
 }
 
+#[expect(clippy::print_stdout, reason = "it takes minutes, so a person is told")]
 fn install(place: &Place) -> anyhow::Result<PathBuf> {
     let root = place.directory("peer")?;
     let program = root.join("bin").join(PEER.0);
@@ -64,7 +69,7 @@ fn install(place: &Place) -> anyhow::Result<PathBuf> {
 
 /// The running program.
 #[derive(Debug)]
-pub(crate) struct Daemon {
+pub struct Daemon {
     child: Child,
     socket: PathBuf,
     uds: PathBuf,
@@ -72,8 +77,13 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts it with its sockets in a directory, and waits until they are there.
-    pub(crate) fn start(
+    ///
+    /// # Errors
+    ///
+    /// It ends, or does not listen within [`LIMIT`].
+    pub fn start(
         program: &Path,
+        more: &[String],
         cid: u32,
         directory: &Path,
         log: &Path,
@@ -86,6 +96,7 @@ impl Daemon {
             .arg(&socket)
             .arg("--uds-path")
             .arg(&uds)
+            .args(more)
             .env("RUST_LOG", "warn");
         let child = Child::spawn(&mut command, log)?;
         let device = Self { child, socket, uds };

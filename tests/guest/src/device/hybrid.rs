@@ -25,13 +25,15 @@ const LINE: usize = 32;
 
 /// By the path of the device's socket.
 #[derive(Debug)]
-pub(crate) struct Hybrid {
+pub struct Hybrid {
     path: PathBuf,
     kind: SockType,
 }
 
 impl Hybrid {
-    pub(crate) fn new(path: &Path) -> Self {
+    /// The host's side of the device whose socket for host processes this is.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
         let (path, kind) = (path.to_owned(), SockType::Stream);
         Self { path, kind }
     }

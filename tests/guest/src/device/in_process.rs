@@ -18,24 +18,35 @@ use super::{Device, Host, LIMIT, Listener, Reader, Stream, Writer};
 use crate::child::Child;
 use crate::usage::{self, Usage};
 
+/// Whether a thread of this name belongs to the library's device for this guest.
+#[must_use]
+pub fn is_its_thread(cid: u32, name: &str) -> bool {
+    name == format!("vsock-{cid}") || name == format!("vmm-{cid}")
+}
+
 /// The library's device, on its own threads.
-pub(crate) struct InProcess {
+#[derive(Debug)]
+pub struct InProcess {
     _device: VhostUserVsock,
     connector: VsockInnerConnector,
     socket: PathBuf,
-    /// How the names of its threads begin.
-    threads: [String; 2],
+    cid: u32,
 }
 
 impl InProcess {
-    pub(crate) fn start(cid: u32, directory: &Path) -> anyhow::Result<Self> {
+    /// Starts it with its socket in a directory.
+    ///
+    /// # Errors
+    ///
+    /// Those of the device.
+    pub fn start(cid: u32, directory: &Path) -> anyhow::Result<Self> {
         let socket = directory.join("vhu.sock");
         let (builder, connector) = VhostUserVsockBuilder::new(cid.into(), &socket).in_process()?;
         Ok(Self {
             _device: builder.spawn()?,
             connector,
             socket,
-            threads: [format!("vsock-{cid}"), "vring_worker".to_owned()],
+            cid,
         })
     }
 }
@@ -50,9 +61,7 @@ impl Device for InProcess {
     }
 
     fn usage(&self) -> anyhow::Result<Usage> {
-        Usage::of_threads(std::process::id(), |name| {
-            self.threads.iter().any(|thread| name.starts_with(thread))
-        })
+        Usage::of_threads(std::process::id(), |name| is_its_thread(self.cid, name))
     }
 
     fn host_usage(&self) -> anyhow::Result<Usage> {

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+use vsock_proto::{
+    ConnKey, GuestCid, Header, Op, Port, ResetReply, Route, SocketType, SocketTypes,
+};
+
+use super::{Next, ResetsFull, RxQueue};
+use crate::slot::Slot;
+
+/// The RST that a stray packet from this guest port gets.
+fn reset(port: u32) -> ResetReply {
+    let guest = GuestCid::try_from(3).unwrap();
+    let route = Route::to_guest(guest, SocketTypes::STREAM);
+    let header = Header {
+        src_cid: 3,
+        dst_cid: 2,
+        src_port: port,
+        dst_port: 52,
+        socket_type: 1,
+        op: Op::ReadWrite.into(),
+        ..Header::default()
+    };
+    route.reset_for(&route.parse(&header).unwrap()).unwrap()
+}
+
+#[test]
+fn t72_a_busy_connection_waits_its_turn() {
+    let mut queue = RxQueue::new(8);
+    let (busy, small) = (Slot::new(0), Slot::new(1));
+    queue.push(busy);
+    queue.push(small);
+    assert_eq!(queue.pop(), Some(Next::Connection(busy)));
+    queue.push(busy);
+    assert_eq!(queue.pop(), Some(Next::Connection(small)));
+    assert_eq!(queue.pop(), Some(Next::Connection(busy)));
+}
+
+#[test]
+fn t73_a_thousand_connections_are_all_served() {
+    let mut queue = RxQueue::new(8);
+    for index in 0..1000 {
+        queue.push(Slot::new(index));
+        queue.push(Slot::new(index));
+    }
+    for index in 0..1000 {
+        assert_eq!(queue.pop(), Some(Next::Connection(Slot::new(index))));
+    }
+    assert_eq!(queue.pop(), None);
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn t74_owed_rsts_are_bounded_and_say_so() {
+    let mut queue = RxQueue::new(3);
+    for port in 0..3 {
+        assert!(!queue.is_full());
+        queue.owe_reset(reset(port)).unwrap();
+    }
+    assert!(queue.is_full(), "the guest's packets must wait");
+    assert_eq!(queue.owe_reset(reset(3)), Err(ResetsFull { limit: 3 }));
+    assert_eq!(queue.resets.len(), 3);
+    assert_eq!(queue.pop(), Some(Next::Reset(reset(0))));
+    assert!(!queue.is_full());
+    queue.owe_reset(reset(3)).unwrap();
+}
+
+#[test]
+fn t74_the_same_rst_is_owed_once() {
+    let mut queue = RxQueue::new(1);
+    queue.owe_reset(reset(9)).unwrap();
+    queue.owe_reset(reset(9)).unwrap();
+    assert_eq!(queue.resets.len(), 1);
+}
+
+#[test]
+fn t30_a_new_connection_is_not_killed_by_an_old_rst() {
+    let mut queue = RxQueue::new(8);
+    queue.owe_reset(reset(9)).unwrap();
+    queue.owe_reset(reset(10)).unwrap();
+    let key = ConnKey::new(Port::new(52), Port::new(9));
+    assert!(queue.owes_reset(key));
+    queue.forgive_reset(key, SocketType::SeqPacket);
+    assert!(queue.owes_reset(key), "one of another type hurts nobody");
+    queue.forgive_reset(key, SocketType::Stream);
+    assert!(!queue.owes_reset(key));
+    assert_eq!(queue.pop(), Some(Next::Reset(reset(10))));
+    assert_eq!(queue.pop(), None);
+}
+
+#[test]
+fn rsts_and_connections_take_turns() {
+    let mut queue = RxQueue::new(8);
+    for index in 0..2 {
+        queue.push(Slot::new(index));
+        queue.owe_reset(reset(index)).unwrap();
+    }
+    let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+    assert_eq!(
+        order,
+        [
+            Next::Reset(reset(0)),
+            Next::Connection(Slot::new(0)),
+            Next::Reset(reset(1)),
+            Next::Connection(Slot::new(1)),
+        ]
+    );
+}
+
+#[test]
+fn t101_a_cleared_queue_owes_nothing() {
+    let mut queue = RxQueue::new(1);
+    queue.push(Slot::new(5));
+    queue.owe_reset(reset(1)).unwrap();
+    queue.clear();
+    assert!(queue.is_empty());
+    queue.owe_reset(reset(2)).expect("the limit stays");
+    assert!(queue.is_full());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push(u32),
+    Remove(u32),
+    Reset(u32),
+    Pop,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0_u32..400).prop_map(Step::Push),
+        1 => (0_u32..400).prop_map(Step::Remove),
+        1 => (0_u32..20).prop_map(Step::Reset),
+        4 => Just(Step::Pop),
+    ]
+}
+
+proptest! {
+    /// Against two plain queues: nobody is lost, nobody is there twice, and whoever waits is served
+    /// after at most twice as many pops as there were connections before it.
+    #[test]
+    fn t73_no_ready_connection_is_ever_lost(
+        steps in proptest::collection::vec(step(), 1..600),
+    ) {
+        let mut queue = RxQueue::new(16);
+        let mut ready: VecDeque<(u32, usize)> = VecDeque::new();
+        let mut resets: VecDeque<u32> = VecDeque::new();
+        let mut pops = 0_usize;
+        for step in steps {
+            match step {
+                Step::Push(index) => {
+                    queue.push(Slot::new(index));
+                    if ready.iter().all(|(other, _)| *other != index) {
+                        ready.push_back((index, pops + 2 * ready.len() + 2));
+                    }
+                }
+                Step::Remove(index) => {
+                    queue.remove(Slot::new(index));
+                    ready.retain(|(other, _)| *other != index);
+                }
+                Step::Reset(port) => {
+                    let kept = queue.owe_reset(reset(port)).is_ok();
+                    if !resets.contains(&port) {
+                        prop_assert_eq!(kept, resets.len() < 16);
+                        if kept {
+                            resets.push_back(port);
+                        }
+                    }
+                }
+                Step::Pop => {
+                    pops += 1;
+                    match queue.pop() {
+                        Some(Next::Connection(slot)) => {
+                            let (expected, by) = ready.pop_front().unwrap();
+                            prop_assert_eq!(slot, Slot::new(expected));
+                            prop_assert!(pops <= by, "served too late");
+                        }
+                        Some(Next::Reset(reply)) => {
+                            prop_assert_eq!(reply, reset(resets.pop_front().unwrap()));
+                        }
+                        None => prop_assert!(ready.is_empty() && resets.is_empty()),
+                    }
+                }
+            }
+            prop_assert_eq!(queue.is_empty(), ready.is_empty() && resets.is_empty());
+            prop_assert_eq!(queue.resets.len(), resets.len());
+        }
+    }
+}

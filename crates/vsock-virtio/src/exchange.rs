@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What passes between a device and its owner.
+
+use virtio_queue::Queue;
+use vsock_muxer::MuxerState;
+use vsock_proto::Tick;
+
+/// The device's queues, for one call (virtio 1.3, 5.10.2).
+///
+/// They stay with their owner: a VMM lends its `Queue`s, or what it has locked of its
+/// `QueueSync`s; a vhost-user device `get_queue_mut` of its locked vrings.
+#[derive(Debug)]
+pub struct Queues<'q> {
+    /// Queue 0.
+    pub rx: &'q mut Queue,
+    /// Queue 1.
+    pub tx: &'q mut Queue,
+    /// Queue 2; `None` where another process serves it, as QEMU does for a vhost-user device.
+    pub event: Option<&'q mut Queue>,
+}
+
+/// What a call of [`VsockDevice::process`](crate::VsockDevice::process) leaves to its caller.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[must_use = "a guest that is not notified waits for ever, and a device that is not called leaves it waiting"]
+pub struct Outcome {
+    /// The guest is to be notified of the receive queue.
+    pub notify_rx: bool,
+    /// The guest is to be notified of the transmit queue.
+    pub notify_tx: bool,
+    /// The guest is to be notified of the event queue.
+    pub notify_event: bool,
+    /// When to call again. A caller that sleeps too early leaves the guest waiting.
+    pub next: NextCall,
+}
+
+/// When [`VsockDevice::process`](crate::VsockDevice::process) is to be called again.
+///
+/// ```
+/// use std::time::Duration;
+/// use vsock_virtio::{NextCall, Outcome};
+///
+/// /// How long an event loop may wait for its descriptors, with so much time left until the deadline.
+/// fn timeout(outcome: Outcome, left: Option<Duration>) -> Option<Duration> {
+///     match outcome.next {
+///         NextCall::OnEvent => left,
+///         NextCall::Poll { .. } | NextCall::Immediately => Some(Duration::ZERO),
+///     }
+/// }
+/// # assert_eq!(timeout(Outcome::default(), None), None);
+/// ```
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum NextCall {
+    /// After a kick, a ready descriptor or the [deadline](crate::VsockDevice::deadline). Until then the caller may sleep.
+    #[default]
+    OnEvent,
+    /// Soon: the device polls, and the driver was asked for no kicks. The caller must not sleep. It looks, without
+    /// waiting, for ready descriptors and the deadline, reports what there is, and calls again, until something else is
+    /// returned: by the first call after `until` at the latest, unless something has come.
+    ///
+    /// See [`VsockDeviceBuilder::poll_budget`](crate::VsockDeviceBuilder::poll_budget).
+    Poll {
+        /// Until when the device expects something.
+        until: Tick,
+    },
+    /// After whatever else waits for this thread: the budget was used up before the work, and no kick will come for what
+    /// is left. The caller must not sleep.
+    Immediately,
+}
+
+/// What must be kept of a device, besides its queues, to go on after a snapshot or a migration.
+///
+/// The state of the queues is the VMM's: `virtio_queue::Queue::state`. The device holds no chain
+/// between two calls, so that state is complete. Connections do not survive: their host ends are
+/// elsewhere. [`VsockDevice::restore`](crate::VsockDevice::restore) tells the guest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DeviceState {
+    /// The features that the driver had accepted.
+    pub acked_features: u64,
+    /// Whether the device was active.
+    pub active: bool,
+    /// What outlives a snapshot of its muxer.
+    pub muxer: MuxerState,
+}
+
+/// What a device has counted since it was made. What happened to connections, the muxer counts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct DeviceCounters {
+    /// Chains of the transmit queue that were no packet: too short for a header or for what it
+    /// promises, longer than the limit, or outside of guest memory. They went back unused.
+    pub malformed_packets: u64,
+    /// Chains of the receive queue and of the event queue that could not be used, and went back with
+    /// a length of 0: too small, read-only, or outside of guest memory.
+    pub unusable_buffers: u64,
+    /// Transport resets that were published to the guest.
+    pub transport_resets: u64,
+}

@@ -1,0 +1,531 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! No side sleeps while the other has something for it: at whatever moment the driver acts, and for whatever
+//! schedule of driver and device. The driver suppresses notifications as Linux does.
+
+use std::cell::{Cell, RefCell};
+use std::io::{Read, Write};
+use std::rc::Rc;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, any};
+use proptest::{prop_oneof, proptest};
+use virtio_queue::{Queue, QueueT};
+use vm_memory::bitmap::BS;
+use vm_memory::guest_memory::GuestMemorySliceIterator;
+use vm_memory::{GuestAddress, GuestMemory, GuestMemoryError, Permissions};
+use vsock_backend_api::VsockStream;
+use vsock_driver::{Descriptor, DriverQueue, Memory, filled, memory};
+use vsock_inner::{VsockInnerBackend, VsockInnerStream};
+use vsock_muxer::Muxer;
+use vsock_proto::{Config, GuestCid, Op, Tick};
+use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, QueueName, Queues, VsockDevice};
+
+use crate::rig::{CID, Rig, packet};
+
+const GUEST: u32 = 1024;
+const PORT: u32 = 80;
+const RX: usize = QueueName::Rx.index();
+const TX: usize = QueueName::Tx.index();
+
+fn muxer(backend: VsockInnerBackend) -> Muxer {
+    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), Config::default());
+    muxer.add_backend(Box::new(backend)).unwrap();
+    muxer
+}
+
+/// How a driver asks and is asked.
+fn features(event_idx: bool) -> u64 {
+    F_VERSION_1 | if event_idx { F_EVENT_IDX } else { 0 }
+}
+
+/// Whether a driver kicks that has made the last chain available (`virtqueue_kick_prepare` of Linux).
+fn has_to_kick(ring: &DriverQueue, memory: &Memory, event_idx: bool) -> bool {
+    if event_idx {
+        ring.avail_event(memory).wrapping_add(1) == ring.available()
+    } else {
+        ring.wants_kicks(memory)
+    }
+}
+
+/// Asks for an interrupt, and returns whether there is something used by now (`virtqueue_enable_cb`).
+fn enable_interrupt(ring: &DriverQueue, memory: &Memory, event_idx: bool) -> bool {
+    if event_idx {
+        ring.set_used_event(memory, ring.seen());
+    } else {
+        ring.set_no_interrupt(memory, false);
+    }
+    ring.used_index(memory) != ring.seen()
+}
+
+/// Asks for none (`virtqueue_disable_cb`).
+fn disable_interrupt(ring: &DriverQueue, memory: &Memory, event_idx: bool) {
+    if event_idx {
+        ring.set_used_event(memory, ring.seen().wrapping_sub(1));
+    } else {
+        ring.set_no_interrupt(memory, true);
+    }
+}
+
+type Hook = Box<dyn FnOnce()>;
+
+/// Memory of which each field is looked up for itself.
+struct Watched {
+    memory: Memory,
+    /// What happens before an access, and how many accesses come before that.
+    at: RefCell<(usize, Option<Hook>)>,
+}
+
+impl GuestMemory for Watched {
+    type PhysicalMemory = Memory;
+    type Bitmap = ();
+
+    fn check_range(&self, addr: GuestAddress, len: usize, access: Permissions) -> bool {
+        self.memory.check_range(addr, len, access)
+    }
+
+    fn get_slices<'a>(
+        &'a self,
+        addr: GuestAddress,
+        len: usize,
+        access: Permissions,
+    ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, ()>>, GuestMemoryError> {
+        let (left, act) = &mut *self.at.borrow_mut();
+        match left.checked_sub(1) {
+            Some(fewer) => *left = fewer,
+            None => act.take().into_iter().for_each(|act| act()),
+        }
+        GuestMemory::get_slices(&self.memory, addr, len, access)
+    }
+}
+
+/// What a driver does at some moment, of one of its queues.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Act {
+    /// It makes a chain available: a packet, or the buffer for which a reply waits.
+    Offers(QueueName),
+    /// It is about to sleep until a chain comes back: the packet, or the buffer with its reply.
+    Awaits(QueueName),
+}
+
+/// A driver with a packet that the device answers, and with a buffer for the answer.
+struct Scene {
+    device: VsockDevice<Watched>,
+    memory: Watched,
+    queues: [Queue; 2],
+    drivers: [DriverQueue; 2],
+}
+
+impl Scene {
+    /// The device has started, and the driver wants no interrupt.
+    fn new(event_idx: bool, poll_budget: Duration) -> Self {
+        let muxer = muxer(VsockInnerBackend::new().unwrap());
+        let mut device = VsockDevice::builder(muxer).poll_budget(poll_budget).build();
+        device.ack_features(features(event_idx)).unwrap();
+        let memory = memory(&[(0, 0x1_0000)]);
+        filled(&memory, 0x8000, &packet(Op::ReadWrite, 1, 2).encode());
+        let drivers = [0x1000, 0x4000].map(|base| DriverQueue::new(base, 4));
+        for head in 0..2 {
+            drivers[TX].describe(&memory, head, Descriptor::readable(0x8000, 44));
+            drivers[RX].describe(&memory, head, Descriptor::writable(0x9000, 44));
+        }
+        let mut scene = Self {
+            device,
+            memory: Watched {
+                memory,
+                at: RefCell::default(),
+            },
+            queues: drivers.each_ref().map(DriverQueue::queue),
+            drivers,
+        };
+        let Self {
+            queues,
+            device,
+            memory,
+            ..
+        } = &mut scene;
+        let [rx, tx] = queues;
+        let mut queues = Queues {
+            rx,
+            tx,
+            event: None,
+        };
+        device.activate(Tick::ZERO, memory, &mut queues).unwrap();
+        let _ = scene.run(Duration::ZERO);
+        for driver in &scene.drivers {
+            disable_interrupt(driver, &scene.memory.memory, event_idx);
+        }
+        scene
+    }
+
+    /// The device is called until it may sleep. Returns of which queues the guest was notified.
+    fn run(&mut self, poll_budget: Duration) -> [bool; 2] {
+        let mut interrupted = [false; 2];
+        let mut now = Tick::ZERO;
+        loop {
+            let [rx, tx] = &mut self.queues;
+            let mut queues = Queues {
+                rx,
+                tx,
+                event: None,
+            };
+            let outcome = self.device.process(now, &self.memory, &mut queues).unwrap();
+            interrupted[RX] |= outcome.notify_rx;
+            interrupted[TX] |= outcome.notify_tx;
+            if outcome.next == NextCall::OnEvent {
+                return interrupted;
+            }
+            now = now.saturating_add(poll_budget);
+        }
+    }
+}
+
+/// The device takes a packet that it answers, and before its access to memory with this number the driver acts.
+/// Returns whether there was such an access.
+fn act_before(act: Act, event_idx: bool, access: usize, poll_budget: Duration) -> bool {
+    let mut scene = Scene::new(event_idx, poll_budget);
+    let memory = scene.memory.memory.clone();
+    scene.drivers[TX].offer(&memory, 0);
+    if act != Act::Offers(QueueName::Rx) {
+        scene.drivers[RX].offer(&memory, 0);
+    }
+    let noticed = Rc::new(Cell::new(None));
+    let notices = Rc::clone(&noticed);
+    let (Act::Offers(name) | Act::Awaits(name)) = act;
+    let mut driver = scene.drivers[name.index()].clone();
+    let acts = move || {
+        notices.set(Some(match act {
+            Act::Offers(_) => {
+                let head = driver.available();
+                driver.offer(&memory, head);
+                has_to_kick(&driver, &memory, event_idx)
+            }
+            Act::Awaits(_) => enable_interrupt(&driver, &memory, event_idx),
+        }));
+    };
+    scene.memory.at.replace((access, Some(Box::new(acts))));
+    let interrupted = scene.run(poll_budget);
+    let Some(noticed) = noticed.take() else {
+        return false;
+    };
+    let is_known = match act {
+        Act::Offers(QueueName::Rx) => scene.queues[RX].next_used() == 1,
+        Act::Offers(_) => scene.queues[TX].next_used() == 2,
+        Act::Awaits(name) => interrupted[name.index()],
+    };
+    assert!(is_known || noticed, "{act:?} before access {access}");
+    true
+}
+
+#[test]
+fn t104_a_driver_that_acts_at_any_moment_is_seen_or_kicks_and_sees_or_is_told() {
+    let queues = [QueueName::Rx, QueueName::Tx];
+    for act in queues
+        .map(Act::Offers)
+        .into_iter()
+        .chain(queues.map(Act::Awaits))
+    {
+        for event_idx in [false, true] {
+            for poll_budget in [0, 20].map(Duration::from_micros) {
+                let accesses = (0..)
+                    .take_while(|&access| act_before(act, event_idx, access, poll_budget))
+                    .count();
+                assert!(accesses > 10, "{act:?}: {accesses}");
+            }
+        }
+    }
+}
+
+/// How driver and device run.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    event_idx: bool,
+    size: u16,
+    /// Where the queues begin.
+    start: u16,
+    poll_budget: Duration,
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    let size = (0..7_u32).prop_map(|log| 1 << log);
+    let start = prop_oneof![Just(0), 65_500..=u16::MAX, any::<u16>()];
+    let budget = prop_oneof![Just(0), Just(20), 1..500_u64].prop_map(Duration::from_micros);
+    (any::<bool>(), size, start, budget).prop_map(|(event_idx, size, start, poll_budget)| Shape {
+        event_idx,
+        size,
+        start,
+        poll_budget,
+    })
+}
+
+/// What is on its way to one side, and whether that sleeps.
+struct World {
+    rig: Rig,
+    shape: Shape,
+    host: VsockInnerStream,
+    next: NextCall,
+    /// A kick, or something that the device's event loop has to tell it.
+    woken: bool,
+    /// Of the receive and of the transmit queue.
+    interrupted: [bool; 2],
+    /// When the first packet was taken of which the driver does not know.
+    untold_since: Option<Tick>,
+    sent: usize,
+    read: usize,
+    written: usize,
+    received: usize,
+}
+
+impl World {
+    fn new(shape: Shape) -> Self {
+        let backend = VsockInnerBackend::new().unwrap();
+        let listener = backend.listen(PORT).unwrap();
+        let device = VsockDevice::builder(muxer(backend))
+            .poll_budget(shape.poll_budget)
+            .build();
+        let mut rig = Rig::sized(device, shape.size);
+        let rings = [&mut rig.rx, &mut rig.tx, &mut rig.event];
+        for (ring, queue) in rings.into_iter().zip(&mut rig.queues) {
+            ring.go_on_at(&rig.memory, queue, shape.start);
+        }
+        for ring in [&rig.rx, &rig.tx] {
+            enable_interrupt(ring, &rig.memory, shape.event_idx);
+        }
+        rig.device.ack_features(features(shape.event_idx)).unwrap();
+        rig.start();
+        rig.post(shape.size);
+        rig.send(packet(Op::Request, GUEST, PORT), b"");
+        rig.settle();
+        rig.now = rig.now.saturating_add(Duration::from_millis(2));
+        rig.settle();
+        for (ring, memory) in [(&mut rig.rx, &rig.memory), (&mut rig.tx, &rig.memory)] {
+            ring.used(memory);
+            enable_interrupt(ring, memory, shape.event_idx);
+        }
+        let mut host = listener.accept().unwrap();
+        host.set_nonblocking(true).unwrap();
+        let mut world = Self {
+            rig,
+            shape,
+            host,
+            next: NextCall::Immediately,
+            woken: true,
+            interrupted: [false; 2],
+            untold_since: None,
+            sent: 0,
+            read: 0,
+            written: 0,
+            received: 0,
+        };
+        world.post();
+        world
+    }
+
+    fn ring(&self, queue: usize) -> &DriverQueue {
+        [&self.rig.rx, &self.rig.tx][queue]
+    }
+
+    fn free(&self, queue: usize) -> u16 {
+        let ring = self.ring(queue);
+        self.shape.size - ring.available().wrapping_sub(ring.seen())
+    }
+
+    fn kick(&mut self, queue: usize) {
+        let (ring, memory) = (self.ring(queue), &self.rig.memory);
+        self.woken |= has_to_kick(ring, memory, self.shape.event_idx);
+    }
+
+    fn post(&mut self) {
+        for _ in 0..self.free(RX) {
+            self.rig.post(1);
+            self.kick(RX);
+        }
+    }
+
+    fn send(&mut self, len: usize) -> bool {
+        let is_free = self.free(TX) > 0;
+        if is_free {
+            self.rig
+                .send(packet(Op::ReadWrite, GUEST, PORT), &vec![0; len]);
+            self.sent += len;
+            self.kick(TX);
+        }
+        is_free
+    }
+
+    /// The driver does what it was interrupted for, and sleeps again.
+    fn handle_interrupt(&mut self, queue: usize) {
+        if !std::mem::take(&mut self.interrupted[queue]) {
+            return;
+        }
+        let event_idx = self.shape.event_idx;
+        disable_interrupt(self.ring(queue), &self.rig.memory, event_idx);
+        loop {
+            if queue == RX {
+                let packets = self.rig.rx.used(&self.rig.memory);
+                let bytes = packets.iter().map(|&(_, len)| len as usize - 44);
+                self.received += bytes.sum::<usize>();
+                self.post();
+            } else {
+                self.rig.tx.used(&self.rig.memory);
+                self.untold_since = None;
+            }
+            if !enable_interrupt(self.ring(queue), &self.rig.memory, event_idx) {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, len: usize) {
+        self.written += self.host.write(&vec![0; len]).unwrap_or(0);
+        self.woken = true;
+    }
+
+    fn read(&mut self) {
+        self.read += self.host.read(&mut [0; 65_536]).unwrap_or(0);
+        self.woken = true;
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.rig.now = self.rig.now.saturating_add(time);
+        let deadline = self.rig.device.deadline();
+        if deadline.is_some_and(|at| at <= self.rig.now) {
+            self.rig.device.on_timeout(self.rig.now);
+            self.woken = true;
+        }
+    }
+
+    fn is_awake(&self) -> bool {
+        self.next != NextCall::OnEvent || self.woken
+    }
+
+    /// The device's thread runs, unless it sleeps.
+    fn run_device(&mut self) {
+        if !self.is_awake() {
+            return;
+        }
+        self.woken = false;
+        self.rig.ready();
+        let outcome = self.rig.process();
+        self.next = outcome.next;
+        for (queue, notified) in [outcome.notify_rx, outcome.notify_tx]
+            .into_iter()
+            .enumerate()
+        {
+            let ring = self.ring(queue);
+            // By flags a driver cannot say that it has seen some of them meanwhile.
+            let is_news = ring.used_index(&self.rig.memory) != ring.seen();
+            assert!(
+                !notified || is_news || !self.shape.event_idx,
+                "queue {queue}: for nothing"
+            );
+            self.interrupted[queue] |= notified;
+        }
+        self.woken = self.rig.apply_actions();
+        self.check_driver();
+    }
+
+    /// A driver that sleeps has nothing to do, but for a few packets that a device knows to be taken that is awake.
+    fn check_driver(&mut self) {
+        let untold = [RX, TX].map(|queue| {
+            let used = self.ring(queue).used_index(&self.rig.memory);
+            used.wrapping_sub(self.ring(queue).seen())
+        });
+        assert!(self.interrupted[RX] || untold[RX] == 0, "a buffer waits");
+        if self.interrupted[TX] || untold[TX] == 0 {
+            self.untold_since = None;
+            return;
+        }
+        assert_ne!(
+            self.next,
+            NextCall::OnEvent,
+            "the device sleeps on an interrupt"
+        );
+        assert!(untold[TX] * 4 < self.shape.size, "{}", untold[TX]);
+        let since = *self.untold_since.get_or_insert(self.rig.now);
+        assert!(self.rig.now.since(since) < Duration::from_millis(2));
+    }
+
+    /// A device that sleeps has nothing to do.
+    fn check_device(&self) {
+        if self.is_awake() {
+            return;
+        }
+        let waits =
+            |queue: usize| self.ring(queue).available() != self.rig.queues[queue].next_avail();
+        let muxer = self.rig.device.muxer();
+        assert!(!waits(TX) || !muxer.can_take_packet(), "a packet waits");
+        assert!(!waits(RX) || !muxer.wants_transmit(), "a stream waits");
+    }
+
+    /// Both go on for as long as there is something to do, in steps that take a little.
+    fn come_to_rest(&mut self) {
+        for _ in 0..10_000 {
+            let is_quiet = !self.is_awake() && self.interrupted == [false; 2];
+            if is_quiet && self.read == self.sent {
+                return;
+            }
+            self.run_device();
+            self.handle_interrupt(RX);
+            self.handle_interrupt(TX);
+            if self.read < self.sent {
+                self.read();
+            }
+            self.pass(Duration::from_micros(3));
+            self.check_device();
+        }
+        panic!("no rest: {} of {} sent", self.read, self.sent);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Send(usize),
+    Write(usize),
+    Read,
+    Device,
+    Interrupt(usize),
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1..300_usize).prop_map(Step::Send),
+        2 => (1..5000_usize).prop_map(Step::Write),
+        1 => Just(Step::Read),
+        6 => Just(Step::Device),
+        3 => (0..2_usize).prop_map(Step::Interrupt),
+        2 => (1..60_u64).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn t134_no_side_sleeps_while_the_other_has_something_for_it(
+        shape in shape(),
+        steps in vec(step(), 1..300),
+    ) {
+        let mut world = World::new(shape);
+        for step in steps {
+            match step {
+                Step::Send(len) => {
+                    world.send(len);
+                }
+                Step::Write(len) => world.write(len),
+                Step::Read => world.read(),
+                Step::Device => world.run_device(),
+                Step::Interrupt(queue) => world.handle_interrupt(queue),
+                Step::Pass(micros) => world.pass(Duration::from_micros(micros)),
+            }
+            world.check_device();
+        }
+        world.come_to_rest();
+        assert_eq!((world.received, world.read), (world.written, world.sent));
+        // And it is as ready as at first.
+        assert!(world.send(1));
+        world.write(1);
+        world.come_to_rest();
+        assert_eq!((world.received, world.read), (world.written, world.sent));
+    }
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What a device spares while it is awake: kicks, and interrupts that tell of packets that were taken.
+
+use std::time::Duration;
+
+use virtio_queue::QueueT;
+use vsock_driver::{Descriptor, filled};
+use vsock_inner::VsockInnerBackend;
+use vsock_muxer::Muxer;
+use vsock_proto::{Config, GuestCid, Header, Op};
+use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, Outcome, QueueName, VsockDevice};
+
+use crate::rig::{CID, Rig, SIZE, packet};
+
+/// As it is by default.
+const BUDGET: Duration = Duration::from_micros(20);
+const FEATURES: [u64; 2] = [0, F_EVENT_IDX];
+
+/// A device that has started, and sleeps.
+fn asleep(features: u64) -> Rig {
+    built(BUDGET, features)
+}
+
+fn built(poll_budget: Duration, features: u64) -> Rig {
+    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), Config::default());
+    let backend = VsockInnerBackend::new().unwrap();
+    muxer.add_backend(Box::new(backend)).unwrap();
+    let mut rig = Rig::around(VsockDevice::builder(muxer).poll_budget(poll_budget).build());
+    rig.device.ack_features(F_VERSION_1 | features).unwrap();
+    rig.start();
+    rig
+}
+
+/// A packet that has no answer.
+fn ignored() -> Header {
+    packet(Op::Reset, 1024, 80)
+}
+
+fn send(rig: &mut Rig) -> Outcome {
+    rig.send(ignored(), b"");
+    rig.process()
+}
+
+fn pass(rig: &mut Rig, time: Duration) -> Outcome {
+    rig.now = rig.now.saturating_add(time);
+    rig.process()
+}
+
+fn polls(outcome: Outcome) -> bool {
+    matches!(outcome.next, NextCall::Poll { .. })
+}
+
+/// Whether the driver would kick with its next packet.
+fn wants_kick(rig: &Rig, features: u64) -> bool {
+    if features == 0 {
+        rig.tx.wants_kicks(&rig.memory)
+    } else {
+        rig.tx.avail_event(&rig.memory) == rig.tx.available()
+    }
+}
+
+#[test]
+fn a_device_that_has_moved_something_polls_without_kicks_and_then_sleeps_with_them() {
+    for features in FEATURES {
+        let mut rig = asleep(features);
+        assert!(wants_kick(&rig, features));
+        for _ in 0..3 {
+            let until = rig.now.saturating_add(BUDGET);
+            assert_eq!(send(&mut rig).next, NextCall::Poll { until });
+            assert!(!wants_kick(&rig, features));
+            let halfway = pass(&mut rig, BUDGET / 2);
+            assert_eq!(
+                halfway.next,
+                NextCall::Poll { until },
+                "no longer than that"
+            );
+        }
+        assert_eq!(pass(&mut rig, BUDGET).next, NextCall::OnEvent);
+        assert!(wants_kick(&rig, features));
+        assert_eq!(rig.device.deadline(), None, "no timer is needed for it");
+    }
+}
+
+#[test]
+fn polls_that_find_nothing_become_rare_until_one_finds_something() {
+    let mut rig = asleep(0);
+    let mut wake_up = |finds: bool| {
+        let outcome = send(&mut rig);
+        let polled = polls(outcome);
+        assert_ne!(outcome.notify_tx, polled, "a device that sleeps has told");
+        if polled && finds {
+            assert!(polls(send(&mut rig)));
+        }
+        rig.tx.used(&rig.memory);
+        assert_eq!(pass(&mut rig, BUDGET).next, NextCall::OnEvent);
+        polled
+    };
+    for _ in 0..3 {
+        assert!(wake_up(false));
+    }
+    for _ in 0..3 {
+        for _ in 0..15 {
+            assert!(!wake_up(false));
+        }
+        assert!(wake_up(false), "the 16th");
+    }
+    for _ in 0..15 {
+        assert!(!wake_up(false));
+    }
+    assert!(wake_up(true));
+    assert!(wake_up(false));
+}
+
+#[test]
+fn a_call_for_nothing_is_followed_by_no_poll() {
+    let mut rig = asleep(0);
+    assert_eq!(rig.process().next, NextCall::OnEvent);
+}
+
+#[test]
+fn t134_without_a_budget_every_notification_is_given() {
+    for features in FEATURES {
+        let backend = VsockInnerBackend::new().unwrap();
+        let mut rig = Rig::with(backend, features);
+        for seen in 0..SIZE / 2 {
+            rig.tx.set_used_event(&rig.memory, seen);
+            let outcome = send(&mut rig);
+            assert!(outcome.notify_tx && outcome.next == NextCall::OnEvent);
+            assert!(wants_kick(&rig, features));
+        }
+    }
+}
+
+#[test]
+fn t134_a_filled_buffer_is_told_immediately_also_by_a_device_that_polls() {
+    for features in FEATURES {
+        let mut rig = asleep(features);
+        for seen in 0..20 {
+            rig.rx.set_used_event(&rig.memory, seen);
+            rig.post(1);
+            rig.send(packet(Op::ReadWrite, 1024, 80), b"orphan");
+            let outcome = rig.process();
+            assert!(outcome.notify_rx && polls(outcome), "its RST");
+            rig.tx.used(&rig.memory);
+        }
+    }
+}
+
+#[test]
+fn taken_packets_are_told_when_they_are_a_quarter_of_the_queue() {
+    for features in FEATURES {
+        let mut rig = asleep(features);
+        // Each queue has its own size.
+        rig.queues[QueueName::Rx.index()].set_size(SIZE / 4);
+        for sent in 1..=SIZE / 4 {
+            assert_eq!(send(&mut rig).notify_tx, sent == SIZE / 4, "{sent}");
+        }
+    }
+    // In descriptors.
+    let mut rig = asleep(0);
+    filled(&rig.memory, 0x10_0000, &ignored().encode());
+    let mut row = vec![Descriptor::readable(0x10_0000, 0); usize::from(SIZE / 4)];
+    row[0] = Descriptor::readable(0x10_0000, 44);
+    rig.tx.chain(&rig.memory, 0, &row);
+    rig.tx.offer(&rig.memory, 0);
+    assert!(rig.process().notify_tx);
+}
+
+#[test]
+fn taken_packets_are_told_when_the_device_goes_to_sleep_or_the_guest_pauses() {
+    for features in FEATURES {
+        let mut rig = asleep(features);
+        for _ in 0..3 {
+            assert!(!send(&mut rig).notify_tx);
+        }
+        let outcome = pass(&mut rig, BUDGET);
+        assert!(outcome.notify_tx && outcome.next == NextCall::OnEvent);
+        assert!(!rig.process().notify_tx, "once");
+
+        // Something else keeps the device awake.
+        let mut rig = asleep(features);
+        rig.send(packet(Op::ReadWrite, 1024, 80), b"orphan");
+        rig.send(packet(Op::ReadWrite, 1025, 80), b"orphan");
+        assert!(!rig.process().notify_tx);
+        rig.post(1);
+        assert!(!pass(&mut rig, BUDGET / 2).notify_tx);
+        rig.post(1);
+        let outcome = pass(&mut rig, BUDGET / 2);
+        assert!(outcome.notify_tx && polls(outcome));
+    }
+}
+
+#[test]
+fn taken_packets_of_a_guest_that_never_stops_are_told_in_time() {
+    let each = Duration::from_micros(500);
+    let mut rig = built(2 * each, F_EVENT_IDX);
+    for sent in 0..20 {
+        let outcome = send(&mut rig);
+        assert_eq!(
+            outcome.notify_tx,
+            sent % 5 == 4,
+            "{sent}: 2 ms after the first"
+        );
+        if outcome.notify_tx {
+            rig.tx.used(&rig.memory);
+            rig.tx.set_used_event(&rig.memory, rig.tx.seen());
+        }
+        rig.now = rig.now.saturating_add(each);
+    }
+}
+
+#[test]
+fn a_driver_is_asked_at_the_end_of_a_batch_whether_it_wants_to_hear() {
+    let mut rig = asleep(0);
+    let _ = send(&mut rig);
+    rig.tx.set_no_interrupt(&rig.memory, true);
+    assert!(!pass(&mut rig, BUDGET).notify_tx, "it looks by itself");
+    let mut rig = asleep(F_EVENT_IDX);
+    rig.tx.set_used_event(&rig.memory, 2);
+    for _ in 0..2 {
+        let _ = send(&mut rig);
+    }
+    assert!(!pass(&mut rig, BUDGET).notify_tx, "the third is asked for");
+    let _ = send(&mut rig);
+    assert!(pass(&mut rig, BUDGET).notify_tx);
+}
+
+#[test]
+fn a_device_that_goes_on_with_used_queues_notifies_of_both_once() {
+    // The last one is where the used index comes round to zero.
+    for (features, start) in [
+        (0, 0),
+        (F_EVENT_IDX, 0),
+        (0, u16::MAX),
+        (F_EVENT_IDX, u16::MAX),
+    ] {
+        let mut rig = asleep(features);
+        let queue = &mut rig.queues[QueueName::Tx.index()];
+        rig.tx.go_on_at(&rig.memory, queue, start);
+        rig.tx.set_used_event(&rig.memory, start);
+        assert!(!send(&mut rig).notify_tx);
+        let state = rig.device.state();
+        let mut next = asleep(features);
+        next.device.reset(rig.now);
+        rig.device = next.device;
+        rig.restore(&state).unwrap();
+        let outcome = rig.process();
+        assert!(outcome.notify_tx && outcome.notify_rx);
+        assert!(wants_kick(&rig, features));
+        let outcome = rig.process();
+        assert!(!outcome.notify_tx && !outcome.notify_rx, "once");
+    }
+}
+
+#[test]
+fn the_next_driver_is_owed_nothing_of_the_last_one() {
+    let mut rig = asleep(0);
+    let _ = send(&mut rig);
+    rig.device.reset(rig.now);
+    rig.new_rings();
+    rig.device.ack_features(F_VERSION_1).unwrap();
+    rig.start();
+    assert_eq!(pass(&mut rig, BUDGET), Outcome::default());
+    // Nor is one whose queues are broken.
+    let _ = send(&mut rig);
+    rig.tx.offer(&rig.memory, SIZE);
+    rig.try_process().unwrap_err();
+    assert_eq!(rig.device.deadline(), None);
+}

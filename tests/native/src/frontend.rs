@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The VMM's part: guest memory in a memfd, and the requests by which a device comes to know it.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use vhost::vhost_user::message::VhostUserHeaderFlag;
+use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend};
+use vsock_driver::Memory;
+
+use crate::queue::{self, Queue};
+use crate::shape::{Chains, Notifications, Shape};
+
+const VERSION_1: u64 = 1 << 32;
+const PROTOCOL_FEATURES: u64 = 1 << 30;
+const EVENT_IDX: u64 = 1 << 29;
+const INDIRECT: u64 = 1 << 28;
+/// Queues of the device: to the guest, to the host, events.
+const QUEUES: u64 = 3;
+
+/// What the two ends have agreed on.
+pub(crate) struct Session {
+    /// The connection; without it the device stops.
+    pub(crate) frontend: Frontend,
+    pub(crate) memory: Memory,
+    /// To the guest.
+    pub(crate) rx: Queue,
+    /// To the host.
+    pub(crate) tx: Queue,
+}
+
+impl Session {
+    /// Connects to a device, and says what a VMM says when its guest's driver comes up. The first
+    /// bytes of memory, of `bytes` in all, are the queues'.
+    pub(crate) fn start(socket: &Path, shape: Shape, bytes: u64) -> Result<Self> {
+        let frontend = Frontend::connect(socket, QUEUES)
+            .with_context(|| format!("cannot connect to {}", socket.display()))?;
+        frontend.set_owner()?;
+        let offered = frontend.get_features()?;
+        let features = wanted(shape) & offered;
+        let needed = VERSION_1 | PROTOCOL_FEATURES;
+        ensure!(
+            features & needed == needed,
+            "expected a device of virtio 1 and vhost-user, but it offers {offered:#x}"
+        );
+        agree_on_protocol(frontend.clone())?;
+        frontend.set_features(features)?;
+        let memory = share(&frontend, bytes)?;
+        let notifications = match features & EVENT_IDX {
+            0 => Notifications::Flags,
+            _ => Notifications::EventIdx,
+        };
+        let chains = match features & INDIRECT {
+            0 => Chains::Direct,
+            _ => Chains::Indirect,
+        };
+        let new = |base| Queue::new(&memory, base, shape.queue_size, notifications, chains);
+        let (rx, tx) = (new(0)?, new(queue::BYTES)?);
+        for (index, queue) in [&rx, &tx].into_iter().enumerate() {
+            frontend.set_vring_num(index, shape.queue_size)?;
+            frontend.set_vring_base(index, 0)?;
+            frontend.set_vring_addr(index, &queue.config()?)?;
+            frontend.set_vring_kick(index, &queue.kick)?;
+            frontend.set_vring_call(index, &queue.call)?;
+        }
+        Ok(Self {
+            frontend,
+            memory,
+            rx,
+            tx,
+        })
+    }
+
+    /// The device may look into the queues.
+    pub(crate) fn enable(&mut self) -> Result<()> {
+        for index in 0..2 {
+            self.frontend.set_vring_enable(index, true)?;
+        }
+        Ok(())
+    }
+}
+
+fn wanted(shape: Shape) -> u64 {
+    let event_idx = match shape.notifications {
+        Notifications::EventIdx => EVENT_IDX,
+        Notifications::Flags => 0,
+    };
+    let indirect = match shape.chains {
+        Chains::Indirect => INDIRECT,
+        Chains::Direct => 0,
+    };
+    VERSION_1 | PROTOCOL_FEATURES | event_idx | indirect
+}
+
+/// Has each request answered, where the device can do that.
+fn agree_on_protocol(mut frontend: Frontend) -> Result<()> {
+    let wanted = VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::REPLY_ACK;
+    let features = frontend.get_protocol_features()? & wanted;
+    frontend.set_protocol_features(features)?;
+    if features.contains(VhostUserProtocolFeatures::REPLY_ACK) {
+        frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+    }
+    Ok(())
+}
+
+/// Makes guest memory and shares it with the device.
+fn share(frontend: &Frontend, bytes: u64) -> Result<Memory> {
+    let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
+    ftruncate(&file, bytes)?;
+    let file = FileOffset::new(File::from(file), 0);
+    let range = (GuestAddress(0), usize::try_from(bytes)?, Some(file));
+    let memory = Memory::from_ranges_with_files([range])?;
+    let regions: Result<Vec<_>, _> = memory
+        .iter()
+        .map(VhostUserMemoryRegionInfo::from_guest_region)
+        .collect();
+    frontend.set_mem_table(&regions?)?;
+    Ok(memory)
+}

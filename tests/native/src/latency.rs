@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! How long packets took, each by itself.
+
+use std::io;
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{self, MILLISECOND, Nanos};
+use crate::pattern::Pattern;
+
+/// What many durations say together, in nanoseconds.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) median: Nanos,
+    pub(crate) p99: Nanos,
+    pub(crate) most: Nanos,
+    /// The share of those over a millisecond.
+    pub(crate) slow: f64,
+}
+
+impl Latency {
+    /// `None` of none.
+    pub(crate) fn of(mut durations: Vec<Nanos>) -> Option<Self> {
+        durations.sort_unstable();
+        let at = |percent: usize| {
+            durations.get((durations.len() * percent / 100).min(durations.len() - 1))
+        };
+        let most = *durations.last()?;
+        let fast = durations.partition_point(|duration| *duration <= MILLISECOND);
+        Some(Self {
+            median: *at(50)?,
+            p99: *at(99)?,
+            most,
+            slow: (durations.len() - fast) as f64 / durations.len() as f64,
+        })
+    }
+}
+
+/// When which packets are sent.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Plan {
+    /// Packets that are sent one right after the other.
+    pub(crate) burst: u32,
+    /// Bytes of each.
+    pub(crate) size: usize,
+    /// From the beginning of one burst to that of the next.
+    pub(crate) every: Nanos,
+    pub(crate) bursts: u32,
+}
+
+/// Bytes of a packet's stamp: when it and its burst were sent, and which it is.
+const STAMP: usize = 24;
+
+impl Plan {
+    /// Packets in all.
+    pub(crate) fn packets(self) -> u64 {
+        u64::from(self.burst) * u64::from(self.bursts)
+    }
+
+    /// When the packet `number` is to be sent.
+    pub(crate) fn due(self, number: u64, began: Nanos) -> Nanos {
+        began + number / u64::from(self.burst) * self.every
+    }
+
+    /// Writes the stamp of the packet `number` into `packet`; returns the beginning of its burst.
+    pub(crate) fn stamp(self, packet: &mut [u8], number: u64, burst: Nanos) -> io::Result<Nanos> {
+        let now = clock::now()?;
+        let burst = match number % u64::from(self.burst) {
+            0 => now,
+            _ => burst,
+        };
+        for (field, value) in packet.chunks_exact_mut(8).zip([now, burst, number]) {
+            field.copy_from_slice(&value.to_le_bytes());
+        }
+        Ok(burst)
+    }
+}
+
+/// Packets as they come.
+pub(crate) struct Collection {
+    plan: Plan,
+    pattern: Pattern,
+    packets: Vec<Nanos>,
+    bursts: Vec<Nanos>,
+}
+
+/// How long they took.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Latencies {
+    /// Single packets, from the call that sends to that which has received.
+    pub(crate) packets: Option<Latency>,
+    /// Whole bursts, from the first packet sent to the last one received.
+    pub(crate) bursts: Option<Latency>,
+}
+
+impl Collection {
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            pattern: Pattern::new(),
+            packets: Vec::new(),
+            bursts: Vec::new(),
+        }
+    }
+
+    /// Whether all have come.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.packets.len() as u64 == self.plan.packets()
+    }
+
+    /// Takes the next packet, whole.
+    pub(crate) fn add(&mut self, packet: &[u8]) -> Result<()> {
+        let now = clock::now()?;
+        let (fields, _) = packet[..STAMP].as_chunks::<8>();
+        let [sent, burst, number] = [0, 1, 2].map(|field| u64::from_le_bytes(fields[field]));
+        let expected = self.packets.len() as u64;
+        ensure!(
+            number == expected && packet.len() == self.plan.size,
+            "packet {number} came instead of {expected}"
+        );
+        self.pattern.check(STAMP as u64, &packet[STAMP..])?;
+        self.packets.push(now.saturating_sub(sent));
+        if (number + 1) % u64::from(self.plan.burst) == 0 {
+            self.bursts.push(now.saturating_sub(burst));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn latencies(self) -> Latencies {
+        Latencies {
+            packets: Latency::of(self.packets),
+            bursts: Latency::of(self.bursts),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Collection, Latency, Plan};
+    use crate::clock::MILLISECOND;
+    use crate::pattern::Pattern;
+
+    #[test]
+    fn percentiles_are_of_the_sorted_durations() {
+        let durations: Vec<u64> = (1..=200).rev().map(|n| n * MILLISECOND / 100).collect();
+        let latency = Latency::of(durations).unwrap();
+        assert_eq!(latency.median, MILLISECOND / 100 * 101);
+        assert_eq!(latency.p99, MILLISECOND / 100 * 199);
+        assert_eq!(latency.most, 2 * MILLISECOND);
+        assert_eq!(latency.slow, 0.5);
+        assert_eq!(Latency::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn a_packet_that_is_missing_or_changed_is_noticed() {
+        let plan = Plan {
+            burst: 2,
+            size: 100,
+            every: 0,
+            bursts: 2,
+        };
+        let mut packet = Pattern::new().at(0, 100).to_vec();
+        let mut collection = Collection::new(plan);
+        for number in 0..2 {
+            plan.stamp(&mut packet, number, 0).unwrap();
+            collection.add(&packet).unwrap();
+        }
+        assert!(!collection.is_complete());
+        plan.stamp(&mut packet, 3, 0).unwrap();
+        assert!(collection.add(&packet).is_err(), "packet 2 is missing");
+        plan.stamp(&mut packet, 2, 0).unwrap();
+        packet[99] ^= 1;
+        assert!(collection.add(&packet).is_err(), "a byte is wrong");
+        packet[99] ^= 1;
+        collection.add(&packet).unwrap();
+        plan.stamp(&mut packet, 3, 0).unwrap();
+        collection.add(&packet).unwrap();
+        assert!(collection.is_complete());
+        assert_eq!((collection.packets.len(), collection.bursts.len()), (4, 2));
+    }
+}

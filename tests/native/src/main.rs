@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Devices beside each other without an emulator: a front-end and a driver of Linux's habits in this
+//! process, the device in another one, and real system calls between them.
+//!
+//! Each *row* is some work; each *device* does it once a round, right after the others, and ratios are
+//! taken within the round. The guest is one thread and does not spin: it sleeps in `poll` on the queues' calls, as a
+//! processor halts until an interrupt comes.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stderr, reason = "a program for people")]
+
+mod args;
+mod clock;
+mod credit;
+mod device;
+mod driver;
+mod frontend;
+mod guest;
+mod halt;
+mod host;
+mod job;
+mod latency;
+mod pattern;
+mod queue;
+mod report;
+mod results;
+mod row;
+mod shape;
+mod work;
+
+use std::fs;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use vsock_guest::place::Place as Repository;
+use vsock_report::{Place, Progress, Revision, Side, Watchdog, allowed_cores, kernel, processor};
+
+use crate::args::Args;
+use crate::device::{BASELINE, Contender, Machine, PEER};
+use crate::results::{Results, Sample};
+use crate::row::{On, Row};
+use crate::shape::Shape;
+
+/// The shape of the JSON file.
+const SCHEMA: u32 = 1;
+/// The file with everything that was measured.
+const RESULTS_FILE: &str = "native.json";
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vsock-native: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    if let (Some(cid), Some(directory)) = (args.serve, &args.directory) {
+        return host::serve(cid, directory, args.poll_us);
+    }
+    let rows = args.selected_rows();
+    let mut out = io::stdout().lock();
+    if args.list {
+        for row in &rows {
+            writeln!(out, "{}", row.name)?;
+        }
+        return Ok(());
+    }
+    ensure!(
+        !rows.is_empty(),
+        "no row's name contains that; --list shows them all"
+    );
+    if args.one_core {
+        Place::OneCore.take(Side::Left)?;
+    }
+    raise_limit()?;
+    let revision = args
+        .baseline
+        .as_deref()
+        .map(|name| Revision::find(name, &args.out.join("baseline")))
+        .transpose()?;
+    let contenders = contenders(args, revision.as_ref())?;
+    let cores = allowed_cores()?.len();
+    let mut results = Results {
+        schema: SCHEMA,
+        processor: processor(),
+        kernel: kernel(),
+        place: if args.one_core {
+            "all threads on one core".to_owned()
+        } else {
+            format!("{cores} cores")
+        },
+        guest: args.shape(),
+        reference: match revision {
+            Some(_) => BASELINE.to_owned(),
+            None => PEER.to_owned(),
+        },
+        baseline: revision.map(|revision| revision.commit().to_owned()),
+        cells: Vec::new(),
+    };
+    measure(args, &rows, &contenders, &mut results)?;
+    write!(out, "{}", report::text(&results, &rows))?;
+    save(args, &results, &rows)?;
+    writeln!(
+        out,
+        "\nKept in {}: {RESULTS_FILE} and charts",
+        args.out.display()
+    )?;
+    let failed = |contender: &&Contender| {
+        let cells = results.cells.iter();
+        let mut own = cells.filter(|cell| cell.device == contender.name);
+        contender.is_ours() && own.any(|cell| cell.failures() > 0)
+    };
+    match contenders.iter().find(failed) {
+        Some(contender) => bail!("the device {} has failed", contender.name),
+        None => Ok(()),
+    }
+}
+
+/// A connection that waits is a descriptor, or two.
+fn raise_limit() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).context("cannot raise the limit of descriptors")
+}
+
+fn contenders(args: &Args, revision: Option<&Revision>) -> Result<Vec<Contender>> {
+    let repository = Repository::new()?;
+    let devices = args.devices().iter();
+    let mut contenders = devices
+        .map(|named| Contender::new(*named, &repository, args.poll_us))
+        .collect::<Result<Vec<_>>>()?;
+    if let Some(revision) = revision {
+        contenders.push(Contender::baseline(revision)?);
+    }
+    Ok(contenders)
+}
+
+fn measure(
+    args: &Args,
+    rows: &[Row],
+    contenders: &[Contender],
+    results: &mut Results,
+) -> Result<()> {
+    let watchdog = Watchdog::start();
+    let rounds = args.rounds();
+    let progress = Progress::of_runs(rounds * rows.len() * contenders.len());
+    for round in 0..rounds {
+        progress.phase(&format!("round {} of {rounds}", round + 1));
+        let mut machines: Vec<Option<Machine>> = contenders.iter().map(|_| None).collect();
+        for row in rows {
+            for turn in 0..contenders.len() {
+                // The first in one round is the last in another.
+                let index = (turn + round) % contenders.len();
+                let contender = &contenders[index];
+                let name = format!("{}: {}", contender.name, row.name);
+                progress.doing(&name);
+                watchdog.doing(name.clone());
+                let sample = one(row, contender, &mut machines[index], args.shape());
+                if let Err(error) = &sample {
+                    eprintln!("{name}: {error:#}");
+                    machines[index] = None;
+                }
+                results
+                    .cell(&row.name, contender.name)
+                    .samples
+                    .push(sample.ok());
+                progress.advance(1);
+            }
+        }
+    }
+    progress.finish();
+    Ok(())
+}
+
+/// Does a row once, on the round's device or one of its own.
+fn one(
+    row: &Row,
+    contender: &Contender,
+    shared: &mut Option<Machine>,
+    shape: Shape,
+) -> Result<Sample> {
+    let mut fresh;
+    let machine = match (row.on, shared) {
+        (On::Fresh(other), _) => {
+            fresh = contender.start(other.unwrap_or(shape))?;
+            &mut fresh
+        }
+        (On::Shared, Some(machine)) => machine,
+        (On::Shared, none) => none.insert(contender.start(shape)?),
+    };
+    let sample = work::run(row.work, machine)?;
+    let malformed = machine.guest.malformed();
+    ensure!(
+        malformed == 0 || !contender.is_ours(),
+        "expected packets that are as long as they say; {malformed} were not"
+    );
+    Ok(sample)
+}
+
+fn save(args: &Args, results: &Results, rows: &[Row]) -> Result<()> {
+    let cannot = || format!("cannot write to {}", args.out.display());
+    fs::create_dir_all(&args.out).with_context(cannot)?;
+    let json = serde_json::to_vec_pretty(results)?;
+    fs::write(args.out.join(RESULTS_FILE), json).with_context(cannot)?;
+    for (name, svg) in report::charts(results, rows) {
+        fs::write(args.out.join(name).with_extension("svg"), svg).with_context(cannot)?;
+    }
+    Ok(())
+}

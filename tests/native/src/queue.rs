@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A split virtqueue (virtio 1.3, 2.7) as Linux drives it (`virtio_ring.c`): when it kicks, and when it
+//! wants to be interrupted.
+
+use std::io::ErrorKind;
+use std::sync::atomic::{Ordering, fence};
+
+use anyhow::{Context, Result, ensure};
+use vhost::VringConfigData;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vsock_driver::{Descriptor, Memory};
+
+use crate::shape::{Chains, Notifications};
+
+/// The longest queue that there is room for.
+pub(crate) const MAX_SIZE: u16 = 256;
+/// Guest memory that a queue takes.
+pub(crate) const BYTES: u64 = 0x8000;
+
+const AVAILABLE: u64 = 0x2000;
+const USED: u64 = 0x3000;
+/// A table of two pieces for each entry.
+const TABLES: u64 = 0x4000;
+const TABLE: u64 = 2 * Descriptor::LEN;
+const NO_INTERRUPT: u16 = 1;
+const NO_NOTIFY: u16 = 1;
+
+/// What the device has given back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Used {
+    pub(crate) head: u16,
+    pub(crate) len: u32,
+}
+
+/// Whether the driver wants to be interrupted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Interrupts {
+    On,
+    Off,
+}
+
+/// What was found when interrupts were switched on again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Found {
+    /// The next one will be told.
+    Nothing,
+    /// Something that will not be told: it was used just before.
+    More,
+}
+
+/// A queue, from its driver's side.
+pub(crate) struct Queue {
+    memory: Memory,
+    base: u64,
+    size: u16,
+    notifications: Notifications,
+    chains: Chains,
+    /// Entries that are not in use; the one that was given back last is taken first.
+    free: Vec<u16>,
+    /// The second entry of a chain, by its head.
+    second: Vec<Option<u16>>,
+    available: u16,
+    /// Chains that were made available since the last kick was thought of.
+    added: u16,
+    taken: u16,
+    interrupts: Interrupts,
+    pub(crate) kick: EventFd,
+    pub(crate) call: EventFd,
+    /// How often the device was kicked.
+    pub(crate) kicks: u64,
+    /// How often it interrupted.
+    pub(crate) interrupted: u64,
+}
+
+impl Queue {
+    /// An empty queue at `base`, whose memory is zero.
+    pub(crate) fn new(
+        memory: &Memory,
+        base: u64,
+        size: u16,
+        notifications: Notifications,
+        chains: Chains,
+    ) -> Result<Self> {
+        ensure!(
+            size.is_power_of_two() && size <= MAX_SIZE,
+            "expected a power of two up to {MAX_SIZE} as the size of a queue, not {size}"
+        );
+        Ok(Self {
+            memory: memory.clone(),
+            base,
+            size,
+            notifications,
+            chains,
+            free: (0..size).rev().collect(),
+            second: vec![None; size.into()],
+            available: 0,
+            added: 0,
+            taken: 0,
+            interrupts: Interrupts::On,
+            kick: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+            call: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+            kicks: 0,
+            interrupted: 0,
+        })
+    }
+
+    /// Where the parts lie in this process, as the front-end tells the device.
+    pub(crate) fn config(&self) -> Result<VringConfigData> {
+        let address = |offset| -> Result<u64> {
+            let address = GuestAddress(self.base + offset);
+            Ok(self.memory.get_host_address(address)? as u64)
+        };
+        Ok(VringConfigData {
+            queue_max_size: self.size,
+            queue_size: self.size,
+            flags: 0,
+            desc_table_addr: address(0)?,
+            used_ring_addr: address(USED)?,
+            avail_ring_addr: address(AVAILABLE)?,
+            log_addr: None,
+        })
+    }
+
+    /// Chains that the device has.
+    pub(crate) fn under_way(&self) -> u16 {
+        self.available.wrapping_sub(self.taken)
+    }
+
+    /// Chains of so many pieces that fit into the queue.
+    pub(crate) fn capacity(&self, pieces: usize) -> u16 {
+        match (self.chains, pieces) {
+            (Chains::Direct, 2..) => self.size / 2,
+            _ => self.size,
+        }
+    }
+
+    /// The head of the next chain, if there is room for one of so many pieces.
+    pub(crate) fn next_head(&self, pieces: usize) -> Option<u16> {
+        let entries = match self.chains {
+            Chains::Indirect => 1,
+            Chains::Direct => pieces,
+        };
+        let head = self.free.last().copied();
+        head.filter(|_| self.free.len() >= entries)
+    }
+
+    /// Makes one or two pieces available, from [`next_head`](Self::next_head) on.
+    pub(crate) fn add(&mut self, pieces: &[Descriptor]) -> Result<()> {
+        let head = self.free.pop().context("the queue is full")?;
+        let slot = Descriptor::LEN * u64::from(head);
+        match (pieces, self.chains) {
+            ([only], _) => self.describe(slot, *only)?,
+            ([first, second], Chains::Indirect) => {
+                let table = TABLES + TABLE * u64::from(head);
+                self.describe(table, first.then(1))?;
+                self.describe(table + Descriptor::LEN, *second)?;
+                self.describe(slot, Descriptor::table(self.base + table, 32))?;
+            }
+            ([first, second], Chains::Direct) => {
+                let next = self.free.pop().context("the queue is full")?;
+                self.second[usize::from(head)] = Some(next);
+                self.describe(slot, first.then(next))?;
+                self.describe(Descriptor::LEN * u64::from(next), *second)?;
+            }
+            _ => anyhow::bail!("a chain has one or two pieces"),
+        }
+        let place = u64::from(self.available % self.size);
+        self.store(AVAILABLE + 4 + 2 * place, head)?;
+        self.available = self.available.wrapping_add(1);
+        self.added = self.added.wrapping_add(1);
+        self.store(AVAILABLE + 2, self.available)
+    }
+
+    /// Kicks the device if it has asked for one of the chains that were added (`virtqueue_kick_prepare`).
+    pub(crate) fn kick(&mut self) -> Result<()> {
+        // ORDER: SeqCst; partner: the device's fence between asking for a kick and looking at the
+        // available index again.
+        fence(Ordering::SeqCst);
+        let old = self.available.wrapping_sub(self.added);
+        self.added = 0;
+        let asked = match self.notifications {
+            Notifications::EventIdx => needs_event(self.avail_event()?, self.available, old),
+            Notifications::Flags => self.load(USED)? & NO_NOTIFY == 0,
+        };
+        if asked {
+            self.kicks += 1;
+            self.kick.write(1)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what the device has used next (`virtqueue_get_buf`).
+    pub(crate) fn take(&mut self) -> Result<Option<Used>> {
+        if self.used_index()? == self.taken {
+            return Ok(None);
+        }
+        let at = USED + 4 + 8 * u64::from(self.taken % self.size);
+        let element: u64 = self.memory.read_obj(GuestAddress(self.base + at))?;
+        let element = u64::from_le(element);
+        let head = u16::try_from(element & 0xffff_ffff)?;
+        let len = u32::try_from(element >> 32)?;
+        ensure!(head < self.size, "the device gave back the entry {head}");
+        self.taken = self.taken.wrapping_add(1);
+        self.free.extend(self.second[usize::from(head)].take());
+        self.free.push(head);
+        if self.interrupts == Interrupts::On && self.notifications == Notifications::EventIdx {
+            self.ask_for_interrupt()?;
+        }
+        Ok(Some(Used { head, len }))
+    }
+
+    /// The device need not interrupt (`virtqueue_disable_cb`). Where it looks for an index, one that has
+    /// just passed says so.
+    pub(crate) fn disable_interrupts(&mut self) -> Result<()> {
+        if self.interrupts == Interrupts::Off {
+            return Ok(());
+        }
+        self.interrupts = Interrupts::Off;
+        match self.notifications {
+            Notifications::EventIdx => self.store(self.used_event(), 0),
+            Notifications::Flags => self.store(AVAILABLE, NO_INTERRUPT),
+        }
+    }
+
+    /// The device shall interrupt at the next chain that it uses (`virtqueue_enable_cb`).
+    pub(crate) fn enable_interrupts(&mut self) -> Result<Found> {
+        self.interrupts = Interrupts::On;
+        if self.notifications == Notifications::Flags {
+            self.store(AVAILABLE, 0)?;
+        }
+        self.ask_for_interrupt()?;
+        Ok(if self.used_index()? == self.taken {
+            Found::Nothing
+        } else {
+            Found::More
+        })
+    }
+
+    /// Takes the interrupts that came; whether any did.
+    pub(crate) fn take_interrupts(&mut self) -> Result<bool> {
+        match self.call.read() {
+            Ok(count) => {
+                self.interrupted += count;
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn ask_for_interrupt(&self) -> Result<()> {
+        self.store(self.used_event(), self.taken)?;
+        // ORDER: SeqCst; partner: the device's fence between publishing its index and looking at what
+        // was asked for.
+        fence(Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn avail_event(&self) -> Result<u16> {
+        self.load(USED + 4 + 8 * u64::from(self.size))
+    }
+
+    fn used_event(&self) -> u64 {
+        AVAILABLE + 4 + 2 * u64::from(self.size)
+    }
+
+    fn used_index(&self) -> Result<u16> {
+        self.load(USED + 2)
+    }
+
+    fn describe(&self, offset: u64, descriptor: Descriptor) -> Result<()> {
+        let address = GuestAddress(self.base + offset);
+        Ok(self.memory.write_slice(&descriptor.encode(), address)?)
+    }
+
+    fn store(&self, offset: u64, value: u16) -> Result<()> {
+        let address = GuestAddress(self.base + offset);
+        // ORDER: Release; partner: the device's acquire of the index.
+        let order = Ordering::Release;
+        Ok(self.memory.store(value.to_le(), address, order)?)
+    }
+
+    fn load(&self, offset: u64) -> Result<u16> {
+        let address = GuestAddress(self.base + offset);
+        // ORDER: Acquire; partner: the device's release of the index.
+        let order = Ordering::Acquire;
+        Ok(u16::from_le(self.memory.load(address, order)?))
+    }
+}
+
+/// Whether the index `event` was passed on the way from `old` to `new` (`vring_need_event`).
+fn needs_event(event: u16, new: u16, old: u16) -> bool {
+    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use virtio_queue::{Queue as Device, QueueT};
+    use vm_memory::{Bytes, GuestAddress};
+    use vsock_driver::{Descriptor, Memory, memory};
+
+    use super::{AVAILABLE, BYTES, Found, Queue, USED, Used, needs_event};
+    use crate::shape::{Chains, Notifications};
+
+    const SIZE: u16 = 8;
+
+    /// A driver's and a device's view of the same queue.
+    struct Both {
+        memory: Memory,
+        driver: Queue,
+        device: Device,
+    }
+
+    impl Both {
+        fn new(notifications: Notifications, chains: Chains) -> Self {
+            let memory = memory(&[(0, usize::try_from(BYTES).unwrap())]);
+            let driver = Queue::new(&memory, 0, SIZE, notifications, chains).unwrap();
+            let mut device = Device::new(SIZE).unwrap();
+            let low = |addr: u64| u32::try_from(addr).unwrap();
+            device.set_avail_ring_address(Some(low(AVAILABLE)), Some(0));
+            device.set_used_ring_address(Some(low(USED)), Some(0));
+            device.set_event_idx(notifications == Notifications::EventIdx);
+            device.set_ready(true);
+            Self {
+                memory,
+                driver,
+                device,
+            }
+        }
+
+        /// Adds so many chains, and thinks of a kick; how many there were by then.
+        fn add(&mut self, chains: u16) -> u64 {
+            for _ in 0..chains {
+                self.driver
+                    .add(&[Descriptor::writable(0x7000, 16)])
+                    .unwrap();
+            }
+            self.driver.kick().unwrap();
+            self.driver.kicks
+        }
+
+        /// The device uses one; whether it interrupts.
+        fn use_one(&mut self) -> bool {
+            let chain = self.device.pop_descriptor_chain(&self.memory).unwrap();
+            let head = chain.head_index();
+            self.device.add_used(&self.memory, head, 7).unwrap();
+            // The device of virtio-queue does not look at the flag.
+            let flag: u16 = self.memory.read_obj(GuestAddress(AVAILABLE)).unwrap();
+            flag == 0 && self.device.needs_notification(&self.memory).unwrap()
+        }
+    }
+
+    #[test]
+    fn an_event_is_passed_in_wrapping_counting() {
+        assert!(needs_event(4, 5, 4));
+        assert!(!needs_event(5, 5, 4), "not yet");
+        assert!(!needs_event(3, 5, 4), "before");
+        assert!(needs_event(u16::MAX, 1, u16::MAX - 1));
+    }
+
+    #[test]
+    fn a_device_is_kicked_when_it_asked_for_one_of_the_chains() {
+        let mut both = Both::new(Notifications::EventIdx, Chains::Direct);
+        assert_eq!(both.add(1), 1, "the first one");
+        assert_eq!(both.add(2), 1, "it has not asked for these");
+        let asked = both.device.enable_notification(&both.memory).unwrap();
+        assert!(asked, "there are chains that it has not taken");
+        for _ in 0..3 {
+            both.use_one();
+        }
+        assert!(!both.device.enable_notification(&both.memory).unwrap());
+        assert_eq!(both.add(2), 2, "a batch is one kick");
+    }
+
+    #[test]
+    fn without_event_idx_a_flag_of_the_device_tells() {
+        let mut both = Both::new(Notifications::Flags, Chains::Direct);
+        assert_eq!(both.add(1), 1);
+        both.device.disable_notification(&both.memory).unwrap();
+        assert_eq!(both.add(1), 1);
+        both.device.enable_notification(&both.memory).unwrap();
+        assert_eq!(both.add(1), 2);
+    }
+
+    #[test]
+    fn interrupts_come_only_while_they_are_wanted() {
+        for notifications in [Notifications::EventIdx, Notifications::Flags] {
+            let mut both = Both::new(notifications, Chains::Direct);
+            both.add(SIZE);
+            assert!(both.use_one(), "{notifications:?}: the first one");
+            both.driver.disable_interrupts().unwrap();
+            assert!(both.driver.take().unwrap().is_some());
+            assert!(!both.use_one(), "{notifications:?}: switched off");
+            assert_eq!(both.driver.enable_interrupts().unwrap(), Found::More);
+            assert!(both.driver.take().unwrap().is_some());
+            assert_eq!(both.driver.enable_interrupts().unwrap(), Found::Nothing);
+            assert!(both.use_one(), "{notifications:?}: switched on again");
+        }
+    }
+
+    #[test]
+    fn chains_of_two_pieces_arrive_and_their_entries_are_used_again() {
+        let pieces = [
+            Descriptor::readable(0x7000, 44),
+            Descriptor::readable(0x7100, 5),
+        ];
+        for (chains, fit) in [(Chains::Direct, SIZE / 2), (Chains::Indirect, SIZE)] {
+            let mut both = Both::new(Notifications::EventIdx, chains);
+            for round in 0..3 {
+                for _ in 0..fit {
+                    assert!(both.driver.next_head(2).is_some());
+                    both.driver.add(&pieces).unwrap();
+                }
+                assert_eq!(both.driver.next_head(2), None, "{chains:?}, {round}");
+                for _ in 0..fit {
+                    let chain = both.device.pop_descriptor_chain(&both.memory).unwrap();
+                    let head = chain.head_index();
+                    let lens: Vec<u32> = chain.map(|piece| piece.len()).collect();
+                    assert_eq!(lens, [44, 5]);
+                    both.device.add_used(&both.memory, head, 0).unwrap();
+                    assert_eq!(both.driver.take().unwrap(), Some(Used { head, len: 0 }));
+                }
+                assert_eq!(
+                    (both.driver.take().unwrap(), both.driver.under_way()),
+                    (None, 0)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_that_does_not_exist_is_an_error() {
+        let mut both = Both::new(Notifications::EventIdx, Chains::Direct);
+        both.add(1);
+        both.memory
+            .write_obj(9_u32, GuestAddress(USED + 4))
+            .unwrap();
+        both.memory
+            .write_obj(1_u16, GuestAddress(USED + 2))
+            .unwrap();
+        both.driver.take().unwrap_err();
+    }
+
+    #[test]
+    fn interrupts_are_counted_as_the_device_makes_them() {
+        let mut both = Both::new(Notifications::EventIdx, Chains::Direct);
+        assert!(!both.driver.take_interrupts().unwrap());
+        both.driver.call.write(1).unwrap();
+        both.driver.call.write(1).unwrap();
+        assert!(both.driver.take_interrupts().unwrap());
+        assert_eq!(both.driver.interrupted, 2);
+    }
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A run that never ends must not look like one that takes long.
+
+use std::process;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+/// Longer than any run that makes progress.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// The exit code of a bench that got stuck.
+const STUCK: i32 = 3;
+
+/// Ends the process with a message when nothing is reported for too long.
+#[derive(Debug)]
+pub struct Watchdog(Sender<String>);
+
+impl Watchdog {
+    /// Starts watching.
+    #[must_use]
+    pub fn start() -> Self {
+        let (reports, watched) = channel::<String>();
+        thread::spawn(move || {
+            let mut doing = String::from("the start");
+            loop {
+                match watched.recv_timeout(PATIENCE) {
+                    Ok(next) => doing = next,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) => bark(&doing),
+                }
+            }
+        });
+        Self(reports)
+    }
+
+    /// Reports what is done from now on.
+    pub fn doing(&self, what: String) {
+        drop(self.0.send(what)); // nobody listens only when the process ends
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last words of the process")]
+#[expect(clippy::exit, reason = "the stuck threads cannot be joined")]
+fn bark(doing: &str) {
+    let seconds = PATIENCE.as_secs();
+    eprintln!("the bench sees no end after {seconds} s: {doing}");
+    process::exit(STUCK);
+}

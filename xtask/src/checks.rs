@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! `lint`, `test`, `doc` and `deny`: what tools of others check.
+
+use anyhow::bail;
+use xshell::cmd;
+
+use crate::cover::{self, TESTS};
+use crate::shell::{Env, Missing};
+use crate::tools::DENY;
+
+/// Formatting and clippy.
+pub(crate) fn lint(env: &Env) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    let mut note = |what: &str, result: xshell::Result<()>| {
+        if result.is_err() {
+            failed.push(what.to_owned());
+        }
+    };
+    note("formatting", cmd!(env.sh, "cargo fmt --all --check").run());
+    note(
+        "clippy",
+        clippy(env, &["--workspace", "--all-targets", "--all-features"]),
+    );
+    for name in env.crates()? {
+        note(
+            &format!("clippy on bare {name}"),
+            clippy(env, &["--package", &name, "--no-default-features"]),
+        );
+    }
+    if !failed.is_empty() {
+        bail!("{}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Mends what can be mended.
+pub(crate) fn mend(env: &Env) -> anyhow::Result<()> {
+    cmd!(env.sh, "cargo clippy --workspace --all-targets --all-features --locked --fix --allow-dirty --allow-staged")
+        .run()?;
+    cmd!(env.sh, "cargo fmt --all").run()?;
+    Ok(())
+}
+
+fn clippy(env: &Env, what: &[&str]) -> xshell::Result<()> {
+    cmd!(env.sh, "cargo clippy {what...} --locked -- --deny warnings").run()
+}
+
+/// All tests, and the examples in the documentation.
+pub(crate) fn test(env: &Env) -> anyhow::Result<()> {
+    // Without `--all-targets`: it would leave the documentation out.
+    cmd!(env.sh, "cargo test {TESTS...}").run()?;
+    bare_event_loop(env)?;
+    Ok(())
+}
+
+/// An event loop without rust-vmm's event manager.
+fn bare_event_loop(env: &Env) -> xshell::Result<()> {
+    cmd!(
+        env.sh,
+        "cargo test --package vsock-epoll --no-default-features --locked --no-fail-fast"
+    )
+    .run()
+}
+
+/// The same, as `ci` runs it: the tests count what they reach, and so run once.
+///
+/// # Errors
+///
+/// [`Missing`] where that cannot be counted, after a run of the tests alone.
+pub(crate) fn test_and_cover(env: &Env) -> anyhow::Result<()> {
+    let covered = cover::with_defaults(env);
+    if covered.as_ref().is_err_and(|error| error.is::<Missing>()) {
+        cmd!(env.sh, "cargo test {TESTS...} --tests").run()?;
+    }
+    let examples = cmd!(env.sh, "cargo test {TESTS...} --doc").run();
+    let bare = bare_event_loop(env);
+    covered?;
+    examples?;
+    Ok(bare?)
+}
+
+/// The documentation, without a warning.
+pub(crate) fn doc(env: &Env) -> anyhow::Result<()> {
+    cmd!(
+        env.sh,
+        "cargo doc --workspace --no-deps --all-features --locked"
+    )
+    .env("RUSTDOCFLAGS", "--deny warnings")
+    .run()?;
+    Ok(())
+}
+
+/// Licences, sources and versions of everything that is built in.
+const DENIED: &[&str] = &["--locked", "check", "bans", "licenses", "sources"];
+
+/// What needs no server but the registry of crates.
+pub(crate) fn deny(env: &Env) -> anyhow::Result<()> {
+    DENY.run(env, DENIED)
+}
+
+/// The same, and advisories, whose database is on a server of its own.
+pub(crate) fn deny_with_advisories(env: &Env) -> anyhow::Result<()> {
+    DENY.run(env, &[DENIED, &["advisories"]].concat())
+}
