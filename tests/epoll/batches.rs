@@ -11,9 +11,9 @@ use std::os::unix::net::UnixStream;
 use vsock_backend_api::VsockStream;
 use vsock_epoll::{Refusal, StreamId, StreamLimits, Streams};
 use vsock_muxer_harness::source::PairSource;
+use vsock_sockets::UnixVsockStream;
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
-use vsock_vhost_user::UnixVsockStream;
 
 use crate::{Told, is_readable, pair, reader, recorder, rest};
 

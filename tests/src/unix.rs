@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tempfile::TempDir;
 use vsock_backend_api::VsockBackend;
 use vsock_muxer_harness::source::{BackendSource, Mode, PairSource, Room, Served, Stream};
-use vsock_vhost_user::{UnixBackend, UnixSeqpacketStream, UnixVsockStream};
+use vsock_sockets::{UnixBackend, UnixSeqpacketStream, UnixVsockStream};
 
 /// Pairs of Unix sockets.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,7 @@ use vsock_inner::{
     VsockInnerBackend, VsockInnerConfig, VsockInnerConnector, VsockInnerListener, VsockInnerReader,
     VsockInnerStream, VsockInnerWriter, VsockStream,
 };
-use vsock_vhost_user::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream};
+use vsock_sockets::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream};
 
 type ReceiveFd<S> = fn(&S, &mut [u8], &mut [RawFd]) -> io::Result<(usize, usize)>;
 type BoxedStream = io::Result<Box<dyn VsockStream>>;

@@ -23,6 +23,7 @@ const FLOORS: &[(&str, f64)] = &[
     ("vsock-inner", 96.0),
     ("vsock-muxer", 97.0),
     ("vsock-proto", 99.0),
+    ("vsock-sockets", 88.0),
     ("vsock-vhost-user", 88.0),
     ("vsock-virtio", 97.0),
 ];

@@ -27,7 +27,7 @@ const WITHOUT_SLOW_CLOSES: &[&str] = &[
 /// Which tests of which package.
 const RUNS: &[(&str, &[&str], &[&str])] = &[
     ("vsock-inner", &["--lib"], &[]),
-    ("vsock-vhost-user", &["--lib"], WITHOUT_SLOW_CLOSES),
+    ("vsock-sockets", &["--lib"], WITHOUT_SLOW_CLOSES),
     ("vsock-backend-api", &["--lib"], PANICS),
     ("vsock-proto", &["--test", "suite"], PANICS),
     ("vsock-muxer", &["--test", "suite"], PANICS),

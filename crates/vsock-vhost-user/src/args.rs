@@ -12,16 +12,16 @@ use clap::{Args as ClapArgs, Parser};
 use log::LevelFilter;
 use thiserror::Error;
 
-use crate::names::SocketNames;
+use vsock_vhost_user::SocketNames;
 
 /// A vsock device for virtual machines, outside of the VMM.
 ///
 /// The VMM connects to SOCKET and shares the guest's memory. A host process reaches port P of the
 /// guest by connecting to UDS_PATH and writing "CONNECT P\n"; it reads "OK <port>\n" once the guest
-/// has accepted. A host process that serves port P for the guest listens on UDS_PATH with "_P" behind
-/// it.
+/// has accepted. A host process that serves port P for the guest listens on UDS_PATH
+/// followed by "_P".
 ///
-/// Messages go over SOCK_SEQPACKET sockets: to reach the guest, UDS_PATH with "_seqpacket" behind it,
+/// Messages go over SOCK_SEQPACKET sockets: to reach the guest, UDS_PATH followed by "_seqpacket",
 /// where the command is the first message; to serve a port, the same name as for streams.
 ///
 /// When the VMM goes away, the next one is served. SIGTERM and SIGINT end the program and remove its
@@ -111,21 +111,16 @@ pub(crate) struct Vm {
 /// What is wrong with the value of `--vm`.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(crate) enum VmError {
-    #[error("a part is no KEY=VALUE")]
+    #[error("expected KEY=VALUE")]
     NoValue,
-    #[error(
-        "unknown key; there are guest-cid, socket, uds-path, buf-alloc (or tx-buffer-size), queue-size and \
-         sealed-memory"
-    )]
+    #[error("unknown key; there are {}, and tx-buffer-size for buf-alloc", KEYS.join(", "))]
     UnknownKey,
     #[error("{0} is given twice")]
     Twice(&'static str),
     #[error("{0} is missing")]
     Missing(&'static str),
-    #[error("{0} is no number, or too large")]
-    NoNumber(&'static str),
-    #[error("{0} is neither true nor false")]
-    NoTruth(&'static str),
+    #[error("invalid value for {0}: expected {1}")]
+    Invalid(&'static str, &'static str),
 }
 
 /// What is wrong with the arguments as a whole.
@@ -139,43 +134,63 @@ pub(crate) enum ArgsError {
     SameName(SocketUse, SocketUse),
 }
 
+/// The keys of `--vm`.
+const KEYS: [&str; 6] = [
+    "guest-cid",
+    "socket",
+    "uds-path",
+    "buf-alloc",
+    "queue-size",
+    "sealed-memory",
+];
+
 impl FromStr for Vm {
     type Err = VmError;
 
     fn from_str(text: &str) -> Result<Self, VmError> {
-        let (mut guest_cid, mut socket, mut uds_path) = (None, None, None);
-        let (mut buf_alloc, mut queue_size, mut sealed) = (None, None, None);
+        const NUMBER: &str = "a number that is not too large";
+        let mut values = [None; KEYS.len()];
         for part in text.split(',') {
             let (key, value) = part.split_once('=').ok_or(VmError::NoValue)?;
-            let (name, slot) = match key {
-                "guest-cid" => ("guest-cid", &mut guest_cid),
-                "socket" => ("socket", &mut socket),
-                "uds-path" => ("uds-path", &mut uds_path),
-                "buf-alloc" | "tx-buffer-size" => ("buf-alloc", &mut buf_alloc),
-                "queue-size" => ("queue-size", &mut queue_size),
-                "sealed-memory" => ("sealed-memory", &mut sealed),
-                _ => return Err(VmError::UnknownKey),
+            let key = if key == "tx-buffer-size" {
+                "buf-alloc"
+            } else {
+                key
             };
-            if slot.replace(value).is_some() {
-                return Err(VmError::Twice(name));
+            let at = KEYS.iter().position(|known| *known == key);
+            let at = at.ok_or(VmError::UnknownKey)?;
+            if values[at].replace(value).is_some() {
+                return Err(VmError::Twice(KEYS[at]));
             }
         }
-        let guest_cid = guest_cid.ok_or(VmError::Missing("guest-cid"))?;
+        let [
+            guest_cid,
+            socket,
+            uds_path,
+            buf_alloc,
+            queue_size,
+            sealed_memory,
+        ] = values;
         Ok(Self {
-            guest_cid: number("guest-cid", guest_cid)?,
+            guest_cid: parsed("guest-cid", guest_cid, NUMBER)?
+                .ok_or(VmError::Missing("guest-cid"))?,
             socket: socket.ok_or(VmError::Missing("socket"))?.into(),
             uds_path: uds_path.ok_or(VmError::Missing("uds-path"))?.into(),
-            buf_alloc: buf_alloc
-                .map(|text| number("buf-alloc", text))
-                .transpose()?,
-            queue_size: queue_size
-                .map(|text| number("queue-size", text))
-                .transpose()?,
-            sealed_memory: sealed
-                .map(|text| text.parse().map_err(|_| VmError::NoTruth("sealed-memory")))
-                .transpose()?,
+            buf_alloc: parsed("buf-alloc", buf_alloc, NUMBER)?,
+            queue_size: parsed("queue-size", queue_size, NUMBER)?,
+            sealed_memory: parsed("sealed-memory", sealed_memory, "true or false")?,
         })
     }
+}
+
+/// The value of a key, if there is one.
+fn parsed<T: FromStr>(
+    key: &'static str,
+    value: Option<&str>,
+    expected: &'static str,
+) -> Result<Option<T>, VmError> {
+    let value = value.map(str::parse).transpose();
+    value.map_err(|_| VmError::Invalid(key, expected))
 }
 
 /// A socket that a virtual machine needs for itself.
@@ -216,10 +231,6 @@ impl Vm {
             ),
         ]
     }
-}
-
-fn number<N: FromStr>(key: &'static str, text: &str) -> Result<N, VmError> {
-    text.parse().map_err(|_| VmError::NoNumber(key))
 }
 
 /// The levels by name, so that a wrong one is answered with those that there are.
@@ -282,8 +293,29 @@ mod tests {
     }
 
     #[test]
-    fn one_machine_has_options_of_its_own() {
-        assert_eq!(parse(&ONE).unwrap().vms(), Ok(vec![vm(3, "/s", "/u")]));
+    fn machines_are_listed() {
+        let limits = "guest-cid=3,socket=/s,uds-path=/u,tx-buffer-size=65536,queue-size=256,sealed-memory=true";
+        let limited = Vm {
+            buf_alloc: Some(65_536),
+            queue_size: Some(256),
+            sealed_memory: Some(true),
+            ..vm(3, "/s", "/u")
+        };
+        let (one, other) = (
+            "guest-cid=3,socket=/s,uds-path=/u",
+            "uds-path=/v,socket=/t,guest-cid=4",
+        );
+        for (args, expected) in [
+            (&ONE[..], Ok(vec![vm(3, "/s", "/u")])),
+            (
+                &["--vm", one, "--vm", other],
+                Ok(vec![vm(3, "/s", "/u"), vm(4, "/t", "/v")]),
+            ),
+            (&["--vm", limits], Ok(vec![limited])),
+            (&[], Err(ArgsError::NoVm)),
+        ] {
+            assert_eq!(parse(args).unwrap().vms(), expected);
+        }
     }
 
     #[test]
@@ -296,56 +328,21 @@ mod tests {
     }
 
     #[test]
-    fn several_machines_are_listed() {
-        let args = parse(&[
-            "--vm",
-            "guest-cid=3,socket=/s,uds-path=/u",
-            "--vm",
-            "uds-path=/v,socket=/t,guest-cid=4",
-        ]);
-        let vms = args.unwrap().vms();
-        assert_eq!(vms, Ok(vec![vm(3, "/s", "/u"), vm(4, "/t", "/v")]));
-    }
-
-    #[test]
-    fn a_machine_may_have_limits_of_its_own() {
-        let text = "guest-cid=3,socket=/s,uds-path=/u,tx-buffer-size=65536,queue-size=256,sealed-memory=true";
-        let expected = Vm {
-            buf_alloc: Some(65_536),
-            queue_size: Some(256),
-            sealed_memory: Some(true),
-            ..vm(3, "/s", "/u")
-        };
-        assert_eq!(text.parse(), Ok(expected));
-    }
-
-    #[test]
     fn a_wrong_log_level_is_answered_with_those_that_there_are() {
-        let refused = parse(&[&ONE[..], &["--log-level", "loud"]].concat()).unwrap_err();
-        assert!(
-            refused
-                .to_string()
-                .contains("off, error, warn, info, debug, trace"),
-            "{refused}"
-        );
-        let args = parse(&[&ONE[..], &["--log-level", "Debug"]].concat()).unwrap();
-        assert_eq!(args.log_level, Some(LevelFilter::Debug));
+        let level = |level| parse(&[&ONE[..], &["--log-level", level]].concat());
+        let refused = level("loud").unwrap_err().to_string();
+        let expected = "off, error, warn, info, debug, trace";
+        assert!(refused.contains(expected), "{refused}");
+        let level = level("Debug").unwrap().log_level;
+        assert_eq!(level, Some(LevelFilter::Debug));
     }
 
     #[test]
-    fn no_machine_is_an_error() {
-        assert_eq!(parse(&[]).unwrap().vms(), Err(ArgsError::NoVm));
-    }
-
-    #[test]
-    fn t11_two_machines_share_no_cid_and_no_path() {
-        let both = |second: &str| {
-            parse(&["--vm", "guest-cid=3,socket=/s,uds-path=/u", "--vm", second])
-                .unwrap()
-                .vms()
-        };
-        let cid = both("guest-cid=3,socket=/t,uds-path=/v");
-        assert_eq!(cid, Err(ArgsError::SameCid(3)));
+    fn t11_two_machines_share_no_cid() {
+        let vms =
+            ["s", "t"].map(|name| format!("--vm=guest-cid=3,socket=/{name},uds-path=/u{name}"));
+        let refused = parse(&[&vms[0], &vms[1]]).unwrap().vms();
+        assert_eq!(refused, Err(ArgsError::SameCid(3)));
     }
 
     /// What is wrong with two machines, whose directories are `{d}`, and `{link}` for another way there.
@@ -369,35 +366,23 @@ mod tests {
     #[test]
     fn t125_no_socket_of_a_machine_is_one_of_another() {
         let first = "guest-cid=3,socket={d}/a.vhost,uds-path={d}/a";
-        for (second, what) in [
-            (
-                "socket={d}/b.vhost,uds-path={d}/a_1024",
-                "has {d}/a_1024 (uds-path)",
-            ),
-            ("socket={d}/a_5,uds-path={d}/b", "has {d}/a_5 (socket)"),
-            (
-                "socket={d}/a_seqpacket,uds-path={d}/b",
-                "has {d}/a_seqpacket (socket)",
-            ),
-            ("socket={d}/b.vhost,uds-path={d}/a", "has {d}/a (uds-path)"),
-            (
-                "socket={d}/.//a.vhost,uds-path={d}/b",
-                "has {d}/.//a.vhost (socket)",
-            ),
-            (
-                "socket={link}/a_0,uds-path={d}/b",
-                "has {link}/a_0 (socket)",
-            ),
+        for (socket, uds_path, what) in [
+            ("{d}/b.vhost", "{d}/a_1024", "{d}/a_1024 (uds-path)"),
+            ("{d}/a_5", "{d}/b", "{d}/a_5 (socket)"),
+            ("{d}/a_seqpacket", "{d}/b", "{d}/a_seqpacket (socket)"),
+            ("{d}/b.vhost", "{d}/a", "{d}/a (uds-path)"),
+            ("{d}/.//a.vhost", "{d}/b", "{d}/.//a.vhost (socket)"),
+            ("{link}/a_0", "{d}/b", "{link}/a_0 (socket)"),
+            ("{d}/b_1", "{d}/b", "{d}/b_PORT (uds-path and any port)"),
         ] {
-            let text = wrong(first, &format!("guest-cid=4,{second}"));
-            assert!(text.contains(&format!("guest 4 {what}")), "{text}");
-            assert!(text.contains("guest 3 has "), "{text}");
+            let text = wrong(
+                first,
+                &format!("guest-cid=4,socket={socket},uds-path={uds_path}"),
+            );
+            assert!(text.contains(&format!("guest 4 has {what}")), "{text}");
+            let own = what.contains("any port");
+            assert!(own || text.contains("guest 3 has "), "{text}");
         }
-        let own = wrong(first, "guest-cid=4,socket={d}/b_1,uds-path={d}/b");
-        assert!(
-            own.contains("guest 4 has {d}/b_PORT (uds-path and any port)"),
-            "{own}"
-        );
         for second in [
             "socket={d}/a_01024,uds-path={d}/b",
             "socket={d}/a_4294967296,uds-path={d}/b",
@@ -409,28 +394,34 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_machine_is_said() {
-        let errors = [
-            ("guest-cid", VmError::NoValue),
-            ("cid=3", VmError::UnknownKey),
-            ("guest-cid=3,guest-cid=4", VmError::Twice("guest-cid")),
-            ("socket=/s,uds-path=/u", VmError::Missing("guest-cid")),
-            ("guest-cid=3,uds-path=/u", VmError::Missing("socket")),
-            ("guest-cid=3,socket=/s", VmError::Missing("uds-path")),
+        let whole = "guest-cid=3,socket=/s,uds-path=/u";
+        let more = |text: &str| format!("{whole},{text}");
+        let invalid = VmError::Invalid;
+        let number = "a number that is not too large";
+        for (text, error) in [
+            ("guest-cid".to_owned(), VmError::NoValue),
+            ("cid=3".to_owned(), VmError::UnknownKey),
+            (more("guest-cid=4"), VmError::Twice("guest-cid")),
             (
-                "guest-cid=x,socket=/s,uds-path=/u",
-                VmError::NoNumber("guest-cid"),
+                whole.replace("guest-cid=3,", ""),
+                VmError::Missing("guest-cid"),
+            ),
+            (whole.replace("socket=/s,", ""), VmError::Missing("socket")),
+            (
+                whole.replace(",uds-path=/u", ""),
+                VmError::Missing("uds-path"),
+            ),
+            (whole.replace('3', "x"), invalid("guest-cid", number)),
+            (more("queue-size=65536"), invalid("queue-size", number)),
+            (
+                more("buf-alloc=1,tx-buffer-size=2"),
+                VmError::Twice("buf-alloc"),
             ),
             (
-                "guest-cid=3,socket=/s,uds-path=/u,queue-size=65536",
-                VmError::NoNumber("queue-size"),
+                more("sealed-memory=yes"),
+                invalid("sealed-memory", "true or false"),
             ),
-            ("buf-alloc=1,tx-buffer-size=2", VmError::Twice("buf-alloc")),
-            (
-                "guest-cid=3,socket=/s,uds-path=/u,sealed-memory=yes",
-                VmError::NoTruth("sealed-memory"),
-            ),
-        ];
-        for (text, error) in errors {
+        ] {
             assert_eq!(text.parse::<Vm>(), Err(error), "{text}");
         }
     }
@@ -438,19 +429,12 @@ mod tests {
     #[test]
     fn the_help_names_every_option() {
         let help = parse(&["--help"]).unwrap_err().to_string();
-        for option in [
-            "--guest-cid",
-            "--socket",
-            "--uds-path",
-            "--vm",
-            "--buf-alloc",
-            "--max-connections",
-            "--queue-size",
-            "--sealed-memory",
-            "--poll-us",
-            "--log-level",
-        ] {
-            assert!(help.contains(option), "{option} is missing in\n{help}");
+        let options = "guest-cid socket uds-path vm buf-alloc max-connections queue-size sealed-memory poll-us log-level";
+        for option in options.split(' ') {
+            assert!(
+                help.contains(&format!("--{option}")),
+                "{option} is missing in\n{help}"
+            );
         }
     }
 }

@@ -3,33 +3,35 @@
 use std::convert::identity;
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process::Signal;
+use vhost::vhost_user::VhostUserVirtioFeatures;
 use vmm_sys_util::signal::block_signal;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::MuxerDriver;
-use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
+use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerStream};
+use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid};
+use vsock_sockets::{
+    NamedListener, SocketFileRemover, UnixBackend, UnixSeqpacketBackend, UnixVsockStream,
+};
+use vsock_virtio::VsockDevice;
 
-use crate::caught::caught;
-use crate::claim::{CidClaim, NameClaim};
+use crate::cid_claim::CidClaim;
+use crate::device::VhostUserVsock;
+use crate::error::VhostUserError;
+use crate::frontend_thread::FrontendThread;
+use crate::io_thread::IoThread;
 use crate::journal::Journal;
-use crate::leftovers::Leftovers;
-use crate::mover::Mover;
-use crate::names::SocketNames;
-use crate::service::Service;
+use crate::memory::SealedMemory;
+use crate::panics::catch;
 use crate::shared::{Offer, Shared};
-use crate::socket_file::SocketFile;
-use crate::stop::{Milestone, Progress};
-use crate::unix::Guarded;
-use crate::worker::{Settings, Worker};
-use crate::{DeviceError, Stopper, VsockDevice};
+use crate::stopper::{StopOnDrop, StopStage, Stopper};
+use crate::worker::Worker;
 
 /// The longest queue, unless it is set.
 const QUEUE_SIZE: u16 = 1024;
@@ -41,24 +43,24 @@ const POLL_BUDGET: Duration = Duration::from_micros(20);
 const MAX_QUEUE_SIZE: u16 = 1 << 15;
 
 /// A backend, and the ports of the guest's connections that are for it.
-pub(crate) struct Served {
-    pub(crate) backend: Box<dyn VsockBackend>,
+struct Served {
+    backend: Box<dyn VsockBackend>,
     /// `None`: those that no backend has for itself.
-    pub(crate) ports: Option<Vec<u32>>,
+    ports: Option<Vec<u32>>,
 }
 
-/// Makes a [`VsockDevice`].
-pub struct DeviceBuilder {
+/// Makes a [`VhostUserVsock`].
+pub struct VhostUserVsockBuilder {
     cid: u64,
     socket: PathBuf,
     config: Config,
     queue_size: u16,
-    sealed_memory: bool,
+    sealed_memory: SealedMemory,
     poll_budget: Duration,
     backends: Vec<Served>,
 }
 
-impl DeviceBuilder {
+impl VhostUserVsockBuilder {
     /// A device for the guest with this CID, whose VMM will connect to `socket`.
     #[must_use]
     pub fn new(cid: u64, socket: impl Into<PathBuf>) -> Self {
@@ -67,7 +69,7 @@ impl DeviceBuilder {
             socket: socket.into(),
             config: Config::default(),
             queue_size: QUEUE_SIZE,
-            sealed_memory: false,
+            sealed_memory: SealedMemory::default(),
             poll_budget: POLL_BUDGET,
             backends: Vec::new(),
         }
@@ -97,8 +99,8 @@ impl DeviceBuilder {
     /// devices in it. Where not every VMM is trusted with that, its memory must be sealed; one that
     /// shares other memory is refused: its connection ends, and the log says what it lacks.
     #[must_use]
-    pub fn sealed_memory(mut self, demanded: bool) -> Self {
-        self.sealed_memory = demanded;
+    pub fn sealed_memory(mut self, sealed: SealedMemory) -> Self {
+        self.sealed_memory = sealed;
         self
     }
 
@@ -132,7 +134,7 @@ impl DeviceBuilder {
     /// to the guest, and listens for what the guest opens. With limits other than the usual ones, make
     /// it by [`VsockInnerBackend::with_config`] and add it by [`backend`](Self::backend).
     ///
-    /// Its listeners get connections to ports that come to this backend, and only to those. Behind
+    /// Its listeners get connections to ports that come to this backend, and only to those. After
     /// another one that was added without ports it has none: use
     /// [`in_process_for`](Self::in_process_for) there.
     ///
@@ -163,94 +165,110 @@ impl DeviceBuilder {
     ///
     /// What is wrong with the CID, the queue size, the socket or the backends, or what the operating
     /// system lacks.
-    pub fn spawn(self) -> Result<VsockDevice, DeviceError> {
-        let cid = GuestCid::try_from(self.cid).map_err(DeviceError::Cid)?;
+    pub fn spawn(self) -> Result<VhostUserVsock, VhostUserError> {
+        let cid = GuestCid::try_from(self.cid).map_err(VhostUserError::Cid)?;
         let size = self.queue_size;
         if !(2..=MAX_QUEUE_SIZE).contains(&size) || !size.is_power_of_two() {
-            return Err(DeviceError::QueueSize(size));
+            return Err(VhostUserError::QueueSize(size));
         }
-        let claim = CidClaim::new(cid).ok_or(DeviceError::CidTaken(cid))?;
+        let claim = CidClaim::new(cid).ok_or(VhostUserError::CidTaken(cid))?;
 
-        let (listener, socket) = Socket::listen(&self.socket).map_err(|source| {
+        let listener = NamedListener::bind(&self.socket).map_err(|source| {
             let path = self.socket.clone();
-            DeviceError::Socket { path, source }
+            VhostUserError::Socket { path, source }
         })?;
-        let other = listener.try_clone().map_err(DeviceError::Resources)?;
-        let poller = MuxerDriver::new().map_err(|error| DeviceError::Resources(error.into()))?;
-        let stopper = Stopper::new(Guarded::listener(other), poller.waker());
-        let leftovers = Leftovers::of(&self.backends);
-        let journal = Arc::new(Journal::new(cid, poller.waker()));
-        let own = Arc::clone(&journal);
-        let settings = Settings {
-            config: self.config,
-            queue_size: size,
-            poll_budget: self.poll_budget,
-        };
-        let worker = Worker::new(own, settings, self.backends, poller)?;
+        let driver = MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
+        let stopper = Stopper::new(listener.handle(), driver.waker());
+        let file_removers = self.backends.iter().filter_map(file_remover).collect();
+        let journal = Arc::new(Journal::new(cid, driver.waker()));
+        let muxer = muxer(cid, self.config, self.backends)?;
+        let virtio = VsockDevice::builder(muxer)
+            .transport_features(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
+            .direct::<VsockInnerStream>(0)
+            .direct::<UnixVsockStream>(0)
+            .poll_budget(self.poll_budget)
+            .build();
+        let worker = Worker::new(virtio, size, driver, Arc::clone(&journal))?;
         let offer = Offer {
             features: worker.features(),
             queue_size: size,
             sealed_memory: self.sealed_memory,
         };
-        let shared = Arc::new(Shared::new(claim, journal, offer, worker));
-        let mover = Mover::new(Arc::clone(&shared), stopper.clone());
-        let mover = start(format!("vsock-{cid}"), || mover.run())?;
-        let listener = Guarded::listener(listener);
-        let service = Service::new(Arc::clone(&shared), listener, stopper.clone(), mover);
-        let end = Milestone(stopper.clone(), Progress::Ended);
-        let service = start(format!("vmm-{cid}"), move || {
-            let _end = end;
-            service.run()
+        let shared = Arc::new(Shared {
+            claim,
+            journal,
+            offer,
+            worker: Mutex::new(worker),
         });
-        Ok(VsockDevice {
+        let io_thread = IoThread::new(Arc::clone(&shared), stopper.clone());
+        let io_thread = start(format!("vsock-{cid}"), || io_thread.run())?;
+        let frontends = FrontendThread {
+            shared: Arc::clone(&shared),
+            listener: listener.handle(),
+            stopper: stopper.clone(),
+            io_thread,
+        };
+        let end = StopOnDrop {
+            stopper: stopper.clone(),
+            stage: StopStage::Ended,
+        };
+        let thread = start(format!("vmm-{cid}"), move || {
+            let _end = end;
+            frontends.run()
+        });
+        Ok(VhostUserVsock {
             shared,
             stopper,
-            socket,
-            leftovers,
-            thread: Some(service?),
+            listener,
+            file_removers,
+            thread: Some(thread?),
         })
     }
+}
+
+/// A muxer, to which the backends belong from here on.
+fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, VhostUserError> {
+    let mut muxer = Muxer::new(cid, config);
+    for Served { backend, ports } in backends {
+        match ports {
+            Some(ports) => muxer.add_backend_for(backend, &ports)?,
+            None => muxer.add_backend(backend)?,
+        };
+    }
+    Ok(muxer)
+}
+
+/// What can remove the file of a backend over Unix sockets.
+fn file_remover(served: &Served) -> Option<SocketFileRemover> {
+    let backend = served.backend.as_any();
+    let streams = backend.downcast_ref().map(UnixBackend::file_remover);
+    streams.or_else(|| {
+        Some(
+            backend
+                .downcast_ref::<UnixSeqpacketBackend>()?
+                .file_remover(),
+        )
+    })
 }
 
 /// Starts a thread in which no stream can kill the process by writing to what has gone, whatever the
 /// process does with the signal.
 fn start(
     name: String,
-    body: impl FnOnce() -> Result<(), DeviceError> + Send + 'static,
-) -> Result<JoinHandle<Result<(), DeviceError>>, DeviceError> {
+    body: impl FnOnce() -> Result<(), VhostUserError> + Send + 'static,
+) -> Result<JoinHandle<Result<(), VhostUserError>>, VhostUserError> {
     let thread = thread::Builder::new().name(name).spawn(|| {
         if let Err(error) = block_signal(Signal::PIPE.as_raw()) {
             log::debug!("SIGPIPE is not blocked: {error:?}");
         }
-        caught(body).and_then(identity)
+        catch(body).and_then(identity)
     });
-    thread.map_err(DeviceError::Resources)
+    thread.map_err(VhostUserError::Resources)
 }
 
-/// The socket for VMMs, as others find it.
-pub(crate) struct Socket {
-    pub(crate) file: SocketFile,
-    _names: NameClaim,
-}
-
-impl Socket {
-    /// Listens for VMMs, which pass descriptors: memory, kicks, calls.
-    fn listen(path: &Path) -> io::Result<(OwnedFd, Self)> {
-        let names = NameClaim::new([SocketNames::one(path)])?;
-        let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
-        let listener = net::socket_with(family, SocketType::STREAM, flags, None)?;
-        let file = SocketFile::bind(path, &listener)?;
-        let socket = Self {
-            file,
-            _names: names,
-        };
-        Ok((listener, socket))
-    }
-}
-
-impl fmt::Debug for DeviceBuilder {
+impl fmt::Debug for VhostUserVsockBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceBuilder")
+        f.debug_struct("VhostUserVsockBuilder")
             .field("cid", &self.cid)
             .field("socket", &self.socket)
             .field("config", &self.config)

@@ -6,7 +6,7 @@
 //! have as many descriptors as the hard one allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vsock_proto::Config;
+use vsock_vhost_user::Config;
 
 /// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose memory is in
 /// one piece, and one for each further piece.

@@ -7,35 +7,35 @@ use std::thread::JoinHandle;
 
 use vsock_muxer::MuxerCounters;
 use vsock_proto::GuestCid;
+use vsock_sockets::{NamedListener, SocketFileRemover};
 use vsock_virtio::DeviceCounters;
 
-use crate::builder::Socket;
-use crate::leftovers::Leftovers;
+use crate::error::VhostUserError;
 use crate::shared::Shared;
-use crate::{DeviceError, Stopper};
+use crate::stopper::Stopper;
 
 /// A device that runs on threads of its own, and serves one VMM after the other.
 ///
 /// Dropping it stops it, as [`stop`](Self::stop) does.
 #[must_use = "dropping it stops the device"]
-pub struct VsockDevice {
+pub struct VhostUserVsock {
     pub(crate) shared: Arc<Shared>,
-    /// Before `stopper`, which has the listener.
-    pub(crate) socket: Socket,
-    pub(crate) leftovers: Leftovers,
+    pub(crate) listener: NamedListener,
+    /// For the socket files of backends that cannot be dropped, because something holds a thread up.
+    pub(crate) file_removers: Vec<SocketFileRemover>,
     pub(crate) stopper: Stopper,
-    pub(crate) thread: Option<JoinHandle<Result<(), DeviceError>>>,
+    pub(crate) thread: Option<JoinHandle<Result<(), VhostUserError>>>,
 }
 
-impl VsockDevice {
+impl VhostUserVsock {
     /// Ends the device: its connections are reset, its sockets removed, its threads have ended. It takes
     /// two seconds at most.
     ///
     /// # Errors
     ///
-    /// - [`DeviceError::Panicked`]: it has ended before, by a panic.
-    /// - [`DeviceError::NotEnded`]: something holds a thread of it up.
-    pub fn stop(self) -> Result<(), DeviceError> {
+    /// - [`VhostUserError::Panicked`]: it has ended before, by a panic.
+    /// - [`VhostUserError::NotEnded`]: something holds a thread of it up.
+    pub fn stop(self) -> Result<(), VhostUserError> {
         self.stopper.stop();
         self.join()
     }
@@ -45,9 +45,9 @@ impl VsockDevice {
     ///
     /// # Errors
     ///
-    /// - [`DeviceError::Panicked`]: a thread of it has panicked.
-    /// - [`DeviceError::NotEnded`]: it was stopped, and something holds a thread of it up.
-    pub fn join(mut self) -> Result<(), DeviceError> {
+    /// - [`VhostUserError::Panicked`]: a thread of it has panicked.
+    /// - [`VhostUserError::NotEnded`]: it was stopped, and something holds a thread of it up.
+    pub fn join(mut self) -> Result<(), VhostUserError> {
         self.wait()
     }
 
@@ -60,13 +60,13 @@ impl VsockDevice {
     /// The guest's CID.
     #[must_use]
     pub fn guest_cid(&self) -> GuestCid {
-        self.shared.cid()
+        self.shared.claim.cid()
     }
 
     /// Where it listens for the VMM.
     #[must_use]
     pub fn socket(&self) -> &Path {
-        self.socket.file.path()
+        self.listener.path()
     }
 
     /// Whether the guest's driver is up: it has started its queues, and the device serves them. That
@@ -74,39 +74,41 @@ impl VsockDevice {
     /// a queue breaks the rules.
     ///
     /// It may have changed by the time of the answer. Like the counters, it is not for a backend or a stream
-    /// to ask while the device calls it: that would wait for itself. Nobody has to ask before connecting: what the host
-    /// begins waits for the driver, within its timeout.
+    /// to ask while the device calls it: that would wait for itself. There is no need to ask before connecting: what the
+    /// host begins waits for the driver, within its timeout.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        self.shared.is_active()
+        self.shared.worker().is_active()
     }
 
     /// What has been counted of connections and packets since the device was made, over all
     /// front-ends.
     #[must_use]
     pub fn counters(&self) -> MuxerCounters {
-        self.shared.counters().0
+        self.shared.worker().counters()
     }
 
     /// What has been counted of queues since the device was made, over all front-ends.
     #[must_use]
     pub fn queue_counters(&self) -> DeviceCounters {
-        self.shared.counters().1
+        self.shared.worker().queue_counters()
     }
 
-    fn wait(&mut self) -> Result<(), DeviceError> {
+    fn wait(&mut self) -> Result<(), VhostUserError> {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
         if let Err(error) = self.stopper.wait_for_end() {
-            self.leftovers.remove();
+            self.file_removers
+                .iter()
+                .for_each(SocketFileRemover::remove);
             return Err(error);
         }
-        thread.join().unwrap_or(Err(DeviceError::Panicked))
+        thread.join().unwrap_or(Err(VhostUserError::Panicked))
     }
 }
 
-impl Drop for VsockDevice {
+impl Drop for VhostUserVsock {
     fn drop(&mut self) {
         self.stopper.stop();
         if let Err(error) = self.wait() {
@@ -115,9 +117,9 @@ impl Drop for VsockDevice {
     }
 }
 
-impl fmt::Debug for VsockDevice {
+impl fmt::Debug for VhostUserVsock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VsockDevice")
+        f.debug_struct("VhostUserVsock")
             .field("guest_cid", &self.guest_cid())
             .field("socket", &self.socket())
             .finish_non_exhaustive()

@@ -10,7 +10,7 @@ use vsock_proto::{CidError, GuestCid};
 /// Why a device cannot be made, or has ended.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum DeviceError {
+pub enum VhostUserError {
     /// The CID is none that a guest may have.
     #[error("no guest can have this CID, choose one from 3 to 4294967294")]
     Cid(#[source] CidError),

@@ -29,7 +29,7 @@ use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryError};
 use crate::journal::say;
 use crate::memory::{Memory, MemoryError};
 use crate::shared::Shared;
-use crate::vring::Addresses;
+use crate::vring::{Addresses, Enablement};
 use crate::worker::{QUEUES, QueueIndex};
 
 /// Why a request is refused.
@@ -39,7 +39,7 @@ enum Refusal {
     NoQueue(u32),
     #[error("{0} entries are not a power of two up to {1}, the longest queue")]
     Size(u32, u16),
-    #[error("{0} is no index of a ring")]
+    #[error("{0} is out of range for an index of a queue")]
     Base(u32),
     #[error("the features {0:#x} were not offered")]
     Features(u64),
@@ -49,9 +49,9 @@ enum Refusal {
     NoMemory,
     #[error("the address {0:#x} is in no memory region")]
     NoRegion(u64),
-    #[error("the addresses of the ring are not aligned")]
+    #[error("the addresses of the queue are not aligned")]
     Misaligned(#[source] QueueError),
-    #[error("cannot read the ring")]
+    #[error("cannot read the used ring of the queue")]
     Outside(#[source] GuestMemoryError),
     #[error("cannot watch the kick of a queue")]
     Kick(#[source] io::Error),
@@ -114,7 +114,7 @@ impl Frontend {
             | VhostUserProtocolFeatures::REPLY_ACK
     }
 
-    /// What the front-end's addresses of a ring are for the guest, and how far it was used.
+    /// What the front-end's addresses of a queue are for the guest, and how far it was used.
     fn addresses(&self, descriptors: u64, available: u64, used: u64) -> Result<Addresses, Refusal> {
         let memory = self.memory.as_ref().ok_or(Refusal::NoMemory)?;
         let guest = |address| {
@@ -123,7 +123,7 @@ impl Frontend {
         };
         let used = guest(used)?;
         let index = used.checked_add(2).ok_or(Refusal::NoRegion(used.0))?;
-        // ORDER: Relaxed; partner: none, the ring does not run yet.
+        // ORDER: Relaxed; partner: none, the queue does not run yet.
         let used_index = memory.mapped().load(index, Ordering::Relaxed);
         Ok(Addresses {
             descriptors: guest(descriptors)?,
@@ -139,8 +139,8 @@ fn queue(index: impl Into<u32>) -> Result<QueueIndex, Refusal> {
     QueueIndex::new(index).ok_or(Refusal::NoQueue(index))
 }
 
-/// Whether the kernel can say of a file without asking anybody whether something is in it, and nobody can
-/// put another file into it: one that holds the front-end's own end of its connection would keep that open
+/// Whether the kernel can say of a file by itself whether something is in it, and no process can put
+/// another file into it: one that holds the front-end's own end of its connection would keep that open
 /// when the front-end has gone. So no socket.
 fn is_kick(file: &File) -> bool {
     let file_type = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
@@ -172,11 +172,11 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     }
 
     fn get_features(&mut self) -> Answer<u64> {
-        Ok(self.shared.offer().features)
+        Ok(self.shared.offer.features)
     }
 
     fn set_features(&mut self, features: u64) -> Answer<()> {
-        let foreign = features & !self.shared.offer().features;
+        let foreign = features & !self.shared.offer.features;
         if foreign != 0 {
             return Err(Refusal::Features(foreign).into());
         }
@@ -194,7 +194,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         files: Vec<File>,
         _postcopy_listening: Option<bool>,
     ) -> Answer<Option<Vec<VhostUserMemoryRegionBase>>> {
-        let sealed = self.shared.offer().sealed_memory;
+        let sealed = self.shared.offer.sealed_memory;
         let memory = Memory::map(table, files, sealed).map_err(Refusal::Memory)?;
         let before = self.shared.worker().set_memory(Arc::clone(memory.mapped()));
         drop(before);
@@ -204,11 +204,11 @@ impl VhostUserBackendReqHandlerMut for Frontend {
 
     fn set_vring_num(&mut self, index: u32, num: u32) -> Answer<()> {
         let queue = queue(index)?;
-        let refused = Refusal::Size(num, self.shared.offer().queue_size);
+        let refused = Refusal::Size(num, self.shared.offer.queue_size);
         let Ok(size) = u16::try_from(num) else {
             return Err(refused.into());
         };
-        let set = self.shared.worker().set_size(queue, size);
+        let set = self.shared.worker().vring(queue).set_size(size);
         Ok(set.map_err(|_| refused)?)
     }
 
@@ -223,21 +223,21 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     ) -> Answer<()> {
         let queue = queue(index)?;
         let addresses = self.addresses(descriptor, available, used)?;
-        let set = self.shared.worker().set_addresses(queue, &addresses);
+        let set = self.shared.worker().vring(queue).set_addresses(&addresses);
         Ok(set.map_err(Refusal::Misaligned)?)
     }
 
     fn set_vring_base(&mut self, index: u32, base: u32) -> Answer<()> {
         let queue = queue(index)?;
         let base = u16::try_from(base).map_err(|_| Refusal::Base(base))?;
-        self.shared.worker().set_base(queue, base);
+        self.shared.worker().vring(queue).set_base(base);
         Ok(())
     }
 
     fn get_vring_base(&mut self, index: u32) -> Answer<VhostUserVringState> {
-        let (base, discarded) = self.shared.worker().stop_queue(queue(index)?);
-        drop(discarded);
-        Ok(VhostUserVringState::new(index, base.into()))
+        let stopped = self.shared.worker().stop_queue(queue(index)?);
+        drop(stopped.discarded);
+        Ok(VhostUserVringState::new(index, stopped.next_avail.into()))
     }
 
     fn set_vring_kick(&mut self, index: u8, kick: Option<File>) -> Answer<()> {
@@ -248,14 +248,14 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         };
         if unfit.is_some() {
             say!(
-                self.shared.journal(),
+                self.shared.journal,
                 Warn,
                 "the kick of queue {index} is no eventfd and no pipe, so the queue has none"
             );
         }
-        let (discarded, watched) = self.shared.worker().set_kick(queue, kick);
-        drop(discarded);
-        Ok(watched.map_err(Refusal::Kick)?)
+        let change = self.shared.worker().set_kick(queue, kick);
+        drop(change.discarded);
+        Ok(change.watched.map_err(Refusal::Kick)?)
     }
 
     fn set_vring_call(&mut self, index: u8, call: Option<File>) -> Answer<()> {
@@ -266,12 +266,12 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         };
         if unfit.is_some() {
             say!(
-                self.shared.journal(),
+                self.shared.journal,
                 Warn,
                 "the call of queue {index} is no eventfd, so the queue has none"
             );
         }
-        let discarded = self.shared.worker().set_call(queue, call);
+        let discarded = self.shared.worker().vring(queue).set_call(call);
         drop(discarded);
         Ok(())
     }
@@ -299,7 +299,13 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     }
 
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Answer<()> {
-        let set = self.shared.worker().set_enabled(queue(index)?, enable);
+        let enablement = if enable {
+            Enablement::Enabled
+        } else {
+            Enablement::Disabled
+        };
+        let mut worker = self.shared.worker();
+        let set = worker.set_enablement(queue(index)?, enablement);
         Ok(set.map_err(Refusal::Kick)?)
     }
 

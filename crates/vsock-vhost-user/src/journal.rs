@@ -10,19 +10,18 @@ use log::Level;
 use vsock_epoll::Waker;
 use vsock_proto::GuestCid;
 
-use crate::limits::Limits;
+use crate::rate_limit::RateLimits;
 
-/// The lines of one device. A line that is repeated goes out as [`limits`](crate::limits) has it. What
+/// The lines of one device. A line that is repeated goes out as [`limits`](crate::rate_limit) has it. What
 /// was left out is told by the next line of the kind; by [`tell`](Self::tell), if none comes; or when the
 /// device goes. Whichever thread leaves a line out, the one that tells is woken if it has to tell earlier
 /// than it knows.
 ///
 /// Each device has its own, so no guest can silence the lines of another.
-#[derive(Debug)]
 pub(crate) struct Journal {
     guest: GuestCid,
     start: Instant,
-    limits: Mutex<Limits<Line>>,
+    limits: Mutex<RateLimits<Line>>,
     /// Wakes the thread that [tells](Self::tell).
     waker: Waker,
 }
@@ -53,7 +52,7 @@ impl Journal {
         Self {
             guest,
             start: Instant::now(),
-            limits: Mutex::new(Limits::new()),
+            limits: Mutex::new(RateLimits::new()),
             waker,
         }
     }
@@ -111,7 +110,7 @@ impl Journal {
         owed.is_some()
     }
 
-    fn limits(&self) -> MutexGuard<'_, Limits<Line>> {
+    fn limits(&self) -> MutexGuard<'_, RateLimits<Line>> {
         // Counts and times: they are whole after a panic, too.
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -203,7 +202,7 @@ mod tests {
 
     use super::testing::logged;
     use super::*;
-    use crate::limits::{BURST, INTERVAL};
+    use crate::rate_limit::{BURST, INTERVAL};
 
     fn journal(cid: u64) -> Journal {
         woken_journal(cid).0

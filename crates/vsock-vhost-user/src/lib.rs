@@ -11,10 +11,10 @@
 //!
 //! ```no_run
 //! use std::io::{Read, Write};
-//! use vsock_vhost_user::DeviceBuilder;
+//! use vsock_vhost_user::VhostUserVsockBuilder;
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let (builder, connector) = DeviceBuilder::new(3, "/run/vm3/vhost.sock").in_process()?;
+//!     let (builder, connector) = VhostUserVsockBuilder::new(3, "/run/vm3/vhost.sock").in_process()?;
 //!     let device = builder.spawn()?; // waits for the VMM, on threads of its own
 //!
 //!     // The guest connects to CID 2, port 1024 ...
@@ -35,9 +35,66 @@
 //! No socket may be another guest's port: a backend or device of the process whose socket another one's guest
 //! would reach as a port is refused with `AddrInUse`.
 //!
-//! A library has no use for the program's dependencies: `default-features = false`. To name a stream or
-//! a listener, or to set a stream's timeouts, it depends on `vsock-inner` as well, on `vsock-proto` for a [`Config`](vsock_proto::Config)
-//! with other limits, and on `vsock-backend-api` for a backend of its own.
+//! A library has no use for the program's dependencies: `default-features = false`. What a host program names it
+//! finds here: limits, counters, streams and listeners of the process, backends over Unix sockets, and the traits for
+//! a backend of its own:
+//!
+//! ```
+//! use std::any::Any;
+//! use std::io::{self, ErrorKind};
+//! use std::os::fd::{AsRawFd, RawFd};
+//! use std::os::unix::net::UnixStream;
+//! use vsock_vhost_user::{
+//!     Config, DeviceCounters, SealedMemory, UnixBackend, VhostUserError, VhostUserVsock,
+//!     VhostUserVsockBuilder, VsockBackend, VsockBackendType, VsockInnerListener, VsockStream,
+//! };
+//!
+//! /// Each connection of the guest ends in this process, on a thread of its own.
+//! struct Threads;
+//!
+//! impl AsRawFd for Threads {
+//!     fn as_raw_fd(&self) -> RawFd {
+//!         -1 // nothing comes from the host
+//!     }
+//! }
+//!
+//! impl VsockBackend for Threads {
+//!     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+//!         Err(ErrorKind::WouldBlock.into())
+//!     }
+//!     fn connect(&self, _port: u32) -> io::Result<Box<dyn VsockStream>> {
+//!         let (device, mut host) = UnixStream::pair()?;
+//!         device.set_nonblocking(true)?;
+//!         std::thread::spawn(move || io::copy(&mut host.try_clone()?, &mut host));
+//!         Ok(Box::new(device))
+//!     }
+//!     fn r#type(&self) -> VsockBackendType {
+//!         VsockBackendType::Other("threads")
+//!     }
+//!     fn as_any(&self) -> &dyn Any {
+//!         self
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = std::env::temp_dir().join(format!("vsock-vhost-{}", std::process::id()));
+//! # std::fs::create_dir_all(&directory)?;
+//! let limits = Config::builder().max_connections(100).build()?;
+//! let (builder, connector) = VhostUserVsockBuilder::new(3, directory.join("vhost.sock"))
+//!     .config(limits)
+//!     .sealed_memory(SealedMemory::Required)
+//!     .backend(Box::new(UnixBackend::bind(directory.join("vm.vsock"))?))
+//!     .backend_for(Box::new(Threads), &[7])
+//!     .in_process_for(&[1024])?;
+//! let device: VhostUserVsock = builder.spawn()?;
+//! let listener: VsockInnerListener = connector.listen(1024)?;
+//! let counters: DeviceCounters = device.queue_counters();
+//! let ended: Result<(), VhostUserError> = device.stop();
+//! # drop((listener, counters));
+//! # std::fs::remove_dir_all(&directory)?;
+//! # Ok(ended?)
+//! # }
+//! ```
 //!
 //! # As a program: host processes over Unix sockets
 //!
@@ -73,14 +130,14 @@
 //! | the guest reboots, or unloads its driver | its connections are reset, listeners stay, the next driver is served |
 //! | the front-end goes, or dies | the same; the next front-end is served |
 //! | the front-end wants what was not offered, such as `packed=on` | its request fails, the next front-end is served |
-//! | the front-end shares memory that is longer than its file | the same; see [`DeviceBuilder::sealed_memory`] for files that shrink later |
-//! | the front-end fills, empties or replaces its kicks and calls | nobody waits for it; a guest without notifications is its own affair |
-//! | the guest's rings break the rules | its connections are reset, until it resets the device |
-//! | a host process does not read | the guest waits at [`buf_alloc`](vsock_proto::ConfigBuilder::buf_alloc) bytes for this connection, all others go on |
+//! | the front-end shares memory that is longer than its file | the same; see [`VhostUserVsockBuilder::sealed_memory`] for files that shrink later |
+//! | the front-end fills, empties or replaces its kicks and calls | no thread waits for it; a guest without notifications is its own affair |
+//! | the guest's queues break the rules | its connections are reset, until it resets the device |
+//! | a host process does not read | the guest waits at [`buf_alloc`](ConfigBuilder::buf_alloc) bytes for this connection, all others go on |
 //! | no descriptor is left | the connection that needed one is refused or waits, all others go on |
 //! | a host process sends descriptors (`SCM_RIGHTS`) | it gets an error (`EPERM`); on a system before Linux 6.16 its bytes arrive, and a thread of its own closes the descriptors |
-//! | [`Stopper::stop`] | the guest gets its RSTs, if it has room for them within 100 ms; connections are reset, backends dropped, threads ended; the socket for the VMM and the CID go with the [`VsockDevice`] |
-//! | a stop is held up by a backend, or by the VMM's files | two seconds after it [`DeviceError::NotEnded`] says by what; socket files are removed, the CID stays taken |
+//! | [`Stopper::stop`] | the guest gets its RSTs, if it has room for them within 100 ms; connections are reset, backends dropped, threads ended; the socket for the VMM and the CID go with the [`VhostUserVsock`] |
+//! | a stop is held up by a backend, or by the VMM's files | two seconds after it [`VhostUserError::NotEnded`] says by what; socket files are removed, the CID stays taken |
 //! | SIGTERM, for the program | the same, and it ends |
 //!
 //! The event queue stays with QEMU, which does not pass it on: a guest that is migrated is told by
@@ -89,8 +146,8 @@
 //!
 //! # What it logs
 //!
-//! Through the crate [`log`], in the targets `vsock_vhost_user` and below. Nothing is logged of single
-//! connections and packets: [`VsockDevice::counters`] has those.
+//! Through the crate [`log`], in the targets `vsock_vhost_user`, `vsock_sockets` and below. Nothing is logged of
+//! single connections and packets: [`VhostUserVsock::counters`] has those.
 //!
 //! | level | what |
 //! |---|---|
@@ -103,8 +160,8 @@
 //! own for each guest: it goes out ten times, and then once in ten seconds; a turn that is not used is
 //! saved, up to ten. What was left out is counted, and told by the next line of the kind; by a line of its
 //! own, if none comes within ten seconds of its turn; or when the device goes. Nothing is formatted for a
-//! line that is left out, and one that the logger does not want is not counted. The crates that the library uses
-//! log nothing while it serves.
+//! line that is left out, and one that the logger does not want is not counted. Of the crates that the library
+//! uses, `vsock_sockets` alone logs, and nothing that others can repeat.
 //!
 //! A logger that waits holds up the device that calls it. The program's does not: lines wait, up to
 //! 256 KiB of them, for a thread that writes to standard error; what finds no room is counted and told, and
@@ -127,35 +184,46 @@
 //! - A stop ends within two seconds, whatever a thread is in.
 //! - What a host process has passed is never closed by a thread that moves bytes.
 //! - Every descriptor is close-on-exec, and closed when what it belonged to ends.
-//! - A socket file is removed only by who made it, and only if it is still the one that was made.
+//! - A socket file is removed only by the process that made it, and only if it is still the one that was made.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod builder;
-mod caught;
-mod claim;
-mod closer;
+mod cid_claim;
 mod device;
 mod error;
 mod frontend;
+mod frontend_thread;
+mod io_thread;
 mod journal;
-mod leftovers;
-mod limits;
-mod machine;
+mod lifecycle;
 mod memory;
-mod mover;
-mod names;
-mod service;
+mod panics;
+mod rate_limit;
 mod shared;
 mod signal;
-mod socket_file;
-mod stop;
-mod unix;
+mod stopper;
 mod vring;
 mod worker;
 
-pub use builder::DeviceBuilder;
-pub use device::VsockDevice;
-pub use error::DeviceError;
-pub use stop::Stopper;
-pub use unix::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream};
+pub use builder::VhostUserVsockBuilder;
+pub use device::VhostUserVsock;
+pub use error::VhostUserError;
+pub use memory::SealedMemory;
+pub use stopper::Stopper;
+pub use vsock_backend_api::{
+    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
+    VsockStream,
+};
+pub use vsock_inner::{
+    BackendCounters, Canceller, Capacity, VsockInnerBackend, VsockInnerConfig,
+    VsockInnerConfigError, VsockInnerConnector, VsockInnerListener, VsockInnerReader,
+    VsockInnerStream, VsockInnerWriter,
+};
+pub use vsock_muxer::{Ending, EndingCounts, MuxerCounters, MuxerError};
+pub use vsock_proto::{CidError, Config, ConfigBuilder, ConfigError, GuestCid};
+pub use vsock_sockets::{
+    ListenerHandle, NamedListener, SocketFileRemover, SocketNames, UnixBackend,
+    UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,
+};
+pub use vsock_virtio::DeviceCounters;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The program's log. Whoever logs never waits for standard error, which may be a pipe that is full and
+//! The program's log. A thread that logs never waits for standard error, which may be a pipe that is full and
 //! that no one reads: a thread of its own writes, and what finds no room meanwhile is lost and counted.
 
 mod queue;

@@ -8,7 +8,6 @@
 mod args;
 mod descriptors;
 mod logging;
-mod names;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -24,9 +23,9 @@ use logging::Logging;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use thiserror::Error;
-use vsock_proto::{Config, ConfigError};
 use vsock_vhost_user::{
-    DeviceBuilder, DeviceError, Stopper, UnixBackend, UnixSeqpacketBackend, VsockDevice,
+    Config, ConfigError, SealedMemory, Stopper, UnixBackend, UnixSeqpacketBackend, VhostUserError,
+    VhostUserVsock, VhostUserVsockBuilder,
 };
 
 /// What a program answers whose arguments are wrong; clap has the same.
@@ -40,7 +39,7 @@ enum MainError {
     #[error("cannot listen for host processes")]
     Unix(#[source] io::Error),
     #[error("the device of guest {cid} failed")]
-    Device { cid: u64, source: DeviceError },
+    Device { cid: u64, source: VhostUserError },
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
     #[error("cannot start a thread")]
@@ -54,7 +53,7 @@ impl MainError {
             self,
             Self::Limits(_)
                 | Self::Device {
-                    source: DeviceError::Cid(_) | DeviceError::QueueSize(_),
+                    source: VhostUserError::Cid(_) | VhostUserError::QueueSize(_),
                     ..
                 }
         );
@@ -105,7 +104,7 @@ fn text(error: &MainError) -> String {
 /// What ends the program.
 enum End {
     Signal,
-    Device(u64, Result<(), DeviceError>),
+    Device(u64, Result<(), VhostUserError>),
 }
 
 fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), MainError> {
@@ -121,7 +120,7 @@ fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), MainError> {
         .zip(configs)
         .map(|(vm, config)| device(args, vm, config))
         .collect::<Result<Vec<_>, _>>()?;
-    let stoppers: Vec<Stopper> = devices.iter().map(VsockDevice::stopper).collect();
+    let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
     let (ends, ended) = mpsc::channel();
     let count = devices.len();
     for device in devices {
@@ -168,13 +167,18 @@ fn config(args: &Args, vm: &Vm) -> Result<Config, ConfigError> {
         .build()
 }
 
-fn device(args: &Args, vm: &Vm, config: Config) -> Result<VsockDevice, MainError> {
+fn device(args: &Args, vm: &Vm, config: Config) -> Result<VhostUserVsock, MainError> {
     let cid = vm.guest_cid;
     let streams = UnixBackend::bind(&vm.uds_path).map_err(MainError::Unix)?;
-    let mut builder = DeviceBuilder::new(cid, &vm.socket)
+    let sealed_memory = if vm.sealed_memory.unwrap_or(args.sealed_memory) {
+        SealedMemory::Required
+    } else {
+        SealedMemory::NotRequired
+    };
+    let mut builder = VhostUserVsockBuilder::new(cid, &vm.socket)
         .config(config)
         .queue_size(vm.queue_size.unwrap_or(args.queue_size))
-        .sealed_memory(vm.sealed_memory.unwrap_or(args.sealed_memory))
+        .sealed_memory(sealed_memory)
         .poll_budget(Duration::from_micros(args.poll_us.into()))
         .backend(Box::new(streams));
     if let Some(messages) = messages(vm)? {

@@ -56,7 +56,17 @@ pub(crate) enum MemoryError {
     Regions(#[source] vm_memory::GuestRegionCollectionError),
 }
 
-/// Where a region is in the front-end, which names rings by its own addresses, and in the guest.
+/// Whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a memfd).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SealedMemory {
+    /// A VMM that shares memory which may shrink is refused.
+    Required,
+    /// Memory of any kind is accepted.
+    #[default]
+    NotRequired,
+}
+
+/// Where a region is in the front-end, which names queues by its own addresses, and in the guest.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     frontend: u64,
@@ -71,13 +81,13 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Maps what a front-end shares. With `sealed`, only files that cannot shrink.
+    /// Maps what a front-end shares.
     ///
     /// This may wait for the owner of a file.
     pub(crate) fn map(
         table: &[VhostUserMemoryRegion],
         files: Vec<File>,
-        sealed: bool,
+        sealed: SealedMemory,
     ) -> Result<Self, MemoryError> {
         for (index, (region, file)) in table.iter().zip(&files).enumerate() {
             check(index, region, file, sealed)?;
@@ -118,11 +128,12 @@ fn check(
     index: usize,
     region: &VhostUserMemoryRegion,
     file: &File,
-    sealed: bool,
+    sealed: SealedMemory,
 ) -> Result<(), MemoryError> {
     // First this: what is sealed keeps the length that is asked for next.
+    let required = sealed == SealedMemory::Required;
     let shrinks = || !fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
-    if sealed && shrinks() {
+    if required && shrinks() {
         return Err(MemoryError::Unsealed(index));
     }
     let unknown = |error: Errno| MemoryError::Unknown {
@@ -131,7 +142,7 @@ fn check(
     };
     if let Some(page) = huge_page(file).map_err(unknown)? {
         // A hole that is made in them later is filled with what the system has left: nothing, perhaps.
-        if sealed {
+        if required {
             return Err(MemoryError::Huge(index));
         }
         // The kernel would map all of the last page, and refuse to unmap a part of it.
@@ -194,6 +205,7 @@ fn map_file(file: FileOffset, size: usize) -> Result<MmapRegion, MmapRegionError
 mod tests {
     use rustix::fs::{MemfdFlags, fcntl_add_seals, ftruncate, memfd_create};
 
+    use super::SealedMemory::{NotRequired, Required};
     use super::*;
 
     const PAGE: u64 = 4096;
@@ -209,8 +221,18 @@ mod tests {
         VhostUserMemoryRegion::new(guest, size, frontend, offset)
     }
 
-    fn map(region: VhostUserMemoryRegion, file: File) -> Result<Memory, MemoryError> {
-        Memory::map(&[region], vec![file], false)
+    /// Maps regions, each of a file.
+    fn map(
+        table: &[VhostUserMemoryRegion],
+        files: impl Into<Vec<File>>,
+        sealed: SealedMemory,
+    ) -> Result<Memory, MemoryError> {
+        Memory::map(table, files.into(), sealed)
+    }
+
+    /// Why one region is refused.
+    fn refused(region: VhostUserMemoryRegion, file: File, sealed: SealedMemory) -> MemoryError {
+        map(&[region], [file], sealed).err().unwrap()
     }
 
     #[test]
@@ -222,7 +244,7 @@ mod tests {
             (PAGE, u64::MAX, 2),
             (PAGE, 0, u64::MAX),
         ] {
-            let refused = map(region(0, size, 0, offset), file(len)).err().unwrap();
+            let refused = refused(region(0, size, 0, offset), file(len), NotRequired);
             assert!(
                 matches!(
                     refused,
@@ -231,53 +253,42 @@ mod tests {
                 "{refused}"
             );
         }
-        map(region(0, PAGE, 0, PAGE), file(2 * PAGE)).unwrap();
-    }
-
-    #[test]
-    fn t120_a_file_without_a_length_is_refused() {
-        let file = File::options().read(true).write(true).open("/dev/zero");
-        let refused = map(region(0, PAGE, 0, 0), file.unwrap()).err().unwrap();
-        assert!(
-            matches!(refused, MemoryError::Short { len: 0, .. }),
-            "{refused}"
-        );
+        map(&[region(0, PAGE, 0, PAGE)], [file(2 * PAGE)], NotRequired).unwrap();
+        let zero = File::options().read(true).write(true).open("/dev/zero");
+        let refused = refused(region(0, PAGE, 0, 0), zero.unwrap(), NotRequired);
+        let no_length = matches!(refused, MemoryError::Short { len: 0, .. });
+        assert!(no_length, "{refused}");
     }
 
     #[test]
     fn t120_a_short_file_is_named_and_nothing_of_its_table_is_mapped() {
         let table = [region(0, PAGE, 0, 0), region(PAGE, 2 * PAGE, PAGE, 0)];
-        let refused = Memory::map(&table, vec![file(PAGE), file(PAGE)], false);
+        let refused = map(&table, [file(PAGE), file(PAGE)], NotRequired);
         let text = refused.err().unwrap().to_string();
-        assert!(
-            text.starts_with("memory region 1 at guest address 0x1000 ends at byte 8192"),
-            "{text}"
-        );
+        let expected = "memory region 1 at guest address 0x1000 ends at byte 8192";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]
     fn t120_an_offset_within_a_page_is_refused() {
-        let refused = map(region(0, PAGE, 0, 1), file(2 * PAGE)).err().unwrap();
-        assert!(
-            matches!(refused, MemoryError::Unmappable { offset: 1, .. }),
-            "{refused}"
-        );
+        let refused = refused(region(0, PAGE, 0, 1), file(2 * PAGE), NotRequired);
+        let unmappable = matches!(refused, MemoryError::Unmappable { offset: 1, .. });
+        assert!(unmappable, "{refused}");
     }
 
     #[test]
     fn t120_a_file_that_may_shrink_is_refused_where_sealed_ones_are_demanded() {
-        let table = [region(0, PAGE, 0, 0)];
         let (open, sealed) = (file(PAGE), file(PAGE));
         fcntl_add_seals(&sealed, SealFlags::SHRINK).unwrap();
         // Files of a file system have no seals.
         let plain = tempfile::tempfile().unwrap();
         plain.set_len(PAGE).unwrap();
         for file in [open, plain] {
-            let refused = Memory::map(&table, vec![file], true).err().unwrap();
+            let refused = refused(region(0, PAGE, 0, 0), file, Required);
             assert!(matches!(refused, MemoryError::Unsealed(0)), "{refused}");
             assert!(refused.to_string().contains("seal=on"), "{refused}");
         }
-        Memory::map(&table, vec![sealed], true).unwrap();
+        map(&[region(0, PAGE, 0, 0)], [sealed], Required).unwrap();
     }
 
     #[test]
@@ -286,7 +297,7 @@ mod tests {
             region(0, PAGE, 0x7000_0000, 0),
             region(0x10_0000, PAGE, 0x7000_1000, 0),
         ];
-        let memory = Memory::map(&table, vec![file(PAGE), file(PAGE)], false).unwrap();
+        let memory = map(&table, [file(PAGE), file(PAGE)], NotRequired).unwrap();
         for (frontend, guest) in [
             (0x7000_0000, Some(0)),
             (0x7000_0FFF, Some(0xFFF)),
@@ -316,8 +327,7 @@ mod tests {
             return;
         };
         fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
-        let table = [region(0, HUGE_PAGE, 0, 0)];
-        let refused = Memory::map(&table, vec![file], true).err().unwrap();
+        let refused = refused(region(0, HUGE_PAGE, 0, 0), file, Required);
         assert!(matches!(refused, MemoryError::Huge(0)), "{refused}");
     }
 
@@ -328,11 +338,9 @@ mod tests {
         let Some(file) = huge_file(len) else {
             return;
         };
-        let refused = map(region(0, len, 0, 0), file).err().unwrap();
-        assert!(
-            matches!(refused, MemoryError::Unmappable { .. }),
-            "{refused}"
-        );
+        let refused = refused(region(0, len, 0, 0), file, NotRequired);
+        let unmappable = matches!(refused, MemoryError::Unmappable { .. });
+        assert!(unmappable, "{refused}");
     }
 
     /// The kernel maps the whole page, and does not take back a part of it.
@@ -341,23 +349,16 @@ mod tests {
         let Some(file) = huge_file(HUGE_PAGE) else {
             return;
         };
-        let refused = map(region(0, PAGE, 0, 0), file).err().unwrap();
-        assert!(
-            matches!(
-                refused,
-                MemoryError::PartOfPage {
-                    index: 0,
-                    page: HUGE_PAGE
-                }
-            ),
-            "{refused}"
-        );
+        let refused = refused(region(0, PAGE, 0, 0), file, NotRequired);
+        let part =
+            matches!(refused, MemoryError::PartOfPage { index: 0, page } if page == HUGE_PAGE);
+        assert!(part, "{refused}");
     }
 
     #[test]
     fn regions_that_overlap_are_refused() {
         let table = [region(0, PAGE, 0, 0), region(0, PAGE, PAGE, 0)];
-        let refused = Memory::map(&table, vec![file(PAGE), file(PAGE)], false);
+        let refused = map(&table, [file(PAGE), file(PAGE)], NotRequired);
         assert!(matches!(refused, Err(MemoryError::Regions(_))));
     }
 }

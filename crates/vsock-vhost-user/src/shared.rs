@@ -5,14 +5,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vsock_muxer::MuxerCounters;
-use vsock_proto::GuestCid;
-use vsock_virtio::DeviceCounters;
-
-use crate::DeviceError;
-use crate::caught::{self, caught};
-use crate::claim::CidClaim;
+use crate::cid_claim::CidClaim;
+use crate::error::VhostUserError;
 use crate::journal::Journal;
+use crate::memory::SealedMemory;
+use crate::panics::{self, catch};
 use crate::worker::Worker;
 
 /// What a front-end may ask for.
@@ -21,53 +18,18 @@ pub(crate) struct Offer {
     pub(crate) features: u64,
     /// The longest queue.
     pub(crate) queue_size: u16,
-    /// Only memory that cannot shrink is accepted.
-    pub(crate) sealed_memory: bool,
+    pub(crate) sealed_memory: SealedMemory,
 }
 
 pub(crate) struct Shared {
-    claim: CidClaim,
-    journal: Arc<Journal>,
-    offer: Offer,
-    worker: Mutex<Worker>,
+    pub(crate) claim: CidClaim,
+    /// Where the device says what its owner should know.
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) offer: Offer,
+    pub(crate) worker: Mutex<Worker>,
 }
 
 impl Shared {
-    pub(crate) fn new(
-        claim: CidClaim,
-        journal: Arc<Journal>,
-        offer: Offer,
-        worker: Worker,
-    ) -> Self {
-        Self {
-            claim,
-            journal,
-            offer,
-            worker: Mutex::new(worker),
-        }
-    }
-
-    pub(crate) fn cid(&self) -> GuestCid {
-        self.claim.cid()
-    }
-
-    /// Where the device says what its owner should know.
-    pub(crate) fn journal(&self) -> &Journal {
-        &self.journal
-    }
-
-    pub(crate) fn offer(&self) -> Offer {
-        self.offer
-    }
-
-    pub(crate) fn counters(&self) -> (MuxerCounters, DeviceCounters) {
-        self.worker().counters()
-    }
-
-    pub(crate) fn is_active(&self) -> bool {
-        self.worker().is_active()
-    }
-
     /// The front-end has gone.
     pub(crate) fn end(&self) {
         let remains = self.worker().end();
@@ -76,17 +38,17 @@ impl Shared {
     }
 
     /// The device has ended: its backends go, whatever panics meanwhile.
-    pub(crate) fn release(&self) -> Result<(), DeviceError> {
-        let backends = caught(|| self.worker().remove_backends())?;
-        let settled = caught(|| self.worker().settle());
+    pub(crate) fn release(&self) -> Result<(), VhostUserError> {
+        let backends = catch(|| self.worker().remove_backends())?;
+        let settled = catch(|| self.worker().settle());
         // Not under the lock: what a backend does when it is dropped is its own affair, and it may ask
         // for the device's counters.
-        let dropped = caught(|| caught::each(backends.into_iter(), drop));
+        let dropped = catch(|| panics::for_each(backends.into_iter(), drop));
         settled.and(dropped)
     }
 
     pub(crate) fn worker(&self) -> MutexGuard<'_, Worker> {
-        // After a panic the device ends; until then nobody is to panic for it.
+        // After a panic the device ends; until then no other thread is to panic for it.
         self.worker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

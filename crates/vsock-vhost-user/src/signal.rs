@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Signals an eventfd that somebody else has as well, without ever waiting for it.
+//! Signals an eventfd that the front-end has as well, without ever waiting for it.
 //!
-//! A `write` waits where the counter is full and the description is blocking, and whoever shares the
-//! description can bring about both at any time. The kernel itself signals eventfds by a call that never
-//! waits and takes no notice of flags; asynchronous I/O (`io_submit`) lets a process ask for that, with
+//! A `write` waits where the counter is full and the description is blocking, and the front-end,
+//! which shares the description, can bring about both at any time. The kernel itself signals eventfds by a call that never
+//! waits and ignores flags; asynchronous I/O (`io_submit`) lets a process ask for that, with
 //! the completion of a read that fails immediately.
 
 use std::io;

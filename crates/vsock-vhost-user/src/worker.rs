@@ -6,24 +6,19 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use vhost::vhost_user::VhostUserVirtioFeatures;
-use virtio_queue::Error as QueueError;
 use vm_memory::GuestMemoryMmap;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
-use vsock_inner::VsockInnerStream;
-use vsock_muxer::{Muxer, MuxerCounters};
-use vsock_proto::{Config, Tick};
+use vsock_muxer::MuxerCounters;
+use vsock_proto::Tick;
 use vsock_virtio::{DeviceCounters, NextCall, QueueName, Queues, VsockDevice};
 
-use crate::builder::Served;
+use crate::error::VhostUserError;
 use crate::journal::{Journal, say};
-use crate::machine::Machine;
+use crate::lifecycle::Lifecycle;
 use crate::signal::Signaller;
-use crate::vring::{Addresses, Discarded, Vring};
-use crate::{DeviceError, UnixVsockStream};
+use crate::vring::{Discarded, Enablement, KickChange, StoppedQueue, Vring};
 
 /// Receive, transmit and event queue; some front-ends keep the last one for themselves.
 pub(crate) const QUEUES: usize = 3;
@@ -47,7 +42,7 @@ impl QueueIndex {
 }
 
 /// What belonged to a front-end that has gone: memory and descriptors. To let it go may take long.
-#[must_use = "dropped where nobody waits for it"]
+#[must_use = "to be dropped without the lock"]
 #[derive(Debug)]
 pub(crate) struct Remains {
     _memory: Option<Arc<GuestMemoryMmap>>,
@@ -57,8 +52,8 @@ pub(crate) struct Remains {
 /// The device, and what it waits with.
 pub(crate) struct Worker {
     journal: Arc<Journal>,
-    machine: Machine,
-    poller: MuxerDriver,
+    lifecycle: Lifecycle,
+    driver: MuxerDriver,
     signaller: Signaller,
     vrings: [Vring; QUEUES],
     /// The guest's memory, while a front-end shares it.
@@ -67,42 +62,20 @@ pub(crate) struct Worker {
     next: NextCall,
 }
 
-/// How the device is configured.
-#[derive(Debug)]
-pub(crate) struct Settings {
-    pub(crate) config: Config,
-    pub(crate) queue_size: u16,
-    pub(crate) poll_budget: Duration,
-}
-
 impl Worker {
     pub(crate) fn new(
+        device: VsockDevice<GuestMemoryMmap>,
+        queue_size: u16,
+        driver: MuxerDriver,
         journal: Arc<Journal>,
-        settings: Settings,
-        backends: Vec<Served>,
-        poller: MuxerDriver,
-    ) -> Result<Self, DeviceError> {
-        let queue_size = settings.queue_size;
-        let mut muxer = Muxer::new(journal.guest(), settings.config);
-        for Served { backend, ports } in backends {
-            match ports {
-                Some(ports) => muxer.add_backend_for(backend, &ports)?,
-                None => muxer.add_backend(backend)?,
-            };
-        }
-        let device = VsockDevice::builder(muxer)
-            .transport_features(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
-            .direct::<VsockInnerStream>(0)
-            .direct::<UnixVsockStream>(0)
-            .poll_budget(settings.poll_budget)
-            .build();
+    ) -> Result<Self, VhostUserError> {
         let vring = || {
             Vring::new(queue_size, Arc::clone(&journal))
-                .map_err(|_| DeviceError::QueueSize(queue_size))
+                .map_err(|_| VhostUserError::QueueSize(queue_size))
         };
         Ok(Self {
-            machine: Machine::new(device, Arc::clone(&journal)),
-            poller,
+            lifecycle: Lifecycle::new(device, Arc::clone(&journal)),
+            driver,
             signaller: Signaller::new(&journal),
             vrings: [vring()?, vring()?, vring()?],
             journal,
@@ -114,36 +87,36 @@ impl Worker {
     /// The front-end has gone, and the guest with it.
     pub(crate) fn end(&mut self) -> Remains {
         self.stop();
-        self.machine.accept_features(0);
-        let (poller, signaller) = (&mut self.poller, &mut self.signaller);
+        self.lifecycle.accept_features(0);
+        let (driver, signaller) = (&mut self.driver, &mut self.signaller);
         Remains {
             _memory: self.memory.take(),
             _descriptors: self
                 .vrings
                 .each_mut()
-                .map(|vring| vring.reset(poller, signaller)),
+                .map(|vring| vring.reset(driver, signaller)),
         }
     }
 
     /// The device ends: gives up its backends. [`settle`](Self::settle) comes next.
     pub(crate) fn remove_backends(&mut self) -> Vec<Box<dyn VsockBackend>> {
-        let now = self.poller.now();
-        self.machine.device.muxer_mut().remove_backends(now)
+        let now = self.driver.now();
+        self.lifecycle.device.muxer_mut().remove_backends(now)
     }
 
     /// Lets go what is no longer needed.
     pub(crate) fn settle(&mut self) {
-        let now = self.poller.now();
+        let now = self.driver.now();
         self.carry_out(now);
     }
 
     /// Takes what the driver has accepted of what was offered.
     pub(crate) fn accept_features(&mut self, features: u64) {
-        self.machine.accept_features(features);
+        self.lifecycle.accept_features(features);
     }
 
     /// Takes the guest's memory; returns the one before.
-    #[must_use = "dropped where nobody waits for it"]
+    #[must_use = "to be dropped without the lock"]
     pub(crate) fn set_memory(
         &mut self,
         memory: Arc<GuestMemoryMmap>,
@@ -151,50 +124,34 @@ impl Worker {
         self.memory.replace(memory)
     }
 
-    pub(crate) fn set_size(&mut self, index: QueueIndex, size: u16) -> Result<(), QueueError> {
-        self.vring(index).set_size(size)
+    /// A queue, for what does not concern the loop.
+    pub(crate) fn vring(&mut self, index: QueueIndex) -> &mut Vring {
+        &mut self.vrings[index.0]
     }
 
-    pub(crate) fn set_addresses(
+    pub(crate) fn set_kick(&mut self, index: QueueIndex, kick: Option<File>) -> KickChange {
+        self.vrings[index.0].set_kick(kick, &mut self.driver)
+    }
+
+    pub(crate) fn set_enablement(
         &mut self,
         index: QueueIndex,
-        at: &Addresses,
-    ) -> Result<(), QueueError> {
-        self.vring(index).set_addresses(at)
-    }
-
-    pub(crate) fn set_base(&mut self, index: QueueIndex, base: u16) {
-        self.vring(index).set_base(base);
-    }
-
-    pub(crate) fn set_kick(
-        &mut self,
-        index: QueueIndex,
-        kick: Option<File>,
-    ) -> (Discarded, io::Result<()>) {
-        self.vrings[index.0].set_kick(kick, &mut self.poller)
-    }
-
-    pub(crate) fn set_call(&mut self, index: QueueIndex, call: Option<File>) -> Discarded {
-        self.vring(index).set_call(call)
-    }
-
-    pub(crate) fn set_enabled(&mut self, index: QueueIndex, enabled: bool) -> io::Result<()> {
-        self.vrings[index.0].set_enabled(enabled, &mut self.poller)
+        enablement: Enablement,
+    ) -> io::Result<()> {
+        self.vrings[index.0].set_enablement(enablement, &mut self.driver)
     }
 
     /// Lets every queue run: of a front-end that does not say it of each.
     pub(crate) fn enable_all(&mut self) -> io::Result<()> {
-        let poller = &mut self.poller;
+        let driver = &mut self.driver;
         self.vrings
             .iter_mut()
-            .try_for_each(|vring| vring.set_enabled(true, poller))
+            .try_for_each(|vring| vring.set_enablement(Enablement::Enabled, driver))
     }
 
-    /// A queue is taken back: returns how far the device has come in what is available. A device
-    /// without one that carries packets has been reset.
-    pub(crate) fn stop_queue(&mut self, index: QueueIndex) -> (u16, Discarded) {
-        let stopped = self.vrings[index.0].stop(&mut self.poller, &mut self.signaller);
+    /// A queue is taken back. A device without one that carries packets has been reset.
+    pub(crate) fn stop_queue(&mut self, index: QueueIndex) -> StoppedQueue {
+        let stopped = self.vrings[index.0].stop(&mut self.driver, &mut self.signaller);
         if index.carries_packets() {
             self.stop();
         }
@@ -203,14 +160,16 @@ impl Worker {
 
     /// For the thread that takes steps.
     pub(crate) fn events(&self) -> DriverEvents {
-        self.poller.events()
+        self.driver.events()
     }
 
     /// Something has happened, or the thread has looked because the device polls. Returns whether it must not sleep
     /// before the next step.
     pub(crate) fn step(&mut self, events: &DriverEvents) -> bool {
-        let now = self.poller.now();
-        let happened = self.poller.dispatch(now, events, &mut self.machine.device);
+        let now = self.driver.now();
+        let happened = self
+            .driver
+            .dispatch(now, events, &mut self.lifecycle.device);
         if happened || self.next != NextCall::OnEvent {
             self.serve(now);
         }
@@ -221,8 +180,8 @@ impl Worker {
     /// The device is to end while its guest goes on: begins to reset the guest's connections. Returns as of
     /// [`step`](Self::step).
     pub(crate) fn begin_farewell(&mut self) -> bool {
-        let now = self.poller.now();
-        self.machine.device.farewell(now);
+        let now = self.driver.now();
+        self.lifecycle.device.farewell(now);
         self.serve(now);
         self.carry_out(now);
         self.next != NextCall::OnEvent
@@ -230,26 +189,27 @@ impl Worker {
 
     /// Whether the guest does not know yet of the end of all its connections, and may learn of it.
     pub(crate) fn owes_farewells(&self) -> bool {
-        self.machine.owes_farewells()
+        self.lifecycle.owes_farewells()
     }
 
     pub(crate) fn features(&self) -> u64 {
-        self.machine.device.device_features()
+        self.lifecycle.device.device_features()
     }
 
     pub(crate) fn config(&self, offset: u32, data: &mut [u8]) {
-        self.machine.device.read_config(offset.into(), data);
+        self.lifecycle.device.read_config(offset.into(), data);
     }
 
     pub(crate) fn is_active(&self) -> bool {
-        self.machine.device.is_active()
+        self.lifecycle.device.is_active()
     }
 
-    pub(crate) fn counters(&self) -> (MuxerCounters, DeviceCounters) {
-        (
-            self.machine.device.muxer().counters(),
-            self.machine.device.counters(),
-        )
+    pub(crate) fn counters(&self) -> MuxerCounters {
+        self.lifecycle.device.muxer().counters()
+    }
+
+    pub(crate) fn queue_counters(&self) -> DeviceCounters {
+        self.lifecycle.device.counters()
     }
 
     /// Moves what can be moved, if the driver has started its queues.
@@ -267,7 +227,7 @@ impl Worker {
             tx: tx.queue_mut(),
             event: None,
         };
-        let outcome = self.machine.process(now, memory, &mut queues);
+        let outcome = self.lifecycle.process(now, memory, &mut queues);
         if outcome.notify_rx {
             rx.signal(&mut self.signaller);
         }
@@ -277,28 +237,24 @@ impl Worker {
         self.next = outcome.next;
     }
 
-    fn vring(&mut self, index: QueueIndex) -> &mut Vring {
-        &mut self.vrings[index.0]
-    }
-
     fn stop(&mut self) {
-        let now = self.poller.now();
-        self.machine.stop(now);
+        let now = self.driver.now();
+        self.lifecycle.stop(now);
         self.carry_out(now);
     }
 
     /// Does what the device wants done, and tells what was left out of the log.
     fn carry_out(&mut self, now: Tick) {
         let journal = &self.journal;
-        let device = &mut self.machine.device;
-        self.poller
+        let device = &mut self.lifecycle.device;
+        self.driver
             .carry_out(now, device, |handover| match handover {
                 // A socket that may take its time to close closes elsewhere.
                 Handover::Close(stream) => drop(stream),
                 Handover::Failed(error) => tell(journal, &error),
             });
         if let Some(wait) = self.journal.tell()
-            && let Err(error) = self.poller.wake_by(now.saturating_add(wait))
+            && let Err(error) = self.driver.wake_by(now.saturating_add(wait))
         {
             tell(&self.journal, &error);
         }
@@ -327,10 +283,12 @@ mod tests {
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
     use virtio_queue::QueueT;
     use vm_memory::{Bytes, FileOffset, GuestAddress};
-    use vsock_proto::GuestCid;
+    use vsock_muxer::Muxer;
+    use vsock_proto::{Config, GuestCid};
 
     use super::*;
     use crate::journal::testing::logged;
+    use crate::vring::Addresses;
 
     const AVAILABLE: u64 = 0x1000;
     const USED: u64 = 0x2000;
@@ -346,24 +304,20 @@ mod tests {
         Arc::new(GuestMemoryMmap::from_ranges_with_files([range]).unwrap())
     }
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const GENEROUS: Duration = Duration::from_secs(20);
 
-    fn journal(poller: &MuxerDriver) -> Journal {
-        Journal::new(GuestCid::try_from(3).unwrap(), poller.waker())
+    fn journal(driver: &MuxerDriver) -> Journal {
+        Journal::new(GuestCid::try_from(3).unwrap(), driver.waker())
     }
 
-    fn worker(journal: Journal, poller: MuxerDriver) -> Worker {
-        polling(journal, poller, Duration::ZERO)
+    fn worker(journal: Journal, driver: MuxerDriver) -> Worker {
+        polling(journal, driver, Duration::ZERO)
     }
 
-    fn polling(journal: Journal, poller: MuxerDriver, poll_budget: Duration) -> Worker {
-        let journal = Arc::new(journal);
-        let settings = Settings {
-            config: Config::default(),
-            queue_size: 16,
-            poll_budget,
-        };
-        Worker::new(journal, settings, Vec::new(), poller).unwrap()
+    fn polling(journal: Journal, driver: MuxerDriver, poll_budget: Duration) -> Worker {
+        let muxer = Muxer::new(journal.guest(), Config::default());
+        let device = VsockDevice::builder(muxer).poll_budget(poll_budget);
+        Worker::new(device.build(), 16, driver, Arc::new(journal)).unwrap()
     }
 
     /// Takes a step for what happens within the time; returns how many events that were.
@@ -383,12 +337,12 @@ mod tests {
             used_index: 0,
         };
         let index = QueueIndex::new(index).unwrap();
-        worker.set_addresses(index, &addresses).unwrap();
+        worker.vring(index).set_addresses(&addresses).unwrap();
         let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        let (discarded, watched) = worker.set_kick(index, Some(kick.into()));
-        drop(discarded);
-        watched.unwrap();
-        worker.set_enabled(index, true).unwrap();
+        let change = worker.set_kick(index, Some(kick.into()));
+        change.watched.unwrap();
+        let enabled = worker.set_enablement(index, Enablement::Enabled);
+        enabled.unwrap();
     }
 
     /// A worker whose guest's queues run, and what its thread waits with.
@@ -400,8 +354,8 @@ mod tests {
         memory: &Arc<GuestMemoryMmap>,
         poll_budget: Duration,
     ) -> (Worker, DriverEvents) {
-        let poller = MuxerDriver::new().unwrap();
-        let mut worker = polling(journal(&poller), poller, poll_budget);
+        let driver = MuxerDriver::new().unwrap();
+        let mut worker = polling(journal(&driver), driver, poll_budget);
         drop(worker.set_memory(Arc::clone(memory)));
         worker.accept_features(1 << 32);
         for index in [0, 1] {
@@ -436,7 +390,7 @@ mod tests {
         };
         assert!(!is_busy(&mut worker));
         offer(&memory, 1);
-        worker.poller.wake();
+        worker.driver.wake();
         assert!(is_busy(&mut worker));
         offer(&memory, 2);
         assert!(is_busy(&mut worker), "it is not done");
@@ -452,22 +406,22 @@ mod tests {
         step(&mut worker, &mut events, Duration::ZERO);
         assert!(worker.is_active());
         offer(&memory, 1);
-        assert_eq!(worker.machine.device.deadline(), None, "nothing is due");
+        assert_eq!(worker.lifecycle.device.deadline(), None, "nothing is due");
 
-        let now = worker.poller.now();
-        worker.poller.wake_by(now).unwrap();
-        assert_eq!(step(&mut worker, &mut events, PATIENCE), 1);
+        let now = worker.driver.now();
+        worker.driver.wake_by(now).unwrap();
+        assert_eq!(step(&mut worker, &mut events, GENEROUS), 1);
         assert_eq!(sent(&mut worker), 0);
 
-        worker.poller.wake();
+        worker.driver.wake();
         step(&mut worker, &mut events, Duration::ZERO);
         assert_eq!(sent(&mut worker), 1);
     }
 
     #[test]
     fn t131_the_timer_tells_what_was_left_out_of_the_log() {
-        let poller = MuxerDriver::new().unwrap();
-        let mut journal = journal(&poller);
+        let driver = MuxerDriver::new().unwrap();
+        let mut journal = journal(&driver);
         logged();
         for _ in 0..100 {
             say!(journal, Warn, "a line");
@@ -476,11 +430,11 @@ mod tests {
         let wait = journal.tell().unwrap();
         journal.advance(wait - Duration::from_millis(50));
         logged();
-        let mut worker = worker(journal, poller);
+        let mut worker = worker(journal, driver);
         let mut events = worker.events();
-        // Whoever left lines out has woken the thread that sets the timer; the timer is the other event.
+        // The thread that left lines out has woken the one that sets the timer; the timer is the other event.
         for _ in 0..2 {
-            assert_eq!(step(&mut worker, &mut events, PATIENCE), 1);
+            assert_eq!(step(&mut worker, &mut events, GENEROUS), 1);
         }
         assert_eq!(
             logged(),

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::sync::atomic::Ordering;
+
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -165,12 +167,17 @@ impl DriverQueue {
     }
 
     fn store(&self, memory: &Memory, addr: u64, value: u16) {
-        let stored = memory.write_obj(value.to_le(), GuestAddress(addr));
+        // ORDER: Release; partner: the device's acquire of the index, which may be on another thread.
+        let stored = memory.store(value.to_le(), GuestAddress(addr), Ordering::Release);
+        // A queue at an odd address is none, and the device says so.
+        let stored = stored.or_else(|_| memory.write_obj(value.to_le(), GuestAddress(addr)));
         stored.expect("a queue in memory");
     }
 
     fn load(&self, memory: &Memory, addr: u64) -> u16 {
-        let loaded = memory.read_obj(GuestAddress(addr));
+        // ORDER: Acquire; partner: the device's release of the index.
+        let loaded = memory.load(GuestAddress(addr), Ordering::Acquire);
+        let loaded = loaded.or_else(|_| memory.read_obj(GuestAddress(addr)));
         u16::from_le(loaded.expect("a queue in memory"))
     }
 }

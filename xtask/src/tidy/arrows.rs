@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "vsock-muxer-harness",
         &["vsock-muxer", "vsock-epoll", "vsock-compliance"],
     ),
+    ("vsock-sockets", &["vsock-backend-api"]),
     ("vsock-virtio", &["vsock-muxer"]),
     (
         "vsock-vhost-user",

@@ -9,8 +9,8 @@ const ALLOWED: &[&str] = &[
     "crates/vsock-inner/src/pipe.rs",
     "crates/vsock-inner/src/pipe/",
     "crates/vsock-inner/src/sync/",
-    "crates/vsock-vhost-user/src/unix/pieces.rs",
-    "crates/vsock-vhost-user/src/unix/rights.rs",
+    "crates/vsock-sockets/src/unix/pieces.rs",
+    "crates/vsock-sockets/src/unix/guarded_socket.rs",
 ];
 
 /// How many lines of code the argument may be away.

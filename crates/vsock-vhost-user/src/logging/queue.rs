@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Text on its way to one who may never take it.
+//! Text on its way to a reader that may never take it.
 
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Bytes that wait at most, beside those that are being written, which are as many.
+/// Bytes that wait at most. Those that are being written are as many again.
 const CAPACITY: usize = 256 * 1024;
 
 /// Lines that wait to be written. Adding one never waits: what finds no room is counted.
@@ -20,7 +20,7 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct State {
     text: Vec<u8>,
-    /// Lines that found no room, all of them behind `text`.
+    /// Lines that found no room, all of them after `text`.
     lost: u64,
     /// Whether the batch that was taken is still being written.
     writing: bool,
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const GENEROUS: Duration = Duration::from_secs(20);
 
     /// What is taken now, and how many lines are missing after it.
     fn taken(queue: &Queue) -> (Vec<u8>, u64) {
@@ -147,7 +147,7 @@ mod tests {
         );
         thread::scope(|scope| {
             let writer = scope.spawn(|| queue.exchange(&mut text.clone()));
-            assert!(queue.wait_until_empty(PATIENCE), "it is written");
+            assert!(queue.wait_until_empty(GENEROUS), "it is written");
             queue.push(b"end\n");
             writer.join().unwrap();
         });

@@ -13,7 +13,7 @@ use super::queue::Queue;
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     batch: Vec<u8>,
-    /// Lines that are lost, and of which no notice could be written so far.
+    /// Lines that are lost, and of which standard error could not be told so far.
     missing: u64,
 }
 
@@ -30,11 +30,11 @@ impl Writer {
         let lost = queue.exchange(&mut self.batch);
         self.missing += lost + write(&self.batch);
         if self.missing > 0 {
-            let notice = format!(
+            let told = format!(
                 "vsock-vhost-user: {} lines of the log are missing here, standard error did not take them\n",
                 self.missing
             );
-            if write(notice.as_bytes()) == 0 {
+            if write(told.as_bytes()) == 0 {
                 self.missing = 0;
             }
         }
@@ -49,7 +49,7 @@ fn to_standard_error(mut bytes: &[u8]) -> u64 {
         match write(&stderr, bytes) {
             Ok(count @ 1..) => bytes = &bytes[count..],
             Err(Errno::INTR) => {}
-            // Whoever shares the descriptor may have made it non-blocking.
+            // Another process that shares the descriptor may have made it non-blocking.
             Err(Errno::AGAIN) => {
                 let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
                 let _ready = poll(&mut fds, None);
@@ -76,16 +76,16 @@ mod tests {
         queue.push(b"first\n");
         queue.push(&vec![b'x'; 1 << 20]);
         writer.write_next(&queue, &mut take);
-        // Nothing can be written, the notice neither.
+        // Nothing can be written, not even the number of what is lost.
         queue.push(b"second\n");
         writer.write_next(&queue, |_| 1);
         queue.push(b"third\n");
         writer.write_next(&queue, &mut take);
         queue.push(b"fourth\n");
         writer.write_next(&queue, &mut take);
-        let notice = "lines of the log are missing here, standard error did not take them";
+        let told = "lines of the log are missing here, standard error did not take them";
         let expected = format!(
-            "first\nvsock-vhost-user: 1 {notice}\nthird\nvsock-vhost-user: 1 {notice}\nfourth\n"
+            "first\nvsock-vhost-user: 1 {told}\nthird\nvsock-vhost-user: 1 {told}\nfourth\n"
         );
         assert_eq!(String::from_utf8(written).unwrap(), expected);
     }

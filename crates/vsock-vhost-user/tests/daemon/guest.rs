@@ -13,7 +13,7 @@ use crate::ring::BUFFER;
 use crate::vmm::{FEATURES, RX, TX, Vmm};
 
 /// How long anything may take on a machine under load.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const GENEROUS: Duration = Duration::from_secs(20);
 
 /// Bytes that the guest's sockets hold.
 pub(crate) const WINDOW: u32 = 256 * 1024;
@@ -107,7 +107,7 @@ impl Guest {
     pub(crate) fn packet(&mut self) -> (Header, Vec<u8>) {
         loop {
             let (header, payload) = self
-                .packet_within(PATIENCE)
+                .packet_within(GENEROUS)
                 .expect("no packet came for the guest");
             if ![Op::CreditUpdate, Op::CreditRequest]
                 .map(u16::from)
@@ -130,7 +130,7 @@ impl Guest {
     pub(crate) fn send(&mut self, header: &Header, payload: &[u8]) {
         let ring = &mut self.vmm.rings[TX];
         while ring.is_full() {
-            ring.wait(Deadline::after(PATIENCE))
+            ring.wait(Deadline::after(GENEROUS))
                 .expect("the device takes no packet");
         }
         while ring.take().is_some() {}
@@ -147,7 +147,7 @@ impl Guest {
     pub(crate) fn settle(&mut self) {
         let ring = &mut self.vmm.rings[TX];
         while !ring.is_idle() {
-            ring.wait(Deadline::after(PATIENCE))
+            ring.wait(Deadline::after(GENEROUS))
                 .expect("a packet does not come back");
         }
     }
@@ -208,6 +208,12 @@ impl Guest {
                 return Op::try_from(packet.op).ok();
             }
         }
+    }
+
+    /// The guest is served, if only by a refusal.
+    #[track_caller]
+    pub(crate) fn assert_refused(&mut self) {
+        assert_eq!(self.connect_to(1, 1), Some(Op::Reset));
     }
 
     /// Accepts what the host asks for next, which must be for this port.
@@ -274,7 +280,7 @@ impl Guest {
         let mut taken = 0;
         while taken != socket.freed {
             self.say(socket, Op::CreditRequest, 0, &[]);
-            let (header, _) = self.packet_within(PATIENCE).expect("no credit came");
+            let (header, _) = self.packet_within(GENEROUS).expect("no credit came");
             taken = header.fwd_cnt;
         }
     }

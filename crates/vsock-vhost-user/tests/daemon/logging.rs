@@ -4,19 +4,19 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, PipeWriter, Read, Write, pipe};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
-use tempfile::TempDir;
 use vhost::VhostBackend;
 use vsock_muxer_harness::poll::{Deadline, wait_until};
 use vsock_proto::Op;
 
-use crate::guest::{Guest, PATIENCE};
-use crate::program::{Program, vm, wait_for};
+use crate::guest::{GENEROUS, Guest};
+use crate::program::Program;
 use crate::vmm::{FEATURES, RX, TX, Vmm};
 
 /// How often a line goes out at most that is repeated for so long.
@@ -29,8 +29,8 @@ fn bound(elapsed: Duration) -> u64 {
 fn assert_ends(program: &mut Program) {
     program.signal(Signal::TERM);
     let mut code = None;
-    wait_until(Deadline::after(PATIENCE), || {
-        code = program.0.try_wait().unwrap();
+    wait_until(Deadline::after(GENEROUS), || {
+        code = program.child.try_wait().unwrap();
         code.is_some()
     })
     .expect("the program does not end");
@@ -39,8 +39,8 @@ fn assert_ends(program: &mut Program) {
 
 /// Bytes pass between a host process and the guest.
 #[track_caller]
-fn assert_bytes_pass(dir: &TempDir, guest: &mut Guest, port: u32) {
-    let service = UnixListener::bind(dir.path().join(format!("3.vsock_{port}"))).unwrap();
+fn assert_bytes_pass(program: &Program, port: u32) {
+    let (service, mut guest) = (program.listen(port), program.boot());
     let (mut socket, answer) = guest.connect(1000, port);
     assert_eq!(answer.op, u16::from(Op::Response));
     let (mut stream, _) = service.accept().unwrap();
@@ -62,29 +62,26 @@ fn fill(mut pipe: &PipeWriter) {
 }
 
 #[test]
-fn t131_a_standard_error_that_is_full_and_never_read_stops_nothing() {
-    let dir = TempDir::new().unwrap();
-    let (_reader, writer) = pipe().unwrap();
-    fill(&writer);
-    let mut program = Program::start_with(&[vm(&dir, 3), "--log-level=trace".to_owned()], writer);
-    let socket = dir.path().join("3.sock");
-    wait_for(&socket);
-    for port in 1..5 {
-        let mut guest = Guest::boot(&socket, 3);
-        assert_bytes_pass(&dir, &mut guest, port);
+fn t131_a_standard_error_that_takes_nothing_stops_nothing() {
+    let (_reader, pipe) = pipe().unwrap();
+    fill(&pipe);
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let unwritable = File::open("/dev/null").unwrap();
+    for stderr in [pipe.into(), Stdio::from(full), Stdio::from(unwritable)] {
+        let mut program = Program::start_with(&["--log-level=trace"], stderr);
+        for port in 1..5 {
+            assert_bytes_pass(&program, port);
+        }
+        assert_ends(&mut program);
     }
-    assert_ends(&mut program);
 }
 
 #[test]
 fn t131_what_waited_for_a_reader_is_written_when_there_is_one() {
-    let dir = TempDir::new().unwrap();
     let (mut reader, writer) = pipe().unwrap();
     fill(&writer);
-    let mut program = Program::start_with(&[vm(&dir, 3)], writer);
-    let socket = dir.path().join("3.sock");
-    wait_for(&socket);
-    Guest::boot(&socket, 3).connect(1, 1);
+    let mut program = Program::start_with(&[], writer);
+    program.boot().connect(1, 1);
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
     while !String::from_utf8_lossy(&read).contains("a VMM has connected") {
@@ -92,21 +89,6 @@ fn t131_what_waited_for_a_reader_is_written_when_there_is_one() {
         read.extend_from_slice(&buffer[..count]);
     }
     assert_ends(&mut program);
-}
-
-#[test]
-fn t131_a_standard_error_that_takes_nothing_stops_nothing() {
-    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let unwritable = File::open("/dev/null").unwrap();
-    for stderr in [full, unwritable] {
-        let dir = TempDir::new().unwrap();
-        let args = [vm(&dir, 3), "--log-level=trace".to_owned()];
-        let mut program = Program::start_with(&args, stderr);
-        let socket = dir.path().join("3.sock");
-        wait_for(&socket);
-        assert_bytes_pass(&dir, &mut Guest::boot(&socket, 3), 1);
-        assert_ends(&mut program);
-    }
 }
 
 /// How many lines of the device's that begin with this went out, and how many were left out.
@@ -135,14 +117,9 @@ fn counted(said: &str, text: &str) -> [u64; 2] {
 /// how long it ran.
 fn said_after(act: impl FnOnce(&Path)) -> (String, Duration) {
     let start = Instant::now();
-    let dir = TempDir::new().unwrap();
-    let mut program = Program::start(&[vm(&dir, 3)]);
-    let socket = dir.path().join("3.sock");
-    wait_for(&socket);
-    act(&socket);
-    program.signal(Signal::TERM);
-    let (code, said) = program.end();
-    assert_eq!(code, Some(0), "{said}");
+    let program = Program::start(&[]);
+    act(&program.socket(3));
+    let said = program.said();
     (said, start.elapsed())
 }
 

@@ -11,6 +11,7 @@
 
 mod descriptors;
 mod guest;
+mod host;
 mod kicks;
 mod lifecycle;
 mod logging;

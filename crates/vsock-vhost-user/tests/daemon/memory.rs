@@ -6,12 +6,11 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use rustix::fs::{MemfdFlags, SealFlags, ftruncate, memfd_create};
-use tempfile::TempDir;
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
-use vsock_proto::Op;
-use vsock_vhost_user::DeviceBuilder;
+use vsock_vhost_user::SealedMemory;
 
 use crate::guest::Guest;
+use crate::host::Host;
 use crate::vmm::{FEATURES, Vmm, memory};
 
 fn file(len: u64) -> File {
@@ -30,17 +29,9 @@ fn region(file: &File, size: u64, offset: u64) -> VhostUserMemoryRegionInfo {
     }
 }
 
-/// The guest is served, if only by a refusal.
-fn assert_served(guest: &mut Guest) {
-    let (_, answer) = guest.connect(1, 1);
-    assert_eq!(answer.op, u16::from(Op::Reset));
-}
-
 #[test]
 fn t120_memory_that_is_longer_than_its_file_is_refused_and_the_next_vmm_served() {
-    let dir = TempDir::new().unwrap();
-    let socket = dir.path().join("vhost.sock");
-    let device = DeviceBuilder::new(221, &socket).spawn().unwrap();
+    let host = Host::new();
     for (len, size, offset) in [
         (0, 4096, 0),
         (4096, 4097, 0),
@@ -48,7 +39,7 @@ fn t120_memory_that_is_longer_than_its_file_is_refused_and_the_next_vmm_served()
         (8192, 4096, 2048),
         (8192, 1 << 40, 0),
     ] {
-        let vmm = Vmm::connect(&socket);
+        let vmm = host.vmm();
         vmm.frontend.set_features(FEATURES).unwrap();
         let file = file(len);
         let table = [region(&file, size, offset)];
@@ -57,16 +48,14 @@ fn t120_memory_that_is_longer_than_its_file_is_refused_and_the_next_vmm_served()
             "{size} at {offset} of {len}"
         );
     }
-    assert_served(&mut Guest::boot(&socket, 221));
-    device.stop().unwrap();
+    host.boot().assert_refused();
+    host.device.stop().unwrap();
 }
 
 #[test]
 fn t120_a_queue_outside_of_memory_is_refused() {
-    let dir = TempDir::new().unwrap();
-    let socket = dir.path().join("vhost.sock");
-    let _device = DeviceBuilder::new(222, &socket).spawn().unwrap();
-    let vmm = Vmm::connect(&socket);
+    let host = Host::new();
+    let vmm = host.vmm();
     vmm.frontend.set_features(FEATURES).unwrap();
     let config = vmm.rings[0].config();
     assert!(
@@ -74,7 +63,7 @@ fn t120_a_queue_outside_of_memory_is_refused() {
         "no memory"
     );
     drop(vmm);
-    let vmm = Vmm::connect(&socket);
+    let vmm = host.vmm();
     vmm.frontend.set_features(FEATURES).unwrap();
     let file = file(4096);
     vmm.frontend
@@ -85,19 +74,16 @@ fn t120_a_queue_outside_of_memory_is_refused() {
         "too little"
     );
     drop(vmm);
-    assert_served(&mut Guest::boot(&socket, 222));
+    host.boot().assert_refused();
 }
 
 #[test]
 fn t120_where_memory_must_be_sealed_no_other_is_served() {
-    let dir = TempDir::new().unwrap();
-    let socket = dir.path().join("vhost.sock");
-    let builder = DeviceBuilder::new(223, &socket).sealed_memory(true);
-    let _device = builder.spawn().unwrap();
+    let host = Host::with(|_, builder| builder.sealed_memory(SealedMemory::Required));
     for seals in [SealFlags::empty(), SealFlags::GROW | SealFlags::SEAL] {
-        let mut vmm = Vmm::connect_with(&socket, memory(seals));
+        let mut vmm = Vmm::connect_with(&host.socket(), memory(seals));
         assert!(vmm.start(FEATURES).is_err(), "{seals:?}");
     }
-    let sealed = Vmm::connect_with(&socket, memory(SealFlags::SHRINK));
-    assert_served(&mut Guest::boot_in(sealed, 223));
+    let sealed = Vmm::connect_with(&host.socket(), memory(SealFlags::SHRINK));
+    Guest::boot_in(sealed, host.cid).assert_refused();
 }

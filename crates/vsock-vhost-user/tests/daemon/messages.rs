@@ -5,17 +5,15 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
-use tempfile::TempDir;
 use vsock_proto::{Op, SocketTypes};
-use vsock_vhost_user::{DeviceBuilder, UnixBackend, UnixSeqpacketBackend, VsockDevice};
+use vsock_vhost_user::{UnixBackend, UnixSeqpacketBackend};
 
-use crate::guest::{Guest, PATIENCE};
-use crate::vmm::Vmm;
+use crate::guest::{GENEROUS, Guest};
+use crate::host::Host;
 
 /// With what `std` has for streams: a write sends a message, a read receives one.
 fn socket() -> rustix::fd::OwnedFd {
@@ -23,51 +21,33 @@ fn socket() -> rustix::fd::OwnedFd {
     socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
 }
 
-struct Host {
-    dir: TempDir,
-    _device: VsockDevice,
+/// A device with both backends over Unix sockets.
+fn host() -> Host {
+    Host::with(|path, builder| {
+        builder
+            .backend(Box::new(UnixBackend::bind(path).unwrap()))
+            .backend(Box::new(UnixSeqpacketBackend::bind(path).unwrap()))
+    })
 }
 
-impl Host {
-    fn new(cid: u64) -> Self {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("vm.vsock");
-        let device = DeviceBuilder::new(cid, dir.path().join("vhost.sock"))
-            .backend(Box::new(UnixBackend::bind(&path).unwrap()))
-            .backend(Box::new(UnixSeqpacketBackend::bind(&path).unwrap()))
-            .spawn()
-            .unwrap();
-        Self {
-            dir,
-            _device: device,
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn boot(&self, cid: u64) -> Guest {
-        Guest::boot_for_messages(&self.path("vhost.sock"), cid)
-    }
-
-    fn connect(&self) -> UnixStream {
-        let socket = socket();
-        let path = self.path("vm.vsock_seqpacket");
-        connect(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
-        let stream = UnixStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
-    }
-
-    fn listen(&self, port: u32) -> UnixListener {
-        listening(&self.path(&format!("vm.vsock_{port}")))
-    }
+fn boot(host: &Host) -> Guest {
+    Guest::boot_for_messages(&host.socket(), host.cid)
 }
 
-fn listening(path: &Path) -> UnixListener {
+fn connected(host: &Host) -> UnixStream {
     let socket = socket();
-    bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+    let path = host.path("vm.vsock_seqpacket");
+    connect(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    let stream = UnixStream::from(socket);
+    stream.set_read_timeout(Some(GENEROUS)).unwrap();
+    stream
+}
+
+/// Who serves port 5000.
+fn listening(host: &Host) -> UnixListener {
+    let socket = socket();
+    let path = host.path("vm.vsock_5000");
+    bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
     listen(&socket, 8).unwrap();
     socket.into()
 }
@@ -86,9 +66,9 @@ fn message(len: usize) -> Vec<u8> {
 
 #[test]
 fn t111_messages_pass_whole_both_ways() {
-    let host = Host::new(130);
-    let listener = host.listen(5000);
-    let mut guest = host.boot(130);
+    let host = host();
+    let listener = listening(&host);
+    let mut guest = boot(&host);
     let mut socket = guest.request_as(2, 1234, 5000);
     assert_eq!(guest.expect(Op::Response).0.socket_type, 2);
     let (mut stream, _) = listener.accept().unwrap();
@@ -115,9 +95,9 @@ fn t111_messages_pass_whole_both_ways() {
 
 #[test]
 fn a_host_process_connects_by_its_first_message() {
-    let host = Host::new(131);
-    let mut guest = host.boot(131);
-    let mut stream = host.connect();
+    let host = host();
+    let mut guest = boot(&host);
+    let mut stream = connected(&host);
     stream.write_all(b"CONNECT 1024\n").unwrap();
     stream.write_all(b"hello").unwrap();
     let mut socket = guest.accept(1024);
@@ -130,10 +110,10 @@ fn a_host_process_connects_by_its_first_message() {
 
 #[test]
 fn t111_a_port_has_one_sort_of_sockets() {
-    let host = Host::new(132);
-    let _messages = host.listen(5000);
+    let host = host();
+    let _messages = listening(&host);
     let _streams = UnixListener::bind(host.path("vm.vsock_5001")).unwrap();
-    let mut guest = host.boot(132);
+    let mut guest = boot(&host);
     for (socket_type, port) in [(1, 5000), (2, 5001), (2, 5002)] {
         guest.request_as(socket_type, 1234, port);
         assert_eq!(guest.expect(Op::Reset).0.socket_type, socket_type);
@@ -142,9 +122,9 @@ fn t111_a_port_has_one_sort_of_sockets() {
 
 #[test]
 fn t85_messages_before_a_close_arrive() {
-    let host = Host::new(141);
-    let listener = host.listen(5000);
-    let mut guest = host.boot(141);
+    let host = host();
+    let listener = listening(&host);
+    let mut guest = boot(&host);
     let socket = guest.request_as(2, 1234, 5000);
     guest.expect(Op::Response);
     let (mut stream, _) = listener.accept().unwrap();
@@ -172,25 +152,19 @@ fn t85_messages_before_a_close_arrive() {
 
 #[test]
 fn t109_a_driver_without_the_feature_gets_streams_alone() {
-    let host = Host::new(134);
-    let _messages = host.listen(5000);
-    let mut guest = Guest::boot(&host.path("vhost.sock"), 134);
+    let host = host();
+    let _messages = listening(&host);
+    let mut guest = host.boot();
     guest.request_as(2, 1234, 5000);
     guest.expect(Op::Reset);
-    let mut stream = host.connect();
+    let mut stream = connected(&host);
     stream.write_all(b"CONNECT 1024\n").unwrap();
     assert_eq!(receive(&mut stream), b"", "refused");
 }
 
 #[test]
 fn t109_the_feature_is_offered_where_there_are_messages() {
-    let dir = TempDir::new().unwrap();
-    let path = dir.path().join("vhost.sock");
-    let (builder, _connector) = DeviceBuilder::new(135, &path).in_process().unwrap();
-    let device = builder.spawn().unwrap();
-    assert_eq!(Vmm::connect(&path).features() & SocketTypes::F_SEQPACKET, 0);
-    drop(device);
-    let host = Host::new(135);
-    let features = Vmm::connect(&host.path("vhost.sock")).features();
-    assert_ne!(features & SocketTypes::F_SEQPACKET, 0);
+    let offered = |host: Host| host.vmm().features() & SocketTypes::F_SEQPACKET != 0;
+    assert!(!offered(Host::new()));
+    assert!(offered(host()));
 }

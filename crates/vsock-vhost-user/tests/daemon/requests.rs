@@ -9,17 +9,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
-use tempfile::TempDir;
 use vhost::VhostBackend;
+use vhost::vhost_user::VhostUserFrontend;
 use vhost::vhost_user::message::FrontendReq;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
-use vsock_muxer_harness::poll::Stopwatch;
-use vsock_proto::Op;
-use vsock_vhost_user::DeviceBuilder;
 
-use crate::descriptors::STOP;
-use crate::guest::{Guest, PATIENCE};
-use crate::vmm::{FEATURES, NEED_REPLY, Vmm, header, memory};
+use crate::guest::GENEROUS;
+use crate::host::Host;
+use crate::vmm::{FEATURES, NEED_REPLY, header, memory};
 
 /// What a front-end says until its first queue runs: each request whole, and its descriptors.
 fn script(memory: RawFd, eventfd: RawFd) -> Vec<(Vec<u8>, Vec<RawFd>)> {
@@ -56,7 +53,7 @@ fn script(memory: RawFd, eventfd: RawFd) -> Vec<(Vec<u8>, Vec<RawFd>)> {
 /// A request is answered.
 fn assert_answered(socket: &Path) {
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(GENEROUS)).unwrap();
     stream
         .write_all(&header(FrontendReq::GET_FEATURES, 0, 0))
         .unwrap();
@@ -65,9 +62,7 @@ fn assert_answered(socket: &Path) {
 
 #[test]
 fn t122_a_connection_that_is_cut_at_any_byte_is_followed_by_the_next() {
-    let dir = TempDir::new().unwrap();
-    let socket = dir.path().join("vhost.sock");
-    let device = DeviceBuilder::new(231, &socket).spawn().unwrap();
+    let host = Host::new();
     let memory = memory(rustix::fs::SealFlags::empty());
     let region = vm_memory::GuestMemoryBackend::iter(&memory).next().unwrap();
     let file = vm_memory::GuestMemoryRegion::file_offset(region).unwrap();
@@ -75,18 +70,17 @@ fn t122_a_connection_that_is_cut_at_any_byte_is_followed_by_the_next() {
     let script = script(file.file().as_raw_fd(), eventfd.as_raw_fd());
     for (whole, (last, fds)) in script.iter().enumerate() {
         for cut in 1..=last.len() {
-            let stream = UnixStream::connect(&socket).unwrap();
+            let stream = UnixStream::connect(host.socket()).unwrap();
             for (bytes, fds) in &script[..whole] {
                 stream.send_with_fds(&[&bytes[..]], fds).unwrap();
             }
             stream.send_with_fds(&[&last[..cut]], fds).unwrap();
             drop(stream);
         }
-        assert_answered(&socket);
+        assert_answered(&host.socket());
     }
-    let (_, answer) = Guest::boot(&socket, 231).connect(1, 1);
-    assert_eq!(answer.op, u16::from(Op::Reset));
-    device.stop().unwrap();
+    host.boot().assert_refused();
+    host.device.stop().unwrap();
 }
 
 /// What the specification has, and the device does not offer.
@@ -107,11 +101,9 @@ const NOT_OFFERED: [FrontendReq; 12] = [
 
 #[test]
 fn t122_what_was_not_offered_ends_its_connection_alone() {
-    let dir = TempDir::new().unwrap();
-    let socket = dir.path().join("vhost.sock");
-    let _device = DeviceBuilder::new(232, &socket).spawn().unwrap();
+    let host = Host::new();
     for code in NOT_OFFERED {
-        let mut vmm = Vmm::connect(&socket);
+        let mut vmm = host.vmm();
         assert!(!vmm.request(code, &[0; 8], &[]), "{code:?}");
         let end = vmm.socket().read(&mut [0]).map_err(|error| error.kind());
         assert!(
@@ -119,7 +111,7 @@ fn t122_what_was_not_offered_ends_its_connection_alone() {
             "{code:?}: {end:?}"
         );
     }
-    let mut vmm = Vmm::connect(&socket);
+    let mut vmm = host.vmm();
     let foreign = 1_u64 << 15 | 1 << 3; // CONFIGURE_MEM_SLOTS, and REPLY_ACK
     let asked = vmm.request(
         FrontendReq::SET_PROTOCOL_FEATURES,
@@ -128,23 +120,15 @@ fn t122_what_was_not_offered_ends_its_connection_alone() {
     );
     assert!(!asked);
     drop(vmm);
-    let (_, answer) = Guest::boot(&socket, 232).connect(1, 1);
-    assert_eq!(answer.op, u16::from(Op::Reset));
+    host.boot().assert_refused();
 }
 
 #[test]
 fn t122_a_front_end_without_protocol_features_is_served() {
-    let dir = TempDir::new().unwrap();
-    let socket = dir.path().join("vhost.sock");
-    let _device = DeviceBuilder::new(233, &socket).spawn().unwrap();
-    let mut guest = Guest::boot(&socket, 233);
+    let host = Host::new();
+    let mut guest = host.boot();
     for index in [0, 1] {
-        vhost::vhost_user::VhostUserFrontend::set_vring_enable(
-            &mut guest.vmm.frontend,
-            index,
-            false,
-        )
-        .unwrap();
+        guest.vmm.frontend.set_vring_enable(index, false).unwrap();
     }
     // Such a front-end does not enable its queues one by one.
     guest
@@ -152,36 +136,27 @@ fn t122_a_front_end_without_protocol_features_is_served() {
         .frontend
         .set_features(FEATURES & !(1 << 30))
         .unwrap();
-    let (_, answer) = guest.connect(1, 1);
-    assert_eq!(answer.op, u16::from(Op::Reset));
+    guest.assert_refused();
 }
 
 #[test]
 fn t119_a_front_end_that_takes_no_answers_does_not_hold_up_a_stop() {
-    let dir = TempDir::new().unwrap();
-    let socket = dir.path().join("vhost.sock");
-    let device = DeviceBuilder::new(234, &socket).spawn().unwrap();
-    let mut stream = UnixStream::connect(&socket).unwrap();
+    let host = Host::new();
+    let mut stream = UnixStream::connect(host.socket()).unwrap();
     let timeout = Some(Duration::from_millis(200));
     stream.set_write_timeout(timeout).unwrap();
     let request = header(FrontendReq::GET_FEATURES, NEED_REPLY, 0);
     while stream.write_all(&request).is_ok() {}
-    let watch = Stopwatch::start();
-    device.stop().unwrap();
-    assert!(watch.elapsed() < STOP, "{:?}", watch.elapsed());
+    host.assert_stops();
 }
 
 #[test]
 fn a_stop_ends_the_wait_for_the_rest_of_a_request() {
-    let dir = TempDir::new().unwrap();
-    let socket = dir.path().join("vhost.sock");
-    let device = DeviceBuilder::new(235, &socket).spawn().unwrap();
-    assert_answered(&socket);
-    let mut stream = UnixStream::connect(&socket).unwrap();
+    let host = Host::new();
+    assert_answered(&host.socket());
+    let mut stream = UnixStream::connect(host.socket()).unwrap();
     stream
         .write_all(&header(FrontendReq::SET_FEATURES, 0, 8)[..11])
         .unwrap();
-    let watch = Stopwatch::start();
-    device.stop().unwrap();
-    assert!(watch.elapsed() < STOP, "{:?}", watch.elapsed());
+    host.assert_stops();
 }

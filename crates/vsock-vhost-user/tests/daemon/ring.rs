@@ -2,11 +2,14 @@
 
 //! A split queue, as a guest's driver uses it (virtio 1.3, 2.7), with `VIRTIO_F_EVENT_IDX`.
 
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{Ordering, fence};
 
 use vhost::VringConfigData;
+use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vsock_driver::{Descriptor, DriverQueue};
 use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready, wait_until};
 
 /// Entries of a queue.
@@ -18,19 +21,13 @@ pub(crate) const STRIDE: u64 = 1 << 20;
 /// Bytes of a buffer.
 pub(crate) const BUFFER: u32 = 4096;
 
-const AVAIL: u64 = 0x1000;
-const USED: u64 = 0x2000;
+/// Bytes from the beginning of a queue to its buffers.
 const BUFFERS: u64 = 0x4000;
-
-const WRITABLE: u16 = 2;
 
 pub(crate) struct Ring {
     memory: GuestMemoryMmap,
     base: u64,
-    /// What the driver has made available, in all.
-    available: u16,
-    /// What the driver has taken back, in all.
-    taken: u16,
+    ring: DriverQueue,
     pub(crate) kick: EventFd,
     pub(crate) call: EventFd,
     pub(crate) kicks: u32,
@@ -43,8 +40,7 @@ impl Ring {
         let mut ring = Self {
             memory: memory.clone(),
             base: index * STRIDE,
-            available: 0,
-            taken: 0,
+            ring: DriverQueue::new(index * STRIDE, SIZE),
             kick: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
             call: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
             kicks: 0,
@@ -60,21 +56,22 @@ impl Ring {
         self.memory
             .write_slice(&zeroes, GuestAddress(self.base))
             .unwrap();
-        (self.available, self.taken) = (0, 0);
+        self.ring = self.ring.emptied();
     }
 
     pub(crate) fn config(&self) -> VringConfigData {
-        let address = |offset| {
-            let address = GuestAddress(self.base + offset);
+        let queue = self.ring.queue();
+        let address = |guest| {
+            let address = GuestAddress(guest);
             self.memory.get_host_address(address).unwrap() as u64
         };
         VringConfigData {
             queue_max_size: SIZE,
             queue_size: SIZE,
             flags: 0,
-            desc_table_addr: address(0),
-            used_ring_addr: address(USED),
-            avail_ring_addr: address(AVAIL),
+            desc_table_addr: address(queue.desc_table()),
+            used_ring_addr: address(queue.used_ring()),
+            avail_ring_addr: address(queue.avail_ring()),
             log_addr: None,
         }
     }
@@ -84,36 +81,33 @@ impl Ring {
         GuestAddress(self.base + BUFFERS + u64::from(entry) * u64::from(BUFFER))
     }
 
+    /// What the driver has made available, in all.
     pub(crate) fn available(&self) -> u16 {
-        self.available
+        self.ring.available()
     }
 
     /// Whether the driver holds no entry that it could use.
     pub(crate) fn is_full(&self) -> bool {
-        self.available.wrapping_sub(self.taken) == SIZE
+        self.available().wrapping_sub(self.ring.seen()) == SIZE
     }
 
     /// Whether the device holds no entry.
     pub(crate) fn is_idle(&self) -> bool {
-        self.available == self.taken
+        self.available() == self.ring.seen()
     }
 
     /// Makes the next entry's buffer available, so many bytes of it.
     pub(crate) fn offer(&mut self, len: u32, writable: bool) {
         assert!(!self.is_full(), "the driver has no entry left");
-        let entry = self.available % SIZE;
-        let descriptor = GuestAddress(self.base + 16 * u64::from(entry));
-        let flags = if writable { WRITABLE } else { 0 };
+        let entry = self.available() % SIZE;
         let buffer = self.buffer(entry).0;
-        let mut bytes = Vec::new();
-        bytes.extend(buffer.to_le_bytes());
-        bytes.extend(len.to_le_bytes());
-        bytes.extend(flags.to_le_bytes());
-        bytes.extend(0_u16.to_le_bytes());
-        self.memory.write_slice(&bytes, descriptor).unwrap();
-        self.store(AVAIL + 4 + 2 * u64::from(entry), entry);
-        self.available = self.available.wrapping_add(1);
-        self.store(AVAIL + 2, self.available);
+        let descriptor = if writable {
+            Descriptor::writable(buffer, len)
+        } else {
+            Descriptor::readable(buffer, len)
+        };
+        self.ring.describe(&self.memory, entry, descriptor);
+        self.ring.offer(&self.memory, entry);
     }
 
     /// Kicks the device, if it has asked for one of those that were offered since `old`.
@@ -121,9 +115,9 @@ impl Ring {
         // ORDER: SeqCst; partner: the device's fence between asking for a kick and looking at the
         // index again.
         fence(Ordering::SeqCst);
-        let event = self.load(USED + 4 + 8 * u64::from(SIZE));
-        let passed = self.available.wrapping_sub(event).wrapping_sub(1);
-        if passed < self.available.wrapping_sub(old) {
+        let event = self.ring.avail_event(&self.memory);
+        let passed = self.available().wrapping_sub(event).wrapping_sub(1);
+        if passed < self.available().wrapping_sub(old) {
             self.kicks += 1;
             self.kick.write(1).unwrap();
         }
@@ -131,30 +125,29 @@ impl Ring {
 
     /// With which of its next packets the driver is to kick the device, counted from one.
     pub(crate) fn awaited(&self) -> u16 {
-        let event = self.load(USED + 4 + 8 * u64::from(SIZE));
-        event.wrapping_sub(self.available).wrapping_add(1)
+        let event = self.ring.avail_event(&self.memory);
+        event.wrapping_sub(self.available()).wrapping_add(1)
     }
 
     /// Says that far more is available than there are entries, and kicks the device.
     pub(crate) fn break_index(&mut self) {
-        self.store(AVAIL + 2, self.available.wrapping_add(SIZE * 3));
+        let index = self.available().wrapping_add(SIZE * 3);
+        self.ring.set_available(&self.memory, index);
         self.kick.write(1).unwrap();
     }
 
     /// Takes back what the device has used next: the entry and how many bytes it wrote.
     pub(crate) fn take(&mut self) -> Option<(u16, u32)> {
-        if !self.has_used() {
+        let used = self.ring.used_at_most(&self.memory, 1);
+        let &[(id, len)] = &used[..] else {
             return None;
-        }
-        let element = USED + 4 + 8 * u64::from(self.taken % SIZE);
-        let (id, len): (u32, u32) = (self.read(element), self.read(element + 4));
-        self.taken = self.taken.wrapping_add(1);
+        };
         Some((u16::try_from(id).unwrap(), len))
     }
 
     /// Whether the device has used an entry that was not taken back.
     fn has_used(&self) -> bool {
-        self.load(USED + 2) != self.taken
+        self.ring.used_index(&self.memory) != self.ring.seen()
     }
 
     /// As [`take`](Self::take), and waits for the device's call.
@@ -173,42 +166,20 @@ impl Ring {
 
     /// Asks for a call at the next one that is used; returns whether it comes, because none was used by now.
     pub(crate) fn ask(&self) -> bool {
-        self.store(AVAIL + 4 + 2 * u64::from(SIZE), self.taken);
+        self.ring.set_used_event(&self.memory, self.ring.seen());
         // ORDER: SeqCst; partner: the device's fence between publishing its index and looking at
         // what was asked for.
         fence(Ordering::SeqCst);
-        self.load(USED + 2) == self.taken
+        !self.has_used()
     }
 
     /// Whether the device calls.
     pub(crate) fn wait_for_call(&self, deadline: Deadline) -> bool {
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&self.call);
+        let fd = self.call.as_raw_fd();
         let calls = wait_ready(fd, Interest::Read, deadline).is_ok();
         if calls {
             self.call.read().unwrap();
         }
         calls
-    }
-
-    fn store(&self, offset: u64, value: u16) {
-        let address = GuestAddress(self.base + offset);
-        // ORDER: Release; partner: the device's acquire of the index.
-        self.memory
-            .store(value.to_le(), address, Ordering::Release)
-            .unwrap();
-    }
-
-    fn load(&self, offset: u64) -> u16 {
-        let address = GuestAddress(self.base + offset);
-        // ORDER: Acquire; partner: the device's release of the index.
-        u16::from_le(self.memory.load(address, Ordering::Acquire).unwrap())
-    }
-
-    fn read(&self, offset: u64) -> u32 {
-        let mut bytes = [0; 4];
-        self.memory
-            .read_slice(&mut bytes, GuestAddress(self.base + offset))
-            .unwrap();
-        u32::from_le_bytes(bytes)
     }
 }

@@ -7,29 +7,17 @@ use std::net::Shutdown;
 use std::thread;
 
 use tempfile::TempDir;
-use vsock_inner::VsockInnerConnector;
 use vsock_muxer_harness::pattern::Pattern;
 use vsock_proto::{Op, ShutdownFlags};
-use vsock_vhost_user::{DeviceBuilder, VsockDevice};
+use vsock_vhost_user::VhostUserVsockBuilder;
 
 use crate::guest::{Guest, WINDOW};
-
-/// A device with in-process streams, and a guest that runs.
-fn device_and_guest(cid: u64) -> (TempDir, VsockDevice, VsockInnerConnector, Guest) {
-    let dir = TempDir::new().unwrap();
-    let socket = dir.path().join("vhost.sock");
-    let builder = DeviceBuilder::new(cid, &socket);
-    let (builder, connector) = builder.in_process().unwrap();
-    let device = builder.spawn().unwrap();
-    let guest = Guest::boot(&socket, cid);
-    (dir, device, connector, guest)
-}
+use crate::host::Host;
 
 #[test]
 fn a_host_program_talks_to_a_port_of_the_guest() {
-    let (_dir, device, connector, mut guest) = device_and_guest(100);
-    let host = thread::spawn(move || {
-        let mut stream = connector.connect_to(1024).unwrap();
+    let (host, mut guest) = Host::booted();
+    let talk = host.connecting(1024, |mut stream| {
         stream.write_all(b"how are you?").unwrap();
         let mut answer = [0; 4];
         stream.read_exact(&mut answer).unwrap();
@@ -38,16 +26,16 @@ fn a_host_program_talks_to_a_port_of_the_guest() {
     let mut socket = guest.accept(1024);
     assert_eq!(guest.read(&mut socket, 12), b"how are you?");
     guest.write(&socket, b"fine");
-    assert_eq!(&host.join().unwrap(), b"fine");
-    assert!(device.counters().packets_from_guest > 0);
-    device.stop().unwrap();
+    assert_eq!(&talk.join().unwrap(), b"fine");
+    assert!(host.device.counters().packets_from_guest > 0);
+    host.device.stop().unwrap();
 }
 
 #[test]
 fn the_guest_talks_to_a_listener_of_the_host_program() {
-    let (_dir, _device, connector, mut guest) = device_and_guest(101);
-    let listener = connector.listen(52).unwrap();
-    let host = thread::spawn(move || {
+    let (host, mut guest) = Host::booted();
+    let listener = host.connector.listen(52).unwrap();
+    let talk = thread::spawn(move || {
         let mut stream = listener.accept().unwrap();
         let mut question = [0; 5];
         stream.read_exact(&mut question).unwrap();
@@ -60,19 +48,19 @@ fn the_guest_talks_to_a_listener_of_the_host_program() {
     guest.write(&socket, b"hello");
     assert_eq!(guest.read(&mut socket, 5), b"hello");
     guest.finish(&socket);
-    assert_eq!(host.join().unwrap(), 0);
+    assert_eq!(talk.join().unwrap(), 0);
 }
 
 #[test]
 fn ports_that_no_backend_has_go_to_the_first_that_was_added_without_ports() {
-    let dir = TempDir::new().unwrap();
-    let socket = dir.path().join("vhost.sock");
-    let (builder, some) = DeviceBuilder::new(152, &socket)
-        .in_process_for(&[52])
-        .unwrap();
-    let (builder, rest) = builder.in_process().unwrap();
-    let _device = builder.spawn().unwrap();
-    let mut guest = Guest::boot(&socket, 152);
+    let mut some = None;
+    let host = Host::with(|_, builder| {
+        let (builder, connector) = builder.in_process_for(&[52]).unwrap();
+        some = Some(connector);
+        builder
+    });
+    let (some, rest) = (some.unwrap(), &host.connector);
+    let mut guest = host.boot();
     let (served, unserved) = (some.listen(52).unwrap(), some.listen(53).unwrap());
     let listener = rest.listen(53).unwrap();
     for listener in [&served, &unserved, &listener] {
@@ -92,7 +80,7 @@ fn ports_that_no_backend_has_go_to_the_first_that_was_added_without_ports() {
 fn without_a_backend_for_the_rest_other_ports_are_refused() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("vhost.sock");
-    let builder = DeviceBuilder::new(153, &socket);
+    let builder = VhostUserVsockBuilder::new(153, &socket);
     let (builder, connector) = builder.in_process_for(&[52]).unwrap();
     let device = builder.spawn().unwrap();
     let mut guest = Guest::boot(&socket, 153);
@@ -101,23 +89,22 @@ fn without_a_backend_for_the_rest_other_ports_are_refused() {
     assert_eq!(answer.op, u16::from(Op::Reset));
     assert_eq!(device.counters().refused_by_backend, 1);
     // The host's own connections have nothing to do with it.
-    let host = thread::spawn(move || connector.connect_to(1024).map(drop));
+    let connect = thread::spawn(move || connector.connect_to(1024).map(drop));
     guest.accept(1024);
-    host.join().unwrap().unwrap();
+    connect.join().unwrap().unwrap();
 }
 
 #[test]
 fn a_port_that_nobody_serves_is_refused_at_once() {
-    let (_dir, _device, _connector, mut guest) = device_and_guest(102);
+    let (_host, mut guest) = Host::booted();
     let (_, answer) = guest.connect(4000, 53);
     assert_eq!(answer.op, u16::from(Op::Reset));
 }
 
 #[test]
 fn a_reply_comes_after_the_hosts_half_close() {
-    let (_dir, _device, connector, mut guest) = device_and_guest(103);
-    let host = thread::spawn(move || {
-        let mut stream = connector.connect_to(7).unwrap();
+    let (host, mut guest) = Host::booted();
+    let talk = host.connecting(7, |mut stream| {
         stream.write_all(b"request").unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         let mut reply = String::new();
@@ -130,24 +117,21 @@ fn a_reply_comes_after_the_hosts_half_close() {
     assert_eq!(end.flags, ShutdownFlags::SEND.bits());
     guest.write(&socket, b"reply");
     guest.finish(&socket);
-    assert_eq!(host.join().unwrap(), "reply");
+    assert_eq!(talk.join().unwrap(), "reply");
 }
 
 #[test]
 fn many_bytes_arrive_whole_both_ways() {
     const LEN: usize = WINDOW as usize * 5 + 4321;
-    let (_dir, _device, connector, mut guest) = device_and_guest(104);
+    let (host, mut guest) = Host::booted();
     let mut bytes = vec![0; LEN];
     Pattern::default().fill(&mut bytes);
-    let host = thread::spawn({
-        let bytes = bytes.clone();
-        move || {
-            let mut stream = connector.connect_to(7).unwrap();
-            stream.write_all(&bytes).unwrap();
-            let mut back = vec![0; LEN];
-            stream.read_exact(&mut back).unwrap();
-            (back, stream)
-        }
+    let sent = bytes.clone();
+    let talk = host.connecting(7, move |mut stream| {
+        stream.write_all(&sent).unwrap();
+        let mut back = vec![0; LEN];
+        stream.read_exact(&mut back).unwrap();
+        (back, stream)
     });
     let mut socket = guest.accept(7);
     let got = guest.read(&mut socket, LEN);
@@ -157,16 +141,16 @@ fn many_bytes_arrive_whole_both_ways() {
         guest.write(&socket, part);
         guest.wait_until_taken(&mut socket, part.len());
     }
-    let (back, _open) = host.join().unwrap();
+    let (back, _open) = talk.join().unwrap();
     assert!(back == bytes);
 }
 
 #[test]
 fn a_dropped_stream_ends_the_guests_socket_in_order() {
-    let (_dir, _device, connector, mut guest) = device_and_guest(105);
-    let host = thread::spawn(move || connector.connect_to(7).unwrap());
+    let (host, mut guest) = Host::booted();
+    let stream = host.connecting(7, |stream| stream);
     guest.accept(7);
-    drop(host.join().unwrap());
+    drop(stream.join().unwrap());
     // A half may be announced first.
     let both = loop {
         let (header, _) = guest.packet();
@@ -180,35 +164,31 @@ fn a_dropped_stream_ends_the_guests_socket_in_order() {
 
 #[test]
 fn an_aborted_stream_resets_the_guests_socket() {
-    let (_dir, _device, connector, mut guest) = device_and_guest(108);
-    let host = thread::spawn(move || connector.connect_to(7).unwrap());
+    let (host, mut guest) = Host::booted();
+    let stream = host.connecting(7, |stream| stream);
     guest.accept(7);
-    host.join().unwrap().abort();
+    stream.join().unwrap().abort();
     assert_eq!(guest.packet().0.op, u16::from(Op::Reset));
 }
 
 #[test]
 fn a_guest_that_closes_ends_the_host_programs_stream_in_order() {
-    let (_dir, _device, connector, mut guest) = device_and_guest(109);
-    let host = thread::spawn(move || {
-        let mut stream = connector.connect_to(7).unwrap();
+    let (host, mut guest) = Host::booted();
+    let talk = host.connecting(7, |mut stream| {
         let mut text = String::new();
         stream.read_to_string(&mut text).map(|_| text)
     });
     let socket = guest.accept(7);
     guest.write(&socket, b"last words");
     guest.say(&socket, Op::Shutdown, 3, &[]);
-    assert_eq!(host.join().unwrap().unwrap(), "last words");
+    assert_eq!(talk.join().unwrap().unwrap(), "last words");
 }
 
 #[test]
 fn a_reset_of_the_guest_reaches_the_host_program() {
-    let (_dir, _device, connector, mut guest) = device_and_guest(106);
-    let host = thread::spawn(move || {
-        let mut stream = connector.connect_to(7).unwrap();
-        stream.read(&mut [0]).unwrap_err().kind()
-    });
+    let (host, mut guest) = Host::booted();
+    let talk = host.connecting(7, |mut stream| stream.read(&mut [0]).unwrap_err().kind());
     let socket = guest.accept(7);
     guest.say(&socket, Op::Reset, 0, &[]);
-    assert_eq!(host.join().unwrap(), ErrorKind::ConnectionReset);
+    assert_eq!(talk.join().unwrap(), ErrorKind::ConnectionReset);
 }

@@ -5,45 +5,25 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tempfile::TempDir;
 use vsock_proto::Op;
-use vsock_vhost_user::{
-    DeviceBuilder, DeviceError, UnixBackend, UnixSeqpacketBackend, VsockDevice,
-};
+use vsock_vhost_user::{UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsockBuilder};
 
-use crate::guest::{Guest, PATIENCE};
+use crate::guest::GENEROUS;
+use crate::host::Host;
 
-pub(crate) struct Host {
-    dir: TempDir,
-    _device: VsockDevice,
+/// A device with a backend for streams over Unix sockets.
+fn host() -> Host {
+    Host::with(|path, builder| builder.backend(Box::new(UnixBackend::bind(path).unwrap())))
 }
 
-impl Host {
-    fn new(cid: u64) -> Self {
-        let dir = TempDir::new().unwrap();
-        let backend = UnixBackend::bind(dir.path().join("vm.vsock")).unwrap();
-        let device = DeviceBuilder::new(cid, dir.path().join("vhost.sock"))
-            .backend(Box::new(backend))
-            .spawn()
-            .unwrap();
-        Self {
-            dir,
-            _device: device,
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn connect(&self, command: &str) -> BufReader<UnixStream> {
-        let mut stream = UnixStream::connect(self.path("vm.vsock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(command.as_bytes()).unwrap();
-        BufReader::new(stream)
-    }
+/// A host process that connects, and says this.
+fn connect(host: &Host, command: &str) -> BufReader<UnixStream> {
+    let mut stream = UnixStream::connect(host.path("vm.vsock")).unwrap();
+    stream.set_read_timeout(Some(GENEROUS)).unwrap();
+    stream.write_all(command.as_bytes()).unwrap();
+    BufReader::new(stream)
 }
 
 fn line(stream: &mut BufReader<UnixStream>) -> String {
@@ -54,9 +34,9 @@ fn line(stream: &mut BufReader<UnixStream>) -> String {
 
 #[test]
 fn a_host_process_connects_by_text() {
-    let host = Host::new(110);
-    let mut guest = Guest::boot(&host.path("vhost.sock"), 110);
-    let mut stream = host.connect("CONNECT 1024\nhello");
+    let host = host();
+    let mut guest = host.boot();
+    let mut stream = connect(&host, "CONNECT 1024\nhello");
     let mut socket = guest.accept(1024);
     assert_eq!(line(&mut stream), format!("OK {}\n", socket.host_port));
     assert_eq!(guest.read(&mut socket, 5), b"hello");
@@ -68,9 +48,9 @@ fn a_host_process_connects_by_text() {
 
 #[test]
 fn half_closes_pass_both_ways() {
-    let host = Host::new(111);
-    let mut guest = Guest::boot(&host.path("vhost.sock"), 111);
-    let mut stream = host.connect("CONNECT 1\nquestion");
+    let host = host();
+    let mut guest = host.boot();
+    let mut stream = connect(&host, "CONNECT 1\nquestion");
     stream.get_ref().shutdown(Shutdown::Write).unwrap();
     let mut socket = guest.accept(1);
     assert_eq!(guest.read(&mut socket, 8), b"question");
@@ -85,9 +65,9 @@ fn half_closes_pass_both_ways() {
 
 #[test]
 fn the_guest_reaches_a_host_process() {
-    let host = Host::new(112);
+    let host = host();
     let listener = UnixListener::bind(host.path("vm.vsock_5000")).unwrap();
-    let mut guest = Guest::boot(&host.path("vhost.sock"), 112);
+    let mut guest = host.boot();
     let (mut socket, answer) = guest.connect(1234, 5000);
     assert_eq!(answer.op, u16::from(Op::Response));
     guest.write(&socket, b"ping");
@@ -122,12 +102,12 @@ fn a_path_that_cannot_be_listened_on_is_named_with_the_reason() {
 
 #[test]
 fn t125_no_guest_of_a_process_reaches_the_socket_of_another() {
-    let host = Host::new(116);
+    let host = host();
     let taken = ErrorKind::AddrInUse;
     let backend = UnixBackend::bind(host.path("vm.vsock_1024"));
     assert_eq!(backend.unwrap_err().kind(), taken);
-    let device = DeviceBuilder::new(117, host.path("vm.vsock_4294967295")).spawn();
-    let DeviceError::Socket { source, .. } = device.unwrap_err() else {
+    let device = VhostUserVsockBuilder::new(117, host.path("vm.vsock_4294967295")).spawn();
+    let VhostUserError::Socket { source, .. } = device.unwrap_err() else {
         panic!("another error");
     };
     assert_eq!(source.kind(), taken);
@@ -140,36 +120,36 @@ fn t125_no_guest_of_a_process_reaches_the_socket_of_another() {
 
 #[test]
 fn a_port_without_a_socket_is_refused_at_once() {
-    let host = Host::new(113);
-    let mut guest = Guest::boot(&host.path("vhost.sock"), 113);
+    let host = host();
+    let mut guest = host.boot();
     let (_, answer) = guest.connect(1234, 5001);
     assert_eq!(answer.op, u16::from(Op::Reset));
 }
 
 #[test]
 fn t36_a_client_that_comes_before_the_guest_is_served_by_it() {
-    let host = Host::new(114);
-    let mut stream = host.connect("CONNECT 9\n");
-    let mut guest = Guest::boot(&host.path("vhost.sock"), 114);
+    let host = host();
+    let mut stream = connect(&host, "CONNECT 9\n");
+    let mut guest = host.boot();
     let socket = guest.accept(9);
     assert_eq!(line(&mut stream), format!("OK {}\n", socket.host_port));
 }
 
 #[test]
 fn t127_clients_that_have_left_before_the_guest_is_up_are_not_announced() {
-    let host = Host::new(116);
+    let host = host();
     for number in 0..300 {
-        let stream = host.connect(if number % 3 == 0 { "" } else { "CONNECT 9\n" });
+        let stream = connect(&host, if number % 3 == 0 { "" } else { "CONNECT 9\n" });
         if number % 3 == 1 {
             stream.get_ref().shutdown(Shutdown::Both).unwrap();
         }
     }
     // Those that wait for an answer, or have left something, are served.
-    let one_way = host.connect("CONNECT 10\n");
+    let one_way = connect(&host, "CONNECT 10\n");
     one_way.get_ref().shutdown(Shutdown::Write).unwrap();
-    drop(host.connect("CONNECT 11\nleft"));
-    let _alive = host.connect("CONNECT 12\n");
-    let mut guest = Guest::boot(&host.path("vhost.sock"), 116);
+    drop(connect(&host, "CONNECT 11\nleft"));
+    let _alive = connect(&host, "CONNECT 12\n");
+    let mut guest = host.boot();
     let requests = [10, 11, 12].map(|port| {
         let (request, _) = guest.expect(Op::Request);
         assert_eq!(request.dst_port, port);
@@ -182,7 +162,7 @@ fn t127_clients_that_have_left_before_the_guest_is_up_are_not_announced() {
 
 #[test]
 fn t135_a_server_that_starts_anew_does_not_meet_those_who_came_to_the_one_before() {
-    let host = Host::new(117);
+    let host = host();
     let path = host.path("vm.vsock_6");
     let busy = || {
         let listener = UnixListener::bind(&path).unwrap();
@@ -191,7 +171,7 @@ fn t135_a_server_that_starts_anew_does_not_meet_those_who_came_to_the_one_before
         listener
     };
     let before = busy();
-    let mut guest = Guest::boot(&host.path("vhost.sock"), 117);
+    let mut guest = host.boot();
     let (_, first) = guest.connect(1, 6);
     assert_eq!(first.op, u16::from(Op::Response));
     for port in 2..=6 {
@@ -217,16 +197,16 @@ fn t135_a_server_that_starts_anew_does_not_meet_those_who_came_to_the_one_before
 
 #[test]
 fn t35_a_full_backlog_delays_the_answer_and_nothing_else() {
-    let host = Host::new(115);
+    let host = host();
     let listener = UnixListener::bind(host.path("vm.vsock_6")).unwrap();
     // The smallest backlog takes one connection that nobody accepts.
     rustix::net::listen(&listener, 0).unwrap();
-    let mut guest = Guest::boot(&host.path("vhost.sock"), 115);
+    let mut guest = host.boot();
     let (_, first) = guest.connect(1, 6);
     assert_eq!(first.op, u16::from(Op::Response));
     let waiting = guest.request(2, 6);
     // Others are served while it waits.
-    let mut client = host.connect("CONNECT 9\n");
+    let mut client = connect(&host, "CONNECT 9\n");
     guest.accept(9);
     assert!(line(&mut client).starts_with("OK "));
     let _first = listener.accept().unwrap();

@@ -15,7 +15,7 @@ use vhost::{Error, VhostBackend, VhostUserMemoryRegionInfo};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
-use crate::guest::PATIENCE;
+use crate::guest::GENEROUS;
 use crate::ring::{Ring, STRIDE};
 
 /// `VIRTIO_F_VERSION_1`, `VIRTIO_F_EVENT_IDX` and the bit by which both ends agree on protocol
@@ -45,7 +45,7 @@ impl Vmm {
     /// As [`connect`](Self::connect), with other memory.
     pub(crate) fn connect_with(socket: &Path, memory: GuestMemoryMmap) -> Self {
         let socket = UnixStream::connect(socket).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(GENEROUS)).unwrap();
         let mut frontend = Frontend::from_stream(socket.try_clone().unwrap(), 3);
         frontend.set_owner().unwrap();
         let features = frontend.get_features().unwrap();
@@ -100,6 +100,12 @@ impl Vmm {
 
     /// The guest's driver starts.
     pub(crate) fn start(&mut self, features: u64) -> Result<(), Error> {
+        self.rings.iter_mut().for_each(Ring::clear);
+        self.set_up(features, [0; 2])
+    }
+
+    /// Shares the memory, and starts the queues from here on.
+    fn set_up(&mut self, features: u64, bases: [u32; 2]) -> Result<(), Error> {
         self.frontend.set_features(features)?;
         let regions: Vec<_> = self
             .memory
@@ -107,10 +113,10 @@ impl Vmm {
             .map(|region| VhostUserMemoryRegionInfo::from_guest_region(region).unwrap())
             .collect();
         self.frontend.set_mem_table(&regions)?;
-        for (index, ring) in self.rings.iter_mut().enumerate() {
-            ring.clear();
+        for (index, ring) in self.rings.iter().enumerate() {
+            let base = u16::try_from(bases[index]).unwrap();
             self.frontend.set_vring_num(index, crate::ring::SIZE)?;
-            self.frontend.set_vring_base(index, 0)?;
+            self.frontend.set_vring_base(index, base)?;
             self.frontend.set_vring_addr(index, &ring.config())?;
             self.frontend.set_vring_kick(index, &ring.kick)?;
             self.frontend.set_vring_call(index, &ring.call)?;
@@ -129,24 +135,7 @@ impl Vmm {
 
     /// The guest goes on where it was stopped: QEMU's `cont`. It knows nothing of it.
     pub(crate) fn go_on(&mut self, features: u64, bases: [u32; 2]) {
-        self.frontend.set_features(features).unwrap();
-        let regions: Vec<_> = self
-            .memory
-            .iter()
-            .map(|region| VhostUserMemoryRegionInfo::from_guest_region(region).unwrap())
-            .collect();
-        self.frontend.set_mem_table(&regions).unwrap();
-        for (index, ring) in self.rings.iter().enumerate() {
-            let base = u16::try_from(bases[index]).unwrap();
-            self.frontend
-                .set_vring_num(index, crate::ring::SIZE)
-                .unwrap();
-            self.frontend.set_vring_base(index, base).unwrap();
-            self.frontend.set_vring_addr(index, &ring.config()).unwrap();
-            self.frontend.set_vring_kick(index, &ring.kick).unwrap();
-            self.frontend.set_vring_call(index, &ring.call).unwrap();
-            self.frontend.set_vring_enable(index, true).unwrap();
-        }
+        self.set_up(features, bases).unwrap();
     }
 
     /// The device's configuration space, from `offset` on.

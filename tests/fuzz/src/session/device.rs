@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use vsock_driver::{Descriptor, bytes, filled};
 use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready};
 use vsock_proto::{Header, Op};
-use vsock_vhost_user::{DeviceBuilder, VsockDevice};
+use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
 
 use super::front_end::{FrontEnd, LIMIT};
 use super::guest::Guest;
@@ -23,7 +23,7 @@ use crate::component::{Component, request};
 pub(super) struct Rig {
     directory: TempDir,
     /// To drop one that is stuck would wait for it: a failed run leaves it.
-    device: ManuallyDrop<VsockDevice>,
+    device: ManuallyDrop<VhostUserVsock>,
     pub(super) component: Component,
 }
 
@@ -31,7 +31,7 @@ impl Rig {
     /// `None` for want of descriptors.
     pub(super) fn new() -> Option<Self> {
         let directory = TempDir::new().ok()?;
-        let builder = DeviceBuilder::new(3, directory.path().join("vhost.sock"));
+        let builder = VhostUserVsockBuilder::new(3, directory.path().join("vhost.sock"));
         let (builder, connector) = builder.in_process().ok()?;
         let component = Component::new(&connector)?;
         Some(Self {

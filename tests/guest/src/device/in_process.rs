@@ -12,7 +12,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vsock_inner::{
     VsockInnerConnector, VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
 };
-use vsock_vhost_user::{DeviceBuilder, VsockDevice};
+use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
 
 use super::{Device, Host, LIMIT, Listener, Reader, Stream, Writer};
 use crate::child::Child;
@@ -27,7 +27,7 @@ pub fn is_its_thread(cid: u32, name: &str) -> bool {
 /// The library's device, on its own threads.
 #[derive(Debug)]
 pub struct InProcess {
-    _device: VsockDevice,
+    _device: VhostUserVsock,
     connector: VsockInnerConnector,
     socket: PathBuf,
     cid: u32,
@@ -41,7 +41,7 @@ impl InProcess {
     /// Those of the device.
     pub fn start(cid: u32, directory: &Path) -> anyhow::Result<Self> {
         let socket = directory.join("vhu.sock");
-        let (builder, connector) = DeviceBuilder::new(cid.into(), &socket).in_process()?;
+        let (builder, connector) = VhostUserVsockBuilder::new(cid.into(), &socket).in_process()?;
         Ok(Self {
             _device: builder.spawn()?,
             connector,

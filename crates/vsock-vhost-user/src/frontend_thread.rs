@@ -3,91 +3,71 @@
 //! One front-end after the other: the thread that waits for them, and for their requests.
 
 use std::error::Error;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SocketFlags, accept_with, recv};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
+use vsock_sockets::ListenerHandle;
 
-use crate::caught::caught;
+use crate::error::VhostUserError;
 use crate::frontend::{self, Frontend};
 use crate::journal::{Journal, say};
+use crate::panics::catch;
 use crate::shared::Shared;
-use crate::stop::Progress;
-use crate::unix::Guarded;
-use crate::{DeviceError, Stopper};
+use crate::stopper::{StopStage, Stopper};
 
 /// How long to leave the operating system alone that lacks something.
 const RECOVERY: Duration = Duration::from_millis(200);
 
 /// Waits for front-ends and serves them, until it is stopped.
-pub(crate) struct Service {
-    shared: Arc<Shared>,
-    listener: Guarded,
-    stopper: Stopper,
-    mover: JoinHandle<Result<(), DeviceError>>,
+pub(crate) struct FrontendThread {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) listener: ListenerHandle,
+    pub(crate) stopper: Stopper,
+    pub(crate) io_thread: JoinHandle<Result<(), VhostUserError>>,
 }
 
-impl Service {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        listener: Guarded,
-        stopper: Stopper,
-        mover: JoinHandle<Result<(), DeviceError>>,
-    ) -> Self {
-        Self {
-            shared,
-            listener,
-            stopper,
-            mover,
-        }
-    }
-
-    /// Serves until it is stopped, and lets the backends go, so that nobody waits for a guest that
-    /// cannot answer: also after a panic.
-    pub(crate) fn run(self) -> Result<(), DeviceError> {
+impl FrontendThread {
+    /// Serves until it is stopped, and lets the backends go, so that no thread waits for a guest
+    /// that cannot answer: also after a panic.
+    pub(crate) fn run(self) -> Result<(), VhostUserError> {
         let Self {
             shared,
             listener,
             stopper,
-            mover,
+            io_thread,
         } = self;
         // What is shared is used after a panic as well; see `Shared::worker`.
-        let served = caught(|| serve_all(&shared, &listener, &stopper));
+        let served = catch(|| serve_all(&shared, &listener, &stopper));
         stopper.stop();
-        let moved = mover.join().unwrap_or(Err(DeviceError::Panicked));
+        let moved = io_thread.join().unwrap_or(Err(VhostUserError::Panicked));
         // If a stream's drop panics, what the front-end has left is still there, and is dropped here: it may take
         // its time.
-        let ended =
-            caught(|| shared.end()).or_else(|error| caught(|| shared.end()).and(Err(error)));
-        stopper.advance(Progress::Releasing);
+        let ended = catch(|| shared.end()).or_else(|error| catch(|| shared.end()).and(Err(error)));
+        stopper.advance(StopStage::Releasing);
         let released = shared.release();
         served.and(moved).and(ended).and(released)
     }
 }
 
-fn serve_all(shared: &Arc<Shared>, listener: &Guarded, stopper: &Stopper) {
-    let journal = shared.journal();
-    let accept = || {
-        Ok(retry_on_intr(|| {
-            accept_with(listener, SocketFlags::CLOEXEC)
-        })?)
-    };
-    while let Some(socket) = patiently(journal, stopper, accept).map(UnixStream::from)
-        && let Some(other) = patiently(journal, stopper, || socket.try_clone())
+fn serve_all(shared: &Arc<Shared>, listener: &ListenerHandle, stopper: &Stopper) {
+    let journal = &shared.journal;
+    while let Some(socket) = retry(journal, stopper, || listener.accept())
+        && let Some(other) = retry(journal, stopper, || socket.try_clone())
     {
         Session::new(shared, socket, other).serve(shared, stopper);
     }
 }
 
 /// Tries until it can be done, or the device is stopped.
-fn patiently<T>(
+fn retry<T>(
     journal: &Journal,
     stopper: &Stopper,
     mut attempt: impl FnMut() -> io::Result<T>,
@@ -111,8 +91,19 @@ struct Session {
     requests: BackendReqHandler<Mutex<Frontend>>,
 }
 
-/// How a front-end has gone, if it was not as it should be.
-type Refused = (Option<FrontendReq>, ProtocolError);
+/// Which request of a front-end has ended its connection, and why.
+struct Refused {
+    request: Request,
+    reason: ProtocolError,
+}
+
+/// What a front-end asks for.
+#[derive(Clone, Copy)]
+enum Request {
+    Known(FrontendReq),
+    /// Of a kind that the protocol does not know, or in pieces.
+    Unknown,
+}
 
 impl Session {
     /// For the front-end at this socket, and another descriptor of it.
@@ -125,20 +116,19 @@ impl Session {
     }
 
     fn serve(mut self, shared: &Shared, stopper: &Stopper) {
-        let journal = shared.journal();
+        let journal = &shared.journal;
         say!(journal, Info, "a VMM has connected");
         stopper.set_session(Some(Arc::clone(&self.socket)));
         let served = self.answer_all();
         stopper.set_session(None);
         match served {
-            Err((request, error)) if !stopper.is_stopped() => {
+            Err(Refused { request, reason }) if !stopper.is_stopped() => {
                 // It is the front-end's mistake, or its kind of goodbye: the next one may do better.
                 say!(
                     journal,
                     Warn,
                     "a request of the VMM ({request}) ends its connection: {error}",
-                    request = name(request),
-                    error = reasons(&error)
+                    error = reasons(&reason)
                 );
             }
             _ => say!(journal, Info, "the VMM has gone"),
@@ -151,11 +141,9 @@ impl Session {
     /// Answers one request after the other, until the front-end has gone or asks for what it must not.
     fn answer_all(&mut self) -> Result<(), Refused> {
         while let Some(request) = self.next() {
-            if request.is_some_and(|request| !frontend::serves(request)) {
-                return Err((
-                    request,
-                    ProtocolError::InvalidOperation("it was not offered"),
-                ));
+            if matches!(request, Request::Known(request) if !frontend::serves(request)) {
+                let reason = ProtocolError::InvalidOperation("it was not offered");
+                return Err(Refused { request, reason });
             }
             match self.requests.handle_request() {
                 Ok(()) => {}
@@ -164,32 +152,37 @@ impl Session {
                     | ProtocolError::PartialMessage
                     | ProtocolError::SocketBroken(_),
                 ) => break,
-                Err(error) => return Err((request, error)),
+                Err(reason) => return Err(Refused { request, reason }),
             }
         }
         Ok(())
     }
 
     /// Waits for a request, and looks which one it is; `None` if none comes.
-    fn next(&self) -> Option<Option<FrontendReq>> {
+    fn next(&self) -> Option<Request> {
         let mut code = [0; 4];
         loop {
             match recv(&self.socket, &mut code, RecvFlags::PEEK) {
                 Err(Errno::INTR) => {}
                 Err(_) | Ok((0, _)) => return None,
                 // One that comes in pieces is told by what it asks for, not by its name.
-                Ok((len, _)) if len < code.len() => return Some(None),
-                Ok(_) => return Some(FrontendReq::try_from(u32::from_ne_bytes(code)).ok()),
+                Ok((len, _)) if len < code.len() => return Some(Request::Unknown),
+                Ok(_) => {
+                    let request = FrontendReq::try_from(u32::from_ne_bytes(code));
+                    return Some(request.map_or(Request::Unknown, Request::Known));
+                }
             }
         }
     }
 }
 
-fn name(request: Option<FrontendReq>) -> String {
-    request.map_or_else(
-        || "of an unknown kind".to_owned(),
-        |request| format!("{request:?}"),
-    )
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(request) => write!(f, "{request:?}"),
+            Self::Unknown => f.write_str("of an unknown kind"),
+        }
+    }
 }
 
 /// An error, and why, down to the cause.

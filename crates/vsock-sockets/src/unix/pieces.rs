@@ -18,8 +18,8 @@ use smallvec::SmallVec;
 use vm_memory::VolatileSlice;
 use vm_memory::bitmap::BitmapSlice;
 
-use super::rights::{Guarded, Room, take_files};
-use crate::closer;
+use super::closer;
+use super::guarded_socket::{GuardedSocket, Room, take_files};
 
 /// Pieces of one call: enough for 64 KiB in buffers of 4 KiB, with a descriptor of its own for each
 /// header. The kernel takes 1,024.
@@ -37,10 +37,10 @@ fn taken<'p, 'm, B: BitmapSlice>(
 /// Receives into the pieces, one after the other; nothing into none, in whatever state the socket is. Files
 /// that come with the bytes are closed by another thread; if that has too many, it is `ConnectionReset`.
 ///
-/// The bitmaps, which are the caller's code, are told after the system call: whoever copies memory that is
-/// marked as written must find it written. If one panics, bytes were received that no one can count.
+/// The bitmaps, which are the caller's code, are told after the system call: a copy of memory that is marked as
+/// written must find it written. If one panics, bytes were received that no one can count.
 pub(super) fn receive<B: BitmapSlice>(
-    socket: &Guarded,
+    socket: &GuardedSocket,
     pieces: &[VolatileSlice<'_, B>],
 ) -> io::Result<usize> {
     let guards: SmallVec<[_; MOST]> = taken(pieces).map(VolatileSlice::ptr_guard_mut).collect();
@@ -65,7 +65,7 @@ pub(super) fn receive<B: BitmapSlice>(
     }
     let flags = libc::MSG_CMSG_CLOEXEC;
     // SAFETY: the header, the places and the room live until the call returns, and the guards keep each
-    // place mapped, whose length they know. Who else writes there is the guest's affair: no reference to
+    // place mapped, whose length they know. The guest may write there at the same time: no reference to
     // the bytes exists.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
@@ -91,9 +91,9 @@ fn cut(places: &mut Places, mut bytes: usize) {
 }
 
 /// Sends what is in the pieces, one after the other, and nothing of none, in whatever state the socket is;
-/// to somebody who has gone without a signal.
+/// without a signal, if the peer has gone.
 pub(super) fn send<B: BitmapSlice>(
-    socket: &Guarded,
+    socket: &GuardedSocket,
     pieces: &[VolatileSlice<'_, B>],
 ) -> io::Result<usize> {
     let guards: SmallVec<[_; MOST]> = taken(pieces).map(VolatileSlice::ptr_guard).collect();
@@ -140,9 +140,13 @@ mod tests {
 
     const PAGE: usize = 4096;
 
-    fn pair() -> (Guarded, UnixStream) {
+    fn pair() -> (GuardedSocket, UnixStream) {
         let (near, far) = UnixStream::pair().unwrap();
-        (Guarded::given(near.into()), far)
+        (GuardedSocket::given(near.into()), far)
+    }
+
+    fn memory(pages: usize) -> GuestMemoryMmap<AtomicBitmap> {
+        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), pages * PAGE)]).unwrap()
     }
 
     /// Pages with an odd piece of each, in disorder.
@@ -161,8 +165,7 @@ mod tests {
 
     #[test]
     fn pieces_are_filled_in_order_by_one_call_and_only_what_came_is_dirty() {
-        let memory =
-            GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), 16 * PAGE)]).unwrap();
+        let memory = memory(16);
         let pieces = pieces(&memory, 16);
         let (near, mut far) = pair();
         let sent: Vec<u8> = (0..250).collect();
@@ -182,8 +185,7 @@ mod tests {
 
     #[test]
     fn more_pieces_than_one_call_takes_go_with_the_next() {
-        let memory =
-            GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), 65 * PAGE)]).unwrap();
+        let memory = memory(65);
         let pieces = pieces(&memory, 65);
         for (at, piece) in pieces.iter().enumerate() {
             piece.copy_from(&[u8::try_from(at).unwrap(); 100]);
@@ -193,17 +195,13 @@ mod tests {
         assert_eq!(send(&near, &pieces[64..]).unwrap(), 100);
         let mut got = [0; 6500];
         far.read_exact(&mut got).unwrap();
-        assert!(
-            got.iter()
-                .enumerate()
-                .all(|(at, byte)| usize::from(*byte) == at / 100)
-        );
+        let in_order = |(at, byte): (usize, &u8)| usize::from(*byte) == at / 100;
+        assert!(got.iter().enumerate().all(in_order));
     }
 
     #[test]
     fn empty_pieces_take_no_place_from_others_however_many_they_are() {
-        let memory =
-            GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), PAGE)]).unwrap();
+        let memory = memory(1);
         let empty = memory.get_slice(GuestAddress(9), 0).unwrap();
         let mut pieces = vec![empty; MOST];
         pieces.push(memory.get_slice(GuestAddress(100), 2).unwrap());
@@ -240,8 +238,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_has_gone_is_an_end_for_a_read_and_an_error_for_a_write() {
-        let memory =
-            GuestMemoryMmap::<AtomicBitmap>::from_ranges(&[(GuestAddress(0), PAGE)]).unwrap();
+        let memory = memory(1);
         let pieces = pieces(&memory, 1);
         let (near, far) = pair();
         ioctl_fionbio(&near, true).unwrap();

@@ -1,28 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::any::Any;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::net::SocketType;
 use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
 
-use super::UnixVsockStream;
-use super::door::{Door, with_suffix};
-use super::rights::Guarded;
-use crate::socket_file::Remover;
+use super::client_listener::{ClientListener, listener_id, with_suffix};
+use super::guarded_socket::GuardedSocket;
+use super::socket_file::SocketFileRemover;
+use super::stream::UnixVsockStream;
 
 /// Connections of one guest over Unix sockets.
 ///
 /// A host process that wants to reach port 1024 of the guest connects to the backend's path and
 /// writes `CONNECT 1024\n`; it reads `OK <host port>\n` once the guest has accepted, and from then on
 /// the bytes are the guest's. A host process that serves port 1024 for the guest listens on the path
-/// with `_1024` behind it.
+/// followed by `_1024`.
 ///
 /// Nothing here ever waits. Without a descriptor for them, clients are refused. The file of the socket
 /// is removed on drop, if it is still the one that was made.
@@ -32,7 +29,7 @@ use crate::socket_file::Remover;
 /// ```
 /// use std::os::unix::net::{UnixListener, UnixStream};
 /// use vsock_backend_api::VsockBackend;
-/// use vsock_vhost_user::UnixBackend;
+/// use vsock_sockets::UnixBackend;
 ///
 /// # fn main() -> std::io::Result<()> {
 /// # let directory = std::env::temp_dir().join(format!("vsock-doc-{}", std::process::id()));
@@ -55,32 +52,32 @@ use crate::socket_file::Remover;
 #[derive(Debug)]
 #[must_use = "dropping it removes the socket"]
 pub struct UnixBackend {
-    door: Door,
+    clients: ClientListener,
 }
 
 impl UnixBackend {
     /// Listens on `path`. A socket that a dead process has left there is replaced.
     ///
-    /// A path that leaves no room for every port behind it is warned about: the guest's connections to
+    /// A path that leaves no room for every port is warned about: the guest's connections to
     /// the longer ports will be refused.
     ///
     /// # Errors
     ///
     /// Each names the path in its text.
     ///
-    /// - `AddrInUse`: somebody listens on the path, or it is a file of another kind; or this process has
+    /// - `AddrInUse`: another process listens on the path, or it is a file of another kind; or this process has
     ///   another backend or device that listens on one of the guest's ports, or whose guest would have
     ///   this path as a port.
     /// - Anything else comes from the operating system, for example `NotFound` for want of the
     ///   directory, or `InvalidInput` for a path of more than 107 bytes.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
-        let door = Door::open(path, SocketType::STREAM, path)?;
-        let backend = Self { door };
+        let clients = ClientListener::open(path, SocketType::STREAM, path)?;
+        let backend = Self { clients };
         let longest = backend.service_path(u32::MAX);
         if SocketAddr::from_pathname(&longest).is_err() {
             log::warn!(
-                "{} is too long: nobody can listen on {}, for the path of a socket has at most 107 bytes",
+                "{} is too long: no process can listen on {}, for the path of a socket has at most 107 bytes; choose a shorter one",
                 path.display(),
                 longest.display()
             );
@@ -91,11 +88,13 @@ impl UnixBackend {
     /// Where it listens.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.door.path()
+        self.clients.path()
     }
 
-    pub(crate) fn remover(&self) -> Remover {
-        self.door.remover()
+    /// What can remove the socket's file before the backend does.
+    #[must_use]
+    pub fn file_remover(&self) -> SocketFileRemover {
+        self.clients.file_remover()
     }
 
     /// Where the host process that serves `port` is expected to listen.
@@ -107,40 +106,40 @@ impl UnixBackend {
 
 impl AsFd for UnixBackend {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.door.as_fd()
+        self.clients.as_fd()
     }
 }
 
 impl AsRawFd for UnixBackend {
     fn as_raw_fd(&self) -> RawFd {
-        self.door.as_raw_fd()
+        self.as_fd().as_raw_fd()
     }
 }
 
 impl VsockBackend for UnixBackend {
     /// # Errors
     ///
-    /// - `WouldBlock`: nobody waits.
-    /// - `EMFILE`, `ENFILE`: no descriptor is left; who waited has been refused.
+    /// - `WouldBlock`: no client waits.
+    /// - `EMFILE`, `ENFILE`: no descriptor is left; the clients that waited have been refused.
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
-        let socket = self.door.accept()?;
+        let socket = self.clients.accept()?;
         Ok(Box::new(UnixVsockStream::over(socket)))
     }
 
     /// # Errors
     ///
-    /// - `NotFound`, `ConnectionRefused`: nobody serves the port.
+    /// - `NotFound`, `ConnectionRefused`: no process serves the port.
     /// - `WouldBlock`: the backlog of the host process is full; to be tried again.
     /// - Anything else comes from the operating system.
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        let socket = Guarded::dial(&self.service_path(dst_port), SocketType::STREAM)?;
+        let socket = GuardedSocket::dial(&self.service_path(dst_port), SocketType::STREAM)?;
         Ok(Box::new(UnixVsockStream::over(socket)))
     }
 
     /// The file of the socket: its device, its inode, and when it was made, for inodes are used again.
     fn listener(&self, dst_port: u32) -> Option<ListenerId> {
-        listener(&self.service_path(dst_port))
+        listener_id(&self.service_path(dst_port))
     }
 
     fn r#type(&self) -> VsockBackendType {
@@ -152,19 +151,9 @@ impl VsockBackend for UnixBackend {
     }
 }
 
-/// Who listens on a path, by the file that a connect would find there. Where the file system does not know
-/// when it was made, device and inode have to do.
-pub(super) fn listener(path: &Path) -> Option<ListenerId> {
-    let file = fs::metadata(path).ok()?;
-    let made = file.created().ok();
-    let made = made.and_then(|made| made.duration_since(UNIX_EPOCH).ok());
-    let made = made.unwrap_or(Duration::ZERO);
-    let (seconds, nanos) = (made.as_secs(), made.subsec_nanos().into());
-    Some(ListenerId::new([file.dev(), file.ino(), seconds, nanos]))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
 

@@ -9,17 +9,21 @@ use std::slice;
 use std::time::Duration;
 
 use rustix::io::{ioctl_fionbio, read, readv};
-use rustix::net::sockopt::{self, Timeout};
+use rustix::net::sockopt::Timeout;
 use rustix::net::{self, SendAncillaryBuffer, SendFlags};
 use thiserror::Error;
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
 
-use super::rights::Guarded;
-use super::{is_left, pieces, shutdown};
+use super::guarded_socket::GuardedSocket;
+use super::pieces;
 
 /// The device's end of a connection to a host process.
+///
+/// It is more than the [`UnixStream`] of `std`, which is a `VsockStream` as well: it guards the device against
+/// descriptors that a host process sends, and moves many pieces of guest memory by one system call, for which it
+/// is to be [registered](crate#with-a-device).
 ///
 /// It has one descriptor, for reading and for writing. A write to a process that has gone is an
 /// error and never a signal. An empty read or write does nothing, in whatever state the socket is.
@@ -38,7 +42,7 @@ use super::{is_left, pieces, shutdown};
 /// nothing back. Bytes are never missing without a word: every later read is then `InvalidData`.
 #[derive(Debug)]
 pub struct UnixVsockStream {
-    socket: Guarded,
+    socket: GuardedSocket,
     /// Bytes that the next read into guest memory is thought to find.
     expected: usize,
     /// A read into guest memory has begun and was left by a panic: bytes are missing from here on.
@@ -64,10 +68,10 @@ impl UnixVsockStream {
     /// is kept elsewhere may keep the connection open when the device ends it.
     #[must_use]
     pub fn new(socket: UnixStream) -> Self {
-        Self::over(Guarded::given(socket.into()))
+        Self::over(GuardedSocket::given(socket.into()))
     }
 
-    pub(super) fn over(socket: Guarded) -> Self {
+    pub(super) fn over(socket: GuardedSocket) -> Self {
         Self {
             socket,
             expected: LITTLE,
@@ -90,12 +94,6 @@ impl UnixVsockStream {
         } else if got < self.expected / STEP {
             self.expected = (self.expected / STEP).max(LITTLE);
         }
-    }
-}
-
-impl From<UnixStream> for UnixVsockStream {
-    fn from(socket: UnixStream) -> Self {
-        Self::new(socket)
     }
 }
 
@@ -188,8 +186,8 @@ impl VsockVolatileStream for UnixVsockStream {
         Ok(got)
     }
 
-    /// A guess, from the reads before: each buffer of a guest that is offered in vain costs a look at
-    /// its descriptors.
+    /// A guess, from the reads before: each buffer of a guest that stays empty costs a look at its
+    /// descriptors.
     fn readable_bytes(&self) -> usize {
         self.expected
     }
@@ -228,23 +226,21 @@ impl VsockStream for UnixVsockStream {
     }
 
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let which = Timeout::Recv;
-        Ok(sockopt::set_socket_timeout(&self.socket, which, timeout)?)
+        self.socket.set_timeout(Timeout::Recv, timeout)
     }
 
     fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let which = Timeout::Send;
-        Ok(sockopt::set_socket_timeout(&self.socket, which, timeout)?)
+        self.socket.set_timeout(Timeout::Send, timeout)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        shutdown(&self.socket, how)
+        self.socket.shutdown(how)
     }
 
     /// As `EPOLLHUP`: where both directions were shut down, by whichever side, the peer looks as if it had
     /// gone.
     fn peer_gone(&self) -> bool {
-        is_left(&self.socket)
+        self.socket.is_left()
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -262,12 +258,17 @@ impl VsockStream for UnixVsockStream {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use rustix::process::Signal;
     use vm_memory::{MmapRegion, VolatileMemory};
+    use vmm_sys_util::signal::{block_signal, clear_signal};
     use vsock_driver::Fuse;
 
     use super::*;
+    use crate::UnixSeqpacketStream;
 
     #[test]
     fn t132_bytes_that_a_panicking_bitmap_has_lost_are_never_missing_without_a_word() {
@@ -360,5 +361,49 @@ mod tests {
         assert!(!near.peer_gone(), "it may still send");
         far.shutdown(Shutdown::Write).unwrap();
         assert!(near.peer_gone(), "nothing is left to say");
+    }
+
+    /// Whether a signal for a broken pipe waits for this thread, which blocks it.
+    fn is_pending() -> bool {
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+        let signals = status.lines().find_map(|line| line.strip_prefix("SigPnd:"));
+        let signals = u64::from_str_radix(signals.unwrap().trim(), 16).unwrap();
+        signals & (1 << (Signal::PIPE.as_raw() - 1)) != 0
+    }
+
+    fn broken() -> UnixStream {
+        let (near, far) = UnixStream::pair().unwrap();
+        drop(far);
+        near
+    }
+
+    #[test]
+    fn t68_no_write_to_somebody_who_has_gone_raises_a_signal() {
+        let pipe = Signal::PIPE.as_raw();
+        // A signal that is ignored, as by Rust's programs, waits nevertheless while it is blocked.
+        block_signal(pipe).unwrap();
+        rustix::io::write(broken(), b"x").unwrap_err();
+        assert!(is_pending(), "it would be seen");
+        clear_signal(pipe).unwrap();
+
+        UnixVsockStream::new(broken()).write(b"x").unwrap_err();
+        assert!(!is_pending());
+        UnixVsockStream::new(broken())
+            .write_vectored(&[IoSlice::new(b"x")])
+            .unwrap_err();
+        assert!(!is_pending());
+        let mut byte = [1];
+        let piece = VolatileSlice::from(&mut byte[..]);
+        UnixVsockStream::new(broken())
+            .write_volatile_vectored(&[piece])
+            .unwrap_err();
+        assert!(!is_pending());
+        let flags = SocketFlags::CLOEXEC;
+        let (near, far) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let mut messages = UnixSeqpacketStream::new(near).unwrap();
+        drop(far);
+        messages.write(b"x").unwrap_err();
+        assert!(!is_pending());
     }
 }

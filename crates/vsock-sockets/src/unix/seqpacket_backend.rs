@@ -8,25 +8,24 @@ use std::path::{Path, PathBuf};
 use rustix::net::SocketType;
 use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
 
-use super::UnixSeqpacketStream;
-use super::backend::listener;
-use super::door::{Door, with_suffix};
-use super::rights::Guarded;
-use crate::socket_file::Remover;
+use super::client_listener::{ClientListener, listener_id, with_suffix};
+use super::guarded_socket::GuardedSocket;
+use super::seqpacket_stream::UnixSeqpacketStream;
+use super::socket_file::SocketFileRemover;
 
-/// Seqpacket connections of one guest over Unix sockets that keep messages apart, beside a
-/// [`UnixBackend`](crate::UnixBackend) for its streams.
+/// Seqpacket connections of one guest over Unix sockets that keep messages apart. A
+/// [`UnixBackend`](crate::UnixBackend) has its streams.
 ///
 /// A host process that wants to reach port 1024 of the guest connects by a `SOCK_SEQPACKET` socket to
-/// the path with `_seqpacket` behind it, and sends `CONNECT 1024\n` as its first message; the answer,
+/// the path followed by `_seqpacket`, and sends `CONNECT 1024\n` as its first message; the answer,
 /// `OK <host port>\n`, is a message as well, and from then on the messages are the guest's. A host
-/// process that serves port 1024 for the guest listens by a `SOCK_SEQPACKET` socket on the path with
-/// `_1024` behind it: the same name as for streams, so a port has either. A guest that comes with the
+/// process that serves port 1024 for the guest listens by a `SOCK_SEQPACKET` socket on the path
+/// followed by `_1024`: the same name as for streams, so a port has either. A guest that comes with the
 /// other type of socket is refused.
 ///
 /// ```
 /// use vsock_backend_api::VsockBackend;
-/// use vsock_vhost_user::UnixSeqpacketBackend;
+/// use vsock_sockets::UnixSeqpacketBackend;
 ///
 /// # fn main() -> std::io::Result<()> {
 /// # let directory = std::env::temp_dir().join(format!("vsock-seq-{}", std::process::id()));
@@ -44,11 +43,11 @@ use crate::socket_file::Remover;
 #[must_use = "dropping it removes the socket"]
 pub struct UnixSeqpacketBackend {
     base: PathBuf,
-    door: Door,
+    clients: ClientListener,
 }
 
 impl UnixSeqpacketBackend {
-    /// Listens on `path` with `_seqpacket` behind it. A socket that a dead process has left there is
+    /// Listens on `path` followed by `_seqpacket`. A socket that a dead process has left there is
     /// replaced.
     ///
     /// # Errors
@@ -58,18 +57,20 @@ impl UnixSeqpacketBackend {
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         let base = path.as_ref().to_owned();
         let path = with_suffix(&base, "seqpacket");
-        let door = Door::open(&path, SocketType::SEQPACKET, &base)?;
-        Ok(Self { base, door })
+        let clients = ClientListener::open(&path, SocketType::SEQPACKET, &base)?;
+        Ok(Self { base, clients })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.door.path()
+        self.clients.path()
     }
 
-    pub(crate) fn remover(&self) -> Remover {
-        self.door.remover()
+    /// What can remove the socket's file before the backend does.
+    #[must_use]
+    pub fn file_remover(&self) -> SocketFileRemover {
+        self.clients.file_remover()
     }
 
     /// Where the host process that serves `port` is expected to listen.
@@ -81,24 +82,24 @@ impl UnixSeqpacketBackend {
 
 impl AsFd for UnixSeqpacketBackend {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.door.as_fd()
+        self.clients.as_fd()
     }
 }
 
 impl AsRawFd for UnixSeqpacketBackend {
     fn as_raw_fd(&self) -> RawFd {
-        self.door.as_raw_fd()
+        self.as_fd().as_raw_fd()
     }
 }
 
 impl VsockBackend for UnixSeqpacketBackend {
     /// # Errors
     ///
-    /// - `WouldBlock`: nobody waits.
-    /// - `EMFILE`, `ENFILE`: no descriptor is left; who waited has been refused.
+    /// - `WouldBlock`: no client waits.
+    /// - `EMFILE`, `ENFILE`: no descriptor is left; the clients that waited have been refused.
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
-        let socket = self.door.accept()?;
+        let socket = self.clients.accept()?;
         Ok(Box::new(UnixSeqpacketStream::over(socket)?))
     }
 
@@ -115,18 +116,18 @@ impl VsockBackend for UnixSeqpacketBackend {
 
     /// # Errors
     ///
-    /// - `NotFound`, `ConnectionRefused`: nobody serves the port.
-    /// - `EPROTOTYPE`: who serves it does so for streams.
+    /// - `NotFound`, `ConnectionRefused`: no process serves the port.
+    /// - `EPROTOTYPE`: the process that serves it does so for streams.
     /// - `WouldBlock`: the backlog of the host process is full; to be tried again.
     /// - Anything else comes from the operating system.
     fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        let socket = Guarded::dial(&self.service_path(dst_port), SocketType::SEQPACKET)?;
+        let socket = GuardedSocket::dial(&self.service_path(dst_port), SocketType::SEQPACKET)?;
         Ok(Box::new(UnixSeqpacketStream::over(socket)?))
     }
 
     /// As of [`UnixBackend`](crate::UnixBackend): the file of the socket.
     fn listener(&self, dst_port: u32) -> Option<ListenerId> {
-        listener(&self.service_path(dst_port))
+        listener_id(&self.service_path(dst_port))
     }
 
     fn r#type(&self) -> VsockBackendType {
@@ -167,7 +168,7 @@ mod tests {
         let path = backend.service_path(1);
         let _service = std::os::unix::net::UnixListener::bind(&path).unwrap();
         assert!(backend.listener(1).is_some());
-        assert_eq!(backend.listener(1), listener(&path));
+        assert_eq!(backend.listener(1), listener_id(&path));
     }
 
     #[test]

@@ -7,9 +7,11 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Where a name is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,20 +32,34 @@ enum Files {
 }
 
 /// A socket that a process listens on, or those that one of its guests can reach.
+///
+/// A backend, or a [`NamedListener`](crate::NamedListener), is refused if its names overlap with those of
+/// another one in the process. A program with many virtual machines can see that beforehand:
+///
+/// ```
+/// use std::path::Path;
+/// use vsock_sockets::SocketNames;
+///
+/// let ports_of_the_first = SocketNames::each_port(Path::new("/run/vms/a"));
+/// let second = SocketNames::one(Path::new("/run/vms/a_5"));
+/// assert!(ports_of_the_first.overlaps(&second));
+/// ```
 #[derive(Clone, Debug)]
-pub(crate) struct SocketNames {
+pub struct SocketNames {
     directory: Directory,
     files: Files,
 }
 
 impl SocketNames {
     /// The socket at `path`.
-    pub(crate) fn one(path: &Path) -> Self {
+    #[must_use]
+    pub fn one(path: &Path) -> Self {
         Self::of(path, Files::One)
     }
 
     /// The sockets at `path` followed by `_` and any port.
-    pub(crate) fn each_port(path: &Path) -> Self {
+    #[must_use]
+    pub fn each_port(path: &Path) -> Self {
         Self::of(path, Files::EachPort)
     }
 
@@ -59,7 +75,8 @@ impl SocketNames {
 
     /// Whether both have a socket in common, and one of them listens on it. (That a guest can reach the
     /// same sockets in two ways, for streams and for messages, is meant.)
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
         self.directory == other.directory
             && match (&self.files, &other.files) {
                 (Files::One(name), Files::One(other)) => name == other,
@@ -70,8 +87,43 @@ impl SocketNames {
     }
 }
 
+/// Names that nothing else in the process can listen on, or let a guest reach, while this lives.
+#[derive(Debug)]
+pub(super) struct NameClaim(Arc<[SocketNames]>);
+
+static CLAIMED: Mutex<Vec<Arc<[SocketNames]>>> = Mutex::new(Vec::new());
+
+fn claimed() -> MutexGuard<'static, Vec<Arc<[SocketNames]>>> {
+    // Names are added and removed whole, also by a thread that panics.
+    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl NameClaim {
+    /// # Errors
+    ///
+    /// `AddrInUse`: there is a socket with one of the names.
+    pub(super) fn new<const N: usize>(wanted: [SocketNames; N]) -> io::Result<Self> {
+        let mut claimed = claimed();
+        let mut taken = claimed.iter().flat_map(|names| names.iter());
+        if taken.any(|taken| wanted.iter().any(|wanted| wanted.overlaps(taken))) {
+            let message = "another socket of this process has the name, or a guest of it reaches the name \
+                           as a port: choose another name or directory";
+            return Err(io::Error::new(ErrorKind::AddrInUse, message));
+        }
+        let wanted: Arc<[SocketNames]> = Arc::new(wanted);
+        claimed.push(Arc::clone(&wanted));
+        Ok(Self(wanted))
+    }
+}
+
+impl Drop for NameClaim {
+    fn drop(&mut self) {
+        claimed().retain(|names| !Arc::ptr_eq(names, &self.0));
+    }
+}
+
 /// Directory and name of a path. The name is empty if the path ends in a slash, which `Path` does not mind.
-pub(crate) fn split(path: &Path) -> (&Path, &OsStr) {
+pub(super) fn split(path: &Path) -> (&Path, &OsStr) {
     let bytes = path.as_os_str().as_bytes();
     let slash = bytes.iter().rposition(|byte| *byte == b'/');
     let (directory, name) = bytes.split_at(slash.map_or(0, |at| at + 1));
@@ -213,5 +265,30 @@ mod tests {
         let one = |path| SocketNames::one(Path::new(path));
         assert!(one("/nowhere/a").overlaps(&one("/nowhere/a")));
         assert!(!one("/nowhere/a").overlaps(&one("/elsewhere/a")));
+    }
+
+    #[test]
+    fn t125_a_name_belongs_to_one_socket_and_is_free_after_it() {
+        let vm = Path::new("/nowhere/vm");
+        let first = NameClaim::new([SocketNames::one(vm), SocketNames::each_port(vm)]).unwrap();
+        let service = || NameClaim::new([SocketNames::one(Path::new("/nowhere/vm_1"))]);
+        assert_eq!(service().unwrap_err().kind(), ErrorKind::AddrInUse);
+        // Messages as well as streams.
+        NameClaim::new([SocketNames::each_port(vm)]).unwrap();
+        drop(first);
+        service().unwrap();
+    }
+
+    #[test]
+    fn t126_short_and_relative_paths_are_split_into_directory_and_name() {
+        for (path, directory, name) in [
+            ("s", ".", "s"),
+            ("./s", "./", "s"),
+            ("/s", "/", "s"),
+            ("a/b/s", "a/b/", "s"),
+        ] {
+            let expected = (Path::new(directory), OsStr::new(name));
+            assert_eq!(split(Path::new(path)), expected);
+        }
     }
 }

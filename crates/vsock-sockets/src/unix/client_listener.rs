@@ -1,36 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+//! What both backends have of the file system: the socket for clients, and the paths of services.
+
 use std::ffi::OsString;
+use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, SocketType};
 use thiserror::Error;
+use vsock_backend_api::ListenerId;
 
-use super::rights::Guarded;
-use crate::claim::NameClaim;
-use crate::names::SocketNames;
-use crate::socket_file::{Remover, SocketFile};
+use super::guarded_socket::GuardedSocket;
+use super::socket_file::{SocketFile, SocketFileRemover};
+use super::socket_names::{NameClaim, SocketNames};
 
-/// Where host processes knock that want to reach the guest: a listening socket that never waits.
+/// The listening socket for host processes that connect to the guest. It never waits.
 #[derive(Debug)]
-pub(super) struct Door {
-    /// A descriptor that stands for nothing. When there is no other left, its place serves to refuse
-    /// the clients that wait, who would wait for ever; and, after it, to remove the file.
+pub(super) struct ClientListener {
+    /// A descriptor in reserve. When no other is left, it is given up to accept and refuse the clients that
+    /// wait, and later to remove the file.
     spare: Option<OwnedFd>,
     file: SocketFile,
-    listener: Guarded,
-    _names: NameClaim,
+    listener: GuardedSocket,
+    _claim: NameClaim,
 }
 
-/// Clients that are refused in one go when there is no descriptor for them. Others have their turn after
-/// that, whatever comes in: the rest is refused in the next go.
+/// The most clients that one call refuses when there is no descriptor for them, before it yields to other
+/// streams. The next call refuses the rest.
 const REFUSALS: usize = 64;
 
-/// Why nobody can listen on a path. An [`io::Error`] around it has the reason's kind, and is all that a
+/// Why a path cannot be listened on. An [`io::Error`] around it has the reason's kind, and is all that a
 /// caller has: so its text says both.
 #[derive(Debug, Error)]
 #[error("{}: {reason}", path.display())]
@@ -39,7 +44,7 @@ struct OpenError {
     reason: io::Error,
 }
 
-impl Door {
+impl ClientListener {
     /// Listens on `path`. The guest reaches what listens on `base` followed by a port.
     ///
     /// # Errors
@@ -53,15 +58,15 @@ impl Door {
     }
 
     fn listen(path: &Path, socket_type: SocketType, base: &Path) -> io::Result<Self> {
-        let names = NameClaim::new([SocketNames::one(path), SocketNames::each_port(base)])?;
-        let listener = Guarded::new(socket_type, SocketFlags::NONBLOCK)?;
+        let claim = NameClaim::new([SocketNames::one(path), SocketNames::each_port(base)])?;
+        let listener = GuardedSocket::new(socket_type, SocketFlags::NONBLOCK)?;
         let file = SocketFile::bind(path, &listener)?;
-        let spare = Some(spare()?);
+        let spare = Some(eventfd(0, EventfdFlags::CLOEXEC)?);
         Ok(Self {
             spare,
             file,
             listener,
-            _names: names,
+            _claim: claim,
         })
     }
 
@@ -71,12 +76,12 @@ impl Door {
     }
 
     /// What can remove the socket's file before the backend does.
-    pub(super) fn remover(&self) -> Remover {
+    pub(super) fn file_remover(&self) -> SocketFileRemover {
         self.file.remover()
     }
 
     /// Takes in the next client, whose socket does not block either.
-    pub(super) fn accept(&mut self) -> io::Result<Guarded> {
+    pub(super) fn accept(&mut self) -> io::Result<GuardedSocket> {
         loop {
             match self.listener.accept() {
                 // The one client is gone; there may be others.
@@ -102,27 +107,28 @@ impl Door {
             }
         }
         // If the place is taken by now, the next failure tries again.
-        self.spare = spare().ok();
+        self.spare = eventfd(0, EventfdFlags::CLOEXEC).ok();
     }
 }
 
-impl AsFd for Door {
+impl AsFd for ClientListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
     }
 }
 
-impl AsRawFd for Door {
-    fn as_raw_fd(&self) -> RawFd {
-        self.listener.as_raw_fd()
-    }
+/// The process that listens on a path, by the file that a connect would find there. Where the file system does
+/// not know when it was made, device and inode have to do.
+pub(super) fn listener_id(path: &Path) -> Option<ListenerId> {
+    let file = fs::metadata(path).ok()?;
+    let made = file.created().ok();
+    let made = made.and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+    let made = made.unwrap_or(Duration::ZERO);
+    let (seconds, nanos) = (made.as_secs(), made.subsec_nanos().into());
+    Some(ListenerId::new([file.dev(), file.ino(), seconds, nanos]))
 }
 
-fn spare() -> io::Result<OwnedFd> {
-    Ok(eventfd(0, EventfdFlags::CLOEXEC)?)
-}
-
-/// A path with `_suffix` behind it.
+/// `path` followed by `_suffix`.
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = OsString::from(path);
     path.push("_");
@@ -133,6 +139,7 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use std::io::{ErrorKind, Read};
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
     use rustix::io::dup;
@@ -141,16 +148,14 @@ mod tests {
     use vsock_muxer_harness::poll::Stopwatch;
 
     use super::*;
-    use crate::unix::rights::tests::{SOON, age, alone, pass_lingering};
+    use crate::unix::guarded_socket::tests::{SOON, age, alone, pass_lingering};
 
     /// Leaves the process without a descriptor to open.
-    fn use_up(door: &Door) -> Rlimit {
+    fn use_up(listener: &ClientListener) -> Rlimit {
         let limit = getrlimit(Resource::Nofile);
-        let next = u64::try_from(dup(&door.listener).unwrap().as_raw_fd()).unwrap();
-        set(Rlimit {
-            current: Some(next),
-            ..limit
-        });
+        let next = u64::try_from(dup(&listener.listener).unwrap().as_raw_fd()).unwrap();
+        let current = Some(next);
+        set(Rlimit { current, ..limit });
         limit
     }
 
@@ -176,46 +181,51 @@ mod tests {
         clients.iter().filter(|client| !waits(client)).count()
     }
 
+    /// A listener, and so many clients that wait; its directory.
+    fn waiting(count: usize) -> (ClientListener, Vec<UnixStream>, TempDir) {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("vm");
+        let listener = ClientListener::open(&path, SocketType::STREAM, &path).unwrap();
+        (listener, clients(&path, count), dir)
+    }
+
+    #[track_caller]
+    fn assert_refuses(listener: &mut ClientListener, clients: &[UnixStream], expected: usize) {
+        let error = listener.accept().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()));
+        assert_eq!(refused(clients), expected);
+    }
+
     #[test]
-    fn one_go_refuses_so_many_clients_and_no_more_because_others_have_their_turn() {
+    fn one_call_refuses_so_many_clients_and_no_more_because_others_have_their_turn() {
         if !alone(
-            "door::tests::one_go_refuses_so_many_clients_and_no_more_because_others_have_their_turn",
+            "client_listener::tests::one_call_refuses_so_many_clients_and_no_more_because_others_have_their_turn",
         ) {
             return;
         }
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("door");
-        let mut door = Door::open(&path, SocketType::STREAM, &path).unwrap();
-        let clients = clients(door.path(), REFUSALS + 2);
-        let limit = use_up(&door);
+        let (mut listener, clients, _dir) = waiting(REFUSALS + 2);
+        let limit = use_up(&listener);
         for expected in [REFUSALS, REFUSALS + 2] {
-            let error = door.accept().unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()));
-            assert_eq!(refused(&clients), expected);
+            assert_refuses(&mut listener, &clients, expected);
         }
         set(limit);
-        let _client = UnixStream::connect(door.path()).unwrap();
-        door.accept().unwrap();
+        let _client = UnixStream::connect(listener.path()).unwrap();
+        listener.accept().unwrap();
     }
 
     #[test]
     fn t124_a_client_that_is_refused_with_a_file_in_its_queue_delays_no_other() {
         if !alone(
-            "door::tests::t124_a_client_that_is_refused_with_a_file_in_its_queue_delays_no_other",
+            "client_listener::tests::t124_a_client_that_is_refused_with_a_file_in_its_queue_delays_no_other",
         ) {
             return;
         }
         age();
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("door");
-        let mut door = Door::open(&path, SocketType::STREAM, &path).unwrap();
-        let clients = clients(door.path(), 1);
+        let (mut listener, clients, _dir) = waiting(1);
         let peer = pass_lingering(&clients[0], b"x");
-        let limit = use_up(&door);
+        let limit = use_up(&listener);
         let started = Stopwatch::start();
-        let error = door.accept().unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()));
-        assert_eq!(refused(&clients), 1);
+        assert_refuses(&mut listener, &clients, 1);
         assert!(started.elapsed() < SOON);
         set(limit);
         drop(peer);

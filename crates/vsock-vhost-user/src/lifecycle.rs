@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The device between two visits of a driver: started by its first look at queues that run, broken by
-//! queues that cannot be used, reset when they are taken back.
+//! The life of the virtio device between two visits of a driver: started by its first look at queues that run,
+//! broken by queues that cannot be used, reset when they are taken back.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ enum State {
     Broken,
 }
 
-pub(crate) struct Machine {
+pub(crate) struct Lifecycle {
     pub(crate) device: VsockDevice<GuestMemoryMmap>,
     journal: Arc<Journal>,
     state: State,
@@ -29,7 +29,7 @@ pub(crate) struct Machine {
     features: u64,
 }
 
-impl Machine {
+impl Lifecycle {
     pub(crate) fn new(device: VsockDevice<GuestMemoryMmap>, journal: Arc<Journal>) -> Self {
         Self {
             device,

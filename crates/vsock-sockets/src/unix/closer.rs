@@ -18,26 +18,28 @@ use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 
 /// Files that may wait, and those of one message more (253).
-pub(crate) const MANY: usize = 256;
+pub(super) const MANY: usize = 256;
 
 /// Files and sockets that may wait before no other socket is taken in. Those that are there may still come
 /// to wait.
-pub(crate) const MOST: usize = 1024;
+pub(super) const MOST: usize = 1024;
 
 static CLOSER: Closer = Closer::new();
 
 /// Closes a file on the thread for it, in its turn.
-pub(crate) fn close(file: OwnedFd) {
-    CLOSER.close(file, start);
+pub(super) fn close(file: OwnedFd) {
+    if let Some(error) = CLOSER.close(file, start) {
+        log::debug!("cannot start the thread that closes files, they wait: {error}");
+    }
 }
 
 /// Whether so many files wait that no other may be received.
-pub(crate) fn is_busy() -> bool {
+pub(super) fn is_busy() -> bool {
     CLOSER.state().waiting.len() >= MANY
 }
 
 /// Whether so many wait that no other socket may be taken in.
-pub(crate) fn is_full() -> bool {
+pub(super) fn is_full() -> bool {
     CLOSER.state().waiting.len() >= MOST
 }
 
@@ -49,7 +51,7 @@ fn start() -> io::Result<()> {
 struct Closer {
     state: Mutex<State>,
     changed: Condvar,
-    /// The log has that the thread cannot be started. Files may come at any rate.
+    /// That the thread cannot be started was told: once is enough, files may come at any rate.
     told: Once,
 }
 
@@ -71,18 +73,19 @@ impl Closer {
         }
     }
 
-    fn close(&self, file: OwnedFd, start: impl FnOnce() -> io::Result<()>) {
+    /// Returns why the thread does not start, the first time that it does not.
+    fn close(&self, file: OwnedFd, start: impl FnOnce() -> io::Result<()>) -> Option<io::Error> {
         let mut state = self.state();
         state.waiting.push_back(file);
         let started = if state.runs { Ok(()) } else { start() };
         state.runs = started.is_ok();
         drop(state);
         self.changed.notify_one();
+        let mut news = None;
         if let Err(error) = started {
-            self.told.call_once(|| {
-                log::debug!("cannot start the thread that closes files, they wait: {error}");
-            });
+            self.told.call_once(|| news = Some(error));
         }
+        news
     }
 
     fn run(&self) {
@@ -111,7 +114,6 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::journal::testing::logged;
 
     #[test]
     fn a_file_is_closed_soon() {
@@ -121,22 +123,20 @@ mod tests {
     }
 
     #[test]
-    fn t131_without_a_thread_a_file_waits_for_the_next_one_and_the_log_has_it_once() {
+    fn t131_without_a_thread_a_file_waits_for_the_next_one_and_that_is_told_once() {
         static ALONE: Closer = Closer::new();
-        logged();
         let [(mut first, one), (mut second, two)] = [(); 2].map(|()| UnixStream::pair().unwrap());
-        for file in [one.try_clone().unwrap(), one] {
-            ALONE.close(file.into(), || Err(ErrorKind::WouldBlock.into()));
-        }
-        let told = logged();
-        assert_eq!(told.len(), 1, "{told:?}");
+        let told = [one.try_clone().unwrap(), one]
+            .map(|file| ALONE.close(file.into(), || Err(ErrorKind::WouldBlock.into())));
+        assert!(matches!(told, [Some(_), None]), "{told:?}");
         first.set_nonblocking(true).unwrap();
         let open = first.read(&mut [0]).unwrap_err();
         assert_eq!(open.kind(), ErrorKind::WouldBlock);
-        ALONE.close(two.into(), || {
+        let told = ALONE.close(two.into(), || {
             thread::spawn(|| ALONE.run());
             Ok(())
         });
+        assert!(told.is_none(), "{told:?}");
         for near in [&mut first, &mut second] {
             near.set_nonblocking(false).unwrap();
             assert_eq!(near.read(&mut [0]).unwrap(), 0);

@@ -8,14 +8,14 @@ use std::time::Duration;
 /// How often a line goes out before it has to wait.
 pub(crate) const BURST: u32 = 10;
 
-/// How long a line that has used up its burst waits for each further turn. A turn that nobody takes
+/// How long a line that has used up its burst waits for each further turn. A turn that is not used
 /// is saved, up to the burst.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The lines of one source, each with turns of its own. `K` says which line it is. There is an entry
 /// for each that was ever asked for, so the kinds of lines must be few: places in a program are.
 #[derive(Debug)]
-pub(crate) struct Limits<K>(Vec<Line<K>>);
+pub(crate) struct RateLimits<K>(Vec<Line<K>>);
 
 #[derive(Debug)]
 struct Line<K> {
@@ -52,7 +52,7 @@ impl<K> Line<K> {
     }
 }
 
-impl<K: Copy + PartialEq> Limits<K> {
+impl<K: Copy + PartialEq> RateLimits<K> {
     pub(crate) const fn new() -> Self {
         Self(Vec::new())
     }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn t131_a_burst_goes_out_then_one_per_interval_which_tells_what_was_left_out() {
-        let mut limits = Limits::new();
+        let mut limits = RateLimits::new();
         let now = Duration::from_secs(1);
         for _ in 0..BURST {
             assert_eq!(limits.admit(now, 'a'), Some(0));
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn t131_what_was_left_out_is_told_once_when_it_is_calm() {
-        let mut limits = Limits::new();
+        let mut limits = RateLimits::new();
         for _ in 0..BURST + 3 {
             limits.admit(Duration::ZERO, 'a');
         }
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn t131_a_burst_is_saved_again_while_it_is_calm() {
-        let mut limits = Limits::new();
+        let mut limits = RateLimits::new();
         for round in 0..3 {
             let now = INTERVAL * BURST * round;
             let out = (0..50).filter(|_| limits.admit(now, 'a').is_some());
@@ -166,7 +166,7 @@ mod tests {
     proptest! {
         #[test]
         fn t131_no_events_exceed_the_bound_and_every_one_is_told_or_counted(events in events()) {
-            let mut limits = Limits::new();
+            let mut limits = RateLimits::new();
             let mut logs: [Log; 3] = Default::default();
             let mut now = Duration::ZERO;
             for (pause, event) in events {

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use vsock_epoll::DriverEvents;
 
+use crate::error::VhostUserError;
 use crate::shared::Shared;
-use crate::stop::{Milestone, Progress};
-use crate::{DeviceError, Stopper};
+use crate::stopper::{StopOnDrop, StopStage, Stopper};
 
 /// How long a guest has to take the ends of its connections when the device stops.
 const GRACE: Duration = Duration::from_millis(100);
 
-pub(crate) struct Mover {
+pub(crate) struct IoThread {
     shared: Arc<Shared>,
     events: DriverEvents,
     stopper: Stopper,
@@ -23,7 +23,7 @@ pub(crate) struct Mover {
     is_busy: bool,
 }
 
-impl Mover {
+impl IoThread {
     pub(crate) fn new(shared: Arc<Shared>, stopper: Stopper) -> Self {
         let events = shared.worker().events();
         Self {
@@ -35,9 +35,12 @@ impl Mover {
     }
 
     /// Moves bytes until the device is stopped, and tells the guest then.
-    pub(crate) fn run(mut self) -> Result<(), DeviceError> {
+    pub(crate) fn run(mut self) -> Result<(), VhostUserError> {
         // The front-end is not to wait for a thread that has ended.
-        let _end = Milestone(self.stopper.clone(), Progress::Answering);
+        let _end = StopOnDrop {
+            stopper: self.stopper.clone(),
+            stage: StopStage::Answering,
+        };
         while !self.stopper.is_stopped() {
             self.step(None)?;
         }
@@ -56,14 +59,14 @@ impl Mover {
         self.shared.worker().owes_farewells()
     }
 
-    fn step(&mut self, timeout: Option<Duration>) -> Result<(), DeviceError> {
+    fn step(&mut self, timeout: Option<Duration>) -> Result<(), VhostUserError> {
         let timeout = if self.is_busy {
             Some(Duration::ZERO)
         } else {
             timeout
         };
         let waited = self.events.wait(timeout);
-        waited.map_err(|error| DeviceError::Resources(error.into()))?;
+        waited.map_err(|error| VhostUserError::Resources(error.into()))?;
         self.is_busy = self.shared.worker().step(&self.events);
         Ok(())
     }

@@ -15,9 +15,8 @@ use rustix::net::{
 };
 use vsock_backend_api::{Received, Record, VsockBackendType, VsockMessages, VsockStream};
 
-use super::rights::{Guarded, ROOM};
-use super::{is_left, shutdown};
-use crate::closer;
+use super::closer;
+use super::guarded_socket::{GuardedSocket, ROOM};
 
 /// Bytes that the socket shall hold at least, as far as the system lets. It grows for a message that is
 /// longer than twice that.
@@ -38,7 +37,7 @@ const BUFFER: usize = 256 * 1024;
 /// A message may have about twice `net.core.wmem_max` bytes at most (212,992 by default, so 425,952).
 #[derive(Debug)]
 pub struct UnixSeqpacketStream {
-    socket: Guarded,
+    socket: GuardedSocket,
     /// The peer has left with messages unread. The system says so before it gives out those that the
     /// peer had sent, and only once.
     reset: bool,
@@ -51,10 +50,10 @@ impl UnixSeqpacketStream {
     ///
     /// The socket is no Unix socket.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
-        Self::over(Guarded::given(socket))
+        Self::over(GuardedSocket::given(socket))
     }
 
-    pub(super) fn over(socket: Guarded) -> io::Result<Self> {
+    pub(super) fn over(socket: GuardedSocket) -> io::Result<Self> {
         // Each message, also an empty one, then comes with credentials, and the end without.
         sockopt::set_socket_passcred(&socket, true)?;
         // The system counts twice what it is told.
@@ -208,28 +207,20 @@ impl VsockStream for UnixSeqpacketStream {
     }
 
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        Ok(sockopt::set_socket_timeout(
-            &self.socket,
-            Timeout::Recv,
-            timeout,
-        )?)
+        self.socket.set_timeout(Timeout::Recv, timeout)
     }
 
     fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        Ok(sockopt::set_socket_timeout(
-            &self.socket,
-            Timeout::Send,
-            timeout,
-        )?)
+        self.socket.set_timeout(Timeout::Send, timeout)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        shutdown(&self.socket, how)
+        self.socket.shutdown(how)
     }
 
     /// As of [`UnixVsockStream`](crate::UnixVsockStream).
     fn peer_gone(&self) -> bool {
-        is_left(&self.socket)
+        self.socket.is_left()
     }
 
     fn messages(&mut self) -> Option<&mut dyn VsockMessages> {

@@ -2,7 +2,7 @@
 
 //! The file by which others find a listening Unix socket.
 //!
-//! # Who gets a name
+//! # Which process gets a name
 //!
 //! A process that dies leaves its file. The next process that wants the name connects to it; if no process
 //! answers, the file is stale and is replaced. Of any number of processes and threads that want the name, exactly
@@ -22,11 +22,11 @@
 //! # What others can do
 //!
 //! A process that can read the directory can lock it, and keep the lock. So the lock is waited for, for
-//! [`PATIENCE`] at most. Without it, a name is taken nevertheless, with a warning: a lock keeps no name
-//! busy. Who was waited for in vain is waited for [`SHORT_PATIENCE`] from then on, until the lock was got once
+//! [`LOCK_TIMEOUT`] at most. Without it, a name is taken nevertheless, with a warning: a lock keeps no name
+//! busy. A lock that was not got in time is waited for [`CONTENDED_LOCK_TIMEOUT`] from then on, until the lock was got once
 //! more: the lock holds up one name, and not each of many. Only then can two processes that want the same stale name at the same time both get it. A file is
 //! never removed without the lock: it stays, and is stale. So for a removal, of which a device has several
-//! to do when it stops, the lock is waited for only [`REMOVAL_PATIENCE`].
+//! to do when it stops, the lock is waited for only [`REMOVAL_LOCK_TIMEOUT`].
 //!
 //! A process that can write to the directory can make the file first, or remove it; it needs no lock for
 //! that. So only those who may speak for the guest should have that right. A program that does not know of
@@ -48,17 +48,17 @@ use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFl
 use rustix::io::Errno;
 use rustix::net::{self, SocketAddrUnix, SocketType};
 
-use crate::names;
-use crate::unix::Guarded;
+use super::guarded_socket::GuardedSocket;
+use super::socket_names::split;
 
 /// How long to wait for the lock of a directory. By the rules it is held for less than a millisecond.
-const PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// As [`PATIENCE`], to remove a file. That it stays does no harm.
-const REMOVAL_PATIENCE: Duration = Duration::from_millis(200);
+/// As [`LOCK_TIMEOUT`], to remove a file. That it stays does no harm.
+const REMOVAL_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// As [`PATIENCE`], for the lock of a directory that was waited for in vain.
-const SHORT_PATIENCE: Duration = Duration::from_millis(20);
+/// As [`LOCK_TIMEOUT`], for a lock that was not got in time before.
+const CONTENDED_LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// How long to leave the lock to others before the next attempt.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -66,10 +66,27 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// The file of a listening socket. It is removed on drop, if it is still the one that was made. The socket must
 /// live until then: while it does, no other file gets the same inode.
 #[derive(Debug)]
-pub(crate) struct SocketFile(Arc<Made>);
+pub(super) struct SocketFile(Arc<Made>);
 
-/// Removes the file of a socket whose owner is held up.
-pub(crate) struct Remover(Arc<Made>);
+/// Removes the file of a backend's socket before the backend does: for a program that is to end while
+/// something holds the backend up, or without dropping it.
+///
+/// ```
+/// use vsock_sockets::UnixBackend;
+///
+/// # fn main() -> std::io::Result<()> {
+/// # let directory = std::env::temp_dir().join(format!("vsock-remove-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// let backend = UnixBackend::bind(directory.join("vm.vsock"))?;
+/// let remover = backend.file_remover();
+/// std::thread::spawn(move || remover.remove()).join().unwrap();
+/// assert!(!backend.path().exists());
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct SocketFileRemover(Arc<Made>);
 
 #[derive(Debug)]
 struct Made {
@@ -84,8 +101,8 @@ type Identity = (u64, u64);
 
 impl SocketFile {
     /// Listens on `path` with a socket that has no name yet. What a dead process has left there is
-    /// replaced; a socket on which somebody answers, and anything that is no socket, stays and is an error.
-    pub(crate) fn bind(path: &Path, socket: &impl AsFd) -> io::Result<Self> {
+    /// replaced; a socket that answers, and anything that is no socket, stays and is an error.
+    pub(super) fn bind(path: &Path, socket: &impl AsFd) -> io::Result<Self> {
         // The length is checked here: a rename would take a longer name.
         let place = SocketAddr::from_pathname(path)
             .ok()
@@ -95,7 +112,7 @@ impl SocketFile {
             io::Error::new(ErrorKind::InvalidInput, message)
         })?;
         let directory = open(fs::CWD, place.directory, OFlags::PATH)?;
-        let lock = Lock::take(&directory, Path::new("."), PATIENCE);
+        let lock = Lock::take(&directory, Path::new("."), LOCK_TIMEOUT);
         if let Err(error) = &lock {
             log::warn!(
                 "{}: cannot lock the directory, so another process may take the name at the same time: {error}",
@@ -113,13 +130,13 @@ impl SocketFile {
     }
 
     /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0.path
     }
 
     /// What can remove the file before its owner does.
-    pub(crate) fn remover(&self) -> Remover {
-        Remover(Arc::clone(&self.0))
+    pub(super) fn remover(&self) -> SocketFileRemover {
+        SocketFileRemover(Arc::clone(&self.0))
     }
 }
 
@@ -129,8 +146,10 @@ impl Drop for SocketFile {
     }
 }
 
-impl Remover {
-    pub(crate) fn remove(&self) {
+impl SocketFileRemover {
+    /// Removes the file, if it is still the one that the backend has made. Waits at most 200 ms for the lock
+    /// of its directory; if the file cannot be removed, the log says so.
+    pub fn remove(&self) {
         self.0.remove();
     }
 }
@@ -151,7 +170,7 @@ impl Made {
         let Some(place) = Place::of(&self.path) else {
             return Ok(());
         };
-        let lock = match Lock::take(fs::CWD, place.directory, REMOVAL_PATIENCE) {
+        let lock = match Lock::take(fs::CWD, place.directory, REMOVAL_LOCK_TIMEOUT) {
             // The directory has gone, and the file with it.
             Err(Errno::NOENT) => return Ok(()),
             lock => lock?,
@@ -182,7 +201,7 @@ enum There {
 impl<'p> Place<'p> {
     /// `None` for a path that ends in a directory.
     fn of(path: &'p Path) -> Option<Self> {
-        let (directory, name) = names::split(path);
+        let (directory, name) = split(path);
         (!name.is_empty()).then_some(Self {
             path,
             directory,
@@ -190,16 +209,16 @@ impl<'p> Place<'p> {
         })
     }
 
-    /// What is there, if it is not somebody's.
+    /// What is there, if it is free to take.
     fn look(&self, directory: &OwnedFd) -> io::Result<There> {
         match fs::statat(directory, self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(There::Nothing),
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Socket => {
-                return Err(in_use("there is a file, which is no socket"));
+                return Err(in_use("the path exists and is not a socket"));
             }
             stat => stat?,
         };
-        what_answers(Guarded::connect(self.path, SocketType::STREAM).map(drop))
+        what_answers(GuardedSocket::connect(self.path, SocketType::STREAM).map(drop))
     }
 }
 
@@ -208,26 +227,25 @@ fn what_answers(connected: Result<(), Errno>) -> io::Result<There> {
     match connected {
         Err(Errno::CONNREFUSED) => Ok(There::Stale),
         Err(Errno::NOENT) => Ok(There::Nothing),
-        // A full backlog is somebody's, too, and so is a socket of another type.
+        // A socket with a full backlog is in use, too, and so is one of another type.
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
-            Err(in_use("somebody listens on this socket"))
+            Err(in_use("another process listens on this socket"))
         }
         Err(error) => {
             let error = io::Error::from(error);
-            let message = format!("cannot tell whether somebody listens on this socket: {error}");
+            let message =
+                format!("cannot tell whether another process listens on this socket: {error}");
             Err(io::Error::new(error.kind(), message))
         }
     }
 }
 
-/// Directories whose lock was waited for in vain, and was not got since.
-static WAITED_IN_VAIN: Mutex<BTreeSet<Identity>> = Mutex::new(BTreeSet::new());
+/// Directories whose lock was not got in time, and not since.
+static CONTENDED: Mutex<BTreeSet<Identity>> = Mutex::new(BTreeSet::new());
 
-fn waited_in_vain() -> MutexGuard<'static, BTreeSet<Identity>> {
+fn contended() -> MutexGuard<'static, BTreeSet<Identity>> {
     // A set of numbers is whole after a panic, too.
-    WAITED_IN_VAIN
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    CONTENDED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The lock of a directory, until it is dropped.
@@ -236,27 +254,27 @@ struct Lock {
 }
 
 impl Lock {
-    fn take(from: impl AsFd, path: &Path, patience: Duration) -> Result<Self, Errno> {
+    fn take(from: impl AsFd, path: &Path, timeout: Duration) -> Result<Self, Errno> {
         let directory = open(from, path, OFlags::RDONLY)?;
         let identity = identity(&fs::fstat(&directory)?);
-        let patience = if waited_in_vain().contains(&identity) {
-            SHORT_PATIENCE
+        let timeout = if contended().contains(&identity) {
+            CONTENDED_LOCK_TIMEOUT
         } else {
-            patience
+            timeout
         };
         let started = Instant::now();
         let locked = loop {
             match fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK | Errno::INTR) if started.elapsed() < patience => {
+                Err(Errno::WOULDBLOCK | Errno::INTR) if started.elapsed() < timeout => {
                     thread::park_timeout(PAUSE);
                 }
                 locked => break locked,
             }
         };
         if locked == Err(Errno::WOULDBLOCK) {
-            waited_in_vain().insert(identity);
+            contended().insert(identity);
         } else {
-            waited_in_vain().remove(&identity);
+            contended().remove(&identity);
         }
         locked.map(|()| Self { directory })
     }
@@ -311,7 +329,7 @@ impl<'d> Temporary<'d> {
             }
         };
         match named {
-            Err(Errno::EXIST) => Err(in_use("somebody has just taken the name")),
+            Err(Errno::EXIST) => Err(in_use("another process has just taken the name")),
             named => Ok(named.map(|()| identity(&stat))?),
         }
     }
@@ -357,13 +375,20 @@ mod tests {
 
     use super::*;
 
-    fn bind(path: &Path) -> io::Result<(Guarded, SocketFile)> {
-        let socket = Guarded::new(SocketType::STREAM, SocketFlags::empty())?;
+    fn bind(path: &Path) -> io::Result<(GuardedSocket, SocketFile)> {
+        let socket = GuardedSocket::new(SocketType::STREAM, SocketFlags::empty())?;
         let file = SocketFile::bind(path, &socket)?;
         Ok((socket, file))
     }
 
-    fn kind(refused: io::Result<(Guarded, SocketFile)>) -> ErrorKind {
+    /// A directory, and a path in it.
+    fn place() -> (TempDir, PathBuf) {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("socket");
+        (dir, path)
+    }
+
+    fn kind(refused: io::Result<(GuardedSocket, SocketFile)>) -> ErrorKind {
         refused.unwrap_err().kind()
     }
 
@@ -373,8 +398,7 @@ mod tests {
 
     #[test]
     fn the_file_has_its_name_alone_and_is_removed_with_it() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("socket");
+        let (dir, path) = place();
         let (_listener, file) = bind(&path).unwrap();
         assert_eq!(count(&dir), 1);
         let _client = UnixStream::connect(&path).unwrap();
@@ -391,8 +415,7 @@ mod tests {
 
     #[test]
     fn t99_who_sees_the_file_can_connect() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("socket");
+        let (_dir, path) = place();
         for _ in 0..50 {
             let watched = path.clone();
             let watcher = thread::spawn(move || connect_once_seen(&watched));
@@ -411,8 +434,7 @@ mod tests {
     fn t126_of_many_who_want_a_stale_name_one_gets_it() {
         const ROUNDS: usize = 1000;
         const BINDERS: usize = 4;
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("socket");
+        let (dir, path) = place();
         let start = Barrier::new(BINDERS);
         for _ in 0..ROUNDS {
             make_stale(&path);
@@ -426,10 +448,8 @@ mod tests {
             });
             let (won, lost): (Vec<_>, Vec<_>) = bound.into_iter().partition(Result::is_ok);
             assert_eq!(won.len(), 1, "{won:?}");
-            assert!(
-                lost.into_iter()
-                    .all(|lost| kind(lost) == ErrorKind::AddrInUse)
-            );
+            let in_use = |lost| kind(lost) == ErrorKind::AddrInUse;
+            assert!(lost.into_iter().all(in_use));
             drop(won);
             assert_eq!(count(&dir), 0);
         }
@@ -437,8 +457,7 @@ mod tests {
 
     #[test]
     fn t126_a_file_is_removed_only_by_who_made_it() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("socket");
+        let (dir, path) = place();
         let (listener, file) = bind(&path).unwrap();
         drop(listener);
         let (_listener, successor) = bind(&path).unwrap();
@@ -473,19 +492,6 @@ mod tests {
     }
 
     #[test]
-    fn t126_short_and_relative_paths_are_split_into_directory_and_name() {
-        for (path, directory, name) in [
-            ("s", ".", "s"),
-            ("./s", "./", "s"),
-            ("/s", "/", "s"),
-            ("a/b/s", "a/b/", "s"),
-        ] {
-            let expected = (Path::new(directory), OsStr::new(name));
-            assert_eq!(names::split(Path::new(path)), expected);
-        }
-    }
-
-    #[test]
     fn what_bind_does_not_take_is_refused() {
         let dir = TempDir::new().unwrap();
         let long = dir
@@ -499,10 +505,9 @@ mod tests {
 
     #[test]
     fn t126_a_lock_that_is_never_given_back_keeps_no_name_busy() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("socket");
+        let (dir, path) = place();
         make_stale(&path);
-        let held = Lock::take(fs::CWD, dir.path(), PATIENCE).unwrap();
+        let held = Lock::take(fs::CWD, dir.path(), LOCK_TIMEOUT).unwrap();
         let (listener, file) = bind(&path).unwrap();
         UnixStream::connect(&path).unwrap();
         drop((listener, file));
@@ -514,16 +519,18 @@ mod tests {
 
     #[test]
     fn t126_that_somebody_listens_is_said_only_of_a_socket_that_answers() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("socket");
+        let (_dir, path) = place();
         for socket_type in [SocketType::STREAM, SocketType::SEQPACKET] {
-            let socket = Guarded::new(socket_type, SocketFlags::empty()).unwrap();
+            let socket = GuardedSocket::new(socket_type, SocketFlags::empty()).unwrap();
             let file = SocketFile::bind(&path, &socket).unwrap();
             let refused = bind(&path).unwrap_err();
-            assert_eq!(refused.to_string(), "somebody listens on this socket");
+            assert_eq!(
+                refused.to_string(),
+                "another process listens on this socket"
+            );
             drop(file);
         }
-        // As it is for who may not write to another user's file, or has no descriptor left.
+        // As for a process that may not write to another user's file, or has no descriptor left.
         for error in [Errno::ACCESS, Errno::MFILE] {
             let refused = what_answers(Err(error)).err().unwrap();
             assert_eq!(refused.kind(), io::Error::from(error).kind());
@@ -540,11 +547,11 @@ mod tests {
         let names = (0..3).map(|name| bind(&dir.path().join(name.to_string())).unwrap());
         drop(names.collect::<Vec<_>>());
         let elapsed = started.elapsed();
-        assert!(elapsed >= PATIENCE, "{elapsed:?}");
-        assert!(elapsed < 2 * PATIENCE, "{elapsed:?}");
+        assert!(elapsed >= LOCK_TIMEOUT, "{elapsed:?}");
+        assert!(elapsed < 2 * LOCK_TIMEOUT, "{elapsed:?}");
         drop(held);
         drop(bind(&dir.path().join("next")).unwrap());
         let directory = identity(&fs::stat(dir.path()).unwrap());
-        assert!(!waited_in_vain().contains(&directory), "it is got again");
+        assert!(!contended().contains(&directory), "it is got again");
     }
 }

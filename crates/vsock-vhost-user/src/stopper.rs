@@ -3,22 +3,22 @@
 //! How a device is told to stop, wherever it waits, and how long it may take.
 
 use std::fmt;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::net::Shutdown;
 use vsock_epoll::Waker;
+use vsock_sockets::ListenerHandle;
 
-use crate::DeviceError;
-use crate::unix::Guarded;
+use crate::error::VhostUserError;
 
 /// How long a device may take to end after it was told to.
-const PATIENCE: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How far a device has come in ending.
+/// How far a device has come in stopping.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Progress {
+pub(crate) enum StopStage {
     /// The thread that moves bytes is there.
     #[default]
     Moving,
@@ -29,7 +29,7 @@ pub(crate) enum Progress {
     Ended,
 }
 
-impl Progress {
+impl StopStage {
     /// What is waited for.
     fn obstacle(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl Progress {
 struct State {
     /// When it was told to stop.
     stopped: Option<Instant>,
-    progress: Progress,
+    stage: StopStage,
     /// The connection to a front-end.
     session: Option<Arc<UnixStream>>,
 }
@@ -56,8 +56,8 @@ struct State {
 struct Inner {
     state: Mutex<State>,
     changed: Condvar,
-    /// The same socket as the one that waits for front-ends. Who waits in its queue may have sent files.
-    listener: Guarded,
+    /// Waits for front-ends, on another thread.
+    listener: ListenerHandle,
     waker: Waker,
 }
 
@@ -66,7 +66,7 @@ struct Inner {
 pub struct Stopper(Arc<Inner>);
 
 impl Stopper {
-    pub(crate) fn new(listener: Guarded, waker: Waker) -> Self {
+    pub(crate) fn new(listener: ListenerHandle, waker: Waker) -> Self {
         Self(Arc::new(Inner {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -79,17 +79,17 @@ impl Stopper {
     ///
     /// The device's threads do the rest, whether anybody waits for them or not: the guest gets an RST for
     /// each of its connections, if it has buffers for them within 100 ms; then the connection to the VMM
-    /// ends, and the backends are dropped. Whoever waits in `accept` of an in-process listener gets
-    /// `NotConnected`, and in `connect_to` `ConnectionRefused`; backends over Unix sockets remove
+    /// ends, and the backends are dropped. A thread in `accept` of an in-process listener gets
+    /// `NotConnected`, and one in `connect_to` `ConnectionRefused`; backends over Unix sockets remove
     /// theirs. The socket for the VMM is removed, and the CID is free again, when the
-    /// [`VsockDevice`](crate::VsockDevice) goes: by `join`, `stop` or its drop. These wait for two
+    /// [`VhostUserVsock`](crate::VhostUserVsock) goes: by `join`, `stop` or its drop. These wait for two
     /// seconds from the first stop, and no longer.
     pub fn stop(&self) {
         self.state().stopped.get_or_insert_with(Instant::now);
         self.0.changed.notify_all();
         self.0.waker.wake();
-        // Whoever waits in `accept` is woken by this. After that it has no effect.
-        if let Err(error) = rustix::net::shutdown(&self.0.listener, Shutdown::Both) {
+        // This wakes the thread in `accept`. After that it has no effect.
+        if let Err(error) = self.0.listener.shutdown() {
             log::debug!("cannot shut down the vhost-user socket: {error}");
         }
     }
@@ -103,17 +103,17 @@ impl Stopper {
     /// Notes the connection that ends with the device.
     pub(crate) fn set_session(&self, session: Option<Arc<UnixStream>>) {
         let mut state = self.state();
-        if let (true, Some(session)) = (state.progress > Progress::Moving, &session) {
+        if let (true, Some(session)) = (state.stage > StopStage::Moving, &session) {
             hang_up(session);
         }
         state.session = session;
     }
 
     /// Notes how far the device has come.
-    pub(crate) fn advance(&self, progress: Progress) {
+    pub(crate) fn advance(&self, stage: StopStage) {
         let mut state = self.state();
-        state.progress = state.progress.max(progress);
-        if state.progress > Progress::Moving
+        state.stage = state.stage.max(stage);
+        if state.stage > StopStage::Moving
             && let Some(session) = &state.session
         {
             hang_up(session);
@@ -132,19 +132,19 @@ impl Stopper {
     }
 
     /// Waits until the device has ended, but not for long after it was told to.
-    pub(crate) fn wait_for_end(&self) -> Result<(), DeviceError> {
+    pub(crate) fn wait_for_end(&self) -> Result<(), VhostUserError> {
         let mut state = self.state();
-        while state.progress != Progress::Ended {
+        while state.stage != StopStage::Ended {
             let Some(stopped) = state.stopped else {
                 let changed = self.0.changed.wait(state);
                 state = changed.unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let Some(left) = PATIENCE.checked_sub(stopped.elapsed()) else {
+            let Some(left) = STOP_TIMEOUT.checked_sub(stopped.elapsed()) else {
                 if let Some(session) = &state.session {
                     hang_up(session);
                 }
-                return Err(DeviceError::NotEnded(state.progress.obstacle()));
+                return Err(VhostUserError::NotEnded(state.stage.obstacle()));
             };
             let changed = self.0.changed.wait_timeout(state, left);
             state = changed.unwrap_or_else(PoisonError::into_inner).0;
@@ -166,19 +166,23 @@ impl fmt::Debug for Stopper {
     }
 }
 
-/// When this goes, also by a panic, the device ends and has come so far in it.
-pub(crate) struct Milestone(pub(crate) Stopper, pub(crate) Progress);
+/// Held by a thread of a device. When the thread ends, also by a panic, the device stops and has come to this
+/// stage.
+pub(crate) struct StopOnDrop {
+    pub(crate) stopper: Stopper,
+    pub(crate) stage: StopStage,
+}
 
-impl Drop for Milestone {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.0.stop();
-        self.0.advance(self.1);
+        self.stopper.stop();
+        self.stopper.advance(self.stage);
     }
 }
 
-/// Ends a wait for whoever is at the other end.
+/// Ends every wait for the front-end.
 fn hang_up(session: &UnixStream) {
-    if let Err(error) = session.shutdown(std::net::Shutdown::Both) {
+    if let Err(error) = session.shutdown(Shutdown::Both) {
         log::debug!("cannot hang up on the VMM: {error}");
     }
 }

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The process that is the device: a device in a directory of its own, with streams of the process; and
+//! backends that do what a test wants.
+
+use std::any::Any;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use vsock_muxer_harness::poll::Stopwatch;
+use vsock_proto::Op;
+use vsock_vhost_user::{
+    VhostUserVsock, VhostUserVsockBuilder, VsockBackend, VsockBackendType, VsockInnerConnector,
+    VsockInnerStream, VsockStream,
+};
+
+use crate::guest::Guest;
+use crate::vmm::Vmm;
+
+/// What a device is granted to end.
+pub(crate) const STOP: Duration = Duration::from_secs(2);
+
+pub(crate) struct Host {
+    pub(crate) device: VhostUserVsock,
+    pub(crate) connector: VsockInnerConnector,
+    pub(crate) cid: u64,
+    pub(crate) dir: TempDir,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        Self::with(|_, builder| builder)
+    }
+
+    /// With what is added for a path in the directory: its backends come before the one of the process.
+    pub(crate) fn with(
+        add: impl FnOnce(&Path, VhostUserVsockBuilder) -> VhostUserVsockBuilder,
+    ) -> Self {
+        static CID: AtomicU64 = AtomicU64::new(0x1234_0000);
+        // ORDER: Relaxed; partner: none, only that each has another number.
+        let cid = CID.fetch_add(1, Ordering::Relaxed);
+        let dir = TempDir::new().unwrap();
+        let builder = VhostUserVsockBuilder::new(cid, dir.path().join("vhost.sock"));
+        let builder = add(&dir.path().join("vm.vsock"), builder);
+        let (builder, connector) = builder.in_process().unwrap();
+        Self {
+            device: builder.spawn().unwrap(),
+            dir,
+            cid,
+            connector,
+        }
+    }
+
+    pub(crate) fn with_backend(backend: Scripted) -> Self {
+        Self::with(|_, builder| builder.backend(Box::new(backend)))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where VMMs connect.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("vhost.sock")
+    }
+
+    pub(crate) fn vmm(&self) -> Vmm {
+        Vmm::connect(&self.socket())
+    }
+
+    pub(crate) fn boot(&self) -> Guest {
+        Guest::boot(&self.socket(), self.cid)
+    }
+
+    /// A device whose guest is up.
+    pub(crate) fn booted() -> (Self, Guest) {
+        let host = Self::new();
+        let guest = host.boot();
+        (host, guest)
+    }
+
+    /// A thread of the process that connects to a port of the guest and does this then.
+    pub(crate) fn connecting<T: Send + 'static>(
+        &self,
+        port: u32,
+        body: impl FnOnce(VsockInnerStream) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let connector = self.connector.clone();
+        thread::spawn(move || body(connector.connect_to(port).unwrap()))
+    }
+
+    /// Bytes go from the guest to the host and back, on a connection of their own.
+    #[track_caller]
+    pub(crate) fn assert_serves(&self, guest: &mut Guest, port: u32) {
+        let listener = self.connector.listen(port).unwrap();
+        let (mut socket, answer) = guest.connect(port, port);
+        assert_eq!(answer.op, u16::from(Op::Response));
+        let mut stream = listener.accept().unwrap();
+        guest.write(&socket, b"question");
+        let mut question = [0; 8];
+        stream.read_exact(&mut question).unwrap();
+        stream.write_all(&question).unwrap();
+        assert_eq!(guest.read(&mut socket, 8), b"question");
+        // Nothing is left to say of it.
+        guest.say(&socket, Op::Reset, 0, &[]);
+        let end = stream.read(&mut [0]).unwrap_err().kind();
+        assert_eq!(end, ErrorKind::ConnectionReset);
+    }
+
+    /// The device ends in time.
+    #[track_caller]
+    pub(crate) fn assert_stops(self) {
+        let watch = Stopwatch::start();
+        self.device.stop().unwrap();
+        assert!(watch.elapsed() < STOP, "{:?}", watch.elapsed());
+    }
+}
+
+type Act = Box<dyn FnMut() + Send>;
+
+/// A backend that does this in its calls. There are no clients; without streams, it refuses the guest.
+#[derive(Default)]
+pub(crate) struct Scripted {
+    pub(crate) watched: Option<UnixStream>,
+    pub(crate) on_accept: Option<Act>,
+    pub(crate) on_connect: Option<Box<dyn Fn() -> ScriptedStream + Send>>,
+    #[expect(dead_code, reason = "its drop acts")]
+    pub(crate) on_drop: OnDrop,
+}
+
+/// A stream that does this in its calls. Nothing comes from it, and it takes everything.
+#[derive(Default)]
+pub(crate) struct ScriptedStream {
+    pub(crate) on_write: Option<Act>,
+    #[expect(dead_code, reason = "its drop acts")]
+    pub(crate) on_drop: OnDrop,
+}
+
+/// What is done when this goes.
+#[derive(Default)]
+pub(crate) struct OnDrop(Option<Act>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        perform(&mut self.0);
+    }
+}
+
+pub(crate) fn on_drop(act: impl FnMut() + Send + 'static) -> OnDrop {
+    OnDrop(Some(Box::new(act)))
+}
+
+/// For a script.
+#[expect(clippy::unnecessary_wraps, reason = "as a script has it")]
+pub(crate) fn act(act: impl FnMut() + Send + 'static) -> Option<Act> {
+    Some(Box::new(act))
+}
+
+fn perform(script: &mut Option<Act>) {
+    if let Some(act) = script {
+        act();
+    }
+}
+
+impl AsRawFd for Scripted {
+    fn as_raw_fd(&self) -> RawFd {
+        self.watched.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+}
+
+impl VsockBackend for Scripted {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        perform(&mut self.on_accept);
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn connect(&self, _port: u32) -> io::Result<Box<dyn VsockStream>> {
+        let connect = self.on_connect.as_ref();
+        let connect = connect.ok_or(ErrorKind::ConnectionRefused)?;
+        Ok(Box::new(connect()))
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Other("scripted")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Read for ScriptedStream {
+    fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Write for ScriptedStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        perform(&mut self.on_write);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for ScriptedStream {
+    fn as_raw_fd(&self) -> RawFd {
+        -1
+    }
+}
+
+impl VsockStream for ScriptedStream {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::Other("scripted")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
