@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_compliance::poll::{PollInterest, Stopwatch, is_readable, wait_ready};
 use vsock_epoll::services::Echo;
 use vsock_epoll::{AcceptHandler, AcceptLimits, BackendSubscriber, Limits, More, StreamSubscriber};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
-use vsock_muxer_harness::poll::{Interest, Stopwatch, is_readable, wait_ready};
 
 use crate::{read_all, rest, soon};
 
@@ -124,7 +124,7 @@ fn assert_pauses_after(error: io::Error) {
     assert_eq!(subscriber.dispatch().unwrap(), 0);
     assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
     assert_eq!(subscriber.dispatch().unwrap(), 0); // in vain, and harmless
-    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     assert!(watch.elapsed() >= pause);
     assert_eq!(subscriber.dispatch().unwrap(), 1);
     assert_eq!(subscriber.counters().timers, 1);
@@ -156,7 +156,7 @@ fn a_handler_without_place_is_asked_later() {
     let _hosts = [connector.connect().unwrap(), connector.connect().unwrap()];
     assert_eq!(subscriber.dispatch().unwrap(), 1);
     assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
-    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     assert_eq!(subscriber.dispatch().unwrap(), 1);
     assert!(format!("{subscriber:?}").contains("Inner"));
     assert_eq!(subscriber.backend().r#type(), VsockBackendType::Inner);

@@ -5,8 +5,8 @@
 use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
+use vsock_compliance::PairSource;
 use vsock_epoll::{Limits, Refusal, StreamSubscriber, Token};
-use vsock_muxer_harness::source::PairSource;
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
 

@@ -6,8 +6,8 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 
 use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_compliance::fd::{is_close_on_exec, open_count};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
-use vsock_muxer_harness::fd::{is_close_on_exec, open_count};
 use vsock_tests::alone::alone;
 
 #[test]

@@ -5,10 +5,10 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
-use vsock_muxer_harness::faulty::Fault;
+use vsock_compliance::pattern::Pattern;
 use vsock_muxer_harness::guest::{GuestRead, SocketId};
+use vsock_muxer_harness::host::StreamFault;
 use vsock_muxer_harness::host::{HostEnd, HostRead};
-use vsock_muxer_harness::pattern::Pattern;
 use vsock_muxer_harness::scenario::faults;
 use vsock_muxer_harness::sim::Sim;
 
@@ -104,7 +104,11 @@ fn every_fault_of_a_write_at_every_call() {
 fn t64_t68_calls_that_carry_one_byte_or_none_lose_nothing() {
     let fail = |host: &HostEnd| {
         for call in 0..3000 {
-            let fault = [Fault::Short(1), Fault::WouldBlock, Fault::Interrupted][call % 3];
+            let fault = [
+                StreamFault::Short(1),
+                StreamFault::WouldBlock,
+                StreamFault::Interrupted,
+            ][call % 3];
             host.fail_read(call, fault);
             host.fail_write(call, fault);
         }

@@ -4,16 +4,17 @@
 
 use std::collections::BTreeSet;
 
-use vsock_inner::{Capacity, VsockInnerConfig};
-use vsock_muxer_harness::compliance::{
-    Exception, Report, backends, judge_backends, judge_messages, judge_streams, streams,
+use vsock_compliance::{
+    ComplianceReport, Exception, backend_rules, judge_backends, judge_messages, judge_streams,
+    message_rules, stream_rules,
 };
+use vsock_inner::{Capacity, VsockInnerConfig};
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::{Accepted, SeqpacketSockets, Sockets, StdSockets};
 
 /// The report must be good, and leave out these rules alone.
 #[track_caller]
-fn assert_good(report: &Report, inapplicable: &[&str]) {
+fn assert_good(report: &ComplianceReport, inapplicable: &[&str]) {
     assert!(report.is_good(), "\n{report}");
     let left_out: BTreeSet<_> = report
         .inapplicable()
@@ -143,11 +144,11 @@ fn the_backend_complies() {
 
 #[test]
 fn names_of_rules_are_unique() {
-    let names: Vec<_> = streams().iter().map(|rule| rule.name).collect();
-    let backends = backends();
+    let streams = [stream_rules(), message_rules()].concat();
+    let names = streams.iter().map(|rule| rule.as_ref().name);
+    let backends = backend_rules();
     let all: Vec<_> = names
-        .into_iter()
-        .chain(backends.iter().map(|rule| rule.name))
+        .chain(backends.iter().map(|rule| rule.as_ref().name))
         .collect();
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
 }

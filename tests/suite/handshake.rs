@@ -7,9 +7,9 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use vsock_backend_api::{VsockAddr, VsockBackend, VsockStream};
+use vsock_compliance::call::Call;
+use vsock_compliance::poll::{PollInterest, Stopwatch, pace, wait_ready};
 use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
-use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::poll::{Interest, Stopwatch, pace, wait_ready};
 
 use crate::soon;
 
@@ -24,7 +24,7 @@ fn asked(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, VsockIn
     let connecting = Call::start(move || connector.connect_to(PORT)).unwrap();
     wait_ready(
         std::os::fd::AsRawFd::as_raw_fd(&backend),
-        Interest::Read,
+        PollInterest::Read,
         soon(),
     )
     .unwrap();
@@ -251,7 +251,7 @@ fn asked_beside(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, 
     let connector = backend.get_connector();
     let connecting = Call::start(move || connector.connect_to(PORT)).unwrap();
     let fd = std::os::fd::AsRawFd::as_raw_fd(&backend);
-    wait_ready(fd, Interest::Read, soon()).unwrap();
+    wait_ready(fd, PollInterest::Read, soon()).unwrap();
     let device = backend.accept().unwrap();
     (connecting, device, backend)
 }

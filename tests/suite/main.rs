@@ -27,7 +27,7 @@ mod two_threads;
 
 use std::time::Duration;
 
-use vsock_muxer_harness::poll::Deadline;
+use vsock_compliance::poll::Deadline;
 
 /// Plenty for a machine under load.
 const PATIENCE: Duration = Duration::from_secs(20);

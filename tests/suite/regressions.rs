@@ -11,12 +11,12 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_compliance::call::Call;
+use vsock_compliance::fd;
+use vsock_compliance::pattern::Pattern;
+use vsock_compliance::poll::{PollInterest, Stopwatch, Watch, is_readable, is_writable};
+use vsock_compliance::transfer::{TransferPlan, TransferProgress, WaitStyle, receive, send};
 use vsock_inner::{VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
-use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::fd;
-use vsock_muxer_harness::pattern::Pattern;
-use vsock_muxer_harness::poll::{Interest, Stopwatch, Watch, is_readable, is_writable};
-use vsock_muxer_harness::pump::{Drive, Plan, Progress, receive, send};
 
 use crate::{PATIENCE, soon};
 
@@ -170,21 +170,22 @@ fn s6_one_byte_writes_queue_as_densely_as_large_ones() {
 #[test]
 fn s7_mode_flips_of_the_reader_never_reach_the_writer() {
     let (mut application, mut device) = accepted();
-    let plan = |drive, seed| Plan {
+    let plan = |style, seed| TransferPlan {
         bytes: 4 << 20,
         longest: 3000,
-        drive,
-        patience: PATIENCE,
+        style,
+        stall_timeout: PATIENCE,
         seed,
     };
-    let (blocking, flipping) = (plan(Drive::Blocking, 1), plan(Drive::Flipping, 2));
+    let (blocking, flipping) = (plan(WaitStyle::Blocking, 1), plan(WaitStyle::Flipping, 2));
     let writing = Call::start(move || {
-        send(&mut application, blocking, &Progress::default()).map(|()| application)
+        send(&mut application, blocking, &TransferProgress::default()).map(|()| application)
     })
     .unwrap();
-    let reading =
-        Call::start(move || receive(&mut *device, flipping, &Progress::default()).map(|()| device))
-            .unwrap();
+    let reading = Call::start(move || {
+        receive(&mut *device, flipping, &TransferProgress::default()).map(|()| device)
+    })
+    .unwrap();
     let _device = reading.finish(soon()).unwrap().unwrap();
     let _application = writing.finish(soon()).unwrap().unwrap();
 }
@@ -192,7 +193,7 @@ fn s7_mode_flips_of_the_reader_never_reach_the_writer() {
 #[test]
 fn s8_an_empty_write_queues_nothing_and_wakes_nobody() {
     let (mut application, mut device) = accepted();
-    let mut edges = Watch::edges(device.as_raw_fd(), Interest::Read).unwrap();
+    let mut edges = Watch::edges(device.as_raw_fd(), PollInterest::Read).unwrap();
     assert_eq!(application.write(&[]).unwrap(), 0);
     assert!(edges.now().unwrap().is_none());
     assert!(!readable(&*device));
@@ -242,7 +243,7 @@ fn s9_a_zero_timeout_is_invalid_and_a_write_timeout_works() {
 #[test]
 fn s10_an_edge_triggered_reader_sees_every_arrival() {
     let (mut application, mut device) = accepted();
-    let mut edges = Watch::edges(device.as_raw_fd(), Interest::Read).unwrap();
+    let mut edges = Watch::edges(device.as_raw_fd(), PollInterest::Read).unwrap();
     for round in 0..100 {
         application.write_all(b"one").unwrap();
         application.write_all(b"two").unwrap();
@@ -259,7 +260,7 @@ fn s10_an_edge_triggered_reader_sees_every_arrival() {
 fn s11_a_dead_peer_is_noticed_without_polling_for_bytes() {
     let (mut application, device) = accepted();
     application.write_all(b"unread").unwrap();
-    let mut edges = Watch::edges(device.as_raw_fd(), Interest::Read).unwrap();
+    let mut edges = Watch::edges(device.as_raw_fd(), PollInterest::Read).unwrap();
     assert!(edges.now().unwrap().is_some());
     assert!(!device.peer_gone());
     drop(application);
@@ -315,7 +316,7 @@ fn s13_a_spoiled_fd_never_makes_a_write_fail_or_repeat() {
 fn s14_whoever_is_woken_by_a_drop_sees_it() {
     for _ in 0..200 {
         let (application, mut device) = accepted();
-        let mut edges = Watch::edges(device.as_raw_fd(), Interest::Read).unwrap();
+        let mut edges = Watch::edges(device.as_raw_fd(), PollInterest::Read).unwrap();
         edges.now().unwrap();
         let dropping = Call::start(move || drop(application)).unwrap();
         // The first wake may come before the drop is over. But a read that would block then means
@@ -461,7 +462,7 @@ fn s21_a_mode_belongs_to_one_end() {
 #[test]
 fn s22_one_read_drains_a_thousand_writes() {
     let (mut application, mut device) = accepted();
-    let mut edges = Watch::edges(device.as_raw_fd(), Interest::Read).unwrap();
+    let mut edges = Watch::edges(device.as_raw_fd(), PollInterest::Read).unwrap();
     for _ in 0..1000 {
         application.write_all(b"x").unwrap();
     }

@@ -4,7 +4,7 @@
 //! of Linux does.
 //!
 //! Nothing of it is real, and all of it is deterministic: [`Guest::next_packet`] is what the driver
-//! puts into the transmit queue, [`Guest::ring`] is its receive queue, and the time is passed in.
+//! puts into the transmit queue, [`Guest::rx_queue`] is its receive queue, and the time is passed in.
 //! The [simulation](crate::sim) connects it to a muxer; it can also be driven by hand, beside any
 //! device that can be handed a header and a payload.
 //!
@@ -26,7 +26,7 @@ mod config;
 mod connect;
 mod payload;
 mod receive;
-mod ring;
+mod rx_queue;
 mod socket;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -36,12 +36,10 @@ use vsock_proto::{Body, ConnKey, Credit, Header, Packet, Route, SocketType, Tick
 
 pub use config::GuestConfig;
 pub use payload::BytesPayload;
-pub use ring::RxRing;
+pub use rx_queue::GuestRxQueue;
 use socket::Socket;
 pub use socket::{GuestRead, SocketState};
 
-/// Bytes of payload in one packet of the guest at most.
-const MAX_PACKET: u32 = 64 * 1024;
 /// The first port that a connect uses.
 const FIRST_PORT: u32 = 49_152;
 
@@ -115,7 +113,7 @@ pub struct Guest {
     next_port: u32,
     tx: VecDeque<SentPacket>,
     replies: usize,
-    ring: RxRing,
+    rx_queue: GuestRxQueue,
     /// The driver does not post buffers again.
     starving: bool,
     counters: GuestCounters,
@@ -136,7 +134,7 @@ impl Guest {
             next_port: FIRST_PORT,
             tx: VecDeque::new(),
             replies: 0,
-            ring: RxRing::default(),
+            rx_queue: GuestRxQueue::default(),
             starving: false,
             counters: GuestCounters::default(),
         };
@@ -145,8 +143,8 @@ impl Guest {
     }
 
     fn post_all(&mut self) {
-        for _ in self.ring.posted() + self.ring.used()..self.config.rx_buffers {
-            self.ring.post(self.config.rx_buffer_bytes);
+        for _ in self.rx_queue.posted() + self.rx_queue.used()..self.config.rx_buffers {
+            self.rx_queue.post(self.config.rx_buffer_bytes);
         }
     }
 
@@ -158,7 +156,7 @@ impl Guest {
         self.listeners.clear();
         self.tx.clear();
         self.replies = 0;
-        self.ring.clear();
+        self.rx_queue.clear();
         self.starving = false;
         self.next_port = FIRST_PORT;
         self.post_all();
@@ -190,7 +188,10 @@ impl Guest {
 
     /// Nobody listens there any more. Connections that wait are reset.
     pub fn unlisten(&mut self, port: u32) {
-        let waiting = self.listeners.remove(&port).map(|door| door.waiting);
+        let waiting = self
+            .listeners
+            .remove(&port)
+            .map(|listener| listener.waiting);
         for id in waiting.into_iter().flatten() {
             self.reset(id);
         }
@@ -242,8 +243,8 @@ impl Guest {
     }
 
     /// The receive queue.
-    pub fn ring(&mut self) -> &mut RxRing {
-        &mut self.ring
+    pub fn rx_queue(&mut self) -> &mut GuestRxQueue {
+        &mut self.rx_queue
     }
 
     /// When [`on_timeout`](Self::on_timeout) is to be called.

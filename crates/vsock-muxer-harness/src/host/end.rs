@@ -5,9 +5,10 @@
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 
-use super::world::Conn;
-use super::{Shared, lock};
-use crate::faulty::Fault;
+use vsock_proto::MessageFlags;
+
+use super::faults::StreamFault;
+use super::world::{Conn, Shared, lock};
 
 /// What a component's read finds.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -78,23 +79,23 @@ impl HostEnd {
         .unwrap_or(HostRead::Reset)
     }
 
-    /// Sends a message; returns whether there was room for it.
+    /// Sends a message, which ends as `end` says; returns whether there was room for it.
     ///
     /// # Errors
     ///
     /// As [`write`](Self::write).
-    pub fn send(&self, message: &[u8], end_of_record: bool) -> io::Result<bool> {
+    pub fn send(&self, message: &[u8], end: MessageFlags) -> io::Result<bool> {
         let sent = self.with(|conn| {
             let pipe = &mut conn.to_device;
             let open = !(pipe.deaf || pipe.ended);
-            open.then(|| pipe.push(message.iter().copied(), end_of_record))
+            open.then(|| pipe.push(message.iter().copied(), end))
         });
         sent.flatten().ok_or_else(|| ErrorKind::BrokenPipe.into())
     }
 
-    /// Receives a message, if one is there, and whether a record ends with it.
+    /// Receives a message, if one is there, and how it ends.
     #[must_use]
-    pub fn receive(&self) -> Option<(Vec<u8>, bool)> {
+    pub fn receive(&self) -> Option<(Vec<u8>, MessageFlags)> {
         self.with(|conn| conn.to_host.pop()).flatten()
     }
 
@@ -153,12 +154,12 @@ impl HostEnd {
     }
 
     /// Lets the device's read with this index, counted from the first one, have a fault.
-    pub fn fail_read(&self, index: usize, fault: Fault) {
+    pub fn fail_read(&self, index: usize, fault: StreamFault) {
         self.with(|conn| conn.reads.at(index, fault));
     }
 
     /// Lets the device's write with this index, counted from the first one, have a fault.
-    pub fn fail_write(&self, index: usize, fault: Fault) {
+    pub fn fail_write(&self, index: usize, fault: StreamFault) {
         self.with(|conn| conn.writes.at(index, fault));
     }
 

@@ -9,9 +9,10 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
 
-use super::world::{Conn, FdUse};
-use super::{Shared, StreamKind, TYPE, lock};
-use crate::faulty::Fault;
+use vsock_proto::{MessageFlags, SocketType};
+
+use super::faults::StreamFault;
+use super::world::{Conn, FdUse, Shared, StreamKind, TYPE, lock};
 
 /// The device's end. Its descriptors are names only: the [`EventLoop`](crate::sim::EventLoop) knows
 /// how ready they are.
@@ -41,14 +42,14 @@ impl DeviceEnd {
 }
 
 /// The fault of a call as its result; the most bytes of one that carries any.
-fn play(fault: Option<Fault>, ended: io::Result<usize>) -> Result<usize, io::Result<usize>> {
+fn play(fault: Option<StreamFault>, ended: io::Result<usize>) -> Result<usize, io::Result<usize>> {
     match fault {
         None => Ok(usize::MAX),
-        Some(Fault::Short(most)) => Ok(most.max(1)),
-        Some(Fault::WouldBlock) => Err(Err(ErrorKind::WouldBlock.into())),
-        Some(Fault::Interrupted) => Err(Err(ErrorKind::Interrupted.into())),
-        Some(Fault::Error(kind)) => Err(Err(kind.into())),
-        Some(Fault::End) => Err(ended),
+        Some(StreamFault::Short(most)) => Ok(most.max(1)),
+        Some(StreamFault::WouldBlock) => Err(Err(ErrorKind::WouldBlock.into())),
+        Some(StreamFault::Interrupted) => Err(Err(ErrorKind::Interrupted.into())),
+        Some(StreamFault::Error(kind)) => Err(Err(kind.into())),
+        Some(StreamFault::End) => Err(ended),
     }
 }
 
@@ -60,7 +61,7 @@ impl Read for DeviceEnd {
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         self.with(|conn| {
             let fault = conn.reads.next();
-            if fault == Some(Fault::WouldBlock) {
+            if fault == Some(StreamFault::WouldBlock) {
                 conn.edges.read += 1; // it has become ready again at once
             }
             let most = match play(fault, Ok(0)) {
@@ -98,7 +99,7 @@ impl Write for DeviceEnd {
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         self.with(|conn| {
             let fault = conn.writes.next();
-            if fault == Some(Fault::WouldBlock) {
+            if fault == Some(StreamFault::WouldBlock) {
                 conn.edges.write += 1;
             }
             let most = match play(fault, Err(ErrorKind::BrokenPipe.into())) {
@@ -191,8 +192,8 @@ impl VsockStream for DeviceEnd {
     }
 
     fn messages(&mut self) -> Option<&mut dyn VsockMessages> {
-        let seqpacket = lock(&self.world).conns.get(&self.id)?.seqpacket;
-        seqpacket.then_some(self)
+        let socket_type = lock(&self.world).conns.get(&self.id)?.socket_type;
+        (socket_type == SocketType::SeqPacket).then_some(self)
     }
 
     fn abort(self: Box<Self>) {
@@ -218,7 +219,7 @@ impl VsockMessages for DeviceEnd {
     fn send_message(&mut self, message: &[IoSlice<'_>], end_of_record: bool) -> io::Result<()> {
         self.with(|conn| {
             let fault = conn.writes.next();
-            if fault == Some(Fault::WouldBlock) {
+            if fault == Some(StreamFault::WouldBlock) {
                 conn.edges.write += 1;
             }
             if let Err(result) = play(fault, Err(ErrorKind::BrokenPipe.into())) {
@@ -229,7 +230,12 @@ impl VsockMessages for DeviceEnd {
                 return Err(ErrorKind::BrokenPipe.into());
             }
             let bytes = message.iter().flat_map(|piece| piece.iter().copied());
-            if pipe.push(bytes, end_of_record) {
+            let end = if end_of_record {
+                MessageFlags::END_OF_RECORD
+            } else {
+                MessageFlags::END_OF_MESSAGE
+            };
+            if pipe.push(bytes, end) {
                 return Ok(());
             }
             Err(ErrorKind::WouldBlock.into())
@@ -239,7 +245,7 @@ impl VsockMessages for DeviceEnd {
     fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         self.with(|conn| {
             let fault = conn.reads.next();
-            if fault == Some(Fault::WouldBlock) {
+            if fault == Some(StreamFault::WouldBlock) {
                 conn.edges.read += 1;
             }
             if let Err(result) = play(fault, Ok(0)) {
@@ -247,12 +253,13 @@ impl VsockMessages for DeviceEnd {
             }
             let pipe = &mut conn.to_device;
             match pipe.pop() {
-                Some((bytes, end_of_record)) => {
+                Some((bytes, end)) => {
                     let len = bytes.len();
                     let Some(dst) = buffer.get_mut(..len) else {
                         return Ok(Received::TooLong);
                     };
                     dst.copy_from_slice(&bytes);
+                    let end_of_record = end.ends_record();
                     Ok(Received::Message { len, end_of_record })
                 }
                 None if pipe.broken => Err(ErrorKind::ConnectionReset.into()),

@@ -1,19 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The state of the simulated host: names of descriptors, connections, doors.
+//! The state of the simulated host: names of descriptors, connections, listeners.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Shutdown;
 use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use vsock_backend_api::VsockBackendType;
 use vsock_muxer::Readiness;
+use vsock_proto::{MessageFlags, SocketType};
 
-use crate::faulty::Script;
-
-use super::StreamKind;
+use super::faults::FaultScript;
 
 /// The number of the first descriptor. It is only a name: nothing is open.
 const FIRST_FD: RawFd = 1000;
+
+/// The type of every simulated backend and stream.
+pub(super) const TYPE: VsockBackendType = VsockBackendType::Other("simulated");
+
+/// The state of the host, as its backends and both ends of its streams hold it.
+pub(super) type Shared = Arc<Mutex<World>>;
+
+/// A panic of another holder is that test's failure, not ours.
+pub(super) fn lock(world: &Shared) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a simulated stream can be watched.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum StreamKind {
+    /// As a Unix socket: one descriptor for both directions, which hangs up.
+    Socket,
+    /// As an in-process channel: a second descriptor for writing, and no hang-up.
+    Channel,
+}
 
 /// What a simulated descriptor belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,8 +65,8 @@ pub(crate) struct Edges {
 #[derive(Debug, Default)]
 pub(crate) struct Pipe {
     pub(crate) bytes: VecDeque<u8>,
-    /// The messages that they are, if they are any: how long each is, and whether it ends a record.
-    pub(crate) messages: VecDeque<(usize, bool)>,
+    /// The messages that they are, if they are any: how long each is, and how it ends.
+    pub(crate) messages: VecDeque<(usize, MessageFlags)>,
     pub(crate) capacity: usize,
     /// The writer will write no more.
     pub(crate) ended: bool,
@@ -76,20 +97,24 @@ impl Pipe {
     }
 
     /// Adds a message, which as in a Unix socket has room if there is any.
-    pub(crate) fn push(&mut self, message: impl IntoIterator<Item = u8>, record: bool) -> bool {
+    pub(crate) fn push(
+        &mut self,
+        message: impl IntoIterator<Item = u8>,
+        end: MessageFlags,
+    ) -> bool {
         if self.room() == 0 {
             return false;
         }
         let before = self.bytes.len();
         self.bytes.extend(message);
-        self.messages.push_back((self.bytes.len() - before, record));
+        self.messages.push_back((self.bytes.len() - before, end));
         true
     }
 
     /// Takes the next message out.
-    pub(crate) fn pop(&mut self) -> Option<(Vec<u8>, bool)> {
-        let (len, record) = self.messages.pop_front()?;
-        Some((self.bytes.drain(..len).collect(), record))
+    pub(crate) fn pop(&mut self) -> Option<(Vec<u8>, MessageFlags)> {
+        let (len, end) = self.messages.pop_front()?;
+        Some((self.bytes.drain(..len).collect(), end))
     }
 
     pub(crate) fn writable(&self) -> bool {
@@ -100,8 +125,7 @@ impl Pipe {
 #[derive(Debug)]
 pub(crate) struct Conn {
     pub(crate) kind: StreamKind,
-    /// Whether it keeps messages apart.
-    pub(crate) seqpacket: bool,
+    pub(crate) socket_type: SocketType,
     pub(crate) to_device: Pipe,
     pub(crate) to_host: Pipe,
     pub(crate) fd: RawFd,
@@ -109,8 +133,8 @@ pub(crate) struct Conn {
     pub(crate) device_gone: bool,
     pub(crate) host_gone: bool,
     pub(crate) edges: Edges,
-    pub(crate) reads: Script,
-    pub(crate) writes: Script,
+    pub(crate) reads: FaultScript,
+    pub(crate) writes: FaultScript,
     pub(crate) shutdowns: Vec<Shutdown>,
     /// The port that was named beside the bytes, and what the device has said of it.
     pub(crate) port: Option<u32>,
@@ -143,7 +167,7 @@ impl Conn {
 }
 
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct PortListener {
     pub(crate) backlog: usize,
     pub(crate) waiting: VecDeque<usize>,
 }
@@ -152,10 +176,10 @@ pub(crate) struct Door {
 pub(crate) struct Backend {
     pub(crate) fd: RawFd,
     pub(crate) queue: VecDeque<usize>,
-    pub(crate) doors: BTreeMap<u32, Door>,
+    pub(crate) listeners: BTreeMap<u32, PortListener>,
     pub(crate) edges: u64,
     /// Accepts and connects that fail, from the next one on.
-    pub(crate) accepts: Script,
+    pub(crate) accepts: FaultScript,
     pub(crate) gone: bool,
 }
 
@@ -194,25 +218,30 @@ impl World {
         self.fds.len()
     }
 
-    pub(crate) fn add(&mut self, kind: StreamKind, capacities: (usize, usize)) -> usize {
+    pub(crate) fn add(
+        &mut self,
+        kind: StreamKind,
+        capacity: usize,
+        socket_type: SocketType,
+    ) -> usize {
         let id = self.next_conn;
         self.next_conn += 1;
-        let pipe = |capacity| Pipe {
+        let pipe = || Pipe {
             capacity,
             ..Pipe::default()
         };
         let conn = Conn {
             kind,
-            seqpacket: false,
-            to_device: pipe(capacities.0),
-            to_host: pipe(capacities.1),
+            socket_type,
+            to_device: pipe(),
+            to_host: pipe(),
             fd: self.open_fd(FdUse::Stream(id)),
             write_fd: None,
             device_gone: false,
             host_gone: false,
             edges: Edges::default(),
-            reads: Script::default(),
-            writes: Script::default(),
+            reads: FaultScript::default(),
+            writes: FaultScript::default(),
             shutdowns: Vec::new(),
             port: None,
             confirmed: None,

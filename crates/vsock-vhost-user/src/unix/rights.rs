@@ -357,7 +357,7 @@ pub(super) mod tests {
     use vsock_backend_api::{
         Received, VsockBackend, VsockMessages, VsockStream, VsockVolatileStream,
     };
-    use vsock_muxer_harness::poll::Stopwatch;
+    use vsock_compliance::poll::Stopwatch;
 
     use super::*;
     use crate::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream};

@@ -13,9 +13,9 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{OFlags, fcntl_setfl};
 use tempfile::TempDir;
+use vsock_compliance::fd::duplicate;
+use vsock_compliance::poll::{Deadline, PollInterest, Stopwatch, is_readable, pace, wait_ready};
 use vsock_inner::VsockInnerConnector;
-use vsock_muxer_harness::fd::duplicate;
-use vsock_muxer_harness::poll::{Deadline, Interest, Stopwatch, is_readable, pace, wait_ready};
 use vsock_proto::Op;
 use vsock_vhost_user::{DeviceBuilder, VsockDevice};
 
@@ -240,7 +240,12 @@ fn t118_a_call_that_replaces_another_is_called_alone() {
     );
     assert!(guest.vmm.set_call(RX, &old));
     guest.request(2000, 1);
-    wait_ready(old.as_raw_fd(), Interest::Read, Deadline::after(PATIENCE)).unwrap();
+    wait_ready(
+        old.as_raw_fd(),
+        PollInterest::Read,
+        Deadline::after(PATIENCE),
+    )
+    .unwrap();
     assert!(guest.vmm.set_call(RX, &new));
     guest.expect(Op::Reset);
     File::from(old.try_clone().unwrap())

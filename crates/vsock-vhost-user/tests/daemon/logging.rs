@@ -12,7 +12,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use vhost::VhostBackend;
-use vsock_muxer_harness::poll::{Deadline, wait_until};
+use vsock_compliance::poll::{Deadline, wait_until};
 use vsock_proto::Op;
 
 use crate::guest::{Guest, PATIENCE};

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use vhost::VhostBackend;
 use vhost::vhost_user::message::FrontendReq;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
-use vsock_muxer_harness::poll::Stopwatch;
+use vsock_compliance::poll::Stopwatch;
 use vsock_proto::Op;
 use vsock_vhost_user::DeviceBuilder;
 

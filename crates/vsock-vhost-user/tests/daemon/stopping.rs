@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use vhost::vhost_user::message::FrontendReq;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_compliance::poll::{Deadline, Stopwatch, wait_until};
 use vsock_inner::VsockInnerConnector;
-use vsock_muxer_harness::poll::{Deadline, Stopwatch, wait_until};
 use vsock_proto::Op;
 use vsock_vhost_user::{
     DeviceBuilder, DeviceError, UnixBackend, UnixSeqpacketBackend, VsockDevice,

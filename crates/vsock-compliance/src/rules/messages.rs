@@ -7,75 +7,72 @@ use std::net::Shutdown;
 
 use vsock_backend_api::{Received, VsockMessages};
 
-use super::StreamRule;
-use super::scene::{Pair, Scene, readable, writable};
-use super::verdict::{Failure, Verdict, fails, hold};
+use crate::breach::{RuleBreach, Verdict, fails, hold};
 use crate::pattern::Pattern;
-use crate::source::Stream;
+use crate::poll::PollInterest;
+use crate::rule::{Sentence, StreamCheck};
+use crate::scene::{Pair, Scene, ready, unready};
+use crate::source::BoxedStream;
 
-const SECTION: &str = "messages";
+sentences! {
+    functions StreamCheck;
 
-const APART: &str =
-    "A message passes whole, in one call, and with the boundaries that it was sent with.";
-const WHOLE: &str = "A message for which there is no room is not sent at all, and the next one that is \
-                     sent arrives alone.";
-const LONG: &str =
-    "A message that is longer than the buffer is told as such, and the next is not harmed.";
-const ENDS: &str = "What was sent before an end, or before the peer left, arrives before it.";
-const READY: &str = "The descriptor is readable while a message waits, also an empty one.";
+    "messages" "A message passes whole, in one call, and with the boundaries that it was sent \
+        with." {
+        messages_keep_their_boundaries: { boundaries };
+        an_empty_message_is_a_message_and_no_end: { empties };
+        a_message_may_lie_in_pieces: { pieces };
+    }
 
-/// The rules of this section.
-pub(super) fn rules() -> Vec<StreamRule> {
-    let rule = |sentence, name, check| StreamRule::new(SECTION, sentence, name, check);
-    vec![
-        rule(APART, "messages_keep_their_boundaries", boundaries),
-        rule(APART, "an_empty_message_is_a_message_and_no_end", empties),
-        rule(APART, "a_message_may_lie_in_pieces", pieces),
-        rule(WHOLE, "a_message_without_room_is_not_sent", refusal),
-        rule(LONG, "a_message_longer_than_the_buffer_is_told", too_long),
-        rule(ENDS, "messages_come_before_the_end", before_the_end),
-        rule(
-            ENDS,
-            "messages_come_before_the_peers_leaving",
-            before_leaving,
-        ),
-        rule(ENDS, "nothing_is_sent_after_ones_own_end", after_own_end),
-        rule(READY, "a_waiting_message_is_readable", ready),
-    ]
+    "messages" "A message for which there is no room is not sent at all, and the next one that \
+        is sent arrives alone." {
+        a_message_without_room_is_not_sent: { refusal };
+    }
+
+    "messages" "A message that is longer than the buffer is told as such, and the next is not \
+        harmed." {
+        a_message_longer_than_the_buffer_is_told: { too_long };
+    }
+
+    "messages" "What was sent before an end, or before the peer left, arrives before it." {
+        messages_come_before_the_end: { before_the_end };
+        messages_come_before_the_peers_leaving: { before_leaving };
+        nothing_is_sent_after_ones_own_end: { after_own_end };
+    }
+
+    "messages" "The descriptor is readable while a message waits, also an empty one." {
+        a_waiting_message_is_readable: { readiness };
+    }
 }
 
 /// The messages of a stream that must have them.
-fn of(stream: &mut Stream) -> Result<&mut dyn VsockMessages, Failure> {
-    let none = Failure::Inapplicable("the stream keeps no messages apart");
+fn of(stream: &mut BoxedStream) -> Result<&mut dyn VsockMessages, RuleBreach> {
+    let none = RuleBreach::Inapplicable("the stream keeps no messages apart");
     stream.messages().ok_or(none)
 }
 
-fn send(stream: &mut Stream, message: &[u8]) -> Result<io::Result<()>, Failure> {
+fn send(stream: &mut BoxedStream, message: &[u8]) -> Result<io::Result<()>, RuleBreach> {
     Ok(of(stream)?.send_message(&[IoSlice::new(message)], false))
 }
 
 /// The next message must be this one.
-fn expect(stream: &mut Stream, message: &[u8]) -> Verdict {
+fn expect(stream: &mut BoxedStream, message: &[u8]) -> Verdict {
     let mut buffer = vec![0; message.len() + 1];
     let got = of(stream)?.receive_message(&mut buffer)?;
     let Received::Message { len, .. } = got else {
-        return Err(Failure::Violated(format!(
-            "{got:?} instead of a message of {} bytes",
-            message.len()
-        )));
+        let expected = format!("a message of {} bytes", message.len());
+        return Err(RuleBreach::unmet(expected, format!("{got:?} arrived")));
     };
-    hold(
-        buffer.get(..len) == Some(message),
-        "another message than was sent",
-    )
+    let same = buffer.get(..len) == Some(message);
+    hold(same, "the message that was sent", "another one arrived")
 }
 
-fn expect_end(stream: &mut Stream) -> Verdict {
+fn expect_end(stream: &mut BoxedStream) -> Verdict {
     let got = of(stream)?.receive_message(&mut [0; 8])?;
-    hold(got == Received::End, format!("{got:?} instead of the end"))
+    hold(got == Received::End, "the end", format!("{got:?} arrived"))
 }
 
-fn nothing(stream: &mut Stream) -> Verdict {
+fn nothing(stream: &mut BoxedStream) -> Verdict {
     let got = of(stream)?.receive_message(&mut [0; 8]);
     fails("a call without a message", got, ErrorKind::WouldBlock)
 }
@@ -125,13 +122,13 @@ fn refusal(scene: &Scene<'_>) -> Verdict {
                 break;
             }
         }
-        hold(sent < 10_000, "room for a hundred megabytes")?;
+        hold(sent < 10_000, "a bound", "there is room for 100 MB")?;
     }
     for _ in 0..sent {
         expect(&mut far, &message)?;
     }
     nothing(&mut far)?;
-    writable(&near, true, "after everything was received")?;
+    ready(&near, PollInterest::Write, "after everything was received")?;
     send(&mut near, b"next")??;
     expect(&mut far, b"next")
 }
@@ -141,10 +138,8 @@ fn too_long(scene: &Scene<'_>) -> Verdict {
     send(&mut near, &[7; 100])??;
     send(&mut near, b"next")??;
     let got = of(&mut far)?.receive_message(&mut [0; 99])?;
-    hold(
-        got == Received::TooLong,
-        format!("{got:?} instead of `TooLong`"),
-    )?;
+    let told = got == Received::TooLong;
+    hold(told, "`TooLong`", format!("{got:?} arrived"))?;
     expect(&mut far, b"next")
 }
 
@@ -167,7 +162,7 @@ fn before_leaving(scene: &Scene<'_>) -> Verdict {
             send(&mut near, message)??;
         }
         if unread {
-            send(&mut far, b"nobody reads this")??;
+            send(&mut far, b"never read")??;
         }
         drop(near);
         expect(&mut far, b"first")?;
@@ -193,13 +188,13 @@ fn after_own_end(scene: &Scene<'_>) -> Verdict {
     Ok(())
 }
 
-fn ready(scene: &Scene<'_>) -> Verdict {
+fn readiness(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.nonblocking()?;
     for message in [&b"x"[..], b""] {
-        readable(&far, false, "without a message")?;
+        unready(&far, PollInterest::Read, "without a message")?;
         send(&mut near, message)??;
-        readable(&far, true, "while a message waits")?;
+        ready(&far, PollInterest::Read, "while a message waits")?;
         expect(&mut far, message)?;
     }
-    readable(&far, false, "after the last message")
+    unready(&far, PollInterest::Read, "after the last message")
 }

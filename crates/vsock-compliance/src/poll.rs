@@ -15,7 +15,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 ///
 /// ```
 /// use std::time::Duration;
-/// use vsock_muxer_harness::poll::Deadline;
+/// use vsock_compliance::poll::Deadline;
 ///
 /// assert!(!Deadline::after(Duration::from_secs(3600)).passed());
 /// assert!(Deadline::after(Duration::ZERO).passed());
@@ -65,14 +65,14 @@ impl Stopwatch {
 
 /// What of a descriptor is polled for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Interest {
+pub enum PollInterest {
     /// `EPOLLIN`, on [`as_raw_fd`](std::os::fd::AsRawFd::as_raw_fd).
     Read,
     /// `EPOLLOUT`, on [`write_ready_fd`](vsock_backend_api::VsockStream::write_ready_fd).
     Write,
 }
 
-impl Interest {
+impl PollInterest {
     fn events(self) -> EventSet {
         match self {
             Self::Read => EventSet::IN,
@@ -83,9 +83,9 @@ impl Interest {
 
 /// One report of epoll about a descriptor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Report(EventSet);
+pub struct PollReport(EventSet);
 
-impl Report {
+impl PollReport {
     /// `EPOLLIN`.
     #[must_use]
     pub fn readable(self) -> bool {
@@ -113,11 +113,11 @@ impl Report {
 /// use std::os::fd::AsRawFd;
 /// use std::os::unix::net::UnixStream;
 /// use std::time::Duration;
-/// use vsock_muxer_harness::poll::{Deadline, Interest, Watch};
+/// use vsock_compliance::poll::{Deadline, PollInterest, Watch};
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let (mut near, far) = UnixStream::pair()?;
-/// let mut edges = Watch::edges(far.as_raw_fd(), Interest::Read)?;
+/// let mut edges = Watch::edges(far.as_raw_fd(), PollInterest::Read)?;
 /// assert!(edges.now()?.is_none());
 ///
 /// near.write_all(b"x")?;
@@ -130,7 +130,7 @@ impl Report {
 pub struct Watch {
     epoll: Epoll,
     fd: RawFd,
-    interest: Interest,
+    interest: PollInterest,
 }
 
 impl Watch {
@@ -139,7 +139,7 @@ impl Watch {
     /// # Errors
     ///
     /// Those of `epoll_create1` and `epoll_ctl`: no descriptor left, or `fd` is not open.
-    pub fn level(fd: RawFd, interest: Interest) -> io::Result<Self> {
+    pub fn level(fd: RawFd, interest: PollInterest) -> io::Result<Self> {
         Self::register(fd, interest, EventSet::empty())
     }
 
@@ -149,11 +149,11 @@ impl Watch {
     /// # Errors
     ///
     /// As for [`level`](Self::level).
-    pub fn edges(fd: RawFd, interest: Interest) -> io::Result<Self> {
+    pub fn edges(fd: RawFd, interest: PollInterest) -> io::Result<Self> {
         Self::register(fd, interest, EventSet::EDGE_TRIGGERED)
     }
 
-    fn register(fd: RawFd, interest: Interest, mode: EventSet) -> io::Result<Self> {
+    fn register(fd: RawFd, interest: PollInterest, mode: EventSet) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         let events = interest.events() | EventSet::READ_HANG_UP | mode;
         epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, 0))?;
@@ -169,7 +169,7 @@ impl Watch {
     /// # Errors
     ///
     /// Those of `epoll_wait`.
-    pub fn now(&mut self) -> io::Result<Option<Report>> {
+    pub fn now(&mut self) -> io::Result<Option<PollReport>> {
         self.poll(Duration::ZERO)
     }
 
@@ -178,7 +178,7 @@ impl Watch {
     /// # Errors
     ///
     /// `TimedOut` when there was none by the deadline; else those of `epoll_wait`.
-    pub fn wait(&mut self, deadline: Deadline) -> io::Result<Report> {
+    pub fn wait(&mut self, deadline: Deadline) -> io::Result<PollReport> {
         loop {
             if let Some(report) = self.poll(deadline.left())? {
                 return Ok(report);
@@ -204,11 +204,11 @@ impl Watch {
             .is_ok()
     }
 
-    fn poll(&mut self, wait: Duration) -> io::Result<Option<Report>> {
+    fn poll(&mut self, wait: Duration) -> io::Result<Option<PollReport>> {
         let mut events = [EpollEvent::default()];
         match self.epoll.wait(millis(wait), &mut events) {
             Ok(0) => Ok(None),
-            Ok(_) => Ok(Some(Report(events[0].event_set()))),
+            Ok(_) => Ok(Some(PollReport(events[0].event_set()))),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
             Err(error) => Err(error),
         }
@@ -225,11 +225,11 @@ fn millis(wait: Duration) -> i32 {
 /// # Errors
 ///
 /// As for [`Watch::level`].
-pub fn is_ready(fd: RawFd, interest: Interest) -> io::Result<bool> {
+pub fn is_ready(fd: RawFd, interest: PollInterest) -> io::Result<bool> {
     let report = Watch::level(fd, interest)?.now()?;
     Ok(report.is_some_and(|report| match interest {
-        Interest::Read => report.readable(),
-        Interest::Write => report.writable(),
+        PollInterest::Read => report.readable(),
+        PollInterest::Write => report.writable(),
     }))
 }
 
@@ -239,7 +239,7 @@ pub fn is_ready(fd: RawFd, interest: Interest) -> io::Result<bool> {
 ///
 /// As for [`Watch::level`].
 pub fn is_readable(fd: RawFd) -> io::Result<bool> {
-    is_ready(fd, Interest::Read)
+    is_ready(fd, PollInterest::Read)
 }
 
 /// Whether `fd` is writable now.
@@ -248,7 +248,7 @@ pub fn is_readable(fd: RawFd) -> io::Result<bool> {
 ///
 /// As for [`Watch::level`].
 pub fn is_writable(fd: RawFd) -> io::Result<bool> {
-    is_ready(fd, Interest::Write)
+    is_ready(fd, PollInterest::Write)
 }
 
 /// Waits until `fd` is ready.
@@ -256,7 +256,7 @@ pub fn is_writable(fd: RawFd) -> io::Result<bool> {
 /// # Errors
 ///
 /// As for [`Watch::level`] and [`Watch::wait`].
-pub fn wait_ready(fd: RawFd, interest: Interest, deadline: Deadline) -> io::Result<()> {
+pub fn wait_ready(fd: RawFd, interest: PollInterest, deadline: Deadline) -> io::Result<()> {
     Watch::level(fd, interest)?.wait(deadline).map(drop)
 }
 

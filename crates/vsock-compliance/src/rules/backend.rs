@@ -2,67 +2,67 @@
 
 use std::io::{ErrorKind, Read, Write};
 
-use super::BackendRule;
-use super::verdict::{Verdict, count, fails, hold, succeeds};
+use crate::breach::{Verdict, count, fails, hold, succeeds};
 use crate::fd;
 use crate::poll::is_readable;
-use crate::source::{BackendSource, Served};
+use crate::rule::{BackendCheck, Sentence};
+use crate::source::{BackendSource, ServedBackend};
 
-const EXACTLY: &str = "The backend's fd is readable exactly while a connection waits; an `accept` with \
-                       none is `WouldBlock`.";
-const CLOEXEC: &str = "All descriptors are close-on-exec.";
-const STARTS: &str = "The device's end starts non-blocking; the application's end starts blocking.";
-const DROP: &str = "Dropping a backend refuses further `connect`s (`ConnectionRefused`) and resets what \
-                    waits in `accept`.";
+sentences! {
+    functions BackendCheck;
 
-/// The rules that a backend must meet.
-pub(super) fn rules() -> Vec<BackendRule> {
-    vec![
-        BackendRule::new(
-            "3.5",
-            EXACTLY,
-            "the_backends_fd_is_readable_exactly_while_one_waits",
-            exactly,
-        ),
-        BackendRule::new("3.5", EXACTLY, "an_accept_of_nothing_would_block", nothing),
-        BackendRule::new(
-            "3.5",
-            EXACTLY,
-            "connections_are_accepted_in_order",
-            in_order,
-        ),
-        BackendRule::new(
-            "3.7",
-            CLOEXEC,
-            "the_backends_fd_is_close_on_exec",
-            close_on_exec,
-        ),
-        BackendRule::new("2.2", STARTS, "an_accepted_stream_is_nonblocking", starts),
-        BackendRule::new("4", DROP, "a_dropped_backend_refuses", refuses),
-        BackendRule::new("4", DROP, "a_dropped_backend_resets_what_waits", resets),
-    ]
+    "3.5" "The backend's fd is readable exactly while a connection waits; an `accept` with none \
+        is `WouldBlock`." {
+        the_backends_fd_is_readable_exactly_while_one_waits: { exactly };
+        an_accept_of_nothing_would_block: { nothing };
+        connections_are_accepted_in_order: { in_order };
+    }
+
+    "3.7" "All descriptors are close-on-exec." {
+        the_backends_fd_is_close_on_exec: { close_on_exec };
+    }
+
+    "2.2" "The device's end starts non-blocking; the application's end starts blocking." {
+        an_accepted_stream_is_nonblocking: { starts };
+    }
+
+    "4" "Dropping a backend refuses further `connect`s (`ConnectionRefused`) and resets what \
+        waits in `accept`." {
+        a_dropped_backend_refuses: { refuses };
+        a_dropped_backend_resets_what_waits: { resets };
+    }
 }
 
-fn fd_is(served: &Served, want: bool, when: &str) -> Verdict {
-    let got = is_readable(served.backend.as_raw_fd())?;
+fn readable(served: &ServedBackend, when: &str) -> Verdict {
+    let readable = is_readable(served.backend.as_raw_fd())?;
     hold(
-        got == want,
-        format!("the backend's fd being readable is {got} {when}"),
+        readable,
+        format!("the fd to be readable {when}"),
+        "it is not",
+    )
+}
+
+fn unreadable(served: &ServedBackend, when: &str) -> Verdict {
+    let readable = is_readable(served.backend.as_raw_fd())?;
+    hold(
+        !readable,
+        format!("the fd not to be readable {when}"),
+        "it is",
     )
 }
 
 fn exactly(source: &dyn BackendSource) -> Verdict {
     let mut served = source.backend()?;
-    fd_is(&served, false, "with nobody waiting")?;
+    unreadable(&served, "with none waiting")?;
     for round in 1..4 {
         let clients = (0..round)
             .map(|_| (served.connect)())
             .collect::<Result<Vec<_>, _>>()?;
         for left in (1..=round).rev() {
-            fd_is(&served, true, &format!("with {left} waiting"))?;
+            readable(&served, &format!("with {left} waiting"))?;
             succeeds("an accept", served.backend.accept())?;
         }
-        fd_is(&served, false, "with all accepted")?;
+        unreadable(&served, "with all accepted")?;
         drop(clients);
     }
     Ok(())
@@ -73,7 +73,7 @@ fn nothing(source: &dyn BackendSource) -> Verdict {
     for _ in 0..3 {
         let accepted = served.backend.accept().map(drop);
         fails("an accept of nothing", accepted, ErrorKind::WouldBlock)?;
-        fd_is(&served, false, "after an accept of nothing")?;
+        unreadable(&served, "after an accept of nothing")?;
     }
     Ok(())
 }
@@ -92,7 +92,8 @@ fn in_order(source: &dyn BackendSource) -> Verdict {
         count("a read of what the client wrote", stream.read(&mut got), 1)?;
         hold(
             got == [name],
-            format!("client {} was accepted in the place of {name}", got[0]),
+            format!("client {name} to be accepted next"),
+            format!("{} was", got[0]),
         )?;
     }
     Ok(())
@@ -102,7 +103,8 @@ fn close_on_exec(source: &dyn BackendSource) -> Verdict {
     let served = source.backend()?;
     hold(
         fd::is_close_on_exec(served.backend.as_raw_fd())?,
-        "the backend's fd survives an exec",
+        "the backend's fd to be close-on-exec",
+        "it survives an exec",
     )
 }
 
@@ -120,7 +122,7 @@ fn starts(source: &dyn BackendSource) -> Verdict {
 }
 
 fn refuses(source: &dyn BackendSource) -> Verdict {
-    let Served { backend, connect } = source.backend()?;
+    let ServedBackend { backend, connect } = source.backend()?;
     drop(backend);
     fails(
         "a connect to a dropped backend",
@@ -130,7 +132,7 @@ fn refuses(source: &dyn BackendSource) -> Verdict {
 }
 
 fn resets(source: &dyn BackendSource) -> Verdict {
-    let Served { backend, connect } = source.backend()?;
+    let ServedBackend { backend, connect } = source.backend()?;
     let mut client = connect()?;
     drop(backend);
     fails(

@@ -4,56 +4,36 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::StreamRule;
-use super::scene::{Pair, Scene, drain, read_expecting, readable, writable, write};
-use super::verdict::{Failure, Verdict, count, fails, hold};
+use crate::breach::{RuleBreach, Verdict, count, fails, hold};
 use crate::call::Call;
 use crate::fd;
 use crate::pattern::Pattern;
-use crate::poll::{Interest, Watch};
-use crate::source::Stream;
+use crate::poll::{PollInterest, Watch};
+use crate::rule::{Sentence, StreamCheck};
+use crate::scene::{Pair, Scene, drain, read_expecting, ready, unready, write};
+use crate::source::BoxedStream;
 
-const CLOEXEC: &str = "All descriptors are close-on-exec.";
-const CLOSED: &str = "An end's descriptors are closed by the time its `drop` returns, also while the \
-                      peer lives.";
-const IN_FLIGHT: &str = "A doorbell in flight never touches a number that was closed.";
-const BY_HAND: &str = "Reading or writing an fd by hand can spoil the readiness of that end, never its \
-                       bytes, never the peer.";
+sentences! {
+    functions StreamCheck;
 
-/// The rules of this section.
-pub(super) fn rules() -> Vec<StreamRule> {
-    vec![
-        StreamRule::new(
-            "3.7",
-            CLOEXEC,
-            "descriptors_are_close_on_exec",
-            close_on_exec,
-        ),
-        StreamRule::new(
-            "3.7",
-            CLOSED,
-            "a_drop_closes_the_descriptors_of_its_end",
-            closed_by_drop,
-        ),
-        StreamRule::new(
-            "3.7",
-            IN_FLIGHT,
-            "a_doorbell_never_rings_a_closed_number",
-            in_flight,
-        ),
-        StreamRule::new(
-            "3.7",
-            BY_HAND,
-            "an_fd_read_by_hand_costs_no_bytes",
-            read_by_hand,
-        ),
-        StreamRule::new(
-            "3.7",
-            BY_HAND,
-            "an_fd_written_by_hand_adds_no_bytes",
-            written_by_hand,
-        ),
-    ]
+    "3.7" "All descriptors are close-on-exec." {
+        descriptors_are_close_on_exec: { close_on_exec };
+    }
+
+    "3.7" "An end's descriptors are closed by the time its `drop` returns, also while the peer \
+        lives." {
+        a_drop_closes_the_descriptors_of_its_end: { closed_by_drop };
+    }
+
+    "3.7" "A doorbell in flight never touches a number that was closed." {
+        a_doorbell_never_rings_a_closed_number: { in_flight };
+    }
+
+    "3.7" "Reading or writing an fd by hand can spoil the readiness of that end, never its \
+        bytes, never the peer." {
+        an_fd_read_by_hand_costs_no_bytes: { read_by_hand };
+        an_fd_written_by_hand_adds_no_bytes: { written_by_hand };
+    }
 }
 
 fn close_on_exec(scene: &Scene<'_>) -> Verdict {
@@ -62,7 +42,8 @@ fn close_on_exec(scene: &Scene<'_>) -> Verdict {
         for fd in [stream.as_raw_fd(), stream.write_ready_fd()?] {
             hold(
                 fd::is_close_on_exec(fd)?,
-                format!("descriptor {fd} survives an exec"),
+                format!("descriptor {fd} to be close-on-exec"),
+                "it survives an exec",
             )?;
         }
     }
@@ -72,16 +53,18 @@ fn close_on_exec(scene: &Scene<'_>) -> Verdict {
 fn closed_by_drop(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.nonblocking()?;
     let watches = [
-        Watch::level(near.as_raw_fd(), Interest::Read)?,
-        Watch::level(near.write_ready_fd()?, Interest::Write)?,
+        Watch::level(near.as_raw_fd(), PollInterest::Read)?,
+        Watch::level(near.write_ready_fd()?, PollInterest::Write)?,
     ];
     write(&mut near, b"x")?;
     write(&mut far, b"x")?;
     drop(near);
-    hold(!watches[0].is_open(), "the read fd is open after the drop")?;
-    hold(!watches[1].is_open(), "the write fd is open after the drop")?;
-    readable(&far, true, "after the peer's drop")?;
-    writable(&far, true, "after the peer's drop")
+    for watch in watches {
+        let expected = "both descriptors to be closed by the drop";
+        hold(!watch.is_open(), expected, format!("{watch:?} is open"))?;
+    }
+    ready(&far, PollInterest::Read, "after the peer's drop")?;
+    ready(&far, PollInterest::Write, "after the peer's drop")
 }
 
 /// How often an end is dropped under the hands of its peer.
@@ -105,13 +88,13 @@ fn in_flight(scene: &Scene<'_>) -> Verdict {
         })?;
         drain(&mut near)?;
         drop(near);
-        // They take the numbers that were just closed; nobody but us may write them.
+        // They take the numbers that were just closed; no doorbell may write them.
         let bystanders = [(); 4].map(|()| EventFd::new(EFD_NONBLOCK));
         let rung = ringing.finish(scene.deadline());
-        rung.map_err(|why| Failure::Violated(format!("the peer never saw the drop: {why}")))?;
+        rung.map_err(|why| RuleBreach::unmet("the peer to see the drop", why))?;
         for bystander in bystanders {
             fails(
-                "a read of somebody else's eventfd",
+                "a read of a bystander's eventfd",
                 bystander?.read(),
                 ErrorKind::WouldBlock,
             )?;
@@ -120,10 +103,10 @@ fn in_flight(scene: &Scene<'_>) -> Verdict {
     Ok(())
 }
 
-fn by_hand(scene: &Scene<'_>, meddle: fn(&Stream) -> Result<(), Failure>) -> Verdict {
+fn by_hand(scene: &Scene<'_>, meddle: fn(&BoxedStream) -> Result<(), RuleBreach>) -> Verdict {
     let Pair { mut near, mut far } = scene.nonblocking()?;
     let (there, back) = (Pattern::default().take(scene.some(100)), b"y");
-    readable(&far, false, "at the start")?;
+    unready(&far, PollInterest::Read, "at the start")?;
     meddle(&far)?;
     fails(
         "a read of nothing",
@@ -133,10 +116,18 @@ fn by_hand(scene: &Scene<'_>, meddle: fn(&Stream) -> Result<(), Failure>) -> Ver
     write(&mut near, &there)?;
     meddle(&far)?;
     write(&mut far, back)?;
-    readable(&near, true, "beside a peer whose fd was meddled with")?;
+    ready(
+        &near,
+        PollInterest::Read,
+        "with a peer whose fd was meddled with",
+    )?;
     read_expecting(&mut far, &there)?;
     read_expecting(&mut near, back)?;
-    readable(&near, false, "beside a peer whose fd was meddled with")?;
+    unready(
+        &near,
+        PollInterest::Read,
+        "with a peer whose fd was meddled with",
+    )?;
     meddle(&far)?;
     drop(near);
     count("a read after the peer's drop", far.read(&mut [0]), 0)

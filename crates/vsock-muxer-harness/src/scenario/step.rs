@@ -10,12 +10,12 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use vsock_proto::{Header, ShutdownFlags};
 
-use crate::faulty::Fault;
+use crate::host::StreamFault;
 
 /// Something that happens to a [`Scenario`](super::Scenario). Connections are named by number,
 /// modulo those that there are.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Op {
+pub enum ScenarioStep {
     /// A program of the guest connects to a component.
     GuestConnects,
     /// A program of the guest connects once more, from and to the ports of a connection.
@@ -58,9 +58,9 @@ pub enum Op {
     /// The component's end is reset.
     HostResets(usize),
     /// The device's read, so many calls from now, has a fault.
-    ReadFails(usize, usize, Fault),
+    ReadFails(usize, usize, StreamFault),
     /// The device's write, so many calls from now, has a fault.
-    WriteFails(usize, usize, Fault),
+    WriteFails(usize, usize, StreamFault),
     /// An accept of the backend fails.
     AcceptFails(ErrorKind),
     /// The driver of the guest posts no buffer again.
@@ -86,55 +86,55 @@ pub enum Op {
 }
 
 /// What a guest and a host that mean well do, in any order: every byte arrives.
-pub fn calm() -> impl Strategy<Value = Op> + Clone {
+pub fn calm() -> impl Strategy<Value = ScenarioStep> + Clone {
     let at = 0..6_usize;
     prop_oneof![
-        4 => Just(Op::GuestConnects),
-        3 => any::<bool>().prop_map(|text| Op::HostConnects { text }),
-        2 => Just(Op::GuestConnectsSeqpacket),
-        2 => any::<bool>().prop_map(|text| Op::HostConnectsSeqpacket { text }),
-        12 => (at.clone(), length()).prop_map(|(at, len)| Op::GuestWrites(at, len)),
-        10 => (at.clone(), length()).prop_map(|(at, len)| Op::GuestReads(at, len)),
-        12 => (at.clone(), length()).prop_map(|(at, len)| Op::HostWrites(at, len)),
-        10 => (at.clone(), length()).prop_map(|(at, len)| Op::HostReads(at, len)),
-        2 => (at.clone(), flags()).prop_map(|(at, flags)| Op::GuestShutsDown(at, flags)),
-        2 => at.clone().prop_map(Op::HostEnds),
-        1 => at.clone().prop_map(Op::GuestCloses),
-        1 => at.clone().prop_map(Op::HostCloses),
-        1 => (at.clone(), buffer()).prop_map(|(at, bytes)| Op::GuestResizes(at, bytes)),
-        1 => at.clone().prop_map(Op::GuestAsks),
+        4 => Just(ScenarioStep::GuestConnects),
+        3 => any::<bool>().prop_map(|text| ScenarioStep::HostConnects { text }),
+        2 => Just(ScenarioStep::GuestConnectsSeqpacket),
+        2 => any::<bool>().prop_map(|text| ScenarioStep::HostConnectsSeqpacket { text }),
+        12 => (at.clone(), length()).prop_map(|(at, len)| ScenarioStep::GuestWrites(at, len)),
+        10 => (at.clone(), length()).prop_map(|(at, len)| ScenarioStep::GuestReads(at, len)),
+        12 => (at.clone(), length()).prop_map(|(at, len)| ScenarioStep::HostWrites(at, len)),
+        10 => (at.clone(), length()).prop_map(|(at, len)| ScenarioStep::HostReads(at, len)),
+        2 => (at.clone(), flags()).prop_map(|(at, flags)| ScenarioStep::GuestShutsDown(at, flags)),
+        2 => at.clone().prop_map(ScenarioStep::HostEnds),
+        1 => at.clone().prop_map(ScenarioStep::GuestCloses),
+        1 => at.clone().prop_map(ScenarioStep::HostCloses),
+        1 => (at.clone(), buffer()).prop_map(|(at, bytes)| ScenarioStep::GuestResizes(at, bytes)),
+        1 => at.clone().prop_map(ScenarioStep::GuestAsks),
         2 => (at.clone(), 0..4_usize, harmless())
-            .prop_map(|(at, call, fault)| Op::ReadFails(at, call, fault)),
+            .prop_map(|(at, call, fault)| ScenarioStep::ReadFails(at, call, fault)),
         2 => (at, 0..4_usize, harmless())
-            .prop_map(|(at, call, fault)| Op::WriteFails(at, call, fault)),
-        1 => Just(Op::AcceptFails(ErrorKind::WouldBlock)),
-        1 => Just(Op::GuestStarves),
-        2 => Just(Op::GuestFeeds),
-        12 => (1..4_usize).prop_map(Op::Steps),
-        12 => Just(Op::Settles),
-        3 => (0..25_u64).prop_map(|millis| Op::Passes(Duration::from_millis(millis))),
+            .prop_map(|(at, call, fault)| ScenarioStep::WriteFails(at, call, fault)),
+        1 => Just(ScenarioStep::AcceptFails(ErrorKind::WouldBlock)),
+        1 => Just(ScenarioStep::GuestStarves),
+        2 => Just(ScenarioStep::GuestFeeds),
+        12 => (1..4_usize).prop_map(ScenarioStep::Steps),
+        12 => Just(ScenarioStep::Settles),
+        3 => (0..25_u64).prop_map(|millis| ScenarioStep::Passes(Duration::from_millis(millis))),
     ]
 }
 
 /// As [`calm`], and whatever else can happen: resets, failures, long waits, reboots, and packets of
 /// a guest that is broken or hostile.
-pub fn rough() -> impl Strategy<Value = Op> + Clone {
+pub fn rough() -> impl Strategy<Value = ScenarioStep> + Clone {
     let at = 0..6_usize;
     prop_oneof![
         40 => calm(),
-        2 => at.clone().prop_map(Op::GuestReconnects),
-        1 => at.clone().prop_map(Op::GuestResets),
-        1 => at.clone().prop_map(Op::HostResets),
-        1 => (at.clone(), 0..4_usize, select(Fault::ALL.to_vec()))
-            .prop_map(|(at, call, fault)| Op::ReadFails(at, call, fault)),
-        1 => (at.clone(), 0..4_usize, select(Fault::ALL.to_vec()))
-            .prop_map(|(at, call, fault)| Op::WriteFails(at, call, fault)),
-        2 => (0..12_000_u64).prop_map(|millis| Op::Passes(Duration::from_millis(millis))),
-        1 => Just(Op::Reboots),
-        1 => Just(Op::Stops),
-        1 => Just(Op::TransportResets),
-        4 => (header(), payload()).prop_map(|(header, len)| Op::Raw(header, len)),
-        8 => (at, header(), payload()).prop_map(|(at, header, len)| Op::RawOn(at, header, len)),
+        2 => at.clone().prop_map(ScenarioStep::GuestReconnects),
+        1 => at.clone().prop_map(ScenarioStep::GuestResets),
+        1 => at.clone().prop_map(ScenarioStep::HostResets),
+        1 => (at.clone(), 0..4_usize, select(StreamFault::ALL.to_vec()))
+            .prop_map(|(at, call, fault)| ScenarioStep::ReadFails(at, call, fault)),
+        1 => (at.clone(), 0..4_usize, select(StreamFault::ALL.to_vec()))
+            .prop_map(|(at, call, fault)| ScenarioStep::WriteFails(at, call, fault)),
+        2 => (0..12_000_u64).prop_map(|millis| ScenarioStep::Passes(Duration::from_millis(millis))),
+        1 => Just(ScenarioStep::Reboots),
+        1 => Just(ScenarioStep::Stops),
+        1 => Just(ScenarioStep::TransportResets),
+        4 => (header(), payload()).prop_map(|(header, len)| ScenarioStep::Raw(header, len)),
+        8 => (at, header(), payload()).prop_map(|(at, header, len)| ScenarioStep::RawOn(at, header, len)),
     ]
 }
 
@@ -146,7 +146,11 @@ pub fn rough() -> impl Strategy<Value = Op> + Clone {
 /// assert_eq!(from_seed(calm(), 7, 20), from_seed(calm(), 7, 20));
 /// ```
 #[must_use]
-pub fn from_seed(strategy: impl Strategy<Value = Op>, seed: u64, count: usize) -> Vec<Op> {
+pub fn from_seed(
+    strategy: impl Strategy<Value = ScenarioStep>,
+    seed: u64,
+    count: usize,
+) -> Vec<ScenarioStep> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -180,8 +184,8 @@ fn buffer() -> impl Strategy<Value = u32> + Clone {
     select(vec![1, 64, 1024, 4096, 16 * 1024, 256 * 1024, 1 << 20])
 }
 
-fn harmless() -> impl Strategy<Value = Fault> + Clone {
-    let all = Fault::ALL.into_iter();
+fn harmless() -> impl Strategy<Value = StreamFault> + Clone {
+    let all = StreamFault::ALL.into_iter();
     select(all.filter(|fault| fault.is_harmless()).collect::<Vec<_>>())
 }
 

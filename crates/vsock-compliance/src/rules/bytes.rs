@@ -1,57 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::convert::identity;
-use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read as _, Write as _};
 
-use super::StreamRule;
-use super::scene::{Pair, Scene, read_expecting, write};
-use super::verdict::{Failure, Verdict, count, hold, succeeds};
+use crate::breach::{RuleBreach, Verdict, count, fails, hold, succeeds};
 use crate::call::Call;
 use crate::pattern::Pattern;
-use crate::pump::{Drive, Plan, Progress, receive, send};
+use crate::rule::{Sentence, StreamCheck};
+use crate::scene::{Pair, Scene, read_expecting, write};
+use crate::source::BoxedStream;
+use crate::transfer::{TransferPlan, TransferProgress, WaitStyle, receive, send};
 
-const IN_ORDER: &str = "Bytes arrive once, in order, unchanged, whatever mix of modes, sizes, threads \
-                        and mode changes is going on.";
-const GATHERS: &str =
-    "`read` returns what is there, up to the buffer's length, gathering as many writes as fit.";
+sentences! {
+    steps StreamCheck;
 
-/// The rules of this section.
-pub(super) fn rules() -> Vec<StreamRule> {
-    vec![
-        StreamRule::new(
-            "2.1",
-            IN_ORDER,
-            "bytes_of_every_size_arrive_in_order",
-            every_size,
-        ),
-        StreamRule::new(
-            "2.1",
-            IN_ORDER,
-            "directions_carry_their_own_bytes",
-            own_bytes,
-        ),
-        StreamRule::new("2.1", IN_ORDER, "vectored_calls_are_one_stream", vectored),
-        StreamRule::new(
-            "2.1",
-            IN_ORDER,
-            "bytes_survive_threads_in_every_mix_of_modes",
-            every_mix,
-        ),
-        StreamRule::new("2.3", GATHERS, "a_read_gathers_writes", gathers),
-        StreamRule::new(
-            "2.3",
-            GATHERS,
-            "a_read_does_not_wait_for_a_full_buffer",
-            short,
-        ),
-        StreamRule::new("2.3", GATHERS, "a_read_stops_at_its_buffer", stops),
-        StreamRule::new(
-            "2.3",
-            "A peek is a read that takes nothing.",
-            "a_peek_takes_nothing",
-            peek,
-        ),
-    ]
+    "2.1" "Bytes arrive once, in order, unchanged, whatever mix of modes, sizes, threads and \
+        mode changes is going on." {
+        bytes_of_every_size_arrive_in_order: { every_size };
+        directions_carry_their_own_bytes: { own_bytes };
+        vectored_calls_are_one_stream: { vectored };
+        bytes_survive_threads_in_every_mix_of_modes: { every_mix };
+    }
+
+    "2.3" "`read` returns what is there, up to the buffer's length, gathering as many writes as \
+        fit." {
+        a_read_gathers_writes: { gathers };
+        a_read_does_not_wait_for_a_full_buffer: [[
+            SetMode(Far, Blocking), Write(Near, 1), Read(Far, ONE),
+        ]];
+        a_read_stops_at_its_buffer: { stops };
+    }
+
+    "2.3" "A peek is a read that takes nothing." {
+        a_peek_takes_nothing: { peek };
+    }
 }
 
 fn every_size(scene: &Scene<'_>) -> Verdict {
@@ -92,7 +74,7 @@ fn every_size(scene: &Scene<'_>) -> Verdict {
 
 fn own_bytes(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.nonblocking()?;
-    let size = scene.some(1000).min(scene.turned().some(1000));
+    let size = scene.some(1000).min(scene.some_back(1000));
     let mut out = Pattern::default();
     let mut back = Pattern::starting_at(12_345);
     for _ in 0..100 {
@@ -114,7 +96,8 @@ fn vectored(scene: &Scene<'_>) -> Verdict {
     let len = succeeds("a vectored write", near.write_vectored(&slices))?;
     hold(
         len > 0 && len <= size,
-        format!("a vectored write of {size} returned {len}"),
+        format!("a vectored write of {size} to take some"),
+        format!("it returned {len}"),
     )?;
     write(&mut near, &bytes[len..])?;
 
@@ -128,49 +111,43 @@ fn vectored(scene: &Scene<'_>) -> Verdict {
     let len = succeeds("a vectored read", far.read_vectored(&mut slices))?;
     hold(
         len > 0 && len <= size,
-        format!("a vectored read of {size} returned {len}"),
+        format!("a vectored read of {size} to return some"),
+        format!("it returned {len}"),
     )?;
-    hold(
-        got[..len] == bytes[..len],
-        "a vectored read placed other bytes than were written",
-    )?;
+    same(&got[..len], &bytes[..len])?;
     read_expecting(&mut far, &bytes[len..])
 }
 
 fn every_mix(scene: &Scene<'_>) -> Verdict {
-    for (writer, reader) in Drive::ALL
-        .into_iter()
-        .flat_map(|writer| Drive::ALL.map(|reader| (writer, reader)))
-    {
+    let readers = |writer| WaitStyle::ALL.map(|reader| (writer, reader));
+    for (writer, reader) in WaitStyle::ALL.into_iter().flat_map(readers) {
         let Pair { mut near, mut far } = scene.fresh()?;
         let bytes = (scene.some(256 * 1024) as u64 * 8).clamp(20_000, 2 << 20);
-        let plan = |drive, seed| Plan {
+        let plan = |style, seed| TransferPlan {
             bytes,
             longest: 2 * scene.some(256 * 1024),
-            drive,
-            patience: scene.patience(),
+            style,
+            stall_timeout: scene.timeout(),
             seed,
         };
         let (out, back) = (plan(writer, 0x1234_5678), plan(reader, 0x8765_4321));
-        let (sent, received) = (Progress::default(), Progress::default());
+        let (sent, received) = (TransferProgress::default(), TransferProgress::default());
         let (told, also_told) = (sent.clone(), received.clone());
         let sending = Call::start(move || send(&mut *near, out, &told).map(|()| near))?;
         let receiving = Call::start(move || receive(&mut *far, back, &also_told).map(|()| far))?;
         let far = receiving
-            .finish_moving(scene.patience(), || received.bytes())
+            .finish_moving(scene.timeout(), || received.bytes())
             .and_then(identity);
         let near = sending
-            .finish_moving(scene.patience(), || sent.bytes())
+            .finish_moving(scene.timeout(), || sent.bytes())
             .and_then(identity);
         // Both ends live until both are done, so that no end cuts the other short.
         let (read, written) = (far.map(drop), near.map(drop));
         let (received, sent) = (received.bytes(), sent.bytes());
         hold(
             read.is_ok() && written.is_ok(),
-            format!(
-                "of {bytes} bytes from {writer:?} to {reader:?} {sent} were sent ({written:?}) and \
-                 {received} received ({read:?})"
-            ),
+            format!("{bytes} bytes to pass from {writer:?} to {reader:?}"),
+            format!("{sent} were sent ({written:?}) and {received} received ({read:?})"),
         )?;
     }
     Ok(())
@@ -185,24 +162,11 @@ fn gathers(scene: &Scene<'_>) -> Verdict {
     }
     let mut got = vec![0; size + 10];
     count("a read after many small writes", far.read(&mut got), size)?;
-    hold(
-        got[..size] == bytes,
-        "other bytes arrived than were written",
-    )
+    same(&got[..size], &bytes)
 }
 
-fn short(scene: &Scene<'_>) -> Verdict {
-    let Pair { mut near, far } = scene.blocking()?;
-    write(&mut near, b"x")?;
-    let reading = Call::start(move || {
-        let mut far = far;
-        far.read(&mut [0; 100])
-    })?;
-    count(
-        "a blocking read of one byte that is there",
-        scene.returned(reading)?,
-        1,
-    )
+fn same(got: &[u8], sent: &[u8]) -> Verdict {
+    hold(got == sent, "the bytes that were written", "others arrived")
 }
 
 fn stops(scene: &Scene<'_>) -> Verdict {
@@ -218,22 +182,21 @@ fn stops(scene: &Scene<'_>) -> Verdict {
 
 fn peek(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.nonblocking()?;
-    let size = scene.some(100);
-    let bytes = Pattern::default().take(size);
-    let mut got = vec![0; size + 1];
-    let Some(nothing) = scene.peek(&mut far, &mut got) else {
-        return Err(Failure::Inapplicable("the transport has no peek"));
+    let bytes = Pattern::default().take(scene.some(100));
+    let mut got = vec![0; bytes.len() + 1];
+    let mut look = |far: &mut BoxedStream| {
+        let seen = scene.source().peek(&mut **far, &mut got);
+        seen.map(|seen| seen.map(|len| got[..len].to_vec()))
     };
-    super::verdict::fails("a peek at nothing", nothing, std::io::ErrorKind::WouldBlock)?;
+    let Some(nothing) = look(&mut far) else {
+        return Err(RuleBreach::Inapplicable("the transport has no peek"));
+    };
+    fails("a peek at nothing", nothing, ErrorKind::WouldBlock)?;
     write(&mut near, &bytes)?;
     for _ in 0..3 {
-        if let Some(seen) = scene.peek(&mut far, &mut got) {
-            count("a peek", seen, size)?;
+        if let Some(seen) = look(&mut far) {
+            same(&succeeds("a peek", seen)?, &bytes)?;
         }
-        hold(
-            got[..size] == bytes,
-            "a peek saw other bytes than were written",
-        )?;
     }
     read_expecting(&mut far, &bytes)
 }

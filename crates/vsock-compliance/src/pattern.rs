@@ -28,7 +28,7 @@ fn table() -> &'static [u8] {
 /// comparison of memory.
 ///
 /// ```
-/// use vsock_muxer_harness::pattern::Pattern;
+/// use vsock_compliance::pattern::Pattern;
 ///
 /// let mut sent = Pattern::default();
 /// let mut received = Pattern::default();

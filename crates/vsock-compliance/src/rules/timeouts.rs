@@ -3,66 +3,37 @@
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
-use super::StreamRule;
-use super::scene::{Pair, Scene, drain, write};
-use super::verdict::{Failure, Verdict, count, fails, hold, succeeds};
+use crate::breach::{RuleBreach, Verdict, count, fails, hold, succeeds};
 use crate::call::Call;
 use crate::poll::{Stopwatch, pace};
-use crate::source::Mode;
+use crate::rule::{Sentence, StreamCheck};
+use crate::scene::{Pair, Scene, drain, write};
 
-const FOR_EVER: &str = "`None` waits for ever, and so does a duration too long for the clock.";
-const ZERO: &str = "A timeout of zero is `InvalidInput`.";
-const EXPIRY: &str = "Expiry is `TimedOut`, never early.";
-const FROM_CALL: &str = "A timeout is counted from the call, not from the last message.";
-const IGNORED: &str = "Non-blocking mode ignores the timeouts.";
+sentences! {
+    functions StreamCheck;
 
-/// The rules of this section.
-pub(super) fn rules() -> Vec<StreamRule> {
-    vec![
-        StreamRule::new(
-            "2.6",
-            FOR_EVER,
-            "a_read_without_a_usable_timeout_waits",
-            read_for_ever,
-        ),
-        StreamRule::new(
-            "2.6",
-            FOR_EVER,
-            "a_write_without_a_usable_timeout_waits",
-            write_for_ever,
-        ),
-        StreamRule::new(
-            "2.6",
-            ZERO,
-            "a_zero_timeout_is_refused_and_changes_nothing",
-            zero,
-        ),
-        StreamRule::new(
-            "2.6",
-            EXPIRY,
-            "a_read_times_out_and_never_early",
-            read_expires,
-        ),
-        StreamRule::new(
-            "2.6",
-            EXPIRY,
-            "a_write_times_out_and_never_early",
-            write_expires,
-        ),
-        StreamRule::new(
-            "2.6",
-            FROM_CALL,
-            "empty_writes_do_not_prolong_a_read",
-            not_prolonged_read,
-        ),
-        StreamRule::new(
-            "2.6",
-            FROM_CALL,
-            "a_slow_reader_does_not_prolong_a_write",
-            not_prolonged_write,
-        ),
-        StreamRule::new("2.6", IGNORED, "nonblocking_mode_ignores_timeouts", ignored),
-    ]
+    "2.6" "`None` waits for ever, and so does a duration too long for the clock." {
+        a_read_without_a_usable_timeout_waits: { read_for_ever };
+        a_write_without_a_usable_timeout_waits: { write_for_ever };
+    }
+
+    "2.6" "A timeout of zero is `InvalidInput`." {
+        a_zero_timeout_is_refused_and_changes_nothing: { zero };
+    }
+
+    "2.6" "Expiry is `TimedOut`, never early." {
+        a_read_times_out_and_never_early: { read_expires };
+        a_write_times_out_and_never_early: { write_expires };
+    }
+
+    "2.6" "A timeout is counted from the call, not from the last message." {
+        empty_writes_do_not_prolong_a_read: { not_prolonged_read };
+        a_slow_reader_does_not_prolong_a_write: { not_prolonged_write };
+    }
+
+    "2.6" "Non-blocking mode ignores the timeouts." {
+        nonblocking_mode_ignores_timeouts: { ignored };
+    }
 }
 
 /// From shorter than a system call to longer than a tick of the scheduler.
@@ -146,7 +117,8 @@ fn zero(scene: &Scene<'_>) -> Verdict {
 fn not_early(what: &str, timeout: Duration, took: Duration) -> Verdict {
     hold(
         took >= timeout,
-        format!("a {what} with a timeout of {timeout:?} gave up after {took:?}"),
+        format!("a {what} with a timeout of {timeout:?} to use it up"),
+        format!("it gave up after {took:?}"),
     )
 }
 
@@ -204,7 +176,8 @@ fn not_prolonged_read(scene: &Scene<'_>) -> Verdict {
     while !reading.has_returned() {
         hold(
             !deadline.passed(),
-            "empty writes kept a read waiting past its timeout",
+            "a read to time out while empty writes come",
+            "it went on waiting",
         )?;
         count("an empty write", far.write(&[]), 0)?;
         pace(Duration::from_millis(1))?;
@@ -233,7 +206,8 @@ fn not_prolonged_write(scene: &Scene<'_>) -> Verdict {
     while !writing.has_returned() {
         hold(
             !deadline.passed(),
-            "a slow reader kept a write waiting past its timeout",
+            "a write to time out while a slow reader reads",
+            "it went on waiting",
         )?;
         match far.read(&mut sip) {
             Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
@@ -244,14 +218,15 @@ fn not_prolonged_write(scene: &Scene<'_>) -> Verdict {
     let (took, written, _near) = scene.returned(writing)?;
     match written {
         Ok(len) if (1..all).contains(&len) => not_early("write", timeout, took),
-        other => Err(Failure::Violated(format!(
-            "a write past its timeout returned {other:?}"
-        ))),
+        other => Err(RuleBreach::unmet(
+            "a write past its timeout to return its count",
+            format!("it returned {other:?}"),
+        )),
     }
 }
 
 fn ignored(scene: &Scene<'_>) -> Verdict {
-    let Pair { mut near, far } = scene.pair(Mode::Nonblocking, Mode::Nonblocking)?;
+    let Pair { mut near, far } = scene.nonblocking()?;
     near.set_read_timeout(Some(AGES))?;
     near.set_write_timeout(Some(AGES))?;
     let reading = Call::start(move || (near.read(&mut [0]), near))?;

@@ -17,20 +17,20 @@ const VECTOR: usize = 16;
 ///
 /// ```
 /// use vsock_muxer::GuestBuffers;
-/// use vsock_muxer_harness::guest::RxRing;
+/// use vsock_muxer_harness::guest::GuestRxQueue;
 /// use vsock_proto::Header;
 ///
-/// let mut ring = RxRing::default();
-/// ring.post(4096);
-/// assert_eq!(ring.room(), Some(4096 - 44));
-/// ring.put_bytes(&Header { len: 2, ..Header::default() }, b"hi");
-/// assert_eq!(ring.room(), None, "there was one buffer");
-/// assert_eq!(ring.received().next().unwrap().1, b"hi");
-/// ring.repost(1);
-/// assert_eq!(ring.room(), Some(4096 - 44));
+/// let mut queue = GuestRxQueue::default();
+/// queue.post(4096);
+/// assert_eq!(queue.room(), Some(4096 - 44));
+/// queue.put_bytes(&Header { len: 2, ..Header::default() }, b"hi");
+/// assert_eq!(queue.room(), None, "there was one buffer");
+/// assert_eq!(queue.received().next().unwrap().1, b"hi");
+/// queue.repost(1);
+/// assert_eq!(queue.room(), Some(4096 - 44));
 /// ```
 #[derive(Debug, Default)]
-pub struct RxRing {
+pub struct GuestRxQueue {
     posted: VecDeque<Buffer>,
     used: VecDeque<Used>,
 }
@@ -58,7 +58,7 @@ struct Used {
     packet: Option<(Header, usize)>,
 }
 
-impl RxRing {
+impl GuestRxQueue {
     /// Posts a new buffer of so many bytes, with the header.
     pub fn post(&mut self, bytes: usize) {
         let bytes = vec![0; bytes].into_boxed_slice();
@@ -124,7 +124,7 @@ impl RxRing {
     }
 }
 
-impl GuestBuffers for RxRing {
+impl GuestBuffers for GuestRxQueue {
     fn room(&mut self) -> Option<usize> {
         loop {
             match self.posted.front()?.room() {

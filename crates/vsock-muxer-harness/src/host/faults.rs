@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 
 /// What a call does instead of what it would.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fault {
+pub enum StreamFault {
     /// It carries at most so many bytes (at least one).
     Short(usize),
     /// It returns `WouldBlock`, and the stream becomes ready again afterwards.
@@ -20,7 +20,7 @@ pub enum Fault {
     End,
 }
 
-impl Fault {
+impl StreamFault {
     /// One of each kind.
     pub const ALL: [Self; 7] = [
         Self::Short(1),
@@ -40,28 +40,17 @@ impl Fault {
 }
 
 /// A fault for each of some calls, in one direction of a stream.
-///
-/// ```
-/// use vsock_muxer_harness::faulty::{Fault, Script};
-///
-/// let mut script = Script::default();
-/// script.at(1, Fault::Interrupted);
-/// assert_eq!(script.next(), None);
-/// assert_eq!(script.next(), Some(Fault::Interrupted));
-/// assert_eq!(script.next(), None);
-/// assert_eq!(script.calls(), 3);
-/// ```
 #[derive(Clone, Debug, Default)]
-pub struct Script {
+pub(crate) struct FaultScript {
     calls: usize,
-    faults: VecDeque<(usize, Fault)>,
+    faults: VecDeque<(usize, StreamFault)>,
     /// The fault that every later call has.
-    stuck: Option<Fault>,
+    stuck: Option<StreamFault>,
 }
 
-impl Script {
+impl FaultScript {
     /// Lets the call with this index, counted from the first one, have a fault.
-    pub fn at(&mut self, index: usize, fault: Fault) {
+    pub(crate) fn at(&mut self, index: usize, fault: StreamFault) {
         let place = self.faults.partition_point(|(at, _)| *at <= index);
         self.faults.insert(place, (index, fault));
     }
@@ -71,7 +60,7 @@ impl Script {
         clippy::should_implement_trait,
         reason = "a script goes on for ever: `None` is no end of it"
     )]
-    pub fn next(&mut self) -> Option<Fault> {
+    pub(crate) fn next(&mut self) -> Option<StreamFault> {
         let call = self.calls;
         self.calls += 1;
         if self.stuck.is_some() {
@@ -82,7 +71,7 @@ impl Script {
         {
             self.faults.pop_front();
             if at == call {
-                if matches!(fault, Fault::Error(_) | Fault::End) {
+                if matches!(fault, StreamFault::Error(_) | StreamFault::End) {
                     self.stuck = Some(fault);
                 }
                 return Some(fault);
@@ -93,7 +82,7 @@ impl Script {
 
     /// How many calls there were.
     #[must_use]
-    pub const fn calls(&self) -> usize {
+    pub(crate) const fn calls(&self) -> usize {
         self.calls
     }
 }

@@ -19,8 +19,8 @@ use crate::poll::{Deadline, wait_until};
 /// use std::io::{Read, Write};
 /// use std::os::unix::net::UnixStream;
 /// use std::time::Duration;
-/// use vsock_muxer_harness::call::Call;
-/// use vsock_muxer_harness::poll::Deadline;
+/// use vsock_compliance::call::Call;
+/// use vsock_compliance::poll::Deadline;
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let (mut near, mut far) = UnixStream::pair()?;
@@ -50,7 +50,7 @@ impl<T: Send + 'static> Call<T> {
         let (send_result, result) = channel();
         let thread = thread::Builder::new().spawn(move || {
             if send_task.send(fs::read_link("/proc/thread-self")).is_ok() {
-                // Nobody receives the result of a call that was given up.
+                // The result of a call that was given up has no receiver.
                 drop(send_result.send(call()));
             }
         })?;
@@ -134,14 +134,14 @@ impl<T: Send + 'static> Call<T> {
     /// use std::cell::Cell;
     /// use std::sync::mpsc::channel;
     /// use std::time::Duration;
-    /// use vsock_muxer_harness::call::Call;
+    /// use vsock_compliance::call::Call;
     ///
     /// # fn main() -> std::io::Result<()> {
-    /// const PATIENCE: Duration = Duration::from_millis(1);
+    /// const STALL: Duration = Duration::from_millis(1);
     /// let (step, steps) = channel();
     /// let slow = Call::start(move || steps.iter().take(4).count())?;
     /// let moved = Cell::new(0);
-    /// let count = slow.finish_moving(PATIENCE, || {
+    /// let count = slow.finish_moving(STALL, || {
     ///     step.send(()).ok();
     ///     moved.update(|steps| steps + 1);
     ///     moved.get()
@@ -150,19 +150,19 @@ impl<T: Send + 'static> Call<T> {
     ///
     /// let (_kept, never) = channel::<()>();
     /// let halted = Call::start(move || never.recv().is_ok())?;
-    /// assert!(halted.finish_moving(PATIENCE, || 0).is_err());
+    /// assert!(halted.finish_moving(STALL, || 0).is_err());
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// `TimedOut` if nothing has moved for `patience`, to be noticed after twice that at the latest:
+    /// `TimedOut` if nothing has moved for `stall_timeout`, to be noticed after twice that at the latest:
     /// the thread is then left behind. `Other` if it panicked.
-    pub fn finish_moving(self, patience: Duration, moved: impl Fn() -> u64) -> io::Result<T> {
+    pub fn finish_moving(self, stall_timeout: Duration, moved: impl Fn() -> u64) -> io::Result<T> {
         let mut before = moved();
         loop {
-            match self.result.recv_timeout(patience) {
+            match self.result.recv_timeout(stall_timeout) {
                 Err(RecvTimeoutError::Timeout) => {}
                 done => return done.map_err(unfinished),
             }

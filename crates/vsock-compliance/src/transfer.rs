@@ -11,11 +11,11 @@ use std::time::Duration;
 use vsock_backend_api::VsockStream;
 
 use crate::pattern::Pattern;
-use crate::poll::{Deadline, Interest, Watch, wait_ready};
+use crate::poll::{Deadline, PollInterest, Watch, wait_ready};
 
 /// How a side waits when it can make no progress.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Drive {
+pub enum WaitStyle {
     /// In the call.
     Blocking,
     /// Non-blocking, in a level-triggered epoll.
@@ -26,32 +26,32 @@ pub enum Drive {
     Flipping,
 }
 
-impl Drive {
+impl WaitStyle {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Blocking, Self::Level, Self::Edge, Self::Flipping];
 }
 
 /// What a side does.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct TransferPlan {
     /// How many bytes it moves.
     pub bytes: u64,
     /// The longest single call; the lengths go from 1 to this, small ones as often as large ones.
     pub longest: usize,
     /// How it waits.
-    pub drive: Drive,
+    pub style: WaitStyle,
     /// How long it waits in an epoll before it gives up, each time. A blocking call must be given up
-    /// from outside; [`Progress`] tells when.
-    pub patience: Duration,
+    /// from outside; [`TransferProgress`] tells when.
+    pub stall_timeout: Duration,
     /// Where its lengths begin, so that two sides do not move in step.
     pub seed: u64,
 }
 
 /// How far a side is, for a watchdog to tell from another thread.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<AtomicU64>);
+pub struct TransferProgress(Arc<AtomicU64>);
 
-impl Progress {
+impl TransferProgress {
     /// How many bytes it has moved.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -69,9 +69,9 @@ impl Progress {
 const CALLS_PER_FLIP: u32 = 7;
 
 struct Side {
-    plan: Plan,
+    plan: TransferPlan,
     watch: Option<Watch>,
-    interest: Interest,
+    interest: PollInterest,
     fd: RawFd,
     lengths: u64,
     calls: u32,
@@ -80,19 +80,19 @@ struct Side {
 impl Side {
     fn new(
         stream: &mut (impl VsockStream + ?Sized),
-        plan: Plan,
-        interest: Interest,
+        plan: TransferPlan,
+        interest: PollInterest,
     ) -> io::Result<Self> {
-        stream.set_nonblocking(matches!(plan.drive, Drive::Level | Drive::Edge))?;
+        stream.set_nonblocking(matches!(plan.style, WaitStyle::Level | WaitStyle::Edge))?;
         // A side that never polls never takes the fd, as an application of blocking calls would not.
-        let fd = match (plan.drive, interest) {
-            (Drive::Blocking, _) => -1,
-            (_, Interest::Read) => stream.as_raw_fd(),
-            (_, Interest::Write) => stream.write_ready_fd()?,
+        let fd = match (plan.style, interest) {
+            (WaitStyle::Blocking, _) => -1,
+            (_, PollInterest::Read) => stream.as_raw_fd(),
+            (_, PollInterest::Write) => stream.write_ready_fd()?,
         };
-        let watch = match plan.drive {
-            Drive::Edge => Some(Watch::edges(fd, interest)?),
-            Drive::Blocking | Drive::Level | Drive::Flipping => None,
+        let watch = match plan.style {
+            WaitStyle::Edge => Some(Watch::edges(fd, interest)?),
+            WaitStyle::Blocking | WaitStyle::Level | WaitStyle::Flipping => None,
         };
         Ok(Self {
             plan,
@@ -118,14 +118,14 @@ impl Side {
 
     fn before_call(&mut self, stream: &mut (impl VsockStream + ?Sized)) -> io::Result<()> {
         self.calls += 1;
-        if self.plan.drive == Drive::Flipping && self.calls.is_multiple_of(CALLS_PER_FLIP) {
+        if self.plan.style == WaitStyle::Flipping && self.calls.is_multiple_of(CALLS_PER_FLIP) {
             stream.set_nonblocking((self.calls / CALLS_PER_FLIP).is_multiple_of(2))?;
         }
         Ok(())
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        let deadline = Deadline::after(self.plan.patience);
+        let deadline = Deadline::after(self.plan.stall_timeout);
         match &mut self.watch {
             Some(edges) => edges.wait(deadline).map(drop),
             None => wait_ready(self.fd, self.interest, deadline),
@@ -137,13 +137,13 @@ impl Side {
 ///
 /// # Errors
 ///
-/// Those of the stream; `TimedOut` when the patience of the plan was at its end.
+/// Those of the stream; `TimedOut` when the side has waited for the plan's `stall_timeout`.
 pub fn send(
     stream: &mut (impl VsockStream + ?Sized),
-    plan: Plan,
-    progress: &Progress,
+    plan: TransferPlan,
+    progress: &TransferProgress,
 ) -> io::Result<()> {
-    let mut side = Side::new(stream, plan, Interest::Write)?;
+    let mut side = Side::new(stream, plan, PollInterest::Write)?;
     let mut pattern = Pattern::default();
     let mut buf = vec![0; plan.longest];
     while pattern.position() < plan.bytes {
@@ -167,13 +167,13 @@ pub fn send(
 /// # Errors
 ///
 /// Those of the stream; `InvalidData` for a byte that is not the next one; `UnexpectedEof`;
-/// `TimedOut` when the patience of the plan was at its end.
+/// `TimedOut` when the side has waited for the plan's `stall_timeout`.
 pub fn receive(
     stream: &mut (impl VsockStream + ?Sized),
-    plan: Plan,
-    progress: &Progress,
+    plan: TransferPlan,
+    progress: &TransferProgress,
 ) -> io::Result<()> {
-    let mut side = Side::new(stream, plan, Interest::Read)?;
+    let mut side = Side::new(stream, plan, PollInterest::Read)?;
     let mut pattern = Pattern::default();
     let mut buf = vec![0; plan.longest];
     while pattern.position() < plan.bytes {

@@ -4,49 +4,29 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use super::StreamRule;
-use super::scene::{Pair, Scene, read_expecting, write};
-use super::verdict::{Failure, Verdict, count, fails, hold, succeeds};
+use crate::breach::{RuleBreach, Verdict, count, fails, hold, succeeds};
 use crate::call::Call;
 use crate::pattern::Pattern;
-use crate::poll::{Interest, Stopwatch, wait_ready};
-use crate::source::{Mode, Stream};
+use crate::poll::{PollInterest, Stopwatch, wait_ready};
+use crate::rule::{Sentence, StreamCheck};
+use crate::scene::{Pair, Scene, read_expecting, write};
+use crate::source::{BoxedStream, Mode};
 
-const WHOLE: &str = "A blocking write returns when all is accepted, or with the count so far if a \
-                     timeout, end or reset comes after at least one byte.";
-const NO_LOSS: &str =
-    "Neither read nor write ever returns an error after it has transferred bytes.";
+sentences! {
+    functions StreamCheck;
 
-/// The rules of this section.
-pub(super) fn rules() -> Vec<StreamRule> {
-    vec![
-        StreamRule::new(
-            "2.5",
-            WHOLE,
-            "a_blocking_write_returns_when_all_is_accepted",
-            all_accepted,
-        ),
-        StreamRule::new("2.5", WHOLE, "a_timeout_cuts_a_write_short", cut_by_timeout),
-        StreamRule::new(
-            "2.5",
-            WHOLE,
-            "a_shutdown_cuts_a_write_short",
-            cut_by_shutdown,
-        ),
-        StreamRule::new("2.5", WHOLE, "a_drop_cuts_a_write_short", cut_by_drop),
-        StreamRule::new(
-            "2.5",
-            NO_LOSS,
-            "a_read_before_a_reset_returns_its_bytes",
-            read_before_reset,
-        ),
-        StreamRule::new(
-            "2.5",
-            NO_LOSS,
-            "a_read_before_an_end_returns_its_bytes",
-            read_before_end,
-        ),
-    ]
+    "2.5" "A blocking write returns when all is accepted, or with the count so far if a timeout, \
+        end or reset comes after at least one byte." {
+        a_blocking_write_returns_when_all_is_accepted: { all_accepted };
+        a_timeout_cuts_a_write_short: { cut_by_timeout };
+        a_shutdown_cuts_a_write_short: { cut_by_shutdown };
+        a_drop_cuts_a_write_short: { cut_by_drop };
+    }
+
+    "2.5" "Neither read nor write ever returns an error after it has transferred bytes." {
+        a_read_before_a_reset_returns_its_bytes: { read_before_reset };
+        a_read_before_an_end_returns_its_bytes: { read_before_end };
+    }
 }
 
 fn all_accepted(scene: &Scene<'_>) -> Verdict {
@@ -62,10 +42,13 @@ fn all_accepted(scene: &Scene<'_>) -> Verdict {
     let mut buf = vec![0; 64 * 1024];
     while got.len() < bytes.len() {
         match far.read(&mut buf) {
-            Ok(0) => return hold(false, "the stream ended under a blocking write"),
+            Ok(0) => {
+                let expected = "all that a blocking write was given";
+                return Err(RuleBreach::unmet(expected, "the stream ended before"));
+            }
             Ok(len) => got.extend_from_slice(&buf[..len]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                wait_ready(far.as_raw_fd(), Interest::Read, scene.deadline())?;
+                wait_ready(far.as_raw_fd(), PollInterest::Read, scene.deadline())?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -76,11 +59,15 @@ fn all_accepted(scene: &Scene<'_>) -> Verdict {
         written,
         bytes.len(),
     )?;
-    hold(got == bytes, "other bytes arrived than were written")
+    hold(
+        got == bytes,
+        "the bytes that were written",
+        "others arrived",
+    )
 }
 
 /// More than fits, so that the call must wait after its first bytes.
-fn too_much(scene: &Scene<'_>) -> Result<Vec<u8>, Failure> {
+fn too_much(scene: &Scene<'_>) -> Result<Vec<u8>, RuleBreach> {
     let full = {
         let Pair {
             mut near,
@@ -92,11 +79,12 @@ fn too_much(scene: &Scene<'_>) -> Result<Vec<u8>, Failure> {
 }
 
 /// The bytes that a call took must be what arrives, and all that arrives.
-fn cut_short(written: std::io::Result<usize>, bytes: &[u8]) -> Result<usize, Failure> {
+fn cut_short(written: std::io::Result<usize>, bytes: &[u8]) -> Result<usize, RuleBreach> {
     let len = succeeds("a write that was cut short after its first bytes", written)?;
     hold(
         len > 0 && len < bytes.len(),
-        format!("a write that was cut short returned {len}"),
+        "a write that was cut short to return its count",
+        format!("it returned {len}"),
     )?;
     Ok(len)
 }
@@ -109,7 +97,7 @@ fn cut_by_timeout(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.blocking()?;
     near.set_write_timeout(Some(TIMEOUT))?;
     let sent = bytes.clone();
-    // Nobody looks whether it sleeps: on a machine under load it may be over by then.
+    // Whether it sleeps is not looked at: on a machine under load it may be over by then.
     let writing = Call::start(move || {
         let watch = Stopwatch::start();
         let written = near.write(&sent);
@@ -120,7 +108,8 @@ fn cut_by_timeout(scene: &Scene<'_>) -> Verdict {
     // Half, because kernels count a socket's timeout in ticks.
     hold(
         took >= TIMEOUT / 2,
-        format!("a write with a timeout of {TIMEOUT:?} was cut short after {took:?}"),
+        format!("a write with a timeout of {TIMEOUT:?} to use it up"),
+        format!("it was cut short after {took:?}"),
     )?;
     read_expecting(&mut far, &bytes[..len])?;
     far.set_nonblocking(true)?;
@@ -137,8 +126,8 @@ fn cut_by_timeout(scene: &Scene<'_>) -> Verdict {
 /// cuts it short. Returns the near end.
 fn cut(
     scene: &Scene<'_>,
-    end: fn(Stream) -> std::io::Result<Option<Stream>>,
-) -> Result<Stream, Failure> {
+    end: fn(BoxedStream) -> std::io::Result<Option<BoxedStream>>,
+) -> Result<BoxedStream, RuleBreach> {
     let bytes = too_much(scene)?;
     let Pair { mut near, far } = scene.blocking()?;
     let sent = bytes.clone();
@@ -147,7 +136,7 @@ fn cut(
         (near, written)
     })?;
     // A thread may also sleep on its way to the first bytes, for a lock or for memory.
-    wait_ready(far.as_raw_fd(), Interest::Read, scene.deadline())?;
+    wait_ready(far.as_raw_fd(), PollInterest::Read, scene.deadline())?;
     scene.asleep(&writing)?;
     let _far = end(far)?;
     let (near, written) = scene.returned(writing)?;
@@ -177,7 +166,7 @@ fn cut_by_drop(scene: &Scene<'_>) -> Verdict {
 /// Reads through buffers that are smaller, as large, and larger than what is queued.
 fn read_before(
     scene: &Scene<'_>,
-    end: fn(Pair) -> Result<Stream, Failure>,
+    end: fn(Pair) -> Result<BoxedStream, RuleBreach>,
     after: fn(std::io::Result<usize>) -> Verdict,
 ) -> Verdict {
     let size = scene.some(10);
@@ -191,10 +180,14 @@ fn read_before(
             let mut buf = vec![0; room.max(1)];
             while got.len() < size {
                 let len = succeeds("a read before the end", far.read(&mut buf))?;
-                hold(len > 0, "the end came before the last byte")?;
+                hold(len > 0, "the last byte", "the end came before it")?;
                 got.extend_from_slice(&buf[..len]);
             }
-            hold(got == bytes, "other bytes arrived than were written")?;
+            hold(
+                got == bytes,
+                "the bytes that were written",
+                "others arrived",
+            )?;
             after(far.read(&mut buf))?;
         }
     }
