@@ -22,6 +22,7 @@ use tools::Llvm;
 /// The least share of lines, in percent, that each crate's tests reach. Only ever raised.
 const FLOORS: &[(&str, f64)] = &[
     ("vsock-backend-api", 95.0),
+    ("vsock-compliance", 70.0),
     ("vsock-epoll", 92.0),
     ("vsock-inner", 95.0),
     ("vsock-muxer", 95.0),

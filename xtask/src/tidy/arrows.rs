@@ -12,7 +12,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("vsock-inner", &["vsock-backend-api"]),
     ("vsock-muxer", &["vsock-proto", "vsock-backend-api"]),
     ("vsock-epoll", &["vsock-backend-api", "vsock-muxer"]),
-    ("vsock-muxer-harness", &["vsock-muxer", "vsock-backend-api"]),
+    ("vsock-compliance", &["vsock-backend-api"]),
+    ("vsock-muxer-harness", &["vsock-muxer", "vsock-compliance"]),
     ("vsock-virtio", &["vsock-muxer"]),
     (
         "vsock-vhost-user",
