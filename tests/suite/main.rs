@@ -21,6 +21,7 @@ mod handshake;
 mod late;
 mod listener;
 mod machine;
+mod mutants;
 mod names;
 mod regressions;
 mod two_threads;

@@ -56,12 +56,13 @@ pub(crate) fn hold(held: bool, expected: impl fmt::Display, seen: impl fmt::Disp
 
 /// A call that must transfer exactly `want` bytes.
 pub(crate) fn count(what: impl fmt::Display, got: io::Result<usize>, want: usize) -> Verdict {
-    let held = matches!(got, Ok(got) if got == want);
-    hold(
-        held,
-        format_args!("{what} to return Ok({want})"),
-        format_args!("it returned {got:?}"),
-    )
+    match got {
+        Ok(got) if got == want => Ok(()),
+        got => Err(RuleBreach::unmet(
+            format_args!("{what} to return Ok({want})"),
+            format_args!("it returned {got:?}"),
+        )),
+    }
 }
 
 /// A call that must fail with `want`.
@@ -70,12 +71,13 @@ pub(crate) fn fails<T: fmt::Debug>(
     got: io::Result<T>,
     want: io::ErrorKind,
 ) -> Verdict {
-    let held = matches!(&got, Err(error) if error.kind() == want);
-    hold(
-        held,
-        format_args!("{what} to fail with {want:?}"),
-        format_args!("it returned {got:?}"),
-    )
+    match got {
+        Err(error) if error.kind() == want => Ok(()),
+        got => Err(RuleBreach::unmet(
+            format_args!("{what} to fail with {want:?}"),
+            format_args!("it returned {got:?}"),
+        )),
+    }
 }
 
 /// A call that must succeed.

@@ -119,7 +119,7 @@ impl<T: Send + 'static> Call<T> {
     ///
     /// # Errors
     ///
-    /// `TimedOut` if it has not by the deadline: its thread is then left behind. `Other` if it
+    /// `TimedOut` if it has not by the deadline: its thread then goes on. `Other` if it
     /// panicked.
     pub fn finish(self, deadline: Deadline) -> io::Result<T> {
         self.result
@@ -158,7 +158,7 @@ impl<T: Send + 'static> Call<T> {
     /// # Errors
     ///
     /// `TimedOut` if nothing has moved for `stall_timeout`, to be noticed after twice that at the latest:
-    /// the thread is then left behind. `Other` if it panicked.
+    /// the thread then goes on. `Other` if it panicked.
     pub fn finish_moving(self, stall_timeout: Duration, moved: impl Fn() -> u64) -> io::Result<T> {
         let mut before = moved();
         loop {

@@ -80,15 +80,13 @@ pub use self::breach::{RuleBreach, Verdict};
 pub use self::report::{ComplianceReport, Exception, RuleFailure};
 pub use self::rule::{BackendRule, Rule, StreamRule};
 pub use self::rules::{backend_rules, message_rules, stream_rules};
+use self::scene::TIMEOUT;
 pub use self::scene::{Pair, Scene};
 pub use self::source::{
     BackendSource, BoxedStream, CapacityPromise, ConnectionEnd, Ends, Mode, PairSource,
     QueuedBytes, ServedBackend, refusal_threshold,
 };
 pub use vsock_backend_api::{self, VsockBackend, VsockStream};
-
-/// How long a rule waits for what must happen: plenty for a machine under load.
-const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a rule waits that is expected not to hold.
 const EXCEPTED_TIMEOUT: Duration = Duration::from_millis(300);

@@ -48,7 +48,7 @@ impl Pattern {
         Self { position }
     }
 
-    /// How many bytes lie behind, from the beginning at zero.
+    /// How many bytes have been passed, from the beginning at zero.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position

@@ -13,6 +13,9 @@ use crate::pattern::Pattern;
 use crate::poll::{self, Deadline, PollInterest, Watch};
 use crate::source::{BoxedStream, CapacityPromise, ConnectionEnd, Ends, Mode, PairSource};
 
+/// How long a rule waits for what must happen: plenty for a machine under load.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
+
 /// How much a check writes at most where a transport does not tell when it is full.
 const FLOOD: usize = 64 << 20;
 

@@ -2,13 +2,14 @@
 
 //! Checks as data: what is done with a pair, step by step, and what must come of it.
 
-use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
-use crate::breach::{RuleBreach, Verdict, count, fails, hold};
+use crate::breach::{RuleBreach, Verdict, count, fails, hold, succeeds};
 use crate::call::Call;
 use crate::pattern::Pattern;
-use crate::poll::{PollInterest, PollReport, Watch};
+use crate::poll::{PollInterest, PollReport, Watch, pace};
 use crate::scene::{Pair, Scene, edge, edges, no_edge, ready, ready_fd, unready};
 use crate::source::{BoxedStream, Mode, PairSource};
 
@@ -53,6 +54,12 @@ pub(crate) enum Step {
     Drop(Side),
     Abort(Side),
     SetMode(Side, Mode),
+    ReadTimeout(Side, Option<Duration>),
+    WriteTimeout(Side, Option<Duration>),
+    /// Timeouts of zero must be refused, for reads and for writes.
+    ZeroTimeoutsRefused(Side),
+    /// Time passes: for what must not happen until then.
+    Pace(Duration),
     /// A read on a thread of its own, or a write of one byte, which must wait.
     BlockedRead(Side),
     BlockedWrite(Side),
@@ -74,7 +81,7 @@ pub(crate) enum Step {
     PeerGone(Side),
     PeerAlive(Side),
     /// These steps, that many times.
-    Repeat(usize, &'static [Step]),
+    Repeat(usize, &'static [Self]),
 }
 
 /// The words of the tables of rules.
@@ -88,8 +95,9 @@ pub(crate) mod words {
     pub(crate) use super::Side::{Far, Near};
     pub(crate) use super::Step::{
         Abort, BlockedRead, BlockedWrite, Carry, Drain, Drop, Edge, EmptyCalls, EmptyWrites, Fill,
-        Interrupt, NoEdge, NoHangup, Peek, PeerAlive, PeerGone, Read, Ready, Repeat, Returned,
-        SetMode, Shutdown, StillBlocked, Unready, Watch, Write, WriteReturns,
+        Interrupt, NoEdge, NoHangup, Pace, Peek, PeerAlive, PeerGone, Read, ReadTimeout, Ready,
+        Repeat, Returned, SetMode, Shutdown, StillBlocked, Unready, Watch, Write, WriteReturns,
+        WriteTimeout, ZeroTimeoutsRefused,
     };
     pub(crate) use crate::poll::PollInterest::{Read as In, Write as Out};
     pub(crate) use crate::source::Mode::{Blocking, Nonblocking};
@@ -98,26 +106,30 @@ pub(crate) mod words {
     pub(crate) const END: Want = Want::Count(0);
     pub(crate) const ONE: Want = Want::Count(1);
     pub(crate) const WOULD_BLOCK: Want = Want::Fails(ErrorKind::WouldBlock);
+    pub(crate) const TIMED_OUT: Want = Want::Fails(ErrorKind::TimedOut);
     pub(crate) const BROKEN: Want = Want::Fails(ErrorKind::BrokenPipe);
     pub(crate) const RESET: Want = Want::Fails(ErrorKind::ConnectionReset);
 }
 
-/// A blocked call: whose it is, what it does, and the thread.
-struct Blocked {
+/// A call that was started: whose it is, what it does, and the thread.
+struct Started {
     side: Side,
-    op: BlockedOp,
-    call: Call<(BoxedStream, (std::io::Result<usize>, [u8; 8]))>,
+    op: CallOp,
+    call: Call<(BoxedStream, Done)>,
 }
 
+/// What a call returned, and what a read put into its buffer.
+type Done = (io::Result<usize>, [u8; 8]);
+
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum BlockedOp {
+enum CallOp {
     Read,
     Write,
 }
 
 /// One end in the course of a check.
 struct End {
-    /// `None` after its drop, and while a call of it is blocked.
+    /// `None` after its drop, and while a call of it is under way.
     stream: Option<BoxedStream>,
     sent: Pattern,
     received: Pattern,
@@ -150,7 +162,7 @@ impl End {
     }
 
     /// What a read returned must be wanted, and be the next bytes.
-    fn received(&mut self, bytes: &[u8], got: std::io::Result<usize>, want: Want) -> Verdict {
+    fn received(&mut self, bytes: &[u8], got: io::Result<usize>, want: Want) -> Verdict {
         let len = *got.as_ref().unwrap_or(&0);
         returned("a read", got, want)?;
         self.received.verify(&bytes[..len]).map_err(|at| {
@@ -159,13 +171,13 @@ impl End {
         })
     }
 
-    fn wrote(&mut self, got: std::io::Result<usize>, want: Want) -> Verdict {
+    fn wrote(&mut self, got: io::Result<usize>, want: Want) -> Verdict {
         self.sent.advance(*got.as_ref().unwrap_or(&0));
         returned("a write", got, want)
     }
 }
 
-fn returned(what: &str, got: std::io::Result<usize>, want: Want) -> Verdict {
+fn returned(what: &str, got: io::Result<usize>, want: Want) -> Verdict {
     match want {
         Want::Count(len) => count(what, got, len),
         Want::Fails(kind) => fails(what, got, kind),
@@ -182,7 +194,7 @@ struct Play<'a> {
     scene: &'a Scene<'a>,
     near: End,
     far: End,
-    blocked: Option<Blocked>,
+    started: Option<Started>,
 }
 
 /// Takes the steps on a new pair whose ends are both non-blocking.
@@ -192,7 +204,7 @@ pub(crate) fn play(scene: &Scene<'_>, steps: &[Step]) -> Verdict {
         scene,
         near: End::new(near, 0, 12_345),
         far: End::new(far, 12_345, 0),
-        blocked: None,
+        started: None,
     };
     for (at, step) in steps.iter().enumerate() {
         play.take(step).map_err(|breach| {
@@ -241,6 +253,21 @@ impl Play<'_> {
             Step::SetMode(side, mode) => {
                 Ok(self.stream(side)?.set_nonblocking(mode.is_nonblocking())?)
             }
+            Step::ReadTimeout(side, timeout) => {
+                succeeds("a timeout", self.stream(side)?.set_read_timeout(timeout))
+            }
+            Step::WriteTimeout(side, timeout) => {
+                succeeds("a timeout", self.stream(side)?.set_write_timeout(timeout))
+            }
+            Step::ZeroTimeoutsRefused(side) => {
+                let stream = self.stream(side)?;
+                let zero = Some(Duration::ZERO);
+                let read = stream.set_read_timeout(zero);
+                fails("a read timeout of zero", read, ErrorKind::InvalidInput)?;
+                let write = stream.set_write_timeout(zero);
+                fails("a write timeout of zero", write, ErrorKind::InvalidInput)
+            }
+            Step::Pace(time) => Ok(pace(time)?),
             Step::Drop(side) => {
                 drop(self.take_stream(side)?);
                 Ok(())
@@ -267,9 +294,8 @@ impl Play<'_> {
                 self.end(side).wrote(written, Want::Count(len))
             }
             Step::WriteReturns(side, want) => {
-                let byte = self.end(side).sent.peek(1);
-                let written = self.stream(side)?.write(&byte);
-                self.end(side).wrote(written, want)
+                self.start(side, CallOp::Write)?;
+                self.block(&Step::Returned(want))
             }
             Step::Fill(side) => {
                 let scene = self.scene;
@@ -278,9 +304,8 @@ impl Play<'_> {
                 scene.fill_with(stream, sent).map(drop)
             }
             Step::Read(side, want) => {
-                let mut buf = [0; 8];
-                let read = self.stream(side)?.read(&mut buf);
-                self.end(side).received(&buf, read, want)
+                self.start(side, CallOp::Read)?;
+                self.block(&Step::Returned(want))
             }
             Step::Peek(side, want) => {
                 let source = self.scene.source();
@@ -329,45 +354,50 @@ impl Play<'_> {
         hold(missing == 0, "all that was written", seen)
     }
 
+    /// Starts a call on a thread of its own: one that wrongly waits must not hold up the check.
+    fn start(&mut self, side: Side, op: CallOp) -> Verdict {
+        let byte = self.end(side).sent.peek(1);
+        let mut stream = self.take_stream(side)?;
+        let call = Call::start(move || {
+            let mut buf = [0; 8];
+            let result = match op {
+                CallOp::Read => stream.read(&mut buf),
+                CallOp::Write => stream.write(&byte),
+            };
+            (stream, (result, buf))
+        })?;
+        self.started = Some(Started { side, op, call });
+        Ok(())
+    }
+
     /// Steps about a call that waits.
     fn block(&mut self, step: &Step) -> Verdict {
         match *step {
             Step::BlockedRead(side) => {
-                let stream = self.take_stream(side)?;
-                let call = self.scene.blocked(stream, |stream| {
-                    let mut buf = [0; 8];
-                    (stream.read(&mut buf), buf)
-                })?;
-                let op = BlockedOp::Read;
-                self.blocked = Some(Blocked { side, op, call });
-                Ok(())
+                self.start(side, CallOp::Read)?;
+                self.block(&Step::StillBlocked)
             }
             Step::BlockedWrite(side) => {
-                let (byte, stream) = (self.end(side).sent.peek(1), self.take_stream(side)?);
-                let call = self
-                    .scene
-                    .blocked(stream, move |stream| (stream.write(&byte), [0; 8]))?;
-                let op = BlockedOp::Write;
-                self.blocked = Some(Blocked { side, op, call });
-                Ok(())
+                self.start(side, CallOp::Write)?;
+                self.block(&Step::StillBlocked)
             }
             Step::StillBlocked => {
-                let blocked = self.blocked.as_ref().ok_or_else(nothing)?;
-                self.scene.asleep(&blocked.call)
+                let started = self.started.as_ref().ok_or_else(nothing)?;
+                self.scene.asleep(&started.call)
             }
             Step::Interrupt => {
-                let blocked = self.blocked.as_ref().ok_or_else(nothing)?;
-                blocked.call.interrupt()?;
-                self.scene.asleep(&blocked.call)
+                let started = self.started.as_ref().ok_or_else(nothing)?;
+                started.call.interrupt()?;
+                self.scene.asleep(&started.call)
             }
             Step::Returned(want) => {
-                let Blocked { side, op, call } = self.blocked.take().ok_or_else(nothing)?;
+                let Started { side, op, call } = self.started.take().ok_or_else(nothing)?;
                 let (stream, (got, buf)) = self.scene.returned(call)?;
                 let end = self.end(side);
                 end.stream = Some(stream);
                 match op {
-                    BlockedOp::Read => end.received(&buf, got, want),
-                    BlockedOp::Write => end.wrote(got, want),
+                    CallOp::Read => end.received(&buf, got, want),
+                    CallOp::Write => end.wrote(got, want),
                 }
             }
             _ => Err(nothing()),

@@ -5,7 +5,7 @@
 //!
 //! Nothing of it is real, and all of it is deterministic: [`Guest::next_packet`] is what the driver
 //! puts into the transmit queue, [`Guest::rx_queue`] is its receive queue, and the time is passed in.
-//! The [simulation](crate::sim) connects it to a muxer; it can also be driven by hand, beside any
+//! The [simulation](crate::sim) connects it to a muxer; it can also be driven by hand, with any
 //! device that can be handed a header and a payload.
 //!
 //! What it does as Linux does, because a device has to get along with it:
@@ -60,7 +60,7 @@ pub enum GuestError {
     /// The peer's buffer cannot hold so long a message.
     #[error("the message is longer than the peer's buffer")]
     MessageTooLong,
-    /// Somebody listens there already.
+    /// Another program listens there already.
     #[error("port {0} has a listener")]
     PortTaken(u32),
 }
@@ -120,7 +120,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// A guest that has booted: its buffers are posted, nobody listens.
+    /// A guest that has booted: its buffers are posted, and no program listens.
     #[must_use]
     pub fn new(config: GuestConfig) -> Self {
         let route = Route::to_host(config.cid, config.types);
@@ -186,7 +186,7 @@ impl Guest {
         Ok(())
     }
 
-    /// Nobody listens there any more. Connections that wait are reset.
+    /// The program stops listening. Connections that wait are reset.
     pub fn unlisten(&mut self, port: u32) {
         let waiting = self
             .listeners
@@ -253,7 +253,7 @@ impl Guest {
         self.sockets.values().filter_map(|s| s.deadline).min()
     }
 
-    /// Does what is due: connects and closes that nobody answered are given up.
+    /// Does what is due: connects and closes without an answer are given up.
     pub fn on_timeout(&mut self, now: Tick) {
         let due: Vec<SocketId> = self
             .sockets
@@ -262,7 +262,7 @@ impl Guest {
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            // A connect that is given up tells nobody; a close does.
+            // A connect that is given up tells no peer; a close does.
             if self.state(id) == Some(SocketState::Closing) {
                 self.reset(id);
                 self.sockets.remove(&id);

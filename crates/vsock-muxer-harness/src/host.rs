@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A simulated host: backends and streams without descriptors, and the components behind them.
+//! A simulated host: backends and streams without descriptors, and the components that use them.
 //!
 //! The numbers that `as_raw_fd` returns are names, not descriptors: an [`EventLoop`] looks up how
 //! ready they are. They are given out as a kernel does, the lowest free one first, so a number is used
@@ -53,7 +53,7 @@ pub enum PortRequest {
     None,
     /// By a line of text, or a first message.
     Text(u32),
-    /// Beside the bytes or messages.
+    /// Out of band.
     OutOfBand(u32),
 }
 
@@ -141,7 +141,7 @@ impl HostBackend {
         self.connect_as(SocketType::Stream, PortRequest::Text(port))
     }
 
-    /// A component asks for a port of the guest beside the bytes.
+    /// A component asks for a port of the guest out of band.
     ///
     /// # Errors
     ///

@@ -296,7 +296,7 @@ impl<'a> Lockstep<'a> {
     }
 }
 
-/// Whether a blocking write cannot take all at once.
+/// Whether a blocking write cannot take everything immediately.
 fn must_wait(direction: &Direction, bytes: &[u8]) -> bool {
     match direction.clone().write(bytes) {
         Ok(len) => len < bytes.len(),

@@ -121,7 +121,7 @@ impl Direction {
         Ok(len)
     }
 
-    /// A blocking write that times out, because nobody reads meanwhile.
+    /// A blocking write that times out, because the peer does not read meanwhile.
     ///
     /// # Errors
     ///

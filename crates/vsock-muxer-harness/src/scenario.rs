@@ -67,7 +67,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Two backends, one of each kind of stream; nobody is connected.
+    /// Two backends, one of each kind of stream, without connections.
     ///
     /// # Errors
     ///
@@ -174,7 +174,7 @@ impl Scenario {
         self.check_empty()
     }
 
-    /// Drops what waits to be accepted by nobody.
+    /// Drops connections that were never accepted.
     fn refuse_waiting(&mut self) {
         let now = self.sim.now();
         for port in FIRST_PORT..self.next_port {
@@ -283,7 +283,7 @@ impl Scenario {
         Ok(())
     }
 
-    /// The guest uses the ports of a connection again, at once.
+    /// The guest uses the ports of a connection again immediately.
     fn reconnect(&mut self, at: usize) -> Result<(), SimFailure> {
         self.sim.settle()?;
         self.meet();
@@ -302,7 +302,7 @@ impl Scenario {
             let now = self.sim.now();
             let mut link = Link::new(port, Opener::Guest);
             link.spoilt = true;
-            // A packet that nobody sent may have opened a stream to this port, which waits to be accepted.
+            // A forged packet may have opened a stream to this port, which waits to be accepted.
             link.forged = self.links[at].forged;
             link.socket = Some(self.sim.guest.connect_from(now, from, port));
             self.links.push(link);

@@ -91,10 +91,10 @@ pub enum TracedPacket {
     ToGuest(Header),
 }
 
-/// How often a device may ask to be called again at once, to do what is due in turns.
+/// How often a device may ask to be called again immediately, to do what is due in turns.
 const TURNS: usize = 1000;
 
-/// Wake-ups in a row that may lead to nothing: each watch may report once in vain before it is
+/// Wake-ups in a row that may lead to nothing: each watch may report once without effect before it is
 /// taken back.
 const IDLE_WAKEUPS: usize = 3;
 

@@ -3,9 +3,11 @@
 use std::io::{ErrorKind, Read, Write};
 
 use crate::breach::{Verdict, count, fails, hold, succeeds};
+use crate::call::Call;
 use crate::fd;
-use crate::poll::is_readable;
+use crate::poll::{Deadline, is_readable};
 use crate::rule::{BackendCheck, Sentence};
+use crate::scene::TIMEOUT;
 use crate::source::{BackendSource, ServedBackend};
 
 sentences! {
@@ -112,11 +114,9 @@ fn starts(source: &dyn BackendSource) -> Verdict {
     let mut served = source.backend()?;
     let client = (served.connect)()?;
     let mut stream = served.backend.accept()?;
-    fails(
-        "a first read of nothing",
-        stream.read(&mut [0]),
-        ErrorKind::WouldBlock,
-    )?;
+    let reading = Call::start(move || stream.read(&mut [0]))?;
+    let read = reading.finish(Deadline::after(TIMEOUT))?;
+    fails("a first read of nothing", read, ErrorKind::WouldBlock)?;
     drop(client);
     Ok(())
 }

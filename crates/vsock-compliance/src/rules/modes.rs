@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read};
 
 use crate::breach::{Verdict, count, fails};
+use crate::call::Call;
 use crate::rule::{Sentence, StreamCheck};
 use crate::scene::{Pair, Scene, write};
 use crate::source::Mode::{Blocking, Nonblocking};
@@ -36,7 +37,8 @@ fn starts(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.fresh()?;
     match scene.near_mode() {
         Nonblocking => {
-            let read = near.read(&mut [0]);
+            let reading = Call::start(move || near.read(&mut [0]))?;
+            let read = scene.returned(reading)?;
             fails("a first read of nothing", read, ErrorKind::WouldBlock)
         }
         Blocking => {

@@ -3,22 +3,50 @@
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
-use crate::breach::{RuleBreach, Verdict, count, fails, hold, succeeds};
+use crate::breach::{RuleBreach, Verdict, count, fails, hold};
 use crate::call::Call;
 use crate::poll::{Stopwatch, pace};
 use crate::rule::{Sentence, StreamCheck};
-use crate::scene::{Pair, Scene, drain, write};
+use crate::scene::{Pair, Scene, drain};
+
+/// Longer than any check takes.
+const AGES: Duration = Duration::from_secs(3600);
+const BRIEF: Duration = Duration::from_millis(1);
+const LONGER: Duration = Duration::from_millis(5);
 
 sentences! {
-    functions StreamCheck;
+    steps StreamCheck;
+
+    /// A timeout that is taken back, in time.
+    const BRIEFLY = Repeat(1, &[ReadTimeout(Near, Some(BRIEF)), WriteTimeout(Near, Some(BRIEF))]);
+    /// A read or a write of a blocking end that goes on after the brief timeout would be over.
+    const READS_ON = Repeat(1, &[
+        BlockedRead(Near), Pace(LONGER), Write(Far, 1), Returned(ONE),
+    ]);
+    const WRITES_ON = Repeat(1, &[
+        BlockedWrite(Near), Pace(LONGER), Drain(Far), Returned(ONE),
+    ]);
 
     "2.6" "`None` waits for ever, and so does a duration too long for the clock." {
-        a_read_without_a_usable_timeout_waits: { read_for_ever };
-        a_write_without_a_usable_timeout_waits: { write_for_ever };
+        a_read_without_a_usable_timeout_waits: [
+            [SetMode(Near, Blocking), BRIEFLY, ReadTimeout(Near, None), READS_ON],
+            [SetMode(Near, Blocking), BRIEFLY, ReadTimeout(Near, Some(Duration::MAX)), READS_ON],
+            [SetMode(Near, Blocking), BRIEFLY, ReadTimeout(Near, Some(AGES)), READS_ON],
+        ];
+        a_write_without_a_usable_timeout_waits: [
+            [Fill(Near), SetMode(Near, Blocking), BRIEFLY, WriteTimeout(Near, None), WRITES_ON],
+            [
+                Fill(Near), SetMode(Near, Blocking), BRIEFLY,
+                WriteTimeout(Near, Some(Duration::MAX)), WRITES_ON,
+            ],
+            [Fill(Near), SetMode(Near, Blocking), BRIEFLY, WriteTimeout(Near, Some(AGES)), WRITES_ON],
+        ];
     }
 
     "2.6" "A timeout of zero is `InvalidInput`." {
-        a_zero_timeout_is_refused_and_changes_nothing: { zero };
+        a_zero_timeout_is_refused_and_changes_nothing: [[
+            SetMode(Near, Blocking), BRIEFLY, ZeroTimeoutsRefused(Near), Read(Near, TIMED_OUT),
+        ]];
     }
 
     "2.6" "Expiry is `TimedOut`, never early." {
@@ -32,7 +60,10 @@ sentences! {
     }
 
     "2.6" "Non-blocking mode ignores the timeouts." {
-        nonblocking_mode_ignores_timeouts: { ignored };
+        nonblocking_mode_ignores_timeouts: [[
+            ReadTimeout(Near, Some(AGES)), WriteTimeout(Near, Some(AGES)), Read(Near, WOULD_BLOCK),
+            Fill(Near), WriteReturns(Near, WOULD_BLOCK),
+        ]];
     }
 }
 
@@ -44,75 +75,6 @@ const TIMEOUTS: [Duration; 5] = [
     Duration::from_micros(7_300),
     Duration::from_millis(30),
 ];
-
-/// Longer than any case takes.
-const AGES: Duration = Duration::from_secs(3600);
-
-fn read_for_ever(scene: &Scene<'_>) -> Verdict {
-    for timeout in [None, Some(Duration::MAX), Some(AGES)] {
-        let Pair { mut near, mut far } = scene.blocking()?;
-        near.set_read_timeout(Some(Duration::from_millis(1)))?;
-        succeeds(
-            format!("a read timeout of {timeout:?}"),
-            near.set_read_timeout(timeout),
-        )?;
-        let reading = scene.blocked(near, |near| near.read(&mut [0; 8]))?;
-        pace(Duration::from_millis(5))?; // longer than the timeout that was taken back
-        write(&mut far, b"x")?;
-        count(
-            format!("a read with {timeout:?}"),
-            scene.returned(reading)?.1,
-            1,
-        )?;
-    }
-    Ok(())
-}
-
-fn write_for_ever(scene: &Scene<'_>) -> Verdict {
-    for timeout in [None, Some(Duration::MAX), Some(AGES)] {
-        let Pair { mut near, mut far } = scene.nonblocking()?;
-        scene.fill(&mut near)?;
-        near.set_nonblocking(false)?;
-        near.set_write_timeout(Some(Duration::from_millis(1)))?;
-        succeeds(
-            format!("a write timeout of {timeout:?}"),
-            near.set_write_timeout(timeout),
-        )?;
-        let writing = scene.blocked(near, |near| near.write(b"x"))?;
-        pace(Duration::from_millis(5))?; // longer than the timeout that was taken back
-        drain(&mut far)?;
-        count(
-            format!("a write with {timeout:?}"),
-            scene.returned(writing)?.1,
-            1,
-        )?;
-    }
-    Ok(())
-}
-
-fn zero(scene: &Scene<'_>) -> Verdict {
-    let Pair { mut near, far } = scene.blocking()?;
-    near.set_read_timeout(Some(Duration::from_millis(1)))?;
-    let none = Some(Duration::ZERO);
-    fails(
-        "a read timeout of zero",
-        near.set_read_timeout(none),
-        ErrorKind::InvalidInput,
-    )?;
-    fails(
-        "a write timeout of zero",
-        near.set_write_timeout(none),
-        ErrorKind::InvalidInput,
-    )?;
-    let reading = Call::start(move || near.read(&mut [0]))?;
-    fails(
-        "a read with the timeout before",
-        scene.returned(reading)?,
-        ErrorKind::TimedOut,
-    )?;
-    drop(far);
-    Ok(())
-}
 
 fn not_early(what: &str, timeout: Duration, took: Duration) -> Verdict {
     hold(
@@ -223,27 +185,4 @@ fn not_prolonged_write(scene: &Scene<'_>) -> Verdict {
             format!("it returned {other:?}"),
         )),
     }
-}
-
-fn ignored(scene: &Scene<'_>) -> Verdict {
-    let Pair { mut near, far } = scene.nonblocking()?;
-    near.set_read_timeout(Some(AGES))?;
-    near.set_write_timeout(Some(AGES))?;
-    let reading = Call::start(move || (near.read(&mut [0]), near))?;
-    let (read, mut near) = scene.returned(reading)?;
-    fails(
-        "a non-blocking read with a timeout",
-        read,
-        ErrorKind::WouldBlock,
-    )?;
-    scene.fill(&mut near)?;
-    let writing = Call::start(move || near.write(b"x"))?;
-    let written = scene.returned(writing)?;
-    fails(
-        "a non-blocking write with a timeout",
-        written,
-        ErrorKind::WouldBlock,
-    )?;
-    drop(far);
-    Ok(())
 }

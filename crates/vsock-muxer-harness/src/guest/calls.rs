@@ -194,7 +194,7 @@ impl Guest {
             return;
         };
         match socket.state {
-            // Somebody who closed while connecting no longer waits for an answer.
+            // A program that closed while connecting no longer waits for an answer.
             SocketState::Connecting => self.reset(id),
             SocketState::Connected if socket.theirs.is_complete() => self.reset(id),
             SocketState::Connected => {

@@ -24,7 +24,7 @@ pub enum SocketState {
     Closing,
     /// The connection is over in an orderly way. What has been received can be read.
     Ended,
-    /// The connect was refused, or nobody answered.
+    /// The connect was refused, or had no answer.
     Refused,
     /// The peer, or the kernel, has reset the connection.
     Reset,

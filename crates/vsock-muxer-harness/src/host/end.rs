@@ -147,7 +147,7 @@ impl HostEnd {
         self.with(|conn| conn.shutdowns.clone()).unwrap_or_default()
     }
 
-    /// The port of the host that the device has confirmed, if it was asked beside the bytes.
+    /// The port of the host that the device has confirmed, if it was asked out of band.
     #[must_use]
     pub fn confirmed(&self) -> Option<u32> {
         self.with(|conn| conn.confirmed).flatten()

@@ -56,10 +56,6 @@ impl FaultScript {
     }
 
     /// What the next call does, if not what it would.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "a script goes on for ever: `None` is no end of it"
-    )]
     pub(crate) fn next(&mut self) -> Option<StreamFault> {
         let call = self.calls;
         self.calls += 1;

@@ -62,7 +62,7 @@ impl Read for DeviceEnd {
         self.with(|conn| {
             let fault = conn.reads.next();
             if fault == Some(StreamFault::WouldBlock) {
-                conn.edges.read += 1; // it has become ready again at once
+                conn.edges.read += 1; // it has become ready again immediately
             }
             let most = match play(fault, Ok(0)) {
                 Ok(most) => most,

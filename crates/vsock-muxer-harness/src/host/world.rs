@@ -72,7 +72,7 @@ pub(crate) struct Pipe {
     pub(crate) ended: bool,
     /// The writer has left without an end.
     pub(crate) broken: bool,
-    /// Nobody reads any more.
+    /// The reader will read no more.
     pub(crate) deaf: bool,
 }
 
@@ -81,7 +81,7 @@ impl Pipe {
         !self.is_empty() || self.ended || self.broken || self.deaf
     }
 
-    /// Bytes that still fit; a message costs one beside its own.
+    /// Bytes that still fit; a message costs one more than its own.
     pub(crate) fn room(&self) -> usize {
         let used = self.bytes.len() + self.messages.len();
         self.capacity.saturating_sub(used)
@@ -136,7 +136,7 @@ pub(crate) struct Conn {
     pub(crate) reads: FaultScript,
     pub(crate) writes: FaultScript,
     pub(crate) shutdowns: Vec<Shutdown>,
-    /// The port that was named beside the bytes, and what the device has said of it.
+    /// The port that was named out of band, and what the device has said of it.
     pub(crate) port: Option<u32>,
     pub(crate) confirmed: Option<u32>,
 }
@@ -189,14 +189,14 @@ pub(crate) struct World {
     pub(crate) backends: Vec<Backend>,
     next_conn: usize,
     fds: BTreeMap<RawFd, FdUse>,
-    /// Descriptors that were closed since somebody asked.
+    /// Descriptors that were closed since this was last taken.
     pub(crate) closed: Vec<RawFd>,
     /// Calls on streams that made progress, of any kind.
     pub(crate) activity: u64,
 }
 
 impl World {
-    /// The lowest free number, as a kernel gives it: so numbers are used again at once.
+    /// The lowest free number, as a kernel gives it: so numbers are used again immediately.
     pub(crate) fn open_fd(&mut self, of: FdUse) -> RawFd {
         let mut fd = FIRST_FD;
         for used in self.fds.keys() {

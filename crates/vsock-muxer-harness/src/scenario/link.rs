@@ -17,7 +17,7 @@ pub(super) enum Opener {
     Guest,
     /// A component, which asks for the port by a line of text.
     HostByText,
-    /// A component, which asks beside the bytes.
+    /// A component, which asks out of band.
     HostOutOfBand,
 }
 

@@ -20,15 +20,15 @@ pub enum ScenarioStep {
     GuestConnects,
     /// A program of the guest connects once more, from and to the ports of a connection.
     GuestReconnects(usize),
-    /// A component connects to a program of the guest, by a line of text or beside the bytes.
+    /// A component connects to a program of the guest, by a line of text or out of band.
     HostConnects {
         /// By a line of text.
         text: bool,
     },
     /// A program of the guest connects to a component, for messages.
     GuestConnectsSeqpacket,
-    /// A component connects to a program of the guest, for messages: by a first message or beside
-    /// them.
+    /// A component connects to a program of the guest, for messages: by a first message or out of
+    /// band.
     HostConnectsSeqpacket {
         /// By a first message.
         text: bool,
@@ -79,7 +79,7 @@ pub enum ScenarioStep {
     Stops,
     /// The transport is reset.
     TransportResets,
-    /// The guest sends these bytes behind this header.
+    /// The guest sends this header and that many bytes.
     Raw(Header, usize),
     /// As [`Raw`](Self::Raw), with the ports of a connection.
     RawOn(usize, Header, usize),

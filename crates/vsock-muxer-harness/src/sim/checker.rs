@@ -300,7 +300,7 @@ impl Checker {
     pub fn on_put(&mut self, header: &Header) -> Result<(), SimFailure> {
         let fail = |what: &str| Err(SimFailure::new(format!("{what}: {header:?}")));
         if header.dst_cid != self.guest {
-            return fail("a packet for somebody else");
+            return fail("a packet for another guest");
         }
         let Ok(op) = Op::try_from(header.op) else {
             return fail("an operation that is none");
@@ -310,7 +310,7 @@ impl Checker {
             return self.on_reset_put(tuple, header);
         }
         if header.src_cid != u64::from(Cid::HOST) {
-            return fail("a packet in somebody else's name");
+            return fail("a packet in another's name");
         }
         if op != Op::ReadWrite && header.len != 0 {
             return fail("a payload where none belongs");
