@@ -63,7 +63,7 @@ fn join(sides: Vec<Side>) -> Vec<BoxedStream> {
              progress,
              call,
          }| {
-            match call.finish_moving(plan.patience, || progress.bytes()) {
+            match call.finish_moving(plan.stall_timeout, || progress.bytes()) {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => panic!("{name} failed: {error}\n{}", state()),
                 Err(error) => panic!("{name} hangs: {error}\n{}", state()),

@@ -65,6 +65,7 @@ mod breach;
 pub mod call;
 pub mod fd;
 pub mod pattern;
+mod play;
 pub mod poll;
 mod report;
 mod rule;

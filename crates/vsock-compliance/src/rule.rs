@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use crate::breach::Verdict;
+use crate::play::play;
 use crate::scene::Scene;
 use crate::source::BackendSource;
-use crate::step::{self, Step};
+use crate::step::Step;
 
 /// A sentence of the contract, under the name of one check of it. Several rules may share a sentence.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -32,9 +33,9 @@ impl StreamRule {
     /// [`RuleBreach`](crate::RuleBreach): why it does not hold.
     pub fn check(&self, scene: &Scene<'_>) -> Verdict {
         match self.check {
-            StreamCheck::Steps(scripts) => scripts
-                .iter()
-                .try_for_each(|script| step::play(scene, script)),
+            StreamCheck::Steps(scripts) => {
+                scripts.iter().try_for_each(|script| play(scene, script))
+            }
             StreamCheck::Custom(check) => check(scene),
         }
     }

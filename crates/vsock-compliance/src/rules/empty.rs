@@ -2,9 +2,10 @@
 
 use crate::breach::{Verdict, count};
 use crate::call::Call;
+use crate::play::play;
 use crate::rule::{Sentence, StreamCheck};
 use crate::scene::{Pair, Scene};
-use crate::step::{self, Side, Step};
+use crate::step::{Side, Step};
 
 sentences! {
     steps StreamCheck;
@@ -33,7 +34,7 @@ sentences! {
 }
 
 fn immediately(scene: &Scene<'_>) -> Verdict {
-    step::play(scene, &[Step::EmptyCalls(Side::Near)])?;
+    play(scene, &[Step::EmptyCalls(Side::Near)])?;
     let Pair { mut near, far } = scene.blocking()?;
     let calls = Call::start(move || (near.read(&mut []), near.write(&[])))?;
     let (read, written) = scene.returned(calls)?;
