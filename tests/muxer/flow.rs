@@ -159,7 +159,7 @@ fn t69_a_guest_without_buffers_costs_no_wake_ups() {
     for way in WAYS {
         let (mut sim, backend) = sim(way, 100_000);
         let (socket, host) = connected(&mut sim, &backend, 80);
-        sim.guest.starve(true);
+        sim.guest.starve();
         host.write(&[7; 100_000]).unwrap();
         // The buffers run out; to settle at all, the stream must no longer be reported.
         while sim.guest.posted() > 0 {

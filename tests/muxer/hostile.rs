@@ -124,7 +124,7 @@ fn t74_a_flood_of_questions_and_orphans_without_buffers_is_bounded() {
     for kind in Flood::ALL {
         let (mut sim, backend) = sim(WAYS[0], 1000);
         let (socket, _host) = connected(&mut sim, &backend, 80);
-        sim.guest.starve(true);
+        sim.guest.starve();
         let (from, to) = sim.guest.ports(socket).unwrap();
         flood(&mut sim.guest, kind, (from, to), 100_000);
         sim.settle().unwrap();
@@ -216,7 +216,7 @@ fn t30_a_host_connection_keeps_off_ports_to_which_an_rst_is_owed() {
         ..Header::default()
     };
     // Use up the buffers, so that the RST has to wait.
-    sim.guest.starve(true);
+    sim.guest.starve();
     while sim.guest.posted() > 0 {
         let other = Header {
             src_port: 1,

@@ -87,7 +87,9 @@ pub use self::source::{
     BackendSource, BoxedStream, CapacityPromise, ConnectionEnd, Ends, Mode, PairSource,
     QueuedBytes, ServedBackend, refusal_threshold,
 };
-pub use vsock_backend_api::{self, VsockBackend, VsockStream};
+
+// What the signatures of this crate name.
+pub use vsock_backend_api;
 
 /// How long a rule waits that is expected not to hold.
 const EXCEPTED_TIMEOUT: Duration = Duration::from_millis(300);

@@ -72,6 +72,7 @@ pub struct SentPacket {
     pub header: Header,
     /// Its payload. An honest guest's has `header.len` bytes.
     pub payload: Vec<u8>,
+    /// Whether it answers one that was received.
     reply: bool,
 }
 
@@ -217,16 +218,16 @@ impl Guest {
 
     /// Puts any header and payload into the transmit queue: what a hostile driver would do.
     pub fn send_raw(&mut self, header: Header, payload: Vec<u8>) {
-        self.tx.push_back(SentPacket {
+        self.queue(SentPacket {
             header,
             payload,
             reply: false,
         });
     }
 
-    /// While it starves, the driver posts no buffer again.
-    pub fn starve(&mut self, starving: bool) {
-        self.starving = starving;
+    /// From now on the driver posts no buffer again, until it is [fed](Self::feed).
+    pub fn starve(&mut self) {
+        self.starving = true;
     }
 
     /// The packet that is next in the transmit queue.
@@ -341,7 +342,11 @@ impl Guest {
         };
         socket.on_sent(len);
         let reply = matches!(body, Body::Response | Body::Reset);
-        self.queue(self.route.header(&packet), payload, reply);
+        self.queue(SentPacket {
+            header: self.route.header(&packet),
+            payload,
+            reply,
+        });
     }
 
     /// The answer to a packet that belongs to no socket.
@@ -355,15 +360,15 @@ impl Guest {
             credit: Credit::default(),
             ..*packet
         };
-        self.queue(self.route.header(&answer), Vec::new(), true);
+        self.queue(SentPacket {
+            header: self.route.header(&answer),
+            payload: Vec::new(),
+            reply: true,
+        });
     }
 
-    fn queue(&mut self, header: Header, payload: Vec<u8>, reply: bool) {
-        self.replies += usize::from(reply);
-        self.tx.push_back(SentPacket {
-            header,
-            payload,
-            reply,
-        });
+    fn queue(&mut self, packet: SentPacket) {
+        self.replies += usize::from(packet.reply);
+        self.tx.push_back(packet);
     }
 }

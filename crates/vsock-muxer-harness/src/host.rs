@@ -6,7 +6,7 @@
 //! ready they are. They are given out as a kernel does, the lowest free one first, so a number is used
 //! again as soon as it is free. A stream is like a [socket](StreamKind::Socket), with one descriptor and
 //! hang-ups, or like a [channel](StreamKind::Channel), with two and none. Every call on it can be
-//! made to [fail](crate::host::faults).
+//! made to [fail](StreamFault).
 //!
 //! [`EventLoop`]: crate::sim::EventLoop
 

@@ -33,3 +33,6 @@ pub mod rig;
 pub mod scenario;
 pub mod sim;
 pub mod strategy;
+
+// What the signatures of this crate name.
+pub use {proptest, vsock_backend_api, vsock_compliance, vsock_muxer, vsock_proto};

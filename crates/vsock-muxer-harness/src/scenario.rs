@@ -32,10 +32,10 @@ use vsock_muxer::Muxer;
 use vsock_proto::{Header, SocketType};
 
 use crate::guest::{GuestConfig, SocketState};
-use crate::host::{HostBackend, PortRequest, StreamFault, StreamKind};
+use crate::host::{HostBackend, PortRequest, StreamKind};
 use crate::sim::{Sim, SimConfig, SimFailure};
 use link::{Link, Opener};
-pub use step::{ScenarioStep, calm, from_seed, header, rough};
+pub use step::{ScenarioStep, calm, from_seed, rough};
 
 /// Bytes that a simulated stream holds.
 const CAPACITY: usize = 20_000;
@@ -128,7 +128,7 @@ impl Scenario {
                 self.sim.transport_reset()?;
                 self.links.iter_mut().for_each(|link| link.spoilt = true);
             }
-            ScenarioStep::GuestStarves => self.sim.guest.starve(true),
+            ScenarioStep::GuestStarves => self.sim.guest.starve(),
             ScenarioStep::GuestFeeds => self.sim.guest.feed(),
             ScenarioStep::GuestConnects
             | ScenarioStep::HostConnects { .. }
@@ -358,9 +358,4 @@ impl Scenario {
         }
         Ok(())
     }
-}
-
-/// Every fault of a stream, at every one of its first calls.
-pub fn faults(calls: usize) -> impl Iterator<Item = (usize, StreamFault)> {
-    (0..calls).flat_map(|call| StreamFault::ALL.map(|fault| (call, fault)))
 }

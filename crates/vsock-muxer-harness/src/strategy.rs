@@ -59,7 +59,7 @@ pub struct PairStep {
 
 /// Lengths of calls for a direction of this capacity: those around which something changes, and any
 /// other up to beyond it.
-pub fn length(capacity: usize) -> impl Strategy<Value = usize> + Clone {
+fn length(capacity: usize) -> impl Strategy<Value = usize> + Clone {
     let beyond = capacity + capacity / 2 + 2;
     let threshold = refusal_threshold(capacity);
     let edges: Vec<usize> = [0, 1, threshold, capacity / 2, capacity]
@@ -75,17 +75,17 @@ pub fn length(capacity: usize) -> impl Strategy<Value = usize> + Clone {
 }
 
 /// Lengths of the buffers of a vectored call.
-pub fn lengths(capacity: usize) -> impl Strategy<Value = Vec<usize>> + Clone {
+fn lengths(capacity: usize) -> impl Strategy<Value = Vec<usize>> + Clone {
     vec(length(capacity), 0..5)
 }
 
 /// The ways to shut down.
-pub fn shutdown() -> impl Strategy<Value = Shutdown> + Clone {
+fn shutdown() -> impl Strategy<Value = Shutdown> + Clone {
     proptest::sample::select(vec![Shutdown::Read, Shutdown::Write, Shutdown::Both])
 }
 
 /// None, a short one, one that is refused, and one too long for any clock.
-pub fn timeout() -> impl Strategy<Value = Option<Duration>> + Clone {
+fn timeout() -> impl Strategy<Value = Option<Duration>> + Clone {
     proptest::sample::select(vec![
         None,
         Some(Duration::from_millis(1)),
@@ -107,7 +107,7 @@ fn transfer(capacity: usize) -> impl Strategy<Value = EndAction> + Clone {
 }
 
 /// Actions at one end of a pair whose directions have about this capacity.
-pub fn action(capacity: usize) -> impl Strategy<Value = EndAction> + Clone {
+fn action(capacity: usize) -> impl Strategy<Value = EndAction> + Clone {
     prop_oneof![
         48 => transfer(capacity),
         3 => any::<bool>().prop_map(EndAction::SetNonblocking),

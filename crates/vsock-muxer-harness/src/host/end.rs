@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use vsock_proto::MessageFlags;
 
 use super::faults::StreamFault;
-use super::world::{Conn, Shared, lock};
+use super::world::{Conn, Shared, Writer, lock};
 
 /// What a component's read finds.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -49,7 +49,7 @@ impl HostEnd {
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.with(|conn| {
             let pipe = &mut conn.to_device;
-            if pipe.deaf || pipe.ended {
+            if pipe.is_closed() {
                 return None;
             }
             let len = bytes.len().min(pipe.room());
@@ -67,10 +67,10 @@ impl HostEnd {
         self.with(|conn| {
             let pipe = &mut conn.to_host;
             if pipe.bytes.is_empty() {
-                return match (pipe.ended, pipe.broken) {
-                    (true, _) => HostRead::End,
-                    (false, true) => HostRead::Reset,
-                    (false, false) => HostRead::Nothing,
+                return match pipe.writer {
+                    Writer::Ended => HostRead::End,
+                    Writer::Broken => HostRead::Reset,
+                    Writer::Open => HostRead::Nothing,
                 };
             }
             let len = most.min(pipe.bytes.len());
@@ -87,8 +87,7 @@ impl HostEnd {
     pub fn send(&self, message: &[u8], end: MessageFlags) -> io::Result<bool> {
         let sent = self.with(|conn| {
             let pipe = &mut conn.to_device;
-            let open = !(pipe.deaf || pipe.ended);
-            open.then(|| pipe.push(message.iter().copied(), end))
+            (!pipe.is_closed()).then(|| pipe.push(message.iter().copied(), end))
         });
         sent.flatten().ok_or_else(|| ErrorKind::BrokenPipe.into())
     }
@@ -103,7 +102,7 @@ impl HostEnd {
     pub fn shutdown(&self, how: Shutdown) {
         self.with(|conn| {
             if how != Shutdown::Read {
-                conn.to_device.ended = true;
+                conn.to_device.end();
             }
             if how != Shutdown::Write {
                 conn.to_host.deaf = true;
@@ -114,7 +113,7 @@ impl HostEnd {
 
     /// Closes the end by a reset: the device finds an error after the bytes that wait.
     pub fn reset(self) {
-        self.with(|conn| conn.to_device.broken = true);
+        self.with(|conn| conn.to_device.writer = Writer::Broken);
     }
 
     /// Bytes that wait for the device.
@@ -175,7 +174,7 @@ impl Drop for HostEnd {
     fn drop(&mut self) {
         self.with(|conn| {
             conn.host_gone = true;
-            conn.to_device.ended = true;
+            conn.to_device.end();
             conn.to_host.deaf = true;
             conn.to_host.clear();
         });

@@ -12,7 +12,7 @@ use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
 use vsock_proto::{MessageFlags, SocketType};
 
 use super::faults::StreamFault;
-use super::world::{Conn, FdUse, Shared, StreamKind, TYPE, lock};
+use super::world::{Conn, FdUse, Shared, StreamKind, TYPE, Writer, lock};
 
 /// The device's end. Its descriptors are names only: the [`EventLoop`](crate::sim::EventLoop) knows
 /// how ready they are.
@@ -70,12 +70,10 @@ impl Read for DeviceEnd {
             };
             let pipe = &mut conn.to_device;
             if pipe.bytes.is_empty() {
-                return if pipe.broken {
-                    Err(ErrorKind::ConnectionReset.into())
-                } else if pipe.ended || pipe.deaf {
-                    Ok(0)
-                } else {
-                    Err(ErrorKind::WouldBlock.into())
+                return match pipe.writer {
+                    Writer::Broken => Err(ErrorKind::ConnectionReset.into()),
+                    Writer::Open if !pipe.deaf => Err(ErrorKind::WouldBlock.into()),
+                    Writer::Open | Writer::Ended => Ok(0),
                 };
             }
             let mut done = 0;
@@ -107,7 +105,7 @@ impl Write for DeviceEnd {
                 Err(result) => return result,
             };
             let pipe = &mut conn.to_host;
-            if pipe.deaf || pipe.ended {
+            if pipe.is_closed() {
                 return Err(ErrorKind::BrokenPipe.into());
             }
             let room = pipe.room().min(most);
@@ -148,7 +146,7 @@ impl VsockStream for DeviceEnd {
         self.with(|conn| {
             conn.shutdowns.push(how);
             if how != Shutdown::Read {
-                conn.to_host.ended = true;
+                conn.to_host.end();
             }
             if how != Shutdown::Write {
                 conn.to_device.deaf = true;
@@ -198,7 +196,9 @@ impl VsockStream for DeviceEnd {
 
     fn abort(self: Box<Self>) {
         self.with(|conn| {
-            conn.to_host.broken = !conn.to_host.ended;
+            if conn.to_host.writer == Writer::Open {
+                conn.to_host.writer = Writer::Broken;
+            }
             Ok(())
         })
         .ok();
@@ -226,7 +226,7 @@ impl VsockMessages for DeviceEnd {
                 return result.map(drop);
             }
             let pipe = &mut conn.to_host;
-            if pipe.deaf || pipe.ended {
+            if pipe.is_closed() {
                 return Err(ErrorKind::BrokenPipe.into());
             }
             let bytes = message.iter().flat_map(|piece| piece.iter().copied());
@@ -262,9 +262,11 @@ impl VsockMessages for DeviceEnd {
                     let end_of_record = end.ends_record();
                     Ok(Received::Message { len, end_of_record })
                 }
-                None if pipe.broken => Err(ErrorKind::ConnectionReset.into()),
-                None if pipe.ended || pipe.deaf => Ok(Received::End),
-                None => Err(ErrorKind::WouldBlock.into()),
+                None => match pipe.writer {
+                    Writer::Broken => Err(ErrorKind::ConnectionReset.into()),
+                    Writer::Open if !pipe.deaf => Err(ErrorKind::WouldBlock.into()),
+                    Writer::Open | Writer::Ended => Ok(Received::End),
+                },
             }
         })
     }
@@ -280,8 +282,10 @@ impl Drop for DeviceEnd {
         conn.changing(|conn| {
             conn.device_gone = true;
             // A drop is an end, after the bytes; but a reset if it leaves any unread.
-            conn.to_host.broken |= !conn.to_host.ended && !conn.to_device.is_empty();
-            conn.to_host.ended = !conn.to_host.broken;
+            if conn.to_host.writer == Writer::Open && !conn.to_device.is_empty() {
+                conn.to_host.writer = Writer::Broken;
+            }
+            conn.to_host.end();
             conn.to_device.deaf = true;
             conn.to_device.clear();
         });

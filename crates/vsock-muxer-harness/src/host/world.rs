@@ -61,6 +61,17 @@ pub(crate) struct Edges {
     pub(crate) hangup: u64,
 }
 
+/// How far the writer of a direction is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Writer {
+    #[default]
+    Open,
+    /// It will write no more.
+    Ended,
+    /// It has left without an end.
+    Broken,
+}
+
 /// One direction of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Pipe {
@@ -68,17 +79,26 @@ pub(crate) struct Pipe {
     /// The messages that they are, if they are any: how long each is, and how it ends.
     pub(crate) messages: VecDeque<(usize, MessageFlags)>,
     pub(crate) capacity: usize,
-    /// The writer will write no more.
-    pub(crate) ended: bool,
-    /// The writer has left without an end.
-    pub(crate) broken: bool,
+    pub(crate) writer: Writer,
     /// The reader will read no more.
     pub(crate) deaf: bool,
 }
 
 impl Pipe {
+    /// The writer ends, if it has not ended or broken off.
+    pub(crate) fn end(&mut self) {
+        if self.writer == Writer::Open {
+            self.writer = Writer::Ended;
+        }
+    }
+
+    /// Whether a write would be refused for good.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.deaf || self.writer != Writer::Open
+    }
+
     pub(crate) fn readable(&self) -> bool {
-        !self.is_empty() || self.ended || self.broken || self.deaf
+        !self.is_empty() || self.writer != Writer::Open || self.deaf
     }
 
     /// Bytes that still fit; a message costs one more than its own.
@@ -118,7 +138,7 @@ impl Pipe {
     }
 
     pub(crate) fn writable(&self) -> bool {
-        self.room() > 0 || self.deaf || self.ended
+        self.room() > 0 || self.deaf || self.writer == Writer::Ended
     }
 }
 
@@ -159,7 +179,7 @@ impl Conn {
         self.edges.write += u64::from(after.writable && !before.writable);
         self.edges.hangup += u64::from(after.hangup && !before.hangup);
         // An end is an event of its own, also while bytes wait.
-        if self.to_device.ended && after.hangup != before.hangup {
+        if self.to_device.writer != Writer::Open && after.hangup != before.hangup {
             self.edges.read += 1;
         }
         result

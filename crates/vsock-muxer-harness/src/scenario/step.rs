@@ -200,7 +200,7 @@ fn edge() -> impl Strategy<Value = u32> + Clone {
 }
 
 /// Headers that a hostile driver may send: most of them almost right.
-pub fn header() -> impl Strategy<Value = Header> + Clone {
+fn header() -> impl Strategy<Value = Header> + Clone {
     let cids = (
         prop_oneof![12 => Just(3_u64), 1 => any::<u64>(), 1 => 0..5_u64],
         prop_oneof![12 => Just(2_u64), 1 => any::<u64>(), 1 => 0..5_u64],
