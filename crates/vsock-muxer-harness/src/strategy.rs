@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
-
 use vsock_compliance::poll::PollInterest;
 use vsock_compliance::{ConnectionEnd, refusal_threshold};
 

@@ -8,7 +8,6 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 
 use vsock_backend_api::{Received, VsockBackendType, VsockMessages, VsockStream};
-
 use vsock_proto::{MessageFlags, SocketType};
 
 use super::faults::StreamFault;

@@ -2,14 +2,13 @@
 
 //! A connection of a scenario: both applications, and what each must see.
 
+use vsock_compliance::pattern::Pattern;
 use vsock_proto::hybrid::{OkParser, Parse};
 
+use super::messages::{Messages, end_of};
 use crate::guest::{Guest, GuestRead, SocketId};
 use crate::host::{HostEnd, HostRead};
 use crate::sim::SimFailure;
-use vsock_compliance::pattern::Pattern;
-
-use super::messages::{Messages, end_of};
 
 /// Which side opens a connection, and how.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
