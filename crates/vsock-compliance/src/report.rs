@@ -193,3 +193,80 @@ impl fmt::Display for ComplianceReport {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Checked(Rule);
+
+    impl AsRef<Rule> for Checked {
+        fn as_ref(&self) -> &Rule {
+            &self.0
+        }
+    }
+
+    fn report(exceptions: &[Exception], breach: Option<fn() -> RuleBreach>) -> ComplianceReport {
+        let rule = Rule {
+            name: "a_drop_is_a_close",
+            section: "4",
+            sentence: "After a drop the peer's read is `Ok(0)`.",
+        };
+        ComplianceReport::of(&[Checked(rule)], exceptions, |_, _| {
+            let verdict = breach.map_or(Ok(()), |breach| Err(breach()));
+            vec![(Some(ConnectionEnd::Device), verdict)]
+        })
+    }
+
+    const EXCEPTION: Exception = Exception {
+        name: "a_drop_is_a_close",
+        reason: "it is not",
+    };
+
+    #[test]
+    fn a_failure_names_rule_end_sentence_and_both_outcomes() {
+        let report = report(
+            &[],
+            Some(|| RuleBreach::unmet("a read to return Ok(0)", "it returned Ok(1)")),
+        );
+        assert!(!report.is_good());
+        assert_eq!(
+            report.failures()[0].to_string(),
+            "`a_drop_is_a_close`, at the device's end\n    \
+             4         After a drop the peer's read is `Ok(0)`.\n    \
+             expected  a read to return Ok(0)\n    \
+             seen      it returned Ok(1)"
+        );
+    }
+
+    #[test]
+    fn what_holds_is_listed_with_its_sentence_and_needs_no_exception() {
+        let good = report(&[], None);
+        assert!(good.is_good() && good.held() == ["a_drop_is_a_close"]);
+        assert!(good.to_string().contains("After a drop"), "{good}");
+        let stale = report(&[EXCEPTION], None);
+        assert!(!stale.is_good());
+        assert!(
+            stale
+                .to_string()
+                .contains("holds, but is excepted: it is not")
+        );
+    }
+
+    #[test]
+    fn an_exception_covers_its_rule_and_must_name_one() {
+        let excepted = report(&[EXCEPTION], Some(|| RuleBreach::Inapplicable("none")));
+        assert!(excepted.is_good(), "{excepted}");
+        let name = "a_drop_is_a_clos";
+        let misspelt = report(&[Exception { name, ..EXCEPTION }], None);
+        assert_eq!(misspelt.failures()[0].name(), name);
+        assert!(misspelt.failures()[0].breach().is_none());
+    }
+
+    #[test]
+    fn what_does_not_apply_is_no_failure() {
+        let report = report(&[], Some(|| RuleBreach::Inapplicable("no peek")));
+        assert!(report.is_good());
+        assert_eq!(report.inapplicable(), [("a_drop_is_a_close", "no peek")]);
+    }
+}
