@@ -67,7 +67,11 @@ impl End {
     fn received(&mut self, bytes: &[u8], got: io::Result<usize>, want: Want) -> Verdict {
         let len = *got.as_ref().unwrap_or(&0);
         returned("a read", got, want)?;
-        self.received.verify(&bytes[..len]).map_err(|at| {
+        let Some(bytes) = bytes.get(..len) else {
+            let seen = format!("it claims {len} bytes");
+            return Err(RuleBreach::unmet("a read within its buffer", seen));
+        };
+        self.received.verify(bytes).map_err(|at| {
             let expected = "the bytes that were written, in order";
             RuleBreach::unmet(expected, format!("byte {at} is another one"))
         })
