@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockListener, VsockStream};
+use vsock_compliance::poll::{PollInterest, Stopwatch, is_readable, wait_ready};
 use vsock_epoll::services::Echo;
 use vsock_epoll::{
     AcceptHandler, AcceptLimits, BackendSubscriber, ListenerSubscriber, More, StreamLimits,
     StreamSubscriber,
 };
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
-use vsock_muxer_harness::poll::{Interest, Stopwatch, is_readable, wait_ready};
 
 use crate::{read_all, rest, soon};
 
@@ -129,7 +129,7 @@ fn assert_pauses_after(error: io::Error) {
     assert_eq!(subscriber.dispatch().unwrap(), 0);
     assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
     assert_eq!(subscriber.dispatch().unwrap(), 0); // in vain, and harmless
-    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     assert!(watch.elapsed() >= pause);
     assert_eq!(subscriber.dispatch().unwrap(), 1);
     assert_eq!(subscriber.counters().timers, 1);
@@ -161,7 +161,7 @@ fn a_handler_without_place_is_asked_later() {
     let _hosts = [connector.connect().unwrap(), connector.connect().unwrap()];
     assert_eq!(subscriber.dispatch().unwrap(), 1);
     assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
-    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     assert_eq!(subscriber.dispatch().unwrap(), 1);
     assert!(format!("{subscriber:?}").contains("Paused"));
     assert_eq!(subscriber.backend().r#type(), VsockBackendType::Inner);
@@ -187,16 +187,16 @@ fn serves<L: VsockListener + 'static>(listener: L, connect: impl Fn(&L) -> Box<d
     };
     let mut subscriber =
         ListenerSubscriber::new(listener, keeper, AcceptLimits::default()).unwrap();
-    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     assert_eq!(
         subscriber.dispatch().unwrap(),
         1,
         "there is no place for two"
     );
-    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     assert_eq!(subscriber.dispatch().unwrap(), 1, "after a pause there is");
     subscriber.handler().most = None;
-    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     assert_eq!(subscriber.dispatch().unwrap(), 0, "it does not wait");
     assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
     assert!(!subscriber.is_finished());
@@ -230,7 +230,7 @@ fn a_listener_without_its_backend_is_told_once_and_rests() {
     let limits = AcceptLimits::default();
     let mut subscriber = ListenerSubscriber::new(listener, Keeper::default(), limits).unwrap();
     drop(backend);
-    wait_ready(subscriber.as_raw_fd(), Interest::Read, soon()).unwrap();
+    wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     for _ in 0..2 {
         assert_eq!(subscriber.dispatch().unwrap(), 0);
         assert!(subscriber.is_finished());

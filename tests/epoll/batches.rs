@@ -9,8 +9,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
 use vsock_backend_api::VsockStream;
+use vsock_compliance::PairSource;
 use vsock_epoll::{Refusal, StreamId, StreamLimits, Streams};
-use vsock_muxer_harness::source::PairSource;
 use vsock_sockets::UnixVsockStream;
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;

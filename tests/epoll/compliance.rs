@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use vsock_backend_api::VsockStream;
+use vsock_compliance::poll::{Deadline, PollInterest, wait_ready};
+use vsock_compliance::transfer::{TransferPlan, TransferProgress, WaitStyle, receive, send};
+use vsock_compliance::{
+    BoxedStream, CapacityPromise, ConnectionEnd, Mode, PairSource, judge_streams,
+};
 use vsock_epoll::services::Proxy;
 use vsock_epoll::{AcceptLimits, BackendSubscriber, More, StreamLimits, StreamSubscriber, Trigger};
 use vsock_inner::VsockInnerBackend;
-use vsock_muxer_harness::compliance::judge_streams;
-use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready};
-use vsock_muxer_harness::pump::{Drive, Plan, Progress, receive, send};
-use vsock_muxer_harness::source::{Mode, PairSource, Room, Stream};
 use vsock_tests::inner::{Inner, Way};
 
 use std::os::fd::AsRawFd;
@@ -25,7 +26,7 @@ use crate::{PATIENCE, soon};
 struct Accepted;
 
 impl PairSource for Accepted {
-    fn pair(&self) -> io::Result<(Stream, Stream)> {
+    fn pair(&self) -> io::Result<(BoxedStream, BoxedStream)> {
         let backend = VsockInnerBackend::new()?;
         let connector = backend.get_connector();
         let mut device = None;
@@ -37,16 +38,16 @@ impl PairSource for Accepted {
         let subscriber = BackendSubscriber::new(Box::new(backend), take, limits);
         let mut subscriber = subscriber.map_err(io::Error::other)?;
         let host = connector.connect()?;
-        wait_ready(subscriber.as_raw_fd(), Interest::Read, soon())?;
+        wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon())?;
         subscriber.dispatch().map_err(io::Error::other)?;
         drop(subscriber);
         Ok((host, device.ok_or(io::ErrorKind::NotConnected)?))
     }
-    fn room(&self) -> (Room, Room) {
-        Inner::by(Way::Pair).room()
+    fn capacity(&self, writer: ConnectionEnd) -> CapacityPromise {
+        Inner::by(Way::Pair).capacity(writer)
     }
-    fn modes(&self) -> (Mode, Mode) {
-        (Mode::Blocking, Mode::Nonblocking)
+    fn initial_mode(&self, end: ConnectionEnd) -> Mode {
+        Inner::by(Way::BackendAccepts).initial_mode(end)
     }
 }
 
@@ -57,7 +58,7 @@ fn what_a_loop_accepts_complies() {
 }
 
 /// Bytes of a pattern through two transports and the loop between them, each side in its own way.
-fn pump(limits: StreamLimits, writer: Drive, reader: Drive) {
+fn pump(limits: StreamLimits, writer: WaitStyle, reader: WaitStyle) {
     let mut proxy = StreamSubscriber::new(Proxy::new(), limits).unwrap();
     let source = Inner::holding(5000);
     let (mut near, left) = source.pair().unwrap();
@@ -67,24 +68,24 @@ fn pump(limits: StreamLimits, writer: Drive, reader: Drive) {
     far.set_read_timeout(Some(PATIENCE)).unwrap();
     Proxy::join(proxy.streams(), left, right).unwrap();
     let done = AtomicBool::new(false);
-    let plan = |drive, seed| Plan {
+    let plan = |style, seed| TransferPlan {
         bytes: 2_000_000,
         longest: 9000,
-        drive,
-        patience: PATIENCE,
+        style,
+        stall_timeout: PATIENCE,
         seed,
     };
     thread::scope(|scope| {
         let (out, back) = (plan(writer, 1), plan(reader, 2));
         let sending =
-            scope.spawn(move || send(&mut *near, out, &Progress::default()).map(|()| near));
-        let receiving =
-            scope.spawn(move || receive(&mut *far, back, &Progress::default()).map(|()| far));
+            scope.spawn(move || send(&mut *near, out, &TransferProgress::default()).map(|()| near));
+        let receiving = scope
+            .spawn(move || receive(&mut *far, back, &TransferProgress::default()).map(|()| far));
         scope.spawn(|| {
             // ORDER: Acquire; partner: the store below. Only for the end of this test.
             while !done.load(Ordering::Acquire) {
                 let tick = Deadline::after(Duration::from_millis(10));
-                if wait_ready(proxy.as_raw_fd(), Interest::Read, tick).is_ok() {
+                if wait_ready(proxy.as_raw_fd(), PollInterest::Read, tick).is_ok() {
                     proxy.dispatch().unwrap();
                 }
             }
@@ -104,7 +105,7 @@ fn bytes_through_a_proxy_arrive_in_order_in_every_mix_of_modes_and_triggers() {
             .trigger(trigger)
             .backlog(3000)
             .turn(2000);
-        for drive in Drive::ALL {
+        for drive in WaitStyle::ALL {
             pump(limits, drive, drive);
         }
     }

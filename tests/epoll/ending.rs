@@ -5,9 +5,9 @@
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
+use vsock_compliance::PairSource;
 use vsock_driver::{Call, Temper};
 use vsock_epoll::{Refusal, StreamId, StreamLimits, StreamSubscriber};
-use vsock_muxer_harness::source::PairSource;
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
 

@@ -5,9 +5,9 @@
 use std::io::Write;
 use std::net::Shutdown;
 
+use vsock_compliance::PairSource;
 use vsock_epoll::services::Echo;
 use vsock_epoll::{StreamLimits, StreamSubscriber, Trigger};
-use vsock_muxer_harness::source::PairSource;
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
 

@@ -12,9 +12,9 @@ use proptest::prelude::{
     Just, ProptestConfig, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest,
 };
 use vsock_backend_api::VsockStream;
+use vsock_compliance::poll::{PollInterest, wait_ready};
 use vsock_epoll::{StreamHandler, StreamId, StreamLimits, StreamSubscriber, Streams, Trigger};
 use vsock_inner::{Capacity, VsockInnerConfig, VsockInnerStream};
-use vsock_muxer_harness::poll::{Interest, wait_ready};
 
 use crate::{soon, waiting};
 
@@ -138,7 +138,7 @@ fn act(shared: &Shared, pairs: &mut Vec<Pair>, op: Op) {
 }
 
 fn turn(shared: &Shared, fd: i32) {
-    wait_ready(fd, Interest::Read, soon()).unwrap();
+    wait_ready(fd, PollInterest::Read, soon()).unwrap();
     shared.lock().unwrap().dispatch().unwrap();
 }
 

@@ -32,11 +32,11 @@ use std::thread;
 use std::time::Duration;
 
 use vsock_backend_api::VsockStream;
+use vsock_compliance::poll::{Deadline, PollInterest, is_readable, wait_ready, wait_until};
+use vsock_compliance::{BoxedStream, PairSource};
 use vsock_epoll::{
     After, StreamFailure, StreamHandler, StreamId, StreamLimits, StreamSubscriber, Streams,
 };
-use vsock_muxer_harness::poll::{Deadline, Interest, is_readable, wait_ready, wait_until};
-use vsock_muxer_harness::source::{PairSource, Stream};
 
 /// Plenty for a machine under load.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,13 +81,13 @@ fn until<H: StreamHandler>(
     let deadline = soon();
     while !done(subscriber) {
         waiting(deadline, subscriber.counters());
-        wait_ready(subscriber.as_raw_fd(), Interest::Read, deadline).unwrap();
+        wait_ready(subscriber.as_raw_fd(), PollInterest::Read, deadline).unwrap();
         subscriber.dispatch().unwrap();
     }
 }
 
 /// A pair whose application's end does not wait either.
-fn pair(source: &dyn PairSource) -> (Stream, Stream) {
+fn pair(source: &dyn PairSource) -> (BoxedStream, BoxedStream) {
     let (mut application, device) = source.pair().unwrap();
     application.set_nonblocking(true).unwrap();
     (application, device)

@@ -5,10 +5,10 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 
+use vsock_compliance::{BoxedStream, PairSource};
 use vsock_epoll::services::{Lines, LinesError, Proxy, Reply};
 use vsock_epoll::{StreamId, StreamLimits, StreamSubscriber};
 use vsock_inner::Capacity;
-use vsock_muxer_harness::source::{PairSource, Stream};
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
 
@@ -18,7 +18,7 @@ use crate::{pair, read_all, rest, soon, waiting};
 fn proxied(
     left: &dyn PairSource,
     right: &dyn PairSource,
-) -> (StreamSubscriber<Proxy>, Stream, Stream) {
+) -> (StreamSubscriber<Proxy>, BoxedStream, BoxedStream) {
     let mut proxy =
         StreamSubscriber::new(Proxy::new(), StreamLimits::default().backlog(700)).unwrap();
     let (left, left_device) = pair(left);
@@ -38,8 +38,8 @@ fn sources() -> [(Box<dyn PairSource>, Box<dyn PairSource>); 3] {
 /// Sends all of it to an end that reads, and gives back what came; the direction is ended.
 fn carry(
     proxy: &mut StreamSubscriber<Proxy>,
-    from: &mut Stream,
-    to: &mut Stream,
+    from: &mut BoxedStream,
+    to: &mut BoxedStream,
     sent: &[u8],
 ) -> Vec<u8> {
     let (mut at, mut got) = (0, Vec::new());

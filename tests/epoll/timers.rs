@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
+use vsock_compliance::poll::Stopwatch;
 use vsock_epoll::{StreamId, StreamLimits, Streams};
-use vsock_muxer_harness::poll::Stopwatch;
 use vsock_tests::inner::{Inner, Way};
 
 use crate::{Told, pair, reader, recorder, rest, until};

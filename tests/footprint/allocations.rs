@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use stats_alloc::{Region, Stats};
 use vsock_backend_api::VsockStream;
+use vsock_compliance::call::Call;
+use vsock_compliance::poll::Deadline;
 use vsock_inner::{Capacity, VsockInnerConfig, VsockInnerStream};
-use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::poll::Deadline;
 use vsock_tests::alone::alone;
 
 use crate::ALLOCATOR;

@@ -5,8 +5,8 @@
 use std::os::fd::AsRawFd;
 
 use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_compliance::fd::open_count;
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
-use vsock_muxer_harness::fd::open_count;
 use vsock_tests::alone::alone;
 
 #[test]

@@ -8,9 +8,9 @@ use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_compliance::fd::open_count;
+use vsock_compliance::poll::{PollInterest, Watch};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
-use vsock_muxer_harness::fd::open_count;
-use vsock_muxer_harness::poll::{Interest, Watch};
 use vsock_tests::alone::alone;
 
 use crate::{allow_fds, fill_gaps, highest_fd};
@@ -107,7 +107,7 @@ fn a_write_fd_that_failed_once_is_right_when_taken_later() {
         while near.write(&[0; 4096]).is_ok() {}
         out_of_descriptors("a write fd", near.write_ready_fd());
         allow_fds(before);
-        let mut edges = Watch::edges(near.write_ready_fd().unwrap(), Interest::Write).unwrap();
+        let mut edges = Watch::edges(near.write_ready_fd().unwrap(), PollInterest::Write).unwrap();
         assert!(edges.now().unwrap().is_none(), "writable when full");
         far.read_exact(&mut vec![0; 256 * 1024]).unwrap();
         assert!(edges.now().unwrap().is_some(), "not writable when empty");

@@ -5,11 +5,10 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
-use vsock_muxer_harness::faulty::Fault;
+use vsock_compliance::pattern::Pattern;
 use vsock_muxer_harness::guest::{GuestRead, SocketId};
+use vsock_muxer_harness::host::StreamFault;
 use vsock_muxer_harness::host::{HostEnd, HostRead};
-use vsock_muxer_harness::pattern::Pattern;
-use vsock_muxer_harness::scenario::faults;
 use vsock_muxer_harness::sim::Sim;
 
 use crate::{WAYS, connected, sim};
@@ -17,6 +16,11 @@ use crate::{WAYS, connected, sim};
 /// Calls of a stream that this job takes, and more.
 const CALLS: usize = 24;
 const BYTES: usize = 30_000;
+
+/// Every fault of a stream, at every one of its first calls.
+fn faults() -> impl Iterator<Item = (usize, StreamFault)> {
+    (0..CALLS).flat_map(|call| StreamFault::ALL.map(|fault| (call, fault)))
+}
 
 /// Reads what is there at both ends; returns whether anything was.
 fn read_both(
@@ -81,7 +85,7 @@ fn carry(way: usize, fail: impl Fn(&HostEnd), complete: bool) {
 #[test]
 fn every_fault_of_a_read_at_every_call() {
     for way in 0..WAYS.len() {
-        for (call, fault) in faults(CALLS) {
+        for (call, fault) in faults() {
             carry(way, |host| host.fail_read(call, fault), fault.is_harmless());
         }
     }
@@ -90,7 +94,7 @@ fn every_fault_of_a_read_at_every_call() {
 #[test]
 fn every_fault_of_a_write_at_every_call() {
     for way in 0..WAYS.len() {
-        for (call, fault) in faults(CALLS) {
+        for (call, fault) in faults() {
             carry(
                 way,
                 |host| host.fail_write(call, fault),
@@ -104,7 +108,11 @@ fn every_fault_of_a_write_at_every_call() {
 fn t64_t68_calls_that_carry_one_byte_or_none_lose_nothing() {
     let fail = |host: &HostEnd| {
         for call in 0..3000 {
-            let fault = [Fault::Short(1), Fault::WouldBlock, Fault::Interrupted][call % 3];
+            let fault = [
+                StreamFault::Short(1),
+                StreamFault::WouldBlock,
+                StreamFault::Interrupted,
+            ][call % 3];
             host.fail_read(call, fault);
             host.fail_write(call, fault);
         }

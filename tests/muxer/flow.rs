@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
+use vsock_compliance::pattern::Pattern;
 use vsock_muxer_harness::guest::{GuestConfig, GuestRead};
 use vsock_muxer_harness::host::{HostEnd, HostRead, StreamKind};
-use vsock_muxer_harness::pattern::Pattern;
-use vsock_muxer_harness::sim::{SimConfig, Traced};
+use vsock_muxer_harness::sim::{SimConfig, TracedPacket};
 use vsock_proto::{Config, Op};
 
 use crate::{WAYS, connected, sim, sim_with};
@@ -110,8 +110,8 @@ fn t72_t73_a_small_stream_is_served_among_busy_ones() {
     let before = sim
         .trace()
         .iter()
-        .filter(|traced| matches!(traced, Traced::ToGuest(header) if header.op == u16::from(Op::ReadWrite)))
-        .take_while(|traced| !matches!(traced, Traced::ToGuest(header) if header.dst_port == port))
+        .filter(|traced| matches!(traced, TracedPacket::ToGuest(header) if header.op == u16::from(Op::ReadWrite)))
+        .take_while(|traced| !matches!(traced, TracedPacket::ToGuest(header) if header.dst_port == port))
         .count();
     // Each of the busy ones has a turn of at most a few packets before it.
     assert!(before <= BUSY * 20, "{before} packets came first");
@@ -159,7 +159,7 @@ fn t69_a_guest_without_buffers_costs_no_wake_ups() {
     for way in WAYS {
         let (mut sim, backend) = sim(way, 100_000);
         let (socket, host) = connected(&mut sim, &backend, 80);
-        sim.guest.starve(true);
+        sim.guest.starve();
         host.write(&[7; 100_000]).unwrap();
         // The buffers run out; to settle at all, the stream must no longer be reported.
         while sim.guest.posted() > 0 {

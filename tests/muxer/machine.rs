@@ -9,10 +9,10 @@ use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, proptest};
 use proptest::sample::select;
 use proptest::test_runner::TestCaseError;
-use vsock_muxer_harness::faulty::Fault;
 use vsock_muxer_harness::guest::GuestConfig;
-use vsock_muxer_harness::scenario::{Op, Scenario, calm, rough};
-use vsock_muxer_harness::sim::{SimConfig, Trigger};
+use vsock_muxer_harness::host::StreamFault;
+use vsock_muxer_harness::scenario::{Delivery, Scenario, ScenarioStep, calm, rough};
+use vsock_muxer_harness::sim::{SimConfig, SimTrigger};
 use vsock_proto::{Config, ShutdownFlags};
 
 use crate::cases;
@@ -45,7 +45,7 @@ fn guest() -> impl Strategy<Value = GuestConfig> {
 /// Drivers of every kind, with a muxer of little or much room.
 fn driver() -> impl Strategy<Value = SimConfig> {
     (
-        select(vec![Trigger::Edge, Trigger::Level]),
+        select(vec![SimTrigger::Edge, SimTrigger::Level]),
         select(vec![1, 2, 256]),
         select(vec![1, 5000, 512 * 1024]),
         select(vec![1, 2, 64]),
@@ -73,8 +73,8 @@ fn driver() -> impl Strategy<Value = SimConfig> {
 fn live(
     config: SimConfig,
     guest: GuestConfig,
-    ops: &[Op],
-    complete: bool,
+    ops: &[ScenarioStep],
+    delivery: Delivery,
 ) -> Result<(), TestCaseError> {
     let mut scenario = Scenario::new(config, guest)?;
     for (at, op) in ops.iter().enumerate() {
@@ -82,7 +82,7 @@ fn live(
             .apply(op)
             .map_err(|why| TestCaseError::fail(format!("at {at}, {op:?}: {why}")))?;
     }
-    scenario.wind_down(complete)?;
+    scenario.wind_down(delivery)?;
     Ok(())
 }
 
@@ -91,7 +91,7 @@ proptest! {
 
     #[test]
     fn every_byte_arrives_in_order_and_nothing_is_left(ops in vec(calm(), 1..60)) {
-        live(SimConfig::default(), GuestConfig::default(), &ops, true)?;
+        live(SimConfig::default(), GuestConfig::default(), &ops, Delivery::Complete)?;
     }
 }
 
@@ -104,7 +104,7 @@ proptest! {
         guest in guest(),
         ops in vec(calm(), 1..60),
     ) {
-        live(config, guest, &ops, true)?;
+        live(config, guest, &ops, Delivery::Complete)?;
     }
 }
 
@@ -117,7 +117,7 @@ proptest! {
         guest in guest(),
         ops in vec(rough(), 1..80),
     ) {
-        live(config, guest, &ops, false)?;
+        live(config, guest, &ops, Delivery::Partial)?;
     }
 }
 
@@ -143,43 +143,59 @@ fn narrow() -> (SimConfig, GuestConfig) {
 fn a_turn_with_a_read_in_vain_is_not_the_last() {
     let (config, guest) = narrow();
     let ops = [
-        Op::GuestConnects,
-        Op::Steps(1),
-        Op::ReadFails(0, 0, Fault::WouldBlock),
-        Op::HostWrites(0, 1),
-        Op::GuestConnects,
+        ScenarioStep::GuestConnects,
+        ScenarioStep::Steps(1),
+        ScenarioStep::ReadFails(0, 0, StreamFault::WouldBlock),
+        ScenarioStep::HostWrites(0, 1),
+        ScenarioStep::GuestConnects,
     ];
-    live(config, guest, &ops, true).unwrap();
+    live(config, guest, &ops, Delivery::Complete).unwrap();
 }
 
 #[test]
 fn a_guest_that_has_ended_its_sending_needs_no_credit() {
     let ops = [
-        Op::GuestConnects,
-        Op::Steps(1),
-        Op::GuestWrites(0, 64),
-        Op::GuestShutsDown(0, ShutdownFlags::SEND),
-        Op::GuestConnects,
-        Op::Steps(1),
-        Op::GuestResizes(0, 1),
-        Op::HostReads(0, 100),
-        Op::Settles,
+        ScenarioStep::GuestConnects,
+        ScenarioStep::Steps(1),
+        ScenarioStep::GuestWrites(0, 64),
+        ScenarioStep::GuestShutsDown(0, ShutdownFlags::SEND),
+        ScenarioStep::GuestConnects,
+        ScenarioStep::Steps(1),
+        ScenarioStep::GuestResizes(0, 1),
+        ScenarioStep::HostReads(0, 100),
+        ScenarioStep::Settles,
     ];
-    live(SimConfig::default(), GuestConfig::default(), &ops, true).unwrap();
+    live(
+        SimConfig::default(),
+        GuestConfig::default(),
+        &ops,
+        Delivery::Complete,
+    )
+    .unwrap();
 }
 
 #[test]
 fn a_guest_whose_own_buffer_is_empty_waits_for_no_credit() {
-    let ops = [Op::GuestConnects, Op::GuestResizes(0, 0), Op::Settles];
-    live(SimConfig::default(), GuestConfig::default(), &ops, true).unwrap();
+    let ops = [
+        ScenarioStep::GuestConnects,
+        ScenarioStep::GuestResizes(0, 0),
+        ScenarioStep::Settles,
+    ];
+    live(
+        SimConfig::default(),
+        GuestConfig::default(),
+        &ops,
+        Delivery::Complete,
+    )
+    .unwrap();
 }
 
 #[test]
 fn many_streams_that_are_ready_while_the_guest_starves_are_no_spin() {
     let (config, guest) = narrow();
-    let mut ops = vec![Op::GuestConnects; 6];
-    ops.extend([Op::Steps(20), Op::GuestStarves]);
-    ops.extend((0..6).map(|at| Op::HostWrites(at, 1)));
-    ops.push(Op::Steps(10));
-    live(config, guest, &ops, true).unwrap();
+    let mut ops = vec![ScenarioStep::GuestConnects; 6];
+    ops.extend([ScenarioStep::Steps(20), ScenarioStep::GuestStarves]);
+    ops.extend((0..6).map(|at| ScenarioStep::HostWrites(at, 1)));
+    ops.push(ScenarioStep::Steps(10));
+    live(config, guest, &ops, Delivery::Complete).unwrap();
 }

@@ -17,14 +17,14 @@ use std::env;
 use proptest::prelude::ProptestConfig;
 use vsock_muxer_harness::guest::{GuestConfig, SocketId};
 use vsock_muxer_harness::host::{HostBackend, HostEnd, StreamKind};
-use vsock_muxer_harness::sim::{Sim, SimConfig, Trigger};
+use vsock_muxer_harness::sim::{Sim, SimConfig, SimTrigger};
 
 /// Every way to watch and be watched.
-const WAYS: [(StreamKind, Trigger); 4] = [
-    (StreamKind::Socket, Trigger::Edge),
-    (StreamKind::Socket, Trigger::Level),
-    (StreamKind::Channel, Trigger::Edge),
-    (StreamKind::Channel, Trigger::Level),
+const WAYS: [(StreamKind, SimTrigger); 4] = [
+    (StreamKind::Socket, SimTrigger::Edge),
+    (StreamKind::Socket, SimTrigger::Level),
+    (StreamKind::Channel, SimTrigger::Edge),
+    (StreamKind::Channel, SimTrigger::Level),
 ];
 
 /// Cases of a property, unless `PROPTEST_CASES` says otherwise.
@@ -42,7 +42,7 @@ fn cases(cases: u32) -> ProptestConfig {
 }
 
 /// A simulation with a backend whose streams hold so many bytes.
-fn sim((kind, trigger): (StreamKind, Trigger), capacity: usize) -> (Sim, HostBackend) {
+fn sim((kind, trigger): (StreamKind, SimTrigger), capacity: usize) -> (Sim, HostBackend) {
     let config = SimConfig {
         trigger,
         ..SimConfig::default()

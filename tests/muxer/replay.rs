@@ -3,17 +3,17 @@
 //! A run can be made again from its seed.
 
 use vsock_muxer_harness::guest::GuestConfig;
-use vsock_muxer_harness::scenario::{Scenario, from_seed, rough};
-use vsock_muxer_harness::sim::{SimConfig, Traced};
+use vsock_muxer_harness::scenario::{Delivery, Scenario, from_seed, rough};
+use vsock_muxer_harness::sim::{SimConfig, TracedPacket};
 
-fn trace(seed: u64) -> Vec<Traced> {
+fn trace(seed: u64) -> Vec<TracedPacket> {
     let mut scenario = Scenario::new(SimConfig::default(), GuestConfig::default()).unwrap();
     scenario.sim().record();
     for op in from_seed(rough(), seed, 600) {
         scenario.apply(&op).unwrap();
     }
     let trace = scenario.sim().trace().to_vec();
-    scenario.wind_down(false).unwrap();
+    scenario.wind_down(Delivery::Partial).unwrap();
     trace
 }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
 use proptest::sample::select;
+use vsock_compliance::pattern::Pattern;
 use vsock_muxer_harness::guest::{GuestConfig, GuestRead, SocketId, SocketState};
 use vsock_muxer_harness::host::{HostBackend, HostEnd, StreamKind};
-use vsock_muxer_harness::pattern::Pattern;
 use vsock_muxer_harness::sim::{Sim, SimConfig};
+use vsock_proto::MessageFlags;
 
 use crate::{WAYS, cases, connected, sim_with};
 
@@ -222,7 +223,12 @@ impl Messages {
     }
 
     fn send(&mut self, len: usize) {
-        assert!(self.host.send(&vec![7; len], false).unwrap(), "no room");
+        assert!(
+            self.host
+                .send(&vec![7; len], MessageFlags::END_OF_MESSAGE)
+                .unwrap(),
+            "no room"
+        );
         self.sim.settle().unwrap();
     }
 
@@ -252,7 +258,11 @@ fn t129_empty_messages_that_are_not_received_are_bounded() {
             // The guest speaks of other things.
             match at % 3 {
                 0 => messages.sim.guest.request_credit(messages.socket),
-                1 => drop(messages.sim.guest.send(messages.socket, b"x", false)),
+                1 => drop(messages.sim.guest.send(
+                    messages.socket,
+                    b"x",
+                    MessageFlags::END_OF_MESSAGE,
+                )),
                 _ => messages.sim.pass(Duration::from_millis(500)).unwrap(),
             }
             messages.sim.settle().unwrap();

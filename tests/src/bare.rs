@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
 use vsock_muxer::{Action, GuestBuffers, Muxer, Readiness, Token};
-use vsock_muxer_harness::guest::{BytesPayload, RxRing};
+use vsock_muxer_harness::guest::{BytesPayload, GuestRxQueue};
 use vsock_proto::{Config, GuestCid, Header, Op, SocketTypes, Tick};
 
 /// A guest's buffer, so large that its credit lasts for a while.
@@ -115,7 +115,7 @@ impl VsockBackend for BareBackend {
 #[derive(Debug)]
 pub struct Bare {
     muxer: Muxer,
-    ring: RxRing,
+    ring: GuestRxQueue,
     payload: Vec<u8>,
     tokens: Vec<Token>,
     /// Payload bytes that each connection has received: they count as read.
@@ -151,7 +151,7 @@ impl Bare {
             .add_backend(Box::new(BareBackend { memory }))
             .map_err(io::Error::other)?;
         muxer.activate(Tick::ZERO, SocketTypes::STREAM);
-        let mut ring = RxRing::default();
+        let mut ring = GuestRxQueue::default();
         for _ in 0..256 {
             ring.post(Header::LEN + payload);
         }
@@ -283,7 +283,7 @@ impl Bare {
 #[derive(Debug)]
 pub struct Copies {
     streams: Vec<BareStream>,
-    ring: RxRing,
+    ring: GuestRxQueue,
     payload: Vec<u8>,
 }
 
@@ -291,7 +291,7 @@ impl Copies {
     /// So many streams, for packets with so many bytes.
     #[must_use]
     pub fn new(streams: usize, payload: usize) -> Self {
-        let mut ring = RxRing::default();
+        let mut ring = GuestRxQueue::default();
         for _ in 0..256 {
             ring.post(Header::LEN + payload);
         }

@@ -5,8 +5,11 @@
 use std::io;
 
 use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_compliance::{
+    BackendSource, BoxedStream, CapacityPromise, ConnectionEnd, Ends, Mode, PairSource,
+    QueuedBytes, ServedBackend,
+};
 use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
-use vsock_muxer_harness::source::{BackendSource, Mode, PairSource, Room, Served, Stream};
 
 use crate::halves::Halves;
 
@@ -67,7 +70,7 @@ impl Inner {
 const PORT: u32 = 1024;
 
 impl PairSource for Inner {
-    fn pair(&self) -> io::Result<(Stream, Stream)> {
+    fn pair(&self) -> io::Result<(BoxedStream, BoxedStream)> {
         Ok(match self.way {
             Way::Pair => {
                 let (application, device) = VsockInnerStream::pair_with(&self.config)?;
@@ -94,26 +97,31 @@ impl PairSource for Inner {
         })
     }
 
-    fn room(&self) -> (Room, Room) {
-        let room = |capacity| match capacity {
-            Capacity::Bytes(bytes) => Room::Bytes(bytes),
-            Capacity::Unbounded => Room::Unbounded,
+    fn capacity(&self, writer: ConnectionEnd) -> CapacityPromise {
+        let capacity = match writer {
+            ConnectionEnd::Application => self.config.to_device,
+            ConnectionEnd::Device => self.config.to_application,
         };
-        (
-            room(self.config.to_device),
-            room(self.config.to_application),
-        )
-    }
-
-    fn modes(&self) -> (Mode, Mode) {
-        match self.way {
-            Way::Pair | Way::Split => (Mode::Blocking, Mode::Blocking),
-            Way::BackendAccepts | Way::ListenerAccepts => (Mode::Blocking, Mode::Nonblocking),
+        match capacity {
+            Capacity::Bytes(bytes) => CapacityPromise::Bytes(bytes),
+            Capacity::Unbounded => CapacityPromise::Unbounded,
         }
     }
 
-    fn halves(&self) -> bool {
-        self.way == Way::Split
+    fn initial_mode(&self, end: ConnectionEnd) -> Mode {
+        match (end, self.way) {
+            (ConnectionEnd::Device, Way::BackendAccepts | Way::ListenerAccepts) => {
+                Mode::Nonblocking
+            }
+            _ => Mode::Blocking,
+        }
+    }
+
+    fn ends(&self) -> Ends {
+        match self.way {
+            Way::Split => Ends::Halves,
+            Way::Pair | Way::BackendAccepts | Way::ListenerAccepts => Ends::Whole,
+        }
     }
 
     fn peek(&self, stream: &mut dyn VsockStream, buf: &mut [u8]) -> Option<io::Result<usize>> {
@@ -125,21 +133,27 @@ impl PairSource for Inner {
             .map(|stream| stream.peek(buf))
     }
 
-    fn queued(&self, stream: &dyn VsockStream) -> Option<(u64, u64)> {
+    fn queued(&self, stream: &dyn VsockStream) -> Option<QueuedBytes> {
         let any = stream.as_any();
         if let Some(Halves { reader, writer }) = any.downcast_ref() {
-            return Some((reader.queued(), writer.queued()));
+            return Some(QueuedBytes {
+                incoming: reader.queued(),
+                outgoing: writer.queued(),
+            });
         }
         let stream: &VsockInnerStream = any.downcast_ref()?;
-        Some((stream.queued_in(), stream.queued_out()))
+        Some(QueuedBytes {
+            incoming: stream.queued_in(),
+            outgoing: stream.queued_out(),
+        })
     }
 }
 
 impl BackendSource for Inner {
-    fn backend(&self) -> io::Result<Served> {
+    fn backend(&self) -> io::Result<ServedBackend> {
         let backend = VsockInnerBackend::with_config(self.config)?;
         let connector = backend.get_connector();
-        Ok(Served {
+        Ok(ServedBackend {
             backend: Box::new(backend),
             connect: Box::new(move || connector.connect()),
         })

@@ -8,7 +8,9 @@ use std::os::unix::net::UnixStream;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tempfile::TempDir;
 use vsock_backend_api::VsockBackend;
-use vsock_muxer_harness::source::{BackendSource, Mode, PairSource, Room, Served, Stream};
+use vsock_compliance::{
+    BackendSource, BoxedStream, ConnectionEnd, Mode, PairSource, ServedBackend,
+};
 use vsock_sockets::{UnixBackend, UnixSeqpacketStream, UnixVsockStream};
 
 /// Pairs of Unix sockets.
@@ -16,18 +18,12 @@ use vsock_sockets::{UnixBackend, UnixSeqpacketStream, UnixVsockStream};
 pub struct Sockets;
 
 impl PairSource for Sockets {
-    fn pair(&self) -> io::Result<(Stream, Stream)> {
+    fn pair(&self) -> io::Result<(BoxedStream, BoxedStream)> {
         let (application, device) = UnixStream::pair()?;
         Ok((
             Box::new(UnixVsockStream::new(application)),
             Box::new(UnixVsockStream::new(device)),
         ))
-    }
-    fn room(&self) -> (Room, Room) {
-        (Room::Unknown, Room::Unknown)
-    }
-    fn modes(&self) -> (Mode, Mode) {
-        (Mode::Blocking, Mode::Blocking)
     }
 }
 
@@ -36,15 +32,9 @@ impl PairSource for Sockets {
 pub struct StdSockets;
 
 impl PairSource for StdSockets {
-    fn pair(&self) -> io::Result<(Stream, Stream)> {
+    fn pair(&self) -> io::Result<(BoxedStream, BoxedStream)> {
         let (application, device) = UnixStream::pair()?;
         Ok((Box::new(application), Box::new(device)))
-    }
-    fn room(&self) -> (Room, Room) {
-        (Room::Unknown, Room::Unknown)
-    }
-    fn modes(&self) -> (Mode, Mode) {
-        (Mode::Blocking, Mode::Blocking)
     }
 }
 
@@ -53,7 +43,7 @@ impl PairSource for StdSockets {
 pub struct SeqpacketSockets;
 
 impl PairSource for SeqpacketSockets {
-    fn pair(&self) -> io::Result<(Stream, Stream)> {
+    fn pair(&self) -> io::Result<(BoxedStream, BoxedStream)> {
         let flags = SocketFlags::CLOEXEC;
         let family = AddressFamily::UNIX;
         let (application, device) = socketpair(family, SocketType::SEQPACKET, flags, None)?;
@@ -61,12 +51,6 @@ impl PairSource for SeqpacketSockets {
             Box::new(UnixSeqpacketStream::new(application)?),
             Box::new(UnixSeqpacketStream::new(device)?),
         ))
-    }
-    fn room(&self) -> (Room, Room) {
-        (Room::Unknown, Room::Unknown)
-    }
-    fn modes(&self) -> (Mode, Mode) {
-        (Mode::Blocking, Mode::Blocking)
     }
 }
 
@@ -83,30 +67,30 @@ impl Accepted {
 }
 
 impl PairSource for Accepted {
-    fn pair(&self) -> io::Result<(Stream, Stream)> {
+    fn pair(&self) -> io::Result<(BoxedStream, BoxedStream)> {
         let (mut backend, _dir) = Self::serve()?;
         let application = UnixStream::connect(backend.path())?;
         let device = backend.accept()?;
         Ok((Box::new(UnixVsockStream::new(application)), device))
     }
-    fn room(&self) -> (Room, Room) {
-        (Room::Unknown, Room::Unknown)
-    }
-    fn modes(&self) -> (Mode, Mode) {
-        (Mode::Blocking, Mode::Nonblocking)
+    fn initial_mode(&self, end: ConnectionEnd) -> Mode {
+        match end {
+            ConnectionEnd::Application => Mode::Blocking,
+            ConnectionEnd::Device => Mode::Nonblocking,
+        }
     }
 }
 
 impl BackendSource for Accepted {
-    fn backend(&self) -> io::Result<Served> {
+    fn backend(&self) -> io::Result<ServedBackend> {
         let (backend, dir) = Self::serve()?;
         let path = backend.path().to_owned();
-        let connect = move || -> io::Result<Stream> {
+        let connect = move || -> io::Result<BoxedStream> {
             let _kept = &dir;
             let stream = UnixStream::connect(&path)?;
             Ok(Box::new(UnixVsockStream::new(stream)))
         };
-        Ok(Served {
+        Ok(ServedBackend {
             backend: Box::new(backend),
             connect: Box::new(connect),
         })

@@ -4,10 +4,10 @@
 
 use std::io;
 
+use vsock_compliance::call::Call;
+use vsock_compliance::transfer::{TransferPlan, TransferProgress, WaitStyle, receive, send};
+use vsock_compliance::{BoxedStream, PairSource};
 use vsock_inner::{Capacity, VsockInnerConfig};
-use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::pump::{Drive, Plan, Progress, receive, send};
-use vsock_muxer_harness::source::{PairSource, Stream};
 use vsock_tests::inner::{Inner, Way};
 
 use crate::{PATIENCE, factor};
@@ -17,14 +17,14 @@ const MIB: u64 = 1 << 20;
 /// One side of a transfer, on its thread.
 struct Side {
     name: &'static str,
-    plan: Plan,
-    progress: Progress,
-    call: Call<io::Result<Stream>>,
+    plan: TransferPlan,
+    progress: TransferProgress,
+    call: Call<io::Result<BoxedStream>>,
 }
 
 impl Side {
-    fn start(name: &'static str, mut stream: Stream, plan: Plan, run: Run) -> Self {
-        let progress = Progress::default();
+    fn start(name: &'static str, mut stream: BoxedStream, plan: TransferPlan, run: Run) -> Self {
+        let progress = TransferProgress::default();
         let told = progress.clone();
         let call = Call::start(move || run(&mut stream, plan, &told).map(|()| stream)).unwrap();
         Self {
@@ -36,10 +36,10 @@ impl Side {
     }
 }
 
-type Run = fn(&mut Stream, Plan, &Progress) -> io::Result<()>;
+type Run = fn(&mut BoxedStream, TransferPlan, &TransferProgress) -> io::Result<()>;
 
 /// Waits for every side; if one hangs or fails, says where each of them is.
-fn join(sides: Vec<Side>) -> Vec<Stream> {
+fn join(sides: Vec<Side>) -> Vec<BoxedStream> {
     let states: Vec<_> = sides
         .iter()
         .map(|side| (side.name, side.plan, side.progress.clone()))
@@ -48,7 +48,7 @@ fn join(sides: Vec<Side>) -> Vec<Stream> {
         let lines = states.iter().map(|(name, plan, progress)| {
             format!(
                 "{name} by {:?}: {} of {} bytes\n",
-                plan.drive,
+                plan.style,
                 progress.bytes(),
                 plan.bytes
             )
@@ -63,7 +63,7 @@ fn join(sides: Vec<Side>) -> Vec<Stream> {
              progress,
              call,
          }| {
-            match call.finish_moving(plan.patience, || progress.bytes()) {
+            match call.finish_moving(plan.stall_timeout, || progress.bytes()) {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => panic!("{name} failed: {error}\n{}", state()),
                 Err(error) => panic!("{name} hangs: {error}\n{}", state()),
@@ -75,17 +75,17 @@ fn join(sides: Vec<Side>) -> Vec<Stream> {
 
 /// Sends so many bytes from one end to the other, in lengths up to the longest.
 fn sides(
-    ends: (Stream, Stream),
+    ends: (BoxedStream, BoxedStream),
     bytes: u64,
     longest: usize,
-    drives: (Drive, Drive),
+    drives: (WaitStyle, WaitStyle),
     seed: u64,
 ) -> [Side; 2] {
-    let plan = |drive, seed| Plan {
+    let plan = |style, seed| TransferPlan {
         bytes: bytes * u64::from(factor()),
         longest,
-        drive,
-        patience: PATIENCE,
+        style,
+        stall_timeout: PATIENCE,
         seed,
     };
     let writer: Run = |stream, plan, progress| send(&mut **stream, plan, progress);
@@ -96,16 +96,16 @@ fn sides(
     ]
 }
 
-fn transfer(source: &Inner, bytes: u64, longest: usize, drives: (Drive, Drive)) {
+fn transfer(source: &Inner, bytes: u64, longest: usize, drives: (WaitStyle, WaitStyle)) {
     let ends = source.pair().unwrap();
     join(sides(ends, bytes, longest, drives, 0x5eed).into());
 }
 
 /// Every mix of the ways to wait.
-fn mixes() -> impl Iterator<Item = (Drive, Drive)> {
-    Drive::ALL
+fn mixes() -> impl Iterator<Item = (WaitStyle, WaitStyle)> {
+    WaitStyle::ALL
         .into_iter()
-        .flat_map(|writer| Drive::ALL.map(|reader| (writer, reader)))
+        .flat_map(|writer| WaitStyle::ALL.map(|reader| (writer, reader)))
 }
 
 #[test]

@@ -6,9 +6,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 
 use vsock_backend_api::VsockBackend;
+use vsock_compliance::call::Call;
+use vsock_compliance::poll::{PollInterest, wait_ready};
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerStream};
-use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::poll::{Interest, wait_ready};
 
 use crate::{deadline, factor};
 
@@ -20,7 +20,7 @@ fn accept_when_there(backend: &mut VsockInnerBackend) -> Box<dyn vsock_backend_a
             Ok(stream) => return stream,
             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
         }
-        wait_ready(backend.as_raw_fd(), Interest::Read, deadline()).expect("nobody connects");
+        wait_ready(backend.as_raw_fd(), PollInterest::Read, deadline()).expect("nobody connects");
     }
 }
 

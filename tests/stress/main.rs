@@ -16,7 +16,7 @@ mod connections;
 
 use std::time::Duration;
 
-use vsock_muxer_harness::poll::Deadline;
+use vsock_compliance::poll::Deadline;
 
 /// How much more than usual is asked for.
 fn factor() -> u32 {

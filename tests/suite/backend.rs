@@ -6,9 +6,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 
 use vsock_backend_api::VsockBackend;
+use vsock_compliance::call::Call;
+use vsock_compliance::poll::{PollInterest, Watch, is_readable};
 use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
-use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::poll::{Interest, Watch, is_readable};
 
 use crate::soon;
 
@@ -104,7 +104,7 @@ fn a_client_that_waits_is_reset_by_the_drop_of_the_backend() {
 #[test]
 fn the_backends_fd_has_an_edge_for_the_first_that_waits() {
     let mut backend = VsockInnerBackend::new().unwrap();
-    let mut edges = Watch::edges(backend.as_raw_fd(), Interest::Read).unwrap();
+    let mut edges = Watch::edges(backend.as_raw_fd(), PollInterest::Read).unwrap();
     assert!(edges.now().unwrap().is_none());
     for _ in 0..3 {
         let _client = backend.get_connector().connect().unwrap();

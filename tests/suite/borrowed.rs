@@ -6,9 +6,9 @@ use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd};
 
 use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_compliance::fd;
+use vsock_compliance::poll::{is_readable, is_writable};
 use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
-use vsock_muxer_harness::fd;
-use vsock_muxer_harness::poll::{is_readable, is_writable};
 use vsock_tests::alone::alone;
 
 #[test]

@@ -10,9 +10,9 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::{prop_assert_eq, prop_oneof, proptest, strategy::Just, strategy::Strategy};
 use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_compliance::call::Call;
+use vsock_compliance::poll::Stopwatch;
 use vsock_inner::{Canceller, Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
-use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::poll::Stopwatch;
 use vsock_tests::inner::Inner;
 
 use crate::soon;

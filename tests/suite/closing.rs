@@ -6,8 +6,8 @@ use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use vsock_compliance::call::Call;
 use vsock_inner::{VsockInnerListener, VsockInnerStream};
-use vsock_muxer_harness::call::Call;
 
 use crate::soon;
 

@@ -9,9 +9,9 @@ use std::os::fd::AsRawFd;
 use proptest::collection::vec;
 use proptest::{prop_assert_eq, prop_oneof, proptest, strategy::Just, strategy::Strategy};
 use vsock_backend_api::{VsockAddr, VsockBackend, VsockStream};
+use vsock_compliance::call::Call;
+use vsock_compliance::poll::{PollInterest, Watch, is_readable, is_writable};
 use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
-use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::poll::{Interest, Watch, is_readable, is_writable};
 use vsock_tests::inner::Inner;
 
 use crate::soon;
@@ -123,8 +123,8 @@ fn s19_bytes_after_the_line_in_the_same_write_are_the_guests() {
 #[test]
 fn the_confirmation_is_an_edge_for_writing() {
     let (mut stream, mut device) = pending(VsockInnerConfig::default());
-    let mut writes = Watch::edges(stream.write_ready_fd().unwrap(), Interest::Write).unwrap();
-    let mut reads = Watch::edges(stream.as_raw_fd(), Interest::Read).unwrap();
+    let mut writes = Watch::edges(stream.write_ready_fd().unwrap(), PollInterest::Write).unwrap();
+    let mut reads = Watch::edges(stream.as_raw_fd(), PollInterest::Read).unwrap();
     assert!(writes.now().unwrap().is_none() && reads.now().unwrap().is_none());
     drop(stream.write(b"x"));
     assert_eq!(device.requested_port(), Some(PORT));
@@ -158,8 +158,9 @@ fn a_refusal_is_an_edge_for_both_and_lasts() {
     ];
     for end in ends {
         let (mut stream, device) = pending(VsockInnerConfig::default());
-        let mut writes = Watch::edges(stream.write_ready_fd().unwrap(), Interest::Write).unwrap();
-        let mut reads = Watch::edges(stream.as_raw_fd(), Interest::Read).unwrap();
+        let mut writes =
+            Watch::edges(stream.write_ready_fd().unwrap(), PollInterest::Write).unwrap();
+        let mut reads = Watch::edges(stream.as_raw_fd(), PollInterest::Read).unwrap();
         assert!(writes.now().unwrap().is_none() && reads.now().unwrap().is_none());
         let _device = end(device);
         assert!(writes.now().unwrap().is_some() && reads.now().unwrap().is_some());

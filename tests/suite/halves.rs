@@ -9,9 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use vsock_backend_api::VsockStream;
+use vsock_compliance::call::Call;
+use vsock_compliance::poll::{PollInterest, Watch, wait_ready};
 use vsock_inner::VsockInnerStream;
-use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::poll::{Interest, Watch, wait_ready};
 
 use crate::soon;
 
@@ -52,7 +52,7 @@ fn each_half_has_its_own_mode_after_the_split() {
     assert_eq!(kind(reader.read(&mut [0])), ErrorKind::WouldBlock);
     let writing = Call::start(move || writer.write(&[0; 1 << 20])).unwrap();
     // It waits behind its first bytes; it may sleep before, for memory.
-    wait_ready(far.as_raw_fd(), Interest::Read, soon()).unwrap();
+    wait_ready(far.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     writing.asleep(soon()).unwrap();
     assert_eq!(kind(reader.read(&mut [0])), ErrorKind::WouldBlock);
     drop(far);
@@ -161,7 +161,7 @@ fn the_drop_of_the_last_half_is_an_edge_and_makes_the_peer_gone() {
         let (mut reader, mut writer) = near.into_split();
         reader.shutdown().unwrap();
         writer.shutdown().unwrap();
-        let mut edges = Watch::edges(far.as_raw_fd(), Interest::Read).unwrap();
+        let mut edges = Watch::edges(far.as_raw_fd(), PollInterest::Read).unwrap();
         edges.now().unwrap();
         let last: Box<dyn Send> = if reader_first {
             drop(reader);
@@ -203,8 +203,8 @@ fn the_descriptors_of_a_stream_stay_those_of_its_halves() {
 fn each_half_closes_its_own_descriptor() {
     let (near, _far) = pair();
     let (reader, writer) = near.into_split();
-    let read = Watch::level(reader.as_raw_fd(), Interest::Read).unwrap();
-    let write = Watch::level(writer.write_ready_fd().unwrap(), Interest::Write).unwrap();
+    let read = Watch::level(reader.as_raw_fd(), PollInterest::Read).unwrap();
+    let write = Watch::level(writer.write_ready_fd().unwrap(), PollInterest::Write).unwrap();
     drop(writer);
     assert!(read.is_open() && !write.is_open());
     drop(reader);

@@ -8,11 +8,11 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use vsock_backend_api::{VsockAddr, VsockBackend, VsockStream};
+use vsock_compliance::call::Call;
+use vsock_compliance::poll::{PollInterest, Stopwatch, pace, wait_ready};
 use vsock_inner::{
     Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerConnector, VsockInnerStream,
 };
-use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::poll::{Interest, Stopwatch, pace, wait_ready};
 
 use crate::soon;
 
@@ -38,7 +38,7 @@ fn asked_beside(config: VsockInnerConfig) -> (Connecting, Box<dyn VsockStream>, 
     let mut backend = VsockInnerBackend::with_config(config).unwrap();
     let connector = backend.get_connector();
     let connecting = Call::start(move || connector.connect_to(PORT)).unwrap();
-    wait_ready(backend.as_raw_fd(), Interest::Read, soon()).unwrap();
+    wait_ready(backend.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     let device = backend.accept().unwrap();
     (connecting, device, backend)
 }

@@ -13,9 +13,10 @@ use std::thread;
 use std::time::Duration;
 
 use vsock_backend_api::{VsockBackendType, VsockStream};
-use vsock_muxer_harness::compliance::{Scene, streams};
-use vsock_muxer_harness::poll::{Deadline, pace};
-use vsock_muxer_harness::source::{Mode, PairSource, Room, Stream};
+use vsock_compliance::poll::{Deadline, pace};
+use vsock_compliance::{
+    BoxedStream, CapacityPromise, ConnectionEnd, Mode, PairSource, Scene, stream_rules,
+};
 use vsock_tests::inner::Inner;
 
 use crate::PATIENCE;
@@ -48,8 +49,8 @@ impl Source {
 }
 
 impl PairSource for Source {
-    fn pair(&self) -> io::Result<(Stream, Stream)> {
-        let end = |stream| -> Stream {
+    fn pair(&self) -> io::Result<(BoxedStream, BoxedStream)> {
+        let end = |stream| -> BoxedStream {
             Box::new(End {
                 stream,
                 late: self.1,
@@ -61,17 +62,17 @@ impl PairSource for Source {
         Ok((end(application), end(device)))
     }
 
-    fn room(&self) -> (Room, Room) {
-        self.0.room()
+    fn capacity(&self, writer: ConnectionEnd) -> CapacityPromise {
+        self.0.capacity(writer)
     }
 
-    fn modes(&self) -> (Mode, Mode) {
-        self.0.modes()
+    fn initial_mode(&self, end: ConnectionEnd) -> Mode {
+        self.0.initial_mode(end)
     }
 }
 
 struct End {
-    stream: Stream,
+    stream: BoxedStream,
     late: Late,
     nonblocking: bool,
     timeout: Option<Duration>,
@@ -167,11 +168,12 @@ impl VsockStream for End {
 #[track_caller]
 fn assert_holds(name: &str, late: Late) {
     let source = Source::new(late);
-    let rule = streams().into_iter().find(|rule| rule.name == name);
+    let mut rules = stream_rules().into_iter();
+    let rule = rules.find(|rule| rule.as_ref().name == name);
     let rule = rule.expect("there is such a rule");
-    let scene = Scene::new(&source, PATIENCE);
-    for scene in [scene, scene.turned()] {
-        if let Err(why) = (rule.check)(&scene) {
+    for near in ConnectionEnd::BOTH {
+        let scene = Scene::new(&source, near, PATIENCE);
+        if let Err(why) = rule.check(&scene) {
             panic!("{rule:?}, from {scene:?}: {why}");
         }
     }

@@ -6,10 +6,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 
 use vsock_backend_api::{VsockAddr, VsockBackend};
+use vsock_compliance::call::Call;
+use vsock_compliance::fd;
+use vsock_compliance::poll::{PollInterest, Watch, is_readable};
 use vsock_inner::{VsockInnerBackend, VsockInnerConfig};
-use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::fd;
-use vsock_muxer_harness::poll::{Interest, Watch, is_readable};
 
 use crate::soon;
 
@@ -137,7 +137,7 @@ fn the_listeners_fd_is_readable_exactly_while_a_connection_waits() {
     let backend = VsockInnerBackend::new().unwrap();
     let listener = backend.listen(PORT).unwrap();
     assert!(fd::is_close_on_exec(listener.as_raw_fd()).unwrap());
-    let mut edges = Watch::edges(listener.as_raw_fd(), Interest::Read).unwrap();
+    let mut edges = Watch::edges(listener.as_raw_fd(), PollInterest::Read).unwrap();
     for _ in 0..3 {
         assert!(!is_readable(listener.as_raw_fd()).unwrap());
         let _first = backend.connect(PORT).unwrap();
@@ -157,7 +157,7 @@ fn the_drop_of_the_backend_ends_a_listener() {
     let backend = VsockInnerBackend::new().unwrap();
     let listener = backend.listen(PORT).unwrap();
     let idle = backend.listen(PORT + 1).unwrap();
-    let mut edges = Watch::edges(idle.as_raw_fd(), Interest::Read).unwrap();
+    let mut edges = Watch::edges(idle.as_raw_fd(), PollInterest::Read).unwrap();
     assert!(edges.now().unwrap().is_none());
     let mut waiting = backend.connect(PORT).unwrap();
     drop(backend);

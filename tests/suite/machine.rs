@@ -4,16 +4,16 @@
 
 use proptest::prelude::{ProptestConfig, proptest};
 use proptest::test_runner::TestCaseError;
+use vsock_compliance::PairSource;
 use vsock_inner::{Capacity, VsockInnerConfig};
 use vsock_muxer_harness::lockstep::Lockstep;
-use vsock_muxer_harness::source::PairSource;
-use vsock_muxer_harness::strategy::{Op, ops};
+use vsock_muxer_harness::strategy::{PairStep, steps};
 use vsock_tests::inner::{Inner, Way};
 
-fn drive(source: &dyn PairSource, ops: &[Op]) -> Result<(), TestCaseError> {
+fn drive(source: &dyn PairSource, steps: &[PairStep]) -> Result<(), TestCaseError> {
     let mut pair = Lockstep::new(source)?;
-    for (at, op) in ops.iter().enumerate() {
-        pair.step(op)
+    for (at, step) in steps.iter().enumerate() {
+        pair.step(step)
             .map_err(|why| TestCaseError::fail(format!("at step {at}: {why}")))?;
     }
     Ok(())
@@ -30,40 +30,40 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_pair_of_three_bytes_does_what_the_model_does(ops in ops(3, 120)) {
-        drive(&Inner::holding(3), &ops)?;
+    fn a_pair_of_three_bytes_does_what_the_model_does(list in steps(3, 120)) {
+        drive(&Inner::holding(3), &list)?;
     }
 
     #[test]
-    fn a_pair_of_one_byte_does_what_the_model_does(ops in ops(1, 80)) {
-        drive(&Inner::holding(1), &ops)?;
+    fn a_pair_of_one_byte_does_what_the_model_does(list in steps(1, 80)) {
+        drive(&Inner::holding(1), &list)?;
     }
 
     #[test]
-    fn an_accepted_pair_does_what_the_model_does(ops in ops(100, 120)) {
-        drive(&Inner::holding(100).made_by(Way::BackendAccepts), &ops)?;
+    fn an_accepted_pair_does_what_the_model_does(list in steps(100, 120)) {
+        drive(&Inner::holding(100).made_by(Way::BackendAccepts), &list)?;
     }
 
     #[test]
-    fn a_served_pair_does_what_the_model_does(ops in ops(100, 120)) {
-        drive(&Inner::holding(100).made_by(Way::ListenerAccepts), &ops)?;
+    fn a_served_pair_does_what_the_model_does(list in steps(100, 120)) {
+        drive(&Inner::holding(100).made_by(Way::ListenerAccepts), &list)?;
     }
 
     #[test]
-    fn halves_do_what_the_model_does(ops in ops(4096, 120)) {
-        drive(&Inner::holding(4096).made_by(Way::Split), &ops)?;
+    fn halves_do_what_the_model_does(list in steps(4096, 120)) {
+        drive(&Inner::holding(4096).made_by(Way::Split), &list)?;
     }
 
     #[test]
-    fn a_pair_of_the_default_capacity_does_what_the_model_does(ops in ops(256 * 1024, 60)) {
-        drive(&Inner::by(Way::Pair), &ops)?;
+    fn a_pair_of_the_default_capacity_does_what_the_model_does(list in steps(256 * 1024, 60)) {
+        drive(&Inner::by(Way::Pair), &list)?;
     }
 
     #[test]
-    fn an_unbounded_pair_does_what_the_model_does(ops in ops(50_000, 100)) {
+    fn an_unbounded_pair_does_what_the_model_does(list in steps(50_000, 100)) {
         let config = VsockInnerConfig::default()
             .to_device(Capacity::Unbounded)
             .to_application(Capacity::Bytes(20_000));
-        drive(&Inner { way: Way::Pair, config }, &ops)?;
+        drive(&Inner { way: Way::Pair, config }, &list)?;
     }
 }

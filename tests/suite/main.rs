@@ -21,13 +21,14 @@ mod handshake;
 mod late;
 mod listener;
 mod machine;
+mod mutants;
 mod names;
 mod regressions;
 mod two_threads;
 
 use std::time::Duration;
 
-use vsock_muxer_harness::poll::Deadline;
+use vsock_compliance::poll::Deadline;
 
 /// Plenty for a machine under load.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -11,12 +11,12 @@ use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 
 use vsock_backend_api::{VsockBackend, VsockStream};
+use vsock_compliance::call::Call;
+use vsock_compliance::fd;
+use vsock_compliance::pattern::Pattern;
+use vsock_compliance::poll::{PollInterest, Watch};
+use vsock_compliance::{backend_rules, stream_rules};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
-use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::compliance::{backends, streams};
-use vsock_muxer_harness::fd;
-use vsock_muxer_harness::pattern::Pattern;
-use vsock_muxer_harness::poll::{Interest, Watch};
 
 use crate::soon;
 
@@ -138,8 +138,8 @@ const WEAKNESSES: &[(&str, &[&str])] = &[
 
 #[test]
 fn every_weakness_shows_by_a_rule_that_there_is() {
-    let streams = streams().into_iter().map(|rule| rule.name);
-    let backends = backends().into_iter().map(|rule| rule.name);
+    let streams = stream_rules().into_iter().map(|rule| rule.as_ref().name);
+    let backends = backend_rules().into_iter().map(|rule| rule.as_ref().name);
     let rules: BTreeSet<_> = streams.chain(backends).collect();
     for (weakness, by) in WEAKNESSES {
         for rule in *by {
@@ -190,7 +190,7 @@ fn s13_a_spoiled_fd_never_makes_a_write_fail_or_repeat() {
 fn s14_whoever_is_woken_by_a_drop_sees_it() {
     for _ in 0..200 {
         let (application, mut device) = accepted();
-        let mut edges = Watch::edges(device.as_raw_fd(), Interest::Read).unwrap();
+        let mut edges = Watch::edges(device.as_raw_fd(), PollInterest::Read).unwrap();
         edges.now().unwrap();
         let dropping = Call::start(move || drop(application)).unwrap();
         // The first wake may come before the drop is over. But a read that would block then means

@@ -11,12 +11,11 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use proptest::prelude::{ProptestConfig, proptest};
-use vsock_muxer_harness::call::Call;
-use vsock_muxer_harness::model::refusal_threshold;
-use vsock_muxer_harness::pattern::Pattern;
-use vsock_muxer_harness::poll::{Interest, Watch, is_readable, is_writable};
-use vsock_muxer_harness::source::{Mode, PairSource, Stream};
-use vsock_muxer_harness::strategy::{Action, actions};
+use vsock_compliance::call::Call;
+use vsock_compliance::pattern::Pattern;
+use vsock_compliance::poll::{PollInterest, Watch, is_readable, is_writable};
+use vsock_compliance::{BoxedStream, ConnectionEnd, Mode, PairSource, refusal_threshold};
+use vsock_muxer_harness::strategy::{EndAction, actions};
 use vsock_tests::inner::{Inner, Way};
 
 use crate::soon;
@@ -27,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_millis(2);
 /// One end and what was done with it.
 struct Worker {
     /// `None` after its drop.
-    stream: Option<Stream>,
+    stream: Option<BoxedStream>,
     mode: Mode,
     sent: Pattern,
     received: Pattern,
@@ -41,7 +40,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(stream: Stream, mode: Mode) -> Self {
+    fn new(stream: BoxedStream, mode: Mode) -> Self {
         Self {
             stream: Some(stream),
             mode,
@@ -56,7 +55,7 @@ impl Worker {
         }
     }
 
-    fn run(mut self, actions: &[Action]) -> Self {
+    fn run(mut self, actions: &[EndAction]) -> Self {
         if let Some(stream) = &mut self.stream {
             stream.set_read_timeout(Some(TIMEOUT)).unwrap();
             stream.set_write_timeout(Some(TIMEOUT)).unwrap();
@@ -67,34 +66,34 @@ impl Worker {
         self
     }
 
-    fn act(&mut self, action: &Action) {
+    fn act(&mut self, action: &EndAction) {
         let Some(stream) = &mut self.stream else {
             return;
         };
         match action {
-            Action::Read(len) | Action::Peek(len) => {
+            EndAction::Read(len) | EndAction::Peek(len) => {
                 let mut buf = vec![0; *len];
                 let got = stream.read(&mut buf);
                 self.was_read(got, buf);
             }
-            Action::ReadVectored(lens) => {
+            EndAction::ReadVectored(lens) => {
                 let mut bufs: Vec<_> = lens.iter().map(|len| vec![0; *len]).collect();
                 let mut slices: Vec<_> = bufs.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
                 let got = stream.read_vectored(&mut slices);
                 self.was_read(got, bufs.concat());
             }
-            Action::Write(len) => {
+            EndAction::Write(len) => {
                 let written = stream.write(&self.sent.peek(*len));
                 self.was_written(written, *len);
             }
-            Action::WriteVectored(lens) => {
+            EndAction::WriteVectored(lens) => {
                 let mut from = self.sent.clone();
                 let bufs: Vec<_> = lens.iter().map(|len| from.take(*len)).collect();
                 let slices: Vec<_> = bufs.iter().map(|buf| IoSlice::new(buf)).collect();
                 let written = stream.write_vectored(&slices);
                 self.was_written(written, lens.iter().sum());
             }
-            Action::SetNonblocking(nonblocking) => {
+            EndAction::SetNonblocking(nonblocking) => {
                 stream.set_nonblocking(*nonblocking).unwrap();
                 self.mode = if *nonblocking {
                     Mode::Nonblocking
@@ -102,20 +101,20 @@ impl Worker {
                     Mode::Blocking
                 };
             }
-            Action::Shutdown(how) => {
+            EndAction::Shutdown(how) => {
                 stream.shutdown(*how).unwrap();
                 self.shut_read |= *how != Shutdown::Write;
                 self.shut_write |= *how != Shutdown::Read;
             }
-            Action::TakeFd(Interest::Read) => {
+            EndAction::TakeFd(PollInterest::Read) => {
                 let _fd = stream.as_raw_fd();
             }
-            Action::TakeFd(Interest::Write) => {
+            EndAction::TakeFd(PollInterest::Write) => {
                 stream.write_ready_fd().unwrap();
             }
-            Action::SetReadTimeout(_) | Action::SetWriteTimeout(_) => {} // none may wait for ever
-            Action::Drop => self.stream = None,
-            Action::Abort => {
+            EndAction::SetReadTimeout(_) | EndAction::SetWriteTimeout(_) => {} // none may wait for ever
+            EndAction::Drop => self.stream = None,
+            EndAction::Abort => {
                 self.aborted = true;
                 if let Some(stream) = self.stream.take() {
                     stream.abort();
@@ -229,7 +228,7 @@ fn check_write_end(writer: &mut Worker, reader: &Worker, capacity: usize, free: 
     };
     let capacity_counts = !writer.last_write_refused;
     let ready = is_writable(stream.write_ready_fd().unwrap()).unwrap();
-    let mut edges = Watch::edges(stream.write_ready_fd().unwrap(), Interest::Write).unwrap();
+    let mut edges = Watch::edges(stream.write_ready_fd().unwrap(), PollInterest::Write).unwrap();
     assert_eq!(edges.now().unwrap().is_some(), ready);
     stream.set_nonblocking(true).unwrap();
     let written = stream
@@ -306,9 +305,9 @@ fn check_read_end(writer: &Worker, reader: &mut Worker, queued: u64) {
     }
 }
 
-fn drive(source: &Inner, capacity: usize, there: &[Action], here: Vec<Action>) {
+fn drive(source: &Inner, capacity: usize, there: &[EndAction], here: Vec<EndAction>) {
     let (application, device) = source.pair().unwrap();
-    let (application_mode, device_mode) = source.modes();
+    let [application_mode, device_mode] = ConnectionEnd::BOTH.map(|end| source.initial_mode(end));
     let mut application = Worker::new(application, application_mode);
     let device = Worker::new(device, device_mode);
     let other = Call::start(move || device.run(&here)).unwrap();

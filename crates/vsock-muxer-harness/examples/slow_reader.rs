@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     backend.listen(80, 1);
     let socket = sim.guest.connect(sim.now(), 80);
     sim.settle()?;
-    let host = backend.accept(80).ok_or("nobody has connected")?;
+    let host = backend.accept(80).ok_or("the guest has not connected")?;
 
     let mut sent = 0;
     for minute in 1..=5 {

@@ -4,8 +4,8 @@
 //! of Linux does.
 //!
 //! Nothing of it is real, and all of it is deterministic: [`Guest::next_packet`] is what the driver
-//! puts into the transmit queue, [`Guest::ring`] is its receive queue, and the time is passed in.
-//! The [simulation](crate::sim) connects it to a muxer; it can also be driven by hand, beside any
+//! puts into the transmit queue, [`Guest::rx_queue`] is its receive queue, and the time is passed in.
+//! The [simulation](crate::sim) connects it to a muxer; it can also be driven by hand, with any
 //! device that can be handed a header and a payload.
 //!
 //! What it does as Linux does, because a device has to get along with it:
@@ -26,7 +26,7 @@ mod config;
 mod connect;
 mod payload;
 mod receive;
-mod ring;
+mod rx_queue;
 mod socket;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -36,12 +36,10 @@ use vsock_proto::{Body, ConnKey, Credit, Header, Packet, Route, SocketType, Tick
 
 pub use config::GuestConfig;
 pub use payload::BytesPayload;
-pub use ring::RxRing;
+pub use rx_queue::GuestRxQueue;
 use socket::Socket;
 pub use socket::{GuestRead, SocketState};
 
-/// Bytes of payload in one packet of the guest at most.
-const MAX_PACKET: u32 = 64 * 1024;
 /// The first port that a connect uses.
 const FIRST_PORT: u32 = 49_152;
 
@@ -62,7 +60,7 @@ pub enum GuestError {
     /// The peer's buffer cannot hold so long a message.
     #[error("the message is longer than the peer's buffer")]
     MessageTooLong,
-    /// Somebody listens there already.
+    /// Another program listens there already.
     #[error("port {0} has a listener")]
     PortTaken(u32),
 }
@@ -74,6 +72,7 @@ pub struct SentPacket {
     pub header: Header,
     /// Its payload. An honest guest's has `header.len` bytes.
     pub payload: Vec<u8>,
+    /// Whether it answers one that was received.
     reply: bool,
 }
 
@@ -115,14 +114,14 @@ pub struct Guest {
     next_port: u32,
     tx: VecDeque<SentPacket>,
     replies: usize,
-    ring: RxRing,
+    rx_queue: GuestRxQueue,
     /// The driver does not post buffers again.
     starving: bool,
     counters: GuestCounters,
 }
 
 impl Guest {
-    /// A guest that has booted: its buffers are posted, nobody listens.
+    /// A guest that has booted: its buffers are posted, and no program listens.
     #[must_use]
     pub fn new(config: GuestConfig) -> Self {
         let route = Route::to_host(config.cid, config.types);
@@ -136,7 +135,7 @@ impl Guest {
             next_port: FIRST_PORT,
             tx: VecDeque::new(),
             replies: 0,
-            ring: RxRing::default(),
+            rx_queue: GuestRxQueue::default(),
             starving: false,
             counters: GuestCounters::default(),
         };
@@ -145,8 +144,8 @@ impl Guest {
     }
 
     fn post_all(&mut self) {
-        for _ in self.ring.posted() + self.ring.used()..self.config.rx_buffers {
-            self.ring.post(self.config.rx_buffer_bytes);
+        for _ in self.rx_queue.posted() + self.rx_queue.used()..self.config.rx_buffers {
+            self.rx_queue.post(self.config.rx_buffer_bytes);
         }
     }
 
@@ -158,7 +157,7 @@ impl Guest {
         self.listeners.clear();
         self.tx.clear();
         self.replies = 0;
-        self.ring.clear();
+        self.rx_queue.clear();
         self.starving = false;
         self.next_port = FIRST_PORT;
         self.post_all();
@@ -188,9 +187,12 @@ impl Guest {
         Ok(())
     }
 
-    /// Nobody listens there any more. Connections that wait are reset.
+    /// The program stops listening. Connections that wait are reset.
     pub fn unlisten(&mut self, port: u32) {
-        let waiting = self.listeners.remove(&port).map(|door| door.waiting);
+        let waiting = self
+            .listeners
+            .remove(&port)
+            .map(|listener| listener.waiting);
         for id in waiting.into_iter().flatten() {
             self.reset(id);
         }
@@ -216,16 +218,16 @@ impl Guest {
 
     /// Puts any header and payload into the transmit queue: what a hostile driver would do.
     pub fn send_raw(&mut self, header: Header, payload: Vec<u8>) {
-        self.tx.push_back(SentPacket {
+        self.queue(SentPacket {
             header,
             payload,
             reply: false,
         });
     }
 
-    /// While it starves, the driver posts no buffer again.
-    pub fn starve(&mut self, starving: bool) {
-        self.starving = starving;
+    /// From now on the driver posts no buffer again, until it is [fed](Self::feed).
+    pub fn starve(&mut self) {
+        self.starving = true;
     }
 
     /// The packet that is next in the transmit queue.
@@ -242,8 +244,8 @@ impl Guest {
     }
 
     /// The receive queue.
-    pub fn ring(&mut self) -> &mut RxRing {
-        &mut self.ring
+    pub fn rx_queue(&mut self) -> &mut GuestRxQueue {
+        &mut self.rx_queue
     }
 
     /// When [`on_timeout`](Self::on_timeout) is to be called.
@@ -252,7 +254,7 @@ impl Guest {
         self.sockets.values().filter_map(|s| s.deadline).min()
     }
 
-    /// Does what is due: connects and closes that nobody answered are given up.
+    /// Does what is due: connects and closes without an answer are given up.
     pub fn on_timeout(&mut self, now: Tick) {
         let due: Vec<SocketId> = self
             .sockets
@@ -261,7 +263,7 @@ impl Guest {
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            // A connect that is given up tells nobody; a close does.
+            // A connect that is given up tells no peer; a close does.
             if self.state(id) == Some(SocketState::Closing) {
                 self.reset(id);
                 self.sockets.remove(&id);
@@ -340,7 +342,11 @@ impl Guest {
         };
         socket.on_sent(len);
         let reply = matches!(body, Body::Response | Body::Reset);
-        self.queue(self.route.header(&packet), payload, reply);
+        self.queue(SentPacket {
+            header: self.route.header(&packet),
+            payload,
+            reply,
+        });
     }
 
     /// The answer to a packet that belongs to no socket.
@@ -354,15 +360,15 @@ impl Guest {
             credit: Credit::default(),
             ..*packet
         };
-        self.queue(self.route.header(&answer), Vec::new(), true);
+        self.queue(SentPacket {
+            header: self.route.header(&answer),
+            payload: Vec::new(),
+            reply: true,
+        });
     }
 
-    fn queue(&mut self, header: Header, payload: Vec<u8>, reply: bool) {
-        self.replies += usize::from(reply);
-        self.tx.push_back(SentPacket {
-            header,
-            payload,
-            reply,
-        });
+    fn queue(&mut self, packet: SentPacket) {
+        self.replies += usize::from(packet.reply);
+        self.tx.push_back(packet);
     }
 }

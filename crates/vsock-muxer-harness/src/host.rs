@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A simulated host: backends and streams without descriptors, and the components behind them.
+//! A simulated host: backends and streams without descriptors, and the components that use them.
 //!
 //! The numbers that `as_raw_fd` returns are names, not descriptors: an [`EventLoop`] looks up how
 //! ready they are. They are given out as a kernel does, the lowest free one first, so a number is used
 //! again as soon as it is free. A stream is like a [socket](StreamKind::Socket), with one descriptor and
 //! hang-ups, or like a [channel](StreamKind::Channel), with two and none. Every call on it can be
-//! made to [fail](crate::faulty).
+//! made to [fail](StreamFault).
 //!
 //! [`EventLoop`]: crate::sim::EventLoop
 
 mod end;
+mod faults;
 mod stream;
 mod world;
 
@@ -18,52 +19,45 @@ use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+use vsock_proto::{MessageFlags, SocketType};
 
 pub use end::{HostEnd, HostRead};
+use faults::FaultScript;
+pub use faults::StreamFault;
 use stream::DeviceEnd;
-use world::{Backend, Door, FdUse};
-pub(crate) use world::{Edges, Polled, World};
-
-use crate::faulty::{Fault, Script};
-
-/// The type of every simulated backend and stream.
-const TYPE: VsockBackendType = VsockBackendType::Other("simulated");
-
-type Shared = Arc<Mutex<World>>;
-
-/// The state of the host. A panic of another holder is that test's failure, not ours.
-fn lock(world: &Shared) -> MutexGuard<'_, World> {
-    world.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How a simulated stream can be watched.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum StreamKind {
-    /// As a Unix socket: one descriptor for both directions, which hangs up.
-    Socket,
-    /// As an in-process channel: a second descriptor for writing, and no hang-up.
-    Channel,
-}
+pub use world::StreamKind;
+use world::{Backend, FdUse, PortListener, Shared, TYPE, lock};
+pub(crate) use world::{Edges, Polled};
 
 /// The host. See the [module](self). A clone is the same host.
 #[derive(Clone, Debug, Default)]
-pub struct Host {
+pub struct SimHost {
     world: Shared,
 }
 
-/// A backend of a [`Host`], as its components know it. A clone is the same backend.
+/// A backend of a [`SimHost`], as its components know it. A clone is the same backend.
 #[derive(Clone, Debug)]
 pub struct HostBackend {
     world: Shared,
     index: usize,
     kind: StreamKind,
-    capacities: (usize, usize),
+    capacity: usize,
 }
 
-impl Host {
+/// How a component asks for a port of the guest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PortRequest {
+    /// Not at all, or by bytes of its own.
+    None,
+    /// By a line of text, or a first message.
+    Text(u32),
+    /// Out of band.
+    OutOfBand(u32),
+}
+
+impl SimHost {
     /// A host without backends.
     #[must_use]
     pub fn new() -> Self {
@@ -84,16 +78,16 @@ impl Host {
         world.backends.push(Backend {
             fd,
             queue: VecDeque::new(),
-            doors: BTreeMap::new(),
+            listeners: BTreeMap::new(),
             edges: 0,
-            accepts: Script::default(),
+            accepts: FaultScript::default(),
             gone: false,
         });
         let ours = HostBackend {
             world: Shared::clone(&self.world),
             index,
             kind,
-            capacities: (capacity, capacity),
+            capacity,
         };
         let theirs = Box::new(DeviceBackend {
             ours: ours.clone(),
@@ -135,7 +129,7 @@ impl HostBackend {
     ///
     /// `ConnectionRefused`: the backend is gone.
     pub fn connect_stream(&self) -> io::Result<HostEnd> {
-        self.open(None)
+        self.connect_as(SocketType::Stream, PortRequest::None)
     }
 
     /// A component asks for a port of the guest by a line of text.
@@ -144,76 +138,64 @@ impl HostBackend {
     ///
     /// As [`connect_stream`](Self::connect_stream).
     pub fn connect_text(&self, port: u32) -> io::Result<HostEnd> {
-        let end = self.open(None)?;
-        end.write(format!("CONNECT {port}\n").as_bytes())?;
-        Ok(end)
+        self.connect_as(SocketType::Stream, PortRequest::Text(port))
     }
 
-    /// A component asks for a port of the guest beside the bytes.
+    /// A component asks for a port of the guest out of band.
     ///
     /// # Errors
     ///
     /// As [`connect_stream`](Self::connect_stream).
     pub fn connect_to(&self, port: u32) -> io::Result<HostEnd> {
-        self.open(Some(port))
+        self.connect_as(SocketType::Stream, PortRequest::OutOfBand(port))
     }
 
-    /// A component asks for a port of the guest by a first message, and for messages.
+    /// A component opens a connection of any type, and asks for a port in one way or the other.
     ///
     /// # Errors
     ///
     /// As [`connect_stream`](Self::connect_stream).
-    pub fn connect_messages_by_text(&self, port: u32) -> io::Result<HostEnd> {
-        let end = self.open_as(None, true)?;
-        end.send(format!("CONNECT {port}\n").as_bytes(), false)?;
-        Ok(end)
-    }
-
-    /// A component asks for a port of the guest beside the messages.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect_stream`](Self::connect_stream).
-    pub fn connect_messages_to(&self, port: u32) -> io::Result<HostEnd> {
-        self.open_as(Some(port), true)
-    }
-
-    fn open(&self, port: Option<u32>) -> io::Result<HostEnd> {
-        self.open_as(port, false)
-    }
-
-    fn open_as(&self, port: Option<u32>, seqpacket: bool) -> io::Result<HostEnd> {
+    pub fn connect_as(&self, socket_type: SocketType, request: PortRequest) -> io::Result<HostEnd> {
         let mut world = lock(&self.world);
         if world.backends[self.index].gone {
             return Err(ErrorKind::ConnectionRefused.into());
         }
-        let id = world.add(self.kind, self.capacities);
-        if let Some(conn) = world.conns.get_mut(&id) {
-            conn.port = port;
-            conn.seqpacket = seqpacket;
+        let id = world.add(self.kind, self.capacity, socket_type);
+        if let (PortRequest::OutOfBand(port), Some(conn)) = (request, world.conns.get_mut(&id)) {
+            conn.port = Some(port);
         }
         let backend = &mut world.backends[self.index];
         backend.edges += u64::from(backend.queue.is_empty());
         backend.queue.push_back(id);
         drop(world);
-        Ok(HostEnd::new(&self.world, id))
+        let end = HostEnd::new(&self.world, id);
+        if let PortRequest::Text(port) = request {
+            let line = format!("CONNECT {port}\n");
+            match socket_type {
+                SocketType::Stream => drop(end.write(line.as_bytes())?),
+                SocketType::SeqPacket => {
+                    end.send(line.as_bytes(), MessageFlags::END_OF_MESSAGE)?;
+                }
+            }
+        }
+        Ok(end)
     }
 
     /// A component serves a port, by streams or by messages as the guest has it; `backlog` connections
     /// may wait.
     pub fn listen(&self, port: u32, backlog: usize) {
         let waiting = VecDeque::new();
-        let door = Door { backlog, waiting };
+        let listener = PortListener { backlog, waiting };
         lock(&self.world).backends[self.index]
-            .doors
-            .insert(port, door);
+            .listeners
+            .insert(port, listener);
     }
 
     /// The component takes the next connection that waits.
     #[must_use]
     pub fn accept(&self, port: u32) -> Option<HostEnd> {
         let id = lock(&self.world).backends[self.index]
-            .doors
+            .listeners
             .get_mut(&port)?
             .waiting
             .pop_front()?;
@@ -221,11 +203,11 @@ impl HostBackend {
     }
 
     /// Lets the accept with this index, counted from the first one, fail: with an error, or with
-    /// `WouldBlock` in vain.
+    /// a spurious `WouldBlock`.
     pub fn fail_accept(&self, index: usize, kind: ErrorKind) {
         let fault = match kind {
-            ErrorKind::WouldBlock => Fault::WouldBlock,
-            kind => Fault::Error(kind),
+            ErrorKind::WouldBlock => StreamFault::WouldBlock,
+            kind => StreamFault::Error(kind),
         };
         lock(&self.world).backends[self.index]
             .accepts
@@ -241,21 +223,18 @@ struct DeviceBackend {
 }
 
 impl DeviceBackend {
-    fn connect_as(&self, dst_port: u32, seqpacket: bool) -> io::Result<Box<dyn VsockStream>> {
+    fn open(&self, dst_port: u32, socket_type: SocketType) -> io::Result<Box<dyn VsockStream>> {
         let mut world = lock(&self.ours.world);
         let has_room = world.backends[self.ours.index]
-            .doors
+            .listeners
             .get(&dst_port)
-            .is_some_and(|door| door.waiting.len() < door.backlog);
+            .is_some_and(|listener| listener.waiting.len() < listener.backlog);
         if !has_room {
             return Err(ErrorKind::ConnectionRefused.into());
         }
-        let id = world.add(self.ours.kind, self.ours.capacities);
-        if let Some(conn) = world.conns.get_mut(&id) {
-            conn.seqpacket = seqpacket;
-        }
-        if let Some(door) = world.backends[self.ours.index].doors.get_mut(&dst_port) {
-            door.waiting.push_back(id);
+        let id = world.add(self.ours.kind, self.ours.capacity, socket_type);
+        if let Some(listener) = world.backends[self.ours.index].listeners.get_mut(&dst_port) {
+            listener.waiting.push_back(id);
         }
         drop(world);
         self.stream(id)
@@ -279,7 +258,7 @@ impl VsockBackend for DeviceBackend {
         let mut world = lock(&self.ours.world);
         let backend = &mut world.backends[self.ours.index];
         match backend.accepts.next() {
-            Some(Fault::Error(kind)) => return Err(kind.into()),
+            Some(StreamFault::Error(kind)) => return Err(kind.into()),
             Some(_) => {
                 backend.edges += 1;
                 return Err(ErrorKind::WouldBlock.into());
@@ -293,7 +272,7 @@ impl VsockBackend for DeviceBackend {
     }
 
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        self.connect_as(dst_port, false)
+        self.open(dst_port, SocketType::Stream)
     }
 
     fn has_seqpacket(&self) -> bool {
@@ -301,7 +280,7 @@ impl VsockBackend for DeviceBackend {
     }
 
     fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-        self.connect_as(dst_port, true)
+        self.open(dst_port, SocketType::SeqPacket)
     }
 
     fn r#type(&self) -> VsockBackendType {

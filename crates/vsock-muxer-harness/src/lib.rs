@@ -1,54 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tests for whoever implements a vsock backend, or a muxer.
+//! Tests for authors of a vsock muxer, or of a transport under one.
 //!
-//! - [`compliance`]: a suite that checks every stream and backend against the contract of this
-//!   workspace, sentence by sentence.
 //! - [`model`]: what a connection does, as two byte queues with ends; [`lockstep`] drives a real
-//!   connection and the model with the same operations, which [`strategy`] makes for `proptest`.
+//!   connection and the model with the same steps, which [`strategy`] makes for `proptest`.
 //! - [`sim`]: a muxer between a simulated [`guest`] and a simulated [`host`], in virtual time, with every
-//!   packet and every readiness checked; [`scenario`] lets them live, [`faulty`] and [`hostile`] make it
-//!   hard. [`rig`] is the guest beside real backends.
-//! - [`pump`]: many bytes through a connection, each side waiting in its own way.
-//! - [`poll`], [`call`], [`fd`], [`pattern`]: what such tests are made of: deadlines, readiness of
-//!   real descriptors, calls that may wait, bytes that tell where they belong.
+//!   packet and every readiness checked; [`scenario`] lets them live. [`rig`] is the guest with real
+//!   backends.
 //!
-//! # Testing a transport
-//!
-//! Say how to get a connected pair, and have it judged. Here it is a pair of Unix sockets, which does
-//! not share every sentence: those are excepted by name, and the suite checks that they need to be.
-//!
-//! ```no_run
-//! use std::io;
-//! use std::os::unix::net::UnixStream;
-//!
-//! use vsock_muxer_harness::compliance::{Exception, judge_streams};
-//! use vsock_muxer_harness::source::{Mode, PairSource, Room, Stream};
-//!
-//! struct Sockets;
-//!
-//! impl PairSource for Sockets {
-//!     fn pair(&self) -> io::Result<(Stream, Stream)> {
-//!         let (application, device) = UnixStream::pair()?;
-//!         Ok((Box::new(application), Box::new(device)))
-//!     }
-//!     fn room(&self) -> (Room, Room) {
-//!         (Room::Unknown, Room::Unknown)
-//!     }
-//!     fn modes(&self) -> (Mode, Mode) {
-//!         (Mode::Blocking, Mode::Blocking)
-//!     }
-//! }
-//!
-//! let hup = Exception { name: "hup_is_never_reported", reason: "a socket reports HUP" };
-//! let report = judge_streams(&Sockets, &[hup /* and what else it does otherwise */]);
-//! assert!(report.is_good(), "{report}");
-//! ```
+//! The sentences that a single stream or backend must keep are checked by `vsock-compliance`.
 //!
 //! # Testing a muxer
 //!
-//! Another muxer than [`vsock_muxer::Muxer`] implements [`sim::Device`], and is given streams by
-//! [`host::Host::backend`]. Then [`sim::Sim::with_device`] simulates it; every method of the simulation
+//! Another muxer than [`vsock_muxer::Muxer`] implements [`sim::DeviceUnderTest`], and is given streams by
+//! [`host::SimHost::backend`]. Then [`sim::Sim::with_device`] simulates it; every method of the simulation
 //! says what the muxer did wrong, if it did. The example `slow_reader` of this crate watches a guest
 //! being held up.
 //!
@@ -60,20 +25,14 @@
 
 #![forbid(unsafe_code)]
 
-pub mod call;
-pub mod compliance;
-pub mod faulty;
-pub mod fd;
 pub mod guest;
 pub mod host;
-pub mod hostile;
 pub mod lockstep;
 pub mod model;
-pub mod pattern;
-pub mod poll;
-pub mod pump;
 pub mod rig;
 pub mod scenario;
 pub mod sim;
-pub mod source;
 pub mod strategy;
+
+// What the signatures of this crate name.
+pub use {proptest, vsock_backend_api, vsock_compliance, vsock_muxer, vsock_proto};

@@ -2,54 +2,28 @@
 
 //! A real connection and the model, driven by the same operations on one thread.
 
+mod mismatch;
 mod polled;
 
-use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::time::Duration;
 
+use vsock_compliance::pattern::Pattern;
+use vsock_compliance::poll::{PollInterest, Stopwatch};
+use vsock_compliance::{
+    BoxedStream, CapacityPromise, ConnectionEnd, Mode, PairSource, QueuedBytes,
+};
+
+pub use self::mismatch::Mismatch;
+use self::mismatch::agree;
 use self::polled::Polled;
-use crate::model::{Direction, End, Model, Outcome};
-use crate::pattern::Pattern;
-use crate::poll::{Interest, Stopwatch};
-use crate::source::{Mode, PairSource, Room, Stream};
-use crate::strategy::{Action, Op};
-
-/// Where the connection did something else than the model.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Mismatch(String);
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for Mismatch {}
-
-impl From<io::Error> for Mismatch {
-    fn from(error: io::Error) -> Self {
-        Self(format!("a call failed that must succeed: {error:?}"))
-    }
-}
-
-fn agree<T: PartialEq + fmt::Debug>(
-    what: impl fmt::Display,
-    got: &T,
-    want: &T,
-) -> Result<(), Mismatch> {
-    if got == want {
-        return Ok(());
-    }
-    Err(Mismatch(format!(
-        "{what}: {got:?}, and by the model {want:?}"
-    )))
-}
+use crate::model::{Direction, Model, ModelResult, index};
+use crate::strategy::{EndAction, PairStep};
 
 /// What the test knows of one end.
 struct Local {
-    stream: Stream,
+    stream: BoxedStream,
     mode: Mode,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
@@ -72,7 +46,14 @@ impl fmt::Debug for Lockstep<'_> {
     }
 }
 
-/// How a call ends that makes no progress at once.
+/// Whether a read takes what it returns.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Taking {
+    Consume,
+    Peek,
+}
+
+/// How a call ends that makes no progress immediately.
 enum Wait {
     /// It returns `WouldBlock`.
     Never,
@@ -100,25 +81,23 @@ impl<'a> Lockstep<'a> {
     /// Those of [`PairSource::pair`]; `Unsupported` if the capacity is not promised.
     pub fn new(source: &'a dyn PairSource) -> io::Result<Self> {
         let (application, device) = source.pair()?;
-        let (application_mode, device_mode) = source.modes();
-        let (to_device, to_application) = source.room();
-        let local = |stream, mode, start| {
-            let sent = Pattern::starting_at(start);
+        let local = |stream, end, start| {
             Some(Local {
                 stream,
-                mode,
+                mode: source.initial_mode(end),
                 read_timeout: None,
                 write_timeout: None,
-                sent,
+                sent: Pattern::starting_at(start),
             })
         };
+        let [to_device, to_application] =
+            ConnectionEnd::BOTH.map(|writer| capacity(source.capacity(writer)));
         Ok(Self {
             source,
-            model: Model::new(capacity(to_device)?, capacity(to_application)?)
-                .of_halves(source.halves()),
+            model: Model::new(to_device?, to_application?).ends(source.ends()),
             locals: [
-                local(application, application_mode, 0),
-                local(device, device_mode, 1000),
+                local(application, ConnectionEnd::Application, 0),
+                local(device, ConnectionEnd::Device, 1000),
             ],
             polled: Polled::default(),
         })
@@ -131,36 +110,36 @@ impl<'a> Lockstep<'a> {
     /// # Errors
     ///
     /// What differs.
-    pub fn step(&mut self, op: &Op) -> Result<(), Mismatch> {
+    pub fn step(&mut self, step: &PairStep) -> Result<(), Mismatch> {
         let before = self.polled.expected(&self.model);
-        let Some(mut local) = self.locals[op.end as usize].take() else {
+        let Some(mut local) = self.locals[index(step.end)].take() else {
             return Ok(());
         };
-        let done = self.act(&mut local, op);
-        let is_last = op.action.is_last();
+        let done = self.act(&mut local, step);
+        let is_last = step.action.is_last();
         if is_last {
-            self.polled.forget(op.end);
+            self.polled.forget(step.end);
         }
-        match op.action {
-            Action::Drop => {
+        match step.action {
+            EndAction::Drop => {
                 drop(local);
-                self.model.drop_end(op.end);
+                self.model.drop_end(step.end);
             }
-            Action::Abort => {
+            EndAction::Abort => {
                 local.stream.abort();
-                self.model.abort_end(op.end);
+                self.model.abort_end(step.end);
             }
-            _ => self.locals[op.end as usize] = Some(local),
+            _ => self.locals[index(step.end)] = Some(local),
         }
         done?;
-        let dropped = is_last.then_some(op.end);
+        let dropped = is_last.then_some(step.end);
         self.polled.check(&self.model, &before, dropped)?;
         self.check_counts()
     }
 
     fn check_counts(&mut self) -> Result<(), Mismatch> {
-        for end in End::BOTH {
-            let Some(local) = &self.locals[end as usize] else {
+        for end in ConnectionEnd::BOTH {
+            let Some(local) = &self.locals[index(end)] else {
                 continue;
             };
             let gone = self.model.peer_gone(end);
@@ -169,7 +148,8 @@ impl<'a> Lockstep<'a> {
                 &local.stream.peer_gone(),
                 &gone,
             )?;
-            let Some((incoming, outgoing)) = self.source.queued(&*local.stream) else {
+            let Some(QueuedBytes { incoming, outgoing }) = self.source.queued(&*local.stream)
+            else {
                 continue;
             };
             let want = self.model.incoming(end).queued() as u64;
@@ -182,28 +162,35 @@ impl<'a> Lockstep<'a> {
         Ok(())
     }
 
-    fn act(&mut self, local: &mut Local, op: &Op) -> Result<(), Mismatch> {
+    fn act(&mut self, local: &mut Local, step: &PairStep) -> Result<(), Mismatch> {
         let source = self.source;
-        match &op.action {
-            Action::Read(len) => self.read(local, op, &[*len], false, |stream, bufs| {
-                stream.read(&mut bufs[0])
-            }),
-            Action::ReadVectored(lens) => self.read(local, op, lens, false, |stream, bufs| {
-                let mut slices: Vec<_> = bufs.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
-                stream.read_vectored(&mut slices)
-            }),
-            Action::Peek(len) => self.read(local, op, &[*len], true, |stream, bufs| {
-                let seen = source.peek(&mut **stream, &mut bufs[0]);
-                seen.unwrap_or_else(|| Err(ErrorKind::Unsupported.into()))
-            }),
-            Action::Write(len) => {
-                self.write(local, op, &[*len], |stream, bufs| stream.write(&bufs[0]))
+        match &step.action {
+            EndAction::Read(len) => {
+                self.read(local, step, &[*len], Taking::Consume, |stream, bufs| {
+                    stream.read(&mut bufs[0])
+                })
             }
-            Action::WriteVectored(lens) => self.write(local, op, lens, |stream, bufs| {
+            EndAction::ReadVectored(lens) => {
+                self.read(local, step, lens, Taking::Consume, |stream, bufs| {
+                    let mut slices: Vec<_> =
+                        bufs.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+                    stream.read_vectored(&mut slices)
+                })
+            }
+            EndAction::Peek(len) => {
+                self.read(local, step, &[*len], Taking::Peek, |stream, bufs| {
+                    let seen = source.peek(&mut **stream, &mut bufs[0]);
+                    seen.unwrap_or_else(|| Err(ErrorKind::Unsupported.into()))
+                })
+            }
+            EndAction::Write(len) => {
+                self.write(local, step, &[*len], |stream, bufs| stream.write(&bufs[0]))
+            }
+            EndAction::WriteVectored(lens) => self.write(local, step, lens, |stream, bufs| {
                 let slices: Vec<_> = bufs.iter().map(|buf| IoSlice::new(buf)).collect();
                 stream.write_vectored(&slices)
             }),
-            Action::SetNonblocking(nonblocking) => {
+            EndAction::SetNonblocking(nonblocking) => {
                 local.stream.set_nonblocking(*nonblocking)?;
                 local.mode = if *nonblocking {
                     Mode::Nonblocking
@@ -212,47 +199,46 @@ impl<'a> Lockstep<'a> {
                 };
                 Ok(())
             }
-            Action::SetReadTimeout(timeout) => {
+            EndAction::SetReadTimeout(timeout) => {
                 let set = local.stream.set_read_timeout(*timeout);
-                set_timeout(op, set, &mut local.read_timeout, *timeout)
+                set_timeout(step, set, &mut local.read_timeout, *timeout)
             }
-            Action::SetWriteTimeout(timeout) => {
+            EndAction::SetWriteTimeout(timeout) => {
                 let set = local.stream.set_write_timeout(*timeout);
-                set_timeout(op, set, &mut local.write_timeout, *timeout)
+                set_timeout(step, set, &mut local.write_timeout, *timeout)
             }
-            Action::Shutdown(how) => {
+            EndAction::Shutdown(how) => {
                 local.stream.shutdown(*how)?;
-                self.model.shutdown(op.end, *how);
+                self.model.shutdown(step.end, *how);
                 Ok(())
             }
-            Action::TakeFd(interest) => {
+            EndAction::TakeFd(interest) => {
                 let fd = match interest {
-                    Interest::Read => local.stream.as_raw_fd(),
-                    Interest::Write => local.stream.write_ready_fd()?,
+                    PollInterest::Read => local.stream.as_raw_fd(),
+                    PollInterest::Write => local.stream.write_ready_fd()?,
                 };
-                Ok(self.polled.take(op.end, *interest, fd)?)
+                Ok(self.polled.take(step.end, *interest, fd)?)
             }
-            Action::Drop | Action::Abort => Ok(()),
+            EndAction::Drop | EndAction::Abort => Ok(()),
         }
     }
 
     fn read(
         &mut self,
         local: &mut Local,
-        op: &Op,
+        step: &PairStep,
         lens: &[usize],
-        peek: bool,
-        call: impl FnOnce(&mut Stream, &mut [Vec<u8>]) -> io::Result<usize>,
+        taking: Taking,
+        call: impl FnOnce(&mut BoxedStream, &mut [Vec<u8>]) -> io::Result<usize>,
     ) -> Result<(), Mismatch> {
-        if peek && self.source.peek(&mut *local.stream, &mut []).is_none() {
+        if taking == Taking::Peek && self.source.peek(&mut *local.stream, &mut []).is_none() {
             return Ok(());
         }
-        let direction = self.model.incoming(op.end);
+        let direction = self.model.incoming(step.end);
         let len = lens.iter().sum();
-        let mut want = if peek {
-            direction.peek(len)
-        } else {
-            direction.read(len)
+        let mut want = match taking {
+            Taking::Peek => direction.peek(len),
+            Taking::Consume => direction.read(len),
         };
         let mut least = Duration::ZERO;
         if want == Err(ErrorKind::WouldBlock) {
@@ -265,16 +251,17 @@ impl<'a> Lockstep<'a> {
         let mut bufs: Vec<_> = lens.iter().map(|len| vec![0; *len]).collect();
         let watch = Stopwatch::start();
         let got = call(&mut local.stream, &mut bufs);
-        not_early(op, watch.elapsed(), least)?;
+        not_early(step, watch.elapsed(), least)?;
         let mut bytes = bufs.concat();
         let got = got.map_err(|error| error.kind()).map(|len| {
             bytes.truncate(len);
             bytes
         });
-        let len = |outcome: &Outcome<Vec<u8>>| outcome.as_ref().map(Vec::len).map_err(|kind| *kind);
-        agree(format!("{op:?} returned"), &len(&got), &len(&want))?;
+        let len =
+            |outcome: &ModelResult<Vec<u8>>| outcome.as_ref().map(Vec::len).map_err(|kind| *kind);
+        agree(format!("{step:?} returned"), &len(&got), &len(&want))?;
         agree(
-            format!("the bytes of {op:?} are the next ones"),
+            format!("the bytes of {step:?} are the next ones"),
             &(got == want),
             &true,
         )
@@ -283,13 +270,13 @@ impl<'a> Lockstep<'a> {
     fn write(
         &mut self,
         local: &mut Local,
-        op: &Op,
+        step: &PairStep,
         lens: &[usize],
-        call: impl FnOnce(&mut Stream, &[Vec<u8>]) -> io::Result<usize>,
+        call: impl FnOnce(&mut BoxedStream, &[Vec<u8>]) -> io::Result<usize>,
     ) -> Result<(), Mismatch> {
         let len = lens.iter().sum();
         let mut bytes = local.sent.peek(len);
-        let direction = self.model.outgoing(op.end);
+        let direction = self.model.outgoing(step.end);
         let waits = must_wait(direction, &bytes);
         let (want, least) = match Wait::of(local.mode, local.write_timeout) {
             Wait::ForEver if waits => return Ok(()),
@@ -303,13 +290,13 @@ impl<'a> Lockstep<'a> {
         }
         let watch = Stopwatch::start();
         let got = call(&mut local.stream, &bufs).map_err(|error| error.kind());
-        not_early(op, watch.elapsed(), least)?;
+        not_early(step, watch.elapsed(), least)?;
         local.sent.advance(got.unwrap_or(0));
-        agree(format!("{op:?} returned"), &got, &want)
+        agree(format!("{step:?} returned"), &got, &want)
     }
 }
 
-/// Whether a blocking write cannot take all at once.
+/// Whether a blocking write cannot take everything immediately.
 fn must_wait(direction: &Direction, bytes: &[u8]) -> bool {
     match direction.clone().write(bytes) {
         Ok(len) => len < bytes.len(),
@@ -318,7 +305,7 @@ fn must_wait(direction: &Direction, bytes: &[u8]) -> bool {
 }
 
 fn set_timeout(
-    op: &Op,
+    step: &PairStep,
     set: io::Result<()>,
     known: &mut Option<Duration>,
     timeout: Option<Duration>,
@@ -333,24 +320,24 @@ fn set_timeout(
         Ok(())
     };
     agree(
-        format!("{op:?} returned"),
+        format!("{step:?} returned"),
         &set.map_err(|error| error.kind()),
         &want,
     )
 }
 
-fn not_early(op: &Op, took: Duration, least: Duration) -> Result<(), Mismatch> {
+fn not_early(step: &PairStep, took: Duration, least: Duration) -> Result<(), Mismatch> {
     agree(
-        format!("{op:?} gave up after {took:?} with a timeout of {least:?}"),
+        format!("{step:?} gave up after {took:?} with a timeout of {least:?}"),
         &(took < least),
         &false,
     )
 }
 
-fn capacity(room: Room) -> io::Result<Option<usize>> {
-    match room {
-        Room::Bytes(capacity) => Ok(Some(capacity)),
-        Room::Unbounded => Ok(None),
-        Room::Unknown => Err(ErrorKind::Unsupported.into()),
+fn capacity(promise: CapacityPromise) -> io::Result<Option<usize>> {
+    match promise {
+        CapacityPromise::Bytes(capacity) => Ok(Some(capacity)),
+        CapacityPromise::Unbounded => Ok(None),
+        CapacityPromise::Unknown => Err(ErrorKind::Unsupported.into()),
     }
 }

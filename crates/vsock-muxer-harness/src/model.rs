@@ -9,22 +9,10 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::Shutdown;
 
-/// What a call returns.
-pub type Outcome<T> = Result<T, ErrorKind>;
+use vsock_compliance::{ConnectionEnd, Ends, refusal_threshold};
 
-/// How many bytes must be free after a refused write before the next one is accepted.
-///
-/// ```
-/// use vsock_muxer_harness::model::refusal_threshold;
-///
-/// assert_eq!(refusal_threshold(256 * 1024), 64 * 1024);
-/// assert_eq!(refusal_threshold(4096), 1024);
-/// assert_eq!(refusal_threshold(3), 1, "at least one byte");
-/// ```
-#[must_use]
-pub fn refusal_threshold(capacity: usize) -> usize {
-    (capacity / 4).clamp(1, 64 * 1024)
-}
+/// What a call returns.
+pub type ModelResult<T> = Result<T, ErrorKind>;
 
 /// How one side of a direction is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -88,7 +76,7 @@ impl Direction {
     /// # Errors
     ///
     /// The kind that the read fails with.
-    pub fn peek(&self, len: usize) -> Outcome<Vec<u8>> {
+    pub fn peek(&self, len: usize) -> ModelResult<Vec<u8>> {
         if len == 0 {
             return Ok(Vec::new());
         }
@@ -107,7 +95,7 @@ impl Direction {
     /// # Errors
     ///
     /// The kind that the read fails with.
-    pub fn read(&mut self, len: usize) -> Outcome<Vec<u8>> {
+    pub fn read(&mut self, len: usize) -> ModelResult<Vec<u8>> {
         let bytes = self.peek(len)?;
         self.bytes.drain(..bytes.len());
         Ok(bytes)
@@ -118,7 +106,7 @@ impl Direction {
     /// # Errors
     ///
     /// The kind that the write fails with.
-    pub fn write(&mut self, bytes: &[u8]) -> Outcome<usize> {
+    pub fn write(&mut self, bytes: &[u8]) -> ModelResult<usize> {
         if bytes.is_empty() {
             return Ok(0);
         }
@@ -133,12 +121,12 @@ impl Direction {
         Ok(len)
     }
 
-    /// A blocking write that times out, because nobody reads meanwhile.
+    /// A blocking write that times out, because the peer does not read meanwhile.
     ///
     /// # Errors
     ///
     /// The kind that the write fails with.
-    pub fn write_until_timeout(&mut self, bytes: &[u8]) -> Outcome<usize> {
+    pub fn write_until_timeout(&mut self, bytes: &[u8]) -> ModelResult<usize> {
         match self.write(bytes) {
             Ok(len) if len < bytes.len() => {
                 self.refused = true; // the rest was, while the call waited
@@ -162,7 +150,7 @@ impl Direction {
     }
 
     /// How many bytes a write may take now.
-    fn writable(&self) -> Outcome<usize> {
+    fn writable(&self) -> ModelResult<usize> {
         match (self.writer, self.reader) {
             (Side::Shut, _) | (_, Side::Shut) => return Err(ErrorKind::BrokenPipe),
             (_, Side::Reset) => return Err(ErrorKind::ConnectionReset),
@@ -177,55 +165,41 @@ impl Direction {
     }
 }
 
-/// One of the two ends.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[repr(u8)]
-pub enum End {
-    /// The application's.
-    Application,
-    /// The device's.
-    Device,
-}
-
-impl End {
-    /// Both.
-    pub const BOTH: [Self; 2] = [Self::Application, Self::Device];
-
-    /// The other one.
-    #[must_use]
-    pub fn peer(self) -> Self {
-        match self {
-            Self::Application => Self::Device,
-            Self::Device => Self::Application,
-        }
-    }
-
-    fn index(self) -> usize {
-        usize::from(self == Self::Device)
-    }
-}
-
 /// A connection.
 ///
 /// ```
 /// use std::io::ErrorKind;
-/// use vsock_muxer_harness::model::{End, Model};
+/// use vsock_compliance::ConnectionEnd;
+/// use vsock_muxer_harness::model::Model;
 ///
 /// let mut model = Model::new(Some(4), None);
-/// assert_eq!(model.outgoing(End::Application).write(b"hello"), Ok(4));
-/// model.drop_end(End::Application);
-/// assert_eq!(model.incoming(End::Device).read(10), Ok(b"hell".to_vec()));
-/// assert_eq!(model.incoming(End::Device).read(10), Ok(b"".to_vec()));
-/// assert_eq!(model.outgoing(End::Device).write(b"hello"), Err(ErrorKind::BrokenPipe));
-/// assert!(model.peer_gone(End::Device));
+/// assert_eq!(model.outgoing(ConnectionEnd::Application).write(b"hello"), Ok(4));
+/// model.drop_end(ConnectionEnd::Application);
+/// assert_eq!(model.incoming(ConnectionEnd::Device).read(10), Ok(b"hell".to_vec()));
+/// assert_eq!(model.incoming(ConnectionEnd::Device).read(10), Ok(b"".to_vec()));
+/// assert_eq!(model.outgoing(ConnectionEnd::Device).write(b"hello"), Err(ErrorKind::BrokenPipe));
+/// assert!(model.peer_gone(ConnectionEnd::Device));
 /// ```
 #[derive(Clone, Debug)]
 pub struct Model {
     /// The direction that each end writes to.
     directions: [Direction; 2],
     dropped: [bool; 2],
-    /// Whether an end is two halves that know nothing of each other.
-    halves: bool,
+    ends: Ends,
+}
+
+/// What an end breaks off as it goes.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Breaks {
+    Nothing,
+    /// Its own reading, and so the peer's writing.
+    Reading,
+    Both,
+}
+
+/// The direction that an end writes to.
+pub(crate) fn index(end: ConnectionEnd) -> usize {
+    usize::from(end == ConnectionEnd::Device)
 }
 
 impl Model {
@@ -236,29 +210,29 @@ impl Model {
         Self {
             directions,
             dropped: [false; 2],
-            halves: false,
+            ends: Ends::Whole,
         }
     }
 
-    /// The same with ends that are two halves each: a half that is dropped closes its direction alone.
+    /// The same with other ends: a half that is dropped closes its direction alone.
     #[must_use]
-    pub const fn of_halves(mut self, halves: bool) -> Self {
-        self.halves = halves;
+    pub const fn ends(mut self, ends: Ends) -> Self {
+        self.ends = ends;
         self
     }
 
     /// The direction that `end` writes to.
-    pub fn outgoing(&mut self, end: End) -> &mut Direction {
-        &mut self.directions[end.index()]
+    pub fn outgoing(&mut self, end: ConnectionEnd) -> &mut Direction {
+        &mut self.directions[index(end)]
     }
 
     /// The direction that `end` reads from.
-    pub fn incoming(&mut self, end: End) -> &mut Direction {
-        &mut self.directions[end.peer().index()]
+    pub fn incoming(&mut self, end: ConnectionEnd) -> &mut Direction {
+        &mut self.directions[index(end.peer())]
     }
 
     /// `end` shuts down.
-    pub fn shutdown(&mut self, end: End, how: Shutdown) {
+    pub fn shutdown(&mut self, end: ConnectionEnd, how: Shutdown) {
         if how != Shutdown::Write {
             self.incoming(end).reader.shut();
         }
@@ -268,52 +242,56 @@ impl Model {
     }
 
     /// `end` is dropped: with a reset, if it leaves bytes unread.
-    pub fn drop_end(&mut self, end: End) {
-        let unread = self.incoming(end).queued() > 0;
-        self.end(end, unread, unread && !self.halves);
+    pub fn drop_end(&mut self, end: ConnectionEnd) {
+        let breaks = match (self.incoming(end).queued(), self.ends) {
+            (0, _) => Breaks::Nothing,
+            (_, Ends::Whole) => Breaks::Both,
+            (_, Ends::Halves) => Breaks::Reading,
+        };
+        self.end(end, breaks);
     }
 
     /// `end` is aborted: what it has not ended in order is broken off.
-    pub fn abort_end(&mut self, end: End) {
-        self.end(end, true, true);
+    pub fn abort_end(&mut self, end: ConnectionEnd) {
+        self.end(end, Breaks::Both);
     }
 
     /// `end` is gone, and each of its directions broken off or closed. Where a whole one has ended its
     /// writing before, nothing is broken off.
-    fn end(&mut self, end: End, breaks_reading: bool, breaks_writing: bool) {
-        if self.halves || self.outgoing(end).writer == Side::Open {
-            if breaks_reading {
+    fn end(&mut self, end: ConnectionEnd, breaks: Breaks) {
+        if self.ends == Ends::Halves || self.outgoing(end).writer == Side::Open {
+            if breaks != Breaks::Nothing {
                 self.incoming(end).reader.reset();
             }
-            if breaks_writing {
+            if breaks == Breaks::Both {
                 self.outgoing(end).writer.reset();
             }
         }
         self.shutdown(end, Shutdown::Both);
-        self.dropped[end.index()] = true;
+        self.dropped[index(end)] = true;
     }
 
     /// Whether `end` lives.
     #[must_use]
-    pub fn is_alive(&self, end: End) -> bool {
-        !self.dropped[end.index()]
+    pub fn is_alive(&self, end: ConnectionEnd) -> bool {
+        !self.dropped[index(end)]
     }
 
     /// Whether the peer of `end` was dropped.
     #[must_use]
-    pub fn peer_gone(&self, end: End) -> bool {
+    pub fn peer_gone(&self, end: ConnectionEnd) -> bool {
         !self.is_alive(end.peer())
     }
 
     /// Whether the read fd of `end` is readable.
     #[must_use]
-    pub fn is_readable(&self, end: End) -> bool {
-        self.directions[end.peer().index()].is_readable()
+    pub fn is_readable(&self, end: ConnectionEnd) -> bool {
+        self.directions[index(end.peer())].is_readable()
     }
 
     /// Whether the write fd of `end` is writable.
     #[must_use]
-    pub fn is_writable(&self, end: End) -> bool {
-        self.directions[end.index()].is_writable()
+    pub fn is_writable(&self, end: ConnectionEnd) -> bool {
+        self.directions[index(end)].is_writable()
     }
 }

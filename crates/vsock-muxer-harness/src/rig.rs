@@ -141,12 +141,12 @@ impl Rig {
 
     fn transmit(&mut self) -> io::Result<bool> {
         let now = self.now();
-        let ring = self.guest.ring();
-        let before = ring.used();
+        let queue = self.guest.rx_queue();
+        let before = queue.used();
         if self.muxer.wants_transmit() {
-            self.muxer.transmit(now, ring, RX_BYTES);
+            self.muxer.transmit(now, queue, RX_BYTES);
         }
-        let any = self.guest.ring().used() > before;
+        let any = self.guest.rx_queue().used() > before;
         self.carry_out()?;
         Ok(any)
     }

@@ -1,42 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Whole lives of a guest and a host, as sequences of operations.
+//! Whole lives of a guest and a host, as sequences of steps.
 //!
 //! A [`Scenario`] is a [`Sim`] with programs in the guest and components on the host, which are told by
-//! [`Op`]s what to do. Each byte that one of them sends is known, so that each that arrives can be
-//! compared. [`calm`] and [`rough`] make operations for `proptest`; [`from_seed`] makes a sequence that
+//! [`ScenarioStep`]s what to do. Each byte that one of them sends is known, so that each that arrives can be
+//! compared. [`calm`] and [`rough`] make steps for `proptest`; [`from_seed`] makes a sequence that
 //! can be made again. [`Scenario::wind_down`] ends everything and looks at what is left: nothing may be.
 //!
 //! ```
 //! use vsock_muxer_harness::guest::GuestConfig;
-//! use vsock_muxer_harness::scenario::{Scenario, calm, from_seed};
-//! use vsock_muxer_harness::sim::{Failure, SimConfig};
+//! use vsock_muxer_harness::scenario::{Delivery, Scenario, calm, from_seed};
+//! use vsock_muxer_harness::sim::{SimConfig, SimFailure};
 //!
-//! # fn main() -> Result<(), Failure> {
+//! # fn main() -> Result<(), SimFailure> {
 //! let mut scenario = Scenario::new(SimConfig::default(), GuestConfig::default())?;
-//! for op in from_seed(calm(), 42, 100) {
-//!     scenario.apply(&op)?;
+//! for step in from_seed(calm(), 42, 100) {
+//!     scenario.apply(&step)?;
 //! }
-//! scenario.wind_down(true)
+//! scenario.wind_down(Delivery::Complete)
 //! # }
 //! ```
 
 mod act;
 mod link;
 mod messages;
-mod op;
+mod step;
 
 use std::time::Duration;
 
 use vsock_muxer::Muxer;
-use vsock_proto::Header;
+use vsock_proto::{Header, SocketType};
 
-use crate::faulty::Fault;
 use crate::guest::{GuestConfig, SocketState};
-use crate::host::{HostBackend, StreamKind};
-use crate::sim::{Failure, Sim, SimConfig};
-use link::Link;
-pub use op::{Op, calm, from_seed, header, rough};
+use crate::host::{HostBackend, PortRequest, StreamKind};
+use crate::sim::{Sim, SimConfig, SimFailure};
+use link::{Link, Opener};
+pub use step::{ScenarioStep, calm, from_seed, rough};
 
 /// Bytes that a simulated stream holds.
 const CAPACITY: usize = 20_000;
@@ -46,6 +45,15 @@ const PACKETS: usize = 300;
 const MOST: usize = 6;
 /// The first port of a component, and of a program in the guest.
 const FIRST_PORT: u32 = 1000;
+
+/// What must have arrived when a scenario ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Delivery {
+    /// Every byte that was sent on a connection that nothing has harmed.
+    Complete,
+    /// Anything: connections may have been broken off.
+    Partial,
+}
 
 /// A life. See the [module](self).
 #[derive(Debug)]
@@ -59,12 +67,12 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Two backends, one of each kind of stream; nobody is connected.
+    /// Two backends, one of each kind of stream, without connections.
     ///
     /// # Errors
     ///
     /// What the muxer did wrong.
-    pub fn new(config: SimConfig, guest: GuestConfig) -> Result<Self, Failure> {
+    pub fn new(config: SimConfig, guest: GuestConfig) -> Result<Self, SimFailure> {
         let room = guest.rx_buffer_bytes.saturating_sub(Header::LEN);
         let longest = guest.buf_alloc.min(config.muxer.max_message()) as usize;
         let longest = longest.min(room.saturating_mul(PACKETS));
@@ -92,44 +100,44 @@ impl Scenario {
     /// # Errors
     ///
     /// What the muxer did wrong.
-    pub fn apply(&mut self, op: &Op) -> Result<(), Failure> {
-        match op {
-            Op::Steps(turns) => {
+    pub fn apply(&mut self, step: &ScenarioStep) -> Result<(), SimFailure> {
+        match step {
+            ScenarioStep::Steps(turns) => {
                 for _ in 0..*turns {
                     self.sim.step()?;
                 }
             }
-            Op::Settles => {
+            ScenarioStep::Settles => {
                 self.sim.settle()?;
                 self.meet();
                 self.check_flow()?;
             }
-            Op::Passes(time) => self.sim.pass(*time)?,
-            Op::Reboots => {
+            ScenarioStep::Passes(time) => self.sim.pass(*time)?,
+            ScenarioStep::Reboots => {
                 self.sim.reboot()?;
                 for link in &mut self.links {
                     link.socket = None;
                     link.spoilt = true;
                 }
             }
-            Op::Stops => {
+            ScenarioStep::Stops => {
                 self.sim.replace_device()?;
                 self.links.iter_mut().for_each(|link| link.spoilt = true);
             }
-            Op::TransportResets => {
+            ScenarioStep::TransportResets => {
                 self.sim.transport_reset()?;
                 self.links.iter_mut().for_each(|link| link.spoilt = true);
             }
-            Op::GuestStarves => self.sim.guest.starve(true),
-            Op::GuestFeeds => self.sim.guest.feed(),
-            Op::GuestConnects
-            | Op::HostConnects { .. }
-            | Op::GuestConnectsSeqpacket
-            | Op::HostConnectsSeqpacket { .. } => self.connect(op)?,
-            Op::GuestReconnects(at) => self.reconnect(*at)?,
-            Op::AcceptFails(kind) => self.backends[0].fail_accept(0, *kind),
-            Op::Raw(header, len) => self.send_raw(*header, *len),
-            op => self.on_link(op)?,
+            ScenarioStep::GuestStarves => self.sim.guest.starve(),
+            ScenarioStep::GuestFeeds => self.sim.guest.feed(),
+            ScenarioStep::GuestConnects
+            | ScenarioStep::HostConnects { .. }
+            | ScenarioStep::GuestConnectsSeqpacket
+            | ScenarioStep::HostConnectsSeqpacket { .. } => self.connect(step)?,
+            ScenarioStep::GuestReconnects(at) => self.reconnect(*at)?,
+            ScenarioStep::AcceptFails(kind) => self.backends[0].fail_accept(0, *kind),
+            ScenarioStep::Raw(header, len) => self.send_raw(*header, *len),
+            step => self.on_link(step)?,
         }
         self.meet();
         Ok(())
@@ -137,15 +145,15 @@ impl Scenario {
 
     /// Reads everything, closes everything, waits for everything, and looks at what is left.
     ///
-    /// With `complete`, every byte must have arrived.
+    /// With [`Delivery::Complete`], every byte must have arrived.
     ///
     /// # Errors
     ///
     /// What is left, or was lost.
-    pub fn wind_down(mut self, complete: bool) -> Result<(), Failure> {
+    pub fn wind_down(mut self, delivery: Delivery) -> Result<(), SimFailure> {
         self.sim.guest.feed();
         self.drain()?;
-        if complete {
+        if delivery == Delivery::Complete {
             for link in &self.links {
                 link.check_delivered()?;
             }
@@ -166,7 +174,7 @@ impl Scenario {
         self.check_empty()
     }
 
-    /// Drops what waits to be accepted by nobody.
+    /// Drops connections that were never accepted.
     fn refuse_waiting(&mut self) {
         let now = self.sim.now();
         for port in FIRST_PORT..self.next_port {
@@ -183,7 +191,7 @@ impl Scenario {
         }
     }
 
-    fn drain(&mut self) -> Result<(), Failure> {
+    fn drain(&mut self) -> Result<(), SimFailure> {
         for _ in 0..200_000 {
             self.sim.settle()?;
             self.meet();
@@ -202,11 +210,11 @@ impl Scenario {
                 self.sim.pass(Duration::from_millis(100))?;
             }
         }
-        Err(Failure::new("bytes never end"))
+        Err(SimFailure::new("bytes never end"))
     }
 
     /// Nothing is left of any connection, on either side.
-    fn check_empty(&mut self) -> Result<(), Failure> {
+    fn check_empty(&mut self) -> Result<(), SimFailure> {
         let fds = self.backends.len();
         let left = [
             ("connections of the host", self.sim.host.connections(), 0),
@@ -217,59 +225,66 @@ impl Scenario {
         ];
         for (what, count, want) in left {
             if count != want {
-                return Err(Failure::new(format!("{count} {what} are left, not {want}")));
+                return Err(SimFailure::new(format!(
+                    "{count} {what} are left, not {want}"
+                )));
             }
         }
         match self.sim.device().deadline() {
             None => Ok(()),
-            Some(at) => Err(Failure::new(format!("a deadline is left: {at:?}"))),
+            Some(at) => Err(SimFailure::new(format!("a deadline is left: {at:?}"))),
         }
     }
 
-    fn connect(&mut self, op: &Op) -> Result<(), Failure> {
+    fn connect(&mut self, step: &ScenarioStep) -> Result<(), SimFailure> {
         if self.links.len() == MOST {
             return Ok(());
         }
         let port = self.next_port;
         self.next_port += 1;
-        let failed = |error| Failure::new(format!("a component cannot connect: {error}"));
+        let failed = |error| SimFailure::new(format!("a component cannot connect: {error}"));
         let backend = &self.backends[port as usize % 2];
-        let (by_guest, text, seqpacket) = match op {
-            Op::HostConnects { text } => (false, *text, false),
-            Op::HostConnectsSeqpacket { text } => (false, *text, true),
-            Op::GuestConnectsSeqpacket => (true, false, true),
-            _ => (true, false, false),
+        let by_host = |text: bool| {
+            if text {
+                Opener::HostByText
+            } else {
+                Opener::HostOutOfBand
+            }
         };
-        let mut link = Link::new(port, by_guest, text);
-        if seqpacket {
+        let (opener, socket_type) = match step {
+            ScenarioStep::HostConnects { text } => (by_host(*text), SocketType::Stream),
+            ScenarioStep::HostConnectsSeqpacket { text } => (by_host(*text), SocketType::SeqPacket),
+            ScenarioStep::GuestConnectsSeqpacket => (Opener::Guest, SocketType::SeqPacket),
+            _ => (Opener::Guest, SocketType::Stream),
+        };
+        let mut link = Link::new(port, opener);
+        if socket_type == SocketType::SeqPacket {
             link = link.of_messages(self.longest);
         }
-        if by_guest {
+        if opener == Opener::Guest {
             // Guest-initiated connections go to the backend that was added first.
             self.backends[0].listen(port, 4);
             let now = self.sim.now();
             let guest = &mut self.sim.guest;
-            link.socket = Some(if seqpacket {
-                guest.connect_seqpacket(now, port)
-            } else {
-                guest.connect(now, port)
+            link.socket = Some(match socket_type {
+                SocketType::Stream => guest.connect(now, port),
+                SocketType::SeqPacket => guest.connect_seqpacket(now, port),
             });
         } else {
             let _taken = self.sim.guest.listen(port, 4);
-            let host = match (text, seqpacket) {
-                (true, false) => backend.connect_text(port),
-                (false, false) => backend.connect_to(port),
-                (true, true) => backend.connect_messages_by_text(port),
-                (false, true) => backend.connect_messages_to(port),
+            let request = match opener {
+                Opener::HostByText => PortRequest::Text(port),
+                _ => PortRequest::OutOfBand(port),
             };
+            let host = backend.connect_as(socket_type, request);
             link.host = Some(host.map_err(failed)?);
         }
         self.links.push(link);
         Ok(())
     }
 
-    /// The guest uses the ports of a connection again, at once.
-    fn reconnect(&mut self, at: usize) -> Result<(), Failure> {
+    /// The guest uses the ports of a connection again immediately.
+    fn reconnect(&mut self, at: usize) -> Result<(), SimFailure> {
         self.sim.settle()?;
         self.meet();
         let Some(at) = self.index(at) else {
@@ -285,9 +300,9 @@ impl Scenario {
         self.links[at].spoilt = true;
         if self.links.len() < MOST {
             let now = self.sim.now();
-            let mut link = Link::new(port, true, false);
+            let mut link = Link::new(port, Opener::Guest);
             link.spoilt = true;
-            // A packet that nobody sent may have opened a stream to this port, which waits to be accepted.
+            // A forged packet may have opened a stream to this port, which waits to be accepted.
             link.forged = self.links[at].forged;
             link.socket = Some(self.sim.guest.connect_from(now, from, port));
             self.links.push(link);
@@ -311,7 +326,7 @@ impl Scenario {
     }
 
     /// After everything has settled: bytes that wait have a reason to wait.
-    fn check_flow(&self) -> Result<(), Failure> {
+    fn check_flow(&self) -> Result<(), SimFailure> {
         let guest = &self.sim.guest;
         if guest.posted() == 0 {
             return Ok(());
@@ -327,7 +342,7 @@ impl Scenario {
             let could_go = bytes > 0 && packets > 0 && guest.queued(id) == 0;
             let all_known = guest.unseen(id) == 0 && !link.guest_deaf;
             if host.unread_by_device() > 0 && could_go && all_known {
-                return Err(Failure::new(format!(
+                return Err(SimFailure::new(format!(
                     "port {}: {} bytes for the guest wait for nothing",
                     link.port,
                     host.unread_by_device()
@@ -335,7 +350,7 @@ impl Scenario {
             }
             let may_send = !link.host_deaf && !link.guest_ended && guest.may_send(id);
             if guest.tx_room(id) == 0 && host.unread() == 0 && may_send {
-                return Err(Failure::new(format!(
+                return Err(SimFailure::new(format!(
                     "port {}: the host has read everything, and the guest has no credit",
                     link.port
                 )));
@@ -343,9 +358,4 @@ impl Scenario {
         }
         Ok(())
     }
-}
-
-/// Every fault of a stream, at every one of its first calls.
-pub fn faults(calls: usize) -> impl Iterator<Item = (usize, Fault)> {
-    (0..calls).flat_map(|call| Fault::ALL.map(|fault| (call, fault)))
 }

@@ -44,13 +44,13 @@ use vsock_muxer::{Muxer, MuxerError};
 use vsock_proto::{Config, Header, Tick};
 
 pub use checker::Checker;
-pub use device::Device;
-pub use event_loop::{EventLoop, Trigger};
-pub use failure::Failure;
+pub use device::DeviceUnderTest;
+pub use event_loop::{EventLoop, SimTrigger};
+pub use failure::SimFailure;
 use failure::require;
 
 use crate::guest::{Guest, GuestConfig};
-use crate::host::{Host, HostBackend, StreamKind};
+use crate::host::{HostBackend, SimHost, StreamKind};
 
 /// How a simulated driver drives.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ pub struct SimConfig {
     /// The muxer's limits.
     pub muxer: Config,
     /// How the event loop reports.
-    pub trigger: Trigger,
+    pub trigger: SimTrigger,
     /// Packets of the guest that a turn takes at most.
     pub tx_packets: usize,
     /// Bytes that a turn puts into the guest's buffers at most.
@@ -73,7 +73,7 @@ impl Default for SimConfig {
     fn default() -> Self {
         Self {
             muxer: Config::default(),
-            trigger: Trigger::Edge,
+            trigger: SimTrigger::Edge,
             tx_packets: 256,
             rx_bytes: 512 * 1024,
             events: 64,
@@ -84,17 +84,17 @@ impl Default for SimConfig {
 
 /// A packet that has passed between device and guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Traced {
+pub enum TracedPacket {
     /// The device has taken it.
     FromGuest(Header),
     /// The device has put it into a buffer.
     ToGuest(Header),
 }
 
-/// How often a device may ask to be called again at once, to do what is due in turns.
+/// How often a device may ask to be called again immediately, to do what is due in turns.
 const TURNS: usize = 1000;
 
-/// Wake-ups in a row that may lead to nothing: each watch may report once in vain before it is
+/// Wake-ups in a row that may lead to nothing: each watch may report once without effect before it is
 /// taken back.
 const IDLE_WAKEUPS: usize = 3;
 
@@ -104,7 +104,7 @@ pub struct Sim<D = Muxer> {
     /// The guest, to be used as its applications would.
     pub guest: Guest,
     /// The host.
-    pub host: Host,
+    pub host: SimHost,
     device: D,
     event_loop: EventLoop,
     checker: Checker,
@@ -112,7 +112,7 @@ pub struct Sim<D = Muxer> {
     now: Tick,
     idle_wakeups: usize,
     packets: u64,
-    trace: Option<Vec<Traced>>,
+    trace: Option<Vec<TracedPacket>>,
 }
 
 impl Sim<Muxer> {
@@ -121,7 +121,7 @@ impl Sim<Muxer> {
     /// # Errors
     ///
     /// What goes wrong while the muxer is activated.
-    pub fn new(config: SimConfig, guest: GuestConfig) -> Result<Self, Failure> {
+    pub fn new(config: SimConfig, guest: GuestConfig) -> Result<Self, SimFailure> {
         let muxer = Muxer::new(guest.cid, config.muxer.clone());
         Self::with_device(muxer, config, guest)
     }
@@ -135,10 +135,10 @@ impl Sim<Muxer> {
         &mut self,
         kind: StreamKind,
         capacity: usize,
-    ) -> Result<HostBackend, Failure> {
+    ) -> Result<HostBackend, SimFailure> {
         let (ours, theirs) = self.host.backend(kind, capacity);
         self.add(theirs)
-            .map_err(|error| Failure::new(format!("the backend was refused: {error}")))?;
+            .map_err(|error| SimFailure::new(format!("the backend was refused: {error}")))?;
         self.apply()?;
         Ok(ours)
     }
@@ -148,14 +148,18 @@ impl Sim<Muxer> {
     }
 }
 
-impl<D: Device> Sim<D> {
+impl<D: DeviceUnderTest> Sim<D> {
     /// As [`new`](Sim::new), with any device. Backends for it come from [`host`](Self::host).
     ///
     /// # Errors
     ///
     /// What goes wrong while the device is activated.
-    pub fn with_device(device: D, config: SimConfig, guest: GuestConfig) -> Result<Self, Failure> {
-        let host = Host::new();
+    pub fn with_device(
+        device: D,
+        config: SimConfig,
+        guest: GuestConfig,
+    ) -> Result<Self, SimFailure> {
+        let host = SimHost::new();
         let types = guest.types;
         let mut sim = Self {
             event_loop: EventLoop::new(&host, config.trigger),
@@ -179,7 +183,7 @@ impl<D: Device> Sim<D> {
     /// # Errors
     ///
     /// What the device did wrong.
-    pub fn step(&mut self) -> Result<bool, Failure> {
+    pub fn step(&mut self) -> Result<bool, SimFailure> {
         let mut busy = self.take_packets()?;
         busy |= self.dispatch()?;
         busy |= self.transmit()?;
@@ -193,13 +197,13 @@ impl<D: Device> Sim<D> {
     /// # Errors
     ///
     /// What the device did wrong; also that it never comes to rest.
-    pub fn settle(&mut self) -> Result<(), Failure> {
+    pub fn settle(&mut self) -> Result<(), SimFailure> {
         for _ in 0..self.config.turns {
             if !self.step()? {
                 return self.check_quiescence();
             }
         }
-        Err(Failure::new("it never comes to rest"))
+        Err(SimFailure::new("it never comes to rest"))
     }
 
     /// Lets time pass, with all that is due on the way, and settles.
@@ -207,7 +211,7 @@ impl<D: Device> Sim<D> {
     /// # Errors
     ///
     /// As [`settle`](Self::settle).
-    pub fn pass(&mut self, time: Duration) -> Result<(), Failure> {
+    pub fn pass(&mut self, time: Duration) -> Result<(), SimFailure> {
         let end = self.now.saturating_add(time);
         self.settle()?;
         while let Some(next) = self.next_deadline().filter(|next| *next <= end) {
@@ -228,7 +232,7 @@ impl<D: Device> Sim<D> {
         &mut self,
         bound: Duration,
         mut done: impl FnMut(&mut Self) -> bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), SimFailure> {
         let end = self.now.saturating_add(bound);
         loop {
             self.settle()?;
@@ -237,7 +241,9 @@ impl<D: Device> Sim<D> {
             }
             let next = self.next_deadline().filter(|next| *next <= end);
             let Some(next) = next else {
-                return Err(Failure::new(format!("it does not happen within {bound:?}")));
+                return Err(SimFailure::new(format!(
+                    "it does not happen within {bound:?}"
+                )));
             };
             self.reach(next)?;
         }
@@ -248,7 +254,7 @@ impl<D: Device> Sim<D> {
     /// # Errors
     ///
     /// What the device did wrong.
-    pub fn reboot(&mut self) -> Result<(), Failure> {
+    pub fn reboot(&mut self) -> Result<(), SimFailure> {
         self.device.reset(self.now);
         self.apply()?;
         self.checker.clear();
@@ -263,7 +269,7 @@ impl<D: Device> Sim<D> {
     /// # Errors
     ///
     /// What the device did wrong.
-    pub fn transport_reset(&mut self) -> Result<(), Failure> {
+    pub fn transport_reset(&mut self) -> Result<(), SimFailure> {
         self.device.transport_reset(self.now);
         self.apply()?;
         self.checker.clear();
@@ -279,7 +285,7 @@ impl<D: Device> Sim<D> {
     /// # Errors
     ///
     /// What the device did wrong.
-    pub fn replace_device(&mut self) -> Result<(), Failure> {
+    pub fn replace_device(&mut self) -> Result<(), SimFailure> {
         self.device.begin_shutdown(self.now);
         self.apply()?;
         self.settle()?;
@@ -329,7 +335,7 @@ impl<D: Device> Sim<D> {
 
     /// The packets that were kept.
     #[must_use]
-    pub fn trace(&self) -> &[Traced] {
+    pub fn trace(&self) -> &[TracedPacket] {
         self.trace.as_deref().unwrap_or_default()
     }
 
@@ -338,7 +344,7 @@ impl<D: Device> Sim<D> {
     /// # Errors
     ///
     /// What was forgotten.
-    pub fn check_quiescence(&self) -> Result<(), Failure> {
+    pub fn check_quiescence(&self) -> Result<(), SimFailure> {
         let starved = self.guest.posted() == 0;
         require(starved || self.checker.owed_resets() == 0, || {
             format!("{} RSTs were never sent", self.checker.owed_resets())
@@ -357,7 +363,7 @@ impl<D: Device> Sim<D> {
     }
 
     /// Moves on to a deadline and does what is due.
-    fn reach(&mut self, at: Tick) -> Result<(), Failure> {
+    fn reach(&mut self, at: Tick) -> Result<(), SimFailure> {
         self.now = self.now.max(at);
         let due = |sim: &Self| sim.device.deadline().is_some_and(|next| next <= sim.now);
         for _ in 0..TURNS {

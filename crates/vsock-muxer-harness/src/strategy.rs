@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
-
-use crate::model::{End, refusal_threshold};
-use crate::poll::Interest;
+use vsock_compliance::poll::PollInterest;
+use vsock_compliance::{ConnectionEnd, refusal_threshold};
 
 /// Something done at one end.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Action {
+pub enum EndAction {
     /// A read into a buffer of this length.
     Read(usize),
     /// A read into buffers of these lengths.
@@ -33,14 +32,14 @@ pub enum Action {
     /// A shutdown.
     Shutdown(Shutdown),
     /// From here on, the descriptor is polled.
-    TakeFd(Interest),
+    TakeFd(PollInterest),
     /// The end is dropped.
     Drop,
     /// The end is aborted.
     Abort,
 }
 
-impl Action {
+impl EndAction {
     /// Whether nothing is left of the end.
     #[must_use]
     pub fn is_last(&self) -> bool {
@@ -48,18 +47,18 @@ impl Action {
     }
 }
 
-/// An [`Action`] and where it is done.
+/// An [`EndAction`] and where it is done.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Op {
+pub struct PairStep {
     /// The end.
-    pub end: End,
+    pub end: ConnectionEnd,
     /// What it does.
-    pub action: Action,
+    pub action: EndAction,
 }
 
 /// Lengths of calls for a direction of this capacity: those around which something changes, and any
 /// other up to beyond it.
-pub fn length(capacity: usize) -> impl Strategy<Value = usize> + Clone {
+fn length(capacity: usize) -> impl Strategy<Value = usize> + Clone {
     let beyond = capacity + capacity / 2 + 2;
     let threshold = refusal_threshold(capacity);
     let edges: Vec<usize> = [0, 1, threshold, capacity / 2, capacity]
@@ -75,17 +74,17 @@ pub fn length(capacity: usize) -> impl Strategy<Value = usize> + Clone {
 }
 
 /// Lengths of the buffers of a vectored call.
-pub fn lengths(capacity: usize) -> impl Strategy<Value = Vec<usize>> + Clone {
+fn lengths(capacity: usize) -> impl Strategy<Value = Vec<usize>> + Clone {
     vec(length(capacity), 0..5)
 }
 
 /// The ways to shut down.
-pub fn shutdown() -> impl Strategy<Value = Shutdown> + Clone {
+fn shutdown() -> impl Strategy<Value = Shutdown> + Clone {
     proptest::sample::select(vec![Shutdown::Read, Shutdown::Write, Shutdown::Both])
 }
 
 /// None, a short one, one that is refused, and one too long for any clock.
-pub fn timeout() -> impl Strategy<Value = Option<Duration>> + Clone {
+fn timeout() -> impl Strategy<Value = Option<Duration>> + Clone {
     proptest::sample::select(vec![
         None,
         Some(Duration::from_millis(1)),
@@ -96,37 +95,37 @@ pub fn timeout() -> impl Strategy<Value = Option<Duration>> + Clone {
 }
 
 /// Actions that move bytes or look at them.
-fn transfer(capacity: usize) -> impl Strategy<Value = Action> + Clone {
+fn transfer(capacity: usize) -> impl Strategy<Value = EndAction> + Clone {
     prop_oneof![
-        5 => length(capacity).prop_map(Action::Read),
-        2 => lengths(capacity).prop_map(Action::ReadVectored),
-        1 => length(capacity).prop_map(Action::Peek),
-        6 => length(capacity).prop_map(Action::Write),
-        2 => lengths(capacity).prop_map(Action::WriteVectored),
+        5 => length(capacity).prop_map(EndAction::Read),
+        2 => lengths(capacity).prop_map(EndAction::ReadVectored),
+        1 => length(capacity).prop_map(EndAction::Peek),
+        6 => length(capacity).prop_map(EndAction::Write),
+        2 => lengths(capacity).prop_map(EndAction::WriteVectored),
     ]
 }
 
 /// Actions at one end of a pair whose directions have about this capacity.
-pub fn action(capacity: usize) -> impl Strategy<Value = Action> + Clone {
+fn action(capacity: usize) -> impl Strategy<Value = EndAction> + Clone {
     prop_oneof![
         48 => transfer(capacity),
-        3 => any::<bool>().prop_map(Action::SetNonblocking),
-        1 => timeout().prop_map(Action::SetReadTimeout),
-        1 => timeout().prop_map(Action::SetWriteTimeout),
-        2 => shutdown().prop_map(Action::Shutdown),
-        3 => proptest::sample::select(vec![Interest::Read, Interest::Write]).prop_map(Action::TakeFd),
-        1 => proptest::sample::select(vec![Action::Drop, Action::Abort]),
+        3 => any::<bool>().prop_map(EndAction::SetNonblocking),
+        1 => timeout().prop_map(EndAction::SetReadTimeout),
+        1 => timeout().prop_map(EndAction::SetWriteTimeout),
+        2 => shutdown().prop_map(EndAction::Shutdown),
+        3 => proptest::sample::select(vec![PollInterest::Read, PollInterest::Write]).prop_map(EndAction::TakeFd),
+        1 => proptest::sample::select(vec![EndAction::Drop, EndAction::Abort]),
     ]
 }
 
 /// Operations at both ends, at most `longest`.
-pub fn ops(capacity: usize, longest: usize) -> impl Strategy<Value = Vec<Op>> {
-    let end = proptest::sample::select(End::BOTH.to_vec());
-    let op = (end, action(capacity)).prop_map(|(end, action)| Op { end, action });
-    vec(op, 1..=longest)
+pub fn steps(capacity: usize, longest: usize) -> impl Strategy<Value = Vec<PairStep>> {
+    let end = proptest::sample::select(ConnectionEnd::BOTH.to_vec());
+    let step = (end, action(capacity)).prop_map(|(end, action)| PairStep { end, action });
+    vec(step, 1..=longest)
 }
 
 /// Actions at one end, at most `longest`.
-pub fn actions(capacity: usize, longest: usize) -> impl Strategy<Value = Vec<Action>> {
+pub fn actions(capacity: usize, longest: usize) -> impl Strategy<Value = Vec<EndAction>> {
     vec(action(capacity), 1..=longest)
 }

@@ -5,10 +5,10 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use vsock_muxer_harness::faulty::Fault;
 use vsock_muxer_harness::guest::GuestConfig;
-use vsock_muxer_harness::scenario::{Op, Scenario};
-use vsock_muxer_harness::sim::{Failure, SimConfig, Trigger};
+use vsock_muxer_harness::host::StreamFault;
+use vsock_muxer_harness::scenario::{Delivery, Scenario, ScenarioStep};
+use vsock_muxer_harness::sim::{SimConfig, SimFailure, SimTrigger};
 use vsock_proto::{Header, ShutdownFlags};
 
 use crate::bytes::Bytes;
@@ -27,13 +27,13 @@ pub fn fuzz(data: &[u8]) {
     }
 }
 
-fn live(mut bytes: Bytes<'_>) -> Result<(), Failure> {
+fn live(mut bytes: Bytes<'_>) -> Result<(), SimFailure> {
     let first = bytes.byte();
     let config = SimConfig {
         trigger: if first & 1 == 0 {
-            Trigger::Edge
+            SimTrigger::Edge
         } else {
-            Trigger::Level
+            SimTrigger::Level
         },
         tx_packets: usize::from(first >> 1 & 3) + 1,
         ..SimConfig::default()
@@ -54,46 +54,46 @@ fn live(mut bytes: Bytes<'_>) -> Result<(), Failure> {
         }
         scenario.apply(&op(&mut bytes))?;
     }
-    scenario.wind_down(false)
+    scenario.wind_down(Delivery::Partial)
 }
 
-fn fault(byte: u8) -> Fault {
-    Fault::ALL[usize::from(byte) % Fault::ALL.len()]
+fn fault(byte: u8) -> StreamFault {
+    StreamFault::ALL[usize::from(byte) % StreamFault::ALL.len()]
 }
 
-fn op(bytes: &mut Bytes<'_>) -> Op {
+fn op(bytes: &mut Bytes<'_>) -> ScenarioStep {
     let kind = bytes.byte();
     let at = usize::from(kind >> 5);
     let len = |bytes: &mut Bytes<'_>| usize::from(bytes.short());
     match kind & 31 {
-        0 => Op::GuestConnects,
-        1 => Op::HostConnects { text: at & 1 == 0 },
-        2 | 3 => Op::GuestWrites(at, len(bytes)),
-        4 | 5 => Op::HostWrites(at, len(bytes)),
-        6 | 7 => Op::GuestReads(at, len(bytes)),
-        8 | 9 => Op::HostReads(at, len(bytes)),
-        10 => Op::GuestShutsDown(at, ShutdownFlags::from_bits(bytes.byte().into())),
-        11 => Op::HostEnds(at),
-        12 => Op::GuestCloses(at),
-        13 => Op::HostCloses(at),
-        14 => Op::GuestResets(at),
-        15 => Op::HostResets(at),
-        16 => Op::GuestResizes(at, bytes.number()),
-        17 => Op::GuestAsks(at),
-        18 => Op::ReadFails(at, usize::from(bytes.byte() & 3), fault(bytes.byte())),
-        19 => Op::WriteFails(at, usize::from(bytes.byte() & 3), fault(bytes.byte())),
-        20 => Op::GuestReconnects(at),
-        21 => Op::GuestStarves,
-        22 => Op::GuestFeeds,
-        23 => Op::Settles,
-        24 => Op::Passes(Duration::from_millis(bytes.short().into())),
-        25 if at & 1 == 0 => Op::Reboots,
-        25 => Op::Stops,
-        26 => Op::TransportResets,
-        27 => Op::AcceptFails(ErrorKind::WouldBlock),
-        28 => Op::Raw(header(bytes), 0),
-        29 | 30 => Op::RawOn(at, header(bytes), usize::from(bytes.byte())),
-        _ => Op::Steps(at),
+        0 => ScenarioStep::GuestConnects,
+        1 => ScenarioStep::HostConnects { text: at & 1 == 0 },
+        2 | 3 => ScenarioStep::GuestWrites(at, len(bytes)),
+        4 | 5 => ScenarioStep::HostWrites(at, len(bytes)),
+        6 | 7 => ScenarioStep::GuestReads(at, len(bytes)),
+        8 | 9 => ScenarioStep::HostReads(at, len(bytes)),
+        10 => ScenarioStep::GuestShutsDown(at, ShutdownFlags::from_bits(bytes.byte().into())),
+        11 => ScenarioStep::HostEnds(at),
+        12 => ScenarioStep::GuestCloses(at),
+        13 => ScenarioStep::HostCloses(at),
+        14 => ScenarioStep::GuestResets(at),
+        15 => ScenarioStep::HostResets(at),
+        16 => ScenarioStep::GuestResizes(at, bytes.number()),
+        17 => ScenarioStep::GuestAsks(at),
+        18 => ScenarioStep::ReadFails(at, usize::from(bytes.byte() & 3), fault(bytes.byte())),
+        19 => ScenarioStep::WriteFails(at, usize::from(bytes.byte() & 3), fault(bytes.byte())),
+        20 => ScenarioStep::GuestReconnects(at),
+        21 => ScenarioStep::GuestStarves,
+        22 => ScenarioStep::GuestFeeds,
+        23 => ScenarioStep::Settles,
+        24 => ScenarioStep::Passes(Duration::from_millis(bytes.short().into())),
+        25 if at & 1 == 0 => ScenarioStep::Reboots,
+        25 => ScenarioStep::Stops,
+        26 => ScenarioStep::TransportResets,
+        27 => ScenarioStep::AcceptFails(ErrorKind::WouldBlock),
+        28 => ScenarioStep::Raw(header(bytes), 0),
+        29 | 30 => ScenarioStep::RawOn(at, header(bytes), usize::from(bytes.byte())),
+        _ => ScenarioStep::Steps(at),
     }
 }
 

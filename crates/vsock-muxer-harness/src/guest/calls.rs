@@ -4,8 +4,8 @@
 
 use vsock_proto::{Body, MessageFlags, ShutdownFlags, Tick};
 
-use super::socket::Socket;
-use super::{Guest, GuestError, GuestRead, MAX_PACKET, SocketId, SocketState};
+use super::socket::{MAX_PACKET, Socket};
+use super::{Guest, GuestError, GuestRead, SocketId, SocketState};
 
 impl Guest {
     /// Sends as much of `bytes` as there is credit for; returns how much.
@@ -25,13 +25,19 @@ impl Guest {
         Ok(len)
     }
 
-    /// Sends a message, as far as there is credit for it; the kernel sends the rest when there is. Returns
-    /// whether it was taken: while another one is being sent, a call would wait.
+    /// Sends a message, as far as there is credit for it; the kernel sends the rest when there is. Its last
+    /// packet has the flags `end`. Returns whether it was taken: while another one is being sent, a call
+    /// would wait.
     ///
     /// # Errors
     ///
     /// [`GuestError::MessageTooLong`] if the peer could not hold it, and as [`write`](Self::write).
-    pub fn send(&mut self, id: SocketId, message: &[u8], record: bool) -> Result<bool, GuestError> {
+    pub fn send(
+        &mut self,
+        id: SocketId,
+        message: &[u8],
+        end: MessageFlags,
+    ) -> Result<bool, GuestError> {
         let socket = self.sockets.get_mut(&id).ok_or(GuestError::NoSuchSocket)?;
         if !socket.is_writable() {
             return Err(GuestError::NotConnected);
@@ -42,11 +48,6 @@ impl Guest {
         if socket.unsent.is_some() {
             return Ok(false);
         }
-        let end = if record {
-            MessageFlags::END_OF_RECORD
-        } else {
-            MessageFlags::END_OF_MESSAGE
-        };
         socket.unsent = Some((message.iter().copied().collect(), end));
         self.send_pieces(id);
         Ok(true)
@@ -77,16 +78,16 @@ impl Guest {
         self.sockets.get(&id).is_some_and(|s| s.overrun)
     }
 
-    /// Receives a message, if one is whole, and whether a record ends with it. As Linux does, the kernel
-    /// then tells of its credit, whatever that is.
-    pub fn receive_message(&mut self, id: SocketId) -> Option<(Vec<u8>, bool)> {
+    /// Receives a message, if one is whole, and the flags of its end. As Linux does, the kernel then tells of
+    /// its credit, whatever that is.
+    pub fn receive_message(&mut self, id: SocketId) -> Option<(Vec<u8>, MessageFlags)> {
         let socket = self.sockets.get_mut(&id)?;
         let (message, flags) = socket.dequeue_message()?;
         if socket.state == SocketState::Connected {
             self.say(id, Body::CreditUpdate, Vec::new());
         }
         self.settle(id);
-        Some((message, flags.ends_record()))
+        Some((message, flags))
     }
 
     /// Bytes that a write would send now.
@@ -193,7 +194,7 @@ impl Guest {
             return;
         };
         match socket.state {
-            // Somebody who closed while connecting no longer waits for an answer.
+            // A program that closed while connecting no longer waits for an answer.
             SocketState::Connecting => self.reset(id),
             SocketState::Connected if socket.theirs.is_complete() => self.reset(id),
             SocketState::Connected => {
@@ -240,6 +241,6 @@ impl Guest {
     /// Buffers that the device may fill.
     #[must_use]
     pub fn posted(&self) -> usize {
-        self.ring.posted()
+        self.rx_queue.posted()
     }
 }

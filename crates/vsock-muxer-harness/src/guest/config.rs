@@ -20,7 +20,7 @@ pub struct GuestConfig {
     /// Packets that the transmit queue holds. As many replies may wait for it before the driver
     /// stops looking at what it has received.
     pub tx_packets: usize,
-    /// Bytes that each received packet costs beside its payload. A kernel of 2026 resets a connection
+    /// Bytes that each received packet costs in addition to its payload. A kernel of 2026 resets a connection
     /// whose packets cost more than its buffer holds; 0 is an older one.
     pub packet_overhead: u32,
     /// Whether a packet of at most 128 bytes is added to the one before it, if that has room in its
@@ -30,7 +30,7 @@ pub struct GuestConfig {
     /// grants.
     pub caps_credit: bool,
     /// Whether a reader that has left less than it waits for (`SO_RCVLOWAT`: nothing, at first) says so
-    /// at once. Older kernels only do when less than a packet of 64 KiB is left of the window, as far as
+    /// immediately. Older kernels only do when less than a packet of 64 KiB is left of the window, as far as
     /// the peer knows.
     pub updates_when_empty: bool,
     /// How long a connect waits for its answer.

@@ -18,8 +18,7 @@ impl Guest {
         loop {
             let from = self.next_port;
             self.next_port = self.next_port.wrapping_add(1).max(FIRST_PORT);
-            let key = ConnKey::new(Port::new(from), Port::new(port));
-            if !self.tuples.contains_key(&key) {
+            if !self.tuples.contains_key(&key(from, port)) {
                 return from;
             }
         }
@@ -34,23 +33,22 @@ impl Guest {
     /// As [`connect`](Self::connect), by a seqpacket socket.
     pub fn connect_seqpacket(&mut self, now: Tick, port: u32) -> SocketId {
         let from = self.free_port(port);
-        self.connect_as(now, (from, port), SocketType::SeqPacket, 0)
+        self.connect_as(now, key(from, port), SocketType::SeqPacket, 0)
     }
 
     /// As [`connect_from`](Self::connect_from), with a receive counter that begins at `fwd_cnt`, to
     /// see it wrap without four gigabytes.
     pub fn connect_with(&mut self, now: Tick, from: u32, port: u32, fwd_cnt: u32) -> SocketId {
-        self.connect_as(now, (from, port), SocketType::Stream, fwd_cnt)
+        self.connect_as(now, key(from, port), SocketType::Stream, fwd_cnt)
     }
 
     fn connect_as(
         &mut self,
         now: Tick,
-        (from, port): (u32, u32),
+        key: ConnKey,
         socket_type: SocketType,
         fwd_cnt: u32,
     ) -> SocketId {
-        let key = ConnKey::new(Port::new(from), Port::new(port));
         let id = self.add(key, socket_type, SocketState::Connecting);
         if let Some(socket) = self.sockets.get_mut(&id) {
             socket.start_at(fwd_cnt);
@@ -59,4 +57,9 @@ impl Guest {
         self.say(id, Body::Request, Vec::new());
         id
     }
+}
+
+/// The tuple of a connection from a port of the guest to one of the host.
+fn key(from: u32, port: u32) -> ConnKey {
+    ConnKey::new(Port::new(from), Port::new(port))
 }

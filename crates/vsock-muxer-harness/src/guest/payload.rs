@@ -29,7 +29,7 @@ impl<'a> BytesPayload<'a> {
         Self { rest: bytes }
     }
 
-    /// What nobody has taken yet.
+    /// What has not been taken yet.
     #[must_use]
     pub const fn rest(&self) -> &'a [u8] {
         self.rest

@@ -12,13 +12,13 @@ impl Guest {
     pub fn receive(&mut self) -> usize {
         let mut seen = 0;
         while self.replies < self.config.tx_packets
-            && let Some(packet) = self.ring.at(0)
+            && let Some(packet) = self.rx_queue.at(0)
         {
             let packet = packet.map(|(header, payload)| (*header, payload.to_vec()));
             if self.starving {
-                self.ring.drop_used(1);
+                self.rx_queue.drop_used(1);
             } else {
-                self.ring.repost(1);
+                self.rx_queue.repost(1);
             }
             seen += 1;
             if let Some((header, payload)) = packet {
@@ -74,7 +74,7 @@ impl Guest {
         let room = self
             .listeners
             .get(&port)
-            .is_some_and(|door| door.waiting.len() < door.backlog);
+            .is_some_and(|listener| listener.waiting.len() < listener.backlog);
         if !room {
             self.refuse(packet);
             return;
@@ -83,8 +83,8 @@ impl Guest {
         if let Some(socket) = self.sockets.get_mut(&id) {
             socket.begin(packet.credit);
         }
-        if let Some(door) = self.listeners.get_mut(&port) {
-            door.waiting.push_back(id);
+        if let Some(listener) = self.listeners.get_mut(&port) {
+            listener.waiting.push_back(id);
         }
         self.say(id, Body::Response, Vec::new());
     }

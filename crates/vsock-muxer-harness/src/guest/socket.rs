@@ -6,8 +6,10 @@ use std::collections::VecDeque;
 
 use vsock_proto::{ConnKey, Credit, Header, MessageFlags, ShutdownFlags, SocketType, Tick};
 
-use super::GuestConfig;
+use super::config::GuestConfig;
 
+/// Bytes of payload in one packet of the guest at most.
+pub(super) const MAX_PACKET: u32 = 64 * 1024;
 /// Bytes of a packet that is added to the one before it at most.
 const MERGED: usize = 128;
 
@@ -22,7 +24,7 @@ pub enum SocketState {
     Closing,
     /// The connection is over in an orderly way. What has been received can be read.
     Ended,
-    /// The connect was refused, or nobody answered.
+    /// The connect was refused, or had no answer.
     Refused,
     /// The peer, or the kernel, has reset the connection.
     Reset,
@@ -184,7 +186,7 @@ impl Socket {
 
     /// The next packet of the message that is being sent, as far as there is credit.
     pub(crate) fn next_piece(&mut self) -> Option<(Vec<u8>, MessageFlags)> {
-        let most = self.tx_room().min(super::MAX_PACKET as usize);
+        let most = self.tx_room().min(MAX_PACKET as usize);
         let (rest, end) = self.unsent.as_mut()?;
         if most == 0 && !rest.is_empty() {
             return None;
@@ -255,7 +257,7 @@ impl Socket {
             self.packets.pop_front();
         }
         let unseen = self.fwd_cnt.wrapping_sub(self.last_fwd_cnt);
-        let scarce = self.buf_alloc.saturating_sub(unseen) < super::MAX_PACKET;
+        let scarce = self.buf_alloc.saturating_sub(unseen) < MAX_PACKET;
         (bytes, unseen > 0 && (scarce || self.lacks_bytes()))
     }
 

@@ -5,9 +5,10 @@
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 
-use super::world::Conn;
-use super::{Shared, lock};
-use crate::faulty::Fault;
+use vsock_proto::MessageFlags;
+
+use super::faults::StreamFault;
+use super::world::{Conn, Shared, Writer, lock};
 
 /// What a component's read finds.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -48,7 +49,7 @@ impl HostEnd {
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.with(|conn| {
             let pipe = &mut conn.to_device;
-            if pipe.deaf || pipe.ended {
+            if pipe.is_closed() {
                 return None;
             }
             let len = bytes.len().min(pipe.room());
@@ -66,10 +67,10 @@ impl HostEnd {
         self.with(|conn| {
             let pipe = &mut conn.to_host;
             if pipe.bytes.is_empty() {
-                return match (pipe.ended, pipe.broken) {
-                    (true, _) => HostRead::End,
-                    (false, true) => HostRead::Reset,
-                    (false, false) => HostRead::Nothing,
+                return match pipe.writer {
+                    Writer::Ended => HostRead::End,
+                    Writer::Broken => HostRead::Reset,
+                    Writer::Open => HostRead::Nothing,
                 };
             }
             let len = most.min(pipe.bytes.len());
@@ -78,23 +79,22 @@ impl HostEnd {
         .unwrap_or(HostRead::Reset)
     }
 
-    /// Sends a message; returns whether there was room for it.
+    /// Sends a message, which ends as `end` says; returns whether there was room for it.
     ///
     /// # Errors
     ///
     /// As [`write`](Self::write).
-    pub fn send(&self, message: &[u8], end_of_record: bool) -> io::Result<bool> {
+    pub fn send(&self, message: &[u8], end: MessageFlags) -> io::Result<bool> {
         let sent = self.with(|conn| {
             let pipe = &mut conn.to_device;
-            let open = !(pipe.deaf || pipe.ended);
-            open.then(|| pipe.push(message.iter().copied(), end_of_record))
+            (!pipe.is_closed()).then(|| pipe.push(message.iter().copied(), end))
         });
         sent.flatten().ok_or_else(|| ErrorKind::BrokenPipe.into())
     }
 
-    /// Receives a message, if one is there, and whether a record ends with it.
+    /// Receives a message, if one is there, and how it ends.
     #[must_use]
-    pub fn receive(&self) -> Option<(Vec<u8>, bool)> {
+    pub fn receive(&self) -> Option<(Vec<u8>, MessageFlags)> {
         self.with(|conn| conn.to_host.pop()).flatten()
     }
 
@@ -102,7 +102,7 @@ impl HostEnd {
     pub fn shutdown(&self, how: Shutdown) {
         self.with(|conn| {
             if how != Shutdown::Read {
-                conn.to_device.ended = true;
+                conn.to_device.end();
             }
             if how != Shutdown::Write {
                 conn.to_host.deaf = true;
@@ -113,7 +113,7 @@ impl HostEnd {
 
     /// Closes the end by a reset: the device finds an error after the bytes that wait.
     pub fn reset(self) {
-        self.with(|conn| conn.to_device.broken = true);
+        self.with(|conn| conn.to_device.writer = Writer::Broken);
     }
 
     /// Bytes that wait for the device.
@@ -146,19 +146,19 @@ impl HostEnd {
         self.with(|conn| conn.shutdowns.clone()).unwrap_or_default()
     }
 
-    /// The port of the host that the device has confirmed, if it was asked beside the bytes.
+    /// The port of the host that the device has confirmed, if it was asked out of band.
     #[must_use]
     pub fn confirmed(&self) -> Option<u32> {
         self.with(|conn| conn.confirmed).flatten()
     }
 
     /// Lets the device's read with this index, counted from the first one, have a fault.
-    pub fn fail_read(&self, index: usize, fault: Fault) {
+    pub fn fail_read(&self, index: usize, fault: StreamFault) {
         self.with(|conn| conn.reads.at(index, fault));
     }
 
     /// Lets the device's write with this index, counted from the first one, have a fault.
-    pub fn fail_write(&self, index: usize, fault: Fault) {
+    pub fn fail_write(&self, index: usize, fault: StreamFault) {
         self.with(|conn| conn.writes.at(index, fault));
     }
 
@@ -174,7 +174,7 @@ impl Drop for HostEnd {
     fn drop(&mut self) {
         self.with(|conn| {
             conn.host_gone = true;
-            conn.to_device.ended = true;
+            conn.to_device.end();
             conn.to_host.deaf = true;
             conn.to_host.clear();
         });

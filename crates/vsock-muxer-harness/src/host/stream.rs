@@ -8,10 +8,10 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 
 use vsock_backend_api::{Received, Record, VsockBackendType, VsockMessages, VsockStream};
+use vsock_proto::{MessageFlags, SocketType};
 
-use super::world::{Conn, FdUse};
-use super::{Shared, StreamKind, TYPE, lock};
-use crate::faulty::Fault;
+use super::faults::StreamFault;
+use super::world::{Conn, FdUse, Shared, StreamKind, TYPE, Writer, lock};
 
 /// The device's end. Its descriptors are names only: the [`EventLoop`](crate::sim::EventLoop) knows
 /// how ready they are.
@@ -41,14 +41,14 @@ impl DeviceEnd {
 }
 
 /// The fault of a call as its result; the most bytes of one that carries any.
-fn play(fault: Option<Fault>, ended: io::Result<usize>) -> Result<usize, io::Result<usize>> {
+fn play(fault: Option<StreamFault>, ended: io::Result<usize>) -> Result<usize, io::Result<usize>> {
     match fault {
         None => Ok(usize::MAX),
-        Some(Fault::Short(most)) => Ok(most.max(1)),
-        Some(Fault::WouldBlock) => Err(Err(ErrorKind::WouldBlock.into())),
-        Some(Fault::Interrupted) => Err(Err(ErrorKind::Interrupted.into())),
-        Some(Fault::Error(kind)) => Err(Err(kind.into())),
-        Some(Fault::End) => Err(ended),
+        Some(StreamFault::Short(most)) => Ok(most.max(1)),
+        Some(StreamFault::WouldBlock) => Err(Err(ErrorKind::WouldBlock.into())),
+        Some(StreamFault::Interrupted) => Err(Err(ErrorKind::Interrupted.into())),
+        Some(StreamFault::Error(kind)) => Err(Err(kind.into())),
+        Some(StreamFault::End) => Err(ended),
     }
 }
 
@@ -60,8 +60,8 @@ impl Read for DeviceEnd {
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         self.with(|conn| {
             let fault = conn.reads.next();
-            if fault == Some(Fault::WouldBlock) {
-                conn.edges.read += 1; // it has become ready again at once
+            if fault == Some(StreamFault::WouldBlock) {
+                conn.edges.read += 1; // it has become ready again immediately
             }
             let most = match play(fault, Ok(0)) {
                 Ok(most) => most,
@@ -69,12 +69,10 @@ impl Read for DeviceEnd {
             };
             let pipe = &mut conn.to_device;
             if pipe.bytes.is_empty() {
-                return if pipe.broken {
-                    Err(ErrorKind::ConnectionReset.into())
-                } else if pipe.ended || pipe.deaf {
-                    Ok(0)
-                } else {
-                    Err(ErrorKind::WouldBlock.into())
+                return match pipe.writer {
+                    Writer::Broken => Err(ErrorKind::ConnectionReset.into()),
+                    Writer::Open if !pipe.deaf => Err(ErrorKind::WouldBlock.into()),
+                    Writer::Open | Writer::Ended => Ok(0),
                 };
             }
             let mut done = 0;
@@ -98,7 +96,7 @@ impl Write for DeviceEnd {
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         self.with(|conn| {
             let fault = conn.writes.next();
-            if fault == Some(Fault::WouldBlock) {
+            if fault == Some(StreamFault::WouldBlock) {
                 conn.edges.write += 1;
             }
             let most = match play(fault, Err(ErrorKind::BrokenPipe.into())) {
@@ -106,7 +104,7 @@ impl Write for DeviceEnd {
                 Err(result) => return result,
             };
             let pipe = &mut conn.to_host;
-            if pipe.deaf || pipe.ended {
+            if pipe.is_closed() {
                 return Err(ErrorKind::BrokenPipe.into());
             }
             let room = pipe.room().min(most);
@@ -147,7 +145,7 @@ impl VsockStream for DeviceEnd {
         self.with(|conn| {
             conn.shutdowns.push(how);
             if how != Shutdown::Read {
-                conn.to_host.ended = true;
+                conn.to_host.end();
             }
             if how != Shutdown::Write {
                 conn.to_device.deaf = true;
@@ -191,13 +189,15 @@ impl VsockStream for DeviceEnd {
     }
 
     fn messages(&mut self) -> Option<&mut dyn VsockMessages> {
-        let seqpacket = lock(&self.world).conns.get(&self.id)?.seqpacket;
-        seqpacket.then_some(self)
+        let socket_type = lock(&self.world).conns.get(&self.id)?.socket_type;
+        (socket_type == SocketType::SeqPacket).then_some(self)
     }
 
     fn abort(self: Box<Self>) {
         self.with(|conn| {
-            conn.to_host.broken = !conn.to_host.ended;
+            if conn.to_host.writer == Writer::Open {
+                conn.to_host.writer = Writer::Broken;
+            }
             Ok(())
         })
         .ok();
@@ -218,18 +218,22 @@ impl VsockMessages for DeviceEnd {
     fn send_message(&mut self, message: &[IoSlice<'_>], record: Record) -> io::Result<()> {
         self.with(|conn| {
             let fault = conn.writes.next();
-            if fault == Some(Fault::WouldBlock) {
+            if fault == Some(StreamFault::WouldBlock) {
                 conn.edges.write += 1;
             }
             if let Err(result) = play(fault, Err(ErrorKind::BrokenPipe.into())) {
                 return result.map(drop);
             }
             let pipe = &mut conn.to_host;
-            if pipe.deaf || pipe.ended {
+            if pipe.is_closed() {
                 return Err(ErrorKind::BrokenPipe.into());
             }
             let bytes = message.iter().flat_map(|piece| piece.iter().copied());
-            if pipe.push(bytes, record == Record::Ends) {
+            let end = match record {
+                Record::Ends => MessageFlags::END_OF_RECORD,
+                Record::Continues => MessageFlags::END_OF_MESSAGE,
+            };
+            if pipe.push(bytes, end) {
                 return Ok(());
             }
             Err(ErrorKind::WouldBlock.into())
@@ -239,7 +243,7 @@ impl VsockMessages for DeviceEnd {
     fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         self.with(|conn| {
             let fault = conn.reads.next();
-            if fault == Some(Fault::WouldBlock) {
+            if fault == Some(StreamFault::WouldBlock) {
                 conn.edges.read += 1;
             }
             if let Err(result) = play(fault, Ok(0)) {
@@ -247,22 +251,24 @@ impl VsockMessages for DeviceEnd {
             }
             let pipe = &mut conn.to_device;
             match pipe.pop() {
-                Some((bytes, end_of_record)) => {
+                Some((bytes, end)) => {
                     let len = bytes.len();
                     let Some(dst) = buffer.get_mut(..len) else {
                         return Ok(Received::TooLong);
                     };
                     dst.copy_from_slice(&bytes);
-                    let record = if end_of_record {
+                    let record = if end.ends_record() {
                         Record::Ends
                     } else {
                         Record::Continues
                     };
                     Ok(Received::Message { len, record })
                 }
-                None if pipe.broken => Err(ErrorKind::ConnectionReset.into()),
-                None if pipe.ended || pipe.deaf => Ok(Received::End),
-                None => Err(ErrorKind::WouldBlock.into()),
+                None => match pipe.writer {
+                    Writer::Broken => Err(ErrorKind::ConnectionReset.into()),
+                    Writer::Open if !pipe.deaf => Err(ErrorKind::WouldBlock.into()),
+                    Writer::Open | Writer::Ended => Ok(Received::End),
+                },
             }
         })
     }
@@ -278,8 +284,10 @@ impl Drop for DeviceEnd {
         conn.changing(|conn| {
             conn.device_gone = true;
             // A drop is an end, after the bytes; but a reset if it leaves any unread.
-            conn.to_host.broken |= !conn.to_host.ended && !conn.to_device.is_empty();
-            conn.to_host.ended = !conn.to_host.broken;
+            if conn.to_host.writer == Writer::Open && !conn.to_device.is_empty() {
+                conn.to_host.writer = Writer::Broken;
+            }
+            conn.to_host.end();
             conn.to_device.deaf = true;
             conn.to_device.clear();
         });

@@ -1,19 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The state of the simulated host: names of descriptors, connections, doors.
+//! The state of the simulated host: names of descriptors, connections, listeners.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Shutdown;
 use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use vsock_backend_api::VsockBackendType;
 use vsock_muxer::Readiness;
+use vsock_proto::{MessageFlags, SocketType};
 
-use crate::faulty::Script;
-
-use super::StreamKind;
+use super::faults::FaultScript;
 
 /// The number of the first descriptor. It is only a name: nothing is open.
 const FIRST_FD: RawFd = 1000;
+
+/// The type of every simulated backend and stream.
+pub(super) const TYPE: VsockBackendType = VsockBackendType::Other("simulated");
+
+/// The state of the host, as its backends and both ends of its streams hold it.
+pub(super) type Shared = Arc<Mutex<World>>;
+
+/// A panic of another holder is that test's failure, not ours.
+pub(super) fn lock(world: &Shared) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a simulated stream can be watched.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum StreamKind {
+    /// As a Unix socket: one descriptor for both directions, which hangs up.
+    Socket,
+    /// As an in-process channel: a second descriptor for writing, and no hang-up.
+    Channel,
+}
 
 /// What a simulated descriptor belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,27 +61,47 @@ pub(crate) struct Edges {
     pub(crate) hangup: u64,
 }
 
+/// How far the writer of a direction is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Writer {
+    #[default]
+    Open,
+    /// It will write no more.
+    Ended,
+    /// It has left without an end.
+    Broken,
+}
+
 /// One direction of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Pipe {
     pub(crate) bytes: VecDeque<u8>,
-    /// The messages that they are, if they are any: how long each is, and whether it ends a record.
-    pub(crate) messages: VecDeque<(usize, bool)>,
+    /// The messages that they are, if they are any: how long each is, and how it ends.
+    pub(crate) messages: VecDeque<(usize, MessageFlags)>,
     pub(crate) capacity: usize,
-    /// The writer will write no more.
-    pub(crate) ended: bool,
-    /// The writer has left without an end.
-    pub(crate) broken: bool,
-    /// Nobody reads any more.
+    pub(crate) writer: Writer,
+    /// The reader will read no more.
     pub(crate) deaf: bool,
 }
 
 impl Pipe {
-    pub(crate) fn readable(&self) -> bool {
-        !self.is_empty() || self.ended || self.broken || self.deaf
+    /// The writer ends, if it has not ended or broken off.
+    pub(crate) fn end(&mut self) {
+        if self.writer == Writer::Open {
+            self.writer = Writer::Ended;
+        }
     }
 
-    /// Bytes that still fit; a message costs one beside its own.
+    /// Whether a write would be refused for good.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.deaf || self.writer != Writer::Open
+    }
+
+    pub(crate) fn readable(&self) -> bool {
+        !self.is_empty() || self.writer != Writer::Open || self.deaf
+    }
+
+    /// Bytes that still fit; a message costs one more than its own.
     pub(crate) fn room(&self) -> usize {
         let used = self.bytes.len() + self.messages.len();
         self.capacity.saturating_sub(used)
@@ -76,32 +117,35 @@ impl Pipe {
     }
 
     /// Adds a message, which as in a Unix socket has room if there is any.
-    pub(crate) fn push(&mut self, message: impl IntoIterator<Item = u8>, record: bool) -> bool {
+    pub(crate) fn push(
+        &mut self,
+        message: impl IntoIterator<Item = u8>,
+        end: MessageFlags,
+    ) -> bool {
         if self.room() == 0 {
             return false;
         }
         let before = self.bytes.len();
         self.bytes.extend(message);
-        self.messages.push_back((self.bytes.len() - before, record));
+        self.messages.push_back((self.bytes.len() - before, end));
         true
     }
 
     /// Takes the next message out.
-    pub(crate) fn pop(&mut self) -> Option<(Vec<u8>, bool)> {
-        let (len, record) = self.messages.pop_front()?;
-        Some((self.bytes.drain(..len).collect(), record))
+    pub(crate) fn pop(&mut self) -> Option<(Vec<u8>, MessageFlags)> {
+        let (len, end) = self.messages.pop_front()?;
+        Some((self.bytes.drain(..len).collect(), end))
     }
 
     pub(crate) fn writable(&self) -> bool {
-        self.room() > 0 || self.deaf || self.ended
+        self.room() > 0 || self.deaf || self.writer == Writer::Ended
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct Conn {
     pub(crate) kind: StreamKind,
-    /// Whether it keeps messages apart.
-    pub(crate) seqpacket: bool,
+    pub(crate) socket_type: SocketType,
     pub(crate) to_device: Pipe,
     pub(crate) to_host: Pipe,
     pub(crate) fd: RawFd,
@@ -109,10 +153,10 @@ pub(crate) struct Conn {
     pub(crate) device_gone: bool,
     pub(crate) host_gone: bool,
     pub(crate) edges: Edges,
-    pub(crate) reads: Script,
-    pub(crate) writes: Script,
+    pub(crate) reads: FaultScript,
+    pub(crate) writes: FaultScript,
     pub(crate) shutdowns: Vec<Shutdown>,
-    /// The port that was named beside the bytes, and what the device has said of it.
+    /// The port that was named out of band, and what the device has said of it.
     pub(crate) port: Option<u32>,
     pub(crate) confirmed: Option<u32>,
 }
@@ -135,7 +179,7 @@ impl Conn {
         self.edges.write += u64::from(after.writable && !before.writable);
         self.edges.hangup += u64::from(after.hangup && !before.hangup);
         // An end is an event of its own, also while bytes wait.
-        if self.to_device.ended && after.hangup != before.hangup {
+        if self.to_device.writer != Writer::Open && after.hangup != before.hangup {
             self.edges.read += 1;
         }
         result
@@ -143,7 +187,7 @@ impl Conn {
 }
 
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct PortListener {
     pub(crate) backlog: usize,
     pub(crate) waiting: VecDeque<usize>,
 }
@@ -152,10 +196,10 @@ pub(crate) struct Door {
 pub(crate) struct Backend {
     pub(crate) fd: RawFd,
     pub(crate) queue: VecDeque<usize>,
-    pub(crate) doors: BTreeMap<u32, Door>,
+    pub(crate) listeners: BTreeMap<u32, PortListener>,
     pub(crate) edges: u64,
     /// Accepts and connects that fail, from the next one on.
-    pub(crate) accepts: Script,
+    pub(crate) accepts: FaultScript,
     pub(crate) gone: bool,
 }
 
@@ -165,14 +209,14 @@ pub(crate) struct World {
     pub(crate) backends: Vec<Backend>,
     next_conn: usize,
     fds: BTreeMap<RawFd, FdUse>,
-    /// Descriptors that were closed since somebody asked.
+    /// Descriptors that were closed since this was last taken.
     pub(crate) closed: Vec<RawFd>,
     /// Calls on streams that made progress, of any kind.
     pub(crate) activity: u64,
 }
 
 impl World {
-    /// The lowest free number, as a kernel gives it: so numbers are used again at once.
+    /// The lowest free number, as a kernel gives it: so numbers are used again immediately.
     pub(crate) fn open_fd(&mut self, of: FdUse) -> RawFd {
         let mut fd = FIRST_FD;
         for used in self.fds.keys() {
@@ -194,25 +238,30 @@ impl World {
         self.fds.len()
     }
 
-    pub(crate) fn add(&mut self, kind: StreamKind, capacities: (usize, usize)) -> usize {
+    pub(crate) fn add(
+        &mut self,
+        kind: StreamKind,
+        capacity: usize,
+        socket_type: SocketType,
+    ) -> usize {
         let id = self.next_conn;
         self.next_conn += 1;
-        let pipe = |capacity| Pipe {
+        let pipe = || Pipe {
             capacity,
             ..Pipe::default()
         };
         let conn = Conn {
             kind,
-            seqpacket: false,
-            to_device: pipe(capacities.0),
-            to_host: pipe(capacities.1),
+            socket_type,
+            to_device: pipe(),
+            to_host: pipe(),
             fd: self.open_fd(FdUse::Stream(id)),
             write_fd: None,
             device_gone: false,
             host_gone: false,
             edges: Edges::default(),
-            reads: Script::default(),
-            writes: Script::default(),
+            reads: FaultScript::default(),
+            writes: FaultScript::default(),
             shutdowns: Vec::new(),
             port: None,
             confirmed: None,

@@ -3,15 +3,17 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use super::{Mismatch, agree};
-use crate::model::{End, Model};
-use crate::poll::{Interest, Watch};
+use vsock_compliance::ConnectionEnd;
+use vsock_compliance::poll::{PollInterest, PollReport, Watch};
+
+use super::mismatch::{Mismatch, agree};
+use crate::model::Model;
 
 /// A descriptor in two epolls.
 #[derive(Debug)]
 struct Entry {
-    end: End,
-    interest: Interest,
+    end: ConnectionEnd,
+    interest: PollInterest,
     level: Watch,
     edges: Watch,
 }
@@ -19,8 +21,8 @@ struct Entry {
 impl Entry {
     fn is_ready(&self, model: &Model) -> bool {
         match self.interest {
-            Interest::Read => model.is_readable(self.end),
-            Interest::Write => model.is_writable(self.end),
+            PollInterest::Read => model.is_readable(self.end),
+            PollInterest::Write => model.is_writable(self.end),
         }
     }
 }
@@ -30,7 +32,12 @@ impl Entry {
 pub(super) struct Polled(Vec<Entry>);
 
 impl Polled {
-    pub(super) fn take(&mut self, end: End, interest: Interest, fd: RawFd) -> io::Result<()> {
+    pub(super) fn take(
+        &mut self,
+        end: ConnectionEnd,
+        interest: PollInterest,
+        fd: RawFd,
+    ) -> io::Result<()> {
         if !self
             .0
             .iter()
@@ -47,12 +54,12 @@ impl Polled {
         Ok(())
     }
 
-    pub(super) fn forget(&mut self, end: End) {
+    pub(super) fn forget(&mut self, end: ConnectionEnd) {
         self.0.retain(|entry| entry.end != end);
     }
 
     /// Which descriptors are ready by the model, with their end.
-    pub(super) fn expected(&self, model: &Model) -> Vec<(End, Interest, bool)> {
+    pub(super) fn expected(&self, model: &Model) -> Vec<(ConnectionEnd, PollInterest, bool)> {
         let state = |entry: &Entry| (entry.end, entry.interest, entry.is_ready(model));
         self.0.iter().map(state).collect()
     }
@@ -62,8 +69,8 @@ impl Polled {
     pub(super) fn check(
         &mut self,
         model: &Model,
-        before: &[(End, Interest, bool)],
-        dropped: Option<End>,
+        before: &[(ConnectionEnd, PollInterest, bool)],
+        dropped: Option<ConnectionEnd>,
     ) -> Result<(), Mismatch> {
         for entry in &mut self.0 {
             let (end, interest) = (entry.end, entry.interest);
@@ -71,10 +78,10 @@ impl Polled {
             let what = format!("readiness of {end:?}'s descriptor to {interest:?}");
             agree(&what, &entry.level.now()?.is_some(), &ready)?;
             let edge = entry.edges.now()?;
-            let hung_up = edge.is_some_and(crate::poll::Report::hung_up);
+            let hung_up = edge.is_some_and(PollReport::hung_up);
             agree(format!("HUP in the {what}"), &hung_up, &false)?;
             let changed = ready && before.contains(&(end, interest, false));
-            let struck = interest == Interest::Read && dropped == Some(end.peer());
+            let struck = interest == PollInterest::Read && dropped == Some(end.peer());
             if (changed || struck) && edge.is_none() {
                 return Err(Mismatch(format!("an edge is missing in the {what}")));
             }

@@ -6,48 +6,48 @@ use std::net::Shutdown;
 
 use vsock_proto::{Header, ShutdownFlags};
 
-use super::{Op, Scenario};
+use super::{Scenario, ScenarioStep};
 use crate::guest::SocketState;
-use crate::sim::Failure;
+use crate::sim::SimFailure;
 
 impl Scenario {
-    pub(super) fn on_link(&mut self, op: &Op) -> Result<(), Failure> {
-        let at = match op {
-            Op::GuestWrites(at, _)
-            | Op::GuestReads(at, _)
-            | Op::GuestShutsDown(at, _)
-            | Op::GuestCloses(at)
-            | Op::GuestResets(at)
-            | Op::GuestResizes(at, _)
-            | Op::GuestAsks(at)
-            | Op::HostWrites(at, _)
-            | Op::HostReads(at, _)
-            | Op::HostEnds(at)
-            | Op::HostCloses(at)
-            | Op::HostResets(at)
-            | Op::ReadFails(at, ..)
-            | Op::WriteFails(at, ..)
-            | Op::RawOn(at, ..) => *at,
+    pub(super) fn on_link(&mut self, step: &ScenarioStep) -> Result<(), SimFailure> {
+        let at = match step {
+            ScenarioStep::GuestWrites(at, _)
+            | ScenarioStep::GuestReads(at, _)
+            | ScenarioStep::GuestShutsDown(at, _)
+            | ScenarioStep::GuestCloses(at)
+            | ScenarioStep::GuestResets(at)
+            | ScenarioStep::GuestResizes(at, _)
+            | ScenarioStep::GuestAsks(at)
+            | ScenarioStep::HostWrites(at, _)
+            | ScenarioStep::HostReads(at, _)
+            | ScenarioStep::HostEnds(at)
+            | ScenarioStep::HostCloses(at)
+            | ScenarioStep::HostResets(at)
+            | ScenarioStep::ReadFails(at, ..)
+            | ScenarioStep::WriteFails(at, ..)
+            | ScenarioStep::RawOn(at, ..) => *at,
             _ => return Ok(()),
         };
         let Some(at) = self.index(at) else {
             return Ok(());
         };
-        self.guest_side(at, op)?;
-        self.host_side(at, op)
+        self.guest_side(at, step)?;
+        self.host_side(at, step)
     }
 
-    fn guest_side(&mut self, at: usize, op: &Op) -> Result<(), Failure> {
+    fn guest_side(&mut self, at: usize, step: &ScenarioStep) -> Result<(), SimFailure> {
         let (guest, link) = (&mut self.sim.guest, &mut self.links[at]);
         let Some(id) = link.socket else {
             return Ok(());
         };
-        match op {
-            Op::GuestWrites(_, len) => link.guest_writes(guest, *len),
-            Op::GuestReads(_, most) => {
+        match step {
+            ScenarioStep::GuestWrites(_, len) => link.guest_writes(guest, *len),
+            ScenarioStep::GuestReads(_, most) => {
                 link.guest_reads(guest, *most)?;
             }
-            Op::GuestShutsDown(_, flags) => {
+            ScenarioStep::GuestShutsDown(_, flags) => {
                 if flags.contains(ShutdownFlags::SEND) {
                     link.give_up_message(guest);
                 }
@@ -56,27 +56,27 @@ impl Scenario {
                     link.guest_ended |= flags.contains(ShutdownFlags::SEND);
                 }
             }
-            Op::GuestCloses(_) => {
+            ScenarioStep::GuestCloses(_) => {
                 link.give_up_message(guest);
                 link.spoilt |= guest.state(id) == Some(SocketState::Connecting);
                 link.guest_deaf = true;
                 let now = self.sim.now();
                 self.sim.guest.close(now, id);
             }
-            Op::GuestResets(_) => {
+            ScenarioStep::GuestResets(_) => {
                 link.spoilt = true;
                 guest.reset(id);
             }
             // A message that is under way to a smaller buffer may be too long for it.
-            Op::GuestResizes(_, bytes) if link.messages.is_some() => {
+            ScenarioStep::GuestResizes(_, bytes) if link.messages.is_some() => {
                 link.spoilt |= (*bytes as usize) < link.longest();
                 guest.set_buffer(id, *bytes);
             }
-            Op::GuestResizes(_, bytes) => guest.set_buffer(id, *bytes),
-            Op::GuestAsks(_) if guest.state(id) == Some(SocketState::Connected) => {
+            ScenarioStep::GuestResizes(_, bytes) => guest.set_buffer(id, *bytes),
+            ScenarioStep::GuestAsks(_) if guest.state(id) == Some(SocketState::Connected) => {
                 guest.request_credit(id);
             }
-            Op::RawOn(_, header, len) => {
+            ScenarioStep::RawOn(_, header, len) => {
                 link.spoilt = true;
                 if let Some((from, to)) = guest.ports(id) {
                     let header = Header {
@@ -92,35 +92,35 @@ impl Scenario {
         Ok(())
     }
 
-    fn host_side(&mut self, at: usize, op: &Op) -> Result<(), Failure> {
+    fn host_side(&mut self, at: usize, step: &ScenarioStep) -> Result<(), SimFailure> {
         let link = &mut self.links[at];
         let Some(host) = &link.host else {
             return Ok(());
         };
-        match op {
-            Op::HostWrites(_, len) => link.host_writes(*len),
-            Op::HostReads(_, most) => {
+        match step {
+            ScenarioStep::HostWrites(_, len) => link.host_writes(*len),
+            ScenarioStep::HostReads(_, most) => {
                 link.host_reads(*most)?;
             }
-            Op::HostEnds(_) => host.shutdown(Shutdown::Write),
-            Op::HostCloses(_) => {
+            ScenarioStep::HostEnds(_) => host.shutdown(Shutdown::Write),
+            ScenarioStep::HostCloses(_) => {
                 // Before the guest has answered, leaving takes the connection back, unless something was
                 // written.
                 link.spoilt |= link.socket.is_none() && !link.owes_guest();
                 link.host_deaf = true;
                 link.host = None;
             }
-            Op::HostResets(_) => {
+            ScenarioStep::HostResets(_) => {
                 (link.spoilt, link.host_deaf) = (true, true);
                 if let Some(host) = link.host.take() {
                     host.reset();
                 }
             }
-            Op::ReadFails(_, call, fault) => {
+            ScenarioStep::ReadFails(_, call, fault) => {
                 host.fail_read(host.calls().0 + call, *fault);
                 link.spoilt |= !fault.is_harmless();
             }
-            Op::WriteFails(_, call, fault) => {
+            ScenarioStep::WriteFails(_, call, fault) => {
                 host.fail_write(host.calls().1 + call, *fault);
                 link.spoilt |= !fault.is_harmless();
             }

@@ -2,50 +2,59 @@
 
 //! A connection of a scenario: both applications, and what each must see.
 
+use vsock_compliance::pattern::Pattern;
 use vsock_proto::handshake::{OkParser, Parse};
 
+use super::messages::{Messages, end_of};
 use crate::guest::{Guest, GuestRead, SocketId};
 use crate::host::{HostEnd, HostRead};
-use crate::pattern::Pattern;
-use crate::sim::Failure;
+use crate::sim::SimFailure;
 
-use super::messages::Messages;
+/// Which side opens a connection, and how.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Opener {
+    Guest,
+    /// A component, which asks for the port by a line of text.
+    HostByText,
+    /// A component, which asks out of band.
+    HostOutOfBand,
+}
 
 /// A connection, as far as it has come.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(super) struct Link {
     /// The port that was asked for: the host's, or the guest's. No other connection has it.
-    pub(crate) port: u32,
-    pub(crate) by_guest: bool,
-    pub(crate) socket: Option<SocketId>,
-    pub(crate) host: Option<HostEnd>,
+    pub(super) port: u32,
+    pub(super) by_guest: bool,
+    pub(super) socket: Option<SocketId>,
+    pub(super) host: Option<HostEnd>,
     /// The line that the component of a connection by text still waits for.
-    pub(super) answer: Option<OkParser>,
-    pub(super) guest_sent: Pattern,
-    pub(super) guest_got: Pattern,
-    pub(super) host_sent: Pattern,
-    pub(super) host_got: Pattern,
+    answer: Option<OkParser>,
+    guest_sent: Pattern,
+    guest_got: Pattern,
+    host_sent: Pattern,
+    host_got: Pattern,
     /// The boundaries, if it keeps messages apart.
-    pub(crate) messages: Option<Messages>,
+    pub(super) messages: Option<Messages>,
     /// Something has happened after which not every byte need arrive.
-    pub(crate) spoilt: bool,
+    pub(super) spoilt: bool,
     /// Packets that no socket of the guest has sent may have brought bytes.
-    pub(crate) forged: bool,
-    pub(crate) guest_deaf: bool,
+    pub(super) forged: bool,
+    pub(super) guest_deaf: bool,
     /// The guest has said that it sends no more: it needs no credit.
-    pub(crate) guest_ended: bool,
-    pub(crate) host_deaf: bool,
+    pub(super) guest_ended: bool,
+    pub(super) host_deaf: bool,
 }
 
 impl Link {
-    pub(crate) fn new(port: u32, by_guest: bool, text: bool) -> Self {
+    pub(super) fn new(port: u32, opener: Opener) -> Self {
         let (to_host, to_guest) = (u64::from(port), u64::from(port) << 20);
         Self {
             port,
-            by_guest,
+            by_guest: opener == Opener::Guest,
             socket: None,
             host: None,
-            answer: text.then(OkParser::new),
+            answer: (opener == Opener::HostByText).then(OkParser::new),
             guest_sent: Pattern::starting_at(to_host),
             guest_got: Pattern::starting_at(to_guest),
             host_sent: Pattern::starting_at(to_guest),
@@ -60,12 +69,15 @@ impl Link {
     }
 
     /// Messages of at most so many bytes, and no stream.
-    pub(crate) fn of_messages(mut self, longest: usize) -> Self {
-        self.messages = Some(Messages::new(longest));
+    pub(super) fn of_messages(mut self, longest: usize) -> Self {
+        self.messages = Some(Messages {
+            longest,
+            ..Messages::default()
+        });
         self
     }
 
-    pub(crate) fn guest_writes(&mut self, guest: &mut Guest, len: usize) {
+    pub(super) fn guest_writes(&mut self, guest: &mut Guest, len: usize) {
         if self.messages.is_some() {
             return self.guest_sends_message(guest, len);
         }
@@ -77,7 +89,11 @@ impl Link {
     }
 
     /// Returns whether there was anything.
-    pub(crate) fn guest_reads(&mut self, guest: &mut Guest, most: usize) -> Result<bool, Failure> {
+    pub(super) fn guest_reads(
+        &mut self,
+        guest: &mut Guest,
+        most: usize,
+    ) -> Result<bool, SimFailure> {
         if self.messages.is_some() {
             return self.guest_receives_messages(guest);
         }
@@ -93,7 +109,7 @@ impl Link {
         Ok(!bytes.is_empty())
     }
 
-    pub(crate) fn host_writes(&mut self, len: usize) {
+    pub(super) fn host_writes(&mut self, len: usize) {
         if self.messages.is_some() {
             return self.host_sends_message(len);
         }
@@ -104,7 +120,7 @@ impl Link {
         }
     }
 
-    pub(crate) fn host_reads(&mut self, most: usize) -> Result<bool, Failure> {
+    pub(super) fn host_reads(&mut self, most: usize) -> Result<bool, SimFailure> {
         if self.messages.is_some() {
             return self.host_receives_messages();
         }
@@ -127,7 +143,7 @@ impl Link {
                 }
                 Err(error) => {
                     let text = format!("port {}: no answer but {bytes:?}: {error}", self.port);
-                    return Err(Failure::new(text));
+                    return Err(SimFailure::new(text));
                 }
             }
         }
@@ -137,21 +153,108 @@ impl Link {
         Ok(any)
     }
 
-    pub(super) fn wrong(&self, who: &str, at: u64) -> Failure {
-        Failure::new(format!(
+    fn wrong(&self, who: &str, at: u64) -> SimFailure {
+        SimFailure::new(format!(
             "port {}: the {who} has read a wrong byte at {at}",
             self.port
         ))
     }
 
+    fn guest_sends_message(&mut self, guest: &mut Guest, len: usize) {
+        let (Some(id), Some(messages)) = (self.socket, &mut self.messages) else {
+            return;
+        };
+        let end = end_of(len);
+        if guest.send(id, &self.guest_sent.peek(len), end) == Ok(true) {
+            self.guest_sent.advance(len);
+            messages.to_host.sent(len, end);
+        }
+    }
+
+    fn host_sends_message(&mut self, len: usize) {
+        let (Some(host), Some(messages)) = (&self.host, &mut self.messages) else {
+            return;
+        };
+        let (len, end) = (len.min(messages.longest), end_of(len));
+        if let Ok(true) = host.send(&self.host_sent.peek(len), end) {
+            self.host_sent.advance(len);
+            messages.to_guest.sent(len, end);
+        }
+    }
+
+    fn guest_receives_messages(&mut self, guest: &mut Guest) -> Result<bool, SimFailure> {
+        let Some(id) = self.socket else {
+            return Ok(false);
+        };
+        // A kernel whose buffer was too small for the packets of a message has said so.
+        self.spoilt |= guest.overran(id);
+        let mut any = false;
+        while let Some((bytes, end)) = guest.receive_message(id) {
+            any = true;
+            let got = self.guest_got.verify(&bytes);
+            got.map_err(|at| self.wrong("guest", at))?;
+            if let Some(messages) = &mut self.messages {
+                messages.to_guest.arrived(bytes.len(), end)?;
+            }
+        }
+        Ok(any)
+    }
+
+    fn host_receives_messages(&mut self) -> Result<bool, SimFailure> {
+        let mut any = false;
+        while let Some(host) = &self.host
+            && let Some((bytes, end)) = host.receive()
+        {
+            any = true;
+            if self.forged {
+                continue;
+            }
+            if self.answer.take().is_some() {
+                if !bytes.starts_with(b"OK ") || end.ends_record() {
+                    return Err(SimFailure::new(format!("no answer but {bytes:?}")));
+                }
+                continue;
+            }
+            let got = self.host_got.verify(&bytes);
+            got.map_err(|at| self.wrong("host", at))?;
+            if let Some(messages) = &mut self.messages {
+                messages.to_host.arrived(bytes.len(), end)?;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Bytes that a message of the host may have.
+    pub(super) fn longest(&self) -> usize {
+        self.messages
+            .as_ref()
+            .map_or(0, |messages| messages.longest)
+    }
+
+    /// The guest ends its sending: a message that is not yet with the peer will never be.
+    pub(super) fn give_up_message(&mut self, guest: &Guest) {
+        let (Some(id), Some(messages)) = (self.socket, &mut self.messages) else {
+            return;
+        };
+        if guest.is_sending(id)
+            && let Some(len) = messages.to_host.give_up_last()
+        {
+            let sent = self.guest_sent.position() - len as u64;
+            self.guest_sent = Pattern::starting_at(sent);
+        }
+    }
+
     /// Whether the component has sent what the guest has not read.
     pub(super) fn owes_guest(&self) -> bool {
-        let messages = self.messages.as_ref().map_or(0, |all| all.missing().1);
+        let messages = self
+            .messages
+            .as_ref()
+            .map_or(0, |all| all.to_guest.missing());
         messages > 0 || self.host_sent != self.guest_got
     }
 
     /// What must be so when everything that can be read has been read.
-    pub(crate) fn check_delivered(&self) -> Result<(), Failure> {
+    pub(super) fn check_delivered(&self) -> Result<(), SimFailure> {
         let left = self.host.is_none() && self.host_deaf;
         let there = self.socket.is_some() && (self.host.is_some() || left);
         if !self.spoilt && left && self.socket.is_none() && self.owes_guest() {
@@ -159,7 +262,7 @@ impl Link {
                 "port {}: the guest was not told of what the component left for it",
                 self.port
             );
-            return Err(Failure::new(text));
+            return Err(SimFailure::new(text));
         }
         if self.spoilt || !there {
             return Ok(());
@@ -168,16 +271,18 @@ impl Link {
             ("host", self.host_deaf, &self.guest_sent, &self.host_got),
             ("guest", self.guest_deaf, &self.host_sent, &self.guest_got),
         ];
-        let (to_host, to_guest) = self.messages.as_ref().map_or((0, 0), Messages::missing);
+        let (to_host, to_guest) = self.messages.as_ref().map_or((0, 0), |all| {
+            (all.to_host.missing(), all.to_guest.missing())
+        });
         if to_host > 0 && !self.host_deaf || to_guest > 0 && !self.guest_deaf {
-            return Err(Failure::new(format!(
+            return Err(SimFailure::new(format!(
                 "port {}: {to_host} messages have not come to the host, {to_guest} to the guest",
                 self.port
             )));
         }
         for (who, deaf, sent, got) in ways {
             if !deaf && sent != got {
-                return Err(Failure::new(format!(
+                return Err(SimFailure::new(format!(
                     "port {}: the {who} has read up to {}, and was sent up to {}",
                     self.port,
                     got.position(),

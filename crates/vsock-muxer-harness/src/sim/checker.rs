@@ -8,7 +8,7 @@ use vsock_proto::{
     Cid, GuestCid, Header, MessageFlags, Op, ShutdownFlags, SocketType, SocketTypes,
 };
 
-use super::failure::{Failure, require};
+use super::failure::{SimFailure, require};
 
 /// Both ports of a connection, the host's first.
 type Tuple = (u32, u32);
@@ -297,10 +297,10 @@ impl Checker {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub fn on_put(&mut self, header: &Header) -> Result<(), Failure> {
-        let fail = |what: &str| Err(Failure::new(format!("{what}: {header:?}")));
+    pub fn on_put(&mut self, header: &Header) -> Result<(), SimFailure> {
+        let fail = |what: &str| Err(SimFailure::new(format!("{what}: {header:?}")));
         if header.dst_cid != self.guest {
-            return fail("a packet for somebody else");
+            return fail("a packet for another guest");
         }
         let Ok(op) = Op::try_from(header.op) else {
             return fail("an operation that is none");
@@ -310,7 +310,7 @@ impl Checker {
             return self.on_reset_put(tuple, header);
         }
         if header.src_cid != u64::from(Cid::HOST) {
-            return fail("a packet in somebody else's name");
+            return fail("a packet in another's name");
         }
         if op != Op::ReadWrite && header.len != 0 {
             return fail("a payload where none belongs");
@@ -329,10 +329,10 @@ impl Checker {
             return fail("a packet for no connection, or after its RST");
         };
         conn.on_put(op, header)
-            .map_err(|what| Failure::new(format!("{what}: {header:?}")))
+            .map_err(|what| SimFailure::new(format!("{what}: {header:?}")))
     }
 
-    fn on_reset_put(&mut self, tuple: Tuple, header: &Header) -> Result<(), Failure> {
+    fn on_reset_put(&mut self, tuple: Tuple, header: &Header) -> Result<(), SimFailure> {
         let from_host = header.src_cid == u64::from(Cid::HOST);
         let ends = from_host
             && self

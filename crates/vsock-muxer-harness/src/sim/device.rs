@@ -6,7 +6,7 @@ use vsock_proto::{Header, SocketTypes, Tick};
 /// A muxer under test. [`Muxer`] is one; another needs an adapter to be simulated.
 ///
 /// The methods mean what those of [`Muxer`] with the same names do.
-pub trait Device {
+pub trait DeviceUnderTest {
     /// See [`Muxer::activate`].
     fn activate(&mut self, now: Tick, types: SocketTypes);
     /// See [`Muxer::reset`].
@@ -33,7 +33,7 @@ pub trait Device {
     fn next_action(&mut self) -> Option<Action>;
 }
 
-impl Device for Muxer {
+impl DeviceUnderTest for Muxer {
     fn activate(&mut self, now: Tick, types: SocketTypes) {
         self.activate(now, types);
     }

@@ -4,35 +4,35 @@ use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 
 use vsock_muxer::{Action, Readiness, Token};
+use vsock_proto::Interest;
 
-use super::failure::{Failure, require};
-use crate::host::{Edges, Host, Polled};
+use super::failure::{SimFailure, require};
+use crate::host::{Edges, Polled, SimHost};
 
 /// How an event loop reports readiness.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Trigger {
+pub enum SimTrigger {
     /// Once when a descriptor becomes ready, as `EPOLLET`: what is missed never comes again.
     Edge,
     /// Again and again while a descriptor is ready: what is not dealt with spins.
     Level,
 }
 
-/// A driver's event loop over the descriptors of a [`Host`], as `epoll` has it.
+/// A driver's event loop over the descriptors of a [`SimHost`], as `epoll` has it.
 ///
 /// It fails where a real one would: a descriptor that is registered twice, one that is not
 /// registered when it is taken out, one that is closed while it is registered.
 #[derive(Debug)]
 pub struct EventLoop {
-    host: Host,
-    trigger: Trigger,
+    host: SimHost,
+    trigger: SimTrigger,
     watches: BTreeMap<RawFd, Watch>,
 }
 
 #[derive(Debug)]
 struct Watch {
     token: Token,
-    read: bool,
-    write: bool,
+    interest: Interest,
     /// What was last reported; `None` after a change of the registration, which reports again.
     seen: Option<Edges>,
 }
@@ -40,7 +40,7 @@ struct Watch {
 impl EventLoop {
     /// A loop with nothing registered.
     #[must_use]
-    pub fn new(host: &Host, trigger: Trigger) -> Self {
+    pub fn new(host: &SimHost, trigger: SimTrigger) -> Self {
         Self {
             host: host.clone(),
             trigger,
@@ -53,13 +53,13 @@ impl EventLoop {
     /// # Errors
     ///
     /// What `epoll` would refuse, or would do wrong in silence.
-    pub fn apply(&mut self, action: Action) -> Result<(), Failure> {
+    pub fn apply(&mut self, action: Action) -> Result<(), SimFailure> {
         match action {
             Action::Watch {
                 token,
                 fd,
                 interest,
-            } => self.watch(token, fd, interest.read, interest.write),
+            } => self.watch(token, fd, interest),
             Action::Unwatch { token, fd } => self.unwatch(token, fd),
             Action::Close { token, fds, stream } => {
                 for fd in fds.into_iter().flatten() {
@@ -101,29 +101,23 @@ impl EventLoop {
         self.watches.len()
     }
 
-    fn watch(&mut self, token: Token, fd: RawFd, read: bool, write: bool) -> Result<(), Failure> {
+    fn watch(&mut self, token: Token, fd: RawFd, interest: Interest) -> Result<(), SimFailure> {
         require(self.host.poll(fd).is_some(), || {
             format!("descriptor {fd} is watched, and not open")
         })?;
-        let watch = self.watches.entry(fd).or_insert(Watch {
+        let seen = None;
+        let watch = Watch {
             token,
-            read,
-            write,
-            seen: None,
-        });
-        require(watch.token == token, || {
-            format!("descriptor {fd} is registered for another token")
-        })?;
-        *watch = Watch {
-            token,
-            read,
-            write,
-            seen: None,
+            interest,
+            seen,
         };
-        Ok(())
+        let before = self.watches.insert(fd, watch);
+        require(before.is_none_or(|before| before.token == token), || {
+            format!("descriptor {fd} is registered for another token")
+        })
     }
 
-    fn unwatch(&mut self, token: Token, fd: RawFd) -> Result<(), Failure> {
+    fn unwatch(&mut self, token: Token, fd: RawFd) -> Result<(), SimFailure> {
         let watch = self.watches.remove(&fd);
         require(watch.is_some_and(|watch| watch.token == token), || {
             format!("descriptor {fd} is taken out, and is not registered for this token")
@@ -131,7 +125,7 @@ impl EventLoop {
     }
 
     /// No descriptor that has been closed is still registered.
-    pub(crate) fn check_closed(&self) -> Result<(), Failure> {
+    pub(crate) fn check_closed(&self) -> Result<(), SimFailure> {
         for fd in self.host.take_closed() {
             require(!self.watches.contains_key(&fd), || {
                 format!("descriptor {fd} was closed while it was registered")
@@ -143,18 +137,23 @@ impl EventLoop {
 
 impl Watch {
     /// What a wake-up would report of the descriptor.
-    fn report(&self, host: &Host, fd: RawFd, trigger: Trigger) -> Option<(Polled, Readiness)> {
+    fn report(
+        &self,
+        host: &SimHost,
+        fd: RawFd,
+        trigger: SimTrigger,
+    ) -> Option<(Polled, Readiness)> {
         let polled = host.poll(fd)?;
         let ready = self.masked(polled.ready);
-        let counts =
-            ready != Readiness::default() && (trigger == Trigger::Level || self.is_news(&polled));
+        let counts = ready != Readiness::default()
+            && (trigger == SimTrigger::Level || self.is_news(&polled));
         counts.then_some((polled, ready))
     }
 
     fn masked(&self, ready: Readiness) -> Readiness {
         Readiness {
-            readable: self.read && ready.readable,
-            writable: self.write && ready.writable,
+            readable: self.interest.read && ready.readable,
+            writable: self.interest.write && ready.writable,
             hangup: ready.hangup, // cannot be masked
         }
     }
@@ -164,8 +163,8 @@ impl Watch {
             return true;
         };
         let edges = polled.edges;
-        self.read && edges.read != seen.read
-            || self.write && edges.write != seen.write
+        self.interest.read && edges.read != seen.read
+            || self.interest.write && edges.write != seen.write
             || edges.hangup != seen.hangup
     }
 }

@@ -5,26 +5,26 @@ use std::fmt;
 
 /// Something that a correct muxer does not do, or that it should have done, in words.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Failure(String);
+pub struct SimFailure(String);
 
-impl Failure {
+impl SimFailure {
     pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for SimFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Error for Failure {}
+impl Error for SimFailure {}
 
 /// A failure, unless `good`.
-pub(crate) fn require(good: bool, text: impl FnOnce() -> String) -> Result<(), Failure> {
+pub(crate) fn require(good: bool, text: impl FnOnce() -> String) -> Result<(), SimFailure> {
     if good {
         return Ok(());
     }
-    Err(Failure(text()))
+    Err(SimFailure(text()))
 }

@@ -2,13 +2,13 @@
 
 //! What one turn of the driver is made of.
 
-use super::failure::{Failure, require};
-use super::{Device, IDLE_WAKEUPS, Sim, Traced};
+use super::failure::{SimFailure, require};
+use super::{DeviceUnderTest, IDLE_WAKEUPS, Sim, TracedPacket};
 use crate::guest::BytesPayload;
 
-impl<D: Device> Sim<D> {
+impl<D: DeviceUnderTest> Sim<D> {
     /// Hands packets of the guest to the device.
-    pub(super) fn take_packets(&mut self) -> Result<bool, Failure> {
+    pub(super) fn take_packets(&mut self) -> Result<bool, SimFailure> {
         let mut taken = 0;
         while taken < self.config.tx_packets
             && self.device.can_take_packet()
@@ -17,7 +17,7 @@ impl<D: Device> Sim<D> {
             let mut payload = BytesPayload::new(&packet.payload);
             self.checker.on_taken(&packet.header);
             if let Some(trace) = &mut self.trace {
-                trace.push(Traced::FromGuest(packet.header));
+                trace.push(TracedPacket::FromGuest(packet.header));
             }
             self.device
                 .on_packet(self.now, &packet.header, &mut payload);
@@ -29,7 +29,7 @@ impl<D: Device> Sim<D> {
     }
 
     /// Reports readiness to the device.
-    pub(super) fn dispatch(&mut self) -> Result<bool, Failure> {
+    pub(super) fn dispatch(&mut self) -> Result<bool, SimFailure> {
         let before = (self.host.activity(), self.packets);
         let events = self.event_loop.wait(self.config.events);
         let mut busy = false;
@@ -54,31 +54,31 @@ impl<D: Device> Sim<D> {
     }
 
     /// Lets the device fill buffers of the guest.
-    pub(super) fn transmit(&mut self) -> Result<bool, Failure> {
-        let ring = self.guest.ring();
-        let (before, posted) = (ring.used(), ring.posted());
+    pub(super) fn transmit(&mut self) -> Result<bool, SimFailure> {
+        let rx_queue = self.guest.rx_queue();
+        let (before, posted) = (rx_queue.used(), rx_queue.posted());
         if posted == 0 || !self.device.wants_transmit() {
             return Ok(false);
         }
         let budget = self.config.rx_bytes;
-        self.device.transmit(self.now, ring, budget);
+        self.device.transmit(self.now, rx_queue, budget);
         let mut put = 0;
-        for index in before..self.guest.ring().used() {
-            let packet = self.guest.ring().at(index).flatten();
+        for index in before..self.guest.rx_queue().used() {
+            let packet = self.guest.rx_queue().at(index).flatten();
             if let Some((header, payload)) = packet {
                 require(header.len as usize == payload.len(), || {
                     format!("{} bytes came with {header:?}", payload.len())
                 })?;
                 let header = *header;
                 if let Some(trace) = &mut self.trace {
-                    trace.push(Traced::ToGuest(header));
+                    trace.push(TracedPacket::ToGuest(header));
                 }
                 self.checker.on_put(&header)?;
                 put += 1;
             }
         }
         self.note_packets(put);
-        Ok(self.apply()? || self.guest.ring().used() > before)
+        Ok(self.apply()? || self.guest.rx_queue().used() > before)
     }
 
     pub(super) fn note_packets(&mut self, count: u64) {
@@ -86,7 +86,7 @@ impl<D: Device> Sim<D> {
     }
 
     /// Does what the device wants to be done; returns whether there was anything.
-    pub(super) fn apply(&mut self) -> Result<bool, Failure> {
+    pub(super) fn apply(&mut self) -> Result<bool, SimFailure> {
         let mut any = false;
         while let Some(action) = self.device.next_action() {
             self.event_loop.apply(action)?;

@@ -145,7 +145,7 @@ mod tests {
     use rustix::io::dup;
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     use tempfile::TempDir;
-    use vsock_muxer_harness::poll::Stopwatch;
+    use vsock_compliance::poll::Stopwatch;
 
     use super::*;
     use crate::unix::guarded_socket::tests::{SOON, age, alone, pass_lingering};

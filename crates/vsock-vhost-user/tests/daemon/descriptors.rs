@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{OFlags, fcntl_setfl};
-use vsock_muxer_harness::fd::duplicate;
-use vsock_muxer_harness::poll::{Deadline, Interest, is_readable, pace, wait_ready};
+use vsock_compliance::fd::duplicate;
+use vsock_compliance::poll::{Deadline, PollInterest, is_readable, pace, wait_ready};
 use vsock_proto::Op;
 
 use crate::guest::{GENEROUS, Guest};
@@ -165,7 +165,12 @@ fn t118_a_call_that_replaces_another_is_called_alone() {
     );
     assert!(guest.vmm.set_call(RX, &old));
     guest.request(2000, 1);
-    wait_ready(old.as_raw_fd(), Interest::Read, Deadline::after(GENEROUS)).unwrap();
+    wait_ready(
+        old.as_raw_fd(),
+        PollInterest::Read,
+        Deadline::after(GENEROUS),
+    )
+    .unwrap();
     assert!(guest.vmm.set_call(RX, &new));
     guest.expect(Op::Reset);
     File::from(old.try_clone().unwrap())

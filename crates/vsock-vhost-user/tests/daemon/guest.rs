@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use vm_memory::Bytes;
-use vsock_muxer_harness::poll::Deadline;
+use vsock_compliance::poll::Deadline;
 use vsock_proto::{Header, MessageFlags, Op, ShutdownFlags, SocketTypes};
 
 use crate::ring::BUFFER;

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use vsock_muxer_harness::poll::Stopwatch;
+use vsock_compliance::poll::Stopwatch;
 use vsock_proto::Op;
 use vsock_vhost_user::{
     VhostUserVsock, VhostUserVsockBuilder, VsockBackend, VsockBackendType, VsockInnerConnector,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use vhost::VhostBackend;
 use vhost::vhost_user::VhostUserFrontend;
-use vsock_muxer_harness::poll::Deadline;
+use vsock_compliance::poll::Deadline;
 use vsock_proto::Op;
 use vsock_vhost_user::{VhostUserError, VhostUserVsockBuilder};
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
 use vhost::VhostBackend;
-use vsock_muxer_harness::poll::{Deadline, wait_until};
+use vsock_compliance::poll::{Deadline, wait_until};
 use vsock_proto::Op;
 
 use crate::guest::{GENEROUS, Guest};

@@ -13,7 +13,7 @@ use rustix::fs::SealFlags;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 use vhost::vhost_user::message::FrontendReq;
-use vsock_muxer_harness::poll::{Deadline, Stopwatch, pace, wait_until};
+use vsock_compliance::poll::{Deadline, Stopwatch, pace, wait_until};
 use vsock_proto::Op;
 
 use crate::descriptors::{Churn, calls, fill};

@@ -9,8 +9,8 @@ use vhost::VringConfigData;
 use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vsock_compliance::poll::{Deadline, PollInterest, wait_ready, wait_until};
 use vsock_driver::{Descriptor, DriverQueue};
-use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready, wait_until};
 
 /// Entries of a queue.
 pub(crate) const SIZE: u16 = 64;
@@ -176,7 +176,7 @@ impl Ring {
     /// Whether the device calls.
     pub(crate) fn wait_for_call(&self, deadline: Deadline) -> bool {
         let fd = self.call.as_raw_fd();
-        let calls = wait_ready(fd, Interest::Read, deadline).is_ok();
+        let calls = wait_ready(fd, PollInterest::Read, deadline).is_ok();
         if calls {
             self.call.read().unwrap();
         }

@@ -13,7 +13,7 @@ use std::thread;
 
 use vhost::vhost_user::message::FrontendReq;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
-use vsock_muxer_harness::poll::{Deadline, Stopwatch, wait_until};
+use vsock_compliance::poll::{Deadline, Stopwatch, wait_until};
 use vsock_proto::Op;
 use vsock_vhost_user::{
     UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsock, VhostUserVsockBuilder,

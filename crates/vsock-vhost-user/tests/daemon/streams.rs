@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::thread;
 
 use tempfile::TempDir;
-use vsock_muxer_harness::pattern::Pattern;
+use vsock_compliance::pattern::Pattern;
 use vsock_proto::{Op, ShutdownFlags};
 use vsock_vhost_user::VhostUserVsockBuilder;
 

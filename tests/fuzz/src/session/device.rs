@@ -9,8 +9,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use tempfile::TempDir;
+use vsock_compliance::poll::{Deadline, PollInterest, wait_ready};
 use vsock_driver::{Descriptor, bytes, filled};
-use vsock_muxer_harness::poll::{Deadline, Interest, wait_ready};
 use vsock_proto::{Header, Op};
 use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
 
@@ -77,7 +77,7 @@ impl Rig {
         guest.kick(1);
         let deadline = Deadline::after(LIMIT);
         while guest.rings[0].used_index(&guest.memory) == 0 {
-            let called = wait_ready(guest.calls[0].as_raw_fd(), Interest::Read, deadline);
+            let called = wait_ready(guest.calls[0].as_raw_fd(), PollInterest::Read, deadline);
             called.expect("a guest is notified of an answer");
         }
         let answer = bytes(&guest.memory, 0x5000, Header::LEN);

@@ -15,7 +15,7 @@ use vm_memory::VolatileSlice;
 use vsock_backend_api::{
     Received, Record, VsockBackend, VsockMessages, VsockStream, VsockVolatileStream,
 };
-use vsock_muxer_harness::poll::Stopwatch;
+use vsock_compliance::poll::Stopwatch;
 
 use super::*;
 use crate::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream};

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::convert::identity;
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read as _, Write as _};
+
+use crate::breach::{RuleBreach, Verdict, count, fails, hold, succeeds};
+use crate::call::Call;
+use crate::pattern::Pattern;
+use crate::rule::{Sentence, StreamCheck};
+use crate::scene::{Pair, Scene, read_expecting, write};
+use crate::source::BoxedStream;
+use crate::transfer::{TransferPlan, TransferProgress, WaitStyle, receive, send};
+
+sentences! {
+    steps StreamCheck;
+
+    "2.1" "Bytes arrive once, in order, unchanged, whatever mix of modes, sizes, threads and \
+        mode changes is going on." {
+        bytes_of_every_size_arrive_in_order: { every_size };
+        directions_carry_their_own_bytes: { own_bytes };
+        vectored_calls_are_one_stream: { vectored };
+        bytes_survive_threads_in_every_mix_of_modes: { every_mix };
+    }
+
+    "2.3" "`read` returns what is there, up to the buffer's length, gathering as many writes as \
+        fit." {
+        a_read_gathers_writes: { gathers };
+        a_read_does_not_wait_for_a_full_buffer: [[
+            SetMode(Far, Blocking), Write(Near, 1), Read(Far, ONE),
+        ]];
+        a_read_stops_at_its_buffer: { stops };
+    }
+
+    "2.3" "A peek is a read that takes nothing." {
+        a_peek_takes_nothing: { peek };
+    }
+}
+
+fn every_size(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let most = scene.some(64 * 1024);
+    let sizes = [
+        1,
+        2,
+        3,
+        7,
+        64,
+        255,
+        1000,
+        4095,
+        4096,
+        4097,
+        65_535,
+        most / 2 + 1,
+        most - 1,
+        most,
+    ];
+    let mut sent = Pattern::default();
+    for size in sizes.into_iter().filter(|size| (1..=most).contains(size)) {
+        for piece in sizes
+            .into_iter()
+            .filter(|piece| (1..=size).contains(piece))
+            .take(6)
+        {
+            let bytes = sent.take(size);
+            write(&mut near, &bytes)?;
+            for piece in bytes.chunks(piece) {
+                read_expecting(&mut far, piece)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn own_bytes(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let size = scene.some(1000).min(scene.some_back(1000));
+    let mut out = Pattern::default();
+    let mut back = Pattern::starting_at(12_345);
+    for _ in 0..100 {
+        let (there, here) = (out.take(size), back.take(size));
+        write(&mut near, &there)?;
+        write(&mut far, &here)?;
+        read_expecting(&mut far, &there)?;
+        read_expecting(&mut near, &here)?;
+    }
+    Ok(())
+}
+
+fn vectored(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let size = scene.some(1000);
+    let bytes = Pattern::default().take(size);
+    let (head, tail) = bytes.split_at(size / 3);
+    let slices = [IoSlice::new(head), IoSlice::new(&[]), IoSlice::new(tail)];
+    let len = succeeds("a vectored write", near.write_vectored(&slices))?;
+    hold(
+        len > 0 && len <= size,
+        format!("a vectored write of {size} to take some"),
+        format!("it returned {len}"),
+    )?;
+    write(&mut near, &bytes[len..])?;
+
+    let mut got = vec![0; size];
+    let (first, second) = got.split_at_mut(size / 2);
+    let mut slices = [
+        IoSliceMut::new(first),
+        IoSliceMut::new(&mut []),
+        IoSliceMut::new(second),
+    ];
+    let len = succeeds("a vectored read", far.read_vectored(&mut slices))?;
+    hold(
+        len > 0 && len <= size,
+        format!("a vectored read of {size} to return some"),
+        format!("it returned {len}"),
+    )?;
+    same(&got[..len], &bytes[..len])?;
+    read_expecting(&mut far, &bytes[len..])
+}
+
+fn every_mix(scene: &Scene<'_>) -> Verdict {
+    let readers = |writer| WaitStyle::ALL.map(|reader| (writer, reader));
+    for (writer, reader) in WaitStyle::ALL.into_iter().flat_map(readers) {
+        let Pair { mut near, mut far } = scene.fresh()?;
+        let bytes = (scene.some(256 * 1024) as u64 * 8).clamp(20_000, 2 << 20);
+        let plan = |style, seed| TransferPlan {
+            bytes,
+            longest: 2 * scene.some(256 * 1024),
+            style,
+            stall_timeout: scene.timeout(),
+            seed,
+        };
+        let (out, back) = (plan(writer, 0x1234_5678), plan(reader, 0x8765_4321));
+        let (sent, received) = (TransferProgress::default(), TransferProgress::default());
+        let (told, also_told) = (sent.clone(), received.clone());
+        let sending = Call::start(move || send(&mut *near, out, &told).map(|()| near))?;
+        let receiving = Call::start(move || receive(&mut *far, back, &also_told).map(|()| far))?;
+        let far = receiving
+            .finish_moving(scene.timeout(), || received.bytes())
+            .and_then(identity);
+        let near = sending
+            .finish_moving(scene.timeout(), || sent.bytes())
+            .and_then(identity);
+        // Both ends live until both are done, so that no end cuts the other short.
+        let (read, written) = (far.map(drop), near.map(drop));
+        let (received, sent) = (received.bytes(), sent.bytes());
+        hold(
+            read.is_ok() && written.is_ok(),
+            format!("{bytes} bytes to pass from {writer:?} to {reader:?}"),
+            format!("{sent} were sent ({written:?}) and {received} received ({read:?})"),
+        )?;
+    }
+    Ok(())
+}
+
+fn gathers(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let size = scene.some(100);
+    let bytes = Pattern::default().take(size);
+    for byte in &bytes {
+        write(&mut near, std::slice::from_ref(byte))?;
+    }
+    let mut got = vec![0; size + 10];
+    count("a read after many small writes", far.read(&mut got), size)?;
+    same(&got[..size], &bytes)
+}
+
+fn same(got: &[u8], sent: &[u8]) -> Verdict {
+    hold(got == sent, "the bytes that were written", "others arrived")
+}
+
+fn stops(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let size = scene.some(100);
+    let bytes = Pattern::default().take(size);
+    write(&mut near, &bytes)?;
+    let mut got = vec![0; size / 2 + 1];
+    let want = got.len().min(size);
+    count("a read into a smaller buffer", far.read(&mut got), want)?;
+    read_expecting(&mut far, &bytes[want..])
+}
+
+fn peek(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let bytes = Pattern::default().take(scene.some(100));
+    let mut got = vec![0; bytes.len() + 1];
+    let mut look = |far: &mut BoxedStream| {
+        let seen = scene.source().peek(&mut **far, &mut got);
+        seen.map(|seen| seen.map(|len| got[..len].to_vec()))
+    };
+    let Some(nothing) = look(&mut far) else {
+        return Err(RuleBreach::Inapplicable("the transport has no peek"));
+    };
+    fails("a peek at nothing", nothing, ErrorKind::WouldBlock)?;
+    write(&mut near, &bytes)?;
+    for _ in 0..3 {
+        if let Some(seen) = look(&mut far) {
+            same(&succeeds("a peek", seen)?, &bytes)?;
+        }
+    }
+    read_expecting(&mut far, &bytes)
+}

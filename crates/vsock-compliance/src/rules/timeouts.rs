@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use crate::breach::{RuleBreach, Verdict, count, fails, hold};
+use crate::call::Call;
+use crate::poll::{Stopwatch, pace};
+use crate::rule::{Sentence, StreamCheck};
+use crate::scene::{Pair, Scene, drain};
+
+/// Longer than any check takes.
+const AGES: Duration = Duration::from_secs(3600);
+const BRIEF: Duration = Duration::from_millis(1);
+const LONGER: Duration = Duration::from_millis(5);
+
+sentences! {
+    steps StreamCheck;
+
+    /// A timeout that is taken back, in time.
+    const BRIEFLY = Repeat(1, &[ReadTimeout(Near, Some(BRIEF)), WriteTimeout(Near, Some(BRIEF))]);
+    /// A read or a write of a blocking end that goes on after the brief timeout would be over.
+    const READS_ON = Repeat(1, &[
+        BlockedRead(Near), Pace(LONGER), Write(Far, 1), Returned(ONE),
+    ]);
+    const WRITES_ON = Repeat(1, &[
+        BlockedWrite(Near), Pace(LONGER), Drain(Far), Returned(ONE),
+    ]);
+
+    "2.6" "`None` waits for ever, and so does a duration too long for the clock." {
+        a_read_without_a_usable_timeout_waits: [
+            [SetMode(Near, Blocking), BRIEFLY, ReadTimeout(Near, None), READS_ON],
+            [SetMode(Near, Blocking), BRIEFLY, ReadTimeout(Near, Some(Duration::MAX)), READS_ON],
+            [SetMode(Near, Blocking), BRIEFLY, ReadTimeout(Near, Some(AGES)), READS_ON],
+        ];
+        a_write_without_a_usable_timeout_waits: [
+            [Fill(Near), SetMode(Near, Blocking), BRIEFLY, WriteTimeout(Near, None), WRITES_ON],
+            [
+                Fill(Near), SetMode(Near, Blocking), BRIEFLY,
+                WriteTimeout(Near, Some(Duration::MAX)), WRITES_ON,
+            ],
+            [Fill(Near), SetMode(Near, Blocking), BRIEFLY, WriteTimeout(Near, Some(AGES)), WRITES_ON],
+        ];
+    }
+
+    "2.6" "A timeout of zero is `InvalidInput`." {
+        a_zero_timeout_is_refused_and_changes_nothing: [[
+            SetMode(Near, Blocking), BRIEFLY, ZeroTimeoutsRefused(Near), Read(Near, TIMED_OUT),
+        ]];
+    }
+
+    "2.6" "Expiry is `TimedOut`, never early." {
+        a_read_times_out_and_never_early: { read_expires };
+        a_write_times_out_and_never_early: { write_expires };
+    }
+
+    "2.6" "A timeout is counted from the call, not from the last message." {
+        empty_writes_do_not_prolong_a_read: { not_prolonged_read };
+        a_slow_reader_does_not_prolong_a_write: { not_prolonged_write };
+    }
+
+    "2.6" "Non-blocking mode ignores the timeouts." {
+        nonblocking_mode_ignores_timeouts: [[
+            ReadTimeout(Near, Some(AGES)), WriteTimeout(Near, Some(AGES)), Read(Near, WOULD_BLOCK),
+            Fill(Near), WriteReturns(Near, WOULD_BLOCK),
+        ]];
+    }
+}
+
+/// From shorter than a system call to longer than a tick of the scheduler.
+const TIMEOUTS: [Duration; 5] = [
+    Duration::from_nanos(1),
+    Duration::from_micros(30),
+    Duration::from_millis(1),
+    Duration::from_micros(7_300),
+    Duration::from_millis(30),
+];
+
+fn not_early(what: &str, timeout: Duration, took: Duration) -> Verdict {
+    hold(
+        took >= timeout,
+        format!("a {what} with a timeout of {timeout:?} to use it up"),
+        format!("it gave up after {took:?}"),
+    )
+}
+
+fn read_expires(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, far } = scene.blocking()?;
+    for timeout in TIMEOUTS {
+        near.set_read_timeout(Some(timeout))?;
+        let reading = Call::start(move || {
+            let watch = Stopwatch::start();
+            let read = near.read(&mut [0]);
+            (watch.elapsed(), read, near)
+        })?;
+        let (took, read, back) = scene.returned(reading)?;
+        near = back;
+        fails(
+            format!("a read with a timeout of {timeout:?}"),
+            read,
+            ErrorKind::TimedOut,
+        )?;
+        not_early("read", timeout, took)?;
+    }
+    drop(far);
+    Ok(())
+}
+
+fn write_expires(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, far } = scene.nonblocking()?;
+    scene.fill(&mut near)?;
+    near.set_nonblocking(false)?;
+    for timeout in TIMEOUTS {
+        near.set_write_timeout(Some(timeout))?;
+        let writing = Call::start(move || {
+            let watch = Stopwatch::start();
+            let written = near.write(b"x");
+            (watch.elapsed(), written, near)
+        })?;
+        let (took, written, back) = scene.returned(writing)?;
+        near = back;
+        fails(
+            format!("a write with a timeout of {timeout:?}"),
+            written,
+            ErrorKind::TimedOut,
+        )?;
+        not_early("write", timeout, took)?;
+    }
+    drop(far);
+    Ok(())
+}
+
+fn not_prolonged_read(scene: &Scene<'_>) -> Verdict {
+    let Pair { mut near, mut far } = scene.blocking()?;
+    near.set_read_timeout(Some(Duration::from_millis(30)))?;
+    let reading = Call::start(move || near.read(&mut [0]))?;
+    let deadline = scene.deadline();
+    while !reading.has_returned() {
+        hold(
+            !deadline.passed(),
+            "a read to time out while empty writes come",
+            "it went on waiting",
+        )?;
+        count("an empty write", far.write(&[]), 0)?;
+        pace(Duration::from_millis(1))?;
+    }
+    fails("the read", scene.returned(reading)?, ErrorKind::TimedOut)
+}
+
+fn not_prolonged_write(scene: &Scene<'_>) -> Verdict {
+    let timeout = Duration::from_millis(200);
+    let Pair { mut near, mut far } = scene.nonblocking()?;
+    let full = scene.fill(&mut near)?;
+    // Empty again, so that the write has its first bytes however late the first sip comes.
+    drain(&mut far)?;
+    near.set_nonblocking(false)?;
+    near.set_write_timeout(Some(timeout))?;
+    // So much that all of it, sip by sip, takes longer than the timeout.
+    let bytes = vec![0; full * 128];
+    let all = bytes.len();
+    let writing = Call::start(move || {
+        let watch = Stopwatch::start();
+        let written = near.write(&bytes);
+        (watch.elapsed(), written, near)
+    })?;
+    let deadline = scene.deadline();
+    let mut sip = vec![0; full.div_ceil(4).min(64 * 1024)];
+    while !writing.has_returned() {
+        hold(
+            !deadline.passed(),
+            "a write to time out while a slow reader reads",
+            "it went on waiting",
+        )?;
+        match far.read(&mut sip) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
+            _ => {}
+        }
+        pace(Duration::from_millis(2))?;
+    }
+    let (took, written, _near) = scene.returned(writing)?;
+    match written {
+        Ok(len) if (1..all).contains(&len) => not_early("write", timeout, took),
+        other => Err(RuleBreach::unmet(
+            "a write past its timeout to return its count",
+            format!("it returned {other:?}"),
+        )),
+    }
+}

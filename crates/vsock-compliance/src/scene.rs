@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::fmt;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use vsock_backend_api::VsockStream;
+
+use crate::breach::{RuleBreach, Verdict, count, hold};
+use crate::call::Call;
+use crate::pattern::Pattern;
+use crate::poll::{self, Deadline, PollInterest, Watch};
+use crate::source::{BoxedStream, CapacityPromise, ConnectionEnd, Ends, Mode, PairSource};
+
+/// How long a rule waits for what must happen: plenty for a machine under load.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How much a check writes at most where a transport does not tell when it is full.
+const FLOOD: usize = 64 << 20;
+
+/// A connection, seen from one of its ends.
+pub struct Pair {
+    /// The end that the check is about.
+    pub near: BoxedStream,
+    /// Its peer.
+    pub far: BoxedStream,
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pair")
+            .field("type", &self.near.backend_type())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a rule is checked in: a source of pairs, seen from one end, and how long to wait for it.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    source: &'a dyn PairSource,
+    near: ConnectionEnd,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Scene<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scene")
+            .field("near", &self.near)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Scene<'a> {
+    /// A scene that is seen from the `near` end.
+    ///
+    /// `timeout` is how long a check waits for what must happen; 20 seconds are plenty for a machine
+    /// under load.
+    #[must_use]
+    pub fn new(source: &'a dyn PairSource, near: ConnectionEnd, timeout: Duration) -> Self {
+        Self {
+            source,
+            near,
+            timeout,
+        }
+    }
+
+    pub(crate) fn source(&self) -> &'a dyn PairSource {
+        self.source
+    }
+
+    /// A new pair, both ends as they start.
+    pub(crate) fn fresh(&self) -> Result<Pair, RuleBreach> {
+        let (application, device) = self.source.pair()?;
+        Ok(match self.near {
+            ConnectionEnd::Application => Pair {
+                near: application,
+                far: device,
+            },
+            ConnectionEnd::Device => Pair {
+                near: device,
+                far: application,
+            },
+        })
+    }
+
+    /// A new pair in these modes.
+    pub(crate) fn pair(&self, near: Mode, far: Mode) -> Result<Pair, RuleBreach> {
+        let mut pair = self.fresh()?;
+        pair.near.set_nonblocking(near.is_nonblocking())?;
+        pair.far.set_nonblocking(far.is_nonblocking())?;
+        Ok(pair)
+    }
+
+    /// A new pair whose ends are both non-blocking.
+    pub(crate) fn nonblocking(&self) -> Result<Pair, RuleBreach> {
+        self.pair(Mode::Nonblocking, Mode::Nonblocking)
+    }
+
+    /// A new pair whose ends are both blocking.
+    pub(crate) fn blocking(&self) -> Result<Pair, RuleBreach> {
+        self.pair(Mode::Blocking, Mode::Blocking)
+    }
+
+    pub(crate) fn ends(&self) -> Ends {
+        self.source.ends()
+    }
+
+    /// The mode that the near end must start in.
+    pub(crate) fn near_mode(&self) -> Mode {
+        self.source.initial_mode(self.near)
+    }
+
+    /// How many bytes the near end can write before the far end reads.
+    pub(crate) fn promise(&self) -> CapacityPromise {
+        self.source.capacity(self.near)
+    }
+
+    /// The exact number of bytes that the near end can write; the check is about that.
+    pub(crate) fn capacity(&self) -> Result<usize, RuleBreach> {
+        match self.promise() {
+            CapacityPromise::Bytes(capacity) => Ok(capacity),
+            CapacityPromise::Unbounded => {
+                Err(RuleBreach::Inapplicable("the direction is unbounded"))
+            }
+            CapacityPromise::Unknown => {
+                Err(RuleBreach::Inapplicable("the capacity is not promised"))
+            }
+        }
+    }
+
+    /// How many bytes the near end may write without filling the direction, at most `wish`.
+    pub(crate) fn some(&self, wish: usize) -> usize {
+        fitting(self.promise(), wish)
+    }
+
+    /// How many bytes the far end may write without filling the direction, at most `wish`.
+    pub(crate) fn some_back(&self, wish: usize) -> usize {
+        fitting(self.source.capacity(self.near.peer()), wish)
+    }
+
+    /// How long to wait for what must happen.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// When to give up waiting.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::after(self.timeout)
+    }
+
+    /// Writes to the non-blocking near end until it refuses; returns how many bytes it took.
+    pub(crate) fn fill(&self, near: &mut BoxedStream) -> Result<usize, RuleBreach> {
+        self.fill_with(near, &mut Pattern::default())
+    }
+
+    /// As [`fill`](Self::fill), with the next bytes of a pattern.
+    pub(crate) fn fill_with(
+        &self,
+        near: &mut BoxedStream,
+        sent: &mut Pattern,
+    ) -> Result<usize, RuleBreach> {
+        if self.promise() == CapacityPromise::Unbounded {
+            let why = "an unbounded direction is never full";
+            return Err(RuleBreach::Inapplicable(why));
+        }
+        let mut taken = 0;
+        while taken < FLOOD {
+            match near.write(&sent.peek(64 * 1024)) {
+                Ok(len) => {
+                    taken += len;
+                    sent.advance(len);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(taken),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let seen = format!("{taken} bytes were taken that were not read");
+        Err(RuleBreach::unmet("a direction to fill up", seen))
+    }
+
+    /// Starts `call` on `stream` and waits until it [sleeps](Self::asleep).
+    pub(crate) fn blocked<T: Send + 'static>(
+        &self,
+        mut stream: BoxedStream,
+        call: impl FnOnce(&mut BoxedStream) -> T + Send + 'static,
+    ) -> Result<Call<(BoxedStream, T)>, RuleBreach> {
+        let call = Call::start(move || {
+            let result = call(&mut stream);
+            (stream, result)
+        })?;
+        self.asleep(&call)?;
+        Ok(call)
+    }
+
+    /// Waits until a call sleeps. It must be one that only the check itself can end: one that ends by
+    /// a timeout may be over before anyone looks.
+    pub(crate) fn asleep<T: Send + 'static>(&self, call: &Call<T>) -> Verdict {
+        let slept = call.asleep(self.deadline());
+        slept.map_err(|why| RuleBreach::unmet("the call to wait", why))
+    }
+
+    /// Waits for a call to return.
+    pub(crate) fn returned<T: Send + 'static>(&self, call: Call<T>) -> Result<T, RuleBreach> {
+        let result = call.finish(self.deadline());
+        result.map_err(|why| RuleBreach::unmet("the call to return", why))
+    }
+}
+
+fn fitting(promise: CapacityPromise, wish: usize) -> usize {
+    match promise {
+        CapacityPromise::Bytes(capacity) => capacity.min(wish),
+        CapacityPromise::Unbounded | CapacityPromise::Unknown => wish,
+    }
+}
+
+/// Reads `want.len()` bytes in as few calls as it takes, and compares.
+pub(crate) fn read_expecting(stream: &mut BoxedStream, want: &[u8]) -> Verdict {
+    let mut got = vec![0; want.len()];
+    let mut filled = 0;
+    while filled < got.len() {
+        match stream.read(&mut got[filled..]) {
+            Ok(len) if len > 0 => filled += len,
+            other => {
+                let seen = format!("a read returned {other:?} after {filled} of them");
+                return Err(RuleBreach::unmet(
+                    format!("{} bytes to arrive", want.len()),
+                    seen,
+                ));
+            }
+        }
+    }
+    match got.iter().zip(want).position(|(got, want)| got != want) {
+        None => Ok(()),
+        Some(at) => Err(RuleBreach::unmet(
+            format!("byte {at} of {} to be {:#04x}", want.len(), want[at]),
+            format!("it is {:#04x}", got[at]),
+        )),
+    }
+}
+
+/// Takes everything that is queued from a non-blocking stream; returns the number of bytes.
+pub(crate) fn drain(stream: &mut BoxedStream) -> Result<usize, RuleBreach> {
+    let mut buf = vec![0; 64 * 1024];
+    let mut taken = 0;
+    loop {
+        match stream.read(&mut buf) {
+            Ok(0) => return Ok(taken),
+            Ok(len) => taken += len,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(taken),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A write that must be accepted whole.
+pub(crate) fn write(stream: &mut BoxedStream, bytes: &[u8]) -> Verdict {
+    count("a write into free space", stream.write(bytes), bytes.len())
+}
+
+/// The descriptor that is polled for this.
+pub(crate) fn ready_fd(
+    stream: &dyn VsockStream,
+    interest: PollInterest,
+) -> Result<RawFd, RuleBreach> {
+    Ok(match interest {
+        PollInterest::Read => stream.as_raw_fd(),
+        PollInterest::Write => stream.write_ready_fd()?,
+    })
+}
+
+fn name(interest: PollInterest) -> &'static str {
+    match interest {
+        PollInterest::Read => "the fd",
+        PollInterest::Write => "the write fd",
+    }
+}
+
+/// The descriptor must be ready.
+pub(crate) fn ready(stream: &BoxedStream, interest: PollInterest, when: &str) -> Verdict {
+    let is_ready = poll::is_ready(ready_fd(&**stream, interest)?, interest)?;
+    let expected = format!("{} to be ready {when}", name(interest));
+    hold(is_ready, expected, "it is not")
+}
+
+/// The descriptor must not be ready.
+pub(crate) fn unready(stream: &BoxedStream, interest: PollInterest, when: &str) -> Verdict {
+    let is_ready = poll::is_ready(ready_fd(&**stream, interest)?, interest)?;
+    let expected = format!("{} not to be ready {when}", name(interest));
+    hold(!is_ready, expected, "it is")
+}
+
+/// An edge-triggered watch of the descriptor, with whatever it has to report already forgotten.
+pub(crate) fn edges(stream: &dyn VsockStream, interest: PollInterest) -> Result<Watch, RuleBreach> {
+    let mut watch = Watch::edges(ready_fd(stream, interest)?, interest)?;
+    watch.now()?;
+    Ok(watch)
+}
+
+/// The watch must have an edge to report.
+pub(crate) fn edge(watch: &mut Watch, when: &str) -> Verdict {
+    let reported = watch.now()?.is_some();
+    hold(reported, format!("an edge {when}"), "there is none")
+}
+
+/// The watch must have nothing to report.
+pub(crate) fn no_edge(watch: &mut Watch, when: &str) -> Verdict {
+    let reported = watch.now()?.is_some();
+    hold(!reported, format!("no edge {when}"), "there is one")
+}
