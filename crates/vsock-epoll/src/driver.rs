@@ -203,7 +203,8 @@ impl MuxerDriver {
         resume(panicked);
     }
 
-    /// Makes a wake-up at that time, or earlier, for something of the embedder's own.
+    /// Makes a wake-up at that time, or earlier, for something of the embedder's own. The loop forgets it with that
+    /// wake-up: to be called after each [`carry_out`](Self::carry_out), as long as the embedder waits for the time.
     ///
     /// # Errors
     ///

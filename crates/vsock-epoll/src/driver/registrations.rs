@@ -2,7 +2,7 @@
 
 //! What the muxer wants watched: what the kernel has, and what it had no room for.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ impl Watch {
 pub(super) struct Registrations {
     /// What the kernel watches.
     watched: HashSet<RawFd>,
-    /// What the kernel had no room for, each descriptor once.
-    refused: Vec<Watch>,
+    /// What the kernel had no room for. Every descriptor may be in here, so none is searched for.
+    refused: HashMap<RawFd, Watch>,
     /// When it is asked again, if anything was refused.
     retry_at: Tick,
 }
@@ -53,7 +53,7 @@ impl Registrations {
         now: Tick,
     ) -> Result<(), LoopError> {
         let Watch { token, fd, .. } = watch;
-        self.refused.retain(|refused| refused.fd != fd);
+        self.refused.remove(&fd);
         let result = if self.watched.contains(&fd) {
             watcher.change(fd, watch.events(), token.into())
         } else {
@@ -76,7 +76,7 @@ impl Registrations {
 
     /// Watches a descriptor no more, or does not try to again.
     pub(super) fn unwatch(&mut self, watcher: &Watcher, fd: RawFd) -> Result<(), LoopError> {
-        self.refused.retain(|refused| refused.fd != fd);
+        self.refused.remove(&fd);
         if !self.watched.remove(&fd) {
             return Ok(());
         }
@@ -89,7 +89,7 @@ impl Registrations {
         if self.retry_at().is_none_or(|at| now < at) {
             return Vec::new();
         }
-        let action = |watch| {
+        let action = |(_, watch)| {
             let Watch {
                 token,
                 fd,
@@ -101,7 +101,7 @@ impl Registrations {
                 interest,
             }
         };
-        self.refused.drain(..).map(action).collect()
+        self.refused.drain().map(action).collect()
     }
 
     /// When something is to be tried again.
@@ -113,6 +113,6 @@ impl Registrations {
         if self.refused.is_empty() {
             self.retry_at = now.saturating_add(RETRY);
         }
-        self.refused.push(watch);
+        self.refused.insert(watch.fd, watch);
     }
 }
