@@ -239,10 +239,10 @@ impl MuxerDriver {
                 };
                 tell(registrations.watch(watcher, watch, now));
             }
-            Action::Unwatch { fd, .. } => tell(registrations.unwatch(watcher, fd)),
-            Action::Close { fds, stream, .. } => {
+            Action::Unwatch { token, fd } => tell(registrations.unwatch(watcher, token, fd)),
+            Action::Close { token, fds, stream } => {
                 for fd in fds.into_iter().flatten() {
-                    tell(registrations.unwatch(watcher, fd));
+                    tell(registrations.unwatch(watcher, token, fd));
                 }
                 // Only now may the descriptors' numbers be used again.
                 handover(Handover::Close(stream));

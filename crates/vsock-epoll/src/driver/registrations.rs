@@ -2,7 +2,7 @@
 
 //! What the muxer wants watched: what the kernel has, and what it had no room for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -36,8 +36,9 @@ impl Watch {
 
 #[derive(Debug, Default)]
 pub(super) struct Registrations {
-    /// What the kernel watches.
-    watched: HashSet<RawFd>,
+    /// What the kernel watches, and for whom. It watches a descriptor once: streams of a faulty backend that share
+    /// one, or close one that the muxer still knows, do no harm to others.
+    watched: HashMap<RawFd, Token>,
     /// What the kernel had no room for. Every descriptor may be in here, so none is searched for.
     refused: HashMap<RawFd, Watch>,
     /// When it is asked again, if anything was refused.
@@ -54,14 +55,14 @@ impl Registrations {
     ) -> Result<(), LoopError> {
         let Watch { token, fd, .. } = watch;
         self.refused.remove(&fd);
-        let result = if self.watched.contains(&fd) {
+        let result = if self.watched.get(&fd) == Some(&token) {
             watcher.change(fd, watch.events(), token.into())
         } else {
             watcher.add(fd, watch.events(), token.into())
         };
         match result {
             Ok(()) => {
-                self.watched.insert(fd);
+                self.watched.insert(fd, token);
                 Ok(())
             }
             Err(source) => {
@@ -75,11 +76,23 @@ impl Registrations {
     }
 
     /// Watches a descriptor no more, or does not try to again.
-    pub(super) fn unwatch(&mut self, watcher: &Watcher, fd: RawFd) -> Result<(), LoopError> {
-        self.refused.remove(&fd);
-        if !self.watched.remove(&fd) {
+    pub(super) fn unwatch(
+        &mut self,
+        watcher: &Watcher,
+        token: Token,
+        fd: RawFd,
+    ) -> Result<(), LoopError> {
+        if self
+            .refused
+            .get(&fd)
+            .is_some_and(|refused| refused.token == token)
+        {
+            self.refused.remove(&fd);
+        }
+        if self.watched.get(&fd) != Some(&token) {
             return Ok(());
         }
+        self.watched.remove(&fd);
         let unwatched = watcher.remove(fd);
         unwatched.map_err(|source| LoopError::Unwatch { fd, source })
     }
