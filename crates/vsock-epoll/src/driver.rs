@@ -107,7 +107,8 @@ impl MuxerDriver {
         })
     }
 
-    /// What waits for events, maybe on a thread of its own while others use the driver.
+    /// What waits for events, maybe on a thread of its own while others use the driver. One is enough: an event is
+    /// told to one of them, and once.
     #[must_use]
     pub fn events(&self) -> DriverEvents {
         DriverEvents::new(Arc::clone(&self.watcher))
@@ -119,8 +120,8 @@ impl MuxerDriver {
         self.waker.clone()
     }
 
-    /// Makes an event: for a device that has used its budget (`Outcome::more` of `vsock-virtio`), and goes on
-    /// after what else this loop serves.
+    /// Makes an event: for a device that is not to sleep (`Outcome::next` of `vsock-virtio` is not `OnEvent`), and
+    /// goes on after what else this loop serves.
     pub fn wake(&self) {
         self.waker.wake();
     }
