@@ -276,8 +276,8 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                 }
             }
         }
-        // A source that only fails would be ready for ever.
-        let hopeless = accepted == 0 && failed > 0;
+        // A source that only fails, or is interrupted each time, would be ready for ever.
+        let hopeless = accepted == 0;
         let next = if hopeless {
             Phase::Paused(self.end_of_pause())
         } else {
