@@ -216,9 +216,9 @@ pub use vsock_backend_api::{
     VsockStream,
 };
 pub use vsock_inner::{
-    BackendCounters, Canceller, Capacity, VsockInnerBackend, VsockInnerConfig,
-    VsockInnerConfigError, VsockInnerConnector, VsockInnerListener, VsockInnerReader,
-    VsockInnerStream, VsockInnerWriter,
+    AcceptError, BackendCounters, Canceller, Capacity, ConnectError, HandshakeError, ListenError,
+    StreamError, Target, VsockInnerBackend, VsockInnerConfig, VsockInnerConfigError,
+    VsockInnerConnector, VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
 };
 pub use vsock_muxer::{Ending, EndingCounts, MuxerCounters, MuxerError};
 pub use vsock_proto::{CidError, Config, ConfigBuilder, ConfigError, GuestCid};

@@ -97,12 +97,12 @@ pub use error::{ActivateError, DeviceFault, FaultCause, QueueName, RestoreError}
 pub use exchange::{DeviceCounters, DeviceState, NextCall, Outcome, Queues};
 pub use features::{F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, FeatureError};
 pub use vsock_backend_api::{
-    ListenerId, Received, VsockAddr, VsockBackend, VsockBackendType, VsockMessages, VsockStream,
-    VsockVolatileStream,
+    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
+    VsockStream, VsockVolatileStream,
 };
 pub use vsock_muxer::{
-    Action, BackendId, CloseMode, ClosingStream, ConnectionInfo, Ending, EndingCounts, Initiator,
-    Interest, Muxer, MuxerCounters, MuxerError, MuxerState, Readiness, Token,
+    Action, BackendId, CloseMode, ClosingStream, ConnectionInfo, Driven, Ending, EndingCounts,
+    Initiator, Interest, Muxer, MuxerCounters, MuxerError, MuxerState, Readiness, Token,
 };
 pub use vsock_proto::{CidError, Config, ConfigBuilder, ConfigError, GuestCid, Tick};
 
