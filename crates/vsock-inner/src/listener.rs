@@ -21,8 +21,7 @@ use crate::sync::{Arc, AtomicBool, EventFd, Ordering};
 ///
 /// ```
 /// use std::io::{Read, Write};
-/// use vsock_backend_api::VsockBackend;
-/// use vsock_inner::VsockInnerBackend;
+/// use vsock_inner::{VsockBackend, VsockInnerBackend};
 ///
 /// let backend = VsockInnerBackend::new()?;
 /// let listener = backend.listen(1024)?;
@@ -168,7 +167,7 @@ impl VsockInnerListener {
     ///
     /// # Errors
     ///
-    /// None; the result is for the sake of sockets' users.
+    /// Never fails; the `Result` mirrors `UnixListener`.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         // ORDER: Relaxed; partner: none, the flag guards nothing.
         self.nonblocking.store(nonblocking, Ordering::Relaxed);
