@@ -17,7 +17,7 @@
 //! # What a loop promises
 //!
 //! - An id never means another stream than the one that it was made for, whatever descriptors do.
-//! - A busy stream waits for its next turn like everyone else; work per turn and per wake-up is bounded.
+//! - A busy stream waits for its next turn like every other; work per turn and per wake-up is bounded.
 //! - What `write` has accepted is delivered, unless the stream fails or is closed by force; and what is
 //!   lost then is counted.
 //! - Nothing spins: what cannot be served is not watched, and a spurious wake-up is counted.

@@ -37,8 +37,8 @@ enum Phase {
 
 /// The streams of one loop, each with a state `T` of the handler's.
 ///
-/// A handler gets it in every call, and may do anything with any stream: what it does takes effect at
-/// once. An id whose stream is gone is no error: nothing is read, nothing is written.
+/// A handler gets it in every call, and may do anything with any stream: what it does takes effect
+/// immediately. An id whose stream is gone is no error: nothing is read, nothing is written.
 ///
 /// Nothing here ever waits.
 pub struct Streams<T> {
@@ -240,13 +240,13 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Ends the outgoing direction, behind everything that was accepted for writing. When the incoming
+    /// Ends the outgoing direction, after everything that was accepted for writing. When the incoming
     /// one has ended too, the stream is closed.
     pub fn finish(&mut self, id: StreamId) {
         self.finish_then(id, Then::ReadOn);
     }
 
-    /// As [`finish`](Self::finish), and closes the stream behind it, whatever the peer does.
+    /// As [`finish`](Self::finish), and then closes the stream, whatever the peer does.
     pub fn finish_and_close(&mut self, id: StreamId) {
         self.finish_then(id, Then::Close);
     }

@@ -35,7 +35,7 @@ use crate::sync::{Arc, EventFd};
 ///     Ok(u32::from_le_bytes(answer))
 /// });
 ///
-/// // What a muxer does, with a guest behind it:
+/// // What a muxer does for its guest:
 /// let mut device = loop {
 ///     match backend.accept() {
 ///         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),

@@ -94,8 +94,8 @@ impl VsockInnerConnector {
     ///
     /// let backend = VsockInnerBackend::new()?; // no VMM serves it
     /// let connector = backend.get_connector();
-    /// let nobody = connector.connect_to_timeout(52, Duration::from_millis(1)).unwrap_err();
-    /// assert_eq!(nobody.kind(), ErrorKind::TimedOut);
+    /// let error = connector.connect_to_timeout(52, Duration::from_millis(1)).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::TimedOut);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
