@@ -212,8 +212,8 @@ pub use error::VhostUserError;
 pub use memory::SealedMemory;
 pub use stopper::Stopper;
 pub use vsock_backend_api::{
-    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
-    VsockStream,
+    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockListener,
+    VsockMessages, VsockStream, VsockVolatileStream,
 };
 pub use vsock_inner::{
     AcceptError, BackendCounters, Canceller, Capacity, ConnectError, HandshakeError, ListenError,
@@ -221,7 +221,7 @@ pub use vsock_inner::{
     VsockInnerConnector, VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
 };
 pub use vsock_muxer::{Ending, EndingCounts, MuxerCounters, MuxerError};
-pub use vsock_proto::{CidError, Config, ConfigBuilder, ConfigError, GuestCid};
+pub use vsock_proto::{Cid, CidError, Config, ConfigBuilder, ConfigError, GuestCid};
 pub use vsock_sockets::{
     ListenerHandle, NamedListener, SocketFileRemover, SocketNames, UnixBackend,
     UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,

@@ -53,9 +53,9 @@
 //!
 //! # What else is here
 //!
-//! What a muxer is made of and gives, and the traits of backends and streams, are re-exported from the crates
+//! What makes a muxer and what it tells a VMM, and the traits of backends and streams, are re-exported from the crates
 //! below: a VMM depends on this crate, on rust-vmm's `virtio-queue` and `vm-memory`, and on the crate of
-//! its backend.
+//! its backend. What a muxer exchanges with a device, such as packets, stays in `vsock-muxer`.
 //!
 //! # What holds
 //!
@@ -104,7 +104,10 @@ pub use vsock_muxer::{
     Action, BackendId, CloseMode, ClosingStream, ConnectionInfo, Driven, Ending, EndingCounts,
     Initiator, Interest, Muxer, MuxerCounters, MuxerError, MuxerState, Readiness, Token,
 };
-pub use vsock_proto::{CidError, Config, ConfigBuilder, ConfigError, GuestCid, Tick};
+pub use vsock_proto::{
+    Cid, CidError, Config, ConfigBuilder, ConfigError, ConnKey, GuestCid, Phase, Port, SocketType,
+    Tick,
+};
 
 // The guide's program is compiled and run by `cargo test --doc`.
 #[cfg(doctest)]
