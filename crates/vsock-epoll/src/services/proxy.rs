@@ -29,6 +29,7 @@ use crate::{AddError, After, StreamFailure, StreamHandler, StreamId, Streams};
 /// let proxy = Arc::new(Mutex::new(proxy));
 /// let shared = Arc::clone(&proxy);
 /// let connect = move |guest: Box<dyn VsockStream>| {
+///     // This waits while the service's backlog is full; a loop that must not wait connects elsewhere.
 ///     let Ok(service) = UnixStream::connect("/run/service.sock") else {
 ///         guest.abort(); // the guest gets a reset
 ///         return More::Accept;
