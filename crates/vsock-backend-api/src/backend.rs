@@ -22,7 +22,7 @@ pub trait VsockBackend: AsRawFd + Send {
     ///
     /// # Errors
     ///
-    /// - `WouldBlock`: nobody waits.
+    /// - `WouldBlock`: no connection waits.
     /// - Anything else concerns this one connection, or says that the backend lacks a resource such
     ///   as descriptors; a later call may succeed.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>>;
@@ -36,7 +36,7 @@ pub trait VsockBackend: AsRawFd + Send {
     /// - `WouldBlock`: the component cannot take it at the moment; a device may try again, with
     ///   pauses, while its [`listener`](Self::listener) is the same, until the guest has waited for long
     ///   enough.
-    /// - `ConnectionRefused`: nobody serves the port, or its queue of waiting connections is full.
+    /// - `ConnectionRefused`: the port has no listener, or its queue of waiting connections is full.
     /// - Anything else: the connection could not be made, for example for want of descriptors.
     ///
     /// But for `WouldBlock`, the device answers the guest with `VIRTIO_VSOCK_OP_RST` (virtio 1.3,
@@ -46,7 +46,7 @@ pub trait VsockBackend: AsRawFd + Send {
     /// As [`connect`](Self::connect), with both addresses: `from` is the guest's, `to` the host's. A
     /// device calls this one.
     ///
-    /// The default calls `connect(to.port)`. A backend that tells its component who has connected
+    /// The default calls `connect(to.port)`. A backend that tells its component the guest's address
     /// has its own, and what it returns knows both addresses
     /// ([`peer`](VsockStream::peer), [`local`](VsockStream::local)).
     ///

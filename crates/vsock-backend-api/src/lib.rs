@@ -11,9 +11,9 @@
 //! A stream may keep the boundaries of messages, for the guest's seqpacket sockets: then it has
 //! [`messages`](VsockStream::messages), and whole ones are all that passes.
 //!
-//! This crate holds these traits, and makes the sockets of `std` such streams; it has no dependencies, but
-//! `vm-memory` behind the feature of that name, for streams that copy to and from guest memory, and `rustix`
-//! behind `scm-rights`, for descriptors that come over Unix sockets. The names and
+//! This crate holds these traits, and makes the sockets of `std` such streams; it has two optional
+//! dependencies: `vm-memory`, by the feature of that name, for streams that copy to and from guest memory, and
+//! `rustix`, by `scm-rights`, for descriptors that come over Unix sockets. The names and
 //! signatures are those of the vsock backend of `dbs-virtio-devices`, so code written for it needs a
 //! new `use` line only. What was added has a default, so a foreign implementation still compiles.
 //!
@@ -115,13 +115,13 @@
 //!
 //! impl VsockBackend for ToyBackend {
 //!     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
-//!         self.tickets.read_exact(&mut [0])?; // `WouldBlock` when nobody waits
+//!         self.tickets.read_exact(&mut [0])?; // `WouldBlock` when none waits
 //!         let stream = self.waiting.recv().map_err(|_| io::ErrorKind::NotConnected)?;
 //!         stream.set_nonblocking(true)?; // the device's end starts non-blocking
 //!         Ok(Box::new(ToyStream(stream)))
 //!     }
 //!     fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-//!         Err(io::ErrorKind::ConnectionRefused.into()) // nobody listens behind this backend
+//!         Err(io::ErrorKind::ConnectionRefused.into()) // this backend has no listeners
 //!     }
 //!     fn r#type(&self) -> VsockBackendType {
 //!         VsockBackendType::Other("toy")

@@ -17,7 +17,7 @@ use crate::LimitError;
 #[non_exhaustive]
 pub enum LoopError {
     /// A limit cannot be.
-    #[error("a loop cannot be made")]
+    #[error(transparent)]
     Limit(#[from] LimitError),
     /// The epoll, the timer or the eventfd of a loop could not be made.
     #[error("a loop has no {what}; raise the limit of open descriptors")]
@@ -122,9 +122,9 @@ pub enum Refusal {
 
 /// A stream that is not served, and why. It is given back.
 ///
-/// A stream need not be `Sync`, so this is not. Who does not want it back turns it into its [`Refusal`], which
-/// is: by `?`, or by `map_err(Refusal::from)?` where the error of the function is another. That closes the
-/// stream.
+/// A stream need not be `Sync`, so neither is this error, and `?` does not turn it into a
+/// `Box<dyn Error + Send + Sync>`. `map_err(Refusal::from)?` does: it drops the stream, which closes it, and keeps
+/// the [`Refusal`]. In a function that returns a `Refusal`, `?` alone is enough.
 #[derive(Error)]
 #[error("a stream cannot be added")]
 pub struct AddError {

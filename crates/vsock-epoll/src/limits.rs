@@ -20,7 +20,7 @@ pub enum Trigger {
     /// What is ready is reported for as long as it is ready.
     #[default]
     Level,
-    /// Each change is reported once (`EPOLLET`); the loop remembers who has more to do.
+    /// Each change is reported once (`EPOLLET`); the loop remembers which streams have more to do.
     Edge,
 }
 

@@ -24,8 +24,7 @@ use crate::sync::{Arc, EventFd};
 ///
 /// ```
 /// use std::io::{Read, Write};
-/// use vsock_backend_api::VsockBackend;
-/// use vsock_inner::VsockInnerBackend;
+/// use vsock_inner::{VsockBackend, VsockInnerBackend};
 ///
 /// let mut backend = VsockInnerBackend::new()?;
 /// let connector = backend.get_connector();
@@ -36,7 +35,7 @@ use crate::sync::{Arc, EventFd};
 ///     Ok(u32::from_le_bytes(answer))
 /// });
 ///
-/// // What a muxer does, with a guest behind it:
+/// // What a muxer does for its guest:
 /// let mut device = loop {
 ///     match backend.accept() {
 ///         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),

@@ -16,7 +16,7 @@ pub const MAX_CAPACITY: usize = 1 << 30;
 /// How many bytes a direction holds before its writer has to wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Capacity {
-    /// Exactly so many, from 1 to [`MAX_CAPACITY`].
+    /// Exactly this many, from 1 to [`MAX_CAPACITY`].
     Bytes(usize),
     /// As many as there is memory for: a write never waits.
     ///
@@ -38,9 +38,9 @@ impl Default for Capacity {
 ///
 /// Bytes lie in blocks of 16 KiB. A direction that has carried nothing holds no block; one in use what
 /// is queued and at most 512 KiB more; a drained one keeps one. For all streams together the process
-/// keeps up to 8 MiB of blocks that nobody uses, or that drained directions keep while their readers
+/// keeps up to 8 MiB of blocks that are unused, or that drained directions keep while their readers
 /// are at work; what is beyond goes back to the system. So a backend holds at most the connections
-/// that its users keep open, [`pending`] of which nobody has accepted yet, times both capacities and
+/// that its users keep open, and up to [`pending`] that wait to be accepted, times both capacities and
 /// 1 MiB.
 ///
 /// [`pending`]: Self::pending
@@ -65,10 +65,10 @@ pub struct VsockInnerConfig {
     /// guest has confirmed: more than 0. Default: 5 s.
     ///
     /// The muxer has limits of its own for a guest that is silent, `deliver_timeout` (3 s) and
-    /// `connect_timeout` (2 s) of `vsock_proto::Config`: what comes first counts.
+    /// `connect_timeout` (2 s) of its `Config`: what comes first counts.
     pub connect_timeout: Duration,
     /// How long a blocking call polls before its thread sleeps. A side that polls is reached without
-    /// a system call, at the price of its processor's time; polling that proves vain is tried less
+    /// a system call, at the price of its processor's time; polling that finds nothing is tried less
     /// and less often. A read that drains a stream whose descriptor is polled looks for more in the
     /// same way, and a write that answers it looks for the next request, for 2 us at most. Zero: never
     /// polls. Default: 50 us.

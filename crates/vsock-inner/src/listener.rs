@@ -21,8 +21,7 @@ use crate::sync::{Arc, AtomicBool, EventFd, Ordering};
 ///
 /// ```
 /// use std::io::{Read, Write};
-/// use vsock_backend_api::VsockBackend;
-/// use vsock_inner::VsockInnerBackend;
+/// use vsock_inner::{VsockBackend, VsockInnerBackend};
 ///
 /// let backend = VsockInnerBackend::new()?;
 /// let listener = backend.listen(1024)?;
@@ -124,8 +123,8 @@ impl VsockInnerListener {
     ///
     /// let backend = VsockInnerBackend::new()?;
     /// let listener = backend.listen(1024)?;
-    /// let nobody = listener.accept_timeout(Duration::from_millis(1)).unwrap_err();
-    /// assert_eq!(nobody.kind(), ErrorKind::TimedOut);
+    /// let error = listener.accept_timeout(Duration::from_millis(1)).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::TimedOut);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
@@ -168,7 +167,7 @@ impl VsockInnerListener {
     ///
     /// # Errors
     ///
-    /// None; the result is for the sake of sockets' users.
+    /// Never fails; the `Result` mirrors `UnixListener`.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         // ORDER: Relaxed; partner: none, the flag guards nothing.
         self.nonblocking.store(nonblocking, Ordering::Relaxed);
