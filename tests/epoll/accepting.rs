@@ -4,19 +4,21 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustix::io::dup2;
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockListener, VsockStream};
 use vsock_compliance::poll::{PollInterest, Stopwatch, is_readable, wait_ready};
 use vsock_epoll::services::Echo;
 use vsock_epoll::{
-    AcceptHandler, AcceptLimits, BackendSubscriber, ListenerSubscriber, More, StreamLimits,
-    StreamSubscriber,
+    AcceptHandler, AcceptLimits, BackendSubscriber, ListenerSubscriber, LoopError, More,
+    StreamLimits, StreamSubscriber,
 };
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 
@@ -27,6 +29,8 @@ struct Scripted {
     answers: VecDeque<Option<io::Error>>,
     readable: (VsockInnerStream, VsockInnerStream),
     peers: Vec<VsockInnerStream>,
+    /// Another descriptor than that, if any.
+    shown: Option<RawFd>,
 }
 
 impl Scripted {
@@ -37,13 +41,15 @@ impl Scripted {
             answers: answers.into_iter().collect(),
             readable: (one, two),
             peers: Vec::new(),
+            shown: None,
         })
     }
 }
 
 impl AsRawFd for Scripted {
     fn as_raw_fd(&self) -> RawFd {
-        self.readable.1.as_raw_fd()
+        let readable = &self.readable.1;
+        self.shown.unwrap_or_else(|| readable.as_raw_fd())
     }
 }
 
@@ -144,12 +150,39 @@ fn t69_want_of_descriptors_pauses_accepting_instead_of_spinning() {
 
 #[test]
 fn a_backend_that_only_fails_is_asked_a_batch_at_a_time() {
-    let broken = (0..100).map(|_| Some(io::ErrorKind::NotConnected.into()));
-    let limits = AcceptLimits::default().batch(5);
-    let mut subscriber = keeper(Scripted::new(broken), limits);
-    assert_eq!(subscriber.dispatch().unwrap(), 0);
-    assert_eq!(subscriber.handler().errors.len(), 5);
-    assert!(!is_readable(subscriber.as_raw_fd()).unwrap());
+    // An interrupted call is no failure to tell of, but one that never ends otherwise gives as little.
+    for (kind, told) in [
+        (io::ErrorKind::NotConnected, 5),
+        (io::ErrorKind::Interrupted, 0),
+    ] {
+        let broken = (0..100).map(|_| Some(kind.into()));
+        let limits = AcceptLimits::default().batch(5);
+        let mut subscriber = keeper(Scripted::new(broken), limits);
+        assert_eq!(subscriber.dispatch().unwrap(), 0);
+        assert_eq!(subscriber.handler().errors.len(), told);
+        assert!(!is_readable(subscriber.as_raw_fd()).unwrap(), "{kind}");
+    }
+}
+
+#[test]
+fn a_source_that_the_kernel_refuses_after_a_pause_is_offered_again() {
+    let mut script = Scripted::new([None, None]);
+    // No epoll takes /dev/null: as a kernel that has no room for one descriptor more.
+    let refused = OwnedFd::from(File::open("/dev/null").unwrap());
+    let good = script.readable.1.as_fd().try_clone_to_owned().unwrap();
+    let mut shown = good.try_clone().unwrap();
+    script.shown = Some(shown.as_raw_fd());
+    let mut subscriber = keeper(script, AcceptLimits::default());
+    subscriber.handler().most = Some(1);
+    assert_eq!(subscriber.dispatch().unwrap(), 1);
+
+    dup2(&refused, &mut shown).unwrap();
+    wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon()).unwrap();
+    let error = subscriber.dispatch().unwrap_err();
+    assert!(matches!(error, LoopError::Watch { .. }), "{error:?}");
+    dup2(&good, &mut shown).unwrap();
+    wait_ready(subscriber.as_raw_fd(), PollInterest::Read, soon()).unwrap();
+    assert_eq!(subscriber.dispatch().unwrap(), 1);
 }
 
 #[test]

@@ -96,6 +96,28 @@ fn without_descriptors_every_call_that_needs_one_fails_and_nothing_else() {
 }
 
 #[test]
+fn without_descriptors_a_port_that_cannot_be_listened_on_says_why() {
+    alone(|| {
+        let _gaps = fill_gaps();
+        let backend = VsockInnerBackend::new().unwrap();
+        let connector = backend.get_connector();
+        let gone = VsockInnerBackend::new().unwrap().get_connector();
+        let _listener = backend.listen(7).unwrap();
+        allow_fds(highest_fd() + 1);
+        out_of_descriptors("a listener", connector.listen(8));
+        for (connector, port, kind) in [
+            (&connector, 7, ErrorKind::AddrInUse),
+            (&connector, 0, ErrorKind::InvalidInput),
+            (&connector, u32::MAX, ErrorKind::InvalidInput),
+            (&gone, 8, ErrorKind::ConnectionRefused),
+        ] {
+            let refused = connector.listen(port).unwrap_err();
+            assert_eq!(refused.kind(), kind, "port {port}: {refused}");
+        }
+    });
+}
+
+#[test]
 fn a_write_fd_that_failed_once_is_right_when_taken_later() {
     alone(|| {
         let _gaps = fill_gaps();

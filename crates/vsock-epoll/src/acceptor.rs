@@ -173,8 +173,8 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
     ///
     /// # Errors
     ///
-    /// [`LoopError::Wait`], [`LoopError::Watch`] and [`LoopError::Timer`]. What fails of one accept is told the
-    /// handler.
+    /// [`LoopError::Wait`], [`LoopError::Watch`] and [`LoopError::Timer`]; what the kernel refuses to watch is offered
+    /// to it again after another pause. What fails of one accept is told the handler.
     pub fn dispatch(&mut self) -> Result<usize, LoopError> {
         self.counters.wakeups += 1;
         self.counters.events += 1;
@@ -188,7 +188,13 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
             }
             Phase::Paused(_) => {
                 self.counters.timers += 1;
-                self.watch(EventSet::IN)?;
+                if let Err(error) = self.watch(EventSet::IN) {
+                    // The timer has fired: without another pause nothing would wake the loop again.
+                    let until = self.end_of_pause();
+                    self.phase = Phase::Paused(until);
+                    self.timer.fire_by(until)?;
+                    return Err(error);
+                }
                 self.phase = Phase::Accepting;
             }
             Phase::Over => {
@@ -249,7 +255,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                     accepted += 1;
                     self.counters.accepts += 1;
                     if self.ask(stream) == More::Later {
-                        return (accepted, self.pause());
+                        return (accepted, Phase::Paused(self.end_of_pause()));
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -265,23 +271,23 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                         return (accepted, Phase::Over);
                     }
                     if lacks {
-                        return (accepted, self.pause());
+                        return (accepted, Phase::Paused(self.end_of_pause()));
                     }
                 }
             }
         }
-        // A source that only fails would be ready for ever.
-        let hopeless = accepted == 0 && failed > 0;
+        // A source that only fails, or is interrupted each time, would be ready for ever.
+        let hopeless = accepted == 0;
         let next = if hopeless {
-            self.pause()
+            Phase::Paused(self.end_of_pause())
         } else {
             Phase::Accepting
         };
         (accepted, next)
     }
 
-    fn pause(&self) -> Phase {
-        Phase::Paused(Instant::now() + self.limits.pause.min(LONGEST))
+    fn end_of_pause(&self) -> Instant {
+        Instant::now() + self.limits.pause.min(LONGEST)
     }
 
     /// Tells the handler of an accept that has failed.

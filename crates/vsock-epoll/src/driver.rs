@@ -106,7 +106,8 @@ impl MuxerDriver {
         })
     }
 
-    /// What waits for events, maybe on a thread of its own while others use the driver.
+    /// What waits for events, maybe on a thread of its own while others use the driver. One is enough: an event is
+    /// told to one of them, and once.
     #[must_use]
     pub fn events(&self) -> DriverEvents {
         DriverEvents::new(Arc::clone(&self.watcher))
@@ -118,8 +119,8 @@ impl MuxerDriver {
         self.waker.clone()
     }
 
-    /// Makes an event: for a device that has used its budget (`Outcome::next` of `vsock-virtio`), and goes on
-    /// after the loop has served its other descriptors.
+    /// Makes an event: for a device that must not sleep yet (`Outcome::next` of `vsock-virtio` is not `OnEvent`), and
+    /// goes on after the loop has served its other descriptors.
     pub fn wake(&self) {
         self.waker.wake();
     }
@@ -202,7 +203,8 @@ impl MuxerDriver {
         resume(panicked);
     }
 
-    /// Makes a wake-up at that time, or earlier, for something of the embedder's own.
+    /// Makes a wake-up at that time, or earlier, for something of the embedder's own. The loop forgets it with that
+    /// wake-up: to be called after each [`carry_out`](Self::carry_out), as long as the embedder waits for the time.
     ///
     /// # Errors
     ///
@@ -237,10 +239,10 @@ impl MuxerDriver {
                 };
                 tell(registrations.watch(watcher, watch, now));
             }
-            Action::Unwatch { fd, .. } => tell(registrations.unwatch(watcher, fd)),
-            Action::Close { fds, stream, .. } => {
+            Action::Unwatch { token, fd } => tell(registrations.unwatch(watcher, token, fd)),
+            Action::Close { token, fds, stream } => {
                 for fd in fds.into_iter().flatten() {
-                    tell(registrations.unwatch(watcher, fd));
+                    tell(registrations.unwatch(watcher, token, fd));
                 }
                 // Only now may the descriptors' numbers be used again.
                 handover(Handover::Close(stream));

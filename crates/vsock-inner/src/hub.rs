@@ -16,7 +16,7 @@ use crate::connection::Addresses;
 use crate::counters::{BackendCounters, Counters, OpenGuard};
 use crate::request::Request;
 use crate::stream::VsockInnerStream;
-use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::sync::{Arc, EventFd, Mutex, MutexGuard};
 
 /// The port that stands for any, in virtio and in Linux.
 const ANY_PORT: u32 = u32::MAX;
@@ -142,21 +142,23 @@ impl Hub {
         Ok(device)
     }
 
-    /// Gives the port a backlog.
-    pub(crate) fn listen(&self, port: u32) -> Result<Arc<Backlog>, ListenError> {
+    /// Gives the port a backlog, and the descriptor that its listener is polled by.
+    pub(crate) fn listen(&self, port: u32) -> io::Result<(Arc<Backlog>, Arc<EventFd>)> {
         if port == 0 || port == ANY_PORT {
-            return Err(ListenError::Reserved { port });
+            return Err(ListenError::Reserved { port }.into());
         }
         match self
             .listeners()
             .as_mut()
             .map(|listeners| listeners.entry(port))
         {
-            None => Err(ListenError::Dropped { port }),
-            Some(Entry::Occupied(_)) => Err(ListenError::InUse { port }),
+            None => Err(ListenError::Dropped { port }.into()),
+            Some(Entry::Occupied(_)) => Err(ListenError::InUse { port }.into()),
             Some(Entry::Vacant(free)) => {
+                // Last: a process without descriptors is still told what is wrong with the port.
+                let fd = Arc::new(EventFd::new()?);
                 let backlog = Arc::new(Backlog::new(self.config.pending));
-                Ok(Arc::clone(free.insert(backlog)))
+                Ok((Arc::clone(free.insert(backlog)), fd))
             }
         }
     }

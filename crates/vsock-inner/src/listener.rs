@@ -92,11 +92,11 @@ impl From<AcceptError> for io::Error {
 
 impl VsockInnerListener {
     pub(crate) fn new(hub: &Arc<Hub>, port: u32) -> io::Result<Self> {
-        let fd = Arc::new(EventFd::new()?);
+        let (backlog, fd) = hub.listen(port)?;
         Ok(Self {
             port,
             nonblocking: AtomicBool::new(false),
-            backlog: hub.listen(port)?,
+            backlog,
             fd,
             hub: Arc::clone(hub),
         })

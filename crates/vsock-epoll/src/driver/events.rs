@@ -32,16 +32,15 @@ impl DriverEvents {
     /// Waits for the next events, up to `timeout`, rounded up to milliseconds, or without an end. Zero looks
     /// without sleeping. Returns how many there are, 128 at most; a signal ends the wait with none.
     ///
+    /// They are told once. Those of the wait before are gone, so [`dispatch`](crate::MuxerDriver::dispatch) comes
+    /// before the next wait: a timer or a stream whose event is lost is silent from then on.
+    ///
     /// # Errors
     ///
     /// [`LoopError::Wait`]
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<usize, LoopError> {
-        // A part of a millisecond is a whole one, or the loop would spin through it.
-        let millis = timeout.map_or(-1, |timeout| {
-            i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
-        });
         self.len = 0;
-        self.len = self.watcher.wait(millis, &mut self.batch)?;
+        self.len = self.watcher.wait(millis(timeout), &mut self.batch)?;
         Ok(self.len)
     }
 
@@ -55,8 +54,34 @@ impl DriverEvents {
     }
 }
 
+/// As `epoll_wait` takes it. A part of a millisecond is a whole one, or the loop would spin through it.
+fn millis(timeout: Option<Duration>) -> i32 {
+    timeout.map_or(-1, |timeout| {
+        i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+    })
+}
+
 impl fmt::Debug for DriverEvents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.all()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_wait_is_shorter_than_its_timeout() {
+        for (timeout, expected) in [
+            (None, -1),
+            (Some(Duration::ZERO), 0),
+            (Some(Duration::from_nanos(1)), 1),
+            (Some(Duration::from_micros(1000)), 1),
+            (Some(Duration::from_nanos(1_000_001)), 2),
+            (Some(Duration::MAX), i32::MAX),
+        ] {
+            assert_eq!(millis(timeout), expected, "{timeout:?}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 //! What the muxer wants watched: what the kernel has, and what it had no room for.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -36,10 +36,11 @@ impl Watch {
 
 #[derive(Debug, Default)]
 pub(super) struct Registrations {
-    /// What the kernel watches.
-    watched: HashSet<RawFd>,
-    /// What the kernel had no room for, each descriptor once.
-    refused: Vec<Watch>,
+    /// What the kernel watches, and for whom. It watches a descriptor once: streams of a faulty backend that share
+    /// one, or close one that the muxer still knows, do no harm to others.
+    watched: HashMap<RawFd, Token>,
+    /// What the kernel had no room for. Every descriptor may be in here, so none is searched for.
+    refused: HashMap<RawFd, Watch>,
     /// When it is asked again, if anything was refused.
     retry_at: Tick,
 }
@@ -53,15 +54,15 @@ impl Registrations {
         now: Tick,
     ) -> Result<(), LoopError> {
         let Watch { token, fd, .. } = watch;
-        self.refused.retain(|refused| refused.fd != fd);
-        let result = if self.watched.contains(&fd) {
+        self.refused.remove(&fd);
+        let result = if self.watched.get(&fd) == Some(&token) {
             watcher.change(fd, watch.events(), token.into())
         } else {
             watcher.add(fd, watch.events(), token.into())
         };
         match result {
             Ok(()) => {
-                self.watched.insert(fd);
+                self.watched.insert(fd, token);
                 Ok(())
             }
             Err(source) => {
@@ -75,11 +76,23 @@ impl Registrations {
     }
 
     /// Watches a descriptor no more, or does not try to again.
-    pub(super) fn unwatch(&mut self, watcher: &Watcher, fd: RawFd) -> Result<(), LoopError> {
-        self.refused.retain(|refused| refused.fd != fd);
-        if !self.watched.remove(&fd) {
+    pub(super) fn unwatch(
+        &mut self,
+        watcher: &Watcher,
+        token: Token,
+        fd: RawFd,
+    ) -> Result<(), LoopError> {
+        if self
+            .refused
+            .get(&fd)
+            .is_some_and(|refused| refused.token == token)
+        {
+            self.refused.remove(&fd);
+        }
+        if self.watched.get(&fd) != Some(&token) {
             return Ok(());
         }
+        self.watched.remove(&fd);
         let unwatched = watcher.remove(fd);
         unwatched.map_err(|source| LoopError::Unwatch { fd, source })
     }
@@ -89,7 +102,7 @@ impl Registrations {
         if self.retry_at().is_none_or(|at| now < at) {
             return Vec::new();
         }
-        let action = |watch| {
+        let action = |(_, watch)| {
             let Watch {
                 token,
                 fd,
@@ -101,7 +114,7 @@ impl Registrations {
                 interest,
             }
         };
-        self.refused.drain(..).map(action).collect()
+        self.refused.drain().map(action).collect()
     }
 
     /// When something is to be tried again.
@@ -113,6 +126,6 @@ impl Registrations {
         if self.refused.is_empty() {
             self.retry_at = now.saturating_add(RETRY);
         }
-        self.refused.push(watch);
+        self.refused.insert(watch.fd, watch);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -251,6 +252,64 @@ fn what_can_never_be_watched_is_told_and_not_tried_again() {
     assert_eq!(rig.driver.registrations.retry_at(), None);
     rig.want([unwatch(&file)]);
     assert_eq!(rig.failures.len(), 1, "nothing was to be unregistered");
+}
+
+/// Of another stream.
+fn others(action: Action) -> Action {
+    let other = Token::from(2 * TOKEN);
+    match action {
+        Action::Watch { fd, interest, .. } => Action::Watch {
+            token: other,
+            fd,
+            interest,
+        },
+        Action::Unwatch { fd, .. } => Action::Unwatch { token: other, fd },
+        Action::Close { fds, stream, .. } => Action::Close {
+            token: other,
+            fds,
+            stream,
+        },
+    }
+}
+
+#[test]
+fn a_stream_that_shares_a_descriptor_silences_no_other() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let closed = VsockInnerStream::pair().unwrap().0;
+    let mut rig = Rig::new();
+    rig.want([watch(&near, true, false)]);
+    rig.want([others(watch(&near, true, false))]);
+    let [LoopError::Watch { fd, .. }] = rig.failures[..] else {
+        panic!("{:?}", rig.failures);
+    };
+    assert_eq!(fd, near.as_raw_fd());
+    rig.want([
+        others(unwatch(&near)),
+        others(close([Some(near.as_raw_fd()), None], closed)),
+    ]);
+    far.write_all(b"x").unwrap();
+    assert_eq!(rig.told(), [(TOKEN, READABLE)]);
+    rig.want([unwatch(&near)]);
+    far.write_all(b"x").unwrap();
+    assert_eq!(rig.told(), []);
+}
+
+#[test]
+fn a_number_that_a_stream_has_closed_by_itself_is_free_for_another() {
+    let (near, _far) = UnixStream::pair().unwrap();
+    let mut number = OwnedFd::from(near);
+    let closed = VsockInnerStream::pair().unwrap().0;
+    let mut rig = Rig::new();
+    rig.want([watch(&number, true, false)]);
+    let (next, mut far) = UnixStream::pair().unwrap();
+    rustix::io::dup2(&next, &mut number).unwrap();
+    rig.want([
+        others(watch(&number, true, false)),
+        close([Some(number.as_raw_fd()), None], closed),
+    ]);
+    far.write_all(b"x").unwrap();
+    assert_eq!(rig.told(), [(2 * TOKEN, READABLE)]);
+    assert!(rig.failures.is_empty());
 }
 
 #[test]
