@@ -22,7 +22,7 @@ pub trait VsockBackend: AsRawFd + Send {
     ///
     /// # Errors
     ///
-    /// - `WouldBlock`: nobody waits.
+    /// - `WouldBlock`: no connection waits.
     /// - Anything else concerns this one connection, or says that the backend lacks a resource such
     ///   as descriptors; a later call may succeed.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>>;
@@ -36,7 +36,7 @@ pub trait VsockBackend: AsRawFd + Send {
     /// - `WouldBlock`: the component cannot take it at the moment; a device may try again, with
     ///   pauses, while its [`listener`](Self::listener) is the same, until the guest has waited for long
     ///   enough.
-    /// - `ConnectionRefused`: nobody serves the port, or its queue of waiting connections is full.
+    /// - `ConnectionRefused`: nothing serves the port, or its queue of waiting connections is full.
     /// - Anything else: the connection could not be made, for example for want of descriptors.
     ///
     /// But for `WouldBlock`, the device answers the guest with `VIRTIO_VSOCK_OP_RST` (virtio 1.3,
@@ -88,7 +88,7 @@ pub trait VsockBackend: AsRawFd + Send {
         self.connect_seqpacket(to.port)
     }
 
-    /// Who would be met at `dst_port` now. The call must not wait.
+    /// The listener that `dst_port` has now. The call must not wait.
     ///
     /// A connection that was refused with `WouldBlock` is tried again at the same listener alone. One
     /// that starts anew is not to be handed the connections that were meant for the one before: the
@@ -102,7 +102,7 @@ pub trait VsockBackend: AsRawFd + Send {
     /// What carries the bytes of this backend's streams.
     fn r#type(&self) -> VsockBackendType;
 
-    /// The backend as `Any`, for whoever knows its concrete type.
+    /// The backend as `Any`, for code that knows its concrete type.
     fn as_any(&self) -> &dyn Any;
 }
 

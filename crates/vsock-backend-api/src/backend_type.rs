@@ -4,9 +4,9 @@ use std::fmt;
 
 /// What carries the bytes of a backend's streams.
 ///
-/// A stream that says it is a socket promises two things. Nobody keeps another descriptor of the socket, so
+/// A stream that says it is a socket promises two things. No other descriptor of the socket exists, so
 /// dropping the stream is an orderly end, without a `shutdown` before; and a peer that has gone shows as
-/// `EPOLLHUP`, so nobody asks for it on each event. Any other stream is `Other`.
+/// `EPOLLHUP`, so the muxer does not ask for it on each event. Any other stream is `Other`.
 ///
 /// ```
 /// use vsock_backend_api::VsockBackendType;

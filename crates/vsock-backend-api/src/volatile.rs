@@ -50,7 +50,7 @@ pub trait VsockVolatileStream: VsockStream + ReadVolatile + WriteVolatile {
     }
 
     /// How many bytes wait to be read, as far as that is known or guessed without a system call: memory
-    /// for more is likely offered in vain. Too low a guess costs another call. By default, as many as
+    /// for more is likely of no use. Too low a guess costs another call. By default, as many as
     /// one likes.
     fn readable_bytes(&self) -> usize {
         usize::MAX

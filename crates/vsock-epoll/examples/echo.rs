@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! An echo service behind a backend, on an event manager with boxed subscribers, as a VMM has it.
+//! An echo service on a backend, on an event manager with boxed subscribers, as a VMM has it.
 //!
 //! `cargo run -p vsock-epoll --example echo`
 

@@ -8,7 +8,7 @@
 //! echo hello | socat - UNIX-CONNECT:/tmp/service.sock
 //! ```
 //!
-//! It serves until it is killed. With a number behind the path, it ends after so many connections.
+//! It serves until it is killed. With a number after the path, it ends after that number of connections.
 
 #![expect(clippy::print_stdout, reason = "an example for people")]
 

@@ -31,7 +31,7 @@ enum Incoming {
     Paused,
     /// The end was read, and is to be told.
     Ending,
-    /// Nothing is read any more: the end was told, reading has failed, or nobody wanted more.
+    /// Nothing is read any more: the end was told, reading has failed, or the handler wanted no more.
     Ended,
 }
 

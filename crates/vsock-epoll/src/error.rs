@@ -48,7 +48,7 @@ pub enum LoopError {
         /// What the kernel says.
         source: io::Error,
     },
-    /// A descriptor is still watched, or its owner has closed it too early.
+    /// A descriptor is still watched, or its owner closed it before it was removed here.
     #[error("epoll does not let go of descriptor {fd}")]
     Unwatch {
         /// The descriptor.
@@ -122,7 +122,7 @@ pub enum Refusal {
 
 /// A stream that is not served, and why. It is given back.
 ///
-/// A stream need not be `Sync`, so this is not. Who does not want it back turns it into its [`Refusal`], which
+/// A stream need not be `Sync`, so this is not. A caller that does not want the stream back converts it into its [`Refusal`], which
 /// is: by `?`, or by `map_err(Refusal::from)?` where the error of the function is another. That closes the
 /// stream.
 #[derive(Error)]

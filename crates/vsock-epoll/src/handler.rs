@@ -22,7 +22,7 @@ pub enum After {
 /// A call that panics is contained: its stream is aborted, and the loop goes on with the others and
 /// with the same handler. A handler whose own state does not survive that should count
 /// [`panics`](crate::LoopCounters#structfield.panics) and stop. A stream that panics in a call, or counts more bytes
-/// than it was offered, has failed as one that returns an error, whoever has made the call.
+/// than it was offered, has failed as one that returns an error, wherever the call came from.
 ///
 /// ```
 /// use vsock_epoll::{StreamHandler, Streams, StreamId};
@@ -56,7 +56,7 @@ pub trait StreamHandler {
     type State;
 
     /// There is something to read. To be read until [`Streams::read`] returns zero, or to be
-    /// [paused](Streams::pause): what is left is told again, at once.
+    /// [paused](Streams::pause): what is left is told again immediately.
     fn readable(&mut self, streams: &mut Streams<Self::State>, id: StreamId);
 
     /// Half of the backlog, or more, is free again, after a [`Streams::write`] that was not accepted
@@ -72,8 +72,8 @@ pub trait StreamHandler {
     }
 
     /// The peer of a [paused](Streams::pause) stream is gone. What it has sent before can still be read,
-    /// after [`Streams::resume`], and its end or its reset comes behind that. To be told, once, is of use
-    /// to a handler that works on an answer nobody waits for any more. The default does nothing.
+    /// after [`Streams::resume`], and its end or its reset comes after that. To be told, once, is of use
+    /// to a handler that works on an answer that the peer no longer waits for. The default does nothing.
     fn peer_gone(&mut self, streams: &mut Streams<Self::State>, id: StreamId) {
         _ = (streams, id);
     }

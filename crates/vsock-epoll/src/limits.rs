@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// The most streams that a loop can be allowed, and the most events or connections at once: 2^24.
+/// The most streams that a loop can be allowed, and the most events or connections in one wake-up: 2^24.
 const MOST: usize = 1 << 24;
 
 /// The largest number of bytes for a backlog or a turn: 1 GiB.
@@ -20,7 +20,7 @@ pub enum Trigger {
     /// What is ready is reported for as long as it is ready.
     #[default]
     Level,
-    /// Each change is reported once (`EPOLLET`); the loop remembers who has more to do.
+    /// Each change is reported once (`EPOLLET`); the loop remembers which streams have more to do.
     Edge,
 }
 

@@ -240,13 +240,13 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Ends the outgoing direction, behind everything that was accepted for writing. When the incoming
+    /// Ends the outgoing direction after everything that was accepted for writing. When the incoming
     /// one has ended too, the stream is closed.
     pub fn finish(&mut self, id: StreamId) {
         self.finish_then(id, Then::ReadOn);
     }
 
-    /// As [`finish`](Self::finish), and closes the stream behind it, whatever the peer does.
+    /// As [`finish`](Self::finish), then closes the stream, whatever the peer does.
     pub fn finish_and_close(&mut self, id: StreamId) {
         self.finish_then(id, Then::Close);
     }
@@ -258,7 +258,7 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Closes a stream at once. What waits in its backlog is lost, and then the peer gets a reset, as by
+    /// Closes a stream immediately. What waits in its backlog is lost, and then the peer gets a reset, as by
     /// [`abort`](Self::abort): an end would look as if all had come. Says whether there was one.
     pub fn close(&mut self, id: StreamId) -> bool {
         let last = if self.backlog(id) > 0 {
@@ -269,7 +269,7 @@ impl<T> Streams<T> {
         self.remove(id, last)
     }
 
-    /// Closes a stream at once, with a reset for the peer where the stream knows one
+    /// Closes a stream immediately, with a reset for the peer where the stream knows one
     /// ([`VsockStream::abort`]). What waits in its backlog is lost. Says whether there was one.
     pub fn abort(&mut self, id: StreamId) -> bool {
         self.remove(id, Contained::abort)

@@ -170,7 +170,7 @@ impl Backlog {
         state.settle();
     }
 
-    /// Lets go of the descriptor: whoever polled it is being dropped.
+    /// Closes the descriptor: the side that polled it is being dropped.
     pub(crate) fn close_fd(&self) {
         self.lock().fd = None;
     }

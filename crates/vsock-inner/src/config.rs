@@ -20,8 +20,8 @@ pub enum Capacity {
     Bytes(usize),
     /// As many as there is memory for: a write never waits.
     ///
-    /// Towards the application this lets a guest fill the memory of the host. It is for users who
-    /// rely on writes that never wait, and never the default.
+    /// Towards the application this lets a guest fill the memory of the host. It is for programs
+    /// that rely on writes that never wait, and never the default.
     Unbounded,
 }
 
@@ -36,11 +36,11 @@ impl Default for Capacity {
 /// Set the fields, or chain the setters of the same names. The values are checked where the
 /// configuration is used.
 ///
-/// Bytes lie in blocks of 16 KiB. A direction that has carried nothing holds no block; one in use what
+/// Bytes lie in blocks of 16 KiB. A direction that was never used holds no block; one in use what
 /// is queued and at most 512 KiB more; a drained one keeps one. For all streams together the process
-/// keeps up to 8 MiB of blocks that nobody uses, or that drained directions keep while their readers
+/// keeps up to 8 MiB of blocks that are unused, or that drained directions keep while their readers
 /// are at work; what is beyond goes back to the system. So a backend holds at most the connections
-/// that its users keep open, [`pending`] of which nobody has accepted yet, times both capacities and
+/// that its users keep open, [`pending`] of which are not accepted yet, times both capacities and
 /// 1 MiB.
 ///
 /// [`pending`]: Self::pending
@@ -68,7 +68,7 @@ pub struct VsockInnerConfig {
     /// `connect_timeout` (2 s) of `vsock_proto::Config`: what comes first counts.
     pub connect_timeout: Duration,
     /// How long a blocking call polls before its thread sleeps. A side that polls is reached without
-    /// a system call, at the price of its processor's time; polling that proves vain is tried less
+    /// a system call, at the price of its processor's time; polling that does not pay off is tried less
     /// and less often. A read that drains a stream whose descriptor is polled looks for more in the
     /// same way, and a write that answers it looks for the next request, for 2 us at most. Zero: never
     /// polls. Default: 50 us.

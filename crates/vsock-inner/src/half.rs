@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What both halves of an end have: whose they are, how they wait, how they end.
+//! What both halves of an end have: which end they belong to, how they wait, how they end.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -24,7 +24,7 @@ pub(crate) struct Half {
     on_drop: OnDrop,
 }
 
-/// To whom a half belongs.
+/// The end that a half belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Owner {
     /// To a stream: both halves are dropped together, the reading one first.

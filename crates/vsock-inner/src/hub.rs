@@ -33,8 +33,8 @@ pub enum ConnectError {
         /// How many may wait.
         limit: usize,
     },
-    /// Nobody listens on the port.
-    #[error("connecting to port {port}: nobody listens")]
+    /// The port has no listener.
+    #[error("connecting to port {port}: it has no listener")]
     NoListener {
         /// The port of the host.
         port: u32,
@@ -118,7 +118,7 @@ impl Hub {
         Ok(application)
     }
 
-    /// A connection from the device to the listener of `port`, who is told the addresses.
+    /// A connection from the device to the listener of `port`, which is told the addresses.
     pub(crate) fn connect_to_listener(
         &self,
         port: u32,

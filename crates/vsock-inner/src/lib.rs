@@ -34,7 +34,7 @@
 //! `as_raw_fd` is readable exactly when a read would not return `WouldBlock`: there is data, or the
 //! end, or a reset. [`write_ready_fd`] is writable (`EPOLLOUT`) exactly when a write would not. Both
 //! hold for level-triggered and edge-triggered polls, whenever the descriptor is first taken, as soon
-//! as no call is in progress on either end. Nobody pays for a descriptor that was not taken.
+//! as no call is in progress on either end. A descriptor that was not taken costs nothing.
 //!
 //! [`write_ready_fd`]: VsockStream::write_ready_fd
 //!

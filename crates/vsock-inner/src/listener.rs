@@ -124,8 +124,8 @@ impl VsockInnerListener {
     ///
     /// let backend = VsockInnerBackend::new()?;
     /// let listener = backend.listen(1024)?;
-    /// let nobody = listener.accept_timeout(Duration::from_millis(1)).unwrap_err();
-    /// assert_eq!(nobody.kind(), ErrorKind::TimedOut);
+    /// let error = listener.accept_timeout(Duration::from_millis(1)).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::TimedOut);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///

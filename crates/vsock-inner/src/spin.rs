@@ -27,7 +27,7 @@ const CALM: Range<Duration> = Duration::from_nanos(400)..Duration::from_nanos(32
 pub(crate) enum Pace {
     /// All the time: what it waits for will come immediately.
     Hurry,
-    /// Seldom: each look takes the other side's cache line away from it, and what is found early is
+    /// Seldom: each look takes the other side's cache line away from it, and what is found sooner is
     /// little. The more there is to find, the more seldom.
     Calm,
 }
@@ -51,8 +51,8 @@ pub(crate) struct Spinner {
 /// How it went before: where, and what has come of it.
 #[derive(Clone, Copy, Debug)]
 enum Experience {
-    /// At waits of streams where polling has never been of use: it is the thread's that counts. Who makes
-    /// a connection for each request has no time to learn it of one.
+    /// At waits of streams where polling has never been of use: the thread's history counts
+    /// instead. A stream that lives for one request is too short to have a history of its own.
     Unproven,
     /// At waits of one stream, since polling has been of use there.
     Proven(Backoff),

@@ -155,7 +155,7 @@ impl VsockInnerStream {
     ///
     /// It is known at what a listener has accepted from a device that tells it
     /// ([`connect_from`](crate::VsockBackend::connect_from)), and after `connect_to` if the device
-    /// took the request beside the bytes. The device's end knows the same two, the other way round.
+    /// took the request out of band. The device's end knows the same two, the other way round.
     ///
     /// ```
     /// use vsock_inner::{VsockAddr, VsockBackend, VsockInnerBackend};

@@ -228,7 +228,7 @@ mod tests {
 
             let mut target = vec![0xee; 60_000];
             let read = far.read_volatile_vectored(&pieces(&mut target, &into)).unwrap();
-            prop_assert_eq!(read, written, "all that is there, at once");
+            prop_assert_eq!(read, written, "all that is there, in one call");
             prop_assert!(target[..read] == expected[..read]);
             prop_assert!(target[read..].iter().all(|&byte| byte == 0xee));
         }

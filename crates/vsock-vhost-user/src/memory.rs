@@ -166,8 +166,8 @@ fn check(
     Ok(())
 }
 
-/// How large the pages of a file are, if they are huge ones: these come from a pool of the system, and who
-/// touches one when there is none left is killed.
+/// How large the pages of a file are, if they are huge ones: these come from a pool of the system, and a
+/// process that touches one when none is left is killed.
 fn huge_page(file: &File) -> Result<Option<u64>, Errno> {
     let system = fstatfs(file)?;
     let is_huge = system.f_type == libc::HUGETLBFS_MAGIC;

@@ -34,10 +34,10 @@ impl StopStage {
     fn obstacle(self) -> &'static str {
         match self {
             Self::Moving => {
-                "the thread that moves bytes is held up by a backend, a stream, or the VMM's memory"
+                "the thread that moves bytes is blocked by a backend, a stream, or the VMM's memory"
             }
             Self::Answering => {
-                "the thread for the VMM's requests is held up by a file that the VMM has sent"
+                "the thread for the VMM's requests is blocked by a file that the VMM has sent"
             }
             Self::Releasing | Self::Ended => "a backend does not return from its drop",
         }
@@ -166,7 +166,7 @@ impl fmt::Debug for Stopper {
     }
 }
 
-/// Held by a thread of a device. When the thread ends, also by a panic, the device stops and has come to this
+/// Owned by a thread of a device. When the thread ends, also by a panic, the device stops and has come to this
 /// stage.
 pub(crate) struct StopOnDrop {
     pub(crate) stopper: Stopper,

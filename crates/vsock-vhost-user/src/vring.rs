@@ -165,7 +165,7 @@ impl Vring {
 
     /// The front-end takes the queue back.
     ///
-    /// A queue that was started notifies its guest, because the device may have held a notification
+    /// A queue that was started notifies its guest, because the device may have kept a notification
     /// back: the next device of the queue does not know of it.
     pub(crate) fn stop(
         &mut self,

@@ -104,8 +104,8 @@ mod tests {
         }
         let mut place = [-1];
         assert_eq!(near.recv_data_fd(&mut [0; 8], &mut place).unwrap(), (1, 1));
-        assert_eq!(others[1].read(&mut [0]).unwrap(), 0, "nobody has it");
-        assert_eq!(others[2].read(&mut [0]).unwrap(), 0, "nobody has it");
+        assert_eq!(others[1].read(&mut [0]).unwrap(), 0, "it is closed");
+        assert_eq!(others[2].read(&mut [0]).unwrap(), 0, "it is closed");
         let open = others[0].read(&mut [0]).unwrap_err();
         assert_eq!(open.kind(), ErrorKind::WouldBlock);
     }

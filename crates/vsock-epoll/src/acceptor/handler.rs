@@ -26,7 +26,7 @@ pub trait AcceptHandler {
     /// block, a listener's does; [`Streams::add`](crate::Streams::add) changes that.
     fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More;
 
-    /// One accept has failed. The next one is tried, at once or after a pause.
+    /// One accept has failed. The next one is tried immediately or after a pause.
     fn failed(&mut self, error: io::Error) {
         drop(error);
     }

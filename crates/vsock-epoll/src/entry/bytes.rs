@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The bytes of a stream: read, written, kept, and the end behind them.
+//! The bytes of a stream: read, written, kept, and the end after them.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};

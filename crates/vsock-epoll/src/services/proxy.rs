@@ -10,7 +10,7 @@ use crate::{AddError, After, StreamFailure, StreamHandler, StreamId, Streams};
 /// Copies between two streams, in both directions, each of which ends by itself.
 ///
 /// What one side's peer does not take waits in that side's backlog, and then in the other side's
-/// transport. An end is passed on behind the bytes. If one side fails, what it had sent before still
+/// transport. An end is passed on after the bytes. If one side fails, what it had sent before still
 /// reaches the other one.
 pub struct Proxy {
     buf: Vec<u8>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The end of a loop: in good order, or at once.
+//! The end of a loop: in order, or immediately.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use crate::StreamId;
 
 impl<T> Streams<T> {
     /// Ends regularly: takes no more streams, reads no more, writes all that was accepted, and closes
-    /// each stream behind that. What its peer does not take within `patience` is lost; `None` waits
+    /// each stream after that. What its peer does not take within `timeout` is lost; `None` waits
     /// for ever. [`is_finished`](Self::is_finished) tells when there is none left.
-    pub fn drain(&mut self, patience: Option<Duration>) {
+    pub fn drain(&mut self, timeout: Option<Duration>) {
         if self.phase == Phase::Stopped {
             return;
         }
-        let until = patience.and_then(|patience| Instant::now().checked_add(patience));
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.phase = Phase::Draining(until);
         let ids: Vec<StreamId> = self.table.ids().collect();
         ids.into_iter().for_each(|id| self.finish_and_close(id));
@@ -23,7 +23,7 @@ impl<T> Streams<T> {
         self.rouse();
     }
 
-    /// Ends at once: closes every stream, and takes no more. What waits in backlogs is lost.
+    /// Ends immediately: closes every stream, and takes no more. What waits in backlogs is lost.
     pub fn stop(&mut self) {
         self.phase = Phase::Stopped;
         let ids: Vec<StreamId> = self.table.ids().collect();

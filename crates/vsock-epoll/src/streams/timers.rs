@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The timers of the streams: what each waits for, and who is due.
+//! The timers of the streams: what each waits for, and which is due.
 
 use std::time::Instant;
 
@@ -25,8 +25,8 @@ impl<T> Streams<T> {
         [idle, entry.deadline].into_iter().flatten().min()
     }
 
-    /// Sees to it that a stream is looked after in time. Looking too early costs little, so an entry
-    /// of the heap that has come too early is not taken out.
+    /// Sees to it that a stream is looked after in time. A premature look costs little, so an entry
+    /// of the heap that is premature is not taken out.
     pub(super) fn schedule(&mut self, id: StreamId) {
         let Some(at) = self.table.get(id).and_then(|entry| self.due(entry)) else {
             return;
@@ -55,11 +55,11 @@ impl<T> Streams<T> {
     }
 
     fn next_moment(&self) -> Option<Instant> {
-        let patience = match self.phase {
+        let drain_end = match self.phase {
             Phase::Draining(until) => until,
             Phase::Serving | Phase::Stopped => None,
         };
-        let moments = [self.deadlines.next(), patience];
+        let moments = [self.deadlines.next(), drain_end];
         moments.into_iter().flatten().min()
     }
 
@@ -83,8 +83,8 @@ impl<T> Streams<T> {
                 continue;
             }
             entry.wake = None;
-            let rings = entry.deadline.is_some_and(|deadline| deadline <= now);
-            if rings {
+            let expired = entry.deadline.is_some_and(|deadline| deadline <= now);
+            if expired {
                 entry.deadline = None;
             }
             let limit = self.limits.idle;
@@ -96,7 +96,7 @@ impl<T> Streams<T> {
                 self.fail(id, StreamFailure::Idle);
             }
             self.schedule(id);
-            if rings && !idle {
+            if expired && !idle {
                 self.counters.timers += 1;
                 return Some(id);
             }
@@ -156,7 +156,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         streams.set_timer(id, seconds(200));
-        streams.set_timer(id, seconds(100)); // 200 is in vain
+        streams.set_timer(id, seconds(100)); // replaces 200
         assert_eq!(streams.next_due(at(150)), Some(id));
         streams.set_timer(id, seconds(300));
         assert_eq!(streams.deadlines.len(), 2);

@@ -83,7 +83,7 @@ fn both_ends_may_be_dropped_at_the_same_time() {
     });
 }
 
-/// How both directions have ended for the one whose peer was dropped.
+/// How both directions have ended for the end whose peer was dropped.
 fn both_ends(stream: &mut VsockInnerStream) -> (Result<usize, ErrorKind>, ErrorKind) {
     stream.set_nonblocking(true).unwrap();
     let read = stream.read(&mut [0]).map_err(|error| error.kind());

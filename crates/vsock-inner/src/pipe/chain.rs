@@ -28,7 +28,7 @@ pub(crate) struct Chain {
     pool: &'static Pool,
 }
 
-/// A block of the chain, and the position behind its last byte.
+/// A block of the chain, and the position after its last byte.
 #[derive(Clone, Copy, Debug)]
 struct Owned {
     block: NonNull<Block>,
@@ -95,11 +95,11 @@ impl Chain {
         let Ok(mut blocks) = self.blocks.try_lock() else {
             return;
         };
-        let behind = blocks
+        let passed = blocks
             .iter()
             .take_while(|owned| owned.is_behind(head))
             .count();
-        let spare = blocks.len().saturating_sub(keep).min(behind);
+        let spare = blocks.len().saturating_sub(keep).min(passed);
         // SAFETY: the reader is through with these blocks, and as they leave the chain here the
         // writer will not come to them again.
         unsafe {

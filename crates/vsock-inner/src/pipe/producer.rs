@@ -13,7 +13,7 @@ use crate::word::{CONNECTING, Position, WRITE_ENDED};
 #[derive(Debug)]
 pub(crate) struct Producer {
     pipe: Arc<Pipe>,
-    /// Behind the last byte that was put into a block.
+    /// The position after the last byte that was put into a block.
     tail: Position,
     /// The reader's position when it was last looked at; it can only have gone on since.
     head: Position,
@@ -21,11 +21,11 @@ pub(crate) struct Producer {
     block: Option<NonNull<Block>>,
     /// Where in the block the next byte goes.
     at: usize,
-    /// The block behind it, if it is linked already.
+    /// The block after it, if it is linked already.
     next: Option<NonNull<Block>>,
     /// The last block that is linked.
     last: Option<NonNull<Block>>,
-    /// Behind the last byte of that one.
+    /// The position after the last byte of that one.
     end: Position,
     /// A write was refused: space counts only once there is enough of it to be worth waking for.
     refused: bool,
@@ -154,7 +154,7 @@ impl Producer {
         let fits = len.min(Block::BYTES - at);
         self.at += fits;
         self.tail = self.tail.advanced_by(fits as u64);
-        // SAFETY: the last block stays in the chain: the reader's position cannot be behind it.
+        // SAFETY: the last block stays in the chain: the reader's position cannot be past it.
         (unsafe { Block::bytes(block) }, at, fits)
     }
 
@@ -177,7 +177,7 @@ impl Producer {
         block
     }
 
-    /// Adds blocks for so many bytes to the chain, behind the last one, under one lock. Returns the
+    /// Appends blocks for `len` bytes to the chain, under one lock. Returns the
     /// first of them.
     #[cold]
     fn extend(&mut self, bytes: u64) -> NonNull<Block> {
@@ -198,14 +198,14 @@ impl Producer {
         first
     }
 
-    /// Puts `block` behind `last`.
+    /// Links `block` after `last`.
     fn link(pipe: &Pipe, last: Option<NonNull<Block>>, block: NonNull<Block>) {
         let link = match last {
-            // SAFETY: the last block stays in the chain: the reader's position cannot be behind it.
+            // SAFETY: the last block stays in the chain: the reader's position cannot be past it.
             Some(last) => unsafe { Block::link(last) },
             None => &pipe.first,
         };
-        // SAFETY: the reader looks at the link only once bytes behind it are published.
+        // SAFETY: the reader looks at the link only once bytes after it are published.
         unsafe { link.set(Some(block)) };
     }
 
@@ -223,7 +223,7 @@ impl Producer {
         }
     }
 
-    /// A stream that has carried its capacity goes on without the allocator from here.
+    /// A stream that has moved its capacity once goes on without the allocator from here.
     #[cold]
     fn became_busy(&mut self) {
         self.until_busy = u64::MAX;

@@ -62,7 +62,7 @@ impl<'p, 'm, B: BitmapSlice> Places<'p, 'm, B> {
 fn copy_to<B: BitmapSlice>(piece: &VolatileSlice<'_, B>, at: usize, bytes: &[u8]) {
     let guard = piece.ptr_guard_mut();
     // SAFETY: the guard knows where the piece is and how long, and keeps it mapped for as long as the
-    // slice is used. Who made the piece has promised the rest.
+    // slice is used. The maker of the piece has promised the rest.
     let plain = unsafe { VolatileSlice::new(guard.as_ptr(), guard.len()) };
     if let Ok(place) = plain.offset(at) {
         place.copy_from(bytes);

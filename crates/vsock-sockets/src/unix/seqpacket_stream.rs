@@ -299,7 +299,7 @@ mod tests {
     fn t85_a_reset_that_a_send_has_seen_still_comes_after_the_messages() {
         let (mut near, mut far) = pair();
         far.write_all(b"last").unwrap();
-        near.write_all(b"nobody reads this").unwrap();
+        near.write_all(b"this is not read").unwrap();
         drop(far);
         let reset = near.write(b"late").unwrap_err();
         assert_eq!(reset.kind(), ErrorKind::ConnectionReset);

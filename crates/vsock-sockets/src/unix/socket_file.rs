@@ -51,7 +51,7 @@ use rustix::net::{self, SocketAddrUnix, SocketType};
 use super::guarded_socket::GuardedSocket;
 use super::socket_names::split;
 
-/// How long to wait for the lock of a directory. By the rules it is held for less than a millisecond.
+/// How long to wait for the lock of a directory. By the rules it is taken for less than a millisecond.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// As [`LOCK_TIMEOUT`], to remove a file. That it stays does no harm.
@@ -507,12 +507,12 @@ mod tests {
     fn t126_a_lock_that_is_never_given_back_keeps_no_name_busy() {
         let (dir, path) = place();
         make_stale(&path);
-        let held = Lock::take(fs::CWD, dir.path(), LOCK_TIMEOUT).unwrap();
+        let lock = Lock::take(fs::CWD, dir.path(), LOCK_TIMEOUT).unwrap();
         let (listener, file) = bind(&path).unwrap();
         UnixStream::connect(&path).unwrap();
         drop((listener, file));
         assert!(path.exists(), "without the lock nothing is removed");
-        drop(held);
+        drop(lock);
         drop(bind(&path).unwrap());
         assert_eq!(count(&dir), 0);
     }
@@ -542,14 +542,14 @@ mod tests {
     #[test]
     fn t126_a_lock_that_is_never_given_back_holds_up_one_name_and_not_each() {
         let dir = TempDir::new().unwrap();
-        let held = Lock::take(fs::CWD, dir.path(), Duration::MAX).unwrap();
+        let lock = Lock::take(fs::CWD, dir.path(), Duration::MAX).unwrap();
         let started = Instant::now();
         let names = (0..3).map(|name| bind(&dir.path().join(name.to_string())).unwrap());
         drop(names.collect::<Vec<_>>());
         let elapsed = started.elapsed();
         assert!(elapsed >= LOCK_TIMEOUT, "{elapsed:?}");
         assert!(elapsed < 2 * LOCK_TIMEOUT, "{elapsed:?}");
-        drop(held);
+        drop(lock);
         drop(bind(&dir.path().join("next")).unwrap());
         let directory = identity(&fs::stat(dir.path()).unwrap());
         assert!(!contended().contains(&directory), "it is got again");

@@ -37,7 +37,7 @@ fn a_front_end_that_has_gone_is_followed_by_the_next() {
     guest.connect(2000, 1);
     let mut stream = listener.accept().unwrap();
     drop(guest);
-    // What belonged to the old guest is reset; who listens goes on.
+    // What belonged to the old guest is reset; listeners go on.
     let end = stream.read(&mut [0]).unwrap_err().kind();
     assert_eq!(end, ErrorKind::ConnectionReset);
     let mut guest = host.boot();

@@ -43,7 +43,7 @@ fn connected(host: &Host) -> UnixStream {
     stream
 }
 
-/// Who serves port 5000.
+/// The listener of port 5000.
 fn listening(host: &Host) -> UnixListener {
     let socket = socket();
     let path = host.path("vm.vsock_5000");
@@ -128,7 +128,7 @@ fn t85_messages_before_a_close_arrive() {
     let socket = guest.request_as(2, 1234, 5000);
     guest.expect(Op::Response);
     let (mut stream, _) = listener.accept().unwrap();
-    guest.send_message(&socket, b"nobody reads this", 100);
+    guest.send_message(&socket, b"this is not read", 100);
     guest.settle();
     stream.write_all(&message(70_000)).unwrap();
     stream.write_all(b"last").unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The program: its arguments, its signals, what it leaves behind.
+//! The program: its arguments, its signals, what it leaves on disk.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -308,15 +308,15 @@ fn without_descriptors_it_refuses_and_goes_on() {
     };
     // Each client that is let in waits for the guest; the first one that is not reads an end, or
     // cannot even write.
-    let mut held = Vec::new();
+    let mut open = Vec::new();
     let refused = loop {
-        assert!(held.len() < 32, "the limit is not reached");
+        assert!(open.len() < 32, "the limit is not reached");
         let mut next = match client() {
             Err(error) => break Err(error.kind()),
             Ok(client) => client,
         };
         match guest.packet_within(Duration::from_millis(200)) {
-            Some(_request) => held.push(next),
+            Some(_request) => open.push(next),
             None => break next.read(&mut [0]).map_err(|error| error.kind()),
         }
     };
@@ -331,7 +331,7 @@ fn without_descriptors_it_refuses_and_goes_on() {
     let (_, answer) = guest.connect(1, 5);
     assert_eq!(answer.op, u16::from(Op::Reset));
     // What is given back can be used again.
-    drop(held);
+    drop(open);
     wait_until(Deadline::after(GENEROUS), || {
         guest.connect_to(2, 5) == Some(Op::Response)
     })
@@ -359,7 +359,7 @@ fn t119_a_signal_ends_it_whatever_a_front_end_does_to_its_calls() {
 }
 
 #[test]
-fn t119_a_signal_ends_it_also_if_it_must_say_what_was_held_up() {
+fn t119_a_signal_ends_it_also_if_it_must_say_what_was_blocked() {
     let mut program = Program::start_for(&[3, 4], &[]);
     let mut guest = program.boot();
     let far = hold_up(&guest.vmm);

@@ -61,7 +61,7 @@ fn a_stop_alone_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backen
     let end = accepted.recv_timeout(GENEROUS).unwrap();
     assert_eq!(end.unwrap_err().kind(), ErrorKind::NotConnected);
     assert!(!host.path("vm.vsock").exists());
-    // Who comes later does not wait either.
+    // A later caller does not wait either.
     connect();
     for _ in 0..2 {
         let end = connected.recv_timeout(GENEROUS).unwrap();
@@ -321,11 +321,11 @@ fn t133_a_stop_resets_the_connections_of_a_guest_that_has_room_for_it() {
     let host = Host::new();
     let listener = host.connector.listen(1).unwrap();
     let mut guest = host.boot();
-    let mut held = Vec::new();
+    let mut accepted = Vec::new();
     for guest_port in 2000..2010 {
         let (_, answer) = guest.connect(guest_port, 1);
         assert_eq!(answer.op, u16::from(Op::Response));
-        held.push(listener.accept().unwrap());
+        accepted.push(listener.accept().unwrap());
     }
     host.device.stop().unwrap();
     // The device has gone. What it had to say is in the guest's ring.
@@ -334,7 +334,7 @@ fn t133_a_stop_resets_the_connections_of_a_guest_that_has_room_for_it() {
         .collect();
     told.sort_unstable();
     assert!(told.into_iter().eq(2000..2010));
-    for mut stream in held {
+    for mut stream in accepted {
         stream.read(&mut [0]).unwrap_err();
     }
 }
@@ -350,7 +350,7 @@ fn t133_a_guest_without_room_does_not_hold_up_a_stop() {
     vmm.rings[RX].notify(0);
     let mut guest = Guest::of(vmm, host.cid);
     guest.request(2000, 1);
-    let _held = listener.accept().unwrap();
+    let _accepted = listener.accept().unwrap();
     host.assert_stops();
 }
 

@@ -72,8 +72,8 @@ fn ports_that_no_backend_has_go_to_the_first_that_was_added_without_ports() {
     }
     served.accept().unwrap();
     listener.accept().unwrap();
-    let nobody = unserved.accept().unwrap_err().kind();
-    assert_eq!(nobody, ErrorKind::WouldBlock);
+    let error = unserved.accept().unwrap_err().kind();
+    assert_eq!(error, ErrorKind::WouldBlock);
 }
 
 #[test]

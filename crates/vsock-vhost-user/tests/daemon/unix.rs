@@ -199,7 +199,7 @@ fn t135_a_server_that_starts_anew_does_not_meet_those_who_came_to_the_one_before
 fn t35_a_full_backlog_delays_the_answer_and_nothing_else() {
     let host = host();
     let listener = UnixListener::bind(host.path("vm.vsock_6")).unwrap();
-    // The smallest backlog takes one connection that nobody accepts.
+    // The smallest backlog takes one connection that is not accepted.
     rustix::net::listen(&listener, 0).unwrap();
     let mut guest = host.boot();
     let (_, first) = guest.connect(1, 6);
