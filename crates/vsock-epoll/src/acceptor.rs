@@ -86,6 +86,12 @@ enum Phase {
     Over,
 }
 
+/// What a wake-up came to.
+struct Batch {
+    accepted: usize,
+    next: Phase,
+}
+
 /// A source of connections, served as one subscriber of an event manager: accepts what waits, in bounded
 /// batches, and asks a handler what to do with it. It is a [`BackendSubscriber`] or a [`ListenerSubscriber`].
 ///
@@ -196,7 +202,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                 return Ok(0);
             }
         }
-        let (accepted, next) = self.accept_batch();
+        let Batch { accepted, next } = self.accept_batch();
         match next {
             Phase::Accepting => return Ok(accepted),
             Phase::Paused(until) => self.timer.fire_by(until)?,
@@ -234,8 +240,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         Ok(())
     }
 
-    /// Returns how many were accepted, and what is to follow.
-    fn accept_batch(&mut self) -> (usize, Phase) {
+    fn accept_batch(&mut self) -> Batch {
         let (mut accepted, mut failed) = (0, 0);
         for _ in 0..self.limits.batch {
             let source = &mut self.source;
@@ -249,12 +254,14 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                     accepted += 1;
                     self.counters.accepts += 1;
                     if self.ask(stream) == More::Later {
-                        return (accepted, self.pause());
+                        let next = self.pause();
+                        return Batch { accepted, next };
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.counters.spurious += u64::from(accepted + failed == 0);
-                    return (accepted, Phase::Accepting);
+                    let next = Phase::Accepting;
+                    return Batch { accepted, next };
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -262,10 +269,12 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                     let (lacks, over) = (lacks_resource(&error), S::is_over(&error));
                     self.tell(error);
                     if over {
-                        return (accepted, Phase::Over);
+                        let next = Phase::Over;
+                        return Batch { accepted, next };
                     }
                     if lacks {
-                        return (accepted, self.pause());
+                        let next = self.pause();
+                        return Batch { accepted, next };
                     }
                 }
             }
@@ -277,7 +286,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         } else {
             Phase::Accepting
         };
-        (accepted, next)
+        Batch { accepted, next }
     }
 
     fn pause(&self) -> Phase {

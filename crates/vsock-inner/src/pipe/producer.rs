@@ -33,6 +33,13 @@ pub(crate) struct Producer {
     until_busy: u64,
 }
 
+/// A range of a block that the writer fills before it publishes it.
+pub(super) struct Reserved<'p> {
+    pub(super) bytes: &'p Bytes,
+    pub(super) at: usize,
+    pub(super) len: usize,
+}
+
 // SAFETY: what the pointer leads to is reached by this side under the rules of the pipe, whatever
 // thread it is on.
 unsafe impl Send for Producer {}
@@ -112,11 +119,13 @@ impl Producer {
     #[inline]
     fn room(&mut self, len: usize) -> usize {
         let Some(capacity) = self.pipe.capacity else {
+            // Without a bound only a connection that is not confirmed yet can refuse.
             self.refused = self.refused && self.pipe.space.load().has(CONNECTING);
             return if self.refused { 0 } else { len };
         };
         // A request may be more than the capacity.
         let mut free = capacity.saturating_sub(self.tail.since(self.head));
+        // The other side's cache line is looked at only where what is known of it does not do.
         if self.refused || free < len as u64 {
             let word = self.pipe.space.load();
             self.head = word.position();
@@ -134,28 +143,29 @@ impl Producer {
     #[inline]
     fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let (space, at, fits) = self.reserve(bytes.len());
-            let (now, later) = bytes.split_at(fits);
+            let range = self.reserve(bytes.len());
+            let (now, later) = bytes.split_at(range.len);
             // SAFETY: the range was reserved just now.
-            unsafe { space.fill(at, now) };
+            unsafe { range.bytes.fill(range.at, now) };
             bytes = later;
         }
     }
 
-    /// Goes on by up to `len` bytes in one block. Returns where and how many they are; until they are
-    /// published, the range is the caller's, to fill it.
+    /// Goes on by up to `len` bytes in one block. Until they are published, the range is the caller's, to
+    /// fill it.
     #[inline]
-    pub(super) fn reserve(&mut self, len: usize) -> (&Bytes, usize, usize) {
+    pub(super) fn reserve(&mut self, len: usize) -> Reserved<'_> {
         let block = match self.block {
             Some(block) if self.at < Block::BYTES => block,
             _ => self.advance(),
         };
         let at = self.at;
-        let fits = len.min(Block::BYTES - at);
-        self.at += fits;
-        self.tail = self.tail.advanced_by(fits as u64);
+        let len = len.min(Block::BYTES - at);
+        self.at += len;
+        self.tail = self.tail.advanced_by(len as u64);
         // SAFETY: the last block stays in the chain: the reader's position cannot be past it.
-        (unsafe { Block::bytes(block) }, at, fits)
+        let bytes = unsafe { Block::bytes(block) };
+        Reserved { bytes, at, len }
     }
 
     /// Goes on to the next block.

@@ -116,13 +116,13 @@ impl Producer {
         while let Ok(bytes) = rest
             && !bytes.is_empty()
         {
-            let (space, at, fits) = self.reserve(bytes.len());
+            let range = self.reserve(bytes.len());
             // SAFETY: `reserve` returns a place in the block.
-            let place = unsafe { space.at(at) };
+            let place = unsafe { range.bytes.at(range.at) };
             // SAFETY: the range is reserved for this side alone until it is published.
-            let place = unsafe { VolatileSlice::new(place, fits) };
+            let place = unsafe { VolatileSlice::new(place, range.len) };
             bytes.copy_to_volatile_slice(place);
-            rest = bytes.offset(fits);
+            rest = bytes.offset(range.len);
         }
     }
 }
