@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_waits_for_is_bounded() {
+    fn stale_entries_are_bounded() {
         let mut table = Table::new();
         let id = table.insert(()).unwrap();
         let now = Instant::now();

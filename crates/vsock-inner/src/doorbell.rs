@@ -139,10 +139,11 @@ impl Doorbell {
         }
     }
 
-    /// Wakes the side that has armed the word, if what it waits for is there. Afterwards they are woken, whoever
-    /// did it.
+    /// Wakes the side that has armed the word, if what it waits for is there. Afterwards it is awake, whichever
+    /// thread did it.
     pub(crate) fn wake(&self) {
         let mut fd = self.lock();
+        // The flag that was seen may be an old one: its wait can be over, and the next one want more.
         if !self.load().is_ready(self.wanted()) {
             return;
         }
@@ -152,6 +153,7 @@ impl Doorbell {
         {
             fd.set_ready(true);
         }
+        // Not under the lock, for which the thread that wakes would have to wait.
         drop(fd);
         if before.has(PARKED) {
             self.parked.notify_one();
@@ -172,6 +174,8 @@ impl Doorbell {
     pub(crate) fn wait(&self, want: Position, deadline: Option<Instant>, since: Cancels) -> Waited {
         let mut fd = self.lock();
         self.set_wanted(want);
+        // `arm` refuses once the position is there, so no wake-up between the look and the sleep is lost. It is
+        // repeated after each wake-up, which may be spurious.
         while self.arm(PARKED, want) {
             if self.cancels().end(since) {
                 return self.stop_waiting(want, Waited::Cancelled);
@@ -256,8 +260,8 @@ impl Doorbell {
         }
     }
 
-    /// Under the lock no wake-up is in flight: the descriptor shows what the last one left, and whoever
-    /// sees the word armed anew has to wait until it shows what it should.
+    /// Under the lock no wake-up is in flight: the descriptor shows what the last one left, and a
+    /// side that sees the word armed anew has to wait until it shows what it should.
     fn settle_locked(&self, fd: &mut ReadyFd, want: Position) {
         self.set_wanted(want);
         let waits = self.arm(FD, want);

@@ -24,12 +24,12 @@ pub(crate) struct Half {
     on_drop: OnDrop,
 }
 
-/// The end that a half belongs to.
+/// What a half belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Owner {
-    /// To a stream: both halves are dropped together, the reading one first.
+    /// A stream: both halves are dropped together, the reading one first.
     Stream,
-    /// To an owner of its own.
+    /// An owner of its own.
     Alone,
 }
 

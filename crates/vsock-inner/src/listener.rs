@@ -168,7 +168,7 @@ impl VsockInnerListener {
     ///
     /// # Errors
     ///
-    /// None; the result is for the sake of sockets' users.
+    /// Never fails; the `Result` mirrors `UnixStream`.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         // ORDER: Relaxed; partner: none, the flag guards nothing.
         self.nonblocking.store(nonblocking, Ordering::Relaxed);

@@ -87,7 +87,7 @@ impl VsockInnerReader {
     ///
     /// # Errors
     ///
-    /// None; the result is for the sake of sockets' users.
+    /// Never fails; the `Result` mirrors `UnixStream`.
     pub fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
         self.half.waiter.nonblocking = nonblocking;
         Ok(())
@@ -107,7 +107,7 @@ impl VsockInnerReader {
     ///
     /// # Errors
     ///
-    /// None; the result is for the sake of sockets' users.
+    /// Never fails; the `Result` mirrors `UnixStream`.
     pub fn shutdown(&mut self) -> io::Result<()> {
         self.consumer.shut_down();
         Ok(())

@@ -117,7 +117,7 @@ impl VsockInnerStream {
     ///
     /// # Errors
     ///
-    /// None; the result is for the sake of sockets' users.
+    /// Never fails; the `Result` mirrors `UnixStream`.
     pub fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         if matches!(how, Shutdown::Write | Shutdown::Both) {
             self.writer.shutdown()?;

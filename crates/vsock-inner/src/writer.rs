@@ -79,7 +79,7 @@ impl VsockInnerWriter {
     ///
     /// # Errors
     ///
-    /// None; the result is for the sake of sockets' users.
+    /// Never fails; the `Result` mirrors `UnixStream`.
     pub fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
         self.half.waiter.nonblocking = nonblocking;
         Ok(())
@@ -98,7 +98,7 @@ impl VsockInnerWriter {
     ///
     /// # Errors
     ///
-    /// None; the result is for the sake of sockets' users.
+    /// Never fails; the `Result` mirrors `UnixStream`.
     pub fn shutdown(&mut self) -> io::Result<()> {
         self.producer.pipe().end(FIN);
         self.refuse();

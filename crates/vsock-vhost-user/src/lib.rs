@@ -163,7 +163,7 @@
 //! line that is left out, and one that the logger does not want is not counted. Of the crates that the library
 //! uses, `vsock_sockets` alone logs, and nothing that others can repeat.
 //!
-//! A logger that waits holds up the device that calls it. The program's does not: lines wait, up to
+//! A logger that waits blocks the device that calls it. The program's does not: lines wait, up to
 //! 256 KiB of them, for a thread that writes to standard error; what finds no room is counted and told, and
 //! the end of the program waits for it 200 ms at most.
 //!

@@ -322,37 +322,36 @@ mod tests {
     }
 
     #[test]
-    fn t120_huge_pages_are_refused_where_sealed_memory_is_demanded() {
-        let Some(file) = huge_file(HUGE_PAGE) else {
-            return;
-        };
-        fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
-        let refused = refused(region(0, HUGE_PAGE, 0, 0), file, Required);
-        assert!(matches!(refused, MemoryError::Huge(0)), "{refused}");
-    }
-
-    #[test]
-    fn t120_huge_pages_that_the_system_does_not_have_are_refused() {
+    fn t120_huge_pages_are_refused_where_they_may_be_missing_or_are_not_whole() {
+        type Check = fn(&MemoryError) -> bool;
         // More than any system has.
-        let len = 1 << 46;
-        let Some(file) = huge_file(len) else {
-            return;
-        };
-        let refused = refused(region(0, len, 0, 0), file, NotRequired);
-        let unmappable = matches!(refused, MemoryError::Unmappable { .. });
-        assert!(unmappable, "{refused}");
-    }
-
-    /// The kernel maps the whole page, and does not take back a part of it.
-    #[test]
-    fn t120_a_part_of_a_huge_page_is_refused() {
-        let Some(file) = huge_file(HUGE_PAGE) else {
-            return;
-        };
-        let refused = refused(region(0, PAGE, 0, 0), file, NotRequired);
-        let part =
-            matches!(refused, MemoryError::PartOfPage { index: 0, page } if page == HUGE_PAGE);
-        assert!(part, "{refused}");
+        const TOO_MANY: u64 = 1 << 46;
+        let cases: [(u64, u64, SealedMemory, Check); 3] = [
+            (HUGE_PAGE, HUGE_PAGE, Required, |error| {
+                matches!(error, MemoryError::Huge(0))
+            }),
+            (TOO_MANY, TOO_MANY, NotRequired, |error| {
+                matches!(error, MemoryError::Unmappable { .. })
+            }),
+            // The kernel maps the whole page, and does not take back a part of it.
+            (HUGE_PAGE, PAGE, NotRequired, |error| {
+                matches!(
+                    error,
+                    MemoryError::PartOfPage {
+                        index: 0,
+                        page: HUGE_PAGE
+                    }
+                )
+            }),
+        ];
+        for (len, size, sealed, is_expected) in cases {
+            let Some(file) = huge_file(len) else {
+                return;
+            };
+            fcntl_add_seals(&file, SealFlags::SHRINK).unwrap();
+            let refused = refused(region(0, size, 0, 0), file, sealed);
+            assert!(is_expected(&refused), "{refused}");
+        }
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Stopper {
 
     /// Lets the device end. Returns immediately.
     ///
-    /// The device's threads do the rest, whether anybody waits for them or not: the guest gets an RST for
+    /// The device's threads do the rest, whether a caller waits for them or not: the guest gets an RST for
     /// each of its connections, if it has buffers for them within 100 ms; then the connection to the VMM
     /// ends, and the backends are dropped. A thread in `accept` of an in-process listener gets
     /// `NotConnected`, and one in `connect_to` `ConnectionRefused`; backends over Unix sockets remove

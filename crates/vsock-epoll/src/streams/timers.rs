@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_that_are_set_anew_leave_no_more_than_a_bound_behind() {
+    fn timers_that_are_set_anew_leave_a_bounded_number_of_entries() {
         let mut streams = streams();
         let (_host, id) = add(&mut streams);
         for step in 1..10_000 {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_of_closed_streams_leave_no_more_than_a_bound_behind() {
+    fn timers_of_closed_streams_leave_a_bounded_number_of_entries() {
         let mut streams = streams();
         for _ in 0..1000 {
             let (_host, id) = add(&mut streams);

@@ -171,6 +171,7 @@ impl Consumer {
     #[inline]
     pub(super) fn available(&mut self, len: usize) -> Progress {
         let mut there = self.tail.since(self.head);
+        // The other side's cache line is looked at only where what is known of it does not do.
         if there < len as u64 {
             let word = self.pipe.data.load();
             self.tail = self.limit.unwrap_or_else(|| word.position());
@@ -288,6 +289,7 @@ impl Consumer {
         let (doorbell, want) = (&self.pipe.data, self.want());
         let more = || doorbell.load().is_ready(want);
         if doorbell.is_taken() && !self.look.spin(None, Pace::Calm, more) {
+            // Memory first: after `settle` the owner may sleep for long.
             self.rest();
             self.pipe.data.settle(want);
         }

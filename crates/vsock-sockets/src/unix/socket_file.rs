@@ -24,7 +24,7 @@
 //! A process that can read the directory can lock it, and keep the lock. So the lock is waited for, for
 //! [`LOCK_TIMEOUT`] at most. Without it, a name is taken nevertheless, with a warning: a lock keeps no name
 //! busy. A lock that was not got in time is waited for [`CONTENDED_LOCK_TIMEOUT`] from then on, until the lock was got once
-//! more: the lock holds up one name, and not each of many. Only then can two processes that want the same stale name at the same time both get it. A file is
+//! more: the lock delays one name, and not each of many. Only then can two processes that want the same stale name at the same time both get it. A file is
 //! never removed without the lock: it stays, and is stale. So for a removal, of which a device has several
 //! to do when it stops, the lock is waited for only [`REMOVAL_LOCK_TIMEOUT`].
 //!
@@ -96,7 +96,7 @@ struct Made {
     removed: Once,
 }
 
-/// Device and inode: a path is anybody's.
+/// Device and inode: another process may take the path.
 type Identity = (u64, u64);
 
 impl SocketFile {
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn t99_who_sees_the_file_can_connect() {
+    fn t99_a_process_that_sees_the_file_can_connect() {
         let (_dir, path) = place();
         for _ in 0..50 {
             let watched = path.clone();
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn t126_of_many_who_want_a_stale_name_one_gets_it() {
+    fn t126_one_of_many_processes_gets_a_stale_name() {
         const ROUNDS: usize = 1000;
         const BINDERS: usize = 4;
         let (dir, path) = place();
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn t126_a_file_is_removed_only_by_who_made_it() {
+    fn t126_a_file_is_removed_only_by_its_maker() {
         let (dir, path) = place();
         let (listener, file) = bind(&path).unwrap();
         drop(listener);
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn t126_that_somebody_listens_is_said_only_of_a_socket_that_answers() {
+    fn t126_a_socket_is_in_use_only_if_it_answers() {
         let (_dir, path) = place();
         for socket_type in [SocketType::STREAM, SocketType::SEQPACKET] {
             let socket = GuardedSocket::new(socket_type, SocketFlags::empty()).unwrap();
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn t126_a_lock_that_is_never_given_back_holds_up_one_name_and_not_each() {
+    fn t126_a_lock_that_is_never_given_back_delays_one_name_and_not_each() {
         let dir = TempDir::new().unwrap();
         let lock = Lock::take(fs::CWD, dir.path(), Duration::MAX).unwrap();
         let started = Instant::now();

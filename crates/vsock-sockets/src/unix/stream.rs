@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn t68_no_write_to_somebody_who_has_gone_raises_a_signal() {
+    fn t68_no_write_to_a_peer_that_has_gone_raises_a_signal() {
         let pipe = Signal::PIPE.as_raw();
         // A signal that is ignored, as by Rust's programs, waits nevertheless while it is blocked.
         block_signal(pipe).unwrap();

@@ -69,7 +69,7 @@ impl Drop for Churn {
 }
 
 /// A pipe to which a write would wait for ever.
-fn full_pipe() -> (PipeReader, PipeWriter) {
+pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
     while writer.write(&[0; 4096]).is_ok() {}
@@ -87,7 +87,7 @@ fn set_calls(guest: &mut Guest, call: &impl AsRawFd) {
 
 /// A device whose front-end does its worst, another one in the process, and a stop of both.
 #[test]
-fn t119_calls_that_are_full_or_no_eventfds_or_change_all_the_time_stop_nobody() {
+fn t119_calls_that_are_full_or_no_eventfds_or_change_all_the_time_stop_no_guest() {
     let (_reader, pipe) = full_pipe();
     let full = File::options().write(true).open("/dev/full").unwrap();
     for worst in 0..4 {
@@ -127,7 +127,7 @@ fn t119_a_kick_is_never_read_so_none_can_be_waited_for() {
 }
 
 #[test]
-fn t119_kicks_that_are_filled_and_emptied_all_the_time_stop_nobody() {
+fn t119_kicks_that_are_filled_and_emptied_all_the_time_stop_no_guest() {
     let ((host, guest), (other, mut neighbour)) = (Host::booted(), Host::booted());
     let kick = |ring: &crate::ring::Ring| duplicate(ring.kick.as_raw_fd()).unwrap();
     let churn = Churn::start(guest.vmm.rings.iter().map(kick).collect());

@@ -19,7 +19,7 @@ use vsock_proto::Op;
 use crate::descriptors::{Churn, calls, fill};
 use crate::guest::{GENEROUS, Guest};
 use crate::host::STOP;
-use crate::stopping::hold_up;
+use crate::stopping::block_requests;
 use crate::vmm::{FEATURES, TX, Vmm, header, memory};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vsock-vhost-user");
@@ -210,7 +210,7 @@ fn t102_a_closed_standard_error_ends_nothing() {
 }
 
 #[test]
-fn t125_an_error_has_its_code_names_its_cause_and_leaves_nothing_behind() {
+fn t125_an_error_has_its_code_names_its_cause_and_leaves_no_file() {
     let dir = TempDir::new().unwrap();
     let (reserved, good) = (vm(&dir, 2), vm(&dir, 3));
     let odd = format!("{good},queue-size=100");
@@ -257,7 +257,7 @@ fn a_path_without_room_for_a_port_is_warned_about() {
 }
 
 #[test]
-fn t100_front_ends_that_come_and_go_leave_no_descriptor_behind() {
+fn t100_front_ends_that_come_and_go_leak_no_descriptor() {
     let program = Program::start(&["--log-level=off"]);
     let descriptors = || {
         // Once the next one is served, the last one is gone.
@@ -362,7 +362,7 @@ fn t119_a_signal_ends_it_whatever_a_front_end_does_to_its_calls() {
 fn t119_a_signal_ends_it_also_if_it_must_say_what_was_blocked() {
     let mut program = Program::start_for(&[3, 4], &[]);
     let mut guest = program.boot();
-    let far = hold_up(&guest.vmm);
+    let far = block_requests(&guest.vmm);
     guest.assert_refused();
     let watch = Stopwatch::start();
     program.signal(Signal::TERM);

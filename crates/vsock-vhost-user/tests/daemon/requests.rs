@@ -140,7 +140,7 @@ fn t122_a_front_end_without_protocol_features_is_served() {
 }
 
 #[test]
-fn t119_a_front_end_that_takes_no_answers_does_not_hold_up_a_stop() {
+fn t119_a_front_end_that_takes_no_answers_does_not_delay_a_stop() {
     let host = Host::new();
     let mut stream = UnixStream::connect(host.socket()).unwrap();
     let timeout = Some(Duration::from_millis(200));

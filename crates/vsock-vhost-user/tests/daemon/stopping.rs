@@ -271,7 +271,7 @@ fn lingering() -> (TcpStream, TcpStream) {
 }
 
 /// Lets the device close a file that is slow to close; it is closed when this is dropped.
-pub(crate) fn hold_up(vmm: &Vmm) -> TcpStream {
+pub(crate) fn block_requests(vmm: &Vmm) -> TcpStream {
     let (near, far) = lingering();
     let request = [&header(FrontendReq::SET_VRING_ERR, 0, 8)[..], &[0; 8]].concat();
     let (first, rest) = request.split_at(1);
@@ -289,7 +289,7 @@ fn t119_a_file_that_is_slow_to_close_stops_no_byte_and_no_stop() {
     let host = Host::new();
     let (socket, cid) = (host.socket(), host.cid);
     let mut guest = host.boot();
-    let far = hold_up(&guest.vmm);
+    let far = block_requests(&guest.vmm);
     for port in 1..20 {
         host.assert_serves(&mut guest, port);
     }
@@ -340,7 +340,7 @@ fn t133_a_stop_resets_the_connections_of_a_guest_that_has_room_for_it() {
 }
 
 #[test]
-fn t133_a_guest_without_room_does_not_hold_up_a_stop() {
+fn t133_a_guest_without_room_does_not_delay_a_stop() {
     let host = Host::new();
     let listener = host.connector.listen(1).unwrap();
     let mut vmm = host.vmm();
@@ -393,7 +393,7 @@ fn t126_a_lock_of_the_directory_that_is_never_given_back_holds_no_stop_up() {
 }
 
 #[test]
-fn t119_a_file_in_the_queue_of_a_front_end_that_waits_does_not_hold_up_a_stop() {
+fn t119_a_file_in_the_queue_of_a_front_end_that_waits_does_not_block_requests_a_stop() {
     let host = Host::new();
     let mut vmm = host.vmm();
     vmm.start(FEATURES).unwrap();
