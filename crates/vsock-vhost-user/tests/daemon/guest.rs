@@ -62,10 +62,7 @@ impl Guest {
 
     /// A guest whose driver is up and knows of messages.
     pub(crate) fn boot_for_messages(socket: &Path, cid: u64) -> Self {
-        let mut guest = Self {
-            vmm: Vmm::connect(socket),
-            cid,
-        };
+        let mut guest = Self::of(Vmm::connect(socket), cid);
         guest.start_with(FEATURES | SocketTypes::F_SEQPACKET);
         guest
     }

@@ -16,7 +16,7 @@ use vhost::vhost_user::message::FrontendReq;
 use vsock_compliance::poll::{Deadline, Stopwatch, pace, wait_until};
 use vsock_proto::Op;
 
-use crate::descriptors::{Churn, calls, fill};
+use crate::descriptors::{Churn, calls, cpu, fill};
 use crate::guest::{GENEROUS, Guest};
 use crate::host::STOP;
 use crate::stopping::block_requests;
@@ -441,14 +441,6 @@ fn t118_kicks_that_were_replaced_are_not_watched_though_the_front_end_keeps_them
     assert_eq!(program.said(), "");
 }
 
-/// Processor time of a program.
-fn cpu(program: &Program) -> Duration {
-    let tasks = std::fs::read_dir(program.proc("task")).unwrap();
-    let stats = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("schedstat")));
-    let nanos = |stat: String| stat.split(' ').next().unwrap().parse::<u64>().unwrap();
-    Duration::from_nanos(stats.map(|stat| nanos(stat.unwrap())).sum())
-}
-
 /// A program without a descriptor for the next front-end tries again: not all the time, and not only
 /// after long.
 #[test]
@@ -470,9 +462,10 @@ fn a_front_end_for_which_no_descriptor_is_left_is_served_when_there_is_one() {
     waiting
         .write_all(&header(FrontendReq::GET_FEATURES, 0, 0))
         .unwrap();
-    let before = cpu(&program);
+    let process = program.child.id().to_string();
+    let before = cpu(&process, None);
     pace(Duration::from_millis(500)).unwrap();
-    let spent = cpu(&program) - before;
+    let spent = cpu(&process, None) - before;
     assert!(spent < Duration::from_millis(50), "{spent:?}");
     limit(1024);
     let watch = Stopwatch::start();

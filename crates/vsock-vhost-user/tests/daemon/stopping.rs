@@ -385,7 +385,7 @@ fn a_stream_that_writes_to_what_has_gone_raises_no_signal() {
 }
 
 #[test]
-fn t126_a_lock_of_the_directory_that_is_never_given_back_holds_no_stop_up() {
+fn t126_a_lock_of_the_directory_that_is_never_given_back_delays_no_stop() {
     let host = Host::with(both);
     let directory = File::open(host.dir.path()).unwrap();
     directory.lock().unwrap();
@@ -393,7 +393,7 @@ fn t126_a_lock_of_the_directory_that_is_never_given_back_holds_no_stop_up() {
 }
 
 #[test]
-fn t119_a_file_in_the_queue_of_a_front_end_that_waits_does_not_block_requests_a_stop() {
+fn t119_a_file_in_the_queue_of_a_front_end_that_waits_does_not_delay_a_stop() {
     let host = Host::new();
     let mut vmm = host.vmm();
     vmm.start(FEATURES).unwrap();
