@@ -36,7 +36,7 @@ pub trait VsockBackend: AsRawFd + Send {
     /// - `WouldBlock`: the component cannot take it at the moment; a device may try again, with
     ///   pauses, while its [`listener`](Self::listener) is the same, until the guest has waited for long
     ///   enough.
-    /// - `ConnectionRefused`: nothing serves the port, or its queue of waiting connections is full.
+    /// - `ConnectionRefused`: the port has no listener, or its queue of waiting connections is full.
     /// - Anything else: the connection could not be made, for example for want of descriptors.
     ///
     /// But for `WouldBlock`, the device answers the guest with `VIRTIO_VSOCK_OP_RST` (virtio 1.3,

@@ -115,13 +115,13 @@
 //!
 //! impl VsockBackend for ToyBackend {
 //!     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
-//!         self.tickets.read_exact(&mut [0])?; // `WouldBlock` if no connection waits
+//!         self.tickets.read_exact(&mut [0])?; // `WouldBlock` when none waits
 //!         let stream = self.waiting.recv().map_err(|_| io::ErrorKind::NotConnected)?;
 //!         stream.set_nonblocking(true)?; // the device's end starts non-blocking
 //!         Ok(Box::new(ToyStream(stream)))
 //!     }
 //!     fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
-//!         Err(io::ErrorKind::ConnectionRefused.into()) // no component listens here
+//!         Err(io::ErrorKind::ConnectionRefused.into()) // this backend has no listeners
 //!     }
 //!     fn r#type(&self) -> VsockBackendType {
 //!         VsockBackendType::Other("toy")

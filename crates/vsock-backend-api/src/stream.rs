@@ -112,7 +112,7 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// The guest port that the stream's opener has named out of band, if it has named one.
+    /// The port of the guest that the stream's opener has named out of band, if it has.
     ///
     /// A device asks once, before it reads. `Some` settles the handshake: no command comes in the
     /// stream, no `OK` is expected in it, and [`confirm`](Self::confirm) tells the opener that the

@@ -49,9 +49,8 @@ pub trait VsockVolatileStream: VsockStream + ReadVolatile + WriteVolatile {
         counted(self.write_volatile(piece), piece.len())
     }
 
-    /// How many bytes wait to be read, as far as that is known or guessed without a system call: memory
-    /// for more is likely of no use. Too low a guess costs another call. By default, as many as
-    /// one likes.
+    /// How many bytes are worth offering memory for: what waits to be read, known or guessed without a system
+    /// call. Too low a guess costs another call. `usize::MAX`, the default, means unknown.
     fn readable_bytes(&self) -> usize {
         usize::MAX
     }

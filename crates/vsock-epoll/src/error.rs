@@ -122,9 +122,9 @@ pub enum Refusal {
 
 /// A stream that is not served, and why. It is given back.
 ///
-/// A stream need not be `Sync`, so this is not. A caller that does not want the stream back converts it into its [`Refusal`], which
-/// is: by `?`, or by `map_err(Refusal::from)?` where the error of the function is another. That closes the
-/// stream.
+/// A stream need not be `Sync`, so neither is this error, and `?` does not turn it into a
+/// `Box<dyn Error + Send + Sync>`. `map_err(Refusal::from)?` does: it drops the stream, which closes it, and keeps
+/// the [`Refusal`]. In a function that returns a `Refusal`, `?` alone is enough.
 #[derive(Error)]
 #[error("a stream cannot be added")]
 pub struct AddError {

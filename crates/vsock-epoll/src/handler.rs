@@ -56,7 +56,7 @@ pub trait StreamHandler {
     type State;
 
     /// There is something to read. To be read until [`Streams::read`] returns zero, or to be
-    /// [paused](Streams::pause): what is left is told again immediately.
+    /// [paused](Streams::pause): what is left is reported again, immediately.
     fn readable(&mut self, streams: &mut Streams<Self::State>, id: StreamId);
 
     /// Half of the backlog, or more, is free again, after a [`Streams::write`] that was not accepted
@@ -72,8 +72,8 @@ pub trait StreamHandler {
     }
 
     /// The peer of a [paused](Streams::pause) stream is gone. What it has sent before can still be read,
-    /// after [`Streams::resume`], and its end or its reset comes after that. To be told, once, is of use
-    /// to a handler that works on an answer that the peer no longer waits for. The default does nothing.
+    /// after [`Streams::resume`], and its end or its reset comes after that. This is reported once, so that
+    /// a handler can stop working on an answer that has no reader. The default does nothing.
     fn peer_gone(&mut self, streams: &mut Streams<Self::State>, id: StreamId) {
         _ = (streams, id);
     }

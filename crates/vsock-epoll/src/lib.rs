@@ -20,7 +20,7 @@
 //! - A busy stream waits for its next turn like everyone else; work per turn and per wake-up is bounded.
 //! - What `write` has accepted is delivered, unless the stream fails or is closed by force; and what is
 //!   lost then is counted.
-//! - Nothing spins: what cannot be served is not watched, and each spurious event is counted.
+//! - Nothing spins: what cannot be served is not watched, and a spurious wake-up is counted.
 //!
 //! # Invariants
 //!

@@ -240,13 +240,13 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Ends the outgoing direction after everything that was accepted for writing. When the incoming
+    /// Ends the outgoing direction, after everything that was accepted for writing. When the incoming
     /// one has ended too, the stream is closed.
     pub fn finish(&mut self, id: StreamId) {
         self.finish_then(id, Then::ReadOn);
     }
 
-    /// As [`finish`](Self::finish), then closes the stream, whatever the peer does.
+    /// As [`finish`](Self::finish), and then closes the stream, whatever the peer does.
     pub fn finish_and_close(&mut self, id: StreamId) {
         self.finish_then(id, Then::Close);
     }

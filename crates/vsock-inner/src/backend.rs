@@ -36,7 +36,7 @@ use crate::sync::{Arc, EventFd};
 ///     Ok(u32::from_le_bytes(answer))
 /// });
 ///
-/// // What a muxer does on behalf of a guest:
+/// // What a muxer does for its guest:
 /// let mut device = loop {
 ///     match backend.accept() {
 ///         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),

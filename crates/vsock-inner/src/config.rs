@@ -52,7 +52,7 @@ macro_rules! setters {
 /// is queued and at most 512 KiB more; a drained one keeps one. For all streams together the process
 /// keeps up to 8 MiB of blocks that are unused, or that drained directions keep while their readers
 /// are at work; what is beyond goes back to the system. So a backend holds at most the connections
-/// that its users keep open, [`pending`] of which are not accepted yet, times both capacities and
+/// that its users keep open, and up to [`pending`] that wait to be accepted, times both capacities and
 /// 1 MiB.
 ///
 /// [`pending`]: Self::pending
@@ -81,7 +81,7 @@ pub struct VsockInnerConfig {
     /// `connect_timeout` (2 s) of `vsock_proto::Config`: what comes first counts.
     pub connect_timeout: Duration,
     /// How long a blocking call polls before its thread sleeps. A side that polls is reached without
-    /// a system call, at the price of its processor's time; polling that does not pay off is tried less
+    /// a system call, at the price of its processor's time; polling that finds nothing is tried less
     /// and less often. A read that drains a stream whose descriptor is polled looks for more in the
     /// same way, and a write that answers it looks for the next request, for 2 us at most. Zero: never
     /// polls. Default: 50 us.

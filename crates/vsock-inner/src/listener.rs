@@ -168,7 +168,7 @@ impl VsockInnerListener {
     ///
     /// # Errors
     ///
-    /// Never fails; the `Result` mirrors `UnixStream`.
+    /// Never fails; the `Result` mirrors `UnixListener`.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         // ORDER: Relaxed; partner: none, the flag guards nothing.
         self.nonblocking.store(nonblocking, Ordering::Relaxed);

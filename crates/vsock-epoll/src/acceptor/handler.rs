@@ -26,7 +26,7 @@ pub trait AcceptHandler {
     /// block, a listener's does; [`Streams::add`](crate::Streams::add) changes that.
     fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More;
 
-    /// One accept has failed. The next one is tried immediately or after a pause.
+    /// An accept has failed. The subscriber tries the next one, immediately or after a pause.
     fn failed(&mut self, error: io::Error) {
         drop(error);
     }

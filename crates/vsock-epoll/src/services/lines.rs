@@ -13,7 +13,7 @@ pub enum Reply {
     /// Sends what was put into the answer, and goes on.
     #[default]
     Send,
-    /// Sends it, then closes the stream.
+    /// Sends it, and then closes the stream.
     SendAndClose,
 }
 

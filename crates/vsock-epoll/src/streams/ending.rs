@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The end of a loop: in order, or immediately.
+//! The end of a loop: in good order, or immediately.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,9 @@ use super::{Phase, Streams};
 use crate::StreamId;
 
 impl<T> Streams<T> {
-    /// Ends regularly: takes no more streams, reads no more, writes all that was accepted, and closes
-    /// each stream after that. What its peer does not take within `timeout` is lost; `None` waits
-    /// for ever. [`is_finished`](Self::is_finished) tells when there is none left.
+    /// Ends regularly: takes no more streams, reads no more, writes all that was accepted, and then closes
+    /// each stream. What its peer does not take within `timeout` is lost; `None` waits for ever.
+    /// [`is_finished`](Self::is_finished) tells when there is none left.
     pub fn drain(&mut self, timeout: Option<Duration>) {
         if self.phase == Phase::Stopped {
             return;

@@ -55,11 +55,11 @@ impl<T> Streams<T> {
     }
 
     fn next_moment(&self) -> Option<Instant> {
-        let drain_end = match self.phase {
+        let end = match self.phase {
             Phase::Draining(until) => until,
             Phase::Serving | Phase::Stopped => None,
         };
-        let moments = [self.deadlines.next(), drain_end];
+        let moments = [self.deadlines.next(), end];
         moments.into_iter().flatten().min()
     }
 

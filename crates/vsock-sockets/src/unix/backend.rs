@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,6 @@ use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream}
 use super::client_listener::{ClientListener, listener_id, with_suffix};
 use super::guarded_socket::GuardedSocket;
 use super::socket_file::SocketFileRemover;
-use super::socket_stream::as_fd_of;
 use super::stream::UnixVsockStream;
 
 /// Connections of one guest over Unix sockets.
@@ -104,7 +104,17 @@ impl UnixBackend {
     }
 }
 
-as_fd_of!(UnixBackend, clients);
+impl AsFd for UnixBackend {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.clients.as_fd()
+    }
+}
+
+impl AsRawFd for UnixBackend {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
 
 impl VsockBackend for UnixBackend {
     /// # Errors

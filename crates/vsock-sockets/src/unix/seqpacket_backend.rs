@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::net::SocketType;
@@ -11,7 +12,6 @@ use super::client_listener::{ClientListener, listener_id, with_suffix};
 use super::guarded_socket::GuardedSocket;
 use super::seqpacket_stream::UnixSeqpacketStream;
 use super::socket_file::SocketFileRemover;
-use super::socket_stream::as_fd_of;
 
 /// Seqpacket connections of one guest over Unix sockets that keep messages apart. A
 /// [`UnixBackend`](crate::UnixBackend) has its streams.
@@ -80,7 +80,17 @@ impl UnixSeqpacketBackend {
     }
 }
 
-as_fd_of!(UnixSeqpacketBackend, clients);
+impl AsFd for UnixSeqpacketBackend {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.clients.as_fd()
+    }
+}
+
+impl AsRawFd for UnixSeqpacketBackend {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
 
 impl VsockBackend for UnixSeqpacketBackend {
     /// # Errors
