@@ -86,12 +86,6 @@ enum Phase {
     Over,
 }
 
-/// What a wake-up came to.
-struct Batch {
-    accepted: usize,
-    next: Phase,
-}
-
 /// A source of connections, served as one subscriber of an event manager: accepts what waits, in bounded
 /// batches, and asks a handler what to do with it. It is a [`BackendSubscriber`] or a [`ListenerSubscriber`].
 ///
@@ -202,7 +196,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                 return Ok(0);
             }
         }
-        let Batch { accepted, next } = self.accept_batch();
+        let (accepted, next) = self.accept_batch();
         match next {
             Phase::Accepting => return Ok(accepted),
             Phase::Paused(until) => self.timer.fire_by(until)?,
@@ -240,7 +234,8 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         Ok(())
     }
 
-    fn accept_batch(&mut self) -> Batch {
+    /// Returns how many were accepted, and what is to follow.
+    fn accept_batch(&mut self) -> (usize, Phase) {
         let (mut accepted, mut failed) = (0, 0);
         for _ in 0..self.limits.batch {
             let source = &mut self.source;
@@ -254,14 +249,12 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                     accepted += 1;
                     self.counters.accepts += 1;
                     if self.ask(stream) == More::Later {
-                        let next = self.pause();
-                        return Batch { accepted, next };
+                        return (accepted, self.pause());
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.counters.spurious += u64::from(accepted + failed == 0);
-                    let next = Phase::Accepting;
-                    return Batch { accepted, next };
+                    return (accepted, Phase::Accepting);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -269,12 +262,10 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
                     let (lacks, over) = (lacks_resource(&error), S::is_over(&error));
                     self.tell(error);
                     if over {
-                        let next = Phase::Over;
-                        return Batch { accepted, next };
+                        return (accepted, Phase::Over);
                     }
                     if lacks {
-                        let next = self.pause();
-                        return Batch { accepted, next };
+                        return (accepted, self.pause());
                     }
                 }
             }
@@ -286,7 +277,7 @@ impl<S: Source + ?Sized, A: AcceptHandler> AcceptSubscriber<S, A> {
         } else {
             Phase::Accepting
         };
-        Batch { accepted, next }
+        (accepted, next)
     }
 
     fn pause(&self) -> Phase {
