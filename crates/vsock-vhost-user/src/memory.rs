@@ -68,7 +68,7 @@ pub enum SealedMemory {
 
 /// Where a region is in the front-end, which names queues by its own addresses, and in the guest.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct RegionAddresses {
     frontend: u64,
     guest: u64,
     len: u64,
@@ -77,7 +77,7 @@ struct Place {
 /// A guest's memory.
 pub(crate) struct Memory {
     mapped: Arc<GuestMemoryMmap>,
-    places: Vec<Place>,
+    regions: Vec<RegionAddresses>,
 }
 
 impl Memory {
@@ -99,14 +99,14 @@ impl Memory {
             .map(|(index, (region, file))| map(index, region, file))
             .collect::<Result<Vec<_>, _>>()?;
         let mapped = GuestMemoryMmap::from_regions(regions).map_err(MemoryError::Regions)?;
-        let place = |region: &VhostUserMemoryRegion| Place {
+        let addresses = |region: &VhostUserMemoryRegion| RegionAddresses {
             frontend: region.user_addr,
             guest: region.guest_phys_addr,
             len: region.memory_size,
         };
         Ok(Self {
             mapped: Arc::new(mapped),
-            places: table.iter().map(place).collect(),
+            regions: table.iter().map(addresses).collect(),
         })
     }
 
@@ -116,9 +116,9 @@ impl Memory {
 
     /// The guest's address of what the front-end has at this one of its own.
     pub(crate) fn guest_address(&self, frontend: u64) -> Option<u64> {
-        self.places.iter().find_map(|place| {
-            let offset = frontend.checked_sub(place.frontend)?;
-            (offset < place.len).then(|| place.guest.checked_add(offset))?
+        self.regions.iter().find_map(|region| {
+            let offset = frontend.checked_sub(region.frontend)?;
+            (offset < region.len).then(|| region.guest.checked_add(offset))?
         })
     }
 }

@@ -104,14 +104,14 @@ impl SocketFile {
     /// replaced; a socket that answers, and anything that is no socket, stays and is an error.
     pub(super) fn bind(path: &Path, socket: &impl AsFd) -> io::Result<Self> {
         // The length is checked here: a rename would take a longer name.
-        let place = SocketAddr::from_pathname(path)
+        let split = SocketAddr::from_pathname(path)
             .ok()
-            .and_then(|_| Place::of(path));
-        let place = place.ok_or_else(|| {
+            .and_then(|_| SplitPath::of(path));
+        let split = split.ok_or_else(|| {
             let message = "the path of a socket has 1 to 107 bytes, and its name at the end";
             io::Error::new(ErrorKind::InvalidInput, message)
         })?;
-        let directory = open(fs::CWD, place.directory, OFlags::PATH)?;
+        let directory = open(fs::CWD, split.directory, OFlags::PATH)?;
         let lock = Lock::take(&directory, Path::new("."), LOCK_TIMEOUT);
         if let Err(error) = &lock {
             log::warn!(
@@ -119,9 +119,9 @@ impl SocketFile {
                 path.display()
             );
         }
-        let there = place.look(&directory)?;
-        let temporary = Temporary::listen(&place, &directory, socket)?;
-        let identity = temporary.give_name(place.name, there)?;
+        let there = split.look(&directory)?;
+        let temporary = Temporary::listen(&split, &directory, socket)?;
+        let identity = temporary.give_name(split.name, there)?;
         Ok(Self(Arc::new(Made {
             path: path.to_owned(),
             identity,
@@ -167,38 +167,38 @@ impl Made {
     }
 
     fn unlink(&self) -> io::Result<()> {
-        let Some(place) = Place::of(&self.path) else {
+        let Some(split) = SplitPath::of(&self.path) else {
             return Ok(());
         };
-        let lock = match Lock::take(fs::CWD, place.directory, REMOVAL_LOCK_TIMEOUT) {
+        let lock = match Lock::take(fs::CWD, split.directory, REMOVAL_LOCK_TIMEOUT) {
             // The directory has gone, and the file with it.
             Err(Errno::NOENT) => return Ok(()),
             lock => lock?,
         };
-        let identity = fs::statat(&lock.directory, place.name, AtFlags::SYMLINK_NOFOLLOW)
+        let identity = fs::statat(&lock.directory, split.name, AtFlags::SYMLINK_NOFOLLOW)
             .map(|stat| identity(&stat));
         if identity == Ok(self.identity) {
-            fs::unlinkat(&lock.directory, place.name, AtFlags::empty())?;
+            fs::unlinkat(&lock.directory, split.name, AtFlags::empty())?;
         }
         Ok(())
     }
 }
 
 /// Directory and name of a path.
-struct Place<'p> {
+struct SplitPath<'p> {
     path: &'p Path,
     directory: &'p Path,
     name: &'p OsStr,
 }
 
-/// What is at a place.
+/// What is at a path.
 #[derive(Clone, Copy)]
 enum There {
     Nothing,
     Stale,
 }
 
-impl<'p> Place<'p> {
+impl<'p> SplitPath<'p> {
     /// `None` for a path that ends in a directory.
     fn of(path: &'p Path) -> Option<Self> {
         let (directory, name) = split(path);
@@ -222,7 +222,7 @@ impl<'p> Place<'p> {
     }
 }
 
-/// What is at a place where there is a socket, by what a connect has led to.
+/// What is at a path where there is a socket, by what a connect has led to.
 fn what_answers(connected: Result<(), Errno>) -> io::Result<There> {
     match connected {
         Err(Errno::CONNREFUSED) => Ok(There::Stale),
@@ -297,11 +297,15 @@ struct Temporary<'d> {
 
 impl<'d> Temporary<'d> {
     /// Listens, with as many waiting as the system lets.
-    fn listen(place: &Place<'_>, directory: &'d OwnedFd, socket: &impl AsFd) -> io::Result<Self> {
+    fn listen(
+        split: &SplitPath<'_>,
+        directory: &'d OwnedFd,
+        socket: &impl AsFd,
+    ) -> io::Result<Self> {
         let name = OsString::from(unguessable());
         // The long way round where the path would be too long.
         let short = || Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
-        let path = Some(place.directory.join(&name))
+        let path = Some(split.directory.join(&name))
             // One of 108 bytes has no end, which the system takes and valgrind does not.
             .filter(|path| SocketAddr::from_pathname(path).is_ok())
             .unwrap_or_else(|| short().join(&name));
@@ -382,7 +386,7 @@ mod tests {
     }
 
     /// A directory, and a path in it.
-    fn place() -> (TempDir, PathBuf) {
+    fn path_in_dir() -> (TempDir, PathBuf) {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("socket");
         (dir, path)
@@ -398,7 +402,7 @@ mod tests {
 
     #[test]
     fn the_file_has_its_name_alone_and_is_removed_with_it() {
-        let (dir, path) = place();
+        let (dir, path) = path_in_dir();
         let (_listener, file) = bind(&path).unwrap();
         assert_eq!(count(&dir), 1);
         let _client = UnixStream::connect(&path).unwrap();
@@ -415,7 +419,7 @@ mod tests {
 
     #[test]
     fn t99_a_process_that_sees_the_file_can_connect() {
-        let (_dir, path) = place();
+        let (_dir, path) = path_in_dir();
         for _ in 0..50 {
             let watched = path.clone();
             let watcher = thread::spawn(move || connect_once_seen(&watched));
@@ -434,7 +438,7 @@ mod tests {
     fn t126_one_of_many_processes_gets_a_stale_name() {
         const ROUNDS: usize = 1000;
         const BINDERS: usize = 4;
-        let (dir, path) = place();
+        let (dir, path) = path_in_dir();
         let start = Barrier::new(BINDERS);
         for _ in 0..ROUNDS {
             make_stale(&path);
@@ -457,7 +461,7 @@ mod tests {
 
     #[test]
     fn t126_a_file_is_removed_only_by_its_maker() {
-        let (dir, path) = place();
+        let (dir, path) = path_in_dir();
         let (listener, file) = bind(&path).unwrap();
         drop(listener);
         let (_listener, successor) = bind(&path).unwrap();
@@ -505,7 +509,7 @@ mod tests {
 
     #[test]
     fn t126_a_lock_that_is_never_given_back_keeps_no_name_busy() {
-        let (dir, path) = place();
+        let (dir, path) = path_in_dir();
         make_stale(&path);
         let lock = Lock::take(fs::CWD, dir.path(), LOCK_TIMEOUT).unwrap();
         let (listener, file) = bind(&path).unwrap();
@@ -519,7 +523,7 @@ mod tests {
 
     #[test]
     fn t126_a_socket_is_in_use_only_if_it_answers() {
-        let (_dir, path) = place();
+        let (_dir, path) = path_in_dir();
         for socket_type in [SocketType::STREAM, SocketType::SEQPACKET] {
             let socket = GuardedSocket::new(socket_type, SocketFlags::empty()).unwrap();
             let file = SocketFile::bind(&path, &socket).unwrap();
