@@ -162,7 +162,7 @@ impl Contained {
     }
 }
 
-/// What a call came to that was offered so many bytes.
+/// The result of a call that was offered `offered` bytes.
 fn counted(offered: usize, called: Option<io::Result<usize>>) -> io::Result<usize> {
     match called {
         None => Err(Misbehaviour::Panic.into()),

@@ -60,7 +60,7 @@ impl Watcher {
         self.wait(0, events)
     }
 
-    /// Waits for something to be ready, for so many milliseconds; -1 is without an end.
+    /// Waits for something to be ready, for `millis` milliseconds at most; -1 waits for ever.
     pub(crate) fn wait(&self, millis: i32, events: &mut [EpollEvent]) -> Result<usize, LoopError> {
         match self.0.wait(millis, events) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),

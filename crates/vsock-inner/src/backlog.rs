@@ -39,7 +39,7 @@ enum Waiting {
 /// Why a connection was not queued. It is dropped, and so is its other end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum PushError {
-    /// So many connections wait already.
+    /// The backlog is full, with this number of connections.
     Full(usize),
     /// There is no more accepting.
     Closed,

@@ -16,7 +16,7 @@ pub const MAX_CAPACITY: usize = 1 << 30;
 /// How many bytes a direction holds before its writer has to wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Capacity {
-    /// Exactly so many, from 1 to [`MAX_CAPACITY`].
+    /// Exactly this number, from 1 to [`MAX_CAPACITY`].
     Bytes(usize),
     /// As many as there is memory for: a write never waits.
     ///

@@ -92,7 +92,7 @@ impl Half {
         self.connection.is_gone(self.side.peer())
     }
 
-    /// Shows the half of the type `name`, with so many bytes queued.
+    /// Shows the half of the type `name`, with `queued` bytes.
     pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>, name: &str, queued: u64) -> fmt::Result {
         f.debug_struct(name)
             .field("side", &self.side)

@@ -370,7 +370,7 @@ mod tests {
         worker.vring(index).queue_mut().next_avail()
     }
 
-    /// The driver sends packets until there have been so many, and does not kick.
+    /// The driver sends packets until there have been `count`, and does not kick.
     fn offer(memory: &GuestMemoryMmap, count: u16) {
         let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
         memory

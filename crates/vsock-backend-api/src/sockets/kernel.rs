@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-/// So many descriptors the kernel passes with a message at most (`SCM_MAX_FD`).
+/// The most descriptors that the kernel passes with a message (`SCM_MAX_FD`).
 const MAX_FDS: usize = 253;
 
 /// Whether the peer is gone, as far as the kernel tells: a peer that has shut both directions down looks the same.

@@ -13,10 +13,10 @@ use crate::spin::{Pace, Spinner};
 use crate::sync::Arc;
 use crate::word::{ENDED, Position, READ_SHUT, READER_RESET};
 
-/// So many blocks beyond what is queued a direction keeps while bytes flow: 512 KiB, so that bursts
+/// Blocks that a direction keeps beyond what is queued, while bytes flow: 512 KiB, so that bursts
 /// go round in the blocks that they had.
 const SPARE_IN_FLOW: usize = 32;
-/// So many blocks a drained direction keeps: the one in which the writer goes on.
+/// Blocks that a drained direction keeps: the one in which the writer goes on.
 const KEPT_WHEN_DRAINED: usize = 1;
 
 /// How long a reader that has drained the queue looks for more before its descriptor is cleared, and

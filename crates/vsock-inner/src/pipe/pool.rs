@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::block::Block;
 
-/// The directions are spread over so many stocks, each with a lock of its own.
+/// The number of stocks over which directions are spread, each with a lock of its own.
 const SHARDS: usize = 8;
 
 /// One stock.
@@ -54,10 +54,10 @@ static POOLS: [Pool; SHARDS] = [const { Pool(Mutex::new(Stock::EMPTY)) }; SHARDS
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 impl Pool {
-    /// So many blocks a stock keeps warm: 1 MiB.
+    /// Blocks that a stock keeps warm: 1 MiB.
     pub(super) const WARM: usize = if cfg!(loom) { 0 } else { 64 };
 
-    /// So many blocks go round: 256 KiB. To write where another processor has read a moment ago can
+    /// Blocks that go round: 256 KiB. To write where another processor has read a moment ago can
     /// take twice as long as where it has read a while ago.
     pub(super) const ROUND: usize = if cfg!(loom) { 1 } else { 16 };
 
@@ -96,7 +96,7 @@ impl Pool {
         }
     }
 
-    /// Makes sure that there are so many blocks, or as many as the stock keeps warm.
+    /// Makes sure that there are `blocks` blocks, or as many as the stock keeps warm.
     pub(super) fn stock_up(&self, blocks: usize) {
         let mut stock = self.lock();
         stock.reserve();

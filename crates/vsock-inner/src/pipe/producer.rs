@@ -29,7 +29,7 @@ pub(crate) struct Producer {
     end: Position,
     /// A write was refused: space counts only once there is enough of it to be worth waking for.
     refused: bool,
-    /// So many bytes from here on, and the stream is taken for a busy one.
+    /// Bytes that are left until the stream counts as busy.
     until_busy: u64,
 }
 

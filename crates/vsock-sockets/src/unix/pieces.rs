@@ -81,7 +81,7 @@ pub(super) fn receive<B: BitmapSlice>(
     Ok(received)
 }
 
-/// Leaves so many bytes of the buffers.
+/// Shortens the buffers to `bytes` in all.
 fn cut(buffers: &mut Buffers, mut bytes: usize) {
     for buffer in buffers.iter_mut() {
         buffer.iov_len = buffer.iov_len.min(bytes);

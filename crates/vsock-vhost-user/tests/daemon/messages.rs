@@ -59,7 +59,7 @@ fn receive(stream: &mut UnixStream) -> Vec<u8> {
     buffer
 }
 
-/// A message of so many bytes.
+/// A message of `len` bytes.
 fn message(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }
