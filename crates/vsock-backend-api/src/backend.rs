@@ -46,7 +46,7 @@ pub trait VsockBackend: AsRawFd + Send {
     /// As [`connect`](Self::connect), with both addresses: `from` is the guest's, `to` the host's. A
     /// device calls this one.
     ///
-    /// The default calls `connect(to.port)`. A backend that tells its component who has connected
+    /// The default calls `connect(to.port)`. A backend that tells its component the guest's address
     /// has its own, and what it returns knows both addresses
     /// ([`peer`](VsockStream::peer), [`local`](VsockStream::local)).
     ///

@@ -11,9 +11,9 @@
 //! A stream may keep the boundaries of messages, for the guest's seqpacket sockets: then it has
 //! [`messages`](VsockStream::messages), and whole ones are all that passes.
 //!
-//! This crate holds these traits, and makes the sockets of `std` such streams; it has no dependencies, but
-//! `vm-memory` behind the feature of that name, for streams that copy to and from guest memory, and `rustix`
-//! behind `scm-rights`, for descriptors that come over Unix sockets. The names and
+//! This crate holds these traits, and makes the sockets of `std` such streams; it has two optional
+//! dependencies: `vm-memory`, by the feature of that name, for streams that copy to and from guest memory, and
+//! `rustix`, by `scm-rights`, for descriptors that come over Unix sockets. The names and
 //! signatures are those of the vsock backend of `dbs-virtio-devices`, so code written for it needs a
 //! new `use` line only. What was added has a default, so a foreign implementation still compiles.
 //!

@@ -2,15 +2,19 @@
 
 //! Judges a stream or a backend by each sentence that the traits of `vsock-backend-api` promise.
 //!
-//! A [`Rule`] is a sentence, a name and a check. [`stream_rules`] lists those about connected pairs,
-//! [`message_rules`] those about pairs that keep messages apart, and [`backend_rules`] those about what
-//! makes them. A transport that does not share a sentence lists the rules it breaks, each with a reason;
-//! the judgement fails if a listed rule holds after all, so the list cannot go stale.
+//! A [`Rule`] is a sentence, a name and a check. Add this crate to your `dev-dependencies`, and write a test for
+//! each kind of thing that you have:
+//!
+//! | what you have | what you implement | what you call |
+//! |---|---|---|
+//! | a stream | [`PairSource`] | [`judge_streams`] |
+//! | a stream that keeps messages apart | [`PairSource`] | [`judge_messages`] |
+//! | a backend | [`BackendSource`] | [`judge_backends`] |
 //!
 //! # Ten lines
 //!
-//! Say how to get a connected pair, and have it judged. Here it is a pair of Unix sockets. They differ
-//! from the contract in a number of sentences, and this test names one of them:
+//! Say how to get a connected pair, and have it judged; a run takes seconds. Here it is a pair of Unix sockets.
+//! They differ from the contract in a number of sentences, and this test names one of them:
 //!
 //! ```
 //! use std::io;
@@ -34,7 +38,9 @@
 //! assert!(text.contains("HUP is never reported."), "{text}");
 //! ```
 //!
-//! A transport's own test lists what it does differently, and then asserts that nothing else fails:
+//! A transport that differs on purpose lists the rules that it breaks, by the names that the report prints, each with
+//! a reason. Then its test asserts that nothing else fails. It fails, too, if a listed rule holds after all, so the
+//! list cannot go stale:
 //!
 //! ```no_run
 //! # use vsock_compliance::{Exception, PairSource, judge_streams};

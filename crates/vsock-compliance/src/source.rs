@@ -157,6 +157,25 @@ impl fmt::Debug for ServedBackend {
 }
 
 /// Makes backends: the transport under test.
+///
+/// ```no_run
+/// use std::io;
+/// use vsock_compliance::{BackendSource, ServedBackend, judge_backends};
+/// # use vsock_compliance::{BoxedStream, vsock_backend_api::VsockBackend};
+/// # fn new_backend() -> io::Result<(Box<dyn VsockBackend>, fn() -> io::Result<BoxedStream>)> { todo!() }
+///
+/// struct Mine;
+///
+/// impl BackendSource for Mine {
+///     fn backend(&self) -> io::Result<ServedBackend> {
+///         let (backend, connect) = new_backend()?; // what an application calls to connect to it
+///         Ok(ServedBackend { backend, connect: Box::new(connect) })
+///     }
+/// }
+///
+/// let report = judge_backends(&Mine, &[]);
+/// assert!(report.is_good(), "{report}");
+/// ```
 pub trait BackendSource {
     /// A new backend without any connection.
     ///

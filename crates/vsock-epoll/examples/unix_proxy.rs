@@ -8,7 +8,7 @@
 //! echo hello | socat - UNIX-CONNECT:/tmp/service.sock
 //! ```
 //!
-//! It serves until it is killed. With a number after the path, it ends after that number of connections.
+//! It serves until it is killed. With a number after the path, it ends after that many connections.
 
 #![expect(clippy::print_stdout, reason = "an example for people")]
 

@@ -58,8 +58,7 @@ pub enum Handover {
 /// ```
 /// use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 /// use vsock_epoll::{Handover, MuxerDriver};
-/// use vsock_muxer::Muxer;
-/// use vsock_proto::{Config, GuestCid};
+/// use vsock_muxer::{Config, GuestCid, Muxer};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut muxer = Muxer::new(GuestCid::try_from(3)?, Config::default());
@@ -119,8 +118,8 @@ impl MuxerDriver {
         self.waker.clone()
     }
 
-    /// Makes an event: for a device that has used its budget (`Outcome::more` of `vsock-virtio`), and goes on
-    /// after what else this loop serves.
+    /// Makes an event: for a device that has used its budget (`Outcome::next` of `vsock-virtio`), and goes on
+    /// after the loop has served its other descriptors.
     pub fn wake(&self) {
         self.waker.wake();
     }

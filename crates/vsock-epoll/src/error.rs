@@ -17,7 +17,7 @@ use crate::LimitError;
 #[non_exhaustive]
 pub enum LoopError {
     /// A limit cannot be.
-    #[error("a loop cannot be made")]
+    #[error(transparent)]
     Limit(#[from] LimitError),
     /// The epoll, the timer or the eventfd of a loop could not be made.
     #[error("a loop has no {what}; raise the limit of open descriptors")]

@@ -17,7 +17,7 @@
 //! # What a loop promises
 //!
 //! - An id never means another stream than the one that it was made for, whatever descriptors do.
-//! - A busy stream waits for its next turn like everyone else; work per turn and per wake-up is bounded.
+//! - A busy stream waits for its next turn like every other; work per turn and per wake-up is bounded.
 //! - What `write` has accepted is delivered, unless the stream fails or is closed by force; and what is
 //!   lost then is counted.
 //! - Nothing spins: what cannot be served is not watched, and a spurious wake-up is counted.
@@ -63,9 +63,14 @@ pub use remote::{RemoteError, RemoteHandle};
 pub use streams::Streams;
 pub use subscriber::StreamSubscriber;
 pub use table::StreamId;
-pub use vsock_backend_api::{VsockBackend, VsockListener, VsockStream};
+pub use vsock_backend_api::{
+    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockListener,
+    VsockMessages, VsockStream,
+};
 #[cfg(feature = "muxer")]
-pub use vsock_muxer::{ClosingStream, Driven};
+pub use vsock_muxer::{
+    Action, BackendId, CloseMode, ClosingStream, Driven, Interest, Readiness, Token,
+};
 #[cfg(feature = "muxer")]
 pub use vsock_proto::Tick;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Handlers that people expect: an echo, a service of lines, and a proxy.
+//! Ready-made handlers: an echo, a service of lines, and a proxy.
 
 mod echo;
 mod lines;

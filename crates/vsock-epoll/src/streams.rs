@@ -37,8 +37,8 @@ enum Phase {
 
 /// The streams of one loop, each with a state `T` of the handler's.
 ///
-/// A handler gets it in every call, and may do anything with any stream: what it does takes effect at
-/// once. An id whose stream is gone is no error: nothing is read, nothing is written.
+/// A handler gets it in every call, and may do anything with any stream: what it does takes effect
+/// immediately. An id whose stream is gone is no error: nothing is read, nothing is written.
 ///
 /// Nothing here ever waits.
 pub struct Streams<T> {

@@ -215,6 +215,7 @@ impl<H: StreamHandler> StreamSubscriber<H> {
 }
 
 impl<H: StreamHandler> AsRawFd for StreamSubscriber<H> {
+    /// For polling only: readable while [`dispatch`](Self::dispatch) has something to do.
     fn as_raw_fd(&self) -> RawFd {
         self.streams.as_raw_fd()
     }

@@ -24,8 +24,7 @@ use crate::sync::{Arc, EventFd};
 ///
 /// ```
 /// use std::io::{Read, Write};
-/// use vsock_backend_api::VsockBackend;
-/// use vsock_inner::VsockInnerBackend;
+/// use vsock_inner::{VsockBackend, VsockInnerBackend};
 ///
 /// let mut backend = VsockInnerBackend::new()?;
 /// let connector = backend.get_connector();

@@ -16,7 +16,7 @@ pub const MAX_CAPACITY: usize = 1 << 30;
 /// How many bytes a direction holds before its writer has to wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Capacity {
-    /// Exactly this number, from 1 to [`MAX_CAPACITY`].
+    /// Exactly this many, from 1 to [`MAX_CAPACITY`].
     Bytes(usize),
     /// As many as there is memory for: a write never waits.
     ///
@@ -78,7 +78,7 @@ pub struct VsockInnerConfig {
     /// guest has confirmed: more than 0. Default: 5 s.
     ///
     /// The muxer has limits of its own for a guest that is silent, `deliver_timeout` (3 s) and
-    /// `connect_timeout` (2 s) of `vsock_proto::Config`: what comes first counts.
+    /// `connect_timeout` (2 s) of its `Config`: what comes first counts.
     pub connect_timeout: Duration,
     /// How long a blocking call polls before its thread sleeps. A side that polls is reached without
     /// a system call, at the price of its processor's time; polling that finds nothing is tried less

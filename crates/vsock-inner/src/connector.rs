@@ -20,8 +20,7 @@ use crate::sync::Arc;
 /// It can be cloned and sent about, and outlives the backend; after the backend's drop it refuses.
 ///
 /// ```
-/// use vsock_backend_api::VsockBackend;
-/// use vsock_inner::VsockInnerBackend;
+/// use vsock_inner::{VsockBackend, VsockInnerBackend};
 ///
 /// let mut backend = VsockInnerBackend::new()?;
 /// let connector = backend.get_connector();
@@ -77,7 +76,7 @@ impl VsockInnerConnector {
     ///
     /// - `ConnectionRefused`: the muxer ended the connection. The guest refused it; or it did not take the
     ///   request or answer it within `deliver_timeout` (3 s by default) and `connect_timeout` (2 s) of
-    ///   the muxer's `vsock_proto::Config`; or a limit of that is reached.
+    ///   the muxer's `Config`; or a limit of that is reached.
     /// - `TimedOut`: the muxer said nothing within this backend's
     ///   [`connect_timeout`](crate::VsockInnerConfig#structfield.connect_timeout) (5 s by default): no VMM
     ///   serves the backend, no guest driver is ready, or that time is shorter than the muxer's.

@@ -40,7 +40,7 @@ pub enum ConnectError {
         port: u32,
     },
     /// The backend, or the listener, has been dropped.
-    #[error("connecting to {to}: it has been dropped")]
+    #[error("connecting to {to}, which has been dropped")]
     Dropped {
         /// What was to be reached.
         to: Target,
@@ -64,13 +64,13 @@ pub enum Target {
 #[non_exhaustive]
 pub enum ListenError {
     /// The port has a listener: `AddrInUse`.
-    #[error("listening on port {port}: it has a listener")]
+    #[error("listening on port {port}: it is already in use")]
     InUse {
         /// The port.
         port: u32,
     },
     /// The port is 0 or `u32::MAX`, which name no port: `InvalidInput`.
-    #[error("listening on port {port}: it is reserved, take one from 1 to {}", ANY_PORT - 1)]
+    #[error("listening on port {port}: it is reserved; use one from 1 to {}", ANY_PORT - 1)]
     Reserved {
         /// The port.
         port: u32,

@@ -21,8 +21,7 @@ use crate::sync::{Arc, AtomicBool, EventFd, Ordering};
 ///
 /// ```
 /// use std::io::{Read, Write};
-/// use vsock_backend_api::VsockBackend;
-/// use vsock_inner::VsockInnerBackend;
+/// use vsock_inner::{VsockBackend, VsockInnerBackend};
 ///
 /// let backend = VsockInnerBackend::new()?;
 /// let listener = backend.listen(1024)?;

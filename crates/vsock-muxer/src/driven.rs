@@ -10,8 +10,7 @@ use crate::{Action, Muxer, Readiness, Token};
 /// readiness and of time, and carries out what comes back, in this order, before it waits again:
 ///
 /// ```
-/// use vsock_muxer::{Driven, Muxer};
-/// use vsock_proto::{Config, GuestCid, Tick};
+/// use vsock_muxer::{Config, Driven, GuestCid, Muxer, Tick};
 ///
 /// /// Returns how long the loop may sleep.
 /// fn turn(device: &mut impl Driven, now: Tick) -> Option<std::time::Duration> {

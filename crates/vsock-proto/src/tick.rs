@@ -4,8 +4,9 @@ use core::time::Duration;
 
 /// A point in monotonic time, in nanoseconds since an origin that the caller chooses.
 ///
-/// The core reads no clock: its caller passes the time in. An event loop takes one `Instant` when
-/// it starts and counts from there; a test counts as it likes. 64 bits of nanoseconds last 584 years.
+/// The core reads no clock: its caller passes the time in. An event loop takes one `Instant` when it starts, and
+/// `Tick::ZERO.saturating_add(start.elapsed())` is the time from then on; a test counts by itself. 64 bits of
+/// nanoseconds last 584 years.
 ///
 /// ```
 /// use core::time::Duration;
@@ -15,7 +16,7 @@ use core::time::Duration;
 /// let later = start.saturating_add(Duration::from_millis(2));
 /// assert!(later > start);
 /// assert_eq!(later.since(start), Duration::from_millis(2));
-/// // Time that ran backwards is no time at all, and the end of time is not passed.
+/// // Time that ran backwards is zero, and a time that is too long is the end of time.
 /// assert_eq!(start.since(later), Duration::ZERO);
 /// assert_eq!(later.saturating_add(Duration::MAX), Tick::MAX);
 /// ```

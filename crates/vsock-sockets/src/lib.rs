@@ -23,10 +23,8 @@
 //! use std::io::Write;
 //! use std::os::unix::net::UnixStream;
 //! use vm_memory::GuestMemoryMmap;
-//! use vsock_muxer::Muxer;
-//! use vsock_proto::{Config, GuestCid};
 //! use vsock_sockets::{UnixBackend, UnixSeqpacketBackend, UnixVsockStream};
-//! use vsock_virtio::VsockDevice;
+//! use vsock_virtio::{Config, GuestCid, Muxer, VsockDevice};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = std::env::temp_dir().join(format!("vsock-embed-{}", std::process::id()));

@@ -32,12 +32,12 @@
 //! }
 //! ```
 //!
-//! No socket may be another guest's port: a backend or device of the process whose socket another one's guest
-//! would reach as a port is refused with `AddrInUse`.
+//! No guest may reach another one's socket as one of its ports: within the process, a backend or a device with such a
+//! socket is refused with `AddrInUse`.
 //!
-//! A library has no use for the program's dependencies: `default-features = false`. What a host program names it
-//! finds here: limits, counters, streams and listeners of the process, backends over Unix sockets, and the traits for
-//! a backend of its own:
+//! `default-features = false` leaves out the program's dependencies, which a library does not need. This crate
+//! re-exports all that a host program names: limits, counters and errors, streams and listeners of the process, backends
+//! over Unix sockets, and the traits for a backend of its own:
 //!
 //! ```
 //! use std::any::Any;
@@ -131,7 +131,7 @@
 //! | the front-end goes, or dies | the same; the next front-end is served |
 //! | the front-end wants what was not offered, such as `packed=on` | its request fails, the next front-end is served |
 //! | the front-end shares memory that is longer than its file | the same; see [`VhostUserVsockBuilder::sealed_memory`] for files that shrink later |
-//! | the front-end fills, empties or replaces its kicks and calls | no thread waits for it; a guest without notifications is its own affair |
+//! | the front-end fills, empties or replaces its kicks and calls | no thread waits for it; the guest may get no notifications |
 //! | the guest's queues break the rules | its connections are reset, until it resets the device |
 //! | a host process does not read | the guest waits at [`buf_alloc`](ConfigBuilder::buf_alloc) bytes for this connection, all others go on |
 //! | no descriptor is left | the connection that needed one is refused or waits, all others go on |
@@ -212,16 +212,16 @@ pub use error::VhostUserError;
 pub use memory::SealedMemory;
 pub use stopper::Stopper;
 pub use vsock_backend_api::{
-    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
-    VsockStream,
+    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockListener,
+    VsockMessages, VsockStream, VsockVolatileStream,
 };
 pub use vsock_inner::{
-    BackendCounters, Canceller, Capacity, VsockInnerBackend, VsockInnerConfig,
-    VsockInnerConfigError, VsockInnerConnector, VsockInnerListener, VsockInnerReader,
-    VsockInnerStream, VsockInnerWriter,
+    AcceptError, BackendCounters, Canceller, Capacity, ConnectError, HandshakeError, ListenError,
+    StreamError, Target, VsockInnerBackend, VsockInnerConfig, VsockInnerConfigError,
+    VsockInnerConnector, VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
 };
 pub use vsock_muxer::{Ending, EndingCounts, MuxerCounters, MuxerError};
-pub use vsock_proto::{CidError, Config, ConfigBuilder, ConfigError, GuestCid};
+pub use vsock_proto::{Cid, CidError, Config, ConfigBuilder, ConfigError, GuestCid};
 pub use vsock_sockets::{
     ListenerHandle, NamedListener, SocketFileRemover, SocketNames, UnixBackend,
     UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,

@@ -45,7 +45,7 @@ pub enum ActivateError {
     #[error("the device is in use; reset it first")]
     InUse,
     /// The queue is not marked ready, or does not lie in guest memory.
-    #[error("the {0} queue is not usable")]
+    #[error("the {0} queue is not usable: it must be ready, with its rings in guest memory")]
     InvalidQueue(QueueName),
 }
 

@@ -53,9 +53,9 @@
 //!
 //! # What else is here
 //!
-//! What a muxer is made of and gives, and the traits of backends and streams, are re-exported from the crates
+//! What makes a muxer and what it tells a VMM, and the traits of backends and streams, are re-exported from the crates
 //! below: a VMM depends on this crate, on rust-vmm's `virtio-queue` and `vm-memory`, and on the crate of
-//! its backend.
+//! its backend. What a muxer exchanges with a device, such as packets, stays in `vsock-muxer`.
 //!
 //! # What holds
 //!
@@ -97,14 +97,17 @@ pub use error::{ActivateError, DeviceFault, FaultCause, QueueName, RestoreError}
 pub use exchange::{DeviceCounters, DeviceState, NextCall, Outcome, Queues};
 pub use features::{F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, FeatureError};
 pub use vsock_backend_api::{
-    ListenerId, Received, VsockAddr, VsockBackend, VsockBackendType, VsockMessages, VsockStream,
-    VsockVolatileStream,
+    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
+    VsockStream, VsockVolatileStream,
 };
 pub use vsock_muxer::{
-    Action, BackendId, CloseMode, ClosingStream, ConnectionInfo, Ending, EndingCounts, Initiator,
-    Interest, Muxer, MuxerCounters, MuxerError, MuxerState, Readiness, Token,
+    Action, BackendId, CloseMode, ClosingStream, ConnectionInfo, Driven, Ending, EndingCounts,
+    Initiator, Interest, Muxer, MuxerCounters, MuxerError, MuxerState, Readiness, Token,
 };
-pub use vsock_proto::{CidError, Config, ConfigBuilder, ConfigError, GuestCid, Tick};
+pub use vsock_proto::{
+    Cid, CidError, Config, ConfigBuilder, ConfigError, ConnKey, GuestCid, Phase, Port, SocketType,
+    Tick,
+};
 
 // The guide's program is compiled and run by `cargo test --doc`.
 #[cfg(doctest)]

@@ -87,6 +87,10 @@ const BEFORE: [Option<Shutdown>; 4] = [
     Some(Shutdown::Both),
 ];
 
+fn named(how: Option<Shutdown>) -> String {
+    how.map_or_else(|| "nothing".to_owned(), |how| format!("{how:?}"))
+}
+
 fn shut(how: Option<Shutdown>, direction: Shutdown) -> bool {
     how.is_some_and(|how| how == direction || how == Shutdown::Both)
 }
@@ -126,7 +130,11 @@ fn each_drop(scene: &Scene<'_>, sent: &[u8], leave: fn(BoxedStream), last: Last)
             leave(near);
             let has_ended = shut(by_near, Shutdown::Write);
             let (reading, writing) = last.breaks(has_ended, scene.ends());
-            let when = format!("after {by_near:?} and a drop by the peer, {by_far:?} by itself");
+            let when = format!(
+                "after the peer shut down {} and was dropped, and this end shut down {}",
+                named(by_near),
+                named(by_far)
+            );
             for _ in 0..2 {
                 let read = far.read(&mut [0; 8]);
                 if reading && !has_ended && !shut(by_far, Shutdown::Read) {

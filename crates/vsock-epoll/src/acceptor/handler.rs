@@ -13,7 +13,7 @@ pub enum More {
     /// Go on.
     #[default]
     Accept,
-    /// Not in this wake-up, and not for the time of [`AcceptLimits::pause`](crate::AcceptLimits#structfield.pause): there is no place.
+    /// Pauses for [`AcceptLimits::pause`](crate::AcceptLimits#structfield.pause): there is no room for more now.
     Later,
 }
 
@@ -22,8 +22,8 @@ pub enum More {
 /// A closure that takes a stream is one. So is a [`StreamSubscriber`] that is shared, if its states have
 /// a default: it serves every stream.
 pub trait AcceptHandler {
-    /// A connection was accepted. The stream is the handler's; to refuse it is to abort it. A backend's does not
-    /// block, a listener's does; [`Streams::add`](crate::Streams::add) changes that.
+    /// A connection was accepted. The stream is the handler's; to refuse it is to abort it. A backend's stream
+    /// is non-blocking, a listener's is blocking; [`Streams::add`](crate::Streams::add) makes either non-blocking.
     fn accepted(&mut self, stream: Box<dyn VsockStream>) -> More;
 
     /// An accept has failed. The subscriber tries the next one, immediately or after a pause.

@@ -12,6 +12,40 @@ use crate::{AddError, After, StreamFailure, StreamHandler, StreamId, Streams};
 /// What one side's peer does not take waits in that side's backlog, and then in the other side's
 /// transport. An end is passed on after the bytes. If one side fails, what it had sent before still
 /// reaches the other one.
+///
+/// Here what the guest opens at port 1024 goes to a Unix socket of the host:
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+/// use std::sync::{Arc, Mutex};
+///
+/// use vsock_epoll::services::Proxy;
+/// use vsock_epoll::{AcceptLimits, ListenerSubscriber, More, StreamLimits, StreamSubscriber, VsockStream};
+/// use vsock_inner::VsockInnerBackend;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let backend = VsockInnerBackend::new()?;
+/// let proxy = StreamSubscriber::new(Proxy::new(), StreamLimits::default())?;
+/// let proxy = Arc::new(Mutex::new(proxy));
+/// let shared = Arc::clone(&proxy);
+/// let connect = move |guest: Box<dyn VsockStream>| {
+///     // This waits while the service's backlog is full; a loop that must not wait connects elsewhere.
+///     let Ok(service) = UnixStream::connect("/run/service.sock") else {
+///         guest.abort(); // the guest gets a reset
+///         return More::Accept;
+///     };
+///     let mut proxy = shared.lock().unwrap();
+///     match Proxy::join(proxy.streams(), guest, Box::new(service)) {
+///         Ok(_) => More::Accept,
+///         Err(_) => More::Later, // both streams are closed; pause
+///     }
+/// };
+/// let listener = backend.listen(1024)?;
+/// let acceptor = ListenerSubscriber::new(listener, connect, AcceptLimits::default())?;
+/// // Both `acceptor` and `proxy` go to the event loop.
+/// # Ok(())
+/// # }
+/// ```
 pub struct Proxy {
     buf: Vec<u8>,
 }

@@ -28,8 +28,7 @@ use super::stream::UnixVsockStream;
 ///
 /// ```
 /// use std::os::unix::net::{UnixListener, UnixStream};
-/// use vsock_backend_api::VsockBackend;
-/// use vsock_sockets::UnixBackend;
+/// use vsock_sockets::{UnixBackend, VsockBackend};
 ///
 /// # fn main() -> std::io::Result<()> {
 /// # let directory = std::env::temp_dir().join(format!("vsock-doc-{}", std::process::id()));
@@ -105,12 +104,14 @@ impl UnixBackend {
 }
 
 impl AsFd for UnixBackend {
+    /// For polling only: readable while a client waits to be accepted.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.clients.as_fd()
     }
 }
 
 impl AsRawFd for UnixBackend {
+    /// As [`as_fd`](Self::as_fd).
     fn as_raw_fd(&self) -> RawFd {
         self.as_fd().as_raw_fd()
     }

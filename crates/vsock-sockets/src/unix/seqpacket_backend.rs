@@ -24,8 +24,7 @@ use super::socket_file::SocketFileRemover;
 /// other type of socket is refused.
 ///
 /// ```
-/// use vsock_backend_api::VsockBackend;
-/// use vsock_sockets::UnixSeqpacketBackend;
+/// use vsock_sockets::{UnixSeqpacketBackend, VsockBackend};
 ///
 /// # fn main() -> std::io::Result<()> {
 /// # let directory = std::env::temp_dir().join(format!("vsock-seq-{}", std::process::id()));
@@ -81,12 +80,14 @@ impl UnixSeqpacketBackend {
 }
 
 impl AsFd for UnixSeqpacketBackend {
+    /// For polling only: readable while a client waits to be accepted.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.clients.as_fd()
     }
 }
 
 impl AsRawFd for UnixSeqpacketBackend {
+    /// As [`as_fd`](Self::as_fd).
     fn as_raw_fd(&self) -> RawFd {
         self.as_fd().as_raw_fd()
     }

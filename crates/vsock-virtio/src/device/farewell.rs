@@ -18,8 +18,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     ///
     /// ```
     /// use vm_memory::GuestMemoryMmap;
-    /// use vsock_proto::Tick;
-    /// use vsock_virtio::{DeviceFault, Queues, VsockDevice};
+    /// use vsock_virtio::{DeviceFault, Queues, Tick, VsockDevice};
     ///
     /// /// The beginning of a stop. Returns whether it is over: else `process` is called as ever, with
     /// /// each kick, until the device owes nothing or its owner has waited for long enough.

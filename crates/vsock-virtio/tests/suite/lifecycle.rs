@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::time::Duration;
-use virtio_queue::QueueT;
+use virtio_queue::{Queue, QueueT};
 use vsock_inner::VsockInnerBackend;
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Op, SocketTypes};
@@ -158,12 +158,20 @@ fn t107_a_restored_device_serves_what_was_in_its_queues() {
     let mut new = inactive();
     new.memory = old.memory;
     (new.rx, new.tx, new.event) = (old.rx, old.tx, old.event);
-    new.queues = old.queues;
+    let saved = old.queues.each_ref().map(Queue::state);
+    new.queues = saved.map(|queue| Queue::try_from(queue).unwrap());
     new.post_events(1, 8);
     new.restore(&state).unwrap();
     assert_eq!(new.device.state(), state);
+    assert!(new.device.is_active());
     let outcome = new.process();
     assert!(outcome.notify_event);
+    assert_eq!(new.device.counters().transport_resets, 1);
+    assert_eq!(new.queues[2].next_avail(), 1);
+    assert!(
+        new.device.next_action().is_some(),
+        "the backend is to be watched"
+    );
     assert_eq!(new.event.used(&new.memory), [(0, 4)]);
     assert_eq!(new.tx.used(&new.memory).len(), 2);
     // Once the guest has seen the reset, it gets the reply.
