@@ -12,7 +12,7 @@ use super::{assert_readability, assert_writability, direction, explore, pair, re
 use crate::reader::VsockInnerReader;
 use crate::stream::VsockInnerStream;
 
-/// The peer has sent so many bytes when this end writes two and leaves: what the peer reads ends so.
+/// The peer has sent `left` when this end writes two and leaves: what the peer reads ends so.
 fn leave(left: &'static [u8], leave: fn(VsockInnerStream), end: Option<ErrorKind>) {
     explore(move || {
         let (mut near, mut far) = pair(8);

@@ -241,7 +241,7 @@ impl Guest {
         }
     }
 
-    /// Sends a message, in pieces of so many bytes. It must fit into the host's buffer.
+    /// Sends a message, in pieces of `piece` bytes. It must fit into the host's buffer.
     pub(crate) fn send_message(&mut self, socket: &Socket, message: &[u8], piece: usize) {
         let end = MessageFlags::END_OF_MESSAGE.bits();
         let mut parts = message.chunks(piece).peekable();
@@ -282,7 +282,7 @@ impl Guest {
         }
     }
 
-    /// Reads exactly so many bytes, and takes them out of the socket's buffer.
+    /// Reads exactly `len` bytes, and takes them out of the socket's buffer.
     #[track_caller]
     pub(crate) fn read(&mut self, socket: &mut Socket, len: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
