@@ -179,7 +179,7 @@ fn split(pairs: [(Box<dyn VsockStream>, Box<dyn VsockStream>); 4]) -> (Streams4,
 }
 
 #[test]
-fn t132_a_stream_that_panics_or_lies_fails_alone_whoever_has_called_it() {
+fn t132_a_stream_that_panics_or_lies_fails_alone_wherever_the_call_came_from() {
     type Turn = fn(&Temper, Call);
     let mut shown = Vec::new();
     for trigger in [Trigger::Level, Trigger::Edge] {

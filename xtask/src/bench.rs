@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `bench`: the transport beside its peers.
+//! `bench`: the transport and its peers.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -34,7 +34,7 @@ xflags::xflags! {
             /// Seconds after which a model stops, unfinished (LOOM_MAX_DURATION).
             optional --seconds n: u64
         }
-        /// The tests of unsafe code, and those in which somebody else's code panics, under valgrind:
+        /// The tests of unsafe code, and those in which an embedder's code panics, under valgrind:
         /// no memory is read that was not written. Not a part of ci.
         cmd memcheck {}
         /// All tests, and the lines of each crate that they reach; fails under a crate's floor.

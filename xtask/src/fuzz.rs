@@ -10,7 +10,7 @@ use xshell::cmd;
 use crate::flags::Fuzz;
 use crate::shell::Env;
 
-/// Seconds for each target, where nobody says otherwise.
+/// Seconds for each target by default.
 const SECONDS: u64 = 30;
 
 const PACKAGE: [&str; 4] = ["--package", "vsock-fuzz", "--release", "--locked"];

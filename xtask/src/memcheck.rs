@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `memcheck`: valgrind watches the tests that reach unsafe code, and those in which somebody else's code
+//! `memcheck`: valgrind watches the tests that reach unsafe code, and those in which an embedder's code
 //! panics in the middle of a call.
 
 use anyhow::bail;

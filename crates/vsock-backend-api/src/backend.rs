@@ -88,7 +88,7 @@ pub trait VsockBackend: AsRawFd + Send {
         self.connect_seqpacket(to.port)
     }
 
-    /// Who would be met at `dst_port` now. The call must not wait.
+    /// The listener that `dst_port` has now. The call must not wait.
     ///
     /// A connection that was refused with `WouldBlock` is tried again at the same listener alone. One
     /// that starts anew is not to be handed the connections that were meant for the one before: the
@@ -102,7 +102,7 @@ pub trait VsockBackend: AsRawFd + Send {
     /// What carries the bytes of this backend's streams.
     fn r#type(&self) -> VsockBackendType;
 
-    /// The backend as `Any`, for whoever knows its concrete type.
+    /// The backend as `Any`, for code that knows its concrete type.
     fn as_any(&self) -> &dyn Any;
 }
 

@@ -2,7 +2,7 @@
 
 //! The sockets of `std` are streams.
 //!
-//! A stream that says it is a socket promises that nobody keeps another descriptor of it
+//! A stream that says it is a socket promises that no other descriptor of it exists
 //! ([`VsockBackendType`]): a device is given one that was not cloned.
 
 use std::any::Any;

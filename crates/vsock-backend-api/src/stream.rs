@@ -174,7 +174,7 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         false
     }
 
-    /// The stream as `Any`, for whoever knows its concrete type.
+    /// The stream as `Any`, for code that knows its concrete type.
     fn as_any(&self) -> &dyn Any;
 
     /// As [`as_any`](Self::as_any), to do something with it. `None` is the default.
@@ -204,7 +204,7 @@ mod tests {
     /// What an implementor of the older trait has: the required methods only.
     #[derive(Debug, Default)]
     struct Foreign {
-        _held: Arc<()>,
+        _witness: Arc<()>,
     }
 
     impl Read for Foreign {
@@ -273,10 +273,10 @@ mod tests {
     #[test]
     fn a_foreign_stream_that_is_aborted_is_dropped() {
         let foreign = Foreign::default();
-        let held = Arc::downgrade(&foreign._held);
+        let witness = Arc::downgrade(&foreign._witness);
         let stream: Box<dyn VsockStream> = Box::new(foreign);
         stream.abort();
-        assert!(held.upgrade().is_none());
+        assert!(witness.upgrade().is_none());
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn first<'a, 'm, B: BitmapSlice>(
     pieces.iter().find(|piece| !piece.is_empty())
 }
 
-/// What a call came to that was offered so many bytes.
+/// The result of a call that was offered `offered` bytes.
 fn counted(result: Result<usize, VolatileMemoryError>, offered: usize) -> io::Result<usize> {
     match result.map_err(into_io_error)? {
         moved if moved <= offered => Ok(moved),
@@ -89,7 +89,7 @@ mod tests {
     use super::VsockVolatileStream;
     use crate::{VsockBackendType, VsockStream};
 
-    /// What is written can be read; it knows one piece at a call, and counts so many bytes too much.
+    /// What is written can be read; it knows one piece at a call, and counts this number of bytes too much.
     struct Loopback(Vec<u8>, usize);
 
     impl Read for Loopback {

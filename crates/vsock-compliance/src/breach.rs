@@ -46,8 +46,8 @@ impl RuleBreach {
 pub type Verdict = Result<(), RuleBreach>;
 
 /// Something `expected`, which holds unless something else was `seen`.
-pub(crate) fn hold(held: bool, expected: impl fmt::Display, seen: impl fmt::Display) -> Verdict {
-    if held {
+pub(crate) fn hold(is_so: bool, expected: impl fmt::Display, seen: impl fmt::Display) -> Verdict {
+    if is_so {
         Ok(())
     } else {
         Err(RuleBreach::unmet(expected, seen))

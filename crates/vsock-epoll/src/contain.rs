@@ -16,7 +16,7 @@ use vsock_backend_api::{VsockBackendType, VsockStream};
 
 use crate::{AddError, Refusal};
 
-/// Makes a call. `None`: it has panicked. Whoever calls this has everything in order at that moment.
+/// Makes a call. `None`: it has panicked. The state of the caller must be consistent at that moment.
 pub(crate) fn contain<R>(call: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => Some(result),
@@ -77,7 +77,7 @@ impl From<Misbehaviour> for io::Error {
     }
 }
 
-/// A stream whose panics, and counts that cannot be, are failures of its own, whoever has called it. So they
+/// A stream whose panics, and counts that cannot be, are failures of its own, wherever the call came from. So they
 /// close this stream, not that of the handler at work, and leave no call of the loop half done.
 pub(crate) struct Contained {
     stream: Box<dyn VsockStream>,
@@ -162,7 +162,7 @@ impl Contained {
     }
 }
 
-/// What a call came to that was offered so many bytes.
+/// The result of a call that was offered `offered` bytes.
 fn counted(offered: usize, called: Option<io::Result<usize>>) -> io::Result<usize> {
     match called {
         None => Err(Misbehaviour::Panic.into()),

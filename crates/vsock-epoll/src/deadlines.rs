@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Who is to be looked after when: one heap, for one timer.
+//! When each stream is due: one heap, for one timer.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::table::StreamId;
 
-/// A heap may hold so many entries that mean nothing any more, beside twice those that do.
+/// A heap may hold this number of stale entries in addition to twice the valid ones.
 pub(crate) const SLACK: usize = 64;
 
 /// The next moment of each stream that has one. What a stream does not wait for any more stays in the
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_waits_for_is_bounded() {
+    fn stale_entries_are_bounded() {
         let mut table = Table::new();
         let id = table.insert(()).unwrap();
         let now = Instant::now();

@@ -4,6 +4,8 @@
 
 mod bytes;
 
+pub(crate) use self::bytes::Written;
+
 use std::collections::VecDeque;
 use std::io;
 use std::time::Instant;
@@ -31,7 +33,7 @@ enum Incoming {
     Paused,
     /// The end was read, and is to be told.
     Ending,
-    /// Nothing is read any more: the end was told, reading has failed, or nobody wanted more.
+    /// Nothing is read any more: the end was told, reading has failed, or the handler wanted no more.
     Ended,
 }
 
@@ -195,6 +197,7 @@ impl<T> Entry<T> {
         let Outgoing::Closed(closure, then) = self.outgoing else {
             return false;
         };
+        // A failure is told first, and an end that was not read yet may still bring bytes.
         closure != Closure::Pending
             && !self.writing()
             && (self.has_ended() || then == Then::Close)
@@ -337,6 +340,8 @@ impl<T> Entry<T> {
             let fd = self.stream.write_ready_fd()?;
             self.outgoing_fd = Some(Watched::nothing_of(fd));
         }
+        // One descriptor has one registration, so what both directions want is added up; a stream with a
+        // descriptor of its own for writing has two.
         match &mut self.outgoing_fd {
             Some(of) if of.fd() != self.incoming_fd.fd() => {
                 self.incoming_fd.set(watcher, incoming, word)?;

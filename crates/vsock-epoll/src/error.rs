@@ -48,7 +48,7 @@ pub enum LoopError {
         /// What the kernel says.
         source: io::Error,
     },
-    /// A descriptor is still watched, or its owner has closed it too early.
+    /// A descriptor is still watched, or its owner closed it before it was removed here.
     #[error("epoll does not let go of descriptor {fd}")]
     Unwatch {
         /// The descriptor.

@@ -22,7 +22,7 @@ pub enum After {
 /// A call that panics is contained: its stream is aborted, and the loop goes on with the others and
 /// with the same handler. A handler whose own state does not survive that should count
 /// [`panics`](crate::LoopCounters#structfield.panics) and stop. A stream that panics in a call, or counts more bytes
-/// than it was offered, has failed as one that returns an error, whoever has made the call.
+/// than it was offered, has failed as one that returns an error, wherever the call came from.
 ///
 /// ```
 /// use vsock_epoll::{StreamHandler, Streams, StreamId};

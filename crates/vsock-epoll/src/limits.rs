@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// The most streams that a loop can be allowed, and the most events or connections at once: 2^24.
+/// The most streams that a loop can be allowed, and the most events or connections in one wake-up: 2^24.
 const MOST: usize = 1 << 24;
 
 /// The largest number of bytes for a backlog or a turn: 1 GiB.
@@ -22,6 +22,18 @@ pub enum Trigger {
     Level,
     /// Each change is reported once (`EPOLLET`); the loop remembers which streams have more to do.
     Edge,
+}
+
+/// A setter of the same name for each field.
+macro_rules! setters {
+    ($($field:ident: $type:ty),+ $(,)?) => {$(
+        #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+        #[must_use]
+        pub const fn $field(mut self, $field: $type) -> Self {
+            self.$field = $field;
+            self
+        }
+    )+};
 }
 
 /// What a loop of streams may use. Every field is checked when the loop is made.
@@ -67,46 +79,13 @@ impl Default for StreamLimits {
 }
 
 impl StreamLimits {
-    /// Sets [`streams`](Self#structfield.streams).
-    #[must_use]
-    pub fn streams(mut self, streams: usize) -> Self {
-        self.streams = streams;
-        self
-    }
-
-    /// Sets [`backlog`](Self#structfield.backlog).
-    #[must_use]
-    pub fn backlog(mut self, backlog: usize) -> Self {
-        self.backlog = backlog;
-        self
-    }
-
-    /// Sets [`turn`](Self#structfield.turn).
-    #[must_use]
-    pub fn turn(mut self, turn: usize) -> Self {
-        self.turn = turn;
-        self
-    }
-
-    /// Sets [`events`](Self#structfield.events).
-    #[must_use]
-    pub fn events(mut self, events: usize) -> Self {
-        self.events = events;
-        self
-    }
-
-    /// Sets [`idle`](Self#structfield.idle).
-    #[must_use]
-    pub fn idle(mut self, idle: Option<Duration>) -> Self {
-        self.idle = idle;
-        self
-    }
-
-    /// Sets [`trigger`](Self#structfield.trigger).
-    #[must_use]
-    pub fn trigger(mut self, trigger: Trigger) -> Self {
-        self.trigger = trigger;
-        self
+    setters! {
+        streams: usize,
+        backlog: usize,
+        turn: usize,
+        events: usize,
+        idle: Option<Duration>,
+        trigger: Trigger,
     }
 
     pub(crate) fn check(&self) -> Result<(), LimitError> {
@@ -139,18 +118,9 @@ impl Default for AcceptLimits {
 }
 
 impl AcceptLimits {
-    /// Sets [`batch`](Self#structfield.batch).
-    #[must_use]
-    pub fn batch(mut self, batch: usize) -> Self {
-        self.batch = batch;
-        self
-    }
-
-    /// Sets [`pause`](Self#structfield.pause).
-    #[must_use]
-    pub fn pause(mut self, pause: Duration) -> Self {
-        self.pause = pause;
-        self
+    setters! {
+        batch: usize,
+        pause: Duration,
     }
 
     pub(crate) fn check(&self) -> Result<(), LimitError> {
@@ -164,7 +134,7 @@ impl AcceptLimits {
 #[non_exhaustive]
 pub enum LimitError {
     /// A number is zero, or too large.
-    #[error("the limit `{name}` is {value}; it must be 1 to {most}")]
+    #[error("`{name}` is {value}; it must be 1 to {most}")]
     OutOfRange {
         /// The field.
         name: &'static str,
@@ -174,7 +144,7 @@ pub enum LimitError {
         most: usize,
     },
     /// A time is too short.
-    #[error("the limit `{name}` is {value:?}; it must be at least 1 ms")]
+    #[error("`{name}` is {value:?}; it must be at least 1 ms")]
     TooShort {
         /// The field.
         name: &'static str,

@@ -30,7 +30,7 @@ type Find<S, H> = fn(&mut S) -> Option<&mut StreamSubscriber<H>>;
 /// too.
 ///
 /// Where the event manager's subscribers are boxed and cannot be told apart, share the subscriber
-/// instead: an `Arc<Mutex<StreamSubscriber<H>>>` is a subscriber, too, and whoever holds the lock may
+/// instead: an `Arc<Mutex<StreamSubscriber<H>>>` is a subscriber, too, and the thread that has the lock may
 /// use its streams; the loop is woken for what needs it.
 ///
 /// ```
@@ -100,7 +100,7 @@ where
     ) -> Result<R, RemoteError> {
         let (id, find) = (self.subscriber, self.find);
         let called = self.endpoint.call_blocking(move |manager| {
-            // The loop is not to end by what somebody else wants of it.
+            // A panic in a call from another thread must not end the loop.
             Ok::<_, RemoteError>(catch_unwind(AssertUnwindSafe(|| {
                 let subscriber = manager.subscriber_mut(id)?;
                 let found = find(subscriber).ok_or(RemoteError::OtherSubscriber)?;

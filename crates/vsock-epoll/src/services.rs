@@ -10,5 +10,5 @@ pub use echo::Echo;
 pub use lines::{Lines, LinesError, Reply};
 pub use proxy::Proxy;
 
-/// How much a service reads at once, into a buffer that all its streams share.
+/// How much a service reads in one call, into a buffer that all its streams share.
 const PIECE: usize = 64 * 1024;

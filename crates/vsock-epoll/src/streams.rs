@@ -17,7 +17,7 @@ use vsock_backend_api::VsockStream;
 pub(crate) use self::news::News;
 use crate::contain::Contained;
 use crate::deadlines::Deadlines;
-use crate::entry::{Entry, Then};
+use crate::entry::{Entry, Then, Written};
 use crate::table::Table;
 use crate::watch::{OwnWaker, Timer, Watcher};
 use crate::{AddError, LoopCounters, LoopError, Refusal, StreamFailure, StreamId, StreamLimits};
@@ -178,7 +178,7 @@ impl<T> Streams<T> {
             return 0;
         }
         match entry.write(bytes, limit) {
-            Ok((taken, kept)) => {
+            Ok(Written { taken, kept }) => {
                 let waits = entry.writing();
                 self.counters.bytes_out += taken as u64;
                 if taken > 0 {

@@ -14,7 +14,7 @@ use crate::{
     After, LoopCounters, LoopError, StreamFailure, StreamHandler, StreamId, StreamLimits, Streams,
 };
 
-/// For each event that a wake-up may serve, the handler may be told so many things that follow from it. All
+/// For each event that a wake-up may serve, the handler may be told this number of things that follow from it. All
 /// that one event of a stream can cause is told in the same wake-up: that there is space, that its end has
 /// come or it has failed, that its peer is gone, that it is closed. Not more: a handler that causes news by
 /// what it does when it is told some would keep the thread from everything else.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The descriptors of a loop: its epoll, what it watches of whom, its timer and its waker.
+//! The descriptors of a loop: its epoll, what it watches of each, its timer and its waker.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -60,7 +60,7 @@ impl Watcher {
         self.wait(0, events)
     }
 
-    /// Waits for something to be ready, for so many milliseconds; -1 is without an end.
+    /// Waits for something to be ready, for `millis` milliseconds at most; -1 waits for ever.
     pub(crate) fn wait(&self, millis: i32, events: &mut [EpollEvent]) -> Result<usize, LoopError> {
         match self.0.wait(millis, events) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
@@ -137,7 +137,7 @@ impl OwnWaker {
     }
 }
 
-/// One `timerfd`, which is set only where it would fire too late, so one that fires may be too early. It is
+/// One `timerfd`, which is set only where it would fire too late, so it may fire before anything is due. It is
 /// watched edge-triggered: each firing is an edge, so it is never read.
 #[derive(Debug)]
 pub(crate) struct Timer {

@@ -39,7 +39,7 @@ enum Waiting {
 /// Why a connection was not queued. It is dropped, and so is its other end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum PushError {
-    /// So many connections wait already.
+    /// The backlog is full, with this number of connections.
     Full(usize),
     /// There is no more accepting.
     Closed,
@@ -170,7 +170,7 @@ impl Backlog {
         state.settle();
     }
 
-    /// Lets go of the descriptor: whoever polled it is being dropped.
+    /// Closes the descriptor: the side that polled it is being dropped.
     pub(crate) fn close_fd(&self) {
         self.lock().fd = None;
     }

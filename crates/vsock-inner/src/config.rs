@@ -20,8 +20,8 @@ pub enum Capacity {
     Bytes(usize),
     /// As many as there is memory for: a write never waits.
     ///
-    /// Towards the application this lets a guest fill the memory of the host. It is for users who
-    /// rely on writes that never wait, and never the default.
+    /// Towards the application this lets a guest fill the memory of the host. It is for programs
+    /// that rely on writes that never wait, and never the default.
     Unbounded,
 }
 
@@ -31,12 +31,24 @@ impl Default for Capacity {
     }
 }
 
+/// A setter of the same name for each field.
+macro_rules! setters {
+    ($($field:ident: $type:ty),+ $(,)?) => {$(
+        #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+        #[must_use]
+        pub const fn $field(mut self, $field: $type) -> Self {
+            self.$field = $field;
+            self
+        }
+    )+};
+}
+
 /// What a [backend](crate::VsockInnerBackend) and its streams are allowed to use.
 ///
-/// Set the fields, or chain the setters of the same names. The values are checked where the
-/// configuration is used.
+/// Set the fields, or chain the setters of the same names. Every field is checked when a backend or a
+/// pair is made.
 ///
-/// Bytes lie in blocks of 16 KiB. A direction that has carried nothing holds no block; one in use what
+/// Bytes lie in blocks of 16 KiB. A direction that was never used holds no block; one in use what
 /// is queued and at most 512 KiB more; a drained one keeps one. For all streams together the process
 /// keeps up to 8 MiB of blocks that are unused, or that drained directions keep while their readers
 /// are at work; what is beyond goes back to the system. So a backend holds at most the connections
@@ -53,6 +65,7 @@ impl Default for Capacity {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct VsockInnerConfig {
     /// The capacity from the application to the device. Default: [`DEFAULT_CAPACITY`].
     pub to_device: Capacity,
@@ -88,39 +101,12 @@ impl Default for VsockInnerConfig {
 }
 
 impl VsockInnerConfig {
-    /// Sets [`to_device`](Self#structfield.to_device).
-    #[must_use]
-    pub const fn to_device(mut self, capacity: Capacity) -> Self {
-        self.to_device = capacity;
-        self
-    }
-
-    /// Sets [`to_application`](Self#structfield.to_application).
-    #[must_use]
-    pub const fn to_application(mut self, capacity: Capacity) -> Self {
-        self.to_application = capacity;
-        self
-    }
-
-    /// Sets [`pending`](Self#structfield.pending).
-    #[must_use]
-    pub const fn pending(mut self, connections: usize) -> Self {
-        self.pending = connections;
-        self
-    }
-
-    /// Sets [`connect_timeout`](Self#structfield.connect_timeout).
-    #[must_use]
-    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// Sets [`spin_budget`](Self#structfield.spin_budget).
-    #[must_use]
-    pub const fn spin_budget(mut self, budget: Duration) -> Self {
-        self.spin_budget = budget;
-        self
+    setters! {
+        to_device: Capacity,
+        to_application: Capacity,
+        pending: usize,
+        connect_timeout: Duration,
+        spin_budget: Duration,
     }
 
     pub(crate) fn check(&self) -> Result<(), VsockInnerConfigError> {
@@ -144,13 +130,13 @@ impl VsockInnerConfig {
 #[non_exhaustive]
 pub enum VsockInnerConfigError {
     /// The capacity of a direction is out of range.
-    #[error("a capacity of {bytes} bytes: it must be from 1 to {MAX_CAPACITY}, or unbounded")]
+    #[error("the capacity is {bytes} bytes; it must be 1 to {MAX_CAPACITY}, or unbounded")]
     Capacity {
         /// What was asked for.
         bytes: usize,
     },
     /// The time to connect is zero.
-    #[error("a connect timeout of zero: nothing can connect")]
+    #[error("`connect_timeout` is zero; it must be more")]
     ConnectTimeout,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the two ends of a connection share: a pipe each way, and who is still there.
+//! What the two ends of a connection share: a pipe each way, and which ends still exist.
 
 use std::sync::OnceLock;
 
@@ -30,7 +30,7 @@ impl Side {
     }
 }
 
-/// Who is connected with whom.
+/// The addresses of both ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Addresses {
     /// The guest's, which the device stands for.
@@ -59,7 +59,7 @@ pub(crate) struct Connection {
     /// How many halves of each end are not dropped.
     application_halves: AtomicU8,
     device_halves: AtomicU8,
-    /// Empty where nobody has told them.
+    /// Empty until the device has told them.
     addresses: OnceLock<Addresses>,
     /// The device has answered something that is no answer.
     bad_answer: AtomicBool,
@@ -95,7 +95,7 @@ impl Connection {
 
     /// Whether both halves of `side` have been dropped.
     pub(crate) fn is_gone(&self, side: Side) -> bool {
-        // ORDER: Acquire; partner: the release in `leave`: whoever sees an end gone sees its
+        // ORDER: Acquire; partner: the release in `leave`: a thread that sees an end gone sees its
         // directions ended.
         self.halves(side).load(Ordering::Acquire) == 0
     }
@@ -118,7 +118,7 @@ impl Connection {
             return ConnectState::Connecting;
         }
         // ORDER: Acquire; partner: the release in `reject`. It comes before the end, and so is seen by
-        // whoever sees the end.
+        // a thread that sees the end.
         if self.bad_answer.load(Ordering::Acquire) {
             ConnectState::BadAnswer
         } else {
@@ -144,7 +144,7 @@ impl Connection {
         self.refuse(side);
     }
 
-    /// Tells both ends who they are, once.
+    /// Tells both ends their addresses, once.
     pub(crate) fn set_addresses(&self, addresses: Addresses) {
         self.addresses.get_or_init(|| addresses);
     }

@@ -79,7 +79,7 @@ impl VsockInnerConnector {
     ///   the muxer's `Config`; or a limit of that is reached.
     /// - `TimedOut`: the muxer said nothing within this backend's
     ///   [`connect_timeout`](crate::VsockInnerConfig#structfield.connect_timeout) (5 s by default): no VMM
-    ///   serves the backend, no driver is ready, or that time is shorter than the muxer's.
+    ///   serves the backend, no guest driver is ready, or that time is shorter than the muxer's.
     /// - `InvalidData`: the answer was not `OK <number>\n`.
     pub fn connect_to(&self, port: u32) -> io::Result<VsockInnerStream> {
         self.connect_to_timeout(port, self.hub.config.connect_timeout)
@@ -112,7 +112,7 @@ impl VsockInnerConnector {
         match handshake::wait(&stream, port, timeout, self.hub.config.spin_budget) {
             Ok(()) => Ok(stream),
             Err(error) => {
-                // Nobody has had the connection: for the guest this is no orderly end.
+                // The caller never had the connection: for the guest this is no orderly end.
                 stream.abort();
                 Err(error.into())
             }
@@ -128,7 +128,7 @@ impl VsockInnerConnector {
     /// descriptors become ready, and reads and writes are `ConnectionRefused` from then on (after an
     /// answer that was none, `InvalidData`).
     ///
-    /// There is no limit of time but the muxer's: whoever does not want to wait any longer drops the
+    /// There is no limit of time but the muxer's: a caller that does not want to wait any longer drops the
     /// stream. The request itself may exceed the capacity
     /// [`to_device`](crate::VsockInnerConfig#structfield.to_device), by 19 bytes at most.
     ///

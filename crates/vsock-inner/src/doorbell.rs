@@ -73,11 +73,11 @@ impl Doorbell {
     #[inline]
     pub(crate) fn load(&self) -> Word {
         // ORDER: Acquire; partner: the release in `publish` and `end`. What was written before the
-        // position was published is seen by whoever sees the position.
+        // position was published is seen by a thread that sees the position.
         Word(self.word.0.load(Ordering::Acquire))
     }
 
-    /// The flags as the publishing side sees them, who knows the position anyway.
+    /// The flags as the publishing side sees them; it knows the position anyway.
     #[inline]
     pub(crate) fn peek(&self) -> Word {
         // ORDER: Relaxed; partner: none. Only flags are looked at, which guard no memory: one that
@@ -85,7 +85,7 @@ impl Doorbell {
         Word(self.word.0.load(Ordering::Relaxed))
     }
 
-    /// Advances the position by `bytes`, and wakes whoever waits for it.
+    /// Advances the position by `bytes`, and wakes the side that waits for it.
     #[inline]
     pub(crate) fn publish(&self, bytes: u64) {
         // ORDER: AcqRel; partners: the release makes the bytes (or the space) visible to `load`; the
@@ -106,7 +106,7 @@ impl Doorbell {
         }
     }
 
-    /// Marks an end of the direction, and wakes whoever waits. Which end it is, `reason` derives from
+    /// Marks an end of the direction, and wakes the side that waits. Which end it is, `reason` derives from
     /// the word before; that one is returned, with the flags of the end. Nothing is published between
     /// the two.
     pub(crate) fn end(&self, reason: impl Fn(Word) -> u64) -> (Word, u64) {
@@ -130,19 +130,20 @@ impl Doorbell {
         self.word.0.fetch_or(CONNECTING, Ordering::Relaxed);
     }
 
-    /// Makes positions count, and wakes whoever waits for one that is there.
+    /// Makes positions count, and wakes the side that waits for one that is there.
     pub(crate) fn set_connected(&self) {
-        // ORDER: AcqRel; partners: as in `publish`; what was done before is seen by whoever waited.
+        // ORDER: AcqRel; partners: as in `publish`; what was done before is seen by the side that waited.
         let before = Word(self.word.0.fetch_and(!CONNECTING, Ordering::AcqRel));
         if before.has(ARMED) {
             self.wake();
         }
     }
 
-    /// Wakes who has armed the word, if what they wait for is there. Afterwards they are woken, whoever
-    /// did it.
+    /// Wakes the side that has armed the word, if what it waits for is there. Afterwards it is awake, whichever
+    /// thread did it.
     pub(crate) fn wake(&self) {
         let mut fd = self.lock();
+        // The flag that was seen may be an old one: its wait can be over, and the next one want more.
         if !self.load().is_ready(self.wanted()) {
             return;
         }
@@ -152,6 +153,7 @@ impl Doorbell {
         {
             fd.set_ready(true);
         }
+        // Not under the lock, for which the thread that wakes would have to wait.
         drop(fd);
         if before.has(PARKED) {
             self.parked.notify_one();
@@ -167,11 +169,13 @@ impl Doorbell {
         }
     }
 
-    /// Sleeps until the position is `want`, or the direction ends, or the deadline comes, or somebody
+    /// Sleeps until the position is `want`, or the direction ends, or the deadline comes, or a canceller
     /// cancels after `since`, or has done so.
     pub(crate) fn wait(&self, want: Position, deadline: Option<Instant>, since: Cancels) -> Waited {
         let mut fd = self.lock();
         self.set_wanted(want);
+        // `arm` refuses once the position is there, so no wake-up between the look and the sleep is lost. It is
+        // repeated after each wake-up, which may be spurious.
         while self.arm(PARKED, want) {
             if self.cancels().end(since) {
                 return self.stop_waiting(want, Waited::Cancelled);
@@ -203,7 +207,7 @@ impl Doorbell {
     /// Ends the wait of this side, and every later one, until [`resume`](Self::resume).
     pub(crate) fn cancel(&self) {
         self.change_cancels(Cancels::cancelled);
-        // After the change, which was made under the lock: whoever waits has seen it, or sleeps.
+        // After the change, which was made under the lock: a thread that waits has seen it, or sleeps.
         self.parked.notify_one();
     }
 
@@ -215,7 +219,7 @@ impl Doorbell {
     fn change_cancels(&self, change: impl Fn(Cancels) -> Cancels) {
         let _locked = self.lock();
         let cancels = change(self.cancels()).to_bits();
-        // ORDER: Relaxed; partner: `cancels` in `wait`, under the same lock. Who polls looks again.
+        // ORDER: Relaxed; partner: `cancels` in `wait`, under the same lock. A side that polls looks again.
         self.cancels.store(cancels, Ordering::Relaxed);
     }
 
@@ -223,7 +227,7 @@ impl Doorbell {
     pub(crate) fn cancels(&self) -> Cancels {
         // ORDER: Relaxed; partner: `change_cancels`, before in the lock. What was cancelled and resumed
         // before a call, in an order that the caller has made, is seen by coherence; else the call may
-        // end too early, as if it had begun then.
+        // end immediately, as if it had begun then.
         Cancels::from_bits(self.cancels.load(Ordering::Relaxed))
     }
 
@@ -256,8 +260,8 @@ impl Doorbell {
         }
     }
 
-    /// Under the lock no wake-up is in flight: the descriptor shows what the last one left, and whoever
-    /// sees the word armed anew has to wait until it shows what it should.
+    /// Under the lock no wake-up is in flight: the descriptor shows what the last one left, and a
+    /// side that sees the word armed anew has to wait until it shows what it should.
     fn settle_locked(&self, fd: &mut ReadyFd, want: Position) {
         self.set_wanted(want);
         let waits = self.arm(FD, want);

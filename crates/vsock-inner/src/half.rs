@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What both halves of an end have: whose they are, how they wait, how they end.
+//! What both halves of an end have: which end they belong to, how they wait, how they end.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -24,12 +24,12 @@ pub(crate) struct Half {
     on_drop: OnDrop,
 }
 
-/// To whom a half belongs.
+/// What a half belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Owner {
-    /// To a stream: both halves are dropped together, the reading one first.
+    /// A stream: both halves are dropped together, the reading one first.
     Stream,
-    /// To an owner of its own.
+    /// An owner of its own.
     Alone,
 }
 
@@ -92,7 +92,7 @@ impl Half {
         self.connection.is_gone(self.side.peer())
     }
 
-    /// Shows the half of the type `name`, with so many bytes queued.
+    /// Shows the half of the type `name`, with `queued` bytes.
     pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>, name: &str, queued: u64) -> fmt::Result {
         f.debug_struct(name)
             .field("side", &self.side)

@@ -118,7 +118,7 @@ impl Hub {
         Ok(application)
     }
 
-    /// A connection from the device to the listener of `port`, who is told the addresses.
+    /// A connection from the device to the listener of `port`, which is told the addresses.
     pub(crate) fn connect_to_listener(
         &self,
         port: u32,

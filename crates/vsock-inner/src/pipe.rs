@@ -38,7 +38,7 @@ const RESUME_MAX: u64 = 64 * 1024;
 /// What came of an attempt to transfer bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Progress {
-    /// So many bytes, and not none.
+    /// This number of bytes, at least one.
     Done(usize),
     /// There is nothing to read, or no space.
     Blocked,

@@ -142,7 +142,7 @@ impl VsockInnerReader {
         self.consumer.has_begun()
     }
 
-    /// A write of this end has come to this. Only one that has carried bytes is an answer, or awaits
+    /// A write of this end has come to this. Only one that moved bytes is an answer, or awaits
     /// one.
     #[inline]
     pub(crate) fn wrote<E>(&mut self, written: &Result<usize, E>) {

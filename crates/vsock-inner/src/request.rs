@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A port that a connection was asked for, which the device's end knows beside the bytes.
+//! The port that a connection was requested for, which the device's end knows out of band.
 //!
 //! The command line stands in the pipe all the same, so that the descriptor is readable and a
 //! device that knows nothing of this reads it as ever. One that asks for the port gets it, and the
@@ -60,7 +60,7 @@ impl Request {
         Some(port)
     }
 
-    /// Completes the opener's wait, who then knows the addresses.
+    /// Completes the opener's wait; the opener then knows the addresses.
     pub(crate) fn confirm(
         &mut self,
         writer: &mut VsockInnerWriter,

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use crate::sync::spin_loop;
 
-/// So many spins in a row may be vain before they are backed off from.
+/// After this number of unsuccessful spins in a row, spin less often.
 const MISSES: u32 = 2;
-/// Then one wait in so many spins, and after each vain one the number doubles ...
+/// Then one wait in this many spins, and each unsuccessful spin doubles the number ...
 const BACKOFF_FIRST: u32 = 16;
-/// ... up to this: at 50 us for a vain spin that is 0.2 us for each wait, next to the several that sleeping and
-/// being woken take; and a peer that has become quick is noticed within as many waits.
+/// ... up to this. At 50 us for an unsuccessful spin that is 0.2 us for each wait, where sleeping and waking
+/// take several; and a peer that becomes quick is found within this many waits.
 const BACKOFF_LAST: u32 = 256;
 /// Pauses between two turns of a poll.
 const PAUSES: u32 = 4;
-/// In a hurry, the clock is read once in so many turns.
+/// In a hurry, the clock is read once in this many turns.
 const TURNS_PER_GLANCE: u32 = 16;
 /// The times between two looks without hurry, at first and at most.
 const CALM: Range<Duration> = Duration::from_nanos(400)..Duration::from_nanos(3200);
@@ -27,18 +27,25 @@ const CALM: Range<Duration> = Duration::from_nanos(400)..Duration::from_nanos(32
 pub(crate) enum Pace {
     /// All the time: what it waits for will come immediately.
     Hurry,
-    /// Seldom: each look takes the other side's cache line away from it, and what is found early is
+    /// Seldom: each look takes the other side's cache line away from it, and what is found sooner is
     /// little. The more there is to find, the more seldom.
     Calm,
+}
+
+/// What a spell of polling came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Polled {
+    Found,
+    Missed,
 }
 
 /// Decides how long to poll, by how it went before.
 ///
 /// Polling spares two system calls and the time of a wake-up if the other side is at work on another
-/// processor. If it is not, polling only keeps it from its work; so after two vain attempts polling is
+/// processor. If it is not, polling only keeps it from its work; so after two unsuccessful attempts polling is
 /// tried once in sixteen waits, then once in thirty-two, and so on. The budget itself never shrinks:
-/// an attempt that is too short would tell nothing. On a machine with one processor every attempt is
-/// vain, which costs little soon; how many there are is not asked, because a thread may be tied to one
+/// an attempt that is too short would tell nothing. On a machine with one processor no attempt
+/// succeeds, which soon costs little; how many there are is not asked, because a thread may be tied to one
 /// of many.
 #[derive(Clone, Debug)]
 pub(crate) struct Spinner {
@@ -51,8 +58,8 @@ pub(crate) struct Spinner {
 /// How it went before: where, and what has come of it.
 #[derive(Clone, Copy, Debug)]
 enum Experience {
-    /// At waits of streams where polling has never been of use: it is the thread's that counts. Who makes
-    /// a connection for each request has no time to learn it of one.
+    /// At waits of streams where polling has never been of use: the thread's history counts
+    /// instead. A stream that lives for one request is too short to have a history of its own.
     Unproven,
     /// At waits of one stream, since polling has been of use there.
     Proven(Backoff),
@@ -92,31 +99,32 @@ impl Spinner {
         if budget.is_zero() || self.experience.skips() {
             return false;
         }
-        let found = match pace {
+        let polled = match pace {
             Pace::Hurry => hurry(budget, ready),
             Pace::Calm => self.calm(budget, ready),
         };
-        self.experience.learn(found);
-        found
+        self.experience.learn(polled);
+        polled == Polled::Found
     }
 
     /// A first look that finds something says that there is much to find: the next one may come later.
     /// A later one says that there is little.
-    fn calm(&mut self, budget: Duration, ready: impl Fn() -> bool) -> bool {
+    fn calm(&mut self, budget: Duration, ready: impl Fn() -> bool) -> Polled {
         let start = Instant::now();
         let mut next = self.calm;
         loop {
             let elapsed = pause_until(start, next.min(budget));
+            // One look for each interval: in between the other side has its cache line to itself.
             if ready() {
                 self.calm = if next == self.calm {
                     (self.calm * 2).min(CALM.end)
                 } else {
                     (self.calm / 2).max(CALM.start)
                 };
-                return true;
+                return Polled::Found;
             }
             if elapsed >= budget {
-                return false;
+                return Polled::Missed;
             }
             next = elapsed + self.calm;
         }
@@ -133,18 +141,18 @@ impl Experience {
         }
     }
 
-    fn learn(&mut self, found: bool) {
+    fn learn(&mut self, polled: Polled) {
         match self {
             Self::Unproven => {
-                ThreadBackoff::Waits.learn(found);
-                if found {
+                ThreadBackoff::Waits.learn(polled);
+                if polled == Polled::Found {
                     *self = Self::Proven(Backoff::NONE);
                 }
             }
-            Self::Proven(own) => own.learn(found),
+            Self::Proven(own) => own.learn(polled),
             Self::AmongMany(own) => {
-                own.learn(found);
-                ThreadBackoff::Looks.learn(found);
+                own.learn(polled);
+                ThreadBackoff::Looks.learn(polled);
             }
         }
     }
@@ -153,7 +161,7 @@ impl Experience {
 /// How many waits go without a spin.
 #[derive(Clone, Copy, Debug)]
 struct Backoff {
-    /// Vain spins in a row.
+    /// Unsuccessful spins in a row.
     misses: u32,
     /// Waits to go without a spin.
     skips: u32,
@@ -171,8 +179,8 @@ impl Backoff {
         skips
     }
 
-    fn learn(&mut self, found: bool) {
-        if found {
+    fn learn(&mut self, polled: Polled) {
+        if polled == Polled::Found {
             self.misses = 0;
             return;
         }
@@ -202,8 +210,8 @@ impl ThreadBackoff {
         self.change(Backoff::skips)
     }
 
-    fn learn(self, found: bool) {
-        self.change(|backoff| backoff.learn(found));
+    fn learn(self, polled: Polled) {
+        self.change(|backoff| backoff.learn(polled));
     }
 
     fn change<T>(self, change: impl FnOnce(&mut Backoff) -> T) -> T {
@@ -218,17 +226,17 @@ impl ThreadBackoff {
     }
 }
 
-fn hurry(budget: Duration, ready: impl Fn() -> bool) -> bool {
+fn hurry(budget: Duration, ready: impl Fn() -> bool) -> Polled {
     let start = Instant::now();
     loop {
         for _ in 0..TURNS_PER_GLANCE {
             pause();
             if ready() {
-                return true;
+                return Polled::Found;
             }
         }
         if start.elapsed() >= budget {
-            return false;
+            return Polled::Missed;
         }
     }
 }
@@ -257,7 +265,7 @@ mod tests {
 
     use super::{BACKOFF_FIRST, BACKOFF_LAST, Pace, Spinner};
 
-    /// How many of `waits` vain waits have polled at all.
+    /// How many of `waits` fruitless waits have polled at all.
     fn spins_in(spinner: &mut Spinner, waits: u32) -> usize {
         let polled = Cell::new(false);
         let spins = |_: &u32| {
@@ -337,7 +345,7 @@ mod tests {
         );
         // As figures: half a per cent of the waits, and a peer that has become quick is noticed soon.
         let share = spins_in(&mut spinner, 10_000);
-        assert!(share <= 50, "{share} vain spins in 10,000 waits");
+        assert!(share <= 50, "{share} fruitless spins in 10,000 waits");
         while spins_in(&mut spinner, 1) == 0 {}
         let mut quick = spinner.clone();
         let noticed = (1..).find(|_| quick.spin(None, Pace::Hurry, || true));

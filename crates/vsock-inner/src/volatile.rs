@@ -81,49 +81,25 @@ impl VsockVolatileStream for VsockInnerStream {
     }
 }
 
-impl ReadVolatile for VsockInnerReader {
-    /// As a read, into guest memory: no buffer lies in between.
-    fn read_volatile<B: BitmapSlice>(
-        &mut self,
-        buf: &mut VolatileSlice<'_, B>,
-    ) -> Result<usize, VolatileMemoryError> {
-        self.read_volatile_vectored(slice::from_ref(buf))
-            .map_err(VolatileMemoryError::IOError)
-    }
+/// One of `vm-memory`'s traits, by the call that takes any number of pieces.
+macro_rules! one_piece {
+    ($trait:ident for $type:ty: $method:ident($($buf:tt)+) by $vectored:ident) => {
+        impl $trait for $type {
+            fn $method<B: BitmapSlice>(
+                &mut self,
+                buf: $($buf)+ VolatileSlice<'_, B>,
+            ) -> Result<usize, VolatileMemoryError> {
+                let moved = self.$vectored(slice::from_ref(buf));
+                moved.map_err(VolatileMemoryError::IOError)
+            }
+        }
+    };
 }
 
-impl WriteVolatile for VsockInnerWriter {
-    /// As a write, from guest memory: no buffer lies in between.
-    fn write_volatile<B: BitmapSlice>(
-        &mut self,
-        buf: &VolatileSlice<'_, B>,
-    ) -> Result<usize, VolatileMemoryError> {
-        self.write_volatile_vectored(slice::from_ref(buf))
-            .map_err(VolatileMemoryError::IOError)
-    }
-}
-
-impl ReadVolatile for VsockInnerStream {
-    /// As a read, into guest memory: no buffer lies in between.
-    fn read_volatile<B: BitmapSlice>(
-        &mut self,
-        buf: &mut VolatileSlice<'_, B>,
-    ) -> Result<usize, VolatileMemoryError> {
-        self.read_volatile_vectored(slice::from_ref(buf))
-            .map_err(VolatileMemoryError::IOError)
-    }
-}
-
-impl WriteVolatile for VsockInnerStream {
-    /// As a write, from guest memory: no buffer lies in between.
-    fn write_volatile<B: BitmapSlice>(
-        &mut self,
-        buf: &VolatileSlice<'_, B>,
-    ) -> Result<usize, VolatileMemoryError> {
-        self.write_volatile_vectored(slice::from_ref(buf))
-            .map_err(VolatileMemoryError::IOError)
-    }
-}
+one_piece!(ReadVolatile for VsockInnerReader: read_volatile(&mut) by read_volatile_vectored);
+one_piece!(ReadVolatile for VsockInnerStream: read_volatile(&mut) by read_volatile_vectored);
+one_piece!(WriteVolatile for VsockInnerWriter: write_volatile(&) by write_volatile_vectored);
+one_piece!(WriteVolatile for VsockInnerStream: write_volatile(&) by write_volatile_vectored);
 
 #[cfg(test)]
 mod panics;
@@ -228,7 +204,7 @@ mod tests {
 
             let mut target = vec![0xee; 60_000];
             let read = far.read_volatile_vectored(&pieces(&mut target, &into)).unwrap();
-            prop_assert_eq!(read, written, "all that is there, at once");
+            prop_assert_eq!(read, written, "all that is there, in one call");
             prop_assert!(target[..read] == expected[..read]);
             prop_assert!(target[read..].iter().all(|&byte| byte == 0xee));
         }

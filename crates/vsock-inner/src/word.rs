@@ -3,8 +3,8 @@
 //! A position and its flags in one word.
 //!
 //! Each side of a pipe publishes its position in a word, and the other side arms the same word to be
-//! woken. One location has one order of changes, which every thread agrees on: whoever publishes sees
-//! the flag that was set before, and whoever arms sees the position that came before. No fence is
+//! woken. One location has one order of changes, which every thread agrees on: the side that publishes sees
+//! the flag that was set before, and the side that arms sees the position that came before. No fence is
 //! needed to make two locations agree.
 
 /// How many low bits are flags.
@@ -29,7 +29,7 @@ pub(crate) const CONNECTING: u64 = 1 << 6;
 pub(crate) const ARMED: u64 = PARKED | FD;
 /// What ends a direction for its writer.
 pub(crate) const WRITE_ENDED: u64 = FIN | READ_SHUT | READER_RESET;
-/// All ends: nobody waits for a position any more.
+/// All ends: no side waits for a position any more.
 pub(crate) const ENDED: u64 = FIN | WRITER_RESET | READ_SHUT | READER_RESET;
 
 /// A position in the stream of bytes, modulo 2^56.
@@ -52,10 +52,10 @@ impl Position {
         Self(self.0.wrapping_sub(bytes) & (u64::MAX >> FLAG_BITS))
     }
 
-    /// How far this position is ahead of `behind`.
+    /// How far this position is ahead of `earlier`.
     #[inline]
-    pub(crate) const fn since(self, behind: Self) -> u64 {
-        self.0.wrapping_sub(behind.0) & (u64::MAX >> FLAG_BITS)
+    pub(crate) const fn since(self, earlier: Self) -> u64 {
+        self.0.wrapping_sub(earlier.0) & (u64::MAX >> FLAG_BITS)
     }
 
     /// Whether this position is at `other` or ahead of it, by less than half of all positions.
@@ -94,7 +94,7 @@ impl Word {
         self.0 & flags != 0
     }
 
-    /// Whether whoever waits for `want` can go on.
+    /// Whether a side that waits for `want` can go on.
     #[inline]
     pub(crate) const fn is_ready(self, want: Position) -> bool {
         self.has(ENDED) || (!self.has(CONNECTING) && self.position().reached(want))

@@ -138,7 +138,7 @@ impl VsockInnerWriter {
         self.answer.is_some()
     }
 
-    /// Confirms beside the bytes, unless the opener has left.
+    /// Confirms out of band, unless the opener has left.
     pub(crate) fn confirm(&mut self) -> io::Result<()> {
         self.answer = None;
         if self.peer_gone() {
@@ -165,7 +165,7 @@ impl VsockInnerWriter {
         self.answer = None;
         if parsed == Parsed::Bad {
             self.half.connection.reject(self.half.side);
-            return Ok(buf.len()); // nobody will read it, as with a socket
+            return Ok(buf.len()); // it will not be read, as with a socket
         }
         self.half.connection.confirm(self.half.side);
         let rest = self.write(&buf[taken..]);

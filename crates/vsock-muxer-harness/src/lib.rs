@@ -15,7 +15,7 @@
 //! Another muxer than [`vsock_muxer::Muxer`] implements [`sim::DeviceUnderTest`], and is given streams by
 //! [`host::SimHost::backend`]. Then [`sim::Sim::with_device`] simulates it; every method of the simulation
 //! says what the muxer did wrong, if it did. The example `slow_reader` of this crate watches a guest
-//! being held up.
+//! being blocked.
 //!
 //! # Invariants
 //!

@@ -14,7 +14,7 @@ use crate::{Action, Muxer, Readiness, Token};
 ///
 /// /// Returns how long the loop may sleep.
 /// fn turn(device: &mut impl Driven, now: Tick) -> Option<std::time::Duration> {
-///     device.on_timeout(now); // called too early, it does nothing
+///     device.on_timeout(now); // called before it is due, it does nothing
 ///     while let Some(action) = device.next_action() {
 ///         println!("for the event loop: {action:?}");
 ///     }

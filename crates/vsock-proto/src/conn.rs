@@ -171,7 +171,7 @@ impl Connection {
         self
     }
 
-    /// What time may bring: a deadline, or another question for credit. Called too early, it does
+    /// What time may bring: a deadline, or another question for credit. Called before it is due, it does
     /// nothing.
     pub fn on_timeout(&mut self, now: Tick) {
         if self.phase == Phase::Connected && self.to_guest.probe(now, &self.config) {

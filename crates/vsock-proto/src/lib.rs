@@ -22,7 +22,7 @@
 //! # What holds
 //!
 //! - No input panics, from whichever side it comes.
-//! - Payload is never held when the host takes it, and never copied more than once when not.
+//! - Payload is never kept when the host takes it, and never copied more than once when not.
 //! - Nothing is allocated per packet. What is kept for a connection is bounded by [`Config`], and is
 //!   given back when it is not needed.
 //! - Bytes arrive once and in order; those that were sent before an end arrive before it.

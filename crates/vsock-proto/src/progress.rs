@@ -21,7 +21,7 @@ use crate::MessageFlags;
 /// `Ok(0)` would look like an end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Progress {
-    /// That many bytes were carried.
+    /// That many bytes were moved.
     Done(usize),
     /// Not now; the stream will become ready.
     Pending,

@@ -62,7 +62,7 @@
 //! - A file is removed only by the process that made it, and only if it is still the one that was made.
 //! - No socket may be a port of another guest. In a process that is checked ([`SocketNames`]), also against the
 //!   sockets of the program's own ([`NamedListener`]). Between processes, a directory for each guest
-//!   does it: whoever can write to the directory speaks for the guest.
+//!   does it: a process that can write to the directory speaks for the guest.
 //!
 //! # Descriptors
 //!

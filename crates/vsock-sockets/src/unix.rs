@@ -12,6 +12,7 @@ mod seqpacket_backend;
 mod seqpacket_stream;
 mod socket_file;
 mod socket_names;
+mod socket_stream;
 mod stream;
 
 pub use backend::UnixBackend;

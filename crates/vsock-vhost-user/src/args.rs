@@ -40,11 +40,11 @@ Exit codes: 0 ended by a signal, 1 failed, 2 wrong arguments."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
-    one: Option<One>,
+    one: Option<Vm>,
 
     /// One virtual machine of several: guest-cid=N,socket=PATH,uds-path=PATH, and if it is to differ
     /// from the others buf-alloc=BYTES, queue-size=N and sealed-memory=true or false
-    #[arg(long = "vm", value_name = "KEY=VALUE,...", conflicts_with = "One")]
+    #[arg(long = "vm", value_name = "KEY=VALUE,...", conflicts_with = "Vm")]
     many: Vec<Vm>,
 
     /// Bytes that a guest may send on one connection before the host process has read them
@@ -80,31 +80,28 @@ pub(crate) struct Args {
     pub(crate) log_level: Option<LevelFilter>,
 }
 
-#[derive(Clone, Debug, ClapArgs)]
+/// One virtual machine.
+#[derive(Clone, Debug, Eq, PartialEq, ClapArgs)]
 #[group(requires_all = ["guest_cid", "socket", "uds_path"], multiple = true)]
-struct One {
+pub(crate) struct Vm {
     /// The guest's CID, from 3
     #[arg(long, value_name = "N", required = false)]
-    guest_cid: u64,
+    pub(crate) guest_cid: u64,
 
     /// Where to listen for the VMM
     #[arg(long, value_name = "PATH", required = false)]
-    socket: PathBuf,
+    pub(crate) socket: PathBuf,
 
     /// Where to listen for host processes that want to reach the guest
     #[arg(long, value_name = "PATH", required = false)]
-    uds_path: PathBuf,
-}
-
-/// One virtual machine.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Vm {
-    pub(crate) guest_cid: u64,
-    pub(crate) socket: PathBuf,
     pub(crate) uds_path: PathBuf,
-    /// Instead of what the program's options say for all.
+
+    // Instead of what the program's options say for all; by `--vm` alone.
+    #[arg(skip)]
     pub(crate) buf_alloc: Option<u32>,
+    #[arg(skip)]
     pub(crate) queue_size: Option<u16>,
+    #[arg(skip)]
     pub(crate) sealed_memory: Option<bool>,
 }
 
@@ -242,15 +239,7 @@ fn level() -> impl TypedValueParser<Value = LevelFilter> {
 impl Args {
     /// The virtual machines, of which no two share anything.
     pub(crate) fn vms(&self) -> Result<Vec<Vm>, ArgsError> {
-        let one = self.one.iter().map(|one| Vm {
-            guest_cid: one.guest_cid,
-            socket: one.socket.clone(),
-            uds_path: one.uds_path.clone(),
-            buf_alloc: None,
-            queue_size: None,
-            sealed_memory: None,
-        });
-        let vms: Vec<Vm> = one.chain(self.many.iter().cloned()).collect();
+        let vms: Vec<Vm> = self.one.iter().chain(&self.many).cloned().collect();
         if vms.is_empty() {
             return Err(ArgsError::NoVm);
         }

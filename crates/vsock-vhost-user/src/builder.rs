@@ -177,10 +177,11 @@ impl VhostUserVsockBuilder {
             let path = self.socket.clone();
             VhostUserError::Socket { path, source }
         })?;
-        let driver = MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
-        let stopper = Stopper::new(listener.handle(), driver.waker());
+        let event_loop =
+            MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
+        let stopper = Stopper::new(listener.handle(), event_loop.waker());
         let file_removers = self.backends.iter().filter_map(file_remover).collect();
-        let journal = Arc::new(Journal::new(cid, driver.waker()));
+        let journal = Arc::new(Journal::new(cid, event_loop.waker()));
         let muxer = muxer(cid, self.config, self.backends)?;
         let virtio = VsockDevice::builder(muxer)
             .transport_features(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
@@ -188,7 +189,7 @@ impl VhostUserVsockBuilder {
             .direct::<UnixVsockStream>(0)
             .poll_budget(self.poll_budget)
             .build();
-        let worker = Worker::new(virtio, size, driver, Arc::clone(&journal))?;
+        let worker = Worker::new(virtio, size, event_loop, Arc::clone(&journal))?;
         let offer = Offer {
             features: worker.features(),
             queue_size: size,

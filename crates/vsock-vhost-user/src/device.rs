@@ -21,7 +21,7 @@ use crate::stopper::Stopper;
 pub struct VhostUserVsock {
     pub(crate) shared: Arc<Shared>,
     pub(crate) listener: NamedListener,
-    /// For the socket files of backends that cannot be dropped, because something holds a thread up.
+    /// For the socket files of backends that cannot be dropped, because something blocks a thread.
     pub(crate) file_removers: Vec<SocketFileRemover>,
     pub(crate) stopper: Stopper,
     pub(crate) thread: Option<JoinHandle<Result<(), VhostUserError>>>,
@@ -34,7 +34,7 @@ impl VhostUserVsock {
     /// # Errors
     ///
     /// - [`VhostUserError::Panicked`]: it has ended before, by a panic.
-    /// - [`VhostUserError::NotEnded`]: something holds a thread of it up.
+    /// - [`VhostUserError::NotEnded`]: something blocks a thread of it.
     pub fn stop(self) -> Result<(), VhostUserError> {
         self.stopper.stop();
         self.join()
@@ -46,7 +46,7 @@ impl VhostUserVsock {
     /// # Errors
     ///
     /// - [`VhostUserError::Panicked`]: a thread of it has panicked.
-    /// - [`VhostUserError::NotEnded`]: it was stopped, and something holds a thread of it up.
+    /// - [`VhostUserError::NotEnded`]: it was stopped, and something blocks a thread of it.
     pub fn join(mut self) -> Result<(), VhostUserError> {
         self.wait()
     }

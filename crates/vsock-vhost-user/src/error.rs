@@ -37,7 +37,7 @@ pub enum VhostUserError {
     /// A thread of the device has panicked. What it printed says where; it is a defect to report.
     #[error("a thread of the device has panicked")]
     Panicked,
-    /// It was told to end, and something has held it up for two seconds: what, the text says. Its
+    /// It was told to end, and something has blocked it for two seconds: what, the text says. Its
     /// sockets are removed, as far as they are the VMM's or those of this crate's backends; its threads
     /// and its CID are in use until what holds them up is over.
     #[error(

@@ -157,6 +157,15 @@ fn is_eventfd(file: &File) -> bool {
     }
 }
 
+/// Requests of features that are not offered: what they need, and what would answer them.
+macro_rules! not_offered {
+    ($($name:ident($($part:ty),*) -> $answer:ty;)+) => {$(
+        fn $name(&mut self, $(_: $part),*) -> Answer<$answer> {
+            Err(Refusal::NotOffered.into())
+        }
+    )+};
+}
+
 impl VhostUserBackendReqHandlerMut for Frontend {
     fn set_owner(&mut self) -> Answer<()> {
         if self.claimed {
@@ -197,6 +206,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         let sealed = self.shared.offer.sealed_memory;
         let memory = Memory::map(table, files, sealed).map_err(Refusal::Memory)?;
         let before = self.shared.worker().set_memory(Arc::clone(memory.mapped()));
+        // Without the worker's lock: unmapping can take long.
         drop(before);
         self.memory = Some(memory);
         Ok(None)
@@ -242,6 +252,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
 
     fn set_vring_kick(&mut self, index: u8, kick: Option<File>) -> Answer<()> {
         let queue = queue(index)?;
+        // An unfit file is closed after the call, without the worker's lock: closing it can block.
         let (kick, unfit) = match kick {
             Some(file) if !is_kick(&file) => (None, Some(file)),
             kick => (kick, None),
@@ -331,64 +342,18 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         Ok(())
     }
 
-    fn reset_device(&mut self) -> Answer<()> {
-        Err(Refusal::NotOffered.into())
-    }
-
-    fn set_gpu_socket(&mut self, _gpu: GpuBackend) -> Answer<()> {
-        Err(Refusal::NotOffered.into())
-    }
-
-    fn get_shared_object(&mut self, _uuid: VhostUserSharedMsg) -> Answer<File> {
-        Err(Refusal::NotOffered.into())
-    }
-
-    fn get_inflight_fd(
-        &mut self,
-        _inflight: &VhostUserInflight,
-    ) -> Answer<(VhostUserInflight, File)> {
-        Err(Refusal::NotOffered.into())
-    }
-
-    fn set_inflight_fd(&mut self, _inflight: &VhostUserInflight, _file: File) -> Answer<()> {
-        Err(Refusal::NotOffered.into())
-    }
-
-    fn get_max_mem_slots(&mut self) -> Answer<u64> {
-        Err(Refusal::NotOffered.into())
-    }
-
-    fn add_mem_region(
-        &mut self,
-        _region: &VhostUserSingleMemoryRegion,
-        _file: File,
-        _postcopy_listening: Option<bool>,
-    ) -> Answer<Option<VhostUserMemoryRegionBase>> {
-        Err(Refusal::NotOffered.into())
-    }
-
-    fn remove_mem_region(&mut self, _region: &VhostUserSingleMemoryRegion) -> Answer<()> {
-        Err(Refusal::NotOffered.into())
-    }
-
-    fn set_device_state_fd(
-        &mut self,
-        _direction: VhostTransferStateDirection,
-        _phase: VhostTransferStatePhase,
-        _file: File,
-    ) -> Answer<Option<File>> {
-        Err(Refusal::NotOffered.into())
-    }
-
-    fn check_device_state(&mut self) -> Answer<()> {
-        Err(Refusal::NotOffered.into())
-    }
-
-    fn get_shmem_config(&mut self) -> Answer<VhostUserShMemConfig> {
-        Err(Refusal::NotOffered.into())
-    }
-
-    fn set_log_base(&mut self, _log: &VhostUserLog, _file: File) -> Answer<()> {
-        Err(Refusal::NotOffered.into())
+    not_offered! {
+        reset_device() -> ();
+        set_gpu_socket(GpuBackend) -> ();
+        get_shared_object(VhostUserSharedMsg) -> File;
+        get_inflight_fd(&VhostUserInflight) -> (VhostUserInflight, File);
+        set_inflight_fd(&VhostUserInflight, File) -> ();
+        get_max_mem_slots() -> u64;
+        add_mem_region(&VhostUserSingleMemoryRegion, File, Option<bool>) -> Option<VhostUserMemoryRegionBase>;
+        remove_mem_region(&VhostUserSingleMemoryRegion) -> ();
+        set_device_state_fd(VhostTransferStateDirection, VhostTransferStatePhase, File) -> Option<File>;
+        check_device_state() -> ();
+        get_shmem_config() -> VhostUserShMemConfig;
+        set_log_base(&VhostUserLog, File) -> ();
     }
 }

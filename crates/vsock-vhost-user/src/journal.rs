@@ -210,9 +210,9 @@ mod tests {
 
     /// A journal, and the loop that it wakes.
     fn woken_journal(cid: u64) -> (Journal, DriverEvents) {
-        let poller = MuxerDriver::new().unwrap();
-        let journal = Journal::new(GuestCid::try_from(cid).unwrap(), poller.waker());
-        (journal, poller.events())
+        let event_loop = MuxerDriver::new().unwrap();
+        let journal = Journal::new(GuestCid::try_from(cid).unwrap(), event_loop.waker());
+        (journal, event_loop.events())
     }
 
     /// A value that counts how often it is written.
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn t131_a_line_that_is_left_out_wakes_who_tells_if_it_does_not_know_of_one() {
+    fn t131_a_line_that_is_left_out_wakes_the_teller_if_it_does_not_know_of_one() {
         let (mut journal, mut events) = woken_journal(3);
         logged();
         let mut wakes = || events.wait(Some(Duration::ZERO)).unwrap();

@@ -137,7 +137,7 @@
 //! | no descriptor is left | the connection that needed one is refused or waits, all others go on |
 //! | a host process sends descriptors (`SCM_RIGHTS`) | it gets an error (`EPERM`); on a system before Linux 6.16 its bytes arrive, and a thread of its own closes the descriptors |
 //! | [`Stopper::stop`] | the guest gets its RSTs, if it has room for them within 100 ms; connections are reset, backends dropped, threads ended; the socket for the VMM and the CID go with the [`VhostUserVsock`] |
-//! | a stop is held up by a backend, or by the VMM's files | two seconds after it [`VhostUserError::NotEnded`] says by what; socket files are removed, the CID stays taken |
+//! | a stop is blocked by a backend, or by the VMM's files | two seconds after it [`VhostUserError::NotEnded`] says by what; socket files are removed, the CID stays taken |
 //! | SIGTERM, for the program | the same, and it ends |
 //!
 //! The event queue stays with QEMU, which does not pass it on: a guest that is migrated is told by
@@ -163,7 +163,7 @@
 //! line that is left out, and one that the logger does not want is not counted. Of the crates that the library
 //! uses, `vsock_sockets` alone logs, and nothing that others can repeat.
 //!
-//! A logger that waits holds up the device that calls it. The program's does not: lines wait, up to
+//! A logger that waits blocks the device that calls it. The program's does not: lines wait, up to
 //! 256 KiB of them, for a thread that writes to standard error; what finds no room is counted and told, and
 //! the end of the program waits for it 200 ms at most.
 //!

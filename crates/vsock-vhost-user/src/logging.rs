@@ -60,7 +60,7 @@ impl Logging {
 
     /// Waits a moment until everything is written.
     pub(crate) fn finish(self) {
-        // What is not written by then is not read by anyone either.
+        // What is not written by then has no reader.
         let _written = self.queue.wait_until_empty(GRACE);
     }
 }

@@ -28,7 +28,7 @@ use vsock_vhost_user::{
     VhostUserVsock, VhostUserVsockBuilder,
 };
 
-/// What a program answers whose arguments are wrong; clap has the same.
+/// The exit code for wrong arguments; clap has the same.
 const WRONG_ARGUMENTS: u8 = 2;
 
 /// Why the program has failed.

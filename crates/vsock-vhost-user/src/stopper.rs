@@ -34,10 +34,10 @@ impl StopStage {
     fn obstacle(self) -> &'static str {
         match self {
             Self::Moving => {
-                "the thread that moves bytes is held up by a backend, a stream, or the VMM's memory"
+                "the thread that moves bytes is blocked by a backend, a stream, or the VMM's memory"
             }
             Self::Answering => {
-                "the thread for the VMM's requests is held up by a file that the VMM has sent"
+                "the thread for the VMM's requests is blocked by a file that the VMM has sent"
             }
             Self::Releasing | Self::Ended => "a backend does not return from its drop",
         }
@@ -77,7 +77,7 @@ impl Stopper {
 
     /// Lets the device end. Returns immediately.
     ///
-    /// The device's threads do the rest, whether anybody waits for them or not: the guest gets an RST for
+    /// The device's threads do the rest, whether a caller waits for them or not: the guest gets an RST for
     /// each of its connections, if it has buffers for them within 100 ms; then the connection to the VMM
     /// ends, and the backends are dropped. A thread in `accept` of an in-process listener gets
     /// `NotConnected`, and one in `connect_to` `ConnectionRefused`; backends over Unix sockets remove
@@ -166,7 +166,7 @@ impl fmt::Debug for Stopper {
     }
 }
 
-/// Held by a thread of a device. When the thread ends, also by a panic, the device stops and has come to this
+/// Owned by a thread of a device. When the thread ends, also by a panic, the device stops and has come to this
 /// stage.
 pub(crate) struct StopOnDrop {
     pub(crate) stopper: Stopper,

@@ -126,9 +126,13 @@ impl Vring {
     }
 
     /// Takes another kick, or none, and starts with it.
-    pub(crate) fn set_kick(&mut self, kick: Option<File>, driver: &mut MuxerDriver) -> KickChange {
+    pub(crate) fn set_kick(
+        &mut self,
+        kick: Option<File>,
+        event_loop: &mut MuxerDriver,
+    ) -> KickChange {
         let discarded = Discarded {
-            _kick: self.drop_kick(driver),
+            _kick: self.drop_kick(event_loop),
             _call: None,
         };
         self.kick = kick.map(|file| Kick {
@@ -140,7 +144,7 @@ impl Vring {
         }
         KickChange {
             discarded,
-            watched: self.watch(driver),
+            watched: self.watch(event_loop),
         }
     }
 
@@ -157,19 +161,19 @@ impl Vring {
     pub(crate) fn set_enablement(
         &mut self,
         enablement: Enablement,
-        driver: &mut MuxerDriver,
+        event_loop: &mut MuxerDriver,
     ) -> io::Result<()> {
         self.enablement = enablement;
-        self.watch(driver)
+        self.watch(event_loop)
     }
 
     /// The front-end takes the queue back.
     ///
-    /// A queue that was started notifies its guest, because the device may have held a notification
+    /// A queue that was started notifies its guest, because the device may have kept a notification
     /// back: the next device of the queue does not know of it.
     pub(crate) fn stop(
         &mut self,
-        driver: &mut MuxerDriver,
+        event_loop: &mut MuxerDriver,
         signaller: &mut Signaller,
     ) -> StoppedQueue {
         if self.queue.ready() {
@@ -177,7 +181,7 @@ impl Vring {
             self.signal(signaller);
         }
         let discarded = Discarded {
-            _kick: self.drop_kick(driver),
+            _kick: self.drop_kick(event_loop),
             ..self.set_call(None)
         };
         StoppedQueue {
@@ -189,10 +193,10 @@ impl Vring {
     /// As it was made.
     pub(crate) fn reset(
         &mut self,
-        driver: &mut MuxerDriver,
+        event_loop: &mut MuxerDriver,
         signaller: &mut Signaller,
     ) -> Discarded {
-        let stopped = self.stop(driver, signaller);
+        let stopped = self.stop(event_loop, signaller);
         self.queue.reset();
         self.enablement = Enablement::Disabled;
         stopped.discarded
@@ -205,7 +209,7 @@ impl Vring {
         };
         match signaller.signal(&call.file) {
             Ok(()) => {}
-            // It stays until the front-end takes it back: to close it here might take long.
+            // It stays open until the front-end takes it back: closing a file of another kind can block.
             Err(SignalError::NoEventfd) => {
                 call.works = false;
                 say!(
@@ -219,36 +223,36 @@ impl Vring {
     }
 
     /// Watches the kick if the queue runs, and only then.
-    fn watch(&mut self, driver: &mut MuxerDriver) -> io::Result<()> {
+    fn watch(&mut self, event_loop: &mut MuxerDriver) -> io::Result<()> {
         let runs = self.runs();
         let Some(kick) = &mut self.kick else {
             return Ok(());
         };
         if runs && !kick.watched {
-            driver.watch(KICK, &kick.file)?;
-            // Something may be in it, or in its queue, by now.
-            driver.wake();
+            event_loop.watch(KICK, &kick.file)?;
+            // The guest may have written to it, or filled its queue, before it was watched: no edge comes for that.
+            event_loop.wake();
         } else if !runs && kick.watched {
-            unwatch(&kick.file, driver, &self.journal);
+            unwatch(&kick.file, event_loop, &self.journal);
         }
         kick.watched = runs;
         Ok(())
     }
 
-    /// Gives the kick up, which is not watched then: its owner may have kept a copy, so to close ours
-    /// would not do.
-    fn drop_kick(&mut self, driver: &mut MuxerDriver) -> Option<File> {
+    /// Gives the kick up and stops watching it. Closing our copy would not do: its owner may have kept one,
+    /// and an epoll watches until the last copy is closed.
+    fn drop_kick(&mut self, event_loop: &mut MuxerDriver) -> Option<File> {
         let Kick { file, watched } = self.kick.take()?;
         if watched {
-            unwatch(&file, driver, &self.journal);
+            unwatch(&file, event_loop, &self.journal);
         }
         Some(file)
     }
 }
 
-/// Tells of a kick no more, even if others have it, too.
-fn unwatch(kick: &File, driver: &mut MuxerDriver, journal: &Journal) {
-    if let Err(LoopError::Unwatch { source, .. }) = driver.unwatch(kick) {
+/// Stops watching a kick, even if others have copies of it.
+fn unwatch(kick: &File, event_loop: &mut MuxerDriver, journal: &Journal) {
+    if let Err(LoopError::Unwatch { source, .. }) = event_loop.unwatch(kick) {
         say!(journal, Warn, "cannot unwatch a kick: {source}");
     }
 }
@@ -267,27 +271,27 @@ mod tests {
 
     struct Rig {
         vring: Vring,
-        driver: MuxerDriver,
+        event_loop: MuxerDriver,
         signaller: Signaller,
     }
 
     impl Rig {
         /// A queue that the front-end lets run.
         fn new() -> Self {
-            let driver = MuxerDriver::new().unwrap();
+            let event_loop = MuxerDriver::new().unwrap();
             let guest = GuestCid::try_from(3).unwrap();
-            let journal = Arc::new(Journal::new(guest, driver.waker()));
+            let journal = Arc::new(Journal::new(guest, event_loop.waker()));
             let mut rig = Self {
                 vring: Vring::new(64, Arc::clone(&journal)).unwrap(),
                 signaller: Signaller::new(&journal),
-                driver,
+                event_loop,
             };
             rig.enable(Enablement::Enabled);
             rig
         }
 
         fn enable(&mut self, enablement: Enablement) {
-            let set = self.vring.set_enablement(enablement, &mut self.driver);
+            let set = self.vring.set_enablement(enablement, &mut self.event_loop);
             set.unwrap();
         }
 
@@ -295,7 +299,7 @@ mod tests {
         fn kick(&mut self) -> OwnedFd {
             let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
             let copy = File::from(kick.try_clone().unwrap());
-            let change = self.vring.set_kick(Some(copy), &mut self.driver);
+            let change = self.vring.set_kick(Some(copy), &mut self.event_loop);
             change.watched.unwrap();
             kick
         }
@@ -308,13 +312,13 @@ mod tests {
         }
 
         fn stop(&mut self) -> Discarded {
-            let stopped = self.vring.stop(&mut self.driver, &mut self.signaller);
+            let stopped = self.vring.stop(&mut self.event_loop, &mut self.signaller);
             stopped.discarded
         }
 
-        /// Whether the driver was told of anything since this was asked last.
+        /// Whether the event loop was told of anything since this was asked last.
         fn is_told(&mut self) -> bool {
-            let mut events = self.driver.events();
+            let mut events = self.event_loop.events();
             events.wait(Some(std::time::Duration::ZERO)).unwrap() > 0
         }
     }
@@ -417,7 +421,7 @@ mod tests {
                     self.started = true;
                 }
                 Step::Kick(false) => {
-                    drop(rig.vring.set_kick(None, &mut rig.driver));
+                    drop(rig.vring.set_kick(None, &mut rig.event_loop));
                     self.kick = None;
                 }
                 Step::Call(true) => self.call = Some(rig.call()),
@@ -449,7 +453,7 @@ mod tests {
             0
         }
 
-        /// Whether the poller is to tell of the step, before which this kick was watched.
+        /// Whether the event loop is to tell of the step, before which this kick was watched.
         fn is_told(&self, step: Step, before: Option<usize>) -> bool {
             let Some(watched) = self.watched() else {
                 return false;

@@ -53,7 +53,7 @@ pub(crate) struct Remains {
 pub(crate) struct Worker {
     journal: Arc<Journal>,
     lifecycle: Lifecycle,
-    driver: MuxerDriver,
+    event_loop: MuxerDriver,
     signaller: Signaller,
     vrings: [Vring; QUEUES],
     /// The guest's memory, while a front-end shares it.
@@ -66,7 +66,7 @@ impl Worker {
     pub(crate) fn new(
         device: VsockDevice<GuestMemoryMmap>,
         queue_size: u16,
-        driver: MuxerDriver,
+        event_loop: MuxerDriver,
         journal: Arc<Journal>,
     ) -> Result<Self, VhostUserError> {
         let vring = || {
@@ -75,7 +75,7 @@ impl Worker {
         };
         Ok(Self {
             lifecycle: Lifecycle::new(device, Arc::clone(&journal)),
-            driver,
+            event_loop,
             signaller: Signaller::new(&journal),
             vrings: [vring()?, vring()?, vring()?],
             journal,
@@ -88,25 +88,25 @@ impl Worker {
     pub(crate) fn end(&mut self) -> Remains {
         self.stop();
         self.lifecycle.accept_features(0);
-        let (driver, signaller) = (&mut self.driver, &mut self.signaller);
+        let (event_loop, signaller) = (&mut self.event_loop, &mut self.signaller);
         Remains {
             _memory: self.memory.take(),
             _descriptors: self
                 .vrings
                 .each_mut()
-                .map(|vring| vring.reset(driver, signaller)),
+                .map(|vring| vring.reset(event_loop, signaller)),
         }
     }
 
     /// The device ends: gives up its backends. [`settle`](Self::settle) comes next.
     pub(crate) fn remove_backends(&mut self) -> Vec<Box<dyn VsockBackend>> {
-        let now = self.driver.now();
+        let now = self.event_loop.now();
         self.lifecycle.device.muxer_mut().remove_backends(now)
     }
 
     /// Lets go what is no longer needed.
     pub(crate) fn settle(&mut self) {
-        let now = self.driver.now();
+        let now = self.event_loop.now();
         self.carry_out(now);
     }
 
@@ -130,7 +130,7 @@ impl Worker {
     }
 
     pub(crate) fn set_kick(&mut self, index: QueueIndex, kick: Option<File>) -> KickChange {
-        self.vrings[index.0].set_kick(kick, &mut self.driver)
+        self.vrings[index.0].set_kick(kick, &mut self.event_loop)
     }
 
     pub(crate) fn set_enablement(
@@ -138,20 +138,20 @@ impl Worker {
         index: QueueIndex,
         enablement: Enablement,
     ) -> io::Result<()> {
-        self.vrings[index.0].set_enablement(enablement, &mut self.driver)
+        self.vrings[index.0].set_enablement(enablement, &mut self.event_loop)
     }
 
     /// Lets every queue run: of a front-end that does not say it of each.
     pub(crate) fn enable_all(&mut self) -> io::Result<()> {
-        let driver = &mut self.driver;
+        let event_loop = &mut self.event_loop;
         self.vrings
             .iter_mut()
-            .try_for_each(|vring| vring.set_enablement(Enablement::Enabled, driver))
+            .try_for_each(|vring| vring.set_enablement(Enablement::Enabled, event_loop))
     }
 
     /// A queue is taken back. A device without one that carries packets has been reset.
     pub(crate) fn stop_queue(&mut self, index: QueueIndex) -> StoppedQueue {
-        let stopped = self.vrings[index.0].stop(&mut self.driver, &mut self.signaller);
+        let stopped = self.vrings[index.0].stop(&mut self.event_loop, &mut self.signaller);
         if index.carries_packets() {
             self.stop();
         }
@@ -160,15 +160,15 @@ impl Worker {
 
     /// For the thread that takes steps.
     pub(crate) fn events(&self) -> DriverEvents {
-        self.driver.events()
+        self.event_loop.events()
     }
 
     /// Something has happened, or the thread has looked because the device polls. Returns whether it must not sleep
     /// before the next step.
     pub(crate) fn step(&mut self, events: &DriverEvents) -> bool {
-        let now = self.driver.now();
+        let now = self.event_loop.now();
         let happened = self
-            .driver
+            .event_loop
             .dispatch(now, events, &mut self.lifecycle.device);
         if happened || self.next != NextCall::OnEvent {
             self.serve(now);
@@ -180,7 +180,7 @@ impl Worker {
     /// The device is to end while its guest goes on: begins to reset the guest's connections. Returns as of
     /// [`step`](Self::step).
     pub(crate) fn begin_farewell(&mut self) -> bool {
-        let now = self.driver.now();
+        let now = self.event_loop.now();
         self.lifecycle.device.farewell(now);
         self.serve(now);
         self.carry_out(now);
@@ -238,7 +238,7 @@ impl Worker {
     }
 
     fn stop(&mut self) {
-        let now = self.driver.now();
+        let now = self.event_loop.now();
         self.lifecycle.stop(now);
         self.carry_out(now);
     }
@@ -247,14 +247,14 @@ impl Worker {
     fn carry_out(&mut self, now: Tick) {
         let journal = &self.journal;
         let device = &mut self.lifecycle.device;
-        self.driver
+        self.event_loop
             .carry_out(now, device, |handover| match handover {
                 // A socket that may take its time to close closes elsewhere.
                 Handover::Close(stream) => drop(stream),
                 Handover::Failed(error) => tell(journal, &error),
             });
         if let Some(wait) = self.journal.tell()
-            && let Err(error) = self.driver.wake_by(now.saturating_add(wait))
+            && let Err(error) = self.event_loop.wake_by(now.saturating_add(wait))
         {
             tell(&self.journal, &error);
         }
@@ -306,18 +306,18 @@ mod tests {
 
     const GENEROUS: Duration = Duration::from_secs(20);
 
-    fn journal(driver: &MuxerDriver) -> Journal {
-        Journal::new(GuestCid::try_from(3).unwrap(), driver.waker())
+    fn journal(event_loop: &MuxerDriver) -> Journal {
+        Journal::new(GuestCid::try_from(3).unwrap(), event_loop.waker())
     }
 
-    fn worker(journal: Journal, driver: MuxerDriver) -> Worker {
-        polling(journal, driver, Duration::ZERO)
+    fn worker(journal: Journal, event_loop: MuxerDriver) -> Worker {
+        polling(journal, event_loop, Duration::ZERO)
     }
 
-    fn polling(journal: Journal, driver: MuxerDriver, poll_budget: Duration) -> Worker {
+    fn polling(journal: Journal, event_loop: MuxerDriver, poll_budget: Duration) -> Worker {
         let muxer = Muxer::new(journal.guest(), Config::default());
         let device = VsockDevice::builder(muxer).poll_budget(poll_budget);
-        Worker::new(device.build(), 16, driver, Arc::new(journal)).unwrap()
+        Worker::new(device.build(), 16, event_loop, Arc::new(journal)).unwrap()
     }
 
     /// Takes a step for what happens within the time; returns how many events that were.
@@ -354,8 +354,8 @@ mod tests {
         memory: &Arc<GuestMemoryMmap>,
         poll_budget: Duration,
     ) -> (Worker, DriverEvents) {
-        let driver = MuxerDriver::new().unwrap();
-        let mut worker = polling(journal(&driver), driver, poll_budget);
+        let event_loop = MuxerDriver::new().unwrap();
+        let mut worker = polling(journal(&event_loop), event_loop, poll_budget);
         drop(worker.set_memory(Arc::clone(memory)));
         worker.accept_features(1 << 32);
         for index in [0, 1] {
@@ -370,7 +370,7 @@ mod tests {
         worker.vring(index).queue_mut().next_avail()
     }
 
-    /// The driver sends packets until there have been so many, and does not kick.
+    /// The driver sends packets until there have been `count`, and does not kick.
     fn offer(memory: &GuestMemoryMmap, count: u16) {
         let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
         memory
@@ -390,7 +390,7 @@ mod tests {
         };
         assert!(!is_busy(&mut worker));
         offer(&memory, 1);
-        worker.driver.wake();
+        worker.event_loop.wake();
         assert!(is_busy(&mut worker));
         offer(&memory, 2);
         assert!(is_busy(&mut worker), "it is not done");
@@ -408,20 +408,20 @@ mod tests {
         offer(&memory, 1);
         assert_eq!(worker.lifecycle.device.deadline(), None, "nothing is due");
 
-        let now = worker.driver.now();
-        worker.driver.wake_by(now).unwrap();
+        let now = worker.event_loop.now();
+        worker.event_loop.wake_by(now).unwrap();
         assert_eq!(step(&mut worker, &mut events, GENEROUS), 1);
         assert_eq!(sent(&mut worker), 0);
 
-        worker.driver.wake();
+        worker.event_loop.wake();
         step(&mut worker, &mut events, Duration::ZERO);
         assert_eq!(sent(&mut worker), 1);
     }
 
     #[test]
     fn t131_the_timer_tells_what_was_left_out_of_the_log() {
-        let driver = MuxerDriver::new().unwrap();
-        let mut journal = journal(&driver);
+        let event_loop = MuxerDriver::new().unwrap();
+        let mut journal = journal(&event_loop);
         logged();
         for _ in 0..100 {
             say!(journal, Warn, "a line");
@@ -430,7 +430,7 @@ mod tests {
         let wait = journal.tell().unwrap();
         journal.advance(wait - Duration::from_millis(50));
         logged();
-        let mut worker = worker(journal, driver);
+        let mut worker = worker(journal, event_loop);
         let mut events = worker.events();
         // The thread that left lines out has woken the one that sets the timer; the timer is the other event.
         for _ in 0..2 {

@@ -35,7 +35,7 @@ enum Phase {
     Broken(DeviceFault),
 }
 
-/// A virtio vsock device: a [`Muxer`] behind virtqueues.
+/// A virtio vsock device: a [`Muxer`] on virtqueues.
 ///
 /// It owns neither queues nor memory, and no descriptor; it reads no clock and starts no thread.
 /// Its owner passes events in and carries out what comes back:

@@ -30,7 +30,7 @@ pub struct Outcome {
     pub notify_tx: bool,
     /// The guest is to be notified of the event queue.
     pub notify_event: bool,
-    /// When to call again. A caller that sleeps too early leaves the guest waiting.
+    /// When to call again. A caller that sleeps before that leaves the guest waiting.
     pub next: NextCall,
 }
 

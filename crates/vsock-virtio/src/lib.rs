@@ -2,7 +2,7 @@
 
 //! The virtio vsock device (virtio 1.3, 5.10), for a VMM to embed.
 //!
-//! [`VsockDevice`] puts a [`Muxer`] behind three virtqueues: it makes packets of
+//! [`VsockDevice`] connects a [`Muxer`] with three virtqueues: it makes packets of
 //! descriptor chains and fills the guest's buffers, and has the configuration space, the features and
 //! the event queue. It has no event loop, no descriptor and no clock, and starts no thread: memory and
 //! queues are lent to it for a call, time is passed in, and what is to be done comes back.

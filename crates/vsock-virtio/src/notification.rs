@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Which notifications are spared (ADR 0013): those of no use. Neither side ever waits for one that was held back.
+//! Which notifications are left out (ADR 0013): those of no use. Neither side ever waits for one.
 //!
 //! *Kicks.* After work the device polls for a while, with kicks off, instead of sleeping; so a packet that comes
 //! then costs neither an exit of the guest nor a wake-up of the device's thread.

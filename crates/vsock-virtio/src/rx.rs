@@ -45,7 +45,7 @@ pub(crate) struct Tools<'a, M: GuestMemory> {
 /// The buffers of the receive queue, in order.
 ///
 /// Chains are taken when they are needed. Those that were taken for nothing are put back at the end, so
-/// that nothing is held between two calls: no reset, no migration can find a chain here.
+/// that nothing is kept between two calls: no reset, no migration can find a chain here.
 pub(crate) struct RxBuffers<'a, 'q, 'm, M: GuestMemory> {
     queue: &'a mut Virtqueue<'q, 'm, M>,
     tools: Tools<'a, M>,

@@ -97,8 +97,8 @@ impl Suppression {
             Self::EventIdx => {
                 // ORDER: Relaxed; likewise; partner: the driver's store of `used_event`.
                 let event = fields.used_event(Ordering::Relaxed)?;
-                let behind = Wrapping(used) - Wrapping(event) - Wrapping(1);
-                Ok(behind.0 < count)
+                let passed = Wrapping(used) - Wrapping(event) - Wrapping(1);
+                Ok(passed.0 < count)
             }
         }
     }

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-/// So many descriptors the kernel passes with a message at most (`SCM_MAX_FD`).
+/// The most descriptors that the kernel passes with a message (`SCM_MAX_FD`).
 const MAX_FDS: usize = 253;
 
 /// Whether the peer is gone, as far as the kernel tells: a peer that has shut both directions down looks the same.
@@ -104,8 +104,8 @@ mod tests {
         }
         let mut place = [-1];
         assert_eq!(near.recv_data_fd(&mut [0; 8], &mut place).unwrap(), (1, 1));
-        assert_eq!(others[1].read(&mut [0]).unwrap(), 0, "nobody has it");
-        assert_eq!(others[2].read(&mut [0]).unwrap(), 0, "nobody has it");
+        assert_eq!(others[1].read(&mut [0]).unwrap(), 0, "it is closed");
+        assert_eq!(others[2].read(&mut [0]).unwrap(), 0, "it is closed");
         let open = others[0].read(&mut [0]).unwrap_err();
         assert_eq!(open.kind(), ErrorKind::WouldBlock);
     }

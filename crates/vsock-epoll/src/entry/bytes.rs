@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The bytes of a stream: read, written, kept, and the end behind them.
+//! The bytes of a stream: read, written, kept, and the end after them.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -11,6 +11,14 @@ use crate::{StreamFailure, Trigger};
 
 /// A backlog that was larger than this gives its memory back when it is empty.
 const KEPT: usize = 4096;
+
+/// What became of bytes that were to be written.
+pub(crate) struct Written {
+    /// How many the stream took.
+    pub(crate) taken: usize,
+    /// How many are kept in the backlog.
+    pub(crate) kept: usize,
+}
 
 impl<T> Entry<T> {
     /// Reads once. `Ok(None)` if nothing is there.
@@ -43,8 +51,8 @@ impl<T> Entry<T> {
     }
 
     /// Writes as much of `bytes` as the stream takes, and keeps of the rest as much as the backlog may
-    /// hold. Returns how many of them the stream took, and how many are kept.
-    pub(crate) fn write(&mut self, bytes: &[u8], limit: usize) -> io::Result<(usize, usize)> {
+    /// hold.
+    pub(crate) fn write(&mut self, bytes: &[u8], limit: usize) -> io::Result<Written> {
         let mut taken = 0;
         while !self.writing() && taken < bytes.len() {
             match self.stream.write(&bytes[taken..]) {
@@ -61,7 +69,7 @@ impl<T> Entry<T> {
         if kept < rest.len() {
             self.await_space();
         }
-        Ok((taken, kept))
+        Ok(Written { taken, kept })
     }
 
     /// Writes the backlog as far as the stream takes it; returns how much that was.

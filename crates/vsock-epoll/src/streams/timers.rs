@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The timers of the streams: what each waits for, and who is due.
+//! The timers of the streams: what each waits for, and which is due.
 
 use std::time::Instant;
 
@@ -25,8 +25,8 @@ impl<T> Streams<T> {
         [idle, entry.deadline].into_iter().flatten().min()
     }
 
-    /// Sees to it that a stream is looked after in time. Looking too early costs little, so an entry
-    /// of the heap that has come too early is not taken out.
+    /// Sees to it that a stream is looked after in time. A premature look costs little, so an entry
+    /// of the heap that is premature is not taken out.
     pub(super) fn schedule(&mut self, id: StreamId) {
         let Some(at) = self.table.get(id).and_then(|entry| self.due(entry)) else {
             return;
@@ -83,8 +83,8 @@ impl<T> Streams<T> {
                 continue;
             }
             entry.wake = None;
-            let rings = entry.deadline.is_some_and(|deadline| deadline <= now);
-            if rings {
+            let expired = entry.deadline.is_some_and(|deadline| deadline <= now);
+            if expired {
                 entry.deadline = None;
             }
             let limit = self.limits.idle;
@@ -96,7 +96,7 @@ impl<T> Streams<T> {
                 self.fail(id, StreamFailure::Idle);
             }
             self.schedule(id);
-            if rings && !idle {
+            if expired && !idle {
                 self.counters.timers += 1;
                 return Some(id);
             }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_that_are_set_anew_leave_no_more_than_a_bound_behind() {
+    fn timers_that_are_set_anew_leave_a_bounded_number_of_entries() {
         let mut streams = streams();
         let (_host, id) = add(&mut streams);
         for step in 1..10_000 {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_of_closed_streams_leave_no_more_than_a_bound_behind() {
+    fn timers_of_closed_streams_leave_a_bounded_number_of_entries() {
         let mut streams = streams();
         for _ in 0..1000 {
             let (_host, id) = add(&mut streams);
@@ -156,7 +156,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         streams.set_timer(id, seconds(200));
-        streams.set_timer(id, seconds(100)); // 200 is in vain
+        streams.set_timer(id, seconds(100)); // replaces 200
         assert_eq!(streams.next_due(at(150)), Some(id));
         streams.set_timer(id, seconds(300));
         assert_eq!(streams.deadlines.len(), 2);

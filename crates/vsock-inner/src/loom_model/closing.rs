@@ -12,7 +12,7 @@ use super::{assert_readability, assert_writability, direction, explore, pair, re
 use crate::reader::VsockInnerReader;
 use crate::stream::VsockInnerStream;
 
-/// The peer has sent so many bytes when this end writes two and leaves: what the peer reads ends so.
+/// The peer has sent `left` when this end writes two and leaves: what the peer reads ends so.
 fn leave(left: &'static [u8], leave: fn(VsockInnerStream), end: Option<ErrorKind>) {
     explore(move || {
         let (mut near, mut far) = pair(8);
@@ -83,7 +83,7 @@ fn both_ends_may_be_dropped_at_the_same_time() {
     });
 }
 
-/// How both directions have ended for the one whose peer was dropped.
+/// How both directions have ended for the end whose peer was dropped.
 fn both_ends(stream: &mut VsockInnerStream) -> (Result<usize, ErrorKind>, ErrorKind) {
     stream.set_nonblocking(true).unwrap();
     let read = stream.read(&mut [0]).map_err(|error| error.kind());

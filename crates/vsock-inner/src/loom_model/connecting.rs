@@ -41,7 +41,7 @@ fn a_confirmation_meets_a_write_and_a_poll_of_its_descriptor() {
 }
 
 #[test]
-fn a_confirmation_wakes_who_waits_for_it_and_shows_the_addresses() {
+fn a_confirmation_wakes_its_waiter_and_shows_the_addresses() {
     explore(|| {
         let (near, mut far) = pending();
         assert_eq!(far.requested_port(), Some(5));
@@ -57,7 +57,7 @@ fn a_confirmation_wakes_who_waits_for_it_and_shows_the_addresses() {
 }
 
 #[test]
-fn a_refusal_wakes_who_waits_and_makes_both_descriptors_ready() {
+fn a_refusal_wakes_its_waiter_and_makes_both_descriptors_ready() {
     explore(|| {
         let (mut near, far) = pending();
         let refusing = thread::spawn(move || drop(far));

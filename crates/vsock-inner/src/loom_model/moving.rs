@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Bytes and space against the sleep of who waits for them.
+//! Bytes and space against the sleep of the side that waits for them.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;

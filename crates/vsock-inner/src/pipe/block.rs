@@ -23,7 +23,7 @@ impl Link {
 
     /// # Safety
     ///
-    /// What wrote the link last must have happened before, and nobody may write it now.
+    /// The last write of the link must have happened before, and no other thread may write it now.
     pub(super) unsafe fn get(&self) -> Option<NonNull<Block>> {
         // SAFETY: by the caller's promise.
         unsafe { self.0.get() }
@@ -31,7 +31,7 @@ impl Link {
 
     /// # Safety
     ///
-    /// Nobody else may read or write the link now.
+    /// No other thread may read or write the link now.
     pub(super) unsafe fn set(&self, block: Option<NonNull<Block>>) {
         // SAFETY: by the caller's promise.
         unsafe { self.0.set(block) }
@@ -49,7 +49,7 @@ pub(crate) struct Block {
 impl Block {
     pub(super) const BYTES: usize = BLOCK_BYTES;
 
-    /// So many blocks are allocated at once. Pages that are not touched cost nothing.
+    /// This number of blocks is allocated in one call. Pages that are not touched cost nothing.
     #[cfg(not(loom))]
     const SLAB: usize = 64;
     #[cfg(loom)]
@@ -65,7 +65,7 @@ impl Block {
             handle_alloc_error(layout)
         };
         let first = memory.cast::<Self>();
-        // SAFETY: so many blocks were allocated, one behind the other.
+        // SAFETY: that number of blocks was allocated, one after the other.
         (0..Self::SLAB).map(move |at| unsafe { first.add(at) })
     }
 
@@ -73,7 +73,7 @@ impl Block {
     ///
     /// # Safety
     ///
-    /// Nobody else may use the block.
+    /// The caller alone may use the block.
     #[cfg(not(loom))]
     pub(super) unsafe fn initialise(block: NonNull<Self>) {
         // SAFETY: the memory is large enough, and the caller's alone.
@@ -84,7 +84,7 @@ impl Block {
 
     /// # Safety
     ///
-    /// Nobody else may use the block.
+    /// The caller alone may use the block.
     #[cfg(loom)]
     pub(super) unsafe fn initialise(block: NonNull<Self>) {
         let fresh = Self {
@@ -99,7 +99,7 @@ impl Block {
     ///
     /// # Safety
     ///
-    /// Nobody may use the blocks any more, until they are initialised again.
+    /// The blocks may not be used any more, until they are initialised again.
     #[cfg(not(loom))]
     pub(super) unsafe fn cool(blocks: &mut [NonNull<Self>]) {
         blocks.sort_unstable();
@@ -109,16 +109,16 @@ impl Block {
             let Some(first) = run.first() else { continue };
             // A failure leaves the pages where they are, and does no harm.
             let len = run.len() * size_of::<Self>();
-            // SAFETY: the pages hold blocks of ours that nobody uses.
+            // SAFETY: the pages hold blocks of ours that are not in use.
             unsafe { libc::madvise(first.as_ptr().cast(), len, libc::MADV_DONTNEED) };
         }
     }
 
-    /// The model checker starts afresh each time, and wants nothing left behind.
+    /// The model checker starts afresh each time, and wants nothing left allocated.
     ///
     /// # Safety
     ///
-    /// Nobody may use the blocks any more.
+    /// The blocks may not be used any more.
     #[cfg(loom)]
     pub(super) unsafe fn cool(blocks: &mut [NonNull<Self>]) {
         for block in blocks {

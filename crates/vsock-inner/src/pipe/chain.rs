@@ -28,7 +28,7 @@ pub(crate) struct Chain {
     pool: &'static Pool,
 }
 
-/// A block of the chain, and the position behind its last byte.
+/// A block of the chain, and the position after its last byte.
 #[derive(Clone, Copy, Debug)]
 struct Owned {
     block: NonNull<Block>,
@@ -41,7 +41,7 @@ unsafe impl Send for Owned {}
 impl Owned {
     /// Whether a reader at `head` is through with the block. At its very end it is not: there it has
     /// still to look up the next one.
-    fn is_behind(&self, head: Position) -> bool {
+    fn is_past(&self, head: Position) -> bool {
         head != self.end && head.reached(self.end)
     }
 }
@@ -95,11 +95,11 @@ impl Chain {
         let Ok(mut blocks) = self.blocks.try_lock() else {
             return;
         };
-        let behind = blocks
+        let passed = blocks
             .iter()
-            .take_while(|owned| owned.is_behind(head))
+            .take_while(|owned| owned.is_past(head))
             .count();
-        let spare = blocks.len().saturating_sub(keep).min(behind);
+        let spare = blocks.len().saturating_sub(keep).min(passed);
         // SAFETY: the reader is through with these blocks, and as they leave the chain here the
         // writer will not come to them again.
         unsafe {
@@ -159,10 +159,10 @@ impl<L: Fn() -> Position> Extension<'_, L> {
         if self.blocks.len() <= Pool::ROUND {
             return None;
         }
-        if !oldest.is_behind(*self.head) {
+        if !oldest.is_past(*self.head) {
             *self.head = (self.look)();
         }
-        if !oldest.is_behind(*self.head) {
+        if !oldest.is_past(*self.head) {
             return None;
         }
         self.blocks.pop_front();

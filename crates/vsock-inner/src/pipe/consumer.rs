@@ -13,10 +13,10 @@ use crate::spin::{Pace, Spinner};
 use crate::sync::Arc;
 use crate::word::{ENDED, Position, READ_SHUT, READER_RESET};
 
-/// So many blocks beyond what is queued a direction keeps while bytes flow: 512 KiB, so that bursts
+/// Blocks that a direction keeps beyond what is queued, while bytes flow: 512 KiB, so that bursts
 /// go round in the blocks that they had.
 const SPARE_IN_FLOW: usize = 32;
-/// So many blocks a drained direction keeps: the one in which the writer goes on.
+/// Blocks that a drained direction keeps: the one in which the writer goes on.
 const KEPT_WHEN_DRAINED: usize = 1;
 
 /// How long a reader that has drained the queue looks for more before its descriptor is cleared, and
@@ -30,7 +30,7 @@ pub(crate) struct Consumer {
     head: Position,
     /// The writer's position when it was last looked at; it can only have gone on since.
     tail: Position,
-    /// Where this side has ended its reading: what comes behind is not for it any more.
+    /// Where this side has ended its reading: what comes after is not for it any more.
     limit: Option<Position>,
     /// The first block of the chain, once there was something to read.
     block: Option<NonNull<Block>>,
@@ -171,6 +171,7 @@ impl Consumer {
     #[inline]
     pub(super) fn available(&mut self, len: usize) -> Progress {
         let mut there = self.tail.since(self.head);
+        // The other side's cache line is looked at only where what is known of it does not do.
         if there < len as u64 {
             let word = self.pipe.data.load();
             self.tail = self.limit.unwrap_or_else(|| word.position());
@@ -205,7 +206,7 @@ impl Consumer {
     fn show(&self, block: Option<NonNull<Block>>, at: usize, len: usize, show: impl FnOnce(&[u8])) {
         debug_assert!(block.is_some());
         let Some(block) = block else { return };
-        // SAFETY: a block stays in the chain until this side's position is behind it.
+        // SAFETY: a block stays in the chain until this side's position is past it.
         let bytes = unsafe { Block::bytes(block) };
         // SAFETY: the range lies in the block; it was filled before the position that `available`
         // has seen was published, and is this side's until it is released.
@@ -224,14 +225,14 @@ impl Consumer {
             .release(ahead.saturating_add(SPARE_IN_FLOW), self.head);
     }
 
-    /// The block behind `block`, in which there are published bytes.
+    /// The block after `block`, in which there are published bytes.
     fn after(&self, block: Option<NonNull<Block>>) -> Option<NonNull<Block>> {
         let link = match block {
-            // SAFETY: a block stays in the chain until this side's position is behind it.
+            // SAFETY: a block stays in the chain until this side's position is past it.
             Some(block) => unsafe { Block::link(block) },
             None => &self.pipe.first,
         };
-        // SAFETY: the writer set the link before it published bytes behind it, and bytes behind it
+        // SAFETY: the writer set the link before it published bytes after it, and bytes after it
         // are there.
         unsafe { link.get() }
     }
@@ -272,7 +273,7 @@ impl Consumer {
     }
 
     /// Waits a moment for the next request, after an answer was written: a peer that waited for the
-    /// answer at work sends it at once, and then polling the descriptor takes no sleep.
+    /// answer at work sends it immediately, and then polling the descriptor takes no sleep.
     pub(crate) fn look_ahead(&mut self) {
         let (doorbell, want) = (&self.pipe.data, self.want());
         let more = || doorbell.load().is_ready(want);
@@ -288,6 +289,7 @@ impl Consumer {
         let (doorbell, want) = (&self.pipe.data, self.want());
         let more = || doorbell.load().is_ready(want);
         if doorbell.is_taken() && !self.look.spin(None, Pace::Calm, more) {
+            // Memory first: after `settle` the owner may sleep for long.
             self.rest();
             self.pipe.data.settle(want);
         }

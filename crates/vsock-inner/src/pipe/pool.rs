@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::block::Block;
 
-/// The directions are spread over so many stocks, each with a lock of its own.
+/// The number of stocks over which directions are spread, each with a lock of its own.
 const SHARDS: usize = 8;
 
 /// One stock.
@@ -45,7 +45,7 @@ impl Drop for Lease {
     }
 }
 
-// SAFETY: a block in a stock belongs to it alone: whoever gave it knows it no more.
+// SAFETY: a block in a stock belongs to it alone: the side that gave it keeps no pointer to it.
 unsafe impl Send for Stock {}
 
 static POOLS: [Pool; SHARDS] = [const { Pool(Mutex::new(Stock::EMPTY)) }; SHARDS];
@@ -54,10 +54,10 @@ static POOLS: [Pool; SHARDS] = [const { Pool(Mutex::new(Stock::EMPTY)) }; SHARDS
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 impl Pool {
-    /// So many blocks a stock keeps warm: 1 MiB.
+    /// Blocks that a stock keeps warm: 1 MiB.
     pub(super) const WARM: usize = if cfg!(loom) { 0 } else { 64 };
 
-    /// So many blocks go round: 256 KiB. To write where another processor has read a moment ago can
+    /// Blocks that go round: 256 KiB. To write where another processor has read a moment ago can
     /// take twice as long as where it has read a while ago.
     pub(super) const ROUND: usize = if cfg!(loom) { 1 } else { 16 };
 
@@ -67,10 +67,10 @@ impl Pool {
         &POOLS[NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS]
     }
 
-    /// A block for the caller alone, who has `others` in use.
+    /// A block for the caller alone, which has `others` in use.
     pub(super) fn take(&self, others: usize) -> NonNull<Block> {
         let block = self.lock().take(others);
-        // SAFETY: the block has left the stock, so nobody else knows it.
+        // SAFETY: the block has left the stock, so only the caller knows it.
         unsafe { Block::initialise(block) };
         block
     }
@@ -79,7 +79,7 @@ impl Pool {
     ///
     /// # Safety
     ///
-    /// The blocks must come from a pool, and nobody may use them any more.
+    /// The blocks must come from a pool, and may not be used any more.
     pub(super) unsafe fn give(&self, mut blocks: impl Iterator<Item = NonNull<Block>>) {
         let mut stock = self.lock();
         let room = stock.room();
@@ -88,7 +88,7 @@ impl Pool {
         drop(stock);
         let mut cold: Vec<_> = blocks.collect();
         if !cold.is_empty() {
-            // SAFETY: by the caller's promise nobody uses these, and the stock has not got them yet.
+            // SAFETY: by the caller's promise these are not in use, and the stock has not got them yet.
             unsafe { Block::cool(&mut cold) };
             if !cfg!(loom) {
                 self.lock().cold.append(&mut cold);
@@ -96,7 +96,7 @@ impl Pool {
         }
     }
 
-    /// Makes sure that there are so many blocks, or as many as the stock keeps warm.
+    /// Makes sure that there are `blocks` blocks, or as many as the stock keeps warm.
     pub(super) fn stock_up(&self, blocks: usize) {
         let mut stock = self.lock();
         stock.reserve();
@@ -147,7 +147,7 @@ impl Stock {
         Pool::WARM.saturating_sub(self.warm.len() + self.leased * Pool::ROUND)
     }
 
-    /// Grows to the full size at once, and so once only.
+    /// Grows to the full size in one step, and so once only.
     fn reserve(&mut self) {
         self.warm
             .reserve_exact(Pool::WARM.saturating_sub(self.warm.len()));

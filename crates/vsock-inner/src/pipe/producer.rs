@@ -13,7 +13,7 @@ use crate::word::{CONNECTING, Position, WRITE_ENDED};
 #[derive(Debug)]
 pub(crate) struct Producer {
     pipe: Arc<Pipe>,
-    /// Behind the last byte that was put into a block.
+    /// The position after the last byte that was put into a block.
     tail: Position,
     /// The reader's position when it was last looked at; it can only have gone on since.
     head: Position,
@@ -21,16 +21,23 @@ pub(crate) struct Producer {
     block: Option<NonNull<Block>>,
     /// Where in the block the next byte goes.
     at: usize,
-    /// The block behind it, if it is linked already.
+    /// The block after it, if it is linked already.
     next: Option<NonNull<Block>>,
     /// The last block that is linked.
     last: Option<NonNull<Block>>,
-    /// Behind the last byte of that one.
+    /// The position after the last byte of that one.
     end: Position,
     /// A write was refused: space counts only once there is enough of it to be worth waking for.
     refused: bool,
-    /// So many bytes from here on, and the stream is taken for a busy one.
+    /// Bytes that are left until the stream counts as busy.
     until_busy: u64,
+}
+
+/// A range of a block that the writer fills before it publishes it.
+pub(super) struct Reserved<'p> {
+    pub(super) bytes: &'p Bytes,
+    pub(super) at: usize,
+    pub(super) len: usize,
 }
 
 // SAFETY: what the pointer leads to is reached by this side under the rules of the pipe, whatever
@@ -112,11 +119,13 @@ impl Producer {
     #[inline]
     fn room(&mut self, len: usize) -> usize {
         let Some(capacity) = self.pipe.capacity else {
+            // Without a bound only a connection that is not confirmed yet can refuse.
             self.refused = self.refused && self.pipe.space.load().has(CONNECTING);
             return if self.refused { 0 } else { len };
         };
         // A request may be more than the capacity.
         let mut free = capacity.saturating_sub(self.tail.since(self.head));
+        // The other side's cache line is looked at only where what is known of it does not do.
         if self.refused || free < len as u64 {
             let word = self.pipe.space.load();
             self.head = word.position();
@@ -134,28 +143,29 @@ impl Producer {
     #[inline]
     fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let (space, at, fits) = self.reserve(bytes.len());
-            let (now, later) = bytes.split_at(fits);
+            let range = self.reserve(bytes.len());
+            let (now, later) = bytes.split_at(range.len);
             // SAFETY: the range was reserved just now.
-            unsafe { space.fill(at, now) };
+            unsafe { range.bytes.fill(range.at, now) };
             bytes = later;
         }
     }
 
-    /// Goes on by up to `len` bytes in one block. Returns where and how many they are; until they are
-    /// published, the range is the caller's, to fill it.
+    /// Goes on by up to `len` bytes in one block. Until they are published, the range is the caller's, to
+    /// fill it.
     #[inline]
-    pub(super) fn reserve(&mut self, len: usize) -> (&Bytes, usize, usize) {
+    pub(super) fn reserve(&mut self, len: usize) -> Reserved<'_> {
         let block = match self.block {
             Some(block) if self.at < Block::BYTES => block,
             _ => self.advance(),
         };
         let at = self.at;
-        let fits = len.min(Block::BYTES - at);
-        self.at += fits;
-        self.tail = self.tail.advanced_by(fits as u64);
-        // SAFETY: the last block stays in the chain: the reader's position cannot be behind it.
-        (unsafe { Block::bytes(block) }, at, fits)
+        let len = len.min(Block::BYTES - at);
+        self.at += len;
+        self.tail = self.tail.advanced_by(len as u64);
+        // SAFETY: the last block stays in the chain: the reader's position cannot be past it.
+        let bytes = unsafe { Block::bytes(block) };
+        Reserved { bytes, at, len }
     }
 
     /// Goes on to the next block.
@@ -177,7 +187,7 @@ impl Producer {
         block
     }
 
-    /// Adds blocks for so many bytes to the chain, behind the last one, under one lock. Returns the
+    /// Appends blocks for `len` bytes to the chain, under one lock. Returns the
     /// first of them.
     #[cold]
     fn extend(&mut self, bytes: u64) -> NonNull<Block> {
@@ -198,14 +208,14 @@ impl Producer {
         first
     }
 
-    /// Puts `block` behind `last`.
+    /// Links `block` after `last`.
     fn link(pipe: &Pipe, last: Option<NonNull<Block>>, block: NonNull<Block>) {
         let link = match last {
-            // SAFETY: the last block stays in the chain: the reader's position cannot be behind it.
+            // SAFETY: the last block stays in the chain: the reader's position cannot be past it.
             Some(last) => unsafe { Block::link(last) },
             None => &pipe.first,
         };
-        // SAFETY: the reader looks at the link only once bytes behind it are published.
+        // SAFETY: the reader looks at the link only once bytes after it are published.
         unsafe { link.set(Some(block)) };
     }
 
@@ -223,7 +233,7 @@ impl Producer {
         }
     }
 
-    /// A stream that has carried its capacity goes on without the allocator from here.
+    /// A stream that has moved its capacity once goes on without the allocator from here.
     #[cold]
     fn became_busy(&mut self) {
         self.until_busy = u64::MAX;

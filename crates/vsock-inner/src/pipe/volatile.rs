@@ -62,7 +62,7 @@ impl<'p, 'm, B: BitmapSlice> Places<'p, 'm, B> {
 fn copy_to<B: BitmapSlice>(piece: &VolatileSlice<'_, B>, at: usize, bytes: &[u8]) {
     let guard = piece.ptr_guard_mut();
     // SAFETY: the guard knows where the piece is and how long, and keeps it mapped for as long as the
-    // slice is used. Who made the piece has promised the rest.
+    // slice is used. The maker of the piece has promised the rest.
     let plain = unsafe { VolatileSlice::new(guard.as_ptr(), guard.len()) };
     if let Ok(place) = plain.offset(at) {
         place.copy_from(bytes);
@@ -116,13 +116,13 @@ impl Producer {
         while let Ok(bytes) = rest
             && !bytes.is_empty()
         {
-            let (space, at, fits) = self.reserve(bytes.len());
+            let range = self.reserve(bytes.len());
             // SAFETY: `reserve` returns a place in the block.
-            let place = unsafe { space.at(at) };
+            let place = unsafe { range.bytes.at(range.at) };
             // SAFETY: the range is reserved for this side alone until it is published.
-            let place = unsafe { VolatileSlice::new(place, fits) };
+            let place = unsafe { VolatileSlice::new(place, range.len) };
             bytes.copy_to_volatile_slice(place);
-            rest = bytes.offset(fits);
+            rest = bytes.offset(range.len);
         }
     }
 }

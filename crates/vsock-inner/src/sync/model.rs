@@ -69,7 +69,7 @@ impl<T: Copy> Shared<T> {
     }
 }
 
-/// One cell a byte, so that loom sees who owns which.
+/// One cell a byte, so that loom sees which side owns it.
 #[derive(Debug)]
 pub(crate) struct Bytes([UnsafeCell<u8>; BLOCK_BYTES]);
 

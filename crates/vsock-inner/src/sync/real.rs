@@ -72,7 +72,7 @@ impl<T: Copy> Shared<T> {
     /// No write may be going on, and all earlier ones must have happened before.
     #[inline]
     pub(crate) unsafe fn get(&self) -> T {
-        // SAFETY: by the caller's promise nobody writes.
+        // SAFETY: by the caller's promise no thread writes.
         unsafe { *self.0.get() }
     }
 
@@ -131,7 +131,7 @@ impl Bytes {
         let start = self.0.get().cast::<u8>();
         // SAFETY: `at` lies in the block, by the caller's promise.
         let from = unsafe { start.add(at) };
-        // SAFETY: the range was filled and nobody writes to it while it is the caller's.
+        // SAFETY: the range was filled and no thread writes to it while it is the caller's.
         f(unsafe { std::slice::from_raw_parts(from, len) })
     }
 }

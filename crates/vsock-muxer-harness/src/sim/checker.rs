@@ -263,7 +263,7 @@ impl Checker {
         self.owed.entry(owed).and_modify(|must| *must = false);
     }
 
-    /// A connection is over; whoever waits for its tuple is next.
+    /// A connection is over; a request that waits for its tuple is next.
     fn end(&mut self, tuple: Tuple) {
         let Some(next) = self.conns.remove(&tuple).and_then(|conn| conn.next) else {
             return;
@@ -274,7 +274,7 @@ impl Checker {
         self.conns.insert(tuple, *next);
     }
 
-    /// Whoever waits for the tuple is refused, or gives up.
+    /// A request that waits for the tuple is refused, or gives up.
     fn drop_next(&mut self, tuple: Tuple) {
         if let Some(conn) = self.conns.get_mut(&tuple) {
             conn.next = None;

@@ -181,7 +181,7 @@ mod tests {
         clients.iter().filter(|client| !waits(client)).count()
     }
 
-    /// A listener, and so many clients that wait; its directory.
+    /// A listener, its waiting clients, and its directory.
     fn waiting(count: usize) -> (ClientListener, Vec<UnixStream>, TempDir) {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("vm");

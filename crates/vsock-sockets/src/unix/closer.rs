@@ -33,12 +33,12 @@ pub(super) fn close(file: OwnedFd) {
     }
 }
 
-/// Whether so many files wait that no other may be received.
+/// Whether too many files wait for another to be received.
 pub(super) fn is_busy() -> bool {
     CLOSER.state().waiting.len() >= MANY
 }
 
-/// Whether so many wait that no other socket may be taken in.
+/// Whether too many wait for another socket to be accepted.
 pub(super) fn is_full() -> bool {
     CLOSER.state().waiting.len() >= MOST
 }

@@ -206,7 +206,7 @@ impl GuardedSocket {
         }
     }
 
-    /// How many bytes, of so many at most, can be read before files come.
+    /// How many bytes, `most` at most, can be read before files come.
     ///
     /// # Errors
     ///

@@ -112,7 +112,7 @@ mod tests {
     use crate::UnixBackend;
 
     #[test]
-    fn a_name_is_free_when_its_listener_goes_whoever_has_the_socket() {
+    fn a_name_is_free_when_its_listener_goes_though_its_socket_is_open() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("vm_5");
         let listener = NamedListener::bind(&path).unwrap();

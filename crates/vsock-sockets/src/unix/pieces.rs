@@ -25,9 +25,9 @@ use super::guarded_socket::{GuardedSocket, Room, take_files};
 /// header. The kernel takes 1,024.
 const MOST: usize = 64;
 
-type Places = SmallVec<[libc::iovec; MOST]>;
+type Buffers = SmallVec<[libc::iovec; MOST]>;
 
-/// The pieces that a call takes. Empty ones take no place from others.
+/// The pieces that a call takes. Empty ones take no entry from others.
 fn taken<'p, 'm, B: BitmapSlice>(
     pieces: &'p [VolatileSlice<'m, B>],
 ) -> impl Iterator<Item = &'p VolatileSlice<'m, B>> {
@@ -44,7 +44,7 @@ pub(super) fn receive<B: BitmapSlice>(
     pieces: &[VolatileSlice<'_, B>],
 ) -> io::Result<usize> {
     let guards: SmallVec<[_; MOST]> = taken(pieces).map(VolatileSlice::ptr_guard_mut).collect();
-    let mut places: Places = guards
+    let mut buffers: Buffers = guards
         .iter()
         .map(|guard| libc::iovec {
             iov_base: guard.as_ptr().cast(),
@@ -52,20 +52,20 @@ pub(super) fn receive<B: BitmapSlice>(
         })
         .collect();
     if socket.may_bring_files() && closer::is_busy() {
-        let most = places.iter().map(|place| place.iov_len).sum();
-        cut(&mut places, socket.bytes_without_files(most)?);
+        let most = buffers.iter().map(|buffer| buffer.iov_len).sum();
+        cut(&mut buffers, socket.bytes_without_files(most)?);
     }
-    if places.is_empty() {
+    if buffers.is_empty() {
         return Ok(0);
     }
-    let mut message = message(&mut places);
+    let mut message = message(&mut buffers);
     let mut room = Room::new();
     if socket.may_bring_files() {
         room.offer(&mut message);
     }
     let flags = libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the header, the places and the room live until the call returns, and the guards keep each
-    // place mapped, whose length they know. The guest may write there at the same time: no reference to
+    // SAFETY: the header, the buffers and the room live until the call returns, and the guards keep each
+    // buffer mapped, whose length they know. The guest may write there at the same time: no reference to
     // the bytes exists.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
@@ -81,13 +81,13 @@ pub(super) fn receive<B: BitmapSlice>(
     Ok(received)
 }
 
-/// Leaves so many bytes of the places.
-fn cut(places: &mut Places, mut bytes: usize) {
-    for place in places.iter_mut() {
-        place.iov_len = place.iov_len.min(bytes);
-        bytes -= place.iov_len;
+/// Shortens the buffers to `bytes` in all.
+fn cut(buffers: &mut Buffers, mut bytes: usize) {
+    for buffer in buffers.iter_mut() {
+        buffer.iov_len = buffer.iov_len.min(bytes);
+        bytes -= buffer.iov_len;
     }
-    places.retain(|place| place.iov_len > 0);
+    buffers.retain(|buffer| buffer.iov_len > 0);
 }
 
 /// Sends what is in the pieces, one after the other, and nothing of none, in whatever state the socket is;
@@ -97,29 +97,29 @@ pub(super) fn send<B: BitmapSlice>(
     pieces: &[VolatileSlice<'_, B>],
 ) -> io::Result<usize> {
     let guards: SmallVec<[_; MOST]> = taken(pieces).map(VolatileSlice::ptr_guard).collect();
-    let mut places: Places = guards
+    let mut buffers: Buffers = guards
         .iter()
         .map(|guard| libc::iovec {
             iov_base: guard.as_ptr().cast_mut().cast(),
             iov_len: guard.len(),
         })
         .collect();
-    if places.is_empty() {
+    if buffers.is_empty() {
         return Ok(0);
     }
-    let message = message(&mut places);
-    // SAFETY: as in `receive`; the kernel only reads from the places.
+    let message = message(&mut buffers);
+    // SAFETY: as in `receive`; the kernel only reads from the buffers.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
 /// A message without address and control data. Where the C library is musl, the header has fields that
 /// cannot be named, and the count another type; a `u8` becomes either.
-fn message(places: &mut Places) -> libc::msghdr {
+fn message(buffers: &mut Buffers) -> libc::msghdr {
     // SAFETY: addresses and numbers, of which all may be zero.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_iov = places.as_mut_ptr();
-    message.msg_iovlen = u8::try_from(places.len()).unwrap_or(u8::MAX).into();
+    message.msg_iov = buffers.as_mut_ptr();
+    message.msg_iovlen = u8::try_from(buffers.len()).unwrap_or(u8::MAX).into();
     message
 }
 
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_pieces_take_no_place_from_others_however_many_they_are() {
+    fn empty_pieces_take_no_entry_from_others_however_many_they_are() {
         let memory = memory(1);
         let empty = memory.get_slice(GuestAddress(9), 0).unwrap();
         let mut pieces = vec![empty; MOST];

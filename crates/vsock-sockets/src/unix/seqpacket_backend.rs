@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn t99_a_socket_of_the_other_sort_is_somebodys_too() {
+    fn t99_a_socket_of_the_other_sort_is_in_use_too() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("vm");
         let _backend = UnixSeqpacketBackend::bind(&path).unwrap();

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::{Errno, ioctl_fionbio};
@@ -17,6 +17,7 @@ use vsock_backend_api::{Received, Record, VsockBackendType, VsockMessages, Vsock
 
 use super::closer;
 use super::guarded_socket::{GuardedSocket, ROOM};
+use super::socket_stream::{as_fd_of, socket_methods};
 
 /// Bytes that the socket shall hold at least, as far as the system lets. It grows for a message that is
 /// longer than twice that.
@@ -181,61 +182,12 @@ impl Write for UnixSeqpacketStream {
     }
 }
 
-impl AsFd for UnixSeqpacketStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-impl AsRawFd for UnixSeqpacketStream {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-}
+as_fd_of!(UnixSeqpacketStream, socket);
 
 impl VsockStream for UnixSeqpacketStream {
-    fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
-        Ok(self.as_fd())
-    }
-
-    fn backend_type(&self) -> VsockBackendType {
-        VsockBackendType::UnixStream
-    }
-
-    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
-        Ok(ioctl_fionbio(&self.socket, nonblocking)?)
-    }
-
-    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.socket.set_timeout(Timeout::Recv, timeout)
-    }
-
-    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.socket.set_timeout(Timeout::Send, timeout)
-    }
-
-    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        self.socket.shutdown(how)
-    }
-
-    /// As of [`UnixVsockStream`](crate::UnixVsockStream).
-    fn peer_gone(&self) -> bool {
-        self.socket.is_left()
-    }
+    socket_methods!();
 
     fn messages(&mut self) -> Option<&mut dyn VsockMessages> {
-        Some(self)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> Option<&mut dyn Any> {
-        Some(self)
-    }
-
-    fn into_any(self: Box<Self>) -> Option<Box<dyn Any>> {
         Some(self)
     }
 }
@@ -299,7 +251,7 @@ mod tests {
     fn t85_a_reset_that_a_send_has_seen_still_comes_after_the_messages() {
         let (mut near, mut far) = pair();
         far.write_all(b"last").unwrap();
-        near.write_all(b"nobody reads this").unwrap();
+        near.write_all(b"this is not read").unwrap();
         drop(far);
         let reset = near.write(b"late").unwrap_err();
         assert_eq!(reset.kind(), ErrorKind::ConnectionReset);

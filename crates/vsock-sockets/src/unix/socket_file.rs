@@ -24,7 +24,7 @@
 //! A process that can read the directory can lock it, and keep the lock. So the lock is waited for, for
 //! [`LOCK_TIMEOUT`] at most. Without it, a name is taken nevertheless, with a warning: a lock keeps no name
 //! busy. A lock that was not got in time is waited for [`CONTENDED_LOCK_TIMEOUT`] from then on, until the lock was got once
-//! more: the lock holds up one name, and not each of many. Only then can two processes that want the same stale name at the same time both get it. A file is
+//! more: the lock delays one name, and not each of many. Only then can two processes that want the same stale name at the same time both get it. A file is
 //! never removed without the lock: it stays, and is stale. So for a removal, of which a device has several
 //! to do when it stops, the lock is waited for only [`REMOVAL_LOCK_TIMEOUT`].
 //!
@@ -51,7 +51,7 @@ use rustix::net::{self, SocketAddrUnix, SocketType};
 use super::guarded_socket::GuardedSocket;
 use super::socket_names::split;
 
-/// How long to wait for the lock of a directory. By the rules it is held for less than a millisecond.
+/// How long to wait for the lock of a directory. By the rules it is taken for less than a millisecond.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// As [`LOCK_TIMEOUT`], to remove a file. That it stays does no harm.
@@ -96,7 +96,7 @@ struct Made {
     removed: Once,
 }
 
-/// Device and inode: a path is anybody's.
+/// Device and inode: another process may take the path.
 type Identity = (u64, u64);
 
 impl SocketFile {
@@ -104,14 +104,14 @@ impl SocketFile {
     /// replaced; a socket that answers, and anything that is no socket, stays and is an error.
     pub(super) fn bind(path: &Path, socket: &impl AsFd) -> io::Result<Self> {
         // The length is checked here: a rename would take a longer name.
-        let place = SocketAddr::from_pathname(path)
+        let split = SocketAddr::from_pathname(path)
             .ok()
-            .and_then(|_| Place::of(path));
-        let place = place.ok_or_else(|| {
+            .and_then(|_| SplitPath::of(path));
+        let split = split.ok_or_else(|| {
             let message = "the path of a socket has 1 to 107 bytes, and its name at the end";
             io::Error::new(ErrorKind::InvalidInput, message)
         })?;
-        let directory = open(fs::CWD, place.directory, OFlags::PATH)?;
+        let directory = open(fs::CWD, split.directory, OFlags::PATH)?;
         let lock = Lock::take(&directory, Path::new("."), LOCK_TIMEOUT);
         if let Err(error) = &lock {
             log::warn!(
@@ -119,9 +119,9 @@ impl SocketFile {
                 path.display()
             );
         }
-        let there = place.look(&directory)?;
-        let temporary = Temporary::listen(&place, &directory, socket)?;
-        let identity = temporary.give_name(place.name, there)?;
+        let there = split.look(&directory)?;
+        let temporary = Temporary::listen(&split, &directory, socket)?;
+        let identity = temporary.give_name(split.name, there)?;
         Ok(Self(Arc::new(Made {
             path: path.to_owned(),
             identity,
@@ -167,38 +167,38 @@ impl Made {
     }
 
     fn unlink(&self) -> io::Result<()> {
-        let Some(place) = Place::of(&self.path) else {
+        let Some(split) = SplitPath::of(&self.path) else {
             return Ok(());
         };
-        let lock = match Lock::take(fs::CWD, place.directory, REMOVAL_LOCK_TIMEOUT) {
+        let lock = match Lock::take(fs::CWD, split.directory, REMOVAL_LOCK_TIMEOUT) {
             // The directory has gone, and the file with it.
             Err(Errno::NOENT) => return Ok(()),
             lock => lock?,
         };
-        let identity = fs::statat(&lock.directory, place.name, AtFlags::SYMLINK_NOFOLLOW)
+        let identity = fs::statat(&lock.directory, split.name, AtFlags::SYMLINK_NOFOLLOW)
             .map(|stat| identity(&stat));
         if identity == Ok(self.identity) {
-            fs::unlinkat(&lock.directory, place.name, AtFlags::empty())?;
+            fs::unlinkat(&lock.directory, split.name, AtFlags::empty())?;
         }
         Ok(())
     }
 }
 
 /// Directory and name of a path.
-struct Place<'p> {
+struct SplitPath<'p> {
     path: &'p Path,
     directory: &'p Path,
     name: &'p OsStr,
 }
 
-/// What is at a place.
+/// What is at a path.
 #[derive(Clone, Copy)]
 enum There {
     Nothing,
     Stale,
 }
 
-impl<'p> Place<'p> {
+impl<'p> SplitPath<'p> {
     /// `None` for a path that ends in a directory.
     fn of(path: &'p Path) -> Option<Self> {
         let (directory, name) = split(path);
@@ -222,7 +222,7 @@ impl<'p> Place<'p> {
     }
 }
 
-/// What is at a place where there is a socket, by what a connect has led to.
+/// What is at a path where there is a socket, by what a connect has led to.
 fn what_answers(connected: Result<(), Errno>) -> io::Result<There> {
     match connected {
         Err(Errno::CONNREFUSED) => Ok(There::Stale),
@@ -297,11 +297,15 @@ struct Temporary<'d> {
 
 impl<'d> Temporary<'d> {
     /// Listens, with as many waiting as the system lets.
-    fn listen(place: &Place<'_>, directory: &'d OwnedFd, socket: &impl AsFd) -> io::Result<Self> {
+    fn listen(
+        split: &SplitPath<'_>,
+        directory: &'d OwnedFd,
+        socket: &impl AsFd,
+    ) -> io::Result<Self> {
         let name = OsString::from(unguessable());
         // The long way round where the path would be too long.
         let short = || Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
-        let path = Some(place.directory.join(&name))
+        let path = Some(split.directory.join(&name))
             // One of 108 bytes has no end, which the system takes and valgrind does not.
             .filter(|path| SocketAddr::from_pathname(path).is_ok())
             .unwrap_or_else(|| short().join(&name));
@@ -382,7 +386,7 @@ mod tests {
     }
 
     /// A directory, and a path in it.
-    fn place() -> (TempDir, PathBuf) {
+    fn path_in_dir() -> (TempDir, PathBuf) {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("socket");
         (dir, path)
@@ -398,7 +402,7 @@ mod tests {
 
     #[test]
     fn the_file_has_its_name_alone_and_is_removed_with_it() {
-        let (dir, path) = place();
+        let (dir, path) = path_in_dir();
         let (_listener, file) = bind(&path).unwrap();
         assert_eq!(count(&dir), 1);
         let _client = UnixStream::connect(&path).unwrap();
@@ -414,8 +418,8 @@ mod tests {
     }
 
     #[test]
-    fn t99_who_sees_the_file_can_connect() {
-        let (_dir, path) = place();
+    fn t99_a_process_that_sees_the_file_can_connect() {
+        let (_dir, path) = path_in_dir();
         for _ in 0..50 {
             let watched = path.clone();
             let watcher = thread::spawn(move || connect_once_seen(&watched));
@@ -431,10 +435,10 @@ mod tests {
     }
 
     #[test]
-    fn t126_of_many_who_want_a_stale_name_one_gets_it() {
+    fn t126_one_of_many_processes_gets_a_stale_name() {
         const ROUNDS: usize = 1000;
         const BINDERS: usize = 4;
-        let (dir, path) = place();
+        let (dir, path) = path_in_dir();
         let start = Barrier::new(BINDERS);
         for _ in 0..ROUNDS {
             make_stale(&path);
@@ -456,8 +460,8 @@ mod tests {
     }
 
     #[test]
-    fn t126_a_file_is_removed_only_by_who_made_it() {
-        let (dir, path) = place();
+    fn t126_a_file_is_removed_only_by_its_maker() {
+        let (dir, path) = path_in_dir();
         let (listener, file) = bind(&path).unwrap();
         drop(listener);
         let (_listener, successor) = bind(&path).unwrap();
@@ -505,21 +509,21 @@ mod tests {
 
     #[test]
     fn t126_a_lock_that_is_never_given_back_keeps_no_name_busy() {
-        let (dir, path) = place();
+        let (dir, path) = path_in_dir();
         make_stale(&path);
-        let held = Lock::take(fs::CWD, dir.path(), LOCK_TIMEOUT).unwrap();
+        let lock = Lock::take(fs::CWD, dir.path(), LOCK_TIMEOUT).unwrap();
         let (listener, file) = bind(&path).unwrap();
         UnixStream::connect(&path).unwrap();
         drop((listener, file));
         assert!(path.exists(), "without the lock nothing is removed");
-        drop(held);
+        drop(lock);
         drop(bind(&path).unwrap());
         assert_eq!(count(&dir), 0);
     }
 
     #[test]
-    fn t126_that_somebody_listens_is_said_only_of_a_socket_that_answers() {
-        let (_dir, path) = place();
+    fn t126_a_socket_is_in_use_only_if_it_answers() {
+        let (_dir, path) = path_in_dir();
         for socket_type in [SocketType::STREAM, SocketType::SEQPACKET] {
             let socket = GuardedSocket::new(socket_type, SocketFlags::empty()).unwrap();
             let file = SocketFile::bind(&path, &socket).unwrap();
@@ -540,16 +544,16 @@ mod tests {
     }
 
     #[test]
-    fn t126_a_lock_that_is_never_given_back_holds_up_one_name_and_not_each() {
+    fn t126_a_lock_that_is_never_given_back_delays_one_name_and_not_each() {
         let dir = TempDir::new().unwrap();
-        let held = Lock::take(fs::CWD, dir.path(), Duration::MAX).unwrap();
+        let lock = Lock::take(fs::CWD, dir.path(), Duration::MAX).unwrap();
         let started = Instant::now();
         let names = (0..3).map(|name| bind(&dir.path().join(name.to_string())).unwrap());
         drop(names.collect::<Vec<_>>());
         let elapsed = started.elapsed();
         assert!(elapsed >= LOCK_TIMEOUT, "{elapsed:?}");
         assert!(elapsed < 2 * LOCK_TIMEOUT, "{elapsed:?}");
-        drop(held);
+        drop(lock);
         drop(bind(&dir.path().join("next")).unwrap());
         let directory = identity(&fs::stat(dir.path()).unwrap());
         assert!(!contended().contains(&directory), "it is got again");

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::slice;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
 
 use super::guarded_socket::GuardedSocket;
 use super::pieces;
+use super::socket_stream::{as_fd_of, socket_methods};
 
 /// The device's end of a connection to a host process.
 ///
@@ -200,60 +201,10 @@ impl VsockVolatileStream for UnixVsockStream {
     }
 }
 
-impl AsFd for UnixVsockStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-impl AsRawFd for UnixVsockStream {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-}
+as_fd_of!(UnixVsockStream, socket);
 
 impl VsockStream for UnixVsockStream {
-    fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
-        Ok(self.as_fd())
-    }
-
-    fn backend_type(&self) -> VsockBackendType {
-        VsockBackendType::UnixStream
-    }
-
-    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
-        Ok(ioctl_fionbio(&self.socket, nonblocking)?)
-    }
-
-    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.socket.set_timeout(Timeout::Recv, timeout)
-    }
-
-    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.socket.set_timeout(Timeout::Send, timeout)
-    }
-
-    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        self.socket.shutdown(how)
-    }
-
-    /// As `EPOLLHUP`: where both directions were shut down, by whichever side, the peer looks as if it had
-    /// gone.
-    fn peer_gone(&self) -> bool {
-        self.socket.is_left()
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> Option<&mut dyn Any> {
-        Some(self)
-    }
-
-    fn into_any(self: Box<Self>) -> Option<Box<dyn Any>> {
-        Some(self)
-    }
+    socket_methods!();
 }
 
 #[cfg(test)]
@@ -378,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn t68_no_write_to_somebody_who_has_gone_raises_a_signal() {
+    fn t68_no_write_to_a_peer_that_has_gone_raises_a_signal() {
         let pipe = Signal::PIPE.as_raw();
         // A signal that is ignored, as by Rust's programs, waits nevertheless while it is blocked.
         block_signal(pipe).unwrap();

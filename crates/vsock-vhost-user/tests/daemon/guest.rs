@@ -62,10 +62,7 @@ impl Guest {
 
     /// A guest whose driver is up and knows of messages.
     pub(crate) fn boot_for_messages(socket: &Path, cid: u64) -> Self {
-        let mut guest = Self {
-            vmm: Vmm::connect(socket),
-            cid,
-        };
+        let mut guest = Self::of(Vmm::connect(socket), cid);
         guest.start_with(FEATURES | SocketTypes::F_SEQPACKET);
         guest
     }
@@ -244,7 +241,7 @@ impl Guest {
         }
     }
 
-    /// Sends a message, in pieces of so many bytes. It must fit into the host's buffer.
+    /// Sends a message, in pieces of `piece` bytes. It must fit into the host's buffer.
     pub(crate) fn send_message(&mut self, socket: &Socket, message: &[u8], piece: usize) {
         let end = MessageFlags::END_OF_MESSAGE.bits();
         let mut parts = message.chunks(piece).peekable();
@@ -285,7 +282,7 @@ impl Guest {
         }
     }
 
-    /// Reads exactly so many bytes, and takes them out of the socket's buffer.
+    /// Reads exactly `len` bytes, and takes them out of the socket's buffer.
     #[track_caller]
     pub(crate) fn read(&mut self, socket: &mut Socket, len: usize) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -15,7 +15,7 @@ use vsock_compliance::poll::Deadline;
 use vsock_proto::Op;
 use vsock_vhost_user::{VhostUserError, VhostUserVsockBuilder};
 
-use crate::guest::GENEROUS;
+use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
 use crate::vmm::{FEATURES, PACKED, TX};
 
@@ -37,7 +37,7 @@ fn a_front_end_that_has_gone_is_followed_by_the_next() {
     guest.connect(2000, 1);
     let mut stream = listener.accept().unwrap();
     drop(guest);
-    // What belonged to the old guest is reset; who listens goes on.
+    // What belonged to the old guest is reset; listeners go on.
     let end = stream.read(&mut [0]).unwrap_err().kind();
     assert_eq!(end, ErrorKind::ConnectionReset);
     let mut guest = host.boot();
@@ -230,4 +230,68 @@ fn a_device_stops_while_a_vmm_is_connected_and_while_none_is() {
     waiter.join().unwrap().unwrap();
     drop(guest);
     Host::new().device.stop().unwrap();
+}
+
+/// Long for any answer; what has not come by then does not come.
+const LONG: Duration = Duration::from_secs(5);
+
+/// A guest that has streamed until it was asked for a batch.
+fn streaming(host: &Host, port: u32) -> Guest {
+    let listener = host.connector.listen(port).unwrap();
+    let mut guest = host.boot();
+    let (stream, answer) = guest.connect(2000, port);
+    assert_eq!(answer.op, u16::from(Op::Response));
+    let mut reader = listener.accept().unwrap();
+    thread::spawn(move || while reader.read(&mut [0; 4096]).is_ok_and(|len| len > 0) {});
+    for _ in 0..2000 {
+        guest.write(&stream, &[7; 50]);
+        if (2..100).contains(&guest.vmm.rings[TX].awaited()) {
+            break;
+        }
+    }
+    guest
+}
+
+/// Whether the request is answered, past what was said before.
+fn is_answered(guest: &mut Guest) -> bool {
+    while let Some((packet, _)) = guest.packet_within(LONG) {
+        if packet.dst_port == 2001 {
+            return true;
+        }
+    }
+    false
+}
+
+/// How often that is tried, because the batch may end by itself before.
+const ATTEMPTS: u32 = 10;
+
+/// A front-end that interrupts its guest so is no reason for a halt.
+fn assert_goes_on(interrupt: impl Fn(&mut Guest) -> u16) {
+    let host = Host::new();
+    for attempt in 0..ATTEMPTS {
+        let mut guest = streaming(&host, 100 + attempt);
+        let awaited = interrupt(&mut guest);
+        guest.request(2001, 1);
+        assert!(is_answered(&mut guest), "{awaited} was awaited");
+    }
+}
+
+#[test]
+fn a_guest_that_was_stopped_while_its_kicks_waited_is_served_when_it_goes_on() {
+    assert_goes_on(|guest| {
+        let bases = guest.vmm.stop();
+        let awaited = guest.vmm.rings[TX].awaited();
+        guest.vmm.go_on(FEATURES, bases);
+        awaited
+    });
+}
+
+#[test]
+fn a_guest_whose_queue_was_disabled_while_its_kicks_waited_is_served_when_it_is_enabled() {
+    assert_goes_on(|guest| {
+        guest.vmm.frontend.set_vring_enable(TX, false).unwrap();
+        let awaited = guest.vmm.rings[TX].awaited();
+        guest.vmm.frontend.set_vring_enable(TX, true).unwrap();
+        awaited
+    });
 }

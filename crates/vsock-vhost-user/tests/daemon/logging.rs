@@ -3,18 +3,18 @@
 //! The program's log: that no one reads it, and that others try to fill it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, PipeWriter, Read, Write, pipe};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
 use vhost::VhostBackend;
 use vsock_compliance::poll::{Deadline, wait_until};
 use vsock_proto::Op;
 
+use crate::descriptors::full_pipe;
 use crate::guest::{GENEROUS, Guest};
 use crate::program::Program;
 use crate::vmm::{FEATURES, RX, TX, Vmm};
@@ -48,23 +48,9 @@ fn assert_bytes_pass(program: &Program, port: u32) {
     assert_eq!(guest.read(&mut socket, 5), b"bytes");
 }
 
-/// Fills a pipe, so that the next write to it waits.
-fn fill(mut pipe: &PipeWriter) {
-    let flags = fcntl_getfl(pipe).unwrap();
-    fcntl_setfl(pipe, flags | OFlags::NONBLOCK).unwrap();
-    let full = loop {
-        if let Err(error) = pipe.write(&[b'x'; 4096]) {
-            break error.kind();
-        }
-    };
-    assert_eq!(full, ErrorKind::WouldBlock);
-    fcntl_setfl(pipe, flags).unwrap();
-}
-
 #[test]
 fn t131_a_standard_error_that_takes_nothing_stops_nothing() {
-    let (_reader, pipe) = pipe().unwrap();
-    fill(&pipe);
+    let (_reader, pipe) = full_pipe();
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let unwritable = File::open("/dev/null").unwrap();
     for stderr in [pipe.into(), Stdio::from(full), Stdio::from(unwritable)] {
@@ -78,8 +64,7 @@ fn t131_a_standard_error_that_takes_nothing_stops_nothing() {
 
 #[test]
 fn t131_what_waited_for_a_reader_is_written_when_there_is_one() {
-    let (mut reader, writer) = pipe().unwrap();
-    fill(&writer);
+    let (mut reader, writer) = full_pipe();
     let mut program = Program::start_with(&[], writer);
     program.boot().connect(1, 1);
     let mut read = Vec::new();

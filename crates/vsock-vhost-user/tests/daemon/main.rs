@@ -12,10 +12,8 @@
 mod descriptors;
 mod guest;
 mod host;
-mod kicks;
 mod lifecycle;
 mod logging;
-mod memory;
 mod messages;
 mod program;
 mod requests;

@@ -43,7 +43,7 @@ fn connected(host: &Host) -> UnixStream {
     stream
 }
 
-/// Who serves port 5000.
+/// The listener of port 5000.
 fn listening(host: &Host) -> UnixListener {
     let socket = socket();
     let path = host.path("vm.vsock_5000");
@@ -59,7 +59,7 @@ fn receive(stream: &mut UnixStream) -> Vec<u8> {
     buffer
 }
 
-/// A message of so many bytes.
+/// A message of `len` bytes.
 fn message(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }
@@ -128,7 +128,7 @@ fn t85_messages_before_a_close_arrive() {
     let socket = guest.request_as(2, 1234, 5000);
     guest.expect(Op::Response);
     let (mut stream, _) = listener.accept().unwrap();
-    guest.send_message(&socket, b"nobody reads this", 100);
+    guest.send_message(&socket, b"this is not read", 100);
     guest.settle();
     stream.write_all(&message(70_000)).unwrap();
     stream.write_all(b"last").unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The program: its arguments, its signals, what it leaves behind.
+//! The program: its arguments, its signals, what it leaves on disk.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -16,10 +16,10 @@ use vhost::vhost_user::message::FrontendReq;
 use vsock_compliance::poll::{Deadline, Stopwatch, pace, wait_until};
 use vsock_proto::Op;
 
-use crate::descriptors::{Churn, calls, fill};
+use crate::descriptors::{Churn, calls, cpu, fill};
 use crate::guest::{GENEROUS, Guest};
 use crate::host::STOP;
-use crate::stopping::hold_up;
+use crate::stopping::block_requests;
 use crate::vmm::{FEATURES, TX, Vmm, header, memory};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vsock-vhost-user");
@@ -210,7 +210,7 @@ fn t102_a_closed_standard_error_ends_nothing() {
 }
 
 #[test]
-fn t125_an_error_has_its_code_names_its_cause_and_leaves_nothing_behind() {
+fn t125_an_error_has_its_code_names_its_cause_and_leaves_no_file() {
     let dir = TempDir::new().unwrap();
     let (reserved, good) = (vm(&dir, 2), vm(&dir, 3));
     let odd = format!("{good},queue-size=100");
@@ -257,7 +257,7 @@ fn a_path_without_room_for_a_port_is_warned_about() {
 }
 
 #[test]
-fn t100_front_ends_that_come_and_go_leave_no_descriptor_behind() {
+fn t100_front_ends_that_come_and_go_leak_no_descriptor() {
     let program = Program::start(&["--log-level=off"]);
     let descriptors = || {
         // Once the next one is served, the last one is gone.
@@ -308,15 +308,15 @@ fn without_descriptors_it_refuses_and_goes_on() {
     };
     // Each client that is let in waits for the guest; the first one that is not reads an end, or
     // cannot even write.
-    let mut held = Vec::new();
+    let mut open = Vec::new();
     let refused = loop {
-        assert!(held.len() < 32, "the limit is not reached");
+        assert!(open.len() < 32, "the limit is not reached");
         let mut next = match client() {
             Err(error) => break Err(error.kind()),
             Ok(client) => client,
         };
         match guest.packet_within(Duration::from_millis(200)) {
-            Some(_request) => held.push(next),
+            Some(_request) => open.push(next),
             None => break next.read(&mut [0]).map_err(|error| error.kind()),
         }
     };
@@ -331,7 +331,7 @@ fn without_descriptors_it_refuses_and_goes_on() {
     let (_, answer) = guest.connect(1, 5);
     assert_eq!(answer.op, u16::from(Op::Reset));
     // What is given back can be used again.
-    drop(held);
+    drop(open);
     wait_until(Deadline::after(GENEROUS), || {
         guest.connect_to(2, 5) == Some(Op::Response)
     })
@@ -359,10 +359,10 @@ fn t119_a_signal_ends_it_whatever_a_front_end_does_to_its_calls() {
 }
 
 #[test]
-fn t119_a_signal_ends_it_also_if_it_must_say_what_was_held_up() {
+fn t119_a_signal_ends_it_also_if_it_must_say_what_was_blocked() {
     let mut program = Program::start_for(&[3, 4], &[]);
     let mut guest = program.boot();
-    let far = hold_up(&guest.vmm);
+    let far = block_requests(&guest.vmm);
     guest.assert_refused();
     let watch = Stopwatch::start();
     program.signal(Signal::TERM);
@@ -441,14 +441,6 @@ fn t118_kicks_that_were_replaced_are_not_watched_though_the_front_end_keeps_them
     assert_eq!(program.said(), "");
 }
 
-/// Processor time of a program.
-fn cpu(program: &Program) -> Duration {
-    let tasks = std::fs::read_dir(program.proc("task")).unwrap();
-    let stats = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("schedstat")));
-    let nanos = |stat: String| stat.split(' ').next().unwrap().parse::<u64>().unwrap();
-    Duration::from_nanos(stats.map(|stat| nanos(stat.unwrap())).sum())
-}
-
 /// A program without a descriptor for the next front-end tries again: not all the time, and not only
 /// after long.
 #[test]
@@ -470,9 +462,10 @@ fn a_front_end_for_which_no_descriptor_is_left_is_served_when_there_is_one() {
     waiting
         .write_all(&header(FrontendReq::GET_FEATURES, 0, 0))
         .unwrap();
-    let before = cpu(&program);
+    let process = program.child.id().to_string();
+    let before = cpu(&process, None);
     pace(Duration::from_millis(500)).unwrap();
-    let spent = cpu(&program) - before;
+    let spent = cpu(&process, None) - before;
     assert!(spent < Duration::from_millis(50), "{spent:?}");
     limit(1024);
     let watch = Stopwatch::start();

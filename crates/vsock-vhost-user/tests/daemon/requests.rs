@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Requests as they must not be: cut off, of unknown kinds, not offered, without an end.
+//! Requests as they must not be: cut off, of unknown kinds, not offered, without an end, for memory that is not
+//! what they say.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -9,14 +11,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
-use vhost::VhostBackend;
+use rustix::fs::{MemfdFlags, SealFlags, ftruncate, memfd_create};
 use vhost::vhost_user::VhostUserFrontend;
 use vhost::vhost_user::message::FrontendReq;
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
+use vsock_vhost_user::SealedMemory;
 
-use crate::guest::GENEROUS;
+use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
-use crate::vmm::{FEATURES, NEED_REPLY, header, memory};
+use crate::vmm::{FEATURES, NEED_REPLY, Vmm, header, memory};
 
 /// What a front-end says until its first queue runs: each request whole, and its descriptors.
 fn script(memory: RawFd, eventfd: RawFd) -> Vec<(Vec<u8>, Vec<RawFd>)> {
@@ -63,7 +67,7 @@ fn assert_answered(socket: &Path) {
 #[test]
 fn t122_a_connection_that_is_cut_at_any_byte_is_followed_by_the_next() {
     let host = Host::new();
-    let memory = memory(rustix::fs::SealFlags::empty());
+    let memory = memory(SealFlags::empty());
     let region = vm_memory::GuestMemoryBackend::iter(&memory).next().unwrap();
     let file = vm_memory::GuestMemoryRegion::file_offset(region).unwrap();
     let eventfd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
@@ -125,8 +129,7 @@ fn t122_what_was_not_offered_ends_its_connection_alone() {
 
 #[test]
 fn t122_a_front_end_without_protocol_features_is_served() {
-    let host = Host::new();
-    let mut guest = host.boot();
+    let (_host, mut guest) = Host::booted();
     for index in [0, 1] {
         guest.vmm.frontend.set_vring_enable(index, false).unwrap();
     }
@@ -140,7 +143,7 @@ fn t122_a_front_end_without_protocol_features_is_served() {
 }
 
 #[test]
-fn t119_a_front_end_that_takes_no_answers_does_not_hold_up_a_stop() {
+fn t119_a_front_end_that_takes_no_answers_does_not_delay_a_stop() {
     let host = Host::new();
     let mut stream = UnixStream::connect(host.socket()).unwrap();
     let timeout = Some(Duration::from_millis(200));
@@ -159,4 +162,79 @@ fn a_stop_ends_the_wait_for_the_rest_of_a_request() {
         .write_all(&header(FrontendReq::SET_FEATURES, 0, 8)[..11])
         .unwrap();
     host.assert_stops();
+}
+
+fn file(len: u64) -> File {
+    let file = memfd_create("short", MemfdFlags::CLOEXEC).unwrap();
+    ftruncate(&file, len).unwrap();
+    file.into()
+}
+
+fn region(file: &File, size: u64, offset: u64) -> VhostUserMemoryRegionInfo {
+    VhostUserMemoryRegionInfo {
+        guest_phys_addr: 0,
+        memory_size: size,
+        userspace_addr: 0x1000_0000,
+        mmap_offset: offset,
+        mmap_handle: file.as_raw_fd(),
+    }
+}
+
+#[test]
+fn t120_memory_that_is_longer_than_its_file_is_refused_and_the_next_vmm_served() {
+    let host = Host::new();
+    for (len, size, offset) in [
+        (0, 4096, 0),
+        (4096, 4097, 0),
+        (4096, 4096, 4096),
+        (8192, 4096, 2048),
+        (8192, 1 << 40, 0),
+    ] {
+        let vmm = host.vmm();
+        vmm.frontend.set_features(FEATURES).unwrap();
+        let file = file(len);
+        let table = [region(&file, size, offset)];
+        assert!(
+            vmm.frontend.set_mem_table(&table).is_err(),
+            "{size} at {offset} of {len}"
+        );
+    }
+    host.boot().assert_refused();
+    host.device.stop().unwrap();
+}
+
+#[test]
+fn t120_a_queue_outside_of_memory_is_refused() {
+    let host = Host::new();
+    let vmm = host.vmm();
+    vmm.frontend.set_features(FEATURES).unwrap();
+    let config = vmm.rings[0].config();
+    assert!(
+        vmm.frontend.set_vring_addr(0, &config).is_err(),
+        "no memory"
+    );
+    drop(vmm);
+    let vmm = host.vmm();
+    vmm.frontend.set_features(FEATURES).unwrap();
+    let file = file(4096);
+    vmm.frontend
+        .set_mem_table(&[region(&file, 4096, 0)])
+        .unwrap();
+    assert!(
+        vmm.frontend.set_vring_addr(0, &config).is_err(),
+        "too little"
+    );
+    drop(vmm);
+    host.boot().assert_refused();
+}
+
+#[test]
+fn t120_where_memory_must_be_sealed_no_other_is_served() {
+    let host = Host::with(|_, builder| builder.sealed_memory(SealedMemory::Required));
+    for seals in [SealFlags::empty(), SealFlags::GROW | SealFlags::SEAL] {
+        let mut vmm = Vmm::connect_with(&host.socket(), memory(seals));
+        assert!(vmm.start(FEATURES).is_err(), "{seals:?}");
+    }
+    let sealed = Vmm::connect_with(&host.socket(), memory(SealFlags::SHRINK));
+    Guest::boot_in(sealed, host.cid).assert_refused();
 }

@@ -96,7 +96,7 @@ impl Ring {
         self.available() == self.ring.seen()
     }
 
-    /// Makes the next entry's buffer available, so many bytes of it.
+    /// Makes `len` bytes of the next entry's buffer available.
     pub(crate) fn offer(&mut self, len: u32, writable: bool) {
         assert!(!self.is_full(), "the driver has no entry left");
         let entry = self.available() % SIZE;

@@ -61,7 +61,7 @@ fn a_stop_alone_ends_the_waits_of_host_threads_and_removes_the_sockets_of_backen
     let end = accepted.recv_timeout(GENEROUS).unwrap();
     assert_eq!(end.unwrap_err().kind(), ErrorKind::NotConnected);
     assert!(!host.path("vm.vsock").exists());
-    // Who comes later does not wait either.
+    // A later caller does not wait either.
     connect();
     for _ in 0..2 {
         let end = connected.recv_timeout(GENEROUS).unwrap();
@@ -271,7 +271,7 @@ fn lingering() -> (TcpStream, TcpStream) {
 }
 
 /// Lets the device close a file that is slow to close; it is closed when this is dropped.
-pub(crate) fn hold_up(vmm: &Vmm) -> TcpStream {
+pub(crate) fn block_requests(vmm: &Vmm) -> TcpStream {
     let (near, far) = lingering();
     let request = [&header(FrontendReq::SET_VRING_ERR, 0, 8)[..], &[0; 8]].concat();
     let (first, rest) = request.split_at(1);
@@ -289,7 +289,7 @@ fn t119_a_file_that_is_slow_to_close_stops_no_byte_and_no_stop() {
     let host = Host::new();
     let (socket, cid) = (host.socket(), host.cid);
     let mut guest = host.boot();
-    let far = hold_up(&guest.vmm);
+    let far = block_requests(&guest.vmm);
     for port in 1..20 {
         host.assert_serves(&mut guest, port);
     }
@@ -321,11 +321,11 @@ fn t133_a_stop_resets_the_connections_of_a_guest_that_has_room_for_it() {
     let host = Host::new();
     let listener = host.connector.listen(1).unwrap();
     let mut guest = host.boot();
-    let mut held = Vec::new();
+    let mut accepted = Vec::new();
     for guest_port in 2000..2010 {
         let (_, answer) = guest.connect(guest_port, 1);
         assert_eq!(answer.op, u16::from(Op::Response));
-        held.push(listener.accept().unwrap());
+        accepted.push(listener.accept().unwrap());
     }
     host.device.stop().unwrap();
     // The device has gone. What it had to say is in the guest's ring.
@@ -334,13 +334,13 @@ fn t133_a_stop_resets_the_connections_of_a_guest_that_has_room_for_it() {
         .collect();
     told.sort_unstable();
     assert!(told.into_iter().eq(2000..2010));
-    for mut stream in held {
+    for mut stream in accepted {
         stream.read(&mut [0]).unwrap_err();
     }
 }
 
 #[test]
-fn t133_a_guest_without_room_does_not_hold_up_a_stop() {
+fn t133_a_guest_without_room_does_not_delay_a_stop() {
     let host = Host::new();
     let listener = host.connector.listen(1).unwrap();
     let mut vmm = host.vmm();
@@ -350,7 +350,7 @@ fn t133_a_guest_without_room_does_not_hold_up_a_stop() {
     vmm.rings[RX].notify(0);
     let mut guest = Guest::of(vmm, host.cid);
     guest.request(2000, 1);
-    let _held = listener.accept().unwrap();
+    let _accepted = listener.accept().unwrap();
     host.assert_stops();
 }
 
@@ -385,7 +385,7 @@ fn a_stream_that_writes_to_what_has_gone_raises_no_signal() {
 }
 
 #[test]
-fn t126_a_lock_of_the_directory_that_is_never_given_back_holds_no_stop_up() {
+fn t126_a_lock_of_the_directory_that_is_never_given_back_delays_no_stop() {
     let host = Host::with(both);
     let directory = File::open(host.dir.path()).unwrap();
     directory.lock().unwrap();
@@ -393,7 +393,7 @@ fn t126_a_lock_of_the_directory_that_is_never_given_back_holds_no_stop_up() {
 }
 
 #[test]
-fn t119_a_file_in_the_queue_of_a_front_end_that_waits_does_not_hold_up_a_stop() {
+fn t119_a_file_in_the_queue_of_a_front_end_that_waits_does_not_delay_a_stop() {
     let host = Host::new();
     let mut vmm = host.vmm();
     vmm.start(FEATURES).unwrap();

@@ -72,8 +72,8 @@ fn ports_that_no_backend_has_go_to_the_first_that_was_added_without_ports() {
     }
     served.accept().unwrap();
     listener.accept().unwrap();
-    let nobody = unserved.accept().unwrap_err().kind();
-    assert_eq!(nobody, ErrorKind::WouldBlock);
+    let error = unserved.accept().unwrap_err().kind();
+    assert_eq!(error, ErrorKind::WouldBlock);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn without_a_backend_for_the_rest_other_ports_are_refused() {
 }
 
 #[test]
-fn a_port_that_nobody_serves_is_refused_at_once() {
+fn a_port_without_a_server_is_refused_immediately() {
     let (_host, mut guest) = Host::booted();
     let (_, answer) = guest.connect(4000, 53);
     assert_eq!(answer.op, u16::from(Op::Reset));

@@ -119,7 +119,7 @@ fn t125_no_guest_of_a_process_reaches_the_socket_of_another() {
 }
 
 #[test]
-fn a_port_without_a_socket_is_refused_at_once() {
+fn a_port_without_a_socket_is_refused_immediately() {
     let host = host();
     let mut guest = host.boot();
     let (_, answer) = guest.connect(1234, 5001);
@@ -161,7 +161,7 @@ fn t127_clients_that_have_left_before_the_guest_is_up_are_not_announced() {
 }
 
 #[test]
-fn t135_a_server_that_starts_anew_does_not_meet_those_who_came_to_the_one_before() {
+fn t135_a_new_server_does_not_meet_the_clients_of_the_one_before() {
     let host = host();
     let path = host.path("vm.vsock_6");
     let busy = || {
@@ -178,7 +178,7 @@ fn t135_a_server_that_starts_anew_does_not_meet_those_who_came_to_the_one_before
         guest.request(port, 6);
     }
     guest.settle();
-    // Its successor has the path before anybody is told.
+    // Its successor has the path before any connection is answered.
     std::fs::rename(&path, host.path("before")).unwrap();
     let after = busy();
     for port in 2..=6 {
@@ -199,7 +199,7 @@ fn t135_a_server_that_starts_anew_does_not_meet_those_who_came_to_the_one_before
 fn t35_a_full_backlog_delays_the_answer_and_nothing_else() {
     let host = host();
     let listener = UnixListener::bind(host.path("vm.vsock_6")).unwrap();
-    // The smallest backlog takes one connection that nobody accepts.
+    // The smallest backlog takes one connection that is not accepted.
     rustix::net::listen(&listener, 0).unwrap();
     let mut guest = host.boot();
     let (_, first) = guest.connect(1, 6);

@@ -279,10 +279,8 @@ fn t124_while_too_many_files_wait_no_other_is_received() {
 }
 
 #[test]
-fn t124_connections_that_leave_files_behind_use_up_no_descriptors() {
-    if !alone(
-        "guarded_socket::tests::t124_connections_that_leave_files_behind_use_up_no_descriptors",
-    ) {
+fn t124_connections_with_unread_files_use_up_no_descriptors() {
+    if !alone("guarded_socket::tests::t124_connections_with_unread_files_use_up_no_descriptors") {
         return;
     }
     age();

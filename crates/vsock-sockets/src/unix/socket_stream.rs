@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What the streams of bytes and of messages have of their socket.
+
+/// Implements `AsFd` and `AsRawFd` by a field.
+macro_rules! as_fd_of {
+    ($type:ty, $field:ident) => {
+        impl std::os::fd::AsFd for $type {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                self.$field.as_fd()
+            }
+        }
+
+        impl std::os::fd::AsRawFd for $type {
+            fn as_raw_fd(&self) -> std::os::fd::RawFd {
+                std::os::fd::AsFd::as_fd(self).as_raw_fd()
+            }
+        }
+    };
+}
+
+/// The methods of a `VsockStream` with a field `socket`.
+macro_rules! socket_methods {
+    () => {
+        fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
+            Ok(self.as_fd())
+        }
+
+        fn backend_type(&self) -> VsockBackendType {
+            VsockBackendType::UnixStream
+        }
+
+        fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+            Ok(ioctl_fionbio(&self.socket, nonblocking)?)
+        }
+
+        fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+            self.socket.set_timeout(Timeout::Recv, timeout)
+        }
+
+        fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+            self.socket.set_timeout(Timeout::Send, timeout)
+        }
+
+        fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+            self.socket.shutdown(how)
+        }
+
+        /// As `EPOLLHUP`: where both directions were shut down, by whichever side, the peer looks as if it
+        /// had gone.
+        fn peer_gone(&self) -> bool {
+            self.socket.is_left()
+        }
+
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+
+        fn as_any_mut(&mut self) -> Option<&mut dyn Any> {
+            Some(self)
+        }
+
+        fn into_any(self: Box<Self>) -> Option<Box<dyn Any>> {
+            Some(self)
+        }
+    };
+}
+
+pub(super) use {as_fd_of, socket_methods};
