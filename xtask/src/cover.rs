@@ -20,12 +20,12 @@ use crate::tools::LLVM_COV;
 const FLOORS: &[(&str, f64)] = &[
     ("vsock-backend-api", 98.0),
     ("vsock-compliance", 70.0),
-    ("vsock-epoll", 92.0),
+    ("vsock-epoll", 93.0),
     ("vsock-inner", 96.0),
     ("vsock-muxer", 97.0),
     ("vsock-proto", 99.0),
-    ("vsock-sockets", 88.0),
-    ("vsock-vhost-user", 88.0),
+    ("vsock-sockets", 92.0),
+    ("vsock-vhost-user", 90.0),
     ("vsock-virtio", 97.0),
 ];
 

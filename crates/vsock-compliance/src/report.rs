@@ -257,7 +257,7 @@ mod tests {
     fn an_exception_covers_its_rule_and_must_name_one() {
         let excepted = report(&[EXCEPTION], Some(|| RuleBreach::Inapplicable("none")));
         assert!(excepted.is_good(), "{excepted}");
-        let name = "a_drop_is_a_clos";
+        let name = "a_drop_is_no_rule";
         let misspelt = report(&[Exception { name, ..EXCEPTION }], None);
         assert_eq!(misspelt.failures()[0].name(), name);
         assert!(misspelt.failures()[0].breach().is_none());
