@@ -142,6 +142,17 @@ impl Guest {
             .context("the device has nothing for the guest, which waits for it")
     }
 
+    /// Waits until the program has read from some connection; an error if one ends before.
+    pub(crate) fn next_data(&mut self) -> Result<Id> {
+        loop {
+            match self.next_within_limit()? {
+                Event::Data(id) => return Ok(id),
+                Event::Ended(_) => bail!("the host has ended"),
+                Event::Opened(_) | Event::Credit(_) => {}
+            }
+        }
+    }
+
     /// What happens next, if it does in time.
     pub(crate) fn next(&mut self, wait: Wait) -> Result<Option<Event>> {
         loop {
