@@ -5,7 +5,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::thread;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 use vsock_guest::device::{Host, Stream};
 
@@ -82,7 +82,7 @@ impl Job {
             Task::Collect(plan) => collect(&mut open()?, plan),
             Task::Pace(plan) => pace(&mut open()?, plan),
             Task::Accept { count } => repeat(count, || ended(&mut open()?)),
-            Task::Connect { count } => repeat(count, || Ok(drop(open()?))),
+            Task::Connect { count } => repeat(count, || open().map(drop)),
             Task::Echo { connections, flood } => {
                 let began = clock::now()?;
                 let flood = flood.then(connect).transpose()?;
@@ -103,10 +103,10 @@ impl Job {
     }
 }
 
-fn repeat(count: u64, mut work: impl FnMut() -> Result<()>) -> Result<Report> {
+fn repeat<E: Into<Error>>(count: u64, mut work: impl FnMut() -> Result<(), E>) -> Result<Report> {
     let began = clock::now()?;
     for _ in 0..count {
-        work()?;
+        work().map_err(Into::into)?;
     }
     Report::since(began, Latencies::default())
 }

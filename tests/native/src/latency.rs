@@ -24,14 +24,12 @@ impl Latency {
     /// `None` of none.
     pub(crate) fn of(mut durations: Vec<Nanos>) -> Option<Self> {
         durations.sort_unstable();
-        let at = |percent: usize| {
-            durations.get((durations.len() * percent / 100).min(durations.len() - 1))
-        };
         let most = *durations.last()?;
+        let at = |percent| durations[durations.len() * percent / 100];
         let fast = durations.partition_point(|duration| *duration <= MILLISECOND);
         Some(Self {
-            median: *at(50)?,
-            p99: *at(99)?,
+            median: at(50),
+            p99: at(99),
             most,
             slow: (durations.len() - fast) as f64 / durations.len() as f64,
         })
