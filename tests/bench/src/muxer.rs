@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use vsock_meter::resident_bytes;
+use vsock_report::{digits, empty_table};
 use vsock_tests::bare::{Bare, Copies};
 
 use crate::runner::Effort;
@@ -136,46 +138,36 @@ fn timed(run: Duration, mut work: impl FnMut(u64) -> u64) -> (u64, Duration) {
 /// Resident bytes for each of many connections.
 fn idle() -> Result<f64> {
     let warm = Bare::idle(100)?;
-    let before = resident()?;
+    let before = resident_bytes()?;
     let many = Bare::idle(IDLE)?;
-    let after = resident()?;
+    let after = resident_bytes()?;
     drop((warm, many));
     Ok(number(after.saturating_sub(before)) / number(IDLE as u64))
 }
 
-fn resident() -> Result<u64> {
-    const PAGE: u64 = 4096;
-    let text = fs::read_to_string("/proc/self/statm")?;
-    let pages = text
-        .split_whitespace()
-        .nth(1)
-        .context("statm has no second word")?;
-    Ok(pages.parse::<u64>()? * PAGE)
-}
-
 fn write(figures: &Figures) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "{:<10}{:>8}{:>13}{:>14}{:>12}{:>12}{:>12}{:>12}",
-        "way", "payload", "connections", "packets/s", "MB/s", "ns/packet", "ns copy", "ns beyond"
-    )?;
+    let mut table = empty_table(&[
+        "way",
+        "payload",
+        "connections",
+        "packets/s",
+        "MB/s",
+        "ns/packet",
+        "ns copy",
+        "ns beyond",
+    ]);
     for cell in &figures.cells {
         let size = PAYLOADS.iter().find(|(name, _)| *name == cell.payload);
         let bytes = size.map_or(0, |(_, bytes)| *bytes);
-        writeln!(
-            out,
-            "{:<10}{:>8}{:>13}{:>14.0}{:>12.0}{:>12.0}{:>12.0}{:>12.0}",
-            cell.way,
-            cell.payload,
-            cell.connections,
-            1e9 / cell.packet,
-            number(bytes as u64) * 1e3 / cell.packet,
-            cell.packet,
-            cell.copy,
-            cell.beyond
-        )?;
+        let rates = [1e9 / cell.packet, number(bytes as u64) * 1e3 / cell.packet];
+        let mut line = [cell.way, cell.payload].map(str::to_owned).to_vec();
+        line.push(cell.connections.to_string());
+        let nanos = [cell.packet, cell.copy, cell.beyond];
+        line.extend(rates.into_iter().chain(nanos).map(digits));
+        table.add_row(line);
     }
+    writeln!(out, "{table}")?;
     for (others, rate) in &figures.connects {
         writeln!(
             out,

@@ -188,7 +188,7 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::{targets, verdicts};
-    use crate::results::{Cell, Results, SCHEMA};
+    use crate::results::{Cell, Results};
     use crate::sample::Sample;
     use crate::suite::{INNER_1M, UNIX, Workload, all_groups};
     use std::time::Duration;
@@ -210,14 +210,8 @@ mod tests {
     #[test]
     fn a_figure_is_reached_or_missed_by_its_median_ratio() {
         let results = Results {
-            schema: SCHEMA,
-            processor: String::new(),
-            cores: 2,
-            kernel: String::new(),
-            counted: String::new(),
             cells: vec![cell(UNIX, 310), cell(INNER_1M, 10)],
-            idle: Vec::new(),
-            idle_loops: Vec::new(),
+            ..Results::new(String::new(), 2)
         };
         let verdicts = verdicts(&results);
         let said: Vec<_> = verdicts

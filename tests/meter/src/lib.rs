@@ -5,7 +5,6 @@
 //! | what | from |
 //! |---|---|
 //! | system calls of a thread | the tracepoint `raw_syscalls:sys_enter`, where the kernel permits it |
-//! | system calls of a process | a second run of it under `strace -f -c`, where there is one |
 //! | processor time of a thread | `getrusage(RUSAGE_THREAD)` |
 //! | context switches of a thread | `getrusage(RUSAGE_THREAD)` |
 //! | resident memory, open descriptors | `/proc/self` |
@@ -15,13 +14,9 @@
 #![forbid(unsafe_code)]
 
 mod process;
-mod processor;
-mod strace;
-mod switches;
 mod system_calls;
+mod thread;
 
-pub use process::{MemoryError, open_descriptors, resident_bytes};
-pub use processor::thread_processor_time;
-pub use strace::{StraceError, count_under_strace};
-pub use switches::{Switches, thread_switches};
+pub use process::{open_descriptors, resident_bytes};
 pub use system_calls::{SystemCallCounter, SystemCallError};
+pub use thread::{thread_processor_time, thread_switches};

@@ -29,3 +29,22 @@ fn duration(time: TimeVal) -> Duration {
     let micros = u64::try_from(time.tv_usec()).unwrap_or(0);
     Duration::from_secs(seconds) + Duration::from_micros(micros)
 }
+
+/// How often the calling thread has given up its core since it began, because it had nothing to do or because
+/// the scheduler had another use for the core.
+///
+/// # Errors
+///
+/// What `getrusage` answers.
+///
+/// ```
+/// let before = vsock_meter::thread_switches()?;
+/// std::thread::spawn(|| ()).join().ok();
+/// assert!(vsock_meter::thread_switches()? - before < 1000);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn thread_switches() -> io::Result<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
+    let both = usage.voluntary_context_switches() + usage.involuntary_context_switches();
+    Ok(u64::try_from(both).unwrap_or(0))
+}
