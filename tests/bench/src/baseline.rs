@@ -13,7 +13,7 @@ use vsock_report::{Revision, Spread, empty_table as empty};
 
 use crate::RESULTS_FILE;
 use crate::args::Args;
-use crate::report::format::{rate, ratio};
+use crate::report::{rate, ratio};
 use crate::results::{Results, SCHEMA};
 use crate::suite::cell_name;
 

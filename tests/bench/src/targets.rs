@@ -150,38 +150,31 @@ impl Target {
     /// `None` if what it needs was not measured.
     fn judge(&self, results: &Results) -> Option<Verdict> {
         let cell = results.cell(self.workload, self.case, self.row)?;
-        let what = format!("{}, {}: {}", self.workload.name(), self.case, self.row);
-        match self.goal {
+        let (goal, measured, reached) = match self.goal {
             Goal::Times(factor, against) => {
                 let reference = results.cell(self.workload, self.case, against)?;
                 let ratio = Spread::of_ratios(&cell.rates(), &reference.rates())?.median;
-                Some(Verdict {
-                    what,
-                    goal: format!(">= {factor} x {against}"),
-                    measured: format!("{ratio:.2} x"),
-                    reached: ratio >= factor,
-                })
+                let goal = format!(">= {factor} x {against}");
+                (goal, format!("{ratio:.2} x"), ratio >= factor)
             }
             Goal::CostOfCase(limit, case) => {
                 let reference = results.cell(self.workload, case, self.row)?;
                 let ratio = Spread::of_ratios(&reference.rates(), &cell.rates())?.median;
-                Some(Verdict {
-                    what,
-                    goal: format!("<= {limit} x the cost with {case}"),
-                    measured: format!("{ratio:.2} x"),
-                    reached: ratio <= limit,
-                })
+                let goal = format!("<= {limit} x the cost with {case}");
+                (goal, format!("{ratio:.2} x"), ratio <= limit)
             }
             Goal::SystemCallsPerMib(limit) => {
                 let per_mib = cell.system_calls? * f64::from(1 << 20);
-                Some(Verdict {
-                    what,
-                    goal: format!("<= {limit} system calls per MiB"),
-                    measured: format!("{per_mib:.1}"),
-                    reached: per_mib <= limit,
-                })
+                let goal = format!("<= {limit} system calls per MiB");
+                (goal, format!("{per_mib:.1}"), per_mib <= limit)
             }
-        }
+        };
+        Some(Verdict {
+            what: format!("{}, {}: {}", self.workload.name(), self.case, self.row),
+            goal,
+            measured,
+            reached,
+        })
     }
 }
 
