@@ -19,15 +19,14 @@ mod targets;
 mod transport;
 mod workload;
 
+use std::env;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use vsock_report::{allowed_cores, figures};
+use vsock_report::{allowed_cores, figures, keep};
 
 use crate::args::Args;
 use crate::report::{chart, table};
@@ -77,12 +76,11 @@ fn main() -> Result<()> {
     let mut out = io::stdout().lock();
     table::write_results(&mut out, &results)?;
     writeln!(out, "\n{}", figures(&targets::verdicts(&results)))?;
-    save(&args.out, &results)?;
-    writeln!(
-        out,
-        "\nKept in {}: {RESULTS_FILE} and a chart per workload",
-        args.out.display()
-    )?;
+    let json = serde_json::to_vec_pretty(&results)?;
+    let charts = Workload::ALL
+        .iter()
+        .filter_map(|workload| Some((workload.name(), chart::svg(&results, *workload)?)));
+    writeln!(out, "\n{}", keep(&args.out, RESULTS_FILE, &json, charts)?)?;
     Ok(())
 }
 
@@ -157,18 +155,4 @@ fn idle_in_a_child(row: &str, connections: u64) -> Result<IdleRow<Idle>> {
         row: row.to_owned(),
         idle: serde_json::from_slice(&output.stdout)?,
     })
-}
-
-fn save(directory: &Path, results: &Results) -> Result<()> {
-    let cannot = || format!("cannot write to {}", directory.display());
-    fs::create_dir_all(directory).with_context(cannot)?;
-    let json = serde_json::to_string_pretty(results)?;
-    fs::write(directory.join(RESULTS_FILE), json).with_context(cannot)?;
-    for workload in Workload::ALL {
-        if let Some(svg) = chart::svg(results, workload) {
-            let file = directory.join(workload.name()).with_extension("svg");
-            fs::write(file, svg).with_context(cannot)?;
-        }
-    }
-    Ok(())
 }

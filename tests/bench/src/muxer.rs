@@ -5,7 +5,6 @@
 //! Each cell is measured beside the same copies without a muxer, in turn with them, and the difference
 //! is the muxer's. Guest and streams are bare: no event loop, no queue, no lock.
 
-use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use vsock_meter::resident_bytes;
-use vsock_report::{digits, empty_table};
+use vsock_report::{digits, empty_table, keep};
 use vsock_tests::bare::{Bare, Copies};
 
 use crate::runner::Effort;
@@ -76,10 +75,13 @@ pub(crate) fn run(effort: Effort, out: &Path) -> Result<()> {
         figures.connects.push((others, median(rates)));
     }
     write(&figures).context("cannot write the table")?;
-    let file = out.join("muxer.json");
-    fs::create_dir_all(out)?;
-    fs::write(&file, serde_json::to_string_pretty(&figures)?)
-        .with_context(|| format!("cannot write {}", file.display()))
+    keep(
+        out,
+        "muxer.json",
+        &serde_json::to_vec_pretty(&figures)?,
+        None,
+    )?;
+    Ok(())
 }
 
 /// Both ways of one case.

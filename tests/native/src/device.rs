@@ -116,7 +116,9 @@ fn start_embedder(contender: &Contender, directory: &Path) -> Result<(UsageOf, H
         .spawn()
         .with_context(|| format!("cannot start {}", contender.program.display()))?;
     let mut embedder = Embedder(process);
-    let host = HostSide::there(&mut embedder.0)?;
+    let pipes = embedder.0.stdin.take().zip(embedder.0.stdout.take());
+    let (input, output) = pipes.context("a process without pipes")?;
+    let host = HostSide::new(input, output)?;
     let usage = move || Usage::of_threads(embedder.0.id(), |name| is_its_thread(cid, name));
     Ok((Box::new(usage), host))
 }
@@ -136,9 +138,7 @@ impl Drop for Embedder {
 pub(crate) fn embed(cid: u32, directory: &Path, poll_us: Option<u32>) -> Result<()> {
     let budget = poll_us.map(|micros| Duration::from_micros(micros.into()));
     let device = InProcess::start(cid, directory, budget)?;
-    let mut out = io::stdout();
-    host::say_ready(&mut out)?;
-    host::serve(&*device.host(), io::stdin().lock(), out)
+    host::serve(&*device.host(), io::stdin().lock(), io::stdout())
 }
 
 /// A device with its guest and its host component.

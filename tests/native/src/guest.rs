@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use vsock_proto::{Header, Op, ShutdownFlags};
 
 use crate::credit::{BUF_ALLOC, Credit, Update};
-use crate::driver::{Driver, Next, Notified};
+use crate::driver::{Driver, Next};
 use crate::halt::Wait;
 use crate::shape::{CreditUpdates, Shape};
 
@@ -40,7 +40,7 @@ pub(crate) enum Event {
 
 /// The guest.
 pub(crate) struct Guest {
-    driver: Driver,
+    pub(crate) driver: Driver,
     cid: u64,
     credit_updates: CreditUpdates,
     sockets: HashMap<Id, Credit>,
@@ -179,16 +179,6 @@ impl Guest {
     /// What the last [`Event::Data`] has brought.
     pub(crate) fn payload(&self) -> &[u8] {
         self.driver.payload()
-    }
-
-    /// How often driver and device have told each other so far.
-    pub(crate) fn notified(&self) -> Notified {
-        self.driver.notified()
-    }
-
-    /// Packets of the device that say that they are longer or shorter than they are. Linux drops them.
-    pub(crate) fn malformed(&self) -> u64 {
-        self.driver.malformed()
     }
 
     /// Does what a packet says.

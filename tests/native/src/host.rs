@@ -3,9 +3,8 @@
 //! The host component, which does jobs that it is given as lines of JSON: a thread of this process, or one of
 //! the process that embeds the device.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Child;
 use std::sync::Arc;
 use std::thread;
 
@@ -31,21 +30,16 @@ pub(crate) struct HostSide {
 }
 
 impl HostSide {
-    /// A thread here, which reaches the device by sockets.
+    /// Of a thread here, which reaches the device by sockets.
     pub(crate) fn here(host: Arc<dyn Host>) -> Result<Self> {
         let (near, far) = UnixStream::pair()?;
         let jobs = BufReader::new(far.try_clone()?);
         thread::spawn(move || serve(&*host, jobs, far));
-        Ok(Self {
-            input: Box::new(near.try_clone()?),
-            output: Box::new(BufReader::new(near)),
-        })
+        Self::new(near.try_clone()?, near)
     }
 
-    /// A thread of a process that embeds the device; returns when that is ready.
-    pub(crate) fn there(process: &mut Child) -> Result<Self> {
-        let pipes = process.stdin.take().zip(process.stdout.take());
-        let (input, output) = pipes.context("a process without pipes")?;
+    /// Of what reads from `input` and writes to `output`; returns when that is ready.
+    pub(crate) fn new(input: impl Write + 'static, output: impl Read + 'static) -> Result<Self> {
         let mut side = Self {
             input: Box::new(input),
             output: Box::new(BufReader::new(output)),
@@ -89,8 +83,8 @@ impl HostSide {
 }
 
 /// The other end: does jobs until there are no more.
-pub(crate) fn serve(host: &dyn Host, jobs: impl BufRead, out: impl Write + Send) -> Result<()> {
-    let mut out = out;
+pub(crate) fn serve(host: &dyn Host, jobs: impl BufRead, mut out: impl Write + Send) -> Result<()> {
+    say(&mut out, &Said::Ready)?;
     for line in jobs.lines() {
         let job: Job = serde_json::from_str(&line?)?;
         // A thread of its own, whose timer slack is its own.
@@ -98,21 +92,14 @@ pub(crate) fn serve(host: &dyn Host, jobs: impl BufRead, out: impl Write + Send)
             let work = || job.run(host, || say(&mut out, &Said::Ready));
             scope.spawn(work).join()
         });
-        say(
-            &mut out,
-            &match done {
-                Ok(Ok(report)) => Said::Done(report),
-                Ok(Err(error)) => Said::Failed(format!("{error:#}")),
-                Err(_) => Said::Failed("it panicked".to_owned()),
-            },
-        )?;
+        let said = match done {
+            Ok(Ok(report)) => Said::Done(report),
+            Ok(Err(error)) => Said::Failed(format!("{error:#}")),
+            Err(_) => Said::Failed("it panicked".to_owned()),
+        };
+        say(&mut out, &said)?;
     }
     Ok(())
-}
-
-/// Says that it is ready for jobs.
-pub(crate) fn say_ready(out: &mut impl Write) -> Result<()> {
-    say(out, &Said::Ready)
 }
 
 fn say(out: &mut impl Write, said: &Said) -> Result<()> {

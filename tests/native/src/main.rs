@@ -29,23 +29,26 @@ mod row;
 mod shape;
 mod work;
 
-use std::fs;
 use std::io::{self, Write};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Parser;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vsock_guest::place::Place as Repository;
-use vsock_report::{Place, Progress, Revision, Side, Watchdog, allowed_cores, kernel, processor};
+use vsock_report::{
+    Place, Progress, Revision, Side, Watchdog, allow_descriptors, allowed_cores, keep, kernel,
+    processor,
+};
 
 use crate::args::Args;
 use crate::device::{BASELINE, Contender, Machine, PEER};
-use crate::results::{Results, Sample};
+use crate::results::{Cell, Results, Sample};
 use crate::row::Row;
 use crate::shape::Shape;
 
 /// The shape of the JSON file.
 const SCHEMA: u32 = 2;
+/// A connection that waits is a descriptor, or two.
+const DESCRIPTORS: u64 = 20_000;
 /// The file with everything that was measured.
 const RESULTS_FILE: &str = "native.json";
 
@@ -69,7 +72,7 @@ fn main() -> Result<()> {
     if args.one_core {
         Place::OneCore.take(Side::Left)?;
     }
-    raise_limit()?;
+    allow_descriptors(DESCRIPTORS)?;
     let revision = args
         .baseline
         .as_deref()
@@ -92,32 +95,18 @@ fn main() -> Result<()> {
     };
     measure(&args, &rows, &contenders, &mut results)?;
     write!(out, "{}", report::text(&results, &rows))?;
-    save(&args, &results, &rows)?;
-    writeln!(
-        out,
-        "\nKept in {}: {RESULTS_FILE} and charts",
-        args.out.display()
-    )?;
+    let json = serde_json::to_vec_pretty(&results)?;
+    let charts = report::charts(&results, &rows);
+    let kept = keep(&args.out, RESULTS_FILE, &json, charts)?;
+    writeln!(out, "\n{kept}")?;
     for contender in contenders.iter().filter(|contender| contender.is_ours()) {
-        let mut own = results
-            .cells
-            .iter()
-            .filter(|cell| cell.device == contender.name);
+        let is_own = |cell: &&Cell| cell.device == contender.name;
+        let mut own = results.cells.iter().filter(is_own);
         if own.any(|cell| cell.failures() > 0) {
             bail!("the device {} has failed", contender.name);
         }
     }
     Ok(())
-}
-
-/// A connection that waits is a descriptor, or two.
-fn raise_limit() -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    setrlimit(Resource::Nofile, raised).context("cannot raise the limit of descriptors")
 }
 
 fn contenders(args: &Args, revision: Option<&Revision>) -> Result<Vec<Contender>> {
@@ -174,21 +163,10 @@ fn one(row: &Row, contender: &Contender, shared: &mut Option<Machine>) -> Result
         none => none.insert(contender.start(row.guest)?),
     };
     let sample = work::run(row.work, machine)?;
-    let malformed = machine.guest.malformed();
+    let malformed = machine.guest.driver.malformed;
     ensure!(
         malformed == 0 || !contender.is_ours(),
         "expected packets that are as long as they say; {malformed} were not"
     );
     Ok(sample)
-}
-
-fn save(args: &Args, results: &Results, rows: &[Row]) -> Result<()> {
-    let cannot = || format!("cannot write to {}", args.out.display());
-    fs::create_dir_all(&args.out).with_context(cannot)?;
-    let json = serde_json::to_vec_pretty(results)?;
-    fs::write(args.out.join(RESULTS_FILE), json).with_context(cannot)?;
-    for (name, svg) in report::charts(results, rows) {
-        fs::write(args.out.join(name).with_extension("svg"), svg).with_context(cannot)?;
-    }
-    Ok(())
 }

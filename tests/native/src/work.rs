@@ -37,16 +37,10 @@ pub(crate) fn run(work: Work, machine: &mut Machine) -> Result<Sample> {
     use End::{Guest, Host};
     let port = machine.port();
     match work {
-        Work::Bulk {
-            from: Guest,
-            bytes,
-            piece,
-        } => bulk_to_host(machine, port, bytes, piece),
-        Work::Bulk {
-            from: Host,
-            bytes,
-            piece,
-        } => bulk_to_guest(machine, port, bytes, piece),
+        Work::Bulk { from, bytes, piece } => match from {
+            Guest => bulk_to_host(machine, port, bytes, piece),
+            Host => bulk_to_guest(machine, port, bytes, piece),
+        },
         Work::Turns { from: Guest, count } => guest_asks(machine, port, count),
         Work::Turns { from: Host, count } => host_asks(machine, port, count),
         Work::Connects { from: Guest, count } => guest_connects(machine, port, count),
@@ -69,7 +63,7 @@ impl Start {
     fn now(machine: &Machine) -> Result<Self> {
         Ok(Self {
             device: (machine.usage)()?,
-            notified: machine.guest.notified(),
+            notified: machine.guest.driver.notified(),
             time: clock::now()?,
         })
     }
@@ -77,7 +71,7 @@ impl Start {
     /// The work began at the start, and ended now.
     fn sample(&self, machine: &Machine, units: u64) -> Result<Sample> {
         let seconds = (clock::now()? - self.time) as f64 / 1e9;
-        let notified = machine.guest.notified();
+        let notified = machine.guest.driver.notified();
         Ok(Sample {
             units: units as f64,
             seconds,
@@ -390,7 +384,7 @@ mod tests {
                 done.unwrap_or_else(|error| panic!("{shape:?}, {}: {error:#}", row.name));
             }
         }
-        assert_eq!(machine.guest.malformed(), 0, "{shape:?}");
+        assert_eq!(machine.guest.driver.malformed, 0, "{shape:?}");
     }
 
     #[test]

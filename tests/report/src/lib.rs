@@ -15,7 +15,11 @@ mod table;
 mod verdict;
 mod watchdog;
 
-use std::fs;
+use std::path::Path;
+use std::{fs, io};
+
+use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub use payload::{Digest, largest_of_build, read, receive, send};
 pub use place::{Place, Side, allowed_cores};
@@ -44,4 +48,40 @@ pub fn kernel() -> String {
         "" => "unknown kernel".to_owned(),
         release => format!("Linux {release}"),
     }
+}
+
+/// Writes the results and charts of a bench, by the names of their files; what a person is told of that.
+///
+/// # Errors
+///
+/// The directory cannot be made or written to.
+pub fn keep<'a>(
+    directory: &Path,
+    file: &str,
+    json: &[u8],
+    charts: impl IntoIterator<Item = (&'a str, String)>,
+) -> anyhow::Result<String> {
+    let cannot = || format!("cannot write to {}", directory.display());
+    fs::create_dir_all(directory).with_context(cannot)?;
+    fs::write(directory.join(file), json).with_context(cannot)?;
+    for (name, svg) in charts {
+        fs::write(directory.join(name).with_extension("svg"), svg).with_context(cannot)?;
+    }
+    Ok(format!(
+        "Kept in {}: {file} and charts",
+        directory.display()
+    ))
+}
+
+/// Raises the limit of open descriptors to `wanted`, or as far as this process may.
+///
+/// # Errors
+///
+/// What the operating system answers.
+pub fn allow_descriptors(wanted: u64) -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft >= wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).is_ok() {
+        return Ok(());
+    }
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard.min(wanted), hard)?)
 }
