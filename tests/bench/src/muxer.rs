@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use vsock_meter::resident_bytes;
-use vsock_report::{digits, empty_table, keep};
+use vsock_report::{digits, empty_table, keep, resident_bytes};
 use vsock_tests::bare::{Bare, Copies};
 
 use crate::runner::Effort;

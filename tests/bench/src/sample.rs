@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vsock_meter::{SystemCallCounter, thread_switches};
-use vsock_report::{Place, Side};
+use vsock_report::{Place, Side, SystemCallCounter, thread_switches};
 
 /// What one run cost.
 #[derive(Clone, Copy, Debug)]

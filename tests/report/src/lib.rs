@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! What the benches, the demos and the guest suite have in common: progress, tables, charts, figures to reach;
-//! where a bench runs, what it is compared with, and what ends it; and the file that the demos send.
+//! where a bench runs, what it is compared with, and what ends it; the file that the demos send; and what a job
+//! costs, measured without disturbing it. What cannot be counted is an error that says why, never a number.
 
 #![forbid(unsafe_code)]
 
 pub mod chart;
 mod payload;
 mod place;
+mod process;
 mod progress;
 mod revision;
 mod spread;
+mod system_calls;
 mod table;
+mod thread;
 mod verdict;
 mod watchdog;
 
@@ -23,10 +27,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub use payload::{Digest, largest_of_build, read, receive, send};
 pub use place::{Place, Side, allowed_cores};
+pub use process::{open_descriptors, resident_bytes};
 pub use progress::{Progress, step};
 pub use revision::Revision;
 pub use spread::{Spread, median};
+pub use system_calls::{SystemCallCounter, SystemCallError};
 pub use table::{Table, digits, empty_table};
+pub use thread::{thread_processor_time, thread_switches};
 pub use verdict::{Verdict, figures};
 pub use watchdog::Watchdog;
 

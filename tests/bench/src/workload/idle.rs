@@ -7,8 +7,7 @@ use std::io;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use vsock_meter::{open_descriptors, resident_bytes};
-use vsock_report::allow_descriptors;
+use vsock_report::{allow_descriptors, open_descriptors, resident_bytes};
 
 /// Descriptors that the process may need beside those of the connections.
 const SPARE_DESCRIPTORS: u64 = 64;

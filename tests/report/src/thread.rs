@@ -13,10 +13,10 @@ use nix::sys::time::TimeVal;
 /// What `getrusage` answers.
 ///
 /// ```
-/// let before = vsock_meter::thread_processor_time()?;
+/// let before = vsock_report::thread_processor_time()?;
 /// let until = std::time::Instant::now() + std::time::Duration::from_millis(20);
 /// while std::time::Instant::now() < until {}
-/// assert!(vsock_meter::thread_processor_time()? > before);
+/// assert!(vsock_report::thread_processor_time()? > before);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn thread_processor_time() -> io::Result<Duration> {
@@ -38,9 +38,9 @@ fn duration(time: TimeVal) -> Duration {
 /// What `getrusage` answers.
 ///
 /// ```
-/// let before = vsock_meter::thread_switches()?;
+/// let before = vsock_report::thread_switches()?;
 /// std::thread::spawn(|| ()).join().ok();
-/// assert!(vsock_meter::thread_switches()? - before < 1000);
+/// assert!(vsock_report::thread_switches()? - before < 1000);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn thread_switches() -> io::Result<u64> {
