@@ -179,5 +179,8 @@ mod tests {
         collection.add(&packet).unwrap();
         assert!(collection.is_complete());
         assert_eq!((collection.packets.len(), collection.bursts.len()), (4, 2));
+        // A burst takes from its first packet to its last one, and that less than a minute.
+        assert!(collection.bursts[1] > collection.packets[3]);
+        assert!(collection.bursts[1] < 60_000 * MILLISECOND);
     }
 }

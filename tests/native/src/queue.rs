@@ -411,6 +411,7 @@ mod tests {
         ];
         for (shape, fit) in [(BY_ENTRY, SIZE / 2), (INDIRECT, SIZE)] {
             let mut both = Both::new(shape);
+            assert_eq!(both.driver.capacity(2), fit);
             for round in 0..3 {
                 for _ in 0..fit {
                     assert!(both.driver.next_head(2).is_some());
