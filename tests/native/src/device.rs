@@ -45,10 +45,11 @@ pub(crate) struct Contender {
     program: PathBuf,
     /// What the program is told beside CID and sockets.
     words: Vec<String>,
-    start: Start,
+    start: Starter,
 }
 
-type Start = fn(&Contender, &Path) -> Result<(UsageOf, HostSide)>;
+/// Starts it with its sockets in a directory, and a host component on it.
+type Starter = fn(&Contender, &Path) -> Result<(UsageOf, HostSide)>;
 /// What a device has used so far; the device lives as long as this does.
 type UsageOf = Box<dyn Fn() -> Result<Usage>>;
 
@@ -58,7 +59,7 @@ impl Contender {
         let installed = |kind| daemon::program(kind, place)?.context("a device without a program");
         let polling = poll_us.map(|micros| format!("--poll-us={micros}"));
         let words = Vec::from_iter(polling.filter(|_| named != Named::Peer));
-        let (name, cid, program, start): (_, _, _, Start) = match named {
+        let (name, cid, program, start): (_, _, _, Starter) = match named {
             Named::Program => ("program", 3, installed(Kind::Ours)?, start_daemon),
             Named::Library => ("library", 4, env::current_exe()?, start_embedder),
             Named::Peer => (PEER, 5, installed(Kind::Peer)?, start_daemon),

@@ -93,11 +93,9 @@ impl Job {
                 let streams = (0..connections).map(|_| open());
                 let mut held = streams.collect::<io::Result<Vec<_>>>()?;
                 let last = held.pop().context("nothing to hold")?;
-                {
-                    let began = clock::now()?;
-                    echo(last)?;
-                    Report::since(began, Latencies::default())
-                }
+                let began = clock::now()?;
+                echo(last)?;
+                Report::since(began, Latencies::default())
             }
         }
     }

@@ -47,8 +47,8 @@ use crate::shape::Shape;
 
 /// The shape of the JSON file.
 const SCHEMA: u32 = 2;
-/// A connection that waits is a descriptor, or two.
-const DESCRIPTORS: u64 = 20_000;
+/// More than the most connections take, each of which is a descriptor, or two.
+const DESCRIPTORS: u64 = 1 << 16;
 /// The file with everything that was measured.
 const RESULTS_FILE: &str = "native.json";
 
@@ -79,9 +79,10 @@ fn main() -> Result<()> {
         .map(|name| Revision::find(name, &args.out.join("baseline")))
         .transpose()?;
     let contenders = contenders(&args, revision.as_ref())?;
-    let place = match args.one_core {
-        true => "all threads on one core".to_owned(),
-        false => format!("{} cores", allowed_cores()?.len()),
+    let place = if args.one_core {
+        "all threads on one core".to_owned()
+    } else {
+        format!("{} cores", allowed_cores()?.len())
     };
     let mut results = Results {
         schema: SCHEMA,

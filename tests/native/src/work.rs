@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The guest's part of each row; the host's is a [`Job`].
+//! The guest's part of each row; the host's is a [`Task`].
 
 use std::collections::{HashMap, VecDeque};
 

@@ -198,9 +198,12 @@ fn streams_on_epoll(work: OnEpoll, place: Place) -> Rows {
 
 fn connects(on_epoll: bool) -> Rows {
     fn job<D: Door + 'static>(on_epoll: bool, open: fn() -> io::Result<D>) -> Job {
-        Box::new(move |count| match on_epoll {
-            true => connect::with_epoll(open()?, count),
-            false => connect::bare(open()?, count),
+        Box::new(move |count| {
+            if on_epoll {
+                connect::with_epoll(open()?, count)
+            } else {
+                connect::bare(open()?, count)
+            }
         })
     }
     let inner = || InnerDoor::open(VsockInnerConfig::default());
