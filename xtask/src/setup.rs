@@ -31,7 +31,6 @@ fn needs() -> impl Iterator<Item = (&'static str, Origin)> {
         ("rustfmt", Origin::Component("rustfmt")),
         ("clippy", Origin::Component("clippy")),
         ("llvm-cov", Origin::Llvm),
-        ("strace", Origin::Debian("strace")),
         (QEMU.0, Origin::Debian(QEMU.1)),
     ];
     fixed

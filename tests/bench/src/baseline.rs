@@ -13,7 +13,7 @@ use vsock_report::{Revision, Spread, empty_table as empty};
 
 use crate::RESULTS_FILE;
 use crate::args::Args;
-use crate::report::format::{rate, ratio};
+use crate::report::{rate, ratio};
 use crate::results::{Results, SCHEMA};
 use crate::suite::cell_name;
 
@@ -93,7 +93,7 @@ mod tests {
     use std::time::Duration;
 
     use super::write_table;
-    use crate::results::{Cell, Results, SCHEMA};
+    use crate::results::{Cell, Results};
     use crate::sample::Sample;
     use crate::suite::{UNIX, Workload};
 
@@ -106,14 +106,8 @@ mod tests {
             switches: 0,
         });
         Results {
-            schema: SCHEMA,
-            processor: String::new(),
-            cores: 2,
-            kernel: String::new(),
-            counted: String::new(),
             cells: vec![cell],
-            idle: Vec::new(),
-            idle_loops: Vec::new(),
+            ..Results::new(String::new(), 2)
         }
     }
 

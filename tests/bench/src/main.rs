@@ -19,20 +19,20 @@ mod targets;
 mod transport;
 mod workload;
 
+use std::env;
 use std::io::{self, Write};
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::time::Duration;
-use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use vsock_report::{allowed_cores, figures};
+use vsock_report::{allowed_cores, figures, keep};
 
 use crate::args::Args;
 use crate::report::{chart, table};
-use crate::results::{IdleCell, IdleLoopCell, Results, SCHEMA};
+use crate::results::{IdleRow, Results};
 use crate::suite::{Group, IDLE_LOOP_ROWS, IDLE_ROWS, Workload};
+use crate::workload::idle::Idle;
 
 /// The file with everything that was measured.
 const RESULTS_FILE: &str = "results.json";
@@ -41,18 +41,8 @@ const IDLE_STREAMS: usize = 10_000;
 /// How long it is watched.
 const IDLE_TIME: Duration = Duration::from_secs(1);
 
-#[expect(clippy::print_stderr, reason = "an error of the command line tool")]
-fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("vsock-bench: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(args: &Args) -> Result<()> {
+fn main() -> Result<()> {
+    let args = Args::parse();
     if let Some(row) = &args.idle {
         let idle = suite::hold_idle(row, args.connections)?;
         serde_json::to_writer(io::stdout(), &idle)?;
@@ -63,14 +53,14 @@ fn run(args: &Args) -> Result<()> {
     }
     let mut groups = suite::all_groups(args.place());
     keep_matching(&mut groups, &args.filter);
-    let idle_rows = IDLE_ROWS
-        .iter()
-        .filter(|row| format!("idle/{row}").contains(&args.filter));
-    let idle_rows: Vec<&str> = idle_rows.copied().collect();
-    let idle_loops = IDLE_LOOP_ROWS
-        .iter()
-        .filter(|row| format!("loop-idle/{row}").contains(&args.filter));
-    let idle_loops: Vec<&str> = idle_loops.copied().collect();
+    let matching = |rows: &[&'static str], table: &str| -> Vec<&str> {
+        let names = rows.iter().copied();
+        names
+            .filter(|row| format!("{table}/{row}").contains(&args.filter))
+            .collect()
+    };
+    let idle_rows = matching(&IDLE_ROWS, "idle");
+    let idle_loops = matching(&IDLE_LOOP_ROWS, "loop-idle");
     if args.list {
         return list(&groups, &idle_rows, &idle_loops);
     }
@@ -80,18 +70,17 @@ fn run(args: &Args) -> Result<()> {
         args.filter
     );
     if let Some(revision) = &args.baseline {
-        return baseline::compare(args, revision, &mut io::stdout().lock());
+        return baseline::compare(&args, revision, &mut io::stdout().lock());
     }
-    let results = measure(args, &groups, &idle_rows, &idle_loops)?;
+    let results = measure(&args, &groups, &idle_rows, &idle_loops)?;
     let mut out = io::stdout().lock();
     table::write_results(&mut out, &results)?;
     writeln!(out, "\n{}", figures(&targets::verdicts(&results)))?;
-    save(&args.out, &results)?;
-    writeln!(
-        out,
-        "\nKept in {}: {RESULTS_FILE} and a chart per workload",
-        args.out.display()
-    )?;
+    let json = serde_json::to_vec_pretty(&results)?;
+    let charts = Workload::ALL
+        .iter()
+        .filter_map(|workload| Some((workload.name(), chart::svg(&results, *workload)?)));
+    writeln!(out, "\n{}", keep(&args.out, RESULTS_FILE, &json, charts)?)?;
     Ok(())
 }
 
@@ -140,25 +129,21 @@ fn measure(
     let mut idle_loops = Vec::new();
     for row in idle_loop_rows {
         let idle = suite::idle_loop(row, IDLE_STREAMS, IDLE_TIME);
-        idle_loops.push(IdleLoopCell {
+        idle_loops.push(IdleRow {
             row: (*row).to_owned(),
             idle: idle.with_context(|| format!("loop-idle/{row} failed"))?,
         });
     }
     Ok(Results {
-        schema: SCHEMA,
-        processor: vsock_report::processor(),
-        cores: allowed_cores()?.len(),
-        kernel: vsock_report::kernel(),
-        counted: sample::counting(),
         cells: runner::run(groups, args.effort())?,
         idle,
         idle_loops,
+        ..Results::new(sample::counting(), allowed_cores()?.len())
     })
 }
 
 /// Holds idle connections in a process that has done nothing else.
-fn idle_in_a_child(row: &str, connections: u64) -> Result<IdleCell> {
+fn idle_in_a_child(row: &str, connections: u64) -> Result<IdleRow<Idle>> {
     let bench = env::current_exe().context("the bench cannot find itself")?;
     let output = Command::new(bench)
         .args(["--idle", row, "--connections", &connections.to_string()])
@@ -166,22 +151,8 @@ fn idle_in_a_child(row: &str, connections: u64) -> Result<IdleCell> {
         .context("the bench cannot call itself")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "idle/{row} failed: {said}");
-    Ok(IdleCell {
+    Ok(IdleRow {
         row: row.to_owned(),
         idle: serde_json::from_slice(&output.stdout)?,
     })
-}
-
-fn save(directory: &Path, results: &Results) -> Result<()> {
-    let cannot = || format!("cannot write to {}", directory.display());
-    fs::create_dir_all(directory).with_context(cannot)?;
-    let json = serde_json::to_string_pretty(results)?;
-    fs::write(directory.join(RESULTS_FILE), json).with_context(cannot)?;
-    for workload in Workload::ALL {
-        if let Some(svg) = chart::svg(results, workload) {
-            let file = directory.join(workload.name()).with_extension("svg");
-            fs::write(file, svg).with_context(cannot)?;
-        }
-    }
-    Ok(())
 }

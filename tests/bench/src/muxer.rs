@@ -5,13 +5,13 @@
 //! Each cell is measured beside the same copies without a muxer, in turn with them, and the difference
 //! is the muxer's. Guest and streams are bare: no event loop, no queue, no lock.
 
-use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use vsock_report::{digits, empty_table, keep, resident_bytes};
 use vsock_tests::bare::{Bare, Copies};
 
 use crate::runner::Effort;
@@ -74,10 +74,13 @@ pub(crate) fn run(effort: Effort, out: &Path) -> Result<()> {
         figures.connects.push((others, median(rates)));
     }
     write(&figures).context("cannot write the table")?;
-    let file = out.join("muxer.json");
-    fs::create_dir_all(out)?;
-    fs::write(&file, serde_json::to_string_pretty(&figures)?)
-        .with_context(|| format!("cannot write {}", file.display()))
+    keep(
+        out,
+        "muxer.json",
+        &serde_json::to_vec_pretty(&figures)?,
+        None,
+    )?;
+    Ok(())
 }
 
 /// Both ways of one case.
@@ -136,46 +139,36 @@ fn timed(run: Duration, mut work: impl FnMut(u64) -> u64) -> (u64, Duration) {
 /// Resident bytes for each of many connections.
 fn idle() -> Result<f64> {
     let warm = Bare::idle(100)?;
-    let before = resident()?;
+    let before = resident_bytes()?;
     let many = Bare::idle(IDLE)?;
-    let after = resident()?;
+    let after = resident_bytes()?;
     drop((warm, many));
     Ok(number(after.saturating_sub(before)) / number(IDLE as u64))
 }
 
-fn resident() -> Result<u64> {
-    const PAGE: u64 = 4096;
-    let text = fs::read_to_string("/proc/self/statm")?;
-    let pages = text
-        .split_whitespace()
-        .nth(1)
-        .context("statm has no second word")?;
-    Ok(pages.parse::<u64>()? * PAGE)
-}
-
 fn write(figures: &Figures) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "{:<10}{:>8}{:>13}{:>14}{:>12}{:>12}{:>12}{:>12}",
-        "way", "payload", "connections", "packets/s", "MB/s", "ns/packet", "ns copy", "ns beyond"
-    )?;
+    let mut table = empty_table(&[
+        "way",
+        "payload",
+        "connections",
+        "packets/s",
+        "MB/s",
+        "ns/packet",
+        "ns copy",
+        "ns beyond",
+    ]);
     for cell in &figures.cells {
         let size = PAYLOADS.iter().find(|(name, _)| *name == cell.payload);
         let bytes = size.map_or(0, |(_, bytes)| *bytes);
-        writeln!(
-            out,
-            "{:<10}{:>8}{:>13}{:>14.0}{:>12.0}{:>12.0}{:>12.0}{:>12.0}",
-            cell.way,
-            cell.payload,
-            cell.connections,
-            1e9 / cell.packet,
-            number(bytes as u64) * 1e3 / cell.packet,
-            cell.packet,
-            cell.copy,
-            cell.beyond
-        )?;
+        let rates = [1e9 / cell.packet, number(bytes as u64) * 1e3 / cell.packet];
+        let mut line = [cell.way, cell.payload].map(str::to_owned).to_vec();
+        line.push(cell.connections.to_string());
+        let nanos = [cell.packet, cell.copy, cell.beyond];
+        line.extend(rates.into_iter().chain(nanos).map(digits));
+        table.add_row(line);
     }
+    writeln!(out, "{table}")?;
     for (others, rate) in &figures.connects {
         writeln!(
             out,

@@ -3,6 +3,7 @@
 //! Everything that was measured, as it is kept in the JSON file.
 
 use serde::{Deserialize, Serialize};
+use vsock_report::{kernel, processor};
 
 use crate::sample::Sample;
 use crate::suite::Workload;
@@ -24,9 +25,9 @@ pub(crate) struct Results {
     /// How system calls were counted, or why they were not.
     pub(crate) counted: String,
     pub(crate) cells: Vec<Cell>,
-    pub(crate) idle: Vec<IdleCell>,
+    pub(crate) idle: Vec<IdleRow<Idle>>,
     #[serde(default)]
-    pub(crate) idle_loops: Vec<IdleLoopCell>,
+    pub(crate) idle_loops: Vec<IdleRow<IdleLoop>>,
 }
 
 /// One row of one case of one workload, with a run per round.
@@ -50,34 +51,11 @@ pub(crate) struct Run {
     pub(crate) context_switches: u64,
 }
 
-/// Idle connections of one row.
+/// What is idle of one row: connections, or a loop of streams.
 #[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct IdleCell {
+pub(crate) struct IdleRow<T> {
     pub(crate) row: String,
-    pub(crate) idle: Idle,
-}
-
-/// A loop of idle streams of one row.
-#[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct IdleLoopCell {
-    pub(crate) row: String,
-    pub(crate) idle: IdleLoop,
-}
-
-impl From<Sample> for Run {
-    fn from(sample: Sample) -> Self {
-        Self {
-            units: sample.units,
-            seconds: sample.elapsed.as_secs_f64(),
-            context_switches: sample.switches,
-        }
-    }
-}
-
-impl Run {
-    fn rate(&self) -> f64 {
-        self.units as f64 / self.seconds
-    }
+    pub(crate) idle: T,
 }
 
 impl Cell {
@@ -94,7 +72,11 @@ impl Cell {
 
     /// Adds the run of a round.
     pub(crate) fn add(&mut self, sample: Sample) {
-        self.runs.push(sample.into());
+        self.runs.push(Run {
+            units: sample.units,
+            seconds: sample.elapsed.as_secs_f64(),
+            context_switches: sample.switches,
+        });
     }
 
     /// Adds what a run has counted that is not one of the rounds.
@@ -105,22 +87,33 @@ impl Cell {
 
     /// Units per second, round by round.
     pub(crate) fn rates(&self) -> Vec<f64> {
-        self.runs.iter().map(Run::rate).collect()
+        let rate = |run: &Run| run.units as f64 / run.seconds;
+        self.runs.iter().map(rate).collect()
     }
 
     /// Context switches per unit, over all rounds.
     pub(crate) fn context_switches(&self) -> f64 {
         let switches: u64 = self.runs.iter().map(|run| run.context_switches).sum();
-        switches as f64 / self.units()
-    }
-
-    fn units(&self) -> f64 {
         let units: u64 = self.runs.iter().map(|run| run.units).sum();
-        units.max(1) as f64
+        switches as f64 / units.max(1) as f64
     }
 }
 
 impl Results {
+    /// Of nothing yet, on this machine.
+    pub(crate) fn new(counted: String, cores: usize) -> Self {
+        Self {
+            schema: SCHEMA,
+            processor: processor(),
+            cores,
+            kernel: kernel(),
+            counted,
+            cells: Vec::new(),
+            idle: Vec::new(),
+            idle_loops: Vec::new(),
+        }
+    }
+
     /// The cells of one workload, in the order of its table.
     pub(crate) fn of(&self, workload: Workload) -> impl Iterator<Item = &Cell> {
         self.cells

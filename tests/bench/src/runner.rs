@@ -5,12 +5,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use vsock_report::Progress;
+use vsock_report::{Progress, Watchdog};
 
 use crate::results::Cell;
 use crate::sample;
 use crate::suite::{Group, Job};
-use vsock_report::Watchdog;
 
 /// How much to measure.
 #[derive(Clone, Copy, Debug)]
@@ -34,46 +33,41 @@ pub(crate) fn run(groups: &[Group], effort: Effort) -> Result<Vec<Cell>> {
     let watchdog = Watchdog::start();
     let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
     let progress = Progress::of_runs(rows * (effort.rounds + 1));
-    let mut tables = Vec::new();
+    let doing = |group: &Group, row: &str| {
+        let name = group.cell_name(row);
+        progress.doing(&name);
+        watchdog.doing(name.clone());
+        move || format!("{name} failed")
+    };
+    let mut tables: Vec<Vec<(Cell, u64)>> = Vec::new();
     progress.phase("calibration");
     for group in groups {
-        tables.push(calibrate(group, effort.run, &watchdog, &progress)?);
+        let mut table = Vec::new();
+        for (row, job) in &group.rows {
+            let failed = doing(group, row);
+            let units = fitting(job, effort.run).with_context(&failed)?;
+            let mut cell = Cell::new(group.workload, group.case, row);
+            cell.count(sample::counted(|| job(units)).with_context(&failed)?);
+            table.push((cell, units));
+            progress.advance(1);
+        }
+        tables.push(table);
     }
     for round in 0..effort.rounds {
         progress.phase(&format!("round {} of {}", round + 1, effort.rounds));
         for (group, table) in groups.iter().zip(&mut tables) {
-            one_round(group, table, round, &watchdog, &progress)?;
+            for turn in 0..table.len() {
+                let index = (turn + round) % table.len();
+                let ((row, job), (cell, units)) = (&group.rows[index], &mut table[index]);
+                let failed = doing(group, row);
+                cell.add(job(*units).with_context(failed)?);
+                progress.advance(1);
+            }
         }
     }
     progress.finish();
-    Ok(tables.into_iter().flatten().map(|row| row.cell).collect())
-}
-
-/// A row, and how many units fill the time of a run.
-struct Calibrated {
-    cell: Cell,
-    units: u64,
-}
-
-fn calibrate(
-    group: &Group,
-    run: Duration,
-    watchdog: &Watchdog,
-    progress: &Progress,
-) -> Result<Vec<Calibrated>> {
-    let mut rows = Vec::new();
-    for (row, job) in &group.rows {
-        let name = group.cell_name(row);
-        progress.doing(&name);
-        watchdog.doing(name.clone());
-        let units = fitting(job, run).with_context(|| format!("{name} failed"))?;
-        let mut cell = Cell::new(group.workload, group.case, row);
-        let counted = sample::counted(|| job(units));
-        cell.count(counted.with_context(|| format!("{name} failed"))?);
-        rows.push(Calibrated { cell, units });
-        progress.advance(1);
-    }
-    Ok(rows)
+    let cells = tables.into_iter().flatten();
+    Ok(cells.map(|(cell, _)| cell).collect())
 }
 
 /// The units that `job` does in about the time `run`.
@@ -96,27 +90,6 @@ fn fitting(job: &Job, run: Duration) -> Result<u64> {
 )]
 fn scaled(units: u64, factor: f64) -> u64 {
     ((units as f64 * factor) as u64).clamp(1, MOST_UNITS)
-}
-
-fn one_round(
-    group: &Group,
-    table: &mut [Calibrated],
-    round: usize,
-    watchdog: &Watchdog,
-    progress: &Progress,
-) -> Result<()> {
-    let rows = group.rows.len();
-    for turn in 0..rows {
-        let index = (turn + round) % rows;
-        let (row, job) = &group.rows[index];
-        let Calibrated { cell, units } = &mut table[index];
-        let name = group.cell_name(row);
-        progress.doing(&name);
-        watchdog.doing(name.clone());
-        cell.add(job(*units).with_context(|| format!("{name} failed"))?);
-        progress.advance(1);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

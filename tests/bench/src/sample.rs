@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vsock_meter::{Switches, SystemCallCounter, thread_switches};
-
-use vsock_report::{Place, Side};
+use vsock_report::{Place, Side, SystemCallCounter, thread_switches};
 
 /// What one run cost.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +56,7 @@ struct Spent {
     begin: Instant,
     end: Instant,
     system_calls: Option<u64>,
-    switches: Switches,
+    switches: u64,
 }
 
 /// Runs `left` and `right` at the same time, each on a thread of its own, where `place` says.
@@ -85,11 +83,8 @@ pub(crate) fn together<L: Send, R: Send>(
     Ok(Sample {
         units,
         elapsed: end - begin,
-        system_calls: left
-            .system_calls
-            .zip(right.system_calls)
-            .map(|(l, r)| l + r),
-        switches: (left.switches.total()) + right.switches.total(),
+        system_calls: (left.system_calls.zip(right.system_calls)).map(|(l, r)| l + r),
+        switches: left.switches + right.switches,
     })
 }
 
@@ -100,7 +95,7 @@ pub(crate) fn alone(units: u64, work: impl FnOnce() -> io::Result<()>) -> io::Re
         units,
         elapsed: spent.end - spent.begin,
         system_calls: spent.system_calls,
-        switches: spent.switches.total(),
+        switches: spent.switches,
     })
 }
 

@@ -69,46 +69,33 @@ impl Workload {
 
     /// The name in filters and file names.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Stream => "stream",
-            Self::ToEpoll => "to-epoll",
-            Self::FromEpoll => "from-epoll",
-            Self::PingPong => "ping-pong",
-            Self::PingPongEpoll => "ping-pong-epoll",
-            Self::Connect => "connect",
-            Self::OneCoreStream => "one-core-stream",
-            Self::OneCorePingPong => "one-core-ping-pong",
-            Self::LoopEvents => "loop-events",
-            Self::LoopEcho => "loop-echo",
-        }
+        self.facts().0
     }
 
     /// The headline of its table and chart.
     pub(crate) fn title(self) -> &'static str {
-        match self {
-            Self::Stream => "Stream, both ends blocking, by size of a write",
-            Self::ToEpoll => "Stream to a reader on epoll, one read of 64 KiB per event",
-            Self::FromEpoll => "Stream from a non-blocking writer that waits for EPOLLOUT",
-            Self::PingPong => "Ping-pong of 64 bytes, both ends blocking",
-            Self::PingPongEpoll => "Ping-pong of 64 bytes, one end on epoll",
-            Self::Connect => "Connect, accept, drop",
-            Self::OneCoreStream => "Stream, both threads on one core",
-            Self::OneCorePingPong => "Ping-pong of 64 bytes, both threads on one core",
-            Self::LoopEvents => "Echoes of ten streams among so many on one event loop",
-            Self::LoopEcho => "Echoes of 64 bytes, by clients of one event loop",
-        }
+        self.facts().1
     }
 
     /// What its runs count.
     pub(crate) fn unit(self) -> Unit {
+        self.facts().2
+    }
+
+    #[rustfmt::skip] // a table
+    fn facts(self) -> (&'static str, &'static str, Unit) {
+        use Unit::{Bytes, Operations};
         match self {
-            Self::Stream | Self::ToEpoll | Self::FromEpoll | Self::OneCoreStream => Unit::Bytes,
-            Self::PingPong
-            | Self::PingPongEpoll
-            | Self::Connect
-            | Self::OneCorePingPong
-            | Self::LoopEvents
-            | Self::LoopEcho => Unit::Operations,
+            Self::Stream => ("stream", "Stream, both ends blocking, by size of a write", Bytes),
+            Self::ToEpoll => ("to-epoll", "Stream to a reader on epoll, one read of 64 KiB per event", Bytes),
+            Self::FromEpoll => ("from-epoll", "Stream from a non-blocking writer that waits for EPOLLOUT", Bytes),
+            Self::PingPong => ("ping-pong", "Ping-pong of 64 bytes, both ends blocking", Operations),
+            Self::PingPongEpoll => ("ping-pong-epoll", "Ping-pong of 64 bytes, one end on epoll", Operations),
+            Self::Connect => ("connect", "Connect, accept, drop", Operations),
+            Self::OneCoreStream => ("one-core-stream", "Stream, both threads on one core", Bytes),
+            Self::OneCorePingPong => ("one-core-ping-pong", "Ping-pong of 64 bytes, both threads on one core", Operations),
+            Self::LoopEvents => ("loop-events", "Echoes of ten streams among so many on one event loop", Operations),
+            Self::LoopEcho => ("loop-echo", "Echoes of 64 bytes, by clients of one event loop", Operations),
         }
     }
 }

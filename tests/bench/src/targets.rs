@@ -150,45 +150,38 @@ impl Target {
     /// `None` if what it needs was not measured.
     fn judge(&self, results: &Results) -> Option<Verdict> {
         let cell = results.cell(self.workload, self.case, self.row)?;
-        let what = format!("{}, {}: {}", self.workload.name(), self.case, self.row);
-        match self.goal {
+        let (goal, measured, reached) = match self.goal {
             Goal::Times(factor, against) => {
                 let reference = results.cell(self.workload, self.case, against)?;
                 let ratio = Spread::of_ratios(&cell.rates(), &reference.rates())?.median;
-                Some(Verdict {
-                    what,
-                    goal: format!(">= {factor} x {against}"),
-                    measured: format!("{ratio:.2} x"),
-                    reached: ratio >= factor,
-                })
+                let goal = format!(">= {factor} x {against}");
+                (goal, format!("{ratio:.2} x"), ratio >= factor)
             }
             Goal::CostOfCase(limit, case) => {
                 let reference = results.cell(self.workload, case, self.row)?;
                 let ratio = Spread::of_ratios(&reference.rates(), &cell.rates())?.median;
-                Some(Verdict {
-                    what,
-                    goal: format!("<= {limit} x the cost with {case}"),
-                    measured: format!("{ratio:.2} x"),
-                    reached: ratio <= limit,
-                })
+                let goal = format!("<= {limit} x the cost with {case}");
+                (goal, format!("{ratio:.2} x"), ratio <= limit)
             }
             Goal::SystemCallsPerMib(limit) => {
                 let per_mib = cell.system_calls? * f64::from(1 << 20);
-                Some(Verdict {
-                    what,
-                    goal: format!("<= {limit} system calls per MiB"),
-                    measured: format!("{per_mib:.1}"),
-                    reached: per_mib <= limit,
-                })
+                let goal = format!("<= {limit} system calls per MiB");
+                (goal, format!("{per_mib:.1}"), per_mib <= limit)
             }
-        }
+        };
+        Some(Verdict {
+            what: format!("{}, {}: {}", self.workload.name(), self.case, self.row),
+            goal,
+            measured,
+            reached,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{targets, verdicts};
-    use crate::results::{Cell, Results, SCHEMA};
+    use crate::results::{Cell, Results};
     use crate::sample::Sample;
     use crate::suite::{INNER_1M, UNIX, Workload, all_groups};
     use std::time::Duration;
@@ -210,14 +203,8 @@ mod tests {
     #[test]
     fn a_figure_is_reached_or_missed_by_its_median_ratio() {
         let results = Results {
-            schema: SCHEMA,
-            processor: String::new(),
-            cores: 2,
-            kernel: String::new(),
-            counted: String::new(),
             cells: vec![cell(UNIX, 310), cell(INNER_1M, 10)],
-            idle: Vec::new(),
-            idle_loops: Vec::new(),
+            ..Results::new(String::new(), 2)
         };
         let verdicts = verdicts(&results);
         let said: Vec<_> = verdicts

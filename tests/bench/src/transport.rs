@@ -3,7 +3,6 @@
 //! The rows of every table: ways to carry bytes between two threads of one process.
 
 mod channel;
-mod duplex;
 mod guest;
 mod inner;
 mod pipe;
@@ -11,15 +10,15 @@ mod ring;
 mod unix;
 
 use std::io::{self, Read, Write};
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 pub(crate) use channel::{Channel, ChannelDoor};
-pub(crate) use duplex::Duplex;
 pub(crate) use guest::Guest;
 pub(crate) use inner::{Inner, InnerDoor};
 pub(crate) use pipe::Pipe;
 pub(crate) use ring::BareRing;
 pub(crate) use unix::{UnixDoor, UnixPair};
+use vsock_backend_api::VsockStream;
 
 /// A way to make two connected ends.
 ///
@@ -44,12 +43,26 @@ pub(crate) trait Pollable {
     fn writable_fd(&self) -> io::Result<RawFd>;
 }
 
+impl<S: VsockStream> Pollable for S {
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        VsockStream::set_nonblocking(self, nonblocking)
+    }
+
+    fn readable_fd(&self) -> RawFd {
+        self.as_raw_fd()
+    }
+
+    fn writable_fd(&self) -> io::Result<RawFd> {
+        self.write_ready_fd()
+    }
+}
+
 /// Where connections are made and accepted.
 pub(crate) trait Door {
     /// The end that connected.
     type Near;
     /// The end that was accepted.
-    type Far: Pollable;
+    type Far: AsRawFd;
 
     /// Opens a connection.
     fn connect(&mut self) -> io::Result<Self::Near>;

@@ -8,8 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
-use vsock_meter::{SystemCallCounter, SystemCallError};
-use vsock_report::{Progress, receive};
+use vsock_report::{Progress, SystemCallCounter, SystemCallError, receive};
 
 use crate::echo::{Echo, Service};
 use crate::transport::{self, Transport};

@@ -194,7 +194,7 @@ fn start_device(
     processes: &Processes,
 ) -> anyhow::Result<Box<dyn Device>> {
     let Some(program) = &parts.program else {
-        return Ok(Box::new(InProcess::start(CID, directory)?));
+        return Ok(Box::new(InProcess::start(CID, directory, None)?));
     };
     let log = parts.logs.join("device.log");
     let device = Daemon::start(program, &[], CID, directory, &log)?;

@@ -5,11 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::device::Named;
-use crate::row::{self, Effort, Row};
-use crate::shape::{Chains, CreditUpdates, Notifications, RxBuffer, Shape};
-
-const ROUNDS: u16 = 5;
-const QUICK_ROUNDS: u16 = 1;
+use crate::row::{self, Row};
 
 /// Measures our devices beside vhost-device-vsock, under a driver of Linux's habits in this process.
 #[derive(Debug, Parser)]
@@ -19,9 +15,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT", value_delimiter = ',')]
     rows: Vec<String>,
 
-    /// The devices; all where none is named
-    #[arg(long, value_enum, value_delimiter = ',')]
-    devices: Vec<Named>,
+    /// The devices, separated by commas
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "program,library,peer"
+    )]
+    pub(crate) devices: Vec<Named>,
 
     /// Runs of each row on each device [default: 5, with --quick 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -35,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) one_core: bool,
 
-    /// How long our devices look for work before they sleep
+    /// How long our devices look for work before they sleep, in microseconds
     #[arg(long, value_name = "N")]
     pub(crate) poll_us: Option<u32>,
 
@@ -51,26 +52,6 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) list: bool,
 
-    /// Entries of the guest's queues: a power of two, 256 at most
-    #[arg(long, value_name = "N", default_value_t = Shape::default().queue_size)]
-    queue_size: u16,
-
-    /// How the guest's driver and the device say when they want to be notified
-    #[arg(long, value_enum, default_value_t = Shape::default().notifications)]
-    notifications: Notifications,
-
-    /// Where the guest describes the pieces of a packet
-    #[arg(long, value_enum, default_value_t = Shape::default().chains)]
-    chains: Chains,
-
-    /// Bytes of the guest's receive buffers
-    #[arg(long, value_enum, default_value_t = Shape::default().rx_buffer)]
-    rx_buffer: RxBuffer,
-
-    /// When the guest says by a message of its own what was read
-    #[arg(long, value_enum, default_value_t = Shape::default().credit_updates)]
-    credit_updates: CreditUpdates,
-
     /// Embed the library for a guest with this CID (the bench calls itself)
     #[arg(long, value_name = "CID", requires = "directory", hide = true)]
     pub(crate) serve: Option<u32>,
@@ -82,37 +63,14 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn rounds(&self) -> usize {
-        let usual = if self.quick { QUICK_ROUNDS } else { ROUNDS };
+        let usual = if self.quick { 1 } else { 5 };
         self.rounds.unwrap_or(usual).into()
     }
 
     pub(crate) fn selected_rows(&self) -> Vec<Row> {
-        let effort = if self.quick {
-            Effort::Quick
-        } else {
-            Effort::Full
-        };
-        let mut rows = row::all(effort);
+        let mut rows = row::all(if self.quick { 50 } else { 1 });
         let is_wanted = |name: &str| self.rows.iter().any(|text| name.contains(text));
         rows.retain(|row| self.rows.is_empty() || is_wanted(&row.name));
         rows
-    }
-
-    pub(crate) fn devices(&self) -> &[Named] {
-        if self.devices.is_empty() {
-            &Named::ALL
-        } else {
-            &self.devices
-        }
-    }
-
-    pub(crate) fn shape(&self) -> Shape {
-        Shape {
-            queue_size: self.queue_size,
-            notifications: self.notifications,
-            chains: self.chains,
-            rx_buffer: self.rx_buffer,
-            credit_updates: self.credit_updates,
-        }
     }
 }

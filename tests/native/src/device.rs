@@ -3,20 +3,23 @@
 //! The devices that are compared, each with a guest and a host component.
 
 use std::env;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use tempfile::TempDir;
 use vsock_guest::device::daemon::{self, Daemon};
-use vsock_guest::device::in_process::is_its_thread;
+use vsock_guest::device::in_process::{InProcess, is_its_thread};
 use vsock_guest::device::{Device, Kind};
 use vsock_guest::place::Place;
 use vsock_guest::usage::Usage;
 use vsock_report::Revision;
 
 use crate::guest::Guest;
-use crate::host::{Embedder, HostSide};
+use crate::host::{self, HostSide};
 use crate::shape::Shape;
 
 /// A device that is compared with others.
@@ -30,10 +33,6 @@ pub(crate) enum Named {
     Peer,
 }
 
-impl Named {
-    pub(crate) const ALL: [Self; 3] = [Self::Program, Self::Library, Self::Peer];
-}
-
 /// The names of the devices that ours are compared with.
 pub(crate) const PEER: &str = "peer";
 pub(crate) const BASELINE: &str = "baseline";
@@ -44,45 +43,33 @@ pub(crate) struct Contender {
     pub(crate) name: &'static str,
     cid: u32,
     program: PathBuf,
-    how: How,
+    /// What the program is told beside CID and sockets.
+    words: Vec<String>,
+    start: Starter,
 }
 
-enum How {
-    /// A program over Unix sockets, and what it is told beside them.
-    Daemon(Vec<String>),
-    /// This program, which embeds the library, and what it is told.
-    Embedder(Vec<String>),
-}
-
-/// How long our device looks for work before it sleeps, in microseconds: an option of the program, and
-/// of this one that embeds the library (see [`host::serve`](crate::host::serve)).
-fn polling(poll_us: Option<u32>) -> Vec<String> {
-    poll_us.map_or_else(Vec::new, |poll_us| vec![format!("--poll-us={poll_us}")])
-}
+/// Starts it with its sockets in a directory, and a host component on it.
+type Starter = fn(&Contender, &Path) -> Result<(UsageOf, HostSide)>;
+/// What a device has used so far; the device lives as long as this does.
+type UsageOf = Box<dyn Fn() -> Result<Usage>>;
 
 impl Contender {
     /// Builds or installs a device.
     pub(crate) fn new(named: Named, place: &Place, poll_us: Option<u32>) -> Result<Self> {
         let installed = |kind| daemon::program(kind, place)?.context("a device without a program");
-        Ok(match named {
-            Named::Program => Self {
-                name: "program",
-                cid: 3,
-                program: installed(Kind::Ours)?,
-                how: How::Daemon(polling(poll_us)),
-            },
-            Named::Library => Self {
-                name: "library",
-                cid: 4,
-                program: env::current_exe()?,
-                how: How::Embedder(polling(poll_us)),
-            },
-            Named::Peer => Self {
-                name: PEER,
-                cid: 5,
-                program: installed(Kind::Peer)?,
-                how: How::Daemon(Vec::new()),
-            },
+        let polling = poll_us.map(|micros| format!("--poll-us={micros}"));
+        let words = Vec::from_iter(polling.filter(|_| named != Named::Peer));
+        let (name, cid, program, start): (_, _, _, Starter) = match named {
+            Named::Program => ("program", 3, installed(Kind::Ours)?, start_daemon),
+            Named::Library => ("library", 4, env::current_exe()?, start_embedder),
+            Named::Peer => (PEER, 5, installed(Kind::Peer)?, start_daemon),
+        };
+        Ok(Self {
+            name,
+            cid,
+            program,
+            words,
+            start,
         })
     }
 
@@ -92,7 +79,8 @@ impl Contender {
             name: BASELINE,
             cid: 6,
             program: revision.build("vsock-vhost-user")?,
-            how: How::Daemon(Vec::new()),
+            words: Vec::new(),
+            start: start_daemon,
         })
     }
 
@@ -104,63 +92,83 @@ impl Contender {
     /// Starts it, and a guest on it.
     pub(crate) fn start(&self, shape: Shape) -> Result<Machine> {
         let directory = tempfile::tempdir()?;
-        let (path, cid) = (directory.path(), self.cid);
-        let (device, host, socket) = match &self.how {
-            How::Daemon(words) => {
-                let log = path.join("log");
-                let daemon = Daemon::start(&self.program, words, cid, path, &log)?;
-                let (host, socket) = (daemon.host(), daemon.socket().to_owned());
-                (Running::Daemon(daemon), HostSide::Here(host), socket)
-            }
-            How::Embedder(words) => {
-                let embedder = Embedder::start(&self.program, words, cid, path)?;
-                let process = embedder.id();
-                let device = Running::Embedded { process, cid };
-                (device, HostSide::There(embedder), path.join("vhu.sock"))
-            }
-        };
-        Ok(Machine {
-            guest: Guest::boot(&socket, cid, shape)?,
-            host,
-            device,
-            next_port: 1024,
-            _directory: directory,
-        })
+        let (usage, host) = (self.start)(self, directory.path())?;
+        Machine::boot(directory, self.cid, shape, usage, host)
     }
 }
 
-/// A device that is running.
-pub(crate) enum Running {
-    Daemon(Daemon),
-    /// Some of the threads of a process.
-    Embedded {
-        process: u32,
-        cid: u32,
-    },
+fn start_daemon(contender: &Contender, directory: &Path) -> Result<(UsageOf, HostSide)> {
+    let (log, cid) = (directory.join("log"), contender.cid);
+    let daemon = Daemon::start(&contender.program, &contender.words, cid, directory, &log)?;
+    let host = HostSide::here(daemon.host())?;
+    Ok((Box::new(move || daemon.usage()), host))
 }
 
-impl Running {
-    /// What it has used so far.
-    pub(crate) fn usage(&self) -> Result<Usage> {
-        match self {
-            Self::Daemon(daemon) => daemon.usage(),
-            Self::Embedded { process, cid } => {
-                Usage::of_threads(*process, |name| is_its_thread(*cid, name))
-            }
-        }
+/// Starts this program anew, which embeds the library: see [`embed`].
+fn start_embedder(contender: &Contender, directory: &Path) -> Result<(UsageOf, HostSide)> {
+    let cid = contender.cid;
+    let process = Command::new(&contender.program)
+        .args(["--serve", &cid.to_string()])
+        .arg("--directory")
+        .arg(directory)
+        .args(&contender.words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", contender.program.display()))?;
+    let mut embedder = Embedder(process);
+    let pipes = embedder.0.stdin.take().zip(embedder.0.stdout.take());
+    let (input, output) = pipes.context("a process without pipes")?;
+    let host = HostSide::new(input, output)?;
+    let usage = move || Usage::of_threads(embedder.0.id(), |name| is_its_thread(cid, name));
+    Ok((Box::new(usage), host))
+}
+
+/// A process that embeds the device and a host component.
+struct Embedder(Child);
+
+impl Drop for Embedder {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
+}
+
+/// Is that process: does jobs beside the device until its input ends.
+pub(crate) fn embed(cid: u32, directory: &Path, poll_us: Option<u32>) -> Result<()> {
+    let budget = poll_us.map(|micros| Duration::from_micros(micros.into()));
+    let device = InProcess::start(cid, directory, budget)?;
+    host::serve(&*device.host(), io::stdin().lock(), io::stdout())
 }
 
 /// A device with its guest and its host component.
 pub(crate) struct Machine {
     pub(crate) guest: Guest,
     pub(crate) host: HostSide,
-    pub(crate) device: Running,
+    pub(crate) usage: UsageOf,
     next_port: u32,
     _directory: TempDir,
 }
 
 impl Machine {
+    /// Starts a guest on the device of this directory.
+    pub(crate) fn boot(
+        directory: TempDir,
+        cid: u32,
+        shape: Shape,
+        usage: UsageOf,
+        host: HostSide,
+    ) -> Result<Self> {
+        Ok(Self {
+            guest: Guest::boot(&directory.path().join("vhu.sock"), cid, shape)?,
+            host,
+            usage,
+            next_port: 1024,
+            _directory: directory,
+        })
+    }
+
     /// A port that was not used before.
     pub(crate) fn port(&mut self) -> u32 {
         self.next_port += 1;

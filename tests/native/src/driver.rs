@@ -73,8 +73,8 @@ pub(crate) struct Driver {
     halt: Halt,
     rx_buffer: RxBuffer,
     rx_work: RxWork,
-    /// Packets that were dropped.
-    malformed: u64,
+    /// Packets that were dropped as Linux drops them: the device has not written what they say.
+    pub(crate) malformed: u64,
     buffer: Vec<u8>,
     len: usize,
 }
@@ -151,11 +151,6 @@ impl Driver {
             kicks: rx.kicks + tx.kicks,
             interrupts: rx.interrupted + tx.interrupted,
         }
-    }
-
-    /// Packets that were dropped, for the device has not written what they say.
-    pub(crate) fn malformed(&self) -> u64 {
-        self.malformed
     }
 
     /// Waits for interrupts and does what they are for; `false` if none came in time.

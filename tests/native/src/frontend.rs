@@ -14,7 +14,7 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend};
 use vsock_driver::Memory;
 
 use crate::queue::{self, Queue};
-use crate::shape::{Chains, Notifications, Shape};
+use crate::shape::Shape;
 
 const VERSION_1: u64 = 1 << 32;
 const PROTOCOL_FEATURES: u64 = 1 << 30;
@@ -51,15 +51,12 @@ impl Session {
         agree_on_protocol(frontend.clone())?;
         frontend.set_features(features)?;
         let memory = share(&frontend, bytes)?;
-        let notifications = match features & EVENT_IDX {
-            0 => Notifications::Flags,
-            _ => Notifications::EventIdx,
+        let agreed = Shape {
+            event_idx: features & EVENT_IDX != 0,
+            indirect: features & INDIRECT != 0,
+            ..shape
         };
-        let chains = match features & INDIRECT {
-            0 => Chains::Direct,
-            _ => Chains::Indirect,
-        };
-        let new = |base| Queue::new(&memory, base, shape.queue_size, notifications, chains);
+        let new = |base| Queue::new(&memory, base, agreed);
         let (rx, tx) = (new(0)?, new(queue::BYTES)?);
         for (index, queue) in [&rx, &tx].into_iter().enumerate() {
             frontend.set_vring_num(index, shape.queue_size)?;
@@ -86,14 +83,8 @@ impl Session {
 }
 
 fn wanted(shape: Shape) -> u64 {
-    let event_idx = match shape.notifications {
-        Notifications::EventIdx => EVENT_IDX,
-        Notifications::Flags => 0,
-    };
-    let indirect = match shape.chains {
-        Chains::Indirect => INDIRECT,
-        Chains::Direct => 0,
-    };
+    let event_idx = if shape.event_idx { EVENT_IDX } else { 0 };
+    let indirect = if shape.indirect { INDIRECT } else { 0 };
     VERSION_1 | PROTOCOL_FEATURES | event_idx | indirect
 }
 

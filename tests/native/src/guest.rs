@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use vsock_proto::{Header, Op, ShutdownFlags};
 
 use crate::credit::{BUF_ALLOC, Credit, Update};
-use crate::driver::{Driver, Next, Notified};
+use crate::driver::{Driver, Next};
 use crate::halt::Wait;
 use crate::shape::{CreditUpdates, Shape};
 
@@ -40,7 +40,7 @@ pub(crate) enum Event {
 
 /// The guest.
 pub(crate) struct Guest {
-    driver: Driver,
+    pub(crate) driver: Driver,
     cid: u64,
     credit_updates: CreditUpdates,
     sockets: HashMap<Id, Credit>,
@@ -142,6 +142,17 @@ impl Guest {
             .context("the device has nothing for the guest, which waits for it")
     }
 
+    /// Waits until the program has read from some connection; an error if one ends before.
+    pub(crate) fn next_data(&mut self) -> Result<Id> {
+        loop {
+            match self.next_within_limit()? {
+                Event::Data(id) => return Ok(id),
+                Event::Ended(_) => bail!("the host has ended"),
+                Event::Opened(_) | Event::Credit(_) => {}
+            }
+        }
+    }
+
     /// What happens next, if it does in time.
     pub(crate) fn next(&mut self, wait: Wait) -> Result<Option<Event>> {
         loop {
@@ -168,16 +179,6 @@ impl Guest {
     /// What the last [`Event::Data`] has brought.
     pub(crate) fn payload(&self) -> &[u8] {
         self.driver.payload()
-    }
-
-    /// How often driver and device have told each other so far.
-    pub(crate) fn notified(&self) -> Notified {
-        self.driver.notified()
-    }
-
-    /// Packets of the device that say that they are longer or shorter than they are. Linux drops them.
-    pub(crate) fn malformed(&self) -> u64 {
-        self.driver.malformed()
     }
 
     /// Does what a packet says.

@@ -56,7 +56,13 @@ impl Halt {
             let millis = match wait {
                 Wait::No => 0,
                 Wait::Limit => LIMIT_MILLIS,
-                Wait::Until(moment) => self.wake_at(moment)?,
+                Wait::Until(moment) => match moment.saturating_sub(clock::now()?) {
+                    0 => 0,
+                    left => {
+                        self.timer.reset(Duration::from_nanos(left), None)?;
+                        -1
+                    }
+                },
             };
             let mut events = [EpollEvent::default(); 3];
             let count = match self.epoll.wait(millis, &mut events) {
@@ -80,24 +86,13 @@ impl Halt {
             }
         }
     }
-
-    /// Sets the timer for a moment; how long to wait for it.
-    fn wake_at(&mut self, moment: Nanos) -> io::Result<i32> {
-        match moment.saturating_sub(clock::now()?) {
-            0 => Ok(0),
-            left => {
-                self.timer.reset(Duration::from_nanos(left), None)?;
-                Ok(-1)
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use vmm_sys_util::eventfd::EventFd;
 
-    use super::{Halt, Pending, Wait};
+    use super::{Halt, Wait};
     use crate::clock::{self, MILLISECOND};
 
     #[test]
@@ -111,14 +106,8 @@ mod tests {
         tx.write(1).unwrap();
         let far = Wait::Until(moment + 60_000 * MILLISECOND);
         for wait in [Wait::No, far, Wait::Limit] {
-            let pending = halt.wait(wait).unwrap();
-            assert_eq!(
-                pending,
-                Some(Pending {
-                    rx: false,
-                    tx: true
-                })
-            );
+            let pending = halt.wait(wait).unwrap().unwrap();
+            assert_eq!((pending.rx, pending.tx), (false, true));
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::thread;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 use vsock_guest::device::{Host, Stream};
 
@@ -13,32 +13,35 @@ use crate::clock::{self, Nanos, Punctual};
 use crate::latency::{Collection, Latencies, Latency, Plan};
 use crate::pattern::{self, Pattern};
 
-/// What to do. The guest connects to `port` of the host, or listens on `port` itself.
+/// What to do, and the port: the guest's where the host connects, else the host's.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-pub(crate) enum Job {
+pub(crate) struct Job {
+    pub(crate) port: u32,
+    pub(crate) task: Task,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(crate) enum Task {
     /// Take the guest's connection, and receive so many bytes of the pattern.
-    Receive { port: u32, bytes: u64 },
+    Receive { bytes: u64 },
     /// Connect, and send so many bytes of the pattern in pieces.
-    Send { port: u32, bytes: u64, piece: usize },
-    /// Take so many connections, and echo on each until it ends; and connect to a port of the guest, if
-    /// one is given, to send until that connection ends.
-    Echo {
-        port: u32,
-        connections: u32,
-        flood: Option<u32>,
-    },
+    Send { bytes: u64, piece: usize },
+    /// Take so many connections, and echo on each until it ends; and, if so, connect to the same port of the
+    /// guest, to send until that connection ends.
+    Echo { connections: u32, flood: bool },
     /// Connect, and have messages echoed.
-    Ask { port: u32, size: usize, count: u64 },
+    Ask { size: usize, count: u64 },
     /// Take so many connections one after the other, each until it ends.
-    Accept { port: u32, count: u64 },
+    Accept { count: u64 },
     /// Connect and close, so many times.
-    Connect { port: u32, count: u64 },
+    Connect { count: u64 },
     /// Take the guest's connection, and packets as they come.
-    Collect { port: u32, plan: Plan },
+    Collect(Plan),
     /// Connect, and send packets when they are due.
-    Pace { port: u32, plan: Plan },
+    Pace(Plan),
     /// Take so many connections and keep them, until what is sent on the last one was echoed and it ends.
-    Hold { port: u32, connections: u32 },
+    Hold { connections: u32 },
 }
 
 /// What a job has to report.
@@ -64,50 +67,46 @@ impl Report {
 impl Job {
     /// Does it. `ready` is called when the guest may begin.
     pub(crate) fn run(self, host: &dyn Host, ready: impl FnOnce() -> Result<()>) -> Result<Report> {
-        match self {
-            Self::Receive { port, bytes } => {
-                let mut stream = accepted(host, port, ready)?;
-                receive(&mut stream, bytes)
-            }
-            Self::Collect { port, plan } => {
-                let mut stream = accepted(host, port, ready)?;
-                collect(&mut stream, plan)
-            }
-            Self::Accept { port, count } => accept(host, port, count, ready),
-            Self::Hold { port, connections } => hold(host, port, connections, ready),
-            Self::Echo {
-                port,
-                connections,
-                flood,
-            } => serve(host, port, connections, flood, ready),
-            Self::Send { port, bytes, piece } => {
-                ready()?;
-                send(&mut host.connect(port)?, bytes, piece)
-            }
-            Self::Ask { port, size, count } => {
-                ready()?;
-                ask(&mut host.connect(port)?, size, count)
-            }
-            Self::Pace { port, plan } => {
-                ready()?;
-                pace(&mut host.connect(port)?, plan)
-            }
-            Self::Connect { port, count } => {
-                ready()?;
+        let connects = matches!(
+            self.task,
+            Task::Send { .. } | Task::Ask { .. } | Task::Connect { .. } | Task::Pace(_)
+        );
+        let listener = (!connects).then(|| host.listen(self.port)).transpose()?;
+        ready()?;
+        let connect = || host.connect(self.port);
+        let open = || listener.as_ref().map_or_else(connect, |port| port.accept());
+        match self.task {
+            Task::Receive { bytes } => receive(&mut open()?, bytes),
+            Task::Send { bytes, piece } => send(&mut open()?, bytes, piece),
+            Task::Ask { size, count } => ask(&mut open()?, size, count),
+            Task::Collect(plan) => collect(&mut open()?, plan),
+            Task::Pace(plan) => pace(&mut open()?, plan),
+            Task::Accept { count } => repeat(count, || ended(&mut open()?)),
+            Task::Connect { count } => repeat(count, || open().map(drop)),
+            Task::Echo { connections, flood } => {
                 let began = clock::now()?;
-                for _ in 0..count {
-                    drop(host.connect(port)?);
-                }
+                let flood = flood.then(connect).transpose()?;
+                serve((0..connections).map(|_| open()), flood)?;
+                Report::since(began, Latencies::default())
+            }
+            Task::Hold { connections } => {
+                let streams = (0..connections).map(|_| open());
+                let mut held = streams.collect::<io::Result<Vec<_>>>()?;
+                let last = held.pop().context("nothing to hold")?;
+                let began = clock::now()?;
+                echo(last)?;
                 Report::since(began, Latencies::default())
             }
         }
     }
 }
 
-fn accepted(host: &dyn Host, port: u32, ready: impl FnOnce() -> Result<()>) -> Result<Stream> {
-    let listener = host.listen(port)?;
-    ready()?;
-    Ok(listener.accept()?)
+fn repeat<E: Into<Error>>(count: u64, mut work: impl FnMut() -> Result<(), E>) -> Result<Report> {
+    let began = clock::now()?;
+    for _ in 0..count {
+        work().map_err(Into::into)?;
+    }
+    Report::since(began, Latencies::default())
 }
 
 fn receive(stream: &mut Stream, bytes: u64) -> Result<Report> {
@@ -155,33 +154,20 @@ fn is_end(error: &io::Error) -> bool {
     )
 }
 
-fn serve(
-    host: &dyn Host,
-    port: u32,
-    connections: u32,
-    flood: Option<u32>,
-    ready: impl FnOnce() -> Result<()>,
-) -> Result<Report> {
-    let listener = host.listen(port)?;
-    ready()?;
-    let began = clock::now()?;
-    thread::scope(|scope| -> Result<()> {
-        let flood = flood.map(|port| host.connect(port)).transpose()?;
+/// Echoes on all streams, and sends on one more if there is one, until they end.
+fn serve(streams: impl Iterator<Item = io::Result<Stream>>, flood: Option<Stream>) -> Result<()> {
+    thread::scope(|scope| {
         let flooding = flood.map(|stream| scope.spawn(|| send_until_it_ends(stream)));
-        let accepted = (0..connections).map(|_| listener.accept());
-        let streams = accepted.collect::<io::Result<Vec<_>>>()?;
-        let echoing: Vec<_> = streams
+        let streams = streams.collect::<io::Result<Vec<_>>>()?;
+        let echoing = streams
             .into_iter()
-            .map(|stream| scope.spawn(|| echo(stream)))
-            .collect();
-        for thread in flooding.into_iter().chain(echoing) {
-            thread
-                .join()
-                .map_err(|_| anyhow!("a host component panicked"))??;
+            .map(|stream| scope.spawn(|| echo(stream)));
+        for thread in flooding.into_iter().chain(echoing.collect::<Vec<_>>()) {
+            let ended = thread.join();
+            ended.map_err(|_| anyhow!("a host component panicked"))??;
         }
         Ok(())
-    })?;
-    Report::since(began, Latencies::default())
+    })
 }
 
 fn echo(mut stream: Stream) -> Result<()> {
@@ -228,37 +214,6 @@ fn ask(stream: &mut Stream, size: usize, count: u64) -> Result<Report> {
     Report::since(began, latencies)
 }
 
-fn accept(
-    host: &dyn Host,
-    port: u32,
-    count: u64,
-    ready: impl FnOnce() -> Result<()>,
-) -> Result<Report> {
-    let listener = host.listen(port)?;
-    ready()?;
-    let began = clock::now()?;
-    for _ in 0..count {
-        ended(&mut listener.accept()?)?;
-    }
-    Report::since(began, Latencies::default())
-}
-
-fn hold(
-    host: &dyn Host,
-    port: u32,
-    connections: u32,
-    ready: impl FnOnce() -> Result<()>,
-) -> Result<Report> {
-    let listener = host.listen(port)?;
-    ready()?;
-    let accepted = (0..connections).map(|_| listener.accept());
-    let mut held = accepted.collect::<io::Result<Vec<_>>>()?;
-    let last = held.pop().context("nothing to hold")?;
-    let began = clock::now()?;
-    echo(last)?;
-    Report::since(began, Latencies::default())
-}
-
 fn collect(stream: &mut Stream, plan: Plan) -> Result<Report> {
     let mut collection = Collection::new(plan);
     let mut packet = vec![0; plan.size];
@@ -274,10 +229,9 @@ fn pace(stream: &mut Stream, plan: Plan) -> Result<Report> {
     let _punctual = Punctual::new()?;
     let mut packet = Pattern::new().at(0, plan.size).to_vec();
     let began = clock::now()?;
-    let mut burst = began;
     for number in 0..plan.packets() {
         clock::wait_until(plan.due(number, began))?;
-        burst = plan.stamp(&mut packet, number, burst)?;
+        Plan::stamp(&mut packet, number)?;
         stream.writer.write_all(&packet)?;
     }
     let report = Report::since(began, Latencies::default())?;

@@ -24,14 +24,12 @@ impl Latency {
     /// `None` of none.
     pub(crate) fn of(mut durations: Vec<Nanos>) -> Option<Self> {
         durations.sort_unstable();
-        let at = |percent: usize| {
-            durations.get((durations.len() * percent / 100).min(durations.len() - 1))
-        };
         let most = *durations.last()?;
+        let at = |percent| durations[durations.len() * percent / 100];
         let fast = durations.partition_point(|duration| *duration <= MILLISECOND);
         Some(Self {
-            median: *at(50)?,
-            p99: *at(99)?,
+            median: at(50),
+            p99: at(99),
             most,
             slow: (durations.len() - fast) as f64 / durations.len() as f64,
         })
@@ -50,8 +48,8 @@ pub(crate) struct Plan {
     pub(crate) bursts: u32,
 }
 
-/// Bytes of a packet's stamp: when it and its burst were sent, and which it is.
-const STAMP: usize = 24;
+/// Bytes of a packet's stamp: when it was sent, and which it is.
+const STAMP: usize = 16;
 
 impl Plan {
     /// Packets in all.
@@ -64,17 +62,12 @@ impl Plan {
         began + number / u64::from(self.burst) * self.every
     }
 
-    /// Writes the stamp of the packet `number` into `packet`; returns the beginning of its burst.
-    pub(crate) fn stamp(self, packet: &mut [u8], number: u64, burst: Nanos) -> io::Result<Nanos> {
-        let now = clock::now()?;
-        let burst = match number % u64::from(self.burst) {
-            0 => now,
-            _ => burst,
-        };
-        for (field, value) in packet.chunks_exact_mut(8).zip([now, burst, number]) {
+    /// Writes the stamp of the packet `number` into `packet`.
+    pub(crate) fn stamp(packet: &mut [u8], number: u64) -> io::Result<()> {
+        for (field, value) in packet.chunks_exact_mut(8).zip([clock::now()?, number]) {
             field.copy_from_slice(&value.to_le_bytes());
         }
-        Ok(burst)
+        Ok(())
     }
 }
 
@@ -84,6 +77,8 @@ pub(crate) struct Collection {
     pattern: Pattern,
     packets: Vec<Nanos>,
     bursts: Vec<Nanos>,
+    /// When the first packet of the burst was sent.
+    burst: Nanos,
 }
 
 /// How long they took.
@@ -102,6 +97,7 @@ impl Collection {
             pattern: Pattern::new(),
             packets: Vec::new(),
             bursts: Vec::new(),
+            burst: 0,
         }
     }
 
@@ -114,7 +110,7 @@ impl Collection {
     pub(crate) fn add(&mut self, packet: &[u8]) -> Result<()> {
         let now = clock::now()?;
         let (fields, _) = packet[..STAMP].as_chunks::<8>();
-        let [sent, burst, number] = [0, 1, 2].map(|field| u64::from_le_bytes(fields[field]));
+        let [sent, number] = [0, 1].map(|field| u64::from_le_bytes(fields[field]));
         let expected = self.packets.len() as u64;
         ensure!(
             number == expected && packet.len() == self.plan.size,
@@ -122,8 +118,12 @@ impl Collection {
         );
         self.pattern.check(STAMP as u64, &packet[STAMP..])?;
         self.packets.push(now.saturating_sub(sent));
-        if (number + 1) % u64::from(self.plan.burst) == 0 {
-            self.bursts.push(now.saturating_sub(burst));
+        let burst = u64::from(self.plan.burst);
+        if number % burst == 0 {
+            self.burst = sent;
+        }
+        if (number + 1) % burst == 0 {
+            self.bursts.push(now.saturating_sub(self.burst));
         }
         Ok(())
     }
@@ -164,20 +164,23 @@ mod tests {
         let mut packet = Pattern::new().at(0, 100).to_vec();
         let mut collection = Collection::new(plan);
         for number in 0..2 {
-            plan.stamp(&mut packet, number, 0).unwrap();
+            Plan::stamp(&mut packet, number).unwrap();
             collection.add(&packet).unwrap();
         }
         assert!(!collection.is_complete());
-        plan.stamp(&mut packet, 3, 0).unwrap();
+        Plan::stamp(&mut packet, 3).unwrap();
         assert!(collection.add(&packet).is_err(), "packet 2 is missing");
-        plan.stamp(&mut packet, 2, 0).unwrap();
+        Plan::stamp(&mut packet, 2).unwrap();
         packet[99] ^= 1;
         assert!(collection.add(&packet).is_err(), "a byte is wrong");
         packet[99] ^= 1;
         collection.add(&packet).unwrap();
-        plan.stamp(&mut packet, 3, 0).unwrap();
+        Plan::stamp(&mut packet, 3).unwrap();
         collection.add(&packet).unwrap();
         assert!(collection.is_complete());
         assert_eq!((collection.packets.len(), collection.bursts.len()), (4, 2));
+        // A burst takes from its first packet to its last one, and that less than a minute.
+        assert!(collection.bursts[1] > collection.packets[3]);
+        assert!(collection.bursts[1] < 60_000 * MILLISECOND);
     }
 }

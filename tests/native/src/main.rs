@@ -29,40 +29,33 @@ mod row;
 mod shape;
 mod work;
 
-use std::fs;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Parser;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vsock_guest::place::Place as Repository;
-use vsock_report::{Place, Progress, Revision, Side, Watchdog, allowed_cores, kernel, processor};
+use vsock_report::{
+    Place, Progress, Revision, Side, Watchdog, allow_descriptors, allowed_cores, keep, kernel,
+    processor,
+};
 
 use crate::args::Args;
 use crate::device::{BASELINE, Contender, Machine, PEER};
-use crate::results::{Results, Sample};
-use crate::row::{On, Row};
+use crate::results::{Cell, Results, Sample};
+use crate::row::Row;
 use crate::shape::Shape;
 
 /// The shape of the JSON file.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
+/// More than the most connections take, each of which is a descriptor, or two.
+const DESCRIPTORS: u64 = 1 << 16;
 /// The file with everything that was measured.
 const RESULTS_FILE: &str = "native.json";
 
-fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("vsock-native: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(args: &Args) -> Result<()> {
+fn main() -> Result<()> {
+    let args = Args::parse();
     if let (Some(cid), Some(directory)) = (args.serve, &args.directory) {
-        return host::serve(cid, directory, args.poll_us);
+        return device::embed(cid, directory, args.poll_us);
     }
     let rows = args.selected_rows();
     let mut out = io::stdout().lock();
@@ -79,70 +72,49 @@ fn run(args: &Args) -> Result<()> {
     if args.one_core {
         Place::OneCore.take(Side::Left)?;
     }
-    raise_limit()?;
+    allow_descriptors(DESCRIPTORS)?;
     let revision = args
         .baseline
         .as_deref()
         .map(|name| Revision::find(name, &args.out.join("baseline")))
         .transpose()?;
-    let contenders = contenders(args, revision.as_ref())?;
-    let cores = allowed_cores()?.len();
+    let contenders = contenders(&args, revision.as_ref())?;
+    let place = if args.one_core {
+        "all threads on one core".to_owned()
+    } else {
+        format!("{} cores", allowed_cores()?.len())
+    };
     let mut results = Results {
         schema: SCHEMA,
         processor: processor(),
         kernel: kernel(),
-        place: if args.one_core {
-            "all threads on one core".to_owned()
-        } else {
-            format!("{cores} cores")
-        },
-        guest: args.shape(),
-        reference: match revision {
-            Some(_) => BASELINE.to_owned(),
-            None => PEER.to_owned(),
-        },
+        place,
+        guest: Shape::USUAL,
+        reference: if revision.is_some() { BASELINE } else { PEER },
         baseline: revision.map(|revision| revision.commit().to_owned()),
         cells: Vec::new(),
     };
-    measure(args, &rows, &contenders, &mut results)?;
+    measure(&args, &rows, &contenders, &mut results)?;
     write!(out, "{}", report::text(&results, &rows))?;
-    save(args, &results, &rows)?;
-    writeln!(
-        out,
-        "\nKept in {}: {RESULTS_FILE} and charts",
-        args.out.display()
-    )?;
-    let failed = |contender: &&Contender| {
-        let cells = results.cells.iter();
-        let mut own = cells.filter(|cell| cell.device == contender.name);
-        contender.is_ours() && own.any(|cell| cell.failures() > 0)
-    };
-    match contenders.iter().find(failed) {
-        Some(contender) => bail!("the device {} has failed", contender.name),
-        None => Ok(()),
+    let json = serde_json::to_vec_pretty(&results)?;
+    let charts = report::charts(&results, &rows);
+    let kept = keep(&args.out, RESULTS_FILE, &json, charts)?;
+    writeln!(out, "\n{kept}")?;
+    for contender in contenders.iter().filter(|contender| contender.is_ours()) {
+        let is_own = |cell: &&Cell| cell.device == contender.name;
+        let mut own = results.cells.iter().filter(is_own);
+        if own.any(|cell| cell.failures() > 0) {
+            bail!("the device {} has failed", contender.name);
+        }
     }
-}
-
-/// A connection that waits is a descriptor, or two.
-fn raise_limit() -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    setrlimit(Resource::Nofile, raised).context("cannot raise the limit of descriptors")
+    Ok(())
 }
 
 fn contenders(args: &Args, revision: Option<&Revision>) -> Result<Vec<Contender>> {
     let repository = Repository::new()?;
-    let devices = args.devices().iter();
-    let mut contenders = devices
-        .map(|named| Contender::new(*named, &repository, args.poll_us))
-        .collect::<Result<Vec<_>>>()?;
-    if let Some(revision) = revision {
-        contenders.push(Contender::baseline(revision)?);
-    }
-    Ok(contenders)
+    let named = args.devices.iter();
+    let named = named.map(|named| Contender::new(*named, &repository, args.poll_us));
+    named.chain(revision.map(Contender::baseline)).collect()
 }
 
 fn measure(
@@ -165,15 +137,12 @@ fn measure(
                 let name = format!("{}: {}", contender.name, row.name);
                 progress.doing(&name);
                 watchdog.doing(name.clone());
-                let sample = one(row, contender, &mut machines[index], args.shape());
+                let sample = one(row, contender, &mut machines[index]);
                 if let Err(error) = &sample {
                     eprintln!("{name}: {error:#}");
                     machines[index] = None;
                 }
-                results
-                    .cell(&row.name, contender.name)
-                    .samples
-                    .push(sample.ok());
+                results.add(&row.name, contender.name, sample.ok());
                 progress.advance(1);
             }
         }
@@ -183,37 +152,22 @@ fn measure(
 }
 
 /// Does a row once, on the round's device or one of its own.
-fn one(
-    row: &Row,
-    contender: &Contender,
-    shared: &mut Option<Machine>,
-    shape: Shape,
-) -> Result<Sample> {
-    let mut fresh;
-    let machine = match (row.on, shared) {
-        (On::Fresh(other), _) => {
-            fresh = contender.start(other.unwrap_or(shape))?;
-            &mut fresh
-        }
-        (On::Shared, Some(machine)) => machine,
-        (On::Shared, none) => none.insert(contender.start(shape)?),
+fn one(row: &Row, contender: &Contender, shared: &mut Option<Machine>) -> Result<Sample> {
+    let mut own = None;
+    let place = if row.is_on_shared_device() {
+        shared
+    } else {
+        &mut own
+    };
+    let machine = match place {
+        Some(machine) => machine,
+        none => none.insert(contender.start(row.guest)?),
     };
     let sample = work::run(row.work, machine)?;
-    let malformed = machine.guest.malformed();
+    let malformed = machine.guest.driver.malformed;
     ensure!(
         malformed == 0 || !contender.is_ours(),
         "expected packets that are as long as they say; {malformed} were not"
     );
     Ok(sample)
-}
-
-fn save(args: &Args, results: &Results, rows: &[Row]) -> Result<()> {
-    let cannot = || format!("cannot write to {}", args.out.display());
-    fs::create_dir_all(&args.out).with_context(cannot)?;
-    let json = serde_json::to_vec_pretty(results)?;
-    fs::write(args.out.join(RESULTS_FILE), json).with_context(cannot)?;
-    for (name, svg) in report::charts(results, rows) {
-        fs::write(args.out.join(name).with_extension("svg"), svg).with_context(cannot)?;
-    }
-    Ok(())
 }

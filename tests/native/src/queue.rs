@@ -4,6 +4,7 @@
 //! wants to be interrupted.
 
 use std::io::ErrorKind;
+use std::mem;
 use std::sync::atomic::{Ordering, fence};
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +13,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vsock_driver::{Descriptor, Memory};
 
-use crate::shape::{Chains, Notifications};
+use crate::shape::Shape;
 
 /// The longest queue that there is room for.
 pub(crate) const MAX_SIZE: u16 = 256;
@@ -34,13 +35,6 @@ pub(crate) struct Used {
     pub(crate) len: u32,
 }
 
-/// Whether the driver wants to be interrupted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Interrupts {
-    On,
-    Off,
-}
-
 /// What was found when interrupts were switched on again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Found {
@@ -55,8 +49,10 @@ pub(crate) struct Queue {
     memory: Memory,
     base: u64,
     size: u16,
-    notifications: Notifications,
-    chains: Chains,
+    /// Whether notifications are asked for by entry, or by a flag.
+    event_idx: bool,
+    /// Whether two pieces are in a table of their own, or in two entries.
+    indirect: bool,
     /// Entries that are not in use; the one that was given back last is taken first.
     free: Vec<u16>,
     /// The second entry of a chain, by its head.
@@ -65,7 +61,8 @@ pub(crate) struct Queue {
     /// Chains that were made available since the last kick was thought of.
     added: u16,
     taken: u16,
-    interrupts: Interrupts,
+    /// Whether the driver wants to be interrupted.
+    interrupts_on: bool,
     pub(crate) kick: EventFd,
     pub(crate) call: EventFd,
     /// How often the device was kicked.
@@ -76,13 +73,8 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// An empty queue at `base`, whose memory is zero.
-    pub(crate) fn new(
-        memory: &Memory,
-        base: u64,
-        size: u16,
-        notifications: Notifications,
-        chains: Chains,
-    ) -> Result<Self> {
+    pub(crate) fn new(memory: &Memory, base: u64, shape: Shape) -> Result<Self> {
+        let size = shape.queue_size;
         ensure!(
             size.is_power_of_two() && size <= MAX_SIZE,
             "expected a power of two up to {MAX_SIZE} as the size of a queue, not {size}"
@@ -91,14 +83,14 @@ impl Queue {
             memory: memory.clone(),
             base,
             size,
-            notifications,
-            chains,
+            event_idx: shape.event_idx,
+            indirect: shape.indirect,
             free: (0..size).rev().collect(),
             second: vec![None; size.into()],
             available: 0,
             added: 0,
             taken: 0,
-            interrupts: Interrupts::On,
+            interrupts_on: true,
             kick: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             call: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             kicks: 0,
@@ -130,18 +122,15 @@ impl Queue {
 
     /// Chains of so many pieces that fit into the queue.
     pub(crate) fn capacity(&self, pieces: usize) -> u16 {
-        match (self.chains, pieces) {
-            (Chains::Direct, 2..) => self.size / 2,
+        match pieces {
+            2.. if !self.indirect => self.size / 2,
             _ => self.size,
         }
     }
 
     /// The head of the next chain, if there is room for one of so many pieces.
     pub(crate) fn next_head(&self, pieces: usize) -> Option<u16> {
-        let entries = match self.chains {
-            Chains::Indirect => 1,
-            Chains::Direct => pieces,
-        };
+        let entries = if self.indirect { 1 } else { pieces };
         let head = self.free.last().copied();
         head.filter(|_| self.free.len() >= entries)
     }
@@ -150,15 +139,15 @@ impl Queue {
     pub(crate) fn add(&mut self, pieces: &[Descriptor]) -> Result<()> {
         let head = self.free.pop().context("the queue is full")?;
         let slot = Descriptor::LEN * u64::from(head);
-        match (pieces, self.chains) {
-            ([only], _) => self.describe(slot, *only)?,
-            ([first, second], Chains::Indirect) => {
+        match pieces {
+            [only] => self.describe(slot, *only)?,
+            [first, second] if self.indirect => {
                 let table = TABLES + TABLE * u64::from(head);
                 self.describe(table, first.then(1))?;
                 self.describe(table + Descriptor::LEN, *second)?;
                 self.describe(slot, Descriptor::table(self.base + table, 32))?;
             }
-            ([first, second], Chains::Direct) => {
+            [first, second] => {
                 let next = self.free.pop().context("the queue is full")?;
                 self.second[usize::from(head)] = Some(next);
                 self.describe(slot, first.then(next))?;
@@ -180,9 +169,10 @@ impl Queue {
         fence(Ordering::SeqCst);
         let old = self.available.wrapping_sub(self.added);
         self.added = 0;
-        let asked = match self.notifications {
-            Notifications::EventIdx => needs_event(self.avail_event()?, self.available, old),
-            Notifications::Flags => self.load(USED)? & NO_NOTIFY == 0,
+        let asked = if self.event_idx {
+            needs_event(self.avail_event()?, self.available, old)
+        } else {
+            self.load(USED)? & NO_NOTIFY == 0
         };
         if asked {
             self.kicks += 1;
@@ -205,7 +195,7 @@ impl Queue {
         self.taken = self.taken.wrapping_add(1);
         self.free.extend(self.second[usize::from(head)].take());
         self.free.push(head);
-        if self.interrupts == Interrupts::On && self.notifications == Notifications::EventIdx {
+        if self.interrupts_on && self.event_idx {
             self.ask_for_interrupt()?;
         }
         Ok(Some(Used { head, len }))
@@ -214,20 +204,20 @@ impl Queue {
     /// The device need not interrupt (`virtqueue_disable_cb`). Where it looks for an index, one that has
     /// just passed says so.
     pub(crate) fn disable_interrupts(&mut self) -> Result<()> {
-        if self.interrupts == Interrupts::Off {
+        if !mem::replace(&mut self.interrupts_on, false) {
             return Ok(());
         }
-        self.interrupts = Interrupts::Off;
-        match self.notifications {
-            Notifications::EventIdx => self.store(self.used_event(), 0),
-            Notifications::Flags => self.store(AVAILABLE, NO_INTERRUPT),
+        if self.event_idx {
+            self.store(self.used_event(), 0)
+        } else {
+            self.store(AVAILABLE, NO_INTERRUPT)
         }
     }
 
     /// The device shall interrupt at the next chain that it uses (`virtqueue_enable_cb`).
     pub(crate) fn enable_interrupts(&mut self) -> Result<Found> {
-        self.interrupts = Interrupts::On;
-        if self.notifications == Notifications::Flags {
+        self.interrupts_on = true;
+        if !self.event_idx {
             self.store(AVAILABLE, 0)?;
         }
         self.ask_for_interrupt()?;
@@ -302,9 +292,22 @@ mod tests {
     use vsock_driver::{Descriptor, Memory, memory};
 
     use super::{AVAILABLE, BYTES, Found, Queue, USED, Used, needs_event};
-    use crate::shape::{Chains, Notifications};
+    use crate::shape::Shape;
 
     const SIZE: u16 = 8;
+    const BY_ENTRY: Shape = Shape {
+        queue_size: SIZE,
+        indirect: false,
+        ..Shape::USUAL
+    };
+    const BY_FLAG: Shape = Shape {
+        queue_size: SIZE,
+        ..Shape::PLAIN
+    };
+    const INDIRECT: Shape = Shape {
+        queue_size: SIZE,
+        ..Shape::USUAL
+    };
 
     /// A driver's and a device's view of the same queue.
     struct Both {
@@ -314,14 +317,14 @@ mod tests {
     }
 
     impl Both {
-        fn new(notifications: Notifications, chains: Chains) -> Self {
+        fn new(shape: Shape) -> Self {
             let memory = memory(&[(0, usize::try_from(BYTES).unwrap())]);
-            let driver = Queue::new(&memory, 0, SIZE, notifications, chains).unwrap();
+            let driver = Queue::new(&memory, 0, shape).unwrap();
             let mut device = Device::new(SIZE).unwrap();
             let low = |addr: u64| u32::try_from(addr).unwrap();
             device.set_avail_ring_address(Some(low(AVAILABLE)), Some(0));
             device.set_used_ring_address(Some(low(USED)), Some(0));
-            device.set_event_idx(notifications == Notifications::EventIdx);
+            device.set_event_idx(shape.event_idx);
             device.set_ready(true);
             Self {
                 memory,
@@ -362,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_device_is_kicked_when_it_asked_for_one_of_the_chains() {
-        let mut both = Both::new(Notifications::EventIdx, Chains::Direct);
+        let mut both = Both::new(BY_ENTRY);
         assert_eq!(both.add(1), 1, "the first one");
         assert_eq!(both.add(2), 1, "it has not asked for these");
         let asked = both.device.enable_notification(&both.memory).unwrap();
@@ -376,7 +379,7 @@ mod tests {
 
     #[test]
     fn without_event_idx_a_flag_of_the_device_tells() {
-        let mut both = Both::new(Notifications::Flags, Chains::Direct);
+        let mut both = Both::new(BY_FLAG);
         assert_eq!(both.add(1), 1);
         both.device.disable_notification(&both.memory).unwrap();
         assert_eq!(both.add(1), 1);
@@ -386,17 +389,17 @@ mod tests {
 
     #[test]
     fn interrupts_come_only_while_they_are_wanted() {
-        for notifications in [Notifications::EventIdx, Notifications::Flags] {
-            let mut both = Both::new(notifications, Chains::Direct);
+        for shape in [BY_ENTRY, BY_FLAG] {
+            let mut both = Both::new(shape);
             both.add(SIZE);
-            assert!(both.use_one(), "{notifications:?}: the first one");
+            assert!(both.use_one(), "{shape:?}: the first one");
             both.driver.disable_interrupts().unwrap();
             assert!(both.driver.take().unwrap().is_some());
-            assert!(!both.use_one(), "{notifications:?}: switched off");
+            assert!(!both.use_one(), "{shape:?}: switched off");
             assert_eq!(both.driver.enable_interrupts().unwrap(), Found::More);
             assert!(both.driver.take().unwrap().is_some());
             assert_eq!(both.driver.enable_interrupts().unwrap(), Found::Nothing);
-            assert!(both.use_one(), "{notifications:?}: switched on again");
+            assert!(both.use_one(), "{shape:?}: switched on again");
         }
     }
 
@@ -406,14 +409,15 @@ mod tests {
             Descriptor::readable(0x7000, 44),
             Descriptor::readable(0x7100, 5),
         ];
-        for (chains, fit) in [(Chains::Direct, SIZE / 2), (Chains::Indirect, SIZE)] {
-            let mut both = Both::new(Notifications::EventIdx, chains);
+        for (shape, fit) in [(BY_ENTRY, SIZE / 2), (INDIRECT, SIZE)] {
+            let mut both = Both::new(shape);
+            assert_eq!(both.driver.capacity(2), fit);
             for round in 0..3 {
                 for _ in 0..fit {
                     assert!(both.driver.next_head(2).is_some());
                     both.driver.add(&pieces).unwrap();
                 }
-                assert_eq!(both.driver.next_head(2), None, "{chains:?}, {round}");
+                assert_eq!(both.driver.next_head(2), None, "{shape:?}, {round}");
                 for _ in 0..fit {
                     let chain = both.device.pop_descriptor_chain(&both.memory).unwrap();
                     let head = chain.head_index();
@@ -422,30 +426,25 @@ mod tests {
                     both.device.add_used(&both.memory, head, 0).unwrap();
                     assert_eq!(both.driver.take().unwrap(), Some(Used { head, len: 0 }));
                 }
-                assert_eq!(
-                    (both.driver.take().unwrap(), both.driver.under_way()),
-                    (None, 0)
-                );
+                assert_eq!(both.driver.take().unwrap(), None);
+                assert_eq!(both.driver.under_way(), 0);
             }
         }
     }
 
     #[test]
     fn an_entry_that_does_not_exist_is_an_error() {
-        let mut both = Both::new(Notifications::EventIdx, Chains::Direct);
+        let mut both = Both::new(BY_ENTRY);
         both.add(1);
-        both.memory
-            .write_obj(9_u32, GuestAddress(USED + 4))
-            .unwrap();
-        both.memory
-            .write_obj(1_u16, GuestAddress(USED + 2))
-            .unwrap();
+        let used = |offset| GuestAddress(USED + offset);
+        both.memory.write_obj(9_u32, used(4)).unwrap();
+        both.memory.write_obj(1_u16, used(2)).unwrap();
         both.driver.take().unwrap_err();
     }
 
     #[test]
     fn interrupts_are_counted_as_the_device_makes_them() {
-        let mut both = Both::new(Notifications::EventIdx, Chains::Direct);
+        let mut both = Both::new(BY_ENTRY);
         assert!(!both.driver.take_interrupts().unwrap());
         both.driver.call.write(1).unwrap();
         both.driver.call.write(1).unwrap();

@@ -2,15 +2,15 @@
 
 //! What was measured, as it is kept.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use vsock_guest::usage::Usage;
-use vsock_report::Spread;
+use vsock_report::{Spread, median};
 
 use crate::latency::Latencies;
 use crate::shape::Shape;
 
 /// One run of a row on a device.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Sample {
     /// Bytes, or operations.
     pub(crate) units: f64,
@@ -27,114 +27,57 @@ pub(crate) struct Sample {
 }
 
 /// A row on a device, with a sample for each round; `None` of a round that failed.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Cell {
     pub(crate) row: String,
-    pub(crate) device: String,
+    pub(crate) device: &'static str,
     pub(crate) samples: Vec<Option<Sample>>,
 }
 
 /// Everything.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Results {
     pub(crate) schema: u32,
     pub(crate) processor: String,
     pub(crate) kernel: String,
     /// Where the threads ran.
     pub(crate) place: String,
-    /// How the guest's driver was set up.
+    /// How the guest's driver was set up, but for rows that say something else.
     pub(crate) guest: Shape,
     /// The revision that the device "baseline" is of.
     pub(crate) baseline: Option<String>,
     /// The device that the others are compared with.
-    pub(crate) reference: String,
+    pub(crate) reference: &'static str,
     pub(crate) cells: Vec<Cell>,
 }
 
 /// A figure of a sample.
 pub(crate) type Figure = fn(&Sample) -> Option<f64>;
 
-/// Figures: times in nanoseconds, or in seconds on a core; everything that is used per unit.
-impl Sample {
-    pub(crate) fn rate(&self) -> Option<f64> {
-        Some(self.units / self.seconds)
-    }
-
-    pub(crate) fn cpu(&self) -> Option<f64> {
-        Some(self.device.cpu / self.units)
-    }
-
-    pub(crate) fn switches(&self) -> Option<f64> {
-        Some(self.device.switches / self.units)
-    }
-
-    pub(crate) fn kicks_each(&self) -> Option<f64> {
-        Some(self.kicks / self.units)
-    }
-
-    pub(crate) fn interrupts_each(&self) -> Option<f64> {
-        Some(self.interrupts / self.units)
-    }
-
-    pub(crate) fn median(&self) -> Option<f64> {
-        Some(self.latencies.packets?.median as f64)
-    }
-
-    pub(crate) fn p99(&self) -> Option<f64> {
-        Some(self.latencies.packets?.p99 as f64)
-    }
-
-    pub(crate) fn most(&self) -> Option<f64> {
-        Some(self.latencies.packets?.most as f64)
-    }
-
-    pub(crate) fn slow(&self) -> Option<f64> {
-        Some(self.latencies.packets?.slow)
-    }
-
-    pub(crate) fn burst_median(&self) -> Option<f64> {
-        Some(self.latencies.bursts?.median as f64)
-    }
-
-    pub(crate) fn burst_p99(&self) -> Option<f64> {
-        Some(self.latencies.bursts?.p99 as f64)
-    }
-
-    pub(crate) fn beside_rate(&self) -> Option<f64> {
-        Some(self.beside? / self.seconds)
-    }
-}
-
 impl Results {
-    pub(crate) fn find(&self, row: &str, device: &str) -> Option<&Cell> {
-        self.cells
-            .iter()
-            .find(|cell| cell.row == row && cell.device == device)
+    /// The row on all devices.
+    pub(crate) fn of_row(&self, row: &str) -> impl Iterator<Item = &Cell> {
+        self.cells.iter().filter(move |cell| cell.row == row)
     }
 
-    /// The cell, made if need be.
-    pub(crate) fn cell(&mut self, row: &str, device: &str) -> &mut Cell {
-        let found = self
-            .cells
-            .iter()
-            .position(|cell| cell.row == row && cell.device == device);
-        let place = found.unwrap_or_else(|| {
-            self.cells.push(Cell {
+    /// Adds the sample of a round.
+    pub(crate) fn add(&mut self, row: &str, device: &'static str, sample: Option<Sample>) {
+        let mut cells = self.cells.iter_mut();
+        match cells.find(|cell| cell.row == row && cell.device == device) {
+            Some(cell) => cell.samples.push(sample),
+            None => self.cells.push(Cell {
                 row: row.to_owned(),
-                device: device.to_owned(),
-                samples: Vec::new(),
-            });
-            self.cells.len() - 1
-        });
-        &mut self.cells[place]
+                device,
+                samples: vec![sample],
+            }),
+        }
     }
 }
 
 impl Cell {
     /// The middle of the rounds.
     pub(crate) fn median(&self, figure: Figure) -> Option<f64> {
-        let values = self.samples.iter().flatten().filter_map(figure);
-        Spread::of(values).map(|spread| spread.median)
+        median(self.samples.iter().flatten().filter_map(figure))
     }
 
     /// As a ratio to another device's, round by round.
@@ -150,10 +93,8 @@ impl Cell {
 
     /// Rounds that failed.
     pub(crate) fn failures(&self) -> usize {
-        self.samples
-            .iter()
-            .filter(|sample| sample.is_none())
-            .count()
+        let failed = self.samples.iter().filter(|sample| sample.is_none());
+        failed.count()
     }
 }
 
@@ -174,7 +115,7 @@ mod tests {
         };
         Cell {
             row: String::new(),
-            device: String::new(),
+            device: "",
             samples: units.iter().map(|units| units.map(sample)).collect(),
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The guest's part of each row; the host's is a [`Job`].
+//! The guest's part of each row; the host's is a [`Task`].
 
 use std::collections::{HashMap, VecDeque};
 
@@ -8,15 +8,15 @@ use anyhow::{Result, bail, ensure};
 use vsock_guest::usage::Usage;
 
 use crate::clock::{self, MILLISECOND, Nanos};
-use crate::device::{Machine, Running};
+use crate::device::Machine;
 use crate::driver::Notified;
 use crate::guest::{Event, Guest, Id};
 use crate::halt::Wait;
-use crate::job::{Job, Report};
+use crate::job::{Report, Task};
 use crate::latency::{Collection, Latencies, Latency, Plan};
 use crate::pattern::{self, Pattern};
 use crate::results::Sample;
-use crate::row::{Begins, Beside, Way, Work};
+use crate::row::{End, Work};
 
 /// Bytes of a message that goes there and back.
 const MESSAGE: usize = 64;
@@ -29,27 +29,26 @@ const IDLE: Nanos = 300 * MILLISECOND;
 /// How many connections begin before the first of them is waited for.
 const OPENING: u32 = 64;
 
+// A write is a part of the pattern.
+const _: () = assert!(REQUEST <= pattern::MAX && MESSAGE <= pattern::MAX);
+
 /// Does the work of a row.
 pub(crate) fn run(work: Work, machine: &mut Machine) -> Result<Sample> {
+    use End::{Guest, Host};
+    let port = machine.port();
     match work {
-        Work::Bulk { way, bytes, piece } => match way {
-            Way::ToHost => bulk_to_host(machine, bytes, piece),
-            Way::ToGuest => bulk_to_guest(machine, bytes, piece),
+        Work::Bulk { from, bytes, piece } => match from {
+            Guest => bulk_to_host(machine, port, bytes, piece),
+            Host => bulk_to_guest(machine, port, bytes, piece),
         },
-        Work::Turns { begins, count } => match begins {
-            Begins::Guest => guest_asks(machine, count),
-            Begins::Host => host_asks(machine, count),
-        },
-        Work::Connects { begins, count } => match begins {
-            Begins::Guest => guest_connects(machine, count),
-            Begins::Host => host_connects(machine, count),
-        },
-        Work::Packets { way, plan } => match way {
-            Way::ToHost => packets_to_host(machine, plan),
-            Way::ToGuest => packets_to_guest(machine, plan),
-        },
-        Work::Requests { count, beside } => requests(machine, count, beside),
-        Work::Idle { connections, turns } => idle(machine, connections, turns),
+        Work::Turns { from: Guest, count } => guest_asks(machine, port, count),
+        Work::Turns { from: Host, count } => host_asks(machine, port, count),
+        Work::Connects { from: Guest, count } => guest_connects(machine, port, count),
+        Work::Connects { from: Host, count } => host_connects(machine, port, count),
+        Work::Packets { from: Guest, plan } => packets_to_host(machine, port, plan),
+        Work::Packets { from: Host, plan } => packets_to_guest(machine, port, plan),
+        Work::Requests { count, beside_bulk } => requests(machine, port, count, beside_bulk),
+        Work::Idle { connections, turns } => idle(machine, port, connections, turns),
     }
 }
 
@@ -61,22 +60,22 @@ struct Start {
 }
 
 impl Start {
-    fn now(device: &Running, guest: &Guest) -> Result<Self> {
+    fn now(machine: &Machine) -> Result<Self> {
         Ok(Self {
-            device: device.usage()?,
-            notified: guest.notified(),
+            device: (machine.usage)()?,
+            notified: machine.guest.driver.notified(),
             time: clock::now()?,
         })
     }
 
     /// The work began at the start, and ended now.
-    fn sample(&self, device: &Running, guest: &Guest, units: u64) -> Result<Sample> {
+    fn sample(&self, machine: &Machine, units: u64) -> Result<Sample> {
         let seconds = (clock::now()? - self.time) as f64 / 1e9;
-        let notified = guest.notified();
+        let notified = machine.guest.driver.notified();
         Ok(Sample {
             units: units as f64,
             seconds,
-            device: device.usage()? - self.device,
+            device: (machine.usage)()? - self.device,
             kicks: (notified.kicks - self.notified.kicks) as f64,
             interrupts: (notified.interrupts - self.notified.interrupts) as f64,
             latencies: Latencies::default(),
@@ -95,61 +94,55 @@ impl Sample {
     }
 }
 
-fn bulk_to_host(machine: &mut Machine, bytes: u64, piece: usize) -> Result<Sample> {
-    let port = machine.port();
+fn bulk_to_host(machine: &mut Machine, port: u32, bytes: u64, piece: usize) -> Result<Sample> {
     let pattern = Pattern::new();
-    let job = machine.host.start(Job::Receive { port, bytes })?;
+    machine.host.start(port, Task::Receive { bytes })?;
     let id = machine.guest.open(port)?;
-    let start = Start::now(&machine.device, &machine.guest)?;
+    let start = Start::now(machine)?;
     for position in (0..bytes).step_by(piece) {
         machine.guest.send_all(id, pattern.at(position, piece))?;
         machine.guest.hear()?;
     }
-    let report = job.finish()?;
-    let mut sample = start.sample(&machine.device, &machine.guest, bytes)?;
+    let report = machine.host.finish()?;
+    let mut sample = start.sample(machine, bytes)?;
     sample.seconds = (report.ended - start.time) as f64 / 1e9;
     machine.guest.close(id)?;
     Ok(sample)
 }
 
-fn bulk_to_guest(machine: &mut Machine, bytes: u64, piece: usize) -> Result<Sample> {
-    let port = machine.port();
+fn bulk_to_guest(machine: &mut Machine, port: u32, bytes: u64, piece: usize) -> Result<Sample> {
     let pattern = Pattern::new();
-    let start = Start::now(&machine.device, &machine.guest)?;
-    let job = machine.host.start(Job::Send { port, bytes, piece })?;
+    let start = Start::now(machine)?;
+    machine.host.start(port, Task::Send { bytes, piece })?;
     let id = machine.guest.accept()?;
     let mut received = 0;
     while received < bytes {
-        match machine.guest.next_within_limit()? {
-            Event::Data(_) => {
-                pattern.check(received, machine.guest.payload())?;
-                received += machine.guest.payload().len() as u64;
-            }
-            Event::Ended(_) => bail!("the host has ended after {received} bytes"),
-            Event::Opened(_) | Event::Credit(_) => {}
-        }
+        machine.guest.next_data()?;
+        pattern.check(received, machine.guest.payload())?;
+        received += machine.guest.payload().len() as u64;
     }
     let ended = clock::now()?;
-    let mut sample = start.sample(&machine.device, &machine.guest, bytes)?;
+    let mut sample = start.sample(machine, bytes)?;
     machine.guest.close(id)?;
-    sample.seconds = (ended - job.finish()?.began) as f64 / 1e9;
+    sample.seconds = (ended - machine.host.finish()?.began) as f64 / 1e9;
     Ok(sample)
 }
 
-fn guest_asks(machine: &mut Machine, count: u64) -> Result<Sample> {
-    let port = machine.port();
-    let job = machine.host.start(Job::Echo {
+fn guest_asks(machine: &mut Machine, port: u32, count: u64) -> Result<Sample> {
+    machine.host.start(
         port,
-        connections: 1,
-        flood: None,
-    })?;
+        Task::Echo {
+            connections: 1,
+            flood: false,
+        },
+    )?;
     let id = machine.guest.open(port)?;
-    let start = Start::now(&machine.device, &machine.guest)?;
+    let start = Start::now(machine)?;
     let latencies = turns(&mut machine.guest, id, count)?;
-    let mut sample = start.sample(&machine.device, &machine.guest, count)?;
+    let mut sample = start.sample(machine, count)?;
     sample.latencies = latencies;
     machine.guest.close(id)?;
-    job.finish()?;
+    machine.host.finish()?;
     Ok(sample)
 }
 
@@ -162,14 +155,9 @@ fn turns(guest: &mut Guest, id: Id, count: u64) -> Result<Latencies> {
         guest.send_all(id, pattern.at(turn, MESSAGE))?;
         let mut received = 0;
         while received < MESSAGE {
-            match guest.next_within_limit()? {
-                Event::Data(from) if from == id => {
-                    pattern.check(turn + received as u64, guest.payload())?;
-                    received += guest.payload().len();
-                }
-                Event::Ended(ended) if ended == id => bail!("the host has ended at turn {turn}"),
-                _ => {}
-            }
+            guest.next_data()?;
+            pattern.check(turn + received as u64, guest.payload())?;
+            received += guest.payload().len();
         }
         durations.push(clock::now()? - sent);
     }
@@ -179,11 +167,9 @@ fn turns(guest: &mut Guest, id: Id, count: u64) -> Result<Latencies> {
     })
 }
 
-fn host_asks(machine: &mut Machine, count: u64) -> Result<Sample> {
-    let port = machine.port();
-    let start = Start::now(&machine.device, &machine.guest)?;
-    let size = MESSAGE;
-    let job = machine.host.start(Job::Ask { port, size, count })?;
+fn host_asks(machine: &mut Machine, port: u32, count: u64) -> Result<Sample> {
+    let (start, size) = (Start::now(machine)?, MESSAGE);
+    machine.host.start(port, Task::Ask { size, count })?;
     let id = machine.guest.accept()?;
     let mut message = Vec::new();
     loop {
@@ -197,80 +183,72 @@ fn host_asks(machine: &mut Machine, count: u64) -> Result<Sample> {
             Event::Opened(_) | Event::Credit(_) => {}
         }
     }
-    let sample = start.sample(&machine.device, &machine.guest, count)?;
-    Ok(sample.of_host(&job.finish()?))
+    let sample = start.sample(machine, count)?;
+    Ok(sample.of_host(&machine.host.finish()?))
 }
 
-fn guest_connects(machine: &mut Machine, count: u64) -> Result<Sample> {
-    let port = machine.port();
-    let job = machine.host.start(Job::Accept { port, count })?;
-    let start = Start::now(&machine.device, &machine.guest)?;
+fn guest_connects(machine: &mut Machine, port: u32, count: u64) -> Result<Sample> {
+    machine.host.start(port, Task::Accept { count })?;
+    let start = Start::now(machine)?;
     for _ in 0..count {
         let id = machine.guest.open(port)?;
         machine.guest.close(id)?;
     }
-    let sample = start.sample(&machine.device, &machine.guest, count)?;
-    job.finish()?;
+    let sample = start.sample(machine, count)?;
+    machine.host.finish()?;
     Ok(sample)
 }
 
-fn host_connects(machine: &mut Machine, count: u64) -> Result<Sample> {
-    let port = machine.port();
-    let start = Start::now(&machine.device, &machine.guest)?;
-    let job = machine.host.start(Job::Connect { port, count })?;
+fn host_connects(machine: &mut Machine, port: u32, count: u64) -> Result<Sample> {
+    let start = Start::now(machine)?;
+    machine.host.start(port, Task::Connect { count })?;
     let mut ended = 0;
     while ended < count {
         if let Event::Ended(_) = machine.guest.next_within_limit()? {
             ended += 1;
         }
     }
-    let sample = start.sample(&machine.device, &machine.guest, count)?;
-    Ok(sample.of_host(&job.finish()?))
+    let sample = start.sample(machine, count)?;
+    Ok(sample.of_host(&machine.host.finish()?))
 }
 
-fn packets_to_host(machine: &mut Machine, plan: Plan) -> Result<Sample> {
-    let port = machine.port();
-    let job = machine.host.start(Job::Collect { port, plan })?;
+fn packets_to_host(machine: &mut Machine, port: u32, plan: Plan) -> Result<Sample> {
+    machine.host.start(port, Task::Collect(plan))?;
     let id = machine.guest.open(port)?;
-    let start = Start::now(&machine.device, &machine.guest)?;
+    let start = Start::now(machine)?;
     let mut packet = Pattern::new().at(0, plan.size).to_vec();
-    let mut burst = start.time;
     for number in 0..plan.packets() {
         let due = Wait::Until(plan.due(number, start.time));
         if number % u64::from(plan.burst) == 0 {
             while machine.guest.next(due)?.is_some() {}
         }
-        burst = plan.stamp(&mut packet, number, burst)?;
+        Plan::stamp(&mut packet, number)?;
         machine.guest.send_all(id, &packet)?;
     }
-    let report = job.finish()?;
-    let sample = start.sample(&machine.device, &machine.guest, plan.packets())?;
+    let report = machine.host.finish()?;
+    let sample = start.sample(machine, plan.packets())?;
     machine.guest.close(id)?;
     Ok(sample.of_host(&report))
 }
 
-fn packets_to_guest(machine: &mut Machine, plan: Plan) -> Result<Sample> {
-    let port = machine.port();
-    let start = Start::now(&machine.device, &machine.guest)?;
-    let job = machine.host.start(Job::Pace { port, plan })?;
+fn packets_to_guest(machine: &mut Machine, port: u32, plan: Plan) -> Result<Sample> {
+    let start = Start::now(machine)?;
+    machine.host.start(port, Task::Pace(plan))?;
     let id = machine.guest.accept()?;
     let mut collection = Collection::new(plan);
     let mut waiting = Vec::new();
     while !collection.is_complete() {
-        match machine.guest.next_within_limit()? {
-            Event::Data(_) => waiting.extend_from_slice(machine.guest.payload()),
-            Event::Ended(_) => bail!("the host has ended"),
-            Event::Opened(_) | Event::Credit(_) => {}
-        }
+        machine.guest.next_data()?;
+        waiting.extend_from_slice(machine.guest.payload());
         let whole = waiting.len() - waiting.len() % plan.size;
         for packet in waiting[..whole].chunks(plan.size) {
             collection.add(packet)?;
         }
         waiting.drain(..whole);
     }
-    let sample = start.sample(&machine.device, &machine.guest, plan.packets())?;
+    let sample = start.sample(machine, plan.packets())?;
     machine.guest.close(id)?;
-    let mut sample = sample.of_host(&job.finish()?);
+    let mut sample = sample.of_host(&machine.host.finish()?);
     sample.latencies = collection.latencies();
     Ok(sample)
 }
@@ -304,24 +282,22 @@ impl Client {
     }
 }
 
-fn requests(machine: &mut Machine, count: u64, beside: Beside) -> Result<Sample> {
-    let port = machine.port();
+fn requests(machine: &mut Machine, port: u32, count: u64, beside_bulk: bool) -> Result<Sample> {
     let pattern = Pattern::new();
-    let job = machine.host.start(Job::Echo {
+    machine.host.start(
         port,
-        connections: CLIENTS,
-        flood: (beside == Beside::Bulk).then_some(port),
-    })?;
-    let flood = match beside {
-        Beside::Nothing => None,
-        Beside::Bulk => Some(machine.guest.accept()?),
-    };
+        Task::Echo {
+            connections: CLIENTS,
+            flood: beside_bulk,
+        },
+    )?;
+    let flood = beside_bulk.then(|| machine.guest.accept()).transpose()?;
     let mut clients = HashMap::new();
     while clients.len() < CLIENTS as usize {
         // What the flood brings by now is not looked at.
         clients.insert(machine.guest.open(port)?, Client::default());
     }
-    let start = Start::now(&machine.device, &machine.guest)?;
+    let start = Start::now(machine)?;
     let (mut asked, mut flooded, mut took) = (0, 0, Vec::new());
     for (id, client) in &mut clients {
         for _ in 0..WINDOW {
@@ -330,39 +306,35 @@ fn requests(machine: &mut Machine, count: u64, beside: Beside) -> Result<Sample>
         }
     }
     while (took.len() as u64) < count {
-        match machine.guest.next_within_limit()? {
-            Event::Data(id) if Some(id) == flood => flooded += machine.guest.payload().len(),
-            Event::Data(id) => {
-                let client = clients.get_mut(&id);
-                let client = client.filter(|client| !client.under_way.is_empty());
-                let Some(client) = client else {
-                    bail!("an answer came that was not asked for");
-                };
-                let complete = client.hear(machine.guest.payload(), &pattern, &mut took)?;
-                for _ in 0..complete {
-                    if asked < count {
-                        client.ask(&mut machine.guest, id, &pattern)?;
-                        asked += 1;
-                    }
-                }
+        let id = machine.guest.next_data()?;
+        if Some(id) == flood {
+            flooded += machine.guest.payload().len();
+            continue;
+        }
+        let client = clients.get_mut(&id);
+        let Some(client) = client.filter(|client| !client.under_way.is_empty()) else {
+            bail!("an answer came that was not asked for");
+        };
+        let complete = client.hear(machine.guest.payload(), &pattern, &mut took)?;
+        for _ in 0..complete {
+            if asked < count {
+                client.ask(&mut machine.guest, id, &pattern)?;
+                asked += 1;
             }
-            Event::Ended(_) => bail!("the host has ended"),
-            Event::Opened(_) | Event::Credit(_) => {}
         }
     }
-    let mut sample = start.sample(&machine.device, &machine.guest, took.len() as u64)?;
+    let mut sample = start.sample(machine, took.len() as u64)?;
     sample.latencies.packets = Latency::of(took);
     sample.beside = flood.map(|_| flooded as f64);
     for id in flood.iter().chain(clients.keys()) {
         machine.guest.close(*id)?;
     }
-    job.finish()?;
+    machine.host.finish()?;
     Ok(sample)
 }
 
-fn idle(machine: &mut Machine, connections: u32, count: u64) -> Result<Sample> {
-    let port = machine.port();
-    let job = machine.host.start(Job::Hold { port, connections })?;
+fn idle(machine: &mut Machine, port: u32, connections: u32, count: u64) -> Result<Sample> {
+    machine.host.start(port, Task::Hold { connections })?;
     let mut last = machine.guest.open(port)?;
     let (mut begun, mut opened) = (1, 1);
     while opened < connections {
@@ -376,19 +348,58 @@ fn idle(machine: &mut Machine, connections: u32, count: u64) -> Result<Sample> {
             Event::Data(_) | Event::Credit(_) => {}
         }
     }
-    let start = Start::now(&machine.device, &machine.guest)?;
+    let start = Start::now(machine)?;
     let until = Wait::Until(start.time + IDLE);
     while machine.guest.next(until)?.is_some() {}
-    let quiet = start.sample(&machine.device, &machine.guest, 1)?;
-    let start = Start::now(&machine.device, &machine.guest)?;
+    let quiet = start.sample(machine, 1)?;
+    let start = Start::now(machine)?;
     let latencies = turns(&mut machine.guest, last, count)?;
-    let mut sample = start.sample(&machine.device, &machine.guest, count)?;
+    let mut sample = start.sample(machine, count)?;
     sample.latencies = latencies;
     sample.idle_core = Some(quiet.device.cpu / quiet.seconds);
     machine.guest.close(last)?;
-    job.finish()?;
+    machine.host.finish()?;
     Ok(sample)
 }
 
-// A write is a part of the pattern.
-const _: () = assert!(REQUEST <= pattern::MAX && MESSAGE <= pattern::MAX);
+#[cfg(test)]
+mod tests {
+    use vsock_guest::device::Device;
+    use vsock_guest::device::in_process::InProcess;
+
+    use crate::device::Machine;
+    use crate::host::HostSide;
+    use crate::row::{self, Work};
+    use crate::shape::Shape;
+
+    fn serve(shape: Shape) {
+        let directory = tempfile::tempdir().unwrap();
+        let device = InProcess::start(7, directory.path(), None).unwrap();
+        let host = HostSide::here(device.host()).unwrap();
+        let usage = Box::new(move || device.usage());
+        let mut machine = Machine::boot(directory, 7, shape, usage, host).unwrap();
+        for row in row::all(50) {
+            if let Work::Bulk { .. } | Work::Turns { .. } = row.work {
+                let done = super::run(row.work, &mut machine);
+                done.unwrap_or_else(|error| panic!("{shape:?}, {}: {error:#}", row.name));
+            }
+        }
+        assert_eq!(machine.guest.driver.malformed, 0, "{shape:?}");
+    }
+
+    #[test]
+    fn every_kind_of_guest_is_served() {
+        for (event_idx, indirect) in [(true, true), (true, false), (false, true), (false, false)] {
+            for base in [Shape::PLAIN, Shape::RECENT] {
+                // The other one of 128 and 256 entries.
+                let queue_size = 384 - base.queue_size;
+                serve(Shape {
+                    event_idx,
+                    indirect,
+                    queue_size,
+                    ..base
+                });
+            }
+        }
+    }
+}

@@ -1,28 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! What the benches, the demos and the guest suite have in common: progress, tables, charts, figures to reach;
-//! where a bench runs, what it is compared with, and what ends it; and the file that the demos send.
+//! where a bench runs, what it is compared with, and what ends it; the file that the demos send; and what a job
+//! costs, measured without disturbing it. What cannot be counted is an error that says why, never a number.
 
 #![forbid(unsafe_code)]
 
 pub mod chart;
 mod payload;
 mod place;
+mod process;
 mod progress;
 mod revision;
 mod spread;
+mod system_calls;
 mod table;
+mod thread;
 mod verdict;
 mod watchdog;
 
-use std::fs;
+use std::path::Path;
+use std::{fs, io};
+
+use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub use payload::{Digest, largest_of_build, read, receive, send};
 pub use place::{Place, Side, allowed_cores};
+pub use process::{open_descriptors, resident_bytes};
 pub use progress::{Progress, step};
 pub use revision::Revision;
 pub use spread::{Spread, median};
+pub use system_calls::{SystemCallCounter, SystemCallError};
 pub use table::{Table, digits, empty_table};
+pub use thread::{thread_processor_time, thread_switches};
 pub use verdict::{Verdict, figures};
 pub use watchdog::Watchdog;
 
@@ -44,4 +55,40 @@ pub fn kernel() -> String {
         "" => "unknown kernel".to_owned(),
         release => format!("Linux {release}"),
     }
+}
+
+/// Writes the results and charts of a bench, by the names of their files; what a person is told of that.
+///
+/// # Errors
+///
+/// The directory cannot be made or written to.
+pub fn keep<'a>(
+    directory: &Path,
+    file: &str,
+    json: &[u8],
+    charts: impl IntoIterator<Item = (&'a str, String)>,
+) -> anyhow::Result<String> {
+    let cannot = || format!("cannot write to {}", directory.display());
+    fs::create_dir_all(directory).with_context(cannot)?;
+    fs::write(directory.join(file), json).with_context(cannot)?;
+    for (name, svg) in charts {
+        fs::write(directory.join(name).with_extension("svg"), svg).with_context(cannot)?;
+    }
+    Ok(format!(
+        "Kept in {}: {file} and charts",
+        directory.display()
+    ))
+}
+
+/// Raises the limit of open descriptors to `wanted`, or as far as this process may.
+///
+/// # Errors
+///
+/// What the operating system answers.
+pub fn allow_descriptors(wanted: u64) -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft >= wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).is_ok() {
+        return Ok(());
+    }
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard.min(wanted), hard)?)
 }

@@ -5,7 +5,7 @@
 use vsock_report::chart::{Bar, Case, Chart, LIMIT, OURS, PEER};
 use vsock_report::{Spread, digits};
 
-use crate::report::format::rate;
+use crate::report::rate;
 use crate::results::{Cell, Results};
 use crate::suite::{UNIX, Unit, Workload};
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use vsock_report::{Spread, Table, digits, empty_table as empty};
 
-use crate::report::format::{rate, ratio};
+use crate::report::{rate, ratio};
 use crate::results::{Cell, Results};
 use crate::suite::{INNER_1M, INNER_256K, RING_1M, RING_256K, UNIX, Unit, Workload};
 
@@ -27,27 +27,17 @@ pub(crate) fn write_results(out: &mut impl Write, results: &Results) -> io::Resu
     )?;
     for workload in Workload::ALL {
         if results.of(workload).next().is_some() {
-            writeln!(
-                out,
-                "\n{}\n\n{}",
-                workload.title(),
-                table(results, workload)
-            )?;
+            let (title, table) = (workload.title(), table(results, workload));
+            writeln!(out, "\n{title}\n\n{table}")?;
         }
     }
     if !results.idle.is_empty() {
-        writeln!(
-            out,
-            "\nIdle connections, both ends in one process\n\n{}",
-            idle(results)
-        )?;
+        let (title, table) = ("Idle connections, both ends in one process", idle(results));
+        writeln!(out, "\n{title}\n\n{table}")?;
     }
     if !results.idle_loops.is_empty() {
-        writeln!(
-            out,
-            "\nA loop all of whose streams are idle\n\n{}",
-            idle_loops(results)
-        )?;
+        let (title, table) = ("A loop all of whose streams are idle", idle_loops(results));
+        writeln!(out, "\n{title}\n\n{table}")?;
     }
     Ok(())
 }
@@ -97,12 +87,13 @@ fn against(results: &Results, cell: &Cell, reference: Option<&str>) -> String {
 }
 
 fn idle(results: &Results) -> Table {
-    let mut table = empty(&[
+    let head = [
         "row",
         "connections",
         "resident bytes each",
         "descriptors each",
-    ]);
+    ];
+    let mut table = empty(&head);
     for cell in &results.idle {
         table.add_row([
             cell.row.clone(),

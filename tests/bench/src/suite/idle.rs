@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use vsock_inner::{Capacity, VsockInnerConfig};
 
 use crate::suite::rows::UNIX;
-use crate::transport::{ChannelDoor, Door, Duplex, InnerDoor, Pipe, Transport, UnixDoor};
+use crate::transport::{ChannelDoor, Door, InnerDoor, Pipe, Transport, UnixDoor};
+use crate::workload::duplex::Duplex;
 use crate::workload::idle::{Idle, hold};
 
 /// The rows of the table of idle connections.

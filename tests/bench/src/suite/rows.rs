@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::io;
 use std::time::Duration;
 
 use vsock_inner::{Capacity, VsockInnerConfig};
 
 use crate::suite::{Group, Job, Workload, loops};
 use crate::transport::{
-    BareRing, Channel, ChannelDoor, Duplex, Guest, Inner, InnerDoor, Pipe, Pollable, Transport,
+    BareRing, Channel, ChannelDoor, Door, Guest, Inner, InnerDoor, Pipe, Pollable, Transport,
     UnixDoor, UnixPair,
 };
+use crate::workload::duplex::Duplex;
 use crate::workload::{connect, copies, duplex, ping_pong, stream};
 use vsock_report::Place;
 
@@ -24,7 +26,6 @@ const BOUNCED: &str = "vsock-inner, bounced";
 const PIPE: &str = "pipe";
 const CHANNEL: &str = "channel of vectors";
 const DUPLEX: &str = "tokio duplex";
-const UNIX_LISTENER: &str = UNIX; // the reference of its table, too
 const COPIES_256K: &str = "two copies 256 KiB";
 const COPIES_1M: &str = "two copies 1 MiB";
 
@@ -42,44 +43,44 @@ const SIZES: [(&str, usize); 4] = [
 /// Everything, in the order of the tables; `place` is where the two threads of a run may run.
 pub(crate) fn all_groups(place: Place) -> Vec<Group> {
     let mut groups = Vec::new();
-    for (case, size) in SIZES {
-        groups.push(group(Workload::Stream, case, streams(place, size)));
-    }
-    for (case, size) in SIZES {
-        groups.push(group(
-            Workload::ToEpoll,
+    let mut group = |workload, case, rows| {
+        groups.push(Group {
+            workload,
             case,
-            streams_to_epoll(place, size),
-        ));
+            rows,
+        });
+    };
+    for (case, size) in SIZES {
+        group(Workload::Stream, case, streams(place, size));
     }
     for (case, size) in SIZES {
-        let rows = streams_from_epoll(place, size);
-        groups.push(group(Workload::FromEpoll, case, rows));
+        let rows = streams_on_epoll(OnEpoll::Reader(size), place);
+        group(Workload::ToEpoll, case, rows);
     }
-    groups.push(group(Workload::PingPong, "64 B", ping_pongs(place)));
-    let with_epoll = ping_pongs_with_epoll(place);
-    groups.push(group(Workload::PingPongEpoll, "64 B", with_epoll));
-    groups.push(group(Workload::Connect, "bare", connects(false)));
-    groups.push(group(Workload::Connect, "on epoll", connects(true)));
     for (case, size) in SIZES {
-        let rows = streams_on_one_core(size);
-        groups.push(group(Workload::OneCoreStream, case, rows));
+        let rows = streams_on_epoll(OnEpoll::Writer(size), place);
+        group(Workload::FromEpoll, case, rows);
     }
-    let rows = ping_pongs_on_one_core();
-    groups.push(group(Workload::OneCorePingPong, "64 B", rows));
+    let mut rows = ping_pongs(place);
+    let ring = BareRing { capacity: KIB_256 };
+    rows.push((RING_256K, blocking(Blocking::PingPong, ring, place)));
+    group(Workload::PingPong, "64 B", rows);
+    let mut rows = on_epoll(OnEpoll::PingPong, place);
+    rows.push((INNER_NO_SPIN, epoll(OnEpoll::PingPong, no_spin(), place)));
+    group(Workload::PingPongEpoll, "64 B", rows);
+    group(Workload::Connect, "bare", connects(false));
+    group(Workload::Connect, "on epoll", connects(true));
+    for (case, size) in SIZES {
+        let rows = streams_that_sleep(Place::OneCore, size);
+        group(Workload::OneCoreStream, case, rows);
+    }
+    let rows = ping_pongs(Place::OneCore);
+    group(Workload::OneCorePingPong, "64 B", rows);
     groups.extend(loops::groups(place));
     groups
 }
 
 type Rows = Vec<(&'static str, Job)>;
-
-fn group(workload: Workload, case: &'static str, rows: Rows) -> Group {
-    Group {
-        workload,
-        case,
-        rows,
-    }
-}
 
 fn inner(capacity: usize) -> Inner {
     Inner(config(capacity))
@@ -103,13 +104,39 @@ fn no_spin() -> Inner {
     Inner(VsockInnerConfig::default().spin_budget(Duration::ZERO))
 }
 
-fn blocking<T: Transport + 'static>(transport: T, place: Place, size: usize) -> Job {
-    Box::new(move |bytes| stream::blocking(&transport, place, size, bytes))
+/// What two blocking ends do.
+#[derive(Clone, Copy)]
+enum Blocking {
+    Stream(usize),
+    PingPong,
+}
+
+fn blocking<T: Transport + 'static>(work: Blocking, transport: T, place: Place) -> Job {
+    Box::new(move |units| match work {
+        Blocking::Stream(size) => stream::blocking(&transport, place, size, units),
+        Blocking::PingPong => ping_pong::blocking(&transport, place, units),
+    })
+}
+
+/// The products, which sleep when there is nothing to do; ours with 256 KiB.
+fn products(work: Blocking, place: Place) -> Rows {
+    let transport = Duplex { capacity: KIB_256 };
+    let duplex = move |units| match work {
+        Blocking::Stream(size) => duplex::stream(&transport, place, size, units),
+        Blocking::PingPong => duplex::ping_pong(&transport, place, units),
+    };
+    vec![
+        (UNIX, blocking(work, UnixPair, place)),
+        (PIPE, blocking(work, Pipe, place)),
+        (DUPLEX, Box::new(duplex)),
+        (CHANNEL, blocking(work, Channel, place)),
+        (INNER_256K, blocking(work, inner(KIB_256), place)),
+    ]
 }
 
 fn streams(place: Place, size: usize) -> Rows {
-    let mut rows = streams_of_products(place, size);
-    let ring = |capacity| blocking(BareRing { capacity }, place, size);
+    let mut rows = streams_that_sleep(place, size);
+    let ring = |capacity| blocking(Blocking::Stream(size), BareRing { capacity }, place);
     let copies = |capacity| -> Job { Box::new(move |bytes| copies::twice(capacity, size, bytes)) };
     rows.extend([
         (RING_256K, ring(KIB_256)),
@@ -120,141 +147,71 @@ fn streams(place: Place, size: usize) -> Rows {
     rows
 }
 
-/// The rows that sleep when there is nothing to do.
-fn streams_of_products(place: Place, size: usize) -> Rows {
-    let duplex = Duplex { capacity: KIB_256 };
-    vec![
-        (UNIX, blocking(UnixPair, place, size)),
-        (PIPE, blocking(Pipe, place, size)),
-        (
-            DUPLEX,
-            Box::new(move |bytes| duplex::stream(&duplex, place, size, bytes)),
-        ),
-        (CHANNEL, blocking(Channel, place, size)),
-        (INNER_256K, blocking(inner(KIB_256), place, size)),
-        (INNER_1M, blocking(inner(MIB), place, size)),
-    ]
-}
-
-fn streams_on_one_core(size: usize) -> Rows {
-    streams_of_products(Place::OneCore, size)
-}
-
-fn streams_to_epoll(place: Place, size: usize) -> Rows {
-    fn job<T>(transport: T, place: Place, size: usize) -> Job
-    where
-        T: Transport<End: Pollable> + 'static,
-    {
-        Box::new(move |bytes| stream::to_epoll(&transport, place, size, bytes))
-    }
-    vec![
-        (UNIX, job(UnixPair, place, size)),
-        (PIPE, job(Pipe, place, size)),
-        (CHANNEL, job(Channel, place, size)),
-        (INNER_256K, job(inner(KIB_256), place, size)),
-        (INNER_1M, job(inner(MIB), place, size)),
-        (GUEST, job(guest(false), place, size)),
-        (BOUNCED, job(guest(true), place, size)),
-    ]
-}
-
-fn streams_from_epoll(place: Place, size: usize) -> Rows {
-    fn job<T>(transport: T, place: Place, size: usize) -> Job
-    where
-        T: Transport<End: Pollable> + 'static,
-    {
-        Box::new(move |bytes| stream::from_epoll(&transport, place, size, bytes))
-    }
-    vec![
-        (UNIX, job(UnixPair, place, size)),
-        (PIPE, job(Pipe, place, size)),
-        (CHANNEL, job(Channel, place, size)),
-        (INNER_256K, job(inner(KIB_256), place, size)),
-        (INNER_1M, job(inner(MIB), place, size)),
-        (GUEST, job(guest(false), place, size)),
-        (BOUNCED, job(guest(true), place, size)),
-    ]
-}
-
-fn ping_pong_blocking<T: Transport + 'static>(transport: T, place: Place) -> Job {
-    Box::new(move |rounds| ping_pong::blocking(&transport, place, rounds))
-}
-
-fn ping_pongs(place: Place) -> Rows {
-    let ring = BareRing { capacity: KIB_256 };
-    let mut rows = ping_pongs_of_products(place);
-    rows.push((RING_256K, ping_pong_blocking(ring, place)));
+fn streams_that_sleep(place: Place, size: usize) -> Rows {
+    let work = Blocking::Stream(size);
+    let mut rows = products(work, place);
+    rows.push((INNER_1M, blocking(work, inner(MIB), place)));
     rows
 }
 
-fn ping_pongs_on_one_core() -> Rows {
-    ping_pongs_of_products(Place::OneCore)
+fn ping_pongs(place: Place) -> Rows {
+    let mut rows = products(Blocking::PingPong, place);
+    let no_spin = blocking(Blocking::PingPong, no_spin(), place);
+    rows.push((INNER_NO_SPIN, no_spin));
+    rows
 }
 
-fn ping_pongs_of_products(place: Place) -> Rows {
-    let duplex = Duplex { capacity: KIB_256 };
+/// What an end on epoll does.
+#[derive(Clone, Copy)]
+enum OnEpoll {
+    Reader(usize),
+    Writer(usize),
+    PingPong,
+}
+
+fn epoll<T: Transport<End: Pollable> + 'static>(work: OnEpoll, transport: T, place: Place) -> Job {
+    Box::new(move |units| match work {
+        OnEpoll::Reader(size) => stream::to_epoll(&transport, place, size, units),
+        OnEpoll::Writer(size) => stream::from_epoll(&transport, place, size, units),
+        OnEpoll::PingPong => ping_pong::with_epoll(&transport, place, units),
+    })
+}
+
+fn on_epoll(work: OnEpoll, place: Place) -> Rows {
     vec![
-        (UNIX, ping_pong_blocking(UnixPair, place)),
-        (PIPE, ping_pong_blocking(Pipe, place)),
-        (
-            DUPLEX,
-            Box::new(move |rounds| duplex::ping_pong(&duplex, place, rounds)),
-        ),
-        (CHANNEL, ping_pong_blocking(Channel, place)),
-        (INNER_256K, ping_pong_blocking(inner(KIB_256), place)),
-        (INNER_NO_SPIN, ping_pong_blocking(no_spin(), place)),
+        (UNIX, epoll(work, UnixPair, place)),
+        (PIPE, epoll(work, Pipe, place)),
+        (CHANNEL, epoll(work, Channel, place)),
+        (INNER_256K, epoll(work, inner(KIB_256), place)),
     ]
 }
 
-fn ping_pongs_with_epoll(place: Place) -> Rows {
-    fn job<T>(transport: T, place: Place) -> Job
-    where
-        T: Transport<End: Pollable> + 'static,
-    {
-        Box::new(move |rounds| ping_pong::with_epoll(&transport, place, rounds))
-    }
-    vec![
-        (UNIX, job(UnixPair, place)),
-        (PIPE, job(Pipe, place)),
-        (CHANNEL, job(Channel, place)),
-        (INNER_256K, job(inner(KIB_256), place)),
-        (INNER_NO_SPIN, job(no_spin(), place)),
-    ]
+fn streams_on_epoll(work: OnEpoll, place: Place) -> Rows {
+    let mut rows = on_epoll(work, place);
+    rows.extend([
+        (INNER_1M, epoll(work, inner(MIB), place)),
+        (GUEST, epoll(work, guest(false), place)),
+        (BOUNCED, epoll(work, guest(true), place)),
+    ]);
+    rows
 }
 
 fn connects(on_epoll: bool) -> Rows {
-    let config = VsockInnerConfig::default();
-    if on_epoll {
-        vec![
-            (
-                UNIX_LISTENER,
-                Box::new(|count| connect::with_epoll(UnixDoor::open()?, count)),
-            ),
-            (
-                CHANNEL,
-                Box::new(|count| connect::with_epoll(ChannelDoor::open()?, count)),
-            ),
-            (
-                INNER,
-                Box::new(move |count| connect::with_epoll(InnerDoor::open(config)?, count)),
-            ),
-        ]
-    } else {
-        vec![
-            (
-                UNIX_LISTENER,
-                Box::new(|count| connect::bare(UnixDoor::open()?, count)),
-            ),
-            (
-                CHANNEL,
-                Box::new(|count| connect::bare(ChannelDoor::open()?, count)),
-            ),
-            (
-                INNER,
-                Box::new(move |count| connect::bare(InnerDoor::open(config)?, count)),
-            ),
-        ]
+    fn job<D: Door + 'static>(on_epoll: bool, open: fn() -> io::Result<D>) -> Job {
+        Box::new(move |count| {
+            if on_epoll {
+                connect::with_epoll(open()?, count)
+            } else {
+                connect::bare(open()?, count)
+            }
+        })
     }
+    let inner = || InnerDoor::open(VsockInnerConfig::default());
+    vec![
+        (UNIX, job(on_epoll, UnixDoor::open)),
+        (CHANNEL, job(on_epoll, ChannelDoor::open)),
+        (INNER, job(on_epoll, inner)),
+    ]
 }
 
 #[cfg(test)]

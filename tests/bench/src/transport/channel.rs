@@ -141,6 +141,12 @@ impl Drop for ChannelEnd {
     }
 }
 
+impl AsRawFd for ChannelEnd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.ticks.as_raw_fd()
+    }
+}
+
 impl Pollable for ChannelEnd {
     fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
         self.nonblocking = nonblocking;

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use vsock_backend_api::{VsockBackend, VsockStream};
 use vsock_inner::{VsockInnerBackend, VsockInnerConfig, VsockInnerConnector, VsockInnerStream};
 
-use crate::transport::{Door, Pollable, Transport};
+use crate::transport::{Door, Transport};
 
 /// What this bench is about.
 pub(crate) struct Inner(pub(crate) VsockInnerConfig);
@@ -16,20 +16,6 @@ impl Transport for Inner {
 
     fn pair(&self) -> io::Result<(VsockInnerStream, VsockInnerStream)> {
         VsockInnerStream::pair_with(&self.0)
-    }
-}
-
-impl Pollable for VsockInnerStream {
-    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
-        VsockStream::set_nonblocking(self, nonblocking)
-    }
-
-    fn readable_fd(&self) -> RawFd {
-        self.as_raw_fd()
-    }
-
-    fn writable_fd(&self) -> io::Result<RawFd> {
-        self.write_ready_fd()
     }
 }
 
@@ -50,14 +36,14 @@ impl InnerDoor {
 
 impl Door for InnerDoor {
     type Near = VsockInnerStream;
-    type Far = Box<dyn VsockStream>;
+    type Far = Accepted;
 
     fn connect(&mut self) -> io::Result<VsockInnerStream> {
         self.connector.connect_stream()
     }
 
-    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
-        self.backend.accept()
+    fn accept(&mut self) -> io::Result<Accepted> {
+        self.backend.accept().map(Accepted)
     }
 
     fn waiting_fd(&self) -> RawFd {
@@ -65,16 +51,11 @@ impl Door for InnerDoor {
     }
 }
 
-impl Pollable for Box<dyn VsockStream> {
-    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
-        VsockStream::set_nonblocking(&mut **self, nonblocking)
-    }
+/// The device's end.
+pub(crate) struct Accepted(Box<dyn VsockStream>);
 
-    fn readable_fd(&self) -> RawFd {
-        self.as_raw_fd()
-    }
-
-    fn writable_fd(&self) -> io::Result<RawFd> {
-        self.write_ready_fd()
+impl AsRawFd for Accepted {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::transport::{Door, Pollable, Transport};
+use crate::transport::{Door, Transport};
 
 /// A Unix socket pair with the socket buffers that the kernel gives by default.
 pub(crate) struct UnixPair;
@@ -17,20 +17,6 @@ impl Transport for UnixPair {
 
     fn pair(&self) -> io::Result<(UnixStream, UnixStream)> {
         UnixStream::pair()
-    }
-}
-
-impl Pollable for UnixStream {
-    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
-        Self::set_nonblocking(self, nonblocking)
-    }
-
-    fn readable_fd(&self) -> RawFd {
-        self.as_raw_fd()
-    }
-
-    fn writable_fd(&self) -> io::Result<RawFd> {
-        Ok(self.as_raw_fd())
     }
 }
 

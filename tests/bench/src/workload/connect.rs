@@ -4,9 +4,10 @@
 
 use std::hint::black_box;
 use std::io;
+use std::os::fd::AsRawFd;
 
 use crate::sample::{Sample, alone};
-use crate::transport::{Door, Pollable};
+use crate::transport::Door;
 use crate::workload::wait::Wait;
 
 /// Connect, accept, drop both ends.
@@ -30,7 +31,7 @@ pub(crate) fn with_epoll<D: Door>(mut door: D, connections: u64) -> io::Result<S
             let near = door.connect()?;
             events.wait()?;
             let far = door.accept()?;
-            events.also(far.readable_fd())?;
+            events.also(far.as_raw_fd())?;
             black_box((&near, &far));
         }
         Ok(())

@@ -5,13 +5,27 @@
 use std::hint::black_box;
 use std::io;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{self as tokio_io, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::sample::{Sample, together};
-use crate::transport::Duplex;
 use crate::workload::{ping_pong, stream};
 use vsock_report::Place;
+
+/// `tokio::io::duplex`, each end driven by a runtime of its own on a thread of its own.
+///
+/// It has no descriptor and no blocking call, so it takes part where a future can do the job.
+pub(crate) struct Duplex {
+    /// Bytes that each direction holds.
+    pub(crate) capacity: usize,
+}
+
+impl Duplex {
+    /// Makes a connected pair of ends.
+    pub(crate) fn pair(&self) -> (DuplexStream, DuplexStream) {
+        tokio_io::duplex(self.capacity)
+    }
+}
 
 /// [`stream::blocking`] with an awaiting writer and an awaiting reader.
 pub(crate) fn stream(

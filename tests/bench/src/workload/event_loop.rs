@@ -13,12 +13,10 @@ use vsock_backend_api::VsockStream;
 use vsock_epoll::services::Echo;
 use vsock_epoll::{StreamLimits, StreamSubscriber};
 use vsock_inner::VsockInnerStream;
-use vsock_meter::thread_processor_time;
 
 use crate::sample::{Sample, alone, together};
-use crate::workload::idle::allow_descriptors;
 use crate::workload::ping_pong::SIZE;
-use vsock_report::Place;
+use vsock_report::{Place, allow_descriptors, thread_processor_time};
 
 /// Both ends of a connection, the device's second.
 type Pair = (Box<dyn VsockStream>, Box<dyn VsockStream>);

@@ -6,9 +6,8 @@ use std::hint::black_box;
 use std::io;
 
 use anyhow::{Context, Result};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
-use vsock_meter::{open_descriptors, resident_bytes};
+use vsock_report::{allow_descriptors, open_descriptors, resident_bytes};
 
 /// Descriptors that the process may need beside those of the connections.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -62,17 +61,4 @@ pub(crate) fn hold<T>(connections: u64, mut make: impl FnMut() -> io::Result<T>)
     };
     drop(black_box((first, held)));
     Ok(idle)
-}
-
-/// Raises the limit of open descriptors to `wanted`, or as far as this process may.
-pub(crate) fn allow_descriptors(wanted: u64) -> io::Result<()> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft >= wanted {
-        return Ok(());
-    }
-    if setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).is_ok() {
-        return Ok(());
-    }
-    setrlimit(Resource::RLIMIT_NOFILE, hard.min(wanted), hard)?;
-    Ok(())
 }

@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerListener, VsockInnerStream};
-use vsock_meter::{SystemCallCounter, SystemCallError};
 use vsock_muxer::MuxerCounters;
 use vsock_muxer_harness::guest::GuestConfig;
 use vsock_muxer_harness::rig::Rig;
 use vsock_proto::Config;
-use vsock_report::{Progress, receive};
+use vsock_report::{Progress, SystemCallCounter, SystemCallError, receive};
 
 use super::echo::Echo;
 use crate::transport;

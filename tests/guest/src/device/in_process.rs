@@ -34,14 +34,23 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    /// Starts it with its socket in a directory.
+    /// Starts it with its socket in a directory. It looks for work for `poll_budget` before it sleeps, or as
+    /// long as it does by default.
     ///
     /// # Errors
     ///
     /// Those of the device.
-    pub fn start(cid: u32, directory: &Path) -> anyhow::Result<Self> {
+    pub fn start(
+        cid: u32,
+        directory: &Path,
+        poll_budget: Option<Duration>,
+    ) -> anyhow::Result<Self> {
         let socket = directory.join("vhu.sock");
-        let (builder, connector) = VhostUserVsockBuilder::new(cid.into(), &socket).in_process()?;
+        let mut builder = VhostUserVsockBuilder::new(cid.into(), &socket);
+        if let Some(budget) = poll_budget {
+            builder = builder.poll_budget(budget);
+        }
+        let (builder, connector) = builder.in_process()?;
         Ok(Self {
             _device: builder.spawn()?,
             connector,

@@ -13,10 +13,10 @@ use nix::sys::time::TimeVal;
 /// What `getrusage` answers.
 ///
 /// ```
-/// let before = vsock_meter::thread_processor_time()?;
+/// let before = vsock_report::thread_processor_time()?;
 /// let until = std::time::Instant::now() + std::time::Duration::from_millis(20);
 /// while std::time::Instant::now() < until {}
-/// assert!(vsock_meter::thread_processor_time()? > before);
+/// assert!(vsock_report::thread_processor_time()? > before);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn thread_processor_time() -> io::Result<Duration> {
@@ -28,4 +28,23 @@ fn duration(time: TimeVal) -> Duration {
     let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
     let micros = u64::try_from(time.tv_usec()).unwrap_or(0);
     Duration::from_secs(seconds) + Duration::from_micros(micros)
+}
+
+/// How often the calling thread has given up its core since it began, because it had nothing to do or because
+/// the scheduler had another use for the core.
+///
+/// # Errors
+///
+/// What `getrusage` answers.
+///
+/// ```
+/// let before = vsock_report::thread_switches()?;
+/// std::thread::spawn(|| ()).join().ok();
+/// assert!(vsock_report::thread_switches()? - before < 1000);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn thread_switches() -> io::Result<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
+    let both = usage.voluntary_context_switches() + usage.involuntary_context_switches();
+    Ok(u64::try_from(both).unwrap_or(0))
 }

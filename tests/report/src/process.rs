@@ -1,28 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use std::{fs, io};
-
-use thiserror::Error;
-
-const STATUS: &str = "/proc/self/status";
-const DESCRIPTORS: &str = "/proc/self/fd";
-
-/// Why the memory or the descriptors of this process cannot be told.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum MemoryError {
-    /// A file of `/proc/self` cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: &'static str,
-        /// What the system answered.
-        source: io::Error,
-    },
-    /// The kernel's text has no resident size.
-    #[error("{STATUS} has no line VmRSS in kB")]
-    Missing,
-}
+use std::fs;
+use std::io::{self, ErrorKind};
 
 /// Bytes of this process that are in memory now (`VmRSS`).
 ///
@@ -31,12 +10,15 @@ pub enum MemoryError {
 /// # Errors
 ///
 /// `/proc` cannot be read or does not say it.
-pub fn resident_bytes() -> Result<u64, MemoryError> {
-    let text = fs::read_to_string(STATUS).map_err(|source| MemoryError::Read {
-        path: STATUS,
-        source,
-    })?;
-    resident_in(&text).ok_or(MemoryError::Missing)
+pub fn resident_bytes() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/self/status")?;
+    let missing = || {
+        io::Error::new(
+            ErrorKind::InvalidData,
+            "expected a line VmRSS in kB in /proc/self/status",
+        )
+    };
+    resident_in(&text).ok_or_else(missing)
 }
 
 /// Descriptors that this process has open now.
@@ -44,12 +26,8 @@ pub fn resident_bytes() -> Result<u64, MemoryError> {
 /// # Errors
 ///
 /// `/proc` cannot be read.
-pub fn open_descriptors() -> Result<u64, MemoryError> {
-    let entries = fs::read_dir(DESCRIPTORS).map_err(|source| MemoryError::Read {
-        path: DESCRIPTORS,
-        source,
-    })?;
-    let listed = entries.count() as u64;
+pub fn open_descriptors() -> io::Result<u64> {
+    let listed = fs::read_dir("/proc/self/fd")?.count() as u64;
     Ok(listed.saturating_sub(1)) // one of them reads the directory
 }
 

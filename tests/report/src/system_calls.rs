@@ -45,7 +45,7 @@ pub enum SystemCallError {
 /// the counter on and off happens outside of what it counts, but for the one call that stops it.
 ///
 /// ```
-/// use vsock_meter::SystemCallCounter;
+/// use vsock_report::SystemCallCounter;
 ///
 /// match SystemCallCounter::open() {
 ///     Ok(mut counter) => {
@@ -55,7 +55,7 @@ pub enum SystemCallError {
 ///     }
 ///     Err(why) => println!("not counted: {why}"),
 /// }
-/// # Ok::<(), vsock_meter::SystemCallError>(())
+/// # Ok::<(), vsock_report::SystemCallError>(())
 /// ```
 #[derive(Debug)]
 pub struct SystemCallCounter(Counter);
