@@ -21,7 +21,7 @@ fn settings(config: &Config) -> ([u64; 9], Range<u32>, [Duration; 6]) {
     let times = [
         config.command_timeout(),
         config.deliver_timeout(),
-        config.connect_timeout(),
+        config.response_timeout(),
         config.linger_timeout(),
         config.close_timeout(),
         config.probe_interval(),
@@ -65,7 +65,7 @@ fn values_are_taken_as_they_are_set() {
         .host_ports(9..10)
         .command_timeout(second * 11)
         .deliver_timeout(second * 12)
-        .connect_timeout(second * 13)
+        .response_timeout(second * 13)
         .linger_timeout(second * 14)
         .close_timeout(second * 15)
         .probe_interval(second * 16)
@@ -95,7 +95,7 @@ fn values_out_of_range_are_refused() {
         (new().host_ports(empty.clone()), ConfigError::HostPorts(empty)),
         (new().probe_interval(micro), ConfigError::ProbeInterval(micro)),
         (new().deliver_timeout(Duration::ZERO), ConfigError::DeliverTimeout),
-        (new().connect_timeout(Duration::ZERO), ConfigError::ConnectTimeout),
+        (new().response_timeout(Duration::ZERO), ConfigError::ResponseTimeout),
     ];
     for (builder, error) in cases {
         assert_eq!(builder.build(), Err(error));

@@ -130,7 +130,7 @@ fn t29_a_response_on_a_guests_connection_is_ignored() {
 #[test]
 fn t32_t33_t35_whatever_is_awaited_before_the_connection_is_there_times_out_by_itself() {
     let deliver = Config::default().deliver_timeout();
-    let connect = Config::default().connect_timeout();
+    let connect = Config::default().response_timeout();
     let cases = [
         // The RST is there so that a late answer finds no connection.
         (requested(), connect, Ending::TimedOut, &[Body::Reset][..]),
@@ -157,7 +157,7 @@ fn t33_the_guest_has_its_full_time_from_delivery() {
     let mut rig = requesting();
     rig.pass(Config::default().deliver_timeout() - MILLISECOND);
     assert_eq!(rig.next(), Some(Body::Request));
-    rig.pass(Config::default().connect_timeout() - MILLISECOND);
+    rig.pass(Config::default().response_timeout() - MILLISECOND);
     rig.guest(Body::Response);
     assert_eq!(rig.conn.phase(), Phase::Connected);
     assert_eq!(rig.conn.deadline(), None);
