@@ -7,7 +7,7 @@ use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Op, SocketTypes};
 use vsock_virtio::{
     ActivateError, DeviceFault, F_EVENT_IDX, F_VERSION_1, FaultCause, FeatureError, Outcome,
-    QueueName, Queues, RestoreError, VsockDevice,
+    QueueName, RestoreError, VsockDevice,
 };
 
 use crate::rig::{CID, Rig, SIZE, device, has_more, packet};
@@ -97,14 +97,7 @@ fn t22_no_buffer_is_held_over_a_reset() {
 #[test]
 fn an_active_device_is_not_activated_again() {
     let mut rig = Rig::new();
-    let [rx, tx, _] = &mut rig.queues;
-    let mut queues = Queues {
-        rx,
-        tx,
-        event: None,
-    };
-    let again = rig.device.activate(rig.now, &rig.memory, &mut queues);
-    assert_eq!(again, Err(ActivateError::InUse));
+    assert_eq!(rig.try_activate(), Err(ActivateError::InUse));
 }
 
 #[test]
@@ -112,10 +105,7 @@ fn a_queue_outside_of_memory_is_refused() {
     for name in [QueueName::Rx, QueueName::Tx, QueueName::Event] {
         let mut rig = inactive();
         rig.queues[name.index()].set_used_ring_address(Some(0), Some(1));
-        let [rx, tx, event] = &mut rig.queues;
-        let event = Some(event);
-        let mut queues = Queues { rx, tx, event };
-        let refused = rig.device.activate(rig.now, &rig.memory, &mut queues);
+        let refused = rig.try_activate();
         assert_eq!(refused, Err(ActivateError::InvalidQueue(name)));
         assert!(!rig.device.is_active());
     }
@@ -127,12 +117,8 @@ fn t23_a_broken_ring_is_reported_until_the_reset() {
         let mut rig = Rig::new();
         rig.device.transport_reset(rig.now);
         rig.send(packet(Op::Request, 1024, 80), b"");
-        let ring = match name {
-            QueueName::Rx => &mut rig.rx,
-            QueueName::Tx => &mut rig.tx,
-            QueueName::Event => &mut rig.event,
-        };
-        ring.set_available(&rig.memory, SIZE + 9);
+        let memory = rig.memory.clone();
+        rig.ring(name).set_available(&memory, SIZE + 9);
         let cause = FaultCause::AvailIndex;
         let fault = DeviceFault { queue: name, cause };
         assert!(fault.to_string().contains(&cause.to_string()), "{fault}");
@@ -156,7 +142,7 @@ fn t107_a_restored_device_serves_what_was_in_its_queues() {
     let state = old.device.state();
 
     let mut new = inactive();
-    new.memory = old.memory;
+    (new.memory, new.device_memory) = (old.memory, old.device_memory);
     (new.rx, new.tx, new.event) = (old.rx, old.tx, old.event);
     new.queues = old.queues;
     new.post_events(1, 8);

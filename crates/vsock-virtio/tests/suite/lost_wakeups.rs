@@ -11,7 +11,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any};
 use proptest::{prop_oneof, proptest};
-use virtio_queue::{Queue, QueueT};
+use virtio_queue::QueueT;
 use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::GuestMemorySliceIterator;
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryError, Permissions};
@@ -20,7 +20,7 @@ use vsock_driver::{Descriptor, DriverQueue, Memory, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Op, Tick};
-use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, QueueName, Queues, VsockDevice};
+use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, QueueName, VsockDevice};
 
 use crate::rig::{CID, Rig, packet};
 
@@ -109,91 +109,60 @@ enum Act {
     Awaits(QueueName),
 }
 
-/// A driver with a packet that the device answers, and with a buffer for the answer.
-struct Scene {
-    device: VsockDevice<Watched>,
-    memory: Watched,
-    queues: [Queue; 2],
-    drivers: [DriverQueue; 2],
+/// A driver with a packet that the device answers, and with a buffer for the answer. The device has started, and
+/// the driver wants no interrupt.
+fn scene(event_idx: bool, poll_budget: Duration) -> Rig<Watched> {
+    let muxer = muxer(VsockInnerBackend::new().unwrap());
+    let device = VsockDevice::builder(muxer).poll_budget(poll_budget).build();
+    let memory = memory(&[(0, 0x1_0000)]);
+    filled(&memory, 0xd000, &packet(Op::ReadWrite, 1, 2).encode());
+    let watched = Watched {
+        memory: memory.clone(),
+        at: RefCell::default(),
+    };
+    let mut rig = Rig::over(device, 4, memory, watched);
+    for head in 0..2 {
+        rig.tx
+            .describe(&rig.memory, head, Descriptor::readable(0xd000, 44));
+        rig.rx
+            .describe(&rig.memory, head, Descriptor::writable(0xe000, 44));
+    }
+    rig.device.ack_features(features(event_idx)).unwrap();
+    rig.activate();
+    let _ = run(&mut rig, Duration::ZERO);
+    for driver in [&rig.rx, &rig.tx] {
+        disable_interrupt(driver, &rig.memory, event_idx);
+    }
+    rig
 }
 
-impl Scene {
-    /// The device has started, and the driver wants no interrupt.
-    fn new(event_idx: bool, poll_budget: Duration) -> Self {
-        let muxer = muxer(VsockInnerBackend::new().unwrap());
-        let mut device = VsockDevice::builder(muxer).poll_budget(poll_budget).build();
-        device.ack_features(features(event_idx)).unwrap();
-        let memory = memory(&[(0, 0x1_0000)]);
-        filled(&memory, 0x8000, &packet(Op::ReadWrite, 1, 2).encode());
-        let drivers = [0x1000, 0x4000].map(|base| DriverQueue::new(base, 4));
-        for head in 0..2 {
-            drivers[TX].describe(&memory, head, Descriptor::readable(0x8000, 44));
-            drivers[RX].describe(&memory, head, Descriptor::writable(0x9000, 44));
+/// The device is called until it may sleep. Returns of which queues the guest was notified.
+fn run(rig: &mut Rig<Watched>, poll_budget: Duration) -> [bool; 2] {
+    let mut interrupted = [false; 2];
+    loop {
+        let outcome = rig.process();
+        interrupted[RX] |= outcome.notify_rx;
+        interrupted[TX] |= outcome.notify_tx;
+        if outcome.next == NextCall::OnEvent {
+            return interrupted;
         }
-        let mut scene = Self {
-            device,
-            memory: Watched {
-                memory,
-                at: RefCell::default(),
-            },
-            queues: drivers.each_ref().map(DriverQueue::queue),
-            drivers,
-        };
-        let Self {
-            queues,
-            device,
-            memory,
-            ..
-        } = &mut scene;
-        let [rx, tx] = queues;
-        let mut queues = Queues {
-            rx,
-            tx,
-            event: None,
-        };
-        device.activate(Tick::ZERO, memory, &mut queues).unwrap();
-        let _ = scene.run(Duration::ZERO);
-        for driver in &scene.drivers {
-            disable_interrupt(driver, &scene.memory.memory, event_idx);
-        }
-        scene
-    }
-
-    /// The device is called until it may sleep. Returns of which queues the guest was notified.
-    fn run(&mut self, poll_budget: Duration) -> [bool; 2] {
-        let mut interrupted = [false; 2];
-        let mut now = Tick::ZERO;
-        loop {
-            let [rx, tx] = &mut self.queues;
-            let mut queues = Queues {
-                rx,
-                tx,
-                event: None,
-            };
-            let outcome = self.device.process(now, &self.memory, &mut queues).unwrap();
-            interrupted[RX] |= outcome.notify_rx;
-            interrupted[TX] |= outcome.notify_tx;
-            if outcome.next == NextCall::OnEvent {
-                return interrupted;
-            }
-            now = now.saturating_add(poll_budget);
-        }
+        rig.now = rig.now.saturating_add(poll_budget);
     }
 }
 
 /// The device takes a packet that it answers, and before its access to memory with this number the driver acts.
 /// Returns whether there was such an access.
 fn act_before(act: Act, event_idx: bool, access: usize, poll_budget: Duration) -> bool {
-    let mut scene = Scene::new(event_idx, poll_budget);
-    let memory = scene.memory.memory.clone();
-    scene.drivers[TX].offer(&memory, 0);
+    let mut scene = scene(event_idx, poll_budget);
+    let memory = scene.memory.clone();
+    scene.tx.offer(&memory, 0);
     if act != Act::Offers(QueueName::Rx) {
-        scene.drivers[RX].offer(&memory, 0);
+        scene.rx.offer(&memory, 0);
     }
     let noticed = Rc::new(Cell::new(None));
     let notices = Rc::clone(&noticed);
     let (Act::Offers(name) | Act::Awaits(name)) = act;
-    let mut driver = scene.drivers[name.index()].clone();
+    let mut driver = scene.ring(name).clone();
     let acts = move || {
         notices.set(Some(match act {
             Act::Offers(_) => {
@@ -204,8 +173,9 @@ fn act_before(act: Act, event_idx: bool, access: usize, poll_budget: Duration) -
             Act::Awaits(_) => enable_interrupt(&driver, &memory, event_idx),
         }));
     };
-    scene.memory.at.replace((access, Some(Box::new(acts))));
-    let interrupted = scene.run(poll_budget);
+    let at = (access, Some(Box::new(acts) as Hook));
+    scene.device_memory.at.replace(at);
+    let interrupted = run(&mut scene, poll_budget);
     let Some(noticed) = noticed.take() else {
         return false;
     };

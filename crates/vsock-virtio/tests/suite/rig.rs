@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use virtio_queue::Queue;
+use vm_memory::{Bytes, GuestAddress, GuestMemory};
 use vsock_driver::{Descriptor, DriverQueue, Memory, bytes, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
 use vsock_virtio::{
-    DeviceFault, DeviceState, F_EVENT_IDX, F_VERSION_1, NextCall, Outcome, Queues, RestoreError,
-    VsockDevice,
+    ActivateError, DeviceFault, DeviceState, F_EVENT_IDX, F_VERSION_1, NextCall, Outcome,
+    QueueName, Queues, RestoreError, VsockDevice,
 };
 
 pub(crate) const CID: u64 = 3;
@@ -23,14 +24,17 @@ pub(crate) const BUFFER: u32 = 4096;
 const TX_DATA: u64 = 0x10_0000;
 pub(crate) const PACKET: u64 = 0x1_1000;
 pub(crate) const RX_DATA: u64 = 0x80_0000;
+pub(crate) const LEN: usize = 0x200_0000;
 
-pub(crate) struct Rig {
+/// The guest sees plain memory; the device sees it as `M`.
+pub(crate) struct Rig<M: GuestMemory = Memory> {
     pub(crate) memory: Memory,
+    pub(crate) device_memory: M,
     pub(crate) rx: DriverQueue,
     pub(crate) tx: DriverQueue,
     pub(crate) event: DriverQueue,
     pub(crate) queues: [Queue; 3],
-    pub(crate) device: VsockDevice<Memory>,
+    pub(crate) device: VsockDevice<M>,
     pub(crate) now: Tick,
     /// Where transmitted packets lie.
     pub(crate) tx_data: u64,
@@ -73,11 +77,32 @@ impl Rig {
 
     /// The same, with rings of `size` entries.
     pub(crate) fn sized(device: VsockDevice<Memory>, size: u16) -> Self {
+        let memory = memory(&[(0, LEN)]);
+        Self::over(device, size, memory.clone(), memory)
+    }
+
+    /// As a driver that has been loaded again with other memory: nothing of the old is left.
+    pub(crate) fn new_rings(&mut self) {
+        self.memory = memory(&[(0, LEN)]);
+        self.device_memory = self.memory.clone();
+        self.empty_rings();
+    }
+}
+
+impl<M: GuestMemory> Rig<M> {
+    /// A driver for this device, which sees the guest's `memory` as `device_memory`.
+    pub(crate) fn over(
+        device: VsockDevice<M>,
+        size: u16,
+        memory: Memory,
+        device_memory: M,
+    ) -> Self {
         let rings = [0x1000, 0x4000, 0x8000].map(|base| DriverQueue::new(base, size));
         let queues = rings.each_ref().map(DriverQueue::queue);
         let [rx, tx, event] = rings;
         Self {
-            memory: memory(&[(0, 0x200_0000)]),
+            memory,
+            device_memory,
             rx,
             tx,
             event,
@@ -91,12 +116,15 @@ impl Rig {
     }
 
     pub(crate) fn activate(&mut self) {
+        self.try_activate().unwrap();
+    }
+
+    pub(crate) fn try_activate(&mut self) -> Result<(), ActivateError> {
         let [rx, tx, event] = &mut self.queues;
         let event = Some(event);
         let mut queues = Queues { rx, tx, event };
         self.device
-            .activate(self.now, &self.memory, &mut queues)
-            .unwrap();
+            .activate(self.now, &self.device_memory, &mut queues)
     }
 
     /// The device goes on where one stopped.
@@ -105,7 +133,7 @@ impl Rig {
         let event = Some(event);
         let mut queues = Queues { rx, tx, event };
         self.device
-            .restore(self.now, &self.memory, &mut queues, state)
+            .restore(self.now, &self.device_memory, &mut queues, state)
     }
 
     /// Activates the device and calls it once, which notifies the guest of what it may have missed.
@@ -119,9 +147,12 @@ impl Rig {
         assert_eq!(self.process(), missed);
     }
 
-    /// As a driver that has been loaded again: rings from the beginning.
-    pub(crate) fn new_rings(&mut self) {
-        self.memory = memory(&[(0, 0x200_0000)]);
+    /// Rings from the beginning, in the same memory.
+    pub(crate) fn empty_rings(&mut self) {
+        let blank = [0; 0xb000];
+        self.memory
+            .write_slice(&blank, GuestAddress(0x1000))
+            .unwrap();
         for ring in [&mut self.rx, &mut self.tx, &mut self.event] {
             *ring = ring.emptied();
         }
@@ -129,11 +160,20 @@ impl Rig {
         self.sent = 0;
     }
 
+    pub(crate) const fn ring(&mut self, name: QueueName) -> &mut DriverQueue {
+        match name {
+            QueueName::Rx => &mut self.rx,
+            QueueName::Tx => &mut self.tx,
+            QueueName::Event => &mut self.event,
+        }
+    }
+
     pub(crate) fn try_process(&mut self) -> Result<Outcome, DeviceFault> {
         let [rx, tx, event] = &mut self.queues;
         let event = Some(event);
         let mut queues = Queues { rx, tx, event };
-        self.device.process(self.now, &self.memory, &mut queues)
+        self.device
+            .process(self.now, &self.device_memory, &mut queues)
     }
 
     pub(crate) fn process(&mut self) -> Outcome {
@@ -161,6 +201,10 @@ impl Rig {
             };
             self.device.on_event(self.now, token, ready);
         }
+    }
+
+    pub(crate) fn watches_nothing(&self) -> bool {
+        self.watched.is_empty()
     }
 
     /// Carries the actions out; returns whether there were any.
