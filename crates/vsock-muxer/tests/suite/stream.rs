@@ -33,8 +33,6 @@ pub(crate) struct State {
     pub(crate) longest: usize,
     pub(crate) input: VecDeque<u8>,
     pub(crate) after: After,
-    /// Reads give at most so many bytes; 0: no limit.
-    pub(crate) piece: usize,
     pub(crate) output: Vec<u8>,
     /// Bytes that writes still take.
     pub(crate) space: usize,
@@ -138,12 +136,7 @@ impl Read for Stream {
                 After::Failure(kind) => Err(kind.into()),
             };
         }
-        let limit = if state.piece == 0 {
-            buf.len()
-        } else {
-            state.piece.min(buf.len())
-        };
-        state.input.read(&mut buf[..limit])
+        state.input.read(buf)
     }
 }
 
@@ -257,12 +250,8 @@ impl VsockMessages for Stream {
             return Err(ErrorKind::WouldBlock.into());
         }
         state.space -= bytes.len();
-        state
-            .messages
-            .as_mut()
-            .unwrap()
-            .1
-            .push((bytes, record == Record::Ends));
+        let messages = state.messages.as_mut().unwrap();
+        messages.1.push((bytes, record == Record::Ends));
         Ok(())
     }
 
