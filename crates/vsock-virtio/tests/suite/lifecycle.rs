@@ -3,20 +3,19 @@
 use std::time::Duration;
 use virtio_queue::QueueT;
 use vsock_inner::VsockInnerBackend;
-use vsock_muxer::Muxer;
-use vsock_proto::{Config, GuestCid, Op, SocketTypes};
+use vsock_proto::{Config, Op, SocketTypes};
 use vsock_virtio::{
     ActivateError, DeviceFault, F_EVENT_IDX, F_VERSION_1, FaultCause, FeatureError, Outcome,
     QueueName, RestoreError, VsockDevice,
 };
 
-use crate::rig::{CID, Rig, SIZE, device, has_more, packet};
+use crate::rig::{Rig, SIZE, device, has_more, muxer, packet};
 
 const F_RING_PACKED: u64 = 1 << 34;
 
 fn inactive() -> Rig {
-    let config = Config::builder().build().unwrap();
-    Rig::around(device(VsockInnerBackend::new().unwrap(), config))
+    let backend = VsockInnerBackend::new().unwrap();
+    Rig::around(device(backend, Config::default()))
 }
 
 #[test]
@@ -168,18 +167,11 @@ fn a_device_that_offers_less_is_not_restored() {
 
 #[test]
 fn a_budget_of_zero_serves_packet_by_packet() {
-    let muxer = Muxer::new(
-        GuestCid::try_from(CID).unwrap(),
-        Config::builder().build().unwrap(),
-    );
-    let mut rig = Rig::around(
-        VsockDevice::builder(muxer)
-            .budget(0)
-            .poll_budget(Duration::ZERO)
-            .build(),
-    );
-    rig.device.ack_features(F_VERSION_1).unwrap();
-    rig.start();
+    let muxer = muxer(VsockInnerBackend::new().unwrap());
+    let device = VsockDevice::builder(muxer)
+        .budget(0)
+        .poll_budget(Duration::ZERO);
+    let mut rig = Rig::started(device.build(), 0);
     rig.post(4);
     rig.post_events(1, 8);
     rig.device.transport_reset(rig.now);

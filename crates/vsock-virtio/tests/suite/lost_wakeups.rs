@@ -18,22 +18,15 @@ use vm_memory::{GuestAddress, GuestMemory, GuestMemoryError, Permissions};
 use vsock_backend_api::VsockStream;
 use vsock_driver::{Descriptor, DriverQueue, Memory, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
-use vsock_muxer::Muxer;
-use vsock_proto::{Config, GuestCid, Op, Tick};
+use vsock_proto::{Op, Tick};
 use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, QueueName, VsockDevice};
 
-use crate::rig::{CID, Rig, packet};
+use crate::rig::{Rig, muxer, packet};
 
 const GUEST: u32 = 1024;
 const PORT: u32 = 80;
 const RX: usize = QueueName::Rx.index();
 const TX: usize = QueueName::Tx.index();
-
-fn muxer(backend: VsockInnerBackend) -> Muxer {
-    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), Config::default());
-    muxer.add_backend(Box::new(backend)).unwrap();
-    muxer
-}
 
 /// How a driver asks and is asked.
 fn features(event_idx: bool) -> u64 {
@@ -269,9 +262,9 @@ impl World {
         rig.settle();
         rig.now = rig.now.saturating_add(Duration::from_millis(2));
         rig.settle();
-        for (ring, memory) in [(&mut rig.rx, &rig.memory), (&mut rig.tx, &rig.memory)] {
-            ring.used(memory);
-            enable_interrupt(ring, memory, shape.event_idx);
+        for ring in [&mut rig.rx, &mut rig.tx] {
+            ring.used(&rig.memory);
+            enable_interrupt(ring, &rig.memory, shape.event_idx);
         }
         let mut host = listener.accept().unwrap();
         host.set_nonblocking(true).unwrap();
@@ -379,17 +372,12 @@ impl World {
         self.rig.ready();
         let outcome = self.rig.process();
         self.next = outcome.next;
-        for (queue, notified) in [outcome.notify_rx, outcome.notify_tx]
-            .into_iter()
-            .enumerate()
-        {
+        for (queue, notified) in [(RX, outcome.notify_rx), (TX, outcome.notify_tx)] {
             let ring = self.ring(queue);
             // By flags a driver cannot say that it has seen some of them meanwhile.
             let is_news = ring.used_index(&self.rig.memory) != ring.seen();
-            assert!(
-                !notified || is_news || !self.shape.event_idx,
-                "queue {queue}: for nothing"
-            );
+            let may_be_none = !notified || !self.shape.event_idx;
+            assert!(may_be_none || is_news, "queue {queue}: for nothing");
             self.interrupted[queue] |= notified;
         }
         self.woken = self.rig.apply_actions();
@@ -407,11 +395,8 @@ impl World {
             self.untold_since = None;
             return;
         }
-        assert_ne!(
-            self.next,
-            NextCall::OnEvent,
-            "the device sleeps on an interrupt"
-        );
+        let sleeps = self.next == NextCall::OnEvent;
+        assert!(!sleeps, "the device sleeps on an interrupt");
         assert!(untold[TX] * 4 < self.shape.size, "{}", untold[TX]);
         let since = *self.untold_since.get_or_insert(self.rig.now);
         assert!(self.rig.now.since(since) < Duration::from_millis(2));

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use vsock_driver::Descriptor;
 use vsock_inner::VsockInnerBackend;
-use vsock_muxer::Muxer;
-use vsock_proto::{Config, GuestCid, Op};
+use vsock_proto::{Config, Op};
 use vsock_virtio::{F_VERSION_1, Outcome, QueueName, VsockDevice};
 
-use crate::rig::{Rig, SIZE, has_more, packet};
+use crate::rig::{Rig, SIZE, has_more, muxer, packet};
 
 #[test]
 fn t103_each_queue_is_notified_for_itself() {
@@ -92,18 +91,11 @@ fn buffers_are_asked_for_only_when_they_are_needed() {
 }
 
 fn with_budget(bytes: usize) -> Rig {
-    let config = Config::builder().build().unwrap();
-    let mut muxer = Muxer::new(GuestCid::try_from(3).unwrap(), config);
-    let backend = VsockInnerBackend::new().unwrap();
-    muxer.add_backend(Box::new(backend)).unwrap();
+    let muxer = muxer(VsockInnerBackend::new().unwrap());
     let device = VsockDevice::builder(muxer)
         .budget(bytes)
-        .poll_budget(Duration::ZERO)
-        .build();
-    let mut rig = Rig::around(device);
-    rig.device.ack_features(F_VERSION_1).unwrap();
-    rig.activate();
-    rig
+        .poll_budget(Duration::ZERO);
+    Rig::started(device.build(), 0)
 }
 
 /// What each call takes of this queue, until one says that there is no more.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use virtio_queue::Queue;
 use vm_memory::{Bytes, GuestAddress, GuestMemory};
+use vsock_backend_api::VsockStream;
 use vsock_driver::{Descriptor, DriverQueue, Memory, bytes, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
@@ -42,14 +43,41 @@ pub(crate) struct Rig<M: GuestMemory = Memory> {
     sent: u16,
 }
 
-/// A device for the guest with this backend, not yet active, that does not poll.
-pub(crate) fn device(backend: VsockInnerBackend, config: Config) -> VsockDevice<Memory> {
+/// The muxer for the guest, with this backend and usual limits.
+pub(crate) fn muxer(backend: VsockInnerBackend) -> Muxer {
+    limited(backend, Config::default())
+}
+
+fn limited(backend: VsockInnerBackend, config: Config) -> Muxer {
     let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), config);
     muxer.add_backend(Box::new(backend)).unwrap();
-    VsockDevice::builder(muxer)
+    muxer
+}
+
+/// A device for the guest with this backend, not yet active, that does not poll.
+pub(crate) fn device(backend: VsockInnerBackend, config: Config) -> VsockDevice<Memory> {
+    VsockDevice::builder(limited(backend, config))
         .direct::<VsockInnerStream>(0)
         .poll_budget(Duration::ZERO)
         .build()
+}
+
+/// A guest that has connected to port 80 of the host, with this device and these features.
+pub(crate) fn connected(
+    device: impl FnOnce(VsockInnerBackend) -> VsockDevice<Memory>,
+    features: u64,
+) -> (Rig, VsockInnerStream) {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(80).unwrap();
+    let mut rig = Rig::started(device(backend), features);
+    rig.post(48);
+    rig.send(packet(Op::Request, 1024, 80), b"");
+    rig.settle();
+    let answer = rig.received()[0].0;
+    assert_eq!(answer.op, u16::from(Op::Response));
+    let mut host = listener.accept().unwrap();
+    host.set_nonblocking(true).unwrap();
+    (rig, host)
 }
 
 impl Rig {
@@ -59,8 +87,12 @@ impl Rig {
     }
 
     pub(crate) fn with(backend: VsockInnerBackend, features: u64) -> Self {
-        let config = Config::builder().build().unwrap();
-        let mut rig = Self::around(device(backend, config));
+        Self::started(device(backend, Config::default()), features)
+    }
+
+    /// With this device, active.
+    pub(crate) fn started(device: VsockDevice<Memory>, features: u64) -> Self {
+        let mut rig = Self::around(device);
         rig.device.ack_features(F_VERSION_1 | features).unwrap();
         rig.start();
         rig
