@@ -34,17 +34,9 @@ fn defaults_are_what_the_documentation_says() {
     let config = Config::default();
     assert_eq!(config, Config::builder().build().unwrap());
     const KIB: u64 = 1024;
-    let numbers = [
-        256 * KIB,
-        64 * KIB,
-        256 * KIB,
-        1024,
-        KIB,
-        16_384,
-        1024,
-        1024,
-        1024,
-    ];
+    let bytes = [256 * KIB, 64 * KIB, 256 * KIB].as_slice();
+    let counts = [1024, KIB, 16_384, 1024, 1024, 1024].as_slice();
+    let numbers = [bytes, counts].concat().try_into().unwrap();
     let times = [5000, 3000, 2000, 30_000, 8000, 20].map(Duration::from_millis);
     assert_eq!(settings(&config), (numbers, 1 << 30..1 << 31, times));
 }

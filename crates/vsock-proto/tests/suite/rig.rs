@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vsock_proto::{
-    Body, Chunk, Config, Confirmation, ConnKey, Connection, Credit, HostAction, MessageFlags,
-    Packet, Port, Progress, ShutdownFlags, SlicePayload, SocketType, Tick, Transmit, Violation,
+    Body, Chunk, Config, ConfigBuilder, Confirmation, ConnKey, Connection, Credit, HostAction,
+    MessageFlags, Packet, Port, Progress, ShutdownFlags, SlicePayload, SocketType, Tick, Transmit,
+    Violation,
 };
 
 pub(crate) const KEY: ConnKey = ConnKey::new(Port::new(1 << 30), Port::new(52));
@@ -347,6 +348,11 @@ pub(crate) const RECEIVE: Body = Body::Shutdown(ShutdownFlags::RECEIVE);
 pub(crate) const BOTH: Body = Body::Shutdown(ShutdownFlags::BOTH);
 pub(crate) const RW: Body = Body::Data(MessageFlags::NONE);
 
+/// Other limits than by default.
+pub(crate) fn limits(set: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Config {
+    set(Config::builder()).build().unwrap()
+}
+
 pub(crate) fn buf_alloc(bytes: u32) -> Config {
-    Config::builder().buf_alloc(bytes).build().unwrap()
+    limits(|limits| limits.buf_alloc(bytes))
 }
