@@ -9,7 +9,7 @@ use proptest::{collection, prop_assert, prop_assert_eq, proptest};
 use vsock_proto::{Header, Op};
 
 use crate::stream::After;
-use crate::world::{GUEST, READABLE, World, header, op, with};
+use crate::world::{GUEST, READABLE, World, header, op, ready, with};
 
 #[test]
 fn t74_owed_replies_are_bounded_by_taking_no_more_packets() {
@@ -169,11 +169,7 @@ proptest! {
                 Deed::Client(_) if !world.accepts() => {}
                 Deed::Client(bytes) => hosts.push(world.client(&bytes)),
                 Deed::Event(who, bits) => {
-                    let ready = vsock_muxer::Readiness {
-                        readable: bits & 1 != 0,
-                        writable: bits & 2 != 0,
-                        hangup: bits == 7,
-                    };
+                    let ready = ready(bits & 1 != 0, bits & 2 != 0, bits == 7);
                     let nth = who as usize % world.watched.len().max(1);
                     let mut fds: Vec<_> = world.watched.keys().copied().collect();
                     fds.sort_unstable();

@@ -58,6 +58,19 @@ pub(crate) struct State {
     pub(crate) confirm_error: Option<ErrorKind>,
 }
 
+impl State {
+    /// A call is interrupted for as long as the test wants that.
+    fn interrupt(&mut self) -> io::Result<()> {
+        match self.interruptions.checked_sub(1) {
+            None => Ok(()),
+            Some(fewer) => {
+                self.interruptions = fewer;
+                Err(ErrorKind::Interrupted.into())
+            }
+        }
+    }
+}
+
 /// The test's end.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
@@ -125,10 +138,7 @@ impl Read for Stream {
         let mut state = self.0.state();
         assert!(!buf.is_empty(), "a read into nothing looks like an end");
         state.reads += 1;
-        if state.interruptions > 0 {
-            state.interruptions -= 1;
-            return Err(ErrorKind::Interrupted.into());
-        }
+        state.interrupt()?;
         if state.input.is_empty() {
             return match state.after {
                 After::WouldBlock => Err(ErrorKind::WouldBlock.into()),
@@ -143,10 +153,7 @@ impl Read for Stream {
 impl Write for Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let mut state = self.0.state();
-        if state.interruptions > 0 {
-            state.interruptions -= 1;
-            return Err(ErrorKind::Interrupted.into());
-        }
+        state.interrupt()?;
         if let Some(kind) = state.write_error {
             return Err(kind.into());
         }
@@ -235,10 +242,7 @@ impl VsockStream for Stream {
 impl VsockMessages for Stream {
     fn send_message(&mut self, message: &[IoSlice<'_>], record: Record) -> io::Result<()> {
         let mut state = self.0.state();
-        if state.interruptions > 0 {
-            state.interruptions -= 1;
-            return Err(ErrorKind::Interrupted.into());
-        }
+        state.interrupt()?;
         if let Some(kind) = state.write_error {
             return Err(kind.into());
         }
@@ -258,10 +262,7 @@ impl VsockMessages for Stream {
     fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut state = self.0.state();
         state.reads += 1;
-        if state.interruptions > 0 {
-            state.interruptions -= 1;
-            return Err(ErrorKind::Interrupted.into());
-        }
+        state.interrupt()?;
         let Some((bytes, end_of_record)) = state.messages.as_mut().unwrap().0.pop_front() else {
             return match state.after {
                 After::WouldBlock => Err(ErrorKind::WouldBlock.into()),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use vsock_proto::{Header, Op};
 
 use crate::stream::After;
-use crate::world::{HANGUP, READABLE, WRITABLE, World, bytes, op};
+use crate::world::{HANGUP, READABLE, WRITABLE, World, bytes, op, ready};
 
 #[test]
 fn t57_the_steady_flow_says_nothing_to_the_event_loop() {
@@ -78,12 +78,7 @@ fn t66_several_bits_at_once_all_count() {
     world.guest_sends(&op(Op::ReadWrite, &request), b"out");
     host.state().space = 9;
     host.sends(b"in");
-    let both = vsock_muxer::Readiness {
-        readable: true,
-        writable: true,
-        hangup: false,
-    };
-    world.event(host.fd, both);
+    world.event(host.fd, ready(true, true, false));
     assert_eq!(host.got(), b"out");
     assert_eq!(bytes(&world.receive(9)), b"in");
 }

@@ -21,21 +21,17 @@ use crate::stream::Host;
 pub(crate) const GUEST: u64 = 3;
 const BACKEND_FD: RawFd = 1_000_000;
 
-pub(crate) const READABLE: Readiness = Readiness {
-    readable: true,
-    writable: false,
-    hangup: false,
-};
-pub(crate) const WRITABLE: Readiness = Readiness {
-    readable: false,
-    writable: true,
-    hangup: false,
-};
-pub(crate) const HANGUP: Readiness = Readiness {
-    readable: true,
-    writable: true,
-    hangup: true,
-};
+pub(crate) const READABLE: Readiness = ready(true, false, false);
+pub(crate) const WRITABLE: Readiness = ready(false, true, false);
+pub(crate) const HANGUP: Readiness = ready(true, true, true);
+
+pub(crate) const fn ready(readable: bool, writable: bool, hangup: bool) -> Readiness {
+    Readiness {
+        readable,
+        writable,
+        hangup,
+    }
+}
 
 /// What a backend does next.
 #[derive(Debug, Default)]

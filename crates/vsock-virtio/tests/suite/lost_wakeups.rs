@@ -12,15 +12,13 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any};
 use proptest::{prop_oneof, proptest};
 use virtio_queue::QueueT;
-use vm_memory::bitmap::BS;
-use vm_memory::guest_memory::GuestMemorySliceIterator;
-use vm_memory::{GuestAddress, GuestMemory, GuestMemoryError, Permissions};
 use vsock_backend_api::VsockStream;
 use vsock_driver::{Descriptor, DriverQueue, Memory, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_proto::{Op, Tick};
 use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, QueueName, VsockDevice};
 
+use crate::looked_up::LookedUp;
 use crate::rig::{Rig, muxer, packet};
 
 const GUEST: u32 = 1024;
@@ -61,37 +59,8 @@ fn disable_interrupt(ring: &DriverQueue, memory: &Memory, event_idx: bool) {
     }
 }
 
-type Hook = Box<dyn FnOnce()>;
-
-/// Memory of which each field is looked up for itself.
-struct Watched {
-    memory: Memory,
-    /// What happens before an access, and how many accesses come before that.
-    at: RefCell<(usize, Option<Hook>)>,
-}
-
-impl GuestMemory for Watched {
-    type PhysicalMemory = Memory;
-    type Bitmap = ();
-
-    fn check_range(&self, addr: GuestAddress, len: usize, access: Permissions) -> bool {
-        self.memory.check_range(addr, len, access)
-    }
-
-    fn get_slices<'a>(
-        &'a self,
-        addr: GuestAddress,
-        len: usize,
-        access: Permissions,
-    ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, ()>>, GuestMemoryError> {
-        let (left, act) = &mut *self.at.borrow_mut();
-        match left.checked_sub(1) {
-            Some(fewer) => *left = fewer,
-            None => act.take().into_iter().for_each(|act| act()),
-        }
-        GuestMemory::get_slices(&self.memory, addr, len, access)
-    }
-}
+/// What happens before an access to memory, and how many accesses come before that.
+type Hook = Rc<RefCell<(usize, Option<Box<dyn FnOnce()>>)>>;
 
 /// What a driver does at some moment, of one of its queues.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,15 +73,20 @@ enum Act {
 
 /// A driver with a packet that the device answers, and with a buffer for the answer. The device has started, and
 /// the driver wants no interrupt.
-fn scene(event_idx: bool, poll_budget: Duration) -> Rig<Watched> {
+fn scene(event_idx: bool, poll_budget: Duration, hook: &Hook) -> Rig<LookedUp> {
     let muxer = muxer(VsockInnerBackend::new().unwrap());
     let device = VsockDevice::builder(muxer).poll_budget(poll_budget).build();
     let memory = memory(&[(0, 0x1_0000)]);
     filled(&memory, 0xd000, &packet(Op::ReadWrite, 1, 2).encode());
-    let watched = Watched {
-        memory: memory.clone(),
-        at: RefCell::default(),
-    };
+    let hook = Rc::clone(hook);
+    let watched = LookedUp::new(&memory, move |addr, _| {
+        let (left, act) = &mut *hook.borrow_mut();
+        match left.checked_sub(1) {
+            Some(fewer) => *left = fewer,
+            None => act.take().into_iter().for_each(|act| act()),
+        }
+        Ok(addr)
+    });
     let mut rig = Rig::over(device, 4, memory, watched);
     for head in 0..2 {
         rig.tx
@@ -130,7 +104,7 @@ fn scene(event_idx: bool, poll_budget: Duration) -> Rig<Watched> {
 }
 
 /// The device is called until it may sleep. Returns of which queues the guest was notified.
-fn run(rig: &mut Rig<Watched>, poll_budget: Duration) -> [bool; 2] {
+fn run(rig: &mut Rig<LookedUp>, poll_budget: Duration) -> [bool; 2] {
     let mut interrupted = [false; 2];
     loop {
         let outcome = rig.process();
@@ -146,7 +120,8 @@ fn run(rig: &mut Rig<Watched>, poll_budget: Duration) -> [bool; 2] {
 /// The device takes a packet that it answers, and before its access to memory with this number the driver acts.
 /// Returns whether there was such an access.
 fn act_before(act: Act, event_idx: bool, access: usize, poll_budget: Duration) -> bool {
-    let mut scene = scene(event_idx, poll_budget);
+    let hook = Hook::default();
+    let mut scene = scene(event_idx, poll_budget, &hook);
     let memory = scene.memory.clone();
     scene.tx.offer(&memory, 0);
     if act != Act::Offers(QueueName::Rx) {
@@ -166,8 +141,7 @@ fn act_before(act: Act, event_idx: bool, access: usize, poll_budget: Duration) -
             Act::Awaits(_) => enable_interrupt(&driver, &memory, event_idx),
         }));
     };
-    let at = (access, Some(Box::new(acts) as Hook));
-    scene.device_memory.at.replace(at);
+    hook.replace((access, Some(Box::new(acts))));
     let interrupted = run(&mut scene, poll_budget);
     let Some(noticed) = noticed.take() else {
         return false;

@@ -6,16 +6,13 @@
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::time::Duration;
 
-use vm_memory::bitmap::BS;
-use vm_memory::guest_memory::GuestMemorySliceIterator;
-use vm_memory::{
-    FileOffset, GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryMmap, Permissions,
-};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::tempfile::TempFile;
 use vsock_backend_api::{VsockBackend, VsockStream};
-use vsock_driver::{Call, Descriptor, DriverQueue, Fuse, Memory, Temper, Unruly, filled, memory};
+use vsock_driver::{Call, Descriptor, DriverQueue, Fuse, Temper, Unruly, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerListener, VsockInnerStream};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
@@ -23,6 +20,7 @@ use vsock_virtio::{
     DeviceFault, DeviceState, F_EVENT_IDX, F_VERSION_1, FaultCause, Queues, VsockDevice,
 };
 
+use crate::looked_up::LookedUp;
 use crate::rig::{CID, LEN, Rig, packet};
 
 const SIZE: u16 = 16;
@@ -165,7 +163,7 @@ impl World {
         assert_eq!(self.rig.device.muxer().connections().count(), 0);
         assert_eq!(self.rig.device.deadline(), None);
         self.rig.apply_actions();
-        assert!(self.rig.watches_nothing());
+        assert!(self.rig.watched.is_empty());
         if let Some(mut host) = self.host.take() {
             let mut rest = Vec::new();
             let ended = host.read_to_end(&mut rest).map_err(|error| error.kind());
@@ -261,48 +259,24 @@ fn t132_a_stream_that_counts_more_than_it_was_offered_is_reset_alone() {
     }
 }
 
-/// Memory whose addresses panic when they are looked up.
-struct Mined {
-    memory: Memory,
-    armed: Cell<bool>,
-}
-
-impl GuestMemory for Mined {
-    type PhysicalMemory = Memory;
-    type Bitmap = ();
-
-    fn check_range(&self, addr: GuestAddress, len: usize, access: Permissions) -> bool {
-        assert!(!self.armed.get(), "this memory panics on purpose");
-        GuestMemory::check_range(&self.memory, addr, len, access)
-    }
-
-    fn get_slices<'a>(
-        &'a self,
-        addr: GuestAddress,
-        len: usize,
-        access: Permissions,
-    ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, ()>>, GuestMemoryError> {
-        assert!(!self.armed.get(), "this memory panics on purpose");
-        GuestMemory::get_slices(&self.memory, addr, len, access)
-    }
-}
-
 #[test]
 fn t132_memory_that_panics_while_a_device_is_activated_or_restored_leaves_it_as_it_was() {
-    let mined = Mined {
-        memory: memory(&[(0, LEN)]),
-        armed: Cell::new(true),
-    };
+    let armed = Rc::new(Cell::new(true));
+    let is_armed = Rc::clone(&armed);
+    let mined = LookedUp::new(&memory(&[(0, LEN)]), move |addr, _| {
+        assert!(!is_armed.get(), "this memory panics on purpose");
+        Ok(addr)
+    });
     let muxer = || Muxer::new(GuestCid::try_from(CID).unwrap(), Config::default());
     let state = {
-        let mut other = VsockDevice::<Mined>::builder(muxer()).build();
+        let mut other = VsockDevice::<LookedUp>::builder(muxer()).build();
         other.ack_features(F_VERSION_1 | F_EVENT_IDX).unwrap();
         DeviceState {
             active: true,
             ..other.state()
         }
     };
-    let mut device = VsockDevice::<Mined>::builder(muxer()).build();
+    let mut device = VsockDevice::<LookedUp>::builder(muxer()).build();
     let mut queues = [0x1000, 0x4000].map(|base| DriverQueue::new(base, SIZE).queue());
     let [rx, tx] = &mut queues;
     let event = None;
@@ -317,7 +291,7 @@ fn t132_memory_that_panics_while_a_device_is_activated_or_restored_leaves_it_as_
     drop(restored.unwrap_err());
     assert!(!device.is_active());
     assert_eq!(device.acked_features(), 0);
-    mined.armed.set(false);
+    armed.set(false);
     device
         .restore(Tick::ZERO, &mined, &mut queues, &state)
         .unwrap();

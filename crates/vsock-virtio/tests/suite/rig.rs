@@ -39,7 +39,8 @@ pub(crate) struct Rig<M: GuestMemory = Memory> {
     pub(crate) now: Tick,
     /// Where transmitted packets lie.
     pub(crate) tx_data: u64,
-    watched: HashMap<Token, (bool, bool)>,
+    /// For reading, and for writing.
+    pub(crate) watched: HashMap<Token, (bool, bool)>,
     sent: u16,
 }
 
@@ -233,10 +234,6 @@ impl<M: GuestMemory> Rig<M> {
             };
             self.device.on_event(self.now, token, ready);
         }
-    }
-
-    pub(crate) fn watches_nothing(&self) -> bool {
-        self.watched.is_empty()
     }
 
     /// Carries the actions out; returns whether there were any.
