@@ -8,6 +8,7 @@ use std::time::Duration;
 use vsock_backend_api::VsockAddr;
 use vsock_proto::{Ending, Op};
 
+use crate::stream::Host;
 use crate::world::{GUEST, WRITABLE, World, header, op, seqpacket, shutdown};
 
 #[test]
@@ -85,22 +86,33 @@ fn an_owed_rst_does_not_kill_the_connection_that_comes_after_it() {
 }
 
 #[test]
-fn t35_a_host_that_is_busy_is_asked_again_without_blocking() {
-    let mut world = World::new();
-    let host = world.host();
-    for _ in 0..3 {
-        world.answer(Err(ErrorKind::WouldBlock));
+fn t35_a_host_that_is_busy_is_asked_again_without_blocking_and_told_who_connects() {
+    for messages in [false, true] {
+        let mut world = World::new();
+        let mut host = world.host();
+        let mut request = header(Op::Request, 4000, 52);
+        if messages {
+            world.script().seqpacket = true;
+            host = Host::of_messages(host.fd);
+            request = seqpacket(request);
+        }
+        for _ in 0..3 {
+            world.answer(Err(ErrorKind::WouldBlock));
+        }
+        world.answer(Ok(&host));
+        world.guest_sends(&request, b"");
+        for pause in [10, 20, 40] {
+            assert_eq!(world.ops(), []);
+            assert_eq!(world.due(), Duration::from_millis(pause));
+            world.pass(world.due());
+        }
+        assert_eq!(world.ops(), [Op::Response]);
+        assert_eq!(world.watch_of(&host), Some((true, false)));
+        assert_eq!(world.muxer.deadline(), None);
+        let addr = |cid, port| VsockAddr { cid, port };
+        let asked_from = &world.script().asked_from;
+        assert_eq!(*asked_from, [(addr(GUEST, 4000), addr(2, 52)); 4]);
     }
-    world.answer(Ok(&host));
-    world.guest_sends(&header(Op::Request, 1, 52), b"");
-    for pause in [10, 20, 40] {
-        assert_eq!(world.ops(), []);
-        assert_eq!(world.due(), Duration::from_millis(pause));
-        world.pass(world.due());
-    }
-    assert_eq!(world.ops(), [Op::Response]);
-    assert_eq!(world.watch_of(&host), Some((true, false)));
-    assert_eq!(world.muxer.deadline(), None);
 }
 
 #[test]
@@ -240,18 +252,4 @@ fn t111_a_packet_of_another_type_leaves_the_connection_alone() {
     }
     world.guest_sends(&op(Op::ReadWrite, &request), b"still here");
     assert_eq!(host.got(), b"still here");
-}
-
-#[test]
-fn a_backend_is_told_who_connects_also_when_it_is_asked_again() {
-    let mut world = World::new();
-    let host = world.host();
-    world.answer(Err(ErrorKind::WouldBlock));
-    world.answer(Ok(&host));
-    world.guest_sends(&header(Op::Request, 4000, 52), b"");
-    world.pass(world.due());
-    assert_eq!(world.ops(), [Op::Response]);
-    let addr = |cid, port| VsockAddr { cid, port };
-    let asked_from = &world.script().asked_from;
-    assert_eq!(*asked_from, [(addr(GUEST, 4000), addr(2, 52)); 2]);
 }

@@ -309,32 +309,31 @@ fn t105_a_transport_reset_forgets_half_a_message() {
 }
 
 #[test]
-fn a_client_of_messages_says_its_command_in_one() {
-    let mut world = World::new();
-    let host = message_host(&mut world);
-    host.sends_message(b"CONNECT 9\n", false);
-    host.sends_message(b"for the guest", false);
-    host.state().interruptions = 1;
-    world.comes(&host);
-    world.event(host.fd, READABLE);
-    let request = world.receive(1)[0].0;
-    assert_eq!((request.socket_type, request.dst_port), (2, 9));
-    world.guest_sends(&seqpacket(reply(&request, Op::Response)), b"");
-    let answer = format!("OK {}\n", request.src_port);
-    assert_eq!(host.got_messages(), [(answer.into_bytes(), false)]);
-    let packets = world.receive(9);
-    assert_eq!(packets[0].1, b"for the guest");
-    assert_eq!(packets[0].0.flags, EOM);
-}
-
-#[test]
-fn a_client_of_messages_may_be_slow() {
-    let mut world = World::new();
-    let host = client(&mut world, &[]);
-    assert_eq!(world.muxer.handshakes(), 1);
-    host.sends_message(b"CONNECT 9\n", false);
-    world.event(host.fd, READABLE);
-    assert_eq!(world.ops(), [Op::Request]);
+fn a_client_of_messages_says_its_command_in_one_however_slowly() {
+    for slow in [false, true] {
+        let mut world = World::new();
+        let host = message_host(&mut world);
+        if slow {
+            world.comes(&host);
+            assert_eq!(world.muxer.handshakes(), 1);
+        }
+        host.sends_message(b"CONNECT 9\n", false);
+        host.sends_message(b"for the guest", false);
+        host.state().interruptions = 1;
+        if !slow {
+            world.comes(&host);
+        }
+        world.event(host.fd, READABLE);
+        let request = world.receive(1)[0].0;
+        assert_eq!((request.socket_type, request.dst_port), (2, 9));
+        world.guest_sends(&seqpacket(reply(&request, Op::Response)), b"");
+        let answer = format!("OK {}\n", request.src_port);
+        assert_eq!(host.got_messages(), [(answer.into_bytes(), false)]);
+        world.event(host.fd, READABLE);
+        let packets = world.receive(9);
+        assert_eq!(packets[0].1, b"for the guest");
+        assert_eq!(packets[0].0.flags, EOM);
+    }
 }
 
 #[test]
@@ -423,19 +422,6 @@ fn t28_a_seqpacket_request_takes_the_place_of_what_had_its_ports() {
     assert!(before.state().closed);
     world.guest_sends(&packet(Op::ReadWrite, EOM), b"new");
     assert_eq!(after.got_messages(), [(b"new".to_vec(), false)]);
-}
-
-#[test]
-fn t35_a_busy_host_of_messages_is_asked_again() {
-    let mut world = World::new();
-    world.script().seqpacket = true;
-    world.answer(Err(ErrorKind::WouldBlock));
-    world.guest_sends(&packet(Op::Request, 0), b"");
-    assert_eq!(world.ops(), []);
-    let host = message_host(&mut world);
-    world.answer(Ok(&host));
-    world.pass(Duration::from_millis(10));
-    assert_eq!(world.ops(), [Op::Response]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use vsock_proto::{
     Body, Config, Confirmation, Credit, Ending, HostAction, Phase, SocketType, Violation,
 };
 
-use crate::rig::{BOTH, End, RECEIVE, RW, Rig, SEND};
+use crate::rig::{BOTH, End, RECEIVE, RW, Rig, SEND, credit};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -86,11 +86,7 @@ fn t28_a_request_for_a_known_tuple_ends_the_old_connection_without_an_rst() {
 #[test]
 fn t28_the_credit_of_such_a_request_is_not_that_of_the_old_connection() {
     // The old one has carried three gigabytes; the new one begins at zero.
-    let credit = Credit {
-        buf_alloc: 4096,
-        fwd_cnt: 3_000_000_000,
-    };
-    let mut rig = Rig::connected_to(Config::default(), credit);
+    let mut rig = Rig::connected_to(Config::default(), credit(4096, 3_000_000_000));
     rig.guest = Credit::default();
     rig.guest(Body::Request);
     assert!(rig.conn.is_closed());
@@ -171,12 +167,8 @@ fn t34_a_refusal_closes_the_stream_at_once() {
 
 #[test]
 fn t37_the_credit_of_request_and_response_counts_whole() {
-    let start = Credit {
-        buf_alloc: 1000,
-        fwd_cnt: 5000,
-    };
     let mut rig = requested();
-    rig.guest = start;
+    rig.guest = credit(1000, 5000);
     rig.guest(Body::Response);
     rig.host_sends(&[7; 2000]);
     assert_eq!(rig.drain_bytes().len(), 1000);

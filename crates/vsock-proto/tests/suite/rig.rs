@@ -20,7 +20,10 @@ pub(crate) const GUEST: Credit = room(64 * 1024);
 
 /// A buffer of which nothing was taken out so far.
 pub(crate) const fn room(buf_alloc: u32) -> Credit {
-    let fwd_cnt = 0;
+    credit(buf_alloc, 0)
+}
+
+pub(crate) const fn credit(buf_alloc: u32, fwd_cnt: u32) -> Credit {
     Credit { buf_alloc, fwd_cnt }
 }
 
@@ -124,11 +127,7 @@ pub(crate) struct Rig {
 impl Rig {
     /// A guest-initiated connection whose host leg is not yet there.
     pub(crate) fn accepting(config: Config) -> Self {
-        Self::accepting_as(config, SocketType::Stream)
-    }
-
-    pub(crate) fn accepting_as(config: Config, socket_type: SocketType) -> Self {
-        Self::accepting_from(config, socket_type, GUEST)
+        Self::accepting_from(config, SocketType::Stream, GUEST)
     }
 
     /// The guest has this buffer, of which its REQUEST tells.
@@ -183,7 +182,7 @@ impl Rig {
     }
 
     pub(crate) fn seqpacket(config: Config) -> Self {
-        Self::accepting_as(config, SocketType::SeqPacket).establish()
+        Self::accepting_from(config, SocketType::SeqPacket, GUEST).establish()
     }
 
     /// Lets the host accept and the guest take the RESPONSE.

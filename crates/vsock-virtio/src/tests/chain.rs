@@ -157,19 +157,13 @@ fn t23_an_index_that_cannot_be_and_a_queue_that_cannot_be_read_are_faults() {
     let regions = regions();
     // A front-end may say that a region begins anywhere.
     let odd = memory(&[(1, 0x1_0000)]);
+    let ahead = fault_of(&regions, |driver| driver.set_available(&regions, SIZE + 1));
+    let no_head = fault_of(&regions, |driver| driver.offer(&regions, SIZE));
+    let misplaced = fault_of(&odd, |driver| driver.offer(&odd, 0));
     for (fault, cause) in [
-        (
-            fault_of(&regions, |driver| driver.set_available(&regions, SIZE + 1)),
-            FaultCause::AvailIndex,
-        ),
-        (
-            fault_of(&regions, |driver| driver.offer(&regions, SIZE)),
-            FaultCause::HeadIndex,
-        ),
-        (
-            fault_of(&odd, |driver| driver.offer(&odd, 0)),
-            FaultCause::Memory,
-        ),
+        (ahead, FaultCause::AvailIndex),
+        (no_head, FaultCause::HeadIndex),
+        (misplaced, FaultCause::Memory),
     ] {
         let queue = QueueName::Rx;
         assert_eq!(fault, DeviceFault { queue, cause });

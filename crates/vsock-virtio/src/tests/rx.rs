@@ -105,6 +105,14 @@ impl Rig {
         })
     }
 
+    /// As much as there is; with how many buffers were taken for it.
+    fn fill_from(&mut self, stream: &mut dyn VsockStream) -> (Progress, u16) {
+        self.with(|buffers| {
+            let progress = buffers.fill(stream, PLENTY, &mut of_len);
+            (progress, buffers.taken())
+        })
+    }
+
     /// Payloads of what was used, in order, with their heads. Checks each header's length.
     fn used(&mut self) -> Vec<(u16, Vec<u8>)> {
         let used = self.driver.used(&self.memory);
@@ -186,20 +194,10 @@ fn buffers_are_taken_for_what_is_there_and_filled_by_one_publication() {
     let (mut device, mut application) = pair(100_000);
     let source = pattern(60_000);
     application.write_all(&source).unwrap();
-    let taken = rig.with(|buffers| {
-        let progress = buffers.fill(&mut device, PLENTY, &mut of_len);
-        assert_eq!(progress, Progress::Done(60_000));
-        buffers.taken()
-    });
-    assert_eq!(taken, 15);
+    assert_eq!(rig.fill_from(&mut device), (Progress::Done(60_000), 15));
     assert!(concat(&rig.used()) == source);
     // Nothing is there: one buffer is enough to learn it.
-    let taken = rig.with(|buffers| {
-        let progress = buffers.fill(&mut device, PLENTY, &mut of_len);
-        assert_eq!(progress, Progress::Pending);
-        buffers.taken()
-    });
-    assert_eq!(taken, 16);
+    assert_eq!(rig.fill_from(&mut device), (Progress::Pending, 16));
 }
 
 #[test]
@@ -347,11 +345,8 @@ fn t76_looking_ahead_at_long_chains_of_few_bytes_has_a_bound() {
         rig.driver.offer(&rig.memory, 0);
     }
     let mut stream = counted(b"x");
-    let taken = rig.with(|buffers| {
-        let progress = buffers.fill(&mut stream, PLENTY, &mut of_len);
-        assert_eq!(progress, Progress::Done(1));
-        buffers.taken()
-    });
+    let (progress, taken) = rig.fill_from(&mut stream);
+    assert_eq!(progress, Progress::Done(1));
     assert_eq!(taken, 1024 / SIZE, "together they have 1,024 descriptors");
 }
 

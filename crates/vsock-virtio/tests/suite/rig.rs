@@ -114,6 +114,13 @@ impl Rig {
         Self::over(device, size, memory.clone(), memory)
     }
 
+    /// The device is reset, and a driver is loaded again.
+    pub(crate) fn reload(&mut self) {
+        self.device.reset(self.now);
+        self.new_rings();
+        self.activate();
+    }
+
     /// As a driver that has been loaded again with other memory: nothing of the old is left.
     pub(crate) fn new_rings(&mut self) {
         self.memory = memory(&[(0, LEN)]);
