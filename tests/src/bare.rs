@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
 use vsock_muxer::{Action, GuestBuffers, Muxer, Readiness, Token};
-use vsock_muxer_harness::guest::{BytesPayload, GuestRxQueue};
+use vsock_muxer_harness::guest::GuestRxQueue;
 use vsock_proto::{Config, GuestCid, Header, Op, SocketTypes, Tick};
 
 /// A guest's buffer, so large that its credit lasts for a while.
@@ -193,7 +193,7 @@ impl Bare {
 
     fn say(&mut self, at: usize, op: Op, len: usize) {
         let header = self.header(at, op, len);
-        let mut payload = BytesPayload::new(&self.payload[..len]);
+        let mut payload = &self.payload[..len];
         self.muxer.on_packet(Tick::ZERO, &header, &mut payload);
         self.actions();
     }

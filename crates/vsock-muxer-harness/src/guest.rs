@@ -24,7 +24,6 @@
 mod calls;
 mod config;
 mod connect;
-mod payload;
 mod receive;
 mod rx_queue;
 mod socket;
@@ -35,7 +34,6 @@ use thiserror::Error;
 use vsock_proto::{Body, ConnKey, Credit, Header, Packet, Route, SocketType, Tick};
 
 pub use config::GuestConfig;
-pub use payload::BytesPayload;
 pub use rx_queue::GuestRxQueue;
 use socket::Socket;
 pub use socket::{GuestRead, SocketState};

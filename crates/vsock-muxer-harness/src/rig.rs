@@ -14,7 +14,7 @@ use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
 use vsock_muxer::{Muxer, MuxerCounters, MuxerError};
 use vsock_proto::{Config, Tick};
 
-use crate::guest::{BytesPayload, Guest, GuestConfig};
+use crate::guest::{Guest, GuestConfig};
 
 /// Packets of the guest, and bytes to it, that a turn carries at most.
 const TX_PACKETS: usize = 256;
@@ -131,7 +131,7 @@ impl Rig {
             && self.muxer.can_take_packet()
             && let Some(packet) = self.guest.next_packet()
         {
-            let mut payload = BytesPayload::new(&packet.payload);
+            let mut payload = &packet.payload[..];
             self.muxer.on_packet(now, &packet.header, &mut payload);
             taken += 1;
         }

@@ -41,7 +41,7 @@
 //!
 //! *The guest begins:* the backend of the port, or the first that was added without ports, is asked
 //! for a stream. `WouldBlock` is asked again, from 10 ms to 100 ms apart and whenever another comes, within
-//! [`connect_timeout`](Config::connect_timeout), for at most
+//! [`response_timeout`](Config::response_timeout), for at most
 //! [`max_accepting`](Config::max_accepting) connections at a time. The one that has waited
 //! longest is served first. If the [listener](VsockBackend::listener) is not the one
 //! any more that was busy, those that wait for it get an RST; so does the guest after any other error, and

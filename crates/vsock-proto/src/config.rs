@@ -109,7 +109,7 @@ settings! {
     /// A host client with a time limit of its own, such as `VsockInnerConfig::connect_timeout` of
     /// `vsock-inner`, learns that the guest is silent if that is longer than this and
     /// [`deliver_timeout`](Self::deliver_timeout) together; else it gives up first.
-    connect_timeout: Duration = Duration::from_secs(2),
+    response_timeout: Duration = Duration::from_secs(2),
 
     /// How long the host may take nothing of what a guest sent before it closed: default 30 s. It
     /// counts from the last byte that the host took; what is left then is lost, and the host's
@@ -185,8 +185,8 @@ impl ConfigBuilder {
         if self.deliver_timeout.is_zero() {
             return Err(ConfigError::DeliverTimeout);
         }
-        if self.connect_timeout.is_zero() {
-            return Err(ConfigError::ConnectTimeout);
+        if self.response_timeout.is_zero() {
+            return Err(ConfigError::ResponseTimeout);
         }
         if self.probe_interval < Duration::from_millis(1) {
             return Err(ConfigError::ProbeInterval(self.probe_interval));
@@ -221,9 +221,9 @@ pub enum ConfigError {
     /// See [`ConfigBuilder::deliver_timeout`].
     #[error("a deliver timeout of zero: no host client could connect")]
     DeliverTimeout,
-    /// See [`ConfigBuilder::connect_timeout`].
-    #[error("a connect timeout of zero: no host client could connect")]
-    ConnectTimeout,
+    /// See [`ConfigBuilder::response_timeout`].
+    #[error("a response timeout of zero: no host client could connect")]
+    ResponseTimeout,
     /// See [`ConfigBuilder::probe_interval`].
     #[error("a probe interval of {0:?} is shorter than 1 ms")]
     ProbeInterval(Duration),

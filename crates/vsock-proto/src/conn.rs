@@ -163,8 +163,8 @@ impl Connection {
     }
 
     /// Lets the receive counters begin elsewhere than at zero, to see them wrap without four
-    /// gigabytes. The guest is told so by the REQUEST or the RESPONSE; where the counters of the
-    /// other direction begin, the guest's own packet says.
+    /// gigabytes: a caller's own tests of long-lived connections need it as ours do. The guest is told so by
+    /// the REQUEST or the RESPONSE; where the counters of the other direction begin, its own packet says.
     #[must_use]
     pub fn with_fwd_cnt(mut self, start: u32) -> Self {
         self.to_host.start_at(&self.config, start);
@@ -261,7 +261,8 @@ impl Connection {
         self.to_host.waiting()
     }
 
-    /// Bytes of memory that they take.
+    /// Bytes of memory that they take, which may be more for a while: the figure for a caller that bounds the
+    /// memory of many connections together.
     #[must_use]
     pub const fn memory(&self) -> usize {
         self.to_host.memory()

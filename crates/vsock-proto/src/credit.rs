@@ -20,7 +20,7 @@ mod empties;
 mod packets;
 mod send;
 
-pub(crate) use send::{CreditChange, SendWindow};
+pub(crate) use send::{CreditChange, ExtraPackets, SendWindow};
 
 use crate::{Credit, Violation};
 

@@ -51,7 +51,8 @@ pub trait Payload {
     fn copy_to(&mut self, dst: &mut [u8]);
 }
 
-/// A payload in plain memory, and a function that writes to the stream.
+/// A payload in plain memory, and a function that writes to the stream: for a caller that has copied the
+/// packet out of guest memory already.
 ///
 /// ```
 /// use vsock_proto::{Payload, Progress, SlicePayload};

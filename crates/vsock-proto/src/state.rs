@@ -238,7 +238,7 @@ impl Phase {
     pub(crate) fn timeout(self, config: &Config) -> Option<Duration> {
         match self {
             Self::Requesting | Self::Responding => Some(config.deliver_timeout()),
-            Self::Requested | Self::Accepting => Some(config.connect_timeout()),
+            Self::Requested | Self::Accepting => Some(config.response_timeout()),
             Self::Draining => Some(config.linger_timeout()),
             Self::Lingering => Some(config.close_timeout()),
             Self::Connected | Self::Finishing | Self::Resetting | Self::Closed => None,

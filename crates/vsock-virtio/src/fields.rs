@@ -16,11 +16,26 @@ use vm_memory::{
 };
 
 use crate::scatter::Slice;
-use crate::suppression::SharedFields;
 
 /// A field of a queue is not in guest memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Inaccessible;
+
+/// The fields of a queue by which both sides tell each other of chains, and whether to notify.
+pub(crate) trait SharedFields {
+    /// How many chains have been made available, in wrapping counting.
+    fn available_index(&self, order: Ordering) -> Result<u16, Inaccessible>;
+    /// The flags by which the driver suppresses interrupts.
+    fn available_flags(&self, order: Ordering) -> Result<u16, Inaccessible>;
+    /// At which used chain the driver wants to be interrupted.
+    fn used_event(&self, order: Ordering) -> Result<u16, Inaccessible>;
+    /// Sets the flags by which the device suppresses kicks.
+    fn set_used_flags(&self, flags: u16, order: Ordering) -> Result<(), Inaccessible>;
+    /// Sets at which available chain the device wants a kick.
+    fn set_avail_event(&self, count: u16, order: Ordering) -> Result<(), Inaccessible>;
+    /// Orders every access before it and every access after it.
+    fn full_fence(&self);
+}
 
 /// Bytes of a descriptor.
 pub(crate) const DESCRIPTOR: usize = 16;

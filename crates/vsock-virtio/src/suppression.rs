@@ -23,28 +23,12 @@ mod loom_model;
 use std::num::Wrapping;
 use std::sync::atomic::Ordering;
 
-use crate::fields::Inaccessible;
+use crate::fields::{Inaccessible, SharedFields};
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT` (virtio 1.3, 2.7.6).
 const NO_INTERRUPT: u16 = 1;
 /// `VIRTQ_USED_F_NO_NOTIFY` (virtio 1.3, 2.7.10).
 const NO_NOTIFY: u16 = 1;
-
-/// The fields of a queue by which both sides tell each other of chains, and whether to notify.
-pub(crate) trait SharedFields {
-    /// How many chains have been made available, in wrapping counting.
-    fn available_index(&self, order: Ordering) -> Result<u16, Inaccessible>;
-    /// The flags by which the driver suppresses interrupts.
-    fn available_flags(&self, order: Ordering) -> Result<u16, Inaccessible>;
-    /// At which used chain the driver wants to be interrupted.
-    fn used_event(&self, order: Ordering) -> Result<u16, Inaccessible>;
-    /// Sets the flags by which the device suppresses kicks.
-    fn set_used_flags(&self, flags: u16, order: Ordering) -> Result<(), Inaccessible>;
-    /// Sets at which available chain the device wants a kick.
-    fn set_avail_event(&self, count: u16, order: Ordering) -> Result<(), Inaccessible>;
-    /// Orders every access before it and every access after it.
-    fn full_fence(&self);
-}
 
 /// By what either side suppresses notifications.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -9,9 +9,9 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemory;
 
 use crate::chain::{BadChain, Chain, Gathered, Part};
-use crate::fields::{Fields, Inaccessible};
+use crate::fields::{Fields, Inaccessible, SharedFields};
 use crate::scatter::Slices;
-use crate::suppression::{Kicks, SharedFields, Suppression};
+use crate::suppression::{Kicks, Suppression};
 use crate::{DeviceFault, FaultCause, QueueName};
 
 /// A queue and the memory that it lies in, for one call of the device.

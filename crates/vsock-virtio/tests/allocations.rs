@@ -13,48 +13,33 @@ use std::alloc::System;
 use std::io::{Read, Write};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use vsock_backend_api::VsockStream;
-use vsock_inner::{VsockInnerBackend, VsockInnerStream};
-use vsock_muxer::Muxer;
-use vsock_proto::{Config, GuestCid, Header, Op};
-use vsock_virtio::{F_VERSION_1, VsockDevice};
+use vsock_inner::VsockInnerStream;
+use vsock_proto::{Header, Op};
+use vsock_virtio::VsockDevice;
 
-use rig::{CID, Rig, packet};
+use rig::{connected, muxer, packet};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const LEN: usize = 40_000;
 
-/// A connection of the guest, whose stream is registered for direct copies or not.
-fn connected(direct: bool) -> (Rig, VsockInnerStream) {
-    let config = Config::builder().build().unwrap();
-    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), config);
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = backend.listen(80).unwrap();
-    muxer.add_backend(Box::new(backend)).unwrap();
-    let mut builder = VsockDevice::builder(muxer);
-    if direct {
-        builder = builder.direct::<VsockInnerStream>(0);
-    }
-    let mut rig = Rig::around(builder.build());
-    rig.device.ack_features(F_VERSION_1).unwrap();
-    rig.activate();
-    rig.post(48);
-    rig.send(packet(Op::Request, 1024, 80), b"");
-    rig.settle();
-    rig.received();
-    let mut host = listener.accept().unwrap();
-    host.set_nonblocking(true).unwrap();
-    (rig, host)
-}
-
 #[test]
 fn no_packet_costs_an_allocation() {
     let payload = vec![7; LEN];
     let mut buffer = vec![0; 2 * LEN];
     for direct in [true, false] {
-        let (mut rig, mut host) = connected(direct);
+        // The stream is registered for direct copies or not.
+        let device = |backend| {
+            let builder = VsockDevice::builder(muxer(backend));
+            if direct {
+                builder.direct::<VsockInnerStream>(0)
+            } else {
+                builder
+            }
+            .build()
+        };
+        let (mut rig, mut host) = connected(device, 0);
         let mut forwarded = 0;
         let mut quietest = usize::MAX;
         for _ in 0..20 {

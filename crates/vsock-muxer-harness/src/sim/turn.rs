@@ -4,7 +4,6 @@
 
 use super::failure::{SimFailure, require};
 use super::{DeviceUnderTest, IDLE_WAKEUPS, Sim, TracedPacket};
-use crate::guest::BytesPayload;
 
 impl<D: DeviceUnderTest> Sim<D> {
     /// Hands packets of the guest to the device.
@@ -14,7 +13,7 @@ impl<D: DeviceUnderTest> Sim<D> {
             && self.device.can_take_packet()
             && let Some(packet) = self.guest.next_packet()
         {
-            let mut payload = BytesPayload::new(&packet.payload);
+            let mut payload = &packet.payload[..];
             self.checker.on_taken(&packet.header);
             if let Some(trace) = &mut self.trace {
                 trace.push(TracedPacket::FromGuest(packet.header));

@@ -57,13 +57,3 @@ proptest! {
         }
     }
 }
-
-#[test]
-fn t87_a_deadline_that_moved_does_not_fire_at_its_old_time() {
-    let mut timers = Timers::new();
-    timers.set(Slot::new(1), Tick::from_nanos(10));
-    timers.set(Slot::new(1), Tick::from_nanos(20));
-    assert_eq!(timers.pop_due(Tick::from_nanos(19)), None);
-    assert_eq!(timers.pop_due(Tick::from_nanos(20)), Some(Slot::new(1)));
-    assert_eq!(timers.len(), 0, "nothing is left of the old one");
-}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use vsock_muxer::{Muxer, MuxerError};
 use vsock_proto::{Config, Ending, GuestCid, Op, SocketTypes};
 
-use crate::world::{READABLE, Scripted, World, header, reply};
+use crate::world::{READABLE, Scripted, World, header};
 
 #[test]
 fn t36_nothing_is_watched_or_accepted_before_activation() {
@@ -20,7 +20,7 @@ fn t36_nothing_is_watched_or_accepted_before_activation() {
     assert!(world.watched.is_empty());
     world.guest_sends(&header(Op::Request, 1, 2), b"");
     assert_eq!(world.ops(), [], "a kick while inactive is ignored (T102)");
-    assert!(world.backend.0.lock().unwrap().asked.is_empty());
+    assert!(world.script().asked.is_empty());
 
     world.activate(SocketTypes::STREAM);
     assert_eq!(world.watched.len(), 1);
@@ -38,11 +38,7 @@ fn a_crowd_is_accepted_in_batches_and_the_rest_at_once_without_another_edge() {
     world.backend_event();
     assert_eq!(world.muxer.handshakes(), 32);
     for expected in [64, 96, 100] {
-        assert_eq!(
-            world.muxer.deadline(),
-            Some(world.now),
-            "there is more to do"
-        );
+        assert_eq!(world.due(), Duration::ZERO, "there is more to do");
         world.pass(Duration::ZERO);
         assert_eq!(world.muxer.handshakes(), expected);
     }
@@ -54,7 +50,7 @@ fn accepting_goes_on_after_an_error_pauses_and_does_not_spin() {
     let mut world = World::new();
     let host = world.host();
     {
-        let mut script = world.backend.0.lock().unwrap();
+        let mut script = world.script();
         script.clients.extend([
             Err(ErrorKind::Interrupted),
             Err(ErrorKind::ConnectionAborted),
@@ -64,19 +60,17 @@ fn accepting_goes_on_after_an_error_pauses_and_does_not_spin() {
         ]);
     }
     world.backend_event();
-    let asked = world.backend.0.lock().unwrap().accepts;
+    let asked = world.script().accepts;
     assert_eq!(asked, 3);
     world.backend_event();
-    assert_eq!(world.backend.0.lock().unwrap().accepts, asked, "it pauses");
-    assert!(
-        world.watched.values().all(|watched| !watched.interest.read),
-        "and rests"
-    );
+    assert_eq!(world.script().accepts, asked, "it pauses");
+    let reads = |world: &World| world.watched.values().all(|watched| watched.interest.read);
+    assert!(!reads(&world), "and rests");
     world.pass(Duration::from_millis(10));
     assert_eq!(world.muxer.handshakes(), 0);
     world.pass(Duration::from_millis(20));
     assert_eq!(world.muxer.handshakes(), 1);
-    assert!(world.watched.values().all(|watched| watched.interest.read));
+    assert!(reads(&world));
     assert_eq!(world.muxer.counters().accept_failures, 3);
 }
 
@@ -93,7 +87,7 @@ fn a_port_has_one_backend_and_the_first_has_the_rest() {
     world.guest_sends(&header(Op::Request, 1, 52), b"");
     world.guest_sends(&header(Op::Request, 1, 53), b"");
     assert_eq!(second.0.lock().unwrap().asked, [52]);
-    assert_eq!(world.backend.0.lock().unwrap().asked, [53]);
+    assert_eq!(world.script().asked, [53]);
 
     let mut other = Muxer::new(GuestCid::try_from(9).unwrap(), Config::default());
     assert_eq!(other.route_port(1, id), Err(MuxerError::UnknownBackend));
@@ -143,13 +137,10 @@ fn backends_are_removed_with_their_connections_and_ports_and_may_be_added_anew()
     world.apply();
     assert!(host.state().closed && client.state().closed);
     assert!(world.watched.is_empty());
-    assert_eq!(world.muxer.counters().endings.of(Ending::Aborted), 1);
+    assert_eq!(world.ended(Ending::Aborted), 1);
     assert_eq!(world.muxer.deadline(), None);
-    assert_eq!(
-        Arc::strong_count(&world.backend.0),
-        2,
-        "the caller has it while its watch is taken back"
-    );
+    // The caller has it while its watch is taken back.
+    assert_eq!(Arc::strong_count(&world.backend.0), 2);
     drop(backends);
 
     world.activate(SocketTypes::STREAM);
@@ -179,12 +170,7 @@ fn backends_are_limited() {
 
 #[test]
 fn t96_a_refused_client_gives_its_port_back() {
-    let config = Config::builder()
-        .host_ports(100..102)
-        .max_connections(2)
-        .build()
-        .unwrap();
-    let mut world = World::with(config);
+    let mut world = World::limited(|limits| limits.host_ports(100..102).max_connections(2));
     for round in 0..20 {
         let (first, header) = world.host_connects(1);
         let (second, _) = world.host_connects(1);
@@ -193,8 +179,7 @@ fn t96_a_refused_client_gives_its_port_back() {
         world.guest_sends(&crate::world::op(Op::Reset, &header), b"");
         assert!(first.state().closed);
         let again = world.client(b"CONNECT 1\n");
-        let request = world.receive(1)[0].0;
-        world.guest_sends(&reply(&request, Op::Reset), b"");
+        world.answers(Op::Reset);
         assert!(again.state().closed);
         world.muxer.transport_reset(world.now);
         world.apply();
@@ -206,8 +191,7 @@ fn t96_a_refused_client_gives_its_port_back() {
 
 #[test]
 fn t95_a_guests_port_in_the_hosts_range_is_not_freed_nor_handed_out() {
-    let config = Config::builder().host_ports(100..103).build().unwrap();
-    let mut world = World::with(config);
+    let mut world = World::limited(|limits| limits.host_ports(100..103));
     // The guest connects from port 7 to what will be the allocator's next port.
     let (guests, header) = world.guest_connects(7, 100);
     let (_, first) = world.host_connects(7);

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vsock_proto::{Config, Ending, Op};
+use vsock_proto::{Ending, Op};
 
 use crate::world::{World, header, op, shutdown};
 
@@ -15,10 +15,8 @@ const PORT: u32 = 52;
 /// A world whose host component, this listener, is busy.
 fn world(listener: Option<u64>) -> World {
     let world = World::new();
-    {
-        let mut script = world.backend.0.lock().unwrap();
-        (script.busy, script.listener) = (true, listener);
-    }
+    world.is_busy(true);
+    world.script().listener = listener;
     world
 }
 
@@ -28,7 +26,7 @@ fn asks(world: &mut World, guest_port: u32) {
 
 /// The component takes so many connections and is busy then.
 fn takes(world: &mut World, connections: usize) {
-    world.backend.0.lock().unwrap().answers.clear();
+    world.script().answers.clear();
     for _ in 0..connections {
         let host = world.host();
         world.answer(Ok(&host));
@@ -36,17 +34,16 @@ fn takes(world: &mut World, connections: usize) {
 }
 
 fn restarts(world: &World, listener: u64) {
-    world.backend.0.lock().unwrap().listener = Some(listener);
+    world.script().listener = Some(listener);
 }
 
 fn asked(world: &World) -> usize {
-    world.backend.0.lock().unwrap().asked.len()
+    world.script().asked.len()
 }
 
 /// Goes to the moment at which the component is asked again.
 fn wait(world: &mut World) {
-    let due = world.muxer.deadline().unwrap().since(world.now);
-    world.pass(due);
+    world.pass(world.due());
 }
 
 /// What the guest is told: on which port, and whether it is a RESPONSE.
@@ -94,7 +91,7 @@ fn t135_a_listener_that_changes_while_it_is_asked_is_not_the_one_that_was_met() 
     asks(&mut world, 1);
     asks(&mut world, 2);
     takes(&mut world, 2);
-    world.backend.0.lock().unwrap().next_listener = Some(2);
+    world.script().next_listener = Some(2);
     wait(&mut world);
     assert_eq!(told(&mut world), [(1, false), (2, false)]);
     // No stream is left, of either listener.
@@ -172,14 +169,12 @@ fn t135_the_pauses_of_a_component_that_goes_on_begin_anew() {
         asks(&mut world, port);
     }
     for pause in [10, 20, 40] {
-        let due = world.muxer.deadline().unwrap().since(world.now);
-        assert_eq!(due, Duration::from_millis(pause));
+        assert_eq!(world.due(), Duration::from_millis(pause));
         wait(&mut world);
     }
     takes(&mut world, 1);
     wait(&mut world);
-    let due = world.muxer.deadline().unwrap().since(world.now);
-    assert_eq!(due, Duration::from_millis(10));
+    assert_eq!(world.due(), Duration::from_millis(10));
 }
 
 #[derive(Clone, Debug)]
@@ -209,11 +204,10 @@ proptest! {
         acts in proptest::collection::vec(act(), 1..60),
     ) {
         let limit = 5;
-        let config = Config::builder().max_accepting(limit).build().unwrap();
-        let mut world = World::with(config);
+        let mut world = World::limited(|limits| limits.max_accepting(limit));
         let mut listener = 1;
         restarts(&world, listener);
-        world.backend.0.lock().unwrap().busy = true;
+        world.script().busy = true;
         // Port, since when, for whom.
         let mut waiting = VecDeque::<(u32, u64, u64)>::new();
         let mut next = 1;
@@ -260,7 +254,7 @@ proptest! {
         }
         world.pass(Duration::from_secs(2));
         prop_assert!(told(&mut world).len() >= waiting.len());
-        prop_assert_eq!(world.muxer.counters().endings.of(Ending::Aborted), 0);
+        prop_assert_eq!(world.ended(Ending::Aborted), 0);
         prop_assert_eq!(world.muxer.deadline(), None);
     }
 }

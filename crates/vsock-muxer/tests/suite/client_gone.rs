@@ -49,9 +49,7 @@ fn t127_of_a_crowd_that_has_left_before_it_was_accepted_none_is_announced() {
     crowd.push(named);
     let alive = world.host();
     alive.sends(b"CONNECT 10\n");
-    world.queue_client(&alive);
-
-    world.backend_event();
+    world.comes(&alive);
     let mut asked = Vec::new();
     while asked.is_empty() {
         // The guest has buffers before the event loop says that anybody has hung up.
@@ -103,8 +101,7 @@ fn t127_a_client_that_only_sends_no_more_is_alive() {
     let host = world.client(b"CONNECT 9\n");
     host.state().after = After::End;
     world.event(host.fd, READABLE);
-    let request = world.receive(1)[0].0;
-    world.guest_sends(&reply(&request, Op::Response), b"");
+    let request = world.answers(Op::Response);
     world.guest_sends(&reply(&request, Op::ReadWrite), b"answer");
     assert_eq!(host.got(), b"OK 1073741824\nanswer");
 }
@@ -145,8 +142,7 @@ fn t127_messages_that_were_left_count_even_if_they_are_empty() {
             host.sends_message(message, true);
         }
         leaves(&host);
-        world.queue_client(&host);
-        world.backend_event();
+        world.comes(&host);
         let requests = world.receive(9);
         let Some(message) = left else {
             assert_eq!(requests, []);

@@ -6,8 +6,9 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use vsock_backend_api::VsockAddr;
-use vsock_proto::{Config, Ending, Op};
+use vsock_proto::{Ending, Op};
 
+use crate::stream::Host;
 use crate::world::{GUEST, WRITABLE, World, header, op, seqpacket, shutdown};
 
 #[test]
@@ -30,15 +31,10 @@ fn t28_a_request_for_an_existing_tuple_replaces_the_connection() {
     world.answer(Ok(&new));
     world.guest_sends(&request, b"");
     assert!(old.state().closed);
-    assert_eq!(
-        world.ops(),
-        [Op::Response],
-        "and no RST, which would kill it"
-    );
+    assert_eq!(world.ops(), [Op::Response], "an RST would kill it");
     world.guest_sends(&op(Op::ReadWrite, &request), b"new");
     assert_eq!((old.got(), new.got()), (b"old".to_vec(), b"new".to_vec()));
-    let endings = world.muxer.counters().endings;
-    assert_eq!(endings.of(Ending::Superseded), 1);
+    assert_eq!(world.ended(Ending::Superseded), 1);
     assert_eq!(world.muxer.connections().count(), 1);
 }
 
@@ -58,11 +54,7 @@ fn t28_what_was_promised_to_the_old_one_still_arrives_while_the_new_one_lives() 
     assert_eq!(old.got(), b"last words");
     assert!(old.state().shut_write && old.state().closed);
     world.guest_sends(&op(Op::ReadWrite, &request), b"new");
-    assert_eq!(
-        new.got(),
-        b"new",
-        "the old one's end has not taken the tuple"
-    );
+    assert_eq!(new.got(), b"new", "it has kept the tuple");
 }
 
 #[test]
@@ -94,38 +86,46 @@ fn an_owed_rst_does_not_kill_the_connection_that_comes_after_it() {
 }
 
 #[test]
-fn t35_a_host_that_is_busy_is_asked_again_without_blocking() {
-    let mut world = World::new();
-    let host = world.host();
-    for _ in 0..3 {
-        world.answer(Err(ErrorKind::WouldBlock));
+fn t35_a_host_that_is_busy_is_asked_again_without_blocking_and_told_who_connects() {
+    for messages in [false, true] {
+        let mut world = World::new();
+        let mut host = world.host();
+        let mut request = header(Op::Request, 4000, 52);
+        if messages {
+            world.script().seqpacket = true;
+            host = Host::of_messages(host.fd);
+            request = seqpacket(request);
+        }
+        for _ in 0..3 {
+            world.answer(Err(ErrorKind::WouldBlock));
+        }
+        world.answer(Ok(&host));
+        world.guest_sends(&request, b"");
+        for pause in [10, 20, 40] {
+            assert_eq!(world.ops(), []);
+            assert_eq!(world.due(), Duration::from_millis(pause));
+            world.pass(world.due());
+        }
+        assert_eq!(world.ops(), [Op::Response]);
+        assert_eq!(world.watch_of(&host), Some((true, false)));
+        assert_eq!(world.muxer.deadline(), None);
+        let addr = |cid, port| VsockAddr { cid, port };
+        let asked_from = &world.script().asked_from;
+        assert_eq!(*asked_from, [(addr(GUEST, 4000), addr(2, 52)); 4]);
     }
-    world.answer(Ok(&host));
-    world.guest_sends(&header(Op::Request, 1, 52), b"");
-    for pause in [10, 20, 40] {
-        assert_eq!(world.ops(), []);
-        let due = world.muxer.deadline().unwrap().since(world.now);
-        assert_eq!(due, Duration::from_millis(pause));
-        world.pass(due);
-    }
-    assert_eq!(world.ops(), [Op::Response]);
-    assert_eq!(world.watch_of(&host), Some((true, false)));
-    assert_eq!(world.muxer.deadline(), None);
 }
 
 #[test]
 fn t76_a_storm_of_requests_to_a_busy_host_is_served_in_turns() {
-    let config = Config::builder().max_accepting(2000).build().unwrap();
-    let mut world = World::with(config);
+    let mut world = World::limited(|limits| limits.max_accepting(2000));
     for port in 0..2000 {
         world.answer(Err(ErrorKind::WouldBlock));
         world.guest_sends(&header(Op::Request, port, 52), b"");
     }
-    let asked = |world: &World| world.backend.0.lock().unwrap().asked.len();
+    let asked = |world: &World| world.script().asked.len();
     assert_eq!(asked(&world), 2000, "each newcomer is a reason to ask once");
     world.answer(Err(ErrorKind::WouldBlock));
-    let pause = world.muxer.deadline().unwrap().since(world.now);
-    world.pass(pause);
+    world.pass(world.due());
     assert_eq!(asked(&world), 2001, "and all of them together one later");
 
     for _ in 0..2000 {
@@ -133,8 +133,7 @@ fn t76_a_storm_of_requests_to_a_busy_host_is_served_in_turns() {
         world.answer(Ok(&host));
     }
     let (mut before, mut turns) = (asked(&world), 0);
-    let pause = world.muxer.deadline().unwrap().since(world.now);
-    world.now = world.now.saturating_add(pause);
+    world.now = world.now.saturating_add(world.due());
     while world.muxer.deadline().is_some_and(|due| due <= world.now) {
         world.pass(Duration::ZERO);
         let now = asked(&world);
@@ -148,8 +147,7 @@ fn t76_a_storm_of_requests_to_a_busy_host_is_served_in_turns() {
 
 #[test]
 fn t76_no_more_than_the_limit_wait_for_a_busy_host() {
-    let config = Config::builder().max_accepting(2).build().unwrap();
-    let mut world = World::with(config);
+    let mut world = World::limited(|limits| limits.max_accepting(2));
     let busy = |world: &mut World, port| {
         world.answer(Err(ErrorKind::WouldBlock));
         world.guest_sends(&header(Op::Request, port, 52), b"");
@@ -225,8 +223,7 @@ fn t35_t69_a_host_that_stays_busy_is_an_rst_within_the_limit_and_keeps_no_loop_a
 
 #[test]
 fn t97_the_limit_counts_live_connections_of_both_kinds() {
-    let config = Config::builder().max_connections(2).build().unwrap();
-    let mut world = World::with(config);
+    let mut world = World::limited(|limits| limits.max_connections(2));
     world.host_connects(9);
     let (_, second) = world.guest_connects(1, 52);
     world.guest_sends(&header(Op::Request, 2, 52), b"");
@@ -255,23 +252,4 @@ fn t111_a_packet_of_another_type_leaves_the_connection_alone() {
     }
     world.guest_sends(&op(Op::ReadWrite, &request), b"still here");
     assert_eq!(host.got(), b"still here");
-}
-
-#[test]
-fn a_backend_is_told_who_connects_also_when_it_is_asked_again() {
-    let mut world = World::new();
-    let host = world.host();
-    world.answer(Err(ErrorKind::WouldBlock));
-    world.answer(Ok(&host));
-    world.guest_sends(&header(Op::Request, 4000, 52), b"");
-    let due = world.muxer.deadline().unwrap().since(world.now);
-    world.pass(due);
-    assert_eq!(world.ops(), [Op::Response]);
-    let (guest, component) = (addr(GUEST, 4000), addr(2, 52));
-    let asked_from = &world.backend.0.lock().unwrap().asked_from;
-    assert_eq!(*asked_from, [(guest, component); 2]);
-}
-
-fn addr(cid: u64, port: u32) -> VsockAddr {
-    VsockAddr { cid, port }
 }

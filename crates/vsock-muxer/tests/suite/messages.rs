@@ -26,13 +26,13 @@ fn message_host(world: &mut World) -> Host {
 
 /// A guest that has connected to a host of messages, with a buffer of so many bytes.
 fn connected(world: &mut World, buf_alloc: u32) -> Host {
-    world.backend.0.lock().unwrap().seqpacket = true;
+    world.script().seqpacket = true;
     let host = message_host(world);
     world.answer(Ok(&host));
     let request = with(packet(Op::Request, 0), |h| h.buf_alloc = buf_alloc);
     world.guest_sends(&request, b"");
     assert_eq!(world.ops(), [Op::Response]);
-    let asked_from = world.backend.0.lock().unwrap().asked_from.clone();
+    let asked_from = world.script().asked_from.clone();
     assert_eq!(asked_from[0].0.to_string(), "3:1");
     assert_eq!(asked_from[0].1.to_string(), "2:52");
     host
@@ -51,8 +51,7 @@ fn client(world: &mut World, messages: &[&[u8]]) -> Host {
     for message in messages {
         host.sends_message(message, false);
     }
-    world.queue_client(&host);
-    world.backend_event();
+    world.comes(&host);
     host
 }
 
@@ -93,10 +92,8 @@ fn t111_packets_of_the_guest_become_one_message() {
     assert_eq!(host.got_messages(), []);
     world.guest_sends(&packet(Op::ReadWrite, EOM), b"message");
     // At once, with no event in between.
-    assert_eq!(
-        host.got_messages(),
-        [(b"one whole message".to_vec(), false)]
-    );
+    let whole = (b"one whole message".to_vec(), false);
+    assert_eq!(host.got_messages(), [whole]);
     assert_eq!(world.watch_of(&host), Some((true, false)));
 }
 
@@ -156,8 +153,7 @@ fn t111_a_message_that_the_stream_never_takes_ends_the_connection() {
         assert_eq!(world.ops(), [Op::Reset]);
         assert!(host.state().closed);
         assert_eq!(host.got_messages(), []);
-        let endings = world.muxer.counters().endings;
-        assert_eq!(endings.of(Ending::MessageTooLong), 1);
+        assert_eq!(world.ended(Ending::MessageTooLong), 1);
     }
 }
 
@@ -206,16 +202,14 @@ fn t111_a_message_is_as_long_as_the_guest_can_hold_or_ends_the_connection() {
             assert_eq!(pieces(&mut world, &[4096]), [(len, EOM)]);
         } else {
             assert_eq!(world.ops(), [Op::Reset], "and not a byte of it");
-            let endings = world.muxer.counters().endings;
-            assert_eq!(endings.of(Ending::MessageTooLong), 1);
+            assert_eq!(world.ended(Ending::MessageTooLong), 1);
         }
     }
 }
 
 #[test]
 fn t111_a_message_over_the_limit_ends_the_connection() {
-    let config = Config::builder().max_message(100).build().unwrap();
-    let mut world = World::with(config);
+    let mut world = World::limited(|limits| limits.max_message(100));
     let host = connected(&mut world, 64 * 1024);
     host.sends_message(&[7; 100], false);
     host.sends_message(&[7; 101], false);
@@ -237,8 +231,7 @@ fn t111_a_guest_that_shrinks_under_a_message_is_reset() {
 
 #[test]
 fn t72_others_have_their_turn_while_a_message_is_under_way() {
-    let config = Config::builder().max_payload(1000).build().unwrap();
-    let mut world = World::with(config);
+    let mut world = World::limited(|limits| limits.max_payload(1000));
     let large = connected(&mut world, 1 << 20);
     let (small, _) = world.guest_connects(2, 53);
     large.sends_message(&[7; 200_000], false);
@@ -316,33 +309,31 @@ fn t105_a_transport_reset_forgets_half_a_message() {
 }
 
 #[test]
-fn a_client_of_messages_says_its_command_in_one() {
-    let mut world = World::new();
-    let host = message_host(&mut world);
-    host.sends_message(b"CONNECT 9\n", false);
-    host.sends_message(b"for the guest", false);
-    host.state().interruptions = 1;
-    world.queue_client(&host);
-    world.backend_event();
-    world.event(host.fd, READABLE);
-    let request = world.receive(1)[0].0;
-    assert_eq!((request.socket_type, request.dst_port), (2, 9));
-    world.guest_sends(&seqpacket(reply(&request, Op::Response)), b"");
-    let answer = format!("OK {}\n", request.src_port);
-    assert_eq!(host.got_messages(), [(answer.into_bytes(), false)]);
-    let packets = world.receive(9);
-    assert_eq!(packets[0].1, b"for the guest");
-    assert_eq!(packets[0].0.flags, EOM);
-}
-
-#[test]
-fn a_client_of_messages_may_be_slow() {
-    let mut world = World::new();
-    let host = client(&mut world, &[]);
-    assert_eq!(world.muxer.handshakes(), 1);
-    host.sends_message(b"CONNECT 9\n", false);
-    world.event(host.fd, READABLE);
-    assert_eq!(world.ops(), [Op::Request]);
+fn a_client_of_messages_says_its_command_in_one_however_slowly() {
+    for slow in [false, true] {
+        let mut world = World::new();
+        let host = message_host(&mut world);
+        if slow {
+            world.comes(&host);
+            assert_eq!(world.muxer.handshakes(), 1);
+        }
+        host.sends_message(b"CONNECT 9\n", false);
+        host.sends_message(b"for the guest", false);
+        host.state().interruptions = 1;
+        if !slow {
+            world.comes(&host);
+        }
+        world.event(host.fd, READABLE);
+        let request = world.receive(1)[0].0;
+        assert_eq!((request.socket_type, request.dst_port), (2, 9));
+        world.guest_sends(&seqpacket(reply(&request, Op::Response)), b"");
+        let answer = format!("OK {}\n", request.src_port);
+        assert_eq!(host.got_messages(), [(answer.into_bytes(), false)]);
+        world.event(host.fd, READABLE);
+        let packets = world.receive(9);
+        assert_eq!(packets[0].1, b"for the guest");
+        assert_eq!(packets[0].0.flags, EOM);
+    }
 }
 
 #[test]
@@ -364,8 +355,7 @@ fn t39_a_client_of_messages_that_leaves_is_closed() {
         let mut world = World::new();
         let host = message_host(&mut world);
         host.state().after = after;
-        world.queue_client(&host);
-        world.backend_event();
+        world.comes(&host);
         assert!(host.state().closed);
         assert_eq!(world.muxer.counters().handshakes_abandoned, 1);
     }
@@ -374,12 +364,12 @@ fn t39_a_client_of_messages_that_leaves_is_closed() {
 #[test]
 fn t109_without_the_feature_neither_side_gets_messages() {
     let mut world = World::asleep(Config::default());
-    world.backend.0.lock().unwrap().seqpacket = true;
+    world.script().seqpacket = true;
     assert!(world.muxer.has_seqpacket());
     world.activate(SocketTypes::STREAM);
     world.guest_sends(&packet(Op::Request, 0), b"");
     assert_eq!(world.ops(), [Op::Reset]);
-    assert_eq!(world.backend.0.lock().unwrap().asked, [0_u32; 0]);
+    assert_eq!(world.script().asked, [0_u32; 0]);
     let host = client(&mut world, &[b"CONNECT 9\n"]);
     assert!(host.state().closed);
 }
@@ -408,14 +398,14 @@ fn the_first_backend_of_messages_gets_the_ports_that_nobody_has() {
     // A port that is somebody's stays his, with or without messages.
     world.muxer.route_port(53, world.backend_id).unwrap();
     world.guest_sends(&request, b"");
-    assert_eq!(world.backend.0.lock().unwrap().asked, [53]);
+    assert_eq!(world.script().asked, [53]);
     assert_eq!(world.ops(), [Op::Reset]);
 }
 
 #[test]
 fn t111_a_stream_of_the_other_sort_is_refused() {
     let mut world = World::new();
-    world.backend.0.lock().unwrap().seqpacket = true;
+    world.script().seqpacket = true;
     let (bytes, messages) = (world.host(), message_host(&mut world));
     world.answer(Ok(&bytes));
     world.guest_sends(&packet(Op::Request, 0), b"");
@@ -432,19 +422,6 @@ fn t28_a_seqpacket_request_takes_the_place_of_what_had_its_ports() {
     assert!(before.state().closed);
     world.guest_sends(&packet(Op::ReadWrite, EOM), b"new");
     assert_eq!(after.got_messages(), [(b"new".to_vec(), false)]);
-}
-
-#[test]
-fn t35_a_busy_host_of_messages_is_asked_again() {
-    let mut world = World::new();
-    world.backend.0.lock().unwrap().seqpacket = true;
-    world.answer(Err(ErrorKind::WouldBlock));
-    world.guest_sends(&packet(Op::Request, 0), b"");
-    assert_eq!(world.ops(), []);
-    let host = message_host(&mut world);
-    world.answer(Ok(&host));
-    world.pass(Duration::from_millis(10));
-    assert_eq!(world.ops(), [Op::Response]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use vsock_muxer::{CloseMode, ClosingStream};
 use vsock_proto::{Config, Header, Op, SocketTypes};
 
 use crate::stream::Host;
-use crate::world::{HANGUP, READABLE, WRITABLE, World, header, op, reply, shutdown};
+use crate::world::{HANGUP, READABLE, WRITABLE, World, header, op, shutdown};
 
 /// Two host ports: one that is not given back is missed.
 fn config() -> Config {
@@ -71,25 +71,21 @@ impl Life {
 
     fn a_client_comes(&mut self, world: &mut World) {
         let host = self.host(world);
-        world.queue_client(&host);
-        world.backend_event();
+        world.comes(&host);
     }
 
     fn it_sends_its_command_and_more(&mut self, world: &mut World) {
         let host = &self.hosts[0];
         world.host_sends(host, b"CONNECT 52\nearly");
-        let request = world.receive(1)[0].0;
-        world.guest_sends(&reply(&request, Op::Response), b"");
+        world.answers(Op::Response);
         assert_eq!(world.ops(), [Op::ReadWrite]);
     }
 
     fn another_asks_for_its_port_beside_the_bytes(&mut self, world: &mut World) {
         let host = self.host(world);
         host.state().requested = Some(53);
-        world.queue_client(&host);
-        world.backend_event();
-        let request = world.receive(1)[0].0;
-        world.guest_sends(&reply(&request, Op::Response), b"");
+        world.comes(&host);
+        world.answers(Op::Response);
     }
 
     fn the_guest_connects(&mut self, world: &mut World) {
@@ -131,7 +127,7 @@ impl Life {
 
     fn letters_pass(&mut self, world: &mut World) {
         let host = self.keep(Host::of_messages(500));
-        world.backend.0.lock().unwrap().seqpacket = true;
+        world.script().seqpacket = true;
         world.answer(Ok(&host));
         let mut letter = header(Op::Request, 1001, 81);
         letter.socket_type = 2;
@@ -176,10 +172,8 @@ fn t132_whatever_panics_ends_every_connection_and_the_muxer_can_be_activated_aga
     let mut world = World::with_temper(config(), &Temper::default());
     while calm.go_on(&mut world) {}
     let (mut panics, mut in_drivers_hands) = (Vec::new(), 0);
-    for call in Call::OF_STREAMS
-        .into_iter()
-        .chain([Call::Accept, Call::Connect])
-    {
+    let calls = Call::OF_STREAMS.into_iter();
+    for call in calls.chain([Call::Accept, Call::Connect]) {
         for calm in 0..STEPS.len() {
             let temper = Temper::default();
             let mut world = World::with_temper(config(), &temper);
@@ -190,36 +184,30 @@ fn t132_whatever_panics_ends_every_connection_and_the_muxer_can_be_activated_aga
                 continue;
             }
             panics.push(call);
+            let at = format!("{call:?} at {panicked:?}");
             // A stream that is being closed is the driver's, and its panics are.
-            if [Call::Drop, Call::Shutdown].contains(&call) && world.muxer.connections().count() > 0
-            {
+            let in_driver = [Call::Drop, Call::Shutdown].contains(&call);
+            let left = world.muxer.connections().count();
+            if in_driver && left > 0 {
                 in_drivers_hands += 1;
             } else {
-                assert_eq!(
-                    world.muxer.connections().count(),
-                    0,
-                    "{call:?} at {panicked:?}"
-                );
+                assert_eq!(left, 0, "{at}");
                 assert_eq!(world.muxer.handshakes(), 0);
                 assert!(!world.muxer.wants_transmit());
                 assert_eq!(world.muxer.deadline(), None);
             }
             // The driver's own rules are kept: what is closed is what was watched, and nothing else stays.
             world.apply();
-            let in_driver = [Call::Drop, Call::Shutdown].contains(&call);
             assert!(in_driver || world.watched.is_empty(), "{call:?}");
             world.guest.packets.clear();
             world.guest.rooms.clear();
             world.activate(SocketTypes::ALL);
             for host in &life.hosts {
-                assert!(
-                    !host.state().made || host.state().closed,
-                    "{call:?} at {panicked:?}"
-                );
+                assert!(!host.state().made || host.state().closed, "{at}");
             }
             // And everything works as in the first life, the two host ports among it.
-            world.backend.0.lock().unwrap().clients.clear();
-            world.backend.0.lock().unwrap().answers.clear();
+            world.script().clients.clear();
+            world.script().answers.clear();
             let mut life = Life::default();
             while life.go_on(&mut world) {}
             assert_eq!(life.hosts.len(), 4);
@@ -298,13 +286,12 @@ fn t132_a_message_longer_than_its_buffer_was_is_none() {
     let client = Host::of_messages(500);
     client.sends_message(b"CONNECT 52\n", false);
     temper.lie_in(Call::Read);
-    world.queue_client(&client);
-    world.backend_event();
+    world.comes(&client);
     assert!(client.state().closed);
     assert_eq!(world.muxer.counters().handshakes_malformed, 1);
     temper.calm();
     let host = Host::of_messages(501);
-    world.backend.0.lock().unwrap().seqpacket = true;
+    world.script().seqpacket = true;
     world.answer(Ok(&host));
     let mut request = header(Op::Request, 1001, 81);
     request.socket_type = 2;

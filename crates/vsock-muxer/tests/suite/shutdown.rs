@@ -31,28 +31,21 @@ fn t133_each_connection_that_the_guest_knows_gets_an_rst_and_no_other_does() {
     world.guest_sends(&header(Op::Request, 3, 53), b"");
 
     shut_down(&mut world);
-    for host in [
-        &silent,
-        &host_begun,
-        &guest_begun,
-        &asked,
-        &unasked,
-        &unanswered,
-    ] {
+    let begun = [&host_begun, &guest_begun];
+    for host in [&silent, &asked, &unasked, &unanswered]
+        .iter()
+        .chain(&begun)
+    {
         assert!(host.state().closed);
     }
     assert!(world.watched.is_empty(), "backends rest too");
     assert!(world.muxer.owes_resets());
     let packets = world.receive(64);
-    assert!(
-        packets
-            .iter()
-            .all(|(rst, _)| rst.op == u16::from(Op::Reset))
-    );
-    let told: BTreeSet<_> = packets
-        .iter()
-        .map(|(rst, _)| (rst.dst_port, rst.src_port))
-        .collect();
+    let told = packets.iter().map(|(rst, _)| {
+        assert_eq!(rst.op, u16::from(Op::Reset));
+        (rst.dst_port, rst.src_port)
+    });
+    let told: BTreeSet<_> = told.collect();
     let known = [
         (first.src_port, first.dst_port),
         (second.src_port, second.dst_port),
@@ -65,14 +58,12 @@ fn t133_each_connection_that_the_guest_knows_gets_an_rst_and_no_other_does() {
     assert!(!world.muxer.owes_resets());
     assert_eq!(world.muxer.deadline(), None);
     assert_eq!(world.muxer.connections().count(), 0);
-    let endings = world.muxer.counters().endings;
-    assert_eq!(endings.of(Ending::Aborted), 6);
+    assert_eq!(world.ended(Ending::Aborted), 6);
 }
 
 #[test]
 fn t133_rsts_beyond_every_limit_come_as_buffers_do() {
-    let config = Config::builder().max_resets(8).build().unwrap();
-    let mut world = World::with(config);
+    let mut world = World::limited(|limits| limits.max_resets(8));
     for port in 0..700 {
         world.guest_connects(port, 52);
     }
@@ -95,14 +86,14 @@ fn t133_after_a_shutdown_nothing_begins() {
     let mut world = World::new();
     // A failure, after which the backend would be asked again.
     let failure = Err(ErrorKind::OutOfMemory);
-    world.backend.0.lock().unwrap().clients.push_back(failure);
+    world.script().clients.push_back(failure);
     world.backend_event();
     let token = world.watched.values().next().unwrap().token;
     shut_down(&mut world);
     assert_eq!(world.muxer.deadline(), None);
     assert!(!world.muxer.owes_resets());
 
-    let asked = world.backend.0.lock().unwrap().accepts;
+    let asked = world.script().accepts;
     let waiting = world.host();
     world.queue_client(&waiting);
     // Of the same batch as what led to the stop.
@@ -111,14 +102,14 @@ fn t133_after_a_shutdown_nothing_begins() {
     world.muxer.add_backend(Box::new(late)).unwrap();
     world.apply();
     assert!(world.watched.is_empty());
-    assert_eq!(world.backend.0.lock().unwrap().accepts, asked);
+    assert_eq!(world.script().accepts, asked);
 
     let host = world.host();
     world.answer(Ok(&host));
     world.guest_sends(&header(Op::Request, 1, 52), b"");
     assert!(world.muxer.owes_resets());
     assert_eq!(world.ops(), [Op::Reset]);
-    assert!(world.backend.0.lock().unwrap().asked.is_empty());
+    assert!(world.script().asked.is_empty());
 
     world.activate(SocketTypes::STREAM);
     assert_eq!(world.watched.len(), 2);

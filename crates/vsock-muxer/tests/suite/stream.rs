@@ -33,8 +33,6 @@ pub(crate) struct State {
     pub(crate) longest: usize,
     pub(crate) input: VecDeque<u8>,
     pub(crate) after: After,
-    /// Reads give at most so many bytes; 0: no limit.
-    pub(crate) piece: usize,
     pub(crate) output: Vec<u8>,
     /// Bytes that writes still take.
     pub(crate) space: usize,
@@ -58,6 +56,19 @@ pub(crate) struct State {
     pub(crate) confirmed: Option<u32>,
     pub(crate) confirmed_from: Option<(VsockAddr, VsockAddr)>,
     pub(crate) confirm_error: Option<ErrorKind>,
+}
+
+impl State {
+    /// A call is interrupted for as long as the test wants that.
+    fn interrupt(&mut self) -> io::Result<()> {
+        match self.interruptions.checked_sub(1) {
+            None => Ok(()),
+            Some(fewer) => {
+                self.interruptions = fewer;
+                Err(ErrorKind::Interrupted.into())
+            }
+        }
+    }
 }
 
 /// The test's end.
@@ -127,10 +138,7 @@ impl Read for Stream {
         let mut state = self.0.state();
         assert!(!buf.is_empty(), "a read into nothing looks like an end");
         state.reads += 1;
-        if state.interruptions > 0 {
-            state.interruptions -= 1;
-            return Err(ErrorKind::Interrupted.into());
-        }
+        state.interrupt()?;
         if state.input.is_empty() {
             return match state.after {
                 After::WouldBlock => Err(ErrorKind::WouldBlock.into()),
@@ -138,22 +146,14 @@ impl Read for Stream {
                 After::Failure(kind) => Err(kind.into()),
             };
         }
-        let limit = if state.piece == 0 {
-            buf.len()
-        } else {
-            state.piece.min(buf.len())
-        };
-        state.input.read(&mut buf[..limit])
+        state.input.read(buf)
     }
 }
 
 impl Write for Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let mut state = self.0.state();
-        if state.interruptions > 0 {
-            state.interruptions -= 1;
-            return Err(ErrorKind::Interrupted.into());
-        }
+        state.interrupt()?;
         if let Some(kind) = state.write_error {
             return Err(kind.into());
         }
@@ -242,10 +242,7 @@ impl VsockStream for Stream {
 impl VsockMessages for Stream {
     fn send_message(&mut self, message: &[IoSlice<'_>], record: Record) -> io::Result<()> {
         let mut state = self.0.state();
-        if state.interruptions > 0 {
-            state.interruptions -= 1;
-            return Err(ErrorKind::Interrupted.into());
-        }
+        state.interrupt()?;
         if let Some(kind) = state.write_error {
             return Err(kind.into());
         }
@@ -257,22 +254,15 @@ impl VsockMessages for Stream {
             return Err(ErrorKind::WouldBlock.into());
         }
         state.space -= bytes.len();
-        state
-            .messages
-            .as_mut()
-            .unwrap()
-            .1
-            .push((bytes, record == Record::Ends));
+        let messages = state.messages.as_mut().unwrap();
+        messages.1.push((bytes, record == Record::Ends));
         Ok(())
     }
 
     fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut state = self.0.state();
         state.reads += 1;
-        if state.interruptions > 0 {
-            state.interruptions -= 1;
-            return Err(ErrorKind::Interrupted.into());
-        }
+        state.interrupt()?;
         let Some((bytes, end_of_record)) = state.messages.as_mut().unwrap().0.pop_front() else {
             return match state.after {
                 After::WouldBlock => Err(ErrorKind::WouldBlock.into()),

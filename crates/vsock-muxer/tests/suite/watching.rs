@@ -2,12 +2,13 @@
 
 //! What is said to the event loop, and what is not.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use vsock_proto::{Header, Op};
 
 use crate::stream::After;
-use crate::world::{HANGUP, READABLE, WRITABLE, World, bytes, op};
+use crate::world::{HANGUP, READABLE, WRITABLE, World, bytes, op, ready};
 
 #[test]
 fn t57_the_steady_flow_says_nothing_to_the_event_loop() {
@@ -49,11 +50,7 @@ fn t57_a_guest_without_credit_does_not_keep_the_loop_awake() {
     let (mut world, host, mut header) = World::connected();
     world.host_sends(&host, &vec![1; 70_000]);
     world.receive(99);
-    assert_eq!(
-        world.watch_of(&host),
-        Some((true, false)),
-        "it stays registered"
-    );
+    assert_eq!(world.watch_of(&host), Some((true, false)));
     assert_eq!(wake_ups(&mut world, &host), 1);
     header.fwd_cnt = 64 * 1024;
     world.guest_sends(&op(Op::CreditUpdate, &header), b"");
@@ -81,12 +78,7 @@ fn t66_several_bits_at_once_all_count() {
     world.guest_sends(&op(Op::ReadWrite, &request), b"out");
     host.state().space = 9;
     host.sends(b"in");
-    let both = vsock_muxer::Readiness {
-        readable: true,
-        writable: true,
-        hangup: false,
-    };
-    world.event(host.fd, both);
+    world.event(host.fd, ready(true, true, false));
     assert_eq!(host.got(), b"out");
     assert_eq!(bytes(&world.receive(9)), b"in");
 }
@@ -116,8 +108,8 @@ fn t70_a_killed_connection_leaves_nothing_registered() {
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"stuck");
     assert_eq!(world.watch_of(&host), Some((true, true)));
-    host.state().write_error = Some(std::io::ErrorKind::ConnectionReset);
-    host.state().after = After::Failure(std::io::ErrorKind::ConnectionReset);
+    host.state().write_error = Some(ErrorKind::ConnectionReset);
+    host.state().after = After::Failure(ErrorKind::ConnectionReset);
     world.event(host.fd, HANGUP);
     world.receive(9);
     assert!(host.state().closed);
@@ -153,10 +145,8 @@ fn a_second_descriptor_is_taken_when_it_is_needed_and_stays() {
     }
     assert_eq!(world.changes, before, "it stays registered");
     world.event(500, WRITABLE);
-    assert!(
-        !world.watched[&500].interest.write,
-        "level-triggered: taken back"
-    );
+    // Level-triggered: it is taken back.
+    assert!(!world.watched[&500].interest.write);
     host.state().space = 0;
     world.guest_sends(&op(Op::ReadWrite, &request), b"x");
     assert!(world.watched[&500].interest.write);
@@ -209,10 +199,6 @@ fn an_in_process_peer_that_is_gone_is_seen_on_any_event() {
     host.state().peer_gone = true;
     host.state().after = After::End;
     world.event(host.fd, READABLE);
-    assert_eq!(
-        world.ops(),
-        [Op::Reset],
-        "it left before the guest had answered"
-    );
+    assert_eq!(world.ops(), [Op::Reset], "the guest had not answered");
     assert!(host.state().closed);
 }

@@ -6,14 +6,14 @@ use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use vsock_backend_api::{ListenerId, VsockAddr, VsockBackend, VsockBackendType, VsockStream};
 use vsock_driver::Temper;
 use vsock_muxer::{
-    Action, BackendId, Config, GuestBuffers, GuestCid, Header, Interest, Muxer, Op, Readiness,
-    SocketTypes, Tick, Token,
+    Action, BackendId, Config, ConfigBuilder, Ending, GuestBuffers, GuestCid, Header, Interest,
+    Muxer, Op, Readiness, SocketTypes, Tick, Token,
 };
 
 use crate::stream::Host;
@@ -21,21 +21,17 @@ use crate::stream::Host;
 pub(crate) const GUEST: u64 = 3;
 const BACKEND_FD: RawFd = 1_000_000;
 
-pub(crate) const READABLE: Readiness = Readiness {
-    readable: true,
-    writable: false,
-    hangup: false,
-};
-pub(crate) const WRITABLE: Readiness = Readiness {
-    readable: false,
-    writable: true,
-    hangup: false,
-};
-pub(crate) const HANGUP: Readiness = Readiness {
-    readable: true,
-    writable: true,
-    hangup: true,
-};
+pub(crate) const READABLE: Readiness = ready(true, false, false);
+pub(crate) const WRITABLE: Readiness = ready(false, true, false);
+pub(crate) const HANGUP: Readiness = ready(true, true, true);
+
+pub(crate) const fn ready(readable: bool, writable: bool, hangup: bool) -> Readiness {
+    Readiness {
+        readable,
+        writable,
+        hangup,
+    }
+}
 
 /// What a backend does next.
 #[derive(Debug, Default)]
@@ -186,6 +182,11 @@ impl World {
         world
     }
 
+    /// Active, with other limits than by default.
+    pub(crate) fn limited(set: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
+        Self::with(set(Config::builder()).build().unwrap())
+    }
+
     /// Active, and its backend is not the muxer's.
     pub(crate) fn without_backends() -> Self {
         let mut world = Self::asleep(Config::default());
@@ -292,24 +293,49 @@ impl World {
     pub(crate) fn client(&mut self, first: &[u8]) -> Host {
         let host = self.host();
         host.sends(first);
-        self.queue_client(&host);
-        self.backend_event();
+        self.comes(&host);
         host
     }
 
+    /// A client comes, and the event loop tells of it.
+    pub(crate) fn comes(&mut self, client: &Host) {
+        self.queue_client(client);
+        self.backend_event();
+    }
+
+    /// What the backend does next.
+    pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
+        self.backend.0.lock().unwrap()
+    }
+
+    /// How many connections have ended so.
+    pub(crate) fn ended(&self, ending: Ending) -> u64 {
+        self.muxer.counters().endings.of(ending)
+    }
+
+    /// How long it is until the muxer's deadline.
+    pub(crate) fn due(&self) -> Duration {
+        self.muxer.deadline().unwrap().since(self.now)
+    }
+
+    /// The guest takes one packet and answers it; returns the packet's header.
+    pub(crate) fn answers(&mut self, answer: Op) -> Header {
+        let asked = self.receive(1)[0].0;
+        self.guest_sends(&reply(&asked, answer), b"");
+        asked
+    }
+
     pub(crate) fn queue_client(&self, host: &Host) {
-        let mut script = self.backend.0.lock().unwrap();
-        script.clients.push_back(Ok(host.clone()));
+        self.script().clients.push_back(Ok(host.clone()));
     }
 
     pub(crate) fn answer(&self, answer: Result<&Host, ErrorKind>) {
-        let mut script = self.backend.0.lock().unwrap();
-        script.answers.push_back(answer.cloned());
+        self.script().answers.push_back(answer.cloned());
     }
 
     /// Whether the backend is busy when there is no answer; else it refuses.
     pub(crate) fn is_busy(&self, busy: bool) {
-        self.backend.0.lock().unwrap().busy = busy;
+        self.script().busy = busy;
     }
 
     pub(crate) fn guest_sends(&mut self, header: &Header, payload: &[u8]) {

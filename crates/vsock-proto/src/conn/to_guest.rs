@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::credit::SendWindow;
+use crate::credit::{ExtraPackets, SendWindow};
 use crate::state::ToGuestState;
 use crate::{Config, SocketType, Tick};
 
@@ -21,8 +21,8 @@ pub(super) struct ToGuest {
     probes: u32,
     /// The bytes of a stream may be put together.
     socket_type: SocketType,
-    /// Packets have run out, and one may be sent all the same.
-    one_more: bool,
+    /// What may be sent all the same when packets have run out.
+    extra: ExtraPackets,
     /// Bytes sent of the message that has not yet ended, on a seqpacket socket.
     pub(super) message_sent: u32,
 }
@@ -49,7 +49,7 @@ impl ToGuest {
             probe_at: None,
             probes: 0,
             socket_type,
-            one_more: false,
+            extra: ExtraPackets::None,
             message_sent: 0,
         }
     }
@@ -67,7 +67,7 @@ impl ToGuest {
     /// one from time to time: its reader may wait for more bytes before it takes any.
     pub(super) fn packets_free(&self) -> u32 {
         match self.window.packets_free() {
-            0 if self.one_more => (self.window.extra_bytes() > 0).into(),
+            0 if self.extra == ExtraPackets::One => (self.window.extra_bytes() > 0).into(),
             0 => (self.message_sent > 0 && self.window.in_flight() <= self.message_sent).into(),
             free => free,
         }
@@ -86,14 +86,14 @@ impl ToGuest {
     /// last for now, if it was not worth its place: so the host has time to write more.
     pub(super) fn on_sent(&mut self, len: u32) {
         if self.is_extra() {
-            self.one_more = self.window.on_sent_extra(len);
+            self.extra = self.window.on_sent_extra(len);
         } else {
             self.window.on_sent(len);
         }
     }
 
     fn is_extra(&self) -> bool {
-        self.one_more && self.window.packets_free() == 0
+        self.extra == ExtraPackets::One && self.window.packets_free() == 0
     }
 
     /// The guest has given credit.
@@ -101,7 +101,7 @@ impl ToGuest {
         self.asked = Lack::Nothing;
         self.probe_at = None;
         self.probes = 0;
-        self.one_more = false;
+        self.extra = ExtraPackets::None;
     }
 
     /// Looks at the credit while the host has bytes for the guest; returns whether the guest shall
@@ -140,8 +140,12 @@ impl ToGuest {
             return false;
         }
         self.probes = self.probes.saturating_add(1).min(MAX_DOUBLINGS);
-        self.one_more = self.socket_type == SocketType::Stream && self.window.extra_bytes() > 0;
-        self.probe_at = (!self.one_more).then(|| self.next_probe(now, config));
+        let is_stream = self.socket_type == SocketType::Stream;
+        self.extra = ExtraPackets::one_if(is_stream && self.window.extra_bytes() > 0);
+        self.probe_at = match self.extra {
+            ExtraPackets::None => Some(self.next_probe(now, config)),
+            ExtraPackets::One => None,
+        };
         true
     }
 
@@ -159,7 +163,7 @@ impl ToGuest {
     pub(super) const fn end(&mut self) {
         self.readable = false;
         self.probe_at = None;
-        self.one_more = false;
+        self.extra = ExtraPackets::None;
         self.message_sent = 0;
     }
 }

@@ -42,6 +42,19 @@ const MERGED: u32 = 128;
 /// this big; a peer that claims a bigger one gets no more.
 const MAX_IN_FLIGHT: u32 = i32::MAX as u32;
 
+/// Packets that may be sent although no more may be under way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ExtraPackets {
+    None,
+    One,
+}
+
+impl ExtraPackets {
+    pub(crate) const fn one_if(condition: bool) -> Self {
+        if condition { Self::One } else { Self::None }
+    }
+}
+
 impl SendWindow {
     /// A window without credit. `packet_overhead` is how many bytes of the peer's buffer each
     /// packet under way is taken to cost; zero leaves the number of packets unbounded.
@@ -123,20 +136,20 @@ impl SendWindow {
         }
     }
 
-    /// Notes that a packet with `len` bytes of a stream was sent beyond the limit. Returns whether it was
+    /// Notes that a packet with `len` bytes of a stream was sent beyond the limit. Another may follow if it was
     /// worth its place: with such packets alone, bytes run out before places do. One that takes no place
     /// is worth that if it is full.
-    pub(crate) fn on_sent_extra(&mut self, len: u32) -> bool {
+    pub(crate) fn on_sent_extra(&mut self, len: u32) -> ExtraPackets {
         debug_assert!(len <= self.extra_bytes(), "more than the peer can take");
         let places = self.extra_limit().saturating_sub(self.unacked()).max(1);
         let share = self.free().div_ceil(places);
         self.sent = self.sent.wrapping_add(len);
         if len <= MERGED {
             self.packets.extend(self.sent);
-            return len == MERGED;
+            return ExtraPackets::one_if(len == MERGED);
         }
         self.packets.push(self.sent, self.packet_limit());
-        len >= share
+        ExtraPackets::one_if(len >= share)
     }
 
     /// Bytes that a packet of a stream may have which is sent beyond the limit: any while it may take a

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::collections::VecDeque;
+
 use super::packets::PacketWindow;
 use super::{CreditChange, RecvWindow, SendWindow};
 use crate::{Credit, Violation};
@@ -37,13 +39,8 @@ fn t49_a_fwd_cnt_ahead_of_what_was_sent_is_a_violation() {
     let mut window = window(0, 4096);
     window.on_sent(100);
     let lie = window.update(credit(4096, 101));
-    assert_eq!(
-        lie,
-        Err(Violation::ForwardedUnsent {
-            fwd_cnt: 101,
-            sent: 100
-        })
-    );
+    let (fwd_cnt, sent) = (101, 100);
+    assert_eq!(lie, Err(Violation::ForwardedUnsent { fwd_cnt, sent }));
     assert_eq!(window.free(), 3996, "and is worth nothing");
 }
 
@@ -71,10 +68,8 @@ fn a_window_beyond_any_buffer_is_capped() {
     assert_eq!(window.free(), i32::MAX as u32);
     window.on_sent(i32::MAX as u32);
     assert_eq!(window.free(), 0);
-    assert_eq!(
-        window.update(credit(u32::MAX, i32::MAX as u32)),
-        Ok(CreditChange::More)
-    );
+    let change = window.update(credit(u32::MAX, i32::MAX as u32));
+    assert_eq!(change, Ok(CreditChange::More));
 }
 
 #[test]
@@ -122,11 +117,8 @@ fn t53_updates_are_due_when_they_give_back_much_and_the_peer_knows_of_little() {
             let mut ours = RecvWindow::new(buf_alloc, start);
             ours.receive(received).unwrap();
             ours.forward(forwarded);
-            assert_eq!(
-                ours.update_due(cap),
-                due,
-                "{buf_alloc} {received} {forwarded} {cap}"
-            );
+            let case = (buf_alloc, received, forwarded, cap);
+            assert_eq!(ours.update_due(cap), due, "{case:?}");
             ours.advertise();
             assert!(!ours.update_due(cap), "there is nothing to tell");
         }
@@ -138,14 +130,12 @@ fn t58_more_than_the_buffer_is_an_overrun() {
     let mut window = RecvWindow::new(1000, 0);
     window.receive(600).unwrap();
     let overrun = window.receive(401);
-    assert_eq!(
-        overrun,
-        Err(Violation::CreditOverrun {
-            used: 600,
-            len: 401,
-            buf_alloc: 1000
-        })
-    );
+    let expected = Violation::CreditOverrun {
+        used: 600,
+        len: 401,
+        buf_alloc: 1000,
+    };
+    assert_eq!(overrun, Err(expected));
     window.receive(400).unwrap();
     assert_eq!(window.used(), 1000);
 }
@@ -163,10 +153,8 @@ fn t59_small_packets_are_bounded_by_number() {
     assert!(window.free() > 260_000, "byte credit is not the limit");
     window.update(credit(256 * 1024, 200)).unwrap();
     let free = window.packets_free();
-    assert!(
-        (184..=200).contains(&free),
-        "retired in runs, never too many: {free}"
-    );
+    // Retired in runs, never too many.
+    assert!((184..=200).contains(&free), "{free}");
     window.update(credit(256 * 1024, 256)).unwrap();
     assert_eq!(window.packets_free(), 256);
 }
@@ -191,10 +179,8 @@ fn t59_packets_are_scarce_when_bytes_would_last_longer() {
     window.on_sent(16);
     assert!(window.packets_scarce());
     window.on_sent(40_000);
-    assert!(
-        !window.packets_scarce(),
-        "the guest will speak of its own accord"
-    );
+    // The guest will speak of its own accord.
+    assert!(!window.packets_scarce());
 }
 
 /// The window as the specification writes it, in wide arithmetic.
@@ -338,11 +324,8 @@ proptest! {
         let limit = window.packets_free();
         let mut fwd_cnt = start;
         // To the guest, in its queue, and from it.
-        let (mut on_the_way, mut queue, mut back) = (
-            std::collections::VecDeque::new(),
-            std::collections::VecDeque::new(),
-            std::collections::VecDeque::new(),
-        );
+        let (mut on_the_way, mut queue) = (VecDeque::new(), VecDeque::new());
+        let mut back = VecDeque::new();
         let drain = (0..1000).flat_map(|_| [(2, 0), (4, 0), (6, 0)]);
         for (kind, len) in steps.into_iter().chain(drain) {
             match kind {
@@ -387,7 +370,7 @@ proptest! {
         steps in proptest::collection::vec((0_u32..300, 0_u32..=100), 1..300),
     ) {
         let mut window = PacketWindow::new();
-        let mut ends = std::collections::VecDeque::new();
+        let mut ends = VecDeque::new();
         let (mut sent, mut acked) = (0_u64, 0_u64);
         for (len, ack_percent) in steps {
             if (ends.len() as u32) < limit {

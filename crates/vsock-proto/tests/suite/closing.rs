@@ -18,23 +18,22 @@ fn with_backlog() -> Rig {
 }
 
 #[test]
-fn t81_flags_are_remembered_over_packets() {
+fn t81_flags_are_remembered_over_packets_and_none_changes_nothing() {
+    let none = Body::Shutdown(ShutdownFlags::NONE);
     let mut rig = Rig::connected();
+    rig.guest(none);
+    assert_eq!(rig.host.actions, []);
     rig.guest(RECEIVE);
+    rig.guest(none);
     assert_eq!(rig.host.actions, [ShutdownRead]);
     rig.guest(SEND);
     assert_eq!(rig.host.actions, [ShutdownRead, ShutdownWrite, Close]);
     assert_eq!(rig.drain(), [Body::Reset]);
     assert_eq!(rig.conn.ending(), Some(Ending::Clean));
-}
 
-#[test]
-fn t81_a_shutdown_without_flags_changes_nothing() {
     let mut rig = Rig::connected();
-    rig.guest(Body::Shutdown(ShutdownFlags::NONE));
-    assert_eq!(rig.host.actions, []);
     rig.guest(SEND);
-    rig.guest(Body::Shutdown(ShutdownFlags::NONE));
+    rig.guest(none);
     rig.host_sends(b"still here");
     assert_eq!(rig.drain_bytes(), b"still here");
 }
@@ -99,27 +98,26 @@ fn t83_a_full_close_sets_both_flags() {
 }
 
 #[test]
-fn t84_guest_then_host() {
+fn t84_whichever_side_ends_first_one_rst_ends_both() {
     let mut rig = Rig::connected();
     rig.guest(SEND);
     rig.host_sends(b"reply");
     rig.host_ends(End::Ended);
     assert_eq!(rig.drain(), [RW, SEND, Body::Reset]);
-    assert!(rig.conn.is_closed());
-    assert_eq!(rig.conn.ending(), Some(Ending::Clean));
-    assert_eq!(rig.host.actions, [ShutdownWrite, Close]);
-}
 
-#[test]
-fn t84_host_then_guest() {
-    let mut rig = Rig::connected();
-    rig.host_ends(End::Ended);
-    assert_eq!(rig.drain(), [SEND]);
-    rig.data(b"reply");
-    rig.guest(SEND);
-    assert_eq!(rig.host.got, b"reply");
-    assert_eq!(rig.drain(), [Body::Reset], "the SHUTDOWN was sent before");
-    assert_eq!(rig.host.actions, [ShutdownWrite, Close]);
+    let mut other = Rig::connected();
+    other.host_ends(End::Ended);
+    assert_eq!(other.drain(), [SEND]);
+    other.data(b"reply");
+    other.guest(SEND);
+    assert_eq!(other.host.got, b"reply");
+    assert_eq!(other.drain(), [Body::Reset], "the SHUTDOWN was sent before");
+
+    for rig in [rig, other] {
+        assert!(rig.conn.is_closed());
+        assert_eq!(rig.conn.ending(), Some(Ending::Clean));
+        assert_eq!(rig.host.actions, [ShutdownWrite, Close]);
+    }
 }
 
 #[test]
@@ -228,18 +226,15 @@ fn t86_a_stuck_host_does_not_keep_a_closed_connection() {
     rig.guest(RECEIVE);
     rig.pass_until_deadline();
     assert_eq!(rig.now.as_nanos(), 30_000_000_000);
-    assert_eq!(
-        rig.host.actions,
-        [ShutdownRead, Close],
-        "no end of sending was claimed: the host sees a reset"
-    );
+    // No end of sending was claimed: the host sees a reset.
+    assert_eq!(rig.host.actions, [ShutdownRead, Close]);
     assert_eq!(rig.conn.ending(), Some(Ending::Forfeited));
     assert_eq!(rig.drain(), [Body::Reset]);
     assert_eq!(rig.conn.memory(), 0);
 }
 
 #[test]
-fn t87_progress_puts_the_deadline_off() {
+fn t87_progress_puts_the_deadline_off_and_a_flush_without_it_does_not() {
     let mut rig = with_backlog();
     rig.guest(BOTH);
     for _ in 0..10 {
@@ -249,10 +244,7 @@ fn t87_progress_puts_the_deadline_off() {
     assert_eq!(rig.host.got, b"0123456789");
     assert_eq!(rig.drain(), [Body::Reset]);
     assert_eq!(rig.conn.ending(), Some(Ending::Clean));
-}
 
-#[test]
-fn t87_a_flush_without_progress_does_not() {
     let mut rig = with_backlog();
     rig.guest(BOTH);
     rig.pass(Duration::from_secs(29));
@@ -332,15 +324,6 @@ fn bytes_that_cross_our_close_are_thrown_away() {
 }
 
 #[test]
-fn a_hangup_with_a_backlog_loses_it_and_says_so() {
-    let mut rig = with_backlog();
-    rig.guest(BOTH);
-    rig.host_closes();
-    assert_eq!(rig.drain(), [Body::Reset]);
-    assert_eq!(rig.conn.ending(), Some(Ending::Forfeited));
-}
-
-#[test]
 fn t87_a_guest_that_gave_up_waiting_does_not_stop_its_bytes() {
     let mut rig = with_backlog();
     rig.guest(BOTH);
@@ -367,11 +350,15 @@ fn a_drain_ends_when_the_host_does_or_makes_no_progress() {
         rig.host.deaf = true;
         rig.flush();
     }];
-    for end in ways {
+    // After the guest's RST, and before ours.
+    for (end, told) in ways.into_iter().flat_map(|end| [(end, true), (end, false)]) {
         let mut rig = with_backlog();
-        rig.guest(SEND);
-        rig.guest(Body::Reset);
+        rig.guest(if told { SEND } else { BOTH });
+        if told {
+            rig.guest(Body::Reset);
+        }
         end(&mut rig);
+        assert_eq!(rig.drain().len(), usize::from(!told), "one RST in all");
         assert!(rig.conn.is_closed());
         assert!(!rig.host.did(ShutdownWrite));
         assert_eq!(rig.conn.ending(), Some(Ending::Forfeited));

@@ -21,7 +21,7 @@ fn settings(config: &Config) -> ([u64; 9], Range<u32>, [Duration; 6]) {
     let times = [
         config.command_timeout(),
         config.deliver_timeout(),
-        config.connect_timeout(),
+        config.response_timeout(),
         config.linger_timeout(),
         config.close_timeout(),
         config.probe_interval(),
@@ -34,17 +34,9 @@ fn defaults_are_what_the_documentation_says() {
     let config = Config::default();
     assert_eq!(config, Config::builder().build().unwrap());
     const KIB: u64 = 1024;
-    let numbers = [
-        256 * KIB,
-        64 * KIB,
-        256 * KIB,
-        1024,
-        KIB,
-        16_384,
-        1024,
-        1024,
-        1024,
-    ];
+    let bytes = [256 * KIB, 64 * KIB, 256 * KIB].as_slice();
+    let counts = [1024, KIB, 16_384, 1024, 1024, 1024].as_slice();
+    let numbers = [bytes, counts].concat().try_into().unwrap();
     let times = [5000, 3000, 2000, 30_000, 8000, 20].map(Duration::from_millis);
     assert_eq!(settings(&config), (numbers, 1 << 30..1 << 31, times));
 }
@@ -65,7 +57,7 @@ fn values_are_taken_as_they_are_set() {
         .host_ports(9..10)
         .command_timeout(second * 11)
         .deliver_timeout(second * 12)
-        .connect_timeout(second * 13)
+        .response_timeout(second * 13)
         .linger_timeout(second * 14)
         .close_timeout(second * 15)
         .probe_interval(second * 16)
@@ -95,7 +87,7 @@ fn values_out_of_range_are_refused() {
         (new().host_ports(empty.clone()), ConfigError::HostPorts(empty)),
         (new().probe_interval(micro), ConfigError::ProbeInterval(micro)),
         (new().deliver_timeout(Duration::ZERO), ConfigError::DeliverTimeout),
-        (new().connect_timeout(Duration::ZERO), ConfigError::ConnectTimeout),
+        (new().response_timeout(Duration::ZERO), ConfigError::ResponseTimeout),
     ];
     for (builder, error) in cases {
         assert_eq!(builder.build(), Err(error));

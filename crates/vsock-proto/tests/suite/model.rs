@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use vsock_proto::{
-    Body, Config, Confirmation, Credit, Ending, HostAction, Interest, MessageFlags, Packet, Phase,
+    Body, Confirmation, Credit, Ending, HostAction, Interest, MessageFlags, Packet, Phase,
     ShutdownFlags, SocketType,
 };
 
-use crate::rig::{BOTH, End, RW, Rig};
+use crate::rig::{BOTH, End, GUEST, RW, Rig, credit, limits};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -93,11 +93,8 @@ const WINDOW: u32 = 4096;
 
 impl World {
     fn new(host_initiated: bool, start: u32, guest_start: u32) -> Self {
-        let config = Config::builder().buf_alloc(WINDOW).build().unwrap();
-        let guest = Credit {
-            buf_alloc: 3000,
-            fwd_cnt: guest_start,
-        };
+        let config = limits(|limits| limits.buf_alloc(WINDOW));
+        let guest = credit(3000, guest_start);
         let mut rig = if host_initiated {
             Rig::requesting(config, Confirmation::Line)
         } else {
@@ -273,10 +270,7 @@ impl World {
         if packet.body == RW {
             assert!(!bytes.is_empty(), "a packet with nothing in it");
             let in_flight = got + bytes.len() - self.guest.read;
-            assert!(
-                in_flight as u64 <= self.guest.largest.into(),
-                "beyond credit"
-            );
+            assert!(in_flight <= self.guest.largest as usize, "no credit");
             assert!(!self.guest.flags.contains(ShutdownFlags::RECEIVE));
             assert_eq!(bytes, &self.host_wrote[got..got + bytes.len()]);
         }
@@ -366,10 +360,8 @@ impl World {
         }
         if !host.deaf && self.guest.connected {
             let got = host.got.strip_prefix(&b"OK 1073741824\n"[..]);
-            assert!(
-                got.unwrap_or(&host.got) == self.guest.sent,
-                "lost to the host"
-            );
+            let got = got.unwrap_or(&host.got);
+            assert!(got == self.guest.sent, "lost to the host");
         }
         if !refused && !self.guest.reset {
             assert!(self.guest.got == self.host_wrote, "lost to the guest");
@@ -408,16 +400,11 @@ proptest! {
             1..60,
         ),
     ) {
-        let config = Config::builder()
-            .buf_alloc(WINDOW)
-            .max_message(2000)
-            .max_empty_messages(5)
-            .build()
-            .unwrap();
+        let small = limits(|limits| limits.max_message(2000).max_empty_messages(5).buf_alloc(WINDOW));
         let mut rig = match (host_initiated, seqpacket) {
-            (true, _) => Rig::requesting(config, Confirmation::Line),
-            (false, false) => Rig::accepting(config),
-            (false, true) => Rig::accepting_as(config, SocketType::SeqPacket),
+            (true, _) => Rig::requesting(small, Confirmation::Line),
+            (false, false) => Rig::accepting(small),
+            (false, true) => Rig::accepting_from(small, SocketType::SeqPacket, GUEST),
         };
         rig.host.space = 2000;
         rig.conn.on_host_connected(rig.now);
@@ -466,11 +453,7 @@ proptest! {
         pieces in proptest::collection::vec(1_usize..700, 1..20),
         space in proptest::collection::vec(0_usize..2500, 1..20),
     ) {
-        let config = Config::builder()
-            .buf_alloc(WINDOW)
-            .max_message(1500)
-            .build()
-            .unwrap();
+        let config = limits(|limits| limits.buf_alloc(WINDOW).max_message(1500));
         let mut rig = Rig::seqpacket(config);
         rig.guest.buf_alloc = 1000;
         rig.host.space = 0;

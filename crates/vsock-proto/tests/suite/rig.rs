@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vsock_proto::{
-    Body, Chunk, Config, Confirmation, ConnKey, Connection, Credit, HostAction, MessageFlags,
-    Packet, Port, Progress, ShutdownFlags, SlicePayload, SocketType, Tick, Transmit, Violation,
+    Body, Chunk, Config, ConfigBuilder, Confirmation, ConnKey, Connection, Credit, HostAction,
+    MessageFlags, Packet, Port, Progress, ShutdownFlags, SlicePayload, SocketType, Tick, Transmit,
+    Violation,
 };
 
 pub(crate) const KEY: ConnKey = ConnKey::new(Port::new(1 << 30), Port::new(52));
@@ -19,7 +20,10 @@ pub(crate) const GUEST: Credit = room(64 * 1024);
 
 /// A buffer of which nothing was taken out so far.
 pub(crate) const fn room(buf_alloc: u32) -> Credit {
-    let fwd_cnt = 0;
+    credit(buf_alloc, 0)
+}
+
+pub(crate) const fn credit(buf_alloc: u32, fwd_cnt: u32) -> Credit {
     Credit { buf_alloc, fwd_cnt }
 }
 
@@ -123,11 +127,7 @@ pub(crate) struct Rig {
 impl Rig {
     /// A guest-initiated connection whose host leg is not yet there.
     pub(crate) fn accepting(config: Config) -> Self {
-        Self::accepting_as(config, SocketType::Stream)
-    }
-
-    pub(crate) fn accepting_as(config: Config, socket_type: SocketType) -> Self {
-        Self::accepting_from(config, socket_type, GUEST)
+        Self::accepting_from(config, SocketType::Stream, GUEST)
     }
 
     /// The guest has this buffer, of which its REQUEST tells.
@@ -182,7 +182,7 @@ impl Rig {
     }
 
     pub(crate) fn seqpacket(config: Config) -> Self {
-        Self::accepting_as(config, SocketType::SeqPacket).establish()
+        Self::accepting_from(config, SocketType::SeqPacket, GUEST).establish()
     }
 
     /// Lets the host accept and the guest take the RESPONSE.
@@ -347,6 +347,11 @@ pub(crate) const RECEIVE: Body = Body::Shutdown(ShutdownFlags::RECEIVE);
 pub(crate) const BOTH: Body = Body::Shutdown(ShutdownFlags::BOTH);
 pub(crate) const RW: Body = Body::Data(MessageFlags::NONE);
 
+/// Other limits than by default.
+pub(crate) fn limits(set: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Config {
+    set(Config::builder()).build().unwrap()
+}
+
 pub(crate) fn buf_alloc(bytes: u32) -> Config {
-    Config::builder().buf_alloc(bytes).build().unwrap()
+    limits(|limits| limits.buf_alloc(bytes))
 }

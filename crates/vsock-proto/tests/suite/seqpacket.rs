@@ -6,7 +6,7 @@ use vsock_proto::{
     Body, Config, Confirmation, Ending, MessageFlags, Progress, SocketType, Transmit, Violation,
 };
 
-use crate::rig::{Rig, SEND, buf_alloc, room};
+use crate::rig::{Rig, SEND, buf_alloc, limits, room};
 
 const NONE: MessageFlags = MessageFlags::NONE;
 const EOM: MessageFlags = MessageFlags::END_OF_MESSAGE;
@@ -48,15 +48,10 @@ fn host_message(rig: &mut Rig, len: usize, end: MessageFlags, room: usize) -> Ve
 
 #[test]
 fn t111_messages_whole_in_pieces_and_empty_keep_their_boundaries() {
+    #[rustfmt::skip]
     let cases = [
-        (
-            &[("one", EOM), ("two", EOR)][..],
-            vec![("one", EOM), ("two", EOR)],
-        ),
-        (
-            &[("in ", NONE), ("three ", NONE), ("pieces", EOR)],
-            vec![("in three pieces", EOR)],
-        ),
+        (&[("one", EOM), ("two", EOR)][..], vec![("one", EOM), ("two", EOR)]),
+        (&[("in ", NONE), ("three ", NONE), ("pieces", EOR)], vec![("in three pieces", EOR)]),
         (&[("", EOM), ("", EOR)], vec![("", EOM), ("", EOR)]),
     ];
     for (pieces, messages) in cases {
@@ -89,8 +84,7 @@ fn t111_empty_messages_wait_their_turn() {
 
 #[test]
 fn t111_empty_messages_are_bounded() {
-    let config = Config::builder().max_empty_messages(3).build().unwrap();
-    let mut rig = Rig::seqpacket(config);
+    let mut rig = Rig::seqpacket(limits(|limits| limits.max_empty_messages(3)));
     rig.host.space = 0;
     rig.piece(b"x", EOM);
     for _ in 0..3 {
@@ -103,8 +97,7 @@ fn t111_empty_messages_are_bounded() {
 
 #[test]
 fn t111_delivered_empty_messages_do_not_count() {
-    let config = Config::builder().max_empty_messages(1).build().unwrap();
-    let mut rig = Rig::seqpacket(config);
+    let mut rig = Rig::seqpacket(limits(|limits| limits.max_empty_messages(1)));
     rig.host.space = 0;
     for _ in 0..5 {
         rig.piece(b"x", EOM);
@@ -116,8 +109,7 @@ fn t111_delivered_empty_messages_do_not_count() {
 
 #[test]
 fn t111_a_message_that_is_too_long_resets() {
-    let config = Config::builder().max_message(10).build().unwrap();
-    let mut rig = Rig::seqpacket(config);
+    let mut rig = Rig::seqpacket(limits(|limits| limits.max_message(10)));
     rig.piece(b"01234", NONE);
     let violation = rig.try_guest(Body::Data(EOM), b"567890").unwrap_err();
     assert_eq!(violation, Violation::MessageTooLong { len: 11, limit: 10 });
@@ -241,11 +233,8 @@ fn small(buf_alloc: u32) -> Rig {
 #[test]
 fn t111_a_message_alone_is_not_held_back_by_the_number_of_its_packets() {
     let mut rig = small(4096);
-    assert_eq!(
-        pieces(&mut rig, 200, 16),
-        13,
-        "4 packets may cost what there is"
-    );
+    // 4 packets may cost what there is.
+    assert_eq!(pieces(&mut rig, 200, 16), 13);
     assert_eq!(rig.conn.ending(), None);
 }
 
@@ -253,11 +242,8 @@ fn t111_a_message_alone_is_not_held_back_by_the_number_of_its_packets() {
 fn t59_a_message_behind_others_is_held_back_by_the_number_of_packets() {
     let mut rig = small(4096);
     assert_eq!(pieces(&mut rig, 16, 16), 1);
-    assert_eq!(
-        pieces(&mut rig, 200, 16),
-        3,
-        "4 packets may cost what there is"
-    );
+    // 4 packets may cost what there is.
+    assert_eq!(pieces(&mut rig, 200, 16), 3);
     rig.guest_reads(16);
     // Only the message is left in the guest's buffer.
     assert_eq!(pieces(&mut rig, 200 - 3 * 16, 16), 10);
@@ -315,11 +301,8 @@ fn t129_an_answer_makes_no_room_for_an_empty_message() {
     rig.guest(Body::CreditUpdate);
     assert_eq!(empties(&mut rig), (0, 0), "the answer");
     rig.guest_reads(1);
-    assert_eq!(
-        empties(&mut rig),
-        (1, 0),
-        "the message before them was received"
-    );
+    // The message before them was received.
+    assert_eq!(empties(&mut rig), (1, 0));
     rig.guest(Body::CreditUpdate);
     assert_eq!(empties(&mut rig), (1, 0), "and one of them");
 }

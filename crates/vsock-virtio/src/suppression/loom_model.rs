@@ -10,8 +10,8 @@ use std::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU16, Ordering, fence};
 use loom::thread;
 
-use super::{Kicks, NO_INTERRUPT, SharedFields, Suppression};
-use crate::fields::Inaccessible;
+use super::{Kicks, NO_INTERRUPT, Suppression};
+use crate::fields::{Inaccessible, SharedFields};
 
 /// Where both rings of the queue begin: where counting comes round to zero.
 const START: u16 = u16::MAX;

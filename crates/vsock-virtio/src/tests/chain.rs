@@ -16,11 +16,20 @@ pub(super) fn regions() -> Memory {
     memory(&[(0, 0x1_0000), (0x1_0000, 0x1_0000), (0x4_0000, 0x1_0000)])
 }
 
-/// What becomes of the chain that begins at descriptor 0.
-fn gathered(part: Part, prepare: impl FnOnce(&Memory, &DriverQueue)) -> Result<usize, BadChain> {
+/// What becomes of the chain that begins at descriptor 0, with these in the queue and those in a table elsewhere.
+fn gathered(
+    part: Part,
+    descriptors: &[Descriptor],
+    table: (u64, &[Descriptor]),
+) -> Result<usize, BadChain> {
     let memory = regions();
     let mut driver = DriverQueue::new(0x1000, SIZE);
-    prepare(&memory, &driver);
+    for (at, descriptor) in (0..).zip(descriptors) {
+        driver.describe(&memory, at, *descriptor);
+    }
+    for (at, descriptor) in (table.0..).step_by(16).zip(table.1) {
+        filled(&memory, at, &descriptor.encode());
+    }
     driver.offer(&memory, 0);
     let mut queue = driver.queue();
     let mut virtqueue = Virtqueue::new(&memory, &mut queue, QueueName::Tx);
@@ -30,18 +39,45 @@ fn gathered(part: Part, prepare: impl FnOnce(&Memory, &DriverQueue)) -> Result<u
     Ok(total)
 }
 
-fn table(memory: &Memory, at: u64, descriptors: &[Descriptor]) {
-    for (at, descriptor) in (at..).step_by(16).zip(descriptors) {
-        filled(memory, at, &descriptor.encode());
-    }
+/// Readable descriptors of these lengths, each followed by the next.
+fn linked(lens: &[u32]) -> Vec<Descriptor> {
+    let last = lens.len() - 1;
+    let next = (1..).zip(lens).map(|(next, len)| {
+        let piece = Descriptor::readable(DATA, *len);
+        if usize::from(next) > last {
+            piece
+        } else {
+            piece.then(next)
+        }
+    });
+    next.collect()
 }
 
 #[test]
-fn t15_a_range_may_span_regions_that_follow_one_another() {
-    let total = gathered(Part::Readable, |memory, driver| {
-        driver.describe(memory, 0, Descriptor::readable(0xff00, 0x200));
-    });
-    assert_eq!(total, Ok(0x200));
+fn t15_t16_a_chain_of_any_layout_is_gathered_whole() {
+    let inner = linked(&[8, 9]);
+    let empty = Descriptor::readable(0xdead_0000, 0);
+    let into_table = vec![
+        Descriptor::readable(DATA, 5).then(1),
+        Descriptor::table(TABLE, 32),
+    ];
+    let around_empty = vec![empty.then(1), Descriptor::readable(DATA, 7).then(2), empty];
+    #[rustfmt::skip]
+    let cases = [
+        // Over regions that follow one another.
+        (vec![Descriptor::readable(0xff00, 0x200)], TABLE, 0x200),
+        // All descriptors there are.
+        (linked(&[3; SIZE as usize]), TABLE, 3 * usize::from(SIZE)),
+        // A table of its own, also where the seam of regions is within its first descriptor.
+        (into_table, TABLE, 22),
+        (vec![Descriptor::table(0xfff8, 32)], 0xfff8, 17),
+        // Pieces without bytes are passed over.
+        (around_empty, TABLE, 7),
+    ];
+    for (descriptors, table, total) in cases {
+        let gathered = gathered(Part::Readable, &descriptors, (table, &inner));
+        assert_eq!(gathered, Ok(total), "{descriptors:?}");
+    }
 }
 
 #[test]
@@ -54,43 +90,17 @@ fn t15_a_range_over_a_hole_spoils_its_chain() {
         (u64::MAX, 1),
         (0x8000, u32::MAX),
     ] {
-        let total = gathered(Part::Readable, |memory, driver| {
-            driver.describe(memory, 0, Descriptor::readable(addr, len));
-        });
+        let piece = Descriptor::readable(addr, len);
+        let total = gathered(Part::Readable, &[piece], (TABLE, &[]));
         assert_eq!(total, Err(BadChain), "{addr:#x}, {len}");
     }
-}
-
-#[test]
-fn t16_a_loop_spoils_its_chain() {
-    let total = gathered(Part::Readable, |memory, driver| {
-        driver.describe(memory, 0, Descriptor::readable(DATA, 8).then(1));
-        driver.describe(memory, 1, Descriptor::readable(DATA, 8).then(0));
-    });
-    assert_eq!(total, Err(BadChain));
-}
-
-#[test]
-fn t16_a_next_outside_of_the_table_spoils_its_chain() {
-    let total = gathered(Part::Readable, |memory, driver| {
-        driver.describe(memory, 0, Descriptor::readable(DATA, 8).then(SIZE));
-    });
-    assert_eq!(total, Err(BadChain));
-}
-
-#[test]
-fn t16_a_chain_of_all_descriptors_is_whole() {
-    let total = gathered(Part::Readable, |memory, driver| {
-        driver.chain(memory, 0, &[Descriptor::readable(DATA, 3); SIZE as usize]);
-    });
-    assert_eq!(total, Ok(3 * usize::from(SIZE)));
 }
 
 #[test]
 fn t16_a_wrong_direction_spoils_its_chain() {
     let readable = Descriptor::readable(DATA, 8);
     let writable = Descriptor::writable(DATA, 8);
-    for (part, pieces, expected) in [
+    for (part, [first, second], expected) in [
         (Part::Readable, [readable, writable], Ok(8)),
         (Part::Readable, [writable, readable], Err(BadChain)),
         (Part::Readable, [writable, writable], Ok(0)),
@@ -98,110 +108,66 @@ fn t16_a_wrong_direction_spoils_its_chain() {
         (Part::Writable, [writable, readable], Err(BadChain)),
         (Part::Writable, [writable, writable], Ok(16)),
     ] {
-        let total = gathered(part, |memory, driver| driver.chain(memory, 0, &pieces));
-        assert_eq!(total, expected, "{part:?} {pieces:?}");
+        let total = gathered(part, &[first.then(1), second], (TABLE, &[]));
+        assert_eq!(total, expected, "{part:?} {first:?} {second:?}");
     }
 }
 
 #[test]
-fn t16_a_table_of_its_own_is_a_chain() {
-    let total = gathered(Part::Readable, |memory, driver| {
-        let pieces = [
-            Descriptor::readable(DATA, 8).then(1),
-            Descriptor::readable(DATA, 9),
-        ];
-        table(memory, TABLE, &pieces);
-        driver.describe(memory, 0, Descriptor::readable(DATA, 5).then(1));
-        driver.describe(memory, 1, Descriptor::table(TABLE, 32));
-    });
-    assert_eq!(total, Ok(22));
-}
-
-#[test]
-fn t15_a_table_may_lie_across_regions() {
-    let total = gathered(Part::Readable, |memory, driver| {
-        let pieces = [
-            Descriptor::readable(DATA, 8).then(1),
-            Descriptor::readable(DATA, 9),
-        ];
-        // The seam is within the first descriptor.
-        table(memory, 0xfff8, &pieces);
-        driver.describe(memory, 0, Descriptor::table(0xfff8, 32));
-    });
-    assert_eq!(total, Ok(17));
-}
-
-#[test]
-fn t16_a_bad_table_spoils_its_chain() {
+fn t16_a_loop_a_bad_index_or_a_bad_table_spoils_its_chain() {
     let piece = Descriptor::readable(DATA, 8);
     let inner = Descriptor::table(TABLE, 16);
-    for (entries, head) in [
-        // Odd, empty, and nowhere.
-        ([piece; 2], Descriptor::table(TABLE, 24)),
-        ([piece; 2], Descriptor::table(TABLE, 0)),
-        ([piece; 2], Descriptor::table(0x3_0000, 16)),
-        // A table within, at once and behind a piece.
-        ([inner; 2], Descriptor::table(TABLE, 32)),
-        ([piece.then(1), inner], Descriptor::table(TABLE, 32)),
-        // An index behind the end, and a loop.
-        ([piece.then(2), piece], Descriptor::table(TABLE, 32)),
-        ([piece.then(1), piece.then(0)], Descriptor::table(TABLE, 32)),
-    ] {
-        let total = gathered(Part::Readable, |memory, driver| {
-            table(memory, TABLE, &entries);
-            driver.describe(memory, 0, head);
-        });
-        assert_eq!(total, Err(BadChain), "{entries:?}");
+    let head = Descriptor::table(TABLE, 32);
+    let long = linked(&[1; SIZE as usize + 2]);
+    let whole_long = Descriptor::table(TABLE, 16 * u32::from(SIZE + 2));
+    let cases: [(&[_], &[_]); 10] = [
+        // A loop, and a next descriptor outside of the queue's table.
+        (&[piece.then(1), piece.then(0)], &[]),
+        (&[piece.then(SIZE)], &[]),
+        // A table that is odd, empty, nowhere, or longer than the queue.
+        (&[Descriptor::table(TABLE, 24)], &[piece; 2]),
+        (&[Descriptor::table(TABLE, 0)], &[piece; 2]),
+        (&[Descriptor::table(0x3_0000, 16)], &[piece; 2]),
+        (&[whole_long], &long),
+        // A table within, as its first or second descriptor.
+        (&[head], &[inner; 2]),
+        (&[head], &[piece.then(1), inner]),
+        // An index after the end, and a loop.
+        (&[head], &[piece.then(2), piece]),
+        (&[head], &[piece.then(1), piece.then(0)]),
+    ];
+    for (descriptors, table) in cases {
+        let total = gathered(Part::Readable, descriptors, (TABLE, table));
+        assert_eq!(total, Err(BadChain), "{descriptors:?} {table:?}");
     }
 }
 
-#[test]
-fn t16_a_table_longer_than_the_queue_spoils_its_chain() {
-    let total = gathered(Part::Readable, |memory, driver| {
-        let pieces: Vec<_> = (1..=SIZE + 1)
-            .map(|next| Descriptor::readable(DATA, 1).then(next))
-            .chain([Descriptor::readable(DATA, 1)])
-            .collect();
-        table(memory, TABLE, &pieces);
-        let len = u32::try_from(16 * pieces.len()).unwrap();
-        driver.describe(memory, 0, Descriptor::table(TABLE, len));
-    });
-    assert_eq!(total, Err(BadChain));
-}
-
-#[test]
-fn pieces_without_bytes_are_passed_over() {
-    let total = gathered(Part::Readable, |memory, driver| {
-        let empty = Descriptor::readable(0xdead_0000, 0);
-        let pieces = [empty, Descriptor::readable(DATA, 7), empty];
-        driver.chain(memory, 0, &pieces);
-    });
-    assert_eq!(total, Ok(7));
-}
-
-fn fault_of(prepare: impl FnOnce(&Memory, &mut DriverQueue)) -> DeviceFault {
-    let memory = regions();
+/// What a look at the receive queue of this memory finds, after the driver has done this.
+fn fault_of(memory: &Memory, prepare: impl FnOnce(&mut DriverQueue)) -> DeviceFault {
     let mut driver = DriverQueue::new(0x1000, SIZE);
-    prepare(&memory, &mut driver);
+    prepare(&mut driver);
     let mut queue = driver.queue();
-    Virtqueue::new(&memory, &mut queue, QueueName::Rx)
+    Virtqueue::new(memory, &mut queue, QueueName::Rx)
         .take(Part::Writable, &mut Slices::<Memory>::new())
         .unwrap_err()
 }
 
 #[test]
-fn t23_an_available_index_too_far_ahead_is_a_fault() {
-    let fault = fault_of(|memory, driver| driver.set_available(memory, SIZE + 1));
-    assert_eq!(
-        (fault.queue, fault.cause),
-        (QueueName::Rx, FaultCause::AvailIndex)
-    );
-}
-
-#[test]
-fn a_head_that_is_no_descriptor_is_a_fault() {
-    let fault = fault_of(|memory, driver| driver.offer(memory, SIZE));
-    assert_eq!(fault.cause, FaultCause::HeadIndex);
+fn t23_an_index_that_cannot_be_and_a_queue_that_cannot_be_read_are_faults() {
+    let regions = regions();
+    // A front-end may say that a region begins anywhere.
+    let odd = memory(&[(1, 0x1_0000)]);
+    let ahead = fault_of(&regions, |driver| driver.set_available(&regions, SIZE + 1));
+    let no_head = fault_of(&regions, |driver| driver.offer(&regions, SIZE));
+    let misplaced = fault_of(&odd, |driver| driver.offer(&odd, 0));
+    for (fault, cause) in [
+        (ahead, FaultCause::AvailIndex),
+        (no_head, FaultCause::HeadIndex),
+        (misplaced, FaultCause::Memory),
+    ] {
+        let queue = QueueName::Rx;
+        assert_eq!(fault, DeviceFault { queue, cause });
+    }
 }
 
 #[test]
@@ -213,25 +179,15 @@ fn t15_a_queue_may_lie_across_regions() {
         let mut queue = driver.queue();
         for round in 0..3 * SIZE {
             let head = round % SIZE;
-            driver.describe(
-                &memory,
-                head,
-                Descriptor::writable(DATA, u32::from(head) + 1),
-            );
+            let buffer = Descriptor::writable(DATA, u32::from(head) + 1);
+            driver.describe(&memory, head, buffer);
             driver.offer(&memory, head);
             let mut virtqueue = Virtqueue::new(&memory, &mut queue, QueueName::Rx);
             let mut slices = Slices::<Memory>::new();
-            let taken = virtqueue
-                .take(Part::Writable, &mut slices)
-                .unwrap()
-                .unwrap();
+            let mut take = || virtqueue.take(Part::Writable, &mut slices).unwrap();
+            let taken = take().unwrap();
             assert_eq!((taken.head, taken.len), (head, Ok(usize::from(head) + 1)));
-            assert!(
-                virtqueue
-                    .take(Part::Writable, &mut slices)
-                    .unwrap()
-                    .is_none()
-            );
+            assert!(take().is_none());
             virtqueue.give_back(taken.head, 7).unwrap();
             assert_eq!(virtqueue.wants_interrupt(1), Ok(true));
             assert_eq!(driver.used(&memory), [(u32::from(head), 7)]);
@@ -249,33 +205,10 @@ fn t23_an_available_index_that_goes_back_is_looked_at_when_it_counts() {
     let mut queue = driver.queue();
     let mut virtqueue = Virtqueue::new(&memory, &mut queue, QueueName::Rx);
     let mut slices = Slices::<Memory>::new();
-    assert!(
-        virtqueue
-            .take(Part::Writable, &mut slices)
-            .unwrap()
-            .is_some()
-    );
-    // One that was seen stays available; behind it the index is a lie.
+    let mut take = || virtqueue.take(Part::Writable, &mut slices);
+    assert!(take().unwrap().is_some());
+    // One that was seen stays available; after it the index is a lie.
     driver.set_available(&memory, 0);
-    assert!(
-        virtqueue
-            .take(Part::Writable, &mut slices)
-            .unwrap()
-            .is_some()
-    );
-    let fault = virtqueue.take(Part::Writable, &mut slices).unwrap_err();
-    assert_eq!(fault.cause, FaultCause::AvailIndex);
-}
-
-#[test]
-fn a_queue_at_an_odd_address_is_a_fault() {
-    // A front-end may say that a region begins anywhere.
-    let memory = memory(&[(1, 0x1_0000)]);
-    let mut driver = DriverQueue::new(0x1000, SIZE);
-    driver.offer(&memory, 0);
-    let mut queue = driver.queue();
-    let fault = Virtqueue::new(&memory, &mut queue, QueueName::Rx)
-        .take(Part::Writable, &mut Slices::<Memory>::new())
-        .unwrap_err();
-    assert_eq!(fault.cause, FaultCause::Memory);
+    assert!(take().unwrap().is_some());
+    assert_eq!(take().unwrap_err().cause, FaultCause::AvailIndex);
 }

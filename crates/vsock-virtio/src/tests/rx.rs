@@ -12,7 +12,7 @@ use vsock_inner::VsockInnerStream;
 use vsock_muxer::{Allowance, GuestBuffers};
 use vsock_proto::{Header, Progress};
 
-use super::stream::{pair, pattern};
+use super::{pair, pattern};
 use crate::direct::DirectTypes;
 use crate::rx::{RxBuffers, Tools};
 use crate::stream_io::Scratch;
@@ -105,6 +105,14 @@ impl Rig {
         })
     }
 
+    /// As much as there is; with how many buffers were taken for it.
+    fn fill_from(&mut self, stream: &mut dyn VsockStream) -> (Progress, u16) {
+        self.with(|buffers| {
+            let progress = buffers.fill(stream, PLENTY, &mut of_len);
+            (progress, buffers.taken())
+        })
+    }
+
     /// Payloads of what was used, in order, with their heads. Checks each header's length.
     fn used(&mut self) -> Vec<(u16, Vec<u8>)> {
         let used = self.driver.used(&self.memory);
@@ -167,19 +175,14 @@ fn one_read_fills_sixteen_buffers() {
     let used = rig.used();
     assert_eq!(used.len(), 17);
     assert!(used.iter().all(|(_, payload)| payload.len() <= 4052));
-    assert!(used.concat_payloads() == source[..65_536]);
+    assert!(concat(&used) == source[..65_536]);
 }
 
-trait Payloads {
-    fn concat_payloads(&self) -> Vec<u8>;
-}
-
-impl Payloads for Vec<(u16, Vec<u8>)> {
-    fn concat_payloads(&self) -> Vec<u8> {
-        self.iter()
-            .flat_map(|(_, payload)| payload.clone())
-            .collect()
-    }
+/// The payloads, one after the other.
+fn concat(used: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    used.iter()
+        .flat_map(|(_, payload)| payload.clone())
+        .collect()
 }
 
 #[test]
@@ -191,31 +194,10 @@ fn buffers_are_taken_for_what_is_there_and_filled_by_one_publication() {
     let (mut device, mut application) = pair(100_000);
     let source = pattern(60_000);
     application.write_all(&source).unwrap();
-    let taken = rig.with(|buffers| {
-        let progress = buffers.fill(&mut device, PLENTY, &mut of_len);
-        assert_eq!(progress, Progress::Done(60_000));
-        buffers.taken()
-    });
-    assert_eq!(taken, 15);
-    assert!(rig.used().concat_payloads() == source);
+    assert_eq!(rig.fill_from(&mut device), (Progress::Done(60_000), 15));
+    assert!(concat(&rig.used()) == source);
     // Nothing is there: one buffer is enough to learn it.
-    let taken = rig.with(|buffers| {
-        assert_eq!(
-            buffers.fill(&mut device, PLENTY, &mut of_len),
-            Progress::Pending
-        );
-        buffers.taken()
-    });
-    assert_eq!(taken, 16);
-}
-
-#[test]
-fn an_interrupted_read_is_repeated() {
-    let mut rig = Rig::new();
-    rig.offer(&[100]);
-    let mut stream = counted(b"abc");
-    stream.interrupted = true;
-    assert_eq!(rig.fill(&mut stream, PLENTY), Progress::Done(3));
+    assert_eq!(rig.fill_from(&mut device), (Progress::Pending, 16));
 }
 
 #[test]
@@ -261,7 +243,7 @@ fn t19_a_buffer_of_a_header_alone_is_never_read_into() {
             buffers.put(&of_len(0));
         });
         assert_eq!(rig.fill(stream, PLENTY), Progress::Done(3));
-        assert_eq!(rig.used().concat_payloads(), b"123456789");
+        assert_eq!(concat(&rig.used()), b"123456789");
     }
 }
 
@@ -299,9 +281,11 @@ fn t21_buffers_that_were_taken_in_advance_are_put_back() {
         rig.offer(&[100]);
     }
     let mut stream = counted(&pattern(100));
+    // It is repeated.
+    stream.interrupted = true;
     assert_eq!(rig.fill(&mut stream, PLENTY), Progress::Done(100));
     assert_eq!(rig.queue.next_avail(), 2, "two were filled");
-    assert_eq!(rig.used().concat_payloads(), pattern(100));
+    assert_eq!(concat(&rig.used()), pattern(100));
 }
 
 #[test]
@@ -314,33 +298,27 @@ fn the_end_of_a_stream_is_no_packet() {
     application.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(rig.fill(&mut device, PLENTY), Progress::Done(4));
     assert_eq!(rig.fill(&mut device, PLENTY), Progress::Closed);
-    assert_eq!(rig.used().concat_payloads(), b"last");
+    assert_eq!(concat(&rig.used()), b"last");
 }
 
+/// What is not told now would look like an end.
 #[test]
 fn t92_a_failure_is_told_with_the_bytes_before_it_and_not_left_to_the_next_read() {
-    let mut rig = Rig::new();
-    rig.direct.add::<Resetting>(0);
-    let head = rig.offer(&[48]);
-    rig.offer(&[100]);
-    // What is not told now would look like an end.
-    assert_eq!(
-        rig.fill(&mut Resetting::after(b"last"), PLENTY),
-        Progress::Failed
-    );
-    assert_eq!(rig.used(), [(head, b"last".to_vec())]);
-}
-
-#[test]
-fn t92_a_failure_in_the_middle_of_a_buffer_is_told_with_the_bytes_before_it() {
-    let mut rig = Rig::new();
-    let head = rig.offer(&[48, 100]);
+    let mut reset = Resetting::after(b"last");
     let (mut device, mut application) = pair(1000);
     application.write_all(b"last").unwrap();
     application.abort();
-    assert_eq!(rig.fill(&mut device, PLENTY), Progress::Failed);
-    let used = rig.used();
-    assert_eq!(used, [(head, b"last".to_vec())]);
+    // At the end of a buffer, and in the middle of one.
+    let cases: [(&mut dyn VsockStream, &[u32]); 2] =
+        [(&mut reset, &[48]), (&mut device, &[48, 100])];
+    for (stream, lens) in cases {
+        let mut rig = Rig::new();
+        rig.direct.add::<Resetting>(0);
+        let head = rig.offer(lens);
+        rig.offer(&[100]);
+        assert_eq!(rig.fill(stream, PLENTY), Progress::Failed);
+        assert_eq!(rig.used(), [(head, b"last".to_vec())]);
+    }
 }
 
 #[test]
@@ -367,18 +345,9 @@ fn t76_looking_ahead_at_long_chains_of_few_bytes_has_a_bound() {
         rig.driver.offer(&rig.memory, 0);
     }
     let mut stream = counted(b"x");
-    let taken = rig.with(|buffers| {
-        assert_eq!(
-            buffers.fill(&mut stream, PLENTY, &mut of_len),
-            Progress::Done(1)
-        );
-        buffers.taken()
-    });
-    assert_eq!(
-        taken,
-        1024 / SIZE,
-        "so many have 1,024 descriptors together"
-    );
+    let (progress, taken) = rig.fill_from(&mut stream);
+    assert_eq!(progress, Progress::Done(1));
+    assert_eq!(taken, 1024 / SIZE, "together they have 1,024 descriptors");
 }
 
 #[test]
@@ -422,7 +391,7 @@ proptest! {
         }
         while rig.with(|buffers| buffers.refuse_roomless()) {}
         let used = rig.used();
-        prop_assert!(used.concat_payloads() == source[..total]);
+        prop_assert!(concat(&used) == source[..total]);
         prop_assert!(used.iter().all(|(_, payload)| payload.len() <= packet_bytes));
         // In order, and each once.
         let returned: Vec<u16> = used.iter().map(|(head, _)| *head).collect();

@@ -12,7 +12,7 @@ use vsock_inner::VsockInnerStream;
 use vsock_muxer::GuestPayload;
 use vsock_proto::{Header, MessageFlags, Progress};
 
-use super::stream::{pair, pattern};
+use super::{pair, pattern};
 use crate::chain::BadChain;
 use crate::direct::DirectTypes;
 use crate::stream_io::{MAX_PAYLOAD, Scratch};
@@ -25,6 +25,14 @@ fn packet(payload: &[u8]) -> Vec<u8> {
         ..Header::default()
     };
     [&header.encode()[..], payload].concat()
+}
+
+/// A stream that takes so many bytes in one call.
+fn taking(bytes: usize) -> Counted {
+    Counted {
+        takes: [bytes].into(),
+        ..Counted::default()
+    }
 }
 
 /// Plain memory in pieces of these lengths, the last one as long as what is left.
@@ -85,10 +93,7 @@ impl Sender {
 fn t12_header_in_44_descriptors_of_one_byte() {
     let mut bytes = packet(b"payload");
     let slices = pieces(&mut bytes, &[1; 44]);
-    let mut stream = Counted {
-        takes: [100].into(),
-        ..Counted::default()
-    };
+    let mut stream = taking(100);
     let progress = Sender::new().with(&slices, |payload| payload.write_to(&mut stream));
     assert_eq!(progress, Ok(Progress::Done(7)));
     assert_eq!(stream.sink, b"payload");
@@ -113,10 +118,7 @@ fn t14_a_packet_over_the_limit_is_refused_and_a_longer_chain_is_not() {
     let mut longer = packet(b"abc");
     longer.extend([0xff; 5000]);
     let slices = pieces(&mut longer, &[44, 2]);
-    let mut stream = Counted {
-        takes: [5000].into(),
-        ..Counted::default()
-    };
+    let mut stream = taking(5000);
     let progress = Sender::new().with(&slices, |payload| payload.write_to(&mut stream));
     assert_eq!(progress, Ok(Progress::Done(3)));
     assert_eq!(stream.sink, b"abc", "what is behind is not payload");
@@ -127,15 +129,10 @@ fn t02_a_length_that_changes_after_it_was_read_changes_nothing() {
     let mut bytes = packet(b"abc");
     bytes.extend([0xff; 100]);
     let slices = pieces(&mut bytes, &[44]);
-    let mut stream = Counted {
-        takes: [5000].into(),
-        ..Counted::default()
-    };
+    let mut stream = taking(5000);
     let progress = Sender::new().with(&slices, |payload| {
-        slices[0]
-            .subslice(24, 4)
-            .unwrap()
-            .copy_from(&[100_u8, 0, 0, 0]);
+        let len = slices[0].subslice(24, 4).unwrap();
+        len.copy_from(&[100_u8, 0, 0, 0]);
         payload.write_to(&mut stream)
     });
     assert_eq!(progress, Ok(Progress::Done(3)));
@@ -143,25 +140,15 @@ fn t02_a_length_that_changes_after_it_was_read_changes_nothing() {
 }
 
 #[test]
-fn scattered_payload_is_written_by_one_call() {
+fn t111_scattered_payload_is_written_or_sent_by_one_call() {
     let payload = pattern(40_000);
     let mut bytes = packet(&payload);
     let slices = pieces(&mut bytes, &[4096; 10]);
-    let mut stream = Counted {
-        takes: [65_536].into(),
-        ..Counted::default()
-    };
+    let mut stream = taking(65_536);
     let progress = Sender::direct(0).with(&slices, |payload| payload.write_to(&mut stream));
     assert_eq!(progress, Ok(Progress::Done(40_000)));
     assert_eq!(stream.writes, [40_000]);
     assert!(stream.sink == payload);
-}
-
-#[test]
-fn t111_a_scattered_message_is_sent_by_one_call() {
-    let payload = pattern(40_000);
-    let mut bytes = packet(&payload);
-    let slices = pieces(&mut bytes, &[4096; 10]);
     let mut letters = Letters::default();
     let flags = MessageFlags::END_OF_RECORD;
     let progress = Sender::direct(0).with(&slices, |payload| payload.send_to(&mut letters, flags));

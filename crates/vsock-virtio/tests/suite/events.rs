@@ -79,9 +79,7 @@ fn t106_a_reset_ends_the_waiting() {
     rig.post_events(1, 8);
     told(&mut rig);
     let _ = rig.process();
-    rig.device.reset(rig.now);
-    rig.new_rings();
-    rig.activate();
+    rig.reload();
     // As many as there were when the event was published: that these are others, the ring does not say.
     rig.post_events(1, 8);
     rig.post(4);
@@ -95,9 +93,7 @@ fn t105_an_event_that_is_owed_ends_with_a_reset() {
     let mut rig = Rig::new();
     rig.device.transport_reset(rig.now);
     let _ = rig.process();
-    rig.device.reset(rig.now);
-    rig.new_rings();
-    rig.activate();
+    rig.reload();
     rig.post_events(1, 8);
     assert!(!rig.process().notify_event);
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use vsock_backend_api::VsockStream;
 use vsock_driver::Descriptor;
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
-use vsock_proto::{Header, Op};
+use vsock_proto::{Config, Header, Op};
 use vsock_virtio::F_EVENT_IDX;
 
 use crate::rig::{BUFFER, RX_DATA, Rig, packet};
@@ -18,17 +18,8 @@ fn pattern(len: usize) -> Vec<u8> {
 
 /// A guest that has connected to a listener of the host.
 fn connected(features: u64) -> (Rig, VsockInnerStream) {
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = backend.listen(PORT).unwrap();
-    let mut rig = Rig::with(backend, features);
-    rig.post(48);
-    rig.send(packet(Op::Request, 1024, PORT), b"");
-    rig.settle();
-    let answer = rig.received()[0].0;
-    assert_eq!(answer.op, u16::from(Op::Response));
-    let mut host = listener.accept().unwrap();
-    host.set_nonblocking(true).unwrap();
-    (rig, host)
+    let device = |backend| crate::rig::device(backend, Config::default());
+    crate::rig::connected(device, features)
 }
 
 #[test]

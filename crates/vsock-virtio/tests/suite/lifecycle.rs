@@ -3,20 +3,19 @@
 use std::time::Duration;
 use virtio_queue::{Queue, QueueT};
 use vsock_inner::VsockInnerBackend;
-use vsock_muxer::Muxer;
-use vsock_proto::{Config, GuestCid, Op, SocketTypes};
+use vsock_proto::{Config, Op, SocketTypes};
 use vsock_virtio::{
     ActivateError, DeviceFault, F_EVENT_IDX, F_VERSION_1, FaultCause, FeatureError, Outcome,
-    QueueName, Queues, RestoreError, VsockDevice,
+    QueueName, RestoreError, VsockDevice,
 };
 
-use crate::rig::{CID, Rig, SIZE, device, has_more, packet};
+use crate::rig::{Rig, SIZE, device, has_more, muxer, packet};
 
 const F_RING_PACKED: u64 = 1 << 34;
 
 fn inactive() -> Rig {
-    let config = Config::builder().build().unwrap();
-    Rig::around(device(VsockInnerBackend::new().unwrap(), config))
+    let backend = VsockInnerBackend::new().unwrap();
+    Rig::around(device(backend, Config::default()))
 }
 
 #[test]
@@ -97,14 +96,7 @@ fn t22_no_buffer_is_held_over_a_reset() {
 #[test]
 fn an_active_device_is_not_activated_again() {
     let mut rig = Rig::new();
-    let [rx, tx, _] = &mut rig.queues;
-    let mut queues = Queues {
-        rx,
-        tx,
-        event: None,
-    };
-    let again = rig.device.activate(rig.now, &rig.memory, &mut queues);
-    assert_eq!(again, Err(ActivateError::InUse));
+    assert_eq!(rig.try_activate(), Err(ActivateError::InUse));
 }
 
 #[test]
@@ -112,10 +104,7 @@ fn a_queue_outside_of_memory_is_refused() {
     for name in [QueueName::Rx, QueueName::Tx, QueueName::Event] {
         let mut rig = inactive();
         rig.queues[name.index()].set_used_ring_address(Some(0), Some(1));
-        let [rx, tx, event] = &mut rig.queues;
-        let event = Some(event);
-        let mut queues = Queues { rx, tx, event };
-        let refused = rig.device.activate(rig.now, &rig.memory, &mut queues);
+        let refused = rig.try_activate();
         assert_eq!(refused, Err(ActivateError::InvalidQueue(name)));
         assert!(!rig.device.is_active());
     }
@@ -127,12 +116,8 @@ fn t23_a_broken_ring_is_reported_until_the_reset() {
         let mut rig = Rig::new();
         rig.device.transport_reset(rig.now);
         rig.send(packet(Op::Request, 1024, 80), b"");
-        let ring = match name {
-            QueueName::Rx => &mut rig.rx,
-            QueueName::Tx => &mut rig.tx,
-            QueueName::Event => &mut rig.event,
-        };
-        ring.set_available(&rig.memory, SIZE + 9);
+        let memory = rig.memory.clone();
+        rig.ring(name).set_available(&memory, SIZE + 9);
         let cause = FaultCause::AvailIndex;
         let fault = DeviceFault { queue: name, cause };
         assert!(fault.to_string().contains(&cause.to_string()), "{fault}");
@@ -156,7 +141,7 @@ fn t107_a_restored_device_serves_what_was_in_its_queues() {
     let state = old.device.state();
 
     let mut new = inactive();
-    new.memory = old.memory;
+    (new.memory, new.device_memory) = (old.memory, old.device_memory);
     (new.rx, new.tx, new.event) = (old.rx, old.tx, old.event);
     let saved = old.queues.each_ref().map(Queue::state);
     new.queues = saved.map(|queue| Queue::try_from(queue).unwrap());
@@ -190,18 +175,11 @@ fn a_device_that_offers_less_is_not_restored() {
 
 #[test]
 fn a_budget_of_zero_serves_packet_by_packet() {
-    let muxer = Muxer::new(
-        GuestCid::try_from(CID).unwrap(),
-        Config::builder().build().unwrap(),
-    );
-    let mut rig = Rig::around(
-        VsockDevice::builder(muxer)
-            .budget(0)
-            .poll_budget(Duration::ZERO)
-            .build(),
-    );
-    rig.device.ack_features(F_VERSION_1).unwrap();
-    rig.start();
+    let muxer = muxer(VsockInnerBackend::new().unwrap());
+    let device = VsockDevice::builder(muxer)
+        .budget(0)
+        .poll_budget(Duration::ZERO);
+    let mut rig = Rig::started(device.build(), 0);
     rig.post(4);
     rig.post_events(1, 8);
     rig.device.transport_reset(rig.now);

@@ -11,29 +11,20 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any};
 use proptest::{prop_oneof, proptest};
-use virtio_queue::{Queue, QueueT};
-use vm_memory::bitmap::BS;
-use vm_memory::guest_memory::GuestMemorySliceIterator;
-use vm_memory::{GuestAddress, GuestMemory, GuestMemoryError, Permissions};
+use virtio_queue::QueueT;
 use vsock_backend_api::VsockStream;
 use vsock_driver::{Descriptor, DriverQueue, Memory, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
-use vsock_muxer::Muxer;
-use vsock_proto::{Config, GuestCid, Op, Tick};
-use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, QueueName, Queues, VsockDevice};
+use vsock_proto::{Op, Tick};
+use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, QueueName, VsockDevice};
 
-use crate::rig::{CID, Rig, packet};
+use crate::looked_up::LookedUp;
+use crate::rig::{Rig, muxer, packet};
 
 const GUEST: u32 = 1024;
 const PORT: u32 = 80;
 const RX: usize = QueueName::Rx.index();
 const TX: usize = QueueName::Tx.index();
-
-fn muxer(backend: VsockInnerBackend) -> Muxer {
-    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), Config::default());
-    muxer.add_backend(Box::new(backend)).unwrap();
-    muxer
-}
 
 /// How a driver asks and is asked.
 fn features(event_idx: bool) -> u64 {
@@ -68,37 +59,8 @@ fn disable_interrupt(ring: &DriverQueue, memory: &Memory, event_idx: bool) {
     }
 }
 
-type Hook = Box<dyn FnOnce()>;
-
-/// Memory of which each field is looked up for itself.
-struct Watched {
-    memory: Memory,
-    /// What happens before an access, and how many accesses come before that.
-    at: RefCell<(usize, Option<Hook>)>,
-}
-
-impl GuestMemory for Watched {
-    type PhysicalMemory = Memory;
-    type Bitmap = ();
-
-    fn check_range(&self, addr: GuestAddress, len: usize, access: Permissions) -> bool {
-        self.memory.check_range(addr, len, access)
-    }
-
-    fn get_slices<'a>(
-        &'a self,
-        addr: GuestAddress,
-        len: usize,
-        access: Permissions,
-    ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, ()>>, GuestMemoryError> {
-        let (left, act) = &mut *self.at.borrow_mut();
-        match left.checked_sub(1) {
-            Some(fewer) => *left = fewer,
-            None => act.take().into_iter().for_each(|act| act()),
-        }
-        GuestMemory::get_slices(&self.memory, addr, len, access)
-    }
-}
+/// What happens before an access to memory, and how many accesses come before that.
+type Hook = Rc<RefCell<(usize, Option<Box<dyn FnOnce()>>)>>;
 
 /// What a driver does at some moment, of one of its queues.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -109,91 +71,66 @@ enum Act {
     Awaits(QueueName),
 }
 
-/// A driver with a packet that the device answers, and with a buffer for the answer.
-struct Scene {
-    device: VsockDevice<Watched>,
-    memory: Watched,
-    queues: [Queue; 2],
-    drivers: [DriverQueue; 2],
+/// A driver with a packet that the device answers, and with a buffer for the answer. The device has started, and
+/// the driver wants no interrupt.
+fn scene(event_idx: bool, poll_budget: Duration, hook: &Hook) -> Rig<LookedUp> {
+    let muxer = muxer(VsockInnerBackend::new().unwrap());
+    let device = VsockDevice::builder(muxer).poll_budget(poll_budget).build();
+    let memory = memory(&[(0, 0x1_0000)]);
+    filled(&memory, 0xd000, &packet(Op::ReadWrite, 1, 2).encode());
+    let hook = Rc::clone(hook);
+    let watched = LookedUp::new(&memory, move |addr, _| {
+        let (left, act) = &mut *hook.borrow_mut();
+        match left.checked_sub(1) {
+            Some(fewer) => *left = fewer,
+            None => act.take().into_iter().for_each(|act| act()),
+        }
+        Ok(addr)
+    });
+    let mut rig = Rig::over(device, 4, memory, watched);
+    for head in 0..2 {
+        rig.tx
+            .describe(&rig.memory, head, Descriptor::readable(0xd000, 44));
+        rig.rx
+            .describe(&rig.memory, head, Descriptor::writable(0xe000, 44));
+    }
+    rig.device.ack_features(features(event_idx)).unwrap();
+    rig.activate();
+    let _ = run(&mut rig, Duration::ZERO);
+    for driver in [&rig.rx, &rig.tx] {
+        disable_interrupt(driver, &rig.memory, event_idx);
+    }
+    rig
 }
 
-impl Scene {
-    /// The device has started, and the driver wants no interrupt.
-    fn new(event_idx: bool, poll_budget: Duration) -> Self {
-        let muxer = muxer(VsockInnerBackend::new().unwrap());
-        let mut device = VsockDevice::builder(muxer).poll_budget(poll_budget).build();
-        device.ack_features(features(event_idx)).unwrap();
-        let memory = memory(&[(0, 0x1_0000)]);
-        filled(&memory, 0x8000, &packet(Op::ReadWrite, 1, 2).encode());
-        let drivers = [0x1000, 0x4000].map(|base| DriverQueue::new(base, 4));
-        for head in 0..2 {
-            drivers[TX].describe(&memory, head, Descriptor::readable(0x8000, 44));
-            drivers[RX].describe(&memory, head, Descriptor::writable(0x9000, 44));
+/// The device is called until it may sleep. Returns of which queues the guest was notified.
+fn run(rig: &mut Rig<LookedUp>, poll_budget: Duration) -> [bool; 2] {
+    let mut interrupted = [false; 2];
+    loop {
+        let outcome = rig.process();
+        interrupted[RX] |= outcome.notify_rx;
+        interrupted[TX] |= outcome.notify_tx;
+        if outcome.next == NextCall::OnEvent {
+            return interrupted;
         }
-        let mut scene = Self {
-            device,
-            memory: Watched {
-                memory,
-                at: RefCell::default(),
-            },
-            queues: drivers.each_ref().map(DriverQueue::queue),
-            drivers,
-        };
-        let Self {
-            queues,
-            device,
-            memory,
-            ..
-        } = &mut scene;
-        let [rx, tx] = queues;
-        let mut queues = Queues {
-            rx,
-            tx,
-            event: None,
-        };
-        device.activate(Tick::ZERO, memory, &mut queues).unwrap();
-        let _ = scene.run(Duration::ZERO);
-        for driver in &scene.drivers {
-            disable_interrupt(driver, &scene.memory.memory, event_idx);
-        }
-        scene
-    }
-
-    /// The device is called until it may sleep. Returns of which queues the guest was notified.
-    fn run(&mut self, poll_budget: Duration) -> [bool; 2] {
-        let mut interrupted = [false; 2];
-        let mut now = Tick::ZERO;
-        loop {
-            let [rx, tx] = &mut self.queues;
-            let mut queues = Queues {
-                rx,
-                tx,
-                event: None,
-            };
-            let outcome = self.device.process(now, &self.memory, &mut queues).unwrap();
-            interrupted[RX] |= outcome.notify_rx;
-            interrupted[TX] |= outcome.notify_tx;
-            if outcome.next == NextCall::OnEvent {
-                return interrupted;
-            }
-            now = now.saturating_add(poll_budget);
-        }
+        rig.now = rig.now.saturating_add(poll_budget);
     }
 }
 
 /// The device takes a packet that it answers, and before its access to memory with this number the driver acts.
 /// Returns whether there was such an access.
 fn act_before(act: Act, event_idx: bool, access: usize, poll_budget: Duration) -> bool {
-    let mut scene = Scene::new(event_idx, poll_budget);
-    let memory = scene.memory.memory.clone();
-    scene.drivers[TX].offer(&memory, 0);
+    let hook = Hook::default();
+    let mut scene = scene(event_idx, poll_budget, &hook);
+    let memory = scene.memory.clone();
+    scene.tx.offer(&memory, 0);
     if act != Act::Offers(QueueName::Rx) {
-        scene.drivers[RX].offer(&memory, 0);
+        scene.rx.offer(&memory, 0);
     }
     let noticed = Rc::new(Cell::new(None));
     let notices = Rc::clone(&noticed);
     let (Act::Offers(name) | Act::Awaits(name)) = act;
-    let mut driver = scene.drivers[name.index()].clone();
+    let mut driver = scene.ring(name).clone();
     let acts = move || {
         notices.set(Some(match act {
             Act::Offers(_) => {
@@ -204,8 +141,8 @@ fn act_before(act: Act, event_idx: bool, access: usize, poll_budget: Duration) -
             Act::Awaits(_) => enable_interrupt(&driver, &memory, event_idx),
         }));
     };
-    scene.memory.at.replace((access, Some(Box::new(acts))));
-    let interrupted = scene.run(poll_budget);
+    hook.replace((access, Some(Box::new(acts))));
+    let interrupted = run(&mut scene, poll_budget);
     let Some(noticed) = noticed.take() else {
         return false;
     };
@@ -299,9 +236,9 @@ impl World {
         rig.settle();
         rig.now = rig.now.saturating_add(Duration::from_millis(2));
         rig.settle();
-        for (ring, memory) in [(&mut rig.rx, &rig.memory), (&mut rig.tx, &rig.memory)] {
-            ring.used(memory);
-            enable_interrupt(ring, memory, shape.event_idx);
+        for ring in [&mut rig.rx, &mut rig.tx] {
+            ring.used(&rig.memory);
+            enable_interrupt(ring, &rig.memory, shape.event_idx);
         }
         let mut host = listener.accept().unwrap();
         host.set_nonblocking(true).unwrap();
@@ -409,17 +346,12 @@ impl World {
         self.rig.ready();
         let outcome = self.rig.process();
         self.next = outcome.next;
-        for (queue, notified) in [outcome.notify_rx, outcome.notify_tx]
-            .into_iter()
-            .enumerate()
-        {
+        for (queue, notified) in [(RX, outcome.notify_rx), (TX, outcome.notify_tx)] {
             let ring = self.ring(queue);
             // By flags a driver cannot say that it has seen some of them meanwhile.
             let is_news = ring.used_index(&self.rig.memory) != ring.seen();
-            assert!(
-                !notified || is_news || !self.shape.event_idx,
-                "queue {queue}: for nothing"
-            );
+            let may_be_none = !notified || !self.shape.event_idx;
+            assert!(may_be_none || is_news, "queue {queue}: for nothing");
             self.interrupted[queue] |= notified;
         }
         self.woken = self.rig.apply_actions();
@@ -437,11 +369,8 @@ impl World {
             self.untold_since = None;
             return;
         }
-        assert_ne!(
-            self.next,
-            NextCall::OnEvent,
-            "the device sleeps on an interrupt"
-        );
+        let sleeps = self.next == NextCall::OnEvent;
+        assert!(!sleeps, "the device sleeps on an interrupt");
         assert!(untold[TX] * 4 < self.shape.size, "{}", untold[TX]);
         let since = *self.untold_since.get_or_insert(self.rig.now);
         assert!(self.rig.now.since(since) < Duration::from_millis(2));

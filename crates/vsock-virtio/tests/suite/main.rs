@@ -9,6 +9,7 @@ mod events;
 mod flow;
 mod hostile;
 mod lifecycle;
+mod looked_up;
 mod lost_wakeups;
 mod messages;
 mod notifications;

@@ -6,27 +6,20 @@ use std::time::Duration;
 
 use vsock_driver::Letters;
 use vsock_inner::VsockInnerBackend;
-use vsock_muxer::Muxer;
-use vsock_proto::{Config, GuestCid, Header, Op, SocketTypes};
+use vsock_proto::{Header, Op, SocketTypes};
 use vsock_virtio::{F_VERSION_1, RestoreError, VsockDevice};
 
-use crate::rig::{CID, Rig, packet};
+use crate::rig::{Rig, muxer, packet};
 
 const EOM: u32 = 1;
 const EOR: u32 = 3;
 
 /// A device that is not yet active, with these letters behind it, and streams.
 fn inactive(letters: &Letters) -> Rig {
-    let config = Config::builder().build().unwrap();
-    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), config);
-    let streams = VsockInnerBackend::new().unwrap();
-    muxer.add_backend(Box::new(streams)).unwrap();
+    let mut muxer = muxer(VsockInnerBackend::new().unwrap());
     muxer.add_backend(Box::new(letters.clone())).unwrap();
-    Rig::around(
-        VsockDevice::builder(muxer)
-            .poll_budget(Duration::ZERO)
-            .build(),
-    )
+    let device = VsockDevice::builder(muxer).poll_budget(Duration::ZERO);
+    Rig::around(device.build())
 }
 
 /// A guest that has connected by a seqpacket socket.

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use vsock_driver::Descriptor;
 use vsock_inner::VsockInnerBackend;
-use vsock_muxer::Muxer;
-use vsock_proto::{Config, GuestCid, Op};
-use vsock_virtio::{F_VERSION_1, Outcome, VsockDevice};
+use vsock_proto::{Config, Op};
+use vsock_virtio::{F_VERSION_1, Outcome, QueueName, VsockDevice};
 
-use crate::rig::{Rig, SIZE, has_more, packet};
+use crate::rig::{Rig, SIZE, has_more, muxer, packet};
 
 #[test]
 fn t103_each_queue_is_notified_for_itself() {
@@ -92,18 +91,24 @@ fn buffers_are_asked_for_only_when_they_are_needed() {
 }
 
 fn with_budget(bytes: usize) -> Rig {
-    let config = Config::builder().build().unwrap();
-    let mut muxer = Muxer::new(GuestCid::try_from(3).unwrap(), config);
-    let backend = VsockInnerBackend::new().unwrap();
-    muxer.add_backend(Box::new(backend)).unwrap();
+    let muxer = muxer(VsockInnerBackend::new().unwrap());
     let device = VsockDevice::builder(muxer)
         .budget(bytes)
-        .poll_budget(Duration::ZERO)
-        .build();
-    let mut rig = Rig::around(device);
-    rig.device.ack_features(F_VERSION_1).unwrap();
-    rig.activate();
-    rig
+        .poll_budget(Duration::ZERO);
+    Rig::started(device.build(), 0)
+}
+
+/// What each call takes of this queue, until one says that there is no more.
+fn taken_by_calls(rig: &mut Rig, queue: QueueName) -> Vec<usize> {
+    let memory = rig.memory.clone();
+    let mut taken = Vec::new();
+    loop {
+        let more = has_more(rig.process());
+        taken.push(rig.ring(queue).used(&memory).len());
+        if !more {
+            return taken;
+        }
+    }
 }
 
 #[test]
@@ -112,90 +117,56 @@ fn t76_a_call_ends_with_its_budget_and_says_that_there_is_more() {
     for _ in 0..10 {
         rig.send(packet(Op::Reset, 1024, 80), b"");
     }
-    for (taken, more) in [(4, true), (4, true), (2, false), (0, false)] {
-        let outcome = rig.process();
-        assert_eq!(
-            (rig.tx.used(&rig.memory).len(), has_more(outcome)),
-            (taken, more)
-        );
-    }
+    assert_eq!(taken_by_calls(&mut rig, QueueName::Tx), [4, 4, 2]);
+    assert_eq!(taken_by_calls(&mut rig, QueueName::Tx), [0]);
 }
 
+/// A descriptor counts for 64 bytes. The chain has as many as its queue.
 #[test]
 fn t76_a_chain_costs_more_of_the_budget_the_more_descriptors_it_has() {
-    // As many as the queue has, and a loop: a descriptor counts for 64 bytes.
-    for next in [None, Some(0)] {
+    let empty = |queue| match queue {
+        QueueName::Tx => Descriptor::readable(0, 0),
+        QueueName::Rx | QueueName::Event => Descriptor::writable(0, 0),
+    };
+    let into_a_loop = Descriptor::readable(0, 0).then(0);
+    let filled = Descriptor::writable(0x80_0000, 44);
+    // The queue, the last descriptor of its chain, and how many of ten chains each call takes.
+    let cases: [(_, _, &[usize]); 5] = [
+        (QueueName::Tx, empty(QueueName::Tx), &[4, 4, 2]),
+        (QueueName::Tx, into_a_loop, &[4, 4, 2]),
+        // Buffers of no use, such that are filled by what waits for them, and such that are too small for an event.
+        (QueueName::Rx, empty(QueueName::Rx), &[4, 4, 2]),
+        (QueueName::Rx, filled, &[4, 2]),
+        (QueueName::Event, empty(QueueName::Event), &[4, 4, 2]),
+    ];
+    for (queue, last, expected) in cases {
         let mut rig = with_budget(64 * 64 * 4);
-        let empty = vec![Descriptor::readable(0, 0); SIZE.into()];
-        rig.tx.chain(&rig.memory, 0, &empty);
-        if let Some(next) = next {
-            let last = Descriptor::readable(0, 0).then(next);
-            rig.tx.describe(&rig.memory, SIZE - 1, last);
-        }
+        let memory = rig.memory.clone();
+        let ring = rig.ring(queue);
+        ring.chain(&memory, 0, &vec![empty(queue); SIZE.into()]);
+        ring.describe(&memory, SIZE - 1, last);
         for _ in 0..10 {
-            rig.tx.offer(&rig.memory, 0);
+            ring.offer(&memory, 0);
         }
-        let outcome = rig.process();
-        assert_eq!(rig.tx.used(&rig.memory).len(), 4);
-        assert!(has_more(outcome));
-        assert_eq!(rig.device.counters().malformed_packets, 4);
+        match queue {
+            QueueName::Tx => {}
+            QueueName::Rx => {
+                for port in 0..6 {
+                    rig.send(packet(Op::ReadWrite, 1024 + port, 80), b"");
+                }
+            }
+            QueueName::Event => rig.device.transport_reset(rig.now),
+        }
+        assert_eq!(taken_by_calls(&mut rig, queue), expected, "{last:?}");
+        if queue == QueueName::Tx {
+            assert_eq!(rig.device.counters().malformed_packets, 10);
+        }
+        if queue == QueueName::Event {
+            rig.post_events(1, 8);
+            assert!(!has_more(rig.process()));
+            assert_eq!(rig.device.counters().transport_resets, 1);
+        }
     }
-}
-
-#[test]
-fn t76_a_buffer_of_no_use_costs_more_of_the_budget_the_more_descriptors_it_has() {
-    let mut rig = with_budget(64 * 64 * 4);
-    let empty = vec![Descriptor::writable(0, 0); SIZE.into()];
-    rig.rx.chain(&rig.memory, 0, &empty);
-    for _ in 0..10 {
-        rig.rx.offer(&rig.memory, 0);
-    }
-    rig.send(packet(Op::ReadWrite, 1, 2), b"");
-    let outcome = rig.process();
-    assert_eq!(rig.rx.used(&rig.memory).len(), 4);
-    assert!(has_more(outcome));
-}
-
-#[test]
-fn t76_a_buffer_that_is_filled_costs_more_of_the_budget_the_more_descriptors_it_has() {
-    let mut rig = with_budget(64 * 64 * 4);
-    let mut row = vec![Descriptor::writable(0, 0); SIZE.into()];
-    row[usize::from(SIZE) - 1] = Descriptor::writable(0x80_0000, 44);
-    rig.rx.chain(&rig.memory, 0, &row);
-    for _ in 0..10 {
-        rig.rx.offer(&rig.memory, 0);
-    }
-    for port in 0..6 {
-        rig.send(packet(Op::ReadWrite, 1024 + port, 80), b"");
-    }
-    for (filled, more) in [(4, true), (2, false)] {
-        let outcome = rig.process();
-        assert_eq!(
-            (rig.rx.used(&rig.memory).len(), has_more(outcome)),
-            (filled, more)
-        );
-    }
-}
-
-#[test]
-fn t76_a_buffer_too_small_for_an_event_costs_more_of_the_budget_the_more_descriptors_it_has() {
-    let mut rig = with_budget(64 * 64 * 4);
-    let empty = vec![Descriptor::writable(0, 0); SIZE.into()];
-    rig.event.chain(&rig.memory, 0, &empty);
-    for _ in 0..10 {
-        rig.event.offer(&rig.memory, 0);
-    }
-    rig.device.transport_reset(rig.now);
-    for (taken, more) in [(4, true), (4, true), (2, false), (0, false)] {
-        let outcome = rig.process();
-        assert_eq!(
-            (rig.event.used(&rig.memory).len(), has_more(outcome)),
-            (taken, more)
-        );
-    }
-    rig.post_events(1, 8);
-    assert!(!has_more(rig.process()));
-    assert_eq!(rig.device.counters().transport_resets, 1);
 }
 
 #[test]

@@ -6,32 +6,24 @@
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::time::Duration;
 
-use virtio_queue::Queue;
-use vm_memory::bitmap::BS;
-use vm_memory::guest_memory::GuestMemorySliceIterator;
-use vm_memory::{
-    Bytes, FileOffset, GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryMmap, Permissions,
-};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::tempfile::TempFile;
 use vsock_backend_api::{VsockBackend, VsockStream};
-use vsock_driver::{
-    Call, Descriptor, DriverQueue, Fuse, Memory, Temper, Unruly, bytes, filled, memory,
-};
+use vsock_driver::{Call, Descriptor, DriverQueue, Fuse, Temper, Unruly, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerListener, VsockInnerStream};
-use vsock_muxer::{Action, Muxer, Readiness, Token};
+use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
 use vsock_virtio::{
     DeviceFault, DeviceState, F_EVENT_IDX, F_VERSION_1, FaultCause, Queues, VsockDevice,
 };
 
-use crate::rig::{BUFFER, CID, packet};
+use crate::looked_up::LookedUp;
+use crate::rig::{CID, LEN, Rig, packet};
 
 const SIZE: u16 = 16;
-const LEN: usize = 0x7_0000;
-const RX_DATA: u64 = 0x4_0000;
-const TX_DATA: u64 = 0x6_0000;
 
 /// How the device reaches its streams.
 #[derive(Clone, Copy, Debug)]
@@ -48,24 +40,18 @@ const WAYS: [Way; 3] = [Way::Copied, Way::Direct, Way::Inner];
 
 /// A device whose guest memory panics when it is told to, and its guest, who sees the same memory.
 struct World {
-    /// The guest's view.
-    memory: Memory,
-    /// The device's.
-    fused: GuestMemoryMmap<Fuse>,
-    device: VsockDevice<GuestMemoryMmap<Fuse>>,
-    rings: [DriverQueue; 2],
-    queues: [Queue; 2],
+    rig: Rig<GuestMemoryMmap<Fuse>>,
     listener: VsockInnerListener,
     /// What the listener has accepted.
     host: Option<VsockInnerStream>,
-    watched: Vec<Token>,
-    now: Tick,
     got: Vec<u8>,
 }
 
 impl World {
     fn new(way: Way, temper: &Temper) -> Self {
-        let file = TempFile::new().unwrap();
+        // In memory where that is possible: a disk would take its time for pages so far apart.
+        let in_memory = TempFile::new_in("/dev/shm".as_ref());
+        let file = in_memory.or_else(|_| TempFile::new()).unwrap();
         file.as_file().set_len(LEN as u64).unwrap();
         let range = || {
             let file = file.as_file().try_clone().unwrap();
@@ -85,17 +71,12 @@ impl World {
             Way::Direct => device.direct::<Unruly>(0),
             Way::Inner => device.direct::<VsockInnerStream>(0),
         };
-        let rings = [0x1000, 0x4000].map(|base| DriverQueue::new(base, SIZE));
+        let memory = GuestMemoryMmap::from_ranges_with_files(range()).unwrap();
+        let fused = GuestMemoryMmap::from_ranges_with_files(range()).unwrap();
         let mut world = Self {
-            memory: GuestMemoryMmap::from_ranges_with_files(range()).unwrap(),
-            fused: GuestMemoryMmap::from_ranges_with_files(range()).unwrap(),
-            device: device.build(),
-            queues: rings.each_ref().map(DriverQueue::queue),
-            rings,
+            rig: Rig::over(device.build(), SIZE, memory, fused),
             listener,
             host: None,
-            watched: Vec::new(),
-            now: Tick::ZERO,
             got: Vec::new(),
         };
         world.begin();
@@ -104,63 +85,23 @@ impl World {
 
     /// As a driver that has been loaded anew.
     fn begin(&mut self) {
-        self.memory
-            .write_slice(&vec![0; LEN], GuestAddress(0))
-            .unwrap();
-        self.rings = self.rings.each_ref().map(DriverQueue::emptied);
-        self.queues = self.rings.each_ref().map(DriverQueue::queue);
+        self.rig.empty_rings();
         self.got.clear();
-        for head in 0..SIZE {
-            self.post(head);
-        }
-        let [rx, tx] = &mut self.queues;
-        let mut queues = Queues {
-            rx,
-            tx,
-            event: None,
-        };
-        self.device
-            .activate(self.now, &self.fused, &mut queues)
-            .unwrap();
+        self.rig.post(SIZE);
+        self.rig.activate();
         self.process().unwrap();
     }
 
-    fn post(&mut self, head: u16) {
-        let addr = RX_DATA + u64::from(head) * u64::from(BUFFER);
-        self.rings[0].describe(&self.memory, head, Descriptor::writable(addr, BUFFER));
-        self.rings[0].offer(&self.memory, head);
-    }
-
     fn process(&mut self) -> Result<(), DeviceFault> {
-        let [rx, tx] = &mut self.queues;
-        let mut queues = Queues {
-            rx,
-            tx,
-            event: None,
-        };
-        let _outcome = self.device.process(self.now, &self.fused, &mut queues)?;
-        self.apply();
-        for (head, len) in self.rings[0].used(&self.memory) {
-            let addr = RX_DATA + u64::from(head) * u64::from(BUFFER);
-            let whole = bytes(&self.memory, addr, len as usize);
-            self.got.extend(&whole[Header::LEN..]);
-            self.post(u16::try_from(head).unwrap());
-        }
-        self.rings[1].used(&self.memory);
+        let _outcome = self.rig.try_process()?;
+        self.rig.apply_actions();
+        let payloads = self.rig.received().into_iter().map(|(_, payload)| payload);
+        self.got.extend(payloads.flatten());
+        self.rig.tx.used(&self.rig.memory);
         Ok(())
     }
 
-    fn apply(&mut self) {
-        while let Some(action) = self.device.next_action() {
-            match action {
-                Action::Watch { token, .. } => self.watched.push(token),
-                Action::Unwatch { token, .. } | Action::Close { token, .. } => {
-                    self.watched.retain(|watched| *watched != token);
-                }
-            }
-        }
-    }
-
+    /// The guest sends a packet in two pieces, the first a part of its header.
     fn send(&mut self, op: Op, flags: u32, payload: &[u8]) {
         let len = u32::try_from(payload.len()).unwrap();
         let header = Header {
@@ -168,29 +109,20 @@ impl World {
             flags,
             ..packet(op, 1000, 80)
         };
-        filled(
-            &self.memory,
-            TX_DATA,
-            &[&header.encode()[..], payload].concat(),
-        );
-        let (first, rest) = (
-            Descriptor::readable(TX_DATA, 40),
-            Descriptor::readable(TX_DATA + 40, len + 4),
-        );
-        self.rings[1].chain(&self.memory, 0, &[first, rest]);
-        self.rings[1].offer(&self.memory, 0);
+        let (head, addr) = self.rig.place();
+        let whole = [&header.encode()[..], payload].concat();
+        filled(&self.rig.memory, addr, &whole);
+        let first = Descriptor::readable(addr, 40);
+        let rest = Descriptor::readable(addr + 40, len + 4);
+        // Two descriptors for each packet: the head after next is another packet's.
+        let head = 2 * (head % (SIZE / 2));
+        self.rig.tx.chain(&self.rig.memory, head, &[first, rest]);
+        self.rig.tx.offer(&self.rig.memory, head);
         self.process().unwrap();
     }
 
-    fn ready(&mut self, readable: bool, writable: bool) {
-        for token in self.watched.clone() {
-            let ready = Readiness {
-                readable,
-                writable,
-                hangup: false,
-            };
-            self.device.on_event(self.now, token, ready);
-        }
+    fn ready(&mut self) {
+        self.rig.ready();
         self.process().unwrap();
     }
 
@@ -213,11 +145,11 @@ impl World {
             .take(9000)
             .collect();
         self.host().write_all(&sent).unwrap();
-        self.ready(true, false);
+        self.ready();
         assert!(self.got == sent);
         self.send(Op::Shutdown, 3, b"");
-        self.now = self.now.saturating_add(Duration::from_secs(3600));
-        self.device.on_timeout(self.now);
+        self.rig.now = self.rig.now.saturating_add(Duration::from_secs(3600));
+        self.rig.device.on_timeout(self.rig.now);
         self.process().unwrap();
         self.host = None;
     }
@@ -228,20 +160,17 @@ impl World {
         for _ in 0..2 {
             assert_eq!(self.process().unwrap_err().cause, FaultCause::Panic);
         }
-        assert_eq!(self.device.muxer().connections().count(), 0);
-        assert_eq!(self.device.deadline(), None);
-        self.apply();
-        assert_eq!(self.watched, []);
+        assert_eq!(self.rig.device.muxer().connections().count(), 0);
+        assert_eq!(self.rig.device.deadline(), None);
+        self.rig.apply_actions();
+        assert!(self.rig.watched.is_empty());
         if let Some(mut host) = self.host.take() {
             let mut rest = Vec::new();
             let ended = host.read_to_end(&mut rest).map_err(|error| error.kind());
-            assert!(
-                matches!(ended, Ok(_) | Err(ErrorKind::ConnectionReset)),
-                "{ended:?}"
-            );
+            assert!(matches!(ended, Ok(_) | Err(ErrorKind::ConnectionReset)));
         }
         while self.listener.set_nonblocking(true).is_ok() && self.listener.accept().is_ok() {}
-        self.device.reset(self.now);
+        self.rig.device.reset(self.rig.now);
         self.begin();
         self.live();
     }
@@ -275,11 +204,8 @@ fn t132_a_stream_or_backend_that_panics_breaks_the_device_until_it_is_reset() {
         Call::AsRawFd,
         Call::Messages,
     ] {
-        assert_eq!(
-            panics.iter().filter(|panicked| **panicked == call).count(),
-            2,
-            "{call:?}"
-        );
+        let times = panics.iter().filter(|panicked| **panicked == call);
+        assert_eq!(times.count(), 2, "{call:?}");
     }
 }
 
@@ -313,77 +239,48 @@ fn t132_a_stream_that_counts_more_than_it_was_offered_is_reset_alone() {
             temper.lie_in(call);
             world.send(Op::ReadWrite, 0, b"hello host");
             host.write_all(b"hello guest").unwrap();
-            world.ready(true, false);
+            world.ready();
             assert!(temper.shown() > 0);
             temper.calm();
-            let expected: &[u8] = if call == Call::Read {
-                b""
+            // No byte that was not read.
+            let expected = if call == Call::Read {
+                ""
             } else {
-                b"hello guest"
+                "hello guest"
             };
-            assert_eq!(
-                world.got, expected,
-                "{way:?} {call:?}: no byte that was not read"
-            );
+            assert_eq!(world.got, expected.as_bytes(), "{way:?} {call:?}");
             world.got.clear();
             drop(host);
-            world.ready(true, true);
+            world.ready();
             world.send(Op::Reset, 0, b"");
-            assert_eq!(world.device.muxer().connections().count(), 0);
+            assert_eq!(world.rig.device.muxer().connections().count(), 0);
             world.live();
         }
     }
 }
 
-/// Memory whose addresses panic when they are looked up.
-struct Mined {
-    memory: Memory,
-    armed: Cell<bool>,
-}
-
-impl GuestMemory for Mined {
-    type PhysicalMemory = Memory;
-    type Bitmap = ();
-
-    fn check_range(&self, addr: GuestAddress, len: usize, access: Permissions) -> bool {
-        assert!(!self.armed.get(), "this memory panics on purpose");
-        GuestMemory::check_range(&self.memory, addr, len, access)
-    }
-
-    fn get_slices<'a>(
-        &'a self,
-        addr: GuestAddress,
-        len: usize,
-        access: Permissions,
-    ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, ()>>, GuestMemoryError> {
-        assert!(!self.armed.get(), "this memory panics on purpose");
-        GuestMemory::get_slices(&self.memory, addr, len, access)
-    }
-}
-
 #[test]
 fn t132_memory_that_panics_while_a_device_is_activated_or_restored_leaves_it_as_it_was() {
-    let mined = Mined {
-        memory: memory(&[(0, LEN)]),
-        armed: Cell::new(true),
-    };
+    let armed = Rc::new(Cell::new(true));
+    let is_armed = Rc::clone(&armed);
+    let mined = LookedUp::new(&memory(&[(0, LEN)]), move |addr, _| {
+        assert!(!is_armed.get(), "this memory panics on purpose");
+        Ok(addr)
+    });
     let muxer = || Muxer::new(GuestCid::try_from(CID).unwrap(), Config::default());
     let state = {
-        let mut other = VsockDevice::<Mined>::builder(muxer()).build();
+        let mut other = VsockDevice::<LookedUp>::builder(muxer()).build();
         other.ack_features(F_VERSION_1 | F_EVENT_IDX).unwrap();
         DeviceState {
             active: true,
             ..other.state()
         }
     };
-    let mut device = VsockDevice::<Mined>::builder(muxer()).build();
+    let mut device = VsockDevice::<LookedUp>::builder(muxer()).build();
     let mut queues = [0x1000, 0x4000].map(|base| DriverQueue::new(base, SIZE).queue());
     let [rx, tx] = &mut queues;
-    let mut queues = Queues {
-        rx,
-        tx,
-        event: None,
-    };
+    let event = None;
+    let mut queues = Queues { rx, tx, event };
     let activated = catch_unwind(AssertUnwindSafe(|| {
         device.activate(Tick::ZERO, &mined, &mut queues)
     }));
@@ -394,7 +291,7 @@ fn t132_memory_that_panics_while_a_device_is_activated_or_restored_leaves_it_as_
     drop(restored.unwrap_err());
     assert!(!device.is_active());
     assert_eq!(device.acked_features(), 0);
-    mined.armed.set(false);
+    armed.set(false);
     device
         .restore(Tick::ZERO, &mined, &mut queues, &state)
         .unwrap();

@@ -7,11 +7,10 @@ use std::time::Duration;
 use virtio_queue::QueueT;
 use vsock_driver::{Descriptor, filled};
 use vsock_inner::VsockInnerBackend;
-use vsock_muxer::Muxer;
-use vsock_proto::{Config, GuestCid, Header, Op};
+use vsock_proto::{Header, Op};
 use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, Outcome, QueueName, VsockDevice};
 
-use crate::rig::{CID, Rig, SIZE, packet};
+use crate::rig::{Rig, SIZE, muxer, packet};
 
 /// As it is by default.
 const BUDGET: Duration = Duration::from_micros(20);
@@ -23,13 +22,9 @@ fn asleep(features: u64) -> Rig {
 }
 
 fn built(poll_budget: Duration, features: u64) -> Rig {
-    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), Config::default());
-    let backend = VsockInnerBackend::new().unwrap();
-    muxer.add_backend(Box::new(backend)).unwrap();
-    let mut rig = Rig::around(VsockDevice::builder(muxer).poll_budget(poll_budget).build());
-    rig.device.ack_features(F_VERSION_1 | features).unwrap();
-    rig.start();
-    rig
+    let muxer = muxer(VsockInnerBackend::new().unwrap());
+    let device = VsockDevice::builder(muxer).poll_budget(poll_budget);
+    Rig::started(device.build(), features)
 }
 
 /// A packet that has no answer.
@@ -70,11 +65,7 @@ fn a_device_that_has_moved_something_polls_without_kicks_and_then_sleeps_with_th
             assert_eq!(send(&mut rig).next, NextCall::Poll { until });
             assert!(!wants_kick(&rig, features));
             let halfway = pass(&mut rig, BUDGET / 2);
-            assert_eq!(
-                halfway.next,
-                NextCall::Poll { until },
-                "no longer than that"
-            );
+            assert_eq!(halfway.next, NextCall::Poll { until }, "no longer");
         }
         assert_eq!(pass(&mut rig, BUDGET).next, NextCall::OnEvent);
         assert!(wants_kick(&rig, features));
@@ -197,11 +188,8 @@ fn taken_packets_of_a_guest_that_never_stops_are_told_in_time() {
     let mut rig = built(2 * each, F_EVENT_IDX);
     for sent in 0..20 {
         let outcome = send(&mut rig);
-        assert_eq!(
-            outcome.notify_tx,
-            sent % 5 == 4,
-            "{sent}: 2 ms after the first"
-        );
+        // 2 ms after the first.
+        assert_eq!(outcome.notify_tx, sent % 5 == 4, "{sent}");
         if outcome.notify_tx {
             rig.tx.used(&rig.memory);
             rig.tx.set_used_event(&rig.memory, rig.tx.seen());
@@ -229,12 +217,8 @@ fn a_driver_is_asked_at_the_end_of_a_batch_whether_it_wants_to_hear() {
 #[test]
 fn a_device_that_goes_on_with_used_queues_notifies_of_both_once() {
     // The last one is where the used index comes round to zero.
-    for (features, start) in [
-        (0, 0),
-        (F_EVENT_IDX, 0),
-        (0, u16::MAX),
-        (F_EVENT_IDX, u16::MAX),
-    ] {
+    let starts = FEATURES.map(|features| [(features, 0), (features, u16::MAX)]);
+    for (features, start) in starts.concat() {
         let mut rig = asleep(features);
         let queue = &mut rig.queues[QueueName::Tx.index()];
         rig.tx.go_on_at(&rig.memory, queue, start);

@@ -6,13 +6,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use virtio_queue::Queue;
+use vm_memory::{Bytes, GuestAddress, GuestMemory};
+use vsock_backend_api::VsockStream;
 use vsock_driver::{Descriptor, DriverQueue, Memory, bytes, filled, memory};
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
 use vsock_virtio::{
-    DeviceFault, DeviceState, F_EVENT_IDX, F_VERSION_1, NextCall, Outcome, Queues, RestoreError,
-    VsockDevice,
+    ActivateError, DeviceFault, DeviceState, F_EVENT_IDX, F_VERSION_1, NextCall, Outcome,
+    QueueName, Queues, RestoreError, VsockDevice,
 };
 
 pub(crate) const CID: u64 = 3;
@@ -23,29 +25,60 @@ pub(crate) const BUFFER: u32 = 4096;
 const TX_DATA: u64 = 0x10_0000;
 pub(crate) const PACKET: u64 = 0x1_1000;
 pub(crate) const RX_DATA: u64 = 0x80_0000;
+pub(crate) const LEN: usize = 0x200_0000;
 
-pub(crate) struct Rig {
+/// The guest sees plain memory; the device sees it as `M`.
+pub(crate) struct Rig<M: GuestMemory = Memory> {
     pub(crate) memory: Memory,
+    pub(crate) device_memory: M,
     pub(crate) rx: DriverQueue,
     pub(crate) tx: DriverQueue,
     pub(crate) event: DriverQueue,
     pub(crate) queues: [Queue; 3],
-    pub(crate) device: VsockDevice<Memory>,
+    pub(crate) device: VsockDevice<M>,
     pub(crate) now: Tick,
     /// Where transmitted packets lie.
     pub(crate) tx_data: u64,
-    watched: HashMap<Token, (bool, bool)>,
+    /// For reading, and for writing.
+    pub(crate) watched: HashMap<Token, (bool, bool)>,
     sent: u16,
+}
+
+/// The muxer for the guest, with this backend and usual limits.
+pub(crate) fn muxer(backend: VsockInnerBackend) -> Muxer {
+    limited(backend, Config::default())
+}
+
+fn limited(backend: VsockInnerBackend, config: Config) -> Muxer {
+    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), config);
+    muxer.add_backend(Box::new(backend)).unwrap();
+    muxer
 }
 
 /// A device for the guest with this backend, not yet active, that does not poll.
 pub(crate) fn device(backend: VsockInnerBackend, config: Config) -> VsockDevice<Memory> {
-    let mut muxer = Muxer::new(GuestCid::try_from(CID).unwrap(), config);
-    muxer.add_backend(Box::new(backend)).unwrap();
-    VsockDevice::builder(muxer)
+    VsockDevice::builder(limited(backend, config))
         .direct::<VsockInnerStream>(0)
         .poll_budget(Duration::ZERO)
         .build()
+}
+
+/// A guest that has connected to port 80 of the host, with this device and these features.
+pub(crate) fn connected(
+    device: impl FnOnce(VsockInnerBackend) -> VsockDevice<Memory>,
+    features: u64,
+) -> (Rig, VsockInnerStream) {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(80).unwrap();
+    let mut rig = Rig::started(device(backend), features);
+    rig.post(48);
+    rig.send(packet(Op::Request, 1024, 80), b"");
+    rig.settle();
+    let answer = rig.received()[0].0;
+    assert_eq!(answer.op, u16::from(Op::Response));
+    let mut host = listener.accept().unwrap();
+    host.set_nonblocking(true).unwrap();
+    (rig, host)
 }
 
 impl Rig {
@@ -55,8 +88,12 @@ impl Rig {
     }
 
     pub(crate) fn with(backend: VsockInnerBackend, features: u64) -> Self {
-        let config = Config::builder().build().unwrap();
-        let mut rig = Self::around(device(backend, config));
+        Self::started(device(backend, Config::default()), features)
+    }
+
+    /// With this device, active.
+    pub(crate) fn started(device: VsockDevice<Memory>, features: u64) -> Self {
+        let mut rig = Self::around(device);
         rig.device.ack_features(F_VERSION_1 | features).unwrap();
         rig.start();
         rig
@@ -73,11 +110,39 @@ impl Rig {
 
     /// The same, with rings of `size` entries.
     pub(crate) fn sized(device: VsockDevice<Memory>, size: u16) -> Self {
+        let memory = memory(&[(0, LEN)]);
+        Self::over(device, size, memory.clone(), memory)
+    }
+
+    /// The device is reset, and a driver is loaded again.
+    pub(crate) fn reload(&mut self) {
+        self.device.reset(self.now);
+        self.new_rings();
+        self.activate();
+    }
+
+    /// As a driver that has been loaded again with other memory: nothing of the old is left.
+    pub(crate) fn new_rings(&mut self) {
+        self.memory = memory(&[(0, LEN)]);
+        self.device_memory = self.memory.clone();
+        self.empty_rings();
+    }
+}
+
+impl<M: GuestMemory> Rig<M> {
+    /// A driver for this device, which sees the guest's `memory` as `device_memory`.
+    pub(crate) fn over(
+        device: VsockDevice<M>,
+        size: u16,
+        memory: Memory,
+        device_memory: M,
+    ) -> Self {
         let rings = [0x1000, 0x4000, 0x8000].map(|base| DriverQueue::new(base, size));
         let queues = rings.each_ref().map(DriverQueue::queue);
         let [rx, tx, event] = rings;
         Self {
-            memory: memory(&[(0, 0x200_0000)]),
+            memory,
+            device_memory,
             rx,
             tx,
             event,
@@ -91,12 +156,15 @@ impl Rig {
     }
 
     pub(crate) fn activate(&mut self) {
+        self.try_activate().unwrap();
+    }
+
+    pub(crate) fn try_activate(&mut self) -> Result<(), ActivateError> {
         let [rx, tx, event] = &mut self.queues;
         let event = Some(event);
         let mut queues = Queues { rx, tx, event };
         self.device
-            .activate(self.now, &self.memory, &mut queues)
-            .unwrap();
+            .activate(self.now, &self.device_memory, &mut queues)
     }
 
     /// The device goes on where one stopped.
@@ -105,7 +173,7 @@ impl Rig {
         let event = Some(event);
         let mut queues = Queues { rx, tx, event };
         self.device
-            .restore(self.now, &self.memory, &mut queues, state)
+            .restore(self.now, &self.device_memory, &mut queues, state)
     }
 
     /// Activates the device and calls it once, which notifies the guest of what it may have missed.
@@ -119,9 +187,12 @@ impl Rig {
         assert_eq!(self.process(), missed);
     }
 
-    /// As a driver that has been loaded again: rings from the beginning.
-    pub(crate) fn new_rings(&mut self) {
-        self.memory = memory(&[(0, 0x200_0000)]);
+    /// Rings from the beginning, in the same memory.
+    pub(crate) fn empty_rings(&mut self) {
+        let blank = [0; 0xb000];
+        self.memory
+            .write_slice(&blank, GuestAddress(0x1000))
+            .unwrap();
         for ring in [&mut self.rx, &mut self.tx, &mut self.event] {
             *ring = ring.emptied();
         }
@@ -129,11 +200,20 @@ impl Rig {
         self.sent = 0;
     }
 
+    pub(crate) const fn ring(&mut self, name: QueueName) -> &mut DriverQueue {
+        match name {
+            QueueName::Rx => &mut self.rx,
+            QueueName::Tx => &mut self.tx,
+            QueueName::Event => &mut self.event,
+        }
+    }
+
     pub(crate) fn try_process(&mut self) -> Result<Outcome, DeviceFault> {
         let [rx, tx, event] = &mut self.queues;
         let event = Some(event);
         let mut queues = Queues { rx, tx, event };
-        self.device.process(self.now, &self.memory, &mut queues)
+        self.device
+            .process(self.now, &self.device_memory, &mut queues)
     }
 
     pub(crate) fn process(&mut self) -> Outcome {

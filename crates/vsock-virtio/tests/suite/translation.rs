@@ -2,16 +2,17 @@
 
 //! Memory behind an IOMMU that does not let the device everywhere.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use vm_memory::bitmap::BS;
-use vm_memory::guest_memory::GuestMemorySliceIterator;
-use vm_memory::{GuestAddress, GuestMemory, GuestMemoryError, Permissions};
-use vsock_driver::{Descriptor, DriverQueue, Memory, bytes, filled, memory};
+use vm_memory::{GuestAddress, GuestMemoryError};
+use vsock_driver::{Descriptor, DriverQueue, bytes, filled, memory};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Op, Tick};
 use vsock_virtio::{DeviceFault, F_VERSION_1, FaultCause, Outcome, QueueName, Queues, VsockDevice};
 
+use crate::looked_up::LookedUp;
 use crate::rig::{SIZE, packet};
 
 const F_ACCESS_PLATFORM: u64 = 1 << 33;
@@ -20,40 +21,11 @@ const END: u64 = 0x10_0000;
 /// From here on the device may only read.
 const READ_ONLY: u64 = 0x8_0000;
 
-/// Addresses of the device are those of memory less 1 MiB: what is not translated is not found.
-struct Iommu {
-    memory: Memory,
-    rings: bool,
-}
-
-impl GuestMemory for Iommu {
-    type PhysicalMemory = Memory;
-    type Bitmap = ();
-
-    fn check_range(&self, addr: GuestAddress, len: usize, access: Permissions) -> bool {
-        self.get_slices(addr, len, access).is_ok()
-    }
-
-    fn get_slices<'a>(
-        &'a self,
-        addr: GuestAddress,
-        len: usize,
-        access: Permissions,
-    ) -> Result<impl GuestMemorySliceIterator<'a, BS<'a, ()>>, GuestMemoryError> {
-        let ring = addr.0 < 0x1_0000;
-        let denied = addr.0 >= END || (addr.0 >= READ_ONLY && access.has_write());
-        if denied || (ring && !self.rings) {
-            return Err(GuestMemoryError::InvalidGuestAddress(addr));
-        }
-        GuestMemory::get_slices(&self.memory, GuestAddress(addr.0 + END), len, access)
-    }
-}
-
 #[test]
 fn t24_translation_is_asked_for_every_address_and_may_fail() {
     let cid = GuestCid::try_from(3).unwrap();
     let muxer = Muxer::new(cid, Config::builder().build().unwrap());
-    let mut device = VsockDevice::<Iommu>::builder(muxer)
+    let mut device = VsockDevice::<LookedUp>::builder(muxer)
         .transport_features(F_ACCESS_PLATFORM)
         .poll_budget(Duration::ZERO)
         .build();
@@ -72,11 +44,8 @@ fn t24_translation_is_asked_for_every_address_and_may_fail() {
         event: None,
     };
 
-    filled(
-        &physical,
-        END + 0x2_0000,
-        &packet(Op::Request, 1024, 80).encode(),
-    );
+    let request = packet(Op::Request, 1024, 80).encode();
+    filled(&physical, END + 0x2_0000, &request);
     for (head, addr) in [(0, END), (1, 0x2_0000), (2, u64::MAX - 50)] {
         tx.describe(&physical, head, Descriptor::readable(addr, 44));
         tx.offer(&physical, head);
@@ -85,21 +54,28 @@ fn t24_translation_is_asked_for_every_address_and_may_fail() {
         rx.describe(&physical, head, Descriptor::writable(addr, 100));
         rx.offer(&physical, head);
     }
-    let mut iommu = Iommu {
-        memory: physical,
-        rings: true,
-    };
+    // Addresses of the device are those of memory less 1 MiB: what is not translated is not found.
+    let rings = Rc::new(Cell::new(true));
+    let has_rings = Rc::clone(&rings);
+    let iommu = LookedUp::new(&physical, move |addr, access| {
+        let ring = addr.0 < 0x1_0000;
+        let denied = addr.0 >= END || (addr.0 >= READ_ONLY && access.has_write());
+        if denied || (ring && !has_rings.get()) {
+            return Err(GuestMemoryError::InvalidGuestAddress(addr));
+        }
+        Ok(GuestAddress(addr.0 + END))
+    });
     device.activate(Tick::ZERO, &iommu, &mut queues).unwrap();
     let outcome = device.process(Tick::ZERO, &iommu, &mut queues).unwrap();
     assert!(outcome.notify_rx && outcome.notify_tx);
-    assert_eq!(tx.used(&iommu.memory), [(0, 0), (1, 0), (2, 0)]);
-    assert_eq!(rx.used(&iommu.memory), [(0, 0), (1, 44)]);
-    assert_eq!(bytes(&iommu.memory, END + 0x3_0000 + 30, 1), [3], "an RST");
+    assert_eq!(tx.used(&physical), [(0, 0), (1, 0), (2, 0)]);
+    assert_eq!(rx.used(&physical), [(0, 0), (1, 44)]);
+    assert_eq!(bytes(&physical, END + 0x3_0000 + 30, 1), [3], "an RST");
     assert_eq!(device.counters().malformed_packets, 2);
     assert_eq!(device.counters().unusable_buffers, 1);
 
     // Rings that are unmapped under the device.
-    iommu.rings = false;
+    rings.set(false);
     let fault = DeviceFault {
         queue: QueueName::Tx,
         cause: FaultCause::Memory,
