@@ -13,11 +13,11 @@ use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerListener, Vs
 use vsock_meter::{SystemCallCounter, SystemCallError};
 use vsock_muxer::MuxerCounters;
 use vsock_muxer_harness::guest::GuestConfig;
-use vsock_muxer_harness::rig::Rig;
 use vsock_proto::Config;
 use vsock_report::{Progress, receive};
 
 use super::echo::Echo;
+use super::rig::Rig;
 use crate::transport;
 
 /// The port of the service, on whichever side it is.
@@ -156,7 +156,7 @@ fn serve(mut rig: Rig, begins: Begins, stop: &AtomicBool) -> io::Result<MuxerCou
     }
     // ORDER: Relaxed; partner: the store in `run`, which has nothing else to tell.
     while !stop.load(Ordering::Relaxed) {
-        rig.turn(Some(Duration::from_millis(20)))?;
+        rig.turn(Duration::from_millis(20))?;
         if echo.is_none() {
             echo = rig.guest.accept(PORT).map(Echo::new);
         }
