@@ -64,6 +64,7 @@
 mod breach;
 pub mod call;
 pub mod fd;
+mod messages;
 pub mod pattern;
 mod play;
 pub mod poll;
