@@ -15,7 +15,7 @@ use vsock_sockets::UnixVsockStream;
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
 
-use crate::{Told, is_readable, pair, reader, recorder, rest};
+use crate::{Told, add, is_readable, pair, reader, recorder, rest};
 
 #[test]
 fn t80_an_event_of_a_closed_stream_never_reaches_its_successor() {
@@ -101,8 +101,7 @@ fn peers_that_drop_in_the_middle_of_a_batch_end_their_streams_alone() {
     let mut hosts = Vec::new();
     let mut subscriber = reader(StreamLimits::default());
     for _ in 0..200 {
-        let (mut host, device) = pair(&Inner::by(Way::Pair));
-        subscriber.streams().add(device, ()).unwrap();
+        let (mut host, _) = add(&mut subscriber, &Inner::by(Way::Pair));
         host.write_all(b"x").unwrap();
         hosts.push(host);
     }
@@ -126,8 +125,7 @@ fn a_handler_may_close_every_stream_from_within_a_call() {
     );
     let mut hosts = Vec::new();
     for _ in 0..50 {
-        let (mut host, device) = pair(&Inner::by(Way::Pair));
-        subscriber.streams().add(device, ()).unwrap();
+        let (mut host, _) = add(&mut subscriber, &Inner::by(Way::Pair));
         host.write_all(b"x").unwrap();
         hosts.push(host);
     }
@@ -147,8 +145,7 @@ fn what_the_events_of_a_wake_up_cause_is_told_in_it() {
     let mut subscriber = recorder(StreamLimits::default().events(EVENTS), act);
     let mut hosts = Vec::new();
     for _ in 0..EVENTS {
-        let (mut host, device) = pair(&Inner::by(Way::Pair));
-        subscriber.streams().add(device, ()).unwrap();
+        let (mut host, _) = add(&mut subscriber, &Inner::by(Way::Pair));
         host.shutdown(Shutdown::Write).unwrap();
         hosts.push(host);
     }
@@ -168,8 +165,7 @@ fn a_handler_that_causes_news_without_end_leaves_the_thread_to_others() {
         }
     };
     let mut subscriber = recorder(StreamLimits::default().events(EVENTS), act);
-    let (_host, device) = pair(&Inner::by(Way::Pair));
-    let id = subscriber.streams().add(device, ()).unwrap();
+    let (_host, id) = add(&mut subscriber, &Inner::by(Way::Pair));
     subscriber.streams().await_space(id);
     for turns in 1..=3 {
         let more = is_readable(subscriber.as_raw_fd()).unwrap();
@@ -201,8 +197,7 @@ fn a_refusal_alone_is_an_error_for_any_thread_and_closes_the_stream() {
 #[test]
 fn the_limit_of_streams_gives_the_stream_back() {
     let mut subscriber = reader(StreamLimits::default().streams(1));
-    let (_one, device) = pair(&Inner::by(Way::Pair));
-    let first = subscriber.streams().add(device, ()).unwrap();
+    let (_one, first) = add(&mut subscriber, &Inner::by(Way::Pair));
     let (mut host, device) = pair(&Inner::by(Way::Pair));
     let mut refused = subscriber.streams().add(device, ()).unwrap_err();
     assert!(matches!(refused.refusal, Refusal::Full { limit: 1 }));

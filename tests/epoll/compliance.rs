@@ -3,12 +3,10 @@
 //! The contract, over streams that a loop has accepted, and bytes through a proxy on a loop.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use vsock_backend_api::VsockStream;
 use vsock_compliance::poll::{Deadline, PollInterest, wait_ready};
-use vsock_compliance::transfer::{TransferPlan, TransferProgress, WaitStyle, receive, send};
+use vsock_compliance::transfer::{Transfer, TransferPlan, WaitStyle};
 use vsock_compliance::{
     BoxedStream, CapacityPromise, ConnectionEnd, Mode, PairSource, judge_streams,
 };
@@ -20,7 +18,7 @@ use vsock_tests::inner::{Inner, Way};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use crate::{PATIENCE, soon};
+use crate::{DEADLINE, soon};
 
 /// Pairs whose device's end went through a subscriber.
 struct Accepted;
@@ -64,38 +62,24 @@ fn pump(limits: StreamLimits, writer: WaitStyle, reader: WaitStyle) {
     let (mut near, left) = source.pair().unwrap();
     let (mut far, right) = source.pair().unwrap();
     // A side that blocks has its own deadline for each call.
-    near.set_write_timeout(Some(PATIENCE)).unwrap();
-    far.set_read_timeout(Some(PATIENCE)).unwrap();
+    near.set_write_timeout(Some(DEADLINE)).unwrap();
+    far.set_read_timeout(Some(DEADLINE)).unwrap();
     Proxy::join(proxy.streams(), left, right).unwrap();
-    let done = AtomicBool::new(false);
     let plan = |style, seed| TransferPlan {
         bytes: 2_000_000,
         longest: 9000,
         style,
-        stall_timeout: PATIENCE,
+        stall_timeout: DEADLINE,
         seed,
     };
-    thread::scope(|scope| {
-        let (out, back) = (plan(writer, 1), plan(reader, 2));
-        let sending =
-            scope.spawn(move || send(&mut *near, out, &TransferProgress::default()).map(|()| near));
-        let receiving = scope
-            .spawn(move || receive(&mut *far, back, &TransferProgress::default()).map(|()| far));
-        scope.spawn(|| {
-            // ORDER: Acquire; partner: the store below. Only for the end of this test.
-            while !done.load(Ordering::Acquire) {
-                let tick = Deadline::after(Duration::from_millis(10));
-                if wait_ready(proxy.as_raw_fd(), PollInterest::Read, tick).is_ok() {
-                    proxy.dispatch().unwrap();
-                }
-            }
-        });
-        let results = (sending.join(), receiving.join());
-        // ORDER: Release; partner: the load above.
-        done.store(true, Ordering::Release);
-        results.0.unwrap().unwrap();
-        results.1.unwrap().unwrap();
-    });
+    let transfer = Transfer::start((near, far), plan(writer, 1), plan(reader, 2)).unwrap();
+    while !transfer.has_returned() {
+        let tick = Deadline::after(Duration::from_millis(10));
+        if wait_ready(proxy.as_raw_fd(), PollInterest::Read, tick).is_ok() {
+            proxy.dispatch().unwrap();
+        }
+    }
+    transfer.finish().unwrap();
 }
 
 #[test]

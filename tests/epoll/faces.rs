@@ -12,15 +12,11 @@ use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
 use vsock_backend_api::VsockStream;
 use vsock_epoll::services::Echo;
 use vsock_epoll::{
-    AcceptLimits, BackendSubscriber, LoopError, RemoteError, RemoteHandle, StreamLimits,
-    StreamSubscriber,
+    AcceptLimits, BackendSubscriber, LoopError, RemoteError, StreamLimits, StreamSubscriber,
 };
 use vsock_inner::{VsockInnerBackend, VsockInnerStream};
 
-use crate::{in_time, soon, waiting};
-
-/// How long an event manager waits in one turn, in milliseconds, so that it sees a deadline.
-const TURN: i32 = 100;
+use crate::{Remote, TURN, in_time, looping, soon, waiting};
 
 type Shared = Arc<Mutex<StreamSubscriber<Echo>>>;
 
@@ -92,29 +88,15 @@ fn a_subscriber_that_is_taken_out_can_be_put_into_another_manager() {
 
 #[test]
 fn another_thread_adds_writes_counts_closes_and_drains() {
-    let mut manager = EventManager::new().unwrap();
-    let id = manager.add_subscriber(echo());
-    let remote: RemoteHandle<_, Echo> =
-        RemoteHandle::new(manager.remote_endpoint(), id, |found| Some(found));
-    let blind: RemoteHandle<_, Echo> = RemoteHandle::new(
-        manager.remote_endpoint(),
-        id,
-        |_: &mut StreamSubscriber<Echo>| None,
-    );
-    let looping = thread::spawn(move || {
-        let deadline = soon();
-        while !manager.subscriber_mut(id).unwrap().streams().is_finished() {
-            waiting(deadline, "the loop is not finished");
-            manager.run_with_timeout(TURN).unwrap();
-        }
-    });
+    let (handle, looping) = looping(|subscriber| subscriber.streams().is_finished());
+    let (remote, blind) = (handle(|found| Some(found)), handle(|_| None));
     let (mut host, device) = VsockInnerStream::pair().unwrap();
     host.set_read_timeout(Some(soon().left())).unwrap();
     let add = |device| remote.call(|streams| streams.add(Box::new(device), ()).unwrap());
     let id = add(device).unwrap();
     let (other, device) = VsockInnerStream::pair().unwrap();
     let closed = add(device).unwrap();
-    let count = |from: &RemoteHandle<_, Echo>| from.call(|streams| streams.len());
+    let count = |from: &Remote| from.call(|streams| streams.len());
     assert_eq!(count(&remote.clone()).unwrap(), 2);
     for there in [true, false] {
         let close = remote.call(move |streams| streams.close(closed));
@@ -146,22 +128,12 @@ fn another_thread_adds_writes_counts_closes_and_drains() {
 
 #[test]
 fn another_thread_stops_the_loop_and_a_refused_stream_comes_back() {
-    let mut manager = EventManager::new().unwrap();
-    let id = manager.add_subscriber(echo());
-    let remote: RemoteHandle<_, Echo> =
-        RemoteHandle::new(manager.remote_endpoint(), id, |found| Some(found));
-    let looping = thread::spawn(move || {
-        let deadline = soon();
-        while manager.subscriber_mut(id).unwrap().counters().refused == 0 {
-            waiting(deadline, "the loop refuses nothing");
-            manager.run_with_timeout(TURN).unwrap();
-        }
-        manager
-    });
+    let (handle, looping) = looping(|subscriber| subscriber.counters().refused > 0);
+    let remote = handle(|found| Some(found));
     remote.call(|streams| streams.stop()).unwrap();
     let (_host, device) = VsockInnerStream::pair().unwrap();
     let added = remote.call(|streams| streams.add(Box::new(device), ()));
     let error = added.unwrap().unwrap_err();
     assert!(format!("{error:?}").contains("Ending"));
-    drop(looping.join().unwrap());
+    looping.join().unwrap();
 }

@@ -5,13 +5,13 @@
 use std::io::Write;
 use std::net::Shutdown;
 
-use vsock_compliance::PairSource;
+use vsock_compliance::{BoxedStream, PairSource};
 use vsock_epoll::services::Echo;
 use vsock_epoll::{StreamLimits, StreamSubscriber, Trigger};
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
 
-use crate::{Told, pair, read_all, reader, recorder, rest, soon, until, waiting};
+use crate::{Told, add, read_all, reader, recorder, rest, served, soon, until, waiting};
 
 const TRIGGERS: [Trigger; 2] = [Trigger::Level, Trigger::Edge];
 
@@ -34,8 +34,7 @@ fn an_echo_of_many_bytes_comes_back_whole_over_every_transport_and_trigger() {
             .backlog(5000)
             .turn(3000);
         let mut echo = StreamSubscriber::new(Echo::new(), limits).unwrap();
-        let (mut host, device) = pair(&**source);
-        echo.streams().add(device, ()).unwrap();
+        let (mut host, _) = add(&mut echo, &**source);
         let (mut at, mut back) = (0, Vec::new());
         let deadline = soon();
         loop {
@@ -70,9 +69,7 @@ fn an_echo_of_many_bytes_comes_back_whole_over_every_transport_and_trigger() {
 #[test]
 fn t65_a_descriptor_is_watched_for_space_only_while_something_waits() {
     for source in sources() {
-        let mut subscriber = reader(StreamLimits::default());
-        let (mut host, device) = pair(&*source);
-        let id = subscriber.streams().add(device, ()).unwrap();
+        let (mut subscriber, mut host, id) = served(&*source);
         let mut accepted = 0;
         loop {
             let written = subscriber.streams().write(id, &[7; 4096]);
@@ -100,8 +97,7 @@ fn t65_a_descriptor_is_watched_for_space_only_while_something_waits() {
 fn t71_a_paused_stream_learns_once_that_its_peer_is_gone_and_loses_nothing() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
         let mut subscriber = reader(StreamLimits::default().trigger(trigger));
-        let (mut host, device) = pair(&**source);
-        let id = subscriber.streams().add(device, ()).unwrap();
+        let (mut host, id) = add(&mut subscriber, &**source);
         subscriber.streams().pause(id);
         host.write_all(b"last words").unwrap();
         rest(&mut subscriber); // would spin if what is not read were watched as ever
@@ -127,8 +123,7 @@ fn t71_a_paused_stream_learns_once_that_its_peer_is_gone_and_loses_nothing() {
 fn a_stream_that_is_paused_after_its_peer_has_gone_learns_it_too() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
         let mut subscriber = reader(StreamLimits::default().trigger(trigger));
-        let (mut host, device) = pair(&**source);
-        let id = subscriber.streams().add(device, ()).unwrap();
+        let (mut host, id) = add(&mut subscriber, &**source);
         host.write_all(b"last words").unwrap();
         drop(host);
         subscriber.streams().pause(id);
@@ -141,8 +136,7 @@ fn a_stream_that_is_paused_after_its_peer_has_gone_learns_it_too() {
 fn a_paused_stream_is_not_read_whatever_comes_and_goes_on_where_it_was() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
         let mut subscriber = reader(StreamLimits::default().trigger(trigger));
-        let (mut host, device) = pair(&**source);
-        let id = subscriber.streams().add(device, ()).unwrap();
+        let (mut host, id) = add(&mut subscriber, &**source);
         for round in 1..=5 {
             subscriber.streams().pause(id);
             for _ in 0..9 {
@@ -163,31 +157,19 @@ fn a_paused_stream_is_not_read_whatever_comes_and_goes_on_where_it_was() {
 }
 
 #[test]
-fn t85_what_was_written_before_a_drop_is_read_before_its_end() {
-    for trigger in TRIGGERS {
+fn t85_what_was_written_before_a_drop_or_an_abort_is_read_before_its_end() {
+    let ends: [(fn(BoxedStream), Told); 2] = [
+        (drop, Told::Ended),
+        (|host| host.abort(), Told::Failed("read")),
+    ];
+    for ((end, told), trigger) in ends.into_iter().flat_map(|e| TRIGGERS.map(|t| (e, t))) {
         let mut subscriber = reader(StreamLimits::default().trigger(trigger).turn(1));
-        let (mut host, device) = pair(&Inner::by(Way::Pair));
-        subscriber.streams().add(device, ()).unwrap();
+        let (mut host, _) = add(&mut subscriber, &Inner::by(Way::Pair));
         host.write_all(b"hello").unwrap();
-        drop(host);
+        end(host);
         rest(&mut subscriber);
         assert_eq!(subscriber.handler().got, b"hello");
-        assert_eq!(subscriber.handler().count(Told::Ended), 1);
-        assert!(subscriber.streams().is_empty());
-    }
-}
-
-#[test]
-fn t85_what_was_written_before_an_abort_is_read_before_its_reset() {
-    for trigger in TRIGGERS {
-        let mut subscriber = reader(StreamLimits::default().trigger(trigger).turn(1));
-        let (mut host, device) = pair(&Inner::by(Way::Pair));
-        subscriber.streams().add(device, ()).unwrap();
-        host.write_all(b"hello").unwrap();
-        host.abort();
-        rest(&mut subscriber);
-        assert_eq!(subscriber.handler().got, b"hello");
-        assert_eq!(subscriber.handler().count(Told::Failed("read")), 1);
+        assert_eq!(subscriber.handler().count(told), 1);
         assert!(subscriber.streams().is_empty());
     }
 }
@@ -197,8 +179,7 @@ fn an_ended_stream_that_waits_learns_that_its_peer_is_gone() {
     for (source, trigger) in sources().iter().flat_map(|s| TRIGGERS.map(|t| (s, t))) {
         let limits = StreamLimits::default().trigger(trigger);
         let mut subscriber = recorder(limits, |_, _, _| {}); // it has an answer to prepare
-        let (mut host, device) = pair(&**source);
-        subscriber.streams().add(device, ()).unwrap();
+        let (mut host, _) = add(&mut subscriber, &**source);
         host.shutdown(Shutdown::Write).unwrap();
         rest(&mut subscriber);
         assert_eq!(subscriber.handler().count(Told::Ended), 1);
@@ -216,12 +197,10 @@ fn t72_a_stream_that_is_always_readable_starves_nobody() {
         // One event for each wake-up is the hardest case.
         let limits = StreamLimits::default().trigger(trigger).events(1).turn(64);
         let mut subscriber = reader(limits);
-        let (mut busy, device) = pair(&Inner::by(Way::Pair));
-        let busy_id = subscriber.streams().add(device, ()).unwrap();
+        let (mut busy, busy_id) = add(&mut subscriber, &Inner::by(Way::Pair));
         busy.write_all(&[1; 10_000]).unwrap();
         subscriber.dispatch().unwrap();
-        let (mut quiet, device) = pair(&Inner::by(Way::Pair));
-        let quiet_id = subscriber.streams().add(device, ()).unwrap();
+        let (mut quiet, quiet_id) = add(&mut subscriber, &Inner::by(Way::Pair));
         quiet.write_all(&[2]).unwrap();
         let from = subscriber.handler().told.len();
         for _ in 0..4 {
@@ -236,8 +215,7 @@ fn t72_a_stream_that_is_always_readable_starves_nobody() {
 #[test]
 fn t76_a_wakeup_reads_no_more_of_a_stream_than_its_turn() {
     let mut subscriber = reader(StreamLimits::default().turn(1000));
-    let (mut host, device) = pair(&Inner::by(Way::Pair));
-    subscriber.streams().add(device, ()).unwrap();
+    let (mut host, _) = add(&mut subscriber, &Inner::by(Way::Pair));
     host.write_all(&[1; 2500]).unwrap();
     for expected in [1000, 2000, 2500] {
         subscriber.dispatch().unwrap();
@@ -250,10 +228,8 @@ fn t78_a_slow_reader_costs_its_backlog_and_nobody_elses_time() {
     let limits = StreamLimits::default().backlog(1000);
     let mut echo = StreamSubscriber::new(Echo::new(), limits).unwrap();
     let source = Inner::holding(4096);
-    let (mut slow, device) = pair(&source);
-    let slow_id = echo.streams().add(device, ()).unwrap();
-    let (mut fast, device) = pair(&source);
-    echo.streams().add(device, ()).unwrap();
+    let (mut slow, slow_id) = add(&mut echo, &source);
+    let (mut fast, _) = add(&mut echo, &source);
     let mut sent = 0;
     for _ in 0..1000 {
         while let Ok(written) = slow.write(&[1; 100]) {

@@ -14,7 +14,8 @@ use proptest::prelude::{
 use vsock_backend_api::VsockStream;
 use vsock_compliance::poll::{PollInterest, wait_ready};
 use vsock_epoll::{StreamHandler, StreamId, StreamLimits, StreamSubscriber, Streams, Trigger};
-use vsock_inner::{Capacity, VsockInnerConfig, VsockInnerStream};
+use vsock_inner::VsockInnerStream;
+use vsock_tests::inner::Inner;
 
 use crate::{soon, waiting};
 
@@ -87,10 +88,7 @@ fn take(pair: &mut Pair) {
 
 fn act(shared: &Shared, pairs: &mut Vec<Pair>, op: Op) {
     if let Op::Add = op {
-        let capacity = Capacity::Bytes(100);
-        let config = VsockInnerConfig::default()
-            .to_device(capacity)
-            .to_application(capacity);
+        let config = Inner::holding(100).config;
         let (mut host, device) = VsockInnerStream::pair_with(&config).unwrap();
         host.set_nonblocking(true).unwrap();
         let id = shared

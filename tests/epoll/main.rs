@@ -28,22 +28,28 @@ mod timers;
 use std::fmt::Debug;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use event_manager::{EventManager, SubscriberOps};
 use vsock_backend_api::VsockStream;
 use vsock_compliance::poll::{Deadline, PollInterest, is_readable, wait_ready, wait_until};
 use vsock_compliance::{BoxedStream, PairSource};
+use vsock_epoll::services::Echo;
 use vsock_epoll::{
-    After, StreamFailure, StreamHandler, StreamId, StreamLimits, StreamSubscriber, Streams,
+    After, RemoteHandle, StreamFailure, StreamHandler, StreamId, StreamLimits, StreamSubscriber,
+    Streams,
 };
 
-/// Plenty for a machine under load.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for what must happen: plenty for a machine under load.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 fn soon() -> Deadline {
-    Deadline::after(PATIENCE)
+    Deadline::after(DEADLINE)
 }
+
+/// How long an event manager waits in one turn, in milliseconds, so that it sees a deadline.
+const TURN: i32 = 100;
 
 /// One turn of a wait: fails with what there is so far when the deadline has passed.
 #[track_caller]
@@ -91,6 +97,65 @@ fn pair(source: &dyn PairSource) -> (BoxedStream, BoxedStream) {
     let (mut application, device) = source.pair().unwrap();
     application.set_nonblocking(true).unwrap();
     (application, device)
+}
+
+type Manager = EventManager<StreamSubscriber<Echo>>;
+type Remote = RemoteHandle<StreamSubscriber<Echo>, Echo>;
+type Find = fn(&mut StreamSubscriber<Echo>) -> Option<&mut StreamSubscriber<Echo>>;
+
+/// Turns a manager with one subscriber on a thread until it is `done`; also returns what makes handles for it.
+fn looping(
+    done: fn(&mut StreamSubscriber<Echo>) -> bool,
+) -> (impl Fn(Find) -> Remote, JoinHandle<Manager>) {
+    let mut manager = EventManager::new().unwrap();
+    let echo = StreamSubscriber::new(Echo::new(), StreamLimits::default()).unwrap();
+    let id = manager.add_subscriber(echo);
+    let endpoint = manager.remote_endpoint();
+    let looping = thread::spawn(move || {
+        let deadline = soon();
+        while !done(manager.subscriber_mut(id).unwrap()) {
+            waiting(deadline, "the loop is not done");
+            manager.run_with_timeout(TURN).unwrap();
+        }
+        manager
+    });
+    let remote = move |find| RemoteHandle::new(endpoint.clone(), id, find);
+    (remote, looping)
+}
+
+/// Gives the loop the device's end of a new [pair]; returns the application's end, and whose it is there.
+fn add<H: StreamHandler<State: Default>>(
+    subscriber: &mut StreamSubscriber<H>,
+    source: &dyn PairSource,
+) -> (BoxedStream, StreamId) {
+    let (application, device) = pair(source);
+    let added = subscriber.streams().add(device, H::State::default());
+    (application, added.unwrap())
+}
+
+/// A [reader] with usual limits, and a stream of it.
+fn served(source: &dyn PairSource) -> (StreamSubscriber<Recorder<Act>>, BoxedStream, StreamId) {
+    let mut subscriber = reader(StreamLimits::default());
+    let (application, id) = add(&mut subscriber, source);
+    (subscriber, application, id)
+}
+
+/// All that comes until the end, while the loop turns.
+#[track_caller]
+fn read_to_end<H: StreamHandler>(
+    subscriber: &mut StreamSubscriber<H>,
+    stream: &mut dyn VsockStream,
+) -> Vec<u8> {
+    let (mut got, deadline) = (Vec::new(), soon());
+    loop {
+        waiting(deadline, got.len());
+        rest(subscriber);
+        let (more, ended) = read_all(stream);
+        got.extend(more);
+        if ended {
+            return got;
+        }
+    }
 }
 
 /// What is there, and whether the end is.

@@ -6,12 +6,13 @@ use std::io::Write;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use vsock_backend_api::VsockStream;
+use vsock_compliance::fd::open_count;
 use vsock_epoll::services::Echo;
 use vsock_epoll::{StreamLimits, StreamSubscriber};
 use vsock_inner::VsockInnerStream;
 pub(crate) use vsock_tests::alone::alone;
 
-use crate::{read_all, rest};
+use crate::{add, read_all, rest};
 
 const STREAMS: u64 = 10_000;
 const BUSY: usize = 100;
@@ -31,14 +32,10 @@ fn make_room() -> u64 {
     STREAMS.min((hard - 100) / 2)
 }
 
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
 #[test]
 fn ten_thousand_streams_of_which_a_hundred_are_busy() {
     alone(|| {
-        let before = descriptors();
+        let before = open_count().unwrap();
         let count = make_room();
         let mut echo = StreamSubscriber::new(Echo::new(), StreamLimits::default()).unwrap();
         let mut hosts = Vec::new();
@@ -68,7 +65,7 @@ fn ten_thousand_streams_of_which_a_hundred_are_busy() {
         assert!(echo.streams().is_empty());
         assert_eq!(echo.counters().closes, count);
         drop(echo);
-        assert_eq!(descriptors(), before);
+        assert_eq!(open_count().unwrap(), before);
     });
 }
 
@@ -76,10 +73,8 @@ fn ten_thousand_streams_of_which_a_hundred_are_busy() {
 fn a_stream_that_cannot_wait_for_space_fails_alone() {
     alone(|| {
         let mut subscriber = crate::reader(StreamLimits::default());
-        let (host, device) = crate::pair(&vsock_tests::inner::Inner::holding(10));
-        let id = subscriber.streams().add(device, ()).unwrap();
-        let (mut other, device) = crate::pair(&vsock_tests::inner::Inner::holding(10));
-        subscriber.streams().add(device, ()).unwrap();
+        let (host, id) = add(&mut subscriber, &vsock_tests::inner::Inner::holding(10));
+        let (mut other, _) = add(&mut subscriber, &vsock_tests::inner::Inner::holding(10));
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap(); // no descriptor more
         assert_eq!(subscriber.streams().write(id, &[1; 20]), 20);

@@ -8,18 +8,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Arc;
 use std::thread;
 
-use event_manager::{EventManager, SubscriberOps};
 use vsock_backend_api::VsockStream;
 use vsock_driver::{Call, Temper};
 use vsock_epoll::services::{Echo, Lines, Proxy, Reply};
 use vsock_epoll::{
-    AcceptHandler, AcceptLimits, BackendSubscriber, More, RemoteHandle, StreamId, StreamLimits,
-    StreamSubscriber, Streams, Trigger,
+    AcceptHandler, AcceptLimits, BackendSubscriber, More, StreamId, StreamLimits, StreamSubscriber,
+    Streams, Trigger,
 };
 use vsock_inner::{Capacity, VsockInnerBackend};
+use vsock_tests::assert_fails;
 use vsock_tests::inner::{Inner, Way};
 
-use crate::{Told, pair, read_all, recorder, rest, soon, waiting};
+use crate::{Told, add, looping, pair, read_all, recorder, rest, soon, waiting};
 
 #[test]
 fn a_panic_closes_its_stream_and_no_other_and_leaks_nothing() {
@@ -33,10 +33,8 @@ fn a_panic_closes_its_stream_and_no_other_and_leaks_nothing() {
             panic!("this handler panics on purpose");
         }
     });
-    let (mut one, device) = pair(&Inner::by(Way::Pair));
-    subscriber.streams().add(device, ()).unwrap();
-    let (mut two, device) = pair(&Inner::by(Way::Pair));
-    subscriber.streams().add(device, ()).unwrap();
+    let (mut one, _) = add(&mut subscriber, &Inner::by(Way::Pair));
+    let (mut two, _) = add(&mut subscriber, &Inner::by(Way::Pair));
     one.write_all(b"one").unwrap();
     two.write_all(b"two").unwrap();
     rest(&mut subscriber);
@@ -57,14 +55,12 @@ fn a_panic_aborts_its_stream_though_all_was_read() {
     let mut subscriber = recorder(StreamLimits::default(), |_: &mut Streams<()>, _, told| {
         assert_ne!(told, Told::Ended, "this handler panics on purpose");
     });
-    let (mut host, device) = pair(&Inner::by(Way::Pair));
-    subscriber.streams().add(device, ()).unwrap();
+    let (mut host, _) = add(&mut subscriber, &Inner::by(Way::Pair));
     host.write_all(b"question").unwrap();
     host.shutdown(Shutdown::Write).unwrap();
     rest(&mut subscriber);
     assert_eq!(subscriber.counters().panics, 1);
-    let reset = host.read(&mut [0]).unwrap_err();
-    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+    assert_fails(host.read(&mut [0]), ErrorKind::ConnectionReset);
 }
 
 #[test]
@@ -74,8 +70,7 @@ fn a_panic_for_every_call_closes_every_stream() {
     });
     let mut hosts = Vec::new();
     for _ in 0..10 {
-        let (mut host, device) = pair(&Inner::by(Way::Pair));
-        subscriber.streams().add(device, ()).unwrap();
+        let (mut host, _) = add(&mut subscriber, &Inner::by(Way::Pair));
         host.write_all(b"x").unwrap();
         hosts.push(host);
     }
@@ -117,8 +112,7 @@ fn t132_the_payload_of_a_panic_that_panics_is_contained_too() {
             panic_any(Bomb);
         }
     });
-    let (mut host, device) = pair(&Inner::by(Way::Pair));
-    subscriber.streams().add(device, ()).unwrap();
+    let (mut host, _) = add(&mut subscriber, &Inner::by(Way::Pair));
     host.write_all(b"x").unwrap();
     rest(&mut subscriber);
     assert_eq!(subscriber.counters().panics, 1);
@@ -261,10 +255,8 @@ fn t132_a_service_of_lines_that_panics_loses_one_stream() {
     };
     let lines = Lines::new(100, answer).unwrap();
     let mut service = StreamSubscriber::new(lines, StreamLimits::default()).unwrap();
-    let (mut one, device) = pair(&Inner::by(Way::Pair));
-    service.streams().add(device, Vec::new()).unwrap();
-    let (mut two, device) = pair(&Inner::by(Way::Pair));
-    service.streams().add(device, Vec::new()).unwrap();
+    let (mut one, _) = add(&mut service, &Inner::by(Way::Pair));
+    let (mut two, _) = add(&mut service, &Inner::by(Way::Pair));
     one.write_all(b"panic\n").unwrap();
     rest(&mut service);
     assert!(one.peer_gone());
@@ -311,18 +303,8 @@ fn t132_a_backend_that_panics_is_tried_again_after_a_pause() {
 
 #[test]
 fn t132_what_another_thread_wants_done_panics_there_and_the_loop_goes_on() {
-    let mut manager = EventManager::new().unwrap();
-    let echo = StreamSubscriber::new(Echo::new(), StreamLimits::default()).unwrap();
-    let id = manager.add_subscriber(echo);
-    let remote: RemoteHandle<_, Echo> =
-        RemoteHandle::new(manager.remote_endpoint(), id, |found| Some(found));
-    let looping = thread::spawn(move || {
-        let deadline = soon();
-        while !manager.subscriber_mut(id).unwrap().streams().is_finished() {
-            waiting(deadline, "the loop is not finished");
-            manager.run_with_timeout(1000).unwrap();
-        }
-    });
+    let (handle, looping) = looping(|subscriber| subscriber.streams().is_finished());
+    let remote = handle(|found| Some(found));
     let asked = catch_unwind(AssertUnwindSafe(|| {
         remote.call(|streams| {
             assert!(!streams.is_empty(), "this call panics on purpose");

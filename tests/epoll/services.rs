@@ -7,12 +7,13 @@ use std::net::Shutdown;
 
 use vsock_compliance::{BoxedStream, PairSource};
 use vsock_epoll::services::{Lines, LinesError, Proxy, Reply};
-use vsock_epoll::{StreamId, StreamLimits, StreamSubscriber};
+use vsock_epoll::{StreamLimits, StreamSubscriber};
 use vsock_inner::Capacity;
+use vsock_tests::assert_fails;
 use vsock_tests::inner::{Inner, Way};
 use vsock_tests::unix::Sockets;
 
-use crate::{pair, read_all, rest, soon, waiting};
+use crate::{add, pair, read_all, read_to_end, rest, soon, waiting};
 
 /// Two applications whose device's ends a proxy joins.
 fn proxied(
@@ -88,18 +89,7 @@ fn t85_a_proxy_delivers_what_came_before_a_reset() {
     left.write_all(&[5; 600]).unwrap();
     rest(&mut proxy);
     drop(left);
-    let mut got = 0;
-    let deadline = soon();
-    loop {
-        waiting(deadline, got);
-        rest(&mut proxy);
-        let (more, ended) = read_all(&mut *right);
-        got += more.len();
-        if ended {
-            break;
-        }
-    }
-    assert_eq!(got, 600);
+    assert_eq!(read_to_end(&mut proxy, &mut *right), [5; 600]);
     assert!(proxy.streams().is_empty());
 }
 
@@ -111,8 +101,7 @@ fn a_proxy_whose_one_side_takes_nothing_more_still_brings_its_last_words() {
     left.write_all(b"nobody reads this").unwrap();
     rest(&mut proxy);
     assert_eq!(read_all(&mut *left), (b"last words".to_vec(), true));
-    let error = left.write(b"x").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    assert_fails(left.write(b"x"), ErrorKind::BrokenPipe);
     drop((left, right));
     rest(&mut proxy);
     assert!(proxy.streams().is_empty());
@@ -132,8 +121,7 @@ fn a_proxy_that_has_no_place_for_the_second_closes_the_first() {
 #[test]
 fn a_stream_without_its_other_side_waits() {
     let mut proxy = StreamSubscriber::new(Proxy::new(), StreamLimits::default()).unwrap();
-    let (mut host, device) = pair(&Inner::by(Way::Pair));
-    let id: StreamId = proxy.streams().add(device, None).unwrap();
+    let (mut host, id) = add(&mut proxy, &Inner::by(Way::Pair));
     host.write_all(b"x").unwrap();
     rest(&mut proxy);
     assert!(proxy.streams().close(id));
@@ -157,8 +145,7 @@ fn lines(limits: StreamLimits, longest: usize) -> StreamSubscriber<Lines<Answer>
 #[test]
 fn lines_are_answered_in_any_number_of_pieces() {
     let mut service = lines(StreamLimits::default(), 100);
-    let (mut host, device) = pair(&Inner::by(Way::Pair));
-    service.streams().add(device, Vec::new()).unwrap();
+    let (mut host, _) = add(&mut service, &Inner::by(Way::Pair));
     for piece in ["ab", "c\nde", "f\n", "\n", "bye\nnever read\n"] {
         host.write_all(piece.as_bytes()).unwrap();
         rest(&mut service);
@@ -172,8 +159,7 @@ fn lines_are_answered_in_any_number_of_pieces() {
 fn a_line_without_end_closes_its_stream() {
     for bytes in [&[b'x'; 101][..], &[[b'x'; 101].as_slice(), b"\n"].concat()] {
         let mut service = lines(StreamLimits::default(), 100);
-        let (mut host, device) = pair(&Inner::by(Way::Pair));
-        service.streams().add(device, Vec::new()).unwrap();
+        let (mut host, _) = add(&mut service, &Inner::by(Way::Pair));
         host.write_all(bytes).unwrap();
         rest(&mut service);
         assert!(service.streams().is_empty());
@@ -187,8 +173,7 @@ fn requests_wait_while_their_answers_are_not_taken() {
     let mut service = lines(StreamLimits::default().backlog(64), 20);
     let mut source = Inner::by(Way::Pair);
     source.config = source.config.to_application(Capacity::Bytes(16));
-    let (mut host, device) = pair(&source);
-    let id = service.streams().add(device, Vec::new()).unwrap();
+    let (mut host, id) = add(&mut service, &source);
     let request = b"0123456789\n".repeat(200);
     let (mut at, mut got) = (0, Vec::new());
     let deadline = soon();
@@ -210,8 +195,7 @@ fn requests_wait_while_their_answers_are_not_taken() {
 #[test]
 fn an_answer_that_does_not_fit_closes_the_stream() {
     let mut service = lines(StreamLimits::default().backlog(8), 100);
-    let (mut host, device) = pair(&Inner::holding(4));
-    service.streams().add(device, Vec::new()).unwrap();
+    let (mut host, _) = add(&mut service, &Inner::holding(4));
     for byte in b"0123456789012345678901234567890123456789\n" {
         if host.write(&[*byte]).is_err() {
             rest(&mut service);

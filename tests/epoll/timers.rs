@@ -8,16 +8,14 @@ use vsock_compliance::poll::Stopwatch;
 use vsock_epoll::{StreamId, StreamLimits, Streams};
 use vsock_tests::inner::{Inner, Way};
 
-use crate::{Told, pair, reader, recorder, rest, until};
+use crate::{Told, add, reader, recorder, rest, served, until};
 
 const SHORT: Duration = Duration::from_millis(5);
 const NEVER: Duration = Duration::from_secs(1_000_000);
 
 #[test]
 fn t32_a_timer_fires_by_itself_once_and_never_early() {
-    let mut subscriber = reader(StreamLimits::default());
-    let (_host, device) = pair(&Inner::by(Way::Pair));
-    let id = subscriber.streams().add(device, ()).unwrap();
+    let (mut subscriber, _host, id) = served(&Inner::by(Way::Pair));
     subscriber.streams().set_timer(id, Some(NEVER));
     subscriber.streams().set_timer(id, Some(SHORT));
     let watch = Stopwatch::start();
@@ -31,11 +29,8 @@ fn t32_a_timer_fires_by_itself_once_and_never_early() {
 
 #[test]
 fn a_timer_that_was_taken_back_does_not_fire() {
-    let mut subscriber = reader(StreamLimits::default());
-    let (_one, device) = pair(&Inner::by(Way::Pair));
-    let silent = subscriber.streams().add(device, ()).unwrap();
-    let (_two, device) = pair(&Inner::by(Way::Pair));
-    let later = subscriber.streams().add(device, ()).unwrap();
+    let (mut subscriber, _one, silent) = served(&Inner::by(Way::Pair));
+    let (_two, later) = add(&mut subscriber, &Inner::by(Way::Pair));
     subscriber.streams().set_timer(silent, Some(SHORT));
     subscriber.streams().set_timer(silent, None);
     subscriber.streams().set_timer(later, Some(2 * SHORT));
@@ -47,13 +42,10 @@ fn a_timer_that_was_taken_back_does_not_fire() {
 
 #[test]
 fn a_timer_of_a_closed_stream_is_not_its_successors() {
-    let mut subscriber = reader(StreamLimits::default());
-    let (_one, device) = pair(&Inner::by(Way::Pair));
-    let first = subscriber.streams().add(device, ()).unwrap();
+    let (mut subscriber, _one, first) = served(&Inner::by(Way::Pair));
     subscriber.streams().set_timer(first, Some(SHORT));
     subscriber.streams().close(first);
-    let (_two, device) = pair(&Inner::by(Way::Pair));
-    let second = subscriber.streams().add(device, ()).unwrap();
+    let (_two, second) = add(&mut subscriber, &Inner::by(Way::Pair));
     subscriber.streams().set_timer(second, Some(2 * SHORT));
     until(&mut subscriber, |subscriber| {
         subscriber.handler().count(Told::Timer) > 0
@@ -65,10 +57,8 @@ fn a_timer_of_a_closed_stream_is_not_its_successors() {
 #[test]
 fn an_idle_stream_fails_and_a_busy_one_does_not() {
     let mut subscriber = reader(StreamLimits::default().idle(Some(Duration::from_millis(50))));
-    let (_idle_host, device) = pair(&Inner::by(Way::Pair));
-    let idle = subscriber.streams().add(device, ()).unwrap();
-    let (_busy_host, device) = pair(&Inner::by(Way::Pair));
-    let busy = subscriber.streams().add(device, ()).unwrap();
+    let (_idle_host, idle) = add(&mut subscriber, &Inner::by(Way::Pair));
+    let (_busy_host, busy) = add(&mut subscriber, &Inner::by(Way::Pair));
     until(&mut subscriber, |subscriber| {
         subscriber.streams().write(busy, b"x");
         subscriber
@@ -89,8 +79,7 @@ fn more_timers_than_a_wakeup_may_serve_all_fire() {
     );
     let mut hosts = Vec::new();
     for _ in 0..20 {
-        let (host, device) = pair(&Inner::by(Way::Pair));
-        let id = subscriber.streams().add(device, ()).unwrap();
+        let (host, id) = add(&mut subscriber, &Inner::by(Way::Pair));
         subscriber.streams().set_timer(id, Some(Duration::ZERO));
         hosts.push(host);
     }

@@ -10,24 +10,17 @@ use stats_alloc::{Region, Stats};
 use vsock_backend_api::VsockStream;
 use vsock_compliance::call::Call;
 use vsock_compliance::poll::Deadline;
-use vsock_inner::{Capacity, VsockInnerConfig, VsockInnerStream};
+use vsock_inner::VsockInnerStream;
 use vsock_tests::alone::alone;
+use vsock_tests::assert_fails;
+use vsock_tests::inner::Inner;
 
-use crate::ALLOCATOR;
+use crate::{ALLOCATOR, allocations};
 
 const SIZES: [usize; 6] = [64, 1, 1000, 4096, 65_536, 200_000];
 
 fn pair(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
-    let capacity = Capacity::Bytes(capacity);
-    let config = VsockInnerConfig::default()
-        .to_device(capacity)
-        .to_application(capacity);
-    VsockInnerStream::pair_with(&config).unwrap()
-}
-
-fn assert_none(what: &str, stats: &Stats) {
-    let taken = (stats.allocations, stats.reallocations);
-    assert_eq!(taken, (0, 0), "allocations and reallocations: {what}");
+    VsockInnerStream::pair_with(&Inner::holding(capacity).config).unwrap()
 }
 
 fn nonblocking(near: &mut VsockInnerStream, far: &mut VsockInnerStream) {
@@ -35,18 +28,13 @@ fn nonblocking(near: &mut VsockInnerStream, far: &mut VsockInnerStream) {
     far.set_nonblocking(true).unwrap();
 }
 
-/// Does the work three times, of which one must go without an allocation. What a call allocates shows
-/// in all three; what the test runner's own thread allocates when it first waits, in one.
 fn assert_none_in(what: &str, mut work: impl FnMut()) {
-    let rounds = [(); 3].map(|()| {
+    let count = allocations(|| {
         let region = Region::new(ALLOCATOR);
         work();
         region.change()
     });
-    let quietest = rounds
-        .iter()
-        .min_by_key(|round| round.allocations + round.reallocations);
-    assert_none(what, quietest.unwrap());
+    assert_eq!(count, 0, "allocations and reallocations: {what}");
 }
 
 /// Writes and reads the length of `buf` until `total` have passed.
@@ -113,10 +101,7 @@ fn refusals_and_vectored_calls_allocate_nothing() {
                     60
                 );
                 assert_eq!(far.read(&mut buf).unwrap(), 60);
-                assert_eq!(
-                    far.read(&mut buf).unwrap_err().kind(),
-                    ErrorKind::WouldBlock
-                );
+                assert_fails(far.read(&mut buf), ErrorKind::WouldBlock);
             }
         });
     });
@@ -165,15 +150,8 @@ fn two_threads(size: usize) -> Stats {
 fn two_threads_allocate_nothing() {
     alone(|| {
         for size in SIZES {
-            // Three times, for the sake of the test runner's own thread; see `assert_none_in`.
-            let rounds = [(); 3].map(|()| two_threads(size));
-            let quietest = rounds
-                .iter()
-                .min_by_key(|round| round.allocations + round.reallocations);
-            assert_none(
-                &format!("two threads, {size} bytes a call"),
-                quietest.unwrap(),
-            );
+            let count = allocations(|| two_threads(size));
+            assert_eq!(count, 0, "two threads, {size} bytes a call");
         }
     });
 }

@@ -70,51 +70,6 @@ fn flood(guest: &mut Guest, kind: Flood, ports: (u32, u32), count: u32) {
     }
 }
 
-/// What a guest may say of its buffer that is not so.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct CreditLie {
-    cid: u64,
-    buf_alloc: u32,
-    fwd_cnt: u32,
-}
-
-impl CreditLie {
-    /// The packet that says it on a connection with these ports, the guest's first.
-    const fn on(self, from: u32, to: u32) -> Header {
-        Header {
-            src_cid: self.cid,
-            dst_cid: 2,
-            src_port: from,
-            dst_port: to,
-            len: 0,
-            socket_type: 1,
-            op: 6,
-            flags: 0,
-            buf_alloc: self.buf_alloc,
-            fwd_cnt: self.fwd_cnt,
-        }
-    }
-}
-
-/// Sizes and counters around which arithmetic goes wrong, for a guest with the usual CID.
-fn credit_lies() -> impl Iterator<Item = CreditLie> {
-    const EDGES: [u32; 7] = [0, 1, 4096, 1 << 20, i32::MAX as u32, 1 << 31, u32::MAX];
-    EDGES.into_iter().flat_map(|buf_alloc| {
-        EDGES.into_iter().map(move |fwd_cnt| CreditLie {
-            cid: 3,
-            buf_alloc,
-            fwd_cnt,
-        })
-    })
-}
-
-/// Connects again and again with the same ports, each time as if nothing had been before.
-fn port_reuse_storm(guest: &mut Guest, from: u32, to: u32, count: usize) {
-    for _ in 0..count {
-        guest.connect_from(Tick::ZERO, from, to);
-    }
-}
-
 fn waiting(sim: &mut Sim) -> usize {
     sim.device().connections().map(|conn| conn.waiting).sum()
 }
@@ -142,11 +97,21 @@ fn t74_a_flood_of_questions_and_orphans_without_buffers_is_bounded() {
 fn t49_t58_lies_about_credit_open_nothing_and_hurt_nobody_else() {
     let (mut sim, backend) = sim(WAYS[0], 1 << 20);
     let (honest, honest_host) = connected(&mut sim, &backend, 80);
-    for lie in credit_lies() {
+    // Sizes and counters around which arithmetic goes wrong.
+    const EDGES: [u32; 7] = [0, 1, 4096, 1 << 20, i32::MAX as u32, 1 << 31, u32::MAX];
+    for (buf_alloc, fwd_cnt) in EDGES
+        .iter()
+        .flat_map(|size| EDGES.map(|count| (*size, count)))
+    {
         let (socket, host) = connected(&mut sim, &backend, 81);
         let _some = host.write(&[1; 300_000]);
-        let (from, to) = sim.guest.ports(socket).unwrap();
-        sim.guest.send_raw(lie.on(from, to), Vec::new());
+        let ports = sim.guest.ports(socket).unwrap();
+        let lie = Header {
+            buf_alloc,
+            fwd_cnt,
+            ..header(&sim.guest, ports, Op::CreditUpdate.into())
+        };
+        sim.guest.send_raw(lie, Vec::new());
         sim.settle().unwrap(); // the checker holds every packet against what was granted
         sim.guest.reset(socket);
     }
@@ -160,7 +125,10 @@ fn t28_a_storm_of_reused_ports_leaves_one_connection() {
     for way in WAYS {
         let (mut sim, backend) = sim(way, 1000);
         backend.listen(80, 10_000);
-        port_reuse_storm(&mut sim.guest, 50_000, 80, 500);
+        // Each time as if nothing had been before.
+        for _ in 0..500 {
+            sim.guest.connect_from(Tick::ZERO, 50_000, 80);
+        }
         sim.settle().unwrap();
         assert_eq!(sim.device().connections().count(), 1);
         while backend.accept(80).is_some() {}
@@ -206,14 +174,8 @@ fn t30_a_host_connection_keeps_off_ports_to_which_an_rst_is_owed() {
     let (mut sim, backend) = sim_with(StreamKind::Socket, 100, config, GuestConfig::default());
     let _taken = sim.guest.listen(PORT, 1);
     let stray = Header {
-        src_cid: 3,
-        dst_cid: 2,
-        src_port: PORT,
-        dst_port: 5000,
-        socket_type: 1,
-        op: Op::ReadWrite.into(),
         len: 1,
-        ..Header::default()
+        ..header(&sim.guest, (PORT, 5000), Op::ReadWrite.into())
     };
     // Use up the buffers, so that the RST has to wait.
     sim.guest.starve();

@@ -9,7 +9,6 @@ mod faults;
 mod flow;
 mod hostile;
 mod machine;
-mod replay;
 mod window;
 
 use std::env;

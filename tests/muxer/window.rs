@@ -19,14 +19,14 @@ use crate::{WAYS, cases, connected, sim_with};
 const LONGEST: Duration = Duration::from_millis(1300);
 
 fn kernels() -> [GuestConfig; 2] {
-    [GuestConfig::linux_6_1(), GuestConfig::linux_6_12()]
+    [GuestConfig::linux_6_1(), GuestConfig::default()]
 }
 
 /// One that resets a connection for its packets and adds none to another.
 fn that_merges_nothing() -> GuestConfig {
     GuestConfig {
         merges_small_packets: false,
-        ..GuestConfig::linux_6_12()
+        ..GuestConfig::default()
     }
 }
 

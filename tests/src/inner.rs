@@ -39,23 +39,22 @@ impl Inner {
     /// With the default limits.
     #[must_use]
     pub fn by(way: Way) -> Self {
-        Self {
-            way,
-            config: VsockInnerConfig::default(),
-        }
+        Self::with(VsockInnerConfig::default()).made_by(way)
+    }
+
+    /// Pairs with these limits.
+    #[must_use]
+    pub fn with(config: VsockInnerConfig) -> Self {
+        let way = Way::Pair;
+        Self { way, config }
     }
 
     /// Pairs that hold so many bytes in either direction.
     #[must_use]
     pub fn holding(bytes: usize) -> Self {
         let capacity = Capacity::Bytes(bytes);
-        let config = VsockInnerConfig::default()
-            .to_device(capacity)
-            .to_application(capacity);
-        Self {
-            way: Way::Pair,
-            config,
-        }
+        let config = VsockInnerConfig::default().to_device(capacity);
+        Self::with(config.to_application(capacity))
     }
 
     /// The same by another way.

@@ -2,103 +2,38 @@
 
 //! Gibibytes between two threads, every byte compared.
 
-use std::io;
-
-use vsock_compliance::call::Call;
-use vsock_compliance::transfer::{TransferPlan, TransferProgress, WaitStyle, receive, send};
+use vsock_compliance::transfer::{Transfer, TransferPlan, WaitStyle};
 use vsock_compliance::{BoxedStream, PairSource};
 use vsock_inner::{Capacity, VsockInnerConfig};
 use vsock_tests::inner::{Inner, Way};
 
-use crate::{PATIENCE, factor};
+use crate::{STALL_TIMEOUT, factor};
 
 const MIB: u64 = 1 << 20;
 
-/// One side of a transfer, on its thread.
-struct Side {
-    name: &'static str,
-    plan: TransferPlan,
-    progress: TransferProgress,
-    call: Call<io::Result<BoxedStream>>,
-}
-
-impl Side {
-    fn start(name: &'static str, mut stream: BoxedStream, plan: TransferPlan, run: Run) -> Self {
-        let progress = TransferProgress::default();
-        let told = progress.clone();
-        let call = Call::start(move || run(&mut stream, plan, &told).map(|()| stream)).unwrap();
-        Self {
-            name,
-            plan,
-            progress,
-            call,
-        }
-    }
-}
-
-type Run = fn(&mut BoxedStream, TransferPlan, &TransferProgress) -> io::Result<()>;
-
-/// Waits for every side; if one hangs or fails, says where each of them is.
-fn join(sides: Vec<Side>) -> Vec<BoxedStream> {
-    let states: Vec<_> = sides
-        .iter()
-        .map(|side| (side.name, side.plan, side.progress.clone()))
-        .collect();
-    let state = || {
-        let lines = states.iter().map(|(name, plan, progress)| {
-            format!(
-                "{name} by {:?}: {} of {} bytes\n",
-                plan.style,
-                progress.bytes(),
-                plan.bytes
-            )
-        });
-        lines.collect::<String>()
-    };
-    // The streams live until all are done: a drop would reset the other side.
-    let done = sides.into_iter().map(
-        |Side {
-             name,
-             plan,
-             progress,
-             call,
-         }| {
-            match call.finish_moving(plan.stall_timeout, || progress.bytes()) {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => panic!("{name} failed: {error}\n{}", state()),
-                Err(error) => panic!("{name} hangs: {error}\n{}", state()),
-            }
-        },
-    );
-    done.collect()
-}
-
 /// Sends so many bytes from one end to the other, in lengths up to the longest.
-fn sides(
+fn start(
     ends: (BoxedStream, BoxedStream),
     bytes: u64,
     longest: usize,
-    drives: (WaitStyle, WaitStyle),
+    (writer, reader): (WaitStyle, WaitStyle),
     seed: u64,
-) -> [Side; 2] {
+) -> Transfer {
     let plan = |style, seed| TransferPlan {
         bytes: bytes * u64::from(factor()),
         longest,
         style,
-        stall_timeout: PATIENCE,
+        stall_timeout: STALL_TIMEOUT,
         seed,
     };
-    let writer: Run = |stream, plan, progress| send(&mut **stream, plan, progress);
-    let reader: Run = |stream, plan, progress| receive(&mut **stream, plan, progress);
-    [
-        Side::start("writer", ends.0, plan(drives.0, seed), writer),
-        Side::start("reader", ends.1, plan(drives.1, seed + 77), reader),
-    ]
+    Transfer::start(ends, plan(writer, seed), plan(reader, seed + 77)).unwrap()
 }
 
 fn transfer(source: &Inner, bytes: u64, longest: usize, drives: (WaitStyle, WaitStyle)) {
     let ends = source.pair().unwrap();
-    join(sides(ends, bytes, longest, drives, 0x5eed).into());
+    start(ends, bytes, longest, drives, 0x5eed)
+        .finish()
+        .unwrap();
 }
 
 /// Every mix of the ways to wait.
@@ -142,15 +77,7 @@ fn an_unbounded_connection_moves_as_much_as_any() {
         .to_device(Capacity::Unbounded)
         .to_application(Capacity::Unbounded);
     for drives in mixes().step_by(3) {
-        transfer(
-            &Inner {
-                way: Way::Pair,
-                config,
-            },
-            32 * MIB,
-            1 << 20,
-            drives,
-        );
+        transfer(&Inner::with(config), 32 * MIB, 1 << 20, drives);
     }
 }
 
@@ -158,10 +85,12 @@ fn an_unbounded_connection_moves_as_much_as_any() {
 fn many_connections_at_once_move_their_own_bytes() {
     const CONNECTIONS: usize = 8;
     let drives: Vec<_> = mixes().collect();
-    let connections = (0..CONNECTIONS).flat_map(|at| {
+    let connections = (0..CONNECTIONS).map(|at| {
         let (application, device) = Inner::by(Way::Split).pair().unwrap();
         let drives = drives[at * 5 % drives.len()];
-        sides((device, application), 32 * MIB, 100_000, drives, at as u64)
+        start((device, application), 32 * MIB, 100_000, drives, at as u64)
     });
-    join(connections.collect());
+    for connection in connections.collect::<Vec<_>>() {
+        connection.finish().unwrap();
+    }
 }

@@ -27,9 +27,9 @@ fn factor() -> u32 {
 }
 
 /// How long nothing moves before it has come to a halt.
-const PATIENCE: Duration = Duration::from_secs(100);
+const STALL_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// By when a test of usual size must be done: far more than it takes.
 fn deadline() -> Deadline {
-    Deadline::after(PATIENCE * factor())
+    Deadline::after(STALL_TIMEOUT * factor())
 }

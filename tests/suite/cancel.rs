@@ -13,9 +13,10 @@ use vsock_backend_api::{VsockBackend, VsockStream};
 use vsock_compliance::call::Call;
 use vsock_compliance::poll::Stopwatch;
 use vsock_inner::{Canceller, Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
+use vsock_tests::assert_fails;
 use vsock_tests::inner::Inner;
 
-use crate::soon;
+use crate::{listening, soon, waiting};
 
 const PORT: u32 = 1024;
 
@@ -30,17 +31,14 @@ fn a_read_that_waits_is_cancelled_and_so_is_every_later_one_until_it_is_resumed(
     let (mut near, mut far) = VsockInnerStream::pair().unwrap();
     let canceller = near.canceller();
     for _ in 0..3 {
-        let reading = Call::start(move || (near.read(&mut [0; 8]), near)).unwrap();
-        reading.asleep(soon()).unwrap();
+        let reading = waiting(move || (near.read(&mut [0; 8]), near));
         canceller.cancel();
         let (read, back) = reading.finish(soon()).unwrap();
         near = back;
-        assert_eq!(read.unwrap_err().kind(), ErrorKind::Interrupted);
+        assert_fails(read, ErrorKind::Interrupted);
         for _ in 0..2 {
-            let later = near.read(&mut [0; 8]).unwrap_err();
-            assert_eq!(later.kind(), ErrorKind::Interrupted);
-            let later = near.peek(&mut [0; 8]).unwrap_err();
-            assert_eq!(later.kind(), ErrorKind::Interrupted);
+            assert_fails(near.read(&mut [0; 8]), ErrorKind::Interrupted);
+            assert_fails(near.peek(&mut [0; 8]), ErrorKind::Interrupted);
         }
         canceller.resume();
     }
@@ -52,12 +50,10 @@ fn a_read_that_waits_is_cancelled_and_so_is_every_later_one_until_it_is_resumed(
 fn a_cancellation_ends_the_wait_though_it_is_resumed_immediately() {
     let (mut near, _far) = VsockInnerStream::pair().unwrap();
     let canceller = near.canceller();
-    let reading = Call::start(move || near.read(&mut [0; 8])).unwrap();
-    reading.asleep(soon()).unwrap();
+    let reading = waiting(move || near.read(&mut [0; 8]));
     canceller.cancel();
     canceller.resume();
-    let read = reading.finish(soon()).unwrap().unwrap_err();
-    assert_eq!(read.kind(), ErrorKind::Interrupted);
+    assert_fails(reading.finish(soon()).unwrap(), ErrorKind::Interrupted);
 }
 
 #[test]
@@ -67,8 +63,7 @@ fn a_call_that_polls_for_long_is_cancelled_as_well() {
     let canceller = near.canceller();
     let reading = Call::start(move || near.read(&mut [0; 8])).unwrap();
     canceller.cancel();
-    let read = reading.finish(soon()).unwrap().unwrap_err();
-    assert_eq!(read.kind(), ErrorKind::Interrupted);
+    assert_fails(reading.finish(soon()).unwrap(), ErrorKind::Interrupted);
 }
 
 #[test]
@@ -92,21 +87,18 @@ fn nonblocking_calls_go_on_as_ever() {
     let (mut near, _far) = VsockInnerStream::pair().unwrap();
     near.canceller().cancel();
     near.set_nonblocking(true).unwrap();
-    let read = near.read(&mut [0; 8]).unwrap_err();
-    assert_eq!(read.kind(), ErrorKind::WouldBlock);
+    assert_fails(near.read(&mut [0; 8]), ErrorKind::WouldBlock);
 }
 
 #[test]
 fn a_write_that_has_moved_a_part_returns_its_count() {
     let (mut near, mut far) = VsockInnerStream::pair_with(&Inner::holding(16).config).unwrap();
     let canceller = near.canceller();
-    let writing = Call::start(move || (near.write(&[7; 100]), near)).unwrap();
-    writing.asleep(soon()).unwrap();
+    let writing = waiting(move || (near.write(&[7; 100]), near));
     canceller.cancel();
     let (written, mut near) = writing.finish(soon()).unwrap();
     assert_eq!(written.unwrap(), 16);
-    let later = near.write(&[7]).unwrap_err();
-    assert_eq!(later.kind(), ErrorKind::Interrupted);
+    assert_fails(near.write(&[7]), ErrorKind::Interrupted);
     assert_eq!(far.read(&mut [0; 100]).unwrap(), 16, "no byte more or less");
     canceller.resume();
     assert_eq!(near.write(&[7]).unwrap(), 1);
@@ -161,81 +153,73 @@ fn a_canceller_outlives_its_stream_and_keeps_nothing_of_it() {
 
 #[test]
 fn every_accept_that_waits_is_cancelled() {
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = Arc::new(backend.listen(PORT).unwrap());
+    let (backend, listener) = listening();
+    let listener = Arc::new(listener);
     let canceller = listener.canceller();
     let accepting = [(); 3].map(|()| {
         let listener = Arc::clone(&listener);
-        let call = Call::start(move || listener.accept()).unwrap();
-        call.asleep(soon()).unwrap();
-        call
+        waiting(move || listener.accept())
     });
     canceller.cancel();
     for call in accepting {
-        let ended = call.finish(soon()).unwrap().unwrap_err();
-        assert_eq!(ended.kind(), ErrorKind::Interrupted);
+        assert_fails(call.finish(soon()).unwrap(), ErrorKind::Interrupted);
     }
-    let later = listener.accept().unwrap_err();
-    assert_eq!(later.kind(), ErrorKind::Interrupted);
+    assert_fails(listener.accept(), ErrorKind::Interrupted);
     let _device = backend.connect(PORT).unwrap();
     listener.accept().unwrap(); // it need not wait
     canceller.resume();
     let late = listener.accept_timeout(Duration::from_millis(1));
-    assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+    assert_fails(late, ErrorKind::TimedOut);
 }
 
 #[test]
 fn an_accept_is_cancelled_though_it_is_resumed_immediately() {
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = Arc::new(backend.listen(PORT).unwrap());
+    let (_backend, listener) = listening();
+    let listener = Arc::new(listener);
     let canceller = listener.canceller();
-    let accepting = Call::start(move || listener.accept()).unwrap();
-    accepting.asleep(soon()).unwrap();
+    let accepting = waiting(move || listener.accept());
     canceller.cancel();
     canceller.resume();
-    let ended = accepting.finish(soon()).unwrap().unwrap_err();
-    assert_eq!(ended.kind(), ErrorKind::Interrupted);
+    assert_fails(accepting.finish(soon()).unwrap(), ErrorKind::Interrupted);
 }
 
 #[test]
 fn an_accept_times_out_and_never_early() {
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = backend.listen(PORT).unwrap();
+    let (_backend, listener) = listening();
     let timeout = Duration::from_millis(50);
     let watch = Stopwatch::start();
-    let late = listener.accept_timeout(timeout).unwrap_err();
-    assert_eq!(late.kind(), ErrorKind::TimedOut);
+    assert_fails(listener.accept_timeout(timeout), ErrorKind::TimedOut);
     assert!(watch.elapsed() >= timeout);
-    let invalid = listener.accept_timeout(Duration::ZERO).unwrap_err();
-    assert_eq!(invalid.kind(), ErrorKind::InvalidInput);
+    assert_fails(
+        listener.accept_timeout(Duration::ZERO),
+        ErrorKind::InvalidInput,
+    );
 }
 
 #[test]
 fn an_accept_with_a_timeout_takes_what_comes_and_ends_with_the_backend() {
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = Arc::new(backend.listen(PORT).unwrap());
+    let (backend, listener) = listening();
+    let listener = Arc::new(listener);
     let accept = |timeout| {
         let listener = Arc::clone(&listener);
-        let call = Call::start(move || listener.accept_timeout(timeout)).unwrap();
-        call.asleep(soon()).unwrap();
-        call
+        waiting(move || listener.accept_timeout(timeout))
     };
     let accepting = accept(Duration::MAX); // too long for the clock
     let _device = backend.connect(PORT).unwrap();
     accepting.finish(soon()).unwrap().unwrap();
     let accepting = accept(Duration::from_secs(3600));
     drop(backend);
-    let ended = accepting.finish(soon()).unwrap().unwrap_err();
-    assert_eq!(ended.kind(), ErrorKind::NotConnected);
+    assert_fails(accepting.finish(soon()).unwrap(), ErrorKind::NotConnected);
 }
 
 #[test]
 fn nonblocking_mode_ignores_the_timeout_of_an_accept() {
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = backend.listen(PORT).unwrap();
+    let (_backend, listener) = listening();
     listener.set_nonblocking(true).unwrap();
-    let none = listener.accept_timeout(Duration::MAX).unwrap_err();
-    assert_eq!(none.kind(), ErrorKind::WouldBlock);
+    assert_fails(
+        listener.accept_timeout(Duration::MAX),
+        ErrorKind::WouldBlock,
+    );
 }
 
 #[test]
@@ -244,7 +228,7 @@ fn a_long_spin_does_not_outlast_the_timeout() {
     let (mut near, _far) = VsockInnerStream::pair_with(&config).unwrap();
     near.set_read_timeout(Some(Duration::from_millis(5)))
         .unwrap();
-    assert_eq!(near.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+    assert_fails(near.read(&mut [0]), ErrorKind::TimedOut);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use vsock_compliance::call::Call;
 use vsock_inner::{VsockInnerListener, VsockInnerStream};
+use vsock_tests::assert_fails;
 
 use crate::soon;
 
@@ -65,8 +66,7 @@ fn a_half_that_goes_out_of_scope_ends_in_order() {
         let mut reader = reader;
         reader.read_exact(&mut [0; 4]).unwrap();
     }
-    let broken = far_writer.write(b"x").unwrap_err();
-    assert_eq!(broken.kind(), ErrorKind::BrokenPipe);
+    assert_fails(far_writer.write(b"x"), ErrorKind::BrokenPipe);
 }
 
 #[test]
@@ -98,6 +98,6 @@ fn a_writer_that_panics_half_way_is_no_end() {
     assert_eq!(far.read(&mut got).unwrap(), 7, "queued bytes come first");
     let ends = [far.read(&mut got), far.write(b"x")];
     for end in ends {
-        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_fails(end, ErrorKind::ConnectionReset);
     }
 }

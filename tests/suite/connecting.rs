@@ -9,12 +9,12 @@ use std::os::fd::AsRawFd;
 use proptest::collection::vec;
 use proptest::{prop_assert_eq, prop_oneof, proptest, strategy::Just, strategy::Strategy};
 use vsock_backend_api::{VsockAddr, VsockBackend, VsockStream};
-use vsock_compliance::call::Call;
 use vsock_compliance::poll::{PollInterest, Watch, is_readable, is_writable};
 use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
+use vsock_tests::assert_fails;
 use vsock_tests::inner::Inner;
 
-use crate::soon;
+use crate::{soon, waiting};
 
 const PORT: u32 = 52;
 
@@ -38,6 +38,14 @@ fn assert_both(stream: &mut VsockInnerStream, read: ErrorKind, write: ErrorKind)
         let writable = is_writable(stream.write_ready_fd().unwrap()).unwrap();
         assert_eq!(writable, write != ErrorKind::WouldBlock);
     }
+}
+
+/// Watches of the descriptors, which have nothing to report yet.
+fn edges(stream: &VsockInnerStream) -> [Watch; 2] {
+    let mut reads = Watch::edges(stream.as_raw_fd(), PollInterest::Read).unwrap();
+    let mut writes = Watch::edges(stream.write_ready_fd().unwrap(), PollInterest::Write).unwrap();
+    assert!(writes.now().unwrap().is_none() && reads.now().unwrap().is_none());
+    [reads, writes]
 }
 
 #[track_caller]
@@ -123,9 +131,7 @@ fn s19_bytes_after_the_line_in_the_same_write_are_the_guests() {
 #[test]
 fn the_confirmation_is_an_edge_for_writing() {
     let (mut stream, mut device) = pending(VsockInnerConfig::default());
-    let mut writes = Watch::edges(stream.write_ready_fd().unwrap(), PollInterest::Write).unwrap();
-    let mut reads = Watch::edges(stream.as_raw_fd(), PollInterest::Read).unwrap();
-    assert!(writes.now().unwrap().is_none() && reads.now().unwrap().is_none());
+    let [mut reads, mut writes] = edges(&stream);
     drop(stream.write(b"x"));
     assert_eq!(device.requested_port(), Some(PORT));
     assert!(writes.now().unwrap().is_none());
@@ -158,10 +164,7 @@ fn a_refusal_is_an_edge_for_both_and_lasts() {
     ];
     for end in ends {
         let (mut stream, device) = pending(VsockInnerConfig::default());
-        let mut writes =
-            Watch::edges(stream.write_ready_fd().unwrap(), PollInterest::Write).unwrap();
-        let mut reads = Watch::edges(stream.as_raw_fd(), PollInterest::Read).unwrap();
-        assert!(writes.now().unwrap().is_none() && reads.now().unwrap().is_none());
+        let [mut reads, mut writes] = edges(&stream);
         let _device = end(device);
         assert!(writes.now().unwrap().is_some() && reads.now().unwrap().is_some());
         assert_refused(&mut stream);
@@ -183,8 +186,7 @@ fn a_wrong_answer_is_invalid_data_from_then_on() {
     device.write_all(b"NO\n").unwrap();
     let wrong = ErrorKind::InvalidData;
     assert_both(&mut stream, wrong, wrong);
-    let later = device.write(b"OK 1\n").unwrap_err();
-    assert_eq!(later.kind(), ErrorKind::BrokenPipe);
+    assert_fails(device.write(b"OK 1\n"), ErrorKind::BrokenPipe);
     drop(device);
     assert_both(&mut stream, wrong, wrong);
 }
@@ -228,10 +230,7 @@ fn a_device_cannot_confirm_to_one_that_has_left() {
 fn halves_are_connected_together() {
     let (stream, mut device) = pending(VsockInnerConfig::default());
     let (mut reader, mut writer) = stream.into_split();
-    assert_eq!(
-        writer.write(b"x").unwrap_err().kind(),
-        ErrorKind::WouldBlock
-    );
+    assert_fails(writer.write(b"x"), ErrorKind::WouldBlock);
     assert_eq!(device.requested_port(), Some(PORT));
     let (guest, host) = (
         VsockAddr { cid: 3, port: PORT },
@@ -240,8 +239,7 @@ fn halves_are_connected_together() {
     device.confirm_from(guest, host).unwrap();
     writer.write_all(b"hello").unwrap();
     assert_eq!(device.read(&mut [0; 8]).unwrap(), 5);
-    let reading = Call::start(move || reader.read(&mut [0; 8])).unwrap();
-    reading.asleep(soon()).unwrap(); // it waits from here on
+    let reading = waiting(move || reader.read(&mut [0; 8])); // it waits from here on
     device.write_all(b"x").unwrap();
     assert_eq!(reading.finish(soon()).unwrap().unwrap(), 1);
 }

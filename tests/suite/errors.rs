@@ -11,11 +11,14 @@ use std::time::Duration;
 use vsock_backend_api::VsockStream;
 use vsock_inner::{ConnectError, ListenError, StreamError, VsockInnerBackend, VsockInnerStream};
 
-fn names_the_fd(stream: &VsockInnerStream, error: &io::Error) {
+/// The call has failed, and its message names the stream's descriptor.
+#[track_caller]
+fn assert_fails(stream: &VsockInnerStream, result: io::Result<usize>, kind: ErrorKind) {
+    let error = result.unwrap_err();
     let fd = stream.as_raw_fd().to_string();
     assert!(
-        error.to_string().contains(&fd),
-        "{error} does not name descriptor {fd}"
+        error.kind() == kind && error.to_string().contains(&fd),
+        "{fd}: {error:?}"
     );
 }
 
@@ -24,20 +27,16 @@ fn errors_of_a_stream_name_its_descriptor() {
     let (mut near, _far) = VsockInnerStream::pair().unwrap();
     near.set_read_timeout(Some(Duration::from_millis(1)))
         .unwrap();
-    let late = near.read(&mut [0]).unwrap_err();
-    assert_eq!(late.kind(), ErrorKind::TimedOut);
-    names_the_fd(&near, &late);
-
+    let late = near.read(&mut [0]);
+    assert_fails(&near, late, ErrorKind::TimedOut);
     near.shutdown(Shutdown::Write).unwrap();
-    let shut = near.write(b"x").unwrap_err();
-    assert_eq!(shut.kind(), ErrorKind::BrokenPipe);
-    names_the_fd(&near, &shut);
+    let shut = near.write(b"x");
+    assert_fails(&near, shut, ErrorKind::BrokenPipe);
 
     let (near, mut far) = VsockInnerStream::pair().unwrap();
     near.abort();
-    let reset = far.write(b"x").unwrap_err();
-    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
-    names_the_fd(&far, &reset);
+    let reset = far.write(b"x");
+    assert_fails(&far, reset, ErrorKind::ConnectionReset);
 }
 
 #[test]
@@ -53,30 +52,18 @@ fn would_block_costs_no_allocation_of_a_message() {
 
 #[test]
 fn the_source_of_an_error_is_kept_with_its_type() {
+    fn is<E: Error + 'static, T>(result: io::Result<T>) -> bool {
+        let error = result.err().unwrap();
+        error.get_ref().is_some_and(|inner| inner.is::<E>())
+    }
     let (near, mut far) = VsockInnerStream::pair().unwrap();
     near.abort();
-    let error = far.read(&mut [0]).unwrap_err();
-    assert!(
-        error
-            .get_ref()
-            .is_some_and(|inner| inner.is::<StreamError>())
-    );
-
+    assert!(is::<StreamError, _>(far.read(&mut [0])));
     let backend = VsockInnerBackend::new().unwrap();
-    let error = backend.listen(0).unwrap_err();
-    assert!(
-        error
-            .get_ref()
-            .is_some_and(|inner| inner.is::<ListenError>())
-    );
+    assert!(is::<ListenError, _>(backend.listen(0)));
     let connector = backend.get_connector();
     drop(backend);
-    let error = connector.connect_stream().unwrap_err();
-    assert!(
-        error
-            .get_ref()
-            .is_some_and(|inner| inner.is::<ConnectError>())
-    );
+    assert!(is::<ConnectError, _>(connector.connect_stream()));
 }
 
 #[test]

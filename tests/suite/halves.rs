@@ -11,9 +11,10 @@ use std::time::Duration;
 use vsock_backend_api::VsockStream;
 use vsock_compliance::call::Call;
 use vsock_compliance::poll::{PollInterest, Watch, wait_ready};
-use vsock_inner::VsockInnerStream;
+use vsock_inner::{VsockInnerReader, VsockInnerStream, VsockInnerWriter};
+use vsock_tests::assert_fails;
 
-use crate::soon;
+use crate::{soon, waiting};
 
 fn pair() -> (VsockInnerStream, VsockInnerStream) {
     let (near, mut far) = VsockInnerStream::pair().unwrap();
@@ -21,8 +22,10 @@ fn pair() -> (VsockInnerStream, VsockInnerStream) {
     (near, far)
 }
 
-fn kind<T: std::fmt::Debug>(result: std::io::Result<T>) -> ErrorKind {
-    result.unwrap_err().kind()
+fn split() -> (VsockInnerReader, VsockInnerWriter, VsockInnerStream) {
+    let (near, far) = pair();
+    let (reader, writer) = near.into_split();
+    (reader, writer, far)
 }
 
 #[test]
@@ -31,64 +34,85 @@ fn halves_inherit_mode_and_timeouts() {
     near.set_read_timeout(Some(Duration::from_millis(1)))
         .unwrap();
     let (mut reader, _writer) = near.into_split();
-    assert_eq!(kind(reader.read(&mut [0])), ErrorKind::TimedOut);
+    assert_fails(reader.read(&mut [0]), ErrorKind::TimedOut);
 
     let (mut near, _far) = pair();
     near.set_nonblocking(true).unwrap();
     while near.write(&[0; 4096]).is_ok() {}
     let (mut reader, mut writer) = near.into_split();
-    assert_eq!(kind(reader.read(&mut [0])), ErrorKind::WouldBlock);
-    assert_eq!(kind(writer.write(&[0])), ErrorKind::WouldBlock);
+    assert_fails(reader.read(&mut [0]), ErrorKind::WouldBlock);
+    assert_fails(writer.write(&[0]), ErrorKind::WouldBlock);
     writer.set_nonblocking(false).unwrap();
     writer.set_timeout(Some(Duration::from_millis(1))).unwrap();
-    assert_eq!(kind(writer.write(&[0])), ErrorKind::TimedOut);
+    assert_fails(writer.write(&[0]), ErrorKind::TimedOut);
 }
 
 #[test]
 fn each_half_has_its_own_mode_after_the_split() {
-    let (near, far) = pair();
-    let (mut reader, mut writer) = near.into_split();
+    let (mut reader, mut writer, far) = split();
     reader.set_nonblocking(true).unwrap();
-    assert_eq!(kind(reader.read(&mut [0])), ErrorKind::WouldBlock);
+    assert_fails(reader.read(&mut [0]), ErrorKind::WouldBlock);
     let writing = Call::start(move || writer.write(&[0; 1 << 20])).unwrap();
     // It waits behind its first bytes; it may sleep before, for memory.
     wait_ready(far.as_raw_fd(), PollInterest::Read, soon()).unwrap();
     writing.asleep(soon()).unwrap();
-    assert_eq!(kind(reader.read(&mut [0])), ErrorKind::WouldBlock);
+    assert_fails(reader.read(&mut [0]), ErrorKind::WouldBlock);
     drop(far);
     assert!(writing.finish(soon()).unwrap().unwrap() >= 256 * 1024);
 }
 
 #[test]
-fn dropping_the_reader_closes_the_peers_writing_alone() {
-    let (near, mut far) = pair();
-    let (reader, mut writer) = near.into_split();
-    drop(reader);
-    assert_eq!(kind(far.write(b"x")), ErrorKind::BrokenPipe);
-    writer.write_all(b"still").unwrap();
-    assert_eq!(far.read(&mut [0; 8]).unwrap(), 5);
-    assert_eq!(kind(far.read(&mut [0; 8])), ErrorKind::WouldBlock);
-    assert!(!far.peer_gone());
+fn a_reader_that_leaves_ends_the_peers_writing_alone() {
+    type Leave = fn(VsockInnerReader);
+    let ways: [(&[u8], Leave, ErrorKind); 4] = [
+        (b"", drop, ErrorKind::BrokenPipe),
+        (b"unread", drop, ErrorKind::ConnectionReset),
+        (b"", VsockInnerReader::abort, ErrorKind::ConnectionReset),
+        (b"", drop_by_panic, ErrorKind::ConnectionReset),
+    ];
+    for (unread, leave, kind) in ways {
+        let (reader, mut writer, mut far) = split();
+        far.write_all(unread).unwrap();
+        leave(reader);
+        assert_fails(far.write(b"x"), kind);
+        writer.write_all(b"still").unwrap();
+        assert_eq!(far.read(&mut [0; 8]).unwrap(), 5);
+        assert_fails(far.read(&mut [0; 8]), ErrorKind::WouldBlock);
+        assert!(!far.peer_gone());
+    }
 }
 
 #[test]
-fn dropping_the_writer_closes_the_peers_reading_alone() {
-    let (near, mut far) = pair();
-    let (mut reader, mut writer) = near.into_split();
-    writer.write_all(b"last").unwrap();
-    drop(writer);
-    assert_eq!(far.read(&mut [0; 8]).unwrap(), 4, "queued bytes come first");
-    assert_eq!(far.read(&mut [0; 8]).unwrap(), 0);
-    far.write_all(b"still").unwrap();
-    assert_eq!(reader.read(&mut [0; 8]).unwrap(), 5);
-    assert!(!far.peer_gone());
+fn a_writer_that_leaves_ends_the_peers_reading_alone_after_what_is_queued() {
+    type Leave = fn(VsockInnerWriter);
+    let ways: [(Leave, Result<usize, ErrorKind>); 4] = [
+        (drop, Ok(0)),
+        (VsockInnerWriter::abort, Err(ErrorKind::ConnectionReset)),
+        (drop_by_panic, Err(ErrorKind::ConnectionReset)),
+        (
+            |mut writer| {
+                writer.shutdown().unwrap();
+                writer.abort(); // it had ended
+            },
+            Ok(0),
+        ),
+    ];
+    for (leave, end) in ways {
+        let (mut reader, mut writer, mut far) = split();
+        writer.write_all(b"last").unwrap();
+        leave(writer);
+        assert_eq!(far.read(&mut [0; 8]).unwrap(), 4);
+        assert_eq!(far.read(&mut [0; 8]).map_err(|error| error.kind()), end);
+        far.write_all(b"still").unwrap();
+        assert_eq!(reader.read(&mut [0; 8]).unwrap(), 5);
+        assert!(!far.peer_gone());
+    }
 }
 
 #[test]
 fn a_reader_that_leaves_bytes_resets_the_peers_writing_alone_whatever_the_writer_did() {
     for writer_first in [false, true] {
-        let (near, mut far) = pair();
-        let (reader, mut writer) = near.into_split();
+        let (reader, mut writer, mut far) = split();
         far.write_all(b"for nobody").unwrap();
         if writer_first {
             writer.shutdown().unwrap();
@@ -98,30 +122,9 @@ fn a_reader_that_leaves_bytes_resets_the_peers_writing_alone_whatever_the_writer
             drop(reader);
             drop(writer);
         }
-        assert_eq!(kind(far.write(b"x")), ErrorKind::ConnectionReset);
+        assert_fails(far.write(b"x"), ErrorKind::ConnectionReset);
         assert_eq!(far.read(&mut [0; 8]).unwrap(), 0, "it was not told there");
     }
-}
-
-#[test]
-fn an_aborted_half_resets_its_direction_alone() {
-    let (near, mut far) = pair();
-    let (mut reader, mut writer) = near.into_split();
-    writer.write_all(b"last").unwrap();
-    writer.abort();
-    assert_eq!(far.read(&mut [0; 8]).unwrap(), 4, "queued bytes come first");
-    assert_eq!(kind(far.read(&mut [0; 8])), ErrorKind::ConnectionReset);
-    far.write_all(b"still").unwrap();
-    assert_eq!(reader.read(&mut [0; 8]).unwrap(), 5);
-    reader.abort();
-    assert_eq!(kind(far.write(b"x")), ErrorKind::ConnectionReset);
-
-    let (near, mut far) = pair();
-    let (reader, mut writer) = near.into_split();
-    writer.shutdown().unwrap();
-    writer.abort();
-    assert_eq!(far.read(&mut [0]).unwrap(), 0, "it had ended");
-    drop(reader);
 }
 
 /// Drops it as a panic does that passes by.
@@ -131,18 +134,6 @@ fn drop_by_panic<T>(held: T) {
         resume_unwind(Box::new("a panic that holds a half"));
     }));
     drop(unwound);
-}
-
-#[test]
-fn a_half_that_a_panic_drops_resets_its_direction_alone() {
-    let (near, mut far) = pair();
-    let (reader, mut writer) = near.into_split();
-    drop_by_panic(reader);
-    assert_eq!(kind(far.write(b"x")), ErrorKind::ConnectionReset);
-    writer.write_all(b"still").unwrap();
-    assert_eq!(far.read(&mut [0; 8]).unwrap(), 5);
-    drop_by_panic(writer);
-    assert_eq!(kind(far.read(&mut [0])), ErrorKind::ConnectionReset);
 }
 
 #[test]
@@ -157,8 +148,7 @@ fn a_shutdown_before_the_split_counts_after_it() {
 #[test]
 fn the_drop_of_the_last_half_is_an_edge_and_makes_the_peer_gone() {
     for reader_first in [true, false] {
-        let (near, far) = pair();
-        let (mut reader, mut writer) = near.into_split();
+        let (mut reader, mut writer, far) = split();
         reader.shutdown().unwrap();
         writer.shutdown().unwrap();
         let mut edges = Watch::edges(far.as_raw_fd(), PollInterest::Read).unwrap();
@@ -180,10 +170,8 @@ fn the_drop_of_the_last_half_is_an_edge_and_makes_the_peer_gone() {
 
 #[test]
 fn a_blocked_half_leaves_the_other_one_free() {
-    let (near, mut far) = pair();
-    let (mut reader, mut writer) = near.into_split();
-    let reading = Call::start(move || reader.read(&mut [0; 8])).unwrap();
-    reading.asleep(soon()).unwrap();
+    let (mut reader, mut writer, mut far) = split();
+    let reading = waiting(move || reader.read(&mut [0; 8]));
     writer.write_all(b"ping").unwrap();
     assert_eq!(far.read(&mut [0; 8]).unwrap(), 4);
     far.write_all(b"pong").unwrap();
@@ -201,8 +189,7 @@ fn the_descriptors_of_a_stream_stay_those_of_its_halves() {
 
 #[test]
 fn each_half_closes_its_own_descriptor() {
-    let (near, _far) = pair();
-    let (reader, writer) = near.into_split();
+    let (reader, writer, _far) = split();
     let read = Watch::level(reader.as_raw_fd(), PollInterest::Read).unwrap();
     let write = Watch::level(writer.write_ready_fd().unwrap(), PollInterest::Write).unwrap();
     drop(writer);
@@ -213,8 +200,7 @@ fn each_half_closes_its_own_descriptor() {
 
 #[test]
 fn s23_queued_bytes_are_counted_at_both_halves() {
-    let (near, far) = pair();
-    let (reader, mut writer) = near.into_split();
+    let (reader, mut writer, far) = split();
     writer.write_all(&[0; 100]).unwrap();
     assert_eq!((writer.queued(), far.queued_in()), (100, 100));
     assert_eq!((reader.queued(), far.queued_out()), (0, 0));

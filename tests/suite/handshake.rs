@@ -13,8 +13,9 @@ use vsock_compliance::poll::{PollInterest, Stopwatch, pace, wait_ready};
 use vsock_inner::{
     Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerConnector, VsockInnerStream,
 };
+use vsock_tests::assert_fails;
 
-use crate::soon;
+use crate::{soon, waiting};
 
 const PORT: u32 = 52;
 
@@ -132,11 +133,12 @@ fn an_end_before_the_confirmation_is_a_refusal() {
 fn the_drop_of_the_backend_refuses_who_waits_for_a_confirmation() {
     let backend = VsockInnerBackend::new().unwrap();
     let connector = backend.get_connector();
-    let connecting = Call::start(move || connector.connect_to(PORT)).unwrap();
-    connecting.asleep(soon()).unwrap();
+    let connecting = waiting(move || connector.connect_to(PORT));
     drop(backend);
-    let refused = connecting.finish(soon()).unwrap().unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_fails(
+        connecting.finish(soon()).unwrap(),
+        ErrorKind::ConnectionRefused,
+    );
 }
 
 #[test]
@@ -202,7 +204,7 @@ fn no_answer_in_time_is_timed_out_and_never_early() {
         let invalid = backend
             .get_connector()
             .connect_to_timeout(PORT, Duration::ZERO);
-        assert_eq!(invalid.unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_fails(invalid, ErrorKind::InvalidInput);
     }
 }
 
@@ -212,10 +214,8 @@ fn a_client_that_gives_up_aborts_its_connection() {
     let timeout = Duration::from_millis(50);
     let config = VsockInnerConfig::default().connect_timeout(timeout);
     let (connecting, mut muxer, _backend) = asked(config);
-    let late = connecting.finish(soon()).unwrap().unwrap_err();
-    assert_eq!(late.kind(), ErrorKind::TimedOut);
-    let end = muxer.read(&mut [0]).unwrap_err();
-    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    assert_fails(connecting.finish(soon()).unwrap(), ErrorKind::TimedOut);
+    assert_fails(muxer.read(&mut [0]), ErrorKind::ConnectionReset);
 }
 
 #[test]
@@ -244,11 +244,9 @@ fn a_device_that_asks_gets_the_port_and_no_text() {
     let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
     assert_eq!(device.requested_port(), Some(PORT));
     assert_eq!(device.requested_port(), None, "once");
-    let nothing = device.read(&mut [0; 8]).unwrap_err();
-    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    assert_fails(device.read(&mut [0; 8]), ErrorKind::WouldBlock);
     device.confirm(1 << 30).unwrap();
-    let again = device.confirm(1 << 30).unwrap_err();
-    assert_eq!(again.kind(), ErrorKind::Unsupported);
+    assert_fails(device.confirm(1 << 30), ErrorKind::Unsupported);
     let mut stream = connecting.finish(soon()).unwrap().unwrap();
     device.write_all(b"hello").unwrap();
     let mut bytes = [0; 5];
@@ -261,8 +259,10 @@ fn a_device_that_took_the_port_and_drops_the_stream_refuses() {
     let (connecting, mut device, _backend) = asked_beside(VsockInnerConfig::default());
     assert_eq!(device.requested_port(), Some(PORT));
     drop(device);
-    let refused = connecting.finish(soon()).unwrap().unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_fails(
+        connecting.finish(soon()).unwrap(),
+        ErrorKind::ConnectionRefused,
+    );
 }
 
 #[test]
@@ -273,8 +273,7 @@ fn a_device_that_has_begun_to_read_gets_text() {
     let mut rest = [0; 3];
     device.read_exact(&mut rest).unwrap();
     assert_eq!(&rest, b"52\n");
-    let early = device.confirm(1).unwrap_err();
-    assert_eq!(early.kind(), ErrorKind::Unsupported);
+    assert_fails(device.confirm(1), ErrorKind::Unsupported);
     device.write_all(b"OK 1\n").unwrap();
     connecting.finish(soon()).unwrap().unwrap();
 }
@@ -324,8 +323,7 @@ fn a_stream_that_names_no_port_is_not_asked_for_one() {
     let (mut near, mut far) = VsockInnerStream::pair().unwrap();
     near.write_all(b"CONNECT 52\n").unwrap();
     assert_eq!(far.requested_port(), None);
-    let refused = far.confirm(1).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert_fails(far.confirm(1), ErrorKind::Unsupported);
     assert_eq!(far.queued_in(), 11);
 }
 

@@ -6,12 +6,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 
 use vsock_backend_api::{VsockAddr, VsockBackend};
-use vsock_compliance::call::Call;
 use vsock_compliance::fd;
 use vsock_compliance::poll::{PollInterest, Watch, is_readable};
 use vsock_inner::{VsockInnerBackend, VsockInnerConfig};
+use vsock_tests::assert_fails;
 
-use crate::soon;
+use crate::{listening, soon, waiting};
 
 const PORT: u32 = 1024;
 
@@ -33,12 +33,8 @@ fn a_port_without_a_listener_is_refused_by_its_name() {
 fn a_port_in_use_cannot_be_listened_on_again() {
     let backend = VsockInnerBackend::new().unwrap();
     let _listener = backend.listen(PORT).unwrap();
-    assert_eq!(
-        backend.listen(PORT).unwrap_err().kind(),
-        ErrorKind::AddrInUse
-    );
-    let by_connector = backend.get_connector().listen(PORT).unwrap_err();
-    assert_eq!(by_connector.kind(), ErrorKind::AddrInUse);
+    assert_fails(backend.listen(PORT), ErrorKind::AddrInUse);
+    assert_fails(backend.get_connector().listen(PORT), ErrorKind::AddrInUse);
     backend.listen(PORT + 1).unwrap();
 }
 
@@ -46,10 +42,7 @@ fn a_port_in_use_cannot_be_listened_on_again() {
 fn reserved_ports_are_invalid() {
     let backend = VsockInnerBackend::new().unwrap();
     for port in [0, u32::MAX] {
-        assert_eq!(
-            backend.listen(port).unwrap_err().kind(),
-            ErrorKind::InvalidInput
-        );
+        assert_fails(backend.listen(port), ErrorKind::InvalidInput);
     }
     for port in [1, u32::MAX - 1] {
         assert_eq!(backend.listen(port).unwrap().port(), port);
@@ -63,28 +56,20 @@ fn the_drop_of_a_listener_frees_its_port() {
         let listener = backend.listen(PORT).unwrap();
         backend.connect(PORT).unwrap();
         drop(listener);
-        let refused = backend.connect(PORT).err().unwrap();
-        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        assert_fails(backend.connect(PORT), ErrorKind::ConnectionRefused);
     }
 }
 
 #[test]
 fn the_drop_of_a_listener_resets_what_waits_in_it() {
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = backend.listen(PORT).unwrap();
+    let (backend, listener) = listening();
     let mut waiting = backend.connect(PORT).unwrap();
     let mut accepted = backend.connect(PORT).unwrap();
     let mut application = listener.accept().unwrap(); // the first of the two
     std::mem::swap(&mut waiting, &mut accepted);
     drop(listener);
-    assert_eq!(
-        waiting.read(&mut [0]).unwrap_err().kind(),
-        ErrorKind::ConnectionReset
-    );
-    assert_eq!(
-        waiting.write(b"x").unwrap_err().kind(),
-        ErrorKind::ConnectionReset
-    );
+    assert_fails(waiting.read(&mut [0]), ErrorKind::ConnectionReset);
+    assert_fails(waiting.write(b"x"), ErrorKind::ConnectionReset);
     accepted.write_all(b"x").unwrap();
     assert_eq!(
         application.read(&mut [0; 8]).unwrap(),
@@ -110,11 +95,8 @@ fn a_listener_has_a_backlog_of_its_own() {
 
 #[test]
 fn s18_a_listener_starts_blocking_and_waits_for_the_guest() {
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = backend.listen(PORT).unwrap();
-    let accepting =
-        Call::start(move || listener.accept().map(|stream| (stream, listener))).unwrap();
-    accepting.asleep(soon()).unwrap();
+    let (backend, listener) = listening();
+    let accepting = waiting(move || listener.accept().map(|stream| (stream, listener)));
     let mut device = backend.connect(PORT).unwrap();
     let (mut application, _listener) = accepting.finish(soon()).unwrap().unwrap();
     device.write_all(b"x").unwrap();
@@ -123,19 +105,17 @@ fn s18_a_listener_starts_blocking_and_waits_for_the_guest() {
 
 #[test]
 fn an_accept_of_nothing_would_block_in_nonblocking_mode() {
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = backend.listen(PORT).unwrap();
+    let (backend, listener) = listening();
     listener.set_nonblocking(true).unwrap();
-    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_fails(listener.accept(), ErrorKind::WouldBlock);
     backend.connect(PORT).unwrap();
     listener.accept().unwrap();
-    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_fails(listener.accept(), ErrorKind::WouldBlock);
 }
 
 #[test]
 fn the_listeners_fd_is_readable_exactly_while_a_connection_waits() {
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = backend.listen(PORT).unwrap();
+    let (backend, listener) = listening();
     assert!(fd::is_close_on_exec(listener.as_raw_fd()).unwrap());
     let mut edges = Watch::edges(listener.as_raw_fd(), PollInterest::Read).unwrap();
     for _ in 0..3 {
@@ -154,25 +134,18 @@ fn the_listeners_fd_is_readable_exactly_while_a_connection_waits() {
 
 #[test]
 fn the_drop_of_the_backend_ends_a_listener() {
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = backend.listen(PORT).unwrap();
+    let (backend, listener) = listening();
     let idle = backend.listen(PORT + 1).unwrap();
     let mut edges = Watch::edges(idle.as_raw_fd(), PollInterest::Read).unwrap();
     assert!(edges.now().unwrap().is_none());
     let mut waiting = backend.connect(PORT).unwrap();
     drop(backend);
 
-    assert_eq!(
-        waiting.read(&mut [0]).unwrap_err().kind(),
-        ErrorKind::ConnectionReset
-    );
+    assert_fails(waiting.read(&mut [0]), ErrorKind::ConnectionReset);
     for listener in [&listener, &idle] {
         for nonblocking in [false, true, false] {
             listener.set_nonblocking(nonblocking).unwrap();
-            assert_eq!(
-                listener.accept().unwrap_err().kind(),
-                ErrorKind::NotConnected
-            );
+            assert_fails(listener.accept(), ErrorKind::NotConnected);
             assert!(is_readable(listener.as_raw_fd()).unwrap());
         }
     }
@@ -185,14 +158,11 @@ fn every_blocked_accept_of_a_shared_listener_ends_with_the_backend() {
     let listener = std::sync::Arc::new(backend.listen(PORT).unwrap());
     let accepting = [(); 3].map(|()| {
         let listener = std::sync::Arc::clone(&listener);
-        let call = Call::start(move || listener.accept()).unwrap();
-        call.asleep(soon()).unwrap();
-        call
+        waiting(move || listener.accept())
     });
     drop(backend);
     for call in accepting {
-        let ended = call.finish(soon()).unwrap().unwrap_err();
-        assert_eq!(ended.kind(), ErrorKind::NotConnected);
+        assert_fails(call.finish(soon()).unwrap(), ErrorKind::NotConnected);
     }
 }
 
@@ -212,8 +182,7 @@ fn a_connector_listens_while_the_backend_is_elsewhere() {
 
 #[test]
 fn what_a_listener_accepts_knows_who_has_connected() {
-    let backend = VsockInnerBackend::new().unwrap();
-    let listener = backend.listen(PORT).unwrap();
+    let (backend, listener) = listening();
     let addr = |cid, port| VsockAddr { cid, port };
     let host = addr(2, PORT);
     for guest in [addr(3, 4000), addr(4, 4001)] {

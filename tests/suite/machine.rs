@@ -64,6 +64,6 @@ proptest! {
         let config = VsockInnerConfig::default()
             .to_device(Capacity::Unbounded)
             .to_application(Capacity::Bytes(20_000));
-        drive(&Inner { way: Way::Pair, config }, &list)?;
+        drive(&Inner::with(config), &list)?;
     }
 }

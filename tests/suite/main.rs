@@ -10,7 +10,6 @@
 )]
 
 mod backend;
-mod borrowed;
 mod cancel;
 mod closing;
 mod compliance;
@@ -18,7 +17,6 @@ mod connecting;
 mod errors;
 mod halves;
 mod handshake;
-mod late;
 mod listener;
 mod machine;
 mod mutants;
@@ -28,11 +26,28 @@ mod two_threads;
 
 use std::time::Duration;
 
+use vsock_compliance::call::Call;
 use vsock_compliance::poll::Deadline;
+use vsock_inner::{VsockInnerBackend, VsockInnerListener};
 
-/// Plenty for a machine under load.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for what must happen: plenty for a machine under load.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A backend with a listener at port 1024.
+fn listening() -> (VsockInnerBackend, VsockInnerListener) {
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(1024).unwrap();
+    (backend, listener)
+}
+
+/// Starts a call that has to wait, and does.
+#[track_caller]
+fn waiting<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Call<T> {
+    let call = Call::start(call).unwrap();
+    call.asleep(soon()).unwrap();
+    call
+}
 
 fn soon() -> Deadline {
-    Deadline::after(PATIENCE)
+    Deadline::after(DEADLINE)
 }

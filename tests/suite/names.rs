@@ -16,6 +16,7 @@ use vsock_inner::{
     VsockInnerStream, VsockInnerWriter, VsockStream,
 };
 use vsock_sockets::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream};
+use vsock_tests::assert_fails;
 
 type ReceiveFd<S> = fn(&S, &mut [u8], &mut [RawFd]) -> io::Result<(usize, usize)>;
 type BoxedStream = io::Result<Box<dyn VsockStream>>;
@@ -173,8 +174,10 @@ fn code_for_the_older_backend_compiles_and_works() {
     );
 
     let mut reader_buf = [0; 5];
-    let none = stream_backend.read(&mut reader_buf).unwrap_err();
-    assert_eq!(none.kind(), io::ErrorKind::WouldBlock);
+    assert_fails(
+        stream_backend.read(&mut reader_buf),
+        io::ErrorKind::WouldBlock,
+    );
     stream_connect.write_all(b"hello").unwrap();
     stream_backend.read_exact(&mut reader_buf).unwrap();
     assert_eq!(&reader_buf, b"hello");
@@ -182,8 +185,10 @@ fn code_for_the_older_backend_compiles_and_works() {
     stream_backend
         .set_read_timeout(Some(Duration::from_millis(1)))
         .unwrap();
-    let late = stream_backend.read(&mut reader_buf).unwrap_err();
-    assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+    assert_fails(
+        stream_backend.read(&mut reader_buf),
+        io::ErrorKind::TimedOut,
+    );
 }
 
 #[test]
@@ -202,8 +207,25 @@ fn a_boxed_stream_gives_back_its_concrete_type() {
 #[test]
 fn an_inner_stream_passes_no_descriptors() {
     let (stream, _peer) = VsockInnerStream::pair().unwrap();
-    let refused = stream.recv_data_fd(&mut [0], &mut [0]).unwrap_err();
-    assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+    assert_fails(
+        stream.recv_data_fd(&mut [0], &mut [0]),
+        io::ErrorKind::Unsupported,
+    );
+}
+
+#[test]
+fn a_borrowed_descriptor_is_the_numbered_one() {
+    let (near, _far) = VsockInnerStream::pair().unwrap();
+    let by_number = [near.as_raw_fd(), near.write_ready_fd().unwrap()];
+    let borrowed = [near.as_fd(), near.write_ready().unwrap()];
+    assert_eq!(borrowed.map(|fd| fd.as_raw_fd()), by_number);
+    let (reader, writer) = near.into_split();
+    let borrowed = [reader.as_fd(), writer.write_ready().unwrap()];
+    assert_eq!(borrowed.map(|fd| fd.as_raw_fd()), by_number);
+    let backend = VsockInnerBackend::new().unwrap();
+    let listener = backend.listen(1024).unwrap();
+    assert_eq!(backend.as_fd().as_raw_fd(), backend.as_raw_fd());
+    assert_eq!(listener.as_fd().as_raw_fd(), listener.as_raw_fd());
 }
 
 #[test]

@@ -93,13 +93,9 @@ impl Worker {
                 let written = stream.write_vectored(&slices);
                 self.was_written(written, lens.iter().sum());
             }
-            EndAction::SetNonblocking(nonblocking) => {
-                stream.set_nonblocking(*nonblocking).unwrap();
-                self.mode = if *nonblocking {
-                    Mode::Nonblocking
-                } else {
-                    Mode::Blocking
-                };
+            EndAction::SetMode(mode) => {
+                stream.set_nonblocking(mode.is_nonblocking()).unwrap();
+                self.mode = *mode;
             }
             EndAction::Shutdown(how) => {
                 stream.shutdown(*how).unwrap();

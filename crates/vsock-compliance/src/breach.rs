@@ -54,6 +54,11 @@ pub(crate) fn hold(is_so: bool, expected: impl fmt::Display, seen: impl fmt::Dis
     }
 }
 
+/// What was read must be what was written.
+pub(crate) fn same(got: &[u8], sent: &[u8]) -> Verdict {
+    hold(got == sent, "the bytes that were written", "others arrived")
+}
+
 /// A call that must transfer exactly `want` bytes.
 pub(crate) fn count(what: impl fmt::Display, got: io::Result<usize>, want: usize) -> Verdict {
     match got {

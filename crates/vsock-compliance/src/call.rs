@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -171,19 +171,6 @@ impl<T: Send + 'static> Call<T> {
                 return Err(unfinished(RecvTimeoutError::Timeout));
             }
             before = now;
-        }
-    }
-
-    /// The result, if the call has returned.
-    ///
-    /// # Errors
-    ///
-    /// `Other` if the call panicked.
-    pub fn try_finish(&self) -> io::Result<Option<T>> {
-        match self.result.try_recv() {
-            Ok(result) => Ok(Some(result)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(io::Error::other("the call panicked")),
         }
     }
 }

@@ -70,6 +70,7 @@
 mod breach;
 pub mod call;
 pub mod fd;
+mod messages;
 pub mod pattern;
 mod play;
 pub mod poll;

@@ -5,8 +5,11 @@
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::time::Duration;
 
+use vsock_backend_api::Received;
+
 use crate::breach::{RuleBreach, Verdict, count, fails, hold, succeeds};
 use crate::call::Call;
+use crate::messages::{expect, expect_none, messages_of, send};
 use crate::pattern::Pattern;
 use crate::poll::{PollInterest, PollReport, Watch, pace};
 use crate::scene::{Pair, Scene, edge, edges, no_edge, ready, ready_fd, unready};
@@ -138,20 +141,6 @@ impl Play<'_> {
 
     fn take(&mut self, step: &Step) -> Verdict {
         match *step {
-            Step::Write(..)
-            | Step::WriteReturns(..)
-            | Step::Fill(_)
-            | Step::Read(..)
-            | Step::Peek(..)
-            | Step::Drain(_)
-            | Step::EmptyCalls(_)
-            | Step::EmptyWrites(_)
-            | Step::Carry(_) => self.transfer(step),
-            Step::BlockedRead(_)
-            | Step::BlockedWrite(_)
-            | Step::StillBlocked
-            | Step::Interrupt
-            | Step::Returned(_) => self.block(step),
             Step::Repeat(times, steps) => {
                 (0..times).try_for_each(|_| steps.iter().try_for_each(|step| self.take(step)))
             }
@@ -174,15 +163,9 @@ impl Play<'_> {
                 fails("a write timeout of zero", write, ErrorKind::InvalidInput)
             }
             Step::Pace(time) => Ok(pace(time)?),
-            Step::Drop(side) => {
-                drop(self.take_stream(side)?);
-                Ok(())
-            }
-            Step::Abort(side) => {
-                self.take_stream(side)?.abort();
-                Ok(())
-            }
-            _ => self.look(step),
+            Step::Drop(side) => self.take_stream(side).map(drop),
+            Step::Abort(side) => self.take_stream(side).map(|stream| stream.abort()),
+            _ => self.transfer(step),
         }?;
         self.check_hangup()
     }
@@ -234,7 +217,7 @@ impl Play<'_> {
                 self.transfer(&Step::Write(from, 1))?;
                 self.transfer(&Step::Read(to, Want::Count(1)))
             }
-            _ => Err(nothing()),
+            _ => self.block(step),
         }
     }
 
@@ -306,7 +289,7 @@ impl Play<'_> {
                     CallOp::Write => end.wrote(got, want),
                 }
             }
-            _ => Err(nothing()),
+            _ => self.look(step),
         }
     }
 
@@ -320,6 +303,11 @@ impl Play<'_> {
                 }
                 let watch = edges(&**self.stream(side)?, interest)?;
                 *self.end(side).edges(interest) = Some(watch);
+                Ok(())
+            }
+            Step::Register(side, interest) => {
+                let fd = ready_fd(&**self.stream(side)?, interest)?;
+                *self.end(side).edges(interest) = Some(Watch::edges(fd, interest)?);
                 Ok(())
             }
             Step::Edge(side, interest) => edge(self.end(side).watch(interest)?, "at this step"),
@@ -340,6 +328,30 @@ impl Play<'_> {
             Step::PeerAlive(side) => {
                 let gone = self.stream(side)?.peer_gone();
                 hold(!gone, "`peer_gone` to be false", "it is true")
+            }
+            _ => self.message(step),
+        }
+    }
+
+    /// Steps about whole messages.
+    fn message(&mut self, step: &Step) -> Verdict {
+        match *step {
+            Step::Send(side, len) => {
+                let message = self.end(side).sent.take(len);
+                Ok(send(self.stream(side)?, &message)??)
+            }
+            Step::SendFails(side, kind) => {
+                let sent = send(self.stream(side)?, b"late")?;
+                fails("a message", sent, kind)
+            }
+            Step::Receive(side, len) => {
+                let message = self.end(side).received.take(len);
+                expect(self.stream(side)?, &message)
+            }
+            Step::ReceiveFails(side, kind) => expect_none(self.stream(side)?, kind),
+            Step::EndOfMessages(side) => {
+                let got = messages_of(self.stream(side)?)?.receive_message(&mut [0; 8])?;
+                hold(got == Received::End, "the end", format!("{got:?} arrived"))
             }
             _ => Err(nothing()),
         }

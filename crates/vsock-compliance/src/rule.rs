@@ -28,10 +28,14 @@ pub struct StreamRule {
 impl StreamRule {
     /// Checks the rule on new pairs of the scene.
     ///
+    /// Every check begins with non-blocking calls on a thread of their own: a transport on which those wait
+    /// breaks the rule, and does not hold the check up.
+    ///
     /// # Errors
     ///
     /// [`RuleBreach`](crate::RuleBreach): why it does not hold.
     pub fn check(&self, scene: &Scene<'_>) -> Verdict {
+        scene.try_nonblocking()?;
         match self.check {
             StreamCheck::Steps(scripts) => {
                 scripts.iter().try_for_each(|script| play(scene, script))

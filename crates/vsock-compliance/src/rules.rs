@@ -30,10 +30,10 @@ macro_rules! words {
 }
 
 macro_rules! check {
-    (BackendCheck { $function:ident }) => {
+    (BackendCheck { $function:expr }) => {
         $function
     };
-    (StreamCheck { $function:ident }) => {
+    (StreamCheck { $function:expr }) => {
         StreamCheck::Custom($function)
     };
     (StreamCheck [$([$($step:expr),* $(,)?]),+ $(,)?]) => {
@@ -51,7 +51,6 @@ mod empty;
 mod ends;
 mod messages;
 mod modes;
-mod partial;
 mod readable;
 mod timeouts;
 mod writable;
@@ -66,7 +65,6 @@ pub fn stream_rules() -> Vec<StreamRule> {
         modes::SENTENCES,
         empty::SENTENCES,
         blocking::SENTENCES,
-        partial::SENTENCES,
         timeouts::SENTENCES,
         capacity::SENTENCES,
         readable::SENTENCES,

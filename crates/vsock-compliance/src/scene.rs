@@ -10,7 +10,7 @@ use vsock_backend_api::VsockStream;
 use crate::breach::{RuleBreach, Verdict, count, hold};
 use crate::call::Call;
 use crate::pattern::Pattern;
-use crate::poll::{self, Deadline, PollInterest, Watch};
+use crate::poll::{self, Deadline, PollInterest, Stopwatch, Watch};
 use crate::source::{BoxedStream, CapacityPromise, ConnectionEnd, Ends, Mode, PairSource};
 
 /// How long a rule waits for what must happen: plenty for a machine under load.
@@ -180,16 +180,51 @@ impl<'a> Scene<'a> {
         Err(RuleBreach::unmet("a direction to fill up", seen))
     }
 
-    /// Starts `call` on `stream` and waits until it [sleeps](Self::asleep).
-    pub(crate) fn blocked<T: Send + 'static>(
+    /// Makes calls that must not wait, on a thread of their own: in a check, which makes them on its own, one
+    /// that waits would never end.
+    pub(crate) fn try_nonblocking(&self) -> Verdict {
+        let Pair { near, far } = self.nonblocking()?;
+        let most = |end| match self.source.capacity(end) {
+            CapacityPromise::Unbounded => 1,
+            CapacityPromise::Bytes(_) | CapacityPromise::Unknown => FLOOD,
+        };
+        let mut ends = [(near, most(self.near)), (far, most(self.near.peer()))];
+        let calls = Call::start(move || {
+            for (end, _) in &mut ends {
+                drop(end.read(&mut [0; 8]));
+            }
+            for (end, most) in &mut ends {
+                let mut taken = 0;
+                while taken < *most
+                    && let Ok(len @ 1..) = end.write(&[0; 16 * 1024])
+                {
+                    taken += len;
+                }
+            }
+        })?;
+        let returned = calls.finish(self.deadline());
+        returned.map_err(|why| RuleBreach::unmet("non-blocking calls to return", why))
+    }
+
+    /// Starts `call` on `stream`, on a thread of its own.
+    pub(crate) fn start<T: Send + 'static>(
         &self,
         mut stream: BoxedStream,
         call: impl FnOnce(&mut BoxedStream) -> T + Send + 'static,
     ) -> Result<Call<(BoxedStream, T)>, RuleBreach> {
-        let call = Call::start(move || {
+        Ok(Call::start(move || {
             let result = call(&mut stream);
             (stream, result)
-        })?;
+        })?)
+    }
+
+    /// [Starts](Self::start) a call and waits until it [sleeps](Self::asleep).
+    pub(crate) fn blocked<T: Send + 'static>(
+        &self,
+        stream: BoxedStream,
+        call: impl FnOnce(&mut BoxedStream) -> T + Send + 'static,
+    ) -> Result<Call<(BoxedStream, T)>, RuleBreach> {
+        let call = self.start(stream, call)?;
         self.asleep(&call)?;
         Ok(call)
     }
@@ -205,6 +240,17 @@ impl<'a> Scene<'a> {
     pub(crate) fn returned<T: Send + 'static>(&self, call: Call<T>) -> Result<T, RuleBreach> {
         let result = call.finish(self.deadline());
         result.map_err(|why| RuleBreach::unmet("the call to return", why))
+    }
+}
+
+/// The same call, and how long it took.
+pub(crate) fn timed<T>(
+    call: impl FnOnce(&mut BoxedStream) -> T,
+) -> impl FnOnce(&mut BoxedStream) -> (Duration, T) {
+    |stream| {
+        let watch = Stopwatch::start();
+        let result = call(stream);
+        (watch.elapsed(), result)
     }
 }
 

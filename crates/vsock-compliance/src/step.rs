@@ -69,6 +69,8 @@ pub(crate) enum Step {
     Returned(Want),
     /// From here on the edges of the side's descriptor are counted; those before are forgotten.
     Watch(Side, PollInterest),
+    /// The side's descriptor is registered anew, and edges are counted from the first.
+    Register(Side, PollInterest),
     Edge(Side, PollInterest),
     NoEdge(Side, PollInterest),
     Ready(Side, PollInterest),
@@ -78,6 +80,13 @@ pub(crate) enum Step {
     /// The side must know that its peer was dropped, or that it was not.
     PeerGone(Side),
     PeerAlive(Side),
+    /// A message of the next that many bytes, which must be taken, or refused in this way.
+    Send(Side, usize),
+    SendFails(Side, ErrorKind),
+    /// The next message, which must have the next that many bytes, or why there is none.
+    Receive(Side, usize),
+    ReceiveFails(Side, ErrorKind),
+    EndOfMessages(Side),
     /// These steps, that many times.
     Repeat(usize, &'static [Self]),
 }

@@ -2,16 +2,18 @@
 
 //! Moves many bytes from one end of a connection to the other, each side in its own way.
 
-use std::io::{self, ErrorKind};
+use std::convert::identity;
+use std::fmt;
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use vsock_backend_api::VsockStream;
-
+use crate::call::Call;
 use crate::pattern::Pattern;
 use crate::poll::{Deadline, PollInterest, Watch, wait_ready};
+use crate::source::BoxedStream;
 
 /// How a side waits when it can make no progress.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -40,28 +42,109 @@ pub struct TransferPlan {
     pub longest: usize,
     /// How it waits.
     pub style: WaitStyle,
-    /// How long it waits in an epoll before it gives up, each time. A blocking call must be given up
-    /// from outside; [`TransferProgress`] tells when.
+    /// How long it may go without moving.
     pub stall_timeout: Duration,
     /// Where its lengths begin, so that two sides do not move in step.
     pub seed: u64,
 }
 
-/// How far a side is, for a watchdog to tell from another thread.
-#[derive(Clone, Debug, Default)]
-pub struct TransferProgress(Arc<AtomicU64>);
+/// Bytes of a [`Pattern`] on their way from one end of a connection to the other, each side on a thread of
+/// its own.
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+/// use std::time::Duration;
+/// use vsock_compliance::transfer::{Transfer, TransferPlan, WaitStyle};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (near, far) = UnixStream::pair()?;
+/// let plan = TransferPlan {
+///     bytes: 1 << 20,
+///     longest: 5000,
+///     style: WaitStyle::Level,
+///     stall_timeout: Duration::from_secs(10),
+///     seed: 1,
+/// };
+/// let reader = TransferPlan { style: WaitStyle::Blocking, seed: 2, ..plan };
+/// Transfer::start((Box::new(near), Box::new(far)), plan, reader)?.finish()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Transfer {
+    writer: Running,
+    reader: Running,
+}
 
-impl TransferProgress {
-    /// How many bytes it has moved.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        // ORDER: Relaxed; partner: none, a figure to look at.
-        self.0.load(Ordering::Relaxed)
+impl fmt::Debug for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transfer").finish_non_exhaustive()
+    }
+}
+
+impl Transfer {
+    /// Starts to write at the first end and to read at the second one.
+    ///
+    /// # Errors
+    ///
+    /// Those of starting a thread.
+    pub fn start(
+        (near, far): (BoxedStream, BoxedStream),
+        writer: TransferPlan,
+        reader: TransferPlan,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            writer: Running::start(near, writer, send)?,
+            reader: Running::start(far, reader, receive)?,
+        })
     }
 
-    fn set(&self, bytes: u64) {
-        // ORDER: Relaxed; partner: none, a figure to look at.
-        self.0.store(bytes, Ordering::Relaxed);
+    /// Whether both sides are done, in one way or the other.
+    #[must_use]
+    pub fn has_returned(&self) -> bool {
+        self.writer.call.has_returned() && self.reader.call.has_returned()
+    }
+
+    /// Waits for both sides, as long as they move, and returns the ends. Both live until both sides are
+    /// done, so that none cuts the other short.
+    ///
+    /// # Errors
+    ///
+    /// Those of the streams; `InvalidData` for a byte that is not the next one; `UnexpectedEof`;
+    /// `TimedOut` for a side that has not moved for its `stall_timeout`. The message says how far it was.
+    pub fn finish(self) -> io::Result<(BoxedStream, BoxedStream)> {
+        let (far, near) = (self.reader.finish("reader"), self.writer.finish("writer"));
+        Ok((near?, far?))
+    }
+}
+
+/// A side on its thread.
+struct Running {
+    plan: TransferPlan,
+    moved: Arc<AtomicU64>,
+    call: Call<io::Result<BoxedStream>>,
+}
+
+type Run = fn(&mut BoxedStream, TransferPlan, &AtomicU64) -> io::Result<()>;
+
+impl Running {
+    fn start(mut stream: BoxedStream, plan: TransferPlan, run: Run) -> io::Result<Self> {
+        let moved = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&moved);
+        let call = Call::start(move || run(&mut stream, plan, &told).map(|()| stream))?;
+        Ok(Self { plan, moved, call })
+    }
+
+    fn finish(self, name: &str) -> io::Result<BoxedStream> {
+        let Self { plan, moved, call } = self;
+        // ORDER: Relaxed; partner: the store in `run`, a figure to look at.
+        let moved = || moved.load(Ordering::Relaxed);
+        let done = call.finish_moving(plan.stall_timeout, moved);
+        done.and_then(identity).map_err(|error| {
+            let (style, bytes, moved) = (plan.style, plan.bytes, moved());
+            let text =
+                format!("the {name}, by {style:?}, has moved {moved} of {bytes} bytes: {error}");
+            io::Error::new(error.kind(), text)
+        })
     }
 }
 
@@ -79,7 +162,7 @@ struct Side {
 
 impl Side {
     fn new(
-        stream: &mut (impl VsockStream + ?Sized),
+        stream: &mut BoxedStream,
         plan: TransferPlan,
         interest: PollInterest,
     ) -> io::Result<Self> {
@@ -116,7 +199,7 @@ impl Side {
         usize::try_from(len).unwrap_or(self.plan.longest)
     }
 
-    fn before_call(&mut self, stream: &mut (impl VsockStream + ?Sized)) -> io::Result<()> {
+    fn before_call(&mut self, stream: &mut BoxedStream) -> io::Result<()> {
         self.calls += 1;
         if self.plan.style == WaitStyle::Flipping && self.calls.is_multiple_of(CALLS_PER_FLIP) {
             stream.set_nonblocking((self.calls / CALLS_PER_FLIP).is_multiple_of(2))?;
@@ -134,61 +217,61 @@ impl Side {
 }
 
 /// Writes the beginning of the [`Pattern`].
-///
-/// # Errors
-///
-/// Those of the stream; `TimedOut` when the side has waited for the plan's `stall_timeout`.
-pub fn send(
-    stream: &mut (impl VsockStream + ?Sized),
-    plan: TransferPlan,
-    progress: &TransferProgress,
-) -> io::Result<()> {
-    let mut side = Side::new(stream, plan, PollInterest::Write)?;
-    let mut pattern = Pattern::default();
-    let mut buf = vec![0; plan.longest];
-    while pattern.position() < plan.bytes {
-        progress.set(pattern.position());
-        let len = side.length(plan.bytes - pattern.position());
-        pattern.fill(&mut buf[..len]);
-        side.before_call(stream)?;
-        match stream.write(&buf[..len]) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(len) => pattern.advance(len),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => side.wait()?,
-            Err(error) => return Err(error),
-        }
-    }
-    progress.set(plan.bytes);
-    Ok(())
+fn send(stream: &mut BoxedStream, plan: TransferPlan, moved: &AtomicU64) -> io::Result<()> {
+    run(
+        stream,
+        plan,
+        moved,
+        PollInterest::Write,
+        |stream, pattern, buf| {
+            pattern.fill(buf);
+            match stream.write(buf)? {
+                0 => Err(ErrorKind::WriteZero.into()),
+                len => {
+                    pattern.advance(len);
+                    Ok(())
+                }
+            }
+        },
+    )
 }
 
 /// Reads the beginning of the [`Pattern`], and nothing more.
-///
-/// # Errors
-///
-/// Those of the stream; `InvalidData` for a byte that is not the next one; `UnexpectedEof`;
-/// `TimedOut` when the side has waited for the plan's `stall_timeout`.
-pub fn receive(
-    stream: &mut (impl VsockStream + ?Sized),
+fn receive(stream: &mut BoxedStream, plan: TransferPlan, moved: &AtomicU64) -> io::Result<()> {
+    run(
+        stream,
+        plan,
+        moved,
+        PollInterest::Read,
+        |stream, pattern, buf| match stream.read(buf)? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            len => pattern.verify(&buf[..len]).map_err(|at| {
+                io::Error::new(ErrorKind::InvalidData, format!("a wrong byte at {at}"))
+            }),
+        },
+    )
+}
+
+/// Makes calls that move the pattern on until it is where the plan ends.
+fn run(
+    stream: &mut BoxedStream,
     plan: TransferPlan,
-    progress: &TransferProgress,
+    moved: &AtomicU64,
+    interest: PollInterest,
+    call: fn(&mut BoxedStream, &mut Pattern, &mut [u8]) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut side = Side::new(stream, plan, PollInterest::Read)?;
+    let mut side = Side::new(stream, plan, interest)?;
     let mut pattern = Pattern::default();
     let mut buf = vec![0; plan.longest];
     while pattern.position() < plan.bytes {
-        progress.set(pattern.position());
         let len = side.length(plan.bytes - pattern.position());
         side.before_call(stream)?;
-        match stream.read(&mut buf[..len]) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(len) => pattern.verify(&buf[..len]).map_err(|at| {
-                io::Error::new(ErrorKind::InvalidData, format!("a wrong byte at {at}"))
-            })?,
+        match call(stream, &mut pattern, &mut buf[..len]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => side.wait()?,
-            Err(error) => return Err(error),
+            done => done?,
         }
+        // ORDER: Relaxed; partner: the load in `Running::finish`, for which it is a figure to look at.
+        moved.store(pattern.position(), Ordering::Relaxed);
     }
-    progress.set(plan.bytes);
     Ok(())
 }

@@ -74,25 +74,6 @@ pub struct SentPacket {
     reply: bool,
 }
 
-/// Counts of what the guest has seen.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct GuestCounters {
-    /// Packets received, in all.
-    pub packets: u64,
-    /// Payload bytes received.
-    pub bytes: u64,
-    /// Credit updates received that carried nothing else.
-    pub credit_updates: u64,
-    /// Credit requests received.
-    pub credit_requests: u64,
-    /// Connections that the kernel has reset because more came than it could hold.
-    pub overruns: u64,
-    /// Packets that the kernel had no socket for.
-    pub unmatched: u64,
-    /// Connects that something else than a RESPONSE or an RST answered.
-    pub bad_answers: u64,
-}
-
 #[derive(Debug)]
 struct Listener {
     backlog: usize,
@@ -115,7 +96,6 @@ pub struct Guest {
     rx_queue: GuestRxQueue,
     /// The driver does not post buffers again.
     starving: bool,
-    counters: GuestCounters,
 }
 
 impl Guest {
@@ -135,7 +115,6 @@ impl Guest {
             replies: 0,
             rx_queue: GuestRxQueue::default(),
             starving: false,
-            counters: GuestCounters::default(),
         };
         guest.post_all();
         guest
@@ -183,17 +162,6 @@ impl Guest {
         let waiting = VecDeque::new();
         self.listeners.insert(port, Listener { backlog, waiting });
         Ok(())
-    }
-
-    /// The program stops listening. Connections that wait are reset.
-    pub fn unlisten(&mut self, port: u32) {
-        let waiting = self
-            .listeners
-            .remove(&port)
-            .map(|listener| listener.waiting);
-        for id in waiting.into_iter().flatten() {
-            self.reset(id);
-        }
     }
 
     /// Takes the next connection that waits.
@@ -274,12 +242,6 @@ impl Guest {
     /// The sockets whose connections the kernel knows.
     pub fn live(&self) -> impl Iterator<Item = SocketId> + '_ {
         self.tuples.values().copied()
-    }
-
-    /// What has been counted.
-    #[must_use]
-    pub const fn counters(&self) -> GuestCounters {
-        self.counters
     }
 
     /// What the guest is like.

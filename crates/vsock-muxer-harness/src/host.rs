@@ -47,14 +47,12 @@ pub struct HostBackend {
 }
 
 /// How a component asks for a port of the guest.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum PortRequest {
-    /// Not at all, or by bytes of its own.
-    None,
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum RequestForm {
     /// By a line of text, or a first message.
-    Text(u32),
+    Text,
     /// Out of band.
-    OutOfBand(u32),
+    OutOfBand,
 }
 
 impl SimHost {
@@ -129,16 +127,7 @@ impl HostBackend {
     ///
     /// `ConnectionRefused`: the backend is gone.
     pub fn connect_stream(&self) -> io::Result<HostEnd> {
-        self.connect_as(SocketType::Stream, PortRequest::None)
-    }
-
-    /// A component asks for a port of the guest by a line of text.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect_stream`](Self::connect_stream).
-    pub fn connect_text(&self, port: u32) -> io::Result<HostEnd> {
-        self.connect_as(SocketType::Stream, PortRequest::Text(port))
+        self.open(SocketType::Stream, None)
     }
 
     /// A component asks for a port of the guest out of band.
@@ -147,38 +136,49 @@ impl HostBackend {
     ///
     /// As [`connect_stream`](Self::connect_stream).
     pub fn connect_to(&self, port: u32) -> io::Result<HostEnd> {
-        self.connect_as(SocketType::Stream, PortRequest::OutOfBand(port))
+        self.connect_as(SocketType::Stream, RequestForm::OutOfBand, port)
     }
 
-    /// A component opens a connection of any type, and asks for a port in one way or the other.
+    /// A component opens a connection of any type, and asks for a port in one form or the other.
     ///
     /// # Errors
     ///
     /// As [`connect_stream`](Self::connect_stream).
-    pub fn connect_as(&self, socket_type: SocketType, request: PortRequest) -> io::Result<HostEnd> {
+    pub fn connect_as(
+        &self,
+        socket_type: SocketType,
+        form: RequestForm,
+        port: u32,
+    ) -> io::Result<HostEnd> {
+        if form == RequestForm::OutOfBand {
+            return self.open(socket_type, Some(port));
+        }
+        let end = self.open(socket_type, None)?;
+        let line = format!("CONNECT {port}\n");
+        match socket_type {
+            SocketType::Stream => drop(end.write(line.as_bytes())?),
+            SocketType::SeqPacket => {
+                end.send(line.as_bytes(), MessageFlags::END_OF_MESSAGE)?;
+            }
+        }
+        Ok(end)
+    }
+
+    /// A connection in the backend's queue, with a port that is asked for out of band, if any.
+    fn open(&self, socket_type: SocketType, port: Option<u32>) -> io::Result<HostEnd> {
         let mut world = lock(&self.world);
         if world.backends[self.index].gone {
             return Err(ErrorKind::ConnectionRefused.into());
         }
         let id = world.add(self.kind, self.capacity, socket_type);
-        if let (PortRequest::OutOfBand(port), Some(conn)) = (request, world.conns.get_mut(&id)) {
-            conn.port = Some(port);
+        if let Some(conn) = world.conns.get_mut(&id) {
+            conn.port = port;
         }
         let backend = &mut world.backends[self.index];
         backend.edges += u64::from(backend.queue.is_empty());
         backend.queue.push_back(id);
         drop(world);
-        let end = HostEnd::new(&self.world, id);
-        if let PortRequest::Text(port) = request {
-            let line = format!("CONNECT {port}\n");
-            match socket_type {
-                SocketType::Stream => drop(end.write(line.as_bytes())?),
-                SocketType::SeqPacket => {
-                    end.send(line.as_bytes(), MessageFlags::END_OF_MESSAGE)?;
-                }
-            }
-        }
-        Ok(end)
+        Ok(HostEnd::new(&self.world, id))
     }
 
     /// A component serves a port, by streams or by messages as the guest has it; `backlog` connections

@@ -5,8 +5,7 @@
 //! - [`model`]: what a connection does, as two byte queues with ends; [`lockstep`] drives a real
 //!   connection and the model with the same steps, which [`strategy`] makes for `proptest`.
 //! - [`sim`]: a muxer between a simulated [`guest`] and a simulated [`host`], in virtual time, with every
-//!   packet and every readiness checked; [`scenario`] lets them live. [`rig`] is the guest with real
-//!   backends.
+//!   packet and every readiness checked; [`scenario`] lets them live.
 //!
 //! The sentences that a single stream or backend must keep are checked by `vsock-compliance`.
 //!
@@ -29,7 +28,6 @@ pub mod guest;
 pub mod host;
 pub mod lockstep;
 pub mod model;
-pub mod rig;
 pub mod scenario;
 pub mod sim;
 pub mod strategy;

@@ -190,13 +190,9 @@ impl<'a> Lockstep<'a> {
                 let slices: Vec<_> = bufs.iter().map(|buf| IoSlice::new(buf)).collect();
                 stream.write_vectored(&slices)
             }),
-            EndAction::SetNonblocking(nonblocking) => {
-                local.stream.set_nonblocking(*nonblocking)?;
-                local.mode = if *nonblocking {
-                    Mode::Nonblocking
-                } else {
-                    Mode::Blocking
-                };
+            EndAction::SetMode(mode) => {
+                local.stream.set_nonblocking(mode.is_nonblocking())?;
+                local.mode = *mode;
                 Ok(())
             }
             EndAction::SetReadTimeout(timeout) => {

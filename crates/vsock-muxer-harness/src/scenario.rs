@@ -29,13 +29,13 @@ mod step;
 use std::time::Duration;
 
 use vsock_muxer::Muxer;
-use vsock_proto::{Header, SocketType};
+use vsock_proto::{Header, ShutdownFlags, SocketType};
 
 use crate::guest::{GuestConfig, SocketState};
-use crate::host::{HostBackend, PortRequest, StreamKind};
+use crate::host::{HostBackend, StreamKind};
 use crate::sim::{Sim, SimConfig, SimFailure};
-use link::{Link, Opener};
-pub use step::{ScenarioStep, calm, from_seed, rough};
+use link::{Component, Harm, Link, Opener};
+pub use step::{LinkStep, ScenarioStep, calm, from_seed, rough};
 
 /// Bytes that a simulated stream holds.
 const CAPACITY: usize = 20_000;
@@ -117,27 +117,29 @@ impl Scenario {
                 self.sim.reboot()?;
                 for link in &mut self.links {
                     link.socket = None;
-                    link.spoilt = true;
+                    link.harm(Harm::Spoilt);
                 }
             }
             ScenarioStep::Stops => {
                 self.sim.replace_device()?;
-                self.links.iter_mut().for_each(|link| link.spoilt = true);
+                self.harm_all(Harm::Spoilt);
             }
             ScenarioStep::TransportResets => {
                 self.sim.transport_reset()?;
-                self.links.iter_mut().for_each(|link| link.spoilt = true);
+                self.harm_all(Harm::Spoilt);
             }
             ScenarioStep::GuestStarves => self.sim.guest.starve(),
             ScenarioStep::GuestFeeds => self.sim.guest.feed(),
-            ScenarioStep::GuestConnects
-            | ScenarioStep::HostConnects { .. }
-            | ScenarioStep::GuestConnectsSeqpacket
-            | ScenarioStep::HostConnectsSeqpacket { .. } => self.connect(step)?,
+            ScenarioStep::GuestConnects(socket_type) => {
+                self.connect(*socket_type, Opener::Guest)?;
+            }
+            ScenarioStep::HostConnects(socket_type, form) => {
+                self.connect(*socket_type, Opener::Host(*form))?;
+            }
             ScenarioStep::GuestReconnects(at) => self.reconnect(*at)?,
             ScenarioStep::AcceptFails(kind) => self.backends[0].fail_accept(0, *kind),
             ScenarioStep::Raw(header, len) => self.send_raw(*header, *len),
-            step => self.on_link(step)?,
+            ScenarioStep::On(at, step) => self.on_link(*at, step)?,
         }
         self.meet();
         Ok(())
@@ -163,7 +165,7 @@ impl Scenario {
             if let Some(id) = link.socket.take() {
                 self.sim.guest.close(now, id);
             }
-            link.host = None;
+            link.component = Component::Gone;
         }
         self.sim.settle()?;
         self.refuse_waiting();
@@ -236,7 +238,7 @@ impl Scenario {
         }
     }
 
-    fn connect(&mut self, step: &ScenarioStep) -> Result<(), SimFailure> {
+    fn connect(&mut self, socket_type: SocketType, opener: Opener) -> Result<(), SimFailure> {
         if self.links.len() == MOST {
             return Ok(());
         }
@@ -244,40 +246,26 @@ impl Scenario {
         self.next_port += 1;
         let failed = |error| SimFailure::new(format!("a component cannot connect: {error}"));
         let backend = &self.backends[port as usize % 2];
-        let by_host = |text: bool| {
-            if text {
-                Opener::HostByText
-            } else {
-                Opener::HostOutOfBand
-            }
-        };
-        let (opener, socket_type) = match step {
-            ScenarioStep::HostConnects { text } => (by_host(*text), SocketType::Stream),
-            ScenarioStep::HostConnectsSeqpacket { text } => (by_host(*text), SocketType::SeqPacket),
-            ScenarioStep::GuestConnectsSeqpacket => (Opener::Guest, SocketType::SeqPacket),
-            _ => (Opener::Guest, SocketType::Stream),
-        };
         let mut link = Link::new(port, opener);
         if socket_type == SocketType::SeqPacket {
             link = link.of_messages(self.longest);
         }
-        if opener == Opener::Guest {
-            // Guest-initiated connections go to the backend that was added first.
-            self.backends[0].listen(port, 4);
-            let now = self.sim.now();
-            let guest = &mut self.sim.guest;
-            link.socket = Some(match socket_type {
-                SocketType::Stream => guest.connect(now, port),
-                SocketType::SeqPacket => guest.connect_seqpacket(now, port),
-            });
-        } else {
-            let _taken = self.sim.guest.listen(port, 4);
-            let request = match opener {
-                Opener::HostByText => PortRequest::Text(port),
-                _ => PortRequest::OutOfBand(port),
-            };
-            let host = backend.connect_as(socket_type, request);
-            link.host = Some(host.map_err(failed)?);
+        match opener {
+            Opener::Guest => {
+                // Guest-initiated connections go to the backend that was added first.
+                self.backends[0].listen(port, 4);
+                let now = self.sim.now();
+                let guest = &mut self.sim.guest;
+                link.socket = Some(match socket_type {
+                    SocketType::Stream => guest.connect(now, port),
+                    SocketType::SeqPacket => guest.connect_seqpacket(now, port),
+                });
+            }
+            Opener::Host(form) => {
+                let _taken = self.sim.guest.listen(port, 4);
+                let host = backend.connect_as(socket_type, form, port);
+                link.component = Component::There(host.map_err(failed)?);
+            }
         }
         self.links.push(link);
         Ok(())
@@ -293,21 +281,25 @@ impl Scenario {
         let ports = self.links[at]
             .socket
             .and_then(|id| self.sim.guest.ports(id));
-        let again = self.links[at].by_guest && self.links[at].messages.is_none();
+        let link = &self.links[at];
+        let again = link.opener == Opener::Guest && link.messages.is_none();
         let Some((from, port)) = ports.filter(|_| again) else {
             return Ok(());
         };
-        self.links[at].spoilt = true;
+        self.links[at].harm(Harm::Spoilt);
         if self.links.len() < MOST {
             let now = self.sim.now();
             let mut link = Link::new(port, Opener::Guest);
-            link.spoilt = true;
             // A forged packet may have opened a stream to this port, which waits to be accepted.
-            link.forged = self.links[at].forged;
+            link.harm(self.links[at].harm);
             link.socket = Some(self.sim.guest.connect_from(now, from, port));
             self.links.push(link);
         }
         Ok(())
+    }
+
+    fn harm_all(&mut self, harm: Harm) {
+        self.links.iter_mut().for_each(|link| link.harm(harm));
     }
 
     fn index(&self, at: usize) -> Option<usize> {
@@ -317,10 +309,12 @@ impl Scenario {
     /// Programs and components take the connections that wait for them.
     fn meet(&mut self) {
         for link in &mut self.links {
-            if link.by_guest && link.host.is_none() && !link.host_deaf {
-                link.host = self.backends[0].accept(link.port);
-            } else if !link.by_guest && link.socket.is_none() {
-                link.socket = self.sim.guest.accept(link.port);
+            if link.opener != Opener::Guest {
+                link.socket = link.socket.or_else(|| self.sim.guest.accept(link.port));
+            } else if matches!(link.component, Component::Awaited)
+                && let Some(end) = self.backends[0].accept(link.port)
+            {
+                link.component = Component::There(end);
             }
         }
     }
@@ -331,8 +325,8 @@ impl Scenario {
         if guest.posted() == 0 {
             return Ok(());
         }
-        for link in self.links.iter().filter(|link| !link.spoilt) {
-            let (Some(id), Some(host)) = (link.socket, &link.host) else {
+        for link in self.links.iter().filter(|link| link.harm == Harm::None) {
+            let (Some(id), Some(host)) = (link.socket, link.host()) else {
                 continue;
             };
             if guest.state(id) != Some(SocketState::Connected) || host.device_gone() {
@@ -340,7 +334,8 @@ impl Scenario {
             }
             let (bytes, packets) = guest.rx_room(id);
             let could_go = bytes > 0 && packets > 0 && guest.queued(id) == 0;
-            let all_known = guest.unseen(id) == 0 && !link.guest_deaf;
+            let all_known =
+                guest.unseen(id) == 0 && !link.guest_shut.contains(ShutdownFlags::RECEIVE);
             if host.unread_by_device() > 0 && could_go && all_known {
                 return Err(SimFailure::new(format!(
                     "port {}: {} bytes for the guest wait for nothing",
@@ -348,7 +343,7 @@ impl Scenario {
                     host.unread_by_device()
                 )));
             }
-            let may_send = !link.host_deaf && !link.guest_ended && guest.may_send(id);
+            let may_send = !link.guest_shut.contains(ShutdownFlags::SEND) && guest.may_send(id);
             if guest.tx_room(id) == 0 && host.unread() == 0 && may_send {
                 return Err(SimFailure::new(format!(
                     "port {}: the host has read everything, and the guest has no credit",

@@ -255,10 +255,15 @@ impl<D: DeviceUnderTest> Sim<D> {
     ///
     /// What the device did wrong.
     pub fn reboot(&mut self) -> Result<(), SimFailure> {
+        self.restart(Guest::reboot)
+    }
+
+    /// The device is reset, which the guest learns in this way, and activated again.
+    fn restart(&mut self, tell: fn(&mut Guest)) -> Result<(), SimFailure> {
         self.device.reset(self.now);
         self.apply()?;
         self.checker.clear();
-        self.guest.reboot();
+        tell(&mut self.guest);
         let types = self.guest.config().types;
         self.device.activate(self.now, types);
         self.apply().map(drop)
@@ -294,15 +299,11 @@ impl<D: DeviceUnderTest> Sim<D> {
         require(starved || left == 0, || {
             format!("the guest was not told of the end of {left} connections")
         })?;
-        self.device.reset(self.now);
-        self.apply()?;
-        self.checker.clear();
-        if starved {
-            self.guest.on_transport_reset();
-        }
-        let types = self.guest.config().types;
-        self.device.activate(self.now, types);
-        self.apply().map(drop)
+        self.restart(if starved {
+            Guest::on_transport_reset
+        } else {
+            |_| {}
+        })
     }
 
     /// The time.

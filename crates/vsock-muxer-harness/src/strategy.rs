@@ -6,9 +6,9 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use proptest::collection::vec;
-use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::prelude::{Just, Strategy, prop_oneof};
 use vsock_compliance::poll::PollInterest;
-use vsock_compliance::{ConnectionEnd, refusal_threshold};
+use vsock_compliance::{ConnectionEnd, Mode, refusal_threshold};
 
 /// Something done at one end.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,7 +24,7 @@ pub enum EndAction {
     /// A write of buffers of these lengths.
     WriteVectored(Vec<usize>),
     /// A change of the mode.
-    SetNonblocking(bool),
+    SetMode(Mode),
     /// A change of the read timeout.
     SetReadTimeout(Option<Duration>),
     /// A change of the write timeout.
@@ -109,7 +109,7 @@ fn transfer(capacity: usize) -> impl Strategy<Value = EndAction> + Clone {
 fn action(capacity: usize) -> impl Strategy<Value = EndAction> + Clone {
     prop_oneof![
         48 => transfer(capacity),
-        3 => any::<bool>().prop_map(EndAction::SetNonblocking),
+        3 => proptest::sample::select(vec![Mode::Blocking, Mode::Nonblocking]).prop_map(EndAction::SetMode),
         1 => timeout().prop_map(EndAction::SetReadTimeout),
         1 => timeout().prop_map(EndAction::SetWriteTimeout),
         2 => shutdown().prop_map(EndAction::Shutdown),

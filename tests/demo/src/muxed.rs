@@ -3,6 +3,7 @@
 //! The job with a device and a guest between: rounds of it, and their table.
 
 mod echo;
+mod rig;
 mod round;
 
 use std::fmt::Write as _;

@@ -6,10 +6,10 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use vsock_muxer_harness::guest::GuestConfig;
-use vsock_muxer_harness::host::StreamFault;
-use vsock_muxer_harness::scenario::{Delivery, Scenario, ScenarioStep};
+use vsock_muxer_harness::host::{RequestForm, StreamFault};
+use vsock_muxer_harness::scenario::{Delivery, LinkStep, Scenario, ScenarioStep};
 use vsock_muxer_harness::sim::{SimConfig, SimFailure, SimTrigger};
-use vsock_proto::{Header, ShutdownFlags};
+use vsock_proto::{Header, ShutdownFlags, SocketType};
 
 use crate::bytes::Bytes;
 
@@ -64,24 +64,11 @@ fn fault(byte: u8) -> StreamFault {
 fn op(bytes: &mut Bytes<'_>) -> ScenarioStep {
     let kind = bytes.byte();
     let at = usize::from(kind >> 5);
-    let len = |bytes: &mut Bytes<'_>| usize::from(bytes.short());
     match kind & 31 {
-        0 => ScenarioStep::GuestConnects,
-        1 => ScenarioStep::HostConnects { text: at & 1 == 0 },
-        2 | 3 => ScenarioStep::GuestWrites(at, len(bytes)),
-        4 | 5 => ScenarioStep::HostWrites(at, len(bytes)),
-        6 | 7 => ScenarioStep::GuestReads(at, len(bytes)),
-        8 | 9 => ScenarioStep::HostReads(at, len(bytes)),
-        10 => ScenarioStep::GuestShutsDown(at, ShutdownFlags::from_bits(bytes.byte().into())),
-        11 => ScenarioStep::HostEnds(at),
-        12 => ScenarioStep::GuestCloses(at),
-        13 => ScenarioStep::HostCloses(at),
-        14 => ScenarioStep::GuestResets(at),
-        15 => ScenarioStep::HostResets(at),
-        16 => ScenarioStep::GuestResizes(at, bytes.number()),
-        17 => ScenarioStep::GuestAsks(at),
-        18 => ScenarioStep::ReadFails(at, usize::from(bytes.byte() & 3), fault(bytes.byte())),
-        19 => ScenarioStep::WriteFails(at, usize::from(bytes.byte() & 3), fault(bytes.byte())),
+        0 => ScenarioStep::GuestConnects(SocketType::Stream),
+        1 if at & 1 == 0 => ScenarioStep::HostConnects(SocketType::Stream, RequestForm::Text),
+        1 => ScenarioStep::HostConnects(SocketType::Stream, RequestForm::OutOfBand),
+        kind @ (2..20 | 29 | 30) => ScenarioStep::On(at, on_link(kind, bytes)),
         20 => ScenarioStep::GuestReconnects(at),
         21 => ScenarioStep::GuestStarves,
         22 => ScenarioStep::GuestFeeds,
@@ -92,8 +79,28 @@ fn op(bytes: &mut Bytes<'_>) -> ScenarioStep {
         26 => ScenarioStep::TransportResets,
         27 => ScenarioStep::AcceptFails(ErrorKind::WouldBlock),
         28 => ScenarioStep::Raw(header(bytes), 0),
-        29 | 30 => ScenarioStep::RawOn(at, header(bytes), usize::from(bytes.byte())),
         _ => ScenarioStep::Steps(at),
+    }
+}
+
+fn on_link(kind: u8, bytes: &mut Bytes<'_>) -> LinkStep {
+    let len = |bytes: &mut Bytes<'_>| usize::from(bytes.short());
+    match kind {
+        2 | 3 => LinkStep::GuestWrites(len(bytes)),
+        4 | 5 => LinkStep::HostWrites(len(bytes)),
+        6 | 7 => LinkStep::GuestReads(len(bytes)),
+        8 | 9 => LinkStep::HostReads(len(bytes)),
+        10 => LinkStep::GuestShutsDown(ShutdownFlags::from_bits(bytes.byte().into())),
+        11 => LinkStep::HostEnds,
+        12 => LinkStep::GuestCloses,
+        13 => LinkStep::HostCloses,
+        14 => LinkStep::GuestResets,
+        15 => LinkStep::HostResets,
+        16 => LinkStep::GuestResizes(bytes.number()),
+        17 => LinkStep::GuestAsks,
+        18 => LinkStep::ReadFails(usize::from(bytes.byte() & 3), fault(bytes.byte())),
+        19 => LinkStep::WriteFails(usize::from(bytes.byte() & 3), fault(bytes.byte())),
+        _ => LinkStep::Raw(header(bytes), usize::from(bytes.byte())),
     }
 }
 

@@ -15,11 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("vsock-tokio", &["vsock-inner"]),
     ("vsock-muxer", &["vsock-proto", "vsock-backend-api"]),
     ("vsock-epoll", &["vsock-backend-api", "vsock-muxer"]),
-    (
-        "vsock-muxer-harness",
-        &["vsock-muxer", "vsock-epoll", "vsock-compliance"],
-    ),
-    ("vsock-sockets", &["vsock-backend-api"]),
+    ("vsock-muxer-harness", &["vsock-muxer", "vsock-compliance"]),
     ("vsock-virtio", &["vsock-muxer"]),
     (
         "vsock-vhost-user",

@@ -35,36 +35,35 @@ sentences! {
     }
 }
 
-fn readable(served: &ServedBackend, when: &str) -> Verdict {
-    let readable = is_readable(served.backend.as_raw_fd())?;
-    hold(
-        readable,
-        format!("the fd to be readable {when}"),
-        "it is not",
-    )
+/// Whether the backend's fd must be readable.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum FdState {
+    Readable,
+    Unreadable,
 }
 
-fn unreadable(served: &ServedBackend, when: &str) -> Verdict {
+fn fd_is(state: FdState, served: &ServedBackend, when: &str) -> Verdict {
     let readable = is_readable(served.backend.as_raw_fd())?;
+    let expected = format!("the fd to be {state:?} {when}");
     hold(
-        !readable,
-        format!("the fd not to be readable {when}"),
-        "it is",
+        readable == (state == FdState::Readable),
+        expected,
+        "it is not",
     )
 }
 
 fn exactly(source: &dyn BackendSource) -> Verdict {
     let mut served = source.backend()?;
-    unreadable(&served, "with none waiting")?;
+    fd_is(FdState::Unreadable, &served, "with none waiting")?;
     for round in 1..4 {
         let clients = (0..round)
             .map(|_| (served.connect)())
             .collect::<Result<Vec<_>, _>>()?;
         for left in (1..=round).rev() {
-            readable(&served, &format!("with {left} waiting"))?;
+            fd_is(FdState::Readable, &served, &format!("with {left} waiting"))?;
             succeeds("an accept", served.backend.accept())?;
         }
-        unreadable(&served, "with all accepted")?;
+        fd_is(FdState::Unreadable, &served, "with all accepted")?;
         drop(clients);
     }
     Ok(())
@@ -75,7 +74,7 @@ fn nothing(source: &dyn BackendSource) -> Verdict {
     for _ in 0..3 {
         let accepted = served.backend.accept().map(drop);
         fails("an accept of nothing", accepted, ErrorKind::WouldBlock)?;
-        unreadable(&served, "after an accept of nothing")?;
+        fd_is(FdState::Unreadable, &served, "after an accept of nothing")?;
     }
     Ok(())
 }

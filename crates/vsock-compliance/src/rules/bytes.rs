@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use std::convert::identity;
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read as _, Write as _};
 
-use crate::breach::{RuleBreach, Verdict, count, fails, hold, succeeds};
-use crate::call::Call;
+use crate::breach::{RuleBreach, Verdict, count, fails, hold, same, succeeds};
 use crate::pattern::Pattern;
 use crate::rule::{Sentence, StreamCheck};
 use crate::scene::{Pair, Scene, read_expecting, write};
 use crate::source::BoxedStream;
-use crate::transfer::{TransferPlan, TransferProgress, WaitStyle, receive, send};
+use crate::transfer::{Transfer, TransferPlan, WaitStyle};
 
 sentences! {
     steps StreamCheck;
@@ -17,7 +15,9 @@ sentences! {
     "2.1" "Bytes arrive once, in order, unchanged, whatever mix of modes, sizes, threads and \
         mode changes is going on." {
         bytes_of_every_size_arrive_in_order: { every_size };
-        directions_carry_their_own_bytes: { own_bytes };
+        directions_carry_their_own_bytes: [[
+            Repeat(100, &[Write(Near, 1000), Write(Far, 1000), Drain(Far), Drain(Near)]),
+        ]];
         vectored_calls_are_one_stream: { vectored };
         bytes_survive_threads_in_every_mix_of_modes: { every_mix };
     }
@@ -39,50 +39,19 @@ sentences! {
 fn every_size(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.nonblocking()?;
     let most = scene.some(64 * 1024);
-    let sizes = [
-        1,
-        2,
-        3,
-        7,
-        64,
-        255,
-        1000,
-        4095,
-        4096,
-        4097,
-        65_535,
-        most / 2 + 1,
-        most - 1,
-        most,
-    ];
+    let mut sizes = vec![1, 2, 3, 7, 64, 255, 1000, 4095, 4096, 4097, 65_535];
+    sizes.extend([most / 2 + 1, most - 1, most]);
+    sizes.retain(|size| (1..=most).contains(size));
     let mut sent = Pattern::default();
-    for size in sizes.into_iter().filter(|size| (1..=most).contains(size)) {
-        for piece in sizes
-            .into_iter()
-            .filter(|piece| (1..=size).contains(piece))
-            .take(6)
-        {
+    for size in sizes.iter().copied() {
+        let pieces = sizes.iter().copied().filter(|piece| *piece <= size);
+        for piece in pieces.take(6) {
             let bytes = sent.take(size);
             write(&mut near, &bytes)?;
             for piece in bytes.chunks(piece) {
                 read_expecting(&mut far, piece)?;
             }
         }
-    }
-    Ok(())
-}
-
-fn own_bytes(scene: &Scene<'_>) -> Verdict {
-    let Pair { mut near, mut far } = scene.nonblocking()?;
-    let size = scene.some(1000).min(scene.some_back(1000));
-    let mut out = Pattern::default();
-    let mut back = Pattern::starting_at(12_345);
-    for _ in 0..100 {
-        let (there, here) = (out.take(size), back.take(size));
-        write(&mut near, &there)?;
-        write(&mut far, &here)?;
-        read_expecting(&mut far, &there)?;
-        read_expecting(&mut near, &here)?;
     }
     Ok(())
 }
@@ -121,7 +90,7 @@ fn vectored(scene: &Scene<'_>) -> Verdict {
 fn every_mix(scene: &Scene<'_>) -> Verdict {
     let readers = |writer| WaitStyle::ALL.map(|reader| (writer, reader));
     for (writer, reader) in WaitStyle::ALL.into_iter().flat_map(readers) {
-        let Pair { mut near, mut far } = scene.fresh()?;
+        let Pair { near, far } = scene.fresh()?;
         let bytes = (scene.some(256 * 1024) as u64 * 8).clamp(20_000, 2 << 20);
         let plan = |style, seed| TransferPlan {
             bytes,
@@ -131,24 +100,11 @@ fn every_mix(scene: &Scene<'_>) -> Verdict {
             seed,
         };
         let (out, back) = (plan(writer, 0x1234_5678), plan(reader, 0x8765_4321));
-        let (sent, received) = (TransferProgress::default(), TransferProgress::default());
-        let (told, also_told) = (sent.clone(), received.clone());
-        let sending = Call::start(move || send(&mut *near, out, &told).map(|()| near))?;
-        let receiving = Call::start(move || receive(&mut *far, back, &also_told).map(|()| far))?;
-        let far = receiving
-            .finish_moving(scene.timeout(), || received.bytes())
-            .and_then(identity);
-        let near = sending
-            .finish_moving(scene.timeout(), || sent.bytes())
-            .and_then(identity);
-        // Both ends live until both are done, so that no end cuts the other short.
-        let (read, written) = (far.map(drop), near.map(drop));
-        let (received, sent) = (received.bytes(), sent.bytes());
-        hold(
-            read.is_ok() && written.is_ok(),
-            format!("{bytes} bytes to pass from {writer:?} to {reader:?}"),
-            format!("{sent} were sent ({written:?}) and {received} received ({read:?})"),
-        )?;
+        let passed = Transfer::start((near, far), out, back)?.finish();
+        passed.map_err(|why| {
+            let expected = format!("{bytes} bytes to pass from {writer:?} to {reader:?}");
+            RuleBreach::unmet(expected, why)
+        })?;
     }
     Ok(())
 }
@@ -163,10 +119,6 @@ fn gathers(scene: &Scene<'_>) -> Verdict {
     let mut got = vec![0; size + 10];
     count("a read after many small writes", far.read(&mut got), size)?;
     same(&got[..size], &bytes)
-}
-
-fn same(got: &[u8], sent: &[u8]) -> Verdict {
-    hold(got == sent, "the bytes that were written", "others arrived")
 }
 
 fn stops(scene: &Scene<'_>) -> Verdict {

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use crate::breach::Verdict;
-use crate::poll::PollInterest;
-use crate::poll::Watch;
 use crate::rule::{Sentence, StreamCheck};
-use crate::scene::{Pair, Scene, edge, edges, write};
 
 sentences! {
     steps StreamCheck;
@@ -52,19 +48,9 @@ sentences! {
     }
 
     "3.3" "Both hold whenever the fd is first taken." {
-        registering_late_reports_what_is_there: { late };
+        registering_late_reports_what_is_there: [[
+            Write(Near, 1), Register(Far, In), Edge(Far, In), Watch(Far, Out), Drop(Near),
+            Edge(Far, In), Register(Far, In), Edge(Far, In),
+        ]];
     }
-}
-
-fn late(scene: &Scene<'_>) -> Verdict {
-    let Pair { mut near, far } = scene.nonblocking()?;
-    write(&mut near, b"x")?;
-    let mut early = Watch::edges(far.as_raw_fd(), PollInterest::Read)?;
-    edge(&mut early, "when registered with a byte queued")?;
-    let mut writes = edges(&*far, PollInterest::Write)?;
-    drop(near);
-    edge(&mut early, "after the peer's drop")?;
-    writes.now()?;
-    let mut later = Watch::edges(far.as_raw_fd(), PollInterest::Read)?;
-    edge(&mut later, "when registered after the peer's drop")
 }

@@ -34,14 +34,14 @@ sentences! {
     }
 
     "4" "After a drop the peer's read is `Ok(0)`, and its write `BrokenPipe`." {
-        a_drop_is_a_close: { closed };
+        a_drop_is_a_close: { |scene| each_drop(scene, b"", drop, Last::Close) };
     }
 
     "4" "A drop with bytes unread, a drop by a panic and an abort are `ConnectionReset` for the \
         peer's read and write, if the dropped end had not shut down Write before." {
-        a_drop_with_unread_bytes_is_a_reset: { unread };
-        a_drop_by_a_panic_is_a_reset: { panicked };
-        an_abort_is_a_reset: { aborted };
+        a_drop_with_unread_bytes_is_a_reset: { |scene| each_drop(scene, b"x", drop, Last::Unread) };
+        a_drop_by_a_panic_is_a_reset: { |scene| each_drop(scene, b"", drop_by_panic, Last::Reset) };
+        an_abort_is_a_reset: { |scene| each_drop(scene, b"", |near| near.abort(), Last::Reset) };
     }
 
     "4" "Queued bytes are always delivered before an end or a reset is reported." {
@@ -153,22 +153,6 @@ fn each_drop(scene: &Scene<'_>, sent: &[u8], leave: fn(BoxedStream), last: Last)
         }
     }
     Ok(())
-}
-
-fn closed(scene: &Scene<'_>) -> Verdict {
-    each_drop(scene, b"", drop, Last::Close)
-}
-
-fn unread(scene: &Scene<'_>) -> Verdict {
-    each_drop(scene, b"x", drop, Last::Unread)
-}
-
-fn panicked(scene: &Scene<'_>) -> Verdict {
-    each_drop(scene, b"", drop_by_panic, Last::Reset)
-}
-
-fn aborted(scene: &Scene<'_>) -> Verdict {
-    each_drop(scene, b"", |near| near.abort(), Last::Reset)
 }
 
 fn drop_by_panic(stream: BoxedStream) {

@@ -2,25 +2,31 @@
 
 //! Streams that keep messages apart.
 
-use std::io::{self, ErrorKind, IoSlice};
-use std::net::Shutdown;
+use std::io::{ErrorKind, IoSlice};
 
-use vsock_backend_api::{Received, Record, VsockMessages};
+use vsock_backend_api::{Received, Record};
 
-use crate::breach::{RuleBreach, Verdict, fails, hold};
-use crate::pattern::Pattern;
+use crate::breach::{Verdict, fails, hold};
+use crate::messages::{expect, expect_none, messages_of, send};
 use crate::poll::PollInterest;
 use crate::rule::{Sentence, StreamCheck};
-use crate::scene::{Pair, Scene, ready, unready};
-use crate::source::BoxedStream;
+use crate::scene::{Pair, Scene, ready};
 
 sentences! {
-    functions StreamCheck;
+    steps StreamCheck;
 
     "messages" "A message passes whole, in one call, and with the boundaries that it was sent \
         with." {
-        messages_keep_their_boundaries: { boundaries };
-        an_empty_message_is_a_message_and_no_end: { empties };
+        messages_keep_their_boundaries: [[
+            Send(Near, 1), Send(Near, 2), Send(Near, 4096), Send(Near, 1), Send(Near, 65_536),
+            Send(Near, 7), Receive(Far, 1), Receive(Far, 2), Receive(Far, 4096), Receive(Far, 1),
+            Receive(Far, 65_536), Receive(Far, 7), ReceiveFails(Far, ErrorKind::WouldBlock),
+        ]];
+        an_empty_message_is_a_message_and_no_end: [[
+            Send(Near, 0), Send(Near, 0), Send(Near, 1), Send(Near, 0),
+            Shutdown(Near, Shut::Write), Receive(Far, 0), Receive(Far, 0), Receive(Far, 1),
+            Receive(Far, 0), EndOfMessages(Far),
+        ]];
         a_message_may_lie_in_pieces: { pieces };
     }
 
@@ -35,78 +41,33 @@ sentences! {
     }
 
     "messages" "What was sent before an end, or before the peer left, arrives before it." {
-        messages_come_before_the_end: { before_the_end };
-        messages_come_before_the_peers_leaving: { before_leaving };
-        nothing_is_sent_after_ones_own_end: { after_own_end };
+        messages_come_before_the_end: [[
+            Send(Near, 4), Shutdown(Near, Shut::Write), Receive(Far, 4), EndOfMessages(Far),
+            EndOfMessages(Far), Send(Far, 5), Receive(Near, 5),
+        ]];
+        messages_come_before_the_peers_leaving: [
+            [Send(Near, 5), Send(Near, 6), Drop(Near), Receive(Far, 5), Receive(Far, 6),
+                EndOfMessages(Far)],
+            [Send(Near, 5), Send(Near, 6), Send(Far, 7), Drop(Near), Receive(Far, 5),
+                Receive(Far, 6), ReceiveFails(Far, ErrorKind::ConnectionReset)],
+        ];
+        nothing_is_sent_after_ones_own_end: [[
+            Shutdown(Near, Shut::Write), SendFails(Near, ErrorKind::BrokenPipe),
+        ]];
     }
 
     "messages" "The descriptor is readable while a message waits, also an empty one." {
-        a_waiting_message_is_readable: { readiness };
+        a_waiting_message_is_readable: [[
+            Unready(Far, In), Send(Near, 1), Ready(Far, In), Receive(Far, 1), Unready(Far, In),
+            Send(Near, 0), Ready(Far, In), Receive(Far, 0), Unready(Far, In),
+        ]];
     }
-}
-
-/// The messages of a stream that must have them.
-fn of(stream: &mut BoxedStream) -> Result<&mut dyn VsockMessages, RuleBreach> {
-    let none = RuleBreach::Inapplicable("the stream keeps no messages apart");
-    stream.messages().ok_or(none)
-}
-
-fn send(stream: &mut BoxedStream, message: &[u8]) -> Result<io::Result<()>, RuleBreach> {
-    Ok(of(stream)?.send_message(&[IoSlice::new(message)], Record::Continues))
-}
-
-/// The next message must be this one.
-fn expect(stream: &mut BoxedStream, message: &[u8]) -> Verdict {
-    let mut buffer = vec![0; message.len() + 1];
-    let got = of(stream)?.receive_message(&mut buffer)?;
-    let Received::Message { len, .. } = got else {
-        let expected = format!("a message of {} bytes", message.len());
-        return Err(RuleBreach::unmet(expected, format!("{got:?} arrived")));
-    };
-    let same = buffer.get(..len) == Some(message);
-    hold(same, "the message that was sent", "another one arrived")
-}
-
-fn expect_end(stream: &mut BoxedStream) -> Verdict {
-    let got = of(stream)?.receive_message(&mut [0; 8])?;
-    hold(got == Received::End, "the end", format!("{got:?} arrived"))
-}
-
-fn nothing(stream: &mut BoxedStream) -> Verdict {
-    let got = of(stream)?.receive_message(&mut [0; 8]);
-    fails("a call without a message", got, ErrorKind::WouldBlock)
-}
-
-fn boundaries(scene: &Scene<'_>) -> Verdict {
-    let Pair { mut near, mut far } = scene.nonblocking()?;
-    let mut pattern = Pattern::default();
-    let sizes = [1, 2, 4096, 1, 65_536, 7];
-    let messages: Vec<Vec<u8>> = sizes.iter().map(|size| pattern.take(*size)).collect();
-    for message in &messages {
-        send(&mut near, message)??;
-    }
-    for message in &messages {
-        expect(&mut far, message)?;
-    }
-    nothing(&mut far)
-}
-
-fn empties(scene: &Scene<'_>) -> Verdict {
-    let Pair { mut near, mut far } = scene.nonblocking()?;
-    for message in [&b""[..], b"", b"x", b""] {
-        send(&mut near, message)??;
-    }
-    near.shutdown(Shutdown::Write)?;
-    for message in [&b""[..], b"", b"x", b""] {
-        expect(&mut far, message)?;
-    }
-    expect_end(&mut far)
 }
 
 fn pieces(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.nonblocking()?;
     let parts = [&b"one "[..], b"", b"message"].map(IoSlice::new);
-    of(&mut near)?.send_message(&parts, Record::Ends)?;
+    messages_of(&mut near)?.send_message(&parts, Record::Ends)?;
     expect(&mut far, b"one message")
 }
 
@@ -127,7 +88,7 @@ fn refusal(scene: &Scene<'_>) -> Verdict {
     for _ in 0..sent {
         expect(&mut far, &message)?;
     }
-    nothing(&mut far)?;
+    expect_none(&mut far, ErrorKind::WouldBlock)?;
     ready(&near, PollInterest::Write, "after everything was received")?;
     send(&mut near, b"next")??;
     expect(&mut far, b"next")
@@ -137,64 +98,8 @@ fn too_long(scene: &Scene<'_>) -> Verdict {
     let Pair { mut near, mut far } = scene.nonblocking()?;
     send(&mut near, &[7; 100])??;
     send(&mut near, b"next")??;
-    let got = of(&mut far)?.receive_message(&mut [0; 99])?;
+    let got = messages_of(&mut far)?.receive_message(&mut [0; 99])?;
     let told = got == Received::TooLong;
     hold(told, "`TooLong`", format!("{got:?} arrived"))?;
     expect(&mut far, b"next")
-}
-
-fn before_the_end(scene: &Scene<'_>) -> Verdict {
-    let Pair { mut near, mut far } = scene.nonblocking()?;
-    send(&mut near, b"last")??;
-    near.shutdown(Shutdown::Write)?;
-    expect(&mut far, b"last")?;
-    expect_end(&mut far)?;
-    expect_end(&mut far)?;
-    // The other direction is as it was.
-    send(&mut far, b"reply")??;
-    expect(&mut near, b"reply")
-}
-
-fn before_leaving(scene: &Scene<'_>) -> Verdict {
-    for unread in [false, true] {
-        let Pair { mut near, mut far } = scene.nonblocking()?;
-        for message in [b"first", b"third"] {
-            send(&mut near, message)??;
-        }
-        if unread {
-            send(&mut far, b"never read")??;
-        }
-        drop(near);
-        expect(&mut far, b"first")?;
-        expect(&mut far, b"third")?;
-        match of(&mut far)?.receive_message(&mut [0; 8]) {
-            Ok(Received::End) if !unread => {}
-            reset => fails(
-                "a call after the peer has left",
-                reset,
-                ErrorKind::ConnectionReset,
-            )?,
-        }
-    }
-    Ok(())
-}
-
-fn after_own_end(scene: &Scene<'_>) -> Verdict {
-    let Pair { mut near, far } = scene.nonblocking()?;
-    near.shutdown(Shutdown::Write)?;
-    let late = send(&mut near, b"late")?;
-    fails("a message after one's own end", late, ErrorKind::BrokenPipe)?;
-    drop(far);
-    Ok(())
-}
-
-fn readiness(scene: &Scene<'_>) -> Verdict {
-    let Pair { mut near, mut far } = scene.nonblocking()?;
-    for message in [&b"x"[..], b""] {
-        unready(&far, PollInterest::Read, "without a message")?;
-        send(&mut near, message)??;
-        ready(&far, PollInterest::Read, "while a message waits")?;
-        expect(&mut far, message)?;
-    }
-    unready(&far, PollInterest::Read, "after the last message")
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::time::Duration;
 
 use crate::breach::{RuleBreach, Verdict, count, fails, hold};
 use crate::call::Call;
-use crate::poll::{Stopwatch, pace};
+use crate::poll::pace;
 use crate::rule::{Sentence, StreamCheck};
-use crate::scene::{Pair, Scene, drain};
+use crate::scene::{Pair, Scene, drain, timed};
+use crate::source::BoxedStream;
 
 /// Longer than any check takes.
 const AGES: Duration = Duration::from_secs(3600);
@@ -79,54 +80,47 @@ const TIMEOUTS: [Duration; 5] = [
 fn not_early(what: &str, timeout: Duration, took: Duration) -> Verdict {
     hold(
         took >= timeout,
-        format!("a {what} with a timeout of {timeout:?} to use it up"),
+        format!("{what} to use it up"),
         format!("it gave up after {took:?}"),
     )
 }
 
 fn read_expires(scene: &Scene<'_>) -> Verdict {
-    let Pair { mut near, far } = scene.blocking()?;
-    for timeout in TIMEOUTS {
+    let Pair { near, far: _far } = scene.blocking()?;
+    expires(scene, near, "read", |near, timeout| {
         near.set_read_timeout(Some(timeout))?;
-        let reading = Call::start(move || {
-            let watch = Stopwatch::start();
-            let read = near.read(&mut [0]);
-            (watch.elapsed(), read, near)
-        })?;
-        let (took, read, back) = scene.returned(reading)?;
-        near = back;
-        fails(
-            format!("a read with a timeout of {timeout:?}"),
-            read,
-            ErrorKind::TimedOut,
-        )?;
-        not_early("read", timeout, took)?;
-    }
-    drop(far);
-    Ok(())
+        Ok(|near| near.read(&mut [0]))
+    })
 }
 
 fn write_expires(scene: &Scene<'_>) -> Verdict {
-    let Pair { mut near, far } = scene.nonblocking()?;
+    let Pair {
+        mut near,
+        far: _far,
+    } = scene.nonblocking()?;
     scene.fill(&mut near)?;
     near.set_nonblocking(false)?;
-    for timeout in TIMEOUTS {
+    expires(scene, near, "write", |near, timeout| {
         near.set_write_timeout(Some(timeout))?;
-        let writing = Call::start(move || {
-            let watch = Stopwatch::start();
-            let written = near.write(b"x");
-            (watch.elapsed(), written, near)
-        })?;
-        let (took, written, back) = scene.returned(writing)?;
+        Ok(|near| near.write(b"x"))
+    })
+}
+
+/// A call that waits, by a timeout that can be set.
+type SetTimeout = fn(&mut BoxedStream, Duration) -> io::Result<WaitingCall>;
+type WaitingCall = fn(&mut BoxedStream) -> io::Result<usize>;
+
+/// Every timeout that is set makes the call give up, and not early.
+fn expires(scene: &Scene<'_>, mut near: BoxedStream, what: &str, set: SetTimeout) -> Verdict {
+    for timeout in TIMEOUTS {
+        let call = set(&mut near, timeout)?;
+        let calling = scene.start(near, timed(call))?;
+        let (back, (took, result)) = scene.returned(calling)?;
         near = back;
-        fails(
-            format!("a write with a timeout of {timeout:?}"),
-            written,
-            ErrorKind::TimedOut,
-        )?;
-        not_early("write", timeout, took)?;
+        let what = format!("a {what} with a timeout of {timeout:?}");
+        fails(&what, result, ErrorKind::TimedOut)?;
+        not_early(&what, timeout, took)?;
     }
-    drop(far);
     Ok(())
 }
 
@@ -158,11 +152,7 @@ fn not_prolonged_write(scene: &Scene<'_>) -> Verdict {
     // So much that all of it, sip by sip, takes longer than the timeout.
     let bytes = vec![0; full * 128];
     let all = bytes.len();
-    let writing = Call::start(move || {
-        let watch = Stopwatch::start();
-        let written = near.write(&bytes);
-        (watch.elapsed(), written, near)
-    })?;
+    let writing = scene.start(near, timed(move |near| near.write(&bytes)))?;
     let deadline = scene.deadline();
     let mut sip = vec![0; full.div_ceil(4).min(64 * 1024)];
     while !writing.has_returned() {
@@ -177,9 +167,9 @@ fn not_prolonged_write(scene: &Scene<'_>) -> Verdict {
         }
         pace(Duration::from_millis(2))?;
     }
-    let (took, written, _near) = scene.returned(writing)?;
+    let (_near, (took, written)) = scene.returned(writing)?;
     match written {
-        Ok(len) if (1..all).contains(&len) => not_early("write", timeout, took),
+        Ok(len) if (1..all).contains(&len) => not_early("a write with a timeout", timeout, took),
         other => Err(RuleBreach::unmet(
             "a write past its timeout to return its count",
             format!("it returned {other:?}"),

@@ -6,18 +6,17 @@ pub(crate) use std::net::Shutdown as Shut;
 
 use std::io::ErrorKind;
 
-use super::Want;
-
 pub(crate) use super::Side::{Far, Near};
 pub(crate) use super::Step::{
-    Abort, BlockedRead, BlockedWrite, Carry, Drain, Drop, Edge, EmptyCalls, EmptyWrites, Fill,
-    Interrupt, NoEdge, NoHangup, Pace, Peek, PeerAlive, PeerGone, Read, ReadTimeout, Ready, Repeat,
-    Returned, SetMode, Shutdown, StillBlocked, Unready, Watch, Write, WriteReturns, WriteTimeout,
+    Abort, BlockedRead, BlockedWrite, Carry, Drain, Drop, Edge, EmptyCalls, EmptyWrites,
+    EndOfMessages, Fill, Interrupt, NoEdge, NoHangup, Pace, Peek, PeerAlive, PeerGone, Read,
+    ReadTimeout, Ready, Receive, ReceiveFails, Register, Repeat, Returned, Send, SendFails,
+    SetMode, Shutdown, StillBlocked, Unready, Watch, Write, WriteReturns, WriteTimeout,
     ZeroTimeoutsRefused,
 };
+use super::Want;
 pub(crate) use crate::poll::PollInterest::{Read as In, Write as Out};
 pub(crate) use crate::source::Mode::{Blocking, Nonblocking};
-
 /// The end of a direction, as a read reports it.
 pub(crate) const END: Want = Want::Count(0);
 pub(crate) const ONE: Want = Want::Count(1);

@@ -49,12 +49,6 @@ impl GuestConfig {
             ..Self::default()
         }
     }
-
-    /// Linux 6.12, the default: what its packets cost is limited.
-    #[must_use]
-    pub fn linux_6_12() -> Self {
-        Self::default()
-    }
 }
 
 /// The CID of a guest whose configuration names no other.

@@ -39,27 +39,17 @@ impl Guest {
 
     /// The kernel takes a packet.
     fn on_packet(&mut self, header: &Header, payload: &[u8]) {
-        self.counters.packets += 1;
-        self.counters.bytes += payload.len() as u64;
         // What is not from the host, or not for this guest, never reaches a socket.
         let Ok(packet) = self.route.parse(header) else {
             return;
         };
-        match packet.body {
-            Body::CreditUpdate => self.counters.credit_updates += 1,
-            Body::CreditRequest => self.counters.credit_requests += 1,
-            _ => {}
-        }
         let known = self.tuples.get(&packet.key).copied();
         match known {
             Some(id) if self.is_of_type(id, packet.socket_type) => {
                 self.on_socket(id, &packet, payload);
             }
             None if packet.body == Body::Request => self.on_request(&packet),
-            _ => {
-                self.counters.unmatched += u64::from(packet.body != Body::Reset);
-                self.refuse(&packet);
-            }
+            _ => self.refuse(&packet),
         }
     }
 
@@ -144,10 +134,7 @@ impl Guest {
             }
             Body::Reset => self.forget(id, SocketState::Refused),
             // `connect` fails with EPROTO.
-            _ => {
-                self.counters.bad_answers += 1;
-                self.reset(id);
-            }
+            _ => self.reset(id),
         }
     }
 
@@ -160,7 +147,6 @@ impl Guest {
         }
         if !socket.enqueue(payload, flags) {
             socket.overrun = true;
-            self.counters.overruns += 1;
             self.reset(id);
         }
     }

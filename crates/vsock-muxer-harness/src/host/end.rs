@@ -128,28 +128,10 @@ impl HostEnd {
         self.with(|conn| conn.to_host.bytes.len()).unwrap_or(0)
     }
 
-    /// Bytes that the device could write now.
-    #[must_use]
-    pub fn room_for_device(&self) -> usize {
-        self.with(|conn| conn.to_host.room()).unwrap_or(0)
-    }
-
     /// Whether the device has dropped its end.
     #[must_use]
     pub fn device_gone(&self) -> bool {
         self.with(|conn| conn.device_gone).unwrap_or(true)
-    }
-
-    /// The shutdowns that the device has made, in order.
-    #[must_use]
-    pub fn shutdowns(&self) -> Vec<Shutdown> {
-        self.with(|conn| conn.shutdowns.clone()).unwrap_or_default()
-    }
-
-    /// The port of the host that the device has confirmed, if it was asked out of band.
-    #[must_use]
-    pub fn confirmed(&self) -> Option<u32> {
-        self.with(|conn| conn.confirmed).flatten()
     }
 
     /// Lets the device's read with this index, counted from the first one, have a fault.

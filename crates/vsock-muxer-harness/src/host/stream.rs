@@ -11,7 +11,7 @@ use vsock_backend_api::{Received, Record, VsockBackendType, VsockMessages, Vsock
 use vsock_proto::{MessageFlags, SocketType};
 
 use super::faults::StreamFault;
-use super::world::{Conn, FdUse, Shared, StreamKind, TYPE, Writer, lock};
+use super::world::{Conn, FdUse, Pipe, Shared, StreamKind, TYPE, Writer, lock};
 
 /// The device's end. Its descriptors are names only: the [`EventLoop`](crate::sim::EventLoop) knows
 /// how ready they are.
@@ -52,6 +52,30 @@ fn play(fault: Option<StreamFault>, ended: io::Result<usize>) -> Result<usize, i
     }
 }
 
+/// The most bytes of the next read, or what it returns by its fault.
+fn next_read(conn: &mut Conn) -> Result<usize, io::Result<usize>> {
+    let fault = conn.reads.next();
+    // After a spurious `WouldBlock` it has become ready again immediately.
+    conn.edges.read += u64::from(fault == Some(StreamFault::WouldBlock));
+    play(fault, Ok(0))
+}
+
+/// The same of a write.
+fn next_write(conn: &mut Conn) -> Result<usize, io::Result<usize>> {
+    let fault = conn.writes.next();
+    conn.edges.write += u64::from(fault == Some(StreamFault::WouldBlock));
+    play(fault, Err(ErrorKind::BrokenPipe.into()))
+}
+
+/// What a read finds where no bytes are left: the end, if it is no error.
+fn drained(pipe: &Pipe) -> io::Result<()> {
+    match pipe.writer {
+        Writer::Broken => Err(ErrorKind::ConnectionReset.into()),
+        Writer::Open if !pipe.deaf => Err(ErrorKind::WouldBlock.into()),
+        Writer::Open | Writer::Ended => Ok(()),
+    }
+}
+
 impl Read for DeviceEnd {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.read_vectored(&mut [IoSliceMut::new(buf)])
@@ -59,21 +83,13 @@ impl Read for DeviceEnd {
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         self.with(|conn| {
-            let fault = conn.reads.next();
-            if fault == Some(StreamFault::WouldBlock) {
-                conn.edges.read += 1; // it has become ready again immediately
-            }
-            let most = match play(fault, Ok(0)) {
+            let most = match next_read(conn) {
                 Ok(most) => most,
                 Err(result) => return result,
             };
             let pipe = &mut conn.to_device;
             if pipe.bytes.is_empty() {
-                return match pipe.writer {
-                    Writer::Broken => Err(ErrorKind::ConnectionReset.into()),
-                    Writer::Open if !pipe.deaf => Err(ErrorKind::WouldBlock.into()),
-                    Writer::Open | Writer::Ended => Ok(0),
-                };
+                return drained(pipe).map(|()| 0);
             }
             let mut done = 0;
             for buf in bufs {
@@ -95,11 +111,7 @@ impl Write for DeviceEnd {
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         self.with(|conn| {
-            let fault = conn.writes.next();
-            if fault == Some(StreamFault::WouldBlock) {
-                conn.edges.write += 1;
-            }
-            let most = match play(fault, Err(ErrorKind::BrokenPipe.into())) {
+            let most = match next_write(conn) {
                 Ok(most) => most,
                 Err(result) => return result,
             };
@@ -143,7 +155,6 @@ impl VsockStream for DeviceEnd {
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         self.with(|conn| {
-            conn.shutdowns.push(how);
             if how != Shutdown::Read {
                 conn.to_host.end();
             }
@@ -178,12 +189,11 @@ impl VsockStream for DeviceEnd {
         lock(&self.world).conns.get(&self.id)?.port
     }
 
-    fn confirm(&mut self, host_port: u32) -> io::Result<()> {
+    fn confirm(&mut self, _host_port: u32) -> io::Result<()> {
         self.with(|conn| {
             if conn.host_gone {
                 return Err(ErrorKind::BrokenPipe.into());
             }
-            conn.confirmed = Some(host_port);
             Ok(())
         })
     }
@@ -217,11 +227,7 @@ impl VsockStream for DeviceEnd {
 impl VsockMessages for DeviceEnd {
     fn send_message(&mut self, message: &[IoSlice<'_>], record: Record) -> io::Result<()> {
         self.with(|conn| {
-            let fault = conn.writes.next();
-            if fault == Some(StreamFault::WouldBlock) {
-                conn.edges.write += 1;
-            }
-            if let Err(result) = play(fault, Err(ErrorKind::BrokenPipe.into())) {
+            if let Err(result) = next_write(conn) {
                 return result.map(drop);
             }
             let pipe = &mut conn.to_host;
@@ -242,11 +248,7 @@ impl VsockMessages for DeviceEnd {
 
     fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         self.with(|conn| {
-            let fault = conn.reads.next();
-            if fault == Some(StreamFault::WouldBlock) {
-                conn.edges.read += 1;
-            }
-            if let Err(result) = play(fault, Ok(0)) {
+            if let Err(result) = next_read(conn) {
                 return result.map(|_| Received::End);
             }
             let pipe = &mut conn.to_device;
@@ -264,11 +266,7 @@ impl VsockMessages for DeviceEnd {
                     };
                     Ok(Received::Message { len, record })
                 }
-                None => match pipe.writer {
-                    Writer::Broken => Err(ErrorKind::ConnectionReset.into()),
-                    Writer::Open if !pipe.deaf => Err(ErrorKind::WouldBlock.into()),
-                    Writer::Open | Writer::Ended => Ok(Received::End),
-                },
+                None => drained(pipe).map(|()| Received::End),
             }
         })
     }

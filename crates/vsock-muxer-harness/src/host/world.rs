@@ -3,7 +3,6 @@
 //! The state of the simulated host: names of descriptors, connections, listeners.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Shutdown;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -155,10 +154,8 @@ pub(crate) struct Conn {
     pub(crate) edges: Edges,
     pub(crate) reads: FaultScript,
     pub(crate) writes: FaultScript,
-    pub(crate) shutdowns: Vec<Shutdown>,
-    /// The port that was named out of band, and what the device has said of it.
+    /// The port that was named out of band.
     pub(crate) port: Option<u32>,
-    pub(crate) confirmed: Option<u32>,
 }
 
 impl Conn {
@@ -262,9 +259,7 @@ impl World {
             edges: Edges::default(),
             reads: FaultScript::default(),
             writes: FaultScript::default(),
-            shutdowns: Vec::new(),
             port: None,
-            confirmed: None,
         };
         self.conns.insert(id, conn);
         id

@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use std::error::Error;
 use std::fmt;
 use std::io;
 
+use thiserror::Error;
+
 /// Where the connection did something else than the model.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{0}")]
 pub struct Mismatch(pub(super) String);
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for Mismatch {}
 
 impl From<io::Error> for Mismatch {
     fn from(error: io::Error) -> Self {

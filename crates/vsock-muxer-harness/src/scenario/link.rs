@@ -3,21 +3,39 @@
 //! A connection of a scenario: both applications, and what each must see.
 
 use vsock_compliance::pattern::Pattern;
+use vsock_proto::ShutdownFlags;
 use vsock_proto::handshake::{OkParser, Parse};
 
 use super::messages::{Messages, end_of};
 use crate::guest::{Guest, GuestRead, SocketId};
-use crate::host::{HostEnd, HostRead};
+use crate::host::{HostEnd, HostRead, RequestForm};
 use crate::sim::SimFailure;
 
 /// Which side opens a connection, and how.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Opener {
     Guest,
-    /// A component, which asks for the port by a line of text.
-    HostByText,
-    /// A component, which asks out of band.
-    HostOutOfBand,
+    Host(RequestForm),
+}
+
+/// The component's side of a connection.
+#[derive(Debug)]
+pub(super) enum Component {
+    /// It has not accepted the connection yet.
+    Awaited,
+    There(HostEnd),
+    /// It has left.
+    Gone,
+}
+
+/// What was done to a connection, the worst of it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Harm {
+    None,
+    /// Something after which not every byte need arrive.
+    Spoilt,
+    /// Packets that no socket of the guest has sent may have brought bytes, too.
+    Forged,
 }
 
 /// A connection, as far as it has come.
@@ -25,9 +43,9 @@ pub(super) enum Opener {
 pub(super) struct Link {
     /// The port that was asked for: the host's, or the guest's. No other connection has it.
     pub(super) port: u32,
-    pub(super) by_guest: bool,
+    pub(super) opener: Opener,
     pub(super) socket: Option<SocketId>,
-    pub(super) host: Option<HostEnd>,
+    pub(super) component: Component,
     /// The line that the component of a connection by text still waits for.
     answer: Option<OkParser>,
     guest_sent: Pattern,
@@ -36,14 +54,9 @@ pub(super) struct Link {
     host_got: Pattern,
     /// The boundaries, if it keeps messages apart.
     pub(super) messages: Option<Messages>,
-    /// Something has happened after which not every byte need arrive.
-    pub(super) spoilt: bool,
-    /// Packets that no socket of the guest has sent may have brought bytes.
-    pub(super) forged: bool,
-    pub(super) guest_deaf: bool,
-    /// The guest has said that it sends no more: it needs no credit.
-    pub(super) guest_ended: bool,
-    pub(super) host_deaf: bool,
+    pub(super) harm: Harm,
+    /// What the guest has shut down. Where it sends no more, it needs no credit.
+    pub(super) guest_shut: ShutdownFlags,
 }
 
 impl Link {
@@ -51,20 +64,35 @@ impl Link {
         let (to_host, to_guest) = (u64::from(port), u64::from(port) << 20);
         Self {
             port,
-            by_guest: opener == Opener::Guest,
+            opener,
             socket: None,
-            host: None,
-            answer: (opener == Opener::HostByText).then(OkParser::new),
+            component: Component::Awaited,
+            answer: (opener == Opener::Host(RequestForm::Text)).then(OkParser::new),
             guest_sent: Pattern::starting_at(to_host),
             guest_got: Pattern::starting_at(to_guest),
             host_sent: Pattern::starting_at(to_guest),
             host_got: Pattern::starting_at(to_host),
             messages: None,
-            spoilt: false,
-            forged: false,
-            guest_deaf: false,
-            guest_ended: false,
-            host_deaf: false,
+            harm: Harm::None,
+            guest_shut: ShutdownFlags::NONE,
+        }
+    }
+
+    pub(super) fn harm(&mut self, harm: Harm) {
+        self.harm = self.harm.max(harm);
+    }
+
+    pub(super) fn harm_if(&mut self, harmed: bool) {
+        if harmed {
+            self.harm(Harm::Spoilt);
+        }
+    }
+
+    /// The component's end, while there is one.
+    pub(super) fn host(&self) -> Option<&HostEnd> {
+        match &self.component {
+            Component::There(end) => Some(end),
+            Component::Awaited | Component::Gone => None,
         }
     }
 
@@ -113,7 +141,7 @@ impl Link {
         if self.messages.is_some() {
             return self.host_sends_message(len);
         }
-        if let Some(host) = &self.host
+        if let Some(host) = self.host()
             && let Ok(written) = host.write(&self.host_sent.peek(len))
         {
             self.host_sent.advance(written);
@@ -124,14 +152,14 @@ impl Link {
         if self.messages.is_some() {
             return self.host_receives_messages();
         }
-        let Some(host) = &self.host else {
+        let Some(host) = self.host() else {
             return Ok(false);
         };
         let HostRead::Bytes(mut bytes) = host.read(most) else {
             return Ok(false);
         };
         let any = !bytes.is_empty();
-        if self.forged {
+        if self.harm == Harm::Forged {
             return Ok(any);
         }
         if let Some(parser) = &mut self.answer {
@@ -172,7 +200,7 @@ impl Link {
     }
 
     fn host_sends_message(&mut self, len: usize) {
-        let (Some(host), Some(messages)) = (&self.host, &mut self.messages) else {
+        let (Component::There(host), Some(messages)) = (&self.component, &mut self.messages) else {
             return;
         };
         let (len, end) = (len.min(messages.longest), end_of(len));
@@ -187,7 +215,7 @@ impl Link {
             return Ok(false);
         };
         // A kernel whose buffer was too small for the packets of a message has said so.
-        self.spoilt |= guest.overran(id);
+        self.harm_if(guest.overran(id));
         let mut any = false;
         while let Some((bytes, end)) = guest.receive_message(id) {
             any = true;
@@ -202,11 +230,11 @@ impl Link {
 
     fn host_receives_messages(&mut self) -> Result<bool, SimFailure> {
         let mut any = false;
-        while let Some(host) = &self.host
+        while let Some(host) = self.host()
             && let Some((bytes, end)) = host.receive()
         {
             any = true;
-            if self.forged {
+            if self.harm == Harm::Forged {
                 continue;
             }
             if self.answer.take().is_some() {
@@ -255,26 +283,29 @@ impl Link {
 
     /// What must be so when everything that can be read has been read.
     pub(super) fn check_delivered(&self) -> Result<(), SimFailure> {
-        let left = self.host.is_none() && self.host_deaf;
-        let there = self.socket.is_some() && (self.host.is_some() || left);
-        if !self.spoilt && left && self.socket.is_none() && self.owes_guest() {
+        if self.harm != Harm::None {
+            return Ok(());
+        }
+        let left = matches!(self.component, Component::Gone);
+        if left && self.socket.is_none() && self.owes_guest() {
             let text = format!(
                 "port {}: the guest was not told of what the component left for it",
                 self.port
             );
             return Err(SimFailure::new(text));
         }
-        if self.spoilt || !there {
+        if self.socket.is_none() || matches!(self.component, Component::Awaited) {
             return Ok(());
         }
+        let deaf = self.guest_shut.contains(ShutdownFlags::RECEIVE);
         let ways = [
-            ("host", self.host_deaf, &self.guest_sent, &self.host_got),
-            ("guest", self.guest_deaf, &self.host_sent, &self.guest_got),
+            ("host", left, &self.guest_sent, &self.host_got),
+            ("guest", deaf, &self.host_sent, &self.guest_got),
         ];
         let (to_host, to_guest) = self.messages.as_ref().map_or((0, 0), |all| {
             (all.to_host.missing(), all.to_guest.missing())
         });
-        if to_host > 0 && !self.host_deaf || to_guest > 0 && !self.guest_deaf {
+        if to_host > 0 && !left || to_guest > 0 && !deaf {
             return Err(SimFailure::new(format!(
                 "port {}: {to_host} messages have not come to the host, {to_guest} to the guest",
                 self.port

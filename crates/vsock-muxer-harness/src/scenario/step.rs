@@ -8,59 +8,22 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use vsock_proto::{Header, ShutdownFlags};
+use vsock_proto::{Header, ShutdownFlags, SocketType};
 
-use crate::host::StreamFault;
+use crate::host::{RequestForm, StreamFault};
 
 /// Something that happens to a [`Scenario`](super::Scenario). Connections are named by number,
 /// modulo those that there are.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ScenarioStep {
-    /// A program of the guest connects to a component.
-    GuestConnects,
+    /// A program of the guest connects to a component, by a socket of this type.
+    GuestConnects(SocketType),
     /// A program of the guest connects once more, from and to the ports of a connection.
     GuestReconnects(usize),
-    /// A component connects to a program of the guest, by a line of text or out of band.
-    HostConnects {
-        /// By a line of text.
-        text: bool,
-    },
-    /// A program of the guest connects to a component, for messages.
-    GuestConnectsSeqpacket,
-    /// A component connects to a program of the guest, for messages: by a first message or out of
-    /// band.
-    HostConnectsSeqpacket {
-        /// By a first message.
-        text: bool,
-    },
-    /// The guest writes so many bytes, as far as it may, or a message of so many.
-    GuestWrites(usize, usize),
-    /// The guest reads at most so many.
-    GuestReads(usize, usize),
-    /// The guest shuts down.
-    GuestShutsDown(usize, ShutdownFlags),
-    /// The guest closes.
-    GuestCloses(usize),
-    /// The guest resets.
-    GuestResets(usize),
-    /// The guest's receive buffer gets this size.
-    GuestResizes(usize, u32),
-    /// The guest asks for credit.
-    GuestAsks(usize),
-    /// The component writes.
-    HostWrites(usize, usize),
-    /// The component reads.
-    HostReads(usize, usize),
-    /// The component shuts its writing down.
-    HostEnds(usize),
-    /// The component drops its end.
-    HostCloses(usize),
-    /// The component's end is reset.
-    HostResets(usize),
-    /// The device's read, so many calls from now, has a fault.
-    ReadFails(usize, usize, StreamFault),
-    /// The device's write, so many calls from now, has a fault.
-    WriteFails(usize, usize, StreamFault),
+    /// A component connects to a program of the guest, by a socket of this type.
+    HostConnects(SocketType, RequestForm),
+    /// Something happens to a connection.
+    On(usize, LinkStep),
     /// An accept of the backend fails.
     AcceptFails(ErrorKind),
     /// The driver of the guest posts no buffer again.
@@ -81,32 +44,65 @@ pub enum ScenarioStep {
     TransportResets,
     /// The guest sends this header and that many bytes.
     Raw(Header, usize),
-    /// As [`Raw`](Self::Raw), with the ports of a connection.
-    RawOn(usize, Header, usize),
+}
+
+/// Something that happens to one connection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LinkStep {
+    /// The guest writes so many bytes, as far as it may, or a message of so many.
+    GuestWrites(usize),
+    /// The guest reads at most so many.
+    GuestReads(usize),
+    /// The guest shuts down.
+    GuestShutsDown(ShutdownFlags),
+    /// The guest closes.
+    GuestCloses,
+    /// The guest resets.
+    GuestResets,
+    /// The guest's receive buffer gets this size.
+    GuestResizes(u32),
+    /// The guest asks for credit.
+    GuestAsks,
+    /// The component writes.
+    HostWrites(usize),
+    /// The component reads.
+    HostReads(usize),
+    /// The component shuts its writing down.
+    HostEnds,
+    /// The component drops its end.
+    HostCloses,
+    /// The component's end is reset.
+    HostResets,
+    /// The device's read, so many calls from now, has a fault.
+    ReadFails(usize, StreamFault),
+    /// The device's write, so many calls from now, has a fault.
+    WriteFails(usize, StreamFault),
+    /// The guest sends this header, with the ports of the connection, and that many bytes.
+    Raw(Header, usize),
 }
 
 /// What a guest and a host that mean well do, in any order: every byte arrives.
 pub fn calm() -> impl Strategy<Value = ScenarioStep> + Clone {
-    let at = 0..6_usize;
+    let link = prop_oneof![
+        12 => length().prop_map(LinkStep::GuestWrites),
+        10 => length().prop_map(LinkStep::GuestReads),
+        12 => length().prop_map(LinkStep::HostWrites),
+        10 => length().prop_map(LinkStep::HostReads),
+        2 => flags().prop_map(LinkStep::GuestShutsDown),
+        2 => Just(LinkStep::HostEnds),
+        1 => Just(LinkStep::GuestCloses),
+        1 => Just(LinkStep::HostCloses),
+        1 => buffer().prop_map(LinkStep::GuestResizes),
+        1 => Just(LinkStep::GuestAsks),
+        2 => (0..4_usize, harmless()).prop_map(|(call, fault)| LinkStep::ReadFails(call, fault)),
+        2 => (0..4_usize, harmless()).prop_map(|(call, fault)| LinkStep::WriteFails(call, fault)),
+    ];
     prop_oneof![
-        4 => Just(ScenarioStep::GuestConnects),
-        3 => any::<bool>().prop_map(|text| ScenarioStep::HostConnects { text }),
-        2 => Just(ScenarioStep::GuestConnectsSeqpacket),
-        2 => any::<bool>().prop_map(|text| ScenarioStep::HostConnectsSeqpacket { text }),
-        12 => (at.clone(), length()).prop_map(|(at, len)| ScenarioStep::GuestWrites(at, len)),
-        10 => (at.clone(), length()).prop_map(|(at, len)| ScenarioStep::GuestReads(at, len)),
-        12 => (at.clone(), length()).prop_map(|(at, len)| ScenarioStep::HostWrites(at, len)),
-        10 => (at.clone(), length()).prop_map(|(at, len)| ScenarioStep::HostReads(at, len)),
-        2 => (at.clone(), flags()).prop_map(|(at, flags)| ScenarioStep::GuestShutsDown(at, flags)),
-        2 => at.clone().prop_map(ScenarioStep::HostEnds),
-        1 => at.clone().prop_map(ScenarioStep::GuestCloses),
-        1 => at.clone().prop_map(ScenarioStep::HostCloses),
-        1 => (at.clone(), buffer()).prop_map(|(at, bytes)| ScenarioStep::GuestResizes(at, bytes)),
-        1 => at.clone().prop_map(ScenarioStep::GuestAsks),
-        2 => (at.clone(), 0..4_usize, harmless())
-            .prop_map(|(at, call, fault)| ScenarioStep::ReadFails(at, call, fault)),
-        2 => (at, 0..4_usize, harmless())
-            .prop_map(|(at, call, fault)| ScenarioStep::WriteFails(at, call, fault)),
+        4 => Just(ScenarioStep::GuestConnects(SocketType::Stream)),
+        3 => form().prop_map(|form| ScenarioStep::HostConnects(SocketType::Stream, form)),
+        2 => Just(ScenarioStep::GuestConnects(SocketType::SeqPacket)),
+        2 => form().prop_map(|form| ScenarioStep::HostConnects(SocketType::SeqPacket, form)),
+        56 => (0..6_usize, link).prop_map(|(at, step)| ScenarioStep::On(at, step)),
         1 => Just(ScenarioStep::AcceptFails(ErrorKind::WouldBlock)),
         1 => Just(ScenarioStep::GuestStarves),
         2 => Just(ScenarioStep::GuestFeeds),
@@ -119,22 +115,23 @@ pub fn calm() -> impl Strategy<Value = ScenarioStep> + Clone {
 /// As [`calm`], and whatever else can happen: resets, failures, long waits, reboots, and packets of
 /// a guest that is broken or hostile.
 pub fn rough() -> impl Strategy<Value = ScenarioStep> + Clone {
-    let at = 0..6_usize;
+    let fault = (0..4_usize, select(StreamFault::ALL.to_vec()));
+    let link = prop_oneof![
+        1 => Just(LinkStep::GuestResets),
+        1 => Just(LinkStep::HostResets),
+        1 => fault.clone().prop_map(|(call, fault)| LinkStep::ReadFails(call, fault)),
+        1 => fault.prop_map(|(call, fault)| LinkStep::WriteFails(call, fault)),
+        8 => (header(), payload()).prop_map(|(header, len)| LinkStep::Raw(header, len)),
+    ];
     prop_oneof![
         40 => calm(),
-        2 => at.clone().prop_map(ScenarioStep::GuestReconnects),
-        1 => at.clone().prop_map(ScenarioStep::GuestResets),
-        1 => at.clone().prop_map(ScenarioStep::HostResets),
-        1 => (at.clone(), 0..4_usize, select(StreamFault::ALL.to_vec()))
-            .prop_map(|(at, call, fault)| ScenarioStep::ReadFails(at, call, fault)),
-        1 => (at.clone(), 0..4_usize, select(StreamFault::ALL.to_vec()))
-            .prop_map(|(at, call, fault)| ScenarioStep::WriteFails(at, call, fault)),
+        2 => (0..6_usize).prop_map(ScenarioStep::GuestReconnects),
+        12 => (0..6_usize, link).prop_map(|(at, step)| ScenarioStep::On(at, step)),
         2 => (0..12_000_u64).prop_map(|millis| ScenarioStep::Passes(Duration::from_millis(millis))),
         1 => Just(ScenarioStep::Reboots),
         1 => Just(ScenarioStep::Stops),
         1 => Just(ScenarioStep::TransportResets),
         4 => (header(), payload()).prop_map(|(header, len)| ScenarioStep::Raw(header, len)),
-        8 => (at, header(), payload()).prop_map(|(at, header, len)| ScenarioStep::RawOn(at, header, len)),
     ]
 }
 
@@ -159,6 +156,10 @@ pub fn from_seed(
         .new_tree(&mut runner)
         .map(|tree| tree.current())
         .unwrap_or_default()
+}
+
+fn form() -> impl Strategy<Value = RequestForm> + Clone {
+    select(vec![RequestForm::Text, RequestForm::OutOfBand])
 }
 
 fn length() -> impl Strategy<Value = usize> + Clone {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use vsock_muxer::{Action, GuestBuffers, GuestPayload, Muxer, Readiness, Token};
+use vsock_muxer::{Driven, GuestBuffers, GuestPayload, Muxer};
 use vsock_proto::{Header, SocketTypes, Tick};
 
 /// A muxer under test. [`Muxer`] is one; another needs an adapter to be simulated.
 ///
 /// The methods mean what those of [`Muxer`] with the same names do.
-pub trait DeviceUnderTest {
+pub trait DeviceUnderTest: Driven {
     /// See [`Muxer::activate`].
     fn activate(&mut self, now: Tick, types: SocketTypes);
     /// See [`Muxer::reset`].
@@ -23,14 +23,6 @@ pub trait DeviceUnderTest {
     fn wants_transmit(&self) -> bool;
     /// See [`Muxer::transmit`].
     fn transmit(&mut self, now: Tick, buffers: &mut dyn GuestBuffers, budget: usize) -> bool;
-    /// See [`Muxer::on_event`].
-    fn on_event(&mut self, now: Tick, token: Token, ready: Readiness);
-    /// See [`Muxer::deadline`].
-    fn deadline(&self) -> Option<Tick>;
-    /// See [`Muxer::on_timeout`].
-    fn on_timeout(&mut self, now: Tick);
-    /// See [`Muxer::next_action`].
-    fn next_action(&mut self) -> Option<Action>;
 }
 
 impl DeviceUnderTest for Muxer {
@@ -64,21 +56,5 @@ impl DeviceUnderTest for Muxer {
 
     fn transmit(&mut self, now: Tick, buffers: &mut dyn GuestBuffers, budget: usize) -> bool {
         self.transmit(now, buffers, budget)
-    }
-
-    fn on_event(&mut self, now: Tick, token: Token, ready: Readiness) {
-        self.on_event(now, token, ready);
-    }
-
-    fn deadline(&self) -> Option<Tick> {
-        self.deadline()
-    }
-
-    fn on_timeout(&mut self, now: Tick) {
-        self.on_timeout(now);
-    }
-
-    fn next_action(&mut self) -> Option<Action> {
-        self.next_action()
     }
 }

@@ -38,9 +38,7 @@ struct Watch {
 }
 
 impl EventLoop {
-    /// A loop with nothing registered.
-    #[must_use]
-    pub fn new(host: &SimHost, trigger: SimTrigger) -> Self {
+    pub(super) fn new(host: &SimHost, trigger: SimTrigger) -> Self {
         Self {
             host: host.clone(),
             trigger,
@@ -48,12 +46,8 @@ impl EventLoop {
         }
     }
 
-    /// Does what a muxer wants to be done.
-    ///
-    /// # Errors
-    ///
-    /// What `epoll` would refuse, or would do wrong in silence.
-    pub fn apply(&mut self, action: Action) -> Result<(), SimFailure> {
+    /// Does what a muxer wants to be done; fails with what `epoll` would refuse, or do wrong in silence.
+    pub(super) fn apply(&mut self, action: Action) -> Result<(), SimFailure> {
         match action {
             Action::Watch {
                 token,
@@ -72,8 +66,7 @@ impl EventLoop {
     }
 
     /// The events of one wake-up, at most `most`.
-    #[must_use]
-    pub fn wait(&mut self, most: usize) -> Vec<(Token, Readiness)> {
+    pub(super) fn wait(&mut self, most: usize) -> Vec<(Token, Readiness)> {
         let mut events = Vec::new();
         for (fd, watch) in &mut self.watches {
             if events.len() == most {
@@ -89,8 +82,7 @@ impl EventLoop {
     }
 
     /// Whether a wake-up would report something.
-    #[must_use]
-    pub fn is_due(&self) -> bool {
+    pub(super) fn is_due(&self) -> bool {
         let mut watches = self.watches.iter();
         watches.any(|(fd, watch)| watch.report(&self.host, *fd, self.trigger).is_some())
     }

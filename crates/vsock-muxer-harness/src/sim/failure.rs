@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use std::error::Error;
-use std::fmt;
+use thiserror::Error;
 
 /// Something that a correct muxer does not do, or that it should have done, in words.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{0}")]
 pub struct SimFailure(String);
 
 impl SimFailure {
@@ -12,14 +12,6 @@ impl SimFailure {
         Self(text.into())
     }
 }
-
-impl fmt::Display for SimFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for SimFailure {}
 
 /// A failure, unless `good`.
 pub(crate) fn require(good: bool, text: impl FnOnce() -> String) -> Result<(), SimFailure> {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use vsock_muxer_harness::guest::{GuestRead, SocketId, SocketState};
-use vsock_muxer_harness::rig::Rig;
 use vsock_proto::ShutdownFlags;
+
+use super::rig::Rig;
 
 /// How much the guest's program reads at once.
 const PIECE: usize = 64 * 1024;

@@ -12,11 +12,11 @@ use anyhow::{Context, anyhow, ensure};
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerListener, VsockInnerStream};
 use vsock_muxer::MuxerCounters;
 use vsock_muxer_harness::guest::GuestConfig;
-use vsock_muxer_harness::rig::Rig;
 use vsock_proto::Config;
 use vsock_report::{Progress, SystemCallCounter, SystemCallError, receive};
 
 use super::echo::Echo;
+use super::rig::Rig;
 use crate::transport;
 
 /// The port of the service, on whichever side it is.
@@ -155,7 +155,7 @@ fn serve(mut rig: Rig, begins: Begins, stop: &AtomicBool) -> io::Result<MuxerCou
     }
     // ORDER: Relaxed; partner: the store in `run`, which has nothing else to tell.
     while !stop.load(Ordering::Relaxed) {
-        rig.turn(Some(Duration::from_millis(20)))?;
+        rig.turn(Duration::from_millis(20))?;
         if echo.is_none() {
             echo = rig.guest.accept(PORT).map(Echo::new);
         }

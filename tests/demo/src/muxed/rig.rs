@@ -1,67 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A muxer and a simulated guest on real descriptors, in real time.
-//!
-//! Where the [simulation](crate::sim) replaces the host, this takes real backends: to try them, or to
-//! measure. The thread that turns it is the device's.
+//! A muxer and a simulated guest on real descriptors, in real time. The thread that turns it is the
+//! device's.
 
-use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
-use vsock_muxer::{Muxer, MuxerCounters, MuxerError};
+use vsock_muxer::{Muxer, MuxerCounters};
+use vsock_muxer_harness::guest::{Guest, GuestConfig};
 use vsock_proto::{Config, Tick};
-
-use crate::guest::{Guest, GuestConfig};
 
 /// Packets of the guest, and bytes to it, that a turn carries at most.
 const TX_PACKETS: usize = 256;
 const RX_BYTES: usize = 512 * 1024;
 
 /// A muxer, its event loop, and its guest.
-///
-/// ```no_run
-/// use std::time::Duration;
-/// use vsock_backend_api::VsockBackend;
-/// use vsock_muxer_harness::guest::GuestConfig;
-/// use vsock_muxer_harness::rig::Rig;
-/// use vsock_proto::Config;
-///
-/// # fn run(my_backend: Box<dyn VsockBackend>) -> std::io::Result<()> {
-/// let mut rig = Rig::new(Config::default(), GuestConfig::default())?;
-/// rig.add_backend(my_backend)?;
-/// rig.guest.listen(1024, 8).map_err(std::io::Error::other)?;
-/// loop {
-///     rig.turn(Some(Duration::from_millis(100)))?;
-///     while let Some(socket) = rig.guest.accept(1024) {
-///         println!("a component has connected: {socket:?}");
-///     }
-/// }
-/// # }
-/// ```
-pub struct Rig {
+pub(super) struct Rig {
     /// The guest, to be used as its applications would.
-    pub guest: Guest,
+    pub(super) guest: Guest,
     muxer: Muxer,
     driver: MuxerDriver,
     events: DriverEvents,
 }
 
-impl fmt::Debug for Rig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rig").finish_non_exhaustive()
-    }
-}
-
 impl Rig {
     /// A muxer that is active, and a guest that has booted.
-    ///
-    /// # Errors
-    ///
-    /// What the process lacks for an event loop.
-    pub fn new(config: Config, guest: GuestConfig) -> io::Result<Self> {
+    pub(super) fn new(config: Config, guest: GuestConfig) -> io::Result<Self> {
         let mut muxer = Muxer::new(guest.cid, config);
         muxer.activate(Tick::ZERO, guest.types);
         let driver = MuxerDriver::new()?;
@@ -73,55 +39,40 @@ impl Rig {
         })
     }
 
-    /// Gives the muxer a backend.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Muxer::add_backend`] and of `epoll_ctl(2)`.
-    pub fn add_backend(&mut self, backend: Box<dyn VsockBackend>) -> io::Result<()> {
-        self.muxer
-            .add_backend(backend)
-            .map_err(|error: MuxerError| io::Error::other(error))?;
+    pub(super) fn add_backend(&mut self, backend: Box<dyn VsockBackend>) -> io::Result<()> {
+        self.muxer.add_backend(backend).map_err(io::Error::other)?;
         self.carry_out()
     }
 
     /// The time since the beginning.
-    #[must_use]
-    pub fn now(&self) -> Tick {
+    pub(super) fn now(&self) -> Tick {
         self.driver.now()
     }
 
-    /// What the muxer has counted.
-    #[must_use]
-    pub fn counters(&self) -> MuxerCounters {
+    pub(super) fn counters(&self) -> MuxerCounters {
         self.muxer.counters()
     }
 
     /// One turn of the device: packets, readiness, buffers, deadlines. While there is nothing to do it
-    /// waits, at most for so long. Returns whether anything happened.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`DriverEvents::wait`] and [`MuxerDriver::carry_out`].
-    pub fn turn(&mut self, wait: Option<Duration>) -> io::Result<bool> {
+    /// waits, at most for so long.
+    pub(super) fn turn(&mut self, wait: Duration) -> io::Result<()> {
         let mut busy = self.take_packets()?;
         busy |= self.transmit()?;
         busy |= self.guest.receive() > 0;
         // The muxer's own deadline is the driver's affair, the guest's is not.
         let due = self.guest.deadline().map(|at| at.since(self.now()));
         let wait = if busy || self.guest.tx_len() > 0 {
-            Some(Duration::ZERO)
+            Duration::ZERO
         } else {
-            wait.into_iter().chain(due).min()
+            due.map_or(wait, |due| due.min(wait))
         };
-        self.events.wait(wait)?;
+        self.events.wait(Some(wait))?;
         let now = self.now();
-        busy |= self.driver.dispatch(now, &self.events, &mut self.muxer);
+        let _work = self.driver.dispatch(now, &self.events, &mut self.muxer);
         if self.guest.deadline().is_some_and(|at| at <= now) {
             self.guest.on_timeout(now);
         }
-        self.carry_out()?;
-        Ok(busy)
+        self.carry_out()
     }
 
     fn take_packets(&mut self) -> io::Result<bool> {
