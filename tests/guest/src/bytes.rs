@@ -4,14 +4,16 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use anyhow::{Context, bail, ensure};
-use vsock_guest_program::job::{End, Moved, Range};
+use anyhow::{Context, anyhow, bail, ensure};
+use vsock_guest_program::job::{Content, End, Messages, Moved, Range};
 use vsock_guest_program::pattern::Pattern;
 
 use crate::device::{Reader, Stream, Writer};
 
 /// How much is read at once.
 const PIECE: usize = 64 * 1024;
+/// More than a host process receives at once of messages.
+const ROOM: usize = 1 << 20;
 
 /// How a direction ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,11 +32,34 @@ pub(crate) const fn range(seed: u64, len: u64, piece: u32) -> Range {
     }
 }
 
-/// Sends a range, in writes of its piece.
-pub(crate) fn send(writer: &mut dyn Writer, range: Range) -> io::Result<()> {
-    let (sent, result) = send_some(writer, range);
-    debug_assert!(result.is_err() || sent == range.len);
-    result
+/// What a thread was to do.
+pub(crate) fn joined<T>(result: std::thread::Result<T>) -> anyhow::Result<T> {
+    result.map_err(|_| anyhow!("a thread has panicked"))
+}
+
+/// Sends bytes in writes of their piece, or each message in one.
+pub(crate) fn send(writer: &mut dyn Writer, content: impl Into<Content>) -> io::Result<()> {
+    match content.into() {
+        Content::Bytes(range) => {
+            let (sent, result) = send_some(writer, range);
+            debug_assert!(result.is_err() || sent == range.len);
+            result
+        }
+        Content::Messages(messages) => send_messages(writer, &messages),
+    }
+}
+
+fn send_messages(writer: &mut dyn Writer, messages: &Messages) -> io::Result<()> {
+    let mut at = 0;
+    for size in &messages.sizes {
+        let mut message = vec![0; *size as usize];
+        Pattern::new(messages.seed).fill(&mut message, at);
+        at += u64::from(*size);
+        if writer.write(&message)? != message.len() {
+            return Err(ErrorKind::WriteZero.into());
+        }
+    }
+    Ok(())
 }
 
 /// Sends a range; how much was taken, and how it ended.
@@ -66,8 +91,31 @@ pub(crate) fn send_some(writer: &mut dyn Writer, range: Range) -> (u64, io::Resu
     (sent, Ok(()))
 }
 
-/// Receives exactly the range.
-pub(crate) fn receive(reader: &mut dyn Reader, range: Range) -> anyhow::Result<()> {
+/// Receives exactly what was sent.
+pub(crate) fn receive(reader: &mut dyn Reader, content: impl Into<Content>) -> anyhow::Result<()> {
+    match content.into() {
+        Content::Bytes(range) => receive_bytes(reader, range),
+        Content::Messages(messages) => receive_messages(reader, &messages),
+    }
+}
+
+fn receive_messages(reader: &mut dyn Reader, messages: &Messages) -> anyhow::Result<()> {
+    let mut buffer = vec![0; ROOM];
+    let mut at = 0;
+    for (number, size) in messages.sizes.iter().enumerate() {
+        let len = reader.read(&mut buffer)?;
+        ensure!(
+            len == *size as usize,
+            "message {number} has {len} bytes, not {size}"
+        );
+        let wrong = Pattern::new(messages.seed).wrong(&buffer[..len], at);
+        ensure!(wrong.is_none(), "message {number} is not what was sent");
+        at += u64::from(*size);
+    }
+    Ok(())
+}
+
+fn receive_bytes(reader: &mut dyn Reader, range: Range) -> anyhow::Result<()> {
     let mut buffer = vec![0; PIECE];
     let mut count = 0;
     while count < range.len {
@@ -108,9 +156,12 @@ pub(crate) fn ended(reader: &mut dyn Reader) -> anyhow::Result<HostEnd> {
     }
 }
 
-/// Receives the range, and then the end in order.
-pub(crate) fn receive_all(reader: &mut dyn Reader, range: Range) -> anyhow::Result<()> {
-    receive(reader, range)?;
+/// Receives what was sent, and then the end in order.
+pub(crate) fn receive_all(
+    reader: &mut dyn Reader,
+    content: impl Into<Content>,
+) -> anyhow::Result<()> {
+    receive(reader, content)?;
     let end = ended(reader)?;
     ensure!(end == HostEnd::Closed, "a reset instead of the end");
     Ok(())
@@ -136,19 +187,21 @@ pub(crate) fn echo(stream: &mut Stream) -> io::Result<u64> {
     }
 }
 
-/// The guest's job must have moved all of the range, unchanged.
-pub(crate) fn complete(moved: Moved, range: Range) -> anyhow::Result<()> {
+/// The guest's job must have moved all of it, unchanged.
+pub(crate) fn complete(moved: Moved, content: impl Into<Content>) -> anyhow::Result<()> {
+    came_to(moved, content.into().count(), End::Complete)
+}
+
+/// The guest has received all of it, and then the end in order.
+pub(crate) fn closed(moved: Moved, content: impl Into<Content>) -> anyhow::Result<()> {
+    came_to(moved, content.into().count(), End::Closed)
+}
+
+/// The guest's job has moved so many bytes, messages or turns, and then stopped for this reason.
+pub(crate) fn came_to(moved: Moved, count: u64, end: End) -> anyhow::Result<()> {
     ensure!(
-        moved.wrong.is_none(),
-        "the guest received a wrong byte at {:?}",
-        moved.wrong
-    );
-    ensure!(
-        moved.count == range.len && moved.end == End::Complete,
-        "the guest came to byte {} of {} ({:?})",
-        moved.count,
-        range.len,
-        moved.end
+        moved.wrong.is_none() && moved.count == count && moved.end == end,
+        "expected {count} and then {end:?}, the guest has {moved:?}"
     );
     Ok(())
 }

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use vsock_guest_program::job::Job;
 use vsock_report::{Digest, Progress, read, receive};
 
 use self::table::Line;
+use crate::bytes::joined;
 use crate::device::{Stream, Writer};
 use crate::machine::{Machine, Parts, Processes};
 use crate::suite::pairs::{Opener, connect};
@@ -64,9 +65,7 @@ fn there_and_back(
     progress: &Progress,
 ) -> anyhow::Result<(Round, Vec<u8>)> {
     let pair = connect(machine, opener)?;
-    let service = machine.guest().start(Job::Echo {
-        socket: pair.guest.socket,
-    })?;
+    let service = machine.guest().start(Job::Echo(pair.guest.socket))?;
     let Stream {
         mut reader,
         mut writer,
@@ -76,7 +75,7 @@ fn there_and_back(
     let received = thread::scope(|scope| {
         let sender = scope.spawn(|| send(&mut *writer, bytes));
         let received = receive(&mut *reader, &mut back, progress);
-        let sent = sender.join().map_err(|_| anyhow!("the sender panicked"))?;
+        let sent = joined(sender.join())?;
         sent.context("sending failed")?;
         received.context("receiving failed")
     })?;

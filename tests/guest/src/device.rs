@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::child::Child;
-use crate::usage::Usage;
+use crate::usage::{self, Usage};
 
 /// How long any wait for the other side may take, and more than any should.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -62,21 +62,33 @@ pub trait Device: Send + Sync {
     /// # Errors
     ///
     /// The kernel does not tell.
-    fn host_usage(&self) -> anyhow::Result<Usage>;
+    fn host_usage(&self) -> anyhow::Result<Usage> {
+        Usage::of_this_process()
+    }
     /// Its memory, without the guest's.
     ///
     /// # Errors
     ///
     /// The kernel does not tell.
-    fn anonymous_bytes(&self) -> anyhow::Result<u64>;
+    fn anonymous_bytes(&self) -> anyhow::Result<u64> {
+        usage::anonymous_bytes(self.process_id())
+    }
     /// Descriptors that it has open.
     ///
     /// # Errors
     ///
     /// The kernel does not tell.
-    fn descriptors(&self) -> anyhow::Result<usize>;
+    fn descriptors(&self) -> anyhow::Result<usize> {
+        usage::descriptors(self.process_id())
+    }
     /// The process, if it has one of its own.
-    fn process(&self) -> Option<&Child>;
+    fn process(&self) -> Option<&Child> {
+        None
+    }
+    /// The number of the process that it is in.
+    fn process_id(&self) -> u32 {
+        self.process().map_or_else(std::process::id, Child::id)
+    }
 }
 
 /// The host's side.

@@ -9,7 +9,7 @@ mod bulk;
 mod echo;
 mod halves;
 mod life;
-mod many;
+pub(crate) mod many;
 pub(crate) mod pairs;
 mod refused;
 mod seqpacket;

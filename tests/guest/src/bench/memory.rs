@@ -2,15 +2,13 @@
 
 //! What a device holds for connections that wait.
 
-use std::thread;
 use std::time::Duration;
 
-use anyhow::anyhow;
-use vsock_guest_program::job::{Job, Range};
+use vsock_guest_program::job::Range;
 
 use super::results::Held;
-use crate::device::Stream;
 use crate::machine::Machine;
+use crate::suite::many::crowd;
 use crate::suite::pairs::{Opener, connect};
 use crate::suite::slow::at_rest;
 
@@ -19,8 +17,12 @@ type Measure = (&'static str, fn(&mut Machine) -> anyhow::Result<Held>);
 
 /// All of them.
 pub(super) const ALL: [Measure; 3] = [
-    ("1,000 idle connections, guest connects", idle_of_guest),
-    ("1,000 idle connections, host connects", idle_of_host),
+    ("1,000 idle connections, guest connects", |machine| {
+        idle(machine, Opener::Guest)
+    }),
+    ("1,000 idle connections, host connects", |machine| {
+        idle(machine, Opener::Host)
+    }),
     ("50 connections whose host never reads", never_read),
 ];
 
@@ -28,40 +30,10 @@ const IDLE: u32 = 1_000;
 const STALLED: u32 = 50;
 /// How long the device is watched while nothing happens.
 const WATCHED: Duration = Duration::from_secs(1);
-const LIMIT: Duration = Duration::from_secs(60);
 
-fn idle_of_guest(machine: &mut Machine) -> anyhow::Result<Held> {
+fn idle(machine: &mut Machine, opener: Opener) -> anyhow::Result<Held> {
     let before = machine.device().anonymous_bytes()?;
-    let port = machine.port();
-    let listener = machine.host().listen(port)?;
-    let accepting = thread::spawn(move || {
-        (0..IDLE)
-            .map(|_| listener.accept())
-            .collect::<std::io::Result<Vec<Stream>>>()
-    });
-    let connecting = machine
-        .guest()
-        .start(Job::ConnectMany { port, count: IDLE })?;
-    connecting.group(LIMIT)?;
-    let _streams = accepting
-        .join()
-        .map_err(|_| anyhow!("accepting panicked"))??;
-    held(machine, before, IDLE)
-}
-
-fn idle_of_host(machine: &mut Machine) -> anyhow::Result<Held> {
-    let before = machine.device().anonymous_bytes()?;
-    let port = machine.port();
-    let listener = machine.guest().listen(port)?;
-    let accepting = machine.guest().start(Job::AcceptMany {
-        listener: listener.socket,
-        count: IDLE,
-    })?;
-    let host = machine.host();
-    let _streams = (0..IDLE)
-        .map(|_| host.connect(port))
-        .collect::<std::io::Result<Vec<Stream>>>()?;
-    accepting.group(LIMIT)?;
+    let _crowd = crowd(machine, opener, IDLE)?;
     held(machine, before, IDLE)
 }
 

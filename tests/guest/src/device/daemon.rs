@@ -16,7 +16,7 @@ use super::{Device, Host, Kind, LIMIT};
 use crate::child::{self, Child, wait_until};
 use crate::place::Place;
 use crate::tool;
-use crate::usage::{self, Usage};
+use crate::usage::Usage;
 
 /// The peer's package and its version, which our figures are ratios to.
 const PEER: (&str, &str) = ("vhost-device-vsock", "=0.3.0");
@@ -158,18 +158,6 @@ impl Device for Daemon {
 
     fn usage(&self) -> anyhow::Result<Usage> {
         Usage::of_threads(self.child.id(), |_| true)
-    }
-
-    fn host_usage(&self) -> anyhow::Result<Usage> {
-        Usage::of_this_process()
-    }
-
-    fn anonymous_bytes(&self) -> anyhow::Result<u64> {
-        usage::anonymous_bytes(self.child.id())
-    }
-
-    fn descriptors(&self) -> anyhow::Result<usize> {
-        usage::descriptors(self.child.id())
     }
 
     fn process(&self) -> Option<&Child> {

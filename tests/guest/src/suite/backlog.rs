@@ -59,9 +59,7 @@ fn starts_anew(machine: &mut Machine) -> anyhow::Result<Outcome> {
     server.set_nonblocking(true)?;
 
     let live = machine.guest().connect(port)?;
-    let service = machine.guest().start(Job::Echo {
-        socket: live.socket,
-    })?;
+    let service = machine.guest().start(Job::Echo(live.socket))?;
     let mut stream = accepted(&server, LIMIT)?.context("the live client did not come")?;
     stream.write_all(b"are you alive?")?;
     stream.shutdown(Shutdown::Write)?;

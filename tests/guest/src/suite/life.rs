@@ -11,7 +11,7 @@ use vsock_guest_program::job::{Failure, Job};
 use super::pairs::{Opener, Pair, connect};
 use super::{Outcome, Test, echo};
 use crate::bytes::ended;
-use crate::child::{describe, wait_until};
+use crate::child::{Child, describe, wait_until};
 use crate::device::LIMIT;
 use crate::machine::Machine;
 
@@ -40,6 +40,7 @@ pub(super) const TESTS: &[Test] = &[
     ),
 ];
 
+const NO_PROCESS: Outcome = Outcome::NotOffered("the device is this process");
 /// Descriptors of a device that is to run out of them.
 const FEW: u64 = 200;
 
@@ -66,12 +67,35 @@ fn guest_killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
 }
 
 fn device_killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    replaced(machine, |_, process| {
+        process.kill();
+        Ok(())
+    })
+}
+
+fn terminated(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    replaced(machine, |machine, process| {
+        let status = process.terminate(LIMIT)?;
+        ensure!(status.success(), "the device {}", describe(status));
+        for name in ["vhu.sock", "uds"] {
+            let left = machine.directory().join(name).exists();
+            ensure!(!left, "the socket {name} is left");
+        }
+        Ok(())
+    })
+}
+
+/// The device ends, its connections do, and another one on the same paths serves the next guest.
+fn replaced(
+    machine: &mut Machine,
+    end: impl FnOnce(&Machine, &Child) -> anyhow::Result<()>,
+) -> anyhow::Result<Outcome> {
     let Some(process) = machine.device().process().cloned() else {
-        return Ok(Outcome::NotOffered("the device is this process"));
+        return Ok(NO_PROCESS);
     };
     let pairs = open_pairs(machine)?;
-    process.kill();
-    all_end(pairs).context("connections of the killed device")?;
+    end(machine, &process)?;
+    all_end(pairs).context("connections of the device that has ended")?;
     machine.kill_guest();
     machine.restart_device()?;
     machine.boot("")?;
@@ -97,28 +121,9 @@ fn packed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     ))
 }
 
-fn terminated(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let Some(process) = machine.device().process().cloned() else {
-        return Ok(Outcome::NotOffered("the device is this process"));
-    };
-    let pairs = open_pairs(machine)?;
-    let status = process.terminate(LIMIT)?;
-    ensure!(status.success(), "the device {}", describe(status));
-    all_end(pairs)?;
-    for name in ["vhu.sock", "uds"] {
-        let left = machine.directory().join(name).exists();
-        ensure!(!left, "the socket {name} is left");
-    }
-    machine.kill_guest();
-    machine.restart_device()?;
-    machine.boot("")?;
-    echo::works(machine)?;
-    Ok(Outcome::Passed)
-}
-
 fn exhausted(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let Some(process) = machine.device().process() else {
-        return Ok(Outcome::NotOffered("the device is this process"));
+        return Ok(NO_PROCESS);
     };
     // Only now: a program that finds a low limit at its start may raise it.
     let device = process.id();
@@ -149,9 +154,7 @@ fn until_refused(machine: &mut Machine) -> anyhow::Result<()> {
     );
     let served = machine.port();
     let service = machine.guest().listen(served)?;
-    let serving = machine.guest().start(Job::Serve {
-        listener: service.socket,
-    })?;
+    let serving = machine.guest().start(Job::Serve(service.socket))?;
     let start = Instant::now();
     let refused = machine.host().connect(served).is_err();
     ensure!(

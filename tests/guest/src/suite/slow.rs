@@ -6,12 +6,13 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
-use vsock_guest_program::job::{End, Job, Range};
+use anyhow::{Context, ensure};
+use vsock_guest_program::job::Range;
 
+use super::echo::requests;
 use super::pairs::{Opener, Pair, connect};
 use super::{Outcome, Test};
-use crate::bytes::{complete, echo, range, receive, send_some};
+use crate::bytes::{complete, joined, range, receive, send_some};
 use crate::child::wait_until;
 use crate::device::LIMIT;
 use crate::machine::Machine;
@@ -58,7 +59,7 @@ fn slow_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
         }));
     }
     for (thread, (job, range)) in threads.into_iter().zip(jobs) {
-        let (_host, guest) = thread.join().map_err(|_| anyhow!("a reader panicked"))??;
+        let (_host, guest) = joined(thread.join())??;
         complete(job.moved()?, range)?;
         machine.guest().close(guest)?;
     }
@@ -85,7 +86,7 @@ fn slow_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
     }
     let mut stuck = Vec::new();
     for thread in threads {
-        stuck.push(thread.join().map_err(|_| anyhow!("a writer panicked"))??);
+        stuck.push(joined(thread.join())??);
     }
     let figure = watch(machine, before)?;
     let mut jobs = Vec::new();
@@ -137,7 +138,8 @@ fn watch(machine: &mut Machine, before: u64) -> anyhow::Result<String> {
         burnt <= IDLE,
         "it uses {burnt:.2} of a core while all is stalled"
     );
-    neighbour(machine)?;
+    let neighbour = connect(machine, Opener::Guest)?;
+    requests(machine, neighbour, 64, 200, 1).context("a neighbour")?;
     let more = machine.device().anonymous_bytes()?.saturating_sub(before);
     ensure!(more <= kept + SLACK, "it grew from {kept} to {more} bytes");
     Ok(format!(
@@ -145,26 +147,6 @@ fn watch(machine: &mut Machine, before: u64) -> anyhow::Result<String> {
         kept >> 10,
         burnt * 100.0
     ))
-}
-
-fn neighbour(machine: &mut Machine) -> anyhow::Result<()> {
-    const TURNS: u32 = 200;
-    let Pair { mut host, guest } = connect(machine, Opener::Guest)?;
-    let service = thread::spawn(move || echo(&mut host));
-    let turns = machine.guest().start(Job::PingPong {
-        socket: guest.socket,
-        size: 64,
-        count: TURNS,
-        window: 1,
-    })?;
-    let moved = turns.moved()?;
-    ensure!(
-        moved.count == u64::from(TURNS) && moved.wrong.is_none() && moved.end == End::Complete,
-        "a neighbour: {moved:?}"
-    );
-    machine.guest().close(guest)?;
-    service.join().map_err(|_| anyhow!("the echo panicked"))??;
-    Ok(())
 }
 
 fn given_back(machine: &Machine, before: u64) -> anyhow::Result<()> {
