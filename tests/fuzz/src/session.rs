@@ -29,10 +29,6 @@ const MOST_SESSIONS: usize = 4;
 const MOST_STEPS: usize = 200;
 
 /// Plays the bytes as what front-ends do.
-///
-/// # Panics
-///
-/// When the device does something wrong.
 pub fn fuzz(data: &[u8]) {
     let before = open_descriptors();
     {

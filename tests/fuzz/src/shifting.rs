@@ -55,10 +55,6 @@ struct Asked {
 }
 
 /// Plays the bytes as what a guest does, and what changes meanwhile.
-///
-/// # Panics
-///
-/// When the device does something wrong.
 pub fn fuzz(data: &[u8]) {
     let mut data = Bytes(data);
     let first = data.byte();

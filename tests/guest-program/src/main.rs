@@ -8,7 +8,6 @@
 
 mod boot;
 mod many;
-mod messages;
 mod moving;
 mod option;
 mod serve;
@@ -22,7 +21,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use nix::sys::reboot::{RebootMode, reboot};
-use vsock_guest_program::job::{Answer, Content, Failure, Job, Line, Request};
+use vsock_guest_program::job::{Answer, Failure, Job, Line, Request};
 
 use crate::sockets::Sockets;
 
@@ -89,18 +88,12 @@ fn perform(sockets: &Sockets, job: Job) -> anyhow::Result<Answer> {
         Job::AcceptMany { listener, count } => many::accept(sockets, listener, count),
         Job::EchoEach(group) => many::echo_each(sockets, group),
         Job::AnswerEach(group) => many::answer_each(sockets, group),
-        Job::Send { socket, content } => match content {
-            Content::Bytes(range) => moving::send(&*sockets.entry(socket)?, range),
-            Content::Messages(messages) => messages::send(&*sockets.entry(socket)?, &messages),
-        },
+        Job::Send { socket, content } => moving::send(&*sockets.entry(socket)?, &content),
         Job::Receive {
             socket,
             content,
             lowat,
-        } => match content {
-            Content::Bytes(range) => moving::receive(&*sockets.entry(socket)?, range, lowat),
-            Content::Messages(messages) => messages::receive(&*sockets.entry(socket)?, &messages),
-        },
+        } => moving::receive(&*sockets.entry(socket)?, &content, lowat),
         Job::Progress(socket) => Ok(sockets.entry(socket)?.progress()),
         Job::Echo(socket) => moving::echo(&*sockets.entry(socket)?),
         Job::Serve(listener) => serve::run(&*sockets.entry(listener)?),

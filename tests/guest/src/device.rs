@@ -52,32 +52,16 @@ pub trait Device: Send + Sync {
     /// What host components use.
     fn host(&self) -> Arc<dyn Host>;
     /// What it has used so far.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not tell.
     fn usage(&self) -> anyhow::Result<Usage>;
     /// What host components have used so far: this process, without the device if that is in it.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not tell.
     fn host_usage(&self) -> anyhow::Result<Usage> {
         Usage::of_this_process()
     }
     /// Its memory, without the guest's.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not tell.
     fn anonymous_bytes(&self) -> anyhow::Result<u64> {
         usage::anonymous_bytes(self.process_id())
     }
     /// Descriptors that it has open.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not tell.
     fn descriptors(&self) -> anyhow::Result<usize> {
         usage::descriptors(self.process_id())
     }
@@ -93,17 +77,9 @@ pub trait Device: Send + Sync {
 
 /// The host's side.
 pub trait Host: Send + Sync {
-    /// Connects to a port of the guest.
-    ///
-    /// # Errors
-    ///
-    /// The guest refuses, or does not answer within [`LIMIT`].
+    /// Connects to a port of the guest, which answers within [`LIMIT`].
     fn connect(&self, port: u32) -> io::Result<Stream>;
     /// Takes the guest's connections to a port of the host.
-    ///
-    /// # Errors
-    ///
-    /// The port is in use.
     fn listen(&self, port: u32) -> io::Result<Box<dyn Listener>>;
     /// The same for messages: each is read or written by one call.
     fn messages(&self) -> Option<Arc<dyn Host>> {
@@ -114,10 +90,6 @@ pub trait Host: Send + Sync {
 /// A port of the host.
 pub trait Listener: Send + Sync {
     /// Waits for a connection, but not longer than [`LIMIT`].
-    ///
-    /// # Errors
-    ///
-    /// Nothing comes.
     fn accept(&self) -> io::Result<Stream>;
 }
 
@@ -139,15 +111,7 @@ pub trait Reader: Read + Send {}
 /// The half of a stream that sends.
 pub trait Writer: Write + Send {
     /// How long a write may wait from now on.
-    ///
-    /// # Errors
-    ///
-    /// What the stream answers.
     fn set_limit(&mut self, limit: Duration) -> io::Result<()>;
     /// Ends the direction; what has been written arrives before the end does.
-    ///
-    /// # Errors
-    ///
-    /// What the stream answers.
     fn finish(&mut self) -> io::Result<()>;
 }

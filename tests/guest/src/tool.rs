@@ -43,10 +43,6 @@ pub fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// Runs a command; its output, if it succeeds.
-///
-/// # Errors
-///
-/// It cannot be started, or fails.
 pub fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     let output = command
         .stdin(Stdio::null())
@@ -63,19 +59,11 @@ pub fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Runs a command that needs no looking at.
-///
-/// # Errors
-///
-/// Those of [`output`].
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
     output(command).map(drop)
 }
 
 /// Runs a command that shows a person itself what it does.
-///
-/// # Errors
-///
-/// Those of [`output`].
 pub fn show(command: &mut Command) -> anyhow::Result<()> {
     let status = command
         .stdin(Stdio::null())

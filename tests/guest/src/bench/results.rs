@@ -67,18 +67,20 @@ impl Results {
 
     /// The cell, made if need be.
     pub(crate) fn cell(&mut self, work: &'static str, device: &'static str) -> &mut Cell {
-        let found = self
+        let known = |cell: &Cell| cell.work == work && cell.device == device;
+        let place = self
             .cells
             .iter()
-            .position(|cell| cell.work == work && cell.device == device);
-        let place = found.unwrap_or_else(|| {
+            .position(known)
+            .unwrap_or(self.cells.len());
+        if place == self.cells.len() {
+            let samples = Vec::new();
             self.cells.push(Cell {
                 work,
                 device,
-                samples: Vec::new(),
+                samples,
             });
-            self.cells.len() - 1
-        });
+        }
         &mut self.cells[place]
     }
 

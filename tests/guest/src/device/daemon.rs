@@ -24,10 +24,6 @@ const PEER: (&str, &str) = ("vhost-device-vsock", "=0.3.0");
 const OURS: &str = "vsock-vhost-user";
 
 /// Builds or installs the program of a kind, if it has one.
-///
-/// # Errors
-///
-/// It does not build, or cannot be installed.
 pub fn program(kind: Kind, place: &Place) -> anyhow::Result<Option<PathBuf>> {
     match kind {
         Kind::Ours => build(place).map(Some),
@@ -77,10 +73,6 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts it with its sockets in a directory, and waits until they are there.
-    ///
-    /// # Errors
-    ///
-    /// It ends, or does not listen within [`LIMIT`].
     pub fn start(
         program: &Path,
         more: &[String],

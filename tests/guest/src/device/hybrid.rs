@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::SndBuf;
 use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr, setsockopt, socket,
 };
+use vsock_compliance::poll::{Deadline, PollInterest, wait_ready};
 
 use super::{Host, LIMIT, Listener, Reader, Stream, Writer};
 
@@ -121,8 +121,7 @@ struct Port {
 
 impl Listener for Port {
     fn accept(&self) -> io::Result<Stream> {
-        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        let millis = u16::try_from(LIMIT.as_millis()).unwrap_or(u16::MAX);
+        let deadline = Deadline::after(LIMIT);
         loop {
             match self.socket.accept() {
                 Ok((socket, _)) => {
@@ -134,11 +133,7 @@ impl Listener for Port {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
-            match poll(&mut fds, PollTimeout::from(millis)) {
-                Ok(0) => return Err(ErrorKind::TimedOut.into()),
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+            wait_ready(self.socket.as_raw_fd(), PollInterest::Read, deadline)?;
         }
     }
 }

@@ -32,10 +32,6 @@ pub struct InProcess {
 
 impl InProcess {
     /// Starts it with its socket in a directory.
-    ///
-    /// # Errors
-    ///
-    /// Those of the device.
     pub fn start(cid: u32, directory: &Path) -> anyhow::Result<Self> {
         let socket = directory.join("vhu.sock");
         let (builder, connector) = VhostUserVsockBuilder::new(cid.into(), &socket).in_process()?;

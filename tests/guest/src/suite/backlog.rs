@@ -22,7 +22,6 @@ use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[Test::new(
     "t135_a_server_that_starts_anew_meets_no_dead_client",
-    60,
     starts_anew,
 )];
 

@@ -13,22 +13,22 @@ use crate::bytes::{complete, range, send};
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("g4_a_guest_with_a_buffer_of_1_kib", 60, |machine| {
+    Test::new("g4_a_guest_with_a_buffer_of_1_kib", |machine| {
         bulk(machine, 1 << 10, 256 << 10)
     }),
-    Test::new("g4_a_guest_with_a_buffer_of_8_kib", 60, |machine| {
+    Test::new("g4_a_guest_with_a_buffer_of_8_kib", |machine| {
         bulk(machine, 8 << 10, 1 << 20)
     }),
-    Test::new("g4_a_guest_with_a_buffer_of_512_kib", 60, |machine| {
+    Test::new("g4_a_guest_with_a_buffer_of_512_kib", |machine| {
         bulk(machine, 512 << 10, 16 << 20)
     }),
-    Test::new("g4_a_guest_with_a_buffer_of_8_mib", 60, |machine| {
+    Test::new("g4_a_guest_with_a_buffer_of_8_mib", |machine| {
         bulk(machine, 8 << 20, 32 << 20)
     }),
-    Test::new("t128_single_bytes_wake_a_reader_of_1000", 60, |machine| {
+    Test::new("t128_single_bytes_wake_a_reader_of_1000", |machine| {
         woken(machine, 256 << 10)
     }),
-    Test::new("t128_single_bytes_wake_one_with_4_kib", 60, |machine| {
+    Test::new("t128_single_bytes_wake_one_with_4_kib", |machine| {
         woken(machine, 4 << 10)
     }),
 ];

@@ -12,20 +12,20 @@ use crate::bytes::{complete, joined, range, receive, send};
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("bulk_to_the_host_when_the_guest_connects", 60, |machine| {
+    Test::new("bulk_to_the_host_when_the_guest_connects", |machine| {
         to_host(machine, Opener::Guest)
     }),
-    Test::new("bulk_to_the_host_when_the_host_connects", 60, |machine| {
+    Test::new("bulk_to_the_host_when_the_host_connects", |machine| {
         to_host(machine, Opener::Host)
     }),
-    Test::new("bulk_to_the_guest_when_the_guest_connects", 60, |machine| {
+    Test::new("bulk_to_the_guest_when_the_guest_connects", |machine| {
         to_guest(machine, Opener::Guest)
     }),
-    Test::new("bulk_to_the_guest_when_the_host_connects", 60, |machine| {
+    Test::new("bulk_to_the_guest_when_the_host_connects", |machine| {
         to_guest(machine, Opener::Host)
     }),
-    Test::new("bulk_both_ways_at_once", 60, both_ways),
-    Test::new("eight_streams_at_once_each_with_its_own_bytes", 60, eight),
+    Test::new("bulk_both_ways_at_once", both_ways),
+    Test::new("eight_streams_at_once_each_with_its_own_bytes", eight),
 ];
 
 /// Bytes and the size of a write: fewer bytes where each costs more.

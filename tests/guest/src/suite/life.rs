@@ -16,28 +16,12 @@ use crate::device::LIMIT;
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("a_guest_reboots_and_finds_its_device", 120, reboot),
-    Test::new(
-        "a_guest_is_killed_and_another_one_served",
-        120,
-        guest_killed,
-    ),
-    Test::new(
-        "g6_without_descriptors_it_refuses_and_goes_on",
-        150,
-        exhausted,
-    ),
-    Test::new(
-        "a_device_is_killed_and_another_one_serves",
-        120,
-        device_killed,
-    ),
-    Test::new("g8_packed_rings_are_survived", 150, packed),
-    Test::new(
-        "a_device_ends_in_order_when_it_is_asked_to",
-        120,
-        terminated,
-    ),
+    Test::new("a_guest_reboots_and_finds_its_device", reboot).within(120),
+    Test::new("a_guest_is_killed_and_another_one_served", guest_killed).within(120),
+    Test::new("g6_without_descriptors_it_refuses_and_goes_on", exhausted).within(150),
+    Test::new("a_device_is_killed_and_another_one_serves", device_killed).within(120),
+    Test::new("g8_packed_rings_are_survived", packed).within(150),
+    Test::new("a_device_ends_in_order_when_it_is_asked_to", terminated).within(120),
 ];
 
 const NO_PROCESS: Outcome = Outcome::NotOffered("the device is this process");

@@ -16,28 +16,26 @@ use crate::guest::HOST;
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("messages_arrive_in_order", 120, in_order),
-    Test::new("messages_as_large_as_the_buffer_arrive", 120, large),
-    Test::new("messages_and_streams_share_the_way", 120, mixed),
-    Test::new("a_message_too_long_is_never_a_shorter_one", 60, too_long),
-    Test::new("messages_after_one_side_has_ended_arrive", 60, half_closed),
+    Test::new("messages_arrive_in_order", in_order).within(120),
+    Test::new("messages_as_large_as_the_buffer_arrive", large).within(120),
+    Test::new("messages_and_streams_share_the_way", mixed).within(120),
+    Test::new("a_message_too_long_is_never_a_shorter_one", too_long),
+    Test::new("messages_after_one_side_has_ended_arrive", half_closed),
     Test::new(
         "a_guest_closes_and_a_late_host_gets_all_messages",
-        60,
         guest_closes,
     ),
     Test::new(
         "a_host_closes_and_a_late_guest_gets_all_messages",
-        60,
         host_closes,
     ),
-    Test::new("t129_empty_messages_wait_to_be_received", 60, |machine| {
+    Test::new("t129_empty_messages_wait_to_be_received", |machine| {
         empty(machine, 256 << 10)
     }),
-    Test::new("t129_empty_messages_wait_with_4_kib", 60, |machine| {
+    Test::new("t129_empty_messages_wait_with_4_kib", |machine| {
         empty(machine, 4 << 10)
     }),
-    Test::new("the_other_sort_of_socket_is_refused_at_once", 60, mismatch),
+    Test::new("the_other_sort_of_socket_is_refused_at_once", mismatch),
 ];
 
 const MESSAGES: Options = Options {
@@ -153,7 +151,7 @@ fn too_long(machine: &mut Machine) -> anyhow::Result<Outcome> {
 fn half_closed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let question = messages(39, EDGES);
     let reply = messages(40, EDGES.map(|size| size + 1));
-    halves::guest_ends(machine, MESSAGES, (&question, &reply))
+    halves::guest_ends_after(machine, MESSAGES, (&question, &reply))
 }
 
 /// Less than the device and the host's socket hold together.
@@ -162,11 +160,11 @@ fn in_flight() -> Content {
 }
 
 fn guest_closes(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    halves::guest_closes(machine, MESSAGES, &in_flight())
+    halves::guest_closes_after(machine, MESSAGES, &in_flight())
 }
 
 fn host_closes(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    halves::host_closes(machine, MESSAGES, &in_flight())
+    halves::host_closes_after(machine, MESSAGES, &in_flight())
 }
 
 /// More of them than any guest has places for; the last one is not empty, which an end would look like.
