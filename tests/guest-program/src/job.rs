@@ -258,7 +258,8 @@ pub enum End {
 }
 
 /// A job that could not be done.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+#[error("{text}")]
 pub struct Failure {
     /// What was tried, and what the system answered.
     pub text: String,
@@ -267,11 +268,3 @@ pub struct Failure {
     /// How long it took to fail, in the guest's time.
     pub nanos: u64,
 }
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for Failure {}

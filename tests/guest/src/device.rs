@@ -90,7 +90,11 @@ pub trait Host: Send + Sync {
 /// A port of the host.
 pub trait Listener: Send + Sync {
     /// Waits for a connection, but not longer than [`LIMIT`].
-    fn accept(&self) -> io::Result<Stream>;
+    fn accept(&self) -> io::Result<Stream> {
+        self.accept_within(LIMIT)
+    }
+    /// The same, but not longer than so.
+    fn accept_within(&self, limit: Duration) -> io::Result<Stream>;
 }
 
 /// A connection's end on the host. No operation waits longer than [`LIMIT`] unless told so.

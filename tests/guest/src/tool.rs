@@ -2,14 +2,14 @@
 
 //! Programs of the system that are run to their end.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
 /// Something that this machine does not have and that cannot be installed without asking.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{what} is missing; {hint}")]
 pub struct Missing {
     what: String,
     hint: String,
@@ -24,14 +24,6 @@ impl Missing {
         }
     }
 }
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is missing; {}", self.what, self.hint)
-    }
-}
-
-impl std::error::Error for Missing {}
 
 /// The path of a program.
 #[must_use]

@@ -7,7 +7,7 @@ use proptest::strategy::Strategy;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use virtio_queue::{Queue, QueueT};
 use vsock_backend_api::VsockStream;
-use vsock_driver::{Counted, Descriptor, DriverQueue, Memory, Resetting, bytes, memory};
+use vsock_driver::{Counted, Descriptor, DriverQueue, Memory, bytes, memory};
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::{Allowance, GuestBuffers};
 use vsock_proto::{Header, Progress};
@@ -320,12 +320,12 @@ fn the_end_of_a_stream_is_no_packet() {
 #[test]
 fn t92_a_failure_is_told_with_the_bytes_before_it_and_not_left_to_the_next_read() {
     let mut rig = Rig::new();
-    rig.direct.add::<Resetting>(0);
+    rig.direct.add::<Counted>(0);
     let head = rig.offer(&[48]);
     rig.offer(&[100]);
     // What is not told now would look like an end.
     assert_eq!(
-        rig.fill(&mut Resetting::after(b"last"), PLENTY),
+        rig.fill(&mut Counted::reset_after(b"last"), PLENTY),
         Progress::Failed
     );
     assert_eq!(rig.used(), [(head, b"last".to_vec())]);

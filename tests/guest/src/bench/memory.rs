@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use vsock_guest_program::job::Range;
 
-use super::results::Held;
+use super::results::IdleCost;
 use crate::machine::Machine;
 use crate::suite::many::crowd;
 use crate::suite::pairs::{Opener, connect};
 use crate::suite::slow::at_rest;
 
 /// A measurement by its name.
-type Measure = (&'static str, fn(&mut Machine) -> anyhow::Result<Held>);
+type Measure = (&'static str, fn(&mut Machine) -> anyhow::Result<IdleCost>);
 
 /// All of them.
 pub(super) const ALL: [Measure; 3] = [
@@ -31,13 +31,13 @@ const STALLED: u32 = 50;
 /// How long the device is watched while nothing happens.
 const WATCHED: Duration = Duration::from_secs(1);
 
-fn idle(machine: &mut Machine, opener: Opener) -> anyhow::Result<Held> {
+fn idle(machine: &mut Machine, opener: Opener) -> anyhow::Result<IdleCost> {
     let before = machine.device().anonymous_bytes()?;
     let _crowd = crowd(machine, opener, IDLE)?;
-    held(machine, before, IDLE)
+    cost(machine, before, IDLE)
 }
 
-fn never_read(machine: &mut Machine) -> anyhow::Result<Held> {
+fn never_read(machine: &mut Machine) -> anyhow::Result<IdleCost> {
     let before = machine.device().anonymous_bytes()?;
     let mut pairs = Vec::new();
     for _ in 0..STALLED {
@@ -53,12 +53,12 @@ fn never_read(machine: &mut Machine) -> anyhow::Result<Held> {
         pairs.push(pair);
     }
     at_rest(machine, &pairs)?;
-    held(machine, before, STALLED)
+    cost(machine, before, STALLED)
 }
 
-fn held(machine: &Machine, before: u64, connections: u32) -> anyhow::Result<Held> {
+fn cost(machine: &Machine, before: u64, connections: u32) -> anyhow::Result<IdleCost> {
     let bytes = machine.device().anonymous_bytes()?.saturating_sub(before);
-    Ok(Held {
+    Ok(IdleCost {
         bytes_each: bytes as f64 / f64::from(connections),
         core: machine.idle_share(WATCHED)?,
     })

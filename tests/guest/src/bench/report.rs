@@ -106,8 +106,8 @@ fn memory(results: &Results) -> Table {
         table.add_row([
             cell.what.to_owned(),
             cell.device.to_owned(),
-            format!("{:.0}", cell.held.bytes_each),
-            format!("{:.1} %", cell.held.core * 100.0),
+            format!("{:.0}", cell.cost.bytes_each),
+            format!("{:.1} %", cell.cost.core * 100.0),
         ]);
     }
     table

@@ -21,7 +21,7 @@ pub(crate) struct Sample {
 
 /// What connections that wait cost.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Held {
+pub(crate) struct IdleCost {
     /// Anonymous memory of the device, for each.
     pub(crate) bytes_each: f64,
     /// Share of a core while nothing happens.
@@ -38,10 +38,10 @@ pub(crate) struct Cell {
 
 /// A measurement of memory on a device.
 #[derive(Debug, Serialize)]
-pub(crate) struct HeldCell {
+pub(crate) struct IdleCell {
     pub(crate) what: &'static str,
     pub(crate) device: &'static str,
-    pub(crate) held: Held,
+    pub(crate) cost: IdleCost,
 }
 
 /// Everything.
@@ -51,7 +51,7 @@ pub(crate) struct Results {
     pub(crate) kernel: String,
     pub(crate) devices: Vec<&'static str>,
     pub(crate) cells: Vec<Cell>,
-    pub(crate) memory: Vec<HeldCell>,
+    pub(crate) memory: Vec<IdleCell>,
 }
 
 impl Results {
@@ -84,8 +84,8 @@ impl Results {
         &mut self.cells[place]
     }
 
-    pub(crate) fn held(&mut self, what: &'static str, device: &'static str, held: Held) {
-        self.memory.push(HeldCell { what, device, held });
+    pub(crate) fn add_idle(&mut self, what: &'static str, device: &'static str, cost: IdleCost) {
+        self.memory.push(IdleCell { what, device, cost });
     }
 
     pub(crate) fn find(&self, work: &str, device: &str) -> Option<&Cell> {

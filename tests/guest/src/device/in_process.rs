@@ -75,8 +75,8 @@ impl Host for Connector {
 }
 
 impl Listener for VsockInnerListener {
-    fn accept(&self) -> io::Result<Stream> {
-        stream(self.accept_timeout(LIMIT)?)
+    fn accept_within(&self, limit: Duration) -> io::Result<Stream> {
+        stream(self.accept_timeout(limit)?)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::bytes::{echo, joined};
 use crate::child::wait_until;
 use crate::device::{Host, LIMIT, Listener, Stream};
 use crate::guest::Pending;
-use crate::machine::Machine;
+use crate::machine::{Footprint, Machine};
 
 pub(super) const TESTS: &[Test] = &[
     Test::new("one_descriptor_for_each_connection", descriptors),
@@ -157,13 +157,10 @@ fn talking(
         Some(_) => MANY,
         None => MANY_IN_PROCESS,
     };
-    let before = (
-        machine.device().anonymous_bytes()?,
-        machine.device().descriptors()?,
-    );
+    let before = Footprint::now(machine)?;
     let mut crowd = crowd(machine, opener, count)?;
     talk(machine, &mut crowd)?.wait_for(MANY_LIMIT)?;
-    let figure = held(machine, before.0, count)?;
+    let each = before.more(machine)?.bytes / u64::from(count);
     if opener == Opener::Host {
         crowd.streams.clear();
     }
@@ -172,7 +169,8 @@ fn talking(
         machine.guest().close(listener)?;
     }
     drop(crowd.streams);
-    given_back(machine, before)?;
+    before.given_back(machine, LEFT)?;
+    let figure = format!("{count} connections, {each} bytes each");
     Ok(Outcome::Measured(figure))
 }
 
@@ -184,34 +182,6 @@ fn receive_own(stream: &mut Stream, index: u64) -> anyhow::Result<[u8; MESSAGE]>
     let wrong = Pattern::new(index).wrong(&message, 0);
     ensure!(wrong.is_none(), "connection {index} has another's bytes");
     Ok(message)
-}
-
-fn held(machine: &Machine, before: u64, count: u32) -> anyhow::Result<String> {
-    let bytes = machine.device().anonymous_bytes()?.saturating_sub(before);
-    Ok(format!(
-        "{count} connections, {} bytes each",
-        bytes / u64::from(count)
-    ))
-}
-
-fn given_back(machine: &Machine, before: (u64, usize)) -> anyhow::Result<()> {
-    let (memory, descriptors) = before;
-    let now = || -> anyhow::Result<(u64, usize)> {
-        Ok((
-            machine.device().anonymous_bytes()?.saturating_sub(memory),
-            machine.device().descriptors()?.saturating_sub(descriptors),
-        ))
-    };
-    let back = wait_until(LIMIT, || {
-        let (bytes, open) = now()?;
-        Ok((bytes <= LEFT && open <= 8).then_some(()))
-    })?;
-    let (bytes, open) = now()?;
-    ensure!(
-        back.is_some(),
-        "{bytes} bytes and {open} descriptors are left of closed connections"
-    );
-    Ok(())
 }
 
 fn storms(machine: &mut Machine, openers: &[Opener]) -> anyhow::Result<Outcome> {

@@ -16,7 +16,7 @@ use super::{Outcome, Test};
 use crate::bytes::{complete, joined, range, receive};
 use crate::child::wait_until;
 use crate::device::LIMIT;
-use crate::machine::Machine;
+use crate::machine::{Footprint, Machine};
 
 pub(super) const TESTS: &[Test] = &[
     Test::new("a_host_that_does_not_read_costs_nothing", slow_host).within(90),
@@ -38,7 +38,7 @@ const IDLE: f64 = 0.05;
 const STUCK: Duration = Duration::from_secs(2);
 
 fn slow_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let before = machine.device().anonymous_bytes()?;
+    let before = Footprint::now(machine)?;
     let mut pairs = stalled_pairs(machine)?;
     let mut jobs = Vec::new();
     for (seed, pair) in (100..).zip(&pairs) {
@@ -60,12 +60,12 @@ fn slow_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
         complete(job.moved()?, range)?;
         machine.guest().close(guest)?;
     }
-    given_back(machine, before)?;
+    before.given_back(machine, SLACK)?;
     Ok(Outcome::Measured(figure))
 }
 
 fn slow_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let before = machine.device().anonymous_bytes()?;
+    let before = Footprint::now(machine)?;
     let mut threads = Vec::new();
     for (seed, pair) in (200..).zip(stalled_pairs(machine)?) {
         let range = range(seed, MUCH, 64 << 10);
@@ -104,7 +104,7 @@ fn slow_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
         drop(host);
         machine.guest().close(guest)?;
     }
-    given_back(machine, before)?;
+    before.given_back(machine, SLACK)?;
     Ok(Outcome::Measured(figure))
 }
 
@@ -130,8 +130,8 @@ fn stalled_pairs(machine: &mut Machine) -> anyhow::Result<Vec<Pair>> {
 }
 
 /// With everything stalled: what the device keeps, what it burns, and whether a neighbour gets through.
-fn watch(machine: &mut Machine, before: u64) -> anyhow::Result<String> {
-    let kept = machine.device().anonymous_bytes()?.saturating_sub(before);
+fn watch(machine: &mut Machine, before: Footprint) -> anyhow::Result<String> {
+    let kept = before.more(machine)?.bytes;
     let limit = STALLED as u64 * KEPT + SLACK;
     ensure!(
         kept <= limit,
@@ -144,24 +144,11 @@ fn watch(machine: &mut Machine, before: u64) -> anyhow::Result<String> {
     );
     let neighbour = connect(machine, Opener::Guest)?;
     requests(machine, neighbour, 64, 200, 1).context("a neighbour")?;
-    let more = machine.device().anonymous_bytes()?.saturating_sub(before);
+    let more = before.more(machine)?.bytes;
     ensure!(more <= kept + SLACK, "it grew from {kept} to {more} bytes");
     Ok(format!(
         "{} KiB for {STALLED} connections, {:.1} % of a core",
         kept >> 10,
         burnt * 100.0
     ))
-}
-
-fn given_back(machine: &Machine, before: u64) -> anyhow::Result<()> {
-    let back = wait_until(LIMIT, || {
-        let now = machine.device().anonymous_bytes()?.saturating_sub(before);
-        Ok((now <= SLACK).then_some(()))
-    })?;
-    ensure!(
-        back.is_some(),
-        "it keeps {} bytes after all is closed",
-        machine.device().anonymous_bytes()?.saturating_sub(before)
-    );
-    Ok(())
 }
