@@ -15,7 +15,6 @@ mod message;
 
 use std::fs;
 
-use self::descriptors::Kind;
 use self::device::Rig;
 use self::front_end::FrontEnd;
 use self::guest::Guest;
@@ -112,8 +111,8 @@ fn hostile(data: &mut Bytes<'_>, guest: &Guest) -> Message {
         _ => usize::from(message.wants_descriptor()),
     };
     for index in 0..descriptors {
-        let kind = Kind::of(kind.wrapping_add(u8::try_from(index).unwrap_or(0)));
-        message.descriptors.extend(kind.open(guest));
+        let kind = kind.wrapping_add(u8::try_from(index).unwrap_or(0));
+        message.descriptors.extend(descriptors::open(kind, guest));
     }
     message
 }

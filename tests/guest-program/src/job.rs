@@ -57,7 +57,7 @@ pub struct Options {
     /// The port of the guest to come from; one that the kernel picks if none.
     pub from: Option<u32>,
     /// `SO_VM_SOCKETS_CONNECT_TIMEOUT` in milliseconds; more than any test takes if none.
-    pub patience: Option<u64>,
+    pub connect_timeout: Option<u64>,
 }
 
 /// A range of a pattern's bytes, and the pieces in which it is sent or received.

@@ -161,10 +161,10 @@ fn new(options: Options) -> anyhow::Result<socket2::Socket> {
     };
     let socket = socket2::Socket::new(Domain::VSOCK, kind, None)
         .with_context(|| format!("no vsock sockets of kind {:?}", options.kind))?;
-    let patience = options
-        .patience
+    let connect_timeout = options
+        .connect_timeout
         .map_or(CONNECT_LIMIT, Duration::from_millis);
-    option::set_connect_timeout(&socket, patience).context("cannot set the timeout")?;
+    option::set_connect_timeout(&socket, connect_timeout).context("cannot set the timeout")?;
     if let Some(bytes) = options.buffer {
         option::set_buffer(&socket, bytes).context("cannot set the buffer's size")?;
     }

@@ -24,7 +24,7 @@ pub(super) const TESTS: &[Test] = &[Test::new(
 
 /// How many of the guest's sockets give up, each after so many milliseconds.
 const IMPATIENT: usize = 5;
-const PATIENCE: u64 = 300;
+const GIVES_UP_MS: u64 = 300;
 /// Longer than any device waits before it asks a busy server again.
 const LATE: Duration = Duration::from_secs(3);
 
@@ -38,7 +38,7 @@ fn starts_anew(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let busy = listen(&file, 0)?;
     let waiting = fill(&file)?;
     let options = Options {
-        patience: Some(PATIENCE),
+        connect_timeout: Some(GIVES_UP_MS),
         ..Options::default()
     };
     let cid = HOST;

@@ -123,11 +123,14 @@ fn until_refused(machine: &mut Machine) -> anyhow::Result<()> {
     const AT_ONCE: Duration = Duration::from_secs(3);
     let port = machine.port();
     let listener = machine.host().listen(port)?;
-    let mut held = Vec::new();
+    let mut opened = Vec::new();
     let failure = loop {
-        ensure!(held.len() < 400, "the limit of descriptors is not reached");
+        ensure!(
+            opened.len() < 400,
+            "the limit of descriptors is not reached"
+        );
         match machine.guest().connect(port) {
-            Ok(guest) => held.push((guest, listener.accept()?)),
+            Ok(guest) => opened.push((guest, listener.accept()?)),
             Err(error) => break error.downcast::<Failure>()?,
         }
     };
@@ -148,7 +151,7 @@ fn until_refused(machine: &mut Machine) -> anyhow::Result<()> {
     );
     let burnt = machine.idle_share(Duration::from_secs(1))?;
     ensure!(burnt < 0.2, "it uses {burnt:.2} of a core at the limit");
-    for (guest, stream) in held {
+    for (guest, stream) in opened {
         drop(stream);
         machine.guest().close(guest)?;
     }

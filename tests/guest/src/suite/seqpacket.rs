@@ -39,7 +39,7 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 const MESSAGES: Options = Options {
-    patience: None,
+    connect_timeout: None,
     kind: Kind::SeqPacket,
     buffer: None,
     from: None,
