@@ -2,13 +2,13 @@
 
 //! The host's part of sending and receiving.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use vsock_guest_program::job::{Content, End, Moved, Range};
 use vsock_guest_program::transfer::{self, Transfer};
 
-use crate::device::{Reader, Stream, Writer};
+use crate::device::{Stream, Writer};
 
 /// How much is read at once.
 const PIECE: usize = 64 * 1024;
@@ -41,7 +41,7 @@ pub(crate) fn send(writer: &mut dyn Writer, content: impl Into<Content>) -> io::
 }
 
 /// Receives exactly what was sent.
-pub(crate) fn receive(reader: &mut dyn Reader, content: impl Into<Content>) -> anyhow::Result<()> {
+pub(crate) fn receive(reader: &mut dyn Read, content: impl Into<Content>) -> anyhow::Result<()> {
     let content = content.into();
     let Transfer { count, wrong, end } = transfer::receive(reader, &content, PIECE);
     let end = end.with_context(|| format!("after {count} of {}", content.count()))?;
@@ -49,7 +49,7 @@ pub(crate) fn receive(reader: &mut dyn Reader, content: impl Into<Content>) -> a
 }
 
 /// Waits for the end, which must come before any further byte.
-pub(crate) fn ended(reader: &mut dyn Reader) -> anyhow::Result<HostEnd> {
+pub(crate) fn ended(reader: &mut dyn Read) -> anyhow::Result<HostEnd> {
     let mut byte = [0; 1];
     loop {
         return match reader.read(&mut byte) {
@@ -66,7 +66,7 @@ pub(crate) fn ended(reader: &mut dyn Reader) -> anyhow::Result<HostEnd> {
 
 /// Receives what was sent, and then the end in order.
 pub(crate) fn receive_all(
-    reader: &mut dyn Reader,
+    reader: &mut dyn Read,
     content: impl Into<Content>,
 ) -> anyhow::Result<()> {
     receive(reader, content)?;

@@ -104,13 +104,10 @@ pub trait Listener: Send + Sync {
 )]
 pub struct Stream {
     /// The half that receives.
-    pub reader: Box<dyn Reader>,
+    pub reader: Box<dyn Read + Send>,
     /// The half that sends.
     pub writer: Box<dyn Writer>,
 }
-
-/// The half of a stream that receives.
-pub trait Reader: Read + Send {}
 
 /// The half of a stream that sends.
 pub trait Writer: Write + Send {

@@ -212,16 +212,14 @@ fn boot(
     let path = directory.join("ctl.sock");
     fs::remove_file(&path).ok();
     let control = Control::new(&path)?;
-    let setting = Setting {
-        image: parts.image.clone(),
+    let qemu = qemu::start(Setting {
+        image: &parts.image,
         accelerator: parts.accelerator,
+        device: device.socket(),
         properties,
-    };
-    let logs = (
-        &*parts.logs.join("console.log"),
-        &*parts.logs.join("qemu.log"),
-    );
-    let qemu = qemu::start(&setting, device.socket(), &path, logs)?;
+        control: &path,
+        logs: &parts.logs,
+    })?;
     processes.add(Some(&qemu));
     let guest = control
         .accept(|| qemu.ended().is_some())

@@ -19,7 +19,7 @@ use nix::sys::socket::{
 use vsock_compliance::poll::{Deadline, PollInterest, wait_ready};
 use vsock_proto::handshake::{MAX_LINE, OkParser, Parse};
 
-use super::{Host, LIMIT, Listener, Reader, Stream, Writer};
+use super::{Host, LIMIT, Listener, Stream, Writer};
 
 /// By the path of the device's socket.
 #[derive(Debug)]
@@ -182,8 +182,6 @@ impl Write for Half {
         Ok(())
     }
 }
-
-impl Reader for Half {}
 
 impl Writer for Half {
     fn set_limit(&mut self, limit: Duration) -> io::Result<()> {

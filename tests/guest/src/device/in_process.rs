@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vsock_inner::{
-    VsockInnerConnector, VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
-};
+use vsock_inner::{VsockInnerConnector, VsockInnerListener, VsockInnerStream, VsockInnerWriter};
 use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
 
-use super::{Device, Host, LIMIT, Listener, Reader, Stream, Writer};
+use super::{Device, Host, LIMIT, Listener, Stream, Writer};
 use crate::usage::Usage;
 
 /// Whether a thread of this name belongs to the library's device for this guest.
@@ -89,8 +87,6 @@ fn stream(stream: VsockInnerStream) -> io::Result<Stream> {
         writer: Box::new(writer),
     })
 }
-
-impl Reader for VsockInnerReader {}
 
 impl Writer for VsockInnerWriter {
     fn set_limit(&mut self, limit: Duration) -> io::Result<()> {

@@ -77,7 +77,7 @@ fn descriptors(machine: &mut Machine) -> anyhow::Result<Outcome> {
 
 /// Connections that are open at once, the guest's ends with consecutive numbers.
 pub(crate) struct Crowd {
-    pub(crate) streams: Vec<Stream>,
+    streams: Vec<Stream>,
     group: Group,
     /// Where the guest has accepted them.
     listener: Option<GuestSocket>,
