@@ -19,7 +19,7 @@ pub(crate) fn render(file: usize, rows: &[(Way, Vec<Outcome>)]) -> String {
         _ => format!("{:.1}", number(count) / (bytes / MIB)),
     };
     let mut text = format!(
-        "{:<20}{:>12}{:>10}{:>8}{:>10}{:>17}{:>22}\n",
+        "{:<20}{:>12}{:>10}{:>8}{:>10}{:>17} {:>21}\n",
         "way", "bytes", "seconds", "MB/s", "pkts/MiB", "credit upd./MiB", "system calls per MiB"
     );
     for (way, outcomes) in rows {
@@ -45,7 +45,7 @@ pub(crate) fn render(file: usize, rows: &[(Way, Vec<Outcome>)]) -> String {
         // Writing to a string cannot fail.
         _ = writeln!(
             text,
-            "{:<20}{bytes:>12.0}{seconds:>10.4}{speed:>8.0}{packets:>10}{updates:>17}{calls:>22}",
+            "{:<20}{bytes:>12.0}{seconds:>10.4}{speed:>8.0}{packets:>10}{updates:>17} {calls:>21}",
             way.name()
         );
     }
