@@ -4,49 +4,60 @@
 
 use std::io;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
+use vsock_muxer::MuxerCounters;
 use vsock_report::{Progress, SystemCallCounter, SystemCallError, receive};
 
-use crate::echo::{Echo, Service};
-use crate::transport::{self, Transport};
+use crate::way::{Connected, Way};
 
-/// What a round took.
+/// What a round took, and what passed between device and guest, if there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
     pub(crate) time: Duration,
     /// System calls of all threads, or why they were not counted.
     pub(crate) calls: Result<u64, String>,
+    pub(crate) counters: Option<MuxerCounters>,
 }
 
 /// Sends `bytes` there and back; returns what came.
 pub(crate) fn run(
-    transport: &dyn Transport,
+    way: Way,
     bytes: &[u8],
     progress: &Progress,
 ) -> anyhow::Result<(Outcome, Vec<u8>)> {
-    let mut connected = transport.connect().context("cannot connect")?;
-    let mut back = vec![0; bytes.len()];
-    back.fill(1); // its pages are there before the clock starts
-    let mut echo = Echo::new().context("the service has no event loop")?;
-    let ready = Barrier::new(3);
+    let connected = way.connect().context("cannot connect")?;
+    let Connected {
+        mut reader,
+        mut writer,
+        service,
+    } = connected;
+    let mut back = vec![1; bytes.len()]; // its pages are there before the clock starts
+    let (ready, stop) = (Barrier::new(3), AtomicBool::new(false));
     let mut start = Instant::now();
-    let results = thread::scope(|scope| {
-        let service = scope.spawn(|| counted(&ready, || echo.serve(connected.device)));
-        let sender = scope.spawn(|| counted(&ready, || transport::send(connected.writer, bytes)));
+    let (service, sender, receiver) = thread::scope(|scope| {
+        let service = scope.spawn(|| counted(&ready, || service(&stop)));
+        let sender = scope.spawn(|| {
+            counted(&ready, || {
+                vsock_report::send(&mut writer, bytes)?;
+                writer.finish()
+            })
+        });
         let receiver = counted(&ready, || {
             start = Instant::now();
-            receive(&mut connected.reader, &mut back, progress)
+            receive(&mut reader, &mut back, progress)
         });
-        (join(service), join(sender), receiver)
+        // ORDER: Relaxed; partner: the load in `service::in_guest`, which only ends sooner or later by it.
+        stop.store(true, Ordering::Relaxed);
+        (service.join(), sender.join(), receiver)
     });
-    let (service, sender, receiver) = results;
-    let (service, sender) = (service?, sender?);
-    let finished = service.finished.max(sender.finished).max(receiver.finished);
-    let time = finished - start;
-    service.result.context("the service failed")?;
+    let panicked = |_| anyhow!("a thread has panicked");
+    let (service, sender) = (service.map_err(panicked)?, sender.map_err(panicked)?);
+    let time = sender.finished.max(receiver.finished) - start;
+    let counters = service.result.context("the service failed")?;
     sender.result.context("sending failed")?;
     let received = receiver.result.context("receiving failed")?;
     ensure!(
@@ -59,7 +70,14 @@ pub(crate) fn run(
         .into_iter()
         .sum::<Result<u64, _>>()
         .map_err(|error| error.to_string());
-    Ok((Outcome { time, calls }, back))
+    Ok((
+        Outcome {
+            time,
+            calls,
+            counters,
+        },
+        back,
+    ))
 }
 
 /// What a thread has done: its result, its system calls, and when it was finished.
@@ -85,8 +103,4 @@ fn counted<T>(ready: &Barrier, work: impl FnOnce() -> io::Result<T>) -> Counted<
         calls,
         finished,
     }
-}
-
-fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> anyhow::Result<T> {
-    thread.join().map_err(|_| anyhow!("a thread has panicked"))
 }

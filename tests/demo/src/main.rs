@@ -13,11 +13,11 @@
     reason = "a program for people"
 )]
 
-mod echo;
 mod job;
-mod muxed;
+mod rig;
+mod service;
 mod table;
-mod transport;
+mod way;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,8 +26,7 @@ use anyhow::Context;
 use clap::Parser;
 use vsock_report::{Digest, Progress, largest_of_build, read};
 
-use crate::job::Outcome;
-use crate::transport::{InProcess, Transport, UnixPair};
+use crate::way::Way;
 
 /// Sends a file through the in-process transport and back, beside a Unix socket pair.
 #[derive(Debug, Parser)]
@@ -66,22 +65,17 @@ fn run(args: &Args) -> anyhow::Result<()> {
         "          and with a guest: host component -> stream -> muxer -> packets -> echo service"
     );
 
-    let transports: [&dyn Transport; 2] = [&InProcess, &UnixPair];
     let progress = Progress::of_bytes(bytes.len() as u64 * 4 * u64::from(args.rounds));
-    let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); transports.len()];
-    let mut muxed = Vec::new();
+    let mut rows = Way::ALL.map(|way| (way, Vec::new()));
     for _ in 0..args.rounds {
-        for (transport, outcomes) in transports.iter().zip(&mut outcomes) {
-            let (outcome, back) = job::run(*transport, &bytes, &progress)?;
-            sent.check(&back).context(transport.name())?;
+        for (way, outcomes) in &mut rows {
+            let (outcome, back) = job::run(*way, &bytes, &progress).context(way.name())?;
+            sent.check(&back).context(way.name())?;
             outcomes.push(outcome);
         }
-        muxed.push(muxed::round(&bytes, sent, &progress)?);
     }
     progress.finish();
     println!("SHA-256   {sent}, the same on both sides in every round\n");
-    let names = transports.iter().map(|transport| transport.name());
-    print!("{}", table::render(bytes.len(), names.zip(&outcomes)));
-    print!("\n{}", muxed::render(bytes.len(), &muxed));
+    print!("{}", table::render(bytes.len(), &rows));
     Ok(())
 }

@@ -26,33 +26,28 @@ impl Descriptor {
     /// A piece that the device reads.
     #[must_use]
     pub const fn readable(addr: u64, len: u32) -> Self {
-        Self {
-            addr,
-            len,
-            flags: 0,
-            next: 0,
-        }
+        Self::last(addr, len, 0)
     }
 
     /// A piece that the device writes.
     #[must_use]
     pub const fn writable(addr: u64, len: u32) -> Self {
-        Self {
-            addr,
-            len,
-            flags: Self::WRITE,
-            next: 0,
-        }
+        Self::last(addr, len, Self::WRITE)
     }
 
     /// A table of `len` bytes.
     #[must_use]
     pub const fn table(addr: u64, len: u32) -> Self {
+        Self::last(addr, len, Self::INDIRECT)
+    }
+
+    const fn last(addr: u64, len: u32, flags: u16) -> Self {
+        let next = 0;
         Self {
             addr,
             len,
-            flags: Self::INDIRECT,
-            next: 0,
+            flags,
+            next,
         }
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! The driver's side of virtqueues in plain memory: descriptor tables made by hand, so that they can
-//! be as wrong as a test wants. And streams: one that counts its calls, one that is reset, one that keeps messages apart,
+//! be as wrong as a test wants. And streams: one that counts its calls and may be reset, one that keeps messages apart,
 //! one that panics and lies. And a bitmap that panics.
 
 #![forbid(unsafe_code)]
@@ -16,7 +16,6 @@ mod fuse;
 mod letters;
 mod memory;
 mod queue;
-mod resetting;
 mod stream;
 mod unruly;
 
@@ -25,6 +24,5 @@ pub use fuse::Fuse;
 pub use letters::{Letters, Post};
 pub use memory::{Memory, bytes, filled, memory};
 pub use queue::DriverQueue;
-pub use resetting::Resetting;
-pub use stream::Counted;
+pub use stream::{AfterBytes, Counted};
 pub use unruly::{Call, Temper, Unruly};

@@ -5,13 +5,18 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
-use vsock_backend_api::{VsockBackendType, VsockStream};
+use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
+use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
 
-/// A stream that has bytes to read, takes so many at a call, and counts its calls.
+/// A stream that has bytes to read, takes so many at a call, and counts its calls. Of guest memory it moves one
+/// piece at a call.
 #[derive(Debug, Default)]
 pub struct Counted {
-    /// Bytes to read; none is "not now".
+    /// Bytes to read.
     pub source: VecDeque<u8>,
+    /// What comes after these.
+    pub after: AfterBytes,
     /// Bytes that were written.
     pub sink: Vec<u8>,
     /// Bytes that the next writes take; then, or with 0, they block.
@@ -24,6 +29,30 @@ pub struct Counted {
     pub interrupted: bool,
 }
 
+/// What a stream answers that has no more bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AfterBytes {
+    /// "Not now".
+    #[default]
+    Pause,
+    /// That it was reset, and then the end: once, as a socket does. It takes no bytes either.
+    Reset,
+    /// The end.
+    End,
+}
+
+impl Counted {
+    /// One that has these bytes, and is then reset.
+    #[must_use]
+    pub fn reset_after(bytes: &[u8]) -> Self {
+        Self {
+            source: bytes.to_vec().into(),
+            after: AfterBytes::Reset,
+            ..Self::default()
+        }
+    }
+}
+
 impl Read for Counted {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         assert!(!buf.is_empty(), "an empty read looks like an end");
@@ -31,9 +60,13 @@ impl Read for Counted {
             return Err(ErrorKind::Interrupted.into());
         }
         self.reads.push(buf.len());
-        match self.source.read(buf) {
-            Ok(0) => Err(ErrorKind::WouldBlock.into()),
-            read => read,
+        match (self.source.read(buf)?, self.after) {
+            (0, AfterBytes::Pause) => Err(ErrorKind::WouldBlock.into()),
+            (0, AfterBytes::Reset) => {
+                self.after = AfterBytes::End;
+                Err(ErrorKind::ConnectionReset.into())
+            }
+            (read, _) => Ok(read),
         }
     }
 }
@@ -41,6 +74,9 @@ impl Read for Counted {
 impl Write for Counted {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.writes.push(buf.len());
+        if self.after != AfterBytes::Pause {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
         match self.takes.pop_front().unwrap_or(0).min(buf.len()) {
             0 => Err(ErrorKind::WouldBlock.into()),
             taken => {
@@ -52,6 +88,47 @@ impl Write for Counted {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Reads into a piece of guest memory, by way of a buffer; a count that is too high moves nothing.
+pub(crate) fn read_into<B: BitmapSlice>(
+    stream: &mut impl Read,
+    piece: &mut VolatileSlice<'_, B>,
+) -> Result<usize, VolatileMemoryError> {
+    let mut bytes = vec![0; piece.len()];
+    let read = stream
+        .read(&mut bytes)
+        .map_err(VolatileMemoryError::IOError)?;
+    piece.copy_from(bytes.get(..read).unwrap_or_default());
+    Ok(read)
+}
+
+/// Writes a piece of guest memory, by way of a buffer.
+pub(crate) fn write_from<B: BitmapSlice>(
+    stream: &mut impl Write,
+    piece: &VolatileSlice<'_, B>,
+) -> Result<usize, VolatileMemoryError> {
+    let mut bytes = vec![0; piece.len()];
+    piece.copy_to(&mut bytes[..]);
+    stream.write(&bytes).map_err(VolatileMemoryError::IOError)
+}
+
+impl ReadVolatile for Counted {
+    fn read_volatile<B: BitmapSlice>(
+        &mut self,
+        buf: &mut VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        read_into(self, buf)
+    }
+}
+
+impl WriteVolatile for Counted {
+    fn write_volatile<B: BitmapSlice>(
+        &mut self,
+        buf: &VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        write_from(self, buf)
     }
 }
 
@@ -69,4 +146,10 @@ impl VsockStream for Counted {
     fn as_any(&self) -> &dyn Any {
         self
     }
+
+    fn as_any_mut(&mut self) -> Option<&mut dyn Any> {
+        Some(self)
+    }
 }
+
+impl VsockVolatileStream for Counted {}

@@ -16,6 +16,8 @@ use vsock_backend_api::{
     VsockVolatileStream,
 };
 
+use crate::stream::{read_into, write_from};
+
 /// A call of a stream or of a backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "they are called as the methods are")]
@@ -181,12 +183,7 @@ impl ReadVolatile for Unruly {
         &mut self,
         buf: &mut VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        let mut bytes = vec![0; buf.len()];
-        let read = self
-            .read(&mut bytes)
-            .map_err(VolatileMemoryError::IOError)?;
-        buf.copy_from(bytes.get(..read).unwrap_or_default());
-        Ok(read)
+        read_into(self, buf)
     }
 }
 
@@ -195,9 +192,7 @@ impl WriteVolatile for Unruly {
         &mut self,
         buf: &VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
-        let mut bytes = vec![0; buf.len()];
-        buf.copy_to(&mut bytes[..]);
-        self.write(&bytes).map_err(VolatileMemoryError::IOError)
+        write_from(self, buf)
     }
 }
 

@@ -17,10 +17,6 @@ use crate::bytes::Bytes;
 const MOST: usize = 150;
 
 /// The first bytes say what guest and driver are like, the others what happens.
-///
-/// # Panics
-///
-/// When the muxer does something wrong.
 pub fn fuzz(data: &[u8]) {
     if let Err(why) = live(Bytes(data)) {
         panic!("{why}");

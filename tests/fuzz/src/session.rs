@@ -15,7 +15,6 @@ mod message;
 
 use std::fs;
 
-use self::descriptors::Kind;
 use self::device::Rig;
 use self::front_end::FrontEnd;
 use self::guest::Guest;
@@ -29,10 +28,6 @@ const MOST_SESSIONS: usize = 4;
 const MOST_STEPS: usize = 200;
 
 /// Plays the bytes as what front-ends do.
-///
-/// # Panics
-///
-/// When the device does something wrong.
 pub fn fuzz(data: &[u8]) {
     let before = open_descriptors();
     {
@@ -116,8 +111,8 @@ fn hostile(data: &mut Bytes<'_>, guest: &Guest) -> Message {
         _ => usize::from(message.wants_descriptor()),
     };
     for index in 0..descriptors {
-        let kind = Kind::of(kind.wrapping_add(u8::try_from(index).unwrap_or(0)));
-        message.descriptors.extend(kind.open(guest));
+        let kind = kind.wrapping_add(u8::try_from(index).unwrap_or(0));
+        message.descriptors.extend(descriptors::open(kind, guest));
     }
     message
 }

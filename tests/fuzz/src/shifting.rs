@@ -11,6 +11,7 @@ pub(crate) mod change;
 mod host;
 mod memory;
 
+use std::array;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -24,7 +25,6 @@ use self::change::Change;
 use self::host::Meddler;
 use self::memory::{Script, Shifting};
 use crate::bytes::Bytes;
-use crate::driver::Random;
 use crate::rig::{BUDGET, PAUSES, RINGS, Rig, SIZES};
 
 const RX: usize = 0;
@@ -55,10 +55,6 @@ struct Asked {
 }
 
 /// Plays the bytes as what a guest does, and what changes meanwhile.
-///
-/// # Panics
-///
-/// When the device does something wrong.
 pub fn fuzz(data: &[u8]) {
     let mut data = Bytes(data);
     let first = data.byte();
@@ -88,13 +84,13 @@ pub fn fuzz(data: &[u8]) {
 
 /// Changes memory at random until it is told to stop.
 fn hammer(memory: &Memory, mut rings: [DriverQueue; 3], indirect: bool, done: &AtomicBool) {
-    let mut random = Random::new(7);
+    let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..MOST_CHANGES {
         // ORDER: Relaxed; it guards nothing.
         if done.load(Ordering::Relaxed) {
             return;
         }
-        let bytes = random.bytes::<48>();
+        let bytes: [u8; 48] = array::from_fn(|_| random.u8(..));
         Change::read(&mut Bytes(&bytes), indirect).apply(memory, &mut rings);
     }
 }

@@ -57,7 +57,7 @@ pub struct Options {
     /// The port of the guest to come from; one that the kernel picks if none.
     pub from: Option<u32>,
     /// `SO_VM_SOCKETS_CONNECT_TIMEOUT` in milliseconds; more than any test takes if none.
-    pub patience: Option<u64>,
+    pub connect_timeout: Option<u64>,
 }
 
 /// A range of a pattern's bytes, and the pieces in which it is sent or received.
@@ -73,7 +73,7 @@ pub struct Range {
     pub piece: u32,
 }
 
-/// Messages of a pattern's bytes, one behind the other.
+/// Messages of a pattern's bytes, one after the other.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Messages {
     /// The pattern's seed.
@@ -82,146 +82,140 @@ pub struct Messages {
     pub sizes: Vec<u32>,
 }
 
+/// What is sent on one connection.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub enum Content {
+    /// In pieces of any size.
+    Bytes(Range),
+    /// Each in one call.
+    Messages(Messages),
+}
+
+impl Content {
+    /// How many bytes or messages.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Bytes(range) => range.len,
+            Self::Messages(messages) => messages.sizes.len() as u64,
+        }
+    }
+
+    /// The same, and room for one more that must not come.
+    #[must_use]
+    pub fn one_more(&self) -> Self {
+        let mut more = self.clone();
+        match &mut more {
+            Self::Bytes(range) => range.len += 1,
+            Self::Messages(messages) => messages.sizes.push(1),
+        }
+        more
+    }
+}
+
+impl From<&Self> for Content {
+    fn from(content: &Self) -> Self {
+        content.clone()
+    }
+}
+
+impl From<Range> for Content {
+    fn from(range: Range) -> Self {
+        Self::Bytes(range)
+    }
+}
+
+impl From<Messages> for Content {
+    fn from(messages: Messages) -> Self {
+        Self::Messages(messages)
+    }
+}
+
+/// Sockets with consecutive numbers.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Group {
+    /// The first.
+    pub first: Socket,
+    /// How many.
+    pub count: u32,
+}
+
+impl Group {
+    /// All of them.
+    pub fn sockets(self) -> impl Iterator<Item = Socket> {
+        (self.first.0..self.first.0.saturating_add(self.count)).map(Socket)
+    }
+}
+
+/// A connection or a listener in the guest.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct GuestSocket {
+    /// Its number.
+    pub socket: Socket,
+    /// Its CID: the guest's own for a connection that was accepted, any for others.
+    pub cid: u32,
+    /// Its port in the guest.
+    pub port: u32,
+}
+
 /// What the guest can be asked to do.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[expect(missing_docs, reason = "a job's own line says what its fields are")]
 pub enum Job {
-    /// Listens on a port: [`Answer::Opened`].
-    Listen {
-        /// The port.
-        port: u32,
-        /// Of the listening socket, and so of those that it accepts.
-        options: Options,
-    },
-    /// Waits for a connection: [`Answer::Opened`].
-    Accept {
-        /// The listening socket.
-        listener: Socket,
-    },
-    /// Connects: [`Answer::Opened`].
+    /// Listens on a port; accepted sockets have the same options: [`Answer::Opened`].
+    Listen { port: u32, options: Options },
+    /// Waits for a connection to a listener: [`Answer::Opened`].
+    Accept(Socket),
+    /// Connects to a port of a CID, where 2 is the host: [`Answer::Opened`].
     Connect {
-        /// Where: 2 is the host.
         cid: u32,
-        /// The port there.
         port: u32,
-        /// Of the new socket.
         options: Options,
     },
-    /// Connects so many times and keeps all of them: [`Answer::Group`].
-    ConnectMany {
-        /// The port of the host.
-        port: u32,
-        /// How many.
-        count: u32,
-    },
+    /// Connects so many times to a port of the host and keeps all of them: [`Answer::Group`].
+    ConnectMany { port: u32, count: u32 },
     /// Accepts so many and keeps all of them: [`Answer::Group`].
-    AcceptMany {
-        /// The listening socket.
-        listener: Socket,
-        /// How many.
-        count: u32,
-    },
+    AcceptMany { listener: Socket, count: u32 },
     /// On each of them, in order, sends 64 bytes of the pattern whose seed is its index, then receives
     /// them back from each: [`Answer::Moved`].
-    EchoEach {
-        /// The first of as many sockets with consecutive numbers.
-        first: Socket,
-        /// How many.
-        count: u32,
-    },
+    EchoEach(Group),
     /// Receives 64 bytes on each and sends them back on the same: [`Answer::Moved`].
-    AnswerEach {
-        /// The first of as many sockets with consecutive numbers.
-        first: Socket,
-        /// How many.
-        count: u32,
-    },
-    /// Sends: [`Answer::Moved`].
-    Send {
-        /// On this one.
-        socket: Socket,
-        /// What.
-        range: Range,
-    },
-    /// Receives until the range is full or the direction ends: [`Answer::Moved`].
+    AnswerEach(Group),
+    /// Sends: [`Answer::Moved`], which counts bytes or messages.
+    Send { socket: Socket, content: Content },
+    /// Receives until all is there or the direction ends: [`Answer::Moved`], which counts all bytes, or
+    /// the messages that were as expected. `lowat` is `SO_RCVLOWAT`: the reader of bytes sleeps until so
+    /// many are there; if none, until any are.
     Receive {
-        /// From this one.
         socket: Socket,
-        /// What is expected.
-        range: Range,
-        /// `SO_RCVLOWAT`: the reader sleeps until so many bytes are there; if none, until any are.
+        content: Content,
         lowat: Option<u32>,
     },
-    /// Sends messages, each in one call: [`Answer::Moved`], which counts messages.
-    SendMessages {
-        /// On this one.
-        socket: Socket,
-        /// What.
-        messages: Messages,
-    },
-    /// Receives messages until all are there or the direction ends: [`Answer::Moved`], which counts
-    /// those that were as they should be.
-    ReceiveMessages {
-        /// From this one.
-        socket: Socket,
-        /// What is expected.
-        messages: Messages,
-    },
-    /// How much of a running [`Job::Send`] or [`Job::Receive`] is done: [`Answer::Moved`].
-    Progress {
-        /// The socket.
-        socket: Socket,
-    },
+    /// How much of a running [`Job::Send`] or [`Job::Receive`] of bytes is done: [`Answer::Moved`].
+    Progress(Socket),
     /// Sends back what comes on one connection until it ends, then ends the other direction:
     /// [`Answer::Moved`].
-    Echo {
-        /// The connection.
-        socket: Socket,
-    },
-    /// Accepts and echoes until the listener is closed: [`Answer::Served`].
-    Serve {
-        /// The listening socket.
-        listener: Socket,
-    },
-    /// Sends messages of so many bytes and receives as many, with a window of them under way:
-    /// [`Answer::Moved`].
+    Echo(Socket),
+    /// Accepts from a listener and echoes until it is closed: [`Answer::Served`].
+    Serve(Socket),
+    /// Sends `count` messages of `size` bytes and receives as many, with a window of them sent before the
+    /// first is received, 1 for turns: [`Answer::Moved`].
     PingPong {
-        /// The connection.
         socket: Socket,
-        /// Bytes of a message.
         size: u32,
-        /// How often.
         count: u32,
-        /// How many are sent before the first is received; 1 for turns.
         window: u32,
     },
-    /// Connects and closes, one after the other; with bytes to echo in between if there are any:
-    /// [`Answer::Moved`].
-    Storm {
-        /// The port of the host.
-        port: u32,
-        /// How often.
-        count: u32,
-        /// Bytes to be sent and received back on each.
-        bytes: u32,
-    },
-    /// Ends the direction to the host: [`Answer::Done`].
-    Finish {
-        /// The connection.
-        socket: Socket,
-    },
-    /// Closes so many sockets with consecutive numbers: [`Answer::Done`].
-    Close {
-        /// The first.
-        first: Socket,
-        /// How many.
-        count: u32,
-    },
+    /// Connects to a port of the host and closes, one after the other; with bytes to echo in between if
+    /// there are any: [`Answer::Moved`].
+    Storm { port: u32, count: u32, bytes: u32 },
+    /// Ends a connection's direction to the host: [`Answer::Done`].
+    Finish(Socket),
+    /// Closes all of them: [`Answer::Done`].
+    Close(Group),
     /// Waits until a port of the guest can be bound again: [`Answer::Done`]. The driver frees a closed
     /// connection's port when it has been reset, or after eight seconds.
-    Freed {
-        /// The port.
-        port: u32,
-    },
+    Freed(u32),
     /// Starts again: no answer but the next [`Line::Hello`].
     Reboot,
 }
@@ -232,34 +226,19 @@ pub enum Answer {
     /// Nothing more to say.
     Done,
     /// A socket.
-    Opened {
-        /// Its number.
-        socket: Socket,
-        /// Its CID: the guest's own for a connection that was accepted, any for others.
-        cid: u32,
-        /// Its port in the guest.
-        port: u32,
-    },
-    /// Sockets with consecutive numbers.
-    Group {
-        /// The first.
-        first: Socket,
-        /// How many.
-        count: u32,
-    },
-    /// Bytes, or turns.
+    Opened(GuestSocket),
+    /// Many of them.
+    Group(Group),
+    /// How much was sent or received.
     Moved(Moved),
-    /// Of an echo service.
-    Served {
-        /// Connections.
-        connections: u64,
-    },
+    /// How many connections an echo service has had.
+    Served(u64),
 }
 
 /// How far a job came.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Moved {
-    /// Bytes, or turns.
+    /// Bytes, messages or turns.
     pub count: u64,
     /// The first place that was not what the pattern says.
     pub wrong: Option<u64>,
@@ -279,7 +258,8 @@ pub enum End {
 }
 
 /// A job that could not be done.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+#[error("{text}")]
 pub struct Failure {
     /// What was tried, and what the system answered.
     pub text: String,
@@ -288,11 +268,3 @@ pub struct Failure {
     /// How long it took to fail, in the guest's time.
     pub nanos: u64,
 }
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for Failure {}

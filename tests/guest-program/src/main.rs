@@ -8,7 +8,6 @@
 
 mod boot;
 mod many;
-mod messages;
 mod moving;
 mod option;
 mod serve;
@@ -65,7 +64,7 @@ fn start(request: Request, sockets: &Arc<Sockets>, output: &Output) -> anyhow::R
     let (sockets, output) = (Arc::clone(sockets), output.clone());
     let work = move || {
         let start = Instant::now();
-        let result = perform(&sockets, &request.job).map_err(|error| Failure {
+        let result = perform(&sockets, request.job).map_err(|error| Failure {
             text: format!("{error:#}"),
             errno: error
                 .downcast_ref::<std::io::Error>()
@@ -80,32 +79,24 @@ fn start(request: Request, sockets: &Arc<Sockets>, output: &Output) -> anyhow::R
     Ok(())
 }
 
-fn perform(sockets: &Sockets, job: &Job) -> anyhow::Result<Answer> {
-    match *job {
-        Job::SendMessages {
-            socket,
-            ref messages,
-        } => messages::send(&*sockets.entry(socket)?, messages),
-        Job::ReceiveMessages {
-            socket,
-            ref messages,
-        } => messages::receive(&*sockets.entry(socket)?, messages),
+fn perform(sockets: &Sockets, job: Job) -> anyhow::Result<Answer> {
+    match job {
         Job::Listen { port, options } => sockets.listen(port, options),
-        Job::Accept { listener } => sockets.accept(listener),
+        Job::Accept(listener) => sockets.accept(listener),
         Job::Connect { cid, port, options } => sockets.connect(cid, port, options),
         Job::ConnectMany { port, count } => many::connect(sockets, port, count),
         Job::AcceptMany { listener, count } => many::accept(sockets, listener, count),
-        Job::EchoEach { first, count } => many::echo_each(sockets, first, count),
-        Job::AnswerEach { first, count } => many::answer_each(sockets, first, count),
-        Job::Send { socket, range } => moving::send(&*sockets.entry(socket)?, range),
+        Job::EchoEach(group) => many::echo_each(sockets, group),
+        Job::AnswerEach(group) => many::answer_each(sockets, group),
+        Job::Send { socket, content } => moving::send(&*sockets.entry(socket)?, &content),
         Job::Receive {
             socket,
-            range,
+            content,
             lowat,
-        } => moving::receive(&*sockets.entry(socket)?, range, lowat),
-        Job::Progress { socket } => Ok(sockets.entry(socket)?.progress()),
-        Job::Echo { socket } => moving::echo(&*sockets.entry(socket)?),
-        Job::Serve { listener } => serve::run(&*sockets.entry(listener)?),
+        } => moving::receive(&*sockets.entry(socket)?, &content, lowat),
+        Job::Progress(socket) => Ok(sockets.entry(socket)?.progress()),
+        Job::Echo(socket) => moving::echo(&*sockets.entry(socket)?),
+        Job::Serve(listener) => serve::run(&*sockets.entry(listener)?),
         Job::PingPong {
             socket,
             size,
@@ -113,9 +104,9 @@ fn perform(sockets: &Sockets, job: &Job) -> anyhow::Result<Answer> {
             window,
         } => moving::ping_pong(&*sockets.entry(socket)?, size, count, window),
         Job::Storm { port, count, bytes } => many::storm(port, count, bytes),
-        Job::Finish { socket } => sockets.finish(socket),
-        Job::Close { first, count } => sockets.close(first, count),
-        Job::Freed { port } => sockets::wait_until_free(port),
+        Job::Finish(socket) => sockets.finish(socket),
+        Job::Close(group) => sockets.close(group),
+        Job::Freed(port) => sockets::wait_until_free(port),
         Job::Reboot => Ok(Answer::Done),
     }
 }

@@ -3,14 +3,13 @@
 //! Many connections, of which each carries a little.
 
 use std::io::{Read, Write};
-use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use vsock_guest_program::job::{Answer, End, Options, Socket};
+use vsock_guest_program::job::{Answer, End, Group, Options, Socket};
 use vsock_guest_program::pattern::Pattern;
 
 use crate::moving::moved;
-use crate::sockets::{self, Entry, Sockets};
+use crate::sockets::{self, Sockets};
 
 /// The host.
 const HOST: u32 = 2;
@@ -24,8 +23,7 @@ pub(crate) fn connect(sockets: &Sockets, port: u32, count: u32) -> anyhow::Resul
             .with_context(|| format!("connection {index} of {count}"))?;
         opened.push((socket, None));
     }
-    let first = sockets.add_all(opened);
-    Ok(Answer::Group { first, count })
+    Ok(Answer::Group(sockets.add_all(opened)))
 }
 
 pub(crate) fn accept(sockets: &Sockets, listener: Socket, count: u32) -> anyhow::Result<Answer> {
@@ -38,42 +36,41 @@ pub(crate) fn accept(sockets: &Sockets, listener: Socket, count: u32) -> anyhow:
             .with_context(|| format!("cannot accept connection {index} of {count}"))?;
         opened.push((socket, None));
     }
-    let first = sockets.add_all(opened);
-    Ok(Answer::Group { first, count })
+    Ok(Answer::Group(sockets.add_all(opened)))
 }
 
 /// A message on each, and only then the answers: all connections carry bytes at once.
-pub(crate) fn echo_each(sockets: &Sockets, first: Socket, count: u32) -> anyhow::Result<Answer> {
+pub(crate) fn echo_each(sockets: &Sockets, group: Group) -> anyhow::Result<Answer> {
     let mut message = [0; MESSAGE];
-    for index in 0..count {
-        Pattern::new(index.into()).fill(&mut message, 0);
-        (&member(sockets, first, index)?.socket)
+    for (index, socket) in (0_u64..).zip(group.sockets()) {
+        Pattern::new(index).fill(&mut message, 0);
+        (&sockets.entry(socket)?.socket)
             .write_all(&message)
             .with_context(|| format!("cannot send on connection {index}"))?;
     }
-    for index in 0..count {
-        (&member(sockets, first, index)?.socket)
+    for (index, socket) in (0_u64..).zip(group.sockets()) {
+        (&sockets.entry(socket)?.socket)
             .read_exact(&mut message)
             .with_context(|| format!("cannot receive on connection {index}"))?;
-        let wrong = Pattern::new(index.into()).wrong(&message, 0);
+        let wrong = Pattern::new(index).wrong(&message, 0);
         ensure!(
             wrong.is_none(),
             "connection {index} received what is not its own"
         );
     }
-    Ok(moved(count.into(), None, End::Complete))
+    Ok(moved(group.count.into(), None, End::Complete))
 }
 
-pub(crate) fn answer_each(sockets: &Sockets, first: Socket, count: u32) -> anyhow::Result<Answer> {
+pub(crate) fn answer_each(sockets: &Sockets, group: Group) -> anyhow::Result<Answer> {
     let mut message = [0; MESSAGE];
-    for index in 0..count {
-        let entry = member(sockets, first, index)?;
+    for socket in group.sockets() {
+        let entry = sockets.entry(socket)?;
         (&entry.socket)
             .read_exact(&mut message)
             .and_then(|()| (&entry.socket).write_all(&message))
-            .with_context(|| format!("cannot answer on connection {index}"))?;
+            .with_context(|| format!("cannot answer on connection {}", socket.0 - group.first.0))?;
     }
-    Ok(moved(count.into(), None, End::Complete))
+    Ok(moved(group.count.into(), None, End::Complete))
 }
 
 /// Connections one after the other, each closed before the next.
@@ -97,8 +94,4 @@ pub(crate) fn storm(port: u32, count: u32, bytes: u32) -> anyhow::Result<Answer>
         );
     }
     Ok(moved(count.into(), None, End::Complete))
-}
-
-fn member(sockets: &Sockets, first: Socket, index: u32) -> anyhow::Result<Arc<Entry>> {
-    sockets.entry(Socket(first.0 + index))
 }

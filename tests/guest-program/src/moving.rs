@@ -1,110 +1,88 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Bytes on one connection.
+//! What passes on one connection.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vsock_guest_program::job::{Answer, End, Moved, Range};
+use vsock_guest_program::job::{Answer, Content, End, Moved};
 use vsock_guest_program::pattern::Pattern;
+use vsock_guest_program::transfer::{self, Transfer};
 
 use crate::option;
 use crate::sockets::Entry;
 
-/// One piece of an echo.
-const ECHO: usize = 64 * 1024;
-
-pub(crate) fn send(entry: &Entry, range: Range) -> anyhow::Result<Answer> {
-    let mut buffer = vec![0; buffer_len(range)];
-    Pattern::new(0).fill(&mut buffer, 0);
-    let (mut count, mut end) = (0, End::Complete);
-    while count < range.len {
-        let piece = piece_of(&buffer, range.len - count);
-        let piece = &mut buffer[..piece];
-        if let Some(seed) = range.seed {
-            Pattern::new(seed).fill(piece, range.from + count);
-        }
-        let mut sent = 0;
-        while sent < piece.len() {
-            match (&entry.socket).write(&piece[sent..]) {
-                Ok(more) => {
-                    sent += more;
-                    entry.advance(more as u64);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    end = of(&error);
-                    break;
-                }
-            }
-        }
-        count += sent as u64;
-        if end != End::Complete {
-            break;
-        }
-    }
-    Ok(moved(count, None, end))
+/// A connection whose bytes are counted for the host that asks how far it is.
+struct Counted<'a> {
+    entry: &'a Entry,
+    /// A read that waits takes what is there; only a poll waits for as many bytes as the reader's limit.
+    polls: bool,
 }
 
-pub(crate) fn receive(entry: &Entry, range: Range, lowat: Option<u32>) -> anyhow::Result<Answer> {
+impl Read for Counted<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.polls {
+            let mut watched = [PollFd::new(self.entry.socket.as_fd(), PollFlags::POLLIN)];
+            poll(&mut watched, PollTimeout::NONE)?;
+        }
+        let read = (&self.entry.socket).read(buf)?;
+        self.entry.advance(read as u64);
+        Ok(read)
+    }
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let written = (&self.entry.socket).write(buf)?;
+        self.entry.advance(written as u64);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(crate) fn send(entry: &Entry, content: &Content) -> anyhow::Result<Answer> {
+    let polls = false;
+    Ok(answer(&transfer::send(
+        &mut Counted { entry, polls },
+        content,
+    )))
+}
+
+pub(crate) fn receive(
+    entry: &Entry,
+    content: &Content,
+    lowat: Option<u32>,
+) -> anyhow::Result<Answer> {
     if let Some(bytes) = lowat {
         option::set_lowat(&entry.socket, bytes)?;
     }
-    let mut buffer = vec![0; buffer_len(range)];
-    let (mut count, mut wrong, mut end) = (0, None, End::Complete);
-    while count < range.len {
-        let piece = piece_of(&buffer, range.len - count);
-        if lowat.is_some() {
-            // A read that waits takes what is there; only a poll waits for as many bytes as that.
-            let mut watched = [PollFd::new(entry.socket.as_fd(), PollFlags::POLLIN)];
-            poll(&mut watched, PollTimeout::NONE)?;
-        }
-        match (&entry.socket).read(&mut buffer[..piece]) {
-            Ok(0) => {
-                end = End::Closed;
-                break;
-            }
-            Ok(read) => {
-                if let (Some(seed), None) = (range.seed, wrong) {
-                    wrong = Pattern::new(seed).wrong(&buffer[..read], range.from + count);
-                }
-                count += read as u64;
-                entry.advance(read as u64);
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => {
-                end = of(&error);
-                break;
-            }
-        }
-    }
-    Ok(moved(count, wrong, end))
+    let polls = lowat.is_some();
+    let piece = match content {
+        Content::Bytes(range) => range.piece as usize,
+        Content::Messages(_) => 0,
+    };
+    let received = transfer::receive(&mut Counted { entry, polls }, content, piece);
+    Ok(answer(&received))
 }
 
 /// Sends back what comes, up to the end.
 pub(crate) fn echo(entry: &Entry) -> anyhow::Result<Answer> {
-    let mut buffer = vec![0; ECHO];
-    let mut count = 0;
-    let end = loop {
-        match (&entry.socket).read(&mut buffer) {
-            Ok(0) => break End::Closed,
-            Ok(read) => match (&entry.socket).write_all(&buffer[..read]) {
-                Ok(()) => {
-                    count += read as u64;
-                    entry.advance(read as u64);
-                }
-                Err(error) => break of(&error),
-            },
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => break of(&error),
-        }
-    };
-    if end == End::Closed {
+    let polls = false;
+    let echoed = transfer::echo(&mut Counted { entry, polls }, &mut &entry.socket);
+    if let Ok(End::Closed) = echoed.end {
         entry.socket.shutdown(Shutdown::Write)?;
     }
-    Ok(moved(count, None, end))
+    Ok(answer(&echoed))
+}
+
+fn answer(transfer: &Transfer) -> Answer {
+    let end = transfer.end.as_ref().map_or_else(of, |end| *end);
+    moved(transfer.count, transfer.wrong, end)
 }
 
 /// Sends messages and receives their echoes, with so many under way; each is checked.
@@ -146,18 +124,9 @@ pub(crate) fn moved(count: u64, wrong: Option<u64>, end: End) -> Answer {
     Answer::Moved(Moved { count, wrong, end })
 }
 
-pub(crate) fn of(error: &io::Error) -> End {
+fn of(error: &io::Error) -> End {
     match error.kind() {
         ErrorKind::UnexpectedEof => End::Closed,
         _ => End::Error(error.raw_os_error().unwrap_or(0)),
     }
-}
-
-fn buffer_len(range: Range) -> usize {
-    range.piece.max(1) as usize
-}
-
-/// How much of the buffer is wanted when so much is left.
-fn piece_of(buffer: &[u8], left: u64) -> usize {
-    usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()))
 }

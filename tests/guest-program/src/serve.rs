@@ -46,7 +46,7 @@ pub(crate) fn run(listener: &Entry) -> anyhow::Result<Answer> {
         };
         for event in &events[..count] {
             match event.data() {
-                STOP => return Ok(Answer::Served { connections }),
+                STOP => return Ok(Answer::Served(connections)),
                 LISTENER => {
                     let Ok((socket, _)) = listener.socket.accept() else {
                         continue;

@@ -13,7 +13,7 @@ use anyhow::Context;
 use nix::poll::poll;
 use nix::sys::eventfd::EventFd;
 use socket2::{Domain, SockAddr, Type};
-use vsock_guest_program::job::{Answer, End, Kind, Moved, Options, Socket};
+use vsock_guest_program::job::{Answer, End, Group, GuestSocket, Kind, Moved, Options, Socket};
 
 use crate::option;
 
@@ -86,15 +86,15 @@ impl Sockets {
     fn add(&self, socket: socket2::Socket, stop: Option<EventFd>) -> anyhow::Result<Answer> {
         let local = socket.local_addr()?.as_vsock_address();
         let (cid, port) = local.context("the socket has no address")?;
-        let socket = self.add_all([(socket, stop)]);
-        Ok(Answer::Opened { socket, cid, port })
+        let socket = self.add_all([(socket, stop)]).first;
+        Ok(Answer::Opened(GuestSocket { socket, cid, port }))
     }
 
-    /// Gives consecutive numbers to all of them; returns the first.
+    /// Gives consecutive numbers to all of them.
     pub(crate) fn add_all(
         &self,
         sockets: impl IntoIterator<Item = (socket2::Socket, Option<EventFd>)>,
-    ) -> Socket {
+    ) -> Group {
         let mut table = self.table();
         let first = Socket(table.next);
         for (socket, stop) in sockets {
@@ -104,7 +104,8 @@ impl Sockets {
             let entry = Entry { socket, stop, done };
             table.entries.insert(number, Arc::new(entry));
         }
-        first
+        let count = table.next - first.0;
+        Group { first, count }
     }
 
     pub(crate) fn finish(&self, socket: Socket) -> anyhow::Result<Answer> {
@@ -114,10 +115,11 @@ impl Sockets {
         Ok(Answer::Done)
     }
 
-    pub(crate) fn close(&self, first: Socket, count: u32) -> anyhow::Result<Answer> {
+    pub(crate) fn close(&self, group: Group) -> anyhow::Result<Answer> {
         let mut table = self.table();
-        let removed: Vec<_> = (first.0..first.0.saturating_add(count))
-            .filter_map(|number| table.entries.remove(&Socket(number)))
+        let removed: Vec<_> = group
+            .sockets()
+            .filter_map(|socket| table.entries.remove(&socket))
             .collect();
         drop(table);
         for entry in removed {
@@ -159,10 +161,10 @@ fn new(options: Options) -> anyhow::Result<socket2::Socket> {
     };
     let socket = socket2::Socket::new(Domain::VSOCK, kind, None)
         .with_context(|| format!("no vsock sockets of kind {:?}", options.kind))?;
-    let patience = options
-        .patience
+    let connect_timeout = options
+        .connect_timeout
         .map_or(CONNECT_LIMIT, Duration::from_millis);
-    option::set_connect_timeout(&socket, patience).context("cannot set the timeout")?;
+    option::set_connect_timeout(&socket, connect_timeout).context("cannot set the timeout")?;
     if let Some(bytes) = options.buffer {
         option::set_buffer(&socket, bytes).context("cannot set the buffer's size")?;
     }

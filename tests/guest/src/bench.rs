@@ -39,7 +39,7 @@ pub(crate) fn run(place: &Place, parts: &[Parts], rounds: u32, filter: &str) -> 
         }
     }
     for parts in parts {
-        hold(parts, filter, &mut results).with_context(|| parts.kind.name())?;
+        measure_idle(parts, filter, &mut results).with_context(|| parts.kind.name())?;
     }
     let verdicts = targets::verdicts(&results);
     print!("{}", report::text(&results, &verdicts));
@@ -59,12 +59,12 @@ fn one_round(parts: &Parts, works: &[Work], results: &mut Results) -> anyhow::Re
 }
 
 /// Each on a machine of its own: memory that an allocator keeps of one would be missing in the next.
-fn hold(parts: &Parts, filter: &str, results: &mut Results) -> anyhow::Result<()> {
+fn measure_idle(parts: &Parts, filter: &str, results: &mut Results) -> anyhow::Result<()> {
     for (what, measure) in memory::ALL {
         if what.contains(filter) {
             let mut machine = Machine::start(parts, &Processes::default())?;
-            let held = measure(&mut machine).context(what)?;
-            results.held(what, parts.kind.name(), held);
+            let cost = measure(&mut machine).context(what)?;
+            results.add_idle(what, parts.kind.name(), cost);
         }
     }
     Ok(())

@@ -2,13 +2,13 @@
 
 //! The host's part of sending and receiving.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 
-use anyhow::{Context, bail, ensure};
-use vsock_guest_program::job::{End, Moved, Range};
-use vsock_guest_program::pattern::Pattern;
+use anyhow::{Context, anyhow, bail, ensure};
+use vsock_guest_program::job::{Content, End, Moved, Range};
+use vsock_guest_program::transfer::{self, Transfer};
 
-use crate::device::{Reader, Stream, Writer};
+use crate::device::{Stream, Writer};
 
 /// How much is read at once.
 const PIECE: usize = 64 * 1024;
@@ -30,70 +30,26 @@ pub(crate) const fn range(seed: u64, len: u64, piece: u32) -> Range {
     }
 }
 
-/// Sends a range, in writes of its piece.
-pub(crate) fn send(writer: &mut dyn Writer, range: Range) -> io::Result<()> {
-    let (sent, result) = send_some(writer, range);
-    debug_assert!(result.is_err() || sent == range.len);
-    result
+/// What a thread was to do.
+pub(crate) fn joined<T>(result: std::thread::Result<T>) -> anyhow::Result<T> {
+    result.map_err(|_| anyhow!("a thread has panicked"))
 }
 
-/// Sends a range; how much was taken, and how it ended.
-pub(crate) fn send_some(writer: &mut dyn Writer, range: Range) -> (u64, io::Result<()>) {
-    let mut buffer = vec![0; range.piece as usize];
-    Pattern::new(range.seed.unwrap_or(0)).fill(&mut buffer, range.from);
-    let mut sent = 0;
-    while sent < range.len {
-        let piece = buffer
-            .len()
-            .min(usize::try_from(range.len - sent).unwrap_or(usize::MAX));
-        let piece = &mut buffer[..piece];
-        if let Some(seed) = range.seed {
-            Pattern::new(seed).fill(piece, range.from + sent);
-        }
-        let mut done = 0;
-        while done < piece.len() {
-            match writer.write(&piece[done..]) {
-                Ok(0) => return (sent, Err(ErrorKind::WriteZero.into())),
-                Ok(more) => {
-                    done += more;
-                    sent += more as u64;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return (sent, Err(error)),
-            }
-        }
-    }
-    (sent, Ok(()))
+/// Sends bytes in writes of their piece, or each message in one.
+pub(crate) fn send(writer: &mut dyn Writer, content: impl Into<Content>) -> io::Result<()> {
+    transfer::send(writer, &content.into()).end.map(drop)
 }
 
-/// Receives exactly the range.
-pub(crate) fn receive(reader: &mut dyn Reader, range: Range) -> anyhow::Result<()> {
-    let mut buffer = vec![0; PIECE];
-    let mut count = 0;
-    while count < range.len {
-        let most = buffer
-            .len()
-            .min(usize::try_from(range.len - count).unwrap_or(usize::MAX));
-        let read = match reader.read(&mut buffer[..most]) {
-            Ok(0) => bail!("the end after {count} of {} bytes", range.len),
-            Ok(read) => read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => {
-                return Err(error).with_context(|| format!("after {count} of {} bytes", range.len));
-            }
-        };
-        if let Some(seed) = range.seed
-            && let Some(place) = Pattern::new(seed).wrong(&buffer[..read], range.from + count)
-        {
-            bail!("byte {place} is not what was sent");
-        }
-        count += read as u64;
-    }
-    Ok(())
+/// Receives exactly what was sent.
+pub(crate) fn receive(reader: &mut dyn Read, content: impl Into<Content>) -> anyhow::Result<()> {
+    let content = content.into();
+    let Transfer { count, wrong, end } = transfer::receive(reader, &content, PIECE);
+    let end = end.with_context(|| format!("after {count} of {}", content.count()))?;
+    complete(Moved { count, wrong, end }, content)
 }
 
 /// Waits for the end, which must come before any further byte.
-pub(crate) fn ended(reader: &mut dyn Reader) -> anyhow::Result<HostEnd> {
+pub(crate) fn ended(reader: &mut dyn Read) -> anyhow::Result<HostEnd> {
     let mut byte = [0; 1];
     loop {
         return match reader.read(&mut byte) {
@@ -108,9 +64,12 @@ pub(crate) fn ended(reader: &mut dyn Reader) -> anyhow::Result<HostEnd> {
     }
 }
 
-/// Receives the range, and then the end in order.
-pub(crate) fn receive_all(reader: &mut dyn Reader, range: Range) -> anyhow::Result<()> {
-    receive(reader, range)?;
+/// Receives what was sent, and then the end in order.
+pub(crate) fn receive_all(
+    reader: &mut dyn Read,
+    content: impl Into<Content>,
+) -> anyhow::Result<()> {
+    receive(reader, content)?;
     let end = ended(reader)?;
     ensure!(end == HostEnd::Closed, "a reset instead of the end");
     Ok(())
@@ -118,37 +77,27 @@ pub(crate) fn receive_all(reader: &mut dyn Reader, range: Range) -> anyhow::Resu
 
 /// Sends back what comes up to the end, and ends the other direction.
 pub(crate) fn echo(stream: &mut Stream) -> io::Result<u64> {
-    let mut buffer = vec![0; PIECE];
-    let mut count = 0;
-    loop {
-        match stream.reader.read(&mut buffer) {
-            Ok(0) => {
-                stream.writer.finish()?;
-                return Ok(count);
-            }
-            Ok(read) => {
-                stream.writer.write_all(&buffer[..read])?;
-                count += read as u64;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let echoed = transfer::echo(&mut *stream.reader, &mut *stream.writer);
+    echoed.end?;
+    stream.writer.finish()?;
+    Ok(echoed.count)
 }
 
-/// The guest's job must have moved all of the range, unchanged.
-pub(crate) fn complete(moved: Moved, range: Range) -> anyhow::Result<()> {
+/// All of it must have been moved, unchanged.
+pub(crate) fn complete(moved: Moved, content: impl Into<Content>) -> anyhow::Result<()> {
+    came_to(moved, content.into().count(), End::Complete)
+}
+
+/// All of it must have been received, and then the end in order.
+pub(crate) fn closed(moved: Moved, content: impl Into<Content>) -> anyhow::Result<()> {
+    came_to(moved, content.into().count(), End::Closed)
+}
+
+/// So many bytes, messages or turns must have been moved before it stopped for this reason.
+pub(crate) fn came_to(moved: Moved, count: u64, end: End) -> anyhow::Result<()> {
     ensure!(
-        moved.wrong.is_none(),
-        "the guest received a wrong byte at {:?}",
-        moved.wrong
-    );
-    ensure!(
-        moved.count == range.len && moved.end == End::Complete,
-        "the guest came to byte {} of {} ({:?})",
-        moved.count,
-        range.len,
-        moved.end
+        moved.wrong.is_none() && moved.count == count && moved.end == end,
+        "expected {count} and then {end:?}, found {moved:?}"
     );
     Ok(())
 }

@@ -3,17 +3,19 @@
 //! A process of ours that ends with us, and that a watchdog may end from another thread.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child as Process, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
-use nix::poll::{PollTimeout, poll};
+use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use vsock_compliance::poll::{Deadline, pace};
+
+/// How often a thing is looked at that no descriptor tells.
+const PACE: Duration = Duration::from_millis(10);
 
 /// A running program whose words go to a file.
 #[derive(Clone, Debug)]
@@ -25,10 +27,6 @@ pub struct Child {
 
 impl Child {
     /// Starts it.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be written or the program not started.
     pub fn spawn(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let process = command
@@ -64,11 +62,7 @@ impl Child {
         process.wait().ok();
     }
 
-    /// Asks it to end; how it did.
-    ///
-    /// # Errors
-    ///
-    /// It does not within the limit, and is killed.
+    /// Asks it to end; how it did. One that does not within the limit is killed: an error.
     pub fn terminate(&self, limit: Duration) -> anyhow::Result<ExitStatus> {
         let process = i32::try_from(self.id).context("the process has a strange number")?;
         if let Some(status) = self.ended() {
@@ -106,25 +100,16 @@ pub fn describe(status: ExitStatus) -> String {
 }
 
 /// Looks again and again, up to a limit, where the system has no event to wait for.
-///
-/// # Errors
-///
-/// Those of `look`.
 pub fn wait_until<T>(
     limit: Duration,
     mut look: impl FnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<Option<T>> {
-    let start = Instant::now();
+    let deadline = Deadline::after(limit);
     loop {
-        if let Some(found) = look()? {
-            return Ok(Some(found));
+        let found = look()?;
+        if found.is_some() || deadline.passed() {
+            return Ok(found);
         }
-        if start.elapsed() > limit {
-            return Ok(None);
-        }
-        match poll(&mut [], PollTimeout::from(10_u8)) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => bail!(io::Error::from(error)),
-        }
+        pace(PACE)?;
     }
 }

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use vsock_guest_program::job::Job;
 use vsock_report::{Digest, Progress, read, receive};
 
-use self::table::Line;
+use crate::bytes::joined;
 use crate::device::{Stream, Writer};
 use crate::machine::{Machine, Parts, Processes};
 use crate::suite::pairs::{Opener, connect};
@@ -34,18 +34,18 @@ pub(crate) fn run(parts: &Parts, file: Option<&Path>, rounds: u32) -> anyhow::Re
     let mut machine = Machine::start(parts, &Processes::default())?;
     println!("guest     Linux {}", machine.release());
     let progress = Progress::of_bytes(bytes.len() as u64 * 2 * u64::from(rounds));
-    let mut lines = Opener::BOTH.map(|opener| Line::new(opener, name));
+    let mut lines = Opener::BOTH.map(|opener| (opener, Vec::new()));
     for _ in 0..rounds {
-        for line in &mut lines {
-            let (round, back) = there_and_back(&mut machine, line.opener, &bytes, &progress)
-                .with_context(|| format!("when the {:?} connects", line.opener))?;
+        for (opener, rounds) in &mut lines {
+            let (round, back) = there_and_back(&mut machine, *opener, &bytes, &progress)
+                .with_context(|| format!("when the {opener:?} connects"))?;
             sent.check(&back)?;
-            line.rounds.push(round);
+            rounds.push(round);
         }
     }
     progress.finish();
     println!("SHA-256   {sent}, the same on both sides in every round\n");
-    print!("{}", table::text(bytes.len(), &lines));
+    print!("{}", table::text(bytes.len(), name, &lines));
     Ok(())
 }
 
@@ -64,9 +64,7 @@ fn there_and_back(
     progress: &Progress,
 ) -> anyhow::Result<(Round, Vec<u8>)> {
     let pair = connect(machine, opener)?;
-    let service = machine.guest().start(Job::Echo {
-        socket: pair.guest.socket,
-    })?;
+    let service = machine.guest().start(Job::Echo(pair.guest.socket))?;
     let Stream {
         mut reader,
         mut writer,
@@ -76,7 +74,7 @@ fn there_and_back(
     let received = thread::scope(|scope| {
         let sender = scope.spawn(|| send(&mut *writer, bytes));
         let received = receive(&mut *reader, &mut back, progress);
-        let sent = sender.join().map_err(|_| anyhow!("the sender panicked"))?;
+        let sent = joined(sender.join())?;
         sent.context("sending failed")?;
         received.context("receiving failed")
     })?;

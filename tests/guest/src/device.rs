@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::child::Child;
-use crate::usage::Usage;
+use crate::usage::{self, Usage};
 
 /// How long any wait for the other side may take, and more than any should.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -52,46 +52,34 @@ pub trait Device: Send + Sync {
     /// What host components use.
     fn host(&self) -> Arc<dyn Host>;
     /// What it has used so far.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not tell.
     fn usage(&self) -> anyhow::Result<Usage>;
     /// What host components have used so far: this process, without the device if that is in it.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not tell.
-    fn host_usage(&self) -> anyhow::Result<Usage>;
+    fn host_usage(&self) -> anyhow::Result<Usage> {
+        Usage::of_this_process()
+    }
     /// Its memory, without the guest's.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not tell.
-    fn anonymous_bytes(&self) -> anyhow::Result<u64>;
+    fn anonymous_bytes(&self) -> anyhow::Result<u64> {
+        usage::anonymous_bytes(self.process_id())
+    }
     /// Descriptors that it has open.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not tell.
-    fn descriptors(&self) -> anyhow::Result<usize>;
+    fn descriptors(&self) -> anyhow::Result<usize> {
+        usage::descriptors(self.process_id())
+    }
     /// The process, if it has one of its own.
-    fn process(&self) -> Option<&Child>;
+    fn process(&self) -> Option<&Child> {
+        None
+    }
+    /// The number of the process that it is in.
+    fn process_id(&self) -> u32 {
+        self.process().map_or_else(std::process::id, Child::id)
+    }
 }
 
 /// The host's side.
 pub trait Host: Send + Sync {
-    /// Connects to a port of the guest.
-    ///
-    /// # Errors
-    ///
-    /// The guest refuses, or does not answer within [`LIMIT`].
+    /// Connects to a port of the guest, which answers within [`LIMIT`].
     fn connect(&self, port: u32) -> io::Result<Stream>;
     /// Takes the guest's connections to a port of the host.
-    ///
-    /// # Errors
-    ///
-    /// The port is in use.
     fn listen(&self, port: u32) -> io::Result<Box<dyn Listener>>;
     /// The same for messages: each is read or written by one call.
     fn messages(&self) -> Option<Arc<dyn Host>> {
@@ -102,11 +90,11 @@ pub trait Host: Send + Sync {
 /// A port of the host.
 pub trait Listener: Send + Sync {
     /// Waits for a connection, but not longer than [`LIMIT`].
-    ///
-    /// # Errors
-    ///
-    /// Nothing comes.
-    fn accept(&self) -> io::Result<Stream>;
+    fn accept(&self) -> io::Result<Stream> {
+        self.accept_within(LIMIT)
+    }
+    /// The same, but not longer than so.
+    fn accept_within(&self, limit: Duration) -> io::Result<Stream>;
 }
 
 /// A connection's end on the host. No operation waits longer than [`LIMIT`] unless told so.
@@ -116,26 +104,15 @@ pub trait Listener: Send + Sync {
 )]
 pub struct Stream {
     /// The half that receives.
-    pub reader: Box<dyn Reader>,
+    pub reader: Box<dyn Read + Send>,
     /// The half that sends.
     pub writer: Box<dyn Writer>,
 }
 
-/// The half of a stream that receives.
-pub trait Reader: Read + Send {}
-
 /// The half of a stream that sends.
 pub trait Writer: Write + Send {
     /// How long a write may wait from now on.
-    ///
-    /// # Errors
-    ///
-    /// What the stream answers.
     fn set_limit(&mut self, limit: Duration) -> io::Result<()>;
     /// Ends the direction; what has been written arrives before the end does.
-    ///
-    /// # Errors
-    ///
-    /// What the stream answers.
     fn finish(&mut self) -> io::Result<()>;
 }

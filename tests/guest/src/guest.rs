@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use vsock_guest_program::job::{
-    Answer, Failure, Job, Line, Messages, Moved, Options, Range, Request, Socket,
+    Answer, Content, Failure, Group, GuestSocket, Job, Line, Moved, Options, Request,
 };
 
 use crate::child::wait_until;
@@ -44,21 +44,6 @@ pub(crate) struct Guest {
 pub(crate) struct Pending {
     answer: Receiver<Result<Answer, Failure>>,
     what: String,
-}
-
-/// A connection or a listener in the guest.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct GuestSocket {
-    pub(crate) socket: Socket,
-    pub(crate) cid: u32,
-    pub(crate) port: u32,
-}
-
-/// Sockets in the guest with consecutive numbers.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Group {
-    pub(crate) first: Socket,
-    pub(crate) count: u32,
 }
 
 /// Takes the connection that QEMU makes for the guest's serial port.
@@ -182,71 +167,57 @@ impl Guest {
     }
 
     pub(crate) fn accept(&self, listener: GuestSocket) -> anyhow::Result<GuestSocket> {
-        let listener = listener.socket;
-        self.start(Job::Accept { listener })?.opened()
+        self.start(Job::Accept(listener.socket))?.opened()
     }
 
-    pub(crate) fn send(&self, from: GuestSocket, range: Range) -> anyhow::Result<Pending> {
-        let socket = from.socket;
-        self.start(Job::Send { socket, range })
+    pub(crate) fn send(
+        &self,
+        from: GuestSocket,
+        content: impl Into<Content>,
+    ) -> anyhow::Result<Pending> {
+        let (socket, content) = (from.socket, content.into());
+        self.start(Job::Send { socket, content })
     }
 
-    pub(crate) fn receive(&self, at: GuestSocket, range: Range) -> anyhow::Result<Pending> {
-        self.receive_woken_at(at, range, None)
+    pub(crate) fn receive(
+        &self,
+        at: GuestSocket,
+        content: impl Into<Content>,
+    ) -> anyhow::Result<Pending> {
+        self.receive_woken_at(at, content, None)
     }
 
     /// As [`receive`](Self::receive), by a program that is not woken before so many bytes are there.
     pub(crate) fn receive_woken_at(
         &self,
         at: GuestSocket,
-        range: Range,
+        content: impl Into<Content>,
         lowat: Option<u32>,
     ) -> anyhow::Result<Pending> {
-        let socket = at.socket;
+        let (socket, content) = (at.socket, content.into());
         self.start(Job::Receive {
             socket,
-            range,
+            content,
             lowat,
         })
     }
 
-    pub(crate) fn send_messages(
-        &self,
-        from: GuestSocket,
-        messages: &Messages,
-    ) -> anyhow::Result<Pending> {
-        let (socket, messages) = (from.socket, messages.clone());
-        self.start(Job::SendMessages { socket, messages })
-    }
-
-    pub(crate) fn receive_messages(
-        &self,
-        at: GuestSocket,
-        messages: &Messages,
-    ) -> anyhow::Result<Pending> {
-        let (socket, messages) = (at.socket, messages.clone());
-        self.start(Job::ReceiveMessages { socket, messages })
-    }
-
     /// Bytes that the running job of this socket has moved.
     pub(crate) fn progress(&self, of: GuestSocket) -> anyhow::Result<u64> {
-        let socket = of.socket;
-        Ok(self.start(Job::Progress { socket })?.moved()?.count)
+        Ok(self.start(Job::Progress(of.socket))?.moved()?.count)
     }
 
     pub(crate) fn finish(&self, socket: GuestSocket) -> anyhow::Result<()> {
-        let socket = socket.socket;
-        self.run(Job::Finish { socket }).map(drop)
+        self.run(Job::Finish(socket.socket)).map(drop)
     }
 
     pub(crate) fn close(&self, socket: GuestSocket) -> anyhow::Result<()> {
-        let first = socket.socket;
-        self.run(Job::Close { first, count: 1 }).map(drop)
+        let (first, count) = (socket.socket, 1);
+        self.close_all(Group { first, count })
     }
 
     pub(crate) fn close_all(&self, group: Group) -> anyhow::Result<()> {
-        let Group { first, count } = group;
-        self.run(Job::Close { first, count }).map(drop)
+        self.run(Job::Close(group)).map(drop)
     }
 }
 
@@ -278,14 +249,14 @@ impl Pending {
 
     pub(crate) fn opened(self) -> anyhow::Result<GuestSocket> {
         match self.wait()? {
-            Answer::Opened { socket, cid, port } => Ok(GuestSocket { socket, cid, port }),
+            Answer::Opened(socket) => Ok(socket),
             other => bail!("the guest answered {other:?}"),
         }
     }
 
     pub(crate) fn group(self, limit: Duration) -> anyhow::Result<Group> {
         match self.wait_for(limit)? {
-            Answer::Group { first, count, .. } => Ok(Group { first, count }),
+            Answer::Group(group) => Ok(group),
             other => bail!("the guest answered {other:?}"),
         }
     }

@@ -3,12 +3,14 @@
 //! What the guest boots from: the kernel, and a file system that holds our program and the modules.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context;
+use cpio::NewcBuilder;
+use cpio::newc::ModeFileType;
 
-use crate::cpio::Archive;
 use crate::kernel::{Kernel, Module, Version};
 use crate::place::Place;
 use crate::qemu;
@@ -42,7 +44,7 @@ impl Image {
         let initramfs = directory.join("initramfs.cpio");
         // Whole or not at all: another run may read it now.
         let part = tempfile::NamedTempFile::new_in(directory)?;
-        fs::write(part.path(), pack(&program, &kernel.modules))?;
+        fs::write(part.path(), pack(&program, &kernel.modules)?)?;
         part.persist(&initramfs)?;
         Ok(Self {
             version,
@@ -52,18 +54,42 @@ impl Image {
     }
 }
 
-fn pack(program: &[u8], modules: &[Module]) -> Vec<u8> {
-    let mut archive = Archive::default();
+fn pack(program: &[u8], modules: &[Module]) -> io::Result<Vec<u8>> {
+    let mut archive = Vec::new();
     for directory in ["dev", "proc", "sys", "modules"] {
-        archive.directory(directory);
+        let entry = NewcBuilder::new(directory).mode(0o755);
+        add(
+            &mut archive,
+            entry.set_mode_file_type(ModeFileType::Directory),
+            &[],
+        )?;
     }
     // The kernel gives it to the first program as its standard streams, before anything is mounted.
-    archive.character_device("dev/console", (5, 1));
-    archive.file("init", 0o755, program);
+    let console = NewcBuilder::new("dev/console").rdev_major(5).rdev_minor(1);
+    let console = console.mode(0o600).set_mode_file_type(ModeFileType::Char);
+    add(&mut archive, console, &[])?;
+    let init = NewcBuilder::new("init").mode(0o755);
+    add(
+        &mut archive,
+        init.set_mode_file_type(ModeFileType::Regular),
+        program,
+    )?;
     for (place, Module { name, contents }) in modules.iter().enumerate() {
-        archive.file(&format!("modules/{place:02}-{name}.ko"), 0o644, contents);
+        let module = NewcBuilder::new(&format!("modules/{place:02}-{name}.ko")).mode(0o644);
+        add(
+            &mut archive,
+            module.set_mode_file_type(ModeFileType::Regular),
+            contents,
+        )?;
     }
-    archive.finish()
+    cpio::newc::trailer(archive)
+}
+
+fn add(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) -> io::Result<()> {
+    let len = contents.len().try_into().map_err(io::Error::other)?;
+    let mut writer = entry.write(archive, len);
+    writer.write_all(contents)?;
+    writer.finish().map(drop)
 }
 
 fn build_program(place: &Place) -> anyhow::Result<Vec<u8>> {

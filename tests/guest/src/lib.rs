@@ -4,6 +4,10 @@
 //! host's side, whichever it is.
 
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::missing_errors_doc,
+    reason = "errors are of the system, with their context, and end a run"
+)]
 
 pub mod child;
 pub mod device;

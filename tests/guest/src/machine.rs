@@ -14,7 +14,7 @@ use vsock_guest_program::job::Job;
 use crate::child::{self, Child, wait_until};
 use crate::device::daemon::{self, Daemon};
 use crate::device::in_process::InProcess;
-use crate::device::{Device, Host, Kind};
+use crate::device::{Device, Host, Kind, LIMIT};
 use crate::guest::{Control, Guest};
 use crate::image::Image;
 use crate::place::Place;
@@ -212,21 +212,54 @@ fn boot(
     let path = directory.join("ctl.sock");
     fs::remove_file(&path).ok();
     let control = Control::new(&path)?;
-    let setting = Setting {
-        image: parts.image.clone(),
+    let qemu = qemu::start(Setting {
+        image: &parts.image,
         accelerator: parts.accelerator,
+        device: device.socket(),
         properties,
-    };
-    let logs = (
-        &*parts.logs.join("console.log"),
-        &*parts.logs.join("qemu.log"),
-    );
-    let qemu = qemu::start(&setting, device.socket(), &path, logs)?;
+        control: &path,
+        logs: &parts.logs,
+    })?;
     processes.add(Some(&qemu));
     let guest = control
         .accept(|| qemu.ended().is_some())
         .with_context(|| format!("QEMU did not start: {}", qemu.last_words()))?;
     Ok((qemu, guest))
+}
+
+/// What a device holds of memory and descriptors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Footprint {
+    pub(crate) bytes: u64,
+    pub(crate) descriptors: usize,
+}
+
+impl Footprint {
+    pub(crate) fn now(machine: &Machine) -> anyhow::Result<Self> {
+        Ok(Self {
+            bytes: machine.device().anonymous_bytes()?,
+            descriptors: machine.device().descriptors()?,
+        })
+    }
+
+    /// What it holds now beyond that.
+    pub(crate) fn more(self, machine: &Machine) -> anyhow::Result<Self> {
+        let now = Self::now(machine)?;
+        Ok(Self {
+            bytes: now.bytes.saturating_sub(self.bytes),
+            descriptors: now.descriptors.saturating_sub(self.descriptors),
+        })
+    }
+
+    /// Waits until all but so many bytes, for the device's allocator, and a few descriptors are given back.
+    pub(crate) fn given_back(self, machine: &Machine, most: u64) -> anyhow::Result<()> {
+        let mut more = self.more(machine)?;
+        let back = wait_until(LIMIT, || {
+            more = self.more(machine)?;
+            Ok((more.bytes <= most && more.descriptors <= 8).then_some(()))
+        })?;
+        back.with_context(|| format!("{more:?} is left of closed connections"))
+    }
 }
 
 /// The processes of a machine, for a watchdog in another thread.

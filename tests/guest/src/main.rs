@@ -11,7 +11,6 @@
 
 mod bench;
 mod bytes;
-mod cpio;
 mod demo;
 mod guest;
 mod image;

@@ -18,10 +18,6 @@ pub struct Place {
 
 impl Place {
     /// Those of this package.
-    ///
-    /// # Errors
-    ///
-    /// The package was moved, or there is no current directory.
     pub fn new() -> anyhow::Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = manifest
@@ -37,10 +33,6 @@ impl Place {
     }
 
     /// A directory of ours below the build products, made if need be.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be made.
     pub fn directory(&self, name: &str) -> anyhow::Result<PathBuf> {
         let directory = self.target.join("guest").join(name);
         fs::create_dir_all(&directory)

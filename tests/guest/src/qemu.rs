@@ -24,12 +24,18 @@ pub(crate) enum Accelerator {
 }
 
 /// How a guest is to be started.
-#[derive(Clone, Debug)]
-pub(crate) struct Setting {
-    pub(crate) image: Image,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting<'a> {
+    pub(crate) image: &'a Image,
     pub(crate) accelerator: Accelerator,
+    /// The device's socket.
+    pub(crate) device: &'a Path,
     /// Further properties of the device, each with a comma before it.
-    pub(crate) properties: &'static str,
+    pub(crate) properties: &'a str,
+    /// A socket for the guest's second serial port.
+    pub(crate) control: &'a Path,
+    /// Where what the guest and QEMU say is kept.
+    pub(crate) logs: &'a Path,
 }
 
 /// Finds the program.
@@ -38,14 +44,9 @@ pub(crate) fn program() -> Result<PathBuf, Missing> {
     tool::find(PROGRAM).ok_or_else(|| Missing::new(PROGRAM, hint))
 }
 
-/// Starts a guest: its first serial port is a log, its second one is the socket `control`.
-pub(crate) fn start(
-    setting: &Setting,
-    device: &Path,
-    control: &Path,
-    logs: (&Path, &Path),
-) -> anyhow::Result<Child> {
-    let (console, log) = logs;
+/// Starts a guest, whose first serial port is a log.
+pub(crate) fn start(setting: Setting<'_>) -> anyhow::Result<Child> {
+    let console = setting.logs.join("console.log");
     let (accelerator, processor) = match setting.accelerator {
         // The largest processor that it can imitate costs half of the speed.
         Accelerator::Tcg => ("tcg,thread=multi", "qemu64"),
@@ -62,10 +63,10 @@ pub(crate) fn start(
         .arg(format!("file,id=con,path={}", console.display()))
         .args(["-serial", "chardev:con"])
         .arg("-chardev")
-        .arg(format!("socket,id=ctl,path={}", control.display()))
+        .arg(format!("socket,id=ctl,path={}", setting.control.display()))
         .args(["-serial", "chardev:ctl"])
         .arg("-chardev")
-        .arg(format!("socket,id=vhu,path={}", device.display()))
+        .arg(format!("socket,id=vhu,path={}", setting.device.display()))
         .arg("-device")
         .arg(format!(
             "vhost-user-vsock-pci,chardev=vhu{}",
@@ -79,5 +80,5 @@ pub(crate) fn start(
             "-append",
             "console=ttyS0 quiet mitigations=off nokaslr panic=-1",
         ]);
-    Child::spawn(&mut command, log)
+    Child::spawn(&mut command, &setting.logs.join("qemu.log"))
 }

@@ -2,14 +2,14 @@
 
 //! Programs of the system that are run to their end.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
 /// Something that this machine does not have and that cannot be installed without asking.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{what} is missing; {hint}")]
 pub struct Missing {
     what: String,
     hint: String,
@@ -25,14 +25,6 @@ impl Missing {
     }
 }
 
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is missing; {}", self.what, self.hint)
-    }
-}
-
-impl std::error::Error for Missing {}
-
 /// The path of a program.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
@@ -43,10 +35,6 @@ pub fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// Runs a command; its output, if it succeeds.
-///
-/// # Errors
-///
-/// It cannot be started, or fails.
 pub fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     let output = command
         .stdin(Stdio::null())
@@ -63,19 +51,11 @@ pub fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Runs a command that needs no looking at.
-///
-/// # Errors
-///
-/// Those of [`output`].
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
     output(command).map(drop)
 }
 
 /// Runs a command that shows a person itself what it does.
-///
-/// # Errors
-///
-/// Those of [`output`].
 pub fn show(command: &mut Command) -> anyhow::Result<()> {
     let status = command
         .stdin(Stdio::null())

@@ -29,10 +29,6 @@ pub struct Usage {
 
 impl Usage {
     /// Of the running threads of a process that `counts` chooses by name.
-    ///
-    /// # Errors
-    ///
-    /// There is no such process.
     pub fn of_threads(process: u32, counts: impl Fn(&str) -> bool) -> anyhow::Result<Self> {
         let mut sum = Self::default();
         let directory = format!("/proc/{process}/task");
@@ -55,10 +51,6 @@ impl Usage {
     }
 
     /// Of this process, with the threads that have ended.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answers.
     pub fn of_this_process() -> anyhow::Result<Self> {
         let usage = getrusage(UsageWho::RUSAGE_SELF)?;
         let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
@@ -101,10 +93,6 @@ impl Sub for Usage {
 }
 
 /// Memory that belongs to the process alone; the guest's, which it shares with QEMU, is not in it.
-///
-/// # Errors
-///
-/// `/proc` does not say it.
 pub fn anonymous_bytes(process: u32) -> anyhow::Result<u64> {
     let file = format!("/proc/{process}/smaps_rollup");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
@@ -117,10 +105,6 @@ pub fn anonymous_bytes(process: u32) -> anyhow::Result<u64> {
 }
 
 /// Descriptors that the process has open.
-///
-/// # Errors
-///
-/// `/proc` does not say it.
 pub fn descriptors(process: u32) -> anyhow::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{process}/fd"))?.count())
 }

@@ -2,7 +2,7 @@
 
 //! Bytes, both ways.
 
-use vsock_driver::Resetting;
+use vsock_driver::Counted;
 use vsock_muxer::{Allowance, GuestBuffers, Initiator, Op, Progress};
 
 use crate::world::{Buffers, WRITABLE, World, bytes, header, op, with};
@@ -136,7 +136,7 @@ fn a_failure_that_a_stream_tells_once_after_bytes_is_not_lost() {
         packets: 9,
         packet_bytes: 6,
     };
-    let mut stream = Resetting::after(b"some bytes");
+    let mut stream = Counted::reset_after(b"some bytes");
     let filled = buffers.fill(&mut stream, allowance, &mut |len| {
         with(header(Op::ReadWrite, 1, 52), |h| h.len = len as u32)
     });

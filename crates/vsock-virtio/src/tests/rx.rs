@@ -7,7 +7,7 @@ use proptest::strategy::Strategy;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use virtio_queue::{Queue, QueueT};
 use vsock_backend_api::VsockStream;
-use vsock_driver::{Counted, Descriptor, DriverQueue, Memory, Resetting, bytes, memory};
+use vsock_driver::{Counted, Descriptor, DriverQueue, Memory, bytes, memory};
 use vsock_inner::VsockInnerStream;
 use vsock_muxer::{Allowance, GuestBuffers};
 use vsock_proto::{Header, Progress};
@@ -304,7 +304,7 @@ fn the_end_of_a_stream_is_no_packet() {
 /// What is not told now would look like an end.
 #[test]
 fn t92_a_failure_is_told_with_the_bytes_before_it_and_not_left_to_the_next_read() {
-    let mut reset = Resetting::after(b"last");
+    let mut reset = Counted::reset_after(b"last");
     let (mut device, mut application) = pair(1000);
     application.write_all(b"last").unwrap();
     application.abort();
@@ -313,7 +313,7 @@ fn t92_a_failure_is_told_with_the_bytes_before_it_and_not_left_to_the_next_read(
         [(&mut reset, &[48]), (&mut device, &[48, 100])];
     for (stream, lens) in cases {
         let mut rig = Rig::new();
-        rig.direct.add::<Resetting>(0);
+        rig.direct.add::<Counted>(0);
         let head = rig.offer(lens);
         rig.offer(&[100]);
         assert_eq!(rig.fill(stream, PLENTY), Progress::Failed);

@@ -9,6 +9,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use tempfile::TempDir;
+use vhost::vhost_user::message::FrontendReq;
 use vsock_compliance::poll::{Deadline, PollInterest, wait_ready};
 use vsock_driver::{Descriptor, bytes, filled};
 use vsock_proto::{Header, Op};
@@ -16,7 +17,6 @@ use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
 
 use super::front_end::{FrontEnd, LIMIT};
 use super::guest::Guest;
-use super::message::{GET_FEATURES, GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES};
 use crate::component::{Component, request};
 
 /// The device of one input.
@@ -55,11 +55,13 @@ impl Rig {
         // Only from then on there are answers on demand.
         let mut negotiated = false;
         for message in guest.set_up() {
-            match message.request {
-                GET_FEATURES | GET_PROTOCOL_FEATURES => front_end.ask(message, true),
+            match FrontendReq::try_from(message.request) {
+                Ok(FrontendReq::GET_FEATURES | FrontendReq::GET_PROTOCOL_FEATURES) => {
+                    front_end.ask(message, true);
+                }
                 _ if negotiated => front_end.ask(message, false),
-                _ => {
-                    negotiated = message.request == SET_PROTOCOL_FEATURES;
+                request => {
+                    negotiated = request == Ok(FrontendReq::SET_PROTOCOL_FEATURES);
                     front_end.send(&message);
                 }
             }

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::io::write;
+use vhost::vhost_user::message::FrontendReq;
 use virtio_queue::QueueT;
 use vm_memory::{FileOffset, GuestAddress};
 use vsock_driver::{DriverQueue, Memory};
@@ -73,12 +74,12 @@ impl Guest {
     pub(super) fn set_up(&self) -> impl Iterator<Item = Message> + '_ {
         let table = [words(&[1, 0]), message::region(0, SIZE, 0)].concat();
         let begin = [
-            Message::new(message::SET_OWNER, Vec::new()),
-            Message::new(message::GET_FEATURES, Vec::new()),
-            Message::new(message::GET_PROTOCOL_FEATURES, Vec::new()),
-            Message::new(message::SET_PROTOCOL_FEATURES, longs(&[PROTOCOL])),
-            Message::new(message::SET_FEATURES, longs(&[FEATURES])),
-            Message::new(message::SET_MEM_TABLE, table).with(self.file()),
+            Message::new(FrontendReq::SET_OWNER, Vec::new()),
+            Message::new(FrontendReq::GET_FEATURES, Vec::new()),
+            Message::new(FrontendReq::GET_PROTOCOL_FEATURES, Vec::new()),
+            Message::new(FrontendReq::SET_PROTOCOL_FEATURES, longs(&[PROTOCOL])),
+            Message::new(FrontendReq::SET_FEATURES, longs(&[FEATURES])),
+            Message::new(FrontendReq::SET_MEM_TABLE, table).with(self.file()),
         ];
         begin
             .into_iter()
@@ -93,12 +94,12 @@ impl Guest {
         };
         let parts = [words(&[number, 0]), longs(&self.parts(index)), longs(&[0])].concat();
         [
-            state(message::SET_VRING_NUM, ENTRIES.into()),
-            state(message::SET_VRING_BASE, 0),
-            Message::new(message::SET_VRING_ADDR, parts),
-            event(message::SET_VRING_KICK, &self.kicks[index]),
-            event(message::SET_VRING_CALL, &self.calls[index]),
-            state(message::SET_VRING_ENABLE, 1),
+            state(FrontendReq::SET_VRING_NUM, ENTRIES.into()),
+            state(FrontendReq::SET_VRING_BASE, 0),
+            Message::new(FrontendReq::SET_VRING_ADDR, parts),
+            event(FrontendReq::SET_VRING_KICK, &self.kicks[index]),
+            event(FrontendReq::SET_VRING_CALL, &self.calls[index]),
+            state(FrontendReq::SET_VRING_ENABLE, 1),
         ]
     }
 }

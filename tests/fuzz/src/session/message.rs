@@ -4,33 +4,10 @@
 
 use std::os::fd::OwnedFd;
 
+use vhost::vhost_user::message::FrontendReq as Req;
+
 use super::guest::{Guest, USER};
 use crate::bytes::Bytes;
-
-pub(super) const GET_FEATURES: u32 = 1;
-pub(super) const SET_FEATURES: u32 = 2;
-pub(super) const SET_OWNER: u32 = 3;
-pub(super) const SET_MEM_TABLE: u32 = 5;
-const SET_LOG_BASE: u32 = 6;
-const SET_LOG_FD: u32 = 7;
-pub(super) const SET_VRING_NUM: u32 = 8;
-pub(super) const SET_VRING_ADDR: u32 = 9;
-pub(super) const SET_VRING_BASE: u32 = 10;
-const GET_VRING_BASE: u32 = 11;
-pub(super) const SET_VRING_KICK: u32 = 12;
-pub(super) const SET_VRING_CALL: u32 = 13;
-const SET_VRING_ERR: u32 = 14;
-pub(super) const GET_PROTOCOL_FEATURES: u32 = 15;
-pub(super) const SET_PROTOCOL_FEATURES: u32 = 16;
-pub(super) const SET_VRING_ENABLE: u32 = 18;
-const SET_BACKEND_REQ_FD: u32 = 21;
-const GET_CONFIG: u32 = 24;
-const SET_CONFIG: u32 = 25;
-const GET_INFLIGHT_FD: u32 = 31;
-const SET_INFLIGHT_FD: u32 = 32;
-const ADD_MEM_REG: u32 = 37;
-const REM_MEM_REG: u32 = 38;
-const SET_DEVICE_STATE_FD: u32 = 42;
 
 /// The version of the protocol, in the flags.
 const VERSION: u32 = 1;
@@ -49,9 +26,9 @@ pub(super) struct Message {
 
 impl Message {
     /// As it should be.
-    pub(super) fn new(request: u32, body: Vec<u8>) -> Self {
+    pub(super) fn new(request: impl Into<u32>, body: Vec<u8>) -> Self {
         Self {
-            request,
+            request: request.into(),
             need_reply: false,
             size: u32::try_from(body.len()).unwrap_or(u32::MAX),
             body,
@@ -65,19 +42,19 @@ impl Message {
     }
 
     /// Whether the request is one that comes with a descriptor.
-    pub(super) const fn wants_descriptor(&self) -> bool {
+    pub(super) fn wants_descriptor(&self) -> bool {
         matches!(
-            self.request,
-            SET_MEM_TABLE
-                | SET_LOG_BASE
-                | SET_LOG_FD
-                | SET_VRING_KICK
-                | SET_VRING_CALL
-                | SET_VRING_ERR
-                | SET_BACKEND_REQ_FD
-                | SET_INFLIGHT_FD
-                | ADD_MEM_REG
-                | SET_DEVICE_STATE_FD
+            Req::try_from(self.request),
+            Ok(Req::SET_MEM_TABLE
+                | Req::SET_LOG_BASE
+                | Req::SET_LOG_FD
+                | Req::SET_VRING_KICK
+                | Req::SET_VRING_CALL
+                | Req::SET_VRING_ERR
+                | Req::SET_BACKEND_REQ_FD
+                | Req::SET_INFLIGHT_FD
+                | Req::ADD_MEM_REG
+                | Req::SET_DEVICE_STATE_FD)
         )
     }
 
@@ -107,18 +84,18 @@ pub(super) fn region(guest: u64, size: u64, offset: u64) -> Vec<u8> {
 /// A request with a body of its kind.
 pub(super) fn any(request: u32, data: &mut Bytes<'_>, guest: &Guest) -> Message {
     let index = u32::from(data.byte()) % 4;
-    let body = match request {
-        SET_FEATURES | SET_PROTOCOL_FEATURES => longs(&[long(data)]),
-        SET_MEM_TABLE => {
+    let body = match Req::try_from(request) {
+        Ok(Req::SET_FEATURES | Req::SET_PROTOCOL_FEATURES) => longs(&[long(data)]),
+        Ok(Req::SET_MEM_TABLE) => {
             let count = index + 1;
             let regions = (0..count).flat_map(|_| any_region(data));
             [words(&[count, 0]), regions.collect()].concat()
         }
-        SET_LOG_BASE => longs(&[long(data), long(data)]),
-        SET_VRING_NUM | SET_VRING_BASE | GET_VRING_BASE | SET_VRING_ENABLE => {
-            words(&[index, data.number()])
-        }
-        SET_VRING_ADDR => {
+        Ok(Req::SET_LOG_BASE) => longs(&[long(data), long(data)]),
+        Ok(
+            Req::SET_VRING_NUM | Req::SET_VRING_BASE | Req::GET_VRING_BASE | Req::SET_VRING_ENABLE,
+        ) => words(&[index, data.number()]),
+        Ok(Req::SET_VRING_ADDR) => {
             let parts = guest
                 .parts(index as usize % 3)
                 .map(|part| match data.byte() {
@@ -133,19 +110,19 @@ pub(super) fn any(request: u32, data: &mut Bytes<'_>, guest: &Guest) -> Message 
             ]
             .concat()
         }
-        SET_VRING_KICK | SET_VRING_CALL | SET_VRING_ERR => {
+        Ok(Req::SET_VRING_KICK | Req::SET_VRING_CALL | Req::SET_VRING_ERR) => {
             let none = if data.byte() < 64 { 0x100 } else { 0 };
             longs(&[u64::from(index) | none])
         }
-        GET_CONFIG | SET_CONFIG => {
+        Ok(Req::GET_CONFIG | Req::SET_CONFIG) => {
             let (offset, size) = (data.number(), data.number());
             [words(&[offset, size, 0]), vec![0; size as usize % 300]].concat()
         }
-        GET_INFLIGHT_FD | SET_INFLIGHT_FD => {
+        Ok(Req::GET_INFLIGHT_FD | Req::SET_INFLIGHT_FD) => {
             [longs(&[long(data), long(data)]), vec![1; 4]].concat()
         }
-        ADD_MEM_REG | REM_MEM_REG => [longs(&[0]), any_region(data)].concat(),
-        SET_DEVICE_STATE_FD => words(&[index, data.byte().into()]),
+        Ok(Req::ADD_MEM_REG | Req::REM_MEM_REG) => [longs(&[0]), any_region(data)].concat(),
+        Ok(Req::SET_DEVICE_STATE_FD) => words(&[index, data.byte().into()]),
         _ => vec![0; usize::from(data.byte()) % 40],
     };
     Message::new(request, body)

@@ -2,25 +2,27 @@
 
 //! What a device holds for connections that wait.
 
-use std::thread;
 use std::time::Duration;
 
-use anyhow::anyhow;
-use vsock_guest_program::job::{Job, Range};
+use vsock_guest_program::job::Range;
 
-use super::results::Held;
-use crate::device::Stream;
+use super::results::IdleCost;
 use crate::machine::Machine;
+use crate::suite::many::crowd;
 use crate::suite::pairs::{Opener, connect};
 use crate::suite::slow::at_rest;
 
 /// A measurement by its name.
-type Measure = (&'static str, fn(&mut Machine) -> anyhow::Result<Held>);
+type Measure = (&'static str, fn(&mut Machine) -> anyhow::Result<IdleCost>);
 
 /// All of them.
 pub(super) const ALL: [Measure; 3] = [
-    ("1,000 idle connections, guest connects", idle_of_guest),
-    ("1,000 idle connections, host connects", idle_of_host),
+    ("1,000 idle connections, guest connects", |machine| {
+        idle(machine, Opener::Guest)
+    }),
+    ("1,000 idle connections, host connects", |machine| {
+        idle(machine, Opener::Host)
+    }),
     ("50 connections whose host never reads", never_read),
 ];
 
@@ -28,44 +30,14 @@ const IDLE: u32 = 1_000;
 const STALLED: u32 = 50;
 /// How long the device is watched while nothing happens.
 const WATCHED: Duration = Duration::from_secs(1);
-const LIMIT: Duration = Duration::from_secs(60);
 
-fn idle_of_guest(machine: &mut Machine) -> anyhow::Result<Held> {
+fn idle(machine: &mut Machine, opener: Opener) -> anyhow::Result<IdleCost> {
     let before = machine.device().anonymous_bytes()?;
-    let port = machine.port();
-    let listener = machine.host().listen(port)?;
-    let accepting = thread::spawn(move || {
-        (0..IDLE)
-            .map(|_| listener.accept())
-            .collect::<std::io::Result<Vec<Stream>>>()
-    });
-    let connecting = machine
-        .guest()
-        .start(Job::ConnectMany { port, count: IDLE })?;
-    connecting.group(LIMIT)?;
-    let _streams = accepting
-        .join()
-        .map_err(|_| anyhow!("accepting panicked"))??;
-    held(machine, before, IDLE)
+    let _crowd = crowd(machine, opener, IDLE)?;
+    cost(machine, before, IDLE)
 }
 
-fn idle_of_host(machine: &mut Machine) -> anyhow::Result<Held> {
-    let before = machine.device().anonymous_bytes()?;
-    let port = machine.port();
-    let listener = machine.guest().listen(port)?;
-    let accepting = machine.guest().start(Job::AcceptMany {
-        listener: listener.socket,
-        count: IDLE,
-    })?;
-    let host = machine.host();
-    let _streams = (0..IDLE)
-        .map(|_| host.connect(port))
-        .collect::<std::io::Result<Vec<Stream>>>()?;
-    accepting.group(LIMIT)?;
-    held(machine, before, IDLE)
-}
-
-fn never_read(machine: &mut Machine) -> anyhow::Result<Held> {
+fn never_read(machine: &mut Machine) -> anyhow::Result<IdleCost> {
     let before = machine.device().anonymous_bytes()?;
     let mut pairs = Vec::new();
     for _ in 0..STALLED {
@@ -81,12 +53,12 @@ fn never_read(machine: &mut Machine) -> anyhow::Result<Held> {
         pairs.push(pair);
     }
     at_rest(machine, &pairs)?;
-    held(machine, before, STALLED)
+    cost(machine, before, STALLED)
 }
 
-fn held(machine: &Machine, before: u64, connections: u32) -> anyhow::Result<Held> {
+fn cost(machine: &Machine, before: u64, connections: u32) -> anyhow::Result<IdleCost> {
     let bytes = machine.device().anonymous_bytes()?.saturating_sub(before);
-    Ok(Held {
+    Ok(IdleCost {
         bytes_each: bytes as f64 / f64::from(connections),
         core: machine.idle_share(WATCHED)?,
     })

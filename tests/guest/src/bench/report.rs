@@ -4,7 +4,7 @@
 
 use vsock_report::{Table, Verdict, digits, empty_table as empty, figures, median};
 
-use super::results::{Cell, Results, Sample};
+use super::results::{Results, Sample};
 use super::targets::ratio;
 use super::work::{Unit, Work};
 use crate::device::Kind;
@@ -22,66 +22,81 @@ pub(crate) fn text(results: &Results, verdicts: &[Verdict]) -> String {
         results.processor,
         results.kernel,
         Kind::Peer.name(),
-        bulk(results),
-        operations(results),
+        table(results, Unit::Bytes, &BULK),
+        table(results, Unit::Operations, &OPERATIONS),
         memory(results),
         figures(verdicts),
     )
 }
 
-fn bulk(results: &Results) -> Table {
-    let mut table = empty(&[
-        "workload",
-        "device",
-        "MB/s",
-        "x",
-        "CPU s/GiB",
-        "x",
-        "user s/GiB",
-        "system s/GiB",
-        "switches/MiB",
-        "host CPU s/GiB",
-    ]);
-    each(results, Unit::Bytes, |kind, work, cell| {
-        table.add_row([
-            work.name().to_owned(),
-            kind.name().to_owned(),
-            middle(cell, |sample| sample.rate() / 1e6),
-            times(ratio(results, kind, work, Sample::rate)),
-            middle(cell, |sample| sample.cpu() * GIB),
-            times(ratio(results, kind, work, Sample::cpu)),
-            middle(cell, |sample| sample.device.user / sample.units * GIB),
-            middle(cell, |sample| sample.device.system / sample.units * GIB),
-            middle(cell, |sample| sample.device.switches / sample.units * MIB),
-            middle(cell, |sample| sample.host.cpu / sample.units * GIB),
-        ]);
-    });
-    table
+/// A column's heading, and its figure: of the device's samples, or as a ratio to the peer's.
+type Column = (&'static str, Figure);
+
+#[derive(Clone, Copy)]
+enum Figure {
+    Median(fn(&Sample) -> f64),
+    Ratio(fn(&Sample) -> f64),
 }
 
-fn operations(results: &Results) -> Table {
-    let mut table = empty(&[
-        "workload",
-        "device",
-        "per second",
-        "x",
-        "CPU us each",
-        "x",
+const BULK: [Column; 8] = [
+    ("MB/s", Figure::Median(|sample| sample.rate() / 1e6)),
+    ("x", Figure::Ratio(Sample::rate)),
+    ("CPU s/GiB", Figure::Median(|sample| sample.cpu() * GIB)),
+    ("x", Figure::Ratio(Sample::cpu)),
+    (
+        "user s/GiB",
+        Figure::Median(|sample| sample.device.user / sample.units * GIB),
+    ),
+    (
+        "system s/GiB",
+        Figure::Median(|sample| sample.device.system / sample.units * GIB),
+    ),
+    (
+        "switches/MiB",
+        Figure::Median(|sample| sample.device.switches / sample.units * MIB),
+    ),
+    (
+        "host CPU s/GiB",
+        Figure::Median(|sample| sample.host.cpu / sample.units * GIB),
+    ),
+];
+
+const OPERATIONS: [Column; 6] = [
+    ("per second", Figure::Median(Sample::rate)),
+    ("x", Figure::Ratio(Sample::rate)),
+    ("CPU us each", Figure::Median(|sample| sample.cpu() * 1e6)),
+    ("x", Figure::Ratio(Sample::cpu)),
+    (
         "switches each",
+        Figure::Median(|sample| sample.device.switches / sample.units),
+    ),
+    (
         "host CPU us each",
-    ]);
-    each(results, Unit::Operations, |kind, work, cell| {
-        table.add_row([
-            work.name().to_owned(),
-            kind.name().to_owned(),
-            middle(cell, Sample::rate),
-            times(ratio(results, kind, work, Sample::rate)),
-            middle(cell, |sample| sample.cpu() * 1e6),
-            times(ratio(results, kind, work, Sample::cpu)),
-            middle(cell, |sample| sample.device.switches / sample.units),
-            middle(cell, |sample| sample.host.cpu / sample.units * 1e6),
-        ]);
-    });
+        Figure::Median(|sample| sample.host.cpu / sample.units * 1e6),
+    ),
+];
+
+/// A line for each workload of a unit and each device that has done it.
+fn table(results: &Results, unit: Unit, columns: &[Column]) -> Table {
+    let headings = columns.iter().map(|(heading, _)| *heading);
+    let headings: Vec<_> = ["workload", "device"].into_iter().chain(headings).collect();
+    let mut table = empty(&headings);
+    for work in Work::ALL.into_iter().filter(|work| work.unit() == unit) {
+        for kind in Kind::MEASURED {
+            let Some(cell) = results.find(work.name(), kind.name()) else {
+                continue;
+            };
+            let figures = columns.iter().map(|(_, figure)| match figure {
+                Figure::Median(of) => median(cell.each(of)).map(digits),
+                Figure::Ratio(of) => {
+                    ratio(results, kind, work, *of).map(|ratio| format!("{ratio:.2}"))
+                }
+            });
+            let figures = figures.map(|figure| figure.unwrap_or_else(|| "-".to_owned()));
+            let names = [work.name().to_owned(), kind.name().to_owned()];
+            table.add_row(names.into_iter().chain(figures));
+        }
+    }
     table
 }
 
@@ -91,32 +106,9 @@ fn memory(results: &Results) -> Table {
         table.add_row([
             cell.what.to_owned(),
             cell.device.to_owned(),
-            format!("{:.0}", cell.held.bytes_each),
-            format!("{:.1} %", cell.held.core * 100.0),
+            format!("{:.0}", cell.cost.bytes_each),
+            format!("{:.1} %", cell.cost.core * 100.0),
         ]);
     }
     table
-}
-
-/// Each cell of a unit's workloads.
-fn each(results: &Results, unit: Unit, mut row: impl FnMut(Kind, Work, &Cell)) {
-    for work in Work::ALL.into_iter().filter(|work| work.unit() == unit) {
-        for kind in Kind::MEASURED {
-            if let Some(cell) = results.find(work.name(), kind.name()) {
-                row(kind, work, cell);
-            }
-        }
-    }
-}
-
-fn middle(cell: &Cell, figure: impl Fn(&Sample) -> f64) -> String {
-    median(cell.each(figure)).map_or_else(none, digits)
-}
-
-fn times(ratio: Option<f64>) -> String {
-    ratio.map_or_else(none, |ratio| format!("{ratio:.2}"))
-}
-
-fn none() -> String {
-    "-".to_owned()
 }

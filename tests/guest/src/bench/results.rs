@@ -21,7 +21,7 @@ pub(crate) struct Sample {
 
 /// What connections that wait cost.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Held {
+pub(crate) struct IdleCost {
     /// Anonymous memory of the device, for each.
     pub(crate) bytes_each: f64,
     /// Share of a core while nothing happens.
@@ -38,10 +38,10 @@ pub(crate) struct Cell {
 
 /// A measurement of memory on a device.
 #[derive(Debug, Serialize)]
-pub(crate) struct HeldCell {
+pub(crate) struct IdleCell {
     pub(crate) what: &'static str,
     pub(crate) device: &'static str,
-    pub(crate) held: Held,
+    pub(crate) cost: IdleCost,
 }
 
 /// Everything.
@@ -51,7 +51,7 @@ pub(crate) struct Results {
     pub(crate) kernel: String,
     pub(crate) devices: Vec<&'static str>,
     pub(crate) cells: Vec<Cell>,
-    pub(crate) memory: Vec<HeldCell>,
+    pub(crate) memory: Vec<IdleCell>,
 }
 
 impl Results {
@@ -67,23 +67,25 @@ impl Results {
 
     /// The cell, made if need be.
     pub(crate) fn cell(&mut self, work: &'static str, device: &'static str) -> &mut Cell {
-        let found = self
+        let known = |cell: &Cell| cell.work == work && cell.device == device;
+        let place = self
             .cells
             .iter()
-            .position(|cell| cell.work == work && cell.device == device);
-        let place = found.unwrap_or_else(|| {
+            .position(known)
+            .unwrap_or(self.cells.len());
+        if place == self.cells.len() {
+            let samples = Vec::new();
             self.cells.push(Cell {
                 work,
                 device,
-                samples: Vec::new(),
+                samples,
             });
-            self.cells.len() - 1
-        });
+        }
         &mut self.cells[place]
     }
 
-    pub(crate) fn held(&mut self, what: &'static str, device: &'static str, held: Held) {
-        self.memory.push(HeldCell { what, device, held });
+    pub(crate) fn add_idle(&mut self, what: &'static str, device: &'static str, cost: IdleCost) {
+        self.memory.push(IdleCell { what, device, cost });
     }
 
     pub(crate) fn find(&self, work: &str, device: &str) -> Option<&Cell> {

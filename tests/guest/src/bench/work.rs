@@ -6,11 +6,11 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, ensure};
+use anyhow::ensure;
 use vsock_guest_program::job::{End, Job, Range};
 
 use super::Sample;
-use crate::bytes::{complete, echo, ended, receive, send};
+use crate::bytes::{came_to, complete, echo, ended, joined, receive, send};
 use crate::machine::Machine;
 use crate::suite::pairs::{Opener, Pair, connect};
 use crate::usage::Usage;
@@ -163,28 +163,24 @@ fn guest_asks(machine: &mut Machine, size: u32, count: u32, window: u32) -> anyh
     let Pair { mut host, guest } = connect(machine, Opener::Guest)?;
     let service = thread::spawn(move || echo(&mut host));
     let start = Start::now(machine)?;
+    let socket = guest.socket;
     let turns = machine.guest().start(Job::PingPong {
-        socket: guest.socket,
+        socket,
         size,
         count,
         window,
     })?;
     let moved = turns.moved_within(LIMIT)?;
     let sample = start.sample(machine, count.into())?;
-    ensure!(
-        moved.count == u64::from(count) && moved.wrong.is_none() && moved.end == End::Complete,
-        "{moved:?}"
-    );
+    came_to(moved, count.into(), End::Complete)?;
     machine.guest().close(guest)?;
-    service.join().map_err(|_| anyhow!("the echo panicked"))??;
+    joined(service.join())??;
     Ok(sample)
 }
 
 fn host_asks(machine: &mut Machine) -> anyhow::Result<Sample> {
     let Pair { mut host, guest } = connect(machine, Opener::Host)?;
-    let service = machine.guest().start(Job::Echo {
-        socket: guest.socket,
-    })?;
+    let service = machine.guest().start(Job::Echo(guest.socket))?;
     let mut message = [7; MESSAGE as usize];
     let start = Start::now(machine)?;
     for turn in 0..TURNS {
@@ -213,24 +209,17 @@ fn guest_connects(machine: &mut Machine) -> anyhow::Result<Sample> {
         })
     });
     let start = Start::now(machine)?;
-    let storm = machine.guest().start(Job::Storm {
-        port,
-        count: CONNECTS,
-        bytes: 0,
-    })?;
+    let (count, bytes) = (CONNECTS, 0);
+    let storm = machine.guest().start(Job::Storm { port, count, bytes })?;
     storm.moved_within(LIMIT)?;
-    accepting
-        .join()
-        .map_err(|_| anyhow!("accepting panicked"))??;
+    joined(accepting.join())??;
     start.sample(machine, CONNECTS.into())
 }
 
 fn host_connects(machine: &mut Machine) -> anyhow::Result<Sample> {
     let port = machine.port();
     let listener = machine.guest().listen(port)?;
-    let service = machine.guest().start(Job::Serve {
-        listener: listener.socket,
-    })?;
+    let service = machine.guest().start(Job::Serve(listener.socket))?;
     let host = machine.host();
     let start = Start::now(machine)?;
     for _ in 0..CONNECTS {

@@ -16,7 +16,7 @@ use super::{Device, Host, Kind, LIMIT};
 use crate::child::{self, Child, wait_until};
 use crate::place::Place;
 use crate::tool;
-use crate::usage::{self, Usage};
+use crate::usage::Usage;
 
 /// The peer's package and its version, which our figures are ratios to.
 const PEER: (&str, &str) = ("vhost-device-vsock", "=0.3.0");
@@ -24,10 +24,6 @@ const PEER: (&str, &str) = ("vhost-device-vsock", "=0.3.0");
 const OURS: &str = "vsock-vhost-user";
 
 /// Builds or installs the program of a kind, if it has one.
-///
-/// # Errors
-///
-/// It does not build, or cannot be installed.
 pub fn program(kind: Kind, place: &Place) -> anyhow::Result<Option<PathBuf>> {
     match kind {
         Kind::Ours => build(place).map(Some),
@@ -77,10 +73,6 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts it with its sockets in a directory, and waits until they are there.
-    ///
-    /// # Errors
-    ///
-    /// It ends, or does not listen within [`LIMIT`].
     pub fn start(
         program: &Path,
         more: &[String],
@@ -158,18 +150,6 @@ impl Device for Daemon {
 
     fn usage(&self) -> anyhow::Result<Usage> {
         Usage::of_threads(self.child.id(), |_| true)
-    }
-
-    fn host_usage(&self) -> anyhow::Result<Usage> {
-        Usage::of_this_process()
-    }
-
-    fn anonymous_bytes(&self) -> anyhow::Result<u64> {
-        usage::anonymous_bytes(self.child.id())
-    }
-
-    fn descriptors(&self) -> anyhow::Result<usize> {
-        usage::descriptors(self.child.id())
     }
 
     fn process(&self) -> Option<&Child> {

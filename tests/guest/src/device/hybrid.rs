@@ -12,16 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::SndBuf;
 use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr, setsockopt, socket,
 };
+use vsock_compliance::poll::{Deadline, PollInterest, wait_ready};
+use vsock_proto::handshake::{MAX_LINE, OkParser, Parse};
 
-use super::{Host, LIMIT, Listener, Reader, Stream, Writer};
-
-/// The longest line that answers a `CONNECT`.
-const LINE: usize = 32;
+use super::{Host, LIMIT, Listener, Stream, Writer};
 
 /// By the path of the device's socket.
 #[derive(Debug)]
@@ -60,7 +58,7 @@ impl Host for Hybrid {
         socket::connect(new.as_raw_fd(), &UnixAddr::new(&path)?)?;
         make_room(&new, self.kind)?;
         let mut socket = UnixStream::from(new);
-        limit(&socket)?;
+        set_limits(&socket)?;
         socket.write_all(format!("CONNECT {port}\n").as_bytes())?;
         confirmed(&mut socket, self.kind)?;
         Ok(stream(socket))
@@ -85,29 +83,29 @@ impl Host for Hybrid {
 
 /// Reads the line that confirms, and nothing of what comes after it: byte by byte, or a message.
 fn confirmed(socket: &mut UnixStream, kind: SockType) -> io::Result<()> {
-    let mut line = Vec::new();
-    let mut buffer = vec![0; if kind == SockType::SeqPacket { LINE } else { 1 }];
-    while !line.ends_with(b"\n") && line.len() < LINE {
+    let mut parser = OkParser::new();
+    let mut buffer = vec![
+        0;
+        if kind == SockType::SeqPacket {
+            MAX_LINE
+        } else {
+            1
+        }
+    ];
+    loop {
         match socket.read(&mut buffer) {
             Ok(0) => return Err(ErrorKind::ConnectionRefused.into()),
-            Ok(read) => line.extend_from_slice(&buffer[..read]),
+            Ok(read) => match parser.feed(&buffer[..read]) {
+                Ok(Parse::Line { .. }) => return Ok(()),
+                Ok(Parse::NeedMore) => {}
+                Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
+            },
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                 return Err(ErrorKind::ConnectionRefused.into());
             }
             Err(error) => return Err(error),
         }
-    }
-    let number = line
-        .strip_prefix(b"OK ")
-        .and_then(|rest| rest.strip_suffix(b"\n"))
-        .and_then(|number| std::str::from_utf8(number).ok()?.parse::<u32>().ok());
-    match number {
-        Some(_) => Ok(()),
-        None => Err(io::Error::new(
-            ErrorKind::InvalidData,
-            format!("the device answered {:?}", String::from_utf8_lossy(&line)),
-        )),
     }
 }
 
@@ -120,25 +118,20 @@ struct Port {
 }
 
 impl Listener for Port {
-    fn accept(&self) -> io::Result<Stream> {
-        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        let millis = u16::try_from(LIMIT.as_millis()).unwrap_or(u16::MAX);
+    fn accept_within(&self, limit: Duration) -> io::Result<Stream> {
+        let deadline = Deadline::after(limit);
         loop {
             match self.socket.accept() {
                 Ok((socket, _)) => {
                     socket.set_nonblocking(false)?;
                     make_room(&socket, self.kind)?;
-                    limit(&socket)?;
+                    set_limits(&socket)?;
                     return Ok(stream(socket));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
-            match poll(&mut fds, PollTimeout::from(millis)) {
-                Ok(0) => return Err(ErrorKind::TimedOut.into()),
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+            wait_ready(self.socket.as_raw_fd(), PollInterest::Read, deadline)?;
         }
     }
 }
@@ -157,7 +150,7 @@ fn make_room(socket: &impl AsFd, kind: SockType) -> io::Result<()> {
     Ok(())
 }
 
-fn limit(socket: &UnixStream) -> io::Result<()> {
+fn set_limits(socket: &UnixStream) -> io::Result<()> {
     socket.set_read_timeout(Some(LIMIT))?;
     socket.set_write_timeout(Some(LIMIT))
 }
@@ -189,8 +182,6 @@ impl Write for Half {
         Ok(())
     }
 }
-
-impl Reader for Half {}
 
 impl Writer for Half {
     fn set_limit(&mut self, limit: Duration) -> io::Result<()> {

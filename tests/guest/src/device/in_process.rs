@@ -2,21 +2,16 @@
 
 //! A device in this process: host components have streams that never leave it.
 
-use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
-use vsock_inner::{
-    VsockInnerConnector, VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
-};
+use vsock_inner::{VsockInnerConnector, VsockInnerListener, VsockInnerStream, VsockInnerWriter};
 use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
 
-use super::{Device, Host, LIMIT, Listener, Reader, Stream, Writer};
-use crate::child::Child;
-use crate::usage::{self, Usage};
+use super::{Device, Host, LIMIT, Listener, Stream, Writer};
+use crate::usage::Usage;
 
 /// Whether a thread of this name belongs to the library's device for this guest.
 #[must_use]
@@ -36,10 +31,6 @@ pub struct InProcess {
 impl InProcess {
     /// Starts it with its socket in a directory. It looks for work for `poll_budget` before it sleeps, or as
     /// long as it does by default.
-    ///
-    /// # Errors
-    ///
-    /// Those of the device.
     pub fn start(
         cid: u32,
         directory: &Path,
@@ -76,18 +67,6 @@ impl Device for InProcess {
     fn host_usage(&self) -> anyhow::Result<Usage> {
         Ok(Usage::of_this_process()? - self.usage()?)
     }
-
-    fn anonymous_bytes(&self) -> anyhow::Result<u64> {
-        usage::anonymous_bytes(std::process::id())
-    }
-
-    fn descriptors(&self) -> anyhow::Result<usize> {
-        usage::descriptors(std::process::id())
-    }
-
-    fn process(&self) -> Option<&Child> {
-        None
-    }
 }
 
 struct Connector(VsockInnerConnector);
@@ -98,41 +77,13 @@ impl Host for Connector {
     }
 
     fn listen(&self, port: u32) -> io::Result<Box<dyn Listener>> {
-        let listener = self.0.listen(port)?;
-        listener.set_nonblocking(true)?;
-        let epoll = Epoll::new()?;
-        let event = EpollEvent::new(EventSet::IN, 0);
-        epoll.ctl(ControlOperation::Add, listener.as_raw_fd(), event)?;
-        Ok(Box::new(Port { listener, epoll }))
+        Ok(Box::new(self.0.listen(port)?))
     }
 }
 
-/// A listener, and what waits for it.
-struct Port {
-    listener: VsockInnerListener,
-    epoll: Epoll,
-}
-
-impl Listener for Port {
-    fn accept(&self) -> io::Result<Stream> {
-        loop {
-            match self.listener.accept() {
-                Ok(accepted) => return stream(accepted),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait()?,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-impl Port {
-    fn wait(&self) -> io::Result<()> {
-        let millis = i32::try_from(LIMIT.as_millis()).unwrap_or(i32::MAX);
-        match self.epoll.wait(millis, &mut [EpollEvent::default()]) {
-            Ok(0) => Err(ErrorKind::TimedOut.into()),
-            Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
-            _ => Ok(()),
-        }
+impl Listener for VsockInnerListener {
+    fn accept_within(&self, limit: Duration) -> io::Result<Stream> {
+        stream(self.accept_timeout(limit)?)
     }
 }
 
@@ -145,8 +96,6 @@ fn stream(stream: VsockInnerStream) -> io::Result<Stream> {
         writer: Box::new(writer),
     })
 }
-
-impl Reader for VsockInnerReader {}
 
 impl Writer for VsockInnerWriter {
     fn set_limit(&mut self, limit: Duration) -> io::Result<()> {

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -15,20 +14,17 @@ use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAdd
 use vsock_guest_program::job::{Job, Options};
 
 use super::{Outcome, Test};
-use crate::child::wait_until;
-use crate::device::LIMIT;
 use crate::guest::HOST;
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[Test::new(
     "t135_a_server_that_starts_anew_meets_no_dead_client",
-    60,
     starts_anew,
 )];
 
 /// How many of the guest's sockets give up, each after so many milliseconds.
 const IMPATIENT: usize = 5;
-const PATIENCE: u64 = 300;
+const GIVES_UP_MS: u64 = 300;
 /// Longer than any device waits before it asks a busy server again.
 const LATE: Duration = Duration::from_secs(3);
 
@@ -41,9 +37,8 @@ fn starts_anew(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let file = machine.directory().join(format!("uds_{port}"));
     let busy = listen(&file, 0)?;
     let waiting = fill(&file)?;
-    let patience = Some(PATIENCE);
     let options = Options {
-        patience,
+        connect_timeout: Some(GIVES_UP_MS),
         ..Options::default()
     };
     let cid = HOST;
@@ -55,24 +50,23 @@ fn starts_anew(machine: &mut Machine) -> anyhow::Result<Outcome> {
     }
     drop((busy, waiting));
     fs::remove_file(&file)?;
-    let server = listen(&file, 100)?;
-    server.set_nonblocking(true)?;
+    let server = machine.host().listen(port)?;
 
     let live = machine.guest().connect(port)?;
-    let service = machine.guest().start(Job::Echo {
-        socket: live.socket,
-    })?;
-    let mut stream = accepted(&server, LIMIT)?.context("the live client did not come")?;
-    stream.write_all(b"are you alive?")?;
-    stream.shutdown(Shutdown::Write)?;
+    let service = machine.guest().start(Job::Echo(live.socket))?;
+    let mut stream = server.accept().context("the live client did not come")?;
+    stream.writer.write_all(b"are you alive?")?;
+    stream.writer.finish()?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
+    stream.reader.read_to_end(&mut answer)?;
     ensure!(answer == b"are you alive?", "a dead client was first");
     service.wait()?;
     machine.guest().close(live)?;
-    let another = accepted(&server, LATE)?;
-    ensure!(another.is_none(), "a dead client came later");
-    fs::remove_file(&file)?;
+    let another = server.accept_within(LATE).err().map(|why| why.kind());
+    ensure!(
+        another == Some(ErrorKind::TimedOut),
+        "a dead client came later: {another:?}"
+    );
     Ok(Outcome::Passed)
 }
 
@@ -96,18 +90,4 @@ fn fill(file: &Path) -> anyhow::Result<Vec<UnixStream>> {
             Err(error) => bail!("cannot fill the backlog: {error}"),
         }
     }
-}
-
-/// Who has connected, if anybody has within the time.
-fn accepted(server: &UnixListener, limit: Duration) -> anyhow::Result<Option<UnixStream>> {
-    wait_until(limit, || match server.accept() {
-        Ok((stream, _)) => {
-            stream.set_nonblocking(false)?;
-            stream.set_read_timeout(Some(LIMIT))?;
-            stream.set_write_timeout(Some(LIMIT))?;
-            Ok(Some(stream))
-        }
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error.into()),
-    })
 }

@@ -7,28 +7,28 @@
 use anyhow::Context;
 use vsock_guest_program::job::{Options, Range};
 
-use super::pairs::{Opener, connect_with};
+use super::pairs::each;
 use super::{Outcome, Test};
-use crate::bytes::{complete, range, receive, send};
+use crate::bytes::{complete, range, send};
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("g4_a_guest_with_a_buffer_of_1_kib", 60, |machine| {
+    Test::new("g4_a_guest_with_a_buffer_of_1_kib", |machine| {
         bulk(machine, 1 << 10, 256 << 10)
     }),
-    Test::new("g4_a_guest_with_a_buffer_of_8_kib", 60, |machine| {
+    Test::new("g4_a_guest_with_a_buffer_of_8_kib", |machine| {
         bulk(machine, 8 << 10, 1 << 20)
     }),
-    Test::new("g4_a_guest_with_a_buffer_of_512_kib", 60, |machine| {
+    Test::new("g4_a_guest_with_a_buffer_of_512_kib", |machine| {
         bulk(machine, 512 << 10, 16 << 20)
     }),
-    Test::new("g4_a_guest_with_a_buffer_of_8_mib", 60, |machine| {
+    Test::new("g4_a_guest_with_a_buffer_of_8_mib", |machine| {
         bulk(machine, 8 << 20, 32 << 20)
     }),
-    Test::new("t128_single_bytes_wake_a_reader_of_1000", 60, |machine| {
+    Test::new("t128_single_bytes_wake_a_reader_of_1000", |machine| {
         woken(machine, 256 << 10)
     }),
-    Test::new("t128_single_bytes_wake_one_with_4_kib", 60, |machine| {
+    Test::new("t128_single_bytes_wake_one_with_4_kib", |machine| {
         woken(machine, 4 << 10)
     }),
 ];
@@ -40,32 +40,24 @@ const LOWAT: u32 = 1000;
 const SINGLE: u64 = 300;
 
 fn bulk(machine: &mut Machine, buffer: u64, len: u64) -> anyhow::Result<Outcome> {
-    for opener in Opener::BOTH {
-        let options = Options {
-            buffer: Some(buffer),
-            ..Options::default()
-        };
-        let mut pair = connect_with(machine, opener, options)?;
+    each(machine, with(buffer), |machine, _, mut pair| {
         let range = range(buffer, len, 64 << 10);
-        let received = machine.guest().receive(pair.guest, range)?;
-        send(&mut *pair.host.writer, range).context("to the guest")?;
-        complete(received.moved()?, range)?;
-        let sent = machine.guest().send(pair.guest, range)?;
-        receive(&mut *pair.host.reader, range).context("to the host")?;
-        complete(sent.moved()?, range)?;
-        machine.guest().close(pair.guest)?;
+        pair.send_to_guest(machine, range)?;
+        pair.send_to_host(machine, range)?;
+        Ok(pair.host)
+    })
+}
+
+fn with(buffer: u64) -> Options {
+    Options {
+        buffer: Some(buffer),
+        ..Options::default()
     }
-    Ok(Outcome::Passed)
 }
 
 /// The reader takes nothing before more is there than may come in so many packets.
 fn woken(machine: &mut Machine, buffer: u64) -> anyhow::Result<Outcome> {
-    for opener in Opener::BOTH {
-        let options = Options {
-            buffer: Some(buffer),
-            ..Options::default()
-        };
-        let mut pair = connect_with(machine, opener, options)?;
+    each(machine, with(buffer), |machine, _, mut pair| {
         let range = range(buffer + 1, 5 * u64::from(LOWAT), 64 << 10);
         let guest = machine.guest();
         let received = guest.receive_woken_at(pair.guest, range, Some(LOWAT))?;
@@ -84,7 +76,6 @@ fn woken(machine: &mut Machine, buffer: u64) -> anyhow::Result<Outcome> {
         // Where less is left than it waits for, the reader is woken by the end.
         pair.host.writer.finish()?;
         complete(received.moved()?, range)?;
-        machine.guest().close(pair.guest)?;
-    }
-    Ok(Outcome::Passed)
+        Ok(pair.host)
+    })
 }

@@ -2,125 +2,129 @@
 
 //! Ends: of one direction, of both, with bytes still on their way.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use vsock_guest_program::job::{End, Job, Range};
+use vsock_guest_program::job::{Content, End, Job, Options};
 
-use super::pairs::{Opener, Pair, connect};
+use super::pairs::{Opener, Pair, each};
 use super::{Outcome, Test};
-use crate::bytes::{HostEnd, complete, ended, range, receive, receive_all, send};
+use crate::bytes::{HostEnd, closed, complete, ended, range, receive, receive_all, send};
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new(
-        "g1_the_guest_ends_sending_and_gets_its_reply",
-        60,
-        guest_ends,
-    ),
-    Test::new("g1_the_host_ends_sending_and_gets_its_reply", 60, host_ends),
-    Test::new(
-        "g2_a_guest_closes_and_a_late_host_gets_all",
-        60,
-        guest_closes,
-    ),
-    Test::new("a_host_closes_and_a_late_guest_gets_all", 60, host_closes),
-    Test::new("a_guest_learns_that_the_host_has_closed", 60, host_vanishes),
-    Test::new(
-        "a_host_learns_that_the_guest_has_closed",
-        60,
-        guest_vanishes,
-    ),
-    Test::new("a_port_is_free_again_at_once_after_a_close", 60, port_again),
+    Test::new("g1_the_guest_ends_sending_and_gets_its_reply", guest_ends),
+    Test::new("g1_the_host_ends_sending_and_gets_its_reply", host_ends),
+    Test::new("g2_a_guest_closes_and_a_late_host_gets_all", guest_closes),
+    Test::new("a_host_closes_and_a_late_guest_gets_all", host_closes),
+    Test::new("a_guest_learns_that_the_host_has_closed", host_vanishes),
+    Test::new("a_host_learns_that_the_guest_has_closed", guest_vanishes),
+    Test::new("a_port_is_free_again_at_once_after_a_close", port_again),
 ];
 
 /// Less than any side buffers, so that it can all be under way with nobody reading.
-const MESSAGE: Range = range(21, 60_000, 10_000);
-const REPLY: Range = range(22, 300_000, 64 << 10);
+const MESSAGE: Content = Content::Bytes(range(21, 60_000, 10_000));
+const REPLY: Content = Content::Bytes(range(22, 300_000, 64 << 10));
 /// More than a socket's buffer takes, and less than a socket's and the device's together.
-const IN_FLIGHT: Range = range(23, 250_000, 50_000);
+const IN_FLIGHT: Content = Content::Bytes(range(23, 250_000, 50_000));
 /// A driver whose full close is not answered gives up after eight seconds.
 const GIVES_UP: Duration = Duration::from_secs(8);
 
 fn guest_ends(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    for opener in Opener::BOTH {
-        let Pair { mut host, guest } = connect(machine, opener)?;
-        complete(machine.guest().send(guest, MESSAGE)?.moved()?, MESSAGE)?;
+    guest_ends_after(machine, Options::default(), (&MESSAGE, &REPLY))
+}
+
+/// The guest's end leaves the other direction as it was, for bytes or messages.
+pub(super) fn guest_ends_after(
+    machine: &mut Machine,
+    options: Options,
+    (message, reply): (&Content, &Content),
+) -> anyhow::Result<Outcome> {
+    each(machine, options, |machine, _, Pair { mut host, guest }| {
+        complete(machine.guest().send(guest, message)?.moved()?, message)?;
         machine.guest().finish(guest)?;
-        receive_all(&mut *host.reader, MESSAGE).context("the message")?;
-        let reply = machine.guest().receive(guest, beyond(REPLY))?;
-        send(&mut *host.writer, REPLY).context("the reply")?;
+        receive_all(&mut *host.reader, message).context("the message")?;
+        let received = machine.guest().receive(guest, reply.one_more())?;
+        send(&mut *host.writer, reply).context("the reply")?;
         host.writer.finish()?;
-        closed(reply.moved()?, REPLY).context("the reply in the guest")?;
-        machine.guest().close(guest)?;
-    }
-    Ok(Outcome::Passed)
+        closed(received.moved()?, reply).context("the reply in the guest")?;
+        Ok(host)
+    })
 }
 
 fn host_ends(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    for opener in Opener::BOTH {
-        let Pair { mut host, guest } = connect(machine, opener)?;
-        let message = machine.guest().receive(guest, beyond(MESSAGE))?;
-        send(&mut *host.writer, MESSAGE)?;
-        host.writer.finish()?;
+    each(machine, Options::default(), |machine, _, mut pair| {
+        let message = machine.guest().receive(pair.guest, MESSAGE.one_more())?;
+        send(&mut *pair.host.writer, MESSAGE)?;
+        pair.host.writer.finish()?;
         closed(message.moved()?, MESSAGE).context("the message in the guest")?;
-        let reply = machine.guest().send(guest, REPLY)?;
-        receive(&mut *host.reader, REPLY).context("the reply")?;
-        complete(reply.moved()?, REPLY)?;
-        machine.guest().finish(guest)?;
-        let end = ended(&mut *host.reader)?;
+        pair.send_to_host(machine, REPLY).context("the reply")?;
+        machine.guest().finish(pair.guest)?;
+        let end = ended(&mut *pair.host.reader)?;
         ensure!(end == HostEnd::Closed, "a reset instead of the end");
-        machine.guest().close(guest)?;
-    }
-    Ok(Outcome::Passed)
+        Ok(pair.host)
+    })
+}
+
+fn guest_closes(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    guest_closes_after(machine, Options::default(), &IN_FLIGHT)
 }
 
 /// The host begins to read when the driver has given up on the connection, or been told that it is gone.
-fn guest_closes(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    for opener in Opener::BOTH {
-        let Pair { mut host, guest } = connect(machine, opener)?;
-        complete(machine.guest().send(guest, IN_FLIGHT)?.moved()?, IN_FLIGHT)?;
+pub(super) fn guest_closes_after(
+    machine: &mut Machine,
+    options: Options,
+    content: &Content,
+) -> anyhow::Result<Outcome> {
+    each(machine, options, |machine, opener, pair| {
+        let Pair { mut host, guest } = pair;
+        complete(machine.guest().send(guest, content)?.moved()?, content)?;
         machine.guest().close(guest)?;
         if opener == Opener::Guest {
-            machine.guest().run(Job::Freed { port: guest.port })?;
+            machine.guest().run(Job::Freed(guest.port))?;
         }
-        receive_all(&mut *host.reader, IN_FLIGHT)?;
-    }
-    Ok(Outcome::Passed)
+        receive_all(&mut *host.reader, content)
+    })
 }
 
 fn host_closes(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    for opener in Opener::BOTH {
-        let Pair { mut host, guest } = connect(machine, opener)?;
-        send(&mut *host.writer, IN_FLIGHT)?;
+    host_closes_after(machine, Options::default(), &IN_FLIGHT)
+}
+
+pub(super) fn host_closes_after(
+    machine: &mut Machine,
+    options: Options,
+    content: &Content,
+) -> anyhow::Result<Outcome> {
+    each(machine, options, |machine, _, Pair { mut host, guest }| {
+        send(&mut *host.writer, content)?;
         drop(host);
-        let received = machine.guest().receive(guest, beyond(IN_FLIGHT))?.moved()?;
+        let received = machine.guest().receive(guest, content.one_more())?;
+        let received = received.moved()?;
         ensure!(
-            received.wrong.is_none() && received.count == IN_FLIGHT.len,
+            received.wrong.is_none() && received.count == content.count(),
             "{received:?}"
         );
-        machine.guest().close(guest)?;
-    }
-    Ok(Outcome::Passed)
+        Ok(())
+    })
 }
 
 fn host_vanishes(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    for opener in Opener::BOTH {
-        let Pair { mut host, guest } = connect(machine, opener)?;
+    each(machine, Options::default(), |machine, _, pair| {
+        let Pair { mut host, guest } = pair;
         let endless = range(24, 1 << 30, 64 << 10);
         let sent = machine.guest().send(guest, endless)?;
         receive(&mut *host.reader, range(24, 100_000, 0))?;
         drop(host);
         let sent = sent.moved().context("the guest's sending goes on")?;
         ensure!(matches!(sent.end, End::Error(_)), "{sent:?}");
-        machine.guest().close(guest)?;
-    }
-    Ok(Outcome::Passed)
+        Ok(())
+    })
 }
 
 fn guest_vanishes(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    for opener in Opener::BOTH {
-        let Pair { mut host, guest } = connect(machine, opener)?;
+    each(machine, Options::default(), |machine, _, pair| {
+        let Pair { mut host, guest } = pair;
         machine.guest().close(guest)?;
         ended(&mut *host.reader)?;
         // The first write may still be taken by a socket; the host's own signal is an error of one.
@@ -129,8 +133,8 @@ fn guest_vanishes(machine: &mut Machine) -> anyhow::Result<Outcome> {
             .err()
             .context("writes go on")?;
         ensure!(error.kind() != std::io::ErrorKind::TimedOut, "{error}");
-    }
-    Ok(Outcome::Passed)
+        Ok(())
+    })
 }
 
 /// The same four numbers, again and again.
@@ -138,42 +142,22 @@ fn port_again(machine: &mut Machine) -> anyhow::Result<Outcome> {
     const TURNS: u64 = 50;
     let (there, from) = (machine.port(), machine.port());
     let listener = machine.host().listen(there)?;
-    let options = vsock_guest_program::job::Options {
+    let options = Options {
         from: Some(from),
-        ..Default::default()
+        ..Options::default()
     };
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     for turn in 0..TURNS {
         let guest = machine.guest().connect_with(there, options)?;
-        let mut host = listener.accept()?;
-        let range = range(turn, 10_000, 10_000);
-        let sent = machine.guest().send(guest, range)?;
-        receive(&mut *host.reader, range)?;
-        complete(sent.moved()?, range)?;
+        let host = listener.accept()?;
+        let mut pair = Pair { host, guest };
+        pair.send_to_host(machine, range(turn, 10_000, 10_000))?;
         machine.guest().close(guest)?;
-        ended(&mut *host.reader)?;
-        drop(host);
-        machine.guest().run(Job::Freed { port: from })?;
+        ended(&mut *pair.host.reader)?;
+        drop(pair.host);
+        machine.guest().run(Job::Freed(from))?;
     }
     let took = start.elapsed();
     ensure!(took < GIVES_UP, "{TURNS} turns took {took:?}");
     Ok(Outcome::Passed)
-}
-
-/// The same range, and room for more that must not come.
-fn beyond(range: Range) -> Range {
-    Range {
-        len: range.len + 1,
-        ..range
-    }
-}
-
-/// The guest has received the range, and then the end in order.
-fn closed(moved: vsock_guest_program::job::Moved, range: Range) -> anyhow::Result<()> {
-    ensure!(
-        moved.wrong.is_none() && moved.count == range.len && moved.end == End::Closed,
-        "of {} bytes and the end: {moved:?}",
-        range.len
-    );
-    Ok(())
 }

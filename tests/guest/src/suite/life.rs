@@ -11,35 +11,20 @@ use vsock_guest_program::job::{Failure, Job};
 use super::pairs::{Opener, Pair, connect};
 use super::{Outcome, Test, echo};
 use crate::bytes::ended;
-use crate::child::{describe, wait_until};
+use crate::child::{Child, describe, wait_until};
 use crate::device::LIMIT;
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("a_guest_reboots_and_finds_its_device", 120, reboot),
-    Test::new(
-        "a_guest_is_killed_and_another_one_served",
-        120,
-        guest_killed,
-    ),
-    Test::new(
-        "g6_without_descriptors_it_refuses_and_goes_on",
-        150,
-        exhausted,
-    ),
-    Test::new(
-        "a_device_is_killed_and_another_one_serves",
-        120,
-        device_killed,
-    ),
-    Test::new("g8_packed_rings_are_survived", 150, packed),
-    Test::new(
-        "a_device_ends_in_order_when_it_is_asked_to",
-        120,
-        terminated,
-    ),
+    Test::new("a_guest_reboots_and_finds_its_device", reboot).within(120),
+    Test::new("a_guest_is_killed_and_another_one_served", guest_killed).within(120),
+    Test::new("g6_without_descriptors_it_refuses_and_goes_on", exhausted).within(150),
+    Test::new("a_device_is_killed_and_another_one_serves", device_killed).within(120),
+    Test::new("g8_packed_rings_are_survived", packed).within(150),
+    Test::new("a_device_ends_in_order_when_it_is_asked_to", terminated).within(120),
 ];
 
+const NO_PROCESS: Outcome = Outcome::NotOffered("the device is this process");
 /// Descriptors of a device that is to run out of them.
 const FEW: u64 = 200;
 
@@ -66,12 +51,35 @@ fn guest_killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
 }
 
 fn device_killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    replaced(machine, |_, process| {
+        process.kill();
+        Ok(())
+    })
+}
+
+fn terminated(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    replaced(machine, |machine, process| {
+        let status = process.terminate(LIMIT)?;
+        ensure!(status.success(), "the device {}", describe(status));
+        for name in ["vhu.sock", "uds"] {
+            let left = machine.directory().join(name).exists();
+            ensure!(!left, "the socket {name} is left");
+        }
+        Ok(())
+    })
+}
+
+/// The device ends, its connections do, and another one on the same paths serves the next guest.
+fn replaced(
+    machine: &mut Machine,
+    end: impl FnOnce(&Machine, &Child) -> anyhow::Result<()>,
+) -> anyhow::Result<Outcome> {
     let Some(process) = machine.device().process().cloned() else {
-        return Ok(Outcome::NotOffered("the device is this process"));
+        return Ok(NO_PROCESS);
     };
     let pairs = open_pairs(machine)?;
-    process.kill();
-    all_end(pairs).context("connections of the killed device")?;
+    end(machine, &process)?;
+    all_end(pairs).context("connections of the device that has ended")?;
     machine.kill_guest();
     machine.restart_device()?;
     machine.boot("")?;
@@ -97,28 +105,9 @@ fn packed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     ))
 }
 
-fn terminated(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let Some(process) = machine.device().process().cloned() else {
-        return Ok(Outcome::NotOffered("the device is this process"));
-    };
-    let pairs = open_pairs(machine)?;
-    let status = process.terminate(LIMIT)?;
-    ensure!(status.success(), "the device {}", describe(status));
-    all_end(pairs)?;
-    for name in ["vhu.sock", "uds"] {
-        let left = machine.directory().join(name).exists();
-        ensure!(!left, "the socket {name} is left");
-    }
-    machine.kill_guest();
-    machine.restart_device()?;
-    machine.boot("")?;
-    echo::works(machine)?;
-    Ok(Outcome::Passed)
-}
-
 fn exhausted(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let Some(process) = machine.device().process() else {
-        return Ok(Outcome::NotOffered("the device is this process"));
+        return Ok(NO_PROCESS);
     };
     // Only now: a program that finds a low limit at its start may raise it.
     let device = process.id();
@@ -134,11 +123,14 @@ fn until_refused(machine: &mut Machine) -> anyhow::Result<()> {
     const AT_ONCE: Duration = Duration::from_secs(3);
     let port = machine.port();
     let listener = machine.host().listen(port)?;
-    let mut held = Vec::new();
+    let mut opened = Vec::new();
     let failure = loop {
-        ensure!(held.len() < 400, "the limit of descriptors is not reached");
+        ensure!(
+            opened.len() < 400,
+            "the limit of descriptors is not reached"
+        );
         match machine.guest().connect(port) {
-            Ok(guest) => held.push((guest, listener.accept()?)),
+            Ok(guest) => opened.push((guest, listener.accept()?)),
             Err(error) => break error.downcast::<Failure>()?,
         }
     };
@@ -149,9 +141,7 @@ fn until_refused(machine: &mut Machine) -> anyhow::Result<()> {
     );
     let served = machine.port();
     let service = machine.guest().listen(served)?;
-    let serving = machine.guest().start(Job::Serve {
-        listener: service.socket,
-    })?;
+    let serving = machine.guest().start(Job::Serve(service.socket))?;
     let start = Instant::now();
     let refused = machine.host().connect(served).is_err();
     ensure!(
@@ -161,7 +151,7 @@ fn until_refused(machine: &mut Machine) -> anyhow::Result<()> {
     );
     let burnt = machine.idle_share(Duration::from_secs(1))?;
     ensure!(burnt < 0.2, "it uses {burnt:.2} of a core at the limit");
-    for (guest, stream) in held {
+    for (guest, stream) in opened {
         drop(stream);
         machine.guest().close(guest)?;
     }

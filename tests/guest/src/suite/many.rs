@@ -2,35 +2,36 @@
 
 //! Many connections, at once and one after the other.
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail, ensure};
-use vsock_guest_program::job::{Answer, Job};
+use anyhow::{Context, ensure};
+use vsock_guest_program::job::{Answer, Group, GuestSocket, Job};
 use vsock_guest_program::pattern::Pattern;
 
 use super::pairs::{Opener, connect};
 use super::{Outcome, Test};
+use crate::bytes::{echo, joined};
 use crate::child::wait_until;
 use crate::device::{Host, LIMIT, Listener, Stream};
-use crate::guest::{GuestSocket, Pending};
-use crate::machine::Machine;
+use crate::guest::Pending;
+use crate::machine::{Footprint, Machine};
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("one_descriptor_for_each_connection", 60, descriptors),
-    Test::new("a_storm_of_connections_from_the_guest", 60, |machine| {
-        storms(machine, true, false)
+    Test::new("one_descriptor_for_each_connection", descriptors),
+    Test::new("a_storm_of_connections_from_the_guest", |machine| {
+        storms(machine, &[Opener::Guest])
     }),
-    Test::new("a_storm_of_connections_from_the_host", 60, |machine| {
-        storms(machine, false, true)
+    Test::new("a_storm_of_connections_from_the_host", |machine| {
+        storms(machine, &[Opener::Host])
     }),
-    Test::new("storms_of_connections_both_ways", 60, |machine| {
-        storms(machine, true, true)
+    Test::new("storms_of_connections_both_ways", |machine| {
+        storms(machine, &Opener::BOTH)
     }),
-    Test::new("g7_8000_connections_from_the_guest", 150, from_guest),
-    Test::new("g7_8000_connections_from_the_host", 150, from_host),
+    Test::new("g7_8000_connections_from_the_guest", from_guest).within(150),
+    Test::new("g7_8000_connections_from_the_host", from_host).within(150),
 ];
 
 /// Connections that are open at once.
@@ -43,6 +44,7 @@ const LEFT: u64 = 16 << 20;
 /// Jobs that connect at once, and how often each.
 const STORMS: u32 = 4;
 const TURNS: u32 = 250;
+const STORM_LIMIT: Duration = Duration::from_secs(40);
 /// Bytes that each of these connections carries, there and back.
 const MESSAGE: usize = 64;
 
@@ -73,217 +75,176 @@ fn descriptors(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Measured(figure.join(", ")))
 }
 
-fn how_many(machine: &Machine) -> u32 {
-    match machine.device().process() {
-        Some(_) => MANY,
-        None => MANY_IN_PROCESS,
-    }
+/// Connections that are open at once, the guest's ends with consecutive numbers.
+pub(crate) struct Crowd {
+    streams: Vec<Stream>,
+    group: Group,
+    /// Where the guest has accepted them.
+    listener: Option<GuestSocket>,
+}
+
+/// Opens so many.
+pub(crate) fn crowd(machine: &mut Machine, opener: Opener, count: u32) -> anyhow::Result<Crowd> {
+    let (port, host) = (machine.port(), machine.host());
+    let each = |one: &dyn Fn() -> io::Result<Stream>| {
+        let numbered = |index| one().with_context(|| format!("connection {index}"));
+        (0..count).map(numbered).collect::<anyhow::Result<_>>()
+    };
+    Ok(match opener {
+        Opener::Guest => {
+            let listener = host.listen(port)?;
+            thread::scope(|scope| {
+                let accepting = scope.spawn(|| each(&|| listener.accept()));
+                let connecting = machine.guest().start(Job::ConnectMany { port, count })?;
+                let group = connecting.group(MANY_LIMIT)?;
+                let streams = joined(accepting.join())??;
+                anyhow::Ok(Crowd {
+                    streams,
+                    group,
+                    listener: None,
+                })
+            })?
+        }
+        Opener::Host => {
+            let listening = machine.guest().listen(port)?;
+            let (listener, listening) = (listening.socket, Some(listening));
+            let accepting = machine.guest().start(Job::AcceptMany { listener, count })?;
+            let streams = each(&|| host.connect(port))?;
+            let group = accepting.group(MANY_LIMIT)?;
+            Crowd {
+                streams,
+                group,
+                listener: listening,
+            }
+        }
+    })
 }
 
 fn from_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let count = how_many(machine);
-    let before = (
-        machine.device().anonymous_bytes()?,
-        machine.device().descriptors()?,
-    );
-    let port = machine.port();
-    let listener = machine.host().listen(port)?;
-    let accepting = thread::spawn(move || -> anyhow::Result<Vec<Stream>> {
-        (0..count)
-            .map(|index| {
-                listener
-                    .accept()
-                    .with_context(|| format!("accepting connection {index}"))
-            })
-            .collect()
-    });
-    let connecting = machine.guest().start(Job::ConnectMany { port, count })?;
-    let group = connecting.group(MANY_LIMIT)?;
-    let mut streams = accepting
-        .join()
-        .map_err(|_| anyhow!("accepting panicked"))??;
-    let echoing = machine.guest().start(Job::EchoEach {
-        first: group.first,
-        count,
-    })?;
-    let mut message = [0; MESSAGE];
-    for (index, stream) in (0_u64..).zip(&mut streams) {
-        let context = || format!("connection {index}");
-        stream
-            .reader
-            .read_exact(&mut message)
-            .with_context(context)?;
-        let wrong = Pattern::new(index).wrong(&message, 0);
-        ensure!(wrong.is_none(), "connection {index} has another's bytes");
-        stream.writer.write_all(&message).with_context(context)?;
-    }
-    echoing.wait_for(MANY_LIMIT)?;
-    let figure = held(machine, before.0, count)?;
-    machine.guest().close_all(group)?;
-    drop(streams);
-    given_back(machine, before)?;
-    Ok(Outcome::Measured(figure))
+    talking(machine, Opener::Guest, |machine, crowd| {
+        let echoing = machine.guest().start(Job::EchoEach(crowd.group))?;
+        for (index, stream) in (0..).zip(&mut crowd.streams) {
+            let message = receive_own(stream, index)?;
+            let sent = stream.writer.write_all(&message);
+            sent.with_context(|| format!("connection {index}"))?;
+        }
+        Ok(echoing)
+    })
 }
 
 fn from_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let count = how_many(machine);
-    let before = (
-        machine.device().anonymous_bytes()?,
-        machine.device().descriptors()?,
-    );
-    let port = machine.port();
-    let listener = machine.guest().listen(port)?;
-    let accepting = machine.guest().start(Job::AcceptMany {
-        listener: listener.socket,
-        count,
-    })?;
-    let host = machine.host();
-    let mut streams = (0..count)
-        .map(|index| {
-            host.connect(port)
-                .with_context(|| format!("connection {index}"))
-        })
-        .collect::<anyhow::Result<Vec<Stream>>>()?;
-    let group = accepting.group(MANY_LIMIT)?;
-    let answering = machine.guest().start(Job::AnswerEach {
-        first: group.first,
-        count,
-    })?;
-    let mut message = [0; MESSAGE];
-    for (index, stream) in (0..).zip(&mut streams) {
-        Pattern::new(index).fill(&mut message, 0);
-        stream.writer.write_all(&message)?;
+    talking(machine, Opener::Host, |machine, crowd| {
+        let answering = machine.guest().start(Job::AnswerEach(crowd.group))?;
+        let mut message = [0; MESSAGE];
+        for (index, stream) in (0..).zip(&mut crowd.streams) {
+            Pattern::new(index).fill(&mut message, 0);
+            stream.writer.write_all(&message)?;
+        }
+        for (index, stream) in (0..).zip(&mut crowd.streams) {
+            receive_own(stream, index)?;
+        }
+        Ok(answering)
+    })
+}
+
+/// All connections carry something, and then nothing is left of them.
+fn talking(
+    machine: &mut Machine,
+    opener: Opener,
+    talk: impl FnOnce(&Machine, &mut Crowd) -> anyhow::Result<Pending>,
+) -> anyhow::Result<Outcome> {
+    let count = match machine.device().process() {
+        Some(_) => MANY,
+        None => MANY_IN_PROCESS,
+    };
+    let before = Footprint::now(machine)?;
+    let mut crowd = crowd(machine, opener, count)?;
+    talk(machine, &mut crowd)?.wait_for(MANY_LIMIT)?;
+    let each = before.more(machine)?.bytes / u64::from(count);
+    if opener == Opener::Host {
+        crowd.streams.clear();
     }
-    for (index, stream) in (0..).zip(&mut streams) {
-        stream
-            .reader
-            .read_exact(&mut message)
-            .with_context(|| format!("connection {index}"))?;
-        let wrong = Pattern::new(index).wrong(&message, 0);
-        ensure!(wrong.is_none(), "connection {index} has another's bytes");
+    machine.guest().close_all(crowd.group)?;
+    if let Some(listener) = crowd.listener {
+        machine.guest().close(listener)?;
     }
-    answering.wait_for(MANY_LIMIT)?;
-    let figure = held(machine, before.0, count)?;
-    drop(streams);
-    machine.guest().close_all(group)?;
-    machine.guest().close(listener)?;
-    given_back(machine, before)?;
+    drop(crowd.streams);
+    before.given_back(machine, LEFT)?;
+    let figure = format!("{count} connections, {each} bytes each");
     Ok(Outcome::Measured(figure))
 }
 
-fn held(machine: &Machine, before: u64, count: u32) -> anyhow::Result<String> {
-    let bytes = machine.device().anonymous_bytes()?.saturating_sub(before);
-    Ok(format!(
-        "{count} connections, {} bytes each",
-        bytes / u64::from(count)
-    ))
+/// Receives the message that is this connection's.
+fn receive_own(stream: &mut Stream, index: u64) -> anyhow::Result<[u8; MESSAGE]> {
+    let mut message = [0; MESSAGE];
+    let read = stream.reader.read_exact(&mut message);
+    read.with_context(|| format!("connection {index}"))?;
+    let wrong = Pattern::new(index).wrong(&message, 0);
+    ensure!(wrong.is_none(), "connection {index} has another's bytes");
+    Ok(message)
 }
 
-fn given_back(machine: &Machine, before: (u64, usize)) -> anyhow::Result<()> {
-    let (memory, descriptors) = before;
-    let now = || -> anyhow::Result<(u64, usize)> {
-        Ok((
-            machine.device().anonymous_bytes()?.saturating_sub(memory),
-            machine.device().descriptors()?.saturating_sub(descriptors),
-        ))
-    };
-    let back = wait_until(LIMIT, || {
-        let (bytes, open) = now()?;
-        Ok((bytes <= LEFT && open <= 8).then_some(()))
-    })?;
-    let (bytes, open) = now()?;
-    ensure!(
-        back.is_some(),
-        "{bytes} bytes and {open} descriptors are left of closed connections"
-    );
-    Ok(())
-}
-
-fn storms(machine: &mut Machine, of_guest: bool, of_host: bool) -> anyhow::Result<Outcome> {
-    let guests = of_guest.then(|| start_guest_storm(machine)).transpose()?;
-    let hosts = of_host.then(|| start_host_storm(machine)).transpose()?;
-    if let Some(storm) = guests {
-        storm.finish()?;
+fn storms(machine: &mut Machine, openers: &[Opener]) -> anyhow::Result<Outcome> {
+    let mut storms = Vec::new();
+    for opener in openers {
+        storms.push(match opener {
+            Opener::Guest => guest_storm(machine)?,
+            Opener::Host => host_storm(machine)?,
+        });
     }
-    if let Some(storm) = hosts {
+    for storm in storms {
         storm.finish(machine)?;
     }
     Ok(Outcome::Passed)
 }
 
-/// Jobs in the guest that connect, and threads on the host that echo.
-struct GuestStorm {
-    jobs: Vec<Pending>,
+/// Connections that one side opens and the other echoes on.
+struct Storm {
     threads: Vec<thread::JoinHandle<anyhow::Result<()>>>,
+    /// Those of the guest that connect, or the one that serves, with its listener.
+    jobs: Vec<Pending>,
+    listener: Option<GuestSocket>,
 }
 
-fn start_guest_storm(machine: &mut Machine) -> anyhow::Result<GuestStorm> {
+/// Jobs in the guest that connect, and threads on the host that echo.
+fn guest_storm(machine: &mut Machine) -> anyhow::Result<Storm> {
     let port = machine.port();
     let listener: Arc<dyn Listener> = machine.host().listen(port)?.into();
-    let threads = (0..STORMS)
-        .map(|_| {
-            let listener = Arc::clone(&listener);
-            thread::spawn(move || {
-                (0..TURNS).try_for_each(|_| {
-                    let mut stream = listener.accept()?;
-                    crate::bytes::echo(&mut stream)?;
-                    Ok(())
-                })
-            })
+    let threads = (0..STORMS).map(|_| {
+        let listener = Arc::clone(&listener);
+        thread::spawn(move || {
+            (0..TURNS).try_for_each(|_| Ok(echo(&mut listener.accept()?).map(drop)?))
         })
-        .collect();
-    let jobs = (0..STORMS)
-        .map(|_| {
-            machine.guest().start(Job::Storm {
-                port,
-                count: TURNS,
-                bytes: 64,
-            })
-        })
-        .collect::<anyhow::Result<_>>()?;
-    Ok(GuestStorm { jobs, threads })
-}
-
-impl GuestStorm {
-    fn finish(self) -> anyhow::Result<()> {
-        for job in self.jobs {
-            job.wait_for(Duration::from_secs(40))?;
-        }
-        for thread in self.threads {
-            thread.join().map_err(|_| anyhow!("an echo panicked"))??;
-        }
-        Ok(())
-    }
+    });
+    let (threads, count, bytes) = (threads.collect(), TURNS, 64);
+    let jobs = (0..STORMS).map(|_| machine.guest().start(Job::Storm { port, count, bytes }));
+    let jobs = jobs.collect::<anyhow::Result<_>>()?;
+    Ok(Storm {
+        threads,
+        jobs,
+        listener: None,
+    })
 }
 
 /// Threads on the host that connect, and a service in the guest that echoes.
-struct HostStorm {
-    listener: GuestSocket,
-    service: Pending,
-    threads: Vec<thread::JoinHandle<anyhow::Result<()>>>,
-}
-
-fn start_host_storm(machine: &mut Machine) -> anyhow::Result<HostStorm> {
+fn host_storm(machine: &mut Machine) -> anyhow::Result<Storm> {
     let port = machine.port();
     let listener = machine.guest().listen(port)?;
-    let service = machine.guest().start(Job::Serve {
-        listener: listener.socket,
-    })?;
-    let threads = (0..STORMS)
-        .map(|storm| {
-            let host = machine.host();
-            thread::spawn(move || {
-                (0..TURNS).try_for_each(|turn| {
-                    one_echo(&*host, port, u64::from(storm * TURNS + turn))
-                        .with_context(|| format!("connection {turn}"))
-                })
+    let jobs = vec![machine.guest().start(Job::Serve(listener.socket))?];
+    let threads = (0..STORMS).map(|storm| {
+        let host = machine.host();
+        thread::spawn(move || {
+            (0..TURNS).try_for_each(|turn| {
+                one_echo(&*host, port, u64::from(storm * TURNS + turn))
+                    .with_context(|| format!("connection {turn}"))
             })
         })
-        .collect();
-    Ok(HostStorm {
-        listener,
-        service,
+    });
+    let threads = threads.collect();
+    Ok(Storm {
         threads,
+        jobs,
+        listener: Some(listener),
     })
 }
 
@@ -292,28 +253,27 @@ fn one_echo(host: &dyn Host, port: u32, seed: u64) -> anyhow::Result<()> {
     let mut message = [0; MESSAGE];
     Pattern::new(seed).fill(&mut message, 0);
     stream.writer.write_all(&message)?;
-    stream.reader.read_exact(&mut message)?;
-    let wrong = Pattern::new(seed).wrong(&message, 0);
-    ensure!(wrong.is_none(), "another's bytes");
-    Ok(())
+    receive_own(&mut stream, seed).map(drop)
 }
 
-impl HostStorm {
+impl Storm {
     fn finish(self, machine: &Machine) -> anyhow::Result<()> {
         for thread in self.threads {
-            thread.join().map_err(|_| anyhow!("a client panicked"))??;
+            joined(thread.join())??;
         }
-        machine.guest().close(self.listener)?;
-        match self.service.wait()? {
-            Answer::Served { connections } => {
+        // A service goes on until its listener is closed.
+        if let Some(listener) = self.listener {
+            machine.guest().close(listener)?;
+        }
+        for job in self.jobs {
+            if let Answer::Served(connections) = job.wait_for(STORM_LIMIT)? {
                 let expected = u64::from(STORMS * TURNS);
                 ensure!(
                     connections == expected,
                     "the guest saw {connections} of {expected} connections"
                 );
-                Ok(())
             }
-            other => bail!("the guest answered {other:?}"),
         }
+        Ok(())
     }
 }

@@ -2,12 +2,18 @@
 
 //! Connections, with both of their ends.
 
-use anyhow::Context;
-use vsock_guest_program::job::Options;
+use std::sync::Arc;
 
+use anyhow::Context;
+use vsock_guest_program::job::{Content, GuestSocket, Kind, Options};
+
+use super::Outcome;
+use crate::bytes::{complete, receive, send};
 use crate::device::{Host, Stream};
-use crate::guest::GuestSocket;
 use crate::machine::Machine;
+
+/// What there is to say of a test of messages that such a device does not have.
+pub(super) const STREAMS_ONLY: Outcome = Outcome::NotOffered("the device has streams only");
 
 /// Who connects to whom.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,6 +32,32 @@ pub(crate) struct Pair {
     pub(crate) guest: GuestSocket,
 }
 
+impl Pair {
+    /// The guest sends, the host receives.
+    pub(crate) fn send_to_host(
+        &mut self,
+        machine: &Machine,
+        content: impl Into<Content>,
+    ) -> anyhow::Result<()> {
+        let content = content.into();
+        let sent = machine.guest().send(self.guest, &content)?;
+        receive(&mut *self.host.reader, &content).context("to the host")?;
+        complete(sent.moved()?, &content)
+    }
+
+    /// The host sends, the guest receives.
+    pub(crate) fn send_to_guest(
+        &mut self,
+        machine: &Machine,
+        content: impl Into<Content>,
+    ) -> anyhow::Result<()> {
+        let content = content.into();
+        let received = machine.guest().receive(self.guest, &content)?;
+        send(&mut *self.host.writer, &content).context("to the guest")?;
+        complete(received.moved()?, &content)
+    }
+}
+
 pub(crate) fn connect(machine: &mut Machine, opener: Opener) -> anyhow::Result<Pair> {
     connect_with(machine, opener, Options::default())
 }
@@ -36,17 +68,7 @@ pub(crate) fn connect_with(
     opener: Opener,
     options: Options,
 ) -> anyhow::Result<Pair> {
-    let host = machine.host();
-    connect_by(&*host, machine, opener, options)
-}
-
-/// As [`connect_with`], by this host, whose sort of sockets must be that of the options.
-pub(crate) fn connect_by(
-    host: &dyn Host,
-    machine: &mut Machine,
-    opener: Opener,
-    options: Options,
-) -> anyhow::Result<Pair> {
+    let host = host_of(machine, options.kind).context("the device has streams only")?;
     let port = machine.port();
     let guest = machine.guest();
     match opener {
@@ -65,4 +87,32 @@ pub(crate) fn connect_by(
             Ok(Pair { host, guest })
         }
     }
+}
+
+/// The host's side for a sort of sockets, if the device has it.
+pub(super) fn host_of(machine: &Machine, kind: Kind) -> Option<Arc<dyn Host>> {
+    match kind {
+        Kind::Stream => Some(machine.host()),
+        Kind::SeqPacket => machine.host().messages(),
+    }
+}
+
+/// Tries something on a connection that the guest has opened, then on one that the host has. What the test
+/// returns is dropped only after the guest's end is closed.
+pub(super) fn each<T>(
+    machine: &mut Machine,
+    options: Options,
+    mut test: impl FnMut(&mut Machine, Opener, Pair) -> anyhow::Result<T>,
+) -> anyhow::Result<Outcome> {
+    if host_of(machine, options.kind).is_none() {
+        return Ok(STREAMS_ONLY);
+    }
+    for opener in Opener::BOTH {
+        let pair = connect_with(machine, opener, options)?;
+        let guest = pair.guest;
+        let kept = test(machine, opener, pair).with_context(|| format!("{opener:?} connects"))?;
+        machine.guest().close(guest)?;
+        drop(kept);
+    }
+    Ok(Outcome::Passed)
 }

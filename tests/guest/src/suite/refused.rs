@@ -14,19 +14,11 @@ use crate::guest::HOST;
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new(
-        "g3_a_port_that_no_host_serves_is_reset_at_once",
-        60,
-        no_host,
-    ),
-    Test::new("g3_a_cid_that_nobody_has_is_reset_at_once", 60, no_cid),
-    Test::new("a_port_whose_server_is_gone_is_reset_at_once", 60, stale),
-    Test::new(
-        "a_port_that_no_guest_serves_is_refused_at_once",
-        60,
-        no_guest,
-    ),
-    Test::new("a_refused_port_works_once_it_is_served", 60, served_later),
+    Test::new("g3_a_port_that_no_host_serves_is_reset_at_once", no_host),
+    Test::new("g3_a_cid_that_nobody_has_is_reset_at_once", no_cid),
+    Test::new("a_port_whose_server_is_gone_is_reset_at_once", stale),
+    Test::new("a_port_that_no_guest_serves_is_refused_at_once", no_guest),
+    Test::new("a_refused_port_works_once_it_is_served", served_later),
 ];
 
 /// "At once", on a loaded machine. The guest waits for ten seconds.

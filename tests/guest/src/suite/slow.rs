@@ -6,23 +6,21 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
-use vsock_guest_program::job::{End, Job, Range};
+use anyhow::{Context, ensure};
+use vsock_guest_program::job::Range;
+use vsock_guest_program::transfer;
 
+use super::echo::requests;
 use super::pairs::{Opener, Pair, connect};
 use super::{Outcome, Test};
-use crate::bytes::{complete, echo, range, receive, send_some};
+use crate::bytes::{complete, joined, range, receive};
 use crate::child::wait_until;
 use crate::device::LIMIT;
-use crate::machine::Machine;
+use crate::machine::{Footprint, Machine};
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("a_host_that_does_not_read_costs_nothing", 90, slow_host),
-    Test::new(
-        "g5_a_guest_that_does_not_read_costs_nothing",
-        90,
-        slow_guest,
-    ),
+    Test::new("a_host_that_does_not_read_costs_nothing", slow_host).within(90),
+    Test::new("g5_a_guest_that_does_not_read_costs_nothing", slow_guest).within(90),
 ];
 
 /// Connections that stall, half of them opened by each side.
@@ -40,7 +38,7 @@ const IDLE: f64 = 0.05;
 const STUCK: Duration = Duration::from_secs(2);
 
 fn slow_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let before = machine.device().anonymous_bytes()?;
+    let before = Footprint::now(machine)?;
     let mut pairs = stalled_pairs(machine)?;
     let mut jobs = Vec::new();
     for (seed, pair) in (100..).zip(&pairs) {
@@ -58,34 +56,41 @@ fn slow_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
         }));
     }
     for (thread, (job, range)) in threads.into_iter().zip(jobs) {
-        let (_host, guest) = thread.join().map_err(|_| anyhow!("a reader panicked"))??;
+        let (_host, guest) = joined(thread.join())??;
         complete(job.moved()?, range)?;
         machine.guest().close(guest)?;
     }
-    given_back(machine, before)?;
+    before.given_back(machine, SLACK)?;
     Ok(Outcome::Measured(figure))
 }
 
 fn slow_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let before = machine.device().anonymous_bytes()?;
+    let before = Footprint::now(machine)?;
     let mut threads = Vec::new();
     for (seed, pair) in (200..).zip(stalled_pairs(machine)?) {
         let range = range(seed, MUCH, 64 << 10);
         let Pair { mut host, guest } = pair;
         threads.push(thread::spawn(move || {
             host.writer.set_limit(STUCK)?;
-            let (sent, result) = send_some(&mut *host.writer, range);
-            let error = result.err().map(|error| error.kind());
+            let sent = transfer::send(&mut *host.writer, &range.into());
+            let error = sent.end.err().map(|error| error.kind());
             ensure!(
                 error == Some(ErrorKind::TimedOut),
                 "writes never stop, or fail: {error:?}"
             );
-            Ok((host, guest, Range { len: sent, ..range }))
+            Ok((
+                host,
+                guest,
+                Range {
+                    len: sent.count,
+                    ..range
+                },
+            ))
         }));
     }
     let mut stuck = Vec::new();
     for thread in threads {
-        stuck.push(thread.join().map_err(|_| anyhow!("a writer panicked"))??);
+        stuck.push(joined(thread.join())??);
     }
     let figure = watch(machine, before)?;
     let mut jobs = Vec::new();
@@ -99,7 +104,7 @@ fn slow_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
         drop(host);
         machine.guest().close(guest)?;
     }
-    given_back(machine, before)?;
+    before.given_back(machine, SLACK)?;
     Ok(Outcome::Measured(figure))
 }
 
@@ -125,8 +130,8 @@ fn stalled_pairs(machine: &mut Machine) -> anyhow::Result<Vec<Pair>> {
 }
 
 /// With everything stalled: what the device keeps, what it burns, and whether a neighbour gets through.
-fn watch(machine: &mut Machine, before: u64) -> anyhow::Result<String> {
-    let kept = machine.device().anonymous_bytes()?.saturating_sub(before);
+fn watch(machine: &mut Machine, before: Footprint) -> anyhow::Result<String> {
+    let kept = before.more(machine)?.bytes;
     let limit = STALLED as u64 * KEPT + SLACK;
     ensure!(
         kept <= limit,
@@ -137,45 +142,13 @@ fn watch(machine: &mut Machine, before: u64) -> anyhow::Result<String> {
         burnt <= IDLE,
         "it uses {burnt:.2} of a core while all is stalled"
     );
-    neighbour(machine)?;
-    let more = machine.device().anonymous_bytes()?.saturating_sub(before);
+    let neighbour = connect(machine, Opener::Guest)?;
+    requests(machine, neighbour, 64, 200, 1).context("a neighbour")?;
+    let more = before.more(machine)?.bytes;
     ensure!(more <= kept + SLACK, "it grew from {kept} to {more} bytes");
     Ok(format!(
         "{} KiB for {STALLED} connections, {:.1} % of a core",
         kept >> 10,
         burnt * 100.0
     ))
-}
-
-fn neighbour(machine: &mut Machine) -> anyhow::Result<()> {
-    const TURNS: u32 = 200;
-    let Pair { mut host, guest } = connect(machine, Opener::Guest)?;
-    let service = thread::spawn(move || echo(&mut host));
-    let turns = machine.guest().start(Job::PingPong {
-        socket: guest.socket,
-        size: 64,
-        count: TURNS,
-        window: 1,
-    })?;
-    let moved = turns.moved()?;
-    ensure!(
-        moved.count == u64::from(TURNS) && moved.wrong.is_none() && moved.end == End::Complete,
-        "a neighbour: {moved:?}"
-    );
-    machine.guest().close(guest)?;
-    service.join().map_err(|_| anyhow!("the echo panicked"))??;
-    Ok(())
-}
-
-fn given_back(machine: &Machine, before: u64) -> anyhow::Result<()> {
-    let back = wait_until(LIMIT, || {
-        let now = machine.device().anonymous_bytes()?.saturating_sub(before);
-        Ok((now <= SLACK).then_some(()))
-    })?;
-    ensure!(
-        back.is_some(),
-        "it keeps {} bytes after all is closed",
-        machine.device().anonymous_bytes()?.saturating_sub(before)
-    );
-    Ok(())
 }
