@@ -32,7 +32,7 @@ fn a_drain_delivers_everything_that_was_accepted() {
 }
 
 #[test]
-fn a_drain_that_is_not_taken_ends_when_its_patience_does_and_counts_the_loss() {
+fn a_drain_that_is_not_taken_ends_at_its_timeout_and_counts_the_loss() {
     let (mut subscriber, _host, id) = served(&Inner::holding(10));
     assert_eq!(subscriber.streams().write(id, &[1; 110]), 110);
     subscriber.streams().drain(Some(Duration::from_millis(20)));

@@ -119,8 +119,8 @@ fn another_thread_adds_writes_counts_closes_and_drains() {
     );
     assert!(format!("{remote:?}").contains("subscriber"));
 
-    let patience = Some(Duration::from_secs(20));
-    remote.call(move |streams| streams.drain(patience)).unwrap();
+    let timeout = Some(Duration::from_secs(20));
+    remote.call(move |streams| streams.drain(timeout)).unwrap();
     looping.join().unwrap();
     assert_eq!(host.read(&mut got).unwrap(), 0);
     assert!(matches!(count(&remote), Err(RemoteError::Manager(_))));

@@ -51,13 +51,13 @@ pub(crate) fn all<'m, B: BitmapSlice>(
     mut call: impl FnMut(&[VolatileSlice<'m, B>], usize) -> Progress,
 ) -> (usize, Progress) {
     let mut rest = pieces;
-    let mut carried = 0;
+    let mut moved = 0;
     while !rest.is_empty() {
         let progress = call(rest, left);
         let Progress::Done(mut len) = progress else {
-            return (carried, progress);
+            return (moved, progress);
         };
-        carried += len;
+        moved += len;
         left = left.saturating_sub(len);
         while let Some((first, others)) = rest.split_first()
             && first.len() <= len
@@ -70,16 +70,16 @@ pub(crate) fn all<'m, B: BitmapSlice>(
             break;
         }
     }
-    (carried, Progress::Done(0))
+    (moved, Progress::Done(0))
 }
 
-/// What several calls have come to: once bytes were carried, nothing else is said but a failure, which
+/// What several calls have come to: once bytes were moved, nothing else is said but a failure, which
 /// a stream may tell only once.
-pub(crate) const fn together(carried: usize, last: Progress) -> Progress {
-    match (carried, last) {
+pub(crate) const fn together(moved: usize, last: Progress) -> Progress {
+    match (moved, last) {
         (0, last) | (_, last @ (Progress::Failed | Progress::TooLong)) => last,
-        (carried, Progress::Done(len)) => Progress::Done(carried + len),
-        (carried, Progress::Pending | Progress::Closed) => Progress::Done(carried),
+        (moved, Progress::Done(len)) => Progress::Done(moved + len),
+        (moved, Progress::Pending | Progress::Closed) => Progress::Done(moved),
     }
 }
 

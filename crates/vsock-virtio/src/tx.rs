@@ -78,11 +78,11 @@ impl<'m, M: GuestMemory> TxPayload<'_, 'm, M> {
     /// Writes the pieces out of guest memory.
     fn write_pieces(&mut self, stream: &mut dyn VsockStream, direct: &Direct<M>) -> Progress {
         let pieces: Slices<'m, M> = self.cursor.pieces(self.slices, self.left).collect();
-        let (carried, last) = stream_io::all(&pieces, self.left, |rest, len| {
+        let (moved, last) = stream_io::all(&pieces, self.left, |rest, len| {
             stream_io::write(len, || (direct.write)(stream, rest))
         });
-        self.taken(carried);
-        stream_io::together(carried, last)
+        self.taken(moved);
+        stream_io::together(moved, last)
     }
 
     /// Gathers the pieces and writes once.

@@ -12,12 +12,12 @@ mod unix;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
-pub(crate) use channel::{Channel, ChannelDoor};
+pub(crate) use channel::{Channel, ChannelEndpoint};
 pub(crate) use guest::Guest;
-pub(crate) use inner::{Inner, InnerDoor};
+pub(crate) use inner::{Inner, InnerEndpoint};
 pub(crate) use pipe::Pipe;
 pub(crate) use ring::BareRing;
-pub(crate) use unix::{UnixDoor, UnixPair};
+pub(crate) use unix::{UnixEndpoint, UnixPair};
 use vsock_backend_api::VsockStream;
 
 /// A way to make two connected ends.
@@ -58,7 +58,7 @@ impl<S: VsockStream> Pollable for S {
 }
 
 /// Where connections are made and accepted.
-pub(crate) trait Door {
+pub(crate) trait Endpoint {
     /// The end that connected.
     type Near;
     /// The end that was accepted.

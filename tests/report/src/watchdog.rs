@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Longer than any run that makes progress.
-const PATIENCE: Duration = Duration::from_secs(90);
+const LONGEST_SILENCE: Duration = Duration::from_secs(90);
 /// The exit code of a bench that got stuck.
 const STUCK: i32 = 3;
 
@@ -24,7 +24,7 @@ impl Watchdog {
         thread::spawn(move || {
             let mut doing = String::from("the start");
             loop {
-                match watched.recv_timeout(PATIENCE) {
+                match watched.recv_timeout(LONGEST_SILENCE) {
                     Ok(next) => doing = next,
                     Err(RecvTimeoutError::Disconnected) => return,
                     Err(RecvTimeoutError::Timeout) => bark(&doing),
@@ -43,7 +43,7 @@ impl Watchdog {
 #[expect(clippy::print_stderr, reason = "the last words of the process")]
 #[expect(clippy::exit, reason = "the stuck threads cannot be joined")]
 fn bark(doing: &str) {
-    let seconds = PATIENCE.as_secs();
+    let seconds = LONGEST_SILENCE.as_secs();
     eprintln!("the bench sees no end after {seconds} s: {doing}");
     process::exit(STUCK);
 }

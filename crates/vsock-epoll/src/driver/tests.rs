@@ -13,7 +13,7 @@ use vsock_muxer::{CloseMode, Interest};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(20);
 const TOKEN: u64 = 7 << 33;
 
 /// A device that wants what a test says, and keeps what it is told.
@@ -199,11 +199,11 @@ fn the_timer_fires_at_the_earliest_deadline_and_is_set_for_no_later_one() {
     rig.device.deadline = Some(far);
     rig.want([]);
     // What it was set for is over.
-    assert_eq!(rig.turn(PATIENCE), (1, false));
+    assert_eq!(rig.turn(DEADLINE), (1, false));
     assert_eq!(rig.device.timeouts, 0);
     rig.device.deadline = Some(rig.driver.now());
     rig.want([]);
-    assert_eq!(rig.turn(PATIENCE), (1, true));
+    assert_eq!(rig.turn(DEADLINE), (1, true));
     assert_eq!(rig.device.timeouts, 1);
 }
 
@@ -326,7 +326,7 @@ fn what_the_kernel_had_no_room_for_is_tried_again_by_the_timer() {
     far.write_all(b"x").unwrap();
     rig.carry_out(now);
     assert_eq!(rig.told(), [], "it was asked just now");
-    assert_eq!(rig.turn(PATIENCE), (1, false), "the timer has fired");
+    assert_eq!(rig.turn(DEADLINE), (1, false), "the timer has fired");
     rig.carry_out(due);
     assert_eq!(rig.told(), [(TOKEN, READABLE)]);
     assert_eq!(rig.driver.registrations.retry_at(), None);
@@ -375,7 +375,7 @@ fn t132_a_panic_passes_through_when_everything_is_carried_out() {
     }));
     carried.unwrap_err();
     assert_eq!(peer.read(&mut [0]).unwrap(), 0);
-    assert_eq!(rig.turn(PATIENCE), (1, true), "the timer was set");
+    assert_eq!(rig.turn(DEADLINE), (1, true), "the timer was set");
     far.write_all(b"x").unwrap();
     assert_eq!(rig.told(), [(TOKEN, READABLE)]);
 }
@@ -387,6 +387,6 @@ fn the_one_descriptor_of_the_loop_is_readable_while_there_are_events() {
     outer.driver.watch(1, &inner.driver).unwrap();
     assert_eq!(outer.turn(Duration::ZERO), (0, false));
     inner.driver.wake();
-    assert_eq!(outer.turn(PATIENCE), (1, true));
+    assert_eq!(outer.turn(DEADLINE), (1, true));
     assert!(outer.events.own().eq([1]));
 }

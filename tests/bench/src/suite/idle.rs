@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use vsock_inner::{Capacity, VsockInnerConfig};
 
 use crate::suite::rows::UNIX;
-use crate::transport::{ChannelDoor, Door, InnerDoor, Pipe, Transport, UnixDoor};
+use crate::transport::{ChannelEndpoint, Endpoint, InnerEndpoint, Pipe, Transport, UnixEndpoint};
 use crate::workload::duplex::Duplex;
 use crate::workload::idle::{Idle, hold};
 
@@ -27,7 +27,7 @@ pub(crate) const IDLE_ROWS: [&str; 8] = [
 pub(crate) fn hold_idle(row: &str, connections: u64) -> Result<Idle> {
     let config = VsockInnerConfig::default();
     match row {
-        UNIX => held_at(UnixDoor::open()?, connections, |_, _| ()),
+        UNIX => idle_cost(UnixEndpoint::open()?, connections, |_, _| ()),
         "pipe" => hold(connections, || Pipe.pair()),
         "tokio duplex" => {
             let duplex = Duplex {
@@ -35,33 +35,37 @@ pub(crate) fn hold_idle(row: &str, connections: u64) -> Result<Idle> {
             };
             hold(connections, || Ok(duplex.pair()))
         }
-        "channel of vectors" => held_at(ChannelDoor::open()?, connections, |_, _| ()),
-        "vsock-inner" => held_at(InnerDoor::open(config)?, connections, |_, _| ()),
+        "channel of vectors" => idle_cost(ChannelEndpoint::open()?, connections, |_, _| ()),
+        "vsock-inner" => idle_cost(InnerEndpoint::open(config)?, connections, |_, _| ()),
         "vsock-inner 1 MiB" => {
             let config = config
                 .to_device(Capacity::Bytes(1 << 20))
                 .to_application(Capacity::Bytes(1 << 20));
-            held_at(InnerDoor::open(config)?, connections, |_, _| ())
+            idle_cost(InnerEndpoint::open(config)?, connections, |_, _| ())
         }
-        "vsock-inner, device polls" => held_at(InnerDoor::open(config)?, connections, |_, far| {
-            far.as_raw_fd();
-        }),
-        "vsock-inner, both poll" => held_at(InnerDoor::open(config)?, connections, |near, far| {
-            near.as_raw_fd();
-            far.as_raw_fd();
-        }),
+        "vsock-inner, device polls" => {
+            idle_cost(InnerEndpoint::open(config)?, connections, |_, far| {
+                far.as_raw_fd();
+            })
+        }
+        "vsock-inner, both poll" => {
+            idle_cost(InnerEndpoint::open(config)?, connections, |near, far| {
+                near.as_raw_fd();
+                far.as_raw_fd();
+            })
+        }
         unknown => bail!("there is no row {unknown:?}; there are {IDLE_ROWS:?}"),
     }
 }
 
-fn held_at<D: Door>(
-    mut door: D,
+fn idle_cost<D: Endpoint>(
+    mut endpoint: D,
     connections: u64,
     touch: impl Fn(&D::Near, &D::Far),
 ) -> Result<Idle> {
     hold(connections, || -> io::Result<_> {
-        let near = door.connect()?;
-        let far = door.accept()?;
+        let near = endpoint.connect()?;
+        let far = endpoint.accept()?;
         touch(&near, &far);
         Ok((near, far))
     })

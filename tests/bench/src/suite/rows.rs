@@ -7,8 +7,8 @@ use vsock_inner::{Capacity, VsockInnerConfig};
 
 use crate::suite::{Group, Job, Workload, loops};
 use crate::transport::{
-    BareRing, Channel, ChannelDoor, Door, Guest, Inner, InnerDoor, Pipe, Pollable, Transport,
-    UnixDoor, UnixPair,
+    BareRing, Channel, ChannelEndpoint, Endpoint, Guest, Inner, InnerEndpoint, Pipe, Pollable,
+    Transport, UnixEndpoint, UnixPair,
 };
 use crate::workload::duplex::Duplex;
 use crate::workload::{connect, copies, duplex, ping_pong, stream};
@@ -197,7 +197,7 @@ fn streams_on_epoll(work: OnEpoll, place: Place) -> Rows {
 }
 
 fn connects(on_epoll: bool) -> Rows {
-    fn job<D: Door + 'static>(on_epoll: bool, open: fn() -> io::Result<D>) -> Job {
+    fn job<D: Endpoint + 'static>(on_epoll: bool, open: fn() -> io::Result<D>) -> Job {
         Box::new(move |count| {
             if on_epoll {
                 connect::with_epoll(open()?, count)
@@ -206,10 +206,10 @@ fn connects(on_epoll: bool) -> Rows {
             }
         })
     }
-    let inner = || InnerDoor::open(VsockInnerConfig::default());
+    let inner = || InnerEndpoint::open(VsockInnerConfig::default());
     vec![
-        (UNIX, job(on_epoll, UnixDoor::open)),
-        (CHANNEL, job(on_epoll, ChannelDoor::open)),
+        (UNIX, job(on_epoll, UnixEndpoint::open)),
+        (CHANNEL, job(on_epoll, ChannelEndpoint::open)),
         (INNER, job(on_epoll, inner)),
     ]
 }

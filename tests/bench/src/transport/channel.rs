@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_SEMAPHORE, EventFd};
 
-use crate::transport::{Door, Pollable, Transport};
+use crate::transport::{Endpoint, Pollable, Transport};
 
 /// The classic design of an in-process vsock backend: a `Vec` per write over an unbounded channel
 /// of the standard library, and one tick of a semaphore eventfd per message.
@@ -163,14 +163,14 @@ impl Pollable for ChannelEnd {
 }
 
 /// Where the classic design makes connections: a channel of ends, and an eventfd that counts them.
-pub(crate) struct ChannelDoor {
+pub(crate) struct ChannelEndpoint {
     queue: Sender<ChannelEnd>,
     waiting: Receiver<ChannelEnd>,
     ticks: EventFd,
 }
 
-impl ChannelDoor {
-    /// A door at which nobody waits.
+impl ChannelEndpoint {
+    /// An endpoint with no connection waiting.
     pub(crate) fn open() -> io::Result<Self> {
         let (queue, waiting) = channel();
         let ticks = EventFd::new(EFD_CLOEXEC | EFD_SEMAPHORE)?;
@@ -182,7 +182,7 @@ impl ChannelDoor {
     }
 }
 
-impl Door for ChannelDoor {
+impl Endpoint for ChannelEndpoint {
     type Near = ChannelEnd;
     type Far = ChannelEnd;
 

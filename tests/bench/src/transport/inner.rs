@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use vsock_backend_api::{VsockBackend, VsockStream};
 use vsock_inner::{VsockInnerBackend, VsockInnerConfig, VsockInnerConnector, VsockInnerStream};
 
-use crate::transport::{Door, Transport};
+use crate::transport::{Endpoint, Transport};
 
 /// What this bench is about.
 pub(crate) struct Inner(pub(crate) VsockInnerConfig);
@@ -20,12 +20,12 @@ impl Transport for Inner {
 }
 
 /// The backend and its connector, as a device and a host component hold them.
-pub(crate) struct InnerDoor {
+pub(crate) struct InnerEndpoint {
     backend: VsockInnerBackend,
     connector: VsockInnerConnector,
 }
 
-impl InnerDoor {
+impl InnerEndpoint {
     /// A backend that nobody has connected to.
     pub(crate) fn open(config: VsockInnerConfig) -> io::Result<Self> {
         let backend = VsockInnerBackend::with_config(config)?;
@@ -34,7 +34,7 @@ impl InnerDoor {
     }
 }
 
-impl Door for InnerDoor {
+impl Endpoint for InnerEndpoint {
     type Near = VsockInnerStream;
     type Far = Accepted;
 

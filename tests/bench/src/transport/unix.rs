@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::transport::{Door, Transport};
+use crate::transport::{Endpoint, Transport};
 
 /// A Unix socket pair with the socket buffers that the kernel gives by default.
 pub(crate) struct UnixPair;
@@ -21,12 +21,12 @@ impl Transport for UnixPair {
 }
 
 /// A Unix listener on an abstract address: no file system is in the way.
-pub(crate) struct UnixDoor {
+pub(crate) struct UnixEndpoint {
     listener: UnixListener,
     address: SocketAddr,
 }
 
-impl UnixDoor {
+impl UnixEndpoint {
     /// Listens on an address that nobody else uses.
     pub(crate) fn open() -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -39,7 +39,7 @@ impl UnixDoor {
     }
 }
 
-impl Door for UnixDoor {
+impl Endpoint for UnixEndpoint {
     type Near = UnixStream;
     type Far = UnixStream;
 

@@ -7,30 +7,30 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use crate::sample::{Sample, alone};
-use crate::transport::Door;
+use crate::transport::Endpoint;
 use crate::workload::wait::Wait;
 
 /// Connect, accept, drop both ends.
-pub(crate) fn bare<D: Door>(mut door: D, connections: u64) -> io::Result<Sample> {
+pub(crate) fn bare<D: Endpoint>(mut endpoint: D, connections: u64) -> io::Result<Sample> {
     alone(connections, || {
         for _ in 0..connections {
-            let near = door.connect()?;
-            let far = door.accept()?;
+            let near = endpoint.connect()?;
+            let far = endpoint.accept()?;
             black_box((&near, &far));
         }
         Ok(())
     })
 }
 
-/// The same with an event loop: it learns of each connection from the door's descriptor, and
+/// The same with an event loop: it learns of each connection from the endpoint's descriptor, and
 /// registers the descriptor of each accepted end.
-pub(crate) fn with_epoll<D: Door>(mut door: D, connections: u64) -> io::Result<Sample> {
-    let events = Wait::readable(door.waiting_fd())?;
+pub(crate) fn with_epoll<D: Endpoint>(mut endpoint: D, connections: u64) -> io::Result<Sample> {
+    let events = Wait::readable(endpoint.waiting_fd())?;
     alone(connections, || {
         for _ in 0..connections {
-            let near = door.connect()?;
+            let near = endpoint.connect()?;
             events.wait()?;
-            let far = door.accept()?;
+            let far = endpoint.accept()?;
             events.also(far.as_raw_fd())?;
             black_box((&near, &far));
         }
