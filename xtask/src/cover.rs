@@ -50,7 +50,8 @@ pub(crate) fn run(env: &Env, options: &Cover) -> anyhow::Result<()> {
     let llvm = llvm(env)?;
     let sh = &env.sh;
     let _llvm = LLVM.map(|(variable, name)| sh.push_env(variable, llvm.join(name)));
-    cmd!(sh, "{tool} llvm-cov clean --profraw-only").run()?;
+    // Programs of an earlier build would be counted, with sources that may be gone.
+    cmd!(sh, "{tool} llvm-cov clean --workspace").run()?;
     let build = ["--no-report", "--no-cfg-coverage", "--tests"];
     let passed = cmd!(sh, "{tool} llvm-cov {build...} {TESTS...}").run();
     if options.html {
