@@ -2,16 +2,16 @@
 
 use std::any::Any;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rustix::net::SocketType;
 use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
 
-use super::client_listener::{ClientListener, listener_id, with_suffix};
+use super::client_listener::ClientListener;
 use super::guarded_socket::GuardedSocket;
 use super::socket_file::SocketFileRemover;
+use super::socket_stream::as_fd_of;
 use super::stream::UnixVsockStream;
 
 /// Connections of one guest over Unix sockets.
@@ -99,23 +99,14 @@ impl UnixBackend {
     /// Where the host process that serves `port` is expected to listen.
     #[must_use]
     pub fn service_path(&self, port: u32) -> PathBuf {
-        with_suffix(self.path(), &port.to_string())
+        self.clients.service_path(port)
     }
 }
 
-impl AsFd for UnixBackend {
+as_fd_of!(
     /// For polling only: readable while a client waits to be accepted.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.clients.as_fd()
-    }
-}
-
-impl AsRawFd for UnixBackend {
-    /// As [`as_fd`](Self::as_fd).
-    fn as_raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
-    }
-}
+    UnixBackend, clients
+);
 
 impl VsockBackend for UnixBackend {
     /// # Errors
@@ -140,7 +131,7 @@ impl VsockBackend for UnixBackend {
 
     /// The file of the socket: its device, its inode, and when it was made, for inodes are used again.
     fn listener(&self, dst_port: u32) -> Option<ListenerId> {
-        listener_id(&self.service_path(dst_port))
+        self.clients.listener_id(dst_port)
     }
 
     fn r#type(&self) -> VsockBackendType {

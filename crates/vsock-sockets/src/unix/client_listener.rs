@@ -28,6 +28,8 @@ pub(super) struct ClientListener {
     spare: Option<OwnedFd>,
     file: SocketFile,
     listener: GuardedSocket,
+    /// What the paths of services begin with.
+    base: PathBuf,
     _claim: NameClaim,
 }
 
@@ -66,6 +68,7 @@ impl ClientListener {
             spare,
             file,
             listener,
+            base: base.to_owned(),
             _claim: claim,
         })
     }
@@ -78,6 +81,16 @@ impl ClientListener {
     /// What can remove the socket's file before the backend does.
     pub(super) fn file_remover(&self) -> SocketFileRemover {
         self.file.remover()
+    }
+
+    /// Where the host process that serves `port` is expected to listen.
+    pub(super) fn service_path(&self, port: u32) -> PathBuf {
+        with_suffix(&self.base, &port.to_string())
+    }
+
+    /// The process that listens there.
+    pub(super) fn listener_id(&self, port: u32) -> Option<ListenerId> {
+        listener_id(&self.service_path(port))
     }
 
     /// Takes in the next client, whose socket does not block either.

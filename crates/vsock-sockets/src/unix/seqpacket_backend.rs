@@ -2,16 +2,16 @@
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::net::SocketType;
 use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
 
-use super::client_listener::{ClientListener, listener_id, with_suffix};
+use super::client_listener::{ClientListener, with_suffix};
 use super::guarded_socket::GuardedSocket;
 use super::seqpacket_stream::UnixSeqpacketStream;
 use super::socket_file::SocketFileRemover;
+use super::socket_stream::as_fd_of;
 
 /// Seqpacket connections of one guest over Unix sockets that keep messages apart. A
 /// [`UnixBackend`](crate::UnixBackend) has its streams.
@@ -41,7 +41,6 @@ use super::socket_file::SocketFileRemover;
 #[derive(Debug)]
 #[must_use = "dropping it removes the socket"]
 pub struct UnixSeqpacketBackend {
-    base: PathBuf,
     clients: ClientListener,
 }
 
@@ -54,10 +53,10 @@ impl UnixSeqpacketBackend {
     /// Those of [`UnixBackend::bind`](crate::UnixBackend::bind): with the suffix, the path must not
     /// be longer than 107 bytes.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
-        let base = path.as_ref().to_owned();
-        let path = with_suffix(&base, "seqpacket");
-        let clients = ClientListener::open(&path, SocketType::SEQPACKET, &base)?;
-        Ok(Self { base, clients })
+        let base = path.as_ref();
+        let path = with_suffix(base, "seqpacket");
+        let clients = ClientListener::open(&path, SocketType::SEQPACKET, base)?;
+        Ok(Self { clients })
     }
 
     /// Where it listens.
@@ -75,23 +74,14 @@ impl UnixSeqpacketBackend {
     /// Where the host process that serves `port` is expected to listen.
     #[must_use]
     pub fn service_path(&self, port: u32) -> PathBuf {
-        with_suffix(&self.base, &port.to_string())
+        self.clients.service_path(port)
     }
 }
 
-impl AsFd for UnixSeqpacketBackend {
+as_fd_of!(
     /// For polling only: readable while a client waits to be accepted.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.clients.as_fd()
-    }
-}
-
-impl AsRawFd for UnixSeqpacketBackend {
-    /// As [`as_fd`](Self::as_fd).
-    fn as_raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
-    }
-}
+    UnixSeqpacketBackend, clients
+);
 
 impl VsockBackend for UnixSeqpacketBackend {
     /// # Errors
@@ -128,7 +118,7 @@ impl VsockBackend for UnixSeqpacketBackend {
 
     /// As of [`UnixBackend`](crate::UnixBackend): the file of the socket.
     fn listener(&self, dst_port: u32) -> Option<ListenerId> {
-        listener_id(&self.service_path(dst_port))
+        self.clients.listener_id(dst_port)
     }
 
     fn r#type(&self) -> VsockBackendType {
@@ -144,6 +134,7 @@ impl VsockBackend for UnixSeqpacketBackend {
 mod tests {
     use tempfile::TempDir;
 
+    use super::super::client_listener::listener_id;
     use super::*;
 
     #[test]

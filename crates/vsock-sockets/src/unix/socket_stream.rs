@@ -4,14 +4,16 @@
 
 /// Implements `AsFd` and `AsRawFd` by a field.
 macro_rules! as_fd_of {
-    ($type:ty, $field:ident) => {
+    ($(#[$doc:meta])* $type:ty, $field:ident) => {
         impl std::os::fd::AsFd for $type {
+            $(#[$doc])*
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
                 self.$field.as_fd()
             }
         }
 
         impl std::os::fd::AsRawFd for $type {
+            $(#[$doc])*
             fn as_raw_fd(&self) -> std::os::fd::RawFd {
                 std::os::fd::AsFd::as_fd(self).as_raw_fd()
             }
