@@ -95,7 +95,7 @@ fn an_idle_connection_costs_at_most_4_kib_with_its_descriptors_polled() {
 /// How many connections are filled and drained.
 const BUSY: usize = 1000;
 
-/// The documented keep of so many drained directions: a block each, and the stock of the process.
+/// The documented keep of this many drained directions: a block each, and the stock of the process.
 fn keep(directions: usize) -> usize {
     directions * (16 * KIB + KIB) + 8 * MIB
 }

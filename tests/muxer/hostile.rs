@@ -54,7 +54,7 @@ fn header(guest: &Guest, (from, to): (u32, u32), op: u16) -> Header {
     }
 }
 
-/// Sends so many packets of a kind. `ports` are those of a connection, the guest's first.
+/// Sends this many packets of a kind. `ports` are those of a connection, the guest's first.
 fn flood(guest: &mut Guest, kind: Flood, ports: (u32, u32), count: u32) {
     for at in 0..count {
         let (ports, op) = match kind {

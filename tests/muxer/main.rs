@@ -40,7 +40,7 @@ fn cases(cases: u32) -> ProptestConfig {
     }
 }
 
-/// A simulation with a backend whose streams hold so many bytes.
+/// A simulation with a backend whose streams hold this many bytes.
 fn sim((kind, trigger): (StreamKind, SimTrigger), capacity: usize) -> (Sim, HostBackend) {
     let config = SimConfig {
         trigger,

@@ -89,7 +89,7 @@ impl Flow {
         true
     }
 
-    /// Lets the program read whenever it is woken, until it has read so many bytes.
+    /// Lets the program read whenever it is woken, until it has read this many bytes.
     fn read_up_to(&mut self, total: u64, bound: Duration) {
         let start = self.sim.now();
         while self.got.position() < total {

@@ -27,7 +27,7 @@ const BUDGET: usize = 1 << 20;
 pub struct BareStream(Box<[u8]>);
 
 impl BareStream {
-    /// A stream with so many bytes, which it shares with no other.
+    /// A stream with this many bytes, which it shares with no other.
     fn with(memory: usize) -> Self {
         Self(vec![7; memory].into_boxed_slice())
     }
@@ -126,7 +126,7 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// So many connections, for packets with so many bytes.
+    /// This many connections, for packets with this many bytes.
     ///
     /// # Errors
     ///
@@ -229,7 +229,7 @@ impl Bare {
         data
     }
 
-    /// The guest sends so many packets, each on the next connection. Where [`to_guest`](Self::to_guest)
+    /// The guest sends this many packets, each on the next connection. Where [`to_guest`](Self::to_guest)
     /// was called before, the streams go on sending meanwhile.
     pub fn to_host(&mut self, packets: u64) {
         for _ in 0..packets {
@@ -240,7 +240,7 @@ impl Bare {
         }
     }
 
-    /// The streams have so many packets for the guest, or a few more; returns how many.
+    /// The streams have this many packets for the guest, or a few more; returns how many.
     pub fn to_guest(&mut self, packets: u64) -> u64 {
         let ready = Readiness {
             readable: true,
@@ -267,7 +267,7 @@ impl Bare {
         sent
     }
 
-    /// The guest connects and closes so many times.
+    /// The guest connects and closes this many times.
     pub fn connect_and_close(&mut self, times: u64) {
         for _ in 0..times {
             self.say(0, Op::Reset, 0);
@@ -288,7 +288,7 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// So many streams, for packets with so many bytes.
+    /// This many streams, for packets with this many bytes.
     #[must_use]
     pub fn new(streams: usize, payload: usize) -> Self {
         let mut ring = GuestRxQueue::default();
@@ -302,7 +302,7 @@ impl Copies {
         }
     }
 
-    /// Writes so many payloads, each to the next stream.
+    /// Writes this many payloads, each to the next stream.
     ///
     /// # Errors
     ///
@@ -318,7 +318,7 @@ impl Copies {
         Ok(())
     }
 
-    /// Fills buffers with so many packets, or a few more; returns how many.
+    /// Fills buffers with this many packets, or a few more; returns how many.
     pub fn to_guest(&mut self, packets: u64) -> u64 {
         let allowance = vsock_muxer::Allowance {
             bytes: BUDGET,

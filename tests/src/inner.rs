@@ -49,7 +49,7 @@ impl Inner {
         Self { way, config }
     }
 
-    /// Pairs that hold so many bytes in either direction.
+    /// Pairs that hold this many bytes in either direction.
     #[must_use]
     pub fn holding(bytes: usize) -> Self {
         let capacity = Capacity::Bytes(bytes);

@@ -11,7 +11,7 @@ use crate::{STALL_TIMEOUT, factor};
 
 const MIB: u64 = 1 << 20;
 
-/// Sends so many bytes from one end to the other, in lengths up to the longest.
+/// Sends this many bytes from one end to the other, in lengths up to the longest.
 fn start(
     ends: (BoxedStream, BoxedStream),
     bytes: u64,

@@ -19,7 +19,7 @@ pub enum EndAction {
     ReadVectored(Vec<usize>),
     /// A read that takes nothing.
     Peek(usize),
-    /// A write of so many bytes.
+    /// A write of this many bytes.
     Write(usize),
     /// A write of buffers of these lengths.
     WriteVectored(Vec<usize>),

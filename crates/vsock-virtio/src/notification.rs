@@ -154,7 +154,7 @@ impl Batch {
         last: Tick::ZERO,
     };
 
-    /// More packets were taken, in so many chains and descriptors.
+    /// More packets were taken, in this many chains and descriptors.
     pub(crate) fn add(&mut self, now: Tick, chains: u16, descriptors: usize) {
         if chains == 0 {
             return;

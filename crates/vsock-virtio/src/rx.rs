@@ -232,7 +232,7 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         (room, pieces)
     }
 
-    /// Gives the next buffers, in which there are so many bytes by now, to the guest.
+    /// Gives the next buffers, in which there are this many bytes by now, to the guest.
     fn publish_ahead(
         &mut self,
         mut bytes: usize,

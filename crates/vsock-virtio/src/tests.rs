@@ -11,7 +11,7 @@ mod tx;
 use vsock_backend_api::VsockStream;
 use vsock_inner::{Capacity, VsockInnerConfig, VsockInnerStream};
 
-/// The device's end and the application's, both non-blocking, with space for so many bytes.
+/// The device's end and the application's, both non-blocking, with space for this many bytes.
 fn pair(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
     let config = VsockInnerConfig::default()
         .to_device(Capacity::Bytes(capacity))

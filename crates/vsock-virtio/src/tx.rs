@@ -15,7 +15,7 @@ use crate::direct::{Direct, DirectTypes};
 use crate::scatter::{Cursor, Slice, Slices};
 use crate::stream_io::{self, MAX_PAYLOAD, Scratch};
 
-/// Reads the header, once, out of a chain with so many readable bytes; returns it with the position
+/// Reads the header, once, out of a chain with this many readable bytes; returns it with the position
 /// of the payload.
 pub(crate) fn header<B: BitmapSlice>(
     slices: &[VolatileSlice<'_, B>],
@@ -101,7 +101,7 @@ impl<'m, M: GuestMemory> TxPayload<'_, 'm, M> {
         progress
     }
 
-    /// Goes on by so many bytes, which may span pieces.
+    /// Goes on by this many bytes, which may span pieces.
     fn taken(&mut self, len: usize) {
         self.left -= len;
         self.cursor.skip(self.slices, len);

@@ -24,7 +24,7 @@ pub(crate) struct Virtqueue<'q, 'm, M: GuestMemory> {
     name: QueueName,
     /// How many chains had been made available when this was last looked at.
     available: Option<Wrapping<u16>>,
-    /// How many chains were given back in this call: so many, or more.
+    /// How many chains were given back in this call, at least.
     used: u16,
 }
 

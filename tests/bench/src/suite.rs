@@ -100,7 +100,7 @@ impl Workload {
     }
 }
 
-/// Does so many units, and tells what that cost.
+/// Does this many units, and tells what that cost.
 pub(crate) type Job = Box<dyn Fn(u64) -> io::Result<Sample>>;
 
 /// One case of a workload, for every row that can do it.

@@ -32,11 +32,11 @@ const IDLE_LOOP: f64 = 100.0;
 /// What is measured, and what it should be.
 #[derive(Clone, Copy, Debug)]
 enum Goal {
-    /// At least so many times the rate of another row.
+    /// At least this many times the rate of another row.
     Times(f64, &'static str),
-    /// At most so many system calls per MiB.
+    /// At most this many system calls per MiB.
     SystemCallsPerMib(f64),
-    /// At most so many times the cost of the same row in another case.
+    /// At most this many times the cost of the same row in another case.
     CostOfCase(f64, &'static str),
 }
 

@@ -15,7 +15,7 @@ fn demo(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// A file of this test's, with so many bytes.
+/// A file of this test's, with this many bytes.
 fn file(name: &str, len: usize) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let bytes: Vec<u8> = (0..len).map(|at| u8::try_from(at % 253).unwrap()).collect();

@@ -82,7 +82,7 @@ impl DriverQueue {
         self.store(memory, self.avail_ring() + 2, index);
     }
 
-    /// Goes on where so many chains have come and gone, in a queue of which nothing is under way.
+    /// Goes on where this many chains have come and gone, in a queue of which nothing is under way.
     pub fn go_on_at(&mut self, memory: &Memory, queue: &mut Queue, count: u16) {
         self.seen = count;
         self.set_available(memory, count);

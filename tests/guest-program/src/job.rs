@@ -172,9 +172,9 @@ pub enum Job {
         port: u32,
         options: Options,
     },
-    /// Connects so many times to a port of the host and keeps all of them: [`Answer::Group`].
+    /// Connects this many times to a port of the host and keeps all of them: [`Answer::Group`].
     ConnectMany { port: u32, count: u32 },
-    /// Accepts so many and keeps all of them: [`Answer::Group`].
+    /// Accepts this many and keeps all of them: [`Answer::Group`].
     AcceptMany { listener: Socket, count: u32 },
     /// On each of them, in order, sends 64 bytes of the pattern whose seed is its index, then receives
     /// them back from each: [`Answer::Moved`].

@@ -85,7 +85,7 @@ fn answer(transfer: &Transfer) -> Answer {
     moved(transfer.count, transfer.wrong, end)
 }
 
-/// Sends messages and receives their echoes, with so many under way; each is checked.
+/// Sends messages and receives their echoes, with this many under way; each is checked.
 pub(crate) fn ping_pong(
     entry: &Entry,
     size: u32,

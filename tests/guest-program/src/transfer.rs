@@ -76,7 +76,7 @@ fn send_messages(writer: &mut dyn Write, messages: &Messages) -> Transfer {
     unchanged(count, Ok(End::Complete))
 }
 
-/// Receives until all is there or the direction ends, bytes in pieces of so many at most.
+/// Receives until all is there or the direction ends, bytes in pieces of this many at most.
 pub fn receive(reader: &mut dyn Read, content: &Content, piece: usize) -> Transfer {
     match content {
         Content::Bytes(range) => receive_bytes(reader, *range, piece),

@@ -93,7 +93,7 @@ pub(crate) fn closed(moved: Moved, content: impl Into<Content>) -> anyhow::Resul
     came_to(moved, content.into().count(), End::Closed)
 }
 
-/// So many bytes, messages or turns must have been moved before it stopped for this reason.
+/// This many bytes, messages or turns must have been moved before it stopped for this reason.
 pub(crate) fn came_to(moved: Moved, count: u64, end: End) -> anyhow::Result<()> {
     ensure!(
         moved.wrong.is_none() && moved.count == count && moved.end == end,

@@ -22,7 +22,7 @@ use crate::suite::pairs::{Opener, connect};
 /// A guest that echoes nothing for so long is stuck.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Sends the file so many times each way, and shows what came of it.
+/// Sends the file this many times each way, and shows what came of it.
 pub(crate) fn run(parts: &Parts, file: Option<&Path>, rounds: u32) -> anyhow::Result<()> {
     let path = file.map_or_else(own_file, |path| Ok(path.to_owned()))?;
     let bytes = read(&path)?;

@@ -23,24 +23,24 @@ pub(crate) struct Job {
 /// What to do.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) enum Task {
-    /// Take the guest's connection, and receive so many bytes of the pattern.
+    /// Take the guest's connection, and receive this many bytes of the pattern.
     Receive { bytes: u64 },
-    /// Connect, and send so many bytes of the pattern in pieces.
+    /// Connect, and send this many bytes of the pattern in pieces.
     Send { bytes: u64, piece: usize },
-    /// Take so many connections, and echo on each until it ends; and, if so, connect to the same port of the
+    /// Take this many connections, and echo on each until it ends; and, if so, connect to the same port of the
     /// guest, to send until that connection ends.
     Echo { connections: u32, flood: bool },
     /// Connect, and have messages echoed.
     Ask { size: usize, count: u64 },
-    /// Take so many connections one after the other, each until it ends.
+    /// Take this many connections one after the other, each until it ends.
     Accept { count: u64 },
-    /// Connect and close, so many times.
+    /// Connect and close, this many times.
     Connect { count: u64 },
     /// Take the guest's connection, and packets as they come.
     Collect(Plan),
     /// Connect, and send packets when they are due.
     Pace(Plan),
-    /// Take so many connections and keep them, until what is sent on the last one was echoed and it ends.
+    /// Take this many connections and keep them, until what is sent on the last one was echoed and it ends.
     Hold { connections: u32 },
 }
 

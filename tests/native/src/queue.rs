@@ -120,7 +120,7 @@ impl Queue {
         self.available.wrapping_sub(self.taken)
     }
 
-    /// Chains of so many pieces that fit into the queue.
+    /// Chains of this many pieces that fit into the queue.
     pub(crate) fn capacity(&self, pieces: usize) -> u16 {
         match pieces {
             2.. if !self.indirect => self.size / 2,
@@ -128,7 +128,7 @@ impl Queue {
         }
     }
 
-    /// The head of the next chain, if there is room for one of so many pieces.
+    /// The head of the next chain, if there is room for one of this many pieces.
     pub(crate) fn next_head(&self, pieces: usize) -> Option<u16> {
         let entries = if self.indirect { 1 } else { pieces };
         let head = self.free.last().copied();
@@ -333,7 +333,7 @@ mod tests {
             }
         }
 
-        /// Adds so many chains, and thinks of a kick; how many there were by then.
+        /// Adds this many chains, and thinks of a kick; how many there were by then.
         fn add(&mut self, chains: u16) -> u64 {
             for _ in 0..chains {
                 self.driver

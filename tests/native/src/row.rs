@@ -146,7 +146,7 @@ fn requests(share: u32, beside_bulk: bool) -> Row {
     Row::new(name, Work::Requests { count, beside_bulk })
 }
 
-/// Bursts of so many packets of so many KiB, so many microseconds after each other, for [`TIME`].
+/// Bursts of this many packets of this many KiB, this many microseconds after each other, for [`TIME`].
 fn packets(share: u32, from: End, (burst, kib, micros): (u32, usize, u32)) -> Row {
     let plan = Plan {
         burst,

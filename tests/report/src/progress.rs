@@ -67,7 +67,7 @@ impl Progress {
         self.bar.set_message(name.to_owned());
     }
 
-    /// So many more bytes or runs are done.
+    /// This many more bytes or runs are done.
     pub fn advance(&self, count: u64) {
         let total = self.bar.length().unwrap_or_default();
         let quarter = || self.bar.position() * 4 / total.max(1);

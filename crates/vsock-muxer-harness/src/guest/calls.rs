@@ -102,7 +102,7 @@ impl Guest {
         self.sockets.get(&id).is_some_and(Socket::may_send)
     }
 
-    /// Reads at most so many bytes.
+    /// Reads at most this many bytes.
     ///
     /// # Errors
     ///
@@ -125,7 +125,7 @@ impl Guest {
         }
     }
 
-    /// `MSG_PEEK`: at most so many bytes, which stay where they are.
+    /// `MSG_PEEK`: at most this many bytes, which stay where they are.
     #[must_use]
     pub fn peek(&self, id: SocketId, most: usize) -> Vec<u8> {
         self.sockets

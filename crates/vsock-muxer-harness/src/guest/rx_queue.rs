@@ -59,7 +59,7 @@ struct Used {
 }
 
 impl GuestRxQueue {
-    /// Posts a new buffer of so many bytes, with the header.
+    /// Posts a new buffer of this many bytes, with the header.
     pub fn post(&mut self, bytes: usize) {
         let bytes = vec![0; bytes].into_boxed_slice();
         self.posted.push_back(Buffer { bytes });
@@ -87,7 +87,7 @@ impl GuestRxQueue {
         })
     }
 
-    /// Posts the oldest buffers that were given back once more, at most so many.
+    /// Posts the oldest buffers that were given back once more, at most this many.
     pub fn repost(&mut self, most: usize) {
         let count = most.min(self.used.len());
         let again = self.used.drain(..count).map(|used| used.buffer);

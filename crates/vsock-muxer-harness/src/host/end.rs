@@ -61,7 +61,7 @@ impl HostEnd {
             .ok_or_else(|| ErrorKind::BrokenPipe.into())
     }
 
-    /// Reads at most so many bytes.
+    /// Reads at most this many bytes.
     #[must_use]
     pub fn read(&self, most: usize) -> HostRead {
         self.with(|conn| {

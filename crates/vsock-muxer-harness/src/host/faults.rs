@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 /// What a call does instead of what it would.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StreamFault {
-    /// It carries at most so many bytes (at least one).
+    /// It carries at most this many bytes (at least one).
     Short(usize),
     /// It returns `WouldBlock`, and the stream becomes ready again afterwards.
     WouldBlock,

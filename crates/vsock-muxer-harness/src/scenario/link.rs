@@ -96,7 +96,7 @@ impl Link {
         }
     }
 
-    /// Messages of at most so many bytes, and no stream.
+    /// Messages of at most this many bytes, and no stream.
     pub(super) fn of_messages(mut self, longest: usize) -> Self {
         self.messages = Some(Messages {
             longest,

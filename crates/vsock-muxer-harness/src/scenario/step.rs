@@ -30,7 +30,7 @@ pub enum ScenarioStep {
     GuestStarves,
     /// It does again.
     GuestFeeds,
-    /// So many turns.
+    /// This many turns.
     Steps(usize),
     /// Turns until nothing is left to do.
     Settles,
@@ -49,9 +49,9 @@ pub enum ScenarioStep {
 /// Something that happens to one connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LinkStep {
-    /// The guest writes so many bytes, as far as it may, or a message of so many.
+    /// The guest writes this many bytes, as far as its credit allows, or one message of this length.
     GuestWrites(usize),
-    /// The guest reads at most so many.
+    /// The guest reads at most this many bytes.
     GuestReads(usize),
     /// The guest shuts down.
     GuestShutsDown(ShutdownFlags),
@@ -73,9 +73,9 @@ pub enum LinkStep {
     HostCloses,
     /// The component's end is reset.
     HostResets,
-    /// The device's read, so many calls from now, has a fault.
+    /// The device's read, this many calls from now, has a fault.
     ReadFails(usize, StreamFault),
-    /// The device's write, so many calls from now, has a fault.
+    /// The device's write, this many calls from now, has a fault.
     WriteFails(usize, StreamFault),
     /// The guest sends this header, with the ports of the connection, and that many bytes.
     Raw(Header, usize),
@@ -135,7 +135,7 @@ pub fn rough() -> impl Strategy<Value = ScenarioStep> + Clone {
     ]
 }
 
-/// So many operations of a strategy, always the same ones for a seed.
+/// This many operations of a strategy, always the same ones for a seed.
 ///
 /// ```
 /// use vsock_muxer_harness::scenario::{calm, from_seed};

@@ -24,7 +24,7 @@ fn asks(world: &mut World, guest_port: u32) {
     world.guest_sends(&header(Op::Request, guest_port, PORT), b"");
 }
 
-/// The component takes so many connections and is busy then.
+/// The component accepts this many connections, and is busy from then on.
 fn takes(world: &mut World, connections: usize) {
     world.script().answers.clear();
     for _ in 0..connections {

@@ -60,9 +60,9 @@ fn t42_a_crowd_that_says_a_little_does_not_lock_out_one_that_speaks() {
 
 #[derive(Clone, Debug)]
 enum Act {
-    /// A client comes, and has sent so many bytes of its command.
+    /// A client comes, and has sent this many bytes of its command.
     Comes(usize),
-    /// A client sends so many more.
+    /// A client sends this many more.
     Says(usize, usize),
     Leaves(usize),
     Passes(u64),

@@ -24,7 +24,7 @@ fn message_host(world: &mut World) -> Host {
     Host::of_messages(world.host().fd)
 }
 
-/// A guest that has connected to a host of messages, with a buffer of so many bytes.
+/// A guest that has connected to a host of messages, with a buffer of this many bytes.
 fn connected(world: &mut World, buf_alloc: u32) -> Host {
     world.script().seqpacket = true;
     let host = message_host(world);

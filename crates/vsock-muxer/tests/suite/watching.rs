@@ -23,7 +23,7 @@ fn t57_the_steady_flow_says_nothing_to_the_event_loop() {
     assert_eq!(world.changes, before);
 }
 
-/// An event loop that is level-triggered, for so many turns; returns how often it was woken.
+/// Runs a level-triggered event loop for this many turns; returns how often it was woken.
 fn wake_ups(world: &mut World, host: &crate::stream::Host) -> usize {
     (0..1000)
         .take_while(|_| {

@@ -352,7 +352,7 @@ impl World {
         self.event(host.fd, READABLE);
     }
 
-    /// Posts so many buffers of 4 KiB, and gives what has come in them.
+    /// Posts this many buffers of 4 KiB, and returns the packets that arrived in them.
     pub(crate) fn receive(&mut self, buffers: usize) -> Vec<(Header, Vec<u8>)> {
         self.guest.rooms.extend(vec![4096; buffers]);
         self.transmit(usize::MAX);

@@ -138,7 +138,7 @@ fn t84_the_guest_refuses_and_the_host_is_deaf() {
     let mut rig = Rig::connected();
     rig.guest(RECEIVE);
     rig.host.deaf = true;
-    rig.data(b"to nobody");
+    rig.data(b"unread");
     assert_eq!(rig.drain(), [RECEIVE, Body::Reset]);
     assert!(rig.host.is_closed());
 }
@@ -198,7 +198,7 @@ fn t85_all_that_the_host_wrote_arrives_before_its_reset() {
     rig.host.then = End::Broken;
     rig.host.deaf = true;
     // The guest writes to a stream that is already broken.
-    rig.data(b"to nobody");
+    rig.data(b"unread");
     assert_eq!(rig.next(), Some(RECEIVE));
     assert_eq!(rig.drain_bytes(), b"last words");
     assert_eq!(rig.conn.ending(), Some(Ending::HostReset));

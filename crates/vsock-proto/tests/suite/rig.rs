@@ -221,7 +221,7 @@ impl Rig {
         result
     }
 
-    /// The guest has read so many bytes, and the next packet tells.
+    /// The guest has read this many bytes, and the next packet tells.
     pub(crate) fn guest_reads(&mut self, bytes: u32) {
         self.guest.fwd_cnt = self.guest.fwd_cnt.wrapping_add(bytes);
         self.guest(Body::CreditUpdate);

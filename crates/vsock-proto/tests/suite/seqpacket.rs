@@ -202,7 +202,7 @@ fn t111_a_host_message_passes_if_the_guest_can_hold_it_and_else_resets() {
     assert!(rig.conn.is_closed(), "the RST was sent");
 }
 
-/// Sends a message in pieces of so many bytes, none of which the guest takes yet, as far as it may;
+/// Sends a message in pieces of this many bytes, none of which the guest takes yet, as far as it may;
 /// returns how many.
 fn pieces(rig: &mut Rig, mut left: usize, piece: usize) -> usize {
     let mut sent = 0;

@@ -56,7 +56,7 @@ impl Fields {
         }
     }
 
-    /// The driver, which has seen so many chains come back, is about to sleep. Returns whether there are more.
+    /// The driver, which has seen this many chains come back, is about to sleep. Returns whether there are more.
     fn enable_interrupt(&self, suppression: Suppression, seen: u16) -> bool {
         match suppression {
             // ORDER: Relaxed; the fence orders it; partner: the device's load in `wants_interrupt`.

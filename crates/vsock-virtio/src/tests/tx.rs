@@ -27,7 +27,7 @@ fn packet(payload: &[u8]) -> Vec<u8> {
     [&header.encode()[..], payload].concat()
 }
 
-/// A stream that takes so many bytes in one call.
+/// A stream that takes this many bytes in one call.
 fn taking(bytes: usize) -> Counted {
     Counted {
         takes: [bytes].into(),

@@ -14,7 +14,7 @@ use crate::rig::{Rig, muxer, packet};
 const EOM: u32 = 1;
 const EOR: u32 = 3;
 
-/// A device that is not yet active, with these letters behind it, and streams.
+/// A device that is not yet active, with a backend of these letters and one of streams.
 fn inactive(letters: &Letters) -> Rig {
     let mut muxer = muxer(VsockInnerBackend::new().unwrap());
     muxer.add_backend(Box::new(letters.clone())).unwrap();

@@ -23,7 +23,7 @@ pub(crate) const IDLE_ROWS: [&str; 8] = [
     "vsock-inner, both poll",
 ];
 
-/// Holds so many idle connections of a row, in this process, and tells what they cost.
+/// Holds this many idle connections of a row, in this process, and tells what they cost.
 pub(crate) fn hold_idle(row: &str, connections: u64) -> Result<Idle> {
     let config = VsockInnerConfig::default();
     match row {

@@ -60,7 +60,7 @@ struct Loop {
 }
 
 impl Loop {
-    /// With so many streams, or as many as there are descriptors for; and their other ends.
+    /// With this many streams, or as many as there are descriptors for; and their other ends.
     fn with(make: Make, streams: usize) -> io::Result<(Self, Vec<Box<dyn VsockStream>>)> {
         let echo = StreamSubscriber::new(Echo::new(), StreamLimits::default());
         let mut echo = echo.map_err(io::Error::other)?;
@@ -111,7 +111,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Until so many bytes were echoed, or nobody is there.
+    /// Until this many bytes were echoed, or nobody is there.
     fn run_until(&mut self, bytes: u64) -> io::Result<()> {
         loop {
             let echo = self.echo()?;
@@ -123,7 +123,7 @@ impl Loop {
     }
 }
 
-/// Messages to ten of so many streams, and their echoes, on one thread: what an event costs.
+/// Messages to ten of this many streams, and their echoes, on one thread: what an event costs.
 pub(crate) fn events(make: Make, streams: usize, units: u64) -> io::Result<Sample> {
     let (mut looping, mut hosts) = Loop::with(make, streams)?;
     let step = (hosts.len() / BUSY).max(1);
@@ -142,7 +142,7 @@ pub(crate) fn events(make: Make, streams: usize, units: u64) -> io::Result<Sampl
     })
 }
 
-/// So many streams that do nothing, for so long.
+/// This many streams that do nothing, for so long.
 pub(crate) fn idle(make: Make, streams: usize, time: Duration) -> io::Result<IdleLoop> {
     let (mut looping, hosts) = Loop::with(make, streams)?;
     looping.rest(Duration::from_millis(50))?; // with what the kernel has put off while streams were made
@@ -162,7 +162,7 @@ pub(crate) fn idle(make: Make, streams: usize, time: Duration) -> io::Result<Idl
     Ok(idle)
 }
 
-/// Round trips of so many clients, all of whom ask before the first one looks for its answer.
+/// Round trips of this many clients, all of whom ask before the first one looks for its answer.
 pub(crate) fn echoes(make: Make, place: Place, clients: usize, units: u64) -> io::Result<Sample> {
     let (mut looping, mut hosts) = Loop::with(make, clients)?;
     let rounds = units.div_ceil(clients as u64);

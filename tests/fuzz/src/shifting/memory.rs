@@ -84,7 +84,7 @@ impl Script {
         self.state().takes += usize::from(bytes);
     }
 
-    /// A read of the host's stream into so many bytes; how many it gets.
+    /// A read of the host's stream into this many bytes; how many it gets.
     pub(super) fn read(&self, room: usize) -> usize {
         let mut state = self.state();
         let len = room.min(state.sends);
@@ -93,7 +93,7 @@ impl Script {
         len
     }
 
-    /// A write of so many bytes; how many it takes.
+    /// A write of this many bytes; how many it takes.
     pub(super) fn write(&self, len: usize) -> usize {
         let mut state = self.state();
         let len = len.min(state.takes);

@@ -32,7 +32,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What is measured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Work {
-    /// Bulk, in writes of so many bytes.
+    /// Bulk, in writes of this many bytes.
     ToHost(u32),
     ToGuest(u32),
     /// Round trips of a message, by the side that begins.

@@ -22,7 +22,7 @@ pub(super) const TESTS: &[Test] = &[Test::new(
     starts_anew,
 )];
 
-/// How many of the guest's sockets give up, each after so many milliseconds.
+/// How many of the guest's sockets give up, each after this many milliseconds.
 const IMPATIENT: usize = 5;
 const GIVES_UP_MS: u64 = 300;
 /// Longer than any device waits before it asks a busy server again.

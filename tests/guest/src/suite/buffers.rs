@@ -55,7 +55,7 @@ fn with(buffer: u64) -> Options {
     }
 }
 
-/// The reader takes nothing before more is there than may come in so many packets.
+/// The reader takes nothing before more is there than may come in this many packets.
 fn woken(machine: &mut Machine, buffer: u64) -> anyhow::Result<Outcome> {
     each(machine, with(buffer), |machine, _, mut pair| {
         let range = range(buffer + 1, 5 * u64::from(LOWAT), 64 << 10);

@@ -94,7 +94,7 @@ fn under_way(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The guest sends so many messages, a window of them at once, and gets each back.
+/// The guest sends this many messages, a window of them at once, and gets each back.
 pub(super) fn requests(
     machine: &Machine,
     pair: Pair,

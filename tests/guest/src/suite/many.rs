@@ -83,7 +83,7 @@ pub(crate) struct Crowd {
     listener: Option<GuestSocket>,
 }
 
-/// Opens so many.
+/// Opens this many.
 pub(crate) fn crowd(machine: &mut Machine, opener: Opener, count: u32) -> anyhow::Result<Crowd> {
     let (port, host) = (machine.port(), machine.host());
     let each = |one: &dyn Fn() -> io::Result<Stream>| {
