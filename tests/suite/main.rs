@@ -22,6 +22,7 @@ mod machine;
 mod mutants;
 mod names;
 mod regressions;
+mod tasks;
 mod two_threads;
 
 use std::time::Duration;

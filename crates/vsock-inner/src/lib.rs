@@ -86,12 +86,15 @@ mod listener;
 #[cfg(all(test, loom))]
 mod loom_model;
 mod pipe;
+mod poll;
 mod reader;
 mod ready_fd;
 mod request;
 mod spin;
 mod stream;
 mod sync;
+mod task;
+mod tasks;
 #[cfg(all(feature = "vm-memory", not(loom)))]
 mod volatile;
 mod wait;
