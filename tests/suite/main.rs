@@ -23,6 +23,7 @@ mod mutants;
 mod names;
 mod regressions;
 mod tasks;
+mod tasks_connecting;
 mod two_threads;
 
 use std::time::Duration;
