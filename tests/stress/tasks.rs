@@ -331,9 +331,10 @@ fn tasks_connect_while_a_device_answers_each_in_its_way() {
     }
     thread::scope(|scope| {
         scope.spawn(|| executor.run(2));
-        let mut answered = 0;
+        let (mut answered, deadline) = (0, deadline());
         while answered < TASKS * each {
             let Ok(mut device) = backend.accept() else {
+                assert!(!deadline.passed(), "{answered} have connected");
                 thread::yield_now();
                 continue;
             };

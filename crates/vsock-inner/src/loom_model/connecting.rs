@@ -77,6 +77,23 @@ fn a_refusal_wakes_its_waiter_and_makes_both_descriptors_ready() {
 }
 
 #[test]
+fn a_confirmation_before_a_drop_is_never_taken_for_a_refusal() {
+    explore(|| {
+        let (mut near, mut far) = pending(64);
+        assert_eq!(far.requested_port(), Some(5));
+        let answering = thread::spawn(move || far.confirm(1).unwrap());
+        let written = near.write(&[1]).map_err(|error| error.kind());
+        let due = [
+            Ok(1),
+            Err(ErrorKind::WouldBlock),
+            Err(ErrorKind::BrokenPipe),
+        ];
+        assert!(due.contains(&written), "{written:?}");
+        answering.join().unwrap();
+    });
+}
+
+#[test]
 fn a_wrong_answer_is_never_taken_for_a_refusal() {
     explore(|| {
         let (mut near, mut far) = pending(64);

@@ -397,6 +397,16 @@ fn a_task_is_connected_by_a_confirmation() {
 }
 
 #[test]
+fn a_task_is_connected_by_a_confirmation_before_a_drop() {
+    let answer = |mut far: VsockInnerStream| {
+        assert_eq!(far.requested_port(), Some(5));
+        far.confirm(1).unwrap();
+        None
+    };
+    connect(answer, None);
+}
+
+#[test]
 fn a_task_learns_of_a_refusal() {
     let refuse = |far| {
         drop(far);
