@@ -4,6 +4,7 @@
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::sync::{Arc, Barrier};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use stats_alloc::{Region, Stats};
@@ -14,6 +15,7 @@ use vsock_inner::VsockInnerStream;
 use vsock_tests::alone::alone;
 use vsock_tests::assert_fails;
 use vsock_tests::inner::Inner;
+use vsock_tests::tasks::Count;
 
 use crate::{ALLOCATOR, allocations};
 
@@ -104,6 +106,56 @@ fn refusals_and_vectored_calls_allocate_nothing() {
                 assert_fails(far.read(&mut buf), ErrorKind::WouldBlock);
             }
         });
+    });
+}
+
+/// Two tasks of one thread send `size` bytes to and fro, each until it has to wait.
+fn two_tasks(size: usize) -> impl FnMut(usize) {
+    let (mut near, mut far) = pair(256 * 1024);
+    let (near_task, far_task) = (Count::new().1, Count::new().1);
+    let (mut out, mut back) = (vec![1; size], vec![0; size]);
+    move |rounds| {
+        let near_cx = &mut Context::from_waker(&near_task);
+        let far_cx = &mut Context::from_waker(&far_task);
+        for _ in 0..rounds {
+            assert!(far.poll_read(far_cx, &mut back).is_pending());
+            send(near_cx, far_cx, &mut near, &mut far, &mut out);
+            assert!(near.poll_read(near_cx, &mut back).is_pending());
+            send(far_cx, near_cx, &mut far, &mut near, &mut back);
+        }
+    }
+}
+
+/// Moves `bytes` from one end to the other.
+fn send(
+    from: &mut Context<'_>,
+    to: &mut Context<'_>,
+    near: &mut VsockInnerStream,
+    far: &mut VsockInnerStream,
+    bytes: &mut [u8],
+) {
+    let (mut sent, mut got, len) = (0, 0, bytes.len());
+    while got < len {
+        while let Poll::Ready(written) = near.poll_write(from, &bytes[sent..])
+            && sent < len
+        {
+            sent += written.unwrap();
+        }
+        let (_, unread) = bytes.split_at_mut(got);
+        if let Poll::Ready(read) = far.poll_read(to, unread) {
+            got += read.unwrap();
+        }
+    }
+}
+
+#[test]
+fn two_tasks_allocate_nothing() {
+    alone(|| {
+        for size in SIZES {
+            let mut tasks = two_tasks(size);
+            tasks((256 * 1024_usize).div_ceil(size));
+            assert_none_in(&format!("two tasks, {size} bytes"), || tasks(1000));
+        }
     });
 }
 

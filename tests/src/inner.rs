@@ -7,11 +7,12 @@ use std::io;
 use vsock_backend_api::{VsockBackend, VsockStream};
 use vsock_compliance::{
     BackendSource, BoxedStream, CapacityPromise, ConnectionEnd, Ends, Mode, PairSource,
-    QueuedBytes, ServedBackend,
+    QueuedBytes, ServedBackend, WokenTasks,
 };
 use vsock_inner::{Capacity, VsockInnerBackend, VsockInnerConfig, VsockInnerStream};
 
 use crate::halves::Halves;
+use crate::tasks::Tasks;
 
 /// How a pair comes about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,6 +25,8 @@ pub enum Way {
     ListenerAccepts,
     /// As `Pair`, and both ends are split.
     Split,
+    /// As `Pair`, and tasks use both ends, in non-blocking mode from the beginning.
+    Tasks,
 }
 
 /// A source of pairs of one configuration.
@@ -82,6 +85,13 @@ impl PairSource for Inner {
                     Box::new(Halves::from(device)),
                 )
             }
+            Way::Tasks => {
+                let (application, device) = VsockInnerStream::pair_with(&self.config)?;
+                (
+                    Box::new(Tasks::from(application)),
+                    Box::new(Tasks::from(device)),
+                )
+            }
             Way::BackendAccepts => {
                 let mut backend = VsockInnerBackend::with_config(self.config)?;
                 let application = backend.get_connector().connect()?;
@@ -112,6 +122,7 @@ impl PairSource for Inner {
             (ConnectionEnd::Device, Way::BackendAccepts | Way::ListenerAccepts) => {
                 Mode::Nonblocking
             }
+            (_, Way::Tasks) => Mode::Nonblocking,
             _ => Mode::Blocking,
         }
     }
@@ -119,7 +130,7 @@ impl PairSource for Inner {
     fn ends(&self) -> Ends {
         match self.way {
             Way::Split => Ends::Halves,
-            Way::Pair | Way::BackendAccepts | Way::ListenerAccepts => Ends::Whole,
+            Way::Pair | Way::Tasks | Way::BackendAccepts | Way::ListenerAccepts => Ends::Whole,
         }
     }
 
@@ -127,6 +138,9 @@ impl PairSource for Inner {
         let any = stream.as_any_mut()?;
         if let Some(halves) = any.downcast_mut::<Halves>() {
             return Some(halves.reader.peek(buf));
+        }
+        if let Some(tasks) = any.downcast_mut::<Tasks>() {
+            return Some(tasks.stream.peek(buf));
         }
         any.downcast_mut::<VsockInnerStream>()
             .map(|stream| stream.peek(buf))
@@ -140,11 +154,19 @@ impl PairSource for Inner {
                 outgoing: writer.queued(),
             });
         }
-        let stream: &VsockInnerStream = any.downcast_ref()?;
+        let stream = match any.downcast_ref() {
+            Some(Tasks { stream, .. }) => stream,
+            None => any.downcast_ref::<VsockInnerStream>()?,
+        };
         Some(QueuedBytes {
             incoming: stream.queued_in(),
             outgoing: stream.queued_out(),
         })
+    }
+
+    fn woken(&self, stream: &dyn VsockStream) -> Option<WokenTasks> {
+        let tasks: &Tasks = stream.as_any().downcast_ref()?;
+        Some(tasks.woken())
     }
 }
 

@@ -10,6 +10,7 @@ pub mod alone;
 pub mod bare;
 pub mod halves;
 pub mod inner;
+pub mod tasks;
 pub mod unix;
 
 /// A call that must have failed with `kind`.

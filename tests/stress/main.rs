@@ -13,6 +13,7 @@
 
 mod bytes;
 mod connections;
+mod tasks;
 
 use std::time::Duration;
 

@@ -55,6 +55,16 @@ proptest! {
     }
 
     #[test]
+    fn tasks_at_a_pair_of_three_bytes_do_what_the_model_does_and_are_woken(list in steps(3, 120)) {
+        drive(&Inner::holding(3).made_by(Way::Tasks), &list)?;
+    }
+
+    #[test]
+    fn tasks_at_a_pair_of_a_page_do_what_the_model_does_and_are_woken(list in steps(4096, 120)) {
+        drive(&Inner::holding(4096).made_by(Way::Tasks), &list)?;
+    }
+
+    #[test]
     fn a_pair_of_the_default_capacity_does_what_the_model_does(list in steps(256 * 1024, 60)) {
         drive(&Inner::by(Way::Pair), &list)?;
     }

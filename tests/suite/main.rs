@@ -22,6 +22,8 @@ mod machine;
 mod mutants;
 mod names;
 mod regressions;
+mod tasks;
+mod tasks_connecting;
 mod two_threads;
 
 use std::time::Duration;

@@ -5,9 +5,10 @@
 use std::any::Any;
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use vsock_inner::{
@@ -19,6 +20,7 @@ use vsock_sockets::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, Unix
 use vsock_tests::assert_fails;
 
 type ReceiveFd<S> = fn(&S, &mut [u8], &mut [RawFd]) -> io::Result<(usize, usize)>;
+type PollReadWith<S> = fn(&mut S, &mut Context<'_>, usize, fn(&[u8])) -> Poll<io::Result<usize>>;
 type BoxedStream = io::Result<Box<dyn VsockStream>>;
 
 #[test]
@@ -109,6 +111,16 @@ fn the_inner_stream_has_its_signatures() {
     let _: fn(&Stream) -> Canceller = Stream::canceller;
     let _: fn(&Stream) -> Option<VsockAddr> = Stream::peer;
     let _: fn(&Stream) -> Option<VsockAddr> = Stream::local;
+    let _: fn(&mut Stream, &mut Context<'_>, &mut [u8]) -> Poll<io::Result<usize>> =
+        Stream::poll_read;
+    let _: fn(&mut Stream, &mut Context<'_>, &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> =
+        Stream::poll_read_vectored;
+    let _: PollReadWith<Stream> = Stream::poll_read_with;
+    let _: fn(&mut Stream, &mut Context<'_>, &[u8]) -> Poll<io::Result<usize>> = Stream::poll_write;
+    let _: fn(&mut Stream, &mut Context<'_>, &[IoSlice<'_>]) -> Poll<io::Result<usize>> =
+        Stream::poll_write_vectored;
+    let _: fn(&mut Stream, &mut Context<'_>) -> Poll<io::Result<()>> = Stream::poll_shutdown;
+    let _: fn(&mut Stream, &mut Context<'_>) -> Poll<io::Result<()>> = Stream::poll_connected;
     let _: fn(&Stream) -> u64 = Stream::queued_in;
     let _: fn(&Stream) -> u64 = Stream::queued_out;
 }
@@ -122,6 +134,15 @@ fn the_halves_have_their_signatures() {
     type Reader = VsockInnerReader;
     type Writer = VsockInnerWriter;
     let _: fn(&mut Reader, &mut [u8]) -> io::Result<usize> = Reader::peek;
+    let _: fn(&mut Reader, &mut Context<'_>, &mut [u8]) -> Poll<io::Result<usize>> =
+        Reader::poll_read;
+    let _: fn(&mut Reader, &mut Context<'_>, &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> =
+        Reader::poll_read_vectored;
+    let _: PollReadWith<Reader> = Reader::poll_read_with;
+    let _: fn(&mut Writer, &mut Context<'_>, &[u8]) -> Poll<io::Result<usize>> = Writer::poll_write;
+    let _: fn(&mut Writer, &mut Context<'_>, &[IoSlice<'_>]) -> Poll<io::Result<usize>> =
+        Writer::poll_write_vectored;
+    let _: fn(&mut Writer, &mut Context<'_>) -> Poll<io::Result<()>> = Writer::poll_shutdown;
     let _: fn(&Reader) -> Canceller = Reader::canceller;
     let _: fn(&Writer) -> Canceller = Writer::canceller;
     let _: fn(&mut Reader, bool) -> io::Result<()> = Reader::set_nonblocking;
@@ -140,6 +161,8 @@ fn the_listener_and_the_configuration_have_their_signatures() {
     type Listener = VsockInnerListener;
     let _: fn(&Listener) -> io::Result<VsockInnerStream> = Listener::accept;
     let _: fn(&Listener, Duration) -> io::Result<VsockInnerStream> = Listener::accept_timeout;
+    let _: fn(&Listener, &mut Context<'_>) -> Poll<io::Result<VsockInnerStream>> =
+        Listener::poll_accept;
     let _: fn(&Listener) -> Canceller = Listener::canceller;
     let _: fn(&Listener, bool) -> io::Result<()> = Listener::set_nonblocking;
 

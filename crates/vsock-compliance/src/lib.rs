@@ -92,7 +92,7 @@ use self::scene::TIMEOUT;
 pub use self::scene::{Pair, Scene};
 pub use self::source::{
     BackendSource, BoxedStream, CapacityPromise, ConnectionEnd, Ends, Mode, PairSource,
-    QueuedBytes, ServedBackend, refusal_threshold,
+    QueuedBytes, ServedBackend, WokenTasks, refusal_threshold,
 };
 
 // What the signatures of this crate name.

@@ -102,6 +102,15 @@ pub struct QueuedBytes {
     pub outgoing: u64,
 }
 
+/// What has happened to the tasks that wait for each direction of an end, of a transport that has such.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct WokenTasks {
+    /// Whether the one that waits to read was woken since it began to wait. `None`: none waits.
+    pub reading: Option<bool>,
+    /// Whether the one that waits to write was.
+    pub writing: Option<bool>,
+}
+
 /// Makes connected pairs of streams: the transport under test.
 pub trait PairSource {
     /// A new connection that has carried nothing, each end in the mode that it starts in: the
@@ -136,6 +145,12 @@ pub trait PairSource {
 
     /// What a stream that this source made counts. `None` is the default: the transport does not count.
     fn queued(&self, _stream: &dyn VsockStream) -> Option<QueuedBytes> {
+        None
+    }
+
+    /// What has happened to the tasks that wait at a stream that this source made. A task that was woken
+    /// is told of once, and waits no more. `None` is the default: the transport has none.
+    fn woken(&self, _stream: &dyn VsockStream) -> Option<WokenTasks> {
         None
     }
 }

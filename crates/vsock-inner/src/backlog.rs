@@ -4,12 +4,15 @@
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::cancels::Cancels;
 use crate::ready_fd::ReadyFd;
 use crate::stream::VsockInnerStream;
 use crate::sync::{Arc, Condvar, EventFd, Mutex, MutexGuard};
+use crate::task::Task;
+use crate::tasks::Tasks;
 
 /// A bounded queue with a descriptor that is readable exactly while there is something to accept.
 #[derive(Debug)]
@@ -24,6 +27,7 @@ struct State {
     waiting: Waiting,
     /// Threads that sleep in `pop`: a notification is a system call even if there are none.
     sleepers: usize,
+    tasks: Tasks,
     /// The descriptor, from the moment at which it is polled. Until then nothing is spent on it.
     fd: Option<ReadyFd>,
     cancels: Cancels,
@@ -65,6 +69,7 @@ impl Backlog {
             state: Mutex::new(State {
                 waiting: Waiting::Open(VecDeque::new()),
                 sleepers: 0,
+                tasks: Tasks::default(),
                 fd: None,
                 cancels: Cancels::default(),
             }),
@@ -82,10 +87,12 @@ impl Backlog {
         state.room(self.limit)?.push_back(stream);
         state.settle();
         let sleepers = state.sleepers;
+        let tasks = state.tasks.wake_all();
         drop(state);
         if sleepers > 0 {
             self.changed.notify_one();
         }
+        tasks.into_iter().for_each(Task::wake);
         Ok(())
     }
 
@@ -116,6 +123,35 @@ impl Backlog {
         }
     }
 
+    /// The next connection, for a task; it is woken when one comes.
+    pub(crate) fn poll_pop(&self, waker: &Waker) -> Poll<Result<VsockInnerStream, PopError>> {
+        let mut fresh: Option<Task> = None;
+        loop {
+            // What leaves the tasks is dropped or woken after the lock: it is declared before.
+            let cancelled;
+            let mut state = self.lock();
+            cancelled = state.tasks.take_cancelled(waker);
+            match state.pop() {
+                Err(PopError::Empty) => {}
+                popped => return Poll::Ready(popped),
+            }
+            if cancelled.is_some() || state.cancels.end(state.cancels) {
+                return Poll::Ready(Err(PopError::Cancelled));
+            }
+            if state.tasks.has(waker) {
+                return Poll::Pending;
+            }
+            if let Some(task) = fresh.take() {
+                let longest = state.tasks.push(task);
+                drop(state);
+                longest.into_iter().for_each(Task::wake);
+                return Poll::Pending;
+            }
+            drop(state);
+            fresh = Some(Task::new(waker));
+        }
+    }
+
     fn wait<'a>(
         &self,
         state: MutexGuard<'a, State>,
@@ -133,8 +169,10 @@ impl Backlog {
     pub(crate) fn cancel(&self) {
         let mut state = self.lock();
         state.cancels = state.cancels.cancelled();
+        let tasks = state.tasks.cancel_all();
         drop(state);
         self.changed.notify_all();
+        tasks.iter().for_each(|task| task.wake_by_ref());
     }
 
     /// Lets callers wait again.
@@ -148,8 +186,10 @@ impl Backlog {
         let mut state = self.lock();
         let waiting = std::mem::replace(&mut state.waiting, Waiting::Closed);
         state.settle();
+        let tasks = state.tasks.wake_all();
         drop(state);
         self.changed.notify_all();
+        tasks.into_iter().for_each(Task::wake);
         // Not under the lock: this wakes the other ends.
         if let Waiting::Open(waiting) = waiting {
             waiting.into_iter().for_each(VsockInnerStream::abort);

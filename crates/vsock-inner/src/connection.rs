@@ -111,11 +111,16 @@ impl Connection {
 
     /// How far `side` is connected. What has no request to wait for is so from the beginning.
     pub(crate) fn connect_state(&self, side: Side) -> ConnectState {
-        if !self.outgoing(side).space.load().has(CONNECTING) {
+        let is_connected = || !self.outgoing(side).space.load().has(CONNECTING);
+        if is_connected() {
             return ConnectState::Connected;
         }
         if !self.incoming(side).data.load().has(FIN | WRITER_RESET) {
             return ConnectState::Connecting;
+        }
+        // Again: the device may have confirmed and ended since. Its confirmation came before the end.
+        if is_connected() {
+            return ConnectState::Connected;
         }
         // ORDER: Acquire; partner: the release in `reject`. It comes before the end, and so is seen by
         // a thread that sees the end.

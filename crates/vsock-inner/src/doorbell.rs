@@ -7,22 +7,26 @@
 //! argument; in short:
 //!
 //! - A side that finds nothing to do arms the word ([`PARKED`] for its thread, [`FD`] for its
-//!   descriptor) by an atomic change that fails if the position has come meanwhile.
+//!   descriptor, [`TASK`] for its task) by an atomic change that fails if the position has come meanwhile.
 //! - Publishing is one atomic addition to the same word. It returns the flags that were set before,
 //!   and only if the word was armed it costs more than that.
 //! - Everything else happens under the lock of the doorbell: making a descriptor ready or not, going to
-//!   sleep, cancelling that, closing the descriptor. So a wake-up in flight can neither be lost nor come
-//!   too late.
+//!   sleep, leaving a waker or taking it out, cancelling that, closing the descriptor. So a wake-up in flight
+//!   can neither be lost nor come too late.
+//! - Wakers are code of a caller's. They are cloned, woken and dropped outside of the lock.
 //!
 //! All orderings are acquire-release, at one location each. There is no fence, and none is missing.
 
+use std::mem;
 use std::sync::PoisonError;
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use crate::cancels::Cancels;
 use crate::ready_fd::ReadyFd;
 use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
-use crate::word::{ARMED, CONNECTING, FD, PARKED, Position, Word};
+use crate::task::Task;
+use crate::word::{ARMED, CONNECTING, FD, PARKED, Position, TASK, Word};
 
 /// See the documentation of the module.
 #[derive(Debug)]
@@ -35,9 +39,17 @@ pub(crate) struct Doorbell {
     taken: AtomicBool,
     /// Changed under the lock.
     cancels: AtomicU64,
-    /// The descriptor on which the waiting side polls, from its taking to its closing.
-    fd: Mutex<Option<ReadyFd>>,
+    sleepers: Mutex<Sleepers>,
     parked: Condvar,
+}
+
+/// What the waiting side has left to be woken by, beside a thread of its own.
+#[derive(Debug, Default)]
+struct Sleepers {
+    /// The descriptor on which it polls, from its taking to its closing.
+    fd: Option<ReadyFd>,
+    /// Its task. It is here exactly while the word has the flag [`TASK`].
+    task: Option<Task>,
 }
 
 /// How a wait has ended.
@@ -64,7 +76,7 @@ impl Doorbell {
             want: AtomicU64::new(0),
             taken: AtomicBool::new(false),
             cancels: AtomicU64::new(Cancels::default().to_bits()),
-            fd: Mutex::new(None),
+            sleepers: Mutex::new(Sleepers::default()),
             parked: Condvar::new(),
         }
     }
@@ -134,6 +146,9 @@ impl Doorbell {
     pub(crate) fn set_connected(&self) {
         // ORDER: AcqRel; partners: as in `publish`; what was done before is seen by the side that waited.
         let before = Word(self.word.0.fetch_and(!CONNECTING, Ordering::AcqRel));
+        if before.has(TASK) {
+            self.wake_task(); // it may wait for the connection, and not for space
+        }
         if before.has(ARMED) {
             self.wake();
         }
@@ -142,28 +157,44 @@ impl Doorbell {
     /// Wakes the side that has armed the word, if what it waits for is there. Afterwards it is awake, whichever
     /// thread did it.
     pub(crate) fn wake(&self) {
-        let mut fd = self.lock();
+        let mut sleepers = self.lock();
         // The flag that was seen may be an old one: its wait can be over, and the next one want more.
         if !self.load().is_ready(self.wanted()) {
             return;
         }
         let before = self.disarm(ARMED);
-        if let Some(fd) = &mut *fd
+        if let Some(fd) = &mut sleepers.fd
             && before.has(FD)
         {
             fd.set_ready(true);
         }
+        let task = sleepers.task.take();
         // Not under the lock, for which the thread that wakes would have to wait.
-        drop(fd);
+        drop(sleepers);
         if before.has(PARKED) {
             self.parked.notify_one();
+        }
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    /// Wakes the task, if one sleeps, whether or not what it waits for is there.
+    #[cold]
+    fn wake_task(&self) {
+        let mut sleepers = self.lock();
+        self.disarm(TASK);
+        let task = sleepers.task.take();
+        drop(sleepers);
+        if let Some(task) = task {
+            task.wake();
         }
     }
 
     /// Makes a new edge at the descriptor, if it was taken: something has happened that its owner
     /// may want to know although the descriptor was ready before.
     pub(crate) fn new_edge(&self) {
-        if let Some(fd) = &mut *self.lock() {
+        if let Some(fd) = &mut self.lock().fd {
             self.disarm(FD);
             fd.new_edge();
         }
@@ -172,22 +203,25 @@ impl Doorbell {
     /// Sleeps until the position is `want`, or the direction ends, or the deadline comes, or a canceller
     /// cancels after `since`, or has done so.
     pub(crate) fn wait(&self, want: Position, deadline: Option<Instant>, since: Cancels) -> Waited {
-        let mut fd = self.lock();
+        let mut sleepers = self.lock();
         self.set_wanted(want);
         // `arm` refuses once the position is there, so no wake-up between the look and the sleep is lost. It is
         // repeated after each wake-up, which may be spurious.
         while self.arm(PARKED, want) {
             if self.cancels().end(since) {
-                return self.stop_waiting(want, Waited::Cancelled);
+                return self.stop_waiting(PARKED, want, Waited::Cancelled);
             }
-            fd = match deadline {
-                None => self.parked.wait(fd).unwrap_or_else(PoisonError::into_inner),
+            sleepers = match deadline {
+                None => {
+                    let woken = self.parked.wait(sleepers);
+                    woken.unwrap_or_else(PoisonError::into_inner)
+                }
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return self.stop_waiting(want, Waited::TimedOut);
+                        return self.stop_waiting(PARKED, want, Waited::TimedOut);
                     }
-                    let woken = self.parked.wait_timeout(fd, left);
+                    let woken = self.parked.wait_timeout(sleepers, left);
                     woken.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
@@ -195,9 +229,38 @@ impl Doorbell {
         Waited::Ready
     }
 
-    /// Under the lock: the thread sleeps no more, for this reason, unless the position came meanwhile.
-    fn stop_waiting(&self, want: Position, why: Waited) -> Waited {
-        if self.disarm(PARKED).is_ready(want) {
+    /// Leaves the waker of a task, to be woken once as [`wait`](Self::wait) would be; not, if it would end
+    /// immediately. A waker that was left before is replaced.
+    pub(crate) fn poll_wait(&self, waker: &Waker, want: Position, since: Cancels) -> Poll<Waited> {
+        // What is taken out is dropped after the lock: it is declared before.
+        let (mut fresh, _old);
+        let mut sleepers = self.lock();
+        if sleepers.task.as_ref().is_some_and(|task| task.is(waker)) {
+            fresh = None;
+        } else {
+            drop(sleepers);
+            fresh = Some(Task::new(waker));
+            sleepers = self.lock();
+        }
+        self.set_wanted(want);
+        let waited = if !self.arm(TASK, want) {
+            Waited::Ready
+        } else if self.cancels().end(since) {
+            self.stop_waiting(TASK, want, Waited::Cancelled)
+        } else {
+            // After the change of the word: a wake-up that has seen it waits for the lock.
+            _old = fresh.take().and_then(|fresh| sleepers.task.replace(fresh));
+            return Poll::Pending;
+        };
+        self.disarm(TASK);
+        _old = sleepers.task.take();
+        Poll::Ready(waited)
+    }
+
+    /// Under the lock: the sleeper of this flag sleeps no more, for this reason, unless the position came
+    /// meanwhile.
+    fn stop_waiting(&self, sleeper: u64, want: Position, why: Waited) -> Waited {
+        if self.disarm(sleeper).is_ready(want) {
             Waited::Ready
         } else {
             why
@@ -207,8 +270,9 @@ impl Doorbell {
     /// Ends the wait of this side, and every later one, until [`resume`](Self::resume).
     pub(crate) fn cancel(&self) {
         self.change_cancels(Cancels::cancelled);
-        // After the change, which was made under the lock: a thread that waits has seen it, or sleeps.
+        // After the change, which was made under the lock: a side that waits has seen it, or sleeps.
         self.parked.notify_one();
+        self.wake_task();
     }
 
     /// Lets this side wait again.
@@ -235,7 +299,7 @@ impl Doorbell {
     /// direction has ended, unless this side has taken one before. To be followed by
     /// [`settle`](Self::settle) whenever `want` changes.
     pub(crate) fn take_fd(&self, want: Position, make: impl FnOnce() -> ReadyFd) {
-        let mut fd = self.lock();
+        let fd = &mut self.lock().fd;
         if fd.is_none() {
             // ORDER: Relaxed; partner: `is_taken`, on this side.
             self.taken.store(true, Ordering::Relaxed);
@@ -254,7 +318,7 @@ impl Doorbell {
         // Look before the lock: what the other side publishes meanwhile spares two system calls.
         if self.is_taken()
             && !self.load().is_ready(want)
-            && let Some(fd) = &mut *self.lock()
+            && let Some(fd) = &mut self.lock().fd
         {
             self.settle_locked(fd, want);
         }
@@ -271,9 +335,11 @@ impl Doorbell {
         fd.set_ready(!waits);
     }
 
-    /// Lets go of the descriptor, to be closed; a wake-up in flight either was before or finds none.
-    pub(crate) fn close_fd(&self) {
-        *self.lock() = None;
+    /// Lets go of the descriptor, to be closed, and of the task, which is not woken; a wake-up in flight
+    /// either was before or finds none.
+    pub(crate) fn close(&self) {
+        let sleepers = mem::take(&mut *self.lock());
+        drop(sleepers); // not under the lock
     }
 
     /// Sets a flag of those that arm the word, unless there is nothing to wait for.
@@ -303,19 +369,19 @@ impl Doorbell {
         self.want.store(want.to_bits(), Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<ReadyFd>> {
-        self.fd.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Sleepers> {
+        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a poll of the descriptor would say.
     #[cfg(loom)]
     pub(crate) fn polls_ready(&self) -> bool {
-        self.lock().as_ref().is_some_and(ReadyFd::polls_ready)
+        self.lock().fd.as_ref().is_some_and(ReadyFd::polls_ready)
     }
 
     /// How often an edge-triggered poll for `EPOLLIN` was woken.
     #[cfg(loom)]
     pub(crate) fn edges(&self) -> usize {
-        self.lock().as_ref().map_or(0, ReadyFd::edges)
+        self.lock().fd.as_ref().map_or(0, ReadyFd::edges)
     }
 }

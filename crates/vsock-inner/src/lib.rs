@@ -38,6 +38,9 @@
 //!
 //! [`write_ready_fd`]: VsockStream::write_ready_fd
 //!
+//! Async tasks need no descriptor: [`poll_read`](VsockInnerStream::poll_read) and the like leave the waker of
+//! their task, which costs no system call of its own. Threads, descriptors and tasks may take turns at one end.
+//!
 //! # Ends
 //!
 //! | event | the peer's read, after the queued bytes | the peer's write |
@@ -86,12 +89,15 @@ mod listener;
 #[cfg(all(test, loom))]
 mod loom_model;
 mod pipe;
+mod poll;
 mod reader;
 mod ready_fd;
 mod request;
 mod spin;
 mod stream;
 mod sync;
+mod task;
+mod tasks;
 #[cfg(all(feature = "vm-memory", not(loom)))]
 mod volatile;
 mod wait;

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -141,8 +142,37 @@ impl VsockInnerListener {
         self.next(Some(timeout))
     }
 
+    /// Takes the next connection for an async task, whatever the mode is. Where none waits it is `Pending`,
+    /// and the task is woken when one comes.
+    ///
+    /// Several tasks may wait: all of them are woken, and the ones that find nothing ask again. So a future
+    /// that is dropped takes no wake-up from the others. At most 1,024 tasks sleep; if one more does, the one
+    /// that has slept longest is woken to ask again.
+    ///
+    /// ```
+    /// use std::task::{Context, Poll, Waker};
+    /// use vsock_inner::{VsockBackend, VsockInnerBackend};
+    ///
+    /// let backend = VsockInnerBackend::new()?;
+    /// let listener = backend.listen(1024)?;
+    /// let cx = &mut Context::from_waker(Waker::noop());
+    /// assert!(listener.poll_accept(cx).is_pending());
+    ///
+    /// let device = backend.connect(1024)?; // wakes the task
+    /// assert!(matches!(listener.poll_accept(cx), Poll::Ready(Ok(_))));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - `Interrupted`: the wait was cancelled.
+    /// - `NotConnected`: the backend has been dropped.
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<VsockInnerStream>> {
+        let next = self.backlog.poll_pop(cx.waker());
+        next.map_err(|why| self.error(why, None))
+    }
+
     fn next(&self, timeout: Option<Duration>) -> io::Result<VsockInnerStream> {
-        let port = self.port;
         // ORDER: Relaxed; partner: none, the flag guards nothing.
         let next = if self.nonblocking.load(Ordering::Relaxed) {
             self.backlog.try_pop()
@@ -151,7 +181,12 @@ impl VsockInnerListener {
             let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
             self.backlog.pop(deadline)
         };
-        next.map_err(|why| match why {
+        next.map_err(|why| self.error(why, timeout))
+    }
+
+    fn error(&self, why: PopError, timeout: Option<Duration>) -> io::Error {
+        let port = self.port;
+        match why {
             PopError::Empty => ErrorKind::WouldBlock.into(),
             PopError::Closed => AcceptError::Dropped { port }.into(),
             PopError::Cancelled => AcceptError::Cancelled { port }.into(),
@@ -159,7 +194,7 @@ impl VsockInnerListener {
                 let timeout = timeout.unwrap_or_default();
                 AcceptError::TimedOut { port, timeout }.into()
             }
-        })
+        }
     }
 
     /// Makes [`accept`](Self::accept) return `WouldBlock` (`true`) or wait (`false`). A call that

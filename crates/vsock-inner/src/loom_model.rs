@@ -11,6 +11,7 @@ mod closing;
 mod connecting;
 mod moving;
 mod polling;
+mod tasks;
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;

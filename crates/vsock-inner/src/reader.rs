@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::iter::once;
 use std::ops::DerefMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::connection::ConnectState;
@@ -49,6 +50,9 @@ pub struct VsockInnerReader {
     /// It is closed when this half is dropped.
     handle: Arc<EventFd>,
 }
+
+/// What a read attempts, for errors.
+pub(crate) const READING: &str = "reading from";
 
 /// What this end has moved last: where requests and answers alternate, it tells what comes next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -175,6 +179,34 @@ impl VsockInnerReader {
         }
     }
 
+    /// As [`transfer`](Self::transfer); leaves the waker of `cx` where that would wait.
+    #[inline]
+    pub(crate) fn poll_transfer(
+        &mut self,
+        cx: &Context<'_>,
+        mut attempt: impl FnMut(&mut Consumer) -> Progress,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match attempt(&mut self.consumer) {
+                Progress::Done(bytes) => {
+                    self.half.waiter.end_task_wait();
+                    self.last = LastTransfer::Read;
+                    return Poll::Ready(Ok(bytes));
+                }
+                Progress::Ended => return Poll::Ready(self.end(READING)),
+                Progress::Blocked => ready!(self.poll_wait(cx))?,
+            }
+        }
+    }
+
+    #[cold]
+    fn poll_wait(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        self.consumer.rest();
+        let (doorbell, want) = (&self.consumer.pipe().data, self.consumer.want());
+        let waited = ready!(self.half.waiter.poll_task(doorbell, want, cx.waker()));
+        Poll::Ready(waited.map_err(|gave_up| gave_up.into_error(READING, self.half.fd)))
+    }
+
     #[cold]
     fn wait(&mut self, call: &'static str, deadline: &mut Deadline) -> io::Result<()> {
         if self.half.connect_state() == ConnectState::Connecting {
@@ -217,9 +249,7 @@ impl Read for VsockInnerReader {
             return Ok(0);
         }
         let len = buf.len();
-        self.transfer("reading from", |consumer| {
-            consumer.read(once(&mut *buf), len)
-        })
+        self.transfer(READING, |consumer| consumer.read(once(&mut *buf), len))
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
@@ -227,7 +257,7 @@ impl Read for VsockInnerReader {
         if len == 0 {
             return Ok(0);
         }
-        self.transfer("reading from", |consumer| {
+        self.transfer(READING, |consumer| {
             consumer.read(bufs.iter_mut().map(DerefMut::deref_mut), len)
         })
     }
@@ -256,7 +286,7 @@ impl fmt::Debug for VsockInnerReader {
 impl Drop for VsockInnerReader {
     fn drop(&mut self) {
         // First, because the end would wake by it.
-        self.consumer.pipe().data.close_fd();
+        self.consumer.pipe().data.close();
         // An end that has shut down its writing has told the peer all that it had to tell.
         let has_ended =
             self.half.owner == Owner::Stream && self.half.outgoing().data.load().has(FIN);

@@ -10,7 +10,7 @@ use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile}
 use vsock_backend_api::VsockVolatileStream;
 
 use crate::half::total;
-use crate::reader::VsockInnerReader;
+use crate::reader::{READING, VsockInnerReader};
 use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
 
@@ -27,9 +27,7 @@ impl VsockInnerReader {
     ) -> io::Result<usize> {
         match total(pieces.iter().map(VolatileSlice::len)) {
             0 => Ok(0),
-            len => self.transfer("reading from", |consumer| {
-                consumer.read_volatile(pieces, len)
-            }),
+            len => self.transfer(READING, |consumer| consumer.read_volatile(pieces, len)),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
+use std::task::{Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use crate::cancels::Cancels;
@@ -41,6 +42,8 @@ pub(crate) struct Waiter {
     pub(crate) nonblocking: bool,
     timeout: Option<Duration>,
     spinner: Spinner,
+    /// How a task that waits has found the doorbell when it began to.
+    task_since: Option<Cancels>,
 }
 
 impl Waiter {
@@ -49,6 +52,7 @@ impl Waiter {
             nonblocking: false,
             timeout,
             spinner: Spinner::new(spin_budget),
+            task_since: None,
         }
     }
 
@@ -83,6 +87,7 @@ impl Waiter {
         pace: Pace,
         deadline: &mut Deadline,
     ) -> Result<bool, GaveUp> {
+        self.task_since = None;
         if self.nonblocking {
             return Err(GaveUp::WouldBlock);
         }
@@ -98,6 +103,36 @@ impl Waiter {
             .spinner
             .spin(left, pace, || ready() || doorbell.cancels().end(cancels));
         Ok(found && ready())
+    }
+
+    /// Has a task woken once the other side's position is `want`; whatever mode and timeout are, and
+    /// without polling.
+    pub(crate) fn poll_task(
+        &mut self,
+        doorbell: &Doorbell,
+        want: Position,
+        waker: &Waker,
+    ) -> Poll<Result<(), GaveUp>> {
+        let since = *self.task_since.get_or_insert_with(|| doorbell.cancels());
+        let waited = ready!(doorbell.poll_wait(waker, want, since));
+        self.task_since = None;
+        Poll::Ready(waited.into_result())
+    }
+
+    /// A task has got what it waited for, or something else that ends its wait.
+    #[inline]
+    pub(crate) const fn end_task_wait(&mut self) {
+        self.task_since = None;
+    }
+}
+
+impl Waited {
+    const fn into_result(self) -> Result<(), GaveUp> {
+        match self {
+            Self::Ready => Ok(()),
+            Self::TimedOut => Err(GaveUp::TimedOut),
+            Self::Cancelled => Err(GaveUp::Cancelled),
+        }
     }
 }
 
@@ -119,10 +154,6 @@ impl Deadline {
             Some(Begun { until, cancels }) => (until, cancels),
             None => (None, doorbell.cancels()),
         };
-        match doorbell.wait(want, until, cancels) {
-            Waited::Ready => Ok(()),
-            Waited::TimedOut => Err(GaveUp::TimedOut),
-            Waited::Cancelled => Err(GaveUp::Cancelled),
-        }
+        doorbell.wait(want, until, cancels).into_result()
     }
 }

@@ -25,8 +25,11 @@ pub(crate) const READER_RESET: u64 = 1 << 5;
 /// The side that waits for this word has no connection yet: no position counts, only an end.
 pub(crate) const CONNECTING: u64 = 1 << 6;
 
+/// The side that waits for this word has a task that sleeps.
+pub(crate) const TASK: u64 = 1 << 7;
+
 /// The word is armed: the side that waits for it is to be woken.
-pub(crate) const ARMED: u64 = PARKED | FD;
+pub(crate) const ARMED: u64 = PARKED | FD | TASK;
 /// What ends a direction for its writer.
 pub(crate) const WRITE_ENDED: u64 = FIN | READ_SHUT | READER_RESET;
 /// All ends: no side waits for a position any more.

@@ -2,11 +2,12 @@
 
 //! The writing half of a stream.
 
-use std::cell::OnceCell;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::iter::once;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::OnceLock;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::answer::{Answer, Parsed};
@@ -17,7 +18,7 @@ use crate::pipe::{Producer, Progress};
 use crate::ready_fd::ReadyFd;
 use crate::spin::Pace;
 use crate::sync::{Arc, EventFd};
-use crate::wait::Deadline;
+use crate::wait::{Deadline, GaveUp};
 use crate::word::{FIN, READ_SHUT, READER_RESET, WRITER_RESET};
 
 /// The writing half of a [`VsockInnerStream`](crate::VsockInnerStream).
@@ -33,8 +34,13 @@ pub struct VsockInnerWriter {
     /// At a device's end that owes an answer: what is written is this, and no bytes yet.
     answer: Option<Answer>,
     /// The descriptor for writing, once it was lent. It is closed when this half is dropped.
-    handle: OnceCell<Arc<EventFd>>,
+    handle: OnceLock<Arc<EventFd>>,
 }
+
+/// What a write attempts, for errors.
+const WRITING: &str = "writing to";
+/// What a task that waits for its connection attempts.
+const CONNECTING: &str = "connecting";
 
 impl VsockInnerWriter {
     pub(crate) fn new(half: Half) -> Self {
@@ -42,7 +48,7 @@ impl VsockInnerWriter {
             producer: Producer::new(Arc::clone(half.outgoing())),
             half,
             answer: None,
-            handle: OnceCell::new(),
+            handle: OnceLock::new(),
         }
     }
 
@@ -66,13 +72,16 @@ impl VsockInnerWriter {
     }
 
     fn take_fd(&self) -> io::Result<&EventFd> {
-        if let Some(handle) = self.handle.get() {
-            return Ok(handle);
-        }
-        let made = Arc::new(EventFd::new()?);
+        let handle = match self.handle.get() {
+            Some(handle) => handle,
+            None => {
+                let made = Arc::new(EventFd::new()?);
+                self.handle.get_or_init(|| made)
+            }
+        };
         let space = &self.half.outgoing().space;
-        space.take_fd(self.producer.want(), || ReadyFd::writable(&made));
-        Ok(self.handle.get_or_init(|| made))
+        space.take_fd(self.producer.want(), || ReadyFd::writable(handle));
+        Ok(handle)
     }
 
     /// Makes writes return `WouldBlock` (`true`) or wait (`false`) where there is no space.
@@ -142,7 +151,7 @@ impl VsockInnerWriter {
     pub(crate) fn confirm(&mut self) -> io::Result<()> {
         self.answer = None;
         if self.peer_gone() {
-            return Err(self.end().into());
+            return Err(self.end(WRITING).into());
         }
         self.half.connection.confirm(self.half.side);
         Ok(())
@@ -151,12 +160,24 @@ impl VsockInnerWriter {
     /// Writes of the answer that is owed what is in `buf`, then the bytes after it.
     #[cold]
     pub(crate) fn write_answer(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let taken = self.take_answer(buf)?;
+        if self.owes_answer() {
+            return Ok(taken);
+        }
+        let rest = self.write(&buf[taken..]);
+        Ok(taken + rest.unwrap_or(0))
+    }
+
+    /// Takes of the answer that is owed what is in `buf`; returns how many bytes of it are no more to be
+    /// written.
+    #[cold]
+    pub(crate) fn take_answer(&mut self, buf: &[u8]) -> io::Result<usize> {
         let gone = self.peer_gone();
         let Some(answer) = &mut self.answer else {
             return Ok(0);
         };
         if gone {
-            return Err(self.end().into());
+            return Err(self.end(WRITING).into());
         }
         let (taken, parsed) = answer.take(buf);
         if parsed == Parsed::Unfinished {
@@ -168,8 +189,7 @@ impl VsockInnerWriter {
             return Ok(buf.len()); // it will not be read, as with a socket
         }
         self.half.connection.confirm(self.half.side);
-        let rest = self.write(&buf[taken..]);
-        Ok(taken + rest.unwrap_or(0))
+        Ok(taken)
     }
 
     /// If an answer is owed, there will be none.
@@ -198,7 +218,7 @@ impl VsockInnerWriter {
                     }
                     continue;
                 }
-                Progress::Ended => self.end().into(),
+                Progress::Ended => self.end(WRITING).into(),
                 Progress::Blocked => match self.wait(&mut deadline) {
                     Ok(()) => continue,
                     Err(refusal) => refusal,
@@ -208,22 +228,77 @@ impl VsockInnerWriter {
         }
     }
 
+    /// One attempt, and another if it could go on by then; else leaves the waker of `cx`.
+    #[inline]
+    pub(crate) fn poll_transfer(
+        &mut self,
+        cx: &Context<'_>,
+        mut attempt: impl FnMut(&mut Producer) -> Progress,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match attempt(&mut self.producer) {
+                Progress::Done(bytes) => {
+                    self.half.waiter.end_task_wait();
+                    return Poll::Ready(Ok(bytes));
+                }
+                Progress::Ended => return Poll::Ready(Err(self.end(WRITING).into())),
+                Progress::Blocked => ready!(self.poll_wait(cx))?,
+            }
+        }
+    }
+
+    #[cold]
+    fn poll_wait(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if let ConnectState::Refused | ConnectState::BadAnswer = self.half.connect_state() {
+            return Poll::Ready(Err(self.end(WRITING).into()));
+        }
+        let waited = ready!(self.poll_task(cx));
+        Poll::Ready(waited.map_err(|gave_up| gave_up.into_error(WRITING, self.half.fd)))
+    }
+
+    /// Leaves the waker of `cx` until the device has answered the request of this end.
+    pub(crate) fn poll_connected(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let waited = match self.half.connect_state() {
+            ConnectState::Connecting => self.poll_task(cx),
+            _ => Poll::Ready(Ok(())),
+        };
+        // Anew: an answer that came before the waker was left wakes it for space alone, or not at all.
+        match (self.half.connect_state(), waited) {
+            (ConnectState::Connected, _) => {
+                self.half.waiter.end_task_wait();
+                Poll::Ready(Ok(()))
+            }
+            (ConnectState::Connecting, Poll::Pending) => Poll::Pending,
+            (ConnectState::Connecting, Poll::Ready(Err(gave_up))) => {
+                Poll::Ready(Err(gave_up.into_error(CONNECTING, self.half.fd)))
+            }
+            _ => Poll::Ready(Err(self.end(CONNECTING).into())),
+        }
+    }
+
+    fn poll_task(&mut self, cx: &Context<'_>) -> Poll<Result<(), GaveUp>> {
+        let (doorbell, want) = (&self.producer.pipe().space, self.producer.want());
+        self.half.waiter.poll_task(doorbell, want, cx.waker())
+    }
+
     #[cold]
     fn wait(&mut self, deadline: &mut Deadline) -> io::Result<()> {
         match self.half.connect_state() {
             ConnectState::Connected => {}
             ConnectState::Connecting => return Err(ErrorKind::WouldBlock.into()),
-            ConnectState::Refused | ConnectState::BadAnswer => return Err(self.end().into()),
+            ConnectState::Refused | ConnectState::BadAnswer => {
+                return Err(self.end(WRITING).into());
+            }
         }
         let (doorbell, want) = (&self.producer.pipe().space, self.producer.want());
         let waited = self.half.waiter.wait(doorbell, want, Pace::Calm, deadline);
-        waited.map_err(|gave_up| gave_up.into_error("writing to", self.half.fd))
+        waited.map_err(|gave_up| gave_up.into_error(WRITING, self.half.fd))
     }
 
     /// What a write after the end fails with.
     #[cold]
-    fn end(&self) -> StreamError {
-        let (call, fd) = ("writing to", self.half.fd);
+    fn end(&self, call: &'static str) -> StreamError {
+        let fd = self.half.fd;
         let by_device = || {
             let space = &self.producer.pipe().space;
             space.load().has(READ_SHUT | READER_RESET)
@@ -261,8 +336,7 @@ impl Write for VsockInnerWriter {
             return Ok(0);
         }
         if self.owes_answer() {
-            let first = bufs.iter().find(|buf| !buf.is_empty());
-            return self.write_answer(first.map_or(&[], |buf| buf));
+            return self.write_answer(first(bufs));
         }
         self.transfer(len, |producer, done| {
             producer.write(rest(bufs, done), len - done)
@@ -273,6 +347,12 @@ impl Write for VsockInnerWriter {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// The first of `bufs` that is not empty.
+pub(crate) fn first<'a>(bufs: &'a [IoSlice<'_>]) -> &'a [u8] {
+    let first = bufs.iter().find(|buf| !buf.is_empty());
+    first.map_or(&[], |buf| buf)
 }
 
 /// What is left of `bufs` after the first `done` bytes.
@@ -295,7 +375,7 @@ impl Drop for VsockInnerWriter {
     fn drop(&mut self) {
         let pipe = self.producer.pipe();
         // First, because the end would wake by it.
-        pipe.space.close_fd();
+        pipe.space.close();
         // The reading half of a whole stream has been dropped just now, and found out about its bytes.
         let follows =
             self.half.owner == Owner::Stream && self.half.incoming().data.load().has(READER_RESET);

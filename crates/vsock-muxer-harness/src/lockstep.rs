@@ -103,7 +103,8 @@ impl<'a> Lockstep<'a> {
         })
     }
 
-    /// Does one operation and compares: what it returned, and every descriptor that was taken.
+    /// Does one operation and compares: what it returned, every descriptor that was taken, and whether
+    /// tasks that wait were woken.
     ///
     /// An operation at an end that was dropped is left out, and so is one that would wait for ever.
     ///
@@ -134,7 +135,27 @@ impl<'a> Lockstep<'a> {
         done?;
         let dropped = is_last.then_some(step.end);
         self.polled.check(&self.model, &before, dropped)?;
+        self.check_tasks()?;
         self.check_counts()
+    }
+
+    /// A task that waits was woken exactly if it need not wait any more.
+    fn check_tasks(&self) -> Result<(), Mismatch> {
+        for end in ConnectionEnd::BOTH {
+            let local = self.locals[index(end)].as_ref();
+            let Some(woken) = local.and_then(|local| self.source.woken(&*local.stream)) else {
+                continue;
+            };
+            if let Some(woken) = woken.reading {
+                let what = format!("whether {end:?}'s task that reads was woken");
+                agree(what, &woken, &self.model.is_readable(end))?;
+            }
+            if let Some(woken) = woken.writing {
+                let what = format!("whether {end:?}'s task that writes was woken");
+                agree(what, &woken, &self.model.is_writable(end))?;
+            }
+        }
+        Ok(())
     }
 
     fn check_counts(&mut self) -> Result<(), Mismatch> {

@@ -15,8 +15,8 @@ use crate::request::Request;
 use crate::stream::VsockInnerStream;
 
 /// A stream that waits for its connection, and the device's end.
-fn pending() -> (VsockInnerStream, VsockInnerStream) {
-    let (mut near, mut far) = pair(64);
+pub(super) fn pending(capacity: usize) -> (VsockInnerStream, VsockInnerStream) {
+    let (mut near, mut far) = pair(capacity);
     far.request = Request::ask(5, &mut near.writer, &mut far.writer);
     near.set_nonblocking(true).unwrap();
     (near, far)
@@ -25,7 +25,7 @@ fn pending() -> (VsockInnerStream, VsockInnerStream) {
 #[test]
 fn a_confirmation_meets_a_write_and_a_poll_of_its_descriptor() {
     explore(|| {
-        let (mut near, mut far) = pending();
+        let (mut near, mut far) = pending(64);
         assert_eq!(far.requested_port(), Some(5));
         let confirming = thread::spawn(move || {
             far.confirm(1).unwrap();
@@ -43,7 +43,7 @@ fn a_confirmation_meets_a_write_and_a_poll_of_its_descriptor() {
 #[test]
 fn a_confirmation_wakes_its_waiter_and_shows_the_addresses() {
     explore(|| {
-        let (near, mut far) = pending();
+        let (near, mut far) = pending(64);
         assert_eq!(far.requested_port(), Some(5));
         let addr = |cid| VsockAddr { cid, port: 5 };
         let confirming = thread::spawn(move || {
@@ -59,7 +59,7 @@ fn a_confirmation_wakes_its_waiter_and_shows_the_addresses() {
 #[test]
 fn a_refusal_wakes_its_waiter_and_makes_both_descriptors_ready() {
     explore(|| {
-        let (mut near, far) = pending();
+        let (mut near, far) = pending(64);
         let refusing = thread::spawn(move || drop(far));
         let refused = handshake::wait(&near, 5, Duration::MAX, Duration::ZERO);
         assert!(matches!(refused, Err(HandshakeError::Refused { .. })));
@@ -77,9 +77,26 @@ fn a_refusal_wakes_its_waiter_and_makes_both_descriptors_ready() {
 }
 
 #[test]
+fn a_confirmation_before_a_drop_is_never_taken_for_a_refusal() {
+    explore(|| {
+        let (mut near, mut far) = pending(64);
+        assert_eq!(far.requested_port(), Some(5));
+        let answering = thread::spawn(move || far.confirm(1).unwrap());
+        let written = near.write(&[1]).map_err(|error| error.kind());
+        let due = [
+            Ok(1),
+            Err(ErrorKind::WouldBlock),
+            Err(ErrorKind::BrokenPipe),
+        ];
+        assert!(due.contains(&written), "{written:?}");
+        answering.join().unwrap();
+    });
+}
+
+#[test]
 fn a_wrong_answer_is_never_taken_for_a_refusal() {
     explore(|| {
-        let (mut near, mut far) = pending();
+        let (mut near, mut far) = pending(64);
         let reading = thread::spawn(move || {
             let wrong = [ErrorKind::WouldBlock, ErrorKind::InvalidData];
             let first = near.read(&mut [0]).unwrap_err().kind();

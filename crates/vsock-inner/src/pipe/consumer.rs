@@ -47,6 +47,8 @@ pub(crate) struct Consumer {
 // SAFETY: what the pointer leads to is reached by this side under the rules of the pipe, whatever
 // thread it is on.
 unsafe impl Send for Consumer {}
+// SAFETY: through a shared reference no block is written to, and the pointer stays as it is.
+unsafe impl Sync for Consumer {}
 
 impl Consumer {
     pub(crate) fn new(pipe: Arc<Pipe>, spin_budget: Duration) -> Self {
@@ -80,6 +82,16 @@ impl Consumer {
                 left -= fits;
                 this.take(fits, fill(&mut part[..fits]));
             }
+        })
+    }
+
+    /// Shows what is there, at most `max` bytes and not none, piece by piece, and takes it. If `show` panics,
+    /// nothing was taken.
+    #[inline]
+    pub(crate) fn read_with(&mut self, max: usize, show: impl FnMut(&[u8])) -> Progress {
+        self.transfer(max, |this, there| {
+            this.view(there, show);
+            this.take(there, |_| {});
         })
     }
 
@@ -129,8 +141,8 @@ impl Consumer {
         self.rest();
     }
 
-    /// Takes of `len` bytes what is there. `take` runs no code of a caller's: of what it has taken when
-    /// it panics, the space would never be given back.
+    /// Takes of `len` bytes what is there. `take` runs no code of a caller's after it has taken something: of
+    /// that the space would never be given back, if it panics.
     #[inline]
     pub(super) fn transfer(&mut self, len: usize, take: impl FnOnce(&mut Self, usize)) -> Progress {
         let there = match self.available(len) {

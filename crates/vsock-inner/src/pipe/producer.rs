@@ -43,6 +43,8 @@ pub(super) struct Reserved<'p> {
 // SAFETY: what the pointer leads to is reached by this side under the rules of the pipe, whatever
 // thread it is on.
 unsafe impl Send for Producer {}
+// SAFETY: through a shared reference no block is reached, and the pointers stay as they are.
+unsafe impl Sync for Producer {}
 
 impl Producer {
     pub(crate) fn new(pipe: Arc<Pipe>) -> Self {

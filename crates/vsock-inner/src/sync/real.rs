@@ -6,8 +6,9 @@
 
 use std::cell::UnsafeCell;
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -18,6 +19,16 @@ pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 
 /// How many bytes a block holds. With its header it is 16 KiB.
 pub(crate) const BLOCK_BYTES: usize = 16 * 1024 - 64;
+
+/// Runs code of a caller's that must not harm the thread that happens to run it: a panic is reported by the
+/// panic hook, and ends here.
+pub(crate) fn contain(foreign: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign))
+        && let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic)))
+    {
+        let _kept = ManuallyDrop::new(worse); // its drop may panic in turn
+    }
+}
 
 pub(crate) fn downgrade<T>(shared: &Arc<T>) -> Weak<T> {
     Arc::downgrade(shared)

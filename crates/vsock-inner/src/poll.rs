@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The calls of async tasks.
+//!
+//! A call that cannot go on is `Pending`, and the task of its context is woken when it can. Nothing else is
+//! different from a non-blocking call: what finds something to do pays nothing for being able to wait.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::iter::once;
+use std::ops::DerefMut;
+use std::task::{Context, Poll};
+
+use crate::half::total;
+use crate::reader::VsockInnerReader;
+use crate::stream::VsockInnerStream;
+use crate::writer::{VsockInnerWriter, first};
+
+impl VsockInnerReader {
+    /// Reads for an async task.
+    ///
+    /// Where a blocking read would wait, it is `Pending`, and the task is woken when a read would not. Mode
+    /// and timeout do not matter. If several tasks have polled, the last one is woken. A wake-up may be
+    /// spurious, as always. A future that is dropped costs no byte; its waker is kept until it is woken or
+    /// replaced, or this half is dropped. Threads and descriptors may be used before and after.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::task::{Context, Poll, Wake, Waker};
+    /// use std::thread::{self, Thread};
+    /// use vsock_inner::VsockInnerStream;
+    ///
+    /// /// A runtime of one task: it sleeps while the task waits.
+    /// struct Runtime(Thread);
+    ///
+    /// impl Wake for Runtime {
+    ///     fn wake(self: Arc<Self>) {
+    ///         self.0.unpark();
+    ///     }
+    /// }
+    ///
+    /// fn block_on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    ///     let waker = Waker::from(Arc::new(Runtime(thread::current())));
+    ///     loop {
+    ///         match poll(&mut Context::from_waker(&waker)) {
+    ///             Poll::Ready(done) => return done,
+    ///             Poll::Pending => thread::park(),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let (near, mut far) = VsockInnerStream::pair()?;
+    /// let (mut reader, _writer) = near.into_split();
+    /// let writing = thread::spawn(move || block_on(|cx| far.poll_write(cx, b"hello")));
+    ///
+    /// let mut buf = [0; 16];
+    /// assert_eq!(block_on(|cx| reader.poll_read(cx, &mut buf))?, 5);
+    /// assert_eq!(writing.join().unwrap()?, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As a read; `Interrupted`, if a [`Canceller`](crate::Canceller) has ended the wait.
+    #[inline]
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let len = buf.len();
+        self.poll_transfer(cx, |consumer| consumer.read(once(&mut *buf), len))
+    }
+
+    /// As [`poll_read`](Self::poll_read), into several buffers.
+    ///
+    /// # Errors
+    ///
+    /// As for [`poll_read`](Self::poll_read).
+    pub fn poll_read_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let len = total(bufs.iter().map(|buf| buf.len()));
+        if len == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        self.poll_transfer(cx, |consumer| {
+            consumer.read(bufs.iter_mut().map(DerefMut::deref_mut), len)
+        })
+    }
+
+    /// As [`poll_read`](Self::poll_read), and shows the bytes, at most `max`, to `take` piece by piece: for
+    /// memory that is not initialized. If `take` panics, nothing was read.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use std::task::{Context, Poll, Waker};
+    /// use vsock_inner::VsockInnerStream;
+    ///
+    /// let (near, mut far) = VsockInnerStream::pair()?;
+    /// let (mut reader, _writer) = near.into_split();
+    /// far.write_all(b"hello")?;
+    ///
+    /// let mut text = Vec::with_capacity(16);
+    /// let cx = &mut Context::from_waker(Waker::noop());
+    /// let read = reader.poll_read_with(cx, 16, |piece| text.extend_from_slice(piece));
+    /// assert!(matches!(read, Poll::Ready(Ok(5))));
+    /// assert_eq!(text, b"hello");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`poll_read`](Self::poll_read).
+    #[inline]
+    pub fn poll_read_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+        mut take: impl FnMut(&[u8]),
+    ) -> Poll<io::Result<usize>> {
+        if max == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        self.poll_transfer(cx, |consumer| consumer.read_with(max, &mut take))
+    }
+}
+
+impl VsockInnerWriter {
+    /// Writes for an async task, and returns how many bytes there was space for.
+    ///
+    /// Where a blocking write would wait before its first byte, it is `Pending`, and the task is woken
+    /// when a write would not: after a refusal, when a quarter of the capacity is free, or 64 KiB. Mode and
+    /// timeout do not matter. If several tasks have polled, the last one is woken. A wake-up may be spurious,
+    /// as always. The waker is kept until it is woken or replaced, or this half is dropped.
+    ///
+    /// See [`poll_read`](crate::VsockInnerReader::poll_read) for an example.
+    ///
+    /// # Errors
+    ///
+    /// As a write; `Interrupted`, if a [`Canceller`](crate::Canceller) has ended the wait.
+    #[inline]
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        if self.owes_answer() {
+            return Poll::Ready(self.take_answer(buf));
+        }
+        self.poll_transfer(cx, |producer| producer.write(once(buf), buf.len()))
+    }
+
+    /// As [`poll_write`](Self::poll_write), of several buffers.
+    ///
+    /// # Errors
+    ///
+    /// As for [`poll_write`](Self::poll_write).
+    pub fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let len = total(bufs.iter().map(|buf| buf.len()));
+        if len == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        if self.owes_answer() {
+            return Poll::Ready(self.take_answer(first(bufs)));
+        }
+        self.poll_transfer(cx, |producer| {
+            producer.write(bufs.iter().map(|buf| &**buf), len)
+        })
+    }
+
+    /// As [`shutdown`](Self::shutdown); it never waits.
+    ///
+    /// # Errors
+    ///
+    /// Never fails.
+    pub fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown())
+    }
+}
+
+impl VsockInnerStream {
+    /// Waits for the connection that
+    /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to) has begun, for an async task. There is
+    /// no limit of time; a task that does not want to wait any longer drops the stream. It shares the place of
+    /// its waker with [`poll_write`](Self::poll_write).
+    ///
+    /// ```
+    /// use std::task::{Context, Poll, Waker};
+    /// use vsock_inner::{VsockBackend, VsockInnerBackend};
+    ///
+    /// let mut backend = VsockInnerBackend::new()?;
+    /// let mut stream = backend.get_connector().start_connect_to(52)?;
+    /// let cx = &mut Context::from_waker(Waker::noop());
+    /// assert!(stream.poll_connected(cx).is_pending());
+    ///
+    /// // What a muxer does, once the guest has accepted:
+    /// let mut device = backend.accept()?;
+    /// assert_eq!(device.requested_port(), Some(52));
+    /// device.confirm(1 << 30)?; // wakes the task
+    ///
+    /// assert!(matches!(stream.poll_connected(cx), Poll::Ready(Ok(()))));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - `ConnectionRefused`: the device refused.
+    /// - `InvalidData`: its answer was none.
+    /// - `BrokenPipe`: this end has shut down writing before there was an answer.
+    /// - `Interrupted`: a [`Canceller`](crate::Canceller) has ended the wait.
+    pub fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer.poll_connected(cx)
+    }
+
+    /// Reads for an async task; see [`VsockInnerReader::poll_read`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`VsockInnerReader::poll_read`].
+    #[inline]
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.reader.poll_read(cx, buf)
+    }
+
+    /// As [`poll_read`](Self::poll_read), into several buffers.
+    ///
+    /// # Errors
+    ///
+    /// As for [`VsockInnerReader::poll_read`].
+    pub fn poll_read_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.reader.poll_read_vectored(cx, bufs)
+    }
+
+    /// As [`poll_read`](Self::poll_read), into memory that need not be initialized; see
+    /// [`VsockInnerReader::poll_read_with`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`VsockInnerReader::poll_read`].
+    #[inline]
+    pub fn poll_read_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+        take: impl FnMut(&[u8]),
+    ) -> Poll<io::Result<usize>> {
+        self.reader.poll_read_with(cx, max, take)
+    }
+
+    /// Writes for an async task; see [`VsockInnerWriter::poll_write`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`VsockInnerWriter::poll_write`].
+    #[inline]
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.writer.poll_write(cx, buf)
+    }
+
+    /// As [`poll_write`](Self::poll_write), of several buffers.
+    ///
+    /// # Errors
+    ///
+    /// As for [`VsockInnerWriter::poll_write`].
+    pub fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.writer.poll_write_vectored(cx, bufs)
+    }
+
+    /// Ends the writing direction; it never waits.
+    ///
+    /// # Errors
+    ///
+    /// Never fails.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer.poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The waker of a task that sleeps.
+
+use std::task::Waker;
+
+use crate::sync::contain;
+
+/// A waker, whose code is a caller's: it may call back into any stream, and panic.
+///
+/// It is cloned, woken and dropped under no lock of this crate. What panics while it is woken or dropped
+/// is the business of its task, not of the peer that happens to do it.
+#[derive(Debug)]
+pub(crate) struct Task(Option<Waker>);
+
+impl Task {
+    pub(crate) fn new(waker: &Waker) -> Self {
+        Self(Some(waker.clone()))
+    }
+
+    /// Whether `waker` wakes the same task. Runs no code of a caller's.
+    pub(crate) fn is(&self, waker: &Waker) -> bool {
+        self.0.as_ref().is_some_and(|own| own.will_wake(waker))
+    }
+
+    pub(crate) fn wake(mut self) {
+        if let Some(waker) = self.0.take() {
+            contain(|| waker.wake());
+        }
+    }
+
+    pub(crate) fn wake_by_ref(&self) {
+        if let Some(waker) = &self.0 {
+            contain(|| waker.wake_by_ref());
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(waker) = self.0.take() {
+            contain(|| drop(waker));
+        }
+    }
+}
