@@ -128,8 +128,7 @@ impl HostStream {
     /// Whether the other end is gone, where no event says so. A socket reports it as a hang-up, and
     /// asking it would be a system call for each event; any other stream can be asked only.
     pub(crate) fn is_left(&self) -> bool {
-        let reports = self.is_socket() || self.carrier == VsockBackendType::HybridStream;
-        !reports && self.stream.peer_gone()
+        !self.is_kernels() && self.stream.peer_gone()
     }
 
     /// Whether the other end is gone and no event has said so yet. For a socket it is a system call.
@@ -144,6 +143,11 @@ impl HostStream {
             self.carrier,
             VsockBackendType::UnixStream | VsockBackendType::Tcp
         )
+    }
+
+    /// Whether the stream is the kernel's: each call is a system call, and a hang-up is an event.
+    pub(crate) fn is_kernels(&self) -> bool {
+        self.is_socket() || self.carrier == VsockBackendType::HybridStream
     }
 
     /// Notes the end of what the host has sent. If the other end is gone altogether, no event of the
