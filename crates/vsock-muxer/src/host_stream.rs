@@ -128,7 +128,8 @@ impl HostStream {
     /// Whether the other end is gone, where no event says so. A socket reports it as a hang-up, and
     /// asking it would be a system call for each event; any other stream can be asked only.
     pub(crate) fn is_left(&self) -> bool {
-        !self.is_kernels() && self.stream.peer_gone()
+        let reports = self.is_socket() || self.carrier == VsockBackendType::HybridStream;
+        !reports && self.stream.peer_gone()
     }
 
     /// Whether the other end is gone and no event has said so yet. For a socket it is a system call.
@@ -145,9 +146,10 @@ impl HostStream {
         )
     }
 
-    /// Whether the stream is the kernel's: each call is a system call, and a hang-up is an event.
-    pub(crate) fn is_kernels(&self) -> bool {
-        self.is_socket() || self.carrier == VsockBackendType::HybridStream
+    /// Whether small payloads are better written together: a call of a stream inside the process costs less than
+    /// to copy them, one of any other is a system call.
+    pub(crate) fn gathers(&self) -> bool {
+        self.carrier != VsockBackendType::Inner
     }
 
     /// Notes the end of what the host has sent. If the other end is gone altogether, no event of the

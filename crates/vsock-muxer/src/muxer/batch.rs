@@ -2,6 +2,8 @@
 
 //! Packets that came together: what is small and for one stream is written in one call.
 
+use std::mem;
+
 use vsock_proto::{Body, Header, Packet, SocketType, Tick};
 
 use crate::entry::{Batch, ConnectionEntry};
@@ -23,13 +25,13 @@ impl Muxer {
     /// over, and then calls [`end_batch`](Self::end_batch).
     ///
     /// A system call for each small payload costs up to ten times as much as to copy them and write them
-    /// together. So payloads of up to 4 KiB for a stream of the kernel's (Unix, TCP, or a descriptor that was
-    /// passed) are gathered, up to 32 KiB for each connection, and written by one call. Whatever else the guest says
-    /// on that connection, and a larger payload, first has written what came before it: the host sees the same
-    /// bytes, and the same ends after them, as if each packet had come by itself.
+    /// together. So payloads of up to 4 KiB for a stream that is not [inside the
+    /// process](vsock_backend_api::VsockBackendType::Inner) are gathered, up to 32 KiB for each connection, and written
+    /// by one call. Before any other packet of that connection, what was gathered is written: the host sees the
+    /// same bytes, and the same end after them, as if each packet had come alone.
     ///
-    /// One case is different. A packet whose credit no guest may have breaks its connection, and takes with it what was
-    /// gathered before.
+    /// There is one exception. A packet with payload and impossible credit breaks its connection, and what was gathered
+    /// before it is lost.
     ///
     /// Nothing waits for a batch that is not ended: while something is gathered, the
     /// [deadline](Self::deadline) has come.
@@ -64,7 +66,9 @@ impl Muxer {
             return;
         }
         self.unwinding(|muxer| {
-            while let Some(slot) = muxer.batch.pop() {
+            // Nothing joins the list meanwhile, and what leaves the table is found to be gone.
+            let mut listed = mem::take(&mut muxer.batch);
+            for slot in listed.drain(..) {
                 let Some(entry) = muxer.table.connection(slot) else {
                     continue;
                 };
@@ -77,6 +81,8 @@ impl Muxer {
                     muxer.review(now, slot);
                 }
             }
+            // Its memory serves the next batch.
+            muxer.batch = listed;
         });
     }
 
@@ -102,7 +108,7 @@ impl ConnectionEntry {
             && packet.socket_type == SocketType::Stream
             && matches!(packet.body, Body::Data(_))
             && packet.len <= MAX_PIECE
-            && self.host.as_ref().is_some_and(HostStream::is_kernels);
+            && self.host.as_ref().is_some_and(HostStream::gathers);
         if self.batch == Batch::Gathered && !(joins && self.has_room(packet.len as usize)) {
             self.flush(now);
         }

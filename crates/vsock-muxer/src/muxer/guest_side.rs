@@ -113,7 +113,8 @@ impl Muxer {
         let is_message = packet.socket_type == SocketType::SeqPacket;
         if waits && joins {
             self.gather(now, slot);
-        } else if waits && (is_message || entry.host.as_ref().is_some_and(HostStream::awaits_edge)) {
+        } else if waits && (is_message || entry.host.as_ref().is_some_and(HostStream::awaits_edge))
+        {
             entry.flush(now);
         }
         self.owe_reset(reply);

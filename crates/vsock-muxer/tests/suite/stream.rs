@@ -41,6 +41,7 @@ pub(crate) struct State {
     pub(crate) write_error: Option<ErrorKind>,
     pub(crate) interruptions: usize,
     pub(crate) reads: usize,
+    pub(crate) writes: usize,
     pub(crate) shut_write: bool,
     pub(crate) shut_read: bool,
     /// The stream exists, or did.
@@ -162,6 +163,7 @@ impl Write for Stream {
             return Err(ErrorKind::WouldBlock.into());
         }
         state.space -= len;
+        state.writes += 1;
         if len < buf.len() {
             state.space += std::mem::take(&mut state.space_after_short_write);
         }

@@ -171,8 +171,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                         scratch: &mut self.scratch,
                     };
                     if is_batch {
-                        self.muxer
-                            .on_packet_of_batch(now, &header, &mut payload);
+                        self.muxer.on_packet_of_batch(now, &header, &mut payload);
                     } else {
                         self.muxer.on_packet(now, &header, &mut payload);
                     }
