@@ -82,6 +82,32 @@ fn a_batch_that_is_never_ended_is_written_by_time() {
 }
 
 #[test]
+fn what_is_refused_of_a_batch_that_is_never_ended_is_watched_for() {
+    let (mut world, host, data) = connected();
+    host.state().space = 5;
+    world.batch_goes_on(&[(data, b"one "), (data, b"two")]);
+    assert_eq!(world.watch_of(&host), Some((true, false)));
+    world.pass(Duration::ZERO);
+    assert_eq!(host.got(), b"one t");
+    assert_eq!(world.watch_of(&host), Some((true, true)));
+}
+
+#[test]
+fn a_stream_inside_the_process_gets_each_packet_immediately() {
+    let mut world = World::new();
+    let host = world.host();
+    host.state().inner = true;
+    world.answer(Ok(&host));
+    let request = header(Op::Request, 1, 52);
+    world.guest_sends(&request, b"");
+    assert_eq!(world.ops(), [Op::Response]);
+    let data = op(Op::ReadWrite, &request);
+    world.batch_goes_on(&[(data, b"one "), (data, b"two")]);
+    assert_eq!((host.got().as_slice(), writes(&host)), (&b"one two"[..], 2));
+    world.end_batch();
+}
+
+#[test]
 fn each_connection_of_a_batch_has_its_own_write() {
     let (mut world, one, first) = connected();
     let (other, request) = world.guest_connects(2, 52);

@@ -50,6 +50,8 @@ pub(crate) struct State {
     /// It was closed by an abort.
     pub(crate) aborted: bool,
     pub(crate) peer_gone: bool,
+    /// Whether it says that it is a channel inside the process.
+    pub(crate) inner: bool,
     /// Another descriptor for writing; none: the same.
     pub(crate) write_fd: Option<RawFd>,
     pub(crate) write_fd_failures: usize,
@@ -184,7 +186,11 @@ impl AsRawFd for Stream {
 
 impl VsockStream for Stream {
     fn backend_type(&self) -> VsockBackendType {
-        VsockBackendType::Other("test")
+        if self.0.state().inner {
+            VsockBackendType::Inner
+        } else {
+            VsockBackendType::Other("test")
+        }
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
