@@ -59,6 +59,8 @@ pub struct SimConfig {
     pub muxer: Config,
     /// How the event loop reports.
     pub trigger: SimTrigger,
+    /// How the packets of a turn are handed over.
+    pub arrival: Arrival,
     /// Packets of the guest that a turn takes at most.
     pub tx_packets: usize,
     /// Bytes that a turn puts into the guest's buffers at most.
@@ -74,12 +76,22 @@ impl Default for SimConfig {
         Self {
             muxer: Config::default(),
             trigger: SimTrigger::Edge,
+            arrival: Arrival::Together,
             tx_packets: 256,
             rx_bytes: 512 * 1024,
             events: 64,
             turns: 100_000,
         }
     }
+}
+
+/// How a device is given the packets of the guest that one turn takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Arrival {
+    /// Each by itself: [`Muxer::on_packet`].
+    Alone,
+    /// All of them as one batch: [`Muxer::on_packet_of_batch`].
+    Together,
 }
 
 /// A packet that has passed between device and guest.

@@ -27,6 +27,17 @@ pub(crate) struct Handshake {
     pub(crate) waiting: Option<WaitingId>,
 }
 
+/// What a connection has to do with the batch of packets that the muxer is taking.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Batch {
+    /// Nothing: it is not in the muxer's list.
+    Out,
+    /// It is in the list, and its stream was offered all that waits.
+    Offered,
+    /// It is in the list, and payload waits that its stream was not yet offered.
+    Gathered,
+}
+
 /// A connection and what belongs to it.
 pub(crate) struct ConnectionEntry {
     pub(crate) conn: Connection,
@@ -40,6 +51,8 @@ pub(crate) struct ConnectionEntry {
     pub(crate) retry: Option<Backoff>,
     /// When to go on writing what waits for the stream, after a turn that did not suffice.
     pub(crate) flush_at: Option<Tick>,
+    /// Whether payload of packets that came together waits to be written together.
+    pub(crate) batch: Batch,
     /// Its ticket in the queue for a busy host component.
     pub(crate) ticket: Option<Ticket>,
     pub(crate) bytes_from_guest: u64,
@@ -55,6 +68,7 @@ impl ConnectionEntry {
             unsent: None,
             retry: None,
             flush_at: None,
+            batch: Batch::Out,
             ticket: None,
             bytes_from_guest: 0,
             bytes_to_guest: 0,

@@ -146,6 +146,12 @@ impl HostStream {
         )
     }
 
+    /// Whether small payloads are better written together: a call of a stream inside the process costs less than
+    /// to copy them, one of any other is a system call.
+    pub(crate) fn gathers(&self) -> bool {
+        self.carrier != VsockBackendType::Inner
+    }
+
     /// Notes the end of what the host has sent. If the other end is gone altogether, no event of the
     /// descriptor has anything to tell any more.
     pub(crate) fn note_end(&mut self, actions: &mut VecDeque<Action>) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 mod accept;
+mod batch;
 mod client_gone;
 mod guest_side;
 mod host_side;
@@ -26,6 +27,7 @@ use crate::counters::{ConnectionInfo, Initiator, MuxerCounters};
 use crate::entry::Entry;
 use crate::ports::PortAllocator;
 use crate::rxq::RxQueue;
+use crate::slot::Slot;
 use crate::table::Table;
 use crate::timers::Timers;
 use crate::token::BackendId;
@@ -76,6 +78,8 @@ pub struct Muxer {
     busy: Busy,
     ports: PortAllocator,
     rxq: RxQueue,
+    /// Connections that may have payload of the batch which their streams were not yet offered, each once.
+    batch: Vec<Slot>,
     message_buffer: MessageBuffer,
     /// Deadlines of connections and handshakes.
     timers: Timers,
@@ -103,6 +107,7 @@ impl Muxer {
             busy: Busy::default(),
             ports: PortAllocator::new(config.host_ports()),
             rxq: RxQueue::new(config.max_resets()),
+            batch: Vec::new(),
             message_buffer: MessageBuffer::default(),
             timers: Timers::new(),
             accept_timers: Timers::new(),

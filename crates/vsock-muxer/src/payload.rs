@@ -14,6 +14,17 @@ use crate::stream_calls::{send_message, write_bytes};
 pub(crate) struct ToStream<'a> {
     pub(crate) payload: &'a mut dyn GuestPayload,
     pub(crate) stream: Option<&'a mut dyn VsockStream>,
+    /// Whether the stream gets it now.
+    pub(crate) offer: Offer,
+}
+
+/// When a stream is offered the payload of a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Offer {
+    /// Before the next packet is looked at.
+    Now,
+    /// Together with that of the packets after it: until then it is in the backlog, as if it were refused.
+    WithOthers,
 }
 
 impl Payload for ToStream<'_> {
@@ -23,6 +34,7 @@ impl Payload for ToStream<'_> {
             return Progress::Closed;
         };
         match message {
+            None if self.offer == Offer::WithOthers => Progress::Pending,
             None => self.payload.write_to(stream),
             Some(flags) => stream.messages().map_or(Progress::Failed, |messages| {
                 self.payload.send_to(messages, flags)

@@ -255,6 +255,12 @@ impl Connection {
         self.ending
     }
 
+    /// Bytes that may wait for the host: those that the guest may send without being told of credit.
+    #[must_use]
+    pub fn window(&self) -> u32 {
+        self.config.buf_alloc()
+    }
+
     /// Bytes that wait for the host.
     #[must_use]
     pub const fn waiting(&self) -> usize {

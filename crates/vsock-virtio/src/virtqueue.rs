@@ -85,6 +85,13 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         Ok(Some(Taken { head, len, cost }))
     }
 
+    /// Whether the guest had made more chains available when this was last looked at. Reads no memory of
+    /// the guest.
+    pub(crate) fn has_seen_more(&self) -> bool {
+        let next = Wrapping(self.queue.next_avail());
+        self.available.is_some_and(|available| available != next)
+    }
+
     /// Puts the last `count` chains back that were taken and not used.
     pub(crate) fn put_back(&mut self, count: u16) {
         let next = self.queue.next_avail().wrapping_sub(count);

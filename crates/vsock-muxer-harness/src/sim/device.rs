@@ -19,6 +19,12 @@ pub trait DeviceUnderTest: Driven {
     fn can_take_packet(&self) -> bool;
     /// See [`Muxer::on_packet`].
     fn on_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload);
+    /// See [`Muxer::on_packet_of_batch`]. The default takes each packet alone.
+    fn on_packet_of_batch(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
+        self.on_packet(now, header, payload);
+    }
+    /// See [`Muxer::end_batch`].
+    fn end_batch(&mut self, _now: Tick) {}
     /// See [`Muxer::wants_transmit`].
     fn wants_transmit(&self) -> bool;
     /// See [`Muxer::transmit`].
@@ -48,6 +54,14 @@ impl DeviceUnderTest for Muxer {
 
     fn on_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
         self.on_packet(now, header, payload);
+    }
+
+    fn on_packet_of_batch(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
+        self.on_packet_of_batch(now, header, payload);
+    }
+
+    fn end_batch(&mut self, now: Tick) {
+        self.end_batch(now);
     }
 
     fn wants_transmit(&self) -> bool {

@@ -3,7 +3,7 @@
 //! What one turn of the driver is made of.
 
 use super::failure::{SimFailure, require};
-use super::{DeviceUnderTest, IDLE_WAKEUPS, Sim, TracedPacket};
+use super::{Arrival, DeviceUnderTest, IDLE_WAKEUPS, Sim, TracedPacket};
 
 impl<D: DeviceUnderTest> Sim<D> {
     /// Hands packets of the guest to the device.
@@ -18,11 +18,16 @@ impl<D: DeviceUnderTest> Sim<D> {
             if let Some(trace) = &mut self.trace {
                 trace.push(TracedPacket::FromGuest(packet.header));
             }
-            self.device
-                .on_packet(self.now, &packet.header, &mut payload);
+            let (now, header) = (self.now, &packet.header);
+            match self.config.arrival {
+                Arrival::Alone => self.device.on_packet(now, header, &mut payload),
+                Arrival::Together => self.device.on_packet_of_batch(now, header, &mut payload),
+            }
             self.apply()?;
             taken += 1;
         }
+        self.device.end_batch(self.now);
+        self.apply()?;
         self.note_packets(taken as u64);
         Ok(taken > 0)
     }

@@ -12,9 +12,17 @@ use crate::entry::{ConnectionEntry, Entry};
 use crate::guest::GuestPayload;
 use crate::host_stream::HostStream;
 use crate::muxer::{Life, Muxer};
-use crate::payload::ToStream;
+use crate::payload::{Offer, ToStream};
 use crate::slot::Slot;
 use crate::token::Token;
+
+/// How a packet has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Arrival {
+    Alone,
+    /// Others follow, or the end of the batch.
+    WithOthers,
+}
 
 impl Muxer {
     /// Whether the next packet of the guest can be taken. While it cannot, because too many replies
@@ -30,10 +38,16 @@ impl Muxer {
     /// Whatever the packet is, the muxer survives it and answers it as the specification says. While
     /// the device is not active it is ignored.
     pub fn on_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
-        self.unwinding(|muxer| muxer.take_packet(now, header, payload));
+        self.unwinding(|muxer| muxer.take_packet(now, header, payload, Arrival::Alone));
     }
 
-    fn take_packet(&mut self, now: Tick, header: &Header, payload: &mut dyn GuestPayload) {
+    pub(super) fn take_packet(
+        &mut self,
+        now: Tick,
+        header: &Header,
+        payload: &mut dyn GuestPayload,
+        arrival: Arrival,
+    ) {
         self.counters.packets_from_guest += 1;
         if self.life == Life::Inactive {
             self.counters.packets_rejected += 1;
@@ -51,7 +65,7 @@ impl Muxer {
             self.counters.credit_updates_from_guest += 1;
         }
         match self.table.find(packet.key) {
-            Some(slot) => self.deliver(now, slot, &packet, payload),
+            Some(slot) => self.deliver(now, slot, &packet, payload, arrival),
             None if packet.body == Body::Request => self.on_request(now, &packet),
             None => {
                 self.counters.packets_unmatched += 1;
@@ -61,15 +75,24 @@ impl Muxer {
     }
 
     /// A packet for a connection that is there.
-    fn deliver(&mut self, now: Tick, slot: Slot, packet: &Packet, payload: &mut dyn GuestPayload) {
+    fn deliver(
+        &mut self,
+        now: Tick,
+        slot: Slot,
+        packet: &Packet,
+        payload: &mut dyn GuestPayload,
+        arrival: Arrival,
+    ) {
         let Some(entry) = self.table.connection(slot) else {
             return;
         };
+        let joins = entry.make_way(now, packet, arrival);
         let waited = entry.conn.interest().write;
         let mut reply = None;
         let mut payload = ToStream {
             payload,
             stream: entry.host.as_mut().map(HostStream::stream),
+            offer: if joins { Offer::WithOthers } else { Offer::Now },
         };
         match entry.conn.on_packet(now, packet, &mut payload) {
             Ok(()) => {
@@ -88,7 +111,10 @@ impl Muxer {
         // edge comes only after a refusal. And a message that came in pieces was not offered yet.
         let waits = !waited && entry.conn.interest().write;
         let is_message = packet.socket_type == SocketType::SeqPacket;
-        if waits && (is_message || entry.host.as_ref().is_some_and(HostStream::awaits_edge)) {
+        if waits && joins {
+            self.gather(now, slot);
+        } else if waits && (is_message || entry.host.as_ref().is_some_and(HostStream::awaits_edge))
+        {
             entry.flush(now);
         }
         self.owe_reset(reply);

@@ -11,7 +11,7 @@ use crate::action::{Action, CloseMode};
 use crate::backends::addr;
 use crate::backoff::Backoff;
 use crate::counters::MuxerCounters;
-use crate::entry::{ConnectionEntry, Entry};
+use crate::entry::{Batch, ConnectionEntry, Entry};
 use crate::host_stream::HostStream;
 use crate::muxer::Muxer;
 use crate::payload::write;
@@ -76,6 +76,9 @@ impl Muxer {
         let Some(Entry::Connection(mut entry)) = self.table.take(slot) else {
             return;
         };
+        if entry.batch != Batch::Out {
+            self.batch.retain(|listed| *listed != slot);
+        }
         if let Some(ending) = entry.conn.ending() {
             self.counters.endings.count(ending);
         }
@@ -163,6 +166,9 @@ impl ConnectionEntry {
     /// suffice, time goes on with it: an edge is not reported twice.
     pub(super) fn flush(&mut self, now: Tick) {
         self.flush_at = None;
+        if self.batch == Batch::Gathered {
+            self.batch = Batch::Offered;
+        }
         let Some(host) = &mut self.host else {
             return;
         };
@@ -178,7 +184,7 @@ impl ConnectionEntry {
         });
     }
 
-    /// Has the stream watched for writing exactly while something waits for it.
+    /// Has the stream watched for writing exactly while something waits for it that it has refused.
     fn watch_writing(
         &mut self,
         now: Tick,
@@ -188,6 +194,9 @@ impl ConnectionEntry {
         let Some(host) = &mut self.host else {
             return;
         };
+        if self.batch == Batch::Gathered {
+            return;
+        }
         if !self.conn.interest().write {
             self.retry = None;
             host.rest_writing(out);

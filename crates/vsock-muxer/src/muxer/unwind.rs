@@ -44,6 +44,7 @@ impl Muxer {
         self.life = Life::Inactive;
         self.unwatch_backends();
         self.rxq.clear();
+        self.batch.clear();
         self.timers = Timers::new();
         self.accept_timers = Timers::new();
         self.waiting = Waiting::default();

@@ -10,6 +10,7 @@
 )]
 
 mod accepting;
+mod batch;
 mod busy;
 mod client_gone;
 mod closing;

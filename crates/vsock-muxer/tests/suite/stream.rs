@@ -41,6 +41,7 @@ pub(crate) struct State {
     pub(crate) write_error: Option<ErrorKind>,
     pub(crate) interruptions: usize,
     pub(crate) reads: usize,
+    pub(crate) writes: usize,
     pub(crate) shut_write: bool,
     pub(crate) shut_read: bool,
     /// The stream exists, or did.
@@ -49,6 +50,8 @@ pub(crate) struct State {
     /// It was closed by an abort.
     pub(crate) aborted: bool,
     pub(crate) peer_gone: bool,
+    /// Whether it says that it is a channel inside the process.
+    pub(crate) inner: bool,
     /// Another descriptor for writing; none: the same.
     pub(crate) write_fd: Option<RawFd>,
     pub(crate) write_fd_failures: usize,
@@ -162,6 +165,7 @@ impl Write for Stream {
             return Err(ErrorKind::WouldBlock.into());
         }
         state.space -= len;
+        state.writes += 1;
         if len < buf.len() {
             state.space += std::mem::take(&mut state.space_after_short_write);
         }
@@ -182,7 +186,11 @@ impl AsRawFd for Stream {
 
 impl VsockStream for Stream {
     fn backend_type(&self) -> VsockBackendType {
-        VsockBackendType::Other("test")
+        if self.0.state().inner {
+            VsockBackendType::Inner
+        } else {
+            VsockBackendType::Other("test")
+        }
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {

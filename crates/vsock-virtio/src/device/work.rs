@@ -116,15 +116,34 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.events.want_more(event)
     }
 
-    /// Takes packets from the transmit queue.
+    /// Takes packets from the transmit queue. Nothing of them waits when it returns, for whatever reason.
     fn take_packets(
         &mut self,
         now: Tick,
         tx: &mut Virtqueue<'_, '_, M>,
         call: &mut Call,
     ) -> Result<Rest, DeviceFault> {
+        let rest = self.take_batches(now, tx, call);
+        self.muxer.end_batch(now);
+        rest
+    }
+
+    /// As [`take_packets`](Self::take_packets); what the last packets carry may be left gathered in the muxer.
+    ///
+    /// A batch is the packets that one look at the queue has found: none waits for a packet that is still to come.
+    fn take_batches(
+        &mut self,
+        now: Tick,
+        tx: &mut Virtqueue<'_, '_, M>,
+        call: &mut Call,
+    ) -> Result<Rest, DeviceFault> {
         let mut slices = Slices::<M>::new();
+        let mut is_batch = false;
         loop {
+            let follows = tx.has_seen_more();
+            if is_batch && !follows {
+                self.muxer.end_batch(now);
+            }
             if !self.muxer.can_take_packet() {
                 return Ok(Rest::Starved);
             }
@@ -135,6 +154,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             let Some(taken) = tx.take(Part::Readable, &mut slices)? else {
                 return Ok(Rest::Idle);
             };
+            is_batch = follows || tx.has_seen_more();
             tx.turn_kicks_off(&mut self.notifications.tx_kicks)?;
             let mut cost = taken.cost;
             call.taken += cost / DESCRIPTOR_COST;
@@ -150,7 +170,11 @@ impl<M: GuestMemory> VsockDevice<M> {
                         direct: &self.direct,
                         scratch: &mut self.scratch,
                     };
-                    self.muxer.on_packet(now, &header, &mut payload);
+                    if is_batch {
+                        self.muxer.on_packet_of_batch(now, &header, &mut payload);
+                    } else {
+                        self.muxer.on_packet(now, &header, &mut payload);
+                    }
                 }
                 Err(_) => self.counters.malformed_packets += 1,
             }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Packets that came together: what is small and for one stream is written in one call.
+
+use std::mem;
+
+use vsock_proto::{Body, Header, Packet, SocketType, Tick};
+
+use crate::entry::{Batch, ConnectionEntry};
+use crate::guest::GuestPayload;
+use crate::host_stream::HostStream;
+use crate::muxer::Muxer;
+use crate::muxer::guest_side::Arrival;
+use crate::slot::Slot;
+
+/// Bytes of the longest payload that is copied to be written with others: a system call for itself costs three
+/// times as much as the copy.
+const MAX_PIECE: u32 = 4096;
+
+/// Bytes that are written together: as many as the kernel puts into one buffer of a Unix socket.
+const MAX_TOGETHER: usize = 32 * 1024;
+
+impl Muxer {
+    /// As [`on_packet`](Self::on_packet), for a packet that came together with others: the caller hands them all
+    /// over, and then calls [`end_batch`](Self::end_batch).
+    ///
+    /// A system call for each small payload costs up to ten times as much as to copy them and write them
+    /// together. So payloads of up to 4 KiB for a stream that is not [inside the
+    /// process](vsock_backend_api::VsockBackendType::Inner) are gathered, up to 32 KiB for each connection, and written
+    /// by one call. Before any other packet of that connection, what was gathered is written: the host sees the
+    /// same bytes, and the same end after them, as if each packet had come alone.
+    ///
+    /// There is one exception. A packet with payload and impossible credit breaks its connection, and what was gathered
+    /// before it is lost.
+    ///
+    /// Nothing waits for a batch that is not ended: while something is gathered, the
+    /// [deadline](Self::deadline) has come.
+    ///
+    /// ```
+    /// # use vsock_muxer::{GuestPayload, Header, Muxer, Tick};
+    /// fn take(muxer: &mut Muxer, now: Tick, batch: &mut [(Header, &[u8])]) {
+    ///     for (header, payload) in batch {
+    ///         if muxer.can_take_packet() {
+    ///             muxer.on_packet_of_batch(now, header, payload);
+    ///         }
+    ///     }
+    ///     muxer.end_batch(now);
+    /// }
+    /// # let config = vsock_muxer::Config::default();
+    /// # let mut muxer = Muxer::new(vsock_muxer::GuestCid::try_from(3).unwrap(), config);
+    /// # take(&mut muxer, Tick::ZERO, &mut [(Header::default(), b"")]);
+    /// ```
+    pub fn on_packet_of_batch(
+        &mut self,
+        now: Tick,
+        header: &Header,
+        payload: &mut dyn GuestPayload,
+    ) {
+        self.unwinding(|muxer| muxer.take_packet(now, header, payload, Arrival::WithOthers));
+    }
+
+    /// Writes what was gathered of [packets that came together](Self::on_packet_of_batch). With nothing gathered it
+    /// does nothing.
+    pub fn end_batch(&mut self, now: Tick) {
+        if self.batch.is_empty() {
+            return;
+        }
+        self.unwinding(|muxer| {
+            // Nothing joins the list meanwhile, and what leaves the table is found to be gone.
+            let mut listed = mem::take(&mut muxer.batch);
+            for slot in listed.drain(..) {
+                let Some(entry) = muxer.table.connection(slot) else {
+                    continue;
+                };
+                let is_gathered = entry.batch == Batch::Gathered;
+                if is_gathered {
+                    entry.flush(now);
+                }
+                entry.batch = Batch::Out;
+                if is_gathered {
+                    muxer.review(now, slot);
+                }
+            }
+            // Its memory serves the next batch.
+            muxer.batch = listed;
+        });
+    }
+
+    /// The payload that this connection has in its backlog is to be written with what comes after it.
+    pub(super) fn gather(&mut self, now: Tick, slot: Slot) {
+        let Some(entry) = self.table.connection(slot) else {
+            return;
+        };
+        if entry.batch == Batch::Out {
+            self.batch.push(slot);
+        }
+        entry.batch = Batch::Gathered;
+        // So that it does not wait for the end of a batch that is never ended.
+        entry.flush_at = Some(now);
+    }
+}
+
+impl ConnectionEntry {
+    /// Makes way for a packet: writes what was gathered, unless the packet joins it. Returns whether its payload may be
+    /// gathered.
+    pub(super) fn make_way(&mut self, now: Tick, packet: &Packet, arrival: Arrival) -> bool {
+        let joins = arrival == Arrival::WithOthers
+            && packet.socket_type == SocketType::Stream
+            && matches!(packet.body, Body::Data(_))
+            && packet.len <= MAX_PIECE
+            && self.host.as_ref().is_some_and(HostStream::gathers);
+        if self.batch == Batch::Gathered && !(joins && self.has_room(packet.len as usize)) {
+            self.flush(now);
+        }
+        joins
+    }
+
+    /// Whether so much more may be gathered. Beyond the window the guest would break a rule that it
+    /// keeps once the stream has what was gathered.
+    fn has_room(&self, more: usize) -> bool {
+        let together = self.conn.waiting().saturating_add(more);
+        together <= MAX_TOGETHER.min(self.conn.window() as usize)
+    }
+}
