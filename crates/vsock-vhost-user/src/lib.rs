@@ -200,6 +200,7 @@ mod lifecycle;
 mod memory;
 mod panics;
 mod rate_limit;
+mod session;
 mod shared;
 mod signal;
 mod stopper;
