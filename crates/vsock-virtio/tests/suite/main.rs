@@ -14,6 +14,7 @@ mod lost_wakeups;
 mod messages;
 mod notifications;
 mod packets;
+mod pause;
 mod panics;
 mod polling;
 mod rig;
