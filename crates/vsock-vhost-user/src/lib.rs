@@ -194,6 +194,7 @@ mod device;
 mod error;
 mod frontend;
 mod frontend_thread;
+mod guest_clock;
 mod io_thread;
 mod journal;
 mod lifecycle;

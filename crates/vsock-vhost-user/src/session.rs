@@ -12,8 +12,8 @@
 //!           start: Reset, GoOn or Cut                 interrupt(Pause)
 //!   Idle ----------------------------> Serving --------------------------> Resting, bonds kept
 //!    ^                                  |  ^  ^                                |        |
-//!    |  broken                          |  |  |          start: GoOn           |        |
-//!    +----------------------------------+  |  +--------------------------------+        |
+//!    | interrupt            broken      |  |  |          start: GoOn           |        |
+//!    +----------- Broken <--------------+  |  +--------------------------------+        |
 //!                      interrupt(Reset) |  | start: Cut                                 | interrupt(Reset)
 //!                                       v  |                                            v
 //!                                      Resting, bonds cut <-----------------------------+
@@ -103,6 +103,8 @@ enum State {
     Idle,
     Serving(Driver),
     Resting(Driver, Bonds),
+    /// The rings cannot be used, and are not tried again before the front-end changes something.
+    Broken,
 }
 
 /// What the front-end has said so far, and the driver that was served last.
@@ -126,6 +128,11 @@ impl Session {
     /// Whether the device is with a driver.
     pub(crate) const fn serves(&self) -> bool {
         matches!(self.state, State::Serving(_))
+    }
+
+    /// Whether the device is to begin with a driver, once its rings run.
+    pub(crate) const fn can_start(&self) -> bool {
+        matches!(self.state, State::Idle | State::Resting(..))
     }
 
     /// What the driver accepts, from the next start on.
@@ -158,6 +165,10 @@ impl Session {
     ) -> Effect {
         let (mut driver, bonds) = match self.state {
             State::Idle | State::Resting(_, Bonds::Cut) => return Effect::Nothing,
+            State::Broken => {
+                self.state = State::Idle;
+                return Effect::Nothing;
+            }
             State::Resting(_, Bonds::Kept) if by == Interruption::Pause => return Effect::Nothing,
             State::Resting(driver, Bonds::Kept) => (driver, Bonds::Cut),
             State::Serving(driver) if by == Interruption::Pause => (driver, Bonds::Kept),
@@ -181,9 +192,10 @@ impl Session {
         self.bases = [None; PACKET_QUEUES];
     }
 
-    /// The rings cannot be used, and every connection was closed for that: whatever runs next begins anew.
+    /// The rings cannot be used, and every connection was closed for that: whatever runs next begins anew, after the
+    /// next interruption.
     pub(crate) const fn broken(&mut self) {
-        self.state = State::Idle;
+        self.state = State::Broken;
     }
 
     /// Every ring that carries packets runs, and is in the guest's memory like this.

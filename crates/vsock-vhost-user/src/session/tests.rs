@@ -212,8 +212,9 @@ fn t123_what_only_the_front_end_knows_of_is_no_sign_of_another_driver() {
 fn rings_that_were_broken_begin_anew() {
     let mut rig = Rig::served();
     rig.session.broken();
-    assert!(!rig.session.serves());
-    assert_eq!(rig.interrupt(Interruption::Reset), Effect::Nothing);
+    assert!(!rig.session.serves() && !rig.session.can_start());
+    assert_eq!(rig.interrupt(Interruption::Pause), Effect::Nothing);
+    assert!(rig.session.can_start());
     assert_eq!(rig.start(), LIVING);
 }
 
@@ -258,6 +259,7 @@ struct Truth {
     /// What was negotiated when they ran last.
     features: Option<u64>,
     on_rings: bool,
+    is_broken: bool,
 }
 
 proptest! {
@@ -274,11 +276,11 @@ proptest! {
                 Step::ForgetSetUp => rig.session.forget_set_up(),
                 Step::Broken => {
                     rig.session.broken();
-                    truth.on_rings = false;
-                    truth.features = None;
+                    truth = Truth { is_broken: true, is_new: true, ..Truth::default() };
                 }
                 Step::Interrupt(by) => {
                     let effect = rig.interrupt(by);
+                    truth.is_broken = false;
                     let known = truth.features.is_some() && !truth.is_cut;
                     let expected = match by {
                         Interruption::Pause if truth.on_rings => Effect::Pause,
@@ -300,7 +302,7 @@ proptest! {
                     }
                 }
                 Step::NewDriver(_) => {}
-                Step::Start if !truth.on_rings => {
+                Step::Start if rig.session.can_start() => {
                     let (new, cut) = (truth.is_new, truth.is_cut);
                     let features = rig.session.features() & !FRONT_END_FEATURES;
                     let same = truth.features == Some(features);
@@ -317,6 +319,7 @@ proptest! {
                 Step::Start => {}
             }
             assert_eq!(rig.session.serves(), truth.on_rings);
+            assert_eq!(rig.session.can_start(), !truth.on_rings && !truth.is_broken);
         }
     }
 
