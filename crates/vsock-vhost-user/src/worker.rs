@@ -239,9 +239,7 @@ impl Worker {
     /// before the next step.
     pub(crate) fn step(&mut self, events: &DriverEvents) -> bool {
         let now = self.event_loop.now();
-        let happened = self
-            .event_loop
-            .dispatch(now, events, &mut self.lifecycle);
+        let happened = self.event_loop.dispatch(now, events, &mut self.lifecycle);
         if happened || self.next != NextCall::OnEvent {
             self.serve(now);
         }
