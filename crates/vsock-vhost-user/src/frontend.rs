@@ -27,9 +27,10 @@ use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use crate::journal::say;
 use crate::memory::{Memory, MemoryError};
+use crate::session::QUEUES;
 use crate::shared::Shared;
 use crate::vring::{Addresses, Enablement};
-use crate::worker::{QUEUES, QueueIndex};
+use crate::worker::QueueIndex;
 
 /// Bytes of a used ring before its entries (virtio 1.3, 2.7.8).
 const USED_HEADER: usize = 4;

@@ -24,7 +24,10 @@
 
 use vhost::vhost_user::VhostUserVirtioFeatures;
 
-/// How many queues carry packets. The device serves a driver while all of them run.
+/// Receive, transmit and event queue; some front-ends keep the last one for themselves.
+pub(crate) const QUEUES: usize = 3;
+
+/// How many queues, from the first on, carry packets. The device serves a driver while all of them run.
 pub(crate) const PACKET_QUEUES: usize = 2;
 
 /// Bits of the features by which the front-end and the device agree on how they work together. The driver does not
@@ -113,7 +116,7 @@ pub(crate) struct Session {
     state: State,
     features: u64,
     /// What `SET_VRING_BASE` said since the ring ran last.
-    bases: [Option<u16>; PACKET_QUEUES],
+    bases: [Option<u16>; QUEUES],
 }
 
 impl Session {
@@ -121,7 +124,7 @@ impl Session {
         Self {
             state: State::Idle,
             features: 0,
-            bases: [None; PACKET_QUEUES],
+            bases: [None; QUEUES],
         }
     }
 
@@ -145,7 +148,7 @@ impl Session {
         self.features = features;
     }
 
-    /// `SET_VRING_BASE`, of a queue that carries packets.
+    /// `SET_VRING_BASE`.
     pub(crate) fn set_base(&mut self, ring: usize, base: u16) {
         if let Some(told) = self.bases.get_mut(ring) {
             *told = Some(base);
@@ -155,6 +158,11 @@ impl Session {
     /// What `SET_VRING_BASE` said of a ring that has not run since.
     pub(crate) fn base(&self, ring: usize) -> Option<u16> {
         self.bases.get(ring).copied().flatten()
+    }
+
+    /// The ring runs: what was said of it has served its purpose.
+    pub(crate) fn take_base(&mut self, ring: usize) -> Option<u16> {
+        self.bases.get_mut(ring).and_then(Option::take)
     }
 
     /// The device is taken off its rings, if it was on them; these are their used indices.
@@ -189,7 +197,7 @@ impl Session {
     /// What the front-end has said counts no longer: it has gone, or the device is as it was made.
     pub(crate) const fn forget_set_up(&mut self) {
         self.features = 0;
-        self.bases = [None; PACKET_QUEUES];
+        self.bases = [None; QUEUES];
     }
 
     /// The rings cannot be used, and every connection was closed for that: whatever runs next begins anew, after the
@@ -204,11 +212,11 @@ impl Session {
             features: self.features & !FRONT_END_FEATURES,
             rings,
         };
-        let bases = std::mem::replace(&mut self.bases, [None; PACKET_QUEUES]);
-        let stands_there = rings
-            .iter()
-            .zip(bases)
-            .all(|(ring, base)| base.is_none_or(|base| base == ring.used_index));
+        let mut stands_there = true;
+        for (index, ring) in rings.iter().enumerate() {
+            let base = self.take_base(index);
+            stands_there &= base.is_none_or(|base| base == ring.used_index);
+        }
         let start = match self.state {
             State::Serving(before) if before == driver => Start::GoOn,
             State::Resting(before, Bonds::Kept) if before == driver && stands_there => Start::GoOn,

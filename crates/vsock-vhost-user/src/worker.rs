@@ -18,12 +18,9 @@ use vsock_virtio::{DeviceCounters, F_EVENT_IDX, NextCall, QueueName, Queues, Vso
 use crate::error::VhostUserError;
 use crate::journal::{Journal, say};
 use crate::lifecycle::Lifecycle;
-use crate::session::{Interruption, Session};
+use crate::session::{Interruption, QUEUES, Session};
 use crate::signal::Signaller;
 use crate::vring::{Addresses, Discarded, Enablement, KickChange, Vring};
-
-/// Receive, transmit and event queue; some front-ends keep the last one for themselves.
-pub(crate) const QUEUES: usize = 3;
 
 /// The number of a queue that exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -299,6 +296,7 @@ impl Worker {
         self.event_queue_runs = lends_event_queue;
         if event_queue_begins {
             event.go_to_used_index(memory);
+            self.session.take_base(QueueName::Event.index());
             let event_idx = self.session.features() & F_EVENT_IDX != 0;
             event.queue_mut().set_event_idx(event_idx);
         }

@@ -263,7 +263,7 @@ struct Truth {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn whatever_the_order_connections_go_on_with_their_driver_alone(steps in vec(step(), 1..40)) {

@@ -38,9 +38,16 @@ fn t108_a_pause_keeps_connections_and_what_is_written_meanwhile_arrives_after_it
 
     go_on(&mut rig).unwrap();
     let outcome = rig.process();
-    assert!(outcome.notify_rx && outcome.notify_tx, "either may have been lost");
+    assert!(
+        outcome.notify_rx && outcome.notify_tx,
+        "either may have been lost"
+    );
     rig.settle();
-    let payload: Vec<u8> = rig.received().into_iter().flat_map(|(_, bytes)| bytes).collect();
+    let payload: Vec<u8> = rig
+        .received()
+        .into_iter()
+        .flat_map(|(_, bytes)| bytes)
+        .collect();
     assert_eq!(payload, b"meanwhile");
     let mut bytes = [0; 64];
     let len = host.read(&mut bytes).unwrap();
@@ -66,7 +73,10 @@ fn t108_a_client_that_comes_in_a_pause_waits_for_whoever_goes_on() {
         rig.settle();
         let packets = rig.received();
         assert_eq!(packets.len(), 1);
-        assert_eq!((packets[0].0.op, packets[0].0.dst_port), (u16::from(Op::Request), 9));
+        assert_eq!(
+            (packets[0].0.op, packets[0].0.dst_port),
+            (u16::from(Op::Request), 9)
+        );
     }
 }
 
@@ -94,7 +104,10 @@ fn t116_connections_that_were_cut_in_a_pause_end_by_rsts_where_there_is_no_event
     rig.settle();
     let told = rig.received();
     assert_eq!(told.len(), 1);
-    assert_eq!((told[0].0.op, told[0].0.dst_port), (u16::from(Op::Reset), 1024));
+    assert_eq!(
+        (told[0].0.op, told[0].0.dst_port),
+        (u16::from(Op::Reset), 1024)
+    );
 }
 
 #[test]
