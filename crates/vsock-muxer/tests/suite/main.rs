@@ -22,6 +22,7 @@ mod hostile;
 mod lifetime;
 mod messages;
 mod panics;
+mod pause;
 mod shutdown;
 mod stream;
 mod watching;
