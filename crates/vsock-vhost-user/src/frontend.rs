@@ -26,9 +26,12 @@ use vhost::vhost_user::{
 use virtio_queue::Error as QueueError;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryError};
 
+use crate::dirty_log::LogError;
 use crate::journal::say;
-use crate::memory::{Memory, MemoryError};
+use crate::memory::{MAX_REGIONS, Memory, MemoryError};
+use crate::migration::Migration;
 use crate::shared::Shared;
+use crate::shared_file::Part;
 use crate::vring::{Addresses, Enablement};
 use crate::worker::{QUEUES, QueueIndex};
 
@@ -57,6 +60,10 @@ enum Refusal {
     Kick(#[source] io::Error),
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("queue {0} runs and has a part in the memory region: stop it by GET_VRING_BASE first")]
+    RegionInUse(usize),
     #[error("it was not offered")]
     NotOffered,
 }
@@ -89,6 +96,11 @@ pub(crate) fn serves(request: FrontendReq) -> bool {
             | FrontendReq::SET_VRING_ENABLE
             | FrontendReq::GET_CONFIG
             | FrontendReq::SET_CONFIG
+            | FrontendReq::SET_LOG_BASE
+            | FrontendReq::SET_BACKEND_REQ_FD
+            | FrontendReq::GET_MAX_MEM_SLOTS
+            | FrontendReq::ADD_MEM_REG
+            | FrontendReq::REM_MEM_REG
     )
 }
 
@@ -96,7 +108,8 @@ pub(crate) fn serves(request: FrontendReq) -> bool {
 pub(crate) struct Frontend {
     shared: Arc<Shared>,
     claimed: bool,
-    memory: Option<Memory>,
+    memory: Memory,
+    migration: Migration,
 }
 
 impl Frontend {
@@ -104,19 +117,36 @@ impl Frontend {
         Self {
             shared,
             claimed: false,
-            memory: None,
+            memory: Memory::default(),
+            migration: Migration::default(),
         }
     }
 
-    fn protocol_features() -> VhostUserProtocolFeatures {
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
         VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::LOG_SHMFD
+            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+            | self.shared.offer.access_platform.protocol_features()
+    }
+
+    /// Takes memory, unless it has pages that the log has no bits for.
+    fn use_memory(&mut self, memory: Memory) -> Result<(), Refusal> {
+        self.migration.check_memory(memory.end())?;
+        let before = self.shared.worker().set_memory(Arc::clone(memory.mapped()));
+        // Without the worker's lock: unmapping can take long.
+        drop(before);
+        self.memory = memory;
+        Ok(())
     }
 
     /// What the front-end's addresses of a queue are for the guest, and how far it was used.
     fn addresses(&self, descriptors: u64, available: u64, used: u64) -> Result<Addresses, Refusal> {
-        let memory = self.memory.as_ref().ok_or(Refusal::NoMemory)?;
+        let memory = &self.memory;
+        if memory.is_empty() {
+            return Err(Refusal::NoMemory);
+        }
         let guest = |address| {
             let found = memory.guest_address(address).map(GuestAddress);
             found.ok_or(Refusal::NoRegion(address))
@@ -189,6 +219,9 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         if foreign != 0 {
             return Err(Refusal::Features(foreign).into());
         }
+        let end = self.memory.end();
+        let logged = self.migration.accept_features(features, end, &self.shared);
+        logged.map_err(Refusal::Log)?;
         let mut worker = self.shared.worker();
         worker.accept_features(features);
         if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
@@ -203,13 +236,47 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         files: Vec<File>,
         _postcopy_listening: Option<bool>,
     ) -> Answer<Option<Vec<VhostUserMemoryRegionBase>>> {
-        let sealed = self.shared.offer.sealed_memory;
-        let memory = Memory::map(table, files, sealed).map_err(Refusal::Memory)?;
-        let before = self.shared.worker().set_memory(Arc::clone(memory.mapped()));
-        // Without the worker's lock: unmapping can take long.
-        drop(before);
-        self.memory = Some(memory);
+        let (sealed, log) = (self.shared.offer.sealed_memory, self.migration.log());
+        let memory = Memory::map(table, files, sealed, log).map_err(Refusal::Memory)?;
+        self.use_memory(memory)?;
         Ok(None)
+    }
+
+    fn get_max_mem_slots(&mut self) -> Answer<u64> {
+        Ok(MAX_REGIONS as u64)
+    }
+
+    fn add_mem_region(
+        &mut self,
+        region: &VhostUserSingleMemoryRegion,
+        file: File,
+        _postcopy_listening: Option<bool>,
+    ) -> Answer<Option<VhostUserMemoryRegionBase>> {
+        let (sealed, log) = (self.shared.offer.sealed_memory, self.migration.log());
+        let memory = self.memory.with(region, file, sealed, log);
+        self.use_memory(memory.map_err(Refusal::Memory)?)?;
+        Ok(None)
+    }
+
+    /// A region that a running queue lies in stays: without it, the queue would be broken for the guest.
+    fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Answer<()> {
+        let memory = self.memory.without(region).map_err(Refusal::Memory)?;
+        let mapped = Arc::clone(memory.mapped());
+        let before = self.shared.worker().reduce_memory(mapped);
+        // Without the worker's lock, and the last owner of the region after it: unmapping can take long.
+        drop(before.map_err(Refusal::RegionInUse)?);
+        self.memory = memory;
+        Ok(())
+    }
+
+    fn set_log_base(&mut self, log: &VhostUserLog, file: File) -> Answer<()> {
+        let part = Part {
+            offset: log.mmap_offset,
+            len: log.mmap_size,
+        };
+        let end = self.memory.end();
+        let set = self.migration.set_log(file, part, end, &self.shared);
+        Ok(set.map_err(Refusal::Log)?)
     }
 
     fn set_vring_num(&mut self, index: u32, num: u32) -> Answer<()> {
@@ -225,7 +292,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     fn set_vring_addr(
         &mut self,
         index: u32,
-        _flags: VhostUserVringAddrFlags,
+        flags: VhostUserVringAddrFlags,
         descriptor: u64,
         used: u64,
         available: u64,
@@ -234,7 +301,11 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         let queue = queue(index)?;
         let addresses = self.addresses(descriptor, available, used)?;
         let set = self.shared.worker().vring(queue).set_addresses(&addresses);
-        Ok(set.map_err(Refusal::Misaligned)?)
+        set.map_err(Refusal::Misaligned)?;
+        let logged = flags.contains(VhostUserVringAddrFlags::VHOST_VRING_F_LOG);
+        let end = self.memory.end();
+        let set = self.migration.set_ring(queue, logged, end, &self.shared);
+        Ok(set.map_err(Refusal::Log)?)
     }
 
     fn set_vring_base(&mut self, index: u32, base: u32) -> Answer<()> {
@@ -294,11 +365,11 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     }
 
     fn get_protocol_features(&mut self) -> Answer<VhostUserProtocolFeatures> {
-        Ok(Self::protocol_features())
+        Ok(self.protocol_features())
     }
 
     fn set_protocol_features(&mut self, features: u64) -> Answer<()> {
-        let foreign = features & !Self::protocol_features().bits();
+        let foreign = features & !self.protocol_features().bits();
         if foreign != 0 {
             return Err(Refusal::Features(foreign).into());
         }
@@ -348,12 +419,8 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         get_shared_object(VhostUserSharedMsg) -> File;
         get_inflight_fd(&VhostUserInflight) -> (VhostUserInflight, File);
         set_inflight_fd(&VhostUserInflight, File) -> ();
-        get_max_mem_slots() -> u64;
-        add_mem_region(&VhostUserSingleMemoryRegion, File, Option<bool>) -> Option<VhostUserMemoryRegionBase>;
-        remove_mem_region(&VhostUserSingleMemoryRegion) -> ();
         set_device_state_fd(VhostTransferStateDirection, VhostTransferStatePhase, File) -> Option<File>;
         check_device_state() -> ();
         get_shmem_config() -> VhostUserShMemConfig;
-        set_log_base(&VhostUserLog, File) -> ();
     }
 }

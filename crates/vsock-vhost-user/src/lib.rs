@@ -188,9 +188,11 @@
 
 #![forbid(unsafe_code)]
 
+mod access_platform;
 mod builder;
 mod cid_claim;
 mod device;
+mod dirty_log;
 mod error;
 mod frontend;
 mod frontend_thread;
@@ -198,18 +200,21 @@ mod io_thread;
 mod journal;
 mod lifecycle;
 mod memory;
+mod migration;
 mod panics;
 mod rate_limit;
 mod shared;
+mod shared_file;
 mod signal;
 mod stopper;
 mod vring;
 mod worker;
 
+pub use access_platform::AccessPlatform;
 pub use builder::VhostUserVsockBuilder;
 pub use device::VhostUserVsock;
 pub use error::VhostUserError;
-pub use memory::SealedMemory;
+pub use shared_file::SealedMemory;
 pub use stopper::Stopper;
 pub use vsock_backend_api::{
     ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockListener,

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use vm_memory::GuestMemoryMmap;
 use vsock_proto::Tick;
 use vsock_virtio::{Outcome, Queues, VsockDevice};
 
 use crate::journal::{Journal, say};
+use crate::memory::MappedMemory;
 
 /// Where the device stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,7 +22,7 @@ enum State {
 }
 
 pub(crate) struct Lifecycle {
-    pub(crate) device: VsockDevice<GuestMemoryMmap>,
+    pub(crate) device: VsockDevice<MappedMemory>,
     journal: Arc<Journal>,
     state: State,
     /// What the driver accepts, from the next start of the queues on.
@@ -30,7 +30,7 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
-    pub(crate) fn new(device: VsockDevice<GuestMemoryMmap>, journal: Arc<Journal>) -> Self {
+    pub(crate) fn new(device: VsockDevice<MappedMemory>, journal: Arc<Journal>) -> Self {
         Self {
             device,
             journal,
@@ -48,7 +48,7 @@ impl Lifecycle {
     pub(crate) fn process(
         &mut self,
         now: Tick,
-        mem: &GuestMemoryMmap,
+        mem: &MappedMemory,
         queues: &mut Queues<'_>,
     ) -> Outcome {
         if self.state == State::Stopped {
@@ -88,7 +88,7 @@ impl Lifecycle {
         self.state == State::Running && self.device.owes_farewells()
     }
 
-    fn start(&mut self, now: Tick, mem: &GuestMemoryMmap, queues: &mut Queues<'_>) -> bool {
+    fn start(&mut self, now: Tick, mem: &MappedMemory, queues: &mut Queues<'_>) -> bool {
         if let Err(error) = self.device.ack_features(self.features) {
             say!(self.journal, Error, "cannot serve the driver: {error}");
             return false;

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use vm_memory::GuestMemoryMmap;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
 use vsock_muxer::MuxerCounters;
@@ -17,6 +16,7 @@ use vsock_virtio::{DeviceCounters, NextCall, QueueName, Queues, VsockDevice};
 use crate::error::VhostUserError;
 use crate::journal::{Journal, say};
 use crate::lifecycle::Lifecycle;
+use crate::memory::{MappedMemory, holds_queue};
 use crate::signal::Signaller;
 use crate::vring::{Discarded, Enablement, KickChange, StoppedQueue, Vring};
 
@@ -33,6 +33,10 @@ impl QueueIndex {
         (index < QUEUES).then_some(Self(index))
     }
 
+    pub(crate) const fn number(self) -> usize {
+        self.0
+    }
+
     /// Whether a device without this queue can do nothing.
     fn carries_packets(self) -> bool {
         [QueueName::Rx, QueueName::Tx]
@@ -45,7 +49,7 @@ impl QueueIndex {
 #[must_use = "to be dropped without the lock"]
 #[derive(Debug)]
 pub(crate) struct Remains {
-    _memory: Option<Arc<GuestMemoryMmap>>,
+    _memory: Option<Arc<MappedMemory>>,
     _descriptors: [Discarded; QUEUES],
 }
 
@@ -57,14 +61,14 @@ pub(crate) struct Worker {
     signaller: Signaller,
     vrings: [Vring; QUEUES],
     /// The guest's memory, while a front-end shares it.
-    memory: Option<Arc<GuestMemoryMmap>>,
+    memory: Option<Arc<MappedMemory>>,
     /// What the device wants of its thread before its next call.
     next: NextCall,
 }
 
 impl Worker {
     pub(crate) fn new(
-        device: VsockDevice<GuestMemoryMmap>,
+        device: VsockDevice<MappedMemory>,
         queue_size: u16,
         event_loop: MuxerDriver,
         journal: Arc<Journal>,
@@ -117,11 +121,20 @@ impl Worker {
 
     /// Takes the guest's memory; returns the one before.
     #[must_use = "to be dropped without the lock"]
-    pub(crate) fn set_memory(
-        &mut self,
-        memory: Arc<GuestMemoryMmap>,
-    ) -> Option<Arc<GuestMemoryMmap>> {
+    pub(crate) fn set_memory(&mut self, memory: Arc<MappedMemory>) -> Option<Arc<MappedMemory>> {
         self.memory.replace(memory)
+    }
+
+    /// Takes memory that lacks a region of the one before, unless a queue that runs has a part in that: then
+    /// its number is returned. Otherwise as [`set_memory`](Self::set_memory).
+    pub(crate) fn reduce_memory(
+        &mut self,
+        memory: Arc<MappedMemory>,
+    ) -> Result<Option<Arc<MappedMemory>>, usize> {
+        let mut vrings = self.vrings.iter_mut();
+        let cut_off =
+            vrings.position(|vring| vring.runs() && !holds_queue(&memory, vring.queue_mut()));
+        cut_off.map_or_else(|| Ok(self.set_memory(memory)), Err)
     }
 
     /// A queue, for what does not concern the loop.
@@ -281,13 +294,16 @@ mod tests {
 
     use rustix::event::{EventfdFlags, eventfd};
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    use vhost::vhost_user::message::VhostUserMemoryRegion;
     use virtio_queue::QueueT;
-    use vm_memory::{Bytes, FileOffset, GuestAddress};
+    use vm_memory::{Bytes, GuestAddress};
     use vsock_muxer::Muxer;
     use vsock_proto::{Config, GuestCid};
 
     use super::*;
     use crate::journal::testing::logged;
+    use crate::memory::Memory;
+    use crate::shared_file::SealedMemory;
     use crate::vring::Addresses;
 
     const AVAILABLE: u64 = 0x1000;
@@ -296,12 +312,13 @@ mod tests {
     const PACKET: u64 = 2 * STRIDE;
     const LEN: u64 = 3 * STRIDE;
 
-    fn memory() -> Arc<GuestMemoryMmap> {
+    fn memory() -> Arc<MappedMemory> {
         let file = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&file, LEN).unwrap();
-        let file = FileOffset::new(file.into(), 0);
-        let range = (GuestAddress(0), usize::try_from(LEN).unwrap(), Some(file));
-        Arc::new(GuestMemoryMmap::from_ranges_with_files([range]).unwrap())
+        let table = [VhostUserMemoryRegion::new(0, LEN, 0, 0)];
+        let (sealed, log) = (SealedMemory::NotRequired, Arc::default());
+        let memory = Memory::map(&table, vec![file.into()], sealed, &log).unwrap();
+        Arc::clone(memory.mapped())
     }
 
     const GENEROUS: Duration = Duration::from_secs(20);
@@ -346,12 +363,12 @@ mod tests {
     }
 
     /// A worker whose guest's queues run, and what its thread waits with.
-    fn running(memory: &Arc<GuestMemoryMmap>) -> (Worker, DriverEvents) {
+    fn running(memory: &Arc<MappedMemory>) -> (Worker, DriverEvents) {
         running_and_polling(memory, Duration::ZERO)
     }
 
     fn running_and_polling(
-        memory: &Arc<GuestMemoryMmap>,
+        memory: &Arc<MappedMemory>,
         poll_budget: Duration,
     ) -> (Worker, DriverEvents) {
         let event_loop = MuxerDriver::new().unwrap();
@@ -371,7 +388,7 @@ mod tests {
     }
 
     /// The driver sends packets until there have been `count`, and does not kick.
-    fn offer(memory: &GuestMemoryMmap, count: u16) {
+    fn offer(memory: &MappedMemory, count: u16) {
         let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
         memory
             .write_slice(&descriptor, GuestAddress(STRIDE))
