@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod dirty_bitmap;
 mod events;
 mod flow;
 mod hostile;
