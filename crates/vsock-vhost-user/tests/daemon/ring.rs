@@ -50,6 +50,17 @@ impl Ring {
         ring
     }
 
+    /// The same queue in a copy of the memory, with a kick and a call of its own.
+    pub(crate) fn moved(&self, memory: &GuestMemoryMmap) -> Self {
+        Self {
+            memory: memory.clone(),
+            ring: self.ring.clone(),
+            kick: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
+            call: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
+            ..*self
+        }
+    }
+
     /// As after a reset of the device: empty rings.
     pub(crate) fn clear(&mut self) {
         let zeroes = vec![0; usize::try_from(BUFFERS).unwrap()];
@@ -74,6 +85,22 @@ impl Ring {
             avail_ring_addr: address(queue.avail_ring()),
             log_addr: None,
         }
+    }
+
+    /// What of the queue the driver writes, and the device does not: where it begins, and its bytes.
+    pub(crate) fn of_driver(&self) -> (u64, u64) {
+        (self.base, self.ring.queue().used_ring() - self.base)
+    }
+
+    /// All buffers of the queue: where they begin, and their bytes.
+    pub(crate) fn buffers(&self) -> (u64, u64) {
+        (self.buffer(0).0, u64::from(SIZE) * u64::from(BUFFER))
+    }
+
+    /// Makes a chain of these pieces available.
+    pub(crate) fn offer_chain(&mut self, head: u16, pieces: &[Descriptor]) {
+        self.ring.chain(&self.memory, head, pieces);
+        self.ring.offer(&self.memory, head);
     }
 
     /// Where the buffer of an entry is.

@@ -44,6 +44,12 @@ impl Vmm {
 
     /// As [`connect`](Self::connect), with other memory.
     pub(crate) fn connect_with(socket: &Path, memory: GuestMemoryMmap) -> Self {
+        let rings = [Ring::new(&memory, 0), Ring::new(&memory, 1)];
+        Self::connect_over(socket, memory, rings)
+    }
+
+    /// As [`connect`](Self::connect), for a guest that is there already.
+    pub(crate) fn connect_over(socket: &Path, memory: GuestMemoryMmap, rings: [Ring; 2]) -> Self {
         let socket = UnixStream::connect(socket).unwrap();
         socket.set_read_timeout(Some(GENEROUS)).unwrap();
         let mut frontend = Frontend::from_stream(socket.try_clone().unwrap(), 3);
@@ -59,7 +65,6 @@ impl Vmm {
         // Each request waits for its answer.
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         assert_eq!(frontend.get_queue_num().unwrap(), 3);
-        let rings = [Ring::new(&memory, 0), Ring::new(&memory, 1)];
         Self {
             frontend,
             socket,
@@ -91,6 +96,14 @@ impl Vmm {
     pub(crate) fn set_call(&mut self, index: usize, call: &impl AsRawFd) -> bool {
         let body = (index as u64).to_ne_bytes();
         self.request(FrontendReq::SET_VRING_CALL, &body, &[call.as_raw_fd()])
+    }
+
+    /// Agrees on further features of the protocol.
+    pub(crate) fn agree_on(&mut self, more: VhostUserProtocolFeatures) {
+        let usual = VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::REPLY_ACK;
+        self.frontend.set_protocol_features(usual | more).unwrap();
     }
 
     /// What the device offers.
