@@ -262,7 +262,8 @@ fn copy_in_rounds(
             log
         }
         Taking::Replacement => (0..20).fold(log, |old, _| {
-            (0..30).for_each(|_| pump(guest));
+            // More than the queue holds.
+            (0..100).for_each(|_| pump(guest));
             let new = Log::new();
             let set = guest.vmm.frontend.set_log_base(0, Some(new.region()));
             set.unwrap();

@@ -21,8 +21,10 @@ pub(crate) const STRIDE: u64 = 1 << 20;
 /// Bytes of a buffer.
 pub(crate) const BUFFER: u32 = 4096;
 
-/// Bytes from the beginning of a queue to its buffers.
-const BUFFERS: u64 = 0x4000;
+/// Bytes from the beginning of a queue to its buffers, and from one of them to the next: each has two pages of its
+/// own, the end of one and the beginning of the other.
+const BUFFERS: u64 = 0x4800;
+const SPACING: u64 = 0x2000;
 
 pub(crate) struct Ring {
     memory: GuestMemoryMmap,
@@ -94,7 +96,7 @@ impl Ring {
 
     /// All buffers of the queue: where they begin, and their bytes.
     pub(crate) fn buffers(&self) -> (u64, u64) {
-        (self.buffer(0).0, u64::from(SIZE) * u64::from(BUFFER))
+        (self.buffer(0).0, u64::from(SIZE) * SPACING)
     }
 
     /// Makes a chain of these pieces available.
@@ -105,7 +107,7 @@ impl Ring {
 
     /// Where the buffer of an entry is.
     pub(crate) fn buffer(&self, entry: u16) -> GuestAddress {
-        GuestAddress(self.base + BUFFERS + u64::from(entry) * u64::from(BUFFER))
+        GuestAddress(self.base + BUFFERS + u64::from(entry) * SPACING)
     }
 
     /// What the driver has made available, in all.
