@@ -233,3 +233,101 @@ impl Bitmap for LogSlice<'_> {
         Self { start, ..*self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::vec;
+    use proptest::{prop_assert_eq, proptest};
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    /// Bytes of a page, as a length.
+    const PAGE: usize = 4096;
+
+    /// A log of this many bytes.
+    fn file(len: u64) -> LogFile {
+        let file = memfd_create("log", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, len).unwrap();
+        let part = Part { offset: 0, len };
+        LogFile::map(file.into(), part, 0, SealedMemory::NotRequired).unwrap()
+    }
+
+    /// A log that is on.
+    fn log(len: u64) -> Arc<DirtyLog> {
+        let log = DirtyLog::default();
+        assert!(log.replace(file(len)).is_none());
+        log.switch(Marking::On);
+        Arc::new(log)
+    }
+
+    fn marked(log: &DirtyLog, pages: u64) -> BTreeSet<u64> {
+        (0..pages)
+            .filter(|page| log.is_marked(page * LOG_PAGE))
+            .collect()
+    }
+
+    #[test]
+    fn t123_a_bit_is_a_page_of_4_kib_from_address_0_on_the_lowest_first() {
+        let log = log(2);
+        let region = RegionLog::new(Arc::clone(&log), 8 * LOG_PAGE);
+        region.slice_at(PAGE - 1).mark_dirty(0, 2);
+        let file = log.file.read().unwrap();
+        let mut bytes = [0_u8; 2];
+        let bits = file.as_ref().unwrap().0.as_volatile_slice();
+        bits.copy_to(&mut bytes[..]);
+        assert_eq!(bytes, [0, 0b11]);
+        assert!(region.dirty_at(0) && !region.dirty_at(2 * PAGE));
+    }
+
+    #[test]
+    fn t123_nothing_is_marked_while_it_is_off_nor_of_no_bytes() {
+        let log = log(1);
+        log.mark(0, 0);
+        log.switch(Marking::Off);
+        log.mark(0, 1);
+        assert_eq!(marked(&log, 8), BTreeSet::new());
+        let without = DirtyLog::default();
+        without.switch(Marking::On);
+        without.mark(0, 1);
+        assert_eq!(marked(&without, 8), BTreeSet::new());
+    }
+
+    #[test]
+    fn t123_what_is_beyond_the_log_is_left_out() {
+        let log = log(1);
+        log.mark(7 * LOG_PAGE, 2 * PAGE);
+        log.mark(u64::MAX, 9);
+        assert_eq!(marked(&log, 16), BTreeSet::from([7]));
+    }
+
+    #[test]
+    fn t123_a_log_needs_a_bit_for_each_page_of_memory() {
+        for (len, end, is_enough) in [
+            (1, 8 * LOG_PAGE, true),
+            (1, 8 * LOG_PAGE + 1, false),
+            (2, 8 * LOG_PAGE + 1, true),
+            (1, 0, true),
+            (1 << 40, u64::MAX, false),
+        ] {
+            assert_eq!(check_covers(len, end).is_ok(), is_enough, "{len} {end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn t123_the_pages_of_each_write_are_marked_and_no_others(
+            writes in vec((0..60 * LOG_PAGE, 0..5 * LOG_PAGE), 0..20)
+        ) {
+            let log = log(9);
+            let mut expected = BTreeSet::new();
+            for (start, len) in writes {
+                log.mark(start, usize::try_from(len).unwrap());
+                expected.extend((start..start + len).map(|at| at / LOG_PAGE));
+            }
+            prop_assert_eq!(marked(&log, 72), expected);
+        }
+    }
+}

@@ -228,7 +228,7 @@ fn map(
     };
     let bitmap = RegionLog::new(Arc::clone(log), address);
     let mapped = part(region).map(file, bitmap).map_err(failed)?;
-    GuestRegionMmap::new(mapped, GuestAddress(address)).ok_or(failed(FileError::Beyond))
+    GuestRegionMmap::new(mapped, GuestAddress(address)).ok_or_else(|| failed(FileError::Beyond))
 }
 
 #[cfg(test)]
