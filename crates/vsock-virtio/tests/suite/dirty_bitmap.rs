@@ -31,8 +31,8 @@ use crate::rig::{Rig, muxer, packet};
 const LEN: usize = 0x10_0000;
 const SIZE: u16 = 64;
 /// Descriptors of a chain at most. Chain `n` has those from `4 * n` on, or the table `n` of its queue.
-const MOST: usize = 4;
-const SLOTS: u16 = SIZE / MOST as u16;
+const MOST: u16 = 4;
+const SLOTS: u16 = SIZE / MOST;
 const TABLES: u64 = 0xc000;
 /// Packets of the guest, a page for each, and from there on buffers of any place and length.
 const PACKETS: u64 = 0x1_0000;
@@ -79,7 +79,11 @@ fn views() -> (Marked, Memory) {
     let marked = Marked::from_regions(vec![region]).unwrap();
     let plain = Memory::from_ranges_with_files([(GuestAddress(0), LEN, Some(part()))]).unwrap();
     // So that a zero is a change as well.
-    filled(&plain, BUFFERS, &vec![0xee; LEN - BUFFERS as usize]);
+    filled(
+        &plain,
+        BUFFERS,
+        &vec![0xee; LEN - usize::try_from(BUFFERS).unwrap()],
+    );
     (marked, plain)
 }
 
@@ -119,7 +123,7 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     let packet = (select(ops), 0..3000_u32, vec(0..3000_u32, 0..3), layout());
     prop_oneof![
-        4 => (vec(place(), 1..=MOST), layout(), proptest::bool::weighted(0.1))
+        4 => (vec(place(), 1..=usize::from(MOST)), layout(), proptest::bool::weighted(0.1))
             .prop_map(|(pieces, layout, unfit)| Step::Buffer(pieces, layout, unfit)),
         3 => packet.prop_map(|(op, len, cuts, layout)| Step::Packet(op, len, cuts, layout)),
         1 => (BUFFERS..LEN as u64 - 8, 0..8_u32, layout())
@@ -195,7 +199,7 @@ impl<M: GuestMemory> World<M> {
             return;
         }
         let slot = ring.available() % SLOTS;
-        let head = slot * MOST as u16;
+        let head = slot * MOST;
         match layout {
             Layout::Direct => ring.chain(&memory, head, pieces),
             Layout::Indirect => {
