@@ -232,6 +232,23 @@ fn map(
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    /// Memory of this many bytes from address 0 on.
+    pub(crate) fn mapped(len: u64) -> Arc<MappedMemory> {
+        let file = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, len).unwrap();
+        let table = [VhostUserMemoryRegion::new(0, len, 0, 0)];
+        let (sealed, log) = (SealedMemory::NotRequired, Arc::default());
+        let memory = Memory::map(&table, vec![file.into()], sealed, &log).unwrap();
+        Arc::clone(memory.mapped())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use vhost::vhost_user::message::VhostUserVirtioFeatures;
 
 use crate::dirty_log::{DirtyLog, LogError, LogFile, Marking};
+use crate::session::QUEUES;
 use crate::shared::Shared;
 use crate::shared_file::Part;
-use crate::worker::{QUEUES, QueueIndex};
+use crate::worker::QueueIndex;
 
 #[derive(Debug, Default)]
 pub(crate) struct Migration {

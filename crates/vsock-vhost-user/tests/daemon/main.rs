@@ -10,12 +10,14 @@
 )]
 
 mod descriptors;
+mod frontends;
 mod guest;
 mod host;
 mod lifecycle;
 mod logging;
 mod messages;
 mod migration;
+mod monitors;
 mod program;
 mod regions;
 mod requests;

@@ -18,18 +18,19 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, proptest};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
-use vhost::vhost_user::VhostUserProtocolFeatures;
+use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserDirtyLogRegion, VringConfigData};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion, VolatileMemory};
 use vsock_compliance::pattern::Pattern;
+use vsock_compliance::poll::Deadline;
 use vsock_driver::Descriptor;
 use vsock_proto::{Header, Op};
 use vsock_vhost_user::SealedMemory;
 
 use crate::guest::{GENEROUS, Guest, Socket};
 use crate::host::Host;
-use crate::ring::STRIDE;
-use crate::vmm::{FEATURES, RX, TX, Vmm, memory};
+use crate::ring::{self, STRIDE};
+use crate::vmm::{EVENT, FEATURES, MEMORY, RX, TX, Vmm, memory};
 
 /// `VHOST_F_LOG_ALL`
 const LOG_ALL: u64 = 1 << 26;
@@ -45,7 +46,7 @@ struct Log {
 impl Log {
     /// For memory of the tests.
     fn new() -> Self {
-        Self::of(2 * STRIDE / PAGE / 8, SealFlags::SHRINK)
+        Self::of(MEMORY / PAGE / 8, SealFlags::SHRINK)
     }
 
     /// Of this many bytes.
@@ -134,7 +135,7 @@ impl Mover {
 
     #[track_caller]
     fn assert_whole(&self) {
-        for start in (0..2 * STRIDE).step_by(64) {
+        for start in (0..MEMORY).step_by(64) {
             let [old, new] = [&self.from, &self.to].map(|memory| {
                 let mut bytes = [0; 64];
                 memory.read_slice(&mut bytes, GuestAddress(start)).unwrap();
@@ -277,6 +278,33 @@ fn copy_in_rounds(
     }
 }
 
+/// Passes the event queue on, as Cloud Hypervisor does and QEMU does not.
+fn set_event_queue(vmm: &mut Vmm, base: u32) {
+    let (frontend, ring) = (&mut vmm.frontend, &vmm.rings[EVENT]);
+    let base = u16::try_from(base).unwrap();
+    frontend.set_vring_num(EVENT, ring::SIZE).unwrap();
+    frontend.set_vring_base(EVENT, base).unwrap();
+    frontend.set_vring_addr(EVENT, &ring.config()).unwrap();
+    frontend.set_vring_call(EVENT, &ring.call).unwrap();
+    frontend.set_vring_kick(EVENT, &ring.kick).unwrap();
+    frontend.set_vring_enable(EVENT, true).unwrap();
+}
+
+/// The guest takes the event that all its connections are gone, and offers the buffer again.
+fn take_transport_reset(guest: &mut Guest) {
+    let ring = &mut guest.vmm.rings[EVENT];
+    let (entry, len) = ring.wait(Deadline::after(GENEROUS)).expect("no event");
+    assert_eq!(len, 4);
+    let mut event = [0xff; 4];
+    let at = ring.buffer(entry);
+    guest.vmm.memory().read_slice(&mut event, at).unwrap();
+    assert_eq!(event, [0; 4]);
+    let ring = &mut guest.vmm.rings[EVENT];
+    let old = ring.available();
+    ring.offer(8, true);
+    ring.notify(old);
+}
+
 fn migrate(taking: Taking) {
     let (source, destination) = (Host::new(), Host::new());
     let mover = Mover {
@@ -284,17 +312,20 @@ fn migrate(taking: Taking) {
         to: memory(SealFlags::empty()),
     };
     let mut vmm = Vmm::connect_with(&source.socket(), mover.from.clone());
-    vmm.agree_on(VhostUserProtocolFeatures::LOG_SHMFD);
+    vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
     let mut guest = Guest::boot_in(vmm, source.cid);
+    (0..4).for_each(|_| guest.vmm.rings[EVENT].offer(8, true));
+    set_event_queue(&mut guest.vmm, 0);
     let mut traffic = Traffic::begin(&source, &mut guest);
     (0..100).for_each(|_| traffic.pump(&mut guest));
 
     let log = Log::new();
     start_logging(&guest.vmm, &log);
-    mover.copy((0, 2 * STRIDE));
+    mover.copy((0, MEMORY));
     let pump = |guest: &mut Guest| traffic.pump(guest);
     let log = copy_in_rounds(taking, log, &mover, pump, &mut guest);
     let bases = guest.vmm.stop();
+    let event_base = guest.vmm.frontend.get_vring_base(EVENT).unwrap();
     mover.copy_pages(&log.take());
     mover.copy_of_driver(&guest.vmm);
     mover.assert_whole();
@@ -317,7 +348,9 @@ fn migrate(taking: Taking) {
     let mut guest = Guest::of(vmm, source.cid);
     traffic.drain(&mut guest);
     guest.vmm.go_on(FEATURES, bases);
+    set_event_queue(&mut guest.vmm, event_base);
     let mut guest = Guest::of(guest.vmm, destination.cid);
+    take_transport_reset(&mut guest);
     for socket in [&traffic.up, &traffic.down] {
         guest.say(socket, Op::CreditRequest, 0, &[]);
         let (reset, _) = guest.expect(Op::Reset);
@@ -340,7 +373,7 @@ fn t123_a_guest_that_streams_is_migrated_by_replacements_of_the_log() {
 fn t123_pages_are_marked_while_it_is_asked_for_and_a_log_is_there() {
     let host = Host::new();
     let mut vmm = host.vmm();
-    vmm.agree_on(VhostUserProtocolFeatures::LOG_SHMFD);
+    vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
     let mut guest = Guest::boot_in(vmm, host.cid);
     let log = Log::new();
     // The features without a log are no reason to stop.
@@ -366,7 +399,7 @@ fn t123_pages_are_marked_while_it_is_asked_for_and_a_log_is_there() {
 /// Why a front-end that gives such a log loses its connection: nothing else happens.
 fn assert_log_is_refused(host: &Host, log: &Log, region: &VhostUserDirtyLogRegion) {
     let mut vmm = host.vmm();
-    vmm.agree_on(VhostUserProtocolFeatures::LOG_SHMFD);
+    vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
     let guest = Guest::boot_in(vmm, host.cid);
     let set = guest.vmm.frontend.set_log_base(0, Some(*region));
     set.unwrap_err();
@@ -378,7 +411,7 @@ fn assert_log_is_refused(host: &Host, log: &Log, region: &VhostUserDirtyLogRegio
 #[test]
 fn t120_t123_a_log_that_is_too_short_for_memory_or_its_file_is_refused() {
     let host = Host::new();
-    let whole = 2 * STRIDE / PAGE / 8;
+    let whole = MEMORY / PAGE / 8;
     for (len, mmap_size, mmap_offset) in [
         (whole - 1, whole - 1, 0),
         (whole - 1, whole, 0),
@@ -399,10 +432,10 @@ fn t120_t123_a_log_that_is_too_short_for_memory_or_its_file_is_refused() {
 #[test]
 fn t120_t123_where_memory_must_be_sealed_so_must_the_log() {
     let host = Host::with(|_, builder| builder.sealed_memory(SealedMemory::Required));
-    let open = Log::of(2 * STRIDE / PAGE / 8, SealFlags::GROW);
+    let open = Log::of(MEMORY / PAGE / 8, SealFlags::GROW);
     for (log, is_taken) in [(Log::new(), true), (open, false)] {
         let mut vmm = Vmm::connect_with(&host.socket(), memory(SealFlags::SHRINK));
-        vmm.agree_on(VhostUserProtocolFeatures::LOG_SHMFD);
+        vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
         let guest = Guest::boot_in(vmm, host.cid);
         let set = guest.vmm.frontend.set_log_base(0, Some(log.region()));
         assert_eq!(set.is_ok(), is_taken);
@@ -423,7 +456,7 @@ proptest! {
     ) {
         let host = Host::new();
         let mut vmm = host.vmm();
-        vmm.agree_on(VhostUserProtocolFeatures::LOG_SHMFD);
+        vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
         vmm.start(FEATURES | LOG_ALL).unwrap();
         let memory = vmm.memory().clone();
         // So that zeros are changes as well.
@@ -456,7 +489,7 @@ proptest! {
             vmm.rings[RX].offer_chain(4 * index, &pieces);
         }
         vmm.rings[RX].notify(0);
-        let mut before = vec![0; usize::try_from(2 * STRIDE).unwrap()];
+        let mut before = vec![0; usize::try_from(MEMORY).unwrap()];
         memory.read_slice(&mut before, GuestAddress(0)).unwrap();
 
         let listener = host.connector.listen(80).unwrap();

@@ -18,8 +18,7 @@ use vsock_vhost_user::AccessPlatform;
 use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
 use crate::program::Program;
-use crate::ring::STRIDE;
-use crate::vmm::{FEATURES, RX, Vmm, memory};
+use crate::vmm::{FEATURES, MEMORY, RX, Vmm, memory};
 
 /// Bytes of a region that is added.
 const LEN: u64 = 0x4000;
@@ -70,7 +69,7 @@ fn first_region(vmm: &Vmm) -> VhostUserMemoryRegionInfo {
 
 fn with_slots(host: &Host) -> Vmm {
     let mut vmm = host.vmm();
-    vmm.agree_on(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
+    vmm.agree_on_more(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
     vmm
 }
 
@@ -218,12 +217,12 @@ fn t123_memory_beyond_the_log_is_refused_while_pages_are_marked() {
         let mut vmm = host.vmm();
         let features_of_protocol =
             VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS | VhostUserProtocolFeatures::LOG_SHMFD;
-        vmm.agree_on(features_of_protocol);
+        vmm.agree_on_more(features_of_protocol);
         vmm.start(features).unwrap();
         let log = memfd_create("log", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&log, 4096).unwrap();
         let region = vhost::VhostUserDirtyLogRegion {
-            mmap_size: 2 * STRIDE / 4096 / 8,
+            mmap_size: MEMORY / 4096 / 8,
             mmap_offset: 0,
             mmap_handle: log.as_raw_fd(),
         };
@@ -256,7 +255,7 @@ fn t24_access_platform_is_offered_where_it_is_asked_for_and_is_served_without_tr
     let protocol = vmm.frontend.get_protocol_features().unwrap();
     let channel = VhostUserProtocolFeatures::BACKEND_REQ;
     assert!(protocol.contains(channel), "QEMU demands it");
-    vmm.agree_on(channel);
+    vmm.agree_on_more(channel);
     let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     vmm.frontend.set_backend_request_fd(&ours).unwrap();
     vmm.start(FEATURES | ACCESS_PLATFORM).unwrap();

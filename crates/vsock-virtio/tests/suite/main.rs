@@ -16,6 +16,7 @@ mod messages;
 mod notifications;
 mod packets;
 mod panics;
+mod pause;
 mod polling;
 mod rig;
 mod sizes;
