@@ -6,12 +6,10 @@
 //! memory that is read. None of that is done with the worker locked.
 
 use std::fs::File;
-use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, fstat};
-use thiserror::Error;
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
     FrontendReq, VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags,
@@ -19,16 +17,13 @@ use vhost::vhost_user::message::{
     VhostUserShMemConfig, VhostUserSharedMsg, VhostUserSingleMemoryRegion, VhostUserVirtioFeatures,
     VhostUserVringAddrFlags, VhostUserVringState,
 };
-use vhost::vhost_user::{
-    Error as ProtocolError, GpuBackend, Result as Answer, VhostUserBackendReqHandlerMut,
-};
-use virtio_queue::Error as QueueError;
+use vhost::vhost_user::{GpuBackend, Result as Answer, VhostUserBackendReqHandlerMut};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
-use crate::dirty_log::LogError;
 use crate::journal::say;
-use crate::memory::{MAX_REGIONS, Memory, MemoryError};
+use crate::memory::{MAX_REGIONS, Memory};
 use crate::migration::Migration;
+use crate::refusal::Refusal;
 use crate::session::QUEUES;
 use crate::shared::Shared;
 use crate::shared_file::Part;
@@ -37,43 +32,6 @@ use crate::worker::QueueIndex;
 
 /// Bytes of a used ring before its entries (virtio 1.3, 2.7.8).
 const USED_HEADER: usize = 4;
-
-/// Why a request is refused.
-#[derive(Debug, Error)]
-enum Refusal {
-    #[error("there are {QUEUES} queues, and {0} is the number of none")]
-    NoQueue(u32),
-    #[error("{0} entries are not a power of two up to {1}, the longest queue")]
-    Size(u32, u16),
-    #[error("{0} is out of range for an index of a queue")]
-    Base(u32),
-    #[error("the features {0:#x} were not offered")]
-    Features(u64),
-    #[error("no memory is shared yet: SET_MEM_TABLE comes first")]
-    NoMemory,
-    #[error("the address {0:#x} is in no memory region")]
-    NoRegion(u64),
-    #[error("the addresses of the queue are not aligned")]
-    Misaligned(#[source] QueueError),
-    #[error("the used ring of the queue is not in memory")]
-    Outside,
-    #[error("cannot watch the kick of a queue")]
-    Kick(#[source] io::Error),
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error("queue {0} runs and has a part in the memory region: stop it by GET_VRING_BASE first")]
-    RegionInUse(usize),
-    #[error("it was not offered")]
-    NotOffered,
-}
-
-impl From<Refusal> for ProtocolError {
-    fn from(refusal: Refusal) -> Self {
-        Self::ReqHandlerError(io::Error::other(refusal))
-    }
-}
 
 /// Whether there is an answer to such a request.
 pub(crate) fn serves(request: FrontendReq) -> bool {
@@ -99,6 +57,7 @@ pub(crate) fn serves(request: FrontendReq) -> bool {
             | FrontendReq::GET_CONFIG
             | FrontendReq::SET_CONFIG
             | FrontendReq::SET_LOG_BASE
+            | FrontendReq::SET_LOG_FD
             | FrontendReq::SET_BACKEND_REQ_FD
             | FrontendReq::GET_MAX_MEM_SLOTS
             | FrontendReq::ADD_MEM_REG
@@ -211,6 +170,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     fn reset_device(&mut self) -> Answer<()> {
         let discarded = self.shared.worker().reset_device();
         drop(discarded);
+        self.migration.forget(&self.shared);
         Ok(())
     }
 

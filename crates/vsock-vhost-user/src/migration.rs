@@ -56,6 +56,13 @@ impl Migration {
         self.update(end, shared)
     }
 
+    /// The front-end resets the device: nothing is to be marked until it says so again.
+    pub(crate) fn forget(&mut self, shared: &Shared) {
+        (self.all, self.rings) = (false, [false; QUEUES]);
+        let _no_step = shared.worker();
+        self.log.switch(Marking::Off);
+    }
+
     /// Takes another log, in which the next page is marked that is written after this. This may wait for the owner of
     /// its file.
     pub(crate) fn set_log(

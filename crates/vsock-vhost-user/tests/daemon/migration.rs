@@ -18,9 +18,11 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, proptest};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserDirtyLogRegion, VringConfigData};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion, VolatileMemory};
+use vmm_sys_util::eventfd::EventFd;
 use vsock_compliance::pattern::Pattern;
 use vsock_compliance::poll::Deadline;
 use vsock_driver::Descriptor;
@@ -394,6 +396,22 @@ fn t123_pages_are_marked_while_it_is_asked_for_and_a_log_is_there() {
     guest.assert_refused();
     guest.settle();
     assert!(!log.take().is_empty());
+}
+
+#[test]
+fn t123_a_descriptor_for_the_log_is_taken_and_what_is_none_ends_the_connection() {
+    let (host, mut guest) = Host::booted();
+    let event = EventFd::new(0).unwrap();
+    guest.vmm.frontend.set_log_fd(event.as_raw_fd()).unwrap();
+    guest.assert_refused();
+    let (code, fd) = (FrontendReq::SET_LOG_FD, event.as_raw_fd());
+    assert!(guest.vmm.request(code, &[], &[fd]));
+    drop(guest);
+    for (body, fds) in [(&[][..], &[][..]), (&[0; 8], &[fd]), (&[], &[fd, fd])] {
+        let mut vmm = host.boot().vmm;
+        assert!(!vmm.request(code, body, fds));
+    }
+    host.boot().assert_refused();
 }
 
 /// Why a front-end that gives such a log loses its connection: nothing else happens.
