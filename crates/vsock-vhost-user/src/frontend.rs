@@ -227,10 +227,14 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     /// A region that a running queue lies in stays: without it, the queue would be broken for the guest.
     fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Answer<()> {
         let memory = self.memory.without(region).map_err(Refusal::Memory)?;
-        let mapped = Arc::clone(memory.mapped());
-        let before = self.shared.worker().reduce_memory(mapped);
+        let mut worker = self.shared.worker();
+        if let Some(queue) = worker.cut_off(memory.mapped()) {
+            return Err(Refusal::RegionInUse(queue).into());
+        }
+        let before = worker.set_memory(Arc::clone(memory.mapped()));
         // Without the worker's lock, and the last owner of the region after it: unmapping can take long.
-        drop(before.map_err(Refusal::RegionInUse)?);
+        drop(worker);
+        drop(before);
         self.memory = memory;
         Ok(())
     }

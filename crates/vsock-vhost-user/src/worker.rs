@@ -155,16 +155,10 @@ impl Worker {
         self.memory.replace(memory)
     }
 
-    /// Takes memory that lacks a region of the one before, unless a queue that runs has a part in that: then
-    /// its number is returned. Otherwise as [`set_memory`](Self::set_memory).
-    pub(crate) fn reduce_memory(
-        &mut self,
-        memory: Arc<MappedMemory>,
-    ) -> Result<Option<Arc<MappedMemory>>, usize> {
+    /// The number of a queue that runs and is not in this memory.
+    pub(crate) fn cut_off(&mut self, memory: &MappedMemory) -> Option<usize> {
         let mut vrings = self.vrings.iter_mut();
-        let cut_off =
-            vrings.position(|vring| vring.runs() && !holds_queue(&memory, vring.queue_mut()));
-        cut_off.map_or_else(|| Ok(self.set_memory(memory)), Err)
+        vrings.position(|vring| vring.runs() && !holds_queue(memory, vring.queue_mut()))
     }
 
     /// Takes another call for a queue, or none. The driver of a queue that runs is notified by it, because the one
