@@ -69,6 +69,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) sealed_memory: bool,
 
+    /// Offer VIRTIO_F_ACCESS_PLATFORM, for guests with encrypted memory whose VMM wants it of the device.
+    /// There is no address translation: a guest behind a virtual IOMMU is refused
+    #[arg(long)]
+    pub(crate) access_platform: bool,
+
     /// Microseconds for which a guest's thread looks for more after it has moved something, before it sleeps;
     /// 0 turns it off
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -418,7 +423,7 @@ mod tests {
     #[test]
     fn the_help_names_every_option() {
         let help = parse(&["--help"]).unwrap_err().to_string();
-        let options = "guest-cid socket uds-path vm buf-alloc max-connections queue-size sealed-memory poll-us log-level";
+        let options = "guest-cid socket uds-path vm buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level";
         for option in options.split(' ') {
             assert!(
                 help.contains(&format!("--{option}")),

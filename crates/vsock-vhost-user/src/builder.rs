@@ -21,15 +21,16 @@ use vsock_sockets::{
 };
 use vsock_virtio::VsockDevice;
 
+use crate::access_platform::AccessPlatform;
 use crate::cid_claim::CidClaim;
 use crate::device::VhostUserVsock;
 use crate::error::VhostUserError;
 use crate::frontend_thread::FrontendThread;
 use crate::io_thread::IoThread;
 use crate::journal::Journal;
-use crate::memory::SealedMemory;
 use crate::panics::catch;
 use crate::shared::{Offer, Shared};
+use crate::shared_file::SealedMemory;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
 use crate::worker::Worker;
 
@@ -56,6 +57,7 @@ pub struct VhostUserVsockBuilder {
     config: Config,
     queue_size: u16,
     sealed_memory: SealedMemory,
+    access_platform: AccessPlatform,
     poll_budget: Duration,
     backends: Vec<Served>,
 }
@@ -70,6 +72,7 @@ impl VhostUserVsockBuilder {
             config: Config::default(),
             queue_size: QUEUE_SIZE,
             sealed_memory: SealedMemory::default(),
+            access_platform: AccessPlatform::default(),
             poll_budget: POLL_BUDGET,
             backends: Vec::new(),
         }
@@ -101,6 +104,13 @@ impl VhostUserVsockBuilder {
     #[must_use]
     pub fn sealed_memory(mut self, sealed: SealedMemory) -> Self {
         self.sealed_memory = sealed;
+        self
+    }
+
+    /// Whether `VIRTIO_F_ACCESS_PLATFORM` is on offer: see [`AccessPlatform`]. Not by default.
+    #[must_use]
+    pub fn access_platform(mut self, access_platform: AccessPlatform) -> Self {
+        self.access_platform = access_platform;
         self
     }
 
@@ -184,7 +194,7 @@ impl VhostUserVsockBuilder {
         let journal = Arc::new(Journal::new(cid, event_loop.waker()));
         let muxer = muxer(cid, self.config, self.backends)?;
         let virtio = VsockDevice::builder(muxer)
-            .transport_features(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits())
+            .transport_features(transport_features(self.access_platform))
             .direct::<VsockInnerStream>(0)
             .direct::<UnixVsockStream>(0)
             .poll_budget(self.poll_budget)
@@ -194,6 +204,7 @@ impl VhostUserVsockBuilder {
             features: worker.features(),
             queue_size: size,
             sealed_memory: self.sealed_memory,
+            access_platform: self.access_platform,
         };
         let shared = Arc::new(Shared {
             claim,
@@ -239,6 +250,13 @@ fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, 
     Ok(muxer)
 }
 
+/// What vhost-user adds to the features of the device.
+const fn transport_features(access_platform: AccessPlatform) -> u64 {
+    let vhost_user =
+        VhostUserVirtioFeatures::PROTOCOL_FEATURES.union(VhostUserVirtioFeatures::LOG_ALL);
+    vhost_user.bits() | access_platform.features()
+}
+
 /// What can remove the file of a backend over Unix sockets.
 fn file_remover(served: &Served) -> Option<SocketFileRemover> {
     let backend = served.backend.as_any();
@@ -275,6 +293,7 @@ impl fmt::Debug for VhostUserVsockBuilder {
             .field("config", &self.config)
             .field("queue_size", &self.queue_size)
             .field("sealed_memory", &self.sealed_memory)
+            .field("access_platform", &self.access_platform)
             .field("poll_budget", &self.poll_budget)
             .field("backends", &self.backends.len())
             .finish()

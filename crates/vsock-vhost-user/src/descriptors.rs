@@ -9,8 +9,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vsock_vhost_user::Config;
 
 /// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose memory is in
-/// one piece, and one for each further piece.
-const DEVICE: u64 = 64;
+/// one piece, and one for each further piece, of which there may be 508.
+const DEVICE: u64 = 64 + 508;
 
 /// Descriptors of the program without devices: standard streams, signals, and some for a moment.
 const PROGRAM: u64 = 32;

@@ -6,12 +6,10 @@
 //! memory that is read. None of that is done with the worker locked.
 
 use std::fs::File;
-use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, fstat};
-use thiserror::Error;
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
     FrontendReq, VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags,
@@ -19,54 +17,21 @@ use vhost::vhost_user::message::{
     VhostUserShMemConfig, VhostUserSharedMsg, VhostUserSingleMemoryRegion, VhostUserVirtioFeatures,
     VhostUserVringAddrFlags, VhostUserVringState,
 };
-use vhost::vhost_user::{
-    Error as ProtocolError, GpuBackend, Result as Answer, VhostUserBackendReqHandlerMut,
-};
-use virtio_queue::Error as QueueError;
+use vhost::vhost_user::{GpuBackend, Result as Answer, VhostUserBackendReqHandlerMut};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use crate::journal::say;
-use crate::memory::{Memory, MemoryError};
+use crate::memory::{MAX_REGIONS, Memory};
+use crate::migration::Migration;
+use crate::refusal::Refusal;
 use crate::session::QUEUES;
 use crate::shared::Shared;
+use crate::shared_file::Part;
 use crate::vring::{Addresses, Enablement};
 use crate::worker::QueueIndex;
 
 /// Bytes of a used ring before its entries (virtio 1.3, 2.7.8).
 const USED_HEADER: usize = 4;
-
-/// Why a request is refused.
-#[derive(Debug, Error)]
-enum Refusal {
-    #[error("there are {QUEUES} queues, and {0} is the number of none")]
-    NoQueue(u32),
-    #[error("{0} entries are not a power of two up to {1}, the longest queue")]
-    Size(u32, u16),
-    #[error("{0} is out of range for an index of a queue")]
-    Base(u32),
-    #[error("the features {0:#x} were not offered")]
-    Features(u64),
-    #[error("no memory is shared yet: SET_MEM_TABLE comes first")]
-    NoMemory,
-    #[error("the address {0:#x} is in no memory region")]
-    NoRegion(u64),
-    #[error("the addresses of the queue are not aligned")]
-    Misaligned(#[source] QueueError),
-    #[error("the used ring of the queue is not in memory")]
-    Outside,
-    #[error("cannot watch the kick of a queue")]
-    Kick(#[source] io::Error),
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
-    #[error("it was not offered")]
-    NotOffered,
-}
-
-impl From<Refusal> for ProtocolError {
-    fn from(refusal: Refusal) -> Self {
-        Self::ReqHandlerError(io::Error::other(refusal))
-    }
-}
 
 /// Whether there is an answer to such a request.
 pub(crate) fn serves(request: FrontendReq) -> bool {
@@ -91,33 +56,57 @@ pub(crate) fn serves(request: FrontendReq) -> bool {
             | FrontendReq::SET_VRING_ENABLE
             | FrontendReq::GET_CONFIG
             | FrontendReq::SET_CONFIG
+            | FrontendReq::SET_LOG_BASE
+            | FrontendReq::SET_LOG_FD
+            | FrontendReq::SET_BACKEND_REQ_FD
+            | FrontendReq::GET_MAX_MEM_SLOTS
+            | FrontendReq::ADD_MEM_REG
+            | FrontendReq::REM_MEM_REG
     )
 }
 
 /// A front-end, from its connection to its end.
 pub(crate) struct Frontend {
     shared: Arc<Shared>,
-    memory: Option<Memory>,
+    memory: Memory,
+    migration: Migration,
 }
 
 impl Frontend {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
-            memory: None,
+            memory: Memory::default(),
+            migration: Migration::default(),
         }
     }
 
-    fn protocol_features() -> VhostUserProtocolFeatures {
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
         VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::RESET_DEVICE
+            | VhostUserProtocolFeatures::LOG_SHMFD
+            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+            | self.shared.offer.access_platform.protocol_features()
+    }
+
+    /// Takes memory, unless it has pages that the log has no bits for.
+    fn use_memory(&mut self, memory: Memory) -> Result<(), Refusal> {
+        self.migration.check_memory(memory.end())?;
+        let before = self.shared.worker().set_memory(Arc::clone(memory.mapped()));
+        // Without the worker's lock: unmapping can take long.
+        drop(before);
+        self.memory = memory;
+        Ok(())
     }
 
     /// What the front-end's addresses of a queue are for the guest.
     fn addresses(&self, descriptors: u64, available: u64, used: u64) -> Result<Addresses, Refusal> {
-        let memory = self.memory.as_ref().ok_or(Refusal::NoMemory)?;
+        let memory = &self.memory;
+        if memory.is_empty() {
+            return Err(Refusal::NoMemory);
+        }
         let guest = |address| {
             let found = memory.guest_address(address).map(GuestAddress);
             found.ok_or(Refusal::NoRegion(address))
@@ -181,6 +170,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     fn reset_device(&mut self) -> Answer<()> {
         let discarded = self.shared.worker().reset_device();
         drop(discarded);
+        self.migration.forget(&self.shared);
         Ok(())
     }
 
@@ -193,6 +183,9 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         if foreign != 0 {
             return Err(Refusal::Features(foreign).into());
         }
+        let end = self.memory.end();
+        let logged = self.migration.accept_features(features, end, &self.shared);
+        logged.map_err(Refusal::Log)?;
         let mut worker = self.shared.worker();
         worker.session_mut().accept_features(features);
         if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
@@ -209,13 +202,51 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         files: Vec<File>,
         _postcopy_listening: Option<bool>,
     ) -> Answer<Option<Vec<VhostUserMemoryRegionBase>>> {
-        let sealed = self.shared.offer.sealed_memory;
-        let memory = Memory::map(table, files, sealed).map_err(Refusal::Memory)?;
-        let before = self.shared.worker().set_memory(Arc::clone(memory.mapped()));
-        // Without the worker's lock: unmapping can take long.
-        drop(before);
-        self.memory = Some(memory);
+        let (sealed, log) = (self.shared.offer.sealed_memory, self.migration.log());
+        let memory = Memory::map(table, files, sealed, log).map_err(Refusal::Memory)?;
+        self.use_memory(memory)?;
         Ok(None)
+    }
+
+    fn get_max_mem_slots(&mut self) -> Answer<u64> {
+        Ok(MAX_REGIONS as u64)
+    }
+
+    fn add_mem_region(
+        &mut self,
+        region: &VhostUserSingleMemoryRegion,
+        file: File,
+        _postcopy_listening: Option<bool>,
+    ) -> Answer<Option<VhostUserMemoryRegionBase>> {
+        let (sealed, log) = (self.shared.offer.sealed_memory, self.migration.log());
+        let memory = self.memory.with(region, file, sealed, log);
+        self.use_memory(memory.map_err(Refusal::Memory)?)?;
+        Ok(None)
+    }
+
+    /// A region that a running queue lies in stays: without it, the queue would be broken for the guest.
+    fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Answer<()> {
+        let memory = self.memory.without(region).map_err(Refusal::Memory)?;
+        let mut worker = self.shared.worker();
+        if let Some(queue) = worker.cut_off(memory.mapped()) {
+            return Err(Refusal::RegionInUse(queue).into());
+        }
+        let before = worker.set_memory(Arc::clone(memory.mapped()));
+        // Without the worker's lock, and the last owner of the region after it: unmapping can take long.
+        drop(worker);
+        drop(before);
+        self.memory = memory;
+        Ok(())
+    }
+
+    fn set_log_base(&mut self, log: &VhostUserLog, file: File) -> Answer<()> {
+        let part = Part {
+            offset: log.mmap_offset,
+            len: log.mmap_size,
+        };
+        let end = self.memory.end();
+        let set = self.migration.set_log(file, part, end, &self.shared);
+        Ok(set.map_err(Refusal::Log)?)
     }
 
     fn set_vring_num(&mut self, index: u32, num: u32) -> Answer<()> {
@@ -231,7 +262,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     fn set_vring_addr(
         &mut self,
         index: u32,
-        _flags: VhostUserVringAddrFlags,
+        flags: VhostUserVringAddrFlags,
         descriptor: u64,
         used: u64,
         available: u64,
@@ -240,7 +271,11 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         let queue = queue(index)?;
         let addresses = self.addresses(descriptor, available, used)?;
         let set = self.shared.worker().set_addresses(queue, &addresses);
-        Ok(set.map_err(Refusal::Misaligned)?)
+        set.map_err(Refusal::Misaligned)?;
+        let logged = flags.contains(VhostUserVringAddrFlags::VHOST_VRING_F_LOG);
+        let end = self.memory.end();
+        let set = self.migration.set_ring(queue, logged, end, &self.shared);
+        Ok(set.map_err(Refusal::Log)?)
     }
 
     fn set_vring_base(&mut self, index: u32, base: u32) -> Answer<()> {
@@ -303,11 +338,11 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     }
 
     fn get_protocol_features(&mut self) -> Answer<VhostUserProtocolFeatures> {
-        Ok(Self::protocol_features())
+        Ok(self.protocol_features())
     }
 
     fn set_protocol_features(&mut self, features: u64) -> Answer<()> {
-        let foreign = features & !Self::protocol_features().bits();
+        let foreign = features & !self.protocol_features().bits();
         if foreign != 0 {
             return Err(Refusal::Features(foreign).into());
         }
@@ -356,12 +391,8 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         get_shared_object(VhostUserSharedMsg) -> File;
         get_inflight_fd(&VhostUserInflight) -> (VhostUserInflight, File);
         set_inflight_fd(&VhostUserInflight, File) -> ();
-        get_max_mem_slots() -> u64;
-        add_mem_region(&VhostUserSingleMemoryRegion, File, Option<bool>) -> Option<VhostUserMemoryRegionBase>;
-        remove_mem_region(&VhostUserSingleMemoryRegion) -> ();
         set_device_state_fd(VhostTransferStateDirection, VhostTransferStatePhase, File) -> Option<File>;
         check_device_state() -> ();
         get_shmem_config() -> VhostUserShMemConfig;
-        set_log_base(&VhostUserLog, File) -> ();
     }
 }

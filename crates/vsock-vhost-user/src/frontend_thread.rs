@@ -19,6 +19,7 @@ use vsock_sockets::ListenerHandle;
 use crate::error::VhostUserError;
 use crate::frontend::{self, Frontend};
 use crate::journal::{Journal, say};
+use crate::log_fd;
 use crate::panics::catch;
 use crate::shared::Shared;
 use crate::stopper::{StopStage, Stopper};
@@ -147,7 +148,11 @@ impl Session {
                 let reason = ProtocolError::InvalidOperation("it was not offered");
                 return Err(Refused { request, reason });
             }
-            match self.requests.handle_request() {
+            let answered = match request {
+                Request::Known(FrontendReq::SET_LOG_FD) => log_fd::take(&self.socket),
+                _ => self.requests.handle_request(),
+            };
+            match answered {
                 Ok(()) => {}
                 Err(
                     ProtocolError::Disconnected

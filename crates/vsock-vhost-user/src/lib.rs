@@ -131,6 +131,8 @@
 //! | the front-end goes, or dies | the same; the next front-end is served |
 //! | the front-end wants what was not offered, such as `packed=on` | its request fails, the next front-end is served |
 //! | the front-end shares memory that is longer than its file | the same; see [`VhostUserVsockBuilder::sealed_memory`] for files that shrink later |
+//! | the front-end adds or removes memory regions | up to 509 of them, while the queues run; one that a running queue lies in stays: the request fails |
+//! | the front-end migrates the guest | each page of 4 KiB that the device writes is marked in the front-end's log, from its request for that on; when it has gone, connections are reset, and the next device has none |
 //! | the front-end fills, empties or replaces its kicks and calls | no thread waits for it; the guest may get no notifications |
 //! | the guest's queues break the rules | its connections are reset, until it resets the device |
 //! | a host process does not read | the guest waits at [`buf_alloc`](ConfigBuilder::buf_alloc) bytes for this connection, all others go on |
@@ -188,9 +190,11 @@
 
 #![forbid(unsafe_code)]
 
+mod access_platform;
 mod builder;
 mod cid_claim;
 mod device;
+mod dirty_log;
 mod error;
 mod frontend;
 mod frontend_thread;
@@ -198,20 +202,25 @@ mod guest_clock;
 mod io_thread;
 mod journal;
 mod lifecycle;
+mod log_fd;
 mod memory;
+mod migration;
 mod panics;
 mod rate_limit;
+mod refusal;
 mod session;
 mod shared;
+mod shared_file;
 mod signal;
 mod stopper;
 mod vring;
 mod worker;
 
+pub use access_platform::AccessPlatform;
 pub use builder::VhostUserVsockBuilder;
 pub use device::VhostUserVsock;
 pub use error::VhostUserError;
-pub use memory::SealedMemory;
+pub use shared_file::SealedMemory;
 pub use stopper::Stopper;
 pub use vsock_backend_api::{
     ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockListener,

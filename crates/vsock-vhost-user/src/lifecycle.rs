@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use vm_memory::GuestMemoryMmap;
 use vsock_muxer::{Action, Driven, Readiness, Token};
 use vsock_proto::Tick;
 use vsock_virtio::{ActivateError, FeatureError, Outcome, Queues, VsockDevice};
 
 use crate::guest_clock::GuestClock;
 use crate::journal::{Journal, say};
+use crate::memory::MappedMemory;
 use crate::session::{Effect, Start};
 
 /// Why a driver cannot be served.
@@ -24,13 +24,13 @@ enum Unserved {
 }
 
 pub(crate) struct Lifecycle {
-    device: VsockDevice<GuestMemoryMmap>,
+    device: VsockDevice<MappedMemory>,
     clock: GuestClock,
     journal: Arc<Journal>,
 }
 
 impl Lifecycle {
-    pub(crate) fn new(device: VsockDevice<GuestMemoryMmap>, journal: Arc<Journal>) -> Self {
+    pub(crate) fn new(device: VsockDevice<MappedMemory>, journal: Arc<Journal>) -> Self {
         Self {
             device,
             clock: GuestClock::default(),
@@ -38,11 +38,11 @@ impl Lifecycle {
         }
     }
 
-    pub(crate) const fn device(&self) -> &VsockDevice<GuestMemoryMmap> {
+    pub(crate) const fn device(&self) -> &VsockDevice<MappedMemory> {
         &self.device
     }
 
-    pub(crate) const fn device_mut(&mut self) -> &mut VsockDevice<GuestMemoryMmap> {
+    pub(crate) const fn device_mut(&mut self) -> &mut VsockDevice<MappedMemory> {
         &mut self.device
     }
 
@@ -65,7 +65,7 @@ impl Lifecycle {
         now: Tick,
         start: Start,
         features: u64,
-        mem: &GuestMemoryMmap,
+        mem: &MappedMemory,
         queues: &mut Queues<'_>,
     ) -> bool {
         self.clock.run(now);
@@ -109,7 +109,7 @@ impl Lifecycle {
     pub(crate) fn process(
         &mut self,
         now: Tick,
-        mem: &GuestMemoryMmap,
+        mem: &MappedMemory,
         queues: &mut Queues<'_>,
     ) -> Option<Outcome> {
         match self.device.process(self.clock.at(now), mem, queues) {
@@ -134,7 +134,7 @@ impl Lifecycle {
         &mut self,
         now: Tick,
         features: u64,
-        mem: &GuestMemoryMmap,
+        mem: &MappedMemory,
         queues: &mut Queues<'_>,
     ) -> Result<(), Unserved> {
         self.device.ack_features(features)?;

@@ -24,8 +24,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use thiserror::Error;
 use vsock_vhost_user::{
-    Config, ConfigError, SealedMemory, Stopper, UnixBackend, UnixSeqpacketBackend, VhostUserError,
-    VhostUserVsock, VhostUserVsockBuilder,
+    AccessPlatform, Config, ConfigError, SealedMemory, Stopper, UnixBackend, UnixSeqpacketBackend,
+    VhostUserError, VhostUserVsock, VhostUserVsockBuilder,
 };
 
 /// The exit code for wrong arguments; clap has the same.
@@ -175,10 +175,16 @@ fn device(args: &Args, vm: &Vm, config: Config) -> Result<VhostUserVsock, MainEr
     } else {
         SealedMemory::NotRequired
     };
+    let access_platform = if args.access_platform {
+        AccessPlatform::Offered
+    } else {
+        AccessPlatform::NotOffered
+    };
     let mut builder = VhostUserVsockBuilder::new(cid, &vm.socket)
         .config(config)
         .queue_size(vm.queue_size.unwrap_or(args.queue_size))
         .sealed_memory(sealed_memory)
+        .access_platform(access_platform)
         .poll_budget(Duration::from_micros(args.poll_us.into()))
         .backend(Box::new(streams));
     if let Some(messages) = messages(vm)? {

@@ -1,117 +1,169 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The guest's memory, as a front-end shares it: files, of which nothing is mapped before they were
-//! looked at.
+//! The guest's memory, as a front-end shares it: regions, each a part of a file.
 
 use std::fs::File;
-use std::io;
 use std::sync::Arc;
 
-use rustix::fs::{SealFlags, fcntl_get_seals, fstat, fstatfs};
-use rustix::io::Errno;
 use thiserror::Error;
 use vhost::vhost_user::message::VhostUserMemoryRegion;
-use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+use virtio_queue::{Queue, QueueT};
+use vm_memory::{
+    GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion, GuestRegionCollectionError,
+    GuestRegionMmap, Permissions,
+};
 
-/// Why memory cannot be used. Regions are counted from 0, as they come in the message.
+use crate::dirty_log::{DirtyLog, RegionLog};
+use crate::shared_file::{FileError, Part, SealedMemory};
+
+/// Most regions that a front-end may share: as many as other devices take, and a monitor has slots for.
+pub(crate) const MAX_REGIONS: usize = 509;
+
+/// Guest memory that is mapped, and marks in the log what is written through it.
+pub(crate) type MappedMemory = GuestMemoryMmap<RegionLog>;
+
+/// Why memory cannot be used. The regions of a message are counted from 0, as they come in it.
 #[derive(Debug, Error)]
 pub(crate) enum MemoryError {
-    #[error(
-        "memory region {index} at guest address {address:#x} ends at byte {end} of a file of {len} bytes: \
-         the VMM must make the file as long as what it shares"
-    )]
-    Short {
+    #[error("memory region {index} at guest address {address:#x} cannot be used")]
+    File {
         index: usize,
         address: u64,
-        end: u64,
-        len: u64,
+        source: FileError,
     },
-    #[error(
-        "the file of memory region {0} may shrink, which the device was told not to accept: the VMM must \
-         share memory that is sealed (F_SEAL_SHRINK; QEMU: -object memory-backend-memfd,seal=on)"
-    )]
-    Unsealed(usize),
-    #[error(
-        "memory region {0} is in huge pages, of which the system may have too few at any time, and the device \
-         was told not to accept that: the VMM must share memory in usual pages"
-    )]
-    Huge(usize),
-    #[error("memory region {index} has a part of a huge page of {page} bytes")]
-    PartOfPage { index: usize, page: u64 },
-    #[error("cannot ask for the length of the file of memory region {index}")]
-    Unknown { index: usize, source: io::Error },
-    #[error(
-        "cannot map memory region {index}, at offset {offset:#x} of its file, which must be a multiple of \
-         the page size"
-    )]
-    Unmappable {
-        index: usize,
-        offset: u64,
-        source: MmapRegionError,
-    },
-    #[error("memory region {0} is beyond what an address can say")]
-    Beyond(usize),
+    #[error("memory region {index} at guest address {address:#x} is empty")]
+    Empty { index: usize, address: u64 },
     #[error("the memory regions do not go together")]
-    Regions(#[source] vm_memory::GuestRegionCollectionError),
-}
-
-/// Whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a memfd).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum SealedMemory {
-    /// A VMM that shares memory which may shrink is refused.
-    Required,
-    /// Memory of any kind is accepted.
-    #[default]
-    NotRequired,
+    Regions(#[source] GuestRegionCollectionError),
+    #[error(
+        "there are {MAX_REGIONS} memory regions, which is the most: remove one before another is added"
+    )]
+    TooMany,
+    #[error(
+        "no memory region of {len:#x} bytes is at guest address {guest:#x} and at {frontend:#x} of the VMM, so \
+         none can be removed"
+    )]
+    NoRegion { guest: u64, frontend: u64, len: u64 },
 }
 
 /// Where a region is in the front-end, which names queues by its own addresses, and in the guest.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct RegionAddresses {
     frontend: u64,
     guest: u64,
     len: u64,
 }
 
+impl RegionAddresses {
+    const fn of(region: &VhostUserMemoryRegion) -> Self {
+        Self {
+            frontend: region.user_addr,
+            guest: region.guest_phys_addr,
+            len: region.memory_size,
+        }
+    }
+}
+
 /// A guest's memory.
+#[derive(Debug, Default)]
 pub(crate) struct Memory {
-    mapped: Arc<GuestMemoryMmap>,
+    mapped: Arc<MappedMemory>,
     regions: Vec<RegionAddresses>,
 }
 
 impl Memory {
-    /// Maps what a front-end shares.
+    /// Maps what a front-end shares, of which nothing is mapped before all of it was looked at.
     ///
     /// This may wait for the owner of a file.
     pub(crate) fn map(
         table: &[VhostUserMemoryRegion],
         files: Vec<File>,
         sealed: SealedMemory,
+        log: &Arc<DirtyLog>,
     ) -> Result<Self, MemoryError> {
         for (index, (region, file)) in table.iter().zip(&files).enumerate() {
             check(index, region, file, sealed)?;
         }
-        let regions = table
+        let mut regions = table
             .iter()
             .zip(files)
             .enumerate()
-            .map(|(index, (region, file))| map(index, region, file))
+            .map(|(index, (region, file))| map(index, region, file, log).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
-        let mapped = GuestMemoryMmap::from_regions(regions).map_err(MemoryError::Regions)?;
-        let addresses = |region: &VhostUserMemoryRegion| RegionAddresses {
-            frontend: region.user_addr,
-            guest: region.guest_phys_addr,
-            len: region.memory_size,
-        };
+        regions.sort_by_key(|region| region.start_addr());
+        let mapped = MappedMemory::from_arc_regions(regions).map_err(MemoryError::Regions)?;
         Ok(Self {
             mapped: Arc::new(mapped),
-            regions: table.iter().map(addresses).collect(),
+            regions: table.iter().map(RegionAddresses::of).collect(),
         })
     }
 
-    pub(crate) fn mapped(&self) -> &Arc<GuestMemoryMmap> {
+    /// This memory with one more region, which must overlap no other. The others stay as they are mapped.
+    ///
+    /// This may wait for the owner of the file.
+    pub(crate) fn with(
+        &self,
+        region: &VhostUserMemoryRegion,
+        file: File,
+        sealed: SealedMemory,
+        log: &Arc<DirtyLog>,
+    ) -> Result<Self, MemoryError> {
+        if self.regions.len() >= MAX_REGIONS {
+            return Err(MemoryError::TooMany);
+        }
+        let index = self.regions.len();
+        check(index, region, &file, sealed)?;
+        let added = map(index, region, file, log)?;
+        let mapped = self.mapped.insert_region(Arc::new(added));
+        let mut regions = self.regions.clone();
+        regions.push(RegionAddresses::of(region));
+        Ok(Self {
+            mapped: Arc::new(mapped.map_err(MemoryError::Regions)?),
+            regions,
+        })
+    }
+
+    /// This memory without a region, which must be one of it: the same addresses and length.
+    pub(crate) fn without(&self, region: &VhostUserMemoryRegion) -> Result<Self, MemoryError> {
+        let addresses = RegionAddresses::of(region);
+        let RegionAddresses {
+            frontend,
+            guest,
+            len,
+        } = addresses;
+        let none = MemoryError::NoRegion {
+            guest,
+            frontend,
+            len,
+        };
+        let Some(index) = self.regions.iter().position(|known| *known == addresses) else {
+            return Err(none);
+        };
+        let rest = self.mapped.remove_region(GuestAddress(guest), len);
+        let (mapped, _removed) = rest.map_err(MemoryError::Regions)?;
+        let mut regions = self.regions.clone();
+        regions.remove(index);
+        Ok(Self {
+            mapped: Arc::new(mapped),
+            regions,
+        })
+    }
+
+    pub(crate) const fn mapped(&self) -> &Arc<MappedMemory> {
         &self.mapped
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.regions.is_empty()
+    }
+
+    /// The first guest address after all regions.
+    pub(crate) fn end(&self) -> u64 {
+        let ends = self
+            .regions
+            .iter()
+            .map(|region| region.guest.saturating_add(region.len));
+        ends.max().unwrap_or(0)
     }
 
     /// The guest's address of what the front-end has at this one of its own.
@@ -123,6 +175,26 @@ impl Memory {
     }
 }
 
+/// Whether all three parts of a queue are in memory.
+pub(crate) fn holds_queue(memory: &MappedMemory, queue: &Queue) -> bool {
+    let size = usize::from(queue.size());
+    let parts = [
+        (queue.desc_table(), 16 * size, Permissions::Read),
+        (queue.avail_ring(), 6 + 2 * size, Permissions::Read),
+        (queue.used_ring(), 6 + 8 * size, Permissions::Write),
+    ];
+    parts
+        .into_iter()
+        .all(|(start, len, access)| memory.check_range(GuestAddress(start), len, access))
+}
+
+const fn part(region: &VhostUserMemoryRegion) -> Part {
+    Part {
+        offset: region.mmap_offset,
+        len: region.memory_size,
+    }
+}
+
 /// Whether every byte of a region has one in its file.
 fn check(
     index: usize,
@@ -130,80 +202,55 @@ fn check(
     file: &File,
     sealed: SealedMemory,
 ) -> Result<(), MemoryError> {
-    // First this: what is sealed keeps the length that is asked for next.
-    let required = sealed == SealedMemory::Required;
-    let shrinks = || !fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
-    if required && shrinks() {
-        return Err(MemoryError::Unsealed(index));
+    let address = region.guest_phys_addr;
+    if region.memory_size == 0 {
+        return Err(MemoryError::Empty { index, address });
     }
-    let unknown = |error: Errno| MemoryError::Unknown {
+    let checked = part(region).check(file, sealed);
+    checked.map_err(|source| MemoryError::File {
         index,
-        source: error.into(),
-    };
-    if let Some(page) = huge_page(file).map_err(unknown)? {
-        // A hole that is made in them later is filled with what the system has left: nothing, perhaps.
-        if required {
-            return Err(MemoryError::Huge(index));
-        }
-        // The kernel would map all of the last page, and refuse to unmap a part of it.
-        if !region.memory_size.is_multiple_of(page) {
-            return Err(MemoryError::PartOfPage { index, page });
-        }
-    }
-    let stat = fstat(file).map_err(unknown)?;
-    let len = u64::try_from(stat.st_size).unwrap_or(0);
-    let (offset, size) = (region.mmap_offset, region.memory_size);
-    let end = offset.checked_add(size).ok_or(MemoryError::Beyond(index))?;
-    if end > len {
-        let address = region.guest_phys_addr;
-        return Err(MemoryError::Short {
-            index,
-            address,
-            end,
-            len,
-        });
-    }
-    Ok(())
-}
-
-/// How large the pages of a file are, if they are huge ones: these come from a pool of the system, and a
-/// process that touches one when none is left is killed.
-fn huge_page(file: &File) -> Result<Option<u64>, Errno> {
-    let system = fstatfs(file)?;
-    let is_huge = system.f_type == libc::HUGETLBFS_MAGIC;
-    Ok(is_huge.then(|| u64::try_from(system.f_bsize).unwrap_or(0)))
+        address,
+        source,
+    })
 }
 
 fn map(
     index: usize,
     region: &VhostUserMemoryRegion,
     file: File,
-) -> Result<GuestRegionMmap, MemoryError> {
-    let offset = region.mmap_offset;
-    let size = usize::try_from(region.memory_size).map_err(|_| MemoryError::Beyond(index))?;
-    let mapped = map_file(FileOffset::new(file, offset), size).map_err(|source| {
-        MemoryError::Unmappable {
-            index,
-            offset,
-            source,
-        }
-    })?;
-    let address = GuestAddress(region.guest_phys_addr);
-    GuestRegionMmap::new(mapped, address).ok_or(MemoryError::Beyond(index))
+    log: &Arc<DirtyLog>,
+) -> Result<GuestRegionMmap<RegionLog>, MemoryError> {
+    let address = region.guest_phys_addr;
+    let failed = |source| MemoryError::File {
+        index,
+        address,
+        source,
+    };
+    let bitmap = RegionLog::new(Arc::clone(log), address);
+    let mapped = part(region).map(file, bitmap).map_err(failed)?;
+    GuestRegionMmap::new(mapped, GuestAddress(address)).ok_or_else(|| failed(FileError::Beyond))
 }
 
-/// Without `MAP_NORESERVE`: what is in huge pages is mapped only if there are as many.
-fn map_file(file: FileOffset, size: usize) -> Result<MmapRegion, MmapRegionError> {
-    MmapRegionBuilder::new(size)
-        .with_file_offset(file)
-        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-        .with_mmap_flags(libc::MAP_SHARED)
-        .build()
+#[cfg(test)]
+pub(crate) mod testing {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    /// Memory of this many bytes from address 0 on.
+    pub(crate) fn mapped(len: u64) -> Arc<MappedMemory> {
+        let file = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, len).unwrap();
+        let table = [VhostUserMemoryRegion::new(0, len, 0, 0)];
+        let (sealed, log) = (SealedMemory::NotRequired, Arc::default());
+        let memory = Memory::map(&table, vec![file.into()], sealed, &log).unwrap();
+        Arc::clone(memory.mapped())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use rustix::fs::{MemfdFlags, fcntl_add_seals, ftruncate, memfd_create};
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
     use super::SealedMemory::{NotRequired, Required};
     use super::*;
@@ -227,12 +274,15 @@ mod tests {
         files: impl Into<Vec<File>>,
         sealed: SealedMemory,
     ) -> Result<Memory, MemoryError> {
-        Memory::map(table, files.into(), sealed)
+        Memory::map(table, files.into(), sealed, &Arc::default())
     }
 
     /// Why one region is refused.
-    fn refused(region: VhostUserMemoryRegion, file: File, sealed: SealedMemory) -> MemoryError {
-        map(&[region], [file], sealed).err().unwrap()
+    fn refused(region: VhostUserMemoryRegion, file: File, sealed: SealedMemory) -> FileError {
+        match map(&[region], [file], sealed) {
+            Err(MemoryError::File { source, .. }) => source,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -246,17 +296,14 @@ mod tests {
         ] {
             let refused = refused(region(0, size, 0, offset), file(len), NotRequired);
             assert!(
-                matches!(
-                    refused,
-                    MemoryError::Short { index: 0, .. } | MemoryError::Beyond(0)
-                ),
+                matches!(refused, FileError::Short { .. } | FileError::Beyond),
                 "{refused}"
             );
         }
         map(&[region(0, PAGE, 0, PAGE)], [file(2 * PAGE)], NotRequired).unwrap();
         let zero = File::options().read(true).write(true).open("/dev/zero");
         let refused = refused(region(0, PAGE, 0, 0), zero.unwrap(), NotRequired);
-        let no_length = matches!(refused, MemoryError::Short { len: 0, .. });
+        let no_length = matches!(refused, FileError::Short { len: 0, .. });
         assert!(no_length, "{refused}");
     }
 
@@ -264,15 +311,17 @@ mod tests {
     fn t120_a_short_file_is_named_and_nothing_of_its_table_is_mapped() {
         let table = [region(0, PAGE, 0, 0), region(PAGE, 2 * PAGE, PAGE, 0)];
         let refused = map(&table, [file(PAGE), file(PAGE)], NotRequired);
-        let text = refused.err().unwrap().to_string();
-        let expected = "memory region 1 at guest address 0x1000 ends at byte 8192";
-        assert!(text.starts_with(expected), "{text}");
+        let refused = refused.err().unwrap();
+        let text = "memory region 1 at guest address 0x1000 cannot be used";
+        assert_eq!(refused.to_string(), text);
+        let why = std::error::Error::source(&refused).unwrap().to_string();
+        assert!(why.starts_with("it ends at byte 8192"), "{why}");
     }
 
     #[test]
     fn t120_an_offset_within_a_page_is_refused() {
         let refused = refused(region(0, PAGE, 0, 1), file(2 * PAGE), NotRequired);
-        let unmappable = matches!(refused, MemoryError::Unmappable { offset: 1, .. });
+        let unmappable = matches!(refused, FileError::Unmappable { offset: 1, .. });
         assert!(unmappable, "{refused}");
     }
 
@@ -285,7 +334,7 @@ mod tests {
         plain.set_len(PAGE).unwrap();
         for file in [open, plain] {
             let refused = refused(region(0, PAGE, 0, 0), file, Required);
-            assert!(matches!(refused, MemoryError::Unsealed(0)), "{refused}");
+            assert!(matches!(refused, FileError::Unsealed), "{refused}");
             assert!(refused.to_string().contains("seal=on"), "{refused}");
         }
         map(&[region(0, PAGE, 0, 0)], [sealed], Required).unwrap();
@@ -323,25 +372,19 @@ mod tests {
 
     #[test]
     fn t120_huge_pages_are_refused_where_they_may_be_missing_or_are_not_whole() {
-        type Check = fn(&MemoryError) -> bool;
+        type Check = fn(&FileError) -> bool;
         // More than any system has.
         const TOO_MANY: u64 = 1 << 46;
         let cases: [(u64, u64, SealedMemory, Check); 3] = [
             (HUGE_PAGE, HUGE_PAGE, Required, |error| {
-                matches!(error, MemoryError::Huge(0))
+                matches!(error, FileError::Huge)
             }),
             (TOO_MANY, TOO_MANY, NotRequired, |error| {
-                matches!(error, MemoryError::Unmappable { .. })
+                matches!(error, FileError::Unmappable { .. })
             }),
             // The kernel maps the whole page, and does not take back a part of it.
             (HUGE_PAGE, PAGE, NotRequired, |error| {
-                matches!(
-                    error,
-                    MemoryError::PartOfPage {
-                        index: 0,
-                        page: HUGE_PAGE
-                    }
-                )
+                matches!(error, FileError::PartOfPage(HUGE_PAGE))
             }),
         ];
         for (len, size, sealed, is_expected) in cases {
@@ -359,5 +402,67 @@ mod tests {
         let table = [region(0, PAGE, 0, 0), region(0, PAGE, PAGE, 0)];
         let refused = map(&table, [file(PAGE), file(PAGE)], NotRequired);
         assert!(matches!(refused, Err(MemoryError::Regions(_))));
+    }
+
+    fn add(memory: &Memory, region: VhostUserMemoryRegion) -> Result<Memory, MemoryError> {
+        let file = file(region.mmap_offset + region.memory_size);
+        memory.with(&region, file, NotRequired, &Arc::default())
+    }
+
+    #[test]
+    fn t121_regions_are_added_and_removed_one_by_one() {
+        let mut memory = Memory::default();
+        assert_eq!((memory.end(), memory.is_empty()), (0, true));
+        // In disorder, of which two are neighbours.
+        for at in [5, 1, 2] {
+            memory = add(&memory, region(at * PAGE, PAGE, at << 32, PAGE)).unwrap();
+        }
+        assert_eq!(memory.end(), 6 * PAGE);
+        assert_eq!(memory.guest_address(2 << 32), Some(2 * PAGE));
+        // One that lies over another by a byte of it, or has none.
+        for (guest, size) in [(PAGE, PAGE), (0, 2 * PAGE), (5 * PAGE, 2 * PAGE)] {
+            let refused = add(&memory, region(guest, size, 9 << 32, 0)).unwrap_err();
+            assert!(matches!(refused, MemoryError::Regions(_)), "{refused}");
+        }
+        let empty = add(&memory, region(8 * PAGE, 0, 9 << 32, 0)).unwrap_err();
+        assert!(matches!(empty, MemoryError::Empty { .. }), "{empty}");
+        // What is removed must be what was added; where it was in its file is of no interest.
+        for (guest, size, frontend) in [
+            (3 * PAGE, PAGE, 3 << 32),
+            (PAGE, 2 * PAGE, 1 << 32),
+            (PAGE, PAGE, 2 << 32),
+        ] {
+            let refused = memory.without(&region(guest, size, frontend, PAGE));
+            assert!(matches!(refused, Err(MemoryError::NoRegion { .. })));
+        }
+        for at in [2, 5, 1] {
+            assert!(memory.guest_address(at << 32).is_some());
+            memory = memory
+                .without(&region(at * PAGE, PAGE, at << 32, 0))
+                .unwrap();
+            assert_eq!(memory.guest_address(at << 32), None);
+        }
+        assert!(memory.is_empty());
+        add(&memory, region(0, PAGE, 0, 0)).unwrap();
+    }
+
+    #[test]
+    fn t121_there_are_no_more_regions_than_the_most() {
+        let mut memory = Memory::default();
+        for at in 0..MAX_REGIONS as u64 {
+            memory = add(&memory, region(at * PAGE, PAGE, at * PAGE, 0)).unwrap();
+        }
+        let beyond = region(memory.end(), PAGE, memory.end(), 0);
+        let refused = add(&memory, beyond).unwrap_err();
+        assert!(matches!(refused, MemoryError::TooMany), "{refused}");
+        let less = memory.without(&region(PAGE, PAGE, PAGE, 0)).unwrap();
+        add(&less, beyond).unwrap();
+    }
+
+    #[test]
+    fn a_table_need_not_be_in_the_order_of_addresses() {
+        let table = [region(PAGE, PAGE, 0, 0), region(0, PAGE, PAGE, 0)];
+        let memory = map(&table, [file(PAGE), file(PAGE)], NotRequired).unwrap();
+        assert_eq!(memory.guest_address(PAGE), Some(0));
     }
 }

@@ -5,11 +5,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::access_platform::AccessPlatform;
 use crate::cid_claim::CidClaim;
 use crate::error::VhostUserError;
 use crate::journal::Journal;
-use crate::memory::SealedMemory;
 use crate::panics::{self, catch};
+use crate::shared_file::SealedMemory;
 use crate::worker::Worker;
 
 /// What a front-end may ask for.
@@ -19,6 +20,7 @@ pub(crate) struct Offer {
     /// The longest queue.
     pub(crate) queue_size: u16,
     pub(crate) sealed_memory: SealedMemory,
+    pub(crate) access_platform: AccessPlatform,
 }
 
 pub(crate) struct Shared {

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use virtio_queue::{Error, Queue, QueueT};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 use vsock_epoll::{LoopError, MuxerDriver};
 
 use crate::journal::{Journal, say};
+use crate::memory::MappedMemory;
 use crate::session::{Layout, Ring};
 use crate::signal::{SignalError, Signaller};
 
@@ -125,7 +126,7 @@ impl Vring {
 
     /// Goes to where the queue stands, by its used index, whatever the front-end says: the device alone moves that,
     /// and holds no buffer. Returns the queue as it is there.
-    pub(crate) fn go_to_used_index(&mut self, mem: &GuestMemoryMmap) -> Ring {
+    pub(crate) fn go_to_used_index(&mut self, mem: &MappedMemory) -> Ring {
         let layout = self.layout();
         let index = GuestAddress(layout.used.saturating_add(USED_INDEX));
         // ORDER: Relaxed; partner: none, only the device moves it, and its threads share a lock.
@@ -288,6 +289,7 @@ mod tests {
     use vsock_proto::GuestCid;
 
     use super::*;
+    use crate::memory::testing::mapped;
 
     struct Rig {
         vring: Vring,
@@ -370,7 +372,7 @@ mod tests {
 
     #[test]
     fn t113_a_queue_goes_on_at_its_used_index() {
-        let mem = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x3000)]).unwrap();
+        let mem = mapped(0x3000);
         let mut rig = Rig::new();
         let addresses = |descriptors| Addresses {
             descriptors: GuestAddress(descriptors),

@@ -8,7 +8,6 @@ use std::io;
 use std::sync::Arc;
 
 use virtio_queue::{Error as QueueError, QueueT};
-use vm_memory::GuestMemoryMmap;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
 use vsock_muxer::MuxerCounters;
@@ -18,6 +17,7 @@ use vsock_virtio::{DeviceCounters, F_EVENT_IDX, NextCall, QueueName, Queues, Vso
 use crate::error::VhostUserError;
 use crate::journal::{Journal, say};
 use crate::lifecycle::Lifecycle;
+use crate::memory::{MappedMemory, holds_queue};
 use crate::session::{Interruption, QUEUES, Session};
 use crate::signal::Signaller;
 use crate::vring::{Addresses, Discarded, Enablement, KickChange, Vring};
@@ -30,6 +30,10 @@ impl QueueIndex {
     pub(crate) fn new(index: u32) -> Option<Self> {
         let index = usize::try_from(index).ok()?;
         (index < QUEUES).then_some(Self(index))
+    }
+
+    pub(crate) const fn number(self) -> usize {
+        self.0
     }
 
     /// Whether a device without this queue can do nothing.
@@ -58,7 +62,7 @@ pub(crate) struct StoppedQueue {
 #[must_use = "to be dropped without the lock"]
 #[derive(Debug)]
 pub(crate) struct Remains {
-    _memory: Option<Arc<GuestMemoryMmap>>,
+    _memory: Option<Arc<MappedMemory>>,
     _descriptors: [Discarded; QUEUES],
 }
 
@@ -73,14 +77,14 @@ pub(crate) struct Worker {
     /// Whether the event queue is where it is used.
     event_queue_runs: bool,
     /// The guest's memory, while a front-end shares it.
-    memory: Option<Arc<GuestMemoryMmap>>,
+    memory: Option<Arc<MappedMemory>>,
     /// What the device wants of its thread before its next call.
     next: NextCall,
 }
 
 impl Worker {
     pub(crate) fn new(
-        device: VsockDevice<GuestMemoryMmap>,
+        device: VsockDevice<MappedMemory>,
         queue_size: u16,
         event_loop: MuxerDriver,
         journal: Arc<Journal>,
@@ -147,11 +151,14 @@ impl Worker {
 
     /// Takes the guest's memory; returns the one before.
     #[must_use = "to be dropped without the lock"]
-    pub(crate) fn set_memory(
-        &mut self,
-        memory: Arc<GuestMemoryMmap>,
-    ) -> Option<Arc<GuestMemoryMmap>> {
+    pub(crate) fn set_memory(&mut self, memory: Arc<MappedMemory>) -> Option<Arc<MappedMemory>> {
         self.memory.replace(memory)
+    }
+
+    /// The number of a queue that runs and is not in this memory.
+    pub(crate) fn cut_off(&mut self, memory: &MappedMemory) -> Option<usize> {
+        let mut vrings = self.vrings.iter_mut();
+        vrings.position(|vring| vring.runs() && !holds_queue(memory, vring.queue_mut()))
     }
 
     /// Takes another call for a queue, or none. The driver of a queue that runs is notified by it, because the one
@@ -396,13 +403,13 @@ mod tests {
     use std::time::Duration;
 
     use rustix::event::{EventfdFlags, eventfd};
-    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-    use vm_memory::{Bytes, FileOffset, GuestAddress};
+    use vm_memory::{Bytes, GuestAddress};
     use vsock_muxer::Muxer;
     use vsock_proto::{Config, GuestCid};
 
     use super::*;
     use crate::journal::testing::logged;
+    use crate::memory::testing::mapped;
 
     const AVAILABLE: u64 = 0x1000;
     const USED: u64 = 0x2000;
@@ -410,12 +417,8 @@ mod tests {
     const PACKET: u64 = 2 * STRIDE;
     const LEN: u64 = 3 * STRIDE;
 
-    fn memory() -> Arc<GuestMemoryMmap> {
-        let file = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
-        ftruncate(&file, LEN).unwrap();
-        let file = FileOffset::new(file.into(), 0);
-        let range = (GuestAddress(0), usize::try_from(LEN).unwrap(), Some(file));
-        Arc::new(GuestMemoryMmap::from_ranges_with_files([range]).unwrap())
+    fn memory() -> Arc<MappedMemory> {
+        mapped(LEN)
     }
 
     const GENEROUS: Duration = Duration::from_secs(20);
@@ -459,12 +462,12 @@ mod tests {
     }
 
     /// A worker whose guest's queues run, and what its thread waits with.
-    fn running(memory: &Arc<GuestMemoryMmap>) -> (Worker, DriverEvents) {
+    fn running(memory: &Arc<MappedMemory>) -> (Worker, DriverEvents) {
         running_and_polling(memory, Duration::ZERO)
     }
 
     fn running_and_polling(
-        memory: &Arc<GuestMemoryMmap>,
+        memory: &Arc<MappedMemory>,
         poll_budget: Duration,
     ) -> (Worker, DriverEvents) {
         let event_loop = MuxerDriver::new().unwrap();
@@ -483,7 +486,7 @@ mod tests {
     }
 
     /// The driver sends packets until there have been `count`, and does not kick.
-    fn offer(memory: &GuestMemoryMmap, count: u16) {
+    fn offer(memory: &MappedMemory, count: u16) {
         let descriptor = [PACKET.to_le_bytes(), [44, 0, 0, 0, 0, 0, 0, 0]].concat();
         memory
             .write_slice(&descriptor, GuestAddress(STRIDE))

@@ -68,17 +68,28 @@ pub(super) fn receive<B: BitmapSlice>(
     // buffer mapped, whose length they know. The guest may write there at the same time: no reference to
     // the bytes exists.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
-    let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    let failure = io::Error::last_os_error();
+    let Ok(received) = usize::try_from(received) else {
+        // A part of the bytes was copied before the kernel found a place that is not there.
+        if failure.raw_os_error() == Some(libc::EFAULT) {
+            mark_dirty(pieces, usize::MAX);
+        }
+        return Err(failure);
+    };
     // SAFETY: the call has succeeded, and the room is still there, if there is one.
     let files = unsafe { take_files(&message) };
     files.into_iter().for_each(closer::close);
-    let mut left = received;
+    mark_dirty(pieces, received);
+    Ok(received)
+}
+
+/// Tells the bitmaps of the first `left` bytes that a call has taken.
+fn mark_dirty<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>], mut left: usize) {
     for piece in taken(pieces) {
         let len = piece.len().min(left);
         piece.bitmap().mark_dirty(0, len);
         left -= len;
     }
-    Ok(received)
 }
 
 /// Shortens the buffers to `bytes` in all.
@@ -234,6 +245,26 @@ mod tests {
         let refused = receive(&near, &pieces[1..]).unwrap_err();
         assert_eq!(refused.raw_os_error(), cut_off);
         assert_eq!(receive(&near, &pieces).unwrap(), 3, "it fits before");
+    }
+
+    #[test]
+    fn t123_what_was_received_before_a_place_that_is_not_there_is_marked() {
+        let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(2 * PAGE as u64).unwrap();
+        let shared = FileOffset::new(file.try_clone().unwrap(), 0);
+        let range = (GuestAddress(0), 2 * PAGE, Some(shared));
+        let memory = GuestMemoryMmap::<AtomicBitmap>::from_ranges_with_files([range]).unwrap();
+        let pieces = [0, PAGE].map(|at| memory.get_slice(GuestAddress(at as u64), 100).unwrap());
+        file.set_len(PAGE as u64).unwrap();
+        let (near, mut far) = pair();
+        far.write_all(&[7; 150]).unwrap();
+        let refused = receive(&near, &pieces).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EFAULT));
+        let mut first = [0_u8; 100];
+        pieces[0].copy_to(&mut first[..]);
+        let bitmap = memory.iter().next().unwrap().bitmap();
+        assert!(first == [0; 100] || bitmap.dirty_at(0));
+        assert_eq!(first, [7; 100], "the kernel copies what it can");
     }
 
     #[test]

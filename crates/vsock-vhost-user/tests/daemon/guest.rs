@@ -309,6 +309,12 @@ impl Guest {
         bytes
     }
 
+    /// Takes bytes out of the socket's buffer.
+    pub(crate) fn free(&mut self, socket: &mut Socket, len: u32) {
+        socket.taken = socket.taken.wrapping_add(len);
+        self.say(socket, Op::CreditUpdate, 0, &[]);
+    }
+
     /// Says that the guest will not send any more.
     pub(crate) fn finish(&mut self, socket: &Socket) {
         let flags = ShutdownFlags::SEND.bits();

@@ -290,10 +290,10 @@ fn t130_a_hard_limit_that_is_too_low_is_warned_about() {
         ("--max-connections=1000", true),
         ("--max-connections=1", false),
     ] {
-        // Two times 1,024 clients without a command, and at most 200 descriptors for the rest.
-        let program = Program::start_limited("-n 2300", &[3, 4], &[connections]);
+        // Two times 1,024 clients without a command, and at most 1,200 descriptors for the rest.
+        let program = Program::start_limited("-n 3320", &[3, 4], &[connections]);
         let said = program.said();
-        assert_eq!(said.contains("descriptors is 2300"), warned, "{said}");
+        assert_eq!(said.contains("descriptors is 3320"), warned, "{said}");
     }
 }
 

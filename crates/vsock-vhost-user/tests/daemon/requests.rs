@@ -116,7 +116,7 @@ fn t122_what_was_not_offered_ends_its_connection_alone() {
         );
     }
     let mut vmm = host.vmm();
-    let foreign = 1_u64 << 15 | 1 << 3; // CONFIGURE_MEM_SLOTS, and REPLY_ACK
+    let foreign = 1_u64 << 12 | 1 << 3; // INFLIGHT_SHMFD, and REPLY_ACK
     let asked = vmm.request(
         FrontendReq::SET_PROTOCOL_FEATURES,
         &foreign.to_ne_bytes(),

@@ -21,8 +21,10 @@ pub(crate) const STRIDE: u64 = 1 << 20;
 /// Bytes of a buffer.
 pub(crate) const BUFFER: u32 = 4096;
 
-/// Bytes from the beginning of a queue to its buffers.
-const BUFFERS: u64 = 0x4000;
+/// Bytes from the beginning of a queue to its buffers, and from one of them to the next: each has two pages of its
+/// own, the end of one and the beginning of the other.
+const BUFFERS: u64 = 0x4800;
+const SPACING: u64 = 0x2000;
 
 pub(crate) struct Ring {
     memory: GuestMemoryMmap,
@@ -48,6 +50,17 @@ impl Ring {
         };
         ring.clear();
         ring
+    }
+
+    /// The same queue in a copy of the memory, with a kick and a call of its own.
+    pub(crate) fn moved(&self, memory: &GuestMemoryMmap) -> Self {
+        Self {
+            memory: memory.clone(),
+            ring: self.ring.clone(),
+            kick: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
+            call: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
+            ..*self
+        }
     }
 
     /// As after a reset of the device: empty rings.
@@ -83,9 +96,25 @@ impl Ring {
         }
     }
 
+    /// What of the queue the driver writes, and the device does not: where it begins, and its bytes.
+    pub(crate) fn of_driver(&self) -> (u64, u64) {
+        (self.base, self.ring.queue().used_ring() - self.base)
+    }
+
+    /// All buffers of the queue: where they begin, and their bytes.
+    pub(crate) fn buffers(&self) -> (u64, u64) {
+        (self.buffer(0).0, u64::from(SIZE) * SPACING)
+    }
+
+    /// Makes a chain of these pieces available.
+    pub(crate) fn offer_chain(&mut self, head: u16, pieces: &[Descriptor]) {
+        self.ring.chain(&self.memory, head, pieces);
+        self.ring.offer(&self.memory, head);
+    }
+
     /// Where the buffer of an entry is.
     pub(crate) fn buffer(&self, entry: u16) -> GuestAddress {
-        GuestAddress(self.base + BUFFERS + u64::from(entry) * u64::from(BUFFER))
+        GuestAddress(self.base + BUFFERS + u64::from(entry) * SPACING)
     }
 
     /// What the driver has made available, in all.

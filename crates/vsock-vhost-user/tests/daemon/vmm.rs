@@ -46,16 +46,30 @@ impl Vmm {
     /// As [`connect`](Self::connect), with other memory.
     pub(crate) fn connect_with(socket: &Path, memory: GuestMemoryMmap) -> Self {
         let mut vmm = Self::open(socket, memory);
-        vmm.frontend.set_owner().unwrap();
-        let features = vmm.frontend.get_features().unwrap();
-        assert_eq!(features & FEATURES, FEATURES);
-        vmm.agree_on(
-            VhostUserProtocolFeatures::MQ
-                | VhostUserProtocolFeatures::CONFIG
-                | VhostUserProtocolFeatures::REPLY_ACK,
-        );
-        assert_eq!(vmm.frontend.get_queue_num().unwrap(), 3);
+        vmm.introduce();
         vmm
+    }
+
+    /// As [`connect`](Self::connect), for a guest that is there already.
+    pub(crate) fn connect_over(socket: &Path, memory: GuestMemoryMmap, rings: [Ring; 3]) -> Self {
+        let (socket, frontend) = connection(socket);
+        let mut vmm = Self {
+            frontend,
+            socket,
+            memory,
+            rings,
+        };
+        vmm.introduce();
+        vmm
+    }
+
+    /// What a front-end says first.
+    fn introduce(&mut self) {
+        self.frontend.set_owner().unwrap();
+        let features = self.frontend.get_features().unwrap();
+        assert_eq!(features & FEATURES, FEATURES);
+        self.agree_on_more(VhostUserProtocolFeatures::empty());
+        assert_eq!(self.frontend.get_queue_num().unwrap(), 3);
     }
 
     /// Connects, and says nothing.
@@ -116,6 +130,14 @@ impl Vmm {
     pub(crate) fn set_call(&mut self, index: usize, call: &impl AsRawFd) -> bool {
         let body = (index as u64).to_ne_bytes();
         self.request(FrontendReq::SET_VRING_CALL, &body, &[call.as_raw_fd()])
+    }
+
+    /// Takes further features of the protocol than each front-end does.
+    pub(crate) fn agree_on_more(&mut self, more: VhostUserProtocolFeatures) {
+        let usual = VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::REPLY_ACK;
+        self.agree_on(usual | more);
     }
 
     /// What the device offers.
@@ -195,7 +217,7 @@ fn connection(socket: &Path) -> (UnixStream, Frontend) {
 }
 
 /// Bytes of a guest's memory: for its queues, and for as many of another driver.
-const MEMORY: u64 = 6 * STRIDE;
+pub(crate) const MEMORY: u64 = 6 * STRIDE;
 
 /// Memory of a guest that can be shared, with these seals.
 pub(crate) fn memory(seals: SealFlags) -> GuestMemoryMmap {

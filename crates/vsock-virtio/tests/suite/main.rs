@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod batches;
+mod dirty_bitmap;
 mod events;
 mod flow;
 mod hostile;

@@ -13,7 +13,7 @@ use vhost::vhost_user::message::FrontendReq;
 use vsock_compliance::poll::{Deadline, PollInterest, wait_ready};
 use vsock_driver::{Descriptor, bytes, filled};
 use vsock_proto::{Header, Op};
-use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
+use vsock_vhost_user::{AccessPlatform, VhostUserVsock, VhostUserVsockBuilder};
 
 use super::front_end::{FrontEnd, LIMIT};
 use super::guest::Guest;
@@ -31,7 +31,8 @@ impl Rig {
     /// `None` for want of descriptors.
     pub(super) fn new() -> Option<Self> {
         let directory = TempDir::new().ok()?;
-        let builder = VhostUserVsockBuilder::new(3, directory.path().join("vhost.sock"));
+        let builder = VhostUserVsockBuilder::new(3, directory.path().join("vhost.sock"))
+            .access_platform(AccessPlatform::Offered);
         let (builder, connector) = builder.in_process().ok()?;
         let component = Component::new(&connector)?;
         Some(Self {

@@ -6,12 +6,14 @@ use std::os::fd::OwnedFd;
 
 use vhost::vhost_user::message::FrontendReq as Req;
 
-use super::guest::{Guest, USER};
+use super::guest::{FEATURES, Guest, USER};
 use crate::bytes::Bytes;
 
 /// The version of the protocol, in the flags.
 const VERSION: u32 = 1;
 const NEED_REPLY: u32 = 8;
+/// `VHOST_F_LOG_ALL`
+const LOG_ALL: u64 = 1 << 26;
 
 /// A message, right or wrong.
 #[derive(Debug)]
@@ -85,13 +87,24 @@ pub(super) fn region(guest: u64, size: u64, offset: u64) -> Vec<u8> {
 pub(super) fn any(request: u32, data: &mut Bytes<'_>, guest: &Guest) -> Message {
     let index = u32::from(data.byte()) % 4;
     let body = match Req::try_from(request) {
-        Ok(Req::SET_FEATURES | Req::SET_PROTOCOL_FEATURES) => longs(&[long(data)]),
+        Ok(Req::SET_FEATURES) => match data.byte() % 4 {
+            // What the guest has accepted, with and without the log.
+            0 => longs(&[FEATURES]),
+            1..=2 => longs(&[FEATURES | LOG_ALL]),
+            _ => longs(&[long(data)]),
+        },
+        Ok(Req::SET_PROTOCOL_FEATURES) => longs(&[long(data)]),
         Ok(Req::SET_MEM_TABLE) => {
             let count = index + 1;
             let regions = (0..count).flat_map(|_| any_region(data));
             [words(&[count, 0]), regions.collect()].concat()
         }
-        Ok(Req::SET_LOG_BASE) => longs(&[long(data), long(data)]),
+        Ok(Req::SET_LOG_BASE) => {
+            // Bits for all of the guest's memory, for a part of it, for more.
+            let size = [8, 4, 0x1000, long(data)][usize::from(data.byte() % 4)];
+            let offset = [0, 0, 0x1000, long(data)][usize::from(data.byte() % 4)];
+            longs(&[size, offset])
+        }
         Ok(
             Req::SET_VRING_NUM | Req::SET_VRING_BASE | Req::GET_VRING_BASE | Req::SET_VRING_ENABLE,
         ) => words(&[index, data.number()]),

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The log of a live migration: a bitmap in a file of the front-end, with a bit for each page of 4 KiB of the
+//! guest that the device has written (vhost-user, "Migration").
+//!
+//! A page is marked *after* it was written. The front-end takes a bit out of the log and copies the page then:
+//!
+//! ```text
+//! the device                               the front-end
+//!   1. writes the page                       a. takes the bit and clears it, in one operation
+//!   2. sets the bit, in one operation        b. copies the page
+//! ```
+//!
+//! If (a) finds the bit of (2), (b) sees the bytes of (1). If (a) comes before (2), the bit is in the log after it,
+//! and the page is copied again. With the mark first, both (a) and (b) could fall between it and the write, and the
+//! write would be in no copy. That a bit of a whole step is set only after the guest has been shown a used buffer
+//! does no harm: the last round of copies is made when the queues have been stopped, by a request that waits for
+//! the step.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use thiserror::Error;
+use vm_memory::bitmap::{Bitmap, BitmapSlice, WithBitmapSlice};
+use vm_memory::{MmapRegion, VolatileMemory};
+
+use crate::shared_file::{FileError, Part, SealedMemory};
+
+/// Bytes of a page in the log, whatever pages the system has.
+pub(crate) const LOG_PAGE: u64 = 4096;
+
+/// Why a log cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum LogError {
+    #[error("the log of dirty pages cannot be used")]
+    File(#[source] FileError),
+    #[error(
+        "the log of dirty pages has {len} bytes, and needs {needed} for memory that ends at {end:#x}: a bit \
+         for each page of 4 KiB from address 0 on"
+    )]
+    Small { len: u64, needed: u64, end: u64 },
+}
+
+/// Checks that a log of `len` bytes has a bit for each page of memory that ends at `end`.
+fn check_covers(len: u64, end: u64) -> Result<(), LogError> {
+    let needed = end.div_ceil(LOG_PAGE).div_ceil(8);
+    if len < needed {
+        return Err(LogError::Small { len, needed, end });
+    }
+    Ok(())
+}
+
+/// A log that is mapped.
+#[derive(Debug)]
+pub(crate) struct LogFile(MmapRegion);
+
+impl LogFile {
+    /// Maps a log for memory that ends at `end`.
+    ///
+    /// This may wait for the owner of the file.
+    pub(crate) fn map(
+        file: File,
+        part: Part,
+        end: u64,
+        sealed: SealedMemory,
+    ) -> Result<Self, LogError> {
+        part.check(&file, sealed).map_err(LogError::File)?;
+        check_covers(part.len, end)?;
+        part.map(file, ()).map(Self).map_err(LogError::File)
+    }
+
+    fn len(&self) -> u64 {
+        self.0.size() as u64
+    }
+
+    /// Sets the bits from page `first` to page `last`. Those beyond the end are left out: memory that has no
+    /// bits is refused before it is used.
+    fn set(&self, first: u64, last: u64) {
+        for byte in first / 8..=last / 8 {
+            let from = if byte == first / 8 { first % 8 } else { 0 };
+            let to = if byte == last / 8 { last % 8 } else { 7 };
+            let bits = (u8::MAX << from) & (u8::MAX >> (7 - to));
+            let place = usize::try_from(byte).ok();
+            let place = place.and_then(|at| self.0.get_atomic_ref::<AtomicU8>(at).ok());
+            if let Some(place) = place {
+                // ORDER: Release; partner: the front-end's exchange that takes the bits. A front-end that sees
+                // the bit sees what was written to the page before.
+                place.fetch_or(bits, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// The log of a front-end, if it has given one, and whether pages are marked in it. All regions of its memory
+/// refer to this one.
+#[derive(Debug, Default)]
+pub(crate) struct DirtyLog {
+    /// Whether there is a log in which pages are to be marked.
+    is_on: AtomicBool,
+    file: RwLock<Option<LogFile>>,
+}
+
+impl DirtyLog {
+    /// Takes another log; returns the one before, in which no page is marked from here on. Unmapping it may wait.
+    #[must_use = "to be dropped without the lock"]
+    pub(crate) fn replace(&self, file: LogFile) -> Option<LogFile> {
+        let mut place = self.file.write().unwrap_or_else(PoisonError::into_inner);
+        place.replace(file)
+    }
+
+    /// Begins or ends marking.
+    ///
+    /// A write that begins after this is marked, if the lock of the worker is held here.
+    pub(crate) fn switch(&self, marking: Marking) {
+        let is_on = marking == Marking::On && self.len().is_some();
+        // ORDER: Relaxed; partner: the load in `mark`, which comes under the same lock of the worker.
+        self.is_on.store(is_on, Ordering::Relaxed);
+    }
+
+    /// Checks that the log, if there is one, has a bit for each page of memory that ends at `end`.
+    pub(crate) fn check_covers(&self, end: u64) -> Result<(), LogError> {
+        self.len().map_or(Ok(()), |len| check_covers(len, end))
+    }
+
+    fn len(&self) -> Option<u64> {
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        file.as_ref().map(LogFile::len)
+    }
+
+    /// Marks what was written at a guest address.
+    #[inline]
+    fn mark(&self, start: u64, len: usize) {
+        // ORDER: Relaxed; partner: the store in `switch`, which comes under the same lock of the worker.
+        if self.is_on.load(Ordering::Relaxed) && len > 0 {
+            self.mark_pages(start, len as u64 - 1);
+        }
+    }
+
+    #[cold]
+    fn mark_pages(&self, start: u64, more: u64) {
+        let last = start.saturating_add(more);
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &*file {
+            file.set(start / LOG_PAGE, last / LOG_PAGE);
+        }
+    }
+
+    fn is_marked(&self, address: u64) -> bool {
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        let page = address / LOG_PAGE;
+        let place = usize::try_from(page / 8).ok();
+        let place = place.zip(file.as_ref());
+        let place = place.and_then(|(at, file)| file.0.get_atomic_ref::<AtomicU8>(at).ok());
+        // ORDER: Relaxed; partner: none, an answer for whoever wants to know.
+        place.is_some_and(|bits| bits.load(Ordering::Relaxed) & (1 << (page % 8)) != 0)
+    }
+}
+
+/// Whether the front-end wants written pages to be marked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Marking {
+    On,
+    Off,
+}
+
+/// The part of the log that is a region's.
+#[derive(Debug)]
+pub(crate) struct RegionLog {
+    log: Arc<DirtyLog>,
+    /// The guest's address of the region.
+    start: u64,
+}
+
+impl RegionLog {
+    pub(crate) const fn new(log: Arc<DirtyLog>, start: u64) -> Self {
+        Self { log, start }
+    }
+}
+
+/// The part of the log from a guest address on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogSlice<'a> {
+    log: &'a DirtyLog,
+    start: u64,
+}
+
+impl LogSlice<'_> {
+    const fn at(&self, offset: usize) -> u64 {
+        self.start.wrapping_add(offset as u64)
+    }
+}
+
+impl<'a> WithBitmapSlice<'a> for RegionLog {
+    type S = LogSlice<'a>;
+}
+
+impl Bitmap for RegionLog {
+    fn mark_dirty(&self, offset: usize, len: usize) {
+        self.slice_at(0).mark_dirty(offset, len);
+    }
+
+    fn dirty_at(&self, offset: usize) -> bool {
+        self.slice_at(0).dirty_at(offset)
+    }
+
+    fn slice_at(&self, offset: usize) -> LogSlice<'_> {
+        let (log, start) = (&*self.log, self.start);
+        let start = LogSlice { log, start }.at(offset);
+        LogSlice { log, start }
+    }
+}
+
+impl WithBitmapSlice<'_> for LogSlice<'_> {
+    type S = Self;
+}
+
+impl BitmapSlice for LogSlice<'_> {}
+
+impl Bitmap for LogSlice<'_> {
+    #[inline]
+    fn mark_dirty(&self, offset: usize, len: usize) {
+        self.log.mark(self.at(offset), len);
+    }
+
+    fn dirty_at(&self, offset: usize) -> bool {
+        self.log.is_marked(self.at(offset))
+    }
+
+    #[inline]
+    fn slice_at(&self, offset: usize) -> Self {
+        let start = self.at(offset);
+        Self { start, ..*self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::vec;
+    use proptest::{prop_assert_eq, proptest};
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    /// Bytes of a page, as a length.
+    const PAGE: usize = 4096;
+
+    /// A log of this many bytes.
+    fn file(len: u64) -> LogFile {
+        let file = memfd_create("log", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, len).unwrap();
+        let part = Part { offset: 0, len };
+        LogFile::map(file.into(), part, 0, SealedMemory::NotRequired).unwrap()
+    }
+
+    /// A log that is on.
+    fn log(len: u64) -> Arc<DirtyLog> {
+        let log = DirtyLog::default();
+        assert!(log.replace(file(len)).is_none());
+        log.switch(Marking::On);
+        Arc::new(log)
+    }
+
+    fn marked(log: &DirtyLog, pages: u64) -> BTreeSet<u64> {
+        (0..pages)
+            .filter(|page| log.is_marked(page * LOG_PAGE))
+            .collect()
+    }
+
+    #[test]
+    fn t123_a_bit_is_a_page_of_4_kib_from_address_0_on_the_lowest_first() {
+        let log = log(2);
+        let region = RegionLog::new(Arc::clone(&log), 8 * LOG_PAGE);
+        region.slice_at(PAGE - 1).mark_dirty(0, 2);
+        let file = log.file.read().unwrap();
+        let mut bytes = [0_u8; 2];
+        let bits = file.as_ref().unwrap().0.as_volatile_slice();
+        bits.copy_to(&mut bytes[..]);
+        assert_eq!(bytes, [0, 0b11]);
+        assert!(region.dirty_at(0) && !region.dirty_at(2 * PAGE));
+    }
+
+    #[test]
+    fn t123_nothing_is_marked_while_it_is_off_nor_of_no_bytes() {
+        let log = log(1);
+        log.mark(0, 0);
+        log.switch(Marking::Off);
+        log.mark(0, 1);
+        assert_eq!(marked(&log, 8), BTreeSet::new());
+        let without = DirtyLog::default();
+        without.switch(Marking::On);
+        without.mark(0, 1);
+        assert_eq!(marked(&without, 8), BTreeSet::new());
+    }
+
+    #[test]
+    fn t123_what_is_beyond_the_log_is_left_out() {
+        let log = log(1);
+        log.mark(7 * LOG_PAGE, 2 * PAGE);
+        log.mark(u64::MAX, 9);
+        assert_eq!(marked(&log, 16), BTreeSet::from([7]));
+    }
+
+    #[test]
+    fn t123_a_log_needs_a_bit_for_each_page_of_memory() {
+        for (len, end, is_enough) in [
+            (1, 8 * LOG_PAGE, true),
+            (1, 8 * LOG_PAGE + 1, false),
+            (2, 8 * LOG_PAGE + 1, true),
+            (1, 0, true),
+            (1 << 40, u64::MAX, false),
+        ] {
+            assert_eq!(check_covers(len, end).is_ok(), is_enough, "{len} {end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn t123_the_pages_of_each_write_are_marked_and_no_others(
+            writes in vec((0..60 * LOG_PAGE, 0..5 * LOG_PAGE), 0..20)
+        ) {
+            let log = log(9);
+            let mut expected = BTreeSet::new();
+            for (start, len) in writes {
+                log.mark(start, usize::try_from(len).unwrap());
+                expected.extend((start..start + len).map(|at| at / LOG_PAGE));
+            }
+            prop_assert_eq!(marked(&log, 72), expected);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::io;
+
+use thiserror::Error;
+use vhost::vhost_user::Error as ProtocolError;
+use virtio_queue::Error as QueueError;
+
+use crate::dirty_log::LogError;
+use crate::memory::MemoryError;
+use crate::session::QUEUES;
+
+/// Why a request is refused.
+#[derive(Debug, Error)]
+pub(crate) enum Refusal {
+    #[error("there are {QUEUES} queues, and {0} is the number of none")]
+    NoQueue(u32),
+    #[error("{0} entries are not a power of two up to {1}, the longest queue")]
+    Size(u32, u16),
+    #[error("{0} is out of range for an index of a queue")]
+    Base(u32),
+    #[error("the features {0:#x} were not offered")]
+    Features(u64),
+    #[error("no memory is shared yet: SET_MEM_TABLE comes first")]
+    NoMemory,
+    #[error("the address {0:#x} is in no memory region")]
+    NoRegion(u64),
+    #[error("the addresses of the queue are not aligned")]
+    Misaligned(#[source] QueueError),
+    #[error("the used ring of the queue is not in memory")]
+    Outside,
+    #[error("cannot watch the kick of a queue")]
+    Kick(#[source] io::Error),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("queue {0} runs and has a part in the memory region: stop it by GET_VRING_BASE first")]
+    RegionInUse(usize),
+    #[error("it was not offered")]
+    NotOffered,
+}
+
+impl From<Refusal> for ProtocolError {
+    fn from(refusal: Refusal) -> Self {
+        Self::ReqHandlerError(io::Error::other(refusal))
+    }
+}

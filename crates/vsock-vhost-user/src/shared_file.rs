@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A part of a file that a front-end shares, and what is checked of it before it is mapped: a page that is not
+//! there kills the process that touches it.
+
+use std::fs::File;
+use std::io;
+
+use rustix::fs::{SealFlags, fcntl_get_seals, fstat, fstatfs};
+use rustix::io::Errno;
+use thiserror::Error;
+use vm_memory::bitmap::Bitmap;
+use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
+use vm_memory::{FileOffset, MmapRegion};
+
+/// Why a part of a file cannot be mapped.
+#[derive(Debug, Error)]
+pub(crate) enum FileError {
+    #[error(
+        "it ends at byte {end} of a file of {len} bytes: the VMM must make the file as long as what it shares"
+    )]
+    Short { end: u64, len: u64 },
+    #[error(
+        "it is in a file that may shrink, which the device was told not to accept: the VMM must share memory that \
+         is sealed (F_SEAL_SHRINK; QEMU: -object memory-backend-memfd,seal=on)"
+    )]
+    Unsealed,
+    #[error(
+        "it is in huge pages, of which the system may have too few at any time, and the device was told not to \
+         accept that: the VMM must share memory in usual pages"
+    )]
+    Huge,
+    #[error("it has a part of a huge page of {0} bytes")]
+    PartOfPage(u64),
+    #[error("it is in a file whose length cannot be asked for")]
+    Unknown(#[source] io::Error),
+    #[error(
+        "it cannot be mapped, at offset {offset:#x} of its file, which must be a multiple of the page size"
+    )]
+    Unmappable {
+        offset: u64,
+        source: MmapRegionError,
+    },
+    #[error("it is beyond what an address can say")]
+    Beyond,
+}
+
+/// Whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a memfd), and the log of a
+/// migration with it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SealedMemory {
+    /// A VMM that shares memory which may shrink is refused.
+    Required,
+    /// Memory of any kind is accepted.
+    #[default]
+    NotRequired,
+}
+
+/// A part of a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+impl Part {
+    /// Whether every byte of the part is in the file, and stays there as far as that is demanded.
+    pub(crate) fn check(self, file: &File, sealed: SealedMemory) -> Result<(), FileError> {
+        // First this: what is sealed keeps the length that is asked for next.
+        let required = sealed == SealedMemory::Required;
+        let shrinks =
+            || !fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+        if required && shrinks() {
+            return Err(FileError::Unsealed);
+        }
+        let unknown = |error: Errno| FileError::Unknown(error.into());
+        if let Some(page) = huge_page(file).map_err(unknown)? {
+            // A hole that is made in them later is filled with what the system has left: nothing, perhaps.
+            if required {
+                return Err(FileError::Huge);
+            }
+            // The kernel would map all of the last page, and refuse to unmap a part of it.
+            if !self.len.is_multiple_of(page) {
+                return Err(FileError::PartOfPage(page));
+            }
+        }
+        let stat = fstat(file).map_err(unknown)?;
+        let len = u64::try_from(stat.st_size).unwrap_or(0);
+        let end = self.offset.checked_add(self.len).ok_or(FileError::Beyond)?;
+        if end > len {
+            return Err(FileError::Short { end, len });
+        }
+        Ok(())
+    }
+
+    /// Maps the part, which was checked, to be read and written.
+    ///
+    /// Without `MAP_NORESERVE`: what is in huge pages is mapped only if there are enough of them.
+    pub(crate) fn map<B: Bitmap>(self, file: File, bitmap: B) -> Result<MmapRegion<B>, FileError> {
+        let size = usize::try_from(self.len).map_err(|_| FileError::Beyond)?;
+        let mapped = MmapRegionBuilder::new_with_bitmap(size, bitmap)
+            .with_file_offset(FileOffset::new(file, self.offset))
+            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+            .with_mmap_flags(libc::MAP_SHARED)
+            .build();
+        mapped.map_err(|source| FileError::Unmappable {
+            offset: self.offset,
+            source,
+        })
+    }
+}
+
+/// How large the pages of a file are, if they are huge ones: these come from a pool of the system, and a
+/// process that touches one when none is left is killed.
+fn huge_page(file: &File) -> Result<Option<u64>, Errno> {
+    let system = fstatfs(file)?;
+    let is_huge = system.f_type == libc::HUGETLBFS_MAGIC;
+    Ok(is_huge.then(|| u64::try_from(system.f_bsize).unwrap_or(0)))
+}

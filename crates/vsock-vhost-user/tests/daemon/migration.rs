@@ -1,0 +1,547 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A front-end that migrates its guest while it streams: pages are copied as the log says, and a second device
+//! goes on with the copy.
+//!
+//! In a machine the guest's processor dirties most of the pages that the device writes, so that a log without a
+//! bit is hard to notice. Here nothing marks what the device writes but the device: what the *driver* writes is
+//! copied byte by byte, without the pages around it.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::{ProptestConfig, any, proptest};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use vhost::vhost_user::message::FrontendReq;
+use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
+use vhost::{VhostBackend, VhostUserDirtyLogRegion, VringConfigData};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap, MmapRegion, VolatileMemory};
+use vmm_sys_util::eventfd::EventFd;
+use vsock_compliance::pattern::Pattern;
+use vsock_compliance::poll::Deadline;
+use vsock_driver::Descriptor;
+use vsock_proto::{Header, Op};
+use vsock_vhost_user::SealedMemory;
+
+use crate::guest::{GENEROUS, Guest, Socket};
+use crate::host::Host;
+use crate::ring::{self, STRIDE};
+use crate::vmm::{EVENT, FEATURES, MEMORY, RX, TX, Vmm, memory};
+
+/// `VHOST_F_LOG_ALL`
+const LOG_ALL: u64 = 1 << 26;
+/// Bytes of a page in the log.
+const PAGE: u64 = 4096;
+
+/// A log, as its front-end has it.
+struct Log {
+    file: File,
+    bits: MmapRegion,
+}
+
+impl Log {
+    /// For memory of the tests.
+    fn new() -> Self {
+        Self::of(MEMORY / PAGE / 8, SealFlags::SHRINK)
+    }
+
+    /// Of this many bytes.
+    fn of(len: u64, seals: SealFlags) -> Self {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = memfd_create("log", flags).unwrap();
+        ftruncate(&file, len).unwrap();
+        fcntl_add_seals(&file, seals).unwrap();
+        let file = File::from(file);
+        let copy = FileOffset::new(file.try_clone().unwrap(), 0);
+        let bits = MmapRegion::from_file(copy, usize::try_from(len).unwrap()).unwrap();
+        Self { file, bits }
+    }
+
+    fn region(&self) -> VhostUserDirtyLogRegion {
+        VhostUserDirtyLogRegion {
+            mmap_size: self.bits.size() as u64,
+            mmap_offset: 0,
+            mmap_handle: self.file.as_raw_fd(),
+        }
+    }
+
+    /// The pages that are marked, which are not from here on.
+    fn take(&self) -> Vec<u64> {
+        let bytes = 0..self.bits.size();
+        let marked = bytes.flat_map(|at| {
+            let place = self.bits.get_atomic_ref::<AtomicU8>(at).unwrap();
+            // ORDER: Acquire; partner: the device's release of the bit. What it has written before is copied.
+            let bits = place.swap(0, Ordering::Acquire);
+            (0..8).filter_map(move |bit| (bits & (1 << bit) != 0).then_some(at as u64 * 8 + bit))
+        });
+        marked.collect()
+    }
+}
+
+/// Lets the device mark what it writes, as QEMU does: the log comes first, then the features and the addresses of
+/// all queues once more.
+fn start_logging(vmm: &Vmm, log: &Log) {
+    let set = vmm.frontend.set_log_base(0, Some(log.region()));
+    set.unwrap();
+    vmm.frontend.set_features(FEATURES | LOG_ALL).unwrap();
+    set_rings(vmm, 1);
+}
+
+fn set_rings(vmm: &Vmm, flags: u32) {
+    for (index, ring) in vmm.rings.iter().enumerate() {
+        let config = VringConfigData {
+            flags,
+            log_addr: Some(ring.of_driver().0 + ring.of_driver().1),
+            ..ring.config()
+        };
+        vmm.frontend.set_vring_addr(index, &config).unwrap();
+    }
+}
+
+fn stop_logging(vmm: &Vmm) {
+    vmm.frontend.set_features(FEATURES).unwrap();
+    set_rings(vmm, 0);
+}
+
+/// What moves a guest's memory to another machine.
+struct Mover {
+    from: GuestMemoryMmap,
+    to: GuestMemoryMmap,
+}
+
+impl Mover {
+    fn copy(&self, (start, len): (u64, u64)) {
+        let mut bytes = vec![0; usize::try_from(len).unwrap()];
+        let start = GuestAddress(start);
+        self.from.read_slice(&mut bytes, start).unwrap();
+        self.to.write_slice(&bytes, start).unwrap();
+    }
+
+    fn copy_pages(&self, pages: &[u64]) {
+        pages.iter().for_each(|page| self.copy((page * PAGE, PAGE)));
+    }
+
+    /// What the driver has written, and the device has not.
+    fn copy_of_driver(&self, vmm: &Vmm) {
+        vmm.rings
+            .iter()
+            .for_each(|ring| self.copy(ring.of_driver()));
+        self.copy(vmm.rings[TX].buffers());
+    }
+
+    #[track_caller]
+    fn assert_whole(&self) {
+        for start in (0..MEMORY).step_by(64) {
+            let [old, new] = [&self.from, &self.to].map(|memory| {
+                let mut bytes = [0; 64];
+                memory.read_slice(&mut bytes, GuestAddress(start)).unwrap();
+                bytes
+            });
+            assert!(old == new, "what is at {start:#x} was not copied");
+        }
+    }
+}
+
+/// Two connections of a guest, on which bytes go both ways without end.
+struct Traffic {
+    down: Socket,
+    down_pattern: Pattern,
+    up: Socket,
+    up_pattern: Pattern,
+    /// How far the host has taken what goes up, and how much it may have.
+    freed: u32,
+    sent: u32,
+    window: u32,
+    /// The host's ends: until which error they worked.
+    ends: [JoinHandle<ErrorKind>; 2],
+}
+
+impl Traffic {
+    fn begin(host: &Host, guest: &mut Guest) -> Self {
+        let up = host.connecting(1, |mut stream| {
+            let (mut pattern, mut bytes) = (Pattern::starting_at(1), [0; 5000]);
+            loop {
+                match stream.read(&mut bytes) {
+                    Ok(len) => pattern.verify(&bytes[..len]).unwrap(),
+                    Err(error) => return error.kind(),
+                }
+            }
+        });
+        let up_socket = guest.accept(1);
+        let down = host.connecting(2, |mut stream| {
+            let mut pattern = Pattern::default();
+            loop {
+                if let Err(error) = stream.write_all(&pattern.take(7000)) {
+                    return error.kind();
+                }
+            }
+        });
+        let down_socket = guest.accept(2);
+        Self {
+            down: down_socket,
+            down_pattern: Pattern::default(),
+            up: up_socket,
+            up_pattern: Pattern::starting_at(1),
+            freed: 0,
+            sent: 0,
+            window: 128 * 1024,
+            ends: [up, down],
+        }
+    }
+
+    /// The guest takes a packet and sends what it may.
+    #[track_caller]
+    fn pump(&mut self, guest: &mut Guest) {
+        const CHUNK: u32 = 6000;
+        let (header, payload) = guest.packet_within(GENEROUS).expect("bytes go on");
+        if self.receive(&header, &payload) {
+            guest.free(&mut self.down, header.len);
+        }
+        while self.sent.wrapping_sub(self.freed) + CHUNK <= self.window {
+            guest.write(&self.up, &self.up_pattern.take(CHUNK as usize));
+            self.sent = self.sent.wrapping_add(CHUNK);
+        }
+    }
+
+    /// Takes what a packet says. Whether it has payload.
+    fn receive(&mut self, header: &Header, payload: &[u8]) -> bool {
+        if header.dst_port == self.up.guest_port {
+            self.freed = header.fwd_cnt;
+        }
+        let has_payload = header.op == u16::from(Op::ReadWrite);
+        if has_payload {
+            assert_eq!(header.dst_port, self.down.guest_port);
+            let verified = self.down_pattern.verify(payload);
+            verified.expect("no stale byte");
+        }
+        has_payload
+    }
+
+    /// What the device had put into the queue before it was stopped.
+    fn drain(&mut self, guest: &mut Guest) {
+        while let Some((header, payload)) = guest.packet_within(Duration::ZERO) {
+            self.receive(&header, &payload);
+        }
+    }
+}
+
+/// How a front-end takes the log while the device writes to it.
+#[derive(Clone, Copy, Debug)]
+enum Taking {
+    /// It exchanges each word, as QEMU does: another thread meanwhile.
+    Exchange,
+    /// It gives the device another log, as Cloud Hypervisor does.
+    Replacement,
+}
+
+/// Copies in rounds while the guest goes on; returns the log of the last round.
+fn copy_in_rounds(
+    taking: Taking,
+    log: Log,
+    mover: &Mover,
+    mut pump: impl FnMut(&mut Guest),
+    guest: &mut Guest,
+) -> Log {
+    match taking {
+        Taking::Exchange => {
+            let done = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    // ORDER: Relaxed; partner: the store below; it ends the rounds, and says nothing of memory.
+                    while !done.load(Ordering::Relaxed) {
+                        mover.copy_pages(&log.take());
+                    }
+                });
+                (0..600).for_each(|_| pump(guest));
+                // ORDER: Relaxed; likewise.
+                done.store(true, Ordering::Relaxed);
+            });
+            log
+        }
+        Taking::Replacement => (0..20).fold(log, |old, _| {
+            // More than the queue holds.
+            (0..100).for_each(|_| pump(guest));
+            let new = Log::new();
+            let set = guest.vmm.frontend.set_log_base(0, Some(new.region()));
+            set.unwrap();
+            let pages = old.take();
+            assert!(!pages.is_empty());
+            mover.copy_pages(&pages);
+            (0..5).for_each(|_| pump(guest));
+            assert_eq!(old.take(), [0; 0], "it was replaced");
+            new
+        }),
+    }
+}
+
+/// Passes the event queue on, as Cloud Hypervisor does and QEMU does not.
+fn set_event_queue(vmm: &mut Vmm, base: u32) {
+    let (frontend, ring) = (&mut vmm.frontend, &vmm.rings[EVENT]);
+    let base = u16::try_from(base).unwrap();
+    frontend.set_vring_num(EVENT, ring::SIZE).unwrap();
+    frontend.set_vring_base(EVENT, base).unwrap();
+    frontend.set_vring_addr(EVENT, &ring.config()).unwrap();
+    frontend.set_vring_call(EVENT, &ring.call).unwrap();
+    frontend.set_vring_kick(EVENT, &ring.kick).unwrap();
+    frontend.set_vring_enable(EVENT, true).unwrap();
+}
+
+/// The guest takes the event that all its connections are gone, and offers the buffer again.
+fn take_transport_reset(guest: &mut Guest) {
+    let ring = &mut guest.vmm.rings[EVENT];
+    let (entry, len) = ring.wait(Deadline::after(GENEROUS)).expect("no event");
+    assert_eq!(len, 4);
+    let mut event = [0xff; 4];
+    let at = ring.buffer(entry);
+    guest.vmm.memory().read_slice(&mut event, at).unwrap();
+    assert_eq!(event, [0; 4]);
+    let ring = &mut guest.vmm.rings[EVENT];
+    let old = ring.available();
+    ring.offer(8, true);
+    ring.notify(old);
+}
+
+fn migrate(taking: Taking) {
+    let (source, destination) = (Host::new(), Host::new());
+    let mover = Mover {
+        from: memory(SealFlags::empty()),
+        to: memory(SealFlags::empty()),
+    };
+    let mut vmm = Vmm::connect_with(&source.socket(), mover.from.clone());
+    vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
+    let mut guest = Guest::boot_in(vmm, source.cid);
+    (0..4).for_each(|_| guest.vmm.rings[EVENT].offer(8, true));
+    set_event_queue(&mut guest.vmm, 0);
+    let mut traffic = Traffic::begin(&source, &mut guest);
+    (0..100).for_each(|_| traffic.pump(&mut guest));
+
+    let log = Log::new();
+    start_logging(&guest.vmm, &log);
+    mover.copy((0, MEMORY));
+    let pump = |guest: &mut Guest| traffic.pump(guest);
+    let log = copy_in_rounds(taking, log, &mover, pump, &mut guest);
+    let bases = guest.vmm.stop();
+    let event_base = guest.vmm.frontend.get_vring_base(EVENT).unwrap();
+    mover.copy_pages(&log.take());
+    mover.copy_of_driver(&guest.vmm);
+    mover.assert_whole();
+    assert_eq!(log.take(), [0; 0], "the device writes nothing more");
+
+    // The source has done its part, and its host processes learn that the guest has gone.
+    let rings = guest.vmm.rings.each_ref().map(|ring| ring.moved(&mover.to));
+    drop(guest);
+    let Traffic { ends, .. } = &mut traffic;
+    let [up, down] = std::mem::replace(ends, [(); 2].map(|()| thread::spawn(|| ErrorKind::Other)));
+    assert_eq!(up.join().unwrap(), ErrorKind::ConnectionReset);
+    let down = down.join().unwrap();
+    assert!(
+        [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&down),
+        "{down}"
+    );
+
+    // The guest goes on with what is in its queues, and then with the other device.
+    let vmm = Vmm::connect_over(&destination.socket(), mover.to, rings);
+    let mut guest = Guest::of(vmm, source.cid);
+    traffic.drain(&mut guest);
+    guest.vmm.go_on(FEATURES, bases);
+    set_event_queue(&mut guest.vmm, event_base);
+    let mut guest = Guest::of(guest.vmm, destination.cid);
+    take_transport_reset(&mut guest);
+    for socket in [&traffic.up, &traffic.down] {
+        guest.say(socket, Op::CreditRequest, 0, &[]);
+        let (reset, _) = guest.expect(Op::Reset);
+        assert_eq!(reset.dst_port, socket.guest_port);
+    }
+    destination.assert_serves(&mut guest, 7);
+}
+
+#[test]
+fn t123_a_guest_that_streams_is_migrated_by_exchanges_of_the_log() {
+    migrate(Taking::Exchange);
+}
+
+#[test]
+fn t123_a_guest_that_streams_is_migrated_by_replacements_of_the_log() {
+    migrate(Taking::Replacement);
+}
+
+#[test]
+fn t123_pages_are_marked_while_it_is_asked_for_and_a_log_is_there() {
+    let host = Host::new();
+    let mut vmm = host.vmm();
+    vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
+    let mut guest = Guest::boot_in(vmm, host.cid);
+    let log = Log::new();
+    // The features without a log are no reason to stop.
+    guest.vmm.frontend.set_features(FEATURES | LOG_ALL).unwrap();
+    guest.assert_refused();
+    let set = guest.vmm.frontend.set_log_base(0, Some(log.region()));
+    set.unwrap();
+    guest.assert_refused();
+    guest.settle();
+    assert!(!log.take().is_empty());
+    stop_logging(&guest.vmm);
+    log.take();
+    guest.assert_refused();
+    guest.settle();
+    assert_eq!(log.take(), [0; 0], "not asked for");
+    // By the flag of a queue alone.
+    set_rings(&guest.vmm, 1);
+    guest.assert_refused();
+    guest.settle();
+    assert!(!log.take().is_empty());
+}
+
+#[test]
+fn t123_a_descriptor_for_the_log_is_taken_and_what_is_none_ends_the_connection() {
+    let (host, mut guest) = Host::booted();
+    let event = EventFd::new(0).unwrap();
+    guest.vmm.frontend.set_log_fd(event.as_raw_fd()).unwrap();
+    guest.assert_refused();
+    let (code, fd) = (FrontendReq::SET_LOG_FD, event.as_raw_fd());
+    assert!(guest.vmm.request(code, &[], &[fd]));
+    drop(guest);
+    for (body, fds) in [(&[][..], &[][..]), (&[0; 8], &[fd]), (&[], &[fd, fd])] {
+        let mut vmm = host.boot().vmm;
+        assert!(!vmm.request(code, body, fds));
+    }
+    host.boot().assert_refused();
+}
+
+/// Why a front-end that gives such a log loses its connection: nothing else happens.
+fn assert_log_is_refused(host: &Host, log: &Log, region: &VhostUserDirtyLogRegion) {
+    let mut vmm = host.vmm();
+    vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
+    let guest = Guest::boot_in(vmm, host.cid);
+    let set = guest.vmm.frontend.set_log_base(0, Some(*region));
+    set.unwrap_err();
+    assert_eq!(log.take(), [0; 0]);
+    drop(guest);
+    host.boot().assert_refused();
+}
+
+#[test]
+fn t120_t123_a_log_that_is_too_short_for_memory_or_its_file_is_refused() {
+    let host = Host::new();
+    let whole = MEMORY / PAGE / 8;
+    for (len, mmap_size, mmap_offset) in [
+        (whole - 1, whole - 1, 0),
+        (whole - 1, whole, 0),
+        (whole, whole, 4096),
+        (4096 + whole, whole, 8),
+        (0x10_0000, u64::MAX - 4096, 4096),
+    ] {
+        let log = Log::of(len, SealFlags::empty());
+        let region = VhostUserDirtyLogRegion {
+            mmap_size,
+            mmap_offset,
+            ..log.region()
+        };
+        assert_log_is_refused(&host, &log, &region);
+    }
+}
+
+#[test]
+fn t120_t123_where_memory_must_be_sealed_so_must_the_log() {
+    let host = Host::with(|_, builder| builder.sealed_memory(SealedMemory::Required));
+    let open = Log::of(MEMORY / PAGE / 8, SealFlags::GROW);
+    for (log, is_taken) in [(Log::new(), true), (open, false)] {
+        let mut vmm = Vmm::connect_with(&host.socket(), memory(SealFlags::SHRINK));
+        vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
+        let guest = Guest::boot_in(vmm, host.cid);
+        let set = guest.vmm.frontend.set_log_base(0, Some(log.region()));
+        assert_eq!(set.is_ok(), is_taken);
+    }
+}
+
+/// Where the pieces of chains may be: the upper half of the first region.
+const PLACES: Range<u64> = STRIDE / 2..STRIDE - 9000;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever the chains look like: each page that has changed is marked, and no page that is of no queue.
+    #[test]
+    fn t123_every_page_that_changed_is_marked_and_none_that_cannot_have(
+        chains in vec((vec((PLACES, 0..9000_u32), 1..=4), any::<bool>()), 1..16),
+        len in 1..40_000_usize,
+    ) {
+        let host = Host::new();
+        let mut vmm = host.vmm();
+        vmm.agree_on_more(VhostUserProtocolFeatures::LOG_SHMFD);
+        vmm.start(FEATURES | LOG_ALL).unwrap();
+        let memory = vmm.memory().clone();
+        // So that zeros are changes as well.
+        let upper = GuestAddress(STRIDE / 2);
+        memory.write_slice(&vec![0xee; usize::try_from(STRIDE / 2).unwrap()], upper).unwrap();
+        let log = Log::new();
+        let set = vmm.frontend.set_log_base(0, Some(log.region()));
+        set.unwrap();
+        let mut may_change: Vec<u64> = vec![0, STRIDE / PAGE];
+        for (index, (places, is_indirect)) in (0_u16..).zip(&chains) {
+            let pieces: Vec<_> = places
+                .iter()
+                .map(|&(at, len)| Descriptor::writable(at, len))
+                .collect();
+            let ends = places.iter().filter(|(_, len)| *len > 0);
+            may_change.extend(ends.flat_map(|&(at, len)| at / PAGE..=(at + u64::from(len) - 1) / PAGE));
+            let table = 0x3000 + 64 * u64::from(index);
+            let pieces = if *is_indirect {
+                let last = pieces.len() - 1;
+                let entry = |(at, piece): (usize, &Descriptor)| match at {
+                    at if at == last => piece.encode(),
+                    at => piece.then(u16::try_from(at + 1).unwrap()).encode(),
+                };
+                let bytes: Vec<u8> = pieces.iter().enumerate().flat_map(entry).collect();
+                memory.write_slice(&bytes, GuestAddress(table)).unwrap();
+                vec![Descriptor::table(table, u32::try_from(bytes.len()).unwrap())]
+            } else {
+                pieces
+            };
+            vmm.rings[RX].offer_chain(4 * index, &pieces);
+        }
+        vmm.rings[RX].notify(0);
+        let mut before = vec![0; usize::try_from(MEMORY).unwrap()];
+        memory.read_slice(&mut before, GuestAddress(0)).unwrap();
+
+        let listener = host.connector.listen(80).unwrap();
+        let mut guest = Guest::of(vmm, host.cid);
+        guest.request(1000, 80);
+        guest.request(1001, 81);
+        guest.settle();
+        let mut stream = listener.accept().unwrap();
+        let _written = stream.write(&vec![0x5a; len]).unwrap();
+        guest.request(1002, 82);
+        guest.settle();
+        guest.vmm.stop();
+
+        let marked = log.take();
+        let mut after = before.clone();
+        memory.read_slice(&mut after, GuestAddress(0)).unwrap();
+        // What the driver has written meanwhile is none of the device's.
+        for (start, len) in [
+            guest.vmm.rings[RX].of_driver(),
+            guest.vmm.rings[TX].of_driver(),
+            guest.vmm.rings[TX].buffers(),
+        ] {
+            let [start, len] = [start, len].map(|at| usize::try_from(at).unwrap());
+            let part = start..start + len;
+            after[part.clone()].copy_from_slice(&before[part]);
+        }
+        let pages = before.chunks(4096).zip(after.chunks(4096));
+        let changed: Vec<u64> = (0..).zip(pages).filter(|(_, (old, new))| old != new).map(|(page, _)| page).collect();
+        assert!(changed.len() >= 2, "the rings have");
+        for page in &changed {
+            assert!(marked.contains(page), "page {page:#x} is not marked");
+        }
+        for page in &marked {
+            assert!(may_change.contains(page), "page {page:#x} is marked");
+        }
+    }
+}
