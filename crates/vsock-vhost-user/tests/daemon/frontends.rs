@@ -129,6 +129,7 @@ fn connected(host: &Host, guest: &mut Guest, port: u32) -> (Socket, VsockInnerSt
     let (mut socket, answer) = guest.connect(port, port);
     assert_eq!(answer.op, u16::from(Op::Response));
     let mut stream = listener.accept().unwrap();
+    stream.set_read_timeout(Some(GENEROUS)).unwrap();
     exchange(guest, &mut socket, &mut stream);
     (socket, stream)
 }
