@@ -129,6 +129,7 @@ fn connected(host: &Host, guest: &mut Guest, port: u32) -> (Socket, VsockInnerSt
     let (mut socket, answer) = guest.connect(port, port);
     assert_eq!(answer.op, u16::from(Op::Response));
     let mut stream = listener.accept().unwrap();
+    stream.set_read_timeout(Some(GENEROUS)).unwrap();
     exchange(guest, &mut socket, &mut stream);
     (socket, stream)
 }
@@ -496,7 +497,8 @@ fn t123_the_same_addresses_and_features_again_change_nothing_while_rings_run() {
 
 /// Bytes of which each tells where it is.
 fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at / 251 + at) as u8).collect()
+    let byte = |at: usize| u8::try_from((at / 251 + at) % 256).unwrap();
+    (0..len).map(byte).collect()
 }
 
 /// Both sides stream, and the guest stands still again and again.
