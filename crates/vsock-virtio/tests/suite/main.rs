@@ -17,6 +17,8 @@ mod packets;
 mod panics;
 mod polling;
 mod rig;
+#[cfg(feature = "serde")]
+mod serialised;
 mod sizes;
-
+mod snapshot;
 mod translation;
