@@ -7,6 +7,7 @@
 #![expect(clippy::print_stderr, reason = "it is what the console shows")]
 
 mod boot;
+mod driver;
 mod many;
 mod moving;
 mod option;
@@ -107,6 +108,8 @@ fn perform(sockets: &Sockets, job: Job) -> anyhow::Result<Answer> {
         Job::Finish(socket) => sockets.finish(socket),
         Job::Close(group) => sockets.close(group),
         Job::Freed(port) => sockets::wait_until_free(port),
+        Job::Rebind => driver::rebind(),
+        Job::HasDevice => driver::wait_for_device(),
         Job::Reboot => Ok(Answer::Done),
     }
 }

@@ -16,9 +16,7 @@ use vsock_driver::{Call, Descriptor, DriverQueue, Fuse, Temper, Unruly, filled, 
 use vsock_inner::{VsockInnerBackend, VsockInnerListener, VsockInnerStream};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
-use vsock_virtio::{
-    DeviceFault, F_EVENT_IDX, F_VERSION_1, FaultCause, Queues, VsockDevice,
-};
+use vsock_virtio::{DeviceFault, F_EVENT_IDX, F_VERSION_1, FaultCause, Queues, VsockDevice};
 
 use crate::looked_up::LookedUp;
 use crate::rig::{CID, LEN, Rig, packet};

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Guests, monitors and devices that are started again or exchanged amid transfers: what there
+//! was ends, for both sides if both are still there, and what is new works.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
+use rustix::io::Errno;
+use serde_json::json;
+use vsock_guest_program::job::Failure;
+
+use super::pairs::open;
+use super::transfers::Transfers;
+use super::{NO_PROCESS, Outcome, Test, echo, life};
+use crate::machine::Machine;
+use crate::qemu::Extra;
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new("a_guest_reboots_amid_transfers", rebooted).within(120),
+    Test::new("a_machine_is_reset_amid_transfers", reset).within(120),
+    Test::new("a_driver_leaves_and_returns_amid_transfers", rebound),
+    Test::new("a_device_is_unplugged_and_plugged_in_again", replugged).within(120),
+    Test::new("qemu_refuses_to_migrate_the_device", migrated),
+    Test::new("a_guest_is_killed_amid_transfers", killed).within(120),
+    Test::new("a_device_is_killed_and_another_one_plugged_in", exchanged).within(120),
+    Test::new("qemu_does_not_start_with_reconnect", reconnected).within(120),
+];
+
+/// More than can arrive before what ends it.
+const ENDLESS: u64 = 1 << 40;
+/// Bytes that each connection has moved by then, both ways together.
+const BEFORE: u64 = 256 << 10;
+
+fn rebooted(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let idle = open(machine, 2)?;
+    let transfers = under_way(machine)?;
+    machine.reboot()?;
+    transfers.host_ends()?;
+    life::all_end(idle)?;
+    echo::works(machine)?;
+    Ok(Outcome::Passed)
+}
+
+fn reset(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let transfers = under_way(machine)?;
+    machine.reset()?;
+    transfers.host_ends()?;
+    echo::works(machine)?;
+    Ok(Outcome::Passed)
+}
+
+fn killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let transfers = under_way(machine)?;
+    machine.kill_guest();
+    transfers.host_ends()?;
+    machine.boot()?;
+    echo::works(machine)?;
+    Ok(Outcome::Passed)
+}
+
+/// The guest takes the driver from the device and gives it back: for the device as a kernel that kexec starts.
+fn rebound(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    for _ in 0..2 {
+        let transfers = under_way(machine)?;
+        machine.guest().rebind()?;
+        transfers.both_ends()?;
+        echo::works(machine)?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn replugged(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let transfers = under_way(machine)?;
+    machine.unplug()?;
+    transfers.both_ends()?;
+    gone(machine)?;
+    machine.plug()?;
+    machine.guest().wait_for_device()?;
+    echo::works(machine)?;
+    Ok(Outcome::Passed)
+}
+
+/// The guest goes on; what it had is gone, but its sockets are told only when the device is unplugged.
+fn exchanged(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let Some(process) = machine.device().process().cloned() else {
+        return Ok(NO_PROCESS);
+    };
+    let transfers = under_way(machine)?;
+    process.kill();
+    machine.unplug()?;
+    transfers.both_ends()?;
+    gone(machine)?;
+    machine.restart_device()?;
+    machine.plug()?;
+    machine.guest().wait_for_device()?;
+    echo::works(machine)?;
+    Ok(Outcome::Passed)
+}
+
+fn migrated(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let pairs = open(machine, 2)?;
+    let transfers = Transfers::start(machine, pairs, 8 << 20)?;
+    let to: PathBuf = machine.directory().join("migrated");
+    let uri = format!("exec:cat > {}", to.display());
+    let Err(refusal) = machine.monitor().run("migrate", &json!({ "uri": uri })) else {
+        bail!("QEMU migrates it: docs/guest.md is out of date");
+    };
+    let text = refusal.to_string();
+    ensure!(text.contains("non-migratable device"), "{text}");
+    for pair in transfers.finish()? {
+        machine.guest().close(pair.guest)?;
+    }
+    Ok(Outcome::Passed)
+}
+
+/// A front-end that connects again after the device's restart would need no unplugging.
+fn reconnected(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    machine.kill_guest();
+    let extra = Extra {
+        chardev: ",reconnect=1",
+        ..Extra::default()
+    };
+    let Err(refusal) = machine.boot_unseen(extra) else {
+        bail!("QEMU starts: docs/guest.md is out of date");
+    };
+    machine.boot()?;
+    echo::works(machine)?;
+    Ok(Outcome::Measured(format!("{refusal:#}")))
+}
+
+fn under_way(machine: &mut Machine) -> anyhow::Result<Transfers> {
+    let pairs = open(machine, 4)?;
+    let transfers = Transfers::start(machine, pairs, ENDLESS)?;
+    transfers.wait_for_progress(machine, BEFORE)?;
+    Ok(transfers)
+}
+
+/// The guest has no device.
+fn gone(machine: &mut Machine) -> anyhow::Result<()> {
+    let port = machine.port();
+    let Err(error) = machine.guest().connect(port) else {
+        bail!("the guest connects without a device");
+    };
+    let failure = error.downcast::<Failure>().context("no answer")?;
+    let expected = Some(Errno::NODEV.raw_os_error());
+    ensure!(failure.errno == expected, "expected ENODEV: {failure}");
+    Ok(())
+}
