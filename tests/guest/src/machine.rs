@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tempfile::TempDir;
-use vsock_guest_program::job::Job;
+use vsock_guest_program::job::{Failure, Job};
 
 use crate::child::{self, Child, wait_until};
 use crate::device::daemon::{self, Daemon};
@@ -132,6 +132,15 @@ impl Machine {
         // Never answered: the next word of the guest is its hello.
         drop(self.guest().start(Job::Reboot)?);
         self.booted()
+    }
+
+    /// Starts the guest's kernel from the one that runs, without resetting the machine.
+    pub(crate) fn kexec(&mut self) -> anyhow::Result<()> {
+        let refused = self.guest().start(Job::Kexec)?;
+        self.booted().or_else(|late| match refused.wait() {
+            Err(error) if error.is::<Failure>() => Err(error),
+            _ => Err(late),
+        })
     }
 
     /// The same, by the machine's reset button.

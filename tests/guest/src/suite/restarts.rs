@@ -19,6 +19,7 @@ use crate::qemu::Extra;
 pub(super) const TESTS: &[Test] = &[
     Test::new("a_guest_reboots_amid_transfers", rebooted).within(120),
     Test::new("a_machine_is_reset_amid_transfers", reset).within(120),
+    Test::new("a_guest_starts_a_kernel_amid_transfers", kexec).within(120),
     Test::new("a_driver_leaves_and_returns_amid_transfers", rebound),
     Test::new("a_device_is_unplugged_and_plugged_in_again", replugged).within(120),
     Test::new("qemu_refuses_to_migrate_the_device", migrated),
@@ -59,7 +60,16 @@ fn killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The guest takes the driver from the device and gives it back: for the device as a kernel that kexec starts.
+/// The old kernel does not reset the device: the new one finds it as it is.
+fn kexec(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let transfers = under_way(machine)?;
+    machine.kexec()?;
+    transfers.host_ends()?;
+    echo::works(machine)?;
+    Ok(Outcome::Passed)
+}
+
+/// The guest takes the driver from the device and gives it back.
 fn rebound(machine: &mut Machine) -> anyhow::Result<Outcome> {
     for _ in 0..2 {
         let transfers = under_way(machine)?;
