@@ -137,9 +137,9 @@ impl Machine {
     /// Starts the guest's kernel from the one that runs, without resetting the machine.
     pub(crate) fn kexec(&mut self) -> anyhow::Result<()> {
         let refused = self.guest().start(Job::Kexec)?;
-        self.booted().or_else(|late| match refused.wait() {
-            Err(error) if error.is::<Failure>() => Err(error),
-            _ => Err(late),
+        self.booted().map_err(|late| match refused.wait() {
+            Err(error) if error.is::<Failure>() => error,
+            _ => late,
         })
     }
 

@@ -168,7 +168,7 @@ fn limit_descriptors(process: u32, soft: Option<u64>) -> anyhow::Result<Option<u
 }
 
 /// The host learns, on connections that [`open`] has made, that the other side is gone.
-pub(super) fn all_end(pairs: Vec<Pair>) -> anyhow::Result<()> {
+fn all_end(pairs: Vec<Pair>) -> anyhow::Result<()> {
     for (pair, opener) in pairs.into_iter().zip(Opener::BOTH) {
         let mut host = pair.host;
         ended(&mut *host.reader).with_context(|| format!("the {opener:?} had connected"))?;

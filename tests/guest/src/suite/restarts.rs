@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use anyhow::{Context, bail, ensure};
 use rustix::io::Errno;
 use serde_json::json;
-use vsock_guest_program::job::Failure;
+use vsock_guest_program::job::{End, Failure};
 
-use super::pairs::open;
+use super::pairs::{Pair, open};
 use super::transfers::Transfers;
-use super::{NO_PROCESS, Outcome, Test, echo, life};
+use super::{NO_PROCESS, Outcome, Test, echo};
+use crate::bytes::{ended, range};
+use crate::guest::Pending;
 use crate::machine::Machine;
 use crate::qemu::Extra;
 
@@ -34,27 +36,25 @@ const ENDLESS: u64 = 1 << 40;
 const BEFORE: u64 = 256 << 10;
 
 fn rebooted(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let idle = open(machine, 2)?;
-    let transfers = under_way(machine)?;
+    let load = under_way(machine)?;
     machine.reboot()?;
-    transfers.host_ends()?;
-    life::all_end(idle)?;
+    load.host_ends()?;
     echo::works(machine)?;
     Ok(Outcome::Passed)
 }
 
 fn reset(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let transfers = under_way(machine)?;
+    let load = under_way(machine)?;
     machine.reset()?;
-    transfers.host_ends()?;
+    load.host_ends()?;
     echo::works(machine)?;
     Ok(Outcome::Passed)
 }
 
 fn killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let transfers = under_way(machine)?;
+    let load = under_way(machine)?;
     machine.kill_guest();
-    transfers.host_ends()?;
+    load.host_ends()?;
     machine.boot()?;
     echo::works(machine)?;
     Ok(Outcome::Passed)
@@ -62,9 +62,9 @@ fn killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
 
 /// The old kernel does not reset the device: the new one finds it as it is.
 fn kexec(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let transfers = under_way(machine)?;
+    let load = under_way(machine)?;
     machine.kexec()?;
-    transfers.host_ends()?;
+    load.host_ends()?;
     echo::works(machine)?;
     Ok(Outcome::Passed)
 }
@@ -72,18 +72,18 @@ fn kexec(machine: &mut Machine) -> anyhow::Result<Outcome> {
 /// The guest takes the driver from the device and gives it back.
 fn rebound(machine: &mut Machine) -> anyhow::Result<Outcome> {
     for _ in 0..2 {
-        let transfers = under_way(machine)?;
+        let load = under_way(machine)?;
         machine.guest().rebind()?;
-        transfers.both_ends()?;
+        load.both_ends()?;
         echo::works(machine)?;
     }
     Ok(Outcome::Passed)
 }
 
 fn replugged(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    let transfers = under_way(machine)?;
+    let load = under_way(machine)?;
     machine.unplug()?;
-    transfers.both_ends()?;
+    load.both_ends()?;
     gone(machine)?;
     machine.plug()?;
     machine.guest().wait_for_device()?;
@@ -96,10 +96,10 @@ fn exchanged(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let Some(process) = machine.device().process().cloned() else {
         return Ok(NO_PROCESS);
     };
-    let transfers = under_way(machine)?;
+    let load = under_way(machine)?;
     process.kill();
     machine.unplug()?;
-    transfers.both_ends()?;
+    load.both_ends()?;
     gone(machine)?;
     machine.restart_device()?;
     machine.plug()?;
@@ -139,11 +139,46 @@ fn reconnected(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Measured(format!("{refusal:#}")))
 }
 
-fn under_way(machine: &mut Machine) -> anyhow::Result<Transfers> {
+/// Connections on which much moves, and others on which the guest waits for the host.
+struct Load {
+    busy: Transfers,
+    idle: Vec<(Pair, Pending)>,
+}
+
+fn under_way(machine: &mut Machine) -> anyhow::Result<Load> {
     let pairs = open(machine, 4)?;
-    let transfers = Transfers::start(machine, pairs, ENDLESS)?;
-    transfers.wait_for_progress(machine, BEFORE)?;
-    Ok(transfers)
+    let idle = open(machine, 2)?;
+    let wait = |pair: Pair| {
+        let reader = machine.guest().receive(pair.guest, range(61, 1, 1))?;
+        anyhow::Ok((pair, reader))
+    };
+    let idle = idle.into_iter().map(wait).collect::<anyhow::Result<_>>()?;
+    let busy = Transfers::start(machine, pairs, ENDLESS)?;
+    busy.wait_for_progress(machine, BEFORE)?;
+    Ok(Load { busy, idle })
+}
+
+impl Load {
+    /// The host has learned of each connection that it is gone.
+    fn host_ends(self) -> anyhow::Result<()> {
+        self.busy.host_ends()?;
+        for (mut pair, _) in self.idle {
+            ended(&mut *pair.host.reader).context("an idle connection of the host's")?;
+        }
+        Ok(())
+    }
+
+    /// The guest has as well: no reader hangs.
+    fn both_ends(self) -> anyhow::Result<()> {
+        self.busy.both_ends()?;
+        for (mut pair, reader) in self.idle {
+            ended(&mut *pair.host.reader).context("an idle connection of the host's")?;
+            let moved = reader.moved().context("an idle reader in the guest")?;
+            let is_over = matches!(moved.end, End::Closed | End::Error(_));
+            ensure!(is_over, "an idle reader in the guest: {moved:?}");
+        }
+        Ok(())
+    }
 }
 
 /// The guest has no device.
