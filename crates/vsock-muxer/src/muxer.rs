@@ -5,6 +5,7 @@ mod client_gone;
 mod guest_side;
 mod host_side;
 mod messages;
+mod pause;
 mod retry;
 mod review;
 mod rx;
@@ -39,6 +40,8 @@ enum Life {
     /// The guest driver is not ready.
     Inactive,
     Active,
+    /// The guest stands still.
+    Paused,
     /// The guest is told that its connections are gone; none begins.
     ShuttingDown,
 }
@@ -186,9 +189,7 @@ impl Muxer {
         self.life = Life::Active;
         self.types = types;
         self.route = Route::to_guest(self.guest, types);
-        for backend in self.backends.iter_mut() {
-            backend.watch(Interest::READ, &mut self.actions);
-        }
+        self.watch_backends();
     }
 
     /// The device was reset: every connection and every unfinished handshake is closed, nothing is
@@ -268,6 +269,13 @@ impl Muxer {
     #[must_use = "what is not carried out is lost"]
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// Clients are accepted from now on.
+    fn watch_backends(&mut self) {
+        for backend in self.backends.iter_mut() {
+            backend.watch(Interest::READ, &mut self.actions);
+        }
     }
 
     /// No client is accepted any more.

@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustix::fs::{FileType, fstat};
 use thiserror::Error;
@@ -24,13 +23,17 @@ use vhost::vhost_user::{
     Error as ProtocolError, GpuBackend, Result as Answer, VhostUserBackendReqHandlerMut,
 };
 use virtio_queue::Error as QueueError;
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryError};
+use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use crate::journal::say;
 use crate::memory::{Memory, MemoryError};
+use crate::session::QUEUES;
 use crate::shared::Shared;
 use crate::vring::{Addresses, Enablement};
-use crate::worker::{QUEUES, QueueIndex};
+use crate::worker::QueueIndex;
+
+/// Bytes of a used ring before its entries (virtio 1.3, 2.7.8).
+const USED_HEADER: usize = 4;
 
 /// Why a request is refused.
 #[derive(Debug, Error)]
@@ -43,16 +46,14 @@ enum Refusal {
     Base(u32),
     #[error("the features {0:#x} were not offered")]
     Features(u64),
-    #[error("another front-end has claimed the device")]
-    Claimed,
     #[error("no memory is shared yet: SET_MEM_TABLE comes first")]
     NoMemory,
     #[error("the address {0:#x} is in no memory region")]
     NoRegion(u64),
     #[error("the addresses of the queue are not aligned")]
     Misaligned(#[source] QueueError),
-    #[error("cannot read the used ring of the queue")]
-    Outside(#[source] GuestMemoryError),
+    #[error("the used ring of the queue is not in memory")]
+    Outside,
     #[error("cannot watch the kick of a queue")]
     Kick(#[source] io::Error),
     #[error(transparent)]
@@ -75,6 +76,7 @@ pub(crate) fn serves(request: FrontendReq) -> bool {
             | FrontendReq::SET_FEATURES
             | FrontendReq::SET_OWNER
             | FrontendReq::RESET_OWNER
+            | FrontendReq::RESET_DEVICE
             | FrontendReq::SET_MEM_TABLE
             | FrontendReq::SET_VRING_NUM
             | FrontendReq::SET_VRING_ADDR
@@ -95,7 +97,6 @@ pub(crate) fn serves(request: FrontendReq) -> bool {
 /// A front-end, from its connection to its end.
 pub(crate) struct Frontend {
     shared: Arc<Shared>,
-    claimed: bool,
     memory: Option<Memory>,
 }
 
@@ -103,7 +104,6 @@ impl Frontend {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
-            claimed: false,
             memory: None,
         }
     }
@@ -112,9 +112,10 @@ impl Frontend {
         VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::RESET_DEVICE
     }
 
-    /// What the front-end's addresses of a queue are for the guest, and how far it was used.
+    /// What the front-end's addresses of a queue are for the guest.
     fn addresses(&self, descriptors: u64, available: u64, used: u64) -> Result<Addresses, Refusal> {
         let memory = self.memory.as_ref().ok_or(Refusal::NoMemory)?;
         let guest = |address| {
@@ -122,14 +123,13 @@ impl Frontend {
             found.ok_or(Refusal::NoRegion(address))
         };
         let used = guest(used)?;
-        let index = used.checked_add(2).ok_or(Refusal::NoRegion(used.0))?;
-        // ORDER: Relaxed; partner: none, the queue does not run yet.
-        let used_index = memory.mapped().load(index, Ordering::Relaxed);
+        if !memory.mapped().check_range(used, USED_HEADER) {
+            return Err(Refusal::Outside);
+        }
         Ok(Addresses {
             descriptors: guest(descriptors)?,
             available: guest(available)?,
             used,
-            used_index: used_index.map(u16::from_le).map_err(Refusal::Outside)?,
         })
     }
 }
@@ -167,16 +167,20 @@ macro_rules! not_offered {
 }
 
 impl VhostUserBackendReqHandlerMut for Frontend {
+    /// There is one session for each connection, so its front-end owns it, however often it says so: libkrun does
+    /// with each start of a driver.
     fn set_owner(&mut self) -> Answer<()> {
-        if self.claimed {
-            return Err(Refusal::Claimed.into());
-        }
-        self.claimed = true;
         Ok(())
     }
 
     fn reset_owner(&mut self) -> Answer<()> {
-        self.claimed = false;
+        let reset = self.shared.worker().reset_owner();
+        Ok(reset.map_err(Refusal::Kick)?)
+    }
+
+    fn reset_device(&mut self) -> Answer<()> {
+        let discarded = self.shared.worker().reset_device();
+        drop(discarded);
         Ok(())
     }
 
@@ -190,9 +194,11 @@ impl VhostUserBackendReqHandlerMut for Frontend {
             return Err(Refusal::Features(foreign).into());
         }
         let mut worker = self.shared.worker();
-        worker.accept_features(features);
+        worker.session_mut().accept_features(features);
         if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
-            worker.enable_all().map_err(Refusal::Kick)?;
+            worker
+                .enable_all(Enablement::Enabled)
+                .map_err(Refusal::Kick)?;
         }
         Ok(())
     }
@@ -218,7 +224,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         let Ok(size) = u16::try_from(num) else {
             return Err(refused.into());
         };
-        let set = self.shared.worker().vring(queue).set_size(size);
+        let set = self.shared.worker().set_size(queue, size);
         Ok(set.map_err(|_| refused)?)
     }
 
@@ -233,21 +239,24 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     ) -> Answer<()> {
         let queue = queue(index)?;
         let addresses = self.addresses(descriptor, available, used)?;
-        let set = self.shared.worker().vring(queue).set_addresses(&addresses);
+        let set = self.shared.worker().set_addresses(queue, &addresses);
         Ok(set.map_err(Refusal::Misaligned)?)
     }
 
     fn set_vring_base(&mut self, index: u32, base: u32) -> Answer<()> {
         let queue = queue(index)?;
         let base = u16::try_from(base).map_err(|_| Refusal::Base(base))?;
-        self.shared.worker().vring(queue).set_base(base);
+        self.shared
+            .worker()
+            .session_mut()
+            .set_base(queue.into(), base);
         Ok(())
     }
 
     fn get_vring_base(&mut self, index: u32) -> Answer<VhostUserVringState> {
         let stopped = self.shared.worker().stop_queue(queue(index)?);
         drop(stopped.discarded);
-        Ok(VhostUserVringState::new(index, stopped.next_avail.into()))
+        Ok(VhostUserVringState::new(index, stopped.base.into()))
     }
 
     fn set_vring_kick(&mut self, index: u8, kick: Option<File>) -> Answer<()> {
@@ -282,7 +291,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
                 "the call of queue {index} is no eventfd, so the queue has none"
             );
         }
-        let discarded = self.shared.worker().vring(queue).set_call(call);
+        let discarded = self.shared.worker().set_call(queue, call);
         drop(discarded);
         Ok(())
     }
@@ -343,7 +352,6 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     }
 
     not_offered! {
-        reset_device() -> ();
         set_gpu_socket(GpuBackend) -> ();
         get_shared_object(VhostUserSharedMsg) -> File;
         get_inflight_fd(&VhostUserInflight) -> (VhostUserInflight, File);

@@ -101,8 +101,10 @@ struct Refused {
 #[derive(Clone, Copy)]
 enum Request {
     Known(FrontendReq),
-    /// Of a kind that the protocol does not know, or in pieces.
-    Unknown,
+    /// Of a number that the protocol does not know.
+    Unknown(u32),
+    /// In pieces, so that its number is not known before it is read.
+    InPieces,
 }
 
 impl Session {
@@ -166,10 +168,11 @@ impl Session {
                 Err(Errno::INTR) => {}
                 Err(_) | Ok((0, _)) => return None,
                 // One that comes in pieces is told by what it asks for, not by its name.
-                Ok((len, _)) if len < code.len() => return Some(Request::Unknown),
+                Ok((len, _)) if len < code.len() => return Some(Request::InPieces),
                 Ok(_) => {
-                    let request = FrontendReq::try_from(u32::from_ne_bytes(code));
-                    return Some(request.map_or(Request::Unknown, Request::Known));
+                    let number = u32::from_ne_bytes(code);
+                    let request = FrontendReq::try_from(number);
+                    return Some(request.map_or(Request::Unknown(number), Request::Known));
                 }
             }
         }
@@ -180,7 +183,8 @@ impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Known(request) => write!(f, "{request:?}"),
-            Self::Unknown => f.write_str("of an unknown kind"),
+            Self::Unknown(number) => write!(f, "number {number}, which vhost-user does not have"),
+            Self::InPieces => f.write_str("which came in pieces"),
         }
     }
 }

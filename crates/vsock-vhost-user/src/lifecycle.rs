@@ -1,108 +1,162 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The life of the virtio device between two visits of a driver: started by its first look at queues that run,
-//! broken by queues that cannot be used, reset when they are taken back.
+//! The virtio device through the starts, pauses and resets of its drivers: what the [session](crate::session)
+//! decides is done here. While no driver is served, the time of the guest stands still.
 
 use std::sync::Arc;
 
 use vm_memory::GuestMemoryMmap;
+use vsock_muxer::{Action, Driven, Readiness, Token};
 use vsock_proto::Tick;
-use vsock_virtio::{Outcome, Queues, VsockDevice};
+use vsock_virtio::{ActivateError, FeatureError, Outcome, Queues, VsockDevice};
 
+use crate::guest_clock::GuestClock;
 use crate::journal::{Journal, say};
+use crate::session::{Effect, Start};
 
-/// Where the device stands.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
-    /// The driver has not started the queues, or has stopped them.
-    Stopped,
-    Running,
-    /// The queues cannot be used. Nothing helps until the driver stops them.
-    Broken,
+/// Why a driver cannot be served.
+#[derive(Debug, thiserror::Error)]
+enum Unserved {
+    #[error(transparent)]
+    Features(#[from] FeatureError),
+    #[error(transparent)]
+    Queues(#[from] ActivateError),
 }
 
 pub(crate) struct Lifecycle {
-    pub(crate) device: VsockDevice<GuestMemoryMmap>,
+    device: VsockDevice<GuestMemoryMmap>,
+    clock: GuestClock,
     journal: Arc<Journal>,
-    state: State,
-    /// What the driver accepts, from the next start of the queues on.
-    features: u64,
 }
 
 impl Lifecycle {
     pub(crate) fn new(device: VsockDevice<GuestMemoryMmap>, journal: Arc<Journal>) -> Self {
         Self {
             device,
+            clock: GuestClock::default(),
             journal,
-            state: State::Stopped,
-            features: 0,
         }
     }
 
-    /// Takes what the driver has accepted of what was offered.
-    pub(crate) fn accept_features(&mut self, features: u64) {
-        self.features = features;
+    pub(crate) const fn device(&self) -> &VsockDevice<GuestMemoryMmap> {
+        &self.device
     }
 
-    /// Moves what can be moved between queues that run and the host's streams.
+    pub(crate) const fn device_mut(&mut self) -> &mut VsockDevice<GuestMemoryMmap> {
+        &mut self.device
+    }
+
+    /// The device is taken off its rings.
+    pub(crate) fn interrupt(&mut self, now: Tick, effect: Effect) {
+        if effect == Effect::Nothing {
+            return;
+        }
+        self.device.pause();
+        self.clock.stop(now);
+        if effect == Effect::Cut {
+            self.device.cut(self.clock.at(now));
+        }
+        say!(self.journal, Debug, "the driver's queues rest");
+    }
+
+    /// The rings run. Returns whether they can be served.
+    pub(crate) fn start(
+        &mut self,
+        now: Tick,
+        start: Start,
+        features: u64,
+        mem: &GuestMemoryMmap,
+        queues: &mut Queues<'_>,
+    ) -> bool {
+        self.clock.run(now);
+        let now = self.clock.at(now);
+        let started = match start {
+            Start::GoOn | Start::Cut => self.device.go_on(mem, queues).map_err(Unserved::from),
+            Start::Reset {
+                owes_transport_reset,
+            } => {
+                self.device.reset(now);
+                let activated = self.activate(now, features, mem, queues);
+                if owes_transport_reset {
+                    self.device.transport_reset(now);
+                }
+                activated
+            }
+        };
+        match started {
+            Ok(()) => {
+                let what = match start {
+                    Start::GoOn => "goes on",
+                    Start::Cut => "goes on without its connections",
+                    Start::Reset { .. } => "is up",
+                };
+                say!(
+                    self.journal,
+                    Debug,
+                    "the driver {what}, features {features:#x}"
+                );
+                true
+            }
+            Err(error) => {
+                self.device.reset(now);
+                say!(self.journal, Error, "cannot serve the driver: {error}");
+                false
+            }
+        }
+    }
+
+    /// Moves what can be moved between queues that run and the host's streams; `None` if the queues cannot be used.
     pub(crate) fn process(
         &mut self,
         now: Tick,
         mem: &GuestMemoryMmap,
         queues: &mut Queues<'_>,
-    ) -> Outcome {
-        if self.state == State::Stopped {
-            self.state = if self.start(now, mem, queues) {
-                State::Running
-            } else {
-                State::Broken
-            };
-        }
-        if self.state == State::Broken {
-            return Outcome::default();
-        }
-        match self.device.process(now, mem, queues) {
-            Ok(outcome) => outcome,
+    ) -> Option<Outcome> {
+        match self.device.process(self.clock.at(now), mem, queues) {
+            Ok(outcome) => Some(outcome),
             Err(fault) => {
                 say!(
                     self.journal,
                     Error,
                     "the queues are broken, the driver must reset the device: {fault}"
                 );
-                self.state = State::Broken;
-                Outcome::default()
+                None
             }
         }
     }
 
-    /// The driver has taken its queues back.
-    pub(crate) fn stop(&mut self, now: Tick) {
-        if self.state != State::Stopped {
-            self.device.reset(now);
-            self.state = State::Stopped;
-        }
+    /// The device is about to end while its guest goes on.
+    pub(crate) fn farewell(&mut self, now: Tick) {
+        self.device.farewell(self.clock.at(now));
     }
 
-    /// Whether the guest is yet to learn of the end of connections, and can.
-    pub(crate) fn owes_farewells(&self) -> bool {
-        self.state == State::Running && self.device.owes_farewells()
+    fn activate(
+        &mut self,
+        now: Tick,
+        features: u64,
+        mem: &GuestMemoryMmap,
+        queues: &mut Queues<'_>,
+    ) -> Result<(), Unserved> {
+        self.device.ack_features(features)?;
+        self.device.activate(now, mem, queues)?;
+        Ok(())
+    }
+}
+
+impl Driven for Lifecycle {
+    fn on_event(&mut self, now: Tick, token: Token, ready: Readiness) {
+        self.device.on_event(self.clock.at(now), token, ready);
     }
 
-    fn start(&mut self, now: Tick, mem: &GuestMemoryMmap, queues: &mut Queues<'_>) -> bool {
-        if let Err(error) = self.device.ack_features(self.features) {
-            say!(self.journal, Error, "cannot serve the driver: {error}");
-            return false;
-        }
-        if let Err(error) = self.device.activate(now, mem, queues) {
-            say!(self.journal, Error, "cannot serve the driver: {error}");
-            return false;
-        }
-        say!(
-            self.journal,
-            Debug,
-            "the driver is up, features {features:#x}",
-            features = self.features
-        );
-        true
+    fn on_timeout(&mut self, now: Tick) {
+        self.device.on_timeout(self.clock.at(now));
+    }
+
+    fn next_action(&mut self) -> Option<Action> {
+        self.device.next_action()
+    }
+
+    fn deadline(&self) -> Option<Tick> {
+        self.clock.when(self.device.deadline()?)
     }
 }

@@ -6,17 +6,22 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use virtio_queue::{Error, Queue, QueueT};
-use vm_memory::GuestAddress;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vsock_epoll::{LoopError, MuxerDriver};
 
 use crate::journal::{Journal, say};
+use crate::session::{Layout, Ring};
 use crate::signal::{SignalError, Signaller};
 
 /// The number of each kick: the queues are to be looked at, whichever it was. So an event that was taken
 /// before the kick was replaced does no harm.
 const KICK: u32 = 0;
+
+/// Bytes from the beginning of a used ring to its index (virtio 1.3, 2.7.8).
+const USED_INDEX: u64 = 2;
 
 /// Descriptors of a front-end that are no longer used. To close one may take as long as its owner
 /// likes, so they are to be dropped where no other thread waits.
@@ -28,13 +33,11 @@ pub(crate) struct Discarded {
 }
 
 /// Where a queue is, in the guest's addresses.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Addresses {
     pub(crate) descriptors: GuestAddress,
     pub(crate) available: GuestAddress,
     pub(crate) used: GuestAddress,
-    /// How far the driver's memory says that the queue was used.
-    pub(crate) used_index: u16,
 }
 
 /// What follows from another kick.
@@ -43,14 +46,6 @@ pub(crate) struct KickChange {
     pub(crate) discarded: Discarded,
     /// Whether the new one is watched, where it is to be.
     pub(crate) watched: io::Result<()>,
-}
-
-/// What is left of a queue that was taken back.
-#[derive(Debug)]
-pub(crate) struct StoppedQueue {
-    /// How far the device has come in what is available.
-    pub(crate) next_avail: u16,
-    pub(crate) discarded: Discarded,
 }
 
 /// Whether the front-end lets a queue run.
@@ -104,25 +99,54 @@ impl Vring {
         &mut self.queue
     }
 
+    /// Where the queue is, as far as that was said.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout {
+            size: self.queue.size(),
+            descriptors: self.queue.desc_table(),
+            available: self.queue.avail_ring(),
+            used: self.queue.used_ring(),
+        }
+    }
+
+    /// The addresses of the queue, as far as they were said.
+    pub(crate) fn addresses(&self) -> Addresses {
+        Addresses {
+            descriptors: GuestAddress(self.queue.desc_table()),
+            available: GuestAddress(self.queue.avail_ring()),
+            used: GuestAddress(self.queue.used_ring()),
+        }
+    }
+
+    /// How far the queue was used by the device, which is also how far it has come in what is available.
+    pub(crate) fn position(&self) -> u16 {
+        self.queue.next_used()
+    }
+
+    /// Goes to where the queue stands, by its used index, whatever the front-end says: the device alone moves that,
+    /// and holds no buffer. Returns the queue as it is there.
+    pub(crate) fn go_to_used_index(&mut self, mem: &GuestMemoryMmap) -> Ring {
+        let layout = self.layout();
+        let index = GuestAddress(layout.used.saturating_add(USED_INDEX));
+        // ORDER: Relaxed; partner: none, only the device moves it, and its threads share a lock.
+        let used_index = mem.load(index, Ordering::Relaxed);
+        // What cannot be read cannot be used, and the device says so.
+        let used_index = used_index.map_or(0, u16::from_le);
+        self.queue.set_next_avail(used_index);
+        self.queue.set_next_used(used_index);
+        Ring { layout, used_index }
+    }
+
     /// Sets the size: a power of two up to the largest.
     pub(crate) fn set_size(&mut self, size: u16) -> Result<(), Error> {
         self.queue.try_set_size(size)
     }
 
-    /// Sets where the queue is. How far it was used is the device's own affair once it runs.
+    /// Sets where the queue is.
     pub(crate) fn set_addresses(&mut self, at: &Addresses) -> Result<(), Error> {
         self.queue.try_set_desc_table_address(at.descriptors)?;
         self.queue.try_set_avail_ring_address(at.available)?;
-        self.queue.try_set_used_ring_address(at.used)?;
-        if !self.queue.ready() {
-            self.queue.set_next_used(at.used_index);
-        }
-        Ok(())
-    }
-
-    /// Sets how far the device has come in what is available.
-    pub(crate) fn set_base(&mut self, base: u16) {
-        self.queue.set_next_avail(base);
+        self.queue.try_set_used_ring_address(at.used)
     }
 
     /// Takes another kick, or none, and starts with it.
@@ -175,18 +199,14 @@ impl Vring {
         &mut self,
         event_loop: &mut MuxerDriver,
         signaller: &mut Signaller,
-    ) -> StoppedQueue {
+    ) -> Discarded {
         if self.queue.ready() {
             self.queue.set_ready(false);
             self.signal(signaller);
         }
-        let discarded = Discarded {
+        Discarded {
             _kick: self.drop_kick(event_loop),
             ..self.set_call(None)
-        };
-        StoppedQueue {
-            next_avail: self.queue.next_avail(),
-            discarded,
         }
     }
 
@@ -196,10 +216,10 @@ impl Vring {
         event_loop: &mut MuxerDriver,
         signaller: &mut Signaller,
     ) -> Discarded {
-        let stopped = self.stop(event_loop, signaller);
+        let discarded = self.stop(event_loop, signaller);
         self.queue.reset();
         self.enablement = Enablement::Disabled;
-        stopped.discarded
+        discarded
     }
 
     /// Lets the guest know that buffers were used.
@@ -312,8 +332,7 @@ mod tests {
         }
 
         fn stop(&mut self) -> Discarded {
-            let stopped = self.vring.stop(&mut self.event_loop, &mut self.signaller);
-            stopped.discarded
+            self.vring.stop(&mut self.event_loop, &mut self.signaller)
         }
 
         /// Whether the event loop was told of anything since this was asked last.
@@ -350,23 +369,20 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_of_a_queue_are_aligned_and_do_not_set_one_back_that_runs() {
+    fn t113_a_queue_goes_on_at_its_used_index() {
+        let mem = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x3000)]).unwrap();
         let mut rig = Rig::new();
-        let addresses = |descriptors, used_index| Addresses {
+        let addresses = |descriptors| Addresses {
             descriptors: GuestAddress(descriptors),
             available: GuestAddress(0x1000),
             used: GuestAddress(0x2000),
-            used_index,
         };
-        rig.vring.set_addresses(&addresses(1, 7)).unwrap_err();
-        rig.vring.set_addresses(&addresses(0, 7)).unwrap();
-        let _kick = rig.kick();
-        rig.vring.queue_mut().set_next_used(9);
-        rig.vring.set_addresses(&addresses(0, 8)).unwrap();
-        assert_eq!(rig.vring.queue.next_used(), 9);
-        drop(rig.stop());
-        rig.vring.set_addresses(&addresses(0, 8)).unwrap();
-        assert_eq!(rig.vring.queue.next_used(), 8);
+        rig.vring.set_addresses(&addresses(1)).unwrap_err();
+        rig.vring.set_addresses(&addresses(0)).unwrap();
+        mem.write_obj(7_u16.to_le(), GuestAddress(0x2002)).unwrap();
+        let ring = rig.vring.go_to_used_index(&mem);
+        assert_eq!((ring.used_index, ring.layout.used), (7, 0x2000));
+        assert_eq!((rig.vring.position(), rig.vring.queue.next_avail()), (7, 7));
     }
 
     #[derive(Clone, Copy, Debug)]

@@ -7,21 +7,20 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use virtio_queue::{Error as QueueError, QueueT};
 use vm_memory::GuestMemoryMmap;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
 use vsock_muxer::MuxerCounters;
 use vsock_proto::Tick;
-use vsock_virtio::{DeviceCounters, NextCall, QueueName, Queues, VsockDevice};
+use vsock_virtio::{DeviceCounters, F_EVENT_IDX, NextCall, QueueName, Queues, VsockDevice};
 
 use crate::error::VhostUserError;
 use crate::journal::{Journal, say};
 use crate::lifecycle::Lifecycle;
+use crate::session::{Interruption, QUEUES, Session};
 use crate::signal::Signaller;
-use crate::vring::{Discarded, Enablement, KickChange, StoppedQueue, Vring};
-
-/// Receive, transmit and event queue; some front-ends keep the last one for themselves.
-pub(crate) const QUEUES: usize = 3;
+use crate::vring::{Addresses, Discarded, Enablement, KickChange, Vring};
 
 /// The number of a queue that exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,6 +40,20 @@ impl QueueIndex {
     }
 }
 
+impl From<QueueIndex> for usize {
+    fn from(index: QueueIndex) -> Self {
+        index.0
+    }
+}
+
+/// What is left of a queue that was taken back.
+#[derive(Debug)]
+pub(crate) struct StoppedQueue {
+    /// How far the device has come in what is available.
+    pub(crate) base: u16,
+    pub(crate) discarded: Discarded,
+}
+
 /// What belonged to a front-end that has gone: memory and descriptors. To let it go may take long.
 #[must_use = "to be dropped without the lock"]
 #[derive(Debug)]
@@ -52,10 +65,13 @@ pub(crate) struct Remains {
 /// The device, and what it waits with.
 pub(crate) struct Worker {
     journal: Arc<Journal>,
+    session: Session,
     lifecycle: Lifecycle,
     event_loop: MuxerDriver,
     signaller: Signaller,
     vrings: [Vring; QUEUES],
+    /// Whether the event queue is where it is used.
+    event_queue_runs: bool,
     /// The guest's memory, while a front-end shares it.
     memory: Option<Arc<GuestMemoryMmap>>,
     /// What the device wants of its thread before its next call.
@@ -74,34 +90,48 @@ impl Worker {
                 .map_err(|_| VhostUserError::QueueSize(queue_size))
         };
         Ok(Self {
+            session: Session::new(),
             lifecycle: Lifecycle::new(device, Arc::clone(&journal)),
             event_loop,
             signaller: Signaller::new(&journal),
             vrings: [vring()?, vring()?, vring()?],
             journal,
+            event_queue_runs: false,
             memory: None,
             next: NextCall::OnEvent,
         })
     }
 
-    /// The front-end has gone, and the guest with it.
+    /// The front-end has gone. Whether its guest has, is seen when there is another front-end.
     pub(crate) fn end(&mut self) -> Remains {
-        self.stop();
-        self.lifecycle.accept_features(0);
-        let (event_loop, signaller) = (&mut self.event_loop, &mut self.signaller);
         Remains {
+            _descriptors: self.reset_device(),
             _memory: self.memory.take(),
-            _descriptors: self
-                .vrings
-                .each_mut()
-                .map(|vring| vring.reset(event_loop, signaller)),
         }
+    }
+
+    /// `RESET_DEVICE`: the device is as it was made. The memory is the front-end's to take back.
+    pub(crate) fn reset_device(&mut self) -> [Discarded; QUEUES] {
+        self.interrupt(Interruption::Reset);
+        self.session.forget_set_up();
+        self.event_queue_runs = false;
+        let (event_loop, signaller) = (&mut self.event_loop, &mut self.signaller);
+        self.vrings
+            .each_mut()
+            .map(|vring| vring.reset(event_loop, signaller))
+    }
+
+    /// `RESET_OWNER`: every queue is disabled, and the connections end. What was set up stays.
+    pub(crate) fn reset_owner(&mut self) -> io::Result<()> {
+        self.interrupt(Interruption::Reset);
+        self.event_queue_runs = false;
+        self.enable_all(Enablement::Disabled)
     }
 
     /// The device ends: gives up its backends. [`settle`](Self::settle) comes next.
     pub(crate) fn remove_backends(&mut self) -> Vec<Box<dyn VsockBackend>> {
         let now = self.event_loop.now();
-        self.lifecycle.device.muxer_mut().remove_backends(now)
+        self.lifecycle.device_mut().muxer_mut().remove_backends(now)
     }
 
     /// Lets go what is no longer needed.
@@ -110,9 +140,9 @@ impl Worker {
         self.carry_out(now);
     }
 
-    /// Takes what the driver has accepted of what was offered.
-    pub(crate) fn accept_features(&mut self, features: u64) {
-        self.lifecycle.accept_features(features);
+    /// What the front-end has said of the driver's features and bases.
+    pub(crate) const fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
     }
 
     /// Takes the guest's memory; returns the one before.
@@ -124,12 +154,44 @@ impl Worker {
         self.memory.replace(memory)
     }
 
-    /// A queue, for what does not concern the loop.
-    pub(crate) fn vring(&mut self, index: QueueIndex) -> &mut Vring {
-        &mut self.vrings[index.0]
+    /// Takes another call for a queue, or none. The driver of a queue that runs is notified by it, because the one
+    /// before may have come to nothing.
+    pub(crate) fn set_call(&mut self, index: QueueIndex, call: Option<File>) -> Discarded {
+        let vring = &mut self.vrings[index.0];
+        let discarded = vring.set_call(call);
+        if vring.runs() {
+            vring.signal(&mut self.signaller);
+        }
+        discarded
     }
 
+    /// Sets the size of a queue. Another one is another set-up.
+    pub(crate) fn set_size(&mut self, index: QueueIndex, size: u16) -> Result<(), QueueError> {
+        if self.vrings[index.0].layout().size != size {
+            self.leave(index);
+        }
+        self.vrings[index.0].set_size(size)
+    }
+
+    /// Sets where a queue is. Another place is another set-up; the same one again is none, and a queue that
+    /// runs goes on.
+    pub(crate) fn set_addresses(
+        &mut self,
+        index: QueueIndex,
+        at: &Addresses,
+    ) -> Result<(), QueueError> {
+        if self.vrings[index.0].addresses() != *at {
+            self.leave(index);
+        }
+        self.vrings[index.0].set_addresses(at)
+    }
+
+    /// Takes another kick for a queue, or none. With one, the queue starts; one that runs is looked at as if it had
+    /// been stopped before.
     pub(crate) fn set_kick(&mut self, index: QueueIndex, kick: Option<File>) -> KickChange {
+        if kick.is_some() {
+            self.leave(index);
+        }
         self.vrings[index.0].set_kick(kick, &mut self.event_loop)
     }
 
@@ -138,24 +200,31 @@ impl Worker {
         index: QueueIndex,
         enablement: Enablement,
     ) -> io::Result<()> {
-        self.vrings[index.0].set_enablement(enablement, &mut self.event_loop)
+        let set = self.vrings[index.0].set_enablement(enablement, &mut self.event_loop);
+        if enablement == Enablement::Disabled {
+            self.leave(index);
+        }
+        set
     }
 
-    /// Lets every queue run: of a front-end that does not say it of each.
-    pub(crate) fn enable_all(&mut self) -> io::Result<()> {
+    /// Lets every queue run, of a front-end that does not say it of each, or none.
+    pub(crate) fn enable_all(&mut self, enablement: Enablement) -> io::Result<()> {
         let event_loop = &mut self.event_loop;
         self.vrings
             .iter_mut()
-            .try_for_each(|vring| vring.set_enablement(Enablement::Enabled, event_loop))
+            .try_for_each(|vring| vring.set_enablement(enablement, event_loop))
     }
 
-    /// A queue is taken back. A device without one that carries packets has been reset.
+    /// A queue is taken back.
     pub(crate) fn stop_queue(&mut self, index: QueueIndex) -> StoppedQueue {
-        let stopped = self.vrings[index.0].stop(&mut self.event_loop, &mut self.signaller);
-        if index.carries_packets() {
-            self.stop();
+        self.leave(index);
+        let vring = &mut self.vrings[index.0];
+        // Of a queue that has not run since, it is as it was told.
+        let told = self.session.base(index.0);
+        StoppedQueue {
+            base: told.unwrap_or_else(|| vring.position()),
+            discarded: vring.stop(&mut self.event_loop, &mut self.signaller),
         }
-        stopped
     }
 
     /// For the thread that takes steps.
@@ -167,9 +236,7 @@ impl Worker {
     /// before the next step.
     pub(crate) fn step(&mut self, events: &DriverEvents) -> bool {
         let now = self.event_loop.now();
-        let happened = self
-            .event_loop
-            .dispatch(now, events, &mut self.lifecycle.device);
+        let happened = self.event_loop.dispatch(now, events, &mut self.lifecycle);
         if happened || self.next != NextCall::OnEvent {
             self.serve(now);
         }
@@ -181,7 +248,7 @@ impl Worker {
     /// [`step`](Self::step).
     pub(crate) fn begin_farewell(&mut self) -> bool {
         let now = self.event_loop.now();
-        self.lifecycle.device.farewell(now);
+        self.lifecycle.farewell(now);
         self.serve(now);
         self.carry_out(now);
         self.next != NextCall::OnEvent
@@ -189,27 +256,27 @@ impl Worker {
 
     /// Whether the guest does not know yet of the end of all its connections, and may learn of it.
     pub(crate) fn owes_farewells(&self) -> bool {
-        self.lifecycle.owes_farewells()
+        self.session.serves() && self.lifecycle.device().owes_farewells()
     }
 
     pub(crate) fn features(&self) -> u64 {
-        self.lifecycle.device.device_features()
+        self.lifecycle.device().device_features()
     }
 
     pub(crate) fn config(&self, offset: u32, data: &mut [u8]) {
-        self.lifecycle.device.read_config(offset.into(), data);
+        self.lifecycle.device().read_config(offset.into(), data);
     }
 
     pub(crate) fn is_active(&self) -> bool {
-        self.lifecycle.device.is_active()
+        self.lifecycle.device().is_active()
     }
 
     pub(crate) fn counters(&self) -> MuxerCounters {
-        self.lifecycle.device.muxer().counters()
+        self.lifecycle.device().muxer().counters()
     }
 
     pub(crate) fn queue_counters(&self) -> DeviceCounters {
-        self.lifecycle.device.counters()
+        self.lifecycle.device().counters()
     }
 
     /// Moves what can be moved, if the driver has started its queues.
@@ -218,37 +285,86 @@ impl Worker {
         let Some(memory) = &self.memory else {
             return;
         };
-        let [rx, tx, _] = &mut self.vrings;
-        if !(rx.runs() && tx.runs()) {
+        let runs = self.packet_queues_run();
+        let begins = self.session.can_start();
+        if !runs || !(begins || self.session.serves()) {
             return;
         }
+        let [rx, tx, event] = &mut self.vrings;
+        let lends_event_queue = event.runs();
+        let event_queue_begins = lends_event_queue && !self.event_queue_runs;
+        self.event_queue_runs = lends_event_queue;
+        if event_queue_begins {
+            event.go_to_used_index(memory);
+            self.session.take_base(QueueName::Event.index());
+            let event_idx = self.session.features() & F_EVENT_IDX != 0;
+            event.queue_mut().set_event_idx(event_idx);
+        }
+        let rings = begins.then(|| [&mut *rx, &mut *tx].map(|ring| ring.go_to_used_index(memory)));
         let mut queues = Queues {
             rx: rx.queue_mut(),
             tx: tx.queue_mut(),
-            event: None,
+            event: lends_event_queue.then(|| event.queue_mut()),
         };
-        let outcome = self.lifecycle.process(now, memory, &mut queues);
+        let lifecycle = &mut self.lifecycle;
+        let is_up = rings.is_none_or(|rings| {
+            let start = self.session.start(rings);
+            let features = self.session.features();
+            lifecycle.start(now, start, features, memory, &mut queues)
+        });
+        let outcome = if is_up {
+            lifecycle.process(now, memory, &mut queues)
+        } else {
+            None
+        };
+        let Some(outcome) = outcome else {
+            self.session.broken();
+            return;
+        };
         if outcome.notify_rx {
             rx.signal(&mut self.signaller);
         }
         if outcome.notify_tx {
             tx.signal(&mut self.signaller);
         }
+        // Whoever served it before may have left its driver without a notification.
+        if outcome.notify_event || event_queue_begins {
+            event.signal(&mut self.signaller);
+        }
         self.next = outcome.next;
     }
 
-    fn stop(&mut self) {
+    fn packet_queues_run(&self) -> bool {
+        let [rx, tx, _] = &self.vrings;
+        rx.runs() && tx.runs()
+    }
+
+    /// The device leaves a queue alone, until it runs again.
+    fn leave(&mut self, index: QueueIndex) {
+        if index.carries_packets() {
+            self.interrupt(Interruption::Pause);
+        } else {
+            self.event_queue_runs = false;
+        }
+    }
+
+    fn interrupt(&mut self, by: Interruption) {
+        let [rx, tx, _] = &self.vrings;
+        let effect = self.session.interrupt(by, [rx.position(), tx.position()]);
         let now = self.event_loop.now();
-        self.lifecycle.stop(now);
+        self.lifecycle.interrupt(now, effect);
         self.carry_out(now);
+        // Where they run nevertheless, no kick may come to start them again.
+        if self.packet_queues_run() {
+            self.event_loop.wake();
+        }
     }
 
     /// Does what the device wants done, and tells what was left out of the log.
     fn carry_out(&mut self, now: Tick) {
         let journal = &self.journal;
-        let device = &mut self.lifecycle.device;
         self.event_loop
-            .carry_out(now, device, |handover| match handover {
+            .carry_out(now, &mut self.lifecycle, |handover| match handover {
                 // A socket that may take its time to close closes elsewhere.
                 Handover::Close(stream) => drop(stream),
                 Handover::Failed(error) => tell(journal, &error),
@@ -281,14 +397,12 @@ mod tests {
 
     use rustix::event::{EventfdFlags, eventfd};
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-    use virtio_queue::QueueT;
     use vm_memory::{Bytes, FileOffset, GuestAddress};
     use vsock_muxer::Muxer;
     use vsock_proto::{Config, GuestCid};
 
     use super::*;
     use crate::journal::testing::logged;
-    use crate::vring::Addresses;
 
     const AVAILABLE: u64 = 0x1000;
     const USED: u64 = 0x2000;
@@ -334,10 +448,9 @@ mod tests {
             descriptors: GuestAddress(base),
             available: GuestAddress(base + AVAILABLE),
             used: GuestAddress(base + used),
-            used_index: 0,
         };
         let index = QueueIndex::new(index).unwrap();
-        worker.vring(index).set_addresses(&addresses).unwrap();
+        worker.set_addresses(index, &addresses).unwrap();
         let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         let change = worker.set_kick(index, Some(kick.into()));
         change.watched.unwrap();
@@ -357,7 +470,7 @@ mod tests {
         let event_loop = MuxerDriver::new().unwrap();
         let mut worker = polling(journal(&event_loop), event_loop, poll_budget);
         drop(worker.set_memory(Arc::clone(memory)));
-        worker.accept_features(1 << 32);
+        worker.session_mut().accept_features(1 << 32);
         for index in [0, 1] {
             start_queue(&mut worker, index, USED);
         }
@@ -366,8 +479,7 @@ mod tests {
     }
 
     fn sent(worker: &mut Worker) -> u16 {
-        let index = QueueIndex::new(1).unwrap();
-        worker.vring(index).queue_mut().next_avail()
+        worker.vrings[1].position()
     }
 
     /// The driver sends packets until there have been `count`, and does not kick.
@@ -406,7 +518,7 @@ mod tests {
         step(&mut worker, &mut events, Duration::ZERO);
         assert!(worker.is_active());
         offer(&memory, 1);
-        assert_eq!(worker.lifecycle.device.deadline(), None, "nothing is due");
+        assert_eq!(worker.lifecycle.device().deadline(), None, "nothing is due");
 
         let now = worker.event_loop.now();
         worker.event_loop.wake_by(now).unwrap();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 mod farewell;
+mod pause;
 mod unwind;
 mod work;
 
@@ -32,6 +33,8 @@ enum Phase {
     /// to zero.
     Starting,
     Active,
+    /// The driver stands still, and its queues are left alone.
+    Paused,
     Broken(DeviceFault),
 }
 
@@ -51,6 +54,7 @@ enum Phase {
 /// | the driver has reset the device | [`reset`](Self::reset) |
 /// | the guest goes on without its connections | [`transport_reset`](Self::transport_reset), then [`process`](Self::process) |
 /// | a snapshot is loaded | [`restore`](Self::restore), then [`process`](Self::process) |
+/// | the guest is paused; it goes on | [`pause`](Self::pause); [`go_on`](Self::go_on), then [`process`](Self::process) |
 /// | the device stops and its guest goes on | [`farewell`](Self::farewell), then [`process`](Self::process) until it no longer [owes any](Self::owes_farewells) |
 /// | the device is about to be dropped | [`reset`](Self::reset) |
 ///
@@ -137,12 +141,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         if self.phase != Phase::Inactive {
             return Err(ActivateError::InUse);
         }
-        let event_idx = features.event_idx();
-        set_up(mem, queues.rx, QueueName::Rx, event_idx)?;
-        set_up(mem, queues.tx, QueueName::Tx, event_idx)?;
-        if let Some(event) = queues.event.as_deref_mut() {
-            set_up(mem, event, QueueName::Event, event_idx)?;
-        }
+        self.set_up_all(features, mem, queues)?;
         self.notifications.restart();
         self.phase = Phase::Starting;
         self.muxer.activate(now, features.socket_types());
@@ -166,12 +165,12 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// Every connection is closed, and the guest is told that they are gone
     /// (`VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`): immediately if it has provided a buffer, else as soon as
     /// it does. From then until it has taken notice, which it does by making another buffer of the event
-    /// queue available, it gets no packet.
+    /// queue available, it gets no packet: for half a second at most.
     ///
-    /// [`process`](Self::process) publishes the event. A VMM that pauses a guest and resumes it in the
+    /// [`process`](Self::process) publishes the event. A VMM that [pauses](Self::pause) a guest and resumes it in the
     /// same process does not need this: the connections are still there.
     pub fn transport_reset(&mut self, now: Tick) {
-        if self.is_active() {
+        if self.has_driver() {
             self.muxer.transport_reset(now);
             self.events.owe();
         }
@@ -230,7 +229,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         queues: &mut Queues<'_>,
     ) -> Result<Outcome, DeviceFault> {
         match self.phase {
-            Phase::Inactive => return Ok(Outcome::default()),
+            Phase::Inactive | Phase::Paused => return Ok(Outcome::default()),
             Phase::Broken(fault) => return Err(fault),
             Phase::Starting | Phase::Active => {}
         }
@@ -254,6 +253,7 @@ impl<M: GuestMemory> VsockDevice<M> {
 
     /// Does what is due by now.
     pub fn on_timeout(&mut self, now: Tick) {
+        self.events.on_timeout(now);
         self.unwinding(now, |device| device.muxer.on_timeout(now));
     }
 
@@ -277,7 +277,8 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// A timer that is late by a millisecond does no harm.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        self.muxer.deadline()
+        let deadlines = [self.muxer.deadline(), self.events.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The features that the device offers. `VIRTIO_VSOCK_F_SEQPACKET` is one of them if a backend
@@ -304,7 +305,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         }
     }
 
-    /// Whether the device serves its queues.
+    /// Whether the device serves its queues. One that is [paused](Self::pause) does not.
     #[must_use]
     pub fn is_active(&self) -> bool {
         matches!(self.phase, Phase::Starting | Phase::Active)
@@ -322,7 +323,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         DeviceState {
             version: DeviceState::VERSION,
             acked_features: self.features.acked(),
-            active: self.is_active(),
+            active: self.has_driver(),
             muxer: self.muxer.save(),
         }
     }

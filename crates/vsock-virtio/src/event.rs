@@ -3,8 +3,10 @@
 //! The event queue, on which the guest learns that its connections are gone (virtio 1.3, 5.10.6.7).
 
 use std::num::Wrapping;
+use std::time::Duration;
 
 use vm_memory::GuestMemory;
+use vsock_proto::Tick;
 
 use crate::chain::Part;
 use crate::rx::REFUSAL_COST;
@@ -14,6 +16,10 @@ use crate::{DeviceCounters, DeviceFault};
 
 /// `struct virtio_vsock_event` with `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
 const TRANSPORT_RESET: [u8; 4] = 0_u32.to_le_bytes();
+
+/// How long packets wait for a guest that does not come back for its event: much longer than an interrupt takes, and
+/// short for a program that waits for its connection.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Where the device stands with the one event that there is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -25,10 +31,13 @@ pub(crate) enum Events {
     Owed,
     /// It is published, and the guest has not come back since: until it makes another buffer
     /// available than these, it may not have seen the event, and would take what comes on the
-    /// receive queue for a part of its old connections.
+    /// receive queue for a part of its old connections. One that never makes another available is
+    /// not to wait for ever.
     Published {
         /// Buffers that had been available, in wrapping counting.
         available: Wrapping<u16>,
+        /// When it is served whatever it does.
+        until: Tick,
     },
 }
 
@@ -36,6 +45,21 @@ impl Events {
     /// A transport reset is owed to the guest.
     pub(crate) const fn owe(&mut self) {
         *self = Self::Owed;
+    }
+
+    /// Does what is due by now.
+    pub(crate) fn on_timeout(&mut self, now: Tick) {
+        if self.deadline().is_some_and(|until| until <= now) {
+            *self = Self::Quiet;
+        }
+    }
+
+    /// When [`on_timeout`](Self::on_timeout) is to be called.
+    pub(crate) const fn deadline(self) -> Option<Tick> {
+        match self {
+            Self::Published { until, .. } => Some(until),
+            Self::Quiet | Self::Owed => None,
+        }
     }
 
     /// Whether packets for the guest must wait.
@@ -55,6 +79,7 @@ impl Events {
     /// published just now.
     pub(crate) fn proceed<M: GuestMemory>(
         &mut self,
+        now: Tick,
         queue: &mut Virtqueue<'_, '_, M>,
         counters: &mut DeviceCounters,
         mut budget: usize,
@@ -64,13 +89,13 @@ impl Events {
         }
         let mut published = false;
         if *self == Self::Owed {
-            published = self.publish(queue, counters, &mut budget)?;
+            published = self.publish(now, queue, counters, &mut budget)?;
             // A device that looks only when there is something to tell hears of a buffer only if it asks.
             if !published && queue.watch_available()?.0 != queue.next_available() {
-                published = self.publish(queue, counters, &mut budget)?;
+                published = self.publish(now, queue, counters, &mut budget)?;
             }
         }
-        if let Self::Published { available } = *self
+        if let Self::Published { available, .. } = *self
             && (queue.available()? != available || queue.watch_available()? != available)
         {
             *self = Self::Quiet;
@@ -81,6 +106,7 @@ impl Events {
     /// Puts the event into the next buffer that can hold it.
     fn publish<M: GuestMemory>(
         &mut self,
+        now: Tick,
         queue: &mut Virtqueue<'_, '_, M>,
         counters: &mut DeviceCounters,
         budget: &mut usize,
@@ -101,7 +127,8 @@ impl Events {
             Cursor::default().copy_from(&slices, &TRANSPORT_RESET);
             queue.give_back(taken.head, 4)?;
             counters.transport_resets += 1;
-            *self = Self::Published { available };
+            let until = now.saturating_add(PATIENCE);
+            *self = Self::Published { available, until };
             return Ok(true);
         }
         Ok(false)

@@ -53,13 +53,13 @@ impl Muxer {
                 Answer::Busy => {
                     if served > 0 || first.pause.at() <= now {
                         let before = Some(first.pause).filter(|_| served == 0);
-                        self.pause(now, target, Backoff::after(before, now));
+                        self.put_off(now, target, Backoff::after(before, now));
                     }
                     return served;
                 }
             }
         }
-        self.pause(now, target, Backoff::over(now));
+        self.put_off(now, target, Backoff::over(now));
         TRIES
     }
 
@@ -133,7 +133,7 @@ impl Muxer {
         refused
     }
 
-    fn pause(&mut self, now: Tick, target: Target, pause: Backoff) {
+    fn put_off(&mut self, now: Tick, target: Target, pause: Backoff) {
         self.busy.set_pause(target, pause);
         if let Some(first) = self.busy.first(target) {
             self.review(now, first.slot);

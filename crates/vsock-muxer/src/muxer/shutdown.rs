@@ -4,7 +4,6 @@
 
 use vsock_proto::Tick;
 
-use crate::entry::Entry;
 use crate::muxer::{Life, Muxer};
 
 impl Muxer {
@@ -46,16 +45,7 @@ impl Muxer {
         }
         self.life = Life::ShuttingDown;
         self.unwatch_backends();
-        for slot in self.table.slots() {
-            match self.table.entry(slot) {
-                Some(Entry::Connection(entry)) => {
-                    entry.conn.shut_down(now);
-                    self.review(now, slot);
-                }
-                Some(Entry::Handshake(_)) => self.end_handshake(slot),
-                None => {}
-            }
-        }
+        self.cut(now);
     }
 
     /// Whether a [shutdown](Self::begin_shutdown) has begun of which the guest does not have every RST.

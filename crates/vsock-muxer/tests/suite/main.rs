@@ -21,6 +21,7 @@ mod hostile;
 mod lifetime;
 mod messages;
 mod panics;
+mod pause;
 mod shutdown;
 mod stream;
 mod watching;

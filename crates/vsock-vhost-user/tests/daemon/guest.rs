@@ -38,6 +38,13 @@ pub(crate) struct Socket {
     freed: u32,
 }
 
+impl Socket {
+    /// The guest takes this many bytes out of its buffer.
+    pub(crate) fn take(&mut self, len: u32) {
+        self.taken = self.taken.wrapping_add(len);
+    }
+}
+
 impl Guest {
     /// A guest whose driver is up.
     pub(crate) fn boot(socket: &Path, cid: u64) -> Self {
@@ -69,10 +76,15 @@ impl Guest {
 
     fn start_with(&mut self, features: u64) {
         self.vmm.start(features).unwrap();
+        self.offer_buffers();
+        self.vmm.rings[RX].notify(0);
+    }
+
+    /// Makes every buffer for packets available.
+    pub(crate) fn offer_buffers(&mut self) {
         while !self.vmm.rings[RX].is_full() {
             self.vmm.rings[RX].offer(BUFFER, true);
         }
-        self.vmm.rings[RX].notify(0);
     }
 
     pub(crate) fn reboot(&mut self) {

@@ -10,11 +10,13 @@
 )]
 
 mod descriptors;
+mod frontends;
 mod guest;
 mod host;
 mod lifecycle;
 mod logging;
 mod messages;
+mod monitors;
 mod program;
 mod requests;
 mod ring;

@@ -96,7 +96,7 @@ const NOT_OFFERED: [FrontendReq; 12] = [
     FrontendReq::SET_VRING_ENDIAN,
     FrontendReq::POSTCOPY_ADVISE,
     FrontendReq::GET_INFLIGHT_FD,
-    FrontendReq::RESET_DEVICE,
+    FrontendReq::SET_STATUS,
     FrontendReq::GET_MAX_MEM_SLOTS,
     FrontendReq::ADD_MEM_REG,
     FrontendReq::CHECK_DEVICE_STATE,

@@ -59,6 +59,13 @@ impl Ring {
         self.ring = self.ring.emptied();
     }
 
+    /// As of another driver: empty rings at another place, the number `index` of them.
+    pub(crate) fn move_to(&mut self, index: u64) {
+        self.base = index * STRIDE;
+        self.ring = DriverQueue::new(self.base, SIZE);
+        self.clear();
+    }
+
     pub(crate) fn config(&self) -> VringConfigData {
         let queue = self.ring.queue();
         let address = |guest| {
@@ -84,6 +91,11 @@ impl Ring {
     /// What the driver has made available, in all.
     pub(crate) fn available(&self) -> u16 {
         self.ring.available()
+    }
+
+    /// What the device has used, in all, as far as it is in the ring.
+    pub(crate) fn used(&self) -> u16 {
+        self.ring.used_index(&self.memory)
     }
 
     /// Whether the driver holds no entry that it could use.

@@ -27,13 +27,14 @@ pub(crate) const PACKED: u64 = 1 << 34;
 
 pub(crate) const RX: usize = 0;
 pub(crate) const TX: usize = 1;
+pub(crate) const EVENT: usize = 2;
 
 pub(crate) struct Vmm {
     pub(crate) frontend: Frontend,
     /// The same connection, for what `frontend` would not say.
     socket: UnixStream,
     memory: GuestMemoryMmap,
-    pub(crate) rings: [Ring; 2],
+    pub(crate) rings: [Ring; 3],
 }
 
 impl Vmm {
@@ -44,27 +45,51 @@ impl Vmm {
 
     /// As [`connect`](Self::connect), with other memory.
     pub(crate) fn connect_with(socket: &Path, memory: GuestMemoryMmap) -> Self {
-        let socket = UnixStream::connect(socket).unwrap();
-        socket.set_read_timeout(Some(GENEROUS)).unwrap();
-        let mut frontend = Frontend::from_stream(socket.try_clone().unwrap(), 3);
-        frontend.set_owner().unwrap();
-        let features = frontend.get_features().unwrap();
+        let mut vmm = Self::open(socket, memory);
+        vmm.frontend.set_owner().unwrap();
+        let features = vmm.frontend.get_features().unwrap();
         assert_eq!(features & FEATURES, FEATURES);
-        let protocol = frontend.get_protocol_features().unwrap();
-        let wanted = VhostUserProtocolFeatures::MQ
-            | VhostUserProtocolFeatures::CONFIG
-            | VhostUserProtocolFeatures::REPLY_ACK;
-        assert!(protocol.contains(wanted), "{protocol:?}");
-        frontend.set_protocol_features(wanted).unwrap();
-        // Each request waits for its answer.
-        frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
-        assert_eq!(frontend.get_queue_num().unwrap(), 3);
-        let rings = [Ring::new(&memory, 0), Ring::new(&memory, 1)];
+        vmm.agree_on(
+            VhostUserProtocolFeatures::MQ
+                | VhostUserProtocolFeatures::CONFIG
+                | VhostUserProtocolFeatures::REPLY_ACK,
+        );
+        assert_eq!(vmm.frontend.get_queue_num().unwrap(), 3);
+        vmm
+    }
+
+    /// Connects, and says nothing.
+    pub(crate) fn open(socket: &Path, memory: GuestMemoryMmap) -> Self {
+        let (socket, frontend) = connection(socket);
+        let rings = [0, 1, 2].map(|index| Ring::new(&memory, index));
         Self {
             frontend,
             socket,
             memory,
             rings,
+        }
+    }
+
+    /// Hangs up, and connects to this socket, on behalf of a guest that goes on.
+    pub(crate) fn reconnect(&mut self, socket: &Path) {
+        (self.socket, self.frontend) = connection(socket);
+    }
+
+    /// Hangs up, on behalf of a guest that goes on.
+    pub(crate) fn hang_up(&mut self) {
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        self.frontend = Frontend::from_stream(socket.try_clone().unwrap(), 3);
+        self.socket = socket;
+    }
+
+    /// Takes these features of the protocol, all of which the device must offer.
+    pub(crate) fn agree_on(&mut self, wanted: VhostUserProtocolFeatures) {
+        let offered = self.frontend.get_protocol_features().unwrap();
+        assert!(offered.contains(wanted), "{offered:?}");
+        self.frontend.set_protocol_features(wanted).unwrap();
+        if wanted.contains(VhostUserProtocolFeatures::REPLY_ACK) {
+            // Each request waits for its answer.
+            self.frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         }
     }
 
@@ -107,14 +132,10 @@ impl Vmm {
     /// Shares the memory, and starts the queues from here on.
     fn set_up(&mut self, features: u64, bases: [u32; 2]) -> Result<(), Error> {
         self.frontend.set_features(features)?;
-        let regions: Vec<_> = self
-            .memory
-            .iter()
-            .map(|region| VhostUserMemoryRegionInfo::from_guest_region(region).unwrap())
-            .collect();
-        self.frontend.set_mem_table(&regions)?;
-        for (index, ring) in self.rings.iter().enumerate() {
-            let base = u16::try_from(bases[index]).unwrap();
+        self.share_memory()?;
+        for (index, base) in bases.into_iter().enumerate() {
+            let ring = &self.rings[index];
+            let base = u16::try_from(base).unwrap();
             self.frontend.set_vring_num(index, crate::ring::SIZE)?;
             self.frontend.set_vring_base(index, base)?;
             self.frontend.set_vring_addr(index, &ring.config())?;
@@ -123,6 +144,16 @@ impl Vmm {
             self.frontend.set_vring_enable(index, true)?;
         }
         Ok(())
+    }
+
+    /// Shares the guest's memory.
+    pub(crate) fn share_memory(&self) -> Result<(), Error> {
+        let regions: Vec<_> = self
+            .memory
+            .iter()
+            .map(|region| VhostUserMemoryRegionInfo::from_guest_region(region).unwrap())
+            .collect();
+        self.frontend.set_mem_table(&regions).map(drop)
     }
 
     /// The guest's driver is reset: QEMU takes the queues back. Returns where each was.
@@ -156,12 +187,22 @@ impl Vmm {
     }
 }
 
+fn connection(socket: &Path) -> (UnixStream, Frontend) {
+    let socket = UnixStream::connect(socket).unwrap();
+    socket.set_read_timeout(Some(GENEROUS)).unwrap();
+    let frontend = Frontend::from_stream(socket.try_clone().unwrap(), 3);
+    (socket, frontend)
+}
+
+/// Bytes of a guest's memory: for its queues, and for as many of another driver.
+const MEMORY: u64 = 6 * STRIDE;
+
 /// Memory of a guest that can be shared, with these seals.
 pub(crate) fn memory(seals: SealFlags) -> GuestMemoryMmap {
-    let size = usize::try_from(2 * STRIDE).unwrap();
+    let size = usize::try_from(MEMORY).unwrap();
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = memfd_create("guest", flags).unwrap();
-    ftruncate(&file, 2 * STRIDE).unwrap();
+    ftruncate(&file, MEMORY).unwrap();
     fcntl_add_seals(&file, seals).unwrap();
     let file = FileOffset::new(File::from(file), 0);
     GuestMemoryMmap::from_ranges_with_files([(GuestAddress(0), size, Some(file))]).unwrap()

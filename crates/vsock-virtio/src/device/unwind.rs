@@ -17,7 +17,7 @@ struct Unwinding<'a, M: GuestMemory> {
 
 impl<M: GuestMemory> Drop for Unwinding<'_, M> {
     fn drop(&mut self) {
-        if !self.ended && self.device.is_active() {
+        if !self.ended && self.device.has_driver() {
             self.device.break_down(
                 self.now,
                 DeviceFault {

@@ -108,7 +108,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     ) -> Result<bool, DeviceFault> {
         let is_published = self
             .events
-            .proceed(event, &mut self.counters, self.budget)?;
+            .proceed(now, event, &mut self.counters, self.budget)?;
         if is_published {
             // Those that were opened since the reset was owed are gone for the guest as well.
             self.muxer.transport_reset(now);

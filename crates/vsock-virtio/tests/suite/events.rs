@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+use std::time::Duration;
+
 use vsock_driver::bytes;
 use vsock_proto::Op;
 
@@ -105,4 +107,19 @@ fn t104_the_event_queue_is_armed_at_the_buffers_that_are_there() {
     rig.device.transport_reset(rig.now);
     let _ = rig.process();
     assert_eq!(rig.event.avail_event(&rig.memory), 8);
+}
+
+#[test]
+fn t117_a_guest_that_never_comes_back_for_its_event_is_served_after_a_bounded_time() {
+    let mut rig = Rig::new();
+    rig.post_events(1, 8);
+    told(&mut rig);
+    let _ = rig.process();
+    assert_eq!(rig.received(), []);
+    let until = rig.device.deadline().unwrap();
+    assert_eq!(until.since(rig.now), Duration::from_millis(500));
+    rig.now = until;
+    rig.device.on_timeout(rig.now);
+    assert!(rig.process().notify_rx);
+    assert_eq!(rig.received().len(), 1);
 }

@@ -15,6 +15,7 @@ mod messages;
 mod notifications;
 mod packets;
 mod panics;
+mod pause;
 mod polling;
 mod rig;
 #[cfg(feature = "serde")]

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The time as a guest lives it: it stands still while the guest does, so that no deadline passes that the guest had
+//! no chance to meet.
+
+use std::time::Duration;
+
+use vsock_proto::Tick;
+
+/// A clock that can be stopped. It begins running, at the event loop's time.
+#[derive(Debug, Default)]
+pub(crate) struct GuestClock {
+    /// How long it has stood, in all, up to when it ran last.
+    stood: Duration,
+    /// The event loop's time when it was stopped, if it stands.
+    stopped: Option<Tick>,
+}
+
+impl GuestClock {
+    /// What the guest's time is at this time of the event loop.
+    pub(crate) fn at(&self, now: Tick) -> Tick {
+        let now = self.stopped.unwrap_or(now);
+        Tick::ZERO.saturating_add(now.since(Tick::ZERO).saturating_sub(self.stood))
+    }
+
+    /// When the event loop's time is what the guest's is then; `None` while the clock stands.
+    pub(crate) fn when(&self, guest: Tick) -> Option<Tick> {
+        let runs = self.stopped.is_none();
+        runs.then(|| guest.saturating_add(self.stood))
+    }
+
+    pub(crate) fn stop(&mut self, now: Tick) {
+        self.stopped = self.stopped.or(Some(now));
+    }
+
+    pub(crate) fn run(&mut self, now: Tick) {
+        if let Some(stopped) = self.stopped.take() {
+            self.stood = self.stood.saturating_add(now.since(stopped));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tick(seconds: u64) -> Tick {
+        Tick::ZERO.saturating_add(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn t108_the_time_of_a_pause_is_none_of_the_guests() {
+        let mut clock = GuestClock::default();
+        assert_eq!(clock.at(tick(5)), tick(5));
+        assert_eq!(clock.when(tick(9)), Some(tick(9)));
+        clock.stop(tick(6));
+        clock.stop(tick(8));
+        assert_eq!(clock.at(tick(10)), tick(6));
+        assert_eq!(clock.when(tick(9)), None);
+        clock.run(tick(100));
+        clock.run(tick(101));
+        assert_eq!(clock.at(tick(102)), tick(8));
+        assert_eq!(clock.when(tick(9)), Some(tick(103)));
+        clock.stop(tick(103));
+        clock.run(tick(110));
+        assert_eq!(clock.at(tick(110)), tick(9));
+        assert_eq!(clock.when(Tick::MAX), Some(Tick::MAX));
+    }
+}

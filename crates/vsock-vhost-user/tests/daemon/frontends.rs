@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Guests of different monitors that are paused, reset and moved: what becomes of their connections, on both sides.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use rustix::fs::SealFlags;
+use vhost::VhostBackend;
+use vhost::vhost_user::VhostUserFrontend;
+use vhost::vhost_user::message::FrontendReq;
+use vm_memory::Bytes;
+use vsock_compliance::poll::Deadline;
+use vsock_proto::{Op, SocketTypes};
+use vsock_vhost_user::{
+    UnixSeqpacketBackend, VhostUserVsockBuilder, VsockInnerStream, VsockStream,
+};
+
+use crate::guest::{GENEROUS, Guest, Socket};
+use crate::host::Host;
+use crate::monitors::{
+    CLOUD_HYPERVISOR, CROSVM, EARLY_CLOUD_HYPERVISOR, LIBKRUN, Monitor, QEMU, QEMU_7,
+};
+use crate::vmm::{EVENT, FEATURES, RX, TX, Vmm, memory};
+
+/// Bytes of a buffer for events, and how many buffers a driver has for them.
+const EVENT_BUFFER: u32 = 8;
+const EVENT_BUFFERS: usize = 8;
+
+/// Long enough for what is under way, and short for a test.
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// What a driver accepts by itself.
+const DRIVER: u64 = FEATURES & !(1 << 30);
+
+/// A guest of a monitor, whose driver fills its queues before it is ready.
+struct Machine {
+    guest: Guest,
+    monitor: &'static Monitor,
+}
+
+impl Machine {
+    fn boot(host: &Host, monitor: &'static Monitor) -> Self {
+        Self::boot_with(host, monitor, DRIVER)
+    }
+
+    fn boot_with(host: &Host, monitor: &'static Monitor, features: u64) -> Self {
+        let mut vmm = Vmm::open(&host.socket(), memory(SealFlags::empty()));
+        (monitor.connect)(&mut vmm);
+        let guest = Guest::of(vmm, host.cid);
+        let mut machine = Self { guest, monitor };
+        machine.load_driver(features);
+        machine
+    }
+
+    fn vmm(&mut self) -> &mut Vmm {
+        &mut self.guest.vmm
+    }
+
+    /// A driver begins, with rings that are empty.
+    fn load_driver(&mut self, features: u64) {
+        let monitor = self.monitor;
+        self.vmm().rings.iter_mut().for_each(|ring| ring.clear());
+        self.guest.offer_buffers();
+        for _ in 0..EVENT_BUFFERS {
+            self.vmm().rings[EVENT].offer(EVENT_BUFFER, true);
+        }
+        (monitor.start)(self.vmm(), features);
+        for &index in monitor.queues {
+            self.vmm().rings[index].kick.write(1).unwrap();
+        }
+    }
+
+    fn reset_driver(&mut self) {
+        (self.monitor.reset)(&mut self.guest.vmm);
+    }
+
+    /// The next event, if one comes; its buffer goes back.
+    fn event_within(&mut self, wait: Duration) -> Option<u32> {
+        let ring = &mut self.vmm().rings[EVENT];
+        let (entry, len) = ring.wait(Deadline::after(wait))?;
+        assert_eq!(len, 4);
+        let address = ring.buffer(entry);
+        let old = ring.available();
+        ring.offer(EVENT_BUFFER, true);
+        ring.notify(old);
+        let event: u32 = self.vmm().memory().read_obj(address).unwrap();
+        Some(u32::from_le(event))
+    }
+
+    /// Takes the packets that are there.
+    fn drain(&mut self) {
+        while self.guest.packet_within(MOMENT).is_some() {}
+    }
+
+    fn expect_transport_reset(&mut self) {
+        assert_eq!(
+            self.event_within(GENEROUS),
+            Some(0),
+            "{}",
+            self.monitor.name
+        );
+    }
+}
+
+/// A connection of the guest to the host, whose ends have heard of each other.
+fn connected(host: &Host, guest: &mut Guest, port: u32) -> (Socket, VsockInnerStream) {
+    let listener = host.connector.listen(port).unwrap();
+    let (mut socket, answer) = guest.connect(port, port);
+    assert_eq!(answer.op, u16::from(Op::Response));
+    let mut stream = listener.accept().unwrap();
+    exchange(guest, &mut socket, &mut stream);
+    (socket, stream)
+}
+
+fn exchange(guest: &mut Guest, socket: &mut Socket, stream: &mut VsockInnerStream) {
+    stream.write_all(b"to the guest").unwrap();
+    assert_eq!(guest.read(socket, 12), b"to the guest");
+    guest.write(socket, b"to the host");
+    let mut bytes = [0; 11];
+    stream.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"to the host");
+}
+
+#[track_caller]
+fn assert_reset(stream: &mut VsockInnerStream) {
+    let end = stream.read(&mut [0]).unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+}
+
+fn starts(monitor: &'static Monitor) {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, monitor);
+    host.assert_serves(&mut machine.guest, 1);
+    let (mut socket, mut stream) = connected(&host, &mut machine.guest, 2);
+    exchange(&mut machine.guest, &mut socket, &mut stream);
+    assert_eq!(host.device.queue_counters().transport_resets, 0);
+}
+
+#[test]
+fn t113_qemu_starts() {
+    starts(&QEMU);
+}
+
+#[test]
+fn t113_cloud_hypervisor_starts_at_the_available_index() {
+    starts(&CLOUD_HYPERVISOR);
+}
+
+#[test]
+fn t113_crosvm_starts() {
+    starts(&CROSVM);
+}
+
+#[test]
+fn t113_libkrun_starts() {
+    starts(&LIBKRUN);
+}
+
+/// A pause, in which either side writes, a client comes, and no side hears of anything.
+fn pauses(monitor: &'static Monitor) {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, monitor);
+    let (mut socket, mut stream) = connected(&host, &mut machine.guest, 1);
+    let pause = monitor.pause.unwrap();
+    for port in 10..13 {
+        let bases = (pause.begin)(machine.vmm());
+        assert!(!host.device.is_active());
+        machine.drain();
+        stream.write_all(b"meanwhile").unwrap();
+        let client = host.connecting(port, |mut client| client.write_all(b"hello").unwrap());
+        machine.guest.write(&socket, b"so far");
+        stream.set_nonblocking(true).unwrap();
+        let nothing = stream.read(&mut [0; 8]).unwrap_err();
+        assert_eq!(
+            nothing.kind(),
+            ErrorKind::WouldBlock,
+            "neither bytes nor an end"
+        );
+        stream.set_nonblocking(false).unwrap();
+        assert!(machine.guest.packet_within(MOMENT).is_none());
+
+        (pause.end)(machine.vmm(), DRIVER, bases);
+        let mut bytes = [0; 6];
+        stream.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"so far");
+        // The idle reader is served, and the client as well, in whichever order.
+        let (mut read, mut accepted) = (Vec::new(), None);
+        while read.len() < 9 || accepted.is_none() {
+            let (header, payload) = machine.guest.packet();
+            match Op::try_from(header.op).unwrap() {
+                Op::Request => accepted = Some(machine.guest.respond(&header)),
+                Op::ReadWrite if header.dst_port == port => {}
+                op => {
+                    assert_eq!((op, header.dst_port), (Op::ReadWrite, 1));
+                    read.extend(payload);
+                }
+            }
+        }
+        assert_eq!(read, b"meanwhile");
+        socket.take(9);
+        machine.guest.say(&socket, Op::CreditUpdate, 0, &[]);
+        client.join().unwrap();
+        let mut client = accepted.unwrap();
+        client.take(0);
+        machine.guest.say(&client, Op::Reset, 0, &[]);
+    }
+    machine.drain();
+    assert_eq!(host.device.queue_counters().transport_resets, 0);
+    host.assert_serves(&mut machine.guest, 2);
+}
+
+#[test]
+fn t115_qemu_stop_and_cont_keeps_connections() {
+    pauses(&QEMU);
+}
+
+#[test]
+fn t114_cloud_hypervisor_pause_and_resume_keeps_connections() {
+    pauses(&CLOUD_HYPERVISOR);
+}
+
+#[test]
+fn t115_crosvm_suspend_and_resume_keeps_connections() {
+    pauses(&CROSVM);
+}
+
+/// A driver that is reset, and another one, in the same place or elsewhere.
+fn resets(monitor: &'static Monitor) {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, monitor);
+    for (port, moved) in [(1, false), (2, true), (3, false)] {
+        let (old, mut stream) = connected(&host, &mut machine.guest, port);
+        machine.reset_driver();
+        if moved {
+            for (index, ring) in (3..).zip(&mut machine.vmm().rings) {
+                ring.move_to(index);
+            }
+        }
+        machine.load_driver(DRIVER);
+        assert_reset(&mut stream);
+        // The new driver knows nothing of the connection, and what it hears is an answer to what it says.
+        machine.guest.write(&old, b"late");
+        let (answer, _) = machine.guest.expect(Op::Reset);
+        assert_eq!(answer.dst_port, port);
+        host.assert_serves(&mut machine.guest, 100 + port);
+    }
+    assert_eq!(host.device.queue_counters().transport_resets, 0);
+}
+
+#[test]
+fn t115_qemu_reboot_resets_connections() {
+    resets(&QEMU);
+}
+
+#[test]
+fn t115_qemu_7_reboot_resets_connections() {
+    resets(&QEMU_7);
+}
+
+#[test]
+fn t114_cloud_hypervisor_driver_reset_resets_connections() {
+    resets(&CLOUD_HYPERVISOR);
+}
+
+#[test]
+fn t114_early_cloud_hypervisor_driver_reset_resets_connections() {
+    resets(&EARLY_CLOUD_HYPERVISOR);
+}
+
+#[test]
+fn t114_crosvm_driver_reset_resets_connections() {
+    resets(&CROSVM);
+}
+
+#[test]
+fn t114_libkrun_driver_reset_resets_connections() {
+    resets(&LIBKRUN);
+}
+
+#[test]
+fn t115_qemu_reset_device_ends_connections_before_another_driver_comes() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &QEMU);
+    let (_socket, mut stream) = connected(&host, &mut machine.guest, 1);
+    machine.reset_driver();
+    assert_reset(&mut stream);
+}
+
+/// The driver of the next boot knows of messages, that of the first did not.
+fn negotiates_anew(monitor: &'static Monitor) {
+    let host = Host::with(|path, builder| {
+        builder.backend(Box::new(UnixSeqpacketBackend::bind(path).unwrap()))
+    });
+    let mut machine = Machine::boot(&host, monitor);
+    let ask = |machine: &mut Machine| {
+        machine.guest.request_as(2, 1, 1);
+        machine.guest.expect(Op::Reset).0.socket_type
+    };
+    // What the RST to an unknown type is of, is not what it is to one that was negotiated and refused.
+    ask(&mut machine);
+    let rejected = host.device.counters().packets_rejected;
+    assert_eq!(rejected, 1, "{}", monitor.name);
+    machine.reset_driver();
+    machine.load_driver(DRIVER | SocketTypes::F_SEQPACKET);
+    ask(&mut machine);
+    assert_eq!(host.device.counters().packets_rejected, rejected);
+}
+
+#[test]
+fn t114_new_features_count_with_each_monitor() {
+    for monitor in [
+        &QEMU,
+        &QEMU_7,
+        &CLOUD_HYPERVISOR,
+        &EARLY_CLOUD_HYPERVISOR,
+        &LIBKRUN,
+    ] {
+        negotiates_anew(monitor);
+    }
+    // crosvm adds to the features, as the driver writes them.
+    negotiates_anew(&CROSVM);
+}
+
+#[test]
+fn t116_cloud_hypervisor_reconnects_and_its_guest_gets_a_transport_reset() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
+    let (_idle, mut stream) = connected(&host, &mut machine.guest, 1);
+    machine.vmm().reconnect(&host.socket());
+    assert_reset(&mut stream);
+    (CLOUD_HYPERVISOR.reconnect.unwrap())(machine.vmm(), DRIVER);
+    machine.expect_transport_reset();
+    // RSTs may have been quicker: the monitor enables the event queue after the others.
+    machine.drain();
+    host.assert_serves(&mut machine.guest, 2);
+    let (mut socket, mut stream) = connected(&host, &mut machine.guest, 1);
+    exchange(&mut machine.guest, &mut socket, &mut stream);
+}
+
+#[test]
+fn t116_cloud_hypervisor_goes_on_with_another_program_and_its_guest_gets_a_transport_reset() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
+    let (idle, _stream) = connected(&host, &mut machine.guest, 1);
+    machine.vmm().hang_up();
+    // As if it had been killed: nothing is left that knows of the connection.
+    let (path, cid) = (host.path("again.sock"), host.cid);
+    host.device.stop().unwrap();
+    let (builder, connector) = VhostUserVsockBuilder::new(cid, &path).in_process().unwrap();
+    let device = builder.spawn().unwrap();
+    let host = Host {
+        device,
+        connector,
+        cid,
+        dir: host.dir,
+    };
+    machine.vmm().reconnect(&path);
+    (CLOUD_HYPERVISOR.reconnect.unwrap())(machine.vmm(), DRIVER);
+    machine.expect_transport_reset();
+    machine.guest.write(&idle, b"late");
+    let (answer, _) = machine.guest.expect(Op::Reset);
+    assert_eq!(answer.dst_port, 1);
+    host.assert_serves(&mut machine.guest, 2);
+}
+
+/// A front-end that keeps the event queue to itself, and comes again.
+#[test]
+fn t116_an_idle_reader_gets_an_rst_where_the_event_queue_is_not_passed_on() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &QEMU_7);
+    let (_idle, mut stream) = connected(&host, &mut machine.guest, 1);
+    machine.guest.settle();
+    machine.vmm().reconnect(&host.socket());
+    assert_reset(&mut stream);
+    let bases = [RX, TX, EVENT].map(|index| machine.vmm().rings[index].used());
+    (QEMU_7.connect)(machine.vmm());
+    (QEMU_7.pause.unwrap().end)(machine.vmm(), DRIVER, bases);
+    let (rst, _) = machine.guest.expect(Op::Reset);
+    assert_eq!((rst.src_port, rst.dst_port), (1, 1));
+    host.assert_serves(&mut machine.guest, 2);
+}
+
+#[test]
+fn t114_reset_owner_and_reset_device_are_resets_of_a_driver_that_goes_on() {
+    for request in [FrontendReq::RESET_OWNER, FrontendReq::RESET_DEVICE] {
+        let host = Host::new();
+        let mut machine = Machine::boot(&host, &QEMU);
+        let (_idle, mut stream) = connected(&host, &mut machine.guest, 1);
+        machine.guest.settle();
+        assert!(machine.vmm().request(request, &[], &[]));
+        assert_reset(&mut stream);
+        assert!(!host.device.is_active(), "its queues are disabled");
+        let bases = [RX, TX, EVENT].map(|index| machine.vmm().rings[index].used());
+        (QEMU.pause.unwrap().end)(machine.vmm(), DRIVER, bases);
+        let (rst, _) = machine.guest.expect(Op::Reset);
+        assert_eq!(rst.dst_port, 1, "{request:?}");
+        host.assert_serves(&mut machine.guest, 2);
+    }
+}
+
+#[test]
+fn t122_a_front_end_may_kick_before_it_enables() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &LIBKRUN);
+    machine.reset_driver();
+    machine.load_driver(DRIVER);
+    for index in [RX, TX] {
+        machine
+            .vmm()
+            .frontend
+            .set_vring_enable(index, false)
+            .unwrap();
+    }
+    machine.guest.request(1, 1);
+    machine.vmm().rings[TX].kick.write(1).unwrap();
+    for index in [TX, RX] {
+        machine
+            .vmm()
+            .frontend
+            .set_vring_enable(index, true)
+            .unwrap();
+    }
+    machine.guest.expect(Op::Reset);
+}
+
+/// Its rings are enabled from the start, and are set up anew while they run.
+#[test]
+fn t122_a_front_end_without_protocol_features_resets_its_driver() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &QEMU_7);
+    let start = |machine: &mut Machine| {
+        machine.vmm().frontend.set_features(DRIVER).unwrap();
+        machine.vmm().share_memory().unwrap();
+        for index in [RX, TX] {
+            let (ring, frontend) = {
+                let vmm = machine.vmm();
+                (&vmm.rings[index], &vmm.frontend)
+            };
+            frontend.set_vring_num(index, crate::ring::SIZE).unwrap();
+            frontend.set_vring_base(index, 0).unwrap();
+            frontend.set_vring_addr(index, &ring.config()).unwrap();
+            frontend.set_vring_kick(index, &ring.kick).unwrap();
+            frontend.set_vring_call(index, &ring.call).unwrap();
+        }
+    };
+    start(&mut machine);
+    for place in [3, 0, 3] {
+        let (_old, mut stream) = connected(&host, &mut machine.guest, 1);
+        for (index, ring) in (place..).zip(&mut machine.vmm().rings) {
+            ring.move_to(index);
+        }
+        machine.guest.offer_buffers();
+        start(&mut machine);
+        assert_reset(&mut stream);
+        host.assert_serves(&mut machine.guest, 2);
+    }
+}
+
+#[test]
+fn t123_the_same_addresses_and_features_again_change_nothing_while_rings_run() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
+    let (mut socket, mut stream) = connected(&host, &mut machine.guest, 1);
+    for _ in 0..3 {
+        let vmm = machine.vmm();
+        vmm.frontend.set_features(FEATURES).unwrap();
+        for (index, ring) in vmm.rings.iter().enumerate() {
+            vmm.frontend.set_vring_addr(index, &ring.config()).unwrap();
+        }
+        exchange(&mut machine.guest, &mut socket, &mut stream);
+    }
+}
