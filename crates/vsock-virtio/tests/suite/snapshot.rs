@@ -101,6 +101,17 @@ fn a_device_in_use_is_not_restored() {
 }
 
 #[test]
+fn a_device_that_is_paused_is_saved_as_one_that_serves_its_driver() {
+    let mut rig = Rig::event_idx();
+    let running = rig.device.state();
+    rig.device.pause();
+    assert_eq!(rig.device.state(), running);
+    let mut restored = inactive();
+    restored.restore(&rig.device.state()).unwrap();
+    assert!(restored.device.is_active());
+}
+
+#[test]
 fn t105_a_restored_device_owes_its_guest_a_reset_until_there_is_a_buffer() {
     for features in [0, F_EVENT_IDX] {
         let mut state = DeviceState::default();
