@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail, ensure};
 use rustix::io::Errno;
 use serde_json::json;
-use vsock_guest_program::job::{End, Failure};
+use vsock_guest_program::job::{End, Failure, Options};
 
 use super::pairs::{Pair, open};
 use super::transfers::Transfers;
@@ -81,26 +81,34 @@ fn rebound(machine: &mut Machine) -> anyhow::Result<Outcome> {
 }
 
 fn replugged(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let port = machine.port();
+    let listener = machine.guest().listen(port)?;
     let load = under_way(machine)?;
     machine.unplug()?;
     load.both_ends()?;
-    gone(machine)?;
+    refuses(machine, Errno::NODEV).context("without a device")?;
     machine.plug()?;
     machine.guest().wait_for_device()?;
+    machine
+        .host()
+        .connect(port)
+        .context("to a listener of before")?;
+    machine.guest().close(listener)?;
     echo::works(machine)?;
     Ok(Outcome::Passed)
 }
 
-/// The guest goes on; what it had is gone, but its sockets are told only when the device is unplugged.
+/// The guest goes on with rings that are dead, until the device is unplugged.
 fn exchanged(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let Some(process) = machine.device().process().cloned() else {
         return Ok(NO_PROCESS);
     };
     let load = under_way(machine)?;
     process.kill();
+    refuses(machine, Errno::TIMEDOUT).context("with a dead device")?;
     machine.unplug()?;
     load.both_ends()?;
-    gone(machine)?;
+    refuses(machine, Errno::NODEV).context("without a device")?;
     machine.restart_device()?;
     machine.plug()?;
     machine.guest().wait_for_device()?;
@@ -181,14 +189,20 @@ impl Load {
     }
 }
 
-/// The guest has no device.
-fn gone(machine: &mut Machine) -> anyhow::Result<()> {
+/// A guest that connects now gets this error.
+fn refuses(machine: &mut Machine, expected: Errno) -> anyhow::Result<()> {
     let port = machine.port();
-    let Err(error) = machine.guest().connect(port) else {
-        bail!("the guest connects without a device");
+    let options = Options {
+        connect_timeout: Some(500),
+        ..Options::default()
+    };
+    let Err(error) = machine.guest().connect_with(port, options) else {
+        bail!("the guest connects");
     };
     let failure = error.downcast::<Failure>().context("no answer")?;
-    let expected = Some(Errno::NODEV.raw_os_error());
-    ensure!(failure.errno == expected, "expected ENODEV: {failure}");
+    ensure!(
+        failure.errno == Some(expected.raw_os_error()),
+        "expected {expected}: {failure}"
+    );
     Ok(())
 }
