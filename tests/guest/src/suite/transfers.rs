@@ -3,7 +3,7 @@
 //! Bytes in both directions of all connections at once, each direction with its own pattern: what is under
 //! way while something else happens.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, bail, ensure};
@@ -139,20 +139,60 @@ impl Transfers {
     }
 }
 
+/// A half of a stream while its guest boots: until the new driver starts, which takes longer than a call on a
+/// stream may wait, nothing tells whether the old one has only paused.
+struct Patient<'a, T: ?Sized>(&'a mut T);
+
+impl<T: ?Sized> Patient<'_, T> {
+    /// How often a call may wait for [`LIMIT`].
+    const WAITS: u32 = 4;
+
+    fn again(&mut self, mut call: impl FnMut(&mut T) -> io::Result<usize>) -> io::Result<usize> {
+        let mut waits = 1;
+        loop {
+            match call(self.0) {
+                Err(error) if is_timeout(&error) && waits < Self::WAITS => waits += 1,
+                done => return done,
+            }
+        }
+    }
+}
+
+impl<T: Read + ?Sized> Read for Patient<'_, T> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.again(|inner| inner.read(buf))
+    }
+}
+
+impl<T: Write + ?Sized> Write for Patient<'_, T> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.again(|inner| inner.write(buf))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Neither half is dropped before both are done.
 fn move_both_ways(host: Stream, up: Range, down: Range) -> anyhow::Result<HostPart> {
     let (mut reader, mut writer) = (host.reader, host.writer);
     let sender = thread::spawn(move || {
-        let sent = transfer::send(&mut *writer, &Content::Bytes(down));
+        let sent = transfer::send(&mut Patient(&mut *writer), &Content::Bytes(down));
         (writer, sent.end.map(drop))
     });
-    let received = transfer::receive(&mut *reader, &Content::Bytes(up), PIECE);
+    let received = transfer::receive(&mut Patient(&mut *reader), &Content::Bytes(up), PIECE);
     let (writer, sent) = joined(sender.join())?;
     Ok(HostPart {
         received,
         sent,
         stream: Stream { reader, writer },
     })
+}
+
+/// What a socket and a stream in this process say when a call has waited for as long as it may.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 /// Not that it has waited for too long.
