@@ -3,18 +3,46 @@
 //! States of a snapshot: of this release, of others, and such as no release has saved.
 
 use proptest::array::uniform3;
+use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any};
+use proptest::sample::select;
 use proptest::{prop_assert, prop_assert_eq, prop_oneof, proptest};
 use virtio_queue::{Queue, QueueState};
+use vsock_driver::Memory;
 use vsock_inner::VsockInnerBackend;
 use vsock_proto::{Config, Op};
-use vsock_virtio::{ActivateError, DeviceState, F_EVENT_IDX, F_VERSION_1, RestoreError};
+use vsock_virtio::{
+    ActivateError, DeviceState, F_EVENT_IDX, F_VERSION_1, RestoreError, VsockDevice,
+};
 
 use crate::rig::{Rig, SIZE, device, packet};
 
 pub(crate) fn inactive() -> Rig {
-    let backend = VsockInnerBackend::new().unwrap();
-    Rig::around(device(backend, Config::default()))
+    Rig::around(new_device())
+}
+
+fn new_device() -> VsockDevice<Memory> {
+    device(VsockInnerBackend::new().unwrap(), Config::default())
+}
+
+/// The VMM saves a guest, and another one goes on with it.
+fn in_another_process(rig: &mut Rig) {
+    let state = rig.device.state();
+    let queues = rig.queues.each_ref().map(Queue::state);
+    rig.device = new_device();
+    rig.queues = queues.map(|queue| Queue::try_from(queue).unwrap());
+    rig.watched.clear();
+    rig.restore(&state).unwrap();
+}
+
+/// What happens around a snapshot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    /// The guest sends a packet, for which it gets an RST.
+    Send,
+    Post,
+    Process,
+    Save,
 }
 
 /// States that this release can save, and others whose numbers are of no use.
@@ -159,6 +187,40 @@ proptest! {
                 prop_assert_eq!(rig.device.state(), before);
             }
         }
+    }
+
+    #[test]
+    fn t107_whenever_a_device_is_saved_each_packet_is_taken_once_and_the_guest_is_told(
+        steps in vec(select(&[Step::Send, Step::Post, Step::Process, Step::Save]), 1..60),
+        features in select(&[0, F_EVENT_IDX]),
+    ) {
+        let mut rig = Rig::with(VsockInnerBackend::new().unwrap(), features);
+        let (mut sent, mut taken) = (Vec::new(), Vec::new());
+        for step in steps.into_iter().chain([Step::Save, Step::Process]) {
+            match step {
+                Step::Send if sent.len() < usize::from(SIZE) => {
+                    sent.push(rig.send(packet(Op::Request, 1024, 80), b""));
+                }
+                Step::Send => {}
+                Step::Post => rig.post(1),
+                Step::Process => drop(rig.process()),
+                Step::Save => in_another_process(&mut rig),
+            }
+            taken.extend(rig.tx.used(&rig.memory).iter().map(|(head, _)| *head));
+        }
+        // Not before it has a buffer for the event, and told once, however often it was saved.
+        prop_assert_eq!(rig.event.used(&rig.memory), []);
+        rig.post_events(2, 8);
+        prop_assert!(rig.process().notify_event);
+        prop_assert_eq!(rig.event.used(&rig.memory), [(0, 4)]);
+        // It has taken notice, and has room for every answer.
+        rig.post_events(1, 8);
+        let offered = rig.rx.available().wrapping_sub(rig.rx.used_index(&rig.memory));
+        rig.post(SIZE - offered);
+        rig.settle();
+        taken.extend(rig.tx.used(&rig.memory).iter().map(|(head, _)| *head));
+        let sent: Vec<u32> = sent.into_iter().map(u32::from).collect();
+        prop_assert_eq!(taken, sent);
     }
 
     #[test]
