@@ -3,6 +3,7 @@
 //! Guests of different monitors that are paused, reset and moved: what becomes of their connections, on both sides.
 
 use std::io::{ErrorKind, Read, Write};
+use std::thread;
 use std::time::Duration;
 
 use rustix::fs::SealFlags;
@@ -16,7 +17,7 @@ use vsock_vhost_user::{
     UnixSeqpacketBackend, VhostUserVsockBuilder, VsockInnerStream, VsockStream,
 };
 
-use crate::guest::{GENEROUS, Guest, Socket};
+use crate::guest::{GENEROUS, Guest, Socket, WINDOW};
 use crate::host::Host;
 use crate::monitors::{
     CLOUD_HYPERVISOR, CROSVM, EARLY_CLOUD_HYPERVISOR, LIBKRUN, Monitor, QEMU, QEMU_7,
@@ -37,6 +38,9 @@ const DRIVER: u64 = FEATURES & !(1 << 30);
 struct Machine {
     guest: Guest,
     monitor: &'static Monitor,
+    /// Bytes that the guest has sent on a connection that streams, and of which it knows that the host has them.
+    sent: u32,
+    freed: u32,
 }
 
 impl Machine {
@@ -48,7 +52,13 @@ impl Machine {
         let mut vmm = Vmm::open(&host.socket(), memory(SealFlags::empty()));
         (monitor.connect)(&mut vmm);
         let guest = Guest::of(vmm, host.cid);
-        let mut machine = Self { guest, monitor };
+        let (sent, freed) = (0, 0);
+        let mut machine = Self {
+            guest,
+            monitor,
+            sent,
+            freed,
+        };
         machine.load_driver(features);
         machine
     }
@@ -86,6 +96,16 @@ impl Machine {
         ring.notify(old);
         let event: u32 = self.vmm().memory().read_obj(address).unwrap();
         Some(u32::from_le(event))
+    }
+
+    /// Whether the host has room for that much more, as far as the guest knows.
+    fn may_send(&self, len: usize) -> bool {
+        let waiting = self.sent.wrapping_sub(self.freed) as usize;
+        waiting + len <= WINDOW as usize / 2
+    }
+
+    fn count_sent(&mut self, len: usize) {
+        self.sent = self.sent.wrapping_add(u32::try_from(len).unwrap());
     }
 
     /// Takes the packets that are there.
@@ -361,6 +381,8 @@ fn t116_cloud_hypervisor_goes_on_with_another_program_and_its_guest_gets_a_trans
     machine.guest.write(&idle, b"late");
     let (answer, _) = machine.guest.expect(Op::Reset);
     assert_eq!(answer.dst_port, 1);
+    // What the device before had not taken was answered, too.
+    machine.drain();
     host.assert_serves(&mut machine.guest, 2);
 }
 
@@ -470,4 +492,84 @@ fn t123_the_same_addresses_and_features_again_change_nothing_while_rings_run() {
         }
         exchange(&mut machine.guest, &mut socket, &mut stream);
     }
+}
+
+/// Bytes of which each tells where it is.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at / 251 + at) as u8).collect()
+}
+
+/// Both sides stream, and the guest stands still again and again.
+fn streams_through_pauses(monitor: &'static Monitor) {
+    const LEN: usize = 1 << 20;
+    /// Bytes that the guest sends between two looks at what has come.
+    const PIECE: usize = 3000;
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, monitor);
+    let (mut socket, stream) = connected(&host, &mut machine.guest, 1);
+    machine.count_sent(11);
+    let (mut reader, mut writer) = stream.into_split();
+    let writes = thread::spawn(move || writer.write_all(&pattern(LEN)).map(|()| writer));
+    let reads = thread::spawn(move || {
+        let mut bytes = vec![0; LEN];
+        reader.read_exact(&mut bytes).map(|()| bytes)
+    });
+    let (mut sent, mut received, mut turn) = (0, Vec::new(), 0);
+    let to_host = pattern(LEN);
+    while sent < LEN || received.len() < LEN {
+        turn += 1;
+        let paused = (turn % 8 == 0).then(|| monitor.pause.unwrap());
+        let bases = paused.map(|pause| (pause.begin)(machine.vmm()));
+        let more = PIECE.min(LEN - sent);
+        // What the host has not taken stays within its window.
+        if machine.may_send(more) {
+            machine.guest.write(&socket, &to_host[sent..sent + more]);
+            machine.count_sent(more);
+            sent += more;
+        }
+        if let (Some(pause), Some(bases)) = (paused, bases) {
+            (pause.end)(machine.vmm(), DRIVER, bases);
+        }
+        while let Some((header, payload)) = machine.guest.packet_within(Duration::from_millis(1)) {
+            machine.freed = header.fwd_cnt;
+            if header.op == u16::from(Op::ReadWrite) {
+                socket.take(header.len);
+                received.extend(payload);
+                machine.guest.say(&socket, Op::CreditUpdate, 0, &[]);
+            }
+        }
+        if sent < LEN && !machine.may_send(PIECE) {
+            machine.guest.say(&socket, Op::CreditRequest, 0, &[]);
+        }
+    }
+    assert!(received == to_host, "{}", monitor.name);
+    assert!(reads.join().unwrap().unwrap() == to_host);
+    drop(writes.join().unwrap().unwrap());
+}
+
+#[test]
+fn t115_qemu_streams_through_pauses() {
+    streams_through_pauses(&QEMU);
+}
+
+#[test]
+fn t114_cloud_hypervisor_streams_through_pauses() {
+    streams_through_pauses(&CLOUD_HYPERVISOR);
+}
+
+#[test]
+fn t115_crosvm_streams_through_pauses() {
+    streams_through_pauses(&CROSVM);
+}
+
+#[test]
+fn t117_a_driver_that_never_gives_its_event_buffer_back_is_served() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
+    let _connection = connected(&host, &mut machine.guest, 1);
+    machine.vmm().reconnect(&host.socket());
+    (CLOUD_HYPERVISOR.reconnect.unwrap())(machine.vmm(), DRIVER);
+    let ring = &mut machine.vmm().rings[EVENT];
+    assert!(ring.wait(Deadline::after(GENEROUS)).is_some());
+    assert_eq!(machine.guest.connect_to(2, 2), Some(Op::Reset));
 }
