@@ -143,13 +143,14 @@ impl Machine {
         })
     }
 
-    /// The same, by the machine's reset button.
+    /// Starts the guest's system again by the machine's reset button.
     pub(crate) fn reset(&mut self) -> anyhow::Result<()> {
         self.monitor().reset()?;
         self.booted()
     }
 
-    fn booted(&self) -> anyhow::Result<()> {
+    /// Waits until the guest is up.
+    pub(crate) fn booted(&self) -> anyhow::Result<()> {
         self.guest().hello(BOOT).map(drop)
     }
 

@@ -3,8 +3,6 @@
 //! Guests, monitors and devices that are started again or exchanged amid transfers: what there
 //! was ends, for both sides if both are still there, and what is new works.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, bail, ensure};
 use rustix::io::Errno;
 use serde_json::json;
@@ -27,7 +25,7 @@ pub(super) const TESTS: &[Test] = &[
     Test::new("qemu_refuses_to_migrate_the_device", migrated),
     Test::new("a_guest_is_killed_amid_transfers", killed).within(120),
     Test::new("a_device_is_killed_and_another_one_plugged_in", exchanged).within(120),
-    Test::new("qemu_does_not_start_with_reconnect", reconnected).within(120),
+    Test::new("qemu_with_reconnect_leaves_the_device_alive", reconnected).within(120),
 ];
 
 /// More than can arrive before what ends it.
@@ -119,7 +117,7 @@ fn exchanged(machine: &mut Machine) -> anyhow::Result<Outcome> {
 fn migrated(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let pairs = open(machine, 2)?;
     let transfers = Transfers::start(machine, pairs, 8 << 20)?;
-    let to: PathBuf = machine.directory().join("migrated");
+    let to = machine.directory().join("migrated");
     let uri = format!("exec:cat > {}", to.display());
     let Err(refusal) = machine.monitor().run("migrate", &json!({ "uri": uri })) else {
         bail!("QEMU migrates it: docs/guest.md is out of date");
@@ -132,19 +130,26 @@ fn migrated(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// A front-end that connects again after the device's restart would need no unplugging.
+/// A front-end that connects again after the device's restart would need no unplugging: QEMU 7.2 does not start.
+/// Either way the device serves the next guest.
 fn reconnected(machine: &mut Machine) -> anyhow::Result<Outcome> {
     machine.kill_guest();
     let extra = Extra {
         chardev: ",reconnect=1",
         ..Extra::default()
     };
-    let Err(refusal) = machine.boot_unseen(extra) else {
-        bail!("QEMU starts: docs/guest.md is out of date");
+    let found = match machine.boot_unseen(extra) {
+        Ok(()) => {
+            machine.booted()?;
+            echo::works(machine)?;
+            machine.kill_guest();
+            "it starts"
+        }
+        Err(_) => "it does not start",
     };
     machine.boot()?;
     echo::works(machine)?;
-    Ok(Outcome::Measured(format!("{refusal:#}")))
+    Ok(Outcome::Measured(found.to_owned()))
 }
 
 /// Connections on which much moves, and others on which the guest waits for the host.
