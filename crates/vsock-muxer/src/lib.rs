@@ -190,6 +190,7 @@ mod ports;
 mod rxq;
 mod sender;
 mod slot;
+mod state;
 mod stream_calls;
 mod table;
 mod timers;
@@ -202,7 +203,8 @@ pub use backends::MuxerError;
 pub use counters::{ConnectionInfo, EndingCounts, Initiator, MuxerCounters};
 pub use driven::Driven;
 pub use guest::{Allowance, GuestBuffers, GuestPayload};
-pub use muxer::{Muxer, MuxerState};
+pub use muxer::Muxer;
+pub use state::{MuxerState, StateVersionError};
 pub use stream_calls::send_message;
 pub use token::{BackendId, Readiness, Token};
 pub use vsock_backend_api::{

@@ -29,6 +29,7 @@ use crate::entry::Entry;
 use crate::ports::PortAllocator;
 use crate::rxq::RxQueue;
 use crate::slot::Slot;
+use crate::state::{MuxerState, StateVersionError};
 use crate::table::Table;
 use crate::timers::Timers;
 use crate::token::BackendId;
@@ -45,22 +46,6 @@ enum Life {
     Paused,
     /// The guest is told that its connections are gone; none begins.
     ShuttingDown,
-}
-
-/// What of a muxer outlives a snapshot or a migration: plain numbers, for the device to put into its
-/// own format.
-///
-/// Connections do not. Their host ends are streams of this process, whose other ends may be gone,
-/// or have gone on, by the time of the restore; and the guest's window and the stream's bytes would
-/// have to be of one moment. So a restored device tells its guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`
-/// (virtio 1.3, 5.10.6.7), upon which the guest resets its connections and keeps its listeners.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct MuxerState {
-    /// The host port that is tried next: a restored guest does not see the ports of connections that
-    /// it may still remember.
-    pub next_host_port: u32,
-    /// Connections that there were, and that the guest loses by the restore.
-    pub connections: u64,
 }
 
 /// The connections of one guest. The [crate](crate)'s documentation says how it is driven.
@@ -233,6 +218,7 @@ impl Muxer {
     #[must_use]
     pub fn save(&self) -> MuxerState {
         MuxerState {
+            version: MuxerState::VERSION,
             next_host_port: self.ports.next_port().into(),
             connections: self.table.connections() as u64,
         }
@@ -240,10 +226,16 @@ impl Muxer {
 
     /// Goes on where another muxer was [saved](Self::save). Every connection of this one is closed,
     /// and the device owes its guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`; see [`MuxerState`].
-    pub fn restore(&mut self, now: Tick, state: &MuxerState) {
+    ///
+    /// # Errors
+    ///
+    /// The state is of a version that this release does not know; nothing has changed then.
+    pub fn restore(&mut self, now: Tick, state: &MuxerState) -> Result<(), StateVersionError> {
+        state.check_version()?;
         self.transport_reset(now);
         self.ports = PortAllocator::new(self.config.host_ports())
             .starting_at(Port::new(state.next_host_port));
+        Ok(())
     }
 
     /// What has been counted.

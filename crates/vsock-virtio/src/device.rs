@@ -185,8 +185,10 @@ impl<M: GuestMemory> VsockDevice<M> {
     ///
     /// # Errors
     ///
-    /// As of [`ack_features`](Self::ack_features) and [`activate`](Self::activate). The device is then
-    /// as it was.
+    /// The state is of a version that this release does not know, or as of
+    /// [`ack_features`](Self::ack_features) and [`activate`](Self::activate). The device is then as it
+    /// was. The numbers of a state, and of the queues, may be any: what would do harm is refused here or
+    /// is a fault of [`process`](Self::process).
     pub fn restore(
         &mut self,
         now: Tick,
@@ -194,6 +196,10 @@ impl<M: GuestMemory> VsockDevice<M> {
         queues: &mut Queues<'_>,
         state: &DeviceState,
     ) -> Result<(), RestoreError> {
+        state.check_version()?;
+        if self.phase != Phase::Inactive {
+            return Err(ActivateError::InUse.into());
+        }
         let mut features = self.features;
         features.ack(state.acked_features, &self.muxer)?;
         if state.active {
@@ -201,7 +207,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             self.events.owe();
         }
         self.features = features;
-        self.muxer.restore(now, &state.muxer);
+        self.muxer.restore(now, &state.muxer)?;
         Ok(())
     }
 
@@ -315,6 +321,7 @@ impl<M: GuestMemory> VsockDevice<M> {
     #[must_use]
     pub fn state(&self) -> DeviceState {
         DeviceState {
+            version: DeviceState::VERSION,
             acked_features: self.features.acked(),
             active: self.has_driver(),
             muxer: self.muxer.save(),

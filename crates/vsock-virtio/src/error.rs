@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use thiserror::Error;
+use vsock_muxer::StateVersionError;
 
 use crate::FeatureError;
 
@@ -53,6 +54,9 @@ pub enum ActivateError {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum RestoreError {
+    /// It was saved by a release whose states this one does not know.
+    #[error("the saved device is of another release")]
+    Version(#[from] StateVersionError),
     /// It offers less than the one that was saved.
     #[error("the saved features cannot be accepted")]
     Features(#[from] FeatureError),

@@ -3,7 +3,6 @@
 //! What passes between a device and its owner.
 
 use virtio_queue::Queue;
-use vsock_muxer::MuxerState;
 use vsock_proto::Tick;
 
 /// The device's queues, for one call (virtio 1.3, 5.10.2).
@@ -66,21 +65,6 @@ pub enum NextCall {
     /// After whatever else waits for this thread: the budget was used up before the work, and no kick will come for what
     /// is left. The caller must not sleep.
     Immediately,
-}
-
-/// What must be kept of a device, besides its queues, to go on after a snapshot or a migration.
-///
-/// The state of the queues is the VMM's: `virtio_queue::Queue::state`. The device holds no chain
-/// between two calls, so that state is complete. Connections do not survive: their host ends are
-/// elsewhere. [`VsockDevice::restore`](crate::VsockDevice::restore) tells the guest.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct DeviceState {
-    /// The features that the driver had accepted.
-    pub acked_features: u64,
-    /// Whether the device was active.
-    pub active: bool,
-    /// What outlives a snapshot of its muxer.
-    pub muxer: MuxerState,
 }
 
 /// What a device has counted since it was made. What happened to connections, the muxer counts.

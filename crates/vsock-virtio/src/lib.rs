@@ -84,6 +84,7 @@ mod fields;
 mod notification;
 mod rx;
 mod scatter;
+mod state;
 mod stream_io;
 mod suppression;
 #[cfg(test)]
@@ -94,15 +95,17 @@ mod virtqueue;
 pub use builder::VsockDeviceBuilder;
 pub use device::VsockDevice;
 pub use error::{ActivateError, DeviceFault, FaultCause, QueueName, RestoreError};
-pub use exchange::{DeviceCounters, DeviceState, NextCall, Outcome, Queues};
+pub use exchange::{DeviceCounters, NextCall, Outcome, Queues};
 pub use features::{F_EVENT_IDX, F_IN_ORDER, F_INDIRECT_DESC, F_VERSION_1, FeatureError};
+pub use state::DeviceState;
 pub use vsock_backend_api::{
     ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
     VsockStream, VsockVolatileStream,
 };
 pub use vsock_muxer::{
     Action, BackendId, CloseMode, ClosingStream, ConnectionInfo, Driven, Ending, EndingCounts,
-    Initiator, Interest, Muxer, MuxerCounters, MuxerError, MuxerState, Readiness, Token,
+    Initiator, Interest, Muxer, MuxerCounters, MuxerError, MuxerState, Readiness,
+    StateVersionError, Token,
 };
 pub use vsock_proto::{
     Cid, CidError, Config, ConfigBuilder, ConfigError, ConnKey, GuestCid, Phase, Port, SocketType,

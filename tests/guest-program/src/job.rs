@@ -216,6 +216,12 @@ pub enum Job {
     /// Waits until a port of the guest can be bound again: [`Answer::Done`]. The driver frees a closed
     /// connection's port when it has been reset, or after eight seconds.
     Freed(u32),
+    /// Takes the driver from the device and gives it back: [`Answer::Done`].
+    Rebind,
+    /// Waits until the driver has a device: [`Answer::Done`].
+    HasDevice,
+    /// Starts its kernel again without the firmware: no answer but the next [`Line::Hello`], or the error.
+    Kexec,
     /// Starts again: no answer but the next [`Line::Hello`].
     Reboot,
 }

@@ -3,10 +3,11 @@
 //! The one program of the test guest, its `init`: loads the driver's modules, then does the jobs that
 //! come over the second serial port, each in a thread of its own.
 
-#![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "it is what the console shows")]
 
 mod boot;
+mod driver;
+mod kexec;
 mod many;
 mod moving;
 mod option;
@@ -107,6 +108,9 @@ fn perform(sockets: &Sockets, job: Job) -> anyhow::Result<Answer> {
         Job::Finish(socket) => sockets.finish(socket),
         Job::Close(group) => sockets.close(group),
         Job::Freed(port) => sockets::wait_until_free(port),
+        Job::Rebind => driver::rebind(),
+        Job::HasDevice => driver::wait_for_device(),
+        Job::Kexec => match kexec::start()? {},
         Job::Reboot => Ok(Answer::Done),
     }
 }

@@ -11,7 +11,7 @@ use vsock_guest_program::transfer::{self, Transfer};
 use crate::device::{Stream, Writer};
 
 /// How much is read at once.
-const PIECE: usize = 64 * 1024;
+pub(crate) const PIECE: usize = 64 * 1024;
 
 /// How a direction ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,7 +43,12 @@ pub(crate) fn send(writer: &mut dyn Writer, content: impl Into<Content>) -> io::
 /// Receives exactly what was sent.
 pub(crate) fn receive(reader: &mut dyn Read, content: impl Into<Content>) -> anyhow::Result<()> {
     let content = content.into();
-    let Transfer { count, wrong, end } = transfer::receive(reader, &content, PIECE);
+    transferred(transfer::receive(reader, &content, PIECE), content)
+}
+
+/// All of it must have been transferred, unchanged.
+pub(crate) fn transferred(transfer: Transfer, content: Content) -> anyhow::Result<()> {
+    let Transfer { count, wrong, end } = transfer;
     let end = end.with_context(|| format!("after {count} of {}", content.count()))?;
     complete(Moved { count, wrong, end }, content)
 }

@@ -3,6 +3,7 @@
 //! The program in the guest, as the host gives it jobs.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -46,12 +47,14 @@ pub(crate) struct Pending {
     what: String,
 }
 
-/// Takes the connection that QEMU makes for the guest's serial port.
+/// Takes the connection that QEMU makes for one of its character devices.
 #[derive(Debug)]
 pub(crate) struct Control(UnixListener);
 
 impl Control {
+    /// On this path, also if there is a socket of an earlier QEMU.
     pub(crate) fn new(path: &Path) -> anyhow::Result<Self> {
+        fs::remove_file(path).ok();
         let listener = UnixListener::bind(path)
             .with_context(|| format!("cannot listen on {}", path.display()))?;
         listener.set_nonblocking(true)?;
@@ -59,7 +62,7 @@ impl Control {
     }
 
     /// Waits until QEMU is there, or has `ended`.
-    pub(crate) fn accept(&self, ended: impl Fn() -> bool) -> anyhow::Result<Guest> {
+    pub(crate) fn accept(&self, ended: impl Fn() -> bool) -> anyhow::Result<UnixStream> {
         let port = wait_until(LIMIT, || match self.0.accept() {
             Ok((port, _)) => Ok(Some(port)),
             Err(error) if error.kind() == ErrorKind::WouldBlock && !ended() => Ok(None),
@@ -67,20 +70,7 @@ impl Control {
         })?;
         let port = port.context("it does not connect")?;
         port.set_nonblocking(false)?;
-        let input = BufReader::new(port.try_clone()?);
-        let table = Table {
-            next: 0,
-            jobs: Some(HashMap::new()),
-        };
-        let waiting = Arc::new(Mutex::new(table));
-        let (said, hellos) = channel();
-        let table = Arc::clone(&waiting);
-        thread::spawn(move || listen(input, &table, &said));
-        Ok(Guest {
-            port: Arc::new(Mutex::new(port)),
-            waiting,
-            hellos,
-        })
+        Ok(port)
     }
 }
 
@@ -115,6 +105,24 @@ fn table(waiting: &Waiting) -> MutexGuard<'_, Table> {
 }
 
 impl Guest {
+    /// At the other end of its second serial port.
+    pub(crate) fn new(port: UnixStream) -> anyhow::Result<Self> {
+        let input = BufReader::new(port.try_clone()?);
+        let table = Table {
+            next: 0,
+            jobs: Some(HashMap::new()),
+        };
+        let waiting = Arc::new(Mutex::new(table));
+        let (said, hellos) = channel();
+        let table = Arc::clone(&waiting);
+        thread::spawn(move || listen(input, &table, &said));
+        Ok(Self {
+            port: Arc::new(Mutex::new(port)),
+            waiting,
+            hellos,
+        })
+    }
+
     /// Waits until it has booted; its kernel's release.
     pub(crate) fn hello(&self, limit: Duration) -> anyhow::Result<String> {
         self.hellos
@@ -205,6 +213,16 @@ impl Guest {
     /// Bytes that the running job of this socket has moved.
     pub(crate) fn progress(&self, of: GuestSocket) -> anyhow::Result<u64> {
         Ok(self.start(Job::Progress(of.socket))?.moved()?.count)
+    }
+
+    /// Takes the driver from the device, and gives it back.
+    pub(crate) fn rebind(&self) -> anyhow::Result<()> {
+        self.run(Job::Rebind).map(drop)
+    }
+
+    /// Waits until the driver has a device.
+    pub(crate) fn wait_for_device(&self) -> anyhow::Result<()> {
+        self.run(Job::HasDevice).map(drop)
     }
 
     pub(crate) fn finish(&self, socket: GuestSocket) -> anyhow::Result<()> {

@@ -44,7 +44,13 @@ impl Image {
         let initramfs = directory.join("initramfs.cpio");
         // Whole or not at all: another run may read it now.
         let part = tempfile::NamedTempFile::new_in(directory)?;
-        fs::write(part.path(), pack(&program, &kernel.modules)?)?;
+        let bare = pack(&program, &kernel.modules, None)?;
+        // What the guest boots from is in it as well, for a guest that starts its kernel again by itself.
+        let again = Again {
+            kernel: &fs::read(&kernel.image)?,
+            initramfs: &bare,
+        };
+        fs::write(part.path(), pack(&program, &kernel.modules, Some(again))?)?;
         part.persist(&initramfs)?;
         Ok(Self {
             version,
@@ -54,9 +60,16 @@ impl Image {
     }
 }
 
-fn pack(program: &[u8], modules: &[Module]) -> io::Result<Vec<u8>> {
+/// What a guest starts from the next time.
+#[derive(Clone, Copy, Debug)]
+struct Again<'a> {
+    kernel: &'a [u8],
+    initramfs: &'a [u8],
+}
+
+fn pack(program: &[u8], modules: &[Module], again: Option<Again<'_>>) -> io::Result<Vec<u8>> {
     let mut archive = Vec::new();
-    for directory in ["dev", "proc", "sys", "modules"] {
+    for directory in ["boot", "dev", "proc", "sys", "modules"] {
         let entry = NewcBuilder::new(directory).mode(0o755);
         add(
             &mut archive,
@@ -69,20 +82,25 @@ fn pack(program: &[u8], modules: &[Module]) -> io::Result<Vec<u8>> {
     let console = console.mode(0o600).set_mode_file_type(ModeFileType::Char);
     add(&mut archive, console, &[])?;
     let init = NewcBuilder::new("init").mode(0o755);
-    add(
-        &mut archive,
-        init.set_mode_file_type(ModeFileType::Regular),
-        program,
-    )?;
+    add_file(&mut archive, init, program)?;
+    if let Some(Again { kernel, initramfs }) = again {
+        for (name, contents) in [("boot/kernel", kernel), ("boot/initramfs", initramfs)] {
+            add_file(&mut archive, NewcBuilder::new(name).mode(0o644), contents)?;
+        }
+    }
     for (place, Module { name, contents }) in modules.iter().enumerate() {
         let module = NewcBuilder::new(&format!("modules/{place:02}-{name}.ko")).mode(0o644);
-        add(
-            &mut archive,
-            module.set_mode_file_type(ModeFileType::Regular),
-            contents,
-        )?;
+        add_file(&mut archive, module, contents)?;
     }
     cpio::newc::trailer(archive)
+}
+
+fn add_file(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) -> io::Result<()> {
+    add(
+        archive,
+        entry.set_mode_file_type(ModeFileType::Regular),
+        contents,
+    )
 }
 
 fn add(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) -> io::Result<()> {

@@ -2,14 +2,13 @@
 
 //! A device, and a guest that has booted on it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tempfile::TempDir;
-use vsock_guest_program::job::Job;
+use vsock_guest_program::job::{Failure, Job};
 
 use crate::child::{self, Child, wait_until};
 use crate::device::daemon::{self, Daemon};
@@ -17,8 +16,9 @@ use crate::device::in_process::InProcess;
 use crate::device::{Device, Host, Kind, LIMIT};
 use crate::guest::{Control, Guest};
 use crate::image::Image;
+use crate::monitor::Monitor;
 use crate::place::Place;
-use crate::qemu::{self, Accelerator, Setting};
+use crate::qemu::{self, Accelerator, Extra, Setting};
 
 /// A boot takes three seconds under software emulation on an idle machine.
 const BOOT: Duration = Duration::from_secs(60);
@@ -53,14 +53,20 @@ impl Parts {
     }
 }
 
+/// A running QEMU, from outside and from inside.
+struct Emulator {
+    qemu: Child,
+    monitor: Monitor,
+    guest: Guest,
+}
+
 /// A running device and a running guest.
 pub(crate) struct Machine {
     parts: Parts,
     /// Sockets have short names: their paths are limited to 108 bytes.
     directory: TempDir,
     device: Box<dyn Device>,
-    qemu: Child,
-    guest: Guest,
+    emulator: Emulator,
     release: String,
     processes: Processes,
     next_port: u32,
@@ -70,15 +76,20 @@ impl Machine {
     pub(crate) fn start(parts: &Parts, processes: &Processes) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("vsock-guest-").tempdir()?;
         let device = start_device(parts, directory.path(), processes)?;
-        let (qemu, guest) = boot(parts, directory.path(), &*device, processes, "")?;
+        let emulator = boot(
+            parts,
+            directory.path(),
+            &*device,
+            processes,
+            Extra::default(),
+        )?;
         let what = format!("booting a guest, kernel {}", parts.image.version.name());
-        let release = vsock_report::step(&what, || guest.hello(BOOT))?;
+        let release = vsock_report::step(&what, || emulator.guest.hello(BOOT))?;
         Ok(Self {
             parts: parts.clone(),
             directory,
             device,
-            qemu,
-            guest,
+            emulator,
             release,
             processes: processes.clone(),
             next_port: 5_000,
@@ -86,7 +97,11 @@ impl Machine {
     }
 
     pub(crate) fn guest(&self) -> &Guest {
-        &self.guest
+        &self.emulator.guest
+    }
+
+    pub(crate) fn monitor(&mut self) -> &mut Monitor {
+        &mut self.emulator.monitor
     }
 
     pub(crate) fn host(&self) -> Arc<dyn Host> {
@@ -115,35 +130,65 @@ impl Machine {
     /// Starts the guest's system again; QEMU and the device go on.
     pub(crate) fn reboot(&mut self) -> anyhow::Result<()> {
         // Never answered: the next word of the guest is its hello.
-        drop(self.guest.start(Job::Reboot)?);
-        self.guest.hello(BOOT).map(drop)
+        drop(self.guest().start(Job::Reboot)?);
+        self.booted()
+    }
+
+    /// Starts the guest's kernel from the one that runs, without resetting the machine.
+    pub(crate) fn kexec(&mut self) -> anyhow::Result<()> {
+        let refused = self.guest().start(Job::Kexec)?;
+        self.booted().map_err(|late| match refused.wait() {
+            Err(error) if error.is::<Failure>() => error,
+            _ => late,
+        })
+    }
+
+    /// Starts the guest's system again by the machine's reset button.
+    pub(crate) fn reset(&mut self) -> anyhow::Result<()> {
+        self.monitor().reset()?;
+        self.booted()
+    }
+
+    /// Waits until the guest is up.
+    pub(crate) fn booted(&self) -> anyhow::Result<()> {
+        self.guest().hello(BOOT).map(drop)
+    }
+
+    /// Unplugs the device from the running guest.
+    pub(crate) fn unplug(&mut self) -> anyhow::Result<()> {
+        self.monitor().unplug()
+    }
+
+    /// Plugs it in again.
+    pub(crate) fn plug(&mut self) -> anyhow::Result<()> {
+        self.emulator.monitor.plug(self.device.socket())
     }
 
     /// Kills QEMU and boots another one on the same device.
     pub(crate) fn replace_guest(&mut self) -> anyhow::Result<()> {
         self.kill_guest();
-        self.boot("")
+        self.boot()
     }
 
     pub(crate) fn kill_guest(&mut self) {
-        self.qemu.kill();
+        self.emulator.qemu.kill();
     }
 
     /// Boots a guest on the device that is there.
-    pub(crate) fn boot(&mut self, properties: &'static str) -> anyhow::Result<()> {
-        self.boot_unseen(properties)?;
-        self.guest.hello(BOOT).map(drop)
+    pub(crate) fn boot(&mut self) -> anyhow::Result<()> {
+        self.boot_unseen(Extra::default())?;
+        self.booted()
     }
 
     /// Boots a guest of which it is not known whether it comes up.
-    pub(crate) fn boot_unseen(&mut self, properties: &'static str) -> anyhow::Result<()> {
+    pub(crate) fn boot_unseen(&mut self, extra: Extra) -> anyhow::Result<()> {
         let directory = self.directory.path();
-        (self.qemu, self.guest) = boot(
+        self.emulator = boot(
             &self.parts,
             directory,
             &*self.device,
             &self.processes,
-            properties,
+            extra,
         )?;
         Ok(())
     }
@@ -168,7 +213,7 @@ impl Machine {
     /// What has died that should not have.
     pub(crate) fn casualty(&self) -> Option<String> {
         let device = self.device.process().map(|child| ("the device", child));
-        [device, Some(("QEMU", &self.qemu))]
+        [device, Some(("QEMU", &self.emulator.qemu))]
             .into_iter()
             .flatten()
             .find_map(|(name, child)| {
@@ -184,7 +229,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        self.qemu.kill();
+        self.emulator.qemu.kill();
     }
 }
 
@@ -207,24 +252,33 @@ fn boot(
     directory: &Path,
     device: &dyn Device,
     processes: &Processes,
-    properties: &'static str,
-) -> anyhow::Result<(Child, Guest)> {
-    let path = directory.join("ctl.sock");
-    fs::remove_file(&path).ok();
-    let control = Control::new(&path)?;
+    extra: Extra,
+) -> anyhow::Result<Emulator> {
+    let (control_path, monitor_path) = (directory.join("ctl.sock"), directory.join("qmp.sock"));
+    let control = Control::new(&control_path)?;
+    let monitor = Control::new(&monitor_path)?;
     let qemu = qemu::start(Setting {
         image: &parts.image,
         accelerator: parts.accelerator,
         device: device.socket(),
-        properties,
-        control: &path,
+        extra,
+        control: &control_path,
+        monitor: &monitor_path,
         logs: &parts.logs,
     })?;
     processes.add(Some(&qemu));
-    let guest = control
-        .accept(|| qemu.ended().is_some())
+    let connection = |control: &Control| {
+        let connection = control.accept(|| qemu.ended().is_some());
+        connection.with_context(|| format!("QEMU did not start: {}", qemu.last_words()))
+    };
+    let guest = Guest::new(connection(&control)?)?;
+    let monitor = Monitor::new(connection(&monitor)?)
         .with_context(|| format!("QEMU did not start: {}", qemu.last_words()))?;
-    Ok((qemu, guest))
+    Ok(Emulator {
+        qemu,
+        monitor,
+        guest,
+    })
 }
 
 /// What a device holds of memory and descriptors.

@@ -16,6 +16,7 @@ mod guest;
 mod image;
 mod kernel;
 mod machine;
+mod monitor;
 mod qemu;
 mod suite;
 mod table;

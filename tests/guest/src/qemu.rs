@@ -12,6 +12,12 @@ use crate::image::Image;
 use crate::tool::{self, Missing};
 
 const PROGRAM: &str = "qemu-system-x86_64";
+/// QEMU's name for the front-end, the names of ours for it and for its connection to the back-end, and the
+/// slot from which it can be unplugged while the guest runs.
+pub(crate) const MODEL: &str = "vhost-user-vsock-pci";
+pub(crate) const DEVICE: &str = "vsock";
+pub(crate) const CHARDEV: &str = "vhu";
+pub(crate) const SLOT: &str = "slot1";
 
 /// What runs the guest's instructions.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
@@ -23,6 +29,15 @@ pub(crate) enum Accelerator {
     Kvm,
 }
 
+/// Further properties, each with a comma before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extra {
+    /// Of the device.
+    pub(crate) device: &'static str,
+    /// Of its connection to the back-end.
+    pub(crate) chardev: &'static str,
+}
+
 /// How a guest is to be started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting<'a> {
@@ -30,10 +45,11 @@ pub(crate) struct Setting<'a> {
     pub(crate) accelerator: Accelerator,
     /// The device's socket.
     pub(crate) device: &'a Path,
-    /// Further properties of the device, each with a comma before it.
-    pub(crate) properties: &'a str,
+    pub(crate) extra: Extra,
     /// A socket for the guest's second serial port.
     pub(crate) control: &'a Path,
+    /// One for QEMU's monitor.
+    pub(crate) monitor: &'a Path,
     /// Where what the guest and QEMU say is kept.
     pub(crate) logs: &'a Path,
 }
@@ -66,11 +82,25 @@ pub(crate) fn start(setting: Setting<'_>) -> anyhow::Result<Child> {
         .arg(format!("socket,id=ctl,path={}", setting.control.display()))
         .args(["-serial", "chardev:ctl"])
         .arg("-chardev")
-        .arg(format!("socket,id=vhu,path={}", setting.device.display()))
+        .arg(format!("socket,id=qmp,path={}", setting.monitor.display()))
+        .args(["-mon", "chardev=qmp,mode=control"])
+        // The port's own registers tell the guest of what is plugged and unplugged, not the firmware's tables.
+        .args([
+            "-global",
+            "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+        ])
+        .arg("-device")
+        .arg(format!("pcie-root-port,id={SLOT},chassis=1,slot=1"))
+        .arg("-chardev")
+        .arg(format!(
+            "socket,id={CHARDEV},path={}{}",
+            setting.device.display(),
+            setting.extra.chardev
+        ))
         .arg("-device")
         .arg(format!(
-            "vhost-user-vsock-pci,chardev=vhu{}",
-            setting.properties
+            "{MODEL},id={DEVICE},chardev={CHARDEV},bus={SLOT}{}",
+            setting.extra.device
         ))
         .arg("-kernel")
         .arg(&setting.image.kernel)

@@ -11,9 +11,12 @@ mod halves;
 mod life;
 pub(crate) mod many;
 pub(crate) mod pairs;
+mod pause;
 mod refused;
+mod restarts;
 mod seqpacket;
 pub(crate) mod slow;
+mod transfers;
 
 use std::sync::mpsc::channel;
 use std::thread;
@@ -55,6 +58,9 @@ pub(crate) enum Outcome {
     NotOffered(&'static str),
 }
 
+/// A device in this process cannot die alone.
+const NO_PROCESS: Outcome = Outcome::NotOffered("the device is this process");
+
 /// All tests, in the order in which they run.
 pub(crate) fn tests() -> Vec<Test> {
     [
@@ -67,6 +73,8 @@ pub(crate) fn tests() -> Vec<Test> {
         seqpacket::TESTS,
         slow::TESTS,
         many::TESTS,
+        pause::TESTS,
+        restarts::TESTS,
         life::TESTS,
     ]
     .concat()

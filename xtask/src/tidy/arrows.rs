@@ -33,10 +33,16 @@ const ARROWS: &[(&str, &[&str])] = &[
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("vsock-backend-api", &["vm-memory", "rustix"]),
     ("vsock-proto", &["thiserror"]),
-    ("vsock-muxer", &["thiserror"]),
+    ("vsock-muxer", &["serde", "thiserror"]),
     (
         "vsock-virtio",
-        &["smallvec", "thiserror", "virtio-queue", "vm-memory"],
+        &[
+            "serde",
+            "smallvec",
+            "thiserror",
+            "virtio-queue",
+            "vm-memory",
+        ],
     ),
 ];
 

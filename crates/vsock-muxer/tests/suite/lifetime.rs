@@ -54,23 +54,36 @@ fn t98_a_restore_closes_what_was_there_and_ports_are_not_used_again_soon_after_i
     let mut world = World::new();
     let (host, first) = world.host_connects(9);
     let state = world.muxer.save();
-    let expected = MuxerState {
-        next_host_port: (1 << 30) + 1,
-        connections: 1,
-    };
+    let mut expected = MuxerState::default();
+    expected.next_host_port = (1 << 30) + 1;
+    expected.connections = 1;
     assert_eq!(state, expected);
     assert!(!host.state().closed, "saving closes nothing (T108)");
 
     let mut restored = World::asleep(Config::default());
-    restored.muxer.restore(restored.now, &state);
+    restored.muxer.restore(restored.now, &state).unwrap();
     restored.muxer.activate(restored.now, SocketTypes::STREAM);
     restored.apply();
-    world.muxer.restore(world.now, &state);
+    world.muxer.restore(world.now, &state).unwrap();
     world.apply();
     assert!(host.state().closed);
     for mut world in [restored, world] {
         let (_, second) = world.host_connects(9);
         assert_eq!(second.dst_port, first.dst_port + 1);
+    }
+}
+
+#[test]
+fn a_state_of_an_unknown_version_is_refused_and_nothing_is_closed() {
+    let mut world = World::new();
+    let (host, _) = world.host_connects(9);
+    let mut state = world.muxer.save();
+    for found in [0, MuxerState::VERSION + 1, u32::MAX] {
+        state.version = found;
+        let refused = world.muxer.restore(world.now, &state).unwrap_err();
+        assert_eq!(refused.found, found);
+        world.apply();
+        assert!(!host.state().closed);
     }
 }
 

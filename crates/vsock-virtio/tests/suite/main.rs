@@ -20,6 +20,8 @@ mod panics;
 mod pause;
 mod polling;
 mod rig;
+#[cfg(feature = "serde")]
+mod serialised;
 mod sizes;
-
+mod snapshot;
 mod translation;

@@ -16,9 +16,7 @@ use vsock_driver::{Call, Descriptor, DriverQueue, Fuse, Temper, Unruly, filled, 
 use vsock_inner::{VsockInnerBackend, VsockInnerListener, VsockInnerStream};
 use vsock_muxer::Muxer;
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
-use vsock_virtio::{
-    DeviceFault, DeviceState, F_EVENT_IDX, F_VERSION_1, FaultCause, Queues, VsockDevice,
-};
+use vsock_virtio::{DeviceFault, F_EVENT_IDX, F_VERSION_1, FaultCause, Queues, VsockDevice};
 
 use crate::looked_up::LookedUp;
 use crate::rig::{CID, LEN, Rig, packet};
@@ -271,10 +269,9 @@ fn t132_memory_that_panics_while_a_device_is_activated_or_restored_leaves_it_as_
     let state = {
         let mut other = VsockDevice::<LookedUp>::builder(muxer()).build();
         other.ack_features(F_VERSION_1 | F_EVENT_IDX).unwrap();
-        DeviceState {
-            active: true,
-            ..other.state()
-        }
+        let mut state = other.state();
+        state.active = true;
+        state
     };
     let mut device = VsockDevice::<LookedUp>::builder(muxer()).build();
     let mut queues = [0x1000, 0x4000].map(|base| DriverQueue::new(base, SIZE).queue());

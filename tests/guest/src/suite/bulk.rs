@@ -2,13 +2,12 @@
 
 //! Many bytes, in writes of every size.
 
-use std::thread;
-
 use anyhow::Context;
 
 use super::pairs::{Opener, Pair, connect};
+use super::transfers::Transfers;
 use super::{Outcome, Test};
-use crate::bytes::{complete, joined, range, receive, send};
+use crate::bytes::range;
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
@@ -79,34 +78,10 @@ fn eight(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Bytes in both directions of all connections at once, each direction with its own pattern.
+/// Bytes in both directions of all connections at once.
 fn duplex(machine: &Machine, pairs: Vec<Pair>, len: u64) -> anyhow::Result<()> {
-    const PIECE: u32 = 64 << 10;
-    let mut jobs = Vec::new();
-    let mut threads = Vec::new();
-    let mut guests = Vec::new();
-    for (seed, pair) in (1000_u64..).step_by(2).zip(pairs) {
-        let (up, down) = (range(seed, len, PIECE), range(seed + 1, len, PIECE));
-        jobs.push((machine.guest().send(pair.guest, up)?, up));
-        jobs.push((machine.guest().receive(pair.guest, down)?, down));
-        guests.push(pair.guest);
-        let (mut reader, mut writer) = (pair.host.reader, pair.host.writer);
-        // Neither half is dropped before both are done.
-        threads.push(thread::spawn(move || {
-            let sender = thread::spawn(move || send(&mut *writer, down).map(|()| writer));
-            receive(&mut *reader, up)?;
-            anyhow::Ok((reader, joined(sender.join())??))
-        }));
-    }
-    let mut streams = Vec::new();
-    for thread in threads {
-        streams.push(joined(thread.join())??);
-    }
-    for (job, range) in jobs {
-        complete(job.moved()?, range)?;
-    }
-    for guest in guests {
-        machine.guest().close(guest)?;
+    for pair in Transfers::start(machine, pairs, len)?.finish()? {
+        machine.guest().close(pair.guest)?;
     }
     Ok(())
 }

@@ -8,15 +8,15 @@ use anyhow::{Context, ensure};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use vsock_guest_program::job::{Failure, Job};
 
-use super::pairs::{Opener, Pair, connect};
-use super::{Outcome, Test, echo};
+use super::pairs::{Opener, Pair, open};
+use super::{NO_PROCESS, Outcome, Test, echo};
 use crate::bytes::ended;
 use crate::child::{Child, describe, wait_until};
 use crate::device::LIMIT;
 use crate::machine::Machine;
+use crate::qemu::Extra;
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("a_guest_reboots_and_finds_its_device", reboot).within(120),
     Test::new("a_guest_is_killed_and_another_one_served", guest_killed).within(120),
     Test::new("g6_without_descriptors_it_refuses_and_goes_on", exhausted).within(150),
     Test::new("a_device_is_killed_and_another_one_serves", device_killed).within(120),
@@ -24,26 +24,15 @@ pub(super) const TESTS: &[Test] = &[
     Test::new("a_device_ends_in_order_when_it_is_asked_to", terminated).within(120),
 ];
 
-const NO_PROCESS: Outcome = Outcome::NotOffered("the device is this process");
 /// Descriptors of a device that is to run out of them.
 const FEW: u64 = 200;
 
-fn reboot(machine: &mut Machine) -> anyhow::Result<Outcome> {
-    for _ in 0..2 {
-        let pairs = open_pairs(machine)?;
-        machine.reboot()?;
-        all_end(pairs).context("connections of before the reboot")?;
-        echo::works(machine)?;
-    }
-    Ok(Outcome::Passed)
-}
-
 fn guest_killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let before = machine.device().descriptors()?;
-    let pairs = open_pairs(machine)?;
+    let pairs = open(machine, 2)?;
     machine.kill_guest();
     all_end(pairs).context("connections of the killed guest")?;
-    machine.boot("")?;
+    machine.boot()?;
     echo::works(machine)?;
     let now = machine.device().descriptors()?;
     ensure!(now <= before + 4, "{before} descriptors became {now}");
@@ -77,12 +66,12 @@ fn replaced(
     let Some(process) = machine.device().process().cloned() else {
         return Ok(NO_PROCESS);
     };
-    let pairs = open_pairs(machine)?;
+    let pairs = open(machine, 2)?;
     end(machine, &process)?;
     all_end(pairs).context("connections of the device that has ended")?;
     machine.kill_guest();
     machine.restart_device()?;
-    machine.boot("")?;
+    machine.boot()?;
     echo::works(machine)?;
     Ok(Outcome::Passed)
 }
@@ -90,7 +79,10 @@ fn replaced(
 /// The front-end does not ask which rings the device knows before it lets the guest choose.
 fn packed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     machine.kill_guest();
-    machine.boot_unseen(",packed=on")?;
+    machine.boot_unseen(Extra {
+        device: ",packed=on",
+        ..Extra::default()
+    })?;
     let came_up = machine.guest().hello(Duration::from_secs(30)).is_ok();
     let worked = came_up && echo::works(machine).is_ok();
     if let Some(process) = machine.device().process()
@@ -175,14 +167,7 @@ fn limit_descriptors(process: u32, soft: Option<u64>) -> anyhow::Result<Option<u
     Ok(before.current)
 }
 
-fn open_pairs(machine: &mut Machine) -> anyhow::Result<Vec<Pair>> {
-    Opener::BOTH
-        .into_iter()
-        .map(|opener| connect(machine, opener))
-        .collect()
-}
-
-/// The host learns that the other side is gone.
+/// The host learns, on connections that [`open`] has made, that the other side is gone.
 fn all_end(pairs: Vec<Pair>) -> anyhow::Result<()> {
     for (pair, opener) in pairs.into_iter().zip(Opener::BOTH) {
         let mut host = pair.host;

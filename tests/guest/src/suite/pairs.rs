@@ -62,6 +62,12 @@ pub(crate) fn connect(machine: &mut Machine, opener: Opener) -> anyhow::Result<P
     connect_with(machine, opener, Options::default())
 }
 
+/// This many connections, half of them opened by each side.
+pub(super) fn open(machine: &mut Machine, count: usize) -> anyhow::Result<Vec<Pair>> {
+    let openers = Opener::BOTH.into_iter().cycle().take(count);
+    openers.map(|opener| connect(machine, opener)).collect()
+}
+
 /// A connection over a port of its own.
 pub(crate) fn connect_with(
     machine: &mut Machine,

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What of a device is put into a snapshot.
+
+use std::ops::RangeInclusive;
+
+use vsock_muxer::{MuxerState, StateVersionError};
+
+/// What must be kept of a device, besides its queues, to go on after a snapshot or a migration. With the
+/// feature `serde` it can be serialised.
+///
+/// The state of the queues is the VMM's: `virtio_queue::Queue::state`. The device holds no chain
+/// between two calls, so that state is complete. Connections do not survive: their host ends are
+/// elsewhere. [`VsockDevice::restore`](crate::VsockDevice::restore) tells the guest.
+///
+/// A state that was written down field by field is put together from the default:
+///
+/// ```
+/// use vsock_virtio::{DeviceState, F_VERSION_1};
+///
+/// let (version, acked_features) = (1, F_VERSION_1); // as they were saved
+/// let mut state = DeviceState::default();
+/// state.version = version;
+/// state.acked_features = acked_features;
+/// state.active = true;
+/// assert!(state.check_version().is_ok());
+///
+/// state.version = 2;
+/// let error = state.check_version().unwrap_err();
+/// assert!(error.to_string().contains("version 2, expected 1"));
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct DeviceState {
+    /// What the other fields are: [`VERSION`](Self::VERSION) when this release has saved it. It is the first
+    /// field, so that a format without names has it in the same place in every version.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "known_version"))]
+    pub version: u32,
+    /// The features that the driver had accepted.
+    pub acked_features: u64,
+    /// Whether the device was active.
+    pub active: bool,
+    /// What outlives a snapshot of its muxer.
+    pub muxer: MuxerState,
+}
+
+impl DeviceState {
+    /// The version that this release saves.
+    pub const VERSION: u32 = 1;
+    const KNOWN: RangeInclusive<u32> = 1..=Self::VERSION;
+
+    /// Whether this release can go on from a state of this version, and of its muxer's.
+    ///
+    /// # Errors
+    ///
+    /// [`StateVersionError`], which says which versions it knows.
+    pub fn check_version(&self) -> Result<(), StateVersionError> {
+        StateVersionError::check(self.version, Self::KNOWN)?;
+        self.muxer.check_version()
+    }
+}
+
+/// The state of a device that no driver has used.
+impl Default for DeviceState {
+    fn default() -> Self {
+        Self {
+            version: Self::VERSION,
+            acked_features: 0,
+            active: false,
+            muxer: MuxerState::default(),
+        }
+    }
+}
+
+/// Refuses a version while it is read, before what else is missing or unknown would be complained of.
+#[cfg(feature = "serde")]
+fn known_version<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let version = serde::Deserialize::deserialize(from)?;
+    StateVersionError::check(version, DeviceState::KNOWN).map_err(serde::de::Error::custom)?;
+    Ok(version)
+}
