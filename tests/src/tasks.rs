@@ -127,9 +127,7 @@ impl Left {
 
     /// Whether the waker that is left was woken; it is not left any more then.
     fn woken(&self) -> Option<bool> {
-        let Some((by, before)) = self.at.get() else {
-            return None;
-        };
+        let (by, before) = self.at.get()?;
         let woken = self.wakers[by].0.woken() - before;
         assert!(woken <= 1, "a waker is woken once each time it is left");
         if woken > 0 {

@@ -12,7 +12,8 @@ use std::thread;
 use vsock_backend_api::VsockBackend;
 use vsock_compliance::pattern::Pattern;
 use vsock_inner::{
-    VsockInnerBackend, VsockInnerConnector, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
+    Canceller, VsockInnerBackend, VsockInnerConnector, VsockInnerListener, VsockInnerReader,
+    VsockInnerStream, VsockInnerWriter,
 };
 use vsock_tests::inner::Inner;
 
@@ -224,53 +225,80 @@ fn a_task_and_a_thread_move_bytes_through_a_narrow_connection() {
 
 const PORT: u32 = 1024;
 
+/// A task that accepts and serves one connection after the other, beside others of its kind.
+struct Acceptor {
+    listener: Arc<VsockInnerListener>,
+    /// Ends all of them after the last connection.
+    canceller: Canceller,
+    left: Arc<Mutex<u32>>,
+    serving: Option<(VsockInnerStream, Vec<u8>)>,
+    dice: Dice,
+}
+
+impl Acceptor {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.serve(cx));
+            match ready!(self.accept(cx)) {
+                Ok(stream) => self.serving = Some((stream, Vec::new())),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Interrupted);
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    /// At times by a future that is dropped, of a task that is no more.
+    fn accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<VsockInnerStream>> {
+        if self.dice.roll(3) == 0 {
+            let other = &mut Context::from_waker(Waker::noop());
+            if let Poll::Ready(done) = self.listener.poll_accept(other) {
+                return Poll::Ready(done);
+            }
+        }
+        self.listener.poll_accept(cx)
+    }
+
+    /// Sends four bytes back.
+    fn serve(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((stream, name)) = &mut self.serving else {
+            return Poll::Ready(());
+        };
+        while name.len() < 4 {
+            let left = 4 - name.len();
+            let take = |piece: &[u8]| name.extend_from_slice(piece);
+            ready!(stream.poll_read_with(cx, left, take)).unwrap();
+        }
+        assert_eq!(ready!(stream.poll_write(cx, name)).unwrap(), 4);
+        self.serving = None;
+        let mut left = self.left.lock().unwrap();
+        *left -= 1;
+        if *left == 0 {
+            self.canceller.cancel();
+        }
+        Poll::Ready(())
+    }
+}
+
 #[test]
 fn tasks_accept_every_connection_and_serve_it() {
-    const TASKS: usize = 8;
+    const TASKS: u64 = 8;
     const CLIENTS: u32 = 4;
     let each = 2000 * factor();
     let backend = VsockInnerBackend::new().unwrap();
     let listener = Arc::new(backend.listen(PORT).unwrap());
     let left = Arc::new(Mutex::new(CLIENTS * each));
-    let canceller = listener.canceller();
     let executor = Arc::new(Executor::default());
-    for task in 0..TASKS {
-        let (listener, left, canceller) =
-            (Arc::clone(&listener), Arc::clone(&left), canceller.clone());
-        let mut dice = Dice(task as u64 + 1);
-        let mut serving = None::<(VsockInnerStream, [u8; 4], usize)>;
-        executor.spawn(move |cx| {
-            loop {
-                if let Some((stream, name, at)) = &mut serving {
-                    while *at < name.len() {
-                        *at += ready!(stream.poll_read(cx, &mut name[*at..])).unwrap();
-                    }
-                    let written = ready!(stream.poll_write(cx, &name[..])).unwrap();
-                    assert_eq!(written, 4);
-                    serving = None;
-                    let mut left = left.lock().unwrap();
-                    *left -= 1;
-                    if *left == 0 {
-                        canceller.cancel(); // for the others
-                    }
-                }
-                if dice.roll(3) == 0 {
-                    // A future that is dropped, of a task that is no more.
-                    let other = &mut Context::from_waker(Waker::noop());
-                    if let Poll::Ready(Ok(stream)) = listener.poll_accept(other) {
-                        serving = Some((stream, [0; 4], 0));
-                        continue;
-                    }
-                }
-                match ready!(listener.poll_accept(cx)) {
-                    Ok(stream) => serving = Some((stream, [0; 4], 0)),
-                    Err(error) => {
-                        assert_eq!(error.kind(), ErrorKind::Interrupted);
-                        return Poll::Ready(());
-                    }
-                }
-            }
-        });
+    for task in 1..=TASKS {
+        let mut acceptor = Acceptor {
+            listener: Arc::clone(&listener),
+            canceller: listener.canceller(),
+            left: Arc::clone(&left),
+            serving: None,
+            dice: Dice(task),
+        };
+        executor.spawn(move |cx| acceptor.poll(cx));
     }
     thread::scope(|scope| {
         let backend = Arc::new(Mutex::new(backend));

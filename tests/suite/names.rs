@@ -20,6 +20,7 @@ use vsock_sockets::{UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, Unix
 use vsock_tests::assert_fails;
 
 type ReceiveFd<S> = fn(&S, &mut [u8], &mut [RawFd]) -> io::Result<(usize, usize)>;
+type PollReadWith<S> = fn(&mut S, &mut Context<'_>, usize, fn(&[u8])) -> Poll<io::Result<usize>>;
 type BoxedStream = io::Result<Box<dyn VsockStream>>;
 
 #[test]
@@ -114,8 +115,7 @@ fn the_inner_stream_has_its_signatures() {
         Stream::poll_read;
     let _: fn(&mut Stream, &mut Context<'_>, &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> =
         Stream::poll_read_vectored;
-    let _: fn(&mut Stream, &mut Context<'_>, usize, fn(&[u8])) -> Poll<io::Result<usize>> =
-        Stream::poll_read_with;
+    let _: PollReadWith<Stream> = Stream::poll_read_with;
     let _: fn(&mut Stream, &mut Context<'_>, &[u8]) -> Poll<io::Result<usize>> = Stream::poll_write;
     let _: fn(&mut Stream, &mut Context<'_>, &[IoSlice<'_>]) -> Poll<io::Result<usize>> =
         Stream::poll_write_vectored;
@@ -138,8 +138,7 @@ fn the_halves_have_their_signatures() {
         Reader::poll_read;
     let _: fn(&mut Reader, &mut Context<'_>, &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> =
         Reader::poll_read_vectored;
-    let _: fn(&mut Reader, &mut Context<'_>, usize, fn(&[u8])) -> Poll<io::Result<usize>> =
-        Reader::poll_read_with;
+    let _: PollReadWith<Reader> = Reader::poll_read_with;
     let _: fn(&mut Writer, &mut Context<'_>, &[u8]) -> Poll<io::Result<usize>> = Writer::poll_write;
     let _: fn(&mut Writer, &mut Context<'_>, &[IoSlice<'_>]) -> Poll<io::Result<usize>> =
         Writer::poll_write_vectored;

@@ -193,7 +193,7 @@ fn t132_a_read_whose_taker_panics_takes_nothing() {
             })
         })
     }));
-    assert!(taken.is_err());
+    taken.unwrap_err();
     assert_eq!((far.queued_in(), count.woken()), (40_000, 0));
     assert_eq!(far.read(&mut vec![0; 50_000]).unwrap(), 40_000);
     assert_eq!(count.woken(), 1);

@@ -146,8 +146,22 @@ impl VsockInnerListener {
     /// and the task is woken when one comes.
     ///
     /// Several tasks may wait: all of them are woken, and the ones that find nothing ask again. So a future
-    /// that is dropped takes no wake-up from the others. At most 1,024 tasks sleep; if more do, the one that
-    /// has slept longest is woken to ask again.
+    /// that is dropped takes no wake-up from the others. At most 1,024 tasks sleep; if one more does, the one
+    /// that has slept longest is woken to ask again.
+    ///
+    /// ```
+    /// use std::task::{Context, Poll, Waker};
+    /// use vsock_inner::{VsockBackend, VsockInnerBackend};
+    ///
+    /// let backend = VsockInnerBackend::new()?;
+    /// let listener = backend.listen(1024)?;
+    /// let cx = &mut Context::from_waker(Waker::noop());
+    /// assert!(listener.poll_accept(cx).is_pending());
+    ///
+    /// let device = backend.connect(1024)?; // wakes the task
+    /// assert!(matches!(listener.poll_accept(cx), Poll::Ready(Ok(_))));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

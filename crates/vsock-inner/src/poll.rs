@@ -19,9 +19,44 @@ impl VsockInnerReader {
     /// Reads for an async task.
     ///
     /// Where a blocking read would wait, it is `Pending`, and the task is woken when a read would not. Mode
-    /// and timeout do not matter. Of several tasks that have polled, the last one is woken. A wake-up may be
-    /// spurious, as always. To stop polling costs no byte; the waker is kept until it is woken or
-    /// replaced, or this half is dropped.
+    /// and timeout do not matter. If several tasks have polled, the last one is woken. A wake-up may be
+    /// spurious, as always. A future that is dropped costs no byte; its waker is kept until it is woken or
+    /// replaced, or this half is dropped. Threads and descriptors may be used before and after.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::task::{Context, Poll, Wake, Waker};
+    /// use std::thread::{self, Thread};
+    /// use vsock_inner::VsockInnerStream;
+    ///
+    /// /// A runtime of one task: it sleeps while the task waits.
+    /// struct Runtime(Thread);
+    ///
+    /// impl Wake for Runtime {
+    ///     fn wake(self: Arc<Self>) {
+    ///         self.0.unpark();
+    ///     }
+    /// }
+    ///
+    /// fn block_on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    ///     let waker = Waker::from(Arc::new(Runtime(thread::current())));
+    ///     loop {
+    ///         match poll(&mut Context::from_waker(&waker)) {
+    ///             Poll::Ready(done) => return done,
+    ///             Poll::Pending => thread::park(),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let (near, mut far) = VsockInnerStream::pair()?;
+    /// let (mut reader, _writer) = near.into_split();
+    /// let writing = thread::spawn(move || block_on(|cx| far.poll_write(cx, b"hello")));
+    ///
+    /// let mut buf = [0; 16];
+    /// assert_eq!(block_on(|cx| reader.poll_read(cx, &mut buf))?, 5);
+    /// assert_eq!(writing.join().unwrap()?, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -54,8 +89,25 @@ impl VsockInnerReader {
         })
     }
 
-    /// As [`poll_read`](Self::poll_read), and shows the bytes, at most `max`, to `take` piece by piece:
-    /// for memory that is not initialized. If `take` panics, nothing was read.
+    /// As [`poll_read`](Self::poll_read), and shows the bytes, at most `max`, to `take` piece by piece: for
+    /// memory that is not initialized. If `take` panics, nothing was read.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use std::task::{Context, Poll, Waker};
+    /// use vsock_inner::VsockInnerStream;
+    ///
+    /// let (near, mut far) = VsockInnerStream::pair()?;
+    /// let (mut reader, _writer) = near.into_split();
+    /// far.write_all(b"hello")?;
+    ///
+    /// let mut text = Vec::with_capacity(16);
+    /// let cx = &mut Context::from_waker(Waker::noop());
+    /// let read = reader.poll_read_with(cx, 16, |piece| text.extend_from_slice(piece));
+    /// assert!(matches!(read, Poll::Ready(Ok(5))));
+    /// assert_eq!(text, b"hello");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -78,9 +130,11 @@ impl VsockInnerWriter {
     /// Writes for an async task, and returns how many bytes there was space for.
     ///
     /// Where a blocking write would wait before its first byte, it is `Pending`, and the task is woken
-    /// when a write would not. Mode and timeout do not matter. Of several tasks that have polled, the last one
-    /// is woken. A wake-up may be spurious, as always. The waker is kept until it is woken or replaced, or
-    /// this half is dropped.
+    /// when a write would not: after a refusal, when a quarter of the capacity is free, or 64 KiB. Mode and
+    /// timeout do not matter. If several tasks have polled, the last one is woken. A wake-up may be spurious,
+    /// as always. The waker is kept until it is woken or replaced, or this half is dropped.
+    ///
+    /// See [`poll_read`](crate::VsockInnerReader::poll_read) for an example.
     ///
     /// # Errors
     ///
@@ -130,8 +184,27 @@ impl VsockInnerWriter {
 
 impl VsockInnerStream {
     /// Waits for the connection that
-    /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to) has begun, for an async task. It
-    /// shares its waker with [`poll_write`](Self::poll_write).
+    /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to) has begun, for an async task. There is
+    /// no limit of time; a task that does not want to wait any longer drops the stream. It shares the place of
+    /// its waker with [`poll_write`](Self::poll_write).
+    ///
+    /// ```
+    /// use std::task::{Context, Poll, Waker};
+    /// use vsock_inner::{VsockBackend, VsockInnerBackend};
+    ///
+    /// let mut backend = VsockInnerBackend::new()?;
+    /// let mut stream = backend.get_connector().start_connect_to(52)?;
+    /// let cx = &mut Context::from_waker(Waker::noop());
+    /// assert!(stream.poll_connected(cx).is_pending());
+    ///
+    /// // What a muxer does, once the guest has accepted:
+    /// let mut device = backend.accept()?;
+    /// assert_eq!(device.requested_port(), Some(52));
+    /// device.confirm(1 << 30)?; // wakes the task
+    ///
+    /// assert!(matches!(stream.poll_connected(cx), Poll::Ready(Ok(()))));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@
 
 use std::cell::UnsafeCell;
 use std::io;
-use std::mem::{self, MaybeUninit};
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -23,8 +23,10 @@ pub(crate) const BLOCK_BYTES: usize = 16 * 1024 - 64;
 /// Runs code of a caller's that must not harm the thread that happens to run it: a panic is reported by the
 /// panic hook, and ends here.
 pub(crate) fn contain(foreign: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign)) {
-        mem::forget(panic); // its drop may panic in turn
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign))
+        && let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic)))
+    {
+        let _kept = ManuallyDrop::new(worse); // its drop may panic in turn
     }
 }
 
