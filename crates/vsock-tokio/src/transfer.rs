@@ -10,7 +10,7 @@ use tokio::task::coop::poll_proceed;
 use vsock_inner::{VsockInnerReader, VsockInnerStream, VsockInnerWriter};
 
 /// What bytes come from.
-pub(crate) trait Incoming {
+pub(crate) trait ByteSource {
     /// Reads at most `max` bytes, and shows them to `take` piece by piece.
     fn poll_bytes(
         &mut self,
@@ -21,7 +21,7 @@ pub(crate) trait Incoming {
 }
 
 /// What bytes go to.
-pub(crate) trait Outgoing {
+pub(crate) trait ByteSink {
     fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>>;
     fn poll_pieces(
         &mut self,
@@ -30,7 +30,7 @@ pub(crate) trait Outgoing {
     ) -> Poll<io::Result<usize>>;
 }
 
-impl Incoming for VsockInnerStream {
+impl ByteSource for VsockInnerStream {
     #[inline]
     fn poll_bytes(
         &mut self,
@@ -42,7 +42,7 @@ impl Incoming for VsockInnerStream {
     }
 }
 
-impl Incoming for VsockInnerReader {
+impl ByteSource for VsockInnerReader {
     #[inline]
     fn poll_bytes(
         &mut self,
@@ -54,7 +54,7 @@ impl Incoming for VsockInnerReader {
     }
 }
 
-impl Outgoing for VsockInnerStream {
+impl ByteSink for VsockInnerStream {
     #[inline]
     fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write(cx, buf)
@@ -69,7 +69,7 @@ impl Outgoing for VsockInnerStream {
     }
 }
 
-impl Outgoing for VsockInnerWriter {
+impl ByteSink for VsockInnerWriter {
     #[inline]
     fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write(cx, buf)
@@ -87,7 +87,7 @@ impl Outgoing for VsockInnerWriter {
 /// Reads what is there into the rest of `buf`, which need not be initialized.
 #[inline]
 pub(crate) fn poll_read(
-    from: &mut impl Incoming,
+    from: &mut impl ByteSource,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
@@ -99,7 +99,7 @@ pub(crate) fn poll_read(
 
 #[inline]
 pub(crate) fn poll_write(
-    to: &mut impl Outgoing,
+    to: &mut impl ByteSink,
     cx: &mut Context<'_>,
     buf: &[u8],
 ) -> Poll<io::Result<usize>> {
@@ -107,7 +107,7 @@ pub(crate) fn poll_write(
 }
 
 pub(crate) fn poll_write_vectored(
-    to: &mut impl Outgoing,
+    to: &mut impl ByteSink,
     cx: &mut Context<'_>,
     bufs: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
