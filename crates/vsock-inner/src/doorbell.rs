@@ -232,12 +232,14 @@ impl Doorbell {
     /// Leaves the waker of a task, to be woken once as [`wait`](Self::wait) would be; not, if it would end
     /// immediately. A waker that was left before is replaced.
     pub(crate) fn poll_wait(&self, waker: &Waker, want: Position, since: Cancels) -> Poll<Waited> {
+        // A glance without the lock: only this side leaves a task, and the flag goes with it. After a
+        // wake-up, which is the usual case, there is none, and the lock is taken once.
+        let mut fresh = (!self.load().has(TASK)).then(|| Task::new(waker));
         // What is taken out is dropped after the lock: it is declared before.
-        let (mut fresh, _old);
+        let _old;
         let mut sleepers = self.lock();
-        if sleepers.task.as_ref().is_some_and(|task| task.is(waker)) {
-            fresh = None;
-        } else {
+        let stays = |sleepers: &Sleepers| sleepers.task.as_ref().is_some_and(|task| task.is(waker));
+        if fresh.is_none() && !stays(&sleepers) {
             drop(sleepers);
             fresh = Some(Task::new(waker));
             sleepers = self.lock();

@@ -129,6 +129,26 @@ impl VsockInnerStream {
         Ok(())
     }
 
+    /// Lends the two directions, to be used in turn without giving the stream up.
+    ///
+    /// ```
+    /// use std::io;
+    /// use std::io::Write;
+    /// use std::net::Shutdown;
+    /// use vsock_inner::VsockInnerStream;
+    ///
+    /// let (mut near, mut far) = VsockInnerStream::pair()?;
+    /// near.write_all(b"hello")?;
+    /// near.shutdown(Shutdown::Write)?;
+    ///
+    /// let (reader, writer) = far.halves();
+    /// assert_eq!(io::copy(reader, writer)?, 5);
+    /// # Ok::<(), io::Error>(())
+    /// ```
+    pub const fn halves(&mut self) -> (&mut VsockInnerReader, &mut VsockInnerWriter) {
+        (&mut self.reader, &mut self.writer)
+    }
+
     /// Gives the two directions to two owners. Each half begins with the mode and the timeout that
     /// the stream had, and has its own from then on. The halves cannot be put together again.
     #[must_use]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
 use vsock_report::{Place, Side, SystemCallCounter, thread_switches};
 
 /// What one run cost.
@@ -96,6 +97,24 @@ pub(crate) fn alone(units: u64, work: impl FnOnce() -> io::Result<()>) -> io::Re
         elapsed: spent.end - spent.begin,
         system_calls: spent.system_calls,
         switches: spent.switches,
+    })
+}
+
+/// As [`alone`], for work that other threads of the process do; their system calls are not counted.
+pub(crate) fn of_process(units: u64, work: impl FnOnce() -> io::Result<()>) -> io::Result<Sample> {
+    let switches = || -> io::Result<u64> {
+        let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+        let all = usage.voluntary_context_switches() + usage.involuntary_context_switches();
+        Ok(all.unsigned_abs())
+    };
+    let before = switches()?;
+    let begin = Instant::now();
+    work()?;
+    Ok(Sample {
+        units,
+        elapsed: begin.elapsed(),
+        system_calls: None,
+        switches: switches()? - before,
     })
 }
 

@@ -5,15 +5,17 @@
 mod idle;
 mod loops;
 mod rows;
+mod tasks;
 
 use std::io;
 
 pub(crate) use idle::{IDLE_ROWS, hold_idle};
 pub(crate) use loops::{IDLE_LOOP_ROWS, idle_loop};
 pub(crate) use rows::{
-    INNER, INNER_1M, INNER_256K, INNER_NO_SPIN, RING_1M, RING_256K, UNIX, all_groups,
+    DUPLEX, INNER, INNER_1M, INNER_256K, INNER_NO_SPIN, RING_1M, RING_256K, UNIX, all_groups,
 };
 use serde::{Deserialize, Serialize};
+pub(crate) use tasks::TOKIO;
 
 use crate::sample::Sample;
 
@@ -41,6 +43,12 @@ pub(crate) enum Workload {
     LoopEvents,
     /// Clients of an echo on an event loop.
     LoopEcho,
+    /// A stream between two tasks of a runtime.
+    AsyncStream,
+    /// Requests and answers between two tasks.
+    AsyncPingPong,
+    /// Connections with two tasks and one request each.
+    AsyncConnections,
 }
 
 /// What is counted.
@@ -54,7 +62,7 @@ pub(crate) enum Unit {
 
 impl Workload {
     /// Every workload, in the order of the tables.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Stream,
         Self::ToEpoll,
         Self::FromEpoll,
@@ -65,6 +73,9 @@ impl Workload {
         Self::OneCorePingPong,
         Self::LoopEvents,
         Self::LoopEcho,
+        Self::AsyncStream,
+        Self::AsyncPingPong,
+        Self::AsyncConnections,
     ];
 
     /// The name in filters and file names.
@@ -96,6 +107,9 @@ impl Workload {
             Self::OneCorePingPong => ("one-core-ping-pong", "Ping-pong of 64 bytes, both threads on one core", Operations),
             Self::LoopEvents => ("loop-events", "Echoes of ten streams among so many on one event loop", Operations),
             Self::LoopEcho => ("loop-echo", "Echoes of 64 bytes, by clients of one event loop", Operations),
+            Self::AsyncStream => ("async-stream", "Stream between two tasks, by size of a write", Bytes),
+            Self::AsyncPingPong => ("async-ping-pong", "Ping-pong of 64 bytes between two tasks", Operations),
+            Self::AsyncConnections => ("async-connections", "A request on each of 1,000 connections, between two tasks each", Operations),
         }
     }
 }

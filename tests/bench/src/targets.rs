@@ -8,7 +8,7 @@ use vsock_report::{Spread, Verdict};
 
 use crate::results::Results;
 use crate::suite::{
-    INNER, INNER_1M, INNER_256K, INNER_NO_SPIN, RING_1M, RING_256K, UNIX, Workload,
+    DUPLEX, INNER, INNER_1M, INNER_256K, INNER_NO_SPIN, RING_1M, RING_256K, TOKIO, UNIX, Workload,
 };
 
 /// The sizes of a write, as the cases are named.
@@ -143,7 +143,26 @@ fn targets() -> Vec<Target> {
             goal: Goal::SystemCallsPerMib(SYSTEM_CALLS),
         }));
     }
+    targets.extend(of_tasks());
     targets
+}
+
+/// Those of tasks on a runtime.
+fn of_tasks() -> Vec<Target> {
+    let times = |workload, case, factor, against| Target {
+        workload,
+        case,
+        row: TOKIO,
+        goal: Goal::Times(factor, against),
+    };
+    vec![
+        times(Workload::AsyncPingPong, "1 thread", 1.0, DUPLEX),
+        times(Workload::AsyncPingPong, "2 threads", 3.0, UNIX),
+        times(Workload::AsyncStream, "1 KiB, 1 thread", 2.0, UNIX),
+        times(Workload::AsyncStream, "1 KiB, 2 threads", 2.0, UNIX),
+        times(Workload::AsyncStream, "64 KiB, 1 thread", 1.3, UNIX),
+        times(Workload::AsyncStream, "64 KiB, 2 threads", 1.3, UNIX),
+    ]
 }
 
 impl Target {

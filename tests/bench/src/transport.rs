@@ -7,6 +7,7 @@ mod guest;
 mod inner;
 mod pipe;
 mod ring;
+mod tasks;
 mod unix;
 
 use std::io::{self, Read, Write};
@@ -17,6 +18,7 @@ pub(crate) use guest::Guest;
 pub(crate) use inner::{Inner, InnerEndpoint};
 pub(crate) use pipe::Pipe;
 pub(crate) use ring::BareRing;
+pub(crate) use tasks::{AsyncTransport, Duplex, TokioInner, TokioUnixPair};
 pub(crate) use unix::{UnixEndpoint, UnixPair};
 use vsock_backend_api::VsockStream;
 

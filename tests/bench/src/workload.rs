@@ -9,4 +9,5 @@ pub(crate) mod event_loop;
 pub(crate) mod idle;
 pub(crate) mod ping_pong;
 pub(crate) mod stream;
+pub(crate) mod tasks;
 mod wait;

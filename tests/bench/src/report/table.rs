@@ -6,7 +6,7 @@ use vsock_report::{Spread, Table, digits, empty_table as empty};
 
 use crate::report::{rate, ratio};
 use crate::results::{Cell, Results};
-use crate::suite::{INNER_1M, INNER_256K, RING_1M, RING_256K, UNIX, Unit, Workload};
+use crate::suite::{DUPLEX, INNER_1M, INNER_256K, RING_1M, RING_256K, TOKIO, UNIX, Unit, Workload};
 
 /// Where a number was not measured.
 const NONE: &str = "-";
@@ -48,7 +48,11 @@ fn table(results: &Results, workload: Workload) -> Table {
         Unit::Bytes => ("speed", "calls/MiB", "switches/MiB"),
         Unit::Operations => ("each", "calls each", "switches each"),
     };
-    let mut table = empty(&["case", "row", measure, "x unix", "x ring", calls, switches]);
+    let limit = match workload {
+        Workload::AsyncStream | Workload::AsyncPingPong | Workload::AsyncConnections => "x duplex",
+        _ => "x ring",
+    };
+    let mut table = empty(&["case", "row", measure, "x unix", limit, calls, switches]);
     let per = match unit {
         Unit::Bytes => MIB,
         Unit::Operations => 1.0,
@@ -61,7 +65,7 @@ fn table(results: &Results, workload: Workload) -> Table {
             cell.row.clone(),
             speed.unwrap_or_else(|| NONE.to_owned()),
             against(results, cell, Some(UNIX)),
-            against(results, cell, own_ring(&cell.row)),
+            against(results, cell, own_limit(&cell.row)),
             system_calls.unwrap_or_else(|| NONE.to_owned()),
             digits(cell.context_switches() * per),
         ]);
@@ -69,11 +73,12 @@ fn table(results: &Results, workload: Workload) -> Table {
     table
 }
 
-/// The bare ring of the same capacity.
-fn own_ring(row: &str) -> Option<&'static str> {
+/// The bare ring of the same capacity, and for tasks the stream of tokio that never leaves the process.
+fn own_limit(row: &str) -> Option<&'static str> {
     match row {
         INNER_256K => Some(RING_256K),
         INNER_1M => Some(RING_1M),
+        TOKIO => Some(DUPLEX),
         _ => None,
     }
 }

@@ -7,12 +7,14 @@ use anyhow::{Result, bail};
 use vsock_inner::{Capacity, VsockInnerConfig};
 
 use crate::suite::rows::UNIX;
-use crate::transport::{ChannelEndpoint, Endpoint, InnerEndpoint, Pipe, Transport, UnixEndpoint};
-use crate::workload::duplex::Duplex;
+use crate::transport::{
+    AsyncTransport, ChannelEndpoint, Duplex, Endpoint, InnerEndpoint, Pipe, TokioInner, Transport,
+    UnixEndpoint,
+};
 use crate::workload::idle::{Idle, hold};
 
 /// The rows of the table of idle connections.
-pub(crate) const IDLE_ROWS: [&str; 8] = [
+pub(crate) const IDLE_ROWS: [&str; 9] = [
     UNIX,
     "pipe",
     "tokio duplex",
@@ -21,6 +23,7 @@ pub(crate) const IDLE_ROWS: [&str; 8] = [
     "vsock-inner 1 MiB",
     "vsock-inner, device polls",
     "vsock-inner, both poll",
+    "vsock-tokio",
 ];
 
 /// Holds this many idle connections of a row, in this process, and tells what they cost.
@@ -30,10 +33,8 @@ pub(crate) fn hold_idle(row: &str, connections: u64) -> Result<Idle> {
         UNIX => idle_cost(UnixEndpoint::open()?, connections, |_, _| ()),
         "pipe" => hold(connections, || Pipe.pair()),
         "tokio duplex" => {
-            let duplex = Duplex {
-                capacity: 256 << 10,
-            };
-            hold(connections, || Ok(duplex.pair()))
+            let duplex = Duplex(256 << 10);
+            hold(connections, || duplex.pair())
         }
         "channel of vectors" => idle_cost(ChannelEndpoint::open()?, connections, |_, _| ()),
         "vsock-inner" => idle_cost(InnerEndpoint::open(config)?, connections, |_, _| ()),
@@ -54,6 +55,7 @@ pub(crate) fn hold_idle(row: &str, connections: u64) -> Result<Idle> {
                 far.as_raw_fd();
             })
         }
+        "vsock-tokio" => hold(connections, || TokioInner.pair()),
         unknown => bail!("there is no row {unknown:?}; there are {IDLE_ROWS:?}"),
     }
 }

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use vsock_inner::{Capacity, VsockInnerConfig};
 
-use crate::suite::{Group, Job, Workload, loops};
+use crate::suite::{Group, Job, Workload, loops, tasks};
 use crate::transport::{
-    BareRing, Channel, ChannelEndpoint, Endpoint, Guest, Inner, InnerEndpoint, Pipe, Pollable,
-    Transport, UnixEndpoint, UnixPair,
+    BareRing, Channel, ChannelEndpoint, Duplex, Endpoint, Guest, Inner, InnerEndpoint, Pipe,
+    Pollable, Transport, UnixEndpoint, UnixPair,
 };
-use crate::workload::duplex::Duplex;
 use crate::workload::{connect, copies, duplex, ping_pong, stream};
 use vsock_report::Place;
 
@@ -25,15 +24,15 @@ const GUEST: &str = "vsock-inner, guest memory";
 const BOUNCED: &str = "vsock-inner, bounced";
 const PIPE: &str = "pipe";
 const CHANNEL: &str = "channel of vectors";
-const DUPLEX: &str = "tokio duplex";
+pub(crate) const DUPLEX: &str = "tokio duplex";
 const COPIES_256K: &str = "two copies 256 KiB";
 const COPIES_1M: &str = "two copies 1 MiB";
 
-const KIB_256: usize = 256 << 10;
+pub(crate) const KIB_256: usize = 256 << 10;
 const MIB: usize = 1 << 20;
 
 /// The sizes of a write, with the names of their cases.
-const SIZES: [(&str, usize); 4] = [
+pub(crate) const SIZES: [(&str, usize); 4] = [
     ("64 B", 64),
     ("1 KiB", 1 << 10),
     ("4 KiB", 4 << 10),
@@ -77,6 +76,7 @@ pub(crate) fn all_groups(place: Place) -> Vec<Group> {
     let rows = ping_pongs(Place::OneCore);
     group(Workload::OneCorePingPong, "64 B", rows);
     groups.extend(loops::groups(place));
+    groups.extend(tasks::groups());
     groups
 }
 
@@ -120,10 +120,10 @@ fn blocking<T: Transport + 'static>(work: Blocking, transport: T, place: Place) 
 
 /// The products, which sleep when there is nothing to do; ours with 256 KiB.
 fn products(work: Blocking, place: Place) -> Rows {
-    let transport = Duplex { capacity: KIB_256 };
+    let transport = Duplex(KIB_256);
     let duplex = move |units| match work {
-        Blocking::Stream(size) => duplex::stream(&transport, place, size, units),
-        Blocking::PingPong => duplex::ping_pong(&transport, place, units),
+        Blocking::Stream(size) => duplex::stream(transport, place, size, units),
+        Blocking::PingPong => duplex::ping_pong(transport, place, units),
     };
     vec![
         (UNIX, blocking(work, UnixPair, place)),

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Host-initiated connections to a port of the guest.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use vsock_inner::{VsockInnerConnector, VsockInnerStream};
+
+use crate::listener::AsyncListener;
+use crate::stream::AsyncStream;
+use crate::transfer::within_budget;
+
+/// Opens connections to the guest, from any task.
+///
+/// It comes from a [`VsockInnerConnector`], can be cloned and sent about, and outlives the backend;
+/// after the backend's drop it refuses.
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::time::timeout;
+/// use vsock_inner::{VsockBackend, VsockInnerBackend};
+/// use vsock_tokio::AsyncConnector;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let mut backend = VsockInnerBackend::new()?;
+/// let connector = AsyncConnector::from(backend.get_connector());
+/// let connecting = tokio::spawn(async move {
+///     timeout(Duration::from_secs(5), connector.connect_to(52)).await?
+/// });
+///
+/// # tokio::task::yield_now().await;
+/// // What a device does when the guest has accepted:
+/// let mut device = backend.accept()?;
+/// assert_eq!(device.requested_port(), Some(52));
+/// device.confirm(1 << 30)?;
+///
+/// let stream = connecting.await??;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct AsyncConnector {
+    inner: VsockInnerConnector,
+}
+
+impl AsyncConnector {
+    /// Connects to a port of the guest. The stream is ready when the guest has accepted, and
+    /// carries the guest's bytes alone.
+    ///
+    /// There is no limit of time but the device's: put a `tokio::time::timeout` around it. A future
+    /// that is dropped before it is ready gives the connection up; the device gets a reset, whether
+    /// it has accepted in the meantime or not.
+    ///
+    /// # Errors
+    ///
+    /// - `ConnectionRefused`: the guest refused, or the device ended the connection; the backlog is
+    ///   full, or the backend has been dropped.
+    /// - `InvalidData`: the device's answer was not `OK <number>\n`.
+    /// - `Interrupted`: a [`Canceller`](vsock_inner::Canceller) has ended the wait.
+    /// - Those of `eventfd(2)`: a connection needs two descriptors.
+    pub async fn connect_to(&self, port: u32) -> io::Result<AsyncStream> {
+        Attempt(Some(self.inner.start_connect_to(port)?)).await
+    }
+
+    /// Accepts the connections that the guest opens to `port`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`VsockInnerConnector::listen`]: `AddrInUse`, `InvalidInput` for the ports 0 and
+    /// `u32::MAX`, `ConnectionRefused` after the backend's drop, and those of `eventfd(2)`.
+    pub fn listen(&self, port: u32) -> io::Result<AsyncListener> {
+        self.inner.listen(port).map(AsyncListener::from)
+    }
+
+    /// The connector for threads that block.
+    #[must_use]
+    pub const fn get_ref(&self) -> &VsockInnerConnector {
+        &self.inner
+    }
+}
+
+impl From<VsockInnerConnector> for AsyncConnector {
+    fn from(inner: VsockInnerConnector) -> Self {
+        Self { inner }
+    }
+}
+
+/// A connection on its way. Dropped before it is made, it is given up: for the guest that is no
+/// orderly end.
+struct Attempt(Option<VsockInnerStream>);
+
+impl Future for Attempt {
+    type Output = io::Result<AsyncStream>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(stream) = &mut self.0 {
+            ready!(within_budget(cx, |cx| stream.poll_connected(cx)))?;
+        }
+        // Polled again after it was ready, there is nothing left.
+        let made = self.0.take().map(AsyncStream::from);
+        Poll::Ready(made.ok_or_else(|| io::ErrorKind::NotConnected.into()))
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let Some(stream) = self.0.take() {
+            stream.abort();
+        }
+    }
+}

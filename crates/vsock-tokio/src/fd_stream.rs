@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Any stream of a backend, by its descriptors.
+
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use vsock_inner::{VsockAddr, VsockStream};
+
+use crate::addr::{Ends, known};
+
+/// Any [`VsockStream`], for tasks: tokio's I/O driver polls its descriptors.
+///
+/// An in-process stream needs none of this, and is faster as an
+/// [`AsyncStream`](crate::AsyncStream).
+///
+/// Reads wait for the descriptor `as_raw_fd`, writes for
+/// [`write_ready_fd`](VsockStream::write_ready_fd), which for a socket is the same one. Cancelling
+/// and ends are as those of an [`AsyncStream`](crate::AsyncStream); what a drop is to the peer, the
+/// stream decides.
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use vsock_tokio::AsyncFdStream;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (near, far) = UnixStream::pair()?;
+/// let mut near = AsyncFdStream::new(Box::new(near))?;
+/// let mut far = AsyncFdStream::new(Box::new(far))?;
+/// near.write_all(b"hello").await?;
+/// let mut text = [0; 5];
+/// far.read_exact(&mut text).await?;
+/// assert_eq!(&text, b"hello");
+/// # Ok(())
+/// # }
+/// ```
+pub struct AsyncFdStream {
+    // Both are dropped before the stream, which closes what they watch.
+    readable: AsyncFd<Number>,
+    /// `None`: the descriptor for reading is that for writing as well.
+    writable: Option<AsyncFd<Number>>,
+    /// Never locked: a mutex is `Sync` around what is `Send` alone, and lets its owner in without a
+    /// lock.
+    stream: Mutex<Box<dyn VsockStream>>,
+    ends: Ends,
+}
+
+/// The number of a descriptor that belongs to a stream.
+#[derive(Clone, Copy, Debug)]
+struct Number(RawFd);
+
+impl AsRawFd for Number {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+impl AsyncFdStream {
+    /// Makes the stream non-blocking, and registers its descriptors with the runtime of the task.
+    ///
+    /// # Errors
+    ///
+    /// - Those of [`set_nonblocking`](VsockStream::set_nonblocking), except `Unsupported`: a stream
+    ///   with one mode only is non-blocking.
+    /// - Those of [`write_ready_fd`](VsockStream::write_ready_fd).
+    /// - Those of `epoll_ctl(2)`: for example `EPERM` for a descriptor that cannot be polled,
+    ///   `EEXIST` for one that is registered already.
+    ///
+    /// # Panics
+    ///
+    /// If it is not called on a runtime of tokio with an I/O driver (`enable_io`).
+    pub fn new(mut stream: Box<dyn VsockStream>) -> io::Result<Self> {
+        match stream.set_nonblocking(true) {
+            Err(error) if error.kind() != ErrorKind::Unsupported => return Err(error),
+            _ => {}
+        }
+        let (read_fd, write_fd) = (stream.as_raw_fd(), stream.write_ready_fd()?);
+        let (readable, writable) = if read_fd == write_fd {
+            (
+                watch(read_fd, Interest::READABLE | Interest::WRITABLE)?,
+                None,
+            )
+        } else {
+            let writable = watch(write_fd, Interest::WRITABLE)?;
+            (watch(read_fd, Interest::READABLE)?, Some(writable))
+        };
+        Ok(Self {
+            readable,
+            writable,
+            ends: Ends {
+                peer: stream.peer(),
+                local: stream.local(),
+            },
+            stream: Mutex::new(stream),
+        })
+    }
+
+    /// As [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable`: the stream does not know it.
+    pub fn peer_addr(&self) -> io::Result<VsockAddr> {
+        known(self.ends.peer)
+    }
+
+    /// As [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable`: the stream does not know it.
+    pub fn local_addr(&self) -> io::Result<VsockAddr> {
+        known(self.ends.local)
+    }
+
+    /// Drops the stream, with a reset for the peer where the stream knows one.
+    pub fn abort(self) {
+        self.into_inner().abort();
+    }
+
+    /// The stream, in non-blocking mode, and no longer registered.
+    #[must_use]
+    pub fn into_inner(self) -> Box<dyn VsockStream> {
+        let Self {
+            readable,
+            writable,
+            stream,
+            ..
+        } = self;
+        drop((readable, writable));
+        stream.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls `write` when the stream takes bytes, until it has come to something.
+    fn poll_writing(
+        &mut self,
+        cx: &mut Context<'_>,
+        len: usize,
+        mut write: impl FnMut(&mut dyn VsockStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if len == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let writable = self.writable.as_ref().unwrap_or(&self.readable);
+        loop {
+            let mut ready = ready!(writable.poll_write_ready(cx))?;
+            if let Some(written) = come_to(write(own(&mut self.stream)), len) {
+                return Poll::Ready(written);
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
+fn own(stream: &mut Mutex<Box<dyn VsockStream>>) -> &mut dyn VsockStream {
+    &mut **stream.get_mut().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Registers a descriptor.
+fn watch(fd: RawFd, interest: Interest) -> io::Result<AsyncFd<Number>> {
+    #[expect(
+        deprecated,
+        reason = "`register` takes a promise about the descriptor, which `VsockStream` makes and \
+                  no compiler can check; where it lies, the wrong descriptor is polled"
+    )]
+    AsyncFd::with_interest(Number(fd), interest)
+}
+
+/// What a call has come to, if it does not have to wait. No count above `len`, what was offered, is
+/// true.
+fn come_to(result: io::Result<usize>, len: usize) -> Option<io::Result<usize>> {
+    match result {
+        Ok(count) if count > len => Some(Err(ErrorKind::InvalidData.into())),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        done => Some(done),
+    }
+}
+
+impl AsyncRead for AsyncFdStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let rest = buf.initialize_unfilled();
+        if rest.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let read = loop {
+            let mut ready = ready!(this.readable.poll_read_ready(cx))?;
+            if let Some(read) = come_to(own(&mut this.stream).read(rest), rest.len()) {
+                break read?;
+            }
+            ready.clear_ready();
+        };
+        buf.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for AsyncFdStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_writing(cx, buf.len(), |stream| stream.write(buf))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let len = bufs
+            .iter()
+            .fold(0, |sum: usize, buf| sum.saturating_add(buf.len()));
+        self.poll_writing(cx, len, |stream| stream.write_vectored(bufs))
+    }
+
+    /// Whether a stream has vectored writes it does not say; where not, the first buffer is
+    /// written.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Asks the stream first: what has nothing to flush does not have to be writable.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let writable = this.writable.as_ref().unwrap_or(&this.readable);
+        loop {
+            match own(&mut this.stream).flush() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                flushed => return Poll::Ready(flushed),
+            }
+            ready!(writable.poll_write_ready(cx))?.clear_ready();
+        }
+    }
+
+    /// Ends the direction; `Unsupported` where a stream knows no half-close.
+    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(own(&mut self.stream).shutdown(Shutdown::Write))
+    }
+}
+
+impl fmt::Debug for AsyncFdStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncFdStream")
+            .field("readable", &self.readable)
+            .field("writable", &self.writable)
+            .finish_non_exhaustive()
+    }
+}

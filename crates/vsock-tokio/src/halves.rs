@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The directions of a stream, lent to two users or given to two owners.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use vsock_inner::{VsockAddr, VsockInnerReader, VsockInnerWriter};
+
+use crate::addr::{Ends, known};
+use crate::transfer;
+
+/// The reading half of an [`AsyncStream`](crate::AsyncStream), lent by its
+/// [`split`](crate::AsyncStream::split).
+#[derive(Debug)]
+pub struct ReadHalf<'a> {
+    inner: &'a mut VsockInnerReader,
+    ends: Ends,
+}
+
+/// The writing half of an [`AsyncStream`](crate::AsyncStream), lent by its
+/// [`split`](crate::AsyncStream::split).
+#[derive(Debug)]
+pub struct WriteHalf<'a> {
+    inner: &'a mut VsockInnerWriter,
+    ends: Ends,
+}
+
+/// The reading half of an [`AsyncStream`](crate::AsyncStream), for a task of its own.
+///
+/// Dropping it closes its direction: the peer's writes are `BrokenPipe`, or `ConnectionReset` if
+/// bytes were left unread or the task panics.
+///
+/// ```
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use vsock_tokio::AsyncStream;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (near, mut far) = AsyncStream::pair()?;
+/// let (mut reader, mut writer) = near.into_split();
+/// let echo = tokio::spawn(async move { tokio::io::copy(&mut reader, &mut writer).await });
+///
+/// far.write_all(b"ping").await?;
+/// far.shutdown().await?;
+/// let mut text = String::new();
+/// far.read_to_string(&mut text).await?; // until the task has dropped its halves
+/// assert_eq!(text, "ping");
+/// # echo.await?.map(drop)
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct OwnedReadHalf {
+    inner: VsockInnerReader,
+    ends: Ends,
+}
+
+/// The writing half of an [`AsyncStream`](crate::AsyncStream), for a task of its own.
+///
+/// Dropping it closes its direction: the peer reads what is queued, then the end; `ConnectionReset`
+/// instead if the task panics. See [`OwnedReadHalf`] for an example.
+#[derive(Debug)]
+pub struct OwnedWriteHalf {
+    inner: VsockInnerWriter,
+    ends: Ends,
+}
+
+impl<'a> ReadHalf<'a> {
+    pub(crate) const fn new(reader: &'a mut VsockInnerReader, ends: Ends) -> Self {
+        Self {
+            inner: reader,
+            ends,
+        }
+    }
+
+    /// As [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable`: the device has not told it.
+    pub fn peer_addr(&self) -> io::Result<VsockAddr> {
+        known(self.ends.peer)
+    }
+
+    /// As [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable`: the device has not told it.
+    pub fn local_addr(&self) -> io::Result<VsockAddr> {
+        known(self.ends.local)
+    }
+}
+
+impl<'a> WriteHalf<'a> {
+    pub(crate) const fn new(writer: &'a mut VsockInnerWriter, ends: Ends) -> Self {
+        Self {
+            inner: writer,
+            ends,
+        }
+    }
+
+    /// As [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable`: the device has not told it.
+    pub fn peer_addr(&self) -> io::Result<VsockAddr> {
+        known(self.ends.peer)
+    }
+
+    /// As [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable`: the device has not told it.
+    pub fn local_addr(&self) -> io::Result<VsockAddr> {
+        known(self.ends.local)
+    }
+}
+
+impl OwnedReadHalf {
+    pub(crate) const fn new(reader: VsockInnerReader, ends: Ends) -> Self {
+        Self {
+            inner: reader,
+            ends,
+        }
+    }
+
+    /// Drops the half, with a reset of its direction: the peer's writes are `ConnectionReset`.
+    pub fn abort(self) {
+        self.inner.abort();
+    }
+
+    /// As [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable`: the device has not told it.
+    pub fn peer_addr(&self) -> io::Result<VsockAddr> {
+        known(self.ends.peer)
+    }
+
+    /// As [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable`: the device has not told it.
+    pub fn local_addr(&self) -> io::Result<VsockAddr> {
+        known(self.ends.local)
+    }
+}
+
+impl OwnedWriteHalf {
+    pub(crate) const fn new(writer: VsockInnerWriter, ends: Ends) -> Self {
+        Self {
+            inner: writer,
+            ends,
+        }
+    }
+
+    /// Drops the half, with a reset of its direction: the peer reads what is queued, then
+    /// `ConnectionReset`.
+    pub fn abort(self) {
+        self.inner.abort();
+    }
+
+    /// As [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable`: the device has not told it.
+    pub fn peer_addr(&self) -> io::Result<VsockAddr> {
+        known(self.ends.peer)
+    }
+
+    /// As [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable`: the device has not told it.
+    pub fn local_addr(&self) -> io::Result<VsockAddr> {
+        known(self.ends.local)
+    }
+}
+
+impl AsyncRead for ReadHalf<'_> {
+    #[inline]
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        transfer::poll_read(self.inner, cx, buf)
+    }
+}
+
+impl AsyncRead for OwnedReadHalf {
+    #[inline]
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        transfer::poll_read(&mut self.inner, cx, buf)
+    }
+}
+
+impl AsyncWrite for WriteHalf<'_> {
+    #[inline]
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        transfer::poll_write(self.inner, cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        transfer::poll_write_vectored(self.inner, cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.poll_shutdown(cx)
+    }
+}
+
+impl AsyncWrite for OwnedWriteHalf {
+    #[inline]
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        transfer::poll_write(&mut self.inner, cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        transfer::poll_write_vectored(&mut self.inner, cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The in-process transport of `vsock-inner` for tasks of tokio.
+//!
+//! - [`AsyncConnector`] connects to a port of the guest; [`AsyncListener`] accepts what the guest
+//!   connects to a port of the host.
+//! - Both give [`AsyncStream`]s: [`AsyncRead`](tokio::io::AsyncRead) and
+//!   [`AsyncWrite`](tokio::io::AsyncWrite), `Send`, `Sync` and `Unpin`, with the names and habits
+//!   of tokio's `UnixStream`.
+//! - `AsyncFdStream` (feature `fd`) is the same for any other stream of a backend, by its
+//!   descriptors.
+//!
+//! ```
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use vsock_tokio::AsyncStream;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let (mut near, mut far) = AsyncStream::pair()?;
+//! let answering = tokio::spawn(async move {
+//!     let mut question = String::new();
+//!     far.read_to_string(&mut question).await?;
+//!     far.write_all(question.to_uppercase().as_bytes()).await
+//! });
+//!
+//! near.write_all(b"hello").await?;
+//! near.shutdown().await?; // the end of the question
+//! let mut answer = String::new();
+//! near.read_to_string(&mut answer).await?;
+//! assert_eq!(answer, "HELLO");
+//! # answering.await?
+//! # }
+//! ```
+//!
+//! # Runtimes
+//!
+//! Tasks sleep by their wakers and by nothing else: no descriptor is polled, no thread is
+//! started, and between two tasks of one thread bytes pass without a system call. So streams,
+//! listeners and connectors work on every flavour of tokio's runtime, without `enable_io` and
+//! `enable_time`, in a `LocalSet`, and on runtimes of others. They belong to no runtime, and can be
+//! moved from one to another. `AsyncFdStream` alone needs tokio's I/O driver.
+//!
+//! Reads, writes and accepts take part in tokio's [cooperative budget](tokio::task::coop): a task
+//! that always has something to read yields to the others of its thread from time to time.
+//!
+//! # Cancelling
+//!
+//! A future that is dropped before it is ready has done nothing:
+//!
+//! | future | dropped before it is ready |
+//! |---|---|
+//! | `read`, `read_buf`, `write`, `write_vectored`, `flush`, `shutdown` | no byte was read or written |
+//! | [`AsyncListener::accept`], the next item of [`Incoming`] | no connection was taken |
+//! | [`AsyncConnector::connect_to`] | the connection is given up: the device gets a reset, and nothing stays behind |
+//! | `read_exact`, `read_to_end`, `write_all`, `copy` and their like | as documented by tokio: each is many reads or writes, and those that were ready are done |
+//!
+//! There are no timeouts here: `tokio::time::timeout` around any of these futures is one.
+//!
+//! # Ends
+//!
+//! `shutdown` of `AsyncWriteExt` ends the direction: the peer reads what is queued, then the end.
+//! Dropping a stream closes it as dropping a socket does, [`AsyncStream::abort`] and the drop of a
+//! task that panics are resets. [`vsock_inner`] says all of it. A runtime that shuts down drops its
+//! tasks, and their streams with them.
+//!
+//! # Features
+//!
+//! All are off by default.
+//!
+//! - `fd`: `AsyncFdStream`.
+//! - `axum08`: [`AsyncListener`] is a listener of `axum::serve`, and `VsockConnectInfo` tells a
+//!   handler who called.
+//! - `tonic014`: streams are `Connected`, and `PortConnector` connects a `Channel`.
+//!
+//! # Invariants
+//!
+//! - Nothing here blocks its thread, and nothing is allocated for a read, a write or an accept.
+//! - No public call panics for anything that a peer, a guest or the operating system does.
+
+#![forbid(unsafe_code)]
+
+mod addr;
+#[cfg(feature = "axum08")]
+mod axum08;
+#[cfg(any(feature = "axum08", feature = "tonic014"))]
+mod connect_info;
+mod connector;
+#[cfg(feature = "fd")]
+mod fd_stream;
+mod halves;
+mod listener;
+mod stream;
+#[cfg(feature = "tonic014")]
+mod tonic014;
+mod transfer;
+
+pub use addr::AddrError;
+#[cfg(any(feature = "axum08", feature = "tonic014"))]
+pub use connect_info::VsockConnectInfo;
+pub use connector::AsyncConnector;
+#[cfg(feature = "fd")]
+pub use fd_stream::AsyncFdStream;
+pub use halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
+pub use listener::{AsyncListener, Incoming};
+pub use stream::AsyncStream;
+#[cfg(feature = "tonic014")]
+pub use tonic014::PortConnector;
+pub use vsock_inner::{
+    VsockAddr, VsockInnerConnector, VsockInnerListener, VsockInnerReader, VsockInnerStream,
+    VsockInnerWriter, VsockStream,
+};
+
+/// The page for users, whose code is compiled and run.
+#[cfg(all(doctest, feature = "fd"))]
+#[doc = include_str!("../../../docs/async.md")]
+struct AsyncPage;

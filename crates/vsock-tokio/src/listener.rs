@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Guest-initiated connections to a port of the host.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use vsock_inner::{VsockAddr, VsockInnerListener};
+
+use crate::stream::AsyncStream;
+use crate::transfer::within_budget;
+
+/// The host's CID, by which a guest names it (virtio 1.3, section 5.10.4).
+const HOST_CID: u64 = 2;
+
+/// Accepts the connections that the guest opens to a port of the host.
+///
+/// It comes from [`AsyncConnector::listen`](crate::AsyncConnector::listen), or from a
+/// [`VsockInnerListener`], whose mode counts for nothing here. Dropping it frees the port and
+/// resets what waits.
+///
+/// ```
+/// use tokio::io::AsyncWriteExt;
+/// use vsock_inner::{VsockAddr, VsockBackend, VsockInnerBackend};
+/// use vsock_tokio::AsyncListener;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let backend = VsockInnerBackend::new()?;
+/// let listener = AsyncListener::from(backend.listen(1024)?);
+///
+/// // What a device does when guest 3 connects:
+/// let (guest, host) = (VsockAddr { cid: 3, port: 4000 }, VsockAddr { cid: 2, port: 1024 });
+/// let device = backend.connect_from(guest, host)?;
+///
+/// let (mut stream, peer) = listener.accept().await?;
+/// assert_eq!(peer, Some(guest));
+/// stream.write_all(b"hello").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct AsyncListener {
+    inner: VsockInnerListener,
+}
+
+impl AsyncListener {
+    /// Takes the next connection, and the address of the guest's end if the device tells it; waits
+    /// for one if need be.
+    ///
+    /// Several tasks may wait for connections of one listener. A future that is dropped before it
+    /// is ready has taken none, and another waiting task gets the next one.
+    ///
+    /// # Errors
+    ///
+    /// - `NotConnected`: the backend has been dropped. It stays so.
+    /// - `Interrupted`: a [`Canceller`](vsock_inner::Canceller) of the listener has ended its
+    ///   waits.
+    pub async fn accept(&self) -> io::Result<(AsyncStream, Option<VsockAddr>)> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// As [`accept`](Self::accept), for code that polls by itself: if none waits, the task is woken
+    /// when one comes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`accept`](Self::accept).
+    pub fn poll_accept(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(AsyncStream, Option<VsockAddr>)>> {
+        let stream = ready!(within_budget(cx, |cx| self.inner.poll_accept(cx)))?;
+        let peer = stream.peer();
+        Poll::Ready(Ok((stream.into(), peer)))
+    }
+
+    /// The address on which the guest connects: the host's CID, 2, and the port.
+    ///
+    /// # Errors
+    ///
+    /// Never fails; the `Result` mirrors `UnixListener`.
+    pub fn local_addr(&self) -> io::Result<VsockAddr> {
+        let port = self.inner.port();
+        Ok(VsockAddr {
+            cid: HOST_CID,
+            port,
+        })
+    }
+
+    /// The connections as a stream of futures, which servers such as tonic's take.
+    #[must_use]
+    pub const fn incoming(self) -> Incoming {
+        let listener = Some(self);
+        Incoming { listener }
+    }
+
+    /// The listener for threads that block, and for event loops, in the mode in which it was.
+    #[must_use]
+    pub fn into_inner(self) -> VsockInnerListener {
+        self.inner
+    }
+}
+
+impl From<VsockInnerListener> for AsyncListener {
+    fn from(inner: VsockInnerListener) -> Self {
+        Self { inner }
+    }
+}
+
+/// The connections of an [`AsyncListener`], one after the other; made by its
+/// [`incoming`](AsyncListener::incoming).
+///
+/// It ends, and drops the listener, when the backend has been dropped, and after a
+/// [`Canceller`](vsock_inner::Canceller) of the listener has made an item `Interrupted`. So either
+/// ends a server.
+#[derive(Debug)]
+pub struct Incoming {
+    /// `None` once the stream has ended.
+    listener: Option<AsyncListener>,
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<AsyncStream>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(listener) = &self.listener else {
+            return Poll::Ready(None);
+        };
+        let accepted = match ready!(listener.poll_accept(cx)) {
+            Ok((stream, _)) => Some(Ok(stream)),
+            Err(error) => {
+                self.listener = None;
+                // The backend's drop is the end of all, and no failure.
+                (error.kind() != io::ErrorKind::NotConnected).then_some(Err(error))
+            }
+        };
+        Poll::Ready(accepted)
+    }
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! One end of a connection.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use vsock_inner::{VsockAddr, VsockInnerStream};
+
+use crate::addr::{Ends, known};
+use crate::halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
+use crate::transfer;
+
+/// One end of an in-process connection, for tasks.
+///
+/// It is what tokio's `UnixStream` is, without a descriptor: bytes pass in user space, and a task
+/// that waits is woken by the other end directly. Each direction holds at most its capacity (256
+/// KiB by default); then a write waits until the peer has read.
+///
+/// `shutdown` ends the direction to the peer. Dropping the stream closes it; if it is dropped with
+/// bytes unread, or by a panic, the peer gets a reset.
+///
+/// A stream comes from an [`AsyncConnector`](crate::AsyncConnector) or an
+/// [`AsyncListener`](crate::AsyncListener), from [`pair`](Self::pair), or from a
+/// [`VsockInnerStream`], whose other end may be used by a thread that blocks, or by a device on its
+/// event loop. Mode and timeouts that the [`VsockInnerStream`] had are kept for
+/// [`into_inner`](Self::into_inner), and count for nothing here.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use vsock_tokio::{AsyncStream, VsockInnerStream};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (near, mut far) = VsockInnerStream::pair()?;
+/// let blocking = std::thread::spawn(move || -> std::io::Result<()> {
+///     let mut text = [0; 4];
+///     far.read_exact(&mut text)?;
+///     far.write_all(&text)
+/// });
+///
+/// let mut near = AsyncStream::from(near);
+/// near.write_all(b"echo").await?;
+/// let mut text = [0; 4];
+/// near.read_exact(&mut text).await?;
+/// assert_eq!(&text, b"echo");
+/// # blocking.join().unwrap()
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct AsyncStream {
+    inner: VsockInnerStream,
+}
+
+impl AsyncStream {
+    /// Makes a connection of its own, without a device.
+    ///
+    /// [`VsockInnerStream::pair_with`] makes one with other capacities.
+    ///
+    /// # Errors
+    ///
+    /// Those of `eventfd(2)`: a connection needs two descriptors.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (near, far) = VsockInnerStream::pair()?;
+        Ok((near.into(), far.into()))
+    }
+
+    /// The address of the other end: the CID and the port of the guest.
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable`: the device has not told it ([`VsockInnerStream::peer`]), with an
+    /// [`AddrError`](crate::AddrError) as source. The device of this workspace does.
+    pub fn peer_addr(&self) -> io::Result<VsockAddr> {
+        known(self.ends().peer)
+    }
+
+    /// The address of this end: the host's CID, which is 2, and the port.
+    ///
+    /// # Errors
+    ///
+    /// As for [`peer_addr`](Self::peer_addr).
+    pub fn local_addr(&self) -> io::Result<VsockAddr> {
+        known(self.ends().local)
+    }
+
+    /// Lends the two directions to two users in one task.
+    ///
+    /// ```
+    /// use tokio::io::AsyncWriteExt;
+    /// use vsock_tokio::AsyncStream;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (mut near, mut far) = AsyncStream::pair()?;
+    /// near.write_all(b"hello").await?;
+    /// near.shutdown().await?;
+    ///
+    /// let (mut reader, mut writer) = far.split();
+    /// assert_eq!(tokio::io::copy(&mut reader, &mut writer).await?, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        let ends = self.ends();
+        let (reader, writer) = self.inner.halves();
+        (ReadHalf::new(reader, ends), WriteHalf::new(writer, ends))
+    }
+
+    /// Gives the two directions to two owners, which may be tasks of different threads.
+    ///
+    /// Dropping a half closes its direction, without waiting for the other half: after the
+    /// [`OwnedWriteHalf`] the peer reads the end, after the [`OwnedReadHalf`] its writes fail. The
+    /// halves cannot be put together again.
+    #[must_use]
+    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
+        let ends = self.ends();
+        let (reader, writer) = self.inner.into_split();
+        (
+            OwnedReadHalf::new(reader, ends),
+            OwnedWriteHalf::new(writer, ends),
+        )
+    }
+
+    /// Drops the stream, with a reset: the peer reads what is queued, then `ConnectionReset`.
+    pub fn abort(self) {
+        self.inner.abort();
+    }
+
+    /// The stream for threads that block, and for event loops, in the mode in which it was.
+    #[must_use]
+    pub fn into_inner(self) -> VsockInnerStream {
+        self.inner
+    }
+
+    pub(crate) fn ends(&self) -> Ends {
+        Ends {
+            peer: self.inner.peer(),
+            local: self.inner.local(),
+        }
+    }
+}
+
+impl From<VsockInnerStream> for AsyncStream {
+    fn from(stream: VsockInnerStream) -> Self {
+        Self { inner: stream }
+    }
+}
+
+impl AsyncRead for AsyncStream {
+    #[inline]
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        transfer::poll_read(&mut self.inner, cx, buf)
+    }
+}
+
+impl AsyncWrite for AsyncStream {
+    #[inline]
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        transfer::poll_write(&mut self.inner, cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        transfer::poll_write_vectored(&mut self.inner, cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Does nothing: what is written is on its way.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends the direction: the peer reads what is queued, then the end. It is ready immediately.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.poll_shutdown(cx)
+    }
+}
