@@ -216,6 +216,11 @@ pub enum Job {
     /// Waits until a port of the guest can be bound again: [`Answer::Done`]. The driver frees a closed
     /// connection's port when it has been reset, or after eight seconds.
     Freed(u32),
+    /// Runs another program of the guest to its end: [`Answer::Said`].
+    Run {
+        program: String,
+        arguments: Vec<String>,
+    },
     /// Starts again: no answer but the next [`Line::Hello`].
     Reboot,
 }
@@ -233,6 +238,8 @@ pub enum Answer {
     Moved(Moved),
     /// How many connections an echo service has had.
     Served(u64),
+    /// What a program has said.
+    Said(String),
 }
 
 /// How far a job came.

@@ -10,6 +10,7 @@ mod boot;
 mod many;
 mod moving;
 mod option;
+mod program;
 mod serve;
 mod sockets;
 
@@ -107,6 +108,7 @@ fn perform(sockets: &Sockets, job: Job) -> anyhow::Result<Answer> {
         Job::Finish(socket) => sockets.finish(socket),
         Job::Close(group) => sockets.close(group),
         Job::Freed(port) => sockets::wait_until_free(port),
+        Job::Run { program, arguments } => program::run(&program, &arguments),
         Job::Reboot => Ok(Answer::Done),
     }
 }
