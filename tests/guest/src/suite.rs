@@ -12,6 +12,7 @@ mod life;
 pub(crate) mod many;
 pub(crate) mod pairs;
 mod refused;
+mod rpc;
 mod seqpacket;
 pub(crate) mod slow;
 
@@ -66,6 +67,7 @@ pub(crate) fn tests() -> Vec<Test> {
         buffers::TESTS,
         seqpacket::TESTS,
         slow::TESTS,
+        rpc::TESTS,
         many::TESTS,
         life::TESTS,
     ]
