@@ -222,6 +222,11 @@ pub enum Job {
     HasDevice,
     /// Starts its kernel again without the firmware: no answer but the next [`Line::Hello`], or the error.
     Kexec,
+    /// Runs another program of the guest to its end: [`Answer::Said`].
+    Run {
+        program: String,
+        arguments: Vec<String>,
+    },
     /// Starts again: no answer but the next [`Line::Hello`].
     Reboot,
 }
@@ -239,6 +244,8 @@ pub enum Answer {
     Moved(Moved),
     /// How many connections an echo service has had.
     Served(u64),
+    /// What a program has said.
+    Said(String),
 }
 
 /// How far a job came.

@@ -11,6 +11,7 @@ mod kexec;
 mod many;
 mod moving;
 mod option;
+mod program;
 mod serve;
 mod sockets;
 
@@ -111,6 +112,7 @@ fn perform(sockets: &Sockets, job: Job) -> anyhow::Result<Answer> {
         Job::Rebind => driver::rebind(),
         Job::HasDevice => driver::wait_for_device(),
         Job::Kexec => match kexec::start()? {},
+        Job::Run { program, arguments } => program::run(&program, &arguments),
         Job::Reboot => Ok(Answer::Done),
     }
 }

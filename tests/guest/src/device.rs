@@ -7,11 +7,12 @@ pub mod hybrid;
 pub mod in_process;
 
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use vsock_inner::VsockInnerConnector;
 
 use crate::child::Child;
 use crate::usage::{self, Usage};
@@ -51,6 +52,12 @@ pub trait Device: Send + Sync {
     fn socket(&self) -> &Path;
     /// What host components use.
     fn host(&self) -> Arc<dyn Host>;
+    /// What async host components use.
+    fn ends(&self) -> Ends;
+    /// The connections that it has at the moment, where that can be asked.
+    fn connections(&self) -> Option<u64> {
+        None
+    }
     /// What it has used so far.
     fn usage(&self) -> anyhow::Result<Usage>;
     /// What host components have used so far: this process, without the device if that is in it.
@@ -73,6 +80,15 @@ pub trait Device: Send + Sync {
     fn process_id(&self) -> u32 {
         self.process().map_or_else(std::process::id, Child::id)
     }
+}
+
+/// Where a device's host ends are.
+#[derive(Clone, Debug)]
+pub enum Ends {
+    /// In this process.
+    InProcess(VsockInnerConnector),
+    /// Unix sockets whose paths begin so.
+    Unix(PathBuf),
 }
 
 /// The host's side.

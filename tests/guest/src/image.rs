@@ -16,9 +16,11 @@ use crate::place::Place;
 use crate::qemu;
 use crate::tool;
 
-/// The package of the guest's program, and the target that it is linked for without a loader.
+/// The packages of the guest's programs, and the target that they are linked for without a loader.
 const PROGRAM: &str = "vsock-guest-program";
+const RPC_PROGRAM: &str = "vsock-guest-rpc";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+const FLAGS: &str = "-C target-feature=+crt-static -C strip=symbols";
 
 /// Two files for QEMU.
 #[derive(Clone, Debug)]
@@ -39,18 +41,18 @@ impl Image {
         // Without it nothing would boot what is downloaded here.
         qemu::program()?;
         let kernel = Kernel::fetch(place, version, mirror)?;
-        let program = build_program(place)?;
+        let programs = build_programs(place)?;
         let directory = place.directory(&format!("image/{}", version.name()))?;
         let initramfs = directory.join("initramfs.cpio");
         // Whole or not at all: another run may read it now.
         let part = tempfile::NamedTempFile::new_in(directory)?;
-        let bare = pack(&program, &kernel.modules, None)?;
+        let bare = pack(&programs, &kernel.modules, None)?;
         // What the guest boots from is in it as well, for a guest that starts its kernel again by itself.
         let again = Again {
             kernel: &fs::read(&kernel.image)?,
             initramfs: &bare,
         };
-        fs::write(part.path(), pack(&program, &kernel.modules, Some(again))?)?;
+        fs::write(part.path(), pack(&programs, &kernel.modules, Some(again))?)?;
         part.persist(&initramfs)?;
         Ok(Self {
             version,
@@ -60,6 +62,12 @@ impl Image {
     }
 }
 
+/// What the guest has: its `init`, and the program that speaks RPC, which that starts.
+struct Programs {
+    init: Vec<u8>,
+    rpc: Vec<u8>,
+}
+
 /// What a guest starts from the next time.
 #[derive(Clone, Copy, Debug)]
 struct Again<'a> {
@@ -67,7 +75,7 @@ struct Again<'a> {
     initramfs: &'a [u8],
 }
 
-fn pack(program: &[u8], modules: &[Module], again: Option<Again<'_>>) -> io::Result<Vec<u8>> {
+fn pack(programs: &Programs, modules: &[Module], again: Option<Again<'_>>) -> io::Result<Vec<u8>> {
     let mut archive = Vec::new();
     for directory in ["boot", "dev", "proc", "sys", "modules"] {
         let entry = NewcBuilder::new(directory).mode(0o755);
@@ -81,8 +89,9 @@ fn pack(program: &[u8], modules: &[Module], again: Option<Again<'_>>) -> io::Res
     let console = NewcBuilder::new("dev/console").rdev_major(5).rdev_minor(1);
     let console = console.mode(0o600).set_mode_file_type(ModeFileType::Char);
     add(&mut archive, console, &[])?;
-    let init = NewcBuilder::new("init").mode(0o755);
-    add_file(&mut archive, init, program)?;
+    for (name, program) in [("init", &programs.init), ("rpc", &programs.rpc)] {
+        add_file(&mut archive, NewcBuilder::new(name).mode(0o755), program)?;
+    }
     if let Some(Again { kernel, initramfs }) = again {
         for (name, contents) in [("boot/kernel", kernel), ("boot/initramfs", initramfs)] {
             add_file(&mut archive, NewcBuilder::new(name).mode(0o644), contents)?;
@@ -110,20 +119,28 @@ fn add(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) -> io::Result
     writer.finish().map(drop)
 }
 
-fn build_program(place: &Place) -> anyhow::Result<Vec<u8>> {
+fn build_programs(place: &Place) -> anyhow::Result<Programs> {
     let directory = place.directory("program")?;
     tool::run(
         Command::new("cargo")
             .args(["build", "--quiet", "--locked", "--release"])
-            .args(["--package", PROGRAM, "--target", TARGET])
+            .args(["--package", PROGRAM, "--package", RPC_PROGRAM])
+            .args(["--target", TARGET])
             .arg("--manifest-path")
             .arg(place.root.join("Cargo.toml"))
             .arg("--target-dir")
             .arg(&directory)
-            .env("RUSTFLAGS", "-C target-feature=+crt-static")
+            .env("RUSTFLAGS", FLAGS)
             .env_remove("CARGO_ENCODED_RUSTFLAGS"),
     )
-    .context("the guest's program does not build")?;
-    let program = directory.join(TARGET).join("release").join(PROGRAM);
-    fs::read(&program).with_context(|| format!("no {}", program.display()))
+    .context("the guest's programs do not build")?;
+    let programs = directory.join(TARGET).join("release");
+    let read = |name| {
+        let program = programs.join(name);
+        fs::read(&program).with_context(|| format!("no {}", program.display()))
+    };
+    Ok(Programs {
+        init: read(PROGRAM)?,
+        rpc: read(RPC_PROGRAM)?,
+    })
 }

@@ -12,6 +12,7 @@
 mod bench;
 mod bytes;
 mod demo;
+mod ends;
 mod guest;
 mod image;
 mod kernel;

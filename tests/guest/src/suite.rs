@@ -14,6 +14,7 @@ pub(crate) mod pairs;
 mod pause;
 mod refused;
 mod restarts;
+mod rpc;
 mod seqpacket;
 pub(crate) mod slow;
 mod transfers;
@@ -72,6 +73,7 @@ pub(crate) fn tests() -> Vec<Test> {
         buffers::TESTS,
         seqpacket::TESTS,
         slow::TESTS,
+        rpc::TESTS,
         many::TESTS,
         pause::TESTS,
         restarts::TESTS,

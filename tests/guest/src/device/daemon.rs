@@ -12,7 +12,7 @@ use std::{fs, io};
 use anyhow::{Context, bail};
 
 use super::hybrid::Hybrid;
-use super::{Device, Host, Kind, LIMIT};
+use super::{Device, Ends, Host, Kind, LIMIT};
 use crate::child::{self, Child, wait_until};
 use crate::place::Place;
 use crate::tool;
@@ -146,6 +146,10 @@ impl Device for Daemon {
 
     fn host(&self) -> Arc<dyn Host> {
         Arc::new(Hybrid::new(&self.uds))
+    }
+
+    fn ends(&self) -> Ends {
+        Ends::Unix(self.uds.clone())
     }
 
     fn usage(&self) -> anyhow::Result<Usage> {

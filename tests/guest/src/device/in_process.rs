@@ -10,7 +10,7 @@ use std::time::Duration;
 use vsock_inner::{VsockInnerConnector, VsockInnerListener, VsockInnerStream, VsockInnerWriter};
 use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
 
-use super::{Device, Host, LIMIT, Listener, Stream, Writer};
+use super::{Device, Ends, Host, LIMIT, Listener, Stream, Writer};
 use crate::usage::Usage;
 
 /// Whether a thread of this name belongs to the library's device for this guest.
@@ -22,7 +22,7 @@ pub fn is_its_thread(cid: u32, name: &str) -> bool {
 /// The library's device, on its own threads.
 #[derive(Debug)]
 pub struct InProcess {
-    _device: VhostUserVsock,
+    device: VhostUserVsock,
     connector: VsockInnerConnector,
     socket: PathBuf,
     cid: u32,
@@ -43,7 +43,7 @@ impl InProcess {
         }
         let (builder, connector) = builder.in_process()?;
         Ok(Self {
-            _device: builder.spawn()?,
+            device: builder.spawn()?,
             connector,
             socket,
             cid,
@@ -58,6 +58,16 @@ impl Device for InProcess {
 
     fn host(&self) -> Arc<dyn Host> {
         Arc::new(Connector(self.connector.clone()))
+    }
+
+    fn ends(&self) -> Ends {
+        Ends::InProcess(self.connector.clone())
+    }
+
+    fn connections(&self) -> Option<u64> {
+        let counters = self.device.counters();
+        let begun = counters.guest_initiated + counters.host_initiated;
+        begun.checked_sub(counters.endings.total())
     }
 
     fn usage(&self) -> anyhow::Result<Usage> {

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! gRPC by tonic, with the paths and codecs that a generator would write.
+
+pub(crate) mod client;
+pub(crate) mod server;
+
+const NAME: &str = "vsock.test.Load";
+const ECHO: &str = "/vsock.test.Load/Echo";
+const UPLOAD: &str = "/vsock.test.Load/Upload";
+const DOWNLOAD: &str = "/vsock.test.Load/Download";
+const CHAT: &str = "/vsock.test.Load/Chat";
+const WAIT: &str = "/vsock.test.Load/Wait";
+const REFUSE: &str = "/vsock.test.Load/Refuse";
+const MISSING: &str = "/vsock.test.Load/Missing";
+
+/// What an HTTP/2 stream and connection may have under way, and a frame.
+const WINDOW: u32 = 4 << 20;
+const FRAME: u32 = 1 << 20;
+/// How many messages a stream has ready before its reader takes them.
+const READY: usize = 4;

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The guest's side: does one task over `AF_VSOCK`, and says what came of it as a line of JSON.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "it is what the host reads")]
+
+mod frames;
+mod vsock;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use vsock_guest_rpc::serve::serve;
+use vsock_guest_rpc::task::{Part, Task};
+use vsock_guest_rpc::transport::Transport;
+use vsock_guest_rpc::work::call;
+
+use crate::vsock::Vsock;
+
+/// What the host is told when it has called.
+const CALLED: u8 = 1;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let task = std::env::args().nth(1).context("expected a task as JSON")?;
+    let Task {
+        protocol,
+        port,
+        wake,
+        part,
+    } = serde_json::from_str(&task)?;
+    let transport = Vsock(wake);
+    let result = match part {
+        Part::Call(work) => {
+            let seen = call(Arc::new(transport), protocol, port, work).await?;
+            serde_json::to_string(&seen)?
+        }
+        Part::Serve { until } => {
+            let service = serve(&transport, protocol, port)?;
+            let mut host = Vsock::default().connect(until).await?;
+            tokio::select! {
+                // It ends when the host is done.
+                _ = host.read_u8() => {}
+                () = service.called() => {
+                    host.write_u8(CALLED).await?;
+                    host.read_u8().await.ok();
+                }
+            }
+            serde_json::to_string(&service.end().await?)?
+        }
+    };
+    println!("{result}");
+    Ok(())
+}

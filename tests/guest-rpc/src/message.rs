@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What is said, in the encoding of protocol buffers whatever carries it.
+
+/// Some bytes and their number.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Piece {
+    #[prost(uint64, tag = "1")]
+    pub(crate) number: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// How much a stream carries, in pieces of this many bytes, the last of which may be shorter.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Amount {
+    #[prost(uint64, tag = "1")]
+    pub(crate) bytes: u64,
+    #[prost(uint32, tag = "2")]
+    pub(crate) piece: u32,
+    #[prost(uint64, tag = "3")]
+    pub(crate) seed: u64,
+}
+
+/// What came out of a stream.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Summary {
+    #[prost(uint64, tag = "1")]
+    pub(crate) bytes: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) sha256: Vec<u8>,
+}
+
+/// The code with which a call is to be refused.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Refusal {
+    #[prost(int32, tag = "1")]
+    pub(crate) code: i32,
+}
+
+/// Nothing.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Nothing {}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The host's ends of connections, for tasks of tokio.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::{Stream, StreamExt};
+use vsock_guest_rpc::transport::{Connection, Incoming, Later, Transport};
+use vsock_proto::handshake::{OkParser, Parse};
+use vsock_tokio::AsyncConnector;
+
+use crate::device::Ends;
+
+/// The transport of a device whose host ends are there.
+pub(crate) struct Host {
+    pub(crate) ends: Ends,
+    /// How many bytes a stream hands over in one write; as many as there are if none.
+    pub(crate) crumbs: Option<usize>,
+}
+
+impl Transport for Host {
+    fn connect(&self, port: u32) -> Later<io::Result<Connection>> {
+        let (ends, crumbs) = (self.ends.clone(), self.crumbs);
+        Box::pin(async move {
+            let stream = match ends {
+                Ends::InProcess(connector) => {
+                    Connection::new(AsyncConnector::from(connector).connect_to(port).await?)
+                }
+                Ends::Unix(path) => Connection::new(connect(&path, port).await?),
+            };
+            Ok(in_crumbs(stream, crumbs))
+        })
+    }
+
+    fn listen(&self, port: u32) -> io::Result<Incoming> {
+        let streams: Incoming = match &self.ends {
+            Ends::InProcess(connector) => {
+                let listener = AsyncConnector::from(connector.clone()).listen(port)?;
+                let streams = listener.incoming();
+                Box::pin(streams.map(|stream| stream.map(Connection::new)))
+            }
+            Ends::Unix(path) => Box::pin(Port::new(path, port)?),
+        };
+        let crumbs = self.crumbs;
+        Ok(Box::pin(streams.map(move |stream| {
+            stream.map(|stream| in_crumbs(stream, crumbs))
+        })))
+    }
+}
+
+fn in_crumbs(stream: Connection, most: Option<usize>) -> Connection {
+    match most {
+        Some(most) => stream.in_crumbs(most),
+        None => stream,
+    }
+}
+
+/// A connection to a port of the guest, once the device has confirmed it.
+async fn connect(path: &Path, port: u32) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(path).await?;
+    stream
+        .write_all(format!("CONNECT {port}\n").as_bytes())
+        .await?;
+    let mut parser = OkParser::new();
+    loop {
+        // Byte by byte: what comes after the line is the guest's.
+        let mut byte = [0; 1];
+        if stream.read(&mut byte).await? == 0 {
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
+        match parser.feed(&byte) {
+            Ok(Parse::Line { .. }) => return Ok(stream),
+            Ok(Parse::NeedMore) => {}
+            Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
+        }
+    }
+}
+
+/// A listening socket; its file goes with it.
+struct Port {
+    socket: UnixListener,
+    path: PathBuf,
+}
+
+impl Port {
+    fn new(path: &Path, port: u32) -> io::Result<Self> {
+        let mut path = path.to_owned().into_os_string();
+        path.push(format!("_{port}"));
+        let socket = UnixListener::bind(&path)?;
+        let path = path.into();
+        Ok(Self { socket, path })
+    }
+}
+
+impl Stream for Port {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let accepted = self.socket.poll_accept(context);
+        accepted.map(|accepted| Some(accepted.map(|(stream, _)| Connection::new(stream))))
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.path).ok();
+    }
+}

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The RPC that people use, with the client on one side and the service on the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tokio::io::AsyncReadExt;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
+use vsock_guest_program::job::{Answer, Job};
+use vsock_guest_rpc::counts::{Counts, Seen};
+use vsock_guest_rpc::serve::serve;
+use vsock_guest_rpc::task::{Part, Protocol, Task, Wake};
+use vsock_guest_rpc::transport::{Connection, Incoming, Transport};
+use vsock_guest_rpc::work::{Work, call};
+
+use super::pairs::Opener;
+use super::{Outcome, Test};
+use crate::child::wait_until;
+use crate::device::LIMIT;
+use crate::ends::Host;
+use crate::guest::Pending;
+use crate::machine::{Footprint, Machine};
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new("rpc_grpc_calls_are_answered", |machine| {
+        calls(machine, Protocol::Grpc)
+    }),
+    Test::new("rpc_ttrpc_calls_are_answered", |machine| {
+        calls(machine, Protocol::Ttrpc)
+    }),
+    Test::new("rpc_http_calls_are_answered", |machine| {
+        calls(machine, Protocol::Http1)?;
+        calls(machine, Protocol::Http2)
+    }),
+    Test::new("rpc_grpc_streams_of_64_mib_are_whole", |machine| {
+        streams(machine, Protocol::Grpc, 64 << 20)
+    })
+    .within(180),
+    Test::new("rpc_ttrpc_streams_are_whole", |machine| {
+        streams(machine, Protocol::Ttrpc, 16 << 20)
+    })
+    .within(180),
+    Test::new("rpc_http_streams_are_whole", |machine| {
+        streams(machine, Protocol::Http1, 16 << 20)?;
+        streams(machine, Protocol::Http2, 16 << 20)
+    })
+    .within(180),
+    Test::new("rpc_both_sides_stream_by_turns", |machine| {
+        each(machine, Work::Chat(200), Plan::default(), |_, counts| {
+            ensure!(counts.finished == 1, "{counts:?}");
+            Ok(())
+        })
+    }),
+    Test::new("rpc_deadlines_end_calls_that_wait", |machine| {
+        each(machine, Work::Deadlines, Plan::default(), |seen, counts| {
+            ensure!(counts.cancelled == seen.cancelled, "{counts:?}");
+            Ok(())
+        })
+    }),
+    Test::new("rpc_refused_calls_have_their_codes", |machine| {
+        each(machine, Work::Refusals, Plan::default(), |_, counts| {
+            ensure!(counts.cancelled == 0, "{counts:?}");
+            Ok(())
+        })
+    }),
+    Test::new("t128_rpc_readers_of_whole_frames_get_them", frames).within(120),
+    Test::new("rpc_calls_end_when_their_service_dies", dies),
+    Test::new("rpc_calls_end_when_the_guest_reboots", reboots).within(90),
+    Test::new("rpc_cancelled_calls_leave_nothing", storm).within(180),
+];
+
+/// Unlike what is said by default.
+#[derive(Clone, Copy, Default)]
+struct Plan {
+    wake: Wake,
+    crumbs: Option<usize>,
+}
+
+/// What both sides have seen.
+type Check = fn(Seen, Counts) -> anyhow::Result<()>;
+
+const ALL: [Protocol; 4] = [
+    Protocol::Grpc,
+    Protocol::Ttrpc,
+    Protocol::Http1,
+    Protocol::Http2,
+];
+
+fn calls(machine: &mut Machine, protocol: Protocol) -> anyhow::Result<Outcome> {
+    const CALLS: u32 = 1_000;
+    both_ways(
+        machine,
+        protocol,
+        Work::Calls(CALLS),
+        Plan::default(),
+        |seen, counts| {
+            ensure!(seen.answered == u64::from(CALLS), "{seen:?}");
+            ensure!(counts.finished == seen.answered, "{counts:?}");
+            Ok(())
+        },
+    )
+}
+
+fn streams(machine: &mut Machine, protocol: Protocol, bytes: u64) -> anyhow::Result<Outcome> {
+    let piece = 256 << 10;
+    let work = Work::Streams { bytes, piece };
+    both_ways(machine, protocol, work, Plan::default(), whole)
+}
+
+fn whole(seen: Seen, counts: Counts) -> anyhow::Result<()> {
+    ensure!(seen.answered == 2, "{seen:?}");
+    ensure!((counts.finished, counts.cancelled) == (2, 0), "{counts:?}");
+    Ok(())
+}
+
+/// The host sends less in one write than a packet has room for, and the guest sleeps until more is there
+/// than the host has packets under way.
+fn frames(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let plan = Plan {
+        wake: Wake::Frame,
+        crumbs: Some(100),
+    };
+    let work = Work::Streams {
+        bytes: 2 << 20,
+        piece: 512 << 10,
+    };
+    both_ways(machine, Protocol::Grpc, work, plan, whole)
+}
+
+fn storm(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    let before = Footprint::now(machine)?;
+    let connections = machine.device().connections();
+    let work = Work::Storm {
+        calls: 200,
+        seed: 20,
+    };
+    let outcome = each(machine, work, Plan::default(), |seen, counts| {
+        ensure!(seen.answered + seen.cancelled == 200, "{seen:?}");
+        ensure!(counts.connected > 50, "{counts:?}");
+        Ok(())
+    })?;
+    let back = wait_until(LIMIT, || {
+        Ok((machine.device().connections() == connections).then_some(()))
+    })?;
+    let now = machine.device().connections();
+    back.with_context(|| format!("of {connections:?} connections there are now {now:?}"))?;
+    before.given_back(machine, SLACK)?;
+    Ok(outcome)
+}
+
+/// A service of the host dies with its runtime, which drops its tasks, and their streams with them.
+fn dies(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    for protocol in ALL {
+        let port = machine.port();
+        let host = host(machine, Plan::default());
+        let runtime = runtime(protocol)?;
+        let answer = runtime.block_on(async {
+            let service = serve(&*host, protocol, port)?;
+            let task = Task {
+                protocol,
+                port,
+                wake: Wake::AnyByte,
+                part: Part::Call(Work::Lost),
+            };
+            let answer = start(machine, &task)?;
+            let called = timeout(LIMIT, service.called()).await;
+            called.context("the guest does not call")?;
+            anyhow::Ok(answer)
+        })?;
+        drop(runtime);
+        said(answer).with_context(|| format!("{protocol:?}"))?;
+    }
+    Ok(Outcome::Passed)
+}
+
+/// One call by each protocol is under way when the guest starts again.
+fn reboots(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    runtime(Protocol::Grpc)?.block_on(async {
+        let host = host(machine, Plan::default());
+        let (mut calls, mut services) = (JoinSet::new(), Vec::new());
+        for protocol in ALL {
+            let (port, until) = (machine.port(), machine.port());
+            let mut started = host.listen(until)?;
+            let task = Task {
+                protocol,
+                port,
+                wake: Wake::AnyByte,
+                part: Part::Serve { until },
+            };
+            // Never answered: the guest's next word is of its next boot.
+            drop(start(machine, &task)?);
+            let mut service = next(&mut started).await?;
+            calls.spawn(call(Arc::clone(&host), protocol, port, Work::Lost));
+            let called = timeout(LIMIT, service.read_u8()).await;
+            called.context("the guest is not called")??;
+            services.push(service);
+        }
+        machine.reboot()?;
+        while let Some(call) = calls.join_next().await {
+            call??;
+        }
+        Ok(Outcome::Passed)
+    })
+}
+
+/// What an allocator may keep, and the blocks that streams in a process share.
+const SLACK: u64 = 24 << 20;
+
+/// Every protocol, both ways.
+fn each(machine: &mut Machine, work: Work, plan: Plan, check: Check) -> anyhow::Result<Outcome> {
+    let mut figures = Vec::new();
+    for protocol in ALL {
+        match both_ways(machine, protocol, work, plan, check)? {
+            Outcome::Measured(figure) => figures.push(format!("{protocol:?} {figure}")),
+            other => return Ok(other),
+        }
+    }
+    Ok(Outcome::Measured(figures.join("; ")))
+}
+
+/// The client in the guest, then in the host.
+fn both_ways(
+    machine: &mut Machine,
+    protocol: Protocol,
+    work: Work,
+    plan: Plan,
+    check: Check,
+) -> anyhow::Result<Outcome> {
+    let mut figures = Vec::new();
+    for client in Opener::BOTH {
+        let what = format!("{protocol:?}, client: {client:?}");
+        let (seen, counts) = match client {
+            Opener::Guest => from_guest(machine, protocol, work, plan),
+            Opener::Host => from_host(machine, protocol, work, plan),
+        }
+        .with_context(|| what.clone())?;
+        check(seen, counts).context(what)?;
+        figures.push(format!("{} ms", seen.millis));
+    }
+    Ok(Outcome::Measured(figures.join(", ")))
+}
+
+/// How long any work may take.
+const LONG: Duration = Duration::from_secs(80);
+
+fn from_guest(
+    machine: &mut Machine,
+    protocol: Protocol,
+    work: Work,
+    plan: Plan,
+) -> anyhow::Result<(Seen, Counts)> {
+    let port = machine.port();
+    let host = host(machine, plan);
+    runtime(protocol)?.block_on(async {
+        let service = serve(&*host, protocol, port)?;
+        let task = Task {
+            protocol,
+            port,
+            wake: plan.wake,
+            part: Part::Call(work),
+        };
+        let answer = start(machine, &task)?;
+        let seen = spawn_blocking(move || said(answer)).await??;
+        Ok((serde_json::from_str(&seen)?, service.end().await?))
+    })
+}
+
+fn from_host(
+    machine: &mut Machine,
+    protocol: Protocol,
+    work: Work,
+    plan: Plan,
+) -> anyhow::Result<(Seen, Counts)> {
+    let (port, until) = (machine.port(), machine.port());
+    let host = host(machine, plan);
+    runtime(protocol)?.block_on(async {
+        let mut started = host.listen(until)?;
+        let task = Task {
+            protocol,
+            port,
+            wake: plan.wake,
+            part: Part::Serve { until },
+        };
+        let answer = start(machine, &task)?;
+        let stop = next(&mut started).await?;
+        let seen = timeout(LONG, call(host, protocol, port, work)).await;
+        let seen = seen.context("the client is not done in time")??;
+        drop(stop);
+        let counts = spawn_blocking(move || said(answer)).await??;
+        Ok((seen, serde_json::from_str(&counts)?))
+    })
+}
+
+/// The connection by which a service of the guest says that it has started.
+async fn next(incoming: &mut Incoming) -> anyhow::Result<Connection> {
+    let service = timeout(LIMIT, incoming.next()).await;
+    let service = service.context("the service of the guest does not start")?;
+    Ok(service.context("the device has gone")??)
+}
+
+fn host(machine: &Machine, plan: Plan) -> Arc<dyn Transport> {
+    let ends = machine.device().ends();
+    let crumbs = plan.crumbs;
+    Arc::new(Host { ends, crumbs })
+}
+
+/// ttrpc 0.10 hands a stream's messages to tasks, which on several threads may overtake each other.
+fn runtime(protocol: Protocol) -> anyhow::Result<Runtime> {
+    let mut builder = match protocol {
+        Protocol::Ttrpc => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    Ok(builder.worker_threads(2).enable_all().build()?)
+}
+
+fn start(machine: &Machine, task: &Task) -> anyhow::Result<Pending> {
+    machine.guest().start(Job::Run {
+        program: "/rpc".to_owned(),
+        arguments: vec![serde_json::to_string(task)?],
+    })
+}
+
+fn said(answer: Pending) -> anyhow::Result<String> {
+    match answer.wait_for(LONG)? {
+        Answer::Said(said) => Ok(said),
+        other => bail!("the guest answered {other:?}"),
+    }
+}
