@@ -94,7 +94,7 @@ mod virtqueue;
 pub use builder::VsockDeviceBuilder;
 pub use device::VsockDevice;
 pub use error::{ActivateError, DeviceFault, FaultCause, QueueName, RestoreError};
-pub use exchange::{DeviceCounters, DeviceState, NextCall, Outcome, Queues};
+pub use exchange::{DeviceCounters, DeviceState, Outcome, Queues};
 pub use features::{F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, FeatureError};
 pub use vsock_backend_api::{
     ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
@@ -102,7 +102,7 @@ pub use vsock_backend_api::{
 };
 pub use vsock_muxer::{
     Action, BackendId, CloseMode, ClosingStream, ConnectionInfo, Driven, Ending, EndingCounts,
-    Initiator, Interest, Muxer, MuxerCounters, MuxerError, MuxerState, Readiness, Token,
+    Initiator, Interest, Muxer, MuxerCounters, MuxerError, MuxerState, NextCall, Readiness, Token,
 };
 pub use vsock_proto::{
     Cid, CidError, Config, ConfigBuilder, ConfigError, ConnKey, GuestCid, Phase, Port, SocketType,
