@@ -26,7 +26,7 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
             muxer,
             transport_features: 0,
             budget: 512 * 1024,
-            poll_budget: Duration::from_micros(50),
+            poll_budget: Duration::from_micros(30),
             direct: DirectTypes::new(),
         }
     }
@@ -69,7 +69,7 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
         self
     }
 
-    /// How long a poll takes that finds nothing: default 50 us. Zero turns polling off.
+    /// How long a poll takes that finds nothing: default 30 us. Zero turns polling off.
     ///
     /// Where the device expects work within that time, it asks its caller to [poll](crate::NextCall::Poll) instead of
     /// sleeping, and the driver for no kicks: what comes then costs no exit of the guest and no wake-up of the thread. It

@@ -13,7 +13,7 @@ use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, Outcome, QueueName, Vsock
 use crate::rig::{Rig, SIZE, muxer, packet};
 
 /// As it is by default.
-const BUDGET: Duration = Duration::from_micros(50);
+const BUDGET: Duration = Duration::from_micros(30);
 const FEATURES: [u64; 2] = [0, F_EVENT_IDX];
 
 /// A device that has started, and sleeps.
@@ -179,6 +179,21 @@ fn polls_that_keep_the_guest_from_the_processor_become_rare_until_they_hit_again
     let waits = guest.pauses(&[SOON; 1024]);
     assert_eq!(waits[768..], [Waited::Hit; 256]);
     assert_eq!(polls(&waits), 0);
+}
+
+#[test]
+fn exceptions_change_nothing() {
+    let mut guest = Paced::new();
+    let rhythm = [SOON, LONG, LONG, LONG];
+    let _learns = guest.pauses(&rhythm.repeat(2));
+    let waits = guest.pauses(&rhythm.repeat(8));
+    assert_eq!(waits, [Waited::Slept; 32], "a fast packet now and then");
+    // Polls that hit by luck, where most are what the guest waits for.
+    let mut guest = Paced::new();
+    let rhythm = [LATE, LATE, LATE, LATE, SOON];
+    let _learns = guest.pauses(&rhythm.repeat(200));
+    let waits = guest.pauses(&rhythm.repeat(400));
+    assert!(count(&waits, Waited::Slept) > 1950, "{waits:?}");
 }
 
 #[test]
