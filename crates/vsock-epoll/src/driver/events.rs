@@ -37,16 +37,18 @@ impl DriverEvents {
         }
     }
 
-    /// Passes on what the device has said of its next call (`Outcome::next` of `vsock-virtio`), in this turn. Unless that is
-    /// [`OnEvent`](NextCall::OnEvent), the next [`wait`](Self::wait) only looks, and
-    /// [`dispatch`](crate::MuxerDriver::dispatch) lets the device work after it, whatever has happened: so the
-    /// device polls, with no further code of the embedder's.
+    /// Passes on what the device has said of its next call in this turn (`Outcome::next` of
+    /// `vsock-virtio`). Unless that is [`OnEvent`](NextCall::OnEvent), the next
+    /// [`wait`](Self::wait) only looks, and [`dispatch`](crate::MuxerDriver::dispatch) lets the
+    /// device work after it, whatever has happened: so the device polls, without further code of
+    /// the embedder's.
     pub fn set_next_call(&mut self, next: NextCall) {
         self.next = next;
     }
 
     /// Waits for the next events, up to `timeout`, rounded up to milliseconds, or without an end. Zero looks
-    /// without sleeping, and so does any timeout while the device [must not sleep](Self::set_next_call). Returns how many there are, 128 at most; a signal ends the wait with none.
+    /// without sleeping, and so does any timeout while the device [must not sleep](Self::set_next_call).
+    /// Returns how many there are, 128 at most; a signal ends the wait with none.
     ///
     /// They are told once. Those of the wait before are gone, so [`dispatch`](crate::MuxerDriver::dispatch) comes
     /// before the next wait: a timer or a stream whose event is lost is silent from then on.
