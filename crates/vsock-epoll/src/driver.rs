@@ -119,8 +119,9 @@ impl MuxerDriver {
         self.waker.clone()
     }
 
-    /// Makes an event: for a device that must not sleep yet (`Outcome::next` of `vsock-virtio` is not `OnEvent`), and
-    /// goes on after the loop has served its other descriptors.
+    /// Makes an event. For a loop that polls [`as_raw_fd`](AsRawFd::as_raw_fd) and whose device must not sleep: it
+    /// goes on after the loop has served its other descriptors. A loop that waits by [`DriverEvents::wait`] uses
+    /// [`DriverEvents::set_next_call`] instead, which costs no system call.
     pub fn wake(&self) {
         self.waker.wake();
     }
@@ -156,12 +157,12 @@ impl MuxerDriver {
     }
 
     /// Tells the device of events and of the time. Returns whether it is to work now: something has happened, or
-    /// is due. A timer that has come too early is no reason to look at the guest's queues.
+    /// is due, or the device polls. A timer that has come too early is no reason to look at the guest's queues.
     ///
     /// A panic of the device's in one of its calls passes through after the others.
     #[must_use = "whether the device is to work now"]
     pub fn dispatch(&mut self, now: Tick, events: &DriverEvents, device: &mut impl Driven) -> bool {
-        let mut happened = false;
+        let mut happened = events.has_due_call();
         let panicked = each(events.all(), |event| {
             let word = event.data();
             happened |= word != TIMER;

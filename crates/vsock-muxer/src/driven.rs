@@ -57,3 +57,39 @@ impl Driven for Muxer {
         self.deadline()
     }
 }
+
+/// When a device that moves packets is to be called again.
+///
+/// `MuxerDriver` of the crate `vsock-epoll` takes it and does that. For a loop of one's own:
+///
+/// ```
+/// use std::time::Duration;
+/// use vsock_muxer::NextCall;
+///
+/// /// How long the loop may wait for its descriptors, with this much time left until the deadline.
+/// fn timeout(next: NextCall, left: Option<Duration>) -> Option<Duration> {
+///     match next {
+///         NextCall::OnEvent => left,
+///         NextCall::Poll { .. } | NextCall::Immediately => Some(Duration::ZERO),
+///     }
+/// }
+/// # assert_eq!(timeout(NextCall::OnEvent, None), None);
+/// ```
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum NextCall {
+    /// After a notification of the guest, a ready descriptor or the [deadline](Driven::deadline). Until then the loop
+    /// may sleep.
+    #[default]
+    OnEvent,
+    /// Soon: the device polls, and the guest was asked for no notifications. The loop must not sleep. It looks, without
+    /// waiting, for ready descriptors and the deadline, reports what there is, and calls again, until something else is
+    /// returned.
+    Poll {
+        /// Until when the device expects something. It begins to count with the first call that finds nothing; work
+        /// extends it.
+        until: Tick,
+    },
+    /// After whatever else waits for this thread: the device has used its budget before it was done, and no notification
+    /// will come for what is left. The loop must not sleep.
+    Immediately,
+}

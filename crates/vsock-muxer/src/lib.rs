@@ -201,7 +201,7 @@ mod waiting;
 pub use action::{Action, CloseMode, ClosingStream};
 pub use backends::MuxerError;
 pub use counters::{ConnectionInfo, EndingCounts, Initiator, MuxerCounters};
-pub use driven::Driven;
+pub use driven::{Driven, NextCall};
 pub use guest::{Allowance, GuestBuffers, GuestPayload};
 pub use muxer::Muxer;
 pub use state::{MuxerState, StateVersionError};

@@ -76,7 +76,7 @@ pub(crate) struct Args {
 
     /// Microseconds for which a guest's thread looks for more after it has moved something, before it sleeps;
     /// 0 turns it off
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 30)]
     pub(crate) poll_us: u32,
 
     /// What to write to standard error: off, error, warn, info, debug, trace. Without it, RUST_LOG

@@ -38,7 +38,7 @@ use crate::worker::Worker;
 const QUEUE_SIZE: u16 = 1024;
 
 /// How long the device polls after it has moved something, unless it is set.
-const POLL_BUDGET: Duration = Duration::from_micros(20);
+const POLL_BUDGET: Duration = Duration::from_micros(30);
 
 /// The longest queue that virtio knows (virtio 1.3, 2.7).
 const MAX_QUEUE_SIZE: u16 = 1 << 15;
@@ -115,7 +115,7 @@ impl VhostUserVsockBuilder {
     }
 
     /// How long the device's thread looks for more, instead of sleeping, after it has moved something: default
-    /// 20 us, and zero turns it off. See [`vsock_virtio::VsockDeviceBuilder::poll_budget`].
+    /// 30 us, and zero turns it off. See [`vsock_virtio::VsockDeviceBuilder::poll_budget`].
     #[must_use]
     pub fn poll_budget(mut self, budget: Duration) -> Self {
         self.poll_budget = budget;

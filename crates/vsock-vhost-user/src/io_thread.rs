@@ -19,8 +19,6 @@ pub(crate) struct IoThread {
     shared: Arc<Shared>,
     events: DriverEvents,
     stopper: Stopper,
-    /// The device is not done, or polls: what has happened is looked for without waiting.
-    is_busy: bool,
 }
 
 impl IoThread {
@@ -30,7 +28,6 @@ impl IoThread {
             shared,
             events,
             stopper,
-            is_busy: false,
         }
     }
 
@@ -45,7 +42,7 @@ impl IoThread {
             self.step(None)?;
         }
         let begun = Instant::now();
-        self.is_busy = self.shared.worker().begin_farewell();
+        self.shared.worker().begin_farewell(&mut self.events);
         while let Some(left) = GRACE.checked_sub(begun.elapsed()) {
             if !self.owes_farewells() {
                 break;
@@ -60,14 +57,9 @@ impl IoThread {
     }
 
     fn step(&mut self, timeout: Option<Duration>) -> Result<(), VhostUserError> {
-        let timeout = if self.is_busy {
-            Some(Duration::ZERO)
-        } else {
-            timeout
-        };
         let waited = self.events.wait(timeout);
         waited.map_err(|error| VhostUserError::Resources(error.into()))?;
-        self.is_busy = self.shared.worker().step(&self.events);
+        self.shared.worker().step(&mut self.events);
         Ok(())
     }
 }

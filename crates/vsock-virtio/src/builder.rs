@@ -26,7 +26,7 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
             muxer,
             transport_features: 0,
             budget: 512 * 1024,
-            poll_budget: Duration::from_micros(20),
+            poll_budget: Duration::from_micros(30),
             direct: DirectTypes::new(),
         }
     }
@@ -69,12 +69,12 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
         self
     }
 
-    /// How long the device expects something more after it has moved something: default 20 us. Zero turns it
-    /// off.
+    /// How long a poll takes that finds nothing: default 30 us. Zero turns polling off.
     ///
-    /// For so long it asks its caller to [poll](crate::NextCall::Poll) instead of sleeping, and the driver for no kicks:
-    /// what comes then costs no exit of the guest and no wake-up of the thread. After three polls in a row that found
-    /// nothing, only one in 16 wake-ups is followed by one.
+    /// Where the device expects work within that time, it asks its caller to [poll](crate::NextCall::Poll) instead of
+    /// sleeping, and the driver for no kicks: what comes then costs no exit of the guest and no wake-up of the thread. It
+    /// learns from the pauses of the guest whether to expect that, and polls rarely where polls seem to keep the guest from
+    /// its processor.
     ///
     /// While it polls and the guest goes on sending, the guest is told once that several packets were taken: when they
     /// are a quarter of its queue, after 2 ms, or when it has paused for this time. A filled buffer is told

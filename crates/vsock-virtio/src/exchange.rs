@@ -3,7 +3,7 @@
 //! What passes between a device and its owner.
 
 use virtio_queue::Queue;
-use vsock_proto::Tick;
+use vsock_muxer::NextCall;
 
 /// The device's queues, for one call (virtio 1.3, 5.10.2).
 ///
@@ -31,40 +31,6 @@ pub struct Outcome {
     pub notify_event: bool,
     /// When to call again. A caller that sleeps before that leaves the guest waiting.
     pub next: NextCall,
-}
-
-/// When [`VsockDevice::process`](crate::VsockDevice::process) is to be called again.
-///
-/// ```
-/// use std::time::Duration;
-/// use vsock_virtio::{NextCall, Outcome};
-///
-/// /// How long an event loop may wait for its descriptors, with so much time left until the deadline.
-/// fn timeout(outcome: Outcome, left: Option<Duration>) -> Option<Duration> {
-///     match outcome.next {
-///         NextCall::OnEvent => left,
-///         NextCall::Poll { .. } | NextCall::Immediately => Some(Duration::ZERO),
-///     }
-/// }
-/// # assert_eq!(timeout(Outcome::default(), None), None);
-/// ```
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum NextCall {
-    /// After a kick, a ready descriptor or the [deadline](crate::VsockDevice::deadline). Until then the caller may sleep.
-    #[default]
-    OnEvent,
-    /// Soon: the device polls, and the driver was asked for no kicks. The caller must not sleep. It looks, without
-    /// waiting, for ready descriptors and the deadline, reports what there is, and calls again, until something else is
-    /// returned: by the first call after `until` at the latest, unless something has come.
-    ///
-    /// See [`VsockDeviceBuilder::poll_budget`](crate::VsockDeviceBuilder::poll_budget).
-    Poll {
-        /// Until when the device expects something.
-        until: Tick,
-    },
-    /// After whatever else waits for this thread: the budget was used up before the work, and no kick will come for what
-    /// is left. The caller must not sleep.
-    Immediately,
 }
 
 /// What a device has counted since it was made. What happened to connections, the muxer counts.

@@ -95,7 +95,7 @@ mod virtqueue;
 pub use builder::VsockDeviceBuilder;
 pub use device::VsockDevice;
 pub use error::{ActivateError, DeviceFault, FaultCause, QueueName, RestoreError};
-pub use exchange::{DeviceCounters, NextCall, Outcome, Queues};
+pub use exchange::{DeviceCounters, Outcome, Queues};
 pub use features::{F_EVENT_IDX, F_IN_ORDER, F_INDIRECT_DESC, F_VERSION_1, FeatureError};
 pub use state::DeviceState;
 pub use vsock_backend_api::{
@@ -104,7 +104,7 @@ pub use vsock_backend_api::{
 };
 pub use vsock_muxer::{
     Action, BackendId, CloseMode, ClosingStream, ConnectionInfo, Driven, Ending, EndingCounts,
-    Initiator, Interest, Muxer, MuxerCounters, MuxerError, MuxerState, Readiness,
+    Initiator, Interest, Muxer, MuxerCounters, MuxerError, MuxerState, NextCall, Readiness,
     StateVersionError, Token,
 };
 pub use vsock_proto::{

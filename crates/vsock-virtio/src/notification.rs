@@ -2,20 +2,32 @@
 
 //! Which notifications are left out (ADR 0013): those of no use. Neither side ever waits for one.
 //!
-//! *Kicks.* After work the device polls for a while, with kicks off, instead of sleeping; so a packet that comes
+//! *Kicks.* After work the device may poll for a while, with kicks off, instead of sleeping: a packet that comes
 //! then costs neither an exit of the guest nor a wake-up of the device's thread.
 //!
 //! ```text
-//!                    moved something, and a poll pays
-//!  ┌────────────────┐ ──────────────────────────────▶ ┌───────────────────────┐ ──┐ moved something:
-//!  │ asleep         │                                 │ polling until a time  │   │ the time begins anew
-//!  │ kicks are on   │ ◀────────────────────────────── │ kicks are off         │ ◀─┘
-//!  └────────────────┘  the time is over: kicks on,    └───────────────────────┘
-//!                      look once more
+//!   ┌──────────┐ found nothing  ┌───────────────────────┐
+//!   │ at work  │ ─────────────▶ │ polling for the       │
+//!   │ kicks    │                │ budget, kicks off     │
+//!   │ are off  │ ◀───────────── │                       │
+//!   └──────────┘  found work:   └───────────────────────┘
+//!    │        ▲   a hit                     │ found nothing in time:
+//!    │ not    │ kick or event               ▼ kicks on, look once more
+//!    │ worth  │                 ┌───────────────────────┐
+//!    │ it     └──────────────── │ asleep                │
+//!    └────────────────────────▶ │ kicks are on          │
+//!                               └───────────────────────┘
 //! ```
 //!
-//! After [`TRIES`] polls in a row that found nothing, only one in [`RARELY`] wake-ups is followed by one: an idle or
-//! slow guest costs nothing, and where device and guest share a processor, the guest has it.
+//! 1. A pause, from the end of work to the next work, is *short* if it takes up to twice the budget: what a poll covers, and
+//!    the wake-up that it saves.
+//! 2. The device polls if it expects a short pause: if those that followed a pause of the same kind as the last one
+//!    were mostly short. So it learns bursts, and polls within one and not between two.
+//! 3. Sleeps are measured as polls are, so an idle or slow guest costs nothing, and no poll is needed to find
+//!    out that polling would pay.
+//! 4. Where a poll finds nothing and the sleep after it is short, polling itself may be what keeps the other side from the
+//!    processor. Where that happens more often than hits, polls become exponentially rarer ([`MOST_DOUBT`]).
+//! 5. The budget begins with the first look after the work, however long the work took.
 //!
 //! *Interrupts.* A filled buffer is told immediately, if the driver asks for it. That packets were taken is of use only to
 //! a driver that runs out of buffers, or has stopped sending: so one interrupt for a batch is enough while the
@@ -27,10 +39,13 @@ use vsock_proto::Tick;
 
 use crate::suppression::Kicks;
 
-/// So many polls in a row may find nothing before they become rare.
-const TRIES: u32 = 3;
-/// Of how many wake-ups one is followed by a poll then.
-const RARELY: u32 = 16;
+/// How much more often polls may hinder than hit before they become rarer.
+const TOLERATED: u8 = 2;
+/// The most doubt: one of 256 pauses that promise a hit is polled.
+const MOST_DOUBT: u8 = TOLERATED + 8;
+/// The highest confidence that a pause will be short, and from which on it is expected to be.
+const SURE: u8 = 3;
+const LIKELY: u8 = 2;
 
 /// The part of the queue that a batch of used packets takes at most.
 const PART_OF_QUEUE: usize = 4;
@@ -65,7 +80,7 @@ impl Notifications {
     /// Whether the driver is to be told now of the packets that were taken, in a queue of this size, by a device that
     /// sleeps after this call or not.
     pub(crate) fn is_batch_due(&self, now: Tick, size: u16) -> bool {
-        self.polling.until.is_none() || self.taken.is_due(now, size, self.polling.budget)
+        self.polling.is_asleep() || self.taken.is_due(now, size, self.polling.budget)
     }
 }
 
@@ -80,55 +95,125 @@ pub(crate) enum Moved {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Polling {
     budget: Duration,
-    /// It polls until then; `None` while it sleeps.
-    until: Option<Tick>,
-    /// Polls in a row that found nothing.
-    misses: u32,
-    /// Wake-ups since the last poll.
-    skipped: u32,
+    state: State,
+    /// What the last pause was like.
+    last: Pause,
+    /// How sure it is that a short pause follows, by the kind of the last one.
+    confidence: [u8; 2],
+    /// How much more often polls have hindered than hit.
+    doubt: u8,
+    /// The pauses that promised a hit and were not polled, since the last poll.
+    skipped: u16,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// Nothing is known of the time before.
+    New,
+    /// The last call has moved something, and the next one looks for more.
+    Working,
+    /// It has found nothing since then.
+    Polling { since: Tick },
+    /// There was work until then, and no poll after it.
+    Asleep { since: Tick },
+    /// A poll has found nothing until then.
+    AsleepAfterPoll { since: Tick },
+}
+
+/// The time between two pieces of work.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Pause {
+    Short,
+    Long,
 }
 
 impl Polling {
     const fn new(budget: Duration) -> Self {
         Self {
             budget,
-            until: None,
-            misses: 0,
+            state: State::New,
+            last: Pause::Long,
+            confidence: [LIKELY; 2],
+            doubt: 0,
             skipped: 0,
         }
+    }
+
+    const fn is_asleep(&self) -> bool {
+        !matches!(self.state, State::Working | State::Polling { .. })
     }
 
     /// A call has come to its end. Returns until when to poll; `None`: the device turns kicks on, looks once more, and
     /// sleeps.
     pub(crate) fn next(&mut self, now: Tick, moved: Moved) -> Option<Tick> {
-        let pays = match (self.until, moved) {
-            (Some(_), Moved::Something) => {
-                self.misses = 0;
-                true
+        self.state = match moved {
+            Moved::Nothing => self.state.idle(now, self.budget),
+            Moved::Something => {
+                self.learn(now);
+                if self.pays() {
+                    State::Working
+                } else {
+                    State::Asleep { since: now }
+                }
             }
-            (Some(until), Moved::Nothing) if now < until => return self.until,
-            (Some(_), Moved::Nothing) => {
-                self.misses = self.misses.saturating_add(1);
-                false
-            }
-            (None, Moved::Something) => self.pays(),
-            (None, Moved::Nothing) => false,
         };
-        self.until = pays.then(|| now.saturating_add(self.budget));
-        self.until
+        let since = match self.state {
+            State::Working => now,
+            State::Polling { since } => since,
+            State::New | State::Asleep { .. } | State::AsleepAfterPoll { .. } => return None,
+        };
+        Some(since.saturating_add(self.budget))
     }
 
-    /// Whether a poll is likely to find something, or is to be tried again.
+    /// A pause is over.
+    fn learn(&mut self, now: Tick) {
+        let short = self.budget.saturating_mul(2);
+        let pause = match self.state {
+            // There was none.
+            State::New | State::Working => return,
+            State::Polling { .. } => {
+                self.doubt = self.doubt.saturating_sub(1);
+                Pause::Short
+            }
+            State::AsleepAfterPoll { since } if now.since(since) <= short => {
+                self.doubt = MOST_DOUBT.min(self.doubt + 1);
+                return;
+            }
+            State::Asleep { since } if now.since(since) <= short => Pause::Short,
+            State::Asleep { .. } | State::AsleepAfterPoll { .. } => Pause::Long,
+        };
+        let confidence = &mut self.confidence[self.last as usize];
+        *confidence = match pause {
+            Pause::Short => SURE.min(*confidence + 1),
+            Pause::Long => confidence.saturating_sub(1),
+        };
+        self.last = pause;
+    }
+
+    /// Whether to poll after this work.
     fn pays(&mut self) -> bool {
-        if self.budget.is_zero() {
+        if self.budget.is_zero() || self.confidence[self.last as usize] < LIKELY {
             return false;
         }
         self.skipped += 1;
-        let pays = self.misses < TRIES || self.skipped >= RARELY;
-        if pays {
+        let is_turn = self.skipped >= 1 << self.doubt.saturating_sub(TOLERATED);
+        if is_turn {
             self.skipped = 0;
         }
-        pays
+        is_turn
+    }
+}
+
+impl State {
+    /// After a call that has found nothing.
+    fn idle(self, now: Tick, budget: Duration) -> Self {
+        match self {
+            Self::Working => Self::Polling { since: now },
+            Self::Polling { since } if now.since(since) >= budget => {
+                Self::AsleepAfterPoll { since: now }
+            }
+            state => state,
+        }
     }
 }
 

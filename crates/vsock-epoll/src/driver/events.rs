@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use vmm_sys_util::epoll::EpollEvent;
+use vsock_muxer::NextCall;
 
 use crate::LoopError;
 use crate::watch::Watcher;
@@ -18,6 +20,10 @@ pub struct DriverEvents {
     watcher: Arc<Watcher>,
     batch: Vec<EpollEvent>,
     len: usize,
+    /// What the device wants after this turn.
+    next: NextCall,
+    /// What it wanted before.
+    due: NextCall,
 }
 
 impl DriverEvents {
@@ -26,11 +32,23 @@ impl DriverEvents {
             watcher,
             batch: vec![EpollEvent::default(); BATCH],
             len: 0,
+            next: NextCall::OnEvent,
+            due: NextCall::OnEvent,
         }
     }
 
+    /// Passes on what the device has said of its next call in this turn (`Outcome::next` of
+    /// `vsock-virtio`). Unless that is [`OnEvent`](NextCall::OnEvent), the next
+    /// [`wait`](Self::wait) only looks, and [`dispatch`](crate::MuxerDriver::dispatch) lets the
+    /// device work after it, whatever has happened: so the device polls, without further code of
+    /// the embedder's.
+    pub fn set_next_call(&mut self, next: NextCall) {
+        self.next = next;
+    }
+
     /// Waits for the next events, up to `timeout`, rounded up to milliseconds, or without an end. Zero looks
-    /// without sleeping. Returns how many there are, 128 at most; a signal ends the wait with none.
+    /// without sleeping, and so does any timeout while the device [must not sleep](Self::set_next_call).
+    /// Returns how many there are, 128 at most; a signal ends the wait with none.
     ///
     /// They are told once. Those of the wait before are gone, so [`dispatch`](crate::MuxerDriver::dispatch) comes
     /// before the next wait: a timer or a stream whose event is lost is silent from then on.
@@ -40,6 +58,11 @@ impl DriverEvents {
     /// [`LoopError::Wait`]
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<usize, LoopError> {
         self.len = 0;
+        self.due = mem::take(&mut self.next);
+        let timeout = match self.due {
+            NextCall::OnEvent => timeout,
+            NextCall::Poll { .. } | NextCall::Immediately => Some(Duration::ZERO),
+        };
         self.len = self.watcher.wait(millis(timeout), &mut self.batch)?;
         Ok(self.len)
     }
@@ -47,6 +70,11 @@ impl DriverEvents {
     /// The numbers of the embedder's own descriptors that became readable.
     pub fn own(&self) -> impl Iterator<Item = u32> {
         self.all().filter_map(|event| event.data().try_into().ok())
+    }
+
+    /// Whether the device has asked to be called, without an event.
+    pub(super) fn has_due_call(&self) -> bool {
+        self.due != NextCall::OnEvent
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &EpollEvent> {

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use vsock_inner::VsockInnerStream;
-use vsock_muxer::{CloseMode, Interest};
+use vsock_muxer::{CloseMode, Interest, NextCall};
 
 use super::*;
 
@@ -218,6 +218,25 @@ fn a_wake_is_for_one_turn() {
         assert_eq!(rig.turn(Duration::ZERO), (0, false));
     }
     assert_eq!(rig.device.events, []);
+}
+
+#[test]
+fn a_device_that_must_not_sleep_is_called_again_after_a_look() {
+    let mut rig = Rig::new();
+    let until = rig.driver.now();
+    for next in [NextCall::Poll { until }, NextCall::Immediately] {
+        let began = Instant::now();
+        rig.events.set_next_call(next);
+        assert_eq!(rig.turn(DEADLINE), (0, true), "{next:?}");
+        assert!(began.elapsed() < DEADLINE, "{next:?}");
+        assert_eq!(rig.turn(Duration::ZERO), (0, false), "for one turn");
+    }
+    rig.events.set_next_call(NextCall::OnEvent);
+    assert_eq!(rig.turn(Duration::ZERO), (0, false));
+    // Events are told as well.
+    rig.events.set_next_call(NextCall::Immediately);
+    rig.driver.wake();
+    assert_eq!(rig.turn(DEADLINE), (1, true));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! One call of [`VsockDevice::process`].
 
 use vm_memory::GuestMemory;
-use vsock_muxer::GuestBuffers;
+use vsock_muxer::{GuestBuffers, NextCall};
 use vsock_proto::Tick;
 
 use super::VsockDevice;
@@ -13,7 +13,7 @@ use crate::rx::{RxBuffers, Tools};
 use crate::scatter::Slices;
 use crate::tx::{self, TxPayload};
 use crate::virtqueue::Virtqueue;
-use crate::{DeviceFault, NextCall, Outcome, QueueName, Queues};
+use crate::{DeviceFault, Outcome, QueueName, Queues};
 
 /// What a packet of the guest costs at least, of the budget of a call.
 const LEAST_COST: usize = 2048;

@@ -13,7 +13,7 @@ use vsock_virtio::{F_EVENT_IDX, F_VERSION_1, NextCall, Outcome, QueueName, Vsock
 use crate::rig::{Rig, SIZE, muxer, packet};
 
 /// As it is by default.
-const BUDGET: Duration = Duration::from_micros(20);
+const BUDGET: Duration = Duration::from_micros(30);
 const FEATURES: [u64; 2] = [0, F_EVENT_IDX];
 
 /// A device that has started, and sleeps.
@@ -42,6 +42,11 @@ fn pass(rig: &mut Rig, time: Duration) -> Outcome {
     rig.process()
 }
 
+fn pass_and_send(rig: &mut Rig, time: Duration) -> Outcome {
+    rig.now = rig.now.saturating_add(time);
+    send(rig)
+}
+
 fn polls(outcome: Outcome) -> bool {
     matches!(outcome.next, NextCall::Poll { .. })
 }
@@ -60,47 +65,142 @@ fn a_device_that_has_moved_something_polls_without_kicks_and_then_sleeps_with_th
     for features in FEATURES {
         let mut rig = asleep(features);
         assert!(wants_kick(&rig, features));
-        for _ in 0..3 {
-            let until = rig.now.saturating_add(BUDGET);
-            assert_eq!(send(&mut rig).next, NextCall::Poll { until });
-            assert!(!wants_kick(&rig, features));
-            let halfway = pass(&mut rig, BUDGET / 2);
-            assert_eq!(halfway.next, NextCall::Poll { until }, "no longer");
-        }
-        assert_eq!(pass(&mut rig, BUDGET).next, NextCall::OnEvent);
+        let until = rig.now.saturating_add(BUDGET);
+        assert_eq!(send(&mut rig).next, NextCall::Poll { until });
+        assert!(!wants_kick(&rig, features));
+        // Its work took long; the time begins with the first look after it.
+        let first = pass(&mut rig, 2 * BUDGET);
+        let until = rig.now.saturating_add(BUDGET);
+        assert_eq!(first.next, NextCall::Poll { until });
+        let halfway = pass(&mut rig, BUDGET / 2);
+        assert_eq!(halfway.next, NextCall::Poll { until }, "no longer");
+        assert!(!wants_kick(&rig, features));
+        assert_eq!(pass(&mut rig, BUDGET / 2).next, NextCall::OnEvent);
         assert!(wants_kick(&rig, features));
         assert_eq!(rig.device.deadline(), None, "no timer is needed for it");
     }
 }
 
-#[test]
-fn polls_that_find_nothing_become_rare_until_one_finds_something() {
-    let mut rig = asleep(0);
-    let mut wake_up = |finds: bool| {
-        let outcome = send(&mut rig);
-        let polled = polls(outcome);
-        assert_ne!(outcome.notify_tx, polled, "a device that sleeps has told");
-        if polled && finds {
-            assert!(polls(send(&mut rig)));
+/// How a packet was waited for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Waited {
+    /// A poll found it.
+    Hit,
+    /// It came after a poll.
+    Missed,
+    Slept,
+}
+
+/// A guest that sends each packet a pause after the work for the one before.
+struct Paced {
+    rig: Rig,
+    next: NextCall,
+}
+
+impl Paced {
+    fn new() -> Self {
+        let mut rig = asleep(0);
+        let next = send(&mut rig).next;
+        Self { rig, next }
+    }
+
+    fn pause(&mut self, time: Duration) -> Waited {
+        let Self { rig, next } = self;
+        let due = rig.now.saturating_add(time);
+        let polled = *next != NextCall::OnEvent;
+        while *next != NextCall::OnEvent && rig.now < due {
+            *next = rig.process().next;
+            rig.now = rig.now.saturating_add(BUDGET / 8);
         }
+        let hit = *next != NextCall::OnEvent;
+        rig.now = due;
+        *next = send(rig).next;
         rig.tx.used(&rig.memory);
-        assert_eq!(pass(&mut rig, BUDGET).next, NextCall::OnEvent);
-        polled
-    };
-    for _ in 0..3 {
-        assert!(wake_up(false));
-    }
-    for _ in 0..3 {
-        for _ in 0..15 {
-            assert!(!wake_up(false));
+        match (polled, hit) {
+            (true, true) => Waited::Hit,
+            (true, false) => Waited::Missed,
+            (false, _) => Waited::Slept,
         }
-        assert!(wake_up(false), "the 16th");
     }
-    for _ in 0..15 {
-        assert!(!wake_up(false));
+
+    fn pauses(&mut self, times: &[Duration]) -> Vec<Waited> {
+        times.iter().map(|&time| self.pause(time)).collect()
     }
-    assert!(wake_up(true));
-    assert!(wake_up(false));
+}
+
+/// Found by a poll; too long for a poll, but short; long.
+const SOON: Duration = BUDGET.checked_div(2).unwrap();
+const LATE: Duration = BUDGET.saturating_mul(2).checked_sub(SOON).unwrap();
+const LONG: Duration = BUDGET.saturating_mul(20);
+
+fn count(waits: &[Waited], what: Waited) -> usize {
+    waits.iter().filter(|&&wait| wait == what).count()
+}
+
+#[test]
+fn packets_that_come_soon_are_polled_for_and_a_slow_guest_is_not() {
+    let mut guest = Paced::new();
+    assert_eq!(guest.pauses(&[SOON; 100]), [Waited::Hit; 100]);
+    let waits = guest.pauses(&[LONG; 100]);
+    assert!(count(&waits, Waited::Missed) <= 4, "{waits:?}");
+    assert_eq!(waits[10..], [Waited::Slept; 90]);
+    // Sleeps show that it is fast again: no poll is needed to find out.
+    let waits = guest.pauses(&[SOON; 100]);
+    assert_eq!(count(&waits, Waited::Missed), 0);
+    assert_eq!(waits[10..], [Waited::Hit; 90]);
+}
+
+#[test]
+fn what_follows_a_long_pause_and_what_follows_a_short_one_are_learnt_apart() {
+    use Waited::{Hit, Missed, Slept};
+    let mut guest = Paced::new();
+    let _learns = guest.pauses(&[SOON, LONG].repeat(8));
+    let waits = guest.pauses(&[SOON, LONG].repeat(8));
+    assert_eq!(waits, [Hit, Slept].repeat(8));
+
+    let burst = [LONG, SOON, SOON, SOON, SOON, SOON, SOON, SOON];
+    let _learns = guest.pauses(&burst.repeat(8));
+    let waits = guest.pauses(&burst.repeat(8));
+    let once = [Missed, Hit, Hit, Hit, Hit, Hit, Hit, Hit];
+    assert_eq!(waits, once.repeat(8), "one miss at the end of each");
+}
+
+#[test]
+fn polls_that_keep_the_guest_from_the_processor_become_rare_until_they_hit_again() {
+    // It sends as soon as the device sleeps.
+    let mut guest = Paced::new();
+    let waits = guest.pauses(&[LATE; 4096]);
+    assert_eq!(count(&waits, Waited::Hit), 0);
+    let polls = |waits: &[Waited]| count(waits, Waited::Missed);
+    assert_eq!(polls(&waits[..3]), 3);
+    assert!((8..=11).contains(&polls(&waits[..513])), "{waits:?}");
+    assert_eq!(polls(&waits[4096 - 1024..]), 4, "one of 256");
+
+    let waits = guest.pauses(&[SOON; 1024]);
+    assert_eq!(waits[768..], [Waited::Hit; 256]);
+    assert_eq!(polls(&waits), 0);
+}
+
+#[test]
+fn exceptions_change_nothing() {
+    let mut guest = Paced::new();
+    let rhythm = [SOON, LONG, LONG, LONG];
+    let _learns = guest.pauses(&rhythm.repeat(2));
+    let waits = guest.pauses(&rhythm.repeat(8));
+    assert_eq!(waits, [Waited::Slept; 32], "a fast packet now and then");
+    // Polls that hit by luck, where most are what the guest waits for.
+    let mut guest = Paced::new();
+    let rhythm = [LATE, LATE, LATE, LATE, SOON];
+    let _learns = guest.pauses(&rhythm.repeat(200));
+    let waits = guest.pauses(&rhythm.repeat(400));
+    assert!(count(&waits, Waited::Slept) > 1950, "{waits:?}");
+}
+
+#[test]
+fn polls_that_hit_more_often_than_not_go_on() {
+    let mut guest = Paced::new();
+    let waits = guest.pauses(&[SOON, LATE, SOON].repeat(200));
+    assert_eq!(count(&waits, Waited::Slept), 0);
 }
 
 #[test]
@@ -165,9 +265,16 @@ fn taken_packets_are_told_when_the_device_goes_to_sleep_or_the_guest_pauses() {
         for _ in 0..3 {
             assert!(!send(&mut rig).notify_tx);
         }
-        let outcome = pass(&mut rig, BUDGET);
-        assert!(outcome.notify_tx && outcome.next == NextCall::OnEvent);
+        assert!(!pass(&mut rig, BUDGET / 2).notify_tx);
+        let outcome = pass(&mut rig, BUDGET / 2);
+        assert!(outcome.notify_tx && polls(outcome), "a pause");
         assert!(!rig.process().notify_tx, "once");
+        assert_eq!(pass(&mut rig, BUDGET).next, NextCall::OnEvent);
+        // After a long pause, the next one is expected to be long.
+        rig.tx.used(&rig.memory);
+        rig.tx.set_used_event(&rig.memory, rig.tx.seen());
+        let outcome = pass_and_send(&mut rig, LONG);
+        assert!(outcome.notify_tx && outcome.next == NextCall::OnEvent);
 
         // Something else keeps the device awake.
         let mut rig = asleep(features);
