@@ -18,7 +18,7 @@ use tonic014::transport::Server;
 use tonic014::{Code, Request, Response, Status, Streaming};
 use tower::{Service, service_fn};
 
-use super::{CHAT, DOWNLOAD, ECHO, FRAME, NAME, READY, REFUSE, UPLOAD, WAIT, WINDOW};
+use super::{CANCELLED, CHAT, DOWNLOAD, ECHO, FRAME, NAME, READY, REFUSE, UPLOAD, WAIT, WINDOW};
 use crate::load::{Call, Load, REFUSED, Tally};
 use crate::message::{Amount, Nothing, Piece, Refusal, Summary};
 use crate::transport::Incoming;
@@ -30,6 +30,7 @@ pub(crate) async fn run(load: Load, incoming: Incoming) {
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_frame_size(FRAME)
+        .http2_max_pending_accept_reset_streams(Some(CANCELLED))
         .add_service(Methods(load))
         .serve_with_incoming(incoming)
         .await

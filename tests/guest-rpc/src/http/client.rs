@@ -99,6 +99,9 @@ impl<const TWO: bool> Client for HttpClient<TWO> {
         None
     };
 
+    // axum's service ends a connection by HTTP/2 on which 20 cancelled calls wait to be served.
+    const OTHERS_GO_ON: bool = !TWO;
+
     fn code(refusal: i32) -> i32 {
         i32::from(REFUSED) + refusal
     }

@@ -53,8 +53,8 @@ pub(super) async fn deadlines<C: Client>(client: &C) -> anyhow::Result<Seen> {
 }
 
 /// How long the death of a service may be unnoticed, with a guest that boots; and more than that.
-const NOTICED: Duration = Duration::from_secs(30);
-const NEVER: Duration = Duration::from_secs(90);
+const NOTICED: Duration = Duration::from_secs(60);
+const NEVER: Duration = Duration::from_secs(120);
 
 pub(super) async fn lost<C: Client>(client: &C) -> anyhow::Result<Seen> {
     let answer = timeout(NOTICED, client.wait(NEVER)).await;
