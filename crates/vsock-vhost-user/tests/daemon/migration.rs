@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, proptest};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::SealFlags;
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserDirtyLogRegion, VringConfigData};
@@ -32,7 +32,7 @@ use vsock_vhost_user::SealedMemory;
 use crate::guest::{GENEROUS, Guest, Socket};
 use crate::host::Host;
 use crate::ring::{self, STRIDE};
-use crate::vmm::{EVENT, FEATURES, MEMORY, RX, TX, Vmm, memory};
+use crate::vmm::{EVENT, FEATURES, MEMORY, RX, TX, Vmm, memory, shared_file};
 
 /// `VHOST_F_LOG_ALL`
 const LOG_ALL: u64 = 1 << 26;
@@ -53,11 +53,7 @@ impl Log {
 
     /// Of this many bytes.
     fn of(len: u64, seals: SealFlags) -> Self {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = memfd_create("log", flags).unwrap();
-        ftruncate(&file, len).unwrap();
-        fcntl_add_seals(&file, seals).unwrap();
-        let file = File::from(file);
+        let file = shared_file(len, seals);
         let copy = FileOffset::new(file.try_clone().unwrap(), 0);
         let bits = MmapRegion::from_file(copy, usize::try_from(len).unwrap()).unwrap();
         Self { file, bits }
