@@ -272,9 +272,8 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         let addresses = self.addresses(descriptor, available, used)?;
         let set = self.shared.worker().set_addresses(queue, &addresses);
         set.map_err(Refusal::Misaligned)?;
-        let logged = flags.contains(VhostUserVringAddrFlags::VHOST_VRING_F_LOG);
         let end = self.memory.end();
-        let set = self.migration.set_ring(queue, logged, end, &self.shared);
+        let set = self.migration.set_ring(queue, &flags, end, &self.shared);
         Ok(set.map_err(Refusal::Log)?)
     }
 

@@ -10,7 +10,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use vhost::vhost_user::message::VhostUserVirtioFeatures;
+use vhost::vhost_user::message::{VhostUserVirtioFeatures, VhostUserVringAddrFlags};
 
 use crate::dirty_log::{DirtyLog, LogError, LogFile, Marking};
 use crate::session::QUEUES;
@@ -48,11 +48,11 @@ impl Migration {
     pub(crate) fn set_ring(
         &mut self,
         queue: QueueIndex,
-        logged: bool,
+        flags: &VhostUserVringAddrFlags,
         end: u64,
         shared: &Shared,
     ) -> Result<(), LogError> {
-        self.rings[queue.number()] = logged;
+        self.rings[queue.number()] = flags.contains(VhostUserVringAddrFlags::VHOST_VRING_F_LOG);
         self.update(end, shared)
     }
 
