@@ -71,7 +71,7 @@ impl Lifecycle {
         self.clock.run(now);
         let now = self.clock.at(now);
         let started = match start {
-            Start::GoOn | Start::Cut => self.device.go_on(mem, queues).map_err(Unserved::from),
+            Start::GoOn | Start::Cut => self.device.resume(mem, queues).map_err(Unserved::from),
             Start::Reset {
                 owes_transport_reset,
             } => {

@@ -54,7 +54,7 @@ enum Phase {
 /// | the driver has reset the device | [`reset`](Self::reset) |
 /// | the guest goes on without its connections | [`transport_reset`](Self::transport_reset), then [`process`](Self::process) |
 /// | a snapshot is loaded | [`restore`](Self::restore), then [`process`](Self::process) |
-/// | the guest is paused; it goes on | [`pause`](Self::pause); [`go_on`](Self::go_on), then [`process`](Self::process) |
+/// | the guest is paused; it goes on | [`pause`](Self::pause); [`resume`](Self::resume), then [`process`](Self::process) |
 /// | the device stops and its guest goes on | [`farewell`](Self::farewell), then [`process`](Self::process) until it no longer [owes any](Self::owes_farewells) |
 /// | the device is about to be dropped | [`reset`](Self::reset) |
 ///

@@ -8,7 +8,7 @@ use crate::entry::Entry;
 use crate::muxer::{Life, Muxer};
 
 impl Muxer {
-    /// The guest stands still: its queues are not looked at until [`go_on`](Self::go_on), or until the next
+    /// The guest stands still: its queues are not looked at until [`resume`](Self::resume), or until the next
     /// [`activate`](Self::activate) if another driver comes.
     ///
     /// Connections stay. What their hosts write waits in their streams, and arrives later. No client is
@@ -26,7 +26,7 @@ impl Muxer {
     }
 
     /// The guest goes on where it was [paused](Self::pause). A muxer that was not paused stays as it is.
-    pub fn go_on(&mut self) {
+    pub fn resume(&mut self) {
         if self.life == Life::Paused {
             self.life = Life::Active;
             self.watch_backends();

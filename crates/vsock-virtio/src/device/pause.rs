@@ -10,7 +10,7 @@ use crate::features::Features;
 use crate::{ActivateError, QueueName, Queues};
 
 impl<M: GuestMemory> VsockDevice<M> {
-    /// The driver stands still: the device leaves its queues alone until [`go_on`](Self::go_on), and
+    /// The driver stands still: the device leaves its queues alone until [`resume`](Self::resume), and
     /// [`process`](Self::process) does nothing. If another driver comes instead, [`reset`](Self::reset) the device and
     /// [`activate`](Self::activate) it.
     ///
@@ -26,20 +26,20 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// The driver goes on where it was [paused](Self::pause), with these queues: the same ones, or others that are
     /// set up in the same way and stand where the first ones stood.
     ///
-    /// Call [`process`](Self::process) next. It notifies the guest of both queues, because whoever bore the
-    /// notifications may have lost one. A device that was not paused stays as it is.
+    /// Call [`process`](Self::process) next. It notifies the guest of both queues, because a notification
+    /// may have been lost in the pause. A device that was not paused stays as it is.
     ///
     /// # Errors
     ///
     /// A queue is unusable. The device is paused as before.
-    pub fn go_on(&mut self, mem: &M, queues: &mut Queues<'_>) -> Result<(), ActivateError> {
+    pub fn resume(&mut self, mem: &M, queues: &mut Queues<'_>) -> Result<(), ActivateError> {
         if self.phase != Phase::Paused {
             return Ok(());
         }
         self.set_up_all(self.features, mem, queues)?;
         self.notifications.restart();
         self.phase = Phase::Starting;
-        self.muxer.go_on();
+        self.muxer.resume();
         Ok(())
     }
 
