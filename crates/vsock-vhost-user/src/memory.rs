@@ -33,11 +33,9 @@ pub(crate) enum MemoryError {
     },
     #[error("memory region {index} at guest address {address:#x} is empty")]
     Empty { index: usize, address: u64 },
-    #[error("the memory regions do not go together")]
+    #[error("the memory regions cannot be used together: expected regions that do not overlap")]
     Regions(#[source] GuestRegionCollectionError),
-    #[error(
-        "there are {MAX_REGIONS} memory regions, which is the most: remove one before another is added"
-    )]
+    #[error("there are {MAX_REGIONS} memory regions, the limit: remove one before adding another")]
     TooMany,
     #[error(
         "no memory region of {len:#x} bytes is at guest address {guest:#x} and at {frontend:#x} of the VMM, so \

@@ -30,9 +30,9 @@ pub(crate) enum FileError {
          accept that: the VMM must share memory in usual pages"
     )]
     Huge,
-    #[error("it has a part of a huge page of {0} bytes")]
+    #[error("it ends within a huge page: expected a multiple of {0} bytes")]
     PartOfPage(u64),
-    #[error("it is in a file whose length cannot be asked for")]
+    #[error("cannot ask for the properties of its file")]
     Unknown(#[source] io::Error),
     #[error(
         "it cannot be mapped, at offset {offset:#x} of its file, which must be a multiple of the page size"
@@ -41,7 +41,7 @@ pub(crate) enum FileError {
         offset: u64,
         source: MmapRegionError,
     },
-    #[error("it is beyond what an address can say")]
+    #[error("its end is too large for an address")]
     Beyond,
 }
 
