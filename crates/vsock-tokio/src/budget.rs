@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The budget of a task, by which tokio shares a thread between those that always have something to do.
+//! The budget of a task, by which tokio shares a thread between those that always have something to
+//! do.
 
 use std::task::{Context, Poll, ready};
 

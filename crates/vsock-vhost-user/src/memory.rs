@@ -16,7 +16,8 @@ use vm_memory::{
 use crate::dirty_log::{DirtyLog, RegionLog};
 use crate::shared_file::{FileError, Part, SealedMemory};
 
-/// Most regions that a front-end may share: as many as other devices take, and a monitor has slots for.
+/// Most regions that a front-end may share: as many as other devices take, and a monitor has slots
+/// for.
 pub(crate) const MAX_REGIONS: usize = 509;
 
 /// Guest memory that is mapped, and marks in the log what is written through it.
@@ -96,7 +97,8 @@ impl Memory {
         })
     }
 
-    /// This memory with one more region, which must overlap no other. The others stay as they are mapped.
+    /// This memory with one more region, which must overlap no other. The others stay as they are
+    /// mapped.
     ///
     /// This may wait for the owner of the file.
     pub(crate) fn with(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A part of a file that a front-end shares, and what is checked of it before it is mapped: a page that is not
-//! there kills the process that touches it.
+//! A part of a file that a front-end shares, and what is checked of it before it is mapped: a page
+//! that is not there kills the process that touches it.
 
 use std::fs::File;
 use std::io;
@@ -45,8 +45,8 @@ pub(crate) enum FileError {
     Beyond,
 }
 
-/// Whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a memfd), and the log of a
-/// migration with it.
+/// Whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a memfd), and
+/// the log of a migration with it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SealedMemory {
     /// A VMM that shares memory which may shrink is refused.
@@ -75,7 +75,8 @@ impl Part {
         }
         let unknown = |error: Errno| FileError::Unknown(error.into());
         if let Some(page) = huge_page(file).map_err(unknown)? {
-            // A hole that is made in them later is filled with what the system has left: nothing, perhaps.
+            // A hole that is made in them later is filled with what the system has left: nothing,
+            // perhaps.
             if required {
                 return Err(FileError::Huge);
             }
@@ -110,8 +111,8 @@ impl Part {
     }
 }
 
-/// How large the pages of a file are, if they are huge ones: these come from a pool of the system, and a
-/// process that touches one when none is left is killed.
+/// How large the pages of a file are, if they are huge ones: these come from a pool of the system,
+/// and a process that touches one when none is left is killed.
 fn huge_page(file: &File) -> Result<Option<u64>, Errno> {
     let system = fstatfs(file)?;
     let is_huge = system.f_type == libc::HUGETLBFS_MAGIC;

@@ -167,8 +167,8 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// it does. From then until it has taken notice, which it does by making another buffer of the event
     /// queue available, it gets no packet: for half a second at most.
     ///
-    /// [`process`](Self::process) publishes the event. A VMM that [pauses](Self::pause) a guest and resumes it in the
-    /// same process does not need this: the connections are still there.
+    /// [`process`](Self::process) publishes the event. A VMM that [pauses](Self::pause) a guest and
+    /// resumes it in the same process does not need this: the connections are still there.
     pub fn transport_reset(&mut self, now: Tick) {
         if self.has_driver() {
             self.muxer.transport_reset(now);
@@ -186,9 +186,9 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// # Errors
     ///
     /// The state is of a version that this release does not know, or as of
-    /// [`ack_features`](Self::ack_features) and [`activate`](Self::activate). The device is then as it
-    /// was. The numbers of a state, and of the queues, may be any: what would do harm is refused here or
-    /// is a fault of [`process`](Self::process).
+    /// [`ack_features`](Self::ack_features) and [`activate`](Self::activate). The device is then as
+    /// it was. The numbers of a state, and of the queues, may be any: what would do harm is refused
+    /// here or is a fault of [`process`](Self::process).
     pub fn restore(
         &mut self,
         now: Tick,

@@ -71,7 +71,8 @@ fn with_slots(host: &Host) -> Vmm {
     vmm
 }
 
-/// Offers a buffer in a region, and sends what is answered by a refusal. Where its header was written.
+/// Offers a buffer in a region, and sends what is answered by a refusal. Where its header was
+/// written.
 fn refusal_in(guest: &mut Guest, added: &Added) -> Option<Header> {
     let ring = &mut guest.vmm.rings[RX];
     let old = ring.available();
