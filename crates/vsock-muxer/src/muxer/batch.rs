@@ -11,6 +11,7 @@ use crate::guest::GuestPayload;
 use crate::host_stream::HostStream;
 use crate::muxer::Muxer;
 use crate::muxer::guest_side::Arrival;
+use crate::payload::Offer;
 use crate::slot::Slot;
 
 /// Bytes of the longest payload that is copied to be written with others: a system call for itself
@@ -103,9 +104,9 @@ impl Muxer {
 }
 
 impl ConnectionEntry {
-    /// Makes way for a packet: writes what was gathered, unless the packet joins it. Returns
-    /// whether its payload may be gathered.
-    pub(super) fn make_way(&mut self, now: Tick, packet: &Packet, arrival: Arrival) -> bool {
+    /// Makes way for a packet: writes what was gathered, unless the packet joins it. Returns when
+    /// its payload is offered to the stream.
+    pub(super) fn make_way(&mut self, now: Tick, packet: &Packet, arrival: Arrival) -> Offer {
         let joins = arrival == Arrival::WithOthers
             && packet.socket_type == SocketType::Stream
             && matches!(packet.body, Body::Data(_))
@@ -114,10 +115,10 @@ impl ConnectionEntry {
         if self.batch == Batch::Gathered && !(joins && self.has_room(packet.len as usize)) {
             self.flush(now);
         }
-        joins
+        if joins { Offer::WithOthers } else { Offer::Now }
     }
 
-    /// Whether so much more may be gathered. Beyond the window the guest would break a rule that it
+    /// Whether this many bytes more may be gathered. Beyond the window the guest would break a rule that it
     /// keeps once the stream has what was gathered.
     fn has_room(&self, more: usize) -> bool {
         let together = self.conn.waiting().saturating_add(more);
