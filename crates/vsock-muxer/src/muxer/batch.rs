@@ -118,8 +118,8 @@ impl ConnectionEntry {
         if joins { Offer::WithOthers } else { Offer::Now }
     }
 
-    /// Whether this many bytes more may be gathered. Beyond the window the guest would break a rule that it
-    /// keeps once the stream has what was gathered.
+    /// Whether this many more bytes may be gathered. Beyond the window the guest would break a rule
+    /// that it keeps once the stream has what was gathered.
     fn has_room(&self, more: usize) -> bool {
         let together = self.conn.waiting().saturating_add(more);
         together <= MAX_TOGETHER.min(self.conn.window() as usize)
