@@ -234,9 +234,9 @@ fn passed(
 proptest! {
     #![proptest_config(cases(800))]
 
-    /// Every packet of a connection is the same, so credit and ends are; that the host reads the right bytes,
-    /// the scenario checks. The guest has buffers enough: which connection has one first may differ. A fault of a
-    /// certain write is left out, because there are fewer writes.
+    /// Every packet of a connection is the same, so credit and ends are; that the host reads the
+    /// right bytes, the scenario checks. The guest has buffers enough: which connection has one
+    /// first may differ. A fault of a certain write is left out, because there are fewer writes.
     #[test]
     fn a_batch_is_to_guest_and_host_as_the_same_packets_alone(
         guest in guest(),

@@ -43,7 +43,8 @@ struct Task {
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
-        // ORDER: AcqRel; partner: the swap in `run_one`: a wake-up comes before the run, or makes another.
+        // ORDER: AcqRel; partner: the swap in `run_one`: a wake-up comes before the run, or makes
+        // another.
         if !self.runnable.swap(true, Ordering::AcqRel) {
             let executor = Arc::clone(&self.executor);
             executor.queue.lock().unwrap().runnable.push_back(self);

@@ -102,7 +102,8 @@ pub struct QueuedBytes {
     pub outgoing: u64,
 }
 
-/// What has happened to the tasks that wait for each direction of an end, of a transport that has such.
+/// What has happened to the tasks that wait for each direction of an end, of a transport that has
+/// such.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct WokenTasks {
     /// Whether the one that waits to read was woken since it began to wait. `None`: none waits.
@@ -148,8 +149,8 @@ pub trait PairSource {
         None
     }
 
-    /// What has happened to the tasks that wait at a stream that this source made. A task that was woken
-    /// is told of once, and waits no more. `None` is the default: the transport has none.
+    /// What has happened to the tasks that wait at a stream that this source made. A task that was
+    /// woken is told of once, and waits no more. `None` is the default: the transport has none.
     fn woken(&self, _stream: &dyn VsockStream) -> Option<WokenTasks> {
         None
     }

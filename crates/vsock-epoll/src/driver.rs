@@ -119,9 +119,10 @@ impl MuxerDriver {
         self.waker.clone()
     }
 
-    /// Makes an event. For a loop that polls [`as_raw_fd`](AsRawFd::as_raw_fd) and whose device must not sleep: it
-    /// goes on after the loop has served its other descriptors. A loop that waits by [`DriverEvents::wait`] uses
-    /// [`DriverEvents::set_next_call`] instead, which costs no system call.
+    /// Makes an event. For a loop that polls [`as_raw_fd`](AsRawFd::as_raw_fd) and whose device
+    /// must not sleep: it goes on after the loop has served its other descriptors. A loop that
+    /// waits by [`DriverEvents::wait`] uses [`DriverEvents::set_next_call`] instead, which costs no
+    /// system call.
     pub fn wake(&self) {
         self.waker.wake();
     }
@@ -157,7 +158,8 @@ impl MuxerDriver {
     }
 
     /// Tells the device of events and of the time. Returns whether it is to work now: something has happened, or
-    /// is due, or the device polls. A timer that has come too early is no reason to look at the guest's queues.
+    /// is due, or the device polls. A timer that has come too early is no reason to look at the
+    /// guest's queues.
     ///
     /// A panic of the device's in one of its calls passes through after the others.
     #[must_use = "whether the device is to work now"]

@@ -118,7 +118,8 @@ impl Connection {
         if !self.incoming(side).data.load().has(FIN | WRITER_RESET) {
             return ConnectState::Connecting;
         }
-        // Again: the device may have confirmed and ended since. Its confirmation came before the end.
+        // Again: the device may have confirmed and ended since. Its confirmation came before the
+        // end.
         if is_connected() {
             return ConnectState::Connected;
         }

@@ -7,12 +7,13 @@
 //! argument; in short:
 //!
 //! - A side that finds nothing to do arms the word ([`PARKED`] for its thread, [`FD`] for its
-//!   descriptor, [`TASK`] for its task) by an atomic change that fails if the position has come meanwhile.
+//!   descriptor, [`TASK`] for its task) by an atomic change that fails if the position has come
+//!   meanwhile.
 //! - Publishing is one atomic addition to the same word. It returns the flags that were set before,
 //!   and only if the word was armed it costs more than that.
 //! - Everything else happens under the lock of the doorbell: making a descriptor ready or not, going to
-//!   sleep, leaving a waker or taking it out, cancelling that, closing the descriptor. So a wake-up in flight
-//!   can neither be lost nor come too late.
+//!   sleep, leaving a waker or taking it out, cancelling that, closing the descriptor. So a wake-up
+//!   in flight can neither be lost nor come too late.
 //! - Wakers are code of a caller's. They are cloned, woken and dropped outside of the lock.
 //!
 //! All orderings are acquire-release, at one location each. There is no fence, and none is missing.
@@ -229,11 +230,11 @@ impl Doorbell {
         Waited::Ready
     }
 
-    /// Leaves the waker of a task, to be woken once as [`wait`](Self::wait) would be; not, if it would end
-    /// immediately. A waker that was left before is replaced.
+    /// Leaves the waker of a task, to be woken once as [`wait`](Self::wait) would be; not, if it
+    /// would end immediately. A waker that was left before is replaced.
     pub(crate) fn poll_wait(&self, waker: &Waker, want: Position, since: Cancels) -> Poll<Waited> {
-        // A glance without the lock: only this side leaves a task, and the flag goes with it. After a
-        // wake-up, which is the usual case, there is none, and the lock is taken once.
+        // A glance without the lock: only this side leaves a task, and the flag goes with it. After
+        // a wake-up, which is the usual case, there is none, and the lock is taken once.
         let mut fresh = (!self.load().has(TASK)).then(|| Task::new(waker));
         // What is taken out is dropped after the lock: it is declared before.
         let _old;
@@ -259,8 +260,8 @@ impl Doorbell {
         Poll::Ready(waited)
     }
 
-    /// Under the lock: the sleeper of this flag sleeps no more, for this reason, unless the position came
-    /// meanwhile.
+    /// Under the lock: the sleeper of this flag sleeps no more, for this reason, unless the
+    /// position came meanwhile.
     fn stop_waiting(&self, sleeper: u64, want: Position, why: Waited) -> Waited {
         if self.disarm(sleeper).is_ready(want) {
             Waited::Ready
@@ -272,7 +273,8 @@ impl Doorbell {
     /// Ends the wait of this side, and every later one, until [`resume`](Self::resume).
     pub(crate) fn cancel(&self) {
         self.change_cancels(Cancels::cancelled);
-        // After the change, which was made under the lock: a side that waits has seen it, or sleeps.
+        // After the change, which was made under the lock: a side that waits has seen it, or
+        // sleeps.
         self.parked.notify_one();
         self.wake_task();
     }
@@ -337,8 +339,8 @@ impl Doorbell {
         fd.set_ready(!waits);
     }
 
-    /// Lets go of the descriptor, to be closed, and of the task, which is not woken; a wake-up in flight
-    /// either was before or finds none.
+    /// Lets go of the descriptor, to be closed, and of the task, which is not woken; a wake-up in
+    /// flight either was before or finds none.
     pub(crate) fn close(&self) {
         let sleepers = mem::take(&mut *self.lock());
         drop(sleepers); // not under the lock

@@ -142,12 +142,12 @@ impl VsockInnerListener {
         self.next(Some(timeout))
     }
 
-    /// Takes the next connection for an async task, whatever the mode is. Where none waits it is `Pending`,
-    /// and the task is woken when one comes.
+    /// Takes the next connection for an async task, whatever the mode is. Where none waits it is
+    /// `Pending`, and the task is woken when one comes.
     ///
-    /// Several tasks may wait: all of them are woken, and the ones that find nothing ask again. So a future
-    /// that is dropped takes no wake-up from the others. At most 1,024 tasks sleep; if one more does, the one
-    /// that has slept longest is woken to ask again.
+    /// Several tasks may wait: all of them are woken, and the ones that find nothing ask again. So
+    /// a future that is dropped takes no wake-up from the others. At most 1,024 tasks sleep; if one
+    /// more does, the one that has slept longest is woken to ask again.
     ///
     /// ```
     /// use std::task::{Context, Poll, Waker};

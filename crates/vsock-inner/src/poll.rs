@@ -2,8 +2,9 @@
 
 //! The calls of async tasks.
 //!
-//! A call that cannot go on is `Pending`, and the task of its context is woken when it can. Nothing else is
-//! different from a non-blocking call: what finds something to do pays nothing for being able to wait.
+//! A call that cannot go on is `Pending`, and the task of its context is woken when it can. Nothing
+//! else is different from a non-blocking call: what finds something to do pays nothing for being
+//! able to wait.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::iter::once;
@@ -18,10 +19,11 @@ use crate::writer::{VsockInnerWriter, first};
 impl VsockInnerReader {
     /// Reads for an async task.
     ///
-    /// Where a blocking read would wait, it is `Pending`, and the task is woken when a read would not. Mode
-    /// and timeout do not matter. If several tasks have polled, the last one is woken. A wake-up may be
-    /// spurious, as always. A future that is dropped costs no byte; its waker is kept until it is woken or
-    /// replaced, or this half is dropped. Threads and descriptors may be used before and after.
+    /// Where a blocking read would wait, it is `Pending`, and the task is woken when a read would
+    /// not. Mode and timeout do not matter. If several tasks have polled, the last one is woken. A
+    /// wake-up may be spurious, as always. A future that is dropped costs no byte; its waker is
+    /// kept until it is woken or replaced, or this half is dropped. Threads and descriptors may be
+    /// used before and after.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -89,8 +91,8 @@ impl VsockInnerReader {
         })
     }
 
-    /// As [`poll_read`](Self::poll_read), and shows the bytes, at most `max`, to `take` piece by piece: for
-    /// memory that is not initialized. If `take` panics, nothing was read.
+    /// As [`poll_read`](Self::poll_read), and shows the bytes, at most `max`, to `take` piece by
+    /// piece: for memory that is not initialized. If `take` panics, nothing was read.
     ///
     /// ```
     /// use std::io::Write;
@@ -129,10 +131,11 @@ impl VsockInnerReader {
 impl VsockInnerWriter {
     /// Writes for an async task, and returns how many bytes there was space for.
     ///
-    /// Where a blocking write would wait before its first byte, it is `Pending`, and the task is woken
-    /// when a write would not: after a refusal, when a quarter of the capacity is free, or 64 KiB. Mode and
-    /// timeout do not matter. If several tasks have polled, the last one is woken. A wake-up may be spurious,
-    /// as always. The waker is kept until it is woken or replaced, or this half is dropped.
+    /// Where a blocking write would wait before its first byte, it is `Pending`, and the task is
+    /// woken when a write would not: after a refusal, when a quarter of the capacity is free, or
+    /// 64 KiB. Mode and timeout do not matter. If several tasks have polled, the last one is woken.
+    /// A wake-up may be spurious, as always. The waker is kept until it is woken or replaced, or
+    /// this half is dropped.
     ///
     /// See [`poll_read`](crate::VsockInnerReader::poll_read) for an example.
     ///
@@ -184,9 +187,9 @@ impl VsockInnerWriter {
 
 impl VsockInnerStream {
     /// Waits for the connection that
-    /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to) has begun, for an async task. There is
-    /// no limit of time; a task that does not want to wait any longer drops the stream. It shares the place of
-    /// its waker with [`poll_write`](Self::poll_write).
+    /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to) has begun, for an async
+    /// task. There is no limit of time; a task that does not want to wait any longer drops the
+    /// stream. It shares the place of its waker with [`poll_write`](Self::poll_write).
     ///
     /// ```
     /// use std::task::{Context, Poll, Waker};

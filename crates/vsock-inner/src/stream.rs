@@ -28,12 +28,12 @@ use crate::writer::VsockInnerWriter;
 /// written; and `as_raw_fd` is for polling only, for `EPOLLIN` only. For `EPOLLOUT` there is
 /// [`write_ready_fd`](VsockStream::write_ready_fd).
 ///
-/// Mode and timeouts belong to this end, and are set through the trait [`VsockStream`]. Async tasks use
-/// [`poll_read`](Self::poll_read) and the like, for which neither matters.
+/// Mode and timeouts belong to this end, and are set through the trait [`VsockStream`]. Async tasks
+/// use [`poll_read`](Self::poll_read) and the like, for which neither matters.
 ///
-/// It cannot be cloned, and only its owner reads and writes: an end can be used by two threads after
-/// [`into_split`](Self::into_split). Another thread ends a call that waits, as the `shutdown` of a cloned
-/// socket would, by a [`canceller`](Self::canceller).
+/// It cannot be cloned, and only its owner reads and writes: an end can be used by two threads
+/// after [`into_split`](Self::into_split). Another thread ends a call that waits, as the `shutdown`
+/// of a cloned socket would, by a [`canceller`](Self::canceller).
 ///
 /// ```
 /// use std::io::{Read, Write};

@@ -8,8 +8,8 @@ use crate::sync::contain;
 
 /// A waker, whose code is a caller's: it may call back into any stream, and panic.
 ///
-/// It is cloned, woken and dropped under no lock of this crate. What panics while it is woken or dropped
-/// is the business of its task, not of the peer that happens to do it.
+/// It is cloned, woken and dropped under no lock of this crate. What panics while it is woken or
+/// dropped is the business of its task, not of the peer that happens to do it.
 #[derive(Debug)]
 pub(crate) struct Task(Option<Waker>);
 

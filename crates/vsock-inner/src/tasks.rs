@@ -9,13 +9,15 @@ use std::task::Waker;
 use crate::sync::Arc;
 use crate::task::Task;
 
-/// How many tasks sleep at most. Where one more wants to, the one that has slept longest is woken to ask again.
+/// How many tasks sleep at most. Where one more wants to, the one that has slept longest is woken
+/// to ask again.
 const MAX: usize = 1024;
 
-/// The tasks that sleep until something comes that one of them may have. Which of them still wants it is not
-/// known: a future that is dropped does not say so. So all of them are woken.
+/// The tasks that sleep until something comes that one of them may have. Which of them still wants
+/// it is not known: a future that is dropped does not say so. So all of them are woken.
 ///
-/// Lives under a lock, and so gives every task that leaves to the caller, to wake or to drop it after that.
+/// Lives under a lock, and so gives every task that leaves to the caller, to wake or to drop it
+/// after that.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     asleep: VecDeque<Task>,

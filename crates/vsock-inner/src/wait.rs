@@ -105,8 +105,8 @@ impl Waiter {
         Ok(found && ready())
     }
 
-    /// Has a task woken once the other side's position is `want`; whatever mode and timeout are, and
-    /// without polling.
+    /// Has a task woken once the other side's position is `want`; whatever mode and timeout are,
+    /// and without polling.
     pub(crate) fn poll_task(
         &mut self,
         doorbell: &Doorbell,

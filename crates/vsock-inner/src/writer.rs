@@ -168,8 +168,8 @@ impl VsockInnerWriter {
         Ok(taken + rest.unwrap_or(0))
     }
 
-    /// Takes of the answer that is owed what is in `buf`; returns how many bytes of it are no more to be
-    /// written.
+    /// Takes of the answer that is owed what is in `buf`; returns how many bytes of it are no more
+    /// to be written.
     #[cold]
     pub(crate) fn take_answer(&mut self, buf: &[u8]) -> io::Result<usize> {
         let gone = self.peer_gone();
@@ -262,7 +262,8 @@ impl VsockInnerWriter {
             ConnectState::Connecting => self.poll_task(cx),
             _ => Poll::Ready(Ok(())),
         };
-        // Anew: an answer that came before the waker was left wakes it for space alone, or not at all.
+        // Anew: an answer that came before the waker was left wakes it for space alone, or not at
+        // all.
         match (self.half.connect_state(), waited) {
             (ConnectState::Connected, _) => {
                 self.half.waiter.end_task_wait();

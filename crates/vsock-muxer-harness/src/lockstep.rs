@@ -103,8 +103,8 @@ impl<'a> Lockstep<'a> {
         })
     }
 
-    /// Does one operation and compares: what it returned, every descriptor that was taken, and whether
-    /// tasks that wait were woken.
+    /// Does one operation and compares: what it returned, every descriptor that was taken, and
+    /// whether tasks that wait were woken.
     ///
     /// An operation at an end that was dropped is left out, and so is one that would wait for ever.
     ///

@@ -77,19 +77,19 @@ impl Driven for Muxer {
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum NextCall {
-    /// After a notification of the guest, a ready descriptor or the [deadline](Driven::deadline). Until then the loop
-    /// may sleep.
+    /// After a notification of the guest, a ready descriptor or the [deadline](Driven::deadline).
+    /// Until then the loop may sleep.
     #[default]
     OnEvent,
-    /// Soon: the device polls, and the guest was asked for no notifications. The loop must not sleep. It looks, without
-    /// waiting, for ready descriptors and the deadline, reports what there is, and calls again, until something else is
-    /// returned.
+    /// Soon: the device polls, and the guest was asked for no notifications. The loop must not
+    /// sleep. It looks, without waiting, for ready descriptors and the deadline, reports what there
+    /// is, and calls again, until something else is returned.
     Poll {
-        /// Until when the device expects something. It begins to count with the first call that finds nothing; work
-        /// extends it.
+        /// Until when the device expects something. It begins to count with the first call that
+        /// finds nothing; work extends it.
         until: Tick,
     },
-    /// After whatever else waits for this thread: the device has used its budget before it was done, and no notification
-    /// will come for what is left. The loop must not sleep.
+    /// After whatever else waits for this thread: the device has used its budget before it was
+    /// done, and no notification will come for what is left. The loop must not sleep.
     Immediately,
 }

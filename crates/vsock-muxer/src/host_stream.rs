@@ -146,8 +146,8 @@ impl HostStream {
         )
     }
 
-    /// Whether small payloads are better written together: a call of a stream inside the process costs less than
-    /// to copy them, one of any other is a system call.
+    /// Whether small payloads are better written together: a call of a stream inside the process
+    /// costs less than to copy them, one of any other is a system call.
     pub(crate) fn gathers(&self) -> bool {
         self.carrier != VsockBackendType::Inner
     }

@@ -23,8 +23,9 @@
 //! After every call that takes `now`, the caller takes the [actions](Muxer::next_action) until there
 //! is none; fills buffers, if the muxer [wants](Muxer::wants_transmit) some and the guest has posted
 //! some; and sleeps no longer than until the [deadline](Muxer::deadline), which may be now. Before it
-//! takes a packet out of the guest's queue it asks [`can_take_packet`](Muxer::can_take_packet). Packets that the queue
-//! holds together are best handed over as a [batch](Muxer::on_packet_of_batch), which saves system calls.
+//! takes a packet out of the guest's queue it asks [`can_take_packet`](Muxer::can_take_packet).
+//! Packets that the queue holds together are best handed over as a
+//! [batch](Muxer::on_packet_of_batch), which saves system calls.
 //!
 //! Descriptors are best registered edge-triggered. In the steady flow nothing is said to the event
 //! loop: a stream stays registered while it is read, and while it cannot be. Only an event that is of
@@ -72,10 +73,11 @@
 //!
 //! Connections, handshakes, owed replies, the window of a connection and every wait: by
 //! [`Config`]. No packet allocates memory, except for bytes that a stream does
-//! not take, within the window, for more than 4 KiB of a batch for one stream, and for a message of which the guest can take a part. One event
-//! accepts at most 32 clients, and makes at most 64 writes of what waited for a stream; the rest comes
-//! through the deadline. One call of [`transmit`](Muxer::transmit) sends at most its budget, and while
-//! several connections have something, each at most 64 KiB in its turn.
+//! not take, within the window, for more than 4 KiB of a batch for one stream, and for a message of
+//! which the guest can take a part. One event accepts at most 32 clients, and makes at most 64
+//! writes of what waited for a stream; the rest comes through the deadline. One call of
+//! [`transmit`](Muxer::transmit) sends at most its budget, and while several connections have
+//! something, each at most 64 KiB in its turn.
 //!
 //! # Example
 //!

@@ -66,7 +66,8 @@ pub struct Muxer {
     busy: Busy,
     ports: PortAllocator,
     rxq: RxQueue,
-    /// Connections that may have payload of the batch which their streams were not yet offered, each once.
+    /// Connections that may have payload of the batch which their streams were not yet offered,
+    /// each once.
     batch: Vec<Slot>,
     message_buffer: MessageBuffer,
     /// Deadlines of connections and handshakes.

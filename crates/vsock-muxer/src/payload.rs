@@ -23,7 +23,8 @@ pub(crate) struct ToStream<'a> {
 pub(crate) enum Offer {
     /// Before the next packet is looked at.
     Now,
-    /// Together with that of the packets after it: until then it is in the backlog, as if it were refused.
+    /// Together with that of the packets after it: until then it is in the backlog, as if it were
+    /// refused.
     WithOthers,
 }
 

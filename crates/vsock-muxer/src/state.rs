@@ -6,16 +6,17 @@ use std::ops::RangeInclusive;
 
 use thiserror::Error;
 
-/// What of a muxer outlives a snapshot or a migration: plain numbers, for the device to put into its
-/// own format. With the feature `serde` it can be serialised.
+/// What of a muxer outlives a snapshot or a migration: plain numbers, for the device to put into
+/// its own format. With the feature `serde` it can be serialised.
 ///
 /// Connections do not. Their host ends are streams of this process, whose other ends may be gone,
 /// or have gone on, by the time of the restore; and the guest's window and the stream's bytes would
-/// have to be of one moment. So a restored device tells its guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`
-/// (virtio 1.3, 5.10.6.7), upon which the guest resets its connections and keeps its listeners.
+/// have to be of one moment. So a restored device tells its guest
+/// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` (virtio 1.3, 5.10.6.7), upon which the guest resets its
+/// connections and keeps its listeners.
 ///
-/// A muxer takes every value of every field but the version: a snapshot that was damaged or forged does no
-/// harm. One that was written down field by field is put together from the default:
+/// A muxer takes every value of every field but the version: a snapshot that was damaged or forged
+/// does no harm. One that was written down field by field is put together from the default:
 ///
 /// ```
 /// use vsock_muxer::MuxerState;
@@ -30,12 +31,12 @@ use thiserror::Error;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct MuxerState {
-    /// What the other fields are: [`VERSION`](Self::VERSION) when this release has saved it. It is the first
-    /// field, so that a format without names has it in the same place in every version.
+    /// What the other fields are: [`VERSION`](Self::VERSION) when this release has saved it. It is
+    /// the first field, so that a format without names has it in the same place in every version.
     #[cfg_attr(feature = "serde", serde(deserialize_with = "known_version"))]
     pub version: u32,
-    /// The host port that is tried next: a restored guest does not see the ports of connections that
-    /// it may still remember. One outside the configured range means the range's first.
+    /// The host port that is tried next: a restored guest does not see the ports of connections
+    /// that it may still remember. One outside the configured range means the range's first.
     pub next_host_port: u32,
     /// Connections that there were, and that the guest loses by the restore.
     pub connections: u64,
@@ -67,7 +68,8 @@ impl Default for MuxerState {
     }
 }
 
-/// A saved state is of a version that this release does not know: older than it reads, or newer than it saves.
+/// A saved state is of a version that this release does not know: older than it reads, or newer
+/// than it saves.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error(
     "saved state has version {found}, expected {oldest} to {newest}; restore it with the release \
@@ -101,7 +103,8 @@ impl StateVersionError {
     }
 }
 
-/// Refuses a version while it is read, before what else is missing or unknown would be complained of.
+/// Refuses a version while it is read, before what else is missing or unknown would be complained
+/// of.
 #[cfg(feature = "serde")]
 fn known_version<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     let version = serde::Deserialize::deserialize(from)?;

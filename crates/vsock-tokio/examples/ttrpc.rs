@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! A ttrpc call from the host to a service of the guest, as Kata's runtime calls its agent. What
-//! `ttrpc-codegen` makes of a `.proto` file is written by hand here, for one method whose payload is a text.
+//! `ttrpc-codegen` makes of a `.proto` file is written by hand here, for one method whose payload
+//! is a text.
 //!
-//! The guest's end is played by this process: `cargo run -p vsock-tokio --features fd --example ttrpc`
+//! The guest's end is played by this process:
+//! `cargo run -p vsock-tokio --features fd --example ttrpc`
 
 #![expect(clippy::print_stdout, reason = "an example for people")]
 

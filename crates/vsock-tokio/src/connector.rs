@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 
 use vsock_inner::{VsockInnerConnector, VsockInnerStream};
 
+use crate::budget::within_budget;
 use crate::listener::AsyncListener;
 use crate::stream::AsyncStream;
-use crate::transfer::within_budget;
 
 /// Opens connections to the guest, from any task.
 ///

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vsock_inner::{VsockAddr, VsockInnerReader, VsockInnerWriter};
 
 use crate::addr::{Ends, known};
-use crate::transfer;
+use crate::budget::within_budget;
 
 /// The reading half of an [`AsyncStream`](crate::AsyncStream), lent by its
 /// [`split`](crate::AsyncStream::split).
@@ -193,7 +193,12 @@ impl AsyncRead for ReadHalf<'_> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        transfer::poll_read(self.inner, cx, buf)
+        within_budget(cx, |cx| {
+            let most = buf.remaining();
+            self.inner
+                .poll_read_with(cx, most, |bytes| buf.put_slice(bytes))
+        })
+        .map_ok(drop)
     }
 }
 
@@ -204,7 +209,12 @@ impl AsyncRead for OwnedReadHalf {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        transfer::poll_read(&mut self.inner, cx, buf)
+        within_budget(cx, |cx| {
+            let most = buf.remaining();
+            self.inner
+                .poll_read_with(cx, most, |bytes| buf.put_slice(bytes))
+        })
+        .map_ok(drop)
     }
 }
 
@@ -215,7 +225,7 @@ impl AsyncWrite for WriteHalf<'_> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        transfer::poll_write(self.inner, cx, buf)
+        within_budget(cx, |cx| self.inner.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -223,7 +233,7 @@ impl AsyncWrite for WriteHalf<'_> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        transfer::poll_write_vectored(self.inner, cx, bufs)
+        within_budget(cx, |cx| self.inner.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -246,7 +256,7 @@ impl AsyncWrite for OwnedWriteHalf {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        transfer::poll_write(&mut self.inner, cx, buf)
+        within_budget(cx, |cx| self.inner.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -254,7 +264,7 @@ impl AsyncWrite for OwnedWriteHalf {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        transfer::poll_write_vectored(&mut self.inner, cx, bufs)
+        within_budget(cx, |cx| self.inner.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {

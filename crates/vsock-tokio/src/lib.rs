@@ -82,6 +82,7 @@
 mod addr;
 #[cfg(feature = "axum08")]
 mod axum08;
+mod budget;
 #[cfg(any(feature = "axum08", feature = "tonic014"))]
 mod connect_info;
 mod connector;
@@ -92,7 +93,6 @@ mod listener;
 mod stream;
 #[cfg(feature = "tonic014")]
 mod tonic014;
-mod transfer;
 
 pub use addr::AddrError;
 #[cfg(any(feature = "axum08", feature = "tonic014"))]

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use vsock_inner::{VsockAddr, VsockInnerListener};
 
+use crate::budget::within_budget;
 use crate::stream::AsyncStream;
-use crate::transfer::within_budget;
 
 /// The host's CID, by which a guest names it (virtio 1.3, section 5.10.4).
 const HOST_CID: u64 = 2;

@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vsock_inner::{VsockAddr, VsockInnerStream};
 
 use crate::addr::{Ends, known};
+use crate::budget::within_budget;
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
-use crate::transfer;
 
 /// One end of an in-process connection, for tasks.
 ///
@@ -157,7 +157,12 @@ impl AsyncRead for AsyncStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        transfer::poll_read(&mut self.inner, cx, buf)
+        within_budget(cx, |cx| {
+            let most = buf.remaining();
+            self.inner
+                .poll_read_with(cx, most, |bytes| buf.put_slice(bytes))
+        })
+        .map_ok(drop)
     }
 }
 
@@ -168,7 +173,7 @@ impl AsyncWrite for AsyncStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        transfer::poll_write(&mut self.inner, cx, buf)
+        within_budget(cx, |cx| self.inner.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -176,7 +181,7 @@ impl AsyncWrite for AsyncStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        transfer::poll_write_vectored(&mut self.inner, cx, bufs)
+        within_budget(cx, |cx| self.inner.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,23 +5,24 @@ use vhost::vhost_user::message::VhostUserProtocolFeatures;
 /// `VIRTIO_F_ACCESS_PLATFORM` (virtio 1.3, 6).
 const F_ACCESS_PLATFORM: u64 = 1 << 33;
 
-/// Whether `VIRTIO_F_ACCESS_PLATFORM` is on offer: the driver hands out addresses as the platform gives them to a
-/// device, not those of its memory.
+/// Whether `VIRTIO_F_ACCESS_PLATFORM` is on offer: the driver hands out addresses as the platform
+/// gives them to a device, not those of its memory.
 ///
-/// A guest with encrypted memory (AMD SEV, Intel TDX) needs it: its driver puts what the device may see into
-/// *bounce buffers*, in pages that the guest shares with the host. Their addresses are plain guest addresses, so
-/// the device has nothing to translate.
+/// A guest with encrypted memory (AMD SEV, Intel TDX) needs it: its driver puts what the device may
+/// see into *bounce buffers*, in pages that the guest shares with the host. Their addresses are
+/// plain guest addresses, so the device has nothing to translate.
 ///
-/// A guest behind a virtual IOMMU is another matter: its addresses would have to be translated, by `IOTLB_MSG`
-/// requests of the VMM. The device has no such table and refuses the first of them, which ends that VMM's
-/// connection. QEMU sends them if, and only if, the machine has a virtual IOMMU (`-device intel-iommu`) and the
-/// device `iommu_platform=on`.
+/// A guest behind a virtual IOMMU is another matter: its addresses would have to be translated, by
+/// `IOTLB_MSG` requests of the VMM. The device has no such table and refuses the first of them,
+/// which ends that VMM's connection. QEMU sends them if, and only if, the machine has a virtual
+/// IOMMU (`-device intel-iommu`) and the device `iommu_platform=on`.
 ///
-/// QEMU offers the feature to its guest by itself, where the device has `iommu_platform=on` (it is the default in
-/// machines with `confidential-guest-support`), and takes the bit out of what it tells the device where there is
-/// no virtual IOMMU: it needs no offer. Other VMMs may. QEMU refuses a device that offers the bit without
-/// `VHOST_USER_PROTOCOL_F_BACKEND_REQ` ("IOMMU support requires reply-ack and backend-req protocol features"), so
-/// that comes with it; the device takes the channel and sends nothing on it.
+/// QEMU offers the feature to its guest by itself, where the device has `iommu_platform=on` (it is
+/// the default in machines with `confidential-guest-support`), and takes the bit out of what it
+/// tells the device where there is no virtual IOMMU: it needs no offer. Other VMMs may. QEMU
+/// refuses a device that offers the bit without `VHOST_USER_PROTOCOL_F_BACKEND_REQ` ("IOMMU support
+/// requires reply-ack and backend-req protocol features"), so that comes with it; the device takes
+/// the channel and sends nothing on it.
 ///
 /// # Examples
 ///

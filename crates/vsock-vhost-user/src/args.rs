@@ -69,8 +69,8 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) sealed_memory: bool,
 
-    /// Offer VIRTIO_F_ACCESS_PLATFORM, for guests with encrypted memory whose VMM wants it of the device.
-    /// There is no address translation: a guest behind a virtual IOMMU is refused
+    /// Offer VIRTIO_F_ACCESS_PLATFORM, for guests with encrypted memory whose VMM wants it of the
+    /// device. There is no address translation: a guest behind a virtual IOMMU is refused
     #[arg(long)]
     pub(crate) access_platform: bool,
 

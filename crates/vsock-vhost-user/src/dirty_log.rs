@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The log of a live migration: a bitmap in a file of the front-end, with a bit for each page of 4 KiB of the
-//! guest that the device has written (vhost-user, "Migration").
+//! The log of a live migration: a bitmap in a file of the front-end, with a bit for each page of
+//! 4 KiB of the guest that the device has written (vhost-user, "Migration").
 //!
-//! A page is marked *after* it was written. The front-end takes a bit out of the log and copies the page then:
+//! A page is marked *after* it was written. The front-end takes a bit out of the log and copies the
+//! page then:
 //!
 //! ```text
 //! the device                               the front-end
@@ -11,11 +12,11 @@
 //!   2. sets the bit, in one operation        b. copies the page
 //! ```
 //!
-//! If (a) finds the bit of (2), (b) sees the bytes of (1). If (a) comes before (2), the bit is in the log after it,
-//! and the page is copied again. With the mark first, both (a) and (b) could fall between it and the write, and the
-//! write would be in no copy. That a bit of a whole step is set only after the guest has been shown a used buffer
-//! does no harm: the last round of copies is made when the queues have been stopped, by a request that waits for
-//! the step.
+//! If (a) finds the bit of (2), (b) sees the bytes of (1). If (a) comes before (2), the bit is in
+//! the log after it, and the page is copied again. With the mark first, both (a) and (b) could fall
+//! between it and the write, and the write would be in no copy. That a bit of a whole step is set
+//! only after the guest has been shown a used buffer does no harm: the last round of copies is made
+//! when the queues have been stopped, by a request that waits for the step.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -74,8 +75,8 @@ impl LogFile {
         self.0.size() as u64
     }
 
-    /// Sets the bits from page `first` to page `last`. Those beyond the end are left out: memory that has no
-    /// bits is refused before it is used.
+    /// Sets the bits from page `first` to page `last`. Those beyond the end are left out: memory
+    /// that has no bits is refused before it is used.
     fn set(&self, first: u64, last: u64) {
         for byte in first / 8..=last / 8 {
             let from = if byte == first / 8 { first % 8 } else { 0 };
@@ -84,16 +85,16 @@ impl LogFile {
             let place = usize::try_from(byte).ok();
             let place = place.and_then(|at| self.0.get_atomic_ref::<AtomicU8>(at).ok());
             if let Some(place) = place {
-                // ORDER: Release; partner: the front-end's exchange that takes the bits. A front-end that sees
-                // the bit sees what was written to the page before.
+                // ORDER: Release; partner: the front-end's exchange that takes the bits. A
+                // front-end that sees the bit sees what was written to the page before.
                 place.fetch_or(bits, Ordering::Release);
             }
         }
     }
 }
 
-/// The log of a front-end, if it has given one, and whether pages are marked in it. All regions of its memory
-/// refer to this one.
+/// The log of a front-end, if it has given one, and whether pages are marked in it. All regions of
+/// its memory refer to this one.
 #[derive(Debug, Default)]
 pub(crate) struct DirtyLog {
     /// Whether there is a log in which pages are to be marked.
@@ -102,7 +103,8 @@ pub(crate) struct DirtyLog {
 }
 
 impl DirtyLog {
-    /// Takes another log; returns the one before, in which no page is marked from here on. Unmapping it may wait.
+    /// Takes another log; returns the one before, in which no page is marked from here on.
+    /// Unmapping it may wait.
     #[must_use = "to be dropped without the lock"]
     pub(crate) fn replace(&self, file: LogFile) -> Option<LogFile> {
         let mut place = self.file.write().unwrap_or_else(PoisonError::into_inner);
@@ -114,7 +116,8 @@ impl DirtyLog {
     /// A write that begins after this is marked, if the lock of the worker is held here.
     pub(crate) fn switch(&self, marking: Marking) {
         let is_on = marking == Marking::On && self.len().is_some();
-        // ORDER: Relaxed; partner: the load in `mark`, which comes under the same lock of the worker.
+        // ORDER: Relaxed; partner: the load in `mark`, which comes under the same lock of the
+        // worker.
         self.is_on.store(is_on, Ordering::Relaxed);
     }
 
@@ -131,7 +134,8 @@ impl DirtyLog {
     /// Marks what was written at a guest address.
     #[inline]
     fn mark(&self, start: u64, len: usize) {
-        // ORDER: Relaxed; partner: the store in `switch`, which comes under the same lock of the worker.
+        // ORDER: Relaxed; partner: the store in `switch`, which comes under the same lock of the
+        // worker.
         if self.is_on.load(Ordering::Relaxed) && len > 0 {
             self.mark_pages(start, len as u64 - 1);
         }

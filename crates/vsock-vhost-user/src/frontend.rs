@@ -156,8 +156,8 @@ macro_rules! not_offered {
 }
 
 impl VhostUserBackendReqHandlerMut for Frontend {
-    /// There is one session for each connection, so its front-end owns it, however often it says so: libkrun does
-    /// with each start of a driver.
+    /// There is one session for each connection, so its front-end owns it, however often it says
+    /// so: libkrun does with each start of a driver.
     fn set_owner(&mut self) -> Answer<()> {
         Ok(())
     }
@@ -224,7 +224,8 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         Ok(None)
     }
 
-    /// A region that a running queue lies in stays: without it, the queue would be broken for the guest.
+    /// A region that a running queue lies in stays: without it, the queue would be broken for the
+    /// guest.
     fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Answer<()> {
         let memory = self.memory.without(region).map_err(Refusal::Memory)?;
         let mut worker = self.shared.worker();
@@ -232,7 +233,8 @@ impl VhostUserBackendReqHandlerMut for Frontend {
             return Err(Refusal::RegionInUse(queue).into());
         }
         let before = worker.set_memory(Arc::clone(memory.mapped()));
-        // Without the worker's lock, and the last owner of the region after it: unmapping can take long.
+        // Without the worker's lock, and the last owner of the region after it: unmapping can take
+        // long.
         drop(worker);
         drop(before);
         self.memory = memory;
@@ -272,9 +274,8 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         let addresses = self.addresses(descriptor, available, used)?;
         let set = self.shared.worker().set_addresses(queue, &addresses);
         set.map_err(Refusal::Misaligned)?;
-        let logged = flags.contains(VhostUserVringAddrFlags::VHOST_VRING_F_LOG);
         let end = self.memory.end();
-        let set = self.migration.set_ring(queue, logged, end, &self.shared);
+        let set = self.migration.set_ring(queue, &flags, end, &self.shared);
         Ok(set.map_err(Refusal::Log)?)
     }
 

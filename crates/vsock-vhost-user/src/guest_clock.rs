@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The time as a guest lives it: it stands still while the guest does, so that no deadline passes that the guest had
-//! no chance to meet.
+//! The time as a guest lives it: it stands still while the guest does, so that no deadline passes
+//! that the guest had no chance to meet.
 
 use std::time::Duration;
 

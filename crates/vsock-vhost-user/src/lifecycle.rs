@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The virtio device through the starts, pauses and resets of its drivers: what the [session](crate::session)
-//! decides is done here. While no driver is served, the time of the guest stands still.
+//! The virtio device through the starts, pauses and resets of its drivers: what the
+//! [session](crate::session) decides is done here. While no driver is served, the time of the guest
+//! stands still.
 
 use std::sync::Arc;
 
@@ -71,7 +72,7 @@ impl Lifecycle {
         self.clock.run(now);
         let now = self.clock.at(now);
         let started = match start {
-            Start::GoOn | Start::Cut => self.device.go_on(mem, queues).map_err(Unserved::from),
+            Start::GoOn | Start::Cut => self.device.resume(mem, queues).map_err(Unserved::from),
             Start::Reset {
                 owes_transport_reset,
             } => {
@@ -105,7 +106,8 @@ impl Lifecycle {
         }
     }
 
-    /// Moves what can be moved between queues that run and the host's streams; `None` if the queues cannot be used.
+    /// Moves what can be moved between queues that run and the host's streams; `None` if the queues
+    /// cannot be used.
     pub(crate) fn process(
         &mut self,
         now: Tick,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! `SET_LOG_FD`, a request that the `vhost` crate does not answer: an eventfd for a front-end that wants to be woken
-//! when a page was marked.
+//! `SET_LOG_FD`, a request that the `vhost` crate does not answer: an eventfd for a front-end that
+//! wants to be woken when a page was marked.
 //!
-//! It is a part of the interface of the kernel's devices. Front-ends of vhost-user take the log when it suits
-//! them, and none is known that waits for it: so the descriptor is taken and closed, as other devices do.
+//! It is a part of the interface of the kernel's devices. Front-ends of vhost-user take the log
+//! when it suits them, and none is known that waits for it: so the descriptor is taken and closed,
+//! as other devices do.
 
 use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;

@@ -16,7 +16,8 @@ use vm_memory::{
 use crate::dirty_log::{DirtyLog, RegionLog};
 use crate::shared_file::{FileError, Part, SealedMemory};
 
-/// Most regions that a front-end may share: as many as other devices take, and a monitor has slots for.
+/// Most regions that a front-end may share: as many as other devices take, and a monitor has slots
+/// for.
 pub(crate) const MAX_REGIONS: usize = 509;
 
 /// Guest memory that is mapped, and marks in the log what is written through it.
@@ -33,11 +34,9 @@ pub(crate) enum MemoryError {
     },
     #[error("memory region {index} at guest address {address:#x} is empty")]
     Empty { index: usize, address: u64 },
-    #[error("the memory regions do not go together")]
+    #[error("the memory regions cannot be used together: expected regions that do not overlap")]
     Regions(#[source] GuestRegionCollectionError),
-    #[error(
-        "there are {MAX_REGIONS} memory regions, which is the most: remove one before another is added"
-    )]
+    #[error("there are {MAX_REGIONS} memory regions, the limit: remove one before adding another")]
     TooMany,
     #[error(
         "no memory region of {len:#x} bytes is at guest address {guest:#x} and at {frontend:#x} of the VMM, so \
@@ -98,7 +97,8 @@ impl Memory {
         })
     }
 
-    /// This memory with one more region, which must overlap no other. The others stay as they are mapped.
+    /// This memory with one more region, which must overlap no other. The others stay as they are
+    /// mapped.
     ///
     /// This may wait for the owner of the file.
     pub(crate) fn with(

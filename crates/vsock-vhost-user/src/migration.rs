@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a front-end has said of a live migration: its log, and what is to be marked in it (vhost-user,
-//! "Migration").
+//! What a front-end has said of a live migration: its log, and what is to be marked in it
+//! (vhost-user, "Migration").
 //!
 //! Pages are marked while there is a log and either `VHOST_F_LOG_ALL` was accepted, or a queue has
-//! `VHOST_VRING_F_LOG`: then all of them, those of rings and those of buffers alike. A page too many in the log
-//! costs a copy; one too few, the guest. Both are said while the queues run.
+//! `VHOST_VRING_F_LOG`: then all of them, those of rings and those of buffers alike. A page too
+//! many in the log costs a copy; one too few, the guest. Both are said while the queues run.
 
 use std::fs::File;
 use std::sync::Arc;
 
-use vhost::vhost_user::message::VhostUserVirtioFeatures;
+use vhost::vhost_user::message::{VhostUserVirtioFeatures, VhostUserVringAddrFlags};
 
 use crate::dirty_log::{DirtyLog, LogError, LogFile, Marking};
 use crate::session::QUEUES;
@@ -48,11 +48,11 @@ impl Migration {
     pub(crate) fn set_ring(
         &mut self,
         queue: QueueIndex,
-        logged: bool,
+        flags: &VhostUserVringAddrFlags,
         end: u64,
         shared: &Shared,
     ) -> Result<(), LogError> {
-        self.rings[queue.number()] = logged;
+        self.rings[queue.number()] = flags.contains(VhostUserVringAddrFlags::VHOST_VRING_F_LOG);
         self.update(end, shared)
     }
 
@@ -63,8 +63,8 @@ impl Migration {
         self.log.switch(Marking::Off);
     }
 
-    /// Takes another log, in which the next page is marked that is written after this. This may wait for the owner of
-    /// its file.
+    /// Takes another log, in which the next page is marked that is written after this. This may
+    /// wait for the owner of its file.
     pub(crate) fn set_log(
         &self,
         file: File,
@@ -84,7 +84,8 @@ impl Migration {
         Ok(())
     }
 
-    /// Checks memory that ends at `end` before it is used: a page without a bit would be written and not marked.
+    /// Checks memory that ends at `end` before it is used: a page without a bit would be written
+    /// and not marked.
     pub(crate) fn check_memory(&self, end: u64) -> Result<(), LogError> {
         match self.marking() {
             Marking::On => self.log.check_covers(end),

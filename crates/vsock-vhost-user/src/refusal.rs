@@ -13,11 +13,11 @@ use crate::session::QUEUES;
 /// Why a request is refused.
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {
-    #[error("there are {QUEUES} queues, and {0} is the number of none")]
+    #[error("there is no queue {0}: expected one of {QUEUES}, counted from 0")]
     NoQueue(u32),
-    #[error("{0} entries are not a power of two up to {1}, the longest queue")]
+    #[error("{0} entries: expected a power of two up to {1}, the longest queue")]
     Size(u32, u16),
-    #[error("{0} is out of range for an index of a queue")]
+    #[error("{0} is too large for a queue index: expected at most 65535")]
     Base(u32),
     #[error("the features {0:#x} were not offered")]
     Features(u64),
@@ -37,7 +37,7 @@ pub(crate) enum Refusal {
     Log(#[from] LogError),
     #[error("queue {0} runs and has a part in the memory region: stop it by GET_VRING_BASE first")]
     RegionInUse(usize),
-    #[error("it was not offered")]
+    #[error("the protocol feature for it was not offered")]
     NotOffered,
 }
 

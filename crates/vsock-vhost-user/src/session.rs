@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Whose driver the device serves: the one that it served before, or another. It decides between a pause and
-//! a reset, from what the front-end says and from where the rings stand; it touches no descriptor and no
-//! memory.
+//! Whose driver the device serves: the one that it served before, or another. It decides between a
+//! pause and a reset, from what the front-end says and from where the rings stand; it touches no
+//! descriptor and no memory.
 //!
-//! Queues that stop do not say why. QEMU sends the same messages for a guest that is paused and for one that
-//! reboots, and other front-ends do no more than disable the queues. So nothing is decided when they stop. It is
-//! decided when they run again:
+//! Queues that stop do not say why. QEMU sends the same messages for a guest that is paused and for
+//! one that reboots, and other front-ends do no more than disable the queues. So nothing is decided
+//! when they stop. It is decided when they run again:
 //!
 //! ```text
 //!           start: Reset, GoOn or Cut                 interrupt(Pause)
@@ -19,19 +19,20 @@
 //!                                      Resting, bonds cut <-----------------------------+
 //! ```
 //!
-//! and from either kind of rest a start for another driver is a `Reset`. `docs/protocol.md` argues the rules
-//! from the specification.
+//! and from either kind of rest a start for another driver is a `Reset`. `docs/protocol.md` argues
+//! the rules from the specification.
 
 use vhost::vhost_user::VhostUserVirtioFeatures;
 
 /// Receive, transmit and event queue; some front-ends keep the last one for themselves.
 pub(crate) const QUEUES: usize = 3;
 
-/// How many queues, from the first on, carry packets. The device serves a driver while all of them run.
+/// How many queues, from the first on, carry packets. The device serves a driver while all of them
+/// run.
 pub(crate) const PACKET_QUEUES: usize = 2;
 
-/// Bits of the features by which the front-end and the device agree on how they work together. The driver does not
-/// know of them, and they change while it runs.
+/// Bits of the features by which the front-end and the device agree on how they work together. The
+/// driver does not know of them, and they change while it runs.
 const FRONT_END_FEATURES: u64 =
     VhostUserVirtioFeatures::LOG_ALL.bits() | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 
@@ -48,15 +49,17 @@ pub(crate) struct Layout {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Ring {
     pub(crate) layout: Layout,
-    /// The used index, which nothing but the device moves once a driver has set the ring up. The device holds no
-    /// buffer between two calls, so this is also where it goes on in what is available.
+    /// The used index, which nothing but the device moves once a driver has set the ring up. The
+    /// device holds no buffer between two calls, so this is also where it goes on in what is
+    /// available.
     pub(crate) used_index: u16,
 }
 
 /// How the device was taken off its rings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Interruption {
-    /// A ring was stopped or disabled, or is being set up anew: whether for a while, is not known yet.
+    /// A ring was stopped or disabled, or is being set up anew: whether for a while, is not known
+    /// yet.
     Pause,
     /// By `RESET_OWNER` or `RESET_DEVICE`, or because the front-end has gone.
     Reset,
@@ -81,7 +84,8 @@ pub(crate) enum Start {
     Cut,
     /// The driver is another one: whatever is left of the one before is closed.
     Reset {
-        /// The driver has used its rings already, with another device: what it thinks is connected is not.
+        /// The driver has used its rings already, with another device: what it thinks is connected
+        /// is not.
         owes_transport_reset: bool,
     },
 }
@@ -200,8 +204,8 @@ impl Session {
         self.bases = [None; QUEUES];
     }
 
-    /// The rings cannot be used, and every connection was closed for that: whatever runs next begins anew, after the
-    /// next interruption.
+    /// The rings cannot be used, and every connection was closed for that: whatever runs next
+    /// begins anew, after the next interruption.
     pub(crate) const fn broken(&mut self) {
         self.state = State::Broken;
     }
@@ -220,7 +224,8 @@ impl Session {
         let start = match self.state {
             State::Serving(before) if before == driver => Start::GoOn,
             State::Resting(before, Bonds::Kept) if before == driver && stands_there => Start::GoOn,
-            // Another session passes whatever it likes as the base, most likely the available index.
+            // Another session passes whatever it likes as the base, most likely the available
+            // index.
             State::Resting(before, Bonds::Cut) if before == driver => Start::Cut,
             _ => Start::Reset {
                 owes_transport_reset: rings.iter().any(|ring| ring.used_index != 0),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A part of a file that a front-end shares, and what is checked of it before it is mapped: a page that is not
-//! there kills the process that touches it.
+//! A part of a file that a front-end shares, and what is checked of it before it is mapped: a page
+//! that is not there kills the process that touches it.
 
 use std::fs::File;
 use std::io;
@@ -30,9 +30,9 @@ pub(crate) enum FileError {
          accept that: the VMM must share memory in usual pages"
     )]
     Huge,
-    #[error("it has a part of a huge page of {0} bytes")]
+    #[error("it ends within a huge page: expected a multiple of {0} bytes")]
     PartOfPage(u64),
-    #[error("it is in a file whose length cannot be asked for")]
+    #[error("cannot ask for the properties of its file")]
     Unknown(#[source] io::Error),
     #[error(
         "it cannot be mapped, at offset {offset:#x} of its file, which must be a multiple of the page size"
@@ -41,12 +41,12 @@ pub(crate) enum FileError {
         offset: u64,
         source: MmapRegionError,
     },
-    #[error("it is beyond what an address can say")]
+    #[error("its end is too large for an address")]
     Beyond,
 }
 
-/// Whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a memfd), and the log of a
-/// migration with it.
+/// Whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a memfd), and
+/// the log of a migration with it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SealedMemory {
     /// A VMM that shares memory which may shrink is refused.
@@ -75,7 +75,8 @@ impl Part {
         }
         let unknown = |error: Errno| FileError::Unknown(error.into());
         if let Some(page) = huge_page(file).map_err(unknown)? {
-            // A hole that is made in them later is filled with what the system has left: nothing, perhaps.
+            // A hole that is made in them later is filled with what the system has left: nothing,
+            // perhaps.
             if required {
                 return Err(FileError::Huge);
             }
@@ -110,8 +111,8 @@ impl Part {
     }
 }
 
-/// How large the pages of a file are, if they are huge ones: these come from a pool of the system, and a
-/// process that touches one when none is left is killed.
+/// How large the pages of a file are, if they are huge ones: these come from a pool of the system,
+/// and a process that touches one when none is left is killed.
 fn huge_page(file: &File) -> Result<Option<u64>, Errno> {
     let system = fstatfs(file)?;
     let is_huge = system.f_type == libc::HUGETLBFS_MAGIC;

@@ -119,13 +119,14 @@ impl Vring {
         }
     }
 
-    /// How far the queue was used by the device, which is also how far it has come in what is available.
+    /// How far the queue was used by the device, which is also how far it has come in what is
+    /// available.
     pub(crate) fn position(&self) -> u16 {
         self.queue.next_used()
     }
 
-    /// Goes to where the queue stands, by its used index, whatever the front-end says: the device alone moves that,
-    /// and holds no buffer. Returns the queue as it is there.
+    /// Goes to where the queue stands, by its used index, whatever the front-end says: the device
+    /// alone moves that, and holds no buffer. Returns the queue as it is there.
     pub(crate) fn go_to_used_index(&mut self, mem: &MappedMemory) -> Ring {
         let layout = self.layout();
         let index = GuestAddress(layout.used.saturating_add(USED_INDEX));

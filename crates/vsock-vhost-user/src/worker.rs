@@ -158,8 +158,8 @@ impl Worker {
         vrings.position(|vring| vring.runs() && !holds_queue(memory, vring.queue_mut()))
     }
 
-    /// Takes another call for a queue, or none. The driver of a queue that runs is notified by it, because the one
-    /// before may have come to nothing.
+    /// Takes another call for a queue, or none. The driver of a queue that runs is notified by it,
+    /// because the one before may have come to nothing.
     pub(crate) fn set_call(&mut self, index: QueueIndex, call: Option<File>) -> Discarded {
         let vring = &mut self.vrings[index.0];
         let discarded = vring.set_call(call);
@@ -177,8 +177,8 @@ impl Worker {
         self.vrings[index.0].set_size(size)
     }
 
-    /// Sets where a queue is. Another place is another set-up; the same one again is none, and a queue that
-    /// runs goes on.
+    /// Sets where a queue is. Another place is another set-up; the same one again is none, and a
+    /// queue that runs goes on.
     pub(crate) fn set_addresses(
         &mut self,
         index: QueueIndex,
@@ -190,8 +190,8 @@ impl Worker {
         self.vrings[index.0].set_addresses(at)
     }
 
-    /// Takes another kick for a queue, or none. With one, the queue starts; one that runs is looked at as if it had
-    /// been stopped before.
+    /// Takes another kick for a queue, or none. With one, the queue starts; one that runs is looked
+    /// at as if it had been stopped before.
     pub(crate) fn set_kick(&mut self, index: QueueIndex, kick: Option<File>) -> KickChange {
         if kick.is_some() {
             self.leave(index);
@@ -278,7 +278,8 @@ impl Worker {
         self.lifecycle.device().counters()
     }
 
-    /// Moves what can be moved, if the driver has started its queues. Returns when to call it again.
+    /// Moves what can be moved, if the driver has started its queues. Returns when to call it
+    /// again.
     fn serve(&mut self, now: Tick) -> NextCall {
         let Some(memory) = &self.memory else {
             return NextCall::OnEvent;

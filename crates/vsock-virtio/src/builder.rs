@@ -71,9 +71,10 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
 
     /// How long a poll takes that finds nothing: default 30 us. Zero turns polling off.
     ///
-    /// Where the device expects work within that time, it asks its caller to [poll](crate::NextCall::Poll) instead of
-    /// sleeping, and the driver for no kicks: what comes then costs no exit of the guest and no wake-up of the thread. It
-    /// learns from the pauses of the guest whether to expect that, and polls rarely where polls seem to keep the guest from
+    /// Where the device expects work within that time, it asks its caller to
+    /// [poll](crate::NextCall::Poll) instead of sleeping, and the driver for no kicks: what comes
+    /// then costs no exit of the guest and no wake-up of the thread. It learns from the pauses of
+    /// the guest whether to expect that, and polls rarely where polls seem to keep the guest from
     /// its processor.
     ///
     /// While it polls and the guest goes on sending, the guest is told once that several packets were taken: when they

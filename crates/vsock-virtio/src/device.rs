@@ -54,7 +54,7 @@ enum Phase {
 /// | the driver has reset the device | [`reset`](Self::reset) |
 /// | the guest goes on without its connections | [`transport_reset`](Self::transport_reset), then [`process`](Self::process) |
 /// | a snapshot is loaded | [`restore`](Self::restore), then [`process`](Self::process) |
-/// | the guest is paused; it goes on | [`pause`](Self::pause); [`go_on`](Self::go_on), then [`process`](Self::process) |
+/// | the guest is paused; it goes on | [`pause`](Self::pause); [`resume`](Self::resume), then [`process`](Self::process) |
 /// | the device stops and its guest goes on | [`farewell`](Self::farewell), then [`process`](Self::process) until it no longer [owes any](Self::owes_farewells) |
 /// | the device is about to be dropped | [`reset`](Self::reset) |
 ///
@@ -167,8 +167,8 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// it does. From then until it has taken notice, which it does by making another buffer of the event
     /// queue available, it gets no packet: for half a second at most.
     ///
-    /// [`process`](Self::process) publishes the event. A VMM that [pauses](Self::pause) a guest and resumes it in the
-    /// same process does not need this: the connections are still there.
+    /// [`process`](Self::process) publishes the event. A VMM that [pauses](Self::pause) a guest and
+    /// resumes it in the same process does not need this: the connections are still there.
     pub fn transport_reset(&mut self, now: Tick) {
         if self.has_driver() {
             self.muxer.transport_reset(now);
@@ -186,9 +186,9 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// # Errors
     ///
     /// The state is of a version that this release does not know, or as of
-    /// [`ack_features`](Self::ack_features) and [`activate`](Self::activate). The device is then as it
-    /// was. The numbers of a state, and of the queues, may be any: what would do harm is refused here or
-    /// is a fault of [`process`](Self::process).
+    /// [`ack_features`](Self::ack_features) and [`activate`](Self::activate). The device is then as
+    /// it was. The numbers of a state, and of the queues, may be any: what would do harm is refused
+    /// here or is a fault of [`process`](Self::process).
     pub fn restore(
         &mut self,
         now: Tick,

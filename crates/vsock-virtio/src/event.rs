@@ -17,8 +17,8 @@ use crate::{DeviceCounters, DeviceFault};
 /// `struct virtio_vsock_event` with `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
 const TRANSPORT_RESET: [u8; 4] = 0_u32.to_le_bytes();
 
-/// How long packets wait for a guest that does not come back for its event: much longer than an interrupt takes, and
-/// short for a program that waits for its connection.
+/// How long packets wait for a guest that does not come back for its event: much longer than an
+/// interrupt takes, and short for a program that waits for its connection.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Where the device stands with the one event that there is.

@@ -13,8 +13,9 @@ pub const F_EVENT_IDX: u64 = 1 << 29;
 /// `VIRTIO_F_VERSION_1`: the device is one of virtio 1.0 or later.
 pub const F_VERSION_1: u64 = 1 << 32;
 
-/// `VIRTIO_F_IN_ORDER`: the device uses buffers in the order in which they were made available (virtio 1.3, 2.7.9).
-/// It does so whether the driver accepts it or not: also where it skips chains that are of no use.
+/// `VIRTIO_F_IN_ORDER`: the device uses buffers in the order in which they were made available
+/// (virtio 1.3, 2.7.9). It does so whether the driver accepts it or not: also where it skips chains
+/// that are of no use.
 pub const F_IN_ORDER: u64 = 1 << 35;
 
 /// What this crate implements by itself. `VIRTIO_VSOCK_F_SEQPACKET` is offered where a backend has

@@ -2,8 +2,8 @@
 
 //! Which notifications are left out (ADR 0013): those of no use. Neither side ever waits for one.
 //!
-//! *Kicks.* After work the device may poll for a while, with kicks off, instead of sleeping: a packet that comes
-//! then costs neither an exit of the guest nor a wake-up of the device's thread.
+//! *Kicks.* After work the device may poll for a while, with kicks off, instead of sleeping: a
+//! packet that comes then costs neither an exit of the guest nor a wake-up of the device's thread.
 //!
 //! ```text
 //!   ┌──────────┐ found nothing  ┌───────────────────────┐
@@ -19,14 +19,16 @@
 //!                               └───────────────────────┘
 //! ```
 //!
-//! 1. A pause, from the end of work to the next work, is *short* if it takes up to twice the budget: what a poll covers, and
-//!    the wake-up that it saves.
-//! 2. The device polls if it expects a short pause: if those that followed a pause of the same kind as the last one
-//!    were mostly short. So it learns bursts, and polls within one and not between two.
-//! 3. Sleeps are measured as polls are, so an idle or slow guest costs nothing, and no poll is needed to find
-//!    out that polling would pay.
-//! 4. Where a poll finds nothing and the sleep after it is short, polling itself may be what keeps the other side from the
-//!    processor. Where that happens more often than hits, polls become exponentially rarer ([`MOST_DOUBT`]).
+//! 1. A pause, from the end of work to the next work, is *short* if it takes up to twice the
+//!    budget: what a poll covers, and the wake-up that it saves.
+//! 2. The device polls if it expects a short pause: if those that followed a pause of the same kind
+//!    as the last one were mostly short. So it learns bursts, and polls within one and not between
+//!    two.
+//! 3. Sleeps are measured as polls are, so an idle or slow guest costs nothing, and no poll is
+//!    needed to find out that polling would pay.
+//! 4. Where a poll finds nothing and the sleep after it is short, polling itself may be what keeps
+//!    the other side from the processor. Where that happens more often than hits, polls become
+//!    exponentially rarer ([`MOST_DOUBT`]).
 //! 5. The budget begins with the first look after the work, however long the work took.
 //!
 //! *Interrupts.* A filled buffer is told immediately, if the driver asks for it. That packets were taken is of use only to

@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 
 use vsock_muxer::{MuxerState, StateVersionError};
 
-/// What must be kept of a device, besides its queues, to go on after a snapshot or a migration. With the
-/// feature `serde` it can be serialised.
+/// What must be kept of a device, besides its queues, to go on after a snapshot or a migration.
+/// With the feature `serde` it can be serialised.
 ///
 /// The state of the queues is the VMM's: `virtio_queue::Queue::state`. The device holds no chain
 /// between two calls, so that state is complete. Connections do not survive: their host ends are
@@ -33,8 +33,8 @@ use vsock_muxer::{MuxerState, StateVersionError};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct DeviceState {
-    /// What the other fields are: [`VERSION`](Self::VERSION) when this release has saved it. It is the first
-    /// field, so that a format without names has it in the same place in every version.
+    /// What the other fields are: [`VERSION`](Self::VERSION) when this release has saved it. It is
+    /// the first field, so that a format without names has it in the same place in every version.
     #[cfg_attr(feature = "serde", serde(deserialize_with = "known_version"))]
     pub version: u32,
     /// The features that the driver had accepted.
@@ -73,7 +73,8 @@ impl Default for DeviceState {
     }
 }
 
-/// Refuses a version while it is read, before what else is missing or unknown would be complained of.
+/// Refuses a version while it is read, before what else is missing or unknown would be complained
+/// of.
 #[cfg(feature = "serde")]
 fn known_version<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     let version = serde::Deserialize::deserialize(from)?;

@@ -220,7 +220,8 @@ pub enum Job {
     Rebind,
     /// Waits until the driver has a device: [`Answer::Done`].
     HasDevice,
-    /// Starts its kernel again without the firmware: no answer but the next [`Line::Hello`], or the error.
+    /// Starts its kernel again without the firmware: no answer but the next [`Line::Hello`], or the
+    /// error.
     Kexec,
     /// Runs another program of the guest to its end: [`Answer::Said`].
     Run {

@@ -29,8 +29,8 @@ pub(crate) fn start() -> anyhow::Result<Infallible> {
 
 fn load(kernel: &File, initramfs: &File, parameters: &CString) -> io::Result<()> {
     const NO_FLAGS: libc::c_ulong = 0;
-    // SAFETY: the kernel only reads the parameters, which are as long as is said and live until it returns; both
-    // descriptors are open until then.
+    // SAFETY: the kernel only reads the parameters, which are as long as is said and live until it
+    // returns; both descriptors are open until then.
     let result = unsafe {
         libc::syscall(
             libc::SYS_kexec_file_load,

@@ -40,7 +40,8 @@ pub(crate) const MOST: usize = 4 << 20;
 /// The result of a call.
 pub(crate) type Answer<T> = Result<T, Failure>;
 
-/// A client, which connects at its first call if not before. Dropping the future of a call cancels it.
+/// A client, which connects at its first call if not before. Dropping the future of a call cancels
+/// it.
 pub(crate) trait Client: Clone + Send + Sync + 'static {
     /// The codes of a call that is too late, and of a method that does not exist.
     const LATE: i32;

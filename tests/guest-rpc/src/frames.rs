@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! A reader that is not woken before the rest of an HTTP/2 frame is there: by `SO_RCVLOWAT`, as the
-//! readers of gRPC in C++ do it. Its peer must be able to send as much, however small its packets are.
+//! readers of gRPC in C++ do it. Its peer must be able to send as much, however small its packets
+//! are.
 
 use std::io;
 use std::pin::Pin;

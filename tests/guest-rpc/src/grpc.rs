@@ -17,8 +17,8 @@ const MISSING: &str = "/vsock.test.Load/Missing";
 /// What an HTTP/2 stream and connection may have under way, and a frame.
 const WINDOW: u32 = 4 << 20;
 const FRAME: u32 = 1 << 20;
-/// How many cancelled calls may wait to be served; with more the service ends the connection, by default
-/// with 20.
+/// How many cancelled calls may wait to be served; with more the service ends the connection, by
+/// default with 20.
 const CANCELLED: usize = 1_000;
 /// How many messages a stream has ready before its reader takes them.
 const READY: usize = 4;

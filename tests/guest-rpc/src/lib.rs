@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One service, spoken by gRPC, ttrpc and HTTP, and the work that clients give it. Either side of a vsock
-//! device has the service, and the other the client: what differs is a [`Transport`].
+//! One service, spoken by gRPC, ttrpc and HTTP, and the work that clients give it. Either side of a
+//! vsock device has the service, and the other the client: what differs is a
+//! [`Transport`](transport::Transport).
 
 #![forbid(unsafe_code)]
 #![expect(

@@ -25,7 +25,8 @@ pub enum Wake {
     /// When any byte is there.
     #[default]
     AnyByte,
-    /// When the rest of the HTTP/2 frame that it is in is there, or as much as fits (`SO_RCVLOWAT`).
+    /// When the rest of the HTTP/2 frame that it is in is there, or as much as fits
+    /// (`SO_RCVLOWAT`).
     Frame,
 }
 
@@ -48,7 +49,8 @@ pub enum Part {
     /// Calls the service of the host; the program says what came of it.
     Call(Work),
     /// Serves the host from when it has connected to this port of the host until the host ends that
-    /// connection, on which a byte says that the first call has begun; the program says what it has counted.
+    /// connection, on which a byte says that the first call has begun; the program says what it has
+    /// counted.
     Serve {
         /// The port of the host.
         until: u32,

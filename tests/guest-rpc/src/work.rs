@@ -41,7 +41,8 @@ pub enum Work {
     Refusals,
     /// A call that is under way when the service dies.
     Lost,
-    /// This many calls of all kinds, cancelled at moments that this seed chooses; then calls that are not.
+    /// This many calls of all kinds, cancelled at moments that this seed chooses; then calls that
+    /// are not.
     Storm {
         /// How many are cancelled.
         calls: u32,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The service and its clients over Unix sockets, without a guest: what fails here is no device's fault.
+//! The service and its clients over Unix sockets, without a guest: what fails here is no device's
+//! fault.
 
 use std::io;
 use std::path::PathBuf;

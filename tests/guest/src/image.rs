@@ -47,7 +47,8 @@ impl Image {
         // Whole or not at all: another run may read it now.
         let part = tempfile::NamedTempFile::new_in(directory)?;
         let bare = pack(&programs, &kernel.modules, None)?;
-        // What the guest boots from is in it as well, for a guest that starts its kernel again by itself.
+        // What the guest boots from is in it as well, for a guest that starts its kernel again by
+        // itself.
         let again = Again {
             kernel: &fs::read(&kernel.image)?,
             initramfs: &bare,

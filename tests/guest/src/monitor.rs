@@ -51,7 +51,8 @@ impl Monitor {
         self.run("system_reset", &json!({})).map(drop)
     }
 
-    /// Takes the device from the running guest, once its driver has given it up, and hangs up on the back-end.
+    /// Takes the device from the running guest, once its driver has given it up, and hangs up on
+    /// the back-end.
     pub(crate) fn unplug(&mut self) -> anyhow::Result<()> {
         self.run("device_del", &json!({ "id": DEVICE }))?;
         self.wait_for("DEVICE_DELETED", |data| data["device"] == DEVICE)?;

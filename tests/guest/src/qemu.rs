@@ -12,8 +12,8 @@ use crate::image::Image;
 use crate::tool::{self, Missing};
 
 const PROGRAM: &str = "qemu-system-x86_64";
-/// QEMU's name for the front-end, the names of ours for it and for its connection to the back-end, and the
-/// slot from which it can be unplugged while the guest runs.
+/// QEMU's name for the front-end, the names of ours for it and for its connection to the back-end,
+/// and the slot from which it can be unplugged while the guest runs.
 pub(crate) const MODEL: &str = "vhost-user-vsock-pci";
 pub(crate) const DEVICE: &str = "vsock";
 pub(crate) const CHARDEV: &str = "vhu";
@@ -84,7 +84,8 @@ pub(crate) fn start(setting: Setting<'_>) -> anyhow::Result<Child> {
         .arg("-chardev")
         .arg(format!("socket,id=qmp,path={}", setting.monitor.display()))
         .args(["-mon", "chardev=qmp,mode=control"])
-        // The port's own registers tell the guest of what is plugged and unplugged, not the firmware's tables.
+        // The port's own registers tell the guest of what is plugged and unplugged, not the
+        // firmware's tables.
         .args([
             "-global",
             "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",

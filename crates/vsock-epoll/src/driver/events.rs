@@ -47,8 +47,9 @@ impl DriverEvents {
     }
 
     /// Waits for the next events, up to `timeout`, rounded up to milliseconds, or without an end. Zero looks
-    /// without sleeping, and so does any timeout while the device [must not sleep](Self::set_next_call).
-    /// Returns how many there are, 128 at most; a signal ends the wait with none.
+    /// without sleeping, and so does any timeout while the device [must not
+    /// sleep](Self::set_next_call). Returns how many there are, 128 at most; a signal ends the wait
+    /// with none.
     ///
     /// They are told once. Those of the wait before are gone, so [`dispatch`](crate::MuxerDriver::dispatch) comes
     /// before the next wait: a timer or a stream whose event is lost is silent from then on.

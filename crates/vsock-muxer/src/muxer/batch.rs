@@ -11,27 +11,29 @@ use crate::guest::GuestPayload;
 use crate::host_stream::HostStream;
 use crate::muxer::Muxer;
 use crate::muxer::guest_side::Arrival;
+use crate::payload::Offer;
 use crate::slot::Slot;
 
-/// Bytes of the longest payload that is copied to be written with others: a system call for itself costs three
-/// times as much as the copy.
+/// Bytes of the longest payload that is copied to be written with others: a system call for itself
+/// costs three times as much as the copy.
 const MAX_PIECE: u32 = 4096;
 
 /// Bytes that are written together: as many as the kernel puts into one buffer of a Unix socket.
 const MAX_TOGETHER: usize = 32 * 1024;
 
 impl Muxer {
-    /// As [`on_packet`](Self::on_packet), for a packet that came together with others: the caller hands them all
-    /// over, and then calls [`end_batch`](Self::end_batch).
+    /// As [`on_packet`](Self::on_packet), for a packet that came together with others: the caller
+    /// hands them all over, and then calls [`end_batch`](Self::end_batch).
     ///
-    /// A system call for each small payload costs up to ten times as much as to copy them and write them
-    /// together. So payloads of up to 4 KiB for a stream that is not [inside the
-    /// process](vsock_backend_api::VsockBackendType::Inner) are gathered, up to 32 KiB for each connection, and written
-    /// by one call. Before any other packet of that connection, what was gathered is written: the host sees the
-    /// same bytes, and the same end after them, as if each packet had come alone.
+    /// A system call for each small payload costs up to ten times as much as to copy them and write
+    /// them together. So payloads of up to 4 KiB for a stream that is not [inside the
+    /// process](vsock_backend_api::VsockBackendType::Inner) are gathered, up to 32 KiB for each
+    /// connection, and written by one call. Before any other packet of that connection, what was
+    /// gathered is written: the host sees the same bytes, and the same end after them, as if each
+    /// packet had come alone.
     ///
-    /// There is one exception. A packet with payload and impossible credit breaks its connection, and what was gathered
-    /// before it is lost.
+    /// There is one exception. A packet with payload and impossible credit breaks its connection,
+    /// and what was gathered before it is lost.
     ///
     /// Nothing waits for a batch that is not ended: while something is gathered, the
     /// [deadline](Self::deadline) has come.
@@ -59,8 +61,8 @@ impl Muxer {
         self.unwinding(|muxer| muxer.take_packet(now, header, payload, Arrival::WithOthers));
     }
 
-    /// Writes what was gathered of [packets that came together](Self::on_packet_of_batch). With nothing gathered it
-    /// does nothing.
+    /// Writes what was gathered of [packets that came together](Self::on_packet_of_batch). With
+    /// nothing gathered it does nothing.
     pub fn end_batch(&mut self, now: Tick) {
         if self.batch.is_empty() {
             return;
@@ -86,7 +88,8 @@ impl Muxer {
         });
     }
 
-    /// The payload that this connection has in its backlog is to be written with what comes after it.
+    /// The payload that this connection has in its backlog is to be written with what comes after
+    /// it.
     pub(super) fn gather(&mut self, now: Tick, slot: Slot) {
         let Some(entry) = self.table.connection(slot) else {
             return;
@@ -101,9 +104,9 @@ impl Muxer {
 }
 
 impl ConnectionEntry {
-    /// Makes way for a packet: writes what was gathered, unless the packet joins it. Returns whether its payload may be
-    /// gathered.
-    pub(super) fn make_way(&mut self, now: Tick, packet: &Packet, arrival: Arrival) -> bool {
+    /// Makes way for a packet: writes what was gathered, unless the packet joins it. Returns when
+    /// its payload is offered to the stream.
+    pub(super) fn make_way(&mut self, now: Tick, packet: &Packet, arrival: Arrival) -> Offer {
         let joins = arrival == Arrival::WithOthers
             && packet.socket_type == SocketType::Stream
             && matches!(packet.body, Body::Data(_))
@@ -112,11 +115,11 @@ impl ConnectionEntry {
         if self.batch == Batch::Gathered && !(joins && self.has_room(packet.len as usize)) {
             self.flush(now);
         }
-        joins
+        if joins { Offer::WithOthers } else { Offer::Now }
     }
 
-    /// Whether so much more may be gathered. Beyond the window the guest would break a rule that it
-    /// keeps once the stream has what was gathered.
+    /// Whether this many more bytes may be gathered. Beyond the window the guest would break a rule
+    /// that it keeps once the stream has what was gathered.
     fn has_room(&self, more: usize) -> bool {
         let together = self.conn.waiting().saturating_add(more);
         together <= MAX_TOGETHER.min(self.conn.window() as usize)

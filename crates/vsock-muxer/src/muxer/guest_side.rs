@@ -86,13 +86,13 @@ impl Muxer {
         let Some(entry) = self.table.connection(slot) else {
             return;
         };
-        let joins = entry.make_way(now, packet, arrival);
+        let offer = entry.make_way(now, packet, arrival);
         let waited = entry.conn.interest().write;
         let mut reply = None;
         let mut payload = ToStream {
             payload,
             stream: entry.host.as_mut().map(HostStream::stream),
-            offer: if joins { Offer::WithOthers } else { Offer::Now },
+            offer,
         };
         match entry.conn.on_packet(now, packet, &mut payload) {
             Ok(()) => {
@@ -111,7 +111,7 @@ impl Muxer {
         // edge comes only after a refusal. And a message that came in pieces was not offered yet.
         let waits = !waited && entry.conn.interest().write;
         let is_message = packet.socket_type == SocketType::SeqPacket;
-        if waits && joins {
+        if waits && offer == Offer::WithOthers {
             self.gather(now, slot);
         } else if waits && (is_message || entry.host.as_ref().is_some_and(HostStream::awaits_edge))
         {

@@ -15,7 +15,7 @@ fn t108_no_client_is_accepted_in_a_pause_and_all_are_after_it() {
     let client = world.host();
     client.sends(b"CONNECT 9\n");
     world.queue_client(&client);
-    world.muxer.go_on();
+    world.muxer.resume();
     world.apply();
     world.backend_event();
     assert_eq!(world.receive(1)[0].0.dst_port, 9);
@@ -29,7 +29,7 @@ fn t108_a_backend_that_is_added_in_a_pause_is_watched_after_it() {
     world.muxer.add_backend(backend).unwrap();
     world.apply();
     assert!(!world.accepts());
-    world.muxer.go_on();
+    world.muxer.resume();
     world.apply();
     assert!(world.accepts());
 }
@@ -41,7 +41,7 @@ fn t108_what_a_host_writes_in_a_pause_arrives_after_it() {
     world.muxer.pause();
     world.apply();
     world.host_sends(&host, b"meanwhile");
-    world.muxer.go_on();
+    world.muxer.resume();
     world.apply();
     assert_eq!(bytes(&world.receive(8)), b"meanwhile");
 }
@@ -66,7 +66,7 @@ fn t116_a_connection_that_was_cut_gets_its_rst_and_the_same_ports_can_be_used_ag
     world.receive(8);
     world.muxer.pause();
     world.muxer.cut(world.now);
-    world.muxer.go_on();
+    world.muxer.resume();
     world.apply();
     assert!(host.state().closed);
     assert_eq!(world.ops(), [Op::Reset]);
@@ -79,7 +79,7 @@ fn what_is_not_active_is_not_paused() {
     let mut world = World::asleep(vsock_proto::Config::default());
     world.muxer.pause();
     world.muxer.cut(world.now);
-    world.muxer.go_on();
+    world.muxer.resume();
     world.apply();
     assert!(!world.accepts());
     world.guest_sends(&header(Op::Request, 1, 52), b"");

@@ -228,15 +228,21 @@ mod tests {
         assert_eq!(send(&near, &pieces[..MOST]).unwrap(), 0);
     }
 
-    #[test]
-    fn memory_that_its_owner_has_cut_off_is_an_error_and_no_signal() {
+    /// Two pages of memory, of which the owner has cut the second off.
+    fn cut_off_memory() -> GuestMemoryMmap<AtomicBitmap> {
         let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
         file.set_len(2 * PAGE as u64).unwrap();
         let shared = FileOffset::new(file.try_clone().unwrap(), 0);
         let range = (GuestAddress(0), 2 * PAGE, Some(shared));
-        let memory = GuestMemoryMmap::<AtomicBitmap>::from_ranges_with_files([range]).unwrap();
-        let pieces = [0, PAGE].map(|at| memory.get_slice(GuestAddress(at as u64), 100).unwrap());
+        let memory = GuestMemoryMmap::from_ranges_with_files([range]).unwrap();
         file.set_len(PAGE as u64).unwrap();
+        memory
+    }
+
+    #[test]
+    fn memory_that_its_owner_has_cut_off_is_an_error_and_no_signal() {
+        let memory = cut_off_memory();
+        let pieces = [0, PAGE].map(|at| memory.get_slice(GuestAddress(at as u64), 100).unwrap());
         let (near, mut far) = pair();
         let cut_off = Some(libc::EFAULT);
         let refused = send(&near, &pieces[1..]).unwrap_err();
@@ -249,13 +255,8 @@ mod tests {
 
     #[test]
     fn t123_what_was_received_before_a_place_that_is_not_there_is_marked() {
-        let file = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
-        file.set_len(2 * PAGE as u64).unwrap();
-        let shared = FileOffset::new(file.try_clone().unwrap(), 0);
-        let range = (GuestAddress(0), 2 * PAGE, Some(shared));
-        let memory = GuestMemoryMmap::<AtomicBitmap>::from_ranges_with_files([range]).unwrap();
+        let memory = cut_off_memory();
         let pieces = [0, PAGE].map(|at| memory.get_slice(GuestAddress(at as u64), 100).unwrap());
-        file.set_len(PAGE as u64).unwrap();
         let (near, mut far) = pair();
         far.write_all(&[7; 150]).unwrap();
         let refused = receive(&near, &pieces).unwrap_err();

@@ -39,7 +39,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-/// What a future comes to before the task has yielded so many times; `None` if it was dropped.
+/// What a future comes to before the task has yielded `yields` times; `None` if it was dropped.
 async fn within<F: Future>(yields: u32, future: F) -> Option<F::Output> {
     select! {
         biased;

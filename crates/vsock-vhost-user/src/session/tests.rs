@@ -294,7 +294,8 @@ proptest! {
                 Step::Move(rx, tx) if truth.on_rings => rig.move_on(rx, tx),
                 Step::Move(..) => {}
                 Step::NewDriver(place) if !truth.on_rings => {
-                    // One that cannot be told from the one before is one that nothing was moved for.
+                    // One that cannot be told from the one before is one that nothing was moved
+                    // for.
                     truth.is_new |= rig.rings.iter().any(|ring| ring.used_index != 0);
                     rig.empty();
                     for (index, ring) in rig.rings.iter_mut().enumerate() {
@@ -323,7 +324,8 @@ proptest! {
         }
     }
 
-    /// However often a guest is paused, wherever its rings stand, and whether the front-end repeats its set-up.
+    /// However often a guest is paused, wherever its rings stand, and whether the front-end repeats
+    /// its set-up.
     #[test]
     fn pauses_keep_everything(moves in vec((0..u16::MAX, 0..u16::MAX, 0..4_u8), 1..20)) {
         let mut rig = Rig::served();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Guests of different monitors that are paused, reset and moved: what becomes of their connections, on both sides.
+//! Guests of different monitors that are paused, reset and moved: what becomes of their
+//! connections, on both sides.
 
 use std::io::{ErrorKind, Read, Write};
 use std::thread;
@@ -38,7 +39,8 @@ const DRIVER: u64 = FEATURES & !(1 << 30);
 struct Machine {
     guest: Guest,
     monitor: &'static Monitor,
-    /// Bytes that the guest has sent on a connection that streams, and of which it knows that the host has them.
+    /// Bytes that the guest has sent on a connection that streams, and of which it knows that the
+    /// host has them.
     sent: u32,
     freed: u32,
 }
@@ -260,7 +262,8 @@ fn resets(monitor: &'static Monitor) {
         }
         machine.load_driver(DRIVER);
         assert_reset(&mut stream);
-        // The new driver knows nothing of the connection, and what it hears is an answer to what it says.
+        // The new driver knows nothing of the connection, and what it hears is an answer to what it
+        // says.
         machine.guest.write(&old, b"late");
         let (answer, _) = machine.guest.expect(Op::Reset);
         assert_eq!(answer.dst_port, port);
@@ -318,7 +321,8 @@ fn negotiates_anew(monitor: &'static Monitor) {
         machine.guest.request_as(2, 1, 1);
         machine.guest.expect(Op::Reset).0.socket_type
     };
-    // What the RST to an unknown type is of, is not what it is to one that was negotiated and refused.
+    // What the RST to an unknown type is of, is not what it is to one that was negotiated and
+    // refused.
     ask(&mut machine);
     let rejected = host.device.counters().packets_rejected;
     assert_eq!(rejected, 1, "{}", monitor.name);

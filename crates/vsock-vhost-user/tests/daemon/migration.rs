@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A front-end that migrates its guest while it streams: pages are copied as the log says, and a second device
-//! goes on with the copy.
+//! A front-end that migrates its guest while it streams: pages are copied as the log says, and a
+//! second device goes on with the copy.
 //!
-//! In a machine the guest's processor dirties most of the pages that the device writes, so that a log without a
-//! bit is hard to notice. Here nothing marks what the device writes but the device: what the *driver* writes is
-//! copied byte by byte, without the pages around it.
+//! In a machine the guest's processor dirties most of the pages that the device writes, so that a
+//! log without a bit is hard to notice. Here nothing marks what the device writes but the device:
+//! what the *driver* writes is copied byte by byte, without the pages around it.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, proptest};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::SealFlags;
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserDirtyLogRegion, VringConfigData};
@@ -32,7 +32,7 @@ use vsock_vhost_user::SealedMemory;
 use crate::guest::{GENEROUS, Guest, Socket};
 use crate::host::Host;
 use crate::ring::{self, STRIDE};
-use crate::vmm::{EVENT, FEATURES, MEMORY, RX, TX, Vmm, memory};
+use crate::vmm::{EVENT, FEATURES, MEMORY, RX, TX, Vmm, memory, shared_file};
 
 /// `VHOST_F_LOG_ALL`
 const LOG_ALL: u64 = 1 << 26;
@@ -53,11 +53,7 @@ impl Log {
 
     /// Of this many bytes.
     fn of(len: u64, seals: SealFlags) -> Self {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = memfd_create("log", flags).unwrap();
-        ftruncate(&file, len).unwrap();
-        fcntl_add_seals(&file, seals).unwrap();
-        let file = File::from(file);
+        let file = shared_file(len, seals);
         let copy = FileOffset::new(file.try_clone().unwrap(), 0);
         let bits = MmapRegion::from_file(copy, usize::try_from(len).unwrap()).unwrap();
         Self { file, bits }
@@ -76,7 +72,8 @@ impl Log {
         let bytes = 0..self.bits.size();
         let marked = bytes.flat_map(|at| {
             let place = self.bits.get_atomic_ref::<AtomicU8>(at).unwrap();
-            // ORDER: Acquire; partner: the device's release of the bit. What it has written before is copied.
+            // ORDER: Acquire; partner: the device's release of the bit. What it has written before
+            // is copied.
             let bits = place.swap(0, Ordering::Acquire);
             (0..8).filter_map(move |bit| (bits & (1 << bit) != 0).then_some(at as u64 * 8 + bit))
         });
@@ -84,8 +81,8 @@ impl Log {
     }
 }
 
-/// Lets the device mark what it writes, as QEMU does: the log comes first, then the features and the addresses of
-/// all queues once more.
+/// Lets the device mark what it writes, as QEMU does: the log comes first, then the features and
+/// the addresses of all queues once more.
 fn start_logging(vmm: &Vmm, log: &Log) {
     let set = vmm.frontend.set_log_base(0, Some(log.region()));
     set.unwrap();
@@ -253,7 +250,8 @@ fn copy_in_rounds(
             let done = AtomicBool::new(false);
             thread::scope(|scope| {
                 scope.spawn(|| {
-                    // ORDER: Relaxed; partner: the store below; it ends the rounds, and says nothing of memory.
+                    // ORDER: Relaxed; partner: the store below; it ends the rounds, and says
+                    // nothing of memory.
                     while !done.load(Ordering::Relaxed) {
                         mover.copy_pages(&log.take());
                     }
@@ -466,7 +464,8 @@ const PLACES: Range<u64> = STRIDE / 2..STRIDE - 9000;
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever the chains look like: each page that has changed is marked, and no page that is of no queue.
+    /// Whatever the chains look like: each page that has changed is marked, and no page that is of
+    /// no queue.
     #[test]
     fn t123_every_page_that_changed_is_marked_and_none_that_cannot_have(
         chains in vec((vec((PLACES, 0..9000_u32), 1..=4), any::<bool>()), 1..16),

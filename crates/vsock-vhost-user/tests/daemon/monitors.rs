@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Front-ends of virtual machine monitors: what each of them says, and in which order, as their sources have it.
-//! They are scripts for a [`Vmm`], which knows the messages.
+//! Front-ends of virtual machine monitors: what each of them says, and in which order, as their
+//! sources have it. They are scripts for a [`Vmm`], which knows the messages.
 
 use vhost::VhostBackend;
 use vhost::vhost_user::message::FrontendReq;
@@ -22,7 +22,8 @@ pub(crate) struct Monitor {
     pub(crate) start: fn(&mut Vmm, u64),
     /// The guest's driver is reset.
     pub(crate) reset: fn(&mut Vmm),
-    /// The guest is paused, and goes on where it was with these features; `None` where nothing is said of it.
+    /// The guest is paused, and goes on where it was with these features; `None` where nothing is
+    /// said of it.
     pub(crate) pause: Option<Pause>,
 }
 
@@ -211,7 +212,8 @@ fn crosvm_stop(vmm: &mut Vmm) -> [u16; 3] {
     })
 }
 
-/// libkrun (`vhost_user/device.rs`). It waits for no answer, and owns the device anew for each driver.
+/// libkrun (`vhost_user/device.rs`). It waits for no answer, and owns the device anew for each
+/// driver.
 pub(crate) const LIBKRUN: Monitor = Monitor {
     name: "libkrun",
     queues: ALL,
@@ -237,7 +239,8 @@ pub(crate) const LIBKRUN: Monitor = Monitor {
     },
     reset: |vmm| {
         enable(vmm, ALL, false);
-        // No answer is waited for. But a guest takes its time before it uses its memory for something else.
+        // No answer is waited for. But a guest takes its time before it uses its memory for
+        // something else.
         vmm.features();
     },
     pause: None,

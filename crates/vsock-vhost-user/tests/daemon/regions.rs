@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-use rustix::fs::{MemfdFlags, SealFlags, ftruncate, memfd_create};
+use rustix::fs::SealFlags;
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
@@ -18,7 +18,7 @@ use vsock_vhost_user::AccessPlatform;
 use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
 use crate::program::Program;
-use crate::vmm::{FEATURES, MEMORY, RX, Vmm, memory};
+use crate::vmm::{FEATURES, MEMORY, RX, Vmm, memory, shared_file};
 
 /// Bytes of a region that is added.
 const LEN: u64 = 0x4000;
@@ -33,9 +33,7 @@ struct Added {
 
 impl Added {
     fn new(index: u64) -> Self {
-        let file = memfd_create("added", MemfdFlags::CLOEXEC).unwrap();
-        ftruncate(&file, LEN).unwrap();
-        let file = file.into();
+        let file = shared_file(LEN, SealFlags::empty());
         Self { file, index }
     }
 
@@ -73,7 +71,8 @@ fn with_slots(host: &Host) -> Vmm {
     vmm
 }
 
-/// Offers a buffer in a region, and sends what is answered by a refusal. Where its header was written.
+/// Offers a buffer in a region, and sends what is answered by a refusal. Where its header was
+/// written.
 fn refusal_in(guest: &mut Guest, added: &Added) -> Option<Header> {
     let ring = &mut guest.vmm.rings[RX];
     let old = ring.available();
@@ -219,8 +218,7 @@ fn t123_memory_beyond_the_log_is_refused_while_pages_are_marked() {
             VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS | VhostUserProtocolFeatures::LOG_SHMFD;
         vmm.agree_on_more(features_of_protocol);
         vmm.start(features).unwrap();
-        let log = memfd_create("log", MemfdFlags::CLOEXEC).unwrap();
-        ftruncate(&log, 4096).unwrap();
+        let log = shared_file(4096, SealFlags::empty());
         let region = vhost::VhostUserDirtyLogRegion {
             mmap_size: MEMORY / 4096 / 8,
             mmap_offset: 0,

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{MemfdFlags, SealFlags, ftruncate, memfd_create};
+use rustix::fs::SealFlags;
 use vhost::vhost_user::VhostUserFrontend;
 use vhost::vhost_user::message::FrontendReq;
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
@@ -20,7 +20,7 @@ use vsock_vhost_user::SealedMemory;
 
 use crate::guest::{GENEROUS, Guest};
 use crate::host::Host;
-use crate::vmm::{FEATURES, NEED_REPLY, Vmm, header, memory};
+use crate::vmm::{FEATURES, NEED_REPLY, Vmm, header, memory, shared_file};
 
 /// What a front-end says until its first queue runs: each request whole, and its descriptors.
 fn script(memory: RawFd, eventfd: RawFd) -> Vec<(Vec<u8>, Vec<RawFd>)> {
@@ -164,12 +164,6 @@ fn a_stop_ends_the_wait_for_the_rest_of_a_request() {
     host.assert_stops();
 }
 
-fn file(len: u64) -> File {
-    let file = memfd_create("short", MemfdFlags::CLOEXEC).unwrap();
-    ftruncate(&file, len).unwrap();
-    file.into()
-}
-
 fn region(file: &File, size: u64, offset: u64) -> VhostUserMemoryRegionInfo {
     VhostUserMemoryRegionInfo {
         guest_phys_addr: 0,
@@ -192,7 +186,7 @@ fn t120_memory_that_is_longer_than_its_file_is_refused_and_the_next_vmm_served()
     ] {
         let vmm = host.vmm();
         vmm.frontend.set_features(FEATURES).unwrap();
-        let file = file(len);
+        let file = shared_file(len, SealFlags::empty());
         let table = [region(&file, size, offset)];
         assert!(
             vmm.frontend.set_mem_table(&table).is_err(),
@@ -216,7 +210,7 @@ fn t120_a_queue_outside_of_memory_is_refused() {
     drop(vmm);
     let vmm = host.vmm();
     vmm.frontend.set_features(FEATURES).unwrap();
-    let file = file(4096);
+    let file = shared_file(4096, SealFlags::empty());
     vmm.frontend
         .set_mem_table(&[region(&file, 4096, 0)])
         .unwrap();

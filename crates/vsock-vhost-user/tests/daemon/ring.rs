@@ -21,8 +21,8 @@ pub(crate) const STRIDE: u64 = 1 << 20;
 /// Bytes of a buffer.
 pub(crate) const BUFFER: u32 = 4096;
 
-/// Bytes from the beginning of a queue to its buffers, and from one of them to the next: each has two pages of its
-/// own, the end of one and the beginning of the other.
+/// Bytes from the beginning of a queue to its buffers, and from one of them to the next: each has
+/// two pages of its own, the end of one and the beginning of the other.
 const BUFFERS: u64 = 0x4800;
 const SPACING: u64 = 0x2000;
 
@@ -96,7 +96,8 @@ impl Ring {
         }
     }
 
-    /// What of the queue the driver writes, and the device does not: where it begins, and its bytes.
+    /// What of the queue the driver writes, and the device does not: where it begins, and
+    /// its bytes.
     pub(crate) fn of_driver(&self) -> (u64, u64) {
         (self.base, self.ring.queue().used_ring() - self.base)
     }

@@ -222,12 +222,17 @@ pub(crate) const MEMORY: u64 = 6 * STRIDE;
 /// Memory of a guest that can be shared, with these seals.
 pub(crate) fn memory(seals: SealFlags) -> GuestMemoryMmap {
     let size = usize::try_from(MEMORY).unwrap();
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = memfd_create("guest", flags).unwrap();
-    ftruncate(&file, MEMORY).unwrap();
-    fcntl_add_seals(&file, seals).unwrap();
-    let file = FileOffset::new(File::from(file), 0);
+    let file = FileOffset::new(shared_file(MEMORY, seals), 0);
     GuestMemoryMmap::from_ranges_with_files([(GuestAddress(0), size, Some(file))]).unwrap()
+}
+
+/// A file of this many bytes that can be shared, with these seals.
+pub(crate) fn shared_file(len: u64, seals: SealFlags) -> File {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = memfd_create("shared", flags).unwrap();
+    ftruncate(&file, len).unwrap();
+    fcntl_add_seals(&file, seals).unwrap();
+    file.into()
 }
 
 /// Version 1 of the protocol, and the flag of a request that is to be answered.

@@ -10,12 +10,13 @@ use crate::features::Features;
 use crate::{ActivateError, QueueName, Queues};
 
 impl<M: GuestMemory> VsockDevice<M> {
-    /// The driver stands still: the device leaves its queues alone until [`go_on`](Self::go_on), and
-    /// [`process`](Self::process) does nothing. If another driver comes instead, [`reset`](Self::reset) the device and
-    /// [`activate`](Self::activate) it.
+    /// The driver stands still: the device leaves its queues alone until [`resume`](Self::resume),
+    /// and [`process`](Self::process) does nothing. If another driver comes instead,
+    /// [`reset`](Self::reset) the device and [`activate`](Self::activate) it.
     ///
-    /// Connections stay as they are, and host clients wait; see [`Muxer::pause`](vsock_muxer::Muxer::pause), also for
-    /// what the caller does with the time of the pause. A device that is not active stays as it is.
+    /// Connections stay as they are, and host clients wait; see
+    /// [`Muxer::pause`](vsock_muxer::Muxer::pause), also for what the caller does with the time of
+    /// the pause. A device that is not active stays as it is.
     pub fn pause(&mut self) {
         if self.is_active() {
             self.muxer.pause();
@@ -23,32 +24,33 @@ impl<M: GuestMemory> VsockDevice<M> {
         }
     }
 
-    /// The driver goes on where it was [paused](Self::pause), with these queues: the same ones, or others that are
-    /// set up in the same way and stand where the first ones stood.
+    /// The driver goes on where it was [paused](Self::pause), with these queues: the same ones, or
+    /// others that are set up in the same way and stand where the first ones stood.
     ///
-    /// Call [`process`](Self::process) next. It notifies the guest of both queues, because whoever bore the
-    /// notifications may have lost one. A device that was not paused stays as it is.
+    /// Call [`process`](Self::process) next. It notifies the guest of both queues, because a
+    /// notification may have been lost in the pause. A device that was not paused stays as it is.
     ///
     /// # Errors
     ///
     /// A queue is unusable. The device is paused as before.
-    pub fn go_on(&mut self, mem: &M, queues: &mut Queues<'_>) -> Result<(), ActivateError> {
+    pub fn resume(&mut self, mem: &M, queues: &mut Queues<'_>) -> Result<(), ActivateError> {
         if self.phase != Phase::Paused {
             return Ok(());
         }
         self.set_up_all(self.features, mem, queues)?;
         self.notifications.restart();
         self.phase = Phase::Starting;
-        self.muxer.go_on();
+        self.muxer.resume();
         Ok(())
     }
 
-    /// Every connection is closed on the host, and the driver learns of it, if it goes on: by an RST for each that it
-    /// knows of, and by `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`, if it has an event queue. The event
-    /// makes the RSTs that are not sent yet unnecessary.
+    /// Every connection is closed on the host, and the driver learns of it, if it goes on: by an
+    /// RST for each that it knows of, and by `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`, if it has an
+    /// event queue. The event makes the RSTs that are not sent yet unnecessary.
     ///
-    /// For a device of which it is not known whether its driver goes on or was replaced: in the latter case
-    /// [`reset`](Self::reset) forgets both. A device that is neither active nor paused stays as it is.
+    /// For a device of which it is not known whether its driver goes on or was replaced: in the
+    /// latter case [`reset`](Self::reset) forgets both. A device that is neither active nor paused
+    /// stays as it is.
     pub fn cut(&mut self, now: Tick) {
         if self.has_driver() {
             self.muxer.cut(now);

@@ -116,7 +116,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.events.want_more(event)
     }
 
-    /// Takes packets from the transmit queue. Nothing of them waits when it returns, for whatever reason.
+    /// Takes packets from the transmit queue. Nothing of them waits when it returns, for whatever
+    /// reason.
     fn take_packets(
         &mut self,
         now: Tick,
@@ -128,9 +129,11 @@ impl<M: GuestMemory> VsockDevice<M> {
         rest
     }
 
-    /// As [`take_packets`](Self::take_packets); what the last packets carry may be left gathered in the muxer.
+    /// As [`take_packets`](Self::take_packets); what the last packets carry may be left gathered in
+    /// the muxer.
     ///
-    /// A batch is the packets that one look at the queue has found: none waits for a packet that is still to come.
+    /// A batch is the packets that one look at the queue has found: none waits for a packet that is
+    /// still to come.
     fn take_batches(
         &mut self,
         now: Tick,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Packets that one look at the transmit queue finds reach a stream by one write, and before the call ends.
+//! Packets that one look at the transmit queue finds reach a stream by one write, and before the
+//! call ends.
 
 use std::any::Any;
 use std::io::{self, ErrorKind, Read, Write};
@@ -126,7 +127,8 @@ fn nothing_waits_for_the_next_call_when_the_budget_ends_a_batch() {
 fn nothing_waits_when_replies_end_a_batch() {
     let config = Config::builder().max_resets(1).build().unwrap();
     let (mut rig, sink) = connected(config, |builder| builder);
-    // The guest offers one buffer, which the reply to its question takes: the RST to a stranger waits.
+    // The guest offers one buffer, which the reply to its question takes: the RST to a stranger
+    // waits.
     rig.send(packet(Op::CreditRequest, 1024, 80), b"");
     let _ = rig.process();
     rig.send(packet(Op::ReadWrite, 1024, 80), b"one ");

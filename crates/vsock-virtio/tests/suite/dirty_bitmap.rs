@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Whatever the device writes is marked in the bitmap of guest memory: payload, headers, events, rings.
+//! Whatever the device writes is marked in the bitmap of guest memory: payload, headers, events,
+//! rings.
 //!
-//! The bitmap has a bit for each byte, and a copy of all memory is compared before and after each call.
+//! The bitmap has a bit for each byte, and a copy of all memory is compared before and after each
+//! call.
 
 use std::io::{Read, Write};
 use std::num::NonZeroUsize;
@@ -30,7 +32,8 @@ use crate::rig::{Rig, muxer, packet};
 /// Bytes of the guest's memory, and entries of its queues.
 const LEN: usize = 0x10_0000;
 const SIZE: u16 = 64;
-/// Descriptors of a chain at most. Chain `n` has those from `4 * n` on, or the table `n` of its queue.
+/// Descriptors of a chain at most. Chain `n` has those from `4 * n` on, or the table `n` of its
+/// queue.
 const MOST: u16 = 4;
 const SLOTS: u16 = SIZE / MOST;
 const TABLES: u64 = 0xc000;

@@ -11,11 +11,11 @@ use vsock_virtio::{ActivateError, Outcome, QueueName, Queues};
 
 use crate::rig::{Rig, connected, device, packet};
 
-fn go_on(rig: &mut Rig) -> Result<(), ActivateError> {
+fn resume(rig: &mut Rig) -> Result<(), ActivateError> {
     let [rx, tx, event] = &mut rig.queues;
     let event = Some(event);
     let mut queues = Queues { rx, tx, event };
-    rig.device.go_on(&rig.device_memory, &mut queues)
+    rig.device.resume(&rig.device_memory, &mut queues)
 }
 
 fn paused() -> (Rig, VsockInnerStream) {
@@ -36,7 +36,7 @@ fn t108_a_pause_keeps_connections_and_what_is_written_meanwhile_arrives_after_it
     let error = host.read(&mut [0; 64]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
 
-    go_on(&mut rig).unwrap();
+    resume(&mut rig).unwrap();
     let outcome = rig.process();
     assert!(
         outcome.notify_rx && outcome.notify_tx,
@@ -65,7 +65,7 @@ fn t108_a_client_that_comes_in_a_pause_waits_for_whoever_goes_on() {
         let _client = connector.start_connect_to(9).unwrap();
         rig.settle();
         if is_same_driver {
-            go_on(&mut rig).unwrap();
+            resume(&mut rig).unwrap();
         } else {
             rig.reload();
         }
@@ -84,13 +84,13 @@ fn t108_a_client_that_comes_in_a_pause_waits_for_whoever_goes_on() {
 fn a_device_goes_on_with_queues_alone_that_can_be_used() {
     let (mut rig, _host) = paused();
     rig.queues[1].set_ready(false);
-    let refused = go_on(&mut rig);
+    let refused = resume(&mut rig);
     assert_eq!(refused, Err(ActivateError::InvalidQueue(QueueName::Tx)));
     assert!(!rig.device.is_active());
     rig.queues[1].set_ready(true);
-    go_on(&mut rig).unwrap();
+    resume(&mut rig).unwrap();
     assert!(rig.device.is_active());
-    go_on(&mut rig).unwrap();
+    resume(&mut rig).unwrap();
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn t116_connections_that_were_cut_in_a_pause_end_by_rsts_where_there_is_no_event
     rig.settle();
     let end = host.read(&mut [0]).unwrap_err();
     assert_eq!(end.kind(), ErrorKind::ConnectionReset);
-    go_on(&mut rig).unwrap();
+    resume(&mut rig).unwrap();
     rig.settle();
     let told = rig.received();
     assert_eq!(told.len(), 1);
@@ -115,7 +115,7 @@ fn t116_connections_that_were_cut_in_a_pause_end_by_the_event_where_there_is_a_b
     let (mut rig, _host) = paused();
     rig.device.cut(rig.now);
     rig.post_events(1, 8);
-    go_on(&mut rig).unwrap();
+    resume(&mut rig).unwrap();
     assert!(rig.process().notify_event);
     rig.settle();
     assert_eq!(rig.received(), [], "the event says it all");

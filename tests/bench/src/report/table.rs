@@ -73,7 +73,8 @@ fn table(results: &Results, workload: Workload) -> Table {
     table
 }
 
-/// The bare ring of the same capacity, and for tasks the stream of tokio that never leaves the process.
+/// The bare ring of the same capacity, and for tasks the stream of tokio that never leaves the
+/// process.
 fn own_limit(row: &str) -> Option<&'static str> {
     match row {
         INNER_256K => Some(RING_256K),

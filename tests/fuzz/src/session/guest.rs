@@ -24,8 +24,8 @@ pub(super) const USER: u64 = 0x7f00_0000_0000;
 const ENTRIES: u16 = 16;
 /// `VIRTIO_F_VERSION_1`, and the bit for protocol features.
 pub(super) const FEATURES: u64 = 1 << 32 | 1 << 30;
-/// Several queues, a log in shared memory, replies on demand, a channel for the device's requests, a configuration
-/// space, and regions one by one.
+/// Several queues, a log in shared memory, replies on demand, a channel for the device's requests,
+/// a configuration space, and regions one by one.
 const PROTOCOL: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 9 | 1 << 15;
 
 /// Its memory, its rings, and by what it is told of them.

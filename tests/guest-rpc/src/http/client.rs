@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A client of the service: clones share connections, as many as there are calls at one time, or one
-//! by HTTP/2.
+//! A client of the service: clones share connections, as many as there are calls at one time, or
+//! one by HTTP/2.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -92,7 +92,8 @@ impl<const TWO: bool> Client for HttpClient<TWO> {
     /// The protocol has no deadlines: a client cancels.
     const LATE: i32 = -1;
     const MISSING: i32 = StatusCode::NOT_FOUND.as_u16() as i32;
-    // A service of HTTP/1.1 answers and closes, and the client may see only that it cannot send the rest.
+    // A service of HTTP/1.1 answers and closes, and the client may see only that it cannot send the
+    // rest.
     const TOO_LONG: Option<i32> = if TWO {
         Some(StatusCode::PAYLOAD_TOO_LARGE.as_u16() as i32)
     } else {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Calls that are cancelled at random moments, on a shared connection and on connections of their own.
+//! Calls that are cancelled at random moments, on a shared connection and on connections of their
+//! own.
 
 use std::sync::Arc;
 use std::time::Duration;

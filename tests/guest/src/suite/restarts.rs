@@ -130,8 +130,8 @@ fn migrated(machine: &mut Machine) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// A front-end that connects again after the device's restart would need no unplugging: QEMU 7.2 does not start.
-/// Either way the device serves the next guest.
+/// A front-end that connects again after the device's restart would need no unplugging: QEMU 7.2
+/// does not start. Either way the device serves the next guest.
 fn reconnected(machine: &mut Machine) -> anyhow::Result<Outcome> {
     machine.kill_guest();
     let extra = Extra {

@@ -118,8 +118,8 @@ fn whole(seen: Seen, counts: Counts) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The host sends less in one write than a packet has room for, and the guest sleeps until more is there
-/// than the host has packets under way.
+/// The host sends less in one write than a packet has room for, and the guest sleeps until more is
+/// there than the host has packets under way.
 fn frames(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let plan = Plan {
         wake: Wake::Frame,

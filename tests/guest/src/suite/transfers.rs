@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Bytes in both directions of all connections at once, each direction with its own pattern: what is under
-//! way while something else happens.
+//! Bytes in both directions of all connections at once, each direction with its own pattern: what
+//! is under way while something else happens.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::thread::{self, JoinHandle};
@@ -51,7 +51,8 @@ impl Transfers {
         Ok(Self(all.collect::<anyhow::Result<_>>()?))
     }
 
-    /// Waits until each connection has moved this many bytes more, both ways together. Some may be done by then.
+    /// Waits until each connection has moved this many bytes more, both ways together. Some may be
+    /// done by then.
     pub(super) fn wait_for_progress(&self, machine: &Machine, more: u64) -> anyhow::Result<()> {
         let moved = || -> anyhow::Result<Vec<u64>> {
             let sockets = self.0.iter().map(|duplex| duplex.guest);
@@ -96,8 +97,8 @@ impl Transfers {
         self.0.into_iter().map(finish).collect()
     }
 
-    /// Waits until the host has learned, on each of them and in both directions, that the connection is gone.
-    /// What arrived before is as it was sent.
+    /// Waits until the host has learned, on each of them and in both directions, that the
+    /// connection is gone. What arrived before is as it was sent.
     pub(super) fn host_ends(self) -> anyhow::Result<()> {
         self.end().map(drop)
     }
@@ -139,8 +140,8 @@ impl Transfers {
     }
 }
 
-/// A half of a stream while its guest boots: until the new driver starts, which takes longer than a call on a
-/// stream may wait, nothing tells whether the old one has only paused.
+/// A half of a stream while its guest boots: until the new driver starts, which takes longer than a
+/// call on a stream may wait, nothing tells whether the old one has only paused.
 struct Patient<'a, T: ?Sized>(&'a mut T);
 
 impl<T: ?Sized> Patient<'_, T> {

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The budget of a task, by which tokio shares a thread between those that always have something to
+//! do.
+
+use std::task::{Context, Poll, ready};
+
+use tokio::task::coop::poll_proceed;
+
+/// Does a step for which the task has budget left, and counts it if it was one.
+#[inline]
+pub(crate) fn within_budget<T>(
+    cx: &mut Context<'_>,
+    step: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+) -> Poll<T> {
+    let budget = ready!(poll_proceed(cx));
+    let done = step(cx);
+    if done.is_ready() {
+        budget.made_progress();
+    }
+    done
+}
