@@ -272,11 +272,12 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     ) -> Answer<()> {
         let queue = queue(index)?;
         let addresses = self.addresses(descriptor, available, used)?;
-        let set = self.shared.worker().set_addresses(queue, &addresses);
-        set.map_err(Refusal::Misaligned)?;
+        // First, because a ring that runs may be written as soon as it has its new place.
         let end = self.memory.end();
-        let set = self.migration.set_ring(queue, &flags, end, &self.shared);
-        Ok(set.map_err(Refusal::Log)?)
+        let logged = self.migration.set_ring(queue, &flags, end, &self.shared);
+        logged.map_err(Refusal::Log)?;
+        let set = self.shared.worker().set_addresses(queue, &addresses);
+        Ok(set.map_err(Refusal::Misaligned)?)
     }
 
     fn set_vring_base(&mut self, index: u32, base: u32) -> Answer<()> {
