@@ -7,14 +7,14 @@
 //! argument; in short:
 //!
 //! - A side that finds nothing to do arms the word ([`PARKED`] for its thread, [`FD`] for its
-//!   descriptor, [`TASK`] for its task) by an atomic change that fails if the position has come
-//!   meanwhile.
+//!   descriptor, [`TASK`] for its task) by an atomic change that fails if the position has been
+//!   reached in the meantime.
 //! - Publishing is one atomic addition to the same word. It returns the flags that were set before,
 //!   and only if the word was armed it costs more than that.
 //! - Everything else happens under the lock of the doorbell: making a descriptor ready or not, going to
 //!   sleep, leaving a waker or taking it out, cancelling that, closing the descriptor. So a wake-up
 //!   in flight can neither be lost nor come too late.
-//! - Wakers are code of a caller's. They are cloned, woken and dropped outside of the lock.
+//! - Wakers run a caller's code. They are cloned, woken and dropped outside the lock.
 //!
 //! All orderings are acquire-release, at one location each. There is no fence, and none is missing.
 
@@ -44,12 +44,12 @@ pub(crate) struct Doorbell {
     parked: Condvar,
 }
 
-/// What the waiting side has left to be woken by, beside a thread of its own.
+/// What the waiting side has left to be woken by, other than its own thread.
 #[derive(Debug, Default)]
 struct Sleepers {
-    /// The descriptor on which it polls, from its taking to its closing.
+    /// The descriptor that it polls, from when it is taken until it is closed.
     fd: Option<ReadyFd>,
-    /// Its task. It is here exactly while the word has the flag [`TASK`].
+    /// Its task, stored exactly while the word has the flag [`TASK`].
     task: Option<Task>,
 }
 
@@ -180,7 +180,7 @@ impl Doorbell {
         }
     }
 
-    /// Wakes the task, if one sleeps, whether or not what it waits for is there.
+    /// Wakes the task, if one sleeps, even if the task would still have to wait.
     #[cold]
     fn wake_task(&self) {
         let mut sleepers = self.lock();
@@ -230,13 +230,13 @@ impl Doorbell {
         Waited::Ready
     }
 
-    /// Leaves the waker of a task, to be woken once as [`wait`](Self::wait) would be; not, if it
-    /// would end immediately. A waker that was left before is replaced.
+    /// Leaves the waker of a task, to be woken once when [`wait`](Self::wait) would end, unless
+    /// that would be immediately. Replaces a waker that was left before.
     pub(crate) fn poll_wait(&self, waker: &Waker, want: Position, since: Cancels) -> Poll<Waited> {
-        // A glance without the lock: only this side leaves a task, and the flag goes with it. After
-        // a wake-up, which is the usual case, there is none, and the lock is taken once.
+        // A look without the lock: only this side leaves a task, and the flag changes with it. After
+        // a wake-up, the usual case, there is no task, and the lock is taken only once.
         let mut fresh = (!self.load().has(TASK)).then(|| Task::new(waker));
-        // What is taken out is dropped after the lock: it is declared before.
+        // Declared before the lock, so that a task taken out is dropped after the lock is released.
         let _old;
         let mut sleepers = self.lock();
         let stays = |sleepers: &Sleepers| sleepers.task.as_ref().is_some_and(|task| task.is(waker));
@@ -251,7 +251,7 @@ impl Doorbell {
         } else if self.cancels().end(since) {
             self.stop_waiting(TASK, want, Waited::Cancelled)
         } else {
-            // After the change of the word: a wake-up that has seen it waits for the lock.
+            // The word has changed before this: a wake-up that has seen it waits for the lock.
             _old = fresh.take().and_then(|fresh| sleepers.task.replace(fresh));
             return Poll::Pending;
         };
@@ -260,8 +260,8 @@ impl Doorbell {
         Poll::Ready(waited)
     }
 
-    /// Under the lock: the sleeper of this flag sleeps no more, for this reason, unless the
-    /// position came meanwhile.
+    /// Under the lock: ends the sleep of this flag's sleeper, for the reason `why` unless the
+    /// position has been reached in the meantime.
     fn stop_waiting(&self, sleeper: u64, want: Position, why: Waited) -> Waited {
         if self.disarm(sleeper).is_ready(want) {
             Waited::Ready
@@ -273,8 +273,8 @@ impl Doorbell {
     /// Ends the wait of this side, and every later one, until [`resume`](Self::resume).
     pub(crate) fn cancel(&self) {
         self.change_cancels(Cancels::cancelled);
-        // After the change, which was made under the lock: a side that waits has seen it, or
-        // sleeps.
+        // The change was made under the lock before this: a side that waits has seen it, or is
+        // asleep.
         self.parked.notify_one();
         self.wake_task();
     }
@@ -339,8 +339,8 @@ impl Doorbell {
         fd.set_ready(!waits);
     }
 
-    /// Lets go of the descriptor, to be closed, and of the task, which is not woken; a wake-up in
-    /// flight either was before or finds none.
+    /// Closes the descriptor and drops the task without waking it. A wake-up in flight has either
+    /// happened before, or finds neither.
     pub(crate) fn close(&self) {
         let sleepers = mem::take(&mut *self.lock());
         drop(sleepers); // not under the lock
