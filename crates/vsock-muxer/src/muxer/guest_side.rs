@@ -16,7 +16,7 @@ use crate::payload::{Offer, ToStream};
 use crate::slot::Slot;
 use crate::token::Token;
 
-/// How a packet has come.
+/// How a packet arrived.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Arrival {
     Alone,

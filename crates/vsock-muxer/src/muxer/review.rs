@@ -184,7 +184,7 @@ impl ConnectionEntry {
         });
     }
 
-    /// Has the stream watched for writing exactly while something waits for it that it has refused.
+    /// Watches the stream for writing exactly while something waits that the stream has refused.
     fn watch_writing(
         &mut self,
         now: Tick,
