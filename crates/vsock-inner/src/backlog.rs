@@ -127,8 +127,8 @@ impl Backlog {
     pub(crate) fn poll_pop(&self, waker: &Waker) -> Poll<Result<VsockInnerStream, PopError>> {
         let mut fresh: Option<Task> = None;
         loop {
-            // Declared before the lock, so that a removed task is dropped or woken after the lock is
-            // released.
+            // Declared before the lock, so that a removed task is dropped or woken after the lock
+            // is released.
             let cancelled;
             let mut state = self.lock();
             cancelled = state.tasks.take_cancelled(waker);

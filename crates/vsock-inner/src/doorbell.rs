@@ -233,8 +233,8 @@ impl Doorbell {
     /// Leaves the waker of a task, to be woken once when [`wait`](Self::wait) would end, unless
     /// that would be immediately. Replaces a waker that was left before.
     pub(crate) fn poll_wait(&self, waker: &Waker, want: Position, since: Cancels) -> Poll<Waited> {
-        // A look without the lock: only this side leaves a task, and the flag changes with it. After
-        // a wake-up, the usual case, there is no task, and the lock is taken only once.
+        // A look without the lock: only this side leaves a task, and the flag changes with it.
+        // After a wake-up, the usual case, there is no task, and the lock is taken only once.
         let mut fresh = (!self.load().has(TASK)).then(|| Task::new(waker));
         // Declared before the lock, so that a task taken out is dropped after the lock is released.
         let _old;

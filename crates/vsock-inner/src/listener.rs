@@ -142,8 +142,8 @@ impl VsockInnerListener {
         self.next(Some(timeout))
     }
 
-    /// Takes the next connection for an async task, in any mode. If no connection waits, the call is
-    /// `Pending`, and the task is woken when one arrives.
+    /// Takes the next connection for an async task, in any mode. If no connection waits, the call
+    /// is `Pending`, and the task is woken when one arrives.
     ///
     /// Several tasks may wait: all of them are woken, and those that find nothing ask again. So a
     /// dropped future takes no wake-up from the others. At most 1,024 tasks sleep; if one more

@@ -28,8 +28,8 @@ use crate::writer::VsockInnerWriter;
 /// written; and `as_raw_fd` is for polling only, for `EPOLLIN` only. For `EPOLLOUT` there is
 /// [`write_ready_fd`](VsockStream::write_ready_fd).
 ///
-/// Mode and timeouts belong to this end, and are set through the trait [`VsockStream`]. They have no
-/// effect on [`poll_read`](Self::poll_read) and the other calls for async tasks.
+/// Mode and timeouts belong to this end, and are set through the trait [`VsockStream`]. They have
+/// no effect on [`poll_read`](Self::poll_read) and the other calls for async tasks.
 ///
 /// It cannot be cloned, and only its owner reads and writes: an end can be used by two threads
 /// after [`into_split`](Self::into_split). Another thread can end a waiting call with a

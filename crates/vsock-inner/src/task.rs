@@ -8,8 +8,8 @@ use crate::sync::contain;
 
 /// A waker, which runs a caller's code: it may call back into any stream, and it may panic.
 ///
-/// It is cloned, woken and dropped under no lock of this crate. A panic while it is woken or dropped
-/// concerns its task, and must not reach the peer that happens to wake or drop it.
+/// It is cloned, woken and dropped under no lock of this crate. A panic while it is woken or
+/// dropped concerns its task, and must not reach the peer that happens to wake or drop it.
 #[derive(Debug)]
 pub(crate) struct Task(Option<Waker>);
 

@@ -228,8 +228,8 @@ impl VsockInnerWriter {
         }
     }
 
-    /// Makes an attempt. If that would wait, leaves the waker of `cx`, or tries again if it need not
-    /// wait by then.
+    /// Makes an attempt. If that would wait, leaves the waker of `cx`, or tries again if it need
+    /// not wait by then.
     #[inline]
     pub(crate) fn poll_transfer(
         &mut self,

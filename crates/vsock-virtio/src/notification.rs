@@ -3,7 +3,8 @@
 //! Leaves out notifications that are of no use (ADR 0013). Neither side ever waits for one of them.
 //!
 //! *Kicks.* After work the device may poll for a while, with kicks off, instead of sleeping: a
-//! packet that arrives then costs neither an exit of the guest nor a wake-up of the device's thread.
+//! packet that arrives then costs neither an exit of the guest nor a wake-up of the device's
+//! thread.
 //!
 //! ```text
 //!   ┌──────────┐ found nothing  ┌───────────────────────┐
@@ -21,19 +22,20 @@
 //!
 //! 1. A pause, from the end of work to the next work, is *short* if it takes up to twice the
 //!    budget: the time that a poll covers, and the wake-up that it saves.
-//! 2. The device polls if it expects a short pause: if the pauses that followed one of the same kind
-//!    as the last were mostly short. So it learns bursts, and polls within a burst but not between
-//!    bursts.
+//! 2. The device polls if it expects a short pause: if the pauses that followed one of the same
+//!    kind as the last were mostly short. So it learns bursts, and polls within a burst but not
+//!    between bursts.
 //! 3. Sleeps are measured just as polls are, so an idle or slow guest costs nothing, and the device
 //!    needs no poll to find out that polling would pay.
 //! 4. If a poll finds nothing and the sleep after it is short, polling itself may be keeping the
-//!    other side off the processor. If that happens more often than hits, polls become exponentially
-//!    rarer ([`MOST_DOUBT`]).
+//!    other side off the processor. If that happens more often than hits, polls become
+//!    exponentially rarer ([`MOST_DOUBT`]).
 //! 5. The budget starts with the first look after the work, regardless of how long the work took.
 //!
-//! *Interrupts.* The device reports a filled buffer immediately, if the driver asks for it. A report of taken
-//! packets helps only a driver that runs out of buffers, or has stopped sending: so one interrupt for a batch
-//! is enough while the device is awake and the guest sends. See [`Batch`].
+//! *Interrupts.* The device reports a filled buffer immediately, if the driver asks for it. A
+//! report of taken packets helps only a driver that runs out of buffers, or has stopped sending: so
+//! one interrupt for a batch is enough while the device is awake and the guest sends. See
+//! [`Batch`].
 
 use std::time::Duration;
 
@@ -221,10 +223,10 @@ impl State {
 
 /// Packets that were taken, and not yet reported to the driver.
 ///
-/// They are reported when the device goes to sleep, when the guest has sent nothing for as long as a poll
-/// takes, when they are a quarter of the queue, and after two milliseconds: so a missing interrupt never
-/// makes the driver run out of buffers. By then the driver has said whether it wants an interrupt, as for
-/// any batch (virtio 1.3, 2.7.7.2).
+/// They are reported when the device goes to sleep, when the guest has sent nothing for as long as
+/// a poll takes, when they are a quarter of the queue, and after two milliseconds: so a missing
+/// interrupt never makes the driver run out of buffers. By then the driver has said whether it
+/// wants an interrupt, as for any batch (virtio 1.3, 2.7.7.2).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Batch {
     chains: u16,

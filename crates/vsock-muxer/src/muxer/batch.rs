@@ -28,9 +28,9 @@ impl Muxer {
     /// A system call for each small payload costs up to ten times as much as copying them and
     /// writing them together. So the muxer gathers payloads of up to 4 KiB for a stream that is not
     /// [inside the process](vsock_backend_api::VsockBackendType::Inner), up to 32 KiB for each
-    /// connection, and writes them in one call. It writes what it has gathered before it handles any
-    /// other packet of that connection: the host sees the same bytes, and the same end after them,
-    /// as if each packet had arrived alone.
+    /// connection, and writes them in one call. It writes what it has gathered before it handles
+    /// any other packet of that connection: the host sees the same bytes, and the same end after
+    /// them, as if each packet had arrived alone.
     ///
     /// There is one exception. A packet with payload and impossible credit breaks its connection,
     /// and the payload gathered before it is lost.

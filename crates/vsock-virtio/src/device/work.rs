@@ -129,8 +129,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         rest
     }
 
-    /// Like [`take_packets`](Self::take_packets), but may leave payload of the last packets gathered
-    /// in the muxer.
+    /// Like [`take_packets`](Self::take_packets), but may leave payload of the last packets
+    /// gathered in the muxer.
     ///
     /// A batch is the packets that one look at the queue has found: none waits for a later packet.
     fn take_batches(
