@@ -64,18 +64,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) queue_size: u16,
 
-    /// Serve no VMM whose memory may shrink while it is used, which would kill this program: QEMU's
-    /// must have seal=on
+    /// Refuse a VMM whose memory may shrink during use, which would kill this program: set seal=on
+    /// in QEMU
     #[arg(long)]
     pub(crate) sealed_memory: bool,
 
-    /// Offer VIRTIO_F_ACCESS_PLATFORM, for guests with encrypted memory whose VMM wants it of the
-    /// device. There is no address translation: a guest behind a virtual IOMMU is refused
+    /// Offer VIRTIO_F_ACCESS_PLATFORM, for guests with encrypted memory whose VMM requires it of
+    /// the device. There is no address translation: a guest behind a virtual IOMMU is refused
     #[arg(long)]
     pub(crate) access_platform: bool,
 
-    /// Microseconds for which a guest's thread looks for more after it has moved something, before it sleeps;
-    /// 0 turns it off
+    /// How many microseconds a guest's thread polls for more work before it sleeps; 0 turns polling
+    /// off
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub(crate) poll_us: u32,
 
