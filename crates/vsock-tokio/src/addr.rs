@@ -12,7 +12,7 @@ use vsock_inner::VsockAddr;
 #[non_exhaustive]
 pub enum AddrError {
     /// The device did not report it, or the stream has no device (a pair): `AddrNotAvailable`.
-    #[error("the address of this vsock stream is unknown: its device did not tell it")]
+    #[error("the address of this vsock stream is unknown: its device did not report it")]
     Unknown,
 }
 

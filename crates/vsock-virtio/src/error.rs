@@ -55,7 +55,7 @@ pub enum ActivateError {
 #[non_exhaustive]
 pub enum RestoreError {
     /// A release saved it whose states this release does not know.
-    #[error("the saved device is of another release")]
+    #[error("the saved device is from another release")]
     Version(#[from] StateVersionError),
     /// It offers less than the one that was saved.
     #[error("the saved features cannot be accepted")]
