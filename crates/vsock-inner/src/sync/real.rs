@@ -73,11 +73,22 @@ impl AsFd for EventFd {
 #[derive(Debug)]
 pub(crate) struct Shared<T>(UnsafeCell<T>);
 
-impl<T: Copy> Shared<T> {
+impl<T> Shared<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self(UnsafeCell::new(value))
     }
 
+    /// # Safety
+    ///
+    /// No other access may be going on, and all earlier ones must have happened before.
+    #[inline]
+    pub(crate) unsafe fn replace(&self, value: T) -> T {
+        // SAFETY: by the caller's promise this is the only access.
+        unsafe { self.0.get().replace(value) }
+    }
+}
+
+impl<T: Copy> Shared<T> {
     /// # Safety
     ///
     /// No write may be going on, and all earlier ones must have happened before.
