@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tasks that wait, against what they wait for, and against everything else that may happen to a waker.
+//! Tasks that wait, against what they wait for, and against everything else that may happen to a
+//! waker.
 
 mod accepting;
 mod cancelling;

@@ -12,8 +12,8 @@ use crate::loom_model::connecting::pending;
 use crate::loom_model::explore;
 use crate::stream::VsockInnerStream;
 
-/// What a task that waits for its connection gets when the device does this. The request fills the pipe, so
-/// that an answer makes no space.
+/// What a task that waits for its connection gets when the device does this. The request fills the
+/// pipe, so that an answer makes no space.
 fn connect(answer: fn(VsockInnerStream) -> Option<VsockInnerStream>, ended: Option<ErrorKind>) {
     explore(move || {
         let (mut near, far) = pending(10);
