@@ -52,7 +52,7 @@ impl Muxer {
     }
 
     /// Sets deadline and place in the queue; takes the connection out if nothing is left of it.
-    fn schedule(&mut self, slot: Slot) {
+    pub(super) fn schedule(&mut self, slot: Slot) {
         let Some(entry) = self.table.connection(slot) else {
             return;
         };
