@@ -2,9 +2,11 @@
 
 //! The guest's side: does one task over `AF_VSOCK`, and says what came of it as a line of JSON.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use anyhow::Context;
+use nix::sys::signal::{Signal, raise};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::serve::serve;
@@ -32,6 +34,14 @@ pub async fn run() -> anyhow::Result<()> {
         Part::Call(work) => {
             let seen = call(Arc::new(transport), protocol, port, work).await?;
             serde_json::to_string(&seen)?
+        }
+        Part::Die { until } => {
+            let service = serve(&transport, protocol, port)?;
+            let _host = Vsock::default().connect(until).await?;
+            service.called().await;
+            // What a killed process leaves is closed by the kernel alone: nothing is dropped.
+            raise(Signal::SIGKILL)?;
+            pending().await
         }
         Part::Serve { until } => {
             let service = serve(&transport, protocol, port)?;
