@@ -11,13 +11,11 @@
 //!   meanwhile.
 //! - Publishing is one atomic addition to the same word. It returns the flags that were set before,
 //!   and only if the word was armed it costs more than that.
-//! - A task's waker lies in a [place](TaskSlot) that belongs to whoever takes its flag away. A publication does
-//!   so in the same change of the word, so tasks that wake each other take no lock.
-//! - Everything else happens under the lock of the doorbell: making a descriptor ready or not, going to
-//!   sleep, cancelling that, closing the descriptor. So a wake-up in flight can neither be lost nor come too
-//!   late.
-//! - Wakers are code of a caller's. They are cloned, woken and dropped outside of the lock, and while nothing
-//!   else is kept from going on.
+//! - A task's waker lies in a [slot](TaskSlot) that belongs to the side that takes its flag away. A
+//!   publication does so in the same change of the word: tasks that wake each other take no lock.
+//! - Everything else happens under the lock: making a descriptor ready or not, going to sleep,
+//!   cancelling that, closing the descriptor. So no wake-up in flight is lost or comes too late.
+//! - Wakers are a caller's code. They are cloned, woken and dropped outside the lock.
 //!
 //! All orderings are acquire-release, at one location each. There is no fence, and none is missing.
 

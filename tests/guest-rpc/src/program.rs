@@ -19,9 +19,17 @@ use crate::work::call;
 const CALLED: u8 = 1;
 
 /// Does the task that the first argument is.
+///
+/// # Errors
+///
+/// What went wrong in the task.
+pub fn run() -> anyhow::Result<()> {
+    perform()
+}
+
 #[tokio::main(flavor = "current_thread")]
 #[expect(clippy::print_stdout, reason = "it is what the host reads")]
-pub async fn run() -> anyhow::Result<()> {
+async fn perform() -> anyhow::Result<()> {
     let task = std::env::args().nth(1).context("expected a task as JSON")?;
     let Task {
         protocol,
