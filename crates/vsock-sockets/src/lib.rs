@@ -78,8 +78,17 @@
 
 #![deny(unsafe_code)]
 
+mod datagram;
+mod expose;
+mod forward;
+mod tcp;
+mod tcp_names;
 mod unix;
 
+pub use datagram::DatagramStream;
+pub use expose::{ExposeBackend, ExposedAt, ExposedAtError};
+pub use forward::{ForwardBackend, ForwardTarget, ForwardTargetError};
+pub use tcp::{TcpBackend, TcpVsockStream};
 pub use unix::{
     ListenerHandle, NamedListener, SocketFileRemover, SocketNames, UnixBackend,
     UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,
