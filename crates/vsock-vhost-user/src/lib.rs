@@ -234,7 +234,8 @@ pub use vsock_inner::{
 pub use vsock_muxer::{Ending, EndingCounts, MuxerCounters, MuxerError};
 pub use vsock_proto::{Cid, CidError, Config, ConfigBuilder, ConfigError, GuestCid};
 pub use vsock_sockets::{
-    ListenerHandle, NamedListener, SocketFileRemover, SocketNames, UnixBackend,
-    UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,
+    DatagramStream, ExposeBackend, ExposedAt, ExposedAtError, ForwardBackend, ForwardTarget,
+    ForwardTargetError, ListenerHandle, NamedListener, SocketFileRemover, SocketNames, TcpBackend,
+    TcpVsockStream, UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,
 };
 pub use vsock_virtio::DeviceCounters;

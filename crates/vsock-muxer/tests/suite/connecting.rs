@@ -113,7 +113,10 @@ fn after_a_busy_host_comes_one_that_is_reached_after_a_while() {
     world.guest_sends(&header(Op::Request, 4000, 52), b"");
     world.pass(world.due());
     assert!(host.state().made);
-    assert!(world.due() > Duration::from_secs(1), "it is not asked again");
+    assert!(
+        world.due() > Duration::from_secs(1),
+        "it is not asked again"
+    );
     host.state().unconnected = None;
     world.event(host.fd, WRITABLE);
     assert_eq!(world.ops(), [Op::Response]);
