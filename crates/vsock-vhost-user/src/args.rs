@@ -114,8 +114,8 @@ pub(crate) struct Vm {
     #[arg(long, value_name = "ADDRESS=PORT", required = false)]
     pub(crate) expose: Vec<Expose>,
 
-    /// Do not listen on UDS_PATH: no host process reaches the guest, but by --expose. The guest reaches UDS_PATH
-    /// followed by "_PORT" as ever
+    /// Do not listen for CONNECT: no host process reaches the guest, but by --expose. The guest reaches host
+    /// processes as ever
     #[arg(long, required = false)]
     pub(crate) no_connect: bool,
 

@@ -42,7 +42,11 @@ impl Program {
         let (socket, uds) = (path(&dir, "3.sock"), path(&dir, "3.vsock"));
         let vm = ["--guest-cid=3", "--socket", &socket, "--uds-path", &uds];
         let mut command = Command::new(PROGRAM);
-        let child = command.args(vm).args(options).stderr(Stdio::piped()).spawn();
+        let child = command
+            .args(vm)
+            .args(options)
+            .stderr(Stdio::piped())
+            .spawn();
         Self::wait_for(child.unwrap(), dir, &[3])
     }
 
