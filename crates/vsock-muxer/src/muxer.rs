@@ -3,6 +3,7 @@
 mod accept;
 mod batch;
 mod client_gone;
+mod connecting;
 mod guest_side;
 mod host_side;
 mod messages;

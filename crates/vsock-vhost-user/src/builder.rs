@@ -19,7 +19,8 @@ use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerStream};
 use vsock_muxer::{Muxer, MuxerState};
 use vsock_proto::{Config, GuestCid, Tick};
 use vsock_sockets::{
-    NamedListener, SocketFileRemover, UnixBackend, UnixSeqpacketBackend, UnixVsockStream,
+    ExposeBackend, NamedListener, SocketFileRemover, TcpVsockStream, UnixBackend,
+    UnixSeqpacketBackend, UnixVsockStream,
 };
 use vsock_virtio::VsockDevice;
 
@@ -199,6 +200,7 @@ impl VhostUserVsockBuilder {
             .transport_features(transport_features(self.access_platform))
             .direct::<VsockInnerStream>(0)
             .direct::<UnixVsockStream>(0)
+            .direct::<TcpVsockStream>(0)
             .poll_budget(self.poll_budget)
             .build();
         let worker = Worker::new(virtio, size, event_loop, Arc::clone(&journal))?;
@@ -277,14 +279,13 @@ const fn transport_features(access_platform: AccessPlatform) -> u64 {
 /// What can remove the file of a backend over Unix sockets.
 fn file_remover(served: &Served) -> Option<SocketFileRemover> {
     let backend = served.backend.as_any();
-    let streams = backend.downcast_ref().map(UnixBackend::file_remover);
-    streams.or_else(|| {
-        Some(
-            backend
-                .downcast_ref::<UnixSeqpacketBackend>()?
-                .file_remover(),
-        )
-    })
+    if let Some(streams) = backend.downcast_ref::<UnixBackend>() {
+        Some(streams.file_remover())
+    } else if let Some(messages) = backend.downcast_ref::<UnixSeqpacketBackend>() {
+        Some(messages.file_remover())
+    } else {
+        backend.downcast_ref::<ExposeBackend>()?.file_remover()
+    }
 }
 
 /// Starts a thread in which no stream can kill the process by writing to what has gone, whatever the
