@@ -293,6 +293,52 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+#[test]
+fn requests_that_were_given_up_make_room_for_others() {
+    let config = VsockInnerConfig::default().pending(4);
+    let mut backend = VsockInnerBackend::with_config(config).unwrap();
+    let connector = backend.get_connector();
+    // Its bytes are for the device, even now.
+    connector.connect_stream().unwrap().write_all(b"a").unwrap();
+    for _ in 0..10 {
+        drop(connector.start_connect_to(PORT).unwrap());
+    }
+    let stream = connector.start_connect_to(PORT).unwrap();
+
+    let mut first = backend.accept().unwrap();
+    assert_eq!(first.requested_port(), None);
+    assert_eq!(first.read(&mut [0; 8]).unwrap(), 1);
+    let mut device = loop {
+        let device = backend.accept().unwrap();
+        if !device.peer_gone() {
+            break device;
+        }
+    };
+    assert_eq!(device.requested_port(), Some(PORT));
+    device.confirm(1).unwrap();
+    assert!(stream.is_connected());
+    assert_fails(backend.accept(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn requests_that_are_given_up_before_there_is_a_device_keep_no_descriptors() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let connector = backend.get_connector();
+    let waiting: Vec<_> = (0..100)
+        .map(|_| connector.start_connect_to(PORT).unwrap())
+        .collect();
+    for _ in 0..3000 {
+        drop(connector.start_connect_to(PORT).unwrap());
+    }
+    assert!(backend.counters().open <= 256, "{:?}", backend.counters());
+    drop(waiting);
+    for _ in 0..3000 {
+        drop(connector.start_connect_to(PORT).unwrap());
+    }
+    assert!(backend.counters().open <= 16, "{:?}", backend.counters());
+    assert!(is_readable(backend.as_raw_fd()).unwrap());
+}
+
 proptest! {
     #[test]
     fn descriptors_and_calls_agree_however_the_device_answers(steps in vec(step(), 0..12)) {

@@ -110,6 +110,20 @@ impl VsockStream for TcpStream {
         VsockBackendType::Tcp
     }
 
+    /// For a socket whose connect was begun in non-blocking mode.
+    fn finish_connect(&mut self) -> io::Result<()> {
+        if let Some(error) = self.take_error()? {
+            return Err(error);
+        }
+        match self.peer_addr() {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     socket_methods!(TcpStream);
 }
 
@@ -174,6 +188,13 @@ mod tests {
             near.set_write_timeout(Some(Duration::from_millis(1)))
                 .unwrap();
             while near.write(&[0; 1 << 16]).is_ok() {}
+        }
+    }
+
+    #[test]
+    fn sockets_of_std_are_connected() {
+        for (mut near, _far) in pairs() {
+            near.finish_connect().unwrap();
         }
     }
 

@@ -112,6 +112,23 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Whether a stream that [`VsockBackend::connect`](crate::VsockBackend::connect) has returned is
+    /// connected by now.
+    ///
+    /// A stream whose component cannot be reached without waiting, as over TCP, is returned before it is
+    /// connected. A device asks at first, and again when [`write_ready_fd`](Self::write_ready_fd) is ready;
+    /// it neither reads nor writes before the answer is `Ok`, which answers the guest. The default is `Ok`: what is
+    /// returned is connected. The call never waits, in whichever mode the stream is.
+    ///
+    /// # Errors
+    ///
+    /// - `WouldBlock`: not yet.
+    /// - Anything else: the component cannot be reached. The device drops the stream, and answers the guest
+    ///   with `VIRTIO_VSOCK_OP_RST`.
+    fn finish_connect(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// The port of the guest that the stream's opener has named out of band, if it has.
     ///
     /// A device asks once, before it reads. `Some` settles the handshake: no command comes in the
@@ -261,6 +278,7 @@ mod tests {
     fn a_foreign_stream_polls_one_fd_and_knows_nothing_of_its_peer() {
         let mut stream = Foreign::default();
         assert_eq!(stream.requested_port(), None);
+        stream.finish_connect().unwrap();
         assert_eq!((stream.peer(), stream.local()), (None, None));
         assert!(stream.messages().is_none());
         assert_eq!(stream.write_ready_fd().unwrap(), stream.as_raw_fd());

@@ -3,6 +3,7 @@
 //! Connections that wait to be accepted, at a backend or at a listener.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::PoisonError;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -13,6 +14,9 @@ use crate::stream::VsockInnerStream;
 use crate::sync::{Arc, Condvar, EventFd, Mutex, MutexGuard};
 use crate::task::Task;
 use crate::tasks::Tasks;
+
+/// How many may wait before requests that were given up are looked for.
+const FEW: usize = 16;
 
 /// A bounded queue with a descriptor that is readable exactly while there is something to accept.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub(crate) struct Backlog {
 #[derive(Debug)]
 struct State {
     waiting: Waiting,
+    /// With this many that wait, requests that were given up are looked for again.
+    look_at: usize,
     /// Threads that sleep in `pop`: a notification is a system call even if there are none.
     sleepers: usize,
     tasks: Tasks,
@@ -68,6 +74,7 @@ impl Backlog {
             limit,
             state: Mutex::new(State {
                 waiting: Waiting::Open(VecDeque::new()),
+                look_at: FEW,
                 sleepers: 0,
                 tasks: Tasks::default(),
                 fd: None,
@@ -80,6 +87,14 @@ impl Backlog {
     /// Whether a connection would be refused now: then there is no need to make one.
     pub(crate) fn check(&self) -> Result<(), PushError> {
         self.lock().room(self.limit).map(drop)
+    }
+
+    /// Drops requests whose openers have left, where they may be many: each keeps a descriptor and a place,
+    /// and a device that would take them may be long in coming.
+    pub(crate) fn drop_given_up(&self) {
+        let given_up = self.lock().take_given_up(self.limit);
+        // Not under the lock.
+        drop(given_up);
     }
 
     pub(crate) fn push(&self, stream: VsockInnerStream) -> Result<(), PushError> {
@@ -185,7 +200,7 @@ impl Backlog {
     /// Resets what waits, refuses what comes, and wakes everybody.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
-        let waiting = std::mem::replace(&mut state.waiting, Waiting::Closed);
+        let waiting = mem::replace(&mut state.waiting, Waiting::Closed);
         state.settle();
         let tasks = state.tasks.wake_all();
         drop(state);
@@ -229,6 +244,26 @@ impl State {
             Waiting::Open(waiting) if waiting.len() >= limit => Err(PushError::Full(limit)),
             Waiting::Open(waiting) => Ok(waiting),
         }
+    }
+
+    /// The requests whose openers have left. It looks at the queue if that is full, or has doubled since: so
+    /// connecting costs the same however many wait.
+    fn take_given_up(&mut self, limit: usize) -> VecDeque<VsockInnerStream> {
+        let mut given_up = VecDeque::new();
+        let Waiting::Open(waiting) = &mut self.waiting else {
+            return given_up;
+        };
+        if waiting.len() < self.look_at.min(limit) {
+            return given_up;
+        }
+        if waiting.iter().any(VsockInnerStream::is_given_up) {
+            (given_up, *waiting) = mem::take(waiting)
+                .into_iter()
+                .partition(VsockInnerStream::is_given_up);
+        }
+        self.look_at = FEW.max(waiting.len().saturating_mul(2));
+        self.settle();
+        given_up
     }
 
     fn pop(&mut self) -> Result<VsockInnerStream, PopError> {

@@ -11,14 +11,14 @@
 //!   reached in the meantime.
 //! - Publishing is one atomic addition to the same word. It returns the flags that were set before,
 //!   and only if the word was armed it costs more than that.
-//! - Everything else happens under the lock of the doorbell: making a descriptor ready or not, going to
-//!   sleep, leaving a waker or taking it out, cancelling that, closing the descriptor. So a wake-up
-//!   in flight can neither be lost nor come too late.
-//! - Wakers run a caller's code. They are cloned, woken and dropped outside the lock.
+//! - A task's waker lies in a [slot](TaskSlot) that belongs to the side that takes its flag away. A
+//!   publication does so in the same change of the word: tasks that wake each other take no lock.
+//! - Everything else happens under the lock: making a descriptor ready or not, going to sleep,
+//!   cancelling that, closing the descriptor. So no wake-up in flight is lost or comes too late.
+//! - Wakers are a caller's code. They are cloned, woken and dropped outside the lock.
 //!
 //! All orderings are acquire-release, at one location each. There is no fence, and none is missing.
 
-use std::mem;
 use std::sync::PoisonError;
 use std::task::{Poll, Waker};
 use std::time::Instant;
@@ -27,6 +27,7 @@ use crate::cancels::Cancels;
 use crate::ready_fd::ReadyFd;
 use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 use crate::task::Task;
+use crate::task_slot::{InFlight, TaskSlot};
 use crate::word::{ARMED, CONNECTING, FD, PARKED, Position, TASK, Word};
 
 /// See the documentation of the module.
@@ -40,17 +41,11 @@ pub(crate) struct Doorbell {
     taken: AtomicBool,
     /// Changed under the lock.
     cancels: AtomicU64,
-    sleepers: Mutex<Sleepers>,
+    /// The task that the waiting side has left to be woken.
+    task: TaskSlot,
+    /// The descriptor on which the waiting side polls, from its taking to its closing.
+    fd: Mutex<Option<ReadyFd>>,
     parked: Condvar,
-}
-
-/// What the waiting side has left to be woken by, other than its own thread.
-#[derive(Debug, Default)]
-struct Sleepers {
-    /// The descriptor that it polls, from when it is taken until it is closed.
-    fd: Option<ReadyFd>,
-    /// Its task, stored exactly while the word has the flag [`TASK`].
-    task: Option<Task>,
 }
 
 /// How a wait has ended.
@@ -77,7 +72,8 @@ impl Doorbell {
             want: AtomicU64::new(0),
             taken: AtomicBool::new(false),
             cancels: AtomicU64::new(Cancels::default().to_bits()),
-            sleepers: Mutex::new(Sleepers::default()),
+            task: TaskSlot::new(),
+            fd: Mutex::new(None),
             parked: Condvar::new(),
         }
     }
@@ -101,21 +97,37 @@ impl Doorbell {
     /// Advances the position by `bytes`, and wakes the side that waits for it.
     #[inline]
     pub(crate) fn publish(&self, bytes: u64) {
+        if self.peek().has(TASK) && self.published_to_task(bytes) {
+            return;
+        }
         // ORDER: AcqRel; partners: the release makes the bytes (or the space) visible to `load`; the
         // acquire makes `want` visible, which `arm` released with its flag.
         let before = Word(self.word.0.fetch_add(Word::step(bytes), Ordering::AcqRel));
         if before.has(ARMED) {
-            self.published_while_armed(before.position().advanced_by(bytes));
+            self.published_while_armed(before, Word(before.0.wrapping_add(Word::step(bytes))));
         }
     }
 
+    /// Advances the position and wakes the task that waits for it, by one change of the word; unless more than
+    /// that is to be done, or less.
+    fn published_to_task(&self, bytes: u64) -> bool {
+        let before = self.load();
+        let after = Word(before.0.wrapping_add(Word::step(bytes)));
+        if before.has(PARKED | FD) || !before.has(TASK) || !after.is_ready(self.wanted()) {
+            return false;
+        }
+        // The flag was seen, so at least its `want` is. If the word has changed and is the same again, a task
+        // sleeps, which may wait for more: to be woken too early costs it a look.
+        self.task.wake_and_change(&self.word.0, before.0, after.0)
+    }
+
     #[cold]
-    fn published_while_armed(&self, position: Position) {
+    fn published_while_armed(&self, before: Word, after: Word) {
         // A glance without the lock: a reader that takes little by little would otherwise lock for
         // each piece until there is enough space. The flag was seen, so at least its `want` is; a
         // newer one is followed by a change of the word that sees our position.
-        if position.reached(self.wanted()) {
-            self.wake();
+        if after.is_ready(self.wanted()) {
+            self.wake_armed(before);
         }
     }
 
@@ -130,9 +142,7 @@ impl Doorbell {
             .0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, ended);
         let before = Word(before.unwrap_or_else(|word| word)); // it never refuses
-        if before.has(ARMED) {
-            self.wake();
-        }
+        self.wake_armed(before);
         (before, reason(before))
     }
 
@@ -147,55 +157,44 @@ impl Doorbell {
     pub(crate) fn set_connected(&self) {
         // ORDER: AcqRel; partners: as in `publish`; what was done before is seen by the side that waited.
         let before = Word(self.word.0.fetch_and(!CONNECTING, Ordering::AcqRel));
+        self.wake_armed(before); // a task may wait for the connection, and not for space
+    }
+
+    /// Wakes those that have armed the word as it was before: the task in any case, which looks again.
+    fn wake_armed(&self, before: Word) {
         if before.has(TASK) {
-            self.wake_task(); // it may wait for the connection, and not for space
+            self.task.wake(&self.word.0);
         }
-        if before.has(ARMED) {
+        if before.has(PARKED | FD) {
             self.wake();
         }
     }
 
-    /// Wakes the side that has armed the word, if what it waits for is there. Afterwards it is awake, whichever
-    /// thread did it.
+    /// Wakes the thread, and makes the descriptor ready, if what the side waits for is there. Afterwards it is so,
+    /// whichever thread did it.
     pub(crate) fn wake(&self) {
-        let mut sleepers = self.lock();
+        let mut fd = self.lock();
         // The flag that was seen may be an old one: its wait can be over, and the next one want more.
         if !self.load().is_ready(self.wanted()) {
             return;
         }
-        let before = self.disarm(ARMED);
-        if let Some(fd) = &mut sleepers.fd
+        let before = self.disarm(PARKED | FD);
+        if let Some(fd) = &mut *fd
             && before.has(FD)
         {
             fd.set_ready(true);
         }
-        let task = sleepers.task.take();
         // Not under the lock, for which the thread that wakes would have to wait.
-        drop(sleepers);
+        drop(fd);
         if before.has(PARKED) {
             self.parked.notify_one();
-        }
-        if let Some(task) = task {
-            task.wake();
-        }
-    }
-
-    /// Wakes the task, if one sleeps, even if the task would still have to wait.
-    #[cold]
-    fn wake_task(&self) {
-        let mut sleepers = self.lock();
-        self.disarm(TASK);
-        let task = sleepers.task.take();
-        drop(sleepers);
-        if let Some(task) = task {
-            task.wake();
         }
     }
 
     /// Makes a new edge at the descriptor, if it was taken: something has happened that its owner
     /// may want to know although the descriptor was ready before.
     pub(crate) fn new_edge(&self) {
-        if let Some(fd) = &mut self.lock().fd {
+        if let Some(fd) = &mut *self.lock() {
             self.disarm(FD);
             fd.new_edge();
         }
@@ -204,7 +203,7 @@ impl Doorbell {
     /// Sleeps until the position is `want`, or the direction ends, or the deadline comes, or a canceller
     /// cancels after `since`, or has done so.
     pub(crate) fn wait(&self, want: Position, deadline: Option<Instant>, since: Cancels) -> Waited {
-        let mut sleepers = self.lock();
+        let mut fd = self.lock();
         self.set_wanted(want);
         // `arm` refuses once the position is there, so no wake-up between the look and the sleep is lost. It is
         // repeated after each wake-up, which may be spurious.
@@ -212,9 +211,9 @@ impl Doorbell {
             if self.cancels().end(since) {
                 return self.stop_waiting(PARKED, want, Waited::Cancelled);
             }
-            sleepers = match deadline {
+            fd = match deadline {
                 None => {
-                    let woken = self.parked.wait(sleepers);
+                    let woken = self.parked.wait(fd);
                     woken.unwrap_or_else(PoisonError::into_inner)
                 }
                 Some(deadline) => {
@@ -222,7 +221,7 @@ impl Doorbell {
                     if left.is_zero() {
                         return self.stop_waiting(PARKED, want, Waited::TimedOut);
                     }
-                    let woken = self.parked.wait_timeout(sleepers, left);
+                    let woken = self.parked.wait_timeout(fd, left);
                     woken.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
@@ -233,31 +232,39 @@ impl Doorbell {
     /// Leaves the waker of a task, to be woken once when [`wait`](Self::wait) would end, unless
     /// that would be immediately. Replaces a waker that was left before.
     pub(crate) fn poll_wait(&self, waker: &Waker, want: Position, since: Cancels) -> Poll<Waited> {
-        // A look without the lock: only this side leaves a task, and the flag changes with it.
-        // After a wake-up, the usual case, there is no task, and the lock is taken only once.
-        let mut fresh = (!self.load().has(TASK)).then(|| Task::new(waker));
-        // Declared before the lock, so that a task taken out is dropped after the lock is released.
-        let _old;
-        let mut sleepers = self.lock();
-        let stays = |sleepers: &Sleepers| sleepers.task.as_ref().is_some_and(|task| task.is(waker));
-        if fresh.is_none() && !stays(&sleepers) {
-            drop(sleepers);
-            fresh = Some(Task::new(waker));
-            sleepers = self.lock();
-        }
-        self.set_wanted(want);
-        let waited = if !self.arm(TASK, want) {
-            Waited::Ready
-        } else if self.cancels().end(since) {
-            self.stop_waiting(TASK, want, Waited::Cancelled)
-        } else {
-            // The word has changed before this: a wake-up that has seen it waits for the lock.
-            _old = fresh.take().and_then(|fresh| sleepers.task.replace(fresh));
-            return Poll::Pending;
+        let left = match self.task.reclaim(&self.word.0) {
+            Ok(left) => left,
+            Err(InFlight) => {
+                // It will wake the waker from before, and there is no place for this one: ask again.
+                waker.wake_by_ref();
+                return Poll::Pending;
+            }
         };
-        self.disarm(TASK);
-        _old = sleepers.task.take();
-        Poll::Ready(waited)
+        // One that is replaced is dropped at the end, when this side's turn is over.
+        let (task, _replaced) = match left {
+            Some(task) if task.is(waker) => (task, None),
+            other => (Task::new(waker), other),
+        };
+        self.task.lend(task);
+        // A descriptor waits for the same position. A wake-up under the lock is to see one or the other.
+        let locked = self.is_taken().then(|| self.lock());
+        self.set_wanted(want);
+        let armed = self.arm(TASK, want);
+        drop(locked);
+        if !armed {
+            drop(self.task.withdraw());
+            return Poll::Ready(Waited::Ready);
+        }
+        if !self.cancels().end(since) {
+            return Poll::Pending; // a cancellation from now on finds the flag
+        }
+        // A wake-up in flight is spurious.
+        drop(self.task.reclaim(&self.word.0));
+        Poll::Ready(if self.load().is_ready(want) {
+            Waited::Ready
+        } else {
+            Waited::Cancelled
+        })
     }
 
     /// Under the lock: ends the sleep of this flag's sleeper, for the reason `why` unless the
@@ -276,7 +283,7 @@ impl Doorbell {
         // The change was made under the lock before this: a side that waits has seen it, or is
         // asleep.
         self.parked.notify_one();
-        self.wake_task();
+        self.task.wake(&self.word.0);
     }
 
     /// Lets this side wait again.
@@ -287,7 +294,8 @@ impl Doorbell {
     fn change_cancels(&self, change: impl Fn(Cancels) -> Cancels) {
         let _locked = self.lock();
         let cancels = change(self.cancels()).to_bits();
-        // ORDER: Relaxed; partner: `cancels` in `wait`, under the same lock. A side that polls looks again.
+        // ORDER: Relaxed; partners: `cancels` in `wait`, under the same lock; in `poll_wait`, by the word, from which
+        // `cancel` then takes the flag of the task. A side that spins looks again.
         self.cancels.store(cancels, Ordering::Relaxed);
     }
 
@@ -303,7 +311,7 @@ impl Doorbell {
     /// direction has ended, unless this side has taken one before. To be followed by
     /// [`settle`](Self::settle) whenever `want` changes.
     pub(crate) fn take_fd(&self, want: Position, make: impl FnOnce() -> ReadyFd) {
-        let fd = &mut self.lock().fd;
+        let fd = &mut *self.lock();
         if fd.is_none() {
             // ORDER: Relaxed; partner: `is_taken`, on this side.
             self.taken.store(true, Ordering::Relaxed);
@@ -322,7 +330,7 @@ impl Doorbell {
         // Look before the lock: what the other side publishes meanwhile spares two system calls.
         if self.is_taken()
             && !self.load().is_ready(want)
-            && let Some(fd) = &mut self.lock().fd
+            && let Some(fd) = &mut *self.lock()
         {
             self.settle_locked(fd, want);
         }
@@ -339,11 +347,12 @@ impl Doorbell {
         fd.set_ready(!waits);
     }
 
-    /// Closes the descriptor and drops the task without waking it. A wake-up in flight has either
-    /// happened before, or finds neither.
+    /// Lets go of the descriptor, to be closed, and of the task, which is not woken; a wake-up in flight
+    /// either was before or finds none. One that has the task already wakes and drops it.
     pub(crate) fn close(&self) {
-        let sleepers = mem::take(&mut *self.lock());
-        drop(sleepers); // not under the lock
+        let fd = self.lock().take();
+        drop(fd); // not under the lock
+        drop(self.task.reclaim(&self.word.0));
     }
 
     /// Sets a flag of those that arm the word, unless there is nothing to wait for.
@@ -373,19 +382,19 @@ impl Doorbell {
         self.want.store(want.to_bits(), Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Sleepers> {
-        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<ReadyFd>> {
+        self.fd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a poll of the descriptor would say.
     #[cfg(loom)]
     pub(crate) fn polls_ready(&self) -> bool {
-        self.lock().fd.as_ref().is_some_and(ReadyFd::polls_ready)
+        self.lock().as_ref().is_some_and(ReadyFd::polls_ready)
     }
 
     /// How often an edge-triggered poll for `EPOLLIN` was woken.
     #[cfg(loom)]
     pub(crate) fn edges(&self) -> usize {
-        self.lock().fd.as_ref().map_or(0, ReadyFd::edges)
+        self.lock().as_ref().map_or(0, ReadyFd::edges)
     }
 }

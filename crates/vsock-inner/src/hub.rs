@@ -109,6 +109,7 @@ impl Hub {
     /// there is one.
     pub(crate) fn connect_to_device(&self, port: Option<u32>) -> io::Result<VsockInnerStream> {
         let to = Target::Device;
+        self.backlog.drop_given_up();
         let (mut application, mut device) = self.connection(&self.backlog, to)?;
         if let Some(port) = port {
             device.request = Request::ask(port, &mut application.writer, &mut device.writer);

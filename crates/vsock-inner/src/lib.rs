@@ -98,6 +98,7 @@ mod spin;
 mod stream;
 mod sync;
 mod task;
+mod task_slot;
 mod tasks;
 #[cfg(all(feature = "vm-memory", not(loom)))]
 mod volatile;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 
 use vsock_backend_api::{VsockBackendType, VsockStream};
@@ -29,6 +29,17 @@ pub(crate) struct HostStream {
     /// The stream was ready to be read, and has not yet refused.
     readable: bool,
     hangup: Hangup,
+    link: Link,
+}
+
+/// Whether the host component has taken the connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Link {
+    /// It is being reached.
+    Pending,
+    Up,
+    /// It cannot be reached.
+    Refused,
 }
 
 /// What becomes ready when the stream can be written.
@@ -56,17 +67,6 @@ enum Hangup {
 }
 
 impl HostStream {
-    /// Takes the stream in, and has it watched for reading.
-    pub(crate) fn new(
-        stream: Box<dyn VsockStream>,
-        token: Token,
-        actions: &mut VecDeque<Action>,
-    ) -> Self {
-        let mut host = Self::unwatched(stream, token);
-        host.begin_watch(actions);
-        host
-    }
-
     /// Takes the stream in, of which the event loop does not know yet: until [`begin_watch`](Self::begin_watch)
     /// it may be called outside of the table, for a panic leaves nothing registered.
     pub(crate) fn unwatched(mut stream: Box<dyn VsockStream>, token: Token) -> Self {
@@ -83,7 +83,26 @@ impl HostStream {
             writing: Writing::Unknown,
             readable: false,
             hangup: Hangup::Unseen,
+            link: Link::Up,
         }
+    }
+
+    /// Whether the host component is still being reached.
+    pub(crate) const fn is_pending(&self) -> bool {
+        matches!(self.link, Link::Pending)
+    }
+
+    /// Looks whether the host component has been reached.
+    pub(crate) fn finish_connect(&mut self) -> Link {
+        self.link = loop {
+            break match self.stream.finish_connect().map_err(|error| error.kind()) {
+                Ok(()) => Link::Up,
+                Err(ErrorKind::Interrupted) => continue,
+                Err(ErrorKind::WouldBlock) => Link::Pending,
+                Err(_) => Link::Refused,
+            };
+        };
+        self.link
     }
 
     /// Has the stream watched for reading.

@@ -3,6 +3,7 @@
 mod accept;
 mod batch;
 mod client_gone;
+mod connecting;
 mod guest_side;
 mod host_side;
 mod messages;
@@ -19,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use vsock_backend_api::VsockBackend;
-use vsock_proto::{Config, GuestCid, Interest, Port, Route, SocketTypes, Tick};
+use vsock_proto::{Config, GuestCid, Interest, Phase, Port, Route, SocketTypes, Tick};
 
 use crate::action::Action;
 use crate::backends::{Backends, MuxerError, Serves};
@@ -206,12 +207,16 @@ impl Muxer {
         self.close_all(now, |_| true);
     }
 
-    /// Every connection is closed as by [`reset`](Self::reset), but the device stays active: to be
-    /// called when `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` is owed to the guest (virtio 1.3, 5.10.6.7).
+    /// Every connection that the guest knows of is closed as by [`reset`](Self::reset), but the device stays
+    /// active: to be called when `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` is owed to the guest (virtio 1.3, 5.10.6.7).
     ///
-    /// Host clients that have not yet sent their command lose nothing and stay.
+    /// Host clients that have not yet sent their command lose nothing and stay. So do those whose REQUEST is in no
+    /// buffer of the guest yet: the guest cannot have lost what it has not heard of.
     pub fn transport_reset(&mut self, now: Tick) {
-        self.close_all(now, |entry| matches!(entry, Entry::Connection(_)));
+        self.close_all(now, |entry| match entry {
+            Entry::Connection(entry) => entry.conn.phase() != Phase::Requesting,
+            Entry::Handshake(_) => false,
+        });
     }
 
     /// What a snapshot needs of the muxer. Nothing is closed: a device that goes on after the
@@ -225,8 +230,8 @@ impl Muxer {
         }
     }
 
-    /// Goes on where another muxer was [saved](Self::save). Every connection of this one is closed,
-    /// and the device owes its guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`; see [`MuxerState`].
+    /// Goes on where another muxer was [saved](Self::save). Every connection of this one is closed as by
+    /// [`transport_reset`](Self::transport_reset), and the device owes its guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`; see [`MuxerState`].
     ///
     /// # Errors
     ///
@@ -292,11 +297,13 @@ impl Muxer {
         self.accept_timers = Timers::new();
     }
 
-    /// Closes what `which` names, and forgets whatever is owed to the guest.
+    /// Closes what `which` names, and forgets whatever else is owed to the guest.
     fn close_all(&mut self, now: Tick, which: impl Fn(&Entry) -> bool) {
         self.rxq.clear();
         for slot in self.table.slots() {
             if !self.table.entry(slot).is_some_and(|entry| which(entry)) {
+                // Its REQUEST has lost its place in the queue with all others.
+                self.schedule(slot);
                 continue;
             }
             match self.table.connection(slot) {

@@ -64,6 +64,18 @@
 //!   sockets of the program's own ([`NamedListener`]). Between processes, a directory for each guest
 //!   does it: a process that can write to the directory speaks for the guest.
 //!
+//! # TCP, and sockets that programs have anyway
+//!
+//! | | who connects | to |
+//! |---|---|---|
+//! | [`TcpBackend`] | a host component, with `CONNECT`; the guest | an address; the addresses that its ports are mapped to |
+//! | [`ExposeBackend`] | any program, without a handshake | a Unix socket or an address that is one port of the guest |
+//! | [`ForwardBackend`] | the guest | a Unix socket, an address, or a socket for datagrams ([`DatagramStream`]), for each port |
+//!
+//! A connection over TCP takes its time: the guest is answered when it is there, or was refused, and nothing
+//! waits meanwhile ([`VsockStream::finish_connect`]). Which of these sockets may not be the same,
+//! [`SocketNames`] knows for addresses, too.
+//!
 //! # Descriptors
 //!
 //! A host process that sends descriptors (`SCM_RIGHTS`) to a guest gets an error (`EPERM`). On a system before
@@ -78,8 +90,17 @@
 
 #![deny(unsafe_code)]
 
+mod datagram;
+mod expose;
+mod forward;
+mod tcp;
+mod tcp_names;
 mod unix;
 
+pub use datagram::DatagramStream;
+pub use expose::{ExposeBackend, ExposedAt, ExposedAtError};
+pub use forward::{ForwardBackend, ForwardTarget, ForwardTargetError};
+pub use tcp::{TcpBackend, TcpVsockStream};
 pub use unix::{
     ListenerHandle, NamedListener, SocketFileRemover, SocketNames, UnixBackend,
     UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,

@@ -2,18 +2,19 @@
 
 //! Host components in other processes: connections over Unix sockets, in the hybrid way.
 
+pub(crate) mod acceptor;
 mod backend;
-mod client_listener;
+pub(crate) mod client_listener;
 mod closer;
-mod guarded_socket;
+pub(crate) mod guarded_socket;
 mod named_listener;
 mod pieces;
 mod seqpacket_backend;
-mod seqpacket_stream;
-mod socket_file;
-mod socket_names;
-mod socket_stream;
-mod stream;
+pub(crate) mod seqpacket_stream;
+pub(crate) mod socket_file;
+pub(crate) mod socket_names;
+pub(crate) mod socket_stream;
+pub(crate) mod stream;
 
 pub use backend::UnixBackend;
 pub use named_listener::{ListenerHandle, NamedListener};

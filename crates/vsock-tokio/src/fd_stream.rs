@@ -247,8 +247,9 @@ impl AsyncWrite for AsyncFdStream {
         }
     }
 
-    /// Ends the direction; `Unsupported` if the stream has no half-close.
-    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Flushes the stream, and ends the direction; `Unsupported` where a stream knows no half-close.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
         Poll::Ready(own(&mut self.stream).shutdown(Shutdown::Write))
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -13,6 +13,8 @@ use log::LevelFilter;
 use thiserror::Error;
 
 use vsock_vhost_user::SocketNames;
+
+use crate::routes::{Expose, Forward, RouteError};
 
 /// A vsock device for virtual machines, outside of the VMM.
 ///
@@ -43,7 +45,8 @@ pub(crate) struct Args {
     one: Option<Vm>,
 
     /// One virtual machine of several: guest-cid=N,socket=PATH,uds-path=PATH, and if it is to differ
-    /// from the others buf-alloc=BYTES, queue-size=N and sealed-memory=true or false
+    /// from the others buf-alloc=BYTES, queue-size=N and sealed-memory=true or false; forward=PORT=TARGET and
+    /// expose=ADDRESS=PORT, each as often as needed, and no-connect=true or false
     #[arg(long = "vm", value_name = "KEY=VALUE,...", conflicts_with = "Vm")]
     many: Vec<Vm>,
 
@@ -101,6 +104,21 @@ pub(crate) struct Vm {
     #[arg(long, value_name = "PATH", required = false)]
     pub(crate) uds_path: PathBuf,
 
+    /// The guest's connections to PORT go to unix:PATH, tcp:ADDRESS:PORT, or dgram:PATH, where each message is a
+    /// datagram, as systemd's notifications are. May be repeated
+    #[arg(long, value_name = "PORT=TARGET", required = false)]
+    pub(crate) forward: Vec<Forward>,
+
+    /// Whoever connects to unix:PATH or tcp:ADDRESS:PORT is connected to PORT of the guest, without CONNECT and
+    /// OK. May be repeated
+    #[arg(long, value_name = "ADDRESS=PORT", required = false)]
+    pub(crate) expose: Vec<Expose>,
+
+    /// Do not listen for CONNECT: no host process reaches the guest, but by --expose. The guest reaches host
+    /// processes as ever
+    #[arg(long, required = false)]
+    pub(crate) no_connect: bool,
+
     // Instead of what the program's options say for all; by `--vm` alone.
     #[arg(skip)]
     pub(crate) buf_alloc: Option<u32>,
@@ -123,6 +141,8 @@ pub(crate) enum VmError {
     Missing(&'static str),
     #[error("invalid value for {0}: expected {1}")]
     Invalid(&'static str, &'static str),
+    #[error("invalid value for {0}")]
+    Route(&'static str, #[source] RouteError),
 }
 
 /// What is wrong with the arguments as a whole.
@@ -134,16 +154,21 @@ pub(crate) enum ArgsError {
     SameCid(u64),
     #[error("{0}, and {1}: one name for two sockets; give one of them another name or directory")]
     SameName(SocketUse, SocketUse),
+    #[error("guest {0} has two targets for port {1}; give each port one")]
+    SamePort(u64, u32),
 }
 
 /// The keys of `--vm`.
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 9] = [
     "guest-cid",
     "socket",
     "uds-path",
     "buf-alloc",
     "queue-size",
     "sealed-memory",
+    "no-connect",
+    "forward",
+    "expose",
 ];
 
 impl FromStr for Vm {
@@ -151,7 +176,9 @@ impl FromStr for Vm {
 
     fn from_str(text: &str) -> Result<Self, VmError> {
         const NUMBER: &str = "a number that is not too large";
+        const BOOL: &str = "true or false";
         let mut values = [None; KEYS.len()];
+        let (mut forward, mut expose) = (Vec::new(), Vec::new());
         for part in text.split(',') {
             let (key, value) = part.split_once('=').ok_or(VmError::NoValue)?;
             let key = if key == "tx-buffer-size" {
@@ -159,6 +186,18 @@ impl FromStr for Vm {
             } else {
                 key
             };
+            // They may come more than once.
+            match key {
+                "forward" => {
+                    forward.push(value.parse().map_err(|e| VmError::Route("forward", e))?);
+                    continue;
+                }
+                "expose" => {
+                    expose.push(value.parse().map_err(|e| VmError::Route("expose", e))?);
+                    continue;
+                }
+                _ => {}
+            }
             let at = KEYS.iter().position(|known| *known == key);
             let at = at.ok_or(VmError::UnknownKey)?;
             if values[at].replace(value).is_some() {
@@ -172,6 +211,9 @@ impl FromStr for Vm {
             buf_alloc,
             queue_size,
             sealed_memory,
+            no_connect,
+            _,
+            _,
         ] = values;
         Ok(Self {
             guest_cid: parsed("guest-cid", guest_cid, NUMBER)?
@@ -180,7 +222,10 @@ impl FromStr for Vm {
             uds_path: uds_path.ok_or(VmError::Missing("uds-path"))?.into(),
             buf_alloc: parsed("buf-alloc", buf_alloc, NUMBER)?,
             queue_size: parsed("queue-size", queue_size, NUMBER)?,
-            sealed_memory: parsed("sealed-memory", sealed_memory, "true or false")?,
+            sealed_memory: parsed("sealed-memory", sealed_memory, BOOL)?,
+            no_connect: parsed("no-connect", no_connect, BOOL)?.unwrap_or(false),
+            forward,
+            expose,
         })
     }
 }
@@ -195,43 +240,61 @@ fn parsed<T: FromStr>(
     value.map_err(|_| VmError::Invalid(key, expected))
 }
 
-/// A socket that a virtual machine needs for itself.
+/// A socket that a virtual machine uses.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct SocketUse {
     cid: u64,
-    path: PathBuf,
+    place: String,
     what: &'static str,
 }
 
 impl fmt::Display for SocketUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cid, path, what } = self;
-        write!(f, "guest {cid} has {} ({what})", path.display())
+        let Self { cid, place, what } = self;
+        write!(f, "guest {cid} has {place} ({what})")
     }
 }
 
 impl Vm {
-    fn sockets(&self) -> [(SocketNames, SocketUse); 4] {
+    fn sockets(&self) -> Vec<(SocketNames, SocketUse)> {
         let with = |suffix: &str| {
             let mut path = self.uds_path.clone().into_os_string();
             path.push(suffix);
             PathBuf::from(path)
         };
-        let used = |path: PathBuf, what| SocketUse {
+        let used = |place: String, what| SocketUse {
             cid: self.guest_cid,
-            path,
+            place,
             what,
         };
-        let one = |path: PathBuf, what| (SocketNames::one(&path), used(path, what));
-        [
-            one(self.socket.clone(), "socket"),
-            one(self.uds_path.clone(), "uds-path"),
-            one(with("_seqpacket"), "uds-path, for messages"),
-            (
-                SocketNames::each_port(&self.uds_path),
-                used(with("_PORT"), "uds-path and any port"),
-            ),
-        ]
+        let at = |path: &Path, what| used(path.display().to_string(), what);
+        let one = |path: PathBuf, what| (SocketNames::one(&path), at(&path, what));
+        let mut sockets = vec![one(self.socket.clone(), "socket")];
+        if !self.no_connect {
+            sockets.push(one(self.uds_path.clone(), "uds-path"));
+            sockets.push(one(with("_seqpacket"), "uds-path, for messages"));
+        }
+        sockets.push((
+            SocketNames::each_port(&self.uds_path),
+            at(&with("_PORT"), "uds-path and any port"),
+        ));
+        for forward in &self.forward {
+            let names = SocketNames::of_target(&forward.target);
+            sockets.push((names, used(forward.target.to_string(), "forward")));
+        }
+        for expose in &self.expose {
+            let names = SocketNames::of_exposed(&expose.at);
+            sockets.push((names, used(expose.at.to_string(), "expose")));
+        }
+        sockets
+    }
+
+    /// A port of which it is not known where it goes.
+    fn port_with_two_targets(&self) -> Option<u32> {
+        let mut ports = BTreeSet::new();
+        let mut routes = self.forward.iter();
+        let twice = routes.find(|forward| !ports.insert(forward.port))?;
+        Some(twice.port)
     }
 }
 
@@ -252,6 +315,9 @@ impl Args {
         for vm in &vms {
             if !cids.insert(vm.guest_cid) {
                 return Err(ArgsError::SameCid(vm.guest_cid));
+            }
+            if let Some(port) = vm.port_with_two_targets() {
+                return Err(ArgsError::SamePort(vm.guest_cid, port));
             }
         }
         let sockets: Vec<_> = vms.iter().flat_map(Vm::sockets).collect();
@@ -283,6 +349,77 @@ mod tests {
             buf_alloc: None,
             queue_size: None,
             sealed_memory: None,
+            forward: Vec::new(),
+            expose: Vec::new(),
+            no_connect: false,
+        }
+    }
+
+    #[test]
+    fn t125_what_is_forwarded_and_exposed_is_no_socket_of_another() {
+        let first = "guest-cid=3,socket={d}/a.vhost,uds-path={d}/a,expose=tcp:127.0.0.1:1000=22,forward=7=unix:{d}/c";
+        for (more, what) in [
+            ("forward=5=unix:{d}/a", "unix:{d}/a (forward)"),
+            (
+                "forward=5=unix:{link}/a.vhost",
+                "unix:{link}/a.vhost (forward)",
+            ),
+            ("forward=5=dgram:{d}/b.vhost", "dgram:{d}/b.vhost (forward)"),
+            (
+                "forward=5=tcp:127.0.0.1:1000",
+                "tcp:127.0.0.1:1000 (forward)",
+            ),
+            ("expose=unix:{d}/a_5=22", "unix:{d}/a_5 (expose)"),
+            ("expose=unix:{d}/c=22", "unix:{d}/c (expose)"),
+            (
+                "expose=tcp:127.0.0.1:1000=22",
+                "tcp:127.0.0.1:1000 (expose)",
+            ),
+        ] {
+            let second = format!("guest-cid=4,socket={{d}}/b.vhost,uds-path={{d}}/b,{more}");
+            let text = wrong(first, &second);
+            assert!(text.contains(&format!("guest 4 has {what}")), "{text}");
+        }
+        for more in [
+            "forward=5=unix:{d}/c,forward=6=dgram:{d}/a_5",
+            "no-connect=true,forward=5=unix:{d}/b",
+            "expose=tcp:127.0.0.1:1001=22,expose=tcp:127.0.0.1:0=1,expose=tcp:127.0.0.1:0=2",
+        ] {
+            let second = format!("guest-cid=4,socket={{d}}/b.vhost,uds-path={{d}}/b,{more}");
+            assert_eq!(wrong(first, &second), "");
+        }
+    }
+
+    #[test]
+    fn a_port_has_one_target() {
+        let twice = ["--forward", "7=unix:/a", "--forward", "7=unix:/b"];
+        let refused = parse(&[&ONE[..], &twice].concat()).unwrap().vms();
+        assert_eq!(refused, Err(ArgsError::SamePort(3, 7)));
+    }
+
+    #[test]
+    fn routes_are_options_or_keys_of_a_machine() {
+        let options = [
+            "--forward",
+            "7=dgram:/a",
+            "--expose",
+            "unix:/b=c=22",
+            "--no-connect",
+        ];
+        let by_options = parse(&[&ONE[..], &options].concat())
+            .unwrap()
+            .vms()
+            .unwrap();
+        let keys = "guest-cid=3,socket=/s,uds-path=/u,forward=7=dgram:/a,expose=unix:/b=c=22,no-connect=true";
+        let by_keys = parse(&["--vm", keys]).unwrap().vms().unwrap();
+        assert_eq!(by_options, by_keys);
+        let one = &by_keys[0];
+        assert!(one.no_connect && one.forward.len() == 1 && one.expose.len() == 1);
+        for with_vm in [
+            &["--vm", keys, "--no-connect"][..],
+            &["--vm", keys, "--forward", "7=unix:/a"],
+        ] {
+            assert_eq!(parse(with_vm).unwrap_err().exit_code(), 2);
         }
     }
 
@@ -423,7 +560,7 @@ mod tests {
     #[test]
     fn the_help_names_every_option() {
         let help = parse(&["--help"]).unwrap_err().to_string();
-        let options = "guest-cid socket uds-path vm buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level";
+        let options = "guest-cid socket uds-path vm buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level forward expose no-connect";
         for option in options.split(' ') {
             assert!(
                 help.contains(&format!("--{option}")),

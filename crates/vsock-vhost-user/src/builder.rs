@@ -2,7 +2,9 @@
 
 use std::convert::identity;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -14,10 +16,11 @@ use vmm_sys_util::signal::block_signal;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::MuxerDriver;
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerStream};
-use vsock_muxer::Muxer;
-use vsock_proto::{Config, GuestCid};
+use vsock_muxer::{Muxer, MuxerState};
+use vsock_proto::{Config, GuestCid, Tick};
 use vsock_sockets::{
-    NamedListener, SocketFileRemover, UnixBackend, UnixSeqpacketBackend, UnixVsockStream,
+    ExposeBackend, NamedListener, SocketFileRemover, TcpVsockStream, UnixBackend,
+    UnixSeqpacketBackend, UnixVsockStream,
 };
 use vsock_virtio::VsockDevice;
 
@@ -197,6 +200,7 @@ impl VhostUserVsockBuilder {
             .transport_features(transport_features(self.access_platform))
             .direct::<VsockInnerStream>(0)
             .direct::<UnixVsockStream>(0)
+            .direct::<TcpVsockStream>(0)
             .poll_budget(self.poll_budget)
             .build();
         let worker = Worker::new(virtio, size, event_loop, Arc::clone(&journal))?;
@@ -240,7 +244,12 @@ impl VhostUserVsockBuilder {
 
 /// A muxer, to which the backends belong from here on.
 fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, VhostUserError> {
+    let ports = config.host_ports();
     let mut muxer = Muxer::new(cid, config);
+    let mut state = MuxerState::default();
+    state.next_host_port = first_port(&ports);
+    // It is of the version of this release, so it is not refused.
+    let _known = muxer.restore(Tick::ZERO, &state);
     for Served { backend, ports } in backends {
         match ports {
             Some(ports) => muxer.add_backend_for(backend, &ports)?,
@@ -248,6 +257,16 @@ fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, 
         };
     }
     Ok(muxer)
+}
+
+/// The port of the first connection of a host: anywhere among these. A device that was killed may have left its
+/// guest with connections from the ports that it had, and a guest drops a REQUEST from one of them silently.
+fn first_port(ports: &Range<u32>) -> u32 {
+    let count = u64::from(ports.end.saturating_sub(ports.start)).max(1);
+    let offset = RandomState::new().hash_one(()) % count;
+    ports
+        .start
+        .saturating_add(u32::try_from(offset).unwrap_or(0))
 }
 
 /// What vhost-user adds to the features of the device.
@@ -260,14 +279,13 @@ const fn transport_features(access_platform: AccessPlatform) -> u64 {
 /// What can remove the file of a backend over Unix sockets.
 fn file_remover(served: &Served) -> Option<SocketFileRemover> {
     let backend = served.backend.as_any();
-    let streams = backend.downcast_ref().map(UnixBackend::file_remover);
-    streams.or_else(|| {
-        Some(
-            backend
-                .downcast_ref::<UnixSeqpacketBackend>()?
-                .file_remover(),
-        )
-    })
+    if let Some(streams) = backend.downcast_ref::<UnixBackend>() {
+        Some(streams.file_remover())
+    } else if let Some(messages) = backend.downcast_ref::<UnixSeqpacketBackend>() {
+        Some(messages.file_remover())
+    } else {
+        backend.downcast_ref::<ExposeBackend>()?.file_remover()
+    }
 }
 
 /// Starts a thread in which no stream can kill the process by writing to what has gone, whatever the
@@ -297,5 +315,25 @@ impl fmt::Debug for VhostUserVsockBuilder {
             .field("poll_budget", &self.poll_budget)
             .field("backends", &self.backends.len())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t98_a_device_that_starts_anew_begins_with_other_ports_than_the_one_before() {
+        let cid = GuestCid::try_from(3).unwrap();
+        let first = || {
+            let muxer = muxer(cid, Config::default(), Vec::new()).unwrap();
+            muxer.save().next_host_port
+        };
+        // By chance they are the same once in a billion billion times.
+        let ports = [first(), first(), first()];
+        assert!(ports.iter().any(|port| *port != ports[0]), "{ports:?}");
+        let range = Config::default().host_ports();
+        assert!(ports.iter().all(|port| range.contains(port)), "{ports:?}");
+        assert_eq!(first_port(&(7..8)), 7);
     }
 }

@@ -8,6 +8,7 @@
 mod args;
 mod descriptors;
 mod logging;
+mod routes;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -24,8 +25,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use thiserror::Error;
 use vsock_vhost_user::{
-    AccessPlatform, Config, ConfigError, SealedMemory, Stopper, UnixBackend, UnixSeqpacketBackend,
-    VhostUserError, VhostUserVsock, VhostUserVsockBuilder,
+    AccessPlatform, Config, ConfigError, ExposeBackend, ForwardBackend, SealedMemory, Stopper,
+    UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsock, VhostUserVsockBuilder,
+    VsockBackend,
 };
 
 /// The exit code for wrong arguments; clap has the same.
@@ -38,6 +40,8 @@ enum MainError {
     Limits(#[from] ConfigError),
     #[error("cannot listen for host processes")]
     Unix(#[source] io::Error),
+    #[error("cannot forward ports of a guest")]
+    Forward(#[source] io::Error),
     #[error("the device of guest {cid} failed")]
     Device { cid: u64, source: VhostUserError },
     #[error("cannot wait for signals")]
@@ -169,7 +173,6 @@ fn config(args: &Args, vm: &Vm) -> Result<Config, ConfigError> {
 
 fn device(args: &Args, vm: &Vm, config: Config) -> Result<VhostUserVsock, MainError> {
     let cid = vm.guest_cid;
-    let streams = UnixBackend::bind(&vm.uds_path).map_err(MainError::Unix)?;
     let sealed_memory = if vm.sealed_memory.unwrap_or(args.sealed_memory) {
         SealedMemory::Required
     } else {
@@ -185,20 +188,53 @@ fn device(args: &Args, vm: &Vm, config: Config) -> Result<VhostUserVsock, MainEr
         .queue_size(vm.queue_size.unwrap_or(args.queue_size))
         .sealed_memory(sealed_memory)
         .access_platform(access_platform)
-        .poll_budget(Duration::from_micros(args.poll_us.into()))
-        .backend(Box::new(streams));
-    if let Some(messages) = messages(vm)? {
-        builder = builder.backend(Box::new(messages));
+        .poll_budget(Duration::from_micros(args.poll_us.into()));
+    for backend in unnamed_ports(vm)? {
+        builder = builder.backend(backend);
+    }
+    let ports: Vec<u32> = vm.forward.iter().map(|forward| forward.port).collect();
+    if !ports.is_empty() {
+        let targets = vm.forward.iter();
+        let targets = targets.map(|forward| (forward.port, forward.target.clone()));
+        let forward = ForwardBackend::new(targets).map_err(MainError::Forward)?;
+        builder = builder.backend_for(Box::new(forward), &ports);
+    }
+    for expose in &vm.expose {
+        let backend = ExposeBackend::bind(&expose.at, expose.port).map_err(MainError::Unix)?;
+        log::info!(
+            "guest {cid}: {} is its port {}",
+            backend.exposed_at(),
+            expose.port
+        );
+        builder = builder.backend_for(Box::new(backend), &[]);
     }
     let device = builder
         .spawn()
         .map_err(|source| MainError::Device { cid, source })?;
-    log::info!(
-        "guest {cid}: waiting for a VMM on {}, and for host processes on {}",
-        vm.socket.display(),
-        vm.uds_path.display()
-    );
+    let socket = vm.socket.display();
+    if vm.no_connect {
+        log::info!("guest {cid}: waiting for a VMM on {socket}");
+    } else {
+        log::info!(
+            "guest {cid}: waiting for a VMM on {socket}, and for host processes on {}",
+            vm.uds_path.display()
+        );
+    }
     Ok(device)
+}
+
+/// The backends of all ports that are not forwarded.
+fn unnamed_ports(vm: &Vm) -> Result<Vec<Box<dyn VsockBackend>>, MainError> {
+    if vm.no_connect {
+        let services = ForwardBackend::each_port(&vm.uds_path).map_err(MainError::Forward)?;
+        return Ok(vec![Box::new(services)]);
+    }
+    let streams = UnixBackend::bind(&vm.uds_path).map_err(MainError::Unix)?;
+    let mut backends: Vec<Box<dyn VsockBackend>> = vec![Box::new(streams)];
+    if let Some(messages) = messages(vm)? {
+        backends.push(Box::new(messages));
+    }
+    Ok(backends)
 }
 
 /// Where host processes are for the guest's messages; nowhere, if the path is long enough for streams

@@ -162,7 +162,7 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.phase = Phase::Inactive;
     }
 
-    /// Every connection is closed, and the guest is told that they are gone
+    /// Every connection that the guest knows of is closed, and the guest is told that they are gone
     /// (`VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`): immediately if it has provided a buffer, else as soon as
     /// it does. From then until it has taken notice, which it does by making another buffer of the event
     /// queue available, it gets no packet: for half a second at most.

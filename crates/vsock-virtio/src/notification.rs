@@ -2,9 +2,8 @@
 
 //! Leaves out notifications that are of no use (ADR 0013). Neither side ever waits for one of them.
 //!
-//! *Kicks.* After work the device may poll for a while, with kicks off, instead of sleeping: a
-//! packet that arrives then costs neither an exit of the guest nor a wake-up of the device's
-//! thread.
+//! *Kicks.* After work the device may poll for a while, with kicks off, instead of sleeping: a packet that comes
+//! then costs neither an exit of the guest nor a wake-up of the device's thread.
 //!
 //! ```text
 //!   ┌──────────┐ found nothing  ┌───────────────────────┐
@@ -20,17 +19,16 @@
 //!                               └───────────────────────┘
 //! ```
 //!
-//! 1. A pause, from the end of work to the next work, is *short* if it takes up to twice the
-//!    budget: the time that a poll covers, and the wake-up that it saves.
-//! 2. The device polls if it expects a short pause: if the pauses that followed one of the same
-//!    kind as the last were mostly short. So it learns bursts, and polls within a burst but not
-//!    between bursts.
-//! 3. Sleeps are measured just as polls are, so an idle or slow guest costs nothing, and the device
-//!    needs no poll to find out that polling would pay.
-//! 4. If a poll finds nothing and the sleep after it is short, polling itself may be keeping the
-//!    other side off the processor. If that happens more often than hits, polls become
-//!    exponentially rarer ([`MOST_DOUBT`]).
-//! 5. The budget starts with the first look after the work, regardless of how long the work took.
+//! 1. A pause, from the end of work to the next work, is *short* if it takes up to twice the budget: what a poll covers, and
+//!    the wake-up that it saves.
+//! 2. The device polls if it expects a short pause: if those that followed a pause of the same kind as the last one
+//!    were mostly short. So it learns bursts, and polls within one and not between two.
+//! 3. Sleeps are measured as polls are, so an idle or slow guest costs nothing, and no poll is needed to find
+//!    out that polling would pay.
+//! 4. Where a poll finds nothing and the sleep after it is short, polling itself may be what keeps
+//!    the other side from the processor. Such a poll costs about twice what a hit spares: where
+//!    there is more than one for two hits, polls become exponentially rarer ([`MOST_DOUBT`]).
+//! 5. The budget begins with the first look after the work, however long the work took.
 //!
 //! *Interrupts.* The device reports a filled buffer immediately, if the driver asks for it. A
 //! report of taken packets helps only a driver that runs out of buffers, or has stopped sending: so
@@ -43,9 +41,11 @@ use vsock_proto::Tick;
 
 use crate::suppression::Kicks;
 
-/// How much more often polls may hinder than hit before they become rarer.
-const TOLERATED: u8 = 2;
-/// The most doubt: the device polls in one of 256 pauses that promise a hit.
+/// The doubt up to which no poll is left out.
+const TOLERATED: u8 = 3;
+/// What a poll that hinders adds to the doubt, from which each hit takes one away.
+const HINDRANCE: u8 = 2;
+/// The most doubt: one of 256 pauses that promise a hit is polled.
 const MOST_DOUBT: u8 = TOLERATED + 8;
 /// The highest confidence that a pause will be short; below it, the lowest that is enough to poll.
 const SURE: u8 = 3;
@@ -104,7 +104,7 @@ pub(crate) struct Polling {
     last: Pause,
     /// The confidence that a short pause follows, by the kind of the last pause.
     confidence: [u8; 2],
-    /// How much more often polls have hindered than hit.
+    /// Grows with polls that hinder, by [`HINDRANCE`], and shrinks with each hit.
     doubt: u8,
     /// The pauses since the last poll that promised a hit and had no poll.
     skipped: u16,
@@ -180,7 +180,7 @@ impl Polling {
                 Pause::Short
             }
             State::AsleepAfterPoll { since } if now.since(since) <= short => {
-                self.doubt = MOST_DOUBT.min(self.doubt + 1);
+                self.doubt = MOST_DOUBT.min(self.doubt + HINDRANCE);
                 return;
             }
             State::Asleep { since } if now.since(since) <= short => Pause::Short,

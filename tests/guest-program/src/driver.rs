@@ -6,7 +6,8 @@ use std::fs;
 
 use anyhow::Context;
 use nix::poll::poll;
-use vsock_guest_program::job::Answer;
+
+use crate::job::Answer;
 
 /// The driver in sysfs, with a link for each of its devices.
 const DRIVER: &str = "/sys/bus/virtio/drivers/vmw_vsock_virtio_transport";

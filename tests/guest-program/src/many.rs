@@ -5,10 +5,10 @@
 use std::io::{Read, Write};
 
 use anyhow::{Context, ensure};
-use vsock_guest_program::job::{Answer, End, Group, Options, Socket};
-use vsock_guest_program::pattern::Pattern;
 
+use crate::job::{Answer, End, Group, Options, Socket};
 use crate::moving::moved;
+use crate::pattern::Pattern;
 use crate::sockets::{self, Sockets};
 
 /// The host.

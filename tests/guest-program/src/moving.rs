@@ -7,12 +7,12 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vsock_guest_program::job::{Answer, Content, End, Moved};
-use vsock_guest_program::pattern::Pattern;
-use vsock_guest_program::transfer::{self, Transfer};
 
+use crate::job::{Answer, Content, End, Moved};
 use crate::option;
+use crate::pattern::Pattern;
 use crate::sockets::Entry;
+use crate::transfer::{self, Transfer};
 
 /// A connection whose bytes are counted for the host that asks how far it is.
 struct Counted<'a> {

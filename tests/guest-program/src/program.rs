@@ -5,7 +5,8 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
-use vsock_guest_program::job::Answer;
+
+use crate::job::Answer;
 
 /// Runs one to its end. What it complains of is the answer if it fails.
 pub(crate) fn run(program: &str, arguments: &[String]) -> anyhow::Result<Answer> {

@@ -9,8 +9,8 @@ use std::net::Shutdown;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use vsock_guest_program::job::Answer;
 
+use crate::job::Answer;
 use crate::sockets::Entry;
 
 const LISTENER: u64 = 0;

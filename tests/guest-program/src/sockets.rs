@@ -13,8 +13,8 @@ use anyhow::Context;
 use nix::poll::poll;
 use nix::sys::eventfd::EventFd;
 use socket2::{Domain, SockAddr, Type};
-use vsock_guest_program::job::{Answer, End, Group, GuestSocket, Kind, Moved, Options, Socket};
 
+use crate::job::{Answer, End, Group, GuestSocket, Kind, Moved, Options, Socket};
 use crate::option;
 
 /// Any CID, to bind to.

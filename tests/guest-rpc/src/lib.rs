@@ -12,12 +12,15 @@
 
 mod client;
 pub mod counts;
+mod frames;
 mod grpc;
 mod http;
 mod load;
 mod message;
+pub mod program;
 pub mod serve;
 pub mod task;
 pub mod transport;
 mod ttrpc;
+mod vsock;
 pub mod work;

@@ -55,4 +55,9 @@ pub enum Part {
         /// The port of the host.
         until: u32,
     },
+    /// Serves the host in the same way, but when the first call has begun the program is killed.
+    Die {
+        /// The port of the host.
+        until: u32,
+    },
 }

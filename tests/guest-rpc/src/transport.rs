@@ -4,10 +4,12 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper_util::client::legacy::connect::{Connected, Connection as HyperConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 
 /// A future of a transport.
@@ -28,6 +30,19 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
 
+/// How a stream is written by a slow program.
+#[derive(Clone, Copy, Debug)]
+pub struct Crumbs {
+    /// How many bytes are handed over in one write: at least one.
+    pub bytes: usize,
+    /// How many writes are followed by a pause, in which a device sends what it has: so they are not put
+    /// together into larger packets.
+    pub apart: u32,
+}
+
+/// The pause between two writes: as short as a timer of tokio's can be.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// A stream of any transport.
 #[expect(
     missing_debug_implementations,
@@ -35,7 +50,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
 )]
 pub struct Connection {
     stream: Box<dyn Duplex>,
-    most: usize,
+    crumbs: Option<Crumbs>,
+    pause: Option<Pin<Box<Sleep>>>,
     _with: Option<Box<dyn Send + Sync>>,
 }
 
@@ -44,16 +60,16 @@ impl Connection {
     pub fn new(stream: impl Duplex + 'static) -> Self {
         Self {
             stream: Box::new(stream),
-            most: usize::MAX,
+            crumbs: None,
+            pause: None,
             _with: None,
         }
     }
 
-    /// Hands over at most this many bytes in one write from now on, so that a device has many small
-    /// packets to send.
+    /// Writes in small pieces from now on.
     #[must_use]
-    pub fn in_crumbs(mut self, most: usize) -> Self {
-        self.most = most.max(1);
+    pub fn in_crumbs(mut self, crumbs: Crumbs) -> Self {
+        self.crumbs = Some(crumbs);
         self
     }
 
@@ -75,13 +91,29 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the pace is under test: writes so far apart are packets of their own"
+    )]
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let len = bytes.len().min(self.most);
-        Pin::new(&mut self.stream).poll_write(context, &bytes[..len])
+        let Some(crumbs) = self.crumbs else {
+            return Pin::new(&mut self.stream).poll_write(context, bytes);
+        };
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
+        let len = bytes.len().min(crumbs.bytes.max(1));
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, &bytes[..len]))?;
+        if let Some(apart) = crumbs.apart.checked_sub(1) {
+            self.crumbs = Some(Crumbs { apart, ..crumbs });
+            self.pause = Some(Box::pin(sleep(PAUSE)));
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -97,7 +129,7 @@ impl AsyncWrite for Connection {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.most == usize::MAX && self.stream.is_write_vectored()
+        self.crumbs.is_none() && self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

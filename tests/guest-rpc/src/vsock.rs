@@ -6,10 +6,10 @@ use std::io;
 
 use tokio_stream::StreamExt;
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, VsockStream};
-use vsock_guest_rpc::task::Wake;
-use vsock_guest_rpc::transport::{Connection, Incoming, Later, Transport};
 
 use crate::frames::ByFrame;
+use crate::task::Wake;
+use crate::transport::{Connection, Incoming, Later, Transport};
 
 /// Readers that are woken so.
 #[derive(Clone, Copy, Debug, Default)]

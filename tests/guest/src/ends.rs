@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::{Stream, StreamExt};
-use vsock_guest_rpc::transport::{Connection, Incoming, Later, Transport};
+use vsock_guest_rpc::transport::{Connection, Crumbs, Incoming, Later, Transport};
 use vsock_proto::handshake::{OkParser, Parse};
 use vsock_tokio::AsyncConnector;
 
@@ -19,8 +19,8 @@ use crate::device::Ends;
 /// The transport of a device whose host ends are there.
 pub(crate) struct Host {
     pub(crate) ends: Ends,
-    /// How many bytes a stream hands over in one write; as many as there are if none.
-    pub(crate) crumbs: Option<usize>,
+    /// How streams are written; as much in one write as there is if none.
+    pub(crate) crumbs: Option<Crumbs>,
 }
 
 impl Transport for Host {
@@ -53,9 +53,9 @@ impl Transport for Host {
     }
 }
 
-fn in_crumbs(stream: Connection, most: Option<usize>) -> Connection {
-    match most {
-        Some(most) => stream.in_crumbs(most),
+fn in_crumbs(stream: Connection, crumbs: Option<Crumbs>) -> Connection {
+    match crumbs {
+        Some(crumbs) => stream.in_crumbs(crumbs),
         None => stream,
     }
 }

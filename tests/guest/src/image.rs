@@ -16,11 +16,10 @@ use crate::place::Place;
 use crate::qemu;
 use crate::tool;
 
-/// The packages of the guest's programs, and the target that they are linked for without a loader.
-const PROGRAM: &str = "vsock-guest-program";
-const RPC_PROGRAM: &str = "vsock-guest-rpc";
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-const FLAGS: &str = "-C target-feature=+crt-static -C strip=symbols";
+/// The guest's programs, and how they are linked: the guest has no loader.
+const INIT: &str = "guest-init";
+const RPC: &str = "guest-rpc";
+const STATIC: [&str; 4] = ["-C", "target-feature=+crt-static", "-C", "strip=symbols"];
 
 /// Two files for QEMU.
 #[derive(Clone, Debug)]
@@ -121,27 +120,25 @@ fn add(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) -> io::Result
 }
 
 fn build_programs(place: &Place) -> anyhow::Result<Programs> {
-    let directory = place.directory("program")?;
+    Ok(Programs {
+        init: build(place, INIT)?,
+        rpc: build(place, RPC)?,
+    })
+}
+
+/// Builds a program of this package. Its flags are those of the last step alone, so that what it depends on
+/// is what this program was built of as well.
+fn build(place: &Place, program: &str) -> anyhow::Result<Vec<u8>> {
     tool::run(
         Command::new("cargo")
-            .args(["build", "--quiet", "--locked", "--release"])
-            .args(["--package", PROGRAM, "--package", RPC_PROGRAM])
-            .args(["--target", TARGET])
+            .args(["rustc", "--quiet", "--locked", "--release"])
+            .args(["--package", env!("CARGO_PKG_NAME"), "--bin", program])
             .arg("--manifest-path")
             .arg(place.root.join("Cargo.toml"))
-            .arg("--target-dir")
-            .arg(&directory)
-            .env("RUSTFLAGS", FLAGS)
-            .env_remove("CARGO_ENCODED_RUSTFLAGS"),
+            .arg("--")
+            .args(STATIC),
     )
-    .context("the guest's programs do not build")?;
-    let programs = directory.join(TARGET).join("release");
-    let read = |name| {
-        let program = programs.join(name);
-        fs::read(&program).with_context(|| format!("no {}", program.display()))
-    };
-    Ok(Programs {
-        init: read(PROGRAM)?,
-        rpc: read(RPC_PROGRAM)?,
-    })
+    .with_context(|| format!("the guest's program {program} does not build"))?;
+    let path = place.target.join("release").join(program);
+    fs::read(&path).with_context(|| format!("no {}", path.display()))
 }

@@ -9,6 +9,7 @@ const ALLOWED: &[&str] = &[
     "crates/vsock-inner/src/pipe.rs",
     "crates/vsock-inner/src/pipe/",
     "crates/vsock-inner/src/sync/",
+    "crates/vsock-inner/src/task_slot.rs",
     "crates/vsock-sockets/src/unix/pieces.rs",
     "crates/vsock-sockets/src/unix/guarded_socket.rs",
 ];

@@ -174,3 +174,27 @@ fn the_last_half_of_an_end_makes_an_edge_and_the_end_is_gone() {
         );
     });
 }
+
+#[test]
+fn two_threads_take_the_same_descriptor() {
+    explore(|| {
+        let (mut writer, reader, _rest) = direction(8);
+        let reader = loom::sync::Arc::new(reader);
+        let taking = {
+            let reader = loom::sync::Arc::clone(&reader);
+            thread::spawn(move || reader.as_raw_fd())
+        };
+        let writing = thread::spawn(move || {
+            writer.write_all(&[1]).unwrap();
+            writer
+        });
+        reader.as_raw_fd();
+        taking.join().unwrap();
+        let _writer = writing.join().unwrap();
+        let mut reader = loom::sync::Arc::try_unwrap(reader).unwrap();
+        assert_readability(&mut reader);
+        reader.set_nonblocking(true).unwrap();
+        assert_eq!(reader.read(&mut [0; 4]).unwrap(), 1);
+        assert_readability(&mut reader);
+    });
+}

@@ -52,11 +52,21 @@ pub(crate) fn contain(foreign: impl FnOnce()) {
 #[derive(Debug)]
 pub(crate) struct Shared<T>(UnsafeCell<T>);
 
-impl<T: Copy> Shared<T> {
+impl<T> Shared<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(UnsafeCell::new(value))
     }
 
+    /// # Safety
+    ///
+    /// As in the shipping primitive.
+    pub(crate) unsafe fn replace(&self, value: T) -> T {
+        // SAFETY: as in the shipping primitive; loom reports a race.
+        self.0.with_mut(|place| unsafe { place.replace(value) })
+    }
+}
+
+impl<T: Copy> Shared<T> {
     /// # Safety
     ///
     /// As in the shipping primitive.

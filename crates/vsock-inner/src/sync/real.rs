@@ -6,7 +6,7 @@
 
 use std::cell::UnsafeCell;
 use std::io;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -26,7 +26,7 @@ pub(crate) fn contain(foreign: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign))
         && let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic)))
     {
-        let _kept = ManuallyDrop::new(worse); // its drop may panic in turn
+        let _kept: &mut _ = Box::leak(worse); // its drop may panic in turn
     }
 }
 
@@ -73,11 +73,22 @@ impl AsFd for EventFd {
 #[derive(Debug)]
 pub(crate) struct Shared<T>(UnsafeCell<T>);
 
-impl<T: Copy> Shared<T> {
+impl<T> Shared<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self(UnsafeCell::new(value))
     }
 
+    /// # Safety
+    ///
+    /// No other access may be going on, and all earlier ones must have happened before.
+    #[inline]
+    pub(crate) unsafe fn replace(&self, value: T) -> T {
+        // SAFETY: by the caller's promise this is the only access.
+        unsafe { self.0.get().replace(value) }
+    }
+}
+
+impl<T: Copy> Shared<T> {
     /// # Safety
     ///
     /// No write may be going on, and all earlier ones must have happened before.

@@ -14,7 +14,6 @@ use crate::host_stream::HostStream;
 use crate::muxer::{Life, Muxer};
 use crate::payload::{Offer, ToStream};
 use crate::slot::Slot;
-use crate::token::Token;
 
 /// How a packet arrived.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -165,21 +164,14 @@ impl Muxer {
             return;
         };
         let mut entry = ConnectionEntry::new(Connection::accept(&self.config, request, now), None);
-        match stream {
-            Ok(stream) => {
-                entry.host = Some(HostStream::new(
-                    stream,
-                    Token::stream(key),
-                    &mut self.actions,
-                ));
-                entry.conn.on_host_connected(now);
-            }
-            Err(_) => {
-                let met = || self.backends.listener(target);
-                entry.ticket = Some(self.busy.add(now, target, key.slot, met));
-            }
+        if stream.is_err() {
+            let met = || self.backends.listener(target);
+            entry.ticket = Some(self.busy.add(now, target, key.slot, met));
         }
         self.table.put(key, Entry::Connection(Box::new(entry)));
+        if let Ok(stream) = stream {
+            self.begin_connect(now, key, stream);
+        }
         self.review(now, key.slot);
     }
 

@@ -26,8 +26,12 @@ impl Muxer {
                     self.on_command(now, key);
                     self.on_command_event(now, key, ready);
                 }
-                Some(Entry::Connection(entry)) => {
-                    entry.on_event(now, ready, &mut self.actions);
+                Some(Entry::Connection(_)) => {
+                    if self.go_on_connecting(now, key, ready)
+                        && let Some(entry) = self.table.connection(key.slot)
+                    {
+                        entry.on_event(now, ready, &mut self.actions);
+                    }
                     self.review(now, key.slot);
                 }
                 None => {}

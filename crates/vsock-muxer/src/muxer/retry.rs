@@ -19,10 +19,8 @@ use vsock_proto::{Phase, Tick};
 use crate::backends::addr;
 use crate::backoff::Backoff;
 use crate::busy::{First, Target, Ticket};
-use crate::host_stream::HostStream;
 use crate::muxer::Muxer;
 use crate::slot::Slot;
-use crate::token::Token;
 
 /// Connections that are tried before others have their turn.
 const TRIES: usize = 64;
@@ -105,14 +103,7 @@ impl Muxer {
         let Some(key) = self.table.key(slot) else {
             return;
         };
-        if let Some(entry) = self.table.connection(slot) {
-            entry.host = Some(HostStream::new(
-                stream,
-                Token::stream(key),
-                &mut self.actions,
-            ));
-            entry.conn.on_host_connected(now);
-        }
+        self.begin_connect(now, key, stream);
         self.review(now, slot);
     }
 

@@ -36,7 +36,7 @@ impl Muxer {
         }
         entry.do_actions(now, self.guest, &mut self.actions);
         entry.watch_writing(now, &mut self.actions, &mut self.counters);
-        let waits = entry.conn.phase() == Phase::Accepting;
+        let waits = entry.conn.phase() == Phase::Accepting && entry.host.is_none();
         let left = entry.ticket.take_if(|_| !waits);
         if let Some(ticket) = entry.ticket {
             entry.retry = self.busy.retry(ticket);
@@ -52,7 +52,7 @@ impl Muxer {
     }
 
     /// Sets deadline and place in the queue; takes the connection out if nothing is left of it.
-    fn schedule(&mut self, slot: Slot) {
+    pub(super) fn schedule(&mut self, slot: Slot) {
         let Some(entry) = self.table.connection(slot) else {
             return;
         };
@@ -184,7 +184,8 @@ impl ConnectionEntry {
         });
     }
 
-    /// Watches the stream for writing exactly while something waits that the stream has refused.
+    /// Has the stream watched for writing exactly while something waits for it that it has refused, or while it
+    /// is being connected.
     fn watch_writing(
         &mut self,
         now: Tick,
@@ -197,7 +198,7 @@ impl ConnectionEntry {
         if self.batch == Batch::Gathered {
             return;
         }
-        if !self.conn.interest().write {
+        if !self.conn.interest().write && !host.is_pending() {
             self.retry = None;
             host.rest_writing(out);
         } else if self.retry.is_none_or(|retry| retry.at() <= now) {

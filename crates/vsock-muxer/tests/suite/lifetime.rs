@@ -50,6 +50,22 @@ fn t105_a_transport_reset_says_nothing_and_keeps_the_device_active() {
 }
 
 #[test]
+fn t105_a_transport_reset_keeps_clients_that_the_guest_has_not_heard_of() {
+    let mut world = World::new();
+    let (known, _) = world.host_connects(9);
+    let unknown = world.client(b"CONNECT 9\n");
+    world.muxer.transport_reset(world.now);
+    world.apply();
+    assert!(known.state().closed && !unknown.state().closed);
+    assert_eq!(world.ops(), [Op::Request]);
+    // The guest has it now.
+    world.muxer.transport_reset(world.now);
+    world.apply();
+    assert!(unknown.state().closed);
+    assert_eq!(world.ops(), []);
+}
+
+#[test]
 fn t98_a_restore_closes_what_was_there_and_ports_are_not_used_again_soon_after_it() {
     let mut world = World::new();
     let (host, first) = world.host_connects(9);

@@ -14,6 +14,7 @@ mod batch;
 mod busy;
 mod client_gone;
 mod closing;
+mod connecting;
 mod crowd;
 mod flow;
 mod guest_initiated;

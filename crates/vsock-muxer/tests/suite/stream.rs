@@ -55,6 +55,8 @@ pub(crate) struct State {
     /// Another descriptor for writing; none: the same.
     pub(crate) write_fd: Option<RawFd>,
     pub(crate) write_fd_failures: usize,
+    /// What it says of its connection; none: that it is there.
+    pub(crate) unconnected: Option<ErrorKind>,
     pub(crate) requested: Option<u32>,
     pub(crate) confirmed: Option<u32>,
     pub(crate) confirmed_from: Option<(VsockAddr, VsockAddr)>,
@@ -207,6 +209,12 @@ impl VsockStream for Stream {
             return Err(io::Error::from_raw_os_error(24)); // EMFILE
         }
         Ok(state.write_fd.unwrap_or(self.0.fd))
+    }
+
+    fn finish_connect(&mut self) -> io::Result<()> {
+        let mut state = self.0.state();
+        state.interrupt()?;
+        state.unconnected.map_or(Ok(()), |kind| Err(kind.into()))
     }
 
     fn requested_port(&mut self) -> Option<u32> {

@@ -5,17 +5,16 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::Errno;
 use rustix::net::{SocketFlags, SocketType};
 use thiserror::Error;
 use vsock_backend_api::ListenerId;
 
+use super::acceptor::Acceptor;
 use super::guarded_socket::GuardedSocket;
 use super::socket_file::{SocketFile, SocketFileRemover};
 use super::socket_names::{NameClaim, SocketNames};
@@ -23,19 +22,12 @@ use super::socket_names::{NameClaim, SocketNames};
 /// The listening socket for host processes that connect to the guest. It never waits.
 #[derive(Debug)]
 pub(super) struct ClientListener {
-    /// A descriptor in reserve. When no other is left, it is given up to accept and refuse the clients that
-    /// wait, and later to remove the file.
-    spare: Option<OwnedFd>,
     file: SocketFile,
-    listener: GuardedSocket,
+    acceptor: Acceptor,
     /// What the paths of services begin with.
     base: PathBuf,
     _claim: NameClaim,
 }
-
-/// The most clients that one call refuses when there is no descriptor for them, before it yields to other
-/// streams. The next call refuses the rest.
-const REFUSALS: usize = 64;
 
 /// Why a path cannot be listened on. An [`io::Error`] around it has the reason's kind, and is all that a
 /// caller has: so its text says both.
@@ -46,6 +38,12 @@ struct OpenError {
     reason: io::Error,
 }
 
+/// The error with the path in its text.
+pub(crate) fn at_path(path: &Path, reason: io::Error) -> io::Error {
+    let path = path.to_owned();
+    io::Error::new(reason.kind(), OpenError { path, reason })
+}
+
 impl ClientListener {
     /// Listens on `path`. The guest reaches what listens on `base` followed by a port.
     ///
@@ -53,21 +51,16 @@ impl ClientListener {
     ///
     /// Those of the operating system, and of [`NameClaim::new`], with the path in their text.
     pub(super) fn open(path: &Path, socket_type: SocketType, base: &Path) -> io::Result<Self> {
-        Self::listen(path, socket_type, base).map_err(|reason| {
-            let path = path.to_owned();
-            io::Error::new(reason.kind(), OpenError { path, reason })
-        })
+        Self::listen(path, socket_type, base).map_err(|reason| at_path(path, reason))
     }
 
     fn listen(path: &Path, socket_type: SocketType, base: &Path) -> io::Result<Self> {
         let claim = NameClaim::new([SocketNames::one(path), SocketNames::each_port(base)])?;
         let listener = GuardedSocket::new(socket_type, SocketFlags::NONBLOCK)?;
         let file = SocketFile::bind(path, &listener)?;
-        let spare = Some(eventfd(0, EventfdFlags::CLOEXEC)?);
         Ok(Self {
-            spare,
             file,
-            listener,
+            acceptor: Acceptor::new(listener)?,
             base: base.to_owned(),
             _claim: claim,
         })
@@ -95,44 +88,19 @@ impl ClientListener {
 
     /// Takes in the next client, whose socket does not block either.
     pub(super) fn accept(&mut self) -> io::Result<GuardedSocket> {
-        loop {
-            match self.listener.accept() {
-                // The one client is gone; there may be others.
-                Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(error @ (Errno::MFILE | Errno::NFILE)) => {
-                    self.refuse_waiting();
-                    return Err(error.into());
-                }
-                Err(error) => return Err(error.into()),
-                Ok(socket) => return Ok(socket),
-            }
-        }
-    }
-
-    /// Accepts in the place of the spare descriptor, and hangs up.
-    fn refuse_waiting(&mut self) {
-        self.spare = None;
-        for _ in 0..REFUSALS {
-            match self.listener.accept() {
-                Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(_) => break,
-                Ok(client) => drop(client),
-            }
-        }
-        // If the place is taken by now, the next failure tries again.
-        self.spare = eventfd(0, EventfdFlags::CLOEXEC).ok();
+        self.acceptor.accept()
     }
 }
 
 impl AsFd for ClientListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
+        self.acceptor.as_fd()
     }
 }
 
 /// The process that listens on a path, by the file that a connect would find there. Where the file system does
 /// not know when it was made, device and inode have to do.
-pub(super) fn listener_id(path: &Path) -> Option<ListenerId> {
+pub(crate) fn listener_id(path: &Path) -> Option<ListenerId> {
     let file = fs::metadata(path).ok()?;
     let made = file.created().ok();
     let made = made.and_then(|made| made.duration_since(UNIX_EPOCH).ok());
@@ -142,7 +110,7 @@ pub(super) fn listener_id(path: &Path) -> Option<ListenerId> {
 }
 
 /// `path` followed by `_suffix`.
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = OsString::from(path);
     path.push("_");
     path.push(suffix);
@@ -155,18 +123,19 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
-    use rustix::io::dup;
+    use rustix::io::{Errno, dup};
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     use tempfile::TempDir;
     use vsock_compliance::poll::Stopwatch;
 
     use super::*;
+    use crate::unix::acceptor::REFUSALS;
     use crate::unix::guarded_socket::tests::{SOON, age, alone, pass_lingering};
 
     /// Leaves the process without a descriptor to open.
     fn use_up(listener: &ClientListener) -> Rlimit {
         let limit = getrlimit(Resource::Nofile);
-        let next = u64::try_from(dup(&listener.listener).unwrap().as_raw_fd()).unwrap();
+        let next = u64::try_from(dup(listener).unwrap().as_raw_fd()).unwrap();
         let current = Some(next);
         set(Rlimit { current, ..limit });
         limit

@@ -62,14 +62,14 @@ enum Files {
 
 /// A socket whose close does not wait, whatever its peer has sent to it.
 #[derive(Debug)]
-pub(super) struct GuardedSocket {
+pub(crate) struct GuardedSocket {
     socket: ManuallyDrop<OwnedFd>,
     files: Files,
 }
 
 impl GuardedSocket {
     /// A socket that is not connected yet. It does not block if `flags` say so.
-    pub(super) fn new(socket_type: SocketType, flags: SocketFlags) -> Result<Self, Errno> {
+    pub(crate) fn new(socket_type: SocketType, flags: SocketFlags) -> Result<Self, Errno> {
         let flags = flags | SocketFlags::CLOEXEC;
         let socket = net::socket_with(AddressFamily::UNIX, socket_type, flags, None)?;
         let files = if refuse(socket.as_fd()) {
@@ -92,6 +92,12 @@ impl GuardedSocket {
         Self::with(socket, files)
     }
 
+    /// A socket of a sort that carries no files.
+    pub(crate) const fn without_files(socket: OwnedFd) -> Self {
+        let (socket, files) = (ManuallyDrop::new(socket), Files::Refused);
+        Self { socket, files }
+    }
+
     /// A socket to listen with for connections that bring files.
     pub(super) fn for_files() -> Result<Self, Errno> {
         let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
@@ -111,7 +117,7 @@ impl GuardedSocket {
     }
 
     /// Connects without waiting: `AGAIN` if the backlog of the listener is full.
-    pub(super) fn connect(path: &Path, socket_type: SocketType) -> Result<Self, Errno> {
+    pub(crate) fn connect(path: &Path, socket_type: SocketType) -> Result<Self, Errno> {
         let address = SocketAddrUnix::new(path)?;
         let socket = Self::new(socket_type, SocketFlags::NONBLOCK)?;
         loop {
@@ -124,14 +130,14 @@ impl GuardedSocket {
     }
 
     /// As [`connect`](Self::connect), for a guest: `NOBUFS` if too many sockets wait to be closed.
-    pub(super) fn dial(path: &Path, socket_type: SocketType) -> Result<Self, Errno> {
+    pub(crate) fn dial(path: &Path, socket_type: SocketType) -> Result<Self, Errno> {
         check_room()?;
         Self::connect(path, socket_type)
     }
 
     /// Accepts without waiting, from a listener: what this one refuses, its connections do. `NOBUFS` if too
     /// many sockets wait to be closed.
-    pub(super) fn accept(&self) -> Result<Self, Errno> {
+    pub(crate) fn accept(&self) -> Result<Self, Errno> {
         check_room()?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = net::accept_with(self, flags)?;
@@ -140,13 +146,13 @@ impl GuardedSocket {
 
     /// Whether the peer is gone, as far as the system tells: where both directions were shut down, by
     /// whichever side, it looks the same.
-    pub(super) fn is_left(&self) -> bool {
+    pub(crate) fn is_left(&self) -> bool {
         let mut fds = [PollFd::new(self, PollFlags::empty())];
         let gone = PollFlags::HUP | PollFlags::ERR;
         poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().intersects(gone)
     }
 
-    pub(super) fn shutdown(&self, how: std::net::Shutdown) -> io::Result<()> {
+    pub(crate) fn shutdown(&self, how: std::net::Shutdown) -> io::Result<()> {
         let how = match how {
             std::net::Shutdown::Read => Shutdown::Read,
             std::net::Shutdown::Write => Shutdown::Write,
@@ -155,7 +161,7 @@ impl GuardedSocket {
         Ok(net::shutdown(self, how)?)
     }
 
-    pub(super) fn set_timeout(&self, which: Timeout, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn set_timeout(&self, which: Timeout, timeout: Option<Duration>) -> io::Result<()> {
         Ok(sockopt::set_socket_timeout(self, which, timeout)?)
     }
 

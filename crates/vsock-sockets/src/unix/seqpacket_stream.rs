@@ -54,7 +54,7 @@ impl UnixSeqpacketStream {
         Self::over(GuardedSocket::given(socket))
     }
 
-    pub(super) fn over(socket: GuardedSocket) -> io::Result<Self> {
+    pub(crate) fn over(socket: GuardedSocket) -> io::Result<Self> {
         // Each message, also an empty one, then comes with credentials, and the end without.
         sockopt::set_socket_passcred(&socket, true)?;
         // The system counts twice what it is told.
@@ -65,11 +65,6 @@ impl UnixSeqpacketStream {
             socket,
             reset: false,
         })
-    }
-
-    fn send(&self, message: &[IoSlice<'_>]) -> Result<(), Errno> {
-        let mut nothing = SendAncillaryBuffer::default();
-        net::sendmsg(&self.socket, message, &mut nothing, SendFlags::NOSIGNAL).map(drop)
     }
 
     /// Looks whether files come with the next message, which is an error.
@@ -84,26 +79,38 @@ impl UnixSeqpacketStream {
     }
 }
 
+/// Sends a message, for which the socket's buffer grows as far as the system lets.
+///
+/// # Errors
+///
+/// `InvalidInput`: the message is longer than that. Others are those of the operating system.
+pub(crate) fn send_whole(socket: &GuardedSocket, message: &[IoSlice<'_>]) -> io::Result<()> {
+    let send = || {
+        let mut nothing = SendAncillaryBuffer::default();
+        net::sendmsg(socket, message, &mut nothing, SendFlags::NOSIGNAL).map(drop)
+    };
+    let mut sent = send();
+    if sent == Err(Errno::MSGSIZE) {
+        let len = message.iter().map(|piece| piece.len()).sum();
+        sockopt::set_socket_send_buffer_size(socket, len)?;
+        sent = send();
+    }
+    match sent {
+        Err(Errno::MSGSIZE) => Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "the message is longer than the system lets the socket's buffer be (net.core.wmem_max)",
+        )),
+        sent => Ok(sent?),
+    }
+}
+
 impl VsockMessages for UnixSeqpacketStream {
     fn send_message(&mut self, message: &[IoSlice<'_>], _record: Record) -> io::Result<()> {
-        let mut sent = self.send(message);
-        if sent == Err(Errno::MSGSIZE) {
-            // As far as the system lets.
-            let len = message.iter().map(|piece| piece.len()).sum();
-            sockopt::set_socket_send_buffer_size(&self.socket, len)?;
-            sent = self.send(message);
-        }
-        match sent {
-            Ok(()) => Ok(()),
-            Err(Errno::MSGSIZE) => Err(io::Error::new(
-                ErrorKind::InvalidInput,
-                "the message is longer than the system lets the socket's buffer be (net.core.wmem_max)",
-            )),
-            Err(error) => {
-                self.reset |= error == Errno::CONNRESET;
-                Err(error.into())
-            }
-        }
+        let sent = send_whole(&self.socket, message);
+        self.reset |= sent
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
+        sent
     }
 
     fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
@@ -185,7 +192,11 @@ impl Write for UnixSeqpacketStream {
 as_fd_of!(UnixSeqpacketStream, socket);
 
 impl VsockStream for UnixSeqpacketStream {
-    socket_methods!();
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        self.socket.shutdown(how)
+    }
+
+    socket_methods!(socket, VsockBackendType::UnixStream);
 
     fn messages(&mut self) -> Option<&mut dyn VsockMessages> {
         Some(self)

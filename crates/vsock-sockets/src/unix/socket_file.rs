@@ -66,7 +66,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// The file of a listening socket. It is removed on drop, if it is still the one that was made. The socket must
 /// live until then: while it does, no other file gets the same inode.
 #[derive(Debug)]
-pub(super) struct SocketFile(Arc<Made>);
+pub(crate) struct SocketFile(Arc<Made>);
 
 /// Removes the file of a backend's socket before the backend does: for a program that is to end while
 /// something holds the backend up, or without dropping it.
@@ -102,7 +102,7 @@ type Identity = (u64, u64);
 impl SocketFile {
     /// Listens on `path` with a socket that has no name yet. What a dead process has left there is
     /// replaced; a socket that answers, and anything that is no socket, stays and is an error.
-    pub(super) fn bind(path: &Path, socket: &impl AsFd) -> io::Result<Self> {
+    pub(crate) fn bind(path: &Path, socket: &impl AsFd) -> io::Result<Self> {
         // The length is checked here: a rename would take a longer name.
         let split = SocketAddr::from_pathname(path)
             .ok()
@@ -130,12 +130,12 @@ impl SocketFile {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0.path
     }
 
     /// What can remove the file before its owner does.
-    pub(super) fn remover(&self) -> SocketFileRemover {
+    pub(crate) fn remover(&self) -> SocketFileRemover {
         SocketFileRemover(Arc::clone(&self.0))
     }
 }

@@ -8,10 +8,13 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::tcp_names::TcpUse;
 
 /// Where a name is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -29,9 +32,18 @@ enum Files {
     One(Vec<u8>),
     /// The files with this name, `_` and a port in decimal: a guest can reach them.
     EachPort(Vec<u8>),
+    /// The file with this name: a guest can reach it.
+    Dialled(Vec<u8>),
 }
 
-/// A socket that a process listens on, or those that one of its guests can reach.
+/// What a process uses.
+#[derive(Clone, Debug)]
+enum Used {
+    Files { directory: Directory, files: Files },
+    Tcp(TcpUse),
+}
+
+/// A socket that a process listens on, or those that one of its guests can reach: files, or addresses of TCP.
 ///
 /// A backend, or a [`NamedListener`](crate::NamedListener), is refused if its names overlap with those of
 /// another one in the process. A program with many virtual machines can see that beforehand:
@@ -45,10 +57,7 @@ enum Files {
 /// assert!(ports_of_the_first.overlaps(&second));
 /// ```
 #[derive(Clone, Debug)]
-pub struct SocketNames {
-    directory: Directory,
-    files: Files,
-}
+pub struct SocketNames(Used);
 
 impl SocketNames {
     /// The socket at `path`.
@@ -63,6 +72,24 @@ impl SocketNames {
         Self::of(path, Files::EachPort)
     }
 
+    /// The socket at `path`, which a guest reaches as one of its ports. A link is followed to where it leads now.
+    #[must_use]
+    pub fn dialled(path: &Path) -> Self {
+        Self::of(&without_links(path), Files::Dialled)
+    }
+
+    /// A TCP socket that listens on `address`.
+    #[must_use]
+    pub const fn tcp_listener(address: SocketAddr) -> Self {
+        Self(Used::Tcp(TcpUse::Listens(address)))
+    }
+
+    /// The TCP socket at `address`, which a guest reaches as one of its ports.
+    #[must_use]
+    pub const fn tcp_dialled(address: SocketAddr) -> Self {
+        Self(Used::Tcp(TcpUse::Dials(address)))
+    }
+
     fn of(path: &Path, files: impl FnOnce(Vec<u8>) -> Files) -> Self {
         let (directory, name) = split(path);
         let directory = match fs::metadata(directory) {
@@ -70,26 +97,58 @@ impl SocketNames {
             Err(_) => Directory::Missing(directory.to_owned()),
         };
         let files = files(name.as_bytes().to_vec());
-        Self { directory, files }
+        Self(Used::Files { directory, files })
     }
 
     /// Whether both have a socket in common, and one of them listens on it. (That a guest can reach the
     /// same sockets in two ways, for streams and for messages, is meant.)
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.directory == other.directory
-            && match (&self.files, &other.files) {
-                (Files::One(name), Files::One(other)) => name == other,
-                (Files::One(name), Files::EachPort(base))
-                | (Files::EachPort(base), Files::One(name)) => is_port_of(name, base),
-                (Files::EachPort(_), Files::EachPort(_)) => false,
-            }
+        match (&self.0, &other.0) {
+            (
+                Used::Files { directory, files },
+                Used::Files {
+                    directory: other_directory,
+                    files: other_files,
+                },
+            ) => directory == other_directory && files.overlap(other_files),
+            (Used::Tcp(one), Used::Tcp(other)) => one.overlaps(*other),
+            _ => false,
+        }
     }
+}
+
+impl Files {
+    fn overlap(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::One(name), Self::One(other) | Self::Dialled(other))
+            | (Self::Dialled(name), Self::One(other)) => name == other,
+            (Self::One(name), Self::EachPort(base)) | (Self::EachPort(base), Self::One(name)) => {
+                is_port_of(name, base)
+            }
+            (Self::EachPort(_) | Self::Dialled(_), Self::EachPort(_) | Self::Dialled(_)) => false,
+        }
+    }
+}
+
+/// Links that a path may have at its end, as the system counts them.
+const LINKS: usize = 40;
+
+/// Where a path leads, if its last part is a link, whether anything is there or not.
+fn without_links(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let Ok(target) = fs::read_link(&path) else {
+            break;
+        };
+        path = split(&path).0.join(target);
+    }
+    path
 }
 
 /// Names that nothing else in the process can listen on, or let a guest reach, while this lives.
 #[derive(Debug)]
-pub(super) struct NameClaim(Arc<[SocketNames]>);
+pub(crate) struct NameClaim(Arc<[SocketNames]>);
 
 static CLAIMED: Mutex<Vec<Arc<[SocketNames]>>> = Mutex::new(Vec::new());
 
@@ -102,15 +161,15 @@ impl NameClaim {
     /// # Errors
     ///
     /// `AddrInUse`: there is a socket with one of the names.
-    pub(super) fn new<const N: usize>(wanted: [SocketNames; N]) -> io::Result<Self> {
+    pub(crate) fn new(wanted: impl Into<Arc<[SocketNames]>>) -> io::Result<Self> {
+        let wanted = wanted.into();
         let mut claimed = claimed();
         let mut taken = claimed.iter().flat_map(|names| names.iter());
         if taken.any(|taken| wanted.iter().any(|wanted| wanted.overlaps(taken))) {
-            let message = "another socket of this process has the name, or a guest of it reaches the name \
-                           as a port: choose another name or directory";
+            let message = "another socket of this process has the name or address, or a guest of it reaches it: \
+                           choose another name, directory or port";
             return Err(io::Error::new(ErrorKind::AddrInUse, message));
         }
-        let wanted: Arc<[SocketNames]> = Arc::new(wanted);
         claimed.push(Arc::clone(&wanted));
         Ok(Self(wanted))
     }
@@ -123,7 +182,7 @@ impl Drop for NameClaim {
 }
 
 /// Directory and name of a path. The name is empty if the path ends in a slash, which `Path` does not mind.
-pub(super) fn split(path: &Path) -> (&Path, &OsStr) {
+pub(crate) fn split(path: &Path) -> (&Path, &OsStr) {
     let bytes = path.as_os_str().as_bytes();
     let slash = bytes.iter().rposition(|byte| *byte == b'/');
     let (directory, name) = bytes.split_at(slash.map_or(0, |at| at + 1));
@@ -175,13 +234,13 @@ mod tests {
 
     /// What a process uses, as text.
     #[derive(Clone, Debug)]
-    struct Used {
+    struct Name {
         directory: &'static str,
         name: String,
         each_port: bool,
     }
 
-    impl Used {
+    impl Name {
         fn names(&self, dir: &TempDir) -> SocketNames {
             let path = dir.path().join(self.directory).join(&self.name);
             if self.each_port {
@@ -210,7 +269,7 @@ mod tests {
         }
     }
 
-    fn used() -> impl Strategy<Value = Used> {
+    fn used() -> impl Strategy<Value = Name> {
         const ENDS: [&str; 6] = [
             "_",
             "_seqpacket",
@@ -226,7 +285,7 @@ mod tests {
         ];
         let name = ("a|a|b|a_5", end).prop_map(|(base, end)| base + &end);
         (select(&DIRECTORIES[..]), name, any::<bool>()).prop_map(|(directory, name, each_port)| {
-            Used {
+            Name {
                 directory,
                 name,
                 each_port,
@@ -238,7 +297,7 @@ mod tests {
     fn t125_names_overlap_where_one_file_is_of_both() {
         let dir = directories();
         let mut runner = TestRunner::new(ProptestConfig::with_cases(1000));
-        let both = |(one, other): (Used, Used)| {
+        let both = |(one, other): (Name, Name)| {
             // Two ways for a guest to reach the same are meant.
             let meant = one.each_port && other.each_port;
             let common = !meant && !one.files().is_disjoint(&other.files());
@@ -248,6 +307,29 @@ mod tests {
             Ok(())
         };
         runner.run(&(used(), used()), both).unwrap();
+    }
+
+    #[test]
+    fn t125_what_is_dialled_is_what_a_link_leads_to_and_no_listener_may_be_there() {
+        let dir = directories();
+        let path = |name: &str| dir.path().join(name);
+        symlink("one/a", path("first")).unwrap();
+        symlink("first", path("second")).unwrap();
+        symlink("loop", path("loop")).unwrap();
+        let dialled = SocketNames::dialled(&path("second"));
+        assert!(dialled.overlaps(&SocketNames::one(&path("one/a"))));
+        assert!(SocketNames::one(&path("link/a")).overlaps(&dialled));
+        for meant in [
+            SocketNames::dialled(&path("one/a")),
+            SocketNames::each_port(&path("one/a")),
+            SocketNames::one(&path("second")),
+            SocketNames::dialled(&path("loop")),
+        ] {
+            assert!(
+                !dialled.overlaps(&meant) && !meant.overlaps(&dialled),
+                "{meant:?}"
+            );
+        }
     }
 
     #[test]

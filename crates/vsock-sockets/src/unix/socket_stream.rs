@@ -4,11 +4,11 @@
 
 /// Implements `AsFd` and `AsRawFd` by a field.
 macro_rules! as_fd_of {
-    ($(#[$doc:meta])* $type:ty, $field:ident) => {
+    ($(#[$doc:meta])* $type:ty, $($field:ident).+) => {
         impl std::os::fd::AsFd for $type {
             $(#[$doc])*
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-                self.$field.as_fd()
+                self.$($field).+.as_fd()
             }
         }
 
@@ -21,37 +21,33 @@ macro_rules! as_fd_of {
     };
 }
 
-/// The methods of a `VsockStream` with a field `socket`.
+/// The methods of a `VsockStream` whose socket is this field.
 macro_rules! socket_methods {
-    () => {
+    ($($socket:ident).+, $carrier:expr) => {
         fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
             Ok(self.as_fd())
         }
 
         fn backend_type(&self) -> VsockBackendType {
-            VsockBackendType::UnixStream
+            $carrier
         }
 
         fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
-            Ok(ioctl_fionbio(&self.socket, nonblocking)?)
+            Ok(ioctl_fionbio(&self.$($socket).+, nonblocking)?)
         }
 
         fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-            self.socket.set_timeout(Timeout::Recv, timeout)
+            self.$($socket).+.set_timeout(Timeout::Recv, timeout)
         }
 
         fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-            self.socket.set_timeout(Timeout::Send, timeout)
-        }
-
-        fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-            self.socket.shutdown(how)
+            self.$($socket).+.set_timeout(Timeout::Send, timeout)
         }
 
         /// As `EPOLLHUP`: where both directions were shut down, by whichever side, the peer looks as if it
         /// had gone.
         fn peer_gone(&self) -> bool {
-            self.socket.is_left()
+            self.$($socket).+.is_left()
         }
 
         fn as_any(&self) -> &dyn Any {
@@ -68,4 +64,4 @@ macro_rules! socket_methods {
     };
 }
 
-pub(super) use {as_fd_of, socket_methods};
+pub(crate) use {as_fd_of, socket_methods};

@@ -43,7 +43,9 @@ use super::socket_stream::{as_fd_of, socket_methods};
 /// nothing back. Bytes are never missing without a word: every later read is then `InvalidData`.
 #[derive(Debug)]
 pub struct UnixVsockStream {
-    socket: GuardedSocket,
+    pub(crate) socket: GuardedSocket,
+    /// The guest's port that the stream is for, where its opener does not say so in it.
+    requested: Option<u32>,
     /// Bytes that the next read into guest memory is thought to find.
     expected: usize,
     /// A read into guest memory has begun and was left by a panic: bytes are missing from here on.
@@ -72,12 +74,19 @@ impl UnixVsockStream {
         Self::over(GuardedSocket::given(socket.into()))
     }
 
-    pub(super) fn over(socket: GuardedSocket) -> Self {
+    pub(crate) fn over(socket: GuardedSocket) -> Self {
         Self {
             socket,
+            requested: None,
             expected: LITTLE,
             torn: false,
         }
+    }
+
+    /// The stream for this port of the guest: its opener says nothing of a port, and hears nothing of the answer.
+    pub(crate) fn wanting(mut self, port: u32) -> Self {
+        self.requested = Some(port);
+        self
     }
 
     /// Whether none of the socket's bytes is missing.
@@ -204,7 +213,21 @@ impl VsockVolatileStream for UnixVsockStream {
 as_fd_of!(UnixVsockStream, socket);
 
 impl VsockStream for UnixVsockStream {
-    socket_methods!();
+    fn requested_port(&mut self) -> Option<u32> {
+        self.requested
+    }
+
+    fn confirm(&mut self, _host_port: u32) -> io::Result<()> {
+        self.requested
+            .map(drop)
+            .ok_or_else(|| ErrorKind::Unsupported.into())
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        self.socket.shutdown(how)
+    }
+
+    socket_methods!(socket, VsockBackendType::UnixStream);
 }
 
 #[cfg(test)]

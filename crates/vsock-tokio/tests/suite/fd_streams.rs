@@ -3,10 +3,11 @@
 //! Other streams, by their descriptors.
 
 use std::any::Any;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, BufWriter, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::thread;
 
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::select;
@@ -255,4 +256,60 @@ fn a_stream_that_is_full_can_be_flushed_and_takes_nothing_at_once() {
             assert_eq!(near.read(&mut []).await.unwrap(), 0);
         }));
     }
+}
+
+/// A stream that keeps what is written until it is flushed.
+struct Late(BufWriter<UnixStream>);
+
+impl Read for Late {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.get_mut().read(buf)
+    }
+}
+
+impl Write for Late {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl AsRawFd for Late {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.get_ref().as_raw_fd()
+    }
+}
+
+impl VsockStream for Late {
+    fn backend_type(&self) -> VsockBackendType {
+        VsockBackendType::Other("late")
+    }
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        self.0.get_ref().set_nonblocking(nonblocking)
+    }
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        self.0.get_ref().shutdown(how)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[test]
+fn a_shutdown_sends_what_was_not_flushed() {
+    one_thread().block_on(soon(async {
+        let sent = pattern(2 << 20); // more than the socket takes without waiting
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut near =
+            AsyncFdStream::new(Box::new(Late(BufWriter::with_capacity(2 << 20, near)))).unwrap();
+        let reading = thread::spawn(move || {
+            let mut got = Vec::new();
+            far.read_to_end(&mut got).map(|_| got)
+        });
+        near.write_all(&sent[1..]).await.unwrap();
+        near.shutdown().await.unwrap();
+        assert!(reading.join().unwrap().unwrap() == sent[1..]);
+    }));
 }

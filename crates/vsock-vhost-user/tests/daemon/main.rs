@@ -22,6 +22,7 @@ mod program;
 mod regions;
 mod requests;
 mod ring;
+mod routes;
 mod stopping;
 mod streams;
 mod unix;

@@ -36,6 +36,20 @@ impl Program {
         Self::start_for(&[3], options)
     }
 
+    /// For the guest with CID 3 whose options are those of the program.
+    pub(crate) fn start_one(options: &[&str]) -> Self {
+        let dir = TempDir::new().unwrap();
+        let (socket, uds) = (path(&dir, "3.sock"), path(&dir, "3.vsock"));
+        let vm = ["--guest-cid=3", "--socket", &socket, "--uds-path", &uds];
+        let mut command = Command::new(PROGRAM);
+        let child = command
+            .args(vm)
+            .args(options)
+            .stderr(Stdio::piped())
+            .spawn();
+        Self::wait_for(child.unwrap(), dir, &[3])
+    }
+
     /// For the guests with these CIDs. They can be served.
     fn start_for(cids: &[u64], options: &[&str]) -> Self {
         Self::start_by(&mut Command::new(PROGRAM), cids, options, Stdio::piped())

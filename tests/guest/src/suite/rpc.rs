@@ -15,7 +15,7 @@ use vsock_guest_program::job::{Answer, Job};
 use vsock_guest_rpc::counts::{Counts, Seen};
 use vsock_guest_rpc::serve::serve;
 use vsock_guest_rpc::task::{Part, Protocol, Task, Wake};
-use vsock_guest_rpc::transport::{Connection, Incoming, Transport};
+use vsock_guest_rpc::transport::{Connection, Crumbs, Incoming, Transport};
 use vsock_guest_rpc::work::{Work, call};
 
 use super::pairs::Opener;
@@ -70,6 +70,7 @@ pub(super) const TESTS: &[Test] = &[
     }),
     Test::new("t128_rpc_readers_of_whole_frames_get_them", frames).within(120),
     Test::new("rpc_calls_end_when_their_service_dies", dies),
+    Test::new("rpc_calls_end_when_the_guests_service_is_killed", killed),
     Test::new("rpc_calls_end_when_the_guest_reboots", reboots).within(90),
     Test::new("rpc_cancelled_calls_leave_nothing", storm).within(180),
 ];
@@ -78,7 +79,7 @@ pub(super) const TESTS: &[Test] = &[
 #[derive(Clone, Copy, Default)]
 struct Plan {
     wake: Wake,
-    crumbs: Option<usize>,
+    crumbs: Option<Crumbs>,
 }
 
 /// What both sides have seen.
@@ -118,12 +119,15 @@ fn whole(seen: Seen, counts: Counts) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The host sends less in one write than a packet has room for, and the guest sleeps until more is
-/// there than the host has packets under way.
+/// The host's first writes are packets of their own, and the guest sleeps until more is there than comes in
+/// as many of them as may be under way: 256 for a buffer of 256 KiB. A frame has 16 KiB at least.
 fn frames(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let plan = Plan {
         wake: Wake::Frame,
-        crumbs: Some(100),
+        crumbs: Some(Crumbs {
+            bytes: 40,
+            apart: 1_000,
+        }),
     };
     let work = Work::Streams {
         bytes: 2 << 20,
@@ -174,6 +178,38 @@ fn dies(machine: &mut Machine) -> anyhow::Result<Outcome> {
         })?;
         drop(runtime);
         said(answer).with_context(|| format!("{protocol:?}"))?;
+    }
+    Ok(Outcome::Passed)
+}
+
+/// A service of the guest is killed during a call, and another one takes its port.
+fn killed(machine: &mut Machine) -> anyhow::Result<Outcome> {
+    for protocol in ALL {
+        let (port, until) = (machine.port(), machine.port());
+        let host = host(machine, Plan::default());
+        runtime(protocol)?.block_on(async {
+            let mut started = host.listen(until)?;
+            let task = Task {
+                protocol,
+                port,
+                wake: Wake::AnyByte,
+                part: Part::Die { until },
+            };
+            let answer = start(machine, &task)?;
+            let _service = next(&mut started).await?;
+            let lost = call(Arc::clone(&host), protocol, port, Work::Lost);
+            lost.await.context("during the call")?;
+            let died = spawn_blocking(move || said(answer)).await?;
+            let died = died.err().map(|error| format!("{error:#}"));
+            ensure!(
+                died.as_ref().is_some_and(|text| text.contains("signal: 9")),
+                "the service was not killed: {died:?}"
+            );
+            anyhow::Ok(())
+        })?;
+        let (seen, _) = from_host_at(machine, port, protocol, Work::Calls(100), Plan::default())
+            .context("the next service")?;
+        ensure!(seen.answered == 100, "{seen:?}");
     }
     Ok(Outcome::Passed)
 }
@@ -276,7 +312,18 @@ fn from_host(
     work: Work,
     plan: Plan,
 ) -> anyhow::Result<(Seen, Counts)> {
-    let (port, until) = (machine.port(), machine.port());
+    let port = machine.port();
+    from_host_at(machine, port, protocol, work, plan)
+}
+
+fn from_host_at(
+    machine: &mut Machine,
+    port: u32,
+    protocol: Protocol,
+    work: Work,
+    plan: Plan,
+) -> anyhow::Result<(Seen, Counts)> {
+    let until = machine.port();
     let host = host(machine, plan);
     runtime(protocol)?.block_on(async {
         let mut started = host.listen(until)?;

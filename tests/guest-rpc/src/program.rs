@@ -2,28 +2,34 @@
 
 //! The guest's side: does one task over `AF_VSOCK`, and says what came of it as a line of JSON.
 
-#![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, reason = "it is what the host reads")]
-
-mod frames;
-mod vsock;
-
+use std::future::pending;
 use std::sync::Arc;
 
 use anyhow::Context;
+use nix::sys::signal::{Signal, raise};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use vsock_guest_rpc::serve::serve;
-use vsock_guest_rpc::task::{Part, Task};
-use vsock_guest_rpc::transport::Transport;
-use vsock_guest_rpc::work::call;
 
+use crate::serve::serve;
+use crate::task::{Part, Task};
+use crate::transport::Transport;
 use crate::vsock::Vsock;
+use crate::work::call;
 
 /// What the host is told when it has called.
 const CALLED: u8 = 1;
 
+/// Does the task that the first argument is.
+///
+/// # Errors
+///
+/// What went wrong in the task.
+pub fn run() -> anyhow::Result<()> {
+    perform()
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+#[expect(clippy::print_stdout, reason = "it is what the host reads")]
+async fn perform() -> anyhow::Result<()> {
     let task = std::env::args().nth(1).context("expected a task as JSON")?;
     let Task {
         protocol,
@@ -36,6 +42,14 @@ async fn main() -> anyhow::Result<()> {
         Part::Call(work) => {
             let seen = call(Arc::new(transport), protocol, port, work).await?;
             serde_json::to_string(&seen)?
+        }
+        Part::Die { until } => {
+            let service = serve(&transport, protocol, port)?;
+            let _host = Vsock::default().connect(until).await?;
+            service.called().await;
+            // What a killed process leaves is closed by the kernel alone: nothing is dropped.
+            raise(Signal::SIGKILL)?;
+            pending().await
         }
         Part::Serve { until } => {
             let service = serve(&transport, protocol, port)?;

@@ -1,19 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The one program of the test guest, its `init`: loads the driver's modules, then does the jobs that
-//! come over the second serial port, each in a thread of its own.
-
-#![expect(clippy::print_stderr, reason = "it is what the console shows")]
-
-mod boot;
-mod driver;
-mod kexec;
-mod many;
-mod moving;
-mod option;
-mod program;
-mod serve;
-mod sockets;
+//! The first program of the test guest: loads the driver's modules, then does the jobs that come over the
+//! second serial port, each in a thread of its own.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -23,12 +11,18 @@ use std::time::Instant;
 
 use anyhow::Context;
 use nix::sys::reboot::{RebootMode, reboot};
-use vsock_guest_program::job::{Answer, Failure, Job, Line, Request};
 
+use crate::job::{Answer, Failure, Job, Line, Request};
 use crate::sockets::Sockets;
+use crate::{boot, driver, kexec, many, moving, program, serve, sockets};
 
-fn main() -> anyhow::Result<()> {
-    let result = run();
+/// Runs until the guest starts again.
+///
+/// # Errors
+///
+/// The guest cannot be set up, or its second serial port has ended.
+pub fn run() -> anyhow::Result<()> {
+    let result = work();
     if let Err(error) = &result {
         eprintln!("guest program: {error:#}");
     }
@@ -36,7 +30,7 @@ fn main() -> anyhow::Result<()> {
     result
 }
 
-fn run() -> anyhow::Result<()> {
+fn work() -> anyhow::Result<()> {
     boot::mount_all()?;
     boot::load_modules()?;
     boot::raise_descriptor_limit()?;

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Tasks that accept, against connections that come, other tasks and threads, and ends.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use loom::thread;
+
+use super::{Executor, run};
+use crate::backlog::{Backlog, PopError};
+use crate::loom_model::{explore, pair};
+use crate::stream::VsockInnerStream;
+
+/// A connection to be accepted; its other end is of no interest.
+fn connection() -> VsockInnerStream {
+    pair(1).0
+}
+
+fn accept(backlog: &Backlog) -> Result<VsockInnerStream, PopError> {
+    run(|cx| backlog.poll_pop(cx.waker()))
+}
+
+#[test]
+fn each_of_two_tasks_that_accept_gets_its_connection() {
+    explore(|| {
+        let backlog = loom::sync::Arc::new(Backlog::new(2));
+        let accepting = [(); 2].map(|()| {
+            let backlog = loom::sync::Arc::clone(&backlog);
+            thread::spawn(move || drop(accept(&backlog).unwrap()))
+        });
+        let connections = [connection(), connection()];
+        for connection in connections {
+            backlog.push(connection).unwrap();
+        }
+        for accepting in accepting {
+            accepting.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_dropped_future_takes_no_wake_up_from_another() {
+    explore(|| {
+        let backlog = loom::sync::Arc::new(Backlog::new(2));
+        let (dropped, connection) = (Executor::new(), connection());
+        let waker = Waker::from(Arc::clone(&dropped));
+        assert!(backlog.poll_pop(&waker).is_pending());
+        drop(waker);
+        let accepting = {
+            let backlog = loom::sync::Arc::clone(&backlog);
+            thread::spawn(move || drop(accept(&backlog).unwrap()))
+        };
+        backlog.push(connection).unwrap();
+        accepting.join().unwrap();
+        assert_eq!(Arc::strong_count(&dropped), 1, "its waker is gone");
+    });
+}
+
+#[test]
+fn a_thread_and_a_task_accept_side_by_side() {
+    explore(|| {
+        let backlog = loom::sync::Arc::new(Backlog::new(2));
+        let blocking = {
+            let backlog = loom::sync::Arc::clone(&backlog);
+            thread::spawn(move || drop(backlog.pop(None).unwrap()))
+        };
+        let pushing = {
+            let backlog = loom::sync::Arc::clone(&backlog);
+            let connections = [connection(), connection()];
+            thread::spawn(move || {
+                for connection in connections {
+                    backlog.push(connection).unwrap();
+                }
+            })
+        };
+        drop(accept(&backlog).unwrap());
+        blocking.join().unwrap();
+        pushing.join().unwrap();
+    });
+}
+
+/// A task that accepts ends so when this happens to the backlog.
+fn end_accept(end: fn(&Backlog), error: PopError) {
+    explore(move || {
+        let backlog = loom::sync::Arc::new(Backlog::new(2));
+        let ending = {
+            let backlog = loom::sync::Arc::clone(&backlog);
+            thread::spawn(move || end(&backlog))
+        };
+        assert_eq!(accept(&backlog).unwrap_err(), error);
+        ending.join().unwrap();
+    });
+}
+
+#[test]
+fn a_task_that_accepts_learns_that_there_is_no_more_accepting() {
+    end_accept(Backlog::close, PopError::Closed);
+}
+
+#[test]
+fn a_task_that_accepts_is_cancelled() {
+    end_accept(Backlog::cancel, PopError::Cancelled);
+}
+
+#[test]
+fn a_cancellation_that_is_taken_back_ends_the_wait_of_a_task_that_accepts() {
+    explore(|| {
+        let backlog = loom::sync::Arc::new(Backlog::new(2));
+        let executor = Executor::new();
+        let waker = Waker::from(Arc::clone(&executor));
+        assert!(backlog.poll_pop(&waker).is_pending());
+        let cancelling = {
+            let backlog = loom::sync::Arc::clone(&backlog);
+            thread::spawn(move || {
+                backlog.cancel();
+                backlog.resume();
+            })
+        };
+        let ended = executor.run(|cx| backlog.poll_pop(cx.waker()));
+        assert_eq!(ended.unwrap_err(), PopError::Cancelled);
+        cancelling.join().unwrap();
+        assert!(backlog.poll_pop(&waker).is_pending(), "once");
+    });
+}

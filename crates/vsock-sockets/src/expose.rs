@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::any::Any;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::unix::net::SocketAddr as UnixAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use rustix::net::{SocketFlags, SocketType};
+use thiserror::Error;
+use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+
+use crate::tcp::{TcpVsockStream, listen};
+use crate::unix::acceptor::Acceptor;
+use crate::unix::client_listener::at_path;
+use crate::unix::guarded_socket::GuardedSocket;
+use crate::unix::socket_file::{SocketFile, SocketFileRemover};
+use crate::unix::socket_names::{NameClaim, SocketNames};
+use crate::unix::socket_stream::as_fd_of;
+use crate::unix::stream::UnixVsockStream;
+
+/// Where a port of a guest is exposed.
+///
+/// As text: `unix:PATH`, `tcp:ADDRESS:PORT` with an IP address.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ExposedAt {
+    /// A Unix socket, by the rules of names of a [`UnixBackend`](crate::UnixBackend).
+    Unix(PathBuf),
+    /// An address of TCP. With port 0 the system chooses one.
+    Tcp(SocketAddr),
+}
+
+/// What is wrong with the text of an [`ExposedAt`].
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error(
+    "expected unix:PATH with 1 to 107 bytes, or tcp:ADDRESS:PORT with an IP address, as tcp:127.0.0.1:80"
+)]
+pub struct ExposedAtError;
+
+impl FromStr for ExposedAt {
+    type Err = ExposedAtError;
+
+    fn from_str(text: &str) -> Result<Self, ExposedAtError> {
+        match text.split_once(':') {
+            Some(("unix", path)) if !path.is_empty() && UnixAddr::from_pathname(path).is_ok() => {
+                Ok(Self::Unix(path.into()))
+            }
+            Some(("tcp", address)) => address.parse().map(Self::Tcp).map_err(|_| ExposedAtError),
+            _ => Err(ExposedAtError),
+        }
+    }
+}
+
+impl fmt::Display for ExposedAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+        }
+    }
+}
+
+impl SocketNames {
+    /// What listens there.
+    #[must_use]
+    pub fn of_exposed(at: &ExposedAt) -> Self {
+        match at {
+            ExposedAt::Unix(path) => Self::one(path),
+            ExposedAt::Tcp(address) => Self::tcp_listener(*address),
+        }
+    }
+}
+
+/// A socket of the host that is a port of the guest: whoever connects to it is connected to the port, without
+/// a handshake, so that any program can be used as it is.
+///
+/// A client whose connection the guest refuses reads the end, or a reset. The guest's own connections are
+/// refused: the backend goes into a device for no ports, as by `Muxer::add_backend_for(backend, &[])`.
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+/// use vsock_sockets::{ExposeBackend, ExposedAt, VsockBackend};
+///
+/// # fn main() -> std::io::Result<()> {
+/// # let directory = std::env::temp_dir().join(format!("vsock-expose-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// let path = directory.join("ssh.sock");
+/// let mut backend = ExposeBackend::bind(&ExposedAt::Unix(path.clone()), 22)?;
+/// let client = UnixStream::connect(&path)?;
+/// assert_eq!(backend.accept()?.requested_port(), Some(22));
+/// # drop(backend);
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping it removes the socket"]
+pub struct ExposeBackend {
+    /// Before the socket, without which another file might get the same inode.
+    file: Option<SocketFile>,
+    at: ExposedAt,
+    port: u32,
+    _claim: NameClaim,
+    acceptor: Acceptor,
+}
+
+impl ExposeBackend {
+    /// Listens there, for port `port` of the guest.
+    ///
+    /// # Errors
+    ///
+    /// Each names the socket in its text.
+    ///
+    /// - `InvalidInput`: no port has the number 4294967295 (`VMADDR_PORT_ANY`).
+    /// - `AddrInUse`: something listens there, or a guest of this process reaches it.
+    /// - Anything else comes from the operating system.
+    pub fn bind(at: &ExposedAt, port: u32) -> io::Result<Self> {
+        let named = Path::new("").join(at.to_string());
+        Self::listen(at, port).map_err(|reason| at_path(&named, reason))
+    }
+
+    fn listen(at: &ExposedAt, port: u32) -> io::Result<Self> {
+        if port == u32::MAX {
+            let message = "no guest listens on port 4294967295: choose a lower one";
+            return Err(io::Error::new(ErrorKind::InvalidInput, message));
+        }
+        match at {
+            ExposedAt::Unix(path) => {
+                let claim = NameClaim::new([SocketNames::one(path)])?;
+                let listener = GuardedSocket::new(SocketType::STREAM, SocketFlags::NONBLOCK)?;
+                Ok(Self {
+                    file: Some(SocketFile::bind(path, &listener)?),
+                    at: at.clone(),
+                    port,
+                    _claim: claim,
+                    acceptor: Acceptor::new(listener)?,
+                })
+            }
+            ExposedAt::Tcp(address) => {
+                let (acceptor, address) = listen(*address)?;
+                Ok(Self {
+                    file: None,
+                    at: ExposedAt::Tcp(address),
+                    port,
+                    _claim: NameClaim::new([SocketNames::tcp_listener(address)])?,
+                    acceptor,
+                })
+            }
+        }
+    }
+
+    /// Where it listens, with the port that the system has chosen.
+    #[must_use]
+    pub const fn exposed_at(&self) -> &ExposedAt {
+        &self.at
+    }
+
+    /// What can remove the socket's file before the backend does, if it has one.
+    #[must_use]
+    pub fn file_remover(&self) -> Option<SocketFileRemover> {
+        self.file.as_ref().map(SocketFile::remover)
+    }
+}
+
+as_fd_of!(
+    /// For polling only: readable while a client waits to be accepted.
+    ExposeBackend, acceptor
+);
+
+impl VsockBackend for ExposeBackend {
+    /// # Errors
+    ///
+    /// - `WouldBlock`: no client waits.
+    /// - `EMFILE`, `ENFILE`: no descriptor is left; the clients that waited have been refused.
+    /// - Anything else comes from the operating system.
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        let socket = self.acceptor.accept()?;
+        Ok(match self.at {
+            ExposedAt::Unix(_) => Box::new(UnixVsockStream::over(socket).wanting(self.port)),
+            ExposedAt::Tcp(_) => Box::new(TcpVsockStream::accepted(socket).wanting(self.port)),
+        })
+    }
+
+    /// # Errors
+    ///
+    /// `ConnectionRefused`: nothing is served here.
+    fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::ConnectionRefused.into())
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        match self.at {
+            ExposedAt::Unix(_) => VsockBackendType::UnixStream,
+            ExposedAt::Tcp(_) => VsockBackendType::Tcp,
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+mod target;
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::SocketType;
+use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
+
+pub use target::{ForwardTarget, ForwardTargetError};
+
+use crate::datagram::DatagramStream;
+use crate::tcp::dial;
+use crate::unix::client_listener::{listener_id, with_suffix};
+use crate::unix::guarded_socket::GuardedSocket;
+use crate::unix::seqpacket_stream::UnixSeqpacketStream;
+use crate::unix::socket_names::{NameClaim, SocketNames};
+use crate::unix::socket_stream::as_fd_of;
+use crate::unix::stream::UnixVsockStream;
+
+/// Connections of a guest to sockets that programs have anyway: no name is made up, and nobody reaches the guest.
+///
+/// Each port has a [`ForwardTarget`], or all have the names that they have with a [`UnixBackend`]
+/// ([`each_port`](Self::each_port)). It never waits. A target may come and go: a guest that finds none is
+/// refused.
+///
+/// It goes into a device for the ports that it has, as by `Muxer::add_backend_for`.
+///
+/// ```
+/// use std::os::unix::net::UnixListener;
+/// use vsock_sockets::{ForwardBackend, ForwardTarget, VsockBackend};
+///
+/// # fn main() -> std::io::Result<()> {
+/// # let directory = std::env::temp_dir().join(format!("vsock-forward-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// let path = directory.join("database.sock");
+/// let backend = ForwardBackend::new([(5432, ForwardTarget::Unix(path.clone()))])?;
+/// let service = UnixListener::bind(&path)?;
+/// let device = backend.connect(5432)?;
+/// let (served, _) = service.accept()?;
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`UnixBackend`]: crate::UnixBackend
+#[derive(Debug)]
+pub struct ForwardBackend {
+    targets: Targets,
+    /// Never ready: nothing comes from the host.
+    idle: OwnedFd,
+    _claim: NameClaim,
+}
+
+#[derive(Debug)]
+enum Targets {
+    Listed(HashMap<u32, ForwardTarget>),
+    /// The path followed by `_` and the port.
+    EachPort(PathBuf),
+}
+
+impl ForwardBackend {
+    /// Forwards these ports, and refuses every other.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput`: a port is there twice.
+    /// - `AddrInUse`: this process listens where a target is, for another purpose or guest.
+    /// - Anything else comes from the operating system.
+    pub fn new(targets: impl IntoIterator<Item = (u32, ForwardTarget)>) -> io::Result<Self> {
+        let mut listed = HashMap::new();
+        let mut names = Vec::new();
+        for (port, target) in targets {
+            names.push(SocketNames::of_target(&target));
+            if listed.insert(port, target).is_some() {
+                let message = format!("port {port} has two targets: give each port one");
+                return Err(io::Error::new(ErrorKind::InvalidInput, message));
+            }
+        }
+        Self::with(Targets::Listed(listed), NameClaim::new(names)?)
+    }
+
+    /// Forwards every port to `path` followed by `_` and the port, for streams and messages, as a
+    /// [`UnixBackend`](crate::UnixBackend) there would; but nothing listens on `path`.
+    ///
+    /// # Errors
+    ///
+    /// - `AddrInUse`: this process listens on one of the names.
+    /// - Anything else comes from the operating system.
+    pub fn each_port(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        let claim = NameClaim::new([SocketNames::each_port(path)])?;
+        Self::with(Targets::EachPort(path.to_owned()), claim)
+    }
+
+    fn with(targets: Targets, claim: NameClaim) -> io::Result<Self> {
+        Ok(Self {
+            targets,
+            idle: eventfd(0, EventfdFlags::CLOEXEC)?,
+            _claim: claim,
+        })
+    }
+
+    fn target(&self, port: u32) -> Option<ForwardTarget> {
+        match &self.targets {
+            Targets::Listed(targets) => targets.get(&port).cloned(),
+            Targets::EachPort(base) => {
+                Some(ForwardTarget::Unix(with_suffix(base, &port.to_string())))
+            }
+        }
+    }
+}
+
+impl SocketNames {
+    /// What a guest reaches there.
+    #[must_use]
+    pub fn of_target(target: &ForwardTarget) -> Self {
+        match target {
+            ForwardTarget::Unix(path) | ForwardTarget::Datagrams(path) => Self::dialled(path),
+            ForwardTarget::Tcp(address) => Self::tcp_dialled(*address),
+        }
+    }
+}
+
+as_fd_of!(
+    /// Never ready.
+    ForwardBackend, idle
+);
+
+impl VsockBackend for ForwardBackend {
+    /// # Errors
+    ///
+    /// `WouldBlock`: nobody ever comes.
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    /// Over TCP the stream is connected [after a while](VsockStream::finish_connect).
+    ///
+    /// # Errors
+    ///
+    /// - `NotFound`, `ConnectionRefused`: nothing listens there, the port has no target, or one for messages.
+    /// - `WouldBlock`: the backlog of the listener of a Unix socket is full; to be tried again.
+    /// - Anything else comes from the operating system.
+    fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        match self.target(dst_port) {
+            Some(ForwardTarget::Unix(path)) => {
+                let socket = GuardedSocket::dial(&path, SocketType::STREAM)?;
+                Ok(Box::new(UnixVsockStream::over(socket)))
+            }
+            Some(ForwardTarget::Tcp(address)) => Ok(Box::new(dial(address)?)),
+            Some(ForwardTarget::Datagrams(_)) | None => Err(ErrorKind::ConnectionRefused.into()),
+        }
+    }
+
+    /// Whether a target takes messages.
+    fn has_seqpacket(&self) -> bool {
+        match &self.targets {
+            Targets::EachPort(_) => true,
+            Targets::Listed(targets) => targets
+                .values()
+                .any(|target| !matches!(target, ForwardTarget::Tcp(_))),
+        }
+    }
+
+    /// # Errors
+    ///
+    /// Those of [`connect`](Self::connect); `ConnectionRefused` also where the target is TCP, and `EPROTOTYPE`
+    /// where the socket is of another type.
+    fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        match self.target(dst_port) {
+            Some(ForwardTarget::Unix(path)) => {
+                let socket = GuardedSocket::dial(&path, SocketType::SEQPACKET)?;
+                Ok(Box::new(UnixSeqpacketStream::over(socket)?))
+            }
+            Some(ForwardTarget::Datagrams(path)) => Ok(Box::new(DatagramStream::connect(&path)?)),
+            Some(ForwardTarget::Tcp(_)) | None => Err(ErrorKind::ConnectionRefused.into()),
+        }
+    }
+
+    /// The file of a Unix socket, as of [`UnixBackend`](crate::UnixBackend).
+    fn listener(&self, dst_port: u32) -> Option<ListenerId> {
+        match self.target(dst_port)? {
+            ForwardTarget::Unix(path) | ForwardTarget::Datagrams(path) => listener_id(&path),
+            ForwardTarget::Tcp(_) => None,
+        }
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Other("forward")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

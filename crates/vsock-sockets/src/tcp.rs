@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Connections over TCP.
+
+mod backend;
+mod socket;
+mod stream;
+
+pub use backend::TcpBackend;
+pub(crate) use socket::{dial, listen};
+pub use stream::TcpVsockStream;

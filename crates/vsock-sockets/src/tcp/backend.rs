@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use vsock_backend_api::{VsockBackend, VsockBackendType, VsockStream};
+
+use super::socket::{dial, listen};
+use super::stream::TcpVsockStream;
+use crate::unix::acceptor::Acceptor;
+use crate::unix::socket_names::{NameClaim, SocketNames};
+use crate::unix::socket_stream::as_fd_of;
+
+/// Connections of one guest over TCP.
+///
+/// A host component that wants to reach port 1024 of the guest connects to the backend's address and writes
+/// `CONNECT 1024\n`, as over [`UnixBackend`](crate::UnixBackend). The guest's connections go to the addresses that
+/// its ports are [mapped](Self::forward) to. TCP knows no permissions of files: whoever reaches the address
+/// reaches the guest.
+///
+/// Nothing here ever waits: a guest is answered when its connection is there, or was refused. Without a descriptor for
+/// them, clients are refused.
+///
+/// ```
+/// use std::net::{TcpListener, TcpStream};
+/// use vsock_sockets::{TcpBackend, VsockBackend};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let service = TcpListener::bind("127.0.0.1:0")?;
+/// let mut backend = TcpBackend::bind("127.0.0.1:0".parse().unwrap())?
+///     .forward([(80, service.local_addr()?)])?;
+///
+/// // A host component goes to the guest ...
+/// let client = TcpStream::connect(backend.local_addr())?;
+/// let device = backend.accept()?;
+///
+/// // ... and the guest to a host component.
+/// let mut device = backend.connect(80)?;
+/// let (served, _) = service.accept()?;
+/// device.finish_connect()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping it refuses whoever connects"]
+pub struct TcpBackend {
+    acceptor: Acceptor,
+    address: SocketAddr,
+    targets: HashMap<u32, SocketAddr>,
+    claims: Vec<NameClaim>,
+}
+
+impl TcpBackend {
+    /// Listens on `address`. With port 0 the system chooses one.
+    ///
+    /// # Errors
+    ///
+    /// - `AddrInUse`: something listens there, or a guest of this process reaches the address as a port.
+    /// - Anything else comes from the operating system.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let (acceptor, address) = listen(address)?;
+        let claim = NameClaim::new([SocketNames::tcp_listener(address)])?;
+        Ok(Self {
+            acceptor,
+            address,
+            targets: HashMap::new(),
+            claims: vec![claim],
+        })
+    }
+
+    /// Maps ports of the guest's connections to addresses. A port that has none is refused.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput`: a port has an address already.
+    /// - `AddrInUse`: a backend of this process listens on one of the addresses.
+    pub fn forward(
+        mut self,
+        targets: impl IntoIterator<Item = (u32, SocketAddr)>,
+    ) -> io::Result<Self> {
+        let mut names = Vec::new();
+        for (port, address) in targets {
+            if self.targets.insert(port, address).is_some() {
+                let message = format!("port {port} has two targets: give each port one");
+                return Err(io::Error::new(ErrorKind::InvalidInput, message));
+            }
+            names.push(SocketNames::tcp_dialled(address));
+        }
+        self.claims.push(NameClaim::new(names)?);
+        Ok(self)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+as_fd_of!(
+    /// For polling only: readable while a client waits to be accepted.
+    TcpBackend, acceptor
+);
+
+impl VsockBackend for TcpBackend {
+    /// # Errors
+    ///
+    /// - `WouldBlock`: no client waits.
+    /// - `EMFILE`, `ENFILE`: no descriptor is left; the clients that waited have been refused.
+    /// - Anything else comes from the operating system.
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        let socket = self.acceptor.accept()?;
+        Ok(Box::new(TcpVsockStream::accepted(socket)))
+    }
+
+    /// The stream is connected [after a while](VsockStream::finish_connect).
+    ///
+    /// # Errors
+    ///
+    /// - `ConnectionRefused`: the port is mapped to no address.
+    /// - Anything else comes from the operating system.
+    fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        let address = self
+            .targets
+            .get(&dst_port)
+            .ok_or(ErrorKind::ConnectionRefused)?;
+        Ok(Box::new(dial(*address)?))
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Tcp
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::any::Any;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::ioctl_fionbio;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{getpeername, getsockname};
+use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
+use vsock_backend_api::{VsockBackendType, VsockStream, VsockVolatileStream};
+
+use crate::unix::guarded_socket::GuardedSocket;
+use crate::unix::socket_stream::{as_fd_of, socket_methods};
+use crate::unix::stream::UnixVsockStream;
+
+/// The device's end of a connection over TCP.
+///
+/// It moves bytes as [`UnixVsockStream`] does, small ones immediately (`TCP_NODELAY`). An
+/// [abort](VsockStream::abort) is a reset (RST): what the peer's system has not received by then is lost. So a peer
+/// never takes a guest that has broken off for one that has said all.
+///
+/// One that a backend has dialled may not be connected yet ([`finish_connect`](VsockStream::finish_connect)):
+/// reading and writing is `WouldBlock` until then.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::{TcpListener, TcpStream};
+/// use vsock_sockets::{TcpVsockStream, VsockStream};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let mut client = TcpStream::connect(listener.local_addr()?)?;
+/// let mut device = TcpVsockStream::new(listener.accept()?.0);
+/// device.finish_connect()?;
+/// device.write_all(b"hello")?;
+/// let mut text = [0; 5];
+/// client.read_exact(&mut text)?;
+/// assert_eq!(&text, b"hello");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TcpVsockStream {
+    bytes: UnixVsockStream,
+    link: Link,
+}
+
+/// Whether the connection is there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Link {
+    Pending,
+    Up,
+}
+
+impl TcpVsockStream {
+    /// The stream over a connected socket, in the mode that the socket is in.
+    #[must_use]
+    pub fn new(socket: TcpStream) -> Self {
+        let socket = OwnedFd::from(socket);
+        Self::accepted(GuardedSocket::without_files(socket))
+    }
+
+    pub(crate) fn accepted(socket: GuardedSocket) -> Self {
+        Self::over(socket, Link::Up)
+    }
+
+    pub(crate) fn dialled(socket: GuardedSocket) -> Self {
+        Self::over(socket, Link::Pending)
+    }
+
+    fn over(socket: GuardedSocket, link: Link) -> Self {
+        // Without it small writes may be late, but whole.
+        let _late = sockopt::set_tcp_nodelay(&socket, true);
+        let bytes = UnixVsockStream::over(socket);
+        Self { bytes, link }
+    }
+
+    /// The stream for this port of the guest, of which its opener says nothing.
+    pub(crate) fn wanting(mut self, port: u32) -> Self {
+        self.bytes = self.bytes.wanting(port);
+        self
+    }
+
+    /// Whether the socket has met itself: what connects to a port that nothing listens on may be given the same
+    /// port for its own end.
+    fn is_own_peer(&self) -> io::Result<bool> {
+        let socket = &self.bytes.socket;
+        Ok(getpeername(socket)? == Some(getsockname(socket)?))
+    }
+}
+
+impl Read for TcpVsockStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.bytes.read(buf)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.bytes.read_vectored(bufs)
+    }
+}
+
+impl Write for TcpVsockStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.bytes.write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.bytes.write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl ReadVolatile for TcpVsockStream {
+    fn read_volatile<B: BitmapSlice>(
+        &mut self,
+        buf: &mut VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        self.bytes.read_volatile(buf)
+    }
+}
+
+impl WriteVolatile for TcpVsockStream {
+    fn write_volatile<B: BitmapSlice>(
+        &mut self,
+        buf: &VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        self.bytes.write_volatile(buf)
+    }
+}
+
+impl VsockVolatileStream for TcpVsockStream {
+    fn read_volatile_vectored<B: BitmapSlice>(
+        &mut self,
+        pieces: &[VolatileSlice<'_, B>],
+    ) -> io::Result<usize> {
+        self.bytes.read_volatile_vectored(pieces)
+    }
+
+    fn readable_bytes(&self) -> usize {
+        self.bytes.readable_bytes()
+    }
+
+    fn write_volatile_vectored<B: BitmapSlice>(
+        &mut self,
+        pieces: &[VolatileSlice<'_, B>],
+    ) -> io::Result<usize> {
+        self.bytes.write_volatile_vectored(pieces)
+    }
+}
+
+as_fd_of!(TcpVsockStream, bytes);
+
+impl VsockStream for TcpVsockStream {
+    /// # Errors
+    ///
+    /// - `WouldBlock`: the peer has not answered yet.
+    /// - Anything else comes from the operating system, as `ConnectionRefused`.
+    fn finish_connect(&mut self) -> io::Result<()> {
+        if self.link == Link::Up {
+            return Ok(());
+        }
+        sockopt::socket_error(&self.bytes.socket)??;
+        match self.is_own_peer() {
+            Ok(false) => {
+                self.link = Link::Up;
+                Ok(())
+            }
+            Ok(true) => Err(ErrorKind::ConnectionRefused.into()),
+            Err(error) if error.kind() == ErrorKind::NotConnected => {
+                Err(ErrorKind::WouldBlock.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn requested_port(&mut self) -> Option<u32> {
+        self.bytes.requested_port()
+    }
+
+    fn confirm(&mut self, host_port: u32) -> io::Result<()> {
+        self.bytes.confirm(host_port)
+    }
+
+    fn abort(self: Box<Self>) {
+        // Without it the close is an end.
+        let _end = sockopt::set_socket_linger(&self.bytes.socket, Some(Duration::ZERO));
+    }
+
+    /// An end of what has ended already is no error.
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        match self.bytes.shutdown(how) {
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
+            result => result,
+        }
+    }
+
+    socket_methods!(bytes.socket, VsockBackendType::Tcp);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+
+use vsock_backend_api::VsockBackend;
+use vsock_compliance::poll::{Deadline, PollInterest, wait_ready};
+
+use super::*;
+use crate::TcpBackend;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn backend(target: &TcpListener) -> TcpBackend {
+    let target = target.local_addr().unwrap();
+    let backend = TcpBackend::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    backend.forward([(80, target)]).unwrap()
+}
+
+/// Waits for the answer of the peer.
+fn finish(device: &mut dyn VsockStream) -> io::Result<()> {
+    loop {
+        wait_ready(
+            device.as_raw_fd(),
+            PollInterest::Write,
+            Deadline::after(SOON),
+        )
+        .unwrap();
+        match device.finish_connect() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            end => return end,
+        }
+    }
+}
+
+#[test]
+fn the_guest_reaches_addresses_of_both_versions() {
+    for any in ["127.0.0.1:0", "[::1]:0"] {
+        let service = TcpListener::bind(any).unwrap();
+        let backend = backend(&service);
+        let mut device = backend.connect(80).unwrap();
+        finish(&mut *device).unwrap();
+        device.finish_connect().unwrap();
+        device.write_all(b"question").unwrap();
+        device.shutdown(Shutdown::Write).unwrap();
+        let (mut served, _) = service.accept().unwrap();
+        let mut text = String::new();
+        served.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "question");
+        served.write_all(b"answer").unwrap();
+        drop(served);
+        device.set_nonblocking(false).unwrap();
+        text.clear();
+        device.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "answer");
+        device.shutdown(Shutdown::Both).unwrap();
+        device.shutdown(Shutdown::Both).unwrap();
+    }
+}
+
+#[test]
+fn a_port_without_a_listener_is_refused_and_one_without_an_address_too() {
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    let backend = backend(&service);
+    drop(service);
+    let end = backend
+        .connect(80)
+        .and_then(|mut device| finish(&mut *device));
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    let unmapped = backend.connect(81).err().unwrap();
+    assert_eq!(unmapped.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn t35_a_connect_to_a_listener_whose_backlog_is_full_does_not_wait() {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    rustix::net::bind(&socket, &any).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    let service = TcpListener::from(socket);
+    let backend = backend(&service);
+    let mut first = backend.connect(80).unwrap();
+    finish(&mut *first).unwrap();
+    let mut late = backend.connect(80).unwrap();
+    let waits = late.finish_connect().unwrap_err();
+    assert_eq!(waits.kind(), ErrorKind::WouldBlock);
+    for call in [late.read(&mut [0]), late.write(b"x")] {
+        assert_eq!(call.unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+    drop(service);
+    drop(late);
+}
+
+#[test]
+fn an_abort_is_a_reset_and_a_drop_an_end() {
+    for abort in [true, false] {
+        let service = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut far = TcpStream::connect(service.local_addr().unwrap()).unwrap();
+        let device: Box<dyn VsockStream> =
+            Box::new(TcpVsockStream::new(service.accept().unwrap().0));
+        if abort {
+            device.abort();
+        } else {
+            drop(device);
+        }
+        let end = far.read(&mut [0]).map_err(|error| error.kind());
+        let expected = if abort {
+            Err(ErrorKind::ConnectionReset)
+        } else {
+            Ok(0)
+        };
+        assert_eq!(end, expected);
+    }
+}
+
+#[test]
+fn a_socket_that_meets_itself_is_refused() {
+    let any = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = any.local_addr().unwrap();
+    drop(any);
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&socket, &address).unwrap();
+    rustix::net::connect(&socket, &address).unwrap();
+    let mut device = TcpVsockStream::dialled(GuardedSocket::without_files(socket));
+    let refused = device.finish_connect().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn clients_are_accepted_and_say_what_they_want() {
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut backend = backend(&service);
+    assert_eq!(
+        backend.accept().err().unwrap().kind(),
+        ErrorKind::WouldBlock
+    );
+    assert_eq!(backend.r#type(), VsockBackendType::Tcp);
+    assert!(backend.as_any().is::<TcpBackend>());
+    let mut client = TcpStream::connect(backend.local_addr()).unwrap();
+    client.write_all(b"CONNECT 5\n").unwrap();
+    wait_ready(
+        backend.as_raw_fd(),
+        PollInterest::Read,
+        Deadline::after(SOON),
+    )
+    .unwrap();
+    let mut device = backend.accept().unwrap();
+    assert_eq!(device.backend_type(), VsockBackendType::Tcp);
+    assert_eq!(device.requested_port(), None);
+    assert_eq!(
+        device.confirm(1).unwrap_err().kind(),
+        ErrorKind::Unsupported
+    );
+    wait_ready(
+        device.as_raw_fd(),
+        PollInterest::Read,
+        Deadline::after(SOON),
+    )
+    .unwrap();
+    assert_eq!(device.read(&mut [0; 20]).unwrap(), 10);
+}
+
+#[test]
+fn t125_no_address_that_a_backend_listens_on_is_a_port_of_a_guest() {
+    let taken = |result: io::Result<TcpBackend>| {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::AddrInUse);
+    };
+    let any = "127.0.0.1:0".parse().unwrap();
+    let first = TcpBackend::bind(any).unwrap();
+    let second = TcpBackend::bind(any).unwrap();
+    taken(second.forward([(80, first.local_addr())]));
+    let own = first.local_addr();
+    taken(first.forward([(80, own)]));
+    let free = TcpListener::bind(any).unwrap().local_addr().unwrap();
+    let mapped = TcpBackend::bind(any)
+        .unwrap()
+        .forward([(80, free)])
+        .unwrap();
+    taken(TcpBackend::bind(free));
+    drop(mapped);
+    let _now_free = TcpBackend::bind(free).unwrap();
+    let twice = TcpBackend::bind(any)
+        .unwrap()
+        .forward([(1, own), (1, free)]);
+    assert_eq!(twice.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
