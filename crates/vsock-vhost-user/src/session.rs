@@ -70,7 +70,7 @@ pub(crate) enum Effect {
     Nothing,
     /// Everything stays as it is until the next start.
     Pause,
-    /// The connections end on the host; the driver is told if it goes on.
+    /// The connections end on the host; the driver learns this if it continues.
     Cut,
 }
 
