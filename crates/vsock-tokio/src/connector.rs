@@ -50,10 +50,10 @@ impl AsyncConnector {
     /// Connects to a port of the guest. The stream is ready when the guest has accepted, and
     /// carries the guest's bytes alone.
     ///
-    /// There is no limit of time but the device's, and none at all while no device serves the
-    /// backend or the guest has no driver: put a `tokio::time::timeout` around it. A future that
-    /// is dropped before it is ready gives the connection up; the device gets a reset, whether it
-    /// has accepted in the meantime or not.
+    /// Only the device limits the time, and there is no limit while no device serves the backend or
+    /// the guest has no driver: wrap the future in `tokio::time::timeout`. Dropping the future
+    /// before it is ready abandons the connection; the device gets a reset, whether or not it has
+    /// accepted in the meantime.
     ///
     /// # Errors
     ///

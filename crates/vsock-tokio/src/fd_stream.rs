@@ -247,7 +247,7 @@ impl AsyncWrite for AsyncFdStream {
         }
     }
 
-    /// Flushes the stream, and ends the direction; `Unsupported` where a stream knows no half-close.
+    /// Flushes the stream, and ends the direction; `Unsupported` if the stream has no half-close.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
         Poll::Ready(own(&mut self.stream).shutdown(Shutdown::Write))

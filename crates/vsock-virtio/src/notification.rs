@@ -19,16 +19,17 @@
 //!                               └───────────────────────┘
 //! ```
 //!
-//! 1. A pause, from the end of work to the next work, is *short* if it takes up to twice the budget: what a poll covers, and
-//!    the wake-up that it saves.
-//! 2. The device polls if it expects a short pause: if those that followed a pause of the same kind as the last one
-//!    were mostly short. So it learns bursts, and polls within one and not between two.
-//! 3. Sleeps are measured as polls are, so an idle or slow guest costs nothing, and no poll is needed to find
-//!    out that polling would pay.
-//! 4. Where a poll finds nothing and the sleep after it is short, polling itself may be what keeps
-//!    the other side from the processor. Such a poll costs about twice what a hit spares: where
-//!    there is more than one for two hits, polls become exponentially rarer ([`MOST_DOUBT`]).
-//! 5. The budget begins with the first look after the work, however long the work took.
+//! 1. A pause, from the end of work to the next work, is *short* if it takes up to twice the
+//!    budget: the time that a poll covers, and the wake-up that it saves.
+//! 2. The device polls if it expects a short pause: if the pauses that followed one of the same
+//!    kind as the last were mostly short. So it learns bursts, and polls within a burst but not
+//!    between bursts.
+//! 3. Sleeps are measured just as polls are, so an idle or slow guest costs nothing, and the device
+//!    needs no poll to find out that polling would pay.
+//! 4. If a poll finds nothing and the sleep after it is short, polling itself may be keeping the
+//!    other side off the processor. Such a poll costs about twice what a hit saves: if there is
+//!    more than one per two hits, polls become exponentially rarer ([`MOST_DOUBT`]).
+//! 5. The budget starts with the first look after the work, regardless of how long the work took.
 //!
 //! *Interrupts.* The device reports a filled buffer immediately, if the driver asks for it. A
 //! report of taken packets helps only a driver that runs out of buffers, or has stopped sending: so
