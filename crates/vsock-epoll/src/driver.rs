@@ -119,10 +119,10 @@ impl MuxerDriver {
         self.waker.clone()
     }
 
-    /// Makes an event. For a loop that polls [`as_raw_fd`](AsRawFd::as_raw_fd) and whose device
-    /// must not sleep: it goes on after the loop has served its other descriptors. A loop that
-    /// waits by [`DriverEvents::wait`] uses [`DriverEvents::set_next_call`] instead, which costs no
-    /// system call.
+    /// Makes an event, for a loop that polls [`as_raw_fd`](AsRawFd::as_raw_fd) and whose device
+    /// must not sleep: the device continues after the loop has served its other descriptors. A loop
+    /// that waits with [`DriverEvents::wait`] uses [`DriverEvents::set_next_call`] instead, which
+    /// costs no system call.
     pub fn wake(&self) {
         self.waker.wake();
     }

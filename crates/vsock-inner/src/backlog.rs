@@ -138,11 +138,12 @@ impl Backlog {
         }
     }
 
-    /// The next connection, for a task; it is woken when one comes.
+    /// The next connection, for a task, which is woken when one arrives.
     pub(crate) fn poll_pop(&self, waker: &Waker) -> Poll<Result<VsockInnerStream, PopError>> {
         let mut fresh: Option<Task> = None;
         loop {
-            // What leaves the tasks is dropped or woken after the lock: it is declared before.
+            // Declared before the lock, so that a removed task is dropped or woken after the lock
+            // is released.
             let cancelled;
             let mut state = self.lock();
             cancelled = state.tasks.take_cancelled(waker);

@@ -18,7 +18,7 @@ use crate::writer::VsockInnerWriter;
 /// [`cancel`](Self::cancel) makes the call that waits fail with `Interrupted`, and so every later one
 /// that would wait, until [`resume`](Self::resume). It costs no byte: a call that can make progress
 /// does so as ever, and a blocking write that has moved a part returns how much. Calls in non-blocking
-/// mode do not wait, and go on as ever. A task that waits is woken, and its next poll is
+/// mode do not wait, and go on as ever. A waiting task is woken, and its next poll fails with
 /// `Interrupted`.
 ///
 /// A stream or half has this one state, which all of its cancellers set; the last one to do so counts.

@@ -118,8 +118,7 @@ impl Connection {
         if !self.incoming(side).data.load().has(FIN | WRITER_RESET) {
             return ConnectState::Connecting;
         }
-        // Again: the device may have confirmed and ended since. Its confirmation came before the
-        // end.
+        // Look again: the device may have confirmed and ended since. It confirms before it ends.
         if is_connected() {
             return ConnectState::Connected;
         }

@@ -7,15 +7,15 @@
 //! argument; in short:
 //!
 //! - A side that finds nothing to do arms the word ([`PARKED`] for its thread, [`FD`] for its
-//!   descriptor, [`TASK`] for its task) by an atomic change that fails if the position has come
-//!   meanwhile.
+//!   descriptor, [`TASK`] for its task) by an atomic change that fails if the position has been
+//!   reached in the meantime.
 //! - Publishing is one atomic addition to the same word. It returns the flags that were set before,
 //!   and only if the word was armed it costs more than that.
-//! - A task's waker lies in a [slot](TaskSlot) that belongs to the side that takes its flag away. A
-//!   publication does so in the same change of the word: tasks that wake each other take no lock.
+//! - A task's waker lies in a [slot](TaskSlot) that belongs to the side that clears its flag. A
+//!   publication clears it in the same change of the word: tasks that wake each other take no lock.
 //! - Everything else happens under the lock: making a descriptor ready or not, going to sleep,
 //!   cancelling that, closing the descriptor. So no wake-up in flight is lost or comes too late.
-//! - Wakers are a caller's code. They are cloned, woken and dropped outside the lock.
+//! - Wakers run a caller's code. They are cloned, woken and dropped outside the lock.
 //!
 //! All orderings are acquire-release, at one location each. There is no fence, and none is missing.
 
@@ -108,16 +108,16 @@ impl Doorbell {
         }
     }
 
-    /// Advances the position and wakes the task that waits for it, by one change of the word; unless more than
-    /// that is to be done, or less.
+    /// Advances the position and wakes the task that waits for it, in one change of the word. Does
+    /// nothing if more or less than that is needed.
     fn published_to_task(&self, bytes: u64) -> bool {
         let before = self.load();
         let after = Word(before.0.wrapping_add(Word::step(bytes)));
         if before.has(PARKED | FD) || !before.has(TASK) || !after.is_ready(self.wanted()) {
             return false;
         }
-        // The flag was seen, so at least its `want` is. If the word has changed and is the same again, a task
-        // sleeps, which may wait for more: to be woken too early costs it a look.
+        // The flag was seen, so at least its `want` is. If the word has changed and changed back, a
+        // task sleeps that may wait for more: waking it too early costs it a look.
         self.task.wake_and_change(&self.word.0, before.0, after.0)
     }
 
@@ -229,8 +229,8 @@ impl Doorbell {
         Waited::Ready
     }
 
-    /// Leaves the waker of a task, to be woken once as [`wait`](Self::wait) would be; not, if it
-    /// would end immediately. A waker that was left before is replaced.
+    /// Leaves the waker of a task, to be woken once when [`wait`](Self::wait) would end, unless
+    /// that would be immediately. Replaces a waker that was left before.
     pub(crate) fn poll_wait(&self, waker: &Waker, want: Position, since: Cancels) -> Poll<Waited> {
         let left = match self.task.reclaim(&self.word.0) {
             Ok(left) => left,
@@ -267,8 +267,8 @@ impl Doorbell {
         })
     }
 
-    /// Under the lock: the sleeper of this flag sleeps no more, for this reason, unless the
-    /// position came meanwhile.
+    /// Under the lock: ends the sleep of this flag's sleeper, for the reason `why` unless the
+    /// position has been reached in the meantime.
     fn stop_waiting(&self, sleeper: u64, want: Position, why: Waited) -> Waited {
         if self.disarm(sleeper).is_ready(want) {
             Waited::Ready
@@ -280,8 +280,8 @@ impl Doorbell {
     /// Ends the wait of this side, and every later one, until [`resume`](Self::resume).
     pub(crate) fn cancel(&self) {
         self.change_cancels(Cancels::cancelled);
-        // After the change, which was made under the lock: a side that waits has seen it, or
-        // sleeps.
+        // The change was made under the lock before this: a side that waits has seen it, or is
+        // asleep.
         self.parked.notify_one();
         self.task.wake(&self.word.0);
     }

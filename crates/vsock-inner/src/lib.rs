@@ -38,9 +38,9 @@
 //!
 //! [`write_ready_fd`]: VsockStream::write_ready_fd
 //!
-//! Async tasks need no descriptor: [`poll_read`](VsockInnerStream::poll_read) and the like leave
-//! the waker of their task, which costs no system call of its own. Threads, descriptors and tasks
-//! may take turns at one end.
+//! Async tasks need no descriptor: [`poll_read`](VsockInnerStream::poll_read) and similar calls
+//! leave the waker of their task, which costs no system call. Threads, descriptors and tasks may
+//! take turns at one end.
 //!
 //! # Ends
 //!

@@ -142,12 +142,12 @@ impl VsockInnerListener {
         self.next(Some(timeout))
     }
 
-    /// Takes the next connection for an async task, whatever the mode is. Where none waits it is
-    /// `Pending`, and the task is woken when one comes.
+    /// Takes the next connection for an async task, in any mode. If no connection waits, the call
+    /// is `Pending`, and the task is woken when one arrives.
     ///
-    /// Several tasks may wait: all of them are woken, and the ones that find nothing ask again. So
-    /// a future that is dropped takes no wake-up from the others. At most 1,024 tasks sleep; if one
-    /// more does, the one that has slept longest is woken to ask again.
+    /// Several tasks may wait: all of them are woken, and those that find nothing ask again. So a
+    /// dropped future takes no wake-up from the others. At most 1,024 tasks sleep; if one more
+    /// wants to, the task that has slept longest is woken to ask again.
     ///
     /// ```
     /// use std::task::{Context, Poll, Waker};

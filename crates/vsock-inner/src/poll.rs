@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The calls of async tasks.
+//! The calls for async tasks.
 //!
-//! A call that cannot go on is `Pending`, and the task of its context is woken when it can. Nothing
-//! else is different from a non-blocking call: what finds something to do pays nothing for being
-//! able to wait.
+//! A call that cannot proceed is `Pending`, and the task of its context is woken when it can. There
+//! is no other difference from a non-blocking call: a call that finds something to do pays nothing
+//! for being able to wait.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::iter::once;
@@ -19,11 +19,11 @@ use crate::writer::{VsockInnerWriter, first};
 impl VsockInnerReader {
     /// Reads for an async task.
     ///
-    /// Where a blocking read would wait, it is `Pending`, and the task is woken when a read would
-    /// not. Mode and timeout do not matter. If several tasks have polled, the last one is woken. A
-    /// wake-up may be spurious, as always. A future that is dropped costs no byte; its waker is
-    /// kept until it is woken or replaced, or this half is dropped. Threads and descriptors may be
-    /// used before and after.
+    /// Where a blocking read would wait, this one is `Pending`, and the task is woken when a read
+    /// would no longer wait. Mode and timeout have no effect. If several tasks have polled, the
+    /// last one is woken. A wake-up may be spurious, as always. Dropping a future loses no byte;
+    /// its waker is kept until it is woken or replaced, or this half is dropped. Threads and
+    /// descriptors may be used before and after.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -31,7 +31,7 @@ impl VsockInnerReader {
     /// use std::thread::{self, Thread};
     /// use vsock_inner::VsockInnerStream;
     ///
-    /// /// A runtime of one task: it sleeps while the task waits.
+    /// /// A runtime for one task: it sleeps while the task waits.
     /// struct Runtime(Thread);
     ///
     /// impl Wake for Runtime {
@@ -62,7 +62,7 @@ impl VsockInnerReader {
     ///
     /// # Errors
     ///
-    /// As a read; `Interrupted`, if a [`Canceller`](crate::Canceller) has ended the wait.
+    /// Those of a read; `Interrupted` if a [`Canceller`](crate::Canceller) has ended the wait.
     #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if buf.is_empty() {
@@ -72,11 +72,11 @@ impl VsockInnerReader {
         self.poll_transfer(cx, |consumer| consumer.read(once(&mut *buf), len))
     }
 
-    /// As [`poll_read`](Self::poll_read), into several buffers.
+    /// Like [`poll_read`](Self::poll_read), into several buffers.
     ///
     /// # Errors
     ///
-    /// As for [`poll_read`](Self::poll_read).
+    /// Those of [`poll_read`](Self::poll_read).
     pub fn poll_read_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -91,8 +91,8 @@ impl VsockInnerReader {
         })
     }
 
-    /// As [`poll_read`](Self::poll_read), and shows the bytes, at most `max`, to `take` piece by
-    /// piece: for memory that is not initialized. If `take` panics, nothing was read.
+    /// Like [`poll_read`](Self::poll_read), but passes the bytes, at most `max`, to `take` piece by
+    /// piece: for reads into uninitialized memory. If `take` panics, nothing has been read.
     ///
     /// ```
     /// use std::io::Write;
@@ -113,7 +113,7 @@ impl VsockInnerReader {
     ///
     /// # Errors
     ///
-    /// As for [`poll_read`](Self::poll_read).
+    /// Those of [`poll_read`](Self::poll_read).
     #[inline]
     pub fn poll_read_with(
         &mut self,
@@ -131,17 +131,17 @@ impl VsockInnerReader {
 impl VsockInnerWriter {
     /// Writes for an async task, and returns how many bytes there was space for.
     ///
-    /// Where a blocking write would wait before its first byte, it is `Pending`, and the task is
-    /// woken when a write would not: after a refusal, when a quarter of the capacity is free, or
-    /// 64 KiB. Mode and timeout do not matter. If several tasks have polled, the last one is woken.
-    /// A wake-up may be spurious, as always. The waker is kept until it is woken or replaced, or
-    /// this half is dropped.
+    /// Where a blocking write would wait before its first byte, this one is `Pending`, and the task
+    /// is woken when a write would no longer wait: after a refusal, when a quarter of the capacity
+    /// is free, or 64 KiB. Mode and timeout have no effect. If several tasks have polled, the last
+    /// one is woken. A wake-up may be spurious, as always. The waker is kept until it is woken or
+    /// replaced, or this half is dropped.
     ///
     /// See [`poll_read`](crate::VsockInnerReader::poll_read) for an example.
     ///
     /// # Errors
     ///
-    /// As a write; `Interrupted`, if a [`Canceller`](crate::Canceller) has ended the wait.
+    /// Those of a write; `Interrupted` if a [`Canceller`](crate::Canceller) has ended the wait.
     #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if buf.is_empty() {
@@ -153,11 +153,11 @@ impl VsockInnerWriter {
         self.poll_transfer(cx, |producer| producer.write(once(buf), buf.len()))
     }
 
-    /// As [`poll_write`](Self::poll_write), of several buffers.
+    /// Like [`poll_write`](Self::poll_write), from several buffers.
     ///
     /// # Errors
     ///
-    /// As for [`poll_write`](Self::poll_write).
+    /// Those of [`poll_write`](Self::poll_write).
     pub fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -175,7 +175,7 @@ impl VsockInnerWriter {
         })
     }
 
-    /// As [`shutdown`](Self::shutdown); it never waits.
+    /// Like [`shutdown`](Self::shutdown); it never waits.
     ///
     /// # Errors
     ///
@@ -188,8 +188,8 @@ impl VsockInnerWriter {
 impl VsockInnerStream {
     /// Waits for the connection that
     /// [`start_connect_to`](crate::VsockInnerConnector::start_connect_to) has begun, for an async
-    /// task. There is no limit of time; a task that does not want to wait any longer drops the
-    /// stream. It shares the place of its waker with [`poll_write`](Self::poll_write).
+    /// task. There is no time limit; a task that does not want to wait any longer drops the
+    /// stream. The call uses the same place for its waker as [`poll_write`](Self::poll_write).
     ///
     /// ```
     /// use std::task::{Context, Poll, Waker};
@@ -212,7 +212,7 @@ impl VsockInnerStream {
     /// # Errors
     ///
     /// - `ConnectionRefused`: the device refused.
-    /// - `InvalidData`: its answer was none.
+    /// - `InvalidData`: the device's answer was not a valid one.
     /// - `BrokenPipe`: this end has shut down writing before there was an answer.
     /// - `Interrupted`: a [`Canceller`](crate::Canceller) has ended the wait.
     pub fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -223,17 +223,17 @@ impl VsockInnerStream {
     ///
     /// # Errors
     ///
-    /// As for [`VsockInnerReader::poll_read`].
+    /// Those of [`VsockInnerReader::poll_read`].
     #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         self.reader.poll_read(cx, buf)
     }
 
-    /// As [`poll_read`](Self::poll_read), into several buffers.
+    /// Like [`poll_read`](Self::poll_read), into several buffers.
     ///
     /// # Errors
     ///
-    /// As for [`VsockInnerReader::poll_read`].
+    /// Those of [`VsockInnerReader::poll_read`].
     pub fn poll_read_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -242,12 +242,12 @@ impl VsockInnerStream {
         self.reader.poll_read_vectored(cx, bufs)
     }
 
-    /// As [`poll_read`](Self::poll_read), into memory that need not be initialized; see
+    /// Like [`poll_read`](Self::poll_read), into memory that may be uninitialized; see
     /// [`VsockInnerReader::poll_read_with`].
     ///
     /// # Errors
     ///
-    /// As for [`VsockInnerReader::poll_read`].
+    /// Those of [`VsockInnerReader::poll_read`].
     #[inline]
     pub fn poll_read_with(
         &mut self,
@@ -262,17 +262,17 @@ impl VsockInnerStream {
     ///
     /// # Errors
     ///
-    /// As for [`VsockInnerWriter::poll_write`].
+    /// Those of [`VsockInnerWriter::poll_write`].
     #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.writer.poll_write(cx, buf)
     }
 
-    /// As [`poll_write`](Self::poll_write), of several buffers.
+    /// Like [`poll_write`](Self::poll_write), from several buffers.
     ///
     /// # Errors
     ///
-    /// As for [`VsockInnerWriter::poll_write`].
+    /// Those of [`VsockInnerWriter::poll_write`].
     pub fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,

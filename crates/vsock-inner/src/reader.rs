@@ -179,7 +179,7 @@ impl VsockInnerReader {
         }
     }
 
-    /// As [`transfer`](Self::transfer); leaves the waker of `cx` where that would wait.
+    /// Like [`transfer`](Self::transfer), but leaves the waker of `cx` where that would wait.
     #[inline]
     pub(crate) fn poll_transfer(
         &mut self,

@@ -28,12 +28,12 @@ use crate::writer::VsockInnerWriter;
 /// written; and `as_raw_fd` is for polling only, for `EPOLLIN` only. For `EPOLLOUT` there is
 /// [`write_ready_fd`](VsockStream::write_ready_fd).
 ///
-/// Mode and timeouts belong to this end, and are set through the trait [`VsockStream`]. Async tasks
-/// use [`poll_read`](Self::poll_read) and the like, for which neither matters.
+/// Mode and timeouts belong to this end, and are set through the trait [`VsockStream`]. They have
+/// no effect on [`poll_read`](Self::poll_read) and the other calls for async tasks.
 ///
 /// It cannot be cloned, and only its owner reads and writes: an end can be used by two threads
-/// after [`into_split`](Self::into_split). Another thread ends a call that waits, as the `shutdown`
-/// of a cloned socket would, by a [`canceller`](Self::canceller).
+/// after [`into_split`](Self::into_split). Another thread can end a waiting call with a
+/// [`canceller`](Self::canceller), as it could with the `shutdown` of a cloned socket.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -134,7 +134,7 @@ impl VsockInnerStream {
         Ok(())
     }
 
-    /// Lends the two directions, to be used in turn without giving the stream up.
+    /// Borrows the two directions, to use them in turn without giving up the stream.
     ///
     /// ```
     /// use std::io;

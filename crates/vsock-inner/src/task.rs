@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The waker of a task that sleeps.
+//! The waker of a sleeping task.
 
 use std::task::Waker;
 
 use crate::sync::contain;
 
-/// A waker, whose code is a caller's: it may call back into any stream, and panic.
+/// A waker, which runs a caller's code: it may call back into any stream, and it may panic.
 ///
-/// It is cloned, woken and dropped under no lock of this crate. What panics while it is woken or
-/// dropped is the business of its task, not of the peer that happens to do it.
+/// It is cloned, woken and dropped under no lock of this crate. A panic while it is woken or
+/// dropped concerns its task, and must not reach the peer that happens to wake or drop it.
 #[derive(Debug)]
 pub(crate) struct Task(Option<Waker>);
 
@@ -18,7 +18,7 @@ impl Task {
         Self(Some(waker.clone()))
     }
 
-    /// Whether `waker` wakes the same task. Runs no code of a caller's.
+    /// Whether `waker` wakes the same task. Runs no caller's code.
     pub(crate) fn is(&self, waker: &Waker) -> bool {
         self.0.as_ref().is_some_and(|own| own.will_wake(waker))
     }

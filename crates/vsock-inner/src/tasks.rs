@@ -9,52 +9,53 @@ use std::task::Waker;
 use crate::sync::Arc;
 use crate::task::Task;
 
-/// How many tasks sleep at most. Where one more wants to, the one that has slept longest is woken
-/// to ask again.
+/// The most tasks that sleep. If one more wants to, the task that has slept longest is woken to ask
+/// again.
 const MAX: usize = 1024;
 
-/// The tasks that sleep until something comes that one of them may have. Which of them still wants
-/// it is not known: a future that is dropped does not say so. So all of them are woken.
+/// The tasks that sleep until something arrives that one of them may take. It is not known which of
+/// them still want it: a dropped future does not say so. So all of them are woken.
 ///
-/// Lives under a lock, and so gives every task that leaves to the caller, to wake or to drop it
-/// after that.
+/// Lives under a lock, so it returns every removed task to the caller, to wake or drop it after the
+/// lock is released.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     asleep: VecDeque<Task>,
-    /// Those whose wait was cancelled, and which have not asked since; [`MAX`] at most.
+    /// The tasks whose wait was cancelled and that have not asked since; at most [`MAX`].
     cancelled: VecDeque<Arc<Task>>,
 }
 
 impl Tasks {
-    /// Whether this one sleeps.
+    /// Whether this task sleeps.
     pub(crate) fn has(&self, waker: &Waker) -> bool {
         self.asleep.iter().any(|task| task.is(waker))
     }
 
-    /// This one sleeps now; the one that is returned is to be woken.
+    /// Adds a task that goes to sleep. The caller must wake the task that is returned.
     pub(crate) fn push(&mut self, task: Task) -> Option<Task> {
         let longest = (self.asleep.len() >= MAX).then(|| self.asleep.pop_front());
         self.asleep.push_back(task);
         longest.flatten()
     }
 
-    /// No task sleeps any more; these are to be woken.
+    /// Ends the sleep of all tasks. The caller must wake those that are returned.
     pub(crate) fn wake_all(&mut self) -> VecDeque<Task> {
         mem::take(&mut self.asleep)
     }
 
-    /// As [`wake_all`](Self::wake_all); each of them will find that it was
+    /// Like [`wake_all`](Self::wake_all); each of them will find that it was
     /// [cancelled](Self::take_cancelled).
     pub(crate) fn cancel_all(&mut self) -> Vec<Arc<Task>> {
         let mut woken: Vec<_> = self.asleep.drain(..).map(Arc::new).collect();
         self.cancelled.extend(woken.iter().map(Arc::clone));
-        // Of futures that were dropped, most likely; to be woken costs others nothing.
+        // Most likely the tasks of dropped futures; a wake-up harms no others.
         let most = self.cancelled.len().saturating_sub(MAX);
         woken.extend(self.cancelled.drain(..most));
         woken
     }
 
-    /// What says that the wait of this task was cancelled since it went to sleep, once.
+    /// Takes the record that this task's wait was cancelled after it went to sleep. Each
+    /// cancellation is returned once.
     pub(crate) fn take_cancelled(&mut self, waker: &Waker) -> Option<Arc<Task>> {
         let at = self.cancelled.iter().position(|task| task.is(waker))?;
         self.cancelled.remove(at)

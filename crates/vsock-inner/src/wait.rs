@@ -42,7 +42,7 @@ pub(crate) struct Waiter {
     pub(crate) nonblocking: bool,
     timeout: Option<Duration>,
     spinner: Spinner,
-    /// How a task that waits has found the doorbell when it began to.
+    /// The doorbell's cancellations when the waiting task began to wait.
     task_since: Option<Cancels>,
 }
 
@@ -105,8 +105,8 @@ impl Waiter {
         Ok(found && ready())
     }
 
-    /// Has a task woken once the other side's position is `want`; whatever mode and timeout are,
-    /// and without polling.
+    /// Arranges for a task to be woken once the other side's position is `want`, independent of
+    /// mode and timeout, and without polling.
     pub(crate) fn poll_task(
         &mut self,
         doorbell: &Doorbell,
@@ -119,7 +119,7 @@ impl Waiter {
         Poll::Ready(waited.into_result())
     }
 
-    /// A task has got what it waited for, or something else that ends its wait.
+    /// The task has what it waited for, or its wait has ended for another reason.
     #[inline]
     pub(crate) const fn end_task_wait(&mut self) {
         self.task_since = None;

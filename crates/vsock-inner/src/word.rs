@@ -25,7 +25,7 @@ pub(crate) const READER_RESET: u64 = 1 << 5;
 /// The side that waits for this word has no connection yet: no position counts, only an end.
 pub(crate) const CONNECTING: u64 = 1 << 6;
 
-/// The side that waits for this word has a task that sleeps.
+/// The side that waits for this word has a sleeping task.
 pub(crate) const TASK: u64 = 1 << 7;
 
 /// The word is armed: the side that waits for it is to be woken.

@@ -39,7 +39,7 @@ pub struct VsockInnerWriter {
 
 /// What a write attempts, for errors.
 const WRITING: &str = "writing to";
-/// What a task that waits for its connection attempts.
+/// What a task attempts while it waits for its connection, for errors.
 const CONNECTING: &str = "connecting";
 
 impl VsockInnerWriter {
@@ -168,8 +168,8 @@ impl VsockInnerWriter {
         Ok(taken + rest.unwrap_or(0))
     }
 
-    /// Takes of the answer that is owed what is in `buf`; returns how many bytes of it are no more
-    /// to be written.
+    /// Takes the part of the owed answer that is in `buf`; returns how many bytes of `buf` need not
+    /// be written any more.
     #[cold]
     pub(crate) fn take_answer(&mut self, buf: &[u8]) -> io::Result<usize> {
         let gone = self.peer_gone();
@@ -228,7 +228,8 @@ impl VsockInnerWriter {
         }
     }
 
-    /// One attempt, and another if it could go on by then; else leaves the waker of `cx`.
+    /// Makes an attempt. If that would wait, leaves the waker of `cx`, or tries again if it need
+    /// not wait by then.
     #[inline]
     pub(crate) fn poll_transfer(
         &mut self,
@@ -262,8 +263,8 @@ impl VsockInnerWriter {
             ConnectState::Connecting => self.poll_task(cx),
             _ => Poll::Ready(Ok(())),
         };
-        // Anew: an answer that came before the waker was left wakes it for space alone, or not at
-        // all.
+        // Look at the state again: after an answer that came before the waker was left, the waker
+        // is woken only for space, or not at all.
         match (self.half.connect_state(), waited) {
             (ConnectState::Connected, _) => {
                 self.half.waiter.end_task_wait();
@@ -350,7 +351,7 @@ impl Write for VsockInnerWriter {
     }
 }
 
-/// The first of `bufs` that is not empty.
+/// The first buffer of `bufs` that is not empty.
 pub(crate) fn first<'a>(bufs: &'a [IoSlice<'_>]) -> &'a [u8] {
     let first = bufs.iter().find(|buf| !buf.is_empty());
     first.map_or(&[], |buf| buf)

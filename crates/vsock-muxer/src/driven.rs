@@ -58,9 +58,9 @@ impl Driven for Muxer {
     }
 }
 
-/// When a device that moves packets is to be called again.
+/// When to call a device that moves packets again.
 ///
-/// `MuxerDriver` of the crate `vsock-epoll` takes it and does that. For a loop of one's own:
+/// `MuxerDriver` of the crate `vsock-epoll` takes this value and acts on it. For your own loop:
 ///
 /// ```
 /// use std::time::Duration;
@@ -77,19 +77,19 @@ impl Driven for Muxer {
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum NextCall {
-    /// After a notification of the guest, a ready descriptor or the [deadline](Driven::deadline).
+    /// After a notification from the guest, a ready descriptor or the [deadline](Driven::deadline).
     /// Until then the loop may sleep.
     #[default]
     OnEvent,
-    /// Soon: the device polls, and the guest was asked for no notifications. The loop must not
-    /// sleep. It looks, without waiting, for ready descriptors and the deadline, reports what there
-    /// is, and calls again, until something else is returned.
+    /// Soon: the device polls, and has asked the guest for no notifications. The loop must not
+    /// sleep. It checks ready descriptors and the deadline without waiting, reports what it finds,
+    /// and calls again, until the device returns something else.
     Poll {
-        /// Until when the device expects something. It begins to count with the first call that
-        /// finds nothing; work extends it.
+        /// Until when the device expects something. The time starts with the first call that finds
+        /// nothing; work extends it.
         until: Tick,
     },
-    /// After whatever else waits for this thread: the device has used its budget before it was
-    /// done, and no notification will come for what is left. The loop must not sleep.
+    /// After everything else that waits for this thread: the device has used its budget before it
+    /// was done, and no notification will come for the rest. The loop must not sleep.
     Immediately,
 }

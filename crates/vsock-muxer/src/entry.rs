@@ -27,14 +27,14 @@ pub(crate) struct Handshake {
     pub(crate) waiting: Option<WaitingId>,
 }
 
-/// What a connection has to do with the batch of packets that the muxer is taking.
+/// How a connection takes part in the batch of packets that the muxer is taking.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Batch {
     /// Nothing: it is not in the muxer's list.
     Out,
-    /// It is in the list, and its stream was offered all that waits.
+    /// It is in the list, and everything that waits has been offered to its stream.
     Offered,
-    /// It is in the list, and payload waits that its stream was not yet offered.
+    /// It is in the list, and has waiting payload that was not yet offered to its stream.
     Gathered,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct ConnectionEntry {
     pub(crate) retry: Option<Backoff>,
     /// When to go on writing what waits for the stream, after a turn that did not suffice.
     pub(crate) flush_at: Option<Tick>,
-    /// Whether payload of packets that came together waits to be written together.
+    /// Whether payload of packets that arrived together waits to be written together.
     pub(crate) batch: Batch,
     /// Its ticket in the queue for a busy host component.
     pub(crate) ticket: Option<Ticket>,

@@ -166,7 +166,7 @@ impl HostStream {
     }
 
     /// Whether small payloads are better written together: a call of a stream inside the process
-    /// costs less than to copy them, one of any other is a system call.
+    /// costs less than copying them, but a call of any other stream is a system call.
     pub(crate) fn gathers(&self) -> bool {
         self.carrier != VsockBackendType::Inner
     }

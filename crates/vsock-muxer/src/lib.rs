@@ -20,12 +20,12 @@
 //!
 //! # How it is driven
 //!
-//! After every call that takes `now`, the caller takes the [actions](Muxer::next_action) until there
-//! is none; fills buffers, if the muxer [wants](Muxer::wants_transmit) some and the guest has posted
-//! some; and sleeps no longer than until the [deadline](Muxer::deadline), which may be now. Before it
-//! takes a packet out of the guest's queue it asks [`can_take_packet`](Muxer::can_take_packet).
-//! Packets that the queue holds together are best handed over as a
-//! [batch](Muxer::on_packet_of_batch), which saves system calls.
+//! After every call that takes `now`, the caller takes the [actions](Muxer::next_action) until
+//! there is none; fills buffers, if the muxer [wants](Muxer::wants_transmit) some and the guest has
+//! posted some; and sleeps no longer than until the [deadline](Muxer::deadline), which may be now.
+//! Before it takes a packet out of the guest's queue it asks
+//! [`can_take_packet`](Muxer::can_take_packet). If the queue holds several packets, hand them over
+//! as a [batch](Muxer::on_packet_of_batch), which saves system calls.
 //!
 //! Descriptors are best registered edge-triggered. In the steady flow nothing is said to the event
 //! loop: a stream stays registered while it is read, and while it cannot be. Only an event that is of

@@ -43,7 +43,7 @@ enum Life {
     /// The guest driver is not ready.
     Inactive,
     Active,
-    /// The guest stands still.
+    /// The guest is paused.
     Paused,
     /// The guest is told that its connections are gone; none begins.
     ShuttingDown,
@@ -67,8 +67,8 @@ pub struct Muxer {
     busy: Busy,
     ports: PortAllocator,
     rxq: RxQueue,
-    /// Connections that may have payload of the batch which their streams were not yet offered,
-    /// each once.
+    /// Connections that may have payload of the batch that was not yet offered to their streams,
+    /// each listed once.
     batch: Vec<Slot>,
     message_buffer: MessageBuffer,
     /// Deadlines of connections and handshakes.
@@ -235,7 +235,7 @@ impl Muxer {
     ///
     /// # Errors
     ///
-    /// The state is of a version that this release does not know; nothing has changed then.
+    /// The state has a version that this release does not know. The muxer is then unchanged.
     pub fn restore(&mut self, now: Tick, state: &MuxerState) -> Result<(), StateVersionError> {
         state.check_version()?;
         self.transport_reset(now);
@@ -282,7 +282,7 @@ impl Muxer {
         self.actions.pop_front()
     }
 
-    /// Clients are accepted from now on.
+    /// Accepts clients from now on.
     fn watch_backends(&mut self) {
         for backend in self.backends.iter_mut() {
             backend.watch(Interest::READ, &mut self.actions);

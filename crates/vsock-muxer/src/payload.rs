@@ -18,13 +18,13 @@ pub(crate) struct ToStream<'a> {
     pub(crate) offer: Offer,
 }
 
-/// When a stream is offered the payload of a packet.
+/// When the payload of a packet is offered to its stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Offer {
     /// Before the next packet is looked at.
     Now,
-    /// Together with that of the packets after it: until then it is in the backlog, as if it were
-    /// refused.
+    /// Together with the payload of later packets: until then it is in the backlog, as if the
+    /// stream had refused it.
     WithOthers,
 }
 

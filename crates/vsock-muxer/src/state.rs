@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What of a muxer is put into a snapshot.
+//! The part of a muxer that goes into a snapshot.
 
 use std::ops::RangeInclusive;
 
 use thiserror::Error;
 
-/// What of a muxer outlives a snapshot or a migration: plain numbers, for the device to put into
-/// its own format. With the feature `serde` it can be serialised.
+/// The part of a muxer that survives a snapshot or a migration: plain numbers, for the device to
+/// put into its own format. With the feature `serde` it can be serialised.
 ///
-/// Connections do not. Their host ends are streams of this process, whose other ends may be gone,
-/// or have gone on, by the time of the restore; and the guest's window and the stream's bytes would
-/// have to be of one moment. So a restored device tells its guest
-/// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` (virtio 1.3, 5.10.6.7), upon which the guest resets its
+/// Connections do not survive. Their host ends are streams of this process, whose other ends may
+/// have gone or moved on by the time of the restore; and the guest's window would have to match the
+/// bytes of the stream. So a restored device sends its guest
+/// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` (virtio 1.3, 5.10.6.7); the guest then resets its
 /// connections and keeps its listeners.
 ///
-/// A muxer takes every value of every field but the version: a snapshot that was damaged or forged
-/// does no harm. One that was written down field by field is put together from the default:
+/// A muxer accepts every value of every field except the version: a damaged or forged snapshot does
+/// no harm. To rebuild a state from its saved fields, start from the default:
 ///
 /// ```
 /// use vsock_muxer::MuxerState;
@@ -31,14 +31,14 @@ use thiserror::Error;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct MuxerState {
-    /// What the other fields are: [`VERSION`](Self::VERSION) when this release has saved it. It is
-    /// the first field, so that a format without names has it in the same place in every version.
+    /// What the other fields are: [`VERSION`](Self::VERSION) if this release saved the state. It is
+    /// the first field, so that every version has it in the same place in a format without names.
     #[cfg_attr(feature = "serde", serde(deserialize_with = "known_version"))]
     pub version: u32,
-    /// The host port that is tried next: a restored guest does not see the ports of connections
-    /// that it may still remember. One outside the configured range means the range's first.
+    /// The next host port to try, so that a restored guest does not see ports of connections that
+    /// it may still remember. A port outside the configured range means the first of the range.
     pub next_host_port: u32,
-    /// Connections that there were, and that the guest loses by the restore.
+    /// The number of connections when the state was saved, which the guest loses in the restore.
     pub connections: u64,
 }
 
@@ -47,11 +47,11 @@ impl MuxerState {
     pub const VERSION: u32 = 1;
     const KNOWN: RangeInclusive<u32> = 1..=Self::VERSION;
 
-    /// Whether this release can go on from a state of this version.
+    /// Checks that this release can restore a state of this version.
     ///
     /// # Errors
     ///
-    /// [`StateVersionError`], which says which versions it knows.
+    /// [`StateVersionError`] if not; it says which versions this release knows.
     pub fn check_version(&self) -> Result<(), StateVersionError> {
         StateVersionError::check(self.version, Self::KNOWN)
     }
@@ -68,8 +68,8 @@ impl Default for MuxerState {
     }
 }
 
-/// A saved state is of a version that this release does not know: older than it reads, or newer
-/// than it saves.
+/// A saved state has a version that this release does not know: older than it reads, or newer than
+/// it saves.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error(
     "saved state has version {found}, expected {oldest} to {newest}; restore it with the release \
@@ -85,11 +85,11 @@ pub struct StateVersionError {
 }
 
 impl StateVersionError {
-    /// Whether a version is one of those that are known.
+    /// Checks that this release knows a version.
     ///
     /// # Errors
     ///
-    /// This error, if it is not.
+    /// This error, if it does not.
     pub fn check(found: u32, known: RangeInclusive<u32>) -> Result<(), Self> {
         if known.contains(&found) {
             return Ok(());
@@ -103,8 +103,8 @@ impl StateVersionError {
     }
 }
 
-/// Refuses a version while it is read, before what else is missing or unknown would be complained
-/// of.
+/// Refuses an unknown version during deserialisation, before the format reports other fields as
+/// missing or unknown.
 #[cfg(feature = "serde")]
 fn known_version<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     let version = serde::Deserialize::deserialize(from)?;

@@ -255,7 +255,7 @@ impl Connection {
         self.ending
     }
 
-    /// Bytes that may wait for the host: what the guest may send before it is told of credit.
+    /// Bytes that may wait for the host: what the guest may send before it gets new credit.
     #[must_use]
     pub fn window(&self) -> u32 {
         self.config.buf_alloc()

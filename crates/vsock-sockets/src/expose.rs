@@ -74,11 +74,12 @@ impl SocketNames {
     }
 }
 
-/// A socket of the host that is a port of the guest: whoever connects to it is connected to the port, without
-/// a handshake, so that any program can be used as it is.
+/// A socket of the host that stands for a port of the guest: each client is connected to the port
+/// without a handshake, so that existing programs can use it unchanged.
 ///
-/// A client whose connection the guest refuses reads the end, or a reset. The guest's own connections are
-/// refused: the backend goes into a device for no ports, as by `Muxer::add_backend_for(backend, &[])`.
+/// A client whose connection the guest refuses reads the end, or a reset. The guest's own
+/// connections are refused: add the backend to a device for no ports, for example with
+/// `Muxer::add_backend_for(backend, &[])`.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;

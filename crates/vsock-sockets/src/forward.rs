@@ -23,13 +23,14 @@ use crate::unix::socket_names::{NameClaim, SocketNames};
 use crate::unix::socket_stream::as_fd_of;
 use crate::unix::stream::UnixVsockStream;
 
-/// Connections of a guest to sockets that programs have anyway: no name is made up, and nobody reaches the guest.
+/// Connections of a guest to existing sockets of programs. It makes no names, and no client can
+/// reach the guest.
 ///
 /// Each port has a [`ForwardTarget`], or all have the names that they have with a [`UnixBackend`]
-/// ([`each_port`](Self::each_port)). It never waits. A target may come and go: a guest that finds none is
-/// refused.
+/// ([`each_port`](Self::each_port)). It never waits. A target may come and go: while it is absent,
+/// the guest is refused.
 ///
-/// It goes into a device for the ports that it has, as by `Muxer::add_backend_for`.
+/// Add it to a device for its own ports, for example with `Muxer::add_backend_for`.
 ///
 /// ```
 /// use std::os::unix::net::UnixListener;
@@ -69,7 +70,7 @@ impl ForwardBackend {
     ///
     /// # Errors
     ///
-    /// - `InvalidInput`: a port is there twice.
+    /// - `InvalidInput`: a port is given twice.
     /// - `AddrInUse`: this process listens where a target is, for another purpose or guest.
     /// - Anything else comes from the operating system.
     pub fn new(targets: impl IntoIterator<Item = (u32, ForwardTarget)>) -> io::Result<Self> {
@@ -135,7 +136,7 @@ as_fd_of!(
 impl VsockBackend for ForwardBackend {
     /// # Errors
     ///
-    /// `WouldBlock`: nobody ever comes.
+    /// `WouldBlock`: always, because this backend has no clients.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         Err(ErrorKind::WouldBlock.into())
     }
@@ -144,8 +145,9 @@ impl VsockBackend for ForwardBackend {
     ///
     /// # Errors
     ///
-    /// - `NotFound`, `ConnectionRefused`: nothing listens there, the port has no target, or one for messages.
-    /// - `WouldBlock`: the backlog of the listener of a Unix socket is full; to be tried again.
+    /// - `NotFound`, `ConnectionRefused`: nothing listens there, the port has no target, or one for
+    ///   messages.
+    /// - `WouldBlock`: the backlog of the listening Unix socket is full; try again later.
     /// - Anything else comes from the operating system.
     fn connect(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         match self.target(dst_port) {
@@ -170,8 +172,8 @@ impl VsockBackend for ForwardBackend {
 
     /// # Errors
     ///
-    /// Those of [`connect`](Self::connect); `ConnectionRefused` also where the target is TCP, and `EPROTOTYPE`
-    /// where the socket is of another type.
+    /// Those of [`connect`](Self::connect); also `ConnectionRefused` if the target is TCP, and
+    /// `EPROTOTYPE` if the socket is of another type.
     fn connect_seqpacket(&self, dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
         match self.target(dst_port) {
             Some(ForwardTarget::Unix(path)) => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The addresses of a connection, which not every device tells.
+//! The addresses of a connection, which not every device reports.
 
 use std::io::{self, ErrorKind};
 
@@ -11,8 +11,8 @@ use vsock_inner::VsockAddr;
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum AddrError {
-    /// The device has not told it, or the stream has no device (a pair): `AddrNotAvailable`.
-    #[error("the address of this vsock stream is unknown: its device did not tell it")]
+    /// The device did not report it, or the stream has no device (a pair): `AddrNotAvailable`.
+    #[error("the address of this vsock stream is unknown: its device did not report it")]
     Unknown,
 }
 
@@ -22,7 +22,7 @@ impl From<AddrError> for io::Error {
     }
 }
 
-/// An address as sockets give it.
+/// An address in the form that sockets return.
 pub(crate) fn known(addr: Option<VsockAddr>) -> io::Result<VsockAddr> {
     addr.ok_or_else(|| AddrError::Unknown.into())
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! axum 0.8 serves a listener.
+//! A listener that axum 0.8 can serve.
 
 use std::future::pending;
 use std::io;
@@ -17,8 +17,8 @@ impl Listener for AsyncListener {
     type Io = AsyncStream;
     type Addr = Option<VsockAddr>;
 
-    /// Waits for ever once no connection can come any more: after the backend's drop, and after a
-    /// cancellation.
+    /// Waits forever once no more connections can come: after the backend has been dropped, or
+    /// after a cancellation.
     async fn accept(&mut self) -> (AsyncStream, Option<VsockAddr>) {
         match Self::accept(self).await {
             Ok(accepted) => accepted,

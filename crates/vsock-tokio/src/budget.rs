@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The budget of a task, by which tokio shares a thread between those that always have something to
-//! do.
+//! The budget of a task, with which tokio shares a thread between tasks that always have something
+//! to do.
 
 use std::task::{Context, Poll, ready};
 
 use tokio::task::coop::poll_proceed;
 
-/// Does a step for which the task has budget left, and counts it if it was one.
+/// Takes a step if the task has budget left, and charges the budget if the step made progress.
 #[inline]
 pub(crate) fn within_budget<T>(
     cx: &mut Context<'_>,

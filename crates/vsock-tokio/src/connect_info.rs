@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a service is told of the connection that a request came by.
+//! What a service learns about the connection of a request.
 
 use vsock_inner::VsockAddr;
 
 use crate::stream::AsyncStream;
 
-/// Who is connected to whom: with axum by its `ConnectInfo`, with tonic among the extensions of a
-/// request.
+/// The two addresses of a connection: axum passes them through its `ConnectInfo`, tonic among the
+/// extensions of a request.
 ///
-/// The addresses are `None` where the device has not told them.
+/// An address is `None` if the device did not report it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct VsockConnectInfo {
     pub(crate) peer: Option<VsockAddr>,
@@ -17,7 +17,7 @@ pub struct VsockConnectInfo {
 }
 
 impl VsockConnectInfo {
-    /// That of a connection.
+    /// The addresses of this connection.
     pub(crate) fn of(stream: &AsyncStream) -> Self {
         let ends = stream.ends();
         Self {

@@ -14,8 +14,8 @@ use crate::stream::AsyncStream;
 
 /// Opens connections to the guest, from any task.
 ///
-/// It comes from a [`VsockInnerConnector`], can be cloned and sent about, and outlives the backend;
-/// after the backend's drop it refuses.
+/// It is made from a [`VsockInnerConnector`]. It can be cloned, sent between threads, and may
+/// outlive the backend; once the backend has been dropped it refuses to connect.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,10 +50,10 @@ impl AsyncConnector {
     /// Connects to a port of the guest. The stream is ready when the guest has accepted, and
     /// carries the guest's bytes alone.
     ///
-    /// There is no limit of time but the device's, and none at all while no device serves the
-    /// backend or the guest has no driver: put a `tokio::time::timeout` around it. A future that
-    /// is dropped before it is ready gives the connection up; the device gets a reset, whether it
-    /// has accepted in the meantime or not.
+    /// Only the device limits the time, and there is no limit while no device serves the backend or
+    /// the guest has no driver: wrap the future in `tokio::time::timeout`. Dropping the future
+    /// before it is ready abandons the connection; the device gets a reset, whether or not it has
+    /// accepted in the meantime.
     ///
     /// # Errors
     ///
@@ -89,8 +89,8 @@ impl From<VsockInnerConnector> for AsyncConnector {
     }
 }
 
-/// A connection on its way. Dropped before it is made, it is given up: for the guest that is no
-/// orderly end.
+/// A connection in progress. Dropping it before it is established abandons it, which the guest
+/// sees as a reset and not as an orderly end.
 struct Attempt(Option<VsockInnerStream>);
 
 impl Future for Attempt {
@@ -100,7 +100,7 @@ impl Future for Attempt {
         if let Some(stream) = &mut self.0 {
             ready!(within_budget(cx, |cx| stream.poll_connected(cx)))?;
         }
-        // Polled again after it was ready, there is nothing left.
+        // If it is polled again after it was ready, there is nothing left.
         let made = self.0.take().map(AsyncStream::from);
         Poll::Ready(made.ok_or_else(|| io::ErrorKind::NotConnected.into()))
     }

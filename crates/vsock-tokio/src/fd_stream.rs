@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Any stream of a backend, by its descriptors.
+//! Any stream of a backend, through its descriptors.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
@@ -23,8 +23,8 @@ use crate::addr::{Ends, known};
 ///
 /// Reads wait for the descriptor `as_raw_fd`, writes for
 /// [`write_ready_fd`](VsockStream::write_ready_fd), which for a socket is the same one. Cancelling
-/// and ends are as those of an [`AsyncStream`](crate::AsyncStream); what a drop is to the peer, the
-/// stream decides.
+/// and ends work as for an [`AsyncStream`](crate::AsyncStream), but the stream decides what the
+/// peer sees when it is dropped.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
@@ -44,12 +44,12 @@ use crate::addr::{Ends, known};
 /// # }
 /// ```
 pub struct AsyncFdStream {
-    // Both are dropped before the stream, which closes what they watch.
+    // Both are dropped before the stream, which closes the descriptors that they watch.
     readable: AsyncFd<Number>,
-    /// `None`: the descriptor for reading is that for writing as well.
+    /// `None`: the descriptor for reading is also the one for writing.
     writable: Option<AsyncFd<Number>>,
-    /// Never locked: a mutex is `Sync` around what is `Send` alone, and lets its owner in without a
-    /// lock.
+    /// Never locked: the mutex makes a stream that is only `Send` also `Sync`, and gives its owner
+    /// access without a lock.
     stream: Mutex<Box<dyn VsockStream>>,
     ends: Ends,
 }
@@ -70,7 +70,7 @@ impl AsyncFdStream {
     /// # Errors
     ///
     /// - Those of [`set_nonblocking`](VsockStream::set_nonblocking), except `Unsupported`: a stream
-    ///   with one mode only is non-blocking.
+    ///   with only one mode is non-blocking.
     /// - Those of [`write_ready_fd`](VsockStream::write_ready_fd).
     /// - Those of `epoll_ctl(2)`: for example `EPERM` for a descriptor that cannot be polled,
     ///   `EEXIST` for one that is registered already.
@@ -108,7 +108,7 @@ impl AsyncFdStream {
     ///
     /// # Errors
     ///
-    /// `AddrNotAvailable`: the stream does not know it.
+    /// `AddrNotAvailable`: the stream does not know its address.
     pub fn peer_addr(&self) -> io::Result<VsockAddr> {
         known(self.ends.peer)
     }
@@ -117,12 +117,12 @@ impl AsyncFdStream {
     ///
     /// # Errors
     ///
-    /// `AddrNotAvailable`: the stream does not know it.
+    /// `AddrNotAvailable`: the stream does not know its address.
     pub fn local_addr(&self) -> io::Result<VsockAddr> {
         known(self.ends.local)
     }
 
-    /// Drops the stream, with a reset for the peer where the stream knows one.
+    /// Drops the stream, with a reset for the peer if the stream supports one.
     pub fn abort(self) {
         self.into_inner().abort();
     }
@@ -140,7 +140,7 @@ impl AsyncFdStream {
         stream.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls `write` when the stream takes bytes, until it has come to something.
+    /// Calls `write` whenever the stream is writable, until the call has a result.
     fn poll_writing(
         &mut self,
         cx: &mut Context<'_>,
@@ -175,8 +175,8 @@ fn watch(fd: RawFd, interest: Interest) -> io::Result<AsyncFd<Number>> {
     AsyncFd::with_interest(Number(fd), interest)
 }
 
-/// What a call has come to, if it does not have to wait. No count above `len`, what was offered, is
-/// true.
+/// The result of a call, if it does not have to wait. A count above `len`, the bytes that were
+/// offered, is false.
 fn come_to(result: io::Result<usize>, len: usize) -> Option<io::Result<usize>> {
     match result {
         Ok(count) if count > len => Some(Err(ErrorKind::InvalidData.into())),
@@ -228,13 +228,13 @@ impl AsyncWrite for AsyncFdStream {
         self.poll_writing(cx, len, |stream| stream.write_vectored(bufs))
     }
 
-    /// Whether a stream has vectored writes it does not say; where not, the first buffer is
-    /// written.
+    /// A stream does not say whether it has vectored writes; if it has none, it writes the first
+    /// buffer.
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    /// Asks the stream first: what has nothing to flush does not have to be writable.
+    /// Asks the stream first: a stream with nothing to flush need not be writable.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let writable = this.writable.as_ref().unwrap_or(&this.readable);
@@ -247,7 +247,7 @@ impl AsyncWrite for AsyncFdStream {
         }
     }
 
-    /// Flushes the stream, and ends the direction; `Unsupported` where a stream knows no half-close.
+    /// Flushes the stream, and ends the direction; `Unsupported` if the stream has no half-close.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
         Poll::Ready(own(&mut self.stream).shutdown(Shutdown::Write))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The directions of a stream, lent to two users or given to two owners.
+//! The directions of a stream, borrowed by two users or owned by two owners.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use vsock_inner::{VsockAddr, VsockInnerReader, VsockInnerWriter};
 use crate::addr::{Ends, known};
 use crate::budget::within_budget;
 
-/// The reading half of an [`AsyncStream`](crate::AsyncStream), lent by its
+/// The reading half of an [`AsyncStream`](crate::AsyncStream), borrowed by
 /// [`split`](crate::AsyncStream::split).
 #[derive(Debug)]
 pub struct ReadHalf<'a> {
@@ -20,7 +20,7 @@ pub struct ReadHalf<'a> {
     ends: Ends,
 }
 
-/// The writing half of an [`AsyncStream`](crate::AsyncStream), lent by its
+/// The writing half of an [`AsyncStream`](crate::AsyncStream), borrowed by
 /// [`split`](crate::AsyncStream::split).
 #[derive(Debug)]
 pub struct WriteHalf<'a> {
@@ -28,10 +28,10 @@ pub struct WriteHalf<'a> {
     ends: Ends,
 }
 
-/// The reading half of an [`AsyncStream`](crate::AsyncStream), for a task of its own.
+/// The reading half of an [`AsyncStream`](crate::AsyncStream), which a separate task can own.
 ///
-/// Dropping it closes its direction: the peer's writes are `BrokenPipe`, or `ConnectionReset` if
-/// bytes were left unread or the task panics.
+/// Dropping it closes its direction: the peer's writes fail with `BrokenPipe`, or with
+/// `ConnectionReset` if bytes were left unread or the task panics.
 ///
 /// ```
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -57,10 +57,10 @@ pub struct OwnedReadHalf {
     ends: Ends,
 }
 
-/// The writing half of an [`AsyncStream`](crate::AsyncStream), for a task of its own.
+/// The writing half of an [`AsyncStream`](crate::AsyncStream), which a separate task can own.
 ///
-/// Dropping it closes its direction: the peer reads what is queued, then the end; `ConnectionReset`
-/// instead if the task panics. See [`OwnedReadHalf`] for an example.
+/// Dropping it closes its direction: the peer reads what is queued, then the end, or
+/// `ConnectionReset` if the task panics. See [`OwnedReadHalf`] for an example.
 #[derive(Debug)]
 pub struct OwnedWriteHalf {
     inner: VsockInnerWriter,
@@ -79,7 +79,7 @@ impl<'a> ReadHalf<'a> {
     ///
     /// # Errors
     ///
-    /// `AddrNotAvailable`: the device has not told it.
+    /// `AddrNotAvailable`: the device did not report it.
     pub fn peer_addr(&self) -> io::Result<VsockAddr> {
         known(self.ends.peer)
     }
@@ -88,7 +88,7 @@ impl<'a> ReadHalf<'a> {
     ///
     /// # Errors
     ///
-    /// `AddrNotAvailable`: the device has not told it.
+    /// `AddrNotAvailable`: the device did not report it.
     pub fn local_addr(&self) -> io::Result<VsockAddr> {
         known(self.ends.local)
     }
@@ -106,7 +106,7 @@ impl<'a> WriteHalf<'a> {
     ///
     /// # Errors
     ///
-    /// `AddrNotAvailable`: the device has not told it.
+    /// `AddrNotAvailable`: the device did not report it.
     pub fn peer_addr(&self) -> io::Result<VsockAddr> {
         known(self.ends.peer)
     }
@@ -115,7 +115,7 @@ impl<'a> WriteHalf<'a> {
     ///
     /// # Errors
     ///
-    /// `AddrNotAvailable`: the device has not told it.
+    /// `AddrNotAvailable`: the device did not report it.
     pub fn local_addr(&self) -> io::Result<VsockAddr> {
         known(self.ends.local)
     }
@@ -129,7 +129,7 @@ impl OwnedReadHalf {
         }
     }
 
-    /// Drops the half, with a reset of its direction: the peer's writes are `ConnectionReset`.
+    /// Drops the half and resets its direction: the peer's writes fail with `ConnectionReset`.
     pub fn abort(self) {
         self.inner.abort();
     }
@@ -138,7 +138,7 @@ impl OwnedReadHalf {
     ///
     /// # Errors
     ///
-    /// `AddrNotAvailable`: the device has not told it.
+    /// `AddrNotAvailable`: the device did not report it.
     pub fn peer_addr(&self) -> io::Result<VsockAddr> {
         known(self.ends.peer)
     }
@@ -147,7 +147,7 @@ impl OwnedReadHalf {
     ///
     /// # Errors
     ///
-    /// `AddrNotAvailable`: the device has not told it.
+    /// `AddrNotAvailable`: the device did not report it.
     pub fn local_addr(&self) -> io::Result<VsockAddr> {
         known(self.ends.local)
     }
@@ -161,7 +161,7 @@ impl OwnedWriteHalf {
         }
     }
 
-    /// Drops the half, with a reset of its direction: the peer reads what is queued, then
+    /// Drops the half and resets its direction: the peer reads what is queued, then
     /// `ConnectionReset`.
     pub fn abort(self) {
         self.inner.abort();
@@ -171,7 +171,7 @@ impl OwnedWriteHalf {
     ///
     /// # Errors
     ///
-    /// `AddrNotAvailable`: the device has not told it.
+    /// `AddrNotAvailable`: the device did not report it.
     pub fn peer_addr(&self) -> io::Result<VsockAddr> {
         known(self.ends.peer)
     }
@@ -180,7 +180,7 @@ impl OwnedWriteHalf {
     ///
     /// # Errors
     ///
-    /// `AddrNotAvailable`: the device has not told it.
+    /// `AddrNotAvailable`: the device did not report it.
     pub fn local_addr(&self) -> io::Result<VsockAddr> {
         known(self.ends.local)
     }

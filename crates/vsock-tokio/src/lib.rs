@@ -7,7 +7,7 @@
 //! - Both give [`AsyncStream`]s: [`AsyncRead`](tokio::io::AsyncRead) and
 //!   [`AsyncWrite`](tokio::io::AsyncWrite), `Send`, `Sync` and `Unpin`, with the names and habits
 //!   of tokio's `UnixStream`.
-//! - `AsyncFdStream` (feature `fd`) is the same for any other stream of a backend, by its
+//! - `AsyncFdStream` (feature `fd`) is the same for any other stream of a backend, through its
 //!   descriptors.
 //!
 //! ```
@@ -34,14 +34,14 @@
 //!
 //! # Runtimes
 //!
-//! Tasks sleep by their wakers and by nothing else: no descriptor is polled, no thread is
-//! started, and between two tasks of one thread bytes pass without a system call. So streams,
-//! listeners and connectors work on every flavour of tokio's runtime, without `enable_io` and
-//! `enable_time`, in a `LocalSet`, and on runtimes of others. They belong to no runtime, and can be
-//! moved from one to another. `AsyncFdStream` alone needs tokio's I/O driver.
+//! Only wakers wake a sleeping task: this crate polls no descriptor and starts no thread, and bytes
+//! pass between two tasks of one thread without a system call. So streams, listeners and connectors
+//! work on every flavour of tokio's runtime, without `enable_io` or `enable_time`, in a `LocalSet`,
+//! and on other runtimes. They belong to no runtime, and can be moved from one to another. Only
+//! `AsyncFdStream` needs tokio's I/O driver.
 //!
 //! Reads, writes and accepts take part in tokio's [cooperative budget](tokio::task::coop): a task
-//! that always has something to read yields to the others of its thread from time to time.
+//! that always has something to read yields to the other tasks of its thread from time to time.
 //!
 //! # Cancelling
 //!
@@ -51,30 +51,30 @@
 //! |---|---|
 //! | `read`, `read_buf`, `write`, `write_vectored`, `flush`, `shutdown` | no byte was read or written |
 //! | [`AsyncListener::accept`], the next item of [`Incoming`] | no connection was taken |
-//! | [`AsyncConnector::connect_to`] | the connection is given up: the device gets a reset, and nothing stays behind |
-//! | `read_exact`, `read_to_end`, `write_all`, `copy` and their like | as documented by tokio: each is many reads or writes, and those that were ready are done |
+//! | [`AsyncConnector::connect_to`] | the connection is abandoned: the device gets a reset, and nothing is left over |
+//! | `read_exact`, `read_to_end`, `write_all`, `copy` and similar | as documented by tokio: each consists of many reads or writes, and those that completed stay done |
 //!
-//! There are no timeouts here: `tokio::time::timeout` around any of these futures is one.
+//! This crate has no timeouts: wrap any of these futures in `tokio::time::timeout`.
 //!
 //! # Ends
 //!
 //! `shutdown` of `AsyncWriteExt` ends the direction: the peer reads what is queued, then the end.
-//! Dropping a stream closes it as dropping a socket does, [`AsyncStream::abort`] and the drop of a
-//! task that panics are resets. [`vsock_inner`] says all of it. A runtime that shuts down drops its
-//! tasks, and their streams with them.
+//! Dropping a stream closes it as dropping a socket does. [`AsyncStream::abort`] resets it, and so
+//! does a task that drops it in a panic. [`vsock_inner`] has the details. A runtime that shuts down
+//! drops its tasks and their streams.
 //!
 //! # Features
 //!
 //! All are off by default.
 //!
 //! - `fd`: `AsyncFdStream`.
-//! - `axum08`: [`AsyncListener`] is a listener of `axum::serve`, and `VsockConnectInfo` tells a
-//!   handler who called.
+//! - `axum08`: [`AsyncListener`] is a listener for `axum::serve`, and `VsockConnectInfo` gives a
+//!   handler the addresses of its connection.
 //! - `tonic014`: streams are `Connected`, and `PortConnector` connects a `Channel`.
 //!
 //! # Invariants
 //!
-//! - Nothing here blocks its thread, and nothing is allocated for a read, a write or an accept.
+//! - Nothing here blocks its thread, and no read, write or accept allocates.
 //! - No public call panics for anything that a peer, a guest or the operating system does.
 
 #![forbid(unsafe_code)]
@@ -110,7 +110,7 @@ pub use vsock_inner::{
     VsockInnerWriter, VsockStream,
 };
 
-/// The page for users, whose code is compiled and run.
+/// The page for users; doctests compile and run its code.
 #[cfg(all(doctest, feature = "fd"))]
 #[doc = include_str!("../../../docs/async.md")]
 struct AsyncPage;

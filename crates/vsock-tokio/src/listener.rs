@@ -18,9 +18,9 @@ const HOST_CID: u64 = 2;
 
 /// Accepts the connections that the guest opens to a port of the host.
 ///
-/// It comes from [`AsyncConnector::listen`](crate::AsyncConnector::listen), or from a
-/// [`VsockInnerListener`], whose mode counts for nothing here. Dropping it frees the port and
-/// resets what waits.
+/// It is made by [`AsyncConnector::listen`](crate::AsyncConnector::listen), or from a
+/// [`VsockInnerListener`], whose mode has no effect here. Dropping it frees the port and resets the
+/// connections that wait.
 ///
 /// ```
 /// use tokio::io::AsyncWriteExt;
@@ -48,23 +48,23 @@ pub struct AsyncListener {
 }
 
 impl AsyncListener {
-    /// Takes the next connection, and the address of the guest's end if the device tells it; waits
-    /// for one if need be.
+    /// Takes the next connection, and the address of the guest's end if the device reports it.
+    /// Waits if there is no connection yet.
     ///
     /// Several tasks may wait for connections of one listener. A future that is dropped before it
     /// is ready has taken none, and another waiting task gets the next one.
     ///
     /// # Errors
     ///
-    /// - `NotConnected`: the backend has been dropped. It stays so.
+    /// - `NotConnected`: the backend has been dropped. Later calls fail in the same way.
     /// - `Interrupted`: a [`Canceller`](vsock_inner::Canceller) of the listener has ended its
     ///   waits.
     pub async fn accept(&self) -> io::Result<(AsyncStream, Option<VsockAddr>)> {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
-    /// As [`accept`](Self::accept), for code that polls by itself: if none waits, the task is woken
-    /// when one comes.
+    /// Like [`accept`](Self::accept), for code that polls by itself: if no connection waits, the
+    /// task is woken when one arrives.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl AsyncListener {
         Poll::Ready(Ok((stream.into(), peer)))
     }
 
-    /// The address on which the guest connects: the host's CID, 2, and the port.
+    /// The address to which the guest connects: the host's CID, 2, and the port.
     ///
     /// # Errors
     ///
@@ -91,14 +91,14 @@ impl AsyncListener {
         })
     }
 
-    /// The connections as a stream of futures, which servers such as tonic's take.
+    /// The connections as an asynchronous stream, which servers such as tonic's take.
     #[must_use]
     pub const fn incoming(self) -> Incoming {
         let listener = Some(self);
         Incoming { listener }
     }
 
-    /// The listener for threads that block, and for event loops, in the mode in which it was.
+    /// The listener for blocking threads and event loops, in the mode that it had before.
     #[must_use]
     pub fn into_inner(self) -> VsockInnerListener {
         self.inner
@@ -115,8 +115,8 @@ impl From<VsockInnerListener> for AsyncListener {
 /// [`incoming`](AsyncListener::incoming).
 ///
 /// It ends, and drops the listener, when the backend has been dropped, and after a
-/// [`Canceller`](vsock_inner::Canceller) of the listener has made an item `Interrupted`. So either
-/// ends a server.
+/// [`Canceller`](vsock_inner::Canceller) of the listener has made an item `Interrupted`. So both
+/// of these end a server.
 #[derive(Debug)]
 pub struct Incoming {
     /// `None` once the stream has ended.
@@ -134,7 +134,7 @@ impl Stream for Incoming {
             Ok((stream, _)) => Some(Ok(stream)),
             Err(error) => {
                 self.listener = None;
-                // The backend's drop is the end of all, and no failure.
+                // The drop of the backend ends everything, and is not a failure.
                 (error.kind() != io::ErrorKind::NotConnected).then_some(Err(error))
             }
         };

@@ -15,18 +15,18 @@ use crate::halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 
 /// One end of an in-process connection, for tasks.
 ///
-/// It is what tokio's `UnixStream` is, without a descriptor: bytes pass in user space, and a task
-/// that waits is woken by the other end directly. Each direction holds at most its capacity (256
-/// KiB by default); then a write waits until the peer has read.
+/// It is like tokio's `UnixStream`, without a descriptor: bytes pass in user space, and the other
+/// end wakes a waiting task directly. Each direction holds at most its capacity (256 KiB by
+/// default); then a write waits until the peer has read.
 ///
 /// `shutdown` ends the direction to the peer. Dropping the stream closes it; if it is dropped with
-/// bytes unread, or by a panic, the peer gets a reset.
+/// unread bytes, or in a panic, the peer gets a reset.
 ///
 /// A stream comes from an [`AsyncConnector`](crate::AsyncConnector) or an
 /// [`AsyncListener`](crate::AsyncListener), from [`pair`](Self::pair), or from a
-/// [`VsockInnerStream`], whose other end may be used by a thread that blocks, or by a device on its
-/// event loop. Mode and timeouts that the [`VsockInnerStream`] had are kept for
-/// [`into_inner`](Self::into_inner), and count for nothing here.
+/// [`VsockInnerStream`]. A blocking thread, or a device on its event loop, may use the other end.
+/// The mode and timeouts of the [`VsockInnerStream`] have no effect here, and are kept for
+/// [`into_inner`](Self::into_inner).
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -56,7 +56,7 @@ pub struct AsyncStream {
 }
 
 impl AsyncStream {
-    /// Makes a connection of its own, without a device.
+    /// Makes a connection without a device, and returns its two ends.
     ///
     /// [`VsockInnerStream::pair_with`] makes one with other capacities.
     ///
@@ -72,8 +72,8 @@ impl AsyncStream {
     ///
     /// # Errors
     ///
-    /// `AddrNotAvailable`: the device has not told it ([`VsockInnerStream::peer`]), with an
-    /// [`AddrError`](crate::AddrError) as source. The device of this workspace does.
+    /// `AddrNotAvailable`, with an [`AddrError`](crate::AddrError) as source: the device did not
+    /// report it ([`VsockInnerStream::peer`]). The device of this workspace does.
     pub fn peer_addr(&self) -> io::Result<VsockAddr> {
         known(self.ends().peer)
     }
@@ -87,7 +87,7 @@ impl AsyncStream {
         known(self.ends().local)
     }
 
-    /// Lends the two directions to two users in one task.
+    /// Borrows the two directions, for two users in one task.
     ///
     /// ```
     /// use tokio::io::AsyncWriteExt;
@@ -110,11 +110,12 @@ impl AsyncStream {
         (ReadHalf::new(reader, ends), WriteHalf::new(writer, ends))
     }
 
-    /// Gives the two directions to two owners, which may be tasks of different threads.
+    /// Splits the stream into its two directions for two owners, which may be tasks on different
+    /// threads.
     ///
-    /// Dropping a half closes its direction, without waiting for the other half: after the
-    /// [`OwnedWriteHalf`] the peer reads the end, after the [`OwnedReadHalf`] its writes fail. The
-    /// halves cannot be put together again.
+    /// Dropping a half closes its direction, without waiting for the other half. When the
+    /// [`OwnedWriteHalf`] is dropped, the peer reads the end; when the [`OwnedReadHalf`] is
+    /// dropped, the peer's writes fail. The halves cannot be put together again.
     #[must_use]
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         let ends = self.ends();
@@ -130,7 +131,7 @@ impl AsyncStream {
         self.inner.abort();
     }
 
-    /// The stream for threads that block, and for event loops, in the mode in which it was.
+    /// The stream for blocking threads and event loops, in the mode that it had before.
     #[must_use]
     pub fn into_inner(self) -> VsockInnerStream {
         self.inner
@@ -188,12 +189,12 @@ impl AsyncWrite for AsyncStream {
         true
     }
 
-    /// Does nothing: what is written is on its way.
+    /// Does nothing: written bytes are already on their way.
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends the direction: the peer reads what is queued, then the end. It is ready immediately.
+    /// Ends the direction: the peer reads what is queued, then the end. Always ready immediately.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.inner.poll_shutdown(cx)
     }

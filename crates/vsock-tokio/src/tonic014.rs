@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! tonic 0.14 serves streams, and its channels connect by them.
+//! Streams that tonic 0.14 can serve, and a connector for its channels.
 
 use std::io;
 use std::pin::Pin;
@@ -40,8 +40,8 @@ impl Connected for AsyncFdStream {
 /// Connects a `Channel` of tonic to a port of the guest; made by
 /// [`AsyncConnector::to_port`](crate::AsyncConnector::to_port).
 ///
-/// The channel's URI names the service for the other side (`:authority`) and has no part in
-/// connecting. A broken connection is made anew by the channel, with the next call.
+/// The channel's URI names the service for the other side (`:authority`) and does not affect
+/// where it connects. The channel replaces a broken connection at the next call.
 ///
 /// ```no_run
 /// use tonic014::transport::{Channel, Endpoint};
@@ -59,7 +59,7 @@ pub struct PortConnector {
 }
 
 impl AsyncConnector {
-    /// A connector of a tonic `Channel` to this port of the guest.
+    /// A connector for a tonic `Channel` to this port of the guest.
     #[must_use]
     pub fn to_port(&self, port: u32) -> PortConnector {
         let connector = self.clone();

@@ -5,24 +5,24 @@ use vhost::vhost_user::message::VhostUserProtocolFeatures;
 /// `VIRTIO_F_ACCESS_PLATFORM` (virtio 1.3, 6).
 const F_ACCESS_PLATFORM: u64 = 1 << 33;
 
-/// Whether `VIRTIO_F_ACCESS_PLATFORM` is on offer: the driver hands out addresses as the platform
-/// gives them to a device, not those of its memory.
+/// Whether the device offers `VIRTIO_F_ACCESS_PLATFORM`: with this feature the driver passes the
+/// addresses that the platform assigns to a device, not the addresses of the guest's memory.
 ///
-/// A guest with encrypted memory (AMD SEV, Intel TDX) needs it: its driver puts what the device may
-/// see into *bounce buffers*, in pages that the guest shares with the host. Their addresses are
+/// A guest with encrypted memory (AMD SEV, Intel TDX) needs it: its driver copies the data for the
+/// device to *bounce buffers*, in pages that the guest shares with the host. Their addresses are
 /// plain guest addresses, so the device has nothing to translate.
 ///
-/// A guest behind a virtual IOMMU is another matter: its addresses would have to be translated, by
-/// `IOTLB_MSG` requests of the VMM. The device has no such table and refuses the first of them,
-/// which ends that VMM's connection. QEMU sends them if, and only if, the machine has a virtual
-/// IOMMU (`-device intel-iommu`) and the device `iommu_platform=on`.
+/// A guest behind a virtual IOMMU is different: the device would have to translate its addresses,
+/// with a table from `IOTLB_MSG` requests of the VMM. The device has no such table and refuses the
+/// first of these requests, which ends that VMM's connection. QEMU sends them if, and only if, the
+/// machine has a virtual IOMMU (`-device intel-iommu`) and the device has `iommu_platform=on`.
 ///
-/// QEMU offers the feature to its guest by itself, where the device has `iommu_platform=on` (it is
-/// the default in machines with `confidential-guest-support`), and takes the bit out of what it
-/// tells the device where there is no virtual IOMMU: it needs no offer. Other VMMs may. QEMU
-/// refuses a device that offers the bit without `VHOST_USER_PROTOCOL_F_BACKEND_REQ` ("IOMMU support
-/// requires reply-ack and backend-req protocol features"), so that comes with it; the device takes
-/// the channel and sends nothing on it.
+/// QEMU needs no offer from the device: it offers the feature to its guest itself if the device has
+/// `iommu_platform=on` (the default in machines with `confidential-guest-support`), and without a
+/// virtual IOMMU it hides the bit from the device. Other VMMs may need the offer. QEMU refuses a
+/// device that offers the bit without `VHOST_USER_PROTOCOL_F_BACKEND_REQ` ("IOMMU support requires
+/// reply-ack and backend-req protocol features"), so the device then offers that too; it takes the
+/// channel and sends nothing on it.
 ///
 /// # Examples
 ///
@@ -34,9 +34,9 @@ const F_ACCESS_PLATFORM: u64 = 1 << 33;
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum AccessPlatform {
-    /// It is on offer, with the channel for requests of the device.
+    /// The device offers it, with the channel for requests of the device.
     Offered,
-    /// It is not. A VMM that asks for it is refused.
+    /// The device does not offer it, and refuses a VMM that asks for it.
     #[default]
     NotOffered,
 }

@@ -44,9 +44,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     one: Option<Vm>,
 
-    /// One virtual machine of several: guest-cid=N,socket=PATH,uds-path=PATH, and if it is to differ
-    /// from the others buf-alloc=BYTES, queue-size=N and sealed-memory=true or false; forward=PORT=TARGET and
-    /// expose=ADDRESS=PORT, each as often as needed, and no-connect=true or false
+    /// One virtual machine of several: guest-cid=N,socket=PATH,uds-path=PATH, and if it is to
+    /// differ from the others buf-alloc=BYTES, queue-size=N and sealed-memory=true or false;
+    /// forward=PORT=TARGET and expose=ADDRESS=PORT, each as often as needed, and no-connect=true or
+    /// false
     #[arg(long = "vm", value_name = "KEY=VALUE,...", conflicts_with = "Vm")]
     many: Vec<Vm>,
 
@@ -67,18 +68,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) queue_size: u16,
 
-    /// Serve no VMM whose memory may shrink while it is used, which would kill this program: QEMU's
-    /// must have seal=on
+    /// Refuse a VMM whose memory may shrink during use, which would kill this program: set seal=on
+    /// in QEMU
     #[arg(long)]
     pub(crate) sealed_memory: bool,
 
-    /// Offer VIRTIO_F_ACCESS_PLATFORM, for guests with encrypted memory whose VMM wants it of the
-    /// device. There is no address translation: a guest behind a virtual IOMMU is refused
+    /// Offer VIRTIO_F_ACCESS_PLATFORM, for guests with encrypted memory whose VMM requires it of
+    /// the device. There is no address translation: a guest behind a virtual IOMMU is refused
     #[arg(long)]
     pub(crate) access_platform: bool,
 
-    /// Microseconds for which a guest's thread looks for more after it has moved something, before it sleeps;
-    /// 0 turns it off
+    /// How many microseconds a guest's thread polls for more work before it sleeps; 0 turns polling
+    /// off
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub(crate) poll_us: u32,
 
@@ -104,18 +105,18 @@ pub(crate) struct Vm {
     #[arg(long, value_name = "PATH", required = false)]
     pub(crate) uds_path: PathBuf,
 
-    /// The guest's connections to PORT go to unix:PATH, tcp:ADDRESS:PORT, or dgram:PATH, where each message is a
-    /// datagram, as systemd's notifications are. May be repeated
+    /// Send the guest's connections to PORT to unix:PATH, tcp:ADDRESS:PORT, or dgram:PATH. With
+    /// dgram, each message is a datagram, as for systemd's notifications. May be repeated
     #[arg(long, value_name = "PORT=TARGET", required = false)]
     pub(crate) forward: Vec<Forward>,
 
-    /// Whoever connects to unix:PATH or tcp:ADDRESS:PORT is connected to PORT of the guest, without CONNECT and
-    /// OK. May be repeated
+    /// Connect every client of unix:PATH or tcp:ADDRESS:PORT to PORT of the guest, without CONNECT
+    /// and OK. May be repeated
     #[arg(long, value_name = "ADDRESS=PORT", required = false)]
     pub(crate) expose: Vec<Expose>,
 
-    /// Do not listen for CONNECT: no host process reaches the guest, but by --expose. The guest reaches host
-    /// processes as ever
+    /// Do not listen for CONNECT: host processes reach the guest only through --expose. The guest
+    /// still reaches host processes
     #[arg(long, required = false)]
     pub(crate) no_connect: bool,
 

@@ -110,7 +110,7 @@ impl VhostUserVsockBuilder {
         self
     }
 
-    /// Whether `VIRTIO_F_ACCESS_PLATFORM` is on offer: see [`AccessPlatform`]. Not by default.
+    /// Whether to offer `VIRTIO_F_ACCESS_PLATFORM`: see [`AccessPlatform`]. Off by default.
     #[must_use]
     pub fn access_platform(mut self, access_platform: AccessPlatform) -> Self {
         self.access_platform = access_platform;

@@ -3,8 +3,8 @@
 //! The log of a live migration: a bitmap in a file of the front-end, with a bit for each page of
 //! 4 KiB of the guest that the device has written (vhost-user, "Migration").
 //!
-//! A page is marked *after* it was written. The front-end takes a bit out of the log and copies the
-//! page then:
+//! The device marks a page *after* it has written it. The front-end takes a bit out of the log, and
+//! then copies the page:
 //!
 //! ```text
 //! the device                               the front-end
@@ -13,10 +13,10 @@
 //! ```
 //!
 //! If (a) finds the bit of (2), (b) sees the bytes of (1). If (a) comes before (2), the bit is in
-//! the log after it, and the page is copied again. With the mark first, both (a) and (b) could fall
-//! between it and the write, and the write would be in no copy. That a bit of a whole step is set
-//! only after the guest has been shown a used buffer does no harm: the last round of copies is made
-//! when the queues have been stopped, by a request that waits for the step.
+//! the log afterwards, and the page is copied again. If the mark came first, both (a) and (b) could
+//! happen between it and the write, and no copy would have the write. Within a step, a bit may be
+//! set after the guest has seen the used buffer. This does no harm: the last round of copies comes
+//! after the queues have been stopped, by a request that waits for the step.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -28,7 +28,7 @@ use vm_memory::{MmapRegion, VolatileMemory};
 
 use crate::shared_file::{FileError, Part, SealedMemory};
 
-/// Bytes of a page in the log, whatever pages the system has.
+/// Bytes of a page in the log, regardless of the system's page size.
 pub(crate) const LOG_PAGE: u64 = 4096;
 
 /// Why a log cannot be used.
@@ -52,7 +52,7 @@ fn check_covers(len: u64, end: u64) -> Result<(), LogError> {
     Ok(())
 }
 
-/// A log that is mapped.
+/// A mapped log.
 #[derive(Debug)]
 pub(crate) struct LogFile(MmapRegion);
 
@@ -75,8 +75,8 @@ impl LogFile {
         self.0.size() as u64
     }
 
-    /// Sets the bits from page `first` to page `last`. Those beyond the end are left out: memory
-    /// that has no bits is refused before it is used.
+    /// Sets the bits from page `first` to page `last`. Skips bits beyond the end: memory without
+    /// bits is refused before it is used.
     fn set(&self, first: u64, last: u64) {
         for byte in first / 8..=last / 8 {
             let from = if byte == first / 8 { first % 8 } else { 0 };
@@ -93,8 +93,8 @@ impl LogFile {
     }
 }
 
-/// The log of a front-end, if it has given one, and whether pages are marked in it. All regions of
-/// its memory refer to this one.
+/// The log of a front-end, if it has passed one, and whether pages are marked in it. All regions of
+/// its memory share this log.
 #[derive(Debug, Default)]
 pub(crate) struct DirtyLog {
     /// Whether there is a log in which pages are to be marked.
@@ -103,7 +103,7 @@ pub(crate) struct DirtyLog {
 }
 
 impl DirtyLog {
-    /// Takes another log; returns the one before, in which no page is marked from here on.
+    /// Takes another log and returns the previous one, in which no page is marked from now on.
     /// Unmapping it may wait.
     #[must_use = "to be dropped without the lock"]
     pub(crate) fn replace(&self, file: LogFile) -> Option<LogFile> {
@@ -111,9 +111,9 @@ impl DirtyLog {
         place.replace(file)
     }
 
-    /// Begins or ends marking.
+    /// Turns marking on or off.
     ///
-    /// A write that begins after this is marked, if the lock of the worker is held here.
+    /// Call this under the worker's lock: then it takes effect for every write that begins later.
     pub(crate) fn switch(&self, marking: Marking) {
         let is_on = marking == Marking::On && self.len().is_some();
         // ORDER: Relaxed; partner: the load in `mark`, which comes under the same lock of the
@@ -156,7 +156,7 @@ impl DirtyLog {
         let place = usize::try_from(page / 8).ok();
         let place = place.zip(file.as_ref());
         let place = place.and_then(|(at, file)| file.0.get_atomic_ref::<AtomicU8>(at).ok());
-        // ORDER: Relaxed; partner: none, an answer for whoever wants to know.
+        // ORDER: Relaxed; partner: none, the answer orders nothing.
         place.is_some_and(|bits| bits.load(Ordering::Relaxed) & (1 << (page % 8)) != 0)
     }
 }

@@ -91,7 +91,7 @@ impl Frontend {
             | self.shared.offer.access_platform.protocol_features()
     }
 
-    /// Takes memory, unless it has pages that the log has no bits for.
+    /// Takes memory, unless the log lacks bits for some of its pages.
     fn use_memory(&mut self, memory: Memory) -> Result<(), Refusal> {
         self.migration.check_memory(memory.end())?;
         let before = self.shared.worker().set_memory(Arc::clone(memory.mapped()));
@@ -101,7 +101,7 @@ impl Frontend {
         Ok(())
     }
 
-    /// What the front-end's addresses of a queue are for the guest.
+    /// Translates the front-end's addresses of a queue to the guest's.
     fn addresses(&self, descriptors: u64, available: u64, used: u64) -> Result<Addresses, Refusal> {
         let memory = &self.memory;
         if memory.is_empty() {
@@ -156,8 +156,8 @@ macro_rules! not_offered {
 }
 
 impl VhostUserBackendReqHandlerMut for Frontend {
-    /// There is one session for each connection, so its front-end owns it, however often it says
-    /// so: libkrun does with each start of a driver.
+    /// Each connection has one session, so its front-end owns it, and may send this more than once:
+    /// libkrun does at each start of a driver.
     fn set_owner(&mut self) -> Answer<()> {
         Ok(())
     }
@@ -224,7 +224,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
         Ok(None)
     }
 
-    /// A region that a running queue lies in stays: without it, the queue would be broken for the
+    /// A region that a running queue lies in stays: removing it would break the queue for the
     /// guest.
     fn remove_mem_region(&mut self, region: &VhostUserSingleMemoryRegion) -> Answer<()> {
         let memory = self.memory.without(region).map_err(Refusal::Memory)?;
@@ -233,8 +233,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
             return Err(Refusal::RegionInUse(queue).into());
         }
         let before = worker.set_memory(Arc::clone(memory.mapped()));
-        // Without the worker's lock, and the last owner of the region after it: unmapping can take
-        // long.
+        // Dropped without the worker's lock, as the region's last owner: unmapping can take long.
         drop(worker);
         drop(before);
         self.memory = memory;
@@ -272,7 +271,7 @@ impl VhostUserBackendReqHandlerMut for Frontend {
     ) -> Answer<()> {
         let queue = queue(index)?;
         let addresses = self.addresses(descriptor, available, used)?;
-        // First, because a ring that runs may be written as soon as it has its new place.
+        // First, because the device may write to a running ring as soon as it has its new place.
         let end = self.memory.end();
         let logged = self.migration.set_ring(queue, &flags, end, &self.shared);
         logged.map_err(Refusal::Log)?;

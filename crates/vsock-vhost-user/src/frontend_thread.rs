@@ -102,9 +102,9 @@ struct Refused {
 #[derive(Clone, Copy)]
 enum Request {
     Known(FrontendReq),
-    /// Of a number that the protocol does not know.
+    /// A request with a number that the protocol does not know.
     Unknown(u32),
-    /// In pieces, so that its number is not known before it is read.
+    /// A request in pieces, whose number is not known before all of it is read.
     InPieces,
 }
 

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The time as a guest lives it: it stands still while the guest does, so that no deadline passes
-//! that the guest had no chance to meet.
+//! The guest's time: it stops while the guest is paused, so that the guest misses no deadline that
+//! it had no chance to meet.
 
 use std::time::Duration;
 
 use vsock_proto::Tick;
 
-/// A clock that can be stopped. It begins running, at the event loop's time.
+/// A clock that can be stopped. It runs from the start, at the event loop's time.
 #[derive(Debug, Default)]
 pub(crate) struct GuestClock {
-    /// How long it has stood, in all, up to when it ran last.
+    /// How long it was stopped in total, without the present stop.
     stood: Duration,
-    /// The event loop's time when it was stopped, if it stands.
+    /// The event loop's time when it was stopped, if it is stopped.
     stopped: Option<Tick>,
 }
 
 impl GuestClock {
-    /// What the guest's time is at this time of the event loop.
+    /// The guest's time at this time of the event loop.
     pub(crate) fn at(&self, now: Tick) -> Tick {
         let now = self.stopped.unwrap_or(now);
         Tick::ZERO.saturating_add(now.since(Tick::ZERO).saturating_sub(self.stood))
     }
 
-    /// When the event loop's time is what the guest's is then; `None` while the clock stands.
+    /// The event loop's time at this time of the guest; `None` while the clock is stopped.
     pub(crate) fn when(&self, guest: Tick) -> Option<Tick> {
         let runs = self.stopped.is_none();
         runs.then(|| guest.saturating_add(self.stood))

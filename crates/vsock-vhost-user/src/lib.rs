@@ -136,8 +136,8 @@
 //! | the front-end goes, or dies | the same; the next front-end is served |
 //! | the front-end wants what was not offered, such as `packed=on` | its request fails, the next front-end is served |
 //! | the front-end shares memory that is longer than its file | the same; see [`VhostUserVsockBuilder::sealed_memory`] for files that shrink later |
-//! | the front-end adds or removes memory regions | up to 509 of them, while the queues run; one that a running queue lies in stays: the request fails |
-//! | the front-end migrates the guest | each page of 4 KiB that the device writes is marked in the front-end's log, from its request for that on; when it has gone, connections are reset, and the next device has none |
+//! | the front-end adds or removes memory regions | it may have up to 509, and the queues keep running; a request to remove a region that a running queue lies in fails |
+//! | the front-end migrates the guest | each page of 4 KiB that the device writes is marked in the front-end's log, from when it requests this; when it has gone, connections are reset, and the next device has none |
 //! | the front-end fills, empties or replaces its kicks and calls | no thread waits for it; the guest may get no notifications |
 //! | the guest's queues break the rules | its connections are reset, until it resets the device |
 //! | a host process does not read | the guest waits at [`buf_alloc`](ConfigBuilder::buf_alloc) bytes for this connection, all others go on |

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The virtio device through the starts, pauses and resets of its drivers: what the
-//! [session](crate::session) decides is done here. While no driver is served, the time of the guest
-//! stands still.
+//! The virtio device through the starts, pauses and resets of its drivers: carries out what the
+//! [session](crate::session) decides. While no driver is served, the guest's time stops.
 
 use std::sync::Arc;
 
@@ -47,7 +46,7 @@ impl Lifecycle {
         &mut self.device
     }
 
-    /// The device is taken off its rings.
+    /// Takes the device off its rings.
     pub(crate) fn interrupt(&mut self, now: Tick, effect: Effect) {
         if effect == Effect::Nothing {
             return;
@@ -60,7 +59,7 @@ impl Lifecycle {
         say!(self.journal, Debug, "the driver's queues rest");
     }
 
-    /// The rings run. Returns whether they can be served.
+    /// Starts to serve rings that run. Returns whether they can be served.
     pub(crate) fn start(
         &mut self,
         now: Tick,
@@ -127,7 +126,7 @@ impl Lifecycle {
         }
     }
 
-    /// The device is about to end while its guest goes on.
+    /// Prepares for the end of the device while its guest continues.
     pub(crate) fn farewell(&mut self, now: Tick) {
         self.device.farewell(self.clock.at(now));
     }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! `SET_LOG_FD`, a request that the `vhost` crate does not answer: an eventfd for a front-end that
-//! wants to be woken when a page was marked.
+//! wants to be woken when a page has been marked.
 //!
-//! It is a part of the interface of the kernel's devices. Front-ends of vhost-user take the log
-//! when it suits them, and none is known that waits for it: so the descriptor is taken and closed,
-//! as other devices do.
+//! It is part of the interface of the kernel's devices. Front-ends of vhost-user read the log when
+//! they choose to, and none is known to wait for it. So the device takes the descriptor and closes
+//! it, as other devices do.
 
 use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;
@@ -18,13 +18,13 @@ use vhost::vhost_user::{Error as ProtocolError, Result as Answer};
 
 /// Bytes of a header: the request, flags, and the length of the body.
 const HEADER: usize = 12;
-/// What flags say: version 1 of the protocol, an answer, a wish for one.
+/// The flags: version 1 of the protocol, an answer, a request for an answer.
 const VERSION: u32 = 1;
 const VERSION_MASK: u32 = 3;
 const REPLY: u32 = 1 << 2;
 const NEED_REPLY: u32 = 1 << 3;
 
-/// Takes the request, which is the next one, and answers it if that is wanted.
+/// Takes the request, which must be the next one, and answers it if the front-end wants an answer.
 pub(crate) fn take(socket: &UnixStream) -> Answer<()> {
     let (header, files) = receive(socket)?;
     let word = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|byte| header[at + byte]));
@@ -47,11 +47,11 @@ pub(crate) fn take(socket: &UnixStream) -> Answer<()> {
     Ok(())
 }
 
-/// A header, and how many files came with it; they are closed.
+/// Reads a header; returns it with the number of files that came with it, which are closed.
 fn receive(socket: &UnixStream) -> Answer<([u8; HEADER], usize)> {
     let (mut header, mut len, mut files) = ([0; HEADER], 0, 0);
     while len < HEADER {
-        // One more than there may be.
+        // One more than is allowed.
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let part = &mut [IoSliceMut::new(&mut header[len..])];

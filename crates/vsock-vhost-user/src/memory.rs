@@ -16,14 +16,14 @@ use vm_memory::{
 use crate::dirty_log::{DirtyLog, RegionLog};
 use crate::shared_file::{FileError, Part, SealedMemory};
 
-/// Most regions that a front-end may share: as many as other devices take, and a monitor has slots
-/// for.
+/// The most regions that a front-end may share: as many as other devices take, and as a monitor has
+/// slots for.
 pub(crate) const MAX_REGIONS: usize = 509;
 
-/// Guest memory that is mapped, and marks in the log what is written through it.
+/// Mapped guest memory, which marks in the log what is written through it.
 pub(crate) type MappedMemory = GuestMemoryMmap<RegionLog>;
 
-/// Why memory cannot be used. The regions of a message are counted from 0, as they come in it.
+/// Why memory cannot be used. The regions of a message are counted from 0, in their order there.
 #[derive(Debug, Error)]
 pub(crate) enum MemoryError {
     #[error("memory region {index} at guest address {address:#x} cannot be used")]
@@ -71,7 +71,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Maps what a front-end shares, of which nothing is mapped before all of it was looked at.
+    /// Maps the regions that a front-end shares. Checks all of them before it maps the first.
     ///
     /// This may wait for the owner of a file.
     pub(crate) fn map(
@@ -97,8 +97,8 @@ impl Memory {
         })
     }
 
-    /// This memory with one more region, which must overlap no other. The others stay as they are
-    /// mapped.
+    /// This memory with one more region, which must overlap no other. The others stay mapped as
+    /// they are.
     ///
     /// This may wait for the owner of the file.
     pub(crate) fn with(
@@ -123,7 +123,7 @@ impl Memory {
         })
     }
 
-    /// This memory without a region, which must be one of it: the same addresses and length.
+    /// This memory without one of its regions, which must match in addresses and length.
     pub(crate) fn without(&self, region: &VhostUserMemoryRegion) -> Result<Self, MemoryError> {
         let addresses = RegionAddresses::of(region);
         let RegionAddresses {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a front-end has said of a live migration: its log, and what is to be marked in it
+//! What a front-end has said about a live migration: its log, and what to mark in it
 //! (vhost-user, "Migration").
 //!
 //! Pages are marked while there is a log and either `VHOST_F_LOG_ALL` was accepted, or a queue has
-//! `VHOST_VRING_F_LOG`: then all of them, those of rings and those of buffers alike. A page too
-//! many in the log costs a copy; one too few, the guest. Both are said while the queues run.
+//! `VHOST_VRING_F_LOG`: then all written pages, of rings and buffers alike. An extra page in the
+//! log costs a copy; a missing one corrupts the guest. Front-ends change both while the queues run.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use crate::worker::QueueIndex;
 #[derive(Debug, Default)]
 pub(crate) struct Migration {
     log: Arc<DirtyLog>,
-    /// Whether all writes are to be marked.
+    /// Whether to mark all writes.
     all: bool,
-    /// Whether those to a queue's used ring are.
+    /// Whether to mark the writes to each queue's used ring.
     rings: [bool; QUEUES],
 }
 
 impl Migration {
-    /// What each region of the front-end's memory marks its pages in.
+    /// The log in which each region of the front-end's memory marks its pages.
     pub(crate) const fn log(&self) -> &Arc<DirtyLog> {
         &self.log
     }
@@ -44,7 +44,7 @@ impl Migration {
         self.update(end, shared)
     }
 
-    /// The front-end wants the writes to a queue's used ring to be marked, or no longer.
+    /// The front-end turns marking of the writes to a queue's used ring on or off.
     pub(crate) fn set_ring(
         &mut self,
         queue: QueueIndex,
@@ -56,15 +56,15 @@ impl Migration {
         self.update(end, shared)
     }
 
-    /// The front-end resets the device: nothing is to be marked until it says so again.
+    /// The front-end resets the device: nothing is marked until it asks again.
     pub(crate) fn forget(&mut self, shared: &Shared) {
         (self.all, self.rings) = (false, [false; QUEUES]);
         let _no_step = shared.worker();
         self.log.switch(Marking::Off);
     }
 
-    /// Takes another log, in which the next page is marked that is written after this. This may
-    /// wait for the owner of its file.
+    /// Takes another log, in which every page written after this is marked. This may wait for the
+    /// owner of the log's file.
     pub(crate) fn set_log(
         &self,
         file: File,
@@ -84,8 +84,8 @@ impl Migration {
         Ok(())
     }
 
-    /// Checks memory that ends at `end` before it is used: a page without a bit would be written
-    /// and not marked.
+    /// Checks memory that ends at `end` before it is used: a write to a page without a bit could
+    /// not be marked.
     pub(crate) fn check_memory(&self, end: u64) -> Result<(), LogError> {
         match self.marking() {
             Marking::On => self.log.check_covers(end),

@@ -19,15 +19,15 @@ pub(crate) enum Refusal {
     Size(u32, u16),
     #[error("{0} is too large for a queue index: expected at most 65535")]
     Base(u32),
-    #[error("the features {0:#x} were not offered")]
+    #[error("the features {0:#x} were not offered: expected only offered ones")]
     Features(u64),
     #[error("no memory is shared yet: SET_MEM_TABLE comes first")]
     NoMemory,
-    #[error("the address {0:#x} is in no memory region")]
+    #[error("the address {0:#x} is in no memory region: expected one in shared memory")]
     NoRegion(u64),
     #[error("the addresses of the queue are not aligned")]
     Misaligned(#[source] QueueError),
-    #[error("the used ring of the queue is not in memory")]
+    #[error("the used ring of the queue is not in memory: expected it in shared memory")]
     Outside,
     #[error("cannot watch the kick of a queue")]
     Kick(#[source] io::Error),
@@ -35,9 +35,9 @@ pub(crate) enum Refusal {
     Memory(#[from] MemoryError),
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error("queue {0} runs and has a part in the memory region: stop it by GET_VRING_BASE first")]
+    #[error("queue {0} runs and lies in the memory region: stop it with GET_VRING_BASE first")]
     RegionInUse(usize),
-    #[error("the protocol feature for it was not offered")]
+    #[error("the device did not offer the protocol feature that the request needs")]
     NotOffered,
 }
 

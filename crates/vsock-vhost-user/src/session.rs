@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Whose driver the device serves: the one that it served before, or another. It decides between a
-//! pause and a reset, from what the front-end says and from where the rings stand; it touches no
-//! descriptor and no memory.
+//! Which driver the device serves: the one that it served before, or another. This module decides
+//! between a pause and a reset, from the front-end's messages and the positions of the rings; it
+//! touches no descriptor and no memory.
 //!
-//! Queues that stop do not say why. QEMU sends the same messages for a guest that is paused and for
-//! one that reboots, and other front-ends do no more than disable the queues. So nothing is decided
-//! when they stop. It is decided when they run again:
+//! When queues stop, the device does not learn why. QEMU sends the same messages for a guest that
+//! is paused as for one that reboots, and other front-ends only disable the queues. So nothing is
+//! decided when the queues stop. It is decided when they run again:
 //!
 //! ```text
 //!           start: Reset, GoOn or Cut                 interrupt(Pause)
@@ -19,8 +19,8 @@
 //!                                      Resting, bonds cut <-----------------------------+
 //! ```
 //!
-//! and from either kind of rest a start for another driver is a `Reset`. `docs/protocol.md` argues
-//! the rules from the specification.
+//! and from either kind of rest, a start for another driver is a `Reset`. `docs/protocol.md`
+//! derives the rules from the specification.
 
 use vhost::vhost_user::VhostUserVirtioFeatures;
 
@@ -49,17 +49,16 @@ pub(crate) struct Layout {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Ring {
     pub(crate) layout: Layout,
-    /// The used index, which nothing but the device moves once a driver has set the ring up. The
-    /// device holds no buffer between two calls, so this is also where it goes on in what is
-    /// available.
+    /// The used index, which only the device moves once a driver has set the ring up. The device
+    /// holds no buffer between two calls, so this is also its position in the available ring.
     pub(crate) used_index: u16,
 }
 
 /// How the device was taken off its rings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Interruption {
-    /// A ring was stopped or disabled, or is being set up anew: whether for a while, is not known
-    /// yet.
+    /// A ring was stopped or disabled, or is being set up anew. It is not known yet whether this is
+    /// only a pause.
     Pause,
     /// By `RESET_OWNER` or `RESET_DEVICE`, or because the front-end has gone.
     Reset,
@@ -71,7 +70,7 @@ pub(crate) enum Effect {
     Nothing,
     /// Everything stays as it is until the next start.
     Pause,
-    /// The connections end on the host; the driver is told if it goes on.
+    /// The connections end on the host; the driver learns this if it continues.
     Cut,
 }
 
@@ -82,22 +81,22 @@ pub(crate) enum Start {
     GoOn,
     /// The driver that was served goes on, and learns that its connections were cut.
     Cut,
-    /// The driver is another one: whatever is left of the one before is closed.
+    /// The driver is another one: what is left of the previous one is closed.
     Reset {
-        /// The driver has used its rings already, with another device: what it thinks is connected
-        /// is not.
+        /// The driver has already used its rings, with another device: the connections that it
+        /// believes to have are gone.
         owes_transport_reset: bool,
     },
 }
 
-/// What is known of a driver by its rings.
+/// What the rings tell about a driver.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Driver {
     features: u64,
     rings: [Ring; PACKET_QUEUES],
 }
 
-/// Whether the connections of a driver that rests live.
+/// Whether the connections of a resting driver are alive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Bonds {
     Kept,
@@ -106,7 +105,7 @@ enum Bonds {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
-    /// There is no driver that could go on.
+    /// There is no driver that could continue.
     Idle,
     Serving(Driver),
     Resting(Driver, Bonds),
@@ -114,12 +113,12 @@ enum State {
     Broken,
 }
 
-/// What the front-end has said so far, and the driver that was served last.
+/// What the front-end has set so far, and the driver that was served last.
 #[derive(Debug)]
 pub(crate) struct Session {
     state: State,
     features: u64,
-    /// What `SET_VRING_BASE` said since the ring ran last.
+    /// The base from `SET_VRING_BASE`, if the ring has not run since.
     bases: [Option<u16>; QUEUES],
 }
 
@@ -132,12 +131,12 @@ impl Session {
         }
     }
 
-    /// Whether the device is with a driver.
+    /// Whether the device serves a driver.
     pub(crate) const fn serves(&self) -> bool {
         matches!(self.state, State::Serving(_))
     }
 
-    /// Whether the device is to begin with a driver, once its rings run.
+    /// Whether the device should start to serve a driver once its rings run.
     pub(crate) const fn can_start(&self) -> bool {
         matches!(self.state, State::Idle | State::Resting(..))
     }
@@ -159,17 +158,17 @@ impl Session {
         }
     }
 
-    /// What `SET_VRING_BASE` said of a ring that has not run since.
+    /// The base from `SET_VRING_BASE` of a ring that has not run since.
     pub(crate) fn base(&self, ring: usize) -> Option<u16> {
         self.bases.get(ring).copied().flatten()
     }
 
-    /// The ring runs: what was said of it has served its purpose.
+    /// Takes the base of a ring that now runs and no longer needs it.
     pub(crate) fn take_base(&mut self, ring: usize) -> Option<u16> {
         self.bases.get_mut(ring).and_then(Option::take)
     }
 
-    /// The device is taken off its rings, if it was on them; these are their used indices.
+    /// Takes the device off its rings, if it serves them.
     pub(crate) fn interrupt(
         &mut self,
         by: Interruption,
@@ -198,19 +197,19 @@ impl Session {
         }
     }
 
-    /// What the front-end has said counts no longer: it has gone, or the device is as it was made.
+    /// Forgets what the front-end has set: it has gone, or it has reset the device.
     pub(crate) const fn forget_set_up(&mut self) {
         self.features = 0;
         self.bases = [None; QUEUES];
     }
 
-    /// The rings cannot be used, and every connection was closed for that: whatever runs next
-    /// begins anew, after the next interruption.
+    /// The rings cannot be used, and every connection was closed because of this: what runs after
+    /// the next interruption starts anew.
     pub(crate) const fn broken(&mut self) {
         self.state = State::Broken;
     }
 
-    /// Every ring that carries packets runs, and is in the guest's memory like this.
+    /// Starts: all rings that carry packets run, in this place and state.
     pub(crate) fn start(&mut self, rings: [Ring; PACKET_QUEUES]) -> Start {
         let driver = Driver {
             features: self.features & !FRONT_END_FEATURES,
@@ -224,8 +223,7 @@ impl Session {
         let start = match self.state {
             State::Serving(before) if before == driver => Start::GoOn,
             State::Resting(before, Bonds::Kept) if before == driver && stands_there => Start::GoOn,
-            // Another session passes whatever it likes as the base, most likely the available
-            // index.
+            // Another session may pass any base, most likely the available index.
             State::Resting(before, Bonds::Cut) if before == driver => Start::Cut,
             _ => Start::Reset {
                 owes_transport_reset: rings.iter().any(|ring| ring.used_index != 0),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A part of a file that a front-end shares, and what is checked of it before it is mapped: a page
-//! that is not there kills the process that touches it.
+//! A part of a file that a front-end shares, and the checks before it is mapped: a missing page
+//! kills the process that touches it.
 
 use std::fs::File;
 use std::io;
@@ -45,11 +45,11 @@ pub(crate) enum FileError {
     Beyond,
 }
 
-/// Whether the guest's memory must be sealed against shrinking (`F_SEAL_SHRINK` of a memfd), and
-/// the log of a migration with it.
+/// Whether the guest's memory, and the log of a migration, must be sealed against shrinking
+/// (`F_SEAL_SHRINK` of a memfd).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SealedMemory {
-    /// A VMM that shares memory which may shrink is refused.
+    /// A VMM that shares memory that may shrink is refused.
     Required,
     /// Memory of any kind is accepted.
     #[default]
@@ -64,9 +64,9 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Whether every byte of the part is in the file, and stays there as far as that is demanded.
+    /// Checks that every byte of the part is in the file, and, if sealing is demanded, stays there.
     pub(crate) fn check(self, file: &File, sealed: SealedMemory) -> Result<(), FileError> {
-        // First this: what is sealed keeps the length that is asked for next.
+        // Check the seal first: a sealed file keeps the length that is checked next.
         let required = sealed == SealedMemory::Required;
         let shrinks =
             || !fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
@@ -75,12 +75,12 @@ impl Part {
         }
         let unknown = |error: Errno| FileError::Unknown(error.into());
         if let Some(page) = huge_page(file).map_err(unknown)? {
-            // A hole that is made in them later is filled with what the system has left: nothing,
-            // perhaps.
+            // A hole that is punched in them later needs a new huge page, and the system may have
+            // none left.
             if required {
                 return Err(FileError::Huge);
             }
-            // The kernel would map all of the last page, and refuse to unmap a part of it.
+            // The kernel would map the whole last page, and refuse to unmap a part of it.
             if !self.len.is_multiple_of(page) {
                 return Err(FileError::PartOfPage(page));
             }
@@ -94,9 +94,9 @@ impl Part {
         Ok(())
     }
 
-    /// Maps the part, which was checked, to be read and written.
+    /// Maps the checked part for reading and writing.
     ///
-    /// Without `MAP_NORESERVE`: what is in huge pages is mapped only if there are enough of them.
+    /// Without `MAP_NORESERVE`: memory in huge pages is mapped only if there are enough of them.
     pub(crate) fn map<B: Bitmap>(self, file: File, bitmap: B) -> Result<MmapRegion<B>, FileError> {
         let size = usize::try_from(self.len).map_err(|_| FileError::Beyond)?;
         let mapped = MmapRegionBuilder::new_with_bitmap(size, bitmap)
@@ -111,8 +111,8 @@ impl Part {
     }
 }
 
-/// How large the pages of a file are, if they are huge ones: these come from a pool of the system,
-/// and a process that touches one when none is left is killed.
+/// The size of a file's pages, if they are huge: huge pages come from a pool of the system, and
+/// a process that touches one when none is left is killed.
 fn huge_page(file: &File) -> Result<Option<u64>, Errno> {
     let system = fstatfs(file)?;
     let is_huge = system.f_type == libc::HUGETLBFS_MAGIC;

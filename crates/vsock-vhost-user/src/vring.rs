@@ -100,7 +100,7 @@ impl Vring {
         &mut self.queue
     }
 
-    /// Where the queue is, as far as that was said.
+    /// Where the queue is, as far as the front-end has said.
     pub(crate) fn layout(&self) -> Layout {
         Layout {
             size: self.queue.size(),
@@ -110,7 +110,7 @@ impl Vring {
         }
     }
 
-    /// The addresses of the queue, as far as they were said.
+    /// The addresses of the queue, as far as the front-end has set them.
     pub(crate) fn addresses(&self) -> Addresses {
         Addresses {
             descriptors: GuestAddress(self.queue.desc_table()),
@@ -119,20 +119,19 @@ impl Vring {
         }
     }
 
-    /// How far the queue was used by the device, which is also how far it has come in what is
-    /// available.
+    /// The device's position in the used ring, which is also its position in the available ring.
     pub(crate) fn position(&self) -> u16 {
         self.queue.next_used()
     }
 
-    /// Goes to where the queue stands, by its used index, whatever the front-end says: the device
-    /// alone moves that, and holds no buffer. Returns the queue as it is there.
+    /// Moves to the queue's used index, regardless of the front-end's base: only the device moves
+    /// that index, and it holds no buffer. Returns the state of the queue there.
     pub(crate) fn go_to_used_index(&mut self, mem: &MappedMemory) -> Ring {
         let layout = self.layout();
         let index = GuestAddress(layout.used.saturating_add(USED_INDEX));
         // ORDER: Relaxed; partner: none, only the device moves it, and its threads share a lock.
         let used_index = mem.load(index, Ordering::Relaxed);
-        // What cannot be read cannot be used, and the device says so.
+        // A ring that cannot be read cannot be used, and the device reports that.
         let used_index = used_index.map_or(0, u16::from_le);
         self.queue.set_next_avail(used_index);
         self.queue.set_next_used(used_index);

@@ -50,10 +50,10 @@ impl From<QueueIndex> for usize {
     }
 }
 
-/// What is left of a queue that was taken back.
+/// What is left of a queue that the front-end has taken back.
 #[derive(Debug)]
 pub(crate) struct StoppedQueue {
-    /// How far the device has come in what is available.
+    /// The device's position in the available ring.
     pub(crate) base: u16,
     pub(crate) discarded: Discarded,
 }
@@ -74,7 +74,7 @@ pub(crate) struct Worker {
     event_loop: MuxerDriver,
     signaller: Signaller,
     vrings: [Vring; QUEUES],
-    /// Whether the event queue is where it is used.
+    /// Whether the event queue runs, so that the device uses it.
     event_queue_runs: bool,
     /// The guest's memory, while a front-end shares it.
     memory: Option<Arc<MappedMemory>>,
@@ -103,7 +103,7 @@ impl Worker {
         })
     }
 
-    /// The front-end has gone. Whether its guest has, is seen when there is another front-end.
+    /// The front-end has gone. Whether its guest has gone too is only known at the next front-end.
     pub(crate) fn end(&mut self) -> Remains {
         Remains {
             _descriptors: self.reset_device(),
@@ -111,7 +111,8 @@ impl Worker {
         }
     }
 
-    /// `RESET_DEVICE`: the device is as it was made. The memory is the front-end's to take back.
+    /// `RESET_DEVICE`: returns the device to its initial state. The memory stays until the
+    /// front-end takes it back.
     pub(crate) fn reset_device(&mut self) -> [Discarded; QUEUES] {
         self.interrupt(Interruption::Reset);
         self.session.forget_set_up();
@@ -122,7 +123,7 @@ impl Worker {
             .map(|vring| vring.reset(event_loop, signaller))
     }
 
-    /// `RESET_OWNER`: every queue is disabled, and the connections end. What was set up stays.
+    /// `RESET_OWNER`: disables every queue and ends the connections. The set-up stays.
     pub(crate) fn reset_owner(&mut self) -> io::Result<()> {
         self.interrupt(Interruption::Reset);
         self.event_queue_runs = false;
@@ -141,7 +142,7 @@ impl Worker {
         self.carry_out(now);
     }
 
-    /// What the front-end has said of the driver's features and bases.
+    /// What the front-end has said about the driver's features and bases.
     pub(crate) const fn session_mut(&mut self) -> &mut Session {
         &mut self.session
     }
@@ -158,8 +159,8 @@ impl Worker {
         vrings.position(|vring| vring.runs() && !holds_queue(memory, vring.queue_mut()))
     }
 
-    /// Takes another call for a queue, or none. The driver of a queue that runs is notified by it,
-    /// because the one before may have come to nothing.
+    /// Takes another call for a queue, or none. Notifies the driver of a running queue through it,
+    /// because a notification through the previous one may have been lost.
     pub(crate) fn set_call(&mut self, index: QueueIndex, call: Option<File>) -> Discarded {
         let vring = &mut self.vrings[index.0];
         let discarded = vring.set_call(call);
@@ -169,7 +170,7 @@ impl Worker {
         discarded
     }
 
-    /// Sets the size of a queue. Another one is another set-up.
+    /// Sets the size of a queue. A different size is a new set-up.
     pub(crate) fn set_size(&mut self, index: QueueIndex, size: u16) -> Result<(), QueueError> {
         if self.vrings[index.0].layout().size != size {
             self.leave(index);
@@ -177,8 +178,8 @@ impl Worker {
         self.vrings[index.0].set_size(size)
     }
 
-    /// Sets where a queue is. Another place is another set-up; the same one again is none, and a
-    /// queue that runs goes on.
+    /// Sets the addresses of a queue. Different addresses are a new set-up; with the same addresses
+    /// a running queue continues.
     pub(crate) fn set_addresses(
         &mut self,
         index: QueueIndex,
@@ -190,8 +191,8 @@ impl Worker {
         self.vrings[index.0].set_addresses(at)
     }
 
-    /// Takes another kick for a queue, or none. With one, the queue starts; one that runs is looked
-    /// at as if it had been stopped before.
+    /// Takes another kick for a queue, or none. A kick starts the queue; a running queue is treated
+    /// as if it had been stopped first.
     pub(crate) fn set_kick(&mut self, index: QueueIndex, kick: Option<File>) -> KickChange {
         if kick.is_some() {
             self.leave(index);
@@ -211,7 +212,7 @@ impl Worker {
         set
     }
 
-    /// Lets every queue run, of a front-end that does not say it of each, or none.
+    /// Enables or disables all queues, for a front-end that does not enable each one.
     pub(crate) fn enable_all(&mut self, enablement: Enablement) -> io::Result<()> {
         let event_loop = &mut self.event_loop;
         self.vrings
@@ -219,11 +220,11 @@ impl Worker {
             .try_for_each(|vring| vring.set_enablement(enablement, event_loop))
     }
 
-    /// A queue is taken back.
+    /// The front-end takes a queue back.
     pub(crate) fn stop_queue(&mut self, index: QueueIndex) -> StoppedQueue {
         self.leave(index);
         let vring = &mut self.vrings[index.0];
-        // Of a queue that has not run since, it is as it was told.
+        // If the queue has not run since it was set, return the front-end's base.
         let told = self.session.base(index.0);
         StoppedQueue {
             base: told.unwrap_or_else(|| vring.position()),
@@ -236,7 +237,7 @@ impl Worker {
         self.event_loop.events()
     }
 
-    /// Something has happened, or the thread has looked because the device polls.
+    /// Handles events, or polls for the device if there are none.
     pub(crate) fn step(&mut self, events: &mut DriverEvents) {
         let now = self.event_loop.now();
         if self.event_loop.dispatch(now, events, &mut self.lifecycle) {
@@ -245,7 +246,7 @@ impl Worker {
         self.carry_out(now);
     }
 
-    /// The device is to end while its guest goes on: begins to reset the guest's connections.
+    /// Begins to reset the guest's connections, because the device ends while its guest continues.
     pub(crate) fn begin_farewell(&mut self, events: &mut DriverEvents) {
         let now = self.event_loop.now();
         self.lifecycle.farewell(now);
@@ -326,7 +327,7 @@ impl Worker {
         if outcome.notify_tx {
             tx.signal(&mut self.signaller);
         }
-        // Whoever served it before may have left its driver without a notification.
+        // The device that served this queue before may have left its driver without a notification.
         if outcome.notify_event || event_queue_begins {
             event.signal(&mut self.signaller);
         }
@@ -338,7 +339,7 @@ impl Worker {
         rx.runs() && tx.runs()
     }
 
-    /// The device leaves a queue alone, until it runs again.
+    /// Leaves a queue alone until it runs again.
     fn leave(&mut self, index: QueueIndex) {
         if index.carries_packets() {
             self.interrupt(Interruption::Pause);
@@ -353,7 +354,7 @@ impl Worker {
         let now = self.event_loop.now();
         self.lifecycle.interrupt(now, effect);
         self.carry_out(now);
-        // Where they run nevertheless, no kick may come to start them again.
+        // If they still run, no kick may come to start them again.
         if self.packet_queues_run() {
             self.event_loop.wake();
         }

@@ -69,13 +69,13 @@ impl<M: GuestMemory> VsockDeviceBuilder<M> {
         self
     }
 
-    /// How long a poll takes that finds nothing: default 30 us. Zero turns polling off.
+    /// How long the device polls before it gives up: default 30 us. Zero turns polling off.
     ///
-    /// Where the device expects work within that time, it asks its caller to
-    /// [poll](crate::NextCall::Poll) instead of sleeping, and the driver for no kicks: what comes
-    /// then costs no exit of the guest and no wake-up of the thread. It learns from the pauses of
-    /// the guest whether to expect that, and polls rarely where polls seem to keep the guest from
-    /// its processor.
+    /// If the device expects work within that time, it asks its caller to
+    /// [poll](crate::NextCall::Poll) instead of sleeping, and asks the driver for no kicks: a
+    /// packet that arrives then costs no exit of the guest and no wake-up of the thread. The device
+    /// learns from the guest's pauses what to expect, and polls rarely if polls seem to keep the
+    /// guest off the processor.
     ///
     /// While it polls and the guest goes on sending, the guest is told once that several packets were taken: when they
     /// are a quarter of its queue, after 2 ms, or when it has paused for this time. A filled buffer is told

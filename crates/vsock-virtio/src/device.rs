@@ -33,7 +33,7 @@ enum Phase {
     /// to zero.
     Starting,
     Active,
-    /// The driver stands still, and its queues are left alone.
+    /// The driver is paused, and its queues are left alone.
     Paused,
     Broken(DeviceFault),
 }
@@ -185,10 +185,10 @@ impl<M: GuestMemory> VsockDevice<M> {
     ///
     /// # Errors
     ///
-    /// The state is of a version that this release does not know, or as of
-    /// [`ack_features`](Self::ack_features) and [`activate`](Self::activate). The device is then as
-    /// it was. The numbers of a state, and of the queues, may be any: what would do harm is refused
-    /// here or is a fault of [`process`](Self::process).
+    /// The state has a version that this release does not know, or the error is one of
+    /// [`ack_features`](Self::ack_features) or [`activate`](Self::activate). The device is then
+    /// unchanged. The state and the queues may have any numbers: harmful ones are refused here, or
+    /// are a fault of [`process`](Self::process).
     pub fn restore(
         &mut self,
         now: Tick,

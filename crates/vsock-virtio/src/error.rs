@@ -54,8 +54,8 @@ pub enum ActivateError {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub enum RestoreError {
-    /// It was saved by a release whose states this one does not know.
-    #[error("the saved device is of another release")]
+    /// A release saved it whose states this release does not know.
+    #[error("the saved device is from another release")]
     Version(#[from] StateVersionError),
     /// It offers less than the one that was saved.
     #[error("the saved features cannot be accepted")]

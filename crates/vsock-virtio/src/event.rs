@@ -17,7 +17,7 @@ use crate::{DeviceCounters, DeviceFault};
 /// `struct virtio_vsock_event` with `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`.
 const TRANSPORT_RESET: [u8; 4] = 0_u32.to_le_bytes();
 
-/// How long packets wait for a guest that does not come back for its event: much longer than an
+/// How long packets wait for a guest that does not acknowledge its event: much longer than an
 /// interrupt takes, and short for a program that waits for its connection.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -29,14 +29,13 @@ pub(crate) enum Events {
     Quiet,
     /// A transport reset is owed: the guest has provided no buffer for it yet.
     Owed,
-    /// It is published, and the guest has not come back since: until it makes another buffer
-    /// available than these, it may not have seen the event, and would take what comes on the
-    /// receive queue for a part of its old connections. One that never makes another available is
-    /// not to wait for ever.
+    /// It is published, and the guest has not acknowledged it: until it makes a further buffer
+    /// available, it may not have seen the event, and would take packets on the receive queue as
+    /// part of its old connections. The time limit is for a guest that never makes one available.
     Published {
         /// Buffers that had been available, in wrapping counting.
         available: Wrapping<u16>,
-        /// When it is served whatever it does.
+        /// When the guest gets packets again even if it makes no buffer available.
         until: Tick,
     },
 }
@@ -47,14 +46,14 @@ impl Events {
         *self = Self::Owed;
     }
 
-    /// Does what is due by now.
+    /// Ends the wait if it is due by now.
     pub(crate) fn on_timeout(&mut self, now: Tick) {
         if self.deadline().is_some_and(|until| until <= now) {
             *self = Self::Quiet;
         }
     }
 
-    /// When [`on_timeout`](Self::on_timeout) is to be called.
+    /// When to call [`on_timeout`](Self::on_timeout).
     pub(crate) const fn deadline(self) -> Option<Tick> {
         match self {
             Self::Published { until, .. } => Some(until),

@@ -14,8 +14,8 @@ pub const F_EVENT_IDX: u64 = 1 << 29;
 pub const F_VERSION_1: u64 = 1 << 32;
 
 /// `VIRTIO_F_IN_ORDER`: the device uses buffers in the order in which they were made available
-/// (virtio 1.3, 2.7.9). It does so whether the driver accepts it or not: also where it skips chains
-/// that are of no use.
+/// (virtio 1.3, 2.7.9). It does so whether or not the driver accepts the feature, even when it
+/// skips unusable chains.
 pub const F_IN_ORDER: u64 = 1 << 35;
 
 /// What this crate implements by itself. `VIRTIO_VSOCK_F_SEQPACKET` is offered where a backend has

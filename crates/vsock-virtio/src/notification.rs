@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Which notifications are left out (ADR 0013): those of no use. Neither side ever waits for one.
+//! Leaves out notifications that are of no use (ADR 0013). Neither side ever waits for one of them.
 //!
 //! *Kicks.* After work the device may poll for a while, with kicks off, instead of sleeping: a packet that comes
 //! then costs neither an exit of the guest nor a wake-up of the device's thread.
@@ -19,20 +19,22 @@
 //!                               └───────────────────────┘
 //! ```
 //!
-//! 1. A pause, from the end of work to the next work, is *short* if it takes up to twice the budget: what a poll covers, and
-//!    the wake-up that it saves.
-//! 2. The device polls if it expects a short pause: if those that followed a pause of the same kind as the last one
-//!    were mostly short. So it learns bursts, and polls within one and not between two.
-//! 3. Sleeps are measured as polls are, so an idle or slow guest costs nothing, and no poll is needed to find
-//!    out that polling would pay.
-//! 4. Where a poll finds nothing and the sleep after it is short, polling itself may be what keeps
-//!    the other side from the processor. Such a poll costs about twice what a hit spares: where
-//!    there is more than one for two hits, polls become exponentially rarer ([`MOST_DOUBT`]).
-//! 5. The budget begins with the first look after the work, however long the work took.
+//! 1. A pause, from the end of work to the next work, is *short* if it takes up to twice the
+//!    budget: the time that a poll covers, and the wake-up that it saves.
+//! 2. The device polls if it expects a short pause: if the pauses that followed one of the same
+//!    kind as the last were mostly short. So it learns bursts, and polls within a burst but not
+//!    between bursts.
+//! 3. Sleeps are measured just as polls are, so an idle or slow guest costs nothing, and the device
+//!    needs no poll to find out that polling would pay.
+//! 4. If a poll finds nothing and the sleep after it is short, polling itself may be keeping the
+//!    other side off the processor. Such a poll costs about twice what a hit saves: if there is
+//!    more than one per two hits, polls become exponentially rarer ([`MOST_DOUBT`]).
+//! 5. The budget starts with the first look after the work, regardless of how long the work took.
 //!
-//! *Interrupts.* A filled buffer is told immediately, if the driver asks for it. That packets were taken is of use only to
-//! a driver that runs out of buffers, or has stopped sending: so one interrupt for a batch is enough while the
-//! device is awake and the guest sends. See [`Batch`].
+//! *Interrupts.* The device reports a filled buffer immediately, if the driver asks for it. A
+//! report of taken packets helps only a driver that runs out of buffers, or has stopped sending: so
+//! one interrupt for a batch is enough while the device is awake and the guest sends. See
+//! [`Batch`].
 
 use std::time::Duration;
 
@@ -46,7 +48,7 @@ const TOLERATED: u8 = 3;
 const HINDRANCE: u8 = 2;
 /// The most doubt: one of 256 pauses that promise a hit is polled.
 const MOST_DOUBT: u8 = TOLERATED + 8;
-/// The highest confidence that a pause will be short, and from which on it is expected to be.
+/// The highest confidence that a pause will be short; below it, the lowest that is enough to poll.
 const SURE: u8 = 3;
 const LIKELY: u8 = 2;
 
@@ -65,7 +67,7 @@ pub(crate) struct Notifications {
 }
 
 impl Notifications {
-    /// Of queues that are new, or have been served by another device; polls take so long.
+    /// For queues that are new, or that another device has served; polls last for `poll_budget`.
     pub(crate) const fn new(poll_budget: Duration) -> Self {
         Self {
             rx_kicks: Kicks::Unknown,
@@ -101,25 +103,25 @@ pub(crate) struct Polling {
     state: State,
     /// What the last pause was like.
     last: Pause,
-    /// How sure it is that a short pause follows, by the kind of the last one.
+    /// The confidence that a short pause follows, by the kind of the last pause.
     confidence: [u8; 2],
     /// Grows with polls that hinder, by [`HINDRANCE`], and shrinks with each hit.
     doubt: u8,
-    /// The pauses that promised a hit and were not polled, since the last poll.
+    /// The pauses since the last poll that promised a hit and had no poll.
     skipped: u16,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
-    /// Nothing is known of the time before.
+    /// Nothing is known about earlier work.
     New,
-    /// The last call has moved something, and the next one looks for more.
+    /// The last call moved something, and the next one looks for more.
     Working,
-    /// It has found nothing since then.
+    /// The device polls, and has found nothing since then.
     Polling { since: Tick },
-    /// There was work until then, and no poll after it.
+    /// There was work until then, and no poll after the work.
     Asleep { since: Tick },
-    /// A poll has found nothing until then.
+    /// A poll ended then without finding anything.
     AsleepAfterPoll { since: Tick },
 }
 
@@ -168,11 +170,11 @@ impl Polling {
         Some(since.saturating_add(self.budget))
     }
 
-    /// A pause is over.
+    /// Learns from a pause that is over.
     fn learn(&mut self, now: Tick) {
         let short = self.budget.saturating_mul(2);
         let pause = match self.state {
-            // There was none.
+            // There was no pause.
             State::New | State::Working => return,
             State::Polling { .. } => {
                 self.doubt = self.doubt.saturating_sub(1);
@@ -208,7 +210,7 @@ impl Polling {
 }
 
 impl State {
-    /// After a call that has found nothing.
+    /// The state after a call that has found nothing.
     fn idle(self, now: Tick, budget: Duration) -> Self {
         match self {
             Self::Working => Self::Polling { since: now },
@@ -220,11 +222,12 @@ impl State {
     }
 }
 
-/// Packets that were taken, of which the driver was not told.
+/// Packets that were taken, and not yet reported to the driver.
 ///
-/// It is told when the device goes to sleep, when the guest has sent nothing for as long as a poll takes, when they
-/// are a quarter of the queue, and after two milliseconds: so it never runs out of buffers for want of an
-/// interrupt. Whether it wants one it has said by then, as for any batch (virtio 1.3, 2.7.7.2).
+/// They are reported when the device goes to sleep, when the guest has sent nothing for as long as
+/// a poll takes, when they are a quarter of the queue, and after two milliseconds: so a missing
+/// interrupt never makes the driver run out of buffers. By then the driver has said whether it
+/// wants an interrupt, as for any batch (virtio 1.3, 2.7.7.2).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Batch {
     chains: u16,

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What of a device is put into a snapshot.
+//! The part of a device that goes into a snapshot.
 
 use std::ops::RangeInclusive;
 
 use vsock_muxer::{MuxerState, StateVersionError};
 
-/// What must be kept of a device, besides its queues, to go on after a snapshot or a migration.
+/// The state to keep of a device, besides its queues, to continue after a snapshot or a migration.
 /// With the feature `serde` it can be serialised.
 ///
-/// The state of the queues is the VMM's: `virtio_queue::Queue::state`. The device holds no chain
+/// The VMM keeps the state of the queues: `virtio_queue::Queue::state`. The device holds no chain
 /// between two calls, so that state is complete. Connections do not survive: their host ends are
 /// elsewhere. [`VsockDevice::restore`](crate::VsockDevice::restore) tells the guest.
 ///
-/// A state that was written down field by field is put together from the default:
+/// To rebuild a state from its saved fields, start from the default:
 ///
 /// ```
 /// use vsock_virtio::{DeviceState, F_VERSION_1};
@@ -33,15 +33,15 @@ use vsock_muxer::{MuxerState, StateVersionError};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct DeviceState {
-    /// What the other fields are: [`VERSION`](Self::VERSION) when this release has saved it. It is
-    /// the first field, so that a format without names has it in the same place in every version.
+    /// What the other fields are: [`VERSION`](Self::VERSION) if this release saved the state. It is
+    /// the first field, so that every version has it in the same place in a format without names.
     #[cfg_attr(feature = "serde", serde(deserialize_with = "known_version"))]
     pub version: u32,
     /// The features that the driver had accepted.
     pub acked_features: u64,
     /// Whether the device was active.
     pub active: bool,
-    /// What outlives a snapshot of its muxer.
+    /// The part of its muxer that survives a snapshot.
     pub muxer: MuxerState,
 }
 
@@ -50,11 +50,11 @@ impl DeviceState {
     pub const VERSION: u32 = 1;
     const KNOWN: RangeInclusive<u32> = 1..=Self::VERSION;
 
-    /// Whether this release can go on from a state of this version, and of its muxer's.
+    /// Checks that this release can restore this version of the state, and that of its muxer.
     ///
     /// # Errors
     ///
-    /// [`StateVersionError`], which says which versions it knows.
+    /// [`StateVersionError`] if not; it says which versions this release knows.
     pub fn check_version(&self) -> Result<(), StateVersionError> {
         StateVersionError::check(self.version, Self::KNOWN)?;
         self.muxer.check_version()
@@ -73,8 +73,8 @@ impl Default for DeviceState {
     }
 }
 
-/// Refuses a version while it is read, before what else is missing or unknown would be complained
-/// of.
+/// Refuses an unknown version during deserialisation, before the format reports other fields as
+/// missing or unknown.
 #[cfg(feature = "serde")]
 fn known_version<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     let version = serde::Deserialize::deserialize(from)?;

@@ -85,8 +85,7 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         Ok(Some(Taken { head, len, cost }))
     }
 
-    /// Whether the guest had made more chains available when this was last looked at. Reads no
-    /// memory of the guest.
+    /// Whether the guest had made more chains available at the last look. Reads no guest memory.
     pub(crate) fn has_seen_more(&self) -> bool {
         let next = Wrapping(self.queue.next_avail());
         self.available.is_some_and(|available| available != next)

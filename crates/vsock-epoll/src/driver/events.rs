@@ -20,9 +20,9 @@ pub struct DriverEvents {
     watcher: Arc<Watcher>,
     batch: Vec<EpollEvent>,
     len: usize,
-    /// What the device wants after this turn.
+    /// When the device wants its next call, as of this turn.
     next: NextCall,
-    /// What it wanted before.
+    /// When it wanted the call of this turn.
     due: NextCall,
 }
 
@@ -37,11 +37,10 @@ impl DriverEvents {
         }
     }
 
-    /// Passes on what the device has said of its next call in this turn (`Outcome::next` of
-    /// `vsock-virtio`). Unless that is [`OnEvent`](NextCall::OnEvent), the next
-    /// [`wait`](Self::wait) only looks, and [`dispatch`](crate::MuxerDriver::dispatch) lets the
-    /// device work after it, whatever has happened: so the device polls, without further code of
-    /// the embedder's.
+    /// Passes on when the device wants its next call (`Outcome::next` of `vsock-virtio`). Unless
+    /// this is [`OnEvent`](NextCall::OnEvent), the next [`wait`](Self::wait) does not sleep, and
+    /// [`dispatch`](crate::MuxerDriver::dispatch) then lets the device work even without an event.
+    /// So the device polls without further code of the embedder.
     pub fn set_next_call(&mut self, next: NextCall) {
         self.next = next;
     }
@@ -73,7 +72,7 @@ impl DriverEvents {
         self.all().filter_map(|event| event.data().try_into().ok())
     }
 
-    /// Whether the device has asked to be called, without an event.
+    /// Whether the device has asked to be called without an event.
     pub(super) fn has_due_call(&self) -> bool {
         self.due != NextCall::OnEvent
     }

@@ -85,8 +85,8 @@ impl Consumer {
         })
     }
 
-    /// Shows what is there, at most `max` bytes and not none, piece by piece, and takes it. If
-    /// `show` panics, nothing was taken.
+    /// Passes the available bytes to `show` piece by piece, at least one and at most `max`, and
+    /// takes them. If `show` panics, nothing has been taken.
     #[inline]
     pub(crate) fn read_with(&mut self, max: usize, show: impl FnMut(&[u8])) -> Progress {
         self.transfer(max, |this, there| {
@@ -141,8 +141,8 @@ impl Consumer {
         self.rest();
     }
 
-    /// Takes of `len` bytes what is there. `take` runs no code of a caller's after it has taken
-    /// something: of that the space would never be given back, if it panics.
+    /// Takes up to `len` of the available bytes. `take` runs no caller's code after it has taken
+    /// something: if that code panicked, the space would never be returned.
     #[inline]
     pub(super) fn transfer(&mut self, len: usize, take: impl FnOnce(&mut Self, usize)) -> Progress {
         let there = match self.available(len) {

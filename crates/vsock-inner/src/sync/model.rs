@@ -44,7 +44,7 @@ pub(crate) fn downgrade<T>(shared: &Arc<T>) -> Weak<T> {
     Weak(Arc::clone(shared))
 }
 
-/// A panic goes on here: it is how the checker says what is wrong.
+/// Does not catch a panic: the checker reports errors by panics.
 pub(crate) fn contain(foreign: impl FnOnce()) {
     foreign();
 }

@@ -20,8 +20,8 @@ pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 /// How many bytes a block holds. With its header it is 16 KiB.
 pub(crate) const BLOCK_BYTES: usize = 16 * 1024 - 64;
 
-/// Runs code of a caller's that must not harm the thread that happens to run it: a panic is reported by the
-/// panic hook, and ends here.
+/// Runs a caller's code, which must not harm the thread that happens to run it: the panic hook
+/// reports a panic, and it is caught here.
 pub(crate) fn contain(foreign: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign))
         && let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic)))

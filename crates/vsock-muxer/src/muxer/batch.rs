@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Packets that came together: what is small and for one stream is written in one call.
+//! Packets that arrived together: small payloads for one stream are written in one call.
 
 use std::mem;
 
@@ -14,29 +14,29 @@ use crate::muxer::guest_side::Arrival;
 use crate::payload::Offer;
 use crate::slot::Slot;
 
-/// Bytes of the longest payload that is copied to be written with others: a system call for itself
-/// costs three times as much as the copy.
+/// Bytes of the longest payload that is copied to be written with others: a separate system call
+/// for it costs three times as much as the copy.
 const MAX_PIECE: u32 = 4096;
 
 /// Bytes that are written together: as many as the kernel puts into one buffer of a Unix socket.
 const MAX_TOGETHER: usize = 32 * 1024;
 
 impl Muxer {
-    /// As [`on_packet`](Self::on_packet), for a packet that came together with others: the caller
-    /// hands them all over, and then calls [`end_batch`](Self::end_batch).
+    /// Like [`on_packet`](Self::on_packet), for a packet that arrived together with others: hand
+    /// them all over, and then call [`end_batch`](Self::end_batch).
     ///
-    /// A system call for each small payload costs up to ten times as much as to copy them and write
-    /// them together. So payloads of up to 4 KiB for a stream that is not [inside the
-    /// process](vsock_backend_api::VsockBackendType::Inner) are gathered, up to 32 KiB for each
-    /// connection, and written by one call. Before any other packet of that connection, what was
-    /// gathered is written: the host sees the same bytes, and the same end after them, as if each
-    /// packet had come alone.
+    /// A system call for each small payload costs up to ten times as much as copying them and
+    /// writing them together. So the muxer gathers payloads of up to 4 KiB for a stream that is not
+    /// [inside the process](vsock_backend_api::VsockBackendType::Inner), up to 32 KiB for each
+    /// connection, and writes them in one call. It writes what it has gathered before it handles
+    /// any other packet of that connection: the host sees the same bytes, and the same end after
+    /// them, as if each packet had arrived alone.
     ///
     /// There is one exception. A packet with payload and impossible credit breaks its connection,
-    /// and what was gathered before it is lost.
+    /// and the payload gathered before it is lost.
     ///
-    /// Nothing waits for a batch that is not ended: while something is gathered, the
-    /// [deadline](Self::deadline) has come.
+    /// Nothing is stuck if a batch is never ended: while anything is gathered, the
+    /// [deadline](Self::deadline) is due.
     ///
     /// ```
     /// # use vsock_muxer::{GuestPayload, Header, Muxer, Tick};
@@ -61,14 +61,15 @@ impl Muxer {
         self.unwinding(|muxer| muxer.take_packet(now, header, payload, Arrival::WithOthers));
     }
 
-    /// Writes what was gathered of [packets that came together](Self::on_packet_of_batch). With
-    /// nothing gathered it does nothing.
+    /// Writes what was gathered from a [batch](Self::on_packet_of_batch). Does nothing if nothing
+    /// was gathered.
     pub fn end_batch(&mut self, now: Tick) {
         if self.batch.is_empty() {
             return;
         }
         self.unwinding(|muxer| {
-            // Nothing joins the list meanwhile, and what leaves the table is found to be gone.
+            // Nothing joins the list during the loop, and a connection that has left the table is
+            // not found.
             let mut listed = mem::take(&mut muxer.batch);
             for slot in listed.drain(..) {
                 let Some(entry) = muxer.table.connection(slot) else {
@@ -83,13 +84,12 @@ impl Muxer {
                     muxer.review(now, slot);
                 }
             }
-            // Its memory serves the next batch.
+            // Keeps its memory for the next batch.
             muxer.batch = listed;
         });
     }
 
-    /// The payload that this connection has in its backlog is to be written with what comes after
-    /// it.
+    /// Notes that the payload in this connection's backlog is to be written with what follows it.
     pub(super) fn gather(&mut self, now: Tick, slot: Slot) {
         let Some(entry) = self.table.connection(slot) else {
             return;
@@ -98,7 +98,7 @@ impl Muxer {
             self.batch.push(slot);
         }
         entry.batch = Batch::Gathered;
-        // So that it does not wait for the end of a batch that is never ended.
+        // So that it does not wait for a batch that the caller never ends.
         entry.flush_at = Some(now);
     }
 }
@@ -118,8 +118,8 @@ impl ConnectionEntry {
         if joins { Offer::WithOthers } else { Offer::Now }
     }
 
-    /// Whether this many more bytes may be gathered. Beyond the window the guest would break a rule
-    /// that it keeps once the stream has what was gathered.
+    /// Whether this many more bytes may be gathered. The muxer writes what it has gathered before
+    /// it judges a packet by the window: the guest may keep to the window once the stream has that.
     fn has_room(&self, more: usize) -> bool {
         let together = self.conn.waiting().saturating_add(more);
         together <= MAX_TOGETHER.min(self.conn.window() as usize)

@@ -15,7 +15,7 @@ use crate::muxer::{Life, Muxer};
 use crate::payload::{Offer, ToStream};
 use crate::slot::Slot;
 
-/// How a packet has come.
+/// How a packet arrived.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Arrival {
     Alone,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A guest that stands still for a while, and may turn out to have been another one.
+//! A guest that is paused for a while, and may be replaced by another one.
 
 use vsock_proto::Tick;
 
@@ -8,18 +8,18 @@ use crate::entry::Entry;
 use crate::muxer::{Life, Muxer};
 
 impl Muxer {
-    /// The guest stands still: its queues are not looked at until [`resume`](Self::resume), or
-    /// until the next [`activate`](Self::activate) if another driver comes.
+    /// Pauses for a guest that is paused: its queues are left alone until
+    /// [`resume`](Self::resume), or until the next [`activate`](Self::activate) if another driver
+    /// takes over.
     ///
-    /// Connections stay. What their hosts write waits in their streams, and arrives later. No
-    /// client is accepted meanwhile, because it may be meant for the next driver: it waits in its
-    /// backend.
+    /// Connections stay. Data from their hosts waits in their streams, and arrives later. The muxer
+    /// accepts no client during the pause, because a client may be meant for the next driver:
+    /// clients wait in their backends.
     ///
-    /// A guest that stands still misses deadlines. Its owner calls [`on_timeout`](Self::on_timeout)
-    /// for none of them meanwhile, and leaves the time of the pause out of what it passes as `now`
-    /// after it.
+    /// A paused guest would miss deadlines. Do not call [`on_timeout`](Self::on_timeout) during the
+    /// pause, and leave its time out of the `now` that you pass afterwards.
     ///
-    /// A muxer that is not active stays as it is.
+    /// A muxer that is not active is unchanged.
     pub fn pause(&mut self) {
         if self.life == Life::Active {
             self.life = Life::Paused;
@@ -27,8 +27,8 @@ impl Muxer {
         }
     }
 
-    /// The guest goes on where it was [paused](Self::pause). A muxer that was not paused stays as
-    /// it is.
+    /// Continues with the guest where it was [paused](Self::pause). A muxer that was not paused is
+    /// unchanged.
     pub fn resume(&mut self) {
         if self.life == Life::Paused {
             self.life = Life::Active;
@@ -36,11 +36,12 @@ impl Muxer {
         }
     }
 
-    /// Every connection is closed on the host. Each that the guest knows of is owed its RST, and
-    /// the muxer stays as it is: active, or paused. So where the guest goes on, it learns of it;
-    /// [`reset`](Self::reset) and [`transport_reset`](Self::transport_reset) forget the RSTs.
+    /// Closes every connection on the host. The muxer stays active or paused, and owes the guest an
+    /// RST for each connection that the guest knows about. So a guest that continues learns that
+    /// they are closed; [`reset`](Self::reset) and [`transport_reset`](Self::transport_reset)
+    /// forget the RSTs.
     ///
-    /// Clients whose command is not whole are closed as well. What is lost is that of
+    /// This also closes clients whose command is incomplete. The same data is lost as with
     /// [`begin_shutdown`](Self::begin_shutdown).
     pub fn cut(&mut self, now: Tick) {
         if self.life == Life::Inactive {

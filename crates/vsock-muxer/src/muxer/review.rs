@@ -184,7 +184,7 @@ impl ConnectionEntry {
         });
     }
 
-    /// Has the stream watched for writing exactly while something waits for it that it has refused, or while it
+    /// Watches the stream for writing exactly while something waits that the stream has refused, or while it
     /// is being connected.
     fn watch_writing(
         &mut self,

@@ -15,13 +15,13 @@ use crate::unix::socket_stream::as_fd_of;
 
 /// Connections of one guest over TCP.
 ///
-/// A host component that wants to reach port 1024 of the guest connects to the backend's address and writes
-/// `CONNECT 1024\n`, as over [`UnixBackend`](crate::UnixBackend). The guest's connections go to the addresses that
-/// its ports are [mapped](Self::forward) to. TCP knows no permissions of files: whoever reaches the address
-/// reaches the guest.
+/// A host component that wants to reach port 1024 of the guest connects to the backend's address
+/// and writes `CONNECT 1024\n`, as over [`UnixBackend`](crate::UnixBackend). The guest's
+/// connections go to the addresses that its ports are [mapped](Self::forward) to. TCP has no file
+/// permissions: any process that can reach the address reaches the guest.
 ///
-/// Nothing here ever waits: a guest is answered when its connection is there, or was refused. Without a descriptor for
-/// them, clients are refused.
+/// Nothing here ever waits: a guest gets its answer when its connection is established or refused.
+/// Clients are refused if no descriptor is left for them.
 ///
 /// ```
 /// use std::net::{TcpListener, TcpStream};
@@ -57,7 +57,8 @@ impl TcpBackend {
     ///
     /// # Errors
     ///
-    /// - `AddrInUse`: something listens there, or a guest of this process reaches the address as a port.
+    /// - `AddrInUse`: something listens there, or a guest of this process reaches the address as a
+    ///   port.
     /// - Anything else comes from the operating system.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let (acceptor, address) = listen(address)?;

@@ -20,11 +20,12 @@ use crate::unix::stream::UnixVsockStream;
 /// The device's end of a connection over TCP.
 ///
 /// It moves bytes as [`UnixVsockStream`] does, small ones immediately (`TCP_NODELAY`). An
-/// [abort](VsockStream::abort) is a reset (RST): what the peer's system has not received by then is lost. So a peer
-/// never takes a guest that has broken off for one that has said all.
+/// [abort](VsockStream::abort) is a reset (RST): bytes that the peer's system has not received by
+/// then are lost. So a peer never mistakes a broken connection for one that has ended in order.
 ///
-/// One that a backend has dialled may not be connected yet ([`finish_connect`](VsockStream::finish_connect)):
-/// reading and writing is `WouldBlock` until then.
+/// A stream that a backend has dialled may not be connected yet
+/// ([`finish_connect`](VsockStream::finish_connect)): reads and writes fail with `WouldBlock` until
+/// then.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -49,7 +50,7 @@ pub struct TcpVsockStream {
     link: Link,
 }
 
-/// Whether the connection is there.
+/// Whether the connection is established.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Link {
     Pending,
@@ -85,8 +86,8 @@ impl TcpVsockStream {
         self
     }
 
-    /// Whether the socket has met itself: what connects to a port that nothing listens on may be given the same
-    /// port for its own end.
+    /// Whether the socket has met itself: what connects to a port that nothing listens on may be
+    /// given the same port for its own end.
     fn is_own_peer(&self) -> io::Result<bool> {
         let socket = &self.bytes.socket;
         Ok(getpeername(socket)? == Some(getsockname(socket)?))

@@ -70,7 +70,7 @@ pub(super) fn receive<B: BitmapSlice>(
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let failure = io::Error::last_os_error();
     let Ok(received) = usize::try_from(received) else {
-        // A part of the bytes was copied before the kernel found a place that is not there.
+        // The kernel copied part of the bytes before it found a missing page.
         if failure.raw_os_error() == Some(libc::EFAULT) {
             mark_dirty(pieces, usize::MAX);
         }
@@ -83,7 +83,7 @@ pub(super) fn receive<B: BitmapSlice>(
     Ok(received)
 }
 
-/// Tells the bitmaps of the first `left` bytes that a call has taken.
+/// Marks in the bitmaps the first `left` bytes that a call has taken.
 fn mark_dirty<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>], mut left: usize) {
     for piece in taken(pieces) {
         let len = piece.len().min(left);

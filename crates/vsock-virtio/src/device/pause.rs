@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! A driver that stands still for a while, and may turn out to have been another one.
+//! A driver that is paused for a while, and may be replaced by another one.
 
 use vm_memory::GuestMemory;
 use vsock_proto::Tick;
@@ -10,13 +10,12 @@ use crate::features::Features;
 use crate::{ActivateError, QueueName, Queues};
 
 impl<M: GuestMemory> VsockDevice<M> {
-    /// The driver stands still: the device leaves its queues alone until [`resume`](Self::resume),
-    /// and [`process`](Self::process) does nothing. If another driver comes instead,
-    /// [`reset`](Self::reset) the device and [`activate`](Self::activate) it.
+    /// Pauses for a driver that is paused: the device leaves its queues alone until
+    /// [`resume`](Self::resume), and [`process`](Self::process) does nothing. If another driver
+    /// takes over instead, [`reset`](Self::reset) the device and [`activate`](Self::activate) it.
     ///
-    /// Connections stay as they are, and host clients wait; see
-    /// [`Muxer::pause`](vsock_muxer::Muxer::pause), also for what the caller does with the time of
-    /// the pause. A device that is not active stays as it is.
+    /// Connections stay open, and host clients wait. [`Muxer::pause`](vsock_muxer::Muxer::pause)
+    /// also says how to leave out the time of the pause. A device that is not active is unchanged.
     pub fn pause(&mut self) {
         if self.is_active() {
             self.muxer.pause();
@@ -24,15 +23,15 @@ impl<M: GuestMemory> VsockDevice<M> {
         }
     }
 
-    /// The driver goes on where it was [paused](Self::pause), with these queues: the same ones, or
-    /// others that are set up in the same way and stand where the first ones stood.
+    /// Continues with the driver where it was [paused](Self::pause), with these queues: the same
+    /// ones, or others with the same set-up and the same positions.
     ///
     /// Call [`process`](Self::process) next. It notifies the guest of both queues, because a
-    /// notification may have been lost in the pause. A device that was not paused stays as it is.
+    /// notification may have been lost in the pause. A device that was not paused is unchanged.
     ///
     /// # Errors
     ///
-    /// A queue is unusable. The device is paused as before.
+    /// A queue is unusable. The device stays paused.
     pub fn resume(&mut self, mem: &M, queues: &mut Queues<'_>) -> Result<(), ActivateError> {
         if self.phase != Phase::Paused {
             return Ok(());
@@ -44,13 +43,13 @@ impl<M: GuestMemory> VsockDevice<M> {
         Ok(())
     }
 
-    /// Every connection is closed on the host, and the driver learns of it, if it goes on: by an
-    /// RST for each that it knows of, and by `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`, if it has an
-    /// event queue. The event makes the RSTs that are not sent yet unnecessary.
+    /// Closes every connection on the host. A driver that continues learns this from an RST for
+    /// each connection that it knows about, and from `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` if it has
+    /// an event queue. The event makes RSTs that are not sent yet unnecessary.
     ///
-    /// For a device of which it is not known whether its driver goes on or was replaced: in the
-    /// latter case [`reset`](Self::reset) forgets both. A device that is neither active nor paused
-    /// stays as it is.
+    /// Use this when you do not know whether the driver continues or has been replaced. If it has
+    /// been replaced, [`reset`](Self::reset) forgets the RSTs and the event. A device that is
+    /// neither active nor paused is unchanged.
     pub fn cut(&mut self, now: Tick) {
         if self.has_driver() {
             self.muxer.cut(now);

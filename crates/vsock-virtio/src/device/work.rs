@@ -116,8 +116,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         self.events.want_more(event)
     }
 
-    /// Takes packets from the transmit queue. Nothing of them waits when it returns, for whatever
-    /// reason.
+    /// Takes packets from the transmit queue. None of their payload is left gathered when it
+    /// returns, with or without an error.
     fn take_packets(
         &mut self,
         now: Tick,
@@ -129,11 +129,10 @@ impl<M: GuestMemory> VsockDevice<M> {
         rest
     }
 
-    /// As [`take_packets`](Self::take_packets); what the last packets carry may be left gathered in
-    /// the muxer.
+    /// Like [`take_packets`](Self::take_packets), but may leave payload of the last packets
+    /// gathered in the muxer.
     ///
-    /// A batch is the packets that one look at the queue has found: none waits for a packet that is
-    /// still to come.
+    /// A batch is the packets that one look at the queue has found: none waits for a later packet.
     fn take_batches(
         &mut self,
         now: Tick,
