@@ -198,6 +198,27 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "scm-rights")]
+    #[test]
+    fn a_socket_of_std_without_a_peer_is_not_connected_yet() {
+        use rustix::net::{AddressFamily, SocketType, socket};
+
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let error = TcpStream::from(socket).finish_connect().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn what_ended_a_connect_is_its_error() {
+        let (mut near, far) = tcp();
+        near.write_all(b"unread").unwrap();
+        assert_eq!(far.peek(&mut [0; 8]).unwrap(), 6);
+        drop(far); // bytes that were not read make it a reset
+        let mut looks = (0..10_000_000).map(|_| near.finish_connect().err());
+        let error = looks.find_map(|error| error).unwrap();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+
     #[test]
     fn a_half_close_passes_and_an_end_of_what_has_ended_is_no_error() {
         for (mut near, mut far) in pairs() {
