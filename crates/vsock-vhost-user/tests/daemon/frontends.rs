@@ -5,7 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::SealFlags;
 use vhost::VhostBackend;
@@ -28,6 +28,9 @@ use crate::vmm::{EVENT, FEATURES, RX, TX, Vmm, memory};
 /// Bytes of a buffer for events, and how many buffers a driver has for them.
 const EVENT_BUFFER: u32 = 8;
 const EVENT_BUFFERS: usize = 8;
+
+/// How long packets wait for an event queue that starts after the others.
+const EVENT_QUEUE_WAIT: Duration = Duration::from_millis(100);
 
 /// Long enough for what is under way, and short for a test.
 const MOMENT: Duration = Duration::from_millis(20);
@@ -356,11 +359,51 @@ fn t116_cloud_hypervisor_reconnects_and_its_guest_gets_a_transport_reset() {
     assert_reset(&mut stream);
     (CLOUD_HYPERVISOR.reconnect.unwrap())(machine.vmm(), DRIVER);
     machine.expect_transport_reset();
-    // RSTs may have been quicker: the monitor enables the event queue after the others.
+    // On a busy machine RSTs may be quicker: the monitor enables the event queue after the others.
     machine.drain();
     host.assert_serves(&mut machine.guest, 2);
     let (mut socket, mut stream) = connected(&host, &mut machine.guest, 1);
     exchange(&mut machine.guest, &mut socket, &mut stream);
+}
+
+/// The monitor starts the event queue last. What came before would end by the event.
+#[test]
+fn t106_the_event_comes_first_though_its_queue_is_the_last_to_start() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
+    for port in 1.. {
+        let (_idle, _stream) = connected(&host, &mut machine.guest, port);
+        machine.drain();
+        machine.vmm().hang_up();
+        // A client that comes meanwhile is what the device begins with.
+        let client = host.connecting(100 + port, |mut client| {
+            client.write_all(b"to the guest").unwrap();
+            client.set_read_timeout(Some(GENEROUS)).unwrap();
+            client.read_exact(&mut [0; 11]).unwrap();
+        });
+        machine.vmm().reconnect(&host.socket());
+        let begun = Instant::now();
+        (CLOUD_HYPERVISOR.reconnect.unwrap())(machine.vmm(), DRIVER);
+        let was_quick = begun.elapsed() < EVENT_QUEUE_WAIT;
+        let ring = &mut machine.vmm().rings[EVENT];
+        assert!(ring.wait(Deadline::after(GENEROUS)).is_some());
+        let is_first = machine.guest.packet_within(MOMENT).is_none();
+        let ring = &mut machine.vmm().rings[EVENT];
+        let old = ring.available();
+        ring.offer(EVENT_BUFFER, true);
+        ring.notify(old);
+        if was_quick {
+            assert!(is_first, "a packet came before the event");
+            let mut socket = machine.guest.accept(100 + port);
+            assert_eq!(machine.guest.read(&mut socket, 12), b"to the guest");
+            machine.guest.write(&socket, b"to the host");
+            client.join().unwrap();
+            return;
+        }
+        // The machine is busy, and the device has waited for long enough.
+        machine.drain();
+        drop(client);
+    }
 }
 
 #[test]
