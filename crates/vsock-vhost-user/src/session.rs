@@ -9,7 +9,7 @@
 //! when they stop. It is decided when they run again:
 //!
 //! ```text
-//!           start: Reset, GoOn or Cut                 interrupt(Pause)
+//!                 start: Reset                        interrupt(Pause)
 //!   Idle ----------------------------> Serving --------------------------> Resting, bonds kept
 //!    ^                                  |  ^  ^                                |        |
 //!    | interrupt            broken      |  |  |          start: GoOn           |        |
@@ -114,6 +114,12 @@ enum State {
     Broken,
 }
 
+/// The device is with no driver, and may begin with one: with the last one, if it rests.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    before: Option<(Driver, Bonds)>,
+}
+
 /// What the front-end has said so far, and the driver that was served last.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -137,9 +143,15 @@ impl Session {
         matches!(self.state, State::Serving(_))
     }
 
-    /// Whether the device is to begin with a driver, once its rings run.
-    pub(crate) const fn can_start(&self) -> bool {
-        matches!(self.state, State::Idle | State::Resting(..))
+    /// What [`start`](Self::start) needs, if the device is to begin with a driver once its rings
+    /// run.
+    pub(crate) const fn beginning(&self) -> Option<Beginning> {
+        let before = match self.state {
+            State::Idle => None,
+            State::Resting(driver, bonds) => Some((driver, bonds)),
+            State::Serving(_) | State::Broken => return None,
+        };
+        Some(Beginning { before })
     }
 
     /// What the driver accepts, from the next start on.
@@ -211,7 +223,11 @@ impl Session {
     }
 
     /// Every ring that carries packets runs, and is in the guest's memory like this.
-    pub(crate) fn start(&mut self, rings: [Ring; PACKET_QUEUES]) -> Start {
+    pub(crate) fn start(
+        &mut self,
+        Beginning { before }: Beginning,
+        rings: [Ring; PACKET_QUEUES],
+    ) -> Start {
         let driver = Driver {
             features: self.features & !FRONT_END_FEATURES,
             rings,
@@ -221,12 +237,11 @@ impl Session {
             let base = self.take_base(index);
             stands_there &= base.is_none_or(|base| base == ring.used_index);
         }
-        let start = match self.state {
-            State::Serving(before) if before == driver => Start::GoOn,
-            State::Resting(before, Bonds::Kept) if before == driver && stands_there => Start::GoOn,
+        let start = match before {
+            Some((last, Bonds::Kept)) if last == driver && stands_there => Start::GoOn,
             // Another session passes whatever it likes as the base, most likely the available
             // index.
-            State::Resting(before, Bonds::Cut) if before == driver => Start::Cut,
+            Some((last, Bonds::Cut)) if last == driver => Start::Cut,
             _ => Start::Reset {
                 owes_transport_reset: rings.iter().any(|ring| ring.used_index != 0),
             },

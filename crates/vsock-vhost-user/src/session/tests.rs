@@ -50,7 +50,8 @@ impl Rig {
     }
 
     fn start(&mut self) -> Start {
-        let start = self.session.start(self.rings);
+        let beginning = self.session.beginning().unwrap();
+        let start = self.session.start(beginning, self.rings);
         assert!(self.session.serves());
         start
     }
@@ -212,9 +213,9 @@ fn t123_what_only_the_front_end_knows_of_is_no_sign_of_another_driver() {
 fn rings_that_were_broken_begin_anew() {
     let mut rig = Rig::served();
     rig.session.broken();
-    assert!(!rig.session.serves() && !rig.session.can_start());
+    assert!(!rig.session.serves() && rig.session.beginning().is_none());
     assert_eq!(rig.interrupt(Interruption::Pause), Effect::Nothing);
-    assert!(rig.session.can_start());
+    assert!(rig.session.beginning().is_some());
     assert_eq!(rig.start(), LIVING);
 }
 
@@ -303,7 +304,7 @@ proptest! {
                     }
                 }
                 Step::NewDriver(_) => {}
-                Step::Start if rig.session.can_start() => {
+                Step::Start if rig.session.beginning().is_some() => {
                     let (new, cut) = (truth.is_new, truth.is_cut);
                     let features = rig.session.features() & !FRONT_END_FEATURES;
                     let same = truth.features == Some(features);
@@ -320,7 +321,8 @@ proptest! {
                 Step::Start => {}
             }
             assert_eq!(rig.session.serves(), truth.on_rings);
-            assert_eq!(rig.session.can_start(), !truth.on_rings && !truth.is_broken);
+            let may_begin = rig.session.beginning().is_some();
+            assert_eq!(may_begin, !truth.on_rings && !truth.is_broken);
         }
     }
 
