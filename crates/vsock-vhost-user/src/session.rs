@@ -237,13 +237,14 @@ impl Session {
             let base = self.take_base(index);
             stands_there &= base.is_none_or(|base| base == ring.used_index);
         }
+        let has_used_rings = rings.iter().any(|ring| ring.used_index != 0);
         let start = match before {
             Some((last, Bonds::Kept)) if last == driver && stands_there => Start::GoOn,
             // Another session passes whatever it likes as the base, most likely the available
-            // index.
-            Some((last, Bonds::Cut)) if last == driver => Start::Cut,
+            // index. A driver that has not used its rings has no connections to hear of.
+            Some((last, Bonds::Cut)) if last == driver && has_used_rings => Start::Cut,
             _ => Start::Reset {
-                owes_transport_reset: rings.iter().any(|ring| ring.used_index != 0),
+                owes_transport_reset: has_used_rings,
             },
         };
         self.state = State::Serving(driver);

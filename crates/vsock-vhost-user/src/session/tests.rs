@@ -155,6 +155,28 @@ fn t116_a_program_that_starts_under_a_living_guest_owes_it_a_transport_reset() {
 }
 
 #[test]
+fn t116_a_driver_that_has_used_no_ring_is_owed_nothing_wherever_the_one_before_was_cut() {
+    for (before, after, expected) in [
+        ([0, 0], [0, 0], FRESH),
+        ([1, 0], [1, 0], Start::Cut),
+        ([0, 1], [0, 1], Start::Cut),
+        ([1, 0], [0, 0], FRESH),
+        ([0, 0], [0, 1], LIVING),
+    ] {
+        let mut rig = Rig::new();
+        rig.start();
+        rig.move_on(before[0], before[1]);
+        assert_eq!(rig.interrupt(Interruption::Reset), Effect::Cut);
+        rig.session.forget_set_up();
+        rig.session.accept_features(FEATURES);
+        rig.empty();
+        rig.move_on(after[0], after[1]);
+        rig.set_bases([64, 0]);
+        assert_eq!(rig.start(), expected, "{before:?} {after:?}");
+    }
+}
+
+#[test]
 fn t114_crosvm_resets_a_driver_by_stopping_its_rings() {
     let mut rig = Rig::served();
     rig.interrupt(Interruption::Pause);
@@ -311,7 +333,7 @@ proptest! {
                     let living = rig.rings.iter().any(|ring| ring.used_index != 0);
                     match rig.start() {
                         Start::GoOn => assert!(same && !new && !cut),
-                        Start::Cut => assert!(same && !new && cut),
+                        Start::Cut => assert!(same && !new && cut && living),
                         Start::Reset { owes_transport_reset } => {
                             assert_eq!(owes_transport_reset, living);
                         }
