@@ -20,6 +20,7 @@ use vsock_vhost_user::{
 
 use crate::guest::{GENEROUS, Guest, Socket, WINDOW};
 use crate::host::Host;
+use crate::migration::set_event_queue;
 use crate::monitors::{
     CLOUD_HYPERVISOR, CROSVM, EARLY_CLOUD_HYPERVISOR, LIBKRUN, Monitor, QEMU, QEMU_7,
 };
@@ -621,4 +622,48 @@ fn t117_a_driver_that_never_gives_its_event_buffer_back_is_served() {
     let ring = &mut machine.vmm().rings[EVENT];
     assert!(ring.wait(Deadline::after(GENEROUS)).is_some());
     assert_eq!(machine.guest.connect_to(2, 2), Some(Op::Reset));
+}
+
+#[test]
+fn t113_an_event_queue_that_starts_later_is_notified_and_stands_where_it_was_used() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
+    let vmm = machine.vmm();
+    // The device before may have left its driver without a notification.
+    assert!(vmm.rings[EVENT].wait_for_call(Deadline::after(GENEROUS)));
+    // The monitor has said how many buffers are available; none of them was used.
+    assert_eq!(vmm.frontend.get_vring_base(EVENT).unwrap(), 0);
+}
+
+#[test]
+fn t116_an_event_queue_that_starts_before_the_others_goes_on_where_it_was_used() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &QEMU);
+    set_event_queue(machine.vmm(), 0);
+    for port in 1..4 {
+        let _connection = connected(&host, &mut machine.guest, port);
+        machine.guest.settle();
+        assert!(machine.vmm().request(FrontendReq::RESET_DEVICE, &[], &[]));
+        let bases = [RX, TX, EVENT].map(|index| machine.vmm().rings[index].used());
+        set_event_queue(machine.vmm(), bases[EVENT].into());
+        (QEMU.pause.unwrap().end)(machine.vmm(), DRIVER, bases);
+        machine.expect_transport_reset();
+        machine.drain();
+    }
+}
+
+/// No kick comes to start it again.
+#[test]
+fn t114_a_queue_that_gets_another_size_while_it_runs_is_served_from_its_new_start() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
+    let (_socket, mut stream) = connected(&host, &mut machine.guest, 1);
+    machine.guest.settle();
+    machine
+        .vmm()
+        .frontend
+        .set_vring_num(TX, crate::ring::SIZE / 2)
+        .unwrap();
+    assert_reset(&mut stream);
+    assert!(host.device.is_active());
 }
