@@ -9,7 +9,7 @@
 //! decided when the queues stop. It is decided when they run again:
 //!
 //! ```text
-//!           start: Reset, GoOn or Cut                 interrupt(Pause)
+//!                 start: Reset                        interrupt(Pause)
 //!   Idle ----------------------------> Serving --------------------------> Resting, bonds kept
 //!    ^                                  |  ^  ^                                |        |
 //!    | interrupt            broken      |  |  |          start: GoOn           |        |
@@ -113,6 +113,12 @@ enum State {
     Broken,
 }
 
+/// The device is with no driver, and may begin with one: with the last one, if it rests.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    before: Option<(Driver, Bonds)>,
+}
+
 /// What the front-end has set so far, and the driver that was served last.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -136,9 +142,15 @@ impl Session {
         matches!(self.state, State::Serving(_))
     }
 
-    /// Whether the device should start to serve a driver once its rings run.
-    pub(crate) const fn can_start(&self) -> bool {
-        matches!(self.state, State::Idle | State::Resting(..))
+    /// What [`start`](Self::start) needs, if the device should start to serve a driver once its
+    /// rings run.
+    pub(crate) const fn beginning(&self) -> Option<Beginning> {
+        let before = match self.state {
+            State::Idle => None,
+            State::Resting(driver, bonds) => Some((driver, bonds)),
+            State::Serving(_) | State::Broken => return None,
+        };
+        Some(Beginning { before })
     }
 
     /// What the driver accepts, from the next start on.
@@ -210,7 +222,11 @@ impl Session {
     }
 
     /// Starts: all rings that carry packets run, in this place and state.
-    pub(crate) fn start(&mut self, rings: [Ring; PACKET_QUEUES]) -> Start {
+    pub(crate) fn start(
+        &mut self,
+        Beginning { before }: Beginning,
+        rings: [Ring; PACKET_QUEUES],
+    ) -> Start {
         let driver = Driver {
             features: self.features & !FRONT_END_FEATURES,
             rings,
@@ -220,13 +236,13 @@ impl Session {
             let base = self.take_base(index);
             stands_there &= base.is_none_or(|base| base == ring.used_index);
         }
-        let start = match self.state {
-            State::Serving(before) if before == driver => Start::GoOn,
-            State::Resting(before, Bonds::Kept) if before == driver && stands_there => Start::GoOn,
-            // Another session may pass any base, most likely the available index.
-            State::Resting(before, Bonds::Cut) if before == driver => Start::Cut,
+        let has_used_rings = rings.iter().any(|ring| ring.used_index != 0);
+        let start = match before {
+            Some((last, Bonds::Kept)) if last == driver && stands_there => Start::GoOn,
+            // Another session may pass any base, most likely the available index. A driver that has not used its rings has no connections to hear of.
+            Some((last, Bonds::Cut)) if last == driver && has_used_rings => Start::Cut,
             _ => Start::Reset {
-                owes_transport_reset: rings.iter().any(|ring| ring.used_index != 0),
+                owes_transport_reset: has_used_rings,
             },
         };
         self.state = State::Serving(driver);

@@ -286,8 +286,8 @@ impl Worker {
             return NextCall::OnEvent;
         };
         let runs = self.packet_queues_run();
-        let begins = self.session.can_start();
-        if !runs || !(begins || self.session.serves()) {
+        let beginning = self.session.beginning();
+        if !runs || !(beginning.is_some() || self.session.serves()) {
             return NextCall::OnEvent;
         }
         let [rx, tx, event] = &mut self.vrings;
@@ -300,15 +300,18 @@ impl Worker {
             let event_idx = self.session.features() & F_EVENT_IDX != 0;
             event.queue_mut().set_event_idx(event_idx);
         }
-        let rings = begins.then(|| [&mut *rx, &mut *tx].map(|ring| ring.go_to_used_index(memory)));
+        let beginning = beginning.map(|beginning| {
+            let rings = [&mut *rx, &mut *tx].map(|ring| ring.go_to_used_index(memory));
+            (beginning, rings)
+        });
         let mut queues = Queues {
             rx: rx.queue_mut(),
             tx: tx.queue_mut(),
             event: lends_event_queue.then(|| event.queue_mut()),
         };
         let lifecycle = &mut self.lifecycle;
-        let is_up = rings.is_none_or(|rings| {
-            let start = self.session.start(rings);
+        let is_up = beginning.is_none_or(|(beginning, rings)| {
+            let start = self.session.start(beginning, rings);
             let features = self.session.features();
             lifecycle.start(now, start, features, memory, &mut queues)
         });

@@ -21,6 +21,10 @@ const TRANSPORT_RESET: [u8; 4] = 0_u32.to_le_bytes();
 /// interrupt takes, and short for a program that waits for its connection.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long packets wait for the guest to have a buffer for its event: long enough for a front-end
+/// that starts the event queue after the others, and short for a guest that never has one.
+const EVENT_QUEUE_WAIT: Duration = Duration::from_millis(100);
+
 /// Where the device stands with the one event that there is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Events {
@@ -28,7 +32,7 @@ pub(crate) enum Events {
     #[default]
     Quiet,
     /// A transport reset is owed: the guest has provided no buffer for it yet.
-    Owed,
+    Owed(Wait),
     /// It is published, and the guest has not acknowledged it: until it makes a further buffer
     /// available, it may not have seen the event, and would take packets on the receive queue as
     /// part of its old connections. The time limit is for a guest that never makes one available.
@@ -40,28 +44,55 @@ pub(crate) enum Events {
     },
 }
 
+/// Whether packets wait for an event that is owed. What the guest opens before it gets the event
+/// would end by it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wait {
+    /// They do, from the next look at the queues on.
+    Ahead,
+    /// They do, until then.
+    Until(Tick),
+    /// They have waited for long enough.
+    Over,
+}
+
 impl Events {
     /// A transport reset is owed to the guest.
     pub(crate) const fn owe(&mut self) {
-        *self = Self::Owed;
+        *self = Self::Owed(Wait::Ahead);
+    }
+
+    /// The device looks at its queues: if packets are to wait for an event, the wait begins.
+    pub(crate) fn begin_wait(&mut self, now: Tick) {
+        if *self == Self::Owed(Wait::Ahead) {
+            *self = Self::Owed(Wait::Until(now.saturating_add(EVENT_QUEUE_WAIT)));
+        }
     }
 
     /// Ends the wait if it is due by now.
     pub(crate) fn on_timeout(&mut self, now: Tick) {
         if self.deadline().is_some_and(|until| until <= now) {
-            *self = Self::Quiet;
+            *self = match self {
+                Self::Owed(_) => Self::Owed(Wait::Over),
+                Self::Quiet | Self::Published { .. } => Self::Quiet,
+            };
         }
     }
 
     /// When to call [`on_timeout`](Self::on_timeout).
     pub(crate) const fn deadline(self) -> Option<Tick> {
         match self {
-            Self::Published { until, .. } => Some(until),
-            Self::Quiet | Self::Owed => None,
+            Self::Owed(Wait::Until(until)) | Self::Published { until, .. } => Some(until),
+            Self::Quiet | Self::Owed(Wait::Ahead | Wait::Over) => None,
         }
     }
 
-    /// Whether packets for the guest must wait.
+    /// Whether packets must wait in both directions, because the event is to be published first.
+    pub(crate) const fn comes_first(self) -> bool {
+        matches!(self, Self::Owed(Wait::Ahead | Wait::Until(_)))
+    }
+
+    /// Whether packets for the guest must wait, because it may not have seen the event.
     pub(crate) const fn holds_back(self) -> bool {
         matches!(self, Self::Published { .. })
     }
@@ -71,7 +102,9 @@ impl Events {
         self,
         queue: &Virtqueue<'_, '_, M>,
     ) -> Result<bool, DeviceFault> {
-        Ok(self == Self::Owed && queue.ready() && queue.available()?.0 != queue.next_available())
+        Ok(matches!(self, Self::Owed(_))
+            && queue.ready()
+            && queue.available()?.0 != queue.next_available())
     }
 
     /// Goes on as far as the guest lets it, and the budget for buffers of no use. `true` if the event has been
@@ -87,7 +120,7 @@ impl Events {
             return Ok(false);
         }
         let mut published = false;
-        if *self == Self::Owed {
+        if matches!(self, Self::Owed(_)) {
             published = self.publish(now, queue, counters, &mut budget)?;
             // A device that looks only when there is something to tell hears of a buffer only if it asks.
             if !published && queue.watch_available()?.0 != queue.next_available() {

@@ -50,7 +50,8 @@ impl Rig {
     }
 
     fn start(&mut self) -> Start {
-        let start = self.session.start(self.rings);
+        let beginning = self.session.beginning().unwrap();
+        let start = self.session.start(beginning, self.rings);
         assert!(self.session.serves());
         start
     }
@@ -154,6 +155,28 @@ fn t116_a_program_that_starts_under_a_living_guest_owes_it_a_transport_reset() {
 }
 
 #[test]
+fn t116_a_driver_that_has_used_no_ring_is_owed_nothing_wherever_the_one_before_was_cut() {
+    for (before, after, expected) in [
+        ([0, 0], [0, 0], FRESH),
+        ([1, 0], [1, 0], Start::Cut),
+        ([0, 1], [0, 1], Start::Cut),
+        ([1, 0], [0, 0], FRESH),
+        ([0, 0], [0, 1], LIVING),
+    ] {
+        let mut rig = Rig::new();
+        rig.start();
+        rig.move_on(before[0], before[1]);
+        assert_eq!(rig.interrupt(Interruption::Reset), Effect::Cut);
+        rig.session.forget_set_up();
+        rig.session.accept_features(FEATURES);
+        rig.empty();
+        rig.move_on(after[0], after[1]);
+        rig.set_bases([64, 0]);
+        assert_eq!(rig.start(), expected, "{before:?} {after:?}");
+    }
+}
+
+#[test]
 fn t114_crosvm_resets_a_driver_by_stopping_its_rings() {
     let mut rig = Rig::served();
     rig.interrupt(Interruption::Pause);
@@ -212,9 +235,9 @@ fn t123_what_only_the_front_end_knows_of_is_no_sign_of_another_driver() {
 fn rings_that_were_broken_begin_anew() {
     let mut rig = Rig::served();
     rig.session.broken();
-    assert!(!rig.session.serves() && !rig.session.can_start());
+    assert!(!rig.session.serves() && rig.session.beginning().is_none());
     assert_eq!(rig.interrupt(Interruption::Pause), Effect::Nothing);
-    assert!(rig.session.can_start());
+    assert!(rig.session.beginning().is_some());
     assert_eq!(rig.start(), LIVING);
 }
 
@@ -303,14 +326,14 @@ proptest! {
                     }
                 }
                 Step::NewDriver(_) => {}
-                Step::Start if rig.session.can_start() => {
+                Step::Start if rig.session.beginning().is_some() => {
                     let (new, cut) = (truth.is_new, truth.is_cut);
                     let features = rig.session.features() & !FRONT_END_FEATURES;
                     let same = truth.features == Some(features);
                     let living = rig.rings.iter().any(|ring| ring.used_index != 0);
                     match rig.start() {
                         Start::GoOn => assert!(same && !new && !cut),
-                        Start::Cut => assert!(same && !new && cut),
+                        Start::Cut => assert!(same && !new && cut && living),
                         Start::Reset { owes_transport_reset } => {
                             assert_eq!(owes_transport_reset, living);
                         }
@@ -320,7 +343,8 @@ proptest! {
                 Step::Start => {}
             }
             assert_eq!(rig.session.serves(), truth.on_rings);
-            assert_eq!(rig.session.can_start(), !truth.on_rings && !truth.is_broken);
+            let may_begin = rig.session.beginning().is_some();
+            assert_eq!(may_begin, !truth.on_rings && !truth.is_broken);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::SealFlags;
 use vhost::VhostBackend;
@@ -20,6 +20,7 @@ use vsock_vhost_user::{
 
 use crate::guest::{GENEROUS, Guest, Socket, WINDOW};
 use crate::host::Host;
+use crate::migration::set_event_queue;
 use crate::monitors::{
     CLOUD_HYPERVISOR, CROSVM, EARLY_CLOUD_HYPERVISOR, LIBKRUN, Monitor, QEMU, QEMU_7,
 };
@@ -28,6 +29,9 @@ use crate::vmm::{EVENT, FEATURES, RX, TX, Vmm, memory};
 /// Bytes of a buffer for events, and how many buffers a driver has for them.
 const EVENT_BUFFER: u32 = 8;
 const EVENT_BUFFERS: usize = 8;
+
+/// How long packets wait for an event queue that starts after the others.
+const EVENT_QUEUE_WAIT: Duration = Duration::from_millis(100);
 
 /// Long enough for what is under way, and short for a test.
 const MOMENT: Duration = Duration::from_millis(20);
@@ -356,11 +360,51 @@ fn t116_cloud_hypervisor_reconnects_and_its_guest_gets_a_transport_reset() {
     assert_reset(&mut stream);
     (CLOUD_HYPERVISOR.reconnect.unwrap())(machine.vmm(), DRIVER);
     machine.expect_transport_reset();
-    // RSTs may have been quicker: the monitor enables the event queue after the others.
+    // On a busy machine RSTs may be quicker: the monitor enables the event queue after the others.
     machine.drain();
     host.assert_serves(&mut machine.guest, 2);
     let (mut socket, mut stream) = connected(&host, &mut machine.guest, 1);
     exchange(&mut machine.guest, &mut socket, &mut stream);
+}
+
+/// The monitor starts the event queue last. What came before would end by the event.
+#[test]
+fn t106_the_event_comes_first_though_its_queue_is_the_last_to_start() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
+    for port in 1.. {
+        let (_idle, _stream) = connected(&host, &mut machine.guest, port);
+        machine.drain();
+        machine.vmm().hang_up();
+        // A client that comes meanwhile is what the device begins with.
+        let client = host.connecting(100 + port, |mut client| {
+            client.write_all(b"to the guest").unwrap();
+            client.set_read_timeout(Some(GENEROUS)).unwrap();
+            client.read_exact(&mut [0; 11]).unwrap();
+        });
+        machine.vmm().reconnect(&host.socket());
+        let begun = Instant::now();
+        (CLOUD_HYPERVISOR.reconnect.unwrap())(machine.vmm(), DRIVER);
+        let was_quick = begun.elapsed() < EVENT_QUEUE_WAIT;
+        let ring = &mut machine.vmm().rings[EVENT];
+        assert!(ring.wait(Deadline::after(GENEROUS)).is_some());
+        let is_first = machine.guest.packet_within(MOMENT).is_none();
+        let ring = &mut machine.vmm().rings[EVENT];
+        let old = ring.available();
+        ring.offer(EVENT_BUFFER, true);
+        ring.notify(old);
+        if was_quick {
+            assert!(is_first, "a packet came before the event");
+            let mut socket = machine.guest.accept(100 + port);
+            assert_eq!(machine.guest.read(&mut socket, 12), b"to the guest");
+            machine.guest.write(&socket, b"to the host");
+            client.join().unwrap();
+            return;
+        }
+        // The machine is busy, and the device has waited for long enough.
+        machine.drain();
+        drop(client);
+    }
 }
 
 #[test]
@@ -578,4 +622,48 @@ fn t117_a_driver_that_never_gives_its_event_buffer_back_is_served() {
     let ring = &mut machine.vmm().rings[EVENT];
     assert!(ring.wait(Deadline::after(GENEROUS)).is_some());
     assert_eq!(machine.guest.connect_to(2, 2), Some(Op::Reset));
+}
+
+#[test]
+fn t113_an_event_queue_that_starts_later_is_notified_and_stands_where_it_was_used() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
+    let vmm = machine.vmm();
+    // The device before may have left its driver without a notification.
+    assert!(vmm.rings[EVENT].wait_for_call(Deadline::after(GENEROUS)));
+    // The monitor has said how many buffers are available; none of them was used.
+    assert_eq!(vmm.frontend.get_vring_base(EVENT).unwrap(), 0);
+}
+
+#[test]
+fn t116_an_event_queue_that_starts_before_the_others_goes_on_where_it_was_used() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &QEMU);
+    set_event_queue(machine.vmm(), 0);
+    for port in 1..4 {
+        let _connection = connected(&host, &mut machine.guest, port);
+        machine.guest.settle();
+        assert!(machine.vmm().request(FrontendReq::RESET_DEVICE, &[], &[]));
+        let bases = [RX, TX, EVENT].map(|index| machine.vmm().rings[index].used());
+        set_event_queue(machine.vmm(), bases[EVENT].into());
+        (QEMU.pause.unwrap().end)(machine.vmm(), DRIVER, bases);
+        machine.expect_transport_reset();
+        machine.drain();
+    }
+}
+
+/// No kick comes to start it again.
+#[test]
+fn t114_a_queue_that_gets_another_size_while_it_runs_is_served_from_its_new_start() {
+    let host = Host::new();
+    let mut machine = Machine::boot(&host, &CLOUD_HYPERVISOR);
+    let (_socket, mut stream) = connected(&host, &mut machine.guest, 1);
+    machine.guest.settle();
+    machine
+        .vmm()
+        .frontend
+        .set_vring_num(TX, crate::ring::SIZE / 2)
+        .unwrap();
+    assert_reset(&mut stream);
+    assert!(host.device.is_active());
 }

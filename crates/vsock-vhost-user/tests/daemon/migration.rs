@@ -279,7 +279,7 @@ fn copy_in_rounds(
 }
 
 /// Passes the event queue on, as Cloud Hypervisor does and QEMU does not.
-fn set_event_queue(vmm: &mut Vmm, base: u32) {
+pub(crate) fn set_event_queue(vmm: &mut Vmm, base: u32) {
     let (frontend, ring) = (&mut vmm.frontend, &vmm.rings[EVENT]);
     let base = u16::try_from(base).unwrap();
     frontend.set_vring_num(EVENT, ring::SIZE).unwrap();

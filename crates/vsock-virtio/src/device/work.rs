@@ -52,6 +52,14 @@ impl<M: GuestMemory> VsockDevice<M> {
             events_left = self.publish_event(now, &mut event)?;
             outcome.notify_event = event.wants_interrupt(event.used())?;
         }
+        self.events.begin_wait(now);
+        if self.events.comes_first() {
+            // The deadline ends this, and the notifications of both queues may stay as they are.
+            if events_left {
+                outcome.next = NextCall::Immediately;
+            }
+            return Ok(outcome);
+        }
         let mut rx = Virtqueue::new(mem, queues.rx, QueueName::Rx);
         let mut tx = Virtqueue::new(mem, queues.tx, QueueName::Tx);
         let mut call = Call {

@@ -274,6 +274,8 @@ impl<M: GuestMemory> World<M> {
             Step::TransportReset => {
                 let now = self.rig.now;
                 self.checked(|rig| rig.device.transport_reset(now));
+                let _ = self.checked(Rig::try_process);
+                self.checked(Rig::wait_out_the_event);
             }
             Step::HostWrites(len) => {
                 if let Some(host) = &mut self.host {

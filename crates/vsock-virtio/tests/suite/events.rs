@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use vsock_driver::bytes;
+use vsock_inner::VsockInnerBackend;
 use vsock_proto::Op;
 
 use crate::rig::{Rig, has_more, packet};
@@ -68,11 +69,63 @@ fn t106_after_the_event_nothing_is_delivered_before_the_guest_has_seen_it() {
 }
 
 #[test]
-fn t106_an_event_that_was_not_published_holds_nothing_back() {
-    let mut rig = Rig::new();
+fn t106_an_event_that_was_not_published_holds_packets_back_for_a_bounded_time() {
+    for mut rig in [Rig::new(), Rig::event_idx()] {
+        told(&mut rig);
+        rig.now = rig.now.saturating_add(Duration::from_secs(9));
+        let outcome = rig.process();
+        assert!(!outcome.notify_rx && !has_more(outcome));
+        assert_eq!(
+            rig.tx.used(&rig.memory),
+            [],
+            "the guest waits for no reply that is late"
+        );
+        let until = rig.device.deadline().unwrap();
+        assert_eq!(until.since(rig.now), Duration::from_millis(100));
+        rig.device.on_timeout(rig.now);
+        assert!(!rig.process().notify_rx, "it is not over");
+
+        rig.now = until;
+        rig.device.on_timeout(rig.now);
+        assert!(rig.process().notify_rx);
+        assert_eq!(rig.received().len(), 1);
+        // It is waited for once, and owed for ever.
+        assert_eq!(rig.device.deadline(), None);
+        rig.send(packet(Op::Request, 1025, 80), b"");
+        let _ = rig.process();
+        assert_eq!(rig.received().len(), 1);
+        rig.post_events(1, 8);
+        assert!(rig.process().notify_event);
+    }
+}
+
+#[test]
+fn t106_what_came_before_the_buffer_for_the_event_is_served_after_it() {
+    let backend = VsockInnerBackend::new().unwrap();
+    let _listener = backend.listen(80).unwrap();
+    let mut rig = Rig::with(backend, 0);
     told(&mut rig);
-    assert!(rig.process().notify_rx);
-    assert_eq!(rig.received().len(), 1);
+    rig.settle();
+    assert_eq!(rig.received(), []);
+    rig.post_events(1, 8);
+    assert!(rig.process().notify_event);
+    rig.post_events(1, 8);
+    rig.settle();
+    let packets = rig.received();
+    assert_eq!(packets.len(), 1);
+    assert_eq!(packets[0].0.op, u16::from(Op::Response));
+    assert_eq!(rig.device.muxer().connections().count(), 1);
+}
+
+#[test]
+fn t106_each_event_that_is_owed_is_waited_for() {
+    let mut rig = Rig::new();
+    for _ in 0..2 {
+        told(&mut rig);
+        assert!(!rig.process().notify_rx);
+        rig.wait_out_the_event();
+        assert!(rig.process().notify_rx);
+    }
 }
 
 #[test]

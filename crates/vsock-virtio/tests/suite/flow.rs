@@ -149,6 +149,13 @@ fn t105_connections_made_before_the_event_is_published_end_with_it() {
     rig.post(4);
     rig.send(packet(Op::Request, 1024, PORT), b"");
     rig.settle();
+    assert_eq!(
+        rig.device.muxer().connections().count(),
+        0,
+        "the event comes first"
+    );
+    rig.wait_out_the_event();
+    rig.settle();
     assert_eq!(rig.device.muxer().connections().count(), 1);
     let mut host = listener.accept().unwrap();
     rig.post_events(1, 8);

@@ -68,6 +68,8 @@ proptest! {
                 None => {
                     rig.device.transport_reset(rig.now);
                     let _ = rig.process();
+                    rig.wait_out_the_event();
+                    let _ = rig.process();
                     rig.apply_actions();
                     let rings: [&mut DriverQueue; 3] = [&mut rig.rx, &mut rig.tx, &mut rig.event];
                     for (ring, used) in rings.into_iter().zip(&mut used) {
@@ -98,6 +100,8 @@ proptest! {
             for ring in [&mut rig.rx, &mut rig.tx, &mut rig.event] {
                 ring.set_available(&rig.memory, available);
             }
+            let _ = rig.try_process();
+            rig.wait_out_the_event();
             let _ = rig.try_process();
             rig.apply_actions();
         }

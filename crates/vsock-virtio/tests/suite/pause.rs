@@ -102,6 +102,8 @@ fn t116_connections_that_were_cut_in_a_pause_end_by_rsts_where_there_is_no_event
     assert_eq!(end.kind(), ErrorKind::ConnectionReset);
     resume(&mut rig).unwrap();
     rig.settle();
+    rig.wait_out_the_event();
+    rig.settle();
     let told = rig.received();
     assert_eq!(told.len(), 1);
     assert_eq!(

@@ -346,6 +346,8 @@ fn a_device_that_goes_on_with_used_queues_notifies_of_both_once() {
         rig.restore(&state).unwrap();
         let outcome = rig.process();
         assert!(outcome.notify_tx && outcome.notify_rx);
+        rig.wait_out_the_event();
+        assert_eq!(rig.process(), Outcome::default());
         assert!(wants_kick(&rig, features));
         let outcome = rig.process();
         assert!(!outcome.notify_tx && !outcome.notify_rx, "once");

@@ -220,6 +220,12 @@ impl<M: GuestMemory> Rig<M> {
         self.try_process().unwrap()
     }
 
+    /// The time passes for which packets wait for a buffer for an event that is owed.
+    pub(crate) fn wait_out_the_event(&mut self) {
+        self.now = self.now.saturating_add(Duration::from_millis(100));
+        self.device.on_timeout(self.now);
+    }
+
     /// What an event loop does, again and again, until nothing changes.
     pub(crate) fn settle(&mut self) {
         for _ in 0..64 {
