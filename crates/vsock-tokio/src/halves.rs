@@ -2,15 +2,35 @@
 
 //! The directions of a stream, borrowed by two users or owned by two owners.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::io;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vsock_inner::{VsockAddr, VsockInnerReader, VsockInnerWriter};
 
 use crate::addr::{Ends, known};
-use crate::budget::within_budget;
+use crate::calls::{reads, writes};
+
+/// Whom a half talks to, and by which address.
+macro_rules! addresses {
+    () => {
+        /// As [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
+        ///
+        /// # Errors
+        ///
+        /// `AddrNotAvailable`: the device did not report it.
+        pub fn peer_addr(&self) -> io::Result<VsockAddr> {
+            known(self.ends.peer)
+        }
+
+        /// As [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
+        ///
+        /// # Errors
+        ///
+        /// `AddrNotAvailable`: the device did not report it.
+        pub fn local_addr(&self) -> io::Result<VsockAddr> {
+            known(self.ends.local)
+        }
+    };
+}
 
 /// The reading half of an [`AsyncStream`](crate::AsyncStream), borrowed by
 /// [`split`](crate::AsyncStream::split).
@@ -75,23 +95,7 @@ impl<'a> ReadHalf<'a> {
         }
     }
 
-    /// As [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
-    ///
-    /// # Errors
-    ///
-    /// `AddrNotAvailable`: the device did not report it.
-    pub fn peer_addr(&self) -> io::Result<VsockAddr> {
-        known(self.ends.peer)
-    }
-
-    /// As [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
-    ///
-    /// # Errors
-    ///
-    /// `AddrNotAvailable`: the device did not report it.
-    pub fn local_addr(&self) -> io::Result<VsockAddr> {
-        known(self.ends.local)
-    }
+    addresses!();
 }
 
 impl<'a> WriteHalf<'a> {
@@ -102,23 +106,7 @@ impl<'a> WriteHalf<'a> {
         }
     }
 
-    /// As [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
-    ///
-    /// # Errors
-    ///
-    /// `AddrNotAvailable`: the device did not report it.
-    pub fn peer_addr(&self) -> io::Result<VsockAddr> {
-        known(self.ends.peer)
-    }
-
-    /// As [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
-    ///
-    /// # Errors
-    ///
-    /// `AddrNotAvailable`: the device did not report it.
-    pub fn local_addr(&self) -> io::Result<VsockAddr> {
-        known(self.ends.local)
-    }
+    addresses!();
 }
 
 impl OwnedReadHalf {
@@ -134,23 +122,7 @@ impl OwnedReadHalf {
         self.inner.abort();
     }
 
-    /// As [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
-    ///
-    /// # Errors
-    ///
-    /// `AddrNotAvailable`: the device did not report it.
-    pub fn peer_addr(&self) -> io::Result<VsockAddr> {
-        known(self.ends.peer)
-    }
-
-    /// As [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
-    ///
-    /// # Errors
-    ///
-    /// `AddrNotAvailable`: the device did not report it.
-    pub fn local_addr(&self) -> io::Result<VsockAddr> {
-        known(self.ends.local)
-    }
+    addresses!();
 }
 
 impl OwnedWriteHalf {
@@ -167,115 +139,10 @@ impl OwnedWriteHalf {
         self.inner.abort();
     }
 
-    /// As [`AsyncStream::peer_addr`](crate::AsyncStream::peer_addr).
-    ///
-    /// # Errors
-    ///
-    /// `AddrNotAvailable`: the device did not report it.
-    pub fn peer_addr(&self) -> io::Result<VsockAddr> {
-        known(self.ends.peer)
-    }
-
-    /// As [`AsyncStream::local_addr`](crate::AsyncStream::local_addr).
-    ///
-    /// # Errors
-    ///
-    /// `AddrNotAvailable`: the device did not report it.
-    pub fn local_addr(&self) -> io::Result<VsockAddr> {
-        known(self.ends.local)
-    }
+    addresses!();
 }
 
-impl AsyncRead for ReadHalf<'_> {
-    #[inline]
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        within_budget(cx, |cx| {
-            let most = buf.remaining();
-            self.inner
-                .poll_read_with(cx, most, |bytes| buf.put_slice(bytes))
-        })
-        .map_ok(drop)
-    }
-}
-
-impl AsyncRead for OwnedReadHalf {
-    #[inline]
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        within_budget(cx, |cx| {
-            let most = buf.remaining();
-            self.inner
-                .poll_read_with(cx, most, |bytes| buf.put_slice(bytes))
-        })
-        .map_ok(drop)
-    }
-}
-
-impl AsyncWrite for WriteHalf<'_> {
-    #[inline]
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        within_budget(cx, |cx| self.inner.poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        within_budget(cx, |cx| self.inner.poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_shutdown(cx)
-    }
-}
-
-impl AsyncWrite for OwnedWriteHalf {
-    #[inline]
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        within_budget(cx, |cx| self.inner.poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        within_budget(cx, |cx| self.inner.poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_shutdown(cx)
-    }
-}
+reads!(ReadHalf<'_>);
+reads!(OwnedReadHalf);
+writes!(WriteHalf<'_>);
+writes!(OwnedWriteHalf);

@@ -83,6 +83,7 @@ mod addr;
 #[cfg(feature = "axum08")]
 mod axum08;
 mod budget;
+mod calls;
 #[cfg(any(feature = "axum08", feature = "tonic014"))]
 mod connect_info;
 mod connector;

@@ -2,15 +2,12 @@
 
 //! One end of a connection.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::io;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vsock_inner::{VsockAddr, VsockInnerStream};
 
 use crate::addr::{Ends, known};
-use crate::budget::within_budget;
+use crate::calls::{reads, writes};
 use crate::halves::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 
 /// One end of an in-process connection, for tasks.
@@ -151,51 +148,5 @@ impl From<VsockInnerStream> for AsyncStream {
     }
 }
 
-impl AsyncRead for AsyncStream {
-    #[inline]
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        within_budget(cx, |cx| {
-            let most = buf.remaining();
-            self.inner
-                .poll_read_with(cx, most, |bytes| buf.put_slice(bytes))
-        })
-        .map_ok(drop)
-    }
-}
-
-impl AsyncWrite for AsyncStream {
-    #[inline]
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        within_budget(cx, |cx| self.inner.poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        within_budget(cx, |cx| self.inner.poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// Does nothing: written bytes are already on their way.
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    /// Ends the direction: the peer reads what is queued, then the end. Always ready immediately.
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_shutdown(cx)
-    }
-}
+reads!(AsyncStream);
+writes!(AsyncStream);
