@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Tasks without a runtime: wakers that count, a thread that runs one task, and streams used by tasks, so that
-//! whatever tests a stream tests its polls.
+//! Tasks without a runtime: wakers that count, a thread that runs one task, and streams used by
+//! tasks, so that whatever tests a stream tests its polls.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -80,8 +80,8 @@ pub fn run<T>(mut task: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     }
 }
 
-/// A stream that tasks use, in non-blocking mode: `Pending` is `WouldBlock`. Every third call is an ordinary
-/// one, and so are all of blocking mode; so the ways to wait change all the time.
+/// A stream that tasks use, in non-blocking mode: `Pending` is `WouldBlock`. Every third call is an
+/// ordinary one, and so are all of blocking mode; so the ways to wait change all the time.
 #[derive(Debug)]
 pub struct Tasks {
     /// The stream.

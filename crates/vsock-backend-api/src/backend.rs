@@ -29,9 +29,9 @@ pub trait VsockBackend: AsRawFd + Send {
 
     /// Opens a connection to the host component that serves `dst_port`, for a guest that asked.
     ///
-    /// The stream is in non-blocking mode. The call must not wait for the component: a stream that is not
-    /// connected yet says so ([`finish_connect`](VsockStream::finish_connect)), and the guest is answered when it
-    /// is.
+    /// The stream is in non-blocking mode. The call must not wait for the component: a stream that
+    /// is not connected yet says so ([`finish_connect`](VsockStream::finish_connect)), and the
+    /// guest is answered when it is.
     ///
     /// # Errors
     ///

@@ -112,19 +112,20 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Whether a stream that [`VsockBackend::connect`](crate::VsockBackend::connect) has returned is
-    /// connected by now.
+    /// Whether a stream that [`VsockBackend::connect`](crate::VsockBackend::connect) has returned
+    /// is connected by now.
     ///
-    /// A stream whose component cannot be reached without waiting, as over TCP, is returned before it is
-    /// connected. A device asks at first, and again when [`write_ready_fd`](Self::write_ready_fd) is ready;
-    /// it neither reads nor writes before the answer is `Ok`, which answers the guest. The default is `Ok`: what is
-    /// returned is connected. The call never waits, in whichever mode the stream is.
+    /// A stream whose component cannot be reached without waiting, as over TCP, is returned before
+    /// it is connected. A device asks at first, and again when
+    /// [`write_ready_fd`](Self::write_ready_fd) is ready; it neither reads nor writes before the
+    /// answer is `Ok`, which answers the guest. The default is `Ok`: what is returned is connected.
+    /// The call never waits, in whichever mode the stream is.
     ///
     /// # Errors
     ///
     /// - `WouldBlock`: not yet.
-    /// - Anything else: the component cannot be reached. The device drops the stream, and answers the guest
-    ///   with `VIRTIO_VSOCK_OP_RST`.
+    /// - Anything else: the component cannot be reached. The device drops the stream, and answers
+    ///   the guest with `VIRTIO_VSOCK_OP_RST`.
     fn finish_connect(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -89,8 +89,8 @@ impl Backlog {
         self.lock().room(self.limit).map(drop)
     }
 
-    /// Drops requests whose openers have left, where they may be many: each keeps a descriptor and a place,
-    /// and a device that would take them may be long in coming.
+    /// Drops requests whose openers have left, where they may be many: each keeps a descriptor and
+    /// a place, and a device that would take them may be long in coming.
     pub(crate) fn drop_given_up(&self) {
         let given_up = self.lock().take_given_up(self.limit);
         // Not under the lock.
@@ -246,8 +246,8 @@ impl State {
         }
     }
 
-    /// The requests whose openers have left. It looks at the queue if that is full, or has doubled since: so
-    /// connecting costs the same however many wait.
+    /// The requests whose openers have left. It looks at the queue if that is full, or has doubled
+    /// since: so connecting costs the same however many wait.
     fn take_given_up(&mut self, limit: usize) -> VecDeque<VsockInnerStream> {
         let mut given_up = VecDeque::new();
         let Waiting::Open(waiting) = &mut self.waiting else {

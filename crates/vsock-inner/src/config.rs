@@ -72,8 +72,8 @@ pub struct VsockInnerConfig {
     /// The capacity from the device to the application. Default: [`DEFAULT_CAPACITY`].
     pub to_application: Capacity,
     /// How many connections may wait to be accepted, at the backend and at each listener; one more
-    /// is refused; with 0, all are. Connections to a port of the guest that were given up before the
-    /// device took them make room for others. Default: 1,024.
+    /// is refused; with 0, all are. Connections to a port of the guest that were given up before
+    /// the device took them make room for others. Default: 1,024.
     pub pending: usize,
     /// How long [`connect_to`](crate::VsockInnerConnector::connect_to) takes at most, until the
     /// guest has confirmed: more than 0. Default: 5 s.

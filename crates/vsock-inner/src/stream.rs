@@ -101,7 +101,8 @@ impl VsockInnerStream {
         Ok((application, end(Side::Device, handles.1)))
     }
 
-    /// Whether this is a request that no device has taken, whose opener has left. It carries nothing.
+    /// Whether this is a request that no device has taken, whose opener has left. It carries
+    /// nothing.
     pub(crate) fn is_given_up(&self) -> bool {
         matches!(self.request, Request::Offered(_)) && self.reader.peer_gone()
     }

@@ -207,11 +207,13 @@ impl Muxer {
         self.close_all(now, |_| true);
     }
 
-    /// Every connection that the guest knows of is closed as by [`reset`](Self::reset), but the device stays
-    /// active: to be called when `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` is owed to the guest (virtio 1.3, 5.10.6.7).
+    /// Every connection that the guest knows of is closed as by [`reset`](Self::reset), but the
+    /// device stays active: to be called when `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` is owed to the
+    /// guest (virtio 1.3, 5.10.6.7).
     ///
-    /// Host clients that have not yet sent their command lose nothing and stay. So do those whose REQUEST is in no
-    /// buffer of the guest yet: the guest cannot have lost what it has not heard of.
+    /// Host clients that have not yet sent their command lose nothing and stay. So do those whose
+    /// REQUEST is in no buffer of the guest yet: the guest cannot have lost what it has not heard
+    /// of.
     pub fn transport_reset(&mut self, now: Tick) {
         self.close_all(now, |entry| match entry {
             Entry::Connection(entry) => entry.conn.phase() != Phase::Requesting,
@@ -230,8 +232,9 @@ impl Muxer {
         }
     }
 
-    /// Goes on where another muxer was [saved](Self::save). Every connection of this one is closed as by
-    /// [`transport_reset`](Self::transport_reset), and the device owes its guest `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`; see [`MuxerState`].
+    /// Goes on where another muxer was [saved](Self::save). Every connection of this one is closed
+    /// as by [`transport_reset`](Self::transport_reset), and the device owes its guest
+    /// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`; see [`MuxerState`].
     ///
     /// # Errors
     ///

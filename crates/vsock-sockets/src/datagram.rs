@@ -16,12 +16,13 @@ use crate::unix::guarded_socket::GuardedSocket;
 use crate::unix::seqpacket_stream::send_whole;
 use crate::unix::socket_stream::{as_fd_of, socket_methods};
 
-/// The device's end of a guest's connection whose messages go to a Unix socket for datagrams (`SOCK_DGRAM`), as
-/// systemd's `$NOTIFY_SOCKET` is.
+/// The device's end of a guest's connection whose messages go to a Unix socket for datagrams
+/// (`SOCK_DGRAM`), as systemd's `$NOTIFY_SOCKET` is.
 ///
-/// Nothing comes back. When the guest has ended its sending, all that it sent is in the receiver's queue, and
-/// it reads the end: so a guest that waits for the end, as systemd does, knows that it was heard. A receiver whose
-/// queue is full lets the guest wait; one that has gone is a broken connection.
+/// Nothing comes back. When the guest has ended its sending, all that it sent is in the receiver's
+/// queue, and it reads the end: so a guest that waits for the end, as systemd does, knows that it
+/// was heard. A receiver whose queue is full lets the guest wait; one that has gone is a broken
+/// connection.
 ///
 /// A message may have about twice `net.core.wmem_max` bytes at most, as with
 /// [`UnixSeqpacketStream`](crate::UnixSeqpacketStream); a longer one ends the connection.
@@ -75,7 +76,8 @@ impl VsockMessages for DatagramStream {
 
     /// # Errors
     ///
-    /// `WouldBlock`, in either mode: nothing comes. After a [shutdown](VsockStream::shutdown) it is the end.
+    /// `WouldBlock`, in either mode: nothing comes. After a [shutdown](VsockStream::shutdown) it is
+    /// the end.
     fn receive_message(&mut self, _buffer: &mut [u8]) -> io::Result<Received> {
         if self.ended {
             return Ok(Received::End);
@@ -105,7 +107,8 @@ impl Write for DatagramStream {
 as_fd_of!(DatagramStream, socket);
 
 impl VsockStream for DatagramStream {
-    /// Of writing, it is the end of both directions: the descriptor is readable, a read finds the end.
+    /// Of writing, it is the end of both directions: the descriptor is readable, a read finds the
+    /// end.
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         if how != Shutdown::Read {
             self.ended = true;

@@ -72,9 +72,9 @@
 //! | [`ExposeBackend`] | any program, without a handshake | a Unix socket or an address that is one port of the guest |
 //! | [`ForwardBackend`] | the guest | a Unix socket, an address, or a socket for datagrams ([`DatagramStream`]), for each port |
 //!
-//! A connection over TCP takes its time: the guest is answered when it is there, or was refused, and nothing
-//! waits meanwhile ([`VsockStream::finish_connect`]). Which of these sockets may not be the same,
-//! [`SocketNames`] knows for addresses, too.
+//! A connection over TCP takes its time: the guest is answered when it is there, or was refused,
+//! and nothing waits meanwhile ([`VsockStream::finish_connect`]). Which of these sockets may not be
+//! the same, [`SocketNames`] knows for addresses, too.
 //!
 //! # Descriptors
 //!

@@ -259,8 +259,9 @@ fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, 
     Ok(muxer)
 }
 
-/// The port of the first connection of a host: anywhere among these. A device that was killed may have left its
-/// guest with connections from the ports that it had, and a guest drops a REQUEST from one of them silently.
+/// The port of the first connection of a host: anywhere among these. A device that was killed may
+/// have left its guest with connections from the ports that it had, and a guest drops a REQUEST
+/// from one of them silently.
 fn first_port(ports: &Range<u32>) -> u32 {
     let count = u64::from(ports.end.saturating_sub(ports.start)).max(1);
     let offset = RandomState::new().hash_one(()) % count;

@@ -108,10 +108,11 @@
 //! threads of their own; `buf-alloc=BYTES`, `queue-size=N` and `sealed-memory=true` after it are for this one guest. `--help`
 //! has the rest.
 //!
-//! Programs that know nothing of vsock are reached by `--forward PORT=unix:PATH`, `=tcp:ADDRESS:PORT` or
-//! `=dgram:PATH` (each message is a datagram, as for systemd's `$NOTIFY_SOCKET`), and reach the guest by
-//! `--expose unix:PATH=PORT` or `tcp:ADDRESS:PORT=PORT`, without a handshake. With `--no-connect` nothing listens for
-//! `CONNECT`. After `--vm` they are keys: `forward=PORT=TARGET`, `expose=ADDRESS=PORT`, `no-connect=true`.
+//! Programs that know nothing of vsock are reached by `--forward PORT=unix:PATH`,
+//! `=tcp:ADDRESS:PORT` or `=dgram:PATH` (each message is a datagram, as for systemd's
+//! `$NOTIFY_SOCKET`), and reach the guest by `--expose unix:PATH=PORT` or `tcp:ADDRESS:PORT=PORT`,
+//! without a handshake. With `--no-connect` nothing listens for `CONNECT`. After `--vm` they are
+//! keys: `forward=PORT=TARGET`, `expose=ADDRESS=PORT`, `no-connect=true`.
 //!
 //! Messages go over `SOCK_SEQPACKET` sockets: a host process finds the guest at
 //! `/run/vm3/vm.vsock_seqpacket`, and the guest finds it where it finds those of streams; see

@@ -239,7 +239,8 @@ impl Session {
         let has_used_rings = rings.iter().any(|ring| ring.used_index != 0);
         let start = match before {
             Some((last, Bonds::Kept)) if last == driver && stands_there => Start::GoOn,
-            // Another session may pass any base, most likely the available index. A driver that has not used its rings has no connections to hear of.
+            // Another session may pass any base, most likely the available index. A driver that has
+            // not used its rings has no connections to hear of.
             Some((last, Bonds::Cut)) if last == driver && has_used_rings => Start::Cut,
             _ => Start::Reset {
                 owes_transport_reset: has_used_rings,

@@ -168,9 +168,9 @@ impl<M: GuestMemory> VsockDevice<M> {
     /// queue available, it gets no packet: for half a second at most.
     ///
     /// Some front-ends start the event queue after the others, and what the guest opens before it
-    /// gets the event ends by it. So both other queues wait for a buffer for the event, for 100 ms at
-    /// most from the next [`process`](Self::process) on. A guest that has none by then is served, and
-    /// gets the event later.
+    /// gets the event ends by it. So both other queues wait for a buffer for the event, for 100 ms
+    /// at most from the next [`process`](Self::process) on. A guest that has none by then is
+    /// served, and gets the event later.
     ///
     /// [`process`](Self::process) publishes the event. A VMM that [pauses](Self::pause) a guest and
     /// resumes it in the same process does not need this: the connections are still there.

@@ -2,8 +2,8 @@
 
 //! Leaves out notifications that are of no use (ADR 0013). Neither side ever waits for one of them.
 //!
-//! *Kicks.* After work the device may poll for a while, with kicks off, instead of sleeping: a packet that comes
-//! then costs neither an exit of the guest nor a wake-up of the device's thread.
+//! *Kicks.* After work the device may poll for a while, with kicks off, instead of sleeping: a
+//! packet that comes then costs neither an exit of the guest nor a wake-up of the device's thread.
 //!
 //! ```text
 //!   ┌──────────┐ found nothing  ┌───────────────────────┐

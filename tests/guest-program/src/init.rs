@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The first program of the test guest: loads the driver's modules, then does the jobs that come over the
-//! second serial port, each in a thread of its own.
+//! The first program of the test guest: loads the driver's modules, then does the jobs that come
+//! over the second serial port, each in a thread of its own.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

@@ -35,8 +35,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
 pub struct Crumbs {
     /// How many bytes are handed over in one write: at least one.
     pub bytes: usize,
-    /// How many writes are followed by a pause, in which a device sends what it has: so they are not put
-    /// together into larger packets.
+    /// How many writes are followed by a pause, in which a device sends what it has: so they are
+    /// not put together into larger packets.
     pub apart: u32,
 }
 

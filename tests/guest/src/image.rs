@@ -126,8 +126,8 @@ fn build_programs(place: &Place) -> anyhow::Result<Programs> {
     })
 }
 
-/// Builds a program of this package. Its flags are those of the last step alone, so that what it depends on
-/// is what this program was built of as well.
+/// Builds a program of this package. Its flags are those of the last step alone, so that what it
+/// depends on is what this program was built of as well.
 fn build(place: &Place, program: &str) -> anyhow::Result<Vec<u8>> {
     tool::run(
         Command::new("cargo")

@@ -2,9 +2,9 @@
 
 //! Streams to host components that are reached after a while, as over TCP.
 //!
-//! A stream that is not connected yet is watched for writing, and is neither read nor written. The guest gets its
-//! RESPONSE when the host's end is connected; an RST when it cannot be reached, or has not answered within the
-//! time that a host component has.
+//! A stream that is not connected yet is watched for writing, and is neither read nor written. The
+//! guest gets its RESPONSE when the host's end is connected; an RST when it cannot be reached, or
+//! has not answered within the time that a host component has.
 
 use vsock_backend_api::VsockStream;
 use vsock_proto::Tick;

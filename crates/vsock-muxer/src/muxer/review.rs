@@ -184,8 +184,8 @@ impl ConnectionEntry {
         });
     }
 
-    /// Watches the stream for writing exactly while something waits that the stream has refused, or while it
-    /// is being connected.
+    /// Watches the stream for writing exactly while something waits that the stream has refused, or
+    /// while it is being connected.
     fn watch_writing(
         &mut self,
         now: Tick,

@@ -10,7 +10,8 @@ use thiserror::Error;
 
 /// Where connections of a guest to a port go.
 ///
-/// As text: `unix:PATH`, `tcp:ADDRESS:PORT` with an IP address (`[::1]` for one of version 6), `dgram:PATH`.
+/// As text: `unix:PATH`, `tcp:ADDRESS:PORT` with an IP address (`[::1]` for one of version 6),
+/// `dgram:PATH`.
 ///
 /// ```
 /// use vsock_sockets::{ForwardTarget, ForwardTargetError};
@@ -23,8 +24,8 @@ use thiserror::Error;
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ForwardTarget {
-    /// A Unix socket that listens: for streams (`SOCK_STREAM`), and for messages (`SOCK_SEQPACKET`) if the guest's
-    /// socket has those.
+    /// A Unix socket that listens: for streams (`SOCK_STREAM`), and for messages (`SOCK_SEQPACKET`)
+    /// if the guest's socket has those.
     Unix(PathBuf),
     /// An address of TCP, for streams.
     Tcp(SocketAddr),

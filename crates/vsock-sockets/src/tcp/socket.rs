@@ -22,7 +22,8 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<(Acceptor, SocketAddr)> 
     Ok((Acceptor::new(listener)?, address))
 }
 
-/// Begins to connect. The stream says when it [is done](vsock_backend_api::VsockStream::finish_connect).
+/// Begins to connect. The stream says when it [is
+/// done](vsock_backend_api::VsockStream::finish_connect).
 pub(crate) fn dial(address: SocketAddr) -> io::Result<TcpVsockStream> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,

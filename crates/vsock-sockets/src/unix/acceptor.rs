@@ -8,15 +8,15 @@ use rustix::io::Errno;
 
 use super::guarded_socket::GuardedSocket;
 
-/// The most clients that one call refuses when there is no descriptor for them, before it yields to other
-/// streams. The next call refuses the rest.
+/// The most clients that one call refuses when there is no descriptor for them, before it yields to
+/// other streams. The next call refuses the rest.
 pub(super) const REFUSALS: usize = 64;
 
 /// A listening socket for host processes that connect to the guest. It never waits.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    /// A descriptor in reserve. When no other is left, it is given up to accept and refuse the clients that
-    /// wait, and later to remove the socket's file.
+    /// A descriptor in reserve. When no other is left, it is given up to accept and refuse the
+    /// clients that wait, and later to remove the socket's file.
     spare: Option<OwnedFd>,
     listener: GuardedSocket,
 }

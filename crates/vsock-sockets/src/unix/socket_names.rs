@@ -43,7 +43,8 @@ enum Used {
     Tcp(TcpUse),
 }
 
-/// A socket that a process listens on, or those that one of its guests can reach: files, or addresses of TCP.
+/// A socket that a process listens on, or those that one of its guests can reach: files, or
+/// addresses of TCP.
 ///
 /// A backend, or a [`NamedListener`](crate::NamedListener), is refused if its names overlap with those of
 /// another one in the process. A program with many virtual machines can see that beforehand:
@@ -72,7 +73,8 @@ impl SocketNames {
         Self::of(path, Files::EachPort)
     }
 
-    /// The socket at `path`, which a guest reaches as one of its ports. A link is followed to where it leads now.
+    /// The socket at `path`, which a guest reaches as one of its ports. A link is followed to where
+    /// it leads now.
     #[must_use]
     pub fn dialled(path: &Path) -> Self {
         Self::of(&without_links(path), Files::Dialled)

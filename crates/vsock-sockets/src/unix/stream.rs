@@ -83,7 +83,8 @@ impl UnixVsockStream {
         }
     }
 
-    /// The stream for this port of the guest: its opener says nothing of a port, and hears nothing of the answer.
+    /// The stream for this port of the guest: its opener says nothing of a port, and hears nothing
+    /// of the answer.
     pub(crate) fn wanting(mut self, port: u32) -> Self {
         self.requested = Some(port);
         self

@@ -119,8 +119,9 @@ fn whole(seen: Seen, counts: Counts) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The host's first writes are packets of their own, and the guest sleeps until more is there than comes in
-/// as many of them as may be under way: 256 for a buffer of 256 KiB. A frame has 16 KiB at least.
+/// The host's first writes are packets of their own, and the guest sleeps until more is there than
+/// comes in as many of them as may be under way: 256 for a buffer of 256 KiB. A frame has 16 KiB at
+/// least.
 fn frames(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let plan = Plan {
         wake: Wake::Frame,
