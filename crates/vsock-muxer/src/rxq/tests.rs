@@ -98,7 +98,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Against two plain queues: nobody is lost, nobody is there twice, and whoever waits is served
+    /// Against two plain queues: no entry is lost or doubled, and each one that waits is served
     /// after at most twice as many pops as there were connections before it.
     #[test]
     fn t73_no_ready_connection_is_ever_lost(

@@ -202,7 +202,7 @@ fn percent_of(whole: u32, percent: u32) -> u32 {
     (u64::from(whole) * u64::from(percent) / 100) as u32
 }
 
-/// What a packet has at most for which a guest never waits in vain, as [`RecvWindow::update_due`] says.
+/// The largest packet that a guest can always send in the end, as [`RecvWindow::update_due`] says.
 fn largest_packet(window: u32) -> u32 {
     (window - window / 4).min(64 * 1024)
 }

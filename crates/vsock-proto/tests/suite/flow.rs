@@ -167,7 +167,7 @@ fn t56_bytes_that_are_thrown_away_are_credited() {
     rig.data(&[1; 100]);
     rig.host.deaf = true;
     rig.flush();
-    // The guest has not yet heard that nobody reads.
+    // The guest does not know yet that the host has stopped reading.
     rig.data(&[1; 50]);
     let (shutdown, _) = rig.transmit(0).unwrap();
     assert_eq!((shutdown.body, shutdown.credit.fwd_cnt), (RECEIVE, 150));

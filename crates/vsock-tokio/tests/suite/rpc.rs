@@ -21,7 +21,7 @@ use crate::{on_both, one_thread, soon};
 
 type Codec = ProstCodec<String, String>;
 
-/// Says who has called; never, if it is asked to.
+/// Answers with the caller's address, or never answers if the request says so.
 async fn greet(name: Request<String>) -> Result<Response<String>, Status> {
     if name.get_ref() == "never" {
         pending::<()>().await;

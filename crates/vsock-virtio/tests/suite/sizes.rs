@@ -13,7 +13,7 @@ use crate::rig::{device, has_more, packet};
 const PACKETS: u64 = 0x50_0000;
 const BUFFER: u64 = 0x71_0000;
 
-/// Sends packets to nobody, as many at a time as the queue holds, and takes the answers.
+/// Sends packets that no host receives, a full queue at a time, and takes the answers.
 fn exchange(size: u16, features: u64) {
     let backend = VsockInnerBackend::new().unwrap();
     let mut device = device(backend, Config::builder().build().unwrap());
