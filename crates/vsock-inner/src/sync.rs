@@ -9,8 +9,10 @@
 mod model;
 #[cfg(not(loom))]
 mod real;
+mod stores;
 
 #[cfg(loom)]
 pub(crate) use model::*;
 #[cfg(not(loom))]
 pub(crate) use real::*;
+pub(crate) use stores::Stores;

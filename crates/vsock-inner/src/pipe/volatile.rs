@@ -109,20 +109,17 @@ impl Producer {
         len: usize,
     ) {
         let guard = piece.ptr_guard();
-        // SAFETY: as in `copy_to`; it is only read from.
-        let plain = unsafe { VolatileSlice::new(guard.as_ptr().cast_mut(), guard.len()) };
-        // The range lies in `piece`.
-        let mut rest = plain.subslice(from, len);
-        while let Ok(bytes) = rest
-            && !bytes.is_empty()
-        {
-            let range = self.reserve(bytes.len());
-            // SAFETY: `reserve` returns a place in the block.
-            let place = unsafe { range.bytes.at(range.at) };
-            // SAFETY: the range is reserved for this side alone until it is published.
-            let place = unsafe { VolatileSlice::new(place, range.len) };
-            bytes.copy_to_volatile_slice(place);
-            rest = bytes.offset(range.len);
+        debug_assert!(from + len <= guard.len());
+        let (mut at, end) = (from, from + len);
+        while at < end {
+            let range = self.reserve(end - at);
+            let filled = range.len();
+            // SAFETY: `at` lies in the piece.
+            let source = unsafe { guard.as_ptr().add(at) };
+            // SAFETY: the range was reserved just now. The rest of the piece is at least as long, and the guard keeps
+            // it mapped; the guest may write to it meanwhile, as the maker of the piece allows.
+            unsafe { self.fill(range, source) };
+            at += filled;
         }
     }
 }

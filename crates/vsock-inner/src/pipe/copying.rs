@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Which way long pieces are copied into blocks ([ADR 0018](../../../../docs/adr/0018-streaming-stores.md)).
+//!
+//! An ordinary store first fetches its cache line. Where the reader has the line, on a core that does not
+//! share a cache with this one, the fetch takes ten times as long as the copy. A streaming store fetches
+//! nothing, but the bytes are in no cache then, which a reader on this core would miss. Where the
+//! reader runs is unknown and changes, so the writer compares: from time to time it measures one copy of
+//! each kind.
+
+use std::time::{Duration, Instant};
+
+use crate::sync::Stores;
+
+/// Shorter pieces are copied by ordinary stores: streaming ones end with a wait for the memory.
+const LEAST: usize = 4096;
+/// Long copies before the first comparison: a [round](super::pool::Pool::ROUND), after which the reader has
+/// had every block.
+const FIRST: u32 = 16;
+/// Long copies between two comparisons. One copy in each is of the slower kind, so ten times as
+/// slow a copy costs 4 %; and a reader that moves to another core is noticed after 4 MiB.
+const PERIOD: u32 = 256;
+/// Streaming stores must be this number of times as fast. The reader, which finds its bytes in no
+/// cache, is slower too where the caches are fast.
+const ADVANTAGE: u64 = 2;
+
+/// What a writer knows of the two ways.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copying {
+    stores: Stores,
+    /// Long copies until the next comparison.
+    left: u32,
+    /// What a copy of the usual kind has cost, once a comparison has begun.
+    usual: Option<Cost>,
+}
+
+/// A copy that begins.
+#[derive(Debug)]
+pub(super) struct Copy {
+    pub(super) stores: Stores,
+    /// When it began, if it is measured.
+    since: Option<Instant>,
+}
+
+/// The time of a copy, relative to its length.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Cost(u64);
+
+impl Copying {
+    pub(super) const fn new() -> Self {
+        Self {
+            stores: Stores::Cached,
+            left: FIRST,
+            usual: None,
+        }
+    }
+
+    /// Whether a piece of `len` bytes is copied in the way that is found here, and not by ordinary stores.
+    #[inline]
+    pub(super) const fn compares(len: usize) -> bool {
+        Stores::HAS_STREAMING && len >= LEAST
+    }
+
+    /// How to copy the next long piece.
+    pub(super) fn begin(&mut self) -> Copy {
+        if self.left > 0 {
+            self.left -= 1;
+            return Copy {
+                stores: self.stores,
+                since: None,
+            };
+        }
+        let stores = match self.usual {
+            None => self.stores,
+            Some(_) => self.stores.other(),
+        };
+        let since = Some(Instant::now());
+        Copy { stores, since }
+    }
+
+    /// That copy, of `len` bytes, is done.
+    pub(super) fn end(&mut self, copy: Copy, len: usize) {
+        if let Some(since) = copy.since {
+            self.learn(Cost::of(since.elapsed(), len));
+        }
+    }
+
+    /// A measured copy has cost this: one of the usual kind, then one of the other.
+    fn learn(&mut self, cost: Cost) {
+        let Some(usual) = self.usual.take() else {
+            self.usual = Some(cost);
+            return;
+        };
+        let is_better = match self.stores {
+            Stores::Cached => cost.times(ADVANTAGE) < usual,
+            Stores::Streaming => cost < usual,
+        };
+        if is_better {
+            self.stores = self.stores.other();
+        }
+        self.left = PERIOD;
+    }
+}
+
+impl Cost {
+    fn of(time: Duration, len: usize) -> Self {
+        // In picoseconds for each byte. A copy that takes an hour may count as less.
+        let picos = time.as_nanos().saturating_mul(1000) / len as u128;
+        Self(u64::try_from(picos).unwrap_or(u64::MAX))
+    }
+
+    const fn times(self, factor: u64) -> Self {
+        Self(self.0.saturating_mul(factor))
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64", not(loom)))]
+mod tests {
+    use super::{Copying, Cost, FIRST, LEAST, PERIOD};
+    use crate::sync::Stores;
+
+    /// Copies whose costs are given: cached, streaming.
+    fn run(copying: &mut Copying, copies: u32, (cached, streaming): (u64, u64)) -> [u32; 2] {
+        let mut counts = [0; 2];
+        for _ in 0..copies {
+            let copy = copying.begin();
+            let cost = match copy.stores {
+                Stores::Cached => cached,
+                Stores::Streaming => streaming,
+            };
+            counts[copy.stores as usize] += 1;
+            if copy.since.is_some() {
+                copying.learn(Cost(cost));
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn the_faster_way_is_found_and_one_copy_in_a_period_is_of_the_other() {
+        let mut copying = Copying::new();
+        assert_eq!(run(&mut copying, FIRST + 2, (500, 60)), [FIRST + 1, 1]);
+        assert_eq!(
+            run(&mut copying, 3 * (PERIOD + 2), (500, 60)),
+            [3, 3 * (PERIOD + 1)]
+        );
+        // The reader has moved to this core.
+        run(&mut copying, PERIOD + 2, (20, 50));
+        assert_eq!(
+            run(&mut copying, 3 * (PERIOD + 2), (20, 50)),
+            [3 * (PERIOD + 1), 3]
+        );
+    }
+
+    #[test]
+    fn streaming_stores_that_are_only_a_little_faster_are_not_taken() {
+        let mut copying = Copying::new();
+        assert_eq!(run(&mut copying, 10 * (PERIOD + 2), (100, 51))[1], 10);
+    }
+
+    #[test]
+    fn short_pieces_are_always_copied_by_ordinary_stores() {
+        assert!(Copying::compares(LEAST));
+        assert!(!Copying::compares(LEAST - 1));
+    }
+}
