@@ -35,8 +35,8 @@ pub(super) struct Copying {
 }
 
 /// A copy that begins.
-#[derive(Debug)]
-pub(super) struct Copy {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LongCopy {
     pub(super) stores: Stores,
     /// When it began, if it is measured.
     since: Option<Instant>,
@@ -62,10 +62,10 @@ impl Copying {
     }
 
     /// How to copy the next long piece.
-    pub(super) fn begin(&mut self) -> Copy {
+    pub(super) fn begin(&mut self) -> LongCopy {
         if self.left > 0 {
             self.left -= 1;
-            return Copy {
+            return LongCopy {
                 stores: self.stores,
                 since: None,
             };
@@ -75,11 +75,11 @@ impl Copying {
             Some(_) => self.stores.other(),
         };
         let since = Some(Instant::now());
-        Copy { stores, since }
+        LongCopy { stores, since }
     }
 
     /// That copy, of `len` bytes, is done.
-    pub(super) fn end(&mut self, copy: Copy, len: usize) {
+    pub(super) fn end(&mut self, copy: LongCopy, len: usize) {
         if let Some(since) = copy.since {
             self.learn(Cost::of(since.elapsed(), len));
         }

@@ -199,7 +199,7 @@ impl Producer {
             // SAFETY: by the caller's promise.
             unsafe { self.fill_long(range, from) };
         } else {
-            // SAFETY: by the caller's promise.
+            // SAFETY: by the caller's promise. The reader's position cannot be past the block, so it is live.
             unsafe { range.fill(from, Stores::Cached) };
         }
     }
@@ -210,7 +210,7 @@ impl Producer {
     #[inline(never)]
     unsafe fn fill_long(&mut self, range: Reserved, from: *const u8) {
         let (copy, len) = (self.copying.begin(), range.len);
-        // SAFETY: by the caller's promise.
+        // SAFETY: as in `fill`.
         unsafe { range.fill(from, copy.stores) };
         self.copying.end(copy, len);
     }
