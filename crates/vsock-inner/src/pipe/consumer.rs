@@ -297,7 +297,7 @@ impl Consumer {
 
     /// Brings the descriptor in line with what a read would do. A writer at work is about to publish
     /// more, so another look is worth the two system calls that clearing and waking cost.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let (doorbell, want) = (&self.pipe.data, self.want());
         let more = || doorbell.load().is_ready(want);
         if doorbell.is_taken() && !self.look.spin(None, Pace::Calm, more) {
