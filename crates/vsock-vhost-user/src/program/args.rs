@@ -49,8 +49,8 @@ pub(crate) struct Args {
 
     /// One virtual machine of several: guest-cid=N,socket=PATH,uds-path=PATH, and if it is to
     /// differ from the others buf-alloc=BYTES, queue-size=N and sealed-memory=true or false;
-    /// forward=PORT=TARGET and expose=ADDRESS=PORT, each as often as needed, and no-connect=true or
-    /// false
+    /// forward=PORT=TARGET and expose=ADDRESS=PORT, each as often as needed, no-connect=true or
+    /// false, and groups=NAME+NAME: guests with a group in common may connect to each other
     #[arg(long = "vm", value_name = "KEY=VALUE,...", conflicts_with = "Vm")]
     many: Vec<Vm>,
     #[command(flatten)]
@@ -120,6 +120,7 @@ mod tests {
             forward: Vec::new(),
             expose: Vec::new(),
             no_connect: false,
+            groups: Vec::new(),
         }
     }
 

@@ -6,8 +6,9 @@ use std::io;
 use std::time::Duration;
 
 use vsock_vhost_user::{
-    AccessPlatform, Config, ConfigError, ExposeBackend, ForwardBackend, SealedMemory, UnixBackend,
-    UnixSeqpacketBackend, VhostUserVsock, VhostUserVsockBuilder, VsockBackend,
+    AccessPlatform, Capacity, Config, ConfigError, ExposeBackend, ForwardBackend, SealedMemory,
+    Siblings, UnixBackend, UnixSeqpacketBackend, VhostUserVsock, VhostUserVsockBuilder,
+    VsockBackend, VsockInnerConfig,
 };
 
 use super::args::{Args, Vm};
@@ -24,8 +25,22 @@ pub(crate) fn config(args: &Args, vm: &Vm) -> Result<Config, ConfigError> {
         .build()
 }
 
-/// Starts it.
-pub(crate) fn device(args: &Args, vm: &Vm, config: Config) -> Result<VhostUserVsock, ProgramError> {
+/// What the guests with these limits share, to talk to each other. Between two of them fits what one may
+/// send, which is also the longest message.
+pub(crate) fn siblings(configs: &[Config]) -> Siblings {
+    let buf_alloc = configs.iter().map(Config::buf_alloc).max();
+    let capacity = Capacity::Bytes(buf_alloc.unwrap_or(1) as usize);
+    let config = VsockInnerConfig::default();
+    Siblings::with_config(config.to_device(capacity).to_application(capacity))
+}
+
+/// Starts it, as one of these siblings.
+pub(crate) fn device(
+    args: &Args,
+    vm: &Vm,
+    config: Config,
+    siblings: &Siblings,
+) -> Result<VhostUserVsock, ProgramError> {
     let cid = vm.guest_cid;
     let sealed_memory = if vm.sealed_memory.unwrap_or(args.limits.sealed_memory) {
         SealedMemory::Required
@@ -61,6 +76,13 @@ pub(crate) fn device(args: &Args, vm: &Vm, config: Config) -> Result<VhostUserVs
             expose.port
         );
         builder = builder.backend_for(Box::new(backend), &[]);
+    }
+    if !vm.groups.is_empty() {
+        let groups = vm.groups.iter().cloned().collect();
+        let backend = siblings
+            .join(cid, groups)
+            .map_err(|source| ProgramError::Siblings { cid, source })?;
+        builder = builder.sibling_backend(Box::new(backend));
     }
     let device = builder
         .spawn()

@@ -13,7 +13,7 @@ use super::args::{Args, Vm};
 use super::descriptors;
 use super::error::ProgramError;
 use super::logging::Logging;
-use super::machine::{config, device};
+use super::machine::{config, device, siblings};
 
 /// What ends the program.
 enum End {
@@ -30,10 +30,11 @@ pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), Prog
         .map(|vm| config(args, vm))
         .collect::<Result<Vec<_>, _>>()?;
     descriptors::raise(&configs);
+    let siblings = siblings(&configs);
     let devices = vms
         .iter()
         .zip(configs)
-        .map(|(vm, config)| device(args, vm, config))
+        .map(|(vm, config)| device(args, vm, config, &siblings))
         .collect::<Result<Vec<_>, _>>()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
     let (ends, ended) = mpsc::channel();

@@ -49,6 +49,8 @@ pub(crate) struct Vm {
     pub(crate) queue_size: Option<u16>,
     #[arg(skip)]
     pub(crate) sealed_memory: Option<bool>,
+    #[arg(skip)]
+    pub(crate) groups: Vec<String>,
 }
 /// What is wrong with the value of `--vm`.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -67,7 +69,7 @@ pub(crate) enum VmError {
     Route(&'static str, #[source] RouteError),
 }
 /// The keys of `--vm`.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "guest-cid",
     "socket",
     "uds-path",
@@ -77,6 +79,7 @@ const KEYS: [&str; 9] = [
     "no-connect",
     "forward",
     "expose",
+    "groups",
 ];
 
 impl FromStr for Vm {
@@ -122,6 +125,7 @@ impl FromStr for Vm {
             no_connect,
             _,
             _,
+            groups,
         ] = values;
         Ok(Self {
             guest_cid: parsed("guest-cid", guest_cid, NUMBER)?
@@ -134,6 +138,9 @@ impl FromStr for Vm {
             no_connect: parsed("no-connect", no_connect, BOOL)?.unwrap_or(false),
             forward,
             expose,
+            groups: groups.map_or_else(Vec::new, |names| {
+                names.split('+').map(str::to_owned).collect()
+            }),
         })
     }
 }
