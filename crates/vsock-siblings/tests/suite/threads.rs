@@ -198,10 +198,14 @@ fn two_guests_that_both_write_and_do_not_read_block_no_device() {
                     let stuck = guest.connect_to(now, to, SocketType::Stream, PORT);
                     let deadline = Deadline::after(GENEROUS);
                     let mut taken = 0;
-                    // Both windows, the pipe and more: until nothing more is taken.
-                    while taken < 600_000 {
+                    // More than the one window: some of it waits between the devices.
+                    while taken < 300_000 {
                         let guest = &mut player.node.guest;
-                        taken += guest.write(stuck, &[0; 10_000]).unwrap_or(0);
+                        match guest.write(stuck, &[0; 10_000]) {
+                            Ok(more) => taken += more,
+                            Err(_) if guest.state(stuck) == Some(SocketState::Connecting) => {}
+                            Err(_) => break, // the other one is done, and has closed it
+                        }
                         player.node.step(now);
                         assert!(!deadline.passed(), "{taken}");
                     }
