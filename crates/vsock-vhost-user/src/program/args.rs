@@ -2,6 +2,8 @@
 
 //! The command line: its grammar and its checks, nothing else. A file for each group of options.
 
+mod command;
+mod generate;
 mod limits;
 mod logging;
 mod names;
@@ -15,6 +17,8 @@ use thiserror::Error;
 
 use self::names::SocketUse;
 
+pub(crate) use self::command::Command;
+pub(crate) use self::generate::Generate;
 pub(crate) use self::limits::Limits;
 pub(crate) use self::logging::LogArgs;
 pub(crate) use self::vm::Vm;
@@ -36,6 +40,7 @@ pub(crate) use self::vm::Vm;
 #[command(
     name = "vsock-vhost-user",
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "\
 QEMU, with the guest's memory shared:
   -object memory-backend-memfd,id=mem,size=512M,share=on -machine q35,memory-backend=mem \\
@@ -53,11 +58,16 @@ pub(crate) struct Args {
     /// false
     #[arg(long = "vm", value_name = "KEY=VALUE,...", conflicts_with = "Vm")]
     many: Vec<Vm>,
+
     #[command(flatten)]
     pub(crate) limits: Limits,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
+
+    /// Without one, the program serves its virtual machines.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
 }
 
 /// What is wrong with the arguments as a whole.

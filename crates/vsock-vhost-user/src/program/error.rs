@@ -9,6 +9,8 @@ use std::process::ExitCode;
 use thiserror::Error;
 use vsock_vhost_user::{ConfigError, VhostUserError};
 
+use super::generate::GenerateError;
+
 /// The exit code for wrong arguments; clap has the same.
 const WRONG_ARGUMENTS: u8 = 2;
 
@@ -27,6 +29,8 @@ pub(crate) enum ProgramError {
     Signals(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
 }
 
 impl ProgramError {
