@@ -16,8 +16,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use self::args::{Args, ArgsError, Command};
-use self::error::ProgramError;
+use self::args::{Args, ArgsError, Command, Vm};
+use self::error::{ProgramError, with_causes};
 use self::logging::Logging;
 
 /// Does what its arguments say.
@@ -36,6 +36,9 @@ pub(crate) fn main() -> ExitCode {
 /// Serves the virtual machines.
 fn serve(args: &Args) -> ExitCode {
     let vms = args.vms().unwrap_or_else(|error| refuse(&error));
+    if args.check {
+        return checked(&vms);
+    }
     let logging = match Logging::start(args.log.log_level) {
         Ok(logging) => logging,
         Err(error) => {
@@ -43,7 +46,7 @@ fn serve(args: &Args) -> ExitCode {
             return fail(&ProgramError::Thread(error));
         }
     };
-    let code = match serve::run(args, &vms, &logging) {
+    let code = match serve::run(&vms, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.say(&error.text());
@@ -57,7 +60,9 @@ fn serve(args: &Args) -> ExitCode {
 /// Ends the program as it does for an argument that cannot be parsed.
 fn refuse(error: &ArgsError) -> ! {
     let mut command = <Args as clap::CommandFactory>::command();
-    command.error(ErrorKind::ValueValidation, error).exit()
+    command
+        .error(ErrorKind::ValueValidation, with_causes(error))
+        .exit()
 }
 
 /// Says what failed, on standard error.
@@ -65,4 +70,15 @@ fn fail(error: &ProgramError) -> ExitCode {
     // Nothing can be done if it fails.
     let _told = writeln!(io::stderr(), "{}", error.text());
     error.code()
+}
+
+/// Says that the arguments are right, and for whom.
+fn checked(vms: &[Vm]) -> ExitCode {
+    let cids: Vec<_> = vms.iter().map(|vm| vm.guest_cid.to_string()).collect();
+    let said = writeln!(
+        io::stdout(),
+        "vsock-vhost-user: the arguments are right; they start a device for each guest: {}",
+        cids.join(", ")
+    );
+    ExitCode::from(u8::from(said.is_err()))
 }

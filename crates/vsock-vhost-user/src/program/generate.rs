@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use clap::{Command, CommandFactory};
@@ -48,9 +49,7 @@ pub(crate) fn run(options: &Generate) -> Result<(), GenerateError> {
 
 /// The man page of the program, and of each of its commands.
 fn pages(command: &Command) -> Vec<(String, Vec<u8>)> {
-    let commands = command.get_subcommands();
-    let shown = commands.filter(|command| command.get_name() != "help");
-    let commands = std::iter::once(command).chain(shown);
+    let commands = iter::once(command).chain(command.get_subcommands());
     commands
         .map(|command| {
             let name = command.get_display_name();
@@ -72,6 +71,8 @@ fn write(share: &Path, name: &str, bytes: &[u8]) -> Result<(), GenerateError> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Arg;
+
     use super::*;
 
     #[test]
@@ -85,10 +86,8 @@ mod tests {
         let read = |name: &str| fs::read_to_string(share.join(name)).unwrap();
         let page = read("man/man1/vsock-vhost-user.1").replace('\\', "");
         let command = Args::command();
-        let options: Vec<_> = command
-            .get_arguments()
-            .filter_map(|a| a.get_long())
-            .collect();
+        let options = command.get_arguments().filter(|arg| !arg.is_hide_set());
+        let options: Vec<_> = options.filter_map(Arg::get_long).collect();
         assert!(options.len() > 10, "{options:?}");
         for option in options {
             assert!(page.contains(&format!("--{option}")), "{option}\n{page}");

@@ -9,11 +9,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock};
 
-use super::args::{Args, Vm};
+use super::args::Vm;
 use super::descriptors;
 use super::error::ProgramError;
 use super::logging::Logging;
-use super::machine::{config, device};
+use super::machine::device;
 
 /// What ends the program.
 enum End {
@@ -22,19 +22,11 @@ enum End {
 }
 
 /// Serves them until all have ended.
-pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), ProgramError> {
+pub(crate) fn run(vms: &[Vm], logging: &Logging) -> Result<(), ProgramError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ProgramError::Signals)?;
-    let configs = vms
-        .iter()
-        .map(|vm| config(args, vm))
-        .collect::<Result<Vec<_>, _>>()?;
-    descriptors::raise(&configs);
-    let devices = vms
-        .iter()
-        .zip(configs)
-        .map(|(vm, config)| device(args, vm, config))
-        .collect::<Result<Vec<_>, _>>()?;
+    descriptors::raise(vms.iter().map(|vm| &vm.config));
+    let devices = vms.iter().map(device).collect::<Result<Vec<_>, _>>()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
     let (ends, ended) = mpsc::channel();
     let count = devices.len();
