@@ -3,6 +3,7 @@
 //! The program: its command line, and what it does for each command.
 
 mod args;
+mod capabilities;
 mod descriptors;
 mod error;
 mod generate;
@@ -10,6 +11,7 @@ mod logging;
 mod machine;
 mod serve;
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -22,7 +24,12 @@ use self::logging::Logging;
 
 /// Does what its arguments say.
 pub(crate) fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) if args.print_capabilities => return capabilities::print(),
+        Ok(args) => args,
+        Err(_) if capabilities::asked_for(env::args_os()) => return capabilities::print(),
+        Err(error) => error.exit(),
+    };
     let ended = match &args.command {
         None => return serve(&args),
         Some(Command::Generate(options)) => generate::run(options).map_err(ProgramError::from),

@@ -76,6 +76,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) check: bool,
 
+    /// Print what QEMU's conventions for back-ends ask for, as JSON, and do nothing else
+    #[arg(long)]
+    pub(crate) print_capabilities: bool,
+
     #[command(flatten)]
     pub(crate) log: LogArgs,
 

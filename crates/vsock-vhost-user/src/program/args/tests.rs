@@ -2,8 +2,15 @@
 
 //! Command lines and files, and what comes of them.
 
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
+
 use log::LevelFilter;
-use tempfile::TempDir;
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::sample::select;
+use tempfile::{NamedTempFile, TempDir};
 use vsock_vhost_user::Config;
 
 use super::device::DeviceArgs;
@@ -314,4 +321,56 @@ fn the_help_names_every_option() {
     }
     // Those that are refused are not offered.
     assert!(!help.contains("--forward-cid"), "{help}");
+}
+
+/// A word of a command line: an option's name, a value that is nearly one, or anything.
+fn word() -> impl Strategy<Value = OsString> {
+    let names = "--vm --config --check --guest-cid --guest_cid --socket --socket-path --uds-path \
+                 --groups --forward --expose --no-connect --forward-cid --forward-listen --buf-alloc \
+                 --tx-buffer-size --queue-size --sealed-memory --host-ports --command-timeout \
+                 --probe-interval --max-connections --log-level -h -V -- generate /d";
+    let values = "guest-cid=3,socket=/s,uds_path=/u guest_cid 3 4294967295 -1 18446744073709551616 /s \
+                  1KiB 9999999999999G 5s 5000000000000h 5=unix:/p unix:/p=5 tcp:[::1]:1=2 a+b + = , ,, \
+                  == true no 0-1 1-0 - groups=+ forward=1=dgram:/x socket=,uds-path=";
+    let list = |words: &'static str| select(words.split_whitespace().collect::<Vec<_>>());
+    prop_oneof![
+        list(names).prop_map(OsString::from),
+        list(values).prop_map(OsString::from),
+        (list(names), list(values)).prop_map(|(name, value)| format!("{name}={value}").into()),
+        (list(names), ".*").prop_map(|(name, value)| format!("{name}={value}").into()),
+        vec(any::<u8>(), 0..20).prop_map(OsString::from_vec),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_command_line_panics(words in vec(word(), 0..8)) {
+        let program = OsString::from("vsock-vhost-user");
+        match Args::try_parse_from(std::iter::once(program).chain(words)) {
+            Ok(args) if args.config.is_none() => drop(args.vms()),
+            Ok(_) => {}
+            Err(error) => {
+                let is_refused = error.exit_code() == 2;
+                prop_assert_eq!(is_refused, error.use_stderr());
+                prop_assert!(!error.to_string().is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn no_keys_panic(text in "[a-z_=,+:/0-9. -]{0,40}|.*") {
+        drop(VmArgs::of_keys(&text));
+        drop(VmArgs::of_keys(&format!("socket=/s,uds-path=/u,{text}")));
+    }
+
+    #[test]
+    fn no_file_panics(bytes in prop_oneof![
+        vec(any::<u8>(), 0..100),
+        "[a-z:\n \\[\\]{},&*?|>'\"~#%!-]{0,100}".prop_map(String::into_bytes),
+        "vms:\n- [a-z_]{0,9}: [a-z0-9:\n \\[\\]{},-]{0,100}".prop_map(String::into_bytes),
+    ]) {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(&bytes).unwrap();
+        drop(file::read(file.path()));
+    }
 }
