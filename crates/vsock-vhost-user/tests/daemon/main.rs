@@ -10,6 +10,7 @@
 )]
 
 mod descriptors;
+mod drop_in;
 mod frontends;
 mod guest;
 mod host;

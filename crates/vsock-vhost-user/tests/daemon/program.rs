@@ -22,7 +22,7 @@ use crate::host::STOP;
 use crate::stopping::block_requests;
 use crate::vmm::{FEATURES, TX, Vmm, header, memory};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_vsock-vhost-user");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_vsock-vhost-user");
 
 /// The program, for guests whose sockets are in a directory of its own.
 pub(crate) struct Program {
@@ -153,7 +153,7 @@ fn vm(dir: &TempDir, cid: u64) -> String {
 }
 
 /// Its exit code and what it said, of arguments with which it ends by itself.
-fn run(args: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn run(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(PROGRAM).args(args).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.code(), said)
