@@ -218,7 +218,9 @@ mod session;
 mod shared;
 mod shared_file;
 mod signal;
+mod status;
 mod stopper;
+mod thread;
 mod vring;
 mod worker;
 
@@ -227,7 +229,9 @@ pub use builder::VhostUserVsockBuilder;
 pub use device::VhostUserVsock;
 pub use error::VhostUserError;
 pub use shared_file::SealedMemory;
+pub use status::{DeviceStatus, StatusHandle};
 pub use stopper::Stopper;
+pub use thread::DeviceThread;
 pub use vsock_backend_api::{
     ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockListener,
     VsockMessages, VsockStream, VsockVolatileStream,
@@ -241,7 +245,8 @@ pub use vsock_muxer::{Ending, EndingCounts, MuxerCounters, MuxerError};
 pub use vsock_proto::{Cid, CidError, Config, ConfigBuilder, ConfigError, GuestCid};
 pub use vsock_sockets::{
     DatagramStream, ExposeBackend, ExposedAt, ExposedAtError, ForwardBackend, ForwardTarget,
-    ForwardTargetError, ListenerHandle, NamedListener, SocketFileRemover, SocketNames, TcpBackend,
-    TcpVsockStream, UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,
+    ForwardTargetError, ListenerHandle, NamedListener, SocketAccess, SocketFileRemover,
+    SocketNames, TcpBackend, TcpVsockStream, UnixBackend, UnixSeqpacketBackend,
+    UnixSeqpacketStream, UnixVsockStream, start_closer,
 };
 pub use vsock_virtio::DeviceCounters;
