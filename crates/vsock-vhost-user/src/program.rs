@@ -7,6 +7,7 @@ mod capabilities;
 mod descriptors;
 mod error;
 mod generate;
+mod inherited;
 mod logging;
 mod machine;
 mod serve;
@@ -20,6 +21,7 @@ use clap::error::ErrorKind;
 
 use self::args::{Args, ArgsError, Command, Vm};
 use self::error::{ProgramError, with_causes};
+use self::inherited::Inherited;
 use self::logging::Logging;
 
 /// Does what its arguments say.
@@ -46,6 +48,10 @@ fn serve(args: &Args) -> ExitCode {
     if args.check {
         return checked(&vms);
     }
+    let inherited = match Inherited::take(&vms) {
+        Ok(inherited) => inherited,
+        Err(error) => return fail(&error.into()),
+    };
     let logging = match Logging::start(args.log.log_level) {
         Ok(logging) => logging,
         Err(error) => {
@@ -53,7 +59,7 @@ fn serve(args: &Args) -> ExitCode {
             return fail(&ProgramError::Thread(error));
         }
     };
-    let code = match serve::run(&vms, &logging) {
+    let code = match serve::run(&vms, inherited, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.say(&error.text());

@@ -10,6 +10,7 @@ use thiserror::Error;
 use vsock_vhost_user::VhostUserError;
 
 use super::generate::GenerateError;
+use super::inherited::InheritedError;
 
 /// The exit code for wrong arguments; clap has the same.
 const WRONG_ARGUMENTS: u8 = 2;
@@ -28,6 +29,8 @@ pub(crate) enum ProgramError {
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
     #[error(transparent)]
+    Inherited(#[from] InheritedError),
+    #[error(transparent)]
     Generate(#[from] GenerateError),
 }
 
@@ -36,10 +39,11 @@ impl ProgramError {
     pub(crate) fn code(&self) -> ExitCode {
         let wrong_value = matches!(
             self,
-            Self::Device {
-                source: VhostUserError::Cid(_) | VhostUserError::QueueSize(_),
-                ..
-            }
+            Self::Inherited(InheritedError::NotOpen(_) | InheritedError::NoSocket(_))
+                | Self::Device {
+                    source: VhostUserError::Cid(_) | VhostUserError::QueueSize(_),
+                    ..
+                }
         );
         ExitCode::from(if wrong_value { WRONG_ARGUMENTS } else { 1 })
     }

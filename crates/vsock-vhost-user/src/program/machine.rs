@@ -12,11 +12,13 @@ use vsock_vhost_user::{
 
 use super::args::Vm;
 use super::error::ProgramError;
+use super::inherited::Inherited;
 
 /// Starts it.
-pub(crate) fn device(vm: &Vm) -> Result<VhostUserVsock, ProgramError> {
+pub(crate) fn device(vm: &Vm, inherited: &mut Inherited) -> Result<VhostUserVsock, ProgramError> {
     let cid = vm.guest_cid;
     let mut builder = VhostUserVsockBuilder::new(cid, &vm.socket).config(vm.config.clone());
+    builder = inherited.add_to(builder, vm)?;
     let options = &vm.device;
     if let Some(entries) = options.queue_size {
         builder = builder.queue_size(entries);

@@ -14,6 +14,7 @@ mod drop_in;
 mod frontends;
 mod guest;
 mod host;
+mod inherited;
 mod lifecycle;
 mod logging;
 mod messages;
