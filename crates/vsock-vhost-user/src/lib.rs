@@ -239,6 +239,7 @@ mod signal;
 mod status;
 mod stopper;
 mod thread;
+mod virtio_device;
 mod vmms;
 mod vring;
 mod worker;
