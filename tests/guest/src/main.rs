@@ -12,12 +12,15 @@
 mod bench;
 mod bytes;
 mod demo;
+mod emulator;
 mod ends;
 mod guest;
 mod image;
 mod kernel;
+mod kernel_tests;
 mod machine;
 mod monitor;
+mod processes;
 mod qemu;
 mod suite;
 mod table;
@@ -32,7 +35,7 @@ use vsock_guest::{child, device, place, tool, usage};
 
 use crate::device::Kind;
 use crate::image::Image;
-use crate::kernel::Version;
+use crate::kernel::{Version, VsockTest};
 use crate::machine::Parts;
 use crate::place::Place;
 use crate::qemu::Accelerator;
@@ -59,6 +62,10 @@ enum Command {
         /// Only the tests whose names contain this.
         #[arg(default_value = "")]
         filter: String,
+        /// Linux's own tests of vsock (`vsock_test`), between two guests, in place of ours. The kernel is
+        /// that of Debian's backports if none is named.
+        #[arg(long, conflicts_with = "list")]
+        kernel_tests: bool,
         /// The devices that are tested; both of ours if none is named.
         #[arg(long, value_enum)]
         device: Vec<Kind>,
@@ -124,12 +131,37 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         }
         Command::Suite {
             filter,
+            kernel_tests: true,
             device,
             kernel,
             mirror,
             ..
         } => {
-            let images = images(&place, kernel, mirror.as_deref())?;
+            let mirror = mirror.as_deref();
+            let tests = VsockTest::prepare(&place, mirror)?;
+            let kernels = named(kernel, &[Version::NEWEST]);
+            let images = images(kernels, |version| {
+                Image::of_kernel_tests(&place, version, mirror, &tests)
+            })?;
+            let mut passed = true;
+            for image in &images {
+                for kind in named(device, &[Kind::Ours, Kind::InProcess]) {
+                    let parts = Parts::prepare(&place, *kind, image, args.accelerator)?;
+                    passed &= kernel_tests::run(&parts, &tests, filter)?;
+                }
+            }
+            Ok(passed)
+        }
+        Command::Suite {
+            filter,
+            device,
+            kernel,
+            mirror,
+            ..
+        } => {
+            let images = images(kernel, |version| {
+                Image::prepare(&place, version, mirror.as_deref())
+            })?;
             let mut passed = true;
             for image in &images {
                 for kind in named(device, &[Kind::Ours, Kind::InProcess]) {
@@ -166,11 +198,14 @@ fn run(args: &Args) -> anyhow::Result<bool> {
 }
 
 /// What the guests boot from. If all kernels are asked for, one that cannot be had is left out and said.
-fn images(place: &Place, kernels: &[Version], mirror: Option<&str>) -> anyhow::Result<Vec<Image>> {
+fn images(
+    kernels: &[Version],
+    prepare: impl Fn(Version) -> anyhow::Result<Image>,
+) -> anyhow::Result<Vec<Image>> {
     let mut images = Vec::new();
     let mut missing = None;
     for version in Version::chosen(kernels) {
-        match Image::prepare(place, version, mirror) {
+        match prepare(version) {
             Ok(image) => images.push(image),
             Err(error) if kernels.contains(&Version::All) && error.is::<Missing>() => {
                 eprintln!("guest: kernel {} is left out: {error:#}", version.name());
@@ -186,8 +221,8 @@ fn images(place: &Place, kernels: &[Version], mirror: Option<&str>) -> anyhow::R
 }
 
 /// What the user has named, else what is usual.
-fn named<'a>(devices: &'a [Kind], usual: &'a [Kind]) -> &'a [Kind] {
-    if devices.is_empty() { usual } else { devices }
+fn named<'a, T>(named: &'a [T], usual: &'a [T]) -> &'a [T] {
+    if named.is_empty() { usual } else { named }
 }
 
 /// For 8,000 connections, here and in the device, which inherits the limit.
