@@ -158,6 +158,8 @@ pub struct GuestSocket {
     pub cid: u32,
     /// Its port in the guest.
     pub port: u32,
+    /// CID and port of the other side, if it is a connection.
+    pub peer: Option<(u32, u32)>,
 }
 
 /// What the guest can be asked to do.

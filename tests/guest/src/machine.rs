@@ -311,7 +311,12 @@ fn start_device(
     processes: &Processes,
 ) -> anyhow::Result<Box<dyn Device>> {
     let Some(program) = &parts.program else {
-        return Ok(Box::new(InProcess::start(CID, directory, None)?));
+        return Ok(Box::new(match guests {
+            Guests::One => InProcess::start(CID, directory, None)?,
+            Guests::Siblings | Guests::Networked => {
+                InProcess::start_siblings([CID, SIBLING_CID], directory)?
+            }
+        }));
     };
     let log = parts.logs.join("device.log");
     let device = match guests {

@@ -16,6 +16,7 @@ mod refused;
 mod restarts;
 mod rpc;
 mod seqpacket;
+mod siblings;
 pub(crate) mod slow;
 mod transfers;
 
@@ -90,6 +91,8 @@ pub(crate) fn tests() -> Vec<Test> {
         pause::TESTS,
         restarts::TESTS,
         life::TESTS,
+        siblings::TESTS,
+        siblings::lives::TESTS,
     ]
     .concat()
 }
