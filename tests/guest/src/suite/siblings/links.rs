@@ -3,7 +3,7 @@
 //! Connections between two guests, with both of their ends.
 
 use anyhow::Context;
-use vsock_guest_program::job::{Content, GuestSocket, Options};
+use vsock_guest_program::job::{Content, GuestSocket, Job, Options};
 
 use crate::bytes::complete;
 use crate::child::wait_until;
@@ -127,13 +127,19 @@ impl Flow {
     }
 }
 
-/// Waits until a socket takes no more bytes; how many it has taken.
-pub(super) fn at_rest(guest: &Guest, socket: GuestSocket) -> anyhow::Result<u64> {
-    let (mut last, mut same) = (0, 0);
+/// Waits until the one side's sockets take no more bytes; how many each has taken.
+pub(super) fn at_rest<'a>(
+    links: impl Iterator<Item = Link<'a>> + Clone,
+) -> anyhow::Result<Vec<u64>> {
+    let ask = |link: Link<'_>| link.route.from.guest.start(Job::Progress(link.from.socket));
+    let (mut last, mut same) = (Vec::new(), 0);
     let taken = wait_until(LIMIT, || {
-        let now = guest.progress(socket)?;
+        // All are asked before the first has answered.
+        let asked = links.clone().map(ask).collect::<anyhow::Result<Vec<_>>>()?;
+        let now = asked.into_iter().map(|asked| Ok(asked.moved()?.count));
+        let now = now.collect::<anyhow::Result<Vec<u64>>>()?;
         same = if now == last { same + 1 } else { 0 };
-        last = now;
+        last.clone_from(&now);
         Ok((same == 20).then_some(now))
     })?;
     taken.context("bytes are taken without end")
