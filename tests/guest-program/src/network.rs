@@ -45,7 +45,7 @@ pub(crate) fn set_address(address: Ipv4Addr) -> anyhow::Result<Answer> {
     )
     .context("no socket of netlink")?;
     let address = [
-        &[AF_INET as u8, PREFIX, 0, 0][..],
+        &[u8::try_from(AF_INET)?, PREFIX, 0, 0][..],
         &index.to_ne_bytes(),
         &8_u16.to_ne_bytes(),
         &LOCAL.to_ne_bytes(),

@@ -45,3 +45,47 @@ fn version(release: &str) -> Option<(u32, u32)> {
     let mut number = || numbers.next()?.parse().ok();
     Some((number()?, number()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::{LIMITS, judge, version};
+    use crate::kernel_tests::table::Verdict;
+
+    #[test]
+    fn a_failure_without_a_known_reason_is_one() {
+        let failed = judge("SOCK_STREAM bind only", "7.3.4-cloud", Err(anyhow!("why")));
+        assert_eq!(failed, Verdict::Failed("why".to_owned()));
+    }
+
+    #[test]
+    fn a_test_that_passes_has_passed_whatever_is_known_of_it() {
+        for limit in LIMITS {
+            let passed = judge(
+                limit.test,
+                "5.0.0",
+                Ok(vec!["a".to_owned(), "b".to_owned()]),
+            );
+            assert_eq!(passed, Verdict::Passed("a | b".to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_reason_holds_for_the_kernels_that_it_is_of() {
+        for limit in LIMITS {
+            let old = judge(limit.test, "5.0.0-cloud", Err(anyhow!("why")));
+            assert!(matches!(old, Verdict::CannotPass { .. }), "{old:?}");
+            let new = judge(limit.test, "99.0.0-cloud", Err(anyhow!("why")));
+            let fails = matches!(new, Verdict::Failed(_));
+            assert_eq!(fails, limit.before.is_some(), "{new:?}");
+        }
+    }
+
+    #[test]
+    fn a_release_begins_with_its_version() {
+        assert_eq!(version("6.12.3+deb13-cloud-amd64"), Some((6, 12)));
+        assert_eq!(version("7.3"), Some((7, 3)));
+        assert_eq!(version("next"), None);
+    }
+}

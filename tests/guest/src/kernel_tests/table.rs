@@ -74,3 +74,42 @@ impl fmt::Display for Table {
         write!(f, "{passed} passed, {failed} failed, {others} cannot pass")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Row, Table, Verdict};
+    use crate::kernel::Case;
+
+    fn row(verdict: Verdict) -> Row {
+        let (id, name) = (7, "a".to_owned());
+        Row {
+            case: Case { id, name },
+            role: "client",
+            time: Duration::from_secs(1),
+            verdict,
+        }
+    }
+
+    #[test]
+    fn what_cannot_pass_is_no_failure_and_has_its_reason() {
+        let (reason, error) = ("known", "why".to_owned());
+        let mut table = Table {
+            rows: vec![
+                row(Verdict::Passed(String::new())),
+                row(Verdict::CannotPass { reason, error }),
+            ],
+        };
+        assert!(table.passed());
+        let text = table.to_string();
+        assert!(text.contains("cannot pass   1.0  known (why)"), "{text}");
+        table.rows.push(row(Verdict::Failed("new".to_owned())));
+        assert!(!table.passed());
+        let text = table.to_string();
+        assert!(
+            text.ends_with("1 passed, 1 failed, 1 cannot pass"),
+            "{text}"
+        );
+    }
+}

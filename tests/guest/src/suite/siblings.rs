@@ -194,18 +194,16 @@ fn stalled(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let before = Footprint::now(machine)?;
     let ports: Vec<u32> = (0..STALLED).map(|_| machine.port()).collect();
     let beside = machine.port();
-    let mut links = Vec::new();
+    let (mut links, mut writers) = (Vec::new(), Vec::new());
     for route in routes(machine)? {
         for port in &ports {
             let link = Link::open(route, *port, Options::default())?;
-            let sending = route
-                .from
-                .guest
-                .send(link.from, range(91, MUCH, 64 << 10))?;
-            links.push((link, sending));
+            let much = range(91, MUCH, 64 << 10);
+            writers.push(route.from.guest.send(link.from, much)?);
+            links.push(link);
         }
     }
-    let taken = at_rest(links.iter().map(|(link, _)| *link))?;
+    let taken = at_rest(&links)?;
     ensure!(taken.iter().all(|taken| *taken < MUCH), "writes never stop");
     let kept = before.more(machine)?.bytes;
     let limit = links.len() as u64 * KEPT + SLACK;
@@ -217,12 +215,12 @@ fn stalled(machine: &mut Machine) -> anyhow::Result<Outcome> {
         both_ways(other, 1 << 20, 10_000).context("another connection")?;
         other.close()?;
     }
-    for ((link, sending), taken) in links.into_iter().zip(taken) {
+    for ((link, writer), taken) in links.into_iter().zip(writers).zip(taken) {
         let Route { from, to } = link.route;
         let late = range(91, taken, 64 << 10);
         complete(to.guest.receive(link.to, late)?.moved()?, late).context("a late reader")?;
         to.guest.close(link.to)?;
-        let end = sending.moved().context("a writer goes on")?.end;
+        let end = writer.moved().context("a writer goes on")?.end;
         ensure!(matches!(end, End::Error(_)), "a writer ends with {end:?}");
         from.guest.close(link.from)?;
     }

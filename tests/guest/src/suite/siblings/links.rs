@@ -128,14 +128,12 @@ impl Flow {
 }
 
 /// Waits until the one side's sockets take no more bytes; how many each has taken.
-pub(super) fn at_rest<'a>(
-    links: impl Iterator<Item = Link<'a>> + Clone,
-) -> anyhow::Result<Vec<u64>> {
-    let ask = |link: Link<'_>| link.route.from.guest.start(Job::Progress(link.from.socket));
+pub(super) fn at_rest(links: &[Link<'_>]) -> anyhow::Result<Vec<u64>> {
+    let ask = |link: &Link<'_>| link.route.from.guest.start(Job::Progress(link.from.socket));
     let (mut last, mut same) = (Vec::new(), 0);
     let taken = wait_until(LIMIT, || {
         // All are asked before the first has answered.
-        let asked = links.clone().map(ask).collect::<anyhow::Result<Vec<_>>>()?;
+        let asked = links.iter().map(ask).collect::<anyhow::Result<Vec<_>>>()?;
         let now = asked.into_iter().map(|asked| Ok(asked.moved()?.count));
         let now = now.collect::<anyhow::Result<Vec<u64>>>()?;
         same = if now == last { same + 1 } else { 0 };
