@@ -113,8 +113,9 @@ impl VsockInnerReader {
     ///
     /// Never fails; the `Result` mirrors `UnixStream`.
     pub fn shutdown(&mut self) -> io::Result<()> {
-        self.consumer.shut_down();
-        self.half.connection.stopped_reading(self.half.side);
+        if self.consumer.shut_down() {
+            self.half.connection.stopped_reading(self.half.side);
+        }
         Ok(())
     }
 

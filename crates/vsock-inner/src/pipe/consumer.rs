@@ -157,13 +157,14 @@ impl Consumer {
     }
 
     /// Ends the direction: what is queued now can still be taken, and nothing that a writer queues
-    /// that was at it already.
-    pub(crate) fn shut_down(&mut self) {
+    /// that was at it already. Returns whether a writer has not ended the direction before.
+    pub(crate) fn shut_down(&mut self) -> bool {
         let before = self.pipe.end(READ_SHUT);
         if !before.has(READ_SHUT) {
             self.limit = Some(before.position());
             self.tail = before.position();
         }
+        !before.has(ENDED)
     }
 
     /// Whether something has been taken. (After 2^56 bytes it is forgotten.)

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod compliance;
 mod flow;
 mod groups;
 mod machine;
