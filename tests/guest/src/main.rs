@@ -18,7 +18,9 @@ mod image;
 mod kernel;
 mod machine;
 mod monitor;
+mod packages;
 mod qemu;
+mod sshd;
 mod suite;
 mod table;
 

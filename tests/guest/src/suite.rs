@@ -6,6 +6,7 @@
 mod backlog;
 mod buffers;
 mod bulk;
+mod capture;
 mod echo;
 mod halves;
 mod life;
@@ -17,6 +18,7 @@ mod restarts;
 mod rpc;
 mod seqpacket;
 pub(crate) mod slow;
+mod ssh;
 mod transfers;
 
 use std::sync::mpsc::channel;
@@ -78,6 +80,8 @@ pub(crate) fn tests() -> Vec<Test> {
         pause::TESTS,
         restarts::TESTS,
         life::TESTS,
+        ssh::TESTS,
+        capture::TESTS,
     ]
     .concat()
 }
