@@ -294,20 +294,13 @@ fn a_reader_that_goes_ends_it_as_a_filter() {
 #[test]
 fn a_guest_that_takes_nothing_more_is_told_and_still_heard() {
     let (_program, mut guest, mut connect, socket) = connected();
+    let sends = || threads(&connect.child) == 2;
+    wait_until(Deadline::after(GENEROUS), sends).unwrap();
     // It will not receive.
     guest.say(&socket, Op::Shutdown, 1, &[]);
     guest.settle();
-    while connect
-        .input
-        .as_mut()
-        .unwrap()
-        .write_all(&[0; 4096])
-        .is_ok()
-    {
-        if fails_soon(&mut connect.child) {
-            break;
-        }
-    }
+    let input = connect.input.as_mut().unwrap();
+    while input.write_all(&[0; 4096]).is_ok() && threads(&connect.child) == 2 {}
     guest.write(&socket, b"last words");
     connect.read(b"last words");
     guest.say(&socket, Op::Shutdown, 3, &[]);
@@ -318,12 +311,9 @@ fn a_guest_that_takes_nothing_more_is_told_and_still_heard() {
     );
 }
 
-/// Whether the thread that sends has ended.
-fn fails_soon(child: &mut Child) -> bool {
-    std::fs::read_dir(format!("/proc/{}/task", child.id()))
-        .unwrap()
-        .count()
-        == 1
+fn threads(child: &Child) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id()));
+    tasks.unwrap().count()
 }
 
 #[test]
