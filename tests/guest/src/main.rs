@@ -20,8 +20,10 @@ mod kernel;
 mod kernel_tests;
 mod machine;
 mod monitor;
+mod packages;
 mod processes;
 mod qemu;
+mod sshd;
 mod suite;
 mod table;
 

@@ -9,6 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod captures;
+mod connect;
 mod descriptors;
 mod drop_in;
 mod frontends;
