@@ -69,12 +69,16 @@ xflags::xflags! {
             /// The file, and what else the demo understands: `cargo xtask demo --help`.
             repeated args: OsString
         }
-        /// A stock Linux guest under QEMU on our device: the guest suite.
+        /// A stock Linux guest under QEMU on our device: the guest suite. With --kernel-tests: Linux's
+        /// own tests of vsock between two guests.
         cmd guest {
             /// A part of a test's name, --list, --kernel all, and what else the suite understands:
             /// `cargo xtask guest --help`.
             repeated args: OsString
         }
+        /// The documented command lines of vhost-device-vsock, tried with that program, which it
+        /// installs, and with ours.
+        cmd drop-in {}
         /// The transport compared with its peers, in one run. With --guest: our devices compared with
         /// vhost-device-vsock, with a Linux guest. With --native: the same without an emulator, under a
         /// driver of our own.

@@ -9,10 +9,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod captures;
+mod connect;
 mod descriptors;
+mod drop_in;
 mod frontends;
 mod guest;
 mod host;
+mod inherited;
 mod lifecycle;
 mod logging;
 mod messages;
@@ -23,6 +27,7 @@ mod regions;
 mod requests;
 mod ring;
 mod routes;
+mod siblings;
 mod stopping;
 mod streams;
 mod unix;

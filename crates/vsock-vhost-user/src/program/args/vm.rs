@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! One virtual machine: by options, or by the keys of `--vm` and of a configuration file, which are
+//! the same words.
+
+use std::collections::BTreeSet;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use clap::{Arg, Args as ClapArgs, Command, FromArgMatches};
+use thiserror::Error;
+use vsock_vhost_user::{Config, ConfigError};
+
+use super::device::DeviceArgs;
+use super::identity::Identity;
+use super::limits::Limits;
+use super::routes::{Expose, Forward};
+
+/// The CID of a guest without one, as vhost-device-vsock has it.
+const CID: u64 = 3;
+
+/// What is said of a virtual machine.
+#[derive(Clone, Debug, Default, Eq, PartialEq, ClapArgs)]
+pub(crate) struct VmArgs {
+    #[command(flatten)]
+    pub(super) identity: Identity,
+
+    #[command(flatten)]
+    pub(super) limits: Limits,
+
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+}
+
+/// A virtual machine, with all that holds for it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Vm {
+    pub(crate) guest_cid: u64,
+    /// Where to listen for the VMM, or a name for the descriptor.
+    pub(crate) socket: PathBuf,
+    pub(crate) fd: Option<RawFd>,
+    pub(crate) uds_path: PathBuf,
+    pub(crate) groups: Vec<String>,
+    pub(crate) forward: Vec<Forward>,
+    pub(crate) expose: Vec<Expose>,
+    pub(crate) no_connect: bool,
+    pub(crate) config: Config,
+    pub(crate) device: DeviceArgs,
+}
+
+/// What is wrong with keys and their values.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub(crate) enum KeysError {
+    #[error("expected KEY=VALUE,KEY=VALUE and so on, and found {0:?}")]
+    NoValue(String),
+    #[error("unknown key {key:?}; there are {known}", key = .0, known = keys())]
+    UnknownKey(String),
+    /// What the parser of the options says.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// What is wrong with a virtual machine.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub(crate) enum VmError {
+    #[error("guest {0}: {1} is missing: give the path where to listen for {2}")]
+    Missing(u64, &'static str, &'static str),
+    #[error("guest {0} has two targets for port {1}; give each port one")]
+    SamePort(u64, u32),
+    #[error("guest {0}: the limits do not fit")]
+    Limits(u64, #[source] ConfigError),
+}
+
+impl VmArgs {
+    /// Those of `KEY=VALUE,KEY=VALUE`.
+    pub(super) fn of_keys(text: &str) -> Result<Self, KeysError> {
+        let pair = |part: &str| {
+            let pair = part.split_once('=');
+            let (key, value) = pair.ok_or_else(|| KeysError::NoValue(part.to_owned()))?;
+            Ok((key.to_owned(), value.to_owned()))
+        };
+        let pairs: Vec<_> = text.trim().split(',').map(pair).collect::<Result<_, _>>()?;
+        Self::of_pairs(&pairs)
+    }
+
+    /// Those of keys with their values; a key may be written with `_` for `-`.
+    pub(super) fn of_pairs(pairs: &[(String, String)]) -> Result<Self, KeysError> {
+        let command = command();
+        let option = |(key, value): &(String, String)| {
+            let name = key.replace('_', "-");
+            let mut options = command.get_arguments();
+            if options.any(|option| has_name(option, &name)) {
+                Ok(format!("--{name}={value}"))
+            } else {
+                Err(KeysError::UnknownKey(key.clone()))
+            }
+        };
+        let options = pairs.iter().map(option).collect::<Result<Vec<_>, _>>()?;
+        let matches = command.try_get_matches_from(options);
+        let parsed = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        parsed.map_err(|error| KeysError::Value(reason(&error)))
+    }
+
+    /// The virtual machine, with what holds for all where these say nothing.
+    pub(super) fn with(self, all: &Self) -> Result<Vm, VmError> {
+        let Identity {
+            guest_cid,
+            socket,
+            fd,
+            uds_path,
+            groups,
+            forward,
+            expose,
+            no_connect,
+            ..
+        } = self.identity;
+        let guest_cid = guest_cid.unwrap_or(CID);
+        let found = |path: Option<PathBuf>, key, client| {
+            path.ok_or(VmError::Missing(guest_cid, key, client))
+        };
+        if let Some(port) = port_with_two_targets(&forward) {
+            return Err(VmError::SamePort(guest_cid, port));
+        }
+        let inherited = fd.map(|number| PathBuf::from(format!("descriptor {number}")));
+        let socket = socket.or(inherited);
+        let config = self.limits.or(&all.limits).config();
+        Ok(Vm {
+            guest_cid,
+            fd,
+            socket: found(socket, "socket", "the VMM")?,
+            uds_path: found(uds_path, "uds-path", "host processes")?,
+            groups,
+            forward,
+            expose,
+            no_connect: no_connect.unwrap_or(false),
+            config: config.map_err(|error| VmError::Limits(guest_cid, error))?,
+            device: self.device.or(&all.device),
+        })
+    }
+}
+
+/// The parser of options as the keys are.
+fn command() -> Command {
+    let command = Command::new("key").no_binary_name(true);
+    VmArgs::augment_args(command.disable_help_flag(true))
+}
+
+/// The keys that `--help` shows as options.
+fn keys() -> String {
+    let command = command();
+    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    shown
+        .filter_map(Arg::get_long)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn has_name(option: &Arg, name: &str) -> bool {
+    let aliases = option.get_all_aliases().unwrap_or_default();
+    option.get_long() == Some(name) || aliases.contains(&name)
+}
+
+/// What an error says, without what belongs to a command line.
+fn reason(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let text = text
+        .split_once(
+            "
+
+",
+        )
+        .map_or(text, |(said, _)| said);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A port of which it is not known where it goes.
+fn port_with_two_targets(forward: &[Forward]) -> Option<u32> {
+    let mut ports = BTreeSet::new();
+    let twice = forward.iter().find(|forward| !ports.insert(forward.port))?;
+    Some(twice.port)
+}
