@@ -10,16 +10,25 @@ use signal_hook::iterator::Signals;
 use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock};
 
 use super::args::{CaptureArgs, Vm};
+use super::capture;
+use super::descriptors::{self, Reach};
 use super::error::ProgramError;
 use super::inherited::Inherited;
 use super::logging::Logging;
-use super::machine::device;
-use super::{capture, descriptors};
+use super::machine::{device, siblings};
 
 /// What ends the program.
 enum End {
     Signal,
     Device(u64, Result<(), VhostUserError>),
+}
+
+fn reach(vm: &Vm) -> Reach {
+    if vm.groups.is_empty() {
+        Reach::Host
+    } else {
+        Reach::HostAndGuests
+    }
 }
 
 /// Serves them until all have ended.
@@ -31,10 +40,12 @@ pub(crate) fn run(
 ) -> Result<(), ProgramError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ProgramError::Signals)?;
-    descriptors::raise(vms.iter().map(|vm| &vm.config));
+    descriptors::raise(vms.iter().map(|vm| (&vm.config, reach(vm))));
     // Before there are sockets: a file that cannot be written is told without any.
     let capture = capture::begin(captured)?;
-    let devices = vms.iter().map(|vm| device(vm, &mut inherited));
+    let siblings = siblings(vms);
+    let devices = vms.iter();
+    let devices = devices.map(|vm| device(vm, &mut inherited, &siblings));
     let devices = devices.collect::<Result<Vec<_>, _>>()?;
     if let Some(capture) = &capture {
         let all = devices.iter();
