@@ -26,6 +26,10 @@ impl Writer {
                 "the capture {} has ended: it has the {limit} bytes that it may have",
                 self.name
             ),
+            Err(CaptureError::Write(source)) => log::error!(
+                "the capture {} has ended, it cannot be written: {source}",
+                self.name
+            ),
             Err(error) => log::error!("the capture {} has ended: {error}", self.name),
         }
         let sums = queue.sums();
