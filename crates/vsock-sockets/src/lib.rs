@@ -93,6 +93,7 @@
 mod datagram;
 mod expose;
 mod forward;
+mod passed;
 mod tcp;
 mod tcp_names;
 mod unix;
@@ -100,6 +101,7 @@ mod unix;
 pub use datagram::DatagramStream;
 pub use expose::{ExposeBackend, ExposedAt, ExposedAtError};
 pub use forward::{ForwardBackend, ForwardTarget, ForwardTargetError};
+pub use passed::{PassFdBackend, PassFdConfig, PassedStream};
 pub use tcp::{TcpBackend, TcpVsockStream};
 pub use unix::{
     ListenerHandle, NamedListener, SocketFileRemover, SocketNames, UnixBackend,

@@ -72,16 +72,30 @@ impl UnixBackend {
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         let clients = ClientListener::open(path, SocketType::STREAM, path)?;
+        Ok(Self::over(clients))
+    }
+
+    /// As [`bind`](Self::bind), with clients that may pass files.
+    pub(crate) fn bind_for_files(path: &Path) -> io::Result<Self> {
+        Ok(Self::over(ClientListener::open_for_files(path)?))
+    }
+
+    fn over(clients: ClientListener) -> Self {
         let backend = Self { clients };
         let longest = backend.service_path(u32::MAX);
         if SocketAddr::from_pathname(&longest).is_err() {
             log::warn!(
                 "{} is too long: no process can listen on {}, for the path of a socket has at most 107 bytes; choose a shorter one",
-                path.display(),
+                backend.path().display(),
                 longest.display()
             );
         }
-        Ok(backend)
+        backend
+    }
+
+    /// Takes in the next client, whose socket does not block.
+    pub(crate) fn accept_client(&mut self) -> io::Result<GuardedSocket> {
+        self.clients.accept()
     }
 
     /// Where it listens.
@@ -115,7 +129,7 @@ impl VsockBackend for UnixBackend {
     /// - `EMFILE`, `ENFILE`: no descriptor is left; the clients that waited have been refused.
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
-        let socket = self.clients.accept()?;
+        let socket = self.accept_client()?;
         Ok(Box::new(UnixVsockStream::over(socket)))
     }
 

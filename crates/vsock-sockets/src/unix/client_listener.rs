@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use rustix::io::Errno;
 use rustix::net::{SocketFlags, SocketType};
 use thiserror::Error;
 use vsock_backend_api::ListenerId;
@@ -51,12 +52,27 @@ impl ClientListener {
     ///
     /// Those of the operating system, and of [`NameClaim::new`], with the path in their text.
     pub(super) fn open(path: &Path, socket_type: SocketType, base: &Path) -> io::Result<Self> {
-        Self::listen(path, socket_type, base).map_err(|reason| at_path(path, reason))
+        let socket = || GuardedSocket::new(socket_type, SocketFlags::NONBLOCK);
+        Self::listen(path, base, socket).map_err(|reason| at_path(path, reason))
     }
 
-    fn listen(path: &Path, socket_type: SocketType, base: &Path) -> io::Result<Self> {
+    /// As [`open`](Self::open), for clients that pass files over sockets for bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub(super) fn open_for_files(path: &Path) -> io::Result<Self> {
+        let socket = || GuardedSocket::for_files(SocketFlags::NONBLOCK);
+        Self::listen(path, path, socket).map_err(|reason| at_path(path, reason))
+    }
+
+    fn listen(
+        path: &Path,
+        base: &Path,
+        socket: impl FnOnce() -> Result<GuardedSocket, Errno>,
+    ) -> io::Result<Self> {
         let claim = NameClaim::new([SocketNames::one(path), SocketNames::each_port(base)])?;
-        let listener = GuardedSocket::new(socket_type, SocketFlags::NONBLOCK)?;
+        let listener = socket()?;
         let file = SocketFile::bind(path, &listener)?;
         Ok(Self {
             file,

@@ -27,14 +27,14 @@ pub(super) const MOST: usize = 1024;
 static CLOSER: Closer = Closer::new();
 
 /// Closes a file on the thread for it, in its turn.
-pub(super) fn close(file: OwnedFd) {
+pub(crate) fn close(file: OwnedFd) {
     if let Some(error) = CLOSER.close(file, start) {
         log::debug!("cannot start the thread that closes files, they wait: {error}");
     }
 }
 
 /// Whether too many files wait for another to be received.
-pub(super) fn is_busy() -> bool {
+pub(crate) fn is_busy() -> bool {
     CLOSER.state().waiting.len() >= MANY
 }
 

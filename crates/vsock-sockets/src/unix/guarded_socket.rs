@@ -82,13 +82,7 @@ impl GuardedSocket {
 
     /// A socket from elsewhere, to which messages may have been sent.
     pub(super) fn given(socket: OwnedFd) -> Self {
-        let files = if !refuse(socket.as_fd()) {
-            Files::Any
-        } else if has_come(&socket) {
-            Files::Earlier
-        } else {
-            Files::Refused
-        };
+        let files = refused_from_now_on(&socket);
         Self::with(socket, files)
     }
 
@@ -99,11 +93,16 @@ impl GuardedSocket {
     }
 
     /// A socket to listen with for connections that bring files.
-    pub(super) fn for_files() -> Result<Self, Errno> {
-        let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
+    pub(super) fn for_files(flags: SocketFlags) -> Result<Self, Errno> {
+        let (family, flags) = (AddressFamily::UNIX, flags | SocketFlags::CLOEXEC);
         let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
         let (socket, files) = (ManuallyDrop::new(socket), Files::Any);
         Ok(Self { socket, files })
+    }
+
+    /// Files may have come until now; from now on the system refuses them, if it can.
+    pub(crate) fn refuse_files(&mut self) {
+        self.files = refused_from_now_on(&self.socket);
     }
 
     fn with(socket: OwnedFd, files: Files) -> Self {
@@ -260,6 +259,17 @@ struct Seen {
     bytes: usize,
     files: bool,
     credentials: bool,
+}
+
+/// Has files refused that are sent to the socket from now on. Which may come nevertheless.
+fn refused_from_now_on(socket: &OwnedFd) -> Files {
+    if !refuse(socket.as_fd()) {
+        Files::Any
+    } else if has_come(socket) {
+        Files::Earlier
+    } else {
+        Files::Refused
+    }
 }
 
 /// Whether anything may be in the queue of a socket that refuses files by now.

@@ -59,7 +59,7 @@ impl NamedListener {
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         let claim = NameClaim::new([SocketNames::one(path)])?;
-        let socket = GuardedSocket::for_files()?;
+        let socket = GuardedSocket::for_files(SocketFlags::empty())?;
         Ok(Self {
             file: SocketFile::bind(path, &socket)?,
             _claim: claim,
