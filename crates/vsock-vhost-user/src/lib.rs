@@ -241,7 +241,8 @@ pub use vsock_muxer::{Ending, EndingCounts, MuxerCounters, MuxerError};
 pub use vsock_proto::{Cid, CidError, Config, ConfigBuilder, ConfigError, GuestCid};
 pub use vsock_sockets::{
     DatagramStream, ExposeBackend, ExposedAt, ExposedAtError, ForwardBackend, ForwardTarget,
-    ForwardTargetError, ListenerHandle, NamedListener, SocketFileRemover, SocketNames, TcpBackend,
-    TcpVsockStream, UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,
+    ForwardTargetError, ListenerHandle, NamedListener, PassFdBackend, PassFdConfig, PassedStream,
+    SocketFileRemover, SocketNames, TcpBackend, TcpVsockStream, UnixBackend, UnixSeqpacketBackend,
+    UnixSeqpacketStream, UnixVsockStream,
 };
 pub use vsock_virtio::DeviceCounters;

@@ -15,7 +15,7 @@ use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use vmm_sys_util::signal::block_signal;
+use vmm_sys_util::signal::{self, block_signal};
 
 use super::command::Keep;
 use super::descriptor::Descriptor;
@@ -91,11 +91,13 @@ fn run(file: OwnedFd, keep: Keep, device: UnixStream, entry: PumpEntry) {
     // A pipe whose reader has gone, and a file that has reached the limit for its size, are errors of the
     // call. The thread has its own mask, and its second one inherits it.
     for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
-        if let Err(error) = block_signal(signal) {
-            log::debug!(
-                "cannot block signal {signal} in the thread of a passed descriptor: {error}"
-            );
-            return;
+        match block_signal(signal) {
+            // It is blocked where the thread was started.
+            Ok(()) | Err(signal::Error::SignalAlreadyBlocked(_)) => {}
+            Err(error) => {
+                log::debug!("cannot block signal {signal} for a passed descriptor: {error}");
+                return;
+            }
         }
     }
     let descriptor = match Descriptor::examine(file, keep) {
@@ -105,7 +107,13 @@ fn run(file: OwnedFd, keep: Keep, device: UnixStream, entry: PumpEntry) {
             return;
         }
     };
-    if (&device).write_all(&[READY]).is_err() {
+    // Before the device knows of it: what it wrote until then would be lost.
+    let closed = if descriptor.writes() {
+        Ok(())
+    } else {
+        device.shutdown(Shutdown::Read)
+    };
+    if closed.and_then(|()| (&device).write_all(&[READY])).is_err() {
         return;
     }
     let pump = Pump {
@@ -142,10 +150,7 @@ impl Pump {
                     },
                 )
             }
-            (true, false) => {
-                self.end(Shutdown::Read);
-                self.move_in();
-            }
+            (true, false) => self.move_in(),
             (false, true) => {
                 self.end(Shutdown::Write);
                 self.move_out();

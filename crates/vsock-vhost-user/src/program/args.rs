@@ -5,6 +5,7 @@
 mod limits;
 mod logging;
 mod names;
+mod passing;
 mod routes;
 mod vm;
 
@@ -17,6 +18,7 @@ use self::names::SocketUse;
 
 pub(crate) use self::limits::Limits;
 pub(crate) use self::logging::LogArgs;
+pub(crate) use self::passing::PassingArgs;
 pub(crate) use self::vm::Vm;
 
 /// A vsock device for virtual machines, outside of the VMM.
@@ -48,13 +50,16 @@ pub(crate) struct Args {
     one: Option<Vm>,
 
     /// One virtual machine of several: guest-cid=N,socket=PATH,uds-path=PATH, and if it is to
-    /// differ from the others buf-alloc=BYTES, queue-size=N and sealed-memory=true or false;
-    /// forward=PORT=TARGET and expose=ADDRESS=PORT, each as often as needed, and no-connect=true or
+    /// differ from the others buf-alloc=BYTES, queue-size=N, sealed-memory=true or false and
+    /// pass-fd=true or false; forward=PORT=TARGET and expose=ADDRESS=PORT, each as often as needed, and no-connect=true or
     /// false
     #[arg(long = "vm", value_name = "KEY=VALUE,...", conflicts_with = "Vm")]
     many: Vec<Vm>,
     #[command(flatten)]
     pub(crate) limits: Limits,
+
+    #[command(flatten)]
+    pub(crate) passing: PassingArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
@@ -71,6 +76,10 @@ pub(crate) enum ArgsError {
     SameName(SocketUse, SocketUse),
     #[error("guest {0} has two targets for port {1}; give each port one")]
     SamePort(u64, u32),
+    #[error(
+        "guest {0} has no socket to pass descriptors on; leave out pass-fd or no-connect for it"
+    )]
+    PassWithoutConnect(u64),
 }
 
 impl Args {
@@ -87,6 +96,9 @@ impl Args {
             }
             if let Some(port) = vm.port_with_two_targets() {
                 return Err(ArgsError::SamePort(vm.guest_cid, port));
+            }
+            if vm.no_connect && self.passing.allows(vm) {
+                return Err(ArgsError::PassWithoutConnect(vm.guest_cid));
             }
         }
         if let Some((other, used)) = names::collision(&vms) {
@@ -117,6 +129,7 @@ mod tests {
             buf_alloc: None,
             queue_size: None,
             sealed_memory: None,
+            pass_fd: None,
             forward: Vec::new(),
             expose: Vec::new(),
             no_connect: false,
@@ -189,6 +202,30 @@ mod tests {
         ] {
             assert_eq!(parse(with_vm).unwrap_err().exit_code(), 2);
         }
+    }
+
+    #[test]
+    fn descriptors_are_passed_where_that_is_said_and_where_there_is_a_socket_for_it() {
+        let vm = |cid: u32, more: &str| {
+            format!("--vm=guest-cid={cid},socket=/s{cid},uds-path=/u{cid}{more}")
+        };
+        let allowed = |args: &[&str]| {
+            let args = parse(args).unwrap();
+            let vms = args.vms()?;
+            Ok(vms.iter().map(|vm| args.passing.allows(vm)).collect())
+        };
+        let (plain, on) = (vm(3, ""), vm(4, ",pass-fd=true"));
+        let off = vm(5, ",pass-fd=false,no-connect=true");
+        assert_eq!(allowed(&ONE), Ok(vec![false]));
+        assert_eq!(
+            allowed(&[&ONE[..], &["--pass-fd"]].concat()),
+            Ok(vec![true])
+        );
+        assert_eq!(allowed(&[&plain, &on]), Ok(vec![false, true]));
+        assert_eq!(allowed(&[&plain, &off, "--pass-fd"]), Ok(vec![true, false]));
+        let nowhere = vm(6, ",no-connect=true");
+        let refused = allowed(&[&nowhere, "--pass-fd"]);
+        assert_eq!(refused, Err(ArgsError::PassWithoutConnect(6)));
     }
 
     #[test]
@@ -328,7 +365,7 @@ mod tests {
     #[test]
     fn the_help_names_every_option() {
         let help = parse(&["--help"]).unwrap_err().to_string();
-        let options = "guest-cid socket uds-path vm buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level forward expose no-connect";
+        let options = "guest-cid socket uds-path vm buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level forward expose no-connect pass-fd";
         for option in options.split(' ') {
             assert!(
                 help.contains(&format!("--{option}")),

@@ -6,7 +6,7 @@
 //! have as many descriptors as the hard one allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vsock_vhost_user::Config;
+use vsock_vhost_user::{Config, PassFdConfig};
 
 /// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose memory is in
 /// one piece, and one for each further piece, of which there may be 508.
@@ -15,8 +15,13 @@ const DEVICE: u64 = 64 + 508;
 /// Descriptors of the program without devices: standard streams, signals, and some for a moment.
 const PROGRAM: u64 = 32;
 
-/// Raises the soft limit to the hard one, and warns if that is too low for what is configured.
-pub(crate) fn raise(devices: &[Config]) {
+/// Descriptors of a stream that was passed, without the one of its connection: the other end of the
+/// socket pair, what was passed, the other end of a pipe that is kept.
+const PASSED: usize = 3;
+
+/// Raises the soft limit to the hard one, and warns if that is too low for what is configured: these
+/// devices, to so many of which descriptors are passed.
+pub(crate) fn raise(devices: &[Config], passing: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -27,7 +32,7 @@ pub(crate) fn raise(devices: &[Config]) {
             "cannot raise the limit of descriptors (RLIMIT_NOFILE) to the hard one: {error}"
         );
     }
-    let needed = needed(devices);
+    let needed = needed(devices, passing);
     // No limit is enough.
     if let Some(limit) = getrlimit(Resource::Nofile)
         .current
@@ -42,7 +47,7 @@ pub(crate) fn raise(devices: &[Config]) {
 }
 
 /// What these devices may have at a time: connections, and clients that have not sent their command.
-fn needed(devices: &[Config]) -> u64 {
+fn needed(devices: &[Config], passing: usize) -> u64 {
     let counts = devices
         .iter()
         .flat_map(|device| [device.max_connections(), device.max_handshakes()]);
@@ -54,6 +59,15 @@ fn needed(devices: &[Config]) -> u64 {
         .saturating_mul(DEVICE)
         .saturating_add(PROGRAM)
         .saturating_add(streams)
+        .saturating_add(passed(passing))
+}
+
+/// What so many devices may have of streams that are passed, and of clients that say which.
+fn passed(devices: usize) -> u64 {
+    let config = PassFdConfig::default();
+    let each = config.max_streams.saturating_mul(PASSED);
+    let each = each.saturating_add(config.max_waiting);
+    u64::try_from(each.saturating_mul(devices)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -62,12 +76,14 @@ mod tests {
 
     #[test]
     fn t130_what_is_needed_is_the_sum_over_all_devices() {
-        assert_eq!(needed(&[]), PROGRAM);
+        assert_eq!(needed(&[], 0), PROGRAM);
         let config = |connections, handshakes| {
             let config = Config::builder().max_connections(connections);
             config.max_handshakes(handshakes).build().unwrap()
         };
         let sum = PROGRAM + 2 * DEVICE + 1000 + 200 + 30 + 4;
-        assert_eq!(needed(&[config(1000, 200), config(30, 4)]), sum);
+        let devices = [config(1000, 200), config(30, 4)];
+        assert_eq!(needed(&devices, 0), sum);
+        assert_eq!(needed(&devices, 1), sum + 3 * 1024 + 1024);
     }
 }

@@ -6,8 +6,9 @@ use std::io;
 use std::time::Duration;
 
 use vsock_vhost_user::{
-    AccessPlatform, Config, ConfigError, ExposeBackend, ForwardBackend, SealedMemory, UnixBackend,
-    UnixSeqpacketBackend, VhostUserVsock, VhostUserVsockBuilder, VsockBackend,
+    AccessPlatform, Config, ConfigError, ExposeBackend, ForwardBackend, PassFdBackend,
+    PassFdConfig, SealedMemory, UnixBackend, UnixSeqpacketBackend, VhostUserVsock,
+    VhostUserVsockBuilder, VsockBackend,
 };
 
 use super::args::{Args, Vm};
@@ -43,7 +44,7 @@ pub(crate) fn device(args: &Args, vm: &Vm, config: Config) -> Result<VhostUserVs
         .sealed_memory(sealed_memory)
         .access_platform(access_platform)
         .poll_budget(Duration::from_micros(args.limits.poll_us.into()));
-    for backend in unnamed_ports(vm)? {
+    for backend in unnamed_ports(args, vm)? {
         builder = builder.backend(backend);
     }
     let ports: Vec<u32> = vm.forward.iter().map(|forward| forward.port).collect();
@@ -78,13 +79,18 @@ pub(crate) fn device(args: &Args, vm: &Vm, config: Config) -> Result<VhostUserVs
 }
 
 /// The backends of all ports that are not forwarded.
-fn unnamed_ports(vm: &Vm) -> Result<Vec<Box<dyn VsockBackend>>, ProgramError> {
+fn unnamed_ports(args: &Args, vm: &Vm) -> Result<Vec<Box<dyn VsockBackend>>, ProgramError> {
     if vm.no_connect {
         let services = ForwardBackend::each_port(&vm.uds_path).map_err(ProgramError::Forward)?;
         return Ok(vec![Box::new(services)]);
     }
-    let streams = UnixBackend::bind(&vm.uds_path).map_err(ProgramError::Unix)?;
-    let mut backends: Vec<Box<dyn VsockBackend>> = vec![Box::new(streams)];
+    let streams: io::Result<Box<dyn VsockBackend>> = if args.passing.allows(vm) {
+        let streams = PassFdBackend::bind(&vm.uds_path, PassFdConfig::default());
+        streams.map(|streams| Box::new(streams) as _)
+    } else {
+        UnixBackend::bind(&vm.uds_path).map(|streams| Box::new(streams) as _)
+    };
+    let mut backends = vec![streams.map_err(ProgramError::Unix)?];
     if let Some(messages) = messages(vm)? {
         backends.push(Box::new(messages));
     }

@@ -29,7 +29,8 @@ pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), Prog
         .iter()
         .map(|vm| config(args, vm))
         .collect::<Result<Vec<_>, _>>()?;
-    descriptors::raise(&configs);
+    let passing = vms.iter().filter(|vm| args.passing.allows(vm)).count();
+    descriptors::raise(&configs, passing);
     let devices = vms
         .iter()
         .zip(configs)

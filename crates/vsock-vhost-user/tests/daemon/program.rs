@@ -108,7 +108,7 @@ impl Program {
         UnixListener::bind(self.dir.path().join(format!("3.vsock_{port}"))).unwrap()
     }
 
-    fn proc(&self, name: &str) -> PathBuf {
+    pub(crate) fn proc(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.child.id()))
     }
 
@@ -153,7 +153,7 @@ fn vm(dir: &TempDir, cid: u64) -> String {
 }
 
 /// Its exit code and what it said, of arguments with which it ends by itself.
-fn run(args: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn run(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(PROGRAM).args(args).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.code(), said)

@@ -674,3 +674,55 @@ fn many_descriptors_one_after_the_other_leave_no_thread_and_no_place() {
     }
     wait_until(soon(), || backend.register.enter(1).is_some()).unwrap();
 }
+
+#[test]
+fn a_thread_whose_signals_are_blocked_starts_others() {
+    let (mut backend, _dir) = usual();
+    let (reader, writer) = pipe().unwrap();
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        vmm_sys_util::signal::block_signal(signal).unwrap();
+    }
+    let device = stream(&mut backend, "5\n", &writer);
+    drop(reader);
+    wait_until(soon(), || device.peer_gone()).unwrap();
+}
+
+/// A socket whose close waits, and its peer.
+fn lingering() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    sockopt::set_socket_linger(&socket, Some(Duration::from_secs(30))).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while socket.write(&[0; 65_536]).is_ok() {}
+    (socket, peer)
+}
+
+#[test]
+fn t124_a_descriptor_whose_close_waits_delays_nothing_whether_it_is_taken_or_refused() {
+    let (mut backend, _dir) = usual();
+    let watch = Stopwatch::start();
+    let (taken, _peer) = lingering();
+    let device = stream(&mut backend, "5\n", &taken);
+    drop(taken);
+    drop(device);
+    for (text, keep) in [("5\n", true), ("port\n", false)] {
+        let (refused, _peer) = lingering();
+        let other = File::open("/dev/null").unwrap();
+        let client = connect(&backend);
+        (&client).write_all(b"passfd\n").unwrap();
+        let both: [&dyn AsFd; 2] = [&refused, &other];
+        send_with(
+            &client,
+            text.as_bytes(),
+            if keep { &both } else { &both[..1] },
+        );
+        drop(refused);
+        assert_refused(&mut backend, &client);
+    }
+    assert!(
+        watch.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        watch.elapsed()
+    );
+}

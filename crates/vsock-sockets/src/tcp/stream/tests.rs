@@ -8,6 +8,7 @@ use vsock_compliance::poll::{Deadline, PollInterest, wait_ready};
 
 use super::*;
 use crate::TcpBackend;
+use crate::tcp::dial;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -134,6 +135,26 @@ fn a_socket_that_meets_itself_is_refused() {
     let mut device = TcpVsockStream::dialled(GuardedSocket::without_files(socket));
     let refused = device.finish_connect().unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn small_writes_go_immediately_and_a_peer_that_has_vanished_is_noticed() {
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut backend = backend(&service);
+    let dialled = dial(service.local_addr().unwrap()).unwrap();
+    let _client = TcpStream::connect(backend.local_addr()).unwrap();
+    wait_ready(
+        backend.as_raw_fd(),
+        PollInterest::Read,
+        Deadline::after(SOON),
+    )
+    .unwrap();
+    let accepted = backend.accept().unwrap();
+    let accepted = accepted.as_any().downcast_ref::<TcpVsockStream>();
+    for stream in [&dialled, accepted.unwrap()] {
+        assert!(sockopt::tcp_nodelay(stream).unwrap());
+        assert!(sockopt::socket_keepalive(stream).unwrap());
+    }
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub(crate) struct Vm {
     pub(crate) queue_size: Option<u16>,
     #[arg(skip)]
     pub(crate) sealed_memory: Option<bool>,
+    #[arg(skip)]
+    pub(crate) pass_fd: Option<bool>,
 }
 /// What is wrong with the value of `--vm`.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -67,7 +69,7 @@ pub(crate) enum VmError {
     Route(&'static str, #[source] RouteError),
 }
 /// The keys of `--vm`.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "guest-cid",
     "socket",
     "uds-path",
@@ -75,6 +77,7 @@ const KEYS: [&str; 9] = [
     "queue-size",
     "sealed-memory",
     "no-connect",
+    "pass-fd",
     "forward",
     "expose",
 ];
@@ -120,6 +123,7 @@ impl FromStr for Vm {
             queue_size,
             sealed_memory,
             no_connect,
+            pass_fd,
             _,
             _,
         ] = values;
@@ -132,6 +136,7 @@ impl FromStr for Vm {
             queue_size: parsed("queue-size", queue_size, NUMBER)?,
             sealed_memory: parsed("sealed-memory", sealed_memory, BOOL)?,
             no_connect: parsed("no-connect", no_connect, BOOL)?.unwrap_or(false),
+            pass_fd: parsed("pass-fd", pass_fd, BOOL)?,
             forward,
             expose,
         })
