@@ -6,16 +6,17 @@
 //! client            backend (the device's thread)          pump (a thread for each descriptor)
 //! ──────            ─────────────────────────────          ───────────────────────────────────
 //! "passfd\n"  ────▶ waits for the command
-//! "PORT", fd  ────▶ starts a pump with the descriptor ───▶ looks at it, and says that it can be used
+//! "PORT", fd  ────▶ starts a pump with the descriptor ───▶ looks whether it can be used
 //!                   gives the device a stream  ◀══ socket pair ══▶  moves bytes  ◀══ descriptor
 //! "OK n\n"    ◀──── once the guest has accepted
 //! ```
 //!
-//! A passed descriptor is shared with the process that passed it. That process can make it blocking at
-//! any time, can hold the kernel's lock of a pipe or socket for as long as it likes, and can pass a
-//! file of a file system that never answers: there even a look at its type waits. No flag of a system
-//! call bounds all that. So the device's thread never touches the descriptor, not even to close it. It
-//! sees one end of a socket pair of its own, and a thread for each descriptor waits in its place.
+//! A passed descriptor is shared with the process that passed it. That process can make it blocking
+//! at any time, can hold the kernel's lock of a pipe or socket for as long as it likes, and can
+//! pass a file of a file system that never answers: there even a look at its type waits. No flag of
+//! a system call bounds all that. So the device's thread never touches the descriptor, not even to
+//! close it. It sees one end of a socket pair of its own, and a thread for each descriptor waits in
+//! its place.
 
 mod backend;
 mod client;

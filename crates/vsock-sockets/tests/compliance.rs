@@ -65,8 +65,8 @@ impl BackendSource for Listening {
     }
 }
 
-/// A backend to which descriptors are passed, and clients that begin with another command, whose first byte
-/// is read here.
+/// A backend to which descriptors are passed, and clients that begin with another command, whose
+/// first byte is read here.
 struct Passing;
 
 struct Begun(PassFdBackend);

@@ -30,12 +30,12 @@ use crate::unix::socket_file::SocketFileRemover;
 use crate::unix::socket_stream::as_fd_of;
 use crate::unix::stream::UnixVsockStream;
 
-/// Connections of one guest over Unix sockets, whose clients may pass the descriptor that becomes the
-/// stream, as in Kata Containers.
+/// Connections of one guest over Unix sockets, whose clients may pass the descriptor that becomes
+/// the stream, as in Kata Containers.
 ///
-/// It is a [`UnixBackend`] that knows one more command. A host process that wants a pipe of its own to
-/// be the host's end of a connection to port 1024 of the guest connects to the backend's path, writes
-/// `passfd\n`, and then `1024\n` in one message with the descriptor (`SCM_RIGHTS`). It reads
+/// It is a [`UnixBackend`] that knows one more command. A host process that wants a pipe of its own
+/// to be the host's end of a connection to port 1024 of the guest connects to the backend's path,
+/// writes `passfd\n`, and then `1024\n` in one message with the descriptor (`SCM_RIGHTS`). It reads
 /// `OK <host port>\n` once the guest has accepted, and can close its socket then. A client that is
 /// refused, or whose connection is, reads the end.
 ///
@@ -48,16 +48,16 @@ use crate::unix::stream::UnixVsockStream;
 /// | regular file, by its mode | from its offset to its end | at its offset |
 /// | connected stream socket | what its peer sends | to the peer; half-closes pass both ways |
 ///
-/// Anything else is refused: directories, devices and terminals, `epoll`, `eventfd` or `inotify` descriptors,
-/// listening sockets, sockets for messages, a FIFO that is open for both directions.
+/// Anything else is refused: directories, devices and terminals, `epoll`, `eventfd` or `inotify`
+/// descriptors, listening sockets, sockets for messages, a FIFO that is open for both directions.
 ///
-/// With `1024 keep\n` the stream survives the process at the other end of a pipe or FIFO. The guest's
-/// bytes wait in the pipe for the next process that opens it, and a guest that reads waits for the next that
-/// writes. The stream ends when the guest ends it. `keep` makes no difference for a file, and is refused
-/// with a socket.
+/// With `1024 keep\n` the stream survives the process at the other end of a pipe or FIFO. The
+/// guest's bytes wait in the pipe for the next process that opens it, and a guest that reads waits
+/// for the next that writes. The stream ends when the guest ends it. `keep` makes no difference for
+/// a file, and is refused with a socket.
 ///
-/// The flags of the descriptor stay as they are: a process may pass a blocking one and keep using it. A
-/// thread for each descriptor moves its bytes, and is the only one that waits for it, also in
+/// The flags of the descriptor stay as they are: a process may pass a blocking one and keep using
+/// it. A thread for each descriptor moves its bytes, and is the only one that waits for it, also in
 /// closing it. When the backend is dropped, it waits 500 ms at most for bytes that were taken from
 /// streams which are closed, and are not delivered.
 ///
@@ -110,8 +110,8 @@ use crate::unix::stream::UnixVsockStream;
 pub struct PassFdBackend {
     backend: UnixBackend,
     config: PassFdConfig,
-    /// Readable while there is something to do: a client to accept, to read from, or to refuse because it is
-    /// late; a descriptor that was looked at.
+    /// Readable while there is something to do: a client to accept, to read from, or to refuse
+    /// because it is late; a descriptor that was looked at.
     epoll: OwnedFd,
     /// Edge-triggered and never read.
     timer: OwnedFd,
@@ -379,7 +379,8 @@ impl PassFdBackend {
 }
 
 as_fd_of!(
-    /// For polling only: readable while there is something for [`accept`](VsockBackend::accept) to do.
+    /// For polling only: readable while there is something for [`accept`](VsockBackend::accept) to
+    /// do.
     PassFdBackend, epoll
 );
 

@@ -23,7 +23,7 @@ const MOST: usize = KEYWORD.len() + REST;
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[non_exhaustive]
 pub(super) enum RefusedClient {
-    #[error("invalid command")]
+    #[error(transparent)]
     Command(#[from] CommandError),
     #[error("expected one descriptor with the port, found {0}")]
     Descriptors(usize),
@@ -56,7 +56,8 @@ pub(super) struct Client {
     files: Files,
 }
 
-/// Files that came with a command. Those that are left are closed by another thread, which may wait.
+/// Files that came with a command. Those that are left are closed by another thread, which may
+/// wait.
 #[derive(Debug, Default)]
 struct Files(Vec<OwnedFd>);
 
@@ -102,8 +103,8 @@ impl Client {
         }
     }
 
-    /// A command ends with the message that brings the descriptor, or with a newline after the port, or where
-    /// it is too long.
+    /// A command ends with the message that brings the descriptor, or with a newline after the
+    /// port, or where it is too long.
     fn is_whole(&self) -> bool {
         let rest = self.text.get(KEYWORD.len()..).unwrap_or_default();
         !self.files.0.is_empty() || rest.contains(&b'\n') || self.text.len() >= MOST

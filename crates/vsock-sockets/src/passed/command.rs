@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What a client says to pass a descriptor: `passfd\n`, then `PORT` or `PORT keep` with the descriptor.
+//! What a client says to pass a descriptor: `passfd\n`, then `PORT` or `PORT keep` with the
+//! descriptor.
 
 use thiserror::Error;
 
@@ -39,7 +40,7 @@ pub(super) struct Command {
 /// What is wrong with a command.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error(
-    "expected a port from 0 to 4294967294, then nothing or \"keep\", in one line of 32 bytes at most"
+    "expected a port from 0 to 4294967294, then nothing or \"keep\", on a line of up to 32 bytes"
 )]
 pub(super) struct CommandError;
 

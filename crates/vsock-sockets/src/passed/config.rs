@@ -17,13 +17,15 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct PassFdConfig {
-    /// Passed descriptors at a time: 1 to 65,536, default 1,024. One more is refused. Each costs a thread
-    /// or two, three descriptors, and up to 64 KiB for each direction while bytes wait in it.
+    /// Passed descriptors at a time: 1 to 65,536, default 1,024. One more is refused. Each costs a
+    /// thread or two, three descriptors, and up to 64 KiB for each direction while bytes wait in
+    /// it.
     pub max_streams: usize,
-    /// Clients that have not sent their command yet: 1 to 65,536, default 1,024. One more gets in, and
-    /// the oldest is refused. Each costs a descriptor.
+    /// Clients that have not sent their command yet: 1 to 65,536, default 1,024. One more gets in,
+    /// and the oldest is refused. Each costs a descriptor.
     pub max_waiting: usize,
-    /// How long a client may take for its command: 1 ms to one day, default 5 s. Then it is refused.
+    /// How long a client may take for its command: 1 ms to one day, default 5 s. Then it is
+    /// refused.
     pub command_timeout: Duration,
 }
 

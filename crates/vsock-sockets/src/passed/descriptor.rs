@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What was passed, and how it is read and written. Every call here may wait for as long as the process
-//! that has passed it likes.
+//! What was passed, and how it is read and written. Every call here may wait for as long as the
+//! process that has passed it likes.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,8 +16,8 @@ use thiserror::Error;
 
 use super::command::Keep;
 
-/// Bytes for which a pipe with room has room for sure (`PIPE_BUF`): a write of more may wait though a poll
-/// has said that there is room.
+/// Bytes for which a pipe with room has room for sure (`PIPE_BUF`): a write of more may wait though
+/// a poll has said that there is room.
 const CERTAIN: usize = 4096;
 
 /// Why a descriptor does not become a stream.
@@ -29,13 +29,13 @@ pub(super) enum RefusedDescriptor {
     #[error("expected a descriptor that is open for reading or for writing")]
     Mode,
     #[error(
-        "expected a pipe or FIFO that is open for one direction, for otherwise it reads what it has written"
+        "expected a pipe that is open for one direction: with both it reads what it has written"
     )]
     BothWays,
     #[error("expected no \"keep\" with a socket: it cannot be opened again")]
     KeepSocket,
     #[error(
-        "\"keep\" needs the pipe's other end, which cannot be opened; expected the permission to read and write it, and /proc"
+        "the other end of a pipe cannot be opened, for \"keep\"; expected its permissions and /proc"
     )]
     OtherEnd(#[source] io::Error),
     #[error("the descriptor cannot be looked at")]
@@ -162,8 +162,8 @@ fn is_connected_stream(file: &OwnedFd) -> bool {
         && getpeername(file).is_ok_and(|peer| peer.is_some())
 }
 
-/// Opens a pipe or FIFO for reading and writing, which never waits. The file that was passed says which one,
-/// whatever has its path by now.
+/// Opens a pipe or FIFO for reading and writing, which never waits. The file that was passed says
+/// which one, whatever has its path by now.
 fn open_both_ends(pipe: &OwnedFd) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;

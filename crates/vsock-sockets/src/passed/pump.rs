@@ -2,10 +2,11 @@
 
 //! The thread that moves bytes between a passed descriptor and the device's socket.
 //!
-//! It may wait in any call on the descriptor: then this one stream stands still, and keeps its place
-//! until the call returns. Where it can, it waits in a poll that ends when the device lets go of the
-//! stream. A descriptor for both directions has a second thread.
+//! It may wait in any call on the descriptor: then this one stream stands still, and keeps its
+//! place until the call returns. Where it can, it waits in a poll that ends when the device lets go
+//! of the stream. A descriptor for both directions has a second thread.
 
+use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -45,13 +46,13 @@ enum Next {
     Gone,
 }
 
-/// Starts a thread for a descriptor, and returns the device's end, which gets [`READY`] or an end. The thread
-/// owns the descriptor, and closes it, in any case.
+/// Starts a thread for a descriptor, and returns the device's end, which gets [`READY`] or an end.
+/// The thread owns the descriptor, and closes it, in any case.
 ///
 /// # Errors
 ///
-/// Those of the operating system. The descriptor is closed by the caller's thread then, so `file` is
-/// given back.
+/// Those of the operating system. The descriptor is closed by the caller's thread then, so `file`
+/// is given back.
 pub(super) fn start(
     file: OwnedFd,
     keep: Keep,
@@ -88,8 +89,8 @@ fn builder() -> thread::Builder {
 }
 
 fn run(file: OwnedFd, keep: Keep, device: UnixStream, entry: PumpEntry) {
-    // A pipe whose reader has gone, and a file that has reached the limit for its size, are errors of the
-    // call. The thread has its own mask, and its second one inherits it.
+    // A pipe whose reader has gone, and a file that has reached the limit for its size, are errors
+    // of the call. The thread has its own mask, and its second one inherits it.
     for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
         match block_signal(signal) {
             // It is blocked where the thread was started.
@@ -103,7 +104,9 @@ fn run(file: OwnedFd, keep: Keep, device: UnixStream, entry: PumpEntry) {
     let descriptor = match Descriptor::examine(file, keep) {
         Ok(descriptor) => descriptor,
         Err(error) => {
-            log::debug!("a passed descriptor is refused: {error}");
+            let reason = error.source().map(|reason| format!(": {reason}"));
+            let reason = reason.unwrap_or_default();
+            log::debug!("a passed descriptor is refused: {error}{reason}");
             return;
         }
     };
@@ -139,17 +142,7 @@ fn run(file: OwnedFd, keep: Keep, device: UnixStream, entry: PumpEntry) {
 impl Pump {
     fn move_bytes(&self) {
         match (self.descriptor.reads(), self.descriptor.writes()) {
-            (true, true) => {
-                thread::scope(
-                    |scope| match builder().spawn_scoped(scope, || self.move_in()) {
-                        Ok(_joined_by_the_scope) => self.move_out(),
-                        Err(error) => {
-                            log::debug!("cannot start a thread for a passed descriptor: {error}");
-                            self.entry.fail();
-                        }
-                    },
-                )
-            }
+            (true, true) => self.move_both(),
             (true, false) => self.move_in(),
             (false, true) => {
                 self.end(Shutdown::Write);
@@ -157,6 +150,18 @@ impl Pump {
             }
             (false, false) => {}
         }
+    }
+
+    fn move_both(&self) {
+        thread::scope(|scope| {
+            match builder().spawn_scoped(scope, || self.move_in()) {
+                Ok(_joined_by_the_scope) => self.move_out(),
+                Err(error) => {
+                    log::debug!("cannot start a thread for a passed descriptor: {error}");
+                    self.entry.fail();
+                }
+            };
+        });
     }
 
     /// Moves bytes from the descriptor to the device, until either ends.
@@ -194,8 +199,8 @@ impl Pump {
                     }
                 }
                 Err(error) if is_passing(&error) => {}
-                // A reset of the pair is an end, too: the device has dropped the stream with bytes unread.
-                // Whether the connection was broken off, the entry says.
+                // A reset of the pair is an end, too: the device has dropped the stream with bytes
+                // unread. Whether the connection was broken off, the entry says.
                 Ok(_) | Err(_) if self.entry.is_aborted() => return,
                 Ok(_) | Err(_) => return self.descriptor.end_writing(),
             }
@@ -221,8 +226,8 @@ impl Pump {
         true
     }
 
-    /// Waits until the descriptor takes bytes, or refuses them; not after the connection was broken off, for
-    /// then they are not owed. After an orderly end they are.
+    /// Waits until the descriptor takes bytes, or refuses them; not after the connection was broken
+    /// off, for then they are not owed. After an orderly end they are.
     fn wait_for_room(&self) -> bool {
         let mut watched = 2;
         while !self.entry.is_aborted() {

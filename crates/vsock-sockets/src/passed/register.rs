@@ -67,8 +67,8 @@ impl Register {
         Some((StreamEntry(Arc::clone(&entry)), PumpEntry(entry)))
     }
 
-    /// Waits, for this long at most, for the pumps that have no stream any more: they deliver what it
-    /// has left.
+    /// Waits, for this long at most, for the pumps that have no stream any more: they deliver what
+    /// it has left.
     pub(super) fn wait_for_the_last(&self, most: Duration) {
         let left = |state: &mut State| state.pumps.values().any(|held| *held != Held::Open);
         let waited = self.ended.wait_timeout_while(self.state(), most, left);

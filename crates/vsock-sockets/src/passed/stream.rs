@@ -18,8 +18,8 @@ use crate::unix::stream::UnixVsockStream;
 /// [`PassFdBackend`](crate::PassFdBackend).
 ///
 /// Its bytes pass through a thread of the crate's own, because the descriptor is shared with the
-/// process that has passed it. So a write that succeeds has not reached the descriptor yet. What was
-/// written before a drop is still delivered; an [abort](VsockStream::abort) discards it.
+/// process that has passed it. So a write that succeeds has not reached the descriptor yet. What
+/// was written before a drop is still delivered; an [abort](VsockStream::abort) discards it.
 #[derive(Debug)]
 pub struct PassedStream {
     bytes: UnixVsockStream,

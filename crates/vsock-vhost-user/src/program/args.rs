@@ -51,8 +51,8 @@ pub(crate) struct Args {
 
     /// One virtual machine of several: guest-cid=N,socket=PATH,uds-path=PATH, and if it is to
     /// differ from the others buf-alloc=BYTES, queue-size=N, sealed-memory=true or false and
-    /// pass-fd=true or false; forward=PORT=TARGET and expose=ADDRESS=PORT, each as often as needed, and no-connect=true or
-    /// false
+    /// pass-fd=true or false; forward=PORT=TARGET and expose=ADDRESS=PORT, each as often as needed,
+    /// and no-connect=true or false
     #[arg(long = "vm", value_name = "KEY=VALUE,...", conflicts_with = "Vm")]
     many: Vec<Vm>,
     #[command(flatten)]

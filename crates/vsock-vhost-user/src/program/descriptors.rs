@@ -2,14 +2,14 @@
 
 //! The limit of descriptors (`RLIMIT_NOFILE`).
 //!
-//! The soft limit that a program starts with, often 1,024, is for programs that use `select`; this one may
-//! have as many descriptors as the hard one allows.
+//! The soft limit that a program starts with, often 1,024, is for programs that use `select`; this
+//! one may have as many descriptors as the hard one allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vsock_vhost_user::{Config, PassFdConfig};
 
-/// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose memory is in
-/// one piece, and one for each further piece, of which there may be 508.
+/// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose
+/// memory is in one piece, and one for each further piece, of which there may be 508.
 const DEVICE: u64 = 64 + 508;
 
 /// Descriptors of the program without devices: standard streams, signals, and some for a moment.
@@ -19,8 +19,8 @@ const PROGRAM: u64 = 32;
 /// socket pair, what was passed, the other end of a pipe that is kept.
 const PASSED: usize = 3;
 
-/// Raises the soft limit to the hard one, and warns if that is too low for what is configured: these
-/// devices, to so many of which descriptors are passed.
+/// Raises the soft limit to the hard one, and warns if that is too low for what is configured:
+/// these devices, to so many of which descriptors are passed.
 pub(crate) fn raise(devices: &[Config], passing: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -46,7 +46,8 @@ pub(crate) fn raise(devices: &[Config], passing: usize) {
     }
 }
 
-/// What these devices may have at a time: connections, and clients that have not sent their command.
+/// What these devices may have at a time: connections, and clients that have not sent their
+/// command.
 fn needed(devices: &[Config], passing: usize) -> u64 {
     let counts = devices
         .iter()

@@ -10,9 +10,9 @@ use super::vm::Vm;
 #[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct PassingArgs {
-    /// Let host processes pass the descriptor that becomes the stream: on UDS_PATH, "passfd\n", then
-    /// "P\n" or "P keep\n" in one message with a pipe, a file or a connected socket (SCM_RIGHTS). It
-    /// costs a thread for each. Without it, descriptors are refused
+    /// Let host processes pass the descriptor that becomes the stream: on UDS_PATH, "passfd\n",
+    /// then "P\n" or "P keep\n" in one message with a pipe, a file or a connected socket
+    /// (SCM_RIGHTS). It costs a thread for each. Without it, descriptors are refused
     #[arg(long)]
     pub(crate) pass_fd: bool,
 }
