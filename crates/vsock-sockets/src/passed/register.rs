@@ -24,6 +24,13 @@ struct State {
     pumps: BTreeMap<u64, Held>,
 }
 
+impl State {
+    /// Whether a pump has no stream any more.
+    fn is_owing(&self) -> bool {
+        self.pumps.values().any(|held| *held != Held::Open)
+    }
+}
+
 /// The pumps of a backend.
 #[derive(Debug, Default)]
 pub(super) struct Register {
@@ -70,9 +77,16 @@ impl Register {
     /// Waits, for this long at most, for the pumps that have no stream any more: they deliver what
     /// it has left.
     pub(super) fn wait_for_the_last(&self, most: Duration) {
-        let left = |state: &mut State| state.pumps.values().any(|held| *held != Held::Open);
-        let waited = self.ended.wait_timeout_while(self.state(), most, left);
+        let waited = self
+            .ended
+            .wait_timeout_while(self.state(), most, |state| state.is_owing());
         drop(waited);
+    }
+
+    /// Whether a pump has no stream any more.
+    #[cfg(test)]
+    pub(super) fn is_owing(&self) -> bool {
+        self.state().is_owing()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
