@@ -736,3 +736,28 @@ fn t124_a_descriptor_whose_close_waits_delays_nothing_whether_it_is_taken_or_ref
         watch.elapsed()
     );
 }
+
+#[test]
+fn a_stream_moves_pieces_and_knows_what_it_is() {
+    let (mut backend, _dir) = usual();
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let mut device = stream(&mut backend, "5\n", &near);
+    let written = device.write_vectored(&[IoSlice::new(b"ab"), IoSlice::new(b"cd")]);
+    assert_eq!(written.unwrap(), 4);
+    device.flush().unwrap();
+    let mut got = [0; 4];
+    far.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"abcd");
+    far.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(device.read(&mut []).unwrap(), 0);
+    assert_eq!(device.read_vectored(&mut []).unwrap(), 0);
+    assert_eq!(device.read(&mut got).unwrap(), 0, "an orderly end");
+    assert_eq!(
+        device.write_ready().unwrap().as_raw_fd(),
+        device.as_raw_fd()
+    );
+    assert!(device.confirm(1).is_err(), "once is enough");
+    assert!(device.as_any().is::<PassedStream>());
+    assert!(device.as_any_mut().is_some());
+    assert!(device.into_any().unwrap().is::<PassedStream>());
+}
