@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -12,6 +12,7 @@ use vsock_virtio::DeviceCounters;
 
 use crate::error::VhostUserError;
 use crate::shared::Shared;
+use crate::status::StatusHandle;
 use crate::stopper::Stopper;
 
 /// A device that runs on threads of its own, and serves one VMM after the other.
@@ -20,7 +21,9 @@ use crate::stopper::Stopper;
 #[must_use = "dropping it stops the device"]
 pub struct VhostUserVsock {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) listener: NamedListener,
+    pub(crate) socket: PathBuf,
+    /// Removes its file when it goes.
+    pub(crate) _listener: Option<NamedListener>,
     /// For the socket files of backends that cannot be dropped, because something blocks a thread.
     pub(crate) file_removers: Vec<SocketFileRemover>,
     pub(crate) stopper: Stopper,
@@ -40,7 +43,8 @@ impl VhostUserVsock {
         self.join()
     }
 
-    /// Waits until the device has ended: by a [`Stopper`], or by an error. From a stop on it waits for
+    /// Waits until the device has ended: by a [`Stopper`], by an error, or because the
+    /// [only VMM](crate::VhostUserVsockBuilder::vmm) that it was for has gone. From a stop on it waits for
     /// two seconds at most.
     ///
     /// # Errors
@@ -57,16 +61,39 @@ impl VhostUserVsock {
         self.stopper.clone()
     }
 
+    /// What tells from another thread what the device is doing.
+    ///
+    /// ```
+    /// use vsock_vhost_user::VhostUserVsockBuilder;
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("vsock-status-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// let device = VhostUserVsockBuilder::new(32, directory.join("vhost.sock")).spawn()?;
+    /// let handle = device.status_handle();
+    /// let status = handle.status().expect("the device is there");
+    /// assert!(!status.has_vmm && status.connections == 0);
+    /// device.stop()?;
+    /// assert_eq!(handle.status(), None);
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn status_handle(&self) -> StatusHandle {
+        StatusHandle::new(&self.shared, self.stopper.clone())
+    }
+
     /// The guest's CID.
     #[must_use]
     pub fn guest_cid(&self) -> GuestCid {
         self.shared.claim.cid()
     }
 
-    /// Where it listens for the VMM.
+    /// Where it listens for the VMM: the path that [`VhostUserVsockBuilder::new`] was given.
+    ///
+    /// [`VhostUserVsockBuilder::new`]: crate::VhostUserVsockBuilder::new
     #[must_use]
     pub fn socket(&self) -> &Path {
-        self.listener.path()
+        &self.socket
     }
 
     /// Whether the guest's driver is up: it has started its queues, and the device serves them. That

@@ -26,6 +26,7 @@ use super::stream::PassedStream;
 use crate::unix::backend::UnixBackend;
 use crate::unix::closer;
 use crate::unix::guarded_socket::GuardedSocket;
+use crate::unix::socket_access::SocketAccess;
 use crate::unix::socket_file::SocketFileRemover;
 use crate::unix::socket_stream::as_fd_of;
 use crate::unix::stream::UnixVsockStream;
@@ -171,8 +172,21 @@ impl PassFdBackend {
     /// - `InvalidInput`: a field of `config` is out of its range, which the text names.
     /// - Others are those of [`UnixBackend::bind`].
     pub fn bind(path: impl AsRef<Path>, config: PassFdConfig) -> io::Result<Self> {
+        Self::bind_with(path, SocketAccess::default(), config)
+    }
+
+    /// As [`bind`](Self::bind), with these permissions of the socket's file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind`](Self::bind), and of [`UnixBackend::bind_with`].
+    pub fn bind_with(
+        path: impl AsRef<Path>,
+        access: SocketAccess,
+        config: PassFdConfig,
+    ) -> io::Result<Self> {
         config.check()?;
-        let backend = UnixBackend::bind_for_files(path.as_ref())?;
+        let backend = UnixBackend::bind_for_files(path.as_ref(), access)?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
         epoll::add(

@@ -2,26 +2,26 @@
 
 //! The limit of descriptors (`RLIMIT_NOFILE`).
 //!
-//! The soft limit that a program starts with, often 1,024, is for programs that use `select`; this
-//! one may have as many descriptors as the hard one allows.
+//! The soft limit that a program starts with, often 1,024, is for programs that use `select`; this one may
+//! have as many descriptors as the hard one allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vsock_vhost_user::{Config, PassFdConfig};
 
-/// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose
-/// memory is in one piece, and one for each further piece, of which there may be 508.
+/// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose memory is in
+/// one piece, and one for each further piece, of which there may be 508.
 const DEVICE: u64 = 64 + 508;
 
 /// Descriptors of the program without devices: standard streams, signals, and some for a moment.
 const PROGRAM: u64 = 32;
 
 /// Descriptors of a stream that was passed, without the one of its connection: the other end of the
-/// socket pair, what was passed, the other end of a pipe that is kept.
+/// socket pair, what was passed, and the other end of a pipe that is kept.
 const PASSED: usize = 3;
 
-/// Raises the soft limit to the hard one, and warns if that is too low for what is configured:
-/// these devices, to so many of which descriptors are passed.
-pub(crate) fn raise(devices: &[Config], passing: usize) {
+/// Raises the soft limit to the hard one, and warns if that is too low for what is configured: these
+/// devices, to `passing` of which descriptors are passed.
+pub(crate) fn raise<'a>(devices: impl Iterator<Item = &'a Config>, passing: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -32,7 +32,7 @@ pub(crate) fn raise(devices: &[Config], passing: usize) {
             "cannot raise the limit of descriptors (RLIMIT_NOFILE) to the hard one: {error}"
         );
     }
-    let needed = needed(devices, passing);
+    let needed = needed(devices).saturating_add(passed(passing));
     // No limit is enough.
     if let Some(limit) = getrlimit(Resource::Nofile)
         .current
@@ -46,21 +46,14 @@ pub(crate) fn raise(devices: &[Config], passing: usize) {
     }
 }
 
-/// What these devices may have at a time: connections, and clients that have not sent their
-/// command.
-fn needed(devices: &[Config], passing: usize) -> u64 {
-    let counts = devices
-        .iter()
-        .flat_map(|device| [device.max_connections(), device.max_handshakes()]);
-    let streams = counts.fold(0, |sum: u64, count| {
-        sum.saturating_add(u64::try_from(count).unwrap_or(u64::MAX))
-    });
-    let devices = u64::try_from(devices.len()).unwrap_or(u64::MAX);
-    devices
-        .saturating_mul(DEVICE)
-        .saturating_add(PROGRAM)
-        .saturating_add(streams)
-        .saturating_add(passed(passing))
+/// What these devices may have at a time: connections, and clients that have not sent their command.
+fn needed<'a>(devices: impl Iterator<Item = &'a Config>) -> u64 {
+    devices.fold(PROGRAM, |sum, device| {
+        let streams = [device.max_connections(), device.max_handshakes()];
+        let streams = streams.map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+        let all = streams.into_iter().fold(DEVICE, u64::saturating_add);
+        sum.saturating_add(all)
+    })
 }
 
 /// What so many devices may have of streams that are passed, and of clients that say which.
@@ -77,14 +70,13 @@ mod tests {
 
     #[test]
     fn t130_what_is_needed_is_the_sum_over_all_devices() {
-        assert_eq!(needed(&[], 0), PROGRAM);
+        assert_eq!(needed([].iter()), PROGRAM);
         let config = |connections, handshakes| {
             let config = Config::builder().max_connections(connections);
             config.max_handshakes(handshakes).build().unwrap()
         };
         let sum = PROGRAM + 2 * DEVICE + 1000 + 200 + 30 + 4;
-        let devices = [config(1000, 200), config(30, 4)];
-        assert_eq!(needed(&devices, 0), sum);
-        assert_eq!(needed(&devices, 1), sum + 3 * 1024 + 1024);
+        assert_eq!(needed([config(1000, 200), config(30, 4)].iter()), sum);
+        assert_eq!(passed(2), 2 * (3 * 1024 + 1024));
     }
 }

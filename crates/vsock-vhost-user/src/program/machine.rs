@@ -6,45 +6,36 @@ use std::io;
 use std::time::Duration;
 
 use vsock_vhost_user::{
-    AccessPlatform, Config, ConfigError, ExposeBackend, ForwardBackend, PassFdBackend,
-    PassFdConfig, SealedMemory, UnixBackend, UnixSeqpacketBackend, VhostUserVsock,
-    VhostUserVsockBuilder, VsockBackend,
+    AccessPlatform, ExposeBackend, ForwardBackend, PassFdBackend, PassFdConfig, SealedMemory,
+    UnixBackend, UnixSeqpacketBackend, VhostUserVsock, VhostUserVsockBuilder, VsockBackend,
 };
 
-use super::args::{Args, Vm};
+use super::args::Vm;
 use super::error::ProgramError;
-
-/// The limits of its connections.
-pub(crate) fn config(args: &Args, vm: &Vm) -> Result<Config, ConfigError> {
-    let buf_alloc = vm.buf_alloc.unwrap_or(args.limits.buf_alloc);
-    Config::builder()
-        .buf_alloc(buf_alloc)
-        // What the guest's buffers may hold, a message may be.
-        .max_message(buf_alloc)
-        .max_connections(args.limits.max_connections)
-        .build()
-}
+use super::inherited::Inherited;
 
 /// Starts it.
-pub(crate) fn device(args: &Args, vm: &Vm, config: Config) -> Result<VhostUserVsock, ProgramError> {
+pub(crate) fn device(vm: &Vm, inherited: &mut Inherited) -> Result<VhostUserVsock, ProgramError> {
     let cid = vm.guest_cid;
-    let sealed_memory = if vm.sealed_memory.unwrap_or(args.limits.sealed_memory) {
-        SealedMemory::Required
-    } else {
-        SealedMemory::NotRequired
-    };
-    let access_platform = if args.limits.access_platform {
-        AccessPlatform::Offered
-    } else {
-        AccessPlatform::NotOffered
-    };
-    let mut builder = VhostUserVsockBuilder::new(cid, &vm.socket)
-        .config(config)
-        .queue_size(vm.queue_size.unwrap_or(args.limits.queue_size))
-        .sealed_memory(sealed_memory)
-        .access_platform(access_platform)
-        .poll_budget(Duration::from_micros(args.limits.poll_us.into()));
-    for backend in unnamed_ports(args, vm)? {
+    let mut builder = VhostUserVsockBuilder::new(cid, &vm.socket).config(vm.config.clone());
+    builder = inherited.add_to(builder, vm)?;
+    let options = &vm.device;
+    if let Some(entries) = options.queue_size {
+        builder = builder.queue_size(entries);
+    }
+    if options.sealed_memory == Some(true) {
+        builder = builder.sealed_memory(SealedMemory::Required);
+    }
+    if options.access_platform == Some(true) {
+        builder = builder.access_platform(AccessPlatform::Offered);
+    }
+    if let Some(micros) = options.poll_us {
+        builder = builder.poll_budget(Duration::from_micros(micros.into()));
+    }
+    if !vm.groups.is_empty() {
+        log::warn!("guest {cid}: no guest reaches another one yet, so its groups have no effect");
+    }
+    for backend in unnamed_ports(vm)? {
         builder = builder.backend(backend);
     }
     let ports: Vec<u32> = vm.forward.iter().map(|forward| forward.port).collect();
@@ -79,12 +70,12 @@ pub(crate) fn device(args: &Args, vm: &Vm, config: Config) -> Result<VhostUserVs
 }
 
 /// The backends of all ports that are not forwarded.
-fn unnamed_ports(args: &Args, vm: &Vm) -> Result<Vec<Box<dyn VsockBackend>>, ProgramError> {
+fn unnamed_ports(vm: &Vm) -> Result<Vec<Box<dyn VsockBackend>>, ProgramError> {
     if vm.no_connect {
         let services = ForwardBackend::each_port(&vm.uds_path).map_err(ProgramError::Forward)?;
         return Ok(vec![Box::new(services)]);
     }
-    let streams: io::Result<Box<dyn VsockBackend>> = if args.passing.allows(vm) {
+    let streams: io::Result<Box<dyn VsockBackend>> = if vm.passing.is_allowed() {
         let streams = PassFdBackend::bind(&vm.uds_path, PassFdConfig::default());
         streams.map(|streams| Box::new(streams) as _)
     } else {

@@ -9,11 +9,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock};
 
-use super::args::{Args, Vm};
+use super::args::Vm;
 use super::descriptors;
 use super::error::ProgramError;
+use super::inherited::Inherited;
 use super::logging::Logging;
-use super::machine::{config, device};
+use super::machine::device;
 
 /// What ends the program.
 enum End {
@@ -22,20 +23,17 @@ enum End {
 }
 
 /// Serves them until all have ended.
-pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), ProgramError> {
+pub(crate) fn run(
+    vms: &[Vm],
+    mut inherited: Inherited,
+    logging: &Logging,
+) -> Result<(), ProgramError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ProgramError::Signals)?;
-    let configs = vms
-        .iter()
-        .map(|vm| config(args, vm))
-        .collect::<Result<Vec<_>, _>>()?;
-    let passing = vms.iter().filter(|vm| args.passing.allows(vm)).count();
-    descriptors::raise(&configs, passing);
-    let devices = vms
-        .iter()
-        .zip(configs)
-        .map(|(vm, config)| device(args, vm, config))
-        .collect::<Result<Vec<_>, _>>()?;
+    let passing = vms.iter().filter(|vm| vm.passing.is_allowed()).count();
+    descriptors::raise(vms.iter().map(|vm| &vm.config), passing);
+    let devices = vms.iter().map(|vm| device(vm, &mut inherited));
+    let devices = devices.collect::<Result<Vec<_>, _>>()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
     let (ends, ended) = mpsc::channel();
     let count = devices.len();
@@ -56,6 +54,8 @@ pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), Prog
     let mut result = Ok(());
     let mut left = count;
     for end in ended {
+        // One for a single VMM ends with it, which does not concern the others.
+        let is_over = !matches!(end, End::Device(_, Ok(())));
         if let End::Device(cid, ended) = end {
             left -= 1;
             let ended = ended.map_err(|source| ProgramError::Device { cid, source });
@@ -64,8 +64,9 @@ pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), Prog
             }
             result = result.and(ended);
         }
-        // Whatever the reason was, it is the end of all.
-        stoppers.iter().for_each(Stopper::stop);
+        if is_over {
+            stoppers.iter().for_each(Stopper::stop);
+        }
         if left == 0 {
             break;
         }

@@ -4,22 +4,34 @@
 
 use clap::Args as ClapArgs;
 
-use super::vm::Vm;
-
-/// Options about what host processes pass.
+/// Those options that were given.
 #[expect(clippy::doc_markdown, reason = "the text of --help")]
-#[derive(Clone, Debug, ClapArgs)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, ClapArgs)]
+#[command(next_help_heading = "Passed descriptors, for all guests or as a key of one")]
 pub(crate) struct PassingArgs {
-    /// Let host processes pass the descriptor that becomes the stream: on UDS_PATH, "passfd\n",
-    /// then "P\n" or "P keep\n" in one message with a pipe, a file or a connected socket
-    /// (SCM_RIGHTS). It costs a thread for each. Without it, descriptors are refused
-    #[arg(long)]
-    pub(crate) pass_fd: bool,
+    /// Let host processes pass the descriptor that becomes the stream: on UDS_PATH, "passfd\n", then
+    /// "P\n" or "P keep\n" in one message with a pipe, a file or a connected socket (SCM_RIGHTS). It
+    /// costs a thread for each. Without it, descriptors are refused
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pass_fd: Option<bool>,
 }
 
 impl PassingArgs {
-    /// Whether they may for this machine.
-    pub(crate) fn allows(&self, vm: &Vm) -> bool {
-        vm.pass_fd.unwrap_or(self.pass_fd)
+    /// These, and those of `others` that are not among them.
+    pub(super) fn or(self, others: &Self) -> Self {
+        Self {
+            pass_fd: self.pass_fd.or(others.pass_fd),
+        }
+    }
+
+    /// Whether they may.
+    pub(crate) fn is_allowed(&self) -> bool {
+        self.pass_fd == Some(true)
     }
 }
