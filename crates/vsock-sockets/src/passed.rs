@@ -26,6 +26,7 @@ mod descriptor;
 mod pump;
 mod register;
 mod stream;
+mod timer;
 
 pub use backend::PassFdBackend;
 pub use config::PassFdConfig;

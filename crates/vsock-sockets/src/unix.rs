@@ -3,6 +3,7 @@
 //! Host components in other processes: connections over Unix sockets, in the hybrid way.
 
 pub(crate) mod acceptor;
+mod arrival;
 pub(crate) mod backend;
 pub(crate) mod client_listener;
 pub(crate) mod closer;

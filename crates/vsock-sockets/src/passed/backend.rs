@@ -12,9 +12,6 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
-};
 use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
 
 use super::client::{Client, Said};
@@ -23,6 +20,7 @@ use super::config::PassFdConfig;
 use super::pump;
 use super::register::{Register, StreamEntry};
 use super::stream::PassedStream;
+use super::timer::Timer;
 use crate::unix::backend::UnixBackend;
 use crate::unix::closer;
 use crate::unix::guarded_socket::GuardedSocket;
@@ -62,50 +60,7 @@ use crate::unix::stream::UnixVsockStream;
 /// closing it. When the backend is dropped, it waits 500 ms at most for bytes that were taken from
 /// streams which are closed, and are not delivered.
 ///
-/// ```
-/// use std::io::{IoSlice, Read, Write, pipe};
-/// use std::mem::MaybeUninit;
-/// use std::os::fd::AsFd;
-/// use std::os::unix::net::UnixStream;
-/// use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-/// use vsock_sockets::{PassFdBackend, PassFdConfig, VsockBackend};
-///
-/// # fn main() -> std::io::Result<()> {
-/// # let directory = std::env::temp_dir().join(format!("vsock-passfd-{}", std::process::id()));
-/// # std::fs::create_dir_all(&directory)?;
-/// let path = directory.join("vm.vsock");
-/// let mut backend = PassFdBackend::bind(&path, PassFdConfig::default())?;
-///
-/// let (mut output, writer) = pipe()?;
-/// let mut client = UnixStream::connect(&path)?;
-/// client.write_all(b"passfd\n")?;
-/// let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-/// let mut control = SendAncillaryBuffer::new(&mut space);
-/// let descriptors = [writer.as_fd()];
-/// control.push(SendAncillaryMessage::ScmRights(&descriptors));
-/// sendmsg(&client, &[IoSlice::new(b"1024\n")], &mut control, SendFlags::empty())?;
-///
-/// // The device waits for the backend's descriptor, accepts, and tells the guest.
-/// let mut device = loop {
-///     match backend.accept() {
-///         Ok(device) => break device,
-///         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-///         Err(error) => return Err(error),
-///     }
-/// };
-/// assert_eq!(device.requested_port(), Some(1024));
-/// device.confirm(1 << 30)?;
-/// device.write_all(b"hello")?;
-/// drop((device, writer));
-///
-/// let mut text = String::new();
-/// output.read_to_string(&mut text)?;
-/// assert_eq!(text, "hello");
-/// # drop(backend);
-/// # std::fs::remove_dir_all(&directory)?;
-/// # Ok(())
-/// # }
-/// ```
+/// A [`PassedStream`] has an example.
 #[derive(Debug)]
 #[must_use = "dropping it removes the socket"]
 pub struct PassFdBackend {
@@ -114,13 +69,10 @@ pub struct PassFdBackend {
     /// Readable while there is something to do: a client to accept, to read from, or to refuse
     /// because it is late; a descriptor that was looked at.
     epoll: OwnedFd,
-    /// Edge-triggered and never read.
-    timer: OwnedFd,
+    timer: Timer,
     /// By arrival: the oldest is the first to be late.
     clients: BTreeMap<u64, Waiting>,
     next: u64,
-    /// What the timer is set for.
-    timed: Option<Instant>,
     register: Arc<Register>,
 }
 
@@ -188,7 +140,7 @@ impl PassFdBackend {
         config.check()?;
         let backend = UnixBackend::bind_for_files(path.as_ref(), access)?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+        let timer = Timer::new()?;
         epoll::add(
             &epoll,
             &backend,
@@ -204,7 +156,6 @@ impl PassFdBackend {
             timer,
             clients: BTreeMap::new(),
             next: FIRST_CLIENT,
-            timed: None,
             register: Arc::default(),
         })
     }
@@ -360,34 +311,16 @@ impl PassFdBackend {
             log::debug!("a client has not sent its command in time, and is refused");
             drop(oldest.remove());
         }
-        self.timed = None;
+        self.timer.has_fired();
         self.set_timer();
     }
 
     /// Sets the timer for the oldest client, if it is not set: each is late after those before it.
     fn set_timer(&mut self) {
-        if self.timed.is_some() {
-            return;
-        }
-        let Some((_, oldest)) = self.clients.first_key_value() else {
-            return;
-        };
-        let Some(until) = oldest.until else {
-            return;
-        };
-        self.timed = Some(until);
-        let left = until.saturating_duration_since(Instant::now());
-        // Zero would turn it off.
-        let left = left.max(Duration::from_nanos(1));
-        let once = Itimerspec {
-            it_interval: Timespec::default(),
-            it_value: Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            },
-        };
-        if let Err(error) = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once) {
-            log::debug!("cannot set the timer of clients that wait: {error}");
+        if let Some((_, oldest)) = self.clients.first_key_value()
+            && let Some(until) = oldest.until
+        {
+            self.timer.set(until);
         }
     }
 }

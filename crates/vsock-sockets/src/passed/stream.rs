@@ -20,6 +20,51 @@ use crate::unix::stream::UnixVsockStream;
 /// Its bytes pass through a thread of the crate's own, because the descriptor is shared with the
 /// process that has passed it. So a write that succeeds has not reached the descriptor yet. What
 /// was written before a drop is still delivered; an [abort](VsockStream::abort) discards it.
+///
+/// ```
+/// use std::io::{IoSlice, Read, Write, pipe};
+/// use std::mem::MaybeUninit;
+/// use std::os::fd::AsFd;
+/// use std::os::unix::net::UnixStream;
+/// use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+/// use vsock_sockets::{PassFdBackend, PassFdConfig, VsockBackend};
+///
+/// # fn main() -> std::io::Result<()> {
+/// # let directory = std::env::temp_dir().join(format!("vsock-passfd-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// let path = directory.join("vm.vsock");
+/// let mut backend = PassFdBackend::bind(&path, PassFdConfig::default())?;
+///
+/// let (mut output, writer) = pipe()?;
+/// let mut client = UnixStream::connect(&path)?;
+/// client.write_all(b"passfd\n")?;
+/// let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// let mut control = SendAncillaryBuffer::new(&mut space);
+/// let descriptors = [writer.as_fd()];
+/// control.push(SendAncillaryMessage::ScmRights(&descriptors));
+/// sendmsg(&client, &[IoSlice::new(b"1024\n")], &mut control, SendFlags::empty())?;
+///
+/// // The device waits for the backend's descriptor, accepts, and tells the guest.
+/// let mut device = loop {
+///     match backend.accept() {
+///         Ok(device) => break device,
+///         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+///         Err(error) => return Err(error),
+///     }
+/// };
+/// assert_eq!(device.requested_port(), Some(1024));
+/// device.confirm(1 << 30)?;
+/// device.write_all(b"hello")?;
+/// drop((device, writer));
+///
+/// let mut text = String::new();
+/// output.read_to_string(&mut text)?;
+/// assert_eq!(text, "hello");
+/// # drop(backend);
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PassedStream {
     bytes: UnixVsockStream,

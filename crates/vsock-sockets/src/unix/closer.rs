@@ -8,7 +8,7 @@
 //!
 //! There is one thread for the process. It starts with the first file, or on request, and stays. While [`MANY`] files wait,
 //! no other is received ([`is_busy`]). Sockets may still come to wait, until [`MOST`] do: then there are no
-//! other connections ([`is_full`]), each of which could leave one more. If the thread cannot be started, files
+//! other connections ([`check_room`]), each of which could leave one more. If the thread cannot be started, files
 //! wait for the next one that comes, which tries again.
 
 use std::collections::VecDeque;
@@ -16,6 +16,8 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError, mpsc};
 use std::thread;
+
+use rustix::io::Errno;
 
 /// Files that may wait, and those of one message more (253).
 pub(super) const MANY: usize = 256;
@@ -38,9 +40,12 @@ pub(crate) fn is_busy() -> bool {
     CLOSER.state().waiting.len() >= MANY
 }
 
-/// Whether too many wait for another socket to be accepted.
-pub(super) fn is_full() -> bool {
-    CLOSER.state().waiting.len() >= MOST
+/// Whether another socket may come to wait: `NOBUFS` if too many do.
+pub(super) fn check_room() -> Result<(), Errno> {
+    if CLOSER.state().waiting.len() >= MOST {
+        return Err(Errno::NOBUFS);
+    }
+    Ok(())
 }
 
 fn start() -> io::Result<()> {
