@@ -9,17 +9,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vhost::vhost_user::VhostUserVirtioFeatures;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::MuxerDriver;
-use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerStream};
+use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 use vsock_muxer::{Muxer, MuxerState};
 use vsock_proto::{Config, GuestCid, Tick};
 use vsock_sockets::{
-    ExposeBackend, NamedListener, SocketFileRemover, TcpVsockStream, UnixBackend,
-    UnixSeqpacketBackend, UnixVsockStream,
+    ExposeBackend, NamedListener, SocketFileRemover, UnixBackend, UnixSeqpacketBackend,
 };
-use vsock_virtio::VsockDevice;
 
 use crate::access_platform::AccessPlatform;
 use crate::cid_claim::CidClaim;
@@ -28,11 +25,11 @@ use crate::error::VhostUserError;
 use crate::frontend_thread::FrontendThread;
 use crate::io_thread::IoThread;
 use crate::journal::Journal;
-use crate::memory::MappedMemory;
 use crate::shared::{Offer, Shared};
 use crate::shared_file::SealedMemory;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
 use crate::thread::{Begin, DeviceThread, ThreadStart, start};
+use crate::virtio_device::virtio_device;
 use crate::vmms::Vmms;
 use crate::worker::Worker;
 
@@ -45,11 +42,20 @@ const POLL_BUDGET: Duration = Duration::from_micros(30);
 /// The longest queue that virtio knows (virtio 1.3, 2.7).
 const MAX_QUEUE_SIZE: u16 = 1 << 15;
 
-/// A backend, and the ports of the guest's connections that are for it.
+/// A backend, and which of the guest's connections are for it.
 struct Served {
     backend: Box<dyn VsockBackend>,
-    /// `None`: those that no backend has for itself.
-    ports: Option<Vec<u32>>,
+    serves: Serves,
+}
+
+/// Which of the guest's connections are for a backend.
+enum Serves {
+    /// Those to every port that no backend has for itself.
+    Rest,
+    /// Those to these ports.
+    Ports(Vec<u32>),
+    /// Those to other guests.
+    Siblings,
 }
 
 /// Makes a [`VhostUserVsock`].
@@ -212,16 +218,26 @@ impl VhostUserVsockBuilder {
     /// is none, the guest is refused. What the host begins comes from every backend.
     #[must_use]
     pub fn backend(mut self, backend: Box<dyn VsockBackend>) -> Self {
-        let ports = None;
-        self.backends.push(Served { backend, ports });
+        let serves = Serves::Rest;
+        self.backends.push(Served { backend, serves });
         self
     }
 
     /// Adds a backend that gets the guest's connections to these ports, and to no others.
     #[must_use]
     pub fn backend_for(mut self, backend: Box<dyn VsockBackend>, ports: &[u32]) -> Self {
-        let ports = Some(ports.to_vec());
-        self.backends.push(Served { backend, ports });
+        let serves = Serves::Ports(ports.to_vec());
+        self.backends.push(Served { backend, serves });
+        self
+    }
+
+    /// Adds the backend for connections between the guest and other guests, as
+    /// [`Muxer::add_sibling_backend`] does: a [`SiblingBackend`](crate::SiblingBackend), or one with rules of
+    /// its own. Without one the guest reaches no other guest.
+    #[must_use]
+    pub fn sibling_backend(mut self, backend: Box<dyn VsockBackend>) -> Self {
+        let serves = Serves::Siblings;
+        self.backends.push(Served { backend, serves });
         self
     }
 
@@ -276,7 +292,7 @@ impl VhostUserVsockBuilder {
         let file_removers = self.backends.iter().filter_map(file_remover).collect();
         let journal = Arc::new(Journal::new(cid, event_loop.waker()));
         let muxer = muxer(cid, self.config, self.backends)?;
-        let virtio = virtio(muxer, self.access_platform, self.poll_budget);
+        let virtio = virtio_device(muxer, self.access_platform, self.poll_budget);
         let worker = Worker::new(virtio, size, event_loop, Arc::clone(&journal))?;
         let offer = Offer {
             features: worker.features(),
@@ -335,21 +351,6 @@ impl VhostUserVsockBuilder {
     }
 }
 
-/// The virtio device around a muxer, which copies between these streams and the guest's memory directly.
-fn virtio(
-    muxer: Muxer,
-    access_platform: AccessPlatform,
-    poll_budget: Duration,
-) -> VsockDevice<MappedMemory> {
-    VsockDevice::builder(muxer)
-        .transport_features(transport_features(access_platform))
-        .direct::<VsockInnerStream>(0)
-        .direct::<UnixVsockStream>(0)
-        .direct::<TcpVsockStream>(0)
-        .poll_budget(poll_budget)
-        .build()
-}
-
 /// A muxer, to which the backends belong from here on.
 fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, VhostUserError> {
     let ports = config.host_ports();
@@ -358,10 +359,11 @@ fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, 
     state.next_host_port = first_port(&ports);
     // It is of the version of this release, so it is not refused.
     let _known = muxer.restore(Tick::ZERO, &state);
-    for Served { backend, ports } in backends {
-        match ports {
-            Some(ports) => muxer.add_backend_for(backend, &ports)?,
-            None => muxer.add_backend(backend)?,
+    for Served { backend, serves } in backends {
+        match serves {
+            Serves::Rest => muxer.add_backend(backend)?,
+            Serves::Ports(ports) => muxer.add_backend_for(backend, &ports)?,
+            Serves::Siblings => muxer.add_sibling_backend(backend)?,
         };
     }
     Ok(muxer)
@@ -376,13 +378,6 @@ fn first_port(ports: &Range<u32>) -> u32 {
     ports
         .start
         .saturating_add(u32::try_from(offset).unwrap_or(0))
-}
-
-/// What vhost-user adds to the features of the device.
-const fn transport_features(access_platform: AccessPlatform) -> u64 {
-    let vhost_user =
-        VhostUserVirtioFeatures::PROTOCOL_FEATURES.union(VhostUserVirtioFeatures::LOG_ALL);
-    vhost_user.bits() | access_platform.features()
 }
 
 /// What can remove the file of a backend over Unix sockets.

@@ -242,6 +242,7 @@ mod signal;
 mod status;
 mod stopper;
 mod thread;
+mod virtio_device;
 mod vmms;
 mod vring;
 mod worker;
@@ -265,6 +266,7 @@ pub use vsock_inner::{
 };
 pub use vsock_muxer::{Ending, EndingCounts, MuxerCounters, MuxerError};
 pub use vsock_proto::{Cid, CidError, Config, ConfigBuilder, ConfigError, GuestCid};
+pub use vsock_siblings::{Groups, JoinError, SiblingBackend, SiblingError, Siblings};
 pub use vsock_sockets::{
     DatagramStream, ExposeBackend, ExposedAt, ExposedAtError, ForwardBackend, ForwardTarget,
     ForwardTargetError, ListenerHandle, NamedListener, PassFdBackend, PassFdConfig, PassedStream,

@@ -7,7 +7,7 @@ use std::io;
 use std::process::ExitCode;
 
 use thiserror::Error;
-use vsock_vhost_user::VhostUserError;
+use vsock_vhost_user::{JoinError, VhostUserError};
 
 use super::generate::GenerateError;
 use super::inherited::InheritedError;
@@ -22,6 +22,8 @@ pub(crate) enum ProgramError {
     Unix(#[source] io::Error),
     #[error("cannot forward ports of a guest")]
     Forward(#[source] io::Error),
+    #[error("guest {cid} cannot be connected to other guests")]
+    Siblings { cid: u64, source: JoinError },
     #[error("the device of guest {cid} failed")]
     Device { cid: u64, source: VhostUserError },
     #[error("cannot wait for signals")]

@@ -10,16 +10,24 @@ use signal_hook::iterator::Signals;
 use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock};
 
 use super::args::Vm;
-use super::descriptors;
+use super::descriptors::{self, Reach};
 use super::error::ProgramError;
 use super::inherited::Inherited;
 use super::logging::Logging;
-use super::machine::device;
+use super::machine::{device, siblings};
 
 /// What ends the program.
 enum End {
     Signal,
     Device(u64, Result<(), VhostUserError>),
+}
+
+fn reach(vm: &Vm) -> Reach {
+    if vm.groups.is_empty() {
+        Reach::Host
+    } else {
+        Reach::HostAndGuests
+    }
 }
 
 /// Serves them until all have ended.
@@ -31,8 +39,11 @@ pub(crate) fn run(
     // From here on a signal is noted, so none comes between a socket and its removal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ProgramError::Signals)?;
     let passing = vms.iter().filter(|vm| vm.passing.is_allowed()).count();
-    descriptors::raise(vms.iter().map(|vm| &vm.config), passing);
-    let devices = vms.iter().map(|vm| device(vm, &mut inherited));
+    let configs = vms.iter().map(|vm| (&vm.config, reach(vm)));
+    descriptors::raise(configs, passing);
+    let siblings = siblings(vms);
+    let devices = vms.iter();
+    let devices = devices.map(|vm| device(vm, &mut inherited, &siblings));
     let devices = devices.collect::<Result<Vec<_>, _>>()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
     let (ends, ended) = mpsc::channel();

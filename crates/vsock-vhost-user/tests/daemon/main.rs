@@ -26,6 +26,7 @@ mod regions;
 mod requests;
 mod ring;
 mod routes;
+mod siblings;
 mod stopping;
 mod streams;
 mod unix;
