@@ -12,6 +12,7 @@ mod identity;
 mod limits;
 mod logging;
 mod names;
+mod passing;
 mod routes;
 mod units;
 mod vm;
