@@ -23,7 +23,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use vmm_sys_util::signal::block_signal;
 use vsock_proto::{GuestCid, Header};
-use vsock_virtio::{Direction, PacketTap};
+use vsock_virtio::{PacketDirection, PacketTap};
 
 pub use config::CaptureConfig;
 pub use error::CaptureError;
@@ -215,14 +215,19 @@ impl PacketTap for Tap {
         usize::try_from(self.payload_bytes).unwrap_or(usize::MAX)
     }
 
-    fn packet(&mut self, direction: Direction, header: &Header, payload: &[u8]) -> ControlFlow<()> {
+    fn packet(
+        &mut self,
+        direction: PacketDirection,
+        header: &Header,
+        payload: &[u8],
+    ) -> ControlFlow<()> {
         let seen = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         self.queue.push(Packet {
             interface: self.interface,
             time: clock::now(),
             way: match direction {
-                Direction::FromGuest => Way::Inbound,
-                Direction::ToGuest => Way::Outbound,
+                PacketDirection::FromGuest => Way::Inbound,
+                PacketDirection::ToGuest => Way::Outbound,
             },
             dropped: 0,
             headers: &vsockmon::headers(header),

@@ -99,7 +99,7 @@ pub use error::{ActivateError, DeviceFault, FaultCause, QueueName, RestoreError}
 pub use exchange::{DeviceCounters, Outcome, Queues};
 pub use features::{F_EVENT_IDX, F_IN_ORDER, F_INDIRECT_DESC, F_VERSION_1, FeatureError};
 pub use state::DeviceState;
-pub use tap::{Direction, PacketTap};
+pub use tap::{PacketDirection, PacketTap};
 pub use vsock_backend_api::{
     ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
     VsockStream, VsockVolatileStream,

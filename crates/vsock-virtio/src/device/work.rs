@@ -13,7 +13,7 @@ use crate::rx::{RxBuffers, Tools};
 use crate::scatter::Slices;
 use crate::tx::{self, TxPayload};
 use crate::virtqueue::Virtqueue;
-use crate::{DeviceFault, Direction, Outcome, QueueName, Queues};
+use crate::{DeviceFault, Outcome, PacketDirection, QueueName, Queues};
 
 /// What a packet of the guest costs at least, of the budget of a call.
 const LEAST_COST: usize = 2048;
@@ -173,7 +173,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                 Ok((header, cursor)) => {
                     let carried = header.len as usize;
                     cost = cost.max(carried);
-                    self.tap.pass(Direction::FromGuest, &header, &slices);
+                    self.tap.pass(PacketDirection::FromGuest, &header, &slices);
                     let mut payload = TxPayload {
                         slices: &slices,
                         cursor,
