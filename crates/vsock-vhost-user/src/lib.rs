@@ -132,6 +132,9 @@
 //! without a handshake. With `--no-connect` nothing listens for `CONNECT`. After `--vm` they are
 //! keys: `forward=PORT=TARGET`, `expose=ADDRESS=PORT`, `no-connect=true`.
 //!
+//! With `--pass-fd`, or the key `pass-fd=true`, a host process may hand over the pipe, file or socket that
+//! becomes the stream, as in Kata Containers; see [`PassFdBackend`].
+//!
 //! Messages go over `SOCK_SEQPACKET` sockets: a host process finds the guest at
 //! `/run/vm3/vm.vsock_seqpacket`, and the guest finds it where it finds those of streams; see
 //! [`UnixSeqpacketBackend`].
@@ -274,8 +277,8 @@ pub use vsock_proto::{Cid, CidError, Config, ConfigBuilder, ConfigError, GuestCi
 pub use vsock_siblings::{Groups, JoinError, SiblingBackend, SiblingError, Siblings};
 pub use vsock_sockets::{
     DatagramStream, ExposeBackend, ExposedAt, ExposedAtError, ForwardBackend, ForwardTarget,
-    ForwardTargetError, ListenerHandle, NamedListener, SocketAccess, SocketFileRemover,
-    SocketNames, TcpBackend, TcpVsockStream, UnixBackend, UnixSeqpacketBackend,
-    UnixSeqpacketStream, UnixVsockStream, start_closer,
+    ForwardTargetError, ListenerHandle, NamedListener, PassFdBackend, PassFdConfig, PassedStream,
+    SocketAccess, SocketFileRemover, SocketNames, TcpBackend, TcpVsockStream, UnixBackend,
+    UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream, start_closer,
 };
 pub use vsock_virtio::DeviceCounters;

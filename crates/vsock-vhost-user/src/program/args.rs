@@ -12,6 +12,7 @@ mod identity;
 mod limits;
 mod logging;
 mod names;
+mod passing;
 mod routes;
 mod units;
 mod vm;
@@ -84,13 +85,13 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) print_capabilities: bool,
 
-    #[command(flatten)]
-    pub(crate) capture: CaptureArgs,
-
+    // Without a heading, so before those with one: what follows a heading stands under it.
     #[command(flatten)]
     pub(crate) log: LogArgs,
 
-    // The last one, because what follows would stand under its heading in the help.
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+
     #[command(flatten)]
     vm: VmArgs,
 

@@ -40,7 +40,9 @@ pub(crate) fn run(
 ) -> Result<(), ProgramError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ProgramError::Signals)?;
-    descriptors::raise(vms.iter().map(|vm| (&vm.config, reach(vm))));
+    let passing = vms.iter().filter(|vm| vm.passing.is_allowed()).count();
+    let configs = vms.iter().map(|vm| (&vm.config, reach(vm)));
+    descriptors::raise(configs, passing);
     // Before there are sockets: a file that cannot be written is told without any.
     let capture = capture::begin(captured)?;
     let siblings = siblings(vms);

@@ -22,6 +22,7 @@ mod logging;
 mod messages;
 mod migration;
 mod monitors;
+mod passing;
 mod program;
 mod regions;
 mod requests;
