@@ -51,9 +51,9 @@ pub trait PacketTap: Send {
     /// How many bytes of each payload it wants to see at most. It is asked once.
     fn payload_bytes(&self) -> usize;
 
-    /// A packet passes: its header, whose [`len`](Header::len) counts the whole payload, and the first
-    /// bytes of that. A header from the guest is as the guest wrote it, and not checked. After `Break`
-    /// the device drops the tap.
+    /// A packet passes: its header, whose [`len`](Header::len) counts the whole payload, and the
+    /// first bytes of that. A header from the guest is as the guest wrote it, and not checked.
+    /// After `Break` the device drops the tap.
     fn packet(
         &mut self,
         direction: PacketDirection,
