@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 use vsock_muxer::MuxerCounters;
 use vsock_proto::GuestCid;
 use vsock_sockets::{NamedListener, SocketFileRemover};
-use vsock_virtio::DeviceCounters;
+use vsock_virtio::{DeviceCounters, PacketTap};
 
+use crate::capture::Capture;
 use crate::error::VhostUserError;
 use crate::shared::Shared;
 use crate::status::StatusHandle;
@@ -119,6 +120,23 @@ impl VhostUserVsock {
     #[must_use]
     pub fn queue_counters(&self) -> DeviceCounters {
         self.shared.worker().queue_counters()
+    }
+
+    /// Shows every packet of the guest to a capture from now on, instead of to the one before. It goes on
+    /// over reboots and front-ends, until [`stop_capture`](Self::stop_capture) or the end of the capture.
+    pub fn start_capture(&self, capture: &Capture) {
+        self.set_tap(Some(Box::new(capture.tap(self.guest_cid()))));
+    }
+
+    /// Shows packets to no capture any more; from then on it costs nothing.
+    pub fn stop_capture(&self) {
+        self.set_tap(None);
+    }
+
+    fn set_tap(&self, tap: Option<Box<dyn PacketTap>>) {
+        let before = self.shared.worker().lifecycle.device_mut().set_tap(tap);
+        // Not under the lock.
+        drop(before);
     }
 
     fn wait(&mut self) -> Result<(), VhostUserError> {

@@ -4,6 +4,8 @@
 
 mod args;
 mod capabilities;
+mod capture;
+mod connect;
 mod descriptors;
 mod error;
 mod generate;
@@ -34,6 +36,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let ended = match &args.command {
         None => return serve(&args),
+        Some(Command::Connect(options)) => connect::run(options).map_err(ProgramError::from),
         Some(Command::Generate(options)) => generate::run(options).map_err(ProgramError::from),
     };
     match ended {
@@ -59,7 +62,7 @@ fn serve(args: &Args) -> ExitCode {
             return fail(&ProgramError::Thread(error));
         }
     };
-    let code = match serve::run(&vms, inherited, &logging) {
+    let code = match serve::run(&args.capture, &vms, inherited, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.say(&error.text());

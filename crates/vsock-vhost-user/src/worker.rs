@@ -70,7 +70,7 @@ pub(crate) struct Remains {
 pub(crate) struct Worker {
     journal: Arc<Journal>,
     session: Session,
-    lifecycle: Lifecycle,
+    pub(crate) lifecycle: Lifecycle,
     event_loop: MuxerDriver,
     signaller: Signaller,
     vrings: [Vring; QUEUES],

@@ -87,7 +87,7 @@ impl NamedListener {
     pub fn bind_with(path: impl AsRef<Path>, access: SocketAccess) -> io::Result<Self> {
         let path = path.as_ref();
         let claim = NameClaim::new([SocketNames::one(path)])?;
-        let socket = GuardedSocket::for_files()?;
+        let socket = GuardedSocket::for_files(SocketFlags::empty())?;
         let file = SocketFile::bind(path, &socket, access)?;
         let end = End::Shutdown;
         Ok(Self::with(file, claim, Listening { socket, end }))

@@ -2,7 +2,9 @@
 
 //! The command line: its grammar and its checks, nothing else. A file for each group of options.
 
+mod capture;
 mod command;
+mod connect;
 mod device;
 mod file;
 mod generate;
@@ -10,6 +12,7 @@ mod identity;
 mod limits;
 mod logging;
 mod names;
+mod passing;
 mod routes;
 mod units;
 mod vm;
@@ -25,7 +28,9 @@ use self::identity::Identity;
 use self::names::SocketUse;
 use self::vm::{VmArgs, VmError};
 
+pub(crate) use self::capture::CaptureArgs;
 pub(crate) use self::command::Command;
+pub(crate) use self::connect::Connect;
 pub(crate) use self::generate::Generate;
 pub(crate) use self::logging::LogArgs;
 pub(crate) use self::vm::Vm;
@@ -80,10 +85,13 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) print_capabilities: bool,
 
+    // Without a heading, so before those with one: what follows a heading stands under it.
     #[command(flatten)]
     pub(crate) log: LogArgs,
 
-    // The last one, because what follows would stand under its heading in the help.
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+
     #[command(flatten)]
     vm: VmArgs,
 

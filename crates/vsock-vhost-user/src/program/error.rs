@@ -7,8 +7,9 @@ use std::io;
 use std::process::ExitCode;
 
 use thiserror::Error;
-use vsock_vhost_user::{JoinError, VhostUserError};
+use vsock_vhost_user::{CaptureError, JoinError, VhostUserError};
 
+use super::connect::ConnectError;
 use super::generate::GenerateError;
 use super::inherited::InheritedError;
 
@@ -31,6 +32,10 @@ pub(crate) enum ProgramError {
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
     #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
     Inherited(#[from] InheritedError),
     #[error(transparent)]
     Generate(#[from] GenerateError),
@@ -39,6 +44,9 @@ pub(crate) enum ProgramError {
 impl ProgramError {
     /// What the program ends with: as for an argument that cannot be parsed, if the value of one is wrong.
     pub(crate) fn code(&self) -> ExitCode {
+        if let Self::Connect(error) = self {
+            return ExitCode::from(error.code());
+        }
         let wrong_value = matches!(
             self,
             Self::Inherited(InheritedError::NotOpen(_) | InheritedError::NoSocket(_))

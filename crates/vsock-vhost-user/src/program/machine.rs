@@ -6,8 +6,9 @@ use std::io;
 use std::time::Duration;
 
 use vsock_vhost_user::{
-    AccessPlatform, Capacity, ExposeBackend, ForwardBackend, SealedMemory, Siblings, UnixBackend,
-    UnixSeqpacketBackend, VhostUserVsock, VhostUserVsockBuilder, VsockBackend, VsockInnerConfig,
+    AccessPlatform, Capacity, ExposeBackend, ForwardBackend, PassFdBackend, PassFdConfig,
+    SealedMemory, Siblings, UnixBackend, UnixSeqpacketBackend, VhostUserVsock,
+    VhostUserVsockBuilder, VsockBackend, VsockInnerConfig,
 };
 
 use super::args::Vm;
@@ -92,8 +93,13 @@ fn unnamed_ports(vm: &Vm) -> Result<Vec<Box<dyn VsockBackend>>, ProgramError> {
         let services = ForwardBackend::each_port(&vm.uds_path).map_err(ProgramError::Forward)?;
         return Ok(vec![Box::new(services)]);
     }
-    let streams = UnixBackend::bind(&vm.uds_path).map_err(ProgramError::Unix)?;
-    let mut backends: Vec<Box<dyn VsockBackend>> = vec![Box::new(streams)];
+    let streams: io::Result<Box<dyn VsockBackend>> = if vm.passing.is_allowed() {
+        let streams = PassFdBackend::bind(&vm.uds_path, PassFdConfig::default());
+        streams.map(|streams| Box::new(streams) as _)
+    } else {
+        UnixBackend::bind(&vm.uds_path).map(|streams| Box::new(streams) as _)
+    };
+    let mut backends = vec![streams.map_err(ProgramError::Unix)?];
     if let Some(messages) = messages(vm)? {
         backends.push(Box::new(messages));
     }

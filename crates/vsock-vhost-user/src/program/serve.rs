@@ -9,7 +9,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock};
 
-use super::args::Vm;
+use super::args::{CaptureArgs, Vm};
+use super::capture;
 use super::descriptors::{self, Reach};
 use super::error::ProgramError;
 use super::inherited::Inherited;
@@ -32,17 +33,26 @@ fn reach(vm: &Vm) -> Reach {
 
 /// Serves them until all have ended.
 pub(crate) fn run(
+    captured: &CaptureArgs,
     vms: &[Vm],
     mut inherited: Inherited,
     logging: &Logging,
 ) -> Result<(), ProgramError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ProgramError::Signals)?;
-    descriptors::raise(vms.iter().map(|vm| (&vm.config, reach(vm))));
+    let passing = vms.iter().filter(|vm| vm.passing.is_allowed()).count();
+    let configs = vms.iter().map(|vm| (&vm.config, reach(vm)));
+    descriptors::raise(configs, passing);
+    // Before there are sockets: a file that cannot be written is told without any.
+    let capture = capture::begin(captured)?;
     let siblings = siblings(vms);
     let devices = vms.iter();
     let devices = devices.map(|vm| device(vm, &mut inherited, &siblings));
     let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    if let Some(capture) = &capture {
+        let all = devices.iter();
+        all.for_each(|device| device.start_capture(capture));
+    }
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
     let (ends, ended) = mpsc::channel();
     let count = devices.len();
@@ -80,8 +90,10 @@ pub(crate) fn run(
             break;
         }
     }
+    capture::end(capture, logging);
     result
 }
+
 fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), ProgramError> {
     thread::Builder::new()
         .spawn(body)

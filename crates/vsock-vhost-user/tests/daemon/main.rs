@@ -9,6 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod captures;
+mod connect;
 mod descriptors;
 mod drop_in;
 mod frontends;
@@ -20,6 +22,7 @@ mod logging;
 mod messages;
 mod migration;
 mod monitors;
+mod passing;
 mod program;
 mod regions;
 mod requests;

@@ -108,7 +108,7 @@ impl Program {
         UnixListener::bind(self.dir.path().join(format!("3.vsock_{port}"))).unwrap()
     }
 
-    fn proc(&self, name: &str) -> PathBuf {
+    pub(crate) fn proc(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.child.id()))
     }
 

@@ -14,6 +14,7 @@ use tempfile::{NamedTempFile, TempDir};
 use vsock_vhost_user::Config;
 
 use super::device::DeviceArgs;
+use super::passing::PassingArgs;
 use super::vm::KeysError;
 use super::*;
 use crate::program::error::with_causes;
@@ -42,7 +43,30 @@ fn vm(guest_cid: u64, socket: &str, uds_path: &str) -> Vm {
         no_connect: false,
         config: Config::default(),
         device: DeviceArgs::default(),
+        passing: PassingArgs::default(),
     }
+}
+
+#[test]
+fn descriptors_are_passed_where_that_is_said_and_where_there_is_a_socket_for_it() {
+    let vm = |cid: u32, more: &str| {
+        format!("--vm=guest-cid={cid},socket=/s{cid},uds-path=/u{cid}{more}")
+    };
+    let allowed = |args: &[&str]| {
+        let vms = vms(args)?;
+        Ok(vms.iter().map(|vm| vm.passing.is_allowed()).collect())
+    };
+    let (plain, on) = (vm(3, ""), vm(4, ",pass-fd=true"));
+    let off = vm(5, ",pass-fd=false,no-connect=true");
+    assert_eq!(allowed(&ONE), Ok(vec![false]));
+    let all = [&ONE[..], &["--pass-fd"]].concat();
+    assert_eq!(allowed(&all), Ok(vec![true]));
+    assert_eq!(allowed(&[&plain, &on]), Ok(vec![false, true]));
+    assert_eq!(allowed(&[&plain, &off, "--pass-fd"]), Ok(vec![true, false]));
+    let nowhere = vm(6, ",no-connect=true");
+    let refused: Result<Vec<bool>, String> = allowed(&[&nowhere, "--pass-fd"]);
+    let refused = refused.unwrap_err();
+    assert!(refused.contains("guest 6 has no socket"), "{refused}");
 }
 
 #[test]
@@ -313,7 +337,7 @@ fn what_is_wrong_with_keys_is_said() {
 #[test]
 fn the_help_names_every_option() {
     let help = parse(&["--help"]).unwrap_err().to_string();
-    let options = "guest-cid socket socket-path uds-path groups vm config check buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level forward expose no-connect";
+    let options = "guest-cid socket socket-path uds-path groups vm config check buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level forward expose no-connect pass-fd";
     for option in options.split(' ') {
         assert!(
             help.contains(&format!("--{option}")),
@@ -327,7 +351,7 @@ fn the_help_names_every_option() {
 /// A word of a command line: an option's name, a value that is nearly one, or anything.
 fn word() -> impl Strategy<Value = OsString> {
     let names = "--vm --config --check --guest-cid --guest_cid --socket --socket-path --uds-path \
-                 --groups --forward --expose --no-connect --forward-cid --forward-listen --buf-alloc \
+                 --groups --forward --expose --no-connect --pass-fd --forward-cid --forward-listen --buf-alloc \
                  --tx-buffer-size --queue-size --sealed-memory --host-ports --command-timeout \
                  --probe-interval --max-connections --log-level -h -V -- generate /d";
     let values = "guest-cid=3,socket=/s,uds_path=/u guest_cid 3 4294967295 -1 18446744073709551616 /s \
