@@ -149,19 +149,21 @@ impl Muxer {
         Ok(id)
     }
 
-    /// Adds the backend for connections between the guest and other guests: without one, a REQUEST to any
-    /// other CID than the host's is answered with an RST, and nothing else that goes there is.
+    /// Adds the backend for connections between the guest and other guests: without one, a REQUEST
+    /// to any other CID than the host's is answered with an RST, and nothing else that goes there
+    /// is.
     ///
     /// It gets the guest's connections to every CID that a guest can have but its own, by
     /// [`connect_from`](VsockBackend::connect_from) or
-    /// [`connect_seqpacket_from`](VsockBackend::connect_seqpacket_from), and decides by both addresses. A
-    /// stream that it returns before the other guest has answered says so
+    /// [`connect_seqpacket_from`](VsockBackend::connect_seqpacket_from), and decides by both
+    /// addresses. A stream that it returns before the other guest has answered says so
     /// ([`finish_connect`]).
     ///
-    /// A stream that it [accepts](VsockBackend::accept), that names its port ([`requested_port`]) and whose
-    /// [`peer`] has the CID of another guest is a connection from that address: the guest's packets bear it, and no port of the host is used. If the
-    /// guest has a connection with the same address and port already, the new one is refused. Other streams
-    /// of the backend come from the host.
+    /// A stream that it [accepts](VsockBackend::accept), that names its port ([`requested_port`])
+    /// and whose [`peer`] has the CID of another guest is a connection from that address: the
+    /// guest's packets bear it, and no port of the host is used. If the guest has a connection with
+    /// the same address and port already, the new one is refused. Other streams of the backend come
+    /// from the host.
     ///
     /// # Errors
     ///

@@ -242,6 +242,7 @@ mod migration;
 mod panics;
 mod rate_limit;
 mod refusal;
+mod served;
 mod session;
 mod shared;
 mod shared_file;

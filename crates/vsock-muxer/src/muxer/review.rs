@@ -124,8 +124,8 @@ impl ConnectionEntry {
         }
     }
 
-    /// Another guest that reads no more is heard of before anything is written to it, as between two
-    /// sockets of one machine. What it has sent is read first: then one SHUTDOWN says both.
+    /// Another guest that reads no more is heard of before anything is written to it, as between
+    /// two sockets of one machine. What it has sent is read first: then one SHUTDOWN says both.
     fn heed_sibling(&mut self, now: Tick) {
         if self.conn.key().host_cid != Cid::HOST
             && !self.conn.reads_next()
