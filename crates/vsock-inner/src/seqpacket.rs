@@ -19,6 +19,7 @@ use vsock_backend_api::{
 use crate::config::{Capacity, VsockInnerConfig};
 use crate::half::total;
 use crate::stream::VsockInnerStream;
+use crate::writer::VsockInnerWriter;
 
 /// Bytes of the word in front of a message: its length, and in the lowest bit whether a record ends with it.
 const WORD: usize = 4;
@@ -90,6 +91,27 @@ fn too_long(len: usize) -> io::Error {
         ErrorKind::InvalidInput,
         format!("a message of {len} bytes is longer than the connection's capacity"),
     )
+}
+
+impl VsockInnerWriter {
+    /// Writes `len` bytes together, or none of them: never fewer. A connection that is not confirmed takes
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// As a write, and `InvalidInput`: they are more than the capacity.
+    fn write_whole<'a, P>(&mut self, parts: impl Fn() -> P, len: usize) -> io::Result<usize>
+    where
+        P: Iterator<Item = &'a [u8]>,
+    {
+        if self.owes_answer() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        if !self.half.outgoing().may_hold(len) {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        self.transfer(len, |producer, _| producer.write_whole(parts(), len))
+    }
 }
 
 impl VsockMessages for VsockInnerSeqpacket {

@@ -51,6 +51,10 @@
 //! A REQUEST for ports that are in use means that the guest has forgotten the old connection: it is
 //! dropped, and the new one begins.
 //!
+//! *Another guest* is reached, and reaches this one, through the backend for
+//! [siblings](Muxer::add_sibling_backend), if there is one. Its CID is part of the connection's
+//! [key](ConnKey).
+//!
 //! # Messages
 //!
 //! A stream that has [`messages`](VsockStream::messages) is the host's end of a

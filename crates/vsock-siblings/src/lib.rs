@@ -63,10 +63,13 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod error;
 mod groups;
+mod members;
 mod siblings;
 
-pub use backend::{SiblingBackend, SiblingError};
+pub use backend::SiblingBackend;
+pub use error::SiblingError;
 pub use groups::{Groups, GroupsError};
 pub use siblings::{JoinError, Siblings};
 pub use vsock_inner::{

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use thiserror::Error;
-use vsock_inner::{VsockInnerBackend, VsockInnerConfig, VsockInnerConnector};
+use vsock_inner::{VsockInnerBackend, VsockInnerConfig};
 
-use crate::backend::{SiblingBackend, SiblingError};
+use crate::backend::SiblingBackend;
 use crate::groups::Groups;
+use crate::members::{Member, Members};
 
 /// The guests that may talk to each other, by their groups. It can be cloned; every clone is of the same guests.
 ///
@@ -19,16 +18,6 @@ use crate::groups::Groups;
 pub struct Siblings {
     members: Arc<Members>,
     config: VsockInnerConfig,
-}
-
-/// Who is there. The lock is held to look, and no other one meanwhile.
-#[derive(Default)]
-pub(crate) struct Members(Mutex<HashMap<u64, Member>>);
-
-/// A guest, as another one reaches it.
-struct Member {
-    groups: Arc<Groups>,
-    connector: VsockInnerConnector,
 }
 
 impl Siblings {
@@ -62,10 +51,9 @@ impl Siblings {
             groups: Arc::clone(&groups),
             connector: inner.get_connector(),
         };
-        match self.members.lock().entry(cid) {
-            Entry::Occupied(_) => return Err(JoinError::CidTaken { cid }),
-            Entry::Vacant(place) => place.insert(member),
-        };
+        if !self.members.join(cid, member) {
+            return Err(JoinError::CidTaken { cid });
+        }
         Ok(SiblingBackend::new(
             cid,
             groups,
@@ -78,35 +66,9 @@ impl Siblings {
 impl fmt::Debug for Siblings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Siblings")
-            .field("guests", &self.members.lock().len())
+            .field("guests", &self.members.len())
             .field("config", &self.config)
             .finish()
-    }
-}
-
-impl Members {
-    /// How guest `cid` is reached by one that has these groups.
-    pub(crate) fn reach(
-        &self,
-        cid: u64,
-        groups: &Groups,
-    ) -> Result<VsockInnerConnector, SiblingError> {
-        match self.lock().get(&cid) {
-            None => Err(SiblingError::NoGuest { cid }),
-            Some(member) if !member.groups.share_one_with(groups) => {
-                Err(SiblingError::NoCommonGroup { cid })
-            }
-            Some(member) => Ok(member.connector.clone()),
-        }
-    }
-
-    pub(crate) fn leave(&self, cid: u64) {
-        let member = self.lock().remove(&cid);
-        drop(member); // not under the lock
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Member>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

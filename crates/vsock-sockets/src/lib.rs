@@ -64,6 +64,9 @@
 //!   sockets of the program's own ([`NamedListener`]). Between processes, a directory for each guest
 //!   does it: a process that can write to the directory speaks for the guest.
 //!
+//! - Who may connect, the permissions of the file say: those of the process's `umask`, or a [`SocketAccess`].
+//! - A socket that a service manager has made can be handed over (`from_socket`): then its file stays.
+//!
 //! # TCP, and sockets that programs have anyway
 //!
 //! | | who connects | to |
@@ -72,15 +75,20 @@
 //! | [`ExposeBackend`] | any program, without a handshake | a Unix socket or an address that is one port of the guest |
 //! | [`ForwardBackend`] | the guest | a Unix socket, an address, or a socket for datagrams ([`DatagramStream`]), for each port |
 //!
+//! A client that passes the descriptor which becomes the stream is served by a [`PassFdBackend`], in place of
+//! a [`UnixBackend`].
+//!
 //! A connection over TCP takes its time: the guest is answered when it is there, or was refused,
 //! and nothing waits meanwhile ([`VsockStream::finish_connect`]). Which of these sockets may not be
 //! the same, [`SocketNames`] knows for addresses, too.
 //!
 //! # Descriptors
 //!
-//! A host process that sends descriptors (`SCM_RIGHTS`) to a guest gets an error (`EPERM`). On a system before
+//! With a [`PassFdBackend`], a client passes one descriptor, before its connection begins. Otherwise, a
+//! host process that sends descriptors (`SCM_RIGHTS`) to a guest gets an error (`EPERM`). On a system before
 //! Linux 6.16 its bytes arrive, and a thread of the crate's own, one for the process, closes the
-//! descriptors: to close what a host process has passed may wait, and a device must not.
+//! descriptors: to close what a host process has passed may wait, and a device must not. It starts with the
+//! first descriptor, or by [`start_closer`].
 //!
 //! # What it logs
 //!
@@ -93,6 +101,7 @@
 mod datagram;
 mod expose;
 mod forward;
+mod passed;
 mod tcp;
 mod tcp_names;
 mod unix;
@@ -100,10 +109,11 @@ mod unix;
 pub use datagram::DatagramStream;
 pub use expose::{ExposeBackend, ExposedAt, ExposedAtError};
 pub use forward::{ForwardBackend, ForwardTarget, ForwardTargetError};
+pub use passed::{PassFdBackend, PassFdConfig, PassedStream};
 pub use tcp::{TcpBackend, TcpVsockStream};
 pub use unix::{
-    ListenerHandle, NamedListener, SocketFileRemover, SocketNames, UnixBackend,
-    UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,
+    ListenerHandle, NamedListener, SocketAccess, SocketFileRemover, SocketNames, UnixBackend,
+    UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream, start_closer,
 };
 pub use vsock_backend_api::{
     ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,

@@ -3,23 +3,27 @@
 //! Host components in other processes: connections over Unix sockets, in the hybrid way.
 
 pub(crate) mod acceptor;
-mod backend;
+mod arrival;
+pub(crate) mod backend;
 pub(crate) mod client_listener;
-mod closer;
+pub(crate) mod closer;
 pub(crate) mod guarded_socket;
 mod named_listener;
 mod pieces;
 mod seqpacket_backend;
 pub(crate) mod seqpacket_stream;
+pub(crate) mod socket_access;
 pub(crate) mod socket_file;
 pub(crate) mod socket_names;
 pub(crate) mod socket_stream;
 pub(crate) mod stream;
 
 pub use backend::UnixBackend;
+pub use closer::start_closer;
 pub use named_listener::{ListenerHandle, NamedListener};
 pub use seqpacket_backend::UnixSeqpacketBackend;
 pub use seqpacket_stream::UnixSeqpacketStream;
+pub use socket_access::SocketAccess;
 pub use socket_file::SocketFileRemover;
 pub use socket_names::SocketNames;
 pub use stream::UnixVsockStream;

@@ -1,28 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use std::convert::identity;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::process::Signal;
-use vhost::vhost_user::VhostUserVirtioFeatures;
-use vmm_sys_util::signal::block_signal;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::MuxerDriver;
-use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerStream};
+use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 use vsock_muxer::{Muxer, MuxerState};
 use vsock_proto::{Config, GuestCid, Tick};
 use vsock_sockets::{
-    ExposeBackend, NamedListener, SocketFileRemover, TcpVsockStream, UnixBackend,
-    UnixSeqpacketBackend, UnixVsockStream,
+    ExposeBackend, NamedListener, SocketFileRemover, UnixBackend, UnixSeqpacketBackend,
 };
-use vsock_virtio::VsockDevice;
 
 use crate::access_platform::AccessPlatform;
 use crate::cid_claim::CidClaim;
@@ -31,10 +25,12 @@ use crate::error::VhostUserError;
 use crate::frontend_thread::FrontendThread;
 use crate::io_thread::IoThread;
 use crate::journal::Journal;
-use crate::panics::catch;
 use crate::shared::{Offer, Shared};
 use crate::shared_file::SealedMemory;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
+use crate::thread::{Begin, DeviceThread, ThreadStart, start};
+use crate::virtio_device::virtio_device;
+use crate::vmms::Vmms;
 use crate::worker::Worker;
 
 /// The longest queue, unless it is set.
@@ -72,6 +68,9 @@ pub struct VhostUserVsockBuilder {
     access_platform: AccessPlatform,
     poll_budget: Duration,
     backends: Vec<Served>,
+    listener: Option<NamedListener>,
+    vmm: Option<UnixStream>,
+    thread_start: Option<ThreadStart>,
 }
 
 impl VhostUserVsockBuilder {
@@ -87,7 +86,87 @@ impl VhostUserVsockBuilder {
             access_platform: AccessPlatform::default(),
             poll_budget: POLL_BUDGET,
             backends: Vec::new(),
+            listener: None,
+            vmm: None,
+            thread_start: None,
         }
+    }
+
+    /// Waits for VMMs by a listener that is there already, in place of one at the path that
+    /// [`new`](Self::new) has: with permissions of its own, or handed over by a service manager.
+    ///
+    /// ```
+    /// use vsock_vhost_user::{NamedListener, SocketAccess, VhostUserVsockBuilder};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = std::env::temp_dir().join(format!("vsock-vmm-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// let path = directory.join("vhost.sock");
+    /// let access = SocketAccess::default().mode(0o660);
+    /// let listener = NamedListener::bind_with(&path, access)?;
+    /// let device = VhostUserVsockBuilder::new(30, &path).listener(listener).spawn()?;
+    /// assert_eq!(device.socket(), path);
+    /// device.stop()?;
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn listener(mut self, listener: NamedListener) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// Serves the VMM at the other end of this connection, which blocks, and no other: for a parent
+    /// that has made both ends. Nothing listens at the path that [`new`](Self::new) has, and the device
+    /// ends when the VMM has gone.
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use vsock_vhost_user::VhostUserVsockBuilder;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (device_end, vmm_end) = UnixStream::pair()?;
+    /// let device = VhostUserVsockBuilder::new(33, "a pair").vmm(device_end).spawn()?;
+    /// // The VMM gets the other end, and hangs up in the end.
+    /// drop(vmm_end);
+    /// device.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn vmm(mut self, connection: UnixStream) -> Self {
+        self.vmm = Some(connection);
+        self
+    }
+
+    /// What each thread of the device does first: for a program that confines its threads, or gives them
+    /// processors or priorities of their own. Nothing by default.
+    ///
+    /// [`spawn`](Self::spawn) waits for it. If it fails, so does `spawn`, and there is no device.
+    ///
+    /// ```
+    /// use vsock_vhost_user::{DeviceThread, VhostUserVsockBuilder};
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("vsock-begin-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// let device = VhostUserVsockBuilder::new(31, directory.join("vhost.sock"))
+    ///     .on_thread_start(|thread| match thread {
+    ///         DeviceThread::Data => Ok(println!("here the guest's bytes are moved")),
+    ///         _ => Ok(()),
+    ///     })
+    ///     .spawn()?;
+    /// # device.stop()?;
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn on_thread_start(
+        mut self,
+        start: impl Fn(DeviceThread) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.thread_start = Some(Arc::new(start));
+        self
     }
 
     /// The limits of the guest's connections.
@@ -197,7 +276,7 @@ impl VhostUserVsockBuilder {
     ///
     /// What is wrong with the CID, the queue size, the socket or the backends, or what the operating
     /// system lacks.
-    pub fn spawn(self) -> Result<VhostUserVsock, VhostUserError> {
+    pub fn spawn(mut self) -> Result<VhostUserVsock, VhostUserError> {
         let cid = GuestCid::try_from(self.cid).map_err(VhostUserError::Cid)?;
         let size = self.queue_size;
         if !(2..=MAX_QUEUE_SIZE).contains(&size) || !size.is_power_of_two() {
@@ -205,23 +284,15 @@ impl VhostUserVsockBuilder {
         }
         let claim = CidClaim::new(cid).ok_or(VhostUserError::CidTaken(cid))?;
 
-        let listener = NamedListener::bind(&self.socket).map_err(|source| {
-            let path = self.socket.clone();
-            VhostUserError::Socket { path, source }
-        })?;
+        let listener = self.listen()?;
+        let handle = listener.as_ref().map(NamedListener::handle);
         let event_loop =
             MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
-        let stopper = Stopper::new(listener.handle(), event_loop.waker());
+        let stopper = Stopper::new(handle.clone(), event_loop.waker());
         let file_removers = self.backends.iter().filter_map(file_remover).collect();
         let journal = Arc::new(Journal::new(cid, event_loop.waker()));
         let muxer = muxer(cid, self.config, self.backends)?;
-        let virtio = VsockDevice::builder(muxer)
-            .transport_features(transport_features(self.access_platform))
-            .direct::<VsockInnerStream>(0)
-            .direct::<UnixVsockStream>(0)
-            .direct::<TcpVsockStream>(0)
-            .poll_budget(self.poll_budget)
-            .build();
+        let virtio = virtio_device(muxer, self.access_platform, self.poll_budget);
         let worker = Worker::new(virtio, size, event_loop, Arc::clone(&journal))?;
         let offer = Offer {
             features: worker.features(),
@@ -236,10 +307,12 @@ impl VhostUserVsockBuilder {
             worker: Mutex::new(worker),
         });
         let io_thread = IoThread::new(Arc::clone(&shared), stopper.clone());
-        let io_thread = start(format!("vsock-{cid}"), || io_thread.run())?;
+        let begin = self.thread_start;
+        let data = Begin::new(DeviceThread::Data, begin.clone());
+        let io_thread = start(format!("vsock-{cid}"), data, || io_thread.run())?;
         let frontends = FrontendThread {
             shared: Arc::clone(&shared),
-            listener: listener.handle(),
+            vmms: handle.map_or_else(|| Vmms::Connected(self.vmm), Vmms::Listening),
             stopper: stopper.clone(),
             io_thread,
         };
@@ -247,17 +320,34 @@ impl VhostUserVsockBuilder {
             stopper: stopper.clone(),
             stage: StopStage::Ended,
         };
-        let thread = start(format!("vmm-{cid}"), move || {
+        let requests = Begin::new(DeviceThread::Requests, begin);
+        let thread = start(format!("vmm-{cid}"), requests, move || {
             let _end = end;
             frontends.run()
         });
         Ok(VhostUserVsock {
             shared,
             stopper,
-            listener,
+            socket: self.socket,
+            _listener: listener,
             file_removers,
             thread: Some(thread?),
         })
+    }
+
+    /// What listens for VMMs; `None`: the only one is connected.
+    fn listen(&mut self) -> Result<Option<NamedListener>, VhostUserError> {
+        if self.vmm.is_some() {
+            return Ok(None);
+        }
+        if let Some(listener) = self.listener.take() {
+            return Ok(Some(listener));
+        }
+        let listener = NamedListener::bind(&self.socket).map_err(|source| {
+            let path = self.socket.clone();
+            VhostUserError::Socket { path, source }
+        });
+        listener.map(Some)
     }
 }
 
@@ -290,13 +380,6 @@ fn first_port(ports: &Range<u32>) -> u32 {
         .saturating_add(u32::try_from(offset).unwrap_or(0))
 }
 
-/// What vhost-user adds to the features of the device.
-const fn transport_features(access_platform: AccessPlatform) -> u64 {
-    let vhost_user =
-        VhostUserVirtioFeatures::PROTOCOL_FEATURES.union(VhostUserVirtioFeatures::LOG_ALL);
-    vhost_user.bits() | access_platform.features()
-}
-
 /// What can remove the file of a backend over Unix sockets.
 fn file_remover(served: &Served) -> Option<SocketFileRemover> {
     let backend = served.backend.as_any();
@@ -307,21 +390,6 @@ fn file_remover(served: &Served) -> Option<SocketFileRemover> {
     } else {
         backend.downcast_ref::<ExposeBackend>()?.file_remover()
     }
-}
-
-/// Starts a thread in which no stream can kill the process by writing to what has gone, whatever the
-/// process does with the signal.
-fn start(
-    name: String,
-    body: impl FnOnce() -> Result<(), VhostUserError> + Send + 'static,
-) -> Result<JoinHandle<Result<(), VhostUserError>>, VhostUserError> {
-    let thread = thread::Builder::new().name(name).spawn(|| {
-        if let Err(error) = block_signal(Signal::PIPE.as_raw()) {
-            log::debug!("SIGPIPE is not blocked: {error:?}");
-        }
-        catch(body).and_then(identity)
-    });
-    thread.map_err(VhostUserError::Resources)
 }
 
 impl fmt::Debug for VhostUserVsockBuilder {
@@ -335,7 +403,8 @@ impl fmt::Debug for VhostUserVsockBuilder {
             .field("access_platform", &self.access_platform)
             .field("poll_budget", &self.poll_budget)
             .field("backends", &self.backends.len())
-            .finish()
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use vsock_muxer::MuxerCounters;
 use vsock_proto::GuestCid;
 use vsock_sockets::{NamedListener, SocketFileRemover};
-use vsock_virtio::DeviceCounters;
+use vsock_virtio::{DeviceCounters, PacketTap};
 
+use crate::capture::Capture;
 use crate::error::VhostUserError;
 use crate::shared::Shared;
+use crate::status::StatusHandle;
 use crate::stopper::Stopper;
 
 /// A device that runs on threads of its own, and serves one VMM after the other.
@@ -20,7 +22,9 @@ use crate::stopper::Stopper;
 #[must_use = "dropping it stops the device"]
 pub struct VhostUserVsock {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) listener: NamedListener,
+    pub(crate) socket: PathBuf,
+    /// Removes its file when it goes.
+    pub(crate) _listener: Option<NamedListener>,
     /// For the socket files of backends that cannot be dropped, because something blocks a thread.
     pub(crate) file_removers: Vec<SocketFileRemover>,
     pub(crate) stopper: Stopper,
@@ -40,7 +44,8 @@ impl VhostUserVsock {
         self.join()
     }
 
-    /// Waits until the device has ended: by a [`Stopper`], or by an error. From a stop on it waits for
+    /// Waits until the device has ended: by a [`Stopper`], by an error, or because the
+    /// [only VMM](crate::VhostUserVsockBuilder::vmm) that it was for has gone. From a stop on it waits for
     /// two seconds at most.
     ///
     /// # Errors
@@ -57,16 +62,39 @@ impl VhostUserVsock {
         self.stopper.clone()
     }
 
+    /// What tells from another thread what the device is doing.
+    ///
+    /// ```
+    /// use vsock_vhost_user::VhostUserVsockBuilder;
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("vsock-status-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// let device = VhostUserVsockBuilder::new(32, directory.join("vhost.sock")).spawn()?;
+    /// let handle = device.status_handle();
+    /// let status = handle.status().expect("the device is there");
+    /// assert!(!status.has_vmm && status.connections == 0);
+    /// device.stop()?;
+    /// assert_eq!(handle.status(), None);
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn status_handle(&self) -> StatusHandle {
+        StatusHandle::new(&self.shared, self.stopper.clone())
+    }
+
     /// The guest's CID.
     #[must_use]
     pub fn guest_cid(&self) -> GuestCid {
         self.shared.claim.cid()
     }
 
-    /// Where it listens for the VMM.
+    /// Where it listens for the VMM: the path that [`VhostUserVsockBuilder::new`] was given.
+    ///
+    /// [`VhostUserVsockBuilder::new`]: crate::VhostUserVsockBuilder::new
     #[must_use]
     pub fn socket(&self) -> &Path {
-        self.listener.path()
+        &self.socket
     }
 
     /// Whether the guest's driver is up: it has started its queues, and the device serves them. That
@@ -92,6 +120,23 @@ impl VhostUserVsock {
     #[must_use]
     pub fn queue_counters(&self) -> DeviceCounters {
         self.shared.worker().queue_counters()
+    }
+
+    /// Shows every packet of the guest to a capture from now on, instead of to the one before. It goes on
+    /// over reboots and front-ends, until [`stop_capture`](Self::stop_capture) or the end of the capture.
+    pub fn start_capture(&self, capture: &Capture) {
+        self.set_tap(Some(Box::new(capture.tap(self.guest_cid()))));
+    }
+
+    /// Shows packets to no capture any more; from then on it costs nothing.
+    pub fn stop_capture(&self) {
+        self.set_tap(None);
+    }
+
+    fn set_tap(&self, tap: Option<Box<dyn PacketTap>>) {
+        let before = self.shared.worker().lifecycle.device_mut().set_tap(tap);
+        // Not under the lock.
+        drop(before);
     }
 
     fn wait(&mut self) -> Result<(), VhostUserError> {

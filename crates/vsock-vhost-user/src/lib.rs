@@ -105,14 +105,35 @@
 //! A host process reaches port 52 of the guest by connecting to `/run/vm3/vm.vsock` and writing
 //! `CONNECT 52\n`, and serves port 1024 for the guest by listening on `/run/vm3/vm.vsock_1024`. By
 //! `--vm guest-cid=3,socket=PATH,uds-path=PATH`, repeated, one process serves several guests, on
-//! threads of their own; `buf-alloc=BYTES`, `queue-size=N` and `sealed-memory=true` after it are for this one guest. `--help`
-//! has the rest.
+//! threads of their own. Each option of a guest is a key there, such as `buf-alloc=1M` or
+//! `sealed-memory=true`; as an option of the program it holds for every guest that has no such key. `--help` has
+//! them all: each limit and timeout of [`Config`] is one.
+//!
+//! `--config FILE` takes the guests from a YAML file:
+//!
+//! ```yaml
+//! vms:
+//!   - guest_cid: 3
+//!     socket: /run/vm3/vhost.sock
+//!     uds_path: /run/vm3/vm.vsock
+//!     linger_timeout: 1min
+//! ```
+//!
+//! `--check` says what is wrong with all of this and starts nothing. Command lines and files of
+//! `vhost-device-vsock` 0.3.0 are understood, except for those that forward to `AF_VSOCK` sockets of the host.
+//!
+//! Management software may pass the socket for the VMM (`--fd N`), as QEMU's conventions for back-ends have it:
+//! one that listens, or one that is connected to the only VMM, with which the device ends.
+//! `--print-capabilities` and `generate` do the rest of these conventions.
 //!
 //! Programs that know nothing of vsock are reached by `--forward PORT=unix:PATH`,
 //! `=tcp:ADDRESS:PORT` or `=dgram:PATH` (each message is a datagram, as for systemd's
 //! `$NOTIFY_SOCKET`), and reach the guest by `--expose unix:PATH=PORT` or `tcp:ADDRESS:PORT=PORT`,
 //! without a handshake. With `--no-connect` nothing listens for `CONNECT`. After `--vm` they are
 //! keys: `forward=PORT=TARGET`, `expose=ADDRESS=PORT`, `no-connect=true`.
+//!
+//! With `--pass-fd`, or the key `pass-fd=true`, a host process may hand over the pipe, file or socket that
+//! becomes the stream, as in Kata Containers; see [`PassFdBackend`].
 //!
 //! Messages go over `SOCK_SEQPACKET` sockets: a host process finds the guest at
 //! `/run/vm3/vm.vsock_seqpacket`, and the guest finds it where it finds those of streams; see
@@ -128,6 +149,10 @@
 //! ```
 //!
 //! `docs/guest.md` of the repository has the lines of other monitors.
+//!
+//! `vsock-vhost-user connect /run/vm3/vm.vsock 22` connects standard input and output to a port of
+//! the guest, as ssh's `ProxyCommand` is to. `--capture FILE` writes packets for Wireshark, as
+//! [`Capture`] does for a host program.
 //!
 //! # What happens when
 //!
@@ -159,8 +184,8 @@
 //!
 //! | level | what |
 //! |---|---|
-//! | error | the driver is not served: its queues are broken, or it wants what was not offered; a thread has panicked; the operating system lacks what the device needs |
-//! | warn | the front-end broke its protocol, with the name of the request; the guest cannot be notified; a descriptor cannot be watched; calls may wait for a front-end, for want of asynchronous I/O; a socket's file cannot be removed, or its path is too long for a port; another process keeps the lock of a socket's directory |
+//! | error | a capture has ended, because its file cannot be written; the driver is not served: its queues are broken, or it wants what was not offered; a thread has panicked; the operating system lacks what the device needs |
+//! | warn | packets are missing in a capture, or it has reached its limit; the front-end broke its protocol, with the name of the request; the guest cannot be notified; a descriptor cannot be watched; calls may wait for a front-end, for want of asynchronous I/O; a socket's file cannot be removed, or its path is too long for a port; another process keeps the lock of a socket's directory |
 //! | info | a front-end has connected, or has gone |
 //! | debug | the guest's driver is up, and with which features; what could not be done and does no harm |
 //!
@@ -176,6 +201,8 @@
 //! the end of the program waits for it 200 ms at most.
 //!
 //! # Threads
+//!
+//! A [`Capture`] has a thread, which writes the file; no device waits for it.
 //!
 //! A device has two threads: one waits for front-ends and answers their requests, the other moves bytes.
 //! The latter is the only one that reads or writes a stream; it sleeps while there is nothing to do, waits
@@ -198,6 +225,7 @@
 
 mod access_platform;
 mod builder;
+mod capture;
 mod cid_claim;
 mod device;
 mod dirty_log;
@@ -218,16 +246,23 @@ mod session;
 mod shared;
 mod shared_file;
 mod signal;
+mod status;
 mod stopper;
+mod thread;
+mod virtio_device;
+mod vmms;
 mod vring;
 mod worker;
 
 pub use access_platform::AccessPlatform;
 pub use builder::VhostUserVsockBuilder;
+pub use capture::{Capture, CaptureConfig, CaptureCounters, CaptureError};
 pub use device::VhostUserVsock;
 pub use error::VhostUserError;
 pub use shared_file::SealedMemory;
+pub use status::{DeviceStatus, StatusHandle};
 pub use stopper::Stopper;
+pub use thread::DeviceThread;
 pub use vsock_backend_api::{
     ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockListener,
     VsockMessages, VsockStream, VsockVolatileStream,
@@ -242,7 +277,8 @@ pub use vsock_proto::{Cid, CidError, Config, ConfigBuilder, ConfigError, GuestCi
 pub use vsock_siblings::{Groups, JoinError, SiblingBackend, SiblingError, Siblings};
 pub use vsock_sockets::{
     DatagramStream, ExposeBackend, ExposedAt, ExposedAtError, ForwardBackend, ForwardTarget,
-    ForwardTargetError, ListenerHandle, NamedListener, SocketFileRemover, SocketNames, TcpBackend,
-    TcpVsockStream, UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,
+    ForwardTargetError, ListenerHandle, NamedListener, PassFdBackend, PassFdConfig, PassedStream,
+    SocketAccess, SocketFileRemover, SocketNames, TcpBackend, TcpVsockStream, UnixBackend,
+    UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream, start_closer,
 };
 pub use vsock_virtio::DeviceCounters;

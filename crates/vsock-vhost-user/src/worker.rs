@@ -70,7 +70,7 @@ pub(crate) struct Remains {
 pub(crate) struct Worker {
     journal: Arc<Journal>,
     session: Session,
-    lifecycle: Lifecycle,
+    pub(crate) lifecycle: Lifecycle,
     event_loop: MuxerDriver,
     signaller: Signaller,
     vrings: [Vring; QUEUES],
@@ -273,6 +273,10 @@ impl Worker {
 
     pub(crate) fn counters(&self) -> MuxerCounters {
         self.lifecycle.device().muxer().counters()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.lifecycle.device().muxer().connections().count()
     }
 
     pub(crate) fn queue_counters(&self) -> DeviceCounters {

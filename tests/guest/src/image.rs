@@ -156,7 +156,7 @@ fn add_file(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) -> io::R
     )
 }
 
-fn add(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) -> io::Result<()> {
+pub(crate) fn add(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) -> io::Result<()> {
     let len = contents.len().try_into().map_err(io::Error::other)?;
     let mut writer = entry.write(archive, len);
     writer.write_all(contents)?;

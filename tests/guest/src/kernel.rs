@@ -2,7 +2,7 @@
 
 //! A stock kernel: a distribution's own packages, downloaded and unpacked, not installed.
 
-mod apt;
+pub(crate) mod apt;
 mod modules;
 mod vsock_test;
 

@@ -47,6 +47,8 @@ pub(crate) struct Parts {
     pub(crate) image: Image,
     accelerator: Accelerator,
     logs: PathBuf,
+    /// Further options of the device's program.
+    options: Vec<String>,
 }
 
 impl Parts {
@@ -61,6 +63,7 @@ impl Parts {
             program: daemon::program(kind, place)?,
             image: image.clone(),
             accelerator,
+            options: Vec::new(),
             logs: place.directory(&format!("logs/{}/{kind:?}", image.version.name()))?,
         })
     }
@@ -141,6 +144,33 @@ impl Machine {
             processes: processes.clone(),
             next_port: 5_000,
         })
+    }
+
+    pub(crate) const fn kind(&self) -> Kind {
+        self.parts.kind
+    }
+
+    /// The device's program, unless it is in this process.
+    pub(crate) fn program(&self) -> Option<PathBuf> {
+        self.parts.program.clone()
+    }
+
+    /// What its guests boot from.
+    pub(crate) fn initramfs(&self) -> &Path {
+        &self.parts.image.initramfs
+    }
+
+    /// The next guests boot from another file system.
+    pub(crate) fn set_initramfs(&mut self, initramfs: PathBuf) {
+        self.parts.image.initramfs = initramfs;
+    }
+
+    /// Starts the device's program with further options, and a guest on it.
+    pub(crate) fn restart_with(&mut self, options: &[String]) -> anyhow::Result<()> {
+        self.kill_guest();
+        self.parts.options = options.to_vec();
+        self.restart_device()?;
+        self.boot()
     }
 
     /// Who is on it.
@@ -320,7 +350,7 @@ fn start_device(
     };
     let log = parts.logs.join("device.log");
     let device = match guests {
-        Guests::One => Daemon::start(program, &[], CID, directory, &log)?,
+        Guests::One => Daemon::start(program, &parts.options, CID, directory, &log)?,
         Guests::Siblings | Guests::Networked => {
             Daemon::start_siblings(program, [CID, SIBLING_CID], directory, &log)?
         }

@@ -20,8 +20,10 @@ mod kernel;
 mod kernel_tests;
 mod machine;
 mod monitor;
+mod packages;
 mod processes;
 mod qemu;
+mod sshd;
 mod suite;
 mod table;
 
@@ -70,6 +72,8 @@ enum Command {
         #[arg(long, value_enum, default_value = "ours")]
         device: Kind,
     },
+    /// Installs the peer.
+    Peer,
     /// Our devices beside the peer.
     Bench {
         /// Only the workloads whose names contain this.
@@ -136,6 +140,10 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             let image = Image::prepare(&place, Version::default(), None)?;
             let parts = Parts::prepare(&place, *device, &image, args.accelerator)?;
             demo::run(&parts, file.as_deref(), *rounds)?;
+            Ok(true)
+        }
+        Command::Peer => {
+            device::daemon::program(Kind::Peer, &place)?;
             Ok(true)
         }
         Command::Bench {

@@ -6,6 +6,7 @@
 mod backlog;
 mod buffers;
 mod bulk;
+mod capture;
 mod echo;
 mod halves;
 mod life;
@@ -18,6 +19,7 @@ mod rpc;
 mod seqpacket;
 mod siblings;
 pub(crate) mod slow;
+mod ssh;
 mod transfers;
 
 use std::sync::mpsc::channel;
@@ -91,6 +93,8 @@ pub(crate) fn tests() -> Vec<Test> {
         pause::TESTS,
         restarts::TESTS,
         life::TESTS,
+        ssh::TESTS,
+        capture::TESTS,
         siblings::TESTS,
         siblings::lives::TESTS,
     ]

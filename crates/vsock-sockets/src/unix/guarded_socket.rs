@@ -10,8 +10,7 @@
 //! messages are received with room for files, and files, and sockets with files in their queue, are
 //! closed on a [thread of their own](super::closer). If too many wait for it, a connection that brings more
 //! is reset, and its files stay in its queue; if far too many do, no other connection is taken in. Without a
-//! descriptor left there is no room: the system then closes the file while the message is received, and that
-//! may wait.
+//! descriptor left there is no room: the system then closes the file in the call, and that may wait.
 
 #![expect(
     unsafe_code,
@@ -26,13 +25,14 @@ use std::slice;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, Shutdown, SocketAddrUnix,
     SocketFlags, SocketType,
 };
 
+use super::arrival::has_come;
 use super::closer;
 
 /// Whether a socket takes files (Linux 6.16).
@@ -58,6 +58,8 @@ enum Files {
     Earlier,
     /// Whatever a peer sends.
     Any,
+    /// It listens, and another process has it as well: its queue is not for this one to empty.
+    Shared,
 }
 
 /// A socket whose close does not wait, whatever its peer has sent to it.
@@ -82,14 +84,13 @@ impl GuardedSocket {
 
     /// A socket from elsewhere, to which messages may have been sent.
     pub(super) fn given(socket: OwnedFd) -> Self {
-        let files = if !refuse(socket.as_fd()) {
-            Files::Any
-        } else if has_come(&socket) {
-            Files::Earlier
-        } else {
-            Files::Refused
-        };
+        let files = refused_from_now_on(&socket);
         Self::with(socket, files)
+    }
+
+    /// Has files refused that are sent to the socket from now on.
+    pub(crate) fn refuse_files(&mut self) {
+        self.files = refused_from_now_on(&self.socket);
     }
 
     /// A socket of a sort that carries no files.
@@ -99,10 +100,36 @@ impl GuardedSocket {
     }
 
     /// A socket to listen with for connections that bring files.
-    pub(super) fn for_files() -> Result<Self, Errno> {
-        let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
+    pub(super) fn for_files(flags: SocketFlags) -> Result<Self, Errno> {
+        let (family, flags) = (AddressFamily::UNIX, flags | SocketFlags::CLOEXEC);
         let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
         let (socket, files) = (ManuallyDrop::new(socket), Files::Any);
+        Ok(Self { socket, files })
+    }
+
+    /// A socket that listens for this type of connections, and that another process has handed over. It does
+    /// not block from now on; the connections that it accepts bring no files if the system can refuse them.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is another kind of file, and those of the operating system.
+    pub(super) fn shared(socket: OwnedFd, socket_type: SocketType) -> io::Result<Self> {
+        let is = (
+            sockopt::socket_domain(&socket),
+            sockopt::socket_type(&socket),
+            sockopt::socket_acceptconn(&socket),
+        );
+        if is != (Ok(AddressFamily::UNIX), Ok(socket_type), Ok(true)) {
+            let kind = match socket_type {
+                SocketType::SEQPACKET => "SOCK_SEQPACKET",
+                _ => "SOCK_STREAM",
+            };
+            let message = format!("expected a Unix socket of the type {kind} that listens");
+            return Err(io::Error::new(ErrorKind::InvalidInput, message));
+        }
+        rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let (socket, files) = (ManuallyDrop::new(socket), Files::Shared);
         Ok(Self { socket, files })
     }
 
@@ -131,17 +158,21 @@ impl GuardedSocket {
 
     /// As [`connect`](Self::connect), for a guest: `NOBUFS` if too many sockets wait to be closed.
     pub(crate) fn dial(path: &Path, socket_type: SocketType) -> Result<Self, Errno> {
-        check_room()?;
+        closer::check_room()?;
         Self::connect(path, socket_type)
     }
 
     /// Accepts without waiting, from a listener: what this one refuses, its connections do. `NOBUFS` if too
     /// many sockets wait to be closed.
     pub(crate) fn accept(&self) -> Result<Self, Errno> {
-        check_room()?;
+        closer::check_room()?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = net::accept_with(self, flags)?;
-        Ok(Self::with(socket, self.files))
+        Ok(match self.files {
+            // The client may have come before this process, and brought files.
+            Files::Shared => Self::given(socket),
+            files => Self::with(socket, files),
+        })
     }
 
     /// Whether the peer is gone, as far as the system tells: where both directions were shut down, by
@@ -172,7 +203,7 @@ impl GuardedSocket {
 
     /// Whether a close may close files that lie in the queue.
     fn holds_files(&self) -> bool {
-        if self.files == Files::Refused {
+        if matches!(self.files, Files::Refused | Files::Shared) {
             return false;
         }
         if self.files == Files::Any {
@@ -247,14 +278,6 @@ impl GuardedSocket {
     }
 }
 
-/// Whether another socket may come to wait for the thread that closes.
-fn check_room() -> Result<(), Errno> {
-    if closer::is_full() {
-        return Err(Errno::NOBUFS);
-    }
-    Ok(())
-}
-
 /// What is next in a queue.
 struct Seen {
     bytes: usize,
@@ -262,13 +285,15 @@ struct Seen {
     credentials: bool,
 }
 
-/// Whether anything may be in the queue of a socket that refuses files by now.
-fn has_come(socket: &OwnedFd) -> bool {
-    // A sender that was not refused has put its message into the queue before it gives the socket's lock back:
-    // to ask for the peer takes it.
-    let _peer = net::getpeername(socket);
-    let mut fds = [PollFd::new(socket, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec::default())) != Ok(0)
+/// Has files refused from now on, if the system can. Which may be there nevertheless.
+fn refused_from_now_on(socket: &OwnedFd) -> Files {
+    if !refuse(socket.as_fd()) {
+        Files::Any
+    } else if has_come(socket) {
+        Files::Earlier
+    } else {
+        Files::Refused
+    }
 }
 
 impl Drop for GuardedSocket {

@@ -6,7 +6,7 @@
 //! have as many descriptors as the hard one allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vsock_vhost_user::Config;
+use vsock_vhost_user::{Config, PassFdConfig};
 
 /// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose memory is in
 /// one piece, and one for each further piece, of which there may be 508.
@@ -15,8 +15,22 @@ const DEVICE: u64 = 64 + 508;
 /// Descriptors of the program without devices: standard streams, signals, and some for a moment.
 const PROGRAM: u64 = 32;
 
-/// Raises the soft limit to the hard one, and warns if that is too low for what is configured.
-pub(crate) fn raise(devices: &[Config]) {
+/// Descriptors of a stream that was passed, without the one of its connection: the other end of the
+/// socket pair, what was passed, and the other end of a pipe that is kept.
+const PASSED: usize = 3;
+
+/// Whom a guest may be connected to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reach {
+    /// A connection is a socket: one descriptor.
+    Host,
+    /// A connection to another guest has two descriptors at each end: one of them to wait for space.
+    HostAndGuests,
+}
+
+/// Raises the soft limit to the hard one, and warns if that is too low for what is configured: these
+/// devices, to `passing` of which descriptors are passed.
+pub(crate) fn raise<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>, passing: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -27,7 +41,7 @@ pub(crate) fn raise(devices: &[Config]) {
             "cannot raise the limit of descriptors (RLIMIT_NOFILE) to the hard one: {error}"
         );
     }
-    let needed = needed(devices);
+    let needed = needed(devices).saturating_add(passed(passing));
     // No limit is enough.
     if let Some(limit) = getrlimit(Resource::Nofile)
         .current
@@ -42,18 +56,25 @@ pub(crate) fn raise(devices: &[Config]) {
 }
 
 /// What these devices may have at a time: connections, and clients that have not sent their command.
-fn needed(devices: &[Config]) -> u64 {
-    let counts = devices
-        .iter()
-        .flat_map(|device| [device.max_connections(), device.max_handshakes()]);
-    let streams = counts.fold(0, |sum: u64, count| {
-        sum.saturating_add(u64::try_from(count).unwrap_or(u64::MAX))
-    });
-    let devices = u64::try_from(devices.len()).unwrap_or(u64::MAX);
-    devices
-        .saturating_mul(DEVICE)
-        .saturating_add(PROGRAM)
-        .saturating_add(streams)
+fn needed<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>) -> u64 {
+    devices.fold(PROGRAM, |sum, (device, reach)| {
+        let connections = match reach {
+            Reach::Host => device.max_connections(),
+            Reach::HostAndGuests => device.max_connections().saturating_mul(2),
+        };
+        let streams = [connections, device.max_handshakes()];
+        let streams = streams.map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+        let all = streams.into_iter().fold(DEVICE, u64::saturating_add);
+        sum.saturating_add(all)
+    })
+}
+
+/// What so many devices may have of streams that are passed, and of clients that say which.
+fn passed(devices: usize) -> u64 {
+    let config = PassFdConfig::default();
+    let each = config.max_streams.saturating_mul(PASSED);
+    let each = each.saturating_add(config.max_waiting);
+    u64::try_from(each.saturating_mul(devices)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -62,12 +83,15 @@ mod tests {
 
     #[test]
     fn t130_what_is_needed_is_the_sum_over_all_devices() {
-        assert_eq!(needed(&[]), PROGRAM);
+        assert_eq!(needed([].into_iter()), PROGRAM);
         let config = |connections, handshakes| {
             let config = Config::builder().max_connections(connections);
             config.max_handshakes(handshakes).build().unwrap()
         };
-        let sum = PROGRAM + 2 * DEVICE + 1000 + 200 + 30 + 4;
-        assert_eq!(needed(&[config(1000, 200), config(30, 4)]), sum);
+        let sum = PROGRAM + 2 * DEVICE + 1000 + 200 + 2 * 30 + 4;
+        let (one, other) = (config(1000, 200), config(30, 4));
+        let devices = [(&one, Reach::Host), (&other, Reach::HostAndGuests)];
+        assert_eq!(needed(devices.into_iter()), sum);
+        assert_eq!(passed(2), 2 * (3 * 1024 + 1024));
     }
 }

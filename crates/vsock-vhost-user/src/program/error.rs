@@ -7,7 +7,11 @@ use std::io;
 use std::process::ExitCode;
 
 use thiserror::Error;
-use vsock_vhost_user::{ConfigError, JoinError, VhostUserError};
+use vsock_vhost_user::{CaptureError, JoinError, VhostUserError};
+
+use super::connect::ConnectError;
+use super::generate::GenerateError;
+use super::inherited::InheritedError;
 
 /// The exit code for wrong arguments; clap has the same.
 const WRONG_ARGUMENTS: u8 = 2;
@@ -15,8 +19,6 @@ const WRONG_ARGUMENTS: u8 = 2;
 /// Why the program has failed.
 #[derive(Debug, Error)]
 pub(crate) enum ProgramError {
-    #[error("the limits do not fit")]
-    Limits(#[from] ConfigError),
     #[error("cannot listen for host processes")]
     Unix(#[source] io::Error),
     #[error("cannot forward ports of a guest")]
@@ -29,14 +31,25 @@ pub(crate) enum ProgramError {
     Signals(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
 }
 
 impl ProgramError {
     /// What the program ends with: as for an argument that cannot be parsed, if the value of one is wrong.
     pub(crate) fn code(&self) -> ExitCode {
+        if let Self::Connect(error) = self {
+            return ExitCode::from(error.code());
+        }
         let wrong_value = matches!(
             self,
-            Self::Limits(_)
+            Self::Inherited(InheritedError::NotOpen(_) | InheritedError::NoSocket(_))
                 | Self::Device {
                     source: VhostUserError::Cid(_) | VhostUserError::QueueSize(_),
                     ..
@@ -47,12 +60,17 @@ impl ProgramError {
 
     /// What failed, and why, down to the cause.
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("vsock-vhost-user: {self}");
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        text
+        format!("vsock-vhost-user: {}", with_causes(self))
     }
+}
+
+/// An error and its causes, in one line.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }

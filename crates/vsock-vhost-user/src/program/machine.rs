@@ -6,58 +6,53 @@ use std::io;
 use std::time::Duration;
 
 use vsock_vhost_user::{
-    AccessPlatform, Capacity, Config, ConfigError, ExposeBackend, ForwardBackend, SealedMemory,
-    Siblings, UnixBackend, UnixSeqpacketBackend, VhostUserVsock, VhostUserVsockBuilder,
-    VsockBackend, VsockInnerConfig,
+    AccessPlatform, Capacity, ExposeBackend, ForwardBackend, PassFdBackend, PassFdConfig,
+    SealedMemory, Siblings, UnixBackend, UnixSeqpacketBackend, VhostUserVsock,
+    VhostUserVsockBuilder, VsockBackend, VsockInnerConfig,
 };
 
-use super::args::{Args, Vm};
+use super::args::Vm;
 use super::error::ProgramError;
+use super::inherited::Inherited;
 
-/// The limits of its connections.
-pub(crate) fn config(args: &Args, vm: &Vm) -> Result<Config, ConfigError> {
-    let buf_alloc = vm.buf_alloc.unwrap_or(args.limits.buf_alloc);
-    Config::builder()
-        .buf_alloc(buf_alloc)
-        // What the guest's buffers may hold, a message may be.
-        .max_message(buf_alloc)
-        .max_connections(args.limits.max_connections)
-        .build()
-}
-
-/// What the guests with these limits share, to talk to each other. Between two of them fits what one may
-/// send, which is also the longest message.
-pub(crate) fn siblings(configs: &[Config]) -> Siblings {
-    let buf_alloc = configs.iter().map(Config::buf_alloc).max();
+/// What the guests share, to talk to each other. Between two of them fits what one may send, which is also
+/// the longest message.
+pub(crate) fn siblings(vms: &[Vm]) -> Siblings {
+    let buf_alloc = vms.iter().map(|vm| vm.config.buf_alloc()).max();
     let capacity = Capacity::Bytes(buf_alloc.unwrap_or(1) as usize);
     let config = VsockInnerConfig::default();
     Siblings::with_config(config.to_device(capacity).to_application(capacity))
 }
 
-/// Starts it, as one of these siblings.
+/// Starts it.
 pub(crate) fn device(
-    args: &Args,
     vm: &Vm,
-    config: Config,
+    inherited: &mut Inherited,
     siblings: &Siblings,
 ) -> Result<VhostUserVsock, ProgramError> {
     let cid = vm.guest_cid;
-    let sealed_memory = if vm.sealed_memory.unwrap_or(args.limits.sealed_memory) {
-        SealedMemory::Required
-    } else {
-        SealedMemory::NotRequired
-    };
-    let access_platform = if args.limits.access_platform {
-        AccessPlatform::Offered
-    } else {
-        AccessPlatform::NotOffered
-    };
-    let mut builder = VhostUserVsockBuilder::new(cid, &vm.socket)
-        .config(config)
-        .queue_size(vm.queue_size.unwrap_or(args.limits.queue_size))
-        .sealed_memory(sealed_memory)
-        .access_platform(access_platform)
-        .poll_budget(Duration::from_micros(args.limits.poll_us.into()));
+    let mut builder = VhostUserVsockBuilder::new(cid, &vm.socket).config(vm.config.clone());
+    builder = inherited.add_to(builder, vm)?;
+    let options = &vm.device;
+    if let Some(entries) = options.queue_size {
+        builder = builder.queue_size(entries);
+    }
+    if options.sealed_memory == Some(true) {
+        builder = builder.sealed_memory(SealedMemory::Required);
+    }
+    if options.access_platform == Some(true) {
+        builder = builder.access_platform(AccessPlatform::Offered);
+    }
+    if let Some(micros) = options.poll_us {
+        builder = builder.poll_budget(Duration::from_micros(micros.into()));
+    }
+    if !vm.groups.is_empty() {
+        let groups = vm.groups.iter().cloned().collect();
+        let backend = siblings
+            .join(cid, groups)
+            .map_err(|source| ProgramError::Siblings { cid, source })?;
+        builder = builder.sibling_backend(Box::new(backend));
+    }
     for backend in unnamed_ports(vm)? {
         builder = builder.backend(backend);
     }
@@ -76,13 +71,6 @@ pub(crate) fn device(
             expose.port
         );
         builder = builder.backend_for(Box::new(backend), &[]);
-    }
-    if !vm.groups.is_empty() {
-        let groups = vm.groups.iter().cloned().collect();
-        let backend = siblings
-            .join(cid, groups)
-            .map_err(|source| ProgramError::Siblings { cid, source })?;
-        builder = builder.sibling_backend(Box::new(backend));
     }
     let device = builder
         .spawn()
@@ -105,8 +93,13 @@ fn unnamed_ports(vm: &Vm) -> Result<Vec<Box<dyn VsockBackend>>, ProgramError> {
         let services = ForwardBackend::each_port(&vm.uds_path).map_err(ProgramError::Forward)?;
         return Ok(vec![Box::new(services)]);
     }
-    let streams = UnixBackend::bind(&vm.uds_path).map_err(ProgramError::Unix)?;
-    let mut backends: Vec<Box<dyn VsockBackend>> = vec![Box::new(streams)];
+    let streams: io::Result<Box<dyn VsockBackend>> = if vm.passing.is_allowed() {
+        let streams = PassFdBackend::bind(&vm.uds_path, PassFdConfig::default());
+        streams.map(|streams| Box::new(streams) as _)
+    } else {
+        UnixBackend::bind(&vm.uds_path).map(|streams| Box::new(streams) as _)
+    };
+    let mut backends = vec![streams.map_err(ProgramError::Unix)?];
     if let Some(messages) = messages(vm)? {
         backends.push(Box::new(messages));
     }

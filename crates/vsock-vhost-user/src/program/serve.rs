@@ -9,11 +9,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock};
 
-use super::args::{Args, Vm};
-use super::descriptors;
+use super::args::{CaptureArgs, Vm};
+use super::capture;
+use super::descriptors::{self, Reach};
 use super::error::ProgramError;
+use super::inherited::Inherited;
 use super::logging::Logging;
-use super::machine::{config, device, siblings};
+use super::machine::{device, siblings};
 
 /// What ends the program.
 enum End {
@@ -21,21 +23,36 @@ enum End {
     Device(u64, Result<(), VhostUserError>),
 }
 
+fn reach(vm: &Vm) -> Reach {
+    if vm.groups.is_empty() {
+        Reach::Host
+    } else {
+        Reach::HostAndGuests
+    }
+}
+
 /// Serves them until all have ended.
-pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), ProgramError> {
+pub(crate) fn run(
+    captured: &CaptureArgs,
+    vms: &[Vm],
+    mut inherited: Inherited,
+    logging: &Logging,
+) -> Result<(), ProgramError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ProgramError::Signals)?;
-    let configs = vms
-        .iter()
-        .map(|vm| config(args, vm))
-        .collect::<Result<Vec<_>, _>>()?;
-    descriptors::raise(&configs);
-    let siblings = siblings(&configs);
-    let devices = vms
-        .iter()
-        .zip(configs)
-        .map(|(vm, config)| device(args, vm, config, &siblings))
-        .collect::<Result<Vec<_>, _>>()?;
+    let passing = vms.iter().filter(|vm| vm.passing.is_allowed()).count();
+    let configs = vms.iter().map(|vm| (&vm.config, reach(vm)));
+    descriptors::raise(configs, passing);
+    // Before there are sockets: a file that cannot be written is told without any.
+    let capture = capture::begin(captured)?;
+    let siblings = siblings(vms);
+    let devices = vms.iter();
+    let devices = devices.map(|vm| device(vm, &mut inherited, &siblings));
+    let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    if let Some(capture) = &capture {
+        let all = devices.iter();
+        all.for_each(|device| device.start_capture(capture));
+    }
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
     let (ends, ended) = mpsc::channel();
     let count = devices.len();
@@ -56,6 +73,8 @@ pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), Prog
     let mut result = Ok(());
     let mut left = count;
     for end in ended {
+        // One for a single VMM ends with it, which does not concern the others.
+        let is_over = !matches!(end, End::Device(_, Ok(())));
         if let End::Device(cid, ended) = end {
             left -= 1;
             let ended = ended.map_err(|source| ProgramError::Device { cid, source });
@@ -64,14 +83,17 @@ pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), Prog
             }
             result = result.and(ended);
         }
-        // Whatever the reason was, it is the end of all.
-        stoppers.iter().for_each(Stopper::stop);
+        if is_over {
+            stoppers.iter().for_each(Stopper::stop);
+        }
         if left == 0 {
             break;
         }
     }
+    capture::end(capture, logging);
     result
 }
+
 fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), ProgramError> {
     thread::Builder::new()
         .spawn(body)

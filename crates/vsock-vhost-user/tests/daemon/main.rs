@@ -9,15 +9,20 @@
     reason = "a test fails by panicking"
 )]
 
+mod captures;
+mod connect;
 mod descriptors;
+mod drop_in;
 mod frontends;
 mod guest;
 mod host;
+mod inherited;
 mod lifecycle;
 mod logging;
 mod messages;
 mod migration;
 mod monitors;
+mod passing;
 mod program;
 mod regions;
 mod requests;

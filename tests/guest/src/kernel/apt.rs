@@ -75,19 +75,7 @@ impl Apt {
             )
             .into());
         }
-        let mirror = mirror.map_or_else(mirror_of_machine, |given| Ok(given.to_owned()))?;
-        for part in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(directory.join(part))?;
-        }
-        let suite = debian.suite;
-        let file = |name: &str| directory.join(name);
-        fs::write(file("status"), "")?;
-        fs::write(
-            file("sources.list"),
-            format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"),
-        )?;
-        let configuration = file("apt.conf");
-        fs::write(&configuration, settings(directory))?;
+        let configuration = configure(directory, debian.suite, mirror)?;
         let own = Some(Own {
             configuration,
             debian,
@@ -195,8 +183,30 @@ impl Apt {
     }
 }
 
+/// Makes a configuration of apt's for one suite of Debian's, for a system that has no package yet. All that
+/// belongs to it is in a directory.
+pub(crate) fn configure(
+    directory: &Path,
+    suite: &str,
+    mirror: Option<&str>,
+) -> anyhow::Result<PathBuf> {
+    let mirror = mirror.map_or_else(mirror_of_machine, |given| Ok(given.to_owned()))?;
+    for part in ["lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(directory.join(part))?;
+    }
+    let file = |name: &str| directory.join(name);
+    fs::write(file("status"), "")?;
+    fs::write(
+        file("sources.list"),
+        format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"),
+    )?;
+    let configuration = file("apt.conf");
+    fs::write(&configuration, settings(directory))?;
+    Ok(configuration)
+}
+
 /// Unpacks a package into a directory.
-pub(super) fn unpack(package: &Path, directory: &Path) -> anyhow::Result<()> {
+pub(crate) fn unpack(package: &Path, directory: &Path) -> anyhow::Result<()> {
     tool::run(
         Command::new("dpkg-deb")
             .arg("-x")
