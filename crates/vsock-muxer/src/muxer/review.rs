@@ -11,7 +11,7 @@ use crate::action::{Action, CloseMode};
 use crate::backends::addr;
 use crate::backoff::Backoff;
 use crate::counters::MuxerCounters;
-use crate::entry::{Batch, ConnectionEntry, Entry};
+use crate::entry::{Batch, ConnectionEntry, Entry, Stalls};
 use crate::host_stream::HostStream;
 use crate::muxer::Muxer;
 use crate::payload::write;
@@ -36,6 +36,7 @@ impl Muxer {
         }
         entry.do_actions(now, self.guest, &mut self.actions);
         entry.watch_writing(now, &mut self.actions, &mut self.counters);
+        entry.count_stalls(&mut self.counters);
         let waits = entry.conn.phase() == Phase::Accepting && entry.host.is_none();
         let left = entry.ticket.take_if(|_| !waits);
         if let Some(ticket) = entry.ticket {
@@ -80,7 +81,7 @@ impl Muxer {
             self.batch.retain(|listed| *listed != slot);
         }
         if let Some(ending) = entry.conn.ending() {
-            self.counters.endings.count(ending);
+            self.note_ending(&entry, ending);
         }
         if let Some(lease) = entry.lease.take() {
             self.ports.release(lease);
@@ -182,6 +183,21 @@ impl ConnectionEntry {
             calls += 1;
             write(host.stream(), chunk)
         });
+    }
+
+    /// Counts each time that a direction comes to a standstill.
+    fn count_stalls(&mut self, counters: &mut MuxerCounters) {
+        let now = Stalls {
+            credit: self.conn.awaits_credit(),
+            // What is gathered was not offered to the stream yet.
+            host: match self.batch {
+                Batch::Gathered => self.stalls.host,
+                Batch::Out | Batch::Offered => self.conn.interest().write,
+            },
+        };
+        counters.credit_stalls += u64::from(now.credit && !self.stalls.credit);
+        counters.host_stalls += u64::from(now.host && !self.stalls.host);
+        self.stalls = now;
     }
 
     /// Watches the stream for writing exactly while something waits that the stream has refused, or
