@@ -51,6 +51,9 @@ impl<M: GuestMemory> VsockDevice<M> {
             let mut event = Virtqueue::new(mem, event, QueueName::Event);
             events_left = self.publish_event(now, &mut event)?;
             outcome.notify_event = event.wants_interrupt(event.used())?;
+            let counters = &mut self.counters.event;
+            counters.chains_used += u64::from(event.used());
+            counters.decided(event.used(), outcome.notify_event);
         }
         self.events.begin_wait(now);
         if self.events.comes_first() {
@@ -101,10 +104,15 @@ impl<M: GuestMemory> VsockDevice<M> {
             }
         };
         self.notifications.taken.add(now, tx.used(), call.taken);
+        self.counters.tx.chains_used += u64::from(tx.used());
         if self.notifications.is_batch_due(now, tx.size()) {
-            outcome.notify_tx = tx.wants_interrupt(self.notifications.taken.take())?;
+            let taken = self.notifications.taken.take();
+            outcome.notify_tx = tx.wants_interrupt(taken)?;
+            self.counters.tx.decided(taken, outcome.notify_tx);
         }
         outcome.notify_rx = rx.wants_interrupt(rx.used())?;
+        self.counters.rx.chains_used += u64::from(rx.used());
+        self.counters.rx.decided(rx.used(), outcome.notify_rx);
         Ok(outcome)
     }
 
