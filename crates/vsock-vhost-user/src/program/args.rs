@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The command line: its grammar and its checks, nothing else.
+//! The command line: its grammar and its checks, nothing else. A file for each group of options.
+
+mod limits;
+mod logging;
+mod names;
+mod routes;
+mod vm;
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args as ClapArgs, Parser};
-use log::LevelFilter;
+use clap::Parser;
 use thiserror::Error;
 
-use vsock_vhost_user::SocketNames;
+use self::names::SocketUse;
 
-use crate::routes::{Expose, Forward, RouteError};
+pub(crate) use self::limits::Limits;
+pub(crate) use self::logging::LogArgs;
+pub(crate) use self::vm::Vm;
 
 /// A vsock device for virtual machines, outside of the VMM.
 ///
@@ -50,100 +53,11 @@ pub(crate) struct Args {
     /// false
     #[arg(long = "vm", value_name = "KEY=VALUE,...", conflicts_with = "Vm")]
     many: Vec<Vm>,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
 
-    /// Bytes that a guest may send on one connection before the host process has read them
-    #[arg(
-        long,
-        visible_alias = "tx-buffer-size",
-        value_name = "BYTES",
-        default_value_t = 256 * 1024
-    )]
-    pub(crate) buf_alloc: u32,
-
-    /// Connections that one guest may have at a time, both ways together
-    #[arg(long, value_name = "N", default_value_t = 16_384)]
-    pub(crate) max_connections: usize,
-
-    /// The longest queue that a VMM may set up, a power of two
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    pub(crate) queue_size: u16,
-
-    /// Refuse a VMM whose memory may shrink during use, which would kill this program: set seal=on
-    /// in QEMU
-    #[arg(long)]
-    pub(crate) sealed_memory: bool,
-
-    /// Offer VIRTIO_F_ACCESS_PLATFORM, for guests with encrypted memory whose VMM requires it of
-    /// the device. There is no address translation: a guest behind a virtual IOMMU is refused
-    #[arg(long)]
-    pub(crate) access_platform: bool,
-
-    /// How many microseconds a guest's thread polls for more work before it sleeps; 0 turns polling
-    /// off
-    #[arg(long, value_name = "N", default_value_t = 30)]
-    pub(crate) poll_us: u32,
-
-    /// What to write to standard error: off, error, warn, info, debug, trace. Without it, RUST_LOG
-    /// says, and otherwise it is info
-    #[arg(long, value_name = "LEVEL", value_parser = level(), ignore_case = true, hide_possible_values = true)]
-    pub(crate) log_level: Option<LevelFilter>,
-}
-
-/// One virtual machine.
-#[derive(Clone, Debug, Eq, PartialEq, ClapArgs)]
-#[group(requires_all = ["guest_cid", "socket", "uds_path"], multiple = true)]
-pub(crate) struct Vm {
-    /// The guest's CID, from 3
-    #[arg(long, value_name = "N", required = false)]
-    pub(crate) guest_cid: u64,
-
-    /// Where to listen for the VMM
-    #[arg(long, value_name = "PATH", required = false)]
-    pub(crate) socket: PathBuf,
-
-    /// Where to listen for host processes that want to reach the guest
-    #[arg(long, value_name = "PATH", required = false)]
-    pub(crate) uds_path: PathBuf,
-
-    /// Send the guest's connections to PORT to unix:PATH, tcp:ADDRESS:PORT, or dgram:PATH. With
-    /// dgram, each message is a datagram, as for systemd's notifications. May be repeated
-    #[arg(long, value_name = "PORT=TARGET", required = false)]
-    pub(crate) forward: Vec<Forward>,
-
-    /// Connect every client of unix:PATH or tcp:ADDRESS:PORT to PORT of the guest, without CONNECT
-    /// and OK. May be repeated
-    #[arg(long, value_name = "ADDRESS=PORT", required = false)]
-    pub(crate) expose: Vec<Expose>,
-
-    /// Do not listen for CONNECT: host processes reach the guest only through --expose. The guest
-    /// still reaches host processes
-    #[arg(long, required = false)]
-    pub(crate) no_connect: bool,
-
-    // Instead of what the program's options say for all; by `--vm` alone.
-    #[arg(skip)]
-    pub(crate) buf_alloc: Option<u32>,
-    #[arg(skip)]
-    pub(crate) queue_size: Option<u16>,
-    #[arg(skip)]
-    pub(crate) sealed_memory: Option<bool>,
-}
-
-/// What is wrong with the value of `--vm`.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub(crate) enum VmError {
-    #[error("expected KEY=VALUE")]
-    NoValue,
-    #[error("unknown key; there are {}, and tx-buffer-size for buf-alloc", KEYS.join(", "))]
-    UnknownKey,
-    #[error("{0} is given twice")]
-    Twice(&'static str),
-    #[error("{0} is missing")]
-    Missing(&'static str),
-    #[error("invalid value for {0}: expected {1}")]
-    Invalid(&'static str, &'static str),
-    #[error("invalid value for {0}")]
-    Route(&'static str, #[source] RouteError),
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 }
 
 /// What is wrong with the arguments as a whole.
@@ -157,152 +71,6 @@ pub(crate) enum ArgsError {
     SameName(SocketUse, SocketUse),
     #[error("guest {0} has two targets for port {1}; give each port one")]
     SamePort(u64, u32),
-}
-
-/// The keys of `--vm`.
-const KEYS: [&str; 9] = [
-    "guest-cid",
-    "socket",
-    "uds-path",
-    "buf-alloc",
-    "queue-size",
-    "sealed-memory",
-    "no-connect",
-    "forward",
-    "expose",
-];
-
-impl FromStr for Vm {
-    type Err = VmError;
-
-    fn from_str(text: &str) -> Result<Self, VmError> {
-        const NUMBER: &str = "a number that is not too large";
-        const BOOL: &str = "true or false";
-        let mut values = [None; KEYS.len()];
-        let (mut forward, mut expose) = (Vec::new(), Vec::new());
-        for part in text.split(',') {
-            let (key, value) = part.split_once('=').ok_or(VmError::NoValue)?;
-            let key = if key == "tx-buffer-size" {
-                "buf-alloc"
-            } else {
-                key
-            };
-            // They may come more than once.
-            match key {
-                "forward" => {
-                    forward.push(value.parse().map_err(|e| VmError::Route("forward", e))?);
-                    continue;
-                }
-                "expose" => {
-                    expose.push(value.parse().map_err(|e| VmError::Route("expose", e))?);
-                    continue;
-                }
-                _ => {}
-            }
-            let at = KEYS.iter().position(|known| *known == key);
-            let at = at.ok_or(VmError::UnknownKey)?;
-            if values[at].replace(value).is_some() {
-                return Err(VmError::Twice(KEYS[at]));
-            }
-        }
-        let [
-            guest_cid,
-            socket,
-            uds_path,
-            buf_alloc,
-            queue_size,
-            sealed_memory,
-            no_connect,
-            _,
-            _,
-        ] = values;
-        Ok(Self {
-            guest_cid: parsed("guest-cid", guest_cid, NUMBER)?
-                .ok_or(VmError::Missing("guest-cid"))?,
-            socket: socket.ok_or(VmError::Missing("socket"))?.into(),
-            uds_path: uds_path.ok_or(VmError::Missing("uds-path"))?.into(),
-            buf_alloc: parsed("buf-alloc", buf_alloc, NUMBER)?,
-            queue_size: parsed("queue-size", queue_size, NUMBER)?,
-            sealed_memory: parsed("sealed-memory", sealed_memory, BOOL)?,
-            no_connect: parsed("no-connect", no_connect, BOOL)?.unwrap_or(false),
-            forward,
-            expose,
-        })
-    }
-}
-
-/// The value of a key, if there is one.
-fn parsed<T: FromStr>(
-    key: &'static str,
-    value: Option<&str>,
-    expected: &'static str,
-) -> Result<Option<T>, VmError> {
-    let value = value.map(str::parse).transpose();
-    value.map_err(|_| VmError::Invalid(key, expected))
-}
-
-/// A socket that a virtual machine uses.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct SocketUse {
-    cid: u64,
-    place: String,
-    what: &'static str,
-}
-
-impl fmt::Display for SocketUse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cid, place, what } = self;
-        write!(f, "guest {cid} has {place} ({what})")
-    }
-}
-
-impl Vm {
-    fn sockets(&self) -> Vec<(SocketNames, SocketUse)> {
-        let with = |suffix: &str| {
-            let mut path = self.uds_path.clone().into_os_string();
-            path.push(suffix);
-            PathBuf::from(path)
-        };
-        let used = |place: String, what| SocketUse {
-            cid: self.guest_cid,
-            place,
-            what,
-        };
-        let at = |path: &Path, what| used(path.display().to_string(), what);
-        let one = |path: PathBuf, what| (SocketNames::one(&path), at(&path, what));
-        let mut sockets = vec![one(self.socket.clone(), "socket")];
-        if !self.no_connect {
-            sockets.push(one(self.uds_path.clone(), "uds-path"));
-            sockets.push(one(with("_seqpacket"), "uds-path, for messages"));
-        }
-        sockets.push((
-            SocketNames::each_port(&self.uds_path),
-            at(&with("_PORT"), "uds-path and any port"),
-        ));
-        for forward in &self.forward {
-            let names = SocketNames::of_target(&forward.target);
-            sockets.push((names, used(forward.target.to_string(), "forward")));
-        }
-        for expose in &self.expose {
-            let names = SocketNames::of_exposed(&expose.at);
-            sockets.push((names, used(expose.at.to_string(), "expose")));
-        }
-        sockets
-    }
-
-    /// A port of which it is not known where it goes.
-    fn port_with_two_targets(&self) -> Option<u32> {
-        let mut ports = BTreeSet::new();
-        let mut routes = self.forward.iter();
-        let twice = routes.find(|forward| !ports.insert(forward.port))?;
-        Some(twice.port)
-    }
-}
-
-/// The levels by name, so that a wrong one is answered with those that there are.
-fn level() -> impl TypedValueParser<Value = LevelFilter> {
-    let names = ["off", "error", "warn", "info", "debug", "trace"];
-    PossibleValuesParser::new(names).try_map(|name| name.parse::<LevelFilter>())
 }
 
 impl Args {
@@ -321,12 +89,8 @@ impl Args {
                 return Err(ArgsError::SamePort(vm.guest_cid, port));
             }
         }
-        let sockets: Vec<_> = vms.iter().flat_map(Vm::sockets).collect();
-        for (at, (names, used)) in sockets.iter().enumerate() {
-            let mut before = sockets[..at].iter();
-            if let Some((_, other)) = before.find(|(other, _)| other.overlaps(names)) {
-                return Err(ArgsError::SameName(other.clone(), used.clone()));
-            }
+        if let Some((other, used)) = names::collision(&vms) {
+            return Err(ArgsError::SameName(other, used));
         }
         Ok(vms)
     }
@@ -334,6 +98,9 @@ impl Args {
 
 #[cfg(test)]
 mod tests {
+    use ::log::LevelFilter;
+
+    use super::vm::VmError;
     use super::*;
 
     const ONE: [&str; 6] = ["--guest-cid", "3", "--socket", "/s", "--uds-path", "/u"];
@@ -465,7 +232,7 @@ mod tests {
         let refused = level("loud").unwrap_err().to_string();
         let expected = "off, error, warn, info, debug, trace";
         assert!(refused.contains(expected), "{refused}");
-        let level = level("Debug").unwrap().log_level;
+        let level = level("Debug").unwrap().log.log_level;
         assert_eq!(level, Some(LevelFilter::Debug));
     }
 

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The program: its command line, and what it does for each command.
+
+mod args;
+mod descriptors;
+mod error;
+mod logging;
+mod machine;
+mod serve;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use self::args::{Args, ArgsError};
+use self::error::ProgramError;
+use self::logging::Logging;
+
+pub(crate) fn main() -> ExitCode {
+    let args = Args::parse();
+    let vms = args.vms().unwrap_or_else(|error| refuse(&error));
+    let logging = match Logging::start(args.log.log_level) {
+        Ok(logging) => logging,
+        Err(error) => {
+            let error = ProgramError::Thread(error);
+            // Nothing runs yet that could be kept waiting, and nothing can be done if it fails.
+            let _told = writeln!(io::stderr(), "{}", error.text());
+            return error.code();
+        }
+    };
+    let code = match serve::run(&args, &vms, &logging) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            logging.say(&error.text());
+            error.code()
+        }
+    };
+    logging.finish();
+    code
+}
+
+/// Ends the program as it does for an argument that cannot be parsed.
+fn refuse(error: &ArgsError) -> ! {
+    let mut command = <Args as clap::CommandFactory>::command();
+    command.error(ErrorKind::ValueValidation, error).exit()
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Why the program fails, and its exit codes.
+
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+
+use thiserror::Error;
+use vsock_vhost_user::{ConfigError, VhostUserError};
+
+/// The exit code for wrong arguments; clap has the same.
+const WRONG_ARGUMENTS: u8 = 2;
+
+/// Why the program has failed.
+#[derive(Debug, Error)]
+pub(crate) enum ProgramError {
+    #[error("the limits do not fit")]
+    Limits(#[from] ConfigError),
+    #[error("cannot listen for host processes")]
+    Unix(#[source] io::Error),
+    #[error("cannot forward ports of a guest")]
+    Forward(#[source] io::Error),
+    #[error("the device of guest {cid} failed")]
+    Device { cid: u64, source: VhostUserError },
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+impl ProgramError {
+    /// What the program ends with: as for an argument that cannot be parsed, if the value of one is wrong.
+    pub(crate) fn code(&self) -> ExitCode {
+        let wrong_value = matches!(
+            self,
+            Self::Limits(_)
+                | Self::Device {
+                    source: VhostUserError::Cid(_) | VhostUserError::QueueSize(_),
+                    ..
+                }
+        );
+        ExitCode::from(if wrong_value { WRONG_ARGUMENTS } else { 1 })
+    }
+
+    /// What failed, and why, down to the cause.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("vsock-vhost-user: {self}");
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        text
+    }
+}

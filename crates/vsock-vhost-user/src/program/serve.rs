@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Runs a device for each virtual machine, and ends them on a signal.
+
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock};
+
+use super::args::{Args, Vm};
+use super::descriptors;
+use super::error::ProgramError;
+use super::logging::Logging;
+use super::machine::{config, device};
+
+/// What ends the program.
+enum End {
+    Signal,
+    Device(u64, Result<(), VhostUserError>),
+}
+
+/// Serves them until all have ended.
+pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), ProgramError> {
+    // From here on a signal is noted, so none comes between a socket and its removal.
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ProgramError::Signals)?;
+    let configs = vms
+        .iter()
+        .map(|vm| config(args, vm))
+        .collect::<Result<Vec<_>, _>>()?;
+    descriptors::raise(&configs);
+    let devices = vms
+        .iter()
+        .zip(configs)
+        .map(|(vm, config)| device(args, vm, config))
+        .collect::<Result<Vec<_>, _>>()?;
+    let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
+    let (ends, ended) = mpsc::channel();
+    let count = devices.len();
+    for device in devices {
+        let ends = ends.clone();
+        spawn(move || {
+            let cid = device.guest_cid().into();
+            tell(&ends, End::Device(cid, device.join()));
+        })?;
+    }
+    spawn(move || {
+        for signal in &mut signals {
+            log::info!("signal {signal}: ending");
+            tell(&ends, End::Signal);
+        }
+    })?;
+
+    let mut result = Ok(());
+    let mut left = count;
+    for end in ended {
+        if let End::Device(cid, ended) = end {
+            left -= 1;
+            let ended = ended.map_err(|source| ProgramError::Device { cid, source });
+            if let (Err(_), Err(error)) = (&result, &ended) {
+                logging.say(&error.text());
+            }
+            result = result.and(ended);
+        }
+        // Whatever the reason was, it is the end of all.
+        stoppers.iter().for_each(Stopper::stop);
+        if left == 0 {
+            break;
+        }
+    }
+    result
+}
+fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), ProgramError> {
+    thread::Builder::new()
+        .spawn(body)
+        .map(drop)
+        .map_err(ProgramError::Thread)
+}
+
+fn tell(ends: &Sender<End>, end: End) {
+    if ends.send(end).is_err() {
+        log::debug!("the program has ended already");
+    }
+}
