@@ -29,6 +29,7 @@ use crate::cid_claim::CidClaim;
 use crate::device::VhostUserVsock;
 use crate::error::VhostUserError;
 use crate::frontend_thread::FrontendThread;
+use crate::inspector::Inbox;
 use crate::io_thread::IoThread;
 use crate::journal::Journal;
 use crate::panics::catch;
@@ -190,9 +191,10 @@ impl VhostUserVsockBuilder {
             let path = self.socket.clone();
             VhostUserError::Socket { path, source }
         })?;
-        let event_loop =
+        let mut event_loop =
             MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
         let stopper = Stopper::new(listener.handle(), event_loop.waker());
+        let inbox = Arc::new(Inbox::new(&mut event_loop)?);
         let file_removers = self.backends.iter().filter_map(file_remover).collect();
         let journal = Arc::new(Journal::new(cid, event_loop.waker()));
         let muxer = muxer(cid, self.config, self.backends)?;
@@ -214,6 +216,7 @@ impl VhostUserVsockBuilder {
             claim,
             journal,
             offer,
+            inbox,
             worker: Mutex::new(worker),
         });
         let io_thread = IoThread::new(Arc::clone(&shared), stopper.clone());

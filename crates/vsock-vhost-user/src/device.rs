@@ -11,6 +11,7 @@ use vsock_sockets::{NamedListener, SocketFileRemover};
 use vsock_virtio::DeviceCounters;
 
 use crate::error::VhostUserError;
+use crate::inspector::Inspector;
 use crate::shared::Shared;
 use crate::stopper::Stopper;
 
@@ -92,6 +93,13 @@ impl VhostUserVsock {
     #[must_use]
     pub fn queue_counters(&self) -> DeviceCounters {
         self.shared.worker().queue_counters()
+    }
+
+    /// Asks the device for figures and connections, also when it is busy or has been blocked: an answer
+    /// that does not come in time is an error.
+    #[must_use]
+    pub fn inspector(&self) -> Inspector {
+        Inspector::new(self.guest_cid(), Arc::clone(&self.shared.inbox))
     }
 
     fn wait(&mut self) -> Result<(), VhostUserError> {

@@ -205,6 +205,8 @@ mod error;
 mod frontend;
 mod frontend_thread;
 mod guest_clock;
+mod inquiry;
+mod inspector;
 mod io_thread;
 mod journal;
 mod lifecycle;
@@ -226,6 +228,8 @@ pub use access_platform::AccessPlatform;
 pub use builder::VhostUserVsockBuilder;
 pub use device::VhostUserVsock;
 pub use error::VhostUserError;
+pub use inquiry::{Inquiry, InspectError};
+pub use inspector::{ConnectionList, DeviceReport, Inspector};
 pub use shared_file::SealedMemory;
 pub use stopper::Stopper;
 pub use vsock_backend_api::{
@@ -237,11 +241,17 @@ pub use vsock_inner::{
     StreamError, Target, VsockInnerBackend, VsockInnerConfig, VsockInnerConfigError,
     VsockInnerConnector, VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
 };
-pub use vsock_muxer::{Ending, EndingCounts, MuxerCounters, MuxerError};
-pub use vsock_proto::{Cid, CidError, Config, ConfigBuilder, ConfigError, GuestCid};
+pub use vsock_muxer::{
+    ConnectionId, ConnectionInfo, Ending, EndingCounts, Initiator, MuxerCounters, MuxerError,
+    MuxerGauges, RefusalReason,
+};
+pub use vsock_proto::{
+    Cid, CidError, Config, ConfigBuilder, ConfigError, ConnKey, GuestCid, Phase, Port, SocketType,
+    Tick,
+};
 pub use vsock_sockets::{
     DatagramStream, ExposeBackend, ExposedAt, ExposedAtError, ForwardBackend, ForwardTarget,
     ForwardTargetError, ListenerHandle, NamedListener, SocketFileRemover, SocketNames, TcpBackend,
     TcpVsockStream, UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,
 };
-pub use vsock_virtio::DeviceCounters;
+pub use vsock_virtio::{DeviceCounters, QueueCounters, QueueDepths};

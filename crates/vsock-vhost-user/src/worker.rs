@@ -7,20 +7,23 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use log::Level;
 use virtio_queue::{Error as QueueError, QueueT};
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
-use vsock_muxer::{MuxerCounters, NextCall};
+use vsock_muxer::{MuxerCounters, NextCall, Refusal};
 use vsock_proto::Tick;
 use vsock_virtio::{DeviceCounters, F_EVENT_IDX, QueueName, Queues, VsockDevice};
 
 use crate::error::VhostUserError;
-use crate::journal::{Journal, say};
+use crate::journal::{Journal, Line, say, say_line};
 use crate::lifecycle::Lifecycle;
 use crate::memory::{MappedMemory, holds_queue};
 use crate::session::{Interruption, QUEUES, Session};
 use crate::signal::Signaller;
-use crate::vring::{Addresses, Discarded, Enablement, KickChange, Vring};
+use crate::vring::{Addresses, Discarded, Enablement, KICK, KickChange, Vring};
+
+mod inspect;
 
 /// The number of a queue that exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,6 +79,8 @@ pub(crate) struct Worker {
     vrings: [Vring; QUEUES],
     /// Whether the event queue runs, so that the device uses it.
     event_queue_runs: bool,
+    /// How often the driver's notifications have woken the device.
+    kicks: u64,
     /// The guest's memory, while a front-end shares it.
     memory: Option<Arc<MappedMemory>>,
 }
@@ -99,6 +104,7 @@ impl Worker {
             vrings: [vring()?, vring()?, vring()?],
             journal,
             event_queue_runs: false,
+            kicks: 0,
             memory: None,
         })
     }
@@ -240,6 +246,8 @@ impl Worker {
     /// Handles events, or polls for the device if there are none.
     pub(crate) fn step(&mut self, events: &mut DriverEvents) {
         let now = self.event_loop.now();
+        let kicks = events.own().filter(|number| *number == KICK);
+        self.kicks += kicks.count() as u64;
         if self.event_loop.dispatch(now, events, &mut self.lifecycle) {
             events.set_next_call(self.serve(now));
         }
@@ -372,12 +380,25 @@ impl Worker {
                 Handover::Close(stream) => drop(stream),
                 Handover::Failed(error) => tell(journal, &error),
             });
+        while let Some(refusal) = self.lifecycle.device_mut().muxer_mut().next_refusal() {
+            tell_refusal(&self.journal, &refusal);
+        }
         if let Some(wait) = self.journal.tell()
             && let Err(error) = self.event_loop.wake_by(now.saturating_add(wait))
         {
             tell(&self.journal, &error);
         }
     }
+}
+
+/// Says why a connection was refused, of each reason as often as of any line.
+fn tell_refusal(journal: &Journal, refusal: &Refusal) {
+    let line = Line {
+        level: Level::Debug,
+        target: module_path!(),
+        text: refusal.reason.name(),
+    };
+    say_line(journal, line, format_args!("refused {refusal}"));
 }
 
 /// Says what the kernel has refused, with its reason.

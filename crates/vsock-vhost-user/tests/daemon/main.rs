@@ -13,6 +13,7 @@ mod descriptors;
 mod frontends;
 mod guest;
 mod host;
+mod inspect;
 mod lifecycle;
 mod logging;
 mod messages;
