@@ -3,8 +3,11 @@
 //! The program: its command line, and what it does for each command.
 
 mod args;
+mod control;
+mod ctl;
 mod descriptors;
 mod error;
+mod generate;
 mod logging;
 mod machine;
 mod serve;
@@ -15,23 +18,35 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use self::args::{Args, ArgsError};
+use self::args::{Args, ArgsError, Command};
 use self::error::ProgramError;
 use self::logging::Logging;
 
+/// Does what its arguments say.
 pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
+    let ended = match &args.command {
+        None => return serve(&args),
+        Some(Command::Generate(options)) => generate::run(options).map_err(ProgramError::from),
+        Some(Command::Ctl(options)) => ctl::run(options).map_err(ProgramError::from),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// Serves the virtual machines.
+fn serve(args: &Args) -> ExitCode {
     let vms = args.vms().unwrap_or_else(|error| refuse(&error));
     let logging = match Logging::start(args.log.log_level) {
         Ok(logging) => logging,
         Err(error) => {
-            let error = ProgramError::Thread(error);
-            // Nothing runs yet that could be kept waiting, and nothing can be done if it fails.
-            let _told = writeln!(io::stderr(), "{}", error.text());
-            return error.code();
+            // Nothing runs yet that could be kept waiting.
+            return fail(&ProgramError::Thread(error));
         }
     };
-    let code = match serve::run(&args, &vms, &logging) {
+    let code = match serve::run(args, &vms, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.say(&error.text());
@@ -46,4 +61,11 @@ pub(crate) fn main() -> ExitCode {
 fn refuse(error: &ArgsError) -> ! {
     let mut command = <Args as clap::CommandFactory>::command();
     command.error(ErrorKind::ValueValidation, error).exit()
+}
+
+/// Says what failed, on standard error.
+fn fail(error: &ProgramError) -> ExitCode {
+    // Nothing can be done if it fails.
+    let _told = writeln!(io::stderr(), "{}", error.text());
+    error.code()
 }

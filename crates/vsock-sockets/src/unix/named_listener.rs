@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::{Mode, fchmod};
 use rustix::io::retry_on_intr;
 use rustix::net::{SocketFlags, accept_with};
 
@@ -57,9 +59,24 @@ impl NamedListener {
     ///
     /// As of [`UnixBackend::bind`](crate::UnixBackend::bind), but that the text does not name the path.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
-        let path = path.as_ref();
-        let claim = NameClaim::new([SocketNames::one(path)])?;
+        Self::with(path.as_ref(), GuardedSocket::for_files()?)
+    }
+
+    /// As [`bind`](Self::bind), for processes of this user alone: the socket's file has the mode 0600
+    /// from its first moment on.
+    ///
+    /// # Errors
+    ///
+    /// As of [`bind`](Self::bind).
+    pub fn bind_private(path: impl AsRef<Path>) -> io::Result<Self> {
         let socket = GuardedSocket::for_files()?;
+        // The file that `bind` makes has the mode of the socket, less the umask.
+        fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+        Self::with(path.as_ref(), socket)
+    }
+
+    fn with(path: &Path, socket: GuardedSocket) -> io::Result<Self> {
+        let claim = NameClaim::new([SocketNames::one(path)])?;
         Ok(Self {
             file: SocketFile::bind(path, &socket)?,
             _claim: claim,
@@ -101,9 +118,17 @@ impl ListenerHandle {
     }
 }
 
+impl AsFd for ListenerHandle {
+    /// For an event loop, which polls it for clients.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
+    use std::os::unix::fs::PermissionsExt;
     use std::thread;
 
     use tempfile::TempDir;
@@ -124,6 +149,15 @@ mod tests {
         let _next = NamedListener::bind(&path).unwrap();
         drop(handle);
         UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_private_socket_is_for_its_user_alone() {
+        let dir = TempDir::new().unwrap();
+        let listener = NamedListener::bind_private(dir.path().join("socket")).unwrap();
+        let mode = listener.path().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        UnixStream::connect(listener.path()).unwrap();
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 //! The command line: its grammar and its checks, nothing else. A file for each group of options.
 
+mod command;
+mod control;
+mod generate;
 mod limits;
 mod logging;
 mod names;
@@ -15,6 +18,9 @@ use thiserror::Error;
 
 use self::names::SocketUse;
 
+pub(crate) use self::command::Command;
+pub(crate) use self::control::{ControlArgs, CtlAction, CtlArgs};
+pub(crate) use self::generate::Generate;
 pub(crate) use self::limits::Limits;
 pub(crate) use self::logging::LogArgs;
 pub(crate) use self::vm::Vm;
@@ -36,6 +42,7 @@ pub(crate) use self::vm::Vm;
 #[command(
     name = "vsock-vhost-user",
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "\
 QEMU, with the guest's memory shared:
   -object memory-backend-memfd,id=mem,size=512M,share=on -machine q35,memory-backend=mem \\
@@ -53,11 +60,19 @@ pub(crate) struct Args {
     /// false
     #[arg(long = "vm", value_name = "KEY=VALUE,...", conflicts_with = "Vm")]
     many: Vec<Vm>,
+
     #[command(flatten)]
     pub(crate) limits: Limits,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
+
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
+    /// Without one, the program serves its virtual machines.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
 }
 
 /// What is wrong with the arguments as a whole.
@@ -89,7 +104,7 @@ impl Args {
                 return Err(ArgsError::SamePort(vm.guest_cid, port));
             }
         }
-        if let Some((other, used)) = names::collision(&vms) {
+        if let Some((other, used)) = names::collision(&vms, self.control.control.as_deref()) {
             return Err(ArgsError::SameName(other, used));
         }
         Ok(vms)
@@ -292,6 +307,43 @@ mod tests {
     }
 
     #[test]
+    fn t125_the_control_socket_is_no_socket_of_a_machine() {
+        for (path, with) in [
+            ("/s", "guest 3 has /s (socket)"),
+            ("/u", "guest 3 has /u (uds-path)"),
+            ("/u_7", "guest 3 has /u_PORT (uds-path and any port)"),
+            (
+                "/./u_seqpacket",
+                "guest 3 has /u_seqpacket (uds-path, for messages)",
+            ),
+        ] {
+            let refused = parse(&[&ONE[..], &["--control", path]].concat())
+                .unwrap()
+                .vms();
+            let expected = format!("{with}, and the program has {path} (control): one name");
+            let text = refused.unwrap_err().to_string();
+            assert!(text.starts_with(&expected), "{text}");
+        }
+        let other = parse(&[&ONE[..], &["--control", "/control"]].concat()).unwrap();
+        other.vms().unwrap();
+    }
+
+    #[test]
+    fn what_ctl_is_to_do_is_checked_before_it_does_it() {
+        for args in [
+            &["ctl"][..],
+            &["ctl", "/c"],
+            &["ctl", "/c", "close"],
+            &["ctl", "/c", "close", "17"],
+            &["ctl", "/c", "connections", "more"],
+        ] {
+            assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+        let close = parse(&["ctl", "/c", "close", "3-17"]).unwrap();
+        assert!(matches!(close.command, Some(Command::Ctl(_))));
+    }
+
+    #[test]
     fn what_is_wrong_with_a_machine_is_said() {
         let whole = "guest-cid=3,socket=/s,uds-path=/u";
         let more = |text: &str| format!("{whole},{text}");
@@ -328,7 +380,7 @@ mod tests {
     #[test]
     fn the_help_names_every_option() {
         let help = parse(&["--help"]).unwrap_err().to_string();
-        let options = "guest-cid socket uds-path vm buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level forward expose no-connect";
+        let options = "guest-cid socket uds-path vm buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level control forward expose no-connect";
         for option in options.split(' ') {
             assert!(
                 help.contains(&format!("--{option}")),

@@ -10,6 +10,8 @@ mod report;
 mod server;
 
 pub(crate) use self::guests::Guests;
-pub(crate) use self::listing::{Address, Connection, ConnectionName, Failure, Listing};
+#[cfg(test)]
+pub(crate) use self::listing::Address;
+pub(crate) use self::listing::{Connection, ConnectionName, Failure, Listing};
 pub(crate) use self::report::Reporter;
 pub(crate) use self::server::Control;

@@ -103,5 +103,7 @@ fn refused(status: StatusCode, body: &[u8]) -> CtlError {
 fn print(text: &str) -> Result<(), CtlError> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes());
-    written.and_then(|()| stdout.flush()).map_err(CtlError::Output)
+    written
+        .and_then(|()| stdout.flush())
+        .map_err(CtlError::Output)
 }

@@ -4,10 +4,14 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use thiserror::Error;
 use vsock_vhost_user::{ConfigError, VhostUserError};
+
+use super::ctl::CtlError;
+use super::generate::GenerateError;
 
 /// The exit code for wrong arguments; clap has the same.
 const WRONG_ARGUMENTS: u8 = 2;
@@ -27,6 +31,12 @@ pub(crate) enum ProgramError {
     Signals(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    #[error("cannot listen on {} for control", path.display())]
+    Control { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Ctl(#[from] CtlError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
 }
 
 impl ProgramError {

@@ -5,11 +5,12 @@
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock};
 
 use super::args::{Args, Vm};
+use super::control::{Control, Guests, Reporter};
 use super::descriptors;
 use super::error::ProgramError;
 use super::logging::Logging;
@@ -24,7 +25,7 @@ enum End {
 /// Serves them until all have ended.
 pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), ProgramError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ProgramError::Signals)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(ProgramError::Signals)?;
     let configs = vms
         .iter()
         .map(|vm| config(args, vm))
@@ -36,6 +37,10 @@ pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), Prog
         .map(|(vm, config)| device(args, vm, config))
         .collect::<Result<Vec<_>, _>>()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
+    let guests = Guests::new(devices.iter().map(VhostUserVsock::inspector).collect());
+    let reporter =
+        Reporter::start(guests.clone(), logging.voice()).map_err(ProgramError::Thread)?;
+    let _control = control(args, guests)?;
     let (ends, ended) = mpsc::channel();
     let count = devices.len();
     for device in devices {
@@ -47,6 +52,10 @@ pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), Prog
     }
     spawn(move || {
         for signal in &mut signals {
+            if signal == SIGUSR1 {
+                reporter.ask();
+                continue;
+            }
             log::info!("signal {signal}: ending");
             tell(&ends, End::Signal);
         }
@@ -71,6 +80,20 @@ pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), Prog
     }
     result
 }
+
+/// The control socket, if there is to be one.
+fn control(args: &Args, guests: Guests) -> Result<Option<Control>, ProgramError> {
+    let Some(path) = &args.control.control else {
+        return Ok(None);
+    };
+    let control = Control::start(path, guests).map_err(|source| {
+        let path = path.clone();
+        ProgramError::Control { path, source }
+    })?;
+    log::info!("{} is for those who watch the program", path.display());
+    Ok(Some(control))
+}
+
 fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), ProgramError> {
     thread::Builder::new()
         .spawn(body)

@@ -9,10 +9,11 @@ use vsock_vhost_user::SocketNames;
 
 use super::vm::Vm;
 
-/// A socket that a virtual machine uses.
+/// A socket that a virtual machine uses, or the program.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct SocketUse {
-    cid: u64,
+    /// Of the guest; `None`: the program's own.
+    cid: Option<u64>,
     place: String,
     what: &'static str,
 }
@@ -20,12 +21,23 @@ pub(crate) struct SocketUse {
 impl fmt::Display for SocketUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cid, place, what } = self;
-        write!(f, "guest {cid} has {place} ({what})")
+        match cid {
+            Some(cid) => write!(f, "guest {cid} has {place} ({what})"),
+            None => write!(f, "the program has {place} ({what})"),
+        }
     }
 }
 /// The first two sockets that would have one name.
-pub(super) fn collision(vms: &[Vm]) -> Option<(SocketUse, SocketUse)> {
-    let sockets: Vec<_> = vms.iter().flat_map(Vm::sockets).collect();
+pub(super) fn collision(vms: &[Vm], control: Option<&Path>) -> Option<(SocketUse, SocketUse)> {
+    let control = control.map(|path| {
+        let used = SocketUse {
+            cid: None,
+            place: path.display().to_string(),
+            what: "control",
+        };
+        (SocketNames::one(path), used)
+    });
+    let sockets: Vec<_> = vms.iter().flat_map(Vm::sockets).chain(control).collect();
     sockets.iter().enumerate().find_map(|(at, (names, used))| {
         let mut before = sockets[..at].iter();
         let (_, other) = before.find(|(other, _)| other.overlaps(names))?;
@@ -41,7 +53,7 @@ impl Vm {
             PathBuf::from(path)
         };
         let used = |place: String, what| SocketUse {
-            cid: self.guest_cid,
+            cid: Some(self.guest_cid),
             place,
             what,
         };

@@ -66,9 +66,10 @@ async fn delete(guests: &Guests, name: &str) -> Answer {
             *answer.status_mut() = StatusCode::NO_CONTENT;
             answer
         }
-        Ok(false) | Err(InspectError::Ended) => {
-            failure(StatusCode::NOT_FOUND, format!("there is no connection {name}"))
-        }
+        Ok(false) | Err(InspectError::Ended) => failure(
+            StatusCode::NOT_FOUND,
+            format!("there is no connection {name}"),
+        ),
         Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }

@@ -5,9 +5,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use vsock_vhost_user::{
-    ConnectionList, DeviceReport, GuestCid, InspectError, Inquiry, Inspector,
-};
+use vsock_vhost_user::{ConnectionList, DeviceReport, GuestCid, Inquiry, InspectError, Inspector};
 
 use super::listing::ConnectionName;
 

@@ -168,7 +168,16 @@ mod tests {
         let name: ConnectionName = "3-17".parse().unwrap();
         assert_eq!((name.guest, u64::from(name.id)), (3, 17));
         assert_eq!(name.to_string(), "3-17");
-        for text in ["", "3", "3-", "-17", "3-17-1", "3:17", "3-99999999999999999999", "a-b"] {
+        for text in [
+            "",
+            "3",
+            "3-",
+            "-17",
+            "3-17-1",
+            "3:17",
+            "3-99999999999999999999",
+            "a-b",
+        ] {
             let parsed: Result<ConnectionName, _> = text.parse();
             assert_eq!(parsed, Err(ConnectionNameError), "{text}");
         }

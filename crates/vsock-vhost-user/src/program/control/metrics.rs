@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text,
-};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -43,11 +41,19 @@ impl Samples {
     }
 }
 
+/// What a figure is of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Measure {
+    Number,
+    Bytes,
+}
+
 /// One figure.
+#[derive(Clone, Copy)]
 struct Figure {
     name: &'static str,
     help: &'static str,
-    unit: Option<Unit>,
+    measure: Measure,
     metric_type: MetricType,
     /// Adds its values of one guest.
     read: fn(&DeviceReport, &mut Samples),
@@ -61,7 +67,7 @@ const fn counter(
     Figure {
         name,
         help,
-        unit: None,
+        measure: Measure::Number,
         metric_type: MetricType::Counter,
         read,
     }
@@ -83,9 +89,13 @@ const TO: &str = "to_guest";
 
 /// What there is at the moment.
 const GAUGES: [Figure; 6] = [
-    gauge("driver_active", "Guests whose driver is served", |report, out| {
-        out.add(u64::from(report.is_active));
-    }),
+    gauge(
+        "driver_active",
+        "Guests whose driver is served",
+        |report, out| {
+            out.add(u64::from(report.is_active));
+        },
+    ),
     gauge("connections", "Connections, in any phase", |report, out| {
         out.add(report.gauges.connections);
     }),
@@ -109,7 +119,11 @@ const GAUGES: [Figure; 6] = [
         "Chains that the driver has made available and the device has not taken",
         |report, out| {
             let depths = report.depths;
-            for (queue, depth) in [("rx", depths.rx), ("tx", depths.tx), ("event", depths.event)] {
+            for (queue, depth) in [
+                ("rx", depths.rx),
+                ("tx", depths.tx),
+                ("event", depths.event),
+            ] {
                 if let Some(depth) = depth {
                     out.add_by("queue", queue, depth);
                 }
@@ -120,24 +134,40 @@ const GAUGES: [Figure; 6] = [
 
 /// What has happened to connections.
 const CONNECTIONS: [Figure; 6] = [
-    counter("connections_begun", "Connections that were begun, refused ones among them", |report, out| {
-        let counts = report.connections;
-        out.add_by("initiator", "guest", counts.guest_initiated);
-        out.add_by("initiator", "host", counts.host_initiated);
-    }),
-    counter("connections_ended", "Connections that have ended, by way", |report, out| {
-        for (ending, count) in report.connections.endings.iter() {
-            out.add_by("ending", snake_case(&format!("{ending:?}")), count);
-        }
-    }),
-    counter("refused", "Clients and connections that were refused, by reason", |report, out| {
-        for reason in RefusalReason::ALL {
-            out.add_by("reason", reason.name(), report.connections.refused(reason));
-        }
-    }),
-    counter("accept_failures", "Clients that could not be accepted", |report, out| {
-        out.add(report.connections.accept_failures);
-    }),
+    counter(
+        "connections_begun",
+        "Connections that were begun, refused ones among them",
+        |report, out| {
+            let counts = report.connections;
+            out.add_by("initiator", "guest", counts.guest_initiated);
+            out.add_by("initiator", "host", counts.host_initiated);
+        },
+    ),
+    counter(
+        "connections_ended",
+        "Connections that have ended, by way",
+        |report, out| {
+            for (ending, count) in report.connections.endings.iter() {
+                out.add_by("ending", snake_case(&format!("{ending:?}")), count);
+            }
+        },
+    ),
+    counter(
+        "refused",
+        "Clients and connections that were refused, by reason",
+        |report, out| {
+            for reason in RefusalReason::ALL {
+                out.add_by("reason", reason.name(), report.connections.refused(reason));
+            }
+        },
+    ),
+    counter(
+        "accept_failures",
+        "Clients that could not be accepted",
+        |report, out| {
+            out.add(report.connections.accept_failures);
+        },
+    ),
     counter(
         "credit_stalls",
         "How often a connection had to stop because the guest's buffer was full",
@@ -153,60 +183,108 @@ const CONNECTIONS: [Figure; 6] = [
 /// What has been moved.
 const TRAFFIC: [Figure; 6] = [
     Figure {
-        unit: Some(Unit::Bytes),
-        ..counter("payload", "Bytes of payload that were moved", |report, out| {
-            out.add_by("direction", FROM, report.connections.bytes_from_guest);
-            out.add_by("direction", TO, report.connections.bytes_to_guest);
-        })
+        measure: Measure::Bytes,
+        ..counter(
+            "payload",
+            "Bytes of payload that were moved",
+            |report, out| {
+                out.add_by("direction", FROM, report.connections.bytes_from_guest);
+                out.add_by("direction", TO, report.connections.bytes_to_guest);
+            },
+        )
     },
     counter("packets", "Packets that were moved", |report, out| {
         out.add_by("direction", FROM, report.connections.packets_from_guest);
         out.add_by("direction", TO, report.connections.packets_to_guest);
     }),
-    counter("credit_updates", "Packets that only told of credit", |report, out| {
-        out.add_by("direction", FROM, report.connections.credit_updates_from_guest);
-        out.add_by("direction", TO, report.connections.credit_updates_to_guest);
-    }),
-    counter("packets_dropped", "Packets of the guest that were dropped, by reason", |report, out| {
-        out.add_by("reason", "malformed", report.queues.malformed_packets);
-        out.add_by("reason", "rejected", report.connections.packets_rejected);
-        out.add_by("reason", "unmatched", report.connections.packets_unmatched);
-    }),
-    counter("unusable_buffers", "Buffers of the guest that could not be used", |report, out| {
-        out.add(report.queues.unusable_buffers);
-    }),
-    counter("transport_resets", "Transport resets that the guest was told of", |report, out| {
-        out.add(report.queues.transport_resets);
-    }),
+    counter(
+        "credit_updates",
+        "Packets that only told of credit",
+        |report, out| {
+            out.add_by(
+                "direction",
+                FROM,
+                report.connections.credit_updates_from_guest,
+            );
+            out.add_by("direction", TO, report.connections.credit_updates_to_guest);
+        },
+    ),
+    counter(
+        "packets_dropped",
+        "Packets of the guest that were dropped, by reason",
+        |report, out| {
+            out.add_by("reason", "malformed", report.queues.malformed_packets);
+            out.add_by("reason", "rejected", report.connections.packets_rejected);
+            out.add_by("reason", "unmatched", report.connections.packets_unmatched);
+        },
+    ),
+    counter(
+        "unusable_buffers",
+        "Buffers of the guest that could not be used",
+        |report, out| {
+            out.add(report.queues.unusable_buffers);
+        },
+    ),
+    counter(
+        "transport_resets",
+        "Transport resets that the guest was told of",
+        |report, out| {
+            out.add(report.queues.transport_resets);
+        },
+    ),
 ];
 
 /// What guest and device have told each other.
 const NOTIFICATIONS: [Figure; 4] = [
-    counter("chains_used", "Chains that were given back to the driver", |report, out| {
-        let queues = report.queues;
-        for (queue, counts) in [("rx", queues.rx), ("tx", queues.tx), ("event", queues.event)] {
-            out.add_by("queue", queue, counts.chains_used);
-        }
-    }),
-    counter("notifications_sent", "Notifications of the guest", |report, out| {
-        let queues = report.queues;
-        for (queue, counts) in [("rx", queues.rx), ("tx", queues.tx), ("event", queues.event)] {
-            out.add_by("queue", queue, counts.notifications_sent);
-        }
-    }),
+    counter(
+        "chains_used",
+        "Chains that were given back to the driver",
+        |report, out| {
+            let queues = report.queues;
+            for (queue, counts) in [
+                ("rx", queues.rx),
+                ("tx", queues.tx),
+                ("event", queues.event),
+            ] {
+                out.add_by("queue", queue, counts.chains_used);
+            }
+        },
+    ),
+    counter(
+        "notifications_sent",
+        "Notifications of the guest",
+        |report, out| {
+            let queues = report.queues;
+            for (queue, counts) in [
+                ("rx", queues.rx),
+                ("tx", queues.tx),
+                ("event", queues.event),
+            ] {
+                out.add_by("queue", queue, counts.notifications_sent);
+            }
+        },
+    ),
     counter(
         "notifications_spared",
         "Chains that were given back without a notification of their own",
         |report, out| {
             let queues = report.queues;
-            for (queue, counts) in [("rx", queues.rx), ("tx", queues.tx), ("event", queues.event)] {
+            for (queue, counts) in [
+                ("rx", queues.rx),
+                ("tx", queues.tx),
+                ("event", queues.event),
+            ] {
                 out.add_by("queue", queue, counts.notifications_spared);
             }
         },
     ),
-    counter("kicks", "Notifications from the guest that woke its device", |report, out| {
-        out.add(report.kicks);
-    }),
+    counter(
+        "kicks",
+        "Notifications from the guest that woke its device",
+        |report, out| {
+            out.add(report.kicks);
+        },
+    ),
 ];
 
 /// The answers of the guests' devices, as a scrape finds them.
@@ -214,7 +292,7 @@ const NOTIFICATIONS: [Figure; 4] = [
 struct Scrape(Answers<DeviceReport>);
 
 impl Scrape {
-    /// A figure of all guests, by guest if `key` makes a label of its CID.
+    /// A figure, summed up or by guest.
     fn encode_figure(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -234,14 +312,15 @@ impl Scrape {
             }
         }
         let name = scope.name(figure.name);
-        let unit = figure.unit.as_ref();
-        let mut metric = encoder.encode_descriptor(&name, figure.help, unit, figure.metric_type)?;
+        let unit = (figure.measure == Measure::Bytes).then_some(Unit::Bytes);
+        let (help, metric_type) = (figure.help, figure.metric_type);
+        let mut metric = encoder.encode_descriptor(&name, help, unit.as_ref(), metric_type)?;
+        // Without labels there is one value, which is no family.
+        if let Some(value) = samples.0.get(&Vec::new()) {
+            return encode_value(metric, metric_type, *value);
+        }
         for (labels, value) in &samples.0 {
-            if labels.is_empty() {
-                encode_value(metric.encode_family(&NoLabelSet {})?, figure.metric_type, *value)?;
-            } else {
-                encode_value(metric.encode_family(labels)?, figure.metric_type, *value)?;
-            }
+            encode_value(metric.encode_family(labels)?, metric_type, *value)?;
         }
         Ok(())
     }

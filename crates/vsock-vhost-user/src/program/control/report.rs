@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 use super::guests::Guests;
 use super::listing::{Connection, Listing};
 use super::metrics;
-use crate::program::logging::Say;
+use crate::program::logging::Voice;
 
 /// How long the log has for one report.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ impl Reporter {
     /// # Errors
     ///
     /// No thread can be started.
-    pub(crate) fn start(guests: Guests, log: Say) -> io::Result<Self> {
+    pub(crate) fn start(guests: Guests, log: Voice) -> io::Result<Self> {
         let (asks, asked) = sync_channel(1);
         thread::Builder::new()
             .name("report".to_owned())
@@ -44,7 +44,7 @@ impl Reporter {
     }
 }
 
-fn run(asked: &Receiver<()>, guests: &Guests, log: &Say) {
+fn run(asked: &Receiver<()>, guests: &Guests, log: &Voice) {
     while asked.recv().is_ok() {
         if let Err(error) = report(guests, log) {
             log::warn!("cannot write a report: {error}");
@@ -53,7 +53,7 @@ fn run(asked: &Receiver<()>, guests: &Guests, log: &Say) {
 }
 
 /// Writes one report. The first line that finds no room in time is the last.
-fn report(guests: &Guests, log: &Say) -> io::Result<()> {
+fn report(guests: &Guests, log: &Voice) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let (reports, connections) =
         runtime.block_on(async { (guests.reports().await, guests.connections().await) });

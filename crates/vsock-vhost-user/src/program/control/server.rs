@@ -85,7 +85,9 @@ impl Drop for Control {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            log::error!("the thread of the control socket has panicked, this is a defect to report");
+            log::error!(
+                "the thread of the control socket has panicked, this is a defect to report"
+            );
         }
     }
 }

@@ -15,7 +15,16 @@ pub(super) fn connections(listing: &Listing) -> String {
     let mut connections: Vec<&Connection> = listing.connections.iter().collect();
     connections.sort_by_key(|connection| order(connection));
     let head = [
-        "ID", "GUEST", "HOST", "BEGUN BY", "TYPE", "PHASE", "AGE", "TO HOST", "TO GUEST", "WAITING",
+        "ID",
+        "GUEST",
+        "HOST",
+        "BEGUN BY",
+        "TYPE",
+        "PHASE",
+        "AGE",
+        "TO HOST",
+        "TO GUEST",
+        "WAITING",
         "IN FLIGHT",
     ];
     let mut table = table(&head, 6);
@@ -69,7 +78,7 @@ pub(super) fn metrics(page: &str) -> String {
 pub(super) fn table(head: &[&str], numbers: usize) -> Table {
     let mut table = Table::new();
     table
-        .load_preset(NOTHING)
+        .load_style(NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(WIDTH)
         .set_header(head);
@@ -165,22 +174,40 @@ mod tests {
         let lines: Vec<_> = shown.lines().collect();
         assert_eq!(lines.len(), 5, "{shown}");
         assert!(lines[0].starts_with("ID"), "{shown}");
-        let ids = lines[1..4].iter().map(|line| line.split_whitespace().next().unwrap());
+        let ids = lines[1..4]
+            .iter()
+            .map(|line| line.split_whitespace().next().unwrap());
         assert!(ids.eq(["3-9", "3-10", "4-1"]), "{shown}");
         let cells: Vec<_> = lines[1].split_whitespace().collect();
         let expected = [
-            "3-9", "3:1024", "2:1073741824", "guest", "seqpacket", "responding", "3m05s", "1.0K",
-            "1.5K", "0", "300",
+            "3-9",
+            "3:1024",
+            "2:1073741824",
+            "guest",
+            "seqpacket",
+            "responding",
+            "3m05s",
+            "1.0K",
+            "1.5K",
+            "0",
+            "300",
         ];
         assert_eq!(cells, expected, "{shown}");
-        assert_eq!(lines[4], "guest 5 does not answer: its connections are missing");
+        assert_eq!(
+            lines[4],
+            "guest 5 does not answer: its connections are missing"
+        );
     }
 
     #[test]
     fn no_line_is_wider_than_100_columns_whatever_is_in_it() {
         let id = format!("{}-{}", u32::MAX, u64::MAX);
         let shown = connections(&listing(vec![connection(&id, u64::from(u32::MAX), true)]));
-        let long = format!("vsock_guest_{}{{guest=\"3\"}} {}\n", "x".repeat(200), u64::MAX);
+        let long = format!(
+            "vsock_guest_{}{{guest=\"3\"}} {}\n",
+            "x".repeat(200),
+            u64::MAX
+        );
         for line in shown.lines().chain(metrics(&long).lines()) {
             assert!(line.chars().count() <= WIDTH.into(), "{line}");
         }
@@ -190,8 +217,14 @@ mod tests {
     fn figures_of_all_guests_come_first() {
         let page = "# HELP a b\nvsock_guest_a{guest=\"3\"} 1\nvsock_a 2\n# EOF\n";
         let shown = metrics(page);
-        let lines: Vec<Vec<_>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[1..], [["vsock_a", "2"], ["vsock_guest_a{guest=\"3\"}", "1"]]);
+        let lines: Vec<Vec<_>> = shown
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(
+            lines[1..],
+            [["vsock_a", "2"], ["vsock_guest_a{guest=\"3\"}", "1"]]
+        );
     }
 
     #[test]
@@ -207,7 +240,12 @@ mod tests {
             assert!(shown.len() <= 4, "{shown}");
             assert!(shown == text || bytes == 1_048_575, "{bytes}: {shown}");
         }
-        for (seconds, text) in [(59, "59s"), (60, "1m00s"), (7260, "2h01m"), (90_000, "1d01h")] {
+        for (seconds, text) in [
+            (59, "59s"),
+            (60, "1m00s"),
+            (7260, "2h01m"),
+            (90_000, "1d01h"),
+        ] {
             assert_eq!(age(seconds * 1000), text);
         }
     }

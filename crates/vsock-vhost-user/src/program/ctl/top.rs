@@ -119,7 +119,14 @@ fn view(listing: &Listing, rates: &[Rate], rows: usize) -> String {
         sum(|rate| rate.to_guest),
     );
     let head = [
-        "ID", "GUEST", "HOST", "PHASE", "TO HOST/s", "TO GUEST/s", "WAITING", "IN FLIGHT",
+        "ID",
+        "GUEST",
+        "HOST",
+        "PHASE",
+        "TO HOST/s",
+        "TO GUEST/s",
+        "WAITING",
+        "IN FLIGHT",
     ];
     let mut table = table(&head, 4);
     for (connection, rate) in busiest.iter().take(rows) {
@@ -199,8 +206,14 @@ mod tests {
         };
         let shown = view(&listing, &[rate(1), rate(2048), rate(0)], 2);
         let lines: Vec<_> = shown.lines().collect();
-        assert_eq!(lines[0], "3 connections, 2.0K bytes/s to the host, 0 bytes/s to guests");
-        assert!(lines[2].starts_with("3-2 ") && lines[3].starts_with("3-1 "), "{shown}");
+        assert_eq!(
+            lines[0],
+            "3 connections, 2.0K bytes/s to the host, 0 bytes/s to guests"
+        );
+        assert!(
+            lines[2].starts_with("3-2 ") && lines[3].starts_with("3-1 "),
+            "{shown}"
+        );
         assert_eq!(lines[4], "and 1 more that move less");
         assert!(lines.iter().all(|line| line.len() <= 100), "{shown}");
     }
