@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod control;
 mod descriptors;
 mod frontends;
 mod guest;

@@ -22,7 +22,7 @@ use crate::host::STOP;
 use crate::stopping::block_requests;
 use crate::vmm::{FEATURES, TX, Vmm, header, memory};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_vsock-vhost-user");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_vsock-vhost-user");
 
 /// The program, for guests whose sockets are in a directory of its own.
 pub(crate) struct Program {
@@ -48,6 +48,28 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn();
         Self::wait_for(child.unwrap(), dir, &[3])
+    }
+
+    /// For the guest with CID 3, with a control socket.
+    pub(crate) fn start_controlled(options: &[&str]) -> Self {
+        let dir = TempDir::new().unwrap();
+        let control = path(&dir, "control");
+        let mut command = Command::new(PROGRAM);
+        let child = command
+            .arg(vm(&dir, 3))
+            .args(["--control", &control])
+            .args(options)
+            .stderr(Stdio::piped())
+            .spawn();
+        let program = Self::wait_for(child.unwrap(), dir, &[3]);
+        let path = program.control();
+        wait_until(Deadline::after(GENEROUS), || path.exists()).unwrap();
+        program
+    }
+
+    /// Where it is controlled, if it is.
+    pub(crate) fn control(&self) -> PathBuf {
+        self.dir.path().join("control")
     }
 
     /// For the guests with these CIDs. They can be served.
@@ -108,7 +130,7 @@ impl Program {
         UnixListener::bind(self.dir.path().join(format!("3.vsock_{port}"))).unwrap()
     }
 
-    fn proc(&self, name: &str) -> PathBuf {
+    pub(crate) fn proc(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.child.id()))
     }
 

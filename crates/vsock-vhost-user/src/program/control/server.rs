@@ -20,6 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 use tokio::task::{self, AbortHandle};
 use tokio::time::{Instant, interval_at, timeout};
 use vsock_vhost_user::NamedListener;
@@ -44,7 +45,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The control socket, and the thread that serves it. Dropping it ends both.
 #[derive(Debug)]
 pub(crate) struct Control {
-    listener: NamedListener,
+    _listener: NamedListener,
+    /// Dropping it ends the thread.
+    stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -62,15 +65,23 @@ impl Control {
             .enable_io()
             .enable_time()
             .build()?;
+        let socket = {
+            let _runtime = runtime.enter();
+            UnixListener::from_std(socket)?
+        };
+        let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
-                if let Err(error) = runtime.block_on(serve(socket, Arc::new(guests))) {
-                    log::debug!("the control socket is closed: {error}");
-                }
+                runtime.block_on(async {
+                    task::spawn(serve(socket, Arc::new(guests)));
+                    // It ends by an error: nothing is ever sent.
+                    let _dropped = stopped.await;
+                });
             })?;
         Ok(Self {
-            listener,
+            _listener: listener,
+            stop: Some(stop),
             thread: Some(thread),
         })
     }
@@ -78,10 +89,7 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        // This ends the wait for clients, and with it the thread.
-        if let Err(error) = self.listener.handle().shutdown() {
-            log::debug!("cannot shut down the control socket: {error}");
-        }
+        drop(self.stop.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -92,9 +100,8 @@ impl Drop for Control {
     }
 }
 
-/// Serves clients until the socket is shut down.
-async fn serve(socket: net::UnixListener, guests: Arc<Guests>) -> io::Result<()> {
-    let socket = UnixListener::from_std(socket)?;
+/// Serves clients for as long as the thread runs.
+async fn serve(socket: UnixListener, guests: Arc<Guests>) {
     let mut clients: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match socket.accept().await {
@@ -108,7 +115,6 @@ async fn serve(socket: net::UnixListener, guests: Arc<Guests>) -> io::Result<()>
                 let client = task::spawn(serve_client(stream, Arc::clone(&guests)));
                 clients.push_back(client.abort_handle());
             }
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error),
             Err(error) => {
                 log::debug!("cannot accept a client of the control socket: {error}");
                 interval_at(Instant::now() + PAUSE, PAUSE).tick().await;
