@@ -16,6 +16,7 @@ use crate::tcp::{TcpVsockStream, listen};
 use crate::unix::acceptor::Acceptor;
 use crate::unix::client_listener::at_path;
 use crate::unix::guarded_socket::GuardedSocket;
+use crate::unix::socket_access::SocketAccess;
 use crate::unix::socket_file::{SocketFile, SocketFileRemover};
 use crate::unix::socket_names::{NameClaim, SocketNames};
 use crate::unix::socket_stream::as_fd_of;
@@ -119,11 +120,21 @@ impl ExposeBackend {
     /// - `AddrInUse`: something listens there, or a guest of this process reaches it.
     /// - Anything else comes from the operating system.
     pub fn bind(at: &ExposedAt, port: u32) -> io::Result<Self> {
-        let named = Path::new("").join(at.to_string());
-        Self::listen(at, port).map_err(|reason| at_path(&named, reason))
+        Self::bind_with(at, port, SocketAccess::default())
     }
 
-    fn listen(at: &ExposedAt, port: u32) -> io::Result<Self> {
+    /// As [`bind`](Self::bind), with these permissions of a Unix socket's file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind`](Self::bind), and of the operating system for the permissions; `InvalidInput` for a
+    /// mode beyond `0o777`.
+    pub fn bind_with(at: &ExposedAt, port: u32, access: SocketAccess) -> io::Result<Self> {
+        let named = Path::new("").join(at.to_string());
+        Self::listen(at, port, access).map_err(|reason| at_path(&named, reason))
+    }
+
+    fn listen(at: &ExposedAt, port: u32, access: SocketAccess) -> io::Result<Self> {
         if port == u32::MAX {
             let message = "no guest listens on port 4294967295: choose a lower one";
             return Err(io::Error::new(ErrorKind::InvalidInput, message));
@@ -133,7 +144,7 @@ impl ExposeBackend {
                 let claim = NameClaim::new([SocketNames::one(path)])?;
                 let listener = GuardedSocket::new(SocketType::STREAM, SocketFlags::NONBLOCK)?;
                 Ok(Self {
-                    file: Some(SocketFile::bind(path, &listener)?),
+                    file: Some(SocketFile::bind(path, &listener, access)?),
                     at: at.clone(),
                     port,
                     _claim: claim,

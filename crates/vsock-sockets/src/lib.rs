@@ -64,6 +64,9 @@
 //!   sockets of the program's own ([`NamedListener`]). Between processes, a directory for each guest
 //!   does it: a process that can write to the directory speaks for the guest.
 //!
+//! - Who may connect, the permissions of the file say: those of the process's `umask`, or a [`SocketAccess`].
+//! - A socket that a service manager has made can be handed over (`from_socket`): then its file stays.
+//!
 //! # TCP, and sockets that programs have anyway
 //!
 //! | | who connects | to |
@@ -80,7 +83,8 @@
 //!
 //! A host process that sends descriptors (`SCM_RIGHTS`) to a guest gets an error (`EPERM`). On a system before
 //! Linux 6.16 its bytes arrive, and a thread of the crate's own, one for the process, closes the
-//! descriptors: to close what a host process has passed may wait, and a device must not.
+//! descriptors: to close what a host process has passed may wait, and a device must not. It starts with the
+//! first descriptor, or by [`start_closer`].
 //!
 //! # What it logs
 //!
@@ -102,8 +106,8 @@ pub use expose::{ExposeBackend, ExposedAt, ExposedAtError};
 pub use forward::{ForwardBackend, ForwardTarget, ForwardTargetError};
 pub use tcp::{TcpBackend, TcpVsockStream};
 pub use unix::{
-    ListenerHandle, NamedListener, SocketFileRemover, SocketNames, UnixBackend,
-    UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,
+    ListenerHandle, NamedListener, SocketAccess, SocketFileRemover, SocketNames, UnixBackend,
+    UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream, start_closer,
 };
 pub use vsock_backend_api::{
     ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,

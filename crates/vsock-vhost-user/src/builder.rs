@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use std::convert::identity;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::process::Signal;
 use vhost::vhost_user::VhostUserVirtioFeatures;
-use vmm_sys_util::signal::block_signal;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::MuxerDriver;
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerStream};
@@ -32,10 +28,10 @@ use crate::frontend_thread::FrontendThread;
 use crate::inspector::Inbox;
 use crate::io_thread::IoThread;
 use crate::journal::Journal;
-use crate::panics::catch;
 use crate::shared::{Offer, Shared};
 use crate::shared_file::SealedMemory;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
+use crate::thread::{Begin, DeviceThread, ThreadStart, start};
 use crate::worker::Worker;
 
 /// The longest queue, unless it is set.
@@ -64,6 +60,8 @@ pub struct VhostUserVsockBuilder {
     access_platform: AccessPlatform,
     poll_budget: Duration,
     backends: Vec<Served>,
+    listener: Option<NamedListener>,
+    thread_start: Option<ThreadStart>,
 }
 
 impl VhostUserVsockBuilder {
@@ -79,7 +77,63 @@ impl VhostUserVsockBuilder {
             access_platform: AccessPlatform::default(),
             poll_budget: POLL_BUDGET,
             backends: Vec::new(),
+            listener: None,
+            thread_start: None,
         }
+    }
+
+    /// Waits for VMMs by a listener that is there already, in place of one at the path that
+    /// [`new`](Self::new) has: with permissions of its own, or handed over by a service manager.
+    ///
+    /// ```
+    /// use vsock_vhost_user::{NamedListener, SocketAccess, VhostUserVsockBuilder};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = std::env::temp_dir().join(format!("vsock-vmm-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// let path = directory.join("vhost.sock");
+    /// let access = SocketAccess::default().mode(0o660);
+    /// let listener = NamedListener::bind_with(&path, access)?;
+    /// let device = VhostUserVsockBuilder::new(30, &path).listener(listener).spawn()?;
+    /// assert_eq!(device.socket(), path);
+    /// device.stop()?;
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn listener(mut self, listener: NamedListener) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// What each thread of the device does first: for a program that confines its threads, or gives them
+    /// processors or priorities of their own. Nothing by default.
+    ///
+    /// [`spawn`](Self::spawn) waits for it. If it fails, so does `spawn`, and there is no device.
+    ///
+    /// ```
+    /// use vsock_vhost_user::{DeviceThread, VhostUserVsockBuilder};
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("vsock-begin-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// let device = VhostUserVsockBuilder::new(31, directory.join("vhost.sock"))
+    ///     .on_thread_start(|thread| match thread {
+    ///         DeviceThread::Data => Ok(println!("here the guest's bytes are moved")),
+    ///         _ => Ok(()),
+    ///     })
+    ///     .spawn()?;
+    /// # device.stop()?;
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn on_thread_start(
+        mut self,
+        start: impl Fn(DeviceThread) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.thread_start = Some(Arc::new(start));
+        self
     }
 
     /// The limits of the guest's connections.
@@ -187,10 +241,13 @@ impl VhostUserVsockBuilder {
         }
         let claim = CidClaim::new(cid).ok_or(VhostUserError::CidTaken(cid))?;
 
-        let listener = NamedListener::bind(&self.socket).map_err(|source| {
-            let path = self.socket.clone();
-            VhostUserError::Socket { path, source }
-        })?;
+        let bind = || {
+            NamedListener::bind(&self.socket).map_err(|source| {
+                let path = self.socket.clone();
+                VhostUserError::Socket { path, source }
+            })
+        };
+        let listener = self.listener.map_or_else(bind, Ok)?;
         let mut event_loop =
             MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
         let stopper = Stopper::new(listener.handle(), event_loop.waker());
@@ -220,7 +277,9 @@ impl VhostUserVsockBuilder {
             worker: Mutex::new(worker),
         });
         let io_thread = IoThread::new(Arc::clone(&shared), stopper.clone());
-        let io_thread = start(format!("vsock-{cid}"), || io_thread.run())?;
+        let begin = self.thread_start;
+        let data = Begin::new(DeviceThread::Data, begin.clone());
+        let io_thread = start(format!("vsock-{cid}"), data, || io_thread.run())?;
         let frontends = FrontendThread {
             shared: Arc::clone(&shared),
             listener: listener.handle(),
@@ -231,7 +290,8 @@ impl VhostUserVsockBuilder {
             stopper: stopper.clone(),
             stage: StopStage::Ended,
         };
-        let thread = start(format!("vmm-{cid}"), move || {
+        let requests = Begin::new(DeviceThread::Requests, begin);
+        let thread = start(format!("vmm-{cid}"), requests, move || {
             let _end = end;
             frontends.run()
         });
@@ -292,21 +352,6 @@ fn file_remover(served: &Served) -> Option<SocketFileRemover> {
     }
 }
 
-/// Starts a thread in which no stream can kill the process by writing to what has gone, whatever the
-/// process does with the signal.
-fn start(
-    name: String,
-    body: impl FnOnce() -> Result<(), VhostUserError> + Send + 'static,
-) -> Result<JoinHandle<Result<(), VhostUserError>>, VhostUserError> {
-    let thread = thread::Builder::new().name(name).spawn(|| {
-        if let Err(error) = block_signal(Signal::PIPE.as_raw()) {
-            log::debug!("SIGPIPE is not blocked: {error:?}");
-        }
-        catch(body).and_then(identity)
-    });
-    thread.map_err(VhostUserError::Resources)
-}
-
 impl fmt::Debug for VhostUserVsockBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VhostUserVsockBuilder")
@@ -318,7 +363,8 @@ impl fmt::Debug for VhostUserVsockBuilder {
             .field("access_platform", &self.access_platform)
             .field("poll_budget", &self.poll_budget)
             .field("backends", &self.backends.len())
-            .finish()
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
     }
 }
 

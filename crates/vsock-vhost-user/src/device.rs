@@ -13,6 +13,7 @@ use vsock_virtio::DeviceCounters;
 use crate::error::VhostUserError;
 use crate::inspector::Inspector;
 use crate::shared::Shared;
+use crate::status::StatusHandle;
 use crate::stopper::Stopper;
 
 /// A device that runs on threads of its own, and serves one VMM after the other.
@@ -56,6 +57,27 @@ impl VhostUserVsock {
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
+    }
+
+    /// What tells from another thread what the device is doing.
+    ///
+    /// ```
+    /// use vsock_vhost_user::VhostUserVsockBuilder;
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("vsock-status-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// let device = VhostUserVsockBuilder::new(32, directory.join("vhost.sock")).spawn()?;
+    /// let handle = device.status_handle();
+    /// let status = handle.status().expect("the device is there");
+    /// assert!(!status.has_vmm && status.connections == 0);
+    /// device.stop()?;
+    /// assert_eq!(handle.status(), None);
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn status_handle(&self) -> StatusHandle {
+        StatusHandle::new(&self.shared, self.stopper.clone())
     }
 
     /// The guest's CID.

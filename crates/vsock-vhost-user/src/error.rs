@@ -34,6 +34,10 @@ pub enum VhostUserError {
     /// The operating system lacks what the device needs.
     #[error("cannot set up the device's event loop")]
     Resources(#[source] io::Error),
+    /// What a thread of the device was to do first has failed: see
+    /// [`on_thread_start`](crate::VhostUserVsockBuilder::on_thread_start).
+    #[error("a thread of the device cannot start")]
+    ThreadStart(#[source] io::Error),
     /// A thread of the device has panicked. What it printed says where; it is a defect to report.
     #[error("a thread of the device has panicked")]
     Panicked,

@@ -220,7 +220,9 @@ mod session;
 mod shared;
 mod shared_file;
 mod signal;
+mod status;
 mod stopper;
+mod thread;
 mod vring;
 mod worker;
 
@@ -231,7 +233,9 @@ pub use error::VhostUserError;
 pub use inquiry::{Inquiry, InspectError};
 pub use inspector::{ConnectionList, DeviceReport, Inspector};
 pub use shared_file::SealedMemory;
+pub use status::{DeviceStatus, StatusHandle};
 pub use stopper::Stopper;
+pub use thread::DeviceThread;
 pub use vsock_backend_api::{
     ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockListener,
     VsockMessages, VsockStream, VsockVolatileStream,
@@ -251,7 +255,8 @@ pub use vsock_proto::{
 };
 pub use vsock_sockets::{
     DatagramStream, ExposeBackend, ExposedAt, ExposedAtError, ForwardBackend, ForwardTarget,
-    ForwardTargetError, ListenerHandle, NamedListener, SocketFileRemover, SocketNames, TcpBackend,
-    TcpVsockStream, UnixBackend, UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream,
+    ForwardTargetError, ListenerHandle, NamedListener, SocketAccess, SocketFileRemover,
+    SocketNames, TcpBackend, TcpVsockStream, UnixBackend, UnixSeqpacketBackend,
+    UnixSeqpacketStream, UnixVsockStream, start_closer,
 };
 pub use vsock_virtio::{DeviceCounters, QueueCounters, QueueDepths};

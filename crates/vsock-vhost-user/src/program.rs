@@ -3,6 +3,7 @@
 //! The program: its command line, and what it does for each command.
 
 mod args;
+mod capabilities;
 mod control;
 mod ctl;
 mod descriptors;
@@ -12,19 +13,25 @@ mod logging;
 mod machine;
 mod serve;
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use self::args::{Args, ArgsError, Command};
-use self::error::ProgramError;
+use self::args::{Args, ArgsError, Command, Vm};
+use self::error::{ProgramError, with_causes};
 use self::logging::Logging;
 
 /// Does what its arguments say.
 pub(crate) fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) if args.print_capabilities => return capabilities::print(),
+        Ok(args) => args,
+        Err(_) if capabilities::asked_for(env::args_os()) => return capabilities::print(),
+        Err(error) => error.exit(),
+    };
     let ended = match &args.command {
         None => return serve(&args),
         Some(Command::Generate(options)) => generate::run(options).map_err(ProgramError::from),
@@ -39,6 +46,9 @@ pub(crate) fn main() -> ExitCode {
 /// Serves the virtual machines.
 fn serve(args: &Args) -> ExitCode {
     let vms = args.vms().unwrap_or_else(|error| refuse(&error));
+    if args.check {
+        return checked(&vms);
+    }
     let logging = match Logging::start(args.log.log_level) {
         Ok(logging) => logging,
         Err(error) => {
@@ -46,7 +56,7 @@ fn serve(args: &Args) -> ExitCode {
             return fail(&ProgramError::Thread(error));
         }
     };
-    let code = match serve::run(args, &vms, &logging) {
+    let code = match serve::run(&vms, args.control.control.as_deref(), &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.say(&error.text());
@@ -60,7 +70,9 @@ fn serve(args: &Args) -> ExitCode {
 /// Ends the program as it does for an argument that cannot be parsed.
 fn refuse(error: &ArgsError) -> ! {
     let mut command = <Args as clap::CommandFactory>::command();
-    command.error(ErrorKind::ValueValidation, error).exit()
+    command
+        .error(ErrorKind::ValueValidation, with_causes(error))
+        .exit()
 }
 
 /// Says what failed, on standard error.
@@ -68,4 +80,15 @@ fn fail(error: &ProgramError) -> ExitCode {
     // Nothing can be done if it fails.
     let _told = writeln!(io::stderr(), "{}", error.text());
     error.code()
+}
+
+/// Says that the arguments are right, and for whom.
+fn checked(vms: &[Vm]) -> ExitCode {
+    let cids: Vec<_> = vms.iter().map(|vm| vm.guest_cid.to_string()).collect();
+    let said = writeln!(
+        io::stdout(),
+        "vsock-vhost-user: the arguments are right; they start a device for each guest: {}",
+        cids.join(", ")
+    );
+    ExitCode::from(u8::from(said.is_err()))
 }

@@ -109,6 +109,11 @@ impl Stopper {
         state.session = session;
     }
 
+    /// Whether a front-end is connected.
+    pub(crate) fn has_session(&self) -> bool {
+        self.state().session.is_some()
+    }
+
     /// Notes how far the device has come.
     pub(crate) fn advance(&self, stage: StopStage) {
         let mut state = self.state();

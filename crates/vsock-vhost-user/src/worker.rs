@@ -283,6 +283,10 @@ impl Worker {
         self.lifecycle.device().muxer().counters()
     }
 
+    pub(crate) fn connections(&self) -> usize {
+        self.lifecycle.device().muxer().connections().count()
+    }
+
     pub(crate) fn queue_counters(&self) -> DeviceCounters {
         self.lifecycle.device().counters()
     }

@@ -2,14 +2,16 @@
 
 use std::any::Any;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rustix::net::SocketType;
 use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
 
-use super::client_listener::ClientListener;
+use super::client_listener::{ClientListener, Source};
 use super::guarded_socket::GuardedSocket;
+use super::socket_access::SocketAccess;
 use super::socket_file::SocketFileRemover;
 use super::socket_stream::as_fd_of;
 use super::stream::UnixVsockStream;
@@ -70,8 +72,49 @@ impl UnixBackend {
     /// - Anything else comes from the operating system, for example `NotFound` for want of the
     ///   directory, or `InvalidInput` for a path of more than 107 bytes.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
-        let path = path.as_ref();
-        let clients = ClientListener::open(path, SocketType::STREAM, path)?;
+        Self::bind_with(path, SocketAccess::default())
+    }
+
+    /// As [`bind`](Self::bind), with these permissions of the socket's file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind`](Self::bind), and of the operating system for the permissions; `InvalidInput` for a
+    /// mode beyond `0o777`.
+    pub fn bind_with(path: impl AsRef<Path>, access: SocketAccess) -> io::Result<Self> {
+        Self::open(path.as_ref(), Source::Bind(access))
+    }
+
+    /// Takes over a socket of streams that listens on `path` already, as a service manager hands it over:
+    /// clients that wait are served. Its file stays.
+    ///
+    /// ```
+    /// use std::os::unix::net::{UnixListener, UnixStream};
+    /// use vsock_sockets::{UnixBackend, VsockBackend};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let directory = std::env::temp_dir().join(format!("vsock-socket-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// let path = directory.join("vm.vsock");
+    /// let handed_over = UnixListener::bind(&path)?;
+    /// let client = UnixStream::connect(&path)?;
+    /// let mut backend = UnixBackend::from_socket(handed_over.into(), &path)?;
+    /// let device = backend.accept()?;
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is no Unix socket of streams that listens, and those of [`bind`](Self::bind) for
+    /// names that are used twice in this process.
+    pub fn from_socket(socket: OwnedFd, path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::open(path.as_ref(), Source::Socket(socket))
+    }
+
+    fn open(path: &Path, source: Source) -> io::Result<Self> {
+        let clients = ClientListener::open(path, source, SocketType::STREAM, path)?;
         let backend = Self { clients };
         let longest = backend.service_path(u32::MAX);
         if SocketAddr::from_pathname(&longest).is_err() {

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -16,6 +16,7 @@ use vsock_backend_api::ListenerId;
 
 use super::acceptor::Acceptor;
 use super::guarded_socket::GuardedSocket;
+use super::socket_access::SocketAccess;
 use super::socket_file::{SocketFile, SocketFileRemover};
 use super::socket_names::{NameClaim, SocketNames};
 
@@ -44,20 +45,48 @@ pub(crate) fn at_path(path: &Path, reason: io::Error) -> io::Error {
     io::Error::new(reason.kind(), OpenError { path, reason })
 }
 
+/// Where a listening socket comes from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// It is made, and its file has these permissions.
+    Bind(SocketAccess),
+    /// Another process has handed it over.
+    Socket(OwnedFd),
+}
+
 impl ClientListener {
     /// Listens on `path`. The guest reaches what listens on `base` followed by a port.
     ///
     /// # Errors
     ///
     /// Those of the operating system, and of [`NameClaim::new`], with the path in their text.
-    pub(super) fn open(path: &Path, socket_type: SocketType, base: &Path) -> io::Result<Self> {
-        Self::listen(path, socket_type, base).map_err(|reason| at_path(path, reason))
+    pub(super) fn open(
+        path: &Path,
+        source: Source,
+        socket_type: SocketType,
+        base: &Path,
+    ) -> io::Result<Self> {
+        Self::listen(path, source, socket_type, base).map_err(|reason| at_path(path, reason))
     }
 
-    fn listen(path: &Path, socket_type: SocketType, base: &Path) -> io::Result<Self> {
+    fn listen(
+        path: &Path,
+        source: Source,
+        socket_type: SocketType,
+        base: &Path,
+    ) -> io::Result<Self> {
         let claim = NameClaim::new([SocketNames::one(path), SocketNames::each_port(base)])?;
-        let listener = GuardedSocket::new(socket_type, SocketFlags::NONBLOCK)?;
-        let file = SocketFile::bind(path, &listener)?;
+        let (listener, file) = match source {
+            Source::Bind(access) => {
+                let listener = GuardedSocket::new(socket_type, SocketFlags::NONBLOCK)?;
+                let file = SocketFile::bind(path, &listener, access)?;
+                (listener, file)
+            }
+            Source::Socket(socket) => {
+                let listener = GuardedSocket::shared(socket, socket_type)?;
+                (listener, SocketFile::of_another(path))
+            }
+        };
         Ok(Self {
             file,
             acceptor: Acceptor::new(listener)?,
@@ -167,7 +196,8 @@ mod tests {
     fn waiting(count: usize) -> (ClientListener, Vec<UnixStream>, TempDir) {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("vm");
-        let listener = ClientListener::open(&path, SocketType::STREAM, &path).unwrap();
+        let source = Source::Bind(SocketAccess::default());
+        let listener = ClientListener::open(&path, source, SocketType::STREAM, &path).unwrap();
         (listener, clients(&path, count), dir)
     }
 

@@ -6,15 +6,15 @@
 //! network or user-space file system for its server. What a host process has passed is closed here,
 //! one file after the other, and no other thread waits.
 //!
-//! There is one thread for the process. It starts with the first file, and stays. While [`MANY`] files wait,
+//! There is one thread for the process. It starts with the first file, or on request, and stays. While [`MANY`] files wait,
 //! no other is received ([`is_busy`]). Sockets may still come to wait, until [`MOST`] do: then there are no
 //! other connections ([`is_full`]), each of which could leave one more. If the thread cannot be started, files
 //! wait for the next one that comes, which tries again.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError, mpsc};
 use std::thread;
 
 /// Files that may wait, and those of one message more (253).
@@ -44,8 +44,30 @@ pub(super) fn is_full() -> bool {
 }
 
 fn start() -> io::Result<()> {
-    let thread = thread::Builder::new().name("vsock-closer".to_owned());
-    thread.spawn(|| CLOSER.run()).map(|_detached| ())
+    thread().spawn(|| CLOSER.run()).map(|_detached| ())
+}
+
+fn thread() -> thread::Builder {
+    thread::Builder::new().name("vsock-closer".to_owned())
+}
+
+/// Starts the thread that closes what host processes have passed now, instead of with the first descriptor,
+/// and lets it do this first.
+///
+/// For a program that confines its threads: one that has the right to start threads and to confine itself can
+/// do that, and the device's own thread, which would start it otherwise, has to do neither.
+///
+/// ```
+/// vsock_sockets::start_closer(|| Ok(()))?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// - `AlreadyExists`: it runs already.
+/// - The error of `begin`, after which the thread does not run, or of the operating system.
+pub fn start_closer(begin: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    CLOSER.start(begin, |run| thread().spawn(run).map(|_detached| ()))
 }
 
 struct Closer {
@@ -88,6 +110,33 @@ impl Closer {
         news
     }
 
+    /// Starts the thread by `spawn`, if it does not run, and waits until `begin` is done there.
+    fn start(
+        &'static self,
+        begin: impl FnOnce() -> io::Result<()> + Send + 'static,
+        spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut state = self.state();
+        if state.runs {
+            let message = "the thread that closes passed descriptors runs already";
+            return Err(io::Error::new(ErrorKind::AlreadyExists, message));
+        }
+        let (tell, begun) = mpsc::sync_channel(1);
+        spawn(Box::new(move || {
+            let result = begin();
+            let is_fit = result.is_ok();
+            let told = tell.send(result);
+            if told.is_ok() && is_fit {
+                self.run();
+            }
+        }))?;
+        let panicked =
+            || io::Error::other("the thread that closes passed descriptors has panicked");
+        begun.recv().unwrap_or_else(|_| Err(panicked()))?;
+        state.runs = true;
+        Ok(())
+    }
+
     fn run(&self) {
         loop {
             let waited = self
@@ -110,7 +159,7 @@ impl Closer {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{ErrorKind, Read};
+    use std::io::Read;
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -119,6 +168,25 @@ mod tests {
     fn a_file_is_closed_soon() {
         let (mut near, far) = UnixStream::pair().unwrap();
         close(far.into());
+        assert_eq!(near.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_thread_that_is_to_begin_with_something_runs_only_after_it() {
+        static ALONE: Closer = Closer::new();
+        let spawn = |run| thread::Builder::new().spawn(run).map(|_detached| ());
+        let refused = ALONE.start(|| Err(ErrorKind::PermissionDenied.into()), spawn);
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        let (tell, begun) = mpsc::channel();
+        ALONE
+            .start(move || Ok(tell.send(()).unwrap()), spawn)
+            .unwrap();
+        begun.try_recv().unwrap();
+        let again = ALONE.start(|| Ok(()), spawn).unwrap_err().kind();
+        assert_eq!(again, ErrorKind::AlreadyExists);
+        let (mut near, far) = UnixStream::pair().unwrap();
+        let told = ALONE.close(far.into(), || Err(ErrorKind::WouldBlock.into()));
+        assert!(told.is_none(), "it runs already: {told:?}");
         assert_eq!(near.read(&mut [0]).unwrap(), 0);
     }
 

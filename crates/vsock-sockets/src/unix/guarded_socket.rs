@@ -26,7 +26,7 @@ use std::slice;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, Shutdown, SocketAddrUnix,
@@ -58,6 +58,8 @@ enum Files {
     Earlier,
     /// Whatever a peer sends.
     Any,
+    /// It listens, and another process has it as well: its queue is not for this one to empty.
+    Shared,
 }
 
 /// A socket whose close does not wait, whatever its peer has sent to it.
@@ -106,6 +108,32 @@ impl GuardedSocket {
         Ok(Self { socket, files })
     }
 
+    /// A socket that listens for this type of connections, and that another process has handed over. It does
+    /// not block from now on; the connections that it accepts bring no files if the system can refuse them.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is another kind of file, and those of the operating system.
+    pub(super) fn shared(socket: OwnedFd, socket_type: SocketType) -> io::Result<Self> {
+        let is = (
+            sockopt::socket_domain(&socket),
+            sockopt::socket_type(&socket),
+            sockopt::socket_acceptconn(&socket),
+        );
+        if is != (Ok(AddressFamily::UNIX), Ok(socket_type), Ok(true)) {
+            let kind = match socket_type {
+                SocketType::SEQPACKET => "SOCK_SEQPACKET",
+                _ => "SOCK_STREAM",
+            };
+            let message = format!("expected a Unix socket of the type {kind} that listens");
+            return Err(io::Error::new(ErrorKind::InvalidInput, message));
+        }
+        rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let (socket, files) = (ManuallyDrop::new(socket), Files::Shared);
+        Ok(Self { socket, files })
+    }
+
     fn with(socket: OwnedFd, files: Files) -> Self {
         if files != Files::Refused {
             // A byte out of band, and the file with it, would be dropped by the read that steps over it. What
@@ -141,7 +169,11 @@ impl GuardedSocket {
         check_room()?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = net::accept_with(self, flags)?;
-        Ok(Self::with(socket, self.files))
+        Ok(match self.files {
+            // The client may have come before this process, and brought files.
+            Files::Shared => Self::given(socket),
+            files => Self::with(socket, files),
+        })
     }
 
     /// Whether the peer is gone, as far as the system tells: where both directions were shut down, by
@@ -172,7 +204,7 @@ impl GuardedSocket {
 
     /// Whether a close may close files that lie in the queue.
     fn holds_files(&self) -> bool {
-        if self.files == Files::Refused {
+        if matches!(self.files, Files::Refused | Files::Shared) {
             return false;
         }
         if self.files == Files::Any {

@@ -2,14 +2,16 @@
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::net::SocketType;
 use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
 
-use super::client_listener::{ClientListener, with_suffix};
+use super::client_listener::{ClientListener, Source, with_suffix};
 use super::guarded_socket::GuardedSocket;
 use super::seqpacket_stream::UnixSeqpacketStream;
+use super::socket_access::SocketAccess;
 use super::socket_file::SocketFileRemover;
 use super::socket_stream::as_fd_of;
 
@@ -53,9 +55,31 @@ impl UnixSeqpacketBackend {
     /// Those of [`UnixBackend::bind`](crate::UnixBackend::bind): with the suffix, the path must not
     /// be longer than 107 bytes.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
-        let base = path.as_ref();
+        Self::bind_with(path, SocketAccess::default())
+    }
+
+    /// As [`bind`](Self::bind), with these permissions of the socket's file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`UnixBackend::bind_with`](crate::UnixBackend::bind_with).
+    pub fn bind_with(path: impl AsRef<Path>, access: SocketAccess) -> io::Result<Self> {
+        Self::open(path.as_ref(), Source::Bind(access))
+    }
+
+    /// Takes over a socket of messages that listens on `path` followed by `_seqpacket` already, as a service
+    /// manager hands it over. Its file stays.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`UnixBackend::from_socket`](crate::UnixBackend::from_socket).
+    pub fn from_socket(socket: OwnedFd, path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::open(path.as_ref(), Source::Socket(socket))
+    }
+
+    fn open(base: &Path, source: Source) -> io::Result<Self> {
         let path = with_suffix(base, "seqpacket");
-        let clients = ClientListener::open(&path, SocketType::SEQPACKET, base)?;
+        let clients = ClientListener::open(&path, source, SocketType::SEQPACKET, base)?;
         Ok(Self { clients })
     }
 

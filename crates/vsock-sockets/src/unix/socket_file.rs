@@ -49,6 +49,7 @@ use rustix::io::Errno;
 use rustix::net::{self, SocketAddrUnix, SocketType};
 
 use super::guarded_socket::GuardedSocket;
+use super::socket_access::SocketAccess;
 use super::socket_names::split;
 
 /// How long to wait for the lock of a directory. By the rules it is taken for less than a millisecond.
@@ -91,7 +92,8 @@ pub struct SocketFileRemover(Arc<Made>);
 #[derive(Debug)]
 struct Made {
     path: PathBuf,
-    identity: Identity,
+    /// `None`: another process has made it.
+    identity: Option<Identity>,
     /// Only the first removal counts: after it, another file may have the same inode.
     removed: Once,
 }
@@ -101,8 +103,10 @@ type Identity = (u64, u64);
 
 impl SocketFile {
     /// Listens on `path` with a socket that has no name yet. What a dead process has left there is
-    /// replaced; a socket that answers, and anything that is no socket, stays and is an error.
-    pub(crate) fn bind(path: &Path, socket: &impl AsFd) -> io::Result<Self> {
+    /// replaced; a socket that answers, and anything that is no socket, stays and is an error. The file has its
+    /// permissions before anyone can connect.
+    pub(crate) fn bind(path: &Path, socket: &impl AsFd, access: SocketAccess) -> io::Result<Self> {
+        access.check()?;
         // The length is checked here: a rename would take a longer name.
         let split = SocketAddr::from_pathname(path)
             .ok()
@@ -120,13 +124,25 @@ impl SocketFile {
             );
         }
         let there = split.look(&directory)?;
-        let temporary = Temporary::listen(&split, &directory, socket)?;
+        let temporary = Temporary::bind(&split, &directory, socket)?;
+        access.grant(&directory, &temporary.name)?;
+        // With as many waiting as the system lets.
+        net::listen(socket, -1)?;
         let identity = temporary.give_name(split.name, there)?;
-        Ok(Self(Arc::new(Made {
+        Ok(Self::at(path, Some(identity)))
+    }
+
+    /// The file of a socket that another process has made, and will remove.
+    pub(crate) fn of_another(path: &Path) -> Self {
+        Self::at(path, None)
+    }
+
+    fn at(path: &Path, identity: Option<Identity>) -> Self {
+        Self(Arc::new(Made {
             path: path.to_owned(),
             identity,
             removed: Once::new(),
-        })))
+        }))
     }
 
     /// Where it is.
@@ -167,7 +183,7 @@ impl Made {
     }
 
     fn unlink(&self) -> io::Result<()> {
-        let Some(split) = SplitPath::of(&self.path) else {
+        let (Some(made), Some(split)) = (self.identity, SplitPath::of(&self.path)) else {
             return Ok(());
         };
         let lock = match Lock::take(fs::CWD, split.directory, REMOVAL_LOCK_TIMEOUT) {
@@ -177,7 +193,7 @@ impl Made {
         };
         let identity = fs::statat(&lock.directory, split.name, AtFlags::SYMLINK_NOFOLLOW)
             .map(|stat| identity(&stat));
-        if identity == Ok(self.identity) {
+        if identity == Ok(made) {
             fs::unlinkat(&lock.directory, split.name, AtFlags::empty())?;
         }
         Ok(())
@@ -289,19 +305,15 @@ impl Drop for Lock {
     }
 }
 
-/// A listening socket's file under a name of its own. It is removed on drop.
+/// A socket's file under a name of its own. It is removed on drop.
 struct Temporary<'d> {
     directory: &'d OwnedFd,
     name: OsString,
 }
 
 impl<'d> Temporary<'d> {
-    /// Listens, with as many waiting as the system lets.
-    fn listen(
-        split: &SplitPath<'_>,
-        directory: &'d OwnedFd,
-        socket: &impl AsFd,
-    ) -> io::Result<Self> {
+    /// Makes it. No process can connect before the socket listens.
+    fn bind(split: &SplitPath<'_>, directory: &'d OwnedFd, socket: &impl AsFd) -> io::Result<Self> {
         let name = OsString::from(unguessable());
         // The long way round where the path would be too long.
         let short = || Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
@@ -311,9 +323,7 @@ impl<'d> Temporary<'d> {
             .unwrap_or_else(|| short().join(&name));
         let address = SocketAddrUnix::new(path)?;
         net::bind(socket, &address)?;
-        let temporary = Self { directory, name };
-        net::listen(socket, -1)?;
-        Ok(temporary)
+        Ok(Self { directory, name })
     }
 
     /// Gives the file its name, in place of what is there.
@@ -381,7 +391,7 @@ mod tests {
 
     fn bind(path: &Path) -> io::Result<(GuardedSocket, SocketFile)> {
         let socket = GuardedSocket::new(SocketType::STREAM, SocketFlags::empty())?;
-        let file = SocketFile::bind(path, &socket)?;
+        let file = SocketFile::bind(path, &socket, SocketAccess::default())?;
         Ok((socket, file))
     }
 
@@ -526,7 +536,7 @@ mod tests {
         let (_dir, path) = path_in_dir();
         for socket_type in [SocketType::STREAM, SocketType::SEQPACKET] {
             let socket = GuardedSocket::new(socket_type, SocketFlags::empty()).unwrap();
-            let file = SocketFile::bind(&path, &socket).unwrap();
+            let file = SocketFile::bind(&path, &socket, SocketAccess::default()).unwrap();
             let refused = bind(&path).unwrap_err();
             assert_eq!(
                 refused.to_string(),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use thiserror::Error;
-use vsock_vhost_user::{ConfigError, VhostUserError};
+use vsock_vhost_user::VhostUserError;
 
 use super::ctl::CtlError;
 use super::generate::GenerateError;
@@ -19,8 +19,6 @@ const WRONG_ARGUMENTS: u8 = 2;
 /// Why the program has failed.
 #[derive(Debug, Error)]
 pub(crate) enum ProgramError {
-    #[error("the limits do not fit")]
-    Limits(#[from] ConfigError),
     #[error("cannot listen for host processes")]
     Unix(#[source] io::Error),
     #[error("cannot forward ports of a guest")]
@@ -44,23 +42,27 @@ impl ProgramError {
     pub(crate) fn code(&self) -> ExitCode {
         let wrong_value = matches!(
             self,
-            Self::Limits(_)
-                | Self::Device {
-                    source: VhostUserError::Cid(_) | VhostUserError::QueueSize(_),
-                    ..
-                }
+            Self::Device {
+                source: VhostUserError::Cid(_) | VhostUserError::QueueSize(_),
+                ..
+            }
         );
         ExitCode::from(if wrong_value { WRONG_ARGUMENTS } else { 1 })
     }
 
     /// What failed, and why, down to the cause.
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("vsock-vhost-user: {self}");
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        text
+        format!("vsock-vhost-user: {}", with_causes(self))
     }
+}
+
+/// An error and its causes, in one line.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use clap::{Command, CommandFactory};
@@ -11,6 +12,7 @@ use clap_complete::Shell;
 use thiserror::Error;
 
 use super::args::{Args, Generate};
+use super::capabilities;
 
 /// Where the completions of each shell are, in a directory as `/usr/share` is.
 const COMPLETIONS: [(Shell, &str); 3] = [
@@ -30,6 +32,9 @@ pub(crate) struct GenerateError {
     source: io::Error,
 }
 
+/// QEMU's description of the program, in a directory as `/usr/share` is.
+const DESCRIPTION: &str = "qemu/vhost-user/50-vsock-vhost-user.json";
+
 /// Writes them.
 pub(crate) fn run(options: &Generate) -> Result<(), GenerateError> {
     let mut command = Args::command();
@@ -43,14 +48,13 @@ pub(crate) fn run(options: &Generate) -> Result<(), GenerateError> {
         clap_complete::generate(shell, &mut command, "vsock-vhost-user", &mut text);
         write(&options.share, file, &text)?;
     }
-    Ok(())
+    let description = format!("{:#}\n", capabilities::description(&options.binary));
+    write(&options.share, DESCRIPTION, description.as_bytes())
 }
 
 /// The man page of the program, and of each of its commands.
 fn pages(command: &Command) -> Vec<(String, Vec<u8>)> {
-    let commands = command.get_subcommands();
-    let shown = commands.filter(|command| command.get_name() != "help");
-    let commands = std::iter::once(command).chain(shown);
+    let commands = iter::once(command).chain(command.get_subcommands());
     commands
         .map(|command| {
             let name = command.get_display_name();
@@ -72,23 +76,25 @@ fn write(share: &Path, name: &str, bytes: &[u8]) -> Result<(), GenerateError> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Arg;
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
-    fn every_option_is_in_the_man_page_and_the_completions() {
+    fn a_package_has_all_its_files_and_every_option_is_in_them() {
         let dir = tempfile::TempDir::new().unwrap();
         let share = dir.path().join("share");
         let options = Generate {
+            binary: "/opt/a \"b\"".to_owned(),
             share: share.clone(),
         };
         run(&options).unwrap();
         let read = |name: &str| fs::read_to_string(share.join(name)).unwrap();
         let page = read("man/man1/vsock-vhost-user.1").replace('\\', "");
         let command = Args::command();
-        let options: Vec<_> = command
-            .get_arguments()
-            .filter_map(|a| a.get_long())
-            .collect();
+        let options = command.get_arguments().filter(|arg| !arg.is_hide_set());
+        let options: Vec<_> = options.filter_map(Arg::get_long).collect();
         assert!(options.len() > 10, "{options:?}");
         for option in options {
             assert!(page.contains(&format!("--{option}")), "{option}\n{page}");
@@ -98,13 +104,18 @@ mod tests {
         }
         let page = read("man/man1/vsock-vhost-user-generate.1");
         assert!(page.contains("DIRECTORY"), "{page}");
+        let description: Value = serde_json::from_str(&read(DESCRIPTION)).unwrap();
+        assert_eq!(description["type"], "vsock");
+        assert_eq!(description["binary"], "/opt/a \"b\"");
+        assert!(description["description"].is_string());
     }
 
     #[test]
     fn a_directory_that_cannot_be_made_is_told() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let share = file.path().to_owned();
-        let error = run(&Generate { share }).unwrap_err();
+        let binary = "/usr/bin/vsock-vhost-user".to_owned();
+        let error = run(&Generate { binary, share }).unwrap_err();
         let expected = format!("cannot write {}/man/", file.path().display());
         assert!(error.to_string().starts_with(&expected), "{error}");
     }

@@ -6,43 +6,33 @@ use std::io;
 use std::time::Duration;
 
 use vsock_vhost_user::{
-    AccessPlatform, Config, ConfigError, ExposeBackend, ForwardBackend, SealedMemory, UnixBackend,
-    UnixSeqpacketBackend, VhostUserVsock, VhostUserVsockBuilder, VsockBackend,
+    AccessPlatform, ExposeBackend, ForwardBackend, SealedMemory, UnixBackend, UnixSeqpacketBackend,
+    VhostUserVsock, VhostUserVsockBuilder, VsockBackend,
 };
 
-use super::args::{Args, Vm};
+use super::args::Vm;
 use super::error::ProgramError;
 
-/// The limits of its connections.
-pub(crate) fn config(args: &Args, vm: &Vm) -> Result<Config, ConfigError> {
-    let buf_alloc = vm.buf_alloc.unwrap_or(args.limits.buf_alloc);
-    Config::builder()
-        .buf_alloc(buf_alloc)
-        // What the guest's buffers may hold, a message may be.
-        .max_message(buf_alloc)
-        .max_connections(args.limits.max_connections)
-        .build()
-}
-
 /// Starts it.
-pub(crate) fn device(args: &Args, vm: &Vm, config: Config) -> Result<VhostUserVsock, ProgramError> {
+pub(crate) fn device(vm: &Vm) -> Result<VhostUserVsock, ProgramError> {
     let cid = vm.guest_cid;
-    let sealed_memory = if vm.sealed_memory.unwrap_or(args.limits.sealed_memory) {
-        SealedMemory::Required
-    } else {
-        SealedMemory::NotRequired
-    };
-    let access_platform = if args.limits.access_platform {
-        AccessPlatform::Offered
-    } else {
-        AccessPlatform::NotOffered
-    };
-    let mut builder = VhostUserVsockBuilder::new(cid, &vm.socket)
-        .config(config)
-        .queue_size(vm.queue_size.unwrap_or(args.limits.queue_size))
-        .sealed_memory(sealed_memory)
-        .access_platform(access_platform)
-        .poll_budget(Duration::from_micros(args.limits.poll_us.into()));
+    let mut builder = VhostUserVsockBuilder::new(cid, &vm.socket).config(vm.config.clone());
+    let options = &vm.device;
+    if let Some(entries) = options.queue_size {
+        builder = builder.queue_size(entries);
+    }
+    if options.sealed_memory == Some(true) {
+        builder = builder.sealed_memory(SealedMemory::Required);
+    }
+    if options.access_platform == Some(true) {
+        builder = builder.access_platform(AccessPlatform::Offered);
+    }
+    if let Some(micros) = options.poll_us {
+        builder = builder.poll_budget(Duration::from_micros(micros.into()));
+    }
+    if !vm.groups.is_empty() {
+        log::warn!("guest {cid}: no guest reaches another one yet, so its groups have no effect");
+    }
     for backend in unnamed_ports(vm)? {
         builder = builder.backend(backend);
     }

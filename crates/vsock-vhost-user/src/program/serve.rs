@@ -2,6 +2,7 @@
 
 //! Runs a device for each virtual machine, and ends them on a signal.
 
+use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
@@ -9,12 +10,12 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock};
 
-use super::args::{Args, Vm};
+use super::args::Vm;
 use super::control::{Control, Guests, Reporter};
 use super::descriptors;
 use super::error::ProgramError;
 use super::logging::Logging;
-use super::machine::{config, device};
+use super::machine::device;
 
 /// What ends the program.
 enum End {
@@ -22,25 +23,23 @@ enum End {
     Device(u64, Result<(), VhostUserError>),
 }
 
-/// Serves them until all have ended.
-pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), ProgramError> {
+/// Serves them until all have ended; is watched and steered at `control`, if that is given.
+pub(crate) fn run(
+    vms: &[Vm],
+    control: Option<&Path>,
+    logging: &Logging,
+) -> Result<(), ProgramError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(ProgramError::Signals)?;
-    let configs = vms
-        .iter()
-        .map(|vm| config(args, vm))
-        .collect::<Result<Vec<_>, _>>()?;
-    descriptors::raise(&configs);
-    let devices = vms
-        .iter()
-        .zip(configs)
-        .map(|(vm, config)| device(args, vm, config))
-        .collect::<Result<Vec<_>, _>>()?;
+    descriptors::raise(vms.iter().map(|vm| &vm.config));
+    let devices = vms.iter().map(device).collect::<Result<Vec<_>, _>>()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
     let guests = Guests::new(devices.iter().map(VhostUserVsock::inspector).collect());
     let reporter =
         Reporter::start(guests.clone(), logging.voice()).map_err(ProgramError::Thread)?;
-    let _control = control(args, guests)?;
+    let _control = control
+        .map(|path| begin_control(path, guests))
+        .transpose()?;
     let (ends, ended) = mpsc::channel();
     let count = devices.len();
     for device in devices {
@@ -81,17 +80,16 @@ pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), Prog
     result
 }
 
-/// The control socket, if there is to be one.
-fn control(args: &Args, guests: Guests) -> Result<Option<Control>, ProgramError> {
-    let Some(path) = &args.control.control else {
-        return Ok(None);
-    };
+fn begin_control(path: &Path, guests: Guests) -> Result<Control, ProgramError> {
     let control = Control::start(path, guests).map_err(|source| {
-        let path = path.clone();
+        let path = path.to_owned();
         ProgramError::Control { path, source }
     })?;
-    log::info!("{} is for those who watch the program", path.display());
-    Ok(Some(control))
+    log::info!(
+        "waiting for those who watch the program on {}",
+        path.display()
+    );
+    Ok(control)
 }
 
 fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), ProgramError> {

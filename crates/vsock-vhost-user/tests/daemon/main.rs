@@ -11,6 +11,7 @@
 
 mod control;
 mod descriptors;
+mod drop_in;
 mod frontends;
 mod guest;
 mod host;

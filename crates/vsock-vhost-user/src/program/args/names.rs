@@ -27,22 +27,45 @@ impl fmt::Display for SocketUse {
         }
     }
 }
+
+/// What the program's own socket is for.
+const CONTROL: &str = "control";
+
+/// The bytes of the longest path that a socket can have (`sun_path` of Linux).
+pub(super) const LONGEST: usize = 107;
+
+/// The first socket whose path is too long for one, and its length.
+pub(super) fn too_long(vms: &[Vm], control: Option<&Path>) -> Option<(SocketUse, usize)> {
+    let used = |cid, path: &Path, what| {
+        let len = path.as_os_str().len();
+        (len > LONGEST).then(|| (SocketUse::new(cid, path, what), len))
+    };
+    let of_vm = vms.iter().find_map(|vm| {
+        let cid = Some(vm.guest_cid);
+        used(cid, &vm.socket, "socket").or_else(|| used(cid, &vm.uds_path, "uds-path"))
+    });
+    of_vm.or_else(|| used(None, control?, CONTROL))
+}
+
 /// The first two sockets that would have one name.
 pub(super) fn collision(vms: &[Vm], control: Option<&Path>) -> Option<(SocketUse, SocketUse)> {
-    let control = control.map(|path| {
-        let used = SocketUse {
-            cid: None,
-            place: path.display().to_string(),
-            what: "control",
-        };
-        (SocketNames::one(path), used)
-    });
+    let control = control.map(|path| (SocketNames::one(path), SocketUse::new(None, path, CONTROL)));
     let sockets: Vec<_> = vms.iter().flat_map(Vm::sockets).chain(control).collect();
     sockets.iter().enumerate().find_map(|(at, (names, used))| {
         let mut before = sockets[..at].iter();
         let (_, other) = before.find(|(other, _)| other.overlaps(names))?;
         Some((other.clone(), used.clone()))
     })
+}
+
+impl SocketUse {
+    fn new(cid: Option<u64>, path: &Path, what: &'static str) -> Self {
+        Self {
+            cid,
+            place: path.display().to_string(),
+            what,
+        }
+    }
 }
 
 impl Vm {
@@ -57,7 +80,7 @@ impl Vm {
             place,
             what,
         };
-        let at = |path: &Path, what| used(path.display().to_string(), what);
+        let at = |path: &Path, what| SocketUse::new(Some(self.guest_cid), path, what);
         let one = |path: PathBuf, what| (SocketNames::one(&path), at(&path, what));
         let mut sockets = vec![one(self.socket.clone(), "socket")];
         if !self.no_connect {

@@ -23,10 +23,13 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::{self, AbortHandle};
 use tokio::time::{Instant, interval_at, timeout};
-use vsock_vhost_user::NamedListener;
+use vsock_vhost_user::{NamedListener, SocketAccess};
 
 use super::answers::answer;
 use super::guests::Guests;
+
+/// The permissions of the socket: this user's alone.
+const MODE: u32 = 0o600;
 
 /// Clients at a time.
 const MAX_CLIENTS: usize = 16;
@@ -58,7 +61,8 @@ impl Control {
     ///
     /// The socket cannot be made, or no thread can be started.
     pub(crate) fn start(path: &Path, guests: Guests) -> io::Result<Self> {
-        let listener = NamedListener::bind_private(path)?;
+        let access = SocketAccess::default().mode(MODE);
+        let listener = NamedListener::bind_with(path, access)?;
         let socket = net::UnixListener::from(listener.handle().as_fd().try_clone_to_owned()?);
         socket.set_nonblocking(true)?;
         let runtime = Builder::new_current_thread()
