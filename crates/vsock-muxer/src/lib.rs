@@ -217,7 +217,7 @@ pub use counters::{EndingCounts, MuxerCounters};
 pub use driven::{Driven, NextCall};
 pub use guest::{Allowance, GuestBuffers, GuestPayload};
 pub use muxer::Muxer;
-pub use refusal::{Refusal, RefusalReason};
+pub use refusal::{ConnectionRefusal, RefusalReason};
 pub use state::{MuxerState, StateVersionError};
 pub use stream_calls::send_message;
 pub use token::{BackendId, Readiness, Token};

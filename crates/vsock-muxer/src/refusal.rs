@@ -153,7 +153,7 @@ impl fmt::Display for RefusalReason {
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct Refusal {
+pub struct ConnectionRefusal {
     /// Why.
     pub reason: RefusalReason,
     /// The side that asked for it.
@@ -166,7 +166,7 @@ pub struct Refusal {
     pub error: Option<ErrorKind>,
 }
 
-impl Refusal {
+impl ConnectionRefusal {
     /// Of a host client, which wants this port of the guest.
     pub(crate) const fn of_client(reason: RefusalReason, guest_port: Option<Port>) -> Self {
         Self {
@@ -179,7 +179,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ConnectionRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = |port: Option<Port>| port.map_or(0, u32::from);
         match self.initiator {
@@ -200,20 +200,20 @@ impl fmt::Display for Refusal {
 
 /// The last refusals, until they are taken. An owner that does not take them loses the oldest.
 #[derive(Debug, Default)]
-pub(crate) struct RecentRefusals(VecDeque<Refusal>);
+pub(crate) struct RecentRefusals(VecDeque<ConnectionRefusal>);
 
 impl RecentRefusals {
     /// How many are kept.
     const CAPACITY: usize = 32;
 
-    pub(crate) fn push(&mut self, refusal: Refusal) {
+    pub(crate) fn push(&mut self, refusal: ConnectionRefusal) {
         if self.0.len() == Self::CAPACITY {
             self.0.pop_front();
         }
         self.0.push_back(refusal);
     }
 
-    pub(crate) fn pop(&mut self) -> Option<Refusal> {
+    pub(crate) fn pop(&mut self) -> Option<ConnectionRefusal> {
         self.0.pop_front()
     }
 }
@@ -227,7 +227,10 @@ mod tests {
         let mut recent = RecentRefusals::default();
         for port in 0..100 {
             let port = Some(Port::new(port));
-            recent.push(Refusal::of_client(RefusalReason::NoHostPort, port));
+            recent.push(ConnectionRefusal::of_client(
+                RefusalReason::NoHostPort,
+                port,
+            ));
         }
         let kept = std::iter::from_fn(|| recent.pop()).map(|refusal| refusal.guest_port);
         assert!(kept.eq((68..100).map(|port| Some(Port::new(port)))));

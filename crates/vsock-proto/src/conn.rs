@@ -200,15 +200,6 @@ impl Connection {
         !self.pending.is_empty() || self.may_send_data()
     }
 
-    /// Whether the host may have payload and the guest's buffer is full.
-    #[must_use]
-    pub fn awaits_credit(&self) -> bool {
-        self.phase == Phase::Connected
-            && self.to_guest.state == ToGuestState::Open
-            && self.to_guest.readable
-            && !self.to_guest.has_credit()
-    }
-
     /// For what the host's stream should be watched.
     ///
     /// A stream that is readable while the guest has no room is not watched: nothing could be done

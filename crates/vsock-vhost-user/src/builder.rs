@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -235,19 +235,10 @@ impl VhostUserVsockBuilder {
     /// system lacks.
     pub fn spawn(self) -> Result<VhostUserVsock, VhostUserError> {
         let cid = GuestCid::try_from(self.cid).map_err(VhostUserError::Cid)?;
-        let size = self.queue_size;
-        if !(2..=MAX_QUEUE_SIZE).contains(&size) || !size.is_power_of_two() {
-            return Err(VhostUserError::QueueSize(size));
-        }
+        let size = checked_size(self.queue_size)?;
         let claim = CidClaim::new(cid).ok_or(VhostUserError::CidTaken(cid))?;
 
-        let bind = || {
-            NamedListener::bind(&self.socket).map_err(|source| {
-                let path = self.socket.clone();
-                VhostUserError::Socket { path, source }
-            })
-        };
-        let listener = self.listener.map_or_else(bind, Ok)?;
+        let listener = self.listener.map_or_else(|| listen(&self.socket), Ok)?;
         let mut event_loop =
             MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
         let stopper = Stopper::new(listener.handle(), event_loop.waker());
@@ -303,6 +294,22 @@ impl VhostUserVsockBuilder {
             thread: Some(thread?),
         })
     }
+}
+
+fn checked_size(size: u16) -> Result<u16, VhostUserError> {
+    if (2..=MAX_QUEUE_SIZE).contains(&size) && size.is_power_of_two() {
+        Ok(size)
+    } else {
+        Err(VhostUserError::QueueSize(size))
+    }
+}
+
+/// Listens for the VMM.
+fn listen(socket: &Path) -> Result<NamedListener, VhostUserError> {
+    NamedListener::bind(socket).map_err(|source| {
+        let path = socket.to_owned();
+        VhostUserError::Socket { path, source }
+    })
 }
 
 /// A muxer, to which the backends belong from here on.

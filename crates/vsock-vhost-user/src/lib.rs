@@ -129,7 +129,7 @@
 //!
 //! `docs/guest.md` of the repository has the lines of other monitors.
 //!
-//! `--control PATH` is a socket for those who watch the program, by HTTP: `GET /metrics` (OpenMetrics),
+//! `--control PATH` is a socket for those who watch the program, by HTTP: `GET /metrics` (`OpenMetrics`),
 //! `GET /connections` (JSON) and `DELETE /connections/ID`. `vsock-vhost-user ctl PATH connections`, `metrics`,
 //! `close ID` and `top` do it for people. `docs/control.md` has the figures and the limits. A library asks by
 //! [`VhostUserVsock::inspector`].

@@ -7,16 +7,15 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use log::Level;
 use virtio_queue::{Error as QueueError, QueueT};
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
-use vsock_muxer::{MuxerCounters, NextCall, Refusal};
+use vsock_muxer::NextCall;
 use vsock_proto::Tick;
-use vsock_virtio::{DeviceCounters, F_EVENT_IDX, QueueName, Queues, VsockDevice};
+use vsock_virtio::{F_EVENT_IDX, QueueName, Queues, VsockDevice};
 
 use crate::error::VhostUserError;
-use crate::journal::{Journal, Line, say, say_line};
+use crate::journal::{Journal, say};
 use crate::lifecycle::Lifecycle;
 use crate::memory::{MappedMemory, holds_queue};
 use crate::session::{Interruption, QUEUES, Session};
@@ -267,28 +266,8 @@ impl Worker {
         self.session.serves() && self.lifecycle.device().owes_farewells()
     }
 
-    pub(crate) fn features(&self) -> u64 {
-        self.lifecycle.device().device_features()
-    }
-
-    pub(crate) fn config(&self, offset: u32, data: &mut [u8]) {
-        self.lifecycle.device().read_config(offset.into(), data);
-    }
-
-    pub(crate) fn is_active(&self) -> bool {
-        self.lifecycle.device().is_active()
-    }
-
-    pub(crate) fn counters(&self) -> MuxerCounters {
-        self.lifecycle.device().muxer().counters()
-    }
-
     pub(crate) fn connections(&self) -> usize {
         self.lifecycle.device().muxer().connections().count()
-    }
-
-    pub(crate) fn queue_counters(&self) -> DeviceCounters {
-        self.lifecycle.device().counters()
     }
 
     /// Moves what can be moved, if the driver has started its queues. Returns when to call it
@@ -384,25 +363,13 @@ impl Worker {
                 Handover::Close(stream) => drop(stream),
                 Handover::Failed(error) => tell(journal, &error),
             });
-        while let Some(refusal) = self.lifecycle.device_mut().muxer_mut().next_refusal() {
-            tell_refusal(&self.journal, &refusal);
-        }
+        self.tell_refusals();
         if let Some(wait) = self.journal.tell()
             && let Err(error) = self.event_loop.wake_by(now.saturating_add(wait))
         {
             tell(&self.journal, &error);
         }
     }
-}
-
-/// Says why a connection was refused, of each reason as often as of any line.
-fn tell_refusal(journal: &Journal, refusal: &Refusal) {
-    let line = Line {
-        level: Level::Debug,
-        target: module_path!(),
-        text: refusal.reason.name(),
-    };
-    say_line(journal, line, format_args!("refused {refusal}"));
 }
 
 /// Says what the kernel has refused, with its reason.

@@ -13,7 +13,7 @@ use crate::backoff::Backoff;
 use crate::entry::{ConnectionEntry, Entry, Handshake};
 use crate::host_stream::HostStream;
 use crate::muxer::{Life, Muxer};
-use crate::refusal::{Refusal, RefusalReason};
+use crate::refusal::{ConnectionRefusal, RefusalReason};
 use crate::slot::{Slot, SlotKey};
 use crate::stream_calls::read;
 use crate::token::{BackendId, Token};
@@ -116,7 +116,10 @@ impl Muxer {
             return;
         }
         if self.config.max_handshakes() == 0 {
-            self.note_refusal(Refusal::of_client(RefusalReason::TooManyHandshakes, None));
+            self.note_refusal(ConnectionRefusal::of_client(
+                RefusalReason::TooManyHandshakes,
+                None,
+            ));
             host.close(CloseMode::Abort, &mut self.actions);
             self.table.free(key.slot);
             return;
@@ -134,7 +137,7 @@ impl Muxer {
                 self.wait_for_command(key, handshake);
             }
             Command::Refused(reason) => {
-                self.note_refusal(Refusal::of_client(reason, None));
+                self.note_refusal(ConnectionRefusal::of_client(reason, None));
                 handshake.host.close(CloseMode::Abort, &mut self.actions);
                 self.table.free(key.slot);
             }
@@ -149,7 +152,10 @@ impl Muxer {
     /// A client waits until it has sent its command, where it may have to make room for the next.
     fn wait_for_command(&mut self, key: SlotKey, mut handshake: Handshake) {
         if let Some(slot) = self.waiting.first_to_go(self.config.max_handshakes()) {
-            self.note_refusal(Refusal::of_client(RefusalReason::TooManyHandshakes, None));
+            self.note_refusal(ConnectionRefusal::of_client(
+                RefusalReason::TooManyHandshakes,
+                None,
+            ));
             self.end_handshake(slot);
         }
         handshake.waiting = Some(self.waiting.add(key.slot, handshake.said()));
@@ -168,7 +174,7 @@ impl Muxer {
             }
             Command::Unfinished => {}
             Command::Refused(reason) => {
-                self.note_refusal(Refusal::of_client(reason, None));
+                self.note_refusal(ConnectionRefusal::of_client(reason, None));
                 self.end_handshake(key.slot);
             }
             Command::Given { port, unsent } => {
@@ -211,7 +217,7 @@ impl Muxer {
         } else {
             RefusalReason::NoHostPort
         };
-        self.note_refusal(Refusal::of_client(reason, Some(peer)));
+        self.note_refusal(ConnectionRefusal::of_client(reason, Some(peer)));
         host.close(CloseMode::Abort, &mut self.actions);
         self.table.free(key.slot);
     }

@@ -14,7 +14,7 @@ use crate::guest::GuestPayload;
 use crate::host_stream::HostStream;
 use crate::muxer::{Life, Muxer};
 use crate::payload::{Offer, ToStream};
-use crate::refusal::{Refusal, RefusalReason};
+use crate::refusal::{ConnectionRefusal, RefusalReason};
 use crate::slot::Slot;
 
 /// How a packet arrived.
@@ -183,7 +183,7 @@ impl Muxer {
         error: Option<ErrorKind>,
     ) {
         self.owe_reset(self.route.reset_for(request));
-        self.note_refusal(Refusal {
+        self.note_refusal(ConnectionRefusal {
             reason,
             initiator: Initiator::Guest,
             guest_port: Some(request.key.peer),

@@ -10,7 +10,7 @@ use crate::connection_info::{ConnectionId, ConnectionInfo, Initiator, ListPositi
 use crate::counters::MuxerCounters;
 use crate::entry::{ConnectionEntry, Entry};
 use crate::muxer::Muxer;
-use crate::refusal::{Refusal, RefusalReason};
+use crate::refusal::{ConnectionRefusal, RefusalReason};
 
 impl Muxer {
     /// What has been counted.
@@ -90,19 +90,19 @@ impl Muxer {
     }
 
     /// The oldest refusal that was not yet taken, for the log. The last 32 are kept.
-    pub fn next_refusal(&mut self) -> Option<Refusal> {
+    pub fn next_refusal(&mut self) -> Option<ConnectionRefusal> {
         self.refusals.pop()
     }
 
     /// Counts a refusal, and keeps it for the log.
-    pub(super) fn note_refusal(&mut self, refusal: Refusal) {
+    pub(super) fn note_refusal(&mut self, refusal: ConnectionRefusal) {
         *self.counters.refused_mut(refusal.reason) += 1;
         self.refusals.push(refusal);
     }
 
     /// A host component has refused a connection of the guest.
     pub(super) fn note_host_refusal(&mut self, key: ConnKey, error: Option<ErrorKind>) {
-        self.note_refusal(Refusal {
+        self.note_refusal(ConnectionRefusal {
             reason: RefusalReason::Backend,
             initiator: Initiator::Guest,
             guest_port: Some(key.peer),
@@ -117,7 +117,7 @@ impl Muxer {
         let initiator = entry.initiator();
         if let Some(reason) = RefusalReason::of(ending, initiator) {
             let key = entry.conn.key();
-            self.note_refusal(Refusal {
+            self.note_refusal(ConnectionRefusal {
                 reason,
                 initiator,
                 guest_port: Some(key.peer),

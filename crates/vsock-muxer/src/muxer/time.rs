@@ -6,7 +6,7 @@ use vsock_proto::Tick;
 
 use crate::entry::Entry;
 use crate::muxer::Muxer;
-use crate::refusal::{Refusal, RefusalReason};
+use crate::refusal::{ConnectionRefusal, RefusalReason};
 use crate::slot::Slot;
 use crate::token::BackendId;
 
@@ -54,7 +54,10 @@ impl Muxer {
     fn on_due(&mut self, now: Tick, slot: Slot) -> usize {
         match self.table.entry(slot) {
             Some(Entry::Handshake(handshake)) if handshake.deadline <= now => {
-                self.note_refusal(Refusal::of_client(RefusalReason::CommandTimedOut, None));
+                self.note_refusal(ConnectionRefusal::of_client(
+                    RefusalReason::CommandTimedOut,
+                    None,
+                ));
                 self.end_handshake(slot);
             }
             Some(Entry::Connection(entry)) => {

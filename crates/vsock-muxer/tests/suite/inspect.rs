@@ -7,14 +7,15 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use vsock_muxer::{
-    ConnectionId, Ending, Initiator, ListPosition, Op, Phase, Refusal, RefusalReason, SocketType,
+    ConnectionId, ConnectionRefusal, Ending, Initiator, ListPosition, Op, Phase, RefusalReason,
+    SocketType,
 };
 
 use crate::stream::After;
 use crate::world::{READABLE, WRITABLE, World, bytes, header, op, reply, with};
 
 /// What was refused since this was asked last.
-fn refusals(world: &mut World) -> Vec<Refusal> {
+fn refusals(world: &mut World) -> Vec<ConnectionRefusal> {
     std::iter::from_fn(|| world.muxer.next_refusal()).collect()
 }
 

@@ -3,36 +3,21 @@
 //! The command `ctl`: shows and steers another process of this program, through its control socket.
 
 mod client;
+mod error;
+mod output;
+mod requests;
 mod tables;
 mod top;
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::path::PathBuf;
+use std::io::{self, ErrorKind, IsTerminal};
 
-use hyper::{Method, StatusCode};
-use thiserror::Error;
 use tokio::runtime::Builder;
 
-use self::client::{Client, ClientError};
+use self::client::Client;
+pub(crate) use self::error::CtlError;
+use self::output::print;
+use self::requests::{close, connections, get};
 use super::args::{CtlAction, CtlArgs};
-use super::control::{ConnectionName, Failure, Listing};
-
-/// Why the command has failed.
-#[derive(Debug, Error)]
-pub(crate) enum CtlError {
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error("there is no connection {0}: `ctl PATH connections` lists those that there are")]
-    NoConnection(ConnectionName),
-    #[error("the program answers {status}: {text}")]
-    Refused { status: StatusCode, text: String },
-    #[error("{} is not answered as expected, is it the socket of --control?", path.display())]
-    Answer { path: PathBuf },
-    #[error("cannot set up the command's event loop")]
-    Runtime(#[source] io::Error),
-    #[error("cannot write to standard output")]
-    Output(#[source] io::Error),
-}
 
 /// Does it.
 ///
@@ -64,46 +49,4 @@ async fn act(args: &CtlArgs) -> Result<(), CtlError> {
         CtlAction::Close { id } => close(&client, id).await,
         CtlAction::Top => top::run(&client, io::stdout().is_terminal()).await,
     }
-}
-
-async fn connections(client: &Client) -> Result<Listing, CtlError> {
-    let text = get(client, "/connections").await?;
-    serde_json::from_slice(&text).map_err(|_| CtlError::Answer {
-        path: client.path().to_owned(),
-    })
-}
-
-async fn get(client: &Client, uri: &str) -> Result<Vec<u8>, CtlError> {
-    let (status, body) = client.ask(Method::GET, uri).await?;
-    if status == StatusCode::OK {
-        Ok(body)
-    } else {
-        Err(refused(status, &body))
-    }
-}
-
-async fn close(client: &Client, id: ConnectionName) -> Result<(), CtlError> {
-    let uri = format!("/connections/{id}");
-    let (status, body) = client.ask(Method::DELETE, &uri).await?;
-    match status {
-        StatusCode::NO_CONTENT => Ok(()),
-        StatusCode::NOT_FOUND => Err(CtlError::NoConnection(id)),
-        status => Err(refused(status, &body)),
-    }
-}
-
-fn refused(status: StatusCode, body: &[u8]) -> CtlError {
-    let text = match serde_json::from_slice::<Failure>(body) {
-        Ok(failure) => failure.error,
-        Err(_) => "it does not say why".to_owned(),
-    };
-    CtlError::Refused { status, text }
-}
-
-fn print(text: &str) -> Result<(), CtlError> {
-    let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes());
-    written
-        .and_then(|()| stdout.flush())
-        .map_err(CtlError::Output)
 }

@@ -2,12 +2,14 @@
 
 //! What a device says of itself when it is asked.
 
+use log::Level;
 use vsock_epoll::DriverEvents;
-use vsock_muxer::{ConnectionId, ListPosition};
-use vsock_virtio::{QueueDepths, Queues};
+use vsock_muxer::{ConnectionId, ListPosition, MuxerCounters};
+use vsock_virtio::{DeviceCounters, QueueDepths, Queues};
 
 use super::Worker;
 use crate::inspector::{ConnectionList, DeviceReport};
+use crate::journal::{Line, say_line};
 
 /// Places for connections that are looked at before bytes have their turn.
 const PART: usize = 256;
@@ -24,6 +26,38 @@ impl Worker {
             queues: device.counters(),
             depths,
             kicks: self.kicks,
+        }
+    }
+
+    pub(crate) fn features(&self) -> u64 {
+        self.lifecycle.device().device_features()
+    }
+
+    pub(crate) fn config(&self, offset: u32, data: &mut [u8]) {
+        self.lifecycle.device().read_config(offset.into(), data);
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.lifecycle.device().is_active()
+    }
+
+    pub(crate) fn counters(&self) -> MuxerCounters {
+        self.lifecycle.device().muxer().counters()
+    }
+
+    pub(crate) fn queue_counters(&self) -> DeviceCounters {
+        self.lifecycle.device().counters()
+    }
+
+    /// Says why connections were refused, of each reason as often as of any line.
+    pub(super) fn tell_refusals(&mut self) {
+        while let Some(refusal) = self.lifecycle.device_mut().muxer_mut().next_refusal() {
+            let line = Line {
+                level: Level::Debug,
+                target: module_path!(),
+                text: refusal.reason.name(),
+            };
+            say_line(&self.journal, line, format_args!("refused {refusal}"));
         }
     }
 

@@ -12,8 +12,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use vsock_vhost_user::InspectError;
 
+use super::connection_name::ConnectionName;
 use super::guests::Guests;
-use super::listing::{ConnectionName, Failure, Listing};
+use super::listing::{Failure, Listing};
 use super::metrics;
 
 type Answer = Response<Full<Bytes>>;

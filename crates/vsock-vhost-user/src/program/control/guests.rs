@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use vsock_vhost_user::{ConnectionList, DeviceReport, GuestCid, Inquiry, InspectError, Inspector};
 
-use super::listing::ConnectionName;
+use super::connection_name::ConnectionName;
 
 /// How long devices have for an answer.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -61,7 +61,7 @@ pub(super) fn silent(listing: &Listing) -> String {
         .collect()
 }
 
-/// The figures of an OpenMetrics page: those of all guests, then those of each.
+/// The figures of an `OpenMetrics` page: those of all guests, then those of each.
 pub(super) fn metrics(page: &str) -> String {
     let samples = page.lines().filter(|line| !line.starts_with('#'));
     let samples = samples.filter_map(|line| line.rsplit_once(' '));

@@ -12,8 +12,10 @@ use rustix::termios::tcgetwinsize;
 use tokio::time::interval;
 
 use super::client::Client;
+use super::error::CtlError;
+use super::output::print;
+use super::requests::connections;
 use super::tables::{amount, silent, table, text};
-use super::{CtlError, connections, print};
 use crate::program::control::{Connection, Listing};
 
 const PERIOD: Duration = Duration::from_secs(1);
