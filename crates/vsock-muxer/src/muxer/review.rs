@@ -11,7 +11,7 @@ use crate::action::{Action, CloseMode};
 use crate::backends::addr;
 use crate::backoff::Backoff;
 use crate::counters::MuxerCounters;
-use crate::entry::{Batch, ConnectionEntry, Entry, Stalls};
+use crate::entry::{Batch, ConnectionEntry, Entry};
 use crate::host_stream::HostStream;
 use crate::muxer::Muxer;
 use crate::payload::write;
@@ -36,7 +36,7 @@ impl Muxer {
         }
         entry.do_actions(now, self.guest, &mut self.actions);
         entry.watch_writing(now, &mut self.actions, &mut self.counters);
-        entry.count_stalls(&mut self.counters);
+        entry.count_credit_stall(&mut self.counters);
         let waits = entry.conn.phase() == Phase::Accepting && entry.host.is_none();
         let left = entry.ticket.take_if(|_| !waits);
         if let Some(ticket) = entry.ticket {
@@ -185,19 +185,21 @@ impl ConnectionEntry {
         });
     }
 
-    /// Counts each time that a direction comes to a standstill.
-    fn count_stalls(&mut self, counters: &mut MuxerCounters) {
-        let now = Stalls {
-            credit: self.conn.awaits_credit(),
-            // What is gathered was not offered to the stream yet.
-            host: match self.batch {
-                Batch::Gathered => self.stalls.host,
-                Batch::Out | Batch::Offered => self.conn.interest().write,
-            },
-        };
-        counters.credit_stalls += u64::from(now.credit && !self.stalls.credit);
-        counters.host_stalls += u64::from(now.host && !self.stalls.host);
-        self.stalls = now;
+    /// Counts each time that the guest's buffer is full.
+    fn count_credit_stall(&mut self, counters: &mut MuxerCounters) {
+        let stalls = self.conn.awaits_credit();
+        if stalls != self.stalls.credit {
+            self.stalls.credit = stalls;
+            counters.credit_stalls += u64::from(stalls);
+        }
+    }
+
+    /// Counts each time that the stream begins to refuse.
+    fn count_host_stall(&mut self, stalls: bool, counters: &mut MuxerCounters) {
+        if stalls != self.stalls.host {
+            self.stalls.host = stalls;
+            counters.host_stalls += u64::from(stalls);
+        }
     }
 
     /// Watches the stream for writing exactly while something waits that the stream has refused, or
@@ -211,10 +213,12 @@ impl ConnectionEntry {
         let Some(host) = &mut self.host else {
             return;
         };
+        // What is gathered was not offered to the stream yet.
         if self.batch == Batch::Gathered {
             return;
         }
-        if !self.conn.interest().write && !host.is_pending() {
+        let waits = self.conn.interest().write;
+        if !waits && !host.is_pending() {
             self.retry = None;
             host.rest_writing(out);
         } else if self.retry.is_none_or(|retry| retry.at() <= now) {
@@ -227,5 +231,6 @@ impl ConnectionEntry {
                 }
             };
         }
+        self.count_host_stall(waits, counters);
     }
 }

@@ -25,9 +25,9 @@ impl Connection {
     /// Whether the host may have payload and the guest's buffer is full.
     #[must_use]
     pub fn awaits_credit(&self) -> bool {
-        self.phase == Phase::Connected
+        self.to_guest.readable
+            && self.phase == Phase::Connected
             && self.to_guest.state == ToGuestState::Open
-            && self.to_guest.readable
             && !self.to_guest.has_credit()
     }
 
