@@ -56,7 +56,8 @@ pub struct MuxerCounters {
     /// Connections of the guest that were refused because as many as
     /// [`max_accepting`](vsock_proto::Config::max_accepting) were waiting for a busy host component.
     pub accepting_at_limit: u64,
-    /// Host connections that were refused because every host port is in use.
+    /// Host connections that were refused because every host port is in use; connections of other guests
+    /// because what is left of one still has the same ports, or because their address is none.
     pub refused_without_port: u64,
     /// Host clients that were closed, to make room for the next, because as many as
     /// [`max_handshakes`](vsock_proto::Config::max_handshakes) had not sent their command.

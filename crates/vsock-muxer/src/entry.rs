@@ -44,6 +44,7 @@ pub(crate) struct ConnectionEntry {
     pub(crate) conn: Connection,
     /// The host's stream; none before it is there, and after it was closed.
     pub(crate) host: Option<HostStream>,
+    pub(crate) initiator: Initiator,
     /// The host port, if it was given to this connection.
     pub(crate) lease: Option<PortLease>,
     /// What was read from the stream and the guest does not have.
@@ -72,10 +73,16 @@ pub(crate) struct Stalls {
 }
 
 impl ConnectionEntry {
-    pub(crate) fn new(birth: Birth, conn: Connection, host: Option<HostStream>) -> Self {
+    pub(crate) fn new(
+        initiator: Initiator,
+        birth: Birth,
+        conn: Connection,
+        host: Option<HostStream>,
+    ) -> Self {
         Self {
             conn,
             host,
+            initiator,
             lease: None,
             unsent: None,
             retry: None,
@@ -89,14 +96,6 @@ impl ConnectionEntry {
         }
     }
 
-    /// The side that has begun it.
-    pub(crate) const fn initiator(&self) -> Initiator {
-        match self.lease {
-            Some(_) => Initiator::Host,
-            None => Initiator::Guest,
-        }
-    }
-
     /// What it is like at the moment.
     pub(crate) fn info(&self) -> ConnectionInfo {
         ConnectionInfo {
@@ -104,7 +103,7 @@ impl ConnectionEntry {
             key: self.conn.key(),
             socket_type: self.conn.socket_type(),
             phase: self.conn.phase(),
-            initiator: self.initiator(),
+            initiator: self.initiator,
             begun: self.birth.at,
             waiting: self.conn.waiting(),
             in_flight: self.conn.in_flight(),

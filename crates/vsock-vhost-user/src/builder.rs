@@ -4,21 +4,19 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vhost::vhost_user::VhostUserVirtioFeatures;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::MuxerDriver;
-use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerStream};
+use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 use vsock_muxer::{Muxer, MuxerState};
 use vsock_proto::{Config, GuestCid, Tick};
 use vsock_sockets::{
-    ExposeBackend, NamedListener, SocketFileRemover, TcpVsockStream, UnixBackend,
-    UnixSeqpacketBackend, UnixVsockStream,
+    ExposeBackend, NamedListener, SocketFileRemover, UnixBackend, UnixSeqpacketBackend,
 };
-use vsock_virtio::VsockDevice;
 
 use crate::access_platform::AccessPlatform;
 use crate::cid_claim::CidClaim;
@@ -32,6 +30,8 @@ use crate::shared::{Offer, Shared};
 use crate::shared_file::SealedMemory;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
 use crate::thread::{Begin, DeviceThread, ThreadStart, start};
+use crate::virtio_device::virtio_device;
+use crate::vmms::Vmms;
 use crate::worker::Worker;
 
 /// The longest queue, unless it is set.
@@ -43,11 +43,20 @@ const POLL_BUDGET: Duration = Duration::from_micros(30);
 /// The longest queue that virtio knows (virtio 1.3, 2.7).
 const MAX_QUEUE_SIZE: u16 = 1 << 15;
 
-/// A backend, and the ports of the guest's connections that are for it.
+/// A backend, and which of the guest's connections are for it.
 struct Served {
     backend: Box<dyn VsockBackend>,
-    /// `None`: those that no backend has for itself.
-    ports: Option<Vec<u32>>,
+    serves: Serves,
+}
+
+/// Which of the guest's connections are for a backend.
+enum Serves {
+    /// Those to every port that no backend has for itself.
+    Rest,
+    /// Those to these ports.
+    Ports(Vec<u32>),
+    /// Those to other guests.
+    Siblings,
 }
 
 /// Makes a [`VhostUserVsock`].
@@ -61,6 +70,7 @@ pub struct VhostUserVsockBuilder {
     poll_budget: Duration,
     backends: Vec<Served>,
     listener: Option<NamedListener>,
+    vmm: Option<UnixStream>,
     thread_start: Option<ThreadStart>,
 }
 
@@ -78,6 +88,7 @@ impl VhostUserVsockBuilder {
             poll_budget: POLL_BUDGET,
             backends: Vec::new(),
             listener: None,
+            vmm: None,
             thread_start: None,
         }
     }
@@ -104,6 +115,29 @@ impl VhostUserVsockBuilder {
     #[must_use]
     pub fn listener(mut self, listener: NamedListener) -> Self {
         self.listener = Some(listener);
+        self
+    }
+
+    /// Serves the VMM at the other end of this connection, which blocks, and no other: for a parent
+    /// that has made both ends. Nothing listens at the path that [`new`](Self::new) has, and the device
+    /// ends when the VMM has gone.
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use vsock_vhost_user::VhostUserVsockBuilder;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (device_end, vmm_end) = UnixStream::pair()?;
+    /// let device = VhostUserVsockBuilder::new(33, "a pair").vmm(device_end).spawn()?;
+    /// // The VMM gets the other end, and hangs up in the end.
+    /// drop(vmm_end);
+    /// device.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn vmm(mut self, connection: UnixStream) -> Self {
+        self.vmm = Some(connection);
         self
     }
 
@@ -185,16 +219,26 @@ impl VhostUserVsockBuilder {
     /// is none, the guest is refused. What the host begins comes from every backend.
     #[must_use]
     pub fn backend(mut self, backend: Box<dyn VsockBackend>) -> Self {
-        let ports = None;
-        self.backends.push(Served { backend, ports });
+        let serves = Serves::Rest;
+        self.backends.push(Served { backend, serves });
         self
     }
 
     /// Adds a backend that gets the guest's connections to these ports, and to no others.
     #[must_use]
     pub fn backend_for(mut self, backend: Box<dyn VsockBackend>, ports: &[u32]) -> Self {
-        let ports = Some(ports.to_vec());
-        self.backends.push(Served { backend, ports });
+        let serves = Serves::Ports(ports.to_vec());
+        self.backends.push(Served { backend, serves });
+        self
+    }
+
+    /// Adds the backend for connections between the guest and other guests, as
+    /// [`Muxer::add_sibling_backend`] does: a [`SiblingBackend`](crate::SiblingBackend), or one with rules of
+    /// its own. Without one the guest reaches no other guest.
+    #[must_use]
+    pub fn sibling_backend(mut self, backend: Box<dyn VsockBackend>) -> Self {
+        let serves = Serves::Siblings;
+        self.backends.push(Served { backend, serves });
         self
     }
 
@@ -233,26 +277,21 @@ impl VhostUserVsockBuilder {
     ///
     /// What is wrong with the CID, the queue size, the socket or the backends, or what the operating
     /// system lacks.
-    pub fn spawn(self) -> Result<VhostUserVsock, VhostUserError> {
+    pub fn spawn(mut self) -> Result<VhostUserVsock, VhostUserError> {
         let cid = GuestCid::try_from(self.cid).map_err(VhostUserError::Cid)?;
         let size = checked_size(self.queue_size)?;
         let claim = CidClaim::new(cid).ok_or(VhostUserError::CidTaken(cid))?;
 
-        let listener = self.listener.map_or_else(|| listen(&self.socket), Ok)?;
+        let listener = self.listen()?;
+        let handle = listener.as_ref().map(NamedListener::handle);
         let mut event_loop =
             MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
-        let stopper = Stopper::new(listener.handle(), event_loop.waker());
+        let stopper = Stopper::new(handle.clone(), event_loop.waker());
         let inbox = Arc::new(Inbox::new(&mut event_loop)?);
         let file_removers = self.backends.iter().filter_map(file_remover).collect();
         let journal = Arc::new(Journal::new(cid, event_loop.waker()));
         let muxer = muxer(cid, self.config, self.backends)?;
-        let virtio = VsockDevice::builder(muxer)
-            .transport_features(transport_features(self.access_platform))
-            .direct::<VsockInnerStream>(0)
-            .direct::<UnixVsockStream>(0)
-            .direct::<TcpVsockStream>(0)
-            .poll_budget(self.poll_budget)
-            .build();
+        let virtio = virtio_device(muxer, self.access_platform, self.poll_budget);
         let worker = Worker::new(virtio, size, event_loop, Arc::clone(&journal))?;
         let offer = Offer {
             features: worker.features(),
@@ -273,7 +312,7 @@ impl VhostUserVsockBuilder {
         let io_thread = start(format!("vsock-{cid}"), data, || io_thread.run())?;
         let frontends = FrontendThread {
             shared: Arc::clone(&shared),
-            listener: listener.handle(),
+            vmms: handle.map_or_else(|| Vmms::Connected(self.vmm), Vmms::Listening),
             stopper: stopper.clone(),
             io_thread,
         };
@@ -289,10 +328,26 @@ impl VhostUserVsockBuilder {
         Ok(VhostUserVsock {
             shared,
             stopper,
-            listener,
+            socket: self.socket,
+            _listener: listener,
             file_removers,
             thread: Some(thread?),
         })
+    }
+
+    /// What listens for VMMs; `None`: the only one is connected.
+    fn listen(&mut self) -> Result<Option<NamedListener>, VhostUserError> {
+        if self.vmm.is_some() {
+            return Ok(None);
+        }
+        if let Some(listener) = self.listener.take() {
+            return Ok(Some(listener));
+        }
+        let listener = NamedListener::bind(&self.socket).map_err(|source| {
+            let path = self.socket.clone();
+            VhostUserError::Socket { path, source }
+        });
+        listener.map(Some)
     }
 }
 
@@ -304,14 +359,6 @@ fn checked_size(size: u16) -> Result<u16, VhostUserError> {
     }
 }
 
-/// Listens for the VMM.
-fn listen(socket: &Path) -> Result<NamedListener, VhostUserError> {
-    NamedListener::bind(socket).map_err(|source| {
-        let path = socket.to_owned();
-        VhostUserError::Socket { path, source }
-    })
-}
-
 /// A muxer, to which the backends belong from here on.
 fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, VhostUserError> {
     let ports = config.host_ports();
@@ -320,10 +367,11 @@ fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, 
     state.next_host_port = first_port(&ports);
     // It is of the version of this release, so it is not refused.
     let _known = muxer.restore(Tick::ZERO, &state);
-    for Served { backend, ports } in backends {
-        match ports {
-            Some(ports) => muxer.add_backend_for(backend, &ports)?,
-            None => muxer.add_backend(backend)?,
+    for Served { backend, serves } in backends {
+        match serves {
+            Serves::Rest => muxer.add_backend(backend)?,
+            Serves::Ports(ports) => muxer.add_backend_for(backend, &ports)?,
+            Serves::Siblings => muxer.add_sibling_backend(backend)?,
         };
     }
     Ok(muxer)
@@ -338,13 +386,6 @@ fn first_port(ports: &Range<u32>) -> u32 {
     ports
         .start
         .saturating_add(u32::try_from(offset).unwrap_or(0))
-}
-
-/// What vhost-user adds to the features of the device.
-const fn transport_features(access_platform: AccessPlatform) -> u64 {
-    let vhost_user =
-        VhostUserVirtioFeatures::PROTOCOL_FEATURES.union(VhostUserVirtioFeatures::LOG_ALL);
-    vhost_user.bits() | access_platform.features()
 }
 
 /// What can remove the file of a backend over Unix sockets.

@@ -9,6 +9,7 @@ mod ctl;
 mod descriptors;
 mod error;
 mod generate;
+mod inherited;
 mod logging;
 mod machine;
 mod serve;
@@ -22,6 +23,7 @@ use clap::error::ErrorKind;
 
 use self::args::{Args, ArgsError, Command, Vm};
 use self::error::{ProgramError, with_causes};
+use self::inherited::Inherited;
 use self::logging::Logging;
 
 /// Does what its arguments say.
@@ -49,6 +51,10 @@ fn serve(args: &Args) -> ExitCode {
     if args.check {
         return checked(&vms);
     }
+    let inherited = match Inherited::take(&vms) {
+        Ok(inherited) => inherited,
+        Err(error) => return fail(&error.into()),
+    };
     let logging = match Logging::start(args.log.log_level) {
         Ok(logging) => logging,
         Err(error) => {
@@ -56,7 +62,8 @@ fn serve(args: &Args) -> ExitCode {
             return fail(&ProgramError::Thread(error));
         }
     };
-    let code = match serve::run(&vms, args.control.control.as_deref(), &logging) {
+    let control = args.control.control.as_deref();
+    let code = match serve::run(&vms, control, inherited, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.say(&error.text());

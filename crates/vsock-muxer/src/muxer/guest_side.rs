@@ -163,7 +163,8 @@ impl Muxer {
             return;
         };
         let conn = Connection::accept(&self.config, request, now);
-        let mut entry = ConnectionEntry::new(self.births.next(now), conn, None);
+        let birth = self.births.next(now);
+        let mut entry = ConnectionEntry::new(Initiator::Guest, birth, conn, None);
         if stream.is_err() {
             let met = || self.backends.listener(target);
             entry.ticket = Some(self.busy.add(now, target, key.slot, met));

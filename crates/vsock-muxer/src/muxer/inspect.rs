@@ -114,7 +114,7 @@ impl Muxer {
     /// Counts how a connection has ended.
     pub(super) fn note_ending(&mut self, entry: &ConnectionEntry, ending: Ending) {
         self.counters.endings.count(ending);
-        let initiator = entry.initiator();
+        let initiator = entry.initiator;
         if let Some(reason) = RefusalReason::of(ending, initiator) {
             let key = entry.conn.key();
             self.note_refusal(ConnectionRefusal {

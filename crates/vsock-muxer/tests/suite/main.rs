@@ -26,6 +26,7 @@ mod messages;
 mod panics;
 mod pause;
 mod shutdown;
+mod siblings;
 mod stream;
 mod watching;
 mod world;

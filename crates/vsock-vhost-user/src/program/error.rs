@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use thiserror::Error;
-use vsock_vhost_user::VhostUserError;
+use vsock_vhost_user::{JoinError, VhostUserError};
 
 use super::ctl::CtlError;
 use super::generate::GenerateError;
+use super::inherited::InheritedError;
 
 /// The exit code for wrong arguments; clap has the same.
 const WRONG_ARGUMENTS: u8 = 2;
@@ -23,6 +24,8 @@ pub(crate) enum ProgramError {
     Unix(#[source] io::Error),
     #[error("cannot forward ports of a guest")]
     Forward(#[source] io::Error),
+    #[error("guest {cid} cannot be connected to other guests")]
+    Siblings { cid: u64, source: JoinError },
     #[error("the device of guest {cid} failed")]
     Device { cid: u64, source: VhostUserError },
     #[error("cannot wait for signals")]
@@ -34,6 +37,8 @@ pub(crate) enum ProgramError {
     #[error(transparent)]
     Ctl(#[from] CtlError),
     #[error(transparent)]
+    Inherited(#[from] InheritedError),
+    #[error(transparent)]
     Generate(#[from] GenerateError),
 }
 
@@ -42,10 +47,11 @@ impl ProgramError {
     pub(crate) fn code(&self) -> ExitCode {
         let wrong_value = matches!(
             self,
-            Self::Device {
-                source: VhostUserError::Cid(_) | VhostUserError::QueueSize(_),
-                ..
-            }
+            Self::Inherited(InheritedError::NotOpen(_) | InheritedError::NoSocket(_))
+                | Self::Device {
+                    source: VhostUserError::Cid(_) | VhostUserError::QueueSize(_),
+                    ..
+                }
         );
         ExitCode::from(if wrong_value { WRONG_ARGUMENTS } else { 1 })
     }

@@ -6,17 +6,32 @@ use std::io;
 use std::time::Duration;
 
 use vsock_vhost_user::{
-    AccessPlatform, ExposeBackend, ForwardBackend, SealedMemory, UnixBackend, UnixSeqpacketBackend,
-    VhostUserVsock, VhostUserVsockBuilder, VsockBackend,
+    AccessPlatform, Capacity, ExposeBackend, ForwardBackend, SealedMemory, Siblings, UnixBackend,
+    UnixSeqpacketBackend, VhostUserVsock, VhostUserVsockBuilder, VsockBackend, VsockInnerConfig,
 };
 
 use super::args::Vm;
 use super::error::ProgramError;
+use super::inherited::Inherited;
+
+/// What the guests share, to talk to each other. Between two of them fits what one may send, which is also
+/// the longest message.
+pub(crate) fn siblings(vms: &[Vm]) -> Siblings {
+    let buf_alloc = vms.iter().map(|vm| vm.config.buf_alloc()).max();
+    let capacity = Capacity::Bytes(buf_alloc.unwrap_or(1) as usize);
+    let config = VsockInnerConfig::default();
+    Siblings::with_config(config.to_device(capacity).to_application(capacity))
+}
 
 /// Starts it.
-pub(crate) fn device(vm: &Vm) -> Result<VhostUserVsock, ProgramError> {
+pub(crate) fn device(
+    vm: &Vm,
+    inherited: &mut Inherited,
+    siblings: &Siblings,
+) -> Result<VhostUserVsock, ProgramError> {
     let cid = vm.guest_cid;
     let mut builder = VhostUserVsockBuilder::new(cid, &vm.socket).config(vm.config.clone());
+    builder = inherited.add_to(builder, vm)?;
     let options = &vm.device;
     if let Some(entries) = options.queue_size {
         builder = builder.queue_size(entries);
@@ -31,7 +46,11 @@ pub(crate) fn device(vm: &Vm) -> Result<VhostUserVsock, ProgramError> {
         builder = builder.poll_budget(Duration::from_micros(micros.into()));
     }
     if !vm.groups.is_empty() {
-        log::warn!("guest {cid}: no guest reaches another one yet, so its groups have no effect");
+        let groups = vm.groups.iter().cloned().collect();
+        let backend = siblings
+            .join(cid, groups)
+            .map_err(|source| ProgramError::Siblings { cid, source })?;
+        builder = builder.sibling_backend(Box::new(backend));
     }
     for backend in unnamed_ports(vm)? {
         builder = builder.backend(backend);

@@ -12,10 +12,11 @@ use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock};
 
 use super::args::Vm;
 use super::control::{Control, Guests, Reporter};
-use super::descriptors;
+use super::descriptors::{self, Reach};
 use super::error::ProgramError;
+use super::inherited::Inherited;
 use super::logging::Logging;
-use super::machine::device;
+use super::machine::{device, siblings};
 
 /// What ends the program.
 enum End {
@@ -23,16 +24,28 @@ enum End {
     Device(u64, Result<(), VhostUserError>),
 }
 
+fn reach(vm: &Vm) -> Reach {
+    if vm.groups.is_empty() {
+        Reach::Host
+    } else {
+        Reach::HostAndGuests
+    }
+}
+
 /// Serves them until all have ended; is watched and steered at `control`, if that is given.
 pub(crate) fn run(
     vms: &[Vm],
     control: Option<&Path>,
+    mut inherited: Inherited,
     logging: &Logging,
 ) -> Result<(), ProgramError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(ProgramError::Signals)?;
-    descriptors::raise(vms.iter().map(|vm| &vm.config));
-    let devices = vms.iter().map(device).collect::<Result<Vec<_>, _>>()?;
+    descriptors::raise(vms.iter().map(|vm| (&vm.config, reach(vm))));
+    let siblings = siblings(vms);
+    let devices = vms.iter();
+    let devices = devices.map(|vm| device(vm, &mut inherited, &siblings));
+    let devices = devices.collect::<Result<Vec<_>, _>>()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
     let guests = Guests::new(devices.iter().map(VhostUserVsock::inspector).collect());
     let reporter =
@@ -63,6 +76,8 @@ pub(crate) fn run(
     let mut result = Ok(());
     let mut left = count;
     for end in ended {
+        // One for a single VMM ends with it, which does not concern the others.
+        let is_over = !matches!(end, End::Device(_, Ok(())));
         if let End::Device(cid, ended) = end {
             left -= 1;
             let ended = ended.map_err(|source| ProgramError::Device { cid, source });
@@ -71,8 +86,9 @@ pub(crate) fn run(
             }
             result = result.and(ended);
         }
-        // Whatever the reason was, it is the end of all.
-        stoppers.iter().for_each(Stopper::stop);
+        if is_over {
+            stoppers.iter().for_each(Stopper::stop);
+        }
         if left == 0 {
             break;
         }

@@ -129,7 +129,7 @@ fn in_directory(text: &str, dir: &TempDir) -> String {
 }
 
 /// The guest's CID, as a device tells its front-end.
-fn guest_cid(vmm: UnixStream) -> u64 {
+pub(crate) fn guest_cid(vmm: UnixStream) -> u64 {
     let mut frontend = Frontend::from_stream(vmm, 3);
     frontend.set_owner().unwrap();
     frontend.get_features().unwrap();

@@ -3,6 +3,7 @@
 //! Which guest it is, and where its VMM and the host find it.
 
 use std::convert::Infallible;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
@@ -11,6 +12,7 @@ use thiserror::Error;
 use vsock_vhost_user::GuestCid;
 
 use super::routes::{Expose, Forward};
+use super::units::number;
 
 /// The options of one guest that cannot be the same for two.
 #[derive(Clone, Debug, Default, Eq, PartialEq, ClapArgs)]
@@ -24,6 +26,16 @@ pub(crate) struct Identity {
     /// Where to listen for the VMM
     #[arg(long, visible_alias = "socket-path", value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
+
+    /// The number of a Unix socket for the VMM that this program inherits, instead of --socket: one
+    /// that listens, or one that is connected to the only VMM
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "socket",
+        value_parser = number::<i32>(3..=0x7fff_ffff)
+    )]
+    pub(super) fd: Option<RawFd>,
 
     /// Where to listen for host processes that want to reach the guest
     #[arg(long, value_name = "PATH")]

@@ -34,6 +34,7 @@ fn vm(guest_cid: u64, socket: &str, uds_path: &str) -> Vm {
     Vm {
         guest_cid,
         socket: socket.into(),
+        fd: None,
         uds_path: uds_path.into(),
         groups: Vec::new(),
         forward: Vec::new(),
@@ -183,7 +184,7 @@ fn what_does_not_go_together_is_refused() {
         (&[&vm[..], &["--config=/f"]].concat(), "cannot be used with"),
         (
             &["--config=/nowhere/f"],
-            "--config /nowhere/f: it cannot be read",
+            "--config /nowhere/f: it cannot be read; expected a YAML file: No such",
         ),
         (&["--check", "generate", "/d"], "generate"),
         (&["--socket=/s", "--socket-path=/s"], "multiple times"),
@@ -265,7 +266,7 @@ fn what_is_wrong_with_keys_is_said() {
         ("socket=/s,", "expected KEY=VALUE"),
         (
             "cid=3",
-            "unknown key \"cid\"; there are guest-cid, socket, uds-path,",
+            "unknown key \"cid\"; there are guest-cid, socket, fd, uds-path,",
         ),
         ("=3", "unknown key \"\""),
         ("-=3", "unknown key \"-\""),

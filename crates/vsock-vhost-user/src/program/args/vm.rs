@@ -4,6 +4,7 @@
 //! the same words.
 
 use std::collections::BTreeSet;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use clap::{Arg, Args as ClapArgs, Command, FromArgMatches};
@@ -35,7 +36,9 @@ pub(crate) struct VmArgs {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Vm {
     pub(crate) guest_cid: u64,
+    /// Where to listen for the VMM, or a name for the descriptor.
     pub(crate) socket: PathBuf,
+    pub(crate) fd: Option<RawFd>,
     pub(crate) uds_path: PathBuf,
     pub(crate) groups: Vec<String>,
     pub(crate) forward: Vec<Forward>,
@@ -103,6 +106,7 @@ impl VmArgs {
         let Identity {
             guest_cid,
             socket,
+            fd,
             uds_path,
             groups,
             forward,
@@ -117,9 +121,12 @@ impl VmArgs {
         if let Some(port) = port_with_two_targets(&forward) {
             return Err(VmError::SamePort(guest_cid, port));
         }
+        let inherited = fd.map(|number| PathBuf::from(format!("descriptor {number}")));
+        let socket = socket.or(inherited);
         let config = self.limits.or(&all.limits).config();
         Ok(Vm {
             guest_cid,
+            fd,
             socket: found(socket, "socket", "the VMM")?,
             uds_path: found(uds_path, "uds-path", "host processes")?,
             groups,

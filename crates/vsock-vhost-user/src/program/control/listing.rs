@@ -5,9 +5,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use vsock_vhost_user::{
-    Cid, ConnectionInfo, ConnectionList, GuestCid, Initiator, SocketType, Tick,
-};
+use vsock_vhost_user::{ConnectionInfo, ConnectionList, GuestCid, Initiator, SocketType, Tick};
 
 use super::connection_name::ConnectionName;
 use super::guests::Answers;
@@ -93,7 +91,7 @@ impl Connection {
                 port: info.key.peer.into(),
             },
             host: Address {
-                cid: Cid::HOST.into(),
+                cid: info.key.host_cid.into(),
                 port: info.key.local.into(),
             },
             initiator: match info.initiator {
