@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+mod parts;
+
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -14,10 +16,9 @@ use vsock_epoll::MuxerDriver;
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 use vsock_muxer::{Muxer, MuxerState};
 use vsock_proto::{Config, GuestCid, Tick};
-use vsock_sockets::{
-    ExposeBackend, NamedListener, SocketFileRemover, UnixBackend, UnixSeqpacketBackend,
-};
+use vsock_sockets::NamedListener;
 
+use self::parts::{checked_size, file_remover};
 use crate::access_platform::AccessPlatform;
 use crate::cid_claim::CidClaim;
 use crate::device::VhostUserVsock;
@@ -39,9 +40,6 @@ const QUEUE_SIZE: u16 = 1024;
 
 /// How long the device polls after it has moved something, unless it is set.
 const POLL_BUDGET: Duration = Duration::from_micros(30);
-
-/// The longest queue that virtio knows (virtio 1.3, 2.7).
-const MAX_QUEUE_SIZE: u16 = 1 << 15;
 
 /// A backend, and which of the guest's connections are for it.
 struct Served {
@@ -288,7 +286,11 @@ impl VhostUserVsockBuilder {
             MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
         let stopper = Stopper::new(handle.clone(), event_loop.waker());
         let inbox = Arc::new(Inbox::new(&mut event_loop)?);
-        let file_removers = self.backends.iter().filter_map(file_remover).collect();
+        let file_removers = self
+            .backends
+            .iter()
+            .filter_map(|served| file_remover(served.backend.as_ref()))
+            .collect();
         let journal = Arc::new(Journal::new(cid, event_loop.waker()));
         let muxer = muxer(cid, self.config, self.backends)?;
         let virtio = virtio_device(muxer, self.access_platform, self.poll_budget);
@@ -351,14 +353,6 @@ impl VhostUserVsockBuilder {
     }
 }
 
-fn checked_size(size: u16) -> Result<u16, VhostUserError> {
-    if (2..=MAX_QUEUE_SIZE).contains(&size) && size.is_power_of_two() {
-        Ok(size)
-    } else {
-        Err(VhostUserError::QueueSize(size))
-    }
-}
-
 /// A muxer, to which the backends belong from here on.
 fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, VhostUserError> {
     let ports = config.host_ports();
@@ -386,18 +380,6 @@ fn first_port(ports: &Range<u32>) -> u32 {
     ports
         .start
         .saturating_add(u32::try_from(offset).unwrap_or(0))
-}
-
-/// What can remove the file of a backend over Unix sockets.
-fn file_remover(served: &Served) -> Option<SocketFileRemover> {
-    let backend = served.backend.as_any();
-    if let Some(streams) = backend.downcast_ref::<UnixBackend>() {
-        Some(streams.file_remover())
-    } else if let Some(messages) = backend.downcast_ref::<UnixSeqpacketBackend>() {
-        Some(messages.file_remover())
-    } else {
-        backend.downcast_ref::<ExposeBackend>()?.file_remover()
-    }
 }
 
 impl fmt::Debug for VhostUserVsockBuilder {
