@@ -163,10 +163,11 @@ impl Muxer {
     /// [`connect_from`](VsockBackend::connect_from) or
     /// [`connect_seqpacket_from`](VsockBackend::connect_seqpacket_from), and decides by both addresses. A
     /// stream that it returns before the other guest has answered says so
-    /// ([`finish_connect`](VsockStream::finish_connect)).
+    /// ([`finish_connect`](vsock_backend_api::VsockStream::finish_connect)).
     ///
     /// A stream that it [accepts](VsockBackend::accept), that [names its
-    /// port](VsockStream::requested_port) and whose [`peer`](VsockStream::peer) has the CID of another guest,
+    /// port](vsock_backend_api::VsockStream::requested_port)
+    /// and whose [`peer`](vsock_backend_api::VsockStream::peer) has the CID of another guest,
     /// is a connection from that address: the guest's packets bear it, and no port of the host is used. If the
     /// guest has a connection with the same address and port already, the new one is refused. Other streams
     /// of the backend come from the host.
