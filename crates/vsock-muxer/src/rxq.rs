@@ -141,6 +141,11 @@ impl RxQueue {
         self.resets.len() >= self.max_resets
     }
 
+    /// RSTs that wait.
+    pub(crate) fn resets(&self) -> usize {
+        self.resets.len()
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none() && self.resets.is_empty()

@@ -6,6 +6,8 @@ mod args;
 mod capabilities;
 mod capture;
 mod connect;
+mod control;
+mod ctl;
 mod descriptors;
 mod error;
 mod generate;
@@ -38,6 +40,7 @@ pub(crate) fn main() -> ExitCode {
         None => return serve(&args),
         Some(Command::Connect(options)) => connect::run(options).map_err(ProgramError::from),
         Some(Command::Generate(options)) => generate::run(options).map_err(ProgramError::from),
+        Some(Command::Ctl(options)) => ctl::run(options).map_err(ProgramError::from),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -62,7 +65,8 @@ fn serve(args: &Args) -> ExitCode {
             return fail(&ProgramError::Thread(error));
         }
     };
-    let code = match serve::run(&args.capture, &vms, inherited, &logging) {
+    let control = args.control.control.as_deref();
+    let code = match serve::run(&args.capture, &vms, control, inherited, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.say(&error.text());

@@ -6,6 +6,7 @@ use vsock_proto::Tick;
 
 use crate::entry::Entry;
 use crate::muxer::Muxer;
+use crate::refusal::{ConnectionRefusal, RefusalReason};
 use crate::slot::Slot;
 use crate::token::BackendId;
 
@@ -53,7 +54,10 @@ impl Muxer {
     fn on_due(&mut self, now: Tick, slot: Slot) -> usize {
         match self.table.entry(slot) {
             Some(Entry::Handshake(handshake)) if handshake.deadline <= now => {
-                self.counters.handshakes_timed_out += 1;
+                self.note_refusal(ConnectionRefusal::of_client(
+                    RefusalReason::CommandTimedOut,
+                    None,
+                ));
                 self.end_handshake(slot);
             }
             Some(Entry::Connection(entry)) => {

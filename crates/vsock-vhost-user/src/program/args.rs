@@ -5,6 +5,7 @@
 mod capture;
 mod command;
 mod connect;
+mod control;
 mod device;
 mod file;
 mod generate;
@@ -31,6 +32,7 @@ use self::vm::{VmArgs, VmError};
 pub(crate) use self::capture::CaptureArgs;
 pub(crate) use self::command::Command;
 pub(crate) use self::connect::Connect;
+pub(crate) use self::control::{ControlArgs, CtlAction, CtlArgs};
 pub(crate) use self::generate::Generate;
 pub(crate) use self::logging::LogArgs;
 pub(crate) use self::vm::Vm;
@@ -93,6 +95,10 @@ pub(crate) struct Args {
     pub(crate) capture: CaptureArgs,
 
     #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
+    // The last one, because what follows would stand under its heading in the help.
+    #[command(flatten)]
     vm: VmArgs,
 
     /// Without one, the program serves its virtual machines.
@@ -134,10 +140,11 @@ impl Args {
         if let Some(twice) = vms.iter().find(|vm| !cids.insert(vm.guest_cid)) {
             return Err(ArgsError::SameCid(twice.guest_cid));
         }
-        if let Some((used, len)) = names::too_long(&vms) {
+        let control = self.control.control.as_deref();
+        if let Some((used, len)) = names::too_long(&vms, control) {
             return Err(ArgsError::LongName(used, len));
         }
-        if let Some((other, used)) = names::collision(&vms) {
+        if let Some((other, used)) = names::collision(&vms, control) {
             return Err(ArgsError::SameName(other, used));
         }
         Ok(vms)

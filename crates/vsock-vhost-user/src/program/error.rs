@@ -4,12 +4,14 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use thiserror::Error;
 use vsock_vhost_user::{CaptureError, JoinError, VhostUserError};
 
 use super::connect::ConnectError;
+use super::ctl::CtlError;
 use super::generate::GenerateError;
 use super::inherited::InheritedError;
 
@@ -31,6 +33,10 @@ pub(crate) enum ProgramError {
     Signals(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    #[error("cannot listen on {} for control", path.display())]
+    Control { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Ctl(#[from] CtlError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
     #[error(transparent)]

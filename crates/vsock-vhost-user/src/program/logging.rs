@@ -58,10 +58,28 @@ impl Logging {
         self.queue.push(format!("{line}\n").as_bytes());
     }
 
+    /// For another thread, which may wait until the log has room.
+    pub(crate) fn voice(&self) -> Voice {
+        Voice(Arc::clone(&self.queue))
+    }
+
     /// Waits a moment until everything is written.
     pub(crate) fn finish(self) {
         // What is not written by then has no reader.
         let _written = self.queue.wait_until_empty(GRACE);
+    }
+}
+
+/// The way to standard error for a thread that may wait for it.
+#[derive(Debug)]
+pub(crate) struct Voice(Arc<Queue>);
+
+impl Voice {
+    /// Says a line, whatever is to be logged, when there is room for it; waits for that, but not for longer
+    /// than this. Returns whether there was.
+    pub(crate) fn say_in_time(&self, line: &str, timeout: Duration) -> bool {
+        let line = format!("vsock-vhost-user: {line}\n");
+        self.0.push_in_time(line.as_bytes(), timeout)
     }
 }
 

@@ -2,15 +2,17 @@
 
 //! Runs a device for each virtual machine, and ends them on a signal.
 
+use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock};
 
 use super::args::{CaptureArgs, Vm};
 use super::capture;
+use super::control::{Control, Guests, Reporter};
 use super::descriptors::{self, Reach};
 use super::error::ProgramError;
 use super::inherited::Inherited;
@@ -31,15 +33,16 @@ fn reach(vm: &Vm) -> Reach {
     }
 }
 
-/// Serves them until all have ended.
+/// Serves them until all have ended; is watched and steered at `control`, if that is given.
 pub(crate) fn run(
     captured: &CaptureArgs,
     vms: &[Vm],
+    control: Option<&Path>,
     mut inherited: Inherited,
     logging: &Logging,
 ) -> Result<(), ProgramError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ProgramError::Signals)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(ProgramError::Signals)?;
     let passing = vms.iter().filter(|vm| vm.passing.is_allowed()).count();
     let configs = vms.iter().map(|vm| (&vm.config, reach(vm)));
     descriptors::raise(configs, passing);
@@ -54,6 +57,12 @@ pub(crate) fn run(
         all.for_each(|device| device.start_capture(capture));
     }
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
+    let guests = Guests::new(devices.iter().map(VhostUserVsock::inspector).collect());
+    let reporter =
+        Reporter::start(guests.clone(), logging.voice()).map_err(ProgramError::Thread)?;
+    let _control = control
+        .map(|path| begin_control(path, guests))
+        .transpose()?;
     let (ends, ended) = mpsc::channel();
     let count = devices.len();
     for device in devices {
@@ -65,6 +74,10 @@ pub(crate) fn run(
     }
     spawn(move || {
         for signal in &mut signals {
+            if signal == SIGUSR1 {
+                reporter.ask();
+                continue;
+            }
             log::info!("signal {signal}: ending");
             tell(&ends, End::Signal);
         }
@@ -92,6 +105,18 @@ pub(crate) fn run(
     }
     capture::end(capture, logging);
     result
+}
+
+fn begin_control(path: &Path, guests: Guests) -> Result<Control, ProgramError> {
+    let control = Control::start(path, guests).map_err(|source| {
+        let path = path.to_owned();
+        ProgramError::Control { path, source }
+    })?;
+    log::info!(
+        "waiting for those who watch the program on {}",
+        path.display()
+    );
+    Ok(control)
 }
 
 fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), ProgramError> {
