@@ -5,6 +5,7 @@
 mod limits;
 mod logging;
 mod names;
+mod operation;
 mod routes;
 mod vm;
 
@@ -17,6 +18,7 @@ use self::names::SocketUse;
 
 pub(crate) use self::limits::Limits;
 pub(crate) use self::logging::LogArgs;
+pub(crate) use self::operation::{OperationArgs, SandboxMode};
 pub(crate) use self::vm::Vm;
 
 /// A vsock device for virtual machines, outside of the VMM.
@@ -29,8 +31,8 @@ pub(crate) use self::vm::Vm;
 /// Messages go over SOCK_SEQPACKET sockets: to reach the guest, UDS_PATH followed by "_seqpacket",
 /// where the command is the first message; to serve a port, the same name as for streams.
 ///
-/// When the VMM goes away, the next one is served. SIGTERM and SIGINT end the program and remove its
-/// sockets.
+/// When the VMM goes away, the next one is served. SIGTERM, SIGINT and SIGHUP end the program and remove
+/// its sockets.
 #[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Debug, Parser)]
 #[command(
@@ -55,6 +57,9 @@ pub(crate) struct Args {
     many: Vec<Vm>,
     #[command(flatten)]
     pub(crate) limits: Limits,
+
+    #[command(flatten)]
+    pub(crate) operation: OperationArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
@@ -328,7 +333,7 @@ mod tests {
     #[test]
     fn the_help_names_every_option() {
         let help = parse(&["--help"]).unwrap_err().to_string();
-        let options = "guest-cid socket uds-path vm buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level forward expose no-connect";
+        let options = "guest-cid socket uds-path vm buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level forward expose no-connect socket-mode socket-group sandbox";
         for option in options.split(' ') {
             assert!(
                 help.contains(&format!("--{option}")),

@@ -4,10 +4,14 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use thiserror::Error;
 use vsock_vhost_user::{ConfigError, VhostUserError};
+
+use super::sandbox::SandboxError;
+use super::systemd::HandedOverError;
 
 /// The exit code for wrong arguments; clap has the same.
 const WRONG_ARGUMENTS: u8 = 2;
@@ -27,6 +31,12 @@ pub(crate) enum ProgramError {
     Signals(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    #[error("cannot listen for a VMM on {}", path.display())]
+    Frontend { path: PathBuf, source: io::Error },
+    #[error("cannot take the sockets of the service manager")]
+    HandedOver(#[from] HandedOverError),
+    #[error("cannot confine the program; --sandbox off starts it unconfined")]
+    Sandbox(#[from] SandboxError),
 }
 
 impl ProgramError {

@@ -2,18 +2,19 @@
 
 //! Runs a device for each virtual machine, and ends them on a signal.
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock};
+use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock, start_closer};
 
-use super::args::{Args, Vm};
-use super::descriptors;
+use super::args::{Args, SandboxMode, Vm};
 use super::error::ProgramError;
 use super::logging::Logging;
-use super::machine::{config, device};
+use super::machine::{Common, config, device};
+use super::sandbox::{Sandbox, ThreadKind};
+use super::systemd::{Guest, HandedOver, Manager, StatusLine};
+use super::{descriptors, signals, thread};
 
 /// What ends the program.
 enum End {
@@ -22,36 +23,53 @@ enum End {
 }
 
 /// Serves them until all have ended.
-pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), ProgramError> {
+pub(crate) fn run(
+    args: &Args,
+    vms: &[Vm],
+    sandbox: &Arc<Sandbox>,
+    logging: &Logging,
+) -> Result<(), ProgramError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ProgramError::Signals)?;
-    let configs = vms
-        .iter()
-        .map(|vm| config(args, vm))
-        .collect::<Result<Vec<_>, _>>()?;
-    descriptors::raise(&configs);
-    let devices = vms
-        .iter()
-        .zip(configs)
-        .map(|(vm, config)| device(args, vm, config))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut signals = Signals::new(signals::that_end()).map_err(ProgramError::Signals)?;
+    let manager = Manager::from_env();
+    let devices = devices(args, vms, sandbox)?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
+    let status = devices.iter().map(|device| {
+        let cid = device.guest_cid().into();
+        (cid, device.status_handle())
+    });
+    let status = StatusLine::new(status.collect());
     let (ends, ended) = mpsc::channel();
+    let start = |name: &str, body: Box<dyn FnOnce() + Send>| {
+        thread::start(name, sandbox.begin(ThreadKind::Main), body).map_err(ProgramError::Thread)
+    };
     let count = devices.len();
     for device in devices {
         let ends = ends.clone();
-        spawn(move || {
-            let cid = device.guest_cid().into();
-            tell(&ends, End::Device(cid, device.join()));
-        })?;
+        let cid = device.guest_cid().into();
+        let wait = move || tell(&ends, End::Device(cid, device.join()));
+        start(&format!("end-{cid}"), Box::new(wait))?;
     }
-    spawn(move || {
+    let wait = move || {
         for signal in &mut signals {
             log::info!("signal {signal}: ending");
             tell(&ends, End::Signal);
         }
-    })?;
+    };
+    start("signals", Box::new(wait))?;
+    let manager = manager.map(Arc::new);
+    let (serving, ending) = mpsc::channel();
+    if let Some(manager) = &manager {
+        manager.ready(&status.text());
+        let manager = Arc::clone(manager);
+        start(
+            "status",
+            Box::new(move || status.tell_while(&manager, &ending)),
+        )?;
+    }
+    sandbox.confine(ThreadKind::Main)?;
 
+    let mut serving = Some(serving);
     let mut result = Ok(());
     let mut left = count;
     for end in ended {
@@ -63,6 +81,9 @@ pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), Prog
             }
             result = result.and(ended);
         }
+        if let (Some(manager), Some(_serving)) = (&manager, serving.take()) {
+            manager.stopping();
+        }
         // Whatever the reason was, it is the end of all.
         stoppers.iter().for_each(Stopper::stop);
         if left == 0 {
@@ -71,11 +92,37 @@ pub(crate) fn run(args: &Args, vms: &[Vm], logging: &Logging) -> Result<(), Prog
     }
     result
 }
-fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), ProgramError> {
-    thread::Builder::new()
-        .spawn(body)
-        .map(drop)
-        .map_err(ProgramError::Thread)
+
+/// Starts the devices of all virtual machines.
+fn devices(
+    args: &Args,
+    vms: &[Vm],
+    sandbox: &Arc<Sandbox>,
+) -> Result<Vec<VhostUserVsock>, ProgramError> {
+    let configs = vms
+        .iter()
+        .map(|vm| config(args, vm))
+        .collect::<Result<Vec<_>, _>>()?;
+    descriptors::raise(&configs);
+    if args.operation.sandbox != SandboxMode::Off {
+        // The device that has something to close may not start a thread.
+        start_closer(sandbox.begin(ThreadKind::Closer)).map_err(ProgramError::Thread)?;
+    }
+    let mut common = Common {
+        args,
+        sandbox,
+        handed_over: HandedOver::from_env()?,
+    };
+    let mut devices = Vec::new();
+    for (vm, config) in vms.iter().zip(configs) {
+        let guest = match vms.len() {
+            1 => Guest::Only(vm.guest_cid),
+            _ => Guest::OneOfSeveral(vm.guest_cid),
+        };
+        devices.push(device(&mut common, guest, vm, config)?);
+    }
+    common.handed_over.finish()?;
+    Ok(devices)
 }
 
 fn tell(ends: &Sender<End>, end: End) {
