@@ -4,7 +4,6 @@
 
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use thiserror::Error;
@@ -31,8 +30,6 @@ pub(crate) enum ProgramError {
     Signals(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
-    #[error("cannot listen for a VMM on {}", path.display())]
-    Frontend { path: PathBuf, source: io::Error },
     #[error("cannot take the sockets of the service manager")]
     HandedOver(#[from] HandedOverError),
     #[error("cannot confine the program; --sandbox off starts it unconfined")]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use vsock_vhost_user::{
     AccessPlatform, Config, ConfigError, ExposeBackend, ForwardBackend, NamedListener,
-    SealedMemory, SocketAccess, UnixBackend, UnixSeqpacketBackend, VhostUserVsock,
+    SealedMemory, SocketAccess, UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsock,
     VhostUserVsockBuilder, VsockBackend,
 };
 
@@ -75,8 +75,7 @@ pub(crate) fn device(
         .queue_size(vm.queue_size.unwrap_or(args.limits.queue_size))
         .sealed_memory(sealed_memory)
         .access_platform(access_platform)
-        .poll_budget(Duration::from_micros(args.limits.poll_us.into()))
-        .listener(sockets.frontend()?);
+        .poll_budget(Duration::from_micros(args.limits.poll_us.into()));
     let sandbox = Arc::clone(common.sandbox);
     builder = builder.on_thread_start(move |thread| {
         let confined = sandbox.confine(thread.into());
@@ -102,8 +101,9 @@ pub(crate) fn device(
         );
         builder = builder.backend_for(Box::new(backend), &[]);
     }
-    let device = builder
-        .spawn()
+    let device = sockets
+        .frontend()
+        .and_then(|listener| builder.listener(listener).spawn())
         .map_err(|source| ProgramError::Device { cid, source })?;
     let socket = vm.socket.display();
     if vm.no_connect {
@@ -119,13 +119,13 @@ pub(crate) fn device(
 
 impl Sockets<'_> {
     /// Where the VMM connects.
-    fn frontend(&mut self) -> Result<NamedListener, ProgramError> {
+    fn frontend(&mut self) -> Result<NamedListener, VhostUserError> {
         let path = &self.vm.socket;
         let listener = match self.take(Role::Frontend, path) {
             Some(socket) => NamedListener::from_socket(socket, path),
             None => NamedListener::bind_with(path, self.access),
         };
-        listener.map_err(|source| ProgramError::Frontend {
+        listener.map_err(|source| VhostUserError::Socket {
             path: path.clone(),
             source,
         })

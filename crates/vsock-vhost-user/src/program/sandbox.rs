@@ -83,6 +83,8 @@ pub(crate) enum SandboxError {
     Signal(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    #[error("no descriptor is left")]
+    Descriptor(#[source] io::Error),
 }
 
 /// What of it the kernel has.
@@ -92,6 +94,10 @@ struct Found {
     missing: Vec<String>,
     has_seccomp: bool,
 }
+
+/// The files and ports of a thread that is not confined yet.
+#[derive(Debug)]
+pub(crate) struct Files(Option<RulesetCreated>);
 
 /// The confinement of the program, for its threads.
 #[derive(Debug)]
@@ -158,7 +164,7 @@ impl Sandbox {
 
     fn find(&self) -> Result<Found, SandboxError> {
         let mut found = Found::default();
-        if let Some(files) = self.restrict()? {
+        if let Some(files) = self.files()?.confine()? {
             found.missing.extend(files::missing(&files));
         }
         let filtered = match &self.filters {
@@ -185,23 +191,27 @@ impl Sandbox {
 
     /// Confines the thread that calls it, for ever.
     pub(crate) fn confine(&self, kind: ThreadKind) -> Result<(), SandboxError> {
+        self.files()?.confine()?;
+        self.confine_calls(kind)
+    }
+
+    /// Confines the thread that calls it to its system calls: one that is confined to files and ports already, as
+    /// the thread that has started it was.
+    pub(crate) fn confine_calls(&self, kind: ThreadKind) -> Result<(), SandboxError> {
         violation::note(kind);
-        self.restrict()?;
-        if let Some(filters) = &self.filters {
-            filters.apply(kind).map_err(SandboxError::Seccomp)?;
+        match &self.filters {
+            Some(filters) => filters.apply(kind).map_err(SandboxError::Seccomp),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    fn restrict(&self) -> Result<Option<RestrictionStatus>, SandboxError> {
-        let Some(files) = &self.files else {
-            return Ok(None);
-        };
-        let files = files.try_clone().map_err(SandboxError::Thread)?;
-        Ok(Some(files.restrict_self()?))
+    /// What confines a thread to its files and ports later, when there may be no descriptor left.
+    pub(crate) fn files(&self) -> Result<Files, SandboxError> {
+        let files = self.files.as_ref().map(RulesetCreated::try_clone);
+        Ok(Files(files.transpose().map_err(SandboxError::Descriptor)?))
     }
 
-    /// What a thread of this kind does first.
+    /// What a thread of this kind does first, if the one that starts it is not confined.
     pub(crate) fn begin(
         self: &Arc<Self>,
         kind: ThreadKind,
@@ -210,3 +220,13 @@ impl Sandbox {
         move || sandbox.confine(kind).map_err(io::Error::other)
     }
 }
+
+impl Files {
+    /// Confines the thread that calls it, and those that it starts. Returns what the kernel could do.
+    pub(crate) fn confine(self) -> Result<Option<RestrictionStatus>, SandboxError> {
+        Ok(self.0.map(RulesetCreated::restrict_self).transpose()?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 //! Runs a device for each virtual machine, and ends them on a signal.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 
@@ -32,7 +33,10 @@ pub(crate) fn run(
     // From here on a signal is noted, so none comes between a socket and its removal.
     let mut signals = Signals::new(signals::that_end()).map_err(ProgramError::Signals)?;
     let manager = Manager::from_env();
+    let files = sandbox.files()?;
     let devices = devices(args, vms, sandbox)?;
+    // What is started from here on is confined as well.
+    files.confine()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
     let status = devices.iter().map(|device| {
         let cid = device.guest_cid().into();
@@ -41,7 +45,12 @@ pub(crate) fn run(
     let status = StatusLine::new(status.collect());
     let (ends, ended) = mpsc::channel();
     let start = |name: &str, body: Box<dyn FnOnce() + Send>| {
-        thread::start(name, sandbox.begin(ThreadKind::Main), body).map_err(ProgramError::Thread)
+        let sandbox = Arc::clone(sandbox);
+        let begin = move || {
+            let confined = sandbox.confine_calls(ThreadKind::Main);
+            confined.map_err(io::Error::other)
+        };
+        thread::start(name, begin, body).map_err(ProgramError::Thread)
     };
     let count = devices.len();
     for device in devices {
@@ -59,15 +68,15 @@ pub(crate) fn run(
     start("signals", Box::new(wait))?;
     let manager = manager.map(Arc::new);
     let (serving, ending) = mpsc::channel();
-    if let Some(manager) = &manager {
-        manager.ready(&status.text());
-        let manager = Arc::clone(manager);
-        start(
-            "status",
-            Box::new(move || status.tell_while(&manager, &ending)),
-        )?;
+    let first = status.text();
+    if let Some(manager) = manager.clone() {
+        let body = move || status.tell_while(&manager, &ending);
+        start("status", Box::new(body))?;
     }
-    sandbox.confine(ThreadKind::Main)?;
+    sandbox.confine_calls(ThreadKind::Main)?;
+    if let Some(manager) = &manager {
+        manager.ready(&first);
+    }
 
     let mut serving = Some(serving);
     let mut result = Ok(());

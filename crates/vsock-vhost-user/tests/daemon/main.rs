@@ -23,6 +23,7 @@ mod regions;
 mod requests;
 mod ring;
 mod routes;
+mod service;
 mod stopping;
 mod streams;
 mod unix;

@@ -22,7 +22,7 @@ use crate::host::STOP;
 use crate::stopping::block_requests;
 use crate::vmm::{FEATURES, TX, Vmm, header, memory};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_vsock-vhost-user");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_vsock-vhost-user");
 
 /// The program, for guests whose sockets are in a directory of its own.
 pub(crate) struct Program {
@@ -68,7 +68,7 @@ impl Program {
         Self::start_by(&mut shell, cids, options, Stdio::piped())
     }
 
-    fn start_by(
+    pub(crate) fn start_by(
         command: &mut Command,
         cids: &[u64],
         options: &[&str],
@@ -108,7 +108,7 @@ impl Program {
         UnixListener::bind(self.dir.path().join(format!("3.vsock_{port}"))).unwrap()
     }
 
-    fn proc(&self, name: &str) -> PathBuf {
+    pub(crate) fn proc(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.child.id()))
     }
 

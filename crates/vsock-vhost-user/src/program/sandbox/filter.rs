@@ -168,28 +168,24 @@ const FILES_OLD: &[i64] = &[];
 /// Ending a device, wherever its last part is dropped.
 const END: &[i64] = &[SYS_accept4, SYS_epoll_ctl, SYS_io_destroy, SYS_shutdown];
 
-/// What is asked of sockets and their peers.
-const SOCKETS: &[i64] = &[
+/// What both threads of a device do: sockets and their peers, a guest's bytes and notifications.
+const DEVICE: &[i64] = &[
     SYS_eventfd2,
     SYS_getpeername,
     SYS_getsockname,
     SYS_getsockopt,
+    SYS_io_getevents,
+    SYS_io_submit,
+    SYS_readv,
     SYS_recvfrom,
     SYS_recvmsg,
     SYS_sendmsg,
     SYS_setsockopt,
-];
-
-/// A guest's bytes, and its notifications.
-const DATA: &[i64] = &[
-    SYS_connect,
-    SYS_epoll_pwait,
-    SYS_epoll_pwait2,
-    SYS_io_getevents,
-    SYS_io_submit,
-    SYS_readv,
     SYS_timerfd_settime,
 ];
+
+/// Waiting for both, and going to services.
+const DATA: &[i64] = &[SYS_connect, SYS_epoll_pwait, SYS_epoll_pwait2];
 
 #[cfg(target_arch = "x86_64")]
 const DATA_OLD: &[i64] = &[libc::SYS_epoll_wait];
@@ -215,7 +211,7 @@ fn calls(kind: ThreadKind, needs: &Needs) -> Result<Calls, BackendError> {
     calls.any(FILES);
     calls.any(FILES_OLD);
     calls.any(END);
-    calls.any(SOCKETS);
+    calls.any(DEVICE);
     let changes = number(libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC);
     calls.with(SYS_openat, 2, changes, &[0])?;
     #[cfg(target_arch = "x86_64")]

@@ -70,12 +70,8 @@ mod tests {
         let vm = "guest-cid=3,socket=/run/a/s,uds-path=u,forward=1=tcp:127.0.0.1:80,\
                   forward=2=unix:/run/b/db,expose=unix:/run/c/ssh=22,expose=tcp:127.0.0.1:2222=22";
         let needs = Needs::of(&[vm.parse().unwrap()]);
-        let directories: Vec<_> = needs
-            .directories
-            .iter()
-            .map(|path| path.as_path())
-            .collect();
-        assert_eq!(directories, [".", "/run/a", "/run/c"].map(Path::new));
+        let directories = [".", "/run/a", "/run/c"].map(PathBuf::from);
+        assert_eq!(needs.directories, BTreeSet::from(directories));
         assert_eq!(needs.connect_tcp, BTreeSet::from([80]));
     }
 }

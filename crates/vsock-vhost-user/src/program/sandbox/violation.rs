@@ -3,7 +3,9 @@
 //! What the program says before a forbidden system call kills it.
 //!
 //! The kernel does not carry out the call, but raises `SIGSYS` in the thread. The handler may use nothing that
-//! another thread, or the interrupted one, may hold: no memory is allocated, no lock is taken.
+//! another thread, or the interrupted one, may hold: no memory is allocated, no lock is taken. Where the thread has
+//! blocked all signals, as the C library does to start a process, the kernel kills the program without a word; its
+//! own log (audit, type=1326) has the call in any case.
 
 #![expect(unsafe_code, reason = "the kernel tells of the call behind a pointer")]
 
