@@ -39,6 +39,10 @@ pub(super) fn ruleset(needs: &Needs) -> Result<RulesetCreated, RulesetError> {
             ruleset = ruleset.add_rule(PathBeneath::new(file, rights))?;
         }
     }
+    #[cfg(coverage)]
+    if let Some(file) = needs.profile.as_ref().and_then(|path| PathFd::new(path).ok()) {
+        ruleset = ruleset.add_rule(PathBeneath::new(file, AccessFs::from_all(VERSION)))?;
+    }
     for port in &needs.connect_tcp {
         ruleset = ruleset.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }

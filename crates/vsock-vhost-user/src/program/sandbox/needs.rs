@@ -16,6 +16,9 @@ pub(crate) struct Needs {
     pub(super) directories: BTreeSet<PathBuf>,
     /// Files that are read.
     pub(super) read: Vec<PathBuf>,
+    /// Where a build that measures coverage writes what it has counted.
+    #[cfg(coverage)]
+    pub(super) profile: Option<PathBuf>,
     /// Ports of TCP, of any address, that guests are connected to.
     pub(super) connect_tcp: BTreeSet<u16>,
 }
@@ -40,6 +43,11 @@ impl Needs {
             }
         }
         needs.read_for_backtraces();
+        #[cfg(coverage)]
+        {
+            let file = std::env::var_os("LLVM_PROFILE_FILE").map(PathBuf::from);
+            needs.profile = file.map(|file| directory(&file));
+        }
         needs
     }
 

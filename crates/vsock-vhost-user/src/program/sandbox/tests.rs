@@ -143,6 +143,7 @@ fn files_and_ports_that_are_not_needed_cannot_be_used() {
             directories: [place.join("sockets")].into(),
             read: vec![place.join("read")],
             connect_tcp: [near.port()].into(),
+            ..Needs::default()
         };
         let body = move || {
             let refused = |result: io::Result<()>| {
