@@ -40,7 +40,11 @@ pub(super) fn ruleset(needs: &Needs) -> Result<RulesetCreated, RulesetError> {
         }
     }
     #[cfg(coverage)]
-    if let Some(file) = needs.profile.as_ref().and_then(|path| PathFd::new(path).ok()) {
+    if let Some(file) = needs
+        .profile
+        .as_ref()
+        .and_then(|path| PathFd::new(path).ok())
+    {
         ruleset = ruleset.add_rule(PathBeneath::new(file, AccessFs::from_all(VERSION)))?;
     }
     for port in &needs.connect_tcp {

@@ -4,9 +4,9 @@
 
 use std::backtrace::Backtrace;
 use std::env;
-use std::fs::{self, File};
-use std::net::TcpListener;
-use std::net::TcpStream;
+use std::fs::{self, File, Permissions};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -63,13 +63,16 @@ fn attack(call: &str) {
         "socket" => drop(socket(AddressFamily::NETLINK, SocketType::RAW, None)),
         "process" => drop(Command::new("/bin/true").spawn()),
         "thread" => drop(thread::Builder::new().spawn(|| ())),
+        "link" => drop(symlink("/nowhere", "/nowhere/link")),
+        "mode" => drop(fs::set_permissions("/nowhere", Permissions::from_mode(0))),
+        // A build that measures coverage may write files.
+        "create" if cfg!(coverage) => attack("link"),
         "create" => drop(File::create("/dev/null")),
-        "directory" => drop(fs::create_dir("/tmp")),
         other => panic!("{other}"),
     }
 }
 
-const ATTACKS: [&str; 5] = ["socket", "process", "thread", "create", "directory"];
+const ATTACKS: [&str; 6] = ["socket", "process", "thread", "link", "mode", "create"];
 
 #[test]
 fn a_forbidden_call_is_told_and_kills_the_program() {
