@@ -27,6 +27,7 @@ use crate::error::VhostUserError;
 use crate::frontend_thread::FrontendThread;
 use crate::io_thread::IoThread;
 use crate::journal::Journal;
+use crate::memory::MappedMemory;
 use crate::shared::{Offer, Shared};
 use crate::shared_file::SealedMemory;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
@@ -253,13 +254,7 @@ impl VhostUserVsockBuilder {
         let file_removers = self.backends.iter().filter_map(file_remover).collect();
         let journal = Arc::new(Journal::new(cid, event_loop.waker()));
         let muxer = muxer(cid, self.config, self.backends)?;
-        let virtio = VsockDevice::builder(muxer)
-            .transport_features(transport_features(self.access_platform))
-            .direct::<VsockInnerStream>(0)
-            .direct::<UnixVsockStream>(0)
-            .direct::<TcpVsockStream>(0)
-            .poll_budget(self.poll_budget)
-            .build();
+        let virtio = virtio(muxer, self.access_platform, self.poll_budget);
         let worker = Worker::new(virtio, size, event_loop, Arc::clone(&journal))?;
         let offer = Offer {
             features: worker.features(),
@@ -300,6 +295,21 @@ impl VhostUserVsockBuilder {
             thread: Some(thread?),
         })
     }
+}
+
+/// The virtio device around a muxer, which copies between these streams and the guest's memory directly.
+fn virtio(
+    muxer: Muxer,
+    access_platform: AccessPlatform,
+    poll_budget: Duration,
+) -> VsockDevice<MappedMemory> {
+    VsockDevice::builder(muxer)
+        .transport_features(transport_features(access_platform))
+        .direct::<VsockInnerStream>(0)
+        .direct::<UnixVsockStream>(0)
+        .direct::<TcpVsockStream>(0)
+        .poll_budget(poll_budget)
+        .build()
 }
 
 /// A muxer, to which the backends belong from here on.

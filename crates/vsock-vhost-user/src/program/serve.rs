@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 
 use signal_hook::iterator::Signals;
 use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock, start_closer};
@@ -31,7 +31,7 @@ pub(crate) fn run(
     logging: &Logging,
 ) -> Result<(), ProgramError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
-    let mut signals = Signals::new(signals::that_end()).map_err(ProgramError::Signals)?;
+    let signals = Signals::new(signals::that_end()).map_err(ProgramError::Signals)?;
     let manager = Manager::from_env();
     let files = sandbox.files()?;
     let devices = devices(args, vms, sandbox)?;
@@ -43,36 +43,15 @@ pub(crate) fn run(
         (cid, device.status_handle())
     });
     let status = StatusLine::new(status.collect());
-    let (ends, ended) = mpsc::channel();
-    let start = |name: &str, body: Box<dyn FnOnce() + Send>| {
-        let sandbox = Arc::clone(sandbox);
-        let begin = move || {
-            let confined = sandbox.confine_calls(ThreadKind::Main);
-            confined.map_err(io::Error::other)
-        };
-        thread::start(name, begin, body).map_err(ProgramError::Thread)
-    };
-    let count = devices.len();
-    for device in devices {
-        let ends = ends.clone();
-        let cid = device.guest_cid().into();
-        let wait = move || tell(&ends, End::Device(cid, device.join()));
-        start(&format!("end-{cid}"), Box::new(wait))?;
-    }
-    let wait = move || {
-        for signal in &mut signals {
-            log::info!("signal {signal}: ending");
-            tell(&ends, End::Signal);
-        }
-    };
-    start("signals", Box::new(wait))?;
     let manager = manager.map(Arc::new);
     let (serving, ending) = mpsc::channel();
     let first = status.text();
+    let helpers = Helpers(sandbox);
     if let Some(manager) = manager.clone() {
-        let body = move || status.tell_while(&manager, &ending);
-        start("status", Box::new(body))?;
+        helpers.start("status", move || status.tell_while(&manager, &ending))?;
     }
+    let count = devices.len();
+    let ended = helpers.ends(devices, signals)?;
     sandbox.confine_calls(ThreadKind::Main)?;
     if let Some(manager) = &manager {
         manager.ready(&first);
@@ -100,6 +79,43 @@ pub(crate) fn run(
         }
     }
     result
+}
+
+/// The threads beside those of the devices. The one that starts them is confined to its files.
+struct Helpers<'a>(&'a Arc<Sandbox>);
+
+impl Helpers<'_> {
+    fn start(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ProgramError> {
+        let sandbox = Arc::clone(self.0);
+        let begin = move || {
+            let confined = sandbox.confine_calls(ThreadKind::Main);
+            confined.map_err(io::Error::other)
+        };
+        thread::start(name, begin, body).map_err(ProgramError::Thread)
+    }
+
+    /// Waits for the end of each device, and for signals.
+    fn ends(
+        &self,
+        devices: Vec<VhostUserVsock>,
+        mut signals: Signals,
+    ) -> Result<Receiver<End>, ProgramError> {
+        let (ends, ended) = mpsc::channel();
+        for device in devices {
+            let ends = ends.clone();
+            let cid = device.guest_cid().into();
+            self.start(&format!("end-{cid}"), move || {
+                tell(&ends, End::Device(cid, device.join()));
+            })?;
+        }
+        self.start("signals", move || {
+            for signal in &mut signals {
+                log::info!("signal {signal}: ending");
+                tell(&ends, End::Signal);
+            }
+        })?;
+        Ok(ended)
+    }
 }
 
 /// Starts the devices of all virtual machines.

@@ -8,7 +8,6 @@ use thiserror::Error;
 use vsock_vhost_user::SocketAccess;
 
 /// The options of the program as a service.
-#[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct OperationArgs {
     /// The permissions of every socket that the program makes, in octal as 0660: to connect, a

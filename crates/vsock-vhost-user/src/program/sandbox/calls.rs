@@ -163,6 +163,7 @@ const PROFILE: &[i64] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_mkdir,
     SYS_openat,
+    libc::SYS_prctl,
     libc::SYS_uname,
 ];
 
