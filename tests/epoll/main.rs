@@ -21,6 +21,7 @@ mod faces;
 mod flow;
 mod machine;
 mod many;
+mod one_descriptor;
 mod panics;
 mod services;
 mod timers;

@@ -75,6 +75,9 @@ xflags::xflags! {
             /// `cargo xtask guest --help`.
             repeated args: OsString
         }
+        /// The documented command lines of vhost-device-vsock, tried with that program, which it
+        /// installs, and with ours.
+        cmd drop-in {}
         /// The transport compared with its peers, in one run. With --guest: our devices compared with
         /// vhost-device-vsock, with a Linux guest. With --native: the same without an emulator, under a
         /// driver of our own.

@@ -14,6 +14,7 @@ mod checks;
 mod ci;
 mod cover;
 mod demo;
+mod drop_in;
 mod flags;
 mod fuzz;
 mod guest;
@@ -72,6 +73,7 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Deny(options) if options.advisories => checks::deny_with_advisories(&env)?,
         XtaskCmd::Deny(_) => checks::deny(&env)?,
         XtaskCmd::Doc(_) => checks::doc(&env)?,
+        XtaskCmd::DropIn(_) => drop_in::run(&env)?,
         XtaskCmd::Workflows(_) => ACTIONLINT.run(&env, &[])?,
         XtaskCmd::Spell(_) => TYPOS.run(&env, &[])?,
         XtaskCmd::Setup(_) => setup::run(&env)?,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::shared::{Offer, Shared};
 use crate::shared_file::SealedMemory;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
 use crate::thread::{Begin, DeviceThread, ThreadStart, start};
+use crate::vmms::Vmms;
 use crate::worker::Worker;
 
 /// The longest queue, unless it is set.
@@ -61,6 +63,7 @@ pub struct VhostUserVsockBuilder {
     poll_budget: Duration,
     backends: Vec<Served>,
     listener: Option<NamedListener>,
+    vmm: Option<UnixStream>,
     thread_start: Option<ThreadStart>,
 }
 
@@ -78,6 +81,7 @@ impl VhostUserVsockBuilder {
             poll_budget: POLL_BUDGET,
             backends: Vec::new(),
             listener: None,
+            vmm: None,
             thread_start: None,
         }
     }
@@ -104,6 +108,29 @@ impl VhostUserVsockBuilder {
     #[must_use]
     pub fn listener(mut self, listener: NamedListener) -> Self {
         self.listener = Some(listener);
+        self
+    }
+
+    /// Serves the VMM at the other end of this connection, which blocks, and no other: for a parent
+    /// that has made both ends. Nothing listens at the path that [`new`](Self::new) has, and the device
+    /// ends when the VMM has gone.
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use vsock_vhost_user::VhostUserVsockBuilder;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (device_end, vmm_end) = UnixStream::pair()?;
+    /// let device = VhostUserVsockBuilder::new(33, "a pair").vmm(device_end).spawn()?;
+    /// // The VMM gets the other end, and hangs up in the end.
+    /// drop(vmm_end);
+    /// device.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn vmm(mut self, connection: UnixStream) -> Self {
+        self.vmm = Some(connection);
         self
     }
 
@@ -233,7 +260,7 @@ impl VhostUserVsockBuilder {
     ///
     /// What is wrong with the CID, the queue size, the socket or the backends, or what the operating
     /// system lacks.
-    pub fn spawn(self) -> Result<VhostUserVsock, VhostUserError> {
+    pub fn spawn(mut self) -> Result<VhostUserVsock, VhostUserError> {
         let cid = GuestCid::try_from(self.cid).map_err(VhostUserError::Cid)?;
         let size = self.queue_size;
         if !(2..=MAX_QUEUE_SIZE).contains(&size) || !size.is_power_of_two() {
@@ -241,16 +268,11 @@ impl VhostUserVsockBuilder {
         }
         let claim = CidClaim::new(cid).ok_or(VhostUserError::CidTaken(cid))?;
 
-        let bind = || {
-            NamedListener::bind(&self.socket).map_err(|source| {
-                let path = self.socket.clone();
-                VhostUserError::Socket { path, source }
-            })
-        };
-        let listener = self.listener.map_or_else(bind, Ok)?;
+        let listener = self.listen()?;
+        let handle = listener.as_ref().map(NamedListener::handle);
         let event_loop =
             MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
-        let stopper = Stopper::new(listener.handle(), event_loop.waker());
+        let stopper = Stopper::new(handle.clone(), event_loop.waker());
         let file_removers = self.backends.iter().filter_map(file_remover).collect();
         let journal = Arc::new(Journal::new(cid, event_loop.waker()));
         let muxer = muxer(cid, self.config, self.backends)?;
@@ -274,7 +296,7 @@ impl VhostUserVsockBuilder {
         let io_thread = start(format!("vsock-{cid}"), data, || io_thread.run())?;
         let frontends = FrontendThread {
             shared: Arc::clone(&shared),
-            listener: listener.handle(),
+            vmms: handle.map_or_else(|| Vmms::Connected(self.vmm), Vmms::Listening),
             stopper: stopper.clone(),
             io_thread,
         };
@@ -290,10 +312,26 @@ impl VhostUserVsockBuilder {
         Ok(VhostUserVsock {
             shared,
             stopper,
-            listener,
+            socket: self.socket,
+            _listener: listener,
             file_removers,
             thread: Some(thread?),
         })
+    }
+
+    /// What listens for VMMs; `None`: the only one is connected.
+    fn listen(&mut self) -> Result<Option<NamedListener>, VhostUserError> {
+        if self.vmm.is_some() {
+            return Ok(None);
+        }
+        if let Some(listener) = self.listener.take() {
+            return Ok(Some(listener));
+        }
+        let listener = NamedListener::bind(&self.socket).map_err(|source| {
+            let path = self.socket.clone();
+            VhostUserError::Socket { path, source }
+        });
+        listener.map(Some)
     }
 }
 

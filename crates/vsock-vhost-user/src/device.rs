@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -21,7 +21,9 @@ use crate::stopper::Stopper;
 #[must_use = "dropping it stops the device"]
 pub struct VhostUserVsock {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) listener: NamedListener,
+    pub(crate) socket: PathBuf,
+    /// Removes its file when it goes.
+    pub(crate) _listener: Option<NamedListener>,
     /// For the socket files of backends that cannot be dropped, because something blocks a thread.
     pub(crate) file_removers: Vec<SocketFileRemover>,
     pub(crate) stopper: Stopper,
@@ -41,7 +43,8 @@ impl VhostUserVsock {
         self.join()
     }
 
-    /// Waits until the device has ended: by a [`Stopper`], or by an error. From a stop on it waits for
+    /// Waits until the device has ended: by a [`Stopper`], by an error, or because the
+    /// [only VMM](crate::VhostUserVsockBuilder::vmm) that it was for has gone. From a stop on it waits for
     /// two seconds at most.
     ///
     /// # Errors
@@ -85,10 +88,12 @@ impl VhostUserVsock {
         self.shared.claim.cid()
     }
 
-    /// Where it listens for the VMM.
+    /// Where it listens for the VMM: the path that [`VhostUserVsockBuilder::new`] was given.
+    ///
+    /// [`VhostUserVsockBuilder::new`]: crate::VhostUserVsockBuilder::new
     #[must_use]
     pub fn socket(&self) -> &Path {
-        self.listener.path()
+        &self.socket
     }
 
     /// Whether the guest's driver is up: it has started its queues, and the device serves them. That

@@ -14,7 +14,6 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{BackendReqHandler, Error as ProtocolError};
-use vsock_sockets::ListenerHandle;
 
 use crate::error::VhostUserError;
 use crate::frontend::{self, Frontend};
@@ -23,6 +22,7 @@ use crate::log_fd;
 use crate::panics::catch;
 use crate::shared::Shared;
 use crate::stopper::{StopStage, Stopper};
+use crate::vmms::Vmms;
 
 /// How long to leave the operating system alone that lacks something.
 const RECOVERY: Duration = Duration::from_millis(200);
@@ -30,23 +30,23 @@ const RECOVERY: Duration = Duration::from_millis(200);
 /// Waits for front-ends and serves them, until it is stopped.
 pub(crate) struct FrontendThread {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) listener: ListenerHandle,
+    pub(crate) vmms: Vmms,
     pub(crate) stopper: Stopper,
     pub(crate) io_thread: JoinHandle<Result<(), VhostUserError>>,
 }
 
 impl FrontendThread {
-    /// Serves until it is stopped, and lets the backends go, so that no thread waits for a guest
+    /// Serves until it is stopped, or its only VMM has gone, and lets the backends go, so that no thread waits for a guest
     /// that cannot answer: also after a panic.
     pub(crate) fn run(self) -> Result<(), VhostUserError> {
         let Self {
             shared,
-            listener,
+            mut vmms,
             stopper,
             io_thread,
         } = self;
         // What is shared is used after a panic as well; see `Shared::worker`.
-        let served = catch(|| serve_all(&shared, &listener, &stopper));
+        let served = catch(|| serve_all(&shared, &mut vmms, &stopper));
         stopper.stop();
         let moved = io_thread.join().unwrap_or(Err(VhostUserError::Panicked));
         // If a stream's drop panics, what the front-end has left is still there, and is dropped here: it may take
@@ -58,9 +58,9 @@ impl FrontendThread {
     }
 }
 
-fn serve_all(shared: &Arc<Shared>, listener: &ListenerHandle, stopper: &Stopper) {
+fn serve_all(shared: &Arc<Shared>, vmms: &mut Vmms, stopper: &Stopper) {
     let journal = &shared.journal;
-    while let Some(socket) = retry(journal, stopper, || listener.accept())
+    while let Some(Some(socket)) = retry(journal, stopper, || vmms.next())
         && let Some(other) = retry(journal, stopper, || socket.try_clone())
     {
         Session::new(shared, socket, other).serve(shared, stopper);

@@ -223,6 +223,7 @@ mod signal;
 mod status;
 mod stopper;
 mod thread;
+mod vmms;
 mod vring;
 mod worker;
 

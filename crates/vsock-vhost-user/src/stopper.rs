@@ -56,8 +56,8 @@ struct State {
 struct Inner {
     state: Mutex<State>,
     changed: Condvar,
-    /// Waits for front-ends, on another thread.
-    listener: ListenerHandle,
+    /// Waits for front-ends, on another thread, if there can be more than one.
+    listener: Option<ListenerHandle>,
     waker: Waker,
 }
 
@@ -66,7 +66,7 @@ struct Inner {
 pub struct Stopper(Arc<Inner>);
 
 impl Stopper {
-    pub(crate) fn new(listener: ListenerHandle, waker: Waker) -> Self {
+    pub(crate) fn new(listener: Option<ListenerHandle>, waker: Waker) -> Self {
         Self(Arc::new(Inner {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -89,7 +89,8 @@ impl Stopper {
         self.0.changed.notify_all();
         self.0.waker.wake();
         // This wakes the thread in `accept`. After that it has no effect.
-        if let Err(error) = self.0.listener.shutdown() {
+        let shut_down = self.0.listener.as_ref().map(ListenerHandle::shutdown);
+        if let Some(Err(error)) = shut_down {
             log::debug!("cannot shut down the vhost-user socket: {error}");
         }
     }

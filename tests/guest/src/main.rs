@@ -83,6 +83,8 @@ enum Command {
         #[arg(long, value_enum, default_value = "ours")]
         device: Kind,
     },
+    /// Installs the peer.
+    Peer,
     /// Our devices beside the peer.
     Bench {
         /// Only the workloads whose names contain this.
@@ -147,6 +149,10 @@ fn run(args: &Args) -> anyhow::Result<bool> {
             let image = Image::prepare(&place, Version::default(), None)?;
             let parts = Parts::prepare(&place, *device, &image, args.accelerator)?;
             demo::run(&parts, file.as_deref(), *rounds)?;
+            Ok(true)
+        }
+        Command::Peer => {
+            device::daemon::program(Kind::Peer, &place)?;
             Ok(true)
         }
         Command::Bench {

@@ -13,7 +13,6 @@ const ALLOWED: &[&str] = &[
     "crates/vsock-sockets/src/unix/pieces.rs",
     "crates/vsock-sockets/src/unix/guarded_socket.rs",
     "crates/vsock-vhost-user/src/program/sandbox/violation.rs",
-    "crates/vsock-vhost-user/src/program/systemd/handed_over.rs",
 ];
 
 /// How many lines of code the argument may be away.

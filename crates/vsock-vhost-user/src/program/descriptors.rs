@@ -16,7 +16,7 @@ const DEVICE: u64 = 64 + 508;
 const PROGRAM: u64 = 32;
 
 /// Raises the soft limit to the hard one, and warns if that is too low for what is configured.
-pub(crate) fn raise(devices: &[Config]) {
+pub(crate) fn raise<'a>(devices: impl Iterator<Item = &'a Config>) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -42,18 +42,13 @@ pub(crate) fn raise(devices: &[Config]) {
 }
 
 /// What these devices may have at a time: connections, and clients that have not sent their command.
-fn needed(devices: &[Config]) -> u64 {
-    let counts = devices
-        .iter()
-        .flat_map(|device| [device.max_connections(), device.max_handshakes()]);
-    let streams = counts.fold(0, |sum: u64, count| {
-        sum.saturating_add(u64::try_from(count).unwrap_or(u64::MAX))
-    });
-    let devices = u64::try_from(devices.len()).unwrap_or(u64::MAX);
-    devices
-        .saturating_mul(DEVICE)
-        .saturating_add(PROGRAM)
-        .saturating_add(streams)
+fn needed<'a>(devices: impl Iterator<Item = &'a Config>) -> u64 {
+    devices.fold(PROGRAM, |sum, device| {
+        let streams = [device.max_connections(), device.max_handshakes()];
+        let streams = streams.map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+        let all = streams.into_iter().fold(DEVICE, u64::saturating_add);
+        sum.saturating_add(all)
+    })
 }
 
 #[cfg(test)]
@@ -62,12 +57,12 @@ mod tests {
 
     #[test]
     fn t130_what_is_needed_is_the_sum_over_all_devices() {
-        assert_eq!(needed(&[]), PROGRAM);
+        assert_eq!(needed([].iter()), PROGRAM);
         let config = |connections, handshakes| {
             let config = Config::builder().max_connections(connections);
             config.max_handshakes(handshakes).build().unwrap()
         };
         let sum = PROGRAM + 2 * DEVICE + 1000 + 200 + 30 + 4;
-        assert_eq!(needed(&[config(1000, 200), config(30, 4)]), sum);
+        assert_eq!(needed([config(1000, 200), config(30, 4)].iter()), sum);
     }
 }

@@ -7,8 +7,10 @@ use std::io;
 use std::process::ExitCode;
 
 use thiserror::Error;
-use vsock_vhost_user::{ConfigError, VhostUserError};
+use vsock_vhost_user::VhostUserError;
 
+use super::generate::GenerateError;
+use super::inherited::InheritedError;
 use super::sandbox::SandboxError;
 use super::systemd::HandedOverError;
 
@@ -18,8 +20,6 @@ const WRONG_ARGUMENTS: u8 = 2;
 /// Why the program has failed.
 #[derive(Debug, Error)]
 pub(crate) enum ProgramError {
-    #[error("the limits do not fit")]
-    Limits(#[from] ConfigError),
     #[error("cannot listen for host processes")]
     Unix(#[source] io::Error),
     #[error("cannot forward ports of a guest")]
@@ -34,6 +34,10 @@ pub(crate) enum ProgramError {
     HandedOver(#[from] HandedOverError),
     #[error("cannot confine the program; --sandbox off starts it unconfined")]
     Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
 }
 
 impl ProgramError {
@@ -41,7 +45,7 @@ impl ProgramError {
     pub(crate) fn code(&self) -> ExitCode {
         let wrong_value = matches!(
             self,
-            Self::Limits(_)
+            Self::Inherited(InheritedError::NotOpen(_) | InheritedError::NoSocket(_))
                 | Self::Device {
                     source: VhostUserError::Cid(_) | VhostUserError::QueueSize(_),
                     ..
@@ -52,12 +56,17 @@ impl ProgramError {
 
     /// What failed, and why, down to the cause.
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("vsock-vhost-user: {self}");
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        text
+        format!("vsock-vhost-user: {}", with_causes(self))
     }
+}
+
+/// An error and its causes, in one line.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }

@@ -9,32 +9,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vsock_vhost_user::{
-    AccessPlatform, Config, ConfigError, ExposeBackend, ForwardBackend, NamedListener,
-    SealedMemory, SocketAccess, UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsock,
-    VhostUserVsockBuilder, VsockBackend,
+    AccessPlatform, ExposeBackend, ForwardBackend, NamedListener, SealedMemory, SocketAccess,
+    UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsock, VhostUserVsockBuilder,
+    VsockBackend,
 };
 
-use super::args::{Args, Vm};
+use super::args::Vm;
 use super::error::ProgramError;
+use super::inherited::Inherited;
 use super::sandbox::Sandbox;
 use super::systemd::{Guest, HandedOver, Role};
 
-/// The limits of its connections.
-pub(crate) fn config(args: &Args, vm: &Vm) -> Result<Config, ConfigError> {
-    let buf_alloc = vm.buf_alloc.unwrap_or(args.limits.buf_alloc);
-    Config::builder()
-        .buf_alloc(buf_alloc)
-        // What the guest's buffers may hold, a message may be.
-        .max_message(buf_alloc)
-        .max_connections(args.limits.max_connections)
-        .build()
-}
-
 /// What the devices of all virtual machines have in common.
 pub(crate) struct Common<'a> {
-    pub(crate) args: &'a Args,
+    pub(crate) access: SocketAccess,
     pub(crate) sandbox: &'a Arc<Sandbox>,
-    /// The sockets of the service manager that no device has taken so far.
+    /// What was passed, and no device has taken so far.
+    pub(crate) passed: Passed,
+}
+
+/// Descriptors that were passed to the program.
+pub(crate) struct Passed {
+    /// By number, as the arguments say.
+    pub(crate) inherited: Inherited,
+    /// By the service manager.
     pub(crate) handed_over: HandedOver,
 }
 
@@ -51,36 +49,27 @@ pub(crate) fn device(
     common: &mut Common<'_>,
     guest: Guest,
     vm: &Vm,
-    config: Config,
 ) -> Result<VhostUserVsock, ProgramError> {
-    let (args, cid) = (common.args, vm.guest_cid);
-    let mut sockets = Sockets {
-        vm,
-        guest,
-        access: args.operation.access(),
-        handed_over: &mut common.handed_over,
-    };
-    let sealed_memory = if vm.sealed_memory.unwrap_or(args.limits.sealed_memory) {
-        SealedMemory::Required
-    } else {
-        SealedMemory::NotRequired
-    };
-    let access_platform = if args.limits.access_platform {
-        AccessPlatform::Offered
-    } else {
-        AccessPlatform::NotOffered
-    };
-    let mut builder = VhostUserVsockBuilder::new(cid, &vm.socket)
-        .config(config)
-        .queue_size(vm.queue_size.unwrap_or(args.limits.queue_size))
-        .sealed_memory(sealed_memory)
-        .access_platform(access_platform)
-        .poll_budget(Duration::from_micros(args.limits.poll_us.into()));
+    let cid = vm.guest_cid;
+    let Passed {
+        inherited,
+        handed_over,
+    } = &mut common.passed;
+    let mut builder = inherited.add_to(options(vm), vm)?;
     let sandbox = Arc::clone(common.sandbox);
     builder = builder.on_thread_start(move |thread| {
         let confined = sandbox.confine(thread.into());
         confined.map_err(io::Error::other)
     });
+    let mut sockets = Sockets {
+        vm,
+        guest,
+        access: common.access,
+        handed_over,
+    };
+    if !vm.groups.is_empty() {
+        log::warn!("guest {cid}: no guest reaches another one yet, so its groups have no effect");
+    }
     for backend in sockets.unnamed_ports()? {
         builder = builder.backend(backend);
     }
@@ -101,10 +90,12 @@ pub(crate) fn device(
         );
         builder = builder.backend_for(Box::new(backend), &[]);
     }
-    let device = sockets
-        .frontend()
-        .and_then(|listener| builder.listener(listener).spawn())
-        .map_err(|source| ProgramError::Device { cid, source })?;
+    let failed = |source| ProgramError::Device { cid, source };
+    // A descriptor by number is for the VMM instead.
+    if vm.fd.is_none() {
+        builder = builder.listener(sockets.frontend().map_err(failed)?);
+    }
+    let device = builder.spawn().map_err(failed)?;
     let socket = vm.socket.display();
     if vm.no_connect {
         log::info!("guest {cid}: waiting for a VMM on {socket}");
@@ -115,6 +106,26 @@ pub(crate) fn device(
         );
     }
     Ok(device)
+}
+
+/// What its options say.
+fn options(vm: &Vm) -> VhostUserVsockBuilder {
+    let mut builder =
+        VhostUserVsockBuilder::new(vm.guest_cid, &vm.socket).config(vm.config.clone());
+    let options = &vm.device;
+    if let Some(entries) = options.queue_size {
+        builder = builder.queue_size(entries);
+    }
+    if options.sealed_memory == Some(true) {
+        builder = builder.sealed_memory(SealedMemory::Required);
+    }
+    if options.access_platform == Some(true) {
+        builder = builder.access_platform(AccessPlatform::Offered);
+    }
+    if let Some(micros) = options.poll_us {
+        builder = builder.poll_budget(Duration::from_micros(micros.into()));
+    }
+    builder
 }
 
 impl Sockets<'_> {

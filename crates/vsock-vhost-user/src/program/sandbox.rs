@@ -209,6 +209,11 @@ impl Sandbox {
         Ok(found)
     }
 
+    /// Whether a thread may make some system calls only.
+    pub(crate) const fn confines_calls(&self) -> bool {
+        self.filters.is_some()
+    }
+
     /// Logs what is missing.
     pub(crate) fn report(&self) {
         for notice in &self.notices {

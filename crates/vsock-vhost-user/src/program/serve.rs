@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use signal_hook::iterator::Signals;
-use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock, start_closer};
+use vsock_vhost_user::{SocketAccess, Stopper, VhostUserError, VhostUserVsock, start_closer};
 
-use super::args::{Args, SandboxMode, Vm};
+use super::args::Vm;
 use super::error::ProgramError;
 use super::logging::Logging;
-use super::machine::{Common, config, device};
+use super::machine::{Common, Passed, device};
 use super::sandbox::{Sandbox, ThreadKind};
-use super::systemd::{Guest, HandedOver, Manager, StatusLine};
+use super::systemd::{Guest, Manager, StatusLine};
 use super::{descriptors, signals, thread};
 
 /// What ends the program.
@@ -25,8 +25,9 @@ enum End {
 
 /// Serves them until all have ended.
 pub(crate) fn run(
-    args: &Args,
     vms: &[Vm],
+    access: SocketAccess,
+    passed: Passed,
     sandbox: &Arc<Sandbox>,
     logging: &Logging,
 ) -> Result<(), ProgramError> {
@@ -34,7 +35,13 @@ pub(crate) fn run(
     let signals = Signals::new(signals::that_end()).map_err(ProgramError::Signals)?;
     let manager = Manager::from_env();
     let files = sandbox.files()?;
-    let devices = devices(args, vms, sandbox)?;
+    descriptors::raise(vms.iter().map(|vm| &vm.config));
+    let common = Common {
+        access,
+        sandbox,
+        passed,
+    };
+    let devices = devices(vms, common)?;
     // What is started from here on is confined as well.
     files.confine()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
@@ -61,6 +68,8 @@ pub(crate) fn run(
     let mut result = Ok(());
     let mut left = count;
     for end in ended {
+        // One for a single VMM ends with it, which does not concern the others.
+        let is_over = !matches!(end, End::Device(_, Ok(())));
         if let End::Device(cid, ended) = end {
             left -= 1;
             let ended = ended.map_err(|source| ProgramError::Device { cid, source });
@@ -69,11 +78,14 @@ pub(crate) fn run(
             }
             result = result.and(ended);
         }
-        if let (Some(manager), Some(_serving)) = (&manager, serving.take()) {
+        if (is_over || left == 0)
+            && let (Some(manager), Some(_serving)) = (&manager, serving.take())
+        {
             manager.stopping();
         }
-        // Whatever the reason was, it is the end of all.
-        stoppers.iter().for_each(Stopper::stop);
+        if is_over {
+            stoppers.iter().for_each(Stopper::stop);
+        }
         if left == 0 {
             break;
         }
@@ -119,34 +131,21 @@ impl Helpers<'_> {
 }
 
 /// Starts the devices of all virtual machines.
-fn devices(
-    args: &Args,
-    vms: &[Vm],
-    sandbox: &Arc<Sandbox>,
-) -> Result<Vec<VhostUserVsock>, ProgramError> {
-    let configs = vms
-        .iter()
-        .map(|vm| config(args, vm))
-        .collect::<Result<Vec<_>, _>>()?;
-    descriptors::raise(&configs);
-    if args.operation.sandbox != SandboxMode::Off {
-        // The device that has something to close may not start a thread.
-        start_closer(sandbox.begin(ThreadKind::Closer)).map_err(ProgramError::Thread)?;
+fn devices(vms: &[Vm], mut common: Common<'_>) -> Result<Vec<VhostUserVsock>, ProgramError> {
+    if common.sandbox.confines_calls() {
+        // The thread that has something to close may not start another one.
+        let begin = common.sandbox.begin(ThreadKind::Closer);
+        start_closer(begin).map_err(ProgramError::Thread)?;
     }
-    let mut common = Common {
-        args,
-        sandbox,
-        handed_over: HandedOver::from_env()?,
-    };
     let mut devices = Vec::new();
-    for (vm, config) in vms.iter().zip(configs) {
+    for vm in vms {
         let guest = match vms.len() {
             1 => Guest::Only(vm.guest_cid),
             _ => Guest::OneOfSeveral(vm.guest_cid),
         };
-        devices.push(device(&mut common, guest, vm, config)?);
+        devices.push(device(&mut common, guest, vm)?);
     }
-    common.handed_over.finish()?;
+    common.passed.handed_over.finish()?;
     Ok(devices)
 }
 

@@ -10,9 +10,11 @@
 )]
 
 mod descriptors;
+mod drop_in;
 mod frontends;
 mod guest;
 mod host;
+mod inherited;
 mod lifecycle;
 mod logging;
 mod messages;

@@ -23,6 +23,20 @@ impl fmt::Display for SocketUse {
         write!(f, "guest {cid} has {place} ({what})")
     }
 }
+/// The bytes of the longest path that a socket can have (`sun_path` of Linux).
+pub(super) const LONGEST: usize = 107;
+
+/// The first socket whose path is too long for one, and its length.
+pub(super) fn too_long(vms: &[Vm]) -> Option<(SocketUse, usize)> {
+    let used = |vm: &Vm, path: &Path, what| {
+        let len = path.as_os_str().len();
+        (len > LONGEST).then(|| (vm.socket_use(path, what), len))
+    };
+    vms.iter().find_map(|vm| {
+        used(vm, &vm.socket, "socket").or_else(|| used(vm, &vm.uds_path, "uds-path"))
+    })
+}
+
 /// The first two sockets that would have one name.
 pub(super) fn collision(vms: &[Vm]) -> Option<(SocketUse, SocketUse)> {
     let sockets: Vec<_> = vms.iter().flat_map(Vm::sockets).collect();
@@ -34,6 +48,14 @@ pub(super) fn collision(vms: &[Vm]) -> Option<(SocketUse, SocketUse)> {
 }
 
 impl Vm {
+    fn socket_use(&self, path: &Path, what: &'static str) -> SocketUse {
+        SocketUse {
+            cid: self.guest_cid,
+            place: path.display().to_string(),
+            what,
+        }
+    }
+
     fn sockets(&self) -> Vec<(SocketNames, SocketUse)> {
         let with = |suffix: &str| {
             let mut path = self.uds_path.clone().into_os_string();
@@ -45,7 +67,7 @@ impl Vm {
             place,
             what,
         };
-        let at = |path: &Path, what| used(path.display().to_string(), what);
+        let at = |path: &Path, what| self.socket_use(path, what);
         let one = |path: PathBuf, what| (SocketNames::one(&path), at(&path, what));
         let mut sockets = vec![one(self.socket.clone(), "socket")];
         if !self.no_connect {

@@ -1,157 +1,182 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! One virtual machine: the options of `--guest-cid` and those with it, or the keys of `--vm`.
+//! One virtual machine: by options, or by the keys of `--vm` and of a configuration file, which are
+//! the same words.
 
 use std::collections::BTreeSet;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use clap::Args as ClapArgs;
+use clap::{Arg, Args as ClapArgs, Command, FromArgMatches};
 use thiserror::Error;
+use vsock_vhost_user::{Config, ConfigError};
 
-use super::routes::{Expose, Forward, RouteError};
+use super::device::DeviceArgs;
+use super::identity::Identity;
+use super::limits::Limits;
+use super::routes::{Expose, Forward};
 
-/// One virtual machine.
-#[derive(Clone, Debug, Eq, PartialEq, ClapArgs)]
-#[group(requires_all = ["guest_cid", "socket", "uds_path"], multiple = true)]
-pub(crate) struct Vm {
-    /// The guest's CID, from 3
-    #[arg(long, value_name = "N", required = false)]
-    pub(crate) guest_cid: u64,
+/// The CID of a guest without one, as vhost-device-vsock has it.
+const CID: u64 = 3;
 
-    /// Where to listen for the VMM
-    #[arg(long, value_name = "PATH", required = false)]
-    pub(crate) socket: PathBuf,
+/// What is said of a virtual machine.
+#[derive(Clone, Debug, Default, Eq, PartialEq, ClapArgs)]
+pub(crate) struct VmArgs {
+    #[command(flatten)]
+    pub(super) identity: Identity,
 
-    /// Where to listen for host processes that want to reach the guest
-    #[arg(long, value_name = "PATH", required = false)]
-    pub(crate) uds_path: PathBuf,
+    #[command(flatten)]
+    pub(super) limits: Limits,
 
-    /// Send the guest's connections to PORT to unix:PATH, tcp:ADDRESS:PORT, or dgram:PATH. With
-    /// dgram, each message is a datagram, as for systemd's notifications. May be repeated
-    #[arg(long, value_name = "PORT=TARGET", required = false)]
-    pub(crate) forward: Vec<Forward>,
-
-    /// Connect every client of unix:PATH or tcp:ADDRESS:PORT to PORT of the guest, without CONNECT
-    /// and OK. May be repeated
-    #[arg(long, value_name = "ADDRESS=PORT", required = false)]
-    pub(crate) expose: Vec<Expose>,
-
-    /// Do not listen for CONNECT: host processes reach the guest only through --expose. The guest
-    /// still reaches host processes
-    #[arg(long, required = false)]
-    pub(crate) no_connect: bool,
-
-    // Instead of what the program's options say for all; by `--vm` alone.
-    #[arg(skip)]
-    pub(crate) buf_alloc: Option<u32>,
-    #[arg(skip)]
-    pub(crate) queue_size: Option<u16>,
-    #[arg(skip)]
-    pub(crate) sealed_memory: Option<bool>,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
 }
-/// What is wrong with the value of `--vm`.
+
+/// A virtual machine, with all that holds for it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Vm {
+    pub(crate) guest_cid: u64,
+    /// Where to listen for the VMM, or a name for the descriptor.
+    pub(crate) socket: PathBuf,
+    pub(crate) fd: Option<RawFd>,
+    pub(crate) uds_path: PathBuf,
+    pub(crate) groups: Vec<String>,
+    pub(crate) forward: Vec<Forward>,
+    pub(crate) expose: Vec<Expose>,
+    pub(crate) no_connect: bool,
+    pub(crate) config: Config,
+    pub(crate) device: DeviceArgs,
+}
+
+/// What is wrong with keys and their values.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub(crate) enum KeysError {
+    #[error("expected KEY=VALUE,KEY=VALUE and so on, and found {0:?}")]
+    NoValue(String),
+    #[error("unknown key {key:?}; there are {known}", key = .0, known = keys())]
+    UnknownKey(String),
+    /// What the parser of the options says.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// What is wrong with a virtual machine.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(crate) enum VmError {
-    #[error("expected KEY=VALUE")]
-    NoValue,
-    #[error("unknown key; there are {}, and tx-buffer-size for buf-alloc", KEYS.join(", "))]
-    UnknownKey,
-    #[error("{0} is given twice")]
-    Twice(&'static str),
-    #[error("{0} is missing")]
-    Missing(&'static str),
-    #[error("invalid value for {0}: expected {1}")]
-    Invalid(&'static str, &'static str),
-    #[error("invalid value for {0}")]
-    Route(&'static str, #[source] RouteError),
+    #[error("guest {0}: {1} is missing: give the path where to listen for {2}")]
+    Missing(u64, &'static str, &'static str),
+    #[error("guest {0} has two targets for port {1}; give each port one")]
+    SamePort(u64, u32),
+    #[error("guest {0}: the limits do not fit")]
+    Limits(u64, #[source] ConfigError),
 }
-/// The keys of `--vm`.
-const KEYS: [&str; 9] = [
-    "guest-cid",
-    "socket",
-    "uds-path",
-    "buf-alloc",
-    "queue-size",
-    "sealed-memory",
-    "no-connect",
-    "forward",
-    "expose",
-];
 
-impl FromStr for Vm {
-    type Err = VmError;
+impl VmArgs {
+    /// Those of `KEY=VALUE,KEY=VALUE`.
+    pub(super) fn of_keys(text: &str) -> Result<Self, KeysError> {
+        let pair = |part: &str| {
+            let pair = part.split_once('=');
+            let (key, value) = pair.ok_or_else(|| KeysError::NoValue(part.to_owned()))?;
+            Ok((key.to_owned(), value.to_owned()))
+        };
+        let pairs: Vec<_> = text.trim().split(',').map(pair).collect::<Result<_, _>>()?;
+        Self::of_pairs(&pairs)
+    }
 
-    fn from_str(text: &str) -> Result<Self, VmError> {
-        const NUMBER: &str = "a number that is not too large";
-        const BOOL: &str = "true or false";
-        let mut values = [None; KEYS.len()];
-        let (mut forward, mut expose) = (Vec::new(), Vec::new());
-        for part in text.split(',') {
-            let (key, value) = part.split_once('=').ok_or(VmError::NoValue)?;
-            let key = if key == "tx-buffer-size" {
-                "buf-alloc"
+    /// Those of keys with their values; a key may be written with `_` for `-`.
+    pub(super) fn of_pairs(pairs: &[(String, String)]) -> Result<Self, KeysError> {
+        let command = command();
+        let option = |(key, value): &(String, String)| {
+            let name = key.replace('_', "-");
+            let mut options = command.get_arguments();
+            if options.any(|option| has_name(option, &name)) {
+                Ok(format!("--{name}={value}"))
             } else {
-                key
-            };
-            // They may come more than once.
-            match key {
-                "forward" => {
-                    forward.push(value.parse().map_err(|e| VmError::Route("forward", e))?);
-                    continue;
-                }
-                "expose" => {
-                    expose.push(value.parse().map_err(|e| VmError::Route("expose", e))?);
-                    continue;
-                }
-                _ => {}
+                Err(KeysError::UnknownKey(key.clone()))
             }
-            let at = KEYS.iter().position(|known| *known == key);
-            let at = at.ok_or(VmError::UnknownKey)?;
-            if values[at].replace(value).is_some() {
-                return Err(VmError::Twice(KEYS[at]));
-            }
-        }
-        let [
+        };
+        let options = pairs.iter().map(option).collect::<Result<Vec<_>, _>>()?;
+        let matches = command.try_get_matches_from(options);
+        let parsed = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        parsed.map_err(|error| KeysError::Value(reason(&error)))
+    }
+
+    /// The virtual machine, with what holds for all where these say nothing.
+    pub(super) fn with(self, all: &Self) -> Result<Vm, VmError> {
+        let Identity {
             guest_cid,
             socket,
+            fd,
             uds_path,
-            buf_alloc,
-            queue_size,
-            sealed_memory,
-            no_connect,
-            _,
-            _,
-        ] = values;
-        Ok(Self {
-            guest_cid: parsed("guest-cid", guest_cid, NUMBER)?
-                .ok_or(VmError::Missing("guest-cid"))?,
-            socket: socket.ok_or(VmError::Missing("socket"))?.into(),
-            uds_path: uds_path.ok_or(VmError::Missing("uds-path"))?.into(),
-            buf_alloc: parsed("buf-alloc", buf_alloc, NUMBER)?,
-            queue_size: parsed("queue-size", queue_size, NUMBER)?,
-            sealed_memory: parsed("sealed-memory", sealed_memory, BOOL)?,
-            no_connect: parsed("no-connect", no_connect, BOOL)?.unwrap_or(false),
+            groups,
             forward,
             expose,
+            no_connect,
+            ..
+        } = self.identity;
+        let guest_cid = guest_cid.unwrap_or(CID);
+        let found = |path: Option<PathBuf>, key, client| {
+            path.ok_or(VmError::Missing(guest_cid, key, client))
+        };
+        if let Some(port) = port_with_two_targets(&forward) {
+            return Err(VmError::SamePort(guest_cid, port));
+        }
+        let inherited = fd.map(|number| PathBuf::from(format!("descriptor {number}")));
+        let socket = socket.or(inherited);
+        let config = self.limits.or(&all.limits).config();
+        Ok(Vm {
+            guest_cid,
+            fd,
+            socket: found(socket, "socket", "the VMM")?,
+            uds_path: found(uds_path, "uds-path", "host processes")?,
+            groups,
+            forward,
+            expose,
+            no_connect: no_connect.unwrap_or(false),
+            config: config.map_err(|error| VmError::Limits(guest_cid, error))?,
+            device: self.device.or(&all.device),
         })
     }
 }
-/// The value of a key, if there is one.
-fn parsed<T: FromStr>(
-    key: &'static str,
-    value: Option<&str>,
-    expected: &'static str,
-) -> Result<Option<T>, VmError> {
-    let value = value.map(str::parse).transpose();
-    value.map_err(|_| VmError::Invalid(key, expected))
+
+/// The parser of options as the keys are.
+fn command() -> Command {
+    let command = Command::new("key").no_binary_name(true);
+    VmArgs::augment_args(command.disable_help_flag(true))
 }
-impl Vm {
-    /// A port of which it is not known where it goes.
-    pub(super) fn port_with_two_targets(&self) -> Option<u32> {
-        let mut ports = BTreeSet::new();
-        let mut routes = self.forward.iter();
-        let twice = routes.find(|forward| !ports.insert(forward.port))?;
-        Some(twice.port)
-    }
+
+/// The keys that `--help` shows as options.
+fn keys() -> String {
+    let command = command();
+    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    shown
+        .filter_map(Arg::get_long)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn has_name(option: &Arg, name: &str) -> bool {
+    let aliases = option.get_all_aliases().unwrap_or_default();
+    option.get_long() == Some(name) || aliases.contains(&name)
+}
+
+/// What an error says, without what belongs to a command line.
+fn reason(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let text = text
+        .split_once(
+            "
+
+",
+        )
+        .map_or(text, |(said, _)| said);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A port of which it is not known where it goes.
+fn port_with_two_targets(forward: &[Forward]) -> Option<u32> {
+    let mut ports = BTreeSet::new();
+    let twice = forward.iter().find(|forward| !ports.insert(forward.port))?;
+    Some(twice.port)
 }

@@ -71,13 +71,17 @@ fn directory(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::program::args::Args;
 
     #[test]
     fn a_machine_needs_the_directories_of_its_sockets_and_the_ports_of_its_targets() {
         let vm = "guest-cid=3,socket=/run/a/s,uds-path=u,forward=1=tcp:127.0.0.1:80,\
                   forward=2=unix:/run/b/db,expose=unix:/run/c/ssh=22,expose=tcp:127.0.0.1:2222=22";
-        let needs = Needs::of(&[vm.parse().unwrap()]);
+        let args = Args::try_parse_from(["vsock-vhost-user", "--vm", vm]).unwrap();
+        let needs = Needs::of(&args.vms().unwrap());
         let directories = [".", "/run/a", "/run/c"].map(PathBuf::from);
         assert_eq!(needs.directories, BTreeSet::from(directories));
         assert_eq!(needs.connect_tcp, BTreeSet::from([80]));

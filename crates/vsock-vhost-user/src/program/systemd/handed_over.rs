@@ -7,22 +7,21 @@
 //! several guests. A socket with any other name is for what its path and its type say: all sockets of one
 //! `.socket` unit have one name.
 
-#![expect(unsafe_code, reason = "nothing safe takes the numbers of descriptors")]
-
 use std::env;
 use std::ffi::OsStr;
+use std::io;
 use std::ops::Range;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::io::fcntl_getfd;
 use rustix::net::sockopt::{socket_acceptconn, socket_type};
 use rustix::net::{SocketAddrUnix, SocketType, getsockname};
 use thiserror::Error;
 use vsock_vhost_user::SocketNames;
+
+use crate::program::passed_fd;
 
 /// The number of the first.
 const FIRST: RawFd = 3;
@@ -76,6 +75,8 @@ pub(crate) enum HandedOverError {
         "descriptor {0}, which LISTEN_FDS counts, is not open: unset LISTEN_FDS, or hand it over"
     )]
     Closed(RawFd),
+    #[error("descriptor {number}, which LISTEN_FDS counts, cannot be taken over")]
+    Failed { number: RawFd, source: io::Error },
     #[error(
         "the socket {name} of the service manager is no Unix socket that listens: expected ListenStream= or \
          ListenSequentialPacket= with a path, and Accept=no"
@@ -114,19 +115,14 @@ pub(crate) struct HandedOver {
 }
 
 impl HandedOver {
-    /// Takes those that the environment speaks of, if it speaks to this process. Only the first call finds
-    /// any.
+    /// Takes those that the environment speaks of, if it speaks to this process. To be called before the
+    /// program opens anything.
     pub(crate) fn from_env() -> Result<Self, HandedOverError> {
-        static TAKEN: AtomicBool = AtomicBool::new(false);
         let variable = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         let pid = variable("LISTEN_PID").and_then(|pid| pid.parse().ok());
         let Some(count) = variable("LISTEN_FDS").filter(|_| pid == Some(process::id())) else {
             return Ok(Self::default());
         };
-        // ORDER: Relaxed; partner: none, one call is the first, whatever else is seen.
-        if TAKEN.swap(true, Ordering::Relaxed) {
-            return Ok(Self::default());
-        }
         let numbers = numbers(&count)?;
         let names = names(variable("LISTEN_FDNAMES").as_deref(), numbers.len())?;
         let sockets = numbers.zip(names);
@@ -207,12 +203,9 @@ fn names(text: Option<&str>, count: usize) -> Result<Vec<String>, HandedOverErro
 
 /// The descriptor of this number, which the manager has opened for the program.
 fn take(number: RawFd) -> Result<OwnedFd, HandedOverError> {
-    // SAFETY: it is asked whether there is such a descriptor, and used for nothing else.
-    let seen = unsafe { BorrowedFd::borrow_raw(number) };
-    fcntl_getfd(seen).map_err(|_| HandedOverError::Closed(number))?;
-    // SAFETY: it is open. By the protocol it belongs to this process's main program, which takes each number
-    // once (`from_env`), before it opens anything that could have the number.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    let taken = passed_fd::take(number);
+    let taken = taken.map_err(|source| HandedOverError::Failed { number, source })?;
+    taken.ok_or(HandedOverError::Closed(number))
 }
 
 #[cfg(test)]
@@ -283,14 +276,6 @@ mod tests {
         assert!(matches!(
             names(Some("a"), 2),
             Err(HandedOverError::Names { names: 1, .. })
-        ));
-    }
-
-    #[test]
-    fn a_number_that_is_not_open_is_refused() {
-        assert!(matches!(
-            take(100_000),
-            Err(HandedOverError::Closed(100_000))
         ));
     }
 }

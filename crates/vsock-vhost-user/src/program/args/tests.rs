@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Command lines and files, and what comes of them.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
+
+use log::LevelFilter;
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::sample::select;
+use tempfile::{NamedTempFile, TempDir};
+use vsock_vhost_user::Config;
+
+use super::device::DeviceArgs;
+use super::vm::KeysError;
+use super::*;
+use crate::program::error::with_causes;
+
+const ONE: [&str; 6] = ["--guest-cid", "3", "--socket", "/s", "--uds-path", "/u"];
+
+fn parse(args: &[&str]) -> Result<Args, clap::Error> {
+    Args::try_parse_from([&["vsock-vhost-user"], args].concat())
+}
+
+/// The virtual machines of a command line, or why there are none.
+fn vms(args: &[&str]) -> Result<Vec<Vm>, String> {
+    let parsed = parse(args).map_err(|error| error.to_string())?;
+    parsed.vms().map_err(|error| with_causes(&error))
+}
+
+fn vm(guest_cid: u64, socket: &str, uds_path: &str) -> Vm {
+    Vm {
+        guest_cid,
+        socket: socket.into(),
+        fd: None,
+        uds_path: uds_path.into(),
+        groups: Vec::new(),
+        forward: Vec::new(),
+        expose: Vec::new(),
+        no_connect: false,
+        config: Config::default(),
+        device: DeviceArgs::default(),
+    }
+}
+
+#[test]
+fn t125_what_is_forwarded_and_exposed_is_no_socket_of_another() {
+    let first = "guest-cid=3,socket={d}/a.vhost,uds-path={d}/a,expose=tcp:127.0.0.1:1000=22,forward=7=unix:{d}/c";
+    for (more, what) in [
+        ("forward=5=unix:{d}/a", "unix:{d}/a (forward)"),
+        (
+            "forward=5=unix:{link}/a.vhost",
+            "unix:{link}/a.vhost (forward)",
+        ),
+        ("forward=5=dgram:{d}/b.vhost", "dgram:{d}/b.vhost (forward)"),
+        (
+            "forward=5=tcp:127.0.0.1:1000",
+            "tcp:127.0.0.1:1000 (forward)",
+        ),
+        ("expose=unix:{d}/a_5=22", "unix:{d}/a_5 (expose)"),
+        ("expose=unix:{d}/c=22", "unix:{d}/c (expose)"),
+        (
+            "expose=tcp:127.0.0.1:1000=22",
+            "tcp:127.0.0.1:1000 (expose)",
+        ),
+    ] {
+        let second = format!("guest-cid=4,socket={{d}}/b.vhost,uds-path={{d}}/b,{more}");
+        let text = wrong(first, &second);
+        assert!(text.contains(&format!("guest 4 has {what}")), "{text}");
+    }
+    for more in [
+        "forward=5=unix:{d}/c,forward=6=dgram:{d}/a_5",
+        "no-connect=true,forward=5=unix:{d}/b",
+        "expose=tcp:127.0.0.1:1001=22,expose=tcp:127.0.0.1:0=1,expose=tcp:127.0.0.1:0=2",
+    ] {
+        let second = format!("guest-cid=4,socket={{d}}/b.vhost,uds-path={{d}}/b,{more}");
+        assert_eq!(wrong(first, &second), "");
+    }
+}
+
+#[test]
+fn a_port_has_one_target() {
+    let twice = ["--forward", "7=unix:/a", "--forward", "7=unix:/b"];
+    let refused = vms(&[&ONE[..], &twice].concat()).unwrap_err();
+    assert!(
+        refused.contains("guest 3 has two targets for port 7"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn routes_are_options_or_keys_of_a_machine() {
+    let options = [
+        "--forward",
+        "7=dgram:/a",
+        "--expose",
+        "unix:/b=c=22",
+        "--no-connect",
+    ];
+    let by_options = vms(&[&ONE[..], &options].concat()).unwrap();
+    let keys =
+        "guest-cid=3,socket=/s,uds-path=/u,forward=7=dgram:/a,expose=unix:/b=c=22,no-connect=true";
+    let by_keys = vms(&["--vm", keys]).unwrap();
+    assert_eq!(by_options, by_keys);
+    let one = &by_keys[0];
+    assert!(one.no_connect && one.forward.len() == 1 && one.expose.len() == 1);
+    for with_vm in [
+        &["--vm", keys, "--no-connect"][..],
+        &["--vm", keys, "--forward", "7=unix:/a"],
+    ] {
+        assert_eq!(parse(with_vm).unwrap_err().exit_code(), 2);
+    }
+}
+
+#[test]
+fn machines_are_listed() {
+    let limits =
+        "guest-cid=3,socket=/s,uds-path=/u,tx-buffer-size=65536,queue-size=256,sealed-memory=true";
+    let limited = Vm {
+        config: Config::builder()
+            .buf_alloc(65_536)
+            .max_message(65_536)
+            .build()
+            .unwrap(),
+        device: DeviceArgs {
+            queue_size: Some(256),
+            sealed_memory: Some(true),
+            ..DeviceArgs::default()
+        },
+        ..vm(3, "/s", "/u")
+    };
+    let (one, other) = (
+        "guest-cid=3,socket=/s,uds-path=/u",
+        "uds-path=/v,socket=/t,guest-cid=4",
+    );
+    for (args, expected) in [
+        (&ONE[..], vec![vm(3, "/s", "/u")]),
+        (&ONE[2..], vec![vm(3, "/s", "/u")]),
+        (
+            &["--vm", one, "--vm", other],
+            vec![vm(3, "/s", "/u"), vm(4, "/t", "/v")],
+        ),
+        (&["--vm", limits], vec![limited]),
+    ] {
+        assert_eq!(vms(args), Ok(expected));
+    }
+}
+
+#[test]
+fn what_holds_for_all_holds_for_one_that_says_nothing_else() {
+    let listed = [
+        "--sealed-memory",
+        "--max-resets=7",
+        "--queue-size=256",
+        "--vm=socket=/s,uds-path=/u,sealed-memory=false,max-resets=8,queue-size=512",
+        "--vm=guest-cid=4,socket=/t,uds-path=/v",
+    ];
+    let said: Vec<_> = vms(&listed)
+        .unwrap()
+        .into_iter()
+        .map(|vm| {
+            let (resets, device) = (vm.config.max_resets(), vm.device);
+            (resets, device.sealed_memory, device.queue_size)
+        })
+        .collect();
+    let expected = [(8, Some(false), Some(512)), (7, Some(true), Some(256))];
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let vm = ["--vm", "guest-cid=4,socket=/t,uds-path=/v"];
+    for (args, expected) in [
+        (&[][..], "no virtual machine: give --socket and --uds-path"),
+        (&ONE[..4], "guest 3: uds-path is missing"),
+        (&ONE[..2], "guest 3: socket is missing"),
+        (&[&ONE[..], &vm].concat(), "cannot be used with"),
+        (
+            &[&ONE[..2], &["--config=/f"]].concat(),
+            "cannot be used with",
+        ),
+        (&[&vm[..], &["--config=/f"]].concat(), "cannot be used with"),
+        (
+            &["--config=/nowhere/f"],
+            "--config /nowhere/f: it cannot be read",
+        ),
+        (&["--check", "generate", "/d"], "generate"),
+        (&["--socket=/s", "--socket-path=/s"], "multiple times"),
+    ] {
+        let refused = vms(args).unwrap_err();
+        assert!(refused.contains(expected), "{args:?}: {refused}");
+    }
+}
+
+#[test]
+fn a_wrong_log_level_is_answered_with_those_that_there_are() {
+    let level = |level| parse(&[&ONE[..], &["--log-level", level]].concat());
+    let refused = level("loud").unwrap_err().to_string();
+    let expected = "off, error, warn, info, debug, trace";
+    assert!(refused.contains(expected), "{refused}");
+    let level = level("Debug").unwrap().log.log_level;
+    assert_eq!(level, Some(LevelFilter::Debug));
+}
+
+#[test]
+fn t11_two_machines_share_no_cid() {
+    let listed =
+        ["s", "t"].map(|name| format!("--vm=guest-cid=3,socket=/{name},uds-path=/u{name}"));
+    let refused = vms(&[&listed[0], &listed[1]]).unwrap_err();
+    assert!(refused.contains("guest CID 3"), "{refused}");
+}
+
+/// What is wrong with two machines, whose directories are `{d}`, and `{link}` for another way there.
+fn wrong(first: &str, second: &str) -> String {
+    let dir = TempDir::new().unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+    let vm = |text: &str| {
+        let text = text.replace("{d}", &dir.path().display().to_string());
+        format!(
+            "--vm={}",
+            text.replace("{link}", &link.display().to_string())
+        )
+    };
+    let text = vms(&[&vm(first), &vm(second)]).err().unwrap_or_default();
+    let text = text.replace(&link.display().to_string(), "{link}");
+    text.replace(&dir.path().display().to_string(), "{d}")
+}
+
+#[test]
+fn t125_no_socket_of_a_machine_is_one_of_another() {
+    let first = "guest-cid=3,socket={d}/a.vhost,uds-path={d}/a";
+    for (socket, uds_path, what) in [
+        ("{d}/b.vhost", "{d}/a_1024", "{d}/a_1024 (uds-path)"),
+        ("{d}/a_5", "{d}/b", "{d}/a_5 (socket)"),
+        ("{d}/a_seqpacket", "{d}/b", "{d}/a_seqpacket (socket)"),
+        ("{d}/b.vhost", "{d}/a", "{d}/a (uds-path)"),
+        ("{d}/.//a.vhost", "{d}/b", "{d}/.//a.vhost (socket)"),
+        ("{link}/a_0", "{d}/b", "{link}/a_0 (socket)"),
+        ("{d}/b_1", "{d}/b", "{d}/b_PORT (uds-path and any port)"),
+    ] {
+        let text = wrong(
+            first,
+            &format!("guest-cid=4,socket={socket},uds-path={uds_path}"),
+        );
+        assert!(text.contains(&format!("guest 4 has {what}")), "{text}");
+        let own = what.contains("any port");
+        assert!(own || text.contains("guest 3 has "), "{text}");
+    }
+    for second in [
+        "socket={d}/a_01024,uds-path={d}/b",
+        "socket={d}/a_4294967296,uds-path={d}/b",
+        "socket={d}/aa_5,uds-path={d}/a_",
+    ] {
+        assert_eq!(wrong(first, &format!("guest-cid=4,{second}")), "");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_keys_is_said() {
+    for (keys, expected) in [
+        ("guest-cid", "found \"guest-cid\""),
+        ("", "expected KEY=VALUE"),
+        ("socket=/s,", "expected KEY=VALUE"),
+        (
+            "cid=3",
+            "unknown key \"cid\"; there are guest-cid, socket, fd, uds-path,",
+        ),
+        ("=3", "unknown key \"\""),
+        ("-=3", "unknown key \"-\""),
+        ("help=1", "unknown key \"help\""),
+        (
+            "socket=/s,socket=/t",
+            "'--socket <PATH>' cannot be used multiple times",
+        ),
+        (
+            "buf-alloc=1,tx_buffer_size=2",
+            "'--buf-alloc <SIZE>' cannot be used multiple times",
+        ),
+        (
+            "guest-cid=x",
+            "'--guest-cid <N>': expected a number from 3 to 4294967294",
+        ),
+        ("guest-cid=2", "expected a number from 3 to 4294967294"),
+        (
+            "queue-size=65536",
+            "'--queue-size <N>': expected a power of two",
+        ),
+        ("sealed-memory=yes", "[possible values: true, false]"),
+        ("socket=", "a value is required for '--socket <PATH>'"),
+        (
+            "groups=a++b",
+            "a value is required for '--groups <NAME+NAME>'",
+        ),
+        ("forward=5", "expected PORT=TARGET"),
+        ("command-timeout=5", "such as 500ms, 5s"),
+    ] {
+        let refused = VmArgs::of_keys(keys).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{keys}: {refused}");
+        assert!(
+            !refused.contains('\n') && !refused.contains("--help"),
+            "{refused}"
+        );
+        let refused = parse(&["--vm", keys]).unwrap_err();
+        assert_eq!(refused.exit_code(), 2, "{keys}");
+    }
+    let unknown = VmArgs::of_keys("socket_=/s").unwrap_err();
+    assert_eq!(unknown, KeysError::UnknownKey("socket_".to_owned()));
+}
+
+#[test]
+fn the_help_names_every_option() {
+    let help = parse(&["--help"]).unwrap_err().to_string();
+    let options = "guest-cid socket socket-path uds-path groups vm config check buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level forward expose no-connect socket-mode socket-group sandbox";
+    for option in options.split(' ') {
+        assert!(
+            help.contains(&format!("--{option}")),
+            "{option} is missing in\n{help}"
+        );
+    }
+    // Those that are refused are not offered.
+    assert!(!help.contains("--forward-cid"), "{help}");
+}
+
+/// A word of a command line: an option's name, a value that is nearly one, or anything.
+fn word() -> impl Strategy<Value = OsString> {
+    let names = "--vm --config --check --guest-cid --guest_cid --socket --socket-path --uds-path \
+                 --groups --forward --expose --no-connect --forward-cid --forward-listen --buf-alloc \
+                 --tx-buffer-size --queue-size --sealed-memory --host-ports --command-timeout \
+                 --probe-interval --max-connections --log-level --socket-mode \
+                 --socket-group --sandbox -h -V -- generate /d";
+    let values = "guest-cid=3,socket=/s,uds_path=/u guest_cid 3 4294967295 -1 18446744073709551616 /s \
+                  1KiB 9999999999999G 5s 5000000000000h 5=unix:/p unix:/p=5 tcp:[::1]:1=2 a+b + = , ,, \
+                  == true no 0-1 1-0 - groups=+ forward=1=dgram:/x socket=,uds-path=";
+    let list = |words: &'static str| select(words.split_whitespace().collect::<Vec<_>>());
+    prop_oneof![
+        list(names).prop_map(OsString::from),
+        list(values).prop_map(OsString::from),
+        (list(names), list(values)).prop_map(|(name, value)| format!("{name}={value}").into()),
+        (list(names), ".*").prop_map(|(name, value)| format!("{name}={value}").into()),
+        vec(any::<u8>(), 0..20).prop_map(OsString::from_vec),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_command_line_panics(words in vec(word(), 0..8)) {
+        let program = OsString::from("vsock-vhost-user");
+        match Args::try_parse_from(std::iter::once(program).chain(words)) {
+            Ok(args) if args.config.is_none() => drop(args.vms()),
+            Ok(_) => {}
+            Err(error) => {
+                let is_refused = error.exit_code() == 2;
+                prop_assert_eq!(is_refused, error.use_stderr());
+                prop_assert!(!error.to_string().is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn no_keys_panic(text in "[a-z_=,+:/0-9. -]{0,40}|.*") {
+        drop(VmArgs::of_keys(&text));
+        drop(VmArgs::of_keys(&format!("socket=/s,uds-path=/u,{text}")));
+    }
+
+    #[test]
+    fn no_file_panics(bytes in prop_oneof![
+        vec(any::<u8>(), 0..100),
+        "[a-z:\n \\[\\]{},&*?|>'\"~#%!-]{0,100}".prop_map(String::into_bytes),
+        "vms:\n- [a-z_]{0,9}: [a-z0-9:\n \\[\\]{},-]{0,100}".prop_map(String::into_bytes),
+    ]) {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(&bytes).unwrap();
+        drop(file::read(file.path()));
+    }
+}
