@@ -7,6 +7,7 @@ mod backend;
 pub(crate) mod client_listener;
 mod closer;
 pub(crate) mod guarded_socket;
+mod handed_over;
 mod named_listener;
 mod pieces;
 mod seqpacket_backend;

@@ -12,27 +12,6 @@
     target_arch = "riscv64"
 ))]
 mod calls;
-/// The calls of architectures that `seccompiler` does not know are never asked for.
-#[cfg(not(any(
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    target_arch = "riscv64"
-)))]
-mod calls {
-    use std::collections::BTreeMap;
-
-    use seccompiler::{BackendError, SeccompRule};
-
-    use super::ThreadKind;
-    use super::needs::Needs;
-
-    pub(super) fn calls(
-        _: ThreadKind,
-        _: &Needs,
-    ) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
-        Ok(BTreeMap::new())
-    }
-}
 mod files;
 mod filter;
 mod needs;

@@ -9,8 +9,26 @@ use seccompiler::{
 };
 
 use super::ThreadKind;
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64"
+))]
 use super::calls::calls;
 use super::needs::Needs;
+
+/// `seccompiler` knows no other architectures: their calls are never asked for.
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64"
+)))]
+fn calls(
+    _: ThreadKind,
+    _: &Needs,
+) -> Result<std::collections::BTreeMap<i64, Vec<seccompiler::SeccompRule>>, BackendError> {
+    Ok(std::collections::BTreeMap::new())
+}
 
 /// What becomes of a thread that makes another call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
