@@ -4,19 +4,26 @@
 
 use std::process::ExitCode;
 
-use anyhow::ensure;
 use xshell::cmd;
 
 use crate::guest;
-use crate::shell::Env;
+use crate::shell::{Env, Missing};
 
 /// Where the runner of the guest puts the peer, among the build products.
 const PEER: &str = "guest/peer/bin/vhost-device-vsock";
 
 /// Installs the peer where it is missing, and runs the tests.
+///
+/// # Errors
+///
+/// [`Missing`] where it cannot be installed.
 pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     let installed = guest::run(env, "peer", std::iter::empty())?;
-    ensure!(installed == ExitCode::SUCCESS, "the peer is not installed");
+    if installed != ExitCode::SUCCESS {
+        return Err(
+            Missing::new("vhost-device-vsock", "cargo xtask drop-in, with a network").into(),
+        );
+    }
     let _peer = env.sh.push_env("VSOCK_PEER", env.target.join(PEER));
     let package = "vsock-vhost-user";
     cmd!(

@@ -9,17 +9,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vhost::vhost_user::VhostUserVirtioFeatures;
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::MuxerDriver;
-use vsock_inner::{VsockInnerBackend, VsockInnerConnector, VsockInnerStream};
+use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 use vsock_muxer::{Muxer, MuxerState};
 use vsock_proto::{Config, GuestCid, Tick};
 use vsock_sockets::{
-    ExposeBackend, NamedListener, SocketFileRemover, TcpVsockStream, UnixBackend,
-    UnixSeqpacketBackend, UnixVsockStream,
+    ExposeBackend, NamedListener, SocketFileRemover, UnixBackend, UnixSeqpacketBackend,
 };
-use vsock_virtio::VsockDevice;
 
 use crate::access_platform::AccessPlatform;
 use crate::cid_claim::CidClaim;
@@ -28,11 +25,11 @@ use crate::error::VhostUserError;
 use crate::frontend_thread::FrontendThread;
 use crate::io_thread::IoThread;
 use crate::journal::Journal;
-use crate::memory::MappedMemory;
 use crate::shared::{Offer, Shared};
 use crate::shared_file::SealedMemory;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
 use crate::thread::{Begin, DeviceThread, ThreadStart, start};
+use crate::virtio_device::virtio_device;
 use crate::vmms::Vmms;
 use crate::worker::Worker;
 
@@ -276,7 +273,7 @@ impl VhostUserVsockBuilder {
         let file_removers = self.backends.iter().filter_map(file_remover).collect();
         let journal = Arc::new(Journal::new(cid, event_loop.waker()));
         let muxer = muxer(cid, self.config, self.backends)?;
-        let virtio = virtio(muxer, self.access_platform, self.poll_budget);
+        let virtio = virtio_device(muxer, self.access_platform, self.poll_budget);
         let worker = Worker::new(virtio, size, event_loop, Arc::clone(&journal))?;
         let offer = Offer {
             features: worker.features(),
@@ -335,21 +332,6 @@ impl VhostUserVsockBuilder {
     }
 }
 
-/// The virtio device around a muxer, which copies between these streams and the guest's memory directly.
-fn virtio(
-    muxer: Muxer,
-    access_platform: AccessPlatform,
-    poll_budget: Duration,
-) -> VsockDevice<MappedMemory> {
-    VsockDevice::builder(muxer)
-        .transport_features(transport_features(access_platform))
-        .direct::<VsockInnerStream>(0)
-        .direct::<UnixVsockStream>(0)
-        .direct::<TcpVsockStream>(0)
-        .poll_budget(poll_budget)
-        .build()
-}
-
 /// A muxer, to which the backends belong from here on.
 fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, VhostUserError> {
     let ports = config.host_ports();
@@ -376,13 +358,6 @@ fn first_port(ports: &Range<u32>) -> u32 {
     ports
         .start
         .saturating_add(u32::try_from(offset).unwrap_or(0))
-}
-
-/// What vhost-user adds to the features of the device.
-const fn transport_features(access_platform: AccessPlatform) -> u64 {
-    let vhost_user =
-        VhostUserVirtioFeatures::PROTOCOL_FEATURES.union(VhostUserVirtioFeatures::LOG_ALL);
-    vhost_user.bits() | access_platform.features()
 }
 
 /// What can remove the file of a backend over Unix sockets.

@@ -105,8 +105,26 @@
 //! A host process reaches port 52 of the guest by connecting to `/run/vm3/vm.vsock` and writing
 //! `CONNECT 52\n`, and serves port 1024 for the guest by listening on `/run/vm3/vm.vsock_1024`. By
 //! `--vm guest-cid=3,socket=PATH,uds-path=PATH`, repeated, one process serves several guests, on
-//! threads of their own; `buf-alloc=BYTES`, `queue-size=N` and `sealed-memory=true` after it are for this one guest. `--help`
-//! has the rest.
+//! threads of their own. Each option of a guest is a key there, such as `buf-alloc=1M` or
+//! `sealed-memory=true`; as an option of the program it holds for every guest that has no such key. `--help` has
+//! them all: each limit and timeout of [`Config`] is one.
+//!
+//! `--config FILE` takes the guests from a YAML file:
+//!
+//! ```yaml
+//! vms:
+//!   - guest_cid: 3
+//!     socket: /run/vm3/vhost.sock
+//!     uds_path: /run/vm3/vm.vsock
+//!     linger_timeout: 1min
+//! ```
+//!
+//! `--check` says what is wrong with all of this and starts nothing. Command lines and files of
+//! `vhost-device-vsock` 0.3.0 are understood, except for those that forward to `AF_VSOCK` sockets of the host.
+//!
+//! Management software may pass the socket for the VMM (`--fd N`), as QEMU's conventions for back-ends have it:
+//! one that listens, or one that is connected to the only VMM, with which the device ends.
+//! `--print-capabilities` and `generate` do the rest of these conventions.
 //!
 //! Programs that know nothing of vsock are reached by `--forward PORT=unix:PATH`,
 //! `=tcp:ADDRESS:PORT` or `=dgram:PATH` (each message is a datagram, as for systemd's
@@ -223,6 +241,7 @@ mod signal;
 mod status;
 mod stopper;
 mod thread;
+mod virtio_device;
 mod vmms;
 mod vring;
 mod worker;

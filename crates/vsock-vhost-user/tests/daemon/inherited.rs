@@ -125,7 +125,11 @@ fn what_is_no_socket_for_vmms_is_refused() {
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains("no such descriptor was passed"), "{said}");
     }
-    for (number, why) in [("2", "from 3 to"), ("x", "from 3 to"), ("-7", "--fd")] {
+    for (number, why) in [
+        ("2", "from 3 to"),
+        ("x", "from 3 to"),
+        ("-7", "unexpected argument"),
+    ] {
         let (code, said) = run(&["--fd", number, &uds]);
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains(why), "{said}");

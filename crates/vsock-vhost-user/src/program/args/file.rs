@@ -17,7 +17,7 @@ const LIMIT: u64 = 1 << 20;
 /// What is wrong with a file.
 #[derive(Debug, Error)]
 pub(crate) enum FileError {
-    #[error("it cannot be read")]
+    #[error("it cannot be read; expected a YAML file")]
     Read(#[source] io::Error),
     #[error("it has more than 1 MiB; expected a list of virtual machines")]
     TooLong,

@@ -27,9 +27,14 @@ pub(crate) struct Identity {
     #[arg(long, visible_alias = "socket-path", value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
 
-    /// The number of a Unix socket for the VMM that this program inherits, instead of --socket: one that
-    /// listens, or one that is connected to the only VMM
-    #[arg(long, value_name = "N", conflicts_with = "socket", value_parser = number::<i32>(3..=0x7fff_ffff))]
+    /// The number of a Unix socket for the VMM that this program inherits, instead of --socket: one
+    /// that listens, or one that is connected to the only VMM
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "socket",
+        value_parser = number::<i32>(3..=0x7fff_ffff)
+    )]
     pub(super) fd: Option<RawFd>,
 
     /// Where to listen for host processes that want to reach the guest

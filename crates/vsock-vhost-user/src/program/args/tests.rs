@@ -184,7 +184,7 @@ fn what_does_not_go_together_is_refused() {
         (&[&vm[..], &["--config=/f"]].concat(), "cannot be used with"),
         (
             &["--config=/nowhere/f"],
-            "--config /nowhere/f: it cannot be read",
+            "--config /nowhere/f: it cannot be read; expected a YAML file: No such",
         ),
         (&["--check", "generate", "/d"], "generate"),
         (&["--socket=/s", "--socket-path=/s"], "multiple times"),
