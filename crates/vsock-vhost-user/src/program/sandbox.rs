@@ -14,6 +14,7 @@
 mod calls;
 mod files;
 mod filter;
+mod kind;
 mod needs;
 mod violation;
 
@@ -23,58 +24,12 @@ use std::thread;
 
 use landlock::{RestrictionStatus, RulesetCreated, RulesetError};
 use thiserror::Error;
-use vsock_vhost_user::DeviceThread;
 
+pub(crate) use self::kind::ThreadKind;
 pub(crate) use self::needs::Needs;
 
 use self::filter::{Filters, Verdict};
 use super::args::SandboxMode;
-
-/// A kind of thread: those of one kind may do the same.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum ThreadKind {
-    /// Waits for signals and for devices to end, and removes sockets.
-    Main,
-    /// Moves a guest's bytes.
-    Data,
-    /// Answers a VMM.
-    Requests,
-    /// Writes the log.
-    Log,
-    /// Closes what host processes have passed.
-    Closer,
-}
-
-impl ThreadKind {
-    const ALL: [Self; 5] = [
-        Self::Main,
-        Self::Data,
-        Self::Requests,
-        Self::Log,
-        Self::Closer,
-    ];
-
-    /// What a person calls it.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Main => "main",
-            Self::Data => "data",
-            Self::Requests => "requests",
-            Self::Log => "log",
-            Self::Closer => "closer",
-        }
-    }
-}
-
-impl From<DeviceThread> for ThreadKind {
-    fn from(thread: DeviceThread) -> Self {
-        match thread {
-            DeviceThread::Data => Self::Data,
-            // A kind that this program does not know yet drops backends, too, as far as it knows.
-            _ => Self::Requests,
-        }
-    }
-}
 
 /// Why the program cannot be confined, though the kernel could.
 #[derive(Debug, Error)]

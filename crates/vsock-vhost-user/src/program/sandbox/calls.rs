@@ -25,7 +25,7 @@ use seccompiler::SeccompCmpArgLen::Dword;
 use seccompiler::SeccompCmpOp::MaskedEq;
 use seccompiler::{BackendError, SeccompCondition, SeccompRule};
 
-use super::ThreadKind;
+use super::kind::ThreadKind;
 use super::needs::Needs;
 
 /// Calls by number, each with the rules of which one must hold, if there are any.

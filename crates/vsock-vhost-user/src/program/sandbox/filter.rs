@@ -8,13 +8,13 @@ use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter,
 };
 
-use super::ThreadKind;
 #[cfg(any(
     target_arch = "x86_64",
     target_arch = "aarch64",
     target_arch = "riscv64"
 ))]
 use super::calls::calls;
+use super::kind::ThreadKind;
 use super::needs::Needs;
 
 /// `seccompiler` knows no other architectures: their calls are never asked for.

@@ -19,7 +19,7 @@ use signal_hook::consts::SIGSYS;
 use signal_hook::low_level::emulate_default_handler;
 use vmm_sys_util::signal::register_signal_handler;
 
-use super::ThreadKind;
+use super::kind::ThreadKind;
 
 /// The kind of signal that a filter raises.
 const SYS_SECCOMP: libc::c_int = 1;
