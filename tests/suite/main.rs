@@ -22,6 +22,7 @@ mod machine;
 mod mutants;
 mod names;
 mod regressions;
+mod seqpacket;
 mod tasks;
 mod tasks_connecting;
 mod two_threads;

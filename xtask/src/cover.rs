@@ -24,6 +24,7 @@ const FLOORS: &[(&str, f64)] = &[
     ("vsock-inner", 96.0),
     ("vsock-muxer", 97.0),
     ("vsock-proto", 99.0),
+    ("vsock-siblings", 95.0),
     ("vsock-sockets", 92.0),
     ("vsock-tokio", 95.0),
     ("vsock-vhost-user", 90.0),

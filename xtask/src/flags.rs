@@ -69,7 +69,8 @@ xflags::xflags! {
             /// The file, and what else the demo understands: `cargo xtask demo --help`.
             repeated args: OsString
         }
-        /// A stock Linux guest under QEMU on our device: the guest suite.
+        /// A stock Linux guest under QEMU on our device: the guest suite. With --kernel-tests: Linux's
+        /// own tests of vsock between two guests.
         cmd guest {
             /// A part of a test's name, --list, --kernel all, and what else the suite understands:
             /// `cargo xtask guest --help`.

@@ -192,6 +192,16 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         false
     }
 
+    /// Whether the peer has ended its reading, so that a write would be `BrokenPipe`, where the stream
+    /// knows that without a write.
+    ///
+    /// A device asks this of connections between two guests only: on events, and after a read that has found
+    /// nothing. So a stream that carries one makes its descriptor readable when it becomes so, until the next
+    /// read. The default knows nothing and says `false`.
+    fn peer_stopped_reading(&self) -> bool {
+        false
+    }
+
     /// The stream as `Any`, for code that knows its concrete type.
     fn as_any(&self) -> &dyn Any;
 
@@ -284,6 +294,7 @@ mod tests {
         assert!(stream.messages().is_none());
         assert_eq!(stream.write_ready_fd().unwrap(), stream.as_raw_fd());
         assert!(!stream.peer_gone());
+        assert!(!stream.peer_stopped_reading());
         assert!(stream.as_any().is::<Foreign>());
         assert!(stream.as_any_mut().is_none());
         assert!(Box::new(stream).into_any().is_none());

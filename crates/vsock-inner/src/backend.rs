@@ -14,6 +14,8 @@ use crate::connector::VsockInnerConnector;
 use crate::counters::BackendCounters;
 use crate::hub::Hub;
 use crate::listener::VsockInnerListener;
+use crate::seqpacket::VsockInnerSeqpacket;
+use crate::stream::Carries;
 use crate::sync::{Arc, EventFd};
 
 /// An in-process vsock backend.
@@ -107,7 +109,10 @@ impl VsockInnerBackend {
 impl VsockBackend for VsockInnerBackend {
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
         match self.hub.backlog.try_pop() {
-            Ok(stream) => Ok(Box::new(stream)),
+            Ok(stream) => Ok(match stream.carries {
+                Carries::Bytes => Box::new(stream),
+                Carries::Messages => Box::new(VsockInnerSeqpacket::over(stream)),
+            }),
             // It closes only with the backend itself, and so is empty.
             Err(_) => Err(ErrorKind::WouldBlock.into()),
         }

@@ -30,12 +30,15 @@ impl Side {
     }
 }
 
+/// The CID of the host (virtio 1.3, 5.10.4).
+const HOST_CID: u64 = 2;
+
 /// The addresses of both ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Addresses {
     /// The guest's, which the device stands for.
     pub(crate) guest: VsockAddr,
-    /// The application's.
+    /// The application's: the host's, or another guest's.
     pub(crate) host: VsockAddr,
 }
 
@@ -107,6 +110,20 @@ impl Connection {
         if self.halves(side).fetch_sub(1, Ordering::AcqRel) == 1 {
             self.outgoing(side).data.new_edge();
         }
+    }
+
+    /// The reading half of `side` has shut down, and its peer has not ended its writing. Between two guests the peer's device is to know before it
+    /// writes: it has an event, which the next read takes back.
+    pub(crate) fn stopped_reading(&self, side: Side) {
+        if self.is_between_guests() {
+            self.outgoing(side).data.new_edge();
+        }
+    }
+
+    /// Whether both ends are guests, each of which a device stands for.
+    pub(crate) fn is_between_guests(&self) -> bool {
+        let addresses = self.addresses.get();
+        addresses.is_some_and(|addresses| addresses.host.cid != HOST_CID)
     }
 
     /// How far `side` is connected. What has no request to wait for is so from the beginning.

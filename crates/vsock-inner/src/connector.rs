@@ -6,13 +6,15 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use vsock_backend_api::VsockStream;
+use vsock_backend_api::{VsockAddr, VsockStream};
 
+use crate::connection::Addresses;
 use crate::counters::BackendCounters;
 use crate::handshake::{self, HandshakeError};
 use crate::hub::Hub;
 use crate::listener::VsockInnerListener;
-use crate::stream::VsockInnerStream;
+use crate::seqpacket::VsockInnerSeqpacket;
+use crate::stream::{Carries, VsockInnerStream};
 use crate::sync::Arc;
 
 /// Opens connections to the device of a backend.
@@ -156,6 +158,63 @@ impl VsockInnerConnector {
     /// As for [`connect`](Self::connect).
     pub fn start_connect_to(&self, port: u32) -> io::Result<VsockInnerStream> {
         self.hub.connect_to_device(Some(port))
+    }
+
+    /// As [`start_connect_to`](Self::start_connect_to), from an address of its own: for connections between
+    /// guests, which a device of another guest asks for.
+    ///
+    /// The [`peer`](VsockStream::peer) of the stream that the device accepts is `from` already before it
+    /// confirms. If that is the address of another guest, then each end's descriptor becomes readable also when
+    /// the other end [stops reading](VsockStream::peer_stopped_reading), until the next read.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use vsock_inner::{VsockAddr, VsockBackend, VsockInnerBackend, VsockStream};
+    ///
+    /// let mut backend = VsockInnerBackend::new()?;
+    /// let (from, to) = (VsockAddr { cid: 3, port: 4000 }, VsockAddr { cid: 4, port: 52 });
+    /// let mut near = backend.get_connector().start_connect_from(from, to)?;
+    /// assert_eq!(near.finish_connect().unwrap_err().kind(), ErrorKind::WouldBlock);
+    ///
+    /// // What the muxer of guest 4 does:
+    /// let mut far = backend.accept()?;
+    /// assert_eq!((far.requested_port(), far.peer()), (Some(52), Some(from)));
+    /// far.confirm_from(to, from)?;
+    /// near.finish_connect()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`](Self::connect).
+    pub fn start_connect_from(
+        &self,
+        from: VsockAddr,
+        to: VsockAddr,
+    ) -> io::Result<VsockInnerStream> {
+        let addresses = Addresses {
+            guest: to,
+            host: from,
+        };
+        self.hub.connect_from(addresses, Carries::Bytes)
+    }
+
+    /// As [`start_connect_from`](Self::start_connect_from), for messages.
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`](Self::connect).
+    pub fn start_connect_seqpacket_from(
+        &self,
+        from: VsockAddr,
+        to: VsockAddr,
+    ) -> io::Result<VsockInnerSeqpacket> {
+        let addresses = Addresses {
+            guest: to,
+            host: from,
+        };
+        let stream = self.hub.connect_from(addresses, Carries::Messages)?;
+        Ok(VsockInnerSeqpacket::over(stream))
     }
 
     /// Accepts the connections that the guest opens to `port`, as

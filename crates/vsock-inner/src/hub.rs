@@ -15,7 +15,8 @@ use crate::config::{VsockInnerConfig, VsockInnerConfigError};
 use crate::connection::Addresses;
 use crate::counters::{BackendCounters, Counters, OpenGuard};
 use crate::request::Request;
-use crate::stream::VsockInnerStream;
+use crate::seqpacket::VsockInnerSeqpacket;
+use crate::stream::{Carries, VsockInnerStream};
 use crate::sync::{Arc, EventFd, Mutex, MutexGuard};
 
 /// The port that stands for any, in virtio and in Linux.
@@ -108,9 +109,37 @@ impl Hub {
     /// A connection from the application to the device, which is to connect it to `port` of the guest, if
     /// there is one.
     pub(crate) fn connect_to_device(&self, port: Option<u32>) -> io::Result<VsockInnerStream> {
+        self.connect(port, None, &self.config, Carries::Bytes)
+    }
+
+    /// As [`connect_to_device`](Self::connect_to_device), from an address that the device is told.
+    pub(crate) fn connect_from(
+        &self,
+        addresses: Addresses,
+        carries: Carries,
+    ) -> io::Result<VsockInnerStream> {
+        let port = Some(addresses.guest.port);
+        let config = match carries {
+            Carries::Bytes => self.config,
+            Carries::Messages => VsockInnerSeqpacket::config(self.config),
+        };
+        self.connect(port, Some(addresses), &config, carries)
+    }
+
+    fn connect(
+        &self,
+        port: Option<u32>,
+        addresses: Option<Addresses>,
+        config: &VsockInnerConfig,
+        carries: Carries,
+    ) -> io::Result<VsockInnerStream> {
         let to = Target::Device;
         self.backlog.drop_given_up();
-        let (mut application, mut device) = self.connection(&self.backlog, to)?;
+        let (mut application, mut device) = self.connection(&self.backlog, config, to)?;
+        device.carries = carries;
+        if let Some(addresses) = addresses {
+            device.reader.half.connection.set_addresses(addresses);
+        }
         if let Some(port) = port {
             device.request = Request::ask(port, &mut application.writer, &mut device.writer);
         }
@@ -134,7 +163,7 @@ impl Hub {
             None => Err(ConnectError::Dropped { to }),
         };
         let backlog = backlog.map_err(|error| self.count(error))?;
-        let (application, device) = self.connection(&backlog, to)?;
+        let (application, device) = self.connection(&backlog, &self.config, to)?;
         if let Some(addresses) = addresses {
             device.reader.half.connection.set_addresses(addresses);
         }
@@ -199,12 +228,13 @@ impl Hub {
     fn connection(
         &self,
         backlog: &Backlog,
+        config: &VsockInnerConfig,
         to: Target,
     ) -> io::Result<(VsockInnerStream, VsockInnerStream)> {
         let room = backlog.check();
         room.map_err(|refused| self.refuse(refused, to))?;
         let open = OpenGuard::new(&self.counters);
-        let (application, mut device) = VsockInnerStream::connection(&self.config, Some(open))?;
+        let (application, mut device) = VsockInnerStream::connection(config, Some(open))?;
         device.set_nonblocking(true)?;
         Ok((application, device))
     }

@@ -94,6 +94,7 @@ mod poll;
 mod reader;
 mod ready_fd;
 mod request;
+mod seqpacket;
 mod spin;
 mod stream;
 mod sync;
@@ -118,6 +119,7 @@ pub use handshake::HandshakeError;
 pub use hub::{ConnectError, ListenError, Target};
 pub use listener::{AcceptError, VsockInnerListener};
 pub use reader::VsockInnerReader;
+pub use seqpacket::VsockInnerSeqpacket;
 pub use stream::VsockInnerStream;
 #[cfg(feature = "vm-memory")]
 pub use vsock_backend_api::VsockVolatileStream;

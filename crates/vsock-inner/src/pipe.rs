@@ -88,6 +88,11 @@ impl Pipe {
         before
     }
 
+    /// Whether so many bytes can ever be queued together.
+    pub(crate) fn may_hold(&self, len: usize) -> bool {
+        self.capacity.is_none_or(|capacity| len as u64 <= capacity)
+    }
+
     /// How many bytes are queued. A moment later it may be wrong.
     pub(crate) fn queued(&self) -> u64 {
         let (space, data) = (self.space.load(), self.data.load());

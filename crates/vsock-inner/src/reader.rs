@@ -113,7 +113,9 @@ impl VsockInnerReader {
     ///
     /// Never fails; the `Result` mirrors `UnixStream`.
     pub fn shutdown(&mut self) -> io::Result<()> {
-        self.consumer.shut_down();
+        if self.consumer.shut_down() {
+            self.half.connection.stopped_reading(self.half.side);
+        }
         Ok(())
     }
 
@@ -133,6 +135,17 @@ impl VsockInnerReader {
     #[must_use]
     pub fn queued(&self) -> u64 {
         self.consumer.queued()
+    }
+
+    /// Takes the next `len` bytes, which are there, and throws them away.
+    pub(crate) fn skip(&mut self, mut len: usize) -> io::Result<()> {
+        while len > 0 {
+            match self.transfer(READING, |consumer| consumer.read_with(len, |_| {}))? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                skipped => len -= skipped,
+            }
+        }
+        Ok(())
     }
 
     fn take_fd(&self) -> &EventFd {
@@ -211,6 +224,10 @@ impl VsockInnerReader {
     fn wait(&mut self, call: &'static str, deadline: &mut Deadline) -> io::Result<()> {
         if self.half.connect_state() == ConnectState::Connecting {
             return Err(ErrorKind::WouldBlock.into());
+        }
+        if self.half.connection.is_between_guests() {
+            // The event may have told of the peer's reading, and not of bytes.
+            self.consumer.settle();
         }
         let pace = match self.last {
             LastTransfer::Written => Pace::Hurry,

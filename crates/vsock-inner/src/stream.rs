@@ -57,6 +57,17 @@ pub struct VsockInnerStream {
     pub(crate) writer: VsockInnerWriter,
     /// At a device's end: the port that it was opened for.
     pub(crate) request: Request,
+    /// At a device's end: what its bytes are.
+    pub(crate) carries: Carries,
+}
+
+/// What passes through a stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Carries {
+    Bytes,
+    /// Whole messages: a backend gives it out as a
+    /// [`VsockInnerSeqpacket`](crate::VsockInnerSeqpacket).
+    Messages,
 }
 
 impl VsockInnerStream {
@@ -95,6 +106,7 @@ impl VsockInnerStream {
                 reader: VsockInnerReader::new(half.clone(), handle, config.spin_budget),
                 writer: VsockInnerWriter::new(half),
                 request: Request::None,
+                carries: Carries::Bytes,
             }
         };
         let application = end(Side::Application, handles.0);
@@ -299,6 +311,10 @@ impl VsockStream for VsockInnerStream {
         self.writer.write_ready()
     }
 
+    fn finish_connect(&mut self) -> io::Result<()> {
+        self.writer.finish_connect()
+    }
+
     fn requested_port(&mut self) -> Option<u32> {
         self.request.take(&mut self.reader)
     }
@@ -322,6 +338,10 @@ impl VsockStream for VsockInnerStream {
 
     fn peer_gone(&self) -> bool {
         self.reader.peer_gone()
+    }
+
+    fn peer_stopped_reading(&self) -> bool {
+        self.writer.peer_stopped_reading()
     }
 
     fn abort(self: Box<Self>) {

@@ -18,7 +18,7 @@
 //! - A packet beyond its buffer, or beyond what its packets may cost, resets the connection.
 //! - It closes with a SHUTDOWN and waits eight seconds for the RST before it sends one itself.
 //! - A packet that it has no socket for is answered by an RST, unless it is one.
-//! - It takes no packet from anybody but the host.
+//! - It takes packets from the host and from other guests.
 //! - It stops looking at received packets while too many of its own replies wait.
 
 mod calls;
@@ -31,7 +31,7 @@ mod socket;
 use std::collections::{BTreeMap, VecDeque};
 
 use thiserror::Error;
-use vsock_proto::{Body, ConnKey, Credit, Header, Packet, Route, SocketType, Tick};
+use vsock_proto::{Body, Cid, ConnKey, Credit, Header, Packet, Route, SocketType, Tick};
 
 pub use config::GuestConfig;
 pub use rx_queue::GuestRxQueue;
@@ -102,7 +102,7 @@ impl Guest {
     /// A guest that has booted: its buffers are posted, and no program listens.
     #[must_use]
     pub fn new(config: GuestConfig) -> Self {
-        let route = Route::to_host(config.cid, config.types);
+        let route = Route::to_host(config.cid, config.types).to_guests_too();
         let mut guest = Self {
             config,
             route,
@@ -180,6 +180,12 @@ impl Guest {
     pub fn ports(&self, id: SocketId) -> Option<(u32, u32)> {
         let key = self.sockets.get(&id)?.key;
         Some((key.local.into(), key.peer.into()))
+    }
+
+    /// The CID that a socket is connected to.
+    #[must_use]
+    pub fn peer_cid(&self, id: SocketId) -> Option<Cid> {
+        Some(self.sockets.get(&id)?.key.host_cid)
     }
 
     /// Puts any header and payload into the transmit queue: what a hostile driver would do.

@@ -20,6 +20,8 @@ pub(crate) struct Backends {
     ports: HashMap<Port, BackendId>,
     /// Those that serve every other port, in order.
     rest: Vec<BackendId>,
+    /// The one for connections with other guests.
+    siblings: Option<BackendId>,
 }
 
 /// A backend, and how the event loop watches it.
@@ -40,6 +42,8 @@ pub(crate) enum Serves<'p> {
     Ports(&'p [u32]),
     /// Those to every port that no backend has for itself.
     Rest,
+    /// Those to other guests.
+    Siblings,
 }
 
 impl Backends {
@@ -56,7 +60,8 @@ impl Backends {
             _ => return Err(MuxerError::TooManyBackends { limit: Self::MAX }),
         };
         let ports = match serves {
-            Serves::Rest => &[],
+            Serves::Siblings if self.siblings.is_some() => return Err(MuxerError::SiblingsTaken),
+            Serves::Rest | Serves::Siblings => &[],
             Serves::Ports(ports) => ports,
         };
         let mut named = HashSet::new();
@@ -76,8 +81,10 @@ impl Backends {
             token: Token::backend(id),
             watch: None,
         });
-        if serves == Serves::Rest {
-            self.rest.push(id);
+        match serves {
+            Serves::Rest => self.rest.push(id),
+            Serves::Siblings => self.siblings = Some(id),
+            Serves::Ports(_) => {}
         }
         Ok(id)
     }
@@ -98,15 +105,16 @@ impl Backends {
         Ok(())
     }
 
-    /// Asks for a stream from the guest's address to a port: the backend that has it for itself, or the
-    /// first of those that serve the rest, which for messages is the first of them that has any.
+    /// Asks for a stream from the guest's address to another guest, or to a port of the host: the backend
+    /// that has it for itself, or the first of those that serve the rest, which for messages is the first
+    /// of them that has any.
     pub(crate) fn connect(
         &self,
         from: VsockAddr,
         target: Target,
     ) -> io::Result<Box<dyn VsockStream>> {
         let backend = self.serving(target).ok_or(ErrorKind::ConnectionRefused)?;
-        let to = addr(Cid::HOST, target.port);
+        let to = addr(target.cid, target.port);
         let mut stream = match target.socket_type {
             SocketType::Stream => backend.connect_from(from, to)?,
             SocketType::SeqPacket => backend.connect_seqpacket_from(from, to)?,
@@ -120,10 +128,17 @@ impl Backends {
 
     /// The listener that [`connect`](Self::connect) would meet now, where that can be told.
     pub(crate) fn listener(&self, target: Target) -> Option<ListenerId> {
+        if target.cid != Cid::HOST {
+            return None;
+        }
         self.serving(target)?.listener(target.port.into())
     }
 
     fn serving(&self, target: Target) -> Option<&dyn VsockBackend> {
+        if target.cid != Cid::HOST {
+            let siblings = self.list.get(self.siblings?.index());
+            return siblings.map(|one| &*one.backend);
+        }
         let mut rest = self.rest.iter().filter_map(|id| self.list.get(id.index()));
         let backend = match (self.ports.get(&target.port), target.socket_type) {
             (Some(id), _) => self.list.get(id.index()),
@@ -136,6 +151,16 @@ impl Backends {
     /// Whether the guest's seqpacket sockets can be served at all.
     pub(crate) fn has_seqpacket(&self) -> bool {
         self.list.iter().any(|one| one.backend.has_seqpacket())
+    }
+
+    /// Whether connections with other guests are served.
+    pub(crate) const fn has_siblings(&self) -> bool {
+        self.siblings.is_some()
+    }
+
+    /// Whether this is the backend for connections with other guests.
+    pub(crate) fn is_for_siblings(&self, id: BackendId) -> bool {
+        self.siblings == Some(id)
     }
 
     pub(crate) fn get_mut(&mut self, id: BackendId) -> Option<&mut Backend> {
@@ -184,6 +209,9 @@ pub enum MuxerError {
         /// The port.
         port: u32,
     },
+    /// Connections with other guests have a backend already.
+    #[error("connections with other guests have a backend already")]
+    SiblingsTaken,
     /// The backend belongs to another muxer.
     #[error("the backend belongs to another muxer")]
     UnknownBackend,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use vsock_backend_api::ListenerId;
-use vsock_proto::{Packet, Port, SocketType, Tick};
+use vsock_proto::{Cid, Packet, Port, SocketType, Tick};
 
 use crate::backoff::Backoff;
 use crate::slot::Slot;
@@ -22,6 +22,7 @@ pub(crate) struct Busy {
 /// What the guest wants to reach.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Target {
+    pub(crate) cid: Cid,
     pub(crate) port: Port,
     pub(crate) socket_type: SocketType,
 }
@@ -53,6 +54,7 @@ pub(crate) struct First {
 impl Target {
     pub(crate) const fn of(request: &Packet) -> Self {
         Self {
+            cid: request.key.host_cid,
             port: request.key.local,
             socket_type: request.socket_type,
         }

@@ -43,7 +43,8 @@ pub struct MuxerCounters {
     /// Connections of the guest that were refused because as many as
     /// [`max_accepting`](vsock_proto::Config::max_accepting) were waiting for a busy host component.
     pub accepting_at_limit: u64,
-    /// Host connections that were refused because every host port is in use.
+    /// Host connections that were refused because every host port is in use; connections of other guests
+    /// because what is left of one still has the same ports, or because their address is none.
     pub refused_without_port: u64,
     /// Host clients that were closed, to make room for the next, because as many as
     /// [`max_handshakes`](vsock_proto::Config::max_handshakes) had not sent their command.
@@ -125,7 +126,8 @@ impl fmt::Debug for EndingCounts {
 pub enum Initiator {
     /// The guest, by a REQUEST.
     Guest,
-    /// A host client, of a backend's [`accept`](vsock_backend_api::VsockBackend::accept).
+    /// A host client or another guest, of a backend's
+    /// [`accept`](vsock_backend_api::VsockBackend::accept).
     Host,
 }
 
@@ -133,7 +135,7 @@ pub enum Initiator {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// The ports: `local` is the host's.
+    /// The ports, of which `local` is the host's, and the CID that the guest is connected to.
     pub key: ConnKey,
     /// Where it is in its life.
     pub phase: Phase,

@@ -5,6 +5,7 @@ use vsock_proto::{Connection, Tick};
 
 use crate::backoff::Backoff;
 use crate::busy::Ticket;
+use crate::counters::Initiator;
 use crate::host_stream::HostStream;
 use crate::ports::PortLease;
 use crate::unsent::Unsent;
@@ -43,6 +44,7 @@ pub(crate) struct ConnectionEntry {
     pub(crate) conn: Connection,
     /// The host's stream; none before it is there, and after it was closed.
     pub(crate) host: Option<HostStream>,
+    pub(crate) initiator: Initiator,
     /// The host port, if it was given to this connection.
     pub(crate) lease: Option<PortLease>,
     /// What was read from the stream and the guest does not have.
@@ -60,10 +62,11 @@ pub(crate) struct ConnectionEntry {
 }
 
 impl ConnectionEntry {
-    pub(crate) fn new(conn: Connection, host: Option<HostStream>) -> Self {
+    pub(crate) fn new(initiator: Initiator, conn: Connection, host: Option<HostStream>) -> Self {
         Self {
             conn,
             host,
+            initiator,
             lease: None,
             unsent: None,
             retry: None,

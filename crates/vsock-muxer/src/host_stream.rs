@@ -156,6 +156,11 @@ impl HostStream {
         self.hangup == Hangup::Unseen && self.stream.peer_gone()
     }
 
+    /// Whether the other end has ended its reading.
+    pub(crate) fn peer_stopped_reading(&self) -> bool {
+        self.stream.peer_stopped_reading()
+    }
+
     /// Whether the stream is a socket of which there is no other descriptor, so that dropping it is an
     /// orderly end. One that a client has passed may still be open there.
     pub(crate) const fn is_socket(&self) -> bool {

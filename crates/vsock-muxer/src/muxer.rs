@@ -25,7 +25,7 @@ use vsock_proto::{Config, GuestCid, Interest, Phase, Port, Route, SocketTypes, T
 use crate::action::Action;
 use crate::backends::{Backends, MuxerError, Serves};
 use crate::busy::Busy;
-use crate::counters::{ConnectionInfo, Initiator, MuxerCounters};
+use crate::counters::{ConnectionInfo, MuxerCounters};
 use crate::entry::Entry;
 use crate::ports::PortAllocator;
 use crate::rxq::RxQueue;
@@ -149,6 +149,44 @@ impl Muxer {
         Ok(id)
     }
 
+    /// Adds the backend for connections between the guest and other guests: without one, a REQUEST to any
+    /// other CID than the host's is answered with an RST, and nothing else that goes there is.
+    ///
+    /// It gets the guest's connections to every CID that a guest can have but its own, by
+    /// [`connect_from`](VsockBackend::connect_from) or
+    /// [`connect_seqpacket_from`](VsockBackend::connect_seqpacket_from), and decides by both addresses. A
+    /// stream that it returns before the other guest has answered says so
+    /// ([`finish_connect`](VsockStream::finish_connect)).
+    ///
+    /// A stream that it [accepts](VsockBackend::accept), that [names its
+    /// port](VsockStream::requested_port) and whose [`peer`](VsockStream::peer) has the CID of another guest,
+    /// is a connection from that address: the guest's packets bear it, and no port of the host is used. If the
+    /// guest has a connection with the same address and port already, the new one is refused. Other streams
+    /// of the backend come from the host.
+    ///
+    /// # Errors
+    ///
+    /// [`MuxerError::SiblingsTaken`], and those of [`add_backend`](Self::add_backend).
+    pub fn add_sibling_backend(
+        &mut self,
+        backend: Box<dyn VsockBackend>,
+    ) -> Result<BackendId, MuxerError> {
+        let id = self.backends.add(backend, Serves::Siblings)?;
+        self.set_route();
+        self.watch_added(id);
+        Ok(id)
+    }
+
+    /// Brings the route in line with what was negotiated, and with the backends.
+    fn set_route(&mut self) {
+        let route = Route::to_guest(self.guest, self.types);
+        self.route = if self.backends.has_siblings() {
+            route.to_guests_too()
+        } else {
+            route
+        };
+    }
+
     fn watch_added(&mut self, id: BackendId) {
         if self.life == Life::Active
             && let Some(backend) = self.backends.get_mut(id)
@@ -195,7 +233,7 @@ impl Muxer {
         }
         self.life = Life::Active;
         self.types = types;
-        self.route = Route::to_guest(self.guest, types);
+        self.set_route();
         self.watch_backends();
     }
 
@@ -259,10 +297,7 @@ impl Muxer {
             Entry::Connection(entry) => Some(ConnectionInfo {
                 key: entry.conn.key(),
                 phase: entry.conn.phase(),
-                initiator: match entry.lease {
-                    Some(_) => Initiator::Host,
-                    None => Initiator::Guest,
-                },
+                initiator: entry.initiator,
                 waiting: entry.conn.waiting(),
                 in_flight: entry.conn.in_flight(),
                 bytes_from_guest: entry.bytes_from_guest,

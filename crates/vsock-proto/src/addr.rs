@@ -138,20 +138,29 @@ impl fmt::Display for Port {
     }
 }
 
-/// What identifies a connection of one guest: the port on our side and the port on the peer's.
+/// What identifies a connection of one guest: the CID of the host's side, the port on our side and the
+/// port on the peer's.
 ///
-/// The CIDs are no part of it: [`Route`](crate::Route) lets only packets between one guest and the
-/// host through. Nor is the socket type: a tuple belongs to one connection, whatever its type
+/// The guest's own CID is no part of it: [`Route`](crate::Route) lets only packets from and to one guest
+/// through. Nor is the socket type: a tuple belongs to one connection, whatever its type
 /// (virtio 1.3, 5.10.6.2).
 ///
 /// ```
-/// use vsock_proto::{ConnKey, Port};
+/// use vsock_proto::{Cid, CidError, ConnKey, Port};
 ///
 /// let key = ConnKey::new(Port::new(1 << 30), Port::new(52));
+/// assert_eq!(key.host_cid, Cid::HOST);
 /// assert_eq!(key.mirror().mirror(), key);
+///
+/// // The same ports, and another guest instead of the host.
+/// assert_ne!(key.with_host_cid(Cid::try_from(4)?), key);
+/// # Ok::<(), CidError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ConnKey {
+    /// The CID that the guest is connected to: the host's, or that of another guest in whose place the
+    /// device stands.
+    pub host_cid: Cid,
     /// Our port: the host's, in a device.
     pub local: Port,
     /// The port of the other side: the guest's, in a device.
@@ -159,16 +168,27 @@ pub struct ConnKey {
 }
 
 impl ConnKey {
-    /// The connection between these two ports.
+    /// The connection between these two ports, of the guest and [`Cid::HOST`].
     #[must_use]
     pub const fn new(local: Port, peer: Port) -> Self {
-        Self { local, peer }
+        Self {
+            host_cid: Cid::HOST,
+            local,
+            peer,
+        }
+    }
+
+    /// The connection between the same ports, with this CID on the host's side.
+    #[must_use]
+    pub const fn with_host_cid(self, host_cid: Cid) -> Self {
+        Self { host_cid, ..self }
     }
 
     /// The same connection as the other side sees it.
     #[must_use]
     pub const fn mirror(self) -> Self {
         Self {
+            host_cid: self.host_cid,
             local: self.peer,
             peer: self.local,
         }

@@ -8,8 +8,9 @@ use crate::{
 
 /// Who speaks with whom: turns headers into packets and packets into headers.
 ///
-/// A device has one route for its guest. Only a packet from this guest to the host passes, and what
-/// goes back bears the configured CIDs, never those of some packet.
+/// A device has one route for its guest. Only a packet from this guest passes, and only to the host or,
+/// [where it is let](Self::to_guests_too), to another guest. What goes back bears the configured CID of the
+/// guest, never that of some packet.
 ///
 /// ```
 /// use vsock_proto::{Body, CidError, GuestCid, Header, Op, Route, SocketTypes};
@@ -30,13 +31,34 @@ use crate::{
 /// // A packet in another guest's name.
 /// let forged = Header { src_cid: 4, ..header };
 /// assert!(route.parse(&forged).unwrap_err().reply.is_none());
+///
+/// // A packet to another guest.
+/// let to_sibling = Header { dst_cid: 4, ..header };
+/// assert!(route.parse(&to_sibling).is_err());
+/// let packet = route.to_guests_too().parse(&to_sibling).expect("a request to guest 4");
+/// assert_eq!(u64::from(packet.key.host_cid), 4);
 /// # Ok::<(), CidError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Route {
-    local: Cid,
-    peer: Cid,
+    guest: GuestCid,
+    end: End,
+    reach: Reach,
     types: SocketTypes,
+}
+
+/// Which end of the route this side is.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum End {
+    Device,
+    Guest,
+}
+
+/// What a guest speaks with.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Reach {
+    Host,
+    HostAndGuests,
 }
 
 impl Route {
@@ -44,8 +66,9 @@ impl Route {
     #[must_use]
     pub const fn to_guest(guest: GuestCid, types: SocketTypes) -> Self {
         Self {
-            local: Cid::HOST,
-            peer: guest.cid(),
+            guest,
+            end: End::Device,
+            reach: Reach::Host,
             types,
         }
     }
@@ -54,9 +77,20 @@ impl Route {
     #[must_use]
     pub const fn to_host(guest: GuestCid, types: SocketTypes) -> Self {
         Self {
-            local: guest.cid(),
-            peer: Cid::HOST,
+            guest,
+            end: End::Guest,
+            reach: Reach::Host,
             types,
+        }
+    }
+
+    /// The same route, on which packets between the guest and other guests pass as well: any CID that a
+    /// guest can have, but its own. Whether there is such a guest, a connection finds out.
+    #[must_use]
+    pub const fn to_guests_too(self) -> Self {
+        Self {
+            reach: Reach::HostAndGuests,
+            ..self
         }
     }
 
@@ -69,20 +103,16 @@ impl Route {
     ///
     /// Why the packet concerns no connection, with the RST that answers it, if one does.
     pub fn parse(&self, header: &Header) -> Result<Packet, Reject> {
-        if header.src_cid != u64::from(self.peer) {
-            return Err(RejectCause::ForeignSource(header.src_cid).into());
-        }
-        if header.dst_cid != u64::from(self.local) {
-            return Err(Self::foreign_destination(header));
-        }
+        let host_cid = self.host_cid(header)?;
+        let key = key_of(header, host_cid);
         let op = Op::try_from(header.op);
         let socket_type = match SocketType::try_from(header.socket_type) {
             Ok(known) if self.types.contains(known) => known,
-            _ => return Err(self.unknown_type(header)),
+            _ => return Err(Self::unknown_type(header, key)),
         };
         let op = op.map_err(RejectCause::UnknownOp)?;
         Ok(Packet {
-            key: key_of(header),
+            key,
             socket_type,
             body: Body::new(op, header.flags, socket_type),
             len: header.len,
@@ -93,12 +123,44 @@ impl Route {
         })
     }
 
+    /// The CID on the host's side of a packet that belongs on this route.
+    fn host_cid(&self, header: &Header) -> Result<Cid, Reject> {
+        let guest = u64::from(self.guest);
+        match self.end {
+            End::Device if header.src_cid != guest => {
+                Err(RejectCause::ForeignSource(header.src_cid).into())
+            }
+            End::Device => self
+                .reached(header.dst_cid)
+                .ok_or_else(|| Self::foreign_destination(header)),
+            End::Guest => {
+                let host_cid = self.reached(header.src_cid);
+                let host_cid = host_cid.ok_or(RejectCause::ForeignSource(header.src_cid))?;
+                if header.dst_cid != guest {
+                    return Err(Self::foreign_destination(header));
+                }
+                Ok(host_cid)
+            }
+        }
+    }
+
+    /// The CID, if the guest may speak with it.
+    fn reached(&self, cid: u64) -> Option<Cid> {
+        if cid == u64::from(Cid::HOST) {
+            return Some(Cid::HOST);
+        }
+        let other = GuestCid::try_from(cid).ok()?;
+        let passes = self.reach == Reach::HostAndGuests && other != self.guest;
+        passes.then_some(other.cid())
+    }
+
     /// The header of a packet that goes to the peer.
     #[must_use]
     pub fn header(&self, packet: &Packet) -> Header {
+        let (src_cid, dst_cid) = self.cids(packet.key.host_cid);
         Header {
-            src_cid: self.local.into(),
-            dst_cid: self.peer.into(),
+            src_cid,
+            dst_cid,
             src_port: packet.key.local.into(),
             dst_port: packet.key.peer.into(),
             len: packet.len,
@@ -114,7 +176,6 @@ impl Route {
     #[must_use]
     pub fn reset_for(&self, packet: &Packet) -> Option<ResetReply> {
         (packet.body != Body::Reset).then(|| ResetReply {
-            from: self.local,
             key: packet.key,
             socket_type: packet.socket_type.into(),
         })
@@ -123,14 +184,23 @@ impl Route {
     /// The header of such an RST. It tells nothing about credit, for there is no buffer.
     #[must_use]
     pub fn reset_header(&self, reply: &ResetReply) -> Header {
+        let (src_cid, dst_cid) = self.cids(reply.key.host_cid);
         Header {
-            src_cid: reply.from.into(),
-            dst_cid: self.peer.into(),
+            src_cid,
+            dst_cid,
             src_port: reply.key.local.into(),
             dst_port: reply.key.peer.into(),
             socket_type: reply.socket_type,
             op: Op::Reset.into(),
             ..Header::default()
+        }
+    }
+
+    /// Source and destination of what this side sends.
+    fn cids(&self, host_cid: Cid) -> (u64, u64) {
+        match self.end {
+            End::Device => (host_cid.into(), self.guest.into()),
+            End::Guest => (self.guest.into(), host_cid.into()),
         }
     }
 
@@ -142,37 +212,33 @@ impl Route {
         Reject {
             cause: RejectCause::ForeignDestination(header.dst_cid),
             reply: from.filter(|_| is_request).map(|from| ResetReply {
-                from,
-                key: key_of(header),
+                key: key_of(header, from),
                 socket_type: header.socket_type,
             }),
         }
     }
 
-    fn unknown_type(&self, header: &Header) -> Reject {
+    fn unknown_type(header: &Header, key: ConnKey) -> Reject {
         let is_reset = header.op == u16::from(Op::Reset);
         Reject {
             cause: RejectCause::UnknownType(header.socket_type),
-            reply: (!is_reset).then(|| ResetReply {
-                from: self.local,
-                key: key_of(header),
+            reply: (!is_reset).then_some(ResetReply {
+                key,
                 socket_type: header.socket_type,
             }),
         }
     }
 }
 
-fn key_of(header: &Header) -> ConnKey {
-    ConnKey::new(Port::new(header.dst_port), Port::new(header.src_port))
+fn key_of(header: &Header, host_cid: Cid) -> ConnKey {
+    ConnKey::new(Port::new(header.dst_port), Port::new(header.src_port)).with_host_cid(host_cid)
 }
 
 /// An RST for which there is no connection. It repeats the type of the packet that it answers,
 /// known or not.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ResetReply {
-    /// The address that the guest had spoken to.
-    pub from: Cid,
-    /// The tuple, as this side sees it.
+    /// The tuple, as this side sees it; its CID is the one that the guest had spoken to.
     pub key: ConnKey,
     /// The `type` field.
     pub socket_type: u16,

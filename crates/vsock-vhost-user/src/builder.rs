@@ -42,11 +42,20 @@ const POLL_BUDGET: Duration = Duration::from_micros(30);
 /// The longest queue that virtio knows (virtio 1.3, 2.7).
 const MAX_QUEUE_SIZE: u16 = 1 << 15;
 
-/// A backend, and the ports of the guest's connections that are for it.
+/// A backend, and which of the guest's connections are for it.
 struct Served {
     backend: Box<dyn VsockBackend>,
-    /// `None`: those that no backend has for itself.
-    ports: Option<Vec<u32>>,
+    serves: Serves,
+}
+
+/// Which of the guest's connections are for a backend.
+enum Serves {
+    /// Those to every port that no backend has for itself.
+    Rest,
+    /// Those to these ports.
+    Ports(Vec<u32>),
+    /// Those to other guests.
+    Siblings,
 }
 
 /// Makes a [`VhostUserVsock`].
@@ -209,16 +218,26 @@ impl VhostUserVsockBuilder {
     /// is none, the guest is refused. What the host begins comes from every backend.
     #[must_use]
     pub fn backend(mut self, backend: Box<dyn VsockBackend>) -> Self {
-        let ports = None;
-        self.backends.push(Served { backend, ports });
+        let serves = Serves::Rest;
+        self.backends.push(Served { backend, serves });
         self
     }
 
     /// Adds a backend that gets the guest's connections to these ports, and to no others.
     #[must_use]
     pub fn backend_for(mut self, backend: Box<dyn VsockBackend>, ports: &[u32]) -> Self {
-        let ports = Some(ports.to_vec());
-        self.backends.push(Served { backend, ports });
+        let serves = Serves::Ports(ports.to_vec());
+        self.backends.push(Served { backend, serves });
+        self
+    }
+
+    /// Adds the backend for connections between the guest and other guests, as
+    /// [`Muxer::add_sibling_backend`] does: a [`SiblingBackend`](crate::SiblingBackend), or one with rules of
+    /// its own. Without one the guest reaches no other guest.
+    #[must_use]
+    pub fn sibling_backend(mut self, backend: Box<dyn VsockBackend>) -> Self {
+        let serves = Serves::Siblings;
+        self.backends.push(Served { backend, serves });
         self
     }
 
@@ -340,10 +359,11 @@ fn muxer(cid: GuestCid, config: Config, backends: Vec<Served>) -> Result<Muxer, 
     state.next_host_port = first_port(&ports);
     // It is of the version of this release, so it is not refused.
     let _known = muxer.restore(Tick::ZERO, &state);
-    for Served { backend, ports } in backends {
-        match ports {
-            Some(ports) => muxer.add_backend_for(backend, &ports)?,
-            None => muxer.add_backend(backend)?,
+    for Served { backend, serves } in backends {
+        match serves {
+            Serves::Rest => muxer.add_backend(backend)?,
+            Serves::Ports(ports) => muxer.add_backend_for(backend, &ports)?,
+            Serves::Siblings => muxer.add_sibling_backend(backend)?,
         };
     }
     Ok(muxer)

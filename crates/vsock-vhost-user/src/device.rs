@@ -10,6 +10,7 @@ use vsock_proto::GuestCid;
 use vsock_sockets::{NamedListener, SocketFileRemover};
 use vsock_virtio::DeviceCounters;
 
+use crate::capture::Capture;
 use crate::error::VhostUserError;
 use crate::shared::Shared;
 use crate::status::StatusHandle;
@@ -119,6 +120,21 @@ impl VhostUserVsock {
     #[must_use]
     pub fn queue_counters(&self) -> DeviceCounters {
         self.shared.worker().queue_counters()
+    }
+
+    /// Shows every packet of the guest to a capture from now on, instead of to the one before. It goes on
+    /// over reboots and front-ends, until [`stop_capture`](Self::stop_capture) or the end of the capture.
+    pub fn start_capture(&self, capture: &Capture) {
+        let tap = Box::new(capture.tap(self.guest_cid()));
+        let before = self.shared.worker().set_tap(Some(tap));
+        // Not under the lock.
+        drop(before);
+    }
+
+    /// Shows packets to no capture any more; from then on it costs nothing.
+    pub fn stop_capture(&self) {
+        let before = self.shared.worker().set_tap(None);
+        drop(before);
     }
 
     fn wait(&mut self) -> Result<(), VhostUserError> {

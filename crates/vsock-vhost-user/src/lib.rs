@@ -147,6 +147,10 @@
 //!
 //! `docs/guest.md` of the repository has the lines of other monitors.
 //!
+//! `vsock-vhost-user connect /run/vm3/vm.vsock 22` connects standard input and output to a port of
+//! the guest, as ssh's `ProxyCommand` is to. `--capture FILE` writes packets for Wireshark, as
+//! [`Capture`] does for a host program.
+//!
 //! # What happens when
 //!
 //! | event | what the device does |
@@ -178,8 +182,8 @@
 //!
 //! | level | what |
 //! |---|---|
-//! | error | the driver is not served: its queues are broken, or it wants what was not offered; a thread has panicked; the operating system lacks what the device needs |
-//! | warn | the front-end broke its protocol, with the name of the request; the guest cannot be notified; a descriptor cannot be watched; calls may wait for a front-end, for want of asynchronous I/O; a socket's file cannot be removed, or its path is too long for a port; another process keeps the lock of a socket's directory |
+//! | error | a capture has ended, because its file cannot be written; the driver is not served: its queues are broken, or it wants what was not offered; a thread has panicked; the operating system lacks what the device needs |
+//! | warn | packets are missing in a capture, or it has reached its limit; the front-end broke its protocol, with the name of the request; the guest cannot be notified; a descriptor cannot be watched; calls may wait for a front-end, for want of asynchronous I/O; a socket's file cannot be removed, or its path is too long for a port; another process keeps the lock of a socket's directory |
 //! | info | a front-end has connected, or has gone |
 //! | debug | the guest's driver is up, and with which features; what could not be done and does no harm |
 //!
@@ -195,6 +199,8 @@
 //! the end of the program waits for it 200 ms at most.
 //!
 //! # Threads
+//!
+//! A [`Capture`] has a thread, which writes the file; no device waits for it.
 //!
 //! A device has two threads: one waits for front-ends and answers their requests, the other moves bytes.
 //! The latter is the only one that reads or writes a stream; it sleeps while there is nothing to do, waits
@@ -218,6 +224,7 @@
 
 mod access_platform;
 mod builder;
+mod capture;
 mod cid_claim;
 mod device;
 mod dirty_log;
@@ -248,6 +255,7 @@ mod worker;
 
 pub use access_platform::AccessPlatform;
 pub use builder::VhostUserVsockBuilder;
+pub use capture::{Capture, CaptureConfig, CaptureCounters, CaptureError};
 pub use device::VhostUserVsock;
 pub use error::VhostUserError;
 pub use shared_file::SealedMemory;
@@ -265,6 +273,7 @@ pub use vsock_inner::{
 };
 pub use vsock_muxer::{Ending, EndingCounts, MuxerCounters, MuxerError};
 pub use vsock_proto::{Cid, CidError, Config, ConfigBuilder, ConfigError, GuestCid};
+pub use vsock_siblings::{Groups, JoinError, SiblingBackend, SiblingError, Siblings};
 pub use vsock_sockets::{
     DatagramStream, ExposeBackend, ExposedAt, ExposedAtError, ForwardBackend, ForwardTarget,
     ForwardTargetError, ListenerHandle, NamedListener, SocketAccess, SocketFileRemover,

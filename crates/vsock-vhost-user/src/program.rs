@@ -4,6 +4,8 @@
 
 mod args;
 mod capabilities;
+mod capture;
+mod connect;
 mod descriptors;
 mod error;
 mod generate;
@@ -43,6 +45,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let ended = match &args.command {
         None => return serve(&args),
+        Some(Command::Connect(options)) => connect::run(options).map_err(ProgramError::from),
         Some(Command::Generate(options)) => generate::run(options).map_err(ProgramError::from),
     };
     match ended {
@@ -62,7 +65,7 @@ fn serve(args: &Args) -> ExitCode {
         // Nothing runs yet that could be kept waiting.
         Err(error) => return fail(&error),
     };
-    let code = match serve::run(&vms, args.operation.access(), passed, &sandbox, &logging) {
+    let code = match serve::run(args, &vms, passed, &sandbox, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.say(&error.text());

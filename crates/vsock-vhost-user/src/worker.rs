@@ -12,7 +12,7 @@ use vsock_backend_api::VsockBackend;
 use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
 use vsock_muxer::{MuxerCounters, NextCall};
 use vsock_proto::Tick;
-use vsock_virtio::{DeviceCounters, F_EVENT_IDX, QueueName, Queues, VsockDevice};
+use vsock_virtio::{DeviceCounters, F_EVENT_IDX, PacketTap, QueueName, Queues, VsockDevice};
 
 use crate::error::VhostUserError;
 use crate::journal::{Journal, say};
@@ -281,6 +281,15 @@ impl Worker {
 
     pub(crate) fn queue_counters(&self) -> DeviceCounters {
         self.lifecycle.device().counters()
+    }
+
+    /// Shows packets to another tap, or to none; returns the one before.
+    #[must_use = "to be dropped without the lock"]
+    pub(crate) fn set_tap(
+        &mut self,
+        tap: Option<Box<dyn PacketTap>>,
+    ) -> Option<Box<dyn PacketTap>> {
+        self.lifecycle.device_mut().set_tap(tap)
     }
 
     /// Moves what can be moved, if the driver has started its queues. Returns when to call it

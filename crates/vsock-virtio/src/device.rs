@@ -2,6 +2,7 @@
 
 mod farewell;
 mod pause;
+mod tap;
 mod unwind;
 mod work;
 
@@ -19,6 +20,7 @@ use crate::fields::Fields;
 use crate::notification::Notifications;
 use crate::rx::Reserved;
 use crate::stream_io::Scratch;
+use crate::tap::TapSlot;
 use crate::{
     ActivateError, DeviceCounters, DeviceFault, DeviceState, FeatureError, Outcome, QueueName,
     Queues, RestoreError, VsockDeviceBuilder,
@@ -73,6 +75,7 @@ pub struct VsockDevice<M: GuestMemory> {
     direct: DirectTypes<M>,
     scratch: Scratch,
     reserved: Vec<Reserved>,
+    tap: TapSlot,
     counters: DeviceCounters,
 }
 
@@ -94,6 +97,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             direct: builder.direct,
             scratch: Scratch::default(),
             reserved: Vec::new(),
+            tap: TapSlot::default(),
             counters: DeviceCounters::default(),
         }
     }

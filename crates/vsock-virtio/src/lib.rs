@@ -87,6 +87,7 @@ mod scatter;
 mod state;
 mod stream_io;
 mod suppression;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod tx;
@@ -98,6 +99,7 @@ pub use error::{ActivateError, DeviceFault, FaultCause, QueueName, RestoreError}
 pub use exchange::{DeviceCounters, Outcome, Queues};
 pub use features::{F_EVENT_IDX, F_IN_ORDER, F_INDIRECT_DESC, F_VERSION_1, FeatureError};
 pub use state::DeviceState;
+pub use tap::{Direction, PacketTap};
 pub use vsock_backend_api::{
     ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
     VsockStream, VsockVolatileStream,
@@ -108,8 +110,8 @@ pub use vsock_muxer::{
     StateVersionError, Token,
 };
 pub use vsock_proto::{
-    Cid, CidError, Config, ConfigBuilder, ConfigError, ConnKey, GuestCid, Phase, Port, SocketType,
-    Tick,
+    Cid, CidError, Config, ConfigBuilder, ConfigError, ConnKey, GuestCid, Header, Phase, Port,
+    SocketType, Tick,
 };
 
 // The guide's program is compiled and run by `cargo test --doc`.

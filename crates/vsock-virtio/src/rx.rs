@@ -11,8 +11,9 @@ use crate::chain::{DESCRIPTOR_COST, Part};
 use crate::direct::DirectTypes;
 use crate::scatter::{Cursor, Slice, Slices};
 use crate::stream_io::{self, MAX_PAYLOAD, Scratch};
+use crate::tap::TapSlot;
 use crate::virtqueue::Virtqueue;
-use crate::{DeviceCounters, DeviceFault};
+use crate::{DeviceCounters, DeviceFault, Direction};
 
 /// What it may cost to look at chains in advance: 1,024 descriptors. Pieces would be no measure, for an empty
 /// descriptor is none.
@@ -39,6 +40,7 @@ pub(crate) struct Tools<'a, M: GuestMemory> {
     pub(crate) direct: &'a DirectTypes<M>,
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) reserved: &'a mut Vec<Reserved>,
+    pub(crate) tap: &'a mut TapSlot,
     pub(crate) counters: &'a mut DeviceCounters,
 }
 
@@ -193,6 +195,9 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
     /// Writes the header, whose payload is there already, and gives the front to the guest.
     fn publish(&mut self, chain: Reserved, header: &Header, payload: usize) {
         Cursor::default().copy_from(self.pieces(chain), &header.encode());
+        // The guest does not have it yet, so it has not changed it.
+        let slices = self.slices.get(chain.first..chain.end).unwrap_or_default();
+        self.tools.tap.pass(Direction::ToGuest, header, slices);
         let len = Header::LEN + payload;
         self.cost += chain.cost.max(len);
         self.give_back(chain, len);

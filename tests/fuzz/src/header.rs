@@ -19,22 +19,28 @@ pub fn fuzz(data: &[u8]) {
             Route::to_guest(guest, SocketTypes::ALL),
             Route::to_host(guest, SocketTypes::ALL),
         );
-        match host.parse(&header) {
-            Ok(packet) => {
-                let mut mirrored = packet;
-                mirrored.key = packet.key.mirror();
-                let again = host.parse(&back.header(&mirrored));
-                assert_eq!(again, Ok(packet));
-                if let Some(reply) = host.reset_for(&packet) {
-                    back.parse(&host.reset_header(&reply))
-                        .expect("a reset of our own");
-                }
+        check(&header, guest, &host, &back);
+        check(&header, guest, &host.to_guests_too(), &back.to_guests_too());
+    }
+}
+
+/// The header on one route, and what is made of it on the same one in the other direction.
+fn check(header: &Header, guest: GuestCid, host: &Route, back: &Route) {
+    match host.parse(header) {
+        Ok(packet) => {
+            let mut mirrored = packet;
+            mirrored.key = packet.key.mirror();
+            let again = host.parse(&back.header(&mirrored));
+            assert_eq!(again, Ok(packet));
+            if let Some(reply) = host.reset_for(&packet) {
+                back.parse(&host.reset_header(&reply))
+                    .expect("a reset of our own");
             }
-            Err(reject) => {
-                if let Some(reply) = reject.reply {
-                    let header = host.reset_header(&reply);
-                    assert_eq!(header.dst_cid, u64::from(guest));
-                }
+        }
+        Err(reject) => {
+            if let Some(reply) = reject.reply {
+                let header = host.reset_header(&reply);
+                assert_eq!(header.dst_cid, u64::from(guest));
             }
         }
     }

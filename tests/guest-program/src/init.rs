@@ -14,7 +14,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 
 use crate::job::{Answer, Failure, Job, Line, Request};
 use crate::sockets::Sockets;
-use crate::{boot, driver, kexec, many, moving, program, serve, sockets};
+use crate::{boot, driver, kexec, many, moving, network, program, serve, sockets};
 
 /// Runs until the guest starts again.
 ///
@@ -80,7 +80,7 @@ fn perform(sockets: &Sockets, job: Job) -> anyhow::Result<Answer> {
         Job::Listen { port, options } => sockets.listen(port, options),
         Job::Accept(listener) => sockets.accept(listener),
         Job::Connect { cid, port, options } => sockets.connect(cid, port, options),
-        Job::ConnectMany { port, count } => many::connect(sockets, port, count),
+        Job::ConnectMany { cid, port, count } => many::connect(sockets, cid, port, count),
         Job::AcceptMany { listener, count } => many::accept(sockets, listener, count),
         Job::EchoEach(group) => many::echo_each(sockets, group),
         Job::AnswerEach(group) => many::answer_each(sockets, group),
@@ -99,7 +99,12 @@ fn perform(sockets: &Sockets, job: Job) -> anyhow::Result<Answer> {
             count,
             window,
         } => moving::ping_pong(&*sockets.entry(socket)?, size, count, window),
-        Job::Storm { port, count, bytes } => many::storm(port, count, bytes),
+        Job::Storm {
+            cid,
+            port,
+            count,
+            bytes,
+        } => many::storm(cid, port, count, bytes),
         Job::Finish(socket) => sockets.finish(socket),
         Job::Close(group) => sockets.close(group),
         Job::Freed(port) => sockets::wait_until_free(port),
@@ -107,6 +112,8 @@ fn perform(sockets: &Sockets, job: Job) -> anyhow::Result<Answer> {
         Job::HasDevice => driver::wait_for_device(),
         Job::Kexec => match kexec::start()? {},
         Job::Run { program, arguments } => program::run(&program, &arguments),
+        Job::SetAddress(address) => network::set_address(address),
+        Job::Listened(port) => network::wait_for_listener(port),
         Job::Reboot => Ok(Answer::Done),
     }
 }

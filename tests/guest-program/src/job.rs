@@ -5,6 +5,8 @@
 //! Each job runs in a thread of its own, so a job that waits keeps no other from being done. Sockets
 //! live from the job that opened them to the job that closes them, under a number.
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 
 /// A socket in the guest.
@@ -156,6 +158,8 @@ pub struct GuestSocket {
     pub cid: u32,
     /// Its port in the guest.
     pub port: u32,
+    /// CID and port of the other side, if it is a connection.
+    pub peer: Option<(u32, u32)>,
 }
 
 /// What the guest can be asked to do.
@@ -172,8 +176,8 @@ pub enum Job {
         port: u32,
         options: Options,
     },
-    /// Connects this many times to a port of the host and keeps all of them: [`Answer::Group`].
-    ConnectMany { port: u32, count: u32 },
+    /// Connects this many times to a port of a CID and keeps all of them: [`Answer::Group`].
+    ConnectMany { cid: u32, port: u32, count: u32 },
     /// Accepts this many and keeps all of them: [`Answer::Group`].
     AcceptMany { listener: Socket, count: u32 },
     /// On each of them, in order, sends 64 bytes of the pattern whose seed is its index, then receives
@@ -206,9 +210,14 @@ pub enum Job {
         count: u32,
         window: u32,
     },
-    /// Connects to a port of the host and closes, one after the other; with bytes to echo in between if
+    /// Connects to a port of a CID and closes, one after the other; with bytes to echo in between if
     /// there are any: [`Answer::Moved`].
-    Storm { port: u32, count: u32, bytes: u32 },
+    Storm {
+        cid: u32,
+        port: u32,
+        count: u32,
+        bytes: u32,
+    },
     /// Ends a connection's direction to the host: [`Answer::Done`].
     Finish(Socket),
     /// Closes all of them: [`Answer::Done`].
@@ -228,6 +237,10 @@ pub enum Job {
         program: String,
         arguments: Vec<String>,
     },
+    /// Gives the guest's network interface an address: [`Answer::Done`].
+    SetAddress(Ipv4Addr),
+    /// Waits until a program of the guest listens on a TCP port: [`Answer::Done`].
+    Listened(u16),
     /// Starts again: no answer but the next [`Line::Hello`].
     Reboot,
 }
@@ -246,7 +259,16 @@ pub enum Answer {
     /// How many connections an echo service has had.
     Served(u64),
     /// What a program has said.
-    Said(String),
+    Said(Said),
+}
+
+/// The words of a program that has ended well.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Said {
+    /// On its standard output.
+    pub out: String,
+    /// On its standard error.
+    pub err: String,
 }
 
 /// How far a job came.

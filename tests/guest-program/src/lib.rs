@@ -13,6 +13,7 @@ pub mod job;
 mod kexec;
 mod many;
 mod moving;
+mod network;
 mod option;
 pub mod pattern;
 mod program;

@@ -11,15 +11,18 @@ use crate::moving::moved;
 use crate::pattern::Pattern;
 use crate::sockets::{self, Sockets};
 
-/// The host.
-const HOST: u32 = 2;
 /// Bytes that each connection carries.
 const MESSAGE: usize = 64;
 
-pub(crate) fn connect(sockets: &Sockets, port: u32, count: u32) -> anyhow::Result<Answer> {
+pub(crate) fn connect(
+    sockets: &Sockets,
+    cid: u32,
+    port: u32,
+    count: u32,
+) -> anyhow::Result<Answer> {
     let mut opened = Vec::new();
     for index in 0..count {
-        let socket = sockets::connect(HOST, port, Options::default())
+        let socket = sockets::connect(cid, port, Options::default())
             .with_context(|| format!("connection {index} of {count}"))?;
         opened.push((socket, None));
     }
@@ -74,10 +77,10 @@ pub(crate) fn answer_each(sockets: &Sockets, group: Group) -> anyhow::Result<Ans
 }
 
 /// Connections one after the other, each closed before the next.
-pub(crate) fn storm(port: u32, count: u32, bytes: u32) -> anyhow::Result<Answer> {
+pub(crate) fn storm(cid: u32, port: u32, count: u32, bytes: u32) -> anyhow::Result<Answer> {
     let mut message = vec![0; bytes as usize];
     for index in 0..count {
-        let mut socket = sockets::connect(HOST, port, Options::default())
+        let mut socket = sockets::connect(cid, port, Options::default())
             .with_context(|| format!("connection {index} of {count}"))?;
         if bytes == 0 {
             continue;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
-use crate::job::Answer;
+use crate::job::{Answer, Said};
 
 /// Runs one to its end. What it complains of is the answer if it fails.
 pub(crate) fn run(program: &str, arguments: &[String]) -> anyhow::Result<Answer> {
@@ -15,12 +15,13 @@ pub(crate) fn run(program: &str, arguments: &[String]) -> anyhow::Result<Answer>
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {program}"))?;
+    let text = |bytes| String::from_utf8(bytes).context("expected text");
+    let (out, err) = (text(output.stdout)?, text(output.stderr)?);
     ensure!(
         output.status.success(),
         "{program} failed, {}: {}",
         output.status,
-        String::from_utf8_lossy(&output.stderr).trim()
+        err.trim()
     );
-    let said = String::from_utf8(output.stdout).context("expected text")?;
-    Ok(Answer::Said(said))
+    Ok(Answer::Said(Said { out, err }))
 }

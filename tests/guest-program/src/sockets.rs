@@ -86,8 +86,15 @@ impl Sockets {
     fn add(&self, socket: socket2::Socket, stop: Option<EventFd>) -> anyhow::Result<Answer> {
         let local = socket.local_addr()?.as_vsock_address();
         let (cid, port) = local.context("the socket has no address")?;
+        let peer = socket.peer_addr().ok();
+        let peer = peer.and_then(|peer| peer.as_vsock_address());
         let socket = self.add_all([(socket, stop)]).first;
-        Ok(Answer::Opened(GuestSocket { socket, cid, port }))
+        Ok(Answer::Opened(GuestSocket {
+            socket,
+            cid,
+            port,
+            peer,
+        }))
     }
 
     /// Gives consecutive numbers to all of them.

@@ -18,8 +18,9 @@ use anyhow::Context;
 
 use self::results::{Results, Sample};
 use self::work::Work;
-use crate::machine::{Machine, Parts, Processes};
+use crate::machine::{Guests, Machine, Parts};
 use crate::place::Place;
+use crate::processes::Processes;
 
 /// Runs all workloads on each device in turn, as many rounds as asked for, and reports.
 pub(crate) fn run(place: &Place, parts: &[Parts], rounds: u32, filter: &str) -> anyhow::Result<()> {
@@ -49,7 +50,7 @@ pub(crate) fn run(place: &Place, parts: &[Parts], rounds: u32, filter: &str) -> 
 }
 
 fn one_round(parts: &Parts, works: &[Work], results: &mut Results) -> anyhow::Result<()> {
-    let mut machine = Machine::start(parts, &Processes::default())?;
+    let mut machine = Machine::start(parts, Guests::One, &Processes::default())?;
     for work in works {
         let sample = work.run(&mut machine).with_context(|| work.name())?;
         let cell = results.cell(work.name(), parts.kind.name());
@@ -62,7 +63,7 @@ fn one_round(parts: &Parts, works: &[Work], results: &mut Results) -> anyhow::Re
 fn measure_idle(parts: &Parts, filter: &str, results: &mut Results) -> anyhow::Result<()> {
     for (what, measure) in memory::ALL {
         if what.contains(filter) {
-            let mut machine = Machine::start(parts, &Processes::default())?;
+            let mut machine = Machine::start(parts, Guests::One, &Processes::default())?;
             let cost = measure(&mut machine).context(what)?;
             results.add_idle(what, parts.kind.name(), cost);
         }

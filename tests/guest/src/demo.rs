@@ -16,7 +16,8 @@ use vsock_report::{Digest, Progress, read, receive};
 
 use crate::bytes::joined;
 use crate::device::{Stream, Writer};
-use crate::machine::{Machine, Parts, Processes};
+use crate::machine::{Guests, Machine, Parts};
+use crate::processes::Processes;
 use crate::suite::pairs::{Opener, connect};
 
 /// A guest that echoes nothing for so long is stuck.
@@ -31,7 +32,7 @@ pub(crate) fn run(parts: &Parts, file: Option<&Path>, rounds: u32) -> anyhow::Re
     println!("file      {}", path.display());
     println!("bytes     {}, there and back", bytes.len());
     println!("way       host component -> {name} -> driver of a Linux guest -> echo -> back");
-    let mut machine = Machine::start(parts, &Processes::default())?;
+    let mut machine = Machine::start(parts, Guests::One, &Processes::default())?;
     println!("guest     Linux {}", machine.release());
     let progress = Progress::of_bytes(bytes.len() as u64 * 2 * u64::from(rounds));
     let mut lines = Opener::BOTH.map(|opener| (opener, Vec::new()));

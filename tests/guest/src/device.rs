@@ -50,6 +50,10 @@ impl Kind {
 pub trait Device: Send + Sync {
     /// Where QEMU finds it.
     fn socket(&self) -> &Path;
+    /// Where the QEMU of a second guest finds it, one that the first may talk to.
+    fn sibling_socket(&self) -> Option<&Path> {
+        None
+    }
     /// What host components use.
     fn host(&self) -> Arc<dyn Host>;
     /// What async host components use.

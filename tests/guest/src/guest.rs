@@ -162,7 +162,15 @@ impl Guest {
     }
 
     pub(crate) fn connect_with(&self, port: u32, options: Options) -> anyhow::Result<GuestSocket> {
-        let cid = HOST;
+        self.connect_to(HOST, port, options)
+    }
+
+    pub(crate) fn connect_to(
+        &self,
+        cid: u32,
+        port: u32,
+        options: Options,
+    ) -> anyhow::Result<GuestSocket> {
         self.start(Job::Connect { cid, port, options })?.opened()
     }
 

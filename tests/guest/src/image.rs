@@ -11,7 +11,7 @@ use anyhow::Context;
 use cpio::NewcBuilder;
 use cpio::newc::ModeFileType;
 
-use crate::kernel::{Kernel, Module, Version};
+use crate::kernel::{Kernel, Module, Purpose, Version, VsockTest};
 use crate::place::Place;
 use crate::qemu;
 use crate::tool;
@@ -20,6 +20,8 @@ use crate::tool;
 const INIT: &str = "guest-init";
 const RPC: &str = "guest-rpc";
 const STATIC: [&str; 4] = ["-C", "target-feature=+crt-static", "-C", "strip=symbols"];
+/// Linux's own tests, as the guest has them.
+pub(crate) const VSOCK_TEST: &str = "vsock_test";
 
 /// Two files for QEMU.
 #[derive(Clone, Debug)]
@@ -39,20 +41,52 @@ impl Image {
     ) -> anyhow::Result<Self> {
         // Without it nothing would boot what is downloaded here.
         qemu::program()?;
-        let kernel = Kernel::fetch(place, version, mirror)?;
-        let programs = build_programs(place)?;
+        let kernel = Kernel::fetch(place, version, mirror, Purpose::Suite)?;
+        let programs = [
+            File::program("init", build(place, INIT)?),
+            File::program("rpc", build(place, RPC)?),
+        ];
+        let bare = pack(&kernel.modules, &programs)?;
+        // What the guest boots from is in it as well, for a guest that starts its kernel again by
+        // itself.
+        let [init, rpc] = programs;
+        let files = [
+            init,
+            rpc,
+            File::data("boot/kernel", fs::read(&kernel.image)?),
+            File::data("boot/initramfs", bare),
+        ];
         let directory = place.directory(&format!("image/{}", version.name()))?;
+        Self::write(directory, version, kernel, &files)
+    }
+
+    /// The same for Linux's own tests.
+    pub(crate) fn of_kernel_tests(
+        place: &Place,
+        version: Version,
+        mirror: Option<&str>,
+        tests: &VsockTest,
+    ) -> anyhow::Result<Self> {
+        qemu::program()?;
+        let kernel = Kernel::fetch(place, version, mirror, Purpose::KernelTests)?;
+        let files = [
+            File::program("init", build(place, INIT)?),
+            File::program(VSOCK_TEST, fs::read(&tests.program)?),
+        ];
+        let directory = place.directory(&format!("image/{}-kernel-tests", version.name()))?;
+        Self::write(directory, version, kernel, &files)
+    }
+
+    fn write(
+        directory: PathBuf,
+        version: Version,
+        kernel: Kernel,
+        files: &[File],
+    ) -> anyhow::Result<Self> {
         let initramfs = directory.join("initramfs.cpio");
         // Whole or not at all: another run may read it now.
         let part = tempfile::NamedTempFile::new_in(directory)?;
-        let bare = pack(&programs, &kernel.modules, None)?;
-        // What the guest boots from is in it as well, for a guest that starts its kernel again by
-        // itself.
-        let again = Again {
-            kernel: &fs::read(&kernel.image)?,
-            initramfs: &bare,
-        };
-        fs::write(part.path(), pack(&programs, &kernel.modules, Some(again))?)?;
+        fs::write(part.path(), pack(&kernel.modules, files)?)?;
         part.persist(&initramfs)?;
         Ok(Self {
             version,
@@ -62,20 +96,34 @@ impl Image {
     }
 }
 
-/// What the guest has: its `init`, and the program that speaks RPC, which that starts.
-struct Programs {
-    init: Vec<u8>,
-    rpc: Vec<u8>,
+/// A file of the guest's.
+struct File {
+    name: &'static str,
+    mode: u32,
+    contents: Vec<u8>,
 }
 
-/// What a guest starts from the next time.
-#[derive(Clone, Copy, Debug)]
-struct Again<'a> {
-    kernel: &'a [u8],
-    initramfs: &'a [u8],
+impl File {
+    fn program(name: &'static str, contents: Vec<u8>) -> Self {
+        let mode = 0o755;
+        Self {
+            name,
+            mode,
+            contents,
+        }
+    }
+
+    fn data(name: &'static str, contents: Vec<u8>) -> Self {
+        let mode = 0o644;
+        Self {
+            name,
+            mode,
+            contents,
+        }
+    }
 }
 
-fn pack(programs: &Programs, modules: &[Module], again: Option<Again<'_>>) -> io::Result<Vec<u8>> {
+fn pack(modules: &[Module], files: &[File]) -> io::Result<Vec<u8>> {
     let mut archive = Vec::new();
     for directory in ["boot", "dev", "proc", "sys", "modules"] {
         let entry = NewcBuilder::new(directory).mode(0o755);
@@ -89,13 +137,9 @@ fn pack(programs: &Programs, modules: &[Module], again: Option<Again<'_>>) -> io
     let console = NewcBuilder::new("dev/console").rdev_major(5).rdev_minor(1);
     let console = console.mode(0o600).set_mode_file_type(ModeFileType::Char);
     add(&mut archive, console, &[])?;
-    for (name, program) in [("init", &programs.init), ("rpc", &programs.rpc)] {
-        add_file(&mut archive, NewcBuilder::new(name).mode(0o755), program)?;
-    }
-    if let Some(Again { kernel, initramfs }) = again {
-        for (name, contents) in [("boot/kernel", kernel), ("boot/initramfs", initramfs)] {
-            add_file(&mut archive, NewcBuilder::new(name).mode(0o644), contents)?;
-        }
+    for file in files {
+        let entry = NewcBuilder::new(file.name).mode(file.mode);
+        add_file(&mut archive, entry, &file.contents)?;
     }
     for (place, Module { name, contents }) in modules.iter().enumerate() {
         let module = NewcBuilder::new(&format!("modules/{place:02}-{name}.ko")).mode(0o644);
@@ -112,18 +156,11 @@ fn add_file(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) -> io::R
     )
 }
 
-fn add(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) -> io::Result<()> {
+pub(crate) fn add(archive: &mut Vec<u8>, entry: NewcBuilder, contents: &[u8]) -> io::Result<()> {
     let len = contents.len().try_into().map_err(io::Error::other)?;
     let mut writer = entry.write(archive, len);
     writer.write_all(contents)?;
     writer.finish().map(drop)
-}
-
-fn build_programs(place: &Place) -> anyhow::Result<Programs> {
-    Ok(Programs {
-        init: build(place, INIT)?,
-        rpc: build(place, RPC)?,
-    })
 }
 
 /// Builds a program of this package. Its flags are those of the last step alone, so that what it

@@ -2,8 +2,9 @@
 
 //! A stock kernel: a distribution's own packages, downloaded and unpacked, not installed.
 
-mod apt;
+pub(crate) mod apt;
 mod modules;
+mod vsock_test;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use anyhow::Context;
 use clap::ValueEnum;
 
 use self::apt::Apt;
-pub(crate) use self::modules::Module;
+pub(crate) use self::modules::{Module, Purpose};
+pub(crate) use self::vsock_test::{Case, VsockTest};
 use crate::place::Place;
 
 /// The kernels that we know to get.
@@ -42,6 +44,8 @@ struct Debian {
 }
 
 impl Version {
+    /// The newest of Debian's.
+    pub(crate) const NEWEST: Self = Self::V7;
     /// What is meant by `all`.
     const EACH: [Self; 3] = [Self::V6_1, Self::V6_12, Self::V7];
 
@@ -86,7 +90,7 @@ impl Version {
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
-    /// The driver's modules, in the order of loading.
+    /// The modules that the guest loads, in this order.
     pub(crate) modules: Vec<Module>,
 }
 
@@ -97,6 +101,7 @@ impl Kernel {
         place: &Place,
         version: Version,
         mirror: Option<&str>,
+        purpose: Purpose,
     ) -> anyhow::Result<Self> {
         let name = version.name();
         let directory = place.directory(&format!("kernel/{name}"))?;
@@ -106,8 +111,8 @@ impl Kernel {
             fs::remove_dir_all(&directory)?;
             fs::create_dir_all(&directory)?;
             let apt = match version.debian() {
-                Some(debian) => Apt::debian(&directory.join("apt"), debian, mirror)?,
-                None => Apt::system()?,
+                Some(debian) => Apt::debian(apt::KERNEL, &directory.join("apt"), debian, mirror)?,
+                None => Apt::system(apt::KERNEL)?,
             };
             for file in apt.download(&directory)? {
                 let what = format!("kernel {name}: unpacking {}", name_of(&file));
@@ -116,11 +121,11 @@ impl Kernel {
             }
             fs::write(&ready, "")?;
         }
-        Self::find(&directory)
+        Self::find(&directory, purpose)
     }
 
     /// In a directory of unpacked packages.
-    fn find(directory: &Path) -> anyhow::Result<Self> {
+    fn find(directory: &Path, purpose: Purpose) -> anyhow::Result<Self> {
         let files = files(directory)?;
         let image = files
             .iter()
@@ -128,7 +133,7 @@ impl Kernel {
             .with_context(|| format!("no vmlinuz in the packages below {}", directory.display()))?;
         Ok(Self {
             image: image.clone(),
-            modules: modules::of_driver(&files)?,
+            modules: modules::of_driver(&files, purpose)?,
         })
     }
 }

@@ -3,27 +3,40 @@
 //! A device, and a guest that has booted on it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tempfile::TempDir;
 use vsock_guest_program::job::{Failure, Job};
 
-use crate::child::{self, Child, wait_until};
+use crate::child::{self, wait_until};
 use crate::device::daemon::{self, Daemon};
 use crate::device::in_process::InProcess;
 use crate::device::{Device, Host, Kind, LIMIT};
-use crate::guest::{Control, Guest};
+use crate::emulator::{Boot, Emulator, Member};
+use crate::guest::Guest;
 use crate::image::Image;
 use crate::monitor::Monitor;
 use crate::place::Place;
-use crate::qemu::{self, Accelerator, Extra, Setting};
+use crate::processes::Processes;
+use crate::qemu::{Accelerator, Extra, Network};
 
 /// A boot takes three seconds under software emulation on an idle machine.
 const BOOT: Duration = Duration::from_secs(60);
-/// The guest's address: any number but those that are reserved.
+/// The guests' addresses: any numbers but those that are reserved.
 const CID: u32 = 4_217;
+const SIBLING_CID: u32 = 4_218;
+
+/// Who is on a machine.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Guests {
+    One,
+    /// Two that may talk to each other.
+    Siblings,
+    /// The same, with a network between them besides.
+    Networked,
+}
 
 /// What every machine is made of.
 #[derive(Clone, Debug)]
@@ -34,6 +47,8 @@ pub(crate) struct Parts {
     pub(crate) image: Image,
     accelerator: Accelerator,
     logs: PathBuf,
+    /// Further options of the device's program.
+    options: Vec<String>,
 }
 
 impl Parts {
@@ -48,56 +63,129 @@ impl Parts {
             program: daemon::program(kind, place)?,
             image: image.clone(),
             accelerator,
+            options: Vec::new(),
             logs: place.directory(&format!("logs/{}/{kind:?}", image.version.name()))?,
         })
     }
+
+    fn boot<'a>(&'a self, member: Member, socket: &'a Path) -> Boot<'a> {
+        Boot {
+            image: &self.image,
+            accelerator: self.accelerator,
+            logs: &self.logs,
+            member,
+            socket,
+            extra: Extra::default(),
+            network: None,
+        }
+    }
 }
 
-/// A running QEMU, from outside and from inside.
-struct Emulator {
-    qemu: Child,
-    monitor: Monitor,
-    guest: Guest,
-}
-
-/// A running device and a running guest.
+/// A running device and a running guest, or two. Where it is not said which, it is the first.
 pub(crate) struct Machine {
     parts: Parts,
+    guests: Guests,
     /// Sockets have short names: their paths are limited to 108 bytes.
     directory: TempDir,
     device: Box<dyn Device>,
     emulator: Emulator,
+    sibling: Option<Emulator>,
     release: String,
     processes: Processes,
     next_port: u32,
 }
 
 impl Machine {
-    pub(crate) fn start(parts: &Parts, processes: &Processes) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        parts: &Parts,
+        guests: Guests,
+        processes: &Processes,
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("vsock-guest-").tempdir()?;
-        let device = start_device(parts, directory.path(), processes)?;
-        let emulator = boot(
-            parts,
-            directory.path(),
-            &*device,
-            processes,
-            Extra::default(),
-        )?;
-        let what = format!("booting a guest, kernel {}", parts.image.version.name());
-        let release = vsock_report::step(&what, || emulator.guest.hello(BOOT))?;
+        let device = start_device(parts, guests, directory.path(), processes)?;
+        let network = directory.path().join("net.sock");
+        let network = (guests == Guests::Networked).then_some(&*network);
+        let emulator = Boot {
+            network: network.map(Network::First),
+            ..parts.boot(Member::First, device.socket())
+        };
+        let emulator = emulator.run(directory.path(), processes)?;
+        let sibling = match guests {
+            Guests::One => None,
+            Guests::Siblings | Guests::Networked => {
+                let socket = device.sibling_socket();
+                let socket = socket.context("the device serves one guest only")?;
+                let sibling = Boot {
+                    network: network.map(Network::Second),
+                    ..parts.boot(Member::Sibling, socket)
+                };
+                Some(sibling.run(directory.path(), processes)?)
+            }
+        };
+        let name = parts.image.version.name();
+        let what = match guests {
+            Guests::One => format!("booting a guest, kernel {name}"),
+            _ => format!("booting two guests, kernel {name}"),
+        };
+        let release = vsock_report::step(&what, || {
+            if let Some(sibling) = &sibling {
+                sibling.guest.hello(BOOT)?;
+            }
+            emulator.guest.hello(BOOT)
+        })?;
         Ok(Self {
             parts: parts.clone(),
+            guests,
             directory,
             device,
             emulator,
+            sibling,
             release,
             processes: processes.clone(),
             next_port: 5_000,
         })
     }
 
+    /// Who is on it.
+    pub(crate) const fn guests(&self) -> Guests {
+        self.guests
+    }
+
+    pub(crate) const fn kind(&self) -> Kind {
+        self.parts.kind
+    }
+
+    /// The device's program, unless it is in this process.
+    pub(crate) fn program(&self) -> Option<PathBuf> {
+        self.parts.program.clone()
+    }
+
+    /// What its guests boot from.
+    pub(crate) fn initramfs(&self) -> &Path {
+        &self.parts.image.initramfs
+    }
+
+    /// The next guests boot from another file system.
+    pub(crate) fn set_initramfs(&mut self, initramfs: PathBuf) {
+        self.parts.image.initramfs = initramfs;
+    }
+
+    /// Starts the device's program with further options, and a guest on it.
+    pub(crate) fn restart_with(&mut self, options: &[String]) -> anyhow::Result<()> {
+        self.kill_guest();
+        self.parts.options = options.to_vec();
+        self.restart_device()?;
+        self.boot()
+    }
+
     pub(crate) fn guest(&self) -> &Guest {
         &self.emulator.guest
+    }
+
+    /// The second guest.
+    pub(crate) fn sibling(&self) -> anyhow::Result<&Guest> {
+        let sibling = self.sibling.as_ref().context("there is one guest only")?;
+        Ok(&sibling.guest)
     }
 
     pub(crate) fn monitor(&mut self) -> &mut Monitor {
@@ -119,6 +207,11 @@ impl Machine {
 
     pub(crate) const fn cid(&self) -> u32 {
         CID
+    }
+
+    /// Of the second guest.
+    pub(crate) const fn sibling_cid(&self) -> u32 {
+        SIBLING_CID
     }
 
     /// A port that no test has used on this machine.
@@ -182,14 +275,11 @@ impl Machine {
 
     /// Boots a guest of which it is not known whether it comes up.
     pub(crate) fn boot_unseen(&mut self, extra: Extra) -> anyhow::Result<()> {
-        let directory = self.directory.path();
-        self.emulator = boot(
-            &self.parts,
-            directory,
-            &*self.device,
-            &self.processes,
+        let boot = Boot {
             extra,
-        )?;
+            ..self.parts.boot(Member::First, self.device.socket())
+        };
+        self.emulator = boot.run(self.directory.path(), &self.processes)?;
         Ok(())
     }
 
@@ -198,7 +288,12 @@ impl Machine {
         if let Some(process) = self.device.process() {
             process.kill();
         }
-        self.device = start_device(&self.parts, self.directory.path(), &self.processes)?;
+        self.device = start_device(
+            &self.parts,
+            self.guests,
+            self.directory.path(),
+            &self.processes,
+        )?;
         Ok(())
     }
 
@@ -213,7 +308,10 @@ impl Machine {
     /// What has died that should not have.
     pub(crate) fn casualty(&self) -> Option<String> {
         let device = self.device.process().map(|child| ("the device", child));
-        [device, Some(("QEMU", &self.emulator.qemu))]
+        let qemu = Some(("QEMU", &self.emulator.qemu));
+        let sibling = self.sibling.as_ref();
+        let sibling = sibling.map(|sibling| ("the sibling's QEMU", &sibling.qemu));
+        [device, qemu, sibling]
             .into_iter()
             .flatten()
             .find_map(|(name, child)| {
@@ -230,55 +328,35 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.emulator.qemu.kill();
+        if let Some(sibling) = &self.sibling {
+            sibling.qemu.kill();
+        }
     }
 }
 
 fn start_device(
     parts: &Parts,
+    guests: Guests,
     directory: &Path,
     processes: &Processes,
 ) -> anyhow::Result<Box<dyn Device>> {
     let Some(program) = &parts.program else {
-        return Ok(Box::new(InProcess::start(CID, directory, None)?));
+        return Ok(Box::new(match guests {
+            Guests::One => InProcess::start(CID, directory, None)?,
+            Guests::Siblings | Guests::Networked => {
+                InProcess::start_siblings([CID, SIBLING_CID], directory)?
+            }
+        }));
     };
     let log = parts.logs.join("device.log");
-    let device = Daemon::start(program, &[], CID, directory, &log)?;
+    let device = match guests {
+        Guests::One => Daemon::start(program, &parts.options, CID, directory, &log)?,
+        Guests::Siblings | Guests::Networked => {
+            Daemon::start_siblings(program, [CID, SIBLING_CID], directory, &log)?
+        }
+    };
     processes.add(device.process());
     Ok(Box::new(device))
-}
-
-fn boot(
-    parts: &Parts,
-    directory: &Path,
-    device: &dyn Device,
-    processes: &Processes,
-    extra: Extra,
-) -> anyhow::Result<Emulator> {
-    let (control_path, monitor_path) = (directory.join("ctl.sock"), directory.join("qmp.sock"));
-    let control = Control::new(&control_path)?;
-    let monitor = Control::new(&monitor_path)?;
-    let qemu = qemu::start(Setting {
-        image: &parts.image,
-        accelerator: parts.accelerator,
-        device: device.socket(),
-        extra,
-        control: &control_path,
-        monitor: &monitor_path,
-        logs: &parts.logs,
-    })?;
-    processes.add(Some(&qemu));
-    let connection = |control: &Control| {
-        let connection = control.accept(|| qemu.ended().is_some());
-        connection.with_context(|| format!("QEMU did not start: {}", qemu.last_words()))
-    };
-    let guest = Guest::new(connection(&control)?)?;
-    let monitor = Monitor::new(connection(&monitor)?)
-        .with_context(|| format!("QEMU did not start: {}", qemu.last_words()))?;
-    Ok(Emulator {
-        qemu,
-        monitor,
-        guest,
-    })
 }
 
 /// What a device holds of memory and descriptors.
@@ -313,23 +391,5 @@ impl Footprint {
             Ok((more.bytes <= most && more.descriptors <= 8).then_some(()))
         })?;
         back.with_context(|| format!("{more:?} is left of closed connections"))
-    }
-}
-
-/// The processes of a machine, for a watchdog in another thread.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Processes(Arc<Mutex<Vec<Child>>>);
-
-impl Processes {
-    fn add(&self, child: Option<&Child>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|child| child.ended().is_none());
-        all.extend(child.cloned());
-    }
-
-    /// Ends all of them, and by that every wait for one.
-    pub(crate) fn kill(&self) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().for_each(Child::kill);
     }
 }

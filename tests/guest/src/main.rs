@@ -12,13 +12,18 @@
 mod bench;
 mod bytes;
 mod demo;
+mod emulator;
 mod ends;
 mod guest;
 mod image;
 mod kernel;
+mod kernel_tests;
 mod machine;
 mod monitor;
+mod packages;
+mod processes;
 mod qemu;
+mod sshd;
 mod suite;
 mod table;
 
@@ -32,7 +37,7 @@ use vsock_guest::{child, device, place, tool, usage};
 
 use crate::device::Kind;
 use crate::image::Image;
-use crate::kernel::Version;
+use crate::kernel::{Version, VsockTest};
 use crate::machine::Parts;
 use crate::place::Place;
 use crate::qemu::Accelerator;
@@ -55,23 +60,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The guest suite.
-    Suite {
-        /// Only the tests whose names contain this.
-        #[arg(default_value = "")]
-        filter: String,
-        /// The devices that are tested; both of ours if none is named.
-        #[arg(long, value_enum)]
-        device: Vec<Kind>,
-        /// The kernels that the guest boots, each of them in turn.
-        #[arg(long, value_enum)]
-        kernel: Vec<Version>,
-        /// Debian's archive, where this machine's own sources name none: as `http://HOST/debian`.
-        #[arg(long, value_name = "URL")]
-        mirror: Option<String>,
-        /// Shows the names of the tests and runs none.
-        #[arg(long)]
-        list: bool,
-    },
+    Suite(Suite),
     /// A file goes to an echo service in the guest and comes back.
     Demo {
         /// The file; this program's own if none is named.
@@ -99,6 +88,30 @@ enum Command {
     },
 }
 
+/// What is tested, on what.
+#[derive(Debug, clap::Args)]
+struct Suite {
+    /// Only the tests whose names contain this.
+    #[arg(default_value = "")]
+    filter: String,
+    /// Linux's own tests of vsock (`vsock_test`), between two guests, in place of ours. The kernel is
+    /// that of Debian's backports if none is named.
+    #[arg(long, conflicts_with = "list")]
+    kernel_tests: bool,
+    /// The devices that are tested; both of ours if none is named.
+    #[arg(long, value_enum)]
+    device: Vec<Kind>,
+    /// The kernels that the guest boots, each of them in turn.
+    #[arg(long, value_enum)]
+    kernel: Vec<Version>,
+    /// Debian's archive, where this machine's own sources name none: as `http://HOST/debian`.
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+    /// Shows the names of the tests and runs none.
+    #[arg(long)]
+    list: bool,
+}
+
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -118,29 +131,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let place = Place::new()?;
     raise_descriptor_limit()?;
     match &args.command {
-        Command::Suite { list: true, .. } => {
-            suite::tests()
-                .iter()
-                .for_each(|test| println!("{}", test.name));
-            Ok(true)
-        }
-        Command::Suite {
-            filter,
-            device,
-            kernel,
-            mirror,
-            ..
-        } => {
-            let images = images(&place, kernel, mirror.as_deref())?;
-            let mut passed = true;
-            for image in &images {
-                for kind in named(device, &[Kind::Ours, Kind::InProcess]) {
-                    let parts = Parts::prepare(&place, *kind, image, args.accelerator)?;
-                    passed &= suite::run(&parts, filter)?;
-                }
-            }
-            Ok(passed)
-        }
+        Command::Suite(suite) => suite.run(&place, args.accelerator),
         Command::Demo {
             file,
             rounds,
@@ -171,12 +162,58 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     }
 }
 
+impl Suite {
+    /// Runs what was asked for; says whether nothing has failed.
+    fn run(&self, place: &Place, accelerator: Accelerator) -> anyhow::Result<bool> {
+        if self.list {
+            let tests = suite::tests();
+            tests.iter().for_each(|test| println!("{}", test.name));
+            return Ok(true);
+        }
+        let mirror = self.mirror.as_deref();
+        if !self.kernel_tests {
+            let prepare = |version| Image::prepare(place, version, mirror);
+            let images = images(&self.kernel, prepare)?;
+            return self.each(place, &images, accelerator, |parts| {
+                suite::run(parts, &self.filter)
+            });
+        }
+        let tests = VsockTest::prepare(place, mirror)?;
+        let kernels = named(&self.kernel, &[Version::NEWEST]);
+        let prepare = |version| Image::of_kernel_tests(place, version, mirror, &tests);
+        let images = images(kernels, prepare)?;
+        self.each(place, &images, accelerator, |parts| {
+            kernel_tests::run(parts, &tests, &self.filter)
+        })
+    }
+
+    /// On every kernel and every device in turn.
+    fn each(
+        &self,
+        place: &Place,
+        images: &[Image],
+        accelerator: Accelerator,
+        run: impl Fn(&Parts) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<bool> {
+        let mut passed = true;
+        for image in images {
+            for kind in named(&self.device, &[Kind::Ours, Kind::InProcess]) {
+                passed &= run(&Parts::prepare(place, *kind, image, accelerator)?)?;
+            }
+        }
+        Ok(passed)
+    }
+}
+
 /// What the guests boot from. If all kernels are asked for, one that cannot be had is left out and said.
-fn images(place: &Place, kernels: &[Version], mirror: Option<&str>) -> anyhow::Result<Vec<Image>> {
+fn images(
+    kernels: &[Version],
+    prepare: impl Fn(Version) -> anyhow::Result<Image>,
+) -> anyhow::Result<Vec<Image>> {
     let mut images = Vec::new();
     let mut missing = None;
     for version in Version::chosen(kernels) {
-        match Image::prepare(place, version, mirror) {
+        match prepare(version) {
             Ok(image) => images.push(image),
             Err(error) if kernels.contains(&Version::All) && error.is::<Missing>() => {
                 eprintln!("guest: kernel {} is left out: {error:#}", version.name());
@@ -192,8 +229,8 @@ fn images(place: &Place, kernels: &[Version], mirror: Option<&str>) -> anyhow::R
 }
 
 /// What the user has named, else what is usual.
-fn named<'a>(devices: &'a [Kind], usual: &'a [Kind]) -> &'a [Kind] {
-    if devices.is_empty() { usual } else { devices }
+fn named<'a, T>(named: &'a [T], usual: &'a [T]) -> &'a [T] {
+    if named.is_empty() { usual } else { named }
 }
 
 /// For 8,000 connections, here and in the device, which inherits the limit.

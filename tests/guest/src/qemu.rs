@@ -38,6 +38,34 @@ pub(crate) struct Extra {
     pub(crate) chardev: &'static str,
 }
 
+/// A network between two guests, as one of them has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Network<'a> {
+    /// The first one listens on this socket for the other's packets.
+    First(&'a Path),
+    /// The second one connects to it.
+    Second(&'a Path),
+}
+
+impl Network<'_> {
+    /// QEMU's words for it.
+    fn words(self) -> [String; 4] {
+        let (path, server, number) = match self {
+            Self::First(path) => (path, "on", 1),
+            Self::Second(path) => (path, "off", 2),
+        };
+        [
+            "-netdev".to_owned(),
+            format!(
+                "stream,id=net,server={server},addr.type=unix,addr.path={}",
+                path.display()
+            ),
+            "-device".to_owned(),
+            format!("virtio-net-pci,netdev=net,mac=52:54:00:00:00:0{number},romfile="),
+        ]
+    }
+}
+
 /// How a guest is to be started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting<'a> {
@@ -46,12 +74,15 @@ pub(crate) struct Setting<'a> {
     /// The device's socket.
     pub(crate) device: &'a Path,
     pub(crate) extra: Extra,
+    pub(crate) network: Option<Network<'a>>,
     /// A socket for the guest's second serial port.
     pub(crate) control: &'a Path,
     /// One for QEMU's monitor.
     pub(crate) monitor: &'a Path,
-    /// Where what the guest and QEMU say is kept.
-    pub(crate) logs: &'a Path,
+    /// Where what the guest says is kept.
+    pub(crate) console: &'a Path,
+    /// And what QEMU says.
+    pub(crate) log: &'a Path,
 }
 
 /// Finds the program.
@@ -62,7 +93,6 @@ pub(crate) fn program() -> Result<PathBuf, Missing> {
 
 /// Starts a guest, whose first serial port is a log.
 pub(crate) fn start(setting: Setting<'_>) -> anyhow::Result<Child> {
-    let console = setting.logs.join("console.log");
     let (accelerator, processor) = match setting.accelerator {
         // The largest processor that it can imitate costs half of the speed.
         Accelerator::Tcg => ("tcg,thread=multi", "qemu64"),
@@ -76,7 +106,7 @@ pub(crate) fn start(setting: Setting<'_>) -> anyhow::Result<Child> {
         .args(["-object", "memory-backend-memfd,id=mem,size=256M,share=on"])
         .args(["-display", "none", "-nodefaults", "-no-user-config"])
         .arg("-chardev")
-        .arg(format!("file,id=con,path={}", console.display()))
+        .arg(format!("file,id=con,path={}", setting.console.display()))
         .args(["-serial", "chardev:con"])
         .arg("-chardev")
         .arg(format!("socket,id=ctl,path={}", setting.control.display()))
@@ -111,5 +141,6 @@ pub(crate) fn start(setting: Setting<'_>) -> anyhow::Result<Child> {
             "-append",
             "console=ttyS0 quiet mitigations=off nokaslr panic=-1",
         ]);
-    Child::spawn(&mut command, &setting.logs.join("qemu.log"))
+    command.args(setting.network.into_iter().flat_map(Network::words));
+    Child::spawn(&mut command, setting.log)
 }

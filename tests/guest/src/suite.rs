@@ -6,6 +6,7 @@
 mod backlog;
 mod buffers;
 mod bulk;
+mod capture;
 mod echo;
 mod halves;
 mod life;
@@ -16,7 +17,9 @@ mod refused;
 mod restarts;
 mod rpc;
 mod seqpacket;
+mod siblings;
 pub(crate) mod slow;
+mod ssh;
 mod transfers;
 
 use std::sync::mpsc::channel;
@@ -25,13 +28,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 
-use crate::machine::{Machine, Parts, Processes};
+use crate::machine::{Guests, Machine, Parts};
+use crate::processes::Processes;
 use crate::table::{Row, Table};
 
 /// A test: what holds, and how long it may take to show it.
 #[derive(Clone, Copy)]
 pub(crate) struct Test {
     pub(crate) name: &'static str,
+    guests: Guests,
     limit: Duration,
     run: fn(&mut Machine) -> anyhow::Result<Outcome>,
 }
@@ -39,8 +44,18 @@ pub(crate) struct Test {
 impl Test {
     /// One that must be done within a minute.
     const fn new(name: &'static str, run: fn(&mut Machine) -> anyhow::Result<Outcome>) -> Self {
-        let limit = Duration::from_secs(60);
-        Self { name, limit, run }
+        Self {
+            name,
+            guests: Guests::One,
+            limit: Duration::from_secs(60),
+            run,
+        }
+    }
+
+    /// With a second guest on the same device.
+    const fn of_siblings(mut self) -> Self {
+        self.guests = Guests::Siblings;
+        self
     }
 
     const fn within(mut self, seconds: u64) -> Self {
@@ -78,6 +93,10 @@ pub(crate) fn tests() -> Vec<Test> {
         pause::TESTS,
         restarts::TESTS,
         life::TESTS,
+        ssh::TESTS,
+        capture::TESTS,
+        siblings::TESTS,
+        siblings::lives::TESTS,
     ]
     .concat()
 }
@@ -100,7 +119,8 @@ pub(crate) fn run(parts: &Parts, filter: &str) -> anyhow::Result<bool> {
         let start = Instant::now();
         let result = match machine
             .take()
-            .map_or_else(|| Machine::start(parts, &processes), Ok)
+            .filter(|machine: &Machine| machine.guests() == test.guests)
+            .map_or_else(|| Machine::start(parts, test.guests, &processes), Ok)
         {
             Ok(ready) => watched(test, ready, &processes).map(|(ready, outcome)| {
                 machine = Some(ready);

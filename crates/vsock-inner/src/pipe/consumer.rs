@@ -157,13 +157,14 @@ impl Consumer {
     }
 
     /// Ends the direction: what is queued now can still be taken, and nothing that a writer queues
-    /// that was at it already.
-    pub(crate) fn shut_down(&mut self) {
+    /// that was at it already. Returns whether a writer has not ended the direction before.
+    pub(crate) fn shut_down(&mut self) -> bool {
         let before = self.pipe.end(READ_SHUT);
         if !before.has(READ_SHUT) {
             self.limit = Some(before.position());
             self.tail = before.position();
         }
+        !before.has(ENDED)
     }
 
     /// Whether something has been taken. (After 2^56 bytes it is forgotten.)
@@ -297,7 +298,7 @@ impl Consumer {
 
     /// Brings the descriptor in line with what a read would do. A writer at work is about to publish
     /// more, so another look is worth the two system calls that clearing and waking cost.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let (doorbell, want) = (&self.pipe.data, self.want());
         let more = || doorbell.load().is_ready(want);
         if doorbell.is_taken() && !self.look.spin(None, Pace::Calm, more) {

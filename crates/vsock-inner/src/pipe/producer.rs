@@ -29,6 +29,8 @@ pub(crate) struct Producer {
     end: Position,
     /// A write was refused: space counts only once there is enough of it to be worth waking for.
     refused: bool,
+    /// The bytes of the message that was refused, which must be free before it is taken; else 1.
+    least: u64,
     /// Bytes that are left until the stream counts as busy.
     until_busy: u64,
 }
@@ -57,6 +59,7 @@ impl Producer {
             last: None,
             end: Position::START,
             refused: false,
+            least: 1,
             until_busy: pipe.capacity.unwrap_or(u64::MAX),
             pipe,
         }
@@ -80,6 +83,26 @@ impl Producer {
                 this.append(part);
             }
         })
+    }
+
+    /// Queues all of `parts`, or nothing while there is no space for all. They are `len` bytes, not none,
+    /// and not more than the capacity; to the reader all become visible together.
+    pub(crate) fn write_whole<'a>(
+        &mut self,
+        parts: impl Iterator<Item = &'a [u8]>,
+        len: usize,
+    ) -> Progress {
+        if self.pipe.data.peek().has(WRITE_ENDED) {
+            return Progress::Ended;
+        }
+        self.least = self.least.max(len as u64);
+        if self.room(len) < len {
+            self.refused = true;
+            self.settle();
+            return Progress::Blocked;
+        }
+        self.least = 1;
+        self.write(parts, len)
     }
 
     /// Queues a request whole, whatever the capacity, and nothing more until this side is
@@ -133,7 +156,7 @@ impl Producer {
             self.head = word.position();
             free = capacity.saturating_sub(self.tail.since(self.head));
             if self.refused {
-                if word.has(CONNECTING) || free < self.pipe.resume() {
+                if word.has(CONNECTING) || free < self.resume() {
                     return 0;
                 }
                 self.refused = false;
@@ -249,8 +272,13 @@ impl Producer {
         let Some(capacity) = self.pipe.capacity else {
             return self.tail.back_by(1 << 54);
         };
-        let need = if self.refused { self.pipe.resume() } else { 1 };
+        let need = if self.refused { self.resume() } else { 1 };
         self.tail.advanced_by(need).back_by(capacity)
+    }
+
+    /// How much must be free before what was refused is taken.
+    fn resume(&self) -> u64 {
+        self.pipe.resume().max(self.least)
     }
 
     /// Brings the descriptor for writing in line with what a write would do.

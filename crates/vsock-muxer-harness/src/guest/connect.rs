@@ -2,7 +2,7 @@
 
 //! How the guest's applications connect.
 
-use vsock_proto::{Body, ConnKey, Port, SocketType, Tick};
+use vsock_proto::{Body, Cid, ConnKey, Port, SocketType, Tick};
 
 use super::{FIRST_PORT, Guest, SocketId, SocketState};
 
@@ -10,16 +10,30 @@ impl Guest {
     /// An application connects to a port of the host, without waiting. What becomes of it,
     /// [`state`](Self::state) tells.
     pub fn connect(&mut self, now: Tick, port: u32) -> SocketId {
-        let from = self.free_port(port);
-        self.connect_from(now, from, port)
+        let key = self.free_tuple(Cid::HOST, port);
+        self.connect_as(now, key, SocketType::Stream, 0)
     }
 
-    fn free_port(&mut self, port: u32) -> u32 {
+    /// An application connects to a port of another guest, or of the host, by a socket of this type. What
+    /// becomes of it, [`state`](Self::state) tells.
+    pub fn connect_to(
+        &mut self,
+        now: Tick,
+        cid: Cid,
+        socket_type: SocketType,
+        port: u32,
+    ) -> SocketId {
+        let key = self.free_tuple(cid, port);
+        self.connect_as(now, key, socket_type, 0)
+    }
+
+    fn free_tuple(&mut self, cid: Cid, port: u32) -> ConnKey {
         loop {
             let from = self.next_port;
             self.next_port = self.next_port.wrapping_add(1).max(FIRST_PORT);
-            if !self.tuples.contains_key(&key(from, port)) {
-                return from;
+            let key = key(from, port).with_host_cid(cid);
+            if !self.tuples.contains_key(&key) {
+                return key;
             }
         }
     }
@@ -32,8 +46,8 @@ impl Guest {
 
     /// As [`connect`](Self::connect), by a seqpacket socket.
     pub fn connect_seqpacket(&mut self, now: Tick, port: u32) -> SocketId {
-        let from = self.free_port(port);
-        self.connect_as(now, key(from, port), SocketType::SeqPacket, 0)
+        let key = self.free_tuple(Cid::HOST, port);
+        self.connect_as(now, key, SocketType::SeqPacket, 0)
     }
 
     /// As [`connect_from`](Self::connect_from), with a receive counter that begins at `fwd_cnt`, to

@@ -4,16 +4,17 @@
 
 use std::io::ErrorKind;
 
-use vsock_backend_api::{Received, VsockMessages, VsockStream};
+use vsock_backend_api::{Received, VsockAddr, VsockMessages, VsockStream};
 use vsock_proto::handshake::{CommandParser, MAX_LINE, Parse};
-use vsock_proto::{Confirmation, ConnKey, Connection, Interest, Port, Tick};
+use vsock_proto::{Cid, Confirmation, ConnKey, Connection, GuestCid, Interest, Port, Tick};
 
 use crate::action::CloseMode;
 use crate::backoff::Backoff;
-use crate::counters::MuxerCounters;
+use crate::counters::{Initiator, MuxerCounters};
 use crate::entry::{ConnectionEntry, Entry, Handshake};
 use crate::host_stream::HostStream;
 use crate::muxer::{Life, Muxer};
+use crate::ports::PortLease;
 use crate::slot::{Slot, SlotKey};
 use crate::stream_calls::read;
 use crate::token::{BackendId, Token};
@@ -40,6 +41,7 @@ enum Command {
 /// What a client wants.
 struct Request {
     port: Port,
+    origin: Origin,
     confirmation: Confirmation,
     seen: Seen,
     unsent: Option<Unsent>,
@@ -72,7 +74,7 @@ impl Muxer {
             match backend.backend.accept() {
                 Ok(stream) => {
                     backend.pause = None;
-                    self.admit(now, stream);
+                    self.admit(now, id, stream);
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
@@ -98,8 +100,9 @@ impl Muxer {
     }
 
     /// Takes in a client's stream: a connection immediately, where it names its port, else a handshake.
-    fn admit(&mut self, now: Tick, mut stream: Box<dyn VsockStream>) {
+    fn admit(&mut self, now: Tick, id: BackendId, mut stream: Box<dyn VsockStream>) {
         let requested = stream.requested_port();
+        let peer = stream.peer().filter(|_| self.backends.is_for_siblings(id));
         let Some(key) = self.table.reserve() else {
             return;
         };
@@ -108,6 +111,7 @@ impl Muxer {
             host.begin_watch(&mut self.actions);
             let request = Request {
                 port: Port::new(port),
+                origin: peer.map_or(Origin::Host, Origin::of),
                 confirmation: Confirmation::OutOfBand,
                 seen: Seen::BeforeWatch,
                 unsent: None,
@@ -185,12 +189,7 @@ impl Muxer {
             self.counters.handshakes_malformed += 1;
         } else if self.table.connections() >= self.config.max_connections() {
             self.counters.refused_at_limit += 1;
-        } else if let Ok(lease) = self.ports.lease(|local| {
-            // An RST to what had this tuple before would kill what has it now.
-            let ports = ConnKey::new(local, peer);
-            self.table.contains(ports) || self.rxq.owes_reset(ports)
-        }) {
-            let ports = ConnKey::new(lease.port(), peer);
+        } else if let Some((ports, lease)) = self.tuple(request.origin, peer) {
             let confirmation = request.confirmation;
             let mut conn = Connection::connect(&self.config, ports, socket_type, confirmation, now);
             // What came after the command is sent as if it were read now.
@@ -198,8 +197,8 @@ impl Muxer {
                 host.assume_readable();
                 conn.on_host_readable(now);
             }
-            let mut entry = ConnectionEntry::new(conn, Some(host));
-            entry.lease = Some(lease);
+            let mut entry = ConnectionEntry::new(Initiator::Host, conn, Some(host));
+            entry.lease = lease;
             entry.unsent = request.unsent;
             self.table.put(key, Entry::Connection(Box::new(entry)));
             self.review(now, key.slot);
@@ -209,6 +208,25 @@ impl Muxer {
         }
         host.close(CloseMode::Abort, &mut self.actions);
         self.table.free(key.slot);
+    }
+
+    /// The tuple of a connection to this port of the guest, if there is a free one.
+    fn tuple(&mut self, origin: Origin, peer: Port) -> Option<(ConnKey, Option<PortLease>)> {
+        // An RST to what had this tuple before would kill what has it now.
+        let taken = |ports| self.table.contains(ports) || self.rxq.owes_reset(ports);
+        match origin {
+            Origin::Host => {
+                let lease = self.ports.lease(|local| taken(ConnKey::new(local, peer)));
+                let lease = lease.ok()?;
+                Some((ConnKey::new(lease.port(), peer), Some(lease)))
+            }
+            // What is left of a connection with this tuple has bytes that were promised to arrive.
+            Origin::Guest(cid, port) => {
+                let ports = ConnKey::new(port, peer).with_host_cid(cid.cid());
+                (cid != self.guest && !taken(ports)).then_some((ports, None))
+            }
+            Origin::Nowhere => None,
+        }
     }
 
     /// Closes the stream of a client that has no connection.
@@ -232,6 +250,28 @@ impl Muxer {
     }
 }
 
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Origin {
+    /// The host, from a port that is the muxer's to give.
+    Host,
+    /// This port of another guest.
+    Guest(GuestCid, Port),
+    /// An address that nothing can have.
+    Nowhere,
+}
+
+impl Origin {
+    fn of(from: VsockAddr) -> Self {
+        let port = Port::new(from.port);
+        match GuestCid::try_from(from.cid) {
+            _ if from.cid == u64::from(Cid::HOST) => Self::Host,
+            Ok(cid) if port != Port::ANY => Self::Guest(cid, port),
+            _ => Self::Nowhere,
+        }
+    }
+}
+
 /// How it was seen what a client wants.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Seen {
@@ -246,6 +286,7 @@ impl Request {
     const fn by_line(port: Port, seen: Seen, unsent: Option<Unsent>) -> Self {
         Self {
             port,
+            origin: Origin::Host,
             confirmation: Confirmation::Line,
             seen,
             unsent,

@@ -8,6 +8,7 @@ use vsock_proto::{Body, Connection, Header, Packet, ResetReply, SocketType, Tick
 
 use crate::backends::addr;
 use crate::busy::Target;
+use crate::counters::Initiator;
 use crate::entry::{ConnectionEntry, Entry};
 use crate::guest::GuestPayload;
 use crate::host_stream::HostStream;
@@ -163,7 +164,8 @@ impl Muxer {
             self.owe_reset(self.route.reset_for(request));
             return;
         };
-        let mut entry = ConnectionEntry::new(Connection::accept(&self.config, request, now), None);
+        let conn = Connection::accept(&self.config, request, now);
+        let mut entry = ConnectionEntry::new(Initiator::Guest, conn, None);
         if stream.is_err() {
             let met = || self.backends.listener(target);
             entry.ticket = Some(self.busy.add(now, target, key.slot, met));

@@ -34,6 +34,7 @@ impl Muxer {
             let max_message = self.config.max_message() as usize;
             entry.on_hangup(now, &mut self.message_buffer, max_message);
         }
+        entry.heed_sibling(now);
         entry.do_actions(now, self.guest, &mut self.actions);
         entry.watch_writing(now, &mut self.actions, &mut self.counters);
         let waits = entry.conn.phase() == Phase::Accepting && entry.host.is_none();
@@ -123,11 +124,23 @@ impl ConnectionEntry {
         }
     }
 
+    /// Another guest that reads no more is heard of before anything is written to it, as between two
+    /// sockets of one machine. What it has sent is read first: then one SHUTDOWN says both.
+    fn heed_sibling(&mut self, now: Tick) {
+        if self.conn.key().host_cid != Cid::HOST
+            && !self.conn.reads_next()
+            && let Some(host) = &self.host
+            && host.peer_stopped_reading()
+        {
+            self.conn.on_host_stopped_reading(now);
+        }
+    }
+
     fn confirm(&mut self, now: Tick, guest: GuestCid) {
         if self.conn.confirmation() == Confirmation::OutOfBand {
             let key = self.conn.key();
             let from = addr(guest.cid(), key.peer);
-            let to = addr(Cid::HOST, key.local);
+            let to = addr(key.host_cid, key.local);
             // An error means that the client has left.
             if let Some(host) = &mut self.host
                 && host.stream().confirm_from(from, to).is_err()

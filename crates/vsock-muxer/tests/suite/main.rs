@@ -25,6 +25,7 @@ mod messages;
 mod panics;
 mod pause;
 mod shutdown;
+mod siblings;
 mod stream;
 mod watching;
 mod world;

@@ -58,6 +58,8 @@ pub(crate) struct State {
     /// What it says of its connection; none: that it is there.
     pub(crate) unconnected: Option<ErrorKind>,
     pub(crate) requested: Option<u32>,
+    pub(crate) peer: Option<VsockAddr>,
+    pub(crate) peer_stopped_reading: bool,
     pub(crate) confirmed: Option<u32>,
     pub(crate) confirmed_from: Option<(VsockAddr, VsockAddr)>,
     pub(crate) confirm_error: Option<ErrorKind>,
@@ -215,6 +217,14 @@ impl VsockStream for Stream {
         let mut state = self.0.state();
         state.interrupt()?;
         state.unconnected.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    fn peer(&self) -> Option<VsockAddr> {
+        self.0.state().peer
+    }
+
+    fn peer_stopped_reading(&self) -> bool {
+        self.0.state().peer_stopped_reading
     }
 
     fn requested_port(&mut self) -> Option<u32> {

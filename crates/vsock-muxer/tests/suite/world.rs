@@ -195,6 +195,16 @@ impl World {
         world
     }
 
+    /// Active, with its backend for other guests alone.
+    pub(crate) fn of_siblings() -> Self {
+        let mut world = Self::asleep(Config::default());
+        drop(world.muxer.remove_backends(world.now));
+        let backend = Box::new(world.backend.clone());
+        world.backend_id = world.muxer.add_sibling_backend(backend).unwrap();
+        world.activate(SocketTypes::ALL);
+        world
+    }
+
     /// Active, with a backend of that temper.
     pub(crate) fn with_temper(config: Config, temper: &Temper) -> Self {
         let mut world = Self::asleep(config);

@@ -54,6 +54,14 @@ impl Connection {
         }
     }
 
+    /// The stream's other end reads no more, and may go on sending: what waits for it is thrown away, and a
+    /// guest that still sends shall know. Without this, the next write finds out.
+    pub fn on_host_stopped_reading(&mut self, now: Tick) {
+        if self.phase == Phase::Connected {
+            self.on_host_stops_reading(now);
+        }
+    }
+
     /// As [`on_host_hangup`](Self::on_host_hangup), of a client that has left something for the guest:
     /// where the guest has not yet answered, the attempt goes on, for what was written arrives before
     /// its end.

@@ -110,6 +110,29 @@ fn t6_replies_bear_the_configured_cids() {
 }
 
 #[test]
+fn t4_t6_t7_a_route_to_guests_too_reaches_every_guest_but_its_own() {
+    let route = route().to_guests_too();
+    for cid in [4, 77, 0xffff_fffe] {
+        let packet = route
+            .parse(&with(Op::ReadWrite, |h| h.dst_cid = cid))
+            .unwrap();
+        assert_eq!(u64::from(packet.key.host_cid), cid);
+        let reset = route.reset_header(&route.reset_for(&packet).unwrap());
+        assert_eq!((reset.src_cid, reset.dst_cid), (cid, 3));
+    }
+    for cid in [0, 1, 3, u64::from(u32::MAX), u64::MAX, 1 << 32 | 4] {
+        let reject = route
+            .parse(&with(Op::ReadWrite, |h| h.dst_cid = cid))
+            .unwrap_err();
+        assert_eq!(reject.cause, RejectCause::ForeignDestination(cid));
+        assert_eq!(reject.reply, None);
+    }
+    let forged = with(Op::Reset, |h| (h.src_cid, h.dst_cid) = (4, 5));
+    let cause = route.parse(&forged).unwrap_err().cause;
+    assert_eq!(cause, RejectCause::ForeignSource(4));
+}
+
+#[test]
 fn t30_an_rst_without_a_connection_is_not_answered() {
     let reset = route().parse(&header(Op::Reset)).unwrap();
     assert_eq!(route().reset_for(&reset), None);
@@ -196,16 +219,18 @@ proptest! {
     #[test]
     fn a_packet_arrives_as_it_was_sent(
         body in any_body(),
+        host_cid in prop_oneof![Just(2_u64), 4_u64..u64::from(u32::MAX)],
         local: u32,
         peer: u32,
         len: u32,
         buf_alloc: u32,
         fwd_cnt: u32,
     ) {
-        let to_guest = Route::to_guest(guest(), SocketTypes::ALL);
-        let to_host = Route::to_host(guest(), SocketTypes::ALL);
+        let to_guest = Route::to_guest(guest(), SocketTypes::ALL).to_guests_too();
+        let to_host = Route::to_host(guest(), SocketTypes::ALL).to_guests_too();
+        let host_cid = Cid::try_from(host_cid).unwrap();
         let packet = Packet {
-            key: ConnKey::new(Port::from(local), Port::from(peer)),
+            key: ConnKey::new(Port::from(local), Port::from(peer)).with_host_cid(host_cid),
             socket_type: SocketType::SeqPacket,
             body,
             len,

@@ -2,7 +2,9 @@
 
 //! The command line: its grammar and its checks, nothing else. A file for each group of options.
 
+mod capture;
 mod command;
+mod connect;
 mod device;
 mod file;
 mod generate;
@@ -26,7 +28,9 @@ use self::identity::Identity;
 use self::names::SocketUse;
 use self::vm::{VmArgs, VmError};
 
+pub(crate) use self::capture::CaptureArgs;
 pub(crate) use self::command::Command;
+pub(crate) use self::connect::Connect;
 pub(crate) use self::generate::Generate;
 pub(crate) use self::logging::LogArgs;
 pub(crate) use self::operation::{OperationArgs, SandboxMode};
@@ -84,6 +88,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(crate) operation: OperationArgs,
+
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,

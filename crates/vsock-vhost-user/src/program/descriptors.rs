@@ -15,8 +15,17 @@ const DEVICE: u64 = 64 + 508;
 /// Descriptors of the program without devices: standard streams, signals, and some for a moment.
 const PROGRAM: u64 = 32;
 
+/// Whom a guest may be connected to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reach {
+    /// A connection is a socket: one descriptor.
+    Host,
+    /// A connection to another guest has two descriptors at each end: one of them to wait for space.
+    HostAndGuests,
+}
+
 /// Raises the soft limit to the hard one, and warns if that is too low for what is configured.
-pub(crate) fn raise<'a>(devices: impl Iterator<Item = &'a Config>) {
+pub(crate) fn raise<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -42,9 +51,13 @@ pub(crate) fn raise<'a>(devices: impl Iterator<Item = &'a Config>) {
 }
 
 /// What these devices may have at a time: connections, and clients that have not sent their command.
-fn needed<'a>(devices: impl Iterator<Item = &'a Config>) -> u64 {
-    devices.fold(PROGRAM, |sum, device| {
-        let streams = [device.max_connections(), device.max_handshakes()];
+fn needed<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>) -> u64 {
+    devices.fold(PROGRAM, |sum, (device, reach)| {
+        let connections = match reach {
+            Reach::Host => device.max_connections(),
+            Reach::HostAndGuests => device.max_connections().saturating_mul(2),
+        };
+        let streams = [connections, device.max_handshakes()];
         let streams = streams.map(|count| u64::try_from(count).unwrap_or(u64::MAX));
         let all = streams.into_iter().fold(DEVICE, u64::saturating_add);
         sum.saturating_add(all)
@@ -57,12 +70,14 @@ mod tests {
 
     #[test]
     fn t130_what_is_needed_is_the_sum_over_all_devices() {
-        assert_eq!(needed([].iter()), PROGRAM);
+        assert_eq!(needed([].into_iter()), PROGRAM);
         let config = |connections, handshakes| {
             let config = Config::builder().max_connections(connections);
             config.max_handshakes(handshakes).build().unwrap()
         };
-        let sum = PROGRAM + 2 * DEVICE + 1000 + 200 + 30 + 4;
-        assert_eq!(needed([config(1000, 200), config(30, 4)].iter()), sum);
+        let sum = PROGRAM + 2 * DEVICE + 1000 + 200 + 2 * 30 + 4;
+        let (one, other) = (config(1000, 200), config(30, 4));
+        let devices = [(&one, Reach::Host), (&other, Reach::HostAndGuests)];
+        assert_eq!(needed(devices.into_iter()), sum);
     }
 }

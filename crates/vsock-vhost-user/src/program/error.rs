@@ -7,8 +7,9 @@ use std::io;
 use std::process::ExitCode;
 
 use thiserror::Error;
-use vsock_vhost_user::VhostUserError;
+use vsock_vhost_user::{CaptureError, JoinError, VhostUserError};
 
+use super::connect::ConnectError;
 use super::generate::GenerateError;
 use super::inherited::InheritedError;
 use super::sandbox::SandboxError;
@@ -24,6 +25,8 @@ pub(crate) enum ProgramError {
     Unix(#[source] io::Error),
     #[error("cannot forward ports of a guest")]
     Forward(#[source] io::Error),
+    #[error("guest {cid} cannot be connected to other guests")]
+    Siblings { cid: u64, source: JoinError },
     #[error("the device of guest {cid} failed")]
     Device { cid: u64, source: VhostUserError },
     #[error("cannot wait for signals")]
@@ -35,6 +38,10 @@ pub(crate) enum ProgramError {
     #[error("cannot confine the program; --sandbox off starts it unconfined")]
     Sandbox(#[from] SandboxError),
     #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
     Inherited(#[from] InheritedError),
     #[error(transparent)]
     Generate(#[from] GenerateError),
@@ -43,6 +50,9 @@ pub(crate) enum ProgramError {
 impl ProgramError {
     /// What the program ends with: as for an argument that cannot be parsed, if the value of one is wrong.
     pub(crate) fn code(&self) -> ExitCode {
+        if let Self::Connect(error) = self {
+            return ExitCode::from(error.code());
+        }
         let wrong_value = matches!(
             self,
             Self::Inherited(InheritedError::NotOpen(_) | InheritedError::NoSocket(_))

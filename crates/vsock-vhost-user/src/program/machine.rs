@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vsock_vhost_user::{
-    AccessPlatform, ExposeBackend, ForwardBackend, NamedListener, SealedMemory, SocketAccess,
-    UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsock, VhostUserVsockBuilder,
-    VsockBackend,
+    AccessPlatform, Capacity, ExposeBackend, ForwardBackend, NamedListener, SealedMemory, Siblings,
+    SocketAccess, UnixBackend, UnixSeqpacketBackend, VhostUserError, VhostUserVsock,
+    VhostUserVsockBuilder, VsockBackend, VsockInnerConfig,
 };
 
 use super::args::Vm;
@@ -24,6 +24,7 @@ use super::systemd::{Guest, HandedOver, Role};
 pub(crate) struct Common<'a> {
     pub(crate) access: SocketAccess,
     pub(crate) sandbox: &'a Arc<Sandbox>,
+    pub(crate) siblings: Siblings,
     /// What was passed, and no device has taken so far.
     pub(crate) passed: Passed,
 }
@@ -42,6 +43,15 @@ struct Sockets<'a> {
     guest: Guest,
     access: SocketAccess,
     handed_over: &'a mut HandedOver,
+}
+
+/// What the guests share, to talk to each other. Between two of them fits what one may send, which is also
+/// the longest message.
+pub(crate) fn siblings(vms: &[Vm]) -> Siblings {
+    let buf_alloc = vms.iter().map(|vm| vm.config.buf_alloc()).max();
+    let capacity = Capacity::Bytes(buf_alloc.unwrap_or(1) as usize);
+    let config = VsockInnerConfig::default();
+    Siblings::with_config(config.to_device(capacity).to_application(capacity))
 }
 
 /// Starts it.
@@ -68,7 +78,12 @@ pub(crate) fn device(
         handed_over,
     };
     if !vm.groups.is_empty() {
-        log::warn!("guest {cid}: no guest reaches another one yet, so its groups have no effect");
+        let groups = vm.groups.iter().cloned().collect();
+        let backend = common
+            .siblings
+            .join(cid, groups)
+            .map_err(|source| ProgramError::Siblings { cid, source })?;
+        builder = builder.sibling_backend(Box::new(backend));
     }
     for backend in sockets.unnamed_ports()? {
         builder = builder.backend(backend);

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use signal_hook::iterator::Signals;
-use vsock_vhost_user::{SocketAccess, Stopper, VhostUserError, VhostUserVsock, start_closer};
+use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock, start_closer};
 
-use super::args::Vm;
+use super::args::{Args, Vm};
+use super::descriptors::{self, Reach};
 use super::error::ProgramError;
 use super::logging::Logging;
-use super::machine::{Common, Passed, device};
+use super::machine::{Common, Passed, device, siblings};
 use super::sandbox::{Sandbox, ThreadKind};
 use super::systemd::{Guest, Manager, StatusLine};
-use super::{descriptors, signals, thread};
+use super::{capture, signals, thread};
 
 /// What ends the program.
 enum End {
@@ -23,10 +24,18 @@ enum End {
     Device(u64, Result<(), VhostUserError>),
 }
 
+fn reach(vm: &Vm) -> Reach {
+    if vm.groups.is_empty() {
+        Reach::Host
+    } else {
+        Reach::HostAndGuests
+    }
+}
+
 /// Serves them until all have ended.
 pub(crate) fn run(
+    args: &Args,
     vms: &[Vm],
-    access: SocketAccess,
     passed: Passed,
     sandbox: &Arc<Sandbox>,
     logging: &Logging,
@@ -35,13 +44,20 @@ pub(crate) fn run(
     let signals = Signals::new(signals::that_end()).map_err(ProgramError::Signals)?;
     let manager = Manager::from_env();
     let files = sandbox.files()?;
-    descriptors::raise(vms.iter().map(|vm| &vm.config));
+    descriptors::raise(vms.iter().map(|vm| (&vm.config, reach(vm))));
+    // Before there are sockets: a file that cannot be written is told without any.
+    let capture = capture::begin(&args.capture)?;
     let common = Common {
-        access,
+        access: args.operation.access(),
         sandbox,
+        siblings: siblings(vms),
         passed,
     };
     let devices = devices(vms, common)?;
+    if let Some(capture) = &capture {
+        let all = devices.iter();
+        all.for_each(|device| device.start_capture(capture));
+    }
     // What is started from here on is confined as well.
     files.confine()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
@@ -57,7 +73,6 @@ pub(crate) fn run(
     if let Some(manager) = manager.clone() {
         helpers.start("status", move || status.tell_while(&manager, &ending))?;
     }
-    let count = devices.len();
     let ended = helpers.ends(devices, signals)?;
     sandbox.confine_calls(ThreadKind::Main)?;
     if let Some(manager) = &manager {
@@ -65,8 +80,24 @@ pub(crate) fn run(
     }
 
     let mut serving = Some(serving);
+    let result = wait(&ended, &stoppers, logging, || {
+        if let (Some(manager), Some(_serving)) = (&manager, serving.take()) {
+            manager.stopping();
+        }
+    });
+    capture::end(capture, logging);
+    result
+}
+
+/// Waits until all devices have ended, and does this when the program begins to end.
+fn wait(
+    ended: &Receiver<End>,
+    stoppers: &[Stopper],
+    logging: &Logging,
+    mut ending: impl FnMut(),
+) -> Result<(), ProgramError> {
     let mut result = Ok(());
-    let mut left = count;
+    let mut left = stoppers.len();
     for end in ended {
         // One for a single VMM ends with it, which does not concern the others.
         let is_over = !matches!(end, End::Device(_, Ok(())));
@@ -78,10 +109,8 @@ pub(crate) fn run(
             }
             result = result.and(ended);
         }
-        if (is_over || left == 0)
-            && let (Some(manager), Some(_serving)) = (&manager, serving.take())
-        {
-            manager.stopping();
+        if is_over || left == 0 {
+            ending();
         }
         if is_over {
             stoppers.iter().for_each(Stopper::stop);

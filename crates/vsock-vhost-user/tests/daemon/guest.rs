@@ -24,11 +24,15 @@ const PAYLOAD: usize = BUFFER as usize - Header::LEN;
 pub(crate) struct Guest {
     pub(crate) vmm: Vmm,
     cid: u64,
+    /// Other guests that it knows.
+    pub(crate) siblings: Vec<u64>,
 }
 
 /// A connection, from the guest's side.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Socket {
+    /// Whom it is connected to.
+    pub(crate) host_cid: u64,
     pub(crate) host_port: u32,
     pub(crate) guest_port: u32,
     /// 1: a stream, 2: messages.
@@ -60,7 +64,8 @@ impl Guest {
 
     /// A guest of this VMM, as it is.
     pub(crate) fn of(vmm: Vmm, cid: u64) -> Self {
-        Self { vmm, cid }
+        let siblings = Vec::new();
+        Self { vmm, cid, siblings }
     }
 
     pub(crate) fn start(&mut self) {
@@ -106,7 +111,11 @@ impl Guest {
         ring.notify(old);
         let payload = bytes.split_off(Header::LEN);
         let header = Header::decode(&bytes.try_into().unwrap());
-        assert_eq!((header.src_cid, header.dst_cid), (2, self.cid));
+        assert!(
+            header.src_cid == 2 || self.siblings.contains(&header.src_cid),
+            "{header:?}"
+        );
+        assert_eq!(header.dst_cid, self.cid);
         assert_eq!(payload.len(), usize::try_from(header.len).unwrap());
         Some((header, payload))
     }
@@ -164,7 +173,7 @@ impl Guest {
     pub(crate) fn say(&mut self, socket: &Socket, op: Op, flags: u32, payload: &[u8]) {
         let header = Header {
             src_cid: self.cid,
-            dst_cid: 2,
+            dst_cid: socket.host_cid,
             src_port: socket.guest_port,
             dst_port: socket.host_port,
             len: u32::try_from(payload.len()).unwrap(),
@@ -189,7 +198,19 @@ impl Guest {
         guest_port: u32,
         host_port: u32,
     ) -> Socket {
+        self.request_at(2, socket_type, guest_port, host_port)
+    }
+
+    /// Asks for a connection of this type to this CID.
+    pub(crate) fn request_at(
+        &mut self,
+        host_cid: u64,
+        socket_type: u16,
+        guest_port: u32,
+        host_port: u32,
+    ) -> Socket {
         let socket = Socket {
+            host_cid,
             host_port,
             guest_port,
             socket_type,
@@ -236,6 +257,7 @@ impl Guest {
     /// Accepts what this REQUEST asks for.
     pub(crate) fn respond(&mut self, request: &Header) -> Socket {
         let socket = Socket {
+            host_cid: request.src_cid,
             host_port: request.src_port,
             guest_port: request.dst_port,
             socket_type: request.socket_type,

@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use vsock_compliance::poll::Stopwatch;
 use vsock_proto::Op;
 use vsock_vhost_user::{
-    VhostUserVsock, VhostUserVsockBuilder, VsockBackend, VsockBackendType, VsockInnerConnector,
-    VsockInnerStream, VsockStream,
+    Siblings, VhostUserVsock, VhostUserVsockBuilder, VsockBackend, VsockBackendType,
+    VsockInnerConnector, VsockInnerStream, VsockStream,
 };
 
 use crate::guest::Guest;
@@ -33,6 +33,12 @@ pub(crate) struct Host {
     pub(crate) dir: TempDir,
 }
 
+fn next_cid() -> u64 {
+    static CID: AtomicU64 = AtomicU64::new(0x1234_0000);
+    // ORDER: Relaxed; partner: none, only that each has another number.
+    CID.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Host {
     pub(crate) fn new() -> Self {
         Self::with(|_, builder| builder)
@@ -42,9 +48,20 @@ impl Host {
     pub(crate) fn with(
         add: impl FnOnce(&Path, VhostUserVsockBuilder) -> VhostUserVsockBuilder,
     ) -> Self {
-        static CID: AtomicU64 = AtomicU64::new(0x1234_0000);
-        // ORDER: Relaxed; partner: none, only that each has another number.
-        let cid = CID.fetch_add(1, Ordering::Relaxed);
+        Self::with_cid(next_cid(), add)
+    }
+
+    /// The device of a guest that is one of these.
+    pub(crate) fn sibling(siblings: &Siblings, groups: &str) -> Self {
+        let cid = next_cid();
+        let backend = siblings.join(cid, groups.parse().unwrap()).unwrap();
+        Self::with_cid(cid, |_, builder| builder.sibling_backend(Box::new(backend)))
+    }
+
+    fn with_cid(
+        cid: u64,
+        add: impl FnOnce(&Path, VhostUserVsockBuilder) -> VhostUserVsockBuilder,
+    ) -> Self {
         let dir = TempDir::new().unwrap();
         let builder = VhostUserVsockBuilder::new(cid, dir.path().join("vhost.sock"));
         let builder = add(&dir.path().join("vm.vsock"), builder);

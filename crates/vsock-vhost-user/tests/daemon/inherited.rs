@@ -3,7 +3,7 @@
 //! Sockets for the VMM that the program inherits: `--fd`.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
@@ -90,14 +90,17 @@ fn a_signal_ends_it_while_its_only_vmm_is_connected() {
 #[test]
 fn the_end_of_one_only_vmm_does_not_concern_other_guests() {
     let dir = TempDir::new().unwrap();
-    let (vmm, device) = UnixStream::pair().unwrap();
+    let (mut vmm, device) = UnixStream::pair().unwrap();
     let in_dir = |keys: &str| keys.replace("{d}", &dir.path().display().to_string());
     let args = [
         in_dir("--vm=fd=7,uds-path={d}/3"),
         in_dir("--vm=guest-cid=4,socket={d}/vmm,uds-path={d}/4"),
     ];
     let child = start(device.into(), &args);
-    assert_eq!(guest_cid(vmm), 3);
+    // The device hangs up on a VMM that breaks the rules; the program holds no other descriptor of it.
+    vmm.write_all(&[0xff; 12]).unwrap();
+    vmm.set_read_timeout(Some(GENEROUS)).unwrap();
+    assert_eq!(vmm.read(&mut [0]).unwrap(), 0);
     let uds = dir.path().join("3");
     // It is made before the device, and removed with it.
     wait_until(Deadline::after(GENEROUS), || !uds.exists()).unwrap();

@@ -9,6 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod captures;
+mod connect;
 mod descriptors;
 mod drop_in;
 mod frontends;
@@ -26,6 +28,7 @@ mod requests;
 mod ring;
 mod routes;
 mod service;
+mod siblings;
 mod stopping;
 mod streams;
 mod unix;

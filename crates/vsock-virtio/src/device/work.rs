@@ -13,7 +13,7 @@ use crate::rx::{RxBuffers, Tools};
 use crate::scatter::Slices;
 use crate::tx::{self, TxPayload};
 use crate::virtqueue::Virtqueue;
-use crate::{DeviceFault, Outcome, QueueName, Queues};
+use crate::{DeviceFault, Direction, Outcome, QueueName, Queues};
 
 /// What a packet of the guest costs at least, of the budget of a call.
 const LEAST_COST: usize = 2048;
@@ -173,6 +173,7 @@ impl<M: GuestMemory> VsockDevice<M> {
                 Ok((header, cursor)) => {
                     let carried = header.len as usize;
                     cost = cost.max(carried);
+                    self.tap.pass(Direction::FromGuest, &header, &slices);
                     let mut payload = TxPayload {
                         slices: &slices,
                         cursor,
@@ -210,6 +211,7 @@ impl<M: GuestMemory> VsockDevice<M> {
             direct: &self.direct,
             scratch: &mut self.scratch,
             reserved: &mut self.reserved,
+            tap: &mut self.tap,
             counters: &mut self.counters,
         };
         let mut buffers = RxBuffers::new(rx, tools, call.rx_budget);

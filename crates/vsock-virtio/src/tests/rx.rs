@@ -16,6 +16,7 @@ use super::{pair, pattern};
 use crate::direct::DirectTypes;
 use crate::rx::{RxBuffers, Tools};
 use crate::stream_io::Scratch;
+use crate::tap::TapSlot;
 use crate::virtqueue::Virtqueue;
 use crate::{DeviceCounters, DeviceFault, FaultCause, QueueName};
 
@@ -87,10 +88,12 @@ impl Rig {
     ) -> (R, Result<(), DeviceFault>) {
         let (mut scratch, mut reserved) = (Scratch::default(), Vec::new());
         let mut virtqueue = Virtqueue::new(&self.memory, &mut self.queue, QueueName::Rx);
+        let mut tap = TapSlot::default();
         let tools = Tools {
             direct: &self.direct,
             scratch: &mut scratch,
             reserved: &mut reserved,
+            tap: &mut tap,
             counters: &mut self.counters,
         };
         let mut buffers = RxBuffers::new(&mut virtqueue, tools, usize::MAX);

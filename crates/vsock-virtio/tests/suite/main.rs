@@ -24,4 +24,5 @@ mod rig;
 mod serialised;
 mod sizes;
 mod snapshot;
+mod tap;
 mod translation;

@@ -11,6 +11,7 @@ use vsock_guest_program::job::{End, Job, Range};
 
 use super::Sample;
 use crate::bytes::{came_to, complete, echo, ended, joined, receive, send};
+use crate::guest::HOST;
 use crate::machine::Machine;
 use crate::suite::pairs::{Opener, Pair, connect};
 use crate::usage::Usage;
@@ -210,7 +211,12 @@ fn guest_connects(machine: &mut Machine) -> anyhow::Result<Sample> {
     });
     let start = Start::now(machine)?;
     let (count, bytes) = (CONNECTS, 0);
-    let storm = machine.guest().start(Job::Storm { port, count, bytes })?;
+    let storm = machine.guest().start(Job::Storm {
+        cid: HOST,
+        port,
+        count,
+        bytes,
+    })?;
     storm.moved_within(LIMIT)?;
     joined(accepting.join())??;
     start.sample(machine, CONNECTS.into())

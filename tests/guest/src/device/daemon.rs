@@ -69,7 +69,11 @@ pub struct Daemon {
     child: Child,
     socket: PathBuf,
     uds: PathBuf,
+    sibling: Option<PathBuf>,
 }
+
+/// The group of two guests that may talk to each other.
+const GROUP: &str = "siblings";
 
 impl Daemon {
     /// Starts it with its sockets in a directory, and waits until they are there.
@@ -91,7 +95,46 @@ impl Daemon {
             .args(more)
             .env("RUST_LOG", "warn");
         let child = Child::spawn(&mut command, log)?;
-        let device = Self { child, socket, uds };
+        let device = Self {
+            child,
+            socket,
+            uds,
+            sibling: None,
+        };
+        device.wait_for_sockets()?;
+        Ok(device)
+    }
+
+    /// The same for two guests that may talk to each other. The host's side is that of the first.
+    pub fn start_siblings(
+        program: &Path,
+        cids: [u32; 2],
+        directory: &Path,
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        let guest = |cid, name: &str| {
+            let socket = directory.join(format!("{name}vhu.sock"));
+            let uds = directory.join(format!("{name}uds"));
+            let words = format!(
+                "guest-cid={cid},socket={},uds-path={},groups={GROUP}",
+                socket.display(),
+                uds.display()
+            );
+            (socket, uds, words)
+        };
+        let [first, second] = cids;
+        let (socket, uds, words) = guest(first, "");
+        let (sibling, _, sibling_words) = guest(second, "sibling-");
+        let mut command = Command::new(program);
+        command
+            .args(["--vm", &words, "--vm", &sibling_words])
+            .env("RUST_LOG", "warn");
+        let device = Self {
+            child: Child::spawn(&mut command, log)?,
+            socket,
+            uds,
+            sibling: Some(sibling),
+        };
         device.wait_for_sockets()?;
         Ok(device)
     }
@@ -110,11 +153,15 @@ impl Daemon {
         ready.context("the device does not make its sockets")
     }
 
-    /// Whether it listens on both sockets. Files may be left from before, and a connection to the
+    /// Whether it listens on both sockets of each guest. Files may be left from before, and a connection to the
     /// front-end's socket would be taken for a front-end.
     fn is_ready(&self) -> bool {
         let listening = listening(self.child.id()).unwrap_or(0);
-        listening >= 2 && self.socket.exists() && UnixStream::connect(&self.uds).is_ok()
+        let sockets = [Some(&self.socket), self.sibling.as_ref()];
+        let mut sockets = sockets.into_iter().flatten();
+        listening >= 2 * sockets.clone().count()
+            && sockets.all(|socket| socket.exists())
+            && UnixStream::connect(&self.uds).is_ok()
     }
 }
 
@@ -142,6 +189,10 @@ fn listening(process: u32) -> io::Result<usize> {
 impl Device for Daemon {
     fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    fn sibling_socket(&self) -> Option<&Path> {
+        self.sibling.as_deref()
     }
 
     fn host(&self) -> Arc<dyn Host> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vsock_inner::{VsockInnerConnector, VsockInnerListener, VsockInnerStream, VsockInnerWriter};
-use vsock_vhost_user::{VhostUserVsock, VhostUserVsockBuilder};
+use vsock_vhost_user::{Siblings, VhostUserVsock, VhostUserVsockBuilder};
 
 use super::{Device, Ends, Host, LIMIT, Listener, Stream, Writer};
 use crate::usage::Usage;
@@ -26,7 +26,19 @@ pub struct InProcess {
     connector: VsockInnerConnector,
     socket: PathBuf,
     cid: u32,
+    sibling: Option<Sibling>,
 }
+
+/// The device of a second guest, one that the first may talk to.
+#[derive(Debug)]
+struct Sibling {
+    cid: u32,
+    socket: PathBuf,
+    _device: VhostUserVsock,
+}
+
+/// The group of both.
+const GROUP: &str = "siblings";
 
 impl InProcess {
     /// Starts it with its socket in a directory. It looks for work for `poll_budget` before it sleeps, or as
@@ -47,6 +59,32 @@ impl InProcess {
             connector,
             socket,
             cid,
+            sibling: None,
+        })
+    }
+
+    /// Devices for two guests that may talk to each other. The host's side is that of the first.
+    pub fn start_siblings(cids: [u32; 2], directory: &Path) -> anyhow::Result<Self> {
+        let siblings = Siblings::new();
+        let builder = |cid: u32, socket: &Path| {
+            let backend = siblings.join(cid.into(), GROUP.parse()?)?;
+            let builder = VhostUserVsockBuilder::new(cid.into(), socket);
+            anyhow::Ok(builder.sibling_backend(Box::new(backend)))
+        };
+        let [first, second] = cids;
+        let socket = directory.join("vhu.sock");
+        let (device, connector) = builder(first, &socket)?.in_process()?;
+        let sibling = directory.join("sibling-vhu.sock");
+        Ok(Self {
+            device: device.spawn()?,
+            connector,
+            socket,
+            cid: first,
+            sibling: Some(Sibling {
+                cid: second,
+                _device: builder(second, &sibling)?.spawn()?,
+                socket: sibling,
+            }),
         })
     }
 }
@@ -54,6 +92,10 @@ impl InProcess {
 impl Device for InProcess {
     fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    fn sibling_socket(&self) -> Option<&Path> {
+        self.sibling.as_ref().map(|sibling| &*sibling.socket)
     }
 
     fn host(&self) -> Arc<dyn Host> {
@@ -71,7 +113,10 @@ impl Device for InProcess {
     }
 
     fn usage(&self) -> anyhow::Result<Usage> {
-        Usage::of_threads(std::process::id(), |name| is_its_thread(self.cid, name))
+        let sibling = self.sibling.as_ref().map(|sibling| sibling.cid);
+        Usage::of_threads(std::process::id(), |name| {
+            is_its_thread(self.cid, name) || sibling.is_some_and(|cid| is_its_thread(cid, name))
+        })
     }
 
     fn host_usage(&self) -> anyhow::Result<Usage> {

@@ -13,18 +13,36 @@ use anyhow::Context;
 use super::{Debian, name_of};
 use crate::tool::{self, Missing};
 
-/// Packages that stand for the newest kernel for virtual machines: Debian's and Ubuntu's.
-const METAPACKAGES: [&str; 2] = ["linux-image-cloud-amd64", "linux-image-virtual"];
-/// Packages that a kernel is made of, by the beginnings of their names.
-const PARTS: [&str; 3] = [IMAGE, "linux-binary-", "linux-modules-"];
-const IMAGE: &str = "linux-image-";
+/// The newest kernel for virtual machines: Debian's and Ubuntu's packages.
+pub(super) const KERNEL: Wanted = Wanted {
+    what: "a kernel for the guest",
+    metapackages: &["linux-image-cloud-amd64", "linux-image-virtual"],
+    parts: &["linux-image-", "linux-binary-", "linux-modules-"],
+};
+/// The source of the newest kernel.
+pub(super) const SOURCE: Wanted = Wanted {
+    what: "the source of a kernel",
+    metapackages: &["linux-source"],
+    parts: &["linux-source-"],
+};
 /// What Debian's archives are signed with.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const ALL: &str = "a kernel for the guest";
+
+/// What is looked for in lists of packages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// For people.
+    what: &'static str,
+    /// Packages that depend on the newest version of it.
+    metapackages: &'static [&'static str],
+    /// How the names of its packages begin. After the first of these comes the version.
+    parts: &'static [&'static str],
+}
 
 /// Where packages come from.
 #[derive(Debug)]
 pub(super) struct Apt {
+    wanted: Wanted,
     own: Option<Own>,
 }
 
@@ -37,18 +55,19 @@ struct Own {
 
 impl Apt {
     /// The machine's own lists of packages.
-    pub(super) fn system() -> anyhow::Result<Self> {
-        tools()?;
-        Ok(Self { own: None })
+    pub(super) fn system(wanted: Wanted) -> anyhow::Result<Self> {
+        tools(wanted)?;
+        Ok(Self { wanted, own: None })
     }
 
     /// A suite of Debian's, with all that belongs to it in a directory.
     pub(super) fn debian(
+        wanted: Wanted,
         directory: &Path,
         debian: Debian,
         mirror: Option<&str>,
     ) -> anyhow::Result<Self> {
-        tools()?;
+        tools(wanted)?;
         if !Path::new(KEYRING).is_file() {
             return Err(Missing::new(
                 format!("{KEYRING}, with which Debian's packages are verified,"),
@@ -56,27 +75,15 @@ impl Apt {
             )
             .into());
         }
-        let mirror = mirror.map_or_else(mirror_of_machine, |given| Ok(given.to_owned()))?;
-        for part in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(directory.join(part))?;
-        }
-        let suite = debian.suite;
-        let file = |name: &str| directory.join(name);
-        fs::write(file("status"), "")?;
-        fs::write(
-            file("sources.list"),
-            format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"),
-        )?;
-        let configuration = file("apt.conf");
-        fs::write(&configuration, settings(directory))?;
+        let configuration = configure(directory, debian.suite, mirror)?;
         let own = Some(Own {
             configuration,
             debian,
         });
-        Ok(Self { own })
+        Ok(Self { wanted, own })
     }
 
-    /// Downloads the packages of the newest kernel.
+    /// Downloads the newest packages.
     pub(super) fn download(&self, directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let Some(own) = &self.own else {
             // The lists of a fresh machine are empty; those of an old one name packages that are gone.
@@ -87,7 +94,7 @@ impl Apt {
             tool::run(Command::new("apt-get").args(["update", "-qq"])).ok();
             let missing = || {
                 Missing::new(
-                    ALL,
+                    self.wanted.what,
                     "run: apt-get update (with Debian's or Ubuntu's sources)",
                 )
             };
@@ -95,27 +102,29 @@ impl Apt {
             return self.fetch(directory, &names).context(missing());
         };
         let Debian { suite, begins } = own.debian;
+        let Wanted { what, parts, .. } = self.wanted;
         let missing = |found: &str| {
             Missing::new(
                 format!(
-                    "a kernel {begins}*, looked for as {} in Debian's suite {suite}, where {found},",
-                    METAPACKAGES[0]
+                    "{what}, {begins}*, looked for as {} in Debian's suite {suite}, where {found},",
+                    self.wanted.metapackages.join(" or ")
                 ),
                 "see to the network, or name another --mirror or another --kernel",
             )
         };
-        println!("kernel {begins}*: looking into Debian's suite {suite}");
+        println!("{what}, {begins}*: looking into Debian's suite {suite}");
         tool::show(self.command("apt-get").arg("update"))
             .with_context(|| missing("the lists of packages could not be read"))?;
         let names = self
             .packages()
             .ok_or_else(|| missing("there is no such package"))?;
-        let images: Vec<_> = names
+        let main = parts.first().copied().unwrap_or_default();
+        let versions: Vec<_> = names
             .iter()
-            .filter_map(|name| name.strip_prefix(IMAGE))
+            .filter_map(|name| name.strip_prefix(main))
             .collect();
-        if !images.iter().any(|image| image.starts_with(begins)) {
-            return Err(missing(&format!("there is only {}", images.join(", "))).into());
+        if !versions.iter().any(|version| version.starts_with(begins)) {
+            return Err(missing(&format!("there is only {}", versions.join(", "))).into());
         }
         self.fetch(directory, &names)
             .with_context(|| missing("it could not be downloaded"))
@@ -139,9 +148,9 @@ impl Apt {
         Ok(files)
     }
 
-    /// The packages of the newest kernel, if the lists have one.
+    /// The newest packages, if the lists have them.
     fn packages(&self) -> Option<BTreeSet<String>> {
-        METAPACKAGES.into_iter().find_map(|meta| {
+        self.wanted.metapackages.iter().find_map(|meta| {
             let mut found = BTreeSet::new();
             self.gather(meta, &mut found);
             (!found.is_empty()).then_some(found)
@@ -157,12 +166,12 @@ impl Apt {
         }
     }
 
-    /// The kernel's packages that this one depends on.
+    /// Those that are wanted of the packages that this one depends on.
     fn parts_of(&self, package: &str) -> Vec<String> {
         let mut command = self.command("apt-cache");
         command.args(["depends", "--important", package]);
         let text = tool::output(&mut command).unwrap_or_default();
-        dependencies(&String::from_utf8_lossy(&text))
+        dependencies(&String::from_utf8_lossy(&text), self.wanted.parts)
     }
 
     fn command(&self, program: &str) -> Command {
@@ -174,8 +183,30 @@ impl Apt {
     }
 }
 
+/// Makes a configuration of apt's for one suite of Debian's, for a system that has no package yet. All that
+/// belongs to it is in a directory.
+pub(crate) fn configure(
+    directory: &Path,
+    suite: &str,
+    mirror: Option<&str>,
+) -> anyhow::Result<PathBuf> {
+    let mirror = mirror.map_or_else(mirror_of_machine, |given| Ok(given.to_owned()))?;
+    for part in ["lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(directory.join(part))?;
+    }
+    let file = |name: &str| directory.join(name);
+    fs::write(file("status"), "")?;
+    fs::write(
+        file("sources.list"),
+        format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"),
+    )?;
+    let configuration = file("apt.conf");
+    fs::write(&configuration, settings(directory))?;
+    Ok(configuration)
+}
+
 /// Unpacks a package into a directory.
-pub(super) fn unpack(package: &Path, directory: &Path) -> anyhow::Result<()> {
+pub(crate) fn unpack(package: &Path, directory: &Path) -> anyhow::Result<()> {
     tool::run(
         Command::new("dpkg-deb")
             .arg("-x")
@@ -184,11 +215,11 @@ pub(super) fn unpack(package: &Path, directory: &Path) -> anyhow::Result<()> {
     )
 }
 
-fn tools() -> Result<(), Missing> {
+fn tools(wanted: Wanted) -> Result<(), Missing> {
     for program in ["apt-get", "apt-cache", "dpkg-deb"] {
         if tool::find(program).is_none() {
             return Err(Missing::new(
-                format!("{ALL}: {program}"),
+                format!("{}: {program}", wanted.what),
                 "take a machine with apt (Debian or Ubuntu)",
             ));
         }
@@ -241,23 +272,26 @@ fn mirror_among(addresses: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn dependencies(text: &str) -> Vec<String> {
+fn dependencies(text: &str, parts: &[&str]) -> Vec<String> {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix("Depends: "))
-        .filter(|name| PARTS.iter().any(|part| name.starts_with(part)))
+        .filter(|name| parts.iter().any(|part| name.starts_with(part)))
         .map(str::to_owned)
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{dependencies, mirror_among};
+    use super::{KERNEL, dependencies, mirror_among};
 
     #[test]
     fn the_kernel_is_what_the_metapackage_depends_on() {
         let text = "linux-image-virtual\n  Depends: linux-image-6.8.0-1-generic\n  Depends: wireless-crda\n\
                     \x20   linux-modules-x\n  Recommends: linux-image-extra\n";
-        assert_eq!(dependencies(text), ["linux-image-6.8.0-1-generic"]);
+        assert_eq!(
+            dependencies(text, KERNEL.parts),
+            ["linux-image-6.8.0-1-generic"]
+        );
     }
 
     #[test]

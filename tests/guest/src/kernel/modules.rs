@@ -15,8 +15,20 @@ use crate::tool;
 /// say themselves; `modules.dep` is not in the packages, it is made where they are installed.
 const ROOTS: [&str; 2] = ["virtio_pci", TRANSPORT];
 const TRANSPORT: &str = "vmw_vsock_virtio_transport";
+/// What a guest needs besides for Linux's own tests: a network between two guests, and a second transport,
+/// between which some of the tests change.
+const ROOTS_OF_TESTS: [&str; 2] = ["virtio_net", "vsock_loopback"];
 /// How a module names those that must be there before it.
 const DEPENDS: &[u8] = b"\0depends=";
+
+/// What a guest is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Purpose {
+    /// Our tests.
+    Suite,
+    /// Linux's own.
+    KernelTests,
+}
 
 /// A module, unpacked.
 #[derive(Debug)]
@@ -27,9 +39,13 @@ pub(crate) struct Module {
 
 /// The driver's modules among these files, each after those that it needs. One that is not there is part
 /// of the kernel.
-pub(super) fn of_driver(files: &[PathBuf]) -> anyhow::Result<Vec<Module>> {
+pub(super) fn of_driver(files: &[PathBuf], purpose: Purpose) -> anyhow::Result<Vec<Module>> {
     let mut loaded = Vec::new();
-    for root in ROOTS {
+    let more = match purpose {
+        Purpose::Suite => &[][..],
+        Purpose::KernelTests => &ROOTS_OF_TESTS,
+    };
+    for root in ROOTS.iter().chain(more) {
         load(root, &mut loaded, &|name| {
             let file = files.iter().find(|file| is_module(file, name));
             file.map(|file| contents(file)).transpose()

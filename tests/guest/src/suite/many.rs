@@ -16,7 +16,7 @@ use super::{Outcome, Test};
 use crate::bytes::{echo, joined};
 use crate::child::wait_until;
 use crate::device::{Host, LIMIT, Listener, Stream};
-use crate::guest::Pending;
+use crate::guest::{HOST, Pending};
 use crate::machine::{Footprint, Machine};
 
 pub(super) const TESTS: &[Test] = &[
@@ -95,7 +95,11 @@ pub(crate) fn crowd(machine: &mut Machine, opener: Opener, count: u32) -> anyhow
             let listener = host.listen(port)?;
             thread::scope(|scope| {
                 let accepting = scope.spawn(|| each(&|| listener.accept()));
-                let connecting = machine.guest().start(Job::ConnectMany { port, count })?;
+                let connecting = machine.guest().start(Job::ConnectMany {
+                    cid: HOST,
+                    port,
+                    count,
+                })?;
                 let group = connecting.group(MANY_LIMIT)?;
                 let streams = joined(accepting.join())??;
                 anyhow::Ok(Crowd {
@@ -217,7 +221,14 @@ fn guest_storm(machine: &mut Machine) -> anyhow::Result<Storm> {
         })
     });
     let (threads, count, bytes) = (threads.collect(), TURNS, 64);
-    let jobs = (0..STORMS).map(|_| machine.guest().start(Job::Storm { port, count, bytes }));
+    let jobs = (0..STORMS).map(|_| {
+        machine.guest().start(Job::Storm {
+            cid: HOST,
+            port,
+            count,
+            bytes,
+        })
+    });
     let jobs = jobs.collect::<anyhow::Result<_>>()?;
     Ok(Storm {
         threads,

@@ -10,7 +10,7 @@ use anyhow::{Context, bail, ensure};
 use vsock_guest_program::job::{Failure, Job, Options};
 
 use super::{Outcome, Test, echo};
-use crate::guest::HOST;
+use crate::guest::{Guest, HOST};
 use crate::machine::Machine;
 
 pub(super) const TESTS: &[Test] = &[
@@ -27,14 +27,14 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 fn no_host(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let port = machine.port();
     for _ in 0..20 {
-        reset_at_once(machine, HOST, port)?;
+        reset_at_once(machine.guest(), HOST, port)?;
     }
     Ok(Outcome::Passed)
 }
 
 fn no_cid(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let (cid, port) = (machine.cid() + 1, machine.port());
-    reset_at_once(machine, cid, port)?;
+    reset_at_once(machine.guest(), cid, port)?;
     Ok(Outcome::Passed)
 }
 
@@ -46,14 +46,15 @@ fn stale(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let port = machine.port();
     let file = machine.directory().join(format!("uds_{port}"));
     drop(UnixListener::bind(file)?);
-    reset_at_once(machine, HOST, port)?;
+    reset_at_once(machine.guest(), HOST, port)?;
     Ok(Outcome::Passed)
 }
 
-fn reset_at_once(machine: &Machine, cid: u32, port: u32) -> anyhow::Result<()> {
+/// A guest that connects there is refused before it has waited.
+pub(super) fn reset_at_once(guest: &Guest, cid: u32, port: u32) -> anyhow::Result<()> {
     const ECONNRESET: i32 = 104;
     let options = Options::default();
-    let result = machine.guest().start(Job::Connect { cid, port, options })?;
+    let result = guest.start(Job::Connect { cid, port, options })?;
     let Err(error) = result.wait() else {
         bail!("the guest is connected to a port that nobody serves");
     };

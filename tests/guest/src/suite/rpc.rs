@@ -375,7 +375,7 @@ fn start(machine: &Machine, task: &Task) -> anyhow::Result<Pending> {
 
 fn said(answer: Pending) -> anyhow::Result<String> {
     match answer.wait_for(LONG)? {
-        Answer::Said(said) => Ok(said),
+        Answer::Said(said) => Ok(said.out),
         other => bail!("the guest answered {other:?}"),
     }
 }

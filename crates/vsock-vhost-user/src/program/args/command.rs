@@ -4,10 +4,12 @@
 
 use clap::Subcommand;
 
+use super::connect::Connect;
 use super::generate::Generate;
 
 /// A command, with its options.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
+    Connect(Connect),
     Generate(Generate),
 }

@@ -62,7 +62,7 @@ impl FromStr for Expose {
 }
 
 /// A port, which `VMADDR_PORT_ANY` is not.
-fn parse_port(text: &str) -> Result<u32, RouteError> {
+pub(super) fn parse_port(text: &str) -> Result<u32, RouteError> {
     let port = text.parse().ok();
     port.filter(|port| *port != u32::MAX)
         .ok_or(RouteError::Port)

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Whole messages through a pipe of bytes.
+//!
+//! A message lies in the pipe behind a word that says how long it is, and both are published together. So a
+//! reader finds nothing or a whole message, and everything else is as with bytes: bound, readiness, ends.
+
+use std::any::Any;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::iter::once;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+use vsock_backend_api::{
+    Received, Record, VsockAddr, VsockBackendType, VsockMessages, VsockStream,
+};
+
+use crate::config::{Capacity, VsockInnerConfig};
+use crate::half::total;
+use crate::stream::VsockInnerStream;
+
+/// Bytes of the word in front of a message: its length, and in the lowest bit whether a record ends with it.
+const WORD: usize = 4;
+
+/// One end of an in-process connection that keeps messages apart, and knows [records](Record): between two
+/// guests, the connection of their seqpacket sockets (virtio 1.3, section 5.10.6.6).
+///
+/// It comes from
+/// [`start_connect_seqpacket_from`](crate::VsockInnerConnector::start_connect_seqpacket_from), and at the
+/// other end from a backend's [`accept`](crate::VsockBackend::accept). What a device asks it for by
+/// [`requested_port`](VsockStream::requested_port) is told in no other way, and must be taken before the first
+/// message.
+///
+/// A message takes four bytes more than it has. One may have as many bytes as the
+/// [capacity](crate::VsockInnerConfig) of its direction; a longer one is `InvalidInput`. After one was refused,
+/// space counts again once there is enough for it. Otherwise it is as a
+/// [`VsockInnerStream`].
+///
+/// ```
+/// use std::io::IoSlice;
+/// use vsock_inner::{
+///     Received, Record, VsockAddr, VsockBackend, VsockInnerBackend, VsockMessages, VsockStream,
+/// };
+///
+/// let mut backend = VsockInnerBackend::new()?;
+/// let (from, to) = (VsockAddr { cid: 3, port: 4000 }, VsockAddr { cid: 4, port: 52 });
+/// let mut near = backend.get_connector().start_connect_seqpacket_from(from, to)?;
+/// let mut far = backend.accept()?;
+/// assert_eq!(far.requested_port(), Some(52));
+/// far.confirm_from(to, from)?;
+///
+/// near.send_message(&[IoSlice::new(b"a whole "), IoSlice::new(b"message")], Record::Ends)?;
+/// let mut buffer = [0; 64];
+/// let received = far.messages().map(|messages| messages.receive_message(&mut buffer));
+/// let message = Received::Message { len: 15, record: Record::Ends };
+/// assert_eq!(received.transpose()?, Some(message));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct VsockInnerSeqpacket {
+    stream: VsockInnerStream,
+}
+
+impl VsockInnerSeqpacket {
+    pub(crate) const fn over(stream: VsockInnerStream) -> Self {
+        Self { stream }
+    }
+
+    /// The limits of the bytes for these limits of messages: the longest one fits with its word.
+    pub(crate) const fn config(config: VsockInnerConfig) -> VsockInnerConfig {
+        VsockInnerConfig {
+            to_device: with_word(config.to_device),
+            to_application: with_word(config.to_application),
+            ..config
+        }
+    }
+}
+
+const fn with_word(capacity: Capacity) -> Capacity {
+    match capacity {
+        Capacity::Bytes(bytes) => Capacity::Bytes(bytes.saturating_add(WORD)),
+        Capacity::Unbounded => Capacity::Unbounded,
+    }
+}
+
+/// A message is too long for the direction, whatever is queued.
+fn too_long(len: usize) -> io::Error {
+    io::Error::new(
+        ErrorKind::InvalidInput,
+        format!("a message of {len} bytes is longer than the connection's capacity"),
+    )
+}
+
+impl VsockMessages for VsockInnerSeqpacket {
+    fn send_message(&mut self, message: &[IoSlice<'_>], record: Record) -> io::Result<()> {
+        let len = total(message.iter().map(|piece| piece.len()));
+        let word = u32::try_from(len).ok().and_then(|len| len.checked_mul(2));
+        let word = word.ok_or_else(|| too_long(len))?;
+        let word = (word | u32::from(record == Record::Ends)).to_le_bytes();
+        let parts = || once(&word[..]).chain(message.iter().map(|piece| &**piece));
+        let all = len.saturating_add(WORD);
+        let sent = self.stream.writer.write_whole(parts, all);
+        self.stream.reader.wrote(&sent);
+        match sent {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Err(too_long(len)),
+            sent => sent.map(drop),
+        }
+    }
+
+    fn receive_message(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        let reader = &mut self.stream.reader;
+        let mut word = [0; WORD];
+        if reader.read(&mut word)? == 0 {
+            return Ok(Received::End);
+        }
+        // The rest of the message came with it.
+        let word = u32::from_le_bytes(word);
+        let len = usize::try_from(word / 2).unwrap_or(usize::MAX);
+        if let Some(message) = buffer.get_mut(..len) {
+            reader.read_exact(message)?;
+            let record = match word % 2 {
+                0 => Record::Continues,
+                _ => Record::Ends,
+            };
+            return Ok(Received::Message { len, record });
+        }
+        reader.skip(len)?;
+        Ok(Received::TooLong)
+    }
+}
+
+/// One message. An empty one looks like the end.
+impl Read for VsockInnerSeqpacket {
+    /// # Errors
+    ///
+    /// Those of [`VsockMessages::receive_message`], and `InvalidData`: the message was longer than the
+    /// buffer, and is lost.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.receive_message(buf)? {
+            Received::Message { len, .. } => Ok(len),
+            Received::End => Ok(0),
+            Received::TooLong => Err(ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// One message.
+impl Write for VsockInnerSeqpacket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(buf)])
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send_message(bufs, Record::Continues)?;
+        Ok(total(bufs.iter().map(|buf| buf.len())))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for VsockInnerSeqpacket {
+    /// For polling only, for `EPOLLIN`: readable when a message or an end is there.
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+}
+
+impl AsFd for VsockInnerSeqpacket {
+    /// For polling only, as `as_raw_fd`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl VsockStream for VsockInnerSeqpacket {
+    fn backend_type(&self) -> VsockBackendType {
+        self.stream.backend_type()
+    }
+
+    fn set_nonblocking(&mut self, nonblocking: bool) -> io::Result<()> {
+        self.stream.set_nonblocking(nonblocking)
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.set_read_timeout(timeout)
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.set_write_timeout(timeout)
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        self.stream.shutdown(how)
+    }
+
+    fn abort(self: Box<Self>) {
+        self.stream.abort();
+    }
+
+    fn write_ready_fd(&self) -> io::Result<RawFd> {
+        self.stream.write_ready_fd()
+    }
+
+    fn write_ready(&self) -> io::Result<BorrowedFd<'_>> {
+        self.stream.write_ready()
+    }
+
+    fn finish_connect(&mut self) -> io::Result<()> {
+        self.stream.finish_connect()
+    }
+
+    fn requested_port(&mut self) -> Option<u32> {
+        self.stream.requested_port()
+    }
+
+    fn confirm(&mut self, host_port: u32) -> io::Result<()> {
+        self.stream.confirm(host_port)
+    }
+
+    fn confirm_from(&mut self, guest: VsockAddr, host: VsockAddr) -> io::Result<()> {
+        self.stream.confirm_from(guest, host)
+    }
+
+    fn peer(&self) -> Option<VsockAddr> {
+        self.stream.peer()
+    }
+
+    fn local(&self) -> Option<VsockAddr> {
+        self.stream.local()
+    }
+
+    fn messages(&mut self) -> Option<&mut dyn VsockMessages> {
+        Some(self)
+    }
+
+    fn peer_gone(&self) -> bool {
+        self.stream.peer_gone()
+    }
+
+    fn peer_stopped_reading(&self) -> bool {
+        self.stream.peer_stopped_reading()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> Option<&mut dyn Any> {
+        Some(self)
+    }
+
+    fn into_any(self: Box<Self>) -> Option<Box<dyn Any>> {
+        Some(self)
+    }
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::any::Any;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+
+use thiserror::Error;
+use vsock_inner::{
+    VsockAddr, VsockBackend, VsockBackendType, VsockInnerBackend, VsockInnerConnector, VsockStream,
+};
+
+use crate::groups::Groups;
+use crate::siblings::Members;
+
+/// The connections of one guest with others: for its muxer (`Muxer::add_sibling_backend`).
+///
+/// Dropping it takes the guest out of the [`Siblings`](crate::Siblings): what waits for it is reset, and
+/// nothing reaches it any more. Connections that are there are the muxer's.
+pub struct SiblingBackend {
+    cid: u64,
+    groups: Arc<Groups>,
+    inner: VsockInnerBackend,
+    members: Arc<Members>,
+}
+
+impl SiblingBackend {
+    pub(crate) const fn new(
+        cid: u64,
+        groups: Arc<Groups>,
+        inner: VsockInnerBackend,
+        members: Arc<Members>,
+    ) -> Self {
+        Self {
+            cid,
+            groups,
+            inner,
+            members,
+        }
+    }
+
+    /// How the guest at `to` is reached from `from`, if it may be.
+    fn reach(&self, from: VsockAddr, to: VsockAddr) -> Result<VsockInnerConnector, SiblingError> {
+        if from.cid != self.cid || to.cid == self.cid {
+            return Err(SiblingError::NotBetweenGuests { from, to });
+        }
+        self.members.reach(to.cid, &self.groups)
+    }
+}
+
+impl VsockBackend for SiblingBackend {
+    fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
+        self.inner.accept()
+    }
+
+    /// Without addresses there is no guest to connect to: `ConnectionRefused`.
+    fn connect(&self, _dst_port: u32) -> io::Result<Box<dyn VsockStream>> {
+        Err(ErrorKind::ConnectionRefused.into())
+    }
+
+    fn connect_from(&self, from: VsockAddr, to: VsockAddr) -> io::Result<Box<dyn VsockStream>> {
+        let mut stream = self.reach(from, to)?.start_connect_from(from, to)?;
+        stream.set_nonblocking(true)?;
+        Ok(Box::new(stream))
+    }
+
+    fn has_seqpacket(&self) -> bool {
+        true
+    }
+
+    fn connect_seqpacket_from(
+        &self,
+        from: VsockAddr,
+        to: VsockAddr,
+    ) -> io::Result<Box<dyn VsockStream>> {
+        let connector = self.reach(from, to)?;
+        let mut stream = connector.start_connect_seqpacket_from(from, to)?;
+        stream.set_nonblocking(true)?;
+        Ok(Box::new(stream))
+    }
+
+    fn r#type(&self) -> VsockBackendType {
+        VsockBackendType::Inner
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl AsRawFd for SiblingBackend {
+    /// For polling only: readable while a connection of another guest waits to be accepted.
+    fn as_raw_fd(&self) -> RawFd {
+        self.inner.as_raw_fd()
+    }
+}
+
+impl AsFd for SiblingBackend {
+    /// For polling only, as `as_raw_fd`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+impl Drop for SiblingBackend {
+    fn drop(&mut self) {
+        self.members.leave(self.cid);
+    }
+}
+
+impl fmt::Debug for SiblingBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SiblingBackend")
+            .field("cid", &self.cid)
+            .field("groups", &self.groups)
+            .field("counters", &self.inner.counters())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a guest is not connected to another one. As an [`io::Error`] it is `ConnectionRefused`.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum SiblingError {
+    /// There is no such guest.
+    #[error("connecting to guest {cid}: there is none")]
+    NoGuest {
+        /// Its CID.
+        cid: u64,
+    },
+    /// The guests have no group in common.
+    #[error("connecting to guest {cid}: it is in none of this guest's groups")]
+    NoCommonGroup {
+        /// Its CID.
+        cid: u64,
+    },
+    /// The addresses are not those of the backend's guest and another one.
+    #[error("connecting {from} to {to}: expected this guest's address and another guest's")]
+    NotBetweenGuests {
+        /// Where the connection was to come from.
+        from: VsockAddr,
+        /// Where it was to go.
+        to: VsockAddr,
+    },
+}
+
+impl From<SiblingError> for io::Error {
+    fn from(error: SiblingError) -> Self {
+        Self::new(ErrorKind::ConnectionRefused, error)
+    }
+}

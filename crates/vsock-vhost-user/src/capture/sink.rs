@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Where a capture is written to: a file, which always ends with a whole block, or any other writer.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use super::pcapng;
+
+pub(super) struct Sink {
+    output: Output,
+    /// Bytes of whole blocks.
+    len: u64,
+}
+
+enum Output {
+    /// A regular file, which can be shortened.
+    File(File),
+    Stream(Box<dyn Write + Send>),
+}
+
+/// Blocks that could not be written, all of them.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    /// How many bytes of whole blocks were written before.
+    pub(super) written: usize,
+    pub(super) source: io::Error,
+}
+
+impl Sink {
+    /// Makes a file, which only its owner can read, or empties the one that is there.
+    ///
+    /// A FIFO must have a reader by now.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        // Opening a FIFO that has no reader would wait for one.
+        let no_wait = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(no_wait)
+            .open(path)?;
+        let kind = file.metadata()?.file_type();
+        if kind.is_block_device() {
+            let text = "the path is a block device; name a file, a FIFO or a character device";
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
+        // The thread that writes may wait for a reader.
+        fcntl_setfl(&file, fcntl_getfl(&file)?.difference(OFlags::NONBLOCK))?;
+        Ok(if kind.is_file() {
+            Self::new(Output::File(file))
+        } else {
+            Self::to(file)
+        })
+    }
+
+    /// Writes to anything else.
+    pub(super) fn to(writer: impl Write + Send + 'static) -> Self {
+        Self::new(Output::Stream(Box::new(writer)))
+    }
+
+    const fn new(output: Output) -> Self {
+        Self { output, len: 0 }
+    }
+
+    /// Bytes of whole blocks that were written.
+    pub(super) const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Writes whole blocks. After a failure a file ends with the last block that it has whole.
+    pub(super) fn write(&mut self, blocks: &[u8]) -> Result<(), Unwritten> {
+        let (done, result) = self.output.write_all(blocks);
+        let whole = match result {
+            Ok(()) => done,
+            Err(_) => whole_blocks(blocks, done as u64),
+        };
+        self.len += whole as u64;
+        result.map_err(|source| {
+            let written = whole;
+            self.output.shorten(self.len);
+            Unwritten { written, source }
+        })
+    }
+
+    /// Whether it ends with a whole block, whatever has failed.
+    pub(super) const fn ends_whole(&self) -> bool {
+        matches!(self.output, Output::File(_))
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match &mut self.output {
+            Output::File(file) => file.flush(),
+            Output::Stream(writer) => writer.flush(),
+        }
+    }
+}
+
+impl Output {
+    /// Returns how many bytes were written, and why not all, if so.
+    fn write_all(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        let mut done = 0;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            let written = match self {
+                Self::File(file) => file.write(rest),
+                Self::Stream(writer) => writer.write(rest),
+            };
+            match written {
+                Ok(0) => return (done, Err(ErrorKind::WriteZero.into())),
+                Ok(count) => done = done.saturating_add(count).min(bytes.len()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return (done, Err(error)),
+            }
+        }
+        (done, Ok(()))
+    }
+
+    fn shorten(&mut self, len: u64) {
+        if let Self::File(file) = self {
+            let shortened = file
+                .set_len(len)
+                .and_then(|()| file.seek(SeekFrom::Start(len)));
+            if let Err(error) = shortened {
+                log::debug!("the capture's file ends within a packet: {error}");
+            }
+        }
+    }
+}
+
+/// How many bytes the blocks have that lie within the first `limit` bytes.
+pub(super) fn whole_blocks(blocks: &[u8], limit: u64) -> usize {
+    let mut whole: usize = 0;
+    while let Some(block) = blocks.get(whole..).and_then(pcapng::first) {
+        let end = whole.saturating_add(block.len);
+        if end as u64 > limit {
+            break;
+        }
+        whole = end;
+    }
+    whole
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}

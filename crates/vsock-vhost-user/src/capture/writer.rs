@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The thread that writes a capture: the only one that waits for the file.
+
+use super::error::CaptureError;
+use super::pcapng::STATISTICS_LEN;
+use super::queue::Queue;
+use super::sink::{Sink, Unwritten, whole_blocks};
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) sink: Sink,
+    /// Bytes that the file may have.
+    pub(super) limit: u64,
+    /// What the log calls the file.
+    pub(super) name: String,
+}
+
+impl Writer {
+    /// Writes until the capture is stopped, or cannot go on.
+    pub(super) fn run(mut self, queue: &Queue) -> Result<(), CaptureError> {
+        let result = self.write_all(queue);
+        match &result {
+            Ok(()) => {}
+            Err(CaptureError::FileLimit(limit)) => log::warn!(
+                "the capture {} has ended: it has the {limit} bytes that it may have",
+                self.name
+            ),
+            Err(error) => log::error!("the capture {} has ended: {error}", self.name),
+        }
+        let sums = queue.sums();
+        if sums.dropped > 0 {
+            log::warn!(
+                "{} of {} packets are not in the capture {}",
+                sums.dropped,
+                sums.passed,
+                self.name
+            );
+        }
+        queue.set_ended();
+        result
+    }
+
+    fn write_all(&mut self, queue: &Queue) -> Result<(), CaptureError> {
+        let mut batch = Vec::new();
+        let mut warned = false;
+        loop {
+            let taken = queue.exchange(&mut batch);
+            if taken.newly_dropped > 0 && !warned {
+                warned = true;
+                log::warn!(
+                    "the capture {} is written too slowly: packets are left out, and counted in it",
+                    self.name
+                );
+            }
+            // The statistics at the end find room.
+            let reserved = if taken.is_last { 0 } else { taken.interfaces };
+            let reserved = (reserved as u64).saturating_mul(STATISTICS_LEN as u64);
+            let room = self
+                .limit
+                .saturating_sub(reserved)
+                .saturating_sub(self.sink.len());
+            let fitting = if batch.len() as u64 <= room {
+                batch.len()
+            } else {
+                whole_blocks(&batch, room)
+            };
+            let (blocks, rest) = batch.split_at(fitting);
+            let written = self.sink.write(blocks);
+            queue.set_file_bytes(self.sink.len());
+            let (lost, error) = match written {
+                Ok(()) if !rest.is_empty() => (rest, CaptureError::FileLimit(self.limit)),
+                Ok(()) if taken.is_last => return self.sink.flush().map_err(CaptureError::Write),
+                Ok(()) => continue,
+                Err(Unwritten { written, source }) => (
+                    batch.get(written..).unwrap_or_default(),
+                    CaptureError::Write(source),
+                ),
+            };
+            let statistics = queue.give_up(lost);
+            if self.sink.ends_whole() || matches!(error, CaptureError::FileLimit(_)) {
+                // On a full disk there is often room in the last page of the file. If not, it is as it was.
+                let _told = self.sink.write(&statistics);
+                queue.set_file_bytes(self.sink.len());
+            }
+            return Err(error);
+        }
+    }
+}

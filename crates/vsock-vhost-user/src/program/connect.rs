@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The command `connect`: standard input and output, to a port of a guest.
+
+mod dial;
+mod relay;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use self::dial::{DialError, Dialler};
+use self::relay::RelayError;
+use super::args::Connect;
+
+/// How long the device may take to answer where the user does not say. Its own limits, if they are not
+/// set, end after five seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The exit code of a connection that was refused.
+const REFUSED: u8 = 3;
+
+/// Why there is no connection, or how it failed.
+#[derive(Debug, Error)]
+pub(crate) enum ConnectError {
+    #[error("cannot connect to port {port} of the guest behind {}", path.display())]
+    Dial {
+        path: PathBuf,
+        port: u32,
+        source: DialError,
+    },
+    #[error("the connection failed")]
+    Relay(#[from] RelayError),
+}
+
+impl ConnectError {
+    /// What the program ends with.
+    pub(crate) const fn code(&self) -> u8 {
+        match self {
+            Self::Dial {
+                source: DialError::Refused,
+                ..
+            } => REFUSED,
+            Self::Dial { .. } | Self::Relay(_) => 1,
+        }
+    }
+}
+
+/// Connects, and moves bytes until both directions have ended.
+pub(crate) fn run(options: &Connect) -> Result<(), ConnectError> {
+    let dialler = Dialler {
+        path: &options.uds_path,
+        port: options.port,
+    };
+    let dialled = match options.wait {
+        Some(wait) => dialler.dial_until_answered(wait),
+        None => dialler.dial(PATIENCE),
+    };
+    let connection = dialled.map_err(|source| ConnectError::Dial {
+        path: options.uds_path.clone(),
+        port: options.port,
+        source,
+    })?;
+    Ok(relay::run(&connection)?)
+}

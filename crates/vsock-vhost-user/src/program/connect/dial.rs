@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! From a path and a port to a connection: `CONNECT` and `OK`, again and again if that is wanted.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use thiserror::Error;
+use vsock_proto::handshake::{OkParser, Parse};
+
+/// Pauses between two attempts: the first, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub(crate) enum DialError {
+    /// No device listens.
+    #[error("no device listens there: is it started? --wait 30s waits for it")]
+    NoDevice(#[source] io::Error),
+    #[error(transparent)]
+    Socket(io::Error),
+    /// It closed the connection in place of an answer.
+    #[error(
+        "refused: the guest has no listener on the port, or has not booted; --wait 30s tries again"
+    )]
+    Refused,
+    #[error("the device did not answer within {0:?}: is a guest running?")]
+    Silent(Duration),
+    #[error("expected OK and a number, so no device of this kind listens there")]
+    Answer,
+}
+
+impl DialError {
+    /// Whether it may be different a moment later.
+    const fn may_pass(&self) -> bool {
+        match self {
+            Self::NoDevice(_) | Self::Refused => true,
+            Self::Socket(_) | Self::Silent(_) | Self::Answer => false,
+        }
+    }
+}
+
+/// A connection to the guest.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) socket: UnixStream,
+    /// What the guest has said already.
+    pub(crate) first: Vec<u8>,
+}
+
+/// What to connect to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialler<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) port: u32,
+}
+
+impl Dialler<'_> {
+    /// Tries until the guest answers, or this long.
+    pub(crate) fn dial_until_answered(self, wait: Duration) -> Result<Connection, DialError> {
+        let begun = Instant::now();
+        let left = || wait.saturating_sub(begun.elapsed());
+        let [mut pause, longest] = PAUSES;
+        loop {
+            let error = match self.dial(left()) {
+                Ok(connection) => return Ok(connection),
+                Err(DialError::Silent(_)) => return Err(DialError::Silent(wait)),
+                Err(error) => error,
+            };
+            if !error.may_pass() || left().is_zero() {
+                return Err(error);
+            }
+            thread::park_timeout(pause.min(left()));
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// Tries once. The answer must come within this time.
+    pub(crate) fn dial(self, patience: Duration) -> Result<Connection, DialError> {
+        let begun = Instant::now();
+        // Zero would stand for no limit.
+        let left = || {
+            let left = patience.saturating_sub(begun.elapsed());
+            left.max(Duration::from_millis(1))
+        };
+        let mut socket = self.socket(left())?;
+        let told = socket.write_all(format!("CONNECT {}\n", self.port).as_bytes());
+        told.map_err(|error| failed(error, patience))?;
+        let mut parser = OkParser::new();
+        let mut bytes = [0; 4096];
+        loop {
+            socket
+                .set_read_timeout(Some(left()))
+                .map_err(DialError::Socket)?;
+            let count = match socket.read(&mut bytes) {
+                Ok(0) => return Err(DialError::Refused),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(failed(error, patience)),
+            };
+            let piece = bytes.get(..count).unwrap_or_default();
+            match parser.feed(piece) {
+                Ok(Parse::NeedMore) => {}
+                Ok(Parse::Line { used, .. }) => {
+                    socket.set_read_timeout(None).map_err(DialError::Socket)?;
+                    socket.set_write_timeout(None).map_err(DialError::Socket)?;
+                    let first = piece.get(used..).unwrap_or_default().to_vec();
+                    return Ok(Connection { socket, first });
+                }
+                Err(_) => return Err(DialError::Answer),
+            }
+        }
+    }
+
+    /// A socket that is connected to the device. A device whose queue of clients is full may take its time.
+    fn socket(self, patience: Duration) -> Result<UnixStream, DialError> {
+        let address = SocketAddrUnix::new(self.path).map_err(|error| match error {
+            Errno::NAMETOOLONG => DialError::Socket(io::Error::new(
+                ErrorKind::InvalidInput,
+                "the path is too long for a socket; use a shorter one, such as a symbolic link",
+            )),
+            error => DialError::Socket(error.into()),
+        })?;
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let socket = socket.map_err(|error| DialError::Socket(error.into()))?;
+        set_socket_timeout(&socket, Timeout::Send, Some(patience))
+            .map_err(|error| DialError::Socket(error.into()))?;
+        match connect(&socket, &address) {
+            Ok(()) => Ok(socket.into()),
+            Err(error @ (Errno::NOENT | Errno::CONNREFUSED)) => {
+                Err(DialError::NoDevice(error.into()))
+            }
+            Err(error) => Err(failed(error.into(), patience)),
+        }
+    }
+}
+
+/// Why the device was not heard.
+fn failed(error: io::Error, patience: Duration) -> DialError {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => DialError::Silent(patience),
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => DialError::Refused,
+        _ => DialError::Socket(error),
+    }
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Bytes both ways between a connection and the standard streams. Each direction has a thread that waits
+//! in its calls, and ends by itself.
+//!
+//! The standard streams may be shared with other processes, so their flags stay as they are, whether they
+//! wait or not.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, read, write};
+use rustix::stdio::dup2_stdout;
+use signal_hook::consts::SIGPIPE;
+use signal_hook::low_level::emulate_default_handler;
+use thiserror::Error;
+
+use super::dial::Connection;
+
+/// Bytes that are moved by two calls at most.
+const BUFFER: usize = 256 * 1024;
+
+/// How a connection has failed.
+#[derive(Debug, Error)]
+pub(crate) enum RelayError {
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    #[error("cannot read standard input")]
+    Input(#[source] io::Error),
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+    #[error("the guest has reset the connection")]
+    Reset,
+    #[error("the guest takes nothing more: the rest of standard input was not sent")]
+    Unsent,
+    #[error("the device's socket failed")]
+    Socket(#[source] io::Error),
+}
+
+/// Moves bytes until both directions have ended, or the device has closed the connection.
+pub(crate) fn run(connection: &Connection) -> Result<(), RelayError> {
+    let Connection { socket, first } = connection;
+    let sending = Arc::new(Sending::default());
+    let (other, to_guest) = (
+        Arc::clone(&sending),
+        socket.try_clone().map_err(RelayError::Socket)?,
+    );
+    thread::Builder::new()
+        .name("input".to_owned())
+        .spawn(move || other.run(&to_guest))
+        .map_err(RelayError::Thread)?;
+    receive(socket, first)?;
+    close_output().map_err(RelayError::Output)?;
+    wait_for_hangup(socket).map_err(RelayError::Socket)?;
+    // Standard input may stay open for ever; what was read of it must have been sent.
+    std::mem::replace(&mut *sending.result(), Ok(()))
+}
+
+/// Standard input to the guest.
+#[derive(Debug)]
+struct Sending(Mutex<Result<(), RelayError>>);
+
+impl Default for Sending {
+    fn default() -> Self {
+        Self(Mutex::new(Ok(())))
+    }
+}
+
+impl Sending {
+    /// Sends until standard input ends, or the guest takes no more.
+    fn run(&self, socket: &UnixStream) {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let count = match read_some(io::stdin(), &mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) => {
+                    *self.result() = Err(RelayError::Input(error.into()));
+                    break;
+                }
+            };
+            // Locked until all of it is sent: who looks at the result waits for that.
+            let mut result = self.result();
+            let bytes = buffer.get(..count).unwrap_or_default();
+            *result = write_whole(socket, bytes).map_err(|error| match error {
+                Errno::PIPE | Errno::CONNRESET => RelayError::Unsent,
+                error => RelayError::Socket(error.into()),
+            });
+            if result.is_err() {
+                break;
+            }
+        }
+        if let Err(error) = socket.shutdown(Shutdown::Write)
+            && error.kind() != io::ErrorKind::NotConnected
+        {
+            *self.result() = Err(RelayError::Socket(error));
+        }
+    }
+
+    fn result(&self) -> MutexGuard<'_, Result<(), RelayError>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes what the guest sends to standard output, up to its end.
+fn receive(socket: &UnixStream, first: &[u8]) -> Result<(), RelayError> {
+    put_out(first)?;
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let count = match read_some(socket, &mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(Errno::CONNRESET) => return Err(RelayError::Reset),
+            Err(error) => return Err(RelayError::Socket(error.into())),
+        };
+        put_out(buffer.get(..count).unwrap_or_default())?;
+    }
+}
+
+fn put_out(bytes: &[u8]) -> Result<(), RelayError> {
+    let written = write_whole(io::stdout(), bytes);
+    if written == Err(Errno::PIPE) {
+        // There is no one to read, nor to be told. It does not return, as the default is to end the process.
+        let _ended = emulate_default_handler(SIGPIPE);
+    }
+    written.map_err(|error| RelayError::Output(error.into()))
+}
+
+/// Its reader learns of the end.
+fn close_output() -> io::Result<()> {
+    let nothing = OpenOptions::new().write(true).open("/dev/null")?;
+    Ok(dup2_stdout(nothing)?)
+}
+
+/// Waits until both directions of the socket have ended.
+fn wait_for_hangup(socket: &UnixStream) -> io::Result<()> {
+    loop {
+        // Errors and the end of both directions are reported whatever is asked for.
+        match poll(&mut [PollFd::new(socket, PollFlags::empty())], None) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Reads at least a byte, or finds the end. It also waits where the descriptor does not.
+fn read_some(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        match read(&fd, &mut *buffer) {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait_for(&fd, PollFlags::IN)?,
+            result => return result,
+        }
+    }
+}
+
+/// Writes all bytes. It also waits where the descriptor does not.
+fn write_whole(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match write(&fd, bytes) {
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait_for(&fd, PollFlags::OUT)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn wait_for(fd: impl AsFd, what: PollFlags) -> Result<(), Errno> {
+    match poll(&mut [PollFd::new(&fd, what)], None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

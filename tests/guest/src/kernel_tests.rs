@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Linux's own tests of vsock between two guests: each by itself, each in both roles. What the two
+//! sides agree on goes over a network between them, apart from the device.
+
+mod limits;
+mod table;
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use vsock_guest_program::job::{Answer, Failure, Job, Said};
+
+use self::table::{Row, Table, Verdict};
+use crate::guest::{Guest, Pending};
+use crate::image::VSOCK_TEST;
+use crate::kernel::{Case, VsockTest};
+use crate::machine::{Guests, Machine, Parts};
+use crate::processes::Processes;
+
+/// More than a test waits for anything: its own limit is ten seconds for each step.
+const LIMIT: Duration = Duration::from_secs(90);
+/// The guests' addresses in the network.
+const FIRST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const SIBLING: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+/// What the other side says where one has failed.
+const OTHER: &str = "control socket";
+
+/// What the first guest is in a test; the second is the other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Role {
+    Client,
+    Server,
+}
+
+impl Role {
+    const BOTH: [Self; 2] = [Self::Client, Self::Server];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// Runs every test whose name contains the filter; says whether none failed that can pass.
+pub(crate) fn run(parts: &Parts, tests: &VsockTest, filter: &str) -> anyhow::Result<bool> {
+    let cases = tests.cases.iter().filter(|case| case.name.contains(filter));
+    let cases: Vec<&Case> = cases.collect();
+    if cases.is_empty() {
+        bail!("no test of vsock_test has {filter} in its name");
+    }
+    let (device, kernel) = (parts.kind.name(), parts.image.version.name());
+    println!(
+        "\nvsock_test of {}, device: {device}, kernel: {kernel}",
+        tests.source
+    );
+    let (mut table, mut machine) = (Table::default(), None);
+    for case in cases {
+        for role in Role::BOTH {
+            let ready = machine.take().map_or_else(|| start(parts), Ok)?;
+            let begun = Instant::now();
+            let result = one(&ready, case, role);
+            let verdict = limits::judge(&case.name, ready.release(), result);
+            let row = Row {
+                case: case.clone(),
+                role: role.name(),
+                time: begun.elapsed(),
+                verdict,
+            };
+            println!("{row}");
+            // What a failed test has left could be in the way of the next.
+            if matches!(row.verdict, Verdict::Passed(_)) {
+                machine = Some(ready);
+            }
+            table.rows.push(row);
+        }
+    }
+    println!("\n{table}");
+    Ok(table.passed())
+}
+
+/// Two guests that reach each other.
+fn start(parts: &Parts) -> anyhow::Result<Machine> {
+    let machine = Machine::start(parts, Guests::Networked, &Processes::default())?;
+    machine.guest().run(Job::SetAddress(FIRST))?;
+    machine.sibling()?.run(Job::SetAddress(SIBLING))?;
+    Ok(machine)
+}
+
+/// Runs a test; what either side has to say if it passes.
+fn one(machine: &Machine, case: &Case, role: Role) -> anyhow::Result<Vec<String>> {
+    const PORT: u16 = 1_234;
+    let first = (machine.guest(), machine.cid(), FIRST);
+    let sibling = (machine.sibling()?, machine.sibling_cid(), SIBLING);
+    let (client, server) = match role {
+        Role::Client => (first, sibling),
+        Role::Server => (sibling, first),
+    };
+    let serving = part(server.0, case, &["--mode=server"], client.1, PORT)?;
+    server.0.run(Job::Listened(PORT))?;
+    let host = format!("--control-host={}", server.2);
+    let connecting = part(client.0, case, &["--mode=client", &host], server.1, PORT)?;
+    let parts = [("client", said(connecting)), ("server", said(serving))];
+    let mut notes = Vec::new();
+    let mut failures = Vec::new();
+    for (name, part) in parts {
+        match part {
+            Ok(said) => notes.extend(said.err.lines().map(str::to_owned)),
+            Err(error) => failures.push(format!("{name}: {error}")),
+        }
+    }
+    let own = |failure: &&String| !failure.contains(OTHER);
+    match failures.iter().find(own).or_else(|| failures.first()) {
+        Some(failure) => bail!("{failure}"),
+        None => Ok(notes),
+    }
+}
+
+/// One side of a test.
+fn part(
+    guest: &Guest,
+    case: &Case,
+    mode: &[&str],
+    peer: u32,
+    port: u16,
+) -> anyhow::Result<Pending> {
+    let mut arguments: Vec<String> = mode.iter().map(|&word| word.to_owned()).collect();
+    arguments.push(format!("--control-port={port}"));
+    arguments.push(format!("--peer-cid={peer}"));
+    arguments.push(format!("--pick={}", case.id));
+    let program = format!("/{VSOCK_TEST}");
+    guest.start(Job::Run { program, arguments })
+}
+
+/// What it has said, or the words with which it failed.
+fn said(part: Pending) -> anyhow::Result<Said> {
+    match part.wait_for(LIMIT) {
+        Ok(Answer::Said(said)) => Ok(said),
+        Ok(other) => bail!("the guest answered {other:?}"),
+        Err(error) => match error.downcast::<Failure>() {
+            Ok(failure) => bail!("{}", failure.text.replace('\n', " | ")),
+            Err(error) => Err(error).context("no end"),
+        },
+    }
+}
