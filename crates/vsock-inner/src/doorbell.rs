@@ -179,9 +179,7 @@ impl Doorbell {
             return;
         }
         let before = self.disarm(PARKED | FD);
-        if let Some(fd) = &mut *fd
-            && before.has(FD)
-        {
+        if let Some(fd) = fd.as_mut().filter(|_| before.has(FD)) {
             fd.set_ready(true);
         }
         // Not under the lock, for which the thread that wakes would have to wait.
@@ -328,11 +326,10 @@ impl Doorbell {
     /// Brings the descriptor in line, after this side has made `want` its next position.
     pub(crate) fn settle(&self, want: Position) {
         // Look before the lock: what the other side publishes meanwhile spares two system calls.
-        if self.is_taken()
-            && !self.load().is_ready(want)
-            && let Some(fd) = &mut *self.lock()
-        {
-            self.settle_locked(fd, want);
+        if self.is_taken() && !self.load().is_ready(want) {
+            if let Some(fd) = &mut *self.lock() {
+                self.settle_locked(fd, want);
+            }
         }
     }
 

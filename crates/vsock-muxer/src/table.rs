@@ -109,10 +109,9 @@ impl Table {
 
     /// Where the connection with these ports is.
     pub(crate) fn find(&mut self, ports: ConnKey) -> Option<Slot> {
-        if let Some((last, slot)) = self.last
-            && last == ports
-        {
-            return Some(slot);
+        match self.last {
+            Some((last, slot)) if last == ports => return Some(slot),
+            _ => {}
         }
         let slot = *self.by_ports.get(&ports)?;
         self.last = Some((ports, slot));

@@ -60,9 +60,11 @@ impl FrontendThread {
 
 fn serve_all(shared: &Arc<Shared>, listener: &ListenerHandle, stopper: &Stopper) {
     let journal = &shared.journal;
-    while let Some(socket) = retry(journal, stopper, || listener.accept())
-        && let Some(other) = retry(journal, stopper, || socket.try_clone())
-    {
+    while let Some(socket) = retry(journal, stopper, || listener.accept()) {
+        let Some(other) = retry(journal, stopper, || socket.try_clone()) else {
+            break;
+        };
+
         Session::new(shared, socket, other).serve(shared, stopper);
     }
 }

@@ -134,9 +134,8 @@ macro_rules! say {
             text: $text,
         };
         // A line that the logger does not want is not counted either.
-        if log::log_enabled!(target: line.target, line.level)
-            && let Some(left_out) = journal.admit(line)
-        {
+        if log::log_enabled!(target: line.target, line.level) {
+if let Some(left_out) = journal.admit(line) {
             log::log!(
                 target: line.target,
                 line.level,
@@ -145,6 +144,7 @@ macro_rules! say {
                 format_args!($text $(, $name = $argument)*),
             );
         }
+}
     }};
 }
 

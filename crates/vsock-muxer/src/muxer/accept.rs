@@ -313,13 +313,13 @@ fn read_message(
     match received {
         Ok(Received::Message { len, .. }) => {
             let line = buffer.get(..len).unwrap_or_default();
-            if let Ok(Parse::Line { port, used }) = CommandParser::new().feed(line)
-                && used == len
-            {
-                let unsent = None;
-                return Command::Given { port, unsent };
+            match CommandParser::new().feed(line) {
+                Ok(Parse::Line { port, used }) if used == len => {
+                    let unsent = None;
+                    return Command::Given { port, unsent };
+                }
+                _ => counters.handshakes_malformed += 1,
             }
-            counters.handshakes_malformed += 1;
         }
         Ok(Received::TooLong) => counters.handshakes_malformed += 1,
         Err(error) if error.kind() == ErrorKind::WouldBlock => return Command::Unfinished,

@@ -129,10 +129,10 @@ impl ConnectionEntry {
             let from = addr(guest.cid(), key.peer);
             let to = addr(Cid::HOST, key.local);
             // An error means that the client has left.
-            if let Some(host) = &mut self.host
-                && host.stream().confirm_from(from, to).is_err()
-            {
-                self.conn.on_host_hangup(now);
+            if let Some(host) = &mut self.host {
+                if host.stream().confirm_from(from, to).is_err() {
+                    self.conn.on_host_hangup(now);
+                }
             }
         } else {
             self.flush(now);
