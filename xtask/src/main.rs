@@ -19,6 +19,7 @@ mod fuzz;
 mod guest;
 mod memcheck;
 mod model;
+mod msrv;
 mod setup;
 mod shell;
 mod source;
@@ -67,6 +68,7 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Tidy(_) => tidy::run(&env)?,
         XtaskCmd::Model(options) => model::run(&env, &options)?,
         XtaskCmd::Memcheck(_) => memcheck::run(&env)?,
+        XtaskCmd::Msrv(_) => msrv::run(&env)?,
         XtaskCmd::Cover(options) => cover::run(&env, &options)?,
         XtaskCmd::Fuzz(options) => fuzz::run(&env, &options)?,
         XtaskCmd::Deny(options) if options.advisories => checks::deny_with_advisories(&env)?,

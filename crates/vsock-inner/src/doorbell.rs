@@ -384,13 +384,13 @@ impl Doorbell {
     }
 
     /// What a poll of the descriptor would say.
-    #[cfg(loom)]
+    #[cfg(all(test, loom))]
     pub(crate) fn polls_ready(&self) -> bool {
         self.lock().as_ref().is_some_and(ReadyFd::polls_ready)
     }
 
     /// How often an edge-triggered poll for `EPOLLIN` was woken.
-    #[cfg(loom)]
+    #[cfg(all(test, loom))]
     pub(crate) fn edges(&self) -> usize {
         self.lock().as_ref().map_or(0, ReadyFd::edges)
     }

@@ -100,7 +100,7 @@ mod sync;
 mod task;
 mod task_slot;
 mod tasks;
-#[cfg(all(feature = "vm-memory", not(loom)))]
+#[cfg(all(feature = "vm-memory", not(all(test, loom))))]
 mod volatile;
 mod wait;
 mod word;
