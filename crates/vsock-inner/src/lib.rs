@@ -126,8 +126,3 @@ pub use vsock_backend_api::{
     VsockMessages, VsockStream,
 };
 pub use writer::VsockInnerWriter;
-
-/// The examples of the front page, compiled and run.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct ReadMe;
