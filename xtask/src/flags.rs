@@ -66,6 +66,8 @@ xflags::xflags! {
         }
         /// The documentation of every crate, without a warning.
         cmd doc {}
+        /// Writes the public interface of each crate to docs/api. ci compares.
+        cmd api {}
         /// The main job: a file through the transport and back, with a table of figures. With
         /// --guest: to an echo service in a Linux guest and back.
         cmd demo {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
 
+mod api;
 mod bench;
 mod checks;
 mod ci;
@@ -74,6 +75,7 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Deny(options) if options.advisories => checks::deny_with_advisories(&env)?,
         XtaskCmd::Deny(_) => checks::deny(&env)?,
         XtaskCmd::Doc(_) => checks::doc(&env)?,
+        XtaskCmd::Api(_) => api::write(&env)?,
         XtaskCmd::Workflows(_) => ACTIONLINT.run(&env, &[])?,
         XtaskCmd::Spell(_) => TYPOS.run(&env, &[])?,
         XtaskCmd::Setup(_) => setup::run(&env)?,
