@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Env, Missing};
 use crate::tools::{ACTIONLINT, TYPOS};
-use crate::{checks, demo, drop_in, fuzz, guest, model, setup, tidy};
+use crate::{api, checks, demo, drop_in, fuzz, guest, model, setup, tidy};
 
 /// One step: its name and what it runs.
 type Step = (&'static str, fn(&Env) -> anyhow::Result<()>);
@@ -22,7 +22,7 @@ const STEPS: &[Step] = &[
     ("lint", checks::lint),
     ("test", checks::test_and_cover),
     ("fuzz", fuzz::replay),
-    ("doc", checks::doc),
+    ("doc", api::check),
     ("model", model::with_defaults),
     ("demo", demo::short),
     ("guest", guest::in_ci),

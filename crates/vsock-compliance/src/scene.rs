@@ -195,9 +195,11 @@ impl<'a> Scene<'a> {
             }
             for (end, most) in &mut ends {
                 let mut taken = 0;
-                while taken < *most
-                    && let Ok(len @ 1..) = end.write(&[0; 16 * 1024])
-                {
+                while taken < *most {
+                    let Ok(len @ 1..) = end.write(&[0; 16 * 1024]) else {
+                        break;
+                    };
+
                     taken += len;
                 }
             }
