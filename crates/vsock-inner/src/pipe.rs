@@ -18,7 +18,7 @@ mod consumer;
 mod copying;
 mod pool;
 mod producer;
-#[cfg(all(feature = "vm-memory", not(loom)))]
+#[cfg(all(feature = "vm-memory", not(all(test, loom))))]
 mod volatile;
 
 pub(crate) use consumer::Consumer;

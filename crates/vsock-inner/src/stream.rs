@@ -18,6 +18,7 @@ use crate::half::{Half, Owner};
 use crate::reader::VsockInnerReader;
 use crate::request::Request;
 use crate::sync::{Arc, EventFd};
+use crate::word::READ_SHUT;
 use crate::writer::VsockInnerWriter;
 
 /// One end of an in-process connection.
@@ -341,7 +342,7 @@ impl VsockStream for VsockInnerStream {
     }
 
     fn peer_stopped_reading(&self) -> bool {
-        self.writer.peer_stopped_reading()
+        self.writer.half.outgoing().space.load().has(READ_SHUT)
     }
 
     fn abort(self: Box<Self>) {

@@ -132,34 +132,6 @@ impl VsockInnerWriter {
         self.producer.pipe().queued()
     }
 
-    /// Writes `len` bytes together, or none of them: never fewer. A connection that is not confirmed takes
-    /// none.
-    ///
-    /// # Errors
-    ///
-    /// As a write, and `InvalidInput`: they are more than the capacity.
-    pub(crate) fn write_whole<'a, P>(
-        &mut self,
-        parts: impl Fn() -> P,
-        len: usize,
-    ) -> io::Result<usize>
-    where
-        P: Iterator<Item = &'a [u8]>,
-    {
-        if self.owes_answer() {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        if !self.producer.pipe().may_hold(len) {
-            return Err(ErrorKind::InvalidInput.into());
-        }
-        self.transfer(len, |producer, _| producer.write_whole(parts(), len))
-    }
-
-    /// Whether the peer has shut down its reading.
-    pub(crate) fn peer_stopped_reading(&self) -> bool {
-        self.producer.pipe().space.load().has(READ_SHUT)
-    }
-
     /// Whether the device has answered the request of this end.
     pub(crate) fn finish_connect(&self) -> io::Result<()> {
         match self.half.connect_state() {

@@ -6,18 +6,18 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
-use thiserror::Error;
 use vsock_inner::{
     VsockAddr, VsockBackend, VsockBackendType, VsockInnerBackend, VsockInnerConnector, VsockStream,
 };
 
+use crate::error::SiblingError;
 use crate::groups::Groups;
-use crate::siblings::Members;
+use crate::members::Members;
 
 /// The connections of one guest with others: for its muxer (`Muxer::add_sibling_backend`).
 ///
-/// Dropping it takes the guest out of the [`Siblings`](crate::Siblings): what waits for it is reset, and
-/// nothing reaches it any more. Connections that are there are the muxer's.
+/// Dropping it takes the guest out of the [`Siblings`](crate::Siblings): what waits for it is
+/// reset, and nothing reaches it any more. Connections that are there are the muxer's.
 pub struct SiblingBackend {
     cid: u64,
     groups: Arc<Groups>,
@@ -116,37 +116,5 @@ impl fmt::Debug for SiblingBackend {
             .field("groups", &self.groups)
             .field("counters", &self.inner.counters())
             .finish_non_exhaustive()
-    }
-}
-
-/// Why a guest is not connected to another one. As an [`io::Error`] it is `ConnectionRefused`.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[non_exhaustive]
-pub enum SiblingError {
-    /// There is no such guest.
-    #[error("connecting to guest {cid}: there is none")]
-    NoGuest {
-        /// Its CID.
-        cid: u64,
-    },
-    /// The guests have no group in common.
-    #[error("connecting to guest {cid}: it is in none of this guest's groups")]
-    NoCommonGroup {
-        /// Its CID.
-        cid: u64,
-    },
-    /// The addresses are not those of the backend's guest and another one.
-    #[error("connecting {from} to {to}: expected this guest's address and another guest's")]
-    NotBetweenGuests {
-        /// Where the connection was to come from.
-        from: VsockAddr,
-        /// Where it was to go.
-        to: VsockAddr,
-    },
-}
-
-impl From<SiblingError> for io::Error {
-    fn from(error: SiblingError) -> Self {
-        Self::new(ErrorKind::ConnectionRefused, error)
     }
 }

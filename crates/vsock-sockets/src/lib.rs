@@ -75,13 +75,17 @@
 //! | [`ExposeBackend`] | any program, without a handshake | a Unix socket or an address that is one port of the guest |
 //! | [`ForwardBackend`] | the guest | a Unix socket, an address, or a socket for datagrams ([`DatagramStream`]), for each port |
 //!
+//! A client that passes the descriptor which becomes the stream is served by a [`PassFdBackend`], in place of
+//! a [`UnixBackend`].
+//!
 //! A connection over TCP takes its time: the guest is answered when it is there, or was refused,
 //! and nothing waits meanwhile ([`VsockStream::finish_connect`]). Which of these sockets may not be
 //! the same, [`SocketNames`] knows for addresses, too.
 //!
 //! # Descriptors
 //!
-//! A host process that sends descriptors (`SCM_RIGHTS`) to a guest gets an error (`EPERM`). On a system before
+//! With a [`PassFdBackend`], a client passes one descriptor, before its connection begins. Otherwise, a
+//! host process that sends descriptors (`SCM_RIGHTS`) to a guest gets an error (`EPERM`). On a system before
 //! Linux 6.16 its bytes arrive, and a thread of the crate's own, one for the process, closes the
 //! descriptors: to close what a host process has passed may wait, and a device must not. It starts with the
 //! first descriptor, or by [`start_closer`].
@@ -97,6 +101,7 @@
 mod datagram;
 mod expose;
 mod forward;
+mod passed;
 mod tcp;
 mod tcp_names;
 mod unix;
@@ -104,6 +109,7 @@ mod unix;
 pub use datagram::DatagramStream;
 pub use expose::{ExposeBackend, ExposedAt, ExposedAtError};
 pub use forward::{ForwardBackend, ForwardTarget, ForwardTargetError};
+pub use passed::{PassFdBackend, PassFdConfig, PassedStream};
 pub use tcp::{TcpBackend, TcpVsockStream};
 pub use unix::{
     ListenerHandle, NamedListener, SocketAccess, SocketFileRemover, SocketNames, UnixBackend,

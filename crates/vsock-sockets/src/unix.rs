@@ -3,10 +3,12 @@
 //! Host components in other processes: connections over Unix sockets, in the hybrid way.
 
 pub(crate) mod acceptor;
-mod backend;
+mod arrival;
+pub(crate) mod backend;
 pub(crate) mod client_listener;
-mod closer;
+pub(crate) mod closer;
 pub(crate) mod guarded_socket;
+mod handed_over;
 mod named_listener;
 mod pieces;
 mod seqpacket_backend;

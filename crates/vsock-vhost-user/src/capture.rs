@@ -23,7 +23,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use vmm_sys_util::signal::block_signal;
 use vsock_proto::{GuestCid, Header};
-use vsock_virtio::{Direction, PacketTap};
+use vsock_virtio::{PacketDirection, PacketTap};
 
 pub use config::CaptureConfig;
 pub use error::CaptureError;
@@ -42,8 +42,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct CaptureCounters {
     /// Packets that passed.
     pub packets: u64,
-    /// Those of them that are not in the file: the queue was full, the file could not be written, or had
-    /// reached its limit.
+    /// Those of them that are not in the file: the queue was full, the file could not be written,
+    /// or had reached its limit.
     pub dropped: u64,
     /// Bytes of the file.
     pub file_bytes: u64,
@@ -52,10 +52,10 @@ pub struct CaptureCounters {
 /// Writes the packets of devices to a file: pcapng, with the link type and the headers of Linux's
 /// vsockmon (`LINKTYPE_VSOCK`), which Wireshark and tshark dissect.
 ///
-/// Each device that [is captured](crate::VhostUserVsock::start_capture) is an interface in the file.
-/// A thread of its own writes, and devices never wait for it: a packet for which there is no room in
-/// the queue is counted instead. How many are missing stands before the next packet (`epb_dropcount`)
-/// and in the statistics of the interface (`isb_ifdrop`).
+/// Each device that [is captured](crate::VhostUserVsock::start_capture) is an interface in the
+/// file. A thread of its own writes, and devices never wait for it: a packet for which there is no
+/// room in the queue is counted instead. How many are missing stands before the next packet
+/// (`epb_dropcount`) and in the statistics of the interface (`isb_ifdrop`).
 ///
 /// The capture ends by [`stop`](Self::stop) or when it is dropped; by itself, when it cannot be
 /// written, as on a full disk, or has [as many bytes](CaptureConfig::file_bytes) as it may have.
@@ -67,7 +67,8 @@ pub struct CaptureCounters {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let directory = std::env::temp_dir().join(format!("vsock-capture-{}", std::process::id()));
 /// # std::fs::create_dir_all(&directory)?;
-/// let (builder, _connector) = VhostUserVsockBuilder::new(77, directory.join("vhost.sock")).in_process()?;
+/// let builder = VhostUserVsockBuilder::new(77, directory.join("vhost.sock"));
+/// let (builder, _connector) = builder.in_process()?;
 /// let device = builder.spawn()?;
 ///
 /// let capture = Capture::create(&directory.join("packets.pcapng"), CaptureConfig::default())?;
@@ -91,8 +92,8 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Begins a capture into a file, which only its owner can read: a guest's data is in it. What was
-    /// in a file of this name is overwritten, and its permissions stay.
+    /// Begins a capture into a file, which only its owner can read: a guest's data is in it. What
+    /// was in a file of this name is overwritten, and its permissions stay.
     ///
     /// The file may be a FIFO with a reader, such as `wireshark -k -i FIFO`.
     ///
@@ -215,14 +216,19 @@ impl PacketTap for Tap {
         usize::try_from(self.payload_bytes).unwrap_or(usize::MAX)
     }
 
-    fn packet(&mut self, direction: Direction, header: &Header, payload: &[u8]) -> ControlFlow<()> {
+    fn packet(
+        &mut self,
+        direction: PacketDirection,
+        header: &Header,
+        payload: &[u8],
+    ) -> ControlFlow<()> {
         let seen = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         self.queue.push(Packet {
             interface: self.interface,
             time: clock::now(),
             way: match direction {
-                Direction::FromGuest => Way::Inbound,
-                Direction::ToGuest => Way::Outbound,
+                PacketDirection::FromGuest => Way::Inbound,
+                PacketDirection::ToGuest => Way::Outbound,
             },
             dropped: 0,
             headers: &vsockmon::headers(header),

@@ -8,10 +8,11 @@ use std::thread::JoinHandle;
 use vsock_muxer::MuxerCounters;
 use vsock_proto::GuestCid;
 use vsock_sockets::{NamedListener, SocketFileRemover};
-use vsock_virtio::DeviceCounters;
+use vsock_virtio::{DeviceCounters, PacketTap};
 
 use crate::capture::Capture;
 use crate::error::VhostUserError;
+use crate::inspector::Inspector;
 use crate::shared::Shared;
 use crate::status::StatusHandle;
 use crate::stopper::Stopper;
@@ -125,16 +126,25 @@ impl VhostUserVsock {
     /// Shows every packet of the guest to a capture from now on, instead of to the one before. It goes on
     /// over reboots and front-ends, until [`stop_capture`](Self::stop_capture) or the end of the capture.
     pub fn start_capture(&self, capture: &Capture) {
-        let tap = Box::new(capture.tap(self.guest_cid()));
-        let before = self.shared.worker().set_tap(Some(tap));
-        // Not under the lock.
-        drop(before);
+        self.set_tap(Some(Box::new(capture.tap(self.guest_cid()))));
     }
 
     /// Shows packets to no capture any more; from then on it costs nothing.
     pub fn stop_capture(&self) {
-        let before = self.shared.worker().set_tap(None);
+        self.set_tap(None);
+    }
+
+    fn set_tap(&self, tap: Option<Box<dyn PacketTap>>) {
+        let before = self.shared.worker().lifecycle.device_mut().set_tap(tap);
+        // Not under the lock.
         drop(before);
+    }
+
+    /// Asks the device for figures and connections, also when it is busy or has been blocked: an answer
+    /// that does not come in time is an error.
+    #[must_use]
+    pub fn inspector(&self) -> Inspector {
+        Inspector::new(self.guest_cid(), Arc::clone(&self.shared.inbox))
     }
 
     fn wait(&mut self) -> Result<(), VhostUserError> {

@@ -13,7 +13,7 @@ use crate::scatter::{Cursor, Slice, Slices};
 use crate::stream_io::{self, MAX_PAYLOAD, Scratch};
 use crate::tap::TapSlot;
 use crate::virtqueue::Virtqueue;
-use crate::{DeviceCounters, DeviceFault, Direction};
+use crate::{DeviceCounters, DeviceFault, PacketDirection};
 
 /// What it may cost to look at chains in advance: 1,024 descriptors. Pieces would be no measure, for an empty
 /// descriptor is none.
@@ -197,7 +197,9 @@ impl<'a, 'q, 'm, M: GuestMemory> RxBuffers<'a, 'q, 'm, M> {
         Cursor::default().copy_from(self.pieces(chain), &header.encode());
         // The guest does not have it yet, so it has not changed it.
         let slices = self.slices.get(chain.first..chain.end).unwrap_or_default();
-        self.tools.tap.pass(Direction::ToGuest, header, slices);
+        self.tools
+            .tap
+            .pass(PacketDirection::ToGuest, header, slices);
         let len = Header::LEN + payload;
         self.cost += chain.cost.max(len);
         self.give_back(chain, len);

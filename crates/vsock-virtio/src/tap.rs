@@ -14,7 +14,7 @@ use crate::stream_io::MAX_PAYLOAD;
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Direction {
+pub enum PacketDirection {
     /// The guest has sent it, through the transmit queue.
     FromGuest,
     /// It fills a buffer of the receive queue.
@@ -29,7 +29,7 @@ pub enum Direction {
 ///
 /// ```
 /// use std::ops::ControlFlow;
-/// use vsock_virtio::{Direction, Header, PacketTap};
+/// use vsock_virtio::{PacketDirection, Header, PacketTap};
 ///
 /// /// Counts the bytes of payload that pass, and does not look at them.
 /// struct Meter(u64);
@@ -38,7 +38,7 @@ pub enum Direction {
 ///     fn payload_bytes(&self) -> usize {
 ///         0
 ///     }
-///     fn packet(&mut self, _: Direction, header: &Header, _: &[u8]) -> ControlFlow<()> {
+///     fn packet(&mut self, _: PacketDirection, header: &Header, _: &[u8]) -> ControlFlow<()> {
 ///         self.0 += u64::from(header.len);
 ///         ControlFlow::Continue(())
 ///     }
@@ -51,10 +51,15 @@ pub trait PacketTap: Send {
     /// How many bytes of each payload it wants to see at most. It is asked once.
     fn payload_bytes(&self) -> usize;
 
-    /// A packet passes: its header, whose [`len`](Header::len) counts the whole payload, and the first
-    /// bytes of that. A header from the guest is as the guest wrote it, and not checked. After `Break`
-    /// the device drops the tap.
-    fn packet(&mut self, direction: Direction, header: &Header, payload: &[u8]) -> ControlFlow<()>;
+    /// A packet passes: its header, whose [`len`](Header::len) counts the whole payload, and the
+    /// first bytes of that. A header from the guest is as the guest wrote it, and not checked.
+    /// After `Break` the device drops the tap.
+    fn packet(
+        &mut self,
+        direction: PacketDirection,
+        header: &Header,
+        payload: &[u8],
+    ) -> ControlFlow<()>;
 }
 
 /// The place of a device's tap. Without one, a packet costs a comparison.
@@ -85,7 +90,7 @@ impl TapSlot {
     #[inline]
     pub(crate) fn pass<B: BitmapSlice>(
         &mut self,
-        direction: Direction,
+        direction: PacketDirection,
         header: &Header,
         slices: &[VolatileSlice<'_, B>],
     ) {
@@ -97,7 +102,7 @@ impl TapSlot {
     #[cold]
     fn show<B: BitmapSlice>(
         &mut self,
-        direction: Direction,
+        direction: PacketDirection,
         header: &Header,
         slices: &[VolatileSlice<'_, B>],
     ) {

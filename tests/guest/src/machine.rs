@@ -146,11 +146,6 @@ impl Machine {
         })
     }
 
-    /// Who is on it.
-    pub(crate) const fn guests(&self) -> Guests {
-        self.guests
-    }
-
     pub(crate) const fn kind(&self) -> Kind {
         self.parts.kind
     }
@@ -176,6 +171,11 @@ impl Machine {
         self.parts.options = options.to_vec();
         self.restart_device()?;
         self.boot()
+    }
+
+    /// Who is on it.
+    pub(crate) const fn guests(&self) -> Guests {
+        self.guests
     }
 
     pub(crate) fn guest(&self) -> &Guest {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! Programs of Debian's that a test needs, with all the libraries that they need: unpacked into a
-//! directory, not installed. They run by their own loader, so the machine's libraries do not matter.
+//! directory, not installed. They run by their own loader, so the machine's libraries do not
+//! matter.
 
 use std::collections::BTreeSet;
 use std::fs;

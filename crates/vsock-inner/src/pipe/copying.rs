@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Which way long pieces are copied into blocks ([ADR 0018](../../../../docs/adr/0018-streaming-stores.md)).
+//! Which way long pieces are copied into blocks ([ADR 0018][adr]).
 //!
-//! An ordinary store first fetches its cache line. Where the reader has the line, on a core that does not
-//! share a cache with this one, the fetch takes ten times as long as the copy. A streaming store fetches
-//! nothing, but then the bytes are in no cache, and the reader has to fetch them from memory. Where the
-//! reader runs is unknown and changes, so the writer compares: after every 256 long copies it measures
-//! one of each kind. It begins with streaming stores if the ordinary copy takes more than eight times
-//! as long, and ends with them if it takes less than four times as long.
+//! An ordinary store first fetches its cache line. Where the reader has the line, on a core that
+//! does not share a cache with this one, the fetch takes ten times as long as the copy. A streaming
+//! store fetches nothing, but then the bytes are in no cache, and the reader has to fetch them from
+//! memory. Where the reader runs is unknown and changes, so the writer compares: after every 256
+//! long copies it measures one of each kind. It begins with streaming stores if the ordinary copy
+//! takes more than eight times as long, and ends with them if it takes less than four times as
+//! long.
+//!
+//! [adr]: ../../../../docs/adr/0018-streaming-stores.md
 
 use std::time::{Duration, Instant};
 
@@ -15,19 +18,19 @@ use crate::sync::Stores;
 
 /// Shorter pieces are copied by ordinary stores: streaming ones end with a wait for the memory.
 const LEAST: usize = 4096;
-/// Long copies before the first comparison: a [round](super::pool::Pool::ROUND), after which the reader has
-/// had every block.
+/// Long copies before the first comparison: a [round](super::pool::Pool::ROUND), after which the
+/// reader has had every block.
 const FIRST: u32 = 16;
 /// Long copies between two comparisons. One copy in each is of the slower kind, so ten times as
 /// slow a copy costs 4 %; and a reader that moves to another core is noticed after 4 MiB.
 const PERIOD: u32 = 256;
-/// Streaming stores are taken if an ordinary copy takes more than this number of times as long. Where
-/// the cores share a cache it takes up to six times as long, and there the reader would lose more than the
-/// writer wins. Where they do not, it takes ten to twenty times as long.
+/// Streaming stores begin if an ordinary copy takes more than this number of times as long. Between
+/// cores that share a cache it takes about five times as long, and there the reader would lose more
+/// than the writer gains. Between other cores it takes ten to twenty times as long.
 const BEGIN: u64 = 8;
-/// Streaming stores end if an ordinary copy takes less than this number of times as long. Between two of them
-/// it is faster than it would be among ordinary ones, because the reader has lost its lines: about 3 and
-/// 10 times.
+/// Streaming stores end if an ordinary copy takes less than this number of times as long. An
+/// ordinary copy among streaming ones finds lines that the reader has lost, so it is faster than
+/// among its own kind: about three times as long, and six to twenty times between other cores.
 const END: u64 = 4;
 
 /// What a writer knows of the two ways.
@@ -61,7 +64,8 @@ impl Copying {
         }
     }
 
-    /// Whether a piece of `len` bytes is copied in the way that is found here, and not by ordinary stores.
+    /// Whether a piece of `len` bytes is copied in the way that is found here, and not by ordinary
+    /// stores.
     #[inline]
     pub(super) const fn compares(len: usize) -> bool {
         Stores::HAS_STREAMING && len >= LEAST

@@ -105,8 +105,8 @@ impl Producer {
         })
     }
 
-    /// Queues all of `parts`, or nothing while there is no space for all. They are `len` bytes, not none,
-    /// and not more than the capacity; to the reader all become visible together.
+    /// Queues all of `parts`, or nothing while there is no space for all. They are `len` bytes, not
+    /// none, and not more than the capacity; to the reader all become visible together.
     pub(crate) fn write_whole<'a>(
         &mut self,
         parts: impl Iterator<Item = &'a [u8]>,
@@ -196,8 +196,8 @@ impl Producer {
         }
     }
 
-    /// Goes on by up to `len` bytes in one block. Until they are published, the range is the caller's, to
-    /// fill it.
+    /// Goes on by up to `len` bytes in one block. Until they are published, the range is the
+    /// caller's, to fill it.
     #[inline]
     pub(super) fn reserve(&mut self, len: usize) -> Reserved {
         let block = match self.block {
@@ -215,14 +215,16 @@ impl Producer {
     ///
     /// # Safety
     ///
-    /// It must be the one that was reserved last, and not published; and `from` must be readable for its length.
+    /// It must be the one that was reserved last, and not published; and `from` must be readable
+    /// for its length.
     #[inline]
     pub(super) unsafe fn fill(&mut self, range: Reserved, from: *const u8) {
         if Copying::compares(range.len) {
             // SAFETY: by the caller's promise.
             unsafe { self.fill_long(range, from) };
         } else {
-            // SAFETY: by the caller's promise. The reader's position cannot be past the block, so it is live.
+            // SAFETY: by the caller's promise. The reader's position cannot be past the block, so
+            // it is live.
             unsafe { range.fill(from, Stores::Cached) };
         }
     }

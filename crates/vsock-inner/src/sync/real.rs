@@ -24,10 +24,10 @@ pub(crate) const BLOCK_BYTES: usize = 16 * 1024 - 64;
 /// Runs a caller's code, which must not harm the thread that happens to run it: the panic hook
 /// reports a panic, and it is caught here.
 pub(crate) fn contain(foreign: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign))
-        && let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic)))
-    {
-        let _kept: &mut _ = Box::leak(worse); // its drop may panic in turn
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign)) {
+        if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            let _kept: &mut _ = Box::leak(worse); // its drop may panic in turn
+        }
     }
 }
 
@@ -111,9 +111,9 @@ impl<T: Copy> Shared<T> {
 
 /// The bytes of a block, each of them owned by the writer until published and by the reader after.
 ///
-/// They begin with a cache line, so that short messages lie in as few lines as possible. Also, `memcpy` by
-/// `rep movsb`, on some processors, is up to 30 times slower to a place that is 1 to 15 bytes further
-/// into its page than the source.
+/// They begin with a cache line, so that short messages lie in as few lines as possible. Also,
+/// `memcpy` by `rep movsb`, on some processors, is up to 30 times slower to a place that is 1 to 15
+/// bytes further into its page than the source.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Bytes(UnsafeCell<[MaybeUninit<u8>; BLOCK_BYTES]>);
@@ -131,8 +131,8 @@ impl Bytes {
         let start = self.0.get().cast::<u8>();
         // SAFETY: `at` lies in the block, by the caller's promise.
         let to = unsafe { start.add(at) };
-        // SAFETY: the range lies in the block and is the caller's; the source is elsewhere, because no
-        // safe reference to a range of a block outlives the closure of `view`.
+        // SAFETY: the range lies in the block and is the caller's; the source is elsewhere, because
+        // no safe reference to a range of a block outlives the closure of `view`.
         unsafe { stores.copy(from, to, len) }
     }
 

@@ -3,7 +3,7 @@
 //! Two ways to copy bytes into memory that another core reads.
 
 #![cfg_attr(
-    not(loom),
+    not(all(test, loom)),
     expect(
         unsafe_code,
         reason = "stores that bypass the caches are processor instructions"
@@ -21,7 +21,8 @@ pub(crate) enum Stores {
 
 impl Stores {
     /// Whether this machine has both.
-    pub(crate) const HAS_STREAMING: bool = cfg!(all(target_arch = "x86_64", not(loom), not(miri)));
+    pub(crate) const HAS_STREAMING: bool =
+        cfg!(all(target_arch = "x86_64", not(all(test, loom)), not(miri)));
 
     pub(crate) const fn other(self) -> Self {
         match self {
@@ -30,13 +31,14 @@ impl Stores {
         }
     }
 
-    /// Copies `len` bytes. A thread that learns of the copy by a release of this thread sees the bytes.
+    /// Copies `len` bytes. A thread that learns of the copy by a release of this thread sees the
+    /// bytes.
     ///
     /// # Safety
     ///
     /// As for [`std::ptr::copy_nonoverlapping`].
     #[inline]
-    #[cfg(not(loom))]
+    #[cfg(not(all(test, loom)))]
     pub(crate) unsafe fn copy(self, from: *const u8, to: *mut u8, len: usize) {
         match self {
             // SAFETY: by the caller's promise.
@@ -47,7 +49,7 @@ impl Stores {
     }
 }
 
-#[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+#[cfg(all(target_arch = "x86_64", not(all(test, loom)), not(miri)))]
 mod streaming {
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
     use std::ptr;
@@ -93,7 +95,7 @@ mod streaming {
     }
 }
 
-#[cfg(all(any(not(target_arch = "x86_64"), miri), not(loom)))]
+#[cfg(all(any(not(target_arch = "x86_64"), miri), not(all(test, loom))))]
 mod streaming {
     /// # Safety
     ///

@@ -38,6 +38,8 @@ fn a_client_of_a_unix_socket_is_for_its_port_and_the_file_is_removed() {
     );
     assert_eq!(backend.r#type(), VsockBackendType::UnixStream);
     assert!(backend.as_any().is::<ExposeBackend>());
+    let at = format!("unix:{}", path.display());
+    assert_eq!(backend.exposed_at().to_string(), at);
     backend.file_remover().unwrap().remove();
     assert!(!path.exists());
     drop(backend);
@@ -54,6 +56,7 @@ fn a_client_of_tcp_is_for_its_port() {
             panic!("not TCP");
         };
         assert_ne!(address.port(), 0, "the one that was chosen");
+        assert_eq!(backend.exposed_at().to_string(), format!("tcp:{address}"));
         let _client = TcpStream::connect(address).unwrap();
         let mut device = accept(&mut backend);
         assert_eq!(device.requested_port(), Some(22));

@@ -96,6 +96,8 @@ mod tests {
             "dgram:n",
             "tcp:[::1]:8080",
             "tcp:10.0.0.1:1",
+            // A scope, by its number.
+            "tcp:[fe80::1%2]:80",
         ] {
             assert_eq!(text.parse::<ForwardTarget>().unwrap().to_string(), text);
         }

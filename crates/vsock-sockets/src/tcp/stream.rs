@@ -22,6 +22,8 @@ use crate::unix::stream::UnixVsockStream;
 /// It moves bytes as [`UnixVsockStream`] does, small ones immediately (`TCP_NODELAY`). An
 /// [abort](VsockStream::abort) is a reset (RST): bytes that the peer's system has not received by
 /// then are lost. So a peer never mistakes a broken connection for one that has ended in order.
+/// A peer whose machine has vanished is noticed by the system's keepalive
+/// (`net.ipv4.tcp_keepalive_time`, two hours), also on a connection that carries nothing.
 ///
 /// A stream that a backend has dialled may not be connected yet
 /// ([`finish_connect`](VsockStream::finish_connect)): reads and writes fail with `WouldBlock` until
@@ -76,6 +78,8 @@ impl TcpVsockStream {
     fn over(socket: GuardedSocket, link: Link) -> Self {
         // Without it small writes may be late, but whole.
         let _late = sockopt::set_tcp_nodelay(&socket, true);
+        // Without it a peer that has vanished is noticed when something is sent to it.
+        let _unnoticed = sockopt::set_socket_keepalive(&socket, true);
         let bytes = UnixVsockStream::over(socket);
         Self { bytes, link }
     }

@@ -113,6 +113,16 @@ impl UnixBackend {
         Self::open(path.as_ref(), Source::Socket(socket))
     }
 
+    /// As [`bind_with`](Self::bind_with), with clients that may pass files.
+    pub(crate) fn bind_for_files(path: &Path, access: SocketAccess) -> io::Result<Self> {
+        Self::open(path, Source::BindForFiles(access))
+    }
+
+    /// Takes in the next client, whose socket does not block.
+    pub(crate) fn accept_client(&mut self) -> io::Result<GuardedSocket> {
+        self.clients.accept()
+    }
+
     fn open(path: &Path, source: Source) -> io::Result<Self> {
         let clients = ClientListener::open(path, source, SocketType::STREAM, path)?;
         let backend = Self { clients };
@@ -158,7 +168,7 @@ impl VsockBackend for UnixBackend {
     /// - `EMFILE`, `ENFILE`: no descriptor is left; the clients that waited have been refused.
     /// - Anything else comes from the operating system.
     fn accept(&mut self) -> io::Result<Box<dyn VsockStream>> {
-        let socket = self.clients.accept()?;
+        let socket = self.accept_client()?;
         Ok(Box::new(UnixVsockStream::over(socket)))
     }
 

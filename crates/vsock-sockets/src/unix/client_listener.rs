@@ -50,6 +50,8 @@ pub(crate) fn at_path(path: &Path, reason: io::Error) -> io::Error {
 pub(super) enum Source {
     /// It is made, and its file has these permissions.
     Bind(SocketAccess),
+    /// As `Bind`, for streams whose clients may pass files.
+    BindForFiles(SocketAccess),
     /// Another process has handed it over.
     Socket(OwnedFd),
 }
@@ -79,6 +81,11 @@ impl ClientListener {
         let (listener, file) = match source {
             Source::Bind(access) => {
                 let listener = GuardedSocket::new(socket_type, SocketFlags::NONBLOCK)?;
+                let file = SocketFile::bind(path, &listener, access)?;
+                (listener, file)
+            }
+            Source::BindForFiles(access) => {
+                let listener = GuardedSocket::for_files(SocketFlags::NONBLOCK)?;
                 let file = SocketFile::bind(path, &listener, access)?;
                 (listener, file)
             }

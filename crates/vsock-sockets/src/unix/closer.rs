@@ -8,7 +8,7 @@
 //!
 //! There is one thread for the process. It starts with the first file, or on request, and stays. While [`MANY`] files wait,
 //! no other is received ([`is_busy`]). Sockets may still come to wait, until [`MOST`] do: then there are no
-//! other connections ([`is_full`]), each of which could leave one more. If the thread cannot be started, files
+//! other connections ([`check_room`]), each of which could leave one more. If the thread cannot be started, files
 //! wait for the next one that comes, which tries again.
 
 use std::collections::VecDeque;
@@ -16,6 +16,8 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError, mpsc};
 use std::thread;
+
+use rustix::io::Errno;
 
 /// Files that may wait, and those of one message more (253).
 pub(super) const MANY: usize = 256;
@@ -27,20 +29,23 @@ pub(super) const MOST: usize = 1024;
 static CLOSER: Closer = Closer::new();
 
 /// Closes a file on the thread for it, in its turn.
-pub(super) fn close(file: OwnedFd) {
+pub(crate) fn close(file: OwnedFd) {
     if let Some(error) = CLOSER.close(file, start) {
         log::debug!("cannot start the thread that closes files, they wait: {error}");
     }
 }
 
 /// Whether too many files wait for another to be received.
-pub(super) fn is_busy() -> bool {
+pub(crate) fn is_busy() -> bool {
     CLOSER.state().waiting.len() >= MANY
 }
 
-/// Whether too many wait for another socket to be accepted.
-pub(super) fn is_full() -> bool {
-    CLOSER.state().waiting.len() >= MOST
+/// Whether another socket may come to wait: `NOBUFS` if too many do.
+pub(super) fn check_room() -> Result<(), Errno> {
+    if CLOSER.state().waiting.len() >= MOST {
+        return Err(Errno::NOBUFS);
+    }
+    Ok(())
 }
 
 fn start() -> io::Result<()> {
@@ -178,9 +183,11 @@ mod tests {
         let refused = ALONE.start(|| Err(ErrorKind::PermissionDenied.into()), spawn);
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
         let (tell, begun) = mpsc::channel();
-        ALONE
-            .start(move || Ok(tell.send(()).unwrap()), spawn)
-            .unwrap();
+        let begin = move || {
+            tell.send(()).unwrap();
+            Ok(())
+        };
+        ALONE.start(begin, spawn).unwrap();
         begun.try_recv().unwrap();
         let again = ALONE.start(|| Ok(()), spawn).unwrap_err().kind();
         assert_eq!(again, ErrorKind::AlreadyExists);

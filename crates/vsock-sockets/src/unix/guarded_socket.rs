@@ -10,8 +10,7 @@
 //! messages are received with room for files, and files, and sockets with files in their queue, are
 //! closed on a [thread of their own](super::closer). If too many wait for it, a connection that brings more
 //! is reset, and its files stay in its queue; if far too many do, no other connection is taken in. Without a
-//! descriptor left there is no room: the system then closes the file while the message is received, and that
-//! may wait.
+//! descriptor left there is no room: the system then closes the file in the call, and that may wait.
 
 #![expect(
     unsafe_code,
@@ -26,14 +25,15 @@ use std::slice;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, FdFlags};
+use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, Shutdown, SocketAddrUnix,
     SocketFlags, SocketType,
 };
 
-use super::closer;
+use super::arrival::has_come;
+use super::{closer, handed_over};
 
 /// Whether a socket takes files (Linux 6.16).
 const SO_PASSRIGHTS: libc::c_int = 83;
@@ -84,14 +84,13 @@ impl GuardedSocket {
 
     /// A socket from elsewhere, to which messages may have been sent.
     pub(super) fn given(socket: OwnedFd) -> Self {
-        let files = if !refuse(socket.as_fd()) {
-            Files::Any
-        } else if has_come(&socket) {
-            Files::Earlier
-        } else {
-            Files::Refused
-        };
+        let files = refused_from_now_on(&socket);
         Self::with(socket, files)
+    }
+
+    /// Has files refused that are sent to the socket from now on.
+    pub(crate) fn refuse_files(&mut self) {
+        self.files = refused_from_now_on(&self.socket);
     }
 
     /// A socket of a sort that carries no files.
@@ -101,36 +100,18 @@ impl GuardedSocket {
     }
 
     /// A socket to listen with for connections that bring files.
-    pub(super) fn for_files() -> Result<Self, Errno> {
-        let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
+    pub(super) fn for_files(flags: SocketFlags) -> Result<Self, Errno> {
+        let (family, flags) = (AddressFamily::UNIX, flags | SocketFlags::CLOEXEC);
         let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
         let (socket, files) = (ManuallyDrop::new(socket), Files::Any);
         Ok(Self { socket, files })
     }
 
-    /// A socket that listens for this type of connections, and that another process has handed over. It does
-    /// not block from now on; the connections that it accepts bring no files if the system can refuse them.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` if it is another kind of file, and those of the operating system.
+    /// A socket that listens, and that another process has [handed over](super::handed_over). The
+    /// connections that it accepts bring no files if the system can refuse them.
     pub(super) fn shared(socket: OwnedFd, socket_type: SocketType) -> io::Result<Self> {
-        let is = (
-            sockopt::socket_domain(&socket),
-            sockopt::socket_type(&socket),
-            sockopt::socket_acceptconn(&socket),
-        );
-        if is != (Ok(AddressFamily::UNIX), Ok(socket_type), Ok(true)) {
-            let kind = match socket_type {
-                SocketType::SEQPACKET => "SOCK_SEQPACKET",
-                _ => "SOCK_STREAM",
-            };
-            let message = format!("expected a Unix socket of the type {kind} that listens");
-            return Err(io::Error::new(ErrorKind::InvalidInput, message));
-        }
-        rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
-        rustix::io::ioctl_fionbio(&socket, true)?;
-        let (socket, files) = (ManuallyDrop::new(socket), Files::Shared);
+        let (socket, files) = (handed_over::take(socket, socket_type)?, Files::Shared);
+        let socket = ManuallyDrop::new(socket);
         Ok(Self { socket, files })
     }
 
@@ -159,14 +140,14 @@ impl GuardedSocket {
 
     /// As [`connect`](Self::connect), for a guest: `NOBUFS` if too many sockets wait to be closed.
     pub(crate) fn dial(path: &Path, socket_type: SocketType) -> Result<Self, Errno> {
-        check_room()?;
+        closer::check_room()?;
         Self::connect(path, socket_type)
     }
 
     /// Accepts without waiting, from a listener: what this one refuses, its connections do. `NOBUFS` if too
     /// many sockets wait to be closed.
     pub(crate) fn accept(&self) -> Result<Self, Errno> {
-        check_room()?;
+        closer::check_room()?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = net::accept_with(self, flags)?;
         Ok(match self.files {
@@ -279,14 +260,6 @@ impl GuardedSocket {
     }
 }
 
-/// Whether another socket may come to wait for the thread that closes.
-fn check_room() -> Result<(), Errno> {
-    if closer::is_full() {
-        return Err(Errno::NOBUFS);
-    }
-    Ok(())
-}
-
 /// What is next in a queue.
 struct Seen {
     bytes: usize,
@@ -294,13 +267,15 @@ struct Seen {
     credentials: bool,
 }
 
-/// Whether anything may be in the queue of a socket that refuses files by now.
-fn has_come(socket: &OwnedFd) -> bool {
-    // A sender that was not refused has put its message into the queue before it gives the socket's lock back:
-    // to ask for the peer takes it.
-    let _peer = net::getpeername(socket);
-    let mut fds = [PollFd::new(socket, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec::default())) != Ok(0)
+/// Has files refused from now on, if the system can. Which may be there nevertheless.
+fn refused_from_now_on(socket: &OwnedFd) -> Files {
+    if !refuse(socket.as_fd()) {
+        Files::Any
+    } else if has_come(socket) {
+        Files::Earlier
+    } else {
+        Files::Refused
+    }
 }
 
 impl Drop for GuardedSocket {
@@ -386,8 +361,11 @@ pub(super) unsafe fn take_files(message: &libc::msghdr) -> Vec<OwnedFd> {
             let start = unsafe { libc::CMSG_DATA(next) };
             // SAFETY: the kernel has written as many bytes as the header's length says.
             let bytes = unsafe { slice::from_raw_parts(start, len) };
-            for bytes in bytes.as_chunks().0 {
-                let number = RawFd::from_ne_bytes(*bytes);
+            for bytes in bytes.chunks_exact(size_of::<RawFd>()) {
+                let Ok(bytes) = bytes.try_into() else {
+                    continue; // not for chunks of this size
+                };
+                let number = RawFd::from_ne_bytes(bytes);
                 // SAFETY: the kernel has just made it for us, and the caller takes it once.
                 files.push(unsafe { OwnedFd::from_raw_fd(number) });
             }

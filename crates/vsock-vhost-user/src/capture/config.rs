@@ -14,13 +14,14 @@ use super::vsockmon;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct CaptureConfig {
-    /// Bytes of each packet's payload that are kept: 0 to 65,536, default 128. Headers are always whole.
+    /// Bytes of each packet's payload that are kept: 0 to 65,536, default 128. Headers are always
+    /// whole.
     pub payload_bytes: u32,
-    /// Bytes that may wait until they are written: 128 KiB to 1 GiB, default 4 MiB. Packets that find no
-    /// room are counted, and are not in the file. It may take twice that memory.
+    /// Bytes that may wait until they are written: 128 KiB to 1 GiB, default 4 MiB. Packets that
+    /// find no room are counted, and are not in the file. It may take twice that memory.
     pub queue_bytes: usize,
-    /// Bytes that the file may have: from 4,096, default 1 GiB. The capture ends before the packet by which
-    /// there would be more.
+    /// Bytes that the file may have: from 4,096, default 1 GiB. The capture ends before the packet
+    /// by which there would be more.
     pub file_bytes: u64,
 }
 

@@ -32,14 +32,15 @@ pub enum CaptureError {
     /// The thread that writes cannot be started.
     #[error("cannot start the thread that writes the capture")]
     Thread(#[source] io::Error),
-    /// Writing failed, as on a full disk: the capture has ended. The file ends with the last packet that
-    /// it has whole.
+    /// Writing failed, as on a full disk: the capture has ended. The file ends with the last packet
+    /// that it has whole.
     #[error("cannot write")]
     Write(#[source] io::Error),
     /// The file has the bytes that it may have: the capture has ended.
     #[error("the file has the {0} bytes that it may have")]
     FileLimit(u64),
-    /// The file did not take what was left within two seconds. The thread that writes waits for it still.
+    /// The file did not take what was left within two seconds. The thread that writes waits for it
+    /// still.
     #[error("the file does not take what was captured")]
     NotEnded,
     /// The thread that writes has panicked.

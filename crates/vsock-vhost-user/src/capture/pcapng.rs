@@ -118,8 +118,8 @@ pub(super) fn interface(out: &mut Vec<u8>, name: &str, description: &str, snap_l
     });
 }
 
-/// Appends what an interface has counted by this time: packets that passed, and those of them that are
-/// not in the file.
+/// Appends what an interface has counted by this time: packets that passed, and those of them that
+/// are not in the file.
 pub(super) fn statistics(out: &mut Vec<u8>, interface: u32, time: u64, passed: u64, dropped: u64) {
     block(out, INTERFACE_STATISTICS, |out| {
         put32(out, interface);

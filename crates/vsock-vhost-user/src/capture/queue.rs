@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Packets on their way to a file that may be slow. Adding one never waits for the file: a packet that
-//! finds no room is counted, and the file tells how many there were.
+//! Packets on their way to a file that may be slow. Adding one never waits for the file: a packet
+//! that finds no room is counted, and the file tells how many there were.
 
 use std::mem;
 use std::ops::ControlFlow;
@@ -164,7 +164,8 @@ impl Queue {
         ControlFlow::Continue(())
     }
 
-    /// Waits for blocks, and takes all of them in exchange for `batch`, of which all is in the file now.
+    /// Waits for blocks, and takes all of them in exchange for `batch`, of which all is in the file
+    /// now.
     pub(super) fn exchange(&self, batch: &mut Vec<u8>) -> Taken {
         batch.clear();
         let capacity = self.state().capacity;
@@ -193,8 +194,8 @@ impl Queue {
         self.state().file_bytes = bytes;
     }
 
-    /// No block can be written any more: the packets in `lost`, and those that wait, are dropped. Returns
-    /// the statistics of all interfaces that the file describes.
+    /// No block can be written any more: the packets in `lost`, and those that wait, are dropped.
+    /// Returns the statistics of all interfaces that the file describes.
     pub(super) fn give_up(&self, lost: &[u8]) -> Vec<u8> {
         let mut state = self.state();
         state.phase = Phase::Closing;

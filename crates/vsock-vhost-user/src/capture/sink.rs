@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Where a capture is written to: a file, which always ends with a whole block, or any other writer.
+//! Where a capture is written to: a file, which always ends with a whole block, or any other
+//! writer.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};

@@ -127,7 +127,7 @@ fn counts((kind, body): &Block) -> (u32, u64, u64) {
 fn show(tap: &mut impl PacketTap, len: usize) -> ControlFlow<()> {
     let payload = vec![7; len.min(tap.payload_bytes())];
     let header = header(Op::ReadWrite.into(), u32::try_from(len).unwrap());
-    tap.packet(Direction::FromGuest, &header, &payload)
+    tap.packet(PacketDirection::FromGuest, &header, &payload)
 }
 
 #[test]
@@ -139,11 +139,11 @@ fn a_file_is_what_the_format_asks_for() {
     let header = header(Op::ReadWrite.into(), 11);
     let before = clock::now();
     assert!(
-        tap.packet(Direction::FromGuest, &header, b"hello")
+        tap.packet(PacketDirection::FromGuest, &header, b"hello")
             .is_continue()
     );
     assert!(
-        tap.packet(Direction::ToGuest, &header, b"world")
+        tap.packet(PacketDirection::ToGuest, &header, b"world")
             .is_continue()
     );
     let counters = capture.stop().unwrap();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What stands before each packet, as Linux's vsockmon has it (`linux/vsockmon.h`): a header that every
-//! transport fills, then that of the transport.
+//! What stands before each packet, as Linux's vsockmon has it (`linux/vsockmon.h`): a header that
+//! every transport fills, then that of the transport.
 
 use vsock_proto::{Header, Op};
 

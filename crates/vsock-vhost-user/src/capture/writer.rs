@@ -26,6 +26,10 @@ impl Writer {
                 "the capture {} has ended: it has the {limit} bytes that it may have",
                 self.name
             ),
+            Err(CaptureError::Write(source)) => log::error!(
+                "the capture {} has ended, it cannot be written: {source}",
+                self.name
+            ),
             Err(error) => log::error!("the capture {} has ended: {error}", self.name),
         }
         let sums = queue.sums();
@@ -79,7 +83,8 @@ impl Writer {
             };
             let statistics = queue.give_up(lost);
             if self.sink.ends_whole() || matches!(error, CaptureError::FileLimit(_)) {
-                // On a full disk there is often room in the last page of the file. If not, it is as it was.
+                // On a full disk there is often room in the last page of the file. If not, it is as
+                // it was.
                 let _told = self.sink.write(&statistics);
                 queue.set_file_bytes(self.sink.len());
             }

@@ -14,8 +14,8 @@ use self::dial::{DialError, Dialler};
 use self::relay::RelayError;
 use super::args::Connect;
 
-/// How long the device may take to answer where the user does not say. Its own limits, if they are not
-/// set, end after five seconds.
+/// How long the device may take to answer where the user does not say. Its own limits, if they are
+/// not set, end after five seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The exit code of a connection that was refused.

@@ -6,7 +6,7 @@
 //! have as many descriptors as the hard one allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vsock_vhost_user::Config;
+use vsock_vhost_user::{Config, PassFdConfig};
 
 /// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose memory is in
 /// one piece, and one for each further piece, of which there may be 508.
@@ -14,6 +14,10 @@ const DEVICE: u64 = 64 + 508;
 
 /// Descriptors of the program without devices: standard streams, signals, and some for a moment.
 const PROGRAM: u64 = 32;
+
+/// Descriptors of a stream that was passed, without the one of its connection: the other end of the
+/// socket pair, what was passed, and the other end of a pipe that is kept.
+const PASSED: usize = 3;
 
 /// Whom a guest may be connected to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,8 +28,9 @@ pub(crate) enum Reach {
     HostAndGuests,
 }
 
-/// Raises the soft limit to the hard one, and warns if that is too low for what is configured.
-pub(crate) fn raise<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>) {
+/// Raises the soft limit to the hard one, and warns if that is too low for what is configured: these
+/// devices, to `passing` of which descriptors are passed.
+pub(crate) fn raise<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>, passing: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -36,7 +41,7 @@ pub(crate) fn raise<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>) {
             "cannot raise the limit of descriptors (RLIMIT_NOFILE) to the hard one: {error}"
         );
     }
-    let needed = needed(devices);
+    let needed = needed(devices).saturating_add(passed(passing));
     // No limit is enough.
     if let Some(limit) = getrlimit(Resource::Nofile)
         .current
@@ -64,6 +69,14 @@ fn needed<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>) -> u64 {
     })
 }
 
+/// What so many devices may have of streams that are passed, and of clients that say which.
+fn passed(devices: usize) -> u64 {
+    let config = PassFdConfig::default();
+    let each = config.max_streams.saturating_mul(PASSED);
+    let each = each.saturating_add(config.max_waiting);
+    u64::try_from(each.saturating_mul(devices)).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +92,6 @@ mod tests {
         let (one, other) = (config(1000, 200), config(30, 4));
         let devices = [(&one, Reach::Host), (&other, Reach::HostAndGuests)];
         assert_eq!(needed(devices.into_iter()), sum);
+        assert_eq!(passed(2), 2 * (3 * 1024 + 1024));
     }
 }

@@ -11,22 +11,26 @@
 
 mod captures;
 mod connect;
+mod control;
 mod descriptors;
 mod drop_in;
 mod frontends;
 mod guest;
 mod host;
 mod inherited;
+mod inspect;
 mod lifecycle;
 mod logging;
 mod messages;
 mod migration;
 mod monitors;
+mod passing;
 mod program;
 mod regions;
 mod requests;
 mod ring;
 mod routes;
+mod service;
 mod siblings;
 mod stopping;
 mod streams;

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex};
 use vsock_driver::{Descriptor, filled};
 use vsock_inner::VsockInnerStream;
 use vsock_proto::{Config, Header, Op};
-use vsock_virtio::{Direction, PacketTap};
+use vsock_virtio::{PacketDirection, PacketTap};
 
 use crate::rig::{Rig, connected, device, packet};
 
-type Seen = Vec<(Direction, Header, Vec<u8>)>;
+type Seen = Vec<(PacketDirection, Header, Vec<u8>)>;
 
 /// Keeps what it sees, up to a number of packets.
 struct Recorder {
@@ -28,7 +28,12 @@ impl PacketTap for Recorder {
         self.payload_bytes
     }
 
-    fn packet(&mut self, direction: Direction, header: &Header, payload: &[u8]) -> ControlFlow<()> {
+    fn packet(
+        &mut self,
+        direction: PacketDirection,
+        header: &Header,
+        payload: &[u8],
+    ) -> ControlFlow<()> {
         let mut seen = self.seen.lock().unwrap();
         seen.push((direction, *header, payload.to_vec()));
         if seen.len() < self.most {
@@ -62,7 +67,7 @@ fn packets_pass_both_ways_with_the_begin_of_their_payload() {
     rig.settle();
     let from_guest = take(&seen);
     let (direction, header, payload) = &from_guest[0];
-    assert_eq!(*direction, Direction::FromGuest);
+    assert_eq!(*direction, PacketDirection::FromGuest);
     assert_eq!((header.src_port, header.len), (1024, 14));
     assert_eq!(payload, b"from ");
 
@@ -72,7 +77,7 @@ fn packets_pass_both_ways_with_the_begin_of_their_payload() {
     let expected: Seen = rig
         .received()
         .into_iter()
-        .map(|(header, payload)| (Direction::ToGuest, header, payload[..5].to_vec()))
+        .map(|(header, payload)| (PacketDirection::ToGuest, header, payload[..5].to_vec()))
         .collect();
     assert_eq!(take(&seen), expected);
     assert_eq!(expected[0].2, b"to th");
@@ -97,7 +102,10 @@ fn a_packet_in_pieces_and_one_for_no_connection_are_seen() {
     rig.tx.offer(&rig.memory, head);
     rig.settle();
     let seen = take(&seen);
-    assert_eq!(seen[0], (Direction::FromGuest, header, b"abc".to_vec()));
+    assert_eq!(
+        seen[0],
+        (PacketDirection::FromGuest, header, b"abc".to_vec())
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use vsock_compliance::poll::{Deadline, PollInterest, wait_ready};
 
 use super::*;
 use crate::TcpBackend;
+use crate::tcp::dial;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -137,6 +138,26 @@ fn a_socket_that_meets_itself_is_refused() {
 }
 
 #[test]
+fn small_writes_go_immediately_and_a_peer_that_has_vanished_is_noticed() {
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut backend = backend(&service);
+    let dialled = dial(service.local_addr().unwrap()).unwrap();
+    let _client = TcpStream::connect(backend.local_addr()).unwrap();
+    wait_ready(
+        backend.as_raw_fd(),
+        PollInterest::Read,
+        Deadline::after(SOON),
+    )
+    .unwrap();
+    let accepted = backend.accept().unwrap();
+    let accepted = accepted.as_any().downcast_ref::<TcpVsockStream>();
+    for stream in [&dialled, accepted.unwrap()] {
+        assert!(sockopt::tcp_nodelay(stream).unwrap());
+        assert!(sockopt::socket_keepalive(stream).unwrap());
+    }
+}
+
+#[test]
 fn clients_are_accepted_and_say_what_they_want() {
     let service = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut backend = backend(&service);
@@ -193,4 +214,35 @@ fn t125_no_address_that_a_backend_listens_on_is_a_port_of_a_guest() {
         .unwrap()
         .forward([(1, own), (1, free)]);
     assert_eq!(twice.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn bytes_pass_in_pieces_and_to_guest_memory_and_back() {
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut far = TcpStream::connect(service.local_addr().unwrap()).unwrap();
+    far.set_read_timeout(Some(SOON)).unwrap();
+    let mut device = TcpVsockStream::new(service.accept().unwrap().0);
+    assert!(device.readable_bytes() > 0);
+    let written = device.write_vectored(&[IoSlice::new(b"ab"), IoSlice::new(b"cd")]);
+    assert_eq!(written.unwrap(), 4);
+    device.flush().unwrap();
+    let (mut ef, mut gh) = (*b"ef", *b"gh");
+    let pieces = [&mut ef, &mut gh].map(|piece| VolatileSlice::from(&mut piece[..]));
+    assert_eq!(device.write_volatile(&pieces[0]).unwrap(), 2);
+    assert_eq!(device.write_volatile_vectored(&pieces[1..]).unwrap(), 2);
+    let mut got = [0; 8];
+    far.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"abcdefgh");
+    far.write_all(&got).unwrap();
+    far.shutdown(Shutdown::Write).unwrap();
+    let mut all = Vec::new();
+    let (mut one, mut two, mut three) = ([0; 2], [0; 2], [0; 2]);
+    let read = device.read_vectored(&mut [IoSliceMut::new(&mut one)]);
+    assert_eq!(read.unwrap(), 2);
+    let piece = &mut VolatileSlice::from(&mut two[..]);
+    assert_eq!(device.read_volatile(piece).unwrap(), 2);
+    let pieces = [VolatileSlice::from(&mut three[..])];
+    assert_eq!(device.read_volatile_vectored(&pieces).unwrap(), 2);
+    device.read_to_end(&mut all).unwrap();
+    assert_eq!([&one[..], &two, &three, &all].concat(), b"abcdefgh");
 }

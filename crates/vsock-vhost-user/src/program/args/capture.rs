@@ -13,10 +13,10 @@ use super::units::size;
 #[derive(Clone, Debug, ClapArgs)]
 #[command(next_help_heading = "A capture of packets")]
 pub(crate) struct CaptureArgs {
-    /// Write the packets of all guests to FILE, for Wireshark and tshark: pcapng, with an interface for
-    /// each guest. It has what guests send and receive, so only its owner can read it; what was in FILE
-    /// is overwritten. A FIFO must have a reader by then. Packets that a slow file does not take are
-    /// left out, and counted in it
+    /// Write the packets of all guests to FILE, for Wireshark and tshark: pcapng, with an interface
+    /// for each guest. It has what guests send and receive, so only its owner can read it; what was
+    /// in FILE is overwritten. A FIFO must have a reader by then. Packets that a slow file does not
+    /// take are left out, and counted in it
     #[arg(long, value_name = "FILE")]
     pub(crate) capture: Option<PathBuf>,
 
@@ -30,7 +30,8 @@ pub(crate) struct CaptureArgs {
     )]
     pub(crate) capture_bytes: u32,
 
-    /// The longest that a capture may become, from 4KiB to 4095MiB: then it ends, and the guests go on
+    /// The longest that a capture may become, from 4KiB to 4095MiB: then it ends, and the guests go
+    /// on
     #[arg(
         long,
         value_name = "SIZE",

@@ -13,8 +13,8 @@ use super::units::duration;
 /// Connect standard input and output to a port of a guest, as for ssh's ProxyCommand.
 ///
 /// The end of standard input is the end of what the guest receives, which may still send. When the
-/// guest has sent everything, standard output is closed, and standard input is still sent. The command
-/// ends when both directions have ended, or the guest has closed the connection.
+/// guest has sent everything, standard output is closed, and standard input is still sent. The
+/// command ends when both directions have ended, or the guest has closed the connection.
 #[derive(Clone, Debug, Eq, PartialEq, ClapArgs)]
 #[command(after_help = "\
 ssh, to the sshd of a guest that listens on vsock port 22:
@@ -33,8 +33,8 @@ pub(crate) struct Connect {
     #[arg(value_name = "PORT", value_parser = parse_port)]
     pub(crate) port: u32,
 
-    /// Try again until the guest answers, for this long at most: 500ms, 30s, 2min. So it waits for the
-    /// device to start, for the guest to boot, and for the service to listen
+    /// Try again until the guest answers, for this long at most: 500ms, 30s, 2min. So it waits for
+    /// the device to start, for the guest to boot, and for the service to listen
     #[arg(long, value_name = "TIME", value_parser = duration(Duration::from_millis(1)))]
     pub(crate) wait: Option<Duration>,
 }

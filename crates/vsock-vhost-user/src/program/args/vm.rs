@@ -14,6 +14,7 @@ use vsock_vhost_user::{Config, ConfigError};
 use super::device::DeviceArgs;
 use super::identity::Identity;
 use super::limits::Limits;
+use super::passing::PassingArgs;
 use super::routes::{Expose, Forward};
 
 /// The CID of a guest without one, as vhost-device-vsock has it.
@@ -30,6 +31,9 @@ pub(crate) struct VmArgs {
 
     #[command(flatten)]
     pub(super) device: DeviceArgs,
+
+    #[command(flatten)]
+    pub(super) passing: PassingArgs,
 }
 
 /// A virtual machine, with all that holds for it.
@@ -46,6 +50,7 @@ pub(crate) struct Vm {
     pub(crate) no_connect: bool,
     pub(crate) config: Config,
     pub(crate) device: DeviceArgs,
+    pub(crate) passing: PassingArgs,
 }
 
 /// What is wrong with keys and their values.
@@ -67,6 +72,10 @@ pub(crate) enum VmError {
     Missing(u64, &'static str, &'static str),
     #[error("guest {0} has two targets for port {1}; give each port one")]
     SamePort(u64, u32),
+    #[error(
+        "guest {0} has no socket to pass descriptors on; leave out pass-fd or no-connect for it"
+    )]
+    PassWithoutConnect(u64),
     #[error("guest {0}: the limits do not fit")]
     Limits(u64, #[source] ConfigError),
 }
@@ -124,6 +133,11 @@ impl VmArgs {
         let inherited = fd.map(|number| PathBuf::from(format!("descriptor {number}")));
         let socket = socket.or(inherited);
         let config = self.limits.or(&all.limits).config();
+        let no_connect = no_connect.unwrap_or(false);
+        let passing = self.passing.or(&all.passing);
+        if no_connect && passing.is_allowed() {
+            return Err(VmError::PassWithoutConnect(guest_cid));
+        }
         Ok(Vm {
             guest_cid,
             fd,
@@ -132,9 +146,10 @@ impl VmArgs {
             groups,
             forward,
             expose,
-            no_connect: no_connect.unwrap_or(false),
+            no_connect,
             config: config.map_err(|error| VmError::Limits(guest_cid, error))?,
             device: self.device.or(&all.device),
+            passing,
         })
     }
 }

@@ -118,7 +118,8 @@ impl Dialler<'_> {
         }
     }
 
-    /// A socket that is connected to the device. A device whose queue of clients is full may take its time.
+    /// A socket that is connected to the device. A device whose queue of clients is full may take
+    /// its time.
     fn socket(self, patience: Duration) -> Result<UnixStream, DialError> {
         let address = SocketAddrUnix::new(self.path).map_err(|error| match error {
             Errno::NAMETOOLONG => DialError::Socket(io::Error::new(

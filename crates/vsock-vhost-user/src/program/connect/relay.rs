@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Bytes both ways between a connection and the standard streams. Each direction has a thread that waits
-//! in its calls, and ends by itself.
+//! Bytes both ways between a connection and the standard streams. Each direction has a thread that
+//! waits in its calls, and ends by itself.
 //!
-//! The standard streams may be shared with other processes, so their flags stay as they are, whether they
-//! wait or not.
+//! The standard streams may be shared with other processes, so their flags stay as they are,
+//! whether they wait or not.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -96,10 +96,11 @@ impl Sending {
                 break;
             }
         }
-        if let Err(error) = socket.shutdown(Shutdown::Write)
-            && error.kind() != io::ErrorKind::NotConnected
-        {
-            *self.result() = Err(RelayError::Socket(error));
+        match socket.shutdown(Shutdown::Write) {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => {
+                *self.result() = Err(RelayError::Socket(error));
+            }
+            _ => {}
         }
     }
 
@@ -126,7 +127,8 @@ fn receive(socket: &UnixStream, first: &[u8]) -> Result<(), RelayError> {
 fn put_out(bytes: &[u8]) -> Result<(), RelayError> {
     let written = write_whole(io::stdout(), bytes);
     if written == Err(Errno::PIPE) {
-        // There is no one to read, nor to be told. It does not return, as the default is to end the process.
+        // There is no one to read, nor to be told. It does not return, as the default is to end the
+        // process.
         let _ended = emulate_default_handler(SIGPIPE);
     }
     written.map_err(|error| RelayError::Output(error.into()))

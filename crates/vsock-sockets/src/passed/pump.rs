@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The thread that moves bytes between a passed descriptor and the device's socket.
+//!
+//! It may wait in any call on the descriptor: then this one stream stands still, and keeps its
+//! place until the call returns. Where it can, it waits in a poll that ends when the device lets go
+//! of the stream. A descriptor for both directions has a second thread.
+
+use std::error::Error;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use vmm_sys_util::signal::{self, block_signal};
+
+use super::command::Keep;
+use super::descriptor::Descriptor;
+use super::register::PumpEntry;
+
+/// What the device's socket gets first, if the descriptor becomes a stream.
+pub(super) const READY: u8 = b'+';
+
+/// Bytes that are read at a time.
+const PIECE: usize = 64 * 1024;
+
+/// Bytes of a thread's stack: the pieces are not on it.
+const STACK: usize = 128 * 1024;
+
+/// A descriptor to which a thread moves bytes, and from which.
+struct Pump {
+    descriptor: Descriptor,
+    device: UnixStream,
+    entry: PumpEntry,
+}
+
+/// Whether there is something to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Next {
+    Ready,
+    /// The side that takes the bytes has gone.
+    Gone,
+}
+
+/// Starts a thread for a descriptor, and returns the device's end, which gets [`READY`] or an end.
+/// The thread owns the descriptor, and closes it, in any case.
+///
+/// # Errors
+///
+/// Those of the operating system. The descriptor is closed by the caller's thread then, so `file`
+/// is given back.
+pub(super) fn start(
+    file: OwnedFd,
+    keep: Keep,
+    entry: PumpEntry,
+) -> Result<UnixStream, (OwnedFd, io::Error)> {
+    let pair = UnixStream::pair().and_then(|(ours, theirs)| {
+        ours.set_nonblocking(true)?;
+        Ok((ours, theirs))
+    });
+    let (ours, theirs) = match pair {
+        Ok(pair) => pair,
+        Err(error) => return Err((file, error)),
+    };
+    // The file is given to the thread by a channel, to have it back if there is no thread.
+    let (give, take) = sync_channel(1);
+    let run = move || {
+        if let Ok(file) = take.recv() {
+            run(file, keep, theirs, entry);
+        }
+    };
+    match builder().spawn(run) {
+        Ok(_detached) => {
+            // The thread waits for it.
+            let _given = give.send(file);
+            Ok(ours)
+        }
+        Err(error) => Err((file, error)),
+    }
+}
+
+fn builder() -> thread::Builder {
+    let name = "vsock-passed".to_owned();
+    thread::Builder::new().name(name).stack_size(STACK)
+}
+
+fn run(file: OwnedFd, keep: Keep, device: UnixStream, entry: PumpEntry) {
+    // A pipe whose reader has gone, and a file that has reached the limit for its size, are errors
+    // of the call. The thread has its own mask, and its second one inherits it.
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        match block_signal(signal) {
+            // It is blocked where the thread was started.
+            Ok(()) | Err(signal::Error::SignalAlreadyBlocked(_)) => {}
+            Err(error) => {
+                log::debug!("cannot block signal {signal} for a passed descriptor: {error}");
+                return;
+            }
+        }
+    }
+    let descriptor = match Descriptor::examine(file, keep) {
+        Ok(descriptor) => descriptor,
+        Err(error) => {
+            let reason = error.source().map(|reason| format!(": {reason}"));
+            let reason = reason.unwrap_or_default();
+            log::debug!("a passed descriptor is refused: {error}{reason}");
+            return;
+        }
+    };
+    // Before the device knows of it: what it wrote until then would be lost.
+    let closed = if descriptor.writes() {
+        Ok(())
+    } else {
+        device.shutdown(Shutdown::Read)
+    };
+    if closed.and_then(|()| (&device).write_all(&[READY])).is_err() {
+        return;
+    }
+    let pump = Pump {
+        descriptor,
+        device,
+        entry,
+    };
+    pump.move_bytes();
+    if pump.entry.is_aborted() {
+        pump.descriptor.abort();
+    }
+    let Pump {
+        descriptor,
+        device,
+        entry,
+    } = pump;
+    // The device need not wait for a close that takes its time; the place is taken until after it.
+    drop(device);
+    drop(descriptor);
+    drop(entry);
+}
+
+impl Pump {
+    fn move_bytes(&self) {
+        match (self.descriptor.reads(), self.descriptor.writes()) {
+            (true, true) => self.move_both(),
+            (true, false) => self.move_in(),
+            (false, true) => {
+                self.end(Shutdown::Write);
+                self.move_out();
+            }
+            (false, false) => {}
+        }
+    }
+
+    fn move_both(&self) {
+        thread::scope(|scope| {
+            match builder().spawn_scoped(scope, || self.move_in()) {
+                Ok(_joined_by_the_scope) => self.move_out(),
+                Err(error) => {
+                    log::debug!("cannot start a thread for a passed descriptor: {error}");
+                    self.entry.fail();
+                }
+            };
+        });
+    }
+
+    /// Moves bytes from the descriptor to the device, until either ends.
+    fn move_in(&self) {
+        let mut buffer = vec![0; PIECE];
+        while wait(self.descriptor.as_fd(), self.device.as_fd()) == Next::Ready {
+            match self.descriptor.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(len) => {
+                    let bytes = buffer.get(..len).unwrap_or_default();
+                    if (&self.device).write_all(bytes).is_err() {
+                        return;
+                    }
+                }
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    log::debug!("a passed descriptor cannot be read: {error}");
+                    self.entry.fail();
+                    break;
+                }
+            }
+        }
+        self.end(Shutdown::Write);
+    }
+
+    /// Moves bytes from the device to the descriptor, until either ends.
+    fn move_out(&self) {
+        let mut buffer = vec![0; PIECE];
+        while wait(self.device.as_fd(), self.descriptor.as_fd()) == Next::Ready {
+            match (&self.device).read(&mut buffer) {
+                Ok(len @ 1..) => {
+                    let bytes = buffer.get(..len).unwrap_or_default();
+                    if !self.deliver(bytes) {
+                        break;
+                    }
+                }
+                Err(error) if is_passing(&error) => {}
+                // A reset of the pair is an end, too: the device has dropped the stream with bytes
+                // unread. Whether the connection was broken off, the entry says.
+                Ok(_) | Err(_) if self.entry.is_aborted() => return,
+                Ok(_) | Err(_) => return self.descriptor.end_writing(),
+            }
+        }
+        self.end(Shutdown::Read);
+    }
+
+    /// Writes the bytes to the descriptor. Whether it took them all.
+    fn deliver(&self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            if !self.wait_for_room() {
+                return false;
+            }
+            match self.descriptor.write(bytes) {
+                Ok(len) => bytes = bytes.get(len..).unwrap_or_default(),
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    log::debug!("a passed descriptor cannot be written: {error}");
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Waits until the descriptor takes bytes, or refuses them; not after the connection was broken
+    /// off, for then they are not owed. After an orderly end they are.
+    fn wait_for_room(&self) -> bool {
+        let mut watched = 2;
+        while !self.entry.is_aborted() {
+            let mut fds = [
+                PollFd::new(&self.descriptor, PollFlags::OUT),
+                PollFd::new(&self.device, PollFlags::empty()),
+            ];
+            let polled = poll(fds.get_mut(..watched).unwrap_or_default(), None);
+            match polled {
+                Ok(_) if !fds[0].revents().is_empty() => return true,
+                // The device has let go of the stream, which it says again and again.
+                Ok(_) => watched = 1,
+                Err(Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    fn end(&self, how: Shutdown) {
+        // What has ended already needs no end.
+        let _ended = self.device.shutdown(how);
+    }
+}
+
+/// Waits until `from` can be read, or `to` has gone.
+fn wait(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Next {
+    loop {
+        let mut fds = [
+            PollFd::from_borrowed_fd(from, PollFlags::IN),
+            PollFd::from_borrowed_fd(to, PollFlags::empty()),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) if !fds[1].revents().is_empty() => return Next::Gone,
+            Ok(_) => return Next::Ready,
+            Err(Errno::INTR) => {}
+            Err(_) => return Next::Gone,
+        }
+    }
+}
+
+/// Whether a call is to be tried again after another wait.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

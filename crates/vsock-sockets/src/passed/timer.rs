@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! One timer for many clients, the oldest of which is late first.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
+
+/// A timer whose descriptor is to be watched edge-triggered, and is never read.
+#[derive(Debug)]
+pub(super) struct Timer {
+    fd: OwnedFd,
+    set: Option<Instant>,
+}
+
+impl Timer {
+    pub(super) fn new() -> io::Result<Self> {
+        let fd = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+        Ok(Self { fd, set: None })
+    }
+
+    /// Its time has come.
+    pub(super) const fn has_fired(&mut self) {
+        self.set = None;
+    }
+
+    /// Sets it, unless it is set: for an earlier time then.
+    pub(super) fn set(&mut self, until: Instant) {
+        if self.set.is_some() {
+            return;
+        }
+        self.set = Some(until);
+        let left = until.saturating_duration_since(Instant::now());
+        // Zero would turn it off.
+        let left = left.max(Duration::from_nanos(1));
+        let once = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            },
+        };
+        if let Err(error) = timerfd_settime(&self.fd, TimerfdTimerFlags::empty(), &once) {
+            log::debug!("cannot set the timer of clients that wait: {error}");
+        }
+    }
+}
+
+impl AsFd for Timer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

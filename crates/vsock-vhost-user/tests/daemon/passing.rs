@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Host processes that pass the descriptor which becomes a stream.
+
+use std::io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
+use vsock_compliance::poll::{Deadline, wait_until};
+use vsock_proto::{Header, Op};
+use vsock_vhost_user::{PassFdBackend, PassFdConfig};
+
+use crate::descriptors::file_pipe;
+use crate::guest::{GENEROUS, Guest, Socket};
+use crate::host::Host;
+use crate::program::Program;
+
+fn host() -> Host {
+    Host::with(|path, builder| {
+        let backend = PassFdBackend::bind(path, PassFdConfig::default()).unwrap();
+        builder.backend_for(Box::new(backend), &[])
+    })
+}
+
+fn send_with(client: &UnixStream, text: &str, file: &dyn AsFd) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut extras = SendAncillaryBuffer::new(&mut space);
+    let files = [file.as_fd()];
+    assert!(extras.push(SendAncillaryMessage::ScmRights(&files)));
+    let text = [IoSlice::new(text.as_bytes())];
+    sendmsg(client, &text, &mut extras, SendFlags::empty()).map(drop)
+}
+
+/// A host process that passes a descriptor.
+fn pass(path: &Path, command: &str, file: &dyn AsFd) -> BufReader<UnixStream> {
+    let mut client = UnixStream::connect(path).unwrap();
+    client.set_read_timeout(Some(GENEROUS)).unwrap();
+    client.write_all(b"passfd\n").unwrap();
+    send_with(&client, command, file).unwrap();
+    BufReader::new(client)
+}
+
+/// The guest accepts, and the client is told.
+fn accept(guest: &mut Guest, port: u32, mut client: BufReader<UnixStream>) -> Socket {
+    let socket = guest.accept(port);
+    let mut line = String::new();
+    client.read_line(&mut line).unwrap();
+    assert_eq!(line, format!("OK {}\n", socket.host_port));
+    assert_eq!(
+        client.read(&mut [0]).unwrap(),
+        0,
+        "nothing else is said there"
+    );
+    socket
+}
+
+#[test]
+fn the_output_of_a_guest_goes_into_a_pipe_and_its_input_comes_from_one() {
+    let host = host();
+    let mut guest = host.boot();
+    let path = host.path("vm.vsock");
+    let (mut output, writer) = file_pipe();
+    let client = pass(&path, "1024\n", &writer);
+    drop(writer);
+    let socket = accept(&mut guest, 1024, client);
+    // There is nothing to read from it.
+    let (end, _) = guest.expect(Op::Shutdown);
+    assert_eq!(end.flags, 2, "it sends no more");
+    guest.write(&socket, b"output");
+    guest.say(&socket, Op::Shutdown, 3, b"");
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "output");
+    guest.expect(Op::Reset);
+
+    let (reader, mut input) = file_pipe();
+    let client = pass(&path, "1025", &reader);
+    input.write_all(b"input").unwrap();
+    let mut socket = accept(&mut guest, 1025, client);
+    assert_eq!(guest.read(&mut socket, 5), b"input");
+    drop(input);
+    guest.expect(Op::Shutdown);
+}
+
+#[test]
+fn a_guest_that_refuses_is_an_end_for_the_client_and_closes_the_descriptor() {
+    let host = host();
+    let mut guest = host.boot();
+    let (mut output, writer) = file_pipe();
+    let mut client = pass(&host.path("vm.vsock"), "7\n", &writer);
+    drop(writer);
+    let (request, _) = guest.expect(Op::Request);
+    let refusal = Header {
+        src_cid: request.dst_cid,
+        dst_cid: request.src_cid,
+        src_port: request.dst_port,
+        dst_port: request.src_port,
+        op: Op::Reset.into(),
+        ..request
+    };
+    guest.send(&refusal, &[]);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    assert_eq!(output.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_full_pipe_stops_its_own_connection_and_no_other() {
+    let host = host();
+    let mut guest = host.boot();
+    let (_unread, writer) = file_pipe();
+    let client = pass(&host.path("vm.vsock"), "7\n", &writer);
+    let socket = accept(&mut guest, 7, client);
+    guest.expect(Op::Shutdown);
+    // As much as the guest has credit for.
+    guest.write(&socket, &[7; 256 * 1024]);
+    host.assert_serves(&mut guest, 9);
+    host.assert_stops();
+}
+
+#[test]
+fn t124_a_socket_whose_close_waits_holds_up_neither_guest_nor_stop() {
+    let host = host();
+    let mut guest = host.boot();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut lingering = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (_peer, _) = listener.accept().unwrap();
+    let long = Some(Duration::from_secs(30));
+    sockopt::set_socket_linger(&lingering, long).unwrap();
+    lingering.set_nonblocking(true).unwrap();
+    while lingering.write(&[0; 65_536]).is_ok() {}
+    let client = pass(&host.path("vm.vsock"), "7\n", &lingering);
+    drop(lingering);
+    let socket = accept(&mut guest, 7, client);
+    guest.say(&socket, Op::Shutdown, 3, b"");
+    guest.expect(Op::Reset);
+    host.assert_serves(&mut guest, 9);
+    host.assert_stops();
+}
+
+#[test]
+fn the_program_takes_descriptors_only_where_that_is_said() {
+    let (_reader, writer) = file_pipe();
+    let program = Program::start_one(&["--pass-fd"]);
+    let mut guest = program.boot();
+    let path = program.dir.path().join("3.vsock");
+    let client = pass(&path, "7\n", &writer);
+    accept(&mut guest, 7, client);
+    guest.expect(Op::Shutdown);
+    // The other command is there as ever.
+    let mut client = UnixStream::connect(&path).unwrap();
+    client.write_all(b"CONNECT 8\n").unwrap();
+    guest.accept(8);
+    program.said();
+
+    let program = Program::start_one(&[]);
+    let _guest = program.boot();
+    let mut client = UnixStream::connect(program.dir.path().join("3.vsock")).unwrap();
+    client.set_read_timeout(Some(GENEROUS)).unwrap();
+    client.write_all(b"passfd\n").unwrap();
+    let mut ended = || match client.read(&mut [0]) {
+        Ok(len) => len == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    };
+    wait_until(Deadline::after(GENEROUS), &mut ended).unwrap();
+    program.said();
+}
