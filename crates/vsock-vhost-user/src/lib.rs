@@ -177,8 +177,9 @@
 //! | a host process sends descriptors (`SCM_RIGHTS`) | it gets an error (`EPERM`); on a system before Linux 6.16 its bytes arrive, and a thread of its own closes the descriptors |
 //! | [`Stopper::stop`] | the guest gets its RSTs, if it has room for them within 100 ms; connections are reset, backends dropped, threads ended; the socket for the VMM and the CID go with the [`VhostUserVsock`] |
 //! | a stop is blocked by a backend, or by the VMM's files | two seconds after it [`VhostUserError::NotEnded`] says by what; socket files are removed, the CID stays taken |
-//! | SIGTERM, for the program | the same, and it ends |
+//! | SIGTERM, SIGINT or SIGHUP, for the program | the same, and it ends |
 //! | SIGUSR1, for the program | all figures and connections go to standard error, whatever is logged |
+//! | a system call that the program does not need, for the program | it is killed, and standard error has the call |
 //!
 //! The event queue stays with QEMU, which does not pass it on: a guest that is migrated is told by
 //! QEMU. A front-end that stops the queues and starts them again, as QEMU does for `stop` and `cont`,
@@ -217,7 +218,8 @@
 //! lock and one notification of the guest for a batch.
 //!
 //! Where the system lets host processes pass descriptors, the first of these starts another thread for the
-//! whole process, which closes them.
+//! whole process, which closes them; [`start_closer`] starts it beforehand. What each thread is to do first,
+//! [`VhostUserVsockBuilder::on_thread_start`] says.
 //!
 //! # Invariants
 //!

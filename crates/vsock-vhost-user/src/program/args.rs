@@ -13,6 +13,7 @@ mod identity;
 mod limits;
 mod logging;
 mod names;
+mod operation;
 mod passing;
 mod routes;
 mod units;
@@ -35,6 +36,7 @@ pub(crate) use self::connect::Connect;
 pub(crate) use self::control::{ControlArgs, CtlAction, CtlArgs};
 pub(crate) use self::generate::Generate;
 pub(crate) use self::logging::LogArgs;
+pub(crate) use self::operation::{OperationArgs, SandboxMode};
 pub(crate) use self::vm::Vm;
 
 /// A vsock device for virtual machines, outside of the VMM.
@@ -47,8 +49,8 @@ pub(crate) use self::vm::Vm;
 /// Messages go over SOCK_SEQPACKET sockets: to reach the guest, UDS_PATH followed by "_seqpacket",
 /// where the command is the first message; to serve a port, the same name as for streams.
 ///
-/// When the VMM goes away, the next one is served. SIGTERM and SIGINT end the program and remove its
-/// sockets.
+/// When the VMM goes away, the next one is served. SIGTERM, SIGINT and SIGHUP end the program and remove
+/// its sockets.
 #[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Debug, Parser)]
 #[command(
@@ -90,6 +92,9 @@ pub(crate) struct Args {
     // Without a heading, so before those with one: what follows a heading stands under it.
     #[command(flatten)]
     pub(crate) log: LogArgs,
+
+    #[command(flatten)]
+    pub(crate) operation: OperationArgs,
 
     #[command(flatten)]
     pub(crate) capture: CaptureArgs,

@@ -14,6 +14,8 @@ use super::connect::ConnectError;
 use super::ctl::CtlError;
 use super::generate::GenerateError;
 use super::inherited::InheritedError;
+use super::sandbox::SandboxError;
+use super::systemd::HandedOverError;
 
 /// The exit code for wrong arguments; clap has the same.
 const WRONG_ARGUMENTS: u8 = 2;
@@ -37,6 +39,10 @@ pub(crate) enum ProgramError {
     Control { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Ctl(#[from] CtlError),
+    #[error("cannot take the sockets of the service manager")]
+    HandedOver(#[from] HandedOverError),
+    #[error("cannot confine the program; --sandbox off starts it unconfined")]
+    Sandbox(#[from] SandboxError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
     #[error(transparent)]

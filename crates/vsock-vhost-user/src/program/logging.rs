@@ -29,12 +29,15 @@ pub(crate) struct Logging {
 
 impl Logging {
     /// Takes what is logged from now on, and what panics say. `RUST_LOG` says what to log, unless there
-    /// is a level.
+    /// is a level. The thread that writes begins with `begin`.
     ///
     /// # Errors
     ///
-    /// No thread can be started.
-    pub(crate) fn start(level: Option<LevelFilter>) -> io::Result<Self> {
+    /// No thread can be started, or the one of `begin`.
+    pub(crate) fn start(
+        level: Option<LevelFilter>,
+        begin: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let queue = Arc::new(Queue::new());
         let mut builder = Builder::from_env(Env::default().default_filter_or("info"));
         if let Some(level) = level {
@@ -42,9 +45,7 @@ impl Logging {
         }
         builder.target(Target::Pipe(Box::new(Lines(Arc::clone(&queue)))));
         let (lines, panics) = (Arc::clone(&queue), Arc::clone(&queue));
-        thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || Writer::default().run(&lines))?;
+        super::thread::start("log", begin, move || Writer::default().run(&lines))?;
         builder.init();
         // The usual hook would wait for standard error.
         panic::set_hook(Box::new(move |info| {

@@ -30,6 +30,7 @@ mod regions;
 mod requests;
 mod ring;
 mod routes;
+mod service;
 mod siblings;
 mod stopping;
 mod streams;

@@ -90,7 +90,7 @@ impl Program {
         Self::start_by(&mut shell, cids, options, Stdio::piped())
     }
 
-    fn start_by(
+    pub(crate) fn start_by(
         command: &mut Command,
         cids: &[u64],
         options: &[&str],

@@ -373,7 +373,7 @@ fn what_ctl_is_to_do_is_checked_before_it_does_it() {
 #[test]
 fn the_help_names_every_option() {
     let help = parse(&["--help"]).unwrap_err().to_string();
-    let options = "guest-cid socket socket-path uds-path groups vm config check buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level control capture forward expose no-connect pass-fd";
+    let options = "guest-cid socket socket-path uds-path groups vm config check buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level control capture forward expose no-connect pass-fd socket-mode socket-group sandbox";
     for option in options.split(' ') {
         assert!(
             help.contains(&format!("--{option}")),
@@ -389,7 +389,8 @@ fn word() -> impl Strategy<Value = OsString> {
     let names = "--vm --config --check --guest-cid --guest_cid --socket --socket-path --uds-path \
                  --groups --forward --expose --no-connect --pass-fd --forward-cid --forward-listen --buf-alloc \
                  --tx-buffer-size --queue-size --sealed-memory --host-ports --command-timeout \
-                 --probe-interval --max-connections --log-level -h -V -- generate /d";
+                 --probe-interval --max-connections --log-level --socket-mode \
+                 --socket-group --sandbox -h -V -- generate /d";
     let values = "guest-cid=3,socket=/s,uds_path=/u guest_cid 3 4294967295 -1 18446744073709551616 /s \
                   1KiB 9999999999999G 5s 5000000000000h 5=unix:/p unix:/p=5 tcp:[::1]:1=2 a+b + = , ,, \
                   == true no 0-1 1-0 - groups=+ forward=1=dgram:/x socket=,uds-path=";
