@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Env, Missing};
 use crate::tools::{ACTIONLINT, TYPOS};
-use crate::{checks, demo, drop_in, fuzz, guest, model, setup, tidy};
+use crate::{checks, demo, drop_in, fuzz, guest, model, package, setup, tidy};
 
 /// One step: its name and what it runs.
 type Step = (&'static str, fn(&Env) -> anyhow::Result<()>);
@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[
     ("demo", demo::short),
     ("guest", guest::in_ci),
     ("drop-in", drop_in::run),
+    ("package", package::in_ci),
 ];
 
 enum Outcome {

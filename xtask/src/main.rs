@@ -20,6 +20,7 @@ mod fuzz;
 mod guest;
 mod memcheck;
 mod model;
+mod package;
 mod setup;
 mod shell;
 mod source;
@@ -74,6 +75,7 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Deny(_) => checks::deny(&env)?,
         XtaskCmd::Doc(_) => checks::doc(&env)?,
         XtaskCmd::DropIn(_) => drop_in::run(&env)?,
+        XtaskCmd::Package(_) => package::run(&env)?,
         XtaskCmd::Workflows(_) => ACTIONLINT.run(&env, &[])?,
         XtaskCmd::Spell(_) => TYPOS.run(&env, &[])?,
         XtaskCmd::Setup(_) => setup::run(&env)?,
