@@ -15,7 +15,7 @@ use crate::shell::Env;
 /// What every package must have, from the root.
 const FILES: [&str; 11] = [
     "usr/bin/vsock-vhost-user",
-    "usr/lib/systemd/system/vsock-vhost-user@.service",
+    UNIT,
     "usr/lib/systemd/system/vsock-vhost-user@.socket",
     "usr/share/bash-completion/completions/vsock-vhost-user",
     "usr/share/doc/vsock-vhost-user/changelog.gz",
@@ -26,6 +26,7 @@ const FILES: [&str; 11] = [
     MAN_PAGE,
     DESCRIPTION,
 ];
+const UNIT: &str = "usr/lib/systemd/system/vsock-vhost-user@.service";
 const MAN_PAGE: &str = "usr/share/man/man1/vsock-vhost-user.1.gz";
 const DESCRIPTION: &str = "usr/share/qemu/vhost-user/50-vsock-vhost-user.json";
 
@@ -45,6 +46,7 @@ pub(super) fn run(env: &Env, package: &Path) -> anyhow::Result<()> {
     )?;
     trial.has_its_files()?;
     trial.program_runs()?;
+    trial.unit_starts_it()?;
     trial.is_described()?;
     trial.man_page_is_read()?;
     trial.dpkg("--purge", NAME)?;
@@ -108,6 +110,21 @@ impl Trial<'_> {
         let (socket, uds) = (self.root.join("vhost.sock"), self.root.join("vm.vsock"));
         let guest = ["--guest-cid", "3", "--socket"];
         cmd!(sh, "{program} --check {guest...} {socket} --uds-path {uds}")
+            .ignore_stdout()
+            .run()?;
+        Ok(())
+    }
+
+    /// The program takes what its unit gives it, here for guest 3.
+    fn unit_starts_it(&self) -> anyhow::Result<()> {
+        let unit = fs::read_to_string(self.root.join(UNIT))?;
+        let mut lines = unit.lines();
+        let line = lines.find_map(|line| line.strip_prefix("ExecStart=/"));
+        let line = line.with_context(|| format!("{UNIT} starts nothing"))?;
+        let line = line.replace("%i", "3").replace("$OPTIONS", "");
+        let mut words = line.split_whitespace();
+        let program = self.root.join(words.next().unwrap_or_default());
+        cmd!(self.env.sh, "{program} --check {words...}")
             .ignore_stdout()
             .run()?;
         Ok(())
