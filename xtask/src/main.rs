@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
 
+mod api;
 mod bench;
 mod checks;
 mod ci;
@@ -20,6 +21,7 @@ mod fuzz;
 mod guest;
 mod memcheck;
 mod model;
+mod msrv;
 mod package;
 mod setup;
 mod shell;
@@ -69,6 +71,7 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Tidy(_) => tidy::run(&env)?,
         XtaskCmd::Model(options) => model::run(&env, &options)?,
         XtaskCmd::Memcheck(_) => memcheck::run(&env)?,
+        XtaskCmd::Msrv(_) => msrv::run(&env)?,
         XtaskCmd::Cover(options) => cover::run(&env, &options)?,
         XtaskCmd::Fuzz(options) => fuzz::run(&env, &options)?,
         XtaskCmd::Deny(options) if options.advisories => checks::deny_with_advisories(&env)?,
@@ -76,6 +79,7 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Doc(_) => checks::doc(&env)?,
         XtaskCmd::DropIn(_) => drop_in::run(&env)?,
         XtaskCmd::Package(_) => package::run(&env)?,
+        XtaskCmd::Api(_) => api::write(&env)?,
         XtaskCmd::Workflows(_) => ACTIONLINT.run(&env, &[])?,
         XtaskCmd::Spell(_) => TYPOS.run(&env, &[])?,
         XtaskCmd::Setup(_) => setup::run(&env)?,

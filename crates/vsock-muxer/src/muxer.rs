@@ -200,10 +200,10 @@ impl Muxer {
     }
 
     fn watch_added(&mut self, id: BackendId) {
-        if self.life == Life::Active
-            && let Some(backend) = self.backends.get_mut(id)
-        {
-            backend.watch(Interest::READ, &mut self.actions);
+        if self.life == Life::Active {
+            if let Some(backend) = self.backends.get_mut(id) {
+                backend.watch(Interest::READ, &mut self.actions);
+            }
         }
     }
 

@@ -154,9 +154,11 @@ impl RxQueue {
     /// Takes out what is next.
     pub(crate) fn pop(&mut self) -> Option<Next> {
         let reset_is_next = self.turn == Turn::Reset || self.first.is_none();
-        if reset_is_next && let Some(reply) = self.resets.pop_front() {
-            self.turn = Turn::Connection;
-            return Some(Next::Reset(reply));
+        if reset_is_next {
+            if let Some(reply) = self.resets.pop_front() {
+                self.turn = Turn::Connection;
+                return Some(Next::Reset(reply));
+            }
         }
         self.turn = Turn::Reset;
         let slot = self.first?;

@@ -110,10 +110,9 @@ impl Table {
 
     /// Where the connection with these ports is.
     pub(crate) fn find(&mut self, ports: ConnKey) -> Option<Slot> {
-        if let Some((last, slot)) = self.last
-            && last == ports
-        {
-            return Some(slot);
+        match self.last {
+            Some((last, slot)) if last == ports => return Some(slot),
+            _ => {}
         }
         let slot = *self.by_ports.get(&ports)?;
         self.last = Some((ports, slot));
@@ -178,7 +177,7 @@ impl Table {
     }
 
     /// Places, taken or not.
-    pub(crate) const fn places(&self) -> usize {
+    pub(crate) fn places(&self) -> usize {
         self.cells.len()
     }
 

@@ -364,10 +364,10 @@ impl Worker {
                 Handover::Failed(error) => tell(journal, &error),
             });
         self.tell_refusals();
-        if let Some(wait) = self.journal.tell()
-            && let Err(error) = self.event_loop.wake_by(now.saturating_add(wait))
-        {
-            tell(&self.journal, &error);
+        if let Some(wait) = self.journal.tell() {
+            if let Err(error) = self.event_loop.wake_by(now.saturating_add(wait)) {
+                tell(&self.journal, &error);
+            }
         }
     }
 }

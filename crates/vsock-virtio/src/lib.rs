@@ -113,9 +113,3 @@ pub use vsock_proto::{
     Cid, CidError, Config, ConfigBuilder, ConfigError, ConnKey, GuestCid, Header, Phase, Port,
     SocketType, Tick,
 };
-
-// The guide's program is compiled and run by `cargo test --doc`.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/embedding.md")]
-#[expect(dead_code, reason = "it only carries the page")]
-struct Embedding;

@@ -128,11 +128,10 @@ impl ConnectionEntry {
     /// Another guest that reads no more is heard of before anything is written to it, as between
     /// two sockets of one machine. What it has sent is read first: then one SHUTDOWN says both.
     fn heed_sibling(&mut self, now: Tick) {
-        if self.conn.key().host_cid != Cid::HOST
-            && !self.conn.reads_next()
-            && let Some(host) = &self.host
-            && host.peer_stopped_reading()
-        {
+        let is_sibling = self.conn.key().host_cid != Cid::HOST;
+        let is_asked = is_sibling && !self.conn.reads_next();
+        let host = self.host.as_ref().filter(|_| is_asked);
+        if host.is_some_and(HostStream::peer_stopped_reading) {
             self.conn.on_host_stopped_reading(now);
         }
     }
@@ -143,10 +142,10 @@ impl ConnectionEntry {
             let from = addr(guest.cid(), key.peer);
             let to = addr(key.host_cid, key.local);
             // An error means that the client has left.
-            if let Some(host) = &mut self.host
-                && host.stream().confirm_from(from, to).is_err()
-            {
-                self.conn.on_host_hangup(now);
+            if let Some(host) = &mut self.host {
+                if host.stream().confirm_from(from, to).is_err() {
+                    self.conn.on_host_hangup(now);
+                }
             }
         } else {
             self.flush(now);

@@ -37,9 +37,10 @@ impl Muxer {
     fn do_due(&mut self, now: Tick) {
         // Each at most once: a new deadline may be due already.
         let mut left = self.timers.len().min(BATCH);
-        while left > 0
-            && let Some(slot) = self.timers.pop_due(now)
-        {
+        while left > 0 {
+            let Some(slot) = self.timers.pop_due(now) else {
+                break;
+            };
             left = left.saturating_sub(self.on_due(now, slot));
         }
         for _ in 0..self.accept_timers.len() {

@@ -361,8 +361,11 @@ pub(super) unsafe fn take_files(message: &libc::msghdr) -> Vec<OwnedFd> {
             let start = unsafe { libc::CMSG_DATA(next) };
             // SAFETY: the kernel has written as many bytes as the header's length says.
             let bytes = unsafe { slice::from_raw_parts(start, len) };
-            for bytes in bytes.as_chunks().0 {
-                let number = RawFd::from_ne_bytes(*bytes);
+            for bytes in bytes.chunks_exact(size_of::<RawFd>()) {
+                let Ok(bytes) = bytes.try_into() else {
+                    continue; // not for chunks of this size
+                };
+                let number = RawFd::from_ne_bytes(bytes);
                 // SAFETY: the kernel has just made it for us, and the caller takes it once.
                 files.push(unsafe { OwnedFd::from_raw_fd(number) });
             }

@@ -94,9 +94,8 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        let joined = self.thread.take().map(JoinHandle::join);
+        if matches!(joined, Some(Err(_))) {
             log::error!(
                 "the thread of the control socket has panicked, this is a defect to report"
             );
@@ -111,10 +110,10 @@ async fn serve(socket: UnixListener, guests: Arc<Guests>) {
         match socket.accept().await {
             Ok((stream, _)) => {
                 clients.retain(|client| !client.is_finished());
-                if clients.len() >= MAX_CLIENTS
-                    && let Some(first) = clients.pop_front()
-                {
-                    first.abort();
+                if clients.len() >= MAX_CLIENTS {
+                    if let Some(first) = clients.pop_front() {
+                        first.abort();
+                    }
                 }
                 let client = task::spawn(serve_client(stream, Arc::clone(&guests)));
                 clients.push_back(client.abort_handle());

@@ -78,7 +78,7 @@ pub(super) fn metrics(page: &str) -> String {
 pub(super) fn table(head: &[&str], numbers: usize) -> Table {
     let mut table = Table::new();
     table
-        .load_style(NOTHING)
+        .load_preset(NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(WIDTH)
         .set_header(head);

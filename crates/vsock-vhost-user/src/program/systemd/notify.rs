@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long the manager may take to make room for a message.
@@ -30,7 +31,7 @@ impl Manager {
             Err(error) => {
                 log::warn!(
                     "cannot tell the service manager at {} (NOTIFY_SOCKET) anything: {error}",
-                    name.display()
+                    Path::new(&name).display()
                 );
                 None
             }
