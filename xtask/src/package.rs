@@ -40,7 +40,12 @@ pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
     let options = ["--release", "--locked", "--package", NAME, "--bin", NAME];
     cmd!(env.sh, "cargo build {options...}").run()?;
     let package = pack(env, &env.target.join("release").join(NAME))?;
-    trial::run(env, &package)?;
+    let tried = trial::run(env, &package);
+    if tried.is_err() {
+        // So that it is not taken for a good one.
+        env.sh.remove_path(&package)?;
+    }
+    tried?;
     println!("{}", package.display());
     Ok(())
 }
