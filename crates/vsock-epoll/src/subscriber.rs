@@ -168,7 +168,6 @@ impl<H: StreamHandler> StreamSubscriber<H> {
             let Some(news) = self.streams.next_news() else {
                 break;
             };
-
             self.news_left -= 1;
             match news {
                 News::Space(id) => {

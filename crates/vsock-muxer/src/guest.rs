@@ -103,7 +103,6 @@ pub trait GuestBuffers {
             let Some(room @ 1..) = self.room() else {
                 break;
             };
-
             let most = room.min(allowance.bytes - bytes);
             memory.resize(most.min(allowance.packet_bytes), 0);
             let found = match read(stream, &mut memory) {

@@ -64,7 +64,6 @@ fn serve_all(shared: &Arc<Shared>, vmms: &mut Vmms, stopper: &Stopper) {
         let Some(other) = retry(journal, stopper, || socket.try_clone()) else {
             break;
         };
-
         Session::new(shared, socket, other).serve(shared, stopper);
     }
 }

@@ -82,7 +82,6 @@ impl Rig {
             let Some(packet) = self.guest.next_packet() else {
                 break;
             };
-
             let mut payload = &packet.payload[..];
             self.muxer.on_packet(now, &packet.header, &mut payload);
             taken += 1;

@@ -15,7 +15,6 @@ impl Guest {
             let Some(packet) = self.rx_queue.at(0) else {
                 break;
             };
-
             let packet = packet.map(|(header, payload)| (*header, payload.to_vec()));
             if self.starving {
                 self.rx_queue.drop_used(1);

@@ -234,7 +234,6 @@ impl Link {
             let Some((bytes, end)) = host.receive() else {
                 break;
             };
-
             any = true;
             if self.harm == Harm::Forged {
                 continue;

@@ -13,7 +13,6 @@ impl<D: DeviceUnderTest> Sim<D> {
             let Some(packet) = self.guest.next_packet() else {
                 break;
             };
-
             let mut payload = &packet.payload[..];
             self.checker.on_taken(&packet.header);
             if let Some(trace) = &mut self.trace {

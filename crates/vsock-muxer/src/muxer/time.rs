@@ -41,7 +41,6 @@ impl Muxer {
             let Some(slot) = self.timers.pop_due(now) else {
                 break;
             };
-
             left = left.saturating_sub(self.on_due(now, slot));
         }
         for _ in 0..self.accept_timers.len() {

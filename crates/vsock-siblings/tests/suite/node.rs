@@ -85,7 +85,6 @@ impl Node {
             let Some(packet) = self.guest.next_packet() else {
                 break;
             };
-
             let mut payload = &packet.payload[..];
             self.muxer
                 .on_packet_of_batch(now, &packet.header, &mut payload);
