@@ -197,7 +197,7 @@ impl ConnectionRefusal {
 
     /// Of a connection with this key.
     pub(crate) fn of_connection(reason: RefusalReason, initiator: Initiator, key: ConnKey) -> Self {
-        // What is between a host client and its port of the host concerns only the muxer.
+        // A host client does not know the host port that its connection had.
         let is_client = initiator == Initiator::Host && key.host_cid == Cid::HOST;
         Self {
             host_cid: key.host_cid,
@@ -228,7 +228,7 @@ impl fmt::Display for ConnectionRefusal {
                 )?;
             }
             (Initiator::Guest, None) => {
-                write!(f, "guest port {guest_port} to host port {host_port}")?
+                write!(f, "guest port {guest_port} to host port {host_port}")?;
             }
             (Initiator::Guest, Some(cid)) => {
                 write!(
