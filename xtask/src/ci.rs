@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Env, Missing};
 use crate::tools::{ACTIONLINT, TYPOS};
-use crate::{api, checks, demo, fuzz, guest, model, setup, tidy};
+use crate::{api, checks, demo, fuzz, guest, model, package, setup, tidy};
 
 /// One step: its name and what it runs.
 type Step = (&'static str, fn(&Env) -> anyhow::Result<()>);
@@ -26,6 +26,7 @@ const STEPS: &[Step] = &[
     ("model", model::with_defaults),
     ("demo", demo::short),
     ("guest", guest::in_ci),
+    ("package", package::in_ci),
 ];
 
 /// What is not run here.

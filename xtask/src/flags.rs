@@ -8,8 +8,8 @@ xflags::xflags! {
     /// The tasks of this repository.
     cmd xtask {
         /// All that a change must pass: setup, tidy, spell, workflows, deny, lint, test (as cover),
-        /// fuzz (a replay), doc, model, a short demo and the guest suite. Goes on after a failure and
-        /// ends with a table. A step whose tool cannot be had is left out.
+        /// fuzz (a replay), doc, model, a short demo, the guest suite and package. Goes on after a failure
+        /// and ends with a table. A step whose tool cannot be had is left out.
         cmd ci {
             /// A step that was left out, for want of a tool, counts as failed.
             optional --strict
@@ -84,6 +84,9 @@ xflags::xflags! {
         /// The documented command lines of vhost-device-vsock, tried with that program, which it
         /// installs, and with ours.
         cmd drop-in {}
+        /// Debian's package of vsock-vhost-user, in target/debian: built, then installed below a
+        /// directory, tried and removed.
+        cmd package {}
         /// The transport compared with its peers, in one run. With --guest: our devices compared with
         /// vhost-device-vsock, with a Linux guest. With --native: the same without an emulator, under a
         /// driver of our own.

@@ -22,6 +22,7 @@ mod guest;
 mod memcheck;
 mod model;
 mod msrv;
+mod package;
 mod setup;
 mod shell;
 mod source;
@@ -77,6 +78,7 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Deny(_) => checks::deny(&env)?,
         XtaskCmd::Doc(_) => checks::doc(&env)?,
         XtaskCmd::DropIn(_) => drop_in::run(&env)?,
+        XtaskCmd::Package(_) => package::run(&env)?,
         XtaskCmd::Api(_) => api::write(&env)?,
         XtaskCmd::Workflows(_) => ACTIONLINT.run(&env, &[])?,
         XtaskCmd::Spell(_) => TYPOS.run(&env, &[])?,

@@ -148,7 +148,7 @@
 //!     -device vhost-user-vsock-pci,chardev=vsock ...
 //! ```
 //!
-//! `docs/guest.md` of the repository has the lines of other monitors.
+//! `docs/program.md` of the repository has the lines of other monitors.
 //!
 //! `vsock-vhost-user connect /run/vm3/vm.vsock 22` connects standard input and output to a port of
 //! the guest, as ssh's `ProxyCommand` is to. `--capture FILE` writes packets for Wireshark, as

@@ -120,7 +120,7 @@ fn migrated(machine: &mut Machine) -> anyhow::Result<Outcome> {
     let to = machine.directory().join("migrated");
     let uri = format!("exec:cat > {}", to.display());
     let Err(refusal) = machine.monitor().run("migrate", &json!({ "uri": uri })) else {
-        bail!("QEMU migrates it: docs/guest.md is out of date");
+        bail!("QEMU migrates it: docs/program.md is out of date");
     };
     let text = refusal.to_string();
     ensure!(text.contains("non-migratable device"), "{text}");

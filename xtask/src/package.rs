@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! `package`: Debian's package of the program, tried before it is handed out.
+//!
+//! `dpkg-deb` packs a directory that this command fills. `cargo-deb` would have to be built from its
+//! sources first, which takes longer than the package, and would still need the man pages, the
+//! completions and the licences from here.
+//!
+//! The package has no scripts, so it also installs where nothing can run, such as the root of an image.
+//! A service manager needs none for templates of units: no instance starts by itself.
+
+mod control;
+mod libraries;
+mod trial;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use xshell::cmd;
+
+use self::control::Control;
+use crate::shell::{Env, is_program};
+
+/// The crate, its program and the package have one name.
+pub(crate) const NAME: &str = "vsock-vhost-user";
+/// Where the units of the service manager are, from the root of the repository.
+const UNITS: &str = "crates/vsock-vhost-user/systemd";
+/// What makes a package of a directory, and Debian's package of it.
+const DPKG: (&str, &str) = ("dpkg-deb", "dpkg");
+
+/// Builds the program and its package, and tries that.
+///
+/// # Errors
+///
+/// [`Missing`](crate::shell::Missing) on a system without Debian's tools.
+pub(crate) fn run(env: &Env) -> anyhow::Result<()> {
+    Env::require(DPKG)?;
+    Env::require(("objdump", "binutils"))?;
+    let options = ["--release", "--locked", "--package", NAME, "--bin", NAME];
+    cmd!(env.sh, "cargo build {options...}").run()?;
+    let package = pack(env, &env.target.join("release").join(NAME))?;
+    let tried = trial::run(env, &package);
+    if tried.is_err() {
+        // So that it is not taken for a good one.
+        env.sh.remove_path(&package)?;
+    }
+    tried?;
+    println!("{}", package.display());
+    Ok(())
+}
+
+/// The same for `ci`, of the program that the guest suite has built.
+pub(crate) fn in_ci(env: &Env) -> anyhow::Result<()> {
+    let _checked = env.checked();
+    run(env)
+}
+
+/// Makes the package of this program.
+fn pack(env: &Env, built: &Path) -> anyhow::Result<PathBuf> {
+    ensure!(is_program(built), "{} is not there", built.display());
+    let work = env.target.join("debian");
+    // What an earlier run has left.
+    env.sh.remove_path(&work)?;
+    let root = work.join("root");
+    let usr = root.join("usr");
+    let program = usr.join("bin").join(NAME);
+    env.sh.create_dir(usr.join("bin"))?;
+    cmd!(env.sh, "strip --strip-unneeded -o {program} {built}").run()?;
+    units(env, &usr.join("lib/systemd/system"))?;
+
+    let share = usr.join("share");
+    cmd!(env.sh, "{built} generate {share}").run()?;
+    for page in env.sh.read_dir(share.join("man/man1"))? {
+        compress(env, &page)?;
+    }
+    let control = Control::read(env, &program)?;
+    documents(env, &share.join("doc").join(NAME), &control)?;
+    control.write(env, &root)?;
+
+    cmd!(env.sh, "chmod -R u=rwX,go=rX {root}").run()?;
+    let package = work.join(control.file_name());
+    // The same sources make the same package: owners and times do not depend on who builds it.
+    cmd!(
+        env.sh,
+        "dpkg-deb --root-owner-group -Zxz --build {root} {package}"
+    )
+    .env("SOURCE_DATE_EPOCH", &control.epoch)
+    .ignore_stdout()
+    .run()?;
+    Ok(package)
+}
+
+/// The units of systemd.
+fn units(env: &Env, to: &Path) -> anyhow::Result<()> {
+    env.sh.create_dir(to)?;
+    let units = env.sh.read_dir(env.root.join(UNITS))?;
+    ensure!(!units.is_empty(), "no unit is in {UNITS}");
+    for unit in units {
+        env.sh.copy_file(&unit, to)?;
+    }
+    Ok(())
+}
+
+/// What stands in `/usr/share/doc`.
+fn documents(env: &Env, to: &Path, control: &Control) -> anyhow::Result<()> {
+    env.sh.create_dir(to)?;
+    for (from, name) in [
+        ("docs/program.md", "program.md"),
+        ("CHANGELOG.md", "changelog"),
+    ] {
+        env.sh.copy_file(env.root.join(from), to.join(name))?;
+    }
+    env.sh
+        .write_file(to.join("copyright"), control.copyright(env)?)?;
+    env.sh
+        .write_file(to.join("changelog.Debian"), control.changelog())?;
+    env.sh
+        .write_file(to.join("libraries"), libraries::licences(env)?)?;
+    for name in ["program.md", "changelog", "changelog.Debian", "libraries"] {
+        compress(env, &to.join(name))?;
+    }
+    Ok(())
+}
+
+/// Compresses a file in its place, without its name and time.
+fn compress(env: &Env, file: &Path) -> anyhow::Result<()> {
+    cmd!(env.sh, "gzip -9 -n {file}").quiet().run()?;
+    Ok(())
+}
+
+/// All files below a directory, from there, sorted.
+fn files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(next) = dirs.pop() {
+        for entry in fs::read_dir(&next).with_context(|| next.display().to_string())? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                dirs.push(entry.path());
+            } else {
+                found.push(entry.path().strip_prefix(dir)?.to_owned());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
