@@ -14,6 +14,7 @@ use proptest::prelude::{ProptestConfig, proptest};
 use vsock_compliance::call::Call;
 use vsock_compliance::pattern::Pattern;
 use vsock_compliance::poll::{PollInterest, Watch, is_readable, is_writable};
+use vsock_compliance::transfer::{Transfer, TransferPlan, WaitStyle};
 use vsock_compliance::{BoxedStream, ConnectionEnd, Mode, PairSource, refusal_threshold};
 use vsock_muxer_harness::strategy::{EndAction, actions};
 use vsock_tests::inner::{Inner, Way};
@@ -325,6 +326,21 @@ fn config() -> ProptestConfig {
         max_shrink_iters: 100,
         ..ProptestConfig::default()
     }
+}
+
+/// The writer compares its ways to copy several times.
+#[test]
+fn long_writes_arrive_unchanged_whichever_way_they_are_copied() {
+    let plan = |seed| TransferPlan {
+        bytes: 32 << 20,
+        longest: 100_000,
+        style: WaitStyle::Blocking,
+        stall_timeout: Duration::from_secs(60),
+        seed,
+    };
+    let ends = Inner::by(Way::BackendAccepts).pair().unwrap();
+    let transfer = Transfer::start(ends, plan(1), plan(2)).unwrap();
+    transfer.finish().unwrap();
 }
 
 proptest! {

@@ -15,6 +15,7 @@
 mod block;
 mod chain;
 mod consumer;
+mod copying;
 mod pool;
 mod producer;
 #[cfg(all(feature = "vm-memory", not(all(test, loom))))]

@@ -9,8 +9,10 @@
 mod model;
 #[cfg(not(all(test, loom)))]
 mod real;
+mod stores;
 
 #[cfg(all(test, loom))]
 pub(crate) use model::*;
 #[cfg(not(all(test, loom)))]
 pub(crate) use real::*;
+pub(crate) use stores::Stores;

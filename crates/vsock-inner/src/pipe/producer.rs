@@ -5,8 +5,9 @@
 use std::ptr::NonNull;
 
 use super::block::Block;
+use super::copying::Copying;
 use super::{Pipe, Progress};
-use crate::sync::{Arc, Bytes};
+use crate::sync::{Arc, Stores};
 use crate::word::{CONNECTING, Position, WRITE_ENDED};
 
 /// The writing side: where it is, and what it knows of the reader.
@@ -33,13 +34,31 @@ pub(crate) struct Producer {
     least: u64,
     /// Bytes that are left until the stream counts as busy.
     until_busy: u64,
+    copying: Copying,
 }
 
 /// A range of a block that the writer fills before it publishes it.
-pub(super) struct Reserved<'p> {
-    pub(super) bytes: &'p Bytes,
-    pub(super) at: usize,
-    pub(super) len: usize,
+pub(super) struct Reserved {
+    block: NonNull<Block>,
+    at: usize,
+    len: usize,
+}
+
+impl Reserved {
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// # Safety
+    ///
+    /// The block must be live, and the range not published. `from` must be readable for its length.
+    #[inline]
+    unsafe fn fill(self, from: *const u8, stores: Stores) {
+        // SAFETY: by the caller's promise.
+        let bytes = unsafe { Block::bytes(self.block) };
+        // SAFETY: the range lies in the block, and is this side's until it is published.
+        unsafe { bytes.fill(self.at, from, self.len, stores) };
+    }
 }
 
 // SAFETY: what the pointer leads to is reached by this side under the rules of the pipe, whatever
@@ -61,6 +80,7 @@ impl Producer {
             refused: false,
             least: 1,
             until_busy: pipe.capacity.unwrap_or(u64::MAX),
+            copying: Copying::new(),
             pipe,
         }
     }
@@ -169,17 +189,17 @@ impl Producer {
     fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let range = self.reserve(bytes.len());
-            let (now, later) = bytes.split_at(range.len);
-            // SAFETY: the range was reserved just now.
-            unsafe { range.bytes.fill(range.at, now) };
+            let (now, later) = bytes.split_at(range.len());
+            // SAFETY: the range was reserved just now, and is as long as `now`.
+            unsafe { self.fill(range, now.as_ptr()) };
             bytes = later;
         }
     }
 
-    /// Goes on by up to `len` bytes in one block. Until they are published, the range is the caller's, to
-    /// fill it.
+    /// Goes on by up to `len` bytes in one block. Until they are published, the range is the
+    /// caller's, to fill it.
     #[inline]
-    pub(super) fn reserve(&mut self, len: usize) -> Reserved<'_> {
+    pub(super) fn reserve(&mut self, len: usize) -> Reserved {
         let block = match self.block {
             Some(block) if self.at < Block::BYTES => block,
             _ => self.advance(),
@@ -188,9 +208,36 @@ impl Producer {
         let len = len.min(Block::BYTES - at);
         self.at += len;
         self.tail = self.tail.advanced_by(len as u64);
-        // SAFETY: the last block stays in the chain: the reader's position cannot be past it.
-        let bytes = unsafe { Block::bytes(block) };
-        Reserved { bytes, at, len }
+        Reserved { block, at, len }
+    }
+
+    /// Fills a range.
+    ///
+    /// # Safety
+    ///
+    /// It must be the one that was reserved last, and not published; and `from` must be readable
+    /// for its length.
+    #[inline]
+    pub(super) unsafe fn fill(&mut self, range: Reserved, from: *const u8) {
+        if Copying::compares(range.len) {
+            // SAFETY: by the caller's promise.
+            unsafe { self.fill_long(range, from) };
+        } else {
+            // SAFETY: by the caller's promise. The reader's position cannot be past the block, so
+            // it is live.
+            unsafe { range.fill(from, Stores::Cached) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`fill`](Self::fill).
+    #[inline(never)]
+    unsafe fn fill_long(&mut self, range: Reserved, from: *const u8) {
+        let (copy, len) = (self.copying.begin(), range.len);
+        // SAFETY: as in `fill`.
+        unsafe { range.fill(from, copy.stores) };
+        self.copying.end(copy, len);
     }
 
     /// Goes on to the next block.

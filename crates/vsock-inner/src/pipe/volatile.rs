@@ -2,9 +2,9 @@
 
 //! Copying between the pipe and guest memory, with nothing in between.
 //!
-//! The bitmap of guest memory is the caller's code, and may panic. So it is called where a panic changes
-//! nothing: never while a write has reserved what it has not published, and before a read takes what it
-//! has shown. Bytes are copied by slices without a bitmap.
+//! The bitmap of guest memory is the caller's code, and may panic. So it is called where a panic
+//! changes nothing: never while a write has reserved what it has not published, and before a read
+//! takes what it has shown. Bytes are copied by slices without a bitmap.
 
 use vm_memory::VolatileSlice;
 use vm_memory::bitmap::BitmapSlice;
@@ -61,8 +61,8 @@ impl<'p, 'm, B: BitmapSlice> Places<'p, 'm, B> {
 /// Copies `bytes` to the place from byte `at` of `piece` on. Runs no code of the caller's.
 fn copy_to<B: BitmapSlice>(piece: &VolatileSlice<'_, B>, at: usize, bytes: &[u8]) {
     let guard = piece.ptr_guard_mut();
-    // SAFETY: the guard knows where the piece is and how long, and keeps it mapped for as long as the
-    // slice is used. The maker of the piece has promised the rest.
+    // SAFETY: the guard knows where the piece is and how long, and keeps it mapped for as long as
+    // the slice is used. The maker of the piece has promised the rest.
     let plain = unsafe { VolatileSlice::new(guard.as_ptr(), guard.len()) };
     if let Ok(place) = plain.offset(at) {
         place.copy_from(bytes);
@@ -81,8 +81,8 @@ fn mark_dirty<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>], mut len: usize) {
 }
 
 impl Producer {
-    /// Queues as much of `pieces` from byte `done` on as there is space for; `len` bytes are left in
-    /// them, and not none.
+    /// Queues as much of `pieces` from byte `done` on as there is space for; `len` bytes are left
+    /// in them, and not none.
     pub(crate) fn write_volatile<B: BitmapSlice>(
         &mut self,
         pieces: &[VolatileSlice<'_, B>],
@@ -100,8 +100,8 @@ impl Producer {
         })
     }
 
-    /// Queues the `len` bytes of `piece` from `from` on, for which there is space. Runs no code of the
-    /// caller's: a range that is reserved is filled.
+    /// Queues the `len` bytes of `piece` from `from` on, for which there is space. Runs no code of
+    /// the caller's: a range that is reserved is filled.
     fn append_from<B: BitmapSlice>(
         &mut self,
         piece: &VolatileSlice<'_, B>,
@@ -109,21 +109,18 @@ impl Producer {
         len: usize,
     ) {
         let guard = piece.ptr_guard();
-        // SAFETY: as in `copy_to`; it is only read from.
-        let plain = unsafe { VolatileSlice::new(guard.as_ptr().cast_mut(), guard.len()) };
-        // The range lies in `piece`.
-        let mut rest = plain.subslice(from, len);
-        while let Ok(bytes) = rest {
-            if bytes.is_empty() {
-                break;
-            }
-            let range = self.reserve(bytes.len());
-            // SAFETY: `reserve` returns a place in the block.
-            let place = unsafe { range.bytes.at(range.at) };
-            // SAFETY: the range is reserved for this side alone until it is published.
-            let place = unsafe { VolatileSlice::new(place, range.len) };
-            bytes.copy_to_volatile_slice(place);
-            rest = bytes.offset(range.len);
+        debug_assert!(from + len <= guard.len());
+        let (mut at, end) = (from, from + len);
+        while at < end {
+            let range = self.reserve(end - at);
+            let filled = range.len();
+            // SAFETY: `at` lies in the piece.
+            let source = unsafe { guard.as_ptr().add(at) };
+            // SAFETY: the range was reserved just now. The rest of the piece is at least as long,
+            // and the guard keeps it mapped; the guest may write to it meanwhile, as the maker of
+            // the piece allows.
+            unsafe { self.fill(range, source) };
+            at += filled;
         }
     }
 }

@@ -14,6 +14,8 @@ use std::sync::LazyLock;
 
 use loom::cell::UnsafeCell;
 
+use super::Stores;
+
 pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -96,7 +98,9 @@ impl Bytes {
     /// # Safety
     ///
     /// As in the shipping primitive.
-    pub(crate) unsafe fn fill(&self, at: usize, bytes: &[u8]) {
+    pub(crate) unsafe fn fill(&self, at: usize, from: *const u8, len: usize, _: Stores) {
+        // SAFETY: as in the shipping primitive.
+        let bytes = unsafe { std::slice::from_raw_parts(from, len) };
         for (cell, byte) in self.0[at..].iter().zip(bytes) {
             // SAFETY: as in the shipping primitive; loom reports a race.
             cell.with_mut(|place| unsafe { *place = *byte });
