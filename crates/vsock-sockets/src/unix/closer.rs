@@ -184,7 +184,13 @@ mod tests {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
         let (tell, begun) = mpsc::channel();
         ALONE
-            .start(move || Ok(tell.send(()).unwrap()), spawn)
+            .start(
+                move || {
+                    tell.send(()).unwrap();
+                    Ok(())
+                },
+                spawn,
+            )
             .unwrap();
         begun.try_recv().unwrap();
         let again = ALONE.start(|| Ok(()), spawn).unwrap_err().kind();
