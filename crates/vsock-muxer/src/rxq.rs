@@ -141,6 +141,11 @@ impl RxQueue {
         self.resets.len() >= self.max_resets
     }
 
+    /// RSTs that wait.
+    pub(crate) fn resets(&self) -> usize {
+        self.resets.len()
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none() && self.resets.is_empty()
@@ -149,9 +154,11 @@ impl RxQueue {
     /// Takes out what is next.
     pub(crate) fn pop(&mut self) -> Option<Next> {
         let reset_is_next = self.turn == Turn::Reset || self.first.is_none();
-        if reset_is_next && let Some(reply) = self.resets.pop_front() {
-            self.turn = Turn::Connection;
-            return Some(Next::Reset(reply));
+        if reset_is_next {
+            if let Some(reply) = self.resets.pop_front() {
+                self.turn = Turn::Connection;
+                return Some(Next::Reset(reply));
+            }
         }
         self.turn = Turn::Reset;
         let slot = self.first?;

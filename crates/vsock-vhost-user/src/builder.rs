@@ -21,6 +21,7 @@ use crate::cid_claim::CidClaim;
 use crate::device::VhostUserVsock;
 use crate::error::VhostUserError;
 use crate::frontend_thread::FrontendThread;
+use crate::inspector::Inbox;
 use crate::io_thread::IoThread;
 use crate::journal::Journal;
 use crate::served::{Served, Serves};
@@ -261,17 +262,15 @@ impl VhostUserVsockBuilder {
     /// system lacks.
     pub fn spawn(mut self) -> Result<VhostUserVsock, VhostUserError> {
         let cid = GuestCid::try_from(self.cid).map_err(VhostUserError::Cid)?;
-        let size = self.queue_size;
-        if !(2..=MAX_QUEUE_SIZE).contains(&size) || !size.is_power_of_two() {
-            return Err(VhostUserError::QueueSize(size));
-        }
+        let size = checked_size(self.queue_size)?;
         let claim = CidClaim::new(cid).ok_or(VhostUserError::CidTaken(cid))?;
 
         let listener = self.listen()?;
         let handle = listener.as_ref().map(NamedListener::handle);
-        let event_loop =
+        let mut event_loop =
             MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
         let stopper = Stopper::new(handle.clone(), event_loop.waker());
+        let inbox = Arc::new(Inbox::new(&mut event_loop)?);
         let file_removers = self
             .backends
             .iter()
@@ -291,6 +290,7 @@ impl VhostUserVsockBuilder {
             claim,
             journal,
             offer,
+            inbox,
             worker: Mutex::new(worker),
         });
         let io_thread = IoThread::new(Arc::clone(&shared), stopper.clone());
@@ -365,6 +365,15 @@ fn first_port(ports: &Range<u32>) -> u32 {
     ports
         .start
         .saturating_add(u32::try_from(offset).unwrap_or(0))
+}
+
+/// A size that a queue can have.
+fn checked_size(size: u16) -> Result<u16, VhostUserError> {
+    if (2..=MAX_QUEUE_SIZE).contains(&size) && size.is_power_of_two() {
+        Ok(size)
+    } else {
+        Err(VhostUserError::QueueSize(size))
+    }
 }
 
 impl fmt::Debug for VhostUserVsockBuilder {

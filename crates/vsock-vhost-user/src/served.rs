@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use vsock_backend_api::VsockBackend;
-use vsock_sockets::{ExposeBackend, SocketFileRemover, UnixBackend, UnixSeqpacketBackend};
+use vsock_sockets::{
+    ExposeBackend, PassFdBackend, SocketFileRemover, UnixBackend, UnixSeqpacketBackend,
+};
 
 /// A backend, and which of the guest's connections are for it.
 pub(crate) struct Served {
@@ -27,6 +29,8 @@ impl Served {
             Some(streams.file_remover())
         } else if let Some(messages) = backend.downcast_ref::<UnixSeqpacketBackend>() {
             Some(messages.file_remover())
+        } else if let Some(passing) = backend.downcast_ref::<PassFdBackend>() {
+            Some(passing.file_remover())
         } else {
             backend.downcast_ref::<ExposeBackend>()?.file_remover()
         }

@@ -122,10 +122,10 @@ impl Muxer {
                 if sent.is_stuck() {
                     return None;
                 }
-                if sent.found_end()
-                    && let Some(host) = &mut entry.host
-                {
-                    host.note_end(&mut self.actions);
+                if sent.found_end() {
+                    if let Some(host) = &mut entry.host {
+                        host.note_end(&mut self.actions);
+                    }
                 }
                 sent.cost()
             }

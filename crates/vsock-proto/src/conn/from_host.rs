@@ -123,12 +123,11 @@ impl Connection {
 
     /// Once the last byte of a guest that has ended its sending is with the host: the end follows.
     pub(super) fn after_flush(&mut self) {
-        if self.to_host.state == ToHostState::Flushing
-            && !self.to_host.has_chunk()
-            && let Some(next) = self.to_host.state.next(ToHostEvent::Flushed)
-        {
-            self.to_host.state = next;
-            self.actions.insert(HostAction::ShutdownWrite);
+        if self.to_host.state == ToHostState::Flushing && !self.to_host.has_chunk() {
+            if let Some(next) = self.to_host.state.next(ToHostEvent::Flushed) {
+                self.to_host.state = next;
+                self.actions.insert(HostAction::ShutdownWrite);
+            }
         }
     }
 

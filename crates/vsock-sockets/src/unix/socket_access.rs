@@ -104,6 +104,7 @@ impl SocketAccess {
 }
 
 fn attempted(what: &str, error: Errno) -> io::Error {
+    let error = io::Error::from(error);
     io::Error::new(error.kind(), format!("cannot {what}: {error}"))
 }
 
