@@ -18,8 +18,8 @@ use thiserror::Error;
 #[non_exhaustive]
 pub struct PassFdConfig {
     /// Passed descriptors at a time: 1 to 65,536, default 1,024. One more is refused. Each costs a
-    /// thread or two, three descriptors, and up to 64 KiB for each direction while bytes wait in
-    /// it.
+    /// thread or two, three descriptors or four, and up to 64 KiB for each direction while bytes
+    /// wait in it.
     pub max_streams: usize,
     /// Clients that have not sent their command yet: 1 to 65,536, default 1,024. One more gets in,
     /// and the oldest is refused. Each costs a descriptor.

@@ -7,10 +7,11 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::event::PollFlags;
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat, open};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketType, getpeername, recv, send, shutdown,
-    sockopt,
+    RecvFlags, SendFlags, Shutdown, SocketType, connect_unspec, getpeername, ipproto, recv, send,
+    shutdown, sockopt,
 };
 use thiserror::Error;
 
@@ -136,18 +137,48 @@ impl Descriptor {
         }
     }
 
-    /// Makes the close a reset, where there is such a thing, for a connection that was broken off.
+    /// Whether these events of a poll, after which no byte could be moved, say that none will be.
+    ///
+    /// An error may also be a note to the process that keeps the socket, as of a time stamp that it
+    /// has asked for. A poll reports that until it is taken, so it is taken here.
+    pub(super) fn is_broken(&self, events: PollFlags) -> bool {
+        events.contains(PollFlags::ERR) && !self.take_note()
+    }
+
+    /// Takes a note from the queue for errors of a TCP socket. Whether there was one.
+    fn take_note(&self) -> bool {
+        // A Unix socket does not know the flag, and would give bytes.
+        self.is_tcp()
+            && recv(
+                &self.file,
+                &mut [0_u8],
+                RecvFlags::ERRQUEUE | RecvFlags::DONTWAIT,
+            )
+            .is_ok()
+    }
+
+    /// Ends a socket immediately, by a reset where there is such a thing, for a connection that was
+    /// broken off: also where the process that has passed it keeps its own descriptor.
     pub(super) fn abort(&self) {
         if self.kind != Kind::Socket {
             return;
         }
-        let family = sockopt::socket_domain(&self.file);
-        if matches!(family, Ok(AddressFamily::INET | AddressFamily::INET6)) {
-            let _end = sockopt::set_socket_linger(&self.file, Some(Duration::ZERO));
-        } else {
-            // Also where the process that has passed it keeps its own descriptor.
-            let _ended = shutdown(&self.file, Shutdown::Both);
+        if self.is_tcp() {
+            // What is not sent is discarded then, however long the socket is to linger.
+            let _discards = sockopt::set_socket_linger(&self.file, Some(Duration::ZERO));
+            if connect_unspec(&self.file).is_ok() {
+                return;
+            }
         }
+        let _ended = shutdown(&self.file, Shutdown::Both);
+    }
+
+    fn is_tcp(&self) -> bool {
+        self.kind == Kind::Socket
+            && matches!(
+                sockopt::socket_protocol(&self.file),
+                Ok(Some(ipproto::TCP | ipproto::MPTCP))
+            )
     }
 }
 

@@ -9,12 +9,13 @@
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use vmm_sys_util::signal::{self, block_signal};
 
@@ -36,14 +37,6 @@ struct Pump {
     descriptor: Descriptor,
     device: UnixStream,
     entry: PumpEntry,
-}
-
-/// Whether there is something to do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Next {
-    Ready,
-    /// The side that takes the bytes has gone.
-    Gone,
 }
 
 /// Starts a thread for a descriptor, and returns the device's end, which gets [`READY`] or an end.
@@ -167,7 +160,11 @@ impl Pump {
     /// Moves bytes from the descriptor to the device, until either ends.
     fn move_in(&self) {
         let mut buffer = vec![0; PIECE];
-        while wait(self.descriptor.as_fd(), self.device.as_fd()) == Next::Ready {
+        loop {
+            let [events, device] = wait(&self.descriptor, &self.device);
+            if !device.is_empty() {
+                break;
+            }
             match self.descriptor.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(len) => {
@@ -176,7 +173,7 @@ impl Pump {
                         return;
                     }
                 }
-                Err(error) if is_passing(&error) => {}
+                Err(error) if is_passing(&error) && !self.descriptor.is_broken(events) => {}
                 Err(error) => {
                     log::debug!("a passed descriptor cannot be read: {error}");
                     self.entry.fail();
@@ -190,7 +187,15 @@ impl Pump {
     /// Moves bytes from the device to the descriptor, until either ends.
     fn move_out(&self) {
         let mut buffer = vec![0; PIECE];
-        while wait(self.device.as_fd(), self.descriptor.as_fd()) == Next::Ready {
+        loop {
+            let [_, events] = wait(&self.device, &self.descriptor);
+            if events.contains(PollFlags::HUP) || self.descriptor.is_broken(events) {
+                break;
+            }
+            if !events.is_empty() {
+                // That is settled, and there may be nothing to read.
+                continue;
+            }
             match (&self.device).read(&mut buffer) {
                 Ok(len @ 1..) => {
                     let bytes = buffer.get(..len).unwrap_or_default();
@@ -211,12 +216,12 @@ impl Pump {
     /// Writes the bytes to the descriptor. Whether it took them all.
     fn deliver(&self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
-            if !self.wait_for_room() {
+            let Some(events) = self.wait_for_room() else {
                 return false;
-            }
+            };
             match self.descriptor.write(bytes) {
                 Ok(len) => bytes = bytes.get(len..).unwrap_or_default(),
-                Err(error) if is_passing(&error) => {}
+                Err(error) if is_passing(&error) && !self.descriptor.is_broken(events) => {}
                 Err(error) => {
                     log::debug!("a passed descriptor cannot be written: {error}");
                     return false;
@@ -228,23 +233,34 @@ impl Pump {
 
     /// Waits until the descriptor takes bytes, or refuses them; not after the connection was broken
     /// off, for then they are not owed. After an orderly end they are.
-    fn wait_for_room(&self) -> bool {
+    fn wait_for_room(&self) -> Option<PollFlags> {
         let mut watched = 2;
+        let mut edges = None;
         while !self.entry.is_aborted() {
+            let (device, flags) = match &edges {
+                None => (self.device.as_fd(), PollFlags::empty()),
+                Some(edges) => (OwnedFd::as_fd(edges), PollFlags::IN),
+            };
             let mut fds = [
                 PollFd::new(&self.descriptor, PollFlags::OUT),
-                PollFd::new(&self.device, PollFlags::empty()),
+                PollFd::from_borrowed_fd(device, flags),
             ];
-            let polled = poll(fds.get_mut(..watched).unwrap_or_default(), None);
-            match polled {
-                Ok(_) if !fds[0].revents().is_empty() => return true,
-                // The device has let go of the stream, which it says again and again.
-                Ok(_) => watched = 1,
-                Err(Errno::INTR) => {}
-                Err(_) => return false,
+            match poll(fds.get_mut(..watched).unwrap_or_default(), None) {
+                Ok(_) if !fds[0].revents().is_empty() => return Some(fds[0].revents()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => return None,
+            }
+            // Both directions of the device's socket have ended, which it says again and again. It
+            // may be a half-close, after which the connection can still be broken off.
+            if !fds[1].revents().is_empty() {
+                match next_edge(&self.device, edges.take()) {
+                    Ok(next) => edges = Some(next),
+                    // No descriptor is left. The bytes are owed more than an abort is heeded.
+                    Err(_) => watched = 1,
+                }
             }
         }
-        false
+        None
     }
 
     fn end(&self, how: Shutdown) {
@@ -253,23 +269,63 @@ impl Pump {
     }
 }
 
-/// Waits until `from` can be read, or `to` has gone.
-fn wait(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Next {
+/// Waits until `from` can be read, or there is news of `to`. Returns the events of each.
+fn wait(from: &impl AsFd, to: &impl AsFd) -> [PollFlags; 2] {
     loop {
         let mut fds = [
-            PollFd::from_borrowed_fd(from, PollFlags::IN),
-            PollFd::from_borrowed_fd(to, PollFlags::empty()),
+            PollFd::new(from, PollFlags::IN),
+            PollFd::new(to, PollFlags::empty()),
         ];
         match poll(&mut fds, None) {
-            Ok(_) if !fds[1].revents().is_empty() => return Next::Gone,
-            Ok(_) => return Next::Ready,
+            Ok(_) => return fds.map(|fd| fd.revents()),
             Err(Errno::INTR) => {}
-            Err(_) => return Next::Gone,
+            Err(_) => return [PollFlags::HUP; 2],
         }
     }
+}
+
+/// What can be read when there is another event of the socket than those by now.
+fn next_edge(socket: &UnixStream, edges: Option<OwnedFd>) -> Result<OwnedFd, Errno> {
+    let edges = match edges {
+        Some(edges) => edges,
+        None => {
+            let edges = epoll::create(CreateFlags::CLOEXEC)?;
+            epoll::add(&edges, socket, EventData::new_u64(0), EventFlags::ET)?;
+            edges
+        }
+    };
+    let mut event = [Event {
+        flags: EventFlags::empty(),
+        data: EventData::new_u64(0),
+    }];
+    let _known = epoll::wait(&edges, &mut event, Some(&Timespec::default()))?;
+    Ok(edges)
 }
 
 /// Whether a call is to be tried again after another wait.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_ready(edges: &OwnedFd) -> bool {
+        let mut fds = [PollFd::new(edges, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
+    }
+
+    #[test]
+    fn the_close_of_a_socket_whose_directions_have_ended_is_another_event_and_the_last() {
+        let (near, far) = UnixStream::pair().unwrap();
+        near.shutdown(Shutdown::Write).unwrap();
+        far.shutdown(Shutdown::Write).unwrap();
+        let edges = next_edge(&near, None).unwrap();
+        assert!(!is_ready(&edges));
+        drop(far);
+        assert!(is_ready(&edges));
+        let edges = next_edge(&near, Some(edges)).unwrap();
+        assert!(!is_ready(&edges));
+    }
 }

@@ -317,7 +317,7 @@ fn look_from_the_front(socket: BorrowedFd<'_>) -> bool {
     set_option(socket, libc::SO_PEEK_OFF, 0)
 }
 
-fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> bool {
+pub(crate) fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> bool {
     let len = libc::socklen_t::from(4_u8);
     let value = (&raw const value).cast();
     // SAFETY: the value is an int, of this length, and lives until the call returns.

@@ -9,12 +9,14 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 use tempfile::TempDir;
-use vsock_compliance::poll::{Deadline, PollInterest, Stopwatch, wait_ready, wait_until};
+use vsock_compliance::poll::{Deadline, PollInterest, Stopwatch, pace, wait_ready, wait_until};
 
 use super::*;
+use crate::unix::guarded_socket::set_option;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -281,6 +283,70 @@ fn an_abort_ends_a_unix_socket_that_its_sender_keeps_and_one_that_does_not_read(
     far.set_read_timeout(Some(SOON)).unwrap();
     far.read_to_end(&mut got).unwrap();
     assert!(got.iter().all(|byte| *byte == 7));
+}
+
+/// Both ends of a TCP connection.
+fn tcp() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (far, _) = listener.accept().unwrap();
+    far.set_read_timeout(Some(SOON)).unwrap();
+    (near, far)
+}
+
+#[test]
+fn an_abort_resets_a_tcp_socket_that_its_sender_keeps() {
+    let (mut backend, _dir) = usual();
+    let (near, mut far) = tcp();
+    stream(&mut backend, "5\n", &near).abort();
+    let end = far.read(&mut [0]).unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn an_abort_after_a_half_close_discards_what_does_not_fit() {
+    let (mut backend, _dir) = usual();
+    let (mut reader, writer) = pipe().unwrap();
+    let mut device = stream(&mut backend, "5\n", &writer);
+    drop(writer);
+    // More than fits into the pipe, and less than waits before it.
+    device.write_all(&[7; 100_000]).unwrap();
+    device.shutdown(Shutdown::Write).unwrap();
+    // A guest that is slow, so that the thread has seen the half-close and waits for room.
+    pace(Duration::from_millis(100)).unwrap();
+    device.abort();
+    let register = Arc::clone(&backend.register);
+    wait_until(soon(), || register.enter(1).is_some()).unwrap();
+    let mut got = Vec::new();
+    reader.read_to_end(&mut got).unwrap();
+    assert!(got.len() < 100_000, "{}", got.len());
+}
+
+#[test]
+fn t119_notes_for_the_sender_of_a_tcp_socket_neither_end_the_stream_nor_cost_time() {
+    let (mut backend, _dir) = usual();
+    let (mut near, mut far) = tcp();
+    let mut device = stream(&mut backend, "5\n", &near);
+    // A time stamp for each byte that is sent, by the system's software.
+    let wanted = libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+    let wanted = wanted.cast_signed();
+    assert!(set_option(near.as_fd(), libc::SO_TIMESTAMPING, wanted));
+    near.write_all(b"noted").unwrap();
+    far.read_exact(&mut [0; 5]).unwrap();
+    let settled = || {
+        let mut fds = [PollFd::new(&near, PollFlags::empty())];
+        poll(&mut fds, Some(&Timespec::default())).unwrap() == 0
+    };
+    wait_until(soon(), settled).unwrap();
+    device.write_all(b"question").unwrap();
+    let mut text = [0; 8];
+    far.read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"question");
+    far.write_all(b"answer").unwrap();
+    drop((near, far));
+    let mut text = String::new();
+    device.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "answer");
 }
 
 #[test]
