@@ -6,10 +6,10 @@ use std::io::ErrorKind;
 
 use vsock_backend_api::VsockAddr;
 use vsock_muxer::{Initiator, MuxerError};
-use vsock_proto::{Ending, Header, Op};
+use vsock_proto::{Config, Ending, Header, Op};
 
 use crate::stream::Host;
-use crate::world::{GUEST, READABLE, Scripted, WRITABLE, World, header, op, with};
+use crate::world::{GUEST, READABLE, Scripted, WRITABLE, World, header, op, reply, with};
 
 const SIBLING: u64 = 7;
 
@@ -139,6 +139,38 @@ fn t95_addresses_that_nothing_can_have_and_those_in_use_are_refused() {
     assert!(!other.state().closed && !host.state().closed);
     let from: Vec<_> = world.receive(3).iter().map(|(h, _)| h.src_cid).collect();
     assert_eq!(from, [SIBLING, SIBLING + 1, 2]);
+}
+
+#[test]
+fn other_guests_have_at_most_half_of_the_connections() {
+    let config = Config::builder().max_connections(5).build().unwrap();
+    let mut world = World::of_siblings_with(config);
+    // Three of five, whether the guest answers or not, and whoever they are.
+    let siblings = [SIBLING, SIBLING + 1, SIBLING + 2];
+    let clients = siblings.map(|cid| sibling(&mut world, at(cid, 1000)));
+    let request = world.receive(3)[0].0;
+    let answer = |op| to(request.src_cid, reply(&request, op));
+    world.guest_sends(&answer(Op::Response), b"");
+    assert!(clients.iter().all(|client| !client.state().closed));
+    let refused = sibling(&mut world, at(SIBLING, 1001));
+    assert!(refused.state().closed);
+    assert_eq!(world.muxer.counters().refused_at_limit, 1);
+    // Those of the host, and of the guest itself, have the rest.
+    let host = sibling(&mut world, at(2, 1000));
+    assert!(!host.state().closed);
+    let own = world.host();
+    world.answer(Ok(&own));
+    world.guest_sends(&to(SIBLING, header(Op::Request, 1, 52)), b"");
+    assert!(!own.state().closed);
+    assert_eq!(world.muxer.connections().count(), 5);
+    // A place that is given back is theirs again; also after a reset.
+    world.guest_sends(&answer(Op::Reset), b"");
+    let next = sibling(&mut world, at(SIBLING, 1002));
+    assert!(!next.state().closed);
+    world.muxer.reset(world.now);
+    world.activate(vsock_proto::SocketTypes::ALL);
+    let clients = siblings.map(|cid| sibling(&mut world, at(cid, 2000)));
+    assert!(clients.iter().all(|client| !client.state().closed));
 }
 
 #[test]
