@@ -137,8 +137,9 @@ fn t95_addresses_that_nothing_can_have_and_those_in_use_are_refused() {
     let other = sibling(&mut world, at(SIBLING + 1, 1000));
     let host = sibling(&mut world, at(2, 1000));
     assert!(!other.state().closed && !host.state().closed);
-    let from: Vec<_> = world.receive(3).iter().map(|(h, _)| h.src_cid).collect();
-    assert_eq!(from, [SIBLING, SIBLING + 1, 2]);
+    let mut from: Vec<_> = world.receive(3).iter().map(|(h, _)| h.src_cid).collect();
+    from.sort_unstable();
+    assert_eq!(from, [2, SIBLING, SIBLING + 1]);
 }
 
 #[test]
@@ -171,6 +172,46 @@ fn other_guests_have_at_most_half_of_the_connections() {
     world.activate(vsock_proto::SocketTypes::ALL);
     let clients = siblings.map(|cid| sibling(&mut world, at(cid, 2000)));
     assert!(clients.iter().all(|client| !client.state().closed));
+}
+
+/// Connections from these CIDs, which the guest has accepted.
+fn accepted<const N: usize>(world: &mut World, cids: [u64; N]) -> [Host; N] {
+    cids.map(|cid| {
+        let client = sibling(world, at(cid, 1000));
+        let request = world.receive(1)[0].0;
+        world.guest_sends(&to(cid, reply(&request, Op::Response)), b"");
+        client
+    })
+}
+
+#[test]
+fn t73_the_host_does_not_wait_for_all_connections_of_other_guests() {
+    let mut world = World::of_siblings();
+    let cids = [SIBLING, SIBLING + 1, SIBLING + 2, SIBLING + 3, 2];
+    let clients = accepted(&mut world, cids);
+    for client in &clients {
+        world.host_sends(client, b"first come");
+    }
+    let from: Vec<_> = world.receive(64).iter().map(|(h, _)| h.src_cid).collect();
+    assert!(from[..2].contains(&2), "{from:?}");
+    assert_eq!(from.len(), cids.len());
+}
+
+#[test]
+fn what_fits_a_small_buffer_is_found_past_payload_of_the_host_and_of_other_guests() {
+    let mut world = World::of_siblings();
+    let cids = [2, SIBLING, SIBLING + 1, SIBLING + 2, SIBLING + 3];
+    let clients = accepted(&mut world, cids);
+    for client in &clients {
+        world.host_sends(client, b"payload");
+    }
+    let asks = to(SIBLING + 3, header(Op::CreditRequest, 80, 1000));
+    world.guest_sends(&asks, b"");
+    world.guest.rooms.extend([0; 4]);
+    world.transmit(usize::MAX);
+    let packets: Vec<_> = world.guest.packets.drain(..).collect();
+    assert_eq!(packets.len(), 1, "{packets:?}");
+    assert_eq!(packets[0].0.src_cid, SIBLING + 3);
 }
 
 #[test]
