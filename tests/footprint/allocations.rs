@@ -136,10 +136,11 @@ fn send(
 ) {
     let (mut sent, mut got, len) = (0, 0, bytes.len());
     while got < len {
-        while let Poll::Ready(written) = near.poll_write(from, &bytes[sent..])
-            && sent < len
-        {
+        while let Poll::Ready(written) = near.poll_write(from, &bytes[sent..]) {
             sent += written.unwrap();
+            if sent == len {
+                break;
+            }
         }
         let (_, unread) = bytes.split_at_mut(got);
         if let Poll::Ready(read) = far.poll_read(to, unread) {

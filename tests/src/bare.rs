@@ -201,10 +201,10 @@ impl Bare {
     /// Takes what the muxer wants to be done, and remembers the tokens of new streams.
     fn actions(&mut self) {
         while let Some(action) = self.muxer.next_action() {
-            if let Action::Watch { token, .. } = action
-                && self.tokens.last() != Some(&token)
-                && self.tokens.len() < self.received.len()
-            {
+            let Action::Watch { token, .. } = action else {
+                continue;
+            };
+            if self.tokens.last() != Some(&token) && self.tokens.len() < self.received.len() {
                 self.tokens.push(token);
             }
         }

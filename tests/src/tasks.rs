@@ -169,7 +169,7 @@ impl Tasks {
     fn caller(&self) -> Caller {
         let call = self.calls.get();
         self.calls.set(call + 1);
-        if !self.nonblocking || call.is_multiple_of(3) {
+        if !self.nonblocking || call % 3 == 0 {
             Caller::Thread
         } else {
             Caller::Task(call % 2)

@@ -37,6 +37,9 @@ xflags::xflags! {
         /// The tests of unsafe code, and those in which an embedder's code panics, under valgrind:
         /// no memory is read that was not written. Not a part of ci.
         cmd memcheck {}
+        /// The workspace built, and its crates tested, with the oldest compiler that the manifests
+        /// promise. Not a part of ci.
+        cmd msrv {}
         /// All tests, and the lines of each crate that they reach; fails under a crate's floor.
         cmd cover {
             /// Writes a report to target/llvm-cov/html, line by line.
@@ -63,6 +66,8 @@ xflags::xflags! {
         }
         /// The documentation of every crate, without a warning.
         cmd doc {}
+        /// Writes the public interface of each crate to docs/api. ci compares.
+        cmd api {}
         /// The main job: a file through the transport and back, with a table of figures. With
         /// --guest: to an echo service in a Linux guest and back.
         cmd demo {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
 
+mod api;
 mod bench;
 mod checks;
 mod ci;
@@ -20,6 +21,7 @@ mod fuzz;
 mod guest;
 mod memcheck;
 mod model;
+mod msrv;
 mod setup;
 mod shell;
 mod source;
@@ -68,12 +70,14 @@ fn run() -> anyhow::Result<ExitCode> {
         XtaskCmd::Tidy(_) => tidy::run(&env)?,
         XtaskCmd::Model(options) => model::run(&env, &options)?,
         XtaskCmd::Memcheck(_) => memcheck::run(&env)?,
+        XtaskCmd::Msrv(_) => msrv::run(&env)?,
         XtaskCmd::Cover(options) => cover::run(&env, &options)?,
         XtaskCmd::Fuzz(options) => fuzz::run(&env, &options)?,
         XtaskCmd::Deny(options) if options.advisories => checks::deny_with_advisories(&env)?,
         XtaskCmd::Deny(_) => checks::deny(&env)?,
         XtaskCmd::Doc(_) => checks::doc(&env)?,
         XtaskCmd::DropIn(_) => drop_in::run(&env)?,
+        XtaskCmd::Api(_) => api::write(&env)?,
         XtaskCmd::Workflows(_) => ACTIONLINT.run(&env, &[])?,
         XtaskCmd::Spell(_) => TYPOS.run(&env, &[])?,
         XtaskCmd::Setup(_) => setup::run(&env)?,

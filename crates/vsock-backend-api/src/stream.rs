@@ -192,12 +192,12 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         false
     }
 
-    /// Whether the peer has ended its reading, so that a write would be `BrokenPipe`, where the stream
-    /// knows that without a write.
+    /// Whether the peer has ended its reading, so that a write would be `BrokenPipe`, where the
+    /// stream knows that without a write.
     ///
-    /// A device asks this of connections between two guests only: on events, and after a read that has found
-    /// nothing. So a stream that carries one makes its descriptor readable when it becomes so, until the next
-    /// read. The default knows nothing and says `false`.
+    /// A device asks this of connections between two guests only: on events, and after a read that
+    /// has found nothing. So a stream that carries one makes its descriptor readable when it
+    /// becomes so, until the next read. The default knows nothing and says `false`.
     fn peer_stopped_reading(&self) -> bool {
         false
     }

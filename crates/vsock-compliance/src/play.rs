@@ -239,8 +239,11 @@ impl Play<'_> {
         }
         // A write that is still blocked may have added to it.
         let missing = written.saturating_sub(self.end(side).received.position());
-        let seen = format_args!("{missing} bytes of it are missing");
-        hold(missing == 0, "all that was written", seen)
+        hold(
+            missing == 0,
+            "all that was written",
+            format_args!("{missing} bytes of it are missing"),
+        )
     }
 
     /// Starts a call on a thread of its own: one that wrongly waits must not hold up the check.

@@ -194,12 +194,7 @@ impl<'a> Scene<'a> {
                 drop(end.read(&mut [0; 8]));
             }
             for (end, most) in &mut ends {
-                let mut taken = 0;
-                while taken < *most
-                    && let Ok(len @ 1..) = end.write(&[0; 16 * 1024])
-                {
-                    taken += len;
-                }
+                flood(end, *most);
             }
         })?;
         let returned = calls.finish(self.deadline());
@@ -354,4 +349,15 @@ pub(crate) fn edge(watch: &mut Watch, when: &str) -> Verdict {
 pub(crate) fn no_edge(watch: &mut Watch, when: &str) -> Verdict {
     let reported = watch.now()?.is_some();
     hold(!reported, format!("no edge {when}"), "there is one")
+}
+
+/// Writes up to `most` bytes, as far as the stream takes them.
+fn flood(end: &mut BoxedStream, most: usize) {
+    let mut taken = 0;
+    while taken < most {
+        match end.write(&[0; 16 * 1024]) {
+            Ok(len @ 1..) => taken += len,
+            _ => break,
+        }
+    }
 }

@@ -201,8 +201,8 @@ impl Side {
 
     fn before_call(&mut self, stream: &mut BoxedStream) -> io::Result<()> {
         self.calls += 1;
-        if self.plan.style == WaitStyle::Flipping && self.calls.is_multiple_of(CALLS_PER_FLIP) {
-            stream.set_nonblocking((self.calls / CALLS_PER_FLIP).is_multiple_of(2))?;
+        if self.plan.style == WaitStyle::Flipping && self.calls % CALLS_PER_FLIP == 0 {
+            stream.set_nonblocking(self.calls / CALLS_PER_FLIP % 2 == 0)?;
         }
         Ok(())
     }

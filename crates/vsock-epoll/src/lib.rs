@@ -73,8 +73,3 @@ pub use vsock_muxer::{
 };
 #[cfg(feature = "muxer")]
 pub use vsock_proto::Tick;
-
-/// The page for VMM authors, whose code is compiled and run.
-#[cfg(all(doctest, feature = "event-manager"))]
-#[doc = include_str!("../../../docs/event-loop.md")]
-struct EventLoopPage;

@@ -231,12 +231,12 @@ impl<T> Streams<T> {
 
     /// Ends the incoming direction: what has not been read is never read, and the peer's writes fail.
     pub fn stop_reading(&mut self, id: StreamId) {
-        if let Some(entry) = self.table.get_mut(id)
-            && entry.stop_reading()
-        {
-            // Whether the peer can be told, or is gone: nothing is read here any more.
-            entry.stream.shutdown(Shutdown::Read).ok();
-            self.changed(id);
+        if let Some(entry) = self.table.get_mut(id) {
+            if entry.stop_reading() {
+                // Whether the peer can be told, or is gone: nothing is read here any more.
+                entry.stream.shutdown(Shutdown::Read).ok();
+                self.changed(id);
+            }
         }
     }
 

@@ -164,9 +164,10 @@ impl<H: StreamHandler> StreamSubscriber<H> {
     }
 
     fn tell_news(&mut self) {
-        while self.news_left > 0
-            && let Some(news) = self.streams.next_news()
-        {
+        while self.news_left > 0 {
+            let Some(news) = self.streams.next_news() else {
+                break;
+            };
             self.news_left -= 1;
             match news {
                 News::Space(id) => {

@@ -112,8 +112,9 @@ impl Connection {
         }
     }
 
-    /// The reading half of `side` has shut down, and its peer has not ended its writing. Between two guests the peer's device is to know before it
-    /// writes: it has an event, which the next read takes back.
+    /// The reading half of `side` has shut down, and its peer has not ended its writing. Between
+    /// two guests the peer's device is to know before it writes: it has an event, which the next
+    /// read takes back.
     pub(crate) fn stopped_reading(&self, side: Side) {
         if self.is_between_guests() {
             self.outgoing(side).data.new_edge();

@@ -160,12 +160,13 @@ impl VsockInnerConnector {
         self.hub.connect_to_device(Some(port))
     }
 
-    /// As [`start_connect_to`](Self::start_connect_to), from an address of its own: for connections between
-    /// guests, which a device of another guest asks for.
+    /// As [`start_connect_to`](Self::start_connect_to), from an address of its own: for connections
+    /// between guests, which a device of another guest asks for.
     ///
-    /// The [`peer`](VsockStream::peer) of the stream that the device accepts is `from` already before it
-    /// confirms. If that is the address of another guest, then each end's descriptor becomes readable also when
-    /// the other end [stops reading](VsockStream::peer_stopped_reading), until the next read.
+    /// The [`peer`](VsockStream::peer) of the stream that the device accepts is `from` already
+    /// before it confirms. If that is the address of another guest, then each end's descriptor
+    /// becomes readable also when the other end [stops reading](VsockStream::peer_stopped_reading),
+    /// until the next read.
     ///
     /// ```
     /// use std::io::ErrorKind;

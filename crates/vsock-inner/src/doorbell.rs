@@ -179,9 +179,7 @@ impl Doorbell {
             return;
         }
         let before = self.disarm(PARKED | FD);
-        if let Some(fd) = &mut *fd
-            && before.has(FD)
-        {
+        if let Some(fd) = fd.as_mut().filter(|_| before.has(FD)) {
             fd.set_ready(true);
         }
         // Not under the lock, for which the thread that wakes would have to wait.
@@ -328,11 +326,10 @@ impl Doorbell {
     /// Brings the descriptor in line, after this side has made `want` its next position.
     pub(crate) fn settle(&self, want: Position) {
         // Look before the lock: what the other side publishes meanwhile spares two system calls.
-        if self.is_taken()
-            && !self.load().is_ready(want)
-            && let Some(fd) = &mut *self.lock()
-        {
-            self.settle_locked(fd, want);
+        if self.is_taken() && !self.load().is_ready(want) {
+            if let Some(fd) = &mut *self.lock() {
+                self.settle_locked(fd, want);
+            }
         }
     }
 
@@ -387,13 +384,13 @@ impl Doorbell {
     }
 
     /// What a poll of the descriptor would say.
-    #[cfg(loom)]
+    #[cfg(all(test, loom))]
     pub(crate) fn polls_ready(&self) -> bool {
         self.lock().as_ref().is_some_and(ReadyFd::polls_ready)
     }
 
     /// How often an edge-triggered poll for `EPOLLIN` was woken.
-    #[cfg(loom)]
+    #[cfg(all(test, loom))]
     pub(crate) fn edges(&self) -> usize {
         self.lock().as_ref().map_or(0, ReadyFd::edges)
     }

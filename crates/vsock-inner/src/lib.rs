@@ -101,7 +101,7 @@ mod sync;
 mod task;
 mod task_slot;
 mod tasks;
-#[cfg(all(feature = "vm-memory", not(loom)))]
+#[cfg(all(feature = "vm-memory", not(all(test, loom))))]
 mod volatile;
 mod wait;
 mod word;
@@ -128,8 +128,3 @@ pub use vsock_backend_api::{
     VsockMessages, VsockStream,
 };
 pub use writer::VsockInnerWriter;
-
-/// The examples of the front page, compiled and run.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct ReadMe;

@@ -17,7 +17,7 @@ mod chain;
 mod consumer;
 mod pool;
 mod producer;
-#[cfg(all(feature = "vm-memory", not(loom)))]
+#[cfg(all(feature = "vm-memory", not(all(test, loom))))]
 mod volatile;
 
 pub(crate) use consumer::Consumer;

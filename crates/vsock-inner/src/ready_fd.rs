@@ -73,7 +73,7 @@ impl ReadyFd {
     }
 
     /// What a poll would say.
-    #[cfg(loom)]
+    #[cfg(all(test, loom))]
     pub(crate) fn polls_ready(&self) -> bool {
         match self.interest {
             Interest::Readable => self.fd.is_readable(),
@@ -82,7 +82,7 @@ impl ReadyFd {
     }
 
     /// How often an edge-triggered poll for `EPOLLIN` was woken.
-    #[cfg(loom)]
+    #[cfg(all(test, loom))]
     pub(crate) fn edges(&self) -> usize {
         self.fd.edges()
     }

@@ -2,8 +2,9 @@
 
 //! Whole messages through a pipe of bytes.
 //!
-//! A message lies in the pipe behind a word that says how long it is, and both are published together. So a
-//! reader finds nothing or a whole message, and everything else is as with bytes: bound, readiness, ends.
+//! A message lies in the pipe behind a word that says how long it is, and both are published
+//! together. So a reader finds nothing or a whole message, and everything else is as with bytes:
+//! bound, readiness, ends.
 
 use std::any::Any;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -21,21 +22,22 @@ use crate::half::total;
 use crate::stream::VsockInnerStream;
 use crate::writer::VsockInnerWriter;
 
-/// Bytes of the word in front of a message: its length, and in the lowest bit whether a record ends with it.
+/// Bytes of the word in front of a message: its length, and in the lowest bit whether a record ends
+/// with it.
 const WORD: usize = 4;
 
-/// One end of an in-process connection that keeps messages apart, and knows [records](Record): between two
-/// guests, the connection of their seqpacket sockets (virtio 1.3, section 5.10.6.6).
+/// One end of an in-process connection that keeps messages apart, and knows [records](Record):
+/// between two guests, the connection of their seqpacket sockets (virtio 1.3, section 5.10.6.6).
 ///
 /// It comes from
-/// [`start_connect_seqpacket_from`](crate::VsockInnerConnector::start_connect_seqpacket_from), and at the
-/// other end from a backend's [`accept`](crate::VsockBackend::accept). What a device asks it for by
-/// [`requested_port`](VsockStream::requested_port) is told in no other way, and must be taken before the first
-/// message.
+/// [`start_connect_seqpacket_from`](crate::VsockInnerConnector::start_connect_seqpacket_from), and
+/// at the other end from a backend's [`accept`](crate::VsockBackend::accept). What a device asks it
+/// for by [`requested_port`](VsockStream::requested_port) is told in no other way, and must be
+/// taken before the first message.
 ///
 /// A message takes four bytes more than it has. One may have as many bytes as the
-/// [capacity](crate::VsockInnerConfig) of its direction; a longer one is `InvalidInput`. After one was refused,
-/// space counts again once there is enough for it. Otherwise it is as a
+/// [capacity](crate::VsockInnerConfig) of its direction; a longer one is `InvalidInput`. After one
+/// was refused, space counts again once there is enough for it. Otherwise it is as a
 /// [`VsockInnerStream`].
 ///
 /// ```
@@ -94,8 +96,8 @@ fn too_long(len: usize) -> io::Error {
 }
 
 impl VsockInnerWriter {
-    /// Writes `len` bytes together, or none of them: never fewer. A connection that is not confirmed takes
-    /// none.
+    /// Writes `len` bytes together, or none of them: never fewer. A connection that is not
+    /// confirmed takes none.
     ///
     /// # Errors
     ///
@@ -156,8 +158,8 @@ impl VsockMessages for VsockInnerSeqpacket {
 impl Read for VsockInnerSeqpacket {
     /// # Errors
     ///
-    /// Those of [`VsockMessages::receive_message`], and `InvalidData`: the message was longer than the
-    /// buffer, and is lost.
+    /// Those of [`VsockMessages::receive_message`], and `InvalidData`: the message was longer than
+    /// the buffer, and is lost.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.receive_message(buf)? {
             Received::Message { len, .. } => Ok(len),

@@ -2,15 +2,15 @@
 
 //! The one switch between the real primitives and those of the model checker.
 //!
-//! Under `cfg(loom)` atomics, locks, cells and the eventfd are models; everything else in this crate
+//! Under `cfg(loom)`, in tests, atomics, locks, cells and the eventfd are models; everything else in this crate
 //! is compiled unchanged, so what the checker explores is the code that ships.
 
-#[cfg(loom)]
+#[cfg(all(test, loom))]
 mod model;
-#[cfg(not(loom))]
+#[cfg(not(all(test, loom)))]
 mod real;
 
-#[cfg(loom)]
+#[cfg(all(test, loom))]
 pub(crate) use model::*;
-#[cfg(not(loom))]
+#[cfg(not(all(test, loom)))]
 pub(crate) use real::*;

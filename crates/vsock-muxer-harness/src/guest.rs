@@ -261,10 +261,10 @@ impl Guest {
         self.next_socket += 1;
         let socket = Socket::new(key, socket_type, state, &self.config);
         self.sockets.insert(id, socket);
-        if let Some(before) = self.tuples.insert(key, id)
-            && let Some(socket) = self.sockets.get_mut(&before)
-        {
-            socket.end(SocketState::Reset);
+        if let Some(before) = self.tuples.insert(key, id) {
+            if let Some(socket) = self.sockets.get_mut(&before) {
+                socket.end(SocketState::Reset);
+            }
         }
         id
     }

@@ -311,10 +311,10 @@ impl Scenario {
         for link in &mut self.links {
             if link.opener != Opener::Guest {
                 link.socket = link.socket.or_else(|| self.sim.guest.accept(link.port));
-            } else if matches!(link.component, Component::Awaited)
-                && let Some(end) = self.backends[0].accept(link.port)
-            {
-                link.component = Component::There(end);
+            } else if matches!(link.component, Component::Awaited) {
+                if let Some(end) = self.backends[0].accept(link.port) {
+                    link.component = Component::There(end);
+                }
             }
         }
     }

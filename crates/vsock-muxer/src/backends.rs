@@ -105,9 +105,9 @@ impl Backends {
         Ok(())
     }
 
-    /// Asks for a stream from the guest's address to another guest, or to a port of the host: the backend
-    /// that has it for itself, or the first of those that serve the rest, which for messages is the first
-    /// of them that has any.
+    /// Asks for a stream from the guest's address to another guest, or to a port of the host: the
+    /// backend that has it for itself, or the first of those that serve the rest, which for
+    /// messages is the first of them that has any.
     pub(crate) fn connect(
         &self,
         from: VsockAddr,

@@ -2,11 +2,14 @@
 
 use std::fmt;
 
-use vsock_proto::{ConnKey, Ending, Phase};
+use vsock_proto::Ending;
+
+use crate::refusal::RefusalReason;
 
 /// What a muxer has counted since it was made.
 ///
-/// A host client that is refused sees no more than the end of its stream; these say why.
+/// A host client that is refused sees no more than the end of its stream; these say why, by
+/// [reason](Self::refused) as well as by field.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct MuxerCounters {
@@ -34,17 +37,29 @@ pub struct MuxerCounters {
     pub host_initiated: u64,
     /// Connections that the guest has begun, refused ones among them.
     pub guest_initiated: u64,
-    /// Connections of the guest to which no backend had a stream, or was asked for one after
-    /// [`begin_shutdown`](crate::Muxer::begin_shutdown).
+    /// Connections of the guest to which no backend had a stream.
     pub refused_by_backend: u64,
+    /// Connections of the guest that it asked for after
+    /// [`begin_shutdown`](crate::Muxer::begin_shutdown).
+    pub refused_by_shutdown: u64,
+    /// Connections of the host that the guest refused.
+    pub refused_by_guest: u64,
+    /// Connections of the host whose REQUEST the guest did not answer in time.
+    pub unanswered_by_guest: u64,
+    /// Connections of the host for whose REQUEST the guest had no buffer in time.
+    pub undelivered: u64,
+    /// Connections of the guest that a host component did not answer in time.
+    pub unanswered_by_host: u64,
     /// Connections that were refused because there were as many as
-    /// [`max_connections`](vsock_proto::Config::max_connections), or half of that for those of other guests.
+    /// [`max_connections`](vsock_proto::Config::max_connections), or half of that for those of other
+    /// guests.
     pub refused_at_limit: u64,
     /// Connections of the guest that were refused because as many as
     /// [`max_accepting`](vsock_proto::Config::max_accepting) were waiting for a busy host component.
     pub accepting_at_limit: u64,
-    /// Host connections that were refused because every host port is in use; connections of other guests
-    /// because what is left of one still has the same ports, or because their address is none.
+    /// Host connections that were refused because every host port is in use; connections of other
+    /// guests because what is left of one still has the same ports, or because their address is
+    /// none.
     pub refused_without_port: u64,
     /// Host clients that were closed, to make room for the next, because as many as
     /// [`max_handshakes`](vsock_proto::Config::max_handshakes) had not sent their command.
@@ -60,8 +75,41 @@ pub struct MuxerCounters {
     pub accept_failures: u64,
     /// Streams that could not be watched for writing, and were tried again later.
     pub watch_failures: u64,
+    /// How often a connection had to stop sending to the guest, and may have had more, because the guest's
+    /// buffer was full.
+    pub credit_stalls: u64,
+    /// How often a host component took less than the guest had sent, so that the rest waits.
+    pub host_stalls: u64,
     /// How connections ended.
     pub endings: EndingCounts,
+}
+
+impl MuxerCounters {
+    /// How many connections were refused for this reason.
+    #[must_use]
+    pub fn refused(&self, reason: RefusalReason) -> u64 {
+        let mut counters = *self;
+        *counters.refused_mut(reason)
+    }
+
+    /// The counter of a reason.
+    pub(crate) const fn refused_mut(&mut self, reason: RefusalReason) -> &mut u64 {
+        match reason {
+            RefusalReason::CommandMalformed => &mut self.handshakes_malformed,
+            RefusalReason::CommandAbandoned => &mut self.handshakes_abandoned,
+            RefusalReason::CommandTimedOut => &mut self.handshakes_timed_out,
+            RefusalReason::TooManyHandshakes => &mut self.handshakes_at_limit,
+            RefusalReason::TooManyConnections => &mut self.refused_at_limit,
+            RefusalReason::NoHostPort => &mut self.refused_without_port,
+            RefusalReason::GuestRefused => &mut self.refused_by_guest,
+            RefusalReason::GuestSilent => &mut self.unanswered_by_guest,
+            RefusalReason::NotDelivered => &mut self.undelivered,
+            RefusalReason::Backend => &mut self.refused_by_backend,
+            RefusalReason::TooManyAccepting => &mut self.accepting_at_limit,
+            RefusalReason::HostSilent => &mut self.unanswered_by_host,
+            RefusalReason::ShuttingDown => &mut self.refused_by_shutdown,
+        }
+    }
 }
 
 /// Every way, in the order of the counts.
@@ -119,34 +167,4 @@ impl fmt::Debug for EndingCounts {
         let seen = self.iter().filter(|(_, count)| *count > 0);
         f.debug_map().entries(seen).finish()
     }
-}
-
-/// The side that begins a connection.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Initiator {
-    /// The guest, by a REQUEST.
-    Guest,
-    /// A host client or another guest, of a backend's
-    /// [`accept`](vsock_backend_api::VsockBackend::accept).
-    Host,
-}
-
-/// One connection, as it is at the moment.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct ConnectionInfo {
-    /// The ports, of which `local` is the host's, and the CID that the guest is connected to.
-    pub key: ConnKey,
-    /// Where it is in its life.
-    pub phase: Phase,
-    /// The side that has begun it.
-    pub initiator: Initiator,
-    /// Bytes that wait for the host.
-    pub waiting: usize,
-    /// Bytes that the guest was sent and has not yet taken out of its buffer.
-    pub in_flight: u32,
-    /// Bytes of payload that came from the guest.
-    pub bytes_from_guest: u64,
-    /// Bytes of payload that went to the guest.
-    pub bytes_to_guest: u64,
 }

@@ -5,7 +5,7 @@ use vsock_proto::{Cid, Connection, Tick};
 
 use crate::backoff::Backoff;
 use crate::busy::Ticket;
-use crate::counters::Initiator;
+use crate::connection_info::{Birth, ConnectionInfo, Initiator};
 use crate::host_stream::HostStream;
 use crate::ports::PortLease;
 use crate::unsent::Unsent;
@@ -57,12 +57,28 @@ pub(crate) struct ConnectionEntry {
     pub(crate) batch: Batch,
     /// Its ticket in the queue for a busy host component.
     pub(crate) ticket: Option<Ticket>,
+    pub(crate) birth: Birth,
     pub(crate) bytes_from_guest: u64,
     pub(crate) bytes_to_guest: u64,
+    pub(crate) stalls: Stalls,
+}
+
+/// What a connection waits for, as it was when it was looked at last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stalls {
+    /// It could not send for want of the guest's credit.
+    pub(crate) credit: bool,
+    /// Its stream had not taken everything.
+    pub(crate) host: bool,
 }
 
 impl ConnectionEntry {
-    pub(crate) fn new(initiator: Initiator, conn: Connection, host: Option<HostStream>) -> Self {
+    pub(crate) fn new(
+        initiator: Initiator,
+        birth: Birth,
+        conn: Connection,
+        host: Option<HostStream>,
+    ) -> Self {
         Self {
             conn,
             host,
@@ -73,8 +89,26 @@ impl ConnectionEntry {
             flush_at: None,
             batch: Batch::Out,
             ticket: None,
+            birth,
             bytes_from_guest: 0,
             bytes_to_guest: 0,
+            stalls: Stalls::default(),
+        }
+    }
+
+    /// What it is like at the moment.
+    pub(crate) fn info(&self) -> ConnectionInfo {
+        ConnectionInfo {
+            id: self.birth.id,
+            key: self.conn.key(),
+            socket_type: self.conn.socket_type(),
+            phase: self.conn.phase(),
+            initiator: self.initiator,
+            begun: self.birth.at,
+            waiting: self.conn.waiting(),
+            in_flight: self.conn.in_flight(),
+            bytes_from_guest: self.bytes_from_guest,
+            bytes_to_guest: self.bytes_to_guest,
         }
     }
 

@@ -99,10 +99,10 @@ pub trait GuestBuffers {
         packet: &mut dyn FnMut(usize) -> Header,
     ) -> Progress {
         let (mut bytes, mut packets, mut memory) = (0, 0, Vec::new());
-        while bytes < allowance.bytes
-            && packets < allowance.packets
-            && let Some(room @ 1..) = self.room()
-        {
+        while bytes < allowance.bytes && packets < allowance.packets {
+            let Some(room @ 1..) = self.room() else {
+                break;
+            };
             let most = room.min(allowance.bytes - bytes);
             memory.resize(most.min(allowance.packet_bytes), 0);
             let found = match read(stream, &mut memory) {

@@ -245,11 +245,11 @@ impl HostStream {
     /// say again that it is writable; a descriptor of its own stays until an event of it
     /// [is of no use](Self::note_unused_writable).
     pub(crate) fn rest_writing(&mut self, actions: &mut VecDeque<Action>) {
-        if self.writing == Writing::SameFd
-            && let Some(watch) = self.watch
-        {
-            let write = false;
-            self.set_watch(Interest { write, ..watch }, actions);
+        if self.writing == Writing::SameFd {
+            if let Some(watch) = self.watch {
+                let write = false;
+                self.set_watch(Interest { write, ..watch }, actions);
+            }
         }
     }
 

@@ -83,6 +83,14 @@
 //! [`transmit`](Muxer::transmit) sends at most its budget, and while several connections have
 //! something, each at most 64 KiB in its turn.
 //!
+//! # Watching it
+//!
+//! The [counters](Muxer::counters) say what has happened, the [gauges](Muxer::gauges) what there is, and
+//! [`connections`](Muxer::connections) lists every connection with its bytes.
+//! [`next_refusal`](Muxer::next_refusal) says for the log why the last clients were refused, and
+//! [`reset_connection`](Muxer::reset_connection) ends one connection on both sides. Everything is
+//! counted in plain numbers by the thread that has the muxer.
+//!
 //! # Example
 //!
 //! A guest connects to a host component, and they exchange a word.
@@ -185,6 +193,7 @@ mod action;
 mod backends;
 mod backoff;
 mod busy;
+mod connection_info;
 mod counters;
 mod driven;
 mod entry;
@@ -193,6 +202,7 @@ mod host_stream;
 mod muxer;
 mod payload;
 mod ports;
+mod refusal;
 mod rxq;
 mod sender;
 mod slot;
@@ -206,10 +216,12 @@ mod waiting;
 
 pub use action::{Action, CloseMode, ClosingStream};
 pub use backends::MuxerError;
-pub use counters::{ConnectionInfo, EndingCounts, Initiator, MuxerCounters};
+pub use connection_info::{ConnectionId, ConnectionInfo, Initiator, ListPosition, MuxerGauges};
+pub use counters::{EndingCounts, MuxerCounters};
 pub use driven::{Driven, NextCall};
 pub use guest::{Allowance, GuestBuffers, GuestPayload};
 pub use muxer::Muxer;
+pub use refusal::{ConnectionRefusal, RefusalReason};
 pub use state::{MuxerState, StateVersionError};
 pub use stream_calls::send_message;
 pub use token::{BackendId, Readiness, Token};

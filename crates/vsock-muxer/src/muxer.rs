@@ -6,6 +6,7 @@ mod client_gone;
 mod connecting;
 mod guest_side;
 mod host_side;
+mod inspect;
 mod messages;
 mod pause;
 mod retry;
@@ -25,9 +26,11 @@ use vsock_proto::{Config, GuestCid, Interest, Phase, Port, Route, SocketTypes, T
 use crate::action::Action;
 use crate::backends::{Backends, MuxerError, Serves};
 use crate::busy::Busy;
-use crate::counters::{ConnectionInfo, MuxerCounters};
+use crate::connection_info::Births;
+use crate::counters::MuxerCounters;
 use crate::entry::Entry;
 use crate::ports::PortAllocator;
+use crate::refusal::RecentRefusals;
 use crate::rxq::RxQueue;
 use crate::slot::Slot;
 use crate::state::{MuxerState, StateVersionError};
@@ -76,7 +79,9 @@ pub struct Muxer {
     /// When which backend is asked again.
     accept_timers: Timers,
     actions: VecDeque<Action>,
+    births: Births,
     counters: MuxerCounters,
+    refusals: RecentRefusals,
 }
 
 impl Muxer {
@@ -102,7 +107,9 @@ impl Muxer {
             timers: Timers::new(),
             accept_timers: Timers::new(),
             actions: VecDeque::new(),
+            births: Births::default(),
             counters: MuxerCounters::default(),
+            refusals: RecentRefusals::default(),
             config: Arc::new(config),
         }
     }
@@ -149,19 +156,21 @@ impl Muxer {
         Ok(id)
     }
 
-    /// Adds the backend for connections between the guest and other guests: without one, a REQUEST to any
-    /// other CID than the host's is answered with an RST, and nothing else that goes there is.
+    /// Adds the backend for connections between the guest and other guests: without one, a REQUEST
+    /// to any other CID than the host's is answered with an RST, and nothing else that goes there
+    /// is.
     ///
     /// It gets the guest's connections to every CID that a guest can have but its own, by
     /// [`connect_from`](VsockBackend::connect_from) or
-    /// [`connect_seqpacket_from`](VsockBackend::connect_seqpacket_from), and decides by both addresses. A
-    /// stream that it returns before the other guest has answered says so
+    /// [`connect_seqpacket_from`](VsockBackend::connect_seqpacket_from), and decides by both
+    /// addresses. A stream that it returns before the other guest has answered says so
     /// ([`finish_connect`]).
     ///
-    /// A stream that it [accepts](VsockBackend::accept), that names its port ([`requested_port`]) and whose
-    /// [`peer`] has the CID of another guest is a connection from that address: the guest's packets bear it, and no port of the host is used. If the
-    /// guest has a connection with the same address and port already, the new one is refused. Other streams
-    /// of the backend come from the host.
+    /// A stream that it [accepts](VsockBackend::accept), that names its port ([`requested_port`])
+    /// and whose [`peer`] has the CID of another guest is a connection from that address: the
+    /// guest's packets bear it, and no port of the host is used. If the guest has a connection with
+    /// the same address and port already, the new one is refused. Other streams of the backend come
+    /// from the host.
     ///
     /// # Errors
     ///
@@ -191,10 +200,10 @@ impl Muxer {
     }
 
     fn watch_added(&mut self, id: BackendId) {
-        if self.life == Life::Active
-            && let Some(backend) = self.backends.get_mut(id)
-        {
-            backend.watch(Interest::READ, &mut self.actions);
+        if self.life == Life::Active {
+            if let Some(backend) = self.backends.get_mut(id) {
+                backend.watch(Interest::READ, &mut self.actions);
+            }
         }
     }
 
@@ -286,34 +295,6 @@ impl Muxer {
         self.ports = PortAllocator::new(self.config.host_ports())
             .starting_at(Port::new(state.next_host_port));
         Ok(())
-    }
-
-    /// What has been counted.
-    #[must_use]
-    pub fn counters(&self) -> MuxerCounters {
-        self.counters
-    }
-
-    /// Every connection, in no particular order.
-    pub fn connections(&self) -> impl Iterator<Item = ConnectionInfo> {
-        self.table.iter().filter_map(|entry| match entry {
-            Entry::Connection(entry) => Some(ConnectionInfo {
-                key: entry.conn.key(),
-                phase: entry.conn.phase(),
-                initiator: entry.initiator,
-                waiting: entry.conn.waiting(),
-                in_flight: entry.conn.in_flight(),
-                bytes_from_guest: entry.bytes_from_guest,
-                bytes_to_guest: entry.bytes_to_guest,
-            }),
-            Entry::Handshake(_) => None,
-        })
-    }
-
-    /// Host clients that have not yet sent their command.
-    #[must_use]
-    pub fn handshakes(&self) -> usize {
-        self.table.handshakes()
     }
 
     /// The next thing for the event loop to do; to be asked after every call that takes `now`, until

@@ -9,11 +9,11 @@ use crate::slot::Slot;
 
 /// What is next to fill a buffer of the guest.
 ///
-/// *Connections* that have something to send stand in two [lists](Lane), threaded through an array with
-/// one node for each slot. A connection stands in one of them once or not at all; there is nothing that
-/// could overflow, so none is ever lost, and there is nothing to synchronise again. The caller takes the
-/// first, lets it send, and puts it at the end if it has more: each is served once before any of its list
-/// is served twice. The lists take turns while both have connections.
+/// *Connections* that have something to send stand in two [lists](Lane), threaded through an array
+/// with one node for each slot. A connection stands in one of them once or not at all; there is
+/// nothing that could overflow, so none is ever lost, and there is nothing to synchronise again. The
+/// caller takes the first, lets it send, and puts it at the end if it has more: each is served once
+/// before any of its list is served twice. The lists take turns while both have connections.
 ///
 /// *RSTs* to packets that belong to no connection wait in a queue of bounded length. When it is
 /// [full](Self::is_full) the caller stops to take packets from the guest, until the guest has
@@ -40,8 +40,8 @@ enum Turn {
     Connection,
 }
 
-/// The list in which a connection stands. However many connections other guests have, the host has half of
-/// the turns.
+/// The list in which a connection stands. However many connections other guests have, the host has
+/// half of the turns.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lane {
     /// With the host.
@@ -81,8 +81,8 @@ struct Node {
 pub(crate) enum Next {
     /// An RST for which there is no connection; it is not in the queue any more.
     Reset(ResetReply),
-    /// A connection that has something to send, and the list in which it stood; it is not in the queue any
-    /// more.
+    /// A connection that has something to send, and the list in which it stood; it is not in the
+    /// queue any more.
     Connection(Slot, Lane),
 }
 
@@ -190,6 +190,11 @@ impl RxQueue {
         self.resets.len() >= self.max_resets
     }
 
+    /// RSTs that wait.
+    pub(crate) fn resets(&self) -> usize {
+        self.resets.len()
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.has_no_connection() && self.resets.is_empty()
@@ -211,9 +216,11 @@ impl RxQueue {
     /// Takes out what is next.
     pub(crate) fn pop(&mut self) -> Option<Next> {
         let reset_is_next = self.turn == Turn::Reset || self.has_no_connection();
-        if reset_is_next && let Some(reply) = self.resets.pop_front() {
-            self.turn = Turn::Connection;
-            return Some(Next::Reset(reply));
+        if reset_is_next {
+            if let Some(reply) = self.resets.pop_front() {
+                self.turn = Turn::Connection;
+                return Some(Next::Reset(reply));
+            }
         }
         self.turn = Turn::Reset;
         let (slot, lane) = match (self.host.first, self.guests.first, self.lane) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use vsock_proto::ConnKey;
 
+use crate::connection_info::ConnectionId;
 use crate::entry::{ConnectionEntry, Entry, Handshake};
 use crate::slot::{Slot, SlotKey};
 
@@ -113,10 +114,9 @@ impl Table {
 
     /// Where the connection with these ports is.
     pub(crate) fn find(&mut self, ports: ConnKey) -> Option<Slot> {
-        if let Some((last, slot)) = self.last
-            && last == ports
-        {
-            return Some(slot);
+        match self.last {
+            Some((last, slot)) if last == ports => return Some(slot),
+            _ => {}
         }
         let slot = *self.by_ports.get(&ports)?;
         self.last = Some((ports, slot));
@@ -172,6 +172,26 @@ impl Table {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.cells.iter().filter_map(|cell| cell.entry.as_ref())
+    }
+
+    /// What each place has, from one on.
+    pub(crate) fn iter_from(&self, place: usize) -> impl Iterator<Item = Option<&Entry>> {
+        let cells = self.cells.get(place..).unwrap_or_default();
+        cells.iter().map(|cell| cell.entry.as_ref())
+    }
+
+    /// Places, taken or not.
+    pub(crate) fn places(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Where the connection with this number is. Looks at each.
+    pub(crate) fn slot_of(&self, id: ConnectionId) -> Option<Slot> {
+        let is_it =
+            |entry: &Entry| matches!(entry, Entry::Connection(entry) if entry.birth.id == id);
+        let mut cells = (0..).map(Slot::new).zip(&self.cells);
+        let found = cells.find(|(_, cell)| cell.entry.as_ref().is_some_and(is_it));
+        found.map(|(slot, _)| slot)
     }
 
     pub(crate) const fn connections(&self) -> usize {

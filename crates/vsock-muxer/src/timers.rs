@@ -58,9 +58,7 @@ impl Timers {
             *known = 0;
         }
         // The last one moves to the free position, unless it was the last itself.
-        if let Some(last) = self.heap.pop()
-            && last.slot != slot
-        {
+        if let Some(last) = self.heap.pop().filter(|last| last.slot != slot) {
             self.put(position, last);
             self.restore(position);
         }

@@ -138,8 +138,8 @@ impl fmt::Display for Port {
     }
 }
 
-/// What identifies a connection of one guest: the CID of the host's side, the port on our side and the
-/// port on the peer's.
+/// What identifies a connection of one guest: the CID of the host's side, the port on our side and
+/// the port on the peer's.
 ///
 /// The guest's own CID is no part of it: [`Route`](crate::Route) lets only packets from and to one guest
 /// through. Nor is the socket type: a tuple belongs to one connection, whatever its type
@@ -158,8 +158,8 @@ impl fmt::Display for Port {
 /// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ConnKey {
-    /// The CID that the guest is connected to: the host's, or that of another guest in whose place the
-    /// device stands.
+    /// The CID that the guest is connected to: the host's, or that of another guest in whose place
+    /// the device stands.
     pub host_cid: Cid,
     /// Our port: the host's, in a device.
     pub local: Port,

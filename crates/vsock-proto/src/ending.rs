@@ -27,6 +27,6 @@ pub enum Ending {
     /// A message is longer than its receiver can hold: than the guest's buffer or the limit, where the
     /// host has sent it, or than the host's stream takes.
     MessageTooLong,
-    /// The device was reset or is shutting down.
+    /// The device was reset or is shutting down, or its owner has ended this connection.
     Aborted,
 }

@@ -8,9 +8,9 @@ use crate::{
 
 /// Who speaks with whom: turns headers into packets and packets into headers.
 ///
-/// A device has one route for its guest. Only a packet from this guest passes, and only to the host or,
-/// [where it is let](Self::to_guests_too), to another guest. What goes back bears the configured CID of the
-/// guest, never that of some packet.
+/// A device has one route for its guest. Only a packet from this guest passes, and only to the host
+/// or, [where it is let](Self::to_guests_too), to another guest. What goes back bears the
+/// configured CID of the guest, never that of some packet.
 ///
 /// ```
 /// use vsock_proto::{Body, CidError, GuestCid, Header, Op, Route, SocketTypes};
@@ -84,8 +84,8 @@ impl Route {
         }
     }
 
-    /// The same route, on which packets between the guest and other guests pass as well: any CID that a
-    /// guest can have, but its own. Whether there is such a guest, a connection finds out.
+    /// The same route, on which packets between the guest and other guests pass as well: any CID
+    /// that a guest can have, but its own. Whether there is such a guest, a connection finds out.
     #[must_use]
     pub const fn to_guests_too(self) -> Self {
         Self {

@@ -16,8 +16,8 @@ use crate::members::Members;
 
 /// The connections of one guest with others: for its muxer (`Muxer::add_sibling_backend`).
 ///
-/// Dropping it takes the guest out of the [`Siblings`](crate::Siblings): what waits for it is reset, and
-/// nothing reaches it any more. Connections that are there are the muxer's.
+/// Dropping it takes the guest out of the [`Siblings`](crate::Siblings): what waits for it is
+/// reset, and nothing reaches it any more. Connections that are there are the muxer's.
 pub struct SiblingBackend {
     cid: u64,
     groups: Arc<Groups>,

@@ -2,10 +2,10 @@
 
 //! Guests that talk to guests, if one process serves them all.
 //!
-//! [`Siblings`] is what the devices of these guests share. Each guest [joins](Siblings::join) with its CID and
-//! its [`Groups`], and gets a [`SiblingBackend`] for its muxer (`Muxer::add_sibling_backend`). A guest reaches
-//! another one by that one's CID if they have a group in common; any other gets an RST, as from a CID that does
-//! not exist.
+//! [`Siblings`] is what the devices of these guests share. Each guest [joins](Siblings::join) with
+//! its CID and its [`Groups`], and gets a [`SiblingBackend`] for its muxer
+//! (`Muxer::add_sibling_backend`). A guest reaches another one by that one's CID if they have a
+//! group in common; any other gets an RST, as from a CID that does not exist.
 //!
 //! ```text
 //!  guest 3 ─▶ muxer of 3 ─connect_from─▶ SiblingBackend of 3 ──▶ queue of guest 4
@@ -36,25 +36,25 @@
 //!
 //! # What a connection is
 //!
-//! Each muxer has its half of it, as if the other guest were a host component, and between the two are the pipes
-//! of `vsock-inner`. So half-close, resets and credit pass from end to end. The RESPONSE for the one
-//! guest is sent when that of the other has come, an RST when the other has refused; a guest that does not answer
-//! is waited for as long as the muxers' configurations say.
+//! Each muxer has its half of it, as if the other guest were a host component, and between the two
+//! are the pipes of `vsock-inner`. So half-close, resets and credit pass from end to end. The
+//! RESPONSE for the one guest is sent when that of the other has come, an RST when the other has
+//! refused; a guest that does not answer is waited for as long as the muxers' configurations say.
 //!
 //! # What is bounded
 //!
 //! Between two guests wait, in each direction of a connection, what the sender's muxer holds
-//! (`buf_alloc`) and the [capacity](VsockInnerConfig) of the pipe; a guest that does not read stops only those
-//! that write to it. [`pending`](VsockInnerConfig::pending) connections may wait for one guest to take them, and
-//! other guests may have begun at most half of the connections that its muxer takes. The
-//! devices share no lock on the way of bytes: see `docs/concurrency.md`.
+//! (`buf_alloc`) and the [capacity](VsockInnerConfig) of the pipe; a guest that does not read stops
+//! only those that write to it. [`pending`](VsockInnerConfig::pending) connections may wait for one
+//! guest to take them, and other guests may have begun at most half of the connections that its
+//! muxer takes. The devices share no lock on the way of bytes: see `docs/concurrency.md`.
 //!
 //! # A policy of one's own
 //!
-//! A muxer takes any backend for its connections with other guests. One with other rules looks at both addresses
-//! in its [`connect_from`](VsockBackend::connect_from), and asks the
-//! [connector](VsockInnerConnector::start_connect_from) of the other guest's [`VsockInnerBackend`] for
-//! the stream, as the one here does.
+//! A muxer takes any backend for its connections with other guests. One with other rules looks at
+//! both addresses in its [`connect_from`](VsockBackend::connect_from), and asks the
+//! [connector](VsockInnerConnector::start_connect_from) of the other guest's [`VsockInnerBackend`]
+//! for the stream, as the one here does.
 //!
 //! # Invariants
 //!

@@ -11,7 +11,8 @@ use crate::backend::SiblingBackend;
 use crate::groups::Groups;
 use crate::members::{Member, Members};
 
-/// The guests that may talk to each other, by their groups. It can be cloned; every clone is of the same guests.
+/// The guests that may talk to each other, by their groups. It can be cloned; every clone is of the
+/// same guests.
 ///
 /// See the [crate](crate)'s documentation.
 #[derive(Clone, Default)]
@@ -29,8 +30,8 @@ impl Siblings {
 
     /// As [`new`](Self::new), with other limits: capacities are those of each connection,
     /// [`to_device`](VsockInnerConfig::to_device) towards the guest that is connected to;
-    /// [`pending`](VsockInnerConfig::pending) is how many may wait for one guest. A message longer than
-    /// a capacity ends its connection, so none should be less than the muxers' `max_message`.
+    /// [`pending`](VsockInnerConfig::pending) is how many may wait for one guest. A message longer
+    /// than a capacity ends its connection, so none should be less than the muxers' `max_message`.
     #[must_use]
     pub fn with_config(config: VsockInnerConfig) -> Self {
         Self {
@@ -82,7 +83,8 @@ pub enum JoinError {
         /// The CID.
         cid: u64,
     },
-    /// Its backend could not be made: the limits are not valid, or the process has no descriptor left.
+    /// Its backend could not be made: the limits are not valid, or the process has no descriptor
+    /// left.
     #[error("cannot make the backend for connections with other guests")]
     Backend(#[source] io::Error),
 }

@@ -8,6 +8,7 @@ pub(crate) mod backend;
 pub(crate) mod client_listener;
 pub(crate) mod closer;
 pub(crate) mod guarded_socket;
+mod handed_over;
 mod named_listener;
 mod pieces;
 mod seqpacket_backend;

@@ -110,8 +110,3 @@ pub use vsock_inner::{
     VsockAddr, VsockInnerConnector, VsockInnerListener, VsockInnerReader, VsockInnerStream,
     VsockInnerWriter, VsockStream,
 };
-
-/// The page for users; doctests compile and run its code.
-#[cfg(all(doctest, feature = "fd"))]
-#[doc = include_str!("../../../docs/async.md")]
-struct AsyncPage;

@@ -14,17 +14,17 @@ use vsock_epoll::MuxerDriver;
 use vsock_inner::{VsockInnerBackend, VsockInnerConnector};
 use vsock_muxer::{Muxer, MuxerState};
 use vsock_proto::{Config, GuestCid, Tick};
-use vsock_sockets::{
-    ExposeBackend, NamedListener, SocketFileRemover, UnixBackend, UnixSeqpacketBackend,
-};
+use vsock_sockets::NamedListener;
 
 use crate::access_platform::AccessPlatform;
 use crate::cid_claim::CidClaim;
 use crate::device::VhostUserVsock;
 use crate::error::VhostUserError;
 use crate::frontend_thread::FrontendThread;
+use crate::inspector::Inbox;
 use crate::io_thread::IoThread;
 use crate::journal::Journal;
+use crate::served::{Served, Serves};
 use crate::shared::{Offer, Shared};
 use crate::shared_file::SealedMemory;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
@@ -41,22 +41,6 @@ const POLL_BUDGET: Duration = Duration::from_micros(30);
 
 /// The longest queue that virtio knows (virtio 1.3, 2.7).
 const MAX_QUEUE_SIZE: u16 = 1 << 15;
-
-/// A backend, and which of the guest's connections are for it.
-struct Served {
-    backend: Box<dyn VsockBackend>,
-    serves: Serves,
-}
-
-/// Which of the guest's connections are for a backend.
-enum Serves {
-    /// Those to every port that no backend has for itself.
-    Rest,
-    /// Those to these ports.
-    Ports(Vec<u32>),
-    /// Those to other guests.
-    Siblings,
-}
 
 /// Makes a [`VhostUserVsock`].
 pub struct VhostUserVsockBuilder {
@@ -278,18 +262,20 @@ impl VhostUserVsockBuilder {
     /// system lacks.
     pub fn spawn(mut self) -> Result<VhostUserVsock, VhostUserError> {
         let cid = GuestCid::try_from(self.cid).map_err(VhostUserError::Cid)?;
-        let size = self.queue_size;
-        if !(2..=MAX_QUEUE_SIZE).contains(&size) || !size.is_power_of_two() {
-            return Err(VhostUserError::QueueSize(size));
-        }
+        let size = checked_size(self.queue_size)?;
         let claim = CidClaim::new(cid).ok_or(VhostUserError::CidTaken(cid))?;
 
         let listener = self.listen()?;
         let handle = listener.as_ref().map(NamedListener::handle);
-        let event_loop =
+        let mut event_loop =
             MuxerDriver::new().map_err(|error| VhostUserError::Resources(error.into()))?;
         let stopper = Stopper::new(handle.clone(), event_loop.waker());
-        let file_removers = self.backends.iter().filter_map(file_remover).collect();
+        let inbox = Arc::new(Inbox::new(&mut event_loop)?);
+        let file_removers = self
+            .backends
+            .iter()
+            .filter_map(Served::file_remover)
+            .collect();
         let journal = Arc::new(Journal::new(cid, event_loop.waker()));
         let muxer = muxer(cid, self.config, self.backends)?;
         let virtio = virtio_device(muxer, self.access_platform, self.poll_budget);
@@ -304,6 +290,7 @@ impl VhostUserVsockBuilder {
             claim,
             journal,
             offer,
+            inbox,
             worker: Mutex::new(worker),
         });
         let io_thread = IoThread::new(Arc::clone(&shared), stopper.clone());
@@ -380,15 +367,12 @@ fn first_port(ports: &Range<u32>) -> u32 {
         .saturating_add(u32::try_from(offset).unwrap_or(0))
 }
 
-/// What can remove the file of a backend over Unix sockets.
-fn file_remover(served: &Served) -> Option<SocketFileRemover> {
-    let backend = served.backend.as_any();
-    if let Some(streams) = backend.downcast_ref::<UnixBackend>() {
-        Some(streams.file_remover())
-    } else if let Some(messages) = backend.downcast_ref::<UnixSeqpacketBackend>() {
-        Some(messages.file_remover())
+/// A size that a queue can have.
+fn checked_size(size: u16) -> Result<u16, VhostUserError> {
+    if (2..=MAX_QUEUE_SIZE).contains(&size) && size.is_power_of_two() {
+        Ok(size)
     } else {
-        backend.downcast_ref::<ExposeBackend>()?.file_remover()
+        Err(VhostUserError::QueueSize(size))
     }
 }
 

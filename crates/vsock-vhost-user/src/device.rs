@@ -12,6 +12,7 @@ use vsock_virtio::{DeviceCounters, PacketTap};
 
 use crate::capture::Capture;
 use crate::error::VhostUserError;
+use crate::inspector::Inspector;
 use crate::shared::Shared;
 use crate::status::StatusHandle;
 use crate::stopper::Stopper;
@@ -137,6 +138,13 @@ impl VhostUserVsock {
         let before = self.shared.worker().lifecycle.device_mut().set_tap(tap);
         // Not under the lock.
         drop(before);
+    }
+
+    /// Asks the device for figures and connections, also when it is busy or has been blocked: an answer
+    /// that does not come in time is an error.
+    #[must_use]
+    pub fn inspector(&self) -> Inspector {
+        Inspector::new(self.guest_cid(), Arc::clone(&self.shared.inbox))
     }
 
     fn wait(&mut self) -> Result<(), VhostUserError> {

@@ -60,9 +60,10 @@ impl FrontendThread {
 
 fn serve_all(shared: &Arc<Shared>, vmms: &mut Vmms, stopper: &Stopper) {
     let journal = &shared.journal;
-    while let Some(Some(socket)) = retry(journal, stopper, || vmms.next())
-        && let Some(other) = retry(journal, stopper, || socket.try_clone())
-    {
+    while let Some(Some(socket)) = retry(journal, stopper, || vmms.next()) {
+        let Some(other) = retry(journal, stopper, || socket.try_clone()) else {
+            break;
+        };
         Session::new(shared, socket, other).serve(shared, stopper);
     }
 }

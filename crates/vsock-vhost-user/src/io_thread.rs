@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use vsock_epoll::DriverEvents;
 
 use crate::error::VhostUserError;
+use crate::inspector::{INSPECTION, Question};
 use crate::shared::Shared;
 use crate::stopper::{StopOnDrop, StopStage, Stopper};
 
@@ -60,6 +61,45 @@ impl IoThread {
         let waited = self.events.wait(timeout);
         waited.map_err(|error| VhostUserError::Resources(error.into()))?;
         self.shared.worker().step(&mut self.events);
+        if self.events.own().any(|number| number == INSPECTION) {
+            self.answer_one();
+        }
         Ok(())
+    }
+
+    /// Answers the next question, or a part of it: bytes have their turn before the rest.
+    fn answer_one(&mut self) {
+        let Some(question) = self.shared.inbox.take() else {
+            return;
+        };
+        match question {
+            Question::Report(reply) => {
+                let report = self.shared.worker().report();
+                reply.answer(report);
+            }
+            Question::List(mut listing) => {
+                let next = self
+                    .shared
+                    .worker()
+                    .list(listing.position, &mut listing.list);
+                match next {
+                    Some(position) => {
+                        listing.position = position;
+                        self.shared.inbox.put_back(Question::List(listing));
+                    }
+                    None => listing.reply.answer(listing.list),
+                }
+            }
+            Question::Reset(id, reply) => {
+                let found = self.shared.worker().reset(id, &mut self.events);
+                reply.answer(found);
+            }
+        }
+    }
+}
+
+impl Drop for IoThread {
+    fn drop(&mut self) {
+        self.shared.inbox.close();
     }
 }

@@ -133,22 +133,22 @@ macro_rules! say {
             target: module_path!(),
             text: $text,
         };
-        // A line that the logger does not want is not counted either.
-        if log::log_enabled!(target: line.target, line.level)
-            && let Some(left_out) = journal.admit(line)
-        {
-            log::log!(
-                target: line.target,
-                line.level,
-                "guest {}: {}{left_out}",
-                journal.guest(),
-                format_args!($text $(, $name = $argument)*),
-            );
-        }
+        $crate::journal::say_line(journal, line, format_args!($text $(, $name = $argument)*));
     }};
 }
 
 pub(crate) use say;
+
+/// Says a line whose words are not those by which its limit knows it.
+pub(crate) fn say_line(journal: &Journal, line: Line, words: fmt::Arguments<'_>) {
+    // A line that the logger does not want is not counted either.
+    if log::log_enabled!(target: line.target, line.level) {
+        if let Some(left_out) = journal.admit(line) {
+            let guest = journal.guest();
+            log::log!(target: line.target, line.level, "guest {guest}: {words}{left_out}");
+        }
+    }
+}
 
 #[cfg(test)]
 pub(crate) mod testing {

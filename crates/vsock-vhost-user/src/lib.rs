@@ -154,6 +154,12 @@
 //! the guest, as ssh's `ProxyCommand` is to. `--capture FILE` writes packets for Wireshark, as
 //! [`Capture`] does for a host program.
 //!
+//! `--control PATH` is a socket for those who watch the program, by HTTP: `GET /metrics`
+//! (`OpenMetrics`), `GET /connections` (JSON) and `DELETE /connections/ID`.
+//! `vsock-vhost-user ctl PATH connections`, `metrics`, `close ID` and `top` do it for people.
+//! `docs/control.md` has the figures and the limits. A library asks by
+//! [`VhostUserVsock::inspector`].
+//!
 //! # What happens when
 //!
 //! | event | what the device does |
@@ -171,7 +177,9 @@
 //! | a host process sends descriptors (`SCM_RIGHTS`) | it gets an error (`EPERM`); on a system before Linux 6.16 its bytes arrive, and a thread of its own closes the descriptors |
 //! | [`Stopper::stop`] | the guest gets its RSTs, if it has room for them within 100 ms; connections are reset, backends dropped, threads ended; the socket for the VMM and the CID go with the [`VhostUserVsock`] |
 //! | a stop is blocked by a backend, or by the VMM's files | two seconds after it [`VhostUserError::NotEnded`] says by what; socket files are removed, the CID stays taken |
-//! | SIGTERM, for the program | the same, and it ends |
+//! | SIGTERM, SIGINT or SIGHUP, for the program | the same, and it ends |
+//! | SIGUSR1, for the program | all figures and connections go to standard error, whatever is logged |
+//! | a system call that the program does not need, for the program | it is killed, and standard error has the call |
 //!
 //! The event queue stays with QEMU, which does not pass it on: a guest that is migrated is told by
 //! QEMU. A front-end that stops the queues and starts them again, as QEMU does for `stop` and `cont`,
@@ -180,14 +188,14 @@
 //! # What it logs
 //!
 //! Through the crate [`log`], in the targets `vsock_vhost_user`, `vsock_sockets` and below. Nothing is logged of
-//! single connections and packets: [`VhostUserVsock::counters`] has those.
+//! single packets, and of connections only that they were refused: [`VhostUserVsock::inspector`] has those.
 //!
 //! | level | what |
 //! |---|---|
 //! | error | a capture has ended, because its file cannot be written; the driver is not served: its queues are broken, or it wants what was not offered; a thread has panicked; the operating system lacks what the device needs |
 //! | warn | packets are missing in a capture, or it has reached its limit; the front-end broke its protocol, with the name of the request; the guest cannot be notified; a descriptor cannot be watched; calls may wait for a front-end, for want of asynchronous I/O; a socket's file cannot be removed, or its path is too long for a port; another process keeps the lock of a socket's directory |
 //! | info | a front-end has connected, or has gone |
-//! | debug | the guest's driver is up, and with which features; what could not be done and does no harm |
+//! | debug | the guest's driver is up, and with which features; why a client or a connection was refused, each reason with a limit of its own; what could not be done and does no harm |
 //!
 //! No guest, front-end or host process fills the log. Each line that they can repeat has a limit of its
 //! own for each guest: it goes out ten times, and then once in ten seconds; a turn that is not used is
@@ -210,7 +218,8 @@
 //! lock and one notification of the guest for a batch.
 //!
 //! Where the system lets host processes pass descriptors, the first of these starts another thread for the
-//! whole process, which closes them.
+//! whole process, which closes them; [`start_closer`] starts it beforehand. What each thread is to do first,
+//! [`VhostUserVsockBuilder::on_thread_start`] says.
 //!
 //! # Invariants
 //!
@@ -233,6 +242,8 @@ mod error;
 mod frontend;
 mod frontend_thread;
 mod guest_clock;
+mod inquiry;
+mod inspector;
 mod io_thread;
 mod journal;
 mod lifecycle;
@@ -242,6 +253,7 @@ mod migration;
 mod panics;
 mod rate_limit;
 mod refusal;
+mod served;
 mod session;
 mod shared;
 mod shared_file;
@@ -259,6 +271,8 @@ pub use builder::VhostUserVsockBuilder;
 pub use capture::{Capture, CaptureConfig, CaptureCounters, CaptureError};
 pub use device::VhostUserVsock;
 pub use error::VhostUserError;
+pub use inquiry::{Inquiry, InspectError};
+pub use inspector::{ConnectionList, DeviceReport, Inspector};
 pub use shared_file::SealedMemory;
 pub use status::{DeviceStatus, StatusHandle};
 pub use stopper::Stopper;
@@ -272,8 +286,14 @@ pub use vsock_inner::{
     StreamError, Target, VsockInnerBackend, VsockInnerConfig, VsockInnerConfigError,
     VsockInnerConnector, VsockInnerListener, VsockInnerReader, VsockInnerStream, VsockInnerWriter,
 };
-pub use vsock_muxer::{Ending, EndingCounts, MuxerCounters, MuxerError};
-pub use vsock_proto::{Cid, CidError, Config, ConfigBuilder, ConfigError, GuestCid};
+pub use vsock_muxer::{
+    ConnectionId, ConnectionInfo, Ending, EndingCounts, Initiator, MuxerCounters, MuxerError,
+    MuxerGauges, RefusalReason,
+};
+pub use vsock_proto::{
+    Cid, CidError, Config, ConfigBuilder, ConfigError, ConnKey, GuestCid, Phase, Port, SocketType,
+    Tick,
+};
 pub use vsock_siblings::{Groups, JoinError, SiblingBackend, SiblingError, Siblings};
 pub use vsock_sockets::{
     DatagramStream, ExposeBackend, ExposedAt, ExposedAtError, ForwardBackend, ForwardTarget,
@@ -281,4 +301,4 @@ pub use vsock_sockets::{
     SocketAccess, SocketFileRemover, SocketNames, TcpBackend, TcpVsockStream, UnixBackend,
     UnixSeqpacketBackend, UnixSeqpacketStream, UnixVsockStream, start_closer,
 };
-pub use vsock_virtio::DeviceCounters;
+pub use vsock_virtio::{DeviceCounters, QueueCounters, QueueDepths};

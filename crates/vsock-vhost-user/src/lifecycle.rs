@@ -46,6 +46,11 @@ impl Lifecycle {
         &mut self.device
     }
 
+    /// The guest's time at this moment.
+    pub(crate) fn guest_time(&self, now: Tick) -> Tick {
+        self.clock.at(now)
+    }
+
     /// Takes the device off its rings.
     pub(crate) fn interrupt(&mut self, now: Tick, effect: Effect) {
         if effect == Effect::Nothing {

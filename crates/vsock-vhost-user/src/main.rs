@@ -2,7 +2,7 @@
 
 //! A vsock device as a program of its own.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod program;
 

@@ -6,17 +6,25 @@ mod args;
 mod capabilities;
 mod capture;
 mod connect;
+mod control;
+mod ctl;
 mod descriptors;
 mod error;
 mod generate;
 mod inherited;
 mod logging;
 mod machine;
+mod passed_fd;
+mod sandbox;
 mod serve;
+mod signals;
+mod systemd;
+mod thread;
 
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -25,6 +33,9 @@ use self::args::{Args, ArgsError, Command, Vm};
 use self::error::{ProgramError, with_causes};
 use self::inherited::Inherited;
 use self::logging::Logging;
+use self::machine::Passed;
+use self::sandbox::{Needs, Sandbox, ThreadKind};
+use self::systemd::HandedOver;
 
 /// Does what its arguments say.
 pub(crate) fn main() -> ExitCode {
@@ -38,6 +49,7 @@ pub(crate) fn main() -> ExitCode {
         None => return serve(&args),
         Some(Command::Connect(options)) => connect::run(options).map_err(ProgramError::from),
         Some(Command::Generate(options)) => generate::run(options).map_err(ProgramError::from),
+        Some(Command::Ctl(options)) => ctl::run(options).map_err(ProgramError::from),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,18 +63,12 @@ fn serve(args: &Args) -> ExitCode {
     if args.check {
         return checked(&vms);
     }
-    let inherited = match Inherited::take(&vms) {
-        Ok(inherited) => inherited,
-        Err(error) => return fail(&error.into()),
+    let (passed, sandbox, logging) = match start(args, &vms) {
+        Ok(started) => started,
+        // Nothing runs yet that could be kept waiting.
+        Err(error) => return fail(&error),
     };
-    let logging = match Logging::start(args.log.log_level) {
-        Ok(logging) => logging,
-        Err(error) => {
-            // Nothing runs yet that could be kept waiting.
-            return fail(&ProgramError::Thread(error));
-        }
-    };
-    let code = match serve::run(&args.capture, &vms, inherited, &logging) {
+    let code = match serve::run(args, &vms, passed, &sandbox, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.say(&error.text());
@@ -71,6 +77,20 @@ fn serve(args: &Args) -> ExitCode {
     };
     logging.finish();
     code
+}
+
+/// What is there before anything can be logged. First the descriptors that were passed: nothing that the
+/// program opens may have their numbers.
+fn start(args: &Args, vms: &[Vm]) -> Result<(Passed, Arc<Sandbox>, Logging), ProgramError> {
+    let passed = Passed {
+        inherited: Inherited::take(vms)?,
+        handed_over: HandedOver::from_env()?,
+    };
+    let sandbox = Arc::new(Sandbox::prepare(args.operation.sandbox, &Needs::of(vms))?);
+    let begin = sandbox.begin(ThreadKind::Log);
+    let logging = Logging::start(args.log.log_level, begin).map_err(ProgramError::Thread)?;
+    sandbox.report();
+    Ok((passed, sandbox, logging))
 }
 
 /// Ends the program as it does for an argument that cannot be parsed.

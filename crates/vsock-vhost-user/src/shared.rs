@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::access_platform::AccessPlatform;
 use crate::cid_claim::CidClaim;
 use crate::error::VhostUserError;
+use crate::inspector::Inbox;
 use crate::journal::Journal;
 use crate::panics::{self, catch};
 use crate::shared_file::SealedMemory;
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     /// Where the device says what its owner should know.
     pub(crate) journal: Arc<Journal>,
     pub(crate) offer: Offer,
+    /// Questions for the thread that moves bytes.
+    pub(crate) inbox: Arc<Inbox>,
     pub(crate) worker: Mutex<Worker>,
 }
 

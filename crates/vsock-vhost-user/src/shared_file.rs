@@ -81,7 +81,7 @@ impl Part {
                 return Err(FileError::Huge);
             }
             // The kernel would map the whole last page, and refuse to unmap a part of it.
-            if !self.len.is_multiple_of(page) {
+            if self.len % page != 0 {
                 return Err(FileError::PartOfPage(page));
             }
         }

@@ -127,7 +127,7 @@ impl Kernel {
 
 /// A descriptor's number, as the kernel's structure has it.
 fn number(fd: &impl AsRawFd) -> u32 {
-    fd.as_raw_fd().cast_unsigned()
+    u32::from_ne_bytes(fd.as_raw_fd().to_ne_bytes())
 }
 
 fn write(eventfd: &impl AsFd) -> Result<(), SignalError> {

@@ -119,10 +119,10 @@ impl Stopper {
     pub(crate) fn advance(&self, stage: StopStage) {
         let mut state = self.state();
         state.stage = state.stage.max(stage);
-        if state.stage > StopStage::Moving
-            && let Some(session) = &state.session
-        {
-            hang_up(session);
+        if state.stage > StopStage::Moving {
+            if let Some(session) = &state.session {
+                hang_up(session);
+            }
         }
         drop(state);
         self.0.changed.notify_all();

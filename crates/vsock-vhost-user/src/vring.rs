@@ -19,7 +19,7 @@ use crate::signal::{SignalError, Signaller};
 
 /// The number of each kick: the queues are to be looked at, whichever it was. So an event that was taken
 /// before the kick was replaced does no harm.
-const KICK: u32 = 0;
+pub(crate) const KICK: u32 = 0;
 
 /// Bytes from the beginning of a used ring to its index (virtio 1.3, 2.7.8).
 const USED_INDEX: u64 = 2;

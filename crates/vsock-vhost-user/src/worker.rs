@@ -10,9 +10,9 @@ use std::sync::Arc;
 use virtio_queue::{Error as QueueError, QueueT};
 use vsock_backend_api::VsockBackend;
 use vsock_epoll::{DriverEvents, Handover, LoopError, MuxerDriver};
-use vsock_muxer::{MuxerCounters, NextCall};
+use vsock_muxer::NextCall;
 use vsock_proto::Tick;
-use vsock_virtio::{DeviceCounters, F_EVENT_IDX, QueueName, Queues, VsockDevice};
+use vsock_virtio::{F_EVENT_IDX, QueueName, Queues, VsockDevice};
 
 use crate::error::VhostUserError;
 use crate::journal::{Journal, say};
@@ -20,7 +20,9 @@ use crate::lifecycle::Lifecycle;
 use crate::memory::{MappedMemory, holds_queue};
 use crate::session::{Interruption, QUEUES, Session};
 use crate::signal::Signaller;
-use crate::vring::{Addresses, Discarded, Enablement, KickChange, Vring};
+use crate::vring::{Addresses, Discarded, Enablement, KICK, KickChange, Vring};
+
+mod inspect;
 
 /// The number of a queue that exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,6 +78,8 @@ pub(crate) struct Worker {
     vrings: [Vring; QUEUES],
     /// Whether the event queue runs, so that the device uses it.
     event_queue_runs: bool,
+    /// How often the driver's notifications have woken the device.
+    kicks: u64,
     /// The guest's memory, while a front-end shares it.
     memory: Option<Arc<MappedMemory>>,
 }
@@ -99,6 +103,7 @@ impl Worker {
             vrings: [vring()?, vring()?, vring()?],
             journal,
             event_queue_runs: false,
+            kicks: 0,
             memory: None,
         })
     }
@@ -240,6 +245,8 @@ impl Worker {
     /// Handles events, or polls for the device if there are none.
     pub(crate) fn step(&mut self, events: &mut DriverEvents) {
         let now = self.event_loop.now();
+        let kicks = events.own().filter(|number| *number == KICK);
+        self.kicks += kicks.count() as u64;
         if self.event_loop.dispatch(now, events, &mut self.lifecycle) {
             events.set_next_call(self.serve(now));
         }
@@ -259,28 +266,8 @@ impl Worker {
         self.session.serves() && self.lifecycle.device().owes_farewells()
     }
 
-    pub(crate) fn features(&self) -> u64 {
-        self.lifecycle.device().device_features()
-    }
-
-    pub(crate) fn config(&self, offset: u32, data: &mut [u8]) {
-        self.lifecycle.device().read_config(offset.into(), data);
-    }
-
-    pub(crate) fn is_active(&self) -> bool {
-        self.lifecycle.device().is_active()
-    }
-
-    pub(crate) fn counters(&self) -> MuxerCounters {
-        self.lifecycle.device().muxer().counters()
-    }
-
     pub(crate) fn connections(&self) -> usize {
         self.lifecycle.device().muxer().connections().count()
-    }
-
-    pub(crate) fn queue_counters(&self) -> DeviceCounters {
-        self.lifecycle.device().counters()
     }
 
     /// Moves what can be moved, if the driver has started its queues. Returns when to call it
@@ -376,10 +363,11 @@ impl Worker {
                 Handover::Close(stream) => drop(stream),
                 Handover::Failed(error) => tell(journal, &error),
             });
-        if let Some(wait) = self.journal.tell()
-            && let Err(error) = self.event_loop.wake_by(now.saturating_add(wait))
-        {
-            tell(&self.journal, &error);
+        self.tell_refusals();
+        if let Some(wait) = self.journal.tell() {
+            if let Err(error) = self.event_loop.wake_by(now.saturating_add(wait)) {
+                tell(&self.journal, &error);
+            }
         }
     }
 }

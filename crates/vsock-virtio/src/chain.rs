@@ -152,7 +152,7 @@ impl<'t, 'm, M: GuestMemory> Walk<'t, 'm, M> {
     /// Goes into the table that a descriptor refers to.
     fn enter(&mut self, mem: &'m M, descriptor: &Descriptor) -> Result<(), BadChain> {
         let len = descriptor.len() as usize;
-        if self.indirect.is_some() || !len.is_multiple_of(DESCRIPTOR) {
+        if self.indirect.is_some() || len % DESCRIPTOR != 0 {
             return Err(BadChain);
         }
         self.entries = u16::try_from(len / DESCRIPTOR).map_err(|_| BadChain)?;

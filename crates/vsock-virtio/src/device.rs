@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 mod farewell;
+mod inspect;
 mod pause;
 mod tap;
 mod unwind;
@@ -245,9 +246,12 @@ impl<M: GuestMemory> VsockDevice<M> {
         let mut result = self.unwinding(now, |device| device.work(now, mem, queues));
         match &mut result {
             Ok(outcome) => {
-                let is_first = self.phase == Phase::Starting;
-                outcome.notify_rx |= is_first;
-                outcome.notify_tx |= is_first;
+                if self.phase == Phase::Starting {
+                    self.counters.rx.decided(0, !outcome.notify_rx);
+                    self.counters.tx.decided(0, !outcome.notify_tx);
+                    outcome.notify_rx = true;
+                    outcome.notify_tx = true;
+                }
                 self.phase = Phase::Active;
             }
             Err(fault) => self.break_down(now, *fault),
@@ -335,12 +339,6 @@ impl<M: GuestMemory> VsockDevice<M> {
             active: self.has_driver(),
             muxer: self.muxer.save(),
         }
-    }
-
-    /// What has been counted.
-    #[must_use]
-    pub const fn counters(&self) -> DeviceCounters {
-        self.counters
     }
 }
 

@@ -127,10 +127,10 @@ impl Events {
                 published = self.publish(now, queue, counters, &mut budget)?;
             }
         }
-        if let Self::Published { available, .. } = *self
-            && (queue.available()? != available || queue.watch_available()? != available)
-        {
-            *self = Self::Quiet;
+        if let Self::Published { available, .. } = *self {
+            if queue.available()? != available || queue.watch_available()? != available {
+                *self = Self::Quiet;
+            }
         }
         Ok(published)
     }

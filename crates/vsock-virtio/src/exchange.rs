@@ -45,4 +45,50 @@ pub struct DeviceCounters {
     pub unusable_buffers: u64,
     /// Transport resets that were published to the guest.
     pub transport_resets: u64,
+    /// Of the receive queue.
+    pub rx: QueueCounters,
+    /// Of the transmit queue.
+    pub tx: QueueCounters,
+    /// Of the event queue.
+    pub event: QueueCounters,
+}
+
+/// What a device has counted of one queue.
+///
+/// A device that polls, or whose guest does not want to be interrupted for each buffer, spares most of the
+/// notifications.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct QueueCounters {
+    /// Chains that were given back to the driver.
+    pub chains_used: u64,
+    /// How often an [`Outcome`] asked its caller to notify the guest.
+    pub notifications_sent: u64,
+    /// Chains that were given back without a notification of their own, because the guest did not want
+    /// one or one stood for several of them.
+    pub notifications_spared: u64,
+}
+
+impl QueueCounters {
+    /// It was decided whether to notify the guest of this many chains.
+    pub(crate) fn decided(&mut self, chains: u16, notify: bool) {
+        let sent = u64::from(notify);
+        self.notifications_sent += sent;
+        self.notifications_spared += u64::from(chains).saturating_sub(sent);
+    }
+}
+
+/// How many chains the driver has made available in each queue that the device has not taken.
+///
+/// `None` where the queue is not served, or where its driver breaks the rules. Another moment has other
+/// numbers: the guest goes on meanwhile.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct QueueDepths {
+    /// Buffers that packets for the guest may still fill.
+    pub rx: Option<u16>,
+    /// Packets of the guest that wait for the device.
+    pub tx: Option<u16>,
+    /// Buffers for events.
+    pub event: Option<u16>,
 }

@@ -96,7 +96,7 @@ mod virtqueue;
 pub use builder::VsockDeviceBuilder;
 pub use device::VsockDevice;
 pub use error::{ActivateError, DeviceFault, FaultCause, QueueName, RestoreError};
-pub use exchange::{DeviceCounters, Outcome, Queues};
+pub use exchange::{DeviceCounters, Outcome, QueueCounters, QueueDepths, Queues};
 pub use features::{F_EVENT_IDX, F_IN_ORDER, F_INDIRECT_DESC, F_VERSION_1, FeatureError};
 pub use state::DeviceState;
 pub use tap::{PacketDirection, PacketTap};
@@ -113,9 +113,3 @@ pub use vsock_proto::{
     Cid, CidError, Config, ConfigBuilder, ConfigError, ConnKey, GuestCid, Header, Phase, Port,
     SocketType, Tick,
 };
-
-// The guide's program is compiled and run by `cargo test --doc`.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/embedding.md")]
-#[expect(dead_code, reason = "it only carries the page")]
-struct Embedding;

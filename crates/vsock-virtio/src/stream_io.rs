@@ -59,9 +59,10 @@ pub(crate) fn all<'m, B: BitmapSlice>(
         };
         moved += len;
         left = left.saturating_sub(len);
-        while let Some((first, others)) = rest.split_first()
-            && first.len() <= len
-        {
+        while let Some((first, others)) = rest.split_first() {
+            if first.len() > len {
+                break;
+            }
             len -= first.len();
             rest = others;
         }

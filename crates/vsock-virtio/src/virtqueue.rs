@@ -157,6 +157,16 @@ impl<'q, 'm, M: GuestMemory> Virtqueue<'q, 'm, M> {
         self.checked(available).map(Wrapping)
     }
 
+    /// How many chains wait to be taken, if the queue is served and its index makes sense.
+    pub(crate) fn depth(&self) -> Option<u16> {
+        if !self.ready() {
+            return None;
+        }
+        let available = self.available().ok()?;
+        let depth = (available - Wrapping(self.queue.next_avail())).0;
+        (depth <= self.queue.size()).then_some(depth)
+    }
+
     /// The chain that is taken next, in wrapping counting.
     pub(crate) fn next_available(&self) -> u16 {
         self.queue.next_avail()

@@ -78,10 +78,10 @@ impl Rig {
     fn take_packets(&mut self) -> io::Result<bool> {
         let now = self.now();
         let mut taken = 0;
-        while taken < TX_PACKETS
-            && self.muxer.can_take_packet()
-            && let Some(packet) = self.guest.next_packet()
-        {
+        while taken < TX_PACKETS && self.muxer.can_take_packet() {
+            let Some(packet) = self.guest.next_packet() else {
+                break;
+            };
             let mut payload = &packet.payload[..];
             self.muxer.on_packet(now, &packet.header, &mut payload);
             taken += 1;

@@ -42,7 +42,11 @@ impl ByFrame {
     fn wait_for(&mut self, missing: u32) -> io::Result<()> {
         let bytes = missing.clamp(1, MOST);
         if bytes != self.set {
-            setsockopt(&self.stream, ReceiveLowWater, &bytes.cast_signed())?;
+            setsockopt(
+                &self.stream,
+                ReceiveLowWater,
+                &i32::try_from(bytes).unwrap_or(i32::MAX),
+            )?;
             self.set = bytes;
         }
         Ok(())

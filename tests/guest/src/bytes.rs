@@ -36,8 +36,8 @@ pub(crate) fn joined<T>(result: std::thread::Result<T>) -> anyhow::Result<T> {
 }
 
 /// Sends bytes in writes of their piece, or each message in one.
-pub(crate) fn send(writer: &mut dyn Writer, content: impl Into<Content>) -> io::Result<()> {
-    transfer::send(writer, &content.into()).end.map(drop)
+pub(crate) fn send(mut writer: &mut dyn Writer, content: impl Into<Content>) -> io::Result<()> {
+    transfer::send(&mut writer, &content.into()).end.map(drop)
 }
 
 /// Receives exactly what was sent.
@@ -82,7 +82,7 @@ pub(crate) fn receive_all(
 
 /// Sends back what comes up to the end, and ends the other direction.
 pub(crate) fn echo(stream: &mut Stream) -> io::Result<u64> {
-    let echoed = transfer::echo(&mut *stream.reader, &mut *stream.writer);
+    let echoed = transfer::echo(&mut stream.reader, &mut stream.writer);
     echoed.end?;
     stream.writer.finish()?;
     Ok(echoed.count)

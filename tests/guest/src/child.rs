@@ -34,7 +34,12 @@ impl Child {
             .stdout(file.try_clone()?)
             .stderr(file)
             .spawn()
-            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+            .with_context(|| {
+                format!(
+                    "cannot start {}",
+                    Path::new(command.get_program()).display()
+                )
+            })?;
         Ok(Self {
             id: process.id(),
             process: Arc::new(Mutex::new(process)),

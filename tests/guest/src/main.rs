@@ -94,6 +94,9 @@ struct Suite {
     /// Only the tests whose names contain this.
     #[arg(default_value = "")]
     filter: String,
+    /// Leaves out the tests whose names contain this. May be repeated.
+    #[arg(long, value_name = "PART", conflicts_with = "kernel_tests")]
+    skip: Vec<String>,
     /// Linux's own tests of vsock (`vsock_test`), between two guests, in place of ours. The kernel is
     /// that of Debian's backports if none is named.
     #[arg(long, conflicts_with = "list")]
@@ -175,7 +178,7 @@ impl Suite {
             let prepare = |version| Image::prepare(place, version, mirror);
             let images = images(&self.kernel, prepare)?;
             return self.each(place, &images, accelerator, |parts| {
-                suite::run(parts, &self.filter)
+                suite::run(parts, &self.filter, &self.skip)
             });
         }
         let tests = VsockTest::prepare(place, mirror)?;

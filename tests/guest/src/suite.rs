@@ -101,17 +101,18 @@ pub(crate) fn tests() -> Vec<Test> {
     .concat()
 }
 
-/// Runs every test whose name contains the filter; says whether none failed.
-pub(crate) fn run(parts: &Parts, filter: &str) -> anyhow::Result<bool> {
+/// Runs every test whose name contains the filter and none of `skipped`; says whether none failed.
+pub(crate) fn run(parts: &Parts, filter: &str, skipped: &[String]) -> anyhow::Result<bool> {
     let processes = Processes::default();
     let mut table = Table::default();
     let mut machine = None;
     let tests: Vec<Test> = tests()
         .into_iter()
         .filter(|test| test.name.contains(filter))
+        .filter(|test| !skipped.iter().any(|part| test.name.contains(part)))
         .collect();
     if tests.is_empty() {
-        bail!("no test has {filter} in its name; --list shows them");
+        bail!("no test that is not skipped has {filter} in its name; --list shows them");
     }
     let kernel = parts.image.version.name();
     println!("\ndevice: {}, kernel: {kernel}", parts.kind.name());

@@ -38,13 +38,13 @@ impl Usage {
             let Ok(name) = fs::read_to_string(task.join("comm")) else {
                 continue;
             };
-            if counts(name.trim())
-                && let Some(usage) = Self::of_thread(&task)
-            {
-                sum.cpu += usage.cpu;
-                sum.user += usage.user;
-                sum.system += usage.system;
-                sum.switches += usage.switches;
+            if counts(name.trim()) {
+                if let Some(usage) = Self::of_thread(&task) {
+                    sum.cpu += usage.cpu;
+                    sum.user += usage.user;
+                    sum.system += usage.system;
+                    sum.switches += usage.switches;
+                }
             }
         }
         Ok(sum)

@@ -109,8 +109,8 @@ impl Collection {
     /// Takes the next packet, whole.
     pub(crate) fn add(&mut self, packet: &[u8]) -> Result<()> {
         let now = clock::now()?;
-        let (fields, _) = packet[..STAMP].as_chunks::<8>();
-        let [sent, number] = [0, 1].map(|field| u64::from_le_bytes(fields[field]));
+        let field = |at: usize| packet[at..at + 8].try_into().map(u64::from_le_bytes);
+        let (sent, number) = (field(0)?, field(8)?);
         let expected = self.packets.len() as u64;
         ensure!(
             number == expected && packet.len() == self.plan.size,

@@ -10,7 +10,7 @@ use comfy_table::presets::ASCII_MARKDOWN;
 #[must_use]
 pub fn empty_table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN).set_header(header);
+    table.load_preset(ASCII_MARKDOWN).set_header(header);
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -117,10 +117,9 @@ impl<T> Entry<T> {
         *closure = Closure::Shut;
         // Where there is no half-close, the only end is the whole one. Any other error says that there
         // is no peer any more, which reading will tell.
-        if let Err(error) = self.stream.shutdown(Shutdown::Write)
-            && error.kind() == ErrorKind::Unsupported
-        {
-            *then = Then::Close;
+        match self.stream.shutdown(Shutdown::Write) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => *then = Then::Close,
+            _ => {}
         }
     }
 

@@ -11,10 +11,10 @@ use crate::{StreamFailure, StreamId};
 impl<T> Streams<T> {
     /// A byte has moved.
     pub(super) fn touch(&mut self, id: StreamId) {
-        if self.limits.idle.is_some()
-            && let Some(entry) = self.table.get_mut(id)
-        {
-            entry.active = Instant::now();
+        if self.limits.idle.is_some() {
+            if let Some(entry) = self.table.get_mut(id) {
+                entry.active = Instant::now();
+            }
         }
     }
 
@@ -47,10 +47,10 @@ impl<T> Streams<T> {
 
     /// Lets the timer fire at the next moment.
     pub(crate) fn arm(&mut self) {
-        if let Some(at) = self.next_moment()
-            && let Err(error) = self.timer.fire_by(at)
-        {
-            self.keep(error);
+        if let Some(at) = self.next_moment() {
+            if let Err(error) = self.timer.fire_by(at) {
+                self.keep(error);
+            }
         }
     }
 
@@ -66,10 +66,9 @@ impl<T> Streams<T> {
     /// The timer has fired: a drain may have taken too long.
     pub(crate) fn timer_fired(&mut self, now: Instant) {
         self.timer.fired();
-        if let Phase::Draining(Some(until)) = self.phase
-            && until <= now
-        {
-            self.stop();
+        match self.phase {
+            Phase::Draining(Some(until)) if until <= now => self.stop(),
+            _ => {}
         }
     }
 

@@ -50,9 +50,9 @@ impl Block {
     pub(super) const BYTES: usize = BLOCK_BYTES;
 
     /// This number of blocks is allocated in one call. Pages that are not touched cost nothing.
-    #[cfg(not(loom))]
+    #[cfg(not(all(test, loom)))]
     const SLAB: usize = 64;
-    #[cfg(loom)]
+    #[cfg(all(test, loom))]
     const SLAB: usize = 1;
 
     /// Makes some blocks, whose bytes are not touched. They are never freed, but can be
@@ -74,7 +74,7 @@ impl Block {
     /// # Safety
     ///
     /// The caller alone may use the block.
-    #[cfg(not(loom))]
+    #[cfg(not(all(test, loom)))]
     pub(super) unsafe fn initialise(block: NonNull<Self>) {
         // SAFETY: the memory is large enough, and the caller's alone.
         let link = unsafe { &raw mut (*block.as_ptr()).next };
@@ -85,7 +85,7 @@ impl Block {
     /// # Safety
     ///
     /// The caller alone may use the block.
-    #[cfg(loom)]
+    #[cfg(all(test, loom))]
     pub(super) unsafe fn initialise(block: NonNull<Self>) {
         let fresh = Self {
             next: Link::empty(),
@@ -100,7 +100,7 @@ impl Block {
     /// # Safety
     ///
     /// The blocks may not be used any more, until they are initialised again.
-    #[cfg(not(loom))]
+    #[cfg(not(all(test, loom)))]
     pub(super) unsafe fn cool(blocks: &mut [NonNull<Self>]) {
         blocks.sort_unstable();
         let neighbours =
@@ -119,7 +119,7 @@ impl Block {
     /// # Safety
     ///
     /// The blocks may not be used any more.
-    #[cfg(loom)]
+    #[cfg(all(test, loom))]
     pub(super) unsafe fn cool(blocks: &mut [NonNull<Self>]) {
         for block in blocks {
             // SAFETY: by the caller's promise the block is unused, and dropped once.

@@ -55,11 +55,11 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 impl Pool {
     /// Blocks that a stock keeps warm: 1 MiB.
-    pub(super) const WARM: usize = if cfg!(loom) { 0 } else { 64 };
+    pub(super) const WARM: usize = if cfg!(all(test, loom)) { 0 } else { 64 };
 
     /// Blocks that go round: 256 KiB. To write where another processor has read a moment ago can
     /// take twice as long as where it has read a while ago.
-    pub(super) const ROUND: usize = if cfg!(loom) { 1 } else { 16 };
+    pub(super) const ROUND: usize = if cfg!(all(test, loom)) { 1 } else { 16 };
 
     /// The stock for a new direction.
     pub(super) fn next() -> &'static Self {
@@ -90,7 +90,7 @@ impl Pool {
         if !cold.is_empty() {
             // SAFETY: by the caller's promise these are not in use, and the stock has not got them yet.
             unsafe { Block::cool(&mut cold) };
-            if !cfg!(loom) {
+            if !cfg!(all(test, loom)) {
                 self.lock().cold.append(&mut cold);
             }
         }
@@ -108,7 +108,7 @@ impl Pool {
     /// Lets a direction keep a round of blocks, if the stock has room for it.
     pub(super) fn lease(&'static self) -> Option<Lease> {
         let mut stock = self.lock();
-        let granted = cfg!(loom) || stock.room() >= Self::ROUND;
+        let granted = cfg!(all(test, loom)) || stock.room() >= Self::ROUND;
         granted.then(|| {
             stock.leased += 1;
             Lease(self)

@@ -85,8 +85,8 @@ impl Producer {
         })
     }
 
-    /// Queues all of `parts`, or nothing while there is no space for all. They are `len` bytes, not none,
-    /// and not more than the capacity; to the reader all become visible together.
+    /// Queues all of `parts`, or nothing while there is no space for all. They are `len` bytes, not
+    /// none, and not more than the capacity; to the reader all become visible together.
     pub(crate) fn write_whole<'a>(
         &mut self,
         parts: impl Iterator<Item = &'a [u8]>,

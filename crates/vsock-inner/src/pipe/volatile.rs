@@ -113,9 +113,10 @@ impl Producer {
         let plain = unsafe { VolatileSlice::new(guard.as_ptr().cast_mut(), guard.len()) };
         // The range lies in `piece`.
         let mut rest = plain.subslice(from, len);
-        while let Ok(bytes) = rest
-            && !bytes.is_empty()
-        {
+        while let Ok(bytes) = rest {
+            if bytes.is_empty() {
+                break;
+            }
             let range = self.reserve(bytes.len());
             // SAFETY: `reserve` returns a place in the block.
             let place = unsafe { range.bytes.at(range.at) };

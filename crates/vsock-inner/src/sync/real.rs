@@ -23,10 +23,10 @@ pub(crate) const BLOCK_BYTES: usize = 16 * 1024 - 64;
 /// Runs a caller's code, which must not harm the thread that happens to run it: the panic hook
 /// reports a panic, and it is caught here.
 pub(crate) fn contain(foreign: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign))
-        && let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic)))
-    {
-        let _kept: &mut _ = Box::leak(worse); // its drop may panic in turn
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign)) {
+        if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            let _kept: &mut _ = Box::leak(worse); // its drop may panic in turn
+        }
     }
 }
 

@@ -14,8 +14,8 @@ impl Guest {
         self.connect_as(now, key, SocketType::Stream, 0)
     }
 
-    /// An application connects to a port of another guest, or of the host, by a socket of this type. What
-    /// becomes of it, [`state`](Self::state) tells.
+    /// An application connects to a port of another guest, or of the host, by a socket of this
+    /// type. What becomes of it, [`state`](Self::state) tells.
     pub fn connect_to(
         &mut self,
         now: Tick,

@@ -11,9 +11,10 @@ impl Guest {
     /// how many there were. It stops while too many replies wait to be sent.
     pub fn receive(&mut self) -> usize {
         let mut seen = 0;
-        while self.replies < self.config.tx_packets
-            && let Some(packet) = self.rx_queue.at(0)
-        {
+        while self.replies < self.config.tx_packets {
+            let Some(packet) = self.rx_queue.at(0) else {
+                break;
+            };
             let packet = packet.map(|(header, payload)| (*header, payload.to_vec()));
             if self.starving {
                 self.rx_queue.drop_used(1);

@@ -220,11 +220,12 @@ impl Socket {
         }
         self.queue.extend(payload);
         self.used += payload.len();
-        if let Some(last) = self.packets.back_mut()
-            && payload.len() <= MERGED
-            && last.len + payload.len() < self.merged_most
-            && !last.flags.ends_message()
-        {
+        let mergeable = |last: &&mut Queued| {
+            payload.len() <= MERGED
+                && last.len + payload.len() < self.merged_most
+                && !last.flags.ends_message()
+        };
+        if let Some(last) = self.packets.back_mut().filter(mergeable) {
             last.len += payload.len();
             last.unread += payload.len();
             last.flags = flags;

@@ -62,9 +62,10 @@ impl FaultScript {
         if self.stuck.is_some() {
             return self.stuck;
         }
-        while let Some((at, fault)) = self.faults.front().copied()
-            && at <= call
-        {
+        while let Some((at, fault)) = self.faults.front().copied() {
+            if at > call {
+                break;
+            }
             self.faults.pop_front();
             if at == call {
                 if matches!(fault, StreamFault::Error(_) | StreamFault::End) {

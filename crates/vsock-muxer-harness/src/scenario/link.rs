@@ -109,10 +109,10 @@ impl Link {
         if self.messages.is_some() {
             return self.guest_sends_message(guest, len);
         }
-        if let Some(id) = self.socket
-            && let Ok(written) = guest.write(id, &self.guest_sent.peek(len))
-        {
-            self.guest_sent.advance(written);
+        if let Some(id) = self.socket {
+            if let Ok(written) = guest.write(id, &self.guest_sent.peek(len)) {
+                self.guest_sent.advance(written);
+            }
         }
     }
 
@@ -141,10 +141,10 @@ impl Link {
         if self.messages.is_some() {
             return self.host_sends_message(len);
         }
-        if let Some(host) = self.host()
-            && let Ok(written) = host.write(&self.host_sent.peek(len))
-        {
-            self.host_sent.advance(written);
+        if let Some(host) = self.host() {
+            if let Ok(written) = host.write(&self.host_sent.peek(len)) {
+                self.host_sent.advance(written);
+            }
         }
     }
 
@@ -230,9 +230,10 @@ impl Link {
 
     fn host_receives_messages(&mut self) -> Result<bool, SimFailure> {
         let mut any = false;
-        while let Some(host) = self.host()
-            && let Some((bytes, end)) = host.receive()
-        {
+        while let Some(host) = self.host() {
+            let Some((bytes, end)) = host.receive() else {
+                break;
+            };
             any = true;
             if self.harm == Harm::Forged {
                 continue;
@@ -264,11 +265,11 @@ impl Link {
         let (Some(id), Some(messages)) = (self.socket, &mut self.messages) else {
             return;
         };
-        if guest.is_sending(id)
-            && let Some(len) = messages.to_host.give_up_last()
-        {
-            let sent = self.guest_sent.position() - len as u64;
-            self.guest_sent = Pattern::starting_at(sent);
+        if guest.is_sending(id) {
+            if let Some(len) = messages.to_host.give_up_last() {
+                let sent = self.guest_sent.position() - len as u64;
+                self.guest_sent = Pattern::starting_at(sent);
+            }
         }
     }
 

@@ -49,7 +49,7 @@ impl Boundaries {
 
 /// Some messages end a record.
 pub(super) const fn end_of(len: usize) -> MessageFlags {
-    if len.is_multiple_of(3) {
+    if len % 3 == 0 {
         MessageFlags::END_OF_RECORD
     } else {
         MessageFlags::END_OF_MESSAGE

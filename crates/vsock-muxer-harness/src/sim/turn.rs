@@ -9,10 +9,10 @@ impl<D: DeviceUnderTest> Sim<D> {
     /// Hands packets of the guest to the device.
     pub(super) fn take_packets(&mut self) -> Result<bool, SimFailure> {
         let mut taken = 0;
-        while taken < self.config.tx_packets
-            && self.device.can_take_packet()
-            && let Some(packet) = self.guest.next_packet()
-        {
+        while taken < self.config.tx_packets && self.device.can_take_packet() {
+            let Some(packet) = self.guest.next_packet() else {
+                break;
+            };
             let mut payload = &packet.payload[..];
             self.checker.on_taken(&packet.header);
             if let Some(trace) = &mut self.trace {

@@ -10,11 +10,12 @@ use vsock_proto::{Cid, Confirmation, ConnKey, Connection, GuestCid, Interest, Po
 
 use crate::action::CloseMode;
 use crate::backoff::Backoff;
-use crate::counters::{Initiator, MuxerCounters};
+use crate::connection_info::Initiator;
 use crate::entry::{ConnectionEntry, Entry, Handshake};
 use crate::host_stream::HostStream;
 use crate::muxer::{Life, Muxer};
 use crate::ports::PortLease;
+use crate::refusal::{ConnectionRefusal, RefusalReason};
 use crate::slot::{Slot, SlotKey};
 use crate::stream_calls::read;
 use crate::token::{BackendId, Token};
@@ -35,7 +36,7 @@ enum Command {
         unsent: Option<Unsent>,
     },
     /// The client is refused, or has left.
-    Refused,
+    Refused(RefusalReason),
 }
 
 /// What a client wants.
@@ -120,7 +121,10 @@ impl Muxer {
             return;
         }
         if self.config.max_handshakes() == 0 {
-            self.counters.handshakes_at_limit += 1;
+            self.note_refusal(ConnectionRefusal::of_client(
+                RefusalReason::TooManyHandshakes,
+                None,
+            ));
             host.close(CloseMode::Abort, &mut self.actions);
             self.table.free(key.slot);
             return;
@@ -132,12 +136,13 @@ impl Muxer {
             waiting: None,
         };
         // Most clients have sent it already, and need not wait.
-        match handshake.read(&mut self.counters) {
+        match handshake.read() {
             Command::Unfinished => {
                 handshake.host.begin_watch(&mut self.actions);
                 self.wait_for_command(key, handshake);
             }
-            Command::Refused => {
+            Command::Refused(reason) => {
+                self.note_refusal(ConnectionRefusal::of_client(reason, None));
                 handshake.host.close(CloseMode::Abort, &mut self.actions);
                 self.table.free(key.slot);
             }
@@ -152,7 +157,10 @@ impl Muxer {
     /// A client waits until it has sent its command, where it may have to make room for the next.
     fn wait_for_command(&mut self, key: SlotKey, mut handshake: Handshake) {
         if let Some(slot) = self.waiting.first_to_go(self.config.max_handshakes()) {
-            self.counters.handshakes_at_limit += 1;
+            self.note_refusal(ConnectionRefusal::of_client(
+                RefusalReason::TooManyHandshakes,
+                None,
+            ));
             self.end_handshake(slot);
         }
         handshake.waiting = Some(self.waiting.add(key.slot, handshake.said()));
@@ -165,12 +173,15 @@ impl Muxer {
         let Some(handshake) = self.table.handshake(key.slot) else {
             return;
         };
-        match handshake.read(&mut self.counters) {
+        match handshake.read() {
             Command::Unfinished if handshake.said() == Said::Part => {
                 handshake.waiting = handshake.waiting.map(|id| self.waiting.speaks(id));
             }
             Command::Unfinished => {}
-            Command::Refused => self.end_handshake(key.slot),
+            Command::Refused(reason) => {
+                self.note_refusal(ConnectionRefusal::of_client(reason, None));
+                self.end_handshake(key.slot);
+            }
             Command::Given { port, unsent } => {
                 if let Some(handshake) = self.take_handshake(key.slot) {
                     let request = Request::by_line(port, Seen::ByEvent, unsent);
@@ -185,10 +196,10 @@ impl Muxer {
         self.counters.host_initiated += 1;
         let socket_type = host.socket_type();
         let peer = request.port;
-        if peer == Port::ANY || !self.types.contains(socket_type) {
-            self.counters.handshakes_malformed += 1;
+        let reason = if peer == Port::ANY || !self.types.contains(socket_type) {
+            RefusalReason::CommandMalformed
         } else if self.is_full_for(request.origin) {
-            self.counters.refused_at_limit += 1;
+            RefusalReason::TooManyConnections
         } else if let Some((ports, lease)) = self.tuple(request.origin, peer) {
             let confirmation = request.confirmation;
             let mut conn = Connection::connect(&self.config, ports, socket_type, confirmation, now);
@@ -197,21 +208,23 @@ impl Muxer {
                 host.assume_readable();
                 conn.on_host_readable(now);
             }
-            let mut entry = ConnectionEntry::new(Initiator::Host, conn, Some(host));
+            let birth = self.births.next(now);
+            let mut entry = ConnectionEntry::new(Initiator::Host, birth, conn, Some(host));
             entry.lease = lease;
             entry.unsent = request.unsent;
             self.table.put(key, Entry::Connection(Box::new(entry)));
             self.review(now, key.slot);
             return;
         } else {
-            self.counters.refused_without_port += 1;
-        }
+            RefusalReason::NoHostPort
+        };
+        self.note_refusal(ConnectionRefusal::of_client(reason, Some(peer)));
         host.close(CloseMode::Abort, &mut self.actions);
         self.table.free(key.slot);
     }
 
-    /// Whether there are too many connections for another one. Other guests have at most half of them, so
-    /// that none of them keeps host components from the guest.
+    /// Whether there are too many connections for another one. Other guests have at most half of
+    /// them, so that none of them keeps host components from the guest.
     fn is_full_for(&self, origin: Origin) -> bool {
         let limit = self.config.max_connections();
         match origin {
@@ -316,10 +329,10 @@ impl Handshake {
 
     /// Reads until the command is whole or nothing is left. Never more than a line can still have:
     /// what is read beyond it is kept.
-    fn read(&mut self, counters: &mut MuxerCounters) -> Command {
+    fn read(&mut self) -> Command {
         let mut buffer = [0; MAX_LINE];
         if let Some(messages) = self.host.stream().messages() {
-            return read_message(messages, &mut buffer, counters);
+            return read_message(messages, &mut buffer);
         }
         loop {
             let room = self.parser.room().clamp(1, MAX_LINE);
@@ -328,10 +341,7 @@ impl Handshake {
                 Ok(len @ 1..) if len <= piece.len() => len,
                 Err(ErrorKind::WouldBlock) => return Command::Unfinished,
                 // The end, a failure, or a count of more bytes than were asked for.
-                Ok(_) | Err(_) => {
-                    counters.handshakes_abandoned += 1;
-                    return Command::Refused;
-                }
+                Ok(_) | Err(_) => return Command::Refused(RefusalReason::CommandAbandoned),
             };
             let piece = piece.get(..len).unwrap_or_default();
             match self.parser.feed(piece) {
@@ -340,21 +350,14 @@ impl Handshake {
                     let unsent = Unsent::bytes(piece.get(used..).unwrap_or_default());
                     return Command::Given { port, unsent };
                 }
-                Err(_) => {
-                    counters.handshakes_malformed += 1;
-                    return Command::Refused;
-                }
+                Err(_) => return Command::Refused(RefusalReason::CommandMalformed),
             }
         }
     }
 }
 
 /// Reads a command that is a message, all of it.
-fn read_message(
-    messages: &mut dyn VsockMessages,
-    buffer: &mut [u8],
-    counters: &mut MuxerCounters,
-) -> Command {
+fn read_message(messages: &mut dyn VsockMessages, buffer: &mut [u8]) -> Command {
     let received = loop {
         match messages.receive_message(buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -364,17 +367,16 @@ fn read_message(
     match received {
         Ok(Received::Message { len, .. }) => {
             let line = buffer.get(..len).unwrap_or_default();
-            if let Ok(Parse::Line { port, used }) = CommandParser::new().feed(line)
-                && used == len
-            {
-                let unsent = None;
-                return Command::Given { port, unsent };
+            match CommandParser::new().feed(line) {
+                Ok(Parse::Line { port, used }) if used == len => {
+                    let unsent = None;
+                    Command::Given { port, unsent }
+                }
+                _ => Command::Refused(RefusalReason::CommandMalformed),
             }
-            counters.handshakes_malformed += 1;
         }
-        Ok(Received::TooLong) => counters.handshakes_malformed += 1,
-        Err(error) if error.kind() == ErrorKind::WouldBlock => return Command::Unfinished,
-        Ok(Received::End) | Err(_) => counters.handshakes_abandoned += 1,
+        Ok(Received::TooLong) => Command::Refused(RefusalReason::CommandMalformed),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Command::Unfinished,
+        Ok(Received::End) | Err(_) => Command::Refused(RefusalReason::CommandAbandoned),
     }
-    Command::Refused
 }

@@ -24,9 +24,8 @@ impl Muxer {
     /// Before a connection has its turn: a client that has left is not announced, and what has become of
     /// its connection may have no turn.
     pub(super) fn ask_before_request(&mut self, now: Tick, slot: Slot) {
-        if let Some(entry) = self.table.connection(slot)
-            && entry.has_lost_its_client()
-        {
+        let entry = self.table.connection(slot);
+        if entry.is_some_and(|entry| entry.has_lost_its_client()) {
             self.on_client_gone(now, slot);
             // Where it goes on, it does so now.
             self.rxq.remove(slot);
@@ -35,21 +34,21 @@ impl Muxer {
 
     /// What an event has said of a client whose command has come with it counts for its connection.
     pub(super) fn on_command_event(&mut self, now: Tick, key: SlotKey, ready: Readiness) {
-        if let Some(Entry::Connection(entry)) = self.table.get(key)
-            && (ready.hangup || entry.host.as_ref().is_some_and(HostStream::is_left))
-        {
-            self.on_client_gone(now, key.slot);
+        if let Some(Entry::Connection(entry)) = self.table.get(key) {
+            if ready.hangup || entry.host.as_ref().is_some_and(HostStream::is_left) {
+                self.on_client_gone(now, key.slot);
+            }
         }
     }
 
     /// The client of a connection is seen to have left.
     fn on_client_gone(&mut self, now: Tick, slot: Slot) {
-        if let Some(entry) = self.table.connection(slot)
-            && let Some(host) = &mut entry.host
-        {
-            host.note_hangup(&mut self.actions);
-            entry.conn.on_host_readable(now);
-            self.review(now, slot);
+        if let Some(entry) = self.table.connection(slot) {
+            if let Some(host) = &mut entry.host {
+                host.note_hangup(&mut self.actions);
+                entry.conn.on_host_readable(now);
+                self.review(now, slot);
+            }
         }
     }
 }

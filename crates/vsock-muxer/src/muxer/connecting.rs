@@ -32,7 +32,10 @@ impl Muxer {
             entry.host = Some(host);
         }
         entry.on_link(now, link);
-        self.counters.refused_by_backend += u64::from(link == Link::Refused);
+        let ports = entry.conn.key();
+        if link == Link::Refused {
+            self.note_host_refusal(ports, None);
+        }
     }
 
     /// An event of a stream. Returns whether it may be read and written now.
@@ -49,7 +52,10 @@ impl Muxer {
             link => link,
         };
         entry.on_link(now, link);
-        self.counters.refused_by_backend += u64::from(link == Link::Refused);
+        let ports = entry.conn.key();
+        if link == Link::Refused {
+            self.note_host_refusal(ports, None);
+        }
         link == Link::Up
     }
 }

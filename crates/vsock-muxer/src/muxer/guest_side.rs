@@ -2,18 +2,19 @@
 
 //! Packets of the guest.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use vsock_proto::{Body, Connection, Header, Packet, ResetReply, SocketType, Tick, Violation};
 
 use crate::backends::addr;
 use crate::busy::Target;
-use crate::counters::Initiator;
+use crate::connection_info::Initiator;
 use crate::entry::{ConnectionEntry, Entry};
 use crate::guest::GuestPayload;
 use crate::host_stream::HostStream;
 use crate::muxer::{Life, Muxer};
 use crate::payload::{Offer, ToStream};
+use crate::refusal::{ConnectionRefusal, RefusalReason};
 use crate::slot::Slot;
 
 /// How a packet arrived.
@@ -131,13 +132,11 @@ impl Muxer {
         // An RST to what had this tuple before would kill what has it now.
         self.rxq.forgive_reset(request.key, request.socket_type);
         if self.table.connections() >= self.config.max_connections() {
-            self.counters.refused_at_limit += 1;
-            self.owe_reset(self.route.reset_for(request));
+            self.refuse_request(request, RefusalReason::TooManyConnections, None);
             return;
         }
         if self.life == Life::ShuttingDown {
-            self.counters.refused_by_backend += 1;
-            self.owe_reset(self.route.reset_for(request));
+            self.refuse_request(request, RefusalReason::ShuttingDown, None);
             return;
         }
         // First come, first served.
@@ -151,8 +150,7 @@ impl Muxer {
         };
         let later = matches!(&stream, Err(error) if error.kind() == ErrorKind::WouldBlock);
         if later && self.busy.len() >= self.config.max_accepting() {
-            self.counters.accepting_at_limit += 1;
-            self.owe_reset(self.route.reset_for(request));
+            self.refuse_request(request, RefusalReason::TooManyAccepting, None);
             return;
         }
         let key = match stream {
@@ -160,12 +158,13 @@ impl Muxer {
             _ => self.table.reserve(),
         };
         let Some(key) = key else {
-            self.counters.refused_by_backend += 1;
-            self.owe_reset(self.route.reset_for(request));
+            let error = stream.err().as_ref().map(io::Error::kind);
+            self.refuse_request(request, RefusalReason::Backend, error);
             return;
         };
         let conn = Connection::accept(&self.config, request, now);
-        let mut entry = ConnectionEntry::new(Initiator::Guest, conn, None);
+        let birth = self.births.next(now);
+        let mut entry = ConnectionEntry::new(Initiator::Guest, birth, conn, None);
         if stream.is_err() {
             let met = || self.backends.listener(target);
             entry.ticket = Some(self.busy.add(now, target, key.slot, met));
@@ -175,6 +174,23 @@ impl Muxer {
             self.begin_connect(now, key, stream);
         }
         self.review(now, key.slot);
+    }
+
+    /// Answers a REQUEST by an RST.
+    fn refuse_request(
+        &mut self,
+        request: &Packet,
+        reason: RefusalReason,
+        error: Option<ErrorKind>,
+    ) {
+        self.owe_reset(self.route.reset_for(request));
+        self.note_refusal(ConnectionRefusal {
+            reason,
+            initiator: Initiator::Guest,
+            guest_port: Some(request.key.peer),
+            host_port: Some(request.key.local),
+            error,
+        });
     }
 
     fn owe_reset(&mut self, reply: Option<ResetReply>) {

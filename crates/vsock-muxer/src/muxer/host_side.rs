@@ -27,10 +27,10 @@ impl Muxer {
                     self.on_command_event(now, key, ready);
                 }
                 Some(Entry::Connection(_)) => {
-                    if self.go_on_connecting(now, key, ready)
-                        && let Some(entry) = self.table.connection(key.slot)
-                    {
-                        entry.on_event(now, ready, &mut self.actions);
+                    if self.go_on_connecting(now, key, ready) {
+                        if let Some(entry) = self.table.connection(key.slot) {
+                            entry.on_event(now, ready, &mut self.actions);
+                        }
                     }
                     self.review(now, key.slot);
                 }
@@ -47,10 +47,10 @@ impl ConnectionEntry {
     fn on_event(&mut self, now: Tick, ready: Readiness, actions: &mut VecDeque<Action>) {
         if ready.writable && self.conn.interest().write {
             self.flush(now);
-        } else if ready.writable
-            && let Some(host) = &mut self.host
-        {
-            host.note_unused_writable(actions);
+        } else if ready.writable {
+            if let Some(host) = &mut self.host {
+                host.note_unused_writable(actions);
+            }
         }
         let Some(host) = &mut self.host else {
             return;

@@ -29,7 +29,7 @@ const TRIES: usize = 64;
 enum Answer {
     Stream(Box<dyn VsockStream>),
     Busy,
-    Refusal,
+    Refusal(Option<ErrorKind>),
     /// It is not the one that was busy.
     Another,
 }
@@ -46,7 +46,7 @@ impl Muxer {
             }
             match self.ask(target, first) {
                 Answer::Stream(stream) => self.meet(now, first.slot, stream),
-                Answer::Refusal => self.refuse(now, first.slot),
+                Answer::Refusal(error) => self.refuse(now, first.slot, error),
                 Answer::Another => return served + self.refuse_all(now, target),
                 Answer::Busy => {
                     if served > 0 || first.pause.at() <= now {
@@ -88,14 +88,14 @@ impl Muxer {
             return Answer::Another;
         }
         let Some(entry) = self.table.connection(first.slot) else {
-            return Answer::Refusal;
+            return Answer::Refusal(None);
         };
         let from = addr(self.guest.cid(), entry.conn.key().peer);
         match self.backends.connect(from, target) {
             Ok(_) if self.backends.listener(target) != first.met => Answer::Another,
             Ok(stream) => Answer::Stream(stream),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Answer::Busy,
-            Err(_) => Answer::Refusal,
+            Err(error) => Answer::Refusal(Some(error.kind())),
         }
     }
 
@@ -107,10 +107,11 @@ impl Muxer {
         self.review(now, slot);
     }
 
-    fn refuse(&mut self, now: Tick, slot: Slot) {
-        self.counters.refused_by_backend += 1;
+    fn refuse(&mut self, now: Tick, slot: Slot, error: Option<ErrorKind>) {
         if let Some(entry) = self.table.connection(slot) {
             entry.conn.on_host_refused(now);
+            let key = entry.conn.key();
+            self.note_host_refusal(key, error);
         }
         self.review(now, slot);
     }
@@ -118,7 +119,7 @@ impl Muxer {
     fn refuse_all(&mut self, now: Tick, target: Target) -> usize {
         let mut refused = 0;
         while let Some(first) = self.busy.first(target) {
-            self.refuse(now, first.slot);
+            self.refuse(now, first.slot, None);
             refused += 1;
         }
         refused

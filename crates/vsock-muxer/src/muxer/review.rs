@@ -38,6 +38,7 @@ impl Muxer {
         entry.heed_sibling(now);
         entry.do_actions(now, self.guest, &mut self.actions);
         entry.watch_writing(now, &mut self.actions, &mut self.counters);
+        entry.count_credit_stall(&mut self.counters);
         let waits = entry.conn.phase() == Phase::Accepting && entry.host.is_none();
         let left = entry.ticket.take_if(|_| !waits);
         if let Some(ticket) = entry.ticket {
@@ -83,7 +84,7 @@ impl Muxer {
             self.batch.retain(|listed| *listed != slot);
         }
         if let Some(ending) = entry.conn.ending() {
-            self.counters.endings.count(ending);
+            self.note_ending(&entry, ending);
         }
         if let Some(lease) = entry.lease.take() {
             self.ports.release(lease);
@@ -126,14 +127,13 @@ impl ConnectionEntry {
         }
     }
 
-    /// Another guest that reads no more is heard of before anything is written to it, as between two
-    /// sockets of one machine. What it has sent is read first: then one SHUTDOWN says both.
+    /// Another guest that reads no more is heard of before anything is written to it, as between
+    /// two sockets of one machine. What it has sent is read first: then one SHUTDOWN says both.
     fn heed_sibling(&mut self, now: Tick) {
-        if self.conn.key().host_cid != Cid::HOST
-            && !self.conn.reads_next()
-            && let Some(host) = &self.host
-            && host.peer_stopped_reading()
-        {
+        let is_sibling = self.conn.key().host_cid != Cid::HOST;
+        let is_asked = is_sibling && !self.conn.reads_next();
+        let host = self.host.as_ref().filter(|_| is_asked);
+        if host.is_some_and(HostStream::peer_stopped_reading) {
             self.conn.on_host_stopped_reading(now);
         }
     }
@@ -144,10 +144,10 @@ impl ConnectionEntry {
             let from = addr(guest.cid(), key.peer);
             let to = addr(key.host_cid, key.local);
             // An error means that the client has left.
-            if let Some(host) = &mut self.host
-                && host.stream().confirm_from(from, to).is_err()
-            {
-                self.conn.on_host_hangup(now);
+            if let Some(host) = &mut self.host {
+                if host.stream().confirm_from(from, to).is_err() {
+                    self.conn.on_host_hangup(now);
+                }
             }
         } else {
             self.flush(now);
@@ -199,6 +199,23 @@ impl ConnectionEntry {
         });
     }
 
+    /// Counts each time that the guest's buffer is full.
+    fn count_credit_stall(&mut self, counters: &mut MuxerCounters) {
+        let stalls = self.conn.awaits_credit();
+        if stalls != self.stalls.credit {
+            self.stalls.credit = stalls;
+            counters.credit_stalls += u64::from(stalls);
+        }
+    }
+
+    /// Counts each time that the stream begins to refuse.
+    fn count_host_stall(&mut self, stalls: bool, counters: &mut MuxerCounters) {
+        if stalls != self.stalls.host {
+            self.stalls.host = stalls;
+            counters.host_stalls += u64::from(stalls);
+        }
+    }
+
     /// Watches the stream for writing exactly while something waits that the stream has refused, or
     /// while it is being connected.
     fn watch_writing(
@@ -210,10 +227,12 @@ impl ConnectionEntry {
         let Some(host) = &mut self.host else {
             return;
         };
+        // What is gathered was not offered to the stream yet.
         if self.batch == Batch::Gathered {
             return;
         }
-        if !self.conn.interest().write && !host.is_pending() {
+        let waits = self.conn.interest().write;
+        if !waits && !host.is_pending() {
             self.retry = None;
             host.rest_writing(out);
         } else if self.retry.is_none_or(|retry| retry.at() <= now) {
@@ -226,5 +245,6 @@ impl ConnectionEntry {
                 }
             };
         }
+        self.count_host_stall(waits, counters);
     }
 }

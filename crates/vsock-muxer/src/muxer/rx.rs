@@ -39,6 +39,7 @@ impl Muxer {
             let Some(room) = buffers.room() else {
                 break;
             };
+            let round = self.rxq.round();
             let used = match self.rxq.pop() {
                 None => break,
                 Some(Next::Reset(reply)) => {
@@ -46,14 +47,15 @@ impl Muxer {
                     self.counters.packets_to_guest += 1;
                     Header::LEN
                 }
+                Some(Next::Connection(slot, lane)) if unfit >= round => {
+                    self.rxq.push(slot, lane);
+                    return false;
+                }
                 Some(Next::Connection(slot, lane)) => {
                     self.ask_before_request(now, slot);
                     let Some(bytes) = self.take_turn(now, slot, buffers, room, left) else {
                         self.rxq.push(slot, lane);
                         unfit += 1;
-                        if unfit >= self.rxq.round() {
-                            return false;
-                        }
                         continue;
                     };
                     bytes
@@ -121,10 +123,10 @@ impl Muxer {
                 if sent.is_stuck() {
                     return None;
                 }
-                if sent.found_end()
-                    && let Some(host) = &mut entry.host
-                {
-                    host.note_end(&mut self.actions);
+                if sent.found_end() {
+                    if let Some(host) = &mut entry.host {
+                        host.note_end(&mut self.actions);
+                    }
                 }
                 sent.cost()
             }

@@ -6,6 +6,7 @@ use vsock_proto::Tick;
 
 use crate::entry::Entry;
 use crate::muxer::Muxer;
+use crate::refusal::{ConnectionRefusal, RefusalReason};
 use crate::slot::Slot;
 use crate::token::BackendId;
 
@@ -36,9 +37,10 @@ impl Muxer {
     fn do_due(&mut self, now: Tick) {
         // Each at most once: a new deadline may be due already.
         let mut left = self.timers.len().min(BATCH);
-        while left > 0
-            && let Some(slot) = self.timers.pop_due(now)
-        {
+        while left > 0 {
+            let Some(slot) = self.timers.pop_due(now) else {
+                break;
+            };
             left = left.saturating_sub(self.on_due(now, slot));
         }
         for _ in 0..self.accept_timers.len() {
@@ -53,7 +55,10 @@ impl Muxer {
     fn on_due(&mut self, now: Tick, slot: Slot) -> usize {
         match self.table.entry(slot) {
             Some(Entry::Handshake(handshake)) if handshake.deadline <= now => {
-                self.counters.handshakes_timed_out += 1;
+                self.note_refusal(ConnectionRefusal::of_client(
+                    RefusalReason::CommandTimedOut,
+                    None,
+                ));
                 self.end_handshake(slot);
             }
             Some(Entry::Connection(entry)) => {

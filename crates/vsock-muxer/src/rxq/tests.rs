@@ -168,7 +168,7 @@ proptest! {
                         Some(Next::Connection(slot, lane)) => {
                             let (expected, by) = ready[lane as usize].pop_front().unwrap();
                             let other = &ready[1 - lane as usize];
-                            prop_assert!(lane != last || other.is_empty(), "it is the other's turn");
+                            prop_assert!(lane != last || other.is_empty(), "out of turn");
                             last = lane;
                             prop_assert_eq!(slot, Slot::new(expected));
                             prop_assert!(pops <= by, "served too late");
@@ -176,7 +176,10 @@ proptest! {
                         Some(Next::Reset(reply)) => {
                             prop_assert_eq!(reply, reset(resets.pop_front().unwrap()));
                         }
-                        None => prop_assert!(resets.is_empty() && ready.iter().all(VecDeque::is_empty)),
+                        None => {
+                            prop_assert!(resets.is_empty());
+                            prop_assert!(ready.iter().all(VecDeque::is_empty));
+                        }
                     }
                 }
             }

@@ -20,6 +20,7 @@ mod flow;
 mod guest_initiated;
 mod handshake;
 mod hostile;
+mod inspect;
 mod lifetime;
 mod messages;
 mod panics;

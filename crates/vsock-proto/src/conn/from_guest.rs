@@ -176,12 +176,12 @@ impl Connection {
         if self.theirs.contains(ShutdownFlags::RECEIVE) {
             self.guest_stops_reading();
         }
-        if self.theirs.contains(ShutdownFlags::SEND)
-            && let Some(next) = self.to_host.state.next(ToHostEvent::GuestEndsSending)
-        {
-            self.to_host.state = next;
-            self.to_host.end();
-            self.after_flush();
+        if self.theirs.contains(ShutdownFlags::SEND) {
+            if let Some(next) = self.to_host.state.next(ToHostEvent::GuestEndsSending) {
+                self.to_host.state = next;
+                self.to_host.end();
+                self.after_flush();
+            }
         }
         if !self.theirs.is_empty() {
             self.settle(now);

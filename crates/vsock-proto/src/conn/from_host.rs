@@ -54,8 +54,8 @@ impl Connection {
         }
     }
 
-    /// The stream's other end reads no more, and may go on sending: what waits for it is thrown away, and a
-    /// guest that still sends shall know. Without this, the next write finds out.
+    /// The stream's other end reads no more, and may go on sending: what waits for it is thrown
+    /// away, and a guest that still sends shall know. Without this, the next write finds out.
     pub fn on_host_stopped_reading(&mut self, now: Tick) {
         if self.phase == Phase::Connected {
             self.on_host_stops_reading(now);
@@ -123,12 +123,11 @@ impl Connection {
 
     /// Once the last byte of a guest that has ended its sending is with the host: the end follows.
     pub(super) fn after_flush(&mut self) {
-        if self.to_host.state == ToHostState::Flushing
-            && !self.to_host.has_chunk()
-            && let Some(next) = self.to_host.state.next(ToHostEvent::Flushed)
-        {
-            self.to_host.state = next;
-            self.actions.insert(HostAction::ShutdownWrite);
+        if self.to_host.state == ToHostState::Flushing && !self.to_host.has_chunk() {
+            if let Some(next) = self.to_host.state.next(ToHostEvent::Flushed) {
+                self.to_host.state = next;
+                self.actions.insert(HostAction::ShutdownWrite);
+            }
         }
     }
 

@@ -177,10 +177,10 @@ impl ToHost {
 
     fn consume(&mut self, taken: usize) {
         let uncounted = taken.min(self.uncounted);
-        if uncounted == 0
-            && let Some(messages) = &mut self.messages
-        {
-            messages.pop();
+        if uncounted == 0 {
+            if let Some(messages) = &mut self.messages {
+                messages.pop();
+            }
         }
         self.uncounted = self.uncounted.saturating_sub(uncounted);
         self.backlog.consume(taken);

@@ -3,7 +3,7 @@
 //! What a connection sends to the guest.
 
 use crate::pending::Owed;
-use crate::state::Event;
+use crate::state::{Event, Phase, ToGuestState};
 use crate::{Body, Connection, Ending, MessageFlags, Packet, Progress, SocketType, Tick};
 
 /// What [`Connection::poll_transmit`] has for the guest.
@@ -20,6 +20,15 @@ impl Connection {
     #[must_use]
     pub fn reads_next(&self) -> bool {
         self.may_send_data()
+    }
+
+    /// Whether the host may have payload and the guest's buffer is full.
+    #[must_use]
+    pub fn awaits_credit(&self) -> bool {
+        self.to_guest.readable
+            && self.phase == Phase::Connected
+            && self.to_guest.state == ToGuestState::Open
+            && !self.to_guest.has_credit()
     }
 
     /// The next packet for the guest.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Random lives of a connection between two guests, against a model: what one sends, the other reads, in
-//! order, once, up to its end.
+//! Random lives of a connection between two guests, against a model: what one sends, the other
+//! reads, in order, once, up to its end.
 
 use std::time::Duration;
 
@@ -240,7 +240,11 @@ impl Life {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 96,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn bytes_between_guests_are_as_the_model_says(

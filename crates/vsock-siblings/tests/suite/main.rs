@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Muxers against each other, each with a simulated guest: in virtual time, and on threads of their own.
+//! Muxers against each other, each with a simulated guest: in virtual time, and on threads of their
+//! own.
 
 #![forbid(unsafe_code)]
 #![expect(

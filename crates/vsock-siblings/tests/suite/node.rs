@@ -81,10 +81,10 @@ impl Node {
 
     fn take_packets(&mut self, now: Tick) -> bool {
         let mut taken = 0;
-        while taken < TURN.0
-            && self.muxer.can_take_packet()
-            && let Some(packet) = self.guest.next_packet()
-        {
+        while taken < TURN.0 && self.muxer.can_take_packet() {
+            let Some(packet) = self.guest.next_packet() else {
+                break;
+            };
             let mut payload = &packet.payload[..];
             self.muxer
                 .on_packet_of_batch(now, &packet.header, &mut payload);

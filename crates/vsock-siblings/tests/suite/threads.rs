@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Each device on a thread of its own: whatever two guests do to each other at the same time, neither device
-//! waits for the other.
+//! Each device on a thread of its own: whatever two guests do to each other at the same time,
+//! neither device waits for the other.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -198,8 +198,8 @@ fn player(siblings: &Siblings, number: usize, trigger: Trigger) -> Player {
     }
 }
 
-/// Two guests write to each other more than the one window, of which some waits between the devices, and
-/// neither reads. A third one is served by both as ever.
+/// Two guests write to each other more than the one window, of which some waits between the
+/// devices, and neither reads. A third one is served by both as ever.
 #[test]
 fn two_guests_that_both_write_and_do_not_read_block_no_device() {
     let siblings = Siblings::new();

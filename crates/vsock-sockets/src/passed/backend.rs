@@ -305,9 +305,10 @@ impl PassFdBackend {
     /// Refuses the clients that are late.
     fn refuse_late(&mut self) {
         let now = Instant::now();
-        while let Some(oldest) = self.clients.first_entry()
-            && oldest.get().until.is_some_and(|until| until <= now)
-        {
+        while let Some(oldest) = self.clients.first_entry() {
+            if oldest.get().until.is_none_or(|until| until > now) {
+                break;
+            }
             log::debug!("a client has not sent its command in time, and is refused");
             drop(oldest.remove());
         }
@@ -317,10 +318,10 @@ impl PassFdBackend {
 
     /// Sets the timer for the oldest client, if it is not set: each is late after those before it.
     fn set_timer(&mut self) {
-        if let Some((_, oldest)) = self.clients.first_key_value()
-            && let Some(until) = oldest.until
-        {
-            self.timer.set(until);
+        if let Some((_, oldest)) = self.clients.first_key_value() {
+            if let Some(until) = oldest.until {
+                self.timer.set(until);
+            }
         }
     }
 }

@@ -60,7 +60,7 @@ impl Command {
     /// The command in what follows the keyword. A newline at the end is not needed: the descriptor
     /// comes with the last bytes, and Kata's runtime sends none.
     pub(super) fn parse(text: &[u8]) -> Result<Self, CommandError> {
-        let text = str::from_utf8(text).map_err(|_| CommandError)?;
+        let text = std::str::from_utf8(text).map_err(|_| CommandError)?;
         let line = text.strip_suffix('\n').unwrap_or(text);
         let line = line.strip_suffix('\r').unwrap_or(line);
         if line.contains(['\n', '\r']) {

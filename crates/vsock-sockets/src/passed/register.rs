@@ -113,10 +113,9 @@ impl StreamEntry {
     }
 
     fn end(&self, as_what: Held) {
-        if let Some(held) = self.0.register.state().pumps.get_mut(&self.0.number)
-            && *held == Held::Open
-        {
-            *held = as_what;
+        match self.0.register.state().pumps.get_mut(&self.0.number) {
+            Some(held) if *held == Held::Open => *held = as_what,
+            _ => {}
         }
     }
 }

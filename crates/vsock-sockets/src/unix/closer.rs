@@ -183,9 +183,11 @@ mod tests {
         let refused = ALONE.start(|| Err(ErrorKind::PermissionDenied.into()), spawn);
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
         let (tell, begun) = mpsc::channel();
-        ALONE
-            .start(move || Ok(tell.send(()).unwrap()), spawn)
-            .unwrap();
+        let begin = move || {
+            tell.send(()).unwrap();
+            Ok(())
+        };
+        ALONE.start(begin, spawn).unwrap();
         begun.try_recv().unwrap();
         let again = ALONE.start(|| Ok(()), spawn).unwrap_err().kind();
         assert_eq!(again, ErrorKind::AlreadyExists);

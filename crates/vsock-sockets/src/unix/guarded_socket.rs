@@ -25,7 +25,7 @@ use std::slice;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, FdFlags};
+use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, Shutdown, SocketAddrUnix,
@@ -33,7 +33,7 @@ use rustix::net::{
 };
 
 use super::arrival::has_come;
-use super::closer;
+use super::{closer, handed_over};
 
 /// Whether a socket takes files (Linux 6.16).
 const SO_PASSRIGHTS: libc::c_int = 83;
@@ -107,29 +107,11 @@ impl GuardedSocket {
         Ok(Self { socket, files })
     }
 
-    /// A socket that listens for this type of connections, and that another process has handed over. It does
-    /// not block from now on; the connections that it accepts bring no files if the system can refuse them.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` if it is another kind of file, and those of the operating system.
+    /// A socket that listens, and that another process has [handed over](super::handed_over). The
+    /// connections that it accepts bring no files if the system can refuse them.
     pub(super) fn shared(socket: OwnedFd, socket_type: SocketType) -> io::Result<Self> {
-        let is = (
-            sockopt::socket_domain(&socket),
-            sockopt::socket_type(&socket),
-            sockopt::socket_acceptconn(&socket),
-        );
-        if is != (Ok(AddressFamily::UNIX), Ok(socket_type), Ok(true)) {
-            let kind = match socket_type {
-                SocketType::SEQPACKET => "SOCK_SEQPACKET",
-                _ => "SOCK_STREAM",
-            };
-            let message = format!("expected a Unix socket of the type {kind} that listens");
-            return Err(io::Error::new(ErrorKind::InvalidInput, message));
-        }
-        rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
-        rustix::io::ioctl_fionbio(&socket, true)?;
-        let (socket, files) = (ManuallyDrop::new(socket), Files::Shared);
+        let (socket, files) = (handed_over::take(socket, socket_type)?, Files::Shared);
+        let socket = ManuallyDrop::new(socket);
         Ok(Self { socket, files })
     }
 
@@ -379,8 +361,11 @@ pub(super) unsafe fn take_files(message: &libc::msghdr) -> Vec<OwnedFd> {
             let start = unsafe { libc::CMSG_DATA(next) };
             // SAFETY: the kernel has written as many bytes as the header's length says.
             let bytes = unsafe { slice::from_raw_parts(start, len) };
-            for bytes in bytes.as_chunks().0 {
-                let number = RawFd::from_ne_bytes(*bytes);
+            for bytes in bytes.chunks_exact(size_of::<RawFd>()) {
+                let Ok(bytes) = bytes.try_into() else {
+                    continue; // not for chunks of this size
+                };
+                let number = RawFd::from_ne_bytes(bytes);
                 // SAFETY: the kernel has just made it for us, and the caller takes it once.
                 files.push(unsafe { OwnedFd::from_raw_fd(number) });
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -183,6 +183,13 @@ impl ListenerHandle {
                 rustix::io::write(told, &1_u64.to_ne_bytes()).map(drop)
             })?),
         }
+    }
+}
+
+impl AsFd for ListenerHandle {
+    /// For an event loop, which polls it for clients.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.socket.as_fd()
     }
 }
 

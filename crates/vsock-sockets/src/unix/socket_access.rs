@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 
 use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags};
+use rustix::io::Errno;
 
 /// Who may connect to a socket that is made: the permissions of its file. By default, those that the
 /// process gives to every file (`umask`).
@@ -90,19 +91,20 @@ impl SocketAccess {
                 Some(Gid::from_raw(group)),
                 AtFlags::EMPTY_PATH,
             )
-            .map_err(|error| attempted(format!("set its group to {group}"), error.into()))?;
+            .map_err(|error| attempted(&format!("set its group to {group}"), error))?;
         }
         if let Some(mode) = self.mode {
             // No older call takes a descriptor of this kind.
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             fs::chmod(path, Mode::from_raw_mode(mode))
-                .map_err(|error| attempted(format!("set its mode to {mode:#o}"), error.into()))?;
+                .map_err(|error| attempted(&format!("set its mode to {mode:#o}"), error))?;
         }
         Ok(())
     }
 }
 
-fn attempted(what: String, error: io::Error) -> io::Error {
+fn attempted(what: &str, error: Errno) -> io::Error {
+    let error = io::Error::from(error);
     io::Error::new(error.kind(), format!("cannot {what}: {error}"))
 }
 

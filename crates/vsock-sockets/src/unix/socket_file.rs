@@ -354,7 +354,10 @@ impl Drop for Temporary<'_> {
         // If it has got its name, there is nothing.
         match fs::unlinkat(self.directory, &self.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => log::debug!("cannot remove {}: {error}", self.name.display()),
+            Err(error) => {
+                let name = Path::new(&self.name).display();
+                log::debug!("cannot remove {name}: {error}");
+            }
         }
     }
 }

@@ -203,7 +203,7 @@ fn is_port_of(name: &[u8], base: &[u8]) -> bool {
         .strip_prefix(base)
         .and_then(|rest| rest.strip_prefix(b"_"));
     digits
-        .and_then(|digits| str::from_utf8(digits).ok())
+        .and_then(|digits| std::str::from_utf8(digits).ok())
         .is_some_and(|digits| {
             digits
                 .parse::<u32>()

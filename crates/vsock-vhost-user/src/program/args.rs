@@ -5,6 +5,7 @@
 mod capture;
 mod command;
 mod connect;
+mod control;
 mod device;
 mod file;
 mod generate;
@@ -12,6 +13,7 @@ mod identity;
 mod limits;
 mod logging;
 mod names;
+mod operation;
 mod passing;
 mod routes;
 mod units;
@@ -31,8 +33,10 @@ use self::vm::{VmArgs, VmError};
 pub(crate) use self::capture::CaptureArgs;
 pub(crate) use self::command::Command;
 pub(crate) use self::connect::Connect;
+pub(crate) use self::control::{ControlArgs, CtlAction, CtlArgs};
 pub(crate) use self::generate::Generate;
 pub(crate) use self::logging::LogArgs;
+pub(crate) use self::operation::{OperationArgs, SandboxMode};
 pub(crate) use self::vm::Vm;
 
 /// A vsock device for virtual machines, outside of the VMM.
@@ -45,8 +49,8 @@ pub(crate) use self::vm::Vm;
 /// Messages go over SOCK_SEQPACKET sockets: to reach the guest, UDS_PATH followed by "_seqpacket",
 /// where the command is the first message; to serve a port, the same name as for streams.
 ///
-/// When the VMM goes away, the next one is served. SIGTERM and SIGINT end the program and remove its
-/// sockets.
+/// When the VMM goes away, the next one is served. SIGTERM, SIGINT and SIGHUP end the program and remove
+/// its sockets.
 #[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Debug, Parser)]
 #[command(
@@ -90,8 +94,15 @@ pub(crate) struct Args {
     pub(crate) log: LogArgs,
 
     #[command(flatten)]
+    pub(crate) operation: OperationArgs,
+
+    #[command(flatten)]
     pub(crate) capture: CaptureArgs,
 
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
+    // The last one, because what follows would stand under its heading in the help.
     #[command(flatten)]
     vm: VmArgs,
 
@@ -134,10 +145,11 @@ impl Args {
         if let Some(twice) = vms.iter().find(|vm| !cids.insert(vm.guest_cid)) {
             return Err(ArgsError::SameCid(twice.guest_cid));
         }
-        if let Some((used, len)) = names::too_long(&vms) {
+        let control = self.control.control.as_deref();
+        if let Some((used, len)) = names::too_long(&vms, control) {
             return Err(ArgsError::LongName(used, len));
         }
-        if let Some((other, used)) = names::collision(&vms) {
+        if let Some((other, used)) = names::collision(&vms, control) {
             return Err(ArgsError::SameName(other, used));
         }
         Ok(vms)

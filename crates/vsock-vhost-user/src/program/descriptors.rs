@@ -24,8 +24,8 @@ const PASSED: usize = 3;
 pub(crate) enum Reach {
     /// A connection is a socket: one descriptor.
     Host,
-    /// A connection to another guest has two descriptors at each end, one of them to wait for space; and one
-    /// that waits to be taken has one, also after its guest has given it up.
+    /// A connection to another guest has two descriptors at each end, one of them to wait for
+    /// space; and one that waits to be taken has one, also after its guest has given it up.
     HostAndGuests,
 }
 

@@ -4,14 +4,18 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use thiserror::Error;
 use vsock_vhost_user::{CaptureError, JoinError, VhostUserError};
 
 use super::connect::ConnectError;
+use super::ctl::CtlError;
 use super::generate::GenerateError;
 use super::inherited::InheritedError;
+use super::sandbox::SandboxError;
+use super::systemd::HandedOverError;
 
 /// The exit code for wrong arguments; clap has the same.
 const WRONG_ARGUMENTS: u8 = 2;
@@ -31,6 +35,14 @@ pub(crate) enum ProgramError {
     Signals(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    #[error("cannot listen on {} for control", path.display())]
+    Control { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Ctl(#[from] CtlError),
+    #[error("cannot take the sockets of the service manager")]
+    HandedOver(#[from] HandedOverError),
+    #[error("cannot confine the program; --sandbox off starts it unconfined")]
+    Sandbox(#[from] SandboxError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
     #[error(transparent)]

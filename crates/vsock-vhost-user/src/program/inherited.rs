@@ -6,24 +6,19 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use rustix::io::Errno;
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix,
-    SocketType, getpeername, getsockname, recvmsg,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, getpeername, getsockname};
 use thiserror::Error;
-use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 use vsock_vhost_user::{NamedListener, VhostUserVsockBuilder};
 
 use super::args::Vm;
+use super::passed_fd;
 
 /// Why a descriptor cannot be used.
 #[derive(Debug, Error)]
@@ -79,7 +74,9 @@ impl Inherited {
 
 impl Socket {
     fn take(number: RawFd) -> Result<Self, InheritedError> {
-        let socket = owned(number)?;
+        let socket = passed_fd::take(number);
+        let socket = socket.map_err(|error| InheritedError::Failed(number, error))?;
+        let socket = socket.ok_or(InheritedError::NotOpen(number))?;
         let is_stream = socket_domain(&socket) == Ok(AddressFamily::UNIX)
             && socket_type(&socket) == Ok(SocketType::STREAM);
         if is_stream && socket_acceptconn(&socket) == Ok(true) {
@@ -100,35 +97,4 @@ impl Socket {
             .map_err(|error| InheritedError::Failed(number, error))?;
         Ok(Self::Connected(vmm))
     }
-}
-
-/// The descriptor with this number, which is closed on exec from then on: it is passed through a pair of
-/// sockets, because nothing safe owns a number.
-fn owned(number: RawFd) -> Result<OwnedFd, InheritedError> {
-    let failed = |error: io::Error| InheritedError::Failed(number, error);
-    let (from, to) = UnixStream::pair().map_err(failed)?;
-    if [from.as_raw_fd(), to.as_raw_fd()].contains(&number) {
-        return Err(InheritedError::NotOpen(number));
-    }
-    from.send_with_fd(&[0_u8][..], number)
-        .map_err(|error| match io::Error::from(error) {
-            error if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => {
-                InheritedError::NotOpen(number)
-            }
-            error => failed(error),
-        })?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let byte = &mut [0];
-    let part = &mut [IoSliceMut::new(byte)];
-    recvmsg(&to, part, &mut control, RecvFlags::CMSG_CLOEXEC)
-        .map_err(|error| failed(error.into()))?;
-    let passed = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut passed) => passed.next(),
-        _ => None,
-    });
-    let passed = passed.ok_or(InheritedError::NotOpen(number))?;
-    // The other end sees the end of the connection when this process closes what it owns.
-    nix::unistd::close(number).map_err(|error| failed(error.into()))?;
-    Ok(passed)
 }

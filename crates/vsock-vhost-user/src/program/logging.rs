@@ -29,12 +29,15 @@ pub(crate) struct Logging {
 
 impl Logging {
     /// Takes what is logged from now on, and what panics say. `RUST_LOG` says what to log, unless there
-    /// is a level.
+    /// is a level. The thread that writes begins with `begin`.
     ///
     /// # Errors
     ///
-    /// No thread can be started.
-    pub(crate) fn start(level: Option<LevelFilter>) -> io::Result<Self> {
+    /// No thread can be started, or the one of `begin`.
+    pub(crate) fn start(
+        level: Option<LevelFilter>,
+        begin: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let queue = Arc::new(Queue::new());
         let mut builder = Builder::from_env(Env::default().default_filter_or("info"));
         if let Some(level) = level {
@@ -42,9 +45,7 @@ impl Logging {
         }
         builder.target(Target::Pipe(Box::new(Lines(Arc::clone(&queue)))));
         let (lines, panics) = (Arc::clone(&queue), Arc::clone(&queue));
-        thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || Writer::default().run(&lines))?;
+        super::thread::start("log", begin, move || Writer::default().run(&lines))?;
         builder.init();
         // The usual hook would wait for standard error.
         panic::set_hook(Box::new(move |info| {
@@ -58,10 +59,28 @@ impl Logging {
         self.queue.push(format!("{line}\n").as_bytes());
     }
 
+    /// For another thread, which may wait until the log has room.
+    pub(crate) fn voice(&self) -> Voice {
+        Voice(Arc::clone(&self.queue))
+    }
+
     /// Waits a moment until everything is written.
     pub(crate) fn finish(self) {
         // What is not written by then has no reader.
         let _written = self.queue.wait_until_empty(GRACE);
+    }
+}
+
+/// The way to standard error for a thread that may wait for it.
+#[derive(Debug)]
+pub(crate) struct Voice(Arc<Queue>);
+
+impl Voice {
+    /// Says a line, whatever is to be logged, when there is room for it; waits for that, but not for longer
+    /// than this. Returns whether there was.
+    pub(crate) fn say_in_time(&self, line: &str, timeout: Duration) -> bool {
+        let line = format!("vsock-vhost-user: {line}\n");
+        self.0.push_in_time(line.as_bytes(), timeout)
     }
 }
 

@@ -3,17 +3,47 @@
 //! The device of one virtual machine, as the arguments describe it.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vsock_vhost_user::{
-    AccessPlatform, Capacity, ExposeBackend, ForwardBackend, PassFdBackend, PassFdConfig,
-    SealedMemory, Siblings, UnixBackend, UnixSeqpacketBackend, VhostUserVsock,
-    VhostUserVsockBuilder, VsockBackend, VsockInnerConfig,
+    AccessPlatform, Capacity, ExposeBackend, ForwardBackend, NamedListener, PassFdBackend,
+    PassFdConfig, SealedMemory, Siblings, SocketAccess, UnixBackend, UnixSeqpacketBackend,
+    VhostUserError, VhostUserVsock, VhostUserVsockBuilder, VsockBackend, VsockInnerConfig,
 };
 
 use super::args::Vm;
 use super::error::ProgramError;
 use super::inherited::Inherited;
+use super::sandbox::Sandbox;
+use super::systemd::{Guest, HandedOver, Role};
+
+/// What the devices of all virtual machines have in common.
+pub(crate) struct Common<'a> {
+    pub(crate) access: SocketAccess,
+    pub(crate) sandbox: &'a Arc<Sandbox>,
+    pub(crate) siblings: Siblings,
+    /// What was passed, and no device has taken so far.
+    pub(crate) passed: Passed,
+}
+
+/// Descriptors that were passed to the program.
+pub(crate) struct Passed {
+    /// By number, as the arguments say.
+    pub(crate) inherited: Inherited,
+    /// By the service manager.
+    pub(crate) handed_over: HandedOver,
+}
+
+/// The sockets of one virtual machine.
+struct Sockets<'a> {
+    vm: &'a Vm,
+    guest: Guest,
+    access: SocketAccess,
+    handed_over: &'a mut HandedOver,
+}
 
 /// What the guests share, to talk to each other. Between two of them fits what one may send, which is also
 /// the longest message.
@@ -26,13 +56,77 @@ pub(crate) fn siblings(vms: &[Vm]) -> Siblings {
 
 /// Starts it.
 pub(crate) fn device(
+    common: &mut Common<'_>,
+    guest: Guest,
     vm: &Vm,
-    inherited: &mut Inherited,
-    siblings: &Siblings,
 ) -> Result<VhostUserVsock, ProgramError> {
     let cid = vm.guest_cid;
-    let mut builder = VhostUserVsockBuilder::new(cid, &vm.socket).config(vm.config.clone());
-    builder = inherited.add_to(builder, vm)?;
+    let Passed {
+        inherited,
+        handed_over,
+    } = &mut common.passed;
+    let mut builder = inherited.add_to(options(vm), vm)?;
+    let sandbox = Arc::clone(common.sandbox);
+    builder = builder.on_thread_start(move |thread| {
+        let confined = sandbox.confine(thread.into());
+        confined.map_err(io::Error::other)
+    });
+    let mut sockets = Sockets {
+        vm,
+        guest,
+        access: common.access,
+        handed_over,
+    };
+    if !vm.groups.is_empty() {
+        let groups = vm.groups.iter().cloned().collect();
+        let backend = common
+            .siblings
+            .join(cid, groups)
+            .map_err(|source| ProgramError::Siblings { cid, source })?;
+        builder = builder.sibling_backend(Box::new(backend));
+    }
+    for backend in sockets.unnamed_ports()? {
+        builder = builder.backend(backend);
+    }
+    let ports: Vec<u32> = vm.forward.iter().map(|forward| forward.port).collect();
+    if !ports.is_empty() {
+        let targets = vm.forward.iter();
+        let targets = targets.map(|forward| (forward.port, forward.target.clone()));
+        let forward = ForwardBackend::new(targets).map_err(ProgramError::Forward)?;
+        builder = builder.backend_for(Box::new(forward), &ports);
+    }
+    for expose in &vm.expose {
+        let backend = ExposeBackend::bind_with(&expose.at, expose.port, sockets.access);
+        let backend = backend.map_err(ProgramError::Unix)?;
+        log::info!(
+            "guest {cid}: {} is its port {}",
+            backend.exposed_at(),
+            expose.port
+        );
+        builder = builder.backend_for(Box::new(backend), &[]);
+    }
+    let failed = |source| ProgramError::Device { cid, source };
+    // A descriptor by number is for the VMM instead.
+    if vm.fd.is_none() {
+        builder = builder.listener(sockets.frontend().map_err(failed)?);
+    }
+    let device = builder.spawn().map_err(failed)?;
+    let socket = vm.socket.display();
+    if vm.no_connect {
+        log::info!("guest {cid}: waiting for a VMM on {socket}");
+    } else {
+        log::info!(
+            "guest {cid}: waiting for a VMM on {socket}, and for host processes on {}",
+            vm.uds_path.display()
+        );
+    }
+    Ok(device)
+}
+
+/// What its options say.
+fn options(vm: &Vm) -> VhostUserVsockBuilder {
+    let mut builder =
+        VhostUserVsockBuilder::new(vm.guest_cid, &vm.socket).config(vm.config.clone());
     let options = &vm.device;
     if let Some(entries) = options.queue_size {
         builder = builder.queue_size(entries);
@@ -46,76 +140,82 @@ pub(crate) fn device(
     if let Some(micros) = options.poll_us {
         builder = builder.poll_budget(Duration::from_micros(micros.into()));
     }
-    if !vm.groups.is_empty() {
-        let groups = vm.groups.iter().cloned().collect();
-        let backend = siblings
-            .join(cid, groups)
-            .map_err(|source| ProgramError::Siblings { cid, source })?;
-        builder = builder.sibling_backend(Box::new(backend));
-    }
-    for backend in unnamed_ports(vm)? {
-        builder = builder.backend(backend);
-    }
-    let ports: Vec<u32> = vm.forward.iter().map(|forward| forward.port).collect();
-    if !ports.is_empty() {
-        let targets = vm.forward.iter();
-        let targets = targets.map(|forward| (forward.port, forward.target.clone()));
-        let forward = ForwardBackend::new(targets).map_err(ProgramError::Forward)?;
-        builder = builder.backend_for(Box::new(forward), &ports);
-    }
-    for expose in &vm.expose {
-        let backend = ExposeBackend::bind(&expose.at, expose.port).map_err(ProgramError::Unix)?;
-        log::info!(
-            "guest {cid}: {} is its port {}",
-            backend.exposed_at(),
-            expose.port
-        );
-        builder = builder.backend_for(Box::new(backend), &[]);
-    }
-    let device = builder
-        .spawn()
-        .map_err(|source| ProgramError::Device { cid, source })?;
-    let socket = vm.socket.display();
-    if vm.no_connect {
-        log::info!("guest {cid}: waiting for a VMM on {socket}");
-    } else {
-        log::info!(
-            "guest {cid}: waiting for a VMM on {socket}, and for host processes on {}",
-            vm.uds_path.display()
-        );
-    }
-    Ok(device)
+    builder
 }
 
-/// The backends of all ports that are not forwarded.
-fn unnamed_ports(vm: &Vm) -> Result<Vec<Box<dyn VsockBackend>>, ProgramError> {
-    if vm.no_connect {
-        let services = ForwardBackend::each_port(&vm.uds_path).map_err(ProgramError::Forward)?;
-        return Ok(vec![Box::new(services)]);
+impl Sockets<'_> {
+    /// Where the VMM connects.
+    fn frontend(&mut self) -> Result<NamedListener, VhostUserError> {
+        let path = &self.vm.socket;
+        let listener = match self.take(Role::Frontend, path) {
+            Some(socket) => NamedListener::from_socket(socket, path),
+            None => NamedListener::bind_with(path, self.access),
+        };
+        listener.map_err(|source| VhostUserError::Socket {
+            path: path.clone(),
+            source,
+        })
     }
-    let streams: io::Result<Box<dyn VsockBackend>> = if vm.passing.is_allowed() {
-        let streams = PassFdBackend::bind(&vm.uds_path, PassFdConfig::default());
-        streams.map(|streams| Box::new(streams) as _)
-    } else {
-        UnixBackend::bind(&vm.uds_path).map(|streams| Box::new(streams) as _)
-    };
-    let mut backends = vec![streams.map_err(ProgramError::Unix)?];
-    if let Some(messages) = messages(vm)? {
-        backends.push(Box::new(messages));
-    }
-    Ok(backends)
-}
 
-/// Where host processes are for the guest's messages; nowhere, if the path is long enough for streams
-/// alone, as it may always have been.
-fn messages(vm: &Vm) -> Result<Option<UnixSeqpacketBackend>, ProgramError> {
-    match UnixSeqpacketBackend::bind(&vm.uds_path) {
-        Ok(messages) => Ok(Some(messages)),
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            let cid = vm.guest_cid;
-            log::warn!("guest {cid} has no seqpacket sockets: the path is too long for a suffix");
-            Ok(None)
+    /// The backends of all ports that are not forwarded.
+    fn unnamed_ports(&mut self) -> Result<Vec<Box<dyn VsockBackend>>, ProgramError> {
+        let path = &self.vm.uds_path;
+        if self.vm.no_connect {
+            let services = ForwardBackend::each_port(path).map_err(ProgramError::Forward)?;
+            return Ok(vec![Box::new(services)]);
         }
-        Err(error) => Err(ProgramError::Unix(error)),
+        let mut backends = vec![self.streams(path).map_err(ProgramError::Unix)?];
+        if let Some(messages) = self.messages()? {
+            backends.push(Box::new(messages));
+        }
+        Ok(backends)
+    }
+
+    /// Where host processes connect for streams.
+    fn streams(&mut self, path: &Path) -> io::Result<Box<dyn VsockBackend>> {
+        let socket = self.take(Role::Uds, path);
+        Ok(match (socket, self.vm.passing.is_allowed()) {
+            (Some(_), true) => {
+                let why = "--pass-fd needs a socket that the program makes itself";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+            }
+            (Some(socket), false) => Box::new(UnixBackend::from_socket(socket, path)?),
+            (None, true) => {
+                let config = PassFdConfig::default();
+                Box::new(PassFdBackend::bind_with(path, self.access, config)?)
+            }
+            (None, false) => Box::new(UnixBackend::bind_with(path, self.access)?),
+        })
+    }
+
+    /// Where host processes are for the guest's messages; nowhere, if the path is long enough for streams
+    /// alone, as it may always have been.
+    fn messages(&mut self) -> Result<Option<UnixSeqpacketBackend>, ProgramError> {
+        let path = &self.vm.uds_path;
+        let mut own = path.clone().into_os_string();
+        own.push("_seqpacket");
+        if let Some(socket) = self.take(Role::Seqpacket, Path::new(&own)) {
+            let messages = UnixSeqpacketBackend::from_socket(socket, path);
+            return messages.map(Some).map_err(ProgramError::Unix);
+        }
+        match UnixSeqpacketBackend::bind_with(path, self.access) {
+            Ok(messages) => Ok(Some(messages)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let cid = self.vm.guest_cid;
+                log::warn!(
+                    "guest {cid} has no seqpacket sockets: the path is too long for a suffix"
+                );
+                Ok(None)
+            }
+            Err(error) => Err(ProgramError::Unix(error)),
+        }
+    }
+
+    /// The socket that the service manager has handed over for this.
+    fn take(&mut self, role: Role, path: &Path) -> Option<OwnedFd> {
+        let socket = self.handed_over.take(role, self.guest, path)?;
+        let cid = self.vm.guest_cid;
+        log::debug!("guest {cid}: {} is the service manager's", path.display());
+        Some(socket)
     }
 }

@@ -2,20 +2,24 @@
 
 //! Runs a device for each virtual machine, and ends them on a signal.
 
-use std::sync::mpsc::{self, Sender};
-use std::thread;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
-use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock};
+use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock, start_closer};
 
-use super::args::{CaptureArgs, Vm};
-use super::capture;
+use super::args::{Args, Vm};
+use super::control::{Control, Guests, Reporter};
 use super::descriptors::{self, Reach};
 use super::error::ProgramError;
-use super::inherited::Inherited;
 use super::logging::Logging;
-use super::machine::{device, siblings};
+use super::machine::{Common, Passed, device, siblings};
+use super::sandbox::{Sandbox, ThreadKind};
+use super::systemd::{Guest, Manager, StatusLine};
+use super::{capture, signals, thread};
 
 /// What ends the program.
 enum End {
@@ -31,47 +35,83 @@ fn reach(vm: &Vm) -> Reach {
     }
 }
 
-/// Serves them until all have ended.
+/// Serves them until all have ended; is watched and steered at `control`, if that is given.
 pub(crate) fn run(
-    captured: &CaptureArgs,
+    args: &Args,
     vms: &[Vm],
-    mut inherited: Inherited,
+    passed: Passed,
+    sandbox: &Arc<Sandbox>,
     logging: &Logging,
 ) -> Result<(), ProgramError> {
     // From here on a signal is noted, so none comes between a socket and its removal.
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ProgramError::Signals)?;
+    let mut noted = signals::that_end();
+    noted.push(SIGUSR1);
+    let signals = Signals::new(noted).map_err(ProgramError::Signals)?;
+    let manager = Manager::from_env();
+    let files = sandbox.files()?;
     let passing = vms.iter().filter(|vm| vm.passing.is_allowed()).count();
     let configs = vms.iter().map(|vm| (&vm.config, reach(vm)));
     descriptors::raise(configs, passing);
     // Before there are sockets: a file that cannot be written is told without any.
-    let capture = capture::begin(captured)?;
-    let siblings = siblings(vms);
-    let devices = vms.iter();
-    let devices = devices.map(|vm| device(vm, &mut inherited, &siblings));
-    let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    let capture = capture::begin(&args.capture)?;
+    let common = Common {
+        access: args.operation.access(),
+        sandbox,
+        siblings: siblings(vms),
+        passed,
+    };
+    let devices = devices(vms, common)?;
     if let Some(capture) = &capture {
         let all = devices.iter();
         all.for_each(|device| device.start_capture(capture));
     }
+    let guests = Guests::new(devices.iter().map(VhostUserVsock::inspector).collect());
+    let reporter =
+        Reporter::start(guests.clone(), logging.voice()).map_err(ProgramError::Thread)?;
+    let control = args.control.control.as_deref();
+    let _control = control
+        .map(|path| begin_control(path, guests))
+        .transpose()?;
+    // What is started from here on is confined as well.
+    files.confine()?;
     let stoppers: Vec<Stopper> = devices.iter().map(VhostUserVsock::stopper).collect();
-    let (ends, ended) = mpsc::channel();
-    let count = devices.len();
-    for device in devices {
-        let ends = ends.clone();
-        spawn(move || {
-            let cid = device.guest_cid().into();
-            tell(&ends, End::Device(cid, device.join()));
-        })?;
+    let status = devices.iter().map(|device| {
+        let cid = device.guest_cid().into();
+        (cid, device.status_handle())
+    });
+    let status = StatusLine::new(status.collect());
+    let manager = manager.map(Arc::new);
+    let (serving, ending) = mpsc::channel();
+    let first = status.text();
+    let helpers = Helpers(sandbox);
+    if let Some(manager) = manager.clone() {
+        helpers.start("status", move || status.tell_while(&manager, &ending))?;
     }
-    spawn(move || {
-        for signal in &mut signals {
-            log::info!("signal {signal}: ending");
-            tell(&ends, End::Signal);
-        }
-    })?;
+    let ended = helpers.ends(devices, signals, reporter)?;
+    sandbox.confine_calls(ThreadKind::Main)?;
+    if let Some(manager) = &manager {
+        manager.ready(&first);
+    }
 
+    let mut serving = Some(serving);
+    let result = wait(&ended, &stoppers, logging, || {
+        if let (Some(manager), Some(_serving)) = (&manager, serving.take()) {
+            manager.stopping();
+        }
+    });
+    capture::end(capture, logging);
+    result
+}
+
+/// Waits until all devices have ended, and does this when the program begins to end.
+fn wait(
+    ended: &Receiver<End>,
+    stoppers: &[Stopper],
+    logging: &Logging,
+    mut ending: impl FnMut(),
+) -> Result<(), ProgramError> {
     let mut result = Ok(());
-    let mut left = count;
+    let mut left = stoppers.len();
     for end in ended {
         // One for a single VMM ends with it, which does not concern the others.
         let is_over = !matches!(end, End::Device(_, Ok(())));
@@ -83,6 +123,9 @@ pub(crate) fn run(
             }
             result = result.and(ended);
         }
+        if is_over || left == 0 {
+            ending();
+        }
         if is_over {
             stoppers.iter().for_each(Stopper::stop);
         }
@@ -90,15 +133,80 @@ pub(crate) fn run(
             break;
         }
     }
-    capture::end(capture, logging);
     result
 }
 
-fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), ProgramError> {
-    thread::Builder::new()
-        .spawn(body)
-        .map(drop)
-        .map_err(ProgramError::Thread)
+fn begin_control(path: &Path, guests: Guests) -> Result<Control, ProgramError> {
+    let control = Control::start(path, guests).map_err(|source| {
+        let path = path.to_owned();
+        ProgramError::Control { path, source }
+    })?;
+    log::info!(
+        "waiting for those who watch the program on {}",
+        path.display()
+    );
+    Ok(control)
+}
+
+/// The threads beside those of the devices. The one that starts them is confined to its files.
+struct Helpers<'a>(&'a Arc<Sandbox>);
+
+impl Helpers<'_> {
+    fn start(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ProgramError> {
+        let sandbox = Arc::clone(self.0);
+        let begin = move || {
+            let confined = sandbox.confine_calls(ThreadKind::Main);
+            confined.map_err(io::Error::other)
+        };
+        thread::start(name, begin, body).map_err(ProgramError::Thread)
+    }
+
+    /// Waits for the end of each device, and for signals.
+    fn ends(
+        &self,
+        devices: Vec<VhostUserVsock>,
+        mut signals: Signals,
+        reporter: Reporter,
+    ) -> Result<Receiver<End>, ProgramError> {
+        let (ends, ended) = mpsc::channel();
+        for device in devices {
+            let ends = ends.clone();
+            let cid = device.guest_cid().into();
+            self.start(&format!("end-{cid}"), move || {
+                tell(&ends, End::Device(cid, device.join()));
+            })?;
+        }
+        self.start("signals", move || {
+            for signal in &mut signals {
+                if signal == SIGUSR1 {
+                    reporter.ask();
+                    continue;
+                }
+                log::info!("signal {signal}: ending");
+                tell(&ends, End::Signal);
+            }
+        })?;
+        Ok(ended)
+    }
+}
+
+/// Starts the devices of all virtual machines.
+fn devices(vms: &[Vm], mut common: Common<'_>) -> Result<Vec<VhostUserVsock>, ProgramError> {
+    if common.sandbox.confines_calls() {
+        // The thread that has something to close may not start another one.
+        let begin = common.sandbox.begin(ThreadKind::Closer);
+        start_closer(begin).map_err(ProgramError::Thread)?;
+    }
+    let mut devices = Vec::new();
+    for vm in vms {
+        let guest = match vms.len() {
+            1 => Guest::Only(vm.guest_cid),
+            _ => Guest::OneOfSeveral(vm.guest_cid),
+        };
+        devices.push(device(&mut common, guest, vm)?);
+    }
+    common.passed.handed_over.finish()?;
+    Ok(devices)
 }
 
 fn tell(ends: &Sender<End>, end: End) {

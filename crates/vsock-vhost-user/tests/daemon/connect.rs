@@ -2,6 +2,7 @@
 
 //! The command `connect`: standard input and output to a guest.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
@@ -320,7 +321,8 @@ fn threads(child: &Child) -> usize {
 fn descriptors_that_do_not_wait_are_used_as_they_are() {
     let program = Program::start(&[]);
     let mut guest = program.boot();
-    let (reader, mut writer) = std::io::pipe().unwrap();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let mut writer = File::from(writer);
     fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
     let shared = reader.try_clone().unwrap();
     let mut connect = Connect::start_with(&uds(&program), &["52"], reader);

@@ -3,7 +3,7 @@
 //! Kicks and calls that a front-end changes, keeps, fills and empties as it likes.
 
 use std::fs::File;
-use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::pipe::pipe;
 use vsock_compliance::fd::duplicate;
 use vsock_compliance::poll::{Deadline, PollInterest, is_readable, pace, wait_ready};
 use vsock_proto::Op;
@@ -68,9 +69,15 @@ impl Drop for Churn {
     }
 }
 
+/// The ends of a pipe: to read from, and to write to.
+pub(crate) fn file_pipe() -> (File, File) {
+    let (reader, writer) = pipe().unwrap();
+    (reader.into(), writer.into())
+}
+
 /// A pipe to which a write would wait for ever.
-pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
-    let (reader, mut writer) = std::io::pipe().unwrap();
+pub(crate) fn full_pipe() -> (File, File) {
+    let (reader, mut writer) = file_pipe();
     fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
     while writer.write(&[0; 4096]).is_ok() {}
     fcntl_setfl(&writer, OFlags::empty()).unwrap();
@@ -225,7 +232,7 @@ fn t119_a_front_end_that_gives_away_its_own_socket_has_gone_when_it_goes() {
 fn t118_a_kick_at_its_end_costs_no_processor_time() {
     let (host, mut guest) = Host::booted();
     host.assert_serves(&mut guest, 1);
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = file_pipe();
     for index in [RX, TX] {
         assert!(guest.vmm.set_kick(index, &reader));
     }

@@ -11,12 +11,14 @@
 
 mod captures;
 mod connect;
+mod control;
 mod descriptors;
 mod drop_in;
 mod frontends;
 mod guest;
 mod host;
 mod inherited;
+mod inspect;
 mod lifecycle;
 mod logging;
 mod messages;
@@ -28,6 +30,7 @@ mod regions;
 mod requests;
 mod ring;
 mod routes;
+mod service;
 mod siblings;
 mod stopping;
 mod streams;

@@ -2,7 +2,7 @@
 
 //! Host processes that pass the descriptor which becomes a stream.
 
-use std::io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write, pipe};
+use std::io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -16,6 +16,7 @@ use vsock_compliance::poll::{Deadline, wait_until};
 use vsock_proto::{Header, Op};
 use vsock_vhost_user::{PassFdBackend, PassFdConfig};
 
+use crate::descriptors::file_pipe;
 use crate::guest::{GENEROUS, Guest, Socket};
 use crate::host::Host;
 use crate::program::Program;
@@ -64,7 +65,7 @@ fn the_output_of_a_guest_goes_into_a_pipe_and_its_input_comes_from_one() {
     let host = host();
     let mut guest = host.boot();
     let path = host.path("vm.vsock");
-    let (mut output, writer) = pipe().unwrap();
+    let (mut output, writer) = file_pipe();
     let client = pass(&path, "1024\n", &writer);
     drop(writer);
     let socket = accept(&mut guest, 1024, client);
@@ -78,7 +79,7 @@ fn the_output_of_a_guest_goes_into_a_pipe_and_its_input_comes_from_one() {
     assert_eq!(text, "output");
     guest.expect(Op::Reset);
 
-    let (reader, mut input) = pipe().unwrap();
+    let (reader, mut input) = file_pipe();
     let client = pass(&path, "1025", &reader);
     input.write_all(b"input").unwrap();
     let mut socket = accept(&mut guest, 1025, client);
@@ -91,7 +92,7 @@ fn the_output_of_a_guest_goes_into_a_pipe_and_its_input_comes_from_one() {
 fn a_guest_that_refuses_is_an_end_for_the_client_and_closes_the_descriptor() {
     let host = host();
     let mut guest = host.boot();
-    let (mut output, writer) = pipe().unwrap();
+    let (mut output, writer) = file_pipe();
     let mut client = pass(&host.path("vm.vsock"), "7\n", &writer);
     drop(writer);
     let (request, _) = guest.expect(Op::Request);
@@ -112,7 +113,7 @@ fn a_guest_that_refuses_is_an_end_for_the_client_and_closes_the_descriptor() {
 fn a_full_pipe_stops_its_own_connection_and_no_other() {
     let host = host();
     let mut guest = host.boot();
-    let (_unread, writer) = pipe().unwrap();
+    let (_unread, writer) = file_pipe();
     let client = pass(&host.path("vm.vsock"), "7\n", &writer);
     let socket = accept(&mut guest, 7, client);
     guest.expect(Op::Shutdown);
@@ -144,7 +145,7 @@ fn t124_a_socket_whose_close_waits_holds_up_neither_guest_nor_stop() {
 
 #[test]
 fn the_program_takes_descriptors_only_where_that_is_said() {
-    let (_reader, writer) = pipe().unwrap();
+    let (_reader, writer) = file_pipe();
     let program = Program::start_one(&["--pass-fd"]);
     let mut guest = program.boot();
     let path = program.dir.path().join("3.vsock");

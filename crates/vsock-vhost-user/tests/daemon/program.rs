@@ -50,6 +50,28 @@ impl Program {
         Self::wait_for(child.unwrap(), dir, &[3])
     }
 
+    /// For the guest with CID 3, with a control socket.
+    pub(crate) fn start_controlled(options: &[&str]) -> Self {
+        let dir = TempDir::new().unwrap();
+        let control = path(&dir, "control");
+        let mut command = Command::new(PROGRAM);
+        let child = command
+            .arg(vm(&dir, 3))
+            .args(["--control", &control])
+            .args(options)
+            .stderr(Stdio::piped())
+            .spawn();
+        let program = Self::wait_for(child.unwrap(), dir, &[3]);
+        let path = program.control();
+        wait_until(Deadline::after(GENEROUS), || path.exists()).unwrap();
+        program
+    }
+
+    /// Where it is controlled, if it is.
+    pub(crate) fn control(&self) -> PathBuf {
+        self.dir.path().join("control")
+    }
+
     /// For the guests with these CIDs. They can be served.
     fn start_for(cids: &[u64], options: &[&str]) -> Self {
         Self::start_by(&mut Command::new(PROGRAM), cids, options, Stdio::piped())
@@ -68,7 +90,7 @@ impl Program {
         Self::start_by(&mut shell, cids, options, Stdio::piped())
     }
 
-    fn start_by(
+    pub(crate) fn start_by(
         command: &mut Command,
         cids: &[u64],
         options: &[&str],

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
+use rustix::fs::{FlockOperation, flock};
 use vhost::vhost_user::message::FrontendReq;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 use vsock_compliance::poll::{Deadline, Stopwatch, wait_until};
@@ -388,7 +389,7 @@ fn a_stream_that_writes_to_what_has_gone_raises_no_signal() {
 fn t126_a_lock_of_the_directory_that_is_never_given_back_delays_no_stop() {
     let host = Host::with(both);
     let directory = File::open(host.dir.path()).unwrap();
-    directory.lock().unwrap();
+    flock(&directory, FlockOperation::LockExclusive).unwrap();
     host.assert_stops();
 }
 

@@ -2,6 +2,7 @@
 
 //! One call of [`VsockDevice::process`].
 
+use virtio_queue::Queue;
 use vm_memory::GuestMemory;
 use vsock_muxer::{GuestBuffers, NextCall};
 use vsock_proto::Tick;
@@ -46,12 +47,8 @@ impl<M: GuestMemory> VsockDevice<M> {
         queues: &mut Queues<'_>,
     ) -> Result<Outcome, DeviceFault> {
         let mut outcome = Outcome::default();
-        let mut events_left = false;
-        if let Some(event) = queues.event.as_deref_mut() {
-            let mut event = Virtqueue::new(mem, event, QueueName::Event);
-            events_left = self.publish_event(now, &mut event)?;
-            outcome.notify_event = event.wants_interrupt(event.used())?;
-        }
+        let event = queues.event.as_deref_mut();
+        let events_left = self.serve_events(now, mem, event, &mut outcome)?;
         self.events.begin_wait(now);
         if self.events.comes_first() {
             // The deadline ends this, and the notifications of both queues may stay as they are.
@@ -101,11 +98,37 @@ impl<M: GuestMemory> VsockDevice<M> {
             }
         };
         self.notifications.taken.add(now, tx.used(), call.taken);
+        self.counters.tx.chains_used += u64::from(tx.used());
         if self.notifications.is_batch_due(now, tx.size()) {
-            outcome.notify_tx = tx.wants_interrupt(self.notifications.taken.take())?;
+            let taken = self.notifications.taken.take();
+            outcome.notify_tx = tx.wants_interrupt(taken)?;
+            self.counters.tx.decided(taken, outcome.notify_tx);
         }
         outcome.notify_rx = rx.wants_interrupt(rx.used())?;
+        self.counters.rx.chains_used += u64::from(rx.used());
+        self.counters.rx.decided(rx.used(), outcome.notify_rx);
         Ok(outcome)
+    }
+
+    /// Publishes the event that is owed, and decides whether to notify the guest of it. Returns whether it is
+    /// still owed, and there are buffers that were not looked at.
+    fn serve_events(
+        &mut self,
+        now: Tick,
+        mem: &M,
+        event: Option<&mut Queue>,
+        outcome: &mut Outcome,
+    ) -> Result<bool, DeviceFault> {
+        let Some(event) = event else {
+            return Ok(false);
+        };
+        let mut event = Virtqueue::new(mem, event, QueueName::Event);
+        let events_left = self.publish_event(now, &mut event)?;
+        outcome.notify_event = event.wants_interrupt(event.used())?;
+        let counters = &mut self.counters.event;
+        counters.chains_used += u64::from(event.used());
+        counters.decided(event.used(), outcome.notify_event);
+        Ok(events_left)
     }
 
     /// Publishes the event that is owed. Returns whether it still is, and there are buffers that were not looked at.

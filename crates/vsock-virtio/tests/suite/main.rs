@@ -10,6 +10,7 @@ mod dirty_bitmap;
 mod events;
 mod flow;
 mod hostile;
+mod inspect;
 mod lifecycle;
 mod looked_up;
 mod lost_wakeups;

@@ -14,7 +14,7 @@ use vsock_muxer::{Action, Muxer, Readiness, Token};
 use vsock_proto::{Config, GuestCid, Header, Op, Tick};
 use vsock_virtio::{
     ActivateError, DeviceFault, DeviceState, F_EVENT_IDX, F_VERSION_1, NextCall, Outcome,
-    QueueName, Queues, RestoreError, VsockDevice,
+    QueueDepths, QueueName, Queues, RestoreError, VsockDevice,
 };
 
 pub(crate) const CID: u64 = 3;
@@ -214,6 +214,13 @@ impl<M: GuestMemory> Rig<M> {
         let mut queues = Queues { rx, tx, event };
         self.device
             .process(self.now, &self.device_memory, &mut queues)
+    }
+
+    pub(crate) fn depths(&mut self) -> QueueDepths {
+        let [rx, tx, event] = &mut self.queues;
+        let event = Some(event);
+        let mut queues = Queues { rx, tx, event };
+        self.device.queue_depths(&self.device_memory, &mut queues)
     }
 
     pub(crate) fn process(&mut self) -> Outcome {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::pipe;
 
 use crate::transport::{Pollable, Transport};
 
@@ -12,23 +14,23 @@ pub(crate) struct Pipe;
 
 /// One end of two pipes.
 pub(crate) struct PipeEnd {
-    reader: PipeReader,
-    writer: PipeWriter,
+    reader: File,
+    writer: File,
 }
 
 impl Transport for Pipe {
     type End = PipeEnd;
 
     fn pair(&self) -> io::Result<(PipeEnd, PipeEnd)> {
-        let (near, to_near) = io::pipe()?;
-        let (far, to_far) = io::pipe()?;
+        let (near, to_near) = pipe()?;
+        let (far, to_far) = pipe()?;
         let here = PipeEnd {
-            reader: near,
-            writer: to_far,
+            reader: near.into(),
+            writer: to_far.into(),
         };
         let there = PipeEnd {
-            reader: far,
-            writer: to_near,
+            reader: far.into(),
+            writer: to_near.into(),
         };
         Ok((here, there))
     }

@@ -82,10 +82,10 @@ async fn download(State(load): State<Load>, body: Bytes) -> Answer<Body> {
         .map(|piece| Some(piece.bytes));
     // The last element is no body: it is that the stream was taken to its end.
     let bytes = tokio_stream::iter(pieces.chain([None])).filter_map(move |bytes| {
-        if bytes.is_none()
-            && let Some(call) = call.take()
-        {
-            call.finish();
+        if bytes.is_none() {
+            if let Some(call) = call.take() {
+                call.finish();
+            }
         }
         bytes.map(Ok::<_, io::Error>)
     });
@@ -97,10 +97,10 @@ async fn chat(State(load): State<Load>, body: Body) -> Body {
     let bytes = body.into_data_stream().map(Some);
     let bytes = bytes.chain(tokio_stream::once(None));
     Body::from_stream(bytes.filter_map(move |bytes| {
-        if bytes.is_none()
-            && let Some(call) = call.take()
-        {
-            call.finish();
+        if bytes.is_none() {
+            if let Some(call) = call.take() {
+                call.finish();
+            }
         }
         bytes
     }))

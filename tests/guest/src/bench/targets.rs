@@ -28,25 +28,25 @@ pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for kind in Kind::MEASURED {
         for work in Work::ALL {
-            if let Some(most) = most_cpu(kind, work)
-                && let Some(ratio) = ratio(results, kind, work, Sample::cpu)
-            {
-                verdicts.push(Verdict {
-                    what: format!("{}, {}: time on a core", kind.name(), work.name()),
-                    goal: format!("<= {most} x"),
-                    measured: format!("{ratio:.2} x"),
-                    reached: ratio <= most,
-                });
+            if let Some(most) = most_cpu(kind, work) {
+                if let Some(ratio) = ratio(results, kind, work, Sample::cpu) {
+                    verdicts.push(Verdict {
+                        what: format!("{}, {}: time on a core", kind.name(), work.name()),
+                        goal: format!("<= {most} x"),
+                        measured: format!("{ratio:.2} x"),
+                        reached: ratio <= most,
+                    });
+                }
             }
-            if kind != Kind::Peer
-                && let Some(ratio) = ratio(results, kind, work, Sample::rate)
-            {
-                verdicts.push(Verdict {
-                    what: format!("{}, {}: rate", kind.name(), work.name()),
-                    goal: format!(">= {LEAST_RATE} x"),
-                    measured: format!("{ratio:.2} x"),
-                    reached: ratio >= LEAST_RATE,
-                });
+            if kind != Kind::Peer {
+                if let Some(ratio) = ratio(results, kind, work, Sample::rate) {
+                    verdicts.push(Verdict {
+                        what: format!("{}, {}: rate", kind.name(), work.name()),
+                        goal: format!(">= {LEAST_RATE} x"),
+                        measured: format!("{ratio:.2} x"),
+                        reached: ratio >= LEAST_RATE,
+                    });
+                }
             }
         }
     }

@@ -85,10 +85,10 @@ fn packed(machine: &mut Machine) -> anyhow::Result<Outcome> {
     })?;
     let came_up = machine.guest().hello(Duration::from_secs(30)).is_ok();
     let worked = came_up && echo::works(machine).is_ok();
-    if let Some(process) = machine.device().process()
-        && let Some(status) = process.ended()
-    {
-        anyhow::bail!("the device {}: {}", describe(status), process.last_words());
+    if let Some(process) = machine.device().process() {
+        if let Some(status) = process.ended() {
+            anyhow::bail!("the device {}: {}", describe(status), process.last_words());
+        }
     }
     machine.replace_guest()?;
     echo::works(machine).context("the next guest, with split rings")?;

@@ -72,7 +72,7 @@ fn slow_guest(machine: &mut Machine) -> anyhow::Result<Outcome> {
         let Pair { mut host, guest } = pair;
         threads.push(thread::spawn(move || {
             host.writer.set_limit(STUCK)?;
-            let sent = transfer::send(&mut *host.writer, &range.into());
+            let sent = transfer::send(&mut host.writer, &range.into());
             let error = sent.end.err().map(|error| error.kind());
             ensure!(
                 error == Some(ErrorKind::TimedOut),

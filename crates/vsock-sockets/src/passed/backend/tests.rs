@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{IoSlice, IoSliceMut, PipeReader, PipeWriter, Read, Seek, Write, pipe};
+use std::io::{IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -36,6 +36,12 @@ fn connect(backend: &PassFdBackend) -> UnixStream {
     let client = UnixStream::connect(backend.path()).unwrap();
     client.set_read_timeout(Some(SOON)).unwrap();
     client
+}
+
+/// The ends of a pipe: to read from, and to write to.
+fn pipe() -> io::Result<(File, File)> {
+    let (reader, writer) = rustix::pipe::pipe()?;
+    Ok((reader.into(), writer.into()))
 }
 
 /// Sends bytes, and descriptors with them.
@@ -422,7 +428,7 @@ fn t119_the_flags_of_a_descriptor_are_its_senders() {
     device.set_nonblocking(true).unwrap();
     wait_until(soon(), || device.write(&[7; 65_536]).is_err()).unwrap();
     rustix::io::ioctl_fionbio(&writer, false).unwrap();
-    let mut reader: PipeReader = reader;
+    let mut reader = reader;
     let mut piece = [0; 65_536];
     for _ in 0..4 {
         reader.read_exact(&mut piece).unwrap();
@@ -675,7 +681,7 @@ fn a_descriptor_of_its_own_socket_is_as_good_as_any_other() {
 fn many_descriptors_one_after_the_other_leave_no_thread_and_no_place() {
     let (mut backend, _dir) = usual();
     for number in 0..300_u32 {
-        let (reader, mut writer): (PipeReader, PipeWriter) = pipe().unwrap();
+        let (reader, mut writer) = pipe().unwrap();
         let mut device = stream(&mut backend, "5\n", &reader);
         writer.write_all(&number.to_le_bytes()).unwrap();
         let mut got = [0; 4];

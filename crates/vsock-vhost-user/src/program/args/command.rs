@@ -5,11 +5,13 @@
 use clap::Subcommand;
 
 use super::connect::Connect;
+use super::control::CtlArgs;
 use super::generate::Generate;
 
 /// A command, with its options.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     Connect(Connect),
+    Ctl(CtlArgs),
     Generate(Generate),
 }

@@ -9,10 +9,11 @@ use vsock_vhost_user::SocketNames;
 
 use super::vm::Vm;
 
-/// A socket that a virtual machine uses.
+/// A socket that a virtual machine uses, or the program.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct SocketUse {
-    cid: u64,
+    /// Of the guest; `None`: the program's own.
+    cid: Option<u64>,
     place: String,
     what: &'static str,
 }
@@ -20,26 +21,36 @@ pub(crate) struct SocketUse {
 impl fmt::Display for SocketUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cid, place, what } = self;
-        write!(f, "guest {cid} has {place} ({what})")
+        match cid {
+            Some(cid) => write!(f, "guest {cid} has {place} ({what})"),
+            None => write!(f, "the program has {place} ({what})"),
+        }
     }
 }
+
+/// What the program's own socket is for.
+const CONTROL: &str = "control";
+
 /// The bytes of the longest path that a socket can have (`sun_path` of Linux).
 pub(super) const LONGEST: usize = 107;
 
 /// The first socket whose path is too long for one, and its length.
-pub(super) fn too_long(vms: &[Vm]) -> Option<(SocketUse, usize)> {
-    let used = |vm: &Vm, path: &Path, what| {
+pub(super) fn too_long(vms: &[Vm], control: Option<&Path>) -> Option<(SocketUse, usize)> {
+    let used = |cid, path: &Path, what| {
         let len = path.as_os_str().len();
-        (len > LONGEST).then(|| (vm.socket_use(path, what), len))
+        (len > LONGEST).then(|| (SocketUse::new(cid, path, what), len))
     };
-    vms.iter().find_map(|vm| {
-        used(vm, &vm.socket, "socket").or_else(|| used(vm, &vm.uds_path, "uds-path"))
-    })
+    let of_vm = vms.iter().find_map(|vm| {
+        let cid = Some(vm.guest_cid);
+        used(cid, &vm.socket, "socket").or_else(|| used(cid, &vm.uds_path, "uds-path"))
+    });
+    of_vm.or_else(|| used(None, control?, CONTROL))
 }
 
 /// The first two sockets that would have one name.
-pub(super) fn collision(vms: &[Vm]) -> Option<(SocketUse, SocketUse)> {
-    let sockets: Vec<_> = vms.iter().flat_map(Vm::sockets).collect();
+pub(super) fn collision(vms: &[Vm], control: Option<&Path>) -> Option<(SocketUse, SocketUse)> {
+    let control = control.map(|path| (SocketNames::one(path), SocketUse::new(None, path, CONTROL)));
+    let sockets: Vec<_> = vms.iter().flat_map(Vm::sockets).chain(control).collect();
     sockets.iter().enumerate().find_map(|(at, (names, used))| {
         let mut before = sockets[..at].iter();
         let (_, other) = before.find(|(other, _)| other.overlaps(names))?;
@@ -47,15 +58,17 @@ pub(super) fn collision(vms: &[Vm]) -> Option<(SocketUse, SocketUse)> {
     })
 }
 
-impl Vm {
-    fn socket_use(&self, path: &Path, what: &'static str) -> SocketUse {
-        SocketUse {
-            cid: self.guest_cid,
+impl SocketUse {
+    fn new(cid: Option<u64>, path: &Path, what: &'static str) -> Self {
+        Self {
+            cid,
             place: path.display().to_string(),
             what,
         }
     }
+}
 
+impl Vm {
     fn sockets(&self) -> Vec<(SocketNames, SocketUse)> {
         let with = |suffix: &str| {
             let mut path = self.uds_path.clone().into_os_string();
@@ -63,11 +76,11 @@ impl Vm {
             PathBuf::from(path)
         };
         let used = |place: String, what| SocketUse {
-            cid: self.guest_cid,
+            cid: Some(self.guest_cid),
             place,
             what,
         };
-        let at = |path: &Path, what| self.socket_use(path, what);
+        let at = |path: &Path, what| SocketUse::new(Some(self.guest_cid), path, what);
         let one = |path: PathBuf, what| (SocketNames::one(&path), at(&path, what));
         let mut sockets = vec![one(self.socket.clone(), "socket")];
         if !self.no_connect {

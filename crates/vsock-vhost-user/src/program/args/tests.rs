@@ -335,9 +335,45 @@ fn what_is_wrong_with_keys_is_said() {
 }
 
 #[test]
+fn t125_the_control_socket_is_no_socket_of_a_machine() {
+    for (path, with) in [
+        ("/s", "guest 3 has /s (socket)"),
+        ("/u", "guest 3 has /u (uds-path)"),
+        ("/u_7", "guest 3 has /u_PORT (uds-path and any port)"),
+        (
+            "/./u_seqpacket",
+            "guest 3 has /u_seqpacket (uds-path, for messages)",
+        ),
+    ] {
+        let text = vms(&[&ONE[..], &["--control", path]].concat()).unwrap_err();
+        let expected = format!("{with}, and the program has {path} (control): one name");
+        assert!(text.starts_with(&expected), "{text}");
+    }
+    vms(&[&ONE[..], &["--control", "/control"]].concat()).unwrap();
+    let long = format!("/{}", "x".repeat(107));
+    let text = vms(&[&ONE[..], &["--control", &long]].concat()).unwrap_err();
+    assert!(text.ends_with("(control): its path has 108 bytes, and that of a socket at most 107; give a shorter one"), "{text}");
+}
+
+#[test]
+fn what_ctl_is_to_do_is_checked_before_it_does_it() {
+    for args in [
+        &["ctl"][..],
+        &["ctl", "/c"],
+        &["ctl", "/c", "close"],
+        &["ctl", "/c", "close", "17"],
+        &["ctl", "/c", "connections", "more"],
+    ] {
+        assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");
+    }
+    let close = parse(&["ctl", "/c", "close", "3-17"]).unwrap();
+    assert!(matches!(close.command, Some(Command::Ctl(_))));
+}
+
+#[test]
 fn the_help_names_every_option() {
     let help = parse(&["--help"]).unwrap_err().to_string();
-    let options = "guest-cid socket socket-path uds-path groups vm config check buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level forward expose no-connect pass-fd";
+    let options = "guest-cid socket socket-path uds-path groups vm config check buf-alloc max-connections queue-size sealed-memory access-platform poll-us log-level control capture forward expose no-connect pass-fd socket-mode socket-group sandbox";
     for option in options.split(' ') {
         assert!(
             help.contains(&format!("--{option}")),
@@ -353,7 +389,8 @@ fn word() -> impl Strategy<Value = OsString> {
     let names = "--vm --config --check --guest-cid --guest_cid --socket --socket-path --uds-path \
                  --groups --forward --expose --no-connect --pass-fd --forward-cid --forward-listen --buf-alloc \
                  --tx-buffer-size --queue-size --sealed-memory --host-ports --command-timeout \
-                 --probe-interval --max-connections --log-level -h -V -- generate /d";
+                 --probe-interval --max-connections --log-level --socket-mode \
+                 --socket-group --sandbox -h -V -- generate /d";
     let values = "guest-cid=3,socket=/s,uds_path=/u guest_cid 3 4294967295 -1 18446744073709551616 /s \
                   1KiB 9999999999999G 5s 5000000000000h 5=unix:/p unix:/p=5 tcp:[::1]:1=2 a+b + = , ,, \
                   == true no 0-1 1-0 - groups=+ forward=1=dgram:/x socket=,uds-path=";

@@ -96,10 +96,11 @@ impl Sending {
                 break;
             }
         }
-        if let Err(error) = socket.shutdown(Shutdown::Write)
-            && error.kind() != io::ErrorKind::NotConnected
-        {
-            *self.result() = Err(RelayError::Socket(error));
+        match socket.shutdown(Shutdown::Write) {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => {
+                *self.result() = Err(RelayError::Socket(error));
+            }
+            _ => {}
         }
     }
 

@@ -27,6 +27,12 @@ struct State {
 }
 
 impl State {
+    /// Whether a line of this many bytes finds room. Once a line is lost, a shorter one must not come before the
+    /// word of it.
+    fn has_room(&self, len: usize) -> bool {
+        self.lost == 0 && len <= CAPACITY - self.text.len()
+    }
+
     fn is_empty(&self) -> bool {
         self.text.is_empty() && self.lost == 0
     }
@@ -49,13 +55,25 @@ impl Queue {
     /// does not panic.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.state();
-        // Once a line is lost, a shorter one must not come before the word of it.
-        if state.lost > 0 || line.len() > CAPACITY - state.text.len() {
-            state.lost = state.lost.saturating_add(1);
-        } else {
+        if state.has_room(line.len()) {
             state.text.extend_from_slice(line);
+        } else {
+            state.lost = state.lost.saturating_add(1);
         }
         self.filled.notify_one();
+    }
+
+    /// Adds a line when there is room, and waits for that, but not longer than this; returns whether there
+    /// was. A line that was not added is not counted.
+    pub(super) fn push_in_time(&self, line: &[u8], timeout: Duration) -> bool {
+        let full = |state: &mut State| !state.has_room(line.len());
+        let waited = self.emptied.wait_timeout_while(self.state(), timeout, full);
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if !waited.timed_out() {
+            state.text.extend_from_slice(line);
+            self.filled.notify_one();
+        }
+        !waited.timed_out()
     }
 
     /// Waits for text, and takes all of it in exchange for `batch`, which has been written. Returns how
@@ -123,6 +141,23 @@ mod tests {
         let (text, lost) = taken(&queue);
         assert_eq!((text.len(), lost), (room * line.len(), 6));
         queue.push(b"next\n");
+        assert_eq!(taken(&queue), (b"next\n".to_vec(), 0));
+    }
+
+    #[test]
+    fn a_line_that_may_wait_is_added_when_there_is_room_and_never_beyond_it() {
+        let queue = Queue::new();
+        assert!(queue.push_in_time(&[b'x'; CAPACITY], Duration::ZERO));
+        assert!(
+            !queue.push_in_time(b"y", Duration::ZERO),
+            "there is no room"
+        );
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| queue.push_in_time(b"next\n", GENEROUS));
+            let (text, lost) = taken(&queue);
+            assert_eq!((text.len(), lost), (CAPACITY, 0), "it is not counted");
+            assert!(waits.join().unwrap());
+        });
         assert_eq!(taken(&queue), (b"next\n".to_vec(), 0));
     }
 

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A muxer that is watched: what it lists, why it has refused, and one connection that is ended.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use vsock_muxer::{
+    ConnectionId, ConnectionRefusal, Ending, Initiator, ListPosition, Op, Phase, RefusalReason,
+    SocketType,
+};
+
+use crate::stream::After;
+use crate::world::{READABLE, WRITABLE, World, bytes, header, op, reply, with};
+
+/// What was refused since this was asked last.
+fn refusals(world: &mut World) -> Vec<ConnectionRefusal> {
+    std::iter::from_fn(|| world.muxer.next_refusal()).collect()
+}
+
+/// The one refusal since this was asked last, which its counter has as well.
+#[track_caller]
+fn refused(world: &mut World) -> (RefusalReason, Initiator, String) {
+    let [refusal] = refusals(world).try_into().unwrap();
+    let counters = world.muxer.counters();
+    let counted: Vec<_> = RefusalReason::ALL
+        .into_iter()
+        .filter(|reason| counters.refused(*reason) > 0)
+        .collect();
+    assert_eq!(counted, [refusal.reason], "{counters:?}");
+    assert_eq!(counters.refused(refusal.reason), 1);
+    (refusal.reason, refusal.initiator, refusal.to_string())
+}
+
+#[test]
+fn a_connection_is_listed_as_it_is() {
+    let mut world = World::new();
+    world.pass(Duration::from_secs(5));
+    let begun = world.now;
+    let (host, _) = world.host_connects(9);
+    world.pass(Duration::from_secs(2));
+    world.host_sends(&host, b"pong!");
+    world.receive(9);
+    let [info] = world.muxer.connections().collect::<Vec<_>>()[..] else {
+        panic!("not one connection");
+    };
+    assert_eq!(
+        (info.key.peer.into(), info.key.local.into()),
+        (9_u32, 1_u32 << 30)
+    );
+    assert_eq!(info.socket_type, SocketType::Stream);
+    assert_eq!(info.phase, Phase::Connected);
+    assert_eq!(info.initiator, Initiator::Host);
+    assert_eq!(info.begun, begun);
+    assert_eq!(info.age(world.now), Duration::from_secs(2));
+    assert_eq!(
+        (info.bytes_to_guest, info.in_flight, info.waiting),
+        (5, 5, 0)
+    );
+    assert_eq!(u64::from(info.id), 1);
+
+    let gauges = world.muxer.gauges();
+    assert_eq!(
+        (gauges.connections, gauges.handshakes, gauges.accepting),
+        (1, 0, 0)
+    );
+    world.client(b"CONN");
+    world.is_busy(true);
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    world.guest_sends(&header(Op::ReadWrite, 77, 52), b"for no connection");
+    let gauges = world.muxer.gauges();
+    assert_eq!(
+        (gauges.connections, gauges.handshakes, gauges.accepting),
+        (2, 1, 1)
+    );
+    assert_eq!(gauges.resets_owed, 1);
+}
+
+#[test]
+fn each_standstill_is_counted_once() {
+    let mut world = World::new();
+    let host = world.host();
+    world.answer(Ok(&host));
+    let request = with(header(Op::Request, 1, 52), |header| header.buf_alloc = 4);
+    world.guest_sends(&request, b"");
+    world.ops();
+    let stalls = |world: &World| {
+        let counters = world.muxer.counters();
+        (counters.credit_stalls, counters.host_stalls)
+    };
+    world.host_sends(&host, b"0123456789");
+    assert_eq!(stalls(&world), (0, 0));
+    assert_eq!(bytes(&world.receive(9)), b"0123");
+    assert_eq!(stalls(&world), (1, 0));
+    for _ in 0..5 {
+        world.guest_sends(&op(Op::CreditRequest, &request), b"");
+        world.receive(9);
+    }
+    assert_eq!(stalls(&world), (1, 0), "it is the same one");
+    let taken = with(op(Op::CreditUpdate, &request), |header| header.fwd_cnt = 4);
+    world.guest_sends(&taken, b"");
+    assert_eq!(bytes(&world.receive(9)), b"4567");
+    assert_eq!(stalls(&world), (2, 0));
+
+    host.state().space = 3;
+    for _ in 0..3 {
+        world.guest_sends(&op(Op::ReadWrite, &taken), b"ab");
+    }
+    assert_eq!(stalls(&world), (2, 1));
+    host.state().space = 100;
+    world.event(host.fd, WRITABLE);
+    assert_eq!(host.got(), b"ababab");
+    world.guest_sends(&op(Op::ReadWrite, &taken), b"ab");
+    assert_eq!(stalls(&world), (2, 1));
+}
+
+#[test]
+fn a_host_client_that_is_refused_is_told_of_with_its_reason() {
+    let mut world = World::new();
+    world.client(b"CONNECT me\n");
+    let (reason, initiator, text) = refused(&mut world);
+    assert_eq!(
+        (reason, initiator),
+        (RefusalReason::CommandMalformed, Initiator::Host)
+    );
+    assert!(
+        text.starts_with("host client: its command cannot"),
+        "{text}"
+    );
+
+    let mut world = World::new();
+    let host = world.client(b"CONNECT 5");
+    host.state().after = After::End;
+    world.event(host.fd, READABLE);
+    assert_eq!(refused(&mut world).0, RefusalReason::CommandAbandoned);
+
+    let mut world = World::new();
+    world.client(b"");
+    world.pass(Duration::from_secs(5));
+    assert_eq!(refused(&mut world).0, RefusalReason::CommandTimedOut);
+
+    for limit in [0, 1] {
+        let mut world = World::limited(|limits| limits.max_handshakes(limit));
+        (0..=limit).for_each(|_| drop(world.client(b"")));
+        assert_eq!(refused(&mut world).0, RefusalReason::TooManyHandshakes);
+    }
+
+    let mut world = World::limited(|limits| limits.max_connections(1));
+    world.host_connects(9);
+    world.client(b"CONNECT 8\n");
+    let (reason, _, text) = refused(&mut world);
+    assert_eq!(reason, RefusalReason::TooManyConnections);
+    assert!(
+        text.starts_with("host client to guest port 8: the guest has"),
+        "{text}"
+    );
+
+    let mut world = World::limited(|limits| limits.host_ports(5..6));
+    world.host_connects(9);
+    world.client(b"CONNECT 9\n");
+    assert_eq!(refused(&mut world).0, RefusalReason::NoHostPort);
+}
+
+#[test]
+fn a_host_client_learns_from_the_log_what_the_guest_made_of_it() {
+    let mut world = World::new();
+    world.client(b"CONNECT 9\n");
+    let request = world.receive(1)[0].0;
+    world.guest_sends(&reply(&request, Op::Reset), b"");
+    let (reason, initiator, text) = refused(&mut world);
+    assert_eq!(
+        (reason, initiator),
+        (RefusalReason::GuestRefused, Initiator::Host)
+    );
+    assert!(
+        text.starts_with("host client to guest port 9: the guest refuses it"),
+        "{text}"
+    );
+
+    let mut world = World::new();
+    world.client(b"CONNECT 9\n");
+    world.receive(1);
+    world.pass(Duration::from_secs(600));
+    world.receive(1);
+    assert_eq!(refused(&mut world).0, RefusalReason::GuestSilent);
+
+    let mut world = World::new();
+    world.client(b"CONNECT 9\n");
+    world.pass(Duration::from_secs(600));
+    assert_eq!(refused(&mut world).0, RefusalReason::NotDelivered);
+
+    // One that was there is not refused by its end.
+    let mut world = World::new();
+    let (_, connection) = world.host_connects(9);
+    world.guest_sends(&op(Op::Reset, &connection), b"");
+    assert_eq!(world.muxer.connections().count(), 0);
+    assert_eq!(refusals(&mut world), []);
+}
+
+#[test]
+fn a_guest_that_is_refused_is_told_of_with_its_reason() {
+    let mut world = World::new();
+    world.answer(Err(ErrorKind::NotFound));
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    let (reason, initiator, text) = refused(&mut world);
+    assert_eq!(
+        (reason, initiator),
+        (RefusalReason::Backend, Initiator::Guest)
+    );
+    let expected = "guest port 1 to host port 52: no host component takes it (entity not found)";
+    assert_eq!(text, expected);
+
+    let mut world = World::limited(|limits| limits.max_accepting(0));
+    world.is_busy(true);
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    assert_eq!(refused(&mut world).0, RefusalReason::TooManyAccepting);
+
+    let mut world = World::new();
+    world.is_busy(true);
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    world.pass(Duration::from_secs(600));
+    assert_eq!(world.ops(), [Op::Reset]);
+    assert_eq!(refused(&mut world).0, RefusalReason::HostSilent);
+
+    let mut world = World::new();
+    world.is_busy(true);
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    world.is_busy(false);
+    world.pass(Duration::from_secs(1));
+    let (reason, _, text) = refused(&mut world);
+    assert_eq!(reason, RefusalReason::Backend);
+    assert!(text.ends_with("(connection refused)"), "{text}");
+
+    let mut world = World::limited(|limits| limits.max_connections(1));
+    world.guest_connects(1, 52);
+    world.guest_sends(&header(Op::Request, 2, 52), b"");
+    assert_eq!(refused(&mut world).0, RefusalReason::TooManyConnections);
+
+    let mut world = World::new();
+    world.muxer.begin_shutdown(world.now);
+    world.apply();
+    world.guest_sends(&header(Op::Request, 1, 52), b"");
+    assert_eq!(refused(&mut world).0, RefusalReason::ShuttingDown);
+}
+
+#[test]
+fn a_connection_that_is_reset_ends_on_both_sides_with_data_in_flight() {
+    let mut world = World::new();
+    let (host, connection) = world.guest_connects(1, 52);
+    let (other, _) = world.guest_connects(2, 52);
+    host.state().space = 1;
+    world.guest_sends(
+        &op(Op::ReadWrite, &connection),
+        b"some of it waits for the host",
+    );
+    world.host_sends(&host, b"and this for the guest");
+    let id = |world: &World, port| {
+        let mut all = world.muxer.connections();
+        all.find(|info| u32::from(info.key.peer) == port)
+            .unwrap()
+            .id
+    };
+    let (first, second) = (id(&world, 1), id(&world, 2));
+    assert!(
+        !world
+            .muxer
+            .reset_connection(world.now, ConnectionId::from(3))
+    );
+    assert!(world.muxer.reset_connection(world.now, first));
+    world.apply();
+    assert!(host.state().aborted);
+    let packets = world.receive(9);
+    assert_eq!(packets.len(), 1, "no data comes before it or after it");
+    let rst = packets[0].0;
+    assert_eq!(
+        (rst.op, rst.dst_port, rst.src_port),
+        (Op::Reset.into(), 1, 52)
+    );
+    assert_eq!(world.ended(Ending::Aborted), 1);
+    assert!(
+        !world.muxer.reset_connection(world.now, first),
+        "it is gone"
+    );
+
+    // Whatever has its ports next has another number.
+    world.guest_connects(1, 52);
+    assert_ne!(id(&world, 1), first);
+    assert!(!world.muxer.reset_connection(world.now, first));
+    assert_eq!(id(&world, 2), second);
+    assert!(!other.state().closed);
+}
+
+#[test]
+fn a_connection_that_the_guest_does_not_know_is_reset_without_a_word_to_it() {
+    let mut world = World::new();
+    let client = world.client(b"CONNECT 9\n");
+    assert!(
+        world
+            .muxer
+            .reset_connection(world.now, ConnectionId::from(1))
+    );
+    world.apply();
+    assert!(client.state().closed);
+    assert_eq!(world.ops(), []);
+    assert_eq!(world.muxer.connections().count(), 0);
+}
+
+#[test]
+fn a_listing_in_pieces_has_each_connection_that_stays_once() {
+    let mut world = World::new();
+    let connections: Vec<_> = (1..=10)
+        .map(|port| world.guest_connects(port, 52))
+        .collect();
+    let (mut position, mut listed) = (Some(ListPosition::default()), Vec::new());
+    let mut turn = 0;
+    while let Some(from) = position {
+        position = world.muxer.connections_from(from, 3, &mut listed);
+        // The sixth is listed before it goes, and the one that comes has its place.
+        if turn == 1 {
+            let (_, sixth) = &connections[5];
+            world.guest_sends(&op(Op::Reset, sixth), b"");
+            world.guest_connects(20, 52);
+        }
+        turn += 1;
+    }
+    assert_eq!(turn, 4);
+    let ports: Vec<u32> = listed.iter().map(|info| info.key.peer.into()).collect();
+    let distinct: BTreeSet<u32> = ports.iter().copied().collect();
+    assert_eq!(ports.len(), distinct.len());
+    assert!((1..=10).all(|port| distinct.contains(&port)), "{ports:?}");
+    listed.clear();
+    let beyond = ListPosition::default();
+    assert_eq!(
+        world
+            .muxer
+            .connections_from(beyond, usize::MAX, &mut listed),
+        None
+    );
+    assert_eq!(listed.len(), 10);
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+use std::io::{self, Write};
+
+use super::error::CtlError;
+
+/// Writes to standard output, all of it and now.
+pub(super) fn print(text: &str) -> Result<(), CtlError> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes());
+    written
+        .and_then(|()| stdout.flush())
+        .map_err(CtlError::Output)
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A live view: the connections that move most, drawn anew each second until a signal ends it.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::termios::tcgetwinsize;
+use tokio::time::interval;
+
+use super::client::Client;
+use super::error::CtlError;
+use super::output::print;
+use super::requests::connections;
+use super::tables::{amount, silent, table, text};
+use crate::program::control::{Connection, Listing};
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Connections that are shown where there is no terminal to say how many fit.
+const ROWS: usize = 20;
+
+/// Lines above and below the connections.
+const FRAME: usize = 4;
+
+/// Draws until the program cannot be asked any more.
+pub(super) async fn run(client: &Client, is_terminal: bool) -> Result<(), CtlError> {
+    let mut clock = interval(PERIOD);
+    let mut before = Moment::default();
+    if is_terminal {
+        print("\x1b[2J")?;
+    }
+    loop {
+        clock.tick().await;
+        let listing = connections(client).await?;
+        let rates = before.rates(&listing, Instant::now());
+        if is_terminal {
+            let view = view(&listing, &rates, rows());
+            // Each line replaces the one that was there, so nothing flickers.
+            let view = view.replace('\n', "\x1b[K\n");
+            print(&format!("\x1b[H{view}\x1b[J"))?;
+        } else {
+            print(&format!("{}\n", view(&listing, &rates, ROWS)))?;
+        }
+    }
+}
+
+/// Connections that fit on the terminal.
+fn rows() -> usize {
+    let height = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
+    match height.saturating_sub(FRAME) {
+        0 => ROWS,
+        rows => rows,
+    }
+}
+
+/// Bytes per second, to the host and to the guest.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Rate {
+    to_host: u64,
+    to_guest: u64,
+}
+
+impl Rate {
+    const fn sum(self) -> u64 {
+        self.to_host.saturating_add(self.to_guest)
+    }
+}
+
+/// What had been moved when it was looked at last.
+#[derive(Debug, Default)]
+struct Moment {
+    at: Option<Instant>,
+    moved: HashMap<String, (u64, u64)>,
+}
+
+impl Moment {
+    /// The rates since the last look, in the order of the list. What is new has moved all of its bytes since
+    /// then; at the first look nothing is known.
+    fn rates(&mut self, listing: &Listing, now: Instant) -> Vec<Rate> {
+        let since = self.at.replace(now).map(|at| now - at);
+        let connections = listing.connections.iter();
+        let rates = connections.map(|connection| {
+            let before = self.moved.get(&connection.id).copied().unwrap_or_default();
+            Rate {
+                to_host: rate(connection.bytes_from_guest, before.0, since),
+                to_guest: rate(connection.bytes_to_guest, before.1, since),
+            }
+        });
+        let rates = rates.collect();
+        self.moved = listing.connections.iter().map(moved).collect();
+        rates
+    }
+}
+
+fn moved(connection: &Connection) -> (String, (u64, u64)) {
+    let bytes = (connection.bytes_from_guest, connection.bytes_to_guest);
+    (connection.id.clone(), bytes)
+}
+
+fn rate(bytes: u64, before: u64, since: Option<Duration>) -> u64 {
+    let Some(millis @ 1..) = since.map(|since| since.as_millis()) else {
+        return 0;
+    };
+    let rate = u128::from(bytes.saturating_sub(before)) * 1000 / millis;
+    u64::try_from(rate).unwrap_or(u64::MAX)
+}
+
+/// One picture: a line for all, and the `rows` connections that move most.
+fn view(listing: &Listing, rates: &[Rate], rows: usize) -> String {
+    let mut busiest: Vec<_> = listing.connections.iter().zip(rates).collect();
+    busiest.sort_by_key(|(connection, rate)| (Reverse(rate.sum()), connection.id.clone()));
+    let sum = |of: fn(&Rate) -> u64| amount(rates.iter().map(of).fold(0, u64::saturating_add));
+    let mut view = format!(
+        "{} connections, {} bytes/s to the host, {} bytes/s to guests\n",
+        listing.connections.len(),
+        sum(|rate| rate.to_host),
+        sum(|rate| rate.to_guest),
+    );
+    let head = [
+        "ID",
+        "GUEST",
+        "HOST",
+        "PHASE",
+        "TO HOST/s",
+        "TO GUEST/s",
+        "WAITING",
+        "IN FLIGHT",
+    ];
+    let mut table = table(&head, 4);
+    for (connection, rate) in busiest.iter().take(rows) {
+        table.add_row([
+            connection.id.clone(),
+            connection.guest.to_string(),
+            connection.host.to_string(),
+            connection.phase.clone(),
+            amount(rate.to_host),
+            amount(rate.to_guest),
+            amount(connection.waiting),
+            amount(connection.in_flight),
+        ]);
+    }
+    view += &text(&table);
+    let hidden = busiest.len().saturating_sub(rows);
+    if hidden > 0 {
+        // Writing to a string cannot fail.
+        let _written = writeln!(view, "and {hidden} more that move less");
+    }
+    view + &silent(listing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::control::Address;
+
+    fn connection(id: &str, to_host: u64, to_guest: u64) -> Connection {
+        let address = Address { cid: 3, port: 1 };
+        Connection {
+            id: id.to_owned(),
+            guest: address,
+            host: address,
+            initiator: "host".to_owned(),
+            socket_type: "stream".to_owned(),
+            phase: "connected".to_owned(),
+            age_ms: 0,
+            bytes_from_guest: to_host,
+            bytes_to_guest: to_guest,
+            waiting: 0,
+            in_flight: 0,
+        }
+    }
+
+    fn listing(connections: &[(&str, u64, u64)]) -> Listing {
+        Listing {
+            connections: connections
+                .iter()
+                .map(|(id, to_host, to_guest)| connection(id, *to_host, *to_guest))
+                .collect(),
+            silent_guests: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_rate_is_what_was_moved_since_the_last_look() {
+        let mut moment = Moment::default();
+        let begin = Instant::now();
+        let first = listing(&[("3-1", 5000, 0)]);
+        assert_eq!(moment.rates(&first, begin), [Rate::default()]);
+        let next = listing(&[("3-2", 10, 0), ("3-1", 6000, 400)]);
+        let rates = moment.rates(&next, begin + Duration::from_secs(2));
+        let rate = |to_host, to_guest| Rate { to_host, to_guest };
+        assert_eq!(rates, [rate(5, 0), rate(500, 200)]);
+        // Another connection with the ID of one that had moved more moves nothing less than nothing.
+        let rates = moment.rates(&first, begin + Duration::from_secs(3));
+        assert_eq!(rates, [rate(0, 0)]);
+    }
+
+    #[test]
+    fn the_busiest_are_shown_and_the_others_counted() {
+        let listing = listing(&[("3-1", 0, 0), ("3-2", 0, 0), ("3-3", 0, 0)]);
+        let rate = |to_host| Rate {
+            to_host,
+            to_guest: 0,
+        };
+        let shown = view(&listing, &[rate(1), rate(2048), rate(0)], 2);
+        let lines: Vec<_> = shown.lines().collect();
+        assert_eq!(
+            lines[0],
+            "3 connections, 2.0K bytes/s to the host, 0 bytes/s to guests"
+        );
+        assert!(
+            lines[2].starts_with("3-2 ") && lines[3].starts_with("3-1 "),
+            "{shown}"
+        );
+        assert_eq!(lines[4], "and 1 more that move less");
+        assert!(lines.iter().all(|line| line.len() <= 100), "{shown}");
+    }
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A filter of system calls for each kind of thread (seccomp).
+
+use std::env::consts::ARCH;
+
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter,
+};
+
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64"
+))]
+use super::calls::calls;
+use super::kind::ThreadKind;
+use super::needs::Needs;
+
+/// `seccompiler` knows no other architectures: their calls are never asked for.
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64"
+)))]
+fn calls(
+    _: ThreadKind,
+    _: &Needs,
+) -> Result<std::collections::BTreeMap<i64, Vec<seccompiler::SeccompRule>>, BackendError> {
+    Ok(std::collections::BTreeMap::new())
+}
+
+/// What becomes of a thread that makes another call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The signal `SIGSYS`, which kills the program.
+    Killed,
+    /// The kernel logs the call and carries it out.
+    Logged,
+}
+
+/// A filter for each kind of thread.
+#[derive(Debug)]
+pub(super) struct Filters(Vec<(ThreadKind, BpfProgram)>);
+
+impl Filters {
+    /// `None` on an architecture whose calls are not known.
+    pub(super) fn new(needs: &Needs, verdict: Verdict) -> Result<Option<Self>, BackendError> {
+        let Ok(arch) = TargetArch::try_from(ARCH) else {
+            return Ok(None);
+        };
+        let otherwise = match verdict {
+            Verdict::Killed => SeccompAction::Trap,
+            Verdict::Logged => SeccompAction::Log,
+        };
+        let program = |kind| {
+            let calls = calls(kind, needs)?;
+            let filter = SeccompFilter::new(calls, otherwise.clone(), SeccompAction::Allow, arch)?;
+            Ok((kind, filter.try_into()?))
+        };
+        let programs: Result<_, BackendError> = ThreadKind::ALL.into_iter().map(program).collect();
+        Ok(Some(Self(programs?)))
+    }
+
+    /// Confines the thread that calls it.
+    pub(super) fn apply(&self, kind: ThreadKind) -> Result<(), seccompiler::Error> {
+        let mut programs = self.0.iter().filter(|(of, _)| *of == kind);
+        programs.try_for_each(|(_, program)| apply_filter(program))
+    }
+}

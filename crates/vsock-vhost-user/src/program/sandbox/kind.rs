@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Kinds of threads.
+
+use vsock_vhost_user::DeviceThread;
+
+/// A kind of thread: those of one kind may do the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ThreadKind {
+    /// Waits for signals and for devices to end, and removes sockets.
+    Main,
+    /// Moves a guest's bytes.
+    Data,
+    /// Answers a VMM.
+    Requests,
+    /// Writes the log.
+    Log,
+    /// Closes what host processes have passed.
+    Closer,
+}
+
+impl ThreadKind {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Main,
+        Self::Data,
+        Self::Requests,
+        Self::Log,
+        Self::Closer,
+    ];
+
+    /// What a person calls it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::Data => "data",
+            Self::Requests => "requests",
+            Self::Log => "log",
+            Self::Closer => "closer",
+        }
+    }
+}
+
+impl From<DeviceThread> for ThreadKind {
+    fn from(thread: DeviceThread) -> Self {
+        match thread {
+            DeviceThread::Data => Self::Data,
+            // A kind that this program does not know yet drops backends, too, as far as it knows.
+            _ => Self::Requests,
+        }
+    }
+}

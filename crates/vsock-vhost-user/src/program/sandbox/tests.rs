@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What a confined thread may do, each in a process of its own: the test's program, started again.
+
+use std::backtrace::Backtrace;
+use std::env;
+use std::fs::{self, File, Permissions};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use rustix::net::{AddressFamily, SocketType, socket};
+use tempfile::TempDir;
+
+use super::*;
+
+/// Says to the program that was started again which case it is, and where.
+const CASE: &str = "VSOCK_SANDBOX_CASE";
+const PLACE: &str = "VSOCK_SANDBOX_PLACE";
+
+/// Runs this test alone in another process, with this case.
+fn again(test: &str, case: &str, place: &Path) -> Output {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "--test-threads=1"])
+        .arg(format!("program::sandbox::tests::{test}"))
+        .env(CASE, case)
+        .env(PLACE, place)
+        .env("RUST_BACKTRACE", "1")
+        .output()
+        .unwrap()
+}
+
+fn case() -> Option<String> {
+    env::var(CASE).ok()
+}
+
+/// Does something on a confined thread.
+fn confined<T: Send + 'static>(
+    mode: SandboxMode,
+    needs: &Needs,
+    kind: ThreadKind,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    let sandbox = Arc::new(Sandbox::prepare(mode, needs).unwrap());
+    assert!(
+        sandbox.notices.is_empty() || mode == SandboxMode::Log,
+        "{:?}",
+        sandbox.notices
+    );
+    thread::spawn(move || {
+        sandbox.confine(kind).unwrap();
+        body()
+    })
+}
+
+/// Calls that no thread may make, whatever kind it is.
+fn attack(call: &str) {
+    match call {
+        "socket" => drop(socket(AddressFamily::NETLINK, SocketType::RAW, None)),
+        "process" => drop(Command::new("/bin/true").spawn()),
+        "thread" => drop(thread::Builder::new().spawn(|| ())),
+        "link" => drop(symlink("/nowhere", "/nowhere/link")),
+        "mode" => drop(fs::set_permissions(
+            "/nowhere",
+            Permissions::from_mode(0o600),
+        )),
+        // A build that measures coverage may write files.
+        "create" if cfg!(coverage) => attack("link"),
+        "create" => drop(File::create("/dev/null")),
+        other => panic!("{other}"),
+    }
+}
+
+const ATTACKS: [&str; 6] = ["socket", "process", "thread", "link", "mode", "create"];
+
+#[test]
+fn a_forbidden_call_is_told_and_kills_the_program() {
+    if let Some(case) = case() {
+        let (kind, call) = case.split_once(' ').unwrap();
+        let kind = ThreadKind::ALL
+            .into_iter()
+            .find(|known| known.name() == kind);
+        let call = call.to_owned();
+        let attacker = confined(
+            SandboxMode::Enforce,
+            &Needs::default(),
+            kind.unwrap(),
+            move || {
+                attack(&call);
+            },
+        );
+        attacker.join().unwrap();
+        return;
+    }
+    for kind in ThreadKind::ALL {
+        for call in ATTACKS {
+            let case = format!("{} {call}", kind.name());
+            let ended = again(
+                "a_forbidden_call_is_told_and_kills_the_program",
+                &case,
+                Path::new(""),
+            );
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert_eq!(ended.status.signal(), Some(libc::SIGSYS), "{case}: {said}");
+            // The C library blocks every signal while it starts one: then no handler can run.
+            if matches!(call, "process" | "thread") {
+                continue;
+            }
+            let told = format!("({})", kind.name());
+            assert!(
+                said.contains("the sandbox forbids system call"),
+                "{case}: {said}"
+            );
+            assert!(said.contains(&told), "{case}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_call_that_is_only_logged_is_carried_out() {
+    if case().is_some() {
+        let attacker = confined(SandboxMode::Log, &Needs::default(), ThreadKind::Log, || {
+            ATTACKS.into_iter().for_each(attack);
+        });
+        attacker.join().unwrap();
+        return;
+    }
+    let ended = again(
+        "a_call_that_is_only_logged_is_carried_out",
+        "log",
+        Path::new(""),
+    );
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+}
+
+#[test]
+fn files_and_ports_that_are_not_needed_cannot_be_used() {
+    if case().is_some() {
+        let place = env::var_os(PLACE).unwrap();
+        let place = Path::new(&place).to_owned();
+        let [near, far] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [near, far] = [near, far].map(|listener| listener.local_addr().unwrap());
+        let needs = Needs {
+            directories: [place.join("sockets")].into(),
+            read: vec![place.join("read")],
+            connect_tcp: [near.port()].into(),
+            #[cfg(coverage)]
+            profile: None,
+        };
+        let body = move || {
+            let refused = |result: io::Result<()>| {
+                let error = result.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+            };
+            fs::read(place.join("read")).unwrap();
+            fs::remove_file(place.join("sockets/s")).unwrap();
+            refused(fs::read(place.join("other")).map(drop));
+            refused(fs::remove_file(place.join("other")));
+            refused(fs::read("/etc/passwd").map(drop));
+            // The listeners have gone, but the port is allowed.
+            let refusal = TcpStream::connect(near).unwrap_err().kind();
+            assert_eq!(refusal, io::ErrorKind::ConnectionRefused);
+            refused(TcpStream::connect(far).map(drop));
+        };
+        confined(SandboxMode::Enforce, &needs, ThreadKind::Data, body)
+            .join()
+            .unwrap();
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("sockets")).unwrap();
+    for name in ["sockets/s", "read", "other"] {
+        fs::write(dir.path().join(name), "").unwrap();
+    }
+    let ended = again(
+        "files_and_ports_that_are_not_needed_cannot_be_used",
+        "files",
+        dir.path(),
+    );
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+}
+
+#[test]
+fn a_panic_of_a_confined_thread_has_its_backtrace() {
+    if case().is_some() {
+        let needs = Needs::of(&[]);
+        let trace = confined(SandboxMode::Enforce, &needs, ThreadKind::Requests, || {
+            Backtrace::force_capture().to_string()
+        });
+        let trace = trace.join().unwrap();
+        assert!(trace.contains("a_panic_of_a_confined_thread"), "{trace}");
+        // An abort, as of a panic in a destructor, is no forbidden call.
+        let abort = || std::process::abort();
+        confined(SandboxMode::Enforce, &needs, ThreadKind::Log, abort)
+            .join()
+            .unwrap();
+        return;
+    }
+    let ended = again(
+        "a_panic_of_a_confined_thread_has_its_backtrace",
+        "panic",
+        Path::new(""),
+    );
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.signal(), Some(libc::SIGABRT), "{said}");
+}

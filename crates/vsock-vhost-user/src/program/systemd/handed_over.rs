@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Sockets that listen already when the program starts, as systemd hands them over (`sd_listen_fds`): each has a
+//! number, from 3 on, and a name.
+//!
+//! A socket is for what its name says: `frontend`, `uds` or `seqpacket`, with `-CID` after it where there are
+//! several guests. A socket with any other name is for what its path and its type say: all sockets of one
+//! `.socket` unit have one name.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use rustix::net::sockopt::{socket_acceptconn, socket_type};
+use rustix::net::{SocketAddrUnix, SocketType, getsockname};
+use thiserror::Error;
+use vsock_vhost_user::SocketNames;
+
+use crate::program::passed_fd;
+
+/// The number of the first.
+const FIRST: RawFd = 3;
+
+/// The most that there can be: three for each guest, and no process has more guests.
+const MOST: RawFd = 3 * 4096;
+
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Role {
+    /// For the VMM.
+    Frontend,
+    /// For host processes that want a stream.
+    Uds,
+    /// For host processes that want messages.
+    Seqpacket,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Frontend => "frontend",
+            Self::Uds => "uds",
+            Self::Seqpacket => "seqpacket",
+        }
+    }
+
+    /// The name for one of several guests.
+    fn name_for(self, cid: u64) -> String {
+        format!("{}-{cid}", self.name())
+    }
+
+    const fn socket_type(self) -> SocketType {
+        match self {
+            Self::Frontend | Self::Uds => SocketType::STREAM,
+            Self::Seqpacket => SocketType::SEQPACKET,
+        }
+    }
+}
+
+/// What is wrong with the sockets that were handed over.
+#[derive(Debug, Error)]
+pub(crate) enum HandedOverError {
+    #[error("LISTEN_FDS is {0:?}: expected a number from 0 to {MOST}")]
+    Count(String),
+    #[error(
+        "LISTEN_FDNAMES has {names} names for LISTEN_FDS={count}: expected one for each socket"
+    )]
+    Names { names: usize, count: usize },
+    #[error(
+        "descriptor {0}, which LISTEN_FDS counts, is not open: unset LISTEN_FDS, or hand it over"
+    )]
+    Closed(RawFd),
+    #[error("descriptor {number}, which LISTEN_FDS counts, cannot be taken over")]
+    Failed { number: RawFd, source: io::Error },
+    #[error(
+        "the socket {name} of the service manager is no Unix socket that listens: expected ListenStream= or \
+         ListenSequentialPacket= with a path, and Accept=no"
+    )]
+    NoListener { name: String },
+    #[error(
+        "the service manager has handed over a socket named {name}, which is for no guest: expected \
+         FileDescriptorName=frontend, uds or seqpacket, with -CID after it for one of several guests, or the path \
+         of a guest's --socket, --uds-path, or --uds-path and _seqpacket (ListenSequentialPacket=)"
+    )]
+    Unused { name: String },
+}
+
+/// A socket that was handed over.
+#[derive(Debug)]
+struct Socket {
+    name: String,
+    /// `None`: it has no file.
+    path: Option<PathBuf>,
+    socket_type: SocketType,
+    fd: OwnedFd,
+}
+
+/// For whom a socket is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Guest {
+    /// The only one of the program, with this CID.
+    Only(u64),
+    OneOfSeveral(u64),
+}
+
+/// The sockets that no guest has taken so far.
+#[derive(Debug, Default)]
+pub(crate) struct HandedOver {
+    sockets: Vec<Socket>,
+}
+
+impl HandedOver {
+    /// Takes those that the environment speaks of, if it speaks to this process. To be called before the
+    /// program opens anything.
+    pub(crate) fn from_env() -> Result<Self, HandedOverError> {
+        let variable = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let pid = variable("LISTEN_PID").and_then(|pid| pid.parse().ok());
+        let Some(count) = variable("LISTEN_FDS").filter(|_| pid == Some(process::id())) else {
+            return Ok(Self::default());
+        };
+        let numbers = numbers(&count)?;
+        let names = names(variable("LISTEN_FDNAMES").as_deref(), numbers.len())?;
+        let sockets = numbers.zip(names);
+        let sockets = sockets.map(|(number, name)| Socket::new(take(number)?, name));
+        Ok(Self {
+            sockets: sockets.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The socket for this purpose of a guest, if one was handed over: by its name, or as the one that listens
+    /// on `path`.
+    pub(crate) fn take(&mut self, role: Role, guest: Guest, path: &Path) -> Option<OwnedFd> {
+        let named = |socket: &Socket| match guest {
+            Guest::Only(cid) => socket.name == role.name() || socket.name == role.name_for(cid),
+            Guest::OneOfSeveral(cid) => socket.name == role.name_for(cid),
+        };
+        let path = SocketNames::one(path);
+        let there = |socket: &Socket| {
+            let names = socket.path.as_deref().map(SocketNames::one);
+            socket.socket_type == role.socket_type()
+                && names.is_some_and(|names| names.overlaps(&path))
+        };
+        let sockets = &mut self.sockets;
+        let found = sockets.iter().position(named);
+        let found = found.or_else(|| sockets.iter().position(there))?;
+        Some(sockets.remove(found).fd)
+    }
+
+    /// Checks that each socket was taken.
+    pub(crate) fn finish(self) -> Result<(), HandedOverError> {
+        match self.sockets.into_iter().next() {
+            None => Ok(()),
+            Some(Socket { name, .. }) => Err(HandedOverError::Unused { name }),
+        }
+    }
+}
+
+impl Socket {
+    fn new(fd: OwnedFd, name: String) -> Result<Self, HandedOverError> {
+        let listens = socket_acceptconn(&fd) == Ok(true);
+        let address = getsockname(&fd).map(SocketAddrUnix::try_from);
+        let (Ok(socket_type), Ok(Ok(address)), true) = (socket_type(&fd), address, listens) else {
+            return Err(HandedOverError::NoListener { name });
+        };
+        let path = address.path_bytes();
+        Ok(Self {
+            name,
+            path: path.map(|path| OsStr::from_bytes(path).into()),
+            socket_type,
+            fd,
+        })
+    }
+}
+
+/// The numbers of so many descriptors.
+fn numbers(count: &str) -> Result<Range<RawFd>, HandedOverError> {
+    let parsed = count.parse().ok();
+    let parsed: RawFd = parsed
+        .filter(|count| (0..=MOST).contains(count))
+        .ok_or_else(|| HandedOverError::Count(count.to_owned()))?;
+    Ok(FIRST..FIRST + parsed)
+}
+
+/// A name for each of so many sockets.
+fn names(text: Option<&str>, count: usize) -> Result<Vec<String>, HandedOverError> {
+    let names: Vec<String> = match text {
+        Some(text) => text.split(':').map(str::to_owned).collect(),
+        // As the manager's own programs call them.
+        None => vec!["unknown".to_owned(); count],
+    };
+    if names.len() == count || (count == 0 && text == Some("")) {
+        Ok(names)
+    } else {
+        let names = names.len();
+        Err(HandedOverError::Names { names, count })
+    }
+}
+
+/// The descriptor of this number, which the manager has opened for the program.
+fn take(number: RawFd) -> Result<OwnedFd, HandedOverError> {
+    let taken = passed_fd::take(number);
+    let taken = taken.map_err(|source| HandedOverError::Failed { number, source })?;
+    taken.ok_or(HandedOverError::Closed(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn listener(dir: &TempDir, file: &str, name: &str) -> Socket {
+        let socket = UnixListener::bind(dir.path().join(file)).unwrap();
+        Socket::new(socket.into(), name.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_socket_is_for_what_its_name_says_and_else_for_its_path() {
+        let dir = TempDir::new().unwrap();
+        let mut all = HandedOver {
+            sockets: vec![
+                listener(&dir, "a", "vm.socket"),
+                listener(&dir, "b", "vm.socket"),
+                listener(&dir, "c", "uds"),
+                listener(&dir, "d", "frontend-4"),
+            ],
+        };
+        let mut take = |role, guest, file: &str| {
+            let taken = all.take(role, guest, &dir.path().join(file));
+            let name = taken.map(|fd| Socket::new(fd, String::new()).unwrap().path.unwrap());
+            name.map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+        };
+        let (only, three, four) = (
+            Guest::Only(3),
+            Guest::OneOfSeveral(3),
+            Guest::OneOfSeveral(4),
+        );
+        assert_eq!(take(Role::Frontend, only, "b").as_deref(), Some("b"));
+        assert_eq!(take(Role::Frontend, only, "b"), None, "it is taken");
+        assert_eq!(take(Role::Seqpacket, only, "a"), None, "it is for streams");
+        assert_eq!(take(Role::Uds, three, "x"), None, "it may be for the other");
+        assert_eq!(take(Role::Frontend, four, "x").as_deref(), Some("d"));
+        assert_eq!(take(Role::Uds, only, "x").as_deref(), Some("c"));
+        let left = all.finish().unwrap_err().to_string();
+        assert!(left.contains("named vm.socket"), "{left}");
+    }
+
+    #[test]
+    fn what_does_not_listen_is_refused() {
+        let (connected, _peer) = UnixStream::pair().unwrap();
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for socket in [OwnedFd::from(connected), tcp.into()] {
+            let refused = Socket::new(socket, "frontend".to_owned()).unwrap_err();
+            assert!(refused.to_string().contains("Accept=no"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn counts_and_names_that_do_not_fit_are_refused() {
+        assert_eq!(numbers("2").unwrap(), 3..5);
+        for text in ["", "-1", "x", "99999999", "12289"] {
+            assert!(
+                matches!(numbers(text), Err(HandedOverError::Count(_))),
+                "{text}"
+            );
+        }
+        assert_eq!(names(Some("a:b"), 2).unwrap(), ["a", "b"]);
+        assert_eq!(names(None, 2).unwrap(), ["unknown"; 2]);
+        assert!(matches!(
+            names(Some("a"), 2),
+            Err(HandedOverError::Names { names: 1, .. })
+        ));
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What the service manager is told (`sd_notify`): datagrams to the socket that `NOTIFY_SOCKET` names.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long the manager may take to make room for a message.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A service manager that wants to be told.
+#[derive(Debug)]
+pub(crate) struct Manager {
+    /// Connected at the start: later the program has no right to connect.
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    /// The one that has started the program, if it wants to be told. What is wrong with its socket is logged: the
+    /// program serves without it.
+    pub(crate) fn from_env() -> Option<Self> {
+        let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
+        match Self::connect(&name) {
+            Ok(manager) => Some(manager),
+            Err(error) => {
+                log::warn!(
+                    "cannot tell the service manager at {} (NOTIFY_SOCKET) anything: {error}",
+                    Path::new(&name).display()
+                );
+                None
+            }
+        }
+    }
+
+    fn connect(name: &OsStr) -> io::Result<Self> {
+        let address = match name.as_bytes() {
+            [b'/', ..] => SocketAddr::from_pathname(name)?,
+            [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
+            _ => {
+                let message = "expected a path, or @ and an abstract name";
+                return Err(io::Error::new(ErrorKind::InvalidInput, message));
+            }
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.connect_addr(&address)?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { socket })
+    }
+
+    /// All guests can be served.
+    pub(crate) fn ready(&self, status: &str) {
+        self.tell(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// The program ends.
+    pub(crate) fn stopping(&self) {
+        self.tell("STOPPING=1\nSTATUS=Stopping");
+    }
+
+    /// What the program does now.
+    pub(crate) fn status(&self, status: &str) {
+        self.tell(&format!("STATUS={status}"));
+    }
+
+    fn tell(&self, message: &str) {
+        if let Err(error) = self.socket.send(message.as_bytes()) {
+            log::debug!("the service manager does not listen: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn told(manager: &UnixDatagram) -> String {
+        let mut message = [0; 200];
+        let len = manager.recv(&mut message).unwrap();
+        String::from_utf8(message[..len].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_manager_is_told_at_a_path_or_an_abstract_name() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("notify");
+        let own = format!("vsock-notify-{}", std::process::id());
+        let name = SocketAddr::from_abstract_name(&own).unwrap();
+        for (socket, name) in [
+            (UnixDatagram::bind(&path).unwrap(), path.into_os_string()),
+            (
+                UnixDatagram::bind_addr(&name).unwrap(),
+                format!("@{own}").into(),
+            ),
+        ] {
+            let manager = Manager::connect(&name).unwrap();
+            manager.ready("guest 3");
+            manager.status("busy");
+            manager.stopping();
+            let all = [(); 3].map(|()| told(&socket));
+            let expected = [
+                "READY=1\nSTATUS=guest 3",
+                "STATUS=busy",
+                "STOPPING=1\nSTATUS=Stopping",
+            ];
+            assert_eq!(all, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_socket_of_this_machine_is_refused() {
+        for name in ["vsock:2:1024", "notify", "@", "/nowhere/at/all"] {
+            let refused = Manager::connect(OsStr::new(name));
+            assert!(name == "@" || refused.is_err(), "{name}");
+        }
+    }
+}

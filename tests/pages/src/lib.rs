@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The code of the pages and of each crate's README: `cargo test --doc` compiles and runs it here, so
+//! that a published crate includes nothing from outside its package.
+
+#![forbid(unsafe_code)]
+
+/// Carries pages for the doctests.
+#[cfg(doctest)]
+macro_rules! pages {
+    ($($name:ident: $path:literal,)*) => {$(
+        #[doc = include_str!(concat!("../../../", $path))]
+        pub struct $name;
+    )*};
+}
+
+#[cfg(doctest)]
+pages! {
+    FrontPage: "README.md",
+    Async: "docs/async.md",
+    Embedding: "docs/embedding.md",
+    EventLoop: "docs/event-loop.md",
+    BackendApi: "crates/vsock-backend-api/README.md",
+    Compliance: "crates/vsock-compliance/README.md",
+    Epoll: "crates/vsock-epoll/README.md",
+    Inner: "crates/vsock-inner/README.md",
+    Muxer: "crates/vsock-muxer/README.md",
+    MuxerHarness: "crates/vsock-muxer-harness/README.md",
+    Proto: "crates/vsock-proto/README.md",
+    Siblings: "crates/vsock-siblings/README.md",
+    Sockets: "crates/vsock-sockets/README.md",
+    Tokio: "crates/vsock-tokio/README.md",
+    VhostUser: "crates/vsock-vhost-user/README.md",
+    Virtio: "crates/vsock-virtio/README.md",
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! `doc` as `ci` runs it, and `api`: the public interface of each published crate as a text that is
+//! committed, so that a review sees every change of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use xshell::cmd;
+
+use crate::shell::{Env, Missing};
+
+/// Where the texts are.
+const TEXTS: &str = "docs/api";
+
+/// Documents the workspace without a warning, and compares each interface with its text.
+///
+/// # Errors
+///
+/// A warning of rustdoc's, or a text that is not the interface any more; [`Missing`] if the tool that
+/// reads rustdoc's output does not know the version that this compiler writes.
+pub(crate) fn check(env: &Env) -> anyhow::Result<()> {
+    let mut changed = Vec::new();
+    for (name, file, text) in interfaces(env)? {
+        let committed = fs::read_to_string(&file).unwrap_or_default();
+        if committed != text {
+            println!("--- {name}");
+            for line in text.lines().filter(|line| !has(&committed, line)) {
+                println!("+{line}");
+            }
+            for line in committed.lines().filter(|line| !has(&text, line)) {
+                println!("-{line}");
+            }
+            changed.push(name);
+        }
+    }
+    ensure!(
+        changed.is_empty(),
+        "the public interface of {} has changed; if it is meant to, run: cargo xtask api",
+        changed.join(", ")
+    );
+    Ok(())
+}
+
+/// Writes the texts anew.
+pub(crate) fn write(env: &Env) -> anyhow::Result<()> {
+    fs::create_dir_all(env.root.join(TEXTS))?;
+    for (_, file, text) in interfaces(env)? {
+        fs::write(&file, text)?;
+    }
+    Ok(())
+}
+
+fn has(text: &str, line: &str) -> bool {
+    text.lines().any(|other| other == line)
+}
+
+/// The name of each published crate, the file of its text, and what the text should be.
+fn interfaces(env: &Env) -> anyhow::Result<Vec<(String, PathBuf, String)>> {
+    document(env)?;
+    env.crates()?
+        .into_iter()
+        .map(|name| {
+            let json = format!("doc/{}.json", name.replace('-', "_"));
+            let text = read(&env.target.join(json))?;
+            let file = env.root.join(TEXTS).join(format!("{name}.txt"));
+            Ok((name, file, text))
+        })
+        .collect()
+}
+
+/// Lets rustdoc write what it knows of the workspace as JSON. Its lints are those of the pages.
+fn document(env: &Env) -> anyhow::Result<()> {
+    // The output is unstable. Only rustdoc may know, or all dependencies would be built anew.
+    let rustdoc = env.target.join("tools/rustdoc-json");
+    fs::create_dir_all(env.target.join("tools"))?;
+    fs::write(
+        &rustdoc,
+        "#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc \"$@\"\n",
+    )?;
+    cmd!(env.sh, "chmod +x {rustdoc}").quiet().run()?;
+    cmd!(
+        env.sh,
+        "cargo doc --workspace --no-deps --all-features --locked"
+    )
+    .env("RUSTDOC", rustdoc)
+    .env(
+        "RUSTDOCFLAGS",
+        "--deny warnings -Z unstable-options --output-format json",
+    )
+    .run()?;
+    Ok(())
+}
+
+/// The interface that rustdoc has written, an item on each line.
+fn read(json: &Path) -> anyhow::Result<String> {
+    let interface = public_api::Builder::from_rustdoc_json(json)
+        .omit_blanket_impls(true)
+        .omit_auto_trait_impls(true)
+        .omit_auto_derived_impls(true)
+        .build();
+    match interface {
+        Ok(interface) => Ok(interface.to_string()),
+        Err(public_api::Error::SerdeJsonError(error)) => {
+            let tool = format!("a reader of this compiler's rustdoc ({error})");
+            Err(Missing::new(tool, "cargo update --package public-api").into())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", json.display())),
+    }
+}
