@@ -14,7 +14,8 @@ use vsock_proto::{ConnKey, Phase, SocketType, Tick};
 pub enum Initiator {
     /// The guest, by a REQUEST.
     Guest,
-    /// A host client, of a backend's [`accept`](vsock_backend_api::VsockBackend::accept).
+    /// A host client, or another guest, of a backend's
+    /// [`accept`](vsock_backend_api::VsockBackend::accept).
     Host,
 }
 
@@ -84,7 +85,7 @@ impl Births {
 pub struct ConnectionInfo {
     /// Its number.
     pub id: ConnectionId,
-    /// The ports: `local` is the host's.
+    /// The ports, and the CID on the host's side: `local` is the host's, or another guest's.
     pub key: ConnKey,
     /// The type of its sockets.
     pub socket_type: SocketType,
@@ -112,7 +113,8 @@ impl ConnectionInfo {
     }
 }
 
-/// Where a listing of the connections goes on: see [`Muxer::connections_from`](crate::Muxer::connections_from).
+/// Where a listing of the connections goes on: see
+/// [`Muxer::connections_from`](crate::Muxer::connections_from).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ListPosition(pub(crate) usize);
 

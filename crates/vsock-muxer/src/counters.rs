@@ -75,8 +75,8 @@ pub struct MuxerCounters {
     pub accept_failures: u64,
     /// Streams that could not be watched for writing, and were tried again later.
     pub watch_failures: u64,
-    /// How often a connection had to stop sending to the guest, and may have had more, because the guest's
-    /// buffer was full.
+    /// How often a connection had to stop sending to the guest, and may have had more, because the
+    /// guest's buffer was full.
     pub credit_stalls: u64,
     /// How often a host component took less than the guest had sent, so that the rest waits.
     pub host_stalls: u64,

@@ -85,8 +85,8 @@
 //!
 //! # Watching it
 //!
-//! The [counters](Muxer::counters) say what has happened, the [gauges](Muxer::gauges) what there is, and
-//! [`connections`](Muxer::connections) lists every connection with its bytes.
+//! The [counters](Muxer::counters) say what has happened, the [gauges](Muxer::gauges) what there
+//! is, and [`connections`](Muxer::connections) lists every connection with its bytes.
 //! [`next_refusal`](Muxer::next_refusal) says for the log why the last clients were refused, and
 //! [`reset_connection`](Muxer::reset_connection) ends one connection on both sides. Everything is
 //! counted in plain numbers by the thread that has the muxer.

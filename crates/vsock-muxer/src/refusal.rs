@@ -6,11 +6,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::ErrorKind;
 
-use vsock_proto::{Ending, Port};
+use vsock_proto::{Cid, ConnKey, Ending, Port};
 
 use crate::connection_info::Initiator;
 
-/// Why a connection is refused. [`MuxerCounters::refused`](crate::MuxerCounters::refused) counts each.
+/// Why a connection is refused: [`MuxerCounters::refused`](crate::MuxerCounters::refused) counts
+/// each.
 ///
 /// A host client sees no more of it than the end of its stream, the guest no more than an RST.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -30,7 +31,8 @@ pub enum RefusalReason {
     /// There are [`max_connections`](vsock_proto::Config::max_connections) connections, or other
     /// guests have half of them.
     TooManyConnections,
-    /// Every host port is in use.
+    /// Every host port is in use. Of another guest: what is left of a connection has the same ports,
+    /// or its address is none.
     NoHostPort,
     /// The guest answered the REQUEST by an RST: it has no listener on the port.
     GuestRefused,
@@ -40,12 +42,13 @@ pub enum RefusalReason {
     /// The guest had no buffer for the REQUEST within
     /// [`deliver_timeout`](vsock_proto::Config::deliver_timeout).
     NotDelivered,
-    /// No backend serves the port, or the backend had no stream.
+    /// No backend serves the port, or the backend had no stream: it does not reach the other guest,
+    /// or that one refused.
     Backend,
     /// [`max_accepting`](vsock_proto::Config::max_accepting) connections of the guest waited for a
     /// busy host component.
     TooManyAccepting,
-    /// The host component did not answer within
+    /// The host component, or the other guest, did not answer within
     /// [`response_timeout`](vsock_proto::Config::response_timeout).
     HostSilent,
     /// The device is [shutting down](crate::Muxer::begin_shutdown).
@@ -94,13 +97,24 @@ impl RefusalReason {
         }
     }
 
-    /// What the end of a connection means for whichever side asked for it; `None` if the connection was there.
+    /// What the end of a connection means for the side that asked for it; `None` if the connection
+    /// was there.
     pub(crate) const fn of(ending: Ending, initiator: Initiator) -> Option<Self> {
         match (initiator, ending) {
             (Initiator::Host, Ending::GuestRefused) => Some(Self::GuestRefused),
             (Initiator::Host, Ending::TimedOut) => Some(Self::GuestSilent),
             (Initiator::Host, Ending::NotDelivered) => Some(Self::NotDelivered),
             (Initiator::Guest, Ending::TimedOut) => Some(Self::HostSilent),
+            _ => None,
+        }
+    }
+
+    /// What it means where another guest stands in the host's place, if that is something else.
+    const fn text_for_sibling(self) -> Option<&'static str> {
+        match self {
+            Self::NoHostPort => Some("what is left of a connection has the same ports"),
+            Self::Backend => Some("the other guest cannot be reached, or refuses it"),
+            Self::HostSilent => Some("the other guest does not answer"),
             _ => None,
         }
     }
@@ -161,7 +175,9 @@ pub struct ConnectionRefusal {
     pub initiator: Initiator,
     /// The port of the guest; `None` for a host client that had not said which it wants.
     pub guest_port: Option<Port>,
-    /// The port of the host; `None` for a host client that had none yet.
+    /// The CID on the host's side: that of another guest, or else [`Cid::HOST`].
+    pub host_cid: Cid,
+    /// The port on the host's side; `None` for a host client that had none yet.
     pub host_port: Option<Port>,
     /// What the backend said, if it was asked.
     pub error: Option<ErrorKind>,
@@ -174,24 +190,58 @@ impl ConnectionRefusal {
             reason,
             initiator: Initiator::Host,
             guest_port,
+            host_cid: Cid::HOST,
             host_port: None,
             error: None,
         }
+    }
+
+    /// Of a connection with this key.
+    pub(crate) fn of_connection(reason: RefusalReason, initiator: Initiator, key: ConnKey) -> Self {
+        // A host client does not know the host port that its connection had.
+        let is_client = initiator == Initiator::Host && key.host_cid == Cid::HOST;
+        Self {
+            host_cid: key.host_cid,
+            host_port: (!is_client).then_some(key.local),
+            initiator,
+            ..Self::of_client(reason, Some(key.peer))
+        }
+    }
+
+    /// With what the backend said.
+    pub(crate) fn with_error(self, error: Option<ErrorKind>) -> Self {
+        Self { error, ..self }
     }
 }
 
 impl fmt::Display for ConnectionRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = |port: Option<Port>| port.map_or(0, u32::from);
-        match self.initiator {
-            Initiator::Host if self.guest_port.is_none() => f.write_str("host client")?,
-            Initiator::Host => write!(f, "host client to guest port {}", port(self.guest_port))?,
-            Initiator::Guest => {
-                let (from, to) = (port(self.guest_port), port(self.host_port));
-                write!(f, "guest port {from} to host port {to}")?;
+        let (guest_port, host_port) = (port(self.guest_port), port(self.host_port));
+        let sibling = (self.host_cid != Cid::HOST).then_some(self.host_cid);
+        match (self.initiator, sibling) {
+            (Initiator::Host, None) if self.guest_port.is_none() => f.write_str("host client")?,
+            (Initiator::Host, None) => write!(f, "host client to guest port {guest_port}")?,
+            (Initiator::Host, Some(cid)) => {
+                write!(
+                    f,
+                    "port {host_port} of guest {cid} to guest port {guest_port}"
+                )?;
+            }
+            (Initiator::Guest, None) => {
+                write!(f, "guest port {guest_port} to host port {host_port}")?;
+            }
+            (Initiator::Guest, Some(cid)) => {
+                write!(
+                    f,
+                    "guest port {guest_port} to port {host_port} of guest {cid}"
+                )?;
             }
         }
-        write!(f, ": {}", self.reason)?;
+        match sibling.and_then(|_| self.reason.text_for_sibling()) {
+            Some(text) => write!(f, ": {text}")?,
+            None => write!(f, ": {}", self.reason)?,
+        }
         match self.error {
             Some(error) => write!(f, " ({error})"),
             None => Ok(()),

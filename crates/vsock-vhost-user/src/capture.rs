@@ -28,7 +28,7 @@ use vsock_virtio::{PacketDirection, PacketTap};
 pub use config::CaptureConfig;
 pub use error::CaptureError;
 
-use pcapng::{Packet, Way};
+use pcapng::Packet;
 use queue::Queue;
 use sink::Sink;
 use writer::Writer;
@@ -226,10 +226,7 @@ impl PacketTap for Tap {
         self.queue.push(Packet {
             interface: self.interface,
             time: clock::now(),
-            way: match direction {
-                PacketDirection::FromGuest => Way::Inbound,
-                PacketDirection::ToGuest => Way::Outbound,
-            },
+            direction,
             dropped: 0,
             headers: &vsockmon::headers(header),
             payload,

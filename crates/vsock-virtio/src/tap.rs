@@ -29,7 +29,7 @@ pub enum PacketDirection {
 ///
 /// ```
 /// use std::ops::ControlFlow;
-/// use vsock_virtio::{PacketDirection, Header, PacketTap};
+/// use vsock_virtio::{Header, PacketDirection, PacketTap};
 ///
 /// /// Counts the bytes of payload that pass, and does not look at them.
 /// struct Meter(u64);

@@ -218,7 +218,10 @@ impl Muxer {
         } else {
             RefusalReason::NoHostPort
         };
-        self.note_refusal(ConnectionRefusal::of_client(reason, Some(peer)));
+        self.note_refusal(match request.origin.key(peer) {
+            Some(key) => ConnectionRefusal::of_connection(reason, Initiator::Host, key),
+            None => ConnectionRefusal::of_client(reason, Some(peer)),
+        });
         host.close(CloseMode::Abort, &mut self.actions);
         self.table.free(key.slot);
     }
@@ -244,9 +247,9 @@ impl Muxer {
                 Some((ConnKey::new(lease.port(), peer), Some(lease)))
             }
             // What is left of a connection with this tuple has bytes that were promised to arrive.
-            Origin::Guest(cid, port) => {
-                let ports = ConnKey::new(port, peer).with_host_cid(cid.cid());
-                (cid != self.guest && !taken(ports)).then_some((ports, None))
+            Origin::Guest(cid, _) => {
+                let ports = origin.key(peer).filter(|ports| !taken(*ports))?;
+                (cid != self.guest).then_some((ports, None))
             }
             Origin::Nowhere => None,
         }
@@ -291,6 +294,14 @@ impl Origin {
             _ if from.cid == u64::from(Cid::HOST) => Self::Host,
             Ok(cid) if port != Port::ANY => Self::Guest(cid, port),
             _ => Self::Nowhere,
+        }
+    }
+
+    /// The key of a connection from another guest to this port.
+    fn key(self, peer: Port) -> Option<ConnKey> {
+        match self {
+            Self::Guest(cid, port) => Some(ConnKey::new(port, peer).with_host_cid(cid.cid())),
+            Self::Host | Self::Nowhere => None,
         }
     }
 }

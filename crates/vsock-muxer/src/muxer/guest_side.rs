@@ -184,13 +184,8 @@ impl Muxer {
         error: Option<ErrorKind>,
     ) {
         self.owe_reset(self.route.reset_for(request));
-        self.note_refusal(ConnectionRefusal {
-            reason,
-            initiator: Initiator::Guest,
-            guest_port: Some(request.key.peer),
-            host_port: Some(request.key.local),
-            error,
-        });
+        let refusal = ConnectionRefusal::of_connection(reason, Initiator::Guest, request.key);
+        self.note_refusal(refusal.with_error(error));
     }
 
     fn owe_reset(&mut self, reply: Option<ResetReply>) {

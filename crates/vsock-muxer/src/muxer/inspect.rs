@@ -35,11 +35,11 @@ impl Muxer {
         self.table.iter().filter_map(connection_info)
     }
 
-    /// A part of the connections, for a thread that must not stop for all of them: looks at the next `most`
-    /// places where one may be, and returns where to go on, or `None` after the last.
+    /// A part of the connections, for a thread that must not stop for all of them: looks at the
+    /// next `most` places where one may be, and returns where to go on, or `None` after the last.
     ///
-    /// A connection that is there all the time is listed once. One that comes or goes meanwhile may be
-    /// listed or not.
+    /// A connection that is there all the time is listed once. One that begins or ends between two
+    /// parts may be missing.
     ///
     /// ```
     /// use vsock_muxer::{Config, GuestCid, ListPosition, Muxer};
@@ -67,9 +67,9 @@ impl Muxer {
         (next < self.table.places()).then_some(ListPosition(next))
     }
 
-    /// Ends a connection on both sides: the host's stream is aborted, and the guest is owed an RST if it
-    /// knows of the connection. What is in flight is lost. Returns whether there was such a connection
-    /// to end.
+    /// Ends a connection on both sides: the host's stream is aborted, and the guest is owed an RST
+    /// if it knows of the connection. What is in flight is lost. Returns whether there was such a
+    /// connection to end.
     pub fn reset_connection(&mut self, now: Tick, id: ConnectionId) -> bool {
         self.unwinding(|muxer| {
             let Some(slot) = muxer.table.slot_of(id) else {
@@ -102,13 +102,9 @@ impl Muxer {
 
     /// A host component has refused a connection of the guest.
     pub(super) fn note_host_refusal(&mut self, key: ConnKey, error: Option<ErrorKind>) {
-        self.note_refusal(ConnectionRefusal {
-            reason: RefusalReason::Backend,
-            initiator: Initiator::Guest,
-            guest_port: Some(key.peer),
-            host_port: Some(key.local),
-            error,
-        });
+        let reason = RefusalReason::Backend;
+        let refusal = ConnectionRefusal::of_connection(reason, Initiator::Guest, key);
+        self.note_refusal(refusal.with_error(error));
     }
 
     /// Counts how a connection has ended.
@@ -117,13 +113,7 @@ impl Muxer {
         let initiator = entry.initiator;
         if let Some(reason) = RefusalReason::of(ending, initiator) {
             let key = entry.conn.key();
-            self.note_refusal(ConnectionRefusal {
-                reason,
-                initiator,
-                guest_port: Some(key.peer),
-                host_port: (initiator == Initiator::Guest).then_some(key.local),
-                error: None,
-            });
+            self.note_refusal(ConnectionRefusal::of_connection(reason, initiator, key));
         }
     }
 }

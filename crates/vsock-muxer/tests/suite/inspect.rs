@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use vsock_backend_api::VsockAddr;
 use vsock_muxer::{
     ConnectionId, ConnectionRefusal, Ending, Initiator, ListPosition, Op, Phase, RefusalReason,
     SocketType,
@@ -338,4 +339,46 @@ fn a_listing_in_pieces_has_each_connection_that_stays_once() {
         None
     );
     assert_eq!(listed.len(), 10);
+}
+
+#[test]
+fn a_refusal_between_guests_names_the_other_guest() {
+    let to_sibling = with(header(Op::Request, 1, 52), |header| header.dst_cid = 7);
+    let mut world = World::of_siblings();
+    world.answer(Err(ErrorKind::ConnectionRefused));
+    world.guest_sends(&to_sibling, b"");
+    let (reason, initiator, text) = refused(&mut world);
+    assert_eq!(
+        (reason, initiator),
+        (RefusalReason::Backend, Initiator::Guest)
+    );
+    let expected = "guest port 1 to port 52 of guest 7: the other guest cannot be reached, or refuses \
+                    it (connection refused)";
+    assert_eq!(text, expected);
+
+    let mut world = World::of_siblings();
+    let sibling = |world: &mut World| {
+        let host = world.host();
+        host.state().requested = Some(80);
+        host.state().peer = Some(VsockAddr { cid: 7, port: 1000 });
+        world.comes(&host);
+    };
+    sibling(&mut world);
+    sibling(&mut world);
+    let (reason, initiator, text) = refused(&mut world);
+    assert_eq!(
+        (reason, initiator),
+        (RefusalReason::NoHostPort, Initiator::Host)
+    );
+    let expected =
+        "port 1000 of guest 7 to guest port 80: what is left of a connection has the same ports";
+    assert_eq!(text, expected);
+    let (request, _) = world.receive(1)[0];
+    let reset = with(reply(&request, Op::Reset), |header| header.dst_cid = 7);
+    world.guest_sends(&reset, b"");
+    let text = refusals(&mut world)[0].to_string();
+    assert!(
+        text.starts_with("port 1000 of guest 7 to guest port 80: the guest refuses"),
+        "{text}"
+    );
 }

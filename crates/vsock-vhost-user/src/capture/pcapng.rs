@@ -5,6 +5,8 @@
 //!
 //! They are appended to memory that threads share, under its lock, which no library's writer does.
 
+use vsock_virtio::PacketDirection;
+
 /// Packets with the header of Linux's vsockmon: `LINKTYPE_VSOCK` of tcpdump.org's list.
 const LINKTYPE_VSOCK: u16 = 271;
 
@@ -42,7 +44,7 @@ pub(super) struct Packet<'a> {
     pub(super) interface: u32,
     /// Nanoseconds since 1970.
     pub(super) time: u64,
-    pub(super) way: Way,
+    pub(super) direction: PacketDirection,
     /// Packets of this interface that are missing between the packet before and this one.
     pub(super) dropped: u64,
     /// Its headers, all of them.
@@ -51,13 +53,6 @@ pub(super) struct Packet<'a> {
     pub(super) payload: &'a [u8],
     /// How much longer the payload was.
     pub(super) cut: u32,
-}
-
-/// Which way a packet went, from the view of the host.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Way {
-    Inbound,
-    Outbound,
 }
 
 impl Packet<'_> {
@@ -79,9 +74,10 @@ impl Packet<'_> {
             out.extend_from_slice(self.headers);
             out.extend_from_slice(self.payload);
             pad(out);
-            let flags = match self.way {
-                Way::Inbound => 1_u32,
-                Way::Outbound => 2,
+            // Inbound and outbound, as the host sees it.
+            let flags = match self.direction {
+                PacketDirection::FromGuest => 1_u32,
+                PacketDirection::ToGuest => 2,
             };
             option(out, EPB_FLAGS, &flags.to_le_bytes());
             if self.dropped > 0 {

@@ -192,9 +192,7 @@ impl Sockets<'_> {
     /// alone, as it may always have been.
     fn messages(&mut self) -> Result<Option<UnixSeqpacketBackend>, ProgramError> {
         let path = &self.vm.uds_path;
-        let mut own = path.clone().into_os_string();
-        own.push("_seqpacket");
-        if let Some(socket) = self.take(Role::Seqpacket, Path::new(&own)) {
+        if let Some(socket) = self.take(Role::Seqpacket, &self.vm.seqpacket_path()) {
             let messages = UnixSeqpacketBackend::from_socket(socket, path);
             return messages.map(Some).map_err(ProgramError::Unix);
         }

@@ -2,7 +2,6 @@
 
 //! The command `connect`: standard input and output to a guest.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
@@ -15,7 +14,7 @@ use tempfile::TempDir;
 use vsock_compliance::poll::{Deadline, wait_until};
 use vsock_proto::{Header, Op};
 
-use crate::descriptors::cpu;
+use crate::descriptors::{cpu, file_pipe};
 use crate::guest::{GENEROUS, Guest, Socket};
 use crate::program::{PROGRAM, Program};
 
@@ -321,8 +320,7 @@ fn threads(child: &Child) -> usize {
 fn descriptors_that_do_not_wait_are_used_as_they_are() {
     let program = Program::start(&[]);
     let mut guest = program.boot();
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
-    let mut writer = File::from(writer);
+    let (reader, mut writer) = file_pipe();
     fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
     let shared = reader.try_clone().unwrap();
     let mut connect = Connect::start_with(&uds(&program), &["52"], reader);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::pipe::pipe;
+use rustix::pipe::{PipeFlags, pipe_with};
 use vsock_compliance::fd::duplicate;
 use vsock_compliance::poll::{Deadline, PollInterest, is_readable, pace, wait_ready};
 use vsock_proto::Op;
@@ -69,9 +69,9 @@ impl Drop for Churn {
     }
 }
 
-/// The ends of a pipe: to read from, and to write to.
+/// The ends of a pipe, which no program inherits: to read from, and to write to.
 pub(crate) fn file_pipe() -> (File, File) {
-    let (reader, writer) = pipe().unwrap();
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     (reader.into(), writer.into())
 }
 

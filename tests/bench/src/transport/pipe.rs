@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::pipe;
+use nix::unistd::pipe2;
 
 use crate::transport::{Pollable, Transport};
 
@@ -22,8 +22,8 @@ impl Transport for Pipe {
     type End = PipeEnd;
 
     fn pair(&self) -> io::Result<(PipeEnd, PipeEnd)> {
-        let (near, to_near) = pipe()?;
-        let (far, to_far) = pipe()?;
+        let (near, to_near) = pipe2(OFlag::O_CLOEXEC)?;
+        let (far, to_far) = pipe2(OFlag::O_CLOEXEC)?;
         let here = PipeEnd {
             reader: near.into(),
             writer: to_far.into(),

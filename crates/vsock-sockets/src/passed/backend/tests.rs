@@ -40,7 +40,7 @@ fn connect(backend: &PassFdBackend) -> UnixStream {
 
 /// The ends of a pipe: to read from, and to write to.
 fn pipe() -> io::Result<(File, File)> {
-    let (reader, writer) = rustix::pipe::pipe()?;
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     Ok((reader.into(), writer.into()))
 }
 

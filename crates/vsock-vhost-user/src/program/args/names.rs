@@ -70,11 +70,8 @@ impl SocketUse {
 
 impl Vm {
     fn sockets(&self) -> Vec<(SocketNames, SocketUse)> {
-        let with = |suffix: &str| {
-            let mut path = self.uds_path.clone().into_os_string();
-            path.push(suffix);
-            PathBuf::from(path)
-        };
+        let mut each_port = self.uds_path.clone().into_os_string();
+        each_port.push("_PORT");
         let used = |place: String, what| SocketUse {
             cid: Some(self.guest_cid),
             place,
@@ -85,11 +82,11 @@ impl Vm {
         let mut sockets = vec![one(self.socket.clone(), "socket")];
         if !self.no_connect {
             sockets.push(one(self.uds_path.clone(), "uds-path"));
-            sockets.push(one(with("_seqpacket"), "uds-path, for messages"));
+            sockets.push(one(self.seqpacket_path(), "uds-path, for messages"));
         }
         sockets.push((
             SocketNames::each_port(&self.uds_path),
-            at(&with("_PORT"), "uds-path and any port"),
+            at(Path::new(&each_port), "uds-path and any port"),
         ));
         for forward in &self.forward {
             let names = SocketNames::of_target(&forward.target);

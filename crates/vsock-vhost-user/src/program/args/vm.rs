@@ -154,6 +154,17 @@ impl VmArgs {
     }
 }
 
+impl Vm {
+    /// Where host processes connect for messages: a [`UnixSeqpacketBackend`] listens there.
+    ///
+    /// [`UnixSeqpacketBackend`]: vsock_vhost_user::UnixSeqpacketBackend
+    pub(crate) fn seqpacket_path(&self) -> PathBuf {
+        let mut path = self.uds_path.clone().into_os_string();
+        path.push("_seqpacket");
+        path.into()
+    }
+}
+
 /// The parser of options as the keys are.
 fn command() -> Command {
     let command = Command::new("key").no_binary_name(true);
@@ -179,14 +190,8 @@ fn has_name(option: &Arg, name: &str) -> bool {
 fn reason(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let text = text
-        .split_once(
-            "
-
-",
-        )
-        .map_or(text, |(said, _)| said);
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let said = text.split_once("\n\n").map_or(text, |(said, _)| said);
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A port of which it is not known where it goes.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The figures as `OpenMetrics` text. Each is there twice: `vsock_guest_NAME` has the guest's CID as a label,
-//! `vsock_NAME` is the sum over all guests.
+//! The figures as `OpenMetrics` text. Each is there twice: `vsock_guest_NAME` has the guest's CID as
+//! a label, `vsock_NAME` is the sum over all guests.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
-use vsock_vhost_user::{DeviceReport, RefusalReason};
+use vsock_vhost_user::{DeviceReport, QueueCounters, RefusalReason};
 
 use super::guests::Answers;
 use super::listing::snake_case;
@@ -33,6 +33,14 @@ impl Samples {
 
     fn add_by(&mut self, label: &'static str, of: impl Into<String>, value: impl TryInto<u64>) {
         self.insert(vec![(label, of.into())], value);
+    }
+
+    /// Adds a count of each queue.
+    fn add_by_queue(&mut self, report: &DeviceReport, of: fn(&QueueCounters) -> u64) {
+        let queues = &report.queues;
+        self.add_by("queue", "rx", of(&queues.rx));
+        self.add_by("queue", "tx", of(&queues.tx));
+        self.add_by("queue", "event", of(&queues.event));
     }
 
     fn insert(&mut self, labels: Labels, value: impl TryInto<u64>) {
@@ -239,44 +247,17 @@ const NOTIFICATIONS: [Figure; 4] = [
     counter(
         "chains_used",
         "Chains that were given back to the driver",
-        |report, out| {
-            let queues = report.queues;
-            for (queue, counts) in [
-                ("rx", queues.rx),
-                ("tx", queues.tx),
-                ("event", queues.event),
-            ] {
-                out.add_by("queue", queue, counts.chains_used);
-            }
-        },
+        |report, out| out.add_by_queue(report, |counts| counts.chains_used),
     ),
     counter(
         "notifications_sent",
         "Notifications of the guest",
-        |report, out| {
-            let queues = report.queues;
-            for (queue, counts) in [
-                ("rx", queues.rx),
-                ("tx", queues.tx),
-                ("event", queues.event),
-            ] {
-                out.add_by("queue", queue, counts.notifications_sent);
-            }
-        },
+        |report, out| out.add_by_queue(report, |counts| counts.notifications_sent),
     ),
     counter(
         "notifications_spared",
         "Chains that were given back without a notification of their own",
-        |report, out| {
-            let queues = report.queues;
-            for (queue, counts) in [
-                ("rx", queues.rx),
-                ("tx", queues.tx),
-                ("event", queues.event),
-            ] {
-                out.add_by("queue", queue, counts.notifications_spared);
-            }
-        },
+        |report, out| out.add_by_queue(report, |counts| counts.notifications_spared),
     ),
     counter(
         "kicks",
@@ -325,7 +306,7 @@ impl Scrape {
         Ok(())
     }
 
-    /// Which devices have answered: what is missing of others is nothing to wonder at.
+    /// Which devices have answered: of the others, all figures are missing.
     fn encode_responding(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let name = Scope::Guest.name("responding");
         let help = "Whether the guest's device answered in time";

@@ -28,7 +28,11 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 pub(crate) enum ClientError {
     #[error("cannot reach {}, expected the socket of a running program's --control", path.display())]
     Connect { path: PathBuf, source: io::Error },
-    #[error("{} did not answer within 10 seconds, is it the socket of --control?", path.display())]
+    #[error(
+        "{} did not answer within {} seconds, is it the socket of --control?",
+        path.display(),
+        PATIENCE.as_secs()
+    )]
     TimedOut { path: PathBuf },
     #[error("{} does not speak HTTP, expected the socket of --control", path.display())]
     Http { path: PathBuf, source: hyper::Error },

@@ -32,7 +32,9 @@ impl Needs {
                 ExposedAt::Unix(path) => Some(path),
                 _ => None,
             });
-            let sockets = [&vm.socket, &vm.uds_path].into_iter().chain(exposed);
+            // A socket that was passed by number is nowhere.
+            let socket = vm.fd.is_none().then_some(&vm.socket);
+            let sockets = socket.into_iter().chain([&vm.uds_path]).chain(exposed);
             needs
                 .directories
                 .extend(sockets.map(|path| directory(path)));
@@ -85,5 +87,13 @@ mod tests {
         let directories = [".", "/run/a", "/run/c"].map(PathBuf::from);
         assert_eq!(needs.directories, BTreeSet::from(directories));
         assert_eq!(needs.connect_tcp, BTreeSet::from([80]));
+    }
+
+    #[test]
+    fn a_socket_that_is_passed_by_number_needs_no_directory() {
+        let args = ["vsock-vhost-user", "--fd=3", "--uds-path=/run/a/u"];
+        let args = Args::try_parse_from(args).unwrap();
+        let needs = Needs::of(&args.vms().unwrap());
+        assert_eq!(needs.directories, BTreeSet::from(["/run/a".into()]));
     }
 }
