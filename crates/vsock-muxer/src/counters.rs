@@ -51,7 +51,8 @@ pub struct MuxerCounters {
     /// Connections of the guest that a host component did not answer in time.
     pub unanswered_by_host: u64,
     /// Connections that were refused because there were as many as
-    /// [`max_connections`](vsock_proto::Config::max_connections).
+    /// [`max_connections`](vsock_proto::Config::max_connections), or half of that for those of
+    /// other guests.
     pub refused_at_limit: u64,
     /// Connections of the guest that were refused because as many as
     /// [`max_accepting`](vsock_proto::Config::max_accepting) were waiting for a busy host component.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 use vsock_proto::handshake::CommandParser;
-use vsock_proto::{Connection, Tick};
+use vsock_proto::{Cid, Connection, Tick};
 
 use crate::backoff::Backoff;
 use crate::busy::Ticket;
@@ -110,6 +110,11 @@ impl ConnectionEntry {
             bytes_from_guest: self.bytes_from_guest,
             bytes_to_guest: self.bytes_to_guest,
         }
+    }
+
+    /// Whether another guest has begun the connection.
+    pub(crate) fn is_begun_by_guest(&self) -> bool {
+        self.initiator == Initiator::Host && self.conn.key().host_cid != Cid::HOST
     }
 
     /// When something is due.

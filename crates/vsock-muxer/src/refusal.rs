@@ -28,7 +28,8 @@ pub enum RefusalReason {
     /// The client was closed to make room: [`max_handshakes`](vsock_proto::Config::max_handshakes)
     /// clients had not sent their command.
     TooManyHandshakes,
-    /// There are [`max_connections`](vsock_proto::Config::max_connections) connections.
+    /// There are [`max_connections`](vsock_proto::Config::max_connections) connections, or other
+    /// guests have half of them.
     TooManyConnections,
     /// Every host port is in use. Of another guest: what is left of a connection has the same ports,
     /// or its address is none.

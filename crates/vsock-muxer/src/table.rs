@@ -20,6 +20,8 @@ pub(crate) struct Table {
     /// The last that was found: packets come in runs.
     last: Option<(ConnKey, Slot)>,
     connections: usize,
+    /// Those of them that other guests have begun.
+    begun_by_guests: usize,
     handshakes: usize,
 }
 
@@ -47,6 +49,7 @@ impl Table {
             Entry::Handshake(_) => self.handshakes += 1,
             Entry::Connection(entry) => {
                 self.connections += 1;
+                self.begun_by_guests += usize::from(entry.is_begun_by_guest());
                 self.by_ports.insert(entry.conn.key(), key.slot);
                 self.last = None;
             }
@@ -64,6 +67,7 @@ impl Table {
             Entry::Handshake(_) => self.handshakes -= 1,
             Entry::Connection(entry) => {
                 self.connections -= 1;
+                self.begun_by_guests -= usize::from(entry.is_begun_by_guest());
                 let ports = entry.conn.key();
                 self.release_ports(ports, slot);
             }
@@ -192,6 +196,10 @@ impl Table {
 
     pub(crate) const fn connections(&self) -> usize {
         self.connections
+    }
+
+    pub(crate) const fn begun_by_guests(&self) -> usize {
+        self.begun_by_guests
     }
 
     pub(crate) const fn handshakes(&self) -> usize {

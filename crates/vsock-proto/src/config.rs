@@ -71,6 +71,9 @@ settings! {
     /// Connections that may exist at a time: at least 1, default 16,384. Each has a descriptor: keep
     /// the limits of all devices together below the process's `RLIMIT_NOFILE`, or one guest can use up
     /// everyone's descriptors.
+    ///
+    /// Other guests may have begun at most half of them, rounded up, so that they cannot keep the
+    /// host from reaching the guest.
     max_connections: usize = 16_384,
 
     /// Host clients that may be connected without having sent their command: default 1,024. With 0,

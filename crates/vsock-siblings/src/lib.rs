@@ -46,7 +46,8 @@
 //! Between two guests wait, in each direction of a connection, what the sender's muxer holds
 //! (`buf_alloc`) and the [capacity](VsockInnerConfig) of the pipe; a guest that does not read stops
 //! only those that write to it. [`pending`](VsockInnerConfig::pending) connections may wait for one
-//! guest to take them. The devices share no lock on the way of bytes: see `docs/concurrency.md`.
+//! guest to take them, and other guests may have begun at most half of the connections that its
+//! muxer takes. The devices share no lock on the way of bytes: see `docs/concurrency.md`.
 //!
 //! # A policy of one's own
 //!

@@ -198,7 +198,7 @@ impl Muxer {
         let peer = request.port;
         let reason = if peer == Port::ANY || !self.types.contains(socket_type) {
             RefusalReason::CommandMalformed
-        } else if self.table.connections() >= self.config.max_connections() {
+        } else if self.is_full_for(request.origin) {
             RefusalReason::TooManyConnections
         } else if let Some((ports, lease)) = self.tuple(request.origin, peer) {
             let confirmation = request.confirmation;
@@ -224,6 +224,16 @@ impl Muxer {
         });
         host.close(CloseMode::Abort, &mut self.actions);
         self.table.free(key.slot);
+    }
+
+    /// Whether there are too many connections for another one. Other guests have at most half of
+    /// them, so that none of them keeps host components from the guest.
+    fn is_full_for(&self, origin: Origin) -> bool {
+        let limit = self.config.max_connections();
+        match origin {
+            Origin::Guest(..) if self.table.begun_by_guests() >= limit.div_ceil(2) => true,
+            _ => self.table.connections() >= limit,
+        }
     }
 
     /// The tuple of a connection to this port of the guest, if there is a free one.

@@ -15,6 +15,7 @@ use crate::entry::{Batch, ConnectionEntry, Entry};
 use crate::host_stream::HostStream;
 use crate::muxer::Muxer;
 use crate::payload::write;
+use crate::rxq::Lane;
 use crate::slot::Slot;
 
 /// Writes to a stream before others have their turn: each message is one.
@@ -67,7 +68,8 @@ impl Muxer {
             None => self.timers.cancel(slot),
         }
         if entry.conn.wants_transmit() {
-            self.rxq.push(slot);
+            let lane = Lane::of(entry.conn.key());
+            self.rxq.push(slot, lane);
         }
     }
 

@@ -33,12 +33,13 @@ impl Muxer {
 
     fn send_packets(&mut self, now: Tick, buffers: &mut dyn GuestBuffers, budget: usize) -> bool {
         let mut left = budget;
-        // The first connection that could not use the buffer at hand.
-        let mut unfit = None;
+        // Connections in a row that could not use the buffer at hand.
+        let mut unfit = 0;
         while left > 0 && self.wants_transmit() {
             let Some(room) = buffers.room() else {
                 break;
             };
+            let round = self.rxq.round();
             let used = match self.rxq.pop() {
                 None => break,
                 Some(Next::Reset(reply)) => {
@@ -46,21 +47,21 @@ impl Muxer {
                     self.counters.packets_to_guest += 1;
                     Header::LEN
                 }
-                Some(Next::Connection(slot)) if unfit == Some(slot) => {
-                    self.rxq.push(slot);
+                Some(Next::Connection(slot, lane)) if unfit >= round => {
+                    self.rxq.push(slot, lane);
                     return false;
                 }
-                Some(Next::Connection(slot)) => {
+                Some(Next::Connection(slot, lane)) => {
                     self.ask_before_request(now, slot);
                     let Some(bytes) = self.take_turn(now, slot, buffers, room, left) else {
-                        self.rxq.push(slot);
-                        unfit = unfit.or(Some(slot));
+                        self.rxq.push(slot, lane);
+                        unfit += 1;
                         continue;
                     };
                     bytes
                 }
             };
-            unfit = None;
+            unfit = 0;
             left = left.saturating_sub(used);
         }
         self.wants_transmit()

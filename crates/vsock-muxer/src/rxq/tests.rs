@@ -7,7 +7,7 @@ use vsock_proto::{
     ConnKey, GuestCid, Header, Op, Port, ResetReply, Route, SocketType, SocketTypes,
 };
 
-use super::{Next, ResetsFull, RxQueue};
+use super::{Lane, Next, ResetsFull, RxQueue};
 use crate::slot::Slot;
 
 /// The RST that a stray packet from this guest port gets.
@@ -60,24 +60,52 @@ fn t30_a_new_connection_is_not_killed_by_an_old_rst() {
 fn rsts_and_connections_take_turns() {
     let mut queue = RxQueue::new(8);
     for index in 0..2 {
-        queue.push(Slot::new(index));
+        queue.push(Slot::new(index), Lane::Host);
         queue.owe_reset(reset(index)).unwrap();
     }
-    let connection = |index| Next::Connection(Slot::new(index));
+    let connection = |index| Next::Connection(Slot::new(index), Lane::Host);
     let reset = |port| Next::Reset(reset(port));
     let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
     assert_eq!(order, [reset(0), connection(0), reset(1), connection(1)]);
 }
 
 #[test]
+fn the_host_has_half_of_the_turns_however_many_connections_others_have() {
+    let mut queue = RxQueue::new(8);
+    for index in 0..4 {
+        queue.push(Slot::new(index), Lane::Guests);
+    }
+    queue.push(Slot::new(9), Lane::Host);
+    let mut order = Vec::new();
+    for _ in 0..queue.round() {
+        if let Some(Next::Connection(slot, lane)) = queue.pop() {
+            queue.push(slot, lane);
+            order.push(slot.index());
+        }
+    }
+    assert_eq!(order, [9, 0, 9, 1, 9, 2, 9, 3]);
+    queue.remove(Slot::new(9));
+    assert_eq!(queue.round(), 4, "whoever is alone has all of them");
+}
+
+#[test]
 fn t101_a_cleared_queue_owes_nothing() {
     let mut queue = RxQueue::new(1);
-    queue.push(Slot::new(5));
+    queue.push(Slot::new(5), Lane::Host);
     queue.owe_reset(reset(1)).unwrap();
     queue.clear();
     assert!(queue.is_empty());
     queue.owe_reset(reset(2)).expect("the limit stays");
     assert!(queue.is_full());
+}
+
+/// Of which list a connection is.
+const fn lane(index: u32) -> Lane {
+    if index % 3 == 0 {
+        Lane::Host
+    } else {
+        Lane::Guests
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -98,27 +126,30 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Against two plain queues: no entry is lost or doubled, and each one that waits is served
-    /// after at most twice as many pops as there were connections before it.
+    /// Against plain queues: no entry is lost or doubled, and each one that waits is served
+    /// after at most four times as many pops as there were connections before it.
     #[test]
     fn t73_no_ready_connection_is_ever_lost(
         steps in proptest::collection::vec(step(), 1..600),
     ) {
         let mut queue = RxQueue::new(16);
-        let mut ready: VecDeque<(u32, usize)> = VecDeque::new();
+        let mut ready: [VecDeque<(u32, usize)>; 2] = Default::default();
+        let mut last = Lane::Guests;
         let mut resets: VecDeque<u32> = VecDeque::new();
         let mut pops = 0_usize;
         for step in steps {
             match step {
                 Step::Push(index) => {
-                    queue.push(Slot::new(index));
+                    let lane = lane(index);
+                    queue.push(Slot::new(index), lane);
+                    let ready = &mut ready[lane as usize];
                     if ready.iter().all(|(other, _)| *other != index) {
-                        ready.push_back((index, pops + 2 * ready.len() + 2));
+                        ready.push_back((index, pops + 4 * ready.len() + 4));
                     }
                 }
                 Step::Remove(index) => {
                     queue.remove(Slot::new(index));
-                    ready.retain(|(other, _)| *other != index);
+                    ready[lane(index) as usize].retain(|(other, _)| *other != index);
                 }
                 Step::Reset(port) => {
                     let kept = queue.owe_reset(reset(port)).is_ok();
@@ -134,19 +165,26 @@ proptest! {
                 Step::Pop => {
                     pops += 1;
                     match queue.pop() {
-                        Some(Next::Connection(slot)) => {
-                            let (expected, by) = ready.pop_front().unwrap();
+                        Some(Next::Connection(slot, lane)) => {
+                            let (expected, by) = ready[lane as usize].pop_front().unwrap();
+                            let other = &ready[1 - lane as usize];
+                            prop_assert!(lane != last || other.is_empty(), "out of turn");
+                            last = lane;
                             prop_assert_eq!(slot, Slot::new(expected));
                             prop_assert!(pops <= by, "served too late");
                         }
                         Some(Next::Reset(reply)) => {
                             prop_assert_eq!(reply, reset(resets.pop_front().unwrap()));
                         }
-                        None => prop_assert!(ready.is_empty() && resets.is_empty()),
+                        None => {
+                            prop_assert!(resets.is_empty());
+                            prop_assert!(ready.iter().all(VecDeque::is_empty));
+                        }
                     }
                 }
             }
-            prop_assert_eq!(queue.is_empty(), ready.is_empty() && resets.is_empty());
+            let nothing = resets.is_empty() && ready.iter().all(VecDeque::is_empty);
+            prop_assert_eq!(queue.is_empty(), nothing);
             prop_assert_eq!(queue.resets.len(), resets.len());
         }
     }

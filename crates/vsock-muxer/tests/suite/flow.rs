@@ -111,6 +111,20 @@ fn t19_a_buffer_without_room_for_payload_is_no_end_and_no_endless_loop() {
 }
 
 #[test]
+fn t19_an_rst_takes_a_small_buffer_that_the_only_connection_cannot_use() {
+    let mut world = World::new();
+    let (host, _) = world.guest_connects(1, 52);
+    world.host_sends(&host, b"payload");
+    for port in [9, 10] {
+        world.guest_sends(&header(Op::ReadWrite, port, 52), b"stray");
+    }
+    world.guest.rooms.extend([0; 4]);
+    assert!(!world.transmit(usize::MAX));
+    let ops: Vec<_> = world.guest.packets.iter().map(|(h, _)| h.op).collect();
+    assert_eq!(ops, [u16::from(Op::Reset); 2]);
+}
+
+#[test]
 fn t73_more_than_256_connections_are_all_served() {
     let mut world = World::new();
     let hosts: Vec<_> = (0..600)

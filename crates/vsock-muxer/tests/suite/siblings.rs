@@ -6,10 +6,10 @@ use std::io::ErrorKind;
 
 use vsock_backend_api::VsockAddr;
 use vsock_muxer::{Initiator, MuxerError};
-use vsock_proto::{Ending, Header, Op};
+use vsock_proto::{Config, Ending, Header, Op};
 
 use crate::stream::Host;
-use crate::world::{GUEST, READABLE, Scripted, WRITABLE, World, header, op, with};
+use crate::world::{GUEST, READABLE, Scripted, WRITABLE, World, header, op, reply, with};
 
 const SIBLING: u64 = 7;
 
@@ -137,8 +137,81 @@ fn t95_addresses_that_nothing_can_have_and_those_in_use_are_refused() {
     let other = sibling(&mut world, at(SIBLING + 1, 1000));
     let host = sibling(&mut world, at(2, 1000));
     assert!(!other.state().closed && !host.state().closed);
-    let from: Vec<_> = world.receive(3).iter().map(|(h, _)| h.src_cid).collect();
-    assert_eq!(from, [SIBLING, SIBLING + 1, 2]);
+    let mut from: Vec<_> = world.receive(3).iter().map(|(h, _)| h.src_cid).collect();
+    from.sort_unstable();
+    assert_eq!(from, [2, SIBLING, SIBLING + 1]);
+}
+
+#[test]
+fn other_guests_have_at_most_half_of_the_connections() {
+    let config = Config::builder().max_connections(5).build().unwrap();
+    let mut world = World::of_siblings_with(config);
+    // Three of five, whether the guest answers or not, and whoever they are.
+    let siblings = [SIBLING, SIBLING + 1, SIBLING + 2];
+    let clients = siblings.map(|cid| sibling(&mut world, at(cid, 1000)));
+    let request = world.receive(3)[0].0;
+    let answer = |op| to(request.src_cid, reply(&request, op));
+    world.guest_sends(&answer(Op::Response), b"");
+    assert!(clients.iter().all(|client| !client.state().closed));
+    let refused = sibling(&mut world, at(SIBLING, 1001));
+    assert!(refused.state().closed);
+    assert_eq!(world.muxer.counters().refused_at_limit, 1);
+    // Those of the host, and of the guest itself, have the rest.
+    let host = sibling(&mut world, at(2, 1000));
+    assert!(!host.state().closed);
+    let own = world.host();
+    world.answer(Ok(&own));
+    world.guest_sends(&to(SIBLING, header(Op::Request, 1, 52)), b"");
+    assert!(!own.state().closed);
+    assert_eq!(world.muxer.connections().count(), 5);
+    // A place that is given back is theirs again; also after a reset.
+    world.guest_sends(&answer(Op::Reset), b"");
+    let next = sibling(&mut world, at(SIBLING, 1002));
+    assert!(!next.state().closed);
+    world.muxer.reset(world.now);
+    world.activate(vsock_proto::SocketTypes::ALL);
+    let clients = siblings.map(|cid| sibling(&mut world, at(cid, 2000)));
+    assert!(clients.iter().all(|client| !client.state().closed));
+}
+
+/// Connections from these CIDs, which the guest has accepted.
+fn accepted<const N: usize>(world: &mut World, cids: [u64; N]) -> [Host; N] {
+    cids.map(|cid| {
+        let client = sibling(world, at(cid, 1000));
+        let request = world.receive(1)[0].0;
+        world.guest_sends(&to(cid, reply(&request, Op::Response)), b"");
+        client
+    })
+}
+
+#[test]
+fn t73_the_host_does_not_wait_for_all_connections_of_other_guests() {
+    let mut world = World::of_siblings();
+    let cids = [SIBLING, SIBLING + 1, SIBLING + 2, SIBLING + 3, 2];
+    let clients = accepted(&mut world, cids);
+    for client in &clients {
+        world.host_sends(client, b"first come");
+    }
+    let from: Vec<_> = world.receive(64).iter().map(|(h, _)| h.src_cid).collect();
+    assert!(from[..2].contains(&2), "{from:?}");
+    assert_eq!(from.len(), cids.len());
+}
+
+#[test]
+fn what_fits_a_small_buffer_is_found_past_payload_of_the_host_and_of_other_guests() {
+    let mut world = World::of_siblings();
+    let cids = [2, SIBLING, SIBLING + 1, SIBLING + 2, SIBLING + 3];
+    let clients = accepted(&mut world, cids);
+    for client in &clients {
+        world.host_sends(client, b"payload");
+    }
+    let asks = to(SIBLING + 3, header(Op::CreditRequest, 80, 1000));
+    world.guest_sends(&asks, b"");
+    world.guest.rooms.extend([0; 4]);
+    world.transmit(usize::MAX);
+    let packets: Vec<_> = world.guest.packets.drain(..).collect();
+    assert_eq!(packets.len(), 1, "{packets:?}");
+    assert_eq!(packets[0].0.src_cid, SIBLING + 3);
 }
 
 #[test]

@@ -197,7 +197,11 @@ impl World {
 
     /// Active, with its backend for other guests alone.
     pub(crate) fn of_siblings() -> Self {
-        let mut world = Self::asleep(Config::default());
+        Self::of_siblings_with(Config::default())
+    }
+
+    pub(crate) fn of_siblings_with(config: Config) -> Self {
+        let mut world = Self::asleep(config);
         drop(world.muxer.remove_backends(world.now));
         let backend = Box::new(world.backend.clone());
         world.backend_id = world.muxer.add_sibling_backend(backend).unwrap();

@@ -6,7 +6,7 @@
 //! have as many descriptors as the hard one allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vsock_vhost_user::{Config, PassFdConfig};
+use vsock_vhost_user::{Config, PassFdConfig, VsockInnerConfig};
 
 /// Descriptors of a device without connections: 13 before a VMM comes, some 20 with one whose memory is in
 /// one piece, and one for each further piece, of which there may be 508.
@@ -24,7 +24,8 @@ const PASSED: usize = 3;
 pub(crate) enum Reach {
     /// A connection is a socket: one descriptor.
     Host,
-    /// A connection to another guest has two descriptors at each end: one of them to wait for space.
+    /// A connection to another guest has two descriptors at each end, one of them to wait for
+    /// space; and one that waits to be taken has one, also after its guest has given it up.
     HostAndGuests,
 }
 
@@ -58,11 +59,12 @@ pub(crate) fn raise<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>, pass
 /// What these devices may have at a time: connections, and clients that have not sent their command.
 fn needed<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>) -> u64 {
     devices.fold(PROGRAM, |sum, (device, reach)| {
-        let connections = match reach {
-            Reach::Host => device.max_connections(),
-            Reach::HostAndGuests => device.max_connections().saturating_mul(2),
+        let (each, pending) = match reach {
+            Reach::Host => (1, 0),
+            Reach::HostAndGuests => (2, VsockInnerConfig::default().pending),
         };
-        let streams = [connections, device.max_handshakes()];
+        let connections = device.max_connections().saturating_mul(each);
+        let streams = [connections, device.max_handshakes(), pending];
         let streams = streams.map(|count| u64::try_from(count).unwrap_or(u64::MAX));
         let all = streams.into_iter().fold(DEVICE, u64::saturating_add);
         sum.saturating_add(all)
@@ -88,7 +90,7 @@ mod tests {
             let config = Config::builder().max_connections(connections);
             config.max_handshakes(handshakes).build().unwrap()
         };
-        let sum = PROGRAM + 2 * DEVICE + 1000 + 200 + 2 * 30 + 4;
+        let sum = PROGRAM + 2 * DEVICE + 1000 + 200 + 2 * 30 + 4 + 1024;
         let (one, other) = (config(1000, 200), config(30, 4));
         let devices = [(&one, Reach::Host), (&other, Reach::HostAndGuests)];
         assert_eq!(needed(devices.into_iter()), sum);

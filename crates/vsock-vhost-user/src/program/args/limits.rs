@@ -77,7 +77,8 @@ limits! {
     #[arg(value_name = "SIZE", value_parser = size(0..=u32::MAX))]
     packet_overhead: u32,
 
-    /// Connections that one guest may have at a time, both ways together [default: 16384]
+    /// Connections that one guest may have at a time, both ways together; other guests may begin
+    /// half of them [default: 16384]
     #[arg(value_name = "N", value_parser = number::<usize>(1..=u32::MAX))]
     max_connections: usize,
 
