@@ -12,6 +12,7 @@ mod retry;
 mod review;
 mod rx;
 mod shutdown;
+mod siblings;
 mod time;
 mod unwind;
 

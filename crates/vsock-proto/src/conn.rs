@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+mod far;
 mod from_guest;
 mod from_host;
 mod to_guest;
@@ -174,6 +175,7 @@ impl Connection {
     /// What time may bring: a deadline, or another question for credit. Called before it is due, it does
     /// nothing.
     pub fn on_timeout(&mut self, now: Tick) {
+        self.ask_for_far(now);
         if self.phase == Phase::Connected && self.to_guest.probe(now, &self.config) {
             self.pending.insert(Owed::CreditRequest);
         }
@@ -219,10 +221,8 @@ impl Connection {
     /// When [`on_timeout`](Self::on_timeout) is to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        match (self.deadline, self.to_guest.probe_at()) {
-            (Some(deadline), Some(probe)) => Some(deadline.min(probe)),
-            (one, other) => one.or(other),
-        }
+        let (probe, far) = (self.to_guest.probe_at(), self.to_guest.far_need.at());
+        [self.deadline, probe, far].into_iter().flatten().min()
     }
 
     /// The ports.
@@ -370,6 +370,7 @@ impl Connection {
             self.pending.insert(Owed::CreditUpdate);
         }
         let host_sends = self.to_guest.readable && self.to_guest.state == ToGuestState::Open;
+        self.ask_for_far(now);
         if host_sends && self.to_guest.ask(now, &self.config) {
             self.pending.insert(Owed::CreditRequest);
         }

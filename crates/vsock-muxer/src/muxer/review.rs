@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::net::Shutdown;
 
-use vsock_proto::{Cid, Confirmation, Ending, GuestCid, HostAction, Phase, Progress, Tick};
+use vsock_proto::{Confirmation, Ending, GuestCid, HostAction, Phase, Progress, Tick};
 
 use crate::action::{Action, CloseMode};
 use crate::backends::addr;
@@ -34,7 +34,7 @@ impl Muxer {
             let max_message = self.config.max_message() as usize;
             entry.on_hangup(now, &mut self.message_buffer, max_message);
         }
-        entry.heed_sibling(now);
+        entry.heed_sibling(now, &mut self.actions);
         entry.do_actions(now, self.guest, &mut self.actions);
         entry.watch_writing(now, &mut self.actions, &mut self.counters);
         let waits = entry.conn.phase() == Phase::Accepting && entry.host.is_none();
@@ -121,18 +121,6 @@ impl ConnectionEntry {
                     HostAction::Close => self.close(self.close_mode(), out),
                 }
             }
-        }
-    }
-
-    /// Another guest that reads no more is heard of before anything is written to it, as between two
-    /// sockets of one machine. What it has sent is read first: then one SHUTDOWN says both.
-    fn heed_sibling(&mut self, now: Tick) {
-        if self.conn.key().host_cid != Cid::HOST
-            && !self.conn.reads_next()
-            && let Some(host) = &self.host
-            && host.peer_stopped_reading()
-        {
-            self.conn.on_host_stopped_reading(now);
         }
     }
 

@@ -10,6 +10,7 @@
 )]
 
 mod compliance;
+mod credit;
 mod flow;
 mod groups;
 mod machine;
