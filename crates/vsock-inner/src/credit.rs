@@ -154,8 +154,13 @@ mod tests {
 
     fn is_ready(cell: &CreditCell) -> bool {
         let wait = cell.lock();
-        let mut fds = [PollFd::new(wait.fd.as_ref().unwrap(), PollFlags::IN)];
-        poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
+        let polls = |fd| {
+            poll(
+                &mut [PollFd::new(fd, PollFlags::IN)],
+                Some(&Timespec::default()),
+            )
+        };
+        wait.fd.as_ref().is_some_and(|fd| polls(fd) == Ok(1))
     }
 
     #[test]
@@ -174,12 +179,12 @@ mod tests {
     #[test]
     fn the_descriptor_is_ready_while_there_is_something_that_is_not_known() {
         let cell = CreditCell::new();
-        let fd = cell.await_change(None).unwrap();
+        let fd = cell.await_change(None).ok();
         assert!(!is_ready(&cell));
         cell.tell(credit(1));
         assert!(is_ready(&cell));
         for known in [None, Some(credit(1)), Some(credit(1))] {
-            assert_eq!(cell.await_change(known).unwrap(), fd);
+            assert_eq!(cell.await_change(known).ok(), fd);
             assert_eq!(is_ready(&cell), known.is_none());
         }
         cell.tell(credit(1));
@@ -193,7 +198,7 @@ mod tests {
     #[test]
     fn who_has_left_is_told_nothing_and_has_no_descriptor() {
         let cell = CreditCell::new();
-        cell.await_change(None).unwrap();
+        assert!(cell.await_change(None).is_ok());
         cell.close();
         cell.tell(credit(1));
         assert!(cell.lock().fd.is_none());

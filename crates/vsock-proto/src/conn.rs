@@ -221,8 +221,8 @@ impl Connection {
     /// When [`on_timeout`](Self::on_timeout) is to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        let (probe, far) = (self.to_guest.probe_at(), self.to_guest.far_need.at());
-        [self.deadline, probe, far].into_iter().flatten().min()
+        let asks = self.to_guest.ask_at();
+        self.deadline.into_iter().chain(asks).min()
     }
 
     /// The ports.
@@ -255,7 +255,7 @@ impl Connection {
         self.ending
     }
 
-    /// Bytes that may wait for the host: what the guest may send before it gets new credit.
+    /// Bytes that may wait for the host: how much the guest may send of what the host does not take.
     #[must_use]
     pub fn window(&self) -> u32 {
         self.config.buf_alloc()
@@ -358,8 +358,7 @@ impl Connection {
         self.pending.insert(Owed::Shutdown);
     }
 
-    /// After anything that may have moved credit or readiness: what the guest should be told, or
-    /// asked, about credit.
+    /// After anything that may have moved credit or readiness: what is to be told or asked of credit.
     fn review_credit(&mut self, now: Tick) {
         if !self.phase.has_credit() {
             return;

@@ -157,7 +157,10 @@ impl RecvWindow {
         let (offer, told) = (self.offer(), self.told);
         let forward = offer.fwd_cnt.wrapping_sub(told.fwd_cnt);
         let size = |credit: Credit| i64::from(credit.buf_alloc.min(peer_buf_alloc));
-        i64::from(forward) + size(offer) - size(told)
+        // Three numbers of 32 bits: nothing saturates.
+        i64::from(forward)
+            .saturating_add(size(offer))
+            .saturating_sub(size(told))
     }
 
     /// Whether the peer knows of little room.

@@ -161,8 +161,11 @@ impl ToGuest {
     }
 
     /// When to ask once more.
-    pub(super) const fn probe_at(&self) -> Option<Tick> {
-        self.probe_at
+    pub(super) fn ask_at(&self) -> Option<Tick> {
+        [self.probe_at, self.far_need.at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// There will be nothing more to send.
