@@ -123,6 +123,7 @@ impl Connection {
         // ORDER: AcqRel; partners: `is_gone`, and the other half's `leave`.
         if self.halves(side).fetch_sub(1, Ordering::AcqRel) == 1 {
             self.outgoing(side).data.new_edge();
+            self.credit_for(side.peer()).leave();
         }
     }
 

@@ -8,6 +8,7 @@
 //! whichever comes first, either the new word is seen or the wait.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::PoisonError;
 
@@ -28,6 +29,8 @@ struct Wait {
     /// From its first use to the drop of the end.
     fd: Option<EventFd>,
     state: State,
+    /// The end that tells has left, which is news once.
+    left: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -78,7 +81,7 @@ impl CreditCell {
         if wait.fd.is_none() {
             wait.fd = Some(EventFd::new()?);
         }
-        if self.look() != known {
+        if mem::take(&mut wait.left) || self.look() != known {
             wait.make_ready();
         } else if wait.state == State::Ready {
             wait.make_unready();
@@ -87,6 +90,16 @@ impl CreditCell {
         }
         let fd = wait.fd.as_ref().map(AsRawFd::as_raw_fd);
         fd.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// The end that tells has been dropped: who waits for its word has an event.
+    pub(crate) fn leave(&self) {
+        let mut wait = self.lock();
+        if wait.state == State::Waiting {
+            wait.make_ready();
+        } else {
+            wait.left = true;
+        }
     }
 
     /// The end that is told is being dropped: closes its descriptor.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 mod far;
+mod far_need;
 mod from_guest;
 mod from_host;
 mod to_guest;
@@ -90,7 +91,7 @@ pub struct Connection {
     socket_type: SocketType,
     confirmation: Confirmation,
     phase: Phase,
-    /// What the guest was told, or is owed to be told.
+    /// What the guest was told, or is to be.
     ours: ShutdownFlags,
     /// What the guest has told us.
     theirs: ShutdownFlags,
@@ -316,8 +317,7 @@ impl Connection {
         }
     }
 
-    /// Lets payload be moved by code that is not ours. After a panic it is unknown what the
-    /// stream has taken: for the connection that is a broken stream.
+    /// Lets payload be moved by foreign code. A panic leaves it unknown what was taken: a broken stream.
     fn unwinding<R>(&mut self, now: Tick, call: impl FnOnce(&mut Self) -> R) -> R {
         let mut guard = Unwinding {
             conn: self,

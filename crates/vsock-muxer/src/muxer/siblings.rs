@@ -20,6 +20,11 @@ impl Muxer {
             && let Some(host) = &mut entry.host
         {
             host.far.rang = true;
+            // A guest without credit writes nothing by which it could be found out.
+            if host.has_left_unseen() {
+                host.note_hangup(&mut self.actions);
+                entry.conn.on_host_readable(now);
+            }
             self.review(now, key.slot);
         }
     }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::conn::far::FarNeed;
+use crate::conn::far_need::FarNeed;
 use crate::credit::{ExtraPackets, SendWindow};
 use crate::state::ToGuestState;
 use crate::{Config, SocketType, Tick};
