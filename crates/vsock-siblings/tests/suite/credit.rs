@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use vsock_muxer_harness::guest::{GuestConfig, GuestRead, SocketId};
+use vsock_muxer_harness::guest::{GuestConfig, GuestRead, SocketId, SocketState};
 use vsock_proto::{Config, MessageFlags, ShutdownFlags, SocketType};
 use vsock_siblings::{Capacity, Siblings, VsockInnerConfig};
 
@@ -198,5 +198,19 @@ fn messages_longer_than_the_other_guests_buffer_are_refused_to_their_sender() {
         too_long.unwrap_err();
         let got = world.exchange((0, near), (1, far), &[2; 9999], end);
         assert_eq!(got.map(|(bytes, _)| bytes.len()), Some(9999));
+    }
+}
+
+#[test]
+fn a_guest_without_credit_hears_that_the_other_one_is_gone() {
+    for trigger in BOTH {
+        let mut world = world(trigger, guest);
+        let (near, far) = world.connected(0, 1, STREAM);
+        let other = &mut world.nodes[1].guest;
+        other.shutdown(far, ShutdownFlags::SEND).unwrap();
+        fill(&mut world, 0, near);
+        world.nodes[1].guest.reset(far);
+        world.pass(Duration::from_secs(1));
+        assert_ne!(world.state(0, near), SocketState::Connected, "{trigger:?}");
     }
 }
