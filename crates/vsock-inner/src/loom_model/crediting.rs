@@ -33,7 +33,8 @@ fn no_word_is_missed() {
             cell.await_change(known).unwrap();
         }
         teller.join().unwrap();
-        assert_eq!(cell.polls_ready(), known != Some(credit(2)));
+        // Where the word is known, it may have an event of no use.
+        assert!(cell.polls_ready() || known == Some(credit(2)));
     });
 }
 
