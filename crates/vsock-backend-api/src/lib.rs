@@ -160,6 +160,7 @@
 mod addr;
 mod backend;
 mod backend_type;
+mod credit;
 mod listener;
 mod messages;
 mod sockets;
@@ -170,6 +171,7 @@ mod volatile;
 pub use addr::VsockAddr;
 pub use backend::{ListenerId, VsockBackend};
 pub use backend_type::VsockBackendType;
+pub use credit::VsockCredit;
 pub use listener::VsockListener;
 pub use messages::{Received, Record, VsockMessages};
 pub use stream::VsockStream;

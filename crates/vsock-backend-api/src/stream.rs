@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use crate::{VsockAddr, VsockBackendType, VsockMessages};
+use crate::{VsockAddr, VsockBackendType, VsockCredit, VsockMessages};
 
 /// One end of a connection between the device and a host component.
 ///
@@ -202,6 +202,34 @@ pub trait VsockStream: Read + Write + AsRawFd + Send {
         false
     }
 
+    /// Tells the other end what the guest at this end has told of its buffer, for
+    /// [`peer_credit`](Self::peer_credit).
+    ///
+    /// A device tells it of connections between two guests only, whenever it has changed. The default tells
+    /// nothing.
+    fn tell_credit(&self, _credit: VsockCredit) {}
+
+    /// What the other end [has told](Self::tell_credit) last.
+    ///
+    /// A device asks this of connections between two guests only, on every event, and then gives its guest
+    /// credit for what the other one has taken. With the default, `None`, it gives credit for what the stream
+    /// has taken.
+    fn peer_credit(&self) -> Option<VsockCredit> {
+        None
+    }
+
+    /// A descriptor, to poll for `EPOLLIN`, that becomes ready when [`peer_credit`](Self::peer_credit) is not
+    /// `known` (any more). Each call says anew what is known; the descriptor is always the same one, and
+    /// belongs to the stream.
+    ///
+    /// # Errors
+    ///
+    /// - `Unsupported`: the stream tells of no credit (the default).
+    /// - Making the descriptor can fail, for example with `EMFILE`. The stream is then as it was.
+    fn credit_fd(&self, _known: Option<VsockCredit>) -> io::Result<RawFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// The stream as `Any`, for code that knows its concrete type.
     fn as_any(&self) -> &dyn Any;
 
@@ -227,7 +255,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::VsockStream;
-    use crate::{VsockAddr, VsockBackendType};
+    use crate::{VsockAddr, VsockBackendType, VsockCredit};
 
     /// What an implementor of the older trait has: the required methods only.
     #[derive(Debug, Default)]
@@ -279,6 +307,7 @@ mod tests {
             stream.confirm(1 << 30),
             stream.confirm_from(ADDR, ADDR),
             stream.write_ready().map(drop),
+            stream.credit_fd(None).map(drop),
         ];
         for refusal in refusals {
             assert_eq!(refusal.unwrap_err().kind(), ErrorKind::Unsupported);
@@ -295,6 +324,9 @@ mod tests {
         assert_eq!(stream.write_ready_fd().unwrap(), stream.as_raw_fd());
         assert!(!stream.peer_gone());
         assert!(!stream.peer_stopped_reading());
+        let (buf_alloc, fwd_cnt) = (1, 2);
+        stream.tell_credit(VsockCredit { buf_alloc, fwd_cnt });
+        assert_eq!(stream.peer_credit(), None);
         assert!(stream.as_any().is::<Foreign>());
         assert!(stream.as_any_mut().is_none());
         assert!(Box::new(stream).into_any().is_none());

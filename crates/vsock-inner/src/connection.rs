@@ -8,6 +8,7 @@ use vsock_backend_api::VsockAddr;
 
 use crate::config::VsockInnerConfig;
 use crate::counters::OpenGuard;
+use crate::credit::CreditCell;
 use crate::pipe::Pipe;
 use crate::sync::{Arc, AtomicBool, AtomicU8, Ordering};
 use crate::word::{CONNECTING, FIN, READ_SHUT, WRITER_RESET};
@@ -59,6 +60,9 @@ pub(crate) enum ConnectState {
 pub(crate) struct Connection {
     to_device: Arc<Pipe>,
     to_application: Arc<Pipe>,
+    /// What each end is told of the other one's guest.
+    for_application: CreditCell,
+    for_device: CreditCell,
     /// How many halves of each end are not dropped.
     application_halves: AtomicU8,
     device_halves: AtomicU8,
@@ -75,6 +79,8 @@ impl Connection {
         Arc::new(Self {
             to_device: Arc::new(Pipe::new(config.to_device)),
             to_application: Arc::new(Pipe::new(config.to_application)),
+            for_application: CreditCell::new(),
+            for_device: CreditCell::new(),
             application_halves: AtomicU8::new(2),
             device_halves: AtomicU8::new(2),
             addresses: OnceLock::new(),
@@ -96,6 +102,14 @@ impl Connection {
         self.outgoing(side.peer())
     }
 
+    /// What `side` is told of its peer's guest.
+    pub(crate) const fn credit_for(&self, side: Side) -> &CreditCell {
+        match side {
+            Side::Application => &self.for_application,
+            Side::Device => &self.for_device,
+        }
+    }
+
     /// Whether both halves of `side` have been dropped.
     pub(crate) fn is_gone(&self, side: Side) -> bool {
         // ORDER: Acquire; partner: the release in `leave`: a thread that sees an end gone sees its
@@ -109,6 +123,7 @@ impl Connection {
         // ORDER: AcqRel; partners: `is_gone`, and the other half's `leave`.
         if self.halves(side).fetch_sub(1, Ordering::AcqRel) == 1 {
             self.outgoing(side).data.new_edge();
+            self.credit_for(side.peer()).leave();
         }
     }
 

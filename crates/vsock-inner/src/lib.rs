@@ -81,6 +81,7 @@ mod config;
 mod connection;
 mod connector;
 mod counters;
+mod credit;
 mod doorbell;
 mod error;
 mod half;
@@ -124,7 +125,7 @@ pub use stream::VsockInnerStream;
 #[cfg(feature = "vm-memory")]
 pub use vsock_backend_api::VsockVolatileStream;
 pub use vsock_backend_api::{
-    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockListener,
-    VsockMessages, VsockStream,
+    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockCredit,
+    VsockListener, VsockMessages, VsockStream,
 };
 pub use writer::VsockInnerWriter;

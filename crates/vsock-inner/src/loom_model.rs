@@ -9,6 +9,7 @@
 mod cancelling;
 mod closing;
 mod connecting;
+mod crediting;
 mod moving;
 mod polling;
 mod tasks;

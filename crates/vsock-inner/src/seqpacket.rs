@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use vsock_backend_api::{
-    Received, Record, VsockAddr, VsockBackendType, VsockMessages, VsockStream,
+    Received, Record, VsockAddr, VsockBackendType, VsockCredit, VsockMessages, VsockStream,
 };
 
 use crate::config::{Capacity, VsockInnerConfig};
@@ -266,6 +266,18 @@ impl VsockStream for VsockInnerSeqpacket {
 
     fn peer_stopped_reading(&self) -> bool {
         self.stream.peer_stopped_reading()
+    }
+
+    fn tell_credit(&self, credit: VsockCredit) {
+        self.stream.tell_credit(credit);
+    }
+
+    fn peer_credit(&self) -> Option<VsockCredit> {
+        self.stream.peer_credit()
+    }
+
+    fn credit_fd(&self, known: Option<VsockCredit>) -> io::Result<RawFd> {
+        self.stream.credit_fd(known)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use vsock_backend_api::{VsockAddr, VsockBackendType, VsockStream};
+use vsock_backend_api::{VsockAddr, VsockBackendType, VsockCredit, VsockStream};
 
 use crate::config::VsockInnerConfig;
 use crate::connection::{Addresses, ConnectState, Connection, Side};
@@ -343,6 +343,21 @@ impl VsockStream for VsockInnerStream {
 
     fn peer_stopped_reading(&self) -> bool {
         self.writer.half.outgoing().space.load().has(READ_SHUT)
+    }
+
+    fn tell_credit(&self, credit: VsockCredit) {
+        let half = &self.writer.half;
+        half.connection.credit_for(half.side.peer()).tell(credit);
+    }
+
+    fn peer_credit(&self) -> Option<VsockCredit> {
+        let half = &self.writer.half;
+        half.connection.credit_for(half.side).look()
+    }
+
+    fn credit_fd(&self, known: Option<VsockCredit>) -> io::Result<RawFd> {
+        let half = &self.writer.half;
+        half.connection.credit_for(half.side).await_change(known)
     }
 
     fn abort(self: Box<Self>) {

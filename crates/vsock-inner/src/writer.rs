@@ -387,6 +387,7 @@ impl Drop for VsockInnerWriter {
         let pipe = self.producer.pipe();
         // First, because the end would wake by it.
         pipe.space.close();
+        self.half.connection.credit_for(self.half.side).close();
         // The reading half of a whole stream has been dropped just now, and found out about its bytes.
         let follows =
             self.half.owner == Owner::Stream && self.half.incoming().data.load().has(READER_RESET);

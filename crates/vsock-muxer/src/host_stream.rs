@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 
-use vsock_backend_api::{VsockBackendType, VsockStream};
+use vsock_backend_api::{VsockBackendType, VsockCredit, VsockStream};
 use vsock_proto::{Interest, SocketType};
 
 use crate::action::{Action, CloseMode, ClosingStream};
+use crate::far_credit::FarCredit;
 use crate::token::Token;
 
 /// A host's stream, and how the event loop watches it.
@@ -30,6 +31,8 @@ pub(crate) struct HostStream {
     readable: bool,
     hangup: Hangup,
     link: Link,
+    /// Credit of the guest at the other end.
+    pub(crate) far: FarCredit,
 }
 
 /// Whether the host component has taken the connection.
@@ -84,6 +87,7 @@ impl HostStream {
             readable: false,
             hangup: Hangup::Unseen,
             link: Link::Up,
+            far: FarCredit::default(),
         }
     }
 
@@ -108,6 +112,21 @@ impl HostStream {
     /// Has the stream watched for reading.
     pub(crate) fn begin_watch(&mut self, actions: &mut VecDeque<Action>) {
         self.set_watch(Interest::READ, actions);
+    }
+
+    /// Tells the other guest's device what this guest has told, and looks what that one has; returns it if
+    /// it is news.
+    pub(crate) fn exchange_credit(&mut self, ours: Option<VsockCredit>) -> Option<VsockCredit> {
+        self.far.exchange(&*self.stream, ours)
+    }
+
+    /// Has the event loop tell when the other guest's credit changes.
+    ///
+    /// # Errors
+    ///
+    /// There is no descriptor for it.
+    pub(crate) fn await_credit(&mut self, actions: &mut VecDeque<Action>) -> io::Result<()> {
+        self.far.wait(&*self.stream, self.token, actions)
     }
 
     pub(crate) fn stream(&mut self) -> &mut dyn VsockStream {
@@ -273,6 +292,7 @@ impl HostStream {
             Writing::Watched(fd) | Writing::Resting(fd) => Some(fd),
             Writing::Unknown | Writing::SameFd => None,
         };
+        self.far.unwatch(self.token, actions);
         actions.push_back(Action::Close {
             token: self.token,
             fds: [self.watch.map(|_| self.fd), write_fd],

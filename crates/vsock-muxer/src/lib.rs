@@ -197,6 +197,7 @@ mod connection_info;
 mod counters;
 mod driven;
 mod entry;
+mod far_credit;
 mod guest;
 mod host_stream;
 mod muxer;
@@ -226,8 +227,8 @@ pub use state::{MuxerState, StateVersionError};
 pub use stream_calls::send_message;
 pub use token::{BackendId, Readiness, Token};
 pub use vsock_backend_api::{
-    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockMessages,
-    VsockStream,
+    ListenerId, Received, Record, VsockAddr, VsockBackend, VsockBackendType, VsockCredit,
+    VsockMessages, VsockStream,
 };
 pub use vsock_proto::{
     Cid, CidError, Config, ConfigBuilder, ConfigError, ConnKey, Ending, GuestCid, Header, Interest,

@@ -13,6 +13,7 @@ mod retry;
 mod review;
 mod rx;
 mod shutdown;
+mod siblings;
 mod time;
 mod unwind;
 

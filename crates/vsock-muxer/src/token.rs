@@ -28,6 +28,8 @@ pub struct Token(u64);
 /// The two upper bits say what it is, the next 30 are the generation, the rest is the slot.
 const BACKEND: u64 = 1 << 62;
 const STREAM: u64 = 1 << 63;
+/// A stream's, of the descriptor that tells of another guest's credit.
+const CREDIT: u64 = BACKEND | STREAM;
 const KIND: u64 = BACKEND | STREAM;
 
 /// A token, taken apart.
@@ -35,6 +37,8 @@ const KIND: u64 = BACKEND | STREAM;
 pub(crate) enum Owner {
     Backend(BackendId),
     Stream(SlotKey),
+    /// A stream's descriptor that tells of the other guest's credit.
+    Credit(SlotKey),
 }
 
 impl Token {
@@ -46,15 +50,22 @@ impl Token {
         Self(STREAM | (key.generation as u64) << 32 | key.slot.number() as u64)
     }
 
+    /// For the descriptor of this stream that tells of the other guest's credit.
+    pub(crate) const fn for_credit(self) -> Self {
+        Self(CREDIT | self.0)
+    }
+
     /// What the token means; `None` for a number that was never given out.
     pub(crate) fn owner(self) -> Option<Owner> {
         let low = u32::try_from(self.0 & u64::from(u32::MAX)).ok()?;
+        let key = SlotKey {
+            slot: Slot::new(low),
+            generation: u32::try_from((self.0 & !KIND) >> 32).ok()?,
+        };
         match self.0 & KIND {
             BACKEND if self.0 == BACKEND | u64::from(low) => Some(Owner::Backend(BackendId(low))),
-            STREAM => Some(Owner::Stream(SlotKey {
-                slot: Slot::new(low),
-                generation: u32::try_from((self.0 & !KIND) >> 32).ok()?,
-            })),
+            STREAM => Some(Owner::Stream(key)),
+            CREDIT => Some(Owner::Credit(key)),
             _ => None,
         }
     }
@@ -98,11 +109,15 @@ mod tests {
             generation: SlotKey::GENERATIONS - 1,
         };
         assert_eq!(Token::stream(key).owner(), Some(Owner::Stream(key)));
+        assert_eq!(
+            Token::stream(key).for_credit().owner(),
+            Some(Owner::Credit(key))
+        );
     }
 
     #[test]
     fn a_number_that_was_never_given_out_belongs_to_nothing() {
-        for bits in [0, 1, u64::from(u32::MAX), 3 << 62, 1 << 62 | 1 << 32] {
+        for bits in [0, 1, u64::from(u32::MAX), 1 << 62 | 1 << 32] {
             assert_eq!(Token::from(bits).owner(), None, "{bits:#x}");
         }
     }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+mod far;
+mod far_need;
 mod from_guest;
 mod from_host;
 mod to_guest;
@@ -89,7 +91,7 @@ pub struct Connection {
     socket_type: SocketType,
     confirmation: Confirmation,
     phase: Phase,
-    /// What the guest was told, or is owed to be told.
+    /// What the guest was told, or is to be.
     ours: ShutdownFlags,
     /// What the guest has told us.
     theirs: ShutdownFlags,
@@ -174,6 +176,7 @@ impl Connection {
     /// What time may bring: a deadline, or another question for credit. Called before it is due, it does
     /// nothing.
     pub fn on_timeout(&mut self, now: Tick) {
+        self.ask_for_far(now);
         if self.phase == Phase::Connected && self.to_guest.probe(now, &self.config) {
             self.pending.insert(Owed::CreditRequest);
         }
@@ -219,10 +222,8 @@ impl Connection {
     /// When [`on_timeout`](Self::on_timeout) is to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        match (self.deadline, self.to_guest.probe_at()) {
-            (Some(deadline), Some(probe)) => Some(deadline.min(probe)),
-            (one, other) => one.or(other),
-        }
+        let asks = self.to_guest.ask_at();
+        self.deadline.into_iter().chain(asks).min()
     }
 
     /// The ports.
@@ -255,7 +256,7 @@ impl Connection {
         self.ending
     }
 
-    /// Bytes that may wait for the host: what the guest may send before it gets new credit.
+    /// Bytes that may wait for the host: how much the guest may send of what the host does not take.
     #[must_use]
     pub fn window(&self) -> u32 {
         self.config.buf_alloc()
@@ -316,8 +317,7 @@ impl Connection {
         }
     }
 
-    /// Lets payload be moved by code that is not ours. After a panic it is unknown what the
-    /// stream has taken: for the connection that is a broken stream.
+    /// Lets payload be moved by foreign code. A panic leaves it unknown what was taken: a broken stream.
     fn unwinding<R>(&mut self, now: Tick, call: impl FnOnce(&mut Self) -> R) -> R {
         let mut guard = Unwinding {
             conn: self,
@@ -358,8 +358,7 @@ impl Connection {
         self.pending.insert(Owed::Shutdown);
     }
 
-    /// After anything that may have moved credit or readiness: what the guest should be told, or
-    /// asked, about credit.
+    /// After anything that may have moved credit or readiness: what is to be told or asked of credit.
     fn review_credit(&mut self, now: Tick) {
         if !self.phase.has_credit() {
             return;
@@ -370,6 +369,7 @@ impl Connection {
             self.pending.insert(Owed::CreditUpdate);
         }
         let host_sends = self.to_guest.readable && self.to_guest.state == ToGuestState::Open;
+        self.ask_for_far(now);
         if host_sends && self.to_guest.ask(now, &self.config) {
             self.pending.insert(Owed::CreditRequest);
         }

@@ -28,12 +28,21 @@ use crate::{Credit, Violation};
 ///
 /// A byte is *received* when its packet arrives and *forwarded* when the host has taken it, be it
 /// immediately or out of the backlog later. Between the two it takes room in the buffer.
+///
+/// Where another guest is at the far end, a byte is credited only when that guest has taken it, and the
+/// peer knows of no larger buffer than that guest has. What is forwarded and not taken is in that guest's
+/// buffer, or on its way there, and takes no room in ours: so the buffer that is told may be larger than ours,
+/// by as much as is there.
 #[derive(Clone, Debug)]
 pub(crate) struct RecvWindow {
     buf_alloc: u32,
+    start: u32,
     received: u32,
     forwarded: u32,
-    advertised: u32,
+    /// What the peer was told last.
+    told: Credit,
+    /// What the far guest has told, by the peer's counters.
+    far: Option<Credit>,
 }
 
 /// The share of the window that an update gives back at least: a quarter, so that one is worth many
@@ -54,9 +63,14 @@ impl RecvWindow {
     pub(crate) const fn new(buf_alloc: u32, start: u32) -> Self {
         Self {
             buf_alloc,
+            start,
             received: start,
             forwarded: start,
-            advertised: start,
+            told: Credit {
+                buf_alloc,
+                fwd_cnt: start,
+            },
+            far: None,
         }
     }
 
@@ -90,8 +104,34 @@ impl RecvWindow {
         self.received.wrapping_sub(self.forwarded)
     }
 
+    /// Notes what the guest at the far end has told of its buffer; its counter began at zero. `None`: there is
+    /// no such guest (any more), and what is forwarded is credited.
+    ///
+    /// What was told is not taken back, and nothing is credited that was not forwarded, whatever the far end
+    /// says.
+    pub(crate) fn set_far(&mut self, far: Option<Credit>) {
+        let span = self.forwarded.wrapping_sub(self.told.fwd_cnt);
+        self.far = far.map(|far| {
+            let taken = self.start.wrapping_add(far.fwd_cnt);
+            let advance = match taken.wrapping_sub(self.told.fwd_cnt) {
+                advance if advance <= span => advance,
+                advance if advance.cast_signed() < 0 => 0,
+                _ => span,
+            };
+            let fwd_cnt = self.told.fwd_cnt.wrapping_add(advance);
+            Credit { fwd_cnt, ..far }
+        });
+    }
+
+    /// Whether credit of the far guest is worth to be heard of now: the peer has little room left.
+    #[must_use]
+    pub(crate) fn awaits_far(&self, peer_buf_alloc: u32) -> bool {
+        self.far.is_some() && self.is_little(peer_buf_alloc)
+    }
+
     /// Whether the peer should be told without being asked: there is enough to tell, and the room that it
-    /// knows of is no more than half of its window, or than the largest packet needs.
+    /// knows of is no more than half of its window, or than the largest packet needs. That it has less
+    /// room than it knows of is to be told in any case.
     ///
     /// The peer's window is the smaller of our buffer and, with kernels that cap what is under way
     /// at the socket's own buffer, `peer_buf_alloc`. An update that waits for a share of *our* buffer
@@ -100,27 +140,69 @@ impl RecvWindow {
     /// So a peer that asks for nothing is never left without room for a whole packet, once the host
     /// has taken all that came, if the packet has at most 64 KiB and at most three quarters of the window.
     /// For a larger one, where the window is smaller than 86 KiB, it has to ask.
+    ///
+    /// With another guest at the far end, whose program may wait until its buffer is full, a peer that knows
+    /// of no room at all is told of any.
     #[must_use]
     pub(crate) fn update_due(&self, peer_buf_alloc: u32) -> bool {
-        let window = self.buf_alloc.min(peer_buf_alloc);
-        let known = window.saturating_sub(self.received.wrapping_sub(self.advertised));
-        self.unadvertised() >= (window / UPDATE_SHARE).max(1)
-            && known <= (window / KNOWN_SHARE).max(LARGEST_PACKET)
+        let share = (self.window(peer_buf_alloc) / UPDATE_SHARE).max(1);
+        let gain = self.gain(peer_buf_alloc);
+        let spent = self.far.is_some() && gain > 0 && self.known_room(peer_buf_alloc) == 0;
+        gain < 0 || spent || gain >= i64::from(share) && self.is_little(peer_buf_alloc)
     }
 
-    /// Bytes forwarded that the peer does not know of.
+    /// Bytes that the peer may send and does not know of; negative if it knows of more than there are.
     #[must_use]
-    pub(crate) const fn unadvertised(&self) -> u32 {
-        self.forwarded.wrapping_sub(self.advertised)
+    pub(crate) fn gain(&self, peer_buf_alloc: u32) -> i64 {
+        let (offer, told) = (self.offer(), self.told);
+        let forward = offer.fwd_cnt.wrapping_sub(told.fwd_cnt);
+        let size = |credit: Credit| i64::from(credit.buf_alloc.min(peer_buf_alloc));
+        // Three numbers of 32 bits: nothing saturates.
+        i64::from(forward)
+            .saturating_add(size(offer))
+            .saturating_sub(size(told))
+    }
+
+    /// Whether the peer knows of little room.
+    fn is_little(&self, peer_buf_alloc: u32) -> bool {
+        let little = (self.window(peer_buf_alloc) / KNOWN_SHARE).max(LARGEST_PACKET);
+        self.known_room(peer_buf_alloc) <= little
+    }
+
+    /// Bytes that the peer knows it may send.
+    fn known_room(&self, peer_buf_alloc: u32) -> u32 {
+        let under_way = self.received.wrapping_sub(self.told.fwd_cnt);
+        let told = self.told.buf_alloc.min(peer_buf_alloc);
+        told.saturating_sub(under_way)
+    }
+
+    /// The most that the peer may have under way.
+    fn window(&self, peer_buf_alloc: u32) -> u32 {
+        self.offer().buf_alloc.min(peer_buf_alloc)
+    }
+
+    /// What the peer may be told.
+    fn offer(&self) -> Credit {
+        match self.far {
+            None => Credit {
+                buf_alloc: self.buf_alloc,
+                fwd_cnt: self.forwarded,
+            },
+            Some(Credit { buf_alloc, fwd_cnt }) => {
+                let beyond = self.forwarded.wrapping_sub(fwd_cnt);
+                let most = self.buf_alloc.saturating_add(beyond);
+                Credit {
+                    buf_alloc: buf_alloc.min(most),
+                    fwd_cnt,
+                }
+            }
+        }
     }
 
     /// What a packet that is sent now tells the peer.
     pub(crate) fn advertise(&mut self) -> Credit {
-        self.advertised = self.forwarded;
-        Credit {
-            buf_alloc: self.buf_alloc,
-            fwd_cnt: self.forwarded,
-        }
+        self.told = self.offer();
+        self.told
     }
 }
 

@@ -36,6 +36,7 @@ impl Muxer {
                 }
                 None => {}
             },
+            Some(Owner::Credit(key)) => self.on_credit_event(now, key),
             None => {}
         }
     }

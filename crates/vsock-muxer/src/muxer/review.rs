@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::net::Shutdown;
 
-use vsock_proto::{Cid, Confirmation, Ending, GuestCid, HostAction, Phase, Progress, Tick};
+use vsock_proto::{Confirmation, Ending, GuestCid, HostAction, Phase, Progress, Tick};
 
 use crate::action::{Action, CloseMode};
 use crate::backends::addr;
@@ -35,7 +35,7 @@ impl Muxer {
             let max_message = self.config.max_message() as usize;
             entry.on_hangup(now, &mut self.message_buffer, max_message);
         }
-        entry.heed_sibling(now);
+        entry.heed_sibling(now, &mut self.actions);
         entry.do_actions(now, self.guest, &mut self.actions);
         entry.watch_writing(now, &mut self.actions, &mut self.counters);
         entry.count_credit_stall(&mut self.counters);
@@ -124,17 +124,6 @@ impl ConnectionEntry {
                     HostAction::Close => self.close(self.close_mode(), out),
                 }
             }
-        }
-    }
-
-    /// Another guest that reads no more is heard of before anything is written to it, as between
-    /// two sockets of one machine. What it has sent is read first: then one SHUTDOWN says both.
-    fn heed_sibling(&mut self, now: Tick) {
-        let is_sibling = self.conn.key().host_cid != Cid::HOST;
-        let is_asked = is_sibling && !self.conn.reads_next();
-        let host = self.host.as_ref().filter(|_| is_asked);
-        if host.is_some_and(HostStream::peer_stopped_reading) {
-            self.conn.on_host_stopped_reading(now);
         }
     }
 

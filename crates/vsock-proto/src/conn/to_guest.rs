@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use crate::conn::far_need::FarNeed;
 use crate::credit::{ExtraPackets, SendWindow};
 use crate::state::ToGuestState;
 use crate::{Config, SocketType, Tick};
@@ -25,6 +26,9 @@ pub(super) struct ToGuest {
     extra: ExtraPackets,
     /// Bytes sent of the message that has not yet ended, on a seqpacket socket.
     pub(super) message_sent: u32,
+    /// The buffer of the guest at the far end, by which that one may bound what it has under way.
+    pub(super) far_window: Option<u32>,
+    pub(super) far_need: FarNeed,
 }
 
 /// Why the guest is asked for credit, the more urgent the greater.
@@ -51,6 +55,8 @@ impl ToGuest {
             socket_type,
             extra: ExtraPackets::None,
             message_sent: 0,
+            far_window: None,
+            far_need: FarNeed::default(),
         }
     }
 
@@ -155,8 +161,11 @@ impl ToGuest {
     }
 
     /// When to ask once more.
-    pub(super) const fn probe_at(&self) -> Option<Tick> {
-        self.probe_at
+    pub(super) fn ask_at(&self) -> Option<Tick> {
+        [self.probe_at, self.far_need.at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// There will be nothing more to send.

@@ -205,6 +205,7 @@ impl ToHost {
 
     /// The host does not read any more: what waits is thrown away, and credited.
     pub(super) fn discard(&mut self) {
+        self.window.set_far(None);
         self.window.forward(self.window.used());
         self.backlog.clear();
         self.messages = self.messages.take().map(|_| Box::default());
@@ -216,11 +217,18 @@ impl ToHost {
     /// A message that is not whole cannot be forwarded, and may need every byte of the window to
     /// become whole: then no credit is too small to tell.
     pub(super) fn update_due(&self, peer_buf_alloc: u32) -> bool {
-        let waits_for_more = self
-            .messages
-            .as_ref()
-            .is_some_and(|messages| messages.partial() > 0);
-        self.window.update_due(peer_buf_alloc) || waits_for_more && self.window.unadvertised() > 0
+        self.window.update_due(peer_buf_alloc)
+            || self.waits_for_more() && self.window.gain(peer_buf_alloc) > 0
+    }
+
+    /// Whether credit of the far guest is to be heard of when it changes.
+    pub(super) fn awaits_far(&self, peer_buf_alloc: u32) -> bool {
+        self.window.awaits_far(peer_buf_alloc) || self.waits_for_more()
+    }
+
+    fn waits_for_more(&self) -> bool {
+        let messages = self.messages.as_ref();
+        messages.is_some_and(|messages| messages.partial() > 0)
     }
 
     /// Bytes that wait for the host.

@@ -179,7 +179,10 @@ impl DataGrant<'_> {
     pub fn finish(self, progress: Progress) {
         match progress {
             Progress::Done(_) => {}
-            Progress::Pending => self.conn.to_guest.readable = false,
+            Progress::Pending => {
+                self.conn.to_guest.readable = false;
+                self.conn.ask_for_far(self.now);
+            }
             Progress::Closed => self.conn.on_host_end(self.now),
             Progress::Failed => {
                 self.conn.end(self.now, Event::HostGone, Ending::HostReset);

@@ -7,6 +7,7 @@ use crate::{Credit, Violation};
 /// What we may send to the peer.
 #[derive(Clone, Debug)]
 pub(crate) struct SendWindow {
+    start: u32,
     sent: u32,
     acked: u32,
     peer_buf_alloc: u32,
@@ -61,6 +62,7 @@ impl SendWindow {
     #[must_use]
     pub(crate) fn new(packet_overhead: u32) -> Self {
         Self {
+            start: 0,
             sent: 0,
             acked: 0,
             peer_buf_alloc: 0,
@@ -73,6 +75,7 @@ impl SendWindow {
     /// The credit that comes with the REQUEST or the RESPONSE. Both fields count: wherever the
     /// peer's counter stands, that is where ours begins.
     pub(crate) fn start(&mut self, credit: Credit) {
+        self.start = credit.fwd_cnt;
         self.sent = credit.fwd_cnt;
         self.acked = credit.fwd_cnt;
         self.peer_buf_alloc = credit.buf_alloc;
@@ -193,6 +196,15 @@ impl SendWindow {
     #[must_use]
     pub(crate) const fn in_flight(&self) -> u32 {
         self.sent.wrapping_sub(self.acked)
+    }
+
+    /// What the peer has told of its buffer, counted from the beginning of the connection.
+    #[must_use]
+    pub(crate) const fn peer_credit(&self) -> Credit {
+        Credit {
+            buf_alloc: self.peer_buf_alloc,
+            fwd_cnt: self.acked.wrapping_sub(self.start),
+        }
     }
 
     /// The size of the peer's buffer.

@@ -272,6 +272,45 @@ proptest! {
         }
     }
 
+    /// With a guest at the far end: the peer never knows of more than that one has room for, unless that one
+    /// has shrunk its buffer, nor of more than fits into our own; and what was told is not taken back.
+    #[test]
+    fn t55_credit_of_the_far_guest_is_the_peers_and_ours_stays_the_bound(
+        buf_alloc in 1_u32..10_000,
+        start: u32,
+        far_buffer in 0_u32..30_000,
+        steps in proptest::collection::vec((0_u32..=100, 0_u32..=100, 0_u32..=100, any::<u32>()), 1..100),
+    ) {
+        let mut window = RecvWindow::new(buf_alloc, start);
+        window.set_far(Some(credit(far_buffer, 0)));
+        let (mut received, mut forwarded, mut taken) = (0, 0, 0);
+        let mut told = window.advertise();
+        for (receive, forward, take, lie) in steps {
+            let room = told.buf_alloc - (received - told.fwd_cnt.wrapping_sub(start));
+            let len = percent_of(room, receive);
+            window.receive(len).unwrap();
+            received += len;
+            let len = percent_of(received - forwarded, forward);
+            window.forward(len);
+            forwarded += len;
+            taken += percent_of(forwarded - taken, take);
+            window.set_far(Some(credit(far_buffer, taken)));
+            if window.gain(u32::MAX) > 0 && room == 0 {
+                prop_assert!(window.awaits_far(u32::MAX));
+            }
+            told = window.advertise();
+            let limit = told.fwd_cnt.wrapping_sub(start) + told.buf_alloc;
+            prop_assert_eq!(limit, (taken + far_buffer).min(forwarded + buf_alloc));
+            // Lies about what was taken credit no more than was forwarded, and take nothing back.
+            let mut lied_to = window.clone();
+            lied_to.set_far(Some(credit(far_buffer, lie)));
+            let lied = lied_to.advertise();
+            let advance = lied.fwd_cnt.wrapping_sub(told.fwd_cnt);
+            prop_assert!(advance <= forwarded - taken, "{} of {}", advance, forwarded - taken);
+            prop_assert!(lied.buf_alloc <= far_buffer);
+        }
+    }
+
     /// A guest that waits until a packet has room as a whole, and asks for nothing. Its window is our
     /// buffer, or what it caps it at.
     #[test]

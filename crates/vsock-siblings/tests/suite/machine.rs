@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_oneof, proptest};
 use proptest::sample::select;
 use proptest::test_runner::TestCaseError;
-use vsock_muxer_harness::guest::{GuestRead, SocketId, SocketState};
+use vsock_muxer_harness::guest::{GuestConfig, GuestRead, SocketId, SocketState};
 use vsock_proto::{Config, ShutdownFlags, SocketType};
 use vsock_siblings::{Capacity, Siblings, VsockInnerConfig};
 
@@ -58,6 +58,25 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
+/// Kernels of all sorts, one of which has the habits of an old and of a new one: it caps what it has under way,
+/// and is silent while there is room.
+fn kind() -> impl Strategy<Value = GuestConfig> {
+    let buffer = select(vec![3000, 40_000, 256 * 1024, 1 << 20]);
+    let caps = any::<bool>();
+    (any::<bool>(), caps, buffer).prop_map(|(old, caps_credit, buf_alloc)| {
+        let kind = if old {
+            GuestConfig::linux_6_1()
+        } else {
+            GuestConfig::default()
+        };
+        GuestConfig {
+            caps_credit,
+            buf_alloc,
+            ..kind
+        }
+    })
+}
+
 /// What one guest has sent, and what the other has read of it.
 #[derive(Debug, Default)]
 struct Direction {
@@ -74,14 +93,15 @@ struct Life {
 }
 
 impl Life {
-    fn new(trigger: Trigger, capacity: usize, buf_alloc: u32) -> Self {
+    fn new(trigger: Trigger, capacity: usize, buf_alloc: u32, kinds: &[GuestConfig; 2]) -> Self {
         let config = VsockInnerConfig::default()
             .to_device(Capacity::Bytes(capacity))
             .to_application(Capacity::Bytes(capacity));
         let siblings = Siblings::with_config(config);
         let config = Config::builder().buf_alloc(buf_alloc);
         let config = config.max_message(buf_alloc).build().unwrap();
-        let mut world = World::with(&siblings, &["a", "a"], trigger, &config);
+        let kind = |number: usize| kinds[number].clone();
+        let mut world = World::of(&siblings, &["a", "a"], trigger, &config, kind);
         let (near, far) = world.connected(0, 1, SocketType::Stream);
         Self {
             world,
@@ -105,6 +125,16 @@ impl Life {
             }
             Step::Settle => self.world.settle(),
             Step::Pass(millis) => self.world.pass(Duration::from_millis(millis)),
+        }
+        self.judge_credit()
+    }
+
+    /// However much lies between them, no guest has credit for more than the other one's buffer holds.
+    fn judge_credit(&self) -> Result<(), TestCaseError> {
+        for (side, direction) in self.directions.iter().enumerate() {
+            let under_way = direction.sent.len() - direction.read;
+            let buffer = self.world.nodes[1 - side].guest.config().buf_alloc;
+            prop_assert!(under_way <= buffer as usize, "{under_way} > {buffer}");
         }
         Ok(())
     }
@@ -251,10 +281,11 @@ proptest! {
         trigger in select(vec![Trigger::Edge, Trigger::Level]),
         capacity in select(vec![100, 5000, 70_000, 256 * 1024]),
         buf_alloc in select(vec![1000, 65_536, 256 * 1024]),
+        kinds in [kind(), kind()],
         steps in vec(step(), 1..60),
         fault in fault(),
     ) {
-        let mut life = Life::new(trigger, capacity, buf_alloc);
+        let mut life = Life::new(trigger, capacity, buf_alloc, &kinds);
         for step in &steps {
             life.run(step)?;
         }

@@ -11,6 +11,7 @@
 )]
 
 mod compliance;
+mod credit;
 mod flow;
 mod groups;
 mod machine;

@@ -40,8 +40,23 @@ impl World {
         trigger: Trigger,
         config: &Config,
     ) -> Self {
+        Self::of(siblings, groups, trigger, config, guest)
+    }
+
+    /// As [`with`](Self::with), where the guest of each number is as `kind` says.
+    pub(crate) fn of(
+        siblings: &Siblings,
+        groups: &[&str],
+        trigger: Trigger,
+        config: &Config,
+        kind: impl Fn(usize) -> GuestConfig,
+    ) -> Self {
         let nodes = groups.iter().enumerate().map(|(number, groups)| {
-            Node::new(siblings, groups, trigger, config.clone(), guest(number))
+            let kind = GuestConfig {
+                cid: guest(number).cid,
+                ..kind(number)
+            };
+            Node::new(siblings, groups, trigger, config.clone(), kind)
         });
         Self {
             nodes: nodes.collect(),

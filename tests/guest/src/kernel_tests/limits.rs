@@ -72,13 +72,6 @@ const LIMITS: &[Limit] = &[
         NO_ZEROCOPY,
     ),
     Limit::before((6, 12), "SOCK_STREAM retry failed connect()", NO_RETRY),
-    Limit {
-        test: "SOCK_STREAM TX credit bounds",
-        before: None,
-        reason: "the devices between the guests take bytes that the other guest has not read, up to \
-                 their own bound, and give the sender credit for them; it passes if the sender is \
-                 done before that",
-    },
 ];
 
 /// What is to be said of a test's result.
