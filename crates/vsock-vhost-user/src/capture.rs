@@ -150,9 +150,12 @@ impl Capture {
         let taken = Arc::clone(&queue);
         let (tell, begun) = mpsc::sync_channel(1);
         let body = move || {
-            // A FIFO whose reader has gone is an error, and does not end the process.
-            if let Err(error) = block_signal(Signal::PIPE.as_raw()) {
-                log::debug!("SIGPIPE is not blocked: {error:?}");
+            // A FIFO whose reader has gone, and a file that has reached the limit of the process (RLIMIT_FSIZE), are
+            // errors, and do not end the process.
+            for signal in [Signal::PIPE, Signal::XFSZ] {
+                if let Err(error) = block_signal(signal.as_raw()) {
+                    log::debug!("signal {} is not blocked: {error:?}", signal.as_raw());
+                }
             }
             let result = first();
             let may_run = result.is_ok();
