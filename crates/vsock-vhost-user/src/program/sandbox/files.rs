@@ -6,6 +6,7 @@
 //! The kernel does not confine connections to Unix sockets by their path, which the device makes to `UDS_PATH_PORT`
 //! and to the targets of `--forward`: the permissions of these files do.
 
+use std::fs;
 use std::path::PathBuf;
 
 use landlock::{
@@ -38,10 +39,12 @@ pub(super) fn ruleset(needs: &Needs, kind: ThreadKind) -> Result<RulesetCreated,
         .read
         .iter()
         .map(|path| (path, AccessFs::ReadFile.into()));
-    let root = (kind == ThreadKind::Passed).then(|| (PathBuf::from("/"), OPEN_AGAIN));
-    let rules = directories.chain(read);
-    let rules = rules.map(|(path, rights)| (path.clone(), rights));
-    for (path, rights) in rules.chain(root) {
+    let anywhere = match kind {
+        ThreadKind::Passed => anywhere(),
+        _ => Vec::new(),
+    };
+    let anywhere = anywhere.iter().map(|path| (path, OPEN_AGAIN));
+    for (path, rights) in directories.chain(read).chain(anywhere) {
         // What is not there cannot be used: a socket that cannot be made for want of its directory ends the
         // program with a better word.
         if let Ok(file) = PathFd::new(path) {
@@ -60,6 +63,16 @@ pub(super) fn ruleset(needs: &Needs, kind: ThreadKind) -> Result<RulesetCreated,
         ruleset = ruleset.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }
     Ok(ruleset)
+}
+
+/// Where a FIFO may be: not where the kernel shows processes and devices.
+fn anywhere() -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir("/") else {
+        return Vec::new();
+    };
+    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let kernel = ["/proc", "/sys", "/dev"].map(PathBuf::from);
+    paths.filter(|path| !kernel.contains(path)).collect()
 }
 
 /// What the kernel does not confine, by what it has done for a thread.
