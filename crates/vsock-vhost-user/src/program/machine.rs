@@ -97,15 +97,8 @@ pub(crate) fn device(
         let forward = ForwardBackend::new(targets).map_err(ProgramError::Forward)?;
         builder = builder.backend_for(Box::new(forward), &ports);
     }
-    for expose in &vm.expose {
-        let backend = ExposeBackend::bind_with(&expose.at, expose.port, sockets.access);
-        let backend = backend.map_err(ProgramError::Unix)?;
-        log::info!(
-            "guest {cid}: {} is its port {}",
-            backend.exposed_at(),
-            expose.port
-        );
-        builder = builder.backend_for(Box::new(backend), &[]);
+    for backend in sockets.exposed()? {
+        builder = builder.backend_for(backend, &[]);
     }
     let failed = |source| ProgramError::Device { cid, source };
     // A descriptor by number is for the VMM instead.
@@ -169,6 +162,19 @@ impl Sockets<'_> {
         let mut backends = vec![self.streams(path).map_err(ProgramError::Unix)?];
         if let Some(messages) = self.messages()? {
             backends.push(Box::new(messages));
+        }
+        Ok(backends)
+    }
+
+    /// The backends that are a port of the guest each.
+    fn exposed(&self) -> Result<Vec<Box<dyn VsockBackend>>, ProgramError> {
+        let mut backends: Vec<Box<dyn VsockBackend>> = Vec::new();
+        for expose in &self.vm.expose {
+            let backend = ExposeBackend::bind_with(&expose.at, expose.port, self.access);
+            let backend = backend.map_err(ProgramError::Unix)?;
+            let (cid, at) = (self.vm.guest_cid, backend.exposed_at());
+            log::info!("guest {cid}: {at} is its port {}", expose.port);
+            backends.push(Box::new(backend));
         }
         Ok(backends)
     }
