@@ -189,8 +189,6 @@ fn what_is_passed_to_the_confined_program_moves_both_ways_and_is_opened_again() 
     let mut got = [0; 3];
     (&near).read_exact(&mut got).unwrap();
     assert_eq!(&got, b"out");
-    drop(near);
-    guest.expect(Op::Shutdown);
     guest.say(&socket, Op::Shutdown, 3, b"");
     guest.expect(Op::Reset);
 
