@@ -9,25 +9,29 @@ use vsock_proto::{Cid, Credit, Tick};
 
 use crate::action::Action;
 use crate::entry::ConnectionEntry;
+use crate::host_stream::HostStream;
 use crate::muxer::Muxer;
 use crate::slot::SlotKey;
 
 impl Muxer {
     /// The descriptor that tells of the other guest's credit had an event.
     pub(super) fn on_credit_event(&mut self, now: Tick, key: SlotKey) {
-        if self.table.get(key).is_some() {
-            if let Some(entry) = self.table.connection(key.slot) {
-                if let Some(host) = &mut entry.host {
-                    host.far.rang = true;
-                    // A guest without credit writes nothing by which it could be found out.
-                    if host.has_left_unseen() {
-                        host.note_hangup(&mut self.actions);
-                        entry.conn.on_host_readable(now);
-                    }
-                    self.review(now, key.slot);
-                }
-            }
+        if self.table.get(key).is_none() {
+            return;
         }
+        let Some(entry) = self.table.connection(key.slot) else {
+            return;
+        };
+        let Some(host) = &mut entry.host else {
+            return;
+        };
+        host.far.rang = true;
+        // A guest without credit writes nothing by which it could be found out.
+        if host.has_left_unseen() {
+            host.note_hangup(&mut self.actions);
+            entry.conn.on_host_readable(now);
+        }
+        self.review(now, key.slot);
     }
 }
 
@@ -61,10 +65,9 @@ impl ConnectionEntry {
     /// A guest that reads no more is heard of before anything is written to it, as between two
     /// sockets of one machine. What it has sent is read first: then one SHUTDOWN says both.
     fn heed_reader(&mut self, now: Tick) {
-        if !self.conn.reads_next()
-            && let Some(host) = &self.host
-            && host.peer_stopped_reading()
-        {
+        let is_asked = !self.conn.reads_next();
+        let host = self.host.as_ref().filter(|_| is_asked);
+        if host.is_some_and(HostStream::peer_stopped_reading) {
             self.conn.on_host_stopped_reading(now);
         }
     }

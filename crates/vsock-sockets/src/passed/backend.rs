@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
+mod start;
+
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream};
@@ -17,14 +19,14 @@ use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream}
 use super::client::{Client, Said};
 use super::command::Command;
 use super::config::PassFdConfig;
-use super::pump;
+use super::pump::Task;
 use super::register::{Register, StreamEntry};
+use super::starter::Starter;
 use super::stream::PassedStream;
 use super::timer::Timer;
 use crate::unix::backend::UnixBackend;
 use crate::unix::closer;
 use crate::unix::guarded_socket::GuardedSocket;
-use crate::unix::socket_access::SocketAccess;
 use crate::unix::socket_file::SocketFileRemover;
 use crate::unix::socket_stream::as_fd_of;
 use crate::unix::stream::UnixVsockStream;
@@ -75,6 +77,7 @@ pub struct PassFdBackend {
     clients: BTreeMap<u64, Waiting>,
     next: u64,
     register: Arc<Register>,
+    starter: Starter,
 }
 
 /// A client that has no stream yet.
@@ -118,49 +121,6 @@ const EVENTS: usize = 64;
 const LAST_BYTES: Duration = Duration::from_millis(500);
 
 impl PassFdBackend {
-    /// Listens on `path`, as [`UnixBackend::bind`] does.
-    ///
-    /// # Errors
-    ///
-    /// - `InvalidInput`: a field of `config` is out of its range, which the text names.
-    /// - Others are those of [`UnixBackend::bind`].
-    pub fn bind(path: impl AsRef<Path>, config: PassFdConfig) -> io::Result<Self> {
-        Self::bind_with(path, SocketAccess::default(), config)
-    }
-
-    /// As [`bind`](Self::bind), with these permissions of the socket's file.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`bind`](Self::bind), and of [`UnixBackend::bind_with`].
-    pub fn bind_with(
-        path: impl AsRef<Path>,
-        access: SocketAccess,
-        config: PassFdConfig,
-    ) -> io::Result<Self> {
-        config.check()?;
-        let backend = UnixBackend::bind_for_files(path.as_ref(), access)?;
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let timer = Timer::new()?;
-        epoll::add(
-            &epoll,
-            &backend,
-            EventData::new_u64(LISTENER),
-            EventFlags::IN,
-        )?;
-        let edge = EventFlags::IN | EventFlags::ET;
-        epoll::add(&epoll, &timer, EventData::new_u64(TIMER), edge)?;
-        Ok(Self {
-            backend,
-            config,
-            epoll,
-            timer,
-            clients: BTreeMap::new(),
-            next: FIRST_CLIENT,
-            register: Arc::default(),
-        })
-    }
-
     /// Where it listens.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -263,15 +223,18 @@ impl PassFdBackend {
             closer::close(file);
             return Outcome::Refused;
         };
-        match pump::start(file, keep, pump) {
-            Ok(device) => Outcome::Waits(Stage::Looking(Looking {
-                client,
-                port,
-                device: GuardedSocket::without_files(device.into()),
-                entry,
-            })),
+        match Task::new(file, keep, pump) {
+            Ok((task, device)) => {
+                self.starter.start(task);
+                Outcome::Waits(Stage::Looking(Looking {
+                    client,
+                    port,
+                    device: GuardedSocket::without_files(device.into()),
+                    entry,
+                }))
+            }
             Err((file, error)) => {
-                log::debug!("cannot start the thread of a passed descriptor: {error}");
+                log::debug!("cannot make the sockets of a passed descriptor: {error}");
                 closer::close(file);
                 Outcome::Refused
             }

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use env_logger::{Builder, Env, Target};
 use log::LevelFilter;
+use rustix::process::Signal;
+use vmm_sys_util::signal::block_signal;
 
 use queue::Queue;
 use writer::Writer;
@@ -45,7 +47,14 @@ impl Logging {
         }
         builder.target(Target::Pipe(Box::new(Lines(Arc::clone(&queue)))));
         let (lines, panics) = (Arc::clone(&queue), Arc::clone(&queue));
-        super::thread::start("log", begin, move || Writer::default().run(&lines))?;
+        super::thread::start("log", begin, move || {
+            // Standard error may be a file that reaches the limit of the process (RLIMIT_FSIZE): that is an error of
+            // the call then.
+            if let Err(error) = block_signal(Signal::XFSZ.as_raw()) {
+                log::debug!("SIGXFSZ is not blocked: {error:?}");
+            }
+            Writer::default().run(&lines)
+        })?;
         builder.init();
         // The usual hook would wait for standard error.
         panic::set_hook(Box::new(move |info| {

@@ -48,12 +48,12 @@ pub(crate) fn run(
     noted.push(SIGUSR1);
     let signals = Signals::new(noted).map_err(ProgramError::Signals)?;
     let manager = Manager::from_env();
-    let files = sandbox.files()?;
+    let files = sandbox.files(ThreadKind::Main)?;
     let passing = vms.iter().filter(|vm| vm.passing.is_allowed()).count();
     let configs = vms.iter().map(|vm| (&vm.config, reach(vm)));
     descriptors::raise(configs, passing);
     // Before there are sockets: a file that cannot be written is told without any.
-    let capture = capture::begin(&args.capture)?;
+    let capture = capture::begin(&args.capture, sandbox.begin(ThreadKind::Capture))?;
     let common = Common {
         access: args.operation.access(),
         sandbox,
@@ -66,11 +66,12 @@ pub(crate) fn run(
         all.for_each(|device| device.start_capture(capture));
     }
     let guests = Guests::new(devices.iter().map(VhostUserVsock::inspector).collect());
-    let reporter =
-        Reporter::start(guests.clone(), logging.voice()).map_err(ProgramError::Thread)?;
+    let begin = sandbox.begin(ThreadKind::Report);
+    let reporter = Reporter::start(guests.clone(), logging.voice(), begin);
+    let reporter = reporter.map_err(ProgramError::Thread)?;
     let control = args.control.control.as_deref();
     let _control = control
-        .map(|path| begin_control(path, guests))
+        .map(|path| begin_control(path, guests, sandbox))
         .transpose()?;
     // What is started from here on is confined as well.
     files.confine()?;
@@ -136,8 +137,13 @@ fn wait(
     result
 }
 
-fn begin_control(path: &Path, guests: Guests) -> Result<Control, ProgramError> {
-    let control = Control::start(path, guests).map_err(|source| {
+fn begin_control(
+    path: &Path,
+    guests: Guests,
+    sandbox: &Arc<Sandbox>,
+) -> Result<Control, ProgramError> {
+    let begin = sandbox.begin(ThreadKind::Control);
+    let control = Control::start(path, guests, begin).map_err(|source| {
         let path = path.to_owned();
         ProgramError::Control { path, source }
     })?;
@@ -158,7 +164,8 @@ impl Helpers<'_> {
             let confined = sandbox.confine_calls(ThreadKind::Main);
             confined.map_err(io::Error::other)
         };
-        thread::start(name, begin, body).map_err(ProgramError::Thread)
+        let started = thread::start(name, begin, body).map_err(ProgramError::Thread);
+        started.map(|_detached| ())
     }
 
     /// Waits for the end of each device, and for signals.

@@ -6,14 +6,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
+use tempfile::TempDir;
 use vsock_compliance::poll::{Deadline, wait_until};
 use vsock_proto::{Header, Op};
 use vsock_vhost_user::{Capture, CaptureConfig, CaptureError};
 
 use crate::guest::{GENEROUS, Guest};
 use crate::host::{Host, STOP};
+use crate::program::{PROGRAM, Program};
 
 /// A packet in a file.
 #[derive(Debug)]
@@ -214,4 +217,26 @@ fn a_capture_that_cannot_end_is_told_in_time() {
     // The device is as it was.
     host.assert_serves(&mut guest, 80);
     drop(reader);
+}
+
+#[test]
+fn a_limit_of_file_sizes_ends_the_capture_and_loses_lines_of_the_log_but_ends_no_guest() {
+    let place = TempDir::new().unwrap();
+    let capture = format!("--capture={}", place.path().join("packets").display());
+    let log = File::create(place.path().join("log")).unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -f 0; exec \"$@\"", "sh", PROGRAM]);
+    let program = Program::start_by(&mut shell, &[3], &[&capture], log);
+    let mut guest = program.boot();
+    for port in 1..10 {
+        refused(&mut guest, port);
+    }
+    program.stop();
+    for name in ["packets", "log"] {
+        assert_eq!(
+            fs::metadata(place.path().join(name)).unwrap().len(),
+            0,
+            "{name}"
+        );
+    }
 }

@@ -155,6 +155,13 @@ impl Program {
         assert!(names(&self.dir).iter().all(|name| name.contains(".vsock_")));
         said
     }
+
+    /// Ends it, whatever has become of what it said.
+    #[track_caller]
+    pub(crate) fn stop(mut self) {
+        self.signal(Signal::TERM);
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
 }
 
 impl Drop for Program {
