@@ -30,7 +30,7 @@ pub use error::CaptureError;
 
 use pcapng::{Packet, Way};
 use queue::Queue;
-use sink::Sink;
+use sink::{Existing, Sink};
 use writer::Writer;
 
 /// How long the end of a capture waits until everything is written.
@@ -101,8 +101,23 @@ impl Capture {
     ///
     /// [`CaptureError::Limit`], [`CaptureError::Open`], [`CaptureError::Thread`].
     pub fn create(path: &Path, config: CaptureConfig) -> Result<Self, CaptureError> {
+        Self::open(path, Existing::Overwritten, config)
+    }
+
+    /// As [`create`](Self::create), but only into a file that is not there yet. Neither a symbolic
+    /// link nor a FIFO is taken for one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create`](Self::create); if there is something of this name, the source of
+    /// [`CaptureError::Open`] is [`AlreadyExists`](std::io::ErrorKind::AlreadyExists).
+    pub fn create_new(path: &Path, config: CaptureConfig) -> Result<Self, CaptureError> {
+        Self::open(path, Existing::Kept, config)
+    }
+
+    fn open(path: &Path, existing: Existing, config: CaptureConfig) -> Result<Self, CaptureError> {
         config.check()?;
-        let sink = Sink::open(path).map_err(|source| CaptureError::Open {
+        let sink = Sink::open(path, existing).map_err(|source| CaptureError::Open {
             path: path.to_owned(),
             source,
         })?;

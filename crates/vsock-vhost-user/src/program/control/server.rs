@@ -26,7 +26,7 @@ use tokio::time::{Instant, interval_at, timeout};
 use vsock_vhost_user::{NamedListener, SocketAccess};
 
 use super::answers::answer;
-use super::guests::Guests;
+use super::controlled::Controlled;
 
 /// The permissions of the socket: this user's alone.
 const MODE: u32 = 0o600;
@@ -60,7 +60,7 @@ impl Control {
     /// # Errors
     ///
     /// The socket cannot be made, or no thread can be started.
-    pub(crate) fn start(path: &Path, guests: Guests) -> io::Result<Self> {
+    pub(crate) fn start(path: &Path, controlled: Controlled) -> io::Result<Self> {
         let access = SocketAccess::default().mode(MODE);
         let listener = NamedListener::bind_with(path, access)?;
         let socket = net::UnixListener::from(listener.handle().as_fd().try_clone_to_owned()?);
@@ -78,7 +78,7 @@ impl Control {
             .name("control".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
-                    task::spawn(serve(socket, Arc::new(guests)));
+                    task::spawn(serve(socket, Arc::new(controlled)));
                     // It ends by an error: nothing is ever sent.
                     let _dropped = stopped.await;
                 });
@@ -105,7 +105,7 @@ impl Drop for Control {
 }
 
 /// Serves clients for as long as the thread runs.
-async fn serve(socket: UnixListener, guests: Arc<Guests>) {
+async fn serve(socket: UnixListener, controlled: Arc<Controlled>) {
     let mut clients: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match socket.accept().await {
@@ -116,7 +116,7 @@ async fn serve(socket: UnixListener, guests: Arc<Guests>) {
                 {
                     first.abort();
                 }
-                let client = task::spawn(serve_client(stream, Arc::clone(&guests)));
+                let client = task::spawn(serve_client(stream, Arc::clone(&controlled)));
                 clients.push_back(client.abort_handle());
             }
             Err(error) => {
@@ -127,8 +127,8 @@ async fn serve(socket: UnixListener, guests: Arc<Guests>) {
     }
 }
 
-async fn serve_client(stream: UnixStream, guests: Arc<Guests>) {
-    let service = service_fn(move |request| answer(Arc::clone(&guests), request));
+async fn serve_client(stream: UnixStream, controlled: Arc<Controlled>) {
+    let service = service_fn(move |request| answer(Arc::clone(&controlled), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
