@@ -6,7 +6,7 @@ mod control;
 mod outcome;
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,12 +44,7 @@ impl Captures {
     /// Begins the one of `--capture`, if it is wanted.
     pub(crate) fn begin(args: &CaptureArgs) -> Result<Self, ProgramError> {
         let config = args.config();
-        if let Some(path) = &args.capture_dir {
-            check_directory(path).map_err(|source| {
-                let path = path.clone();
-                ProgramError::CaptureDir { path, source }
-            })?;
-        }
+        let directory = args.capture_dir.as_deref().map(directory).transpose()?;
         let current = match args.capture.clone() {
             Some(file) => {
                 let capture = Capture::create(&file, config)?;
@@ -60,7 +55,7 @@ impl Captures {
         };
         Ok(Self {
             current: Mutex::new(current),
-            directory: args.capture_dir.clone(),
+            directory,
             config,
         })
     }
@@ -127,12 +122,19 @@ impl Captures {
     }
 }
 
-fn check_directory(path: &Path) -> io::Result<()> {
-    if fs::metadata(path)?.is_dir() {
-        Ok(())
-    } else {
-        Err(ErrorKind::NotADirectory.into())
-    }
+/// The directory of captures, by a path that clients elsewhere understand.
+fn directory(path: &Path) -> Result<PathBuf, ProgramError> {
+    let found = fs::canonicalize(path).and_then(|path| {
+        if fs::metadata(&path)?.is_dir() {
+            Ok(path)
+        } else {
+            Err(ErrorKind::NotADirectory.into())
+        }
+    });
+    found.map_err(|source| {
+        let path = path.to_owned();
+        ProgramError::CaptureDir { path, source }
+    })
 }
 
 /// Begins a capture into the first file of the directory that is not there yet. No client chooses a name, and

@@ -11,6 +11,7 @@ use crate::program::control::ConnectionName;
 /// The options of the control socket.
 #[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "Watching and steering")]
 pub(crate) struct ControlArgs {
     /// Where to listen for those who watch the program, by HTTP, for this user alone: GET /metrics
     /// (OpenMetrics), GET /connections (JSON), DELETE /connections/ID, POST and DELETE /capture. See
@@ -53,7 +54,6 @@ pub(crate) enum CtlAction {
 }
 
 /// What to do with a capture.
-#[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum CaptureAction {
     /// Capture the packets of all guests to a new file in the directory of --capture-dir, and print
