@@ -91,8 +91,9 @@ impl Captures {
 
     /// Ends it.
     fn stop(&self) -> Result<CaptureStopped, CaptureRefusal> {
-        let current = self.current().take();
-        let Current { capture, file } = current.ok_or(CaptureRefusal::NotRunning)?;
+        // Until it has ended: the end of the program waits for that.
+        let mut current = self.current();
+        let Current { capture, file } = current.take().ok_or(CaptureRefusal::NotRunning)?;
         let before = capture.counters();
         let (counters, incomplete) = match capture.stop() {
             Ok(counters) => (counters, None),
