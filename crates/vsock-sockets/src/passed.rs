@@ -6,7 +6,7 @@
 //! client            backend (the device's thread)          pump (a thread for each descriptor)
 //! ──────            ─────────────────────────────          ───────────────────────────────────
 //! "passfd\n"  ────▶ waits for the command
-//! "PORT", fd  ────▶ starts a pump with the descriptor ───▶ looks whether it can be used
+//! "PORT", fd  ────▶ has a pump started, with it ─────────▶ looks whether it can be used
 //!                   gives the device a stream  ◀══ socket pair ══▶  moves bytes  ◀══ descriptor
 //! "OK n\n"    ◀──── once the guest has accepted
 //! ```
@@ -25,6 +25,7 @@ mod config;
 mod descriptor;
 mod pump;
 mod register;
+mod starter;
 mod stream;
 mod timer;
 

@@ -13,10 +13,10 @@ mod tests;
 mod vsockmon;
 mod writer;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -101,27 +101,50 @@ impl Capture {
     ///
     /// [`CaptureError::Limit`], [`CaptureError::Open`], [`CaptureError::Thread`].
     pub fn create(path: &Path, config: CaptureConfig) -> Result<Self, CaptureError> {
-        Self::open(path, Existing::Overwritten, config)
+        Self::create_with(path, config, || Ok(()))
     }
 
-    /// As [`create`](Self::create), but only into a file that is not there yet. Neither a symbolic
-    /// link nor a FIFO is taken for one.
+    /// As [`create`](Self::create). The thread that writes does `first`, after the file was opened: a program
+    /// can confine it.
     ///
     /// # Errors
     ///
-    /// Those of [`create`](Self::create); if there is something of this name, the source of
-    /// [`CaptureError::Open`] is [`AlreadyExists`](std::io::ErrorKind::AlreadyExists).
-    pub fn create_new(path: &Path, config: CaptureConfig) -> Result<Self, CaptureError> {
-        Self::open(path, Existing::Kept, config)
+    /// Those of [`create`](Self::create); [`CaptureError::Thread`] also with the error of `first`.
+    pub fn create_with(
+        path: &Path,
+        config: CaptureConfig,
+        first: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, CaptureError> {
+        Self::open(path, Existing::Overwritten, config, first)
     }
 
-    fn open(path: &Path, existing: Existing, config: CaptureConfig) -> Result<Self, CaptureError> {
+    /// As [`create_with`](Self::create_with), but only into a file that is not there yet. Neither a
+    /// symbolic link nor a FIFO is taken for one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create_with`](Self::create_with); if there is something of this name, the source of
+    /// [`CaptureError::Open`] is [`AlreadyExists`](io::ErrorKind::AlreadyExists).
+    pub fn create_new_with(
+        path: &Path,
+        config: CaptureConfig,
+        first: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, CaptureError> {
+        Self::open(path, Existing::Kept, config, first)
+    }
+
+    fn open(
+        path: &Path,
+        existing: Existing,
+        config: CaptureConfig,
+        first: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, CaptureError> {
         config.check()?;
         let sink = Sink::open(path, existing).map_err(|source| CaptureError::Open {
             path: path.to_owned(),
             source,
         })?;
-        Self::start(sink, path.display().to_string(), config)
+        Self::start(sink, path.display().to_string(), config, first)
     }
 
     /// Begins a capture into any writer, which may wait.
@@ -134,24 +157,40 @@ impl Capture {
         config: CaptureConfig,
     ) -> Result<Self, CaptureError> {
         config.check()?;
-        Self::start(Sink::to(writer), "of packets".to_owned(), config)
+        let sink = Sink::to(writer);
+        Self::start(sink, "of packets".to_owned(), config, || Ok(()))
     }
 
-    fn start(sink: Sink, name: String, config: CaptureConfig) -> Result<Self, CaptureError> {
+    fn start(
+        sink: Sink,
+        name: String,
+        config: CaptureConfig,
+        first: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, CaptureError> {
         let queue = Arc::new(Queue::new(config.queue_bytes));
         queue.begin(concat!("vsock-vhost-user ", env!("CARGO_PKG_VERSION")));
         let limit = config.file_bytes;
         let writer = Writer { sink, limit, name };
         let taken = Arc::clone(&queue);
+        let (tell, begun) = mpsc::sync_channel(1);
         let body = move || {
             // A FIFO whose reader has gone is an error, and does not end the process.
             if let Err(error) = block_signal(Signal::PIPE.as_raw()) {
                 log::debug!("SIGPIPE is not blocked: {error:?}");
             }
+            let result = first();
+            let may_run = result.is_ok();
+            // The one that waits for it is there.
+            let _told = tell.send(result);
+            if !may_run {
+                return Ok(());
+            }
             writer.run(&taken)
         };
         let thread = thread::Builder::new().name("capture".to_owned());
         let writer = Some(thread.spawn(body).map_err(CaptureError::Thread)?);
+        let begun = begun.recv().map_err(|_| CaptureError::Panicked)?;
+        begun.map_err(CaptureError::Thread)?;
         Ok(Self {
             queue,
             config,

@@ -86,7 +86,8 @@ fn start(args: &Args, vms: &[Vm]) -> Result<(Passed, Arc<Sandbox>, Logging), Pro
         inherited: Inherited::take(vms)?,
         handed_over: HandedOver::from_env()?,
     };
-    let sandbox = Arc::new(Sandbox::prepare(args.operation.sandbox, &Needs::of(vms))?);
+    let needs = Needs::of(vms, args.control.control.as_deref());
+    let sandbox = Arc::new(Sandbox::prepare(args.operation.sandbox, &needs)?);
     let begin = sandbox.begin(ThreadKind::Log);
     let logging = Logging::start(args.log.log_level, begin).map_err(ProgramError::Thread)?;
     sandbox.report();

@@ -17,8 +17,9 @@ use vsock_backend_api::{ListenerId, VsockBackend, VsockBackendType, VsockStream}
 use super::client::{Client, Said};
 use super::command::Command;
 use super::config::PassFdConfig;
-use super::pump;
+use super::pump::Task;
 use super::register::{Register, StreamEntry};
+use super::starter::Starter;
 use super::stream::PassedStream;
 use super::timer::Timer;
 use crate::unix::backend::UnixBackend;
@@ -74,6 +75,7 @@ pub struct PassFdBackend {
     clients: BTreeMap<u64, Waiting>,
     next: u64,
     register: Arc<Register>,
+    starter: Starter,
 }
 
 /// A client that has no stream yet.
@@ -139,6 +141,26 @@ impl PassFdBackend {
     ) -> io::Result<Self> {
         config.check()?;
         let backend = UnixBackend::bind_for_files(path.as_ref(), access)?;
+        Self::over(backend, config)
+    }
+
+    /// As [`UnixBackend::from_socket`]: takes over a socket that listens on `path` already.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput`: a field of `config` is out of its range, which the text names.
+    /// - Others are those of [`UnixBackend::from_socket`].
+    pub fn from_socket(
+        socket: OwnedFd,
+        path: impl AsRef<Path>,
+        config: PassFdConfig,
+    ) -> io::Result<Self> {
+        config.check()?;
+        let backend = UnixBackend::from_socket_for_files(socket, path.as_ref())?;
+        Self::over(backend, config)
+    }
+
+    fn over(backend: UnixBackend, config: PassFdConfig) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let timer = Timer::new()?;
         epoll::add(
@@ -157,7 +179,38 @@ impl PassFdBackend {
             clients: BTreeMap::new(),
             next: FIRST_CLIENT,
             register: Arc::default(),
+            starter: Starter::new()?,
         })
+    }
+
+    /// Lets the thread that starts those of passed descriptors do this first, for a program that confines its
+    /// threads: what that thread has done to itself, they inherit. They start others, open `/proc/self/fd/N`
+    /// for `keep`, and read, write and close what was passed.
+    ///
+    /// ```
+    /// use vsock_sockets::{PassFdBackend, PassFdConfig};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let directory = std::env::temp_dir().join(format!("vsock-first-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// # let path = directory.join("vm.vsock");
+    /// let backend = PassFdBackend::bind(&path, PassFdConfig::default())?;
+    /// let backend = backend.on_thread_start(|| Ok(()))?;
+    /// # drop(backend);
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The error of `first`, with which the backend is dropped.
+    pub fn on_thread_start(
+        self,
+        first: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
+        self.starter.first(first)?;
+        Ok(self)
     }
 
     /// Where it listens.
@@ -262,15 +315,18 @@ impl PassFdBackend {
             closer::close(file);
             return Outcome::Refused;
         };
-        match pump::start(file, keep, pump) {
-            Ok(device) => Outcome::Waits(Stage::Looking(Looking {
-                client,
-                port,
-                device: GuardedSocket::without_files(device.into()),
-                entry,
-            })),
+        match Task::new(file, keep, pump) {
+            Ok((task, device)) => {
+                self.starter.start(task);
+                Outcome::Waits(Stage::Looking(Looking {
+                    client,
+                    port,
+                    device: GuardedSocket::without_files(device.into()),
+                    entry,
+                }))
+            }
             Err((file, error)) => {
-                log::debug!("cannot start the thread of a passed descriptor: {error}");
+                log::debug!("cannot make the sockets of a passed descriptor: {error}");
                 closer::close(file);
                 Outcome::Refused
             }

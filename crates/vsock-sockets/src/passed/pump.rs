@@ -46,40 +46,75 @@ enum Next {
     Gone,
 }
 
-/// Starts a thread for a descriptor, and returns the device's end, which gets [`READY`] or an end.
-/// The thread owns the descriptor, and closes it, in any case.
-///
-/// # Errors
-///
-/// Those of the operating system. The descriptor is closed by the caller's thread then, so `file`
-/// is given back.
-pub(super) fn start(
+/// What a pump is started with.
+#[derive(Debug)]
+pub(super) struct Task {
     file: OwnedFd,
     keep: Keep,
+    device: UnixStream,
     entry: PumpEntry,
-) -> Result<UnixStream, (OwnedFd, io::Error)> {
-    let pair = UnixStream::pair().and_then(|(ours, theirs)| {
-        ours.set_nonblocking(true)?;
-        Ok((ours, theirs))
-    });
-    let (ours, theirs) = match pair {
-        Ok(pair) => pair,
-        Err(error) => return Err((file, error)),
-    };
-    // The file is given to the thread by a channel, to have it back if there is no thread.
-    let (give, take) = sync_channel(1);
-    let run = move || {
-        if let Ok(file) = take.recv() {
-            run(file, keep, theirs, entry);
+}
+
+impl Task {
+    /// With the device's end, which gets [`READY`] or an end.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operating system. The caller closes the descriptor then, so `file` is given back.
+    pub(super) fn new(
+        file: OwnedFd,
+        keep: Keep,
+        entry: PumpEntry,
+    ) -> Result<(Self, UnixStream), (OwnedFd, io::Error)> {
+        let pair = UnixStream::pair().and_then(|(ours, device)| {
+            ours.set_nonblocking(true)?;
+            Ok((ours, device))
+        });
+        match pair {
+            Ok((ours, device)) => {
+                let task = Self {
+                    file,
+                    keep,
+                    device,
+                    entry,
+                };
+                Ok((task, ours))
+            }
+            Err(error) => Err((file, error)),
         }
-    };
-    match builder().spawn(run) {
-        Ok(_detached) => {
-            // The thread waits for it.
-            let _given = give.send(file);
-            Ok(ours)
+    }
+
+    /// Starts the thread, which owns the descriptor from then on, and closes it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operating system. The caller closes the descriptor then, so it is given back.
+    pub(super) fn start(self) -> Result<(), (OwnedFd, io::Error)> {
+        let Self {
+            file,
+            keep,
+            device,
+            entry,
+        } = self;
+        // The file is given to the thread by a channel, to have it back if there is no thread.
+        let (give, take) = sync_channel(1);
+        let run = move || {
+            if let Ok(file) = take.recv() {
+                run(file, keep, device, entry);
+            }
+        };
+        match builder().spawn(run) {
+            Ok(_detached) => {
+                // The thread waits for it.
+                let _given = give.send(file);
+                Ok(())
+            }
+            Err(error) => Err((file, error)),
         }
-        Err(error) => Err((file, error)),
+    }
+
+    pub(super) fn into_file(self) -> OwnedFd {
+        self.file
     }
 }
 

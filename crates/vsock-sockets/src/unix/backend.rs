@@ -118,6 +118,11 @@ impl UnixBackend {
         Self::open(path, Source::BindForFiles(access))
     }
 
+    /// As [`from_socket`](Self::from_socket), with clients that may pass files.
+    pub(crate) fn from_socket_for_files(socket: OwnedFd, path: &Path) -> io::Result<Self> {
+        Self::open(path, Source::SocketForFiles(socket))
+    }
+
     /// Takes in the next client, whose socket does not block.
     pub(crate) fn accept_client(&mut self) -> io::Result<GuardedSocket> {
         self.clients.accept()

@@ -54,6 +54,8 @@ pub(super) enum Source {
     BindForFiles(SocketAccess),
     /// Another process has handed it over.
     Socket(OwnedFd),
+    /// As `Socket`, for streams whose clients may pass files.
+    SocketForFiles(OwnedFd),
 }
 
 impl ClientListener {
@@ -91,6 +93,10 @@ impl ClientListener {
             }
             Source::Socket(socket) => {
                 let listener = GuardedSocket::shared(socket, socket_type)?;
+                (listener, SocketFile::of_another(path))
+            }
+            Source::SocketForFiles(socket) => {
+                let listener = GuardedSocket::shared_for_files(socket)?;
                 (listener, SocketFile::of_another(path))
             }
         };

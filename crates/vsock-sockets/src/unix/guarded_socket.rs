@@ -115,6 +115,13 @@ impl GuardedSocket {
         Ok(Self { socket, files })
     }
 
+    /// As [`shared`](Self::shared), for connections that bring files.
+    pub(super) fn shared_for_files(socket: OwnedFd) -> io::Result<Self> {
+        let socket = ManuallyDrop::new(handed_over::take(socket, SocketType::STREAM)?);
+        let files = Files::Any;
+        Ok(Self { socket, files })
+    }
+
     fn with(socket: OwnedFd, files: Files) -> Self {
         if files != Files::Refused {
             // A byte out of band, and the file with it, would be dropped by the read that steps over it. What

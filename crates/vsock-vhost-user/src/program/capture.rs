@@ -6,9 +6,9 @@ mod control;
 mod outcome;
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use vsock_vhost_user::{Capture, CaptureConfig, CaptureError, Inspector, VhostUserVsock};
@@ -16,6 +16,7 @@ use vsock_vhost_user::{Capture, CaptureConfig, CaptureError, Inspector, VhostUse
 use super::args::CaptureArgs;
 use super::error::{ProgramError, with_causes};
 use super::logging::Logging;
+use super::sandbox::{Sandbox, ThreadKind};
 
 pub(crate) use self::control::{CaptureControl, CaptureOrder};
 pub(crate) use self::outcome::{CaptureOutcome, CaptureRefusal, CaptureStarted, CaptureStopped};
@@ -32,6 +33,8 @@ pub(crate) struct Captures {
     current: Mutex<Option<Current>>,
     directory: Option<PathBuf>,
     config: CaptureConfig,
+    /// For the threads that write.
+    sandbox: Arc<Sandbox>,
 }
 
 #[derive(Debug)]
@@ -42,12 +45,13 @@ struct Current {
 
 impl Captures {
     /// Begins the one of `--capture`, if it is wanted.
-    pub(crate) fn begin(args: &CaptureArgs) -> Result<Self, ProgramError> {
+    pub(crate) fn begin(args: &CaptureArgs, sandbox: &Arc<Sandbox>) -> Result<Self, ProgramError> {
         let config = args.config();
         let directory = args.capture_dir.as_deref().map(directory).transpose()?;
         let current = match args.capture.clone() {
             Some(file) => {
-                let capture = Capture::create(&file, config)?;
+                let capture =
+                    Capture::create_with(&file, config, sandbox.begin(ThreadKind::Capture))?;
                 log::info!("capturing packets to {}", file.display());
                 Some(Current { capture, file })
             }
@@ -57,6 +61,7 @@ impl Captures {
             current: Mutex::new(current),
             directory,
             config,
+            sandbox: Arc::clone(sandbox),
         })
     }
 
@@ -64,6 +69,15 @@ impl Captures {
     pub(crate) fn show<'a>(&self, devices: impl Iterator<Item = &'a VhostUserVsock>) {
         if let Some(Current { capture, .. }) = &*self.current() {
             devices.for_each(|device| device.start_capture(capture));
+        }
+    }
+
+    /// What the thread that carries out orders does first. One that may begin captures makes files and starts
+    /// threads, so only one that can do no more than end a capture is confined.
+    fn confine(&self) -> io::Result<()> {
+        match self.directory {
+            Some(_) => Ok(()),
+            None => self.sandbox.begin(ThreadKind::Capture)(),
         }
     }
 
@@ -78,7 +92,7 @@ impl Captures {
         let directory = self.directory.as_ref();
         let directory = directory.ok_or(CaptureRefusal::NoDirectory)?;
         *current = None;
-        let (capture, file) = create_in(directory, self.config)?;
+        let (capture, file) = create_in(directory, self.config, &self.sandbox)?;
         log::info!("capturing packets to {}", file.display());
         let silent_guests = show(&capture, guests);
         let started = CaptureStarted {
@@ -143,10 +157,11 @@ fn directory(path: &Path) -> Result<PathBuf, ProgramError> {
 fn create_in(
     directory: &Path,
     config: CaptureConfig,
+    sandbox: &Arc<Sandbox>,
 ) -> Result<(Capture, PathBuf), CaptureRefusal> {
     for number in 1..=MAX_FILES {
         let file = directory.join(format!("packets-{number}.pcapng"));
-        match Capture::create_new(&file, config) {
+        match Capture::create_new_with(&file, config, sandbox.begin(ThreadKind::Capture)) {
             Ok(capture) => return Ok((capture, file)),
             Err(CaptureError::Open { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {
             }
@@ -178,6 +193,12 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::args::SandboxMode;
+    use crate::program::sandbox::Needs;
+
+    fn unconfined() -> Arc<Sandbox> {
+        Arc::new(Sandbox::prepare(SandboxMode::Off, &Needs::default()).unwrap())
+    }
 
     #[test]
     fn a_file_that_is_there_is_not_touched_and_the_next_number_is_taken() {
@@ -185,7 +206,8 @@ mod tests {
         let at = |number| directory.path().join(format!("packets-{number}.pcapng"));
         fs::write(at(1), "kept").unwrap();
         std::os::unix::fs::symlink("nowhere", at(2)).unwrap();
-        let (capture, file) = create_in(directory.path(), CaptureConfig::default()).unwrap();
+        let (capture, file) =
+            create_in(directory.path(), CaptureConfig::default(), &unconfined()).unwrap();
         capture.stop().unwrap();
         assert_eq!(file, at(3));
         assert_eq!(fs::read(at(1)).unwrap(), b"kept");
@@ -196,7 +218,7 @@ mod tests {
     fn a_directory_that_has_gone_is_an_error_that_names_it() {
         let directory = tempfile::tempdir().unwrap();
         let gone = directory.path().join("gone");
-        let refusal = create_in(&gone, CaptureConfig::default()).unwrap_err();
+        let refusal = create_in(&gone, CaptureConfig::default(), &unconfined()).unwrap_err();
         assert!(
             refusal
                 .to_string()

@@ -17,7 +17,7 @@ use vsock_vhost_user::{
 use super::args::Vm;
 use super::error::ProgramError;
 use super::inherited::Inherited;
-use super::sandbox::Sandbox;
+use super::sandbox::{Sandbox, ThreadKind};
 use super::systemd::{Guest, HandedOver, Role};
 
 /// What the devices of all virtual machines have in common.
@@ -42,6 +42,7 @@ struct Sockets<'a> {
     vm: &'a Vm,
     guest: Guest,
     access: SocketAccess,
+    sandbox: &'a Arc<Sandbox>,
     handed_over: &'a mut HandedOver,
 }
 
@@ -75,6 +76,7 @@ pub(crate) fn device(
         vm,
         guest,
         access: common.access,
+        sandbox: common.sandbox,
         handed_over,
     };
     if !vm.groups.is_empty() {
@@ -174,18 +176,19 @@ impl Sockets<'_> {
     /// Where host processes connect for streams.
     fn streams(&mut self, path: &Path) -> io::Result<Box<dyn VsockBackend>> {
         let socket = self.take(Role::Uds, path);
-        Ok(match (socket, self.vm.passing.is_allowed()) {
-            (Some(_), true) => {
-                let why = "--pass-fd needs a socket that the program makes itself";
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-            }
-            (Some(socket), false) => Box::new(UnixBackend::from_socket(socket, path)?),
-            (None, true) => {
-                let config = PassFdConfig::default();
-                Box::new(PassFdBackend::bind_with(path, self.access, config)?)
-            }
-            (None, false) => Box::new(UnixBackend::bind_with(path, self.access)?),
-        })
+        if !self.vm.passing.is_allowed() {
+            return Ok(Box::new(match socket {
+                Some(socket) => UnixBackend::from_socket(socket, path)?,
+                None => UnixBackend::bind_with(path, self.access)?,
+            }));
+        }
+        let config = PassFdConfig::default();
+        let backend = match socket {
+            Some(socket) => PassFdBackend::from_socket(socket, path, config)?,
+            None => PassFdBackend::bind_with(path, self.access, config)?,
+        };
+        let begin = self.sandbox.begin(ThreadKind::Passed);
+        Ok(Box::new(backend.on_thread_start(begin)?))
     }
 
     /// Where host processes are for the guest's messages; nowhere, if the path is long enough for streams

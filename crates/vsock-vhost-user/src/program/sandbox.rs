@@ -67,6 +67,8 @@ pub(crate) struct Sandbox {
     filters: Option<Filters>,
     /// What the program may open, where it is to be told.
     files: Option<RulesetCreated>,
+    /// The same for threads that open again what was passed.
+    passed_files: Option<RulesetCreated>,
     /// What the log says of it.
     notices: Vec<String>,
 }
@@ -80,10 +82,14 @@ impl Sandbox {
             SandboxMode::Enforce => Verdict::Killed,
         };
         // Landlock has no mode in which it only logs.
-        let files = (verdict == Verdict::Killed).then(|| files::ruleset(needs));
+        let files = |kind| {
+            let ruleset = (verdict == Verdict::Killed).then(|| files::ruleset(needs, kind));
+            ruleset.transpose()
+        };
         let sandbox = Self {
             filters: Filters::new(needs, verdict)?,
-            files: files.transpose()?,
+            files: files(ThreadKind::Main)?,
+            passed_files: files(ThreadKind::Passed)?,
             notices: Vec::new(),
         };
         let Found {
@@ -109,6 +115,7 @@ impl Sandbox {
         Self {
             filters: None,
             files: None,
+            passed_files: None,
             notices: Vec::new(),
         }
     }
@@ -125,7 +132,7 @@ impl Sandbox {
 
     fn find(&self) -> Result<Found, SandboxError> {
         let mut found = Found::default();
-        if let Some(files) = self.files()?.confine()? {
+        if let Some(files) = self.files(ThreadKind::Main)?.confine()? {
             found.missing.extend(files::missing(&files));
         }
         let filtered = match &self.filters {
@@ -157,7 +164,7 @@ impl Sandbox {
 
     /// Confines the thread that calls it, for ever.
     pub(crate) fn confine(&self, kind: ThreadKind) -> Result<(), SandboxError> {
-        self.files()?.confine()?;
+        self.files(kind)?.confine()?;
         self.confine_calls(kind)
     }
 
@@ -172,8 +179,12 @@ impl Sandbox {
     }
 
     /// What confines a thread to its files and ports later, when there may be no descriptor left.
-    pub(crate) fn files(&self) -> Result<Files, SandboxError> {
-        let files = self.files.as_ref().map(RulesetCreated::try_clone);
+    pub(crate) fn files(&self, kind: ThreadKind) -> Result<Files, SandboxError> {
+        let files = match kind {
+            ThreadKind::Passed => &self.passed_files,
+            _ => &self.files,
+        };
+        let files = files.as_ref().map(RulesetCreated::try_clone);
         Ok(Files(files.transpose().map_err(SandboxError::Descriptor)?))
     }
 

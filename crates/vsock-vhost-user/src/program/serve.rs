@@ -49,12 +49,12 @@ pub(crate) fn run(
     noted.push(SIGUSR1);
     let signals = Signals::new(noted).map_err(ProgramError::Signals)?;
     let manager = Manager::from_env();
-    let files = sandbox.files()?;
+    let files = sandbox.files(ThreadKind::Main)?;
     let passing = vms.iter().filter(|vm| vm.passing.is_allowed()).count();
     let configs = vms.iter().map(|vm| (&vm.config, reach(vm)));
     descriptors::raise(configs, passing);
     // Before there are sockets: a file that cannot be written is told without any.
-    let captures = Arc::new(Captures::begin(&args.capture)?);
+    let captures = Arc::new(Captures::begin(&args.capture, sandbox)?);
     let common = Common {
         access: args.operation.access(),
         sandbox,
@@ -65,14 +65,15 @@ pub(crate) fn run(
     captures.show(devices.iter());
     let inspectors: Vec<_> = devices.iter().map(VhostUserVsock::inspector).collect();
     let guests = Guests::new(inspectors.clone());
-    let reporter =
-        Reporter::start(guests.clone(), logging.voice()).map_err(ProgramError::Thread)?;
+    let begin = sandbox.begin(ThreadKind::Report);
+    let reporter = Reporter::start(guests.clone(), logging.voice(), begin);
+    let reporter = reporter.map_err(ProgramError::Thread)?;
     let control = args.control.control.as_deref();
     let control = control
         .map(|path| {
             let capture = CaptureControl::start(Arc::clone(&captures), inspectors);
             let capture = capture.map_err(ProgramError::Thread)?;
-            begin_control(path, Controlled { guests, capture })
+            begin_control(path, Controlled { guests, capture }, sandbox)
         })
         .transpose()?;
     // What is started from here on is confined as well.
@@ -141,8 +142,13 @@ fn wait(
     result
 }
 
-fn begin_control(path: &Path, controlled: Controlled) -> Result<Control, ProgramError> {
-    let control = Control::start(path, controlled).map_err(|source| {
+fn begin_control(
+    path: &Path,
+    controlled: Controlled,
+    sandbox: &Arc<Sandbox>,
+) -> Result<Control, ProgramError> {
+    let begin = sandbox.begin(ThreadKind::Control);
+    let control = Control::start(path, controlled, begin).map_err(|source| {
         let path = path.to_owned();
         ProgramError::Control { path, source }
     })?;
@@ -163,7 +169,8 @@ impl Helpers<'_> {
             let confined = sandbox.confine_calls(ThreadKind::Main);
             confined.map_err(io::Error::other)
         };
-        thread::start(name, begin, body).map_err(ProgramError::Thread)
+        let started = thread::start(name, begin, body).map_err(ProgramError::Thread);
+        started.map(|_detached| ())
     }
 
     /// Waits for the end of each device, and for signals.

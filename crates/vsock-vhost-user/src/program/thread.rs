@@ -4,16 +4,16 @@
 
 use std::io;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 /// Starts a thread, and returns when it has done what it does first.
 pub(crate) fn start(
     name: &str,
     begin: impl FnOnce() -> io::Result<()> + Send + 'static,
     body: impl FnOnce() + Send + 'static,
-) -> io::Result<()> {
+) -> io::Result<JoinHandle<()>> {
     let (tell, begun) = mpsc::sync_channel(1);
-    thread::Builder::new()
+    let thread = thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
             let result = begin();
@@ -24,5 +24,6 @@ pub(crate) fn start(
         })?;
     begun
         .recv()
-        .unwrap_or_else(|_| Err(io::Error::other("the thread has panicked")))
+        .unwrap_or_else(|_| Err(io::Error::other("the thread has panicked")))?;
+    Ok(thread)
 }

@@ -2,16 +2,19 @@
 
 //! Host processes that pass the descriptor which becomes a stream.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write, pipe};
 use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
+use tempfile::TempDir;
 use vsock_compliance::poll::{Deadline, wait_until};
 use vsock_proto::{Header, Op};
 use vsock_vhost_user::{PassFdBackend, PassFdConfig};
@@ -167,5 +170,46 @@ fn the_program_takes_descriptors_only_where_that_is_said() {
         Err(error) => error.kind() == ErrorKind::ConnectionReset,
     };
     wait_until(Deadline::after(GENEROUS), &mut ended).unwrap();
+    program.said();
+}
+
+#[test]
+fn what_is_passed_to_the_confined_program_moves_both_ways_and_is_opened_again() {
+    let program = Program::start_one(&["--pass-fd"]);
+    let mut guest = program.boot();
+    let path = program.dir.path().join("3.vsock");
+    // A socket has a second thread.
+    let (near, far) = UnixStream::pair().unwrap();
+    let client = pass(&path, "7\n", &far);
+    drop(far);
+    let mut socket = accept(&mut guest, 7, client);
+    (&near).write_all(b"in").unwrap();
+    assert_eq!(guest.read(&mut socket, 2), b"in");
+    guest.write(&socket, b"out");
+    let mut got = [0; 3];
+    (&near).read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"out");
+    drop(near);
+    guest.expect(Op::Shutdown);
+    guest.say(&socket, Op::Shutdown, 3, b"");
+    guest.expect(Op::Reset);
+
+    // Far from the sockets of the program.
+    let place = TempDir::new().unwrap();
+    let fifo = place.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let both = || File::options().read(true).write(true).open(&fifo).unwrap();
+    let first = both();
+    let passed = File::options().write(true).open(&fifo).unwrap();
+    let client = pass(&path, "8 keep\n", &passed);
+    drop(passed);
+    let socket = accept(&mut guest, 8, client);
+    guest.expect(Op::Shutdown);
+    drop(first);
+    guest.write(&socket, b"kept");
+    let mut got = [0; 4];
+    both().read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"kept");
     program.said();
 }

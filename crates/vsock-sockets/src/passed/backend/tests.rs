@@ -687,14 +687,50 @@ fn many_descriptors_one_after_the_other_leave_no_thread_and_no_place() {
 
 #[test]
 fn a_thread_whose_signals_are_blocked_starts_others() {
-    let (mut backend, _dir) = usual();
-    let (reader, writer) = pipe().unwrap();
     for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
         vmm_sys_util::signal::block_signal(signal).unwrap();
     }
+    let (mut backend, _dir) = usual();
+    let (reader, writer) = pipe().unwrap();
     let device = stream(&mut backend, "5\n", &writer);
     drop(reader);
     wait_until(soon(), || device.peer_gone()).unwrap();
+}
+
+#[test]
+fn what_is_done_first_comes_before_any_descriptor_and_its_error_is_told() {
+    let (backend, _dir) = usual();
+    let (tell, told) = std::sync::mpsc::channel();
+    let first = move || {
+        let name = std::thread::current().name().map(str::to_owned);
+        tell.send(name).map_err(io::Error::other)
+    };
+    let mut backend = backend.on_thread_start(first).unwrap();
+    let name = told.try_recv().unwrap();
+    assert_eq!(name.as_deref(), Some("vsock-starter"));
+    let (reader, mut writer) = pipe().unwrap();
+    let mut device = stream(&mut backend, "5\n", &reader);
+    writer.write_all(b"7").unwrap();
+    device.read_exact(&mut [0]).unwrap();
+
+    let refused = backend.on_thread_start(|| Err(ErrorKind::PermissionDenied.into()));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn a_socket_that_was_handed_over_brings_descriptors_too() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("vm");
+    let manager = UnixListener::bind(&path).unwrap();
+    let socket = manager.try_clone().unwrap().into();
+    let config = PassFdConfig::default();
+    let mut backend = PassFdBackend::from_socket(socket, &path, config).unwrap();
+    let (reader, mut writer) = pipe().unwrap();
+    let mut device = stream(&mut backend, "5\n", &reader);
+    writer.write_all(b"7").unwrap();
+    device.read_exact(&mut [0]).unwrap();
+    drop(backend);
+    assert!(path.exists());
 }
 
 /// A socket whose close waits, and its peer.

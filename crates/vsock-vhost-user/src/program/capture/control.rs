@@ -6,13 +6,13 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
 
 use tokio::sync::oneshot;
 use vsock_vhost_user::Inspector;
 
 use super::Captures;
 use super::outcome::{CaptureOutcome, CaptureRefusal};
+use crate::program::thread;
 
 /// Orders that wait.
 const CAPACITY: usize = 16;
@@ -38,9 +38,14 @@ impl CaptureControl {
     /// No thread can be started.
     pub(crate) fn start(captures: Arc<Captures>, guests: Vec<Inspector>) -> io::Result<Self> {
         let (orders, ordered) = sync_channel(CAPACITY);
-        thread::Builder::new()
-            .name("captures".to_owned())
-            .spawn(move || run(&ordered, &captures, &guests))?;
+        let confined = Arc::clone(&captures);
+        thread::start(
+            "captures",
+            move || confined.confine(),
+            move || {
+                run(&ordered, &captures, &guests);
+            },
+        )?;
         Ok(Self(orders))
     }
 

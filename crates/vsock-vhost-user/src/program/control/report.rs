@@ -4,7 +4,6 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
@@ -13,6 +12,7 @@ use super::guests::Guests;
 use super::listing::{Connection, Listing};
 use super::metrics;
 use crate::program::logging::Voice;
+use crate::program::thread;
 
 /// How long the log has for one report.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,16 +22,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Reporter(SyncSender<()>);
 
 impl Reporter {
-    /// Starts the thread that writes them.
+    /// Starts the thread that writes them, which begins with `begin`.
     ///
     /// # Errors
     ///
-    /// No thread can be started.
-    pub(crate) fn start(guests: Guests, log: Voice) -> io::Result<Self> {
+    /// No thread can be started, or the one of `begin`.
+    pub(crate) fn start(
+        guests: Guests,
+        log: Voice,
+        begin: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let (asks, asked) = sync_channel(1);
-        thread::Builder::new()
-            .name("report".to_owned())
-            .spawn(move || run(&asked, &guests, &log))?;
+        thread::start("report", begin, move || run(&asked, &guests, &log))?;
         Ok(Self(asks))
     }
 

@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -27,6 +27,7 @@ use vsock_vhost_user::{NamedListener, SocketAccess};
 
 use super::answers::answer;
 use super::controlled::Controlled;
+use crate::program::thread;
 
 /// The permissions of the socket: this user's alone.
 const MODE: u32 = 0o600;
@@ -55,12 +56,16 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Listens on `path`, for this user alone.
+    /// Listens on `path`, for this user alone. The thread that serves it begins with `begin`.
     ///
     /// # Errors
     ///
-    /// The socket cannot be made, or no thread can be started.
-    pub(crate) fn start(path: &Path, controlled: Controlled) -> io::Result<Self> {
+    /// The socket cannot be made, or no thread can be started, or the one of `begin`.
+    pub(crate) fn start(
+        path: &Path,
+        controlled: Controlled,
+        begin: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let access = SocketAccess::default().mode(MODE);
         let listener = NamedListener::bind_with(path, access)?;
         let socket = net::UnixListener::from(listener.handle().as_fd().try_clone_to_owned()?);
@@ -74,15 +79,13 @@ impl Control {
             UnixListener::from_std(socket)?
         };
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new()
-            .name("control".to_owned())
-            .spawn(move || {
-                runtime.block_on(async {
-                    task::spawn(serve(socket, Arc::new(controlled)));
-                    // It ends by an error: nothing is ever sent.
-                    let _dropped = stopped.await;
-                });
-            })?;
+        let thread = thread::start("control", begin, move || {
+            runtime.block_on(async {
+                task::spawn(serve(socket, Arc::new(controlled)));
+                // It ends by an error: nothing is ever sent.
+                let _dropped = stopped.await;
+            });
+        })?;
         Ok(Self {
             _listener: listener,
             stop: Some(stop),

@@ -3,23 +3,25 @@
 //! The system calls that a thread of each kind may make.
 //!
 //! The lists are what the threads were seen to call, under glibc; what musl calls in place of it; and what a panic
-//! and its backtrace call. No thread may start a program, a process or a thread, or make memory executable.
+//! and its backtrace call. No thread may start a program or a process, or make memory executable; only those of passed
+//! descriptors may start threads.
 
 use std::collections::BTreeMap;
 use std::process;
 
 use libc::{
-    SYS_accept4, SYS_brk, SYS_clock_getres, SYS_clock_gettime, SYS_clock_nanosleep, SYS_close,
-    SYS_connect, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_eventfd2, SYS_exit,
-    SYS_exit_group, SYS_fcntl, SYS_flock, SYS_fstat, SYS_fstatfs, SYS_futex, SYS_getcpu,
-    SYS_getcwd, SYS_getpeername, SYS_getpid, SYS_getrandom, SYS_getsockname, SYS_getsockopt,
-    SYS_gettid, SYS_gettimeofday, SYS_io_destroy, SYS_io_getevents, SYS_io_submit, SYS_ioctl,
-    SYS_lseek, SYS_madvise, SYS_membarrier, SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap,
-    SYS_nanosleep, SYS_newfstatat, SYS_openat, SYS_ppoll, SYS_pread64, SYS_read, SYS_readlinkat,
-    SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_restart_syscall, SYS_rt_sigaction,
-    SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmsg,
-    SYS_sendto, SYS_setsockopt, SYS_shutdown, SYS_sigaltstack, SYS_socket, SYS_statx, SYS_tgkill,
-    SYS_timerfd_settime, SYS_unlinkat, SYS_write, SYS_writev,
+    SYS_accept4, SYS_brk, SYS_clock_getres, SYS_clock_gettime, SYS_clock_nanosleep, SYS_clone,
+    SYS_clone3, SYS_close, SYS_connect, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2,
+    SYS_eventfd2, SYS_exit, SYS_exit_group, SYS_fcntl, SYS_flock, SYS_fstat, SYS_fstatfs,
+    SYS_ftruncate, SYS_futex, SYS_getcpu, SYS_getcwd, SYS_getpeername, SYS_getpid, SYS_getrandom,
+    SYS_getsockname, SYS_getsockopt, SYS_gettid, SYS_gettimeofday, SYS_io_destroy,
+    SYS_io_getevents, SYS_io_submit, SYS_ioctl, SYS_lseek, SYS_madvise, SYS_membarrier, SYS_mmap,
+    SYS_mprotect, SYS_mremap, SYS_munmap, SYS_nanosleep, SYS_newfstatat, SYS_openat, SYS_ppoll,
+    SYS_prctl, SYS_pread64, SYS_read, SYS_readlinkat, SYS_readv, SYS_recvfrom, SYS_recvmsg,
+    SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
+    SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmsg, SYS_sendto, SYS_set_robust_list,
+    SYS_set_tid_address, SYS_setsockopt, SYS_shutdown, SYS_sigaltstack, SYS_socket, SYS_socketpair,
+    SYS_statx, SYS_tgkill, SYS_timerfd_settime, SYS_unlinkat, SYS_write, SYS_writev,
 };
 use seccompiler::SeccompCmpArgLen::Dword;
 use seccompiler::SeccompCmpOp::MaskedEq;
@@ -56,6 +58,47 @@ impl Calls {
         Ok(())
     }
 }
+
+impl Calls {
+    /// What the threads of a device do, and any that may drop one.
+    fn device(&mut self) -> Result<(), BackendError> {
+        self.any(REMOVE);
+        self.any(END);
+        self.any(DEVICE);
+        let fcntls = [
+            libc::F_DUPFD_CLOEXEC,
+            libc::F_GETFL,
+            libc::F_GET_SEALS,
+            libc::F_SETFD,
+            libc::F_SETFL,
+        ];
+        self.with(SYS_fcntl, 1, ALL, &fcntls.map(number))?;
+        let ioctls = [libc::FIONBIO, libc::FIONREAD].map(u64::from);
+        self.with(SYS_ioctl, 1, ALL, &ioctls)
+    }
+
+    /// What the threads of passed descriptors do.
+    fn passed(&mut self) -> Result<(), BackendError> {
+        self.any(PASSED);
+        self.with(SYS_fcntl, 1, ALL, &[number(libc::F_GETFL)])?;
+        self.with(SYS_clone, 0, number(THREAD | NAMESPACES), &[number(THREAD)])?;
+        self.with(SYS_prctl, 0, ALL, &[number(libc::PR_SET_NAME)])?;
+        // Both ends of a pipe or FIFO, for `keep`.
+        let both_ends = libc::O_RDWR | libc::O_NONBLOCK;
+        let (mask, values) = (
+            // `O_TMPFILE`, which makes a file, has the bit of `O_DIRECTORY`.
+            number(CHANGES | both_ends | libc::O_DIRECTORY),
+            [number(both_ends)],
+        );
+        self.with(SYS_openat, 2, mask, &values)?;
+        #[cfg(target_arch = "x86_64")]
+        self.with(libc::SYS_open, 1, mask, &values)?;
+        Ok(())
+    }
+}
+
+/// The flags of an open that changes something.
+const CHANGES: libc::c_int = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
 
 /// All bits of an argument.
 const ALL: u64 = u32::MAX as u64;
@@ -101,9 +144,8 @@ const EVERY_OLD: &[i64] = &[libc::SYS_poll, libc::SYS_time];
 #[cfg(not(target_arch = "x86_64"))]
 const EVERY_OLD: &[i64] = &[];
 
-/// Removing a socket; and what a backtrace reads, as far as Landlock lets it.
+/// What a backtrace reads, as far as Landlock lets it.
 const FILES: &[i64] = &[
-    SYS_flock,
     SYS_fstat,
     SYS_getcwd,
     SYS_lseek,
@@ -111,18 +153,20 @@ const FILES: &[i64] = &[
     SYS_pread64,
     SYS_readlinkat,
     SYS_statx,
-    SYS_unlinkat,
 ];
 
 #[cfg(target_arch = "x86_64")]
-const FILES_OLD: &[i64] = &[
-    libc::SYS_lstat,
-    libc::SYS_readlink,
-    libc::SYS_stat,
-    libc::SYS_unlink,
-];
+const FILES_OLD: &[i64] = &[libc::SYS_lstat, libc::SYS_readlink, libc::SYS_stat];
 #[cfg(not(target_arch = "x86_64"))]
 const FILES_OLD: &[i64] = &[];
+
+/// Removing a socket.
+const REMOVE: &[i64] = &[
+    SYS_flock,
+    SYS_unlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_unlink,
+];
 
 /// Ending a device, wherever its last part is dropped.
 const END: &[i64] = &[SYS_accept4, SYS_epoll_ctl, SYS_io_destroy, SYS_shutdown];
@@ -154,6 +198,47 @@ const DATA_OLD: &[i64] = &[];
 /// What a VMM shares.
 const REQUESTS: &[i64] = &[SYS_fstatfs];
 
+/// Clients of the control socket, and waiting for them.
+const CONTROL: &[i64] = &[
+    SYS_accept4,
+    SYS_epoll_ctl,
+    SYS_epoll_pwait,
+    SYS_epoll_pwait2,
+    SYS_getpeername,
+    SYS_getsockname,
+    SYS_getsockopt,
+    SYS_recvfrom,
+    SYS_sendmsg,
+    SYS_shutdown,
+];
+
+/// Shortening a file to whole blocks.
+const CAPTURE: &[i64] = &[SYS_ftruncate];
+
+/// Reading and writing what was passed, and starting threads that do, under either C library.
+const PASSED: &[i64] = &[
+    // A filter of its own answers that there is no such call.
+    SYS_clone3,
+    SYS_getpeername,
+    SYS_getsockopt,
+    SYS_recvfrom,
+    SYS_rseq,
+    SYS_set_robust_list,
+    SYS_set_tid_address,
+    SYS_setsockopt,
+    SYS_shutdown,
+];
+
+/// What a thread has in common with those that it starts, and what it does not get new.
+const THREAD: libc::c_int = libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
+const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET;
+
 /// What a build that measures coverage calls at its end, to write what it has counted.
 #[cfg(coverage)]
 const PROFILE: &[i64] = &[
@@ -179,36 +264,21 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
     calls.with(SYS_tgkill, 0, ALL, &[process::id().into()])?;
     #[cfg(target_env = "musl")]
     calls.any(&[libc::SYS_tkill]);
+    // A debug build looks whether a descriptor is open before it closes it.
+    calls.with(SYS_fcntl, 1, ALL, &[number(libc::F_GETFD)])?;
     if matches!(kind, ThreadKind::Log | ThreadKind::Closer) {
-        // What the standard library asks before it closes a descriptor, in a debug build.
-        calls.with(SYS_fcntl, 1, ALL, &[number(libc::F_GETFD)])?;
         return Ok(calls.0);
     }
     calls.any(FILES);
     calls.any(FILES_OLD);
-    calls.any(END);
-    calls.any(DEVICE);
-    let changes = number(libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC);
+    let changes = number(CHANGES);
     calls.with(SYS_openat, 2, changes, &[0])?;
     #[cfg(target_arch = "x86_64")]
     calls.with(libc::SYS_open, 1, changes, &[0])?;
-    let fcntls = [
-        libc::F_DUPFD_CLOEXEC,
-        libc::F_GETFD,
-        libc::F_GETFL,
-        libc::F_GET_SEALS,
-        libc::F_SETFD,
-        libc::F_SETFL,
-    ];
-    calls.with(SYS_fcntl, 1, ALL, &fcntls.map(number))?;
-    calls.with(
-        SYS_ioctl,
-        1,
-        ALL,
-        &[libc::FIONBIO, libc::FIONREAD].map(u64::from),
-    )?;
     match kind {
+        ThreadKind::Main => calls.device()?,
         ThreadKind::Data => {
+            calls.device()?;
             calls.any(DATA);
             calls.any(DATA_OLD);
             let mut families = vec![libc::AF_UNIX];
@@ -217,9 +287,20 @@ pub(super) fn calls(kind: ThreadKind, needs: &Needs) -> Result<Rules, BackendErr
             }
             let families: Vec<_> = families.into_iter().map(number).collect();
             calls.with(SYS_socket, 0, ALL, &families)?;
+            // Between a passed descriptor's thread and this one.
+            calls.with(SYS_socketpair, 0, ALL, &[number(libc::AF_UNIX)])?;
         }
-        ThreadKind::Requests => calls.any(REQUESTS),
-        ThreadKind::Main | ThreadKind::Log | ThreadKind::Closer => {}
+        ThreadKind::Requests => {
+            calls.device()?;
+            calls.any(REQUESTS);
+        }
+        ThreadKind::Control => {
+            calls.any(CONTROL);
+            calls.any(DATA_OLD);
+        }
+        ThreadKind::Capture => calls.any(CAPTURE),
+        ThreadKind::Passed => calls.passed()?,
+        ThreadKind::Report | ThreadKind::Log | ThreadKind::Closer => {}
     }
     #[cfg(coverage)]
     calls.any(PROFILE);

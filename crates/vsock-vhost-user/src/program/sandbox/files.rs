@@ -6,12 +6,15 @@
 //! The kernel does not confine connections to Unix sockets by their path, which the device makes to `UDS_PATH_PORT`
 //! and to the targets of `--forward`: the permissions of these files do.
 
+use std::path::PathBuf;
+
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, PathFd,
     RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError,
     Scope, make_bitflags,
 };
 
+use super::kind::ThreadKind;
 use super::needs::Needs;
 
 /// The newest version whose rights this program knows and is tested with (Linux 6.15).
@@ -20,8 +23,11 @@ const VERSION: ABI = ABI::V7;
 /// What removing a socket takes: the lock of its directory, and its name.
 const REMOVE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadDir | RemoveFile});
 
-/// Everything is forbidden but this.
-pub(super) fn ruleset(needs: &Needs) -> Result<RulesetCreated, RulesetError> {
+/// What opening the other end of a FIFO takes, which may be anywhere.
+const OPEN_AGAIN: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | WriteFile});
+
+/// Everything is forbidden to a thread of this kind but this.
+pub(super) fn ruleset(needs: &Needs, kind: ThreadKind) -> Result<RulesetCreated, RulesetError> {
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(VERSION))?
         .handle_access(AccessNet::from_all(VERSION))?
@@ -32,7 +38,10 @@ pub(super) fn ruleset(needs: &Needs) -> Result<RulesetCreated, RulesetError> {
         .read
         .iter()
         .map(|path| (path, AccessFs::ReadFile.into()));
-    for (path, rights) in directories.chain(read) {
+    let root = (kind == ThreadKind::Passed).then(|| (PathBuf::from("/"), OPEN_AGAIN));
+    let rules = directories.chain(read);
+    let rules = rules.map(|(path, rights)| (path.clone(), rights));
+    for (path, rights) in rules.chain(root) {
         // What is not there cannot be used: a socket that cannot be made for want of its directory ends the
         // program with a better word.
         if let Ok(file) = PathFd::new(path) {

@@ -2,7 +2,9 @@
 
 //! A filter of system calls for each kind of thread (seccomp).
 
+use std::collections::BTreeMap;
 use std::env::consts::ARCH;
+use std::iter;
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter,
@@ -26,8 +28,8 @@ use super::needs::Needs;
 fn calls(
     _: ThreadKind,
     _: &Needs,
-) -> Result<std::collections::BTreeMap<i64, Vec<seccompiler::SeccompRule>>, BackendError> {
-    Ok(std::collections::BTreeMap::new())
+) -> Result<BTreeMap<i64, Vec<seccompiler::SeccompRule>>, BackendError> {
+    Ok(BTreeMap::new())
 }
 
 /// What becomes of a thread that makes another call.
@@ -39,7 +41,7 @@ pub(super) enum Verdict {
     Logged,
 }
 
-/// A filter for each kind of thread.
+/// Filters for each kind of thread. Of their verdicts the strictest is carried out.
 #[derive(Debug)]
 pub(super) struct Filters(Vec<(ThreadKind, BpfProgram)>);
 
@@ -58,7 +60,10 @@ impl Filters {
             let filter = SeccompFilter::new(calls, otherwise.clone(), SeccompAction::Allow, arch)?;
             Ok((kind, filter.try_into()?))
         };
-        let programs: Result<_, BackendError> = ThreadKind::ALL.into_iter().map(program).collect();
+        // It comes first: after the other, no filter can be added.
+        let first = without_clone3(arch).map(|program| (ThreadKind::Passed, program));
+        let all = ThreadKind::ALL.into_iter().map(program);
+        let programs: Result<_, BackendError> = iter::once(first).chain(all).collect();
         Ok(Some(Self(programs?)))
     }
 
@@ -67,4 +72,12 @@ impl Filters {
         let mut programs = self.0.iter().filter(|(of, _)| *of == kind);
         programs.try_for_each(|(_, program)| apply_filter(program))
     }
+}
+
+/// Has the C library start threads by `clone`, whose flags are no memory, so a filter can read them.
+fn without_clone3(arch: TargetArch) -> Result<BpfProgram, BackendError> {
+    let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    let missing = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let filter = SeccompFilter::new(clone3, SeccompAction::Allow, missing, arch)?;
+    filter.try_into()
 }

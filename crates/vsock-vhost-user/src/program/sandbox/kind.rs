@@ -17,15 +17,27 @@ pub(crate) enum ThreadKind {
     Log,
     /// Closes what host processes have passed.
     Closer,
+    /// Answers those that watch the program.
+    Control,
+    /// Writes reports to the log.
+    Report,
+    /// Writes packets to a file.
+    Capture,
+    /// Reads and writes what host processes have passed, and starts the threads that do.
+    Passed,
 }
 
 impl ThreadKind {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Main,
         Self::Data,
         Self::Requests,
         Self::Log,
         Self::Closer,
+        Self::Control,
+        Self::Report,
+        Self::Capture,
+        Self::Passed,
     ];
 
     /// What a person calls it.
@@ -36,6 +48,10 @@ impl ThreadKind {
             Self::Requests => "requests",
             Self::Log => "log",
             Self::Closer => "closer",
+            Self::Control => "control",
+            Self::Report => "report",
+            Self::Capture => "capture",
+            Self::Passed => "passed",
         }
     }
 }

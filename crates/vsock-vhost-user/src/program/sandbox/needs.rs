@@ -24,9 +24,10 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    /// What the devices of these virtual machines need.
-    pub(crate) fn of(vms: &[Vm]) -> Self {
+    /// What the devices of these virtual machines need, and those that watch the program at this socket.
+    pub(crate) fn of(vms: &[Vm], control: Option<&Path>) -> Self {
         let mut needs = Self::default();
+        needs.directories.extend(control.map(directory));
         for vm in vms {
             let exposed = vm.expose.iter().filter_map(|expose| match &expose.at {
                 ExposedAt::Unix(path) => Some(path),
@@ -81,8 +82,8 @@ mod tests {
         let vm = "guest-cid=3,socket=/run/a/s,uds-path=u,forward=1=tcp:127.0.0.1:80,\
                   forward=2=unix:/run/b/db,expose=unix:/run/c/ssh=22,expose=tcp:127.0.0.1:2222=22";
         let args = Args::try_parse_from(["vsock-vhost-user", "--vm", vm]).unwrap();
-        let needs = Needs::of(&args.vms().unwrap());
-        let directories = [".", "/run/a", "/run/c"].map(PathBuf::from);
+        let needs = Needs::of(&args.vms().unwrap(), Some(Path::new("/run/d/control")));
+        let directories = [".", "/run/a", "/run/c", "/run/d"].map(PathBuf::from);
         assert_eq!(needs.directories, BTreeSet::from(directories));
         assert_eq!(needs.connect_tcp, BTreeSet::from([80]));
     }

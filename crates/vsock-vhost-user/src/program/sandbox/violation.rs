@@ -72,8 +72,9 @@ extern "C" fn die(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc:
 }
 
 fn tell(call: libc::c_int) {
+    // What has noted nothing was started by a confined thread, as those of passed descriptors are.
     let kind = KIND.try_with(Cell::get).ok().flatten();
-    let kind = kind.map_or("unknown", ThreadKind::name);
+    let kind = kind.unwrap_or(ThreadKind::Passed).name();
     let mut line = Cursor::new([0; 400]);
     let thread = gettid().as_raw_nonzero();
     let _fits = writeln!(
