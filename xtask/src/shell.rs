@@ -54,10 +54,10 @@ impl Env {
     pub(crate) fn crates(&self) -> anyhow::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in self.sh.read_dir(self.root.join("crates"))? {
-            if entry.join("Cargo.toml").exists() {
-                if let Some(name) = entry.file_name().and_then(|name| name.to_str()) {
-                    names.push(name.to_owned());
-                }
+            if entry.join("Cargo.toml").exists()
+                && let Some(name) = entry.file_name().and_then(|name| name.to_str())
+            {
+                names.push(name.to_owned());
             }
         }
         names.sort();

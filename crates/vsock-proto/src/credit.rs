@@ -115,7 +115,7 @@ impl RecvWindow {
             let taken = self.start.wrapping_add(far.fwd_cnt);
             let advance = match taken.wrapping_sub(self.told.fwd_cnt) {
                 advance if advance <= span => advance,
-                advance if advance.cast_signed() < 0 => 0,
+                advance if advance > i32::MAX as u32 => 0,
                 _ => span,
             };
             let fwd_cnt = self.told.fwd_cnt.wrapping_add(advance);

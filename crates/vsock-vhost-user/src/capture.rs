@@ -30,7 +30,7 @@ pub use error::CaptureError;
 
 use pcapng::Packet;
 use queue::Queue;
-use sink::Sink;
+use sink::{Existing, Sink};
 use writer::Writer;
 
 /// How long the end of a capture waits until everything is written.
@@ -115,8 +115,32 @@ impl Capture {
         config: CaptureConfig,
         first: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Result<Self, CaptureError> {
+        Self::open(path, Existing::Overwritten, config, first)
+    }
+
+    /// As [`create_with`](Self::create_with), but only into a file that is not there yet. Neither a
+    /// symbolic link nor a FIFO is taken for one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create_with`](Self::create_with); if there is something of this name, the source of
+    /// [`CaptureError::Open`] is [`AlreadyExists`](io::ErrorKind::AlreadyExists).
+    pub fn create_new_with(
+        path: &Path,
+        config: CaptureConfig,
+        first: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, CaptureError> {
+        Self::open(path, Existing::Kept, config, first)
+    }
+
+    fn open(
+        path: &Path,
+        existing: Existing,
+        config: CaptureConfig,
+        first: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, CaptureError> {
         config.check()?;
-        let sink = Sink::open(path).map_err(|source| CaptureError::Open {
+        let sink = Sink::open(path, existing).map_err(|source| CaptureError::Open {
             path: path.to_owned(),
             source,
         })?;

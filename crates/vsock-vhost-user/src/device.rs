@@ -135,7 +135,7 @@ impl VhostUserVsock {
     }
 
     fn set_tap(&self, tap: Option<Box<dyn PacketTap>>) {
-        let before = self.shared.worker().lifecycle.device_mut().set_tap(tap);
+        let before = self.shared.worker().set_tap(tap);
         // Not under the lock.
         drop(before);
     }

@@ -10,8 +10,9 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vsock_epoll::{LoopError, MuxerDriver};
 use vsock_muxer::{ConnectionId, ConnectionInfo, ListPosition, MuxerCounters, MuxerGauges};
 use vsock_proto::{GuestCid, Tick};
-use vsock_virtio::{DeviceCounters, QueueDepths};
+use vsock_virtio::{DeviceCounters, PacketTap, QueueDepths};
 
+use crate::capture::Capture;
 use crate::error::VhostUserError;
 use crate::inquiry::{Inquiry, InspectError, Reply, inquiry};
 
@@ -54,6 +55,7 @@ pub(crate) enum Question {
     Report(Reply<DeviceReport>),
     List(Listing),
     Reset(ConnectionId, Reply<bool>),
+    Capture(Box<dyn PacketTap>, Reply<()>),
 }
 
 /// A list of connections, as far as it has come.
@@ -69,6 +71,7 @@ impl Question {
             Self::Report(reply) => reply.is_given_up(),
             Self::List(listing) => listing.reply.is_given_up(),
             Self::Reset(_, reply) => reply.is_given_up(),
+            Self::Capture(_, reply) => reply.is_given_up(),
         }
     }
 }
@@ -157,7 +160,7 @@ impl Inbox {
     }
 }
 
-/// Asks a running device for figures and connections, from any thread, and ends connections.
+/// Asks a running device for figures and connections, from any thread; ends connections, and starts captures.
 ///
 /// The device's thread answers one question after each of its steps, and lists long lists in parts, so no
 /// question delays bytes. [`Inquiry`] is the way to the answer. A device that has ended says so.
@@ -219,6 +222,13 @@ impl Inspector {
     /// flight is lost. The answer is whether there was such a connection.
     pub fn reset(&self, id: ConnectionId) -> Inquiry<bool> {
         self.ask(|reply| Question::Reset(id, reply))
+    }
+
+    /// Shows every packet of the guest to a capture from the answer on, as
+    /// [`start_capture`](crate::VhostUserVsock::start_capture) does, and does not wait for a device that is busy.
+    pub fn start_capture(&self, capture: &Capture) -> Inquiry<()> {
+        let tap = Box::new(capture.tap(self.guest));
+        self.ask(|reply| Question::Capture(tap, reply))
     }
 
     fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Inquiry<T> {

@@ -94,6 +94,12 @@ impl IoThread {
                 let found = self.shared.worker().reset(id, &mut self.events);
                 reply.answer(found);
             }
+            Question::Capture(tap, reply) => {
+                let before = self.shared.worker().set_tap(Some(tap));
+                // Not under the lock.
+                drop(before);
+                reply.answer(());
+            }
         }
     }
 }

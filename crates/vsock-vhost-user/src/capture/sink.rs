@@ -25,6 +25,14 @@ enum Output {
     Stream(Box<dyn Write + Send>),
 }
 
+/// What becomes of a file that has the name already.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Existing {
+    Overwritten,
+    /// It stays, and is an error.
+    Kept,
+}
+
 /// Blocks that could not be written, all of them.
 #[derive(Debug)]
 pub(super) struct Unwritten {
@@ -34,16 +42,17 @@ pub(super) struct Unwritten {
 }
 
 impl Sink {
-    /// Makes a file, which only its owner can read, or empties the one that is there.
+    /// Makes a file, which only its owner can read, or empties the one that is there, if it may.
     ///
     /// A FIFO must have a reader by now.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, existing: Existing) -> io::Result<Self> {
         // Opening a FIFO that has no reader would wait for one.
         let no_wait = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
+            .create_new(existing == Existing::Kept)
             .mode(0o600)
             .custom_flags(no_wait)
             .open(path)?;

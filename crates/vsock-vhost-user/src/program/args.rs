@@ -33,7 +33,7 @@ use self::vm::{VmArgs, VmError};
 pub(crate) use self::capture::CaptureArgs;
 pub(crate) use self::command::Command;
 pub(crate) use self::connect::Connect;
-pub(crate) use self::control::{ControlArgs, CtlAction, CtlArgs};
+pub(crate) use self::control::{CaptureAction, ControlArgs, CtlAction, CtlArgs};
 pub(crate) use self::generate::Generate;
 pub(crate) use self::logging::LogArgs;
 pub(crate) use self::operation::{OperationArgs, SandboxMode};

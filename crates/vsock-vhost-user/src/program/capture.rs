@@ -1,31 +1,229 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The capture of all guests, from the start of the program to its end.
+//! The capture of all guests: from the start of the program, or started and stopped while it runs.
 
-use std::io;
+mod control;
+mod outcome;
 
-use vsock_vhost_user::{Capture, CaptureError};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use vsock_vhost_user::{Capture, CaptureConfig, CaptureError, Inspector, VhostUserVsock};
 
 use super::args::CaptureArgs;
-use super::error::ProgramError;
+use super::error::{ProgramError, with_causes};
 use super::logging::Logging;
+use super::sandbox::{Sandbox, ThreadKind};
 
-/// Begins it, if one is wanted. The thread that writes it does `first`.
-pub(crate) fn begin(
-    args: &CaptureArgs,
-    first: impl FnOnce() -> io::Result<()> + Send + 'static,
-) -> Result<Option<Capture>, ProgramError> {
-    let Some(path) = &args.capture else {
-        return Ok(None);
-    };
-    let capture = Capture::create_with(path, args.config(), first)?;
-    log::info!("capturing packets to {}", path.display());
-    Ok(Some(capture))
+pub(crate) use self::control::{CaptureControl, CaptureOrder};
+pub(crate) use self::outcome::{CaptureOutcome, CaptureRefusal, CaptureStarted, CaptureStopped};
+
+/// How long devices have until they show their packets.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Files of captures that a directory may have.
+const MAX_FILES: u32 = 9999;
+
+/// The capture, of which there is one at a time.
+#[derive(Debug)]
+pub(crate) struct Captures {
+    current: Mutex<Option<Current>>,
+    directory: Option<PathBuf>,
+    config: CaptureConfig,
+    /// For the threads that write.
+    sandbox: Arc<Sandbox>,
 }
 
-/// Ends it. If it has ended by itself, the log has told why.
-pub(crate) fn end(capture: Option<Capture>, logging: &Logging) {
-    if let Some(Err(error @ CaptureError::NotEnded)) = capture.map(Capture::stop) {
-        logging.say(&ProgramError::Capture(error).text());
+#[derive(Debug)]
+struct Current {
+    capture: Capture,
+    file: PathBuf,
+}
+
+impl Captures {
+    /// Begins the one of `--capture`, if it is wanted.
+    pub(crate) fn begin(args: &CaptureArgs, sandbox: &Arc<Sandbox>) -> Result<Self, ProgramError> {
+        let config = args.config();
+        let directory = args.capture_dir.as_deref().map(directory).transpose()?;
+        let current = match args.capture.clone() {
+            Some(file) => {
+                let capture =
+                    Capture::create_with(&file, config, sandbox.begin(ThreadKind::Capture))?;
+                log::info!("capturing packets to {}", file.display());
+                Some(Current { capture, file })
+            }
+            None => None,
+        };
+        Ok(Self {
+            current: Mutex::new(current),
+            directory,
+            config,
+            sandbox: Arc::clone(sandbox),
+        })
+    }
+
+    /// Shows it the packets of these devices.
+    pub(crate) fn show<'a>(&self, devices: impl Iterator<Item = &'a VhostUserVsock>) {
+        if let Some(Current { capture, .. }) = &*self.current() {
+            devices.for_each(|device| device.start_capture(capture));
+        }
+    }
+
+    /// What the thread that carries out orders does first. One that may begin captures makes files and starts
+    /// threads, so only one that can do no more than end a capture is confined.
+    fn confine(&self) -> io::Result<()> {
+        match self.directory {
+            Some(_) => Ok(()),
+            None => self.sandbox.begin(ThreadKind::Capture)(),
+        }
+    }
+
+    /// Begins one into a new file. One that has ended by itself makes room for it.
+    fn start(&self, guests: &[Inspector]) -> Result<CaptureStarted, CaptureRefusal> {
+        let mut current = self.current();
+        if let Some(Current { capture, file }) = &*current
+            && capture.is_running()
+        {
+            return Err(CaptureRefusal::Running(text(file)));
+        }
+        let directory = self.directory.as_ref();
+        let directory = directory.ok_or(CaptureRefusal::NoDirectory)?;
+        *current = None;
+        let (capture, file) = create_in(directory, self.config, &self.sandbox)?;
+        log::info!("capturing packets to {}", file.display());
+        let silent_guests = show(&capture, guests);
+        let started = CaptureStarted {
+            file: text(&file),
+            silent_guests,
+        };
+        *current = Some(Current { capture, file });
+        Ok(started)
+    }
+
+    /// Ends it.
+    fn stop(&self) -> Result<CaptureStopped, CaptureRefusal> {
+        // Until it has ended: the end of the program waits for that.
+        let mut current = self.current();
+        let Current { capture, file } = current.take().ok_or(CaptureRefusal::NotRunning)?;
+        let before = capture.counters();
+        let (counters, incomplete) = match capture.stop() {
+            Ok(counters) => (counters, None),
+            Err(error) => (before, Some(with_causes(&error))),
+        };
+        log::info!("the capture {} was stopped", file.display());
+        Ok(CaptureStopped {
+            file: text(&file),
+            packets: counters.packets,
+            dropped: counters.dropped,
+            file_bytes: counters.file_bytes,
+            incomplete,
+        })
+    }
+
+    /// Ends it with the program. If it has ended by itself, the log has told why.
+    pub(crate) fn end(&self, logging: &Logging) {
+        let ended = self.current().take().map(|current| current.capture.stop());
+        if let Some(Err(error @ CaptureError::NotEnded)) = ended {
+            logging.say(&ProgramError::Capture(error).text());
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Current>> {
+        // One value, which is changed as a whole.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The directory of captures, by a path that clients elsewhere understand.
+fn directory(path: &Path) -> Result<PathBuf, ProgramError> {
+    let found = fs::canonicalize(path).and_then(|path| {
+        if fs::metadata(&path)?.is_dir() {
+            Ok(path)
+        } else {
+            Err(ErrorKind::NotADirectory.into())
+        }
+    });
+    found.map_err(|source| {
+        let path = path.to_owned();
+        ProgramError::CaptureDir { path, source }
+    })
+}
+
+/// Begins a capture into the first file of the directory that is not there yet. No client chooses a name, and
+/// nothing is overwritten.
+fn create_in(
+    directory: &Path,
+    config: CaptureConfig,
+    sandbox: &Arc<Sandbox>,
+) -> Result<(Capture, PathBuf), CaptureRefusal> {
+    for number in 1..=MAX_FILES {
+        let file = directory.join(format!("packets-{number}.pcapng"));
+        match Capture::create_new_with(&file, config, sandbox.begin(ThreadKind::Capture)) {
+            Ok(capture) => return Ok((capture, file)),
+            Err(CaptureError::Open { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {
+            }
+            Err(error) => return Err(CaptureRefusal::Failed(with_causes(&error))),
+        }
+    }
+    Err(CaptureRefusal::TooManyFiles(MAX_FILES))
+}
+
+/// Shows it the packets of these guests; returns those whose devices do not answer.
+fn show(capture: &Capture, guests: &[Inspector]) -> Vec<u64> {
+    let end = Instant::now() + PATIENCE;
+    let asked = guests.iter().map(|guest| guest.start_capture(capture));
+    let asked: Vec<_> = asked.collect();
+    let answers = guests.iter().zip(asked).filter_map(|(guest, inquiry)| {
+        let answer = inquiry.wait(end.saturating_duration_since(Instant::now()));
+        let error = answer.err()?;
+        let cid = guest.guest_cid();
+        log::warn!("the packets of guest {cid} are not captured: {error}");
+        Some(cid.into())
+    });
+    answers.collect()
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::args::SandboxMode;
+    use crate::program::sandbox::Needs;
+
+    fn unconfined() -> Arc<Sandbox> {
+        Arc::new(Sandbox::prepare(SandboxMode::Off, &Needs::default()).unwrap())
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_touched_and_the_next_number_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |number| directory.path().join(format!("packets-{number}.pcapng"));
+        fs::write(at(1), "kept").unwrap();
+        std::os::unix::fs::symlink("nowhere", at(2)).unwrap();
+        let (capture, file) =
+            create_in(directory.path(), CaptureConfig::default(), &unconfined()).unwrap();
+        capture.stop().unwrap();
+        assert_eq!(file, at(3));
+        assert_eq!(fs::read(at(1)).unwrap(), b"kept");
+        assert!(!directory.path().join("nowhere").exists());
+    }
+
+    #[test]
+    fn a_directory_that_has_gone_is_an_error_that_names_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let gone = directory.path().join("gone");
+        let refusal = create_in(&gone, CaptureConfig::default(), &unconfined()).unwrap_err();
+        assert!(
+            refusal
+                .to_string()
+                .contains("gone/packets-1.pcapng: No such file"),
+            "{refusal}"
+        );
     }
 }

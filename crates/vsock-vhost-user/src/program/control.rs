@@ -4,6 +4,7 @@
 
 mod answers;
 mod connection_name;
+mod controlled;
 mod guests;
 mod listing;
 mod metrics;
@@ -11,6 +12,7 @@ mod report;
 mod server;
 
 pub(crate) use self::connection_name::ConnectionName;
+pub(crate) use self::controlled::Controlled;
 pub(crate) use self::guests::Guests;
 #[cfg(test)]
 pub(crate) use self::listing::Address;

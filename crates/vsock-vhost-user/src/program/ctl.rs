@@ -16,8 +16,8 @@ use tokio::runtime::Builder;
 use self::client::Client;
 pub(crate) use self::error::CtlError;
 use self::output::print;
-use self::requests::{close, connections, get};
-use super::args::{CtlAction, CtlArgs};
+use self::requests::{close, connections, get, start_capture, stop_capture};
+use super::args::{CaptureAction, CtlAction, CtlArgs};
 
 /// Does it.
 ///
@@ -47,6 +47,10 @@ async fn act(args: &CtlArgs) -> Result<(), CtlError> {
             print(&tables::metrics(&String::from_utf8_lossy(&page)))
         }
         CtlAction::Close { id } => close(&client, id).await,
+        CtlAction::Capture { action } => match action {
+            CaptureAction::Start => print(&tables::started(&start_capture(&client).await?)),
+            CaptureAction::Stop => print(&tables::stopped(&stop_capture(&client).await?)),
+        },
         CtlAction::Top => top::run(&client, io::stdout().is_terminal()).await,
     }
 }

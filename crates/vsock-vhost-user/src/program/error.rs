@@ -45,6 +45,8 @@ pub(crate) enum ProgramError {
     Sandbox(#[from] SandboxError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    #[error("cannot capture packets in {}, expected a directory", path.display())]
+    CaptureDir { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error(transparent)]

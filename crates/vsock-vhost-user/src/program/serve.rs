@@ -12,14 +12,15 @@ use signal_hook::iterator::Signals;
 use vsock_vhost_user::{Stopper, VhostUserError, VhostUserVsock, start_closer};
 
 use super::args::{Args, Vm};
-use super::control::{Control, Guests, Reporter};
+use super::capture::{CaptureControl, Captures};
+use super::control::{Control, Controlled, Guests, Reporter};
 use super::descriptors::{self, Reach};
 use super::error::ProgramError;
 use super::logging::Logging;
 use super::machine::{Common, Passed, device, siblings};
 use super::sandbox::{Sandbox, ThreadKind};
 use super::systemd::{Guest, Manager, StatusLine};
-use super::{capture, signals, thread};
+use super::{signals, thread};
 
 /// What ends the program.
 enum End {
@@ -53,7 +54,7 @@ pub(crate) fn run(
     let configs = vms.iter().map(|vm| (&vm.config, reach(vm)));
     descriptors::raise(configs, passing);
     // Before there are sockets: a file that cannot be written is told without any.
-    let capture = capture::begin(&args.capture, sandbox.begin(ThreadKind::Capture))?;
+    let captures = Arc::new(Captures::begin(&args.capture, sandbox)?);
     let common = Common {
         access: args.operation.access(),
         sandbox,
@@ -61,17 +62,19 @@ pub(crate) fn run(
         passed,
     };
     let devices = devices(vms, common)?;
-    if let Some(capture) = &capture {
-        let all = devices.iter();
-        all.for_each(|device| device.start_capture(capture));
-    }
-    let guests = Guests::new(devices.iter().map(VhostUserVsock::inspector).collect());
+    captures.show(devices.iter());
+    let inspectors: Vec<_> = devices.iter().map(VhostUserVsock::inspector).collect();
+    let guests = Guests::new(inspectors.clone());
     let begin = sandbox.begin(ThreadKind::Report);
     let reporter = Reporter::start(guests.clone(), logging.voice(), begin);
     let reporter = reporter.map_err(ProgramError::Thread)?;
     let control = args.control.control.as_deref();
-    let _control = control
-        .map(|path| begin_control(path, guests, sandbox))
+    let control = control
+        .map(|path| {
+            let capture = CaptureControl::start(Arc::clone(&captures), inspectors);
+            let capture = capture.map_err(ProgramError::Thread)?;
+            begin_control(path, Controlled { guests, capture }, sandbox)
+        })
         .transpose()?;
     // What is started from here on is confined as well.
     files.confine()?;
@@ -100,7 +103,9 @@ pub(crate) fn run(
             manager.stopping();
         }
     });
-    capture::end(capture, logging);
+    // No capture is started from here on.
+    drop(control);
+    captures.end(logging);
     result
 }
 
@@ -139,11 +144,11 @@ fn wait(
 
 fn begin_control(
     path: &Path,
-    guests: Guests,
+    controlled: Controlled,
     sandbox: &Arc<Sandbox>,
 ) -> Result<Control, ProgramError> {
     let begin = sandbox.begin(ThreadKind::Control);
-    let control = Control::start(path, guests, begin).map_err(|source| {
+    let control = Control::start(path, controlled, begin).map_err(|source| {
         let path = path.to_owned();
         ProgramError::Control { path, source }
     })?;

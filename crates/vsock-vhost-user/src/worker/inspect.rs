@@ -5,7 +5,7 @@
 use log::Level;
 use vsock_epoll::DriverEvents;
 use vsock_muxer::{ConnectionId, ListPosition, MuxerCounters};
-use vsock_virtio::{DeviceCounters, QueueDepths, Queues};
+use vsock_virtio::{DeviceCounters, PacketTap, QueueDepths, Queues};
 
 use super::Worker;
 use crate::inspector::{ConnectionList, DeviceReport};
@@ -99,5 +99,13 @@ impl Worker {
         events.set_next_call(self.serve(now));
         self.carry_out(now);
         found
+    }
+
+    /// Shows packets to `tap` from now on, or to none; returns the tap before.
+    pub(crate) fn set_tap(
+        &mut self,
+        tap: Option<Box<dyn PacketTap>>,
+    ) -> Option<Box<dyn PacketTap>> {
+        self.lifecycle.device_mut().set_tap(tap)
     }
 }

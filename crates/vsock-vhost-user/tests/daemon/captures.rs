@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use tempfile::TempDir;
@@ -16,7 +16,7 @@ use vsock_vhost_user::{Capture, CaptureConfig, CaptureError};
 
 use crate::guest::{GENEROUS, Guest};
 use crate::host::{Host, STOP};
-use crate::program::{PROGRAM, Program};
+use crate::program::{PROGRAM, Program, run};
 
 /// A packet in a file.
 #[derive(Debug)]
@@ -239,4 +239,104 @@ fn a_limit_of_file_sizes_ends_the_capture_and_loses_lines_of_the_log_but_ends_no
             "{name}"
         );
     }
+}
+
+#[test]
+fn the_control_socket_starts_and_stops_captures_into_new_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |number| directory.path().join(format!("packets-{number}.pcapng"));
+    fs::write(at(1), "not touched").unwrap();
+    let option = format!("--capture-dir={}", directory.path().display());
+    let program = Program::start_controlled(&[&option, "--capture-bytes=0", "--log-level=warn"]);
+    let mut guest = program.boot();
+    let (code, said) = ctl(&program, &["capture", "stop"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("there is no capture to stop"), "{said}");
+    refused(&mut guest, 1);
+    for (number, port) in [(2, 10), (3, 20)] {
+        let file = at(number);
+        let shown = file.display().to_string();
+        let started = ctl(&program, &["capture", "start"]);
+        assert_eq!(started, (Some(0), format!("{shown}\n")));
+        let (code, said) = ctl(&program, &["capture", "start"]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(&format!("captured to {shown}")), "{said}");
+        refused(&mut guest, port);
+        refused(&mut guest, port + 1);
+        let (code, said) = ctl(&program, &["capture", "stop"]);
+        let len = fs::metadata(&file).unwrap().len();
+        let counted = format!("{shown}: 4 packets, 0 of them not in the file, {len} bytes\n");
+        assert_eq!((code, said), (Some(0), counted));
+        refused(&mut guest, port + 2);
+        let (packets, interfaces) = read(&file);
+        let ports: Vec<_> = packets.iter().map(|packet| packet.what().2).collect();
+        assert_eq!(
+            (ports, interfaces),
+            (vec![port, port, port + 1, port + 1], 1)
+        );
+    }
+    assert_eq!(fs::read(at(1)).unwrap(), b"not touched");
+    // The end of the program is that of a capture, too.
+    ctl(&program, &["capture", "start"]);
+    refused(&mut guest, 30);
+    assert_eq!(program.said(), "");
+    assert_eq!(read(&at(4)).0.len(), 2);
+}
+
+#[test]
+fn the_control_socket_stops_the_capture_of_the_start_and_says_how_to_begin_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("packets");
+    let option = format!("--capture={}", file.display());
+    let program =
+        Program::start_controlled(&[&option, "--capture-limit=4KiB", "--log-level=error"]);
+    let mut guest = program.boot();
+    for port in 0..100 {
+        refused(&mut guest, port);
+    }
+    let (code, said) = ctl(&program, &["capture", "stop"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("not complete: the file has the 4096 bytes that it may have"),
+        "{said}"
+    );
+    let (code, said) = ctl(&program, &["capture", "start"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("start the program with --capture-dir DIR"),
+        "{said}"
+    );
+    assert_eq!(program.said(), "");
+}
+
+#[test]
+fn a_directory_for_captures_that_is_none_is_said_at_the_start() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let option = format!("--capture-dir={}", file.path().display());
+    let args = [
+        "--guest-cid=3",
+        "--socket=/tmp/none/s",
+        "--uds-path=/tmp/none/v",
+    ];
+    let args = [&args[..], &["--control=/tmp/none/c", &option]].concat();
+    let (code, said) = run(&args);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("expected a directory"), "{said}");
+}
+
+/// The exit code of a command of the control socket, and what it said.
+fn ctl(program: &Program, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(PROGRAM);
+    let ended = command
+        .arg("ctl")
+        .arg(program.control())
+        .args(args)
+        .output();
+    let Output {
+        status,
+        mut stdout,
+        stderr,
+    } = ended.unwrap();
+    stdout.extend(stderr);
+    (status.code(), String::from_utf8(stdout).unwrap())
 }

@@ -338,3 +338,22 @@ fn descriptors_that_do_not_wait_are_used_as_they_are() {
     connect.ended_output();
     assert_eq!(connect.end(), (Some(0), String::new()));
 }
+
+#[test]
+fn a_wait_that_ends_within_an_attempt_tells_that_the_guest_has_refused() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("vsock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut command = Command::new(PROGRAM);
+    let command = command.arg("connect").arg(&path).args(["5", "--wait=1s"]);
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    // The first attempt is refused; the others find only the queue of the listener.
+    drop(listener.accept().unwrap());
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(3), "{said}");
+    assert!(
+        said.contains("refused: the guest has no listener"),
+        "{said}"
+    );
+}

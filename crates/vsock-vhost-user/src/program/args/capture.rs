@@ -4,14 +4,17 @@
 
 use std::path::PathBuf;
 
-use clap::Args as ClapArgs;
+use clap::{ArgGroup, Args as ClapArgs};
 use vsock_vhost_user::CaptureConfig;
 
 use super::units::size;
 
 /// A capture of all guests.
 #[derive(Clone, Debug, ClapArgs)]
-#[command(next_help_heading = "A capture of packets")]
+#[command(
+    next_help_heading = "A capture of packets",
+    group = ArgGroup::new("captures").args(["capture", "capture_dir"]).multiple(true)
+)]
 pub(crate) struct CaptureArgs {
     /// Write the packets of all guests to FILE, for Wireshark and tshark: pcapng, with an interface
     /// for each guest. It has what guests send and receive, so only its owner can read it; what was
@@ -20,11 +23,16 @@ pub(crate) struct CaptureArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) capture: Option<PathBuf>,
 
+    /// Let the control socket start captures while the program runs, into new files of DIR:
+    /// packets-1.pcapng and so on. See the command ctl
+    #[arg(long, value_name = "DIR", requires = "control")]
+    pub(crate) capture_dir: Option<PathBuf>,
+
     /// Bytes of payload that are kept of each captured packet, from 0 to 64KiB
     #[arg(
         long,
         value_name = "SIZE",
-        requires = "capture",
+        requires = "captures",
         value_parser = size(0..=65_536),
         default_value = "128"
     )]
@@ -35,7 +43,7 @@ pub(crate) struct CaptureArgs {
     #[arg(
         long,
         value_name = "SIZE",
-        requires = "capture",
+        requires = "captures",
         value_parser = size(4096..=u32::MAX),
         default_value = "1GiB"
     )]

@@ -119,6 +119,13 @@ impl<'a> Reader<'a> {
                 _ => return next.expected("a key, such as guest_cid"),
             };
             for value in self.values()? {
+                // Only a quoted value can have one.
+                if value.contains('\0') {
+                    return Err(FileError::Expected(
+                        next.line,
+                        "a value without a NUL character",
+                    ));
+                }
                 pairs.push((key.clone(), value));
             }
         }
@@ -224,6 +231,10 @@ vms:
             (
                 "vms:\n- socket: /s\n  socket: /t",
                 "line 2: the argument '--socket <PATH>' cannot",
+            ),
+            (
+                "vms:\n- socket: /s\n  uds_path: \"/a\\0b\"",
+                "line 3: expected a value without a NUL",
             ),
             ("vms: []\nmore: []", "line 2: expected `vms:`"),
             ("vms: []\n---\nvms: []", "line 2: expected `vms:`"),

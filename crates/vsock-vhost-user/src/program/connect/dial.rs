@@ -62,17 +62,21 @@ pub(crate) struct Dialler<'a> {
 }
 
 impl Dialler<'_> {
-    /// Tries until the guest answers, or this long.
+    /// Tries until the guest answers, or this long. The last attempt may be cut short: if one before it was
+    /// refused, that says more than the silence.
     pub(crate) fn dial_until_answered(self, wait: Duration) -> Result<Connection, DialError> {
         let begun = Instant::now();
         let left = || wait.saturating_sub(begun.elapsed());
         let [mut pause, longest] = PAUSES;
+        let mut was_refused = false;
         loop {
             let error = match self.dial(left()) {
                 Ok(connection) => return Ok(connection),
+                Err(DialError::Silent(_)) if was_refused => return Err(DialError::Refused),
                 Err(DialError::Silent(_)) => return Err(DialError::Silent(wait)),
                 Err(error) => error,
             };
+            was_refused |= matches!(error, DialError::Refused);
             if !error.may_pass() || left().is_zero() {
                 return Err(error);
             }

@@ -13,9 +13,11 @@ use serde::Serialize;
 use vsock_vhost_user::InspectError;
 
 use super::connection_name::ConnectionName;
+use super::controlled::Controlled;
 use super::guests::Guests;
 use super::listing::{Failure, Listing};
 use super::metrics;
+use crate::program::capture::{CaptureControl, CaptureOrder, CaptureOutcome, CaptureRefusal};
 
 type Answer = Response<Full<Bytes>>;
 
@@ -23,24 +25,31 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Answers one request. Its body is not read.
 pub(super) async fn answer(
-    guests: Arc<Guests>,
+    controlled: Arc<Controlled>,
     request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
+    let Controlled { guests, capture } = &*controlled;
     let reads = [Method::GET, Method::HEAD].contains(request.method());
     let deletes = *request.method() == Method::DELETE;
+    let posts = *request.method() == Method::POST;
     let path = request.uri().path();
     Ok(match path.strip_prefix("/connections/") {
-        Some(name) if deletes => delete(&guests, name).await,
+        Some(name) if deletes => delete(guests, name).await,
         Some(_) => not_allowed("DELETE"),
-        None if path == "/metrics" && reads => scrape(&guests).await,
+        None if path == "/metrics" && reads => scrape(guests).await,
         None if path == "/connections" && reads => {
             let listing = Listing::of(&guests.connections().await);
             json(StatusCode::OK, &listing)
         }
         None if ["/metrics", "/connections"].contains(&path) => not_allowed("GET, HEAD"),
+        None if path == "/capture" && posts => ordered(capture, CaptureOrder::Start).await,
+        None if path == "/capture" && deletes => ordered(capture, CaptureOrder::Stop).await,
+        None if path == "/capture" => not_allowed("POST, DELETE"),
         None => failure(
             StatusCode::NOT_FOUND,
-            "expected GET /metrics, GET /connections or DELETE /connections/ID".to_owned(),
+            "expected GET /metrics, GET /connections, DELETE /connections/ID, POST /capture or \
+             DELETE /capture"
+                .to_owned(),
         ),
     })
 }
@@ -72,6 +81,24 @@ async fn delete(guests: &Guests, name: &str) -> Answer {
             format!("there is no connection {name}"),
         ),
         Err(error) => failure(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    }
+}
+
+async fn ordered(capture: &CaptureControl, order: CaptureOrder) -> Answer {
+    match capture.order(order).await {
+        Ok(CaptureOutcome::Started(started)) => json(StatusCode::CREATED, &started),
+        Ok(CaptureOutcome::Stopped(stopped)) => json(StatusCode::OK, &stopped),
+        Err(refusal) => {
+            let status = match refusal {
+                CaptureRefusal::NotRunning => StatusCode::NOT_FOUND,
+                CaptureRefusal::Running(_)
+                | CaptureRefusal::NoDirectory
+                | CaptureRefusal::TooManyFiles(_) => StatusCode::CONFLICT,
+                CaptureRefusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                CaptureRefusal::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            failure(status, refusal.to_string())
+        }
     }
 }
 

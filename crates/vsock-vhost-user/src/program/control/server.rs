@@ -26,7 +26,7 @@ use tokio::time::{Instant, interval_at, timeout};
 use vsock_vhost_user::{NamedListener, SocketAccess};
 
 use super::answers::answer;
-use super::guests::Guests;
+use super::controlled::Controlled;
 use crate::program::thread;
 
 /// The permissions of the socket: this user's alone.
@@ -63,7 +63,7 @@ impl Control {
     /// The socket cannot be made, or no thread can be started, or the one of `begin`.
     pub(crate) fn start(
         path: &Path,
-        guests: Guests,
+        controlled: Controlled,
         begin: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<Self> {
         let access = SocketAccess::default().mode(MODE);
@@ -81,7 +81,7 @@ impl Control {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::start("control", begin, move || {
             runtime.block_on(async {
-                task::spawn(serve(socket, Arc::new(guests)));
+                task::spawn(serve(socket, Arc::new(controlled)));
                 // It ends by an error: nothing is ever sent.
                 let _dropped = stopped.await;
             });
@@ -107,7 +107,7 @@ impl Drop for Control {
 }
 
 /// Serves clients for as long as the thread runs.
-async fn serve(socket: UnixListener, guests: Arc<Guests>) {
+async fn serve(socket: UnixListener, controlled: Arc<Controlled>) {
     let mut clients: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match socket.accept().await {
@@ -118,7 +118,7 @@ async fn serve(socket: UnixListener, guests: Arc<Guests>) {
                         first.abort();
                     }
                 }
-                let client = task::spawn(serve_client(stream, Arc::clone(&guests)));
+                let client = task::spawn(serve_client(stream, Arc::clone(&controlled)));
                 clients.push_back(client.abort_handle());
             }
             Err(error) => {
@@ -129,8 +129,8 @@ async fn serve(socket: UnixListener, guests: Arc<Guests>) {
     }
 }
 
-async fn serve_client(stream: UnixStream, guests: Arc<Guests>) {
-    let service = service_fn(move |request| answer(Arc::clone(&guests), request));
+async fn serve_client(stream: UnixStream, controlled: Arc<Controlled>) {
+    let service = service_fn(move |request| answer(Arc::clone(&controlled), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

@@ -3,17 +3,17 @@
 //! The requests, and what their answers mean.
 
 use hyper::{Method, StatusCode};
+use serde::de::DeserializeOwned;
 
 use super::client::Client;
 use super::error::CtlError;
+use crate::program::capture::{CaptureStarted, CaptureStopped};
 use crate::program::control::{ConnectionName, Failure, Listing};
 
 /// The connections of all guests.
 pub(super) async fn connections(client: &Client) -> Result<Listing, CtlError> {
     let text = get(client, "/connections").await?;
-    serde_json::from_slice(&text).map_err(|_| CtlError::Answer {
-        path: client.path().to_owned(),
-    })
+    parse(client, &text)
 }
 
 /// What there is at a path.
@@ -35,6 +35,28 @@ pub(super) async fn close(client: &Client, id: ConnectionName) -> Result<(), Ctl
         StatusCode::NOT_FOUND => Err(CtlError::NoConnection(id)),
         status => Err(refused(status, &body)),
     }
+}
+
+/// Begins a capture.
+pub(super) async fn start_capture(client: &Client) -> Result<CaptureStarted, CtlError> {
+    match client.ask(Method::POST, "/capture").await? {
+        (StatusCode::CREATED, body) => parse(client, &body),
+        (status, body) => Err(refused(status, &body)),
+    }
+}
+
+/// Ends it.
+pub(super) async fn stop_capture(client: &Client) -> Result<CaptureStopped, CtlError> {
+    match client.ask(Method::DELETE, "/capture").await? {
+        (StatusCode::OK, body) => parse(client, &body),
+        (status, body) => Err(refused(status, &body)),
+    }
+}
+
+fn parse<T: DeserializeOwned>(client: &Client, text: &[u8]) -> Result<T, CtlError> {
+    serde_json::from_slice(text).map_err(|_| CtlError::Answer {
+        path: client.path().to_owned(),
+    })
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> CtlError {

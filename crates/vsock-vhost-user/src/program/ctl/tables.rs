@@ -5,6 +5,7 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
+use crate::program::capture::{CaptureStarted, CaptureStopped};
 use crate::program::control::{Connection, Listing};
 
 /// The widest line.
@@ -72,6 +73,32 @@ pub(super) fn metrics(page: &str) -> String {
         table.add_row([name, value]);
     }
     text(&table)
+}
+
+/// The name of the file that a capture goes to, and a line for each guest that is missing.
+pub(super) fn started(started: &CaptureStarted) -> String {
+    let silent = started.silent_guests.iter();
+    let silent = silent
+        .map(|guest| format!("guest {guest} does not answer: its packets are not captured\n"));
+    format!("{}\n", started.file) + &silent.collect::<String>()
+}
+
+/// What is in the file of a capture, and what is not.
+pub(super) fn stopped(stopped: &CaptureStopped) -> String {
+    let CaptureStopped {
+        file,
+        packets,
+        dropped,
+        file_bytes,
+        incomplete,
+    } = stopped;
+    let counted = format!(
+        "{file}: {packets} packets, {dropped} of them not in the file, {file_bytes} bytes\n"
+    );
+    let incomplete = incomplete
+        .iter()
+        .map(|why| format!("not complete: {why}\n"));
+    counted + &incomplete.collect::<String>()
 }
 
 /// An empty table, whose columns from `numbers` on are aligned to the right.

@@ -38,7 +38,8 @@ pub(super) async fn run(client: &Client, is_terminal: bool) -> Result<(), CtlErr
         let listing = connections(client).await?;
         let rates = before.rates(&listing, Instant::now());
         if is_terminal {
-            let view = view(&listing, &rates, rows());
+            let size = Size::of_terminal();
+            let view = size.fit(&view(&listing, &rates, size.connections()));
             // Each line replaces the one that was there, so nothing flickers.
             let view = view.replace('\n', "\x1b[K\n");
             print(&format!("\x1b[H{view}\x1b[J"))?;
@@ -48,12 +49,46 @@ pub(super) async fn run(client: &Client, is_terminal: bool) -> Result<(), CtlErr
     }
 }
 
-/// Connections that fit on the terminal.
-fn rows() -> usize {
-    let height = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
-    match height.saturating_sub(FRAME) {
-        0 => ROWS,
-        rows => rows,
+/// What a terminal shows: a line that is longer would be two, and one more would scroll.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Size {
+    lines: usize,
+    columns: usize,
+}
+
+impl Size {
+    /// Of standard output. A terminal that does not say is taken for one of the usual size.
+    fn of_terminal() -> Self {
+        let size = tcgetwinsize(io::stdout()).ok();
+        let size = size.filter(|size| size.ws_row > 0 && size.ws_col > 0);
+        size.map_or(
+            Self {
+                lines: 24,
+                columns: 80,
+            },
+            |size| Self {
+                lines: size.ws_row.into(),
+                columns: size.ws_col.into(),
+            },
+        )
+    }
+
+    /// Connections for which there is room.
+    const fn connections(self) -> usize {
+        self.lines.saturating_sub(FRAME)
+    }
+
+    /// The part of a picture that has room. The last line stays free: the cursor stands there.
+    fn fit(self, view: &str) -> String {
+        let lines = view.lines().take(self.lines.saturating_sub(1));
+        lines
+            .map(|line| {
+                line.chars()
+                    .take(self.columns)
+                    .chain(['\n'])
+                    .collect::<String>()
+            })
+            .collect()
     }
 }
 
@@ -197,6 +232,17 @@ mod tests {
         // Another connection with the ID of one that had moved more moves nothing less than nothing.
         let rates = moment.rates(&first, begin + Duration::from_secs(3));
         assert_eq!(rates, [rate(0, 0)]);
+    }
+
+    #[test]
+    fn a_picture_is_never_larger_than_its_terminal() {
+        let listing = listing(&[("3-1", 0, 0), ("3-2", 0, 0), ("3-3", 0, 0)]);
+        for lines in 1..8 {
+            let size = Size { lines, columns: 40 };
+            let shown = size.fit(&view(&listing, &[Rate::default(); 3], size.connections()));
+            assert!(shown.lines().count() < lines, "{lines}: {shown}");
+            assert!(shown.lines().all(|line| line.len() <= 40), "{shown}");
+        }
     }
 
     #[test]

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Orders to start and to stop captures, carried out on a thread of their own: opening a file and writing the
+//! rest of one may take a while.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use tokio::sync::oneshot;
+use vsock_vhost_user::Inspector;
+
+use super::Captures;
+use super::outcome::{CaptureOutcome, CaptureRefusal};
+use crate::program::thread;
+
+/// Orders that wait.
+const CAPACITY: usize = 16;
+
+/// What to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CaptureOrder {
+    Start,
+    Stop,
+}
+
+type Result = std::result::Result<CaptureOutcome, CaptureRefusal>;
+
+/// Gives orders, from any task. The thread ends when all of these have gone.
+#[derive(Clone, Debug)]
+pub(crate) struct CaptureControl(SyncSender<(CaptureOrder, oneshot::Sender<Result>)>);
+
+impl CaptureControl {
+    /// Starts the thread that carries them out.
+    ///
+    /// # Errors
+    ///
+    /// No thread can be started.
+    pub(crate) fn start(captures: Arc<Captures>, guests: Vec<Inspector>) -> io::Result<Self> {
+        let (orders, ordered) = sync_channel(CAPACITY);
+        let confined = Arc::clone(&captures);
+        thread::start(
+            "captures",
+            move || confined.confine(),
+            move || {
+                run(&ordered, &captures, &guests);
+            },
+        )?;
+        Ok(Self(orders))
+    }
+
+    /// Gives an order, and waits until it is carried out.
+    pub(crate) async fn order(&self, order: CaptureOrder) -> Result {
+        let (reply, outcome) = oneshot::channel();
+        let given = self.0.try_send((order, reply));
+        given.map_err(|_| CaptureRefusal::Busy)?;
+        outcome.await.unwrap_or(Err(CaptureRefusal::Busy))
+    }
+}
+
+fn run(
+    ordered: &Receiver<(CaptureOrder, oneshot::Sender<Result>)>,
+    captures: &Captures,
+    guests: &[Inspector],
+) {
+    while let Ok((order, reply)) = ordered.recv() {
+        // The client has left meanwhile.
+        if reply.is_closed() {
+            continue;
+        }
+        let outcome = match order {
+            CaptureOrder::Start => captures.start(guests).map(CaptureOutcome::Started),
+            CaptureOrder::Stop => captures.stop().map(CaptureOutcome::Stopped),
+        };
+        // It was done, whether the client knows or not.
+        let _told = reply.send(outcome);
+    }
+}
