@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat, open};
 use rustix::net::{
     RecvFlags, SendFlags, Shutdown, SocketType, connect_unspec, getpeername, ipproto, recv, send,
@@ -140,9 +140,19 @@ impl Descriptor {
     /// Whether these events of a poll, after which no byte could be moved, say that none will be.
     ///
     /// An error may also be a note to the process that keeps the socket, as of a time stamp that it
-    /// has asked for. A poll reports that until it is taken, so it is taken here.
+    /// has asked for. A poll reports that until it is taken, so it is taken here. If there is none,
+    /// the thread for the other direction may have taken it: then the error is gone.
     pub(super) fn is_broken(&self, events: PollFlags) -> bool {
-        events.contains(PollFlags::ERR) && !self.take_note()
+        events.contains(PollFlags::ERR) && !self.take_note() && self.has_error()
+    }
+
+    /// Whether a poll reports an error now.
+    fn has_error(&self) -> bool {
+        let mut fds = [PollFd::new(&self.file, PollFlags::empty())];
+        match poll(&mut fds, Some(&Timespec::default())) {
+            Ok(_) => fds[0].revents().contains(PollFlags::ERR),
+            Err(_) => true,
+        }
     }
 
     /// Takes a note from the queue for errors of a TCP socket. Whether there was one.

@@ -330,7 +330,7 @@ fn t119_notes_for_the_sender_of_a_tcp_socket_neither_end_the_stream_nor_cost_tim
     let mut device = stream(&mut backend, "5\n", &near);
     // A time stamp for each byte that is sent, by the system's software.
     let wanted = libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
-    let wanted = wanted.cast_signed();
+    let wanted = i32::try_from(wanted).unwrap();
     assert!(set_option(near.as_fd(), libc::SO_TIMESTAMPING, wanted));
     near.write_all(b"noted").unwrap();
     far.read_exact(&mut [0; 5]).unwrap();
