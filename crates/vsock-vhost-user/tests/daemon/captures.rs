@@ -220,6 +220,10 @@ fn a_capture_that_cannot_end_is_told_in_time() {
 }
 
 #[test]
+#[cfg_attr(
+    coverage,
+    ignore = "the program writes its profile at its end, past the limit"
+)]
 fn a_limit_of_file_sizes_ends_the_capture_and_loses_lines_of_the_log_but_ends_no_guest() {
     let place = TempDir::new().unwrap();
     let capture = format!("--capture={}", place.path().join("packets").display());
