@@ -12,6 +12,7 @@
 
 mod compliance;
 mod credit;
+mod faces;
 mod flow;
 mod groups;
 mod machine;
