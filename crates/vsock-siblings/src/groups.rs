@@ -38,8 +38,14 @@ impl Groups {
 }
 
 impl FromIterator<String> for Groups {
+    /// An item may be several names with `+` between them. Empty names do not count.
     fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
-        Self(names.into_iter().collect())
+        let mut groups = BTreeSet::new();
+        for item in names {
+            let names = item.split('+').filter(|name| !name.is_empty());
+            groups.extend(names.map(str::to_owned));
+        }
+        Self(groups)
     }
 }
 

@@ -29,7 +29,7 @@ fn groups_are_names_with_a_sign_between() {
     assert!(!groups("a").is_empty());
     assert!(Groups::default().is_empty());
     assert_eq!(
-        ["b", "a"]
+        ["b", "", "a+b"]
             .map(str::to_owned)
             .into_iter()
             .collect::<Groups>(),
