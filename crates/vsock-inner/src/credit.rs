@@ -108,7 +108,7 @@ impl CreditCell {
     }
 
     /// What a poll of the descriptor would say.
-    #[cfg(loom)]
+    #[cfg(all(test, loom))]
     pub(crate) fn polls_ready(&self) -> bool {
         let wait = self.lock();
         wait.fd.as_ref().is_some_and(EventFd::is_readable)
