@@ -9,6 +9,9 @@ use crate::pending::Owed;
 use crate::state::{Phase, ToGuestState, ToHostState};
 use crate::{Connection, Credit, SocketType, Tick};
 
+/// The largest part of a far guest's buffer that counts beyond our own, in bytes.
+const MOST_BEYOND: u32 = 1 << 30;
+
 /// The share of its window that a far guest has under way when it is short of credit.
 const SHORT_SHARE: u32 = 2;
 
@@ -49,15 +52,14 @@ impl Connection {
     pub fn on_far_credit(&mut self, now: Tick, far: Option<Credit>) {
         self.to_guest.far_window = far.map(|far| far.buf_alloc);
         if self.to_host.state == ToHostState::Open {
-            let most = match self.socket_type {
-                SocketType::Stream => u32::MAX,
-                // A message has to become whole in our buffer.
-                SocketType::SeqPacket => self.config.buf_alloc(),
-            };
-            self.to_host.window.set_far(far.map(|far| Credit {
-                buf_alloc: far.buf_alloc.min(most),
-                ..far
-            }));
+            let own = self.config.buf_alloc();
+            let socket_type = self.socket_type;
+            self.to_host
+                .window
+                .set_far(far.map(|far| match socket_type {
+                    SocketType::Stream => far,
+                    SocketType::SeqPacket => for_messages(far, own),
+                }));
         }
         self.review_credit(now);
     }
@@ -86,5 +88,16 @@ impl Connection {
         if need.ask(now, short, credit, &self.config) {
             self.pending.insert(Owed::CreditRequest);
         }
+    }
+}
+
+/// The same credit for messages. One has to become whole in our buffer, so the guest is told of no
+/// larger one: the rest of the far guest's buffer is told as bytes that it has taken already.
+fn for_messages(far: Credit, own: u32) -> Credit {
+    let buf_alloc = far.buf_alloc.min(own);
+    let beyond = far.buf_alloc.saturating_sub(buf_alloc).min(MOST_BEYOND);
+    Credit {
+        buf_alloc,
+        fwd_cnt: far.fwd_cnt.wrapping_add(beyond),
     }
 }
