@@ -110,17 +110,22 @@ impl RecvWindow {
     /// What was told is not taken back, and nothing is credited that was not forwarded, whatever the far end
     /// says.
     pub(crate) fn set_far(&mut self, far: Option<Credit>) {
-        let span = self.forwarded.wrapping_sub(self.told.fwd_cnt);
-        self.far = far.map(|far| {
-            let taken = self.start.wrapping_add(far.fwd_cnt);
-            let advance = match taken.wrapping_sub(self.told.fwd_cnt) {
-                advance if advance <= span => advance,
-                advance if advance > i32::MAX as u32 => 0,
-                _ => span,
-            };
-            let fwd_cnt = self.told.fwd_cnt.wrapping_add(advance);
-            Credit { fwd_cnt, ..far }
+        self.far = far.map(|far| Credit {
+            fwd_cnt: self.start.wrapping_add(far.fwd_cnt),
+            ..far
         });
+    }
+
+    /// What of a far guest's `fwd_cnt` can be told now: from what was told up to what was forwarded.
+    fn tellable(&self, fwd_cnt: u32) -> u32 {
+        let told = self.told.fwd_cnt;
+        let span = self.forwarded.wrapping_sub(told);
+        let advance = match fwd_cnt.wrapping_sub(told) {
+            advance if advance <= span => advance,
+            advance if advance > i32::MAX as u32 => 0,
+            _ => span,
+        };
+        told.wrapping_add(advance)
     }
 
     /// Whether credit of the far guest is worth to be heard of now: the peer has little room left.
@@ -189,6 +194,7 @@ impl RecvWindow {
                 fwd_cnt: self.forwarded,
             },
             Some(Credit { buf_alloc, fwd_cnt }) => {
+                let fwd_cnt = self.tellable(fwd_cnt);
                 let beyond = self.forwarded.wrapping_sub(fwd_cnt);
                 let most = self.buf_alloc.saturating_add(beyond);
                 Credit {

@@ -202,6 +202,23 @@ fn messages_longer_than_the_other_guests_buffer_are_refused_to_their_sender() {
 }
 
 #[test]
+fn messages_fill_the_whole_buffer_of_the_other_guest_though_ours_is_smaller() {
+    const LEN: usize = 32 * 1024;
+    for trigger in BOTH {
+        let mut world = world(trigger, |_| with_buffer(2 << 20));
+        let (near, _far) = world.connected(0, 1, SEQPACKET);
+        let end = MessageFlags::END_OF_MESSAGE;
+        let mut taken = 0;
+        while world.nodes[0].guest.send(near, &[1; LEN], end).unwrap() {
+            taken += 1;
+            world.pass(Duration::from_secs(1));
+        }
+        // The last one waits in the guest for credit.
+        assert_eq!(taken, (2 << 20) / LEN + 1, "{trigger:?}");
+    }
+}
+
+#[test]
 fn a_guest_without_credit_hears_that_the_other_one_is_gone() {
     for trigger in BOTH {
         let mut world = world(trigger, guest);
