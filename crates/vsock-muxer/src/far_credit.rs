@@ -33,10 +33,9 @@ impl FarCredit {
         stream: &dyn VsockStream,
         ours: Option<VsockCredit>,
     ) -> Option<VsockCredit> {
-        if let Some(ours) = ours
-            && self.told.replace(ours) != Some(ours)
-        {
-            stream.tell_credit(ours);
+        match ours {
+            Some(ours) if self.told.replace(ours) != Some(ours) => stream.tell_credit(ours),
+            _ => {}
         }
         let heard = stream.peer_credit().filter(|_| !self.failed)?;
         let is_news = self.known.replace(heard) != Some(heard);

@@ -49,9 +49,8 @@ impl Starter {
     /// Starts a pump, without waiting for it. There is a bound for those that wait: each has its place in the
     /// register. If it cannot be started, the device's socket reads the end.
     pub(super) fn start(&self, task: Task) {
-        if let Err(unsent) = self.0.send(Request::Start(task))
-            && let Request::Start(task) = unsent.0
-        {
+        let unsent = self.0.send(Request::Start(task)).err();
+        if let Some(Request::Start(task)) = unsent.map(|unsent| unsent.0) {
             log::error!("the thread that starts those of passed descriptors has panicked");
             closer::close(task.into_file());
         }
