@@ -89,7 +89,7 @@ impl Pipe {
         before
     }
 
-    /// Whether so many bytes can ever be queued together.
+    /// Whether this many bytes can ever be queued together.
     pub(crate) fn may_hold(&self, len: usize) -> bool {
         self.capacity.is_none_or(|capacity| len as u64 <= capacity)
     }

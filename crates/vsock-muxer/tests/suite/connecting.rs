@@ -27,7 +27,7 @@ fn pending() -> (World, Host, Header) {
 fn the_guest_is_answered_when_the_stream_is_connected() {
     let (mut world, host, request) = pending();
     world.event(host.fd, WRITABLE);
-    assert_eq!(world.ops(), [], "it is ready in vain");
+    assert_eq!(world.ops(), [], "it is ready, and there is nothing to do");
     host.state().unconnected = None;
     host.sends(b"first");
     world.event(host.fd, WRITABLE);

@@ -40,7 +40,7 @@ impl Write for Slow {
     }
 }
 
-/// Takes so many bytes, and then none.
+/// Takes a number of bytes, and then none.
 struct Disk(usize);
 
 impl Write for Disk {

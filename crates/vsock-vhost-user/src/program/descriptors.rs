@@ -71,7 +71,7 @@ fn needed<'a>(devices: impl Iterator<Item = (&'a Config, Reach)>) -> u64 {
     })
 }
 
-/// What so many devices may have of streams that are passed, and of clients that say which.
+/// The descriptors that devices may need for passed streams, and for clients that have yet to pass one.
 fn passed(devices: usize) -> u64 {
     let config = PassFdConfig::default();
     let each = config.max_streams.saturating_mul(PASSED);

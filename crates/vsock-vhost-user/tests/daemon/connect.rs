@@ -282,7 +282,7 @@ fn a_reader_that_goes_ends_it_as_a_filter() {
         input,
     } = connect;
     drop(output);
-    guest.write(&socket, b"for nobody");
+    guest.write(&socket, b"unread");
     wait_until(Deadline::after(GENEROUS), || {
         child.try_wait().unwrap().is_some()
     })

@@ -177,7 +177,7 @@ impl Socket {
     }
 }
 
-/// The numbers of so many descriptors.
+/// The numbers of this many descriptors, from the first that is handed over.
 fn numbers(count: &str) -> Result<Range<RawFd>, HandedOverError> {
     let parsed = count.parse().ok();
     let parsed: RawFd = parsed
@@ -186,7 +186,7 @@ fn numbers(count: &str) -> Result<Range<RawFd>, HandedOverError> {
     Ok(FIRST..FIRST + parsed)
 }
 
-/// A name for each of so many sockets.
+/// A name for each socket.
 fn names(text: Option<&str>, count: usize) -> Result<Vec<String>, HandedOverError> {
     let names: Vec<String> = match text {
         Some(text) => text.split(':').map(str::to_owned).collect(),
